@@ -1,0 +1,331 @@
+//! What a user can set.
+
+mod level;
+mod load;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::LevelFilter;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub(crate) use self::level::parse_level;
+pub(crate) use self::load::{is_field, level_remedy};
+use crate::{ConfigError, Directives, secret};
+
+/// Everything that can be set about a logger. The default is a working configuration.
+///
+/// | field | default | |
+/// |---|---|---|
+/// | `name` | `root` | the logger's name |
+/// | `log_dir` | `outputs/logs` | the folder of the run's files |
+/// | `console_level`, `file_level` | INFO, DEBUG | from which level on |
+/// | `filename` | `training.log` | the text file in `log_dir`; a name, not a path |
+/// | `enable_console`, `enable_file` | on | |
+/// | `enable_wandb` | off | |
+/// | `enable_progress`, `enable_metrics`, `enable_memory` | on | |
+/// | `capture_warnings` | on | warnings and errors of any crate, and panics |
+/// | `propagate` | off | records also go to the sinks of the parents of `name` |
+/// | `wandb_project`, `wandb_name`, `wandb_tags` | none | |
+/// | `progress_window` | 100 | updates that a rate is taken over |
+/// | `progress_smoothing` | 0.3 | of the ETA: 0 trusts the whole run, 1 only the newest rate |
+/// | `progress_position`, `progress_leave` | 0, on | the bar's line; whether it stays |
+/// | `metrics_window` | 100 | values that an average is taken over |
+/// | `metrics_history`, `metrics_prefix` | on, `metrics/` | |
+/// | `sinks` | none | options of one sink by its name; `false` switches it off |
+/// | `probes` | none | the same for probes |
+/// | `directives` | none | levels by target, see [`Directives`] |
+/// | `ring_bytes` | 4 MiB | of the ring between callers and writer; the first logger of a process decides |
+/// | `on_full` | `wait` | what a call does when the ring is full |
+/// | `flush_timeout`, `finish_timeout` | 5 s, 30 s | |
+///
+/// ```
+/// use logcore::LogConfig;
+/// use logcore::log::LevelFilter;
+///
+/// let config = LogConfig { name: "trainer".into(), ..LogConfig::default() };
+/// assert_eq!(config.console_level, LevelFilter::Info);
+///
+/// let config: LogConfig = serde_json::from_str(r#"{"console_level": "WARNING"}"#).unwrap();
+/// assert_eq!(config.console_level, LevelFilter::Warn);
+///
+/// let error = serde_json::from_str::<LogConfig>(r#"{"consol_level": "INFO"}"#).unwrap_err();
+/// assert!(error.to_string().contains("`console_level`"));
+/// ```
+// `remote = "Self"` makes serde write the field-by-field code without the trait, which `load` then wraps.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// The logger's name. `a.b` and `a::b` lie under `a`.
+    pub name: String,
+    /// The folder that the run's files go to; made if it is not there.
+    pub log_dir: PathBuf,
+    /// The console shows this level and what is graver.
+    #[serde(with = "level")]
+    pub console_level: LevelFilter,
+    /// The text file holds this level and what is graver.
+    #[serde(with = "level")]
+    pub file_level: LevelFilter,
+    /// The name of the text file.
+    pub filename: String,
+
+    /// Whether there is console output.
+    pub enable_console: bool,
+    /// Whether there is a text file.
+    pub enable_file: bool,
+    /// Whether there is a W&B run.
+    pub enable_wandb: bool,
+    /// Whether progress is measured and shown.
+    pub enable_progress: bool,
+    /// Whether metrics are tracked.
+    pub enable_metrics: bool,
+    /// Whether memory is read.
+    pub enable_memory: bool,
+    /// Whether this logger also writes warnings and errors that other crates send to the `log` facade, and panics.
+    pub capture_warnings: bool,
+    /// Whether records also go to the sinks of the parents of `name`.
+    pub propagate: bool,
+
+    /// The W&B project; `None` is `WANDB_PROJECT`, else "default".
+    pub wandb_project: Option<String>,
+    /// The name of the W&B run.
+    pub wandb_name: Option<String>,
+    /// The tags of the W&B run.
+    pub wandb_tags: Vec<String>,
+
+    /// How many updates a rate is taken over; at least 1.
+    pub progress_window: usize,
+    /// How much the ETA follows the newest rate, from 0 (not at all) to 1 (wholly).
+    pub progress_smoothing: f64,
+    /// The line of the bar among several.
+    pub progress_position: u32,
+    /// Whether a bar stays on the screen when it is done.
+    pub progress_leave: bool,
+
+    /// How many values an average is taken over; at least 1.
+    pub metrics_window: usize,
+    /// Whether all values are kept.
+    pub metrics_history: bool,
+    /// What stands before a metric's name in the sinks.
+    pub metrics_prefix: String,
+
+    /// Options of the sinks, by name. A sink from any linked crate is switched on by having an entry; `false` switches
+    /// one off.
+    pub sinks: BTreeMap<String, Value>,
+    /// Options of the probes, by name, in the same way.
+    pub probes: BTreeMap<String, Value>,
+    /// Levels by target; see [`Directives`].
+    pub directives: String,
+    /// The size of the ring between callers and writer, in bytes; rounded up to a power of two.
+    pub ring_bytes: usize,
+    /// What a call does when the ring is full.
+    pub on_full: OnFull,
+    /// How long `flush` may take, in seconds.
+    pub flush_timeout: f64,
+    /// How long `finish` may take, in seconds.
+    pub finish_timeout: f64,
+}
+
+impl LogConfig {
+    /// Checks all that can be checked without touching anything outside.
+    ///
+    /// # Errors
+    ///
+    /// The first field that cannot work: a window of 0, a smoothing outside 0 to 1, a `filename` with a path in it, …
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        at_least_one("progress_window", self.progress_window)?;
+        at_least_one("metrics_window", self.metrics_window)?;
+        if !(0.0..=1.0).contains(&self.progress_smoothing) {
+            return Err(ConfigError::new(
+                "progress_smoothing",
+                self.progress_smoothing,
+                "use a number from 0 (the whole run) to 1 (only the newest rate)",
+            ));
+        }
+        self.validate_filename()?;
+        if self.log_dir.as_os_str().is_empty() {
+            return Err(ConfigError::new(
+                "log_dir",
+                "\"\"",
+                "name a folder; `.` is the current one",
+            ));
+        }
+        self.directives()?;
+        if !(MIN_RING_BYTES..=MAX_RING_BYTES).contains(&self.ring_bytes) {
+            return Err(ConfigError::new(
+                "ring_bytes",
+                self.ring_bytes,
+                format!("use from {MIN_RING_BYTES} to {MAX_RING_BYTES} bytes"),
+            ));
+        }
+        seconds("flush_timeout", self.flush_timeout)?;
+        seconds("finish_timeout", self.finish_timeout)?;
+        Ok(())
+    }
+
+    /// The levels by target.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    pub fn directives(&self) -> Result<Directives, ConfigError> {
+        self.directives.parse()
+    }
+
+    /// The path of the text file.
+    pub fn log_file(&self) -> PathBuf {
+        self.log_dir.join(&self.filename)
+    }
+
+    /// `flush_timeout` as a duration.
+    pub fn flush_duration(&self) -> Duration {
+        Duration::try_from_secs_f64(self.flush_timeout).unwrap_or(Duration::MAX)
+    }
+
+    /// `finish_timeout` as a duration.
+    pub fn finish_duration(&self) -> Duration {
+        Duration::try_from_secs_f64(self.finish_timeout).unwrap_or(Duration::MAX)
+    }
+
+    fn validate_filename(&self) -> Result<(), ConfigError> {
+        let refuse = |remedy: &str| Err(ConfigError::new("filename", self.filename.escape_debug(), remedy));
+        let mut parts = Path::new(&self.filename).components();
+        match (parts.next(), parts.next()) {
+            (Some(std::path::Component::Normal(name)), None) if name == self.filename.as_str() => {}
+            _ => return refuse("use a plain file name such as training.log, and `log_dir` for the folder"),
+        }
+        if self.filename.contains(['\\', '\0']) || self.filename.chars().any(char::is_control) {
+            return refuse("use a name without backslashes and control characters");
+        }
+        Ok(())
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            name: "root".to_owned(),
+            log_dir: PathBuf::from("outputs/logs"),
+            console_level: LevelFilter::Info,
+            file_level: LevelFilter::Debug,
+            filename: "training.log".to_owned(),
+            enable_console: true,
+            enable_file: true,
+            enable_wandb: false,
+            enable_progress: true,
+            enable_metrics: true,
+            enable_memory: true,
+            capture_warnings: true,
+            propagate: false,
+            wandb_project: None,
+            wandb_name: None,
+            wandb_tags: Vec::new(),
+            progress_window: 100,
+            progress_smoothing: 0.3,
+            progress_position: 0,
+            progress_leave: true,
+            metrics_window: 100,
+            metrics_history: true,
+            metrics_prefix: "metrics/".to_owned(),
+            sinks: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            directives: String::new(),
+            ring_bytes: 4 << 20,
+            on_full: OnFull::Wait,
+            flush_timeout: 5.0,
+            finish_timeout: 30.0,
+        }
+    }
+}
+
+/// Shows the options of sinks without the values of secrets.
+impl fmt::Debug for LogConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = serde_json::to_value(self).unwrap_or_default();
+        f.write_str("LogConfig ")?;
+        fmt::Debug::fmt(&secret::redacted(&shown), f)
+    }
+}
+
+/// What a call does when the ring is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFull {
+    /// It waits until there is room: nothing is lost.
+    #[default]
+    Wait,
+    /// It drops what it was told, counts it and returns: nothing waits.
+    Drop,
+}
+
+/// A ring smaller than this could not hold a useful frame.
+const MIN_RING_BYTES: usize = 4096;
+/// A larger ring would only hide a sink that is too slow.
+const MAX_RING_BYTES: usize = 1 << 30;
+
+fn at_least_one(field: &str, value: usize) -> Result<(), ConfigError> {
+    if value == 0 {
+        return Err(ConfigError::new(field, value, "use at least 1; the default is 100"));
+    }
+    Ok(())
+}
+
+fn seconds(field: &str, value: f64) -> Result<(), ConfigError> {
+    if value.is_nan() || value < 0.0 {
+        return Err(ConfigError::new(field, value, "use a number of seconds, 0 or more"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_works() {
+        LogConfig::default().validate().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        type Spoil = fn(&mut LogConfig);
+        let wrong: [(&str, Spoil); 14] = [
+            ("progress_window", |c| c.progress_window = 0),
+            ("metrics_window", |c| c.metrics_window = 0),
+            ("progress_smoothing", |c| c.progress_smoothing = 1.01),
+            ("progress_smoothing", |c| c.progress_smoothing = f64::NAN),
+            ("filename", |c| c.filename = "logs/training.log".into()),
+            ("filename", |c| c.filename = "..".into()),
+            ("filename", |c| c.filename = String::new()),
+            ("filename", |c| c.filename = "a\\b".into()),
+            ("filename", |c| c.filename = "training.log/".into()),
+            ("log_dir", |c| c.log_dir = PathBuf::new()),
+            ("directives", |c| c.directives = "loud".into()),
+            ("ring_bytes", |c| c.ring_bytes = 0),
+            ("flush_timeout", |c| c.flush_timeout = -1.0),
+            ("finish_timeout", |c| c.finish_timeout = f64::NAN),
+        ];
+        for (field, spoil) in wrong {
+            let mut config = LogConfig::default();
+            spoil(&mut config);
+            let error = config.validate().unwrap_err();
+            assert_eq!(error.field, field);
+            assert!(!error.remedy.is_empty());
+        }
+    }
+
+    #[test]
+    fn debug_hides_secrets_and_serde_keeps_them() {
+        let mut config = LogConfig::default();
+        config
+            .sinks
+            .insert("wandb".into(), serde_json::json!({"api_key": "s3cr3t", "entity": "me"}));
+        assert!(!format!("{config:?}").contains("s3cr3t"));
+        assert!(format!("{config:?}").contains("entity"));
+        let back: LogConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(back, config);
+    }
+}

@@ -1,0 +1,181 @@
+use std::fmt;
+use std::str::FromStr;
+
+use log::{Level, LevelFilter};
+
+use crate::ConfigError;
+use crate::config::parse_level;
+
+/// Levels by target: `info,hyper=warn,my_app::data=debug`.
+///
+/// The part that names the longest matching target decides; a level without a target is for all that no part names.
+/// They narrow what the levels of the sinks let through, and name targets that a logger takes although they lie
+/// outside its name.
+///
+/// ```
+/// use logcore::Directives;
+/// use logcore::log::Level;
+///
+/// let directives: Directives = "info,hyper=warn,my_app::data=debug".parse().unwrap();
+/// assert!(directives.allows("my_app::data::loader", Level::Debug));
+/// assert!(directives.allows("my_app.data", Level::Debug));
+/// assert!(!directives.allows("my_app", Level::Debug));
+/// assert!(!directives.allows("hyper::client", Level::Info));
+/// assert!(directives.allows("hyperopt", Level::Info));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Directives {
+    default: Option<LevelFilter>,
+    /// Longest target first.
+    targets: Vec<(String, LevelFilter)>,
+}
+
+impl Directives {
+    /// Whether a record of `target` and `level` may pass.
+    pub fn allows(&self, target: &str, level: Level) -> bool {
+        self.limit(target).is_none_or(|limit| level <= limit)
+    }
+
+    /// The part that a target is named by, if any names it.
+    pub fn named(&self, target: &str) -> Option<LevelFilter> {
+        self.targets
+            .iter()
+            .find(|(name, _)| lies_under(target, name))
+            .map(|(_, level)| *level)
+    }
+
+    /// The targets that are named, with their levels.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, LevelFilter)> {
+        self.targets.iter().map(|(name, level)| (name.as_str(), *level))
+    }
+
+    /// Whether everything may pass.
+    pub fn is_empty(&self) -> bool {
+        self.default.is_none() && self.targets.is_empty()
+    }
+
+    fn limit(&self, target: &str) -> Option<LevelFilter> {
+        self.named(target).or(self.default)
+    }
+}
+
+impl FromStr for Directives {
+    type Err = ConfigError;
+
+    /// # Errors
+    ///
+    /// If a level is unknown, a target empty, or one named twice.
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let refuse = |remedy: String| ConfigError::new("directives", text, remedy);
+        let mut directives = Self::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (target, level) = match part.split_once('=') {
+                Some((target, level)) => (Some(target.trim()), level.trim()),
+                None => (None, part),
+            };
+            let level = parse_level(level).ok_or_else(|| {
+                refuse(format!(
+                    "`{level}` is no level; write it as in `info,hyper=warn,my_app::data=debug`"
+                ))
+            })?;
+            match target {
+                None if directives.default.replace(level).is_some() => {
+                    return Err(refuse("it has two levels without a target; keep one".to_owned()));
+                }
+                None => {}
+                Some("") => return Err(refuse(format!("`{part}` has no target before the `=`"))),
+                Some(target) if directives.targets.iter().any(|(known, _)| known == target) => {
+                    return Err(refuse(format!("`{target}` is named twice; keep one")));
+                }
+                Some(target) => directives.targets.push((target.to_owned(), level)),
+            }
+        }
+        directives
+            .targets
+            .sort_by_key(|(target, _)| std::cmp::Reverse(target.len()));
+        Ok(directives)
+    }
+}
+
+impl fmt::Display for Directives {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        if let Some(level) = self.default {
+            write!(f, "{level}")?;
+            separator = ",";
+        }
+        for (target, level) in &self.targets {
+            write!(f, "{separator}{target}={level}")?;
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+/// Whether `target` is `name` or a part of it. `.` and `::` are the same separator, and only whole parts count.
+///
+/// ```
+/// assert!(logcore::lies_under("my_app::data", "my_app"));
+/// assert!(logcore::lies_under("my_app::data", "my_app.data"));
+/// assert!(!logcore::lies_under("my_application", "my_app"));
+/// assert!(!logcore::lies_under("my_app", "my_app::data"));
+/// ```
+pub fn lies_under(target: &str, name: &str) -> bool {
+    let (mut target, mut name) = (target.as_bytes(), name.as_bytes());
+    loop {
+        match (split_separator(name), split_separator(target)) {
+            (Some(name_rest), Some(target_rest)) => (name, target) = (name_rest, target_rest),
+            (Some(_), None) => return false,
+            (None, at_separator) => match (name.first(), target.first()) {
+                (None, None) => return true,
+                (None, Some(_)) => return at_separator.is_some(),
+                (Some(wanted), Some(found)) if at_separator.is_none() && wanted == found => {
+                    (name, target) = (&name[1..], &target[1..]);
+                }
+                _ => return false,
+            },
+        }
+    }
+}
+
+fn split_separator(text: &[u8]) -> Option<&[u8]> {
+    text.strip_prefix(b"::").or_else(|| text.strip_prefix(b"."))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for wrong in ["loud", "hyper=loud", "=info", "a=info,a=warn", "info,debug"] {
+            let error = wrong.parse::<Directives>().unwrap_err();
+            assert_eq!((error.field.as_str(), error.value.as_str()), ("directives", wrong));
+        }
+    }
+
+    #[test]
+    fn nothing_limits_nothing() {
+        let none: Directives = " , ".parse().unwrap();
+        assert!(none.is_empty());
+        assert!(none.allows("any", Level::Trace));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(parts in prop::collection::btree_map("[a-z]{1,3}(::[a-z]{1,3}){0,2}", 0_usize..6, 0..6)) {
+            let levels = ["off", "ERROR", "warning", "Info", "debug", "trace"];
+            let text: Vec<_> = parts.iter().map(|(target, at)| format!("{target}={}", levels[*at])).collect();
+            let directives: Directives = text.join(",").parse().unwrap();
+            prop_assert_eq!(&directives.to_string().parse::<Directives>().unwrap(), &directives);
+        }
+
+        #[test]
+        fn lying_under_is_by_whole_parts(target in "[ab]{0,2}((::|\\.)[ab]{0,2}){0,3}", name in "[ab]{0,2}((::|\\.)[ab]{0,2}){0,3}") {
+            let split = |text: &str| text.replace("::", ".").split('.').map(str::to_owned).collect::<Vec<_>>();
+            prop_assert_eq!(lies_under(&target, &name), split(&target).starts_with(&split(&name)));
+        }
+    }
+}

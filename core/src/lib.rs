@@ -1,0 +1,95 @@
+//! The traits and data of a logging system for machine-learning training.
+//!
+//! A program logs through `logcore-facade`. This crate is what the parts have in common: [`Sink`], [`Formatter`] and
+//! [`Probe`]; what they are given ([`Record`], [`MetricBatch`], [`ProgressEvent`]); the [`LogConfig`]; typed errors;
+//! and the [`registry`] through which a crate's sink is switched on by config alone.
+//!
+//! # A sink of one's own
+//!
+//! ```
+//! use logcore::{BuildContext, ConfigError, MetricBatch, Record, Sink, SinkError};
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct SlackOptions { hook: String }
+//!
+//! struct Slack { hook: String }
+//!
+//! impl Slack {
+//!     fn build(options: SlackOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
+//!         if !options.hook.starts_with("https://") {
+//!             return Err(ConfigError::new("hook", options.hook, "use the https address that Slack gave you"));
+//!         }
+//!         Ok(Self { hook: options.hook })
+//!     }
+//! }
+//!
+//! impl Sink for Slack {
+//!     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+//!         // post record.message() to self.hook
+//!         # let _ = (record.message(), &self.hook);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! logcore::register_sink!("slack", Slack::build);
+//!
+//! # fn main() {
+//! use logcore::{LogConfig, StopFlag, registry};
+//! let (config, stop) = (LogConfig::default(), StopFlag::default());
+//! let context = BuildContext::new(&config, &stop);
+//! let wrong = serde_json::json!({"hok": "https://example.org"});
+//! let error = registry::build_sink("slack", &wrong, &context).err().unwrap();
+//! assert_eq!(error.field, "sinks.slack.hok");
+//! assert!(error.remedy.contains("`hook`"));
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! - `testing`: sinks that record, fail, block or panic, for tests.
+//!
+//! This crate does no I/O but [`LogConfig::from_file`] and reading the environment.
+
+mod books;
+mod config;
+mod deadline;
+mod directives;
+mod error;
+mod formatter;
+mod metric;
+mod probe;
+mod progress;
+mod queued;
+mod quiet;
+mod record;
+pub mod registry;
+mod rows;
+mod secret;
+mod sink;
+mod stop;
+mod suggest;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use log;
+pub use serde_json;
+
+pub use self::books::SinkBooks;
+pub use self::config::{LogConfig, OnFull};
+pub use self::deadline::Deadline;
+pub use self::directives::{Directives, lies_under};
+pub use self::error::{ConfigError, LogError, ProbeError, SinkError};
+pub use self::formatter::{Formatter, Style};
+pub use self::metric::{MetricBatch, MetricPair, MetricValue, Number, Point, Stats};
+pub use self::probe::{Probe, Readings};
+pub use self::progress::{Count, ProgressEvent, ProgressKind};
+pub use self::queued::Queued;
+pub use self::quiet::{is_quiet, quiet};
+pub use self::record::{FieldValue, OwnedRecord, Record, epoch_seconds};
+#[doc(hidden)]
+pub use self::registry::__private;
+pub use self::registry::BuildContext;
+pub use self::rows::{Row, RowMerger};
+pub use self::sink::Sink;
+pub use self::stop::StopFlag;

@@ -1,0 +1,63 @@
+use crate::{MetricValue, Number, ProbeError};
+
+/// A source of readings: GPU memory, temperature, the memory of this process.
+///
+/// A probe is asked on the thread that logs, so it must be quick; one whose source may hang samples on a thread of its
+/// own and hands out the newest reading.
+///
+/// ```
+/// use logcore::{Probe, ProbeError, Readings};
+///
+/// struct Uptime(std::time::Instant);
+///
+/// impl Probe for Uptime {
+///     fn sample(&mut self, readings: &mut Readings) -> Result<(), ProbeError> {
+///         readings.push("system/uptime_seconds", self.0.elapsed().as_secs());
+///         Ok(())
+///     }
+/// }
+///
+/// let mut readings = Readings::default();
+/// Uptime(std::time::Instant::now()).sample(&mut readings).unwrap();
+/// assert_eq!(readings.iter().next().unwrap().0, "system/uptime_seconds");
+/// ```
+pub trait Probe: Send {
+    /// Adds the newest readings. What cannot be known is left out: absent is not zero.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Unavailable`] if there will never be a reading: the probe is then not asked again.
+    /// [`ProbeError::Transient`] if there is none this time. Neither is trouble for the run.
+    fn sample(&mut self, readings: &mut Readings) -> Result<(), ProbeError>;
+}
+
+/// Named readings, and where they come from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Readings {
+    values: Vec<(String, MetricValue)>,
+    source: Option<(String, String)>,
+}
+
+impl Readings {
+    /// Adds a reading under its full name: `memory/gpu_allocated_gb`. The name says the unit.
+    pub fn push(&mut self, name: impl Into<String>, value: impl Number) {
+        self.values.push((name.into(), value.value()));
+    }
+
+    /// Says what the readings are of and where they come from: `("GPU memory", "nvml_process")`.
+    ///
+    /// The user is told once, and again when it changes, because the same name from another source means another thing.
+    pub fn set_source(&mut self, of: impl Into<String>, source: impl Into<String>) {
+        self.source = Some((of.into(), source.into()));
+    }
+
+    /// The readings, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, MetricValue)> + Clone + use<'_> {
+        self.values.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+
+    /// What the readings are of, and their source.
+    pub fn source(&self) -> Option<(&str, &str)> {
+        self.source.as_ref().map(|(of, source)| (of.as_str(), source.as_str()))
+    }
+}

@@ -1,0 +1,375 @@
+//! Sinks, formatters and probes that linked crates have registered, and how they are built by name.
+//!
+//! A plugin crate that is only named in a `Cargo.toml` is not linked, so its registration is not there either: name the
+//! crate once in the program (`use my_sink as _;`).
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::suggest::{did_you_mean, option_error};
+use crate::{ConfigError, Formatter, LogConfig, Probe, Sink, StopFlag};
+
+/// What a sink, formatter or probe learns when it is built.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildContext<'a> {
+    config: &'a LogConfig,
+    rank: u32,
+    stop: &'a StopFlag,
+}
+
+impl<'a> BuildContext<'a> {
+    /// The context of a logger with this config. The rank is read from the environment.
+    pub fn new(config: &'a LogConfig, stop: &'a StopFlag) -> Self {
+        Self {
+            config,
+            rank: rank_from_env(),
+            stop,
+        }
+    }
+
+    /// The name of the logger that the sink is for.
+    pub fn logger(&self) -> &'a str {
+        &self.config.name
+    }
+
+    /// The whole config.
+    pub fn config(&self) -> &'a LogConfig {
+        self.config
+    }
+
+    /// The folder of the run's files. It may not exist yet.
+    pub fn log_dir(&self) -> &'a Path {
+        &self.config.log_dir
+    }
+
+    /// The rank of this process among those of the run (`RANK` and its like); 0 where there is only one.
+    pub fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    /// Through this a sink asks the run to stop.
+    pub fn stop_flag(&self) -> &'a StopFlag {
+        self.stop
+    }
+
+    /// Builds the formatter that an option names: `"json"`, or a table with its name and options.
+    ///
+    /// # Errors
+    ///
+    /// If no linked crate has a formatter of that name, or it refuses its options.
+    pub fn formatter(&self, choice: &Value) -> Result<Box<dyn Formatter>, ConfigError> {
+        let (name, options) = match choice {
+            Value::String(name) => (name.clone(), Value::Object(Map::new())),
+            Value::Object(table) => {
+                let mut options = table.clone();
+                match options.remove("name") {
+                    Some(Value::String(name)) => (name, Value::Object(options)),
+                    _ => {
+                        return Err(ConfigError::new(
+                            "formatter",
+                            choice,
+                            "say which, with `name = \"json\"`",
+                        ));
+                    }
+                }
+            }
+            _ => {
+                return Err(ConfigError::new(
+                    "formatter",
+                    choice,
+                    "write its name, such as \"plain\"",
+                ));
+            }
+        };
+        let plugin = find::<FormatterPlugin>(&name)?.ok_or_else(|| {
+            let remedy = did_you_mean(
+                &name,
+                names::<FormatterPlugin>().iter(),
+                "no linked crate has a formatter of this name",
+            );
+            ConfigError::new("formatter", &name, remedy)
+        })?;
+        (plugin.build)(options, self).map_err(|error| error.within("formatter"))
+    }
+}
+
+/// A sink that a crate has registered.
+pub struct SinkPlugin {
+    name: &'static str,
+    build: Build<dyn Sink>,
+}
+
+/// A formatter that a crate has registered.
+pub struct FormatterPlugin {
+    name: &'static str,
+    build: Build<dyn Formatter>,
+}
+
+/// A probe that a crate has registered.
+pub struct ProbePlugin {
+    name: &'static str,
+    build: Build<dyn Probe>,
+}
+
+/// The names of all linked sinks, sorted.
+///
+/// # Errors
+///
+/// If two crates have registered the same name: which of them was meant cannot be known.
+pub fn sink_names() -> Result<Vec<&'static str>, ConfigError> {
+    checked_names::<SinkPlugin>()
+}
+
+/// The names of all linked formatters, sorted.
+///
+/// # Errors
+///
+/// If two crates have registered the same name.
+pub fn formatter_names() -> Result<Vec<&'static str>, ConfigError> {
+    checked_names::<FormatterPlugin>()
+}
+
+/// The names of all linked probes, sorted.
+///
+/// # Errors
+///
+/// If two crates have registered the same name.
+pub fn probe_names() -> Result<Vec<&'static str>, ConfigError> {
+    checked_names::<ProbePlugin>()
+}
+
+/// Builds the sink `name` from its options: a table, or `true` for all defaults.
+///
+/// # Errors
+///
+/// If no linked crate has a sink of that name, or it refuses its options. The error names the option with its path.
+pub fn build_sink(name: &str, options: &Value, context: &BuildContext<'_>) -> Result<Box<dyn Sink>, ConfigError> {
+    let plugin = find::<SinkPlugin>(name)?.ok_or_else(|| unknown::<SinkPlugin>(name, options))?;
+    (plugin.build)(option_table(options), context).map_err(|error| of_table(error, "sinks", name))
+}
+
+/// Builds the probe `name` from its options.
+///
+/// # Errors
+///
+/// If no linked crate has a probe of that name, or it refuses its options.
+pub fn build_probe(name: &str, options: &Value, context: &BuildContext<'_>) -> Result<Box<dyn Probe>, ConfigError> {
+    let plugin = find::<ProbePlugin>(name)?.ok_or_else(|| unknown::<ProbePlugin>(name, options))?;
+    (plugin.build)(option_table(options), context).map_err(|error| of_table(error, "probes", name))
+}
+
+/// Registers a sink, so that an entry `sinks.<name>` in a config switches it on.
+///
+/// The second argument is a function `fn(Options, &BuildContext<'_>) -> Result<S, ConfigError>`, where `Options` is
+/// whatever serde can read from the entry and `S` is the sink. Use `#[serde(deny_unknown_fields)]` on the options, so
+/// that a mistyped one is an error.
+///
+/// ```
+/// use logcore::{BuildContext, ConfigError, Sink};
+///
+/// #[derive(serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct NullOptions {}
+///
+/// struct Null;
+/// impl Sink for Null {}
+///
+/// impl Null {
+///     fn build(_: NullOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> { Ok(Self) }
+/// }
+///
+/// logcore::register_sink!("null", Null::build);
+/// # fn main() {
+/// assert!(logcore::registry::sink_names().unwrap().contains(&"null"));
+/// # }
+/// ```
+#[macro_export]
+macro_rules! register_sink {
+    ($name:expr, $build:expr) => {
+        $crate::__private::inventory::submit! {
+            $crate::__private::sink_plugin($name, |options, context| {
+                $crate::__private::build(options, context, $build)
+                    .map(|sink| $crate::__private::Box::new(sink) as $crate::__private::Box<dyn $crate::Sink>)
+            })
+        }
+    };
+}
+
+/// Registers a formatter, so that sinks can be told to use it by name. The form is that of
+/// [`register_sink!`](crate::register_sink).
+#[macro_export]
+macro_rules! register_formatter {
+    ($name:expr, $build:expr) => {
+        $crate::__private::inventory::submit! {
+            $crate::__private::formatter_plugin($name, |options, context| {
+                $crate::__private::build(options, context, $build)
+                    .map(|it| $crate::__private::Box::new(it) as $crate::__private::Box<dyn $crate::Formatter>)
+            })
+        }
+    };
+}
+
+/// Registers a probe, so that `log_memory` asks it. The form is that of [`register_sink!`](crate::register_sink); its
+/// options stand under `probes.<name>`, and `false` there switches it off.
+#[macro_export]
+macro_rules! register_probe {
+    ($name:expr, $build:expr) => {
+        $crate::__private::inventory::submit! {
+            $crate::__private::probe_plugin($name, |options, context| {
+                $crate::__private::build(options, context, $build)
+                    .map(|probe| $crate::__private::Box::new(probe) as $crate::__private::Box<dyn $crate::Probe>)
+            })
+        }
+    };
+}
+
+/// What the macros expand to; not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use std::boxed::Box;
+
+    pub use inventory;
+
+    use super::*;
+
+    pub const fn sink_plugin(name: &'static str, build: Build<dyn Sink>) -> SinkPlugin {
+        SinkPlugin { name, build }
+    }
+
+    pub const fn formatter_plugin(name: &'static str, build: Build<dyn Formatter>) -> FormatterPlugin {
+        FormatterPlugin { name, build }
+    }
+
+    pub const fn probe_plugin(name: &'static str, build: Build<dyn Probe>) -> ProbePlugin {
+        ProbePlugin { name, build }
+    }
+
+    pub fn build<O: DeserializeOwned, T>(
+        options: Value,
+        context: &BuildContext<'_>,
+        build: impl FnOnce(O, &BuildContext<'_>) -> Result<T, ConfigError>,
+    ) -> Result<T, ConfigError> {
+        let mut track = serde_path_to_error::Track::new();
+        let parsed = O::deserialize(serde_path_to_error::Deserializer::new(&options, &mut track))
+            .map_err(|error: serde_json::Error| option_error(&options, &track.path().to_string(), &error))?;
+        build(parsed, context)
+    }
+}
+
+/// Makes the boxed thing from its options.
+type Build<T> = fn(Value, &BuildContext<'_>) -> Result<Box<T>, ConfigError>;
+
+inventory::collect!(SinkPlugin);
+inventory::collect!(FormatterPlugin);
+inventory::collect!(ProbePlugin);
+
+trait Plugin: inventory::Collect {
+    /// The table of the config that its options stand in.
+    const TABLE: &'static str;
+    /// What one is called in an error.
+    const ROLE: &'static str;
+    /// Names that are ours, with the Cargo feature of the facade that links each.
+    const OURS: &'static [(&'static str, &'static str)];
+    fn name(&self) -> &'static str;
+}
+
+impl Plugin for SinkPlugin {
+    const TABLE: &'static str = "sinks";
+    const ROLE: &'static str = "sink";
+    const OURS: &'static [(&'static str, &'static str)] = &[
+        ("console", "console"),
+        ("file", "file"),
+        ("jsonl", "jsonl"),
+        ("memory", "memory"),
+        ("wandb", "wandb"),
+    ];
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Plugin for FormatterPlugin {
+    const TABLE: &'static str = "formatter";
+    const ROLE: &'static str = "formatter";
+    const OURS: &'static [(&'static str, &'static str)] = &[];
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+impl Plugin for ProbePlugin {
+    const TABLE: &'static str = "probes";
+    const ROLE: &'static str = "probe";
+    const OURS: &'static [(&'static str, &'static str)] = &[("gpu", "gpu"), ("host", "gpu")];
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+fn names<P: Plugin>() -> Vec<&'static str> {
+    // Link order is not ours; sorted, the list is the same in every build.
+    let mut names: Vec<_> = inventory::iter::<P>.into_iter().map(Plugin::name).collect();
+    names.sort_unstable();
+    names
+}
+
+fn checked_names<P: Plugin>() -> Result<Vec<&'static str>, ConfigError> {
+    let names = names::<P>();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(ConfigError::new(
+            P::TABLE,
+            pair[0],
+            format!("two linked crates have a {} of this name; link only one", P::ROLE),
+        )),
+        None => Ok(names),
+    }
+}
+
+fn find<P: Plugin>(name: &str) -> Result<Option<&'static P>, ConfigError> {
+    checked_names::<P>()?;
+    Ok(inventory::iter::<P>.into_iter().find(|plugin| plugin.name() == name))
+}
+
+fn unknown<P: Plugin>(name: &str, options: &Value) -> ConfigError {
+    let remedy = match P::OURS.iter().find(|(ours, _)| *ours == name) {
+        Some((_, feature)) => format!(
+            "it is not linked: switch on the Cargo feature `{feature}` of logcore-facade; linked are: {}",
+            names::<P>().join(", ")
+        ),
+        None => did_you_mean(
+            name,
+            names::<P>().iter(),
+            &format!(
+                "no linked crate has a {} of this name (a crate must be named once in the program: `use my_{} as _;`)",
+                P::ROLE,
+                P::ROLE
+            ),
+        ),
+    };
+    ConfigError::new(format!("{}.{name}", P::TABLE), crate::secret::redacted(options), remedy)
+}
+
+fn option_table(options: &Value) -> Value {
+    match options {
+        Value::Bool(true) | Value::Null => Value::Object(Map::new()),
+        other => other.clone(),
+    }
+}
+
+/// Puts the table's name before an option's; a field of `LogConfig` that a sink refuses keeps its own name.
+fn of_table(error: ConfigError, table: &str, name: &str) -> ConfigError {
+    if crate::config::is_field(&error.field) {
+        return error;
+    }
+    error.within(&format!("{table}.{name}"))
+}
+
+/// Launchers agree on no name for the rank; the first of these that holds a number is it.
+fn rank_from_env() -> u32 {
+    ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok()?.trim().parse().ok())
+        .unwrap_or(0)
+}

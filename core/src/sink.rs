@@ -1,0 +1,133 @@
+use serde_json::Value;
+
+use crate::{Deadline, MetricBatch, ProgressEvent, Record, SinkBooks, SinkError};
+
+/// Where things go: a terminal, a file, a server, a chat room.
+///
+/// ```
+/// use logcore::{MetricBatch, Record, Sink, SinkError};
+///
+/// /// Counts what it is given.
+/// #[derive(Default)]
+/// struct Counter { records: u64, values: u64 }
+///
+/// impl Sink for Counter {
+///     fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+///         self.records += 1;
+///         Ok(())
+///     }
+///     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
+///         self.values += batch.iter().len() as u64;
+///         Ok(())
+///     }
+/// }
+///
+/// let mut counter = Counter::default();
+/// counter.record(&Record::new(logcore::log::Level::Info, "trainer", "hello")).unwrap();
+/// assert_eq!(counter.records, 1);
+/// ```
+///
+/// # Contract
+///
+/// A sink overrides what it cares about. It is called by one thread at a time and needs no locks; what it gets is
+/// borrowed. The order of calls is:
+///
+/// ```text
+/// (record | metrics | progress | config | deliver | flush)*   then   exit_code   then   finish
+/// ```
+///
+/// - What it logs itself while it is called goes nowhere: a sink can neither loop nor deadlock.
+/// - **A sink that buffers must override [`flush`](Sink::flush) and [`finish`](Sink::finish)**, and should write its
+///   buffer out in [`deliver`](Sink::deliver), or what it holds is seen late or never.
+/// - An error costs the call it came from and nothing else: the other sinks get theirs, the sink is called again, the
+///   user reads one line for each kind of trouble, and the books count it. A panic is such an error.
+/// - A sink that may be slow (a network) is wrapped in [`Queued`](crate::Queued), so that it holds up no other.
+pub trait Sink: Send {
+    /// Takes a message.
+    ///
+    /// # Errors
+    ///
+    /// If the message is not, and will not be, delivered.
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        let _ = record;
+        Ok(())
+    }
+
+    /// Takes the metrics of one call.
+    ///
+    /// # Errors
+    ///
+    /// If they are not, and will not be, delivered.
+    fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
+        let _ = batch;
+        Ok(())
+    }
+
+    /// Takes the state of a progress.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be shown.
+    fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
+        let _ = event;
+        Ok(())
+    }
+
+    /// Takes hyper-parameters. They may come in several calls.
+    ///
+    /// # Errors
+    ///
+    /// If they are not, and will not be, delivered.
+    fn config(&mut self, config: &Value) -> Result<(), SinkError> {
+        let _ = config;
+        Ok(())
+    }
+
+    /// Writes out what is buffered: there is nothing more to come for the moment, or a good portion has come.
+    ///
+    /// Called every few milliseconds while there is work, and each second while the last call failed.
+    ///
+    /// # Errors
+    ///
+    /// If some of it could not be written. It stays the sink's to keep and to try again.
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Delivers everything that was given so far, before `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// If something is undelivered when it returns.
+    fn flush(&mut self, deadline: Deadline) -> Result<(), SinkError> {
+        let _ = deadline;
+        self.deliver()
+    }
+
+    /// Learns how the run ended: 0 is well. Called once, just before [`finish`](Sink::finish).
+    fn exit_code(&mut self, code: i32) {
+        let _ = code;
+    }
+
+    /// Ends the sink: delivers everything and lets go of what it holds, before `deadline`. Nothing is called after it
+    /// but [`books`](Sink::books).
+    ///
+    /// # Errors
+    ///
+    /// If something is undelivered when it returns.
+    fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
+        self.flush(deadline)
+    }
+
+    /// The sink's own account, if it keeps one. Without it, a call that returned `Ok` is counted as delivered.
+    fn books(&self) -> Option<SinkBooks> {
+        None
+    }
+
+    /// A name for the place where the output goes, such as the path of a file.
+    ///
+    /// A record that propagates to several loggers is given once to each destination. `None` is a place of its own.
+    fn destination(&self) -> Option<String> {
+        None
+    }
+}

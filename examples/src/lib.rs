@@ -1,0 +1,1 @@
+//! Programs to copy: see `src/bin`.

@@ -1,0 +1,1 @@
+//! One logger for a training run: levelled text, progress, metrics, memory, config.

@@ -1,0 +1,1 @@
+//! Plain, coloured, JSON and logfmt lines for logcore.

@@ -1,0 +1,1 @@
+//! Windowed averages, statistics and a compact, bounded history of metrics for logcore.

@@ -1,0 +1,1 @@
+//! Throughput, ETA and bars for logcore.

@@ -1,0 +1,1 @@
+//! The terminal as a logcore sink: coloured lines, bars, plain lines where there is no terminal.
