@@ -41,7 +41,7 @@ impl LogConfig {
         let text = fs::read_to_string(path).map_err(|error| refuse(format!("it cannot be read: {error}")))?;
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let table = match ending.to_ascii_lowercase().as_str() {
-            "toml" => toml::from_str(&text).map_err(|error| refuse(format!("it is not valid TOML: {error}")))?,
+            "toml" => basic_toml::from_str(&text).map_err(|error| refuse(format!("it is not valid TOML: {error}")))?,
             "json" => serde_json::from_str(&text).map_err(|error| refuse(format!("it is not valid JSON: {error}")))?,
             _ => return Err(refuse("name it with the ending .toml or .json".to_owned())),
         };
