@@ -91,5 +91,6 @@ pub use self::record::{FieldValue, OwnedRecord, Record, epoch_seconds};
 pub use self::registry::__private;
 pub use self::registry::BuildContext;
 pub use self::rows::{Row, RowMerger};
+pub use self::secret::redacted;
 pub use self::sink::Sink;
 pub use self::stop::StopFlag;

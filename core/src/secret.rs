@@ -15,8 +15,13 @@ pub(crate) fn is_secret_name(field: &str) -> bool {
     )
 }
 
-/// A copy of `value` in which the values of secret names are hidden.
-pub(crate) fn redacted(value: &Value) -> Value {
+/// A copy of `value` in which the values of secret names (`api_key`, `hf_token`, `password`, …) are hidden.
+///
+/// ```
+/// let shown = logcore::redacted(&serde_json::json!({"lr": 0.1, "hf_token": "abc"}));
+/// assert_eq!(shown, serde_json::json!({"lr": 0.1, "hf_token": "***"}));
+/// ```
+pub fn redacted(value: &Value) -> Value {
     match value {
         Value::Object(map) => map
             .iter()
