@@ -163,8 +163,8 @@ pub enum LogError {
     Timeout {
         /// What was asked for: `flush`, `finish`, ….
         call: &'static str,
-        /// Records and metric calls that were still waiting.
-        waiting: u64,
+        /// The sink that was being waited for, if one can be blamed.
+        sink: Option<String>,
     },
     /// The logger had already been finished.
     Closed {
@@ -178,11 +178,16 @@ impl Display for LogError {
         match self {
             Self::Config(error) => Display::fmt(error, f),
             Self::Sink { sink, error } => write!(f, "sink `{sink}` did not deliver: {error}"),
-            Self::Timeout { call, waiting } => write!(
-                f,
-                "{call} ran out of time with {waiting} calls undelivered: a sink is slow or hangs; \
-                 give it more time (`{call}_timeout`) or wrap it in `logcore::Queued`"
-            ),
+            Self::Timeout { call, sink } => {
+                write!(f, "{call} ran out of time before everything was delivered")?;
+                if let Some(sink) = sink {
+                    write!(f, ", waiting for {sink}")?;
+                }
+                write!(
+                    f,
+                    "; give it more time (`{call}_timeout`) or wrap a slow sink in `logcore::Queued`"
+                )
+            }
             Self::Closed { logger } => write!(f, "logger `{logger}` is finished; set it up again to use it"),
         }
     }

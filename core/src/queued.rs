@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use crate::{
-    Deadline, MetricBatch, MetricValue, OwnedRecord, ProgressEvent, ProgressKind, Record, Sink, SinkBooks, SinkError,
-    quiet,
+    Deadline, EventKind, MetricBatch, MetricValue, OwnedRecord, ProgressEvent, ProgressKind, Record, Sink, SinkBooks,
+    SinkError, quiet,
 };
 
 /// Gives a slow sink a thread and a bounded queue of its own, so that it holds up no other sink.
@@ -36,6 +36,8 @@ use crate::{
 pub struct Queued {
     shared: Arc<Shared>,
     destination: Option<String>,
+    /// What the wrapped sink wants, asked while it was still here.
+    wanted: Vec<EventKind>,
 }
 
 impl Queued {
@@ -47,6 +49,15 @@ impl Queued {
     /// Wraps `sink` with room for `capacity` waiting calls (at least 1).
     pub fn with_capacity(sink: impl Sink + 'static, capacity: usize) -> Self {
         let destination = sink.destination();
+        let wanted = [
+            EventKind::Record,
+            EventKind::Metrics,
+            EventKind::Progress,
+            EventKind::Config,
+        ]
+        .into_iter()
+        .filter(|what| sink.wants(*what))
+        .collect();
         let shared = Arc::new(Shared {
             capacity: capacity.max(1),
             state: Mutex::default(),
@@ -63,7 +74,11 @@ impl Queued {
             // No thread can be had: every call is then refused and counted, and nobody waits.
             shared.lock().ended = true;
         }
-        Self { shared, destination }
+        Self {
+            shared,
+            destination,
+            wanted,
+        }
     }
 
     fn push(&self, call: Call) -> Result<(), SinkError> {
@@ -114,6 +129,10 @@ impl Queued {
 }
 
 impl Sink for Queued {
+    fn wants(&self, what: EventKind) -> bool {
+        self.wanted.contains(&what)
+    }
+
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.push(Call::Record(OwnedRecord::from(record)))
     }

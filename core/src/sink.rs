@@ -36,6 +36,8 @@ use crate::{Deadline, MetricBatch, ProgressEvent, Record, SinkBooks, SinkError};
 /// (record | metrics | progress | config | deliver | flush)*   then   exit_code   then   finish
 /// ```
 ///
+/// with no `exit_code` where a new configuration takes the sink's place and the run goes on.
+///
 /// - What it logs itself while it is called goes nowhere: a sink can neither loop nor deadlock.
 /// - **A sink that buffers must override [`flush`](Sink::flush) and [`finish`](Sink::finish)**, and should write its
 ///   buffer out in [`deliver`](Sink::deliver), or what it holds is seen late or never.
@@ -43,6 +45,12 @@ use crate::{Deadline, MetricBatch, ProgressEvent, Record, SinkBooks, SinkError};
 ///   user reads one line for each kind of trouble, and the books count it. A panic is such an error.
 /// - A sink that may be slow (a network) is wrapped in [`Queued`](crate::Queued), so that it holds up no other.
 pub trait Sink: Send {
+    /// Whether the sink cares about this kind of call. Asked once; what it does not want is neither given nor counted.
+    fn wants(&self, what: EventKind) -> bool {
+        let _ = what;
+        true
+    }
+
     /// Takes a message.
     ///
     /// # Errors
@@ -104,7 +112,7 @@ pub trait Sink: Send {
         self.deliver()
     }
 
-    /// Learns how the run ended: 0 is well. Called once, just before [`finish`](Sink::finish).
+    /// Learns how the run ended: 0 is well. Called once, just before [`finish`](Sink::finish), if the run has ended.
     fn exit_code(&mut self, code: i32) {
         let _ = code;
     }
@@ -130,4 +138,18 @@ pub trait Sink: Send {
     fn destination(&self) -> Option<String> {
         None
     }
+}
+
+/// The kinds of calls that bring a sink something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// [`Sink::record`].
+    Record,
+    /// [`Sink::metrics`].
+    Metrics,
+    /// [`Sink::progress`].
+    Progress,
+    /// [`Sink::config`].
+    Config,
 }

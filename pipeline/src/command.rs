@@ -1,0 +1,91 @@
+//! What callers ask of the writer besides delivering.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use log::LevelFilter;
+use logcore::{Deadline, LogError, Sink, SinkBooks};
+
+use crate::frame::LoggerId;
+use crate::port::Counters;
+
+/// A sink, under the name that it has in the config.
+pub struct NamedSink {
+    /// The name.
+    pub name: String,
+    /// It gets records of this level and graver.
+    pub level: LevelFilter,
+    /// The sink itself.
+    pub sink: Box<dyn Sink>,
+}
+
+pub(crate) enum Command {
+    /// Opens a logger, or gives an open one new sinks.
+    Open {
+        id: LoggerId,
+        name: String,
+        propagate: bool,
+        sinks: Vec<NamedSink>,
+        counters: Arc<Counters>,
+        /// By when the sinks that are replaced have to be finished.
+        deadline: Deadline,
+        reply: Reply<()>,
+    },
+    Level {
+        id: LoggerId,
+        sink: String,
+        level: LevelFilter,
+    },
+    /// Adds a sink that every logger has.
+    Share(NamedSink),
+    Flush {
+        id: LoggerId,
+        deadline: Deadline,
+        reply: Reply<Result<(), LogError>>,
+    },
+    Finish {
+        id: LoggerId,
+        exit_code: i32,
+        deadline: Deadline,
+        reply: Reply<BTreeMap<String, SinkBooks>>,
+    },
+    /// Ends the sinks that every logger has.
+    FinishShared {
+        exit_code: i32,
+        deadline: Deadline,
+        reply: Reply<()>,
+    },
+}
+
+/// Where the writer puts its answer.
+pub(crate) struct Reply<T>(Arc<(Mutex<Option<T>>, Condvar)>);
+
+impl<T> Reply<T> {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new((Mutex::new(None), Condvar::new())))
+    }
+
+    pub(crate) fn send(&self, answer: T) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn wait(&self, deadline: Deadline) -> Option<T> {
+        let mut answer = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while answer.is_none() && !deadline.passed() {
+            answer = self
+                .0
+                .1
+                .wait_timeout(answer, deadline.remaining())
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        answer.take()
+    }
+}
+
+impl<T> Clone for Reply<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}

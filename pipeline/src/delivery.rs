@@ -1,0 +1,549 @@
+//! Loggers and their sinks, as the writer keeps them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::LevelFilter;
+use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, Sink, SinkBooks, SinkError};
+
+use crate::command::{Command, NamedSink};
+use crate::frame::{LoggerId, Name, Route, decode_config, decode_metrics, decode_progress, decode_record};
+use crate::notice::notice;
+use crate::port::{Counters, RING_FULL};
+use crate::shared::Shared;
+
+pub(crate) struct Delivery {
+    shared: Arc<Shared>,
+    loggers: HashMap<LoggerId, Logger>,
+    /// By place; a place stays empty when its sink is gone.
+    sinks: Vec<Option<Slot>>,
+    /// Places of the sinks that every logger has.
+    common: Vec<usize>,
+    /// The names and values of one metrics frame; kept for its memory.
+    values: Vec<(&'static str, MetricValue)>,
+}
+
+struct Logger {
+    name: String,
+    propagate: bool,
+    counters: Arc<Counters>,
+    /// The logger's own sinks, with their levels.
+    own: Vec<(usize, LevelFilter)>,
+    /// Where a record goes: own sinks, those of the parents it propagates to, the common ones.
+    records: Vec<(usize, LevelFilter)>,
+    /// Accounts of sinks that a reconfiguration has replaced.
+    carried: BTreeMap<String, SinkBooks>,
+}
+
+impl Delivery {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            loggers: HashMap::new(),
+            sinks: Vec::new(),
+            common: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    pub(crate) fn record(&mut self, body: &[u8]) {
+        let Some(frame) = decode_record(body) else { return };
+        let Some(logger) = self.loggers.get(&frame.logger) else {
+            return;
+        };
+        let record = Record::new(frame.level, &logger.name, frame.message)
+            .with_time(frame.time)
+            .with_fields(&frame.fields);
+        let record = match frame.route {
+            Route::Method => record,
+            Route::Addressed => record.with_target(frame.target, false),
+            Route::Facade => record.with_target(frame.target, true),
+        };
+        for (at, level) in &logger.records {
+            if frame.level <= *level {
+                give(&self.shared, &mut self.sinks, *at, EventKind::Record, |sink| {
+                    sink.record(&record)
+                });
+            }
+        }
+    }
+
+    pub(crate) fn metrics(&mut self, body: &[u8]) {
+        let Some(frame) = decode_metrics(body) else { return };
+        let Some(logger) = self.loggers.get(&frame.logger) else {
+            return;
+        };
+        let mut values = reuse(std::mem::take(&mut self.values));
+        values.extend(frame.values().filter_map(|(name, value)| match name {
+            Name::Id(id) => Some((self.shared.dictionary.name(id)?, value)),
+            Name::Text(text) => Some((text, value)),
+        }));
+        let batch = MetricBatch::new(&logger.name, frame.step, &values).with_time(frame.time);
+        for at in logger.places(&self.common) {
+            give(&self.shared, &mut self.sinks, at, EventKind::Metrics, |sink| {
+                sink.metrics(&batch)
+            });
+        }
+        self.values = reuse(values);
+    }
+
+    pub(crate) fn progress(&mut self, body: &[u8]) {
+        let Some((id, mut event)) = decode_progress(body) else {
+            return;
+        };
+        let Some(logger) = self.loggers.get(&id) else { return };
+        event.logger = &logger.name;
+        for at in logger.places(&self.common) {
+            give(&self.shared, &mut self.sinks, at, EventKind::Progress, |sink| {
+                sink.progress(&event)
+            });
+        }
+    }
+
+    pub(crate) fn config(&mut self, body: &[u8]) {
+        let Some((id, json)) = decode_config(body) else { return };
+        let Some(logger) = self.loggers.get(&id) else { return };
+        let Ok(config) = serde_json::from_str(json) else { return };
+        for at in logger.places(&self.common) {
+            give(&self.shared, &mut self.sinks, at, EventKind::Config, |sink| {
+                sink.config(&config)
+            });
+        }
+    }
+
+    /// Has every sink that got something write it out, and those in trouble try again every `retry`.
+    pub(crate) fn deliver(&mut self, retry: Duration) {
+        for at in 0..self.sinks.len() {
+            let Some(Some(slot)) = self.sinks.get_mut(at) else {
+                continue;
+            };
+            if !slot.dirty && !slot.retry_due(retry) {
+                continue;
+            }
+            slot.dirty = false;
+            let result = slot.call(&self.shared, at, |sink| sink.deliver());
+            slot.stuck_since = result.is_err().then(Instant::now);
+            match result {
+                Ok(()) => slot.over(),
+                Err(error) => slot.say(&error),
+            }
+        }
+    }
+
+    /// Whether a sink waits to try again.
+    pub(crate) fn in_trouble(&self) -> bool {
+        self.sinks.iter().flatten().any(|slot| slot.stuck_since.is_some())
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::Open {
+                id,
+                name,
+                propagate,
+                sinks,
+                counters,
+                deadline,
+                reply,
+            } => {
+                let carried = self.close(id, None, deadline);
+                let own = sinks
+                    .into_iter()
+                    .map(|named| (named.level, self.attach(named, &name)))
+                    .map(|(level, at)| (at, level))
+                    .collect();
+                let logger = Logger {
+                    name,
+                    propagate,
+                    counters,
+                    own,
+                    records: Vec::new(),
+                    carried,
+                };
+                self.loggers.insert(id, logger);
+                self.route();
+                reply.send(());
+            }
+            Command::Level { id, sink, level } => {
+                if let Some(logger) = self.loggers.get_mut(&id) {
+                    for (at, its) in &mut logger.own {
+                        if matches!(&self.sinks[*at], Some(slot) if slot.name == sink) {
+                            *its = level;
+                        }
+                    }
+                }
+                self.route();
+            }
+            Command::Share(named) => {
+                let at = self.attach(named, "every logger");
+                self.common.push(at);
+                self.route();
+            }
+            Command::Flush { id, deadline, reply } => reply.send(self.flush(id, deadline)),
+            Command::Finish {
+                id,
+                exit_code,
+                deadline,
+                reply,
+            } => {
+                for at in self.common.clone() {
+                    if let Some(Some(slot)) = self.sinks.get_mut(at) {
+                        let _ = slot
+                            .call(&self.shared, at, |sink| sink.flush(deadline))
+                            .inspect_err(|error| slot.say(error));
+                    }
+                }
+                let books = self.close(id, Some(exit_code), deadline);
+                self.loggers.remove(&id);
+                self.route();
+                reply.send(books);
+            }
+            Command::FinishShared {
+                exit_code,
+                deadline,
+                reply,
+            } => {
+                for at in std::mem::take(&mut self.common) {
+                    self.detach(at, Some(exit_code), deadline);
+                }
+                self.route();
+                reply.send(());
+            }
+        }
+    }
+
+    fn flush(&mut self, id: LoggerId, deadline: Deadline) -> Result<(), LogError> {
+        let Some(logger) = self.loggers.get(&id) else {
+            return Ok(());
+        };
+        let mut places: Vec<usize> = logger.places(&self.common).collect();
+        places.extend(logger.records.iter().map(|(at, _)| *at));
+        places.sort_unstable();
+        places.dedup();
+        let mut first = Ok(());
+        for at in places {
+            let Some(Some(slot)) = self.sinks.get_mut(at) else {
+                continue;
+            };
+            slot.dirty = false;
+            let result = slot.call(&self.shared, at, |sink| sink.flush(deadline));
+            slot.stuck_since = result.is_err().then(Instant::now);
+            match result {
+                Ok(()) => slot.over(),
+                Err(error) => {
+                    slot.say(&error);
+                    let sink = slot.name.clone();
+                    first = first.and(Err(LogError::Sink { sink, error }));
+                }
+            }
+        }
+        first
+    }
+
+    /// Ends the own sinks of a logger and returns all its accounts; with an exit code, as the end of its run.
+    fn close(&mut self, id: LoggerId, exit_code: Option<i32>, deadline: Deadline) -> BTreeMap<String, SinkBooks> {
+        let Some(logger) = self.loggers.get_mut(&id) else {
+            return BTreeMap::new();
+        };
+        let mut all = std::mem::take(&mut logger.carried);
+        let own = std::mem::take(&mut logger.own);
+        let counters = Arc::clone(&logger.counters);
+        for (at, level) in own {
+            let Some(slot) = self.detach(at, exit_code, deadline) else {
+                continue;
+            };
+            let mut books = slot.books();
+            if exit_code.is_some() {
+                slot.add_ring_drops(&mut books, &counters, level);
+            }
+            all.entry(slot.name.clone()).or_default().add(&books);
+            slot.discard();
+        }
+        if exit_code.is_some() {
+            for at in &self.common {
+                if let Some(Some(slot)) = self.sinks.get(*at) {
+                    let mut books = slot.books();
+                    slot.add_ring_drops(&mut books, &counters, LevelFilter::Trace);
+                    all.insert(slot.name.clone(), books);
+                }
+            }
+        }
+        all
+    }
+
+    fn attach(&mut self, named: NamedSink, logger: &str) -> usize {
+        let label = format!("sink `{}` of logger `{logger}`", named.name);
+        let place = self.sinks.iter().position(Option::is_none).unwrap_or(self.sinks.len());
+        let slot = Some(Slot::new(named, label.clone()));
+        let mut labels = self.shared.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        if place == self.sinks.len() {
+            self.sinks.push(slot);
+            labels.push(label);
+        } else {
+            self.sinks[place] = slot;
+            labels[place] = label;
+        }
+        place
+    }
+
+    fn detach(&mut self, at: usize, exit_code: Option<i32>, deadline: Deadline) -> Option<Slot> {
+        let mut slot = self.sinks.get_mut(at)?.take()?;
+        let result = slot.call(&self.shared, at, |sink| {
+            if let Some(code) = exit_code {
+                sink.exit_code(code);
+            }
+            sink.finish(deadline)
+        });
+        if let Err(error) = result {
+            slot.say(&error);
+        }
+        Some(slot)
+    }
+
+    /// Works out anew where each logger's records go.
+    fn route(&mut self) {
+        let names: HashMap<&str, LoggerId> = self
+            .loggers
+            .iter()
+            .map(|(id, logger)| (logger.name.as_str(), *id))
+            .collect();
+        let routes: Vec<_> = self
+            .loggers
+            .iter()
+            .map(|(id, logger)| {
+                let mut route = logger.own.clone();
+                let mut here = logger;
+                let mut parents = parents(&logger.name);
+                while here.propagate
+                    && let Some(parent) = parents.find_map(|name| self.loggers.get(names.get(name)?))
+                {
+                    route.extend_from_slice(&parent.own);
+                    here = parent;
+                }
+                route.extend(self.common.iter().map(|at| (*at, LevelFilter::Trace)));
+                (*id, self.once_a_destination(route))
+            })
+            .collect();
+        for (id, route) in routes {
+            if let Some(logger) = self.loggers.get_mut(&id) {
+                logger.records = route;
+            }
+        }
+    }
+
+    /// Keeps the first sink for each destination, with the widest level that any of them has.
+    fn once_a_destination(&self, route: Vec<(usize, LevelFilter)>) -> Vec<(usize, LevelFilter)> {
+        let mut kept: Vec<(usize, LevelFilter)> = Vec::with_capacity(route.len());
+        for (at, level) in route {
+            let Some(Some(slot)) = self.sinks.get(at) else { continue };
+            if !slot.wants(EventKind::Record) {
+                continue;
+            }
+            let same = kept
+                .iter_mut()
+                .find(|(other, _)| match (&slot.destination, &self.sinks[*other]) {
+                    (Some(here), Some(other)) => other.destination.as_ref() == Some(here),
+                    _ => false,
+                });
+            match same {
+                Some((_, its)) => *its = level.max(*its),
+                None => kept.push((at, level)),
+            }
+        }
+        kept
+    }
+}
+
+impl Logger {
+    /// The sinks that get metrics, progress and config: a logger's own, and the common ones.
+    fn places<'a>(&'a self, common: &'a [usize]) -> impl Iterator<Item = usize> + use<'a> {
+        self.own.iter().map(|(at, _)| *at).chain(common.iter().copied())
+    }
+}
+
+/// A sink in its place.
+struct Slot {
+    name: String,
+    label: String,
+    sink: Box<dyn Sink>,
+    destination: Option<String>,
+    wanted: [bool; 4],
+    /// The pipeline's own account, for sinks that keep none.
+    counted: SinkBooks,
+    /// It was given something since it was last asked to deliver.
+    dirty: bool,
+    /// It could not deliver when it was last asked.
+    stuck_since: Option<Instant>,
+    /// Trouble was said, and not yet that it is over.
+    in_trouble: bool,
+}
+
+const EVENT_KINDS: [EventKind; 4] = [
+    EventKind::Record,
+    EventKind::Metrics,
+    EventKind::Progress,
+    EventKind::Config,
+];
+
+impl Slot {
+    fn new(named: NamedSink, label: String) -> Self {
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            (named.sink.destination(), EVENT_KINDS.map(|what| named.sink.wants(what)))
+        }));
+        let (destination, wanted) = asked.unwrap_or((None, [true; 4]));
+        Self {
+            name: named.name,
+            label,
+            sink: named.sink,
+            destination,
+            wanted,
+            counted: SinkBooks::default(),
+            dirty: false,
+            stuck_since: None,
+            in_trouble: false,
+        }
+    }
+
+    fn wants(&self, what: EventKind) -> bool {
+        EVENT_KINDS
+            .iter()
+            .position(|kind| *kind == what)
+            .is_some_and(|at| self.wanted[at])
+    }
+
+    /// Calls the sink so that its panics stay here and a caller that waits can say what it waits for.
+    fn call(
+        &mut self,
+        shared: &Shared,
+        at: usize,
+        call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
+    ) -> Result<(), SinkError> {
+        shared.busy.store(at as u64 + 1, Ordering::Relaxed);
+        let result = catch_unwind(AssertUnwindSafe(|| call(&mut *self.sink)))
+            .unwrap_or_else(|_| Err(SinkError::new("it panicked").with_reason("panic")));
+        shared.busy.store(0, Ordering::Relaxed);
+        result
+    }
+
+    fn books(&self) -> SinkBooks {
+        let own = catch_unwind(AssertUnwindSafe(|| self.sink.books())).unwrap_or(None);
+        own.unwrap_or_else(|| self.counted.clone())
+    }
+
+    /// What the ring had no room for was meant for this sink, too.
+    fn add_ring_drops(&self, books: &mut SinkBooks, counters: &Counters, level: LevelFilter) {
+        let mut lost = 0;
+        if self.wants(EventKind::Record) {
+            lost += counters.records_up_to(level);
+        }
+        if self.wants(EventKind::Metrics) {
+            lost += counters.metrics.load(Ordering::Relaxed);
+        }
+        if self.wants(EventKind::Config) {
+            lost += counters.configs.load(Ordering::Relaxed);
+        }
+        books.accepted += lost;
+        books.drop_for(RING_FULL, lost);
+    }
+
+    fn retry_due(&self, retry: Duration) -> bool {
+        self.stuck_since.is_some_and(|since| since.elapsed() >= retry)
+    }
+
+    /// Says each kind of trouble once.
+    fn say(&mut self, error: &SinkError) {
+        self.in_trouble = true;
+        notice(
+            &format!("{} {}", self.label, error.reason()),
+            &format!(
+                "{}: {error}; the run goes on, and what cannot be delivered is counted",
+                self.label
+            ),
+        );
+    }
+
+    /// Says that the trouble is over.
+    fn over(&mut self) {
+        if std::mem::take(&mut self.in_trouble) {
+            notice(
+                &format!("{} over", self.label),
+                &format!("{} delivers again", self.label),
+            );
+        }
+    }
+
+    /// Drops the sink; a panic in its `drop` stays here.
+    fn discard(self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.sink)));
+    }
+}
+
+/// Gives a sink something, if it wants it, and keeps the account.
+fn give(
+    shared: &Shared,
+    sinks: &mut [Option<Slot>],
+    at: usize,
+    what: EventKind,
+    call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
+) {
+    let Some(Some(slot)) = sinks.get_mut(at) else { return };
+    if !slot.wants(what) {
+        return;
+    }
+    slot.dirty = true;
+    let counts = u64::from(what != EventKind::Progress);
+    slot.counted.accepted += counts;
+    match slot.call(shared, at, call) {
+        Ok(()) => slot.counted.delivered += counts,
+        Err(error) => {
+            slot.counted.drop_for(error.reason(), counts);
+            slot.say(&error);
+        }
+    }
+}
+
+/// The names above a dotted name, nearest first; `root` is above all.
+fn parents(name: &str) -> impl Iterator<Item = &str> {
+    let mut rest = name;
+    let above = std::iter::from_fn(move || {
+        let cut = match (rest.rfind('.'), rest.rfind("::")) {
+            (None, None) => return None,
+            (dot, colons) => dot.max(colons)?,
+        };
+        rest = &rest[..cut];
+        Some(rest)
+    });
+    above.chain((name != "root").then_some("root"))
+}
+
+/// The same vector, empty, for borrows of another lifetime: collecting in place keeps its memory.
+fn reuse<'a>(mut values: Vec<(&str, MetricValue)>) -> Vec<(&'a str, MetricValue)> {
+    values.clear();
+    values
+        .into_iter()
+        .map(|_| unreachable!("it was just cleared"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_are_nearest_first() {
+        assert_eq!(parents("a.b::c").collect::<Vec<_>>(), ["a.b", "a", "root"]);
+        assert_eq!(parents("a").collect::<Vec<_>>(), ["root"]);
+        assert_eq!(parents("root").count(), 0);
+    }
+
+    #[test]
+    fn reusing_keeps_the_memory() {
+        let mut values: Vec<(&str, MetricValue)> = Vec::with_capacity(100);
+        values.push(("a", MetricValue::Int(1)));
+        let again = reuse(values);
+        assert!(again.is_empty() && again.capacity() >= 100);
+    }
+}

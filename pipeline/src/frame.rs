@@ -1,0 +1,682 @@
+//! What the bodies of frames hold. All little endian, no pointers: another process could read them.
+//!
+//! ```text
+//! record    time i64, logger u32, level u8, route u8, fields u16, target length u32, message length u32,
+//!           target, message, fields x { name length u32, name, tag u8, 8 bytes | length u32, text }
+//! metrics   time i64, logger u32, count u32, step u64, count x { tag u8, 8 bytes, id u32 | NO_ID, length u32, name }
+//! progress  time i64, logger u32, kind u8, flags u8, slot u32, id u64, position u64, total u64, samples u64, elapsed ns
+//!           u64, eta ns u64, rate f64, samples/s f64, description length u32, description
+//! config    time i64, logger u32, length u32, JSON
+//! piece     number u64, whole kind u8, last u8, length u32, bytes
+//! control   ticket u64
+//! ```
+//!
+//! Times are nanoseconds since 1970.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::Level;
+use log::kv::{Error as KvError, Key, Value as KvValue, VisitSource, VisitValue};
+use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind};
+
+use crate::dictionary::NameId;
+
+/// A longer message is cut: 16 MiB.
+pub(crate) const MAX_MESSAGE: usize = 16 << 20;
+
+/// Which logger a frame is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LoggerId(pub(crate) u32);
+
+/// How a record came to its logger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// By the logger's own methods: its target is the logger's name.
+    Method,
+    /// Through a `log` macro that named the logger.
+    Addressed,
+    /// Through the global `log` facade, by its target.
+    Facade,
+}
+
+/// Writes a record. The user's `Display` code runs here, before anything is reserved; its panics stay here.
+pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, route: Route, record: &log::Record<'_>) {
+    out.extend_from_slice(&now().to_le_bytes());
+    out.extend_from_slice(&logger.0.to_le_bytes());
+    out.push(record.level() as u8);
+    out.push(route as u8);
+    let fields_at = out.len();
+    out.extend_from_slice(&[0; 2]);
+    let target = if route == Route::Method { "" } else { record.target() };
+    put_u32(out, target.len());
+    let length_at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(target.as_bytes());
+    let message_at = out.len();
+    put_message(out, record.args());
+    let length = (out.len() - message_at) as u32;
+    out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+
+    let mut fields = FieldWriter { out, count: 0 };
+    let visited = catch_unwind(AssertUnwindSafe(|| record.key_values().visit(&mut fields)));
+    let count = fields.count;
+    if visited.is_err() {
+        // Half a field may have been written: without a count it is not read.
+        out.truncate(message_at + length as usize);
+        return;
+    }
+    out[fields_at..fields_at + 2].copy_from_slice(&count.to_le_bytes());
+}
+
+/// A metric's name, as it travels.
+#[derive(Debug, Clone, Copy)]
+pub enum Name<'a> {
+    /// By its number.
+    Id(NameId),
+    /// As it is: the dictionary is full.
+    Text(&'a str),
+}
+
+/// Writes one call's metrics.
+pub(crate) fn encode_metrics<'a>(
+    out: &mut Vec<u8>,
+    logger: LoggerId,
+    step: u64,
+    values: impl Iterator<Item = (Name<'a>, MetricValue)>,
+) {
+    out.extend_from_slice(&now().to_le_bytes());
+    out.extend_from_slice(&logger.0.to_le_bytes());
+    let count_at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&step.to_le_bytes());
+    let mut count = 0_u32;
+    for (name, value) in values {
+        let (tag, bits) = value_bits(value);
+        out.push(tag);
+        out.extend_from_slice(&bits.to_le_bytes());
+        match name {
+            Name::Id(id) => out.extend_from_slice(&id.0.to_le_bytes()),
+            Name::Text(text) => {
+                out.extend_from_slice(&NO_ID.to_le_bytes());
+                put_text(out, text);
+            }
+        }
+        count += 1;
+    }
+    out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
+}
+
+/// Writes the state of a progress.
+pub(crate) fn encode_progress(out: &mut Vec<u8>, logger: LoggerId, event: &ProgressEvent<'_>) {
+    out.extend_from_slice(&nanos(event.time).to_le_bytes());
+    out.extend_from_slice(&logger.0.to_le_bytes());
+    out.push(match event.kind {
+        ProgressKind::Started => 0,
+        ProgressKind::Finished => 2,
+        _ => 1,
+    });
+    out.push(
+        u8::from(event.total.is_some())
+            | u8::from(event.samples.is_some()) << 1
+            | u8::from(event.eta.is_some()) << 2
+            | u8::from(event.rate.is_some()) << 3
+            | u8::from(event.samples_per_sec.is_some()) << 4
+            | u8::from(event.leave) << 5,
+    );
+    out.extend_from_slice(&event.slot.to_le_bytes());
+    for number in [
+        event.id,
+        event.position,
+        event.total.unwrap_or(0),
+        event.samples.unwrap_or(0),
+        duration_nanos(event.elapsed),
+        duration_nanos(event.eta.unwrap_or_default()),
+        event.rate.unwrap_or(0.0).to_bits(),
+        event.samples_per_sec.unwrap_or(0.0).to_bits(),
+    ] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    put_text(out, event.description);
+}
+
+/// Writes hyper-parameters.
+pub(crate) fn encode_config(out: &mut Vec<u8>, logger: LoggerId, json: &str) {
+    out.extend_from_slice(&now().to_le_bytes());
+    out.extend_from_slice(&logger.0.to_le_bytes());
+    put_text(out, json);
+}
+
+/// Writes a part of a long body.
+pub(crate) fn encode_piece(out: &mut Vec<u8>, number: u64, kind: u8, last: bool, bytes: &[u8]) {
+    out.extend_from_slice(&number.to_le_bytes());
+    out.push(kind);
+    out.push(u8::from(last));
+    put_u32(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// What `encode_piece` writes besides the bytes.
+pub(crate) const PIECE_OVERHEAD: usize = 14;
+
+/// A record as it lies in the ring.
+pub(crate) struct RecordFrame<'a> {
+    pub(crate) time: SystemTime,
+    pub(crate) logger: LoggerId,
+    pub(crate) level: Level,
+    pub(crate) route: Route,
+    pub(crate) target: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) fields: Vec<(&'a str, FieldValue<'a>)>,
+}
+
+pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
+    let mut cursor = Cursor(body);
+    let time = cursor.time()?;
+    let logger = LoggerId(cursor.u32()?);
+    let level = level(cursor.u8()?)?;
+    let route = match cursor.u8()? {
+        0 => Route::Method,
+        1 => Route::Addressed,
+        2 => Route::Facade,
+        _ => return None,
+    };
+    let count = cursor.u16()?;
+    let target_length = cursor.u32()? as usize;
+    let message_length = cursor.u32()? as usize;
+    let target = cursor.text(target_length)?;
+    let message = cursor.text(message_length)?;
+    let mut fields = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let name = cursor.long_text()?;
+        let value = match cursor.u8()? {
+            FIELD_BOOL => FieldValue::Bool(cursor.u64()? != 0),
+            FIELD_TEXT => FieldValue::Text(Cow::Borrowed(cursor.long_text()?)),
+            tag => match value_from(tag, cursor.u64()?)? {
+                MetricValue::Int(value) => FieldValue::Int(value),
+                MetricValue::UInt(value) => FieldValue::UInt(value),
+                other => FieldValue::Float(other.as_f64()),
+            },
+        };
+        fields.push((name, value));
+    }
+    Some(RecordFrame {
+        time,
+        logger,
+        level,
+        route,
+        target,
+        message,
+        fields,
+    })
+}
+
+/// The head of a metrics frame; its values are read by [`MetricsFrame::values`].
+pub(crate) struct MetricsFrame<'a> {
+    pub(crate) time: SystemTime,
+    pub(crate) logger: LoggerId,
+    pub(crate) step: u64,
+    count: u32,
+    rest: Cursor<'a>,
+}
+
+pub(crate) fn decode_metrics(body: &[u8]) -> Option<MetricsFrame<'_>> {
+    let mut cursor = Cursor(body);
+    Some(MetricsFrame {
+        time: cursor.time()?,
+        logger: LoggerId(cursor.u32()?),
+        count: cursor.u32()?,
+        step: cursor.u64()?,
+        rest: cursor,
+    })
+}
+
+impl<'a> MetricsFrame<'a> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = (Name<'a>, MetricValue)> {
+        let mut cursor = self.rest.clone();
+        (0..self.count).map_while(move |_| {
+            let tag = cursor.u8()?;
+            let value = value_from(tag, cursor.u64()?)?;
+            let name = match cursor.u32()? {
+                NO_ID => Name::Text(cursor.long_text()?),
+                id => Name::Id(NameId(id)),
+            };
+            Some((name, value))
+        })
+    }
+}
+
+/// A progress as it lies in the ring; the logger's name comes from elsewhere.
+pub(crate) fn decode_progress<'a>(body: &'a [u8]) -> Option<(LoggerId, ProgressEvent<'a>)> {
+    let mut cursor = Cursor(body);
+    let time = cursor.time()?;
+    let logger = LoggerId(cursor.u32()?);
+    let kind = match cursor.u8()? {
+        0 => ProgressKind::Started,
+        2 => ProgressKind::Finished,
+        _ => ProgressKind::Advanced,
+    };
+    let flags = cursor.u8()?;
+    let flag = |bit: u8| flags & (1 << bit) != 0;
+    let slot = cursor.u32()?;
+    let id = cursor.u64()?;
+    let mut event = ProgressEvent::new(kind, id, "", "");
+    event.time = time;
+    event.slot = slot;
+    event.position = cursor.u64()?;
+    event.total = Some(cursor.u64()?).filter(|_| flag(0));
+    event.samples = Some(cursor.u64()?).filter(|_| flag(1));
+    event.elapsed = Duration::from_nanos(cursor.u64()?);
+    event.eta = Some(Duration::from_nanos(cursor.u64()?)).filter(|_| flag(2));
+    event.rate = Some(f64::from_bits(cursor.u64()?)).filter(|_| flag(3));
+    event.samples_per_sec = Some(f64::from_bits(cursor.u64()?)).filter(|_| flag(4));
+    event.leave = flag(5);
+    event.description = cursor.long_text()?;
+    Some((logger, event))
+}
+
+pub(crate) fn decode_config(body: &[u8]) -> Option<(LoggerId, &str)> {
+    let mut cursor = Cursor(body);
+    cursor.time()?;
+    Some((LoggerId(cursor.u32()?), cursor.long_text()?))
+}
+
+/// A part of a long body.
+pub(crate) struct Piece<'a> {
+    pub(crate) number: u64,
+    pub(crate) kind: u8,
+    pub(crate) last: bool,
+    pub(crate) bytes: &'a [u8],
+}
+
+pub(crate) fn decode_piece(body: &[u8]) -> Option<Piece<'_>> {
+    let mut cursor = Cursor(body);
+    let (number, kind, last) = (cursor.u64()?, cursor.u8()?, cursor.u8()? != 0);
+    let length = cursor.u32()? as usize;
+    let bytes = cursor.take(length)?;
+    Some(Piece {
+        number,
+        kind,
+        last,
+        bytes,
+    })
+}
+
+pub(crate) fn decode_ticket(body: &[u8]) -> Option<u64> {
+    Cursor(body).u64()
+}
+
+const NO_ID: u32 = u32::MAX;
+const FLOAT: u8 = 0;
+const INT: u8 = 1;
+const UINT: u8 = 2;
+const FIELD_BOOL: u8 = 3;
+const FIELD_TEXT: u8 = 4;
+
+fn value_bits(value: MetricValue) -> (u8, u64) {
+    match value {
+        MetricValue::Int(value) => (INT, value as u64),
+        MetricValue::UInt(value) => (UINT, value),
+        other => (FLOAT, other.as_f64().to_bits()),
+    }
+}
+
+fn value_from(tag: u8, bits: u64) -> Option<MetricValue> {
+    Some(match tag {
+        FLOAT => MetricValue::Float(f64::from_bits(bits)),
+        INT => MetricValue::Int(bits as i64),
+        UINT => MetricValue::UInt(bits),
+        _ => return None,
+    })
+}
+
+fn level(number: u8) -> Option<Level> {
+    Level::iter().find(|level| *level as u8 == number)
+}
+
+fn now() -> i64 {
+    nanos(SystemTime::now())
+}
+
+/// Nanoseconds since 1970; enough until 2262.
+fn nanos(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
+    }
+}
+
+fn duration_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn put_u32(out: &mut Vec<u8>, number: usize) {
+    out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_u32(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_message(out: &mut Vec<u8>, message: &fmt::Arguments<'_>) {
+    if let Some(literal) = message.as_str()
+        && literal.len() <= MAX_MESSAGE
+    {
+        out.extend_from_slice(literal.as_bytes());
+        return;
+    }
+    let mut limited = Limited {
+        out,
+        room: MAX_MESSAGE,
+        cut: 0,
+    };
+    let written = catch_unwind(AssertUnwindSafe(|| limited.write_fmt(*message)));
+    let cut = limited.cut;
+    match written {
+        Ok(Ok(())) => {}
+        Ok(Err(fmt::Error)) => out.extend_from_slice(b" (the message's Display failed here)"),
+        Err(_) => out.extend_from_slice(b" (the message's Display panicked here)"),
+    }
+    if cut > 0 {
+        // Writing to a vector cannot fail.
+        out.extend_from_slice(format!(" (… {cut} bytes more were cut: a message holds 16 MiB)").as_bytes());
+    }
+}
+
+/// Keeps the first bytes of a text and counts the rest.
+struct Limited<'a> {
+    out: &'a mut Vec<u8>,
+    room: usize,
+    cut: usize,
+}
+
+impl fmt::Write for Limited<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let kept = if text.len() <= self.room {
+            text.len()
+        } else {
+            text.floor_char_boundary(self.room)
+        };
+        self.out.extend_from_slice(&text.as_bytes()[..kept]);
+        self.cut += text.len() - kept;
+        // Once something is cut, nothing behind it may follow.
+        self.room = if kept < text.len() { 0 } else { self.room - kept };
+        Ok(())
+    }
+}
+
+struct FieldWriter<'a> {
+    out: &'a mut Vec<u8>,
+    count: u16,
+}
+
+impl<'kvs> VisitSource<'kvs> for FieldWriter<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: KvValue<'kvs>) -> Result<(), KvError> {
+        if self.count == u16::MAX {
+            return Ok(());
+        }
+        put_text(self.out, key.as_str());
+        value.visit(ValueWriter(self.out))?;
+        self.count += 1;
+        Ok(())
+    }
+}
+
+struct ValueWriter<'a>(&'a mut Vec<u8>);
+
+impl ValueWriter<'_> {
+    fn put(&mut self, tag: u8, bits: u64) -> Result<(), KvError> {
+        self.0.push(tag);
+        self.0.extend_from_slice(&bits.to_le_bytes());
+        Ok(())
+    }
+}
+
+impl<'v> VisitValue<'v> for ValueWriter<'_> {
+    fn visit_any(&mut self, value: KvValue<'_>) -> Result<(), KvError> {
+        self.0.push(FIELD_TEXT);
+        let length_at = self.0.len();
+        self.0.extend_from_slice(&[0; 4]);
+        let mut limited = Limited {
+            out: self.0,
+            room: MAX_MESSAGE,
+            cut: 0,
+        };
+        let _ = write!(limited, "{value}");
+        let length = (self.0.len() - length_at - 4) as u32;
+        self.0[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), KvError> {
+        match i64::try_from(value) {
+            Ok(value) => self.visit_i64(value),
+            Err(_) => self.put(UINT, value),
+        }
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), KvError> {
+        self.put(INT, value as u64)
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), KvError> {
+        self.put(FLOAT, value.to_bits())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), KvError> {
+        self.put(FIELD_BOOL, u64::from(value))
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), KvError> {
+        self.0.push(FIELD_TEXT);
+        put_text(self.0, &value[..value.floor_char_boundary(MAX_MESSAGE)]);
+        Ok(())
+    }
+}
+
+/// Reads from the front; `None` where there is too little.
+#[derive(Clone)]
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn time(&mut self) -> Option<SystemTime> {
+        let nanos = i64::from_le_bytes(self.array()?);
+        let distance = Duration::from_nanos(nanos.unsigned_abs());
+        if nanos < 0 {
+            UNIX_EPOCH.checked_sub(distance)
+        } else {
+            UNIX_EPOCH.checked_add(distance)
+        }
+    }
+
+    fn text(&mut self, length: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.take(length)?).ok()
+    }
+
+    fn long_text(&mut self) -> Option<&'a str> {
+        let length = self.u32()? as usize;
+        self.text(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(record: &log::Record<'_>, route: Route) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_record(&mut out, LoggerId(7), route, record);
+        out
+    }
+
+    #[test]
+    fn a_record_comes_back_with_its_fields() {
+        let fields: &[(&str, KvValue<'_>)] = &[
+            ("lr", 0.1.into()),
+            ("epoch", 3.into()),
+            ("big", u64::MAX.into()),
+            ("warm", true.into()),
+            ("who", "me".into()),
+            ("none", KvValue::null()),
+        ];
+        let body = encoded(
+            &log::Record::builder()
+                .level(Level::Warn)
+                .target("app::data")
+                .args(format_args!("loss is {}", 0.5))
+                .key_values(&fields)
+                .build(),
+            Route::Facade,
+        );
+        let frame = decode_record(&body).unwrap();
+        assert_eq!(
+            (frame.logger, frame.level, frame.route),
+            (LoggerId(7), Level::Warn, Route::Facade)
+        );
+        assert_eq!((frame.target, frame.message), ("app::data", "loss is 0.5"));
+        let shown: Vec<_> = frame
+            .fields
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "lr=0.1",
+                "epoch=3",
+                "big=18446744073709551615",
+                "warm=true",
+                "who=me",
+                "none=None"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_display_that_fails_or_panics_leaves_a_mark() {
+        struct Fails;
+        impl fmt::Display for Fails {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("half")?;
+                Err(fmt::Error)
+            }
+        }
+        struct Panics;
+        impl fmt::Display for Panics {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("made to")
+            }
+        }
+        let body = encoded(
+            &log::Record::builder().args(format_args!("x {Fails}")).build(),
+            Route::Method,
+        );
+        assert_eq!(
+            decode_record(&body).unwrap().message,
+            "x half (the message's Display failed here)"
+        );
+        let body = encoded(
+            &log::Record::builder().args(format_args!("x {Panics}")).build(),
+            Route::Method,
+        );
+        assert_eq!(
+            decode_record(&body).unwrap().message,
+            "x  (the message's Display panicked here)"
+        );
+    }
+
+    #[test]
+    fn a_message_is_cut_at_a_character_and_says_how_much() {
+        let long = "ä".repeat(MAX_MESSAGE / 2) + "öü";
+        let body = encoded(
+            &log::Record::builder().args(format_args!("{}", &long)).build(),
+            Route::Method,
+        );
+        let message = decode_record(&body).unwrap().message;
+        assert!(message.ends_with("ä (… 4 bytes more were cut: a message holds 16 MiB)"));
+        assert_eq!(message.matches('ä').count(), MAX_MESSAGE / 2);
+    }
+
+    #[test]
+    fn a_progress_comes_back() {
+        let mut event = ProgressEvent::new(ProgressKind::Advanced, 9, "trainer", "Training");
+        event.position = 5;
+        event.total = Some(10);
+        event.rate = Some(2.5);
+        event.eta = Some(Duration::from_secs(2));
+        event.slot = 3;
+        let mut out = Vec::new();
+        encode_progress(&mut out, LoggerId(1), &event);
+        let (logger, mut back) = decode_progress(&out).unwrap();
+        back.logger = "trainer";
+        assert_eq!(logger, LoggerId(1));
+        assert_eq!(back, event);
+    }
+
+    proptest! {
+        #[test]
+        fn metrics_come_back(step: u64, values in prop::collection::vec((any::<u32>(), any::<u64>(), 0_u8..3, ".{0,9}"), 0..20)) {
+            let sent: Vec<_> = values.iter().map(|(id, bits, tag, text)| {
+                let name = if id % 2 == 0 { Name::Id(NameId(id / 2)) } else { Name::Text(text) };
+                (name, value_from(*tag, *bits).unwrap())
+            }).collect();
+            let mut out = Vec::new();
+            encode_metrics(&mut out, LoggerId(2), step, sent.iter().copied());
+            out.extend_from_slice(&[0xAB; 7]);
+            let frame = decode_metrics(&out).unwrap();
+            prop_assert_eq!((frame.logger, frame.step), (LoggerId(2), step));
+            let same = frame.values().zip(&sent).all(|((name, value), (sent_name, sent_value))| {
+                let names = match (name, sent_name) {
+                    (Name::Id(a), Name::Id(b)) => a == *b,
+                    (Name::Text(a), Name::Text(b)) => a == *b,
+                    _ => false,
+                };
+                names && value_bits(value) == value_bits(*sent_value)
+            });
+            prop_assert!(same && frame.values().count() == sent.len());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_record(&body);
+            if let Some(frame) = decode_metrics(&body) {
+                let _ = frame.values().count();
+            }
+            let _ = decode_progress(&body);
+            let _ = decode_config(&body);
+            let _ = decode_piece(&body);
+            let _ = decode_ticket(&body);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The last resort: one line on stderr for each kind of trouble.
+
+use std::collections::HashMap;
+use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The same trouble is said again only after this time.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Writes `logcore: <text>` to stderr, once a minute at most for each `kind`. Returns whether it did.
+///
+/// If stderr is gone there is nobody left to tell, and the run goes on.
+pub fn notice(kind: &str, text: &str) -> bool {
+    static SAID: Mutex<Option<HashMap<String, Instant>>> = Mutex::new(None);
+    {
+        let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = said.get_or_insert_default();
+        match said.get(kind) {
+            Some(last) if last.elapsed() < AGAIN => return false,
+            _ => said.insert(kind.to_owned(), Instant::now()),
+        };
+    }
+    // One write for the whole line, so that it stays whole among others.
+    let line = format!(
+        "logcore: {}\n",
+        text.escape_debug()
+            .to_string()
+            .replace("\\'", "'")
+            .replace("\\\"", "\"")
+    );
+    let _ = io::stderr().write_all(line.as_bytes());
+    true
+}

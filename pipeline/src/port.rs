@@ -1,0 +1,267 @@
+//! A logger's way into the ring.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use log::{Level, LevelFilter};
+use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_quiet};
+
+use crate::buffer::with_buffer;
+use crate::command::{Command, NamedSink, Reply};
+use crate::frame::{LoggerId, Name, Route, encode_config, encode_metrics, encode_progress, encode_record};
+use crate::notice::notice;
+use crate::ring::Kind;
+use crate::shared::{NoRoom, Patience, Shared};
+
+/// A logger's way into the ring: encodes what it is told and returns.
+///
+/// What is said on the writer's own thread, or on a sink's (see [`logcore::quiet`]), goes nowhere.
+pub struct Port {
+    shared: Arc<Shared>,
+    id: LoggerId,
+    logger: String,
+    drops: AtomicBool,
+    error_wait_ms: AtomicU64,
+    counters: Arc<Counters>,
+    /// Where delivery stood when waiting for an error was given up; it is not waited for again until it moves.
+    stalled_at: AtomicU64,
+}
+
+impl Port {
+    pub(crate) fn new(shared: Arc<Shared>, id: LoggerId, logger: &str) -> Self {
+        Self {
+            shared,
+            id,
+            logger: logger.to_owned(),
+            drops: AtomicBool::new(false),
+            error_wait_ms: AtomicU64::new(5000),
+            counters: Arc::default(),
+            stalled_at: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// What to do when the ring is full, and how long an error may be waited for.
+    pub fn set_policy(&self, on_full: OnFull, error_wait: Duration) {
+        self.drops.store(on_full == OnFull::Drop, Ordering::Relaxed);
+        let millis = u64::try_from(error_wait.as_millis()).unwrap_or(u64::MAX);
+        self.error_wait_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// Gives the logger its sinks, in place of those that it had, which are finished first.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Timeout`] if the writer did not get to it before the deadline.
+    pub fn open(&self, propagate: bool, sinks: Vec<NamedSink>, deadline: Deadline) -> Result<(), LogError> {
+        let reply = Reply::new();
+        let command = Command::Open {
+            id: self.id,
+            name: self.logger.clone(),
+            propagate,
+            sinks,
+            counters: Arc::clone(&self.counters),
+            deadline,
+            reply: reply.clone(),
+        };
+        self.ask("setup", command, &reply, deadline)
+    }
+
+    /// Changes the level of one sink, for records from now on.
+    pub fn set_level(&self, sink: &str, level: LevelFilter, deadline: Deadline) {
+        let command = Command::Level {
+            id: self.id,
+            sink: sink.to_owned(),
+            level,
+        };
+        let _ = self.shared.send(command, deadline);
+    }
+
+    /// Hands over a record. One of level ERROR is delivered when this returns, if delivery is possible.
+    pub fn record(&self, route: Route, record: &log::Record<'_>) {
+        if is_quiet() {
+            return;
+        }
+        let pushed = with_buffer(|body| {
+            encode_record(body, self.id, route, record);
+            self.shared.push(Kind::Record, body, self.patience())
+        });
+        match pushed {
+            Ok(end) if record.level() == Level::Error => self.wait_for_delivery(end),
+            Ok(_) => {}
+            Err(NoRoom) => self.dropped(&self.counters.records[record.level() as usize]),
+        }
+    }
+
+    /// Hands over the metrics of one call.
+    pub fn metrics<'a>(&self, step: u64, values: impl Iterator<Item = (Name<'a>, MetricValue)>) {
+        if is_quiet() {
+            return;
+        }
+        let pushed = with_buffer(|body| {
+            encode_metrics(body, self.id, step, values);
+            self.shared.push(Kind::Metrics, body, self.patience())
+        });
+        if pushed.is_err() {
+            self.dropped(&self.counters.metrics);
+        }
+    }
+
+    /// Hands over the state of a progress; where there is no room it is left out, unless it is the first or the last.
+    pub fn progress(&self, event: &ProgressEvent<'_>, lasting: bool) {
+        if is_quiet() {
+            return;
+        }
+        let patience = if lasting { self.patience() } else { Patience::Never };
+        let _ = with_buffer(|body| {
+            encode_progress(body, self.id, event);
+            self.shared.push(Kind::Progress, body, patience)
+        });
+    }
+
+    /// Hands over hyper-parameters, as JSON.
+    pub fn config(&self, json: &str) {
+        if is_quiet() {
+            return;
+        }
+        let pushed = with_buffer(|body| {
+            encode_config(body, self.id, json);
+            self.shared.push(Kind::Config, body, self.patience())
+        });
+        if pushed.is_err() {
+            self.dropped(&self.counters.configs);
+        }
+    }
+
+    /// The short form in which a metric's name travels, if there is room for one more name.
+    pub fn intern(&self, name: &str) -> Option<crate::NameId> {
+        self.shared.dictionary.intern(name)
+    }
+
+    /// Waits until everything said before is delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if a sink could not deliver.
+    pub fn flush(&self, deadline: Deadline) -> Result<(), LogError> {
+        if is_quiet() {
+            // On the writer's own thread: waiting for it would be for ever.
+            return Ok(());
+        }
+        let reply = Reply::new();
+        let command = Command::Flush {
+            id: self.id,
+            deadline,
+            reply: reply.clone(),
+        };
+        self.ask("flush", command, &reply, deadline)?
+    }
+
+    /// Ends the logger: its sinks deliver and are let go.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Timeout`] past the deadline.
+    pub fn finish(&self, exit_code: i32, deadline: Deadline) -> Result<BTreeMap<String, SinkBooks>, LogError> {
+        let reply = Reply::new();
+        let command = Command::Finish {
+            id: self.id,
+            exit_code,
+            deadline,
+            reply: reply.clone(),
+        };
+        if is_quiet() {
+            let _ = self.shared.send(command, Deadline::after(Duration::ZERO));
+            return Ok(BTreeMap::new());
+        }
+        self.ask("finish", command, &reply, deadline)
+    }
+
+    fn ask<T>(
+        &self,
+        call: &'static str,
+        command: Command,
+        reply: &Reply<T>,
+        deadline: Deadline,
+    ) -> Result<T, LogError> {
+        ask(&self.shared, call, command, reply, deadline)
+    }
+
+    fn patience(&self) -> Patience {
+        if self.drops.load(Ordering::Relaxed) {
+            Patience::Never
+        } else {
+            Patience::Forever
+        }
+    }
+
+    fn wait_for_delivery(&self, end: u64) {
+        let delivered = &self.shared.delivered;
+        if self.stalled_at.load(Ordering::Relaxed) == delivered.position() {
+            return;
+        }
+        self.shared.wake();
+        let deadline = Deadline::after(Duration::from_millis(self.error_wait_ms.load(Ordering::Relaxed)));
+        let stalled_at = match delivered.wait_while(|| delivered.position() < end, deadline) {
+            true => u64::MAX,
+            false => delivered.position(),
+        };
+        self.stalled_at.store(stalled_at, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn dropped(&self, counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+        notice(
+            &format!("dropping {}", self.logger),
+            &format!(
+                "logger `{}` drops calls: the ring is full (`on_full = \"wait\"` would wait, a larger `ring_bytes` helps with bursts); \
+                 they are counted as `{RING_FULL}`",
+                self.logger
+            ),
+        );
+    }
+}
+
+/// The reason in the books for what the ring had no room for.
+pub const RING_FULL: &str = "ring full";
+
+/// What a logger lost before any sink saw it.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// By level, as the `log` crate numbers them, from 1.
+    pub(crate) records: [AtomicU64; 6],
+    pub(crate) metrics: AtomicU64,
+    pub(crate) configs: AtomicU64,
+}
+
+impl Counters {
+    /// Records of `level` and graver.
+    pub(crate) fn records_up_to(&self, level: LevelFilter) -> u64 {
+        self.records[..=level as usize]
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+/// Sends a command and waits for its answer.
+pub(crate) fn ask<T>(
+    shared: &Shared,
+    call: &'static str,
+    command: Command,
+    reply: &Reply<T>,
+    deadline: Deadline,
+) -> Result<T, LogError> {
+    let timeout = || LogError::Timeout {
+        call,
+        sink: shared.busy_sink(),
+    };
+    shared.send(command, deadline).map_err(|NoRoom| timeout())?;
+    // The sinks have until the deadline; the answer may need a moment more.
+    let grace = Deadline::after(deadline.remaining().saturating_add(ANSWER_GRACE));
+    reply.wait(grace).ok_or_else(timeout)
+}
+
+const ANSWER_GRACE: Duration = Duration::from_millis(50);

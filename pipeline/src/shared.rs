@@ -1,0 +1,242 @@
+//! What callers and the writer have in common.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use logcore::Deadline;
+
+use crate::command::Command;
+use crate::dictionary::Dictionary;
+use crate::frame::{PIECE_OVERHEAD, encode_piece};
+use crate::notice::notice;
+use crate::ring::{Full, Kind, Ring};
+
+/// How long a caller will wait for room in the ring.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Patience {
+    Never,
+    Forever,
+    Until(Deadline),
+}
+
+/// The frame did not get into the ring.
+#[derive(Debug)]
+pub(crate) struct NoRoom;
+
+/// The writer is at work.
+pub(crate) const AWAKE: u64 = 0;
+/// The writer looks again within milliseconds.
+pub(crate) const NAPPING: u64 = 1;
+/// The writer has to be woken.
+pub(crate) const ASLEEP: u64 = 2;
+
+pub(crate) struct Shared {
+    pub(crate) ring: Arc<Ring>,
+    pub(crate) dictionary: Dictionary,
+    pub(crate) delivered: Delivered,
+    /// The sink that the writer is calling, for whoever loses patience: its place in `labels`, from 1.
+    pub(crate) busy: AtomicU64,
+    pub(crate) labels: Mutex<Vec<String>>,
+    writer: OnceLock<Thread>,
+    commands: Mutex<HashMap<u64, Command>>,
+    /// Long frames whose later pieces were dropped.
+    abandoned: Mutex<Vec<u64>>,
+    next_number: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(ring: Arc<Ring>) -> Self {
+        Self {
+            dictionary: Dictionary::new(Arc::clone(&ring)),
+            ring,
+            delivered: Delivered::default(),
+            busy: AtomicU64::new(0),
+            labels: Mutex::default(),
+            writer: OnceLock::new(),
+            commands: Mutex::default(),
+            abandoned: Mutex::default(),
+            next_number: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn set_writer(&self, writer: Thread) {
+        let _ = self.writer.set(writer);
+    }
+
+    /// Puts a frame of any length into the ring; returns the position of its end.
+    pub(crate) fn push(&self, kind: Kind, body: &[u8], patience: Patience) -> Result<u64, NoRoom> {
+        if body.len() <= self.ring.max_body() {
+            return self.push_whole(kind, body, patience);
+        }
+        let number = self.number();
+        let mut piece = Vec::with_capacity(self.ring.max_body());
+        let mut chunks = body.chunks(self.ring.max_body() - PIECE_OVERHEAD).peekable();
+        let mut end = Err(NoRoom);
+        while let Some(chunk) = chunks.next() {
+            piece.clear();
+            encode_piece(&mut piece, number, kind as u8, chunks.peek().is_none(), chunk);
+            end = self.push_whole(Kind::Piece, &piece, patience);
+            if end.is_err() {
+                self.abandoned
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(number);
+                break;
+            }
+        }
+        end
+    }
+
+    /// Hands a command over in the order of the frames. A command is never dropped by a policy.
+    pub(crate) fn send(&self, command: Command, deadline: Deadline) -> Result<u64, NoRoom> {
+        let ticket = self.number();
+        self.commands().insert(ticket, command);
+        let end = self.push(Kind::Control, &ticket.to_le_bytes(), Patience::Until(deadline));
+        match end {
+            Ok(_) => self.wake(),
+            Err(NoRoom) => drop(self.commands().remove(&ticket)),
+        }
+        end
+    }
+
+    pub(crate) fn take_command(&self, ticket: u64) -> Option<Command> {
+        self.commands().remove(&ticket)
+    }
+
+    pub(crate) fn take_abandoned(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.abandoned.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has the writer look at once.
+    pub(crate) fn wake(&self) {
+        if self.ring.sleeping().swap(AWAKE, Ordering::SeqCst) != AWAKE
+            && let Some(writer) = self.writer.get()
+        {
+            writer.unpark();
+        }
+    }
+
+    /// The sink that the writer is calling at this moment.
+    pub(crate) fn busy_sink(&self) -> Option<String> {
+        let busy = self.busy.load(Ordering::Relaxed) as usize;
+        let labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        labels.get(busy.checked_sub(1)?).cloned()
+    }
+
+    fn push_whole(&self, kind: Kind, body: &[u8], patience: Patience) -> Result<u64, NoRoom> {
+        let end = match self.ring.push(kind, body) {
+            Ok(end) => end,
+            Err(Full) => self.push_patiently(kind, body, patience)?,
+        };
+        // Sequentially consistent, together with the exchange on the tail before it and with the writer's store of
+        // `sleeping` and load of the tail: either this load sees the writer asleep, or the writer sees the frame.
+        match self.ring.sleeping().load(Ordering::SeqCst) {
+            AWAKE => {}
+            NAPPING if self.ring.used() < self.ring.capacity() / 2 => {}
+            _ => self.wake(),
+        }
+        Ok(end)
+    }
+
+    #[cold]
+    fn push_patiently(&self, kind: Kind, body: &[u8], patience: Patience) -> Result<u64, NoRoom> {
+        let since = Instant::now();
+        loop {
+            let may_wait = match patience {
+                Patience::Never => false,
+                Patience::Forever => true,
+                Patience::Until(deadline) => !deadline.passed(),
+            };
+            if !may_wait || self.delivered.ended() {
+                return Err(NoRoom);
+            }
+            self.wake();
+            // Bounded, because room can come between the look and the wait.
+            self.delivered
+                .wait_while(|| !self.ring.has_room(body.len()), Deadline::after(ROOM_WAIT));
+            if let Ok(end) = self.ring.push(kind, body) {
+                return Ok(end);
+            }
+            if since.elapsed() > SAY_AFTER {
+                let sink = self.busy_sink().unwrap_or_else(|| "a sink".to_owned());
+                notice(
+                    "ring full",
+                    &format!(
+                        "calls wait because the ring is full: {sink} is slow or hangs (`on_full = \"drop\"` would not wait)"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn commands(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Command>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const ROOM_WAIT: Duration = Duration::from_millis(10);
+const SAY_AFTER: Duration = Duration::from_secs(5);
+
+/// Up to where the writer has delivered, and how to wait for it.
+#[derive(Default)]
+pub(crate) struct Delivered {
+    position: AtomicU64,
+    waiters: AtomicU32,
+    lock: Mutex<()>,
+    changed: Condvar,
+    ended: AtomicBool,
+}
+
+impl Delivered {
+    pub(crate) fn position(&self) -> u64 {
+        self.position.load(Ordering::SeqCst)
+    }
+
+    /// The writer's thread is no more.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn advance(&self, position: u64) {
+        // Sequentially consistent against `wait_while`: a waiter that is not counted yet sees the new position.
+        self.position.store(position, Ordering::SeqCst);
+        self.notify();
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.notify();
+    }
+
+    /// Waits while `condition` holds, until `deadline`; returns whether it ceased to hold.
+    pub(crate) fn wait_while(&self, condition: impl Fn() -> bool, deadline: Deadline) -> bool {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holds = condition();
+        while holds && !self.ended() && !deadline.passed() {
+            guard = self
+                .changed
+                .wait_timeout(guard, deadline.remaining())
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            holds = condition();
+        }
+        drop(guard);
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+        !holds
+    }
+
+    fn notify(&self) {
+        if self.waiters.load(Ordering::SeqCst) > 0 {
+            let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            self.changed.notify_all();
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The way from callers to sinks, with what can go wrong on it.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use logcore::log::{Level, LevelFilter};
+use logcore::testing::{BlockingSink, FailingSink, Gate, PanickingSink, recording};
+use logcore::{Deadline, LogError, MetricValue, OnFull, Record, Sink, SinkError, log};
+use logcore_pipeline::{Name, NamedSink, Pipeline, Port, RING_FULL, Route};
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+fn named(name: &str, sink: impl Sink + 'static) -> NamedSink {
+    NamedSink {
+        name: name.to_owned(),
+        level: LevelFilter::Trace,
+        sink: Box::new(sink),
+    }
+}
+
+fn open(pipeline: &Pipeline, name: &str, sinks: Vec<NamedSink>) -> Port {
+    let port = pipeline.port(name);
+    port.open(false, sinks, soon()).unwrap();
+    port
+}
+
+fn say(port: &Port, level: Level, text: &str) {
+    port.record(
+        Route::Method,
+        &log::Record::builder().level(level).args(format_args!("{text}")).build(),
+    );
+}
+
+/// Keeps messages, in a form that is cheap for many.
+#[derive(Clone, Default)]
+struct Messages(Arc<Mutex<Vec<String>>>);
+
+impl Sink for Messages {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.0.lock().unwrap().push(record.message().to_owned());
+        Ok(())
+    }
+}
+
+#[test]
+fn eight_threads_through_a_small_ring_lose_and_mix_nothing() {
+    const THREADS: usize = 8;
+    const LINES: usize = 20_000;
+    let pipeline = Pipeline::start(16 << 10).unwrap();
+    let messages = Messages::default();
+    let port = open(&pipeline, "many", vec![named("messages", messages.clone())]);
+    thread::scope(|scope| {
+        for id in 0..THREADS {
+            let port = &port;
+            scope.spawn(move || {
+                for number in 0..LINES {
+                    say(port, Level::Info, &format!("{id} {number} {}", "x".repeat(number % 97)));
+                }
+            });
+        }
+    });
+    let books = port.finish(0, soon()).unwrap();
+    assert_eq!(books["messages"].delivered, (THREADS * LINES) as u64);
+    let mut next = [0; THREADS];
+    for message in messages.0.lock().unwrap().iter() {
+        let mut parts = message.split(' ');
+        let id: usize = parts.next().unwrap().parse().unwrap();
+        let number: usize = parts.next().unwrap().parse().unwrap();
+        assert_eq!(number, next[id]);
+        assert_eq!(parts.next().unwrap().len(), number % 97);
+        next[id] += 1;
+    }
+    assert_eq!(next, [LINES; THREADS]);
+}
+
+#[test]
+fn long_messages_go_in_pieces_and_come_whole() {
+    let pipeline = Pipeline::start(4096).unwrap();
+    let messages = Messages::default();
+    let port = open(&pipeline, "long", vec![named("messages", messages.clone())]);
+    let text = |id: usize| {
+        (0..1_000_000)
+            .map(|i| char::from(b'a' + ((i + id) % 26) as u8))
+            .collect::<String>()
+    };
+    thread::scope(|scope| {
+        for id in 0..3 {
+            let port = &port;
+            scope.spawn(move || say(port, Level::Info, &text(id)));
+        }
+    });
+    port.flush(soon()).unwrap();
+    let mut got = messages.0.lock().unwrap().clone();
+    got.sort();
+    assert!(got.len() == 3 && (0..3).all(|id| got[id] == text(id)));
+}
+
+#[test]
+fn a_full_ring_drops_by_policy_and_the_books_balance() {
+    let pipeline = Pipeline::start(4096).unwrap();
+    let gate = Gate::default();
+    let port = open(&pipeline, "dropping", vec![named("slow", BlockingSink(gate.clone()))]);
+    port.set_policy(OnFull::Drop, Duration::ZERO);
+    for _ in 0..1000 {
+        say(
+            &port,
+            Level::Info,
+            "a line of some length, so that the ring is full soon",
+        );
+    }
+    gate.open();
+    let books = &port.finish(0, soon()).unwrap()["slow"];
+    assert_eq!(books.accepted, 1000);
+    assert!(books.dropped[RING_FULL] > 800, "{books:?}");
+    assert!(books.balanced(), "{books:?}");
+}
+
+#[test]
+fn an_error_is_delivered_when_the_call_returns() {
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let (handle, sink) = recording();
+    let port = open(&pipeline, "errors", vec![named("recording", sink)]);
+    for number in 0..100 {
+        say(&port, Level::Error, &number.to_string());
+        assert_eq!(handle.calls().len(), number + 1);
+    }
+}
+
+#[test]
+fn a_sink_that_hangs_is_named_and_costs_an_error_its_wait_once() {
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let gate = Gate::default();
+    let port = open(&pipeline, "hanging", vec![named("stuck", BlockingSink(gate.clone()))]);
+    port.set_policy(OnFull::Wait, Duration::from_millis(20));
+    // Only the first of these waits; if each did, this would take over half an hour.
+    for _ in 0..100_000 / 64 {
+        say(&port, Level::Error, "x");
+    }
+    gate.wait_for_visitor();
+    match port.flush(Deadline::after(Duration::from_millis(20))).unwrap_err() {
+        LogError::Timeout {
+            call: "flush",
+            sink: Some(sink),
+        } => assert_eq!(sink, "sink `stuck` of logger `hanging`"),
+        other => panic!("{other:?}"),
+    }
+    gate.open();
+    port.flush(soon()).unwrap();
+}
+
+#[test]
+fn a_sink_that_fails_or_panics_harms_no_other() {
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let (handle, sink) = recording();
+    let sinks = vec![
+        named("failing", FailingSink("server error")),
+        named("panicking", PanickingSink),
+        named("recording", sink),
+    ];
+    let port = open(&pipeline, "unharmed", sinks);
+    for _ in 0..10 {
+        say(&port, Level::Info, "x");
+    }
+    let books = port.finish(0, soon()).unwrap();
+    assert_eq!(handle.calls().len(), 12);
+    assert_eq!(books["failing"].dropped["server error"], 10);
+    assert_eq!(books["panicking"].dropped["panic"], 10);
+    assert!(
+        books.values().all(|books| books.accepted == 10 && books.balanced()),
+        "{books:?}"
+    );
+}
+
+#[test]
+fn what_a_sink_logs_itself_goes_nowhere() {
+    struct Chatty(Arc<Port>);
+    impl Sink for Chatty {
+        fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+            say(&self.0, Level::Error, "from within");
+            self.0.metrics(0, std::iter::empty());
+            self.0.flush(soon()).map_err(SinkError::new)
+        }
+    }
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let (handle, sink) = recording();
+    let port = Arc::new(pipeline.port("chatty"));
+    let chatty = Chatty(Arc::clone(&port));
+    port.open(false, vec![named("chatty", chatty), named("recording", sink)], soon())
+        .unwrap();
+    say(&port, Level::Info, "once");
+    port.flush(soon()).unwrap();
+    assert_eq!(handle.calls(), ["record INFO chatty once", "flush"]);
+}
+
+#[test]
+fn a_display_that_logs_is_a_record_of_its_own() {
+    struct Logs<'a>(&'a Port);
+    impl std::fmt::Display for Logs<'_> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            say(self.0, Level::Info, "inner");
+            f.write_str("outer")
+        }
+    }
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let (handle, sink) = recording();
+    let port = open(&pipeline, "nested", vec![named("recording", sink)]);
+    port.record(
+        Route::Method,
+        &log::Record::builder().args(format_args!("{}", Logs(&port))).build(),
+    );
+    port.flush(soon()).unwrap();
+    assert_eq!(
+        handle.calls(),
+        ["record INFO nested inner", "record INFO nested outer", "flush"]
+    );
+}
+
+#[test]
+fn new_sinks_take_over_between_two_lines() {
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let (first, first_sink) = recording();
+    let (second, second_sink) = recording();
+    let port = open(&pipeline, "live", vec![named("it", first_sink)]);
+    say(&port, Level::Info, "1");
+    port.open(false, vec![named("it", second_sink)], soon()).unwrap();
+    say(&port, Level::Info, "2");
+    let books = port.finish(3, soon()).unwrap();
+    assert_eq!(first.calls(), ["record INFO live 1", "finish"]);
+    assert_eq!(second.calls(), ["record INFO live 2", "exit_code 3", "finish"]);
+    assert_eq!((books["it"].accepted, books["it"].delivered), (2, 2));
+}
+
+#[test]
+fn records_climb_to_the_parents_that_they_propagate_to() {
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let (root, root_sink) = recording();
+    let (top, top_sink) = recording();
+    let (leaf, leaf_sink) = recording();
+    let _root = open(&pipeline, "root", vec![named("it", root_sink)]);
+    let _top = open(&pipeline, "app", vec![named("it", top_sink)]);
+    let port = pipeline.port("app::data.loader");
+    port.open(true, vec![named("it", leaf_sink)], soon()).unwrap();
+    say(&port, Level::Info, "x");
+    port.metrics(4, [(Name::Text("loss"), MetricValue::Int(1))].into_iter());
+    port.flush(soon()).unwrap();
+    assert_eq!(
+        leaf.calls()[..2],
+        [
+            "record INFO app::data.loader x",
+            "metrics app::data.loader 4 loss=Int(1)"
+        ]
+    );
+    assert_eq!(top.calls(), ["record INFO app::data.loader x", "flush"]);
+    // `app` itself does not propagate.
+    assert_eq!(root.calls(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_shared_sink_belongs_to_every_logger() {
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let before = open(&pipeline, "before", vec![]);
+    let (handle, sink) = recording();
+    pipeline.share("common", Box::new(sink), soon());
+    let after = open(&pipeline, "after", vec![]);
+    say(&before, Level::Info, "x");
+    say(&after, Level::Info, "y");
+    assert_eq!(after.finish(0, soon()).unwrap()["common"].accepted, 2);
+    assert_eq!(handle.calls(), ["record INFO before x", "record INFO after y", "flush"]);
+    pipeline.finish_shared(0, soon()).unwrap();
+    assert_eq!(handle.calls()[3..], ["exit_code 0", "finish"]);
+}
+
+#[test]
+fn names_travel_as_numbers_and_as_they_are() {
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let (handle, sink) = recording();
+    let port = open(&pipeline, "names", vec![named("recording", sink)]);
+    let id = port.intern("metrics/loss").unwrap();
+    let values = [
+        (Name::Id(id), MetricValue::Float(0.5)),
+        (Name::Text("new"), MetricValue::Int(3)),
+    ];
+    port.metrics(7, values.into_iter());
+    port.flush(soon()).unwrap();
+    assert_eq!(
+        handle.calls(),
+        ["metrics names 7 metrics/loss=Float(0.5) new=Int(3)", "flush"]
+    );
+}
