@@ -12,7 +12,7 @@ use crate::buffer::with_buffer;
 use crate::command::{Command, NamedSink, Reply};
 use crate::frame::{LoggerId, Name, Route, encode_config, encode_metrics, encode_progress, encode_record};
 use crate::notice::notice;
-use crate::ring::Kind;
+use crate::ring::{Kind, Ring};
 use crate::shared::{NoRoom, Patience, Shared};
 
 /// A logger's way into the ring: encodes what it is told and returns.
@@ -40,6 +40,15 @@ impl Port {
             counters: Arc::default(),
             stalled_at: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// A way to nowhere, for a logger that could not be opened: what it is told is dropped and counted.
+    pub fn dead(logger: &str) -> Self {
+        let shared = Shared::new(Ring::new(0).0);
+        shared.delivered.end();
+        let port = Self::new(Arc::new(shared), LoggerId(0), logger);
+        port.drops.store(true, Ordering::Relaxed);
+        port
     }
 
     /// What to do when the ring is full, and how long an error may be waited for.

@@ -1,0 +1,313 @@
+//! Everything that a logger measures, behind one lock: names, steps, windows, history, progress.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use logcore::{Count, LogConfig, MetricPair, MetricValue, Point, ProgressKind, Stats};
+use logcore_pipeline::{Name, NameId, Port, notice};
+
+use crate::progress::{Meter, State};
+use crate::series::Series;
+use crate::steps::Steps;
+
+/// Columns of `metrics.jsonl` that a user's name must not take.
+const RESERVED: [&str; 3] = ["step", "time", "logger"];
+
+#[derive(Default)]
+pub(crate) struct Measures {
+    config: Arc<LogConfig>,
+    steps: Steps,
+    names: Vec<Metric>,
+    /// By the name as the user logs it.
+    user: HashMap<String, u32>,
+    /// The system's own families, by their full names.
+    system: HashMap<String, u32>,
+    /// The metrics of the last call, which most often are those of the next.
+    expected: Vec<u32>,
+    series: Series,
+    meter: Option<Meter>,
+    /// The newest step whose row has the figures of the progress.
+    figures_step: Option<u64>,
+}
+
+struct Metric {
+    /// What the sinks call it.
+    full: Arc<str>,
+    logged: Box<str>,
+    id: Option<NameId>,
+    user: bool,
+    /// Where in the call at hand it came last.
+    last_at: usize,
+}
+
+/// A metric of one call, on its way into the ring.
+pub(crate) struct Sample {
+    metric: u32,
+    value: MetricValue,
+    label: Label,
+}
+
+enum Label {
+    Id(NameId),
+    Text(Arc<str>),
+}
+
+impl Sample {
+    pub(crate) fn named(&self) -> (Name<'_>, MetricValue) {
+        let name = match &self.label {
+            Label::Id(id) => Name::Id(*id),
+            Label::Text(text) => Name::Text(text),
+        };
+        (name, self.value)
+    }
+}
+
+/// What an update of a progress gives the sinks.
+pub(crate) struct Advance {
+    pub(crate) state: State,
+    /// It is the first or the last.
+    pub(crate) lasting: bool,
+    pub(crate) step: u64,
+}
+
+/// The step of a metrics call.
+#[derive(Clone, Copy)]
+pub(crate) enum Step {
+    /// As the user says.
+    At(u64),
+    /// The next one.
+    Next,
+    /// The one that is being worked on.
+    Current,
+}
+
+impl Measures {
+    pub(crate) fn configure(&mut self, config: &Arc<LogConfig>, port: &Port) {
+        self.series.configure(config);
+        let prefix_changed = self.config.metrics_prefix != config.metrics_prefix;
+        self.config = Arc::clone(config);
+        if prefix_changed {
+            for at in 0..self.names.len() {
+                if self.names[at].user {
+                    let full = self.full_name(&self.names[at].logged);
+                    self.names[at].id = port.intern(&full);
+                    self.names[at].full = full.into();
+                }
+            }
+        }
+    }
+
+    /// Finds the metric for a pair of the call at hand, and adds it to the call's samples.
+    pub(crate) fn add_user(&mut self, pair: &impl MetricPair, port: &Port, samples: &mut Vec<Sample>) {
+        let metric = self.find_user(pair.name(), samples.len(), port);
+        self.add(metric, pair.value(), samples);
+    }
+
+    /// The same for a reading of the system's own.
+    pub(crate) fn add_system(&mut self, name: &str, value: MetricValue, port: &Port, samples: &mut Vec<Sample>) {
+        let metric = match self.system.get(name) {
+            Some(metric) => *metric,
+            None => {
+                let metric = self.new_metric(name.into(), name.into(), false, port);
+                self.system.insert(name.to_owned(), metric);
+                metric
+            }
+        };
+        self.add(metric, value, samples);
+    }
+
+    /// Adds the figures of the progress, if the call belongs to its step and the row has none yet.
+    pub(crate) fn add_figures(&mut self, step: u64, port: &Port, samples: &mut Vec<Sample>) {
+        if self.figures_step == Some(step) || self.steps.of_progress() != Some(step) {
+            return;
+        }
+        self.put_figures(step, port, samples);
+    }
+
+    /// Completes a call: chooses its step, updates windows and history.
+    pub(crate) fn record(&mut self, step: Step, port: &Port, samples: &mut Vec<Sample>) -> u64 {
+        let step = match step {
+            Step::Next => self.steps.next(),
+            Step::Current => self.steps.current(),
+            Step::At(step) => step,
+        };
+        self.steps.note(step);
+        self.keep_last_of_each(samples);
+        self.expected.clear();
+        self.expected.extend(samples.iter().map(|sample| sample.metric));
+        self.add_figures(step, port, samples);
+        for sample in samples.iter() {
+            self.series.record(sample.metric as usize, step, sample.value.as_f64());
+        }
+        step
+    }
+
+    pub(crate) fn start_progress(&mut self, total: Option<u64>, description: String) -> Option<State> {
+        self.steps.start_progress();
+        self.figures_step = None;
+        self.meter = None;
+        if !self.config.enable_progress {
+            return None;
+        }
+        let meter = self.meter.insert(Meter::start(
+            &self.config,
+            total.filter(|total| *total > 0),
+            description,
+        ));
+        Some(meter.state(ProgressKind::Started))
+    }
+
+    /// Advances the progress; returns what the sinks should be told, if it is time to.
+    pub(crate) fn update_progress(
+        &mut self,
+        n: u64,
+        batch: impl Count,
+        port: &Port,
+        samples: &mut Vec<Sample>,
+    ) -> Option<Advance> {
+        self.steps.advance(n);
+        let (due, ends) = self.meter.as_mut()?.update(n, batch.count());
+        if !due {
+            return None;
+        }
+        let kind = if ends {
+            ProgressKind::Finished
+        } else {
+            ProgressKind::Advanced
+        };
+        Some(self.tell(kind, port, samples))
+    }
+
+    /// Ends the progress, if it is still going.
+    pub(crate) fn end_progress(&mut self, port: &Port, samples: &mut Vec<Sample>) -> Option<Advance> {
+        if !self.meter.as_mut()?.end() {
+            return None;
+        }
+        Some(self.tell(ProgressKind::Finished, port, samples))
+    }
+
+    pub(crate) fn handle(&mut self, name: &str, port: &Port) -> u32 {
+        self.find_user(name, usize::MAX, port)
+    }
+
+    pub(crate) fn add(&mut self, metric: u32, value: MetricValue, samples: &mut Vec<Sample>) {
+        let entry = &mut self.names[metric as usize];
+        let label = match entry.id {
+            Some(id) => Label::Id(id),
+            None => Label::Text(Arc::clone(&entry.full)),
+        };
+        samples.push(Sample { metric, value, label });
+    }
+
+    pub(crate) fn average(&self, name: &str) -> Option<f64> {
+        self.series.average(self.look_up(name)?)
+    }
+
+    pub(crate) fn averages(&self) -> Vec<(String, f64)> {
+        let known = self.names.iter().enumerate();
+        let mut averages: Vec<_> = known
+            .filter_map(|(at, metric)| Some((metric.logged.to_string(), self.series.average(at)?)))
+            .collect();
+        averages.sort_by(|a, b| a.0.cmp(&b.0));
+        averages
+    }
+
+    pub(crate) fn stats(&self, name: &str) -> Option<Stats> {
+        self.series.stats(self.look_up(name)?)
+    }
+
+    pub(crate) fn history(&self, name: &str) -> Option<Vec<Point>> {
+        self.series.history(self.look_up(name)?)
+    }
+
+    fn look_up(&self, name: &str) -> Option<usize> {
+        let metric = self.user.get(name).or_else(|| self.system.get(name))?;
+        Some(*metric as usize)
+    }
+
+    /// The metric of a user's name. Loops log the same names in the same order, so it is first looked for where it stood
+    /// in the last call; that is a comparison, where a look-up is a hash.
+    fn find_user(&mut self, name: &str, at: usize, port: &Port) -> u32 {
+        if let Some(metric) = self.expected.get(at)
+            && let expected = &self.names[*metric as usize]
+            && expected.user
+            && *expected.logged == *name
+        {
+            return *metric;
+        }
+        if let Some(metric) = self.user.get(name) {
+            return *metric;
+        }
+        let full = self.full_name(name);
+        let metric = self.new_metric(name.into(), full, true, port);
+        self.user.insert(name.to_owned(), metric);
+        metric
+    }
+
+    fn new_metric(&mut self, logged: Box<str>, full: String, user: bool, port: &Port) -> u32 {
+        let metric = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(Metric {
+            id: port.intern(&full),
+            full: full.into(),
+            logged,
+            user,
+            last_at: 0,
+        });
+        self.series.add();
+        metric
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        let mut full = format!("{}{name}", self.config.metrics_prefix);
+        if RESERVED.contains(&full.as_str()) {
+            full.push('_');
+            notice(
+                &format!("reserved metric name {full}"),
+                &format!(
+                    "the metric `{name}` is written as `{full}`, because metrics.jsonl has a column `{name}` of its own"
+                ),
+            );
+        }
+        full
+    }
+
+    /// A name twice in a call: the last wins.
+    fn keep_last_of_each(&mut self, samples: &mut Vec<Sample>) {
+        for (at, sample) in samples.iter().enumerate() {
+            self.names[sample.metric as usize].last_at = at;
+        }
+        let mut at = 0;
+        samples.retain(|sample| {
+            at += 1;
+            self.names[sample.metric as usize].last_at == at - 1
+        });
+    }
+
+    fn tell(&mut self, kind: ProgressKind, port: &Port, samples: &mut Vec<Sample>) -> Advance {
+        let step = self.steps.current();
+        self.steps.note(step);
+        if self.config.enable_metrics && self.put_figures(step, port, samples) {
+            for sample in samples.iter() {
+                self.series.record(sample.metric as usize, step, sample.value.as_f64());
+            }
+        }
+        let state = match &mut self.meter {
+            Some(meter) => meter.state(kind),
+            None => unreachable!("only a progress that is there is told of"),
+        };
+        Advance {
+            state,
+            lasting: kind != ProgressKind::Advanced,
+            step,
+        }
+    }
+
+    fn put_figures(&mut self, step: u64, port: &Port, samples: &mut Vec<Sample>) -> bool {
+        let Some(meter) = &mut self.meter else { return false };
+        for (name, value) in meter.figures() {
+            self.add_system(name, value, port, samples);
+        }
+        self.figures_step = Some(step);
+        true
+    }
+}

@@ -1,0 +1,51 @@
+//! Panics are written by the logger that captures warnings.
+
+use std::backtrace::Backtrace;
+use std::panic::{self, PanicHookInfo};
+use std::sync::Once;
+use std::thread;
+
+use logcore::is_quiet;
+use logcore::log::{Level, Record};
+use logcore_pipeline::Route;
+
+use crate::global;
+
+/// Puts our hook before the one that is there, once.
+pub(crate) fn capture() {
+    static ONCE: Once = Once::new();
+    // Hooks cannot be changed by a thread that is panicking; the next set-up will do it.
+    if thread::panicking() {
+        return;
+    }
+    ONCE.call_once(|| {
+        let earlier = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            write(info);
+            earlier(info);
+        }));
+    });
+}
+
+fn write(info: &PanicHookInfo<'_>) {
+    // A panic of a sink is told as trouble of that sink.
+    if is_quiet() {
+        return;
+    }
+    let Some(logger) = global::capturing() else { return };
+    let thread = thread::current();
+    let message = info.payload_as_str().unwrap_or("(no message)");
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = Backtrace::force_capture();
+    logger.log(
+        Route::Facade,
+        &Record::builder()
+            .level(Level::Error)
+            .target("panic")
+            .args(format_args!(
+                "thread `{}` panicked at {place}: {message}\n{backtrace}",
+                thread.name().unwrap_or("unnamed")
+            ))
+            .build(),
+    );
+}

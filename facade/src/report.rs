@@ -1,0 +1,44 @@
+use std::collections::BTreeMap;
+
+use logcore::SinkBooks;
+use serde::Serialize;
+
+/// What became of everything that a logger was told.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FinishReport {
+    /// The logger's name.
+    pub logger: String,
+    /// How the run ended, as set with `set_exit_code`; 0 is well.
+    pub exit_code: i32,
+    /// The account of each sink, by its name in the config.
+    pub sinks: BTreeMap<String, SinkBooks>,
+    /// Why the accounts are not complete, if the deadline passed before every sink had ended.
+    pub problem: Option<String>,
+}
+
+impl FinishReport {
+    /// The account of one sink.
+    pub fn sink(&self, name: &str) -> Option<&SinkBooks> {
+        self.sinks.get(name)
+    }
+
+    /// Whether everything was delivered.
+    pub fn all_delivered(&self) -> bool {
+        self.problem.is_none() && self.sinks.values().all(|books| books.accepted == books.delivered)
+    }
+
+    /// What was not delivered, in words; empty if all was.
+    pub(crate) fn losses(&self) -> String {
+        let mut parts: Vec<String> = self.problem.iter().cloned().collect();
+        for (name, books) in &self.sinks {
+            if books.spooled > 0 {
+                parts.push(format!("sink `{name}` keeps {} on disk for later", books.spooled));
+            }
+            for (reason, count) in &books.dropped {
+                parts.push(format!("sink `{name}` lost {count} ({reason})"));
+            }
+        }
+        parts.join("; ")
+    }
+}
