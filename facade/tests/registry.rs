@@ -1,0 +1,45 @@
+//! The exact list of what is linked, for every choice of features: a linker that drops a registration is caught here.
+
+use facade::logcore::registry;
+
+#[test]
+fn the_linked_sinks_are_those_of_the_features() {
+    let expected: Vec<&str> = [
+        ("console", cfg!(feature = "console")),
+        ("file", cfg!(feature = "file")),
+        ("jsonl", cfg!(feature = "jsonl")),
+        ("memory", cfg!(feature = "memory")),
+    ]
+    .iter()
+    .filter_map(|(name, on)| on.then_some(*name))
+    .collect();
+    assert_eq!(registry::sink_names().unwrap(), expected);
+}
+
+#[test]
+fn the_linked_formatters_are_those_of_the_features() {
+    let expected: &[&str] = match (cfg!(feature = "console"), cfg!(feature = "file")) {
+        (true, _) => &["colored", "json", "logfmt", "plain"],
+        (false, true) => &["json", "logfmt", "plain"],
+        (false, false) => &[],
+    };
+    assert_eq!(registry::formatter_names().unwrap(), expected);
+}
+
+#[test]
+fn the_linked_probes_are_those_of_the_features() {
+    let expected: &[&str] = if cfg!(feature = "gpu") { &["gpu", "host"] } else { &[] };
+    assert_eq!(registry::probe_names().unwrap(), expected);
+}
+
+#[test]
+fn a_sink_that_is_not_linked_names_its_feature() {
+    let mut config = facade::LogConfig::default();
+    config
+        .sinks
+        .insert("wandb".into(), serde_json::json!({"mode": "offline"}));
+    config.enable_wandb = true;
+    let error = facade::setup_logging(config).unwrap_err().to_string();
+    assert!(error.starts_with("enable_wandb = true"), "{error}");
+    assert!(error.contains("feature `wandb`"), "{error}");
+}
