@@ -1,0 +1,105 @@
+//! What people see, and that no text can spoil it.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use logcore::log::Level;
+use logcore::{FieldValue, Formatter, Record, Style};
+use logcore_formatters::{Json, Logfmt, Plain};
+use proptest::prelude::*;
+
+fn style(colour: bool) -> Style {
+    let mut style = Style::default();
+    (style.colour, style.keywords, style.utc, style.millis) = (colour, true, true, true);
+    style
+}
+
+fn format(formatter: &mut dyn Formatter, record: &Record<'_>, colour: bool) -> String {
+    let mut out = String::new();
+    formatter.format(record, &style(colour), &mut out);
+    out
+}
+
+fn record<'a>(level: Level, message: &'a str, fields: &'a [(&'a str, FieldValue<'a>)]) -> Record<'a> {
+    Record::new(level, "my_module", message)
+        .with_time(UNIX_EPOCH + Duration::from_millis(1_795_445_295_123))
+        .with_fields(fields)
+}
+
+#[test]
+fn the_lines() {
+    let fields = [("key", FieldValue::Text("value".into())), ("other", FieldValue::Int(2))];
+    let starting = record(Level::Info, "Starting process...", &fields);
+    insta::assert_snapshot!(format(&mut Plain::default(), &starting, false), @"2026-11-23 14:48:15.123 | INFO  | my_module | Starting process... | key=value other=2");
+    insta::assert_snapshot!(format(&mut Logfmt::default(), &starting, false), @r#"time=2026-11-23T14:48:15.123+00:00 level=info logger=my_module target=my_module msg="Starting process..." key=value other=2"#);
+    insta::assert_snapshot!(format(&mut Json::default(), &starting, false), @r#"{"time":1795445295.123,"level":"INFO","logger":"my_module","target":"my_module","message":"Starting process...","fields":{"key":"value","other":2}}"#);
+}
+
+#[test]
+fn the_third_column_is_the_target_only_for_what_the_facade_routed() {
+    let routed = record(Level::Warn, "m", &[]).with_target("hyper::client", true);
+    assert!(format(&mut Plain::default(), &routed, false).contains("| WARN  | hyper::client | m\n"));
+    let addressed = record(Level::Warn, "m", &[]).with_target("hyper::client", false);
+    assert!(format(&mut Plain::default(), &addressed, false).contains("| WARN  | my_module | m\n"));
+}
+
+#[cfg(feature = "colour")]
+mod colour {
+    use logcore_formatters::Colored;
+
+    use super::*;
+
+    #[test]
+    fn the_coloured_lines() {
+        let shown = |level, message| {
+            let line = format(&mut Colored::default(), &record(level, message, &[]), true);
+            line.replace('\x1b', "␛")
+        };
+        insta::assert_snapshot!(shown(Level::Info, "Loading data: done"), @"␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[32mINFO ␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m␛[1;36mLoading␛[0m data: ␛[1;32mdone␛[0m");
+        insta::assert_snapshot!(shown(Level::Error, "Failed"), @"␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[1;31mERROR␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m␛[31mFailed␛[0m");
+    }
+
+    /// The text without colour codes.
+    fn stripped(text: &str) -> String {
+        let mut parts = text.split("\x1b[");
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |plain, part| {
+            plain + part.split_once('m').map_or(part, |(_, rest)| rest)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn without_its_codes_it_is_the_plain_line(message in "(\\PC|\\pC|[\n\r\t]|Starting|failed ){0,20}", at in 0_usize..5) {
+            let level = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace][at];
+            let record = record(level, &message, &[]);
+            let plain = format(&mut Plain::default(), &record, false);
+            let coloured = format(&mut Colored::default(), &record, true);
+            prop_assert_eq!(&format(&mut Colored::default(), &record, false), &plain);
+            prop_assert_eq!(&stripped(&coloured), &plain);
+            // No line leaves its colour to the next.
+            for line in coloured.lines() {
+                prop_assert!(line.rfind("\x1b[").is_none_or(|at| line[at..].starts_with("\x1b[0m")));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_record_stays_one_record(message in "(\\PC|\\pC|[\n\r\t\u{2028}\u{85}]){0,40}", name in "(\\PC|\n){1,5}", value in "(\\PC|[\n\"= ]){0,9}") {
+        let fields = [(name.as_str(), FieldValue::Text(value.as_str().into()))];
+        let record = record(Level::Info, &message, &fields);
+        let plain = format(&mut Plain::default(), &record, false);
+        prop_assert!(plain.ends_with('\n'));
+        prop_assert!(plain.lines().skip(1).all(|line| line.starts_with("    ")));
+        prop_assert!(!plain.contains("\r"));
+        prop_assert_eq!(format(&mut Logfmt::default(), &record, false).lines().count(), 1);
+        let json = format(&mut Json::default(), &record, false);
+        prop_assert_eq!(json.lines().count(), 1);
+        let split_by_some_readers = json.contains(['\u{2028}', '\u{2029}']);
+        prop_assert!(!split_by_some_readers);
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(read["message"].as_str(), Some(message.as_str()));
+        prop_assert_eq!(read["fields"][&name].as_str(), Some(value.as_str()));
+    }
+}
