@@ -1,0 +1,125 @@
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use logcore::{SinkBooks, SinkError};
+
+use crate::Rotation;
+use crate::owner::Owner;
+
+/// A handle to the one owner of a file.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// use logcore_appender::{Appender, Rotation};
+///
+/// let path = folder.path().join("training.log");
+/// let mut first = Appender::open(&path, Rotation::default()).unwrap();
+/// let mut second = Appender::open(&path, Rotation::default()).unwrap();
+/// first.append(b"one\n", 1);
+/// second.append(b"two\n", 1);
+/// first.deliver(true).unwrap();
+/// assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+/// assert_eq!(second.books().delivered, 1);
+/// ```
+pub struct Appender {
+    owner: Arc<Mutex<Owner>>,
+    handle: usize,
+}
+
+impl Appender {
+    /// Opens `path` for appending, and makes its folder and itself if they are not there. If it is open already, the
+    /// newest rotation holds.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be made, or the file cannot be opened.
+    pub fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
+        static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Mutex<Owner>>>>> = Mutex::new(None);
+        let path = resolved(path)?;
+        let mut open = lock(&OPEN);
+        let open = open.get_or_insert_default();
+        open.retain(|_, owner| owner.strong_count() > 0);
+        let owner = match open.get(&path).and_then(Weak::upgrade) {
+            Some(owner) => owner,
+            None => {
+                let owner = Arc::new(Mutex::new(Owner::open(path.clone(), rotation)?));
+                open.insert(path, Arc::downgrade(&owner));
+                owner
+            }
+        };
+        let handle = {
+            let mut owner = lock(&owner);
+            owner.set_rotation(rotation);
+            owner.add_handle()
+        };
+        Ok(Self { owner, handle })
+    }
+
+    /// Takes a whole record, line end included, which stands for `weight` things in the books.
+    ///
+    /// It is in the file after the next successful [`deliver`](Self::deliver); a good amount is written at once. While
+    /// the disk is in trouble up to 16 MiB are kept; what comes beyond is dropped and counted.
+    pub fn append(&mut self, record: &[u8], weight: u64) {
+        lock(&self.owner).append(self.handle, record, weight);
+    }
+
+    /// Writes out what is kept. After a failure it is tried again at most once a second, unless `at_once`.
+    ///
+    /// # Errors
+    ///
+    /// If something is still kept because it could not be written. The error names the path.
+    pub fn deliver(&mut self, at_once: bool) -> Result<(), SinkError> {
+        lock(&self.owner).deliver(at_once)
+    }
+
+    /// Writes out what is kept and gives up what cannot be written.
+    ///
+    /// # Errors
+    ///
+    /// If something was given up.
+    pub fn finish(&mut self) -> Result<(), SinkError> {
+        let mut owner = lock(&self.owner);
+        let result = owner.deliver(true);
+        if let Err(error) = &result {
+            owner.give_up(self.handle, error.reason());
+        }
+        result
+    }
+
+    /// The account of what came through this handle.
+    pub fn books(&self) -> SinkBooks {
+        lock(&self.owner).books(self.handle)
+    }
+
+    /// The path, with its folder resolved.
+    pub fn path(&self) -> PathBuf {
+        lock(&self.owner).path().to_owned()
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        let _ = lock(&self.owner).deliver(true);
+    }
+}
+
+/// A panic elsewhere leaves the owner whole: it changes its state after each write, not before.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same file under one name, however its folder was written.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder)?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
+    Ok(folder.canonicalize()?.join(name))
+}

@@ -1,0 +1,153 @@
+//! Real files: rotated, moved, deleted, cut off, full.
+
+use std::fs;
+use std::path::Path;
+
+use logcore_appender::{Appender, Rotation};
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn put(appender: &mut Appender, text: &str) {
+    appender.append(format!("{text}\n").as_bytes(), 1);
+    appender.deliver(true).unwrap();
+}
+
+#[test]
+fn rotation_by_size_keeps_whole_records_and_so_many_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    let rotation = Rotation {
+        max_bytes: Some(20),
+        keep: 2,
+        ..Rotation::default()
+    };
+    let mut appender = Appender::open(&path, rotation).unwrap();
+    for i in 0..10 {
+        appender.append(format!("line {i}\n").as_bytes(), 1);
+    }
+    appender.append(b"a record that is longer than a file may be\n", 1);
+    appender.append(b"end\n", 1);
+    appender.deliver(false).unwrap();
+    assert_eq!(read(&path), "end\n");
+    assert_eq!(
+        read(&folder.path().join("training.log.1")),
+        "a record that is longer than a file may be\n"
+    );
+    assert_eq!(read(&folder.path().join("training.log.2")), "line 8\nline 9\n");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    assert_eq!(appender.books().delivered, 12);
+}
+
+#[test]
+fn rotation_by_day_goes_by_the_day_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    fs::write(&path, "yesterday\n").unwrap();
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);
+    fs::File::options()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(yesterday)
+        .unwrap();
+    let rotation = Rotation {
+        daily: true,
+        utc: true,
+        keep: 3,
+        ..Rotation::default()
+    };
+    let mut appender = Appender::open(&path, rotation).unwrap();
+    put(&mut appender, "today");
+    put(&mut appender, "still today");
+    assert_eq!(read(&path), "today\nstill today\n");
+    assert_eq!(read(&folder.path().join("training.log.1")), "yesterday\n");
+}
+
+#[test]
+fn a_file_that_is_moved_or_deleted_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/er/training.log");
+    let mut appender = Appender::open(&path, Rotation::default()).unwrap();
+    put(&mut appender, "one");
+    fs::rename(&path, folder.path().join("moved")).unwrap();
+    // It is looked at most ten times a second.
+    std::thread::sleep(std::time::Duration::from_millis(110));
+    put(&mut appender, "two");
+    assert_eq!(
+        (read(&folder.path().join("moved")).as_str(), read(&path).as_str()),
+        ("one\n", "two\n")
+    );
+    fs::remove_dir_all(folder.path().join("deep")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(110));
+    put(&mut appender, "three");
+    assert_eq!(read(&path), "three\n");
+}
+
+#[test]
+fn a_stump_of_a_killed_process_gets_its_line_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    fs::write(&path, "whole\nstum").unwrap();
+    let mut appender = Appender::open(&path, Rotation::default()).unwrap();
+    put(&mut appender, "new");
+    assert_eq!(read(&path), "whole\nstum\nnew\n");
+    assert_eq!(appender.books().accepted, 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_is_full_and_freed_again_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let mut appender = Appender::open(&path, Rotation::default()).unwrap();
+    appender.append(b"kept\n", 1);
+    let error = appender.deliver(true).unwrap_err();
+    assert_eq!(error.reason(), "disk full");
+    assert!(error.to_string().contains("training.log"), "{error}");
+    fs::remove_file(&path).unwrap();
+    put(&mut appender, "later");
+    assert_eq!(read(&path), "kept\nlater\n");
+    assert_eq!(appender.books().delivered, 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn finishing_on_a_full_disk_balances_the_books() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let mut appender = Appender::open(&path, Rotation::default()).unwrap();
+    appender.append(b"lost\n", 3);
+    assert!(appender.finish().is_err());
+    let books = appender.books();
+    assert_eq!(books.dropped["disk full"], 3);
+    assert!(books.balanced());
+}
+
+#[test]
+fn one_path_has_one_owner_however_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("training.log");
+    let winding = folder.path().join(".").join("training.log");
+    let mut first = Appender::open(&plain, Rotation::default()).unwrap();
+    let mut second = Appender::open(&winding, Rotation::default()).unwrap();
+    assert_eq!(first.path(), second.path());
+    for i in 0..1000 {
+        first.append(format!("{}\n", "a".repeat(i % 80)).as_bytes(), 1);
+        second.append(format!("{}\n", "b".repeat(i % 80)).as_bytes(), 1);
+    }
+    first.deliver(true).unwrap();
+    let text = read(&plain);
+    assert_eq!(text.lines().count(), 2000);
+    assert!(text.lines().all(|line| !(line.contains('a') && line.contains('b'))));
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    assert!(Appender::open(&folder.path().join("file/below/training.log"), Rotation::default()).is_err());
+}
