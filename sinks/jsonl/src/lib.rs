@@ -1,1 +1,210 @@
-//! JSON lines as a logcore sink: a row a step, records, and the config of the run.
+//! JSON lines, as the sink `jsonl`: `metrics.jsonl`, `records.jsonl`, `config.json`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `metrics.jsonl` | a flat row a step: `{"step":12,"time":1763909295.123,"logger":"my_module","metrics/loss":0.5}` |
+//! | `records.jsonl` | with `sinks.jsonl.records`: a record a line |
+//! | `config.json` | hyper-parameters, environment and how the run ended, once hyper-parameters are logged |
+//!
+//! Each comes into being when there is something to write. What JSON has no number for is `"NaN"`, `"Infinity"` or
+//! `"-Infinity"`. A row is written when the step moves on, on `flush` and on `finish`.
+
+mod config_file;
+mod row;
+
+use std::path::PathBuf;
+
+use logcore::serde_json::{self, Value};
+use logcore::{
+    BuildContext, ConfigError, Deadline, EventKind, MetricBatch, Record, RowMerger, Sink, SinkBooks, SinkError,
+};
+use logcore_appender::{Appender, Rotation};
+use serde::Deserialize;
+
+use crate::config_file::ConfigFile;
+
+/// Writes JSON lines.
+pub struct JsonlSink {
+    metrics: LazyFile,
+    records: Option<LazyFile>,
+    config: ConfigFile,
+    rows: RowMerger,
+    /// Calls that the open row holds.
+    open_calls: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct JsonlOptions {
+    records: bool,
+}
+
+impl JsonlSink {
+    fn build(options: JsonlOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
+        let folder = context.log_dir();
+        if folder.exists() && !folder.is_dir() {
+            return Err(ConfigError::new(
+                "log_dir",
+                folder.display(),
+                "it is a file; name a folder",
+            ));
+        }
+        if options.records {
+            // Something will be written for certain, so that a folder that cannot be made is better known now.
+            std::fs::create_dir_all(folder).map_err(|error| {
+                let remedy = format!("the folder cannot be made ({error}); name one that can");
+                ConfigError::new("log_dir", folder.display(), remedy)
+            })?;
+        }
+        Ok(Self {
+            metrics: LazyFile::new(folder.join("metrics.jsonl")),
+            records: options.records.then(|| LazyFile::new(folder.join("records.jsonl"))),
+            config: ConfigFile::new(folder.join("config.json")),
+            rows: RowMerger::default(),
+            open_calls: 0,
+        })
+    }
+
+    fn write_row(&mut self, row: Option<logcore::Row>) -> Result<(), SinkError> {
+        let Some(row) = row else { return Ok(()) };
+        let calls = std::mem::take(&mut self.open_calls);
+        self.metrics.append(calls, |line| row::write(&row, line))
+    }
+
+    fn files(&mut self) -> impl Iterator<Item = &mut LazyFile> {
+        std::iter::once(&mut self.metrics).chain(&mut self.records)
+    }
+}
+
+impl Sink for JsonlSink {
+    fn wants(&self, what: EventKind) -> bool {
+        match what {
+            EventKind::Record => self.records.is_some(),
+            EventKind::Metrics | EventKind::Config => true,
+            _ => false,
+        }
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        let Some(file) = &mut self.records else { return Ok(()) };
+        file.append(1, |line| row::put_json(record, line))
+    }
+
+    fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
+        let complete = self.rows.push(batch);
+        let written = self.write_row(complete);
+        self.open_calls += 1;
+        written
+    }
+
+    fn config(&mut self, config: &Value) -> Result<(), SinkError> {
+        self.config.merge(config)
+    }
+
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        self.files().map(|file| file.deliver(false)).fold(Ok(()), Result::and)
+    }
+
+    fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
+        let open = self.rows.take();
+        let written = self.write_row(open);
+        self.files().map(|file| file.deliver(true)).fold(written, Result::and)
+    }
+
+    fn exit_code(&mut self, code: i32) {
+        self.config.end(code);
+    }
+
+    fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
+        let flushed = self.flush(deadline);
+        self.files()
+            .map(LazyFile::finish)
+            .fold(flushed, Result::and)
+            .and(self.config.finish())
+    }
+
+    fn books(&self) -> Option<SinkBooks> {
+        let mut books = self.metrics.books();
+        if let Some(records) = &self.records {
+            books.add(&records.books());
+        }
+        books.add(self.config.books());
+        books.accepted += self.open_calls;
+        Some(books)
+    }
+
+    fn destination(&self) -> Option<String> {
+        Some(self.records.as_ref()?.path.to_string_lossy().into_owned())
+    }
+}
+
+logcore::register_sink!("jsonl", JsonlSink::build);
+
+/// A file that comes into being with its first line.
+struct LazyFile {
+    path: PathBuf,
+    appender: Option<Appender>,
+    line: Vec<u8>,
+    /// What could not even be opened.
+    unopened: SinkBooks,
+}
+
+impl LazyFile {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            appender: None,
+            line: Vec::new(),
+            unopened: SinkBooks::default(),
+        }
+    }
+
+    fn append(
+        &mut self,
+        weight: u64,
+        write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+    ) -> Result<(), SinkError> {
+        let appended = self.try_append(weight, write);
+        if let Err(error) = &appended {
+            self.unopened.accepted += weight;
+            self.unopened.drop_for(error.reason(), weight);
+        }
+        appended
+    }
+
+    fn try_append(
+        &mut self,
+        weight: u64,
+        write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+    ) -> Result<(), SinkError> {
+        self.line.clear();
+        write(&mut self.line).map_err(|error| SinkError::new(error).with_reason("no form in JSON"))?;
+        if self.appender.is_none() {
+            let opened = Appender::open(&self.path, Rotation::default());
+            self.appender =
+                Some(opened.map_err(|error| SinkError::from(error).doing(format!("open {}", self.path.display())))?);
+        }
+        if let Some(appender) = &mut self.appender {
+            appender.append(&self.line, weight);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, at_once: bool) -> Result<(), SinkError> {
+        self.appender
+            .as_mut()
+            .map_or(Ok(()), |appender| appender.deliver(at_once))
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.appender.as_mut().map_or(Ok(()), Appender::finish)
+    }
+
+    fn books(&self) -> SinkBooks {
+        let mut books = self.unopened.clone();
+        if let Some(appender) = &self.appender {
+            books.add(&appender.books());
+        }
+        books
+    }
+}

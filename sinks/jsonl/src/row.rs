@@ -1,0 +1,109 @@
+//! A row or a record as one line of JSON.
+
+use logcore::serde_json;
+use logcore::{Row, epoch_seconds};
+use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
+
+/// Columns of our own; a value of such a name would make a key twice.
+const COLUMNS: [&str; 3] = ["step", "time", "logger"];
+
+/// Appends the row, with its line end.
+pub(crate) fn write(row: &Row, line: &mut Vec<u8>) -> serde_json::Result<()> {
+    put_json(&Flat(row), line)
+}
+
+/// Appends anything as one line. U+2028 and U+2029 are escaped, because some readers end a line at them.
+pub(crate) fn put_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_json::Result<()> {
+    let start = line.len();
+    serde_json::to_writer(&mut *line, value)?;
+    escape_separators(line, start);
+    line.push(b'\n');
+    Ok(())
+}
+
+struct Flat<'a>(&'a Row);
+
+impl Serialize for Flat<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let row = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("step", &row.step)?;
+        map.serialize_entry("time", &epoch_seconds(row.time))?;
+        map.serialize_entry("logger", &row.logger)?;
+        for (name, value) in &row.values {
+            if !COLUMNS.contains(&name.as_str()) {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// In UTF-8 the two separators are E2 80 A8 and E2 80 A9; in JSON they can only stand inside a string.
+fn escape_separators(line: &mut Vec<u8>, start: usize) {
+    let is_separator = |bytes: &[u8]| matches!(bytes, [0xe2, 0x80, 0xa8 | 0xa9]);
+    if !line[start..].contains(&0xe2) || !line[start..].windows(3).any(is_separator) {
+        return;
+    }
+    let text = line.split_off(start);
+    let mut rest = text.as_slice();
+    while let Some(at) = rest.windows(3).position(is_separator) {
+        line.extend_from_slice(&rest[..at]);
+        line.extend_from_slice(if rest[at + 2] == 0xa8 { b"\\u2028" } else { b"\\u2029" });
+        rest = &rest[at + 3..];
+    }
+    line.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use logcore::serde_json::Value;
+    use logcore::{MetricBatch, MetricValue, RowMerger};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value() -> impl Strategy<Value = MetricValue> {
+        prop_oneof![
+            any::<f64>().prop_map(MetricValue::Float),
+            Just(MetricValue::Float(f64::NAN)),
+            Just(MetricValue::Float(f64::NEG_INFINITY)),
+            any::<i64>().prop_map(MetricValue::Int),
+            any::<u64>().prop_map(MetricValue::from),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_and_value_reads_back(
+            step: u64,
+            values in prop::collection::btree_map("(\\PC|[\u{2028}\n\"\\\\]){0,6}", value(), 0..8),
+        ) {
+            let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            let mut rows = RowMerger::default();
+            rows.push(&MetricBatch::new("trainer", step, &values));
+            let mut line = Vec::new();
+            write(&rows.take().unwrap(), &mut line).unwrap();
+            let text = String::from_utf8(line).unwrap();
+            prop_assert_eq!(text.lines().count(), 1);
+            let separators = text.contains(['\u{2028}', '\u{2029}']);
+            prop_assert!(!separators);
+            let read: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(read["step"].as_u64(), Some(step));
+            prop_assert_eq!(read.as_object().unwrap().len(), 3 + values.len());
+            for (name, value) in values {
+                let read = &read[name];
+                let same = match value {
+                    MetricValue::Int(value) => read.as_i64() == Some(value),
+                    MetricValue::UInt(value) => read.as_u64() == Some(value),
+                    other if other.as_f64().is_nan() => read == "NaN",
+                    other if other.as_f64() == f64::INFINITY => read == "Infinity",
+                    other if other.as_f64() == f64::NEG_INFINITY => read == "-Infinity",
+                    other => read.as_f64() == Some(other.as_f64()),
+                };
+                prop_assert!(same, "{} is {}", name, read);
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The files, as their readers find them.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use logcore::serde_json::{self, Value, json};
+use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, MetricValue, Record, Sink, StopFlag, log, registry};
+use logcore_jsonl as _;
+
+fn build(folder: &Path, options: Value) -> Result<Box<dyn Sink>, logcore::ConfigError> {
+    let config = LogConfig {
+        log_dir: folder.into(),
+        ..LogConfig::default()
+    };
+    registry::build_sink("jsonl", &options, &BuildContext::new(&config, &StopFlag::default()))
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(5))
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_row_a_step_and_the_books_count_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = build(folder.path(), json!(true)).unwrap();
+    let path = folder.path().join("metrics.jsonl");
+    sink.metrics(&MetricBatch::new("t", 1, &[("a", MetricValue::Int(1))]))
+        .unwrap();
+    assert!(!path.exists(), "the row is still open");
+    sink.metrics(&MetricBatch::new("t", 1, &[("b", MetricValue::Float(f64::NAN))]))
+        .unwrap();
+    sink.metrics(&MetricBatch::new("t", 2, &[("a", MetricValue::Int(2))]))
+        .unwrap();
+    sink.deliver().unwrap();
+    assert_eq!(lines(&path).len(), 1);
+    assert_eq!(sink.books().unwrap().accepted, 3);
+    sink.flush(soon()).unwrap();
+    sink.metrics(&MetricBatch::new("t", 2, &[("a", MetricValue::Int(3))]))
+        .unwrap();
+    sink.finish(soon()).unwrap();
+    let rows = lines(&path);
+    assert_eq!(
+        rows.iter().map(|row| row["step"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [1, 2, 2]
+    );
+    assert_eq!(
+        (&rows[0]["a"], &rows[0]["b"], &rows[2]["a"]),
+        (&json!(1), &json!("NaN"), &json!(3))
+    );
+    let books = sink.books().unwrap();
+    assert_eq!((books.accepted, books.delivered), (4, 4));
+    assert!(!folder.path().join("config.json").exists() && !folder.path().join("records.jsonl").exists());
+}
+
+#[test]
+fn records_where_they_are_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = build(folder.path(), json!({"records": true})).unwrap();
+    assert!(sink.wants(logcore::EventKind::Record));
+    sink.record(&Record::new(log::Level::Warn, "t", "a\u{2028}b\nc"))
+        .unwrap();
+    sink.finish(soon()).unwrap();
+    let records = lines(&folder.path().join("records.jsonl"));
+    assert_eq!(
+        (&records[0]["level"], &records[0]["message"]),
+        (&json!("WARN"), &json!("a\u{2028}b\nc"))
+    );
+}
+
+#[test]
+fn loggers_of_one_folder_share_their_config_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut one, mut two) = (
+        build(folder.path(), json!(true)).unwrap(),
+        build(folder.path(), json!(true)).unwrap(),
+    );
+    one.config(&json!({"lr": 1, "api_key": "s3cr3t"})).unwrap();
+    two.config(&json!({"lr": 2, "seed": 7})).unwrap();
+    one.exit_code(3);
+    one.finish(soon()).unwrap();
+    let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["config"], json!({"lr": 2, "seed": 7, "api_key": "***"}));
+    assert_eq!(document["end"]["exit_code"], 3);
+    assert_eq!(document["environment"]["pid"], std::process::id());
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "no temporary file is left"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn on_a_full_disk_the_books_balance() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("metrics.jsonl")).unwrap();
+    let mut sink = build(folder.path(), json!(true)).unwrap();
+    for step in 0..10 {
+        sink.metrics(&MetricBatch::new("t", step, &[("a", MetricValue::Int(1))]))
+            .unwrap();
+    }
+    assert!(sink.finish(soon()).is_err());
+    let books = sink.books().unwrap();
+    assert_eq!(books.dropped["disk full"], 10);
+    assert!(books.balanced());
+}
