@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-use logcore::{ConfigError, Deadline, LogConfig, LogError, Sink, StopFlag};
+use logcore::{ConfigError, Deadline, LogConfig, LogError, Sink, StopFlag, is_quiet};
 use logcore_pipeline::{Pipeline, Port, at_exit, notice};
 
 use crate::build::build_sinks;
@@ -168,6 +168,10 @@ impl LogManager {
     }
 
     pub(crate) fn finish(&self, logger: &Arc<Instance>) -> FinishReport {
+        if is_quiet() {
+            // A sink lets go of the logger that it serves, on the very thread that would have to end it.
+            return FinishReport::from_within(logger.name());
+        }
         {
             let mut state = self.lock();
             state.loggers.retain(|other| !Arc::ptr_eq(other, logger));

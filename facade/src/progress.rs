@@ -66,7 +66,7 @@ mod with {
         }
 
         pub(crate) fn state(&mut self, kind: ProgressKind) -> State {
-            let event = self.inner.event(kind, "", Instant::now());
+            let event = self.inner.measured_event(kind, "");
             let description = event.description.to_owned();
             let event = ProgressEvent {
                 logger: "",
@@ -77,8 +77,7 @@ mod with {
         }
 
         pub(crate) fn figures(&mut self) -> impl Iterator<Item = (&'static str, MetricValue)> + use<> {
-            let figures = self.inner.figures(Instant::now());
-            figures.iter().collect::<Vec<_>>().into_iter()
+            self.inner.figures().iter()
         }
     }
 }

@@ -28,6 +28,15 @@ impl FinishReport {
         self.problem.is_none() && self.sinks.values().all(|books| books.accepted == books.delivered)
     }
 
+    /// Of a `finish` that was called from within a sink, where nothing can be waited for.
+    pub(crate) fn from_within(logger: &str) -> Self {
+        Self {
+            logger: logger.to_owned(),
+            problem: Some("finish was called from within a sink; the logger is still open".to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// What was not delivered, in words; empty if all was.
     pub(crate) fn losses(&self) -> String {
         let mut parts: Vec<String> = self.problem.iter().cloned().collect();

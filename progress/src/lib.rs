@@ -1,1 +1,9 @@
-//! Throughput, ETA and bars for logcore.
+//! Progress: throughput and ETA on the caller's side ([`Meter`]), bars on the writer's ([`Bars`]), and the words that
+//! both kinds of output share ([`text`]).
+
+mod bars;
+mod meter;
+pub mod text;
+
+pub use self::bars::Bars;
+pub use self::meter::{Figures, Meter, MeterOptions};

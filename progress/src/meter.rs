@@ -1,0 +1,421 @@
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use logcore::{MetricValue, ProgressEvent, ProgressKind};
+
+/// The sinks are told at most this often.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+/// An early interval that is so many times slower than the typical one is a warm-up (a compilation, a cold cache).
+const WARM_UP_FACTOR: f64 = 4.0;
+/// How many of the first intervals may be warm-up.
+const WARM_UPS: usize = 10;
+/// A window is not allocated beyond this before it is used.
+const PREALLOCATED: usize = 1024;
+
+/// How a progress is measured and shown.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MeterOptions {
+    /// Updates that rates are taken over; at least 1.
+    pub window: usize,
+    /// How much the ETA follows the newest rate: 0 trusts the whole run, 1 only the newest window.
+    pub smoothing: f64,
+    /// The line of the bar among several.
+    pub slot: u32,
+    /// Whether the bar stays when it is done.
+    pub leave: bool,
+}
+
+/// Measures a progress. An update is arithmetic: it allocates nothing and costs nanoseconds.
+///
+/// ```
+/// use logcore_progress::{Meter, MeterOptions};
+/// use std::time::{Duration, Instant};
+///
+/// let start = Instant::now();
+/// let options = MeterOptions { window: 100, smoothing: 0.3, slot: 0, leave: true };
+/// let mut meter = Meter::start(1, "Training", Some(100), options, start);
+/// for i in 1..=50 {
+///     meter.update(1, Some(32), start + Duration::from_millis(10 * i));
+/// }
+/// let figures = meter.figures();
+/// assert_eq!(figures.percent, Some(50.0));
+/// assert_eq!(figures.accumulated_samples, Some(1600));
+/// assert_eq!(figures.samples_per_sec.unwrap().round(), 3200.0);
+/// assert_eq!(figures.batch_time_ms.unwrap().round(), 10.0);
+/// assert_eq!((figures.eta_seconds.unwrap() * 10.0).round(), 5.0);
+/// ```
+#[derive(Debug)]
+pub struct Meter {
+    id: u64,
+    description: String,
+    total: Option<u64>,
+    options: MeterOptions,
+    started: Instant,
+    now: Mark,
+    has_samples: bool,
+    updates: u64,
+    /// The end of the first update: what came before is start-up and no measure of the rate.
+    first: Option<Mark>,
+    /// The ends of the updates in the window, and of the one before it.
+    window: VecDeque<Mark>,
+    told_at: Option<Instant>,
+    /// Seconds a unit, smoothed, and the position that it was taken at.
+    smoothed: Option<(f64, u64)>,
+}
+
+/// Where the progress stood at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: Instant,
+    position: u64,
+    samples: u64,
+}
+
+/// What a row of metrics gets of a progress. What is not known is `None`; the rest is finite and not negative.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Figures {
+    /// Samples a second over the window.
+    pub samples_per_sec: Option<f64>,
+    /// Milliseconds a unit over the window.
+    pub batch_time_ms: Option<f64>,
+    /// All batch sizes so far.
+    pub accumulated_samples: Option<u64>,
+    /// Seconds that are still to go.
+    pub eta_seconds: Option<f64>,
+    /// How much of the total is done, up to 100.
+    pub percent: Option<f64>,
+}
+
+impl Figures {
+    /// The known figures under their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, MetricValue)> + use<> {
+        [
+            (
+                "throughput/samples_per_sec",
+                self.samples_per_sec.map(MetricValue::from),
+            ),
+            ("throughput/batch_time_ms", self.batch_time_ms.map(MetricValue::from)),
+            (
+                "throughput/accumulated_samples",
+                self.accumulated_samples.map(MetricValue::from),
+            ),
+            ("progress/eta_seconds", self.eta_seconds.map(MetricValue::from)),
+            ("progress/percent", self.percent.map(MetricValue::from)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+impl Meter {
+    /// A progress that begins now. A total of 0 is an unknown one.
+    pub fn start(
+        id: u64,
+        description: impl Into<String>,
+        total: Option<u64>,
+        options: MeterOptions,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            description: description.into(),
+            total: total.filter(|total| *total > 0),
+            options,
+            started: now,
+            now: Mark {
+                at: now,
+                position: 0,
+                samples: 0,
+            },
+            has_samples: false,
+            updates: 0,
+            first: None,
+            window: VecDeque::with_capacity(options.window.saturating_add(1).min(PREALLOCATED)),
+            told_at: None,
+            smoothed: None,
+        }
+    }
+
+    /// It has come `n` units further, in which `batch` samples were done.
+    pub fn update(&mut self, n: u64, batch: Option<u64>, now: Instant) {
+        self.updates += 1;
+        self.now.at = now.max(self.now.at);
+        self.now.position = self.now.position.saturating_add(n);
+        if let Some(batch) = batch {
+            self.has_samples = true;
+            self.now.samples = self.now.samples.saturating_add(batch);
+        }
+        if self.first.is_none() {
+            self.first = Some(self.now);
+        }
+        if self.window.len() > self.options.window {
+            self.window.pop_front();
+        }
+        self.window.push_back(self.now);
+    }
+
+    /// How far it has come.
+    pub fn position(&self) -> u64 {
+        self.now.position
+    }
+
+    /// Whether it has reached its total.
+    pub fn is_complete(&self) -> bool {
+        self.total.is_some_and(|total| self.now.position >= total)
+    }
+
+    /// Whether it is time to tell the sinks: at the first update, then at most ten times a second.
+    pub fn due(&mut self, now: Instant) -> bool {
+        let due = self
+            .told_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY);
+        if due {
+            self.told_at = Some(now);
+        }
+        due
+    }
+
+    /// What a row of metrics gets.
+    pub fn figures(&mut self) -> Figures {
+        let stretch = self.stretch();
+        let samples = stretch.filter(|_| self.has_samples);
+        Figures {
+            samples_per_sec: samples.and_then(|stretch| positive(stretch.samples / stretch.seconds)),
+            batch_time_ms: stretch.and_then(|stretch| positive(stretch.seconds / stretch.units * 1e3)),
+            accumulated_samples: self.has_samples.then_some(self.now.samples),
+            eta_seconds: self.eta(stretch),
+            percent: self.event(ProgressKind::Advanced, "").percent(),
+        }
+    }
+
+    /// What the sinks are told.
+    pub fn event<'a>(&'a self, kind: ProgressKind, logger: &'a str) -> ProgressEvent<'a> {
+        let mut event = ProgressEvent::new(kind, self.id, logger, &self.description);
+        event.position = self.now.position;
+        event.total = self.total;
+        event.samples = self.has_samples.then_some(self.now.samples);
+        event.elapsed = self.now.at.saturating_duration_since(self.started);
+        event.slot = self.options.slot;
+        event.leave = self.options.leave;
+        event
+    }
+
+    /// The same with rates and ETA.
+    pub fn measured_event<'a>(&'a mut self, kind: ProgressKind, logger: &'a str) -> ProgressEvent<'a> {
+        let figures = self.figures();
+        let mut event = self.event(kind, logger);
+        event.samples_per_sec = figures.samples_per_sec.filter(|rate| *rate > 0.0);
+        event.rate = figures.batch_time_ms.and_then(|millis| positive(1e3 / millis));
+        event.eta = figures
+            .eta_seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        event
+    }
+
+    fn eta(&mut self, stretch: Option<Stretch>) -> Option<f64> {
+        let remaining = self.total?.saturating_sub(self.now.position);
+        if remaining == 0 {
+            return Some(0.0);
+        }
+        let newest = stretch.and_then(|stretch| positive(stretch.seconds / stretch.units))?;
+        let smoothed = match self.smoothed {
+            _ if self.options.smoothing == 0.0 => self.overall().unwrap_or(newest),
+            None => newest,
+            Some((before, at)) if at == self.now.position => before,
+            Some((before, _)) => before + self.options.smoothing * (newest - before),
+        };
+        self.smoothed = Some((smoothed, self.now.position));
+        positive(remaining as f64 * smoothed)
+    }
+
+    /// Seconds a unit since the end of the first update.
+    fn overall(&self) -> Option<f64> {
+        let stretch = Stretch::between(&self.first?, &self.now)?;
+        positive(stretch.seconds / stretch.units)
+    }
+
+    /// What was done over the window, without the start-up.
+    fn stretch(&self) -> Option<Stretch> {
+        let newest = self.window.back()?;
+        if self.updates == 1 {
+            let start = Mark {
+                at: self.started,
+                position: 0,
+                samples: 0,
+            };
+            return Stretch::between(&start, newest);
+        }
+        let from = &self.window[self.warm_ups().min(self.window.len() - 2)];
+        Stretch::between(from, newest)
+    }
+
+    /// How many intervals at the beginning of the window are warm-up.
+    fn warm_ups(&self) -> usize {
+        // The first interval of the window is number `updates - intervals` of the run, from 0.
+        let intervals = self.window.len() - 1;
+        let before = usize::try_from(self.updates - 1).unwrap_or(usize::MAX) - intervals;
+        if before >= WARM_UPS || intervals < 3 {
+            return 0;
+        }
+        let pace = |i: usize| Stretch::between(&self.window[i], &self.window[i + 1]).map(|s| s.seconds / s.units);
+        // The newest are enough to know what is typical, however large the window is.
+        let mut paces: Vec<f64> = (intervals.saturating_sub(2 * WARM_UPS)..intervals)
+            .filter_map(pace)
+            .collect();
+        if paces.is_empty() {
+            return 0;
+        }
+        let middle = paces.len() / 2;
+        let (_, typical, _) = paces.select_nth_unstable_by(middle, f64::total_cmp);
+        let limit = *typical * WARM_UP_FACTOR;
+        // After the last interval that is far too slow, but never so that nothing is left.
+        let early = (WARM_UPS - before).min(intervals - 1);
+        (0..early)
+            .rev()
+            .find(|i| pace(*i).is_some_and(|pace| pace > limit))
+            .map_or(0, |last| last + 1)
+    }
+}
+
+/// What was done in a stretch of time that is longer than nothing.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    seconds: f64,
+    units: f64,
+    samples: f64,
+}
+
+impl Stretch {
+    fn between(from: &Mark, to: &Mark) -> Option<Self> {
+        let seconds = to.at.saturating_duration_since(from.at).as_secs_f64();
+        let units = to.position - from.position;
+        (seconds > 0.0 && units > 0).then(|| Self {
+            seconds,
+            units: units as f64,
+            samples: (to.samples - from.samples) as f64,
+        })
+    }
+}
+
+fn positive(value: f64) -> Option<f64> {
+    (value.is_finite() && value >= 0.0).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OPTIONS: MeterOptions = MeterOptions {
+        window: 100,
+        smoothing: 0.3,
+        slot: 0,
+        leave: true,
+    };
+
+    /// A meter after updates of 1 unit and 32 samples that took so many milliseconds each.
+    fn after(options: MeterOptions, total: Option<u64>, millis: &[u64]) -> Meter {
+        let mut now = Instant::now();
+        let mut meter = Meter::start(1, "x", total, options, now);
+        for millis in millis {
+            now += Duration::from_millis(*millis);
+            meter.update(1, Some(32), now);
+            meter.figures();
+        }
+        meter
+    }
+
+    #[test]
+    fn slow_first_steps_do_not_spoil_the_rate() {
+        for slow in [vec![30_000], vec![30_000, 20_000, 9_000], vec![10, 30_000]] {
+            let mut millis = slow.clone();
+            millis.extend([10; 20]);
+            let figures = after(OPTIONS, Some(100), &millis).figures();
+            assert!(
+                (figures.batch_time_ms.unwrap() - 10.0).abs() < 1e-6,
+                "{slow:?}: {figures:?}"
+            );
+            assert!((figures.samples_per_sec.unwrap() - 3200.0).abs() < 1e-3);
+        }
+    }
+
+    #[test]
+    fn one_update_already_has_a_rate() {
+        let figures = after(OPTIONS, Some(10), &[500]).figures();
+        assert_eq!(
+            (figures.batch_time_ms, figures.eta_seconds, figures.percent),
+            (Some(500.0), Some(4.5), Some(10.0))
+        );
+    }
+
+    #[test]
+    fn the_window_forgets_and_smoothing_chooses_what_the_eta_trusts() {
+        let mut millis = vec![10; 200];
+        millis.extend([40; 50]);
+        let eta = |smoothing, window| {
+            let options = MeterOptions {
+                window,
+                smoothing,
+                ..OPTIONS
+            };
+            after(options, Some(350), &millis).figures().eta_seconds.unwrap()
+        };
+        assert!((eta(1.0, 20) - 4.0).abs() < 1e-6, "only the newest");
+        let whole = (199.0 * 0.01 + 50.0 * 0.04) / 249.0 * 100.0;
+        assert!((eta(0.0, 20) - whole).abs() < 1e-6, "the whole run");
+        assert!((whole..4.0).contains(&eta(0.05, 20)));
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_absent() {
+        let now = Instant::now();
+        let mut meter = Meter::start(1, "x", Some(0), OPTIONS, now);
+        assert_eq!(meter.figures(), Figures::default());
+        meter.update(5, None, now);
+        meter.update(5, None, now);
+        // The clock stands still, the total is unknown, and there are no samples.
+        assert_eq!(meter.figures(), Figures::default());
+        assert!(!meter.is_complete());
+    }
+
+    #[test]
+    fn more_than_the_total_is_all_of_it() {
+        let mut meter = after(OPTIONS, Some(3), &[10; 5]);
+        let figures = meter.figures();
+        assert_eq!((figures.percent, figures.eta_seconds), (Some(100.0), Some(0.0)));
+        assert!(meter.is_complete() && meter.position() == 5);
+    }
+
+    #[test]
+    fn it_is_due_at_first_and_then_ten_times_a_second() {
+        let start = Instant::now();
+        let mut meter = Meter::start(1, "x", None, OPTIONS, start);
+        let due = (0..1000)
+            .filter(|i| meter.due(start + Duration::from_millis(*i)))
+            .count();
+        assert_eq!(due, 10);
+    }
+
+    proptest! {
+        #[test]
+        fn figures_are_finite_whatever_happens(
+            updates in prop::collection::vec((any::<u64>(), prop::option::of(any::<u64>()), 0_u64..5_000_000_000), 0..60),
+            total: Option<u64>,
+            window in 1_usize..20,
+            smoothing in 0.0..=1.0,
+        ) {
+            let mut now = Instant::now();
+            let mut meter = Meter::start(1, "x", total, MeterOptions { window, smoothing, ..OPTIONS }, now);
+            for (n, batch, nanos) in updates {
+                now += Duration::from_nanos(nanos);
+                meter.update(n, batch, now);
+                for (name, value) in meter.figures().iter() {
+                    prop_assert!(value.as_f64().is_finite() && value.as_f64() >= 0.0, "{} {:?}", name, value);
+                }
+                let event = meter.measured_event(ProgressKind::Advanced, "t");
+                prop_assert!(event.rate.is_none_or(|rate| rate.is_finite() && rate > 0.0));
+            }
+        }
+    }
+}
