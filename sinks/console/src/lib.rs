@@ -1,1 +1,157 @@
-//! The terminal as a logcore sink: coloured lines, bars, plain lines where there is no terminal.
+//! The terminal, as the sink `console`: coloured lines with bars below them; plain lines where there is no terminal.
+//!
+//! Options, under `sinks.console`:
+//!
+//! | option | default | |
+//! |---|---|---|
+//! | `stream` | `stdout` | or `stderr` |
+//! | `color` | `auto` | `always`, `never`; `auto` asks the terminal, `NO_COLOR`, `CLICOLOR_FORCE` and `TERM` |
+//! | `keywords` | on | words such as Starting, Complete and Failed are highlighted |
+//! | `bars` | `auto` | `always`, `never`; `auto` draws them on a terminal |
+//! | `formatter` | `colored` | how a record becomes text |
+//! | `utc` | off | times in UTC |
+//!
+//! Off a terminal a progress is a plain line every few percent and every few seconds at most.
+
+mod display;
+mod output;
+#[cfg(feature = "progress")]
+mod progress;
+mod terminal;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use logcore::serde_json::Value;
+use logcore::{
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, MetricBatch, ProgressEvent, Record, Sink, SinkBooks,
+    SinkError, Style,
+};
+use serde::Deserialize;
+
+use crate::display::{Display, Surroundings, When};
+use crate::output::Stream;
+use crate::terminal::Terminal;
+
+/// Writes to the terminal. All of a process that write to the same stream share its one owner.
+pub struct ConsoleSink {
+    terminal: Arc<Mutex<Terminal>>,
+    account: usize,
+    stream: Stream,
+    formatter: Box<dyn Formatter>,
+    style: Style,
+    line: String,
+    #[cfg(feature = "progress")]
+    progress: progress::ProgressView,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ConsoleOptions {
+    stream: Stream,
+    color: When,
+    keywords: bool,
+    bars: When,
+    formatter: Value,
+    utc: bool,
+}
+
+impl Default for ConsoleOptions {
+    fn default() -> Self {
+        Self {
+            stream: Stream::Stdout,
+            color: When::Auto,
+            keywords: true,
+            bars: When::Auto,
+            formatter: "colored".into(),
+            utc: false,
+        }
+    }
+}
+
+impl ConsoleSink {
+    fn build(options: ConsoleOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
+        let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
+        let terminal = Terminal::of(options.stream);
+        let account = lock(&terminal).add_account();
+        let mut style = Style::default();
+        (style.colour, style.keywords, style.utc) = (display.colour, options.keywords, options.utc);
+        Ok(Self {
+            account,
+            stream: options.stream,
+            formatter: context.formatter(&options.formatter)?,
+            style,
+            line: String::new(),
+            #[cfg(feature = "progress")]
+            progress: progress::ProgressView::new(context.config(), display.bars),
+            terminal,
+        })
+    }
+}
+
+impl Sink for ConsoleSink {
+    fn wants(&self, what: EventKind) -> bool {
+        let shown_behind_bars = matches!(what, EventKind::Metrics | EventKind::Progress);
+        what == EventKind::Record || (shown_behind_bars && cfg!(feature = "progress"))
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.line.clear();
+        self.formatter.format(record, &self.style, &mut self.line);
+        lock(&self.terminal).put(self.account, &self.line);
+        Ok(())
+    }
+
+    #[cfg(feature = "progress")]
+    fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
+        self.progress.note(batch);
+        Ok(())
+    }
+
+    #[cfg(not(feature = "progress"))]
+    fn metrics(&mut self, _: &MetricBatch<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    #[cfg(feature = "progress")]
+    fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
+        let mut terminal = lock(&self.terminal);
+        if let Some(text) = self.progress.show(event, &mut terminal) {
+            let record = Record::new(logcore::log::Level::Info, event.logger, &text).with_time(event.time);
+            self.line.clear();
+            self.formatter.format(&record, &self.style, &mut self.line);
+            terminal.put_aside(&self.line);
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "progress"))]
+    fn progress(&mut self, _: &ProgressEvent<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        lock(&self.terminal).write_out()
+    }
+
+    fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
+        let mut terminal = lock(&self.terminal);
+        #[cfg(feature = "progress")]
+        self.progress.end(&mut terminal);
+        terminal.write_out()
+    }
+
+    fn books(&self) -> Option<SinkBooks> {
+        Some(lock(&self.terminal).books(self.account))
+    }
+
+    fn destination(&self) -> Option<String> {
+        Some(self.stream.name().to_owned())
+    }
+}
+
+logcore::register_sink!("console", ConsoleSink::build);
+
+/// The terminal is whole between any two calls; a panic elsewhere is no reason to lose it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
