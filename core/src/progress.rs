@@ -57,6 +57,15 @@ impl<'a> ProgressEvent<'a> {
         }
     }
 
+    /// The same state with other texts, so that it can outlive those that it borrows.
+    pub fn with_texts<'b>(&self, logger: &'b str, description: &'b str) -> ProgressEvent<'b> {
+        ProgressEvent {
+            logger,
+            description,
+            ..*self
+        }
+    }
+
     /// How much of the total is done, from 0 to 100; `None` where the total is unknown.
     ///
     /// ```

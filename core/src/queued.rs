@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use crate::{
-    Deadline, EventKind, MetricBatch, MetricValue, OwnedRecord, ProgressEvent, ProgressKind, Record, Sink, SinkBooks,
-    SinkError, quiet,
+    Deadline, EventKind, MetricBatch, MetricValue, OwnedRecord, ProgressEvent, Record, Sink, SinkBooks, SinkError,
+    quiet,
 };
 
 /// Gives a slow sink a thread and a bounded queue of its own, so that it holds up no other sink.
@@ -332,25 +332,16 @@ struct OwnedProgress {
 
 impl OwnedProgress {
     fn lend<T>(&self, use_it: impl FnOnce(&ProgressEvent<'_>) -> T) -> T {
-        use_it(&ProgressEvent {
-            logger: &self.logger,
-            description: &self.description,
-            ..self.rest
-        })
+        use_it(&self.rest.with_texts(&self.logger, &self.description))
     }
 }
 
 impl From<&ProgressEvent<'_>> for OwnedProgress {
     fn from(event: &ProgressEvent<'_>) -> Self {
-        let bare: ProgressEvent<'static> = ProgressEvent::new(ProgressKind::Advanced, 0, "", "");
         Self {
             logger: event.logger.to_owned(),
             description: event.description.to_owned(),
-            rest: ProgressEvent {
-                logger: bare.logger,
-                description: bare.description,
-                ..*event
-            },
+            rest: event.with_texts("", ""),
         }
     }
 }
@@ -363,6 +354,7 @@ mod tests {
     use log::Level;
 
     use super::*;
+    use crate::ProgressKind;
 
     /// Waits at a barrier before each record.
     struct Gated(Arc<Barrier>);

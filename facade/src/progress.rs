@@ -27,11 +27,7 @@ mod with {
 
     impl State {
         pub(crate) fn lend<T>(&self, logger: &str, use_it: impl FnOnce(&ProgressEvent<'_>) -> T) -> T {
-            use_it(&ProgressEvent {
-                logger,
-                description: &self.description,
-                ..self.event
-            })
+            use_it(&self.event.with_texts(logger, &self.description))
         }
     }
 
@@ -68,12 +64,10 @@ mod with {
         pub(crate) fn state(&mut self, kind: ProgressKind) -> State {
             let event = self.inner.measured_event(kind, "");
             let description = event.description.to_owned();
-            let event = ProgressEvent {
-                logger: "",
-                description: "",
-                ..event
-            };
-            State { event, description }
+            State {
+                event: event.with_texts("", ""),
+                description,
+            }
         }
 
         pub(crate) fn figures(&mut self) -> impl Iterator<Item = (&'static str, MetricValue)> + use<> {
