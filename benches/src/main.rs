@@ -1,0 +1,106 @@
+//! The system beside its peers: `cargo xtask bench [--quick] [--markdown FILE] [FILTER]`.
+//!
+//! Everything is measured in one run, in turn, again and again: on a machine that others use too, only what was measured
+//! side by side can be compared. Nothing here passes or fails.
+
+#![allow(clippy::print_stdout, reason = "a program whose output is its result")]
+
+mod line;
+mod machine;
+mod peers;
+mod plan;
+mod sections;
+mod session;
+mod stats;
+mod table;
+mod usage;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::peers::Entry;
+use crate::plan::{Choice, Plan};
+use crate::sections::alone::ALONE;
+use crate::sections::{alone, calls, levels, lines};
+use crate::sections::{metrics, progress};
+use crate::table::Table;
+
+type Section = fn(&Plan, &[Entry]) -> Result<Vec<Table>>;
+
+const SECTIONS: &[(&str, Section)] = &[
+    ("calls", calls::measure),
+    ("levels", levels::measure),
+    ("metrics", metrics::measure),
+    ("progress", progress::measure),
+    ("lines", lines::measure),
+    ("alone", alone::measure),
+];
+
+fn main() -> Result<()> {
+    let arguments = Arguments::read(std::env::args().skip(1))?;
+    let plan = if arguments.quick { Plan::QUICK } else { Plan::FULL };
+    if let Some(name) = arguments.alone {
+        let figures = match name.as_str() {
+            metrics::POINTS => metrics::points_in_memory(&plan)?,
+            _ => alone::figures(&plan, &name)?,
+        };
+        println!("{}", figures.iter().map(f64::to_string).collect::<Vec<_>>().join(" "));
+        return Ok(());
+    }
+
+    let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    let choice = Choice::new(arguments.filter, &names);
+    let peers = choice.peers();
+    let machine = machine::description();
+    println!("{machine}\n");
+    let mut document = format!("{machine}\n\n{}", legend(&peers).markdown());
+    for (name, section) in SECTIONS {
+        if choice.section(name) {
+            for table in section(&plan, &peers)? {
+                println!("{}", table.text());
+                document = format!("{document}\n{}", table.markdown());
+            }
+        }
+    }
+    if let Some(path) = arguments.markdown {
+        fs::write(&path, document).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn legend(peers: &[Entry]) -> Table {
+    let note = "Each writes the same line behind time, level and target into a file of its own.";
+    let mut table = Table::new("Peers", note, &["peer", "a line is in the file"]);
+    for entry in peers {
+        table.row([entry.name, entry.delivery].map(str::to_owned));
+    }
+    table
+}
+
+#[derive(Default)]
+struct Arguments {
+    quick: bool,
+    markdown: Option<PathBuf>,
+    alone: Option<String>,
+    filter: String,
+}
+
+impl Arguments {
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut arguments = Self::default();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--quick" => arguments.quick = true,
+                "--markdown" => arguments.markdown = Some(words.next().context("--markdown needs a file")?.into()),
+                ALONE => arguments.alone = Some(words.next().context("--alone needs a peer")?),
+                _ if word.starts_with('-') => {
+                    bail!("unknown option {word}: use --quick, --markdown FILE or a part of a name")
+                }
+                _ => arguments.filter = word,
+            }
+        }
+        Ok(arguments)
+    }
+}

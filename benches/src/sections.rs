@@ -1,0 +1,8 @@
+//! What is measured, one table (or two) a section.
+
+pub(crate) mod alone;
+pub(crate) mod calls;
+pub(crate) mod levels;
+pub(crate) mod lines;
+pub(crate) mod metrics;
+pub(crate) mod progress;

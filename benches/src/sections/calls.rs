@@ -1,0 +1,132 @@
+//! What a text call costs its caller.
+
+use std::hint;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::line::Line;
+use crate::peers::{CLOCK, Entry, LIMIT};
+use crate::plan::Plan;
+use crate::session::Session;
+use crate::stats::{Timing, median};
+use crate::table::{Table, figure};
+
+/// A pause as short as between the calls of a busy program, but long enough for a writer to keep up.
+const GAP: Duration = Duration::from_micros(2);
+
+pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {
+    let back_to_back = table(plan, peers, Duration::ZERO, "Text calls, back to back")?;
+    let with_gaps = table(plan, peers, GAP, "Text calls, 2 µs apart")?;
+    Ok(vec![back_to_back, with_gaps])
+}
+
+fn table(plan: &Plan, peers: &[Entry], gap: Duration, title: &str) -> Result<Table> {
+    let mut turns: Vec<Vec<Turn>> = peers.iter().map(|_| Vec::new()).collect();
+    let mut clock = Vec::new();
+    let mut samples = Vec::with_capacity(plan.calls as usize);
+    for round in 0..plan.rounds {
+        clock.push(turn(&CLOCK, plan, gap, &mut samples)?.0);
+        for offset in 0..peers.len() {
+            // Everyone begins once, so that nobody always has the same one before it.
+            let index = (round + offset) % peers.len();
+            let (limit, _) = turn(&LIMIT, plan, gap, &mut samples)?;
+            let (timing, lost) = turn(&peers[index], plan, gap, &mut samples)?;
+            turns[index].push(Turn { timing, limit, lost });
+        }
+    }
+
+    let note = format!(
+        "Nanoseconds; {} rounds of {} calls, medians over the rounds. `×` is the ratio to the limit, which has a turn just \
+         before each peer's. Each time includes one reading of the clock.",
+        plan.rounds, plan.calls
+    );
+    let mut table = Table::new(
+        title,
+        note,
+        &[
+            "peer", "× p50", "× p99", "× p99.9", "p50", "p90", "p99", "p99.9", "mean", "lost",
+        ],
+    );
+    let figures = |timings: &[Timing]| {
+        let of = |value: fn(&Timing) -> f64| figure(median(timings.iter().map(value)));
+        [
+            of(|t| t.p50),
+            of(|t| t.p90),
+            of(|t| t.p99),
+            of(|t| t.p999),
+            of(|t| t.mean),
+        ]
+    };
+    let none = || ["-"; 3].map(str::to_owned);
+    table.row(
+        [CLOCK.name.to_owned()]
+            .into_iter()
+            .chain(none())
+            .chain(figures(&clock))
+            .chain(["-".to_owned()]),
+    );
+    let limits: Vec<Timing> = turns.iter().flatten().map(|turn| turn.limit).collect();
+    let one = ["1", "1", "1"].map(str::to_owned);
+    table.row(
+        [LIMIT.name.to_owned()]
+            .into_iter()
+            .chain(one)
+            .chain(figures(&limits))
+            .chain(["-".to_owned()]),
+    );
+    for (entry, turns) in peers.iter().zip(&turns) {
+        let ratio =
+            |value: fn(&Timing) -> f64| figure(median(turns.iter().map(|t| value(&t.timing) / value(&t.limit))));
+        let timings: Vec<Timing> = turns.iter().map(|turn| turn.timing).collect();
+        let lost: i64 = turns.iter().map(|turn| turn.lost).sum();
+        table.row(
+            [
+                entry.name.to_owned(),
+                ratio(|t| t.p50),
+                ratio(|t| t.p99),
+                ratio(|t| t.p999),
+            ]
+            .into_iter()
+            .chain(figures(&timings))
+            .chain([lost.to_string()]),
+        );
+    }
+    Ok(table)
+}
+
+struct Turn {
+    timing: Timing,
+    /// Of the limit's turn just before.
+    limit: Timing,
+    lost: i64,
+}
+
+fn turn(entry: &Entry, plan: &Plan, gap: Duration, samples: &mut Vec<u32>) -> Result<(Timing, i64)> {
+    let mut session = Session::open(entry)?;
+    session.warm_up(plan.warm_up);
+    let peer = session.peer();
+    samples.clear();
+    peer.enter(&mut || {
+        for step in 0..plan.calls {
+            let line = Line::at(step);
+            let started = pause(gap);
+            peer.say(&line);
+            samples.push(started.elapsed().as_nanos() as u32);
+        }
+    });
+    session.settle();
+    let lost = session.close(plan.warm_up + plan.calls)?;
+    Ok((Timing::of(samples), lost))
+}
+
+/// Waits without giving up the core, and returns the time it is then.
+pub(crate) fn pause(gap: Duration) -> Instant {
+    let asked = Instant::now();
+    let mut now = asked;
+    while now - asked < gap {
+        hint::spin_loop();
+        now = Instant::now();
+    }
+    now
+}

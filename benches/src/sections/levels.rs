@@ -1,0 +1,72 @@
+//! What a call costs whose level is switched off.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use anyhow::Result;
+use log::LevelFilter;
+
+use crate::line::Line;
+use crate::peers::{Entry, LIMIT};
+use crate::plan::Plan;
+use crate::session::Session;
+use crate::stats::median;
+use crate::table::{Table, figure};
+
+pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {
+    let mut turns: Vec<Vec<[Turn; 2]>> = peers.iter().map(|_| Vec::new()).collect();
+    for _ in 0..plan.rounds {
+        for (entry, turns) in peers.iter().zip(&mut turns) {
+            let mut session = Session::open(entry)?;
+            session.warm_up(1);
+            let unwanted = turn(&session, plan)?;
+            // Somebody else in the process may want the level; `log` then asks each logger for itself.
+            log::set_max_level(LevelFilter::Trace);
+            let refused = turn(&session, plan)?;
+            turns.push([unwanted, refused]);
+        }
+    }
+
+    let note = "Nanoseconds a call, loop included. `nobody wants` is a level above `log::max_level()`, with what `log` costs \
+                by itself in the turn before; `it alone does not` is one that another logger of the process does want.";
+    let mut table = Table::new(
+        "Calls whose level is off",
+        note,
+        &["peer", "nobody wants", "`log` by itself", "it alone does not"],
+    );
+    for (entry, turns) in peers.iter().zip(&turns) {
+        let of = |value: fn(&[Turn; 2]) -> f64| figure(median(turns.iter().map(value)));
+        table.row([
+            entry.name.to_owned(),
+            of(|t| t[0].peer),
+            of(|t| t[0].limit),
+            of(|t| t[1].peer),
+        ]);
+    }
+    Ok(vec![table])
+}
+
+struct Turn {
+    peer: f64,
+    limit: f64,
+}
+
+fn turn(session: &Session, plan: &Plan) -> Result<Turn> {
+    let limit = (LIMIT.open)(std::path::Path::new(""))?;
+    let time = |peer: &dyn crate::peers::Peer| {
+        let line = Line::at(1);
+        let mut nanoseconds = f64::NAN;
+        peer.enter(&mut || {
+            let started = Instant::now();
+            for _ in 0..plan.small_calls {
+                peer.mutter(black_box(&line));
+            }
+            nanoseconds = started.elapsed().as_secs_f64() * 1e9 / plan.small_calls as f64;
+        });
+        nanoseconds
+    };
+    Ok(Turn {
+        limit: time(&*limit),
+        peer: time(session.peer()),
+    })
+}

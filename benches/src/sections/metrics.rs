@@ -1,0 +1,230 @@
+//! What a metrics call costs, how many are written in a second, and what they leave in memory.
+
+use std::fs;
+use std::hint::black_box;
+use std::ops::RangeFrom;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use facade::{UnifiedLogger, setup_logging};
+use tempfile::TempDir;
+
+use super::alone::in_own_process;
+use super::calls::pause;
+use crate::peers::{Entry, config};
+use crate::plan::Plan;
+use crate::stats::{Timing, median};
+use crate::table::{Table, figure};
+use crate::usage::{cpu_seconds, resident_mb};
+
+/// The name under which a process measures the memory of many metric points.
+pub(crate) const POINTS: &str = "metric points";
+
+/// Calls between two flushes: few enough for any ring, since rendering rows takes longer than handing them over.
+const BURST: u64 = 2000;
+
+const NAMES: [&str; 10] = [
+    "loss/train",
+    "loss/val",
+    "accuracy/train",
+    "accuracy/val",
+    "learning_rate",
+    "grad_norm",
+    "perplexity",
+    "epoch",
+    "weight_decay",
+    "temperature",
+];
+
+pub(crate) fn measure(plan: &Plan, _: &[Entry]) -> Result<Vec<Table>> {
+    Ok(vec![calls(plan)?, sustained(plan)?, memory(plan)?])
+}
+
+/// A way to log ten metrics.
+type Log<'a> = &'a dyn Fn(u64, [f64; 10]);
+
+fn calls(plan: &Plan) -> Result<Table> {
+    let gaps = [Duration::ZERO, Duration::from_micros(2)];
+    let mut clock = Vec::new();
+    let mut by_name = [Vec::new(), Vec::new()];
+    let mut by_handle = [Vec::new(), Vec::new()];
+    let mut samples = Vec::with_capacity(plan.calls as usize);
+    for _ in 0..plan.rounds {
+        for (index, gap) in gaps.into_iter().enumerate() {
+            let run = Run::open()?;
+            let logger = &run.logger;
+            let mut steps = 0..;
+            let mut turn = |log: Log<'_>| turn(plan, gap, &mut samples, logger, &mut steps, log);
+            clock.push(turn(&|_, values| {
+                black_box(values);
+            }));
+            by_name[index].push(turn(&named(logger)));
+            let handles = NAMES.map(|name| logger.metric(name));
+            let record = |step, values: [f64; 10]| {
+                for (handle, value) in handles.iter().zip(values) {
+                    handle.record(step, value);
+                }
+            };
+            by_handle[index].push(turn(&record));
+        }
+    }
+
+    let note = format!(
+        "Nanoseconds for ten metrics, with averages, history and `metrics.jsonl`; {} rounds of {} calls in bursts of {BURST}, \
+         medians over the rounds. Each time includes one reading of the clock.",
+        plan.rounds, plan.calls
+    );
+    let mut table = Table::new("Ten metrics", note, &["call", "p50", "p90", "p99", "p99.9", "mean"]);
+    let mut row = |name: &str, timings: &[Timing]| {
+        let of = |value: fn(&Timing) -> f64| figure(median(timings.iter().map(value)));
+        table.row([
+            name.to_owned(),
+            of(|t| t.p50),
+            of(|t| t.p90),
+            of(|t| t.p99),
+            of(|t| t.p999),
+            of(|t| t.mean),
+        ]);
+    };
+    row("the clock alone", &clock);
+    row("log_metrics, back to back", &by_name[0]);
+    row("log_metrics, 2 µs apart", &by_name[1]);
+    row("ten handles, back to back", &by_handle[0]);
+    row("ten handles, 2 µs apart", &by_handle[1]);
+    Ok(table)
+}
+
+fn turn(
+    plan: &Plan,
+    gap: Duration,
+    samples: &mut Vec<u32>,
+    logger: &UnifiedLogger,
+    steps: &mut RangeFrom<u64>,
+    log: Log<'_>,
+) -> Timing {
+    samples.clear();
+    for step in steps.by_ref().take(BURST as usize) {
+        log(step, values(step));
+    }
+    for (index, step) in steps.by_ref().take(plan.calls as usize).enumerate() {
+        if index as u64 % BURST == 0 {
+            // What a failed flush leaves behind shows in the next table.
+            let _ = logger.flush();
+        }
+        let values = values(step);
+        let started = pause(gap);
+        log(step, values);
+        samples.push(started.elapsed().as_nanos() as u32);
+    }
+    Timing::of(samples)
+}
+
+fn sustained(plan: &Plan) -> Result<Table> {
+    let (mut rates, mut cpu, mut lost) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..plan.rounds {
+        let run = Run::open()?;
+        let log = named(&run.logger);
+        let cpu_before = cpu_seconds();
+        let started = Instant::now();
+        for step in 0..plan.calls {
+            log(step, values(step));
+        }
+        let _ = run.logger.flush();
+        rates.push(plan.calls as f64 / started.elapsed().as_secs_f64());
+        cpu.push((cpu_seconds() - cpu_before) * 1e6 / plan.calls as f64);
+        drop(log);
+        lost += plan.calls as i64 - run.close()? as i64;
+    }
+    let note = format!(
+        "{} calls of ten metrics, one step each, without a pause, until `metrics.jsonl` has them.",
+        plan.calls
+    );
+    let mut table = Table::new(
+        "Metrics until they are in the file",
+        note,
+        &["call", "calls/s", "CPU s/M", "rows lost"],
+    );
+    table.row([
+        "log_metrics".to_owned(),
+        figure(median(rates)),
+        figure(median(cpu)),
+        lost.to_string(),
+    ]);
+    Ok(table)
+}
+
+fn memory(plan: &Plan) -> Result<Table> {
+    let note = format!(
+        "Resident memory that {} points in ten metrics leave, in a process of their own.",
+        plan.points
+    );
+    let mut table = Table::new("Memory of metric points", note, &["what", "MB"]);
+    let figures = in_own_process(plan, POINTS)?;
+    for (what, figure_of) in ["logger alone", "with the points"].into_iter().zip(figures) {
+        table.row([what.to_owned(), figure(figure_of)]);
+    }
+    Ok(table)
+}
+
+/// The figures of the memory table, in the order of its rows.
+pub(crate) fn points_in_memory(plan: &Plan) -> Result<Vec<f64>> {
+    let before = resident_mb();
+    let run = Run::open()?;
+    let log = named(&run.logger);
+    (0..100).for_each(|step| log(step, values(step)));
+    let _ = run.logger.flush();
+    let base = resident_mb() - before;
+    for step in 100..plan.points / 10 {
+        log(step, values(step));
+    }
+    let _ = run.logger.flush();
+    Ok(vec![base, resident_mb() - before])
+}
+
+fn named(logger: &UnifiedLogger) -> impl Fn(u64, [f64; 10]) {
+    move |step, values| {
+        let mut pairs = [("", 0.0); 10];
+        for (pair, (name, value)) in pairs.iter_mut().zip(NAMES.into_iter().zip(values)) {
+            *pair = (name, value);
+        }
+        logger.log_metrics_at(step, pairs);
+    }
+}
+
+fn values(step: u64) -> [f64; 10] {
+    let line = crate::line::Line::at(step);
+    let mut values = [line.loss; 10];
+    for (index, value) in values.iter_mut().enumerate() {
+        *value += index as f64 * line.lr;
+    }
+    values
+}
+
+struct Run {
+    logger: UnifiedLogger,
+    folder: TempDir,
+}
+
+impl Run {
+    fn open() -> Result<Self> {
+        let folder = tempfile::tempdir().context("make a folder for metrics")?;
+        let logger = setup_logging(config(folder.path()))?;
+        Ok(Self { logger, folder })
+    }
+
+    /// Ends it and returns how many rows its file has.
+    fn close(self) -> Result<usize> {
+        let report = self.logger.finish();
+        let rows = rows(self.folder.path());
+        rows.with_context(|| format!("read metrics.jsonl; what the logger says of it: {report:?}"))
+    }
+}
+
+fn rows(folder: &Path) -> std::io::Result<usize> {
+    let text = fs::read(folder.join("metrics.jsonl"))?;
+    Ok(text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| line.ends_with(b"}"))
+        .count())
+}

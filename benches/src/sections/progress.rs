@@ -1,0 +1,53 @@
+//! What an update of a progress costs.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use facade::setup_logging;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use crate::peers::{Entry, config};
+use crate::plan::Plan;
+use crate::stats::median;
+use crate::table::{Table, figure};
+
+pub(crate) fn measure(plan: &Plan, _: &[Entry]) -> Result<Vec<Table>> {
+    let (mut theirs, mut ours, mut ours_batched) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..plan.rounds {
+        let bar = ProgressBar::with_draw_target(Some(plan.small_calls), ProgressDrawTarget::hidden());
+        theirs.push(nanoseconds(plan, || bar.inc(1)));
+
+        let folder = tempfile::tempdir().context("make a folder for a progress")?;
+        let logger = setup_logging(config(folder.path()))?;
+        logger.start_progress(plan.small_calls, "without batch sizes");
+        ours.push(nanoseconds(plan, || logger.update_progress(1, None::<u64>)));
+        logger.start_progress(plan.small_calls, "with batch sizes");
+        ours_batched.push(nanoseconds(plan, || logger.update_progress(1, 32)));
+    }
+
+    let note = format!(
+        "Nanoseconds a call, loop included; {} rounds of {} calls, medians. The bar is hidden: what is left is the counting and \
+         the decision whether to draw. `×` is the ratio to it, round by round.",
+        plan.rounds, plan.small_calls
+    );
+    let mut table = Table::new("Progress updates", note, &["call", "ns", "×"]);
+    for (name, own) in [
+        ("indicatif, inc", &theirs),
+        ("update_progress(1, None)", &ours),
+        ("update_progress(1, 32)", &ours_batched),
+    ] {
+        let ratios = own.iter().zip(&theirs).map(|(own, theirs)| own / theirs);
+        table.row([
+            name.to_owned(),
+            figure(median(own.iter().copied())),
+            figure(median(ratios)),
+        ]);
+    }
+    Ok(vec![table])
+}
+
+fn nanoseconds(plan: &Plan, call: impl Fn()) -> f64 {
+    let started = Instant::now();
+    (0..plan.small_calls).for_each(|_| call());
+    started.elapsed().as_secs_f64() * 1e9 / plan.small_calls as f64
+}

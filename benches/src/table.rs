@@ -1,0 +1,120 @@
+//! Tables as aligned text and as Markdown.
+
+use std::fmt::Write as _;
+
+/// A table whose first column is text and whose others are figures.
+pub(crate) struct Table {
+    title: String,
+    note: String,
+    columns: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(title: impl Into<String>, note: impl Into<String>, columns: &[&str]) -> Self {
+        Self {
+            title: title.into(),
+            note: note.into(),
+            columns: columns.iter().map(|&column| column.to_owned()).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells: Vec<String> = cells.into_iter().collect();
+        assert_eq!(
+            cells.len(),
+            self.columns.len(),
+            "a row of `{}` has a cell for each column",
+            self.title
+        );
+        self.rows.push(cells);
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let widths = self.widths();
+        let mut out = format!("{}\n{}\n", self.title, self.note);
+        for cells in std::iter::once(&self.columns).chain(&self.rows) {
+            let mut line = String::new();
+            for (index, (cell, &width)) in cells.iter().zip(&widths).enumerate() {
+                let _ = if index == 0 {
+                    write!(line, "{cell:<width$}")
+                } else {
+                    write!(line, "  {cell:>width$}")
+                };
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let mut out = format!("## {}\n\n{}\n\n", self.title, self.note);
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        out.push_str(&line(&self.columns));
+        out.push_str(&format!("|---|{}\n", "---:|".repeat(self.columns.len() - 1)));
+        for row in &self.rows {
+            out.push_str(&line(row));
+        }
+        out
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        (0..self.columns.len())
+            .map(|column| {
+                let cells = self.rows.iter().map(|row| &row[column]);
+                cells
+                    .chain([&self.columns[column]])
+                    .map(|cell| cell.chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect()
+    }
+}
+
+/// A figure with as many digits as it deserves; a dash for none.
+pub(crate) fn figure(value: f64) -> String {
+    match value.abs() {
+        _ if value.is_nan() => "-".to_owned(),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 0.1 || size == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new("Calls", "in ns", &["peer", "p50"]);
+        table.row(["limit".to_owned(), figure(380.4)]);
+        table.row(["a peer".to_owned(), figure(1.0)]);
+        table
+    }
+
+    #[test]
+    fn text_is_aligned() {
+        assert_eq!(
+            table().text(),
+            "Calls\nin ns\npeer     p50\nlimit    380\na peer  1.00\n"
+        );
+    }
+
+    #[test]
+    fn markdown_has_a_rule_for_each_column() {
+        assert_eq!(
+            table().markdown(),
+            "## Calls\n\nin ns\n\n| peer | p50 |\n|---|---:|\n| limit | 380 |\n| a peer | 1.00 |\n"
+        );
+    }
+
+    #[test]
+    fn no_figure_is_a_dash() {
+        assert_eq!(figure(f64::NAN), "-");
+        assert_eq!(figure(0.0012), "0.0012");
+    }
+}
