@@ -126,3 +126,8 @@ macro_rules! metrics {
         [$(($name, $crate::Number::value(&$value))),*]
     };
 }
+
+/// The README's programs are compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

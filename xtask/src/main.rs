@@ -1,3 +1,91 @@
-//! The tasks of this workspace: `cargo xtask`.
+//! The tasks of this workspace: `cargo xtask TASK`.
 
-fn main() {}
+#![allow(clippy::print_stdout, reason = "a task talks to the person who runs it")]
+
+mod cargo;
+mod ci;
+mod demo;
+mod features;
+mod layers;
+mod package;
+mod picture;
+mod readme;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+/// A task: its name, its arguments, what it does.
+type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
+
+const TASKS: [Task; 8] = [
+    (
+        "demo",
+        "[--fast] [--out DIR]",
+        "a walkthrough: a real training, and what it leaves",
+        demo::run,
+    ),
+    ("test", "", "all tests", test::run),
+    (
+        "bench",
+        "[--quick] [--markdown FILE] [FILTER]",
+        "the system beside its peers",
+        bench,
+    ),
+    (
+        "features",
+        "",
+        "every choice of features, the layers, the size of a small pick",
+        features::run,
+    ),
+    ("package", "", "every library is ready to publish", package::run),
+    (
+        "picture",
+        "",
+        "the README's picture of the terminal, from a real run",
+        picture::run,
+    ),
+    ("readme", "", "the README's commands and files", readme::run),
+    ("ci", "[--after-test]", "everything that has to hold", ci::run),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    let Some((name, rest)) = arguments.split_first() else {
+        println!("cargo xtask TASK, where TASK is one of\n");
+        for (name, arguments, summary, _) in TASKS {
+            println!("  {:<42} {summary}", format!("{name} {arguments}"));
+        }
+        return Ok(());
+    };
+    let Some((.., run)) = TASKS.iter().find(|(task, ..)| task == name) else {
+        let known: Vec<_> = TASKS.iter().map(|(task, ..)| *task).collect();
+        bail!("there is no task `{name}`; there are: {}", known.join(", "));
+    };
+    run(rest)
+}
+
+fn bench(arguments: &[String]) -> Result<()> {
+    let mut command = vec!["run", "--release", "--quiet", "-p", "benches", "--"];
+    command.extend(arguments.iter().map(String::as_str));
+    cargo::run(&command)
+}
+
+/// Refuses arguments that a task does not know.
+fn no_arguments(arguments: &[String]) -> Result<()> {
+    match arguments.first() {
+        Some(unknown) => bail!("`{unknown}` is not known here; the task takes no arguments"),
+        None => Ok(()),
+    }
+}

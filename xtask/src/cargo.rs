@@ -1,0 +1,65 @@
+//! Running cargo, and asking it about the workspace.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// The folder of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// A command of cargo, in the workspace.
+pub(crate) fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Runs cargo and shows what it says.
+pub(crate) fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Result<()> {
+    run_command(&mut command(arguments))
+}
+
+/// Runs a command and shows what it says.
+pub(crate) fn run_command(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}
+
+/// Runs cargo and returns what it says.
+pub(crate) fn output<S: AsRef<OsStr>>(arguments: &[S]) -> Result<String> {
+    let mut command = command(arguments);
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} failed: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The packages of the workspace, as `cargo metadata` describes them.
+pub(crate) fn packages() -> Result<Vec<Value>> {
+    let metadata: Value = serde_json::from_str(&output(&["metadata", "--no-deps", "--format-version", "1"])?)?;
+    Ok(metadata["packages"].as_array().cloned().unwrap_or_default())
+}
+
+/// Whether a package goes to the registry.
+pub(crate) fn is_published(package: &Value) -> bool {
+    package["publish"].is_null()
+}
+
+/// A package's name.
+pub(crate) fn name(package: &Value) -> &str {
+    package["name"].as_str().unwrap_or_default()
+}

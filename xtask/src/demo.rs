@@ -1,0 +1,247 @@
+//! The walkthrough: a few steps, each one sentence and then the real thing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::cargo;
+
+/// Bits per byte that the training promises to come below.
+const BOUND: f64 = 4.0;
+const BOUND_FAST: f64 = 5.0;
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let options = Options::parse(arguments)?;
+    let stage = Stage::new();
+    if options.out.exists() {
+        fs::remove_dir_all(&options.out).with_context(|| format!("clean {}", options.out.display()))?;
+    }
+    println!("Building the examples ...");
+    cargo::run(&["build", "--release", "--quiet", "-p", "examples", "--bins"])?;
+
+    stage.title(
+        "1. The smallest program",
+        "One logger takes text, progress, metrics and memory.",
+    );
+    let quick = options.out.join("quick_start");
+    example("quick_start", &[quick.to_string_lossy().as_ref()])?;
+
+    stage.title(
+        "2. A real training",
+        "A small language model learns this workspace's own source, byte by byte.",
+    );
+    let training = options.out.join("train");
+    let log_dir = training.to_string_lossy();
+    let mut arguments = vec!["--log-dir", &*log_dir];
+    if options.fast {
+        arguments.push("--fast");
+    }
+    let start = Instant::now();
+    example("train", &arguments)?;
+    let wall = start.elapsed();
+
+    stage.title("3. What it left", "Plain files, which any tool opens.");
+    for (name, lines) in [("training.log", 4), ("metrics.jsonl", 2), ("config.json", 6)] {
+        show_head(&training.join(name), lines)?;
+    }
+
+    stage.title(
+        "4. A sink of one's own",
+        "The crate `tally-sink` is switched on by a config file; nothing else knows of it.",
+    );
+    let custom = options.out.join("custom_sink");
+    example("custom_sink", &[custom.to_string_lossy().as_ref()])?;
+    show_head(&custom.join("tally.json"), 12)?;
+
+    let run = TrainingRun::read(&training)?;
+    run.check(if options.fast { BOUND_FAST } else { BOUND })?;
+    stage.title("What was measured", "Read back from metrics.jsonl.");
+    run.table(wall);
+    println!("\nThe files are in");
+    for folder in [&quick, &training, &custom] {
+        println!("  {}", folder.display());
+    }
+    Ok(())
+}
+
+struct Options {
+    fast: bool,
+    out: PathBuf,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut options = Self {
+            fast: false,
+            out: cargo::root().join("outputs/demo"),
+        };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--fast" => options.fast = true,
+                "--out" => options.out = arguments.next().context("--out needs a folder")?.into(),
+                other => bail!("`{other}` is not known; the demo takes --fast and --out DIR"),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Writes titles, in bold on a terminal.
+struct Stage {
+    bold: bool,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            bold: wanted && io::stdout().is_terminal(),
+        }
+    }
+
+    fn title(&self, title: &str, sentence: &str) {
+        let (on, off) = if self.bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        println!("\n{on}{title}{off}\n{sentence}\n");
+    }
+}
+
+/// Runs an example, whose output is the demo's.
+fn example(name: &str, arguments: &[&str]) -> Result<()> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| cargo::root().join("target"), PathBuf::from);
+    let program = target
+        .join("release")
+        .join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    cargo::run_command(Command::new(program).args(arguments).current_dir(cargo::root()))
+}
+
+fn show_head(path: &Path, lines: usize) -> Result<()> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    println!("{}", path.display());
+    for line in text.lines().take(lines) {
+        let shown: String = line.chars().take(110).collect();
+        println!("  {shown}{}", if shown.len() < line.len() { "…" } else { "" });
+    }
+    if text.lines().count() > lines {
+        println!("  …");
+    }
+    Ok(())
+}
+
+/// What the training left.
+struct TrainingRun {
+    rows: Vec<Value>,
+    log: String,
+    config: Value,
+}
+
+impl TrainingRun {
+    fn read(folder: &Path) -> Result<Self> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+        };
+        let rows = read("metrics.jsonl")?
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("metrics.jsonl: {line}")))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            rows,
+            log: read("training.log")?,
+            config: serde_json::from_str(&read("config.json")?)?,
+        })
+    }
+
+    /// The values of a column, by step; rows of one step are one.
+    fn column(&self, name: &str) -> BTreeMap<u64, f64> {
+        self.rows
+            .iter()
+            .filter_map(|row| Some((row["step"].as_u64()?, row.get(name)?.as_f64()?)))
+            .collect()
+    }
+
+    /// Whether all that was promised is in the files.
+    fn check(&self, bound: f64) -> Result<()> {
+        let loss = self.column("metrics/loss");
+        let (first, last) = (loss.keys().next(), loss.keys().next_back());
+        let (Some(first), Some(last)) = (first, last) else {
+            bail!("metrics.jsonl has no loss")
+        };
+        ensure!(
+            loss.len() as u64 == last - first + 1,
+            "{} rows for the steps {first} to {last}",
+            loss.len()
+        );
+        let newest: Vec<f64> = loss.values().rev().take(50).copied().collect();
+        let mean = newest.iter().sum::<f64>() / newest.len() as f64;
+        ensure!(
+            mean < bound,
+            "the loss came to {mean:.2} bits per byte; {bound} was promised"
+        );
+        for column in [
+            "metrics/accuracy",
+            "metrics/learning_rate",
+            "metrics/val/loss",
+            "throughput/samples_per_sec",
+        ] {
+            ensure!(!self.column(column).is_empty(), "metrics.jsonl has no {column}");
+        }
+        ensure!(
+            self.config["config"].as_object().is_some_and(|all| !all.is_empty()),
+            "config.json has no hyper-parameters"
+        );
+        ensure!(self.log.contains(" | INFO  | "), "training.log has no lines");
+        ensure!(!self.log.contains('\x1b'), "training.log has colour codes");
+        Ok(())
+    }
+
+    fn table(&self, wall: Duration) {
+        println!(
+            "{:<32} {:>10} {:>10} {:>10} {:>10} {:>7}",
+            "", "first", "last", "least", "greatest", "values"
+        );
+        for name in [
+            "metrics/loss",
+            "metrics/accuracy",
+            "metrics/val/loss",
+            "metrics/learning_rate",
+            "throughput/samples_per_sec",
+            "throughput/batch_time_ms",
+            "system/proc.memory.rssMB",
+            "memory/gpu_allocated_gb",
+        ] {
+            let column = self.column(name);
+            let (Some(first), Some(last)) = (column.values().next(), column.values().next_back()) else {
+                continue;
+            };
+            let least = column.values().copied().fold(f64::INFINITY, f64::min);
+            let greatest = column.values().copied().fold(f64::NEG_INFINITY, f64::max);
+            let shown = [*first, *last, least, greatest].map(short);
+            println!(
+                "{name:<32} {:>10} {:>10} {:>10} {:>10} {:>7}",
+                shown[0],
+                shown[1],
+                shown[2],
+                shown[3],
+                column.len()
+            );
+        }
+        let steps = self.column("metrics/loss").len();
+        println!("{steps} steps in {:.1} s", wall.as_secs_f64());
+    }
+}
+
+fn short(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        ..0.01 => format!("{value:.2e}"),
+        ..100.0 => format!("{value:.3}"),
+        _ => format!("{value:.0}"),
+    }
+}
