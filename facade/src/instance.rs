@@ -120,6 +120,7 @@ impl Instance {
     }
 
     /// Whether some sink wants records of this level.
+    #[inline]
     pub(crate) fn wants(&self, level: log::Level) -> bool {
         level as usize <= self.level.load(Ordering::Relaxed)
     }
@@ -211,6 +212,11 @@ impl Instance {
             return;
         }
         let value = value.value();
+        let recorded = lock(&self.measures).record_one(metric, step, value);
+        if let Some(name) = recorded {
+            self.port.metric(step, name, value);
+            return;
+        }
         with_samples(|samples| {
             let mut measures = lock(&self.measures);
             measures.add(metric, value, samples);
@@ -229,10 +235,13 @@ impl Instance {
     }
 
     pub(crate) fn update_progress(&self, n: u64, batch: impl Count) {
-        with_samples(|samples| {
-            let advance = lock(&self.measures).update_progress(n, batch, &self.port, samples);
-            self.tell(advance, samples);
-        });
+        let due = lock(&self.measures).advance(n, batch);
+        if let Some(kind) = due {
+            with_samples(|samples| {
+                let advance = lock(&self.measures).tell(kind, &self.port, samples);
+                self.tell(advance, samples);
+            });
+        }
     }
 
     pub(crate) fn finish_progress(&self) {

@@ -142,6 +142,19 @@ impl Measures {
         step
     }
 
+    /// Records one metric by itself; `None` if it needs company, because the row has no figures of the progress yet, or if
+    /// its name has no short form.
+    pub(crate) fn record_one(&mut self, metric: u32, step: u64, value: MetricValue) -> Option<NameId> {
+        let first_of_its_row = self.figures_step != Some(step) && self.steps.of_progress() == Some(step);
+        if first_of_its_row && self.meter.is_some() {
+            return None;
+        }
+        let id = self.names[metric as usize].id?;
+        self.steps.note(step);
+        self.series.record(metric as usize, step, value.as_f64());
+        Some(id)
+    }
+
     pub(crate) fn start_progress(&mut self, total: Option<u64>, description: String) -> Option<State> {
         self.steps.start_progress();
         self.figures_step = None;
@@ -157,25 +170,31 @@ impl Measures {
         Some(meter.state(ProgressKind::Started))
     }
 
-    /// Advances the progress; returns what the sinks should be told, if it is time to.
-    pub(crate) fn update_progress(
-        &mut self,
-        n: u64,
-        batch: impl Count,
-        port: &Port,
-        samples: &mut Vec<Sample>,
-    ) -> Option<Advance> {
+    /// Advances the progress; returns what has happened, if it is time to tell the sinks.
+    pub(crate) fn advance(&mut self, n: u64, batch: impl Count) -> Option<ProgressKind> {
         self.steps.advance(n);
         let (due, ends) = self.meter.as_mut()?.update(n, batch.count());
-        if !due {
-            return None;
-        }
-        let kind = if ends {
+        due.then_some(if ends {
             ProgressKind::Finished
         } else {
             ProgressKind::Advanced
-        };
-        Some(self.tell(kind, port, samples))
+        })
+    }
+
+    /// What the sinks are told of the progress.
+    pub(crate) fn tell(&mut self, kind: ProgressKind, port: &Port, samples: &mut Vec<Sample>) -> Option<Advance> {
+        let step = self.steps.current();
+        self.steps.note(step);
+        if self.config.enable_metrics && self.put_figures(step, port, samples) {
+            for sample in samples.iter() {
+                self.series.record(sample.metric as usize, step, sample.value.as_f64());
+            }
+        }
+        Some(Advance {
+            state: self.meter.as_mut()?.state(kind),
+            lasting: kind != ProgressKind::Advanced,
+            step,
+        })
     }
 
     /// Ends the progress, if it is still going.
@@ -183,7 +202,7 @@ impl Measures {
         if !self.meter.as_mut()?.end() {
             return None;
         }
-        Some(self.tell(ProgressKind::Finished, port, samples))
+        self.tell(ProgressKind::Finished, port, samples)
     }
 
     pub(crate) fn handle(&mut self, name: &str, port: &Port) -> u32 {
@@ -281,25 +300,6 @@ impl Measures {
             at += 1;
             self.names[sample.metric as usize].last_at == at - 1
         });
-    }
-
-    fn tell(&mut self, kind: ProgressKind, port: &Port, samples: &mut Vec<Sample>) -> Advance {
-        let step = self.steps.current();
-        self.steps.note(step);
-        if self.config.enable_metrics && self.put_figures(step, port, samples) {
-            for sample in samples.iter() {
-                self.series.record(sample.metric as usize, step, sample.value.as_f64());
-            }
-        }
-        let state = match &mut self.meter {
-            Some(meter) => meter.state(kind),
-            None => unreachable!("only a progress that is there is told of"),
-        };
-        Advance {
-            state,
-            lasting: kind != ProgressKind::Advanced,
-            step,
-        }
     }
 
     fn put_figures(&mut self, step: u64, port: &Port, samples: &mut Vec<Sample>) -> bool {

@@ -22,6 +22,7 @@ use log::Level;
 use log::kv::{Error as KvError, Key, Value as KvValue, VisitSource, VisitValue};
 use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind};
 
+use crate::clock::{coarse_now, nanos, now};
 use crate::dictionary::NameId;
 
 /// A longer message is cut: 16 MiB.
@@ -87,26 +88,54 @@ pub(crate) fn encode_metrics<'a>(
     step: u64,
     values: impl Iterator<Item = (Name<'a>, MetricValue)>,
 ) {
-    out.extend_from_slice(&now().to_le_bytes());
-    out.extend_from_slice(&logger.0.to_le_bytes());
-    let count_at = out.len();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&step.to_le_bytes());
+    let count_at = out.len() + COUNT_OFFSET;
+    out.extend_from_slice(&metrics_head(logger, 0, step));
     let mut count = 0_u32;
     for (name, value) in values {
-        let (tag, bits) = value_bits(value);
-        out.push(tag);
-        out.extend_from_slice(&bits.to_le_bytes());
         match name {
-            Name::Id(id) => out.extend_from_slice(&id.0.to_le_bytes()),
+            Name::Id(id) => out.extend_from_slice(&metrics_entry(id.0, value)),
             Name::Text(text) => {
-                out.extend_from_slice(&NO_ID.to_le_bytes());
+                out.extend_from_slice(&metrics_entry(NO_ID, value));
                 put_text(out, text);
             }
         }
         count += 1;
     }
     out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
+}
+
+/// One metric, without a buffer: what a handle in a hot loop sends.
+pub(crate) fn encode_metric(
+    logger: LoggerId,
+    step: u64,
+    id: NameId,
+    value: MetricValue,
+) -> [u8; HEAD_BYTES + ENTRY_BYTES] {
+    let mut body = [0; HEAD_BYTES + ENTRY_BYTES];
+    body[..HEAD_BYTES].copy_from_slice(&metrics_head(logger, 1, step));
+    body[HEAD_BYTES..].copy_from_slice(&metrics_entry(id.0, value));
+    body
+}
+
+const COUNT_OFFSET: usize = 12;
+const HEAD_BYTES: usize = 24;
+const ENTRY_BYTES: usize = 13;
+
+fn metrics_head(logger: LoggerId, count: u32, step: u64) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[..8].copy_from_slice(&coarse_now().to_le_bytes());
+    head[8..COUNT_OFFSET].copy_from_slice(&logger.0.to_le_bytes());
+    head[COUNT_OFFSET..16].copy_from_slice(&count.to_le_bytes());
+    head[16..].copy_from_slice(&step.to_le_bytes());
+    head
+}
+
+fn metrics_entry(id: u32, value: MetricValue) -> [u8; ENTRY_BYTES] {
+    let (tag, bits) = value_bits(value);
+    let mut entry = [tag; ENTRY_BYTES];
+    entry[1..9].copy_from_slice(&bits.to_le_bytes());
+    entry[9..].copy_from_slice(&id.to_le_bytes());
+    entry
 }
 
 /// Writes the state of a progress.
@@ -334,18 +363,6 @@ fn value_from(tag: u8, bits: u64) -> Option<MetricValue> {
 
 fn level(number: u8) -> Option<Level> {
     Level::iter().find(|level| *level as u8 == number)
-}
-
-fn now() -> i64 {
-    nanos(SystemTime::now())
-}
-
-/// Nanoseconds since 1970; enough until 2262.
-fn nanos(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
-    }
 }
 
 fn duration_nanos(duration: Duration) -> u64 {
@@ -642,6 +659,15 @@ mod tests {
         back.logger = "trainer";
         assert_eq!(logger, LoggerId(1));
         assert_eq!(back, event);
+    }
+
+    #[test]
+    fn one_metric_is_a_call_of_one() {
+        let body = encode_metric(LoggerId(3), 9, NameId(70), MetricValue::Int(-4));
+        let frame = decode_metrics(&body).unwrap();
+        let values: Vec<_> = frame.values().collect();
+        assert_eq!((frame.logger, frame.step), (LoggerId(3), 9));
+        assert!(matches!(values[..], [(Name::Id(NameId(70)), MetricValue::Int(-4))]));
     }
 
     proptest! {

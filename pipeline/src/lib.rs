@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod buffer;
+mod clock;
 mod command;
 mod delivery;
 mod dictionary;

@@ -10,7 +10,10 @@ use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks,
 
 use crate::buffer::with_buffer;
 use crate::command::{Command, NamedSink, Reply};
-use crate::frame::{LoggerId, Name, Route, encode_config, encode_metrics, encode_progress, encode_record};
+use crate::dictionary::NameId;
+use crate::frame::{
+    LoggerId, Name, Route, encode_config, encode_metric, encode_metrics, encode_progress, encode_record,
+};
 use crate::notice::notice;
 use crate::ring::{Kind, Ring};
 use crate::shared::{NoRoom, Patience, Shared};
@@ -117,6 +120,17 @@ impl Port {
         }
     }
 
+    /// Hands over one metric.
+    pub fn metric(&self, step: u64, name: NameId, value: MetricValue) {
+        if is_quiet() {
+            return;
+        }
+        let body = encode_metric(self.id, step, name, value);
+        if self.shared.push(Kind::Metrics, &body, self.patience()).is_err() {
+            self.dropped(&self.counters.metrics);
+        }
+    }
+
     /// Hands over the state of a progress; where there is no room it is left out, unless it is the first or the last.
     pub fn progress(&self, event: &ProgressEvent<'_>, lasting: bool) {
         if is_quiet() {
@@ -144,7 +158,7 @@ impl Port {
     }
 
     /// The short form in which a metric's name travels, if there is room for one more name.
-    pub fn intern(&self, name: &str) -> Option<crate::NameId> {
+    pub fn intern(&self, name: &str) -> Option<NameId> {
         self.shared.dictionary.intern(name)
     }
 
