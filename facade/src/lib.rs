@@ -6,7 +6,6 @@
 //! # fn work() {}
 //! use facade::{LogConfig, setup_logging};
 //!
-//! # fn main() -> Result<(), facade::LogError> {
 //! let config = LogConfig { name: "trainer".into(), ..LogConfig::default() };
 //! # let config = LogConfig { log_dir: folder.path().into(), ..config };
 //! let logger = setup_logging(config)?;
@@ -24,8 +23,7 @@
 //! # let _ = &report;
 //! # #[cfg(feature = "file")]
 //! assert_eq!(report.sink("file").unwrap().delivered, 1);
-//! # Ok(())
-//! # }
+//! # Ok::<(), facade::LogError>(())
 //! ```
 //!
 //! What the logger is told goes through one bounded ring to one writer thread and from there to the sinks: the terminal,

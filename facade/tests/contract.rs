@@ -176,9 +176,11 @@ fn pairs_of_every_kind_are_metrics() {
     logger.log_metrics([("a", 1)]);
     logger.log_metrics(&[("a", 2.5_f32)]);
     logger.log_metrics(vec![(String::from("a"), 3_u8)]);
-    logger.log_metrics(&vec![(String::from("a"), i64::MAX)]);
+    let vector = vec![(String::from("a"), i64::MAX)];
+    logger.log_metrics(&vector);
     logger.log_metrics(HashMap::from([("a", u64::MAX)]));
-    logger.log_metrics(&BTreeMap::from([(String::from("a"), MetricValue::Int(6))]));
+    let map = BTreeMap::from([(String::from("a"), MetricValue::Int(6))]);
+    logger.log_metrics(&map);
     logger.log_metrics(&[("a", &7.0), ("b", &8.0)]);
     logger.log_metrics(facade::metrics! { "a" => 8, "b" => 0.5, "a" => 9_u16 });
     logger.log_metrics([("x", 1); 0]);

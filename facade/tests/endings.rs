@@ -30,7 +30,7 @@ fn child(case: &str) {
         "return" => std::mem::forget(logger),
         "exit" => std::process::exit(7),
         "exit from a thread" => {
-            let _ = std::thread::spawn(|| std::process::exit(8)).join();
+            std::thread::scope(|scope| scope.spawn(|| std::process::exit(8)).join()).ok();
         }
         "panic" => panic!("the last word"),
         "abort" => {
