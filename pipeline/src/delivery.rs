@@ -453,11 +453,16 @@ impl Slot {
         self.stuck_since.is_some_and(|since| since.elapsed() >= retry)
     }
 
+    /// What trouble is one with that of another sink: two loggers with one terminal have one trouble with it.
+    fn place(&self) -> &str {
+        self.destination.as_deref().unwrap_or(&self.label)
+    }
+
     /// Says each kind of trouble once.
     fn say(&mut self, error: &SinkError) {
         self.in_trouble = true;
         notice(
-            &format!("{} {}", self.label, error.reason()),
+            &format!("{} {}", self.place(), error.reason()),
             &format!(
                 "{}: {error}; the run goes on, and what cannot be delivered is counted",
                 self.label
@@ -469,7 +474,7 @@ impl Slot {
     fn over(&mut self) {
         if std::mem::take(&mut self.in_trouble) {
             notice(
-                &format!("{} over", self.label),
+                &format!("{} over", self.place()),
                 &format!("{} delivers again", self.label),
             );
         }

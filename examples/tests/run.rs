@@ -1,0 +1,168 @@
+//! Every example is run, and its files hold what it says.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Runs an example with a folder of its own.
+fn run(program: &str, arguments: &[&str]) -> (TempDir, Output) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(program)
+        .args(arguments)
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (folder, output)
+}
+
+fn read(folder: &TempDir, name: &str) -> String {
+    let path = folder.path().join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn rows(folder: &TempDir) -> Vec<Value> {
+    read(folder, "metrics.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn quick_start() {
+    let (folder, output) = run(env!("CARGO_BIN_EXE_quick_start"), &[]);
+    assert_eq!(read(&folder, "training.log").lines().count(), 4);
+    assert_eq!(rows(&folder).last().unwrap()["throughput/accumulated_samples"], 3200);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        shown.contains("Processing data: 100% 100/100") && !shown.contains("Debug information"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn full_config() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_full_config"), &[]);
+    let config: Value = serde_json::from_str(&read(&folder, "config.json")).unwrap();
+    assert_eq!(
+        (&config["config"]["batch_size"], &config["end"]["exit_code"]),
+        (&32.into(), &0.into())
+    );
+    assert!(read(&folder, "records.jsonl").contains("\"message\":\"Configured\""));
+}
+
+#[test]
+fn several_loggers() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_several_loggers"), &[]);
+    let text = read(&folder, "training.log");
+    for part in [
+        "| app.loader | Loading",
+        "| app.trainer | Starting",
+        "| app::loader::shard | shard 1",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    for file in ["eval.log", "bleu.log"] {
+        assert!(read(&folder, file).contains("| eval.bleu | in bleu.log and in eval.log"));
+    }
+}
+
+#[test]
+fn progress() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_progress"), &[]);
+    let rows = rows(&folder);
+    let steps: Vec<u64> = rows
+        .iter()
+        .filter(|row| row["logger"] == "batches" && row.get("metrics/loss").is_some())
+        .map(|row| row["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, (1..=120).collect::<Vec<_>>());
+}
+
+#[test]
+fn metrics() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_metrics"), &[]);
+    assert!(
+        rows(&folder)
+            .iter()
+            .any(|row| row["step"] == 50 && row["metrics/loss/train"] == "NaN")
+    );
+    assert!(read(&folder, "training.log").contains("points kept: Some(101)"));
+}
+
+#[test]
+fn memory() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_memory"), &[]);
+    let row = &rows(&folder)[0];
+    assert!(row["system/open_files"].as_u64().unwrap() > 2, "{row}");
+    assert!(row["system/proc.memory.rssMB"].as_f64().unwrap() > 1.0, "{row}");
+    assert_eq!((&row["step"], &row["metrics/loss"]), (&0.into(), &0.5.into()));
+}
+
+#[test]
+fn context_manager() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_context_manager"), &[]);
+    assert_eq!(read(&folder, "training.log").lines().count(), 3);
+}
+
+#[test]
+fn threads() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_threads"), &[]);
+    assert_eq!(read(&folder, "training.log").lines().count(), 4000);
+}
+
+#[test]
+fn in_tokio() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_in_tokio"), &[]);
+    assert_eq!(read(&folder, "training.log").lines().count(), 6);
+}
+
+#[test]
+fn custom_sink() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_custom_sink"), &[]);
+    let tally: Value = serde_json::from_str(&read(&folder, "tally.json")).unwrap();
+    assert_eq!(
+        (&tally["records"]["INFO"], &tally["best"]["step"]),
+        (&1.into(), &2.into())
+    );
+}
+
+#[test]
+fn from_file_and_env() {
+    let (folder, _) = run(env!("CARGO_BIN_EXE_from_file_and_env"), &[]);
+    let text = read(&folder, "training.log");
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        records[1]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("refused: metrics_window = 0")
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_that_takes_nothing_is_said_once_and_the_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = fs::File::options().write(true).open(Path::new("/dev/full")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_several_loggers"))
+        .arg(folder.path())
+        .stdout(full)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(
+        said.matches("write to stdout: No space left on device").count(),
+        1,
+        "{said}"
+    );
+    assert!(read(&folder, "training.log").contains("Starting training"));
+}
