@@ -1,1 +1,18 @@
 //! GPU and host memory readings for logcore.
+//!
+//! A program that names this crate once (`use logcore_gpu as _;`) has two probes more:
+//!
+//! - `gpu`: the memory of the run's NVIDIA GPUs, see [`GpuProbe`]; its options are [`GpuOptions`].
+//! - `host`: the memory of this process, see [`HostProbe`]; it has no options.
+//!
+//! Without a GPU or a driver there are no readings, and nothing else happens: the driver's library is looked for when
+//! the program runs, not when it is linked.
+
+mod gpu;
+mod host;
+
+pub use self::gpu::{Fallback, GpuOptions, GpuProbe};
+pub use self::host::{HostOptions, HostProbe};
+
+logcore::register_probe!("gpu", GpuProbe::build);
+logcore::register_probe!("host", HostProbe::build);

@@ -1,0 +1,411 @@
+//! The probe against drivers of all kinds, by means of the stand-in.
+
+use std::time::{Duration, Instant};
+
+use logcore::{Probe, ProbeError, Readings};
+
+use crate::gpu::fake::{Fake, PID, surroundings};
+use crate::gpu::nvml::{Session, Source, Usage};
+use crate::gpu::probe::{Fallback, GpuOptions, GpuProbe, Surroundings};
+use crate::gpu::sampler::Patience;
+
+const GB: u64 = 1_000_000_000;
+
+fn open(fake: &Fake, fallback: Fallback, visible: Option<&str>) -> Result<Session, String> {
+    Session::open(&fake.options(fallback), &surroundings(visible))
+}
+
+/// The first sample: ordinals, GB and sources.
+fn first(fake: &Fake, fallback: Fallback, visible: Option<&str>) -> Result<Vec<(usize, u64, Source)>, String> {
+    let usages = open(fake, fallback, visible)?.sample(Instant::now())?;
+    Ok(tuples(usages))
+}
+
+fn tuples(usages: Vec<Usage>) -> Vec<(usize, u64, Source)> {
+    let in_gb = |usage: Usage| (usage.ordinal, usage.bytes / GB, usage.source);
+    usages.into_iter().map(in_gb).collect()
+}
+
+fn probe(fake: &Fake, surroundings: Surroundings, patience: Patience) -> GpuProbe {
+    GpuProbe::within(fake.options(Fallback::Process), surroundings, patience)
+}
+
+/// Asks for a new reading every time, and waits for it.
+fn eager() -> Patience {
+    Patience {
+        first: Duration::from_secs(60),
+        later: Duration::from_secs(60),
+        period: Duration::ZERO,
+        ..Patience::default()
+    }
+}
+
+#[test]
+fn the_memory_of_this_process_is_reported_for_every_device() {
+    let fake = Fake::with_devices(2);
+    fake.processes(1, &[(PID, 5 * GB)]);
+    let mut probe = probe(&fake, surroundings(None), eager());
+    let mut readings = Readings::default();
+    probe.sample(&mut readings).unwrap();
+    let values: Vec<_> = readings.iter().map(|(name, value)| (name, value.as_f64())).collect();
+    assert_eq!(
+        values,
+        [
+            ("memory/gpu_allocated_gb", 2.0),
+            ("memory/gpu_reserved_gb", 2.0),
+            ("memory/gpu_allocated_gb/cuda:1", 5.0),
+            ("memory/gpu_reserved_gb/cuda:1", 5.0),
+        ]
+    );
+    assert_eq!(readings.source(), Some(("GPU memory", "nvml_process")));
+    // The second form of the memory call was understood.
+    assert_eq!(fake.get("calls.memory_v1"), 0);
+    assert!(fake.get("calls.memory_v2") > 0);
+}
+
+#[test]
+fn without_a_gpu_there_is_nothing() {
+    assert!(first(&Fake::with_devices(0), Fallback::Device, None).is_err());
+}
+
+#[test]
+fn visible_devices_are_numbered_as_cuda_numbers_them() {
+    let fake = Fake::with_devices(3);
+    for device in 0..3 {
+        fake.processes(device, &[(PID, (device + 10) * GB)]);
+    }
+    let seen = |visible| {
+        let usages = first(&fake, Fallback::Process, Some(visible)).unwrap_or_default();
+        usages
+            .into_iter()
+            .map(|(ordinal, gb, _)| (ordinal, gb))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen("1,0"), [(0, 11), (1, 10)]);
+    assert_eq!(seen("2"), [(0, 12)]);
+    assert_eq!(seen("GPU-2aaa-bbb,GPU-0"), [(0, 12), (1, 10)]);
+    // Too large an index, an unknown name and an ambiguous one end the list.
+    assert_eq!(seen("1,7,0"), [(0, 11)]);
+    assert_eq!(seen("1,GPU-9,0"), [(0, 11)]);
+    assert_eq!(seen("1,GPU-,0"), [(0, 11)]);
+    assert_eq!(seen("1,MIG-9999,0"), [(0, 11)]);
+    for none in ["0,0", "0,GPU-0aaa", "7", ""] {
+        assert_eq!(seen(none), [], "{none:?}");
+    }
+}
+
+#[test]
+fn a_mig_instance_is_found_by_its_uuid() {
+    let fake = Fake::with_devices(1);
+    fake.set("99.total", 10 * GB);
+    fake.processes(99, &[(PID, 4 * GB)]);
+    let seen = first(&fake, Fallback::Process, Some("MIG-0000"));
+    assert_eq!(seen, Ok(vec![(0, 4, Source::Process)]));
+}
+
+#[test]
+fn what_cannot_be_known_is_absent() {
+    let fake = Fake::with_devices(1);
+    // Another process; our own with no memory, with "not available", with more than there is, with all there is.
+    for ours in [(PID + 2, GB), (PID, 0), (PID, u64::MAX), (PID, 81 * GB), (PID, 80 * GB)] {
+        fake.processes(0, &[(PID + 1, GB), ours]);
+        assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]), "{ours:?}");
+    }
+    fake.processes(0, &[]);
+    assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]));
+
+    let mut readings = Readings::default();
+    probe(&fake, surroundings(None), eager()).sample(&mut readings).unwrap();
+    assert_eq!(readings, Readings::default());
+}
+
+#[test]
+fn alone_on_a_device_all_of_its_memory_is_ours() {
+    let fake = Fake::with_devices(1);
+    for unknown in [0, u64::MAX] {
+        fake.processes(0, &[(PID, unknown)]);
+        assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![(0, 3, Source::Device)]));
+    }
+    for used in [0, u64::MAX, 81 * GB] {
+        fake.set("0.used", used);
+        assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]), "{used}");
+    }
+}
+
+#[test]
+fn the_device_stands_in_where_that_is_wished() {
+    let fake = Fake::with_devices(2);
+    fake.processes(0, &[(PID + 1, GB)]);
+    let seen = first(&fake, Fallback::Device, None);
+    assert_eq!(seen, Ok(vec![(0, 3, Source::Device), (1, 2, Source::Process)]));
+
+    let options = fake.options(Fallback::Device);
+    let mut probe = GpuProbe::within(options, surroundings(None), eager());
+    let mut readings = Readings::default();
+    probe.sample(&mut readings).unwrap();
+    assert_eq!(readings.source(), Some(("GPU memory", "nvml_device, nvml_process")));
+}
+
+#[test]
+fn an_old_driver_is_asked_in_the_old_way() {
+    let fake = Fake::variant(&["without_memory_v2"], 1);
+    fake.processes(0, &[]);
+    assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 3, Source::Device)]));
+    fake.set("0.memory", 3);
+    assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![]));
+    fake.processes(0, &[(PID, GB)]);
+    assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 1, Source::Process)]));
+}
+
+#[test]
+fn without_any_memory_call_the_process_is_still_known() {
+    let fake = Fake::variant(&["without_memory_v1", "without_memory_v2"], 1);
+    assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![(0, 2, Source::Process)]));
+}
+
+#[test]
+fn without_a_process_list_only_the_device_is_known() {
+    let fake = Fake::variant(&["without_processes", "without_shutdown"], 1);
+    assert!(first(&fake, Fallback::Process, None).is_err());
+    assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 3, Source::Device)]));
+}
+
+#[test]
+fn a_process_list_that_would_be_misread_is_not_read() {
+    let fake = Fake::variant(&["misread_entries"], 1);
+    assert!(first(&fake, Fallback::Process, None).is_err());
+    assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 3, Source::Device)]));
+    assert_eq!(fake.get("calls.processes"), 0);
+}
+
+#[test]
+fn no_permission_switches_off_what_is_refused_and_nothing_else() {
+    let fake = Fake::with_devices(2);
+    fake.set("0.handle", 4);
+    let mut session = open(&fake, Fallback::Process, None).unwrap();
+    for _ in 0..3 {
+        let usages = session.sample(Instant::now());
+        assert_eq!(usages.map(tuples), Ok(vec![(1, 2, Source::Process)]));
+    }
+    assert_eq!(fake.get("calls.handle"), 2);
+
+    fake.set("1.memory", 4);
+    assert_eq!(
+        session.sample(Instant::now()).map(tuples),
+        Ok(vec![(1, 2, Source::Process)])
+    );
+    fake.set("1.processes", 4);
+    let error = session.sample(Instant::now()).unwrap_err();
+    assert_eq!(error, "the driver answers no question about the memory of these GPUs");
+}
+
+#[test]
+fn a_lost_device_is_looked_for_again_after_a_minute() {
+    let fake = Fake::with_devices(2);
+    let mut session = open(&fake, Fallback::Device, None).unwrap();
+    let start = Instant::now();
+    let mut seen = |seconds| tuples(session.sample(start + Duration::from_secs(seconds)).unwrap()).len();
+    assert_eq!(seen(0), 2);
+    fake.set("0.memory", 15);
+    assert_eq!(seen(1), 1);
+    let calls = fake.get("calls.memory_v2");
+    assert_eq!(seen(60), 1);
+    assert_eq!(fake.get("calls.memory_v2"), calls + 1, "the lost device was asked");
+    // Gone even from the list, then back.
+    fake.set("0.handle", 15);
+    assert_eq!(seen(61), 1);
+    fake.set("0.handle", 0);
+    fake.set("0.memory", 0);
+    assert_eq!(seen(120), 1);
+    let handles = fake.get("calls.handle");
+    assert_eq!(seen(121), 2);
+    assert_eq!(fake.get("calls.handle"), handles + 1, "its old handle was used");
+    // One that wants a reset is as good as lost.
+    fake.set("1.processes", 16);
+    assert_eq!(seen(122), 1);
+    fake.set("1.processes", 0);
+    assert_eq!(seen(181), 1);
+    assert_eq!(seen(182), 2);
+}
+
+#[test]
+fn a_passing_trouble_leaves_a_reading_out_and_changes_no_source() {
+    let fake = Fake::with_devices(1);
+    let mut session = open(&fake, Fallback::Device, None).unwrap();
+    let mut seen = || tuples(session.sample(Instant::now()).unwrap());
+    for _ in 0..3 {
+        fake.set("0.processes", 10);
+        for _ in 0..4 {
+            assert_eq!(seen(), []);
+        }
+        fake.set("0.processes", 0);
+        assert_eq!(seen(), [(0, 2, Source::Process)]);
+    }
+    // Five in a row are no accident.
+    fake.set("0.processes", 999);
+    for _ in 0..4 {
+        assert_eq!(seen(), []);
+    }
+    assert_eq!(seen(), [(0, 3, Source::Device)]);
+    fake.set("0.processes", 0);
+    assert_eq!(seen(), [(0, 3, Source::Device)]);
+}
+
+#[test]
+fn a_driver_that_does_not_start_is_no_trouble() {
+    let fake = Fake::with_devices(1);
+    for (code, said) in [
+        (9, "NVML does not start: NVIDIA driver is not loaded"),
+        (4, "or set GPU_PROBE=off"),
+        (18, "restart the machine"),
+        (12, "a shared library couldn't be found"),
+        (17, "or set GPU_PROBE=off"),
+        (15, "fell off the bus"),
+        (999, "an internal driver error"),
+        (12345, "12345"),
+    ] {
+        fake.set("init", code);
+        let error = open(&fake, Fallback::Process, None).err().expect("it cannot start");
+        assert!(error.contains(said), "{code}: {error}");
+        let mut readings = Readings::default();
+        let sampled = probe(&fake, surroundings(None), eager()).sample(&mut readings);
+        assert_eq!(sampled, Err(ProbeError::Unavailable(error)));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_driver_is_no_trouble() {
+    for library in ["/nowhere/libnvidia-ml.so.1", "/proc/self/status"] {
+        let options = GpuOptions {
+            library: Some(library.into()),
+            ..GpuOptions::default()
+        };
+        let error = Session::open(&options, &surroundings(None)).err().expect("it is none");
+        assert!(error.starts_with("no NVIDIA driver: "), "{error}");
+    }
+}
+
+#[test]
+fn nothing_is_opened_where_nothing_is_wished() {
+    let fake = Fake::with_devices(1);
+    let off = Surroundings {
+        switched_off: true,
+        ..surroundings(None)
+    };
+    for (fallback, surroundings) in [
+        (Fallback::Process, off),
+        (Fallback::Process, surroundings(Some(""))),
+        (Fallback::Process, surroundings(Some("-1"))),
+        (Fallback::Strict, surroundings(None)),
+    ] {
+        let mut probe = GpuProbe::within(fake.options(fallback), surroundings, eager());
+        let mut readings = Readings::default();
+        assert!(matches!(probe.sample(&mut readings), Err(ProbeError::Unavailable(_))));
+    }
+    assert_eq!(fake.get("calls.init"), 0);
+}
+
+#[test]
+fn the_library_is_opened_once_and_never_closed() {
+    let fake = Fake::with_devices(1);
+    for _ in 0..3 {
+        let mut readings = Readings::default();
+        probe(&fake, surroundings(None), eager()).sample(&mut readings).unwrap();
+        assert_eq!(readings.iter().len(), 2);
+    }
+    assert_eq!(fake.get("calls.init"), 1);
+    assert_eq!(fake.get("calls.shutdown"), 0);
+}
+
+#[test]
+fn a_call_that_hangs_holds_up_nobody() {
+    let fake = Fake::with_devices(1);
+    fake.set("hang", 1);
+    let patience = Patience {
+        first: Duration::from_millis(20),
+        ..Patience::default()
+    };
+    let mut probe = probe(&fake, surroundings(None), patience);
+    let start = Instant::now();
+    for _ in 0..1000 {
+        let sampled = probe.sample(&mut Readings::default());
+        assert!(matches!(sampled, Err(ProbeError::Transient(_))));
+    }
+    fake.wait("calls.processes", 1);
+    drop(probe);
+    // Far more than it takes; far less than a thousand waits, or one for the end of a call that has none.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(fake.get("calls.processes"), 1);
+    fake.set("hang", 0);
+}
+
+#[test]
+fn readings_come_back_after_a_hang() {
+    let fake = Fake::with_devices(1);
+    let mut probe = probe(
+        &fake,
+        surroundings(None),
+        Patience {
+            later: Duration::from_millis(5),
+            ..eager()
+        },
+    );
+    let mut sample = || {
+        let mut readings = Readings::default();
+        probe.sample(&mut readings).map(|()| readings.iter().len())
+    };
+    assert_eq!(sample(), Ok(2));
+    fake.set("hang", 1);
+    assert!(matches!(sample(), Err(ProbeError::Transient(_))));
+    fake.set("hang", 0);
+    while sample() != Ok(2) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_environment_is_read() {
+    let with = |probe: Option<&str>, visible: Option<&str>| {
+        Surroundings::read(|name| {
+            let value = match name {
+                "GPU_PROBE" => probe,
+                "CUDA_VISIBLE_DEVICES" => visible,
+                other => panic!("{other} is none of ours"),
+            };
+            value.map(str::to_owned)
+        })
+    };
+    assert!(with(Some("off"), None).switched_off);
+    assert!(with(Some(" OFF "), None).switched_off);
+    assert!(!with(Some("all"), None).switched_off);
+    assert!(!with(None, None).switched_off);
+    assert_eq!(with(None, Some("1,0")).visible, surroundings(Some("1,0")).visible);
+    assert_eq!(with(None, None).pid, std::process::id());
+}
+
+#[test]
+fn both_probes_are_registered_with_options_of_their_own() {
+    use logcore::{BuildContext, LogConfig, StopFlag, registry};
+
+    assert_eq!(registry::probe_names().unwrap(), ["gpu", "host"]);
+    let (config, stop) = (LogConfig::default(), StopFlag::default());
+    let context = BuildContext::new(&config, &stop);
+    let build = |name, options| registry::build_probe(name, &options, &context);
+    for options in [
+        serde_json::json!(true),
+        serde_json::json!({"fallback": "device", "library": "/usr/lib/libnvidia-ml.so.1"}),
+        serde_json::json!({"fallback": "strict"}),
+    ] {
+        assert!(build("gpu", options).is_ok());
+    }
+    assert!(build("host", serde_json::json!({})).is_ok());
+    let refused = build("gpu", serde_json::json!({"fallback": "proces"})).err().unwrap();
+    assert_eq!(
+        (refused.field.as_str(), refused.value.as_str()),
+        ("probes.gpu.fallback", "\"proces\"")
+    );
+    let refused = build("gpu", serde_json::json!({"fallbak": "process"})).err().unwrap();
+    assert_eq!(refused.field, "probes.gpu.fallbak");
+    let refused = build("host", serde_json::json!({"period": 1})).err().unwrap();
+    assert_eq!(refused.field, "probes.host.period");
+}

@@ -1,0 +1,213 @@
+//! A stand-in for libnvidia-ml: a library of its own, compiled by the tests and opened by the code that opens the real
+//! one. A test steers it with `fake_set` and looks inside with `fake_get`; numbers under names, such as:
+//!
+//! | name | meaning |
+//! |---|---|
+//! | `devices` | how many there are |
+//! | `init` | what `nvmlInit_v2` returns |
+//! | `1.handle`, `1.memory`, `1.processes` | what these calls return for device 1 |
+//! | `1.used`, `1.total` | its memory, in bytes |
+//! | `1.count`, `1.0.pid`, `1.0.bytes` | its processes |
+//! | `hang` | 1: the process list does not return until this is 0 again |
+//! | `calls.…` | how often a call was made |
+//!
+//! Calls are left out with `--cfg without_…`, those of one bad driver are added with `--cfg misread_entries`. A copy of
+//! the library under another name has its own state.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, c_char, c_uint, c_ulonglong};
+use std::sync::{Condvar, Mutex};
+
+static STATE: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+static CHANGED: Condvar = Condvar::new();
+
+const SUCCESS: c_uint = 0;
+const INVALID_ARGUMENT: c_uint = 2;
+const NOT_FOUND: c_uint = 6;
+const INSUFFICIENT_SIZE: c_uint = 7;
+const VERSION_MISMATCH: c_uint = 25;
+
+fn get(name: &str) -> u64 {
+    STATE.lock().unwrap().get(name).copied().unwrap_or(0)
+}
+
+fn called(name: &str) {
+    *STATE.lock().unwrap().entry(format!("calls.{name}")).or_default() += 1;
+    CHANGED.notify_all();
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fake_set(name: *const c_char, value: u64) {
+    let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap().to_owned();
+    STATE.lock().unwrap().insert(name, value);
+    CHANGED.notify_all();
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fake_get(name: *const c_char) -> u64 {
+    get(unsafe { CStr::from_ptr(name) }.to_str().unwrap())
+}
+
+/// Returns when `name` is at least `value`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fake_wait(name: *const c_char, value: u64) {
+    let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap();
+    let enough = |state: &mut BTreeMap<String, u64>| state.get(name).copied().unwrap_or(0) < value;
+    drop(CHANGED.wait_while(STATE.lock().unwrap(), enough).unwrap());
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlInit_v2() -> c_uint {
+    called("init");
+    get("init") as c_uint
+}
+
+#[cfg(not(without_shutdown))]
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlShutdown() -> c_uint {
+    called("shutdown");
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> c_uint {
+    unsafe { *count = get("devices") as c_uint };
+    SUCCESS
+}
+
+/// A handle is the device's index plus one; that of the MIG instance of device 0 is 100.
+type Handle = usize;
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: *mut Handle) -> c_uint {
+    called("handle");
+    if u64::from(index) >= get("devices") {
+        return INVALID_ARGUMENT;
+    }
+    unsafe { *handle = index as Handle + 1 };
+    get(&format!("{index}.handle")) as c_uint
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: *mut Handle) -> c_uint {
+    if unsafe { CStr::from_ptr(uuid) } != c"MIG-0000" {
+        return NOT_FOUND;
+    }
+    unsafe { *handle = 100 };
+    SUCCESS
+}
+
+/// `GPU-<index>aaa-bbb`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetUUID(handle: Handle, text: *mut c_char, length: c_uint) -> c_uint {
+    let uuid = format!("GPU-{}aaa-bbb\0", handle - 1);
+    if uuid.len() > length as usize {
+        return INSUFFICIENT_SIZE;
+    }
+    unsafe { std::ptr::copy_nonoverlapping(uuid.as_ptr().cast(), text, uuid.len()) };
+    SUCCESS
+}
+
+#[repr(C)]
+pub struct Memory {
+    total: c_ulonglong,
+    free: c_ulonglong,
+    used: c_ulonglong,
+}
+
+#[cfg(not(without_memory_v1))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo(handle: Handle, memory: *mut Memory) -> c_uint {
+    called("memory_v1");
+    let (total, used) = (
+        get(&format!("{}.total", handle - 1)),
+        get(&format!("{}.used", handle - 1)),
+    );
+    unsafe {
+        *memory = Memory {
+            total,
+            free: total.wrapping_sub(used),
+            used,
+        };
+    }
+    get(&format!("{}.memory", handle - 1)) as c_uint
+}
+
+#[repr(C)]
+pub struct MemoryV2 {
+    version: c_uint,
+    total: c_ulonglong,
+    reserved: c_ulonglong,
+    free: c_ulonglong,
+    used: c_ulonglong,
+}
+
+#[cfg(not(without_memory_v2))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: Handle, memory: *mut MemoryV2) -> c_uint {
+    called("memory_v2");
+    let version = unsafe { (*memory).version };
+    if version as usize != size_of::<MemoryV2>() | 2 << 24 {
+        return VERSION_MISMATCH;
+    }
+    let (total, used) = (
+        get(&format!("{}.total", handle - 1)),
+        get(&format!("{}.used", handle - 1)),
+    );
+    unsafe {
+        *memory = MemoryV2 {
+            version,
+            total,
+            reserved: 0,
+            free: total.wrapping_sub(used),
+            used,
+        };
+    }
+    get(&format!("{}.memory", handle - 1)) as c_uint
+}
+
+#[repr(C)]
+pub struct Process {
+    pid: c_uint,
+    bytes: c_ulonglong,
+    gpu_instance: c_uint,
+    compute_instance: c_uint,
+}
+
+#[cfg(not(without_processes))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
+    handle: Handle,
+    count: *mut c_uint,
+    processes: *mut Process,
+) -> c_uint {
+    called("processes");
+    let hanging = |state: &mut BTreeMap<String, u64>| state.get("hang").copied().unwrap_or(0) != 0;
+    drop(CHANGED.wait_while(STATE.lock().unwrap(), hanging).unwrap());
+    let device = handle - 1;
+    let code = get(&format!("{device}.processes")) as c_uint;
+    if code != SUCCESS {
+        return code;
+    }
+    let there = get(&format!("{device}.count")) as c_uint;
+    let room = unsafe { std::mem::replace(&mut *count, there) };
+    if room < there {
+        return INSUFFICIENT_SIZE;
+    }
+    for index in 0..there as usize {
+        let process = Process {
+            pid: get(&format!("{device}.{index}.pid")) as c_uint,
+            bytes: get(&format!("{device}.{index}.bytes")),
+            gpu_instance: c_uint::MAX,
+            compute_instance: c_uint::MAX,
+        };
+        unsafe { processes.add(index).write(process) };
+    }
+    SUCCESS
+}
+
+#[cfg(misread_entries)]
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlDeviceGetConfComputeMemSizeInfo() -> c_uint {
+    SUCCESS
+}

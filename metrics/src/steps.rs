@@ -1,0 +1,97 @@
+//! Steps, which nearly always count up evenly.
+
+use crate::column::Column;
+
+/// Steps in the order in which they came, as runs of even distance. Distances wrap around, so that late and repeated
+/// steps are runs like any other.
+#[derive(Debug, Default)]
+pub(crate) struct Steps(Column<Run>);
+
+/// The steps `start`, `start + stride`, … (wrapping), `count` of them.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    start: u64,
+    stride: u64,
+    count: u64,
+}
+
+impl Steps {
+    /// Adds a step; returns by how many bytes the list has grown.
+    #[inline]
+    pub(crate) fn push(&mut self, step: u64) -> usize {
+        if let Some(run) = self.0.last_mut() {
+            if run.count == 1 {
+                run.stride = step.wrapping_sub(run.start);
+            }
+            if run.at(run.count) == step {
+                run.count += 1;
+                return 0;
+            }
+        }
+        self.0.push(Run {
+            start: step,
+            stride: 0,
+            count: 1,
+        })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().flat_map(Run::steps)
+    }
+
+    pub(crate) fn into_values(self) -> impl Iterator<Item = u64> {
+        self.0.into_values().flat_map(Run::steps)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+impl Run {
+    fn at(&self, index: u64) -> u64 {
+        self.start.wrapping_add(self.stride.wrapping_mul(index))
+    }
+
+    fn steps(self) -> impl Iterator<Item = u64> {
+        (0..self.count).map(move |index| self.at(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_steps_come_back_in_order(steps in prop::collection::vec(prop_oneof![0..8_u64, any::<u64>()], 0..200)) {
+            let mut list = Steps::default();
+            let grown: usize = steps.iter().map(|step| list.push(*step)).sum();
+            prop_assert_eq!(grown, list.bytes());
+            prop_assert!(list.iter().eq(steps.iter().copied()));
+            prop_assert!(list.into_values().eq(steps));
+        }
+    }
+
+    #[test]
+    fn even_steps_take_one_run_whichever_way_they_go() {
+        for stride in [1_u64, 0, 50, u64::MAX] {
+            let mut list = Steps::default();
+            for index in 0..100_000_u64 {
+                list.push(7_000_000_u64.wrapping_add(stride.wrapping_mul(index)));
+            }
+            assert_eq!(list.0.len(), 1, "stride {stride}");
+        }
+    }
+
+    #[test]
+    fn a_late_step_costs_a_run_or_two() {
+        let mut list = Steps::default();
+        for step in (0..1000).chain([3]).chain(1000..2000) {
+            list.push(step);
+        }
+        assert!(list.0.len() <= 3, "{}", list.0.len());
+    }
+}
