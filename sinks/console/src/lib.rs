@@ -26,6 +26,8 @@ use logcore::{
     BuildContext, ConfigError, Deadline, EventKind, Formatter, MetricBatch, ProgressEvent, Record, Sink, SinkBooks,
     SinkError, Style,
 };
+// Names the crate, so that its formatters are linked.
+use logcore_formatters as _;
 use serde::Deserialize;
 
 use crate::display::{Display, Surroundings, When};

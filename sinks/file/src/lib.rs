@@ -13,6 +13,7 @@
 use logcore::serde_json::Value;
 use logcore::{BuildContext, ConfigError, Deadline, EventKind, Formatter, Record, Sink, SinkBooks, SinkError, Style};
 use logcore_appender::{Appender, Rotation};
+// Names the crate, so that its formatters are linked.
 use logcore_formatters as _;
 use serde::Deserialize;
 
