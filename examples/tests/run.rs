@@ -147,6 +147,30 @@ fn from_file_and_env() {
     );
 }
 
+#[test]
+fn train() {
+    let (folder, output) = run(env!("CARGO_BIN_EXE_train"), &["--steps", "12", "--log-dir"]);
+    let rows = rows(&folder);
+    let steps: Vec<u64> = rows
+        .iter()
+        .filter(|row| row.get("metrics/loss").is_some())
+        .map(|row| row["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, (1..=12).collect::<Vec<_>>());
+    assert!(
+        rows.iter()
+            .any(|row| row["metrics/val/loss"].as_f64().is_some_and(|loss| loss < 8.0))
+    );
+    let config: Value = serde_json::from_str(&read(&folder, "config.json")).unwrap();
+    assert_eq!(config["config"]["batch_size"], 192);
+    assert!(read(&folder, "training.log").contains("What it writes by itself:\n    "));
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("bits per byte: first 8.00")
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn an_output_that_takes_nothing_is_said_once_and_the_run_goes_on() {

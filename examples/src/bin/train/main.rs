@@ -1,0 +1,172 @@
+//! A real training: a small language model learns to say which byte of this workspace's own source comes next. One logger
+//! takes all that the run has to say; at the end stands what was measured.
+//!
+//! ```sh
+//! cargo run --release -p examples --bin train
+//! cargo run --release -p examples --bin train -- --fast --log-dir outputs/train --data .
+//! ```
+
+#![allow(clippy::print_stdout, reason = "a program talks to the person who runs it")]
+
+mod data;
+mod matrix;
+mod model;
+mod options;
+mod rng;
+mod schedule;
+mod sgd;
+
+use anyhow::{Result, ensure};
+use facade::{LogConfig, UnifiedLogger, setup_logging};
+use serde_json::json;
+
+use crate::data::Corpus;
+use crate::model::{Model, Score};
+use crate::options::Options;
+use crate::rng::Rng;
+use crate::schedule::Schedule;
+use crate::sgd::Sgd;
+
+/// Validation after so many parts of the run.
+const VALIDATIONS: u64 = 6;
+/// Bytes that a validation looks at.
+const VALIDATION_BYTES: usize = 2000;
+
+fn main() -> Result<()> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    let logger = setup_logging(LogConfig {
+        name: "train".into(),
+        log_dir: options.log_dir.clone(),
+        metrics_window: 50,
+        probes: [("host".into(), json!(true))].into(),
+        ..LogConfig::default()
+    })?;
+
+    let mut rng = Rng::new(options.seed);
+    logger.info(format_args!("Loading the source below {}", options.data.display()));
+    let corpus = Corpus::read(&options.data, options.shape.context, &mut rng)?;
+    let model = Model::new(options.shape, &mut rng);
+    logger.log_config(&options);
+    logger.info(format_args!(
+        "Starting: {} bytes of {} files to learn from, {} of {} to be judged by, a model of {} numbers",
+        corpus.train.targets(),
+        corpus.train.files,
+        corpus.validation.targets(),
+        corpus.validation.files,
+        model.parameters()
+    ));
+
+    let (model, judged) = train(&logger, &options, &corpus, model, &mut rng);
+    logger.info(format_args!(
+        "What it writes by itself:\n{}",
+        sample(&model, &options, &mut rng)
+    ));
+    report(&logger, &options, judged)
+}
+
+/// Trains for the steps of the options; returns the model and its last validation.
+fn train(
+    logger: &UnifiedLogger,
+    options: &Options,
+    corpus: &Corpus,
+    mut model: Model,
+    rng: &mut Rng,
+) -> (Model, Score) {
+    let schedule = Schedule {
+        peak: options.learning_rate,
+        warm_up: (options.steps / 20).max(1),
+        steps: options.steps,
+    };
+    let mut sgd = Sgd::new(&model, options.momentum);
+    let judges = corpus.validation.spread(VALIDATION_BYTES);
+    let mut judged = model.score(&judges);
+
+    logger.start_progress(options.steps, "Training");
+    for step in 1..=options.steps {
+        let batch = corpus.train.batch(options.batch_size, rng);
+        let (score, gradient) = model.gradient(&batch);
+        let rate = schedule.rate(step - 1);
+        let norm = sgd.step(&mut model, &gradient, rate);
+
+        logger.update_progress(1, batch.len());
+        logger.log_metrics([
+            ("loss", score.bits),
+            ("accuracy", score.accuracy),
+            ("learning_rate", f64::from(rate)),
+            ("grad_norm", norm),
+        ]);
+        if !score.bits.is_finite() {
+            logger.error(format_args!("the loss is {} at step {step}", score.bits));
+        }
+        if step % 10 == 0 {
+            logger.log_memory();
+        }
+        if step % (options.steps / VALIDATIONS).max(1) == 0 || step == options.steps {
+            judged = model.score(&judges);
+            logger.log_metrics([("val/loss", judged.bits), ("val/accuracy", judged.accuracy)]);
+            logger.info(format_args!(
+                "Validation at step {step}: {:.3} bits per byte, {:.1} % right",
+                judged.bits,
+                judged.accuracy * 100.0
+            ));
+        }
+    }
+    (model, judged)
+}
+
+/// A few lines of the model's own.
+fn sample(model: &Model, options: &Options, rng: &mut Rng) -> String {
+    let context = options.shape.context;
+    let mut text = format!("{:>context$}", "\npub fn ").into_bytes();
+    for _ in 0..240 {
+        text.push(model.draw(&text[text.len() - context..], 0.6, rng));
+    }
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+/// Ends the run; says what was measured, and whether it came to what was promised.
+fn report(logger: &UnifiedLogger, options: &Options, judged: Score) -> Result<()> {
+    let loss = logger.metrics().stats("loss");
+    let first = logger
+        .metrics()
+        .history("loss")
+        .and_then(|points| points.first().copied());
+    let throughput = logger.metrics().average("throughput/samples_per_sec");
+    let kept = loss.is_some_and(|loss| loss.mean < options.promise);
+    if kept {
+        logger.info("Training complete");
+    } else {
+        logger.warning(format_args!(
+            "the loss did not come below {} bits per byte",
+            options.promise
+        ));
+        logger.set_exit_code(1);
+    }
+    let books = logger.finish();
+
+    if let (Some(loss), Some(first)) = (loss, first) {
+        println!(
+            "\nbits per byte: first {:.2}, least {:.2}, last 50 steps {:.2}",
+            first.value, loss.min, loss.mean
+        );
+    }
+    println!(
+        "validation:    {:.2} bits per byte, {:.1} % right",
+        judged.bits,
+        judged.accuracy * 100.0
+    );
+    if let Some(throughput) = throughput {
+        println!("throughput:    {throughput:.0} bytes per second");
+    }
+    println!("files:");
+    for file in ["training.log", "metrics.jsonl", "config.json"] {
+        println!("  {}", options.log_dir.join(file).display());
+    }
+    ensure!(books.all_delivered(), "not all was delivered: {books:?}");
+    ensure!(
+        kept,
+        "the loss did not come below the promised {} bits per byte",
+        options.promise
+    );
+    Ok(())
+}

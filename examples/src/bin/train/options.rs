@@ -1,0 +1,114 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Serialize;
+
+use crate::model::Shape;
+
+/// What a run is started with; logged as its hyper-parameters.
+#[derive(Serialize)]
+pub(crate) struct Options {
+    pub(crate) shape: Shape,
+    pub(crate) batch_size: usize,
+    pub(crate) steps: u64,
+    pub(crate) learning_rate: f32,
+    pub(crate) momentum: f32,
+    pub(crate) seed: u64,
+    /// Bits per byte that the mean loss of the last steps has to come below.
+    pub(crate) promise: f64,
+    pub(crate) data: PathBuf,
+    #[serde(skip)]
+    pub(crate) log_dir: PathBuf,
+}
+
+impl Options {
+    /// `--fast`, `--steps N`, `--data DIR`, `--log-dir DIR`.
+    pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self::default();
+        let mut arguments = arguments.peekable();
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--fast" => {
+                    options = Self {
+                        data: options.data,
+                        log_dir: options.log_dir,
+                        ..Self::fast()
+                    }
+                }
+                "--data" => options.data = value()?.into(),
+                "--log-dir" => options.log_dir = value()?.into(),
+                "--steps" => {
+                    let steps = value()?;
+                    options.steps = steps.parse().with_context(|| format!("--steps {steps}"))?;
+                    ensure!(options.steps > 0, "--steps 0: a training takes at least one step");
+                    // So few steps promise no more than that something is learned.
+                    options.promise = 8.0;
+                }
+                other => bail!("`{other}` is not known; there are --fast, --steps N, --data DIR and --log-dir DIR"),
+            }
+        }
+        Ok(options)
+    }
+
+    /// A few seconds.
+    fn fast() -> Self {
+        Self {
+            shape: Shape {
+                context: 8,
+                embedding: 24,
+                hidden: 128,
+            },
+            batch_size: 128,
+            steps: 900,
+            promise: 5.0,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Options {
+    /// Well under a minute.
+    fn default() -> Self {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        Self {
+            shape: Shape {
+                context: 8,
+                embedding: 24,
+                hidden: 256,
+            },
+            batch_size: 192,
+            steps: 1800,
+            learning_rate: 0.25,
+            momentum: 0.9,
+            seed: 1,
+            promise: 4.0,
+            data: workspace.unwrap_or(Path::new(".")).to_owned(),
+            log_dir: PathBuf::from("outputs/train"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Options> {
+        Options::parse(arguments.iter().map(ToString::to_string))
+    }
+
+    #[test]
+    fn the_order_of_the_arguments_does_not_matter() {
+        for order in [["--fast", "--log-dir", "here"], ["--log-dir", "here", "--fast"]] {
+            let options = parse(&order).unwrap();
+            assert_eq!((options.steps, options.log_dir), (900, PathBuf::from("here")));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for wrong in [&["--slow"][..], &["--steps"], &["--steps", "many"], &["--steps", "0"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
