@@ -12,7 +12,7 @@ use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use crate::{cargo, no_arguments};
 
 const ROWS: u16 = 24;
-const COLUMNS: u16 = 110;
+const COLUMNS: u16 = 124;
 const SCREEN: (NonZero<u16>, NonZero<u16>) = (NonZero::new(ROWS).unwrap(), NonZero::new(COLUMNS).unwrap());
 /// When the picture is taken.
 const AT_PERCENT: u32 = 60;
@@ -81,9 +81,10 @@ fn percent(screen: &vt100::Screen) -> Option<u32> {
 }
 
 fn svg(screen: &vt100::Screen) -> String {
+    let rows = used_rows(screen);
     let (width, height) = (
         f64::from(COLUMNS) * CELL.0 + 2.0 * MARGIN,
-        f64::from(ROWS) * CELL.1 + TITLE_BAR + 2.0 * MARGIN,
+        f64::from(rows) * CELL.1 + TITLE_BAR + 2.0 * MARGIN,
     );
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" \
@@ -95,11 +96,21 @@ fn svg(screen: &vt100::Screen) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(svg, "<circle cx=\"{x}\" cy=\"18\" r=\"6\" fill=\"{colour}\"/>");
     }
-    for row in 0..ROWS {
+    for row in 0..rows {
         write_row(screen, row, &mut svg);
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// How many rows there are without the empty ones at the end.
+fn used_rows(screen: &vt100::Screen) -> u16 {
+    let used = screen
+        .rows(0, COLUMNS)
+        .enumerate()
+        .filter(|(_, text)| !text.trim().is_empty());
+    used.last()
+        .map_or(ROWS, |(at, _)| u16::try_from(at + 1).unwrap_or(ROWS))
 }
 
 /// Writes a row as stretches of the same look.

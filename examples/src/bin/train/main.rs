@@ -16,6 +16,8 @@ mod rng;
 mod schedule;
 mod sgd;
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use facade::{LogConfig, UnifiedLogger, setup_logging};
 use serde_json::json;
@@ -43,12 +45,15 @@ fn main() -> Result<()> {
     })?;
 
     let mut rng = Rng::new(options.seed);
-    logger.info(format_args!("Loading the source below {}", options.data.display()));
+    logger.info(format_args!(
+        "Loading the .rs and .md files below {}",
+        near(&options.data).display()
+    ));
     let corpus = Corpus::read(&options.data, options.shape.context, &mut rng)?;
     let model = Model::new(options.shape, &mut rng);
     logger.log_config(&options);
     logger.info(format_args!(
-        "Starting: {} bytes of {} files to learn from, {} of {} to be judged by, a model of {} numbers",
+        "Starting: {} bytes of {} files to learn from, {} of {} to judge by, {} weights",
         corpus.train.targets(),
         corpus.train.files,
         corpus.validation.targets(),
@@ -62,6 +67,16 @@ fn main() -> Result<()> {
         sample(&model, &options, &mut rng)
     ));
     report(&logger, &options, judged)
+}
+
+/// A path as seen from the current folder, if it is below.
+fn near(path: &Path) -> &Path {
+    let here = std::env::current_dir().unwrap_or_default();
+    match path.strip_prefix(here) {
+        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
+        Ok(rest) => rest,
+        Err(_) => path,
+    }
 }
 
 /// Trains for the steps of the options; returns the model and its last validation.

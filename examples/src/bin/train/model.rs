@@ -188,7 +188,8 @@ fn score(probabilities: &Matrix, batch: &[(&[u8], u8)]) -> Score {
     for (row, (_, target)) in probabilities.rows().zip(batch) {
         let probability = row[usize::from(*target)];
         nats -= f64::from(probability.max(f32::MIN_POSITIVE)).ln();
-        hits += usize::from(row.iter().all(|other| *other <= probability));
+        // Of those that are equally likely none is the likeliest: a model that knows nothing is never right.
+        hits += usize::from(row.iter().filter(|other| **other >= probability).count() == 1);
     }
     let count = batch.len() as f64;
     Score {
