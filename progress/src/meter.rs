@@ -177,6 +177,10 @@ impl Meter {
 
     /// What a row of metrics gets.
     pub fn figures(&mut self) -> Figures {
+        // What was never updated has nothing to tell, not even that it stands at 0.
+        if self.updates == 0 {
+            return Figures::default();
+        }
         let stretch = self.stretch();
         let samples = stretch.filter(|_| self.has_samples);
         Figures {
@@ -370,8 +374,11 @@ mod tests {
     #[test]
     fn what_cannot_be_known_is_absent() {
         let now = Instant::now();
+        assert_eq!(
+            Meter::start(1, "x", Some(9), OPTIONS, now).figures(),
+            Figures::default()
+        );
         let mut meter = Meter::start(1, "x", Some(0), OPTIONS, now);
-        assert_eq!(meter.figures(), Figures::default());
         meter.update(5, None, now);
         meter.update(5, None, now);
         // The clock stands still, the total is unknown, and there are no samples.

@@ -90,7 +90,7 @@ impl ProgressView {
             (true, true) => {
                 self.open.retain(|(id, _)| *id != event.id);
                 let line = terminal.bars().finish(event, &newest);
-                event.leave.then_some(line)
+                (event.leave && event.position > 0).then_some(line)
             }
             (false, _) => self.line_due(event).then(|| line(event, &newest)),
         }
@@ -116,7 +116,7 @@ impl ProgressView {
             }
             ProgressKind::Finished => {
                 self.said.remove(&event.id);
-                true
+                event.position > 0
             }
             _ => {
                 let said = self.said.entry(event.id).or_default();
