@@ -62,22 +62,17 @@ impl Bars {
         bar.draw(columns);
     }
 
-    /// Takes a bar away; returns the line that may stay in its place.
-    pub fn finish(&mut self, event: &ProgressEvent<'_>, newest: &str) -> String {
-        if let Some(at) = self.bars.iter().position(|bar| bar.id == event.id) {
-            let bar = self.bars.remove(at);
-            if let Some(state) = bar.state {
-                state.finish_and_clear();
-                self.multi.remove(&state);
-            }
-            self.arrange();
+    /// Takes a bar away.
+    pub fn finish(&mut self, id: u64) {
+        let Some(at) = self.bars.iter().position(|bar| bar.id == id) else {
+            return;
+        };
+        let bar = self.bars.remove(at);
+        if let Some(state) = bar.state {
+            state.finish_and_clear();
+            self.multi.remove(&state);
         }
-        let percent = event
-            .percent()
-            .map_or(String::new(), |percent| format!(" {percent:.0}%"));
-        format!("{}:{percent} {} {newest}", event.description, text::details(event))
-            .trim_end()
-            .to_owned()
+        self.arrange();
     }
 
     /// Runs `write` while no bar is on the screen, so that what it writes stands above them.
@@ -269,14 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_that_is_done_leaves_a_line_and_no_ghost() {
+    fn a_bar_that_is_done_leaves_no_ghost() {
         let (mut bars, term) = bars(100);
         bars.show(&event(1, "Training", 10, Some(10)), "");
-        let line = bars.finish(&event(1, "Training", 10, Some(10)), "loss=0.1");
-        assert_eq!(
-            line,
-            "Training: 100% 10/10 [00:12<00:15, 36.2 it/s, 1.16k samples/s] loss=0.1"
-        );
+        bars.finish(1);
         assert_eq!(term.contents(), "");
         assert!(bars.is_empty());
     }
@@ -291,7 +282,7 @@ mod tests {
         assert!(full.ends_with("… and 3 more"), "{full}");
         assert_eq!(full.lines().count(), 8);
         for id in 0..4 {
-            bars.finish(&event(id, "work", 2, Some(2)), "");
+            bars.finish(id);
         }
         let fewer = screen(&bars, &term);
         assert_eq!(fewer.lines().count(), 6, "{fewer}");

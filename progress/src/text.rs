@@ -104,3 +104,21 @@ pub fn details(event: &ProgressEvent<'_>) -> String {
     out.push(']');
     out
 }
+
+/// A progress as one line of text, with `newest` (metrics, say) behind it.
+///
+/// ```
+/// use logcore::{ProgressEvent, ProgressKind};
+///
+/// let mut event = ProgressEvent::new(ProgressKind::Finished, 1, "trainer", "Training");
+/// (event.position, event.total) = (5, Some(5));
+/// assert_eq!(logcore_progress::text::line(&event, "loss=0.1"), "Training: 100% 5/5 [00:00] loss=0.1");
+/// ```
+pub fn line(event: &ProgressEvent<'_>, newest: &str) -> String {
+    let percent = event
+        .percent()
+        .map_or(String::new(), |percent| format!(" {percent:.0}%"));
+    format!("{}:{percent} {} {newest}", event.description, details(event))
+        .trim_end()
+        .to_owned()
+}

@@ -36,7 +36,7 @@ pub(crate) struct ProgressView {
     /// When the last line of each progress was written.
     said: HashMap<u64, Said>,
     /// Progresses that have a bar.
-    open: Vec<(u64, String)>,
+    open: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -82,26 +82,24 @@ impl ProgressView {
         match (self.bars, finished) {
             (true, false) => {
                 if event.kind == ProgressKind::Started {
-                    self.open.push((event.id, event.description.to_owned()));
+                    self.open.push(event.id);
                 }
                 terminal.bars().show(event, &newest);
                 None
             }
             (true, true) => {
-                self.open.retain(|(id, _)| *id != event.id);
-                let line = terminal.bars().finish(event, &newest);
-                (event.leave && event.position > 0).then_some(line)
+                self.open.retain(|id| *id != event.id);
+                terminal.bars().finish(event.id);
+                (event.leave && event.position > 0).then(|| text::line(event, &newest))
             }
-            (false, _) => self.line_due(event).then(|| line(event, &newest)),
+            (false, _) => self.line_due(event).then(|| text::line(event, &newest)),
         }
     }
 
     /// Takes the bars of a logger that ends.
     pub(crate) fn end(&mut self, terminal: &mut Terminal) {
-        for (id, description) in self.open.drain(..) {
-            terminal
-                .bars()
-                .finish(&ProgressEvent::new(ProgressKind::Finished, id, "", &description), "");
+        for id in self.open.drain(..) {
+            terminal.bars().finish(id);
         }
     }
 
@@ -145,15 +143,6 @@ impl ProgressView {
             .collect();
         shown.join(" ")
     }
-}
-
-fn line(event: &ProgressEvent<'_>, newest: &str) -> String {
-    let percent = event
-        .percent()
-        .map_or(String::new(), |percent| format!(" {percent:.0}%"));
-    format!("{}:{percent} {} {newest}", event.description, text::details(event))
-        .trim_end()
-        .to_owned()
 }
 
 /// The bars of a stream, drawn through the same output as its lines.
@@ -305,6 +294,6 @@ mod tests {
             2,
             &[("metrics/loss", value(0.25)), ("metrics/lr", value(1e-4))],
         ));
-        insta::assert_snapshot!(line(&event(ProgressKind::Advanced, 45, 12), &view.newest()), @"Training: 45% 45/100 [00:12] loss=0.2500 lr=1.000e-4");
+        insta::assert_snapshot!(text::line(&event(ProgressKind::Advanced, 45, 12), &view.newest()), @"Training: 45% 45/100 [00:12] loss=0.2500 lr=1.000e-4");
     }
 }
