@@ -43,10 +43,8 @@ fn main() -> anyhow::Result<()> {
             downloads.update_progress(3, None);
         }
         epochs.update_progress(1, None);
-        epochs.info(format_args!(
-            "Epoch {epoch} complete, average loss {:.4?}",
-            batches.metrics().average("loss")
-        ));
+        let average = batches.metrics().average("loss").unwrap_or(f64::NAN);
+        epochs.info(format_args!("Epoch {epoch} complete, average loss {average:.4}"));
     }
     downloads.finish_progress();
     Ok(())
