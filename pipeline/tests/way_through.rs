@@ -134,9 +134,9 @@ fn a_sink_that_hangs_is_named_and_costs_an_error_its_wait_once() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let gate = Gate::default();
     let port = open(&pipeline, "hanging", vec![named("stuck", BlockingSink(gate.clone()))]);
-    port.set_policy(OnFull::Wait, Duration::from_millis(20));
-    // Only the first of these waits; if each did, this would take over half an hour.
-    for _ in 0..100_000 / 64 {
+    port.set_policy(OnFull::Wait, Duration::from_millis(500));
+    // Only the first of these waits; if each did, this would take over ten minutes.
+    for _ in 0..1500 {
         say(&port, Level::Error, "x");
     }
     gate.wait_for_visitor();
