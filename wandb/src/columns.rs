@@ -1,0 +1,239 @@
+//! The names of a run: what the open row holds of each, and its summary.
+
+use std::collections::HashMap;
+
+use logcore::MetricValue;
+
+use crate::json;
+use crate::proto::{Item, Metric, MetricSummary};
+
+/// All names that rows have had.
+///
+/// A loop logs the same names in the same order, so a name is first looked for where it stood in the last row; and its
+/// strings are used again, so that a row allocates nothing.
+#[derive(Default)]
+pub(crate) struct Columns {
+    all: Vec<Column>,
+    index: HashMap<String, usize>,
+    /// The columns of the open row, in the order in which they came; then those of the row before.
+    open: Vec<usize>,
+    before: Vec<usize>,
+    /// What was defined by name, and by beginning.
+    definitions: HashMap<String, Metric>,
+    globs: Vec<Metric>,
+    /// The items of one record; kept for their memory.
+    items: Vec<Item>,
+}
+
+struct Column {
+    /// The name and the value of the open row, or the last one.
+    item: Item,
+    in_row: bool,
+    definition: Option<Metric>,
+    aggregate: Aggregate,
+    /// The summary in the file is older than the last value.
+    stale: bool,
+}
+
+impl Columns {
+    pub(crate) fn set_number(&mut self, name: &str, value: MetricValue) {
+        let at = self.enter(name);
+        let column = &mut self.all[at];
+        column.item.value_json.clear();
+        json::put_number(value, &mut column.item.value_json);
+    }
+
+    pub(crate) fn set_json(&mut self, name: &str, value: &str) {
+        let at = self.enter(name);
+        let text = &mut self.all[at].item.value_json;
+        text.clear();
+        text.push_str(value);
+    }
+
+    /// Whether the open row has no values.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Defines a metric, or a family of them, for rows to come.
+    pub(crate) fn define(&mut self, metric: Metric) {
+        if metric.glob_name.is_empty() {
+            if let Some(&at) = self.index.get(&metric.name) {
+                self.all[at].definition = Some(metric.clone());
+            }
+            self.definitions.insert(metric.name.clone(), metric);
+            return;
+        }
+        self.globs.retain(|other| other.glob_name != metric.glob_name);
+        self.globs.push(metric);
+        for column in &mut self.all {
+            column.definition = find(&self.definitions, &self.globs, &column.item.key);
+        }
+    }
+
+    /// Puts the last values of step metrics into the open row, where it has a metric over them and not them.
+    pub(crate) fn sync_steps(&mut self) {
+        if self.definitions.is_empty() && self.globs.is_empty() {
+            return;
+        }
+        for at in 0..self.open.len() {
+            let Some(definition) = &self.all[self.open[at]].definition else {
+                continue;
+            };
+            let wanted = definition.options.is_some_and(|options| options.step_sync);
+            if !wanted || definition.step_metric.starts_with('_') {
+                continue;
+            }
+            if let Some(&step) = self.index.get(&definition.step_metric)
+                && !self.all[step].in_row
+                && !self.all[step].item.value_json.is_empty()
+            {
+                self.all[step].in_row = true;
+                self.open.push(step);
+            }
+        }
+    }
+
+    /// Closes the open row: lends its items, and makes its values the last ones.
+    pub(crate) fn close<T>(
+        &mut self,
+        more: impl IntoIterator<Item = Item>,
+        take: impl FnOnce(Vec<Item>) -> (T, Vec<Item>),
+    ) -> T {
+        let mut items = std::mem::take(&mut self.items);
+        items.clear();
+        for &at in &self.open {
+            let column = &mut self.all[at];
+            column.in_row = false;
+            column.stale = true;
+            column
+                .aggregate
+                .add(column.definition.as_ref(), &column.item.value_json);
+            items.push(std::mem::take(&mut column.item));
+        }
+        items.extend(more);
+        let (result, mut items) = take(items);
+        for (&at, item) in self.open.iter().zip(items.drain(..)) {
+            self.all[at].item = item;
+        }
+        self.items = items;
+        std::mem::swap(&mut self.open, &mut self.before);
+        self.open.clear();
+        result
+    }
+
+    /// The summary of every name whose value is newer than the last call.
+    pub(crate) fn take_stale(&mut self) -> Vec<Item> {
+        let is_stale = |column: &mut Column| std::mem::take(&mut column.stale);
+        let all = self.all.iter_mut();
+        all.filter_map(|column| is_stale(column).then(|| column.summary())?)
+            .collect()
+    }
+
+    fn enter(&mut self, name: &str) -> usize {
+        let at = self.find(name);
+        if !std::mem::replace(&mut self.all[at].in_row, true) {
+            self.open.push(at);
+        }
+        at
+    }
+
+    fn find(&mut self, name: &str) -> usize {
+        if let Some(&at) = self.before.get(self.open.len())
+            && self.all[at].item.key == name
+        {
+            return at;
+        }
+        if let Some(&at) = self.index.get(name) {
+            return at;
+        }
+        let at = self.all.len();
+        self.all.push(Column {
+            item: Item {
+                key: name.to_owned(),
+                ..Item::default()
+            },
+            in_row: false,
+            definition: find(&self.definitions, &self.globs, name),
+            aggregate: Aggregate::default(),
+            stale: false,
+        });
+        self.index.insert(name.to_owned(), at);
+        at
+    }
+}
+
+impl Column {
+    fn summary(&self) -> Option<Item> {
+        let value_json = match self.definition.as_ref().and_then(|definition| definition.summary) {
+            Some(kinds) => self.aggregate.summary(kinds, &self.item.value_json)?,
+            None => self.item.value_json.clone(),
+        };
+        // A null makes no entry.
+        (value_json != "null").then(|| Item {
+            key: self.item.key.clone(),
+            value_json,
+            ..Item::default()
+        })
+    }
+}
+
+fn find(definitions: &HashMap<String, Metric>, globs: &[Metric], name: &str) -> Option<Metric> {
+    // The system's own names are in nobody's family.
+    let in_family = |glob: &&Metric| !name.starts_with('_') && name.starts_with(glob.glob_name.trim_end_matches('*'));
+    definitions.get(name).or_else(|| globs.iter().find(in_family)).cloned()
+}
+
+/// What the values of one metric come to.
+#[derive(Default)]
+struct Aggregate {
+    first: Option<f64>,
+    min: f64,
+    max: f64,
+    sum: f64,
+    count: u64,
+}
+
+impl Aggregate {
+    fn add(&mut self, definition: Option<&Metric>, value: &str) {
+        if definition.is_none_or(|definition| definition.summary.is_none()) {
+            return;
+        }
+        let Some(value) = json::number(value) else { return };
+        if self.first.is_none() {
+            *self = Self {
+                first: Some(value),
+                min: value,
+                max: value,
+                ..Self::default()
+            };
+        }
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.sum += value;
+        self.count += 1;
+    }
+
+    fn summary(&self, kinds: MetricSummary, last: &str) -> Option<String> {
+        if kinds.none {
+            return None;
+        }
+        if kinds.copy || self.first.is_none() {
+            return Some(last.to_owned());
+        }
+        let mean = self.sum / self.count as f64;
+        let parts = [
+            (kinds.min, "min", json::float(self.min)),
+            (kinds.max, "max", json::float(self.max)),
+            (kinds.mean, "mean", json::float(mean)),
+            (kinds.last, "last", last.to_owned()),
+            (kinds.first, "first", json::float(self.first.unwrap_or(f64::NAN))),
+        ];
+        let members: Vec<_> = parts
+            .iter()
+            .filter(|(wanted, ..)| *wanted)
+            .map(|(_, name, value)| format!("\"{name}\":{value}"))
+            .collect();
+        Some(format!("{{{}}}", members.join(",")))
+    }
+}

@@ -1,0 +1,129 @@
+//! JSON as W&B has it: numbers may be the bare words `NaN`, `Infinity` and `-Infinity`.
+
+use std::fmt::Write as _;
+
+use logcore::MetricValue;
+use serde_json::Value;
+
+/// Appends a number; a double so that it reads back to the last bit.
+pub(crate) fn put_number(value: MetricValue, text: &mut String) {
+    // Writing to a string cannot fail.
+    let _ = match value {
+        MetricValue::Int(value) => write!(text, "{value}"),
+        MetricValue::UInt(value) => write!(text, "{value}"),
+        other => {
+            put_float(other.as_f64(), text);
+            Ok(())
+        }
+    };
+}
+
+/// Appends a double.
+pub(crate) fn put_float(value: f64, text: &mut String) {
+    match serde_json::Number::from_f64(value) {
+        Some(number) => {
+            let _ = write!(text, "{number}");
+        }
+        None if value.is_nan() => text.push_str("NaN"),
+        None if value > 0.0 => text.push_str("Infinity"),
+        None => text.push_str("-Infinity"),
+    }
+}
+
+/// A double as text.
+pub(crate) fn float(value: f64) -> String {
+    let mut text = String::new();
+    put_float(value, &mut text);
+    text
+}
+
+/// Appends a string with its quotes.
+pub(crate) fn put_string(value: &str, text: &mut String) {
+    // A string always has a form in JSON.
+    text.push_str(&serde_json::to_string(value).unwrap_or_default());
+}
+
+/// The number that a text of this dialect is, if it is one.
+pub(crate) fn number(text: &str) -> Option<f64> {
+    match text {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        // Rust's own words for these (`inf`, `nan`) are not JSON.
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Reads a text of this dialect; what JSON has no number for becomes null.
+pub(crate) fn read(text: &str) -> Option<Value> {
+    serde_json::from_str(text)
+        .ok()
+        .or_else(|| serde_json::from_str(&without_bare_words(text)).ok())
+}
+
+fn without_bare_words(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut in_string = false;
+    while let Some(c) = rest.chars().next() {
+        let word = (!in_string).then(|| {
+            ["NaN", "Infinity", "-Infinity"]
+                .into_iter()
+                .find(|word| rest.starts_with(word))
+        });
+        if let Some(Some(word)) = word {
+            plain.push_str("null");
+            rest = &rest[word.len()..];
+            continue;
+        }
+        let taken = match c {
+            '\\' if in_string => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => c.len_utf8(),
+        };
+        in_string ^= c == '"';
+        plain.push_str(&rest[..taken]);
+        rest = &rest[taken..];
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn doubles_read_back(value in any::<f64>()) {
+            let read = number(&float(value)).unwrap();
+            prop_assert!(read.to_bits() == value.to_bits() || (read.is_nan() && value.is_nan()));
+        }
+
+        #[test]
+        fn reading_never_panics(text in "[\"\\\\NaInfity{}:,\\-0-9é]{0,30}") {
+            let _ = read(&text);
+        }
+    }
+
+    #[test]
+    fn bare_words_outside_strings_become_null() {
+        let read = read(r#"{"a": NaN, "b": [-Infinity, "NaN \" Infinity"], "c": 1}"#).unwrap();
+        assert_eq!(
+            read,
+            serde_json::json!({"a": null, "b": [null, "NaN \" Infinity"], "c": 1})
+        );
+    }
+
+    #[test]
+    fn only_numbers_are_numbers() {
+        assert_eq!(number("-3e2"), Some(-300.0));
+        for text in ["\"1\"", "null", "inf", "nan", "{}", "", "-inf"] {
+            assert!(
+                number(text).is_none_or(|value| text == "-inf" && value.is_infinite()),
+                "{text}"
+            );
+        }
+    }
+}

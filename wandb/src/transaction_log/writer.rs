@@ -1,0 +1,129 @@
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use prost::Message as _;
+
+use super::{BLOCK, CHUNK_HEADER, FIRST, FULL, HEADER, LAST, MIDDLE, checksum};
+use crate::proto::{Kind, Record};
+
+/// Appends records to a new file.
+///
+/// What is appended waits in memory until [`LogWriter::write_out`]; what a full disk refuses stays there and is written
+/// when there is room again, exactly where it was to stand.
+pub(crate) struct LogWriter {
+    file: File,
+    /// Framed bytes that are not in the file yet.
+    waiting: Vec<u8>,
+    /// How much of `waiting` is in the file already.
+    written: usize,
+    /// Where the next chunk will stand in its block.
+    place: usize,
+    /// Of the last record.
+    num: i64,
+    /// One record; kept for its memory.
+    record: Vec<u8>,
+}
+
+impl LogWriter {
+    /// Makes the file.
+    ///
+    /// # Errors
+    ///
+    /// If it is there already, or cannot be made.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        let mut writer = Self {
+            file,
+            waiting: HEADER.to_vec(),
+            written: 0,
+            place: HEADER.len(),
+            num: 0,
+            record: Vec::new(),
+        };
+        writer.write_out()?;
+        Ok(writer)
+    }
+
+    /// Adds a record and returns its number. It is given back, for its memory.
+    pub(crate) fn append(&mut self, kind: Kind) -> (i64, Option<Kind>) {
+        self.num += 1;
+        let record = Record {
+            num: self.num,
+            kind: Some(kind),
+        };
+        self.record.clear();
+        self.record.reserve(record.encoded_len());
+        // Encoding fails only for want of room, and a vector makes room.
+        let _ = record.encode(&mut self.record);
+        let bytes = std::mem::take(&mut self.record);
+        self.frame(&bytes);
+        self.record = bytes;
+        (self.num, record.kind)
+    }
+
+    /// The number of the last record.
+    pub(crate) fn last(&self) -> i64 {
+        self.num
+    }
+
+    /// Bytes that are not in the file yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len() - self.written
+    }
+
+    /// Writes to the file what waits.
+    ///
+    /// # Errors
+    ///
+    /// If the disk refuses it; it is kept and can be tried again.
+    pub(crate) fn write_out(&mut self) -> io::Result<()> {
+        while self.written < self.waiting.len() {
+            match self.file.write(&self.waiting[self.written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.waiting.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Has the operating system put all of it on the disk.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.write_out()?;
+        self.file.sync_data()
+    }
+
+    fn frame(&mut self, mut rest: &[u8]) {
+        let mut first = true;
+        loop {
+            let room = BLOCK - self.place;
+            if room < CHUNK_HEADER {
+                self.waiting.resize(self.waiting.len() + room, 0);
+                self.place = 0;
+                continue;
+            }
+            let (payload, after) = rest.split_at(rest.len().min(room - CHUNK_HEADER));
+            let kind = match (first, after.is_empty()) {
+                (true, true) => FULL,
+                (true, false) => FIRST,
+                (false, false) => MIDDLE,
+                (false, true) => LAST,
+            };
+            self.waiting.extend_from_slice(&checksum(kind, payload).to_le_bytes());
+            // A payload is shorter than a block, which is less than 2^16.
+            self.waiting.extend_from_slice(&(payload.len() as u16).to_le_bytes());
+            self.waiting.push(kind);
+            self.waiting.extend_from_slice(payload);
+            self.place = (self.place + CHUNK_HEADER + payload.len()) % BLOCK;
+            rest = after;
+            first = false;
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+}
