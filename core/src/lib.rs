@@ -92,5 +92,5 @@ pub use self::registry::__private;
 pub use self::registry::BuildContext;
 pub use self::rows::{Row, RowMerger};
 pub use self::secret::redacted;
-pub use self::sink::{EventKind, Sink};
+pub use self::sink::{EventKind, Remainder, Sink};
 pub use self::stop::StopFlag;

@@ -133,6 +133,10 @@ impl Sink for Queued {
         self.wanted.contains(&what)
     }
 
+    fn start(&mut self) -> Result<Option<String>, SinkError> {
+        self.push(Call::Start).map(|()| None)
+    }
+
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.push(Call::Record(OwnedRecord::from(record)))
     }
@@ -147,6 +151,10 @@ impl Sink for Queued {
 
     fn config(&mut self, config: &Value) -> Result<(), SinkError> {
         self.push(Call::Config(config.clone()))
+    }
+
+    fn message(&mut self, message: &str) -> Result<(), SinkError> {
+        self.push(Call::Message(message.to_owned()))
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
@@ -260,10 +268,12 @@ impl Worker {
 }
 
 enum Call {
+    Start,
     Record(OwnedRecord),
     Metrics(OwnedBatch),
     Progress(OwnedProgress),
     Config(Value),
+    Message(String),
     Flush(Deadline),
     ExitCode(i32),
     Finish(Deadline),
@@ -271,7 +281,10 @@ enum Call {
 
 impl Call {
     fn counts(&self) -> bool {
-        matches!(self, Self::Record(_) | Self::Metrics(_) | Self::Config(_))
+        matches!(
+            self,
+            Self::Record(_) | Self::Metrics(_) | Self::Config(_) | Self::Message(_)
+        )
     }
 
     fn is_waited_for(&self) -> bool {
@@ -280,10 +293,13 @@ impl Call {
 
     fn make(self, sink: &mut dyn Sink) -> Result<(), SinkError> {
         match self {
+            // There is nobody on this thread to whom a line could be told.
+            Self::Start => sink.start().map(drop),
             Self::Record(record) => record.lend(|record| sink.record(record)),
             Self::Metrics(batch) => batch.lend(|batch| sink.metrics(batch)),
             Self::Progress(event) => event.lend(|event| sink.progress(event)),
             Self::Config(config) => sink.config(&config),
+            Self::Message(message) => sink.message(&message),
             Self::Flush(deadline) => sink.flush(deadline),
             Self::ExitCode(code) => {
                 sink.exit_code(code);

@@ -3,6 +3,7 @@
 //! A plugin crate that is only named in a `Cargo.toml` is not linked, so its registration is not there either: name the
 //! crate once in the program (`use my_sink as _;`).
 
+use std::cell::Cell;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -12,11 +13,12 @@ use crate::suggest::{did_you_mean, option_error};
 use crate::{ConfigError, Formatter, LogConfig, Probe, Sink, StopFlag};
 
 /// What a sink, formatter or probe learns when it is built.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct BuildContext<'a> {
     config: &'a LogConfig,
     rank: u32,
     stop: &'a StopFlag,
+    first_step: Cell<u64>,
 }
 
 impl<'a> BuildContext<'a> {
@@ -26,6 +28,7 @@ impl<'a> BuildContext<'a> {
             config,
             rank: rank_from_env(),
             stop,
+            first_step: Cell::new(0),
         }
     }
 
@@ -52,6 +55,16 @@ impl<'a> BuildContext<'a> {
     /// Through this a sink asks the run to stop.
     pub fn stop_flag(&self) -> &'a StopFlag {
         self.stop
+    }
+
+    /// The run goes on where an earlier one has stopped: its steps begin at `step`, if no other sink wants them higher.
+    pub fn start_from(&self, step: u64) {
+        self.first_step.set(self.first_step.get().max(step));
+    }
+
+    /// The step that the run begins at, as far as the sinks that were built with this context know.
+    pub fn first_step(&self) -> u64 {
+        self.first_step.get()
     }
 
     /// Builds the formatter that an option names: `"json"`, or a table with its name and options.

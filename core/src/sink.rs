@@ -33,7 +33,7 @@ use crate::{Deadline, MetricBatch, ProgressEvent, Record, SinkBooks, SinkError};
 /// borrowed. The order of calls is:
 ///
 /// ```text
-/// (record | metrics | progress | config | deliver | flush)*   then   exit_code   then   finish
+/// start   then   (record | metrics | progress | config | message | deliver | flush)*   then   exit_code   then   finish
 /// ```
 ///
 /// with no `exit_code` where a new configuration takes the sink's place and the run goes on.
@@ -49,6 +49,16 @@ pub trait Sink: Send {
     fn wants(&self, what: EventKind) -> bool {
         let _ = what;
         true
+    }
+
+    /// Takes up its work. What touches the world outside is made here and not when the sink is built, because a config may
+    /// be built only to be tried. Returns a line that the user should read, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If something is in the way. The sink is called all the same, and may yet find its way.
+    fn start(&mut self) -> Result<Option<String>, SinkError> {
+        Ok(None)
     }
 
     /// Takes a message.
@@ -91,6 +101,16 @@ pub trait Sink: Send {
         Ok(())
     }
 
+    /// Takes what was said to this sink alone, in a form that only it and who said it know.
+    ///
+    /// # Errors
+    ///
+    /// If it is not, and will not be, delivered.
+    fn message(&mut self, message: &str) -> Result<(), SinkError> {
+        let _ = message;
+        Ok(())
+    }
+
     /// Writes out what is buffered: there is nothing more to come for the moment, or a good portion has come.
     ///
     /// Called every few milliseconds while there is work, and each second while the last call failed.
@@ -118,13 +138,19 @@ pub trait Sink: Send {
     }
 
     /// Ends the sink: delivers everything and lets go of what it holds, before `deadline`. Nothing is called after it
-    /// but [`books`](Sink::books).
+    /// but [`remainder`](Sink::remainder) and [`books`](Sink::books).
     ///
     /// # Errors
     ///
     /// If something is undelivered when it returns.
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
         self.flush(deadline)
+    }
+
+    /// What is still to be waited for when the sink has finished, because others do it: a server that a thread of the
+    /// sink's own delivers to. Whoever ends the logger does the waiting, so that no other sink has to.
+    fn remainder(&mut self) -> Option<Remainder> {
+        None
     }
 
     /// The sink's own account, if it keeps one. Without it, a call that returned `Ok` is counted as delivered.
@@ -139,6 +165,9 @@ pub trait Sink: Send {
         None
     }
 }
+
+/// Waits, until the deadline at most, and returns the sink's account as it then is, and what was not delivered.
+pub type Remainder = Box<dyn FnOnce(Deadline) -> (SinkBooks, Result<(), SinkError>) + Send>;
 
 /// The kinds of calls that bring a sink something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,8 @@ pub(crate) struct BuiltSinks {
     pub(crate) sinks: Vec<NamedSink>,
     /// The level of each sink that takes records.
     pub(crate) levels: BTreeMap<String, LevelFilter>,
+    /// The step that the run goes on from, if it is resumed.
+    pub(crate) first_step: u64,
 }
 
 /// Builds every sink that `config` asks for and that is linked.
@@ -21,11 +23,13 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
     let mut built = BuiltSinks {
         sinks: Vec::new(),
         levels: BTreeMap::new(),
+        first_step: 0,
     };
     for (name, options) in wanted(config)? {
         let sink = registry::build_sink(&name, &options, &context)?;
         let level = match name.as_str() {
-            "console" => config.console_level,
+            // W&B shows what the terminal shows.
+            "console" | "wandb" => config.console_level,
             "file" => config.file_level,
             // A sink without a level of its own gets whatever one of the two lets in.
             _ => config.console_level.max(config.file_level),
@@ -35,6 +39,7 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
         }
         built.sinks.push(NamedSink { name, level, sink });
     }
+    built.first_step = context.first_step();
     Ok(built)
 }
 

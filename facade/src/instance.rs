@@ -83,7 +83,11 @@ impl Instance {
         let config = Arc::new(config);
         self.port.set_policy(config.on_full, config.flush_duration());
         self.port.open(config.propagate, built.sinks, deadline)?;
-        lock(&self.measures).configure(&config, &self.port);
+        {
+            let mut measures = lock(&self.measures);
+            measures.configure(&config, &self.port);
+            measures.start_from(built.first_step);
+        }
         self.metrics_on.store(config.enable_metrics, Ordering::Relaxed);
         *lock(&self.memory) = memory;
         let mut levels = built.levels;
@@ -289,6 +293,14 @@ impl Instance {
                 );
                 notice(&format!("log_config {}", self.name), &text);
             }
+        }
+    }
+
+    /// Hands over what is for one sink alone.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn message(&self, sink: &str, message: &str) {
+        if !self.is_closed() {
+            self.port.message(sink, message);
         }
     }
 

@@ -39,6 +39,7 @@
 //! - `metrics`: averages, statistics, history. On by default.
 //! - `memory`: a sink that keeps what it gets, for tests.
 //! - `gpu`: GPU and host memory.
+//! - `wandb`: Weights & Biases, offline and online.
 //! - `full`: all of them.
 //!
 //! The calls are the same whatever is switched on; what is left out does nothing.
@@ -57,6 +58,8 @@ mod report;
 mod series;
 mod steps;
 mod switchboard;
+#[cfg(feature = "wandb")]
+pub mod wandb;
 
 pub use logcore;
 pub use logcore::log::LevelFilter;

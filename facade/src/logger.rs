@@ -157,6 +157,12 @@ impl UnifiedLogger {
         self.instance.log_config(config);
     }
 
+    /// What only a W&B run takes: images, tables, definitions of metrics. Without such a run the calls do nothing.
+    #[cfg(feature = "wandb")]
+    pub fn wandb(&self) -> crate::wandb::Wandb<'_> {
+        crate::wandb::Wandb::new(&self.instance)
+    }
+
     /// Delivers everything said before.
     ///
     /// # Errors

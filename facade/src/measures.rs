@@ -97,6 +97,31 @@ impl Measures {
         }
     }
 
+    /// The run goes on from an earlier one.
+    pub(crate) fn start_from(&mut self, first_step: u64) {
+        self.steps.start_from(first_step);
+    }
+
+    /// The step of something that is no metric.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn step_of(&mut self, explicit: Option<u64>) -> u64 {
+        let step = explicit.unwrap_or_else(|| self.steps.current());
+        self.steps.note(step);
+        step
+    }
+
+    /// A metric's name as the sinks have it, whether it is written with the prefix or without.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn shown_name(&self, name: &str) -> String {
+        let known = ["throughput/", "progress/", "memory/", "system/", "_"];
+        let as_it_is =
+            name.starts_with(&self.config.metrics_prefix) || known.iter().any(|family| name.starts_with(family));
+        match as_it_is {
+            true => name.to_owned(),
+            false => format!("{}{name}", self.config.metrics_prefix),
+        }
+    }
+
     /// Finds the metric for a pair of the call at hand, and adds it to the call's samples.
     pub(crate) fn add_user(&mut self, pair: &impl MetricPair, port: &Port, samples: &mut Vec<Sample>) {
         let metric = self.find_user(pair.name(), samples.len(), port);

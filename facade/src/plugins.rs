@@ -10,3 +10,5 @@ use logcore_gpu as _;
 use logcore_jsonl as _;
 #[cfg(feature = "memory")]
 use logcore_memory as _;
+#[cfg(feature = "wandb")]
+use logcore_wandb as _;

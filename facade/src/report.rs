@@ -41,9 +41,7 @@ impl FinishReport {
     pub(crate) fn losses(&self) -> String {
         let mut parts: Vec<String> = self.problem.iter().cloned().collect();
         for (name, books) in &self.sinks {
-            if books.spooled > 0 {
-                parts.push(format!("sink `{name}` keeps {} on disk for later", books.spooled));
-            }
+            // What is spooled is not lost, and its sink has said how to send it.
             for (reason, count) in &books.dropped {
                 parts.push(format!("sink `{name}` lost {count} ({reason})"));
             }

@@ -54,6 +54,13 @@ impl Steps {
             .map(|progress| progress.base.saturating_add(progress.position))
     }
 
+    /// The run goes on from an earlier one, whose steps are those below `first`.
+    pub(crate) fn start_from(&mut self, first: u64) {
+        if let Some(last) = first.checked_sub(1) {
+            self.note(last);
+        }
+    }
+
     /// A step was used.
     pub(crate) fn note(&mut self, step: u64) {
         self.highest = Some(self.highest.map_or(step, |highest| highest.max(step)));
@@ -87,6 +94,18 @@ mod tests {
         assert_eq!(steps.current(), 100);
         steps.advance(2);
         assert_eq!(steps.next(), 102);
+    }
+
+    #[test]
+    fn a_resumed_run_goes_on_where_it_stood() {
+        let mut steps = Steps::default();
+        steps.start_from(0);
+        assert_eq!(steps.next(), 0);
+        steps.start_from(50);
+        assert_eq!(steps.next(), 50);
+        steps.start_progress();
+        steps.advance(1);
+        assert_eq!(steps.next(), 51);
     }
 
     #[test]

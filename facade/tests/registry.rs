@@ -9,6 +9,7 @@ fn the_linked_sinks_are_those_of_the_features() {
         ("file", cfg!(feature = "file")),
         ("jsonl", cfg!(feature = "jsonl")),
         ("memory", cfg!(feature = "memory")),
+        ("wandb", cfg!(feature = "wandb")),
     ]
     .iter()
     .filter_map(|(name, on)| on.then_some(*name))
@@ -32,6 +33,7 @@ fn the_linked_probes_are_those_of_the_features() {
     assert_eq!(registry::probe_names().unwrap(), expected);
 }
 
+#[cfg(not(feature = "wandb"))]
 #[test]
 fn a_sink_that_is_not_linked_names_its_feature() {
     let mut config = facade::LogConfig::default();

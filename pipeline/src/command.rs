@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use log::LevelFilter;
-use logcore::{Deadline, LogError, Sink, SinkBooks};
+use logcore::{Deadline, LogError, Remainder, Sink, SinkBooks};
 
 use crate::frame::LoggerId;
 use crate::port::Counters;
@@ -47,7 +47,7 @@ pub(crate) enum Command {
         id: LoggerId,
         exit_code: i32,
         deadline: Deadline,
-        reply: Reply<BTreeMap<String, SinkBooks>>,
+        reply: Reply<Ended>,
     },
     /// Ends the sinks that every logger has.
     FinishShared {
@@ -55,6 +55,20 @@ pub(crate) enum Command {
         deadline: Deadline,
         reply: Reply<()>,
     },
+}
+
+/// What the end of a logger leaves.
+#[derive(Default)]
+pub(crate) struct Ended {
+    pub(crate) books: BTreeMap<String, SinkBooks>,
+    pub(crate) remainders: Vec<NamedRemainder>,
+}
+
+/// What is to be waited for after a sink has finished.
+pub(crate) struct NamedRemainder {
+    pub(crate) sink: String,
+    pub(crate) label: String,
+    pub(crate) wait: Remainder,
 }
 
 /// Where the writer puts its answer.

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use log::LevelFilter;
 use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, Sink, SinkBooks, SinkError};
 
-use crate::command::{Command, NamedSink};
-use crate::frame::{LoggerId, Name, Route, decode_config, decode_metrics, decode_progress, decode_record};
+use crate::command::{Command, Ended, NamedRemainder, NamedSink};
+use crate::frame::{
+    LoggerId, Name, Route, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
+};
 use crate::notice::notice;
 use crate::port::{Counters, RING_FULL};
 use crate::shared::Shared;
@@ -114,6 +116,18 @@ impl Delivery {
         }
     }
 
+    pub(crate) fn message(&mut self, body: &[u8]) {
+        let Some((id, sink, message)) = decode_message(body) else {
+            return;
+        };
+        let Some(logger) = self.loggers.get(&id) else { return };
+        for (at, _) in &logger.own {
+            if matches!(&self.sinks[*at], Some(slot) if slot.name == sink) {
+                give(&self.shared, &mut self.sinks, *at, None, |sink| sink.message(message));
+            }
+        }
+    }
+
     /// Has every sink that got something write it out, and those in trouble try again every `retry`.
     pub(crate) fn deliver(&mut self, retry: Duration) {
         for at in 0..self.sinks.len() {
@@ -149,7 +163,7 @@ impl Delivery {
                 deadline,
                 reply,
             } => {
-                let carried = self.close(id, None, deadline);
+                let carried = self.close(id, None, deadline).books;
                 let own = sinks
                     .into_iter()
                     .map(|named| (named.level, self.attach(named, &name)))
@@ -196,10 +210,10 @@ impl Delivery {
                             .inspect_err(|error| slot.say(error));
                     }
                 }
-                let books = self.close(id, Some(exit_code), deadline);
+                let ended = self.close(id, Some(exit_code), deadline);
                 self.loggers.remove(&id);
                 self.route();
-                reply.send(books);
+                reply.send(ended);
             }
             Command::FinishShared {
                 exit_code,
@@ -230,31 +244,36 @@ impl Delivery {
             };
             slot.dirty = false;
             let result = slot.call(&self.shared, at, |sink| sink.flush(deadline));
-            slot.stuck_since = result.is_err().then(Instant::now);
-            match result {
-                Ok(()) => slot.over(),
-                Err(error) => {
-                    slot.say(&error);
-                    let sink = slot.name.clone();
-                    first = first.and(Err(LogError::Sink { sink, error }));
-                }
+            // Whether trouble is over is for `deliver` to say: a sink that has a spool is flushed in spite of it.
+            if let Err(error) = result {
+                slot.stuck_since = Some(Instant::now());
+                slot.say(&error);
+                let sink = slot.name.clone();
+                first = first.and(Err(LogError::Sink { sink, error }));
             }
         }
         first
     }
 
     /// Ends the own sinks of a logger and returns all its accounts; with an exit code, as the end of its run.
-    fn close(&mut self, id: LoggerId, exit_code: Option<i32>, deadline: Deadline) -> BTreeMap<String, SinkBooks> {
+    fn close(&mut self, id: LoggerId, exit_code: Option<i32>, deadline: Deadline) -> Ended {
         let Some(logger) = self.loggers.get_mut(&id) else {
-            return BTreeMap::new();
+            return Ended::default();
         };
+        let mut remainders = Vec::new();
         let mut all = std::mem::take(&mut logger.carried);
         let own = std::mem::take(&mut logger.own);
         let counters = Arc::clone(&logger.counters);
         for (at, level) in own {
-            let Some(slot) = self.detach(at, exit_code, deadline) else {
+            let Some(mut slot) = self.detach(at, exit_code, deadline) else {
                 continue;
             };
+            let wait = catch_unwind(AssertUnwindSafe(|| slot.sink.remainder())).unwrap_or(None);
+            remainders.extend(wait.map(|wait| NamedRemainder {
+                sink: slot.name.clone(),
+                label: slot.label.clone(),
+                wait,
+            }));
             let mut books = slot.books();
             if exit_code.is_some() {
                 slot.add_ring_drops(&mut books, &counters, level);
@@ -271,13 +290,15 @@ impl Delivery {
                 }
             }
         }
-        all
+        Ended { books: all, remainders }
     }
 
     fn attach(&mut self, named: NamedSink, logger: &str) -> usize {
         let label = format!("sink `{}` of logger `{logger}`", named.name);
         let place = self.sinks.iter().position(Option::is_none).unwrap_or(self.sinks.len());
-        let slot = Some(Slot::new(named, label.clone()));
+        let mut slot = Slot::new(named, label.clone());
+        slot.start(&self.shared, place);
+        let slot = Some(slot);
         let mut labels = self.shared.labels.lock().unwrap_or_else(PoisonError::into_inner);
         if place == self.sinks.len() {
             self.sinks.push(slot);
@@ -377,8 +398,8 @@ struct Slot {
     dirty: bool,
     /// It could not deliver when it was last asked.
     stuck_since: Option<Instant>,
-    /// Trouble was said, and not yet that it is over.
-    in_trouble: bool,
+    /// The kinds of trouble that were said, and not yet that they are over.
+    said: Vec<String>,
 }
 
 const EVENT_KINDS: [EventKind; 4] = [
@@ -403,7 +424,7 @@ impl Slot {
             counted: SinkBooks::default(),
             dirty: false,
             stuck_since: None,
-            in_trouble: false,
+            said: Vec::new(),
         }
     }
 
@@ -458,9 +479,25 @@ impl Slot {
         self.destination.as_deref().unwrap_or(&self.label)
     }
 
-    /// Says each kind of trouble once.
+    fn start(&mut self, shared: &Shared, at: usize) {
+        let mut line = None;
+        let started = self.call(shared, at, |sink| {
+            line = sink.start()?;
+            Ok(())
+        });
+        match (started, line) {
+            (Err(error), _) => self.say(&error),
+            (Ok(()), Some(line)) => drop(notice(&line, &line)),
+            (Ok(()), None) => {}
+        }
+    }
+
+    /// Says each kind of trouble once, until it is over.
     fn say(&mut self, error: &SinkError) {
-        self.in_trouble = true;
+        if self.said.iter().any(|said| said == error.reason()) {
+            return;
+        }
+        self.said.push(error.reason().to_owned());
         notice(
             &format!("{} {}", self.place(), error.reason()),
             &format!(
@@ -472,7 +509,7 @@ impl Slot {
 
     /// Says that the trouble is over.
     fn over(&mut self) {
-        if std::mem::take(&mut self.in_trouble) {
+        if !std::mem::take(&mut self.said).is_empty() {
             notice(
                 &format!("{} over", self.place()),
                 &format!("{} delivers again", self.label),
@@ -486,20 +523,21 @@ impl Slot {
     }
 }
 
-/// Gives a sink something, if it wants it, and keeps the account.
+/// Gives a sink something, if it wants that kind of thing, and keeps the account. What is for it alone has no kind.
 fn give(
     shared: &Shared,
     sinks: &mut [Option<Slot>],
     at: usize,
-    what: EventKind,
+    what: impl Into<Option<EventKind>>,
     call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
 ) {
     let Some(Some(slot)) = sinks.get_mut(at) else { return };
-    if !slot.wants(what) {
+    let what = what.into();
+    if what.is_some_and(|what| !slot.wants(what)) {
         return;
     }
     slot.dirty = true;
-    let counts = u64::from(what != EventKind::Progress);
+    let counts = u64::from(what != Some(EventKind::Progress));
     slot.counted.accepted += counts;
     match slot.call(shared, at, call) {
         Ok(()) => slot.counted.delivered += counts,

@@ -7,6 +7,7 @@
 //! progress  time i64, logger u32, kind u8, flags u8, slot u32, id u64, position u64, total u64, samples u64, elapsed ns
 //!           u64, eta ns u64, rate f64, samples/s f64, description length u32, description
 //! config    time i64, logger u32, length u32, JSON
+//! message   time i64, logger u32, length u32, name of the sink, length u32, text
 //! piece     number u64, whole kind u8, last u8, length u32, bytes
 //! control   ticket u64
 //! ```
@@ -178,6 +179,14 @@ pub(crate) fn encode_config(out: &mut Vec<u8>, logger: LoggerId, json: &str) {
     put_text(out, json);
 }
 
+/// Writes what is for one sink alone.
+pub(crate) fn encode_message(out: &mut Vec<u8>, logger: LoggerId, sink: &str, message: &str) {
+    out.extend_from_slice(&now().to_le_bytes());
+    out.extend_from_slice(&logger.0.to_le_bytes());
+    put_text(out, sink);
+    put_text(out, message);
+}
+
 /// Writes a part of a long body.
 pub(crate) fn encode_piece(out: &mut Vec<u8>, number: u64, kind: u8, last: bool, bytes: &[u8]) {
     out.extend_from_slice(&number.to_le_bytes());
@@ -310,6 +319,13 @@ pub(crate) fn decode_config(body: &[u8]) -> Option<(LoggerId, &str)> {
     let mut cursor = Cursor(body);
     cursor.time()?;
     Some((LoggerId(cursor.u32()?), cursor.long_text()?))
+}
+
+/// The logger, the name of the sink, and what is for it.
+pub(crate) fn decode_message(body: &[u8]) -> Option<(LoggerId, &str, &str)> {
+    let mut cursor = Cursor(body);
+    cursor.time()?;
+    Some((LoggerId(cursor.u32()?), cursor.long_text()?, cursor.long_text()?))
 }
 
 /// A part of a long body.
@@ -701,6 +717,7 @@ mod tests {
             }
             let _ = decode_progress(&body);
             let _ = decode_config(&body);
+            let _ = decode_message(&body);
             let _ = decode_piece(&body);
             let _ = decode_ticket(&body);
         }

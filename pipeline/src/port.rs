@@ -12,7 +12,7 @@ use crate::buffer::with_buffer;
 use crate::command::{Command, NamedSink, Reply};
 use crate::dictionary::NameId;
 use crate::frame::{
-    LoggerId, Name, Route, encode_config, encode_metric, encode_metrics, encode_progress, encode_record,
+    LoggerId, Name, Route, encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
 };
 use crate::notice::notice;
 use crate::ring::{Kind, Ring};
@@ -157,6 +157,20 @@ impl Port {
         }
     }
 
+    /// Hands over what is for one of the logger's sinks alone.
+    pub fn message(&self, sink: &str, message: &str) {
+        if is_quiet() {
+            return;
+        }
+        let pushed = with_buffer(|body| {
+            encode_message(body, self.id, sink, message);
+            self.shared.push(Kind::Message, body, self.patience())
+        });
+        if pushed.is_err() {
+            self.dropped(&self.counters.messages);
+        }
+    }
+
     /// The short form in which a metric's name travels, if there is room for one more name.
     pub fn intern(&self, name: &str) -> Option<NameId> {
         self.shared.dictionary.intern(name)
@@ -198,7 +212,18 @@ impl Port {
             let _ = self.shared.send(command, Deadline::after(Duration::ZERO));
             return Ok(BTreeMap::new());
         }
-        self.ask("finish", command, &reply, deadline)
+        let mut ended = self.ask("finish", command, &reply, deadline)?;
+        for remainder in ended.remainders {
+            let (books, result) = (remainder.wait)(deadline);
+            if let Err(error) = result {
+                notice(
+                    &format!("{} {}", remainder.label, error.reason()),
+                    &format!("{}: {error}", remainder.label),
+                );
+            }
+            ended.books.insert(remainder.sink, books);
+        }
+        Ok(ended.books)
     }
 
     fn ask<T>(
@@ -257,6 +282,8 @@ pub(crate) struct Counters {
     pub(crate) records: [AtomicU64; 6],
     pub(crate) metrics: AtomicU64,
     pub(crate) configs: AtomicU64,
+    /// To single sinks, which are not told apart here.
+    pub(crate) messages: AtomicU64,
 }
 
 impl Counters {

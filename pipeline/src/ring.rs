@@ -23,6 +23,7 @@ pub(crate) enum Kind {
     Metrics = 2,
     // 3 is kept free for records that are formatted later.
     Progress = 4,
+    Message = 3,
     Config = 5,
     /// A part of a frame that is too long for the ring.
     Piece = 6,
@@ -36,6 +37,7 @@ impl Kind {
             1 => Self::Record,
             2 => Self::Metrics,
             4 => Self::Progress,
+            3 => Self::Message,
             5 => Self::Config,
             6 => Self::Piece,
             7 => Self::Control,

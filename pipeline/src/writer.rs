@@ -121,6 +121,7 @@ fn handle(shared: &Shared, delivery: &mut Delivery, pieces: &mut HashMap<u64, Ve
         Kind::Record => delivery.record(body),
         Kind::Metrics => delivery.metrics(body),
         Kind::Progress => delivery.progress(body),
+        Kind::Message => delivery.message(body),
         Kind::Config => delivery.config(body),
         Kind::Control => {
             if let Some(command) = decode_ticket(body).and_then(|ticket| shared.take_command(ticket)) {

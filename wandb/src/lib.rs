@@ -1,11 +1,37 @@
-//! Weights & Biases as the sink `wandb`.
-#![allow(dead_code)]
+//! Weights & Biases as the sink `wandb`, in pure Rust: no Python, no helper process.
+//!
+//! A run is a folder `<log_dir>/wandb/[offline-]run-<time>-<id>` with a transaction log in the official format, which the
+//! official `wandb sync` and `wandb leet` read. Online, a thread of the sink's own reads the log as it grows and delivers
+//! it; the log is the spool, so that a server that is down costs nothing but time. [`sync`] delivers it afterwards.
+//!
+//! Options, under `sinks.wandb`: `mode` (`online`, `offline`, `disabled`), `entity`, `project`, `name`, `tags`, `run_id`,
+//! `group`, `job_type`, `notes`, `resume` (`allow`, `must`, `never`, `auto`), `base_url`, `app_url`, `api_key`, `dir`,
+//! `console`, and in seconds `init_timeout`, `http_timeout`, `transmit_interval`. What is not said there comes from the
+//! official environment variables, `~/.netrc` and the official settings files. Without `mode`, a run is online if there
+//! is a key, and offline if not.
 
+mod artifact;
 mod columns;
 mod definition;
+mod environment;
+mod handle;
 mod json;
+mod media;
+mod message;
 mod proto;
+mod run;
 mod run_log;
+mod settings;
+mod sink;
+mod start;
+mod sync;
 mod transaction_log;
+mod tree;
+mod upload;
 
+pub use self::artifact::Artifact;
 pub use self::definition::MetricDefinition;
+pub use self::handle::{AlertLevel, MessageText, RunHandle, SavePolicy};
+pub use self::media::{Histogram, Html, Image, Media, MediaError, Table};
+pub use self::sink::WandbSink;
+pub use self::sync::{SyncError, SyncOptions, SyncReport, Synced, find_logs, sync};

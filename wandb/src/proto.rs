@@ -206,7 +206,7 @@ pub(crate) struct OutputLine {
     pub(crate) line: String,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct Exit {
     #[prost(int32, tag = "1")]
     pub(crate) exit_code: i32,

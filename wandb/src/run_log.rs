@@ -40,6 +40,7 @@ pub(crate) struct RunLog {
 struct OpenRow {
     step: u64,
     time: SystemTime,
+    calls: u64,
 }
 
 /// Why something is not in the log.
@@ -179,9 +180,14 @@ impl RunLog {
         Ok(())
     }
 
-    /// The number of the last record, and whether a row is open that is in none yet.
-    pub(crate) fn last(&self) -> (i64, bool) {
-        (self.log.last(), self.open.is_some())
+    /// The number of the last record.
+    pub(crate) fn last(&self) -> i64 {
+        self.log.last()
+    }
+
+    /// Calls whose row is in no record yet.
+    pub(crate) fn open_calls(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.calls)
     }
 
     /// Writes everything but the open row to the file.
@@ -224,6 +230,7 @@ impl RunLog {
         match &mut self.open {
             Some(open) if open.step == step => {
                 open.time = time;
+                open.calls += 1;
                 return Ok(());
             }
             Some(open) if step < open.step => return Err(Refused::Late),
@@ -233,7 +240,7 @@ impl RunLog {
         if self.highest.is_some_and(|highest| step <= highest) {
             return Err(Refused::Late);
         }
-        self.open = Some(OpenRow { step, time });
+        self.open = Some(OpenRow { step, time, calls: 1 });
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::cargo;
 
 /// What a library may see of its siblings, tests left out.
-const MAY_SEE: [(&str, &[&str]); 12] = [
+const MAY_SEE: [(&str, &[&str]); 13] = [
     ("logcore", &[]),
     ("logcore-formatters", &["logcore"]),
     ("logcore-metrics", &["logcore"]),
@@ -22,6 +22,7 @@ const MAY_SEE: [(&str, &[&str]); 12] = [
         "logcore-console",
         &["logcore", "logcore-formatters", "logcore-progress"],
     ),
+    ("logcore-wandb", &["logcore"]),
     ("tally-sink", &["logcore"]),
 ];
 /// May see all.

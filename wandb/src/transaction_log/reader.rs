@@ -109,6 +109,11 @@ impl LogReader {
         }
     }
 
+    /// How many bytes of the file were read as whole records.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Where the next record's first chunk stands, past the filling of a block.
     fn first_chunk(&self) -> u64 {
         let room = BLOCK as u64 - self.position % BLOCK as u64;

@@ -33,6 +33,8 @@ impl LogWriter {
     /// If it is there already, or cannot be made.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        // Whoever would deliver it can see that it is still being written. Where there are no locks, nobody can.
+        let _ = file.try_lock();
         let mut writer = Self {
             file,
             waiting: HEADER.to_vec(),

@@ -1,0 +1,137 @@
+//! What only a W&B run takes, through [`UnifiedLogger::wandb`](crate::UnifiedLogger::wandb); and the delivery of runs that
+//! are only on disk.
+
+use std::path::{Path, PathBuf};
+
+use logcore::log::Level;
+pub use logcore_wandb::{
+    AlertLevel, Artifact, Histogram, Html, Image, Media, MediaError, MetricDefinition, SavePolicy, SyncError,
+    SyncOptions, SyncReport, Synced, Table, find_logs, sync,
+};
+use logcore_wandb::{MessageText, RunHandle};
+use serde_json::Value;
+
+use crate::instance::Instance;
+
+/// A logger's W&B run.
+///
+/// What is malformed is said as a warning of the logger, and left out. Without a run (`enable_wandb` is off, or the mode is
+/// `disabled`) nothing happens.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// use facade::wandb::{Histogram, Image, MetricDefinition, Table};
+/// use facade::{LogConfig, setup_logging};
+/// use serde_json::json;
+///
+/// let config = LogConfig {
+///     enable_wandb: true,
+///     sinks: [("wandb".into(), json!({"mode": "offline"}))].into(),
+///     ..LogConfig::default()
+/// };
+/// # let config = LogConfig { log_dir: folder.path().into(), enable_console: false, ..config };
+/// let logger = setup_logging(config)?;
+/// let wandb = logger.wandb();
+/// wandb.define_metric(MetricDefinition::new("loss").summary(["min", "last"]));
+/// wandb.log_image("sample", Image::rgb(1, 1, [255, 0, 0]), None);
+/// wandb.log_histogram("grad", Histogram::of([0.1, 0.2, 0.2], 64), 0);
+/// wandb.log_table("errors", Table::new(["id", "text"]).row([json!(1), json!("x")]), 0);
+/// wandb.set_summary("best", json!(0.91));
+/// let run = wandb.folder().unwrap();
+/// logger.finish();
+/// assert!(run.join("files/media/images").is_dir());
+/// # Ok::<(), facade::LogError>(())
+/// ```
+pub struct Wandb<'a> {
+    logger: &'a Instance,
+    run: Option<RunHandle>,
+}
+
+impl<'a> Wandb<'a> {
+    pub(crate) fn new(logger: &'a Instance) -> Self {
+        Self {
+            logger,
+            run: RunHandle::of(logger.name()),
+        }
+    }
+
+    /// Says what a metric means. Names are those that the metrics are logged under.
+    pub fn define_metric(&self, definition: MetricDefinition) {
+        let definition = definition.map_names(|name| self.logger.measures().shown_name(name));
+        self.send("define_metric", |run| run.definition(definition));
+    }
+
+    /// Sets a value of the run's summary, in place of what the rows say.
+    pub fn set_summary(&self, key: &str, value: impl Into<Value>) {
+        let value = value.into();
+        self.send("set_summary", |run| run.summary(key, value));
+    }
+
+    /// Logs an image at a step; `None` is the current one.
+    pub fn log_image(&self, key: &str, image: Image, step: impl Into<Option<u64>>) {
+        self.log("log_image", key, image, step.into());
+    }
+
+    /// Logs a histogram at a step; `None` is the current one.
+    pub fn log_histogram(&self, key: &str, histogram: Histogram, step: impl Into<Option<u64>>) {
+        self.log("log_histogram", key, histogram, step.into());
+    }
+
+    /// Logs a table at a step; `None` is the current one.
+    pub fn log_table(&self, key: &str, table: Table, step: impl Into<Option<u64>>) {
+        self.log("log_table", key, table, step.into());
+    }
+
+    /// Logs a page at a step; `None` is the current one.
+    pub fn log_html(&self, key: &str, html: impl Into<String>, step: impl Into<Option<u64>>) {
+        self.log("log_html", key, Html::new(html), step.into());
+    }
+
+    /// Keeps a copy of a file, as it is now, with the run.
+    pub fn save_file(&self, path: impl AsRef<Path>) {
+        self.save_file_with(path, SavePolicy::Now);
+    }
+
+    /// The same, and says when it is uploaded.
+    pub fn save_file_with(&self, path: impl AsRef<Path>, policy: SavePolicy) {
+        self.send("save_file", |run| run.file(path.as_ref(), policy));
+    }
+
+    /// Keeps copies of files, as they are now, as a version of an artifact.
+    pub fn log_artifact(&self, artifact: Artifact) {
+        self.send("log_artifact", |run| run.artifact(artifact));
+    }
+
+    /// Has W&B tell people.
+    pub fn alert(&self, title: &str, text: &str, level: AlertLevel) {
+        self.send("alert", |run| run.alert(title, text, level));
+    }
+
+    /// The address of the run's page, once the server has said whose it is; `None` offline.
+    pub fn url(&self) -> Option<String> {
+        self.run.as_ref()?.url()
+    }
+
+    /// The folder of the run's files.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.run.as_ref()?.folder()
+    }
+
+    fn log(&self, call: &str, key: &str, media: impl Media, step: Option<u64>) {
+        if self.run.is_none() {
+            return;
+        }
+        let step = self.logger.measures().step_of(step);
+        self.send(call, |run| run.value(step, key, media));
+    }
+
+    fn send(&self, call: &str, message: impl FnOnce(&RunHandle) -> MessageText) {
+        let Some(run) = &self.run else { return };
+        match message(run) {
+            Ok(message) => self.logger.message("wandb", &message),
+            Err(error) => self
+                .logger
+                .say(Level::Warn, format_args!("wandb: {call} is left out: {error}")),
+        }
+    }
+}

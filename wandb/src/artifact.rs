@@ -1,0 +1,243 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use md5::{Digest as _, Md5};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::media::{MediaError, hex};
+use crate::proto;
+use crate::upload::digest;
+
+/// Files under one name, of which W&B keeps the versions: a checkpoint, a data set.
+///
+/// ```
+/// use logcore_wandb::Artifact;
+/// use serde_json::json;
+///
+/// let checkpoint = Artifact::new("model", "model")
+///     .file("out/weights.safetensors")
+///     .file_as("out/config.json", "config/model.json")
+///     .alias("best")
+///     .metadata(json!({"loss": 0.5}));
+/// assert_eq!(checkpoint.name(), "model");
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Artifact {
+    name: String,
+    kind: String,
+    description: String,
+    metadata: Value,
+    aliases: Vec<String>,
+    files: Vec<(PathBuf, String)>,
+}
+
+impl Artifact {
+    /// An artifact of this name and type (`model`, `dataset`, …) without files.
+    pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kind: kind.into(),
+            description: String::new(),
+            metadata: Value::Null,
+            aliases: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Adds a file under the name that it has.
+    pub fn file(self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        self.file_as(path, name.unwrap_or_default())
+    }
+
+    /// Adds a file under another name, in which `/` makes folders.
+    pub fn file_as(mut self, path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
+        self.files.push((path.into(), name.into()));
+        self
+    }
+
+    /// Gives this version a name, beside `latest` that the newest has.
+    pub fn alias(mut self, alias: impl Into<String>) -> Self {
+        self.aliases.push(alias.into());
+        self
+    }
+
+    /// Says what it is.
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = text.into();
+        self
+    }
+
+    /// Keeps an object of values beside it.
+    pub fn metadata(mut self, metadata: Value) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Copies the files under `staging`, so that what happens to them later does no harm, and takes their digests.
+    pub(crate) fn plan(self, staging: &Path) -> Result<Plan, MediaError> {
+        self.check()?;
+        let client_id = random_id()?;
+        let folder = staging.join(&client_id[..16]);
+        let mut entries = Vec::new();
+        for (at, (path, name)) in self.files.iter().enumerate() {
+            let copy = folder.join(at.to_string());
+            fs::create_dir_all(&folder)?;
+            let size = fs::copy(path, &copy)
+                .map_err(|error| MediaError::Malformed(format!("an artifact with {}: {error}", path.display())))?;
+            entries.push(Entry {
+                path: name.clone(),
+                digest: digest(&copy)?,
+                size,
+                local_path: std::path::absolute(&copy)?.to_string_lossy().into_owned(),
+            });
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut aliases = self.aliases;
+        if !aliases.iter().any(|alias| alias == "latest") {
+            aliases.insert(0, "latest".to_owned());
+        }
+        Ok(Plan {
+            name: self.name,
+            kind: self.kind,
+            description: self.description,
+            metadata: match self.metadata {
+                Value::Null => "{}".to_owned(),
+                metadata => metadata.to_string(),
+            },
+            aliases,
+            digest: artifact_digest(&entries),
+            client_id,
+            sequence_client_id: random_id()?,
+            entries,
+        })
+    }
+
+    fn check(&self) -> Result<(), MediaError> {
+        let refuse = |what: String| Err(MediaError::Malformed(format!("an artifact {what}")));
+        let plain = |text: &str| {
+            let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            (1..=128).contains(&text.len()) && text.chars().all(known)
+        };
+        if !plain(&self.name) {
+            return refuse(format!(
+                "named `{}`; a name has 1 to 128 letters, digits, `_`, `-` and `.`",
+                self.name
+            ));
+        }
+        if !plain(&self.kind) {
+            return refuse(format!(
+                "of type `{}`; a type has letters, digits, `_`, `-` and `.`",
+                self.kind
+            ));
+        }
+        if let Some(alias) = self
+            .aliases
+            .iter()
+            .find(|alias| alias.is_empty() || alias.contains(['/', ':']))
+        {
+            return refuse(format!(
+                "with the alias `{alias}`; an alias is not empty and has no `/` and `:`"
+            ));
+        }
+        if !self.metadata.is_null() && !self.metadata.is_object() {
+            return refuse("whose metadata is not an object".to_owned());
+        }
+        let leads_out = |name: &str| {
+            let parts = Path::new(name).components();
+            name.is_empty()
+                || name.contains(['\\', '\0'])
+                || !parts
+                    .into_iter()
+                    .all(|part| matches!(part, std::path::Component::Normal(_)))
+        };
+        match self.files.iter().find(|(_, name)| leads_out(name)) {
+            Some((_, name)) => refuse(format!("with a file `{name}`; write a relative path without `..`")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An artifact whose files are copied.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    name: String,
+    kind: String,
+    description: String,
+    metadata: String,
+    aliases: Vec<String>,
+    digest: String,
+    client_id: String,
+    sequence_client_id: String,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Entry {
+    path: String,
+    digest: String,
+    size: u64,
+    local_path: String,
+}
+
+impl Plan {
+    pub(crate) fn record(&self) -> proto::Artifact {
+        let contents = self.entries.iter().map(|entry| proto::ManifestEntry {
+            path: entry.path.clone(),
+            digest: entry.digest.clone(),
+            size: i64::try_from(entry.size).unwrap_or(i64::MAX),
+            local_path: entry.local_path.clone(),
+        });
+        proto::Artifact {
+            r#type: self.kind.clone(),
+            name: self.name.clone(),
+            digest: self.digest.clone(),
+            description: self.description.clone(),
+            metadata: self.metadata.clone(),
+            user_created: true,
+            aliases: self.aliases.clone(),
+            manifest: Some(proto::Manifest {
+                version: 1,
+                storage_policy: "wandb-storage-policy-v1".to_owned(),
+                storage_policy_config: vec![proto::PolicyItem {
+                    key: "storageLayout".to_owned(),
+                    value_json: "\"V2\"".to_owned(),
+                }],
+                contents: contents.collect(),
+            }),
+            finalize: true,
+            client_id: self.client_id.clone(),
+            sequence_client_id: self.sequence_client_id.clone(),
+            ..proto::Artifact::default()
+        }
+    }
+}
+
+/// Over the paths, in the order of their bytes, and the digests.
+fn artifact_digest(entries: &[Entry]) -> String {
+    let mut hash = Md5::new();
+    hash.update(b"wandb-artifact-manifest-v1\n");
+    for entry in entries {
+        hash.update(format!("{}:{}\n", entry.path, entry.digest));
+    }
+    hex(&hash.finalize())
+}
+
+/// 128 letters and digits that nobody else draws.
+fn random_id() -> Result<String, MediaError> {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz012345";
+    let mut bytes = [0_u8; 128];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| MediaError::Malformed(format!("an artifact without random numbers for its id: {error}")))?;
+    Ok(bytes
+        .iter()
+        .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
+        .collect())
+}

@@ -1,0 +1,124 @@
+use logcore::Number;
+use serde_json::json;
+
+use super::sealed::Prepare;
+use super::{MediaError, Prepared};
+
+/// W&B draws no more bins than this.
+const MOST_BINS: usize = 512;
+
+/// How often values lie in which range.
+///
+/// ```
+/// use logcore_wandb::Histogram;
+///
+/// let of_values = Histogram::of([0.0, 0.1, 0.2, 1.0], 2);
+/// assert_eq!(of_values, Histogram::from_counts([3, 1], [0.0, 0.5, 1.0]));
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    counts: Vec<u64>,
+    edges: Vec<f64>,
+}
+
+impl Histogram {
+    /// A histogram of `bins` equal ranges (1 to 512) from the least to the greatest value. The last range holds its upper
+    /// end, too; NaN and infinities are left out. If all values are equal, the ranges reach half a unit to either side.
+    pub fn of(values: impl IntoIterator<Item: Number>, bins: usize) -> Self {
+        let values = values.into_iter().map(|value| value.value().as_f64());
+        let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+        let bins = bins.clamp(1, MOST_BINS);
+        let (mut low, mut high) = match values.is_empty() {
+            true => (0.0, 1.0),
+            false => values
+                .iter()
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                    (low.min(*value), high.max(*value))
+                }),
+        };
+        if low == high {
+            (low, high) = (low - 0.5, high + 0.5);
+        }
+        // Divided first: the difference of two finite numbers may not be one.
+        let width = high / bins as f64 - low / bins as f64;
+        let mut edges: Vec<f64> = (0..=bins).map(|at| low + at as f64 * width).collect();
+        edges[bins] = high;
+        let mut counts = vec![0; bins];
+        for value in values {
+            // The edges are what is shown, so they decide where rounding would put a value elsewhere.
+            let above = edges.partition_point(|edge| *edge <= value);
+            counts[above.saturating_sub(1).min(bins - 1)] += 1;
+        }
+        Self { counts, edges }
+    }
+
+    /// A histogram that was counted elsewhere: one more edge than counts.
+    pub fn from_counts(counts: impl Into<Vec<u64>>, edges: impl Into<Vec<f64>>) -> Self {
+        Self {
+            counts: counts.into(),
+            edges: edges.into(),
+        }
+    }
+}
+
+impl Prepare for Histogram {
+    fn prepare(self) -> Result<Prepared, MediaError> {
+        let (counts, edges) = (self.counts.len(), self.edges.len());
+        if counts == 0 || counts > MOST_BINS || edges != counts + 1 {
+            return Err(MediaError::Malformed(format!(
+                "a histogram of {counts} counts and {edges} edges; it has 1 to {MOST_BINS} counts, and one more edge"
+            )));
+        }
+        let rising = self.edges.windows(2).all(|pair| pair[0] <= pair[1]);
+        if !rising || !self.edges.iter().all(|edge| edge.is_finite()) {
+            return Err(MediaError::Malformed(
+                "a histogram whose edges are not finite numbers in rising order".to_owned(),
+            ));
+        }
+        Ok(Prepared {
+            value: json!({"_type": "histogram", "values": self.counts, "bins": self.edges}),
+            file: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_finite_value_is_counted_once(values in prop::collection::vec(any::<f64>(), 0..50), bins in 0_usize..600) {
+            let finite = values.iter().filter(|value| value.is_finite()).count() as u64;
+            let histogram = Histogram::of(&values, bins);
+            prop_assert_eq!(histogram.counts.iter().sum::<u64>(), finite);
+            prop_assert_eq!(histogram.edges.len(), histogram.counts.len() + 1);
+        }
+    }
+
+    #[test]
+    fn as_numpy_counts() {
+        // numpy.histogram([1, 2, 2, 3, 10], bins=3)
+        let histogram = Histogram::of([1, 2, 2, 3, 10], 3);
+        assert_eq!(histogram, Histogram::from_counts([4, 0, 1], [1.0, 4.0, 7.0, 10.0]));
+        // numpy.histogram([5, 5], bins=2)
+        assert_eq!(
+            Histogram::of([5, 5], 2),
+            Histogram::from_counts([0, 2], [4.5, 5.0, 5.5])
+        );
+    }
+
+    #[test]
+    fn counts_and_edges_must_fit() {
+        for (counts, edges) in [
+            (vec![], vec![0.0]),
+            (vec![1], vec![0.0]),
+            (vec![1], vec![1.0, 0.0]),
+            (vec![1], vec![0.0, f64::NAN]),
+        ] {
+            assert!(Histogram::from_counts(counts, edges).prepare().is_err());
+        }
+    }
+}

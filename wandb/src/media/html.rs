@@ -1,0 +1,28 @@
+use serde_json::json;
+
+use super::sealed::Prepare;
+use super::{MediaError, Prepared, PreparedFile};
+
+/// A page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Html(String);
+
+impl Html {
+    /// The page of this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Prepare for Html {
+    fn prepare(self) -> Result<Prepared, MediaError> {
+        Ok(Prepared {
+            value: json!({"_type": "html-file"}),
+            file: Some(PreparedFile {
+                folder: "html",
+                ending: ".html",
+                bytes: self.0.into_bytes(),
+            }),
+        })
+    }
+}

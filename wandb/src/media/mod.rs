@@ -1,0 +1,170 @@
+//! Values that are no numbers: images, histograms, tables, pages.
+
+mod histogram;
+mod html;
+mod image;
+mod table;
+
+use std::fmt::{self, Display};
+use std::path::Path;
+use std::{fs, io};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+pub use self::histogram::Histogram;
+pub use self::html::Html;
+pub use self::image::Image;
+pub use self::table::Table;
+
+/// A value that a row can hold beside numbers.
+pub trait Media: sealed::Prepare {}
+
+impl<M: sealed::Prepare> Media for M {}
+
+pub(crate) mod sealed {
+    use super::{MediaError, Prepared};
+
+    pub trait Prepare {
+        /// Makes the value and its file.
+        fn prepare(self) -> Result<Prepared, MediaError>;
+    }
+}
+
+/// Why a value cannot be logged.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MediaError {
+    /// It is not what it should be.
+    Malformed(String),
+    /// Its file cannot be written.
+    Io(io::Error),
+    /// The logger has no W&B run that it could go to.
+    NoRun,
+}
+
+impl Display for MediaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(what) => f.write_str(what),
+            Self::Io(error) => write!(f, "its file cannot be written: {error}"),
+            Self::NoRun => f.write_str("there is no W&B run"),
+        }
+    }
+}
+
+impl std::error::Error for MediaError {}
+
+impl From<io::Error> for MediaError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A value and its file, neither of which has its name yet.
+#[doc(hidden)]
+pub struct Prepared {
+    pub(crate) value: Value,
+    pub(crate) file: Option<PreparedFile>,
+}
+
+pub(crate) struct PreparedFile {
+    /// The folder under `media/`.
+    pub(crate) folder: &'static str,
+    pub(crate) ending: &'static str,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Writes the file of a value under the run's `files/`, and returns the value as the row has it, and the file's path.
+pub(crate) fn store(
+    prepared: Prepared,
+    files: &Path,
+    key: &str,
+    step: u64,
+) -> Result<(String, Option<String>), MediaError> {
+    let Some(file) = prepared.file else {
+        return Ok((prepared.value.to_string(), None));
+    };
+    let digest = hex(&Sha256::digest(&file.bytes));
+    let path = format!(
+        "media/{}/{}_{step}_{}{}",
+        file.folder,
+        path_of(key),
+        &digest[..20],
+        file.ending
+    );
+    let target = files.join(&path);
+    if let Some(folder) = target.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&target, &file.bytes)?;
+    let mut value = prepared.value;
+    value["path"] = path.as_str().into();
+    value["sha256"] = digest.into();
+    value["size"] = json!(file.bytes.len());
+    Ok((value.to_string(), Some(path)))
+}
+
+/// A key as part of a path: `/` makes folders, and nothing leads out of them.
+fn path_of(key: &str) -> String {
+    let parts = key.split('/').filter(|part| !part.is_empty()).map(|part| {
+        let safe: String = part
+            .chars()
+            .map(|c| {
+                if c.is_control() || "\\:*?\"<>|".contains(c) {
+                    '-'
+                } else {
+                    c
+                }
+            })
+            .take(60)
+            .collect();
+        match safe.trim_matches('.').is_empty() {
+            true => "-".to_owned(),
+            false => safe,
+        }
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::sealed::Prepare as _;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_key_leads_out_of_the_folder(key in "(\\.|/|\\\\|a|\u{0}|ü){0,12}") {
+            let folder = tempfile::tempdir().unwrap();
+            let files = folder.path().join("files");
+            let (_, path) = store(Html::new("x").prepare().unwrap(), &files, &key, 1).unwrap();
+            let path = path.unwrap();
+            prop_assert!(Path::new(&path).components().all(|part| matches!(part, std::path::Component::Normal(_))));
+            prop_assert!(files.join("media/html").exists());
+            prop_assert_eq!(fs::read(files.join(path)).unwrap(), b"x");
+        }
+    }
+
+    #[test]
+    fn a_file_is_named_for_its_key_step_and_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let (value, path) = store(Html::new("<b>x</b>").prepare().unwrap(), folder.path(), "val/note", 3).unwrap();
+        let value: Value = serde_json::from_str(&value).unwrap();
+        let path = path.unwrap();
+        assert!(
+            path.starts_with("media/html/val/note_3_") && path.ends_with(".html"),
+            "{path}"
+        );
+        assert_eq!(value["path"], path.as_str());
+        assert_eq!(value["_type"], "html-file");
+        assert_eq!(value["size"], 8);
+        assert!(path.contains(&value["sha256"].as_str().unwrap()[..20]));
+        assert_eq!(fs::read(folder.path().join(path)).unwrap(), b"<b>x</b>");
+    }
+}

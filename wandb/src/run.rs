@@ -1,0 +1,420 @@
+//! One run: its folder, its log, and the thread that delivers it.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use jiff::ZonedDateTime;
+use logcore::{Deadline, SinkBooks, SinkError, StopFlag, quiet};
+
+use crate::environment;
+use crate::proto::{self, Timestamp};
+use crate::run_log::{Beginning, Refused, RunLog};
+use crate::settings::{Mode, Settings};
+use crate::tree::Tree;
+use crate::upload::{self, Api, Control, Extent, Failure, Link, Outcome, Plan, Standing, resume::Existing};
+
+/// A run of this process.
+pub(crate) struct Run {
+    logger: String,
+    pub(crate) settings: Settings,
+    pub(crate) control: Arc<Control>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Sinks that write to it: two while one configuration takes the place of another.
+    users: usize,
+    log: Option<RunLog>,
+    folder: Option<PathBuf>,
+    /// Where the server stood when the run began, if it was asked.
+    existing: Option<Box<Existing>>,
+    online: bool,
+    /// Calls that are in the log.
+    calls: u64,
+    /// Which calls the records up to a number hold; the newest last.
+    marks: VecDeque<(i64, u64)>,
+    books: SinkBooks,
+    ended: bool,
+    complete: bool,
+}
+
+/// More marks than this are thinned: a server that is down for days costs no memory.
+const MOST_MARKS: usize = 4096;
+
+impl Run {
+    pub(crate) fn new(logger: &str, settings: Settings, existing: Option<Existing>, stop: &StopFlag) -> Arc<Self> {
+        Arc::new(Self {
+            logger: logger.to_owned(),
+            settings,
+            control: Arc::new(Control::new(stop.clone(), None)),
+            state: Mutex::new(State {
+                users: 0,
+                log: None,
+                folder: None,
+                existing: existing.map(Box::new),
+                online: false,
+                calls: 0,
+                marks: VecDeque::new(),
+                books: SinkBooks::default(),
+                ended: false,
+                complete: false,
+            }),
+        })
+    }
+
+    /// The run that the logger of this name has open.
+    pub(crate) fn of(logger: &str) -> Option<Arc<Self>> {
+        lock(&RUNS).get_or_insert_default().get(logger).cloned()
+    }
+
+    pub(crate) fn add_user(&self) {
+        lock(&self.state).users += 1;
+    }
+
+    /// A sink that never started, or has finished, lets go. Returns whether there is another.
+    pub(crate) fn drop_user(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.users = state.users.saturating_sub(1);
+        state.users > 0
+    }
+
+    /// Makes the folder and the log, and starts the delivery, unless an earlier configuration has.
+    pub(crate) fn start(self: &Arc<Self>) -> Result<Option<String>, SinkError> {
+        let mut state = lock(&self.state);
+        if state.log.is_some() || state.ended {
+            return Ok(None);
+        }
+        lock(&RUNS)
+            .get_or_insert_default()
+            .insert(self.logger.clone(), Arc::clone(self));
+        let started = SystemTime::now();
+        let folder = self.make_folder().map_err(|error| {
+            SinkError::from(error).doing(format!(
+                "make a folder for the W&B run in {}",
+                self.settings.dir.display()
+            ))
+        })?;
+        let path = folder.join(format!("run-{}.wandb", self.settings.run_id));
+        let log = RunLog::create(&path, self.beginning(started, state.existing.as_deref()))
+            .map_err(|error| SinkError::from(error).doing(format!("make {}", path.display())))?;
+        self.control.wrote(log.last());
+        state.log = Some(log);
+        state.folder = Some(folder.clone());
+        if self.settings.mode == Mode::Online {
+            self.start_delivery(&mut state, &path);
+        }
+        Ok(self.first_word(&folder))
+    }
+
+    /// Has a call written to the log.
+    pub(crate) fn write(&self, call: impl FnOnce(&mut RunLog) -> Result<(), Refused>) -> Result<(), SinkError> {
+        let mut state = lock(&self.state);
+        state.books.accepted += 1;
+        let Some(log) = &mut state.log else {
+            let error = SinkError::new("the run has no log").with_reason("no log");
+            state.books.drop_for("no log", 1);
+            return Err(error);
+        };
+        match call(log) {
+            Ok(()) => {
+                state.calls += 1;
+                Ok(())
+            }
+            // Said once at the end, with the count.
+            Err(Refused::Late) => {
+                state.books.drop_for("step behind the newest, which W&B drops", 1);
+                Ok(())
+            }
+            Err(Refused::DiskFull) => {
+                state.books.drop_for("disk full", 1);
+                Err(SinkError::new("the disk takes nothing and 16 MiB wait in memory").with_reason("disk full"))
+            }
+        }
+    }
+
+    /// Writes to the file what waits, and tells the uploader.
+    pub(crate) fn write_out(&self) -> Result<(), SinkError> {
+        let mut state = lock(&self.state);
+        let open_calls = state.log.as_ref().map_or(0, RunLog::open_calls);
+        let Some(log) = &mut state.log else { return Ok(()) };
+        log.write_out().map_err(SinkError::from)?;
+        let last = log.last();
+        let closed = state.calls - open_calls;
+        self.control.wrote(last);
+        if state
+            .marks
+            .back()
+            .is_none_or(|(num, calls)| (*num, *calls) != (last, closed))
+        {
+            state.marks.push_back((last, closed));
+        }
+        if state.marks.len() > MOST_MARKS {
+            let mut odd = false;
+            state.marks.retain(|_| {
+                odd = !odd;
+                odd
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes the end of the run, and gives the delivery until `deadline`.
+    pub(crate) fn end(&self, exit_code: i32, deadline: Deadline) -> Result<(), SinkError> {
+        let mut state = lock(&self.state);
+        if std::mem::replace(&mut state.ended, true) {
+            return Ok(());
+        }
+        let Some(mut log) = state.log.take() else { return Ok(()) };
+        let written = log.end(exit_code);
+        self.control.wrote(log.last());
+        self.control.end(deadline);
+        let mut runs = lock(&RUNS);
+        let runs = runs.get_or_insert_default();
+        if runs.get(&self.logger).is_some_and(|run| std::ptr::eq(&**run, self)) {
+            runs.remove(&self.logger);
+        }
+        written.map_err(|error| SinkError::from(error).doing("write the end of the W&B run"))
+    }
+
+    /// Waits for the delivery; returns the account, and what is only on disk.
+    pub(crate) fn settle(&self, deadline: Deadline) -> (SinkBooks, Result<(), SinkError>) {
+        let online = lock(&self.state).online;
+        let over = !online || self.control.wait_until_over(deadline);
+        let books = self.books();
+        let result = match online && !(over && lock(&self.state).complete) {
+            false => Ok(()),
+            true => Err(self.undelivered(&books)),
+        };
+        (books, result)
+    }
+
+    pub(crate) fn books(&self) -> SinkBooks {
+        let mut state = lock(&self.state);
+        let delivered = match (state.online, state.complete) {
+            (false, _) => 0,
+            (true, true) => state.calls,
+            (true, false) => {
+                let num = self.control.delivered();
+                while state.marks.len() > 1 && state.marks[1].0 <= num {
+                    state.marks.pop_front();
+                }
+                state
+                    .marks
+                    .front()
+                    .filter(|mark| mark.0 <= num)
+                    .map_or(0, |mark| mark.1)
+            }
+        };
+        let mut books = state.books.clone();
+        books.delivered = delivered;
+        books.spooled = state.calls - delivered;
+        books
+    }
+
+    /// The run's folder `files/`.
+    pub(crate) fn files(&self) -> Option<PathBuf> {
+        Some(lock(&self.state).folder.as_ref()?.join("files"))
+    }
+
+    fn start_delivery(self: &Arc<Self>, state: &mut State, path: &Path) {
+        if let Some(existing) = &state.existing {
+            let standing = Standing {
+                storage_id: existing.storage_id.clone(),
+                entity: existing.entity.clone(),
+                history: Extent::at(existing.history),
+                events: Extent::at(existing.events),
+                output: Extent::at(existing.output),
+                first_step: i64::try_from(existing.next_step).unwrap_or(0),
+                earlier_runtime: existing.runtime,
+                ..Standing::default()
+            };
+            // If it cannot be kept, the delivery asks the server again.
+            let _ = standing.save(path);
+        }
+        let plan = Plan {
+            log: path.to_owned(),
+            interval: self.settings.transmit_interval,
+            app_url: self.settings.app_url.clone(),
+            ended: false,
+        };
+        let run = Arc::clone(self);
+        let spawned = thread::Builder::new()
+            .name("logcore-wandb".to_owned())
+            .spawn(move || quiet(|| run.deliver(plan)));
+        match spawned {
+            Ok(_) => state.online = true,
+            Err(error) => self.control.trouble(&Failure::last(
+                upload::Trouble::Unreadable,
+                format!("no thread for the delivery: {error}"),
+            )),
+        }
+    }
+
+    fn deliver(&self, plan: Plan) {
+        let delivered = Api::new(&self.settings).and_then(|api| {
+            let link = Link {
+                api: Arc::new(api),
+                control: Arc::clone(&self.control),
+            };
+            upload::deliver(link, plan, &mut |_| {})
+        });
+        match delivered {
+            Ok(delivered) => lock(&self.state).complete = delivered.outcome == Outcome::Complete,
+            Err(failure) => self.control.trouble(&failure),
+        }
+        self.control.set_over();
+    }
+
+    fn undelivered(&self, books: &SinkBooks) -> SinkError {
+        let why = self.control.current_trouble();
+        let text = format!(
+            "{} of {} calls are only on disk{}; send them with `{}`",
+            books.spooled,
+            books.accepted,
+            why.map(|failure| format!(" ({failure})")).unwrap_or_default(),
+            self.sync_command(),
+        );
+        SinkError::new(text).with_reason("not delivered in time")
+    }
+
+    /// What sends a run that is only on disk.
+    fn sync_command(&self) -> String {
+        let folder = lock(&self.state).folder.clone().unwrap_or_default();
+        format!("cargo xtask wandb sync {}", folder.display())
+    }
+
+    fn first_word(&self, folder: &Path) -> Option<String> {
+        if self.settings.silent || self.settings.mode != Mode::Offline || self.settings.mode_said {
+            return None;
+        }
+        Some(format!(
+            "W&B: there is no API key, so the run is kept offline; send it with `cargo xtask wandb sync {}`",
+            folder.display()
+        ))
+    }
+
+    /// `<dir>/wandb/[offline-]run-<time>-<id>`, with a number at its end if there is one already.
+    fn make_folder(&self) -> io::Result<PathBuf> {
+        let root = wandb_folder(&self.settings.dir);
+        fs::create_dir_all(&root)?;
+        let kind = match self.settings.mode {
+            Mode::Offline => "offline-run",
+            _ => "run",
+        };
+        let name = format!(
+            "{kind}-{}-{}",
+            ZonedDateTime::now().strftime("%Y%m%d_%H%M%S"),
+            self.settings.run_id
+        );
+        let mut folder = root.join(&name);
+        for number in 1.. {
+            match fs::create_dir(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    folder = root.join(format!("{name}-{number}"));
+                }
+                made => {
+                    made?;
+                    break;
+                }
+            }
+        }
+        fs::create_dir_all(folder.join("files"))?;
+        fs::create_dir_all(folder.join("logs"))?;
+        point_latest_to(&root, &folder);
+        Ok(folder)
+    }
+
+    fn beginning(&self, started: SystemTime, existing: Option<&Existing>) -> Beginning {
+        let settings = &self.settings;
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let inherited = |tree: Option<&Tree>| tree.filter(|tree| !tree.is_empty()).map(Tree::items);
+        let (mut tags, mut notes) = (settings.tags.clone(), text(&settings.notes));
+        if let Some(existing) = existing {
+            if tags.is_empty() {
+                tags.clone_from(&existing.tags);
+            }
+            if notes.is_empty() {
+                notes.clone_from(&existing.notes);
+            }
+        }
+        let first_step = existing.map_or(0, |existing| existing.next_step);
+        let earlier = existing.map_or(0.0, |existing| existing.runtime);
+        let environment = environment::here(settings.program.as_deref(), settings.host.as_deref(), started);
+        Beginning {
+            run: proto::Run {
+                run_id: settings.run_id.clone(),
+                entity: text(&settings.entity),
+                project: settings.project.clone(),
+                config: inherited(existing.map(|existing| &existing.config)),
+                summary: inherited(existing.map(|existing| &existing.summary)),
+                run_group: text(&settings.group),
+                job_type: text(&settings.job_type),
+                display_name: text(&settings.name),
+                notes,
+                tags,
+                sweep_id: text(&settings.sweep_id),
+                host: environment.host.clone(),
+                starting_step: i64::try_from(first_step).unwrap_or(0),
+                start_time: Some(Timestamp::of(started)),
+                resumed: existing.is_some(),
+                runtime: earlier as i32,
+                // Where the server was not asked yet, the delivery has to.
+                resume: settings.resume.is_some() && existing.is_none(),
+                ..proto::Run::default()
+            },
+            environment,
+            telemetry: proto::Telemetry {
+                feature: Some(proto::Feature {
+                    finish: false,
+                    offline: settings.mode == Mode::Offline,
+                    resumed: existing.is_some(),
+                }),
+                cli_version: env!("CARGO_PKG_VERSION").to_owned(),
+                platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+                ..proto::Telemetry::default()
+            },
+            started,
+            first_step,
+            earlier,
+        }
+    }
+}
+
+/// How long the end of a run that nobody has ended may take.
+pub(crate) const ABANDONED: Duration = Duration::from_secs(5);
+
+/// The newest run of each logger that is open.
+static RUNS: Mutex<Option<HashMap<String, Arc<Run>>>> = Mutex::new(None);
+
+/// The folder of the runs: `wandb`, or `.wandb` if that is there.
+pub(crate) fn wandb_folder(dir: &Path) -> PathBuf {
+    let hidden = dir.join(".wandb");
+    match hidden.is_dir() {
+        true => hidden,
+        false => dir.join("wandb"),
+    }
+}
+
+/// `latest-run` leads to the newest run; where links cannot be made, nothing does.
+fn point_latest_to(root: &Path, folder: &Path) {
+    #[cfg(unix)]
+    if let Some(name) = folder.file_name() {
+        let fresh = root.join(format!(".latest-run-{}", std::process::id()));
+        let _ = fs::remove_file(&fresh);
+        if std::os::unix::fs::symlink(name, &fresh).is_ok() {
+            let _ = fs::rename(&fresh, root.join("latest-run"));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (root, folder);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What it guards is whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

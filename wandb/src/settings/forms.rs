@@ -1,0 +1,128 @@
+//! What names, addresses and keys may look like; what they are is for the server to say.
+
+use logcore::ConfigError;
+use reqwest::Url;
+
+pub(crate) fn project(field: &str, name: &str) -> Result<(), ConfigError> {
+    if name.is_empty()
+        || name.chars().count() > 128
+        || name.contains(['/', '\\', '#', '?', '%', ':'])
+        || has_control(name)
+    {
+        let remedy = "a project name has 1 to 128 characters and none of / \\ # ? % :";
+        return Err(ConfigError::new(field, name.escape_debug(), remedy));
+    }
+    Ok(())
+}
+
+pub(crate) fn run_id(field: &str, id: &str) -> Result<(), ConfigError> {
+    let bad = id.is_empty() || id.trim() != id || id.chars().count() > 128 || has_control(id);
+    // It is a part of file names and addresses.
+    if bad || id.contains([':', ';', ',', '#', '?', '/', '\'', '\\', '%']) || id.starts_with('.') {
+        let remedy = "a run id has 1 to 128 characters, no space around it, and none of : ; , # ? / ' \\ %";
+        return Err(ConfigError::new(field, id.escape_debug(), remedy));
+    }
+    Ok(())
+}
+
+pub(crate) fn tags(field: &str, tags: &mut Vec<String>) -> Result<(), ConfigError> {
+    if let Some(tag) = tags
+        .iter()
+        .find(|tag| tag.is_empty() || tag.chars().count() > 64 || has_control(tag))
+    {
+        let remedy = "a tag has 1 to 64 characters";
+        return Err(ConfigError::new(field, tag.escape_debug(), remedy));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    tags.retain(|tag| seen.insert(tag.clone()));
+    Ok(())
+}
+
+pub(crate) fn name(field: &str, name: &str) -> Result<(), ConfigError> {
+    if name.is_empty() || name.contains('/') || has_control(name) || name.chars().count() > 128 {
+        let remedy = "it has 1 to 128 characters, no `/` and no control characters";
+        return Err(ConfigError::new(field, name.escape_debug(), remedy));
+    }
+    Ok(())
+}
+
+/// Checks the address of a server; returns it without a slash at its end.
+pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
+    let refuse = |remedy: &str| Err(ConfigError::new(field, text.escape_debug(), remedy));
+    let trimmed = text.trim_end_matches('/');
+    let Ok(url) = Url::parse(trimmed) else {
+        return refuse("write an address such as https://api.wandb.ai");
+    };
+    let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
+        return refuse("an address begins with http:// or https:// and names a host");
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(ConfigError::new(
+            field,
+            "***",
+            "the address must not hold a name or password; use `api_key` or WANDB_API_KEY",
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("leave out what stands after `?` and `#`");
+    }
+    if host == "wandb.ai" || host.ends_with(".wandb.ai") {
+        if url.scheme() != "https" {
+            return refuse("wandb.ai is reached by https only");
+        }
+        if !host.contains("api.") {
+            return refuse("the API of wandb.ai is at https://api.wandb.ai");
+        }
+    }
+    if trimmed == "https://forge.coreweave.com/api/wandb" {
+        return Ok(super::DEFAULT_BASE_URL.to_owned());
+    }
+    Ok(trimmed.to_owned())
+}
+
+fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_forms_are_refused() {
+        for bad in ["", "a/b", "a\\b", "a#", "a?", "50%", "a:b", "a\nb", &"x".repeat(129)] {
+            assert_eq!(project("p", bad).unwrap_err().field, "p", "{bad}");
+        }
+        project("p", &"ü".repeat(128)).unwrap();
+        for bad in ["", "a?", " a", "a/b", "it's", "a;b", "a,b", "#a", "a:b", "..", "a\tb"] {
+            assert!(run_id("r", bad).is_err(), "{bad}");
+        }
+        run_id("r", "abc123_-.x").unwrap();
+        assert!(tags("t", &mut vec!["x".repeat(65)]).is_err());
+        assert!(tags("t", &mut vec![String::new()]).is_err());
+        let mut twice = vec!["x".repeat(64), "a".to_owned(), "a".to_owned()];
+        tags("t", &mut twice).unwrap();
+        assert_eq!(twice.len(), 2);
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(
+            base_url("b", "http://127.0.0.1:80/x/").unwrap(),
+            "http://127.0.0.1:80/x"
+        );
+        for bad in [
+            "",
+            "api.wandb.ai",
+            "ftp://a",
+            "http://api.wandb.ai",
+            "https://wandb.ai",
+            "http://",
+            "http://a?b",
+        ] {
+            assert!(base_url("b", bad).is_err(), "{bad}");
+        }
+        let error = base_url("b", "https://user:secret@host").unwrap_err();
+        assert!(!error.to_string().contains("secret"));
+    }
+}

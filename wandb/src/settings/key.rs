@@ -1,0 +1,66 @@
+use std::fmt;
+
+/// An API key. It is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Key(String);
+
+impl Key {
+    /// A key of possible form: at least 40 letters, digits, `_` and `-` after the first `-` (or in all), or three
+    /// base64url parts joined by dots.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.trim() != text {
+            return Err("take away the white space around it");
+        }
+        let of_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let parts: Vec<_> = text.split('.').collect();
+        let token = parts.len() == 3 && parts.iter().all(|part| !part.is_empty() && part.chars().all(of_key));
+        let secret = text.split_once('-').map_or(text, |(_, secret)| secret);
+        if token || (secret.len() >= 40 && text.chars().all(of_key)) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err("an API key has at least 40 letters, digits, `_` and `-`; copy it from the page `authorize` of your server")
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_possible_form() {
+        let forty = "a".repeat(40);
+        for good in [
+            forty.clone(),
+            format!("local-{forty}"),
+            "a.b-c.d_e".to_owned(),
+            "a".repeat(86),
+        ] {
+            assert!(Key::parse(&good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "short",
+            &format!(" {forty}"),
+            &format!("{forty}!"),
+            &format!("x-{}", "a".repeat(39)),
+            "a.b.",
+        ] {
+            assert!(Key::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        assert_eq!(format!("{:?}", Key::parse(&"a".repeat(40)).unwrap()), "Key(***)");
+    }
+}

@@ -1,0 +1,182 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use logcore::log::Level;
+use logcore::{
+    BuildContext, ConfigError, Deadline, EventKind, MetricBatch, Record, Remainder, Sink, SinkBooks, SinkError,
+    redacted,
+};
+use serde_json::Value;
+
+use crate::message::Message;
+use crate::proto::{Alert, FileItem, Files, Kind, MEDIA};
+use crate::run::{ABANDONED, Run};
+use crate::settings::{self, Mode, Options};
+use crate::start;
+
+/// Writes a W&B run.
+pub struct WandbSink {
+    /// `None` where W&B is switched off.
+    run: Option<Arc<Run>>,
+    exit_code: Option<i32>,
+    finished: bool,
+}
+
+impl WandbSink {
+    fn build(options: Options, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
+        let settings = settings::resolve(options, context.config(), &|name| std::env::var(name).ok())?;
+        if settings.mode == Mode::Disabled {
+            return Ok(Self {
+                run: None,
+                exit_code: None,
+                finished: false,
+            });
+        }
+        // A new configuration of a run that goes on is no new run.
+        let open = Run::of(context.logger()).filter(|open| open.settings.same_run(&settings));
+        let run = match open {
+            Some(run) => run,
+            None => start::prepare(settings, context)?,
+        };
+        run.add_user();
+        Ok(Self {
+            run: Some(run),
+            exit_code: None,
+            finished: false,
+        })
+    }
+
+    fn write(
+        &self,
+        call: impl FnOnce(&mut crate::run_log::RunLog) -> Result<(), crate::run_log::Refused>,
+    ) -> Result<(), SinkError> {
+        self.run.as_ref().map_or(Ok(()), |run| run.write(call))
+    }
+}
+
+impl Sink for WandbSink {
+    fn wants(&self, what: EventKind) -> bool {
+        match (&self.run, what) {
+            (None, _) => false,
+            (Some(run), EventKind::Record) => run.settings.console,
+            (_, EventKind::Metrics | EventKind::Config) => true,
+            _ => false,
+        }
+    }
+
+    fn start(&mut self) -> Result<Option<String>, SinkError> {
+        self.run.as_ref().map_or(Ok(None), Run::start)
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        let label = match record.level() {
+            Level::Error => "ERROR: ",
+            Level::Warn => "WARN: ",
+            _ => "",
+        };
+        self.write(|log| log.console(label, record.message(), record.time()))
+    }
+
+    fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
+        self.write(|log| log.metrics(batch))
+    }
+
+    fn config(&mut self, config: &Value) -> Result<(), SinkError> {
+        self.write(|log| log.config(&redacted(config)))
+    }
+
+    fn message(&mut self, message: &str) -> Result<(), SinkError> {
+        let message: Message = serde_json::from_str(message).map_err(|error| {
+            SinkError::new(format!("a message that is none: {error}")).with_reason("not understood")
+        })?;
+        self.write(|log| match message {
+            Message::Value { step, key, json, file } => {
+                log.value(step, SystemTime::now(), &key, &json)?;
+                match file {
+                    Some(path) => log.record(Kind::Files(Files {
+                        files: vec![FileItem {
+                            path,
+                            policy: 0,
+                            r#type: MEDIA,
+                        }],
+                    })),
+                    None => Ok(()),
+                }
+            }
+            Message::Define(definition) => log.define(definition.record()),
+            Message::Summary { key, value } => log.set_summary(&key, &value),
+            Message::File { path, policy } => log.record(Kind::Files(Files {
+                files: vec![FileItem {
+                    path,
+                    policy,
+                    r#type: 0,
+                }],
+            })),
+            Message::Artifact(plan) => log.record(Kind::Artifact(Box::new(plan.record()))),
+            Message::Alert { title, text, level } => log.record(Kind::Alert(Alert {
+                title,
+                text,
+                level,
+                // The pause between equal alerts that the official client asks for.
+                wait_duration: 60_000,
+            })),
+        })
+    }
+
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        let Some(run) = &self.run else { return Ok(()) };
+        run.write_out()?;
+        match run.control.current_trouble() {
+            Some(failure) if !run.settings.silent => {
+                let text = format!("{failure}; what is logged is kept on disk and sent when it is over");
+                Err(SinkError::new(text).with_reason(failure.trouble.reason()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything is in the log when this returns; the server gets it without being waited for.
+    fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
+        let Some(run) = &self.run else { return Ok(()) };
+        run.write_out()?;
+        run.control.urge();
+        Ok(())
+    }
+
+    fn exit_code(&mut self, code: i32) {
+        self.exit_code = Some(code);
+    }
+
+    fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
+        self.finished = true;
+        let Some(run) = &self.run else { return Ok(()) };
+        let others = run.drop_user();
+        if self.exit_code.is_none() && others {
+            return run.write_out();
+        }
+        let ended = run.end(self.exit_code.unwrap_or(0), deadline);
+        settings::forget_after(&run.settings, self.exit_code);
+        ended
+    }
+
+    fn remainder(&mut self) -> Option<Remainder> {
+        let run = Arc::clone(self.run.as_ref().filter(|_| self.exit_code.is_some())?);
+        Some(Box::new(move |deadline| run.settle(deadline)))
+    }
+
+    fn books(&self) -> Option<SinkBooks> {
+        Some(self.run.as_ref().map(|run| run.books()).unwrap_or_default())
+    }
+}
+
+impl Drop for WandbSink {
+    fn drop(&mut self) {
+        if let Some(run) = self.run.as_ref().filter(|_| !self.finished)
+            && !run.drop_user()
+        {
+            let _ = run.end(0, Deadline::after(ABANDONED));
+        }
+    }
+}
+
+logcore::register_sink!("wandb", WandbSink::build);

@@ -1,0 +1,72 @@
+//! Before a run begins: where it stands on the server, if it is to go on.
+
+use std::sync::Arc;
+use std::thread;
+
+use logcore::{BuildContext, ConfigError, Deadline, StopFlag, quiet};
+
+use crate::run::Run;
+use crate::settings::{self, Mode, Resume, Settings};
+use crate::upload::resume::{self, Existing};
+use crate::upload::{Api, Control, Link};
+
+/// A run of these settings; with `resume`, waits for the server up to `init_timeout`.
+pub(crate) fn prepare(settings: Settings, context: &BuildContext<'_>) -> Result<Arc<Run>, ConfigError> {
+    let existing = match (settings.resume, settings.mode) {
+        (Some(resume), Mode::Online) => on_server(&settings, resume)?,
+        _ => None,
+    };
+    if let Some(existing) = &existing {
+        context.start_from(existing.next_step);
+    }
+    // What cannot be remembered is a run that the next start does not go on with; no reason to refuse this one.
+    let _ = settings::remember(&settings);
+    Ok(Run::new(context.logger(), settings, existing, context.stop_flag()))
+}
+
+/// The run to go on with. `None` if there is none, or if the server cannot be asked now: then the delivery asks it.
+fn on_server(settings: &Settings, resume: Resume) -> Result<Option<Existing>, ConfigError> {
+    let Some(existing) = ask(settings) else { return Ok(None) };
+    let refuse = |value: &str, remedy: &str| {
+        Err(ConfigError::new(
+            "resume",
+            format!("{value} ({})", settings.run_id),
+            remedy,
+        ))
+    };
+    let existing = existing.filter(|existing| existing.started);
+    match (resume, &existing) {
+        (Resume::Must, None) => refuse(
+            "must",
+            "the server has no such run; check `run_id`, project and entity, or use \"allow\"",
+        ),
+        (Resume::Never, Some(_)) => refuse(
+            "never",
+            "the server has this run already; choose another `run_id`, or use \"allow\"",
+        ),
+        _ => Ok(existing),
+    }
+}
+
+/// On a thread of its own: the caller's may belong to an asynchronous runtime.
+fn ask(settings: &Settings) -> Option<Option<Existing>> {
+    let ask = || {
+        let control = Arc::new(Control::new(StopFlag::default(), None));
+        control.end(Deadline::after(settings.init_timeout));
+        let link = Link {
+            api: Arc::new(Api::new(settings).ok()?),
+            control,
+        };
+        let entity = settings.entity.as_deref();
+        link.persist(|api| resume::ask(api, entity, &settings.project, &settings.run_id))
+            .ok()
+    };
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("logcore-wandb-start".to_owned())
+            .spawn_scoped(scope, || quiet(ask))
+            .ok()?
+            .join()
+            .ok()?
+    })
+}

@@ -1,0 +1,198 @@
+//! Delivers logs afterwards.
+
+use std::fmt::{self, Display};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use logcore::{LogConfig, StopFlag, quiet};
+use serde_json::Value;
+
+use crate::settings::{self, Mode};
+use crate::upload::{self, Api, Control, Link, Outcome, Plan, Standing, synced_by_other};
+
+/// How logs are delivered.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct SyncOptions {
+    /// As under `sinks.wandb`: `base_url`, `api_key`, …; what is not said comes from the environment and files.
+    pub options: serde_json::Map<String, Value>,
+    /// How long a server may fail before a log is given up; two minutes, if nothing is said.
+    pub patience: Option<Duration>,
+}
+
+/// What became of one log.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct SyncReport {
+    /// What was done.
+    pub outcome: Synced,
+    /// The run's page, if the server has said whose it is.
+    pub url: Option<String>,
+}
+
+/// How the delivery of a log ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Synced {
+    /// The server has everything now.
+    Delivered,
+    /// The process that wrote the log did not end it: the run is delivered, and marked as failed.
+    Killed,
+    /// The server had everything before.
+    AlreadyThere,
+}
+
+/// Why a log was not delivered.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The settings cannot work.
+    Config(logcore::ConfigError),
+    /// The process that writes it lives; its own delivery is on, or it can be synced when it has ended.
+    Live,
+    /// Something is still only on disk, for this reason. Another sync goes on where this one stopped.
+    Incomplete(String),
+    /// The log cannot be read, or not to its end; what could be read was delivered.
+    Unreadable(String),
+}
+
+impl Display for SyncError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => Display::fmt(error, f),
+            Self::Live => f.write_str("the process that writes it is still running; sync it when it has ended"),
+            Self::Incomplete(why) => write!(f, "not everything was delivered: {why}; sync it again to go on"),
+            Self::Unreadable(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl std::error::Error for SyncError {}
+
+/// The logs in a folder: of one run, of a folder of runs, or of a log directory; or a log itself.
+#[must_use]
+pub fn find_logs(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let mut found = Vec::new();
+    let mut folders = vec![path.to_owned()];
+    for name in ["wandb", ".wandb"] {
+        folders.push(path.join(name));
+    }
+    for folder in folders {
+        let mut entries = entries(&folder);
+        entries.sort();
+        found.extend(entries.iter().filter(|path| is_log(path)).cloned());
+        // `latest-run` leads to one that is found under its own name.
+        let runs = entries.iter().filter(|path| path.is_dir() && !path.is_symlink());
+        for run in runs {
+            found.extend(self::entries(run).into_iter().filter(|path| is_log(path)));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Delivers a log. It is harmless to repeat: nothing is doubled, and what the server has is not sent again. `progress` is
+/// told how many bytes of the log were read, of how many.
+///
+/// # Errors
+///
+/// If not everything was delivered.
+pub fn sync(
+    log: &Path,
+    options: &SyncOptions,
+    mut progress: impl FnMut(u64, u64) + Send,
+) -> Result<SyncReport, SyncError> {
+    let size = fs::metadata(log).map_or(0, |metadata| metadata.len());
+    let file = File::open(log).map_err(|error| SyncError::Unreadable(format!("{}: {error}", log.display())))?;
+    let standing = Standing::load(log);
+    if synced_by_other(log) || standing.as_ref().is_some_and(|standing| standing.complete) {
+        return Ok(SyncReport {
+            outcome: Synced::AlreadyThere,
+            url: None,
+        });
+    }
+    if matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)) {
+        return Err(SyncError::Live);
+    }
+    let settings = resolve(options, log).map_err(SyncError::Config)?;
+    let patience = options.patience.unwrap_or(Duration::from_secs(120));
+    let control = Arc::new(Control::new(StopFlag::default(), Some(patience)));
+    let plan = Plan {
+        log: log.to_owned(),
+        interval: Duration::ZERO,
+        app_url: settings.app_url.clone(),
+        ended: true,
+    };
+    let ended = std::thread::scope(|scope| {
+        let work = || {
+            quiet(|| {
+                let link = Link {
+                    api: Arc::new(Api::new(&settings)?),
+                    control: Arc::clone(&control),
+                };
+                upload::deliver(link, plan, &mut |read| progress(read, size))
+            })
+        };
+        // The caller's thread may belong to an asynchronous runtime.
+        std::thread::Builder::new()
+            .name("logcore-wandb-sync".to_owned())
+            .spawn_scoped(scope, work)
+            .map(|thread| thread.join())
+    });
+    let url = control.address();
+    let trouble = control.current_trouble().map(|failure| failure.to_string());
+    match ended {
+        Ok(Ok(Ok(delivered))) => match delivered.outcome {
+            Outcome::Complete => Ok(SyncReport {
+                outcome: if delivered.killed {
+                    Synced::Killed
+                } else {
+                    Synced::Delivered
+                },
+                url,
+            }),
+            Outcome::Incomplete => Err(SyncError::Incomplete(
+                trouble.unwrap_or_else(|| "a file was refused".to_owned()),
+            )),
+        },
+        Ok(Ok(Err(failure))) => Err(SyncError::Unreadable(format!("{}: {failure}", log.display()))),
+        Ok(Err(_)) => Err(SyncError::Incomplete("the delivery panicked".to_owned())),
+        Err(error) => Err(SyncError::Incomplete(format!("no thread for the delivery: {error}"))),
+    }
+}
+
+fn resolve(options: &SyncOptions, log: &Path) -> Result<settings::Settings, logcore::ConfigError> {
+    let read = serde_json::from_value(Value::Object(options.options.clone()));
+    let read = read.map_err(|error| logcore::ConfigError::new("options", "", error))?;
+    let root = log.parent().and_then(Path::parent).and_then(Path::parent);
+    let config = LogConfig {
+        log_dir: root.unwrap_or(Path::new(".")).to_owned(),
+        ..LogConfig::default()
+    };
+    // Settings that the log itself has must not be in the way.
+    let environment = |name: &str| match name {
+        "WANDB_MODE" | "WANDB_RUN_ID" | "WANDB_PROJECT" | "WANDB_TAGS" | "WANDB_RESUME" => None,
+        name => std::env::var(name).ok(),
+    };
+    let settings = settings::resolve(read, &config, &environment)?;
+    if settings.key.is_none() || settings.mode == Mode::Disabled {
+        let remedy = "there is no API key: set WANDB_API_KEY, or put one into ~/.netrc";
+        return Err(logcore::ConfigError::new("api_key", "", remedy));
+    }
+    Ok(settings)
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let read = fs::read_dir(folder).into_iter().flatten();
+    read.flatten().map(|entry| entry.path()).collect()
+}
+
+fn is_log(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|ending| ending == "wandb")
+}

@@ -1,0 +1,188 @@
+//! Keys, nested or not, with values as JSON text: a summary or a config.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::json;
+use crate::proto::{Item, Items, Typed};
+
+/// A JSON object whose leaves are kept as text, so that a server gets the numbers as they were written.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Tree(BTreeMap<String, Node>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Node {
+    Leaf(String),
+    Branch(Tree),
+}
+
+impl Tree {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes over what a record says.
+    pub(crate) fn apply(&mut self, items: &Items) {
+        for item in &items.update {
+            self.set(&path(item), value(item));
+        }
+        for item in &items.remove {
+            self.remove(&path(item));
+        }
+    }
+
+    pub(crate) fn set(&mut self, path: &[&str], value: String) {
+        match path {
+            [] => {}
+            [last] => {
+                self.0.insert((*last).to_owned(), Node::Leaf(value));
+            }
+            [first, rest @ ..] => {
+                let node = self
+                    .0
+                    .entry((*first).to_owned())
+                    .or_insert_with(|| Node::Branch(Self::default()));
+                if let Node::Leaf(text) = node {
+                    *node = Node::Branch(Self::read(text));
+                }
+                if let Node::Branch(tree) = node {
+                    tree.set(rest, value);
+                }
+            }
+        }
+    }
+
+    /// Takes over what `older` has and this has not.
+    pub(crate) fn inherit(&mut self, older: &Self) {
+        for (key, node) in &older.0 {
+            self.0.entry(key.clone()).or_insert_with(|| node.clone());
+        }
+    }
+
+    /// The top level of a JSON object; of anything else, nothing.
+    pub(crate) fn read(text: &str) -> Self {
+        match json::read(text) {
+            Some(Value::Object(all)) => Self(
+                all.into_iter()
+                    .map(|(key, value)| (key, Node::Leaf(value.to_string())))
+                    .collect(),
+            ),
+            _ => Self::default(),
+        }
+    }
+
+    /// Top-level keys and their values as JSON.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, String)> {
+        self.0.iter().map(|(key, node)| (key.as_str(), node.text()))
+    }
+
+    /// The same as a record has it.
+    pub(crate) fn items(&self) -> Items {
+        let update = self.entries().map(|(key, value_json)| Item {
+            key: key.to_owned(),
+            value_json,
+            ..Item::default()
+        });
+        Items {
+            update: update.collect(),
+            remove: Vec::new(),
+        }
+    }
+
+    /// The whole as JSON.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::from("{");
+        for (at, (key, node)) in self.0.iter().enumerate() {
+            if at > 0 {
+                text.push(',');
+            }
+            json::put_string(key, &mut text);
+            text.push(':');
+            match node {
+                Node::Leaf(leaf) => text.push_str(leaf),
+                Node::Branch(tree) => text.push_str(&tree.text()),
+            }
+        }
+        text.push('}');
+        text
+    }
+
+    fn remove(&mut self, path: &[&str]) {
+        match path {
+            [] => {}
+            [last] => {
+                self.0.remove(*last);
+            }
+            [first, rest @ ..] => {
+                if let Some(Node::Branch(tree)) = self.0.get_mut(*first) {
+                    tree.remove(rest);
+                }
+            }
+        }
+    }
+}
+
+impl Node {
+    fn text(&self) -> String {
+        match self {
+            Self::Leaf(text) => text.clone(),
+            Self::Branch(tree) => tree.text(),
+        }
+    }
+}
+
+/// The path of an item.
+pub(crate) fn path(item: &Item) -> Vec<&str> {
+    match item.nested_key.is_empty() {
+        true => vec![&item.key],
+        false => item.nested_key.iter().map(String::as_str).collect(),
+    }
+}
+
+/// The value of an item as JSON. A damaged one is null rather than a line that nobody can read.
+pub(crate) fn value(item: &Item) -> String {
+    match &item.typed {
+        Some(Typed::Null(_)) => "null".to_owned(),
+        Some(Typed::Bool(value)) => value.to_string(),
+        Some(Typed::Integer(value)) => value.to_string(),
+        Some(Typed::Number(value)) => json::float(*value),
+        Some(Typed::Text(text)) => {
+            let mut quoted = String::new();
+            json::put_string(text, &mut quoted);
+            quoted
+        }
+        Some(Typed::Json(text)) => text.clone(),
+        None if item.value_json.is_empty() => "null".to_owned(),
+        None => item.value_json.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_into_objects() {
+        let mut tree = Tree::default();
+        tree.set(&["loss"], "NaN".to_owned());
+        tree.set(&["_wandb"], r#"{"a":1}"#.to_owned());
+        tree.set(&["_wandb", "runtime"], "3".to_owned());
+        tree.set(&["x", "y"], "[1]".to_owned());
+        assert_eq!(
+            tree.text(),
+            r#"{"_wandb":{"a":1,"runtime":3},"loss":NaN,"x":{"y":[1]}}"#
+        );
+        tree.remove(&["_wandb", "a"]);
+        tree.remove(&["loss"]);
+        assert_eq!(tree.text(), r#"{"_wandb":{"runtime":3},"x":{"y":[1]}}"#);
+    }
+
+    #[test]
+    fn what_is_newer_stays() {
+        let mut tree = Tree::default();
+        tree.set(&["lr"], "1".to_owned());
+        tree.inherit(&Tree::read(r#"{"lr": 2, "depth": 3}"#));
+        assert_eq!(tree.text(), r#"{"depth":3,"lr":1}"#);
+    }
+}

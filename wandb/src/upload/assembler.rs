@@ -1,0 +1,497 @@
+//! From the records of a log to what a server is told.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::definitions::Definitions;
+use crate::json;
+use crate::proto::{self, Alert, Artifact, Environment, Exit, FileItem, History, Kind, Record, Run, STDOUT};
+use crate::tree::{self, Tree};
+
+/// A longer line is refused by servers.
+const LONGEST_LINE: usize = (10 << 20) - (100 << 10);
+
+/// What a log comes to, as far as it has been read.
+#[derive(Default)]
+pub(crate) struct Assembler {
+    pub(crate) run: Option<Run>,
+    pub(crate) history: Lines,
+    pub(crate) events: Lines,
+    pub(crate) output: Lines,
+    pub(crate) files: VecDeque<FileItem>,
+    pub(crate) artifacts: VecDeque<Artifact>,
+    pub(crate) alerts: VecDeque<Alert>,
+    pub(crate) exit: Option<Exit>,
+    pub(crate) preempting: bool,
+    /// Console text that the file `output.log` has not yet.
+    pub(crate) console: String,
+    /// The number of the newest record that was read.
+    pub(crate) num: i64,
+    /// Rows that are too long for a server.
+    pub(crate) too_long: u64,
+    /// The server takes console lines as JSON.
+    pub(crate) structured_console: bool,
+    config: Tree,
+    config_changed: bool,
+    summary: Tree,
+    summary_changed: bool,
+    definitions: Definitions,
+    telemetry: Map<String, Value>,
+    features: Vec<u32>,
+    environment: Option<Environment>,
+    /// The step of the next row is at least this.
+    next_step: i64,
+    /// Text of standard output and standard error without a line end.
+    partial: [String; 2],
+}
+
+/// Lines of one file of the stream that are not sent yet.
+#[derive(Default)]
+pub(crate) struct Lines {
+    /// The number of the first of them in the whole run.
+    pub(crate) next: u64,
+    /// Lines that the server has already, from an earlier delivery of the same log.
+    skip: u64,
+    waiting: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Assembler {
+    /// Where the server stands: the first lines of this log, those that it has, and the first step that it has not.
+    pub(crate) fn begin_at(&mut self, first_step: i64, [history, events, output]: [(u64, u64); 3]) {
+        self.next_step = first_step;
+        for (lines, (start, sent)) in [
+            (&mut self.history, history),
+            (&mut self.events, events),
+            (&mut self.output, output),
+        ] {
+            lines.next = start;
+            lines.skip = sent.saturating_sub(start);
+        }
+    }
+
+    /// What an earlier part of the run has said, and this has not.
+    pub(crate) fn inherit(&mut self, config: &Tree, summary: &Tree) {
+        self.config.inherit(config);
+        self.summary.inherit(summary);
+        self.config_changed = true;
+    }
+
+    pub(crate) fn read(&mut self, record: Record) {
+        self.num = self.num.max(record.num);
+        if self.exit.is_some() {
+            return;
+        }
+        match record.kind {
+            Some(Kind::Run(run)) => self.begin(*run),
+            Some(Kind::History(history)) => self.row(&history),
+            Some(Kind::Summary(items)) => {
+                self.summary.apply(&items);
+                self.summary_changed = true;
+            }
+            Some(Kind::Config(items)) => {
+                self.config.apply(&items);
+                self.config_changed = true;
+            }
+            Some(Kind::Stats(stats)) => self.stats(&stats),
+            Some(Kind::Output(output)) => {
+                let time = output
+                    .timestamp
+                    .unwrap_or_else(|| proto::Timestamp::of(std::time::SystemTime::now()));
+                self.console(&output.line, output.output_type != STDOUT, time);
+            }
+            Some(Kind::OutputLine(output)) => {
+                let now = proto::Timestamp::of(std::time::SystemTime::now());
+                self.console(&format!("{}\n", output.line), false, now);
+            }
+            Some(Kind::Metric(metric)) => {
+                self.definitions.add(metric);
+                self.config_changed = true;
+            }
+            Some(Kind::Telemetry(telemetry)) => self.telemetry(&telemetry),
+            Some(Kind::Environment(environment)) => {
+                self.environment = Some(*environment);
+                self.config_changed = true;
+            }
+            Some(Kind::Files(files)) => self.files.extend(files.files),
+            Some(Kind::Artifact(artifact)) => self.artifacts.push_back(*artifact),
+            Some(Kind::Alert(alert)) => self.alerts.push_back(alert),
+            Some(Kind::Preempting(_)) => self.preempting = true,
+            Some(Kind::Exit(exit)) => self.end(exit),
+            Some(Kind::Header(_)) | None => {}
+        }
+    }
+
+    /// Bytes that wait to be sent.
+    pub(crate) fn waiting(&self) -> usize {
+        self.history.bytes + self.events.bytes + self.output.bytes
+    }
+
+    /// The whole config as the server wants it, if it has changed since the last call.
+    pub(crate) fn take_config(&mut self) -> Option<String> {
+        std::mem::take(&mut self.config_changed).then(|| self.wrapped_config())
+    }
+
+    /// As [`take_config`](Self::take_config), in case that the server did not take it.
+    pub(crate) fn return_config(&mut self) {
+        self.config_changed = true;
+    }
+
+    pub(crate) fn config_changed(&self) -> bool {
+        self.config_changed
+    }
+
+    /// The whole summary, if it has changed since the last call.
+    pub(crate) fn take_summary(&mut self) -> Option<String> {
+        std::mem::take(&mut self.summary_changed).then(|| self.summary.text())
+    }
+
+    pub(crate) fn summary_changed(&self) -> bool {
+        self.summary_changed
+    }
+
+    /// The file `wandb-summary.json`.
+    pub(crate) fn summary_text(&self) -> String {
+        self.summary.text()
+    }
+
+    /// The file `config.yaml`. JSON values are YAML values, too, once their numbers look as YAML 1.1 wants them.
+    pub(crate) fn config_yaml(&self) -> String {
+        let mut text = String::new();
+        for (key, value) in self.config_entries() {
+            let mut name = String::new();
+            json::put_string(key, &mut name);
+            let _ = writeln!(text, "{name}:\n    value: {}", yaml_value(&value));
+        }
+        text
+    }
+
+    /// The file `wandb-metadata.json`.
+    pub(crate) fn metadata(&self) -> Option<String> {
+        let environment = self.environment.as_ref()?;
+        serde_json::to_string_pretty(&environment_json(environment)).ok()
+    }
+
+    /// The program that the run is of.
+    pub(crate) fn program(&self) -> Option<String> {
+        let program = self.environment.as_ref()?.program.clone();
+        (!program.is_empty()).then_some(program)
+    }
+
+    /// The id that tells this log from others of the same run.
+    pub(crate) fn writer(&self) -> String {
+        let writer = self
+            .environment
+            .as_ref()
+            .map(|environment| environment.writer_id.clone());
+        writer.unwrap_or_default()
+    }
+
+    fn begin(&mut self, run: Run) {
+        if let Some(first) = &mut self.run {
+            // A later one changes what a person may have changed.
+            first.display_name = run.display_name;
+            first.notes = run.notes;
+            first.tags = run.tags;
+            self.config_changed = true;
+            return;
+        }
+        if let Some(config) = &run.config {
+            self.config.apply(config);
+        }
+        if let Some(summary) = &run.summary {
+            self.summary.apply(summary);
+            self.summary_changed = true;
+        }
+        if let Some(telemetry) = &run.telemetry {
+            self.telemetry(telemetry);
+        }
+        self.config_changed = true;
+        self.run = Some(run);
+    }
+
+    fn end(&mut self, exit: Exit) {
+        for stderr in [false, true] {
+            if !self.partial[usize::from(stderr)].is_empty() {
+                let now = proto::Timestamp::of(std::time::SystemTime::now());
+                self.console("\n", stderr, now);
+            }
+        }
+        self.exit = Some(exit);
+    }
+
+    fn row(&mut self, history: &History) {
+        let stated = history
+            .item
+            .iter()
+            .find(|item| item.key == "_step" || item.nested_key == ["_step"])
+            .and_then(|item| tree::value(item).parse::<i64>().ok());
+        let step = stated.unwrap_or(self.next_step).max(self.next_step);
+        self.next_step = step + 1;
+        let mut line = String::with_capacity(history.item.len() * 32);
+        line.push('{');
+        let mut nested = Tree::default();
+        for item in &history.item {
+            let path = tree::path(item);
+            match path.as_slice() {
+                [] | ["_step"] => {}
+                [key] => {
+                    json::put_string(key, &mut line);
+                    line.push(':');
+                    line.push_str(&tree::value(item));
+                    line.push(',');
+                }
+                longer => nested.set(longer, tree::value(item)),
+            }
+        }
+        for (key, value) in nested.entries() {
+            json::put_string(key, &mut line);
+            let _ = write!(line, ":{value},");
+        }
+        let _ = write!(line, "\"_step\":{step}}}");
+        self.summary.set(&["_step"], step.to_string());
+        self.too_long += u64::from(!self.history.push(line));
+    }
+
+    fn stats(&mut self, stats: &proto::Stats) {
+        let time = stats.timestamp.map_or(0.0, proto::Timestamp::seconds);
+        let start = self.run.as_ref().and_then(|run| run.start_time);
+        let start = start.map_or(time, proto::Timestamp::seconds);
+        let mut line = format!(
+            "{{\"_wandb\":true,\"_timestamp\":{},\"_runtime\":{}",
+            json::float(time),
+            json::float(time - start)
+        );
+        for item in &stats.item {
+            line.push(',');
+            json::put_string(&format!("system.{}", item.key), &mut line);
+            line.push(':');
+            line.push_str(&tree::value(item));
+        }
+        line.push('}');
+        self.events.push(line);
+    }
+
+    fn console(&mut self, text: &str, stderr: bool, time: proto::Timestamp) {
+        let mut partial = std::mem::take(&mut self.partial[usize::from(stderr)]);
+        partial.push_str(text);
+        let mut rest = partial.as_str();
+        while let Some((line, after)) = rest.split_once('\n') {
+            self.console_line(line, stderr, time);
+            rest = after;
+        }
+        let rest = rest.to_owned();
+        self.partial[usize::from(stderr)] = rest;
+    }
+
+    fn console_line(&mut self, line: &str, stderr: bool, time: proto::Timestamp) {
+        // What a carriage return went back over was replaced on the terminal.
+        let line = line.trim_end_matches('\r');
+        let line = line.rsplit('\r').next().unwrap_or(line);
+        let at = Timestamp::new(time.seconds, time.nanos).unwrap_or(Timestamp::UNIX_EPOCH);
+        let at = at.strftime("%Y-%m-%dT%H:%M:%S%.6f");
+        self.console.push_str(line);
+        self.console.push('\n');
+        let sent = match (self.structured_console, stderr) {
+            (true, true) => json!({"level": "error", "ts": at.to_string(), "content": line}).to_string(),
+            (true, false) => json!({"ts": at.to_string(), "content": line}).to_string(),
+            (false, true) => format!("ERROR {at} {line}"),
+            (false, false) => format!("{at} {line}"),
+        };
+        self.output.push(sent);
+    }
+
+    fn telemetry(&mut self, telemetry: &proto::Telemetry) {
+        for (number, text) in [
+            ("5", &telemetry.cli_version),
+            ("12", &telemetry.core_version),
+            ("13", &telemetry.platform),
+        ] {
+            if !text.is_empty() {
+                self.telemetry.insert(number.to_owned(), Value::from(text.as_str()));
+            }
+        }
+        let feature = telemetry.feature.unwrap_or_default();
+        for (on, number) in [(feature.finish, 2), (feature.offline, 4), (feature.resumed, 5)] {
+            if on && !self.features.contains(&number) {
+                self.features.push(number);
+            }
+        }
+        self.config_changed = true;
+    }
+
+    fn config_entries(&self) -> Vec<(&str, String)> {
+        let mut entries: Vec<_> = self
+            .config
+            .entries()
+            .filter(|(key, _)| !matches!(*key, "_wandb" | "wandb_version"))
+            .collect();
+        entries.push(("_wandb", self.own_config().to_string()));
+        entries
+    }
+
+    fn wrapped_config(&self) -> String {
+        let mut text = String::from("{");
+        for (key, value) in self.config_entries() {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            json::put_string(key, &mut text);
+            let _ = write!(text, ":{{\"value\":{value}}}");
+        }
+        text.push('}');
+        text
+    }
+
+    /// What W&B keeps beside the user's config. A run without `t` counts as not started and cannot be resumed.
+    fn own_config(&self) -> Value {
+        let mut t = self.telemetry.clone();
+        let mut features = self.features.clone();
+        features.sort_unstable();
+        t.insert("3".to_owned(), features.into());
+        let mut own = json!({"t": t, "m": self.definitions.list()});
+        if let Some(version) = self.telemetry.get("5") {
+            own["cli_version"] = version.clone();
+        }
+        if let Some(environment) = &self.environment {
+            own["e"] = json!({environment.writer_id.clone(): environment_json(environment)});
+        }
+        own
+    }
+}
+
+impl Lines {
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The lines that fit into `room` bytes, at least one; how many, and as JSON strings.
+    pub(crate) fn portion(&self, room: usize) -> (usize, String) {
+        let mut content = String::new();
+        let mut count = 0;
+        for line in &self.waiting {
+            if count > 0 && content.len() + line.len() > room {
+                break;
+            }
+            if count > 0 {
+                content.push(',');
+            }
+            json::put_string(line, &mut content);
+            count += 1;
+        }
+        (count, content)
+    }
+
+    /// The server has the first `count` of them.
+    pub(crate) fn sent(&mut self, count: usize) {
+        for line in self.waiting.drain(..count) {
+            self.bytes -= line.len();
+        }
+        self.next += count as u64;
+    }
+
+    fn push(&mut self, line: String) -> bool {
+        if line.len() > LONGEST_LINE {
+            return false;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            self.next += 1;
+            return true;
+        }
+        self.bytes += line.len();
+        self.waiting.push_back(line);
+        true
+    }
+}
+
+/// `wandb-metadata.json`, with the names that W&B's page looks for.
+fn environment_json(environment: &Environment) -> Value {
+    let mut all = Map::new();
+    let mut put = |name: &str, value: Value| {
+        if !matches!(&value, Value::Null) && value != "" && value != 0 && value != json!([]) {
+            all.insert(name.to_owned(), value);
+        }
+    };
+    put("os", environment.os.as_str().into());
+    put("python", environment.python.as_str().into());
+    put("program", environment.program.as_str().into());
+    put("codePath", environment.code_path.as_str().into());
+    put("root", environment.root.as_str().into());
+    put("host", environment.host.as_str().into());
+    put("username", environment.username.as_str().into());
+    put("executable", environment.executable.as_str().into());
+    put("args", environment.args.clone().into());
+    put("cpu_count", environment.cpu_count.into());
+    put("cpu_count_logical", environment.cpu_count_logical.into());
+    put("gpu", environment.gpu_type.as_str().into());
+    put("gpu_count", environment.gpu_count.into());
+    put("writerId", environment.writer_id.as_str().into());
+    if let Some(time) = environment.started_at {
+        let at = Timestamp::new(time.seconds, time.nanos).unwrap_or(Timestamp::UNIX_EPOCH);
+        put("startedAt", at.to_string().into());
+    }
+    if let Some(git) = &environment.git {
+        put("git", json!({"remoteUrl": git.remote_url, "commit": git.commit}));
+    }
+    if let Some(memory) = environment.memory {
+        // As proto's JSON has it, integers of 64 bits are strings.
+        put("memory", json!({"total": memory.total.to_string()}));
+    }
+    Value::Object(all)
+}
+
+/// YAML 1.1 takes `1e-5` for a text: a float needs a point.
+fn yaml_value(text: &str) -> String {
+    match json::read(text) {
+        Some(value) => {
+            let mut out = String::new();
+            put_yaml(&value, &mut out);
+            out
+        }
+        None => text.to_owned(),
+    }
+}
+
+fn put_yaml(value: &Value, out: &mut String) {
+    match value {
+        Value::Number(number) => {
+            let text = number.to_string();
+            match text.split_once('e') {
+                Some((digits, power)) => {
+                    let point = if digits.contains('.') { "" } else { ".0" };
+                    let sign = if power.starts_with('-') { "" } else { "+" };
+                    let _ = write!(out, "{digits}{point}e{sign}{}", power.trim_start_matches('+'));
+                }
+                None => out.push_str(&text),
+            }
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                if at > 0 {
+                    out.push_str(", ");
+                }
+                put_yaml(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(all) => {
+            out.push('{');
+            for (at, (key, item)) in all.iter().enumerate() {
+                if at > 0 {
+                    out.push_str(", ");
+                }
+                json::put_string(key, out);
+                out.push_str(": ");
+                put_yaml(item, out);
+            }
+            out.push('}');
+        }
+        other => out.push_str(&other.to_string()),
+    }
+}

@@ -1,0 +1,151 @@
+use std::borrow::Cow;
+use std::error::Error as _;
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+/// Why a request did not succeed.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) trouble: Trouble,
+    pub(crate) text: String,
+    /// Trying again soon may help.
+    pub(crate) again: bool,
+    /// The server said when.
+    pub(crate) after: Option<Duration>,
+}
+
+/// The kinds of trouble with a server; each is said once until it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Unreachable,
+    Unverified,
+    KeyRefused,
+    NoAccess,
+    NotFound,
+    RateLimited,
+    ServerError,
+    NotUnderstood,
+    Refused,
+    /// The run's own files cannot be read.
+    Unreadable,
+}
+
+impl Trouble {
+    /// The name under which the books and the terminal have it.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Unreachable => "server unreachable",
+            Self::Unverified => "certificate not verified",
+            Self::KeyRefused => "key refused",
+            Self::NoAccess => "access refused",
+            Self::NotFound => "not found",
+            Self::RateLimited => "rate limited",
+            Self::ServerError => "server error",
+            Self::NotUnderstood => "reply not understood",
+            Self::Refused => "refused",
+            Self::Unreadable => "log unreadable",
+        }
+    }
+}
+
+impl Failure {
+    /// One that will not go away soon by trying again.
+    pub(crate) fn last(trouble: Trouble, text: impl Into<String>) -> Self {
+        Self {
+            trouble,
+            text: text.into(),
+            again: false,
+            after: None,
+        }
+    }
+
+    /// One that may.
+    pub(crate) fn again(trouble: Trouble, text: impl Into<String>) -> Self {
+        Self {
+            again: true,
+            ..Self::last(trouble, text)
+        }
+    }
+
+    pub(crate) fn setup(error: &reqwest::Error) -> Self {
+        Self::last(
+            Trouble::Refused,
+            format!("the HTTP client cannot be set up: {}", chain(error)),
+        )
+    }
+
+    /// No answer came.
+    pub(crate) fn of_transport(error: &reqwest::Error) -> Self {
+        let text = chain(error);
+        let certificate = ["certificate", "UnknownIssuer", "CertificateError"]
+            .iter()
+            .any(|word| text.contains(word));
+        if certificate {
+            return Self::last(
+                Trouble::Unverified,
+                format!("{text}; if the server has a CA of its own, name its file in SSL_CERT_FILE"),
+            );
+        }
+        match error.is_builder() || error.is_redirect() {
+            true => Self::last(Trouble::Refused, text),
+            false => Self::again(Trouble::Unreachable, text),
+        }
+    }
+
+    /// The server refused. A conflict is worth another try only where runs are made.
+    pub(crate) fn of_status(status: u16, said: &str, after: Option<Duration>, retry_conflict: bool) -> Self {
+        let trouble = match status {
+            401 => Trouble::KeyRefused,
+            402 | 403 => Trouble::NoAccess,
+            404 | 410 => Trouble::NotFound,
+            429 => Trouble::RateLimited,
+            400 | 405..=428 | 430..=499 => Trouble::Refused,
+            _ => Trouble::ServerError,
+        };
+        let what: Cow<'_, str> = match status {
+            401 => "the server does not know this API key (401)".into(),
+            403 => "the key has no access to this project (403)".into(),
+            404 => "the server has no such project or run (404)".into(),
+            429 => "the server asks for patience (429)".into(),
+            other => format!("the server answered {other}").into(),
+        };
+        let text = match said {
+            "" => what.into_owned(),
+            said => format!("{what}: {said}"),
+        };
+        let last = matches!(status, 400..=404 | 409 | 410 | 413 | 422 | 501);
+        Self {
+            trouble,
+            text,
+            again: !last || (status == 409 && retry_conflict),
+            after,
+        }
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// An error with its causes, without the address, which may hold a signature.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() {
+        "no answer in time".to_owned()
+    } else if error.is_connect() {
+        "no connection".to_owned()
+    } else {
+        "no whole answer".to_owned()
+    };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        cause = error.source();
+        // Only the innermost says what happened.
+        if cause.is_none() {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+        }
+    }
+    text
+}

@@ -1,0 +1,21 @@
+//! From the log to the server: the log is the spool, and what is in it reaches the server exactly once.
+
+mod api;
+mod artifact;
+mod assembler;
+mod control;
+mod definitions;
+mod failure;
+mod link;
+pub(crate) mod resume;
+mod standing;
+mod transfer;
+mod uploader;
+
+pub(crate) use self::api::Api;
+pub(crate) use self::control::Control;
+pub(crate) use self::failure::{Failure, Trouble};
+pub(crate) use self::link::Link;
+pub(crate) use self::standing::{Extent, Standing, synced_by_other};
+pub(crate) use self::transfer::digest;
+pub(crate) use self::uploader::{Outcome, Plan, deliver};

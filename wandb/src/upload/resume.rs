@@ -1,0 +1,111 @@
+//! Where a run stands on the server.
+
+use serde_json::{Value, json};
+
+use super::api::Api;
+use super::failure::{Failure, Trouble};
+use crate::json;
+use crate::tree::Tree;
+
+const QUERY: &str = "query RunResumeStatus($project: String, $entity: String, $name: String!) { \
+     model(name: $project, entityName: $entity) { id name entity { id name } bucket(name: $name, missingOk: true) { \
+     id name summaryMetrics displayName logLineCount historyLineCount eventsLineCount historyTail eventsTail config tags \
+     notes wandbConfig(keys: [\"t\"]) } } }";
+
+/// A run that the server has.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Existing {
+    pub(crate) storage_id: String,
+    pub(crate) entity: String,
+    pub(crate) project: String,
+    pub(crate) display_name: String,
+    pub(crate) history: u64,
+    pub(crate) events: u64,
+    pub(crate) output: u64,
+    /// The first step that it has not.
+    pub(crate) next_step: u64,
+    /// Seconds that it has taken so far.
+    pub(crate) runtime: f64,
+    pub(crate) config: Tree,
+    pub(crate) summary: Tree,
+    pub(crate) tags: Vec<String>,
+    pub(crate) notes: String,
+    /// It was started by a client that can be resumed.
+    pub(crate) started: bool,
+    /// The writers that its config names.
+    pub(crate) writers: Vec<String>,
+}
+
+/// Asks for a run; `None` if there is none.
+pub(crate) fn ask(api: &Api, entity: Option<&str>, project: &str, run_id: &str) -> Result<Option<Existing>, Failure> {
+    let variables = json!({"entity": entity, "project": project, "name": run_id});
+    let data = api.graphql("RunResumeStatus", QUERY, variables)?;
+    let model = &data["model"];
+    let bucket = &model["bucket"];
+    if bucket.is_null() {
+        return Ok(None);
+    }
+    let count = |name: &str| {
+        bucket[name]
+            .as_u64()
+            .ok_or_else(|| Failure::again(Trouble::NotUnderstood, format!("the reply about the run has no {name}")))
+    };
+    let history = count("historyLineCount")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let last_row = last_of_tail(&bucket["historyTail"]);
+    let last_event = last_of_tail(&bucket["eventsTail"]);
+    let summary = json::read(&text(&bucket["summaryMetrics"])).unwrap_or_default();
+    let config = json::read(&text(&bucket["config"])).unwrap_or_default();
+    let steps = [
+        summary["_step"].as_i64(),
+        last_row["_step"].as_i64(),
+        Some(history as i64 - 1),
+    ];
+    let runtimes = [
+        last_event["_runtime"].as_f64(),
+        last_row["_runtime"].as_f64(),
+        summary["_wandb"]["runtime"].as_f64().or(summary["_runtime"].as_f64()),
+    ];
+    Ok(Some(Existing {
+        storage_id: text(&bucket["id"]),
+        entity: text(&model["entity"]["name"]),
+        project: text(&model["name"]),
+        display_name: text(&bucket["displayName"]),
+        history,
+        events: count("eventsLineCount")?,
+        output: count("logLineCount")?,
+        next_step: u64::try_from(steps.into_iter().flatten().max().unwrap_or(-1) + 1).unwrap_or(0),
+        runtime: runtimes.into_iter().flatten().fold(0.0, f64::max),
+        config: unwrapped(&config),
+        summary: Tree::read(&text(&bucket["summaryMetrics"])),
+        tags: bucket["tags"]
+            .as_array()
+            .map(|tags| tags.iter().map(text).collect())
+            .unwrap_or_default(),
+        notes: text(&bucket["notes"]),
+        started: json::read(&text(&bucket["wandbConfig"])).is_some_and(|own| own.get("t").is_some()),
+        writers: config["_wandb"]["value"]["e"]
+            .as_object()
+            .map(|writers| writers.keys().cloned().collect())
+            .unwrap_or_default(),
+    }))
+}
+
+/// The last of an array of lines, each a JSON text in a JSON text.
+fn last_of_tail(tail: &Value) -> Value {
+    tail.as_str()
+        .and_then(json::read)
+        .and_then(|lines| json::read(lines.as_array()?.last()?.as_str()?))
+        .unwrap_or_default()
+}
+
+/// The stored config has each key's value in an object of its own.
+fn unwrapped(config: &Value) -> Tree {
+    let mut tree = Tree::default();
+    for (key, wrapped) in config.as_object().into_iter().flatten() {
+        if let Some(value) = wrapped.get("value").filter(|_| key != "_wandb") {
+            tree.set(&[key], value.to_string());
+        }
+    }
+    tree
+}

@@ -1,0 +1,627 @@
+//! Delivers a log to the server, while it grows or afterwards.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::assembler::{Assembler, Lines};
+use super::failure::{Failure, Trouble};
+use super::link::{GivenUp, Identity, Link};
+use super::resume;
+use super::standing::{Extent, Standing};
+use super::transfer::{Done, Transfers};
+use crate::json;
+use crate::proto::Exit;
+use crate::settings::run_url;
+use crate::transaction_log::{Entry, LogReader, ReadError};
+
+const UPSERT: &str = "mutation UpsertBucket($id: String, $name: String, $project: String, $entity: String, \
+     $groupName: String, $description: String, $displayName: String, $notes: String, $commit: String, \
+     $config: JSONString, $host: String, $debug: Boolean, $program: String, $repo: String, $jobType: String, \
+     $state: String, $sweep: String, $tags: [String!], $summaryMetrics: JSONString) { upsertBucket(input: {id: $id, \
+     name: $name, groupName: $groupName, modelName: $project, entityName: $entity, description: $description, \
+     displayName: $displayName, notes: $notes, config: $config, commit: $commit, host: $host, debug: $debug, \
+     jobProgram: $program, jobRepo: $repo, jobType: $jobType, state: $state, sweep: $sweep, tags: $tags, \
+     summaryMetrics: $summaryMetrics}) { bucket { id name displayName description config sweepName historyLineCount \
+     project { id name entity { id name } } } inserted } }";
+const FEATURES: &str = "query ServerFeaturesQuery { serverInfo { features { name isEnabled } } }";
+const ALERT: &str = "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, $runName: String!, \
+     $title: String!, $text: String!, $severity: AlertSeverity = INFO, $waitDuration: Duration) { \
+     notifyScriptableRunAlert(input: {entityName: $entityName, projectName: $projectName, runName: $runName, \
+     title: $title, text: $text, severity: $severity, waitDuration: $waitDuration}) { success } }";
+
+/// The content of one request of the stream.
+const REQUEST_BYTES: usize = 10 << 20;
+/// A server that has heard nothing for minutes takes the run for crashed.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Changes of the config are collected for this long.
+const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is to be delivered, and how often.
+pub(crate) struct Plan {
+    pub(crate) log: PathBuf,
+    /// A row waits at most this long for company.
+    pub(crate) interval: Duration,
+    /// Where the pages of runs are.
+    pub(crate) app_url: String,
+    /// The log does not grow any more.
+    pub(crate) ended: bool,
+}
+
+/// How the delivery of a log ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delivered {
+    pub(crate) outcome: Outcome,
+    /// The log has no end: its process was killed.
+    pub(crate) killed: bool,
+}
+
+/// How much was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The server has everything.
+    Complete,
+    /// Something is only on disk.
+    Incomplete,
+}
+
+/// Delivers the log of `plan`; returns when all is delivered or there is no time left. `progress` is told how many
+/// bytes of the log have been read.
+pub(crate) fn deliver(link: Link, plan: Plan, progress: &mut dyn FnMut(u64)) -> Result<Delivered, Failure> {
+    let reader = LogReader::open(&plan.log).map_err(unreadable)?;
+    let standing = Standing::load(&plan.log).unwrap_or_default();
+    let mut uploader = Uploader {
+        link,
+        reader,
+        assembler: Assembler::default(),
+        identity: Identity {
+            entity: String::new(),
+            project: String::new(),
+            run_id: String::new(),
+        },
+        transfers: None,
+        gzip: false,
+        uploaded: Vec::new(),
+        damaged: None,
+        refused: false,
+        at_end: BTreeSet::new(),
+        sent_alerts: standing.alerts,
+        standing,
+        console: None,
+        plan,
+    };
+    let outcome = match uploader.run(progress) {
+        Ok(()) if !uploader.refused => Outcome::Complete,
+        _ => Outcome::Incomplete,
+    };
+    match uploader.damaged {
+        Some(error) => Err(unreadable(error)),
+        None => Ok(Delivered {
+            outcome,
+            killed: uploader.assembler.exit.is_none(),
+        }),
+    }
+}
+
+struct Uploader {
+    link: Link,
+    plan: Plan,
+    reader: LogReader,
+    assembler: Assembler,
+    standing: Standing,
+    identity: Identity,
+    transfers: Option<Transfers>,
+    gzip: bool,
+    /// Files that the stream has not announced yet.
+    uploaded: Vec<String>,
+    damaged: Option<ReadError>,
+    /// A file or artifact was refused.
+    refused: bool,
+    /// Files that go when the run ends.
+    at_end: BTreeSet<String>,
+    /// Alerts at the beginning of the log that an earlier delivery has sent.
+    sent_alerts: usize,
+    /// `files/output.log`.
+    console: Option<File>,
+}
+
+impl Uploader {
+    fn run(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), GivenUp> {
+        self.wait_for_run()?;
+        self.establish()?;
+        let mut last_sent: Option<Instant> = None;
+        let mut last_config = Instant::now();
+        let mut urged = false;
+        loop {
+            let all_read = self.read_on();
+            progress(self.reader.position());
+            let over = self.assembler.exit.is_some() || self.damaged.is_some() || (self.plan.ended && all_read);
+            let hurry = over || urged || self.link.control.ending();
+            if self.assembler.config_changed() && (hurry || last_config.elapsed() >= CONFIG_INTERVAL) {
+                self.upsert(false)?;
+                last_config = Instant::now();
+            }
+            self.begin_transfers();
+            self.end_transfers();
+            self.alerts()?;
+            let full = self.assembler.waiting() >= REQUEST_BYTES;
+            let waited = last_sent.map(|sent| sent.elapsed());
+            if full || hurry || waited.is_none_or(|waited| waited >= self.plan.interval) {
+                let beat = waited.is_none_or(|waited| waited >= HEARTBEAT);
+                if self.send(beat)? {
+                    last_sent = Some(Instant::now());
+                }
+            }
+            if self.nothing_waits() {
+                self.link.control.set_delivered(self.assembler.num);
+                if over && self.open_transfers() == 0 {
+                    return self.end();
+                }
+            }
+            if self.link.control.too_late() {
+                return Err(GivenUp);
+            }
+            if full || (hurry && !self.nothing_waits()) {
+                continue;
+            }
+            urged = if over || self.link.control.ending() {
+                self.link.control.rest_for_message(LONGEST_REST_AT_END);
+                false
+            } else {
+                let next = last_sent.map_or_else(Instant::now, |sent| sent + self.plan.interval);
+                let next = match self.assembler.config_changed() {
+                    true => next.min(last_config + CONFIG_INTERVAL),
+                    false => next,
+                };
+                self.link.control.rest(next.max(Instant::now() + SHORTEST_REST))
+            };
+        }
+    }
+
+    /// The first records of a log are there from its first moment, unless the disk was full at that moment.
+    fn wait_for_run(&mut self) -> Result<(), GivenUp> {
+        loop {
+            self.read_some(|assembler| assembler.run.is_some());
+            if self.assembler.run.is_some() {
+                return Ok(());
+            }
+            if self.plan.ended || self.damaged.is_some() || self.link.control.too_late() {
+                self.damaged.get_or_insert(ReadError::Foreign);
+                return Err(GivenUp);
+            }
+            self.link.control.rest(Instant::now() + Duration::from_secs(1));
+        }
+    }
+
+    /// Makes the run on the server, or finds it there, and learns where it stands.
+    fn establish(&mut self) -> Result<(), GivenUp> {
+        let Some(run) = self.assembler.run.clone() else {
+            return Err(GivenUp);
+        };
+        let existing = match run.resume && !self.standing.is_known() {
+            true => self.existing()?,
+            false => None,
+        };
+        if let Some(existing) = &existing {
+            self.assembler.inherit(&existing.config, &existing.summary);
+            self.adopt(existing);
+        }
+        let known = self.standing.is_known() || existing.is_some();
+        let reply = self.upsert(true)?;
+        // A run of this id is there that nobody asked to resume: its rows stay, and these follow.
+        if !known
+            && reply["bucket"]["historyLineCount"].as_u64().unwrap_or(0) > 0
+            && let Some(existing) = self.existing()?
+            && !existing.writers.contains(&self.assembler.writer())
+        {
+            self.adopt(&existing);
+            self.standing.first_step = 0;
+        }
+        let bucket = &reply["bucket"];
+        self.identity = Identity {
+            entity: text(&bucket["project"]["entity"]["name"]),
+            project: text(&bucket["project"]["name"]),
+            run_id: text(&bucket["name"]),
+        };
+        self.standing.storage_id = text(&bucket["id"]);
+        self.standing.entity.clone_from(&self.identity.entity);
+        self.standing.project.clone_from(&self.identity.project);
+        self.standing.run_id.clone_from(&self.identity.run_id);
+        self.keep_standing();
+        let extents = [self.standing.history, self.standing.events, self.standing.output];
+        self.assembler.begin_at(
+            self.standing.first_step,
+            extents.map(|extent| (extent.start, extent.sent)),
+        );
+        self.link.control.set_address(run_url(
+            &self.plan.app_url,
+            &self.identity.entity,
+            &self.identity.project,
+            &self.identity.run_id,
+        ));
+        self.features();
+        Ok(())
+    }
+
+    fn existing(&self) -> Result<Option<resume::Existing>, GivenUp> {
+        let Some(run) = &self.assembler.run else {
+            return Ok(None);
+        };
+        let entity = (!run.entity.is_empty()).then_some(run.entity.as_str());
+        self.link
+            .persist(|api| resume::ask(api, entity, &run.project, &run.run_id))
+    }
+
+    fn adopt(&mut self, existing: &resume::Existing) {
+        self.standing.storage_id.clone_from(&existing.storage_id);
+        self.standing.history = Extent::at(existing.history);
+        self.standing.events = Extent::at(existing.events);
+        self.standing.output = Extent::at(existing.output);
+        self.standing.first_step = i64::try_from(existing.next_step).unwrap_or(i64::MAX);
+        self.standing.earlier_runtime = existing.runtime;
+        if let Some(run) = &mut self.assembler.run {
+            if run.tags.is_empty() {
+                run.tags.clone_from(&existing.tags);
+            }
+            if run.notes.is_empty() {
+                run.notes.clone_from(&existing.notes);
+            }
+        }
+    }
+
+    /// What the server can do beyond the ordinary; it is not asked again, and what is not known is off.
+    fn features(&mut self) {
+        let reply = self.link.api.graphql("ServerFeaturesQuery", FEATURES, json!({}));
+        let features = reply
+            .map(|mut data| data["serverInfo"]["features"].take())
+            .unwrap_or_default();
+        let has = |name: &str| {
+            let all = features.as_array().into_iter().flatten();
+            all.into_iter()
+                .any(|feature| feature["name"] == name && feature["isEnabled"] == true)
+        };
+        self.gzip = has("FILESTREAM_GZIP");
+        self.assembler.structured_console = has("STRUCTURED_CONSOLE_LOGS");
+    }
+
+    fn upsert(&mut self, whole: bool) -> Result<Value, GivenUp> {
+        let config = self.assembler.take_config().unwrap_or_default();
+        let Some(run) = &self.assembler.run else {
+            return Err(GivenUp);
+        };
+        let name = match self.identity.run_id.is_empty() {
+            true => run.run_id.clone(),
+            false => self.identity.run_id.clone(),
+        };
+        let project = [&self.identity.project, &run.project]
+            .into_iter()
+            .find(|name| !name.is_empty());
+        let entity = [&self.identity.entity, &self.standing.entity, &run.entity]
+            .into_iter()
+            .find(|name| !name.is_empty());
+        let mut variables = json!({"name": name, "project": project, "entity": entity, "config": some(&config)});
+        if whole {
+            let more = json!({
+                "id": some(&self.standing.storage_id), "groupName": some(&run.run_group), "jobType": some(&run.job_type),
+                "displayName": some(&run.display_name), "notes": some(&run.notes), "host": some(&run.host),
+                "sweep": some(&run.sweep_id), "program": self.assembler.program(),
+                "tags": (!run.tags.is_empty()).then_some(&run.tags),
+            });
+            if let (Value::Object(all), Value::Object(more)) = (&mut variables, more) {
+                all.extend(more);
+            }
+        }
+        let reply = self.link.persist(|api| {
+            let data = api.graphql("UpsertBucket", UPSERT, variables.clone())?;
+            let reply = &data["upsertBucket"];
+            match reply["bucket"]["project"]["entity"]["name"].is_string() {
+                true => Ok(reply.clone()),
+                false => Err(Failure::again(
+                    Trouble::NotUnderstood,
+                    "the reply does not say whose the run is",
+                )),
+            }
+        });
+        if reply.is_err() {
+            self.assembler.return_config();
+        }
+        reply
+    }
+
+    /// Reads what the log has, up to a request's worth; returns whether that is all of it.
+    fn read_on(&mut self) -> bool {
+        let all = self.read_some(|assembler| assembler.waiting() >= REQUEST_BYTES);
+        self.write_console();
+        all
+    }
+
+    fn read_some(&mut self, enough: impl Fn(&Assembler) -> bool) -> bool {
+        while self.damaged.is_none() && !enough(&self.assembler) {
+            match self.reader.next() {
+                Ok(Entry::Record(record)) => self.assembler.read(record),
+                Ok(Entry::End) => return true,
+                Err(error) => self.damaged = Some(error),
+            }
+        }
+        self.damaged.is_some()
+    }
+
+    fn open_transfers(&self) -> usize {
+        self.transfers.as_ref().map_or(0, Transfers::open)
+    }
+
+    fn nothing_waits(&self) -> bool {
+        let lines = [&self.assembler.history, &self.assembler.events, &self.assembler.output];
+        lines.into_iter().all(Lines::is_empty)
+            && !self.assembler.summary_changed()
+            && !self.assembler.config_changed()
+            && self.assembler.alerts.is_empty()
+            && self.uploaded.is_empty()
+    }
+
+    /// Sends one request of the stream, if there is something to send or to show that the run is alive.
+    fn send(&mut self, beat: bool) -> Result<bool, GivenUp> {
+        let mut room = REQUEST_BYTES;
+        let mut files = Vec::new();
+        let mut counts = [0; 3];
+        let parts = [
+            ("wandb-history.jsonl", &self.assembler.history),
+            ("wandb-events.jsonl", &self.assembler.events),
+            ("output.log", &self.assembler.output),
+        ];
+        for (at, (name, lines)) in parts.into_iter().enumerate() {
+            if lines.is_empty() || room == 0 {
+                continue;
+            }
+            let (count, content) = lines.portion(room);
+            room = room.saturating_sub(content.len());
+            counts[at] = count;
+            files.push(format!(
+                "\"{name}\":{{\"offset\":{},\"content\":[{content}]}}",
+                lines.next
+            ));
+        }
+        if let Some(summary) = self.assembler.take_summary() {
+            let mut line = String::new();
+            json::put_string(&summary, &mut line);
+            files.push(format!("\"wandb-summary.json\":{{\"offset\":0,\"content\":[{line}]}}"));
+        }
+        let mut members = Vec::new();
+        if !files.is_empty() {
+            members.push(format!("\"files\":{{{}}}", files.join(",")));
+        }
+        let uploaded = std::mem::take(&mut self.uploaded);
+        if !uploaded.is_empty() {
+            members.push(format!("\"uploaded\":{}", json!(uploaded)));
+        }
+        if std::mem::take(&mut self.assembler.preempting) {
+            members.push("\"preempting\":true".to_owned());
+        }
+        if members.is_empty() && !beat {
+            return Ok(false);
+        }
+        self.post(&format!("{{{}}}", members.join(",")))?;
+        self.assembler.history.sent(counts[0]);
+        self.assembler.events.sent(counts[1]);
+        self.assembler.output.sent(counts[2]);
+        self.standing.history.sent = self.assembler.history.next;
+        self.standing.events.sent = self.assembler.events.next;
+        self.standing.output.sent = self.assembler.output.next;
+        self.keep_standing();
+        Ok(true)
+    }
+
+    fn post(&self, body: &str) -> Result<(), GivenUp> {
+        let Identity {
+            entity,
+            project,
+            run_id,
+        } = &self.identity;
+        let stopped = self
+            .link
+            .persist(|api| api.stream(entity, project, run_id, body, self.gzip))?;
+        if stopped {
+            self.link.control.request_stop();
+        }
+        Ok(())
+    }
+
+    fn alerts(&mut self) -> Result<(), GivenUp> {
+        while let Some(alert) = self.assembler.alerts.front().cloned() {
+            if self.sent_alerts > 0 {
+                self.sent_alerts -= 1;
+            } else {
+                let mut variables = self.identity.variables();
+                variables["title"] = alert.title.as_str().into();
+                variables["text"] = alert.text.as_str().into();
+                variables["severity"] = alert.level.as_str().into();
+                variables["waitDuration"] = alert.wait_duration.into();
+                self.link
+                    .persist(|api| api.graphql("NotifyScriptableRunAlert", ALERT, variables.clone()))?;
+                self.standing.alerts += 1;
+                self.keep_standing();
+            }
+            self.assembler.alerts.pop_front();
+        }
+        Ok(())
+    }
+
+    fn begin_transfers(&mut self) {
+        let mut now = BTreeSet::new();
+        for file in std::mem::take(&mut self.assembler.files) {
+            match file.policy {
+                AT_END => drop(self.at_end.insert(file.path)),
+                policy => {
+                    // One that is sent whenever it changes is sent again at the end, if it has.
+                    if policy == LIVE {
+                        self.at_end.insert(file.path.clone());
+                    }
+                    now.insert(file.path);
+                }
+            }
+        }
+        let artifacts = std::mem::take(&mut self.assembler.artifacts);
+        let artifacts = artifacts
+            .into_iter()
+            .filter(|artifact| !self.standing.artifacts.contains(&artifact.client_id));
+        let artifacts: Vec<_> = artifacts.collect();
+        if now.is_empty() && artifacts.is_empty() {
+            return;
+        }
+        let Some(transfers) = self.transfers() else { return };
+        if !now.is_empty() {
+            transfers.files(now);
+        }
+        for artifact in artifacts {
+            transfers.artifact(artifact);
+        }
+    }
+
+    fn transfers(&mut self) -> Option<&mut Transfers> {
+        if self.transfers.is_none() {
+            let known = self.standing.files.clone();
+            self.transfers = Transfers::start(self.link.clone(), self.identity.clone(), self.files_folder(), known);
+            self.refused |= self.transfers.is_none();
+        }
+        self.transfers.as_mut()
+    }
+
+    fn end_transfers(&mut self) {
+        let done = self.transfers.as_mut().map(Transfers::poll).unwrap_or_default();
+        let any = !done.is_empty();
+        for done in done {
+            match done {
+                Done::File { name, digest } => {
+                    self.standing.files.insert(name.clone(), digest);
+                    self.uploaded.push(name);
+                }
+                Done::Artifact { client_id } => drop(self.standing.artifacts.insert(client_id)),
+                Done::Missing { name } => self.link.control.trouble(&Failure::last(
+                    Trouble::Unreadable,
+                    format!("the file {name} of the run is not there and is left out"),
+                )),
+                Done::GivenUp => self.refused = true,
+                Done::End => {}
+            }
+        }
+        if any {
+            self.keep_standing();
+        }
+    }
+
+    /// All rows are there: the files that stand for the whole run, then the last word.
+    fn end(&mut self) -> Result<(), GivenUp> {
+        let mut names = std::mem::take(&mut self.at_end);
+        names.extend(self.write_own_files());
+        if let Some(transfers) = self.transfers() {
+            transfers.files(names);
+        }
+        loop {
+            self.end_transfers();
+            if self.open_transfers() == 0 {
+                break;
+            }
+            if self.link.control.too_late() {
+                return Err(GivenUp);
+            }
+            self.link.control.rest_for_message(Duration::from_millis(100));
+        }
+        // A process that was killed leaves no exit record; W&B has no other word for it than failed.
+        let exit = self.assembler.exit.unwrap_or(Exit {
+            exit_code: 1,
+            ..Exit::default()
+        });
+        let mut last = json!({"complete": true, "exitcode": exit.exit_code});
+        if exit.not_complete {
+            last = json!({});
+        }
+        if !self.uploaded.is_empty() {
+            last["uploaded"] = json!(std::mem::take(&mut self.uploaded));
+        }
+        self.post(&last.to_string())?;
+        self.standing.complete = !self.refused && self.damaged.is_none();
+        self.keep_standing();
+        Ok(())
+    }
+
+    /// Writes the files that W&B's page looks for; returns the names of those that could be.
+    fn write_own_files(&mut self) -> Vec<String> {
+        self.write_console();
+        let folder = self.files_folder();
+        let mut texts = vec![
+            ("config.yaml", self.assembler.config_yaml()),
+            ("wandb-summary.json", self.assembler.summary_text()),
+        ];
+        texts.extend(self.assembler.metadata().map(|text| ("wandb-metadata.json", text)));
+        let mut names: Vec<String> = texts
+            .into_iter()
+            .filter(|(name, text)| {
+                fs::create_dir_all(&folder)
+                    .and_then(|()| fs::write(folder.join(name), text))
+                    .is_ok()
+            })
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        if self.console.is_some() {
+            names.push("output.log".to_owned());
+        }
+        names
+    }
+
+    fn write_console(&mut self) {
+        if self.assembler.console.is_empty() {
+            return;
+        }
+        let text = std::mem::take(&mut self.assembler.console);
+        if self.console.is_none() {
+            let folder = self.files_folder();
+            let open = || {
+                fs::create_dir_all(&folder)?;
+                OpenOptions::new()
+                    .create(true)
+                    .write(true)
+                    .truncate(true)
+                    .open(folder.join("output.log"))
+            };
+            self.console = open().ok();
+        }
+        if let Some(file) = &mut self.console {
+            // The lines themselves are in the log and in the stream; the file is a copy for downloads.
+            let _ = file.write_all(text.as_bytes());
+        }
+    }
+
+    fn files_folder(&self) -> PathBuf {
+        self.plan.log.parent().unwrap_or(Path::new(".")).join("files")
+    }
+
+    /// Without it a later delivery begins at the beginning, which overwrites and doubles nothing.
+    fn keep_standing(&self) {
+        if let Err(error) = self.standing.save(&self.plan.log) {
+            let text = format!("the standing of {} cannot be kept: {error}", self.plan.log.display());
+            self.link.control.trouble(&Failure::last(Trouble::Unreadable, text));
+        }
+    }
+}
+
+const AT_END: i32 = 1;
+const LIVE: i32 = 2;
+/// Between two looks at a log that grows.
+const SHORTEST_REST: Duration = Duration::from_millis(50);
+const LONGEST_REST_AT_END: Duration = Duration::from_millis(100);
+
+fn unreadable(error: ReadError) -> Failure {
+    Failure::last(Trouble::Unreadable, error.to_string())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn some(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
