@@ -122,9 +122,9 @@ impl Columns {
         result
     }
 
-    /// The summary of every name whose value is newer than the last call.
+    /// The summary of every name with a newer value than at the last call; the open row is for the next.
     pub(crate) fn take_stale(&mut self) -> Vec<Item> {
-        let is_stale = |column: &mut Column| std::mem::take(&mut column.stale);
+        let is_stale = |column: &mut Column| !column.in_row && std::mem::take(&mut column.stale);
         let all = self.all.iter_mut();
         all.filter_map(|column| is_stale(column).then(|| column.summary())?)
             .collect()
