@@ -170,3 +170,383 @@ fn synced(server: &Server, folder: &TempDir) -> Synced {
     let logs = find_logs(folder.path());
     sync(&logs[0], &sync_options(server), |_, _| {}).unwrap().outcome
 }
+
+/// Each of these passes by itself: the run is delivered whole, and its logger was never held up.
+#[test]
+fn passing_trouble_costs_nothing_but_time() {
+    let slow = Fault::Slow(Duration::from_millis(300));
+    let patience = Fault::StatusWith(429, "retry-after", "0.3".to_owned());
+    let cases = [
+        (On::Stream, Fault::Status(500)),
+        (On::Stream, Fault::Status(503)),
+        (On::Stream, patience),
+        (On::Stream, Fault::Reset),
+        (On::Stream, Fault::LostReply),
+        (On::Stream, Fault::Truncated),
+        (On::Stream, Fault::Html),
+        (On::Stream, slow),
+        (On::GraphQl("UpsertBucket"), Fault::Status(409)),
+        (On::GraphQl("UpsertBucket"), Fault::LostReply),
+        (On::GraphQl("UpsertBucket"), Fault::Html),
+        (On::GraphQl("UpsertBucket"), Fault::Status(500)),
+        (On::GraphQl("CreateRunFiles"), Fault::Status(502)),
+        (On::Put, Fault::Status(500)),
+        (On::Put, Fault::Reset),
+        (On::Any, Fault::Reset),
+    ];
+    std::thread::scope(|scope| {
+        for (at, (on, fault)) in cases.into_iter().enumerate() {
+            let case = move || {
+                let (server, folder) = (Server::start(), TempDir::new().unwrap());
+                server.fault(on, fault.clone(), 2);
+                let logger = start(&folder, &format!("passing_{at}"), online(&server));
+                say_all(&logger, &folder);
+                let report = logger.finish();
+                assert_eq!(report.sink("wandb").unwrap().spooled, 0, "{on:?} {fault:?}");
+                check_all(&server);
+            };
+            std::thread::Builder::new().spawn_scoped(scope, case).unwrap();
+        }
+    });
+}
+
+#[test]
+fn refusals_end_the_delivery_soon_and_lose_nothing() {
+    for (at, (on, status)) in [
+        (On::Any, 401),
+        (On::GraphQl("UpsertBucket"), 403),
+        (On::GraphQl("UpsertBucket"), 404),
+        (On::Stream, 401),
+        (On::Stream, 404),
+        (On::Stream, 409),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (server, folder) = (Server::start(), TempDir::new().unwrap());
+        server.fault(on, Fault::Status(status), usize::MAX);
+        let logger = start(&folder, &format!("refused_{at}"), online(&server));
+        say_all(&logger, &folder);
+        server.wait_until(|state| state.requests.iter().any(|seen| seen.status == status));
+        let before = Instant::now();
+        let report = logger.finish();
+        assert!(before.elapsed() < Duration::from_secs(5), "{on:?} {status}");
+        let books = report.sink("wandb").unwrap();
+        assert!(books.spooled > 0 && books.balanced(), "{on:?} {status}: {books:?}");
+        // Mended, all of it arrives, once.
+        server.heal();
+        assert_eq!(synced(&server, &folder), Synced::Delivered);
+        check_all(&server);
+    }
+}
+
+#[test]
+fn a_refusal_that_is_mended_before_the_end_is_forgotten() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    server.fault(On::Stream, Fault::Status(401), 1);
+    let logger = start(&folder, "mended", online(&server));
+    say_all(&logger, &folder);
+    server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 401));
+    delivered(&logger.finish());
+    check_all(&server);
+}
+
+#[test]
+fn a_server_that_is_not_there_holds_nobody_up() {
+    let folder = TempDir::new().unwrap();
+    let address = {
+        let server = Server::start();
+        server.url()
+    };
+    let options = json!({"mode": "online", "base_url": address, "api_key": KEY, "transmit_interval": 0.05});
+    let logger = setup_logging(LogConfig {
+        finish_timeout: 1.0,
+        ..config(&folder, "not_there", options)
+    })
+    .unwrap();
+    let before = Instant::now();
+    say_all(&logger, &folder);
+    logger.flush().unwrap();
+    assert!(before.elapsed() < Duration::from_secs(2));
+    let report = logger.finish();
+    assert!(before.elapsed() < Duration::from_secs(4));
+    let books = report.sink("wandb").unwrap();
+    assert_eq!(books.spooled, books.accepted);
+    // It comes back, at the same address.
+    let server = Server::start();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    check_all(&server);
+}
+
+#[test]
+fn a_server_that_comes_back_gets_everything() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start();
+    let address = server.url();
+    let place = address.trim_start_matches("http://").to_owned();
+    drop(server);
+    let options = json!({"mode": "online", "base_url": address, "api_key": KEY, "transmit_interval": 0.05});
+    let logger = start(&folder, "comes_back", options);
+    say_all(&logger, &folder);
+    // Some tries have failed by now, or will have; the result is the same.
+    let server = Server::start_on(&place);
+    delivered(&logger.finish());
+    check_all(&server);
+}
+
+#[test]
+fn a_part_that_was_streamed_is_not_doubled_by_a_sync() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let logger = start(&folder, "part", online(&server));
+    for step in 0..50_u64 {
+        logger.log_metrics_at(step, [("x", step)]);
+    }
+    logger.flush().unwrap();
+    server.wait_until(|state| state.runs.values().any(|run| run.history.len() >= 49));
+    server.fault(On::Stream, Fault::Status(401), usize::MAX);
+    for step in 50..100_u64 {
+        logger.log_metrics_at(step, [("x", step)]);
+    }
+    let report = logger.finish();
+    assert!(report.sink("wandb").unwrap().spooled > 0);
+    assert!(server.run().history.len() < 100);
+    server.heal();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    let run = server.run();
+    assert!(run.is_whole());
+    assert_eq!(run.steps(), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_stop_button_is_seen() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let logger = start(&folder, "stop", online(&server));
+    logger.log_metrics([("x", 1)]);
+    assert!(!logger.stop_requested());
+    server.state().stop = true;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !logger.stop_requested() {
+        assert!(Instant::now() < deadline);
+        logger.log_metrics([("x", 1)]);
+        logger.flush().unwrap();
+    }
+    logger.set_exit_code(3);
+    delivered(&logger.finish());
+    assert_eq!(server.run().exit_code, Some(3));
+}
+
+#[test]
+fn gzip_is_used_where_it_is_offered() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    server.state().features = vec!["FILESTREAM_GZIP".to_owned()];
+    let logger = start(&folder, "gzip", online(&server));
+    say_all(&logger, &folder);
+    delivered(&logger.finish());
+    check_all(&server);
+    let state = server.state();
+    let mut stream = state.requests.iter().filter(|seen| seen.path.ends_with("file_stream"));
+    assert!(stream.all(|seen| seen.gzip));
+}
+
+#[test]
+fn a_run_is_resumed_where_the_server_stands() {
+    let server = Server::start();
+    for (part, resume) in ["allow", "allow", "must"].into_iter().enumerate() {
+        let folder = TempDir::new().unwrap();
+        let options = with(online(&server), json!({"run_id": "same", "resume": resume}));
+        let logger = start(&folder, &format!("resumed_{part}"), options);
+        logger.log_config(&json!({format!("part{part}"): part}));
+        logger.start_progress(5, "Training");
+        for _ in 0..5 {
+            logger.update_progress(1, None);
+            logger.log_metrics([("x", part)]);
+        }
+        logger.info(format_args!("part {part}"));
+        delivered(&logger.finish());
+    }
+    let run = server.run();
+    assert!(run.is_whole(), "{run:?}");
+    assert_eq!(run.steps(), (1..=15).collect::<Vec<_>>());
+    assert_eq!(run.user_config(), json!({"part0": 0, "part1": 1, "part2": 2}));
+    assert_eq!(run.console(), ["part 0", "part 1", "part 2"]);
+    let runtimes: Vec<_> = run.rows().iter().map(|row| row["_runtime"].as_f64().unwrap()).collect();
+    assert!(runtimes.is_sorted(), "{runtimes:?}");
+}
+
+#[test]
+fn resuming_is_refused_where_it_must_be() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let missing = with(online(&server), json!({"run_id": "missing", "resume": "must"}));
+    let error = setup_logging(config(&folder, "must_missing", missing))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("sinks.wandb.resume") && error.contains("missing"),
+        "{error}"
+    );
+    let there = || with(online(&server), json!({"run_id": "there", "resume": "never"}));
+    delivered(&{
+        let logger = start(&folder, "never", there());
+        logger.log_metrics([("x", 1)]);
+        logger.finish()
+    });
+    let error = setup_logging(config(&folder, "never_again", there()))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("sinks.wandb.resume"), "{error}");
+}
+
+#[test]
+fn an_offline_part_of_a_resumed_run_follows_the_server() {
+    let server = Server::start();
+    let folder = TempDir::new().unwrap();
+    let logger = start(
+        &folder,
+        "first_part",
+        with(online(&server), json!({"run_id": "parts", "resume": "allow"})),
+    );
+    for _ in 0..5 {
+        logger.log_metrics([("x", 1)]);
+    }
+    delivered(&logger.finish());
+    let folder = TempDir::new().unwrap();
+    let options = json!({"mode": "offline", "run_id": "parts", "resume": "allow"});
+    let logger = start(&folder, "second_part", options);
+    for _ in 0..5 {
+        logger.log_metrics([("x", 2)]);
+    }
+    logger.finish();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    assert_eq!(server.run().steps(), (0..10).collect::<Vec<_>>());
+    assert!(server.run().is_whole());
+}
+
+#[test]
+fn steps_behind_the_newest_are_counted_and_kept_locally() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let logger = start(&folder, "late", online(&server));
+    for step in [0, 5, 3, 5, 6] {
+        logger.log_metrics_at(step, [("x", step)]);
+    }
+    logger.log_metrics_at(6, [("y", 1)]);
+    let report = logger.finish();
+    let books = report.sink("wandb").unwrap();
+    assert_eq!(
+        (books.accepted, books.delivered, books.dropped_total()),
+        (6, 5, 1),
+        "{books:?}"
+    );
+    assert_eq!(server.run().steps(), [0, 5, 6]);
+    assert_eq!(server.run().rows()[2]["y"], 1);
+    let kept = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    assert!(kept.contains("\"step\":3"));
+}
+
+#[test]
+fn impossible_settings_are_refused_at_setup() {
+    let folder = TempDir::new().unwrap();
+    let refused = |config: LogConfig| setup_logging(config).unwrap_err().to_string();
+    for (option, value) in [
+        ("api_key", json!("short")),
+        ("base_url", json!("not an address")),
+        ("run_id", json!("a?b")),
+        ("tags", json!(["x".repeat(65)])),
+        ("project", json!("a/b")),
+        ("mode", json!("sideways")),
+    ] {
+        let options = with(json!({"mode": "offline"}), json!({ option: value }));
+        let error = refused(config(&folder, "impossible", options));
+        assert!(error.starts_with(&format!("sinks.wandb.{option} = ")), "{error}");
+    }
+    let error = refused(LogConfig {
+        wandb_project: Some("a/b".into()),
+        ..config(&folder, "impossible", json!({"mode": "offline"}))
+    });
+    assert!(error.starts_with("wandb_project = a/b"), "{error}");
+    assert!(!folder.path().join("wandb").exists());
+}
+
+#[test]
+fn two_runs_at_once_do_not_mix() {
+    let (first, second) = (Server::start(), Server::start());
+    let (folder, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let a = start(&folder, "two_a", online(&first));
+    let b = start(&other, "two_b", online(&second));
+    std::thread::scope(|scope| {
+        for logger in [&a, &b] {
+            std::thread::Builder::new()
+                .spawn_scoped(scope, move || {
+                    for _ in 0..500 {
+                        logger.log_metrics([(logger.name(), 1)]);
+                    }
+                })
+                .unwrap();
+        }
+    });
+    delivered(&a.finish());
+    delivered(&b.finish());
+    for (server, name) in [(&first, "two_a"), (&second, "two_b")] {
+        let run = server.run();
+        assert_eq!(run.history.len(), 500);
+        assert!(run.is_whole() && run.rows().iter().all(|row| row[name] == 1));
+    }
+}
+
+#[test]
+fn it_works_inside_tokio() {
+    let current = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let multi = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    for (at, runtime) in [current, multi].into_iter().enumerate() {
+        let (server, folder) = (Server::start(), TempDir::new().unwrap());
+        runtime.block_on(async {
+            let options = with(online(&server), json!({"resume": "allow", "run_id": "x"}));
+            let logger = start(&folder, &format!("tokio_{at}"), options);
+            say_all(&logger, &folder);
+            delivered(&logger.finish());
+        });
+        check_all(&server);
+    }
+}
+
+#[test]
+fn a_new_configuration_goes_on_with_the_same_run() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let first = start(&folder, "again", online(&server));
+    first.log_metrics([("x", 1)]);
+    let second = setup_logging(LogConfig {
+        enable_file: true,
+        ..config(&folder, "again", online(&server))
+    })
+    .unwrap();
+    second.log_metrics([("x", 2)]);
+    drop(first);
+    delivered(&second.finish());
+    assert_eq!(server.run().steps(), [0, 1]);
+    assert_eq!(find_logs(folder.path()).len(), 1);
+}
+
+#[test]
+fn ten_thousand_names_and_many_rows() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let logger = start(&folder, "many", online(&server));
+    let names: Vec<String> = (0..10_000).map(|at| format!("layer.{at}/norm")).collect();
+    for step in 0..3_u64 {
+        logger.log_metrics_at(step, names.iter().map(|name| (name.as_str(), step)));
+    }
+    for step in 3..20_000_u64 {
+        logger.log_metrics_at(step, [("x", step)]);
+    }
+    delivered(&logger.finish());
+    let run = server.run();
+    assert!(run.is_whole());
+    assert_eq!(run.history.len(), 20_000);
+    assert_eq!(run.rows()[2].len(), 10_000 + 3);
+    assert_eq!(run.summary.as_object().unwrap().len(), 10_000 + 1 + 4);
+}

@@ -175,6 +175,11 @@ impl Assembler {
         serde_json::to_string_pretty(&environment_json(environment)).ok()
     }
 
+    /// Whether all is read that makes a run: what it is called, and where it takes place.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.run.is_some() && self.environment.is_some()
+    }
+
     /// The program that the run is of.
     pub(crate) fn program(&self) -> Option<String> {
         let program = self.environment.as_ref()?.program.clone();

@@ -185,7 +185,7 @@ impl Uploader {
     /// The first records of a log are there from its first moment, unless the disk was full at that moment.
     fn wait_for_run(&mut self) -> Result<(), GivenUp> {
         loop {
-            self.read_some(|assembler| assembler.run.is_some());
+            self.read_some(Assembler::has_begun);
             if self.assembler.run.is_some() {
                 return Ok(());
             }
@@ -202,24 +202,22 @@ impl Uploader {
         let Some(run) = self.assembler.run.clone() else {
             return Err(GivenUp);
         };
-        let existing = match run.resume && !self.standing.is_known() {
-            true => self.existing()?,
-            false => None,
-        };
-        if let Some(existing) = &existing {
-            self.assembler.inherit(&existing.config, &existing.summary);
-            self.adopt(existing);
+        let mut known = self.standing.is_known();
+        if !known && (run.resume || self.plan.ended) {
+            // Asked before the run is touched, because its config tells whether this very log was delivered before.
+            let existing = self.existing()?;
+            let same_log = |existing: &resume::Existing| existing.writers.contains(&self.assembler.writer());
+            if let Some(existing) = existing.filter(|existing| !same_log(existing)) {
+                self.adopt(&existing, run.resume);
+            }
+            known = true;
         }
-        let known = self.standing.is_known() || existing.is_some();
         let reply = self.upsert(true)?;
-        // A run of this id is there that nobody asked to resume: its rows stay, and these follow.
         if !known
             && reply["bucket"]["historyLineCount"].as_u64().unwrap_or(0) > 0
             && let Some(existing) = self.existing()?
-            && !existing.writers.contains(&self.assembler.writer())
         {
-            self.adopt(&existing);
-            self.standing.first_step = 0;
+            self.adopt(&existing, false);
         }
         let bucket = &reply["bucket"];
         self.identity = Identity {
@@ -256,11 +254,17 @@ impl Uploader {
             .persist(|api| resume::ask(api, entity, &run.project, &run.run_id))
     }
 
-    fn adopt(&mut self, existing: &resume::Existing) {
+    /// Goes on behind the lines of a run that the server has; if it is resumed, with its steps, config and summary. If
+    /// nobody asked to resume it, its lines stay and these follow.
+    fn adopt(&mut self, existing: &resume::Existing, resumed: bool) {
         self.standing.storage_id.clone_from(&existing.storage_id);
         self.standing.history = Extent::at(existing.history);
         self.standing.events = Extent::at(existing.events);
         self.standing.output = Extent::at(existing.output);
+        if !resumed {
+            return;
+        }
+        self.assembler.inherit(&existing.config, &existing.summary);
         self.standing.first_step = i64::try_from(existing.next_step).unwrap_or(i64::MAX);
         self.standing.earlier_runtime = existing.runtime;
         if let Some(run) = &mut self.assembler.run {
