@@ -58,14 +58,16 @@ impl Columns {
     /// Defines a metric, or a family of them, for rows to come.
     pub(crate) fn define(&mut self, metric: Metric) {
         if metric.glob_name.is_empty() {
-            if let Some(&at) = self.index.get(&metric.name) {
-                self.all[at].definition = Some(metric.clone());
+            match self.definitions.get_mut(&metric.name) {
+                Some(known) => known.update(metric),
+                None => drop(self.definitions.insert(metric.name.clone(), metric)),
             }
-            self.definitions.insert(metric.name.clone(), metric);
-            return;
+        } else {
+            match self.globs.iter_mut().find(|known| known.glob_name == metric.glob_name) {
+                Some(known) => known.update(metric),
+                None => self.globs.push(metric),
+            }
         }
-        self.globs.retain(|other| other.glob_name != metric.glob_name);
-        self.globs.push(metric);
         for column in &mut self.all {
             column.definition = find(&self.definitions, &self.globs, &column.item.key);
         }
@@ -208,8 +210,17 @@ impl Aggregate {
                 ..Self::default()
             };
         }
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
+        // As W&B has it, one value that is no number spoils them all.
+        self.min = if value < self.min || value.is_nan() {
+            value
+        } else {
+            self.min
+        };
+        self.max = if value > self.max || value.is_nan() {
+            value
+        } else {
+            self.max
+        };
         self.sum += value;
         self.count += 1;
     }

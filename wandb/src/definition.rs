@@ -21,7 +21,7 @@ pub struct MetricDefinition {
     step_sync: Option<bool>,
     hidden: bool,
     summary: Vec<String>,
-    goal: Option<String>,
+    overwrite: bool,
 }
 
 impl MetricDefinition {
@@ -33,7 +33,7 @@ impl MetricDefinition {
             step_sync: None,
             hidden: false,
             summary: Vec::new(),
-            goal: None,
+            overwrite: false,
         }
     }
 
@@ -55,16 +55,16 @@ impl MetricDefinition {
         self
     }
 
-    /// What the summary holds instead of the last value: any of `min`, `max`, `mean`, `best`, `last`, `first`, `copy`;
-    /// or `none`.
+    /// What the summary holds instead of the last value: any of `min`, `max`, `mean`, `last`, `first`;
+    /// or `copy`, which is the last value by itself, or `none`.
     pub fn summary(mut self, kinds: impl IntoIterator<Item: AsRef<str>>) -> Self {
         self.summary = kinds.into_iter().map(|kind| kind.as_ref().to_owned()).collect();
         self
     }
 
-    /// Which way is better, `minimize` or `maximize`.
-    pub fn goal(mut self, goal: impl Into<String>) -> Self {
-        self.goal = Some(goal.into());
+    /// Replaces an earlier definition of the same name; without it, what is not said here stays as it was said there.
+    pub fn overwrite(mut self) -> Self {
+        self.overwrite = true;
         self
     }
 
@@ -100,13 +100,7 @@ impl MetricDefinition {
                 names.join(", ")
             ));
         }
-        match self.goal.as_deref() {
-            None | Some("minimize" | "maximize") => None,
-            Some(goal) => Some(format!(
-                "define_metric(`{}`): a goal is `minimize` or `maximize`, not `{goal}`",
-                self.name
-            )),
-        }
+        None
     }
 
     pub(crate) fn record(&self) -> proto::Metric {
@@ -127,11 +121,7 @@ impl MetricDefinition {
                 defined: !glob,
             }),
             summary: (!self.summary.is_empty()).then_some(summary),
-            goal: match self.goal.as_deref() {
-                Some("minimize") => 1,
-                Some("maximize") => 2,
-                _ => 0,
-            },
+            control: self.overwrite.then_some(proto::MetricControl { overwrite: true }),
             ..proto::Metric::default()
         }
     }
@@ -139,11 +129,10 @@ impl MetricDefinition {
 
 type Flag = fn(&mut proto::MetricSummary) -> &mut bool;
 
-const SUMMARIES: [(&str, Flag); 8] = [
+const SUMMARIES: [(&str, Flag); 7] = [
     ("min", |summary| &mut summary.min),
     ("max", |summary| &mut summary.max),
     ("mean", |summary| &mut summary.mean),
-    ("best", |summary| &mut summary.best),
     ("last", |summary| &mut summary.last),
     ("none", |summary| &mut summary.none),
     ("copy", |summary| &mut summary.copy),

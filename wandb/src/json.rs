@@ -18,8 +18,15 @@ pub(crate) fn put_number(value: MetricValue, text: &mut String) {
     };
 }
 
-/// Appends a double.
+/// Appends a double; a whole one without a fraction, as the official client does.
 pub(crate) fn put_float(value: f64, text: &mut String) {
+    // Below this every whole number has a double of its own, and the digits say which.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() < EXACT {
+        let sign = if value.is_sign_negative() { "-" } else { "" };
+        let _ = write!(text, "{sign}{}", value.abs() as u64);
+        return;
+    }
     match serde_json::Number::from_f64(value) {
         Some(number) => {
             let _ = write!(text, "{number}");
@@ -28,6 +35,11 @@ pub(crate) fn put_float(value: f64, text: &mut String) {
         None if value > 0.0 => text.push_str("Infinity"),
         None => text.push_str("-Infinity"),
     }
+}
+
+/// A double as a value; what is not finite is null.
+pub(crate) fn value(number: f64) -> Value {
+    serde_json::from_str(&float(number)).unwrap_or_default()
 }
 
 /// A double as text.

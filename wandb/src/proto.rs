@@ -265,6 +265,29 @@ pub(crate) struct Metric {
     pub(crate) expanded_from_glob: bool,
 }
 
+impl Metric {
+    /// A later definition of the same name: what it does not say stays, unless it is to replace the earlier one.
+    pub(crate) fn update(&mut self, newer: Self) {
+        if newer.control.is_some_and(|control| control.overwrite) {
+            *self = newer;
+            return;
+        }
+        if !newer.step_metric.is_empty() {
+            self.step_metric = newer.step_metric;
+        }
+        let (old, new) = (self.options.unwrap_or_default(), newer.options.unwrap_or_default());
+        self.options = Some(MetricOptions {
+            step_sync: old.step_sync || new.step_sync,
+            hidden: old.hidden || new.hidden,
+            defined: old.defined || new.defined,
+        });
+        self.summary = newer.summary.or(self.summary);
+        if newer.goal != 0 {
+            self.goal = newer.goal;
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct MetricOptions {
     #[prost(bool, tag = "1")]

@@ -18,9 +18,9 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 /// The one key that the server knows.
-pub const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
-pub struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
     end: Option<oneshot::Sender<()>>,
@@ -28,7 +28,7 @@ pub struct Server {
 
 /// Which requests a fault is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum On {
+pub(crate) enum On {
     Any,
     /// The operation of that name.
     GraphQl(&'static str),
@@ -37,7 +37,7 @@ pub enum On {
 }
 
 #[derive(Debug, Clone)]
-pub enum Fault {
+pub(crate) enum Fault {
     Status(u16),
     /// A status with one header.
     StatusWith(u16, &'static str, String),
@@ -54,7 +54,7 @@ pub enum Fault {
 }
 
 #[derive(Debug, Default)]
-pub struct State {
+pub(crate) struct State {
     pub runs: BTreeMap<(String, String), Run>,
     pub artifacts: Vec<Artifact>,
     pub features: Vec<String>,
@@ -66,7 +66,7 @@ pub struct State {
 
 /// A request that came.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub method: String,
     pub path: String,
     pub operation: String,
@@ -77,7 +77,7 @@ pub struct Seen {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Run {
+pub(crate) struct Run {
     pub id: String,
     pub storage_id: String,
     pub entity: String,
@@ -99,7 +99,7 @@ pub struct Run {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Artifact {
+pub(crate) struct Artifact {
     pub input: Value,
     pub committed: bool,
     pub files: BTreeMap<String, Vec<u8>>,
@@ -120,12 +120,12 @@ struct Shared {
 }
 
 impl Server {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_on("127.0.0.1:0")
     }
 
     /// Starts at an address, such as that of a server that has gone.
-    pub fn start_on(address: &str) -> Self {
+    pub(crate) fn start_on(address: &str) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
@@ -141,31 +141,31 @@ impl Server {
         }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.shared.lock()
     }
 
     /// The only run there is.
-    pub fn run(&self) -> Run {
+    pub(crate) fn run(&self) -> Run {
         let state = self.state();
         assert_eq!(state.runs.len(), 1, "{:?}", state.runs.keys());
         state.runs.values().next().unwrap().clone()
     }
 
     /// The next `times` requests of a kind meet a fault.
-    pub fn fault(&self, on: On, fault: Fault, times: usize) {
+    pub(crate) fn fault(&self, on: On, fault: Fault, times: usize) {
         self.state().faults.push((on, fault, times));
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.state().faults.clear();
     }
 
-    pub fn wait_until(&self, what: impl Fn(&State) -> bool) {
+    pub(crate) fn wait_until(&self, what: impl Fn(&State) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut state = self.state();
         while !what(&state) {
@@ -189,25 +189,25 @@ impl Drop for Server {
 
 impl Run {
     /// The rows in the order of their lines; what JSON has no number for is a text.
-    pub fn rows(&self) -> Vec<Map<String, Value>> {
+    pub(crate) fn rows(&self) -> Vec<Map<String, Value>> {
         self.history
             .values()
             .map(|line| lenient(line).as_object().unwrap().clone())
             .collect()
     }
 
-    pub fn steps(&self) -> Vec<i64> {
+    pub(crate) fn steps(&self) -> Vec<i64> {
         self.rows().iter().map(|row| row["_step"].as_i64().unwrap()).collect()
     }
 
     /// The messages of the console, without their times.
-    pub fn console(&self) -> Vec<String> {
+    pub(crate) fn console(&self) -> Vec<String> {
         let without_time = |line: &String| line.split_once(' ').unwrap().1.to_owned();
         self.output.values().map(without_time).collect()
     }
 
     /// The config as the user gave it.
-    pub fn user_config(&self) -> Value {
+    pub(crate) fn user_config(&self) -> Value {
         let all = self.config.as_object().unwrap().iter();
         all.filter(|(key, _)| *key != "_wandb")
             .map(|(key, wrapped)| (key.clone(), wrapped["value"].clone()))
@@ -215,14 +215,14 @@ impl Run {
     }
 
     /// Lines have numbers without gaps.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let whole = |lines: &BTreeMap<u64, String>| lines.keys().copied().eq(0..lines.len() as u64);
         whole(&self.history) && whole(&self.events) && whole(&self.output) && self.changed_lines == 0
     }
 }
 
 /// Reads JSON in which numbers may be the words that it has not; they become texts.
-pub fn lenient(text: &str) -> Value {
+pub(crate) fn lenient(text: &str) -> Value {
     let mut plain = String::new();
     let mut in_string = false;
     let mut rest = text;
@@ -264,8 +264,8 @@ mod body {
 
     use super::{Bytes, Frame};
 
-    pub struct Chunks {
-        pub parts: Vec<Result<Bytes, std::io::Error>>,
+    pub(super) struct Chunks {
+        pub(super) parts: Vec<Result<Bytes, std::io::Error>>,
     }
 
     impl hyper::body::Body for Chunks {

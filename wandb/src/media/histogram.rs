@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::sealed::Prepare;
 use super::{MediaError, Prepared};
+use crate::json;
 
 /// W&B draws no more bins than this.
 const MOST_BINS: usize = 512;
@@ -75,8 +76,9 @@ impl Prepare for Histogram {
                 "a histogram whose edges are not finite numbers in rising order".to_owned(),
             ));
         }
+        let edges: Vec<_> = self.edges.into_iter().map(json::value).collect();
         Ok(Prepared {
-            value: json!({"_type": "histogram", "values": self.counts, "bins": self.edges}),
+            value: json!({"_type": "histogram", "values": self.counts, "bins": edges}),
             file: None,
         })
     }

@@ -21,10 +21,8 @@ impl Definitions {
             });
         }
         let same = |known: &&mut Metric| known.name == metric.name && known.glob_name == metric.glob_name;
-        let overwrite = metric.control.is_some_and(|control| control.overwrite);
         match self.0.iter_mut().find(same) {
-            Some(known) if overwrite => *known = metric,
-            Some(known) => merge(known, metric),
+            Some(known) => known.update(metric),
             None => self.0.push(metric),
         }
     }
@@ -60,7 +58,8 @@ impl Definitions {
                 kinds.best,
                 kinds.last,
                 kinds.none,
-                kinds.copy,
+                // The last value by itself is what there is without a definition, too.
+                false,
                 kinds.first,
             ]),
         );
@@ -75,15 +74,4 @@ impl Definitions {
 fn numbers<const N: usize>(flags: [bool; N]) -> Value {
     let set = flags.iter().enumerate().filter(|(_, on)| **on);
     set.map(|(at, _)| Value::from(at + 1)).collect()
-}
-
-fn merge(known: &mut Metric, newer: Metric) {
-    if !newer.step_metric.is_empty() {
-        known.step_metric = newer.step_metric;
-    }
-    known.options = newer.options.or(known.options);
-    known.summary = newer.summary.or(known.summary);
-    if newer.goal != 0 {
-        known.goal = newer.goal;
-    }
 }
