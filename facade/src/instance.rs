@@ -24,6 +24,8 @@ pub(crate) struct Instance {
     settings: RwLock<Settings>,
     metrics_on: AtomicBool,
     measures: Mutex<Measures>,
+    /// Held from the choice of a call's step until the call is in the ring: sinks get steps in their order.
+    order: Mutex<()>,
     memory: Mutex<Memory>,
     stop: StopFlag,
     exit_code: AtomicI32,
@@ -61,6 +63,7 @@ impl Instance {
             settings: RwLock::default(),
             metrics_on: AtomicBool::new(true),
             measures: Mutex::default(),
+            order: Mutex::default(),
             memory: Mutex::default(),
             stop,
             exit_code: AtomicI32::new(0),
@@ -190,6 +193,7 @@ impl Instance {
                     *slot = if more { pairs.next() } else { None };
                     more = slot.is_some();
                 }
+                let _order = (!more).then(|| lock(&self.order));
                 let mut measures = lock(&self.measures);
                 for pair in chunk.iter().flatten() {
                     measures.add_user(pair, &self.port, samples);

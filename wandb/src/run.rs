@@ -102,7 +102,6 @@ impl Run {
         let path = folder.join(format!("run-{}.wandb", self.settings.run_id));
         let log = RunLog::create(&path, self.beginning(started, state.existing.as_deref()))
             .map_err(|error| SinkError::from(error).doing(format!("make {}", path.display())))?;
-        self.control.wrote(log.last());
         state.log = Some(log);
         state.folder = Some(folder.clone());
         if self.settings.mode == Mode::Online {
@@ -145,7 +144,6 @@ impl Run {
         log.write_out().map_err(SinkError::from)?;
         let last = log.last();
         let closed = state.calls - open_calls;
-        self.control.wrote(last);
         if state
             .marks
             .back()
@@ -171,7 +169,6 @@ impl Run {
         }
         let Some(mut log) = state.log.take() else { return Ok(()) };
         let written = log.end(exit_code);
-        self.control.wrote(log.last());
         self.control.end(deadline);
         let mut runs = lock(&RUNS);
         let runs = runs.get_or_insert_default();

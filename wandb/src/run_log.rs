@@ -14,9 +14,9 @@ use crate::transaction_log::LogWriter;
 
 /// What may wait for a disk that takes nothing; beyond it records are given up and counted.
 const MOST_WAITING: usize = 16 << 20;
-/// The summary is written again when the rows since then are this many times its size: a tenth more bytes at most, and
-/// what a killed process leaves is never far behind its rows.
-const SUMMARY_SHARE: usize = 10;
+/// The summary is written again when the rows since then are this many times its size: a thirtieth more bytes, and what a
+/// killed process leaves is never far behind its rows.
+const SUMMARY_SHARE: usize = 30;
 /// Families that are readings of the machine, not rows.
 const SYSTEM: &str = "system/";
 

@@ -493,6 +493,22 @@ fn two_runs_at_once_do_not_mix() {
     }
 }
 
+/// Steps that the logger chooses reach the run in their order, whichever threads ask for them.
+#[test]
+fn threads_lose_no_row() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let logger = start(&folder, "threads", online(&server));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            std::thread::Builder::new()
+                .spawn_scoped(scope, || (0..2000).for_each(|_| logger.log_metrics([("x", 1)])))
+                .unwrap();
+        }
+    });
+    delivered(&logger.finish());
+    assert_eq!(server.run().steps(), (0..8000).collect::<Vec<_>>());
+}
+
 #[test]
 fn it_works_inside_tokio() {
     let current = tokio::runtime::Builder::new_current_thread()
@@ -550,6 +566,72 @@ fn ten_thousand_names_and_many_rows() {
     assert_eq!(run.history.len(), 20_000);
     assert_eq!(run.rows()[2].len(), 10_000 + 3);
     assert_eq!(run.summary.as_object().unwrap().len(), 10_000 + 1 + 4);
+}
+
+/// Cut anywhere, a log is readable up to its last whole record, for the official client as for us.
+#[test]
+fn the_official_client_reads_a_log_that_was_cut() {
+    let folder = TempDir::new().unwrap();
+    let logger = start(&folder, "cut", json!({"mode": "offline"}));
+    say_all(&logger, &folder);
+    for step in 100..1500_u64 {
+        logger.log_metrics_at(step, [("x", step)]);
+    }
+    logger.finish();
+    let log = find_logs(folder.path()).remove(0);
+    let whole = std::fs::read(&log).unwrap();
+    assert!(
+        whole.len() > 2 * 32_768,
+        "it goes over the ends of blocks: {}",
+        whole.len()
+    );
+    let all = official::records(&log);
+    assert_eq!(all.last().unwrap()["type"], "exit");
+    let numbers: Vec<_> = all.iter().map(|record| record["num"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=all.len() as u64).collect::<Vec<_>>());
+    for part in 1..12 {
+        // Not at round places.
+        let length = whole.len() * part / 12 + part * 7;
+        let (server, folder) = (Server::start(), TempDir::new().unwrap());
+        let run = folder.path().join("wandb/offline-run-20260101_000000-cut");
+        std::fs::create_dir_all(&run).unwrap();
+        let log = run.join("run-cut.wandb");
+        std::fs::write(&log, &whole[..length]).unwrap();
+        let read = official::records(&log);
+        assert!(!read.is_empty() && all.starts_with(&read));
+        assert_eq!(synced(&server, &folder), Synced::Killed);
+        let rows = read.iter().filter(|record| record["type"] == "history").count();
+        assert_eq!(server.run().history.len(), rows);
+        assert_eq!(server.run().exit_code, Some(1), "a run without an end was killed");
+    }
+}
+
+#[test]
+fn a_row_takes_less_than_half_of_the_official_clients_bytes() {
+    const SCRIPT: &str = r#"
+import wandb
+run = wandb.init(project="project", settings=wandb.Settings(x_disable_stats=True, disable_git=True, console="off"))
+for step in range(2000):
+    run.log({f"metric{at}": step / (at + 3) for at in range(10)})
+run.finish()
+"#;
+    let theirs = TempDir::new().unwrap();
+    official::script(SCRIPT, theirs.path(), &[("WANDB_MODE", "offline")]);
+    let ours = TempDir::new().unwrap();
+    let logger = start(&ours, "bytes", json!({"mode": "offline"}));
+    let names: Vec<String> = (0..10).map(|at| format!("metric{at}")).collect();
+    for step in 0..2000 {
+        let values = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| (name, f64::from(step) / (at + 3) as f64));
+        logger.log_metrics(values);
+    }
+    logger.finish();
+    let size = |folder: &TempDir| std::fs::metadata(&find_logs(folder.path())[0]).unwrap().len();
+    let (ours, theirs) = (size(&ours), size(&theirs));
+    println!("{} bytes a row, the official client {}", ours / 2000, theirs / 2000);
+    assert!(ours * 2 <= theirs, "{ours} {theirs}");
 }
 
 #[test]

@@ -16,8 +16,6 @@ pub(crate) struct Control {
 
 #[derive(Default)]
 struct State {
-    /// The number of the newest record in the file.
-    written: i64,
     /// The user asked for a flush: no waiting for company.
     urged: bool,
     /// The run has ended, and this is how long its delivery may still take.
@@ -44,11 +42,6 @@ impl Control {
             stop,
             patience,
         }
-    }
-
-    /// Sink: there are records up to this one in the file.
-    pub(crate) fn wrote(&self, last: i64) {
-        self.change(|state| state.written = last);
     }
 
     /// Sink: what is there shall be sent now.
