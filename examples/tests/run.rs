@@ -13,6 +13,9 @@ fn run(program: &str, arguments: &[&str]) -> (TempDir, Output) {
     let output = Command::new(program)
         .args(arguments)
         .arg(folder.path())
+        // Whose key the machine may have is nothing to a test.
+        .env("HOME", folder.path())
+        .env_remove("WANDB_API_KEY")
         .output()
         .unwrap();
     assert!(
@@ -145,6 +148,18 @@ fn from_file_and_env() {
             .unwrap()
             .starts_with("refused: metrics_window = 0")
     );
+}
+
+#[test]
+fn wandb_run() {
+    let (folder, output) = run(env!("CARGO_BIN_EXE_wandb_run"), &[]);
+    let run = fs::canonicalize(folder.path().join("wandb/latest-run")).unwrap();
+    let name = run.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(name.starts_with("offline-run-"), "{name}");
+    assert!(run.join("files/media/images").is_dir());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches("wandb sync").count(), 1, "{said}");
+    assert!(said.contains(&name), "{said}");
 }
 
 #[test]

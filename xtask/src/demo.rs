@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cargo;
+use facade::wandb::find_logs;
 
 /// Bits per byte that the training promises to come below.
 const BOUND: f64 = 4.0;
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     );
     let training = options.out.join("train");
     let log_dir = training.to_string_lossy();
-    let mut arguments = vec!["--log-dir", &*log_dir];
+    let mut arguments = vec!["--wandb", &*options.wandb, "--log-dir", &*log_dir];
     if options.fast {
         arguments.push("--fast");
     }
@@ -52,7 +53,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
 
     stage.title(
-        "4. A sink of one's own",
+        "4. Its Weights & Biases run",
+        match options.wandb.as_str() {
+            "offline" => "It is on disk in the official format; `cargo xtask wandb sync DIR` delivers it.",
+            _ => "It was on the server as it went; a copy is on disk.",
+        },
+    );
+    show_wandb(&training)?;
+
+    stage.title(
+        "5. A sink of one's own",
         "The crate `tally-sink` is switched on by a config file; nothing else knows of it.",
     );
     let custom = options.out.join("custom_sink");
@@ -72,6 +82,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 struct Options {
     fast: bool,
+    /// The address of a W&B server, or `offline`.
+    wandb: String,
     out: PathBuf,
 }
 
@@ -79,14 +91,16 @@ impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
         let mut options = Self {
             fast: false,
+            wandb: "offline".to_owned(),
             out: cargo::root().join("outputs/demo"),
         };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--fast" => options.fast = true,
+                "--wandb" => options.wandb = arguments.next().context("--wandb needs an address")?.clone(),
                 "--out" => options.out = arguments.next().context("--out needs a folder")?.into(),
-                other => bail!("`{other}` is not known; the demo takes --fast and --out DIR"),
+                other => bail!("`{other}` is not known; the demo takes --fast, --wandb URL and --out DIR"),
             }
         }
         Ok(options)
@@ -130,6 +144,23 @@ fn show_head(path: &Path, lines: usize) -> Result<()> {
     }
     if text.lines().count() > lines {
         println!("  …");
+    }
+    Ok(())
+}
+
+/// The files of the newest run; there must be a log among them.
+fn show_wandb(log_dir: &Path) -> Result<()> {
+    let logs = find_logs(log_dir);
+    let log = logs
+        .last()
+        .with_context(|| format!("there is no W&B run in {}", log_dir.display()))?;
+    let folder = log.parent().unwrap_or(log_dir);
+    println!("{}", folder.display());
+    let mut names: Vec<_> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
+    names.sort_by_key(|entry| entry.file_name());
+    for entry in names {
+        let size = entry.metadata()?.len();
+        println!("  {:<40} {size:>9} bytes", entry.file_name().to_string_lossy());
     }
     Ok(())
 }

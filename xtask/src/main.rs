@@ -11,6 +11,7 @@ mod package;
 mod picture;
 mod readme;
 mod test;
+mod wandb;
 
 use std::process::ExitCode;
 
@@ -19,10 +20,10 @@ use anyhow::{Result, bail};
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 9] = [
     (
         "demo",
-        "[--fast] [--out DIR]",
+        "[--fast] [--wandb URL] [--out DIR]",
         "a walkthrough: a real training, and what it leaves",
         demo::run,
     ),
@@ -46,6 +47,12 @@ const TASKS: [Task; 8] = [
         "the README's picture of the terminal, from a real run",
         picture::run,
     ),
+    (
+        "wandb",
+        "sync [--url URL] [--patience SECONDS] DIR…",
+        "delivers W&B runs that are only on disk",
+        wandb::run,
+    ),
     ("readme", "", "the README's commands and files", readme::run),
     ("ci", "[--after-test]", "everything that has to hold", ci::run),
 ];
@@ -65,7 +72,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
     let Some((name, rest)) = arguments.split_first() else {
         println!("cargo xtask TASK, where TASK is one of\n");
         for (name, arguments, summary, _) in TASKS {
-            println!("  {:<42} {summary}", format!("{name} {arguments}"));
+            println!("  {:<48} {summary}", format!("{name} {arguments}"));
         }
         return Ok(());
     };

@@ -3,6 +3,8 @@
 //! Without an API key it stays on disk, for `cargo xtask wandb sync`; with one (`WANDB_API_KEY`, `~/.netrc`) it is on the
 //! server as it goes.
 
+#![allow(clippy::print_stdout, reason = "a program talks to the person who runs it")]
+
 use anyhow::Result;
 use facade::wandb::{Artifact, Histogram, Image, MetricDefinition, Table};
 use facade::{LogConfig, setup_logging};

@@ -33,8 +33,7 @@ pub(crate) fn netrc_password(netloc: &str, environment: Environment<'_>) -> Opti
             ["_netrc", ".netrc"]
                 .iter()
                 .map(|name| home.join(name))
-                .filter(|path| path.exists())
-                .next_back()?
+                .rfind(|path| path.exists())?
         }
     };
     netrc::password(&fs::read_to_string(path).ok()?, netloc)

@@ -37,7 +37,7 @@ fn tokens(text: &str) -> Vec<String> {
             continue;
         }
         for word in line.split_whitespace() {
-            if word.starts_with('#') && !all.last().is_some_and(|last| last == "password") {
+            if word.starts_with('#') && all.last().is_none_or(|last| last != "password") {
                 break;
             }
             if word == "macdef" {

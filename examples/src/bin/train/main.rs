@@ -19,8 +19,9 @@ mod sgd;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use facade::wandb::MetricDefinition;
 use facade::{LogConfig, UnifiedLogger, setup_logging};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::data::Corpus;
 use crate::model::{Model, Score};
@@ -41,6 +42,10 @@ fn main() -> Result<()> {
         log_dir: options.log_dir.clone(),
         metrics_window: 50,
         probes: [("host".into(), json!(true))].into(),
+        enable_wandb: options.wandb.is_some(),
+        wandb_project: Some("logcore-demo".into()),
+        wandb_name: Some("a byte-level language model".into()),
+        sinks: [("wandb".into(), wandb_options(&options))].into(),
         ..LogConfig::default()
     })?;
 
@@ -69,6 +74,14 @@ fn main() -> Result<()> {
     report(&logger, &options, judged)
 }
 
+/// A run on the server of this address, with the key of the environment; or one that stays on disk.
+fn wandb_options(options: &Options) -> Value {
+    match options.wandb.as_deref() {
+        None | Some("offline") => json!({"mode": "offline"}),
+        Some(address) => json!({"mode": "online", "base_url": address}),
+    }
+}
+
 /// A path as seen from the current folder, if it is below.
 fn near(path: &Path) -> &Path {
     let here = std::env::current_dir().unwrap_or_default();
@@ -87,6 +100,10 @@ fn train(
     mut model: Model,
     rng: &mut Rng,
 ) -> (Model, Score) {
+    // The summary of the loss is then its least value, too, and not only the last.
+    logger
+        .wandb()
+        .define_metric(MetricDefinition::new("loss").summary(["min", "last"]));
     let schedule = Schedule {
         peak: options.learning_rate,
         warm_up: (options.steps / 20).max(1),
@@ -157,6 +174,7 @@ fn report(logger: &UnifiedLogger, options: &Options, judged: Score) -> Result<()
         ));
         logger.set_exit_code(1);
     }
+    let page = logger.wandb().url();
     let books = logger.finish();
 
     if let (Some(loss), Some(first)) = (loss, first) {
@@ -177,7 +195,11 @@ fn report(logger: &UnifiedLogger, options: &Options, judged: Score) -> Result<()
     for file in ["training.log", "metrics.jsonl", "config.json"] {
         println!("  {}", options.log_dir.join(file).display());
     }
-    ensure!(books.all_delivered(), "not all was delivered: {books:?}");
+    let lost: u64 = books.sinks.values().map(|books| books.dropped_total()).sum();
+    ensure!(lost == 0, "not all was delivered or kept: {books:?}");
+    if let Some(page) = page {
+        println!("W&B:           {page}");
+    }
     ensure!(
         kept,
         "the loss did not come below the promised {} bits per byte",

@@ -19,10 +19,13 @@ pub(crate) struct Options {
     pub(crate) data: PathBuf,
     #[serde(skip)]
     pub(crate) log_dir: PathBuf,
+    /// `offline`, or the address of a W&B server; without it there is no W&B run.
+    #[serde(skip)]
+    pub(crate) wandb: Option<String>,
 }
 
 impl Options {
-    /// `--fast`, `--steps N`, `--data DIR`, `--log-dir DIR`.
+    /// `--fast`, `--steps N`, `--data DIR`, `--log-dir DIR`, `--wandb URL`.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
         let mut arguments = arguments.peekable();
@@ -33,11 +36,13 @@ impl Options {
                     options = Self {
                         data: options.data,
                         log_dir: options.log_dir,
+                        wandb: options.wandb,
                         ..Self::fast()
                     }
                 }
                 "--data" => options.data = value()?.into(),
                 "--log-dir" => options.log_dir = value()?.into(),
+                "--wandb" => options.wandb = Some(value()?),
                 "--steps" => {
                     let steps = value()?;
                     options.steps = steps.parse().with_context(|| format!("--steps {steps}"))?;
@@ -45,7 +50,9 @@ impl Options {
                     // So few steps promise no more than that something is learned.
                     options.promise = 8.0;
                 }
-                other => bail!("`{other}` is not known; there are --fast, --steps N, --data DIR and --log-dir DIR"),
+                other => bail!(
+                    "`{other}` is not known; there are --fast, --steps N, --data DIR, --log-dir DIR and --wandb URL"
+                ),
             }
         }
         Ok(options)
@@ -85,6 +92,7 @@ impl Default for Options {
             promise: 4.0,
             data: workspace.unwrap_or(Path::new(".")).to_owned(),
             log_dir: PathBuf::from("outputs/train"),
+            wandb: None,
         }
     }
 }

@@ -1,0 +1,120 @@
+//! `cargo xtask wandb sync`: runs that are only on disk reach their server.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use facade::wandb::{SyncOptions, Synced, find_logs, sync};
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    match arguments.split_first() {
+        Some((task, rest)) if task == "sync" => sync_all(rest),
+        _ => bail!("`cargo xtask wandb sync DIR…` is what there is"),
+    }
+}
+
+/// Delivers every run in the folders; fails if one of them is not wholly on the server afterwards.
+fn sync_all(arguments: &[String]) -> Result<()> {
+    let (options, folders) = parse(arguments)?;
+    let mut logs: Vec<PathBuf> = folders.iter().flat_map(|folder| find_logs(folder)).collect();
+    logs.sort();
+    logs.dedup();
+    ensure!(!logs.is_empty(), "there is no W&B run in {}", list(&folders));
+    let mut failed = 0;
+    for log in &logs {
+        let shown = log.parent().unwrap_or(log).display().to_string();
+        let mut bar = Bar::new(&shown);
+        let report = sync(log, &options, |read, size| bar.draw(read, size));
+        bar.clear();
+        match report {
+            Ok(report) => {
+                let what = match report.outcome {
+                    Synced::Delivered => "delivered",
+                    Synced::Killed => "delivered, and marked as failed: its process was killed",
+                    Synced::AlreadyThere => "was there already",
+                    _ => "done",
+                };
+                println!(
+                    "{shown}: {what}{}",
+                    report.url.map(|url| format!(": {url}")).unwrap_or_default()
+                );
+            }
+            Err(error) => {
+                failed += 1;
+                println!("{shown}: {error}");
+            }
+        }
+    }
+    ensure!(failed == 0, "{failed} of {} runs were not delivered", logs.len());
+    Ok(())
+}
+
+fn parse(arguments: &[String]) -> Result<(SyncOptions, Vec<PathBuf>)> {
+    let mut options = SyncOptions::default();
+    let mut folders = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--url" => {
+                let url = arguments.next().context("--url needs an address")?;
+                options.options.insert("base_url".to_owned(), url.as_str().into());
+            }
+            "--patience" => {
+                let seconds = arguments.next().context("--patience needs seconds")?;
+                let seconds = seconds
+                    .parse()
+                    .with_context(|| format!("`{seconds}` is no number of seconds"))?;
+                options.patience = Some(Duration::from_secs(seconds));
+            }
+            flag if flag.starts_with("--") => {
+                bail!("`{flag}` is not known; there are --url URL and --patience SECONDS")
+            }
+            folder => {
+                ensure!(Path::new(folder).exists(), "{folder} is not there");
+                folders.push(PathBuf::from(folder));
+            }
+        }
+    }
+    ensure!(!folders.is_empty(), "name the folder of a run, or one with runs in it");
+    Ok((options, folders))
+}
+
+fn list(folders: &[PathBuf]) -> String {
+    let shown: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    shown.join(", ")
+}
+
+/// How much of a log is read, on a terminal.
+struct Bar<'a> {
+    name: &'a str,
+    shown: bool,
+    percent: u64,
+}
+
+impl<'a> Bar<'a> {
+    fn new(name: &'a str) -> Self {
+        Self {
+            name,
+            shown: false,
+            percent: u64::MAX,
+        }
+    }
+
+    fn draw(&mut self, read: u64, size: u64) {
+        let percent = (read * 100).checked_div(size).unwrap_or(100).min(100);
+        if percent == self.percent || !io::stdout().is_terminal() {
+            return;
+        }
+        (self.percent, self.shown) = (percent, true);
+        let done = "█".repeat(percent as usize / 4);
+        print!("\r{}: {percent:>3}% |{done:<25}|", self.name);
+        let _ = io::stdout().flush();
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            print!("\r\x1b[2K");
+        }
+    }
+}
