@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use crate::{
-    Deadline, EventKind, MetricBatch, MetricValue, OwnedRecord, ProgressEvent, Record, Sink, SinkBooks, SinkError,
-    quiet,
+    Deadline, EventKind, MetricBatch, MetricValue, Notices, OwnedRecord, ProgressEvent, Record, Sink, SinkBooks,
+    SinkError, quiet,
 };
 
 /// Gives a slow sink a thread and a bounded queue of its own, so that it holds up no other sink.
@@ -133,8 +133,8 @@ impl Sink for Queued {
         self.wanted.contains(&what)
     }
 
-    fn start(&mut self) -> Result<Option<String>, SinkError> {
-        self.push(Call::Start).map(|()| None)
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        self.push(Call::Start(notices.clone()))
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
@@ -268,7 +268,7 @@ impl Worker {
 }
 
 enum Call {
-    Start,
+    Start(Notices),
     Record(OwnedRecord),
     Metrics(OwnedBatch),
     Progress(OwnedProgress),
@@ -293,8 +293,7 @@ impl Call {
 
     fn make(self, sink: &mut dyn Sink) -> Result<(), SinkError> {
         match self {
-            // There is nobody on this thread to whom a line could be told.
-            Self::Start => sink.start().map(drop),
+            Self::Start(notices) => sink.start(&notices),
             Self::Record(record) => record.lend(|record| sink.record(record)),
             Self::Metrics(batch) => batch.lend(|batch| sink.metrics(batch)),
             Self::Progress(event) => event.lend(|event| sink.progress(event)),

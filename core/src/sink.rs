@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use crate::{Deadline, MetricBatch, ProgressEvent, Record, SinkBooks, SinkError};
+use crate::{Deadline, MetricBatch, Notices, ProgressEvent, Record, SinkBooks, SinkError};
 
 /// Where things go: a terminal, a file, a server, a chat room.
 ///
@@ -52,13 +52,14 @@ pub trait Sink: Send {
     }
 
     /// Takes up its work. What touches the world outside is made here and not when the sink is built, because a config may
-    /// be built only to be tried. Returns a line that the user should read, if there is one.
+    /// be built only to be tried. What a sink's own threads have to tell people goes to `notices`.
     ///
     /// # Errors
     ///
     /// If something is in the way. The sink is called all the same, and may yet find its way.
-    fn start(&mut self) -> Result<Option<String>, SinkError> {
-        Ok(None)
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        let _ = notices;
+        Ok(())
     }
 
     /// Takes a message.

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::LevelFilter;
-use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, Sink, SinkBooks, SinkError};
+use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Notices, Record, Sink, SinkBooks, SinkError};
 
 use crate::command::{Command, Ended, NamedRemainder, NamedSink};
 use crate::frame::{
@@ -480,15 +480,12 @@ impl Slot {
     }
 
     fn start(&mut self, shared: &Shared, at: usize) {
-        let mut line = None;
-        let started = self.call(shared, at, |sink| {
-            line = sink.start()?;
-            Ok(())
+        let place = self.place().to_owned();
+        let notices = Notices::new(move |kind, text| {
+            notice(&format!("{place} {kind}"), text);
         });
-        match (started, line) {
-            (Err(error), _) => self.say(&error),
-            (Ok(()), Some(line)) => drop(notice(&line, &line)),
-            (Ok(()), None) => {}
+        if let Err(error) = self.call(shared, at, |sink| sink.start(&notices)) {
+            self.say(&error);
         }
     }
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use jiff::ZonedDateTime;
-use logcore::{Deadline, SinkBooks, SinkError, StopFlag, quiet};
+use logcore::{Deadline, Notices, SinkBooks, SinkError, StopFlag, quiet};
 
 use crate::environment;
 use crate::proto::{self, Timestamp};
@@ -84,10 +84,13 @@ impl Run {
     }
 
     /// Makes the folder and the log, and starts the delivery, unless an earlier configuration has.
-    pub(crate) fn start(self: &Arc<Self>) -> Result<Option<String>, SinkError> {
+    pub(crate) fn start(self: &Arc<Self>, notices: &Notices) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
         if state.log.is_some() || state.ended {
-            return Ok(None);
+            return Ok(());
+        }
+        if !self.settings.silent {
+            self.control.set_notices(notices.clone());
         }
         lock(&RUNS)
             .get_or_insert_default()
@@ -107,7 +110,8 @@ impl Run {
         if self.settings.mode == Mode::Online {
             self.start_delivery(&mut state, &path);
         }
-        Ok(self.first_word(&folder))
+        self.say_where(&folder);
+        Ok(())
     }
 
     /// Has a call written to the log.
@@ -245,10 +249,13 @@ impl Run {
             .spawn(move || quiet(|| run.deliver(plan)));
         match spawned {
             Ok(_) => state.online = true,
-            Err(error) => self.control.trouble(&Failure::last(
-                upload::Trouble::Unreadable,
-                format!("no thread for the delivery: {error}"),
-            )),
+            Err(error) => self.control.trouble(
+                upload::Lane::Rows,
+                &Failure::last(
+                    upload::Trouble::Unreadable,
+                    format!("no thread for the delivery: {error}"),
+                ),
+            ),
         }
     }
 
@@ -257,12 +264,13 @@ impl Run {
             let link = Link {
                 api: Arc::new(api),
                 control: Arc::clone(&self.control),
+                lane: upload::Lane::Rows,
             };
             upload::deliver(link, plan, &mut |_| {})
         });
         match delivered {
             Ok(delivered) => lock(&self.state).complete = delivered.outcome == Outcome::Complete,
-            Err(failure) => self.control.trouble(&failure),
+            Err(failure) => self.control.trouble(upload::Lane::Rows, &failure),
         }
         self.control.set_over();
     }
@@ -285,14 +293,15 @@ impl Run {
         format!("cargo xtask wandb sync {}", folder.display())
     }
 
-    fn first_word(&self, folder: &Path) -> Option<String> {
-        if self.settings.silent || self.settings.mode != Mode::Offline || self.settings.mode_said {
-            return None;
+    /// Nobody asked for a run that stays on disk: it must be said.
+    fn say_where(&self, folder: &Path) {
+        if self.settings.mode == Mode::Offline && !self.settings.mode_said {
+            let text = format!(
+                "W&B: there is no API key, so the run is kept offline; send it with `cargo xtask wandb sync {}`",
+                folder.display()
+            );
+            self.control.say("offline", &text);
         }
-        Some(format!(
-            "W&B: there is no API key, so the run is kept offline; send it with `cargo xtask wandb sync {}`",
-            folder.display()
-        ))
     }
 
     /// `<dir>/wandb/[offline-]run-<time>-<id>`, with a number at its end if there is one already.

@@ -3,8 +3,8 @@ use std::time::SystemTime;
 
 use logcore::log::Level;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, MetricBatch, Record, Remainder, Sink, SinkBooks, SinkError,
-    redacted,
+    BuildContext, ConfigError, Deadline, EventKind, MetricBatch, Notices, Record, Remainder, Sink, SinkBooks,
+    SinkError, redacted,
 };
 use serde_json::Value;
 
@@ -64,8 +64,8 @@ impl Sink for WandbSink {
         }
     }
 
-    fn start(&mut self) -> Result<Option<String>, SinkError> {
-        self.run.as_ref().map_or(Ok(None), Run::start)
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        self.run.as_ref().map_or(Ok(()), |run| run.start(notices))
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
@@ -125,14 +125,7 @@ impl Sink for WandbSink {
 
     fn deliver(&mut self) -> Result<(), SinkError> {
         let Some(run) = &self.run else { return Ok(()) };
-        run.write_out()?;
-        match run.control.current_trouble() {
-            Some(failure) if !run.settings.silent => {
-                let text = format!("{failure}; what is logged is kept on disk and sent when it is over");
-                Err(SinkError::new(text).with_reason(failure.trouble.reason()))
-            }
-            _ => Ok(()),
-        }
+        run.write_out()
     }
 
     /// Everything is in the log when this returns; the server gets it without being waited for.

@@ -8,7 +8,7 @@ use logcore::{BuildContext, ConfigError, Deadline, StopFlag, quiet};
 use crate::run::Run;
 use crate::settings::{self, Mode, Resume, Settings};
 use crate::upload::resume::{self, Existing};
-use crate::upload::{Api, Control, Link};
+use crate::upload::{Api, Control, Lane, Link};
 
 /// A run of these settings; with `resume`, waits for the server up to `init_timeout`.
 pub(crate) fn prepare(settings: Settings, context: &BuildContext<'_>) -> Result<Arc<Run>, ConfigError> {
@@ -56,6 +56,7 @@ fn ask(settings: &Settings) -> Option<Option<Existing>> {
         let link = Link {
             api: Arc::new(Api::new(settings).ok()?),
             control,
+            lane: Lane::Rows,
         };
         let entity = settings.entity.as_deref();
         link.persist(|api| resume::ask(api, entity, &settings.project, &settings.run_id))

@@ -135,6 +135,7 @@ pub fn sync(
                 let link = Link {
                     api: Arc::new(Api::new(&settings)?),
                     control: Arc::clone(&control),
+                    lane: upload::Lane::Rows,
                 };
                 upload::deliver(link, plan, &mut |read| progress(read, size))
             })

@@ -1,8 +1,10 @@
 //! W&B runs through the facade, against a server on loopback.
 
 mod official;
+mod processes;
 mod server;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use facade::wandb::{
@@ -18,10 +20,10 @@ fn start(folder: &TempDir, name: &str, options: Value) -> UnifiedLogger {
     setup_logging(config(folder, name, options)).unwrap()
 }
 
-fn config(folder: &TempDir, name: &str, options: Value) -> LogConfig {
+fn config(folder: impl AsRef<Path>, name: &str, options: Value) -> LogConfig {
     LogConfig {
         name: name.into(),
-        log_dir: folder.path().into(),
+        log_dir: folder.as_ref().into(),
         enable_console: false,
         enable_file: false,
         enable_wandb: true,
@@ -630,8 +632,12 @@ run.finish()
     logger.finish();
     let size = |folder: &TempDir| std::fs::metadata(&find_logs(folder.path())[0]).unwrap().len();
     let (ours, theirs) = (size(&ours), size(&theirs));
-    println!("{} bytes a row, the official client {}", ours / 2000, theirs / 2000);
-    assert!(ours * 2 <= theirs, "{ours} {theirs}");
+    assert!(
+        ours * 2 <= theirs,
+        "{} bytes a row, the official client {}",
+        ours / 2000,
+        theirs / 2000
+    );
 }
 
 #[test]
@@ -640,8 +646,7 @@ fn the_official_client_syncs_what_we_wrote() {
     let logger = start(&folder, "for_official", json!({"mode": "offline"}));
     say_all(&logger, &folder);
     logger.finish();
-    let output = official::sync(&server, &official::latest(folder.path()));
-    println!("{}", String::from_utf8_lossy(&output.stdout));
+    official::sync(&server, &official::latest(folder.path()));
     check_all(&server);
 }
 
@@ -829,7 +834,7 @@ fn definitions(list: &Value) -> Value {
 /// Rows of an offline part that is to resume a run take the same steps from us as from the official client.
 #[test]
 fn steps_of_a_resumed_offline_part_are_those_of_the_official_client() {
-    let steps_after = |sync: &dyn Fn(&Server, &TempDir)| {
+    let steps_after = |sync: fn(&Server, &TempDir)| {
         let server = Server::start();
         let folder = TempDir::new().unwrap();
         let logger = start(
@@ -849,7 +854,7 @@ fn steps_of_a_resumed_offline_part_are_those_of_the_official_client() {
         sync(&server, &folder);
         server.run().steps()
     };
-    let ours = steps_after(&|server, folder| drop(synced(server, folder)));
-    let theirs = steps_after(&|server, folder| drop(official::sync(server, &official::latest(folder.path()))));
+    let ours = steps_after(|server, folder| assert_eq!(synced(server, folder), Synced::Delivered));
+    let theirs = steps_after(|server, folder| official::sync(server, &official::latest(folder.path())));
     assert_eq!(ours, theirs);
 }

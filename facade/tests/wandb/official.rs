@@ -37,7 +37,7 @@ pub(crate) fn run(command: &mut Command) -> Output {
 }
 
 /// Its `wandb sync`.
-pub(crate) fn sync(server: &Server, run_folder: &Path) -> Output {
+pub(crate) fn sync(server: &Server, run_folder: &Path) {
     let home = TempDir::new().unwrap();
     run(program("wandb")
         .arg("sync")
@@ -46,11 +46,11 @@ pub(crate) fn sync(server: &Server, run_folder: &Path) -> Output {
         .env("WANDB_API_KEY", KEY)
         .env("WANDB_ERROR_REPORTING", "false")
         .env("HOME", home.path())
-        .current_dir(home.path()))
+        .current_dir(home.path()));
 }
 
 /// A script of its Python package, online or not as the environment says.
-pub(crate) fn script(text: &str, folder: &Path, environment: &[(&str, &str)]) -> Output {
+pub(crate) fn script(text: &str, folder: &Path, environment: &[(&str, &str)]) {
     let home = TempDir::new().unwrap();
     run(program("python")
         .args(["-c", text])
@@ -58,7 +58,7 @@ pub(crate) fn script(text: &str, folder: &Path, environment: &[(&str, &str)]) ->
         .env("WANDB_ERROR_REPORTING", "false")
         .env("HOME", home.path())
         .env("WANDB_DIR", folder)
-        .current_dir(folder))
+        .current_dir(folder));
 }
 
 /// All records of a log, as its `wandb leet inspect` reads them.

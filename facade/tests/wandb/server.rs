@@ -67,11 +67,8 @@ pub(crate) struct State {
 /// A request that came.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    pub method: String,
     pub path: String,
-    pub operation: String,
     pub gzip: bool,
-    pub when: Instant,
     /// The status that it was answered with; 0 if the connection was cut.
     pub status: u16,
 }
@@ -383,11 +380,8 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
         _ => (status, reply.to_string(), None),
     };
     shared.lock().requests.push(Seen {
-        method: head.method.to_string(),
         path: path.clone(),
-        operation,
         gzip,
-        when: Instant::now(),
         status: if matches!(&fault, Some(Fault::Reset | Fault::LostReply)) {
             0
         } else {

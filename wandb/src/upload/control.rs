@@ -1,9 +1,9 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use logcore::{Deadline, StopFlag};
+use logcore::{Deadline, Notices, StopFlag};
 
-use super::failure::Failure;
+use super::failure::{Failure, Trouble};
 
 /// What the sink and the threads that deliver tell each other.
 pub(crate) struct Control {
@@ -12,6 +12,13 @@ pub(crate) struct Control {
     stop: StopFlag,
     /// For a sync: how long a request may fail before it is given up.
     patience: Option<Duration>,
+}
+
+/// Rows and files go separate ways, and one may be in trouble when the other is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Rows,
+    Files,
 }
 
 #[derive(Default)]
@@ -23,8 +30,10 @@ struct State {
     /// The number of the newest record that the server has, with all before it.
     delivered: i64,
     over: bool,
-    /// The newest failure, until a request succeeds.
-    trouble: Option<Failure>,
+    /// By lane: the newest failure, until a request succeeds, and the kinds that were said since the last success.
+    trouble: [Option<Failure>; 2],
+    said: [Vec<Trouble>; 2],
+    notices: Option<Notices>,
     address: Option<String>,
     /// Counts what other threads have to tell the uploader.
     messages: u64,
@@ -74,7 +83,19 @@ impl Control {
 
     /// What is wrong at the moment.
     pub(crate) fn current_trouble(&self) -> Option<Failure> {
-        self.lock().trouble.clone()
+        self.lock().trouble.iter().flatten().next().cloned()
+    }
+
+    /// Where lines for people go.
+    pub(crate) fn set_notices(&self, notices: Notices) {
+        self.lock().notices = Some(notices);
+    }
+
+    pub(crate) fn say(&self, kind: &str, text: &str) {
+        let notices = self.lock().notices.clone();
+        if let Some(notices) = notices {
+            notices.say(kind, text);
+        }
     }
 
     /// The address of the run's page, once the server has said whose it is.
@@ -83,6 +104,7 @@ impl Control {
     }
 
     pub(crate) fn set_address(&self, address: String) {
+        self.say("address", &format!("W&B: the run is at {address}"));
         self.lock().address = Some(address);
     }
 
@@ -160,16 +182,35 @@ impl Control {
         }
     }
 
-    pub(crate) fn trouble(&self, failure: &Failure) {
-        self.lock().trouble = Some(failure.clone());
+    /// A request failed. Each kind of trouble is said once, until one succeeds.
+    pub(crate) fn trouble(&self, lane: Lane, failure: &Failure) {
+        {
+            let mut state = self.lock();
+            state.trouble[lane as usize] = Some(failure.clone());
+            let said = &mut state.said[lane as usize];
+            if said.contains(&failure.trouble) {
+                return;
+            }
+            said.push(failure.trouble);
+        }
+        self.say(
+            failure.trouble.reason(),
+            &format!("W&B: {failure}; the run goes on, and what it logs is kept on disk until this is over"),
+        );
     }
 
     /// A request succeeded.
-    pub(crate) fn well(&self) {
-        let mut state = self.lock();
-        state.trouble = None;
-        if let Some(patience) = self.patience {
-            state.ending = Some(Deadline::after(patience));
+    pub(crate) fn well(&self, lane: Lane) {
+        let was_said = {
+            let mut state = self.lock();
+            state.trouble[lane as usize] = None;
+            if let Some(patience) = self.patience {
+                state.ending = Some(Deadline::after(patience));
+            }
+            !std::mem::take(&mut state.said[lane as usize]).is_empty()
+        };
+        if was_said {
+            self.say("over", "W&B: the trouble is over, and what was kept is being sent");
         }
     }
 

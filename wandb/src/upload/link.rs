@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::control::Control;
+use super::control::{Control, Lane};
 use super::failure::{Failure, Trouble};
 
 /// The first wait before a request is tried again; each further one is twice as long.
@@ -20,6 +20,7 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(300);
 pub(crate) struct Link {
     pub(crate) api: Arc<Api>,
     pub(crate) control: Arc<Control>,
+    pub(crate) lane: Lane,
 }
 
 /// The run, as the server has named it.
@@ -60,12 +61,12 @@ impl Link {
         loop {
             let failure = match request(&self.api) {
                 Ok(reply) => {
-                    self.control.well();
+                    self.control.well(self.lane);
                     return Ok(reply);
                 }
                 Err(failure) => failure,
             };
-            self.control.trouble(&failure);
+            self.control.trouble(self.lane, &failure);
             let ending = self.control.ending();
             let pause = match (failure.again, failure.after) {
                 (true, Some(named)) => named,

@@ -13,7 +13,7 @@ mod transfer;
 mod uploader;
 
 pub(crate) use self::api::Api;
-pub(crate) use self::control::Control;
+pub(crate) use self::control::{Control, Lane};
 pub(crate) use self::failure::{Failure, Trouble};
 pub(crate) use self::link::Link;
 pub(crate) use self::standing::{Extent, Standing, synced_by_other};

@@ -14,6 +14,7 @@ use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 
 use super::artifact::upload_artifact;
+use super::control::Lane;
 use super::failure::{Failure, Trouble};
 use super::link::{GivenUp, Identity, Link};
 use crate::proto::Artifact;
@@ -61,7 +62,10 @@ impl Transfers {
         let (jobs, inbox) = channel();
         let (outbox, results) = channel();
         let worker = Worker {
-            link,
+            link: Link {
+                lane: Lane::Files,
+                ..link
+            },
             run,
             files,
             known,

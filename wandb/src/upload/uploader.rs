@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::assembler::{Assembler, Lines};
+use super::control::Lane;
 use super::failure::{Failure, Trouble};
 use super::link::{GivenUp, Identity, Link};
 use super::resume;
@@ -504,10 +505,13 @@ impl Uploader {
                     self.uploaded.push(name);
                 }
                 Done::Artifact { client_id } => drop(self.standing.artifacts.insert(client_id)),
-                Done::Missing { name } => self.link.control.trouble(&Failure::last(
-                    Trouble::Unreadable,
-                    format!("the file {name} of the run is not there and is left out"),
-                )),
+                Done::Missing { name } => self.link.control.trouble(
+                    Lane::Files,
+                    &Failure::last(
+                        Trouble::Unreadable,
+                        format!("the file {name} of the run is not there and is left out"),
+                    ),
+                ),
                 Done::GivenUp => self.refused = true,
                 Done::End => {}
             }
@@ -607,7 +611,9 @@ impl Uploader {
     fn keep_standing(&self) {
         if let Err(error) = self.standing.save(&self.plan.log) {
             let text = format!("the standing of {} cannot be kept: {error}", self.plan.log.display());
-            self.link.control.trouble(&Failure::last(Trouble::Unreadable, text));
+            self.link
+                .control
+                .trouble(Lane::Files, &Failure::last(Trouble::Unreadable, text));
         }
     }
 }

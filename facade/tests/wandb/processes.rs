@@ -1,0 +1,187 @@
+//! What a person reads on the terminal, and what a process leaves that was killed. Each case is a child process: this test
+//! program, run again.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use facade::wandb::{SyncError, Synced, find_logs, sync};
+use facade::{LogConfig, setup_logging};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::server::{Fault, KEY, On, Server};
+use crate::{config, sync_options, synced};
+
+const CASE: &str = "WANDB_TEST_CASE";
+const FOLDER: &str = "WANDB_TEST_FOLDER";
+
+/// The child's part: it says what it does on standard output, and goes on when it is told on standard input.
+#[test]
+fn the_child() {
+    let Ok(case) = std::env::var(CASE) else { return };
+    let folder = std::env::var(FOLDER).unwrap();
+    let folder = Path::new(&folder);
+    let mut lines = std::io::stdin().lines();
+    let mut wait = || drop(lines.next());
+    let options = match case.as_str() {
+        "offline" => json!({"mode": "offline"}),
+        "no key" => json!({}),
+        _ => json!({"transmit_interval": 0.05}),
+    };
+    let logger = setup_logging(LogConfig {
+        finish_timeout: 5.0,
+        ..config(folder, "child", options)
+    })
+    .unwrap();
+    let mut step = 0;
+    let mut log = |count| {
+        for _ in 0..count {
+            logger.log_metrics_at(step, [("x", step)]);
+            step += 1;
+        }
+        logger.flush().unwrap();
+    };
+    log(100);
+    say("logged");
+    wait();
+    log(100);
+    say("logged");
+    wait();
+    logger.finish();
+}
+
+#[allow(clippy::print_stdout, reason = "the parent reads it")]
+fn say(word: &str) {
+    println!("\n{word}");
+}
+
+/// A child whose lines the test reads.
+struct Running {
+    child: Child,
+    words: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Running {
+    fn start(case: &str, folder: &TempDir, server: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "processes::the_child", "--nocapture", "--test-threads=1"])
+            .env(CASE, case)
+            .env(FOLDER, folder.path())
+            .env("HOME", folder.path())
+            .envs((case != "no key").then_some(("WANDB_API_KEY", KEY)))
+            .env("WANDB_BASE_URL", server)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let words = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, words }
+    }
+
+    fn wait_for(&mut self, word: &str) {
+        assert!(
+            self.words.by_ref().any(|line| line.unwrap() == word),
+            "it never said {word}"
+        );
+    }
+
+    fn go_on(&mut self) {
+        use std::io::Write as _;
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    /// What it wrote to the terminal, when it has ended.
+    fn errors(mut self) -> Vec<String> {
+        self.go_on();
+        self.words.by_ref().for_each(drop);
+        let output = self.child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!text.contains(KEY), "the key is on the terminal: {text}");
+        text.lines()
+            .filter(|line| line.contains("logcore:"))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+#[test]
+fn a_killed_run_is_delivered_and_marked() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let mut running = Running::start("offline", &folder, &server.url());
+    running.wait_for("logged");
+    let log = find_logs(folder.path()).remove(0);
+    let early = sync(&log, &sync_options(&server), |_, _| {});
+    assert!(matches!(early, Err(SyncError::Live)), "{early:?}");
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert_eq!(synced(&server, &folder), Synced::Killed);
+    let run = server.run();
+    // The newest row was still open.
+    assert_eq!(run.steps(), (0..99).collect::<Vec<_>>());
+    assert_eq!(run.exit_code, Some(1));
+    assert!(run.summary["x"].as_u64().unwrap() > 60, "{}", run.summary);
+    assert_eq!(synced(&server, &folder), Synced::AlreadyThere);
+}
+
+#[test]
+fn a_run_killed_online_is_gone_on_with_by_a_sync() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let mut running = Running::start("online", &folder, &server.url());
+    running.wait_for("logged");
+    server.wait_until(|state| state.runs.values().any(|run| run.history.len() >= 50));
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert_eq!(synced(&server, &folder), Synced::Killed);
+    assert!(server.run().is_whole());
+    assert_eq!(server.run().steps(), (0..99).collect::<Vec<_>>());
+}
+
+#[test]
+fn without_a_key_one_line_says_how_to_send_it() {
+    let folder = TempDir::new().unwrap();
+    let mut running = Running::start("no key", &folder, "http://127.0.0.1:9");
+    running.wait_for("logged");
+    running.go_on();
+    running.wait_for("logged");
+    let errors = running.errors();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(
+        errors[0].contains("cargo xtask wandb sync") && errors[0].contains("offline-run-"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn each_kind_of_trouble_is_one_line_and_one_when_it_is_over() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    server.fault(On::Stream, Fault::Status(503), 3);
+    let mut running = Running::start("online", &folder, &server.url());
+    running.wait_for("logged");
+    server.wait_until(|state| state.runs.values().any(|run| run.history.len() >= 99));
+    running.go_on();
+    running.wait_for("logged");
+    let errors = running.errors();
+    assert_eq!(errors.len(), 3, "{errors:#?}");
+    assert!(errors[0].contains("W&B: the run is at http://127.0.0.1"), "{errors:#?}");
+    assert!(errors[1].contains("503") && errors[1].contains("W&B"), "{errors:#?}");
+    assert!(errors[2].contains("the trouble is over"), "{errors:#?}");
+}
+
+#[test]
+fn a_refused_key_is_one_line_and_the_end_says_how_to_send_the_rest() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    server.fault(On::Any, Fault::Status(401), usize::MAX);
+    let mut running = Running::start("online", &folder, &server.url());
+    running.wait_for("logged");
+    server.wait_until(|state| !state.requests.is_empty());
+    running.go_on();
+    running.wait_for("logged");
+    let errors = running.errors();
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert!(errors[0].contains("401"), "{errors:#?}");
+    assert!(errors[1].contains("200 of 200 calls are only on disk"), "{errors:#?}");
+    assert!(errors[1].contains("cargo xtask wandb sync"), "{errors:#?}");
+}
