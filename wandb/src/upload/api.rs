@@ -1,6 +1,5 @@
 //! Single requests to the server; see `persist` for what happens when they fail.
 
-use std::fs::File;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -137,14 +136,14 @@ impl Api {
         Ok(reply["stopped"] == true)
     }
 
-    /// Puts the content of a file at an address that the server has signed. No key goes there.
-    pub(crate) fn put(&self, url: &str, headers: &[(String, String)], file: File, length: u64) -> Result<(), Failure> {
+    /// Puts content at an address that the server has signed. No key goes there.
+    pub(crate) fn put(&self, url: &str, headers: &[(String, String)], content: Body) -> Result<(), Failure> {
         let url = if url.starts_with('/') {
             format!("{}{url}", self.base)
         } else {
             url.to_owned()
         };
-        let mut request = self.client.put(url).body(Body::sized(file, length));
+        let mut request = self.client.put(url).body(content);
         for (name, value) in headers {
             request = request.header(name, value);
         }

@@ -1,7 +1,5 @@
 //! An artifact: files under one name, with a manifest that says what each is.
 
-use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -9,9 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
 use serde_json::{Map, Value, json};
 
-use super::failure::{Failure, Trouble};
 use super::link::{GivenUp, Identity, Link};
-use super::transfer::{headers, put};
+use super::transfer::{headers, put, put_content};
 use crate::proto::{Artifact, ManifestEntry};
 
 const CREATE: &str = "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { \
@@ -135,15 +132,8 @@ fn upload_manifest(
     let Some(url) = file["uploadUrl"].as_str() else {
         return Ok(());
     };
-    let path = std::env::temp_dir().join(format!("logcore-manifest-{}-{id}", std::process::id()));
-    let sent = link.until_refused(|api| {
-        fs::File::create(&path)
-            .and_then(|mut file| file.write_all(manifest.as_bytes()))
-            .map_err(|error| Failure::last(Trouble::Unreadable, format!("{}: {error}", path.display())))?;
-        put(api, url, &headers(&file["uploadHeaders"]), &path)
-    });
-    let _ = fs::remove_file(&path);
-    sent
+    let headers = headers(&file["uploadHeaders"]);
+    link.until_refused(|api| put_content(api, url, &headers, manifest.clone().into()))
 }
 
 fn manifest_input(run: &Identity, id: &str, digest: &str, upload: bool) -> Value {

@@ -11,8 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use logcore::quiet;
 use md5::{Digest as _, Md5};
+use reqwest::blocking::Body;
 use serde_json::{Value, json};
 
+use super::api::Api;
 use super::artifact::upload_artifact;
 use super::control::Lane;
 use super::failure::{Failure, Trouble};
@@ -195,11 +197,16 @@ impl Worker {
 }
 
 /// Sends a file. An address that has expired is worth another try with a new one.
-pub(crate) fn put(api: &super::api::Api, url: &str, headers: &[(String, String)], path: &Path) -> Result<(), Failure> {
+pub(crate) fn put(api: &Api, url: &str, headers: &[(String, String)], path: &Path) -> Result<(), Failure> {
     let unreadable = |error: std::io::Error| Failure::last(Trouble::Unreadable, format!("{}: {error}", path.display()));
     let file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
-    api.put(url, headers, file, length).map_err(|failure| Failure {
+    put_content(api, url, headers, Body::sized(file, length))
+}
+
+/// Sends content in the same way.
+pub(crate) fn put_content(api: &Api, url: &str, headers: &[(String, String)], content: Body) -> Result<(), Failure> {
+    api.put(url, headers, content).map_err(|failure| Failure {
         again: failure.again || failure.trouble == Trouble::NoAccess,
         ..failure
     })
