@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use facade::{UnifiedLogger, setup_logging};
+use facade::logcore::serde_json::json;
+use facade::{LogConfig, UnifiedLogger, setup_logging};
 use tempfile::TempDir;
 
 use super::alone::in_own_process;
@@ -47,26 +48,29 @@ type Log<'a> = &'a dyn Fn(u64, [f64; 10]);
 fn calls(plan: &Plan) -> Result<Table> {
     let gaps = [Duration::ZERO, Duration::from_micros(2)];
     let mut clock = Vec::new();
-    let mut by_name = [Vec::new(), Vec::new()];
-    let mut by_handle = [Vec::new(), Vec::new()];
+    // By gap, each without and with W&B.
+    let mut by_name = [const { [const { Vec::new() }; 2] }; 2];
+    let mut by_handle = [const { [const { Vec::new() }; 2] }; 2];
     let mut samples = Vec::with_capacity(plan.calls as usize);
     for _ in 0..plan.rounds {
         for (index, gap) in gaps.into_iter().enumerate() {
-            let run = Run::open()?;
-            let logger = &run.logger;
-            let mut steps = 0..;
-            let mut turn = |log: Log<'_>| turn(plan, gap, &mut samples, logger, &mut steps, log);
-            clock.push(turn(&|_, values| {
-                black_box(values);
-            }));
-            by_name[index].push(turn(&named(logger)));
-            let handles = NAMES.map(|name| logger.metric(name));
-            let record = |step, values: [f64; 10]| {
-                for (handle, value) in handles.iter().zip(values) {
-                    handle.record(step, value);
-                }
-            };
-            by_handle[index].push(turn(&record));
+            for wandb in [false, true] {
+                let run = Run::open(wandb)?;
+                let logger = &run.logger;
+                let mut steps = 0..;
+                let mut turn = |log: Log<'_>| turn(plan, gap, &mut samples, logger, &mut steps, log);
+                clock.push(turn(&|_, values| {
+                    black_box(values);
+                }));
+                by_name[index][usize::from(wandb)].push(turn(&named(logger)));
+                let handles = NAMES.map(|name| logger.metric(name));
+                let record = |step, values: [f64; 10]| {
+                    for (handle, value) in handles.iter().zip(values) {
+                        handle.record(step, value);
+                    }
+                };
+                by_handle[index][usize::from(wandb)].push(turn(&record));
+            }
         }
     }
 
@@ -88,10 +92,12 @@ fn calls(plan: &Plan) -> Result<Table> {
         ]);
     };
     row("the clock alone", &clock);
-    row("log_metrics, back to back", &by_name[0]);
-    row("log_metrics, 2 µs apart", &by_name[1]);
-    row("ten handles, back to back", &by_handle[0]);
-    row("ten handles, 2 µs apart", &by_handle[1]);
+    for (call, timings) in [("log_metrics", &by_name), ("ten handles", &by_handle)] {
+        for (gap, timings) in ["back to back", "2 µs apart"].into_iter().zip(timings) {
+            row(&format!("{call}, {gap}"), &timings[0]);
+            row(&format!("{call}, {gap}, W&B offline"), &timings[1]);
+        }
+    }
     Ok(table)
 }
 
@@ -121,20 +127,23 @@ fn turn(
 }
 
 fn sustained(plan: &Plan) -> Result<Table> {
-    let (mut rates, mut cpu, mut lost) = (Vec::new(), Vec::new(), 0);
+    let (mut rates, mut cpu, mut lost) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2], [0; 2]);
     for _ in 0..plan.rounds {
-        let run = Run::open()?;
-        let log = named(&run.logger);
-        let cpu_before = cpu_seconds();
-        let started = Instant::now();
-        for step in 0..plan.calls {
-            log(step, values(step));
+        for wandb in [false, true] {
+            let at = usize::from(wandb);
+            let run = Run::open(wandb)?;
+            let log = named(&run.logger);
+            let cpu_before = cpu_seconds();
+            let started = Instant::now();
+            for step in 0..plan.calls {
+                log(step, values(step));
+            }
+            let _ = run.logger.flush();
+            rates[at].push(plan.calls as f64 / started.elapsed().as_secs_f64());
+            cpu[at].push((cpu_seconds() - cpu_before) * 1e6 / plan.calls as f64);
+            drop(log);
+            lost[at] += plan.calls as i64 - run.close()? as i64;
         }
-        let _ = run.logger.flush();
-        rates.push(plan.calls as f64 / started.elapsed().as_secs_f64());
-        cpu.push((cpu_seconds() - cpu_before) * 1e6 / plan.calls as f64);
-        drop(log);
-        lost += plan.calls as i64 - run.close()? as i64;
     }
     let note = format!(
         "{} calls of ten metrics, one step each, without a pause, until `metrics.jsonl` has them.",
@@ -145,12 +154,14 @@ fn sustained(plan: &Plan) -> Result<Table> {
         note,
         &["call", "calls/s", "CPU s/M", "rows lost"],
     );
-    table.row([
-        "log_metrics".to_owned(),
-        figure(median(rates)),
-        figure(median(cpu)),
-        lost.to_string(),
-    ]);
+    for (at, (rates, cpu)) in rates.into_iter().zip(cpu).enumerate() {
+        table.row([
+            ["log_metrics", "log_metrics, W&B offline"][at].to_owned(),
+            figure(median(rates)),
+            figure(median(cpu)),
+            lost[at].to_string(),
+        ]);
+    }
     Ok(table)
 }
 
@@ -170,7 +181,7 @@ fn memory(plan: &Plan) -> Result<Table> {
 /// The figures of the memory table, in the order of its rows.
 pub(crate) fn points_in_memory(plan: &Plan) -> Result<Vec<f64>> {
     let before = resident_mb();
-    let run = Run::open()?;
+    let run = Run::open(false)?;
     let log = named(&run.logger);
     (0..100).for_each(|step| log(step, values(step)));
     let _ = run.logger.flush();
@@ -207,9 +218,14 @@ struct Run {
 }
 
 impl Run {
-    fn open() -> Result<Self> {
+    /// With a W&B run that stays on disk, or without one.
+    fn open(wandb: bool) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for metrics")?;
-        let logger = setup_logging(config(folder.path()))?;
+        let logger = setup_logging(LogConfig {
+            enable_wandb: wandb,
+            sinks: [("wandb".to_owned(), json!({"mode": "offline"}))].into(),
+            ..config(folder.path())
+        })?;
         Ok(Self { logger, folder })
     }
 
