@@ -1,21 +1,15 @@
 //! JSON as W&B has it: numbers may be the bare words `NaN`, `Infinity` and `-Infinity`.
 
-use std::fmt::Write as _;
-
 use logcore::MetricValue;
 use serde_json::Value;
 
 /// Appends a number; a double so that it reads back to the last bit.
 pub(crate) fn put_number(value: MetricValue, text: &mut String) {
-    // Writing to a string cannot fail.
-    let _ = match value {
-        MetricValue::Int(value) => write!(text, "{value}"),
-        MetricValue::UInt(value) => write!(text, "{value}"),
-        other => {
-            put_float(other.as_f64(), text);
-            Ok(())
-        }
-    };
+    match value {
+        MetricValue::Int(value) => text.push_str(itoa::Buffer::new().format(value)),
+        MetricValue::UInt(value) => text.push_str(itoa::Buffer::new().format(value)),
+        other => put_float(other.as_f64(), text),
+    }
 }
 
 /// Appends a double; a whole one without a fraction, as the official client does.
@@ -23,17 +17,16 @@ pub(crate) fn put_float(value: f64, text: &mut String) {
     // Below this every whole number has a double of its own, and the digits say which.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() < EXACT {
-        let sign = if value.is_sign_negative() { "-" } else { "" };
-        let _ = write!(text, "{sign}{}", value.abs() as u64);
-        return;
-    }
-    match serde_json::Number::from_f64(value) {
-        Some(number) => {
-            let _ = write!(text, "{number}");
+        if value.is_sign_negative() {
+            text.push('-');
         }
-        None if value.is_nan() => text.push_str("NaN"),
-        None if value > 0.0 => text.push_str("Infinity"),
-        None => text.push_str("-Infinity"),
+        text.push_str(itoa::Buffer::new().format(value.abs() as u64));
+    } else if value.is_finite() {
+        text.push_str(zmij::Buffer::new().format_finite(value));
+    } else if value.is_nan() {
+        text.push_str("NaN");
+    } else {
+        text.push_str(if value > 0.0 { "Infinity" } else { "-Infinity" });
     }
 }
 

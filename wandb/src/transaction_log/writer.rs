@@ -55,7 +55,6 @@ impl LogWriter {
             kind: Some(kind),
         };
         self.record.clear();
-        self.record.reserve(record.encoded_len());
         // Encoding fails only for want of room, and a vector makes room.
         let _ = record.encode(&mut self.record);
         let bytes = std::mem::take(&mut self.record);
