@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::ZonedDateTime;
 use logcore::{Deadline, Notices, SinkBooks, SinkError, StopFlag, quiet};
@@ -31,6 +31,8 @@ struct State {
     users: usize,
     log: Option<RunLog>,
     folder: Option<PathBuf>,
+    /// When the log was last tried to be made.
+    tried: Option<Instant>,
     /// Where the server stood when the run began, if it was asked.
     existing: Option<Box<Existing>>,
     online: bool,
@@ -43,6 +45,8 @@ struct State {
     complete: bool,
 }
 
+/// A log that could not be made is tried again after this.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// More marks than this are thinned: a server that is down for days costs no memory.
 const MOST_MARKS: usize = 4096;
 
@@ -56,6 +60,7 @@ impl Run {
                 users: 0,
                 log: None,
                 folder: None,
+                tried: None,
                 existing: existing.map(Box::new),
                 online: false,
                 calls: 0,
@@ -95,6 +100,12 @@ impl Run {
         lock(&RUNS)
             .get_or_insert_default()
             .insert(self.logger.clone(), Arc::clone(self));
+        self.open(&mut state)
+    }
+
+    /// What start does, and what is tried again while the disk does not let it.
+    fn open(self: &Arc<Self>, state: &mut State) -> Result<(), SinkError> {
+        state.tried = Some(Instant::now());
         let started = SystemTime::now();
         let folder = self.make_folder().map_err(|error| {
             SinkError::from(error).doing(format!(
@@ -108,20 +119,27 @@ impl Run {
         state.log = Some(log);
         state.folder = Some(folder.clone());
         if self.settings.mode == Mode::Online {
-            self.start_delivery(&mut state, &path);
+            self.start_delivery(state, &path);
         }
         self.say_where(&folder);
         Ok(())
     }
 
     /// Has a call written to the log.
-    pub(crate) fn write(&self, call: impl FnOnce(&mut RunLog) -> Result<(), Refused>) -> Result<(), SinkError> {
+    pub(crate) fn write(
+        self: &Arc<Self>,
+        call: impl FnOnce(&mut RunLog) -> Result<(), Refused>,
+    ) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
         state.books.accepted += 1;
+        let waited = state.tried.is_none_or(|tried| tried.elapsed() >= TRY_AGAIN);
+        if state.log.is_none() && !state.ended && waited {
+            // It is said by whoever started the sink; here it is only another try.
+            let _ = self.open(&mut state);
+        }
         let Some(log) = &mut state.log else {
-            let error = SinkError::new("the run has no log").with_reason("no log");
             state.books.drop_for("no log", 1);
-            return Err(error);
+            return Err(SinkError::new("the run has no log").with_reason("no log"));
         };
         match call(log) {
             Ok(()) => {

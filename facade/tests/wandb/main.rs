@@ -469,6 +469,31 @@ fn impossible_settings_are_refused_at_setup() {
     assert!(!folder.path().join("wandb").exists());
 }
 
+/// A log that cannot be made at first is made when it can be; what came before is counted.
+#[test]
+fn a_log_that_cannot_be_made_is_tried_again() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let in_the_way = folder.path().join("wandb");
+    std::fs::write(&in_the_way, "a file").unwrap();
+    let logger = start(&folder, "tried_again", online(&server));
+    logger.log_metrics([("x", 0)]);
+    logger.flush().unwrap();
+    std::fs::remove_file(&in_the_way).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while find_logs(folder.path()).is_empty() {
+        assert!(Instant::now() < deadline);
+        logger.log_metrics([("x", 1)]);
+        logger.flush().unwrap();
+    }
+    let report = logger.finish();
+    let books = report.sink("wandb").unwrap();
+    assert!(
+        books.delivered > 0 && books.dropped["no log"] > 0 && books.balanced(),
+        "{books:?}"
+    );
+    assert_eq!(server.run().history.len() as u64, books.delivered);
+}
+
 #[test]
 fn two_runs_at_once_do_not_mix() {
     let (first, second) = (Server::start(), Server::start());

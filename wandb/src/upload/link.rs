@@ -59,6 +59,7 @@ impl Link {
     ) -> Result<T, GivenUp> {
         let mut wait = FIRST_WAIT;
         loop {
+            let ending = self.control.ending();
             let failure = match request(&self.api) {
                 Ok(reply) => {
                     self.control.well(self.lane);
@@ -67,7 +68,10 @@ impl Link {
                 Err(failure) => failure,
             };
             self.control.trouble(self.lane, &failure);
-            let ending = self.control.ending();
+            if !ending && self.control.ending() && failure.after.is_none() {
+                // The end has begun meanwhile, and deserves a try of its own.
+                continue;
+            }
             let pause = match (failure.again, failure.after) {
                 (true, Some(named)) => named,
                 (true, None) if ending => jittered(wait).min(LONGEST_WAIT_AT_END),
