@@ -717,6 +717,16 @@ run.finish(exit_code=3)
 
     let expected = state_of(&official);
 
+    let folder = TempDir::new().unwrap();
+    official::script(SCRIPT, folder.path(), &[("WANDB_MODE", "offline")]);
+    let server = Server::start();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    assert_eq!(
+        state_of(&server),
+        expected,
+        "the official client's own log, synced by us"
+    );
+
     let (server, folder) = (Server::start(), TempDir::new().unwrap());
     say_the_same(&start(&folder, "same_online", with(online(&server), about())));
     assert_eq!(state_of(&server), expected, "online");

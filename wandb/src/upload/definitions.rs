@@ -47,7 +47,14 @@ impl Definitions {
             put("5", (at + 1).into());
         }
         let options = metric.options.unwrap_or_default();
-        put("6", numbers([options.step_sync, options.hidden, options.defined]));
+        put(
+            "6",
+            numbers([
+                options.step_sync,
+                options.hidden,
+                options.defined && metric.glob_name.is_empty(),
+            ]),
+        );
         let kinds = metric.summary.unwrap_or_default();
         put(
             "7",
