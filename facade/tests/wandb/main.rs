@@ -377,6 +377,25 @@ fn a_run_is_resumed_where_the_server_stands() {
 }
 
 #[test]
+fn auto_goes_on_with_a_run_that_did_not_end_well() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    for (exit_code, name) in [(1, "auto_a"), (0, "auto_b"), (0, "auto_c")] {
+        let logger = start(&folder, name, with(online(&server), json!({"resume": "auto"})));
+        logger.log_metrics([("x", 1)]);
+        logger.set_exit_code(exit_code);
+        delivered(&logger.finish());
+    }
+    let state = server.state();
+    let mut rows: Vec<_> = state.runs.values().map(server::Run::steps).collect();
+    rows.sort();
+    assert_eq!(
+        rows,
+        [vec![0], vec![0, 1]],
+        "the second goes on with the first, the third is new"
+    );
+}
+
+#[test]
 fn resuming_is_refused_where_it_must_be() {
     let (server, folder) = (Server::start(), TempDir::new().unwrap());
     let missing = with(online(&server), json!({"run_id": "missing", "resume": "must"}));

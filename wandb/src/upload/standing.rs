@@ -59,7 +59,9 @@ impl Standing {
         // What the official client looks for when it syncs the same log.
         let own_state = format!(
             "{{\"starting_step\":{},\"starting_runtime\":{}}}",
-            self.first_step, self.earlier_runtime as i64
+            self.first_step,
+            // In milliseconds.
+            (self.earlier_runtime * 1e3) as i64
         );
         fs::write(with_suffix(log, "syncstate"), own_state)?;
         if self.complete {

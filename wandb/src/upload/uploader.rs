@@ -136,6 +136,7 @@ impl Uploader {
         self.establish()?;
         let mut last_sent: Option<Instant> = None;
         let mut last_config = Instant::now();
+        let mut next_look = Instant::now();
         let mut urged = false;
         loop {
             let all_read = self.read_on();
@@ -150,12 +151,15 @@ impl Uploader {
             self.end_transfers();
             self.alerts()?;
             let full = self.assembler.waiting() >= REQUEST_BYTES;
-            let waited = last_sent.map(|sent| sent.elapsed());
-            if full || hurry || waited.is_none_or(|waited| waited >= self.plan.interval) {
-                let beat = waited.is_none_or(|waited| waited >= HEARTBEAT);
+            let due = Instant::now() >= next_look;
+            if full || hurry || due {
+                let beat = last_sent.is_none_or(|sent| sent.elapsed() >= HEARTBEAT);
                 if self.send(beat)? {
                     last_sent = Some(Instant::now());
                 }
+            }
+            if due {
+                next_look = Instant::now() + self.plan.interval;
             }
             if self.nothing_waits() {
                 self.link.control.set_delivered(self.assembler.num);
@@ -173,10 +177,9 @@ impl Uploader {
                 self.link.control.rest_for_message(LONGEST_REST_AT_END);
                 false
             } else {
-                let next = last_sent.map_or_else(Instant::now, |sent| sent + self.plan.interval);
                 let next = match self.assembler.config_changed() {
-                    true => next.min(last_config + CONFIG_INTERVAL),
-                    false => next,
+                    true => next_look.min(last_config + CONFIG_INTERVAL),
+                    false => next_look,
                 };
                 self.link.control.rest(next.max(Instant::now() + SHORTEST_REST))
             };
