@@ -23,6 +23,8 @@ pub(crate) struct Run {
     logger: String,
     pub(crate) settings: Settings,
     pub(crate) control: Arc<Control>,
+    /// When the run was set up: its rows count their time from here.
+    started: SystemTime,
     state: Mutex<State>,
 }
 
@@ -56,6 +58,7 @@ impl Run {
             logger: logger.to_owned(),
             settings,
             control: Arc::new(Control::new(stop.clone(), None)),
+            started: SystemTime::now(),
             state: Mutex::new(State {
                 users: 0,
                 log: None,
@@ -106,7 +109,7 @@ impl Run {
     /// What start does, and what is tried again while the disk does not let it.
     fn open(self: &Arc<Self>, state: &mut State) -> Result<(), SinkError> {
         state.tried = Some(Instant::now());
-        let started = SystemTime::now();
+        let started = self.started;
         let folder = self.make_folder().map_err(|error| {
             SinkError::from(error).doing(format!(
                 "make a folder for the W&B run in {}",
