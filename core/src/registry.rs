@@ -371,9 +371,11 @@ fn option_table(options: &Value) -> Value {
     }
 }
 
-/// Puts the table's name before an option's; a field of `LogConfig` that a sink refuses keeps its own name.
+/// Puts the table's name before an option's; a field of `LogConfig` or a variable of the environment that a sink refuses
+/// keeps its own name.
 fn of_table(error: ConfigError, table: &str, name: &str) -> ConfigError {
-    if crate::config::is_field(&error.field) {
+    let is_variable = error.field.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    if crate::config::is_field(&error.field) || (is_variable && !error.field.is_empty()) {
         return error;
     }
     error.within(&format!("{table}.{name}"))

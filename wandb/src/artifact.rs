@@ -120,6 +120,27 @@ impl Artifact {
         })
     }
 
+    /// The artifact of a table that run `run_id` logs under `key`.
+    pub(crate) fn plan_table(run_id: &str, key: &str, content: &[u8], staging: &Path) -> Result<Plan, MediaError> {
+        let known = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let plain: String = key.chars().filter(known).take(80).collect();
+        // What was left out of the key must not make two keys one.
+        let suffix = match plain == key {
+            true => String::new(),
+            false => format!("-{}", &hex(&Md5::digest(key))[..6]),
+        };
+        let kept = staging.join(format!("{}.table.json", &random_id()?[..16]));
+        fs::create_dir_all(staging)?;
+        fs::write(&kept, content)?;
+        let parts = key.split('/').filter(|part| !matches!(*part, "" | "." | ".."));
+        let name = parts.collect::<Vec<_>>().join("/").replace(['\\', '\0'], "-");
+        let planned = Self::new(format!("run-{run_id}-{plain}{suffix}"), "run_table")
+            .file_as(&kept, format!("{name}.table.json"))
+            .plan(staging);
+        let _ = fs::remove_file(kept);
+        planned
+    }
+
     fn check(&self) -> Result<(), MediaError> {
         let refuse = |what: String| Err(MediaError::Malformed(format!("an artifact {what}")));
         let plain = |text: &str| {
@@ -188,6 +209,15 @@ struct Entry {
 }
 
 impl Plan {
+    /// Where the only file of the artifact is, in this version and in the newest.
+    pub(crate) fn addresses(&self) -> [String; 2] {
+        let path = self.entries.first().map_or("", |entry| entry.path.as_str());
+        [
+            format!("wandb-client-artifact://{}/{path}", self.client_id),
+            format!("wandb-client-artifact://{}:latest/{path}", self.sequence_client_id),
+        ]
+    }
+
     pub(crate) fn record(&self) -> proto::Artifact {
         let contents = self.entries.iter().map(|entry| proto::ManifestEntry {
             path: entry.path.clone(),
@@ -201,7 +231,8 @@ impl Plan {
             digest: self.digest.clone(),
             description: self.description.clone(),
             metadata: self.metadata.clone(),
-            user_created: true,
+            user_created: self.kind != "run_table",
+            digest_algorithm: "MANIFEST_MD5".to_owned(),
             aliases: self.aliases.clone(),
             manifest: Some(proto::Manifest {
                 version: 1,

@@ -61,12 +61,28 @@ impl RunHandle {
     /// If it is malformed, or its file cannot be written.
     pub fn value(&self, step: u64, key: &str, media: impl Media) -> MessageText {
         let files = self.files()?;
-        let (json, file) = store(media.prepare()?, &files, key, step)?;
+        let prepared = media.prepare()?;
+        let artifact = match prepared.artifact {
+            Some(content) => Some(Artifact::plan_table(
+                &self.0.settings.run_id,
+                key,
+                &content,
+                &self.staging()?,
+            )?),
+            None => None,
+        };
+        let (mut value, file) = store(prepared.value, prepared.file, &files, key, step)?;
+        if let Some(plan) = &artifact {
+            let [this, newest] = plan.addresses();
+            value["artifact_path"] = this.into();
+            value["_latest_artifact_path"] = newest.into();
+        }
         text(&Message::Value {
             step,
             key: key.to_owned(),
-            json,
+            json: value.to_string(),
             file,
+            artifact,
         })
     }
 
@@ -131,8 +147,7 @@ impl RunHandle {
     ///
     /// If it is malformed, or a file cannot be read or copied.
     pub fn artifact(&self, artifact: Artifact) -> MessageText {
-        let staging = self.folder().ok_or(MediaError::NoRun)?.join("artifacts");
-        text(&Message::Artifact(artifact.plan(&staging)?))
+        text(&Message::Artifact(artifact.plan(&self.staging()?)?))
     }
 
     /// An alert.
@@ -154,6 +169,11 @@ impl RunHandle {
             }
             .to_owned(),
         })
+    }
+
+    /// Where the files of artifacts lie until they are uploaded.
+    fn staging(&self) -> Result<PathBuf, MediaError> {
+        Ok(self.folder().ok_or(MediaError::NoRun)?.join("artifacts"))
     }
 
     fn files(&self) -> Result<PathBuf, MediaError> {

@@ -14,6 +14,7 @@ pub(crate) enum Message {
         key: String,
         json: String,
         file: Option<String>,
+        artifact: Option<Plan>,
     },
     Define(MetricDefinition),
     Summary {

@@ -393,6 +393,8 @@ pub(crate) struct Artifact {
     pub(crate) client_id: String,
     #[prost(string, tag = "16")]
     pub(crate) sequence_client_id: String,
+    #[prost(string, tag = "20")]
+    pub(crate) digest_algorithm: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -90,28 +90,22 @@ impl Sink for WandbSink {
             SinkError::new(format!("a message that is none: {error}")).with_reason("not understood")
         })?;
         self.write(|log| match message {
-            Message::Value { step, key, json, file } => {
+            Message::Value {
+                step,
+                key,
+                json,
+                file,
+                artifact,
+            } => {
                 log.value(step, SystemTime::now(), &key, &json)?;
-                match file {
-                    Some(path) => log.record(Kind::Files(Files {
-                        files: vec![FileItem {
-                            path,
-                            policy: 0,
-                            r#type: MEDIA,
-                        }],
-                    })),
-                    None => Ok(()),
+                if let Some(plan) = artifact {
+                    log.record(Kind::Artifact(Box::new(plan.record())))?;
                 }
+                file.map_or(Ok(()), |path| log.record(one_file(path, 0, MEDIA)))
             }
             Message::Define(definition) => log.define(definition.record()),
             Message::Summary { key, value } => log.set_summary(&key, &value),
-            Message::File { path, policy } => log.record(Kind::Files(Files {
-                files: vec![FileItem {
-                    path,
-                    policy,
-                    r#type: 0,
-                }],
-            })),
+            Message::File { path, policy } => log.record(one_file(path, policy, 0)),
             Message::Artifact(plan) => log.record(Kind::Artifact(Box::new(plan.record()))),
             Message::Alert { title, text, level } => log.record(Kind::Alert(Alert {
                 title,
@@ -160,6 +154,16 @@ impl Sink for WandbSink {
     fn books(&self) -> Option<SinkBooks> {
         Some(self.run.as_ref().map(|run| run.books()).unwrap_or_default())
     }
+}
+
+fn one_file(path: String, policy: i32, kind: i32) -> Kind {
+    Kind::Files(Files {
+        files: vec![FileItem {
+            path,
+            policy,
+            r#type: kind,
+        }],
+    })
 }
 
 impl Drop for WandbSink {

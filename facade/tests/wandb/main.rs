@@ -116,10 +116,19 @@ fn check_all(server: &Server) {
     assert_eq!(run.alerts.len(), 1);
     assert_eq!(run.alerts[0]["severity"], "WARN");
     let state = server.state();
-    assert_eq!(state.artifacts.len(), 1);
-    assert!(state.artifacts[0].committed);
-    assert_eq!(state.artifacts[0].files["saved.txt"], b"saved");
-    assert_eq!(state.artifacts[0].manifest["contents"]["saved.txt"]["size"], 5);
+    assert_eq!(state.artifacts.len(), 2);
+    let of_type = |kind: &str| {
+        let mut all = state.artifacts.iter();
+        all.find(|artifact| artifact.committed && artifact.input["artifactTypeName"] == kind)
+            .unwrap()
+    };
+    let model = of_type("model");
+    assert_eq!(model.files["saved.txt"], b"saved");
+    assert_eq!(model.manifest["contents"]["saved.txt"]["size"], 5);
+    let table = of_type("run_table");
+    let id = rows[11]["errors"]["artifact_path"].as_str().unwrap();
+    assert!(id.contains(table.input["clientID"].as_str().unwrap()), "{id}");
+    assert!(table.files.contains_key("errors.table.json"));
 }
 
 fn delivered(report: &FinishReport) {

@@ -80,6 +80,7 @@ impl Prepare for Histogram {
         Ok(Prepared {
             value: json!({"_type": "histogram", "values": self.counts, "bins": edges}),
             file: None,
+            artifact: None,
         })
     }
 }

@@ -23,6 +23,7 @@ impl Prepare for Html {
                 ending: ".html",
                 bytes: self.0.into_bytes(),
             }),
+            artifact: None,
         })
     }
 }

@@ -132,6 +132,7 @@ impl Prepare for Image {
                 ending: if format == "png" { ".png" } else { ".jpg" },
                 bytes,
             }),
+            artifact: None,
         })
     }
 }

@@ -66,6 +66,8 @@ impl From<io::Error> for MediaError {
 pub struct Prepared {
     pub(crate) value: Value,
     pub(crate) file: Option<PreparedFile>,
+    /// The content of an artifact that the value needs beside its file: W&B's page of a table reads it from there.
+    pub(crate) artifact: Option<Vec<u8>>,
 }
 
 pub(crate) struct PreparedFile {
@@ -77,14 +79,13 @@ pub(crate) struct PreparedFile {
 
 /// Writes the file of a value under the run's `files/`, and returns the value as the row has it, and the file's path.
 pub(crate) fn store(
-    prepared: Prepared,
+    value: Value,
+    file: Option<PreparedFile>,
     files: &Path,
     key: &str,
     step: u64,
-) -> Result<(String, Option<String>), MediaError> {
-    let Some(file) = prepared.file else {
-        return Ok((prepared.value.to_string(), None));
-    };
+) -> Result<(Value, Option<String>), MediaError> {
+    let Some(file) = file else { return Ok((value, None)) };
     let digest = hex(&Sha256::digest(&file.bytes));
     let path = format!(
         "media/{}/{}_{step}_{}{}",
@@ -98,11 +99,11 @@ pub(crate) fn store(
         fs::create_dir_all(folder)?;
     }
     fs::write(&target, &file.bytes)?;
-    let mut value = prepared.value;
+    let mut value = value;
     value["path"] = path.as_str().into();
     value["sha256"] = digest.into();
     value["size"] = json!(file.bytes.len());
-    Ok((value.to_string(), Some(path)))
+    Ok((value, Some(path)))
 }
 
 /// A key as part of a path: `/` makes folders, and nothing leads out of them.
@@ -143,7 +144,8 @@ mod tests {
         fn no_key_leads_out_of_the_folder(key in "(\\.|/|\\\\|a|\u{0}|ü){0,12}") {
             let folder = tempfile::tempdir().unwrap();
             let files = folder.path().join("files");
-            let (_, path) = store(Html::new("x").prepare().unwrap(), &files, &key, 1).unwrap();
+            let page = Html::new("x").prepare().unwrap();
+            let (_, path) = store(page.value, page.file, &files, &key, 1).unwrap();
             let path = path.unwrap();
             prop_assert!(Path::new(&path).components().all(|part| matches!(part, std::path::Component::Normal(_))));
             prop_assert!(files.join("media/html").exists());
@@ -154,8 +156,8 @@ mod tests {
     #[test]
     fn a_file_is_named_for_its_key_step_and_content() {
         let folder = tempfile::tempdir().unwrap();
-        let (value, path) = store(Html::new("<b>x</b>").prepare().unwrap(), folder.path(), "val/note", 3).unwrap();
-        let value: Value = serde_json::from_str(&value).unwrap();
+        let page = Html::new("<b>x</b>").prepare().unwrap();
+        let (value, path) = store(page.value, page.file, folder.path(), "val/note", 3).unwrap();
         let path = path.unwrap();
         assert!(
             path.starts_with("media/html/val/note_3_") && path.ends_with(".html"),

@@ -1,4 +1,6 @@
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
 
 use super::sealed::Prepare;
 use super::{MediaError, Prepared, PreparedFile};
@@ -69,6 +71,15 @@ impl Prepare for Table {
             )));
         }
         let content = json!({"columns": self.columns, "data": self.rows}).to_string();
+        let columns = self.columns.iter().enumerate();
+        let types: Map<String, Value> = columns
+            .map(|(at, name)| (name.clone(), type_of(self.rows.iter().map(|row| &row[at]))))
+            .collect();
+        let with_types = json!({
+            "_type": "table", "columns": self.columns, "data": self.rows, "log_mode": "IMMUTABLE",
+            "ncols": width, "nrows": self.rows.len(),
+            "column_types": {"params": {"type_map": types}, "wb_type": "typedDict"},
+        });
         Ok(Prepared {
             value: json!({
                 "_type": "table-file", "ncols": width, "nrows": self.rows.len(), "log_mode": "IMMUTABLE",
@@ -78,8 +89,28 @@ impl Prepare for Table {
                 ending: ".table.json",
                 bytes: content.into_bytes(),
             }),
+            artifact: Some(with_types.to_string().into_bytes()),
         })
     }
+}
+
+/// The type of a column, in W&B's words: each may be missing in a row.
+fn type_of<'a>(cells: impl Iterator<Item = &'a Value>) -> Value {
+    let mut found: BTreeSet<&str> = cells
+        .filter_map(|cell| match cell {
+            Value::Null => None,
+            Value::Bool(_) => Some("boolean"),
+            Value::Number(_) => Some("number"),
+            Value::String(_) => Some("string"),
+            Value::Array(_) | Value::Object(_) => Some("any"),
+        })
+        .collect();
+    if found.is_empty() {
+        found.insert("unknown");
+    }
+    found.insert("none");
+    let allowed: Vec<_> = found.into_iter().map(|name| json!({"wb_type": name})).collect();
+    json!({"params": {"allowed_types": allowed}, "wb_type": "union"})
 }
 
 #[cfg(test)]
@@ -94,6 +125,11 @@ mod tests {
             prepared.file.unwrap().bytes,
             br#"{"columns":["a","b"],"data":[[1,"x"]]}"#
         );
+        let artifact: Value = serde_json::from_slice(&prepared.artifact.unwrap()).unwrap();
+        let types = &artifact["column_types"]["params"]["type_map"];
+        let number =
+            json!({"params": {"allowed_types": [{"wb_type": "none"}, {"wb_type": "number"}]}, "wb_type": "union"});
+        assert_eq!(types["a"], number);
     }
 
     #[test]

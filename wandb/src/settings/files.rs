@@ -20,8 +20,8 @@ pub(crate) fn settings_files(dir: &Path, environment: Environment<'_>) -> BTreeM
     all
 }
 
-/// The password for the base URL's host and port.
-pub(crate) fn netrc_password(netloc: &str, environment: Environment<'_>) -> Option<String> {
+/// The password for the base URL's host and port, with the file that it stands in.
+pub(crate) fn netrc_password(netloc: &str, environment: Environment<'_>) -> Option<(PathBuf, String)> {
     let home = home(environment);
     let path = match environment("NETRC") {
         Some(path) => match (path.strip_prefix("~/"), &home) {
@@ -36,7 +36,8 @@ pub(crate) fn netrc_password(netloc: &str, environment: Environment<'_>) -> Opti
                 .rfind(|path| path.exists())?
         }
     };
-    netrc::password(&fs::read_to_string(path).ok()?, netloc)
+    let password = netrc::password(&fs::read_to_string(&path).ok()?, netloc)?;
+    Some((path, password))
 }
 
 /// The id that `resume = "auto"` goes on with.
@@ -67,7 +68,7 @@ fn home(environment: Environment<'_>) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
-/// The section `[default]`.
+/// The section `[default]`; a name without a value says nothing.
 fn ini(text: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut in_default = false;
@@ -77,6 +78,7 @@ fn ini(text: &str) -> BTreeMap<String, String> {
         } else if in_default
             && !line.starts_with(['#', ';'])
             && let Some((name, value)) = line.split_once(['=', ':'])
+            && !value.trim().is_empty()
         {
             all.insert(name.trim().to_ascii_lowercase(), value.trim().to_owned());
         }
@@ -86,6 +88,8 @@ fn ini(text: &str) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -119,5 +123,21 @@ mod tests {
         assert_eq!(remembered_run(folder.path()).as_deref(), Some("abc"));
         forget_run(folder.path());
         assert_eq!(remembered_run(folder.path()), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{", "[]", "{\"run_id\": 1}"] {
+            fs::write(folder.path().join(REMEMBERED), text).unwrap();
+            assert_eq!(remembered_run(folder.path()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ini_never_panics(text in "(\\[|\\]|default|=|:|#|;|a|ü| |\n){0,30}|\\PC*") {
+            let _ = ini(&text);
+        }
     }
 }

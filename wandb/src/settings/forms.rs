@@ -51,7 +51,17 @@ pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
     let refuse = |remedy: &str| Err(ConfigError::new(field, text.escape_debug(), remedy));
     let trimmed = text.trim_end_matches('/');
     let Ok(url) = Url::parse(trimmed) else {
-        return refuse("write an address such as https://api.wandb.ai");
+        // It may hold a password all the same.
+        let shown = if trimmed.contains('@') {
+            "***".to_owned()
+        } else {
+            text.escape_debug().to_string()
+        };
+        return Err(ConfigError::new(
+            field,
+            shown,
+            "write an address such as https://api.wandb.ai",
+        ));
     };
     let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
         return refuse("an address begins with http:// or https:// and names a host");
@@ -123,6 +133,8 @@ mod tests {
             assert!(base_url("b", bad).is_err(), "{bad}");
         }
         let error = base_url("b", "https://user:secret@host").unwrap_err();
+        assert!(!error.to_string().contains("secret"));
+        let error = base_url("b", "https://user:secret@a b").unwrap_err();
         assert!(!error.to_string().contains("secret"));
     }
 }

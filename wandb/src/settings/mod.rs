@@ -3,19 +3,20 @@
 mod files;
 mod forms;
 mod key;
+mod names;
 mod netrc;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use logcore::{ConfigError, LogConfig};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::Url;
 use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::key::Key;
+pub(crate) use self::names::run_url;
 use crate::run::wandb_folder;
 
 /// Where the official client of this year sends its runs.
@@ -25,7 +26,8 @@ pub(crate) const DEFAULT_BASE_URL: &str = "https://api.forge.coreweave.com";
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The table `sinks.wandb`. What is not said here comes from the environment, then from files.
-#[derive(Debug, Default, Deserialize)]
+// Without `Debug`: it holds the key as it was written.
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Options {
     mode: Option<String>,
@@ -54,7 +56,7 @@ pub(crate) struct Options {
 }
 
 /// Everything that is settled before a run begins.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) mode: Mode,
     /// The mode was asked for, and does not follow from there being a key or none.
@@ -118,6 +120,20 @@ impl Settings {
     }
 }
 
+/// Which run it is and how it is reached, without what may hold secrets: headers, proxies, the key.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("mode", &self.mode)
+            .field("base_url", &self.base_url)
+            .field("entity", &self.entity)
+            .field("project", &self.project)
+            .field("run_id", &self.run_id)
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Settles everything.
 ///
 /// # Errors
@@ -144,10 +160,17 @@ pub(crate) fn resolve(
         None => DEFAULT_BASE_URL.to_owned(),
     };
     let key = sources.key(&options.api_key, &base_url)?;
-    let (mode, mode_said) = sources.mode(&options.mode, key.is_some())?;
-    if mode == Mode::Online && key.is_none() {
+    if let Some((field, value)) = sources
+        .find("insecure_disable_ssl", &None)
+        .filter(|(_, value)| is_yes(value))
+    {
+        let remedy = "certificates are always checked; unset it, and let the machine trust the server's authority";
+        return Err(ConfigError::new(field, value, remedy));
+    }
+    let (mode, mode_field) = sources.mode(&options.mode, key.is_some())?;
+    if let (Mode::Online, Some(field), None) = (mode, &mode_field, &key) {
         return Err(ConfigError::new(
-            "mode",
+            field,
             "online",
             "there is no API key: set `api_key` or WANDB_API_KEY, or put one into ~/.netrc; or use mode \"offline\"",
         ));
@@ -187,12 +210,13 @@ pub(crate) fn resolve(
     };
     forms::tags(&tags_field, &mut tags)?;
     let name = options.name.or_else(|| config.wandb_name.clone());
-    let app_url = sources
-        .find("app_url", &options.app_url)
-        .map_or_else(|| Ok(app_url(&base_url)), |(field, url)| forms::base_url(&field, &url))?;
+    let app_url = sources.find("app_url", &options.app_url).map_or_else(
+        || Ok(names::app_url(&base_url)),
+        |(field, url)| names::given_app_url(&field, &url),
+    )?;
     Ok(Settings {
         mode,
-        mode_said,
+        mode_said: mode_field.is_some(),
         key,
         app_url,
         entity: entity.map(|(_, entity)| entity),
@@ -217,7 +241,7 @@ pub(crate) fn resolve(
         silent: environment("WANDB_SILENT").is_some_and(|value| is_yes(&value)),
         init_timeout: sources.seconds("init_timeout", options.init_timeout, 90.0)?,
         http_timeout: sources.seconds("http_timeout", options.http_timeout, 30.0)?,
-        transmit_interval: sources.seconds("_file_stream_transmit_interval", options.transmit_interval, 15.0)?,
+        transmit_interval: sources.seconds("x_file_stream_transmit_interval", options.transmit_interval, 15.0)?,
         http_proxy: sources.text("http_proxy", &None),
         https_proxy: sources.text("https_proxy", &None),
         extra_headers: extra_headers(environment)?,
@@ -240,14 +264,6 @@ pub(crate) fn forget_after(settings: &Settings, exit_code: Option<i32>) {
     }
 }
 
-/// The run's page.
-pub(crate) fn run_url(app_url: &str, entity: &str, project: &str, run_id: &str) -> String {
-    let [entity, project, run_id] = [entity, project, run_id].map(|part| utf8_percent_encode(part, SEGMENT));
-    format!("{app_url}/{entity}/{project}/runs/{run_id}")
-}
-
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
 /// What lies outside the config.
 struct Sources<'a> {
     files: BTreeMap<String, String>,
@@ -257,7 +273,11 @@ struct Sources<'a> {
 impl Sources<'_> {
     /// A setting, with the name under which an error would blame it.
     fn find(&self, name: &str, option: &Option<String>) -> Option<(String, String)> {
-        let variable = format!("WANDB_{}", name.to_ascii_uppercase());
+        // Names of internal settings begin with `x_`, and their variables with `WANDB__`.
+        let variable = name
+            .strip_prefix("x_")
+            .map_or_else(|| name.to_owned(), |inner| format!("_{inner}"));
+        let variable = format!("WANDB_{}", variable.to_ascii_uppercase());
         let option_name = if name == "run_group" { "group" } else { name };
         option
             .clone()
@@ -273,7 +293,7 @@ impl Sources<'_> {
     }
 
     fn seconds(&self, name: &str, option: Option<f64>, default: f64) -> Result<Duration, ConfigError> {
-        let field = name.trim_start_matches("_file_stream_").to_owned();
+        let field = name.trim_start_matches("x_file_stream_").to_owned();
         let (field, seconds) = match option {
             Some(seconds) => (field, seconds),
             None => match self.find(name, &None) {
@@ -292,43 +312,58 @@ impl Sources<'_> {
     }
 
     fn key(&self, option: &Option<String>, base_url: &str) -> Result<Option<Key>, ConfigError> {
-        let token = (self.environment)("WANDB_IDENTITY_TOKEN_FILE");
-        if let Some(token) = token {
-            let remedy = "identity tokens are not supported; unset it and use an API key";
-            return Err(ConfigError::new("WANDB_IDENTITY_TOKEN_FILE", token, remedy));
-        }
-        let netloc = Url::parse(base_url).ok().and_then(|url| {
-            let host = url.host_str()?.to_owned();
-            Some(url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
-        });
-        let in_netrc = |netloc: &str| files::netrc_password(netloc, self.environment);
         let from_netrc = || {
-            let netloc = netloc?;
+            // As it is written, with the port.
+            let netloc = base_url.split_once("://")?.1.split('/').next()?;
+            let in_netrc = |netloc: &str| files::netrc_password(netloc, self.environment);
             // The new address took the old one's users over.
-            in_netrc(&netloc).or_else(|| (base_url == DEFAULT_BASE_URL).then(|| in_netrc("api.wandb.ai"))?)
+            in_netrc(netloc).or_else(|| (base_url == DEFAULT_BASE_URL).then(|| in_netrc("api.wandb.ai"))?)
         };
         let found = option
             .clone()
-            .map(|key| ("api_key", key))
-            .or_else(|| Some(("WANDB_API_KEY", (self.environment)("WANDB_API_KEY")?)))
-            .or_else(|| Some(("api_key", from_netrc()?)))
-            .or_else(|| Some(("api_key", self.files.get("api_key")?.clone())));
+            .map(|key| ("api_key", String::new(), key))
+            .or_else(|| Some(("WANDB_API_KEY", String::new(), (self.environment)("WANDB_API_KEY")?)))
+            .or_else(|| from_netrc().map(|(path, key)| ("api_key", format!("in {}: ", path.display()), key)))
+            .or_else(|| {
+                Some((
+                    "api_key",
+                    "in a settings file: ".to_owned(),
+                    self.files.get("api_key")?.clone(),
+                ))
+            });
+        if let Some((field, path)) = self.find("identity_token_file", &None) {
+            // A key that merely lies in a file is not in its way.
+            let key_said = option.is_some() || (self.environment)("WANDB_API_KEY").is_some();
+            let remedy = match key_said {
+                true => "there is an API key, too, and only one of them can count: unset this one",
+                false => "identity tokens are not supported yet; unset it and use an API key",
+            };
+            return Err(ConfigError::new(field, path, remedy));
+        }
         found
-            .map(|(field, key)| Key::parse(&key).map_err(|remedy| ConfigError::new(field, "***", remedy)))
+            .map(|(field, place, key)| {
+                Key::parse(&key).map_err(|remedy| ConfigError::new(field, "***", format!("{place}{remedy}")))
+            })
             .transpose()
     }
 
-    fn mode(&self, option: &Option<String>, has_key: bool) -> Result<(Mode, bool), ConfigError> {
+    /// The mode, with the field or variable that said it.
+    fn mode(&self, option: &Option<String>, has_key: bool) -> Result<(Mode, Option<String>), ConfigError> {
         let Some((field, mode)) = self.find("mode", option) else {
             return Ok(match has_key {
-                true => (Mode::Online, false),
-                false => (Mode::Offline, false),
+                true => (Mode::Online, None),
+                false => (Mode::Offline, None),
             });
         };
         let mode = match mode.as_str() {
             "online" | "run" => Mode::Online,
             "offline" | "dryrun" => Mode::Offline,
             "disabled" => Mode::Disabled,
+            "shared" => {
+                let remedy =
+                    "several writers of one run are not supported; use \"online\", \"offline\" or \"disabled\"";
+                return Err(ConfigError::new(field, mode, remedy));
+            }
             _ => {
                 return Err(ConfigError::new(
                     field,
@@ -337,7 +372,7 @@ impl Sources<'_> {
                 ));
             }
         };
-        Ok((mode, true))
+        Ok((mode, Some(field)))
     }
 
     fn resume(&self, option: &Option<String>) -> Result<Option<Resume>, ConfigError> {
@@ -363,20 +398,16 @@ fn extra_headers(environment: Environment<'_>) -> Result<Vec<(String, String)>, 
     let Some(text) = environment(NAME) else {
         return Ok(Vec::new());
     };
-    let headers: BTreeMap<String, String> = serde_json::from_str(&text)
-        .map_err(|error| ConfigError::new(NAME, "***", format!("write a JSON object of texts ({error})")))?;
+    // serde's message is not shown: it may quote a secret.
+    let headers: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|error| {
+        let remedy = format!(
+            "write a JSON object of texts (wrong at line {}, column {})",
+            error.line(),
+            error.column()
+        );
+        ConfigError::new(NAME, "***", remedy)
+    })?;
     Ok(headers.into_iter().collect())
-}
-
-/// The address for people that belongs to one for programs.
-fn app_url(base_url: &str) -> String {
-    if base_url == DEFAULT_BASE_URL {
-        return "https://forge.coreweave.com/wandb".to_owned();
-    }
-    match base_url.contains("://api.wandb.") {
-        true => base_url.replacen("://api.", "://", 1),
-        false => base_url.replacen("://api.", "://app.", 1),
-    }
 }
 
 fn new_run_id() -> Result<String, ConfigError> {
@@ -491,13 +522,99 @@ mod tests {
     }
 
     #[test]
-    fn pages_for_people() {
-        assert_eq!(app_url("https://api.wandb.ai"), "https://wandb.ai");
-        assert_eq!(app_url("https://api.example.org"), "https://app.example.org");
-        assert_eq!(app_url("http://localhost:8080"), "http://localhost:8080");
+    fn the_page_of_a_server_may_be_where_its_api_is_not() {
+        let settings = resolved(serde_json::json!({"app_url": "https://wandb.ai/"}), &[]).unwrap();
+        assert_eq!(settings.app_url, "https://wandb.ai");
+        let refused = resolved(serde_json::json!({}), &[("WANDB_APP_URL", "wandb.ai")]).unwrap_err();
+        assert_eq!(refused.field, "WANDB_APP_URL");
+    }
+
+    #[test]
+    fn secrets_are_in_no_error_and_no_debug_text() {
+        let headers = [("WANDB__EXTRA_HTTP_HEADERS", "\"s3cr3t\"")];
+        let refused = resolved(serde_json::json!({}), &headers).unwrap_err();
+        assert!(!refused.to_string().contains("s3cr3t"), "{refused}");
+        let environment = [
+            ("WANDB__EXTRA_HTTP_HEADERS", r#"{"Authorization": "s3cr3t"}"#),
+            ("WANDB_HTTPS_PROXY", "http://u:s3cr3t@proxy"),
+            ("WANDB_API_KEY", KEY),
+        ];
+        let settings = resolved(serde_json::json!({}), &environment).unwrap();
         assert_eq!(
-            run_url("http://a", "team", "my project", "x"),
-            "http://a/team/my%20project/runs/x"
+            settings.extra_headers,
+            [("Authorization".to_owned(), "s3cr3t".to_owned())]
         );
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("s3cr3t") && !shown.contains(KEY), "{shown}");
+    }
+
+    #[test]
+    fn unchecked_tls_is_refused() {
+        for yes in ["1", "True", "on"] {
+            let refused = resolved(serde_json::json!({}), &[("WANDB_INSECURE_DISABLE_SSL", yes)]).unwrap_err();
+            assert_eq!(refused.field, "WANDB_INSECURE_DISABLE_SSL");
+        }
+        resolved(serde_json::json!({}), &[("WANDB_INSECURE_DISABLE_SSL", "false")]).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_supported_is_said_so() {
+        let shared = resolved(serde_json::json!({"mode": "shared"}), &[]).unwrap_err();
+        assert!(shared.remedy.contains("not supported"), "{shared}");
+        let online = resolved(serde_json::json!({}), &[("WANDB_MODE", "online")]).unwrap_err();
+        assert_eq!(online.field, "WANDB_MODE");
+        let token = ("WANDB_IDENTITY_TOKEN_FILE", "/token");
+        let alone = resolved(serde_json::json!({}), &[token]).unwrap_err();
+        assert!(alone.remedy.contains("not supported"), "{alone}");
+        let both = resolved(serde_json::json!({}), &[token, ("WANDB_API_KEY", KEY)]).unwrap_err();
+        assert!(both.remedy.contains("one of"), "{both}");
+    }
+
+    #[test]
+    fn a_bad_key_in_a_file_is_refused_by_the_file_and_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let netrc = folder.path().join("netrc");
+        std::fs::write(&netrc, "default login u password s3cr3t").unwrap();
+        let refused = resolved(serde_json::json!({}), &[("NETRC", netrc.to_str().unwrap())]).unwrap_err();
+        assert_eq!(refused.field, "api_key");
+        assert!(refused.remedy.contains(netrc.to_str().unwrap()), "{refused}");
+        std::fs::write(folder.path().join("settings"), "[default]\napi_key = s3cr3t\n").unwrap();
+        let config_dir = [("WANDB_CONFIG_DIR", folder.path().to_str().unwrap())];
+        let refused_too = resolved(serde_json::json!({}), &config_dir).unwrap_err();
+        assert!(refused_too.remedy.contains("settings file"), "{refused_too}");
+        for error in [refused, refused_too] {
+            assert!(!error.to_string().contains("s3cr3t"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_line_of_a_settings_file_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[default]\nentity =\nproject = p\nquiet = true\nx_file_stream_transmit_interval = 2\n";
+        std::fs::write(folder.path().join("settings"), text).unwrap();
+        let config_dir = [("WANDB_CONFIG_DIR", folder.path().to_str().unwrap())];
+        let settings = resolved(serde_json::json!({}), &config_dir).unwrap();
+        assert_eq!((settings.entity.as_deref(), settings.project.as_str()), (None, "p"));
+        assert_eq!(settings.transmit_interval, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn netrc_is_asked_for_the_port_as_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let netrc = folder.path().join("netrc");
+        std::fs::write(&netrc, format!("machine w.example:443 login user password {KEY}")).unwrap();
+        let environment = [
+            ("NETRC", netrc.to_str().unwrap()),
+            ("WANDB_BASE_URL", "https://w.example:443/"),
+        ];
+        assert!(resolved(serde_json::json!({}), &environment).unwrap().key.is_some());
+    }
+
+    #[test]
+    fn new_ids_have_eight_letters_and_differ() {
+        let ids: std::collections::BTreeSet<_> = (0..100).map(|_| new_run_id().unwrap()).collect();
+        assert_eq!(ids.len(), 100);
+        let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        assert!(ids.iter().all(|id| id.len() == 8 && id.chars().all(letter)));
     }
 }

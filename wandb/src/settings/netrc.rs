@@ -28,30 +28,51 @@ pub(crate) fn password(text: &str, machine: &str) -> Option<String> {
 
 /// Words, with comments and macros left out and quotes taken off.
 fn tokens(text: &str) -> Vec<String> {
-    let mut all = Vec::new();
+    let mut all: Vec<String> = Vec::new();
     let mut in_macro = false;
+    // What follows these words is a value, whatever it looks like.
+    let mut value_next = false;
     for line in text.lines() {
         if in_macro {
             // A macro ends with an empty line.
             in_macro = !line.trim().is_empty();
             continue;
         }
-        for word in line.split_whitespace() {
-            if word.starts_with('#') && all.last().is_none_or(|last| last != "password") {
+        let mut rest = line.trim_start();
+        while !rest.is_empty() {
+            if !value_next && rest.starts_with('#') {
                 break;
             }
-            if word == "macdef" {
+            let (word, after) = word(rest);
+            rest = after.trim_start();
+            if !value_next && word == "macdef" {
                 in_macro = true;
                 break;
             }
-            let word = word
-                .strip_prefix('"')
-                .and_then(|word| word.strip_suffix('"'))
-                .unwrap_or(word);
-            all.push(word.to_owned());
+            value_next = !value_next && matches!(word.as_str(), "machine" | "login" | "account" | "password");
+            all.push(word);
         }
     }
     all
+}
+
+/// The first word of a line, which may be quoted, and what comes after it.
+fn word(line: &str) -> (String, &str) {
+    let Some(quoted) = line.strip_prefix('"') else {
+        let end = line.find(char::is_whitespace).unwrap_or(line.len());
+        let (word, rest) = line.split_at(end);
+        return (word.to_owned(), rest);
+    };
+    let mut word = String::new();
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => break,
+            '\\' => word.extend(letters.next()),
+            other => word.push(other),
+        }
+    }
+    (word, letters.as_str())
 }
 
 #[cfg(test)]
@@ -71,9 +92,18 @@ mod tests {
         assert_eq!(password("default login u password d", "any").as_deref(), Some("d"));
     }
 
+    #[test]
+    fn quotes_hold_spaces_and_values_may_look_like_words_of_the_format() {
+        let text =
+            r#"machine a login "x y" password "p \"q\" r" machine b login #l password macdef machine c password #p"#;
+        assert_eq!(password(text, "a").as_deref(), Some(r#"p "q" r"#));
+        assert_eq!(password(text, "b").as_deref(), Some("macdef"));
+        assert_eq!(password(text, "c").as_deref(), Some("#p"));
+    }
+
     proptest! {
         #[test]
-        fn never_panics(text in "(machine|default|login|password|macdef|#|\"|a| |\n){0,20}") {
+        fn never_panics(text in "(machine|default|login|password|macdef|#|\"|\\\\|a|ü| |\n){0,30}|\\PC*") {
             let _ = password(&text, "a");
         }
     }
