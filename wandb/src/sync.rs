@@ -9,7 +9,7 @@ use std::time::Duration;
 use logcore::{LogConfig, StopFlag, quiet};
 use serde_json::Value;
 
-use crate::settings::{self, Mode};
+use crate::settings;
 use crate::upload::{self, Api, Control, Link, Outcome, Plan, Standing, synced_by_other};
 
 /// How logs are delivered.
@@ -169,7 +169,10 @@ pub fn sync(
 }
 
 fn resolve(options: &SyncOptions, log: &Path) -> Result<settings::Settings, logcore::ConfigError> {
-    let read = serde_json::from_value(Value::Object(options.options.clone()));
+    // Whatever mode the machine is set to: to sync is to be online.
+    let mut all = options.options.clone();
+    all.insert("mode".to_owned(), "online".into());
+    let read = serde_json::from_value(Value::Object(all));
     let read = read.map_err(|error| logcore::ConfigError::new("options", "", error))?;
     let root = log.parent().and_then(Path::parent).and_then(Path::parent);
     let config = LogConfig {
@@ -181,12 +184,7 @@ fn resolve(options: &SyncOptions, log: &Path) -> Result<settings::Settings, logc
         "WANDB_MODE" | "WANDB_RUN_ID" | "WANDB_PROJECT" | "WANDB_TAGS" | "WANDB_RESUME" => None,
         name => std::env::var(name).ok(),
     };
-    let settings = settings::resolve(read, &config, &environment)?;
-    if settings.key.is_none() || settings.mode == Mode::Disabled {
-        let remedy = "there is no API key: set WANDB_API_KEY, or put one into ~/.netrc";
-        return Err(logcore::ConfigError::new("api_key", "", remedy));
-    }
-    Ok(settings)
+    settings::resolve(read, &config, &environment)
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {

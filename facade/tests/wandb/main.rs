@@ -450,6 +450,15 @@ fn an_offline_part_of_a_resumed_run_follows_the_server() {
     assert_eq!(synced(&server, &folder), Synced::Delivered);
     assert_eq!(server.run().steps(), (0..10).collect::<Vec<_>>());
     assert!(server.run().is_whole());
+    // Without the memory of where it began, nothing is overwritten.
+    let log = find_logs(folder.path()).remove(0);
+    for suffix in ["upload", "synced"] {
+        std::fs::remove_file(format!("{}.{suffix}", log.display())).unwrap();
+    }
+    let error = sync(&log, &sync_options(&server), |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("delivered in part"), "{error}");
+    assert!(server.run().is_whole());
+    assert_eq!(server.run().steps().len(), 10);
 }
 
 #[test]

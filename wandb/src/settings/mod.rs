@@ -159,7 +159,7 @@ pub(crate) fn resolve(
         Some((field, url)) => forms::base_url(&field, &url)?,
         None => DEFAULT_BASE_URL.to_owned(),
     };
-    let key = sources.key(&options.api_key, &base_url)?;
+    let key = sources.key(&options, &base_url)?;
     if let Some((field, value)) = sources
         .find("insecure_disable_ssl", &None)
         .filter(|(_, value)| is_yes(value))
@@ -311,7 +311,11 @@ impl Sources<'_> {
         }
     }
 
-    fn key(&self, option: &Option<String>, base_url: &str) -> Result<Option<Key>, ConfigError> {
+    fn key(&self, options: &Options, base_url: &str) -> Result<Option<Key>, ConfigError> {
+        let option = &options.api_key;
+        // What lies in a file for other purposes must not be in the way of a run that needs no key.
+        let mode = self.find("mode", &options.mode);
+        let needed = mode.is_none_or(|(_, mode)| !matches!(mode.as_str(), "offline" | "dryrun" | "disabled"));
         let from_netrc = || {
             // As it is written, with the port.
             let netloc = base_url.split_once("://")?.1.split('/').next()?;
@@ -323,13 +327,13 @@ impl Sources<'_> {
             .clone()
             .map(|key| ("api_key", String::new(), key))
             .or_else(|| Some(("WANDB_API_KEY", String::new(), (self.environment)("WANDB_API_KEY")?)))
-            .or_else(|| from_netrc().map(|(path, key)| ("api_key", format!("in {}: ", path.display()), key)))
             .or_else(|| {
-                Some((
-                    "api_key",
-                    "in a settings file: ".to_owned(),
-                    self.files.get("api_key")?.clone(),
-                ))
+                let (path, key) = needed.then(from_netrc)??;
+                Some(("api_key", format!("in {}: ", path.display()), key))
+            })
+            .or_else(|| {
+                let key = self.files.get("api_key").filter(|_| needed)?;
+                Some(("api_key", "in a settings file: ".to_owned(), key.clone()))
             });
         if let Some((field, path)) = self.find("identity_token_file", &None) {
             // A key that merely lies in a file is not in its way.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use prost::Message as _;
 use serde_json::{Map, Value, json};
 
 use super::definitions::Definitions;
@@ -113,8 +114,7 @@ impl Assembler {
             }
             Some(Kind::Telemetry(telemetry)) => self.telemetry(&telemetry),
             Some(Kind::Environment(environment)) => {
-                self.environment = Some(*environment);
-                self.config_changed = true;
+                self.place(*environment);
             }
             Some(Kind::Files(files)) => self.files.extend(files.files),
             Some(Kind::Artifact(artifact)) => self.artifacts.push_back(*artifact),
@@ -175,9 +175,9 @@ impl Assembler {
         serde_json::to_string_pretty(&environment_json(environment)).ok()
     }
 
-    /// Whether all is read that makes a run: what it is called, and where it takes place.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.run.is_some() && self.environment.is_some()
+    /// Whether it is known where the run takes place.
+    pub(crate) fn has_environment(&self) -> bool {
+        self.environment.is_some()
     }
 
     /// The program that the run is of.
@@ -193,6 +193,16 @@ impl Assembler {
             .as_ref()
             .map(|environment| environment.writer_id.clone());
         writer.unwrap_or_default()
+    }
+
+    /// Several records of the environment add up.
+    fn place(&mut self, newer: Environment) {
+        self.config_changed = true;
+        match &mut self.environment {
+            // What was encoded a moment ago can be decoded.
+            Some(environment) => drop(environment.merge(newer.encode_to_vec().as_slice())),
+            None => self.environment = Some(newer),
+        }
     }
 
     fn begin(&mut self, run: Run) {

@@ -16,7 +16,7 @@ use super::resume;
 use super::standing::{Extent, Standing};
 use super::transfer::{Done, Transfers};
 use crate::json;
-use crate::proto::Exit;
+use crate::proto::{Exit, Kind, Record};
 use crate::settings::run_url;
 use crate::transaction_log::{Entry, LogReader, ReadError};
 
@@ -88,6 +88,7 @@ pub(crate) fn deliver(link: Link, plan: Plan, progress: &mut dyn FnMut(u64)) -> 
         gzip: false,
         uploaded: Vec::new(),
         damaged: None,
+        held: None,
         refused: false,
         at_end: BTreeSet::new(),
         sent_alerts: standing.alerts,
@@ -120,6 +121,8 @@ struct Uploader {
     /// Files that the stream has not announced yet.
     uploaded: Vec<String>,
     damaged: Option<ReadError>,
+    /// A record that was read before its time.
+    held: Option<Record>,
     /// A file or artifact was refused.
     refused: bool,
     /// Files that go when the run ends.
@@ -189,8 +192,11 @@ impl Uploader {
     /// The first records of a log are there from its first moment, unless the disk was full at that moment.
     fn wait_for_run(&mut self) -> Result<(), GivenUp> {
         loop {
-            self.read_some(Assembler::has_begun);
-            if self.assembler.run.is_some() {
+            self.read_beginning();
+            if self.assembler.run.is_some() && (self.held.is_some() || self.assembler.has_environment()) {
+                return Ok(());
+            }
+            if self.assembler.run.is_some() && self.plan.ended {
                 return Ok(());
             }
             if self.plan.ended || self.damaged.is_some() || self.link.control.too_late() {
@@ -209,10 +215,13 @@ impl Uploader {
         let mut known = self.standing.is_known();
         if !known && (run.resume || self.plan.ended) {
             // Asked before the run is touched, because its config tells whether this very log was delivered before.
-            let existing = self.existing()?;
-            let same_log = |existing: &resume::Existing| existing.writers.contains(&self.assembler.writer());
-            if let Some(existing) = existing.filter(|existing| !same_log(existing)) {
-                self.adopt(&existing, run.resume);
+            if let Some(existing) = self.existing()? {
+                match existing.writers.contains(&self.assembler.writer()) {
+                    false => self.adopt(&existing, run.resume),
+                    // The lines of a run of its own begin at 0, whatever of them is there.
+                    true if !run.resume && !run.resumed => {}
+                    true => return self.lost_its_place(),
+                }
             }
             known = true;
         }
@@ -247,6 +256,19 @@ impl Uploader {
         ));
         self.features();
         Ok(())
+    }
+
+    /// A part of this log is on the server, behind an earlier part of the run, and what said where is gone.
+    fn lost_its_place(&self) -> Result<(), GivenUp> {
+        let text = format!(
+            "{} was delivered in part, and the file beside it that says how far is gone; nothing more is sent, so that no \
+             row is overwritten",
+            self.plan.log.display()
+        );
+        self.link
+            .control
+            .trouble(Lane::Rows, &Failure::last(Trouble::Refused, text));
+        Err(GivenUp)
     }
 
     fn existing(&self) -> Result<Option<resume::Existing>, GivenUp> {
@@ -347,7 +369,29 @@ impl Uploader {
         all
     }
 
+    /// Reads what a run is called and where it takes place. Where it stands must be known before any row is read: the
+    /// record behind these is held back.
+    fn read_beginning(&mut self) {
+        while self.held.is_none() && !self.assembler.has_environment() {
+            match self.reader.next() {
+                Ok(Entry::Record(record)) => match record.kind {
+                    Some(Kind::Header(_) | Kind::Run(_) | Kind::Environment(_)) => self.assembler.read(record),
+                    _ if self.assembler.run.is_some() => self.held = Some(record),
+                    _ => self.assembler.read(record),
+                },
+                Ok(Entry::End) => return,
+                Err(error) => {
+                    self.damaged = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+
     fn read_some(&mut self, enough: impl Fn(&Assembler) -> bool) -> bool {
+        if let Some(record) = self.held.take() {
+            self.assembler.read(record);
+        }
         while self.damaged.is_none() && !enough(&self.assembler) {
             match self.reader.next() {
                 Ok(Entry::Record(record)) => self.assembler.read(record),
