@@ -351,7 +351,11 @@ impl Instance {
         self.finish_progress();
         self.closed.store(true, Ordering::Relaxed);
         self.level.store(0, Ordering::Relaxed);
-        let exit_code = self.exit_code.load(Ordering::Relaxed);
+        let exit_code = match self.exit_code.load(Ordering::Relaxed) {
+            // A logger that is dropped by a panic belongs to a run that has failed, whether or not anybody had time to say so.
+            0 if std::thread::panicking() => 1,
+            code => code,
+        };
         let deadline = Deadline::after(self.settings().config.finish_duration());
         let (sinks, problem) = match self.port.finish(exit_code, deadline) {
             Ok(sinks) => (sinks, None),

@@ -173,7 +173,8 @@ impl UnifiedLogger {
         self.instance.flush()
     }
 
-    /// Says how the run ended, for the sinks that record it; 0 is well.
+    /// Says how the run ended, for the sinks that record it; 0 is well. A logger that a panic drops has ended with 1, if
+    /// nothing else was said.
     pub fn set_exit_code(&self, code: i32) {
         self.instance.set_exit_code(code);
     }

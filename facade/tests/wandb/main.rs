@@ -348,6 +348,24 @@ fn the_stop_button_is_seen() {
 }
 
 #[test]
+fn a_run_that_panics_has_failed() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let panicked = std::thread::scope(|scope| {
+        let run = || {
+            let logger = start(&folder, "panics", online(&server));
+            logger.log_metrics([("x", 1)]);
+            panic!("the last word");
+        };
+        std::thread::Builder::new().spawn_scoped(scope, run).unwrap().join()
+    });
+    assert!(panicked.is_err());
+    let run = server.run();
+    assert_eq!((run.exit_code, run.history.len()), (Some(1), 1));
+    let console = run.console().join("\n");
+    assert!(console.contains("the last word"), "{console}");
+}
+
+#[test]
 fn gzip_is_used_where_it_is_offered() {
     let (server, folder) = (Server::start(), TempDir::new().unwrap());
     server.state().features = vec!["FILESTREAM_GZIP".to_owned()];
