@@ -1,5 +1,7 @@
+use std::fmt;
 use std::time::SystemTime;
 
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
 
 /// The values of one `log_metrics` call, as a sink gets them.
@@ -101,6 +103,42 @@ impl Serialize for MetricValue {
             Self::Int(value) => serializer.serialize_i64(value),
             Self::UInt(value) => serializer.serialize_u64(value),
         }
+    }
+}
+
+/// Reads what [`Serialize`] writes; a number with a point or an exponent is a float.
+impl<'de> Deserialize<'de> for MetricValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Numbers;
+        impl Visitor<'_> for Numbers {
+            type Value = MetricValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<MetricValue, E> {
+                Ok(value.into())
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<MetricValue, E> {
+                Ok(value.into())
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<MetricValue, E> {
+                Ok(value.into())
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<MetricValue, E> {
+                match value {
+                    "NaN" => Ok(f64::NAN.into()),
+                    "Infinity" => Ok(f64::INFINITY.into()),
+                    "-Infinity" => Ok(f64::NEG_INFINITY.into()),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Numbers)
     }
 }
 

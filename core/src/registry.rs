@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::suggest::{did_you_mean, option_error};
-use crate::{ConfigError, Formatter, LogConfig, Probe, Sink, StopFlag};
+use crate::{ConfigError, Formatter, LogConfig, Probe, Sink, SinkError, StopFlag};
 
 /// What a sink, formatter or probe learns when it is built.
 #[derive(Debug, Clone)]
@@ -112,6 +112,7 @@ impl<'a> BuildContext<'a> {
 pub struct SinkPlugin {
     name: &'static str,
     build: Build<dyn Sink>,
+    recover: Option<Recover>,
 }
 
 /// A formatter that a crate has registered.
@@ -163,6 +164,20 @@ pub fn build_sink(name: &str, options: &Value, context: &BuildContext<'_>) -> Re
     (plugin.build)(option_table(options), context).map_err(|error| of_table(error, "sinks", name))
 }
 
+/// Makes the sink `name` that goes on from a mark which a killed process has left.
+///
+/// # Errors
+///
+/// If no linked crate has a sink of that name that could, if the mark is none of its own, or if its output is gone.
+pub fn recover_sink(name: &str, mark: &str, context: &BuildContext<'_>) -> Result<Box<dyn Sink>, SinkError> {
+    let plugin = find::<SinkPlugin>(name).map_err(SinkError::new)?;
+    let recover = plugin.and_then(|plugin| plugin.recover).ok_or_else(|| {
+        SinkError::new(format!("no linked crate has a sink `{name}` that goes on from a mark"))
+            .with_reason("not linked")
+    })?;
+    recover(mark, context)
+}
+
 /// Builds the probe `name` from its options.
 ///
 /// # Errors
@@ -198,14 +213,30 @@ pub fn build_probe(name: &str, options: &Value, context: &BuildContext<'_>) -> R
 /// assert!(logcore::registry::sink_names().unwrap().contains(&"null"));
 /// # }
 /// ```
+///
+/// A sink that gives [marks](crate::Sink::mark) has a third argument, a function
+/// `fn(State, &BuildContext<'_>) -> Result<S, SinkError>`, where `State` is what serde can read from the mark.
 #[macro_export]
 macro_rules! register_sink {
     ($name:expr, $build:expr) => {
+        $crate::register_sink!(@submit $name, $build, $crate::__private::None);
+    };
+    ($name:expr, $build:expr, $recover:expr) => {
+        $crate::register_sink!(@submit $name, $build, $crate::__private::Some(|mark, context| {
+            $crate::__private::recover(mark, context, $recover)
+                .map(|sink| $crate::__private::Box::new(sink) as $crate::__private::Box<dyn $crate::Sink>)
+        }));
+    };
+    (@submit $name:expr, $build:expr, $recover:expr) => {
         $crate::__private::inventory::submit! {
-            $crate::__private::sink_plugin($name, |options, context| {
-                $crate::__private::build(options, context, $build)
-                    .map(|sink| $crate::__private::Box::new(sink) as $crate::__private::Box<dyn $crate::Sink>)
-            })
+            $crate::__private::sink_plugin(
+                $name,
+                |options, context| {
+                    $crate::__private::build(options, context, $build)
+                        .map(|sink| $crate::__private::Box::new(sink) as $crate::__private::Box<dyn $crate::Sink>)
+                },
+                $recover,
+            )
         }
     };
 }
@@ -242,13 +273,14 @@ macro_rules! register_probe {
 #[doc(hidden)]
 pub mod __private {
     pub use std::boxed::Box;
+    pub use std::option::Option::{None, Some};
 
     pub use inventory;
 
     use super::*;
 
-    pub const fn sink_plugin(name: &'static str, build: Build<dyn Sink>) -> SinkPlugin {
-        SinkPlugin { name, build }
+    pub const fn sink_plugin(name: &'static str, build: Build<dyn Sink>, recover: Option<Recover>) -> SinkPlugin {
+        SinkPlugin { name, build, recover }
     }
 
     pub const fn formatter_plugin(name: &'static str, build: Build<dyn Formatter>) -> FormatterPlugin {
@@ -269,10 +301,22 @@ pub mod __private {
             .map_err(|error: serde_json::Error| option_error(&options, &track.path().to_string(), &error))?;
         build(parsed, context)
     }
+
+    pub fn recover<S: DeserializeOwned, T>(
+        mark: &str,
+        context: &BuildContext<'_>,
+        recover: impl FnOnce(S, &BuildContext<'_>) -> Result<T, SinkError>,
+    ) -> Result<T, SinkError> {
+        let state = serde_json::from_str(mark)
+            .map_err(|error| SinkError::new(format!("the mark cannot be read: {error}")).with_reason("bad mark"))?;
+        recover(state, context)
+    }
 }
 
 /// Makes the boxed thing from its options.
 type Build<T> = fn(Value, &BuildContext<'_>) -> Result<Box<T>, ConfigError>;
+/// Makes a sink of a mark.
+type Recover = fn(&str, &BuildContext<'_>) -> Result<Box<dyn Sink>, SinkError>;
 
 inventory::collect!(SinkPlugin);
 inventory::collect!(FormatterPlugin);

@@ -1,10 +1,12 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{MetricBatch, MetricValue};
 
 /// One row of metrics: all that was logged at one step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Row {
     /// The step.
@@ -69,6 +71,19 @@ impl RowMerger {
         self.open.take()
     }
 
+    /// The open row, which a sink's [`Mark`](crate::Mark) has to hold.
+    pub fn open(&self) -> Option<&Row> {
+        self.open.as_ref()
+    }
+
+    /// Goes on with a row that was open when its process was killed.
+    pub fn reopen(row: Option<Row>) -> Self {
+        Self {
+            open: row,
+            ..Self::default()
+        }
+    }
+
     fn merge(&mut self, batch: &MetricBatch<'_>) {
         let Some(row) = &mut self.open else { return };
         if self.index.is_empty() {
@@ -84,6 +99,32 @@ impl RowMerger {
                     row.values.push((name.to_owned(), value));
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_open_row_goes_on_as_it_was(floats in prop::collection::vec(any::<f64>(), 1..9), int: i64, uint: u64) {
+            let mut values: Vec<_> = floats.into_iter().map(MetricValue::from).collect();
+            values.extend([MetricValue::from(int), MetricValue::from(uint)]);
+            let names: Vec<_> = (0..values.len()).map(|at| format!("m/{at}")).collect();
+            let pairs: Vec<_> = names.iter().map(String::as_str).zip(values).collect();
+            let mut rows = RowMerger::default();
+            rows.push(&MetricBatch::new("trainer", 7, &pairs));
+            let text = serde_json::to_string(&rows.open()).unwrap();
+            let mut again = RowMerger::reopen(serde_json::from_str(&text).unwrap());
+            let more = [("m/0", MetricValue::Int(1)), ("new", MetricValue::Int(2))];
+            for rows in [&mut rows, &mut again] {
+                prop_assert!(rows.push(&MetricBatch::new("trainer", 7, &more).with_time(std::time::UNIX_EPOCH)).is_none());
+            }
+            prop_assert_eq!(format!("{:?}", rows.take()), format!("{:?}", again.take()));
         }
     }
 }

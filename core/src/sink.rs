@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use crate::{Deadline, MetricBatch, Notices, ProgressEvent, Record, SinkBooks, SinkError};
+use crate::{Deadline, Mark, MetricBatch, Notices, ProgressEvent, Record, SinkBooks, SinkError};
 
 /// Where things go: a terminal, a file, a server, a chat room.
 ///
@@ -121,6 +121,17 @@ pub trait Sink: Send {
     /// If some of it could not be written. It stays the sink's to keep and to try again.
     fn deliver(&mut self) -> Result<(), SinkError> {
         Ok(())
+    }
+
+    /// Where the output stands, for a sink whose output outlives the process. Asked after [`deliver`](Sink::deliver).
+    ///
+    /// If the process is killed, the next one makes a sink of the last mark, through the third argument of
+    /// [`register_sink!`](crate::register_sink), and gives it what came after the mark: each call once, whatever of it is in
+    /// the output already. So a mark holds what the sink keeps in memory, and the sink that is made of it goes back to the
+    /// place that it names, or leaves out what it finds written behind it. `None`: what a killed process had for this sink,
+    /// and had not delivered, is not delivered later.
+    fn mark(&mut self) -> Option<Mark> {
+        None
     }
 
     /// Delivers everything that was given so far, before `deadline`.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use logcore::{SinkBooks, SinkError};
 
-use crate::Rotation;
 use crate::owner::Owner;
+use crate::{Place, Rotation};
 
 /// A handle to the one owner of a file.
 ///
@@ -37,25 +37,62 @@ impl Appender {
     ///
     /// If the folder cannot be made, or the file cannot be opened.
     pub fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
-        static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Mutex<Owner>>>>> = Mutex::new(None);
         let path = resolved(path)?;
-        let mut open = lock(&OPEN);
-        let open = open.get_or_insert_default();
-        open.retain(|_, owner| owner.strong_count() > 0);
-        let owner = match open.get(&path).and_then(Weak::upgrade) {
-            Some(owner) => owner,
+        Self::of_path(
+            path.clone(),
+            || Owner::open(path, rotation),
+            |owner| {
+                owner.set_rotation(rotation);
+                Ok(())
+            },
+        )
+    }
+
+    /// Goes on from where a killed process stood: of the records that are appended next, those which it has written already
+    /// are found in the file and not written again, and one that it has begun is completed.
+    ///
+    /// # Errors
+    ///
+    /// If what it has written cannot be read, or the file cannot be opened.
+    pub fn recover(place: &Place) -> io::Result<Self> {
+        let place = Place {
+            path: resolved(&place.path)?,
+            ..place.clone()
+        };
+        Self::of_path(
+            place.path.clone(),
+            || Owner::recover(&place),
+            |owner| owner.recover_also(&place),
+        )
+    }
+
+    fn of_path(
+        path: PathBuf,
+        open: impl FnOnce() -> io::Result<Owner>,
+        join: impl FnOnce(&mut Owner) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Mutex<Owner>>>>> = Mutex::new(None);
+        let mut all = lock(&OPEN);
+        let all = all.get_or_insert_default();
+        all.retain(|_, owner| owner.strong_count() > 0);
+        let owner = match all.get(&path).and_then(Weak::upgrade) {
+            Some(owner) => {
+                join(&mut lock(&owner))?;
+                owner
+            }
             None => {
-                let owner = Arc::new(Mutex::new(Owner::open(path.clone(), rotation)?));
-                open.insert(path, Arc::downgrade(&owner));
+                let owner = Arc::new(Mutex::new(open()?));
+                all.insert(path, Arc::downgrade(&owner));
                 owner
             }
         };
-        let handle = {
-            let mut owner = lock(&owner);
-            owner.set_rotation(rotation);
-            owner.add_handle()
-        };
+        let handle = lock(&owner).add_handle();
         Ok(Self { owner, handle })
+    }
+
+    /// Where the file stands, and whether all that was appended is in it.
+    pub fn place(&self) -> (Place, bool) {
+        lock(&self.owner).place()
     }
 
     /// Takes a whole record, line end included, which stands for `weight` things in the books.

@@ -5,8 +5,10 @@
 //! when someone has moved or deleted the file.
 
 mod appender;
+mod found;
 mod owner;
 mod rotation;
 
 pub use self::appender::Appender;
+pub use self::found::Place;
 pub use self::rotation::Rotation;

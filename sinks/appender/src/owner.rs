@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::civil::Date;
 use logcore::{SinkBooks, SinkError};
+use serde::{Deserialize, Serialize};
 
-use crate::Rotation;
+use crate::found::{Found, Written};
+use crate::{Place, Rotation};
 
 /// So much is written without waiting for `deliver`.
 const WRITE_BYTES: usize = 64 << 10;
@@ -26,27 +28,34 @@ const ROTATION_RETRY: Duration = Duration::from_secs(60);
 pub(crate) trait Output: Write + Send {
     /// What tells this file from any other that could take its name.
     fn identity(&self) -> Option<Identity>;
+
+    /// Where the last write has ended, which others that append to the file may have moved on.
+    fn position(&mut self) -> Option<u64>;
 }
 
 impl Output for File {
     fn identity(&self) -> Option<Identity> {
         Identity::of(&self.metadata().ok()?)
     }
+
+    fn position(&mut self) -> Option<u64> {
+        self.stream_position().ok()
+    }
 }
 
 /// Device and number of a file, where the system has such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity(u64, u64);
 
 impl Identity {
     #[cfg(unix)]
-    fn of(metadata: &fs::Metadata) -> Option<Self> {
+    pub(crate) fn of(metadata: &fs::Metadata) -> Option<Self> {
         use std::os::unix::fs::MetadataExt as _;
         Some(Self(metadata.dev(), metadata.ino()))
     }
 
     #[cfg(not(unix))]
-    fn of(_: &fs::Metadata) -> Option<Self> {
+    pub(crate) fn of(_: &fs::Metadata) -> Option<Self> {
         Some(Self(0, 0))
     }
 }
@@ -58,6 +67,10 @@ pub(crate) struct Owner {
     identity: Option<Identity>,
     /// Bytes in the file.
     size: u64,
+    /// Where our newest record ends in it.
+    end: u64,
+    /// What a killed process has written, until a record comes that it has not.
+    found: Option<Found>,
     /// The day that the file belongs to, if days matter.
     day: Option<Date>,
     /// Records that are not all written, oldest first, one after the other in `bytes`.
@@ -87,6 +100,41 @@ impl Owner {
         Ok(Self::over(path, rotation, opened))
     }
 
+    /// Goes on from where a killed process stood: records that it has written are not written again.
+    pub(crate) fn recover(place: &Place) -> io::Result<Self> {
+        let found = Found::behind(place)?;
+        let mut opened = Opened::new(&place.path, &place.rotation)?;
+        // It may be the beginning of a record that is given next.
+        opened.stump = false;
+        let mut owner = Self::over(place.path.clone(), place.rotation, opened);
+        owner.found = Some(found);
+        Ok(owner)
+    }
+
+    /// The same for one more sink of the same file, whose mark may be older.
+    pub(crate) fn recover_also(&mut self, place: &Place) -> io::Result<()> {
+        let found = Found::behind(place)?;
+        if self
+            .found
+            .as_ref()
+            .is_none_or(|known| found.remaining() < known.remaining())
+        {
+            self.found = Some(found);
+        }
+        Ok(())
+    }
+
+    /// Where it stands, and whether all that it was given is in the file.
+    pub(crate) fn place(&self) -> (Place, bool) {
+        let place = Place {
+            path: self.path.clone(),
+            rotation: self.rotation,
+            file: self.identity,
+            end: self.end,
+        };
+        (place, self.records.is_empty())
+    }
+
     fn over(path: PathBuf, rotation: Rotation, opened: Opened) -> Self {
         let mut owner = Self {
             path,
@@ -94,6 +142,8 @@ impl Owner {
             output: opened.output,
             identity: None,
             size: opened.size,
+            end: opened.size,
+            found: None,
             day: opened.day,
             records: VecDeque::new(),
             bytes: Vec::new(),
@@ -133,6 +183,9 @@ impl Owner {
 
     pub(crate) fn append(&mut self, handle: usize, record: &[u8], weight: u64) {
         self.accounts[handle].accepted += weight;
+        let Some(record) = self.unwritten(handle, record, weight) else {
+            return;
+        };
         if self.failed_at.is_some() && self.bytes.len() - self.written + record.len() > KEPT_BYTES {
             self.accounts[handle].drop_for("disk in trouble", weight);
             return;
@@ -142,6 +195,28 @@ impl Owner {
             // An error is kept, and told by the next `deliver`.
             let _ = self.write_out();
         }
+    }
+
+    /// What of a record a killed process has not written; nothing, if it has written all of it.
+    fn unwritten<'a>(&mut self, handle: usize, record: &'a [u8], weight: u64) -> Option<&'a [u8]> {
+        let Some(found) = &mut self.found else {
+            return Some(record);
+        };
+        let rest = match found.take(record) {
+            Written::Whole => {
+                self.accounts[handle].delivered += weight;
+                return None;
+            }
+            Written::Begun(begun) => &record[begun..],
+            Written::Nothing => {
+                if found.ends_in_a_line() {
+                    self.push(b"\n", None, 0);
+                }
+                record
+            }
+        };
+        self.found = None;
+        Some(rest)
     }
 
     pub(crate) fn deliver(&mut self, at_once: bool) -> Result<(), SinkError> {
@@ -223,6 +298,7 @@ impl Owner {
                     Err(error) => return Err(error),
                 }
             }
+            self.end = self.output.position().unwrap_or(self.size);
             if self.records.is_empty() {
                 self.bytes.clear();
                 self.bytes.shrink_to(KEPT_BYTES / 16);
@@ -307,6 +383,7 @@ impl Owner {
         self.output = opened.output;
         self.identity = self.output.identity();
         self.size = opened.size;
+        self.end = opened.size;
         self.day = opened.day;
         Ok(())
     }
@@ -387,6 +464,10 @@ mod tests {
     impl Output for Scripted {
         fn identity(&self) -> Option<Identity> {
             Identity::of(&fs::metadata(std::env::temp_dir()).unwrap())
+        }
+
+        fn position(&mut self) -> Option<u64> {
+            None
         }
     }
 

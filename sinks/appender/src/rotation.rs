@@ -6,11 +6,12 @@ use std::time::SystemTime;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
+use serde::{Deserialize, Serialize};
 
 /// When a file is put aside, and how many of those are kept.
 ///
 /// The current name stays: `training.log` becomes `training.log.1`, what was `.1` becomes `.2`, and so on.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rotation {
     /// Before it would grow beyond this many bytes; a record is never split.
     pub max_bytes: Option<u64>,
@@ -55,7 +56,7 @@ impl Rotation {
     }
 }
 
-fn numbered(path: &Path, number: usize) -> PathBuf {
+pub(crate) fn numbered(path: &Path, number: usize) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
