@@ -20,6 +20,19 @@ pub struct Place {
     pub(crate) end: u64,
 }
 
+impl Place {
+    /// The end of a file that nobody has opened yet, and which may not be there.
+    pub fn end_of(path: &Path) -> Self {
+        let there = std::fs::metadata(path).ok();
+        Self {
+            path: path.to_owned(),
+            rotation: Rotation::default(),
+            file: there.as_ref().and_then(Identity::of),
+            end: there.map_or(0, |metadata| metadata.len()),
+        }
+    }
+}
+
 /// The bytes behind a place, in the file that it names and in those that have taken its path since.
 ///
 /// Others may append to the same file, so what is found is compared record by record, and never cut.

@@ -11,16 +11,20 @@
 //! | `formatter` | `plain` | how a record becomes text |
 
 use logcore::serde_json::Value;
-use logcore::{BuildContext, ConfigError, Deadline, EventKind, Formatter, Record, Sink, SinkBooks, SinkError, Style};
-use logcore_appender::{Appender, Rotation};
+use logcore::{
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, Mark, Record, Sink, SinkBooks, SinkError, Style,
+};
+use logcore_appender::{Appender, Place, Rotation};
 // Names the crate, so that its formatters are linked.
 use logcore_formatters as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Appends records to a file.
 pub struct FileSink {
     appender: Appender,
     formatter: Box<dyn Formatter>,
+    /// The option that the formatter was built from.
+    choice: Value,
     style: Style,
     line: String,
 }
@@ -47,6 +51,14 @@ impl Default for FileOptions {
     }
 }
 
+/// What another process needs to write the same lines behind them.
+#[derive(Serialize, Deserialize)]
+struct State {
+    place: Place,
+    formatter: Value,
+    utc: bool,
+}
+
 impl FileSink {
     fn build(options: FileOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let rotation = Rotation {
@@ -65,14 +77,26 @@ impl FileSink {
             let remedy = format!("{} cannot be opened for appending: {error}", path.display());
             ConfigError::new("filename", &context.config().filename, remedy)
         })?;
+        Ok(Self::over(appender, formatter, options.formatter, options.utc))
+    }
+
+    /// Goes on where a killed process stood.
+    fn recover(state: State, context: &BuildContext<'_>) -> Result<Self, SinkError> {
+        let formatter = context.formatter(&state.formatter).map_err(SinkError::new)?;
+        let appender = Appender::recover(&state.place)?;
+        Ok(Self::over(appender, formatter, state.formatter, state.utc))
+    }
+
+    fn over(appender: Appender, formatter: Box<dyn Formatter>, choice: Value, utc: bool) -> Self {
         let mut style = Style::default();
-        (style.millis, style.utc) = (true, options.utc);
-        Ok(Self {
+        (style.millis, style.utc) = (true, utc);
+        Self {
             appender,
             formatter,
+            choice,
             style,
             line: String::new(),
-        })
+        }
     }
 }
 
@@ -96,6 +120,16 @@ impl Sink for FileSink {
         self.appender.deliver(false)
     }
 
+    fn mark(&mut self) -> Option<Mark> {
+        let (place, complete) = self.appender.place();
+        let mark = Mark::of(&State {
+            place,
+            formatter: self.choice.clone(),
+            utc: self.style.utc,
+        })?;
+        Some(if complete { mark } else { mark.incomplete() })
+    }
+
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
         self.appender.deliver(true)
     }
@@ -113,7 +147,7 @@ impl Sink for FileSink {
     }
 }
 
-logcore::register_sink!("file", FileSink::build);
+logcore::register_sink!("file", FileSink::build, FileSink::recover);
 
 fn bytes(megabytes: f64) -> Result<u64, ConfigError> {
     if megabytes.is_finite() && megabytes > 0.0 {
@@ -156,6 +190,36 @@ mod tests {
             "time=1970-01-01T00:00:00.000+00:00 level=info logger=trainer target=trainer msg=hello\n"
         );
         assert_eq!(sink.books().unwrap().delivered, 1);
+    }
+
+    #[test]
+    fn another_process_goes_on_behind_a_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |text: &'static str| Record::new(Level::Info, "trainer", text).with_time(std::time::UNIX_EPOCH);
+        let mut killed = build(folder.path(), json!({"formatter": "logfmt", "utc": true})).unwrap();
+        killed.record(&line("one")).unwrap();
+        assert!(!killed.mark().unwrap().is_complete());
+        killed.deliver().unwrap();
+        let mark = killed.mark().unwrap();
+        assert!(mark.is_complete());
+        killed.record(&line("two")).unwrap();
+        drop(killed);
+        let (config, stop) = (LogConfig::default(), StopFlag::default());
+        let context = BuildContext::new(&config, &stop);
+        let mut next = registry::recover_sink("file", mark.text(), &context).unwrap();
+        next.record(&line("two")).unwrap();
+        next.record(&line("three")).unwrap();
+        next.finish(Deadline::after(std::time::Duration::from_secs(5))).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("training.log")).unwrap();
+        let messages: Vec<_> = text.lines().filter_map(|line| line.split_once("msg=")).collect();
+        assert_eq!(
+            messages.iter().map(|(_, message)| *message).collect::<Vec<_>>(),
+            ["one", "two", "three"]
+        );
+        assert!(
+            text.lines()
+                .all(|line| line.starts_with("time=1970-01-01T00:00:00.000+00:00 "))
+        );
     }
 
     #[test]

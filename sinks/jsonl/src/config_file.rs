@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use logcore::serde_json::{self, Map, Value, json};
@@ -16,6 +16,8 @@ pub(crate) struct ConfigFile {
     books: SinkBooks,
     /// This sink has logged something that is in the file.
     used: bool,
+    /// The file is that of a killed process, and is completed.
+    recovered: bool,
     exit_code: Option<i32>,
 }
 
@@ -25,8 +27,23 @@ impl ConfigFile {
             path,
             books: SinkBooks::default(),
             used: false,
+            recovered: false,
             exit_code: None,
         }
+    }
+
+    /// The file of a killed process, which may have `used` it.
+    pub(crate) fn recover(path: PathBuf, used: bool) -> Self {
+        Self {
+            used,
+            recovered: true,
+            ..Self::new(path)
+        }
+    }
+
+    /// Whether the file has something of this sink.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used
     }
 
     /// Adds hyper-parameters, by name; later ones replace earlier ones.
@@ -56,10 +73,15 @@ impl ConfigFile {
         let Some(exit_code) = self.exit_code.filter(|_| self.used) else {
             return Ok(());
         };
-        self.update(|document| {
+        let written = self.update(|document| {
             let end = json!({"exit_code": exit_code, "time": epoch_seconds(SystemTime::now())});
             document.insert("end".to_owned(), end);
-        })
+        });
+        if self.recovered {
+            // The next run of this folder begins with a document of its own.
+            documents().get_or_insert_default().remove(&self.path);
+        }
+        written
     }
 
     pub(crate) fn books(&self) -> &SinkBooks {
@@ -67,16 +89,28 @@ impl ConfigFile {
     }
 
     fn update(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), SinkError> {
-        static DOCUMENTS: Mutex<Option<HashMap<PathBuf, Map<String, Value>>>> = Mutex::new(None);
-        let mut documents = DOCUMENTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut documents = documents();
         let document = documents
             .get_or_insert_default()
             .entry(self.path.clone())
-            .or_insert_with(|| Map::from_iter([("environment".to_owned(), environment())]));
+            .or_insert_with(|| self.first_document());
         change(document);
         replace(&self.path, document)
             .map_err(|error| SinkError::from(error).doing(format!("write {}", self.path.display())))
     }
+
+    fn first_document(&self) -> Map<String, Value> {
+        let known = self.recovered.then(|| fs::read(&self.path).ok()).flatten();
+        known
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_else(|| Map::from_iter([("environment".to_owned(), environment())]))
+    }
+}
+
+/// By path, what the files of this process's runs hold.
+fn documents() -> MutexGuard<'static, Option<HashMap<PathBuf, Map<String, Value>>>> {
+    static DOCUMENTS: Mutex<Option<HashMap<PathBuf, Map<String, Value>>>> = Mutex::new(None);
+    DOCUMENTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where the run takes place. No variables and no arguments: they may hold secrets.

@@ -16,10 +16,11 @@ use std::path::PathBuf;
 
 use logcore::serde_json::{self, Value};
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, MetricBatch, Record, RowMerger, Sink, SinkBooks, SinkError,
+    BuildContext, ConfigError, Deadline, EventKind, Mark, MetricBatch, Record, Row, RowMerger, Sink, SinkBooks,
+    SinkError,
 };
-use logcore_appender::{Appender, Rotation};
-use serde::Deserialize;
+use logcore_appender::{Appender, Place, Rotation};
+use serde::{Deserialize, Serialize};
 
 use crate::config_file::ConfigFile;
 
@@ -31,12 +32,25 @@ pub struct JsonlSink {
     rows: RowMerger,
     /// Calls that the open row holds.
     open_calls: u64,
+    folder: PathBuf,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct JsonlOptions {
     records: bool,
+}
+
+/// What another process needs to go on.
+#[derive(Serialize, Deserialize)]
+struct State<R> {
+    folder: PathBuf,
+    metrics: Place,
+    records: Option<Place>,
+    /// `config.json` has something of this sink.
+    config: bool,
+    row: Option<R>,
+    open_calls: u64,
 }
 
 impl JsonlSink {
@@ -62,10 +76,27 @@ impl JsonlSink {
             config: ConfigFile::new(folder.join("config.json")),
             rows: RowMerger::default(),
             open_calls: 0,
+            folder: folder.to_owned(),
         })
     }
 
-    fn write_row(&mut self, row: Option<logcore::Row>) -> Result<(), SinkError> {
+    /// Goes on where a killed process stood.
+    fn recover(state: State<Row>, _: &BuildContext<'_>) -> Result<Self, SinkError> {
+        let folder = state.folder;
+        let records = state
+            .records
+            .map(|place| LazyFile::recover(folder.join("records.jsonl"), &place));
+        Ok(Self {
+            metrics: LazyFile::recover(folder.join("metrics.jsonl"), &state.metrics)?,
+            records: records.transpose()?,
+            config: ConfigFile::recover(folder.join("config.json"), state.config),
+            rows: RowMerger::reopen(state.row),
+            open_calls: state.open_calls,
+            folder,
+        })
+    }
+
+    fn write_row(&mut self, row: Option<Row>) -> Result<(), SinkError> {
         let Some(row) = row else { return Ok(()) };
         let calls = std::mem::take(&mut self.open_calls);
         self.metrics.append(calls, |line| row::write(&row, line))
@@ -105,6 +136,24 @@ impl Sink for JsonlSink {
         self.files().map(|file| file.deliver(false)).fold(Ok(()), Result::and)
     }
 
+    fn mark(&mut self) -> Option<Mark> {
+        let mut complete = true;
+        let mut place = |file: &LazyFile| {
+            let (place, written) = file.place();
+            complete &= written;
+            place
+        };
+        let mark = Mark::of(&State {
+            folder: self.folder.clone(),
+            metrics: place(&self.metrics),
+            records: self.records.as_ref().map(place),
+            config: self.config.is_used(),
+            row: self.rows.open(),
+            open_calls: self.open_calls,
+        })?;
+        Some(if complete { mark } else { mark.incomplete() })
+    }
+
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
         let open = self.rows.take();
         let written = self.write_row(open);
@@ -138,7 +187,7 @@ impl Sink for JsonlSink {
     }
 }
 
-logcore::register_sink!("jsonl", JsonlSink::build);
+logcore::register_sink!("jsonl", JsonlSink::build, JsonlSink::recover);
 
 /// A file that comes into being with its first line.
 struct LazyFile {
@@ -156,6 +205,25 @@ impl LazyFile {
             appender: None,
             line: Vec::new(),
             unopened: SinkBooks::default(),
+        }
+    }
+
+    /// A file of a killed process, which may have come into being after the mark.
+    fn recover(path: PathBuf, place: &Place) -> Result<Self, SinkError> {
+        let appender = match path.exists() {
+            true => Some(Appender::recover(place)?),
+            false => None,
+        };
+        Ok(Self {
+            appender,
+            ..Self::new(path)
+        })
+    }
+
+    fn place(&self) -> (Place, bool) {
+        match &self.appender {
+            Some(appender) => appender.place(),
+            None => (Place::end_of(&self.path), true),
         }
     }
 

@@ -111,3 +111,53 @@ fn on_a_full_disk_the_books_balance() {
     assert_eq!(books.dropped["disk full"], 10);
     assert!(books.balanced());
 }
+
+#[test]
+fn another_process_goes_on_behind_a_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = |step, name: &'static str| {
+        let values = vec![(name, MetricValue::Float(0.5))];
+        move |sink: &mut dyn Sink| {
+            let batch = MetricBatch::new("t", step, &values).with_time(std::time::UNIX_EPOCH);
+            sink.metrics(&batch).unwrap();
+        }
+    };
+    let hello = |sink: &mut dyn Sink| {
+        let record = Record::new(log::Level::Info, "t", "hello").with_time(std::time::UNIX_EPOCH);
+        sink.record(&record).unwrap();
+    };
+    let mut killed = build(folder.path(), json!({"records": true})).unwrap();
+    batch(1, "a")(&mut *killed);
+    killed.config(&json!({"lr": 0.1})).unwrap();
+    killed.deliver().unwrap();
+    let mark = killed.mark().unwrap();
+    assert!(mark.is_complete(), "the open row is in the mark");
+    // What the kill comes in between of: the file has a part of what came after the mark.
+    batch(1, "b")(&mut *killed);
+    batch(2, "a")(&mut *killed);
+    killed.deliver().unwrap();
+    drop(killed);
+
+    for _ in 0..2 {
+        let (config, stop) = (LogConfig::default(), StopFlag::default());
+        let context = BuildContext::new(&config, &stop);
+        let mut next = registry::recover_sink("jsonl", mark.text(), &context).unwrap();
+        batch(1, "b")(&mut *next);
+        batch(2, "a")(&mut *next);
+        hello(&mut *next);
+        next.config(&json!({"seed": 1})).unwrap();
+        next.exit_code(137);
+        next.finish(soon()).unwrap();
+        let rows = lines(&folder.path().join("metrics.jsonl"));
+        assert_eq!(rows.len(), 2);
+        assert_eq!(
+            (&rows[0]["a"], &rows[0]["b"], &rows[1]["step"]),
+            (&json!(0.5), &json!(0.5), &json!(2))
+        );
+        assert_eq!(lines(&folder.path().join("records.jsonl")).len(), 1);
+        let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(document["config"], json!({"lr": 0.1, "seed": 1}));
+        assert_eq!(document["end"]["exit_code"], 137);
+    }
+}
