@@ -78,7 +78,7 @@ pub use log;
 pub use serde_json;
 
 pub use self::books::SinkBooks;
-pub use self::config::{LogConfig, OnFull};
+pub use self::config::{LogConfig, OnFull, RingPlace};
 pub use self::deadline::Deadline;
 pub use self::directives::{Directives, lies_under};
 pub use self::error::{ConfigError, LogError, ProbeError, SinkError};

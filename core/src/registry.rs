@@ -164,6 +164,11 @@ pub fn build_sink(name: &str, options: &Value, context: &BuildContext<'_>) -> Re
     (plugin.build)(option_table(options), context).map_err(|error| of_table(error, "sinks", name))
 }
 
+/// Whether a linked crate has a sink of this name that can go on from a mark.
+pub fn can_recover(name: &str) -> bool {
+    find::<SinkPlugin>(name).is_ok_and(|plugin| plugin.is_some_and(|plugin| plugin.recover.is_some()))
+}
+
 /// Makes the sink `name` that goes on from a mark which a killed process has left.
 ///
 /// # Errors

@@ -64,11 +64,12 @@ pub mod wandb;
 pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
-    ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, SinkBooks, SinkError,
-    Stats,
+    ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, RingPlace, SinkBooks,
+    SinkError, Stats,
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;
+pub use logcore_pipeline::{Recovered, RecoveryError, recover};
 
 pub use self::logger::{MetricHandle, Metrics, UnifiedLogger};
 pub use self::manager::LogManager;

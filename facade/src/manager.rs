@@ -1,9 +1,11 @@
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
 use logcore::{ConfigError, Deadline, LogConfig, LogError, Sink, StopFlag, is_quiet};
-use logcore_pipeline::{Pipeline, Port, at_exit, notice};
+use logcore_pipeline::{Pipeline, Port, RecoveryError, at_exit, notice};
 
 use crate::build::build_sinks;
 use crate::instance::Instance;
@@ -31,17 +33,22 @@ use crate::{global, panics};
 /// ```
 pub struct LogManager {
     state: Mutex<State>,
-    pipeline: OnceLock<Pipeline>,
 }
 
-#[derive(Default)]
 struct State {
     /// What `configure_from_config` was given.
     template: Option<LogConfig>,
     /// The oldest first.
     loggers: Vec<Arc<Instance>>,
-    /// Names of the sinks that every logger has.
+    /// Names of the sinks that every logger has, and those of them that wait for the first logger.
     shared: Vec<String>,
+    waiting: Vec<(String, Box<dyn Sink>)>,
+    /// There from the first logger to the last.
+    pipeline: Option<Pipeline>,
+    /// Loggers that are not in the list any more and not finished yet.
+    finishing: usize,
+    /// Folders whose killed runs have been delivered.
+    recovered: BTreeSet<PathBuf>,
 }
 
 impl LogManager {
@@ -52,8 +59,11 @@ impl LogManager {
                 template: None,
                 loggers: Vec::new(),
                 shared: Vec::new(),
+                waiting: Vec::new(),
+                pipeline: None,
+                finishing: 0,
+                recovered: BTreeSet::new(),
             }),
-            pipeline: OnceLock::new(),
         };
         &MANAGER
     }
@@ -67,6 +77,7 @@ impl LogManager {
     pub fn configure_from_config(&self, config: LogConfig) -> Result<(), LogError> {
         config.validate()?;
         let mut state = self.lock();
+        state.recover(&config.log_dir);
         let mut built = Vec::new();
         for logger in &state.loggers {
             let config = named(&config, logger.name());
@@ -80,6 +91,7 @@ impl LogManager {
         }
         let shared = !state.shared.is_empty();
         for (logger, config, sinks, memory) in built {
+            state.name_ring(&config.log_dir);
             logger.configure(config, sinks, memory, shared)?;
         }
         state.template = Some(config);
@@ -134,9 +146,10 @@ impl LogManager {
             let remedy = "every logger has a sink of this name already; choose another";
             return Err(ConfigError::new("name of the added sink", name, remedy).into());
         }
-        let ring_bytes = state.template.clone().unwrap_or_default().ring_bytes;
-        self.pipeline(ring_bytes)?
-            .share(name, sink, Deadline::after(SHARE_TIMEOUT));
+        match &state.pipeline {
+            Some(pipeline) => pipeline.share(name, sink, Deadline::after(SHARE_TIMEOUT)),
+            None => state.waiting.push((name.to_owned(), sink)),
+        }
         state.shared.push(name.to_owned());
         for logger in &state.loggers {
             logger.note_shared_sink();
@@ -147,16 +160,9 @@ impl LogManager {
 
     /// Finishes every logger and forgets the config and the added sinks.
     pub fn cleanup(&self) {
-        let loggers = {
-            let mut state = self.lock();
-            state.template = None;
-            std::mem::take(&mut state.loggers)
-        };
-        global::publish(&[]);
-        for logger in &loggers {
-            logger.finish();
-        }
-        self.finish_shared();
+        let mut state = self.lock();
+        state.template = None;
+        self.finish_all(state);
     }
 
     pub(crate) fn set_up(&self, mut config: LogConfig) -> Result<UnifiedLogger, LogError> {
@@ -174,10 +180,21 @@ impl LogManager {
         }
         {
             let mut state = self.lock();
+            let known = state.loggers.len();
             state.loggers.retain(|other| !Arc::ptr_eq(other, logger));
+            if state.loggers.len() < known {
+                state.finishing += 1;
+            } else {
+                drop(state);
+                return logger.finish();
+            }
             self.announce(&state);
         }
-        logger.finish()
+        let report = logger.finish();
+        let mut state = self.lock();
+        state.finishing -= 1;
+        state.end_pipeline();
+        report
     }
 
     /// Tells the `log` facade what has changed.
@@ -188,6 +205,7 @@ impl LogManager {
     /// Opens a logger of this config, or gives it to the one of this name that is live.
     fn open(&self, state: &mut State, config: LogConfig) -> Result<Arc<Instance>, LogError> {
         config.validate()?;
+        state.recover(&config.log_dir);
         let live = state.find(&config.name);
         let stop = live
             .as_ref()
@@ -198,10 +216,11 @@ impl LogManager {
         let logger = match live {
             Some(logger) => logger,
             None => {
-                let port = self.pipeline(config.ring_bytes)?.port(&config.name);
+                let port = state.pipeline(&config)?.port(&config.name);
                 Arc::new(Instance::new(&config.name, port, stop))
             }
         };
+        state.name_ring(&config.log_dir);
         logger.configure(config, sinks, memory, !state.shared.is_empty())?;
         if state.find(logger.name()).is_none() {
             state.loggers.push(Arc::clone(&logger));
@@ -216,38 +235,34 @@ impl LogManager {
         global::publish(&state.loggers);
     }
 
-    fn pipeline(&self, ring_bytes: usize) -> Result<&Pipeline, LogError> {
-        if let Some(pipeline) = self.pipeline.get() {
-            return Ok(pipeline);
-        }
-        let pipeline = Pipeline::start(ring_bytes).map_err(|error| LogError::Sink {
-            sink: "all".to_owned(),
-            error: logcore::SinkError::from(error).doing("start the writer thread"),
-        })?;
-        at_exit(|| LogManager::get_instance().end());
-        Ok(self.pipeline.get_or_init(|| pipeline))
-    }
-
     /// What runs when the process exits.
     fn end(&self) {
         // Whoever held the lock when `exit` was called may never give it back.
-        let Some(mut state) = self.lock_soon() else { return };
-        let loggers = std::mem::take(&mut state.loggers);
-        drop(state);
-        for logger in loggers {
-            logger.finish();
+        if let Some(state) = self.lock_soon() {
+            self.finish_all(state);
         }
-        self.finish_shared();
     }
 
-    fn finish_shared(&self) {
-        let shared = std::mem::take(&mut self.lock().shared);
-        if let Some(pipeline) = self.pipeline.get().filter(|_| !shared.is_empty()) {
+    fn finish_all(&self, mut state: MutexGuard<'_, State>) {
+        let loggers = std::mem::take(&mut state.loggers);
+        state.finishing += loggers.len();
+        drop(state);
+        global::publish(&[]);
+        for logger in &loggers {
+            logger.finish();
+        }
+        let mut state = self.lock();
+        state.finishing -= loggers.len();
+        state.waiting.clear();
+        if !std::mem::take(&mut state.shared).is_empty()
+            && let Some(pipeline) = &state.pipeline
+        {
             let deadline = Deadline::after(LogConfig::default().finish_duration());
             if let Err(error) = pipeline.finish_shared(0, deadline) {
                 notice("finish added sinks", &error.to_string());
             }
         }
+        state.end_pipeline();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -270,6 +285,77 @@ impl State {
     fn find(&self, name: &str) -> Option<Arc<Instance>> {
         self.loggers.iter().find(|logger| logger.name() == name).cloned()
     }
+
+    /// Delivers what killed runs have left in a folder, before anything new is written there.
+    fn recover(&mut self, folder: &Path) {
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        if !self.recovered.insert(folder.clone()) {
+            return;
+        }
+        for outcome in logcore_pipeline::recover(&folder) {
+            match outcome {
+                Ok(recovered) => notice(&format!("recovered {}", recovered.pid), &recovered.to_string()),
+                // An earlier session of this process, whose end ran out of time.
+                Err(RecoveryError::Live { pid }) if pid == u64::from(std::process::id()) => false,
+                Err(RecoveryError::Live { pid }) => notice(
+                    &format!("shared folder {}", folder.display()),
+                    &format!(
+                        "process {pid} logs into {}, too: both append to the same files",
+                        folder.display()
+                    ),
+                ),
+                Err(error) => notice(&format!("ring in {}", folder.display()), &error.to_string()),
+            };
+        }
+    }
+
+    /// The pipeline; the first logger brings it into being.
+    fn pipeline(&mut self, config: &LogConfig) -> Result<&Pipeline, LogError> {
+        if self.pipeline.is_none() {
+            let started = match writes_files(config) {
+                true => Pipeline::start_in(&config.log_dir, config.ring_bytes, config.ring_place),
+                false => Pipeline::start(config.ring_bytes),
+            };
+            let pipeline = started.map_err(|error| LogError::Sink {
+                sink: "all".to_owned(),
+                error: logcore::SinkError::from(error).doing("start the writer thread"),
+            })?;
+            for (name, sink) in self.waiting.drain(..) {
+                pipeline.share(&name, sink, Deadline::after(SHARE_TIMEOUT));
+            }
+            self.pipeline = Some(pipeline);
+            at_exit(|| LogManager::get_instance().end());
+        }
+        self.pipeline.as_ref().ok_or_else(|| LogError::Closed {
+            logger: config.name.clone(),
+        })
+    }
+
+    /// Lets the next process find the ring from this folder, too.
+    fn name_ring(&self, folder: &Path) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.point_from(folder);
+        }
+    }
+
+    /// Ends the writer when there is nobody left to write for.
+    fn end_pipeline(&mut self) {
+        if self.finishing > 0 || !self.loggers.is_empty() || !self.shared.is_empty() {
+            return;
+        }
+        self.recovered.clear();
+        if let Some(pipeline) = self.pipeline.take()
+            && let Err(error) = pipeline.end(Deadline::after(LogConfig::default().flush_duration()))
+        {
+            notice("end of the writer", &error.to_string());
+        }
+    }
+}
+
+/// Whether any sink of this config may leave something in the folder; for a terminal alone there is nothing to recover.
+fn writes_files(config: &LogConfig) -> bool {
+    let jsonl_off = config.sinks.get("jsonl") == Some(&false.into());
+    config.enable_file || config.enable_wandb || !jsonl_off
 }
 
 /// Handing over one command; the writer takes it within milliseconds unless a sink hangs.

@@ -1,6 +1,6 @@
 //! The time of a frame.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since 1970, to the precision of the system.
 pub(crate) fn now() -> i64 {
@@ -33,6 +33,18 @@ pub(crate) fn nanos(time: SystemTime) -> i64 {
         Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
     }
+}
+
+/// The time so many nanoseconds after 1970, or before.
+pub(crate) fn time(nanos: i64) -> SystemTime {
+    let distance = Duration::from_nanos(nanos.unsigned_abs());
+    let time = if nanos < 0 {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
+    };
+    // 292 years around 1970, which every system can say.
+    time.unwrap_or(UNIX_EPOCH)
 }
 
 #[cfg(test)]

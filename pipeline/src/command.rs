@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use log::LevelFilter;
 use logcore::{Deadline, LogError, Remainder, Sink, SinkBooks};
 
-use crate::frame::LoggerId;
+use crate::frame::{Echo, LoggerId};
 use crate::port::Counters;
 
 /// A sink, under the name that it has in the config.
@@ -55,6 +55,21 @@ pub(crate) enum Command {
         deadline: Deadline,
         reply: Reply<()>,
     },
+    /// Ends the writer, when everything before is delivered.
+    End { reply: Reply<()> },
+}
+
+impl Command {
+    /// What the next process has to know of it, if this one is killed.
+    pub(crate) fn echo(&self) -> Echo {
+        match self {
+            Self::Flush { id, .. } => Echo::Flush(*id),
+            Self::Finish { id, exit_code, .. } => Echo::Finish(*id, *exit_code),
+            Self::Level { id, sink, level } => Echo::Level(*id, sink.clone(), *level),
+            // The set-up returns only when a checkpoint has the logger.
+            Self::Open { .. } | Self::Share(_) | Self::FinishShared { .. } | Self::End { .. } => Echo::Nothing,
+        }
+    }
 }
 
 /// What the end of a logger leaves.

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::LevelFilter;
-use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Notices, Record, Sink, SinkBooks, SinkError};
+use logcore::{
+    Deadline, EventKind, LogError, Mark, MetricBatch, MetricValue, Notices, Record, Sink, SinkBooks, SinkError,
+};
 
+use crate::checkpoint::{self, Here};
+use crate::clock::now;
 use crate::command::{Command, Ended, NamedRemainder, NamedSink};
 use crate::frame::{
-    LoggerId, Name, Route, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
+    Echo, LoggerId, Name, Route, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
 };
 use crate::notice::notice;
 use crate::port::{Counters, RING_FULL};
@@ -26,11 +30,17 @@ pub(crate) struct Delivery {
     common: Vec<usize>,
     /// The names and values of one metrics frame; kept for its memory.
     values: Vec<(&'static str, MetricValue)>,
+    /// What callers wait for; they get it when a checkpoint has what they asked for.
+    answers: Vec<Box<dyn FnOnce() + Send>>,
+    /// Loggers have come, gone or changed since the last checkpoint.
+    changed: bool,
 }
 
 struct Logger {
     name: String,
     propagate: bool,
+    /// The highest step of its metrics.
+    step: Option<u64>,
     counters: Arc<Counters>,
     /// The logger's own sinks, with their levels.
     own: Vec<(usize, LevelFilter)>,
@@ -48,6 +58,8 @@ impl Delivery {
             sinks: Vec::new(),
             common: Vec::new(),
             values: Vec::new(),
+            answers: Vec::new(),
+            changed: false,
         }
     }
 
@@ -75,9 +87,10 @@ impl Delivery {
 
     pub(crate) fn metrics(&mut self, body: &[u8]) {
         let Some(frame) = decode_metrics(body) else { return };
-        let Some(logger) = self.loggers.get(&frame.logger) else {
+        let Some(logger) = self.loggers.get_mut(&frame.logger) else {
             return;
         };
+        logger.step = logger.step.max(Some(frame.step));
         let mut values = reuse(std::mem::take(&mut self.values));
         values.extend(frame.values().filter_map(|(name, value)| match name {
             Name::Id(id) => Some((self.shared.dictionary.name(id)?, value)),
@@ -152,7 +165,8 @@ impl Delivery {
         self.sinks.iter().flatten().any(|slot| slot.stuck_since.is_some())
     }
 
-    pub(crate) fn command(&mut self, command: Command) {
+    /// Does what a caller asked for; returns whether the writer shall end.
+    pub(crate) fn command(&mut self, command: Command) -> bool {
         match command {
             Command::Open {
                 id,
@@ -163,40 +177,23 @@ impl Delivery {
                 deadline,
                 reply,
             } => {
+                let step = self.loggers.get(&id).and_then(|logger| logger.step);
                 let carried = self.close(id, None, deadline).books;
-                let own = sinks
-                    .into_iter()
-                    .map(|named| (named.level, self.attach(named, &name)))
-                    .map(|(level, at)| (at, level))
-                    .collect();
-                let logger = Logger {
-                    name,
-                    propagate,
-                    counters,
-                    own,
-                    records: Vec::new(),
-                    carried,
-                };
-                self.loggers.insert(id, logger);
-                self.route();
-                reply.send(());
+                let mut logger = Logger::new(name, propagate, counters);
+                (logger.step, logger.carried) = (step, carried);
+                self.open(id, logger, sinks);
+                self.answer(move || reply.send(()));
             }
-            Command::Level { id, sink, level } => {
-                if let Some(logger) = self.loggers.get_mut(&id) {
-                    for (at, its) in &mut logger.own {
-                        if matches!(&self.sinks[*at], Some(slot) if slot.name == sink) {
-                            *its = level;
-                        }
-                    }
-                }
-                self.route();
-            }
+            Command::Level { id, sink, level } => self.set_level(id, &sink, level),
             Command::Share(named) => {
                 let at = self.attach(named, "every logger");
                 self.common.push(at);
                 self.route();
             }
-            Command::Flush { id, deadline, reply } => reply.send(self.flush(id, deadline)),
+            Command::Flush { id, deadline, reply } => {
+                let flushed = self.flush(id, deadline);
+                self.answer(move || reply.send(flushed));
+            }
             Command::Finish {
                 id,
                 exit_code,
@@ -210,10 +207,8 @@ impl Delivery {
                             .inspect_err(|error| slot.say(error));
                     }
                 }
-                let ended = self.close(id, Some(exit_code), deadline);
-                self.loggers.remove(&id);
-                self.route();
-                reply.send(ended);
+                let ended = self.finish(id, exit_code, deadline);
+                self.answer(move || reply.send(ended));
             }
             Command::FinishShared {
                 exit_code,
@@ -224,9 +219,162 @@ impl Delivery {
                     self.detach(at, Some(exit_code), deadline);
                 }
                 self.route();
-                reply.send(());
+                self.answer(move || reply.send(()));
+            }
+            Command::End { reply } => {
+                self.answer(move || reply.send(()));
+                return true;
             }
         }
+        false
+    }
+
+    /// Whether a caller waits for an answer.
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Gives callers their answers.
+    pub(crate) fn give_answers(&mut self) {
+        for answer in self.answers.drain(..) {
+            answer();
+        }
+    }
+
+    fn answer(&mut self, answer: impl FnOnce() + Send + 'static) {
+        self.answers.push(Box::new(answer));
+    }
+
+    /// Asks every sink that was given something where it stands; returns whether all that they were given is in their
+    /// outputs or in their marks.
+    pub(crate) fn take_marks(&mut self) -> bool {
+        let mut complete = true;
+        for slot in self.sinks.iter_mut().flatten() {
+            complete &= slot.take_mark();
+        }
+        complete
+    }
+
+    /// Whether the loggers are others than those of the last checkpoint.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Writes where everything stands. A mark for which there is no room is left out.
+    pub(crate) fn checkpoint(&mut self, here: Here<'_>, room: usize, out: &mut Vec<u8>) {
+        let mut longest = usize::MAX;
+        loop {
+            out.clear();
+            longest = self.put_checkpoint(here, longest, out);
+            if out.len() <= room {
+                break;
+            }
+            notice(
+                "a long mark",
+                "a row is so long that the ring has no place for it: should the process be killed before it is complete, it is \
+                 lost (a larger `ring_bytes` helps)",
+            );
+        }
+        self.changed = false;
+    }
+
+    /// Puts the marks that are shorter than `limit`; returns the length of the longest of them.
+    fn put_checkpoint(&self, here: Here<'_>, limit: usize, out: &mut Vec<u8>) -> usize {
+        let mut longest = 0;
+        checkpoint::begin(out, here, now(), self.loggers.len());
+        for (id, logger) in &self.loggers {
+            let marked = logger.own.iter().filter_map(|(at, level)| {
+                let slot = self.sinks[*at].as_ref()?;
+                let mark = slot.mark.as_ref().filter(|mark| mark.text().len() < limit)?;
+                Some((&slot.name, *level, mark.text()))
+            });
+            let marked: Vec<_> = marked.collect();
+            checkpoint::put_logger(out, *id, &logger.name, logger.propagate, logger.step, marked.len());
+            for (name, level, mark) in marked {
+                checkpoint::put_sink(out, name, level, mark);
+                longest = longest.max(mark.len());
+            }
+        }
+        longest
+    }
+
+    /// Takes up a logger of a killed process, with the sinks that could be made of its marks.
+    pub(crate) fn take_up(
+        &mut self,
+        id: LoggerId,
+        name: &str,
+        propagate: bool,
+        step: Option<u64>,
+        sinks: Vec<NamedSink>,
+    ) {
+        let mut logger = Logger::new(name.to_owned(), propagate, Arc::default());
+        logger.step = step;
+        self.open(id, logger, sinks);
+    }
+
+    /// Does again what a killed process was asked for.
+    pub(crate) fn replay(&mut self, echo: Echo, deadline: Deadline) {
+        match echo {
+            Echo::Nothing => {}
+            Echo::Flush(id) => drop(self.flush(id, deadline)),
+            Echo::Finish(id, exit_code) => drop(self.finish(id, exit_code, deadline)),
+            Echo::Level(id, sink, level) => self.set_level(id, &sink, level),
+        }
+    }
+
+    /// Ends the loggers that a killed process has left open: each sink learns of it by a record and by the exit code.
+    /// Returns their names and steps.
+    pub(crate) fn end_killed(&mut self, time: SystemTime, deadline: Deadline) -> Vec<(String, Option<u64>)> {
+        let mut left: Vec<_> = self.loggers.keys().copied().collect();
+        left.sort_unstable_by_key(|id| id.0);
+        let mut ended = Vec::new();
+        for id in left {
+            let Some(logger) = self.loggers.get(&id) else { continue };
+            let at_step = logger.step.map(|step| format!(" at step {step}")).unwrap_or_default();
+            let text = format!("the run was killed{at_step}");
+            let record = Record::new(log::Level::Warn, &logger.name, &text).with_time(time);
+            for (at, level) in &logger.own {
+                if log::Level::Warn <= *level {
+                    give(&self.shared, &mut self.sinks, *at, EventKind::Record, |sink| {
+                        sink.record(&record)
+                    });
+                }
+            }
+            ended.push((logger.name.clone(), logger.step));
+            self.finish(id, KILLED, deadline);
+        }
+        ended
+    }
+
+    fn open(&mut self, id: LoggerId, mut logger: Logger, sinks: Vec<NamedSink>) {
+        let sinks = sinks.into_iter();
+        logger.own = sinks
+            .map(|named| (named.level, self.attach(named, &logger.name)))
+            .map(|(level, at)| (at, level))
+            .collect();
+        self.loggers.insert(id, logger);
+        self.changed = true;
+        self.route();
+    }
+
+    fn set_level(&mut self, id: LoggerId, sink: &str, level: LevelFilter) {
+        if let Some(logger) = self.loggers.get_mut(&id) {
+            for (at, its) in &mut logger.own {
+                if matches!(&self.sinks[*at], Some(slot) if slot.name == sink) {
+                    *its = level;
+                }
+            }
+        }
+        self.changed = true;
+        self.route();
+    }
+
+    fn finish(&mut self, id: LoggerId, exit_code: i32, deadline: Deadline) -> Ended {
+        let ended = self.close(id, Some(exit_code), deadline);
+        self.loggers.remove(&id);
+        self.changed = true;
+        self.route();
+        ended
     }
 
     fn flush(&mut self, id: LoggerId, deadline: Deadline) -> Result<(), LogError> {
@@ -379,6 +527,18 @@ impl Delivery {
 }
 
 impl Logger {
+    fn new(name: String, propagate: bool, counters: Arc<Counters>) -> Self {
+        Self {
+            name,
+            propagate,
+            step: None,
+            counters,
+            own: Vec::new(),
+            records: Vec::new(),
+            carried: BTreeMap::new(),
+        }
+    }
+
     /// The sinks that get metrics, progress and config: a logger's own, and the common ones.
     fn places<'a>(&'a self, common: &'a [usize]) -> impl Iterator<Item = usize> + use<'a> {
         self.own.iter().map(|(at, _)| *at).chain(common.iter().copied())
@@ -396,6 +556,9 @@ struct Slot {
     counted: SinkBooks,
     /// It was given something since it was last asked to deliver.
     dirty: bool,
+    /// Where it stood when it was last asked, and whether it was given something since.
+    mark: Option<Mark>,
+    moved: bool,
     /// It could not deliver when it was last asked.
     stuck_since: Option<Instant>,
     /// The kinds of trouble that were said, and not yet that they are over.
@@ -423,6 +586,8 @@ impl Slot {
             wanted,
             counted: SinkBooks::default(),
             dirty: false,
+            mark: None,
+            moved: true,
             stuck_since: None,
             said: Vec::new(),
         }
@@ -443,10 +608,19 @@ impl Slot {
         call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
         shared.busy.store(at as u64 + 1, Ordering::Relaxed);
+        self.moved = true;
         let result = catch_unwind(AssertUnwindSafe(|| call(&mut *self.sink)))
             .unwrap_or_else(|_| Err(SinkError::new("it panicked").with_reason("panic")));
         shared.busy.store(0, Ordering::Relaxed);
         result
+    }
+
+    /// Asks the sink where it stands; returns whether the mark has all that it was given.
+    fn take_mark(&mut self) -> bool {
+        if std::mem::take(&mut self.moved) || self.mark.as_ref().is_some_and(|mark| !mark.is_complete()) {
+            self.mark = catch_unwind(AssertUnwindSafe(|| self.sink.mark())).unwrap_or(None);
+        }
+        self.mark.as_ref().is_none_or(Mark::is_complete)
     }
 
     fn books(&self) -> SinkBooks {
@@ -544,6 +718,9 @@ fn give(
         }
     }
 }
+
+/// How a run has ended that was killed, as shells have it for SIGKILL.
+const KILLED: i32 = 128 + 9;
 
 /// The names above a dotted name, nearest first; `root` is above all.
 fn parents(name: &str) -> impl Iterator<Item = &str> {

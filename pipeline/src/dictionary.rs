@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_name_has_one_number_and_comes_back() {
-        let dictionary = Dictionary::new(Ring::new(4096).0);
+        let dictionary = Dictionary::new(Ring::plain(4096).0);
         let loss = dictionary.intern("metrics/loss").unwrap();
         let other = dictionary.intern("Grüße").unwrap();
         assert_eq!(dictionary.intern("metrics/loss"), Some(loss));
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_full_dictionary_refuses_and_keeps_what_it_has() {
-        let dictionary = Dictionary::new(Ring::new(4096).0);
+        let dictionary = Dictionary::new(Ring::plain(4096).0);
         let first = dictionary.intern("first").unwrap();
         let long = "x".repeat(1000);
         let added = (0..100)

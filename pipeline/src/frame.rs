@@ -9,7 +9,7 @@
 //! config    time i64, logger u32, length u32, JSON
 //! message   time i64, logger u32, length u32, name of the sink, length u32, text
 //! piece     number u64, whole kind u8, last u8, length u32, bytes
-//! control   ticket u64
+//! control   ticket u64, code u8, logger u32, number i32, length u32, name of a sink
 //! ```
 //!
 //! Times are nanoseconds since 1970.
@@ -17,13 +17,13 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use log::Level;
 use log::kv::{Error as KvError, Key, Value as KvValue, VisitSource, VisitValue};
+use log::{Level, LevelFilter};
 use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind};
 
-use crate::clock::{coarse_now, nanos, now};
+use crate::clock::{coarse_now, nanos, now, time};
 use crate::dictionary::NameId;
 
 /// A longer message is cut: 16 MiB.
@@ -349,8 +349,46 @@ pub(crate) fn decode_piece(body: &[u8]) -> Option<Piece<'_>> {
     })
 }
 
-pub(crate) fn decode_ticket(body: &[u8]) -> Option<u64> {
-    Cursor(body).u64()
+/// What a command comes to for the files of the loggers: enough to do it again when its process was killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Echo {
+    /// Its place in the order of frames is all that matters.
+    Nothing,
+    Flush(LoggerId),
+    Finish(LoggerId, i32),
+    Level(LoggerId, String, LevelFilter),
+}
+
+/// Writes a command: its ticket for this process, its echo for the next.
+pub(crate) fn encode_control(out: &mut Vec<u8>, ticket: u64, echo: &Echo) {
+    out.extend_from_slice(&ticket.to_le_bytes());
+    let (code, logger, number, sink) = match echo {
+        Echo::Nothing => (0, LoggerId(0), 0, ""),
+        Echo::Flush(logger) => (1, *logger, 0, ""),
+        Echo::Finish(logger, exit_code) => (2, *logger, *exit_code, ""),
+        Echo::Level(logger, sink, level) => (3, *logger, *level as i32, sink.as_str()),
+    };
+    out.push(code);
+    out.extend_from_slice(&logger.0.to_le_bytes());
+    out.extend_from_slice(&number.to_le_bytes());
+    put_text(out, sink);
+}
+
+pub(crate) fn decode_control(body: &[u8]) -> Option<(u64, Echo)> {
+    let mut cursor = Cursor(body);
+    let (ticket, code, logger) = (cursor.u64()?, cursor.u8()?, LoggerId(cursor.u32()?));
+    let (number, sink) = (cursor.u32()? as i32, cursor.long_text()?);
+    let echo = match code {
+        0 => Echo::Nothing,
+        1 => Echo::Flush(logger),
+        2 => Echo::Finish(logger, number),
+        3 => {
+            let level = LevelFilter::iter().find(|filter| *filter as i32 == number)?;
+            Echo::Level(logger, sink.to_owned(), level)
+        }
+        _ => return None,
+    };
+    Some((ticket, echo))
 }
 
 const NO_ID: u32 = u32::MAX;
@@ -385,11 +423,11 @@ fn duration_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn put_u32(out: &mut Vec<u8>, number: usize) {
+pub(crate) fn put_u32(out: &mut Vec<u8>, number: usize) {
     out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     put_u32(out, text.len());
     out.extend_from_slice(text.as_bytes());
 }
@@ -512,10 +550,14 @@ impl<'v> VisitValue<'v> for ValueWriter<'_> {
 
 /// Reads from the front; `None` where there is too little.
 #[derive(Clone)]
-struct Cursor<'a>(&'a [u8]);
+pub(crate) struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(crate) fn over(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
@@ -525,7 +567,7 @@ impl<'a> Cursor<'a> {
         self.take(N)?.try_into().ok()
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(crate) fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
     }
 
@@ -533,29 +575,23 @@ impl<'a> Cursor<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
     fn time(&mut self) -> Option<SystemTime> {
-        let nanos = i64::from_le_bytes(self.array()?);
-        let distance = Duration::from_nanos(nanos.unsigned_abs());
-        if nanos < 0 {
-            UNIX_EPOCH.checked_sub(distance)
-        } else {
-            UNIX_EPOCH.checked_add(distance)
-        }
+        self.array().map(i64::from_le_bytes).map(time)
     }
 
     fn text(&mut self, length: usize) -> Option<&'a str> {
         std::str::from_utf8(self.take(length)?).ok()
     }
 
-    fn long_text(&mut self) -> Option<&'a str> {
+    pub(crate) fn long_text(&mut self) -> Option<&'a str> {
         let length = self.u32()? as usize;
         self.text(length)
     }
@@ -678,6 +714,17 @@ mod tests {
     }
 
     #[test]
+    fn a_command_comes_back() {
+        let logger = LoggerId(4);
+        let level = Echo::Level(logger, "file".to_owned(), LevelFilter::Debug);
+        for echo in [Echo::Nothing, Echo::Flush(logger), Echo::Finish(logger, -3), level] {
+            let mut out = Vec::new();
+            encode_control(&mut out, 77, &echo);
+            assert_eq!(decode_control(&out), Some((77, echo)));
+        }
+    }
+
+    #[test]
     fn one_metric_is_a_call_of_one() {
         let body = encode_metric(LoggerId(3), 9, NameId(70), MetricValue::Int(-4));
         let frame = decode_metrics(&body).unwrap();
@@ -719,7 +766,7 @@ mod tests {
             let _ = decode_config(&body);
             let _ = decode_message(&body);
             let _ = decode_piece(&body);
-            let _ = decode_ticket(&body);
+            let _ = decode_control(&body);
         }
     }
 }

@@ -1,23 +1,31 @@
 //! The way through the system: caller → ring → writer → sinks.
 //!
 //! Callers encode what they are told into frames in a bounded ring of bytes ([`Port`]); one thread, the writer, takes
-//! them out in order and calls the sinks. Programs use this through `logcore-facade`.
+//! them out in order and calls the sinks. The ring outlives a process that is killed, and [`recover`] delivers what is left
+//! in it. Programs use this through `logcore-facade`.
 
 // The ring is the one place in the workspace where memory is shared by hand. Each block has its proof beside it.
 #![allow(unsafe_code)]
 
+mod bell;
 mod buffer;
+mod checkpoint;
 mod clock;
 mod command;
 mod delivery;
 mod dictionary;
 mod exit;
+mod fork;
 mod frame;
+mod machine;
 mod notice;
+mod pieces;
 mod pipeline;
 mod port;
+mod recovery;
 mod region;
 mod ring;
+mod ring_file;
 mod shared;
 mod writer;
 
@@ -28,3 +36,4 @@ pub use self::frame::{Name, Route};
 pub use self::notice::notice;
 pub use self::pipeline::Pipeline;
 pub use self::port::{Port, RING_FULL};
+pub use self::recovery::{Recovered, RecoveryError, recover};

@@ -1,19 +1,25 @@
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use log::LevelFilter;
-use logcore::{Deadline, LogError, Sink, quiet};
+use logcore::{Deadline, LogError, RingPlace, Sink, quiet};
 
 use crate::command::{Command, NamedSink, Reply};
+use crate::fork;
 use crate::frame::LoggerId;
+use crate::machine::this_boot;
+use crate::notice::notice;
+use crate::pieces::Pieces;
 use crate::port::{Port, ask};
-use crate::ring::Ring;
+use crate::ring::{Reader, Ring, Sizes};
+use crate::ring_file::RingFile;
 use crate::shared::Shared;
 use crate::writer::Writer;
 
-/// The ring and its writer. A process has one; it lives as long as the process.
+/// The ring and its writer.
 ///
 /// ```
 /// use logcore::{Deadline, log};
@@ -30,31 +36,67 @@ use crate::writer::Writer;
 /// port.record(Route::Method, &log::Record::builder().args(format_args!("hello")).build());
 /// port.flush(soon).unwrap();
 /// assert_eq!(handle.calls(), ["record INFO trainer hello", "flush"]);
+/// pipeline.end(soon).unwrap();
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Pipeline {
     shared: Arc<Shared>,
     next_logger: AtomicU32,
+    /// Where the ring lies, if it outlives the process.
+    file: Option<RingFile>,
 }
 
 impl Pipeline {
-    /// Starts the writer over a ring of `ring_bytes` bytes, rounded up to a power of two.
+    /// Starts the writer over a ring of `ring_bytes` bytes in plain memory, rounded up to a power of two.
     ///
     /// # Errors
     ///
     /// If the system has no thread for the writer.
     pub fn start(ring_bytes: usize) -> io::Result<Self> {
-        let (ring, reader) = Ring::new(ring_bytes);
-        let shared = Arc::new(Shared::new(ring));
-        let writer = Writer::new(Arc::clone(&shared), reader);
-        let thread = thread::Builder::new()
-            .name("logcore-writer".to_owned())
-            .spawn(move || quiet(|| writer.run()))?;
-        shared.set_writer(thread.thread().clone());
-        Ok(Self {
-            shared,
-            next_logger: AtomicU32::new(0),
-        })
+        let (ring, reader) = Ring::plain(ring_bytes);
+        Self::over(ring, reader, None, String::new())
+    }
+
+    /// The same over a ring that the next process finds in `folder`, should this one be killed. Where that cannot be, one
+    /// line says so, and the ring lies in plain memory.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread for the writer.
+    pub fn start_in(folder: &Path, ring_bytes: usize, place: RingPlace) -> io::Result<Self> {
+        if place == RingPlace::Memory {
+            return Self::start(ring_bytes);
+        }
+        let sizes = Sizes::of(ring_bytes);
+        match RingFile::create(folder, sizes, place) {
+            Ok((file, region)) => {
+                let (ring, reader) = Ring::new(region, sizes, this_boot());
+                let folder = folder.canonicalize().ok();
+                let folder = folder.and_then(|folder| Some(folder.to_str()?.to_owned()));
+                Self::over(ring, reader, Some(file), folder.unwrap_or_default())
+            }
+            Err(error) => {
+                notice(
+                    "ring in memory",
+                    &format!(
+                        "the ring lies in plain memory, since {} does not take it ({error}): should this process be killed, \
+                         its last milliseconds are lost",
+                        folder.display()
+                    ),
+                );
+                Self::start(ring_bytes)
+            }
+        }
+    }
+
+    /// Lets the next process that logs into `folder` find the ring from there, too.
+    pub fn point_from(&self, folder: &Path) {
+        if let Some(Err(error)) = self.file.as_ref().map(|file| file.point_from(folder)) {
+            notice(
+                "ring not named",
+                &format!("{} has no place for the name of the ring: {error}", folder.display()),
+            );
+        }
     }
 
     /// The way into the ring for one more logger, which has no sinks until it is opened.
@@ -86,5 +128,40 @@ impl Pipeline {
             reply: reply.clone(),
         };
         ask(&self.shared, "finish", command, &reply, deadline)
+    }
+
+    /// Ends the writer when it has delivered everything, and takes the ring away.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Timeout`] past the deadline. The ring then stays where it is, and the next process delivers it.
+    pub fn end(mut self, deadline: Deadline) -> Result<(), LogError> {
+        let file = self.file.take();
+        if fork::is_child() {
+            // The writer is another process's.
+            return Ok(());
+        }
+        let reply = Reply::new();
+        let command = Command::End { reply: reply.clone() };
+        let ended = ask(&self.shared, "finish", command, &reply, deadline);
+        match ended {
+            Ok(()) => drop(file),
+            Err(_) => std::mem::forget(file),
+        }
+        ended
+    }
+
+    fn over(ring: Arc<Ring>, reader: Reader, file: Option<RingFile>, folder: String) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(ring));
+        let pieces = Pieces::kept_in(file.as_ref().map(RingFile::pieces));
+        let writer = Writer::new(Arc::clone(&shared), reader, folder, pieces);
+        thread::Builder::new()
+            .name("logcore-writer".to_owned())
+            .spawn(move || quiet(|| writer.run()))?;
+        Ok(Self {
+            shared,
+            next_logger: AtomicU32::new(0),
+            file,
+        })
     }
 }

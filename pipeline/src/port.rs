@@ -11,6 +11,7 @@ use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks,
 use crate::buffer::with_buffer;
 use crate::command::{Command, NamedSink, Reply};
 use crate::dictionary::NameId;
+use crate::fork;
 use crate::frame::{
     LoggerId, Name, Route, encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
 };
@@ -47,7 +48,7 @@ impl Port {
 
     /// A way to nowhere, for a logger that could not be opened: what it is told is dropped and counted.
     pub fn dead(logger: &str) -> Self {
-        let shared = Shared::new(Ring::new(0).0);
+        let shared = Shared::new(Ring::plain(0).0);
         shared.delivered.end();
         let port = Self::new(Arc::new(shared), LoggerId(0), logger);
         port.drops.store(true, Ordering::Relaxed);
@@ -182,8 +183,8 @@ impl Port {
     ///
     /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if a sink could not deliver.
     pub fn flush(&self, deadline: Deadline) -> Result<(), LogError> {
-        if is_quiet() {
-            // On the writer's own thread: waiting for it would be for ever.
+        if is_quiet() || fork::is_child() {
+            // On the writer's own thread waiting for it would be for ever; from a child of a fork it cannot be asked.
             return Ok(());
         }
         let reply = Reply::new();
@@ -195,7 +196,7 @@ impl Port {
         self.ask("flush", command, &reply, deadline)?
     }
 
-    /// Ends the logger: its sinks deliver and are let go.
+    /// Ends the logger: its sinks deliver and are let go. In a child of a fork nothing happens: the logger is its parent's.
     ///
     /// # Errors
     ///
@@ -208,6 +209,10 @@ impl Port {
             deadline,
             reply: reply.clone(),
         };
+        if fork::is_child() {
+            // The logger is its parent's, who ends it.
+            return Ok(BTreeMap::new());
+        }
         if is_quiet() {
             let _ = self.shared.send(command, Deadline::after(Duration::ZERO));
             return Ok(BTreeMap::new());
@@ -246,6 +251,9 @@ impl Port {
 
     fn wait_for_delivery(&self, end: u64) {
         let delivered = &self.shared.delivered;
+        if fork::is_child() {
+            return self.shared.wake();
+        }
         if self.stalled_at.load(Ordering::Relaxed) == delivered.position() {
             return;
         }

@@ -1,57 +1,123 @@
 //! The memory that the ring lies in.
 //!
 //! Everything that callers and the writer share is in one block of bytes with fixed offsets, and nothing in it is a
-//! pointer, so that the block could as well be a shared mapping.
+//! pointer: the block is a file that is mapped where the ring shall outlive its process, and plain memory elsewhere.
 //!
 //! ```text
-//! 0     magic "RINGLOG1" | capacity | nonce | pid | dictionary bytes used        u64 each
+//! 0     magic "LOGRING1" | capacity | nonce | pid | dictionary bytes used | dictionary bytes | slot bytes | boot   u64 each
 //! 64    tail      u64   reserved up to here; counts bytes since creation, never wraps
 //! 128   head      u64   bytes below are free again
-//! 192   sleeping  u64   what the writer is doing: 0 works, 1 naps, 2 sleeps
+//! 192   sleeping  u32   what the writer is doing: 0 works, 1 naps, 2 sleeps
+//! 256   turn      u64   the checkpoint is in slot `turn & 1`
 //! 4096  dictionary, append-only: u16 length, bytes; the id of a name is its offset
+//! then  two slots, each u64 length, bytes: see `checkpoint`
 //! then  data, `capacity` bytes (a power of two); position p lies at p & (capacity - 1)
 //! ```
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 pub(crate) const CAPACITY: usize = 8;
 pub(crate) const NONCE: usize = 16;
 pub(crate) const PID: usize = 24;
 pub(crate) const DICTIONARY_USED: usize = 32;
+pub(crate) const DICTIONARY_BYTES: usize = 40;
+pub(crate) const SLOT_BYTES: usize = 48;
+pub(crate) const BOOT: usize = 56;
 pub(crate) const TAIL: usize = 64;
 pub(crate) const HEAD: usize = 128;
 pub(crate) const SLEEPING: usize = 192;
+pub(crate) const TURN: usize = 256;
 pub(crate) const HEADER_BYTES: usize = 4096;
-pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"RINGLOG1");
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"LOGRING1");
 
-/// A block of zeroed bytes, aligned to a page.
+/// A block of bytes, zeroed at first, aligned to a page.
 pub(crate) struct Region {
     start: NonNull<u8>,
     layout: Layout,
+    mapped: bool,
 }
 
-// SAFETY: the block belongs to this value alone and stays where it is; all access goes through atomics, or through the
-// two methods whose callers promise that nobody else touches those bytes in the meantime.
+// SAFETY: the block belongs to this value alone, or is shared with other processes on the same terms as with other
+// threads, and stays where it is; all access goes through atomics, or through the two methods whose callers promise that
+// nobody else touches those bytes in the meantime.
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Takes `bytes` bytes. Pages that are never touched cost nothing.
-    pub(crate) fn new(bytes: usize) -> Self {
-        let layout = match Layout::from_size_align(bytes.max(HEADER_BYTES), HEADER_BYTES) {
-            Ok(layout) => layout,
-            // Sizes come from a checked config, far below the limit.
-            Err(_) => unreachable!("{bytes} bytes exceed the address space"),
-        };
+    /// Takes `bytes` bytes of plain memory. Pages that are never touched cost nothing.
+    pub(crate) fn plain(bytes: usize) -> Self {
+        let layout = layout(bytes);
         // SAFETY: the layout is not empty.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(layout)
         };
-        Self { start, layout }
+        Self {
+            start,
+            layout,
+            mapped: false,
+        }
+    }
+
+    /// Maps a file of `bytes` bytes, all of which it has room for: a page that a full disk cannot provide is a fatal
+    /// signal to whoever touches it.
+    #[cfg(unix)]
+    pub(crate) fn map(file: &std::fs::File, bytes: usize) -> std::io::Result<Self> {
+        use std::os::fd::AsRawFd as _;
+
+        let layout = layout(bytes);
+        let (access, sharing) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the system's choice touches no memory that is in use; the descriptor is
+        // open for the length of the call.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                layout.size(),
+                access,
+                sharing,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        match NonNull::new(start.cast()) {
+            Some(start) => Ok(Self {
+                start,
+                layout,
+                mapped: true,
+            }),
+            // The system gives the lowest page only to those who ask for it.
+            None => Err(std::io::ErrorKind::OutOfMemory.into()),
+        }
+    }
+
+    /// Has the system provide the pages of a part of the block for writing, so that no caller meets a fault that a disk
+    /// is slow to serve. Where the system cannot, callers do it as they go.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn populate(&self, offset: usize, length: usize) {
+        assert!(offset.is_multiple_of(HEADER_BYTES) && offset + length <= self.layout.size());
+        // SAFETY: the range lies in the block, and the advice changes none of its bytes.
+        let _ = unsafe {
+            libc::madvise(
+                self.start.as_ptr().add(offset).cast(),
+                length,
+                libc::MADV_POPULATE_WRITE,
+            )
+        };
+    }
+
+    /// Elsewhere callers take the pages as they go.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn populate(&self, _: usize, _: usize) {}
+
+    /// Whether it outlives the process.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.mapped
     }
 
     /// The word at `offset`, a multiple of 8.
@@ -60,6 +126,13 @@ impl Region {
         // SAFETY: in bounds and aligned, as just checked (the block itself is aligned to a page). Bytes that are also
         // written by `write` are handed from one side to the other by release and acquire on such words.
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast()) }
+    }
+
+    /// The half word at `offset`, a multiple of 4, of which no byte is ever part of a word.
+    pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.layout.size());
+        // SAFETY: in bounds and aligned, as just checked; nobody accesses it in another size.
+        unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(offset).cast()) }
     }
 
     /// Copies `bytes` to `offset`.
@@ -93,7 +166,21 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
+        #[cfg(unix)]
+        if self.mapped {
+            // SAFETY: mapped in `map` with this length; nothing that borrows from it outlives this value.
+            let _ = unsafe { libc::munmap(self.start.as_ptr().cast(), self.layout.size()) };
+            return;
+        }
+        // SAFETY: allocated in `plain` with this layout.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
+fn layout(bytes: usize) -> Layout {
+    match Layout::from_size_align(bytes.max(HEADER_BYTES), HEADER_BYTES) {
+        Ok(layout) => layout,
+        // Sizes come from a checked config, far below the limit.
+        Err(_) => unreachable!("{bytes} bytes exceed the address space"),
     }
 }

@@ -9,10 +9,14 @@
 //! reads frames in the order of reservation; a frame that is reserved and not committed holds it up for the moment that
 //! the copy takes. The stamp in the word tells a frame of this lap from whatever an earlier lap left in its place.
 
+use std::fmt::{self, Display};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use crate::region::{CAPACITY, HEAD, HEADER_BYTES, MAGIC, NONCE, PID, Region, SLEEPING, TAIL};
+use crate::region::{
+    BOOT, CAPACITY, DICTIONARY_BYTES, DICTIONARY_USED, HEAD, HEADER_BYTES, MAGIC, NONCE, PID, Region, SLEEPING,
+    SLOT_BYTES, TAIL, TURN,
+};
 
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +57,40 @@ pub(crate) struct Full;
 /// The ring, as callers see it.
 pub(crate) struct Ring {
     region: Region,
+    sizes: Sizes,
     capacity: u64,
     nonce: u64,
     data: usize,
-    dictionary_bytes: usize,
+}
+
+/// How the block is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    capacity: usize,
+    dictionary: usize,
+    slot: usize,
+}
+
+impl Sizes {
+    /// For a ring of `bytes` bytes, rounded up to a power of two.
+    pub(crate) fn of(bytes: usize) -> Self {
+        let capacity = bytes.next_power_of_two().max(HEADER_BYTES);
+        let side = (capacity / 4).clamp(64 << 10, 1 << 20);
+        Self {
+            capacity,
+            dictionary: side,
+            slot: side,
+        }
+    }
+
+    /// Of the whole block.
+    pub(crate) fn total(self) -> usize {
+        self.data() + self.capacity
+    }
+
+    fn data(self) -> usize {
+        HEADER_BYTES + self.dictionary + 2 * self.slot
+    }
 }
 
 /// The word's length field has 20 bits of 8 bytes each; half of that leaves room for padding.
@@ -64,27 +98,89 @@ const MAX_FRAME: u64 = 4 << 20;
 const WORD_BYTES: u64 = 8;
 
 impl Ring {
-    /// A ring of `bytes` bytes, rounded up to a power of two, and its one reader.
-    pub(crate) fn new(bytes: usize) -> (Arc<Self>, Reader) {
-        let capacity = bytes.next_power_of_two().max(HEADER_BYTES);
-        let dictionary_bytes = (capacity / 4).clamp(64 << 10, 1 << 20);
-        let data = HEADER_BYTES + dictionary_bytes;
-        let region = Region::new(data + capacity);
+    /// A ring of `bytes` bytes that ends with the process, and its one reader.
+    pub(crate) fn plain(bytes: usize) -> (Arc<Self>, Reader) {
+        let sizes = Sizes::of(bytes);
+        Self::new(Region::plain(sizes.total()), sizes, 0)
+    }
+
+    /// A ring in a fresh block of zeros, and its one reader. `boot` tells this start of the machine from others.
+    pub(crate) fn new(region: Region, sizes: Sizes, boot: u64) -> (Arc<Self>, Reader) {
         let nonce = random();
-        region.word(CAPACITY).store(capacity as u64, Ordering::Relaxed);
-        region.word(NONCE).store(nonce, Ordering::Relaxed);
-        region.word(PID).store(u64::from(std::process::id()), Ordering::Relaxed);
-        region.word(0).store(MAGIC, Ordering::Relaxed);
+        for (at, value) in [
+            (CAPACITY, sizes.capacity as u64),
+            (NONCE, nonce),
+            (PID, u64::from(std::process::id())),
+            (DICTIONARY_BYTES, sizes.dictionary as u64),
+            (SLOT_BYTES, sizes.slot as u64),
+            (BOOT, boot),
+        ] {
+            region.word(at).store(value, Ordering::Relaxed);
+        }
+        // Whoever finds the magic finds the rest.
+        region.word(0).store(MAGIC, Ordering::Release);
+        Self::over(region, sizes, nonce, 0)
+    }
+
+    /// The ring of a process that is no more, of which `bytes` is a copy, and a reader that stands at `at`.
+    ///
+    /// # Errors
+    ///
+    /// What in it contradicts itself: the file was damaged, or is none of ours.
+    pub(crate) fn of_dead(bytes: &[u8]) -> Result<Dead, Corrupt> {
+        let word = |at: usize| {
+            let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
+            word.map(u64::from_le_bytes)
+                .ok_or(Corrupt("it is shorter than its header"))
+        };
+        if word(0)? != MAGIC {
+            return Err(Corrupt("it is no ring of this version"));
+        }
+        let size = |at| word(at).map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        let sizes = Sizes {
+            capacity: size(CAPACITY)?,
+            dictionary: size(DICTIONARY_BYTES)?,
+            slot: size(SLOT_BYTES)?,
+        };
+        if !sizes.capacity.is_power_of_two() || sizes != Sizes::of(sizes.capacity) || sizes.total() != bytes.len() {
+            return Err(Corrupt("its sizes contradict each other"));
+        }
+        if size(DICTIONARY_USED)? > sizes.dictionary {
+            return Err(Corrupt("its dictionary is longer than its place"));
+        }
+        let turn = usize::from(word(TURN)? & 1 == 1);
+        let slot = &bytes[HEADER_BYTES + sizes.dictionary + turn * sizes.slot..][..sizes.slot];
+        let length = slot.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+        let checkpoint = usize::try_from(length).ok().and_then(|length| slot[8..].get(..length));
+        let checkpoint = checkpoint
+            .ok_or(Corrupt("its checkpoint is longer than its place"))?
+            .to_vec();
+
+        let region = Region::plain(sizes.total());
+        // SAFETY: the block is new and nobody else knows it.
+        unsafe { region.write(0, bytes) };
+        let (boot, pid) = (word(BOOT)?, word(PID)?);
+        let (_, reader) = Self::over(region, sizes, word(NONCE)?, 0);
+        Ok(Dead {
+            reader,
+            checkpoint,
+            boot,
+            pid,
+        })
+    }
+
+    fn over(region: Region, sizes: Sizes, nonce: u64, at: u64) -> (Arc<Self>, Reader) {
         let ring = Arc::new(Self {
             region,
-            capacity: capacity as u64,
+            sizes,
+            capacity: sizes.capacity as u64,
             nonce,
-            data,
-            dictionary_bytes,
+            data: sizes.data(),
         });
         let reader = Reader {
             ring: Arc::clone(&ring),
-            at: 0,
+            at,
+            populated: 0,
         };
         (ring, reader)
     }
@@ -141,14 +237,24 @@ impl Ring {
         self.capacity
     }
 
-    /// The word in which the writer says whether it works, naps or sleeps.
-    pub(crate) fn sleeping(&self) -> &AtomicU64 {
-        self.region.word(SLEEPING)
+    /// In which the writer says whether it works, naps or sleeps.
+    pub(crate) fn sleeping(&self) -> &AtomicU32 {
+        self.region.half_word(SLEEPING)
+    }
+
+    /// Whether what is in it outlives the process.
+    pub(crate) fn outlives(&self) -> bool {
+        self.region.is_mapped()
     }
 
     /// The block, and where the dictionary lies in it.
     pub(crate) fn dictionary_area(&self) -> (&Region, usize, usize) {
-        (&self.region, HEADER_BYTES, self.dictionary_bytes)
+        (&self.region, HEADER_BYTES, self.sizes.dictionary)
+    }
+
+    /// How long a checkpoint may be.
+    pub(crate) fn checkpoint_room(&self) -> usize {
+        self.sizes.slot - 8
     }
 
     /// Takes `length` bytes: returns where the reservation starts and where the frame stands in it (behind the padding).
@@ -194,10 +300,30 @@ impl Ring {
     }
 }
 
+/// The ring of a process that is no more.
+pub(crate) struct Dead {
+    pub(crate) reader: Reader,
+    pub(crate) checkpoint: Vec<u8>,
+    pub(crate) boot: u64,
+    pub(crate) pid: u64,
+}
+
+/// What is wrong with a ring that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Corrupt(pub(crate) &'static str);
+
+impl Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 /// The ring, as the writer sees it. There is one.
 pub(crate) struct Reader {
     ring: Arc<Ring>,
     at: u64,
+    /// Up to where the pages of the data were asked for.
+    populated: u64,
 }
 
 /// What the reader found.
@@ -238,14 +364,89 @@ impl Reader {
         }
     }
 
+    /// For the ring of a dead process: the next frame that was committed, from `at` on.
+    ///
+    /// A process may die between reserving and writing the length: then nothing says where the next frame begins, and it is
+    /// looked for at each word. Bytes of earlier laps are not taken for it, since their stamps differ.
+    pub(crate) fn next_committed(&mut self) -> Option<(Kind, &[u8])> {
+        let tail = self.ring.tail();
+        while self.at < tail {
+            let (at, word) = (self.at, self.ring.word(self.at).load(Ordering::Acquire));
+            let length = ((word >> 4) & 0xF_FFFF) * 8;
+            let stamp = self.ring.stamped(at, 0, Kind::Padding) >> 24;
+            let left = self.ring.capacity - (at & (self.ring.capacity - 1));
+            if word >> 24 != stamp || length < WORD_BYTES || length > left || length > tail - at {
+                self.at += WORD_BYTES;
+                continue;
+            }
+            self.at += length;
+            let kind = Kind::from_bits((word >> 1) & 7).filter(|kind| *kind != Kind::Padding && word & 1 == 1);
+            if let Some(kind) = kind {
+                let offset = self.ring.offset(at) + WORD_BYTES as usize;
+                // SAFETY: within the data, as just checked; the block is a copy that nobody writes to.
+                return Some((kind, unsafe {
+                    self.ring.region.bytes(offset, (length - WORD_BYTES) as usize)
+                }));
+            }
+        }
+        None
+    }
+
+    /// Goes to `at`, where the checkpoint of a dead process stands.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no frame: it is off the ring.
+    pub(crate) fn go_to(&mut self, at: u64) -> Result<(), Corrupt> {
+        let tail = self.ring.tail();
+        let behind = tail.checked_sub(at).filter(|_| tail < 1 << 63);
+        if !at.is_multiple_of(8) || behind.is_none_or(|behind| behind > self.ring.capacity) {
+            return Err(Corrupt("its checkpoint lies off the ring"));
+        }
+        self.at = at;
+        Ok(())
+    }
+
+    pub(crate) fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
     /// The end of what was read.
     pub(crate) fn position(&self) -> u64 {
         self.at
     }
 
+    /// Writes a checkpoint, which counts from the moment at which this returns. It has room: see
+    /// [`Ring::checkpoint_room`].
+    pub(crate) fn save(&mut self, checkpoint: &[u8]) {
+        let region = &self.ring.region;
+        let turn = region.word(TURN).load(Ordering::Relaxed).wrapping_add(1);
+        let slot = HEADER_BYTES + self.ring.sizes.dictionary + (turn & 1) as usize * self.ring.sizes.slot;
+        // SAFETY: this slot is not the one that counts, so nobody reads it; the reader is the only one who writes it.
+        unsafe {
+            region.write(slot, &(checkpoint.len() as u64).to_le_bytes());
+            region.write(slot + 8, checkpoint);
+        }
+        region.word(TURN).store(turn, Ordering::Release);
+    }
+
     /// Gives everything that was read back to the callers.
     pub(crate) fn release(&mut self) {
         self.ring.region.word(HEAD).store(self.at, Ordering::Release);
+    }
+
+    /// Asks for the pages that callers will come to next: after each write-back of a file its pages fault again, and a
+    /// caller would wait for the disk.
+    pub(crate) fn populate(&mut self) {
+        let (capacity, step) = (self.ring.capacity, (self.ring.capacity / 8).max(HEADER_BYTES as u64));
+        let wanted = self.ring.tail() + capacity / 4;
+        self.populated = self.populated.max(wanted.saturating_sub(capacity / 4) & !(step - 1));
+        while self.ring.outlives() && self.populated < wanted {
+            self.ring
+                .region
+                .populate(self.ring.offset(self.populated), step.min(capacity) as usize);
+            self.populated += step;
+        }
     }
 }
 
@@ -274,7 +475,7 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out_whole_over_many_laps() {
-        let (ring, mut reader) = Ring::new(4096);
+        let (ring, mut reader) = Ring::plain(4096);
         for round in 0..10_000_u32 {
             let body = vec![round as u8; (round as usize * 37) % (ring.max_body() + 1)];
             ring.push(Kind::Record, &body).unwrap();
@@ -287,7 +488,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_says_so_and_has_room_after_release() {
-        let (ring, mut reader) = Ring::new(4096);
+        let (ring, mut reader) = Ring::plain(4096);
         let mut pushed = 0;
         while ring.push(Kind::Metrics, &[7; 100]).is_ok() {
             pushed += 1;
@@ -304,7 +505,7 @@ mod tests {
     fn many_callers_keep_their_own_order() {
         const THREADS: u32 = 4;
         const EACH: u32 = if cfg!(miri) { 50 } else { 20_000 };
-        let (ring, mut reader) = Ring::new(8192);
+        let (ring, mut reader) = Ring::plain(8192);
         thread::scope(|scope| {
             for id in 0..THREADS {
                 let ring = &ring;
@@ -339,7 +540,7 @@ mod tests {
     proptest! {
         #[test]
         fn frames_come_out_as_they_went_in(sizes in prop::collection::vec(0_usize..1016, 1..200), batch in 1_usize..5) {
-            let (ring, mut reader) = Ring::new(4096);
+            let (ring, mut reader) = Ring::plain(4096);
             let mut waiting: Vec<Vec<u8>> = Vec::new();
             for (number, size) in sizes.into_iter().enumerate() {
                 let body: Vec<u8> = (0..size).map(|i| (i + number) as u8).collect();

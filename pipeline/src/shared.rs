@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::thread::Thread;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use logcore::Deadline;
 
+use crate::bell::{AWAKE, Bell, NAPPING};
 use crate::command::Command;
 use crate::dictionary::Dictionary;
-use crate::frame::{PIECE_OVERHEAD, encode_piece};
+use crate::fork;
+use crate::frame::{PIECE_OVERHEAD, encode_control, encode_piece};
 use crate::notice::notice;
 use crate::ring::{Full, Kind, Ring};
 
@@ -26,13 +27,6 @@ pub(crate) enum Patience {
 #[derive(Debug)]
 pub(crate) struct NoRoom;
 
-/// The writer is at work.
-pub(crate) const AWAKE: u64 = 0;
-/// The writer looks again within milliseconds.
-pub(crate) const NAPPING: u64 = 1;
-/// The writer has to be woken.
-pub(crate) const ASLEEP: u64 = 2;
-
 pub(crate) struct Shared {
     pub(crate) ring: Arc<Ring>,
     pub(crate) dictionary: Dictionary,
@@ -40,7 +34,6 @@ pub(crate) struct Shared {
     /// The sink that the writer is calling, for whoever loses patience: its place in `labels`, from 1.
     pub(crate) busy: AtomicU64,
     pub(crate) labels: Mutex<Vec<String>>,
-    writer: OnceLock<Thread>,
     commands: Mutex<HashMap<u64, Command>>,
     /// Long frames whose later pieces were dropped.
     abandoned: Mutex<Vec<u64>>,
@@ -55,15 +48,10 @@ impl Shared {
             delivered: Delivered::default(),
             busy: AtomicU64::new(0),
             labels: Mutex::default(),
-            writer: OnceLock::new(),
             commands: Mutex::default(),
             abandoned: Mutex::default(),
             next_number: AtomicU64::new(0),
         }
-    }
-
-    pub(crate) fn set_writer(&self, writer: Thread) {
-        let _ = self.writer.set(writer);
     }
 
     /// Puts a frame of any length into the ring; returns the position of its end.
@@ -93,8 +81,10 @@ impl Shared {
     /// Hands a command over in the order of the frames. A command is never dropped by a policy.
     pub(crate) fn send(&self, command: Command, deadline: Deadline) -> Result<u64, NoRoom> {
         let ticket = self.number();
+        let mut body = Vec::new();
+        encode_control(&mut body, ticket, &command.echo());
         self.commands().insert(ticket, command);
-        let end = self.push(Kind::Control, &ticket.to_le_bytes(), Patience::Until(deadline));
+        let end = self.push(Kind::Control, &body, Patience::Until(deadline));
         match end {
             Ok(_) => self.wake(),
             Err(NoRoom) => drop(self.commands().remove(&ticket)),
@@ -112,11 +102,11 @@ impl Shared {
 
     /// Has the writer look at once.
     pub(crate) fn wake(&self) {
-        if self.ring.sleeping().swap(AWAKE, Ordering::SeqCst) != AWAKE
-            && let Some(writer) = self.writer.get()
-        {
-            writer.unpark();
-        }
+        self.bell().ring();
+    }
+
+    pub(crate) fn bell(&self) -> Bell<'_> {
+        Bell(self.ring.sleeping())
     }
 
     /// The sink that the writer is calling at this moment.
@@ -131,9 +121,7 @@ impl Shared {
             Ok(end) => end,
             Err(Full) => self.push_patiently(kind, body, patience)?,
         };
-        // Sequentially consistent, together with the exchange on the tail before it and with the writer's store of
-        // `sleeping` and load of the tail: either this load sees the writer asleep, or the writer sees the frame.
-        match self.ring.sleeping().load(Ordering::SeqCst) {
+        match self.bell().state() {
             AWAKE => {}
             NAPPING if self.ring.used() < self.ring.capacity() / 2 => {}
             _ => self.wake(),
@@ -147,7 +135,8 @@ impl Shared {
         loop {
             let may_wait = match patience {
                 Patience::Never => false,
-                Patience::Forever => true,
+                // The writer lives in the process that this one was forked from, and may have gone with it.
+                Patience::Forever => !fork::is_child() || since.elapsed() < CHILD_WAIT,
                 Patience::Until(deadline) => !deadline.passed(),
             };
             if !may_wait || self.delivered.ended() {
@@ -173,7 +162,8 @@ impl Shared {
     }
 
     fn number(&self) -> u64 {
-        self.next_number.fetch_add(1, Ordering::Relaxed)
+        // Two processes that share a ring after a fork must not take their pieces for each other's.
+        fork::offset() | self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
     fn commands(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Command>> {
@@ -183,6 +173,7 @@ impl Shared {
 
 const ROOM_WAIT: Duration = Duration::from_millis(10);
 const SAY_AFTER: Duration = Duration::from_secs(5);
+const CHILD_WAIT: Duration = Duration::from_secs(1);
 
 /// Up to where the writer has delivered, and how to wait for it.
 #[derive(Default)]

@@ -1,16 +1,19 @@
 //! The one thread that takes frames out of the ring and has them delivered.
 
-use std::collections::HashMap;
 use std::hint;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use logcore::Deadline;
+
+use crate::bell::{ASLEEP, NAPPING};
+use crate::checkpoint::Here;
 use crate::delivery::Delivery;
-use crate::frame::{decode_piece, decode_ticket};
+use crate::frame::decode_control;
+use crate::pieces::Pieces;
 use crate::ring::{Kind, Next, Reader};
-use crate::shared::{ASLEEP, AWAKE, NAPPING, Shared};
+use crate::shared::Shared;
 
 /// The sinks are asked to write out at the latest after this many bytes.
 const BATCH_BYTES: u64 = 256 << 10;
@@ -30,20 +33,31 @@ pub(crate) struct Writer {
     reader: Reader,
     delivery: Delivery,
     /// Long frames that have not all their pieces yet.
-    pieces: HashMap<u64, Vec<u8>>,
+    pieces: Pieces,
+    /// The log directory that the ring lies in.
+    folder: String,
+    /// The newest checkpoint; kept for its memory.
+    checkpoint: Vec<u8>,
+    /// Something that was read is not given back, because it is in no file yet.
+    held_back: bool,
+    ended: bool,
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, reader: Reader) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, reader: Reader, folder: String, pieces: Pieces) -> Self {
         Self {
             delivery: Delivery::new(Arc::clone(&shared)),
             shared,
             reader,
-            pieces: HashMap::new(),
+            pieces,
+            folder,
+            checkpoint: Vec::new(),
+            held_back: false,
+            ended: false,
         }
     }
 
-    /// Works until the process ends.
+    /// Works until it is told to end.
     pub(crate) fn run(mut self) {
         // If a fault of our own ends this thread, callers must learn of it instead of waiting for ever.
         struct End(Arc<Shared>);
@@ -56,7 +70,8 @@ impl Writer {
 
         let mut last_work = Instant::now();
         let mut empty_looks = 0;
-        loop {
+        while !self.ended {
+            self.reader.populate();
             if self.drain() {
                 last_work = Instant::now();
                 empty_looks = 0;
@@ -74,71 +89,119 @@ impl Writer {
         loop {
             match self.reader.next() {
                 Next::Frame(kind, body) => {
-                    handle(&self.shared, &mut self.delivery, &mut self.pieces, kind, body);
+                    self.ended |= handle(&self.shared, &mut self.delivery, &mut self.pieces, kind, body);
                     patience = Patience::new();
                 }
                 // What is complete is not held up by a caller that has lost its core between reserving and committing.
                 Next::Pending if patience.wait() => {}
                 Next::Pending | Next::Empty => break,
             }
-            if self.reader.position() - start >= BATCH_BYTES {
+            if self.reader.position() - start >= BATCH_BYTES || self.delivery.has_answers() {
                 break;
             }
         }
         let worked = self.reader.position() != start;
         self.delivery.deliver(RETRY);
         if worked {
-            self.reader.release();
+            self.pieces.abandon(self.shared.take_abandoned());
+        }
+        if worked || self.held_back {
+            self.release();
+        }
+        if worked {
             self.shared.delivered.advance(self.reader.position());
-            for number in self.shared.take_abandoned() {
-                self.pieces.remove(&number);
-            }
+            self.delivery.give_answers();
         }
         worked
     }
 
-    fn rest(&self, idle: Duration, empty_looks: usize) {
-        let sleeping = self.shared.ring.sleeping();
-        if idle < IDLE {
-            sleeping.store(NAPPING, Ordering::SeqCst);
-            thread::park_timeout(NAPS[empty_looks.min(NAPS.len() - 1)]);
-        } else {
-            // Sequentially consistent, as the callers' side: see `Shared::push_whole`.
-            sleeping.store(ASLEEP, Ordering::SeqCst);
-            if self.shared.ring.tail() == self.reader.position() {
-                match self.delivery.in_trouble() {
-                    true => thread::park_timeout(RETRY),
-                    false => thread::park(),
-                }
+    /// Gives the ring back up to where everything is in files or in the marks of a checkpoint.
+    ///
+    /// What a sink still has in memory, because a disk takes nothing, stays in the ring as long as half of it is free: should
+    /// the process be killed, it is delivered from there.
+    fn release(&mut self) {
+        let ring = &self.shared.ring;
+        if ring.outlives() {
+            let complete = self.delivery.take_marks();
+            self.held_back = !complete && !self.delivery.has_changed() && ring.used() < ring.capacity() / 2;
+            if self.held_back {
+                return;
             }
+            let mut checkpoint = std::mem::take(&mut self.checkpoint);
+            let here = Here {
+                folder: &self.folder,
+                at: self.reader.position(),
+                pieces: self.pieces.kept(),
+            };
+            self.delivery.checkpoint(here, ring.checkpoint_room(), &mut checkpoint);
+            self.reader.save(&checkpoint);
+            self.checkpoint = checkpoint;
+            self.pieces.settle();
         }
-        sleeping.store(AWAKE, Ordering::SeqCst);
+        self.reader.release();
+    }
+
+    fn rest(&self, idle: Duration, empty_looks: usize) {
+        let bell = self.shared.bell();
+        if idle < IDLE {
+            bell.sleep(NAPPING, Some(NAPS[empty_looks.min(NAPS.len() - 1)]), || true);
+        } else {
+            let limit = self.delivery.in_trouble().then_some(RETRY);
+            bell.sleep(ASLEEP, limit, || self.shared.ring.tail() == self.reader.position());
+        }
     }
 }
 
-fn handle(shared: &Shared, delivery: &mut Delivery, pieces: &mut HashMap<u64, Vec<u8>>, kind: Kind, body: &[u8]) {
+/// Has the sinks do what a frame of a dead process says; returns whether it was a call that they were given.
+pub(crate) fn replay(
+    delivery: &mut Delivery,
+    pieces: &mut Pieces,
+    kind: Kind,
+    body: &[u8],
+    deadline: Deadline,
+) -> bool {
+    match kind {
+        Kind::Control => {
+            if let Some((_, echo)) = decode_control(body) {
+                delivery.replay(echo, deadline);
+            }
+            false
+        }
+        Kind::Piece => match pieces.add(body) {
+            Some((kind, body)) => replay(delivery, pieces, kind, &body, deadline),
+            None => false,
+        },
+        kind => {
+            deliver(delivery, kind, body);
+            kind != Kind::Progress
+        }
+    }
+}
+
+fn handle(shared: &Shared, delivery: &mut Delivery, pieces: &mut Pieces, kind: Kind, body: &[u8]) -> bool {
+    match kind {
+        Kind::Control => {
+            let command = decode_control(body).and_then(|(ticket, _)| shared.take_command(ticket));
+            return command.is_some_and(|command| delivery.command(command));
+        }
+        Kind::Piece => {
+            if let Some((kind, body)) = pieces.add(body) {
+                return handle(shared, delivery, pieces, kind, &body);
+            }
+        }
+        kind => deliver(delivery, kind, body),
+    }
+    false
+}
+
+fn deliver(delivery: &mut Delivery, kind: Kind, body: &[u8]) {
     match kind {
         Kind::Record => delivery.record(body),
         Kind::Metrics => delivery.metrics(body),
         Kind::Progress => delivery.progress(body),
         Kind::Message => delivery.message(body),
         Kind::Config => delivery.config(body),
-        Kind::Control => {
-            if let Some(command) = decode_ticket(body).and_then(|ticket| shared.take_command(ticket)) {
-                delivery.command(command);
-            }
-        }
-        Kind::Piece => {
-            let Some(piece) = decode_piece(body) else { return };
-            pieces.entry(piece.number).or_default().extend_from_slice(piece.bytes);
-            if piece.last
-                && let Some(whole) = pieces.remove(&piece.number)
-                && let Some(kind) = Kind::from_bits(u64::from(piece.kind))
-            {
-                handle(shared, delivery, pieces, kind, &whole);
-            }
-        }
-        Kind::Padding => {}
+        Kind::Control | Kind::Piece | Kind::Padding => {}
     }
 }
 

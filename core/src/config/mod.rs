@@ -39,6 +39,7 @@ use crate::{ConfigError, Directives, secret};
 /// | `probes` | none | the same for probes |
 /// | `directives` | none | levels by target, see [`Directives`] |
 /// | `ring_bytes` | 4 MiB | of the ring between callers and writer; the first logger of a process decides |
+/// | `ring_place` | `auto` | where the ring lies, so that a killed process loses nothing |
 /// | `on_full` | `wait` | what a call does when the ring is full |
 /// | `flush_timeout`, `finish_timeout` | 5 s, 30 s | |
 ///
@@ -121,6 +122,8 @@ pub struct LogConfig {
     pub directives: String,
     /// The size of the ring between callers and writer, in bytes; rounded up to a power of two.
     pub ring_bytes: usize,
+    /// Where the ring lies; the first logger of a process decides.
+    pub ring_place: RingPlace,
     /// What a call does when the ring is full.
     pub on_full: OnFull,
     /// How long `flush` may take, in seconds.
@@ -234,6 +237,7 @@ impl Default for LogConfig {
             probes: BTreeMap::new(),
             directives: String::new(),
             ring_bytes: 4 << 20,
+            ring_place: RingPlace::Auto,
             on_full: OnFull::Wait,
             flush_timeout: 5.0,
             finish_timeout: 30.0,
@@ -259,6 +263,22 @@ pub enum OnFull {
     Wait,
     /// It drops what it was told, counts it and returns: nothing waits.
     Drop,
+}
+
+/// Where the ring between callers and writer lies. What is in it when the process is killed, the next process that logs into
+/// the same folder delivers, unless it lies in plain memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RingPlace {
+    /// In the log directory, if that is on a disk of this machine, else in shared memory, else in plain memory.
+    #[default]
+    Auto,
+    /// In the log directory: it is still there after a container's restart or a logout.
+    LogDir,
+    /// In `/dev/shm`: a busy disk never holds up a call.
+    SharedMemory,
+    /// In plain memory: what was not delivered when the process is killed is lost.
+    Memory,
 }
 
 /// A ring smaller than this could not hold a useful frame.

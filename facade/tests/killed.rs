@@ -1,0 +1,267 @@
+//! A process that is killed, and the next one. Each case is a child process: this test program, run again.
+#![cfg(all(unix, feature = "file", feature = "jsonl"))]
+#![allow(unsafe_code, reason = "a fork is one of the ends of a process")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use facade::{LogConfig, RingPlace, UnifiedLogger, recover, setup_logging};
+
+/// Names the case in the child.
+const CASE: &str = "KILLED_CASE";
+const FOLDER: &str = "KILLED_FOLDER";
+
+const LINES: u32 = 5_000;
+
+fn config(folder: &Path, place: RingPlace) -> LogConfig {
+    LogConfig {
+        name: "child".into(),
+        log_dir: folder.into(),
+        enable_console: false,
+        ring_place: place,
+        ..LogConfig::default()
+    }
+}
+
+/// What the child does, instead of the tests: it says when a call has returned, and waits for its end.
+fn child(case: &str) {
+    let folder = std::env::var_os(FOLDER).unwrap();
+    let folder = Path::new(&folder);
+    let place = match case {
+        "shared memory" => RingPlace::SharedMemory,
+        "plain memory" => RingPlace::Memory,
+        _ => RingPlace::Auto,
+    };
+    let logger = setup_logging(config(folder, place)).unwrap();
+    logger.log_config(&serde_json::json!({"lr": 0.1}));
+    match case {
+        "finished" => drop(logger.finish()),
+        "long" => logger.info("x".repeat(3 << 20)),
+        "forked" => fork_and_log(&logger),
+        _ => log_all(&logger),
+    }
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+fn log_all(logger: &UnifiedLogger) {
+    for number in 0..LINES {
+        logger.info(number);
+        logger.log_metrics_at(u64::from(number), [("value", number)]);
+    }
+}
+
+fn fork_and_log(logger: &UnifiedLogger) {
+    // SAFETY: the child only logs, which is the case at hand, and ends by `_exit`.
+    match unsafe { libc::fork() } {
+        0 => {
+            log_all(logger);
+            logger.flush().unwrap();
+            // SAFETY: ends this process alone.
+            unsafe { libc::_exit(0) }
+        }
+        pid => {
+            // SAFETY: our own child.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        }
+    }
+}
+
+/// Runs this test program again as a child, until it says that it is ready.
+fn start(case: &str, folder: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
+        .env(CASE, case)
+        .env(FOLDER, folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = child.stdout.take().unwrap();
+    assert!(
+        BufReader::new(stdout)
+            .lines()
+            .any(|line| line.unwrap().contains("ready"))
+    );
+    child
+}
+
+fn kill(case: &str, folder: &Path) {
+    let mut child = start(case, folder);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn messages(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("training.log")).unwrap();
+    text.lines()
+        .map(|line| line.splitn(4, " | ").nth(3).unwrap().to_owned())
+        .collect()
+}
+
+fn rows(folder: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn rings(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    entries.filter(|name| name.to_str().unwrap().ends_with(".ring")).count()
+}
+
+/// Everything once and in order, and the end that the next process wrote.
+fn assert_all_there(folder: &Path) {
+    let messages = messages(folder);
+    let expected = (0..LINES).map(|number| number.to_string());
+    let end = format!("the run was killed at step {}", LINES - 1);
+    assert!(
+        messages.iter().cloned().eq(expected.chain([end])),
+        "{} lines",
+        messages.len()
+    );
+    let rows = rows(folder);
+    let steps = rows.iter().map(|row| row["step"].as_u64().unwrap());
+    assert!(steps.eq(0..u64::from(LINES)), "{} rows", rows.len());
+    assert!(rows.iter().all(|row| row["metrics/value"] == row["step"]));
+    let config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&config["config"]["lr"], &config["end"]["exit_code"]),
+        (&0.1.into(), &137.into())
+    );
+    assert_eq!(rings(folder), 0);
+}
+
+/// Does nothing unless it is the child.
+#[test]
+fn the_child() {
+    if let Ok(case) = std::env::var(CASE) {
+        child(&case);
+    }
+}
+
+#[test]
+fn what_a_killed_process_had_said_is_delivered_once() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("lines", folder.path());
+    assert_eq!(rings(folder.path()), 1);
+    let recovered = recover(folder.path());
+    let recovered = recovered.into_iter().next().unwrap().unwrap();
+    assert!(recovered.problems.is_empty(), "{recovered}");
+    assert_eq!(recovered.loggers, [("child".to_owned(), Some(u64::from(LINES) - 1))]);
+    assert!(
+        recovered.to_string().contains("of run `child`, killed at step 4999"),
+        "{recovered}"
+    );
+    assert_all_there(folder.path());
+    assert!(recover(folder.path()).is_empty());
+    assert_all_there(folder.path());
+}
+
+#[test]
+fn the_next_start_delivers_it_before_anything_new() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("shared memory", folder.path());
+    let logger = setup_logging(config(folder.path(), RingPlace::Auto)).unwrap();
+    assert_all_there_before("after", folder.path(), &logger);
+}
+
+fn assert_all_there_before(text: &str, folder: &Path, logger: &UnifiedLogger) {
+    logger.info(text);
+    logger.finish();
+    let mut messages = messages(folder);
+    assert_eq!(messages.pop().as_deref(), Some(text));
+    assert_eq!(messages.len(), LINES as usize + 1);
+    assert_eq!(rings(folder), 0, "a ring is gone with its last logger");
+}
+
+#[test]
+fn a_folder_that_was_renamed_is_recovered_where_it_is() {
+    let outer = tempfile::tempdir().unwrap();
+    let (was, is) = (outer.path().join("was"), outer.path().join("is"));
+    kill("lines", &was);
+    fs::rename(&was, &is).unwrap();
+    recover(&is).pop().unwrap().unwrap();
+    assert_all_there(&is);
+    assert!(!was.exists());
+}
+
+#[test]
+fn a_live_process_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start("lines", folder.path());
+    let left = recover(folder.path()).pop().unwrap().unwrap_err();
+    assert!(
+        left.to_string()
+            .contains(&format!("process {} is still running", child.id())),
+        "{left}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    recover(folder.path()).pop().unwrap().unwrap();
+    assert_all_there(folder.path());
+}
+
+#[test]
+fn a_run_that_had_finished_leaves_nothing_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("finished", folder.path());
+    assert_eq!(rings(folder.path()), 0);
+    assert!(recover(folder.path()).is_empty());
+    assert!(!folder.path().join("training.log").exists() || messages(folder.path()).is_empty());
+}
+
+#[test]
+fn a_message_larger_than_a_frame_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("long", folder.path());
+    recover(folder.path()).pop().unwrap().unwrap();
+    let messages = messages(folder.path());
+    assert_eq!(messages[0].len(), 3 << 20);
+    assert_eq!(messages[1], "the run was killed");
+}
+
+#[test]
+fn in_plain_memory_the_last_moments_are_lost_and_nothing_is_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("plain memory", folder.path());
+    assert!(recover(folder.path()).is_empty());
+    let messages = messages(folder.path());
+    let expected = (0..LINES).map(|number| number.to_string());
+    assert!(messages.iter().cloned().eq(expected.take(messages.len())));
+}
+
+#[test]
+fn a_child_of_a_fork_logs_through_its_parent() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("forked", folder.path());
+    recover(folder.path()).pop().unwrap().unwrap();
+    assert_all_there(folder.path());
+}
+
+#[test]
+fn what_is_no_ring_of_ours_is_refused_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(format!(".logcore-{name}.ring"));
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "mine").unwrap();
+    std::os::unix::fs::symlink(&secret, path("1-link")).unwrap();
+    fs::write(path("2-pointer"), format!("at {}\n", secret.display())).unwrap();
+    fs::write(path("3-gone"), "at /dev/shm/.logcore-0-gone.ring\n").unwrap();
+    fs::write(path("4-noise"), [7; 5000]).unwrap();
+    fs::write(path("5-short"), "LOGRING1").unwrap();
+    let refused: Vec<_> = recover(folder.path())
+        .into_iter()
+        .map(|outcome| outcome.unwrap_err().to_string())
+        .collect();
+    assert_eq!(refused.len(), 4, "{refused:?}");
+    assert!(!path("3-gone").exists() && !path("4-noise").exists());
+    assert!(folder.path().join(".logcore-4-noise.unreadable").exists());
+    assert_eq!(fs::read_to_string(secret).unwrap(), "mine");
+    // What was put aside is not asked about again.
+    assert_eq!(recover(folder.path()).len(), 2);
+}

@@ -1,0 +1,257 @@
+//! The file that a ring lies in, and the names under which the next process finds it.
+//!
+//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or a line `at <path>` if it lies elsewhere. Its
+//! process holds a lock on the ring; who gets the lock knows that the process is no more.
+
+use std::fs::{self, File};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use logcore::RingPlace;
+
+use crate::fork;
+use crate::region::Region;
+use crate::ring::Sizes;
+
+/// Begins a name that leads to a ring in another folder.
+pub(crate) const POINTER: &str = "at ";
+const BEGINNING: &str = ".logcore-";
+const ENDING: &str = ".ring";
+/// While a ring is being made, nobody may take it for one.
+const UNFINISHED: &str = ".new";
+/// Memory that is a file: as fast as any, and gone with the machine.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// The file of a live ring. Dropped, it is gone: its ring has been delivered.
+pub(crate) struct RingFile {
+    /// Its lock says that the process lives. Never closed in a child of a fork, where `fork` has closed it already.
+    file: ManuallyDrop<File>,
+    path: PathBuf,
+    /// Where the next process will look.
+    names: Mutex<Vec<PathBuf>>,
+}
+
+impl RingFile {
+    /// Makes the file of a ring for the loggers of `folder`, and maps it.
+    ///
+    /// # Errors
+    ///
+    /// If neither that folder nor shared memory takes it: then it has to be plain memory.
+    #[cfg(unix)]
+    pub(crate) fn create(folder: &Path, sizes: Sizes, place: RingPlace) -> io::Result<(Self, Region)> {
+        let name = name();
+        fs::create_dir_all(folder)?;
+        let here = || Self::create_at(&folder.join(&name), sizes);
+        let there = || {
+            let made = Self::create_at(&Path::new(SHARED_MEMORY).join(&name), sizes)?;
+            made.0.point_from(folder)?;
+            Ok(made)
+        };
+        match place {
+            RingPlace::LogDir => here(),
+            RingPlace::SharedMemory => there(),
+            // On a network file system a mapping is slow, or does not hold what others have written.
+            RingPlace::Auto if !is_local(folder) => there(),
+            RingPlace::Auto => here().or_else(|error| there().map_err(|_| error)),
+            RingPlace::Memory => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Lets the next process that logs into `folder` find the ring from there.
+    pub(crate) fn point_from(&self, folder: &Path) -> io::Result<()> {
+        if self.path.parent() == Some(folder) {
+            return Ok(());
+        }
+        let Some(name) = self.path.file_name() else {
+            return Ok(());
+        };
+        let pointer = folder.join(name);
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.contains(&pointer) {
+            return Ok(());
+        }
+        let path = self.path.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
+        fs::create_dir_all(folder)?;
+        let unfinished = unfinished(&pointer);
+        io::Write::write_all(&mut private_file(&unfinished)?, format!("{POINTER}{path}\n").as_bytes())?;
+        fs::rename(&unfinished, &pointer)?;
+        names.push(pointer);
+        Ok(())
+    }
+
+    /// Where pieces of long frames are kept.
+    pub(crate) fn pieces(&self) -> PathBuf {
+        pieces_of(&self.path)
+    }
+
+    #[cfg(unix)]
+    fn create_at(path: &Path, sizes: Sizes) -> io::Result<(Self, Region)> {
+        use std::os::fd::AsRawFd as _;
+
+        let unfinished = unfinished(path);
+        let file = private_file(&unfinished)?;
+        let made = file
+            .try_lock()
+            .map_err(io::Error::from)
+            .and_then(|()| take_room(&file, sizes.total()))
+            .and_then(|()| Region::map(&file, sizes.total()));
+        let renamed = made.and_then(|region| fs::rename(&unfinished, path).map(|()| region));
+        if renamed.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        let region = renamed?;
+        fork::close_in_children(file.as_raw_fd());
+        let made = Self {
+            file: ManuallyDrop::new(file),
+            path: path.to_owned(),
+            names: Mutex::default(),
+        };
+        Ok((made, region))
+    }
+}
+
+impl Drop for RingFile {
+    fn drop(&mut self) {
+        if fork::is_child() {
+            return;
+        }
+        for name in self.names.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = fs::remove_file(name);
+        }
+        for path in [self.pieces(), self.path.clone()] {
+            let _ = fs::remove_file(path);
+        }
+        // SAFETY: dropped once, here, and not used afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.file) };
+    }
+}
+
+/// Beside a ring, where pieces of long frames are kept.
+pub(crate) fn pieces_of(ring: &Path) -> PathBuf {
+    let mut name = ring.as_os_str().to_owned();
+    name.push(".pieces");
+    name.into()
+}
+
+/// Whether a file's name is that of a ring or of a pointer to one.
+pub(crate) fn is_ring_name(name: &str) -> bool {
+    name.starts_with(BEGINNING) && name.ends_with(ENDING)
+}
+
+/// Whether it is that of one which was never finished.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(UNFINISHED).is_some_and(is_ring_name)
+}
+
+fn name() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    let nonce = RandomState::new().hash_one(std::process::id()) as u32;
+    format!("{BEGINNING}{}-{nonce:08x}{ENDING}", std::process::id())
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    name.into()
+}
+
+/// A new file that nobody else may read: what is said in it may be for some eyes only.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Has the disk set aside all of the file: a page that it has no room for later would be a fatal signal.
+#[cfg(unix)]
+fn take_room(file: &File, bytes: usize) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+
+    let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the descriptor is open for the length of the call, which touches no memory of ours.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Whether the folder is on a file system of this machine, by the numbers of statfs(2).
+#[cfg(target_os = "linux")]
+fn is_local(folder: &Path) -> bool {
+    use std::os::fd::AsRawFd as _;
+
+    const LOCAL: [u32; 9] = [
+        0xef53,     // ext2, 3, 4
+        0x58465342, // xfs
+        0x9123683e, // btrfs
+        0x01021994, // tmpfs
+        0x858458f6, // ramfs
+        0xf2f52010, // f2fs
+        0x2fc12fc1, // zfs
+        0xca451a4e, // bcachefs
+        0x794c7630, // overlayfs
+    ];
+    let Ok(folder) = File::open(folder) else { return false };
+    // SAFETY: an all-zero value is a valid one of this plain struct of numbers.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open and the struct is ours for the length of the call.
+    let failed = unsafe { libc::fstatfs(folder.as_raw_fd(), &raw mut about) } != 0;
+    // The field's type differs between systems; the numbers have 32 bits.
+    !failed && LOCAL.contains(&(about.f_type as u32))
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn is_local(_: &Path) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_again() {
+        assert!(is_ring_name(&name()));
+        assert!(!is_ring_name("training.log") && !is_ring_name(&format!("{}.new", name())));
+        assert!(is_unfinished(&format!("{}.new", name())));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_ring_is_private_locked_and_gone_with_its_owner() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let (ring, region) = RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir).unwrap();
+        assert!(region.is_mapped());
+        ring.point_from(folder.path()).unwrap();
+        ring.point_from(other.path()).unwrap();
+        let metadata = fs::metadata(&ring.path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+        assert_eq!(metadata.len() as usize, Sizes::of(4096).total());
+        assert!(File::open(&ring.path).unwrap().try_lock().is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(other.path()).unwrap().count(), 1);
+        drop(ring);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn shared_memory_is_found_from_the_log_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ring, _region) = RingFile::create(folder.path(), Sizes::of(4096), RingPlace::SharedMemory).unwrap();
+        let pointer = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let text = fs::read_to_string(pointer).unwrap();
+        assert_eq!(
+            text.strip_prefix(POINTER).unwrap().trim_end(),
+            ring.path.to_str().unwrap()
+        );
+    }
+}
