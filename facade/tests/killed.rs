@@ -1,6 +1,7 @@
 //! A process that is killed, and the next one. Each case is a child process: this test program, run again.
 #![cfg(all(unix, feature = "file", feature = "jsonl"))]
 #![allow(unsafe_code, reason = "a fork is one of the ends of a process")]
+#![allow(clippy::print_stdout, reason = "a child tells its parent how far it is")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
