@@ -18,6 +18,8 @@ pub(crate) struct Columns {
     /// The columns of the open row, in the order in which they came; then those of the row before.
     open: Vec<usize>,
     before: Vec<usize>,
+    /// The columns whose summary a program has set since their last value.
+    said: Vec<usize>,
     /// What was defined by name, and by beginning.
     definitions: HashMap<String, Metric>,
     globs: Vec<Metric>,
@@ -29,6 +31,8 @@ struct Column {
     /// The name and the value of the open row, or the last one.
     item: Item,
     in_row: bool,
+    /// It is among those that are `said`.
+    said: bool,
     definition: Option<Metric>,
     aggregate: Aggregate,
     /// The summary in the file is older than the last value.
@@ -107,7 +111,7 @@ impl Columns {
         for &at in &self.open {
             let column = &mut self.all[at];
             column.in_row = false;
-            column.stale = true;
+            column.stale = !column.said;
             column
                 .aggregate
                 .add(column.definition.as_ref(), &column.item.value_json);
@@ -126,14 +130,60 @@ impl Columns {
 
     /// The summary of every name with a newer value than at the last call; the open row is for the next.
     pub(crate) fn take_stale(&mut self) -> Vec<Item> {
-        let is_stale = |column: &mut Column| !column.in_row && std::mem::take(&mut column.stale);
-        let all = self.all.iter_mut();
-        all.filter_map(|column| is_stale(column).then(|| column.summary())?)
+        let stale = self.all.iter_mut().filter(|column| column.stale && !column.in_row);
+        stale
+            .filter_map(|column| {
+                let summary = column.summary()?;
+                column.stale = false;
+                Some(summary)
+            })
             .collect()
+    }
+
+    /// A program has set the summary of this name: older values do not count for it any more.
+    pub(crate) fn say(&mut self, name: &str) {
+        let Some(&at) = self.index.get(name) else { return };
+        let column = &mut self.all[at];
+        column.aggregate = Aggregate::default();
+        column.stale = false;
+        if !std::mem::replace(&mut column.said, true) {
+            self.said.push(at);
+        }
+    }
+
+    /// The names and values of the open row.
+    pub(crate) fn row(&self) -> impl Iterator<Item = (&str, &str)> {
+        let items = self.open.iter().map(|&at| &self.all[at].item);
+        items.map(|item| (item.key.as_str(), item.value_json.as_str()))
+    }
+
+    /// The names whose summary a program has set since their last value.
+    pub(crate) fn said(&self) -> impl Iterator<Item = &str> {
+        self.said.iter().map(|&at| self.all[at].item.key.as_str())
+    }
+
+    /// Takes in a row that was closed by an earlier process.
+    pub(crate) fn take_in(&mut self, row: &[Item]) {
+        for item in row {
+            self.set_json(&item.key, &item.value_json);
+        }
+        self.close([], |items| ((), items));
+    }
+
+    /// The summary that was written by an earlier process has these.
+    pub(crate) fn in_summary(&mut self, items: &[Item]) {
+        for item in items {
+            if let Some(&at) = self.index.get(&item.key) {
+                self.all[at].stale = false;
+            }
+        }
     }
 
     fn enter(&mut self, name: &str) -> usize {
         let at = self.find(name);
+        if std::mem::take(&mut self.all[at].said) {
+            self.said.retain(|said| *said != at);
+        }
         if !std::mem::replace(&mut self.all[at].in_row, true) {
             self.open.push(at);
         }
@@ -156,6 +206,7 @@ impl Columns {
                 ..Item::default()
             },
             in_row: false,
+            said: false,
             definition: find(&self.definitions, &self.globs, name),
             aggregate: Aggregate::default(),
             stale: false,

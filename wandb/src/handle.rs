@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 use std::{fs, io};
 
 use serde_json::Value;
@@ -79,6 +80,7 @@ impl RunHandle {
         }
         text(&Message::Value {
             step,
+            time: SystemTime::now(),
             key: key.to_owned(),
             json: value.to_string(),
             file,

@@ -19,6 +19,8 @@ mod json;
 mod media;
 mod message;
 mod proto;
+mod recovered;
+mod reopen;
 mod run;
 mod run_log;
 mod settings;

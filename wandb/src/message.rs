@@ -1,16 +1,22 @@
 //! What a program says to the run alone, on its way through the ring.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::artifact::Plan;
 use crate::definition::MetricDefinition;
+use crate::proto::{Alert, FileItem, Files, Kind, MEDIA};
+use crate::run_log::{Refused, RunLog};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// A value that is no number, for the row of a step; its file lies in the run's folder already.
     Value {
         step: u64,
+        /// Of the call, so that a message that is given again after a crash makes the same row.
+        time: SystemTime,
         key: String,
         json: String,
         file: Option<String>,
@@ -32,4 +38,47 @@ pub(crate) enum Message {
         text: String,
         level: String,
     },
+}
+
+impl Message {
+    /// Writes it into the log of the run.
+    pub(crate) fn write_to(self, log: &mut RunLog) -> Result<(), Refused> {
+        match self {
+            Self::Value {
+                step,
+                time,
+                key,
+                json,
+                file,
+                artifact,
+            } => {
+                log.value(step, time, &key, &json)?;
+                if let Some(plan) = artifact {
+                    log.record(Kind::Artifact(Box::new(plan.record())))?;
+                }
+                file.map_or(Ok(()), |path| log.record(one_file(path, 0, MEDIA)))
+            }
+            Self::Define(definition) => log.define(definition.record()),
+            Self::Summary { key, value } => log.set_summary(&key, &value),
+            Self::File { path, policy } => log.record(one_file(path, policy, 0)),
+            Self::Artifact(plan) => log.record(Kind::Artifact(Box::new(plan.record()))),
+            Self::Alert { title, text, level } => log.record(Kind::Alert(Alert {
+                title,
+                text,
+                level,
+                // The pause between equal alerts that the official client asks for.
+                wait_duration: 60_000,
+            })),
+        }
+    }
+}
+
+fn one_file(path: String, policy: i32, kind: i32) -> Kind {
+    Kind::Files(Files {
+        files: vec![FileItem {
+            path,
+            policy,
+            r#type: kind,
+        }],
+    })
 }

@@ -9,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::ZonedDateTime;
-use logcore::{Deadline, Notices, SinkBooks, SinkError, StopFlag, quiet};
+use logcore::{Deadline, Mark, Notices, SinkBooks, SinkError, StopFlag, quiet};
 
 use crate::environment;
 use crate::proto::{self, Timestamp};
+use crate::recovered::RunMark;
 use crate::run_log::{Beginning, Refused, RunLog};
 use crate::settings::{Mode, Settings};
 use crate::tree::Tree;
@@ -149,14 +150,9 @@ impl Run {
                 state.calls += 1;
                 Ok(())
             }
-            // Said once at the end, with the count.
-            Err(Refused::Late) => {
-                state.books.drop_for("step behind the newest, which W&B drops", 1);
-                Ok(())
-            }
-            Err(Refused::DiskFull) => {
-                state.books.drop_for("disk full", 1);
-                Err(SinkError::new("the disk takes nothing and 16 MiB wait in memory").with_reason("disk full"))
+            Err(refused) => {
+                state.books.drop_for(refused.reason(), 1);
+                refused.error()
             }
         }
     }
@@ -186,6 +182,17 @@ impl Run {
         Ok(())
     }
 
+    /// Where the log stands; `None` if there is none.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        let state = lock(&self.state);
+        let log = state.log.as_ref()?;
+        let mark = Mark::of(&RunMark {
+            console: self.settings.console,
+            log: log.mark(),
+        })?;
+        Some(if log.waits() { mark.incomplete() } else { mark })
+    }
+
     /// Writes the end of the run, and gives the delivery until `deadline`.
     pub(crate) fn end(&self, exit_code: i32, deadline: Deadline) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
@@ -193,7 +200,7 @@ impl Run {
             return Ok(());
         }
         let Some(mut log) = state.log.take() else { return Ok(()) };
-        let written = log.end(exit_code);
+        let written = log.end(exit_code, SystemTime::now());
         self.control.end(deadline);
         let mut runs = lock(&RUNS);
         let runs = runs.get_or_insert_default();

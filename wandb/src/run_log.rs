@@ -1,16 +1,20 @@
 //! What a run writes into its log: rows, summary, config, console lines, files.
 
+use std::borrow::Cow;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use logcore::{MetricBatch, MetricValue, epoch_seconds};
+use logcore::log::Level;
+use logcore::{MetricBatch, MetricValue, Record, SinkError, epoch_seconds};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::columns::Columns;
 use crate::json;
 use crate::proto::{self, History, Item, Items, Kind, Timestamp};
-use crate::transaction_log::LogWriter;
+use crate::reopen::reopen;
+use crate::transaction_log::{End, LogWriter};
 
 /// What may wait for a disk that takes nothing; beyond it records are given up and counted.
 const MOST_WAITING: usize = 16 << 20;
@@ -23,10 +27,20 @@ const SYSTEM: &str = "system/";
 /// The log of one run, as the sink writes it.
 pub(crate) struct RunLog {
     log: LogWriter,
+    path: PathBuf,
+    columns: Columns,
+    course: Course,
+    console_line: String,
+}
+
+/// How far a run has come, beside what its columns hold.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Course {
     started: SystemTime,
     /// Seconds that earlier parts of the run took.
     earlier: f64,
-    columns: Columns,
+    /// When the newest call was made.
+    newest: SystemTime,
     open: Option<OpenRow>,
     /// The newest step of a row that is closed, or that the server has.
     highest: Option<u64>,
@@ -34,13 +48,25 @@ pub(crate) struct RunLog {
     last_row: Option<SystemTime>,
     summary_debt: usize,
     summary_size: usize,
-    console_line: String,
 }
 
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct OpenRow {
     step: u64,
     time: SystemTime,
     calls: u64,
+}
+
+/// Where a log stands, for a process that goes on with it: what the log itself does not tell.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogMark<'a> {
+    path: Cow<'a, Path>,
+    end: End,
+    course: Course,
+    /// Names and values of the open row.
+    row: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// Names whose summary was set since their last value.
+    said: Vec<Cow<'a, str>>,
 }
 
 /// Why something is not in the log.
@@ -50,6 +76,26 @@ pub(crate) enum Refused {
     Late,
     /// The disk takes nothing and memory is not for that.
     DiskFull,
+}
+
+impl Refused {
+    /// What it is counted under.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Late => "step behind the newest, which W&B drops",
+            Self::DiskFull => "disk full",
+        }
+    }
+
+    /// What is said at once. The late ones are said at the end, with their count.
+    pub(crate) fn error(self) -> Result<(), SinkError> {
+        match self {
+            Self::Late => Ok(()),
+            Self::DiskFull => {
+                Err(SinkError::new("the disk takes nothing and 16 MiB wait in memory").with_reason(self.reason()))
+            }
+        }
+    }
 }
 
 /// How a run begins.
@@ -66,7 +112,9 @@ pub(crate) struct Beginning {
 impl RunLog {
     /// Makes the log and writes what must be in it from the first moment.
     pub(crate) fn create(path: &Path, beginning: Beginning) -> io::Result<Self> {
-        let mut log = LogWriter::create(path)?;
+        // Whoever goes on with it may stand elsewhere.
+        let path = std::path::absolute(path)?;
+        let mut log = LogWriter::create(&path)?;
         log.append(Kind::Header(proto::Header {
             version: Some(proto::Version {
                 producer: env!("CARGO_PKG_VERSION").to_owned(),
@@ -79,21 +127,65 @@ impl RunLog {
         log.write_out()?;
         Ok(Self {
             log,
-            started: beginning.started,
-            earlier: beginning.earlier,
+            path,
             columns: Columns::default(),
-            open: None,
-            highest: beginning.first_step.checked_sub(1),
-            last_row: None,
-            summary_debt: 0,
-            summary_size: 0,
+            course: Course {
+                started: beginning.started,
+                earlier: beginning.earlier,
+                newest: beginning.started,
+                open: None,
+                highest: beginning.first_step.checked_sub(1),
+                last_row: None,
+                summary_debt: 0,
+                summary_size: 0,
+            },
             console_line: String::new(),
         })
+    }
+
+    /// Goes on with a log whose process was killed, from where it stood at `mark`. `None` if that process had ended the run:
+    /// then all that it was given is there.
+    pub(crate) fn recover(mark: &LogMark<'_>) -> Result<Option<Self>, SinkError> {
+        let reopened =
+            reopen(&mark.path, mark.end).map_err(|error| error.doing(format!("go on with {}", mark.path.display())))?;
+        let Some((log, columns)) = reopened else {
+            return Ok(None);
+        };
+        let mut recovered = Self {
+            log,
+            path: mark.path.to_path_buf(),
+            columns,
+            course: mark.course,
+            console_line: String::new(),
+        };
+        for (name, value) in &mark.row {
+            recovered.columns.set_json(name, value);
+        }
+        mark.said.iter().for_each(|name| recovered.columns.say(name));
+        Ok(Some(recovered))
+    }
+
+    /// Where the log stands. What [waits](Self::waits) is not in it.
+    pub(crate) fn mark(&self) -> LogMark<'_> {
+        let row = self.columns.row();
+        LogMark {
+            path: Cow::Borrowed(&self.path),
+            end: self.log.end(),
+            course: self.course,
+            row: row.map(|(name, value)| (name.into(), value.into())).collect(),
+            said: self.columns.said().map(Cow::from).collect(),
+        }
+    }
+
+    /// Whether the disk has not taken everything.
+    pub(crate) fn waits(&self) -> bool {
+        self.log.waiting() > 0
     }
 
     /// Adds the values of a call to the row of its step.
     pub(crate) fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), Refused> {
         self.room()?;
+        self.note(batch.time());
         let mut readings: Vec<(&str, MetricValue)> = Vec::new();
         let mut opened = false;
         for (name, value) in batch.iter() {
@@ -116,6 +208,7 @@ impl RunLog {
     /// Adds a value that is no number, as JSON, to the row of `step`.
     pub(crate) fn value(&mut self, step: u64, time: SystemTime, name: &str, value: &str) -> Result<(), Refused> {
         self.room()?;
+        self.note(time);
         self.open_row(step, time)?;
         self.columns.set_json(name, value);
         Ok(())
@@ -136,16 +229,21 @@ impl RunLog {
     }
 
     /// Adds a message as console lines.
-    pub(crate) fn console(&mut self, label: &str, message: &str, time: SystemTime) -> Result<(), Refused> {
+    pub(crate) fn console(&mut self, record: &Record<'_>) -> Result<(), Refused> {
         self.room()?;
+        self.note(record.time());
         let mut line = std::mem::take(&mut self.console_line);
         line.clear();
-        line.push_str(label);
-        line.push_str(message);
+        line.push_str(match record.level() {
+            Level::Error => "ERROR: ",
+            Level::Warn => "WARN: ",
+            _ => "",
+        });
+        line.push_str(record.message());
         line.push('\n');
         let output = proto::OutputRaw {
             output_type: proto::STDOUT,
-            timestamp: Some(Timestamp::of(time)),
+            timestamp: Some(Timestamp::of(record.time())),
             line,
         };
         if let (_, Some(Kind::Output(output))) = self.log.append(Kind::Output(output)) {
@@ -166,6 +264,7 @@ impl RunLog {
         self.room()?;
         // What the rows before say is older than this.
         self.summary();
+        self.columns.say(key);
         self.log.append(Kind::Summary(Items {
             update: vec![item(key, value.to_string())],
             remove: Vec::new(),
@@ -187,7 +286,7 @@ impl RunLog {
 
     /// Calls whose row is in no record yet.
     pub(crate) fn open_calls(&self) -> u64 {
-        self.open.as_ref().map_or(0, |open| open.calls)
+        self.course.open.map_or(0, |open| open.calls)
     }
 
     /// Writes everything but the open row to the file.
@@ -195,11 +294,16 @@ impl RunLog {
         self.log.write_out()
     }
 
+    /// When the newest call was made.
+    pub(crate) fn newest(&self) -> SystemTime {
+        self.course.newest
+    }
+
     /// Ends the run.
-    pub(crate) fn end(&mut self, exit_code: i32) -> io::Result<()> {
+    pub(crate) fn end(&mut self, exit_code: i32, time: SystemTime) -> io::Result<()> {
         self.close_row();
         self.summary();
-        let runtime = self.runtime(SystemTime::now());
+        let runtime = self.runtime(time);
         self.log.append(Kind::Summary(Items {
             update: vec![
                 Item {
@@ -227,7 +331,7 @@ impl RunLog {
     }
 
     fn open_row(&mut self, step: u64, time: SystemTime) -> Result<(), Refused> {
-        match &mut self.open {
+        match &mut self.course.open {
             Some(open) if open.step == step => {
                 open.time = time;
                 open.calls += 1;
@@ -237,17 +341,17 @@ impl RunLog {
             Some(_) => self.close_row(),
             None => {}
         }
-        if self.highest.is_some_and(|highest| step <= highest) {
+        if self.course.highest.is_some_and(|highest| step <= highest) {
             return Err(Refused::Late);
         }
-        self.open = Some(OpenRow { step, time, calls: 1 });
+        self.course.open = Some(OpenRow { step, time, calls: 1 });
         Ok(())
     }
 
     fn close_row(&mut self) {
-        let Some(open) = self.open.take() else { return };
-        self.highest = Some(open.step);
-        self.last_row = Some(open.time);
+        let Some(open) = self.course.open.take() else { return };
+        self.course.highest = Some(open.step);
+        self.course.last_row = Some(open.time);
         if self.columns.is_empty() {
             return;
         }
@@ -271,8 +375,8 @@ impl RunLog {
                 _ => ((), Vec::new()),
             }
         });
-        self.summary_debt += self.log.waiting() - before;
-        if self.summary_debt >= self.summary_size * SUMMARY_SHARE {
+        self.course.summary_debt += self.log.waiting() - before;
+        if self.course.summary_debt >= self.course.summary_size * SUMMARY_SHARE {
             self.summary();
         }
     }
@@ -280,8 +384,8 @@ impl RunLog {
     /// Writes what has changed in the summary.
     fn summary(&mut self) {
         let mut update = self.columns.take_stale();
-        self.summary_debt = 0;
-        let (Some(step), Some(time), false) = (self.highest, self.last_row, update.is_empty()) else {
+        self.course.summary_debt = 0;
+        let (Some(step), Some(time), false) = (self.course.highest, self.course.last_row, update.is_empty()) else {
             return;
         };
         update.push(item("_step", step.to_string()));
@@ -292,7 +396,7 @@ impl RunLog {
             update,
             remove: Vec::new(),
         }));
-        self.summary_size = self.log.waiting() - before;
+        self.course.summary_size = self.log.waiting() - before;
     }
 
     fn stats(&mut self, time: SystemTime, readings: &[(&str, MetricValue)]) {
@@ -313,7 +417,12 @@ impl RunLog {
 
     /// Seconds since the run began, earlier parts of it included.
     fn runtime(&self, time: SystemTime) -> f64 {
-        self.earlier + time.duration_since(self.started).unwrap_or_default().as_secs_f64()
+        let course = &self.course;
+        course.earlier + time.duration_since(course.started).unwrap_or_default().as_secs_f64()
+    }
+
+    fn note(&mut self, time: SystemTime) {
+        self.course.newest = self.course.newest.max(time);
     }
 
     fn room(&self) -> Result<(), Refused> {

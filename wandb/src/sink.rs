@@ -1,15 +1,13 @@
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use logcore::log::Level;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, MetricBatch, Notices, Record, Remainder, Sink, SinkBooks,
+    BuildContext, ConfigError, Deadline, EventKind, Mark, MetricBatch, Notices, Record, Remainder, Sink, SinkBooks,
     SinkError, redacted,
 };
 use serde_json::Value;
 
 use crate::message::Message;
-use crate::proto::{Alert, FileItem, Files, Kind, MEDIA};
+use crate::recovered::RecoveredSink;
 use crate::run::{ABANDONED, Run};
 use crate::settings::{self, Mode, Options};
 use crate::start;
@@ -69,12 +67,7 @@ impl Sink for WandbSink {
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        let label = match record.level() {
-            Level::Error => "ERROR: ",
-            Level::Warn => "WARN: ",
-            _ => "",
-        };
-        self.write(|log| log.console(label, record.message(), record.time()))
+        self.write(|log| log.console(record))
     }
 
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
@@ -86,40 +79,17 @@ impl Sink for WandbSink {
     }
 
     fn message(&mut self, message: &str) -> Result<(), SinkError> {
-        let message: Message = serde_json::from_str(message).map_err(|error| {
-            SinkError::new(format!("a message that is none: {error}")).with_reason("not understood")
-        })?;
-        self.write(|log| match message {
-            Message::Value {
-                step,
-                key,
-                json,
-                file,
-                artifact,
-            } => {
-                log.value(step, SystemTime::now(), &key, &json)?;
-                if let Some(plan) = artifact {
-                    log.record(Kind::Artifact(Box::new(plan.record())))?;
-                }
-                file.map_or(Ok(()), |path| log.record(one_file(path, 0, MEDIA)))
-            }
-            Message::Define(definition) => log.define(definition.record()),
-            Message::Summary { key, value } => log.set_summary(&key, &value),
-            Message::File { path, policy } => log.record(one_file(path, policy, 0)),
-            Message::Artifact(plan) => log.record(Kind::Artifact(Box::new(plan.record()))),
-            Message::Alert { title, text, level } => log.record(Kind::Alert(Alert {
-                title,
-                text,
-                level,
-                // The pause between equal alerts that the official client asks for.
-                wait_duration: 60_000,
-            })),
-        })
+        let message = read_message(message)?;
+        self.write(|log| message.write_to(log))
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
         let Some(run) = &self.run else { return Ok(()) };
         run.write_out()
+    }
+
+    fn mark(&mut self) -> Option<Mark> {
+        self.run.as_ref()?.mark()
     }
 
     /// Everything is in the log when this returns; the server gets it without being waited for.
@@ -156,14 +126,10 @@ impl Sink for WandbSink {
     }
 }
 
-fn one_file(path: String, policy: i32, kind: i32) -> Kind {
-    Kind::Files(Files {
-        files: vec![FileItem {
-            path,
-            policy,
-            r#type: kind,
-        }],
-    })
+/// What a program has said to its run alone.
+pub(crate) fn read_message(text: &str) -> Result<Message, SinkError> {
+    serde_json::from_str(text)
+        .map_err(|error| SinkError::new(format!("a message that is none: {error}")).with_reason("not understood"))
 }
 
 impl Drop for WandbSink {
@@ -176,4 +142,4 @@ impl Drop for WandbSink {
     }
 }
 
-logcore::register_sink!("wandb", WandbSink::build);
+logcore::register_sink!("wandb", WandbSink::build, RecoveredSink::recover);

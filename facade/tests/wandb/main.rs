@@ -4,13 +4,16 @@ mod official;
 mod processes;
 mod server;
 
+use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use facade::wandb::{
     AlertLevel, Artifact, Histogram, Image, MetricDefinition, SyncOptions, Synced, Table, find_logs, sync,
 };
 use facade::{FinishReport, LogConfig, UnifiedLogger, setup_logging};
+use logcore::registry::{build_sink, recover_sink};
+use logcore::{BuildContext, Deadline, MetricBatch, MetricValue, Notices, Sink, StopFlag};
 use serde_json::{Value, json};
 use server::{Fault, KEY, On, Server};
 use tempfile::TempDir;
@@ -327,6 +330,66 @@ fn a_part_that_was_streamed_is_not_doubled_by_a_sync() {
     let run = server.run();
     assert!(run.is_whole());
     assert_eq!(run.steps(), (0..100).collect::<Vec<_>>());
+}
+
+/// Rows that a killed process had streamed keep their places when the next process ends its log.
+#[test]
+fn what_was_streamed_before_a_kill_stays_right() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let config = config(&folder, "killed", online(&server));
+    let stop = StopFlag::default();
+    let context = BuildContext::new(&config, &stop);
+    let start = SystemTime::now();
+    let log = |sink: &mut dyn Sink, steps: std::ops::Range<u64>| {
+        for step in steps {
+            let values = [("x", MetricValue::Int(step as i64))];
+            let batch = MetricBatch::new("killed", step, &values).with_time(start + Duration::from_secs(step));
+            sink.metrics(&batch).unwrap();
+        }
+        sink.deliver().unwrap();
+    };
+    let soon = || Deadline::after(Duration::from_secs(10));
+    let mut killed = build_sink("wandb", &config.sinks["wandb"], &context).unwrap();
+    killed.start(&Notices::new(|_, _| {})).unwrap();
+    log(&mut *killed, 0..20);
+    let mark = killed.mark().unwrap();
+    log(&mut *killed, 20..40);
+    killed.flush(soon()).unwrap();
+    server.wait_until(|state| state.runs.values().any(|run| run.history.len() == 39));
+    // What it leaves, as it is at this moment.
+    let left = TempDir::new().unwrap();
+    let run = fs::canonicalize(folder.path().join("wandb/latest-run")).unwrap();
+    let copy = left.path().join("wandb").join(run.file_name().unwrap());
+    fs::create_dir_all(&copy).unwrap();
+    for entry in fs::read_dir(&run).unwrap().map(Result::unwrap) {
+        if entry.path().is_file() {
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+    }
+    server.fault(On::Any, Fault::Status(401), usize::MAX);
+    killed.exit_code(0);
+    killed.finish(soon()).unwrap();
+    killed.remainder().unwrap()(soon()).1.unwrap_err();
+    server.heal();
+
+    let text = mark
+        .text()
+        .replace(folder.path().to_str().unwrap(), left.path().to_str().unwrap());
+    let mut recovered = recover_sink("wandb", &text, &context).unwrap();
+    log(&mut *recovered, 20..45);
+    recovered.exit_code(137);
+    recovered.finish(soon()).unwrap();
+    drop(recovered);
+    assert_eq!(synced(&server, &left), Synced::Delivered);
+    let run = server.run();
+    assert!(run.is_whole(), "{run:?}");
+    assert_eq!(run.steps(), (0..45).collect::<Vec<_>>());
+    assert_eq!((&run.summary["x"], run.exit_code), (&json!(44), Some(137)));
+    assert!(
+        run.summary["_runtime"].as_u64().unwrap() < 60,
+        "it lasted until its last call: {}",
+        run.summary
+    );
 }
 
 #[test]

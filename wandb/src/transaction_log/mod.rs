@@ -8,7 +8,7 @@ mod reader;
 mod writer;
 
 pub(crate) use self::reader::{Entry, LogReader, ReadError};
-pub(crate) use self::writer::LogWriter;
+pub(crate) use self::writer::{End, LogWriter};
 
 /// `:W&B`, the number 0xBEE1 and version 0.
 const HEADER: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];

@@ -45,7 +45,11 @@ pub(crate) enum ReadError {
 impl LogReader {
     /// Opens a log; one that is shorter than its header has no record yet.
     pub(crate) fn open(path: &Path) -> Result<Self, ReadError> {
-        let mut file = File::open(path).map_err(ReadError::Io)?;
+        Self::of(File::open(path).map_err(ReadError::Io)?)
+    }
+
+    /// The same of a file that is open at its beginning.
+    pub(crate) fn of(mut file: File) -> Result<Self, ReadError> {
         let mut header = Vec::with_capacity(HEADER.len());
         file.by_ref()
             .take(HEADER.len() as u64)

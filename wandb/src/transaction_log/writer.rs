@@ -3,11 +3,21 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use prost::Message as _;
+use serde::{Deserialize, Serialize};
 
 use super::{BLOCK, CHUNK_HEADER, FIRST, FULL, HEADER, LAST, MIDDLE, checksum};
 use crate::proto::{Kind, Record};
 
-/// Appends records to a new file.
+/// The end of a file that holds whole records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct End {
+    /// Of the file, in bytes.
+    pub(crate) length: u64,
+    /// The number of its last record.
+    pub(crate) num: i64,
+}
+
+/// Appends records to a file.
 ///
 /// What is appended waits in memory until [`LogWriter::write_out`]; what a full disk refuses stays there and is written
 /// when there is room again, exactly where it was to stand.
@@ -21,6 +31,8 @@ pub(crate) struct LogWriter {
     place: usize,
     /// Of the last record.
     num: i64,
+    /// Where the file ended when nothing waited.
+    end: End,
     /// One record; kept for its memory.
     record: Vec<u8>,
 }
@@ -41,10 +53,29 @@ impl LogWriter {
             written: 0,
             place: HEADER.len(),
             num: 0,
+            end: End { length: 0, num: 0 },
             record: Vec::new(),
         };
         writer.write_out()?;
         Ok(writer)
+    }
+
+    /// Goes on behind the records of a file, which is open for appending; what stands behind them is cut off.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be cut.
+    pub(crate) fn go_on(file: File, end: End) -> io::Result<Self> {
+        file.set_len(end.length)?;
+        Ok(Self {
+            file,
+            waiting: Vec::new(),
+            written: 0,
+            place: (end.length % BLOCK as u64) as usize,
+            num: end.num,
+            end,
+            record: Vec::new(),
+        })
     }
 
     /// Adds a record and returns its number. It is given back, for its memory.
@@ -68,6 +99,11 @@ impl LogWriter {
         self.num
     }
 
+    /// Where the file ended when nothing waited.
+    pub(crate) fn end(&self) -> End {
+        self.end
+    }
+
     /// Bytes that are not in the file yet.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len() - self.written
@@ -87,6 +123,10 @@ impl LogWriter {
                 Err(error) => return Err(error),
             }
         }
+        self.end = End {
+            length: self.end.length + self.waiting.len() as u64,
+            num: self.num,
+        };
         self.waiting.clear();
         self.written = 0;
         Ok(())

@@ -1,0 +1,406 @@
+//! A run whose process was killed, as the next process ends it.
+
+use logcore::{BuildContext, Deadline, EventKind, MetricBatch, Record, Sink, SinkBooks, SinkError, redacted};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::run_log::{LogMark, Refused, RunLog};
+use crate::sink::read_message;
+
+/// Goes on with the log of a run, and ends it. No server is told: that is for whoever syncs the log. All that it writes
+/// follows from the mark and the calls, so that the lines a server has already stay as they are, and a recovery that is
+/// killed itself is done again.
+pub(crate) struct RecoveredSink {
+    console: bool,
+    /// `None` if the process had ended the run: what it was given since the mark is there.
+    log: Option<RunLog>,
+    exit_code: Option<i32>,
+    books: SinkBooks,
+}
+
+/// Where a run stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunMark<'a> {
+    /// Whether it takes messages as console lines.
+    pub(crate) console: bool,
+    pub(crate) log: LogMark<'a>,
+}
+
+impl RecoveredSink {
+    pub(crate) fn recover(mark: RunMark<'static>, _: &BuildContext<'_>) -> Result<Self, SinkError> {
+        Ok(Self {
+            console: mark.console,
+            log: RunLog::recover(&mark.log)?,
+            exit_code: None,
+            books: SinkBooks::default(),
+        })
+    }
+
+    fn write(&mut self, call: impl FnOnce(&mut RunLog) -> Result<(), Refused>) -> Result<(), SinkError> {
+        self.books.accepted += 1;
+        match self.log.as_mut().map_or(Ok(()), call) {
+            Ok(()) => {
+                self.books.spooled += 1;
+                Ok(())
+            }
+            Err(refused) => {
+                self.books.drop_for(refused.reason(), 1);
+                refused.error()
+            }
+        }
+    }
+
+    fn write_out(&mut self) -> Result<(), SinkError> {
+        Ok(self.log.as_mut().map_or(Ok(()), RunLog::write_out)?)
+    }
+}
+
+impl Sink for RecoveredSink {
+    fn wants(&self, what: EventKind) -> bool {
+        match what {
+            EventKind::Record => self.console,
+            EventKind::Metrics | EventKind::Config => true,
+            _ => false,
+        }
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.write(|log| log.console(record))
+    }
+
+    fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
+        self.write(|log| log.metrics(batch))
+    }
+
+    fn config(&mut self, config: &Value) -> Result<(), SinkError> {
+        self.write(|log| log.config(&redacted(config)))
+    }
+
+    fn message(&mut self, message: &str) -> Result<(), SinkError> {
+        let message = read_message(message)?;
+        self.write(|log| message.write_to(log))
+    }
+
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        self.write_out()
+    }
+
+    fn exit_code(&mut self, code: i32) {
+        self.exit_code = Some(code);
+    }
+
+    fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
+        match (&mut self.log, self.exit_code) {
+            (Some(log), Some(code)) => {
+                // Its process is gone; the run has lasted until its last call.
+                let ended = log.end(code, log.newest());
+                ended.map_err(|error| SinkError::from(error).doing("write the end of the W&B run"))
+            }
+            _ => self.write_out(),
+        }
+    }
+
+    fn books(&self) -> Option<SinkBooks> {
+        Some(self.books.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, SystemTime};
+
+    use logcore::log::Level;
+    use logcore::registry::{build_sink, recover_sink};
+    use logcore::{LogConfig, Mark, MetricValue, Notices, StopFlag};
+    use proptest::prelude::*;
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::definition::MetricDefinition;
+    use crate::message::Message;
+    use crate::proto::{self, Kind};
+    use crate::transaction_log::{Entry, LogReader};
+
+    /// A call, at so many seconds after the start.
+    #[derive(Debug, Clone)]
+    enum Call {
+        Metrics(u64, Vec<(String, MetricValue)>),
+        Value(u64, String),
+        Record(Level, String),
+        Config(String),
+        Define(MetricDefinition),
+        Summary(String, f64),
+    }
+
+    impl Call {
+        fn give(&self, sink: &mut dyn Sink, time: SystemTime) {
+            let message = |message: &Message| serde_json::to_string(message).unwrap();
+            match self {
+                Self::Metrics(step, values) => {
+                    let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+                    sink.metrics(&MetricBatch::new("run", *step, &values).with_time(time))
+                        .unwrap();
+                }
+                Self::Value(step, text) => {
+                    let value = Message::Value {
+                        step: *step,
+                        time,
+                        key: "note".to_owned(),
+                        json: json!({"text": text}).to_string(),
+                        file: None,
+                        artifact: None,
+                    };
+                    sink.message(&message(&value)).unwrap();
+                }
+                Self::Record(level, text) => sink.record(&Record::new(*level, "run", text).with_time(time)).unwrap(),
+                Self::Config(key) => sink.config(&json!({key.as_str(): 1})).unwrap(),
+                Self::Define(definition) => sink.message(&message(&Message::Define(definition.clone()))).unwrap(),
+                Self::Summary(key, value) => {
+                    let summary = Message::Summary {
+                        key: key.clone(),
+                        value: json!(value),
+                    };
+                    sink.message(&message(&summary)).unwrap();
+                }
+            }
+        }
+    }
+
+    fn call() -> impl Strategy<Value = Call> {
+        let name = || prop::sample::select(vec!["a", "b", "c", "epoch", "system/gpu"]).prop_map(str::to_owned);
+        let value = prop_oneof![
+            any::<f64>().prop_map(MetricValue::Float),
+            any::<i64>().prop_map(MetricValue::Int),
+            Just(MetricValue::Float(f64::NAN)),
+        ];
+        let definition = (
+            name(),
+            any::<bool>(),
+            prop::sample::subsequence(vec!["min", "mean", "last", "none"], 0..3),
+        );
+        prop_oneof![
+            6 => (0..40_u64, prop::collection::vec((name(), value), 0..4)).prop_map(|(step, values)| Call::Metrics(step, values)),
+            1 => (0..40_u64, ".{0,3}").prop_map(|(step, text)| Call::Value(step, text)),
+            1 => (prop::sample::select(vec![Level::Info, Level::Error]), "x{0,9000}")
+                .prop_map(|(level, text)| Call::Record(level, text)),
+            1 => name().prop_map(Call::Config),
+            1 => definition.prop_map(|(name, over, summary)| {
+                let definition = MetricDefinition::new(name).summary(summary);
+                Call::Define(if over { definition.step_metric("epoch") } else { definition })
+            }),
+            1 => (name(), any::<i8>()).prop_map(|(name, value)| Call::Summary(name, f64::from(value))),
+        ]
+    }
+
+    /// The calls of a loop whose steps rise, however they were drawn.
+    fn in_order(mut calls: Vec<Call>) -> Vec<Call> {
+        let mut last = 0;
+        for call in &mut calls {
+            if let Call::Metrics(step, _) | Call::Value(step, _) = call {
+                last += *step / 20;
+                *step = last;
+            }
+        }
+        calls
+    }
+
+    struct Killed {
+        folder: TempDir,
+        /// When the calls began.
+        start: SystemTime,
+        mark: Mark,
+        path: PathBuf,
+        /// Bytes of the log at the mark, before the end and after it.
+        at_mark: u64,
+        before_end: Vec<u8>,
+        whole: Vec<u8>,
+    }
+
+    /// Gives all calls to a sink that ends well, with a mark before the call `at`.
+    fn run(calls: &[Call], at: usize) -> Killed {
+        let folder = TempDir::new().unwrap();
+        let config = config(&folder);
+        let stop = StopFlag::default();
+        let mut sink = build_sink("wandb", &json!({"mode": "offline"}), &BuildContext::new(&config, &stop)).unwrap();
+        sink.start(&Notices::new(|_, _| {})).unwrap();
+        let start = SystemTime::now();
+        for (number, call) in calls[..at].iter().enumerate() {
+            call.give(&mut *sink, start + Duration::from_secs(number as u64));
+        }
+        sink.deliver().unwrap();
+        let mark = sink.mark().unwrap();
+        assert!(mark.is_complete());
+        let path = crate::find_logs(folder.path()).remove(0);
+        let at_mark = fs::metadata(&path).unwrap().len();
+        for (number, call) in calls.iter().enumerate().skip(at) {
+            call.give(&mut *sink, start + Duration::from_secs(number as u64));
+        }
+        sink.deliver().unwrap();
+        let before_end = fs::read(&path).unwrap();
+        sink.exit_code(137);
+        sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
+        drop(sink);
+        Killed {
+            start,
+            mark,
+            at_mark,
+            before_end,
+            whole: fs::read(&path).unwrap(),
+            path,
+            folder,
+        }
+    }
+
+    impl Killed {
+        /// What a recovery makes of a log that has so many bytes.
+        fn recovered(&self, calls: &[Call], at: usize, length: usize) -> Vec<u8> {
+            fs::write(&self.path, &self.whole[..length]).unwrap();
+            // One that is killed, too.
+            let mut first = self.recover().unwrap();
+            for (number, call) in calls.iter().enumerate().skip(at).take(length % 7) {
+                call.give(&mut *first, self.start + Duration::from_secs(number as u64));
+            }
+            first.deliver().unwrap();
+            drop(first);
+            self.recovered_at_once(calls, at)
+        }
+
+        fn recovered_at_once(&self, calls: &[Call], at: usize) -> Vec<u8> {
+            let mut sink = self.recover().unwrap();
+            for (number, call) in calls.iter().enumerate().skip(at) {
+                call.give(&mut *sink, self.start + Duration::from_secs(number as u64));
+            }
+            sink.exit_code(137);
+            sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
+            assert!(sink.books().unwrap().balanced());
+            fs::read(&self.path).unwrap()
+        }
+
+        fn recover(&self) -> Result<Box<dyn Sink>, SinkError> {
+            let config = config(&self.folder);
+            recover_sink(
+                "wandb",
+                self.mark.text(),
+                &BuildContext::new(&config, &StopFlag::default()),
+            )
+        }
+    }
+
+    fn config(folder: &TempDir) -> LogConfig {
+        LogConfig {
+            log_dir: folder.path().into(),
+            name: "run".into(),
+            ..LogConfig::default()
+        }
+    }
+
+    /// All records, without how long the run took in all.
+    fn records(path: &Path) -> Vec<proto::Record> {
+        let mut reader = LogReader::open(path).unwrap();
+        let mut all = Vec::new();
+        while let Ok(Entry::Record(mut record)) = reader.next() {
+            match &mut record.kind {
+                Some(Kind::Exit(exit)) => exit.runtime = 0,
+                Some(Kind::Summary(items)) if items.update[0].nested_key == ["_wandb", "runtime"] => {
+                    items.update.clear()
+                }
+                _ => {}
+            }
+            all.push(record);
+        }
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn wherever_it_was_killed_the_log_is_as_if_it_was_not(
+            calls in prop::collection::vec(call(), 1..40).prop_map(in_order),
+            at in 0.0..1.0,
+            cut in 0.0..=1.0,
+        ) {
+            let at = (calls.len() as f64 * at) as usize;
+            let killed = run(&calls, at);
+            let expected = records(&killed.path);
+            let behind = killed.before_end.len() - killed.at_mark as usize;
+            let length = killed.at_mark as usize + (behind as f64 * cut) as usize;
+            let once = killed.recovered(&calls, at, length);
+            prop_assert_eq!(records(&killed.path), expected);
+            fs::write(&killed.path, &killed.whole[..length]).unwrap();
+            prop_assert_eq!(killed.recovered_at_once(&calls, at), once);
+        }
+    }
+
+    fn some_calls() -> Vec<Call> {
+        (0..10)
+            .map(|step| Call::Metrics(step, vec![("a".to_owned(), MetricValue::Int(step as i64))]))
+            .collect()
+    }
+
+    #[test]
+    fn a_run_that_has_ended_stays_as_it_is() {
+        let calls = some_calls();
+        let killed = run(&calls, 4);
+        let whole = killed.recovered_at_once(&calls, 4);
+        assert_eq!(whole, killed.whole);
+    }
+
+    #[test]
+    fn what_is_not_the_log_of_the_mark_is_refused_and_left_alone() {
+        let calls = some_calls();
+        let killed = run(&calls, 4);
+        let other = run(&calls, 4);
+        let shorter = &killed.whole[..killed.at_mark as usize - 1];
+        let mut flipped = killed.before_end.clone();
+        flipped[100] ^= 1;
+        for (bytes, reason) in [
+            (shorter, "not the same file"),
+            (b"", "not the same file"),
+            (&flipped, "damaged"),
+            (b"another file that is longer than any header", "damaged"),
+        ] {
+            fs::write(&killed.path, bytes).unwrap();
+            assert_eq!(killed.recover().err().unwrap().reason(), reason);
+            assert_eq!(fs::read(&killed.path).unwrap(), bytes);
+        }
+        fs::remove_file(&killed.path).unwrap();
+        assert_eq!(killed.recover().err().unwrap().reason(), "not found");
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&other.path, &killed.path).unwrap();
+            assert_eq!(killed.recover().err().unwrap().reason(), "not the same file");
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_being_written_is_refused() {
+        let calls = some_calls();
+        let killed = run(&calls, 4);
+        fs::write(&killed.path, &killed.before_end).unwrap();
+        let _first = killed.recover().unwrap();
+        assert_eq!(killed.recover().err().unwrap().reason(), "still running");
+    }
+
+    #[test]
+    fn a_mark_says_what_the_disk_has_not_taken() {
+        let folder = TempDir::new().unwrap();
+        let config = config(&folder);
+        let stop = StopFlag::default();
+        let mut sink = build_sink("wandb", &json!({"mode": "offline"}), &BuildContext::new(&config, &stop)).unwrap();
+        assert!(sink.mark().is_none(), "there is no log yet");
+        sink.start(&Notices::new(|_, _| {})).unwrap();
+        assert!(sink.mark().unwrap().is_complete());
+        let before = sink.mark().unwrap();
+        sink.config(&json!({"a": 1})).unwrap();
+        let waiting = sink.mark().unwrap();
+        assert!(!waiting.is_complete());
+        assert_eq!(
+            waiting.text(),
+            before.text(),
+            "it is the place behind what is in the file"
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! The log of a process that was killed, opened to go on with it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::Path;
+
+use logcore::SinkError;
+
+use crate::columns::Columns;
+use crate::proto::Kind;
+use crate::transaction_log::{End, Entry, LogReader, LogWriter, ReadError};
+
+/// Opens the log at `path` behind its records up to `end`, which are all that is believed: what stands behind them is cut
+/// off. Returns what they come to, too; `None`, with the file as it is, if the end of the run stands behind them.
+///
+/// # Errors
+///
+/// If it is not the file that had these records, or somebody writes to it.
+pub(crate) fn reopen(path: &Path, end: End) -> Result<Option<(LogWriter, Columns)>, SinkError> {
+    let file = open(path)?;
+    let mut reader = LogReader::of(file.try_clone()?).map_err(unreadable)?;
+    let columns = read_until(end, &mut reader)?;
+    if has_end(&mut reader) {
+        return Ok(None);
+    }
+    Ok(Some((LogWriter::go_on(file, end)?, columns)))
+}
+
+/// The items that close a row and are no values of the user's.
+const OWN_ITEMS: usize = 3;
+
+fn open(path: &Path) -> Result<File, SinkError> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(foreign("it is not a regular file"));
+    }
+    let file = OpenOptions::new().read(true).append(true).open(path)?;
+    // Where there are no locks, nobody can tell.
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        return Err(SinkError::new("the process that writes it is still running").with_reason("still running"));
+    }
+    Ok(file)
+}
+
+fn read_until(end: End, reader: &mut LogReader) -> Result<Columns, SinkError> {
+    let mut columns = Columns::default();
+    let mut num = 0;
+    while reader.position() < end.length {
+        let record = match reader.next().map_err(unreadable)? {
+            Entry::Record(record) => record,
+            Entry::End => return Err(foreign("it has become shorter")),
+        };
+        num = record.num;
+        match record.kind {
+            Some(Kind::Metric(metric)) => columns.define(metric),
+            Some(Kind::History(history)) => {
+                let values = history.item.len().saturating_sub(OWN_ITEMS);
+                columns.take_in(&history.item[..values]);
+            }
+            Some(Kind::Summary(items)) => match items.update.as_slice() {
+                // What a program has set comes alone.
+                [one] => columns.say(&one.key),
+                all => columns.in_summary(all),
+            },
+            _ => {}
+        }
+    }
+    match (reader.position(), num) == (end.length, end.num) {
+        true => Ok(columns),
+        false => Err(foreign("it is another log than the one that was written there")),
+    }
+}
+
+/// Whether the end of the run is among the records that come next.
+fn has_end(reader: &mut LogReader) -> bool {
+    while let Ok(Entry::Record(record)) = reader.next() {
+        if matches!(record.kind, Some(Kind::Exit(_))) {
+            return true;
+        }
+    }
+    false
+}
+
+fn foreign(what: &str) -> SinkError {
+    SinkError::new(what).with_reason("not the same file")
+}
+
+fn unreadable(error: ReadError) -> SinkError {
+    SinkError::new(error).with_reason("damaged")
+}
