@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use logcore::log::Level;
 use logcore::{MetricBatch, MetricValue, Record, SinkError, epoch_seconds};
@@ -21,6 +21,8 @@ const MOST_WAITING: usize = 16 << 20;
 /// The summary is written again when the rows since then are this many times its size: a thirtieth more bytes, and what a
 /// killed process leaves is never far behind its rows.
 const SUMMARY_SHARE: usize = 30;
+/// The same for rows that are rare: a row so much newer than the summary takes it along.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(15);
 /// Families that are readings of the machine, not rows.
 const SYSTEM: &str = "system/";
 
@@ -46,6 +48,8 @@ struct Course {
     highest: Option<u64>,
     /// When the newest closed row was logged.
     last_row: Option<SystemTime>,
+    /// `last_row` when the summary was written.
+    summarised: Option<SystemTime>,
     summary_debt: usize,
     summary_size: usize,
 }
@@ -136,6 +140,7 @@ impl RunLog {
                 open: None,
                 highest: beginning.first_step.checked_sub(1),
                 last_row: None,
+                summarised: None,
                 summary_debt: 0,
                 summary_size: 0,
             },
@@ -376,7 +381,13 @@ impl RunLog {
             }
         });
         self.course.summary_debt += self.log.waiting() - before;
-        if self.course.summary_debt >= self.course.summary_size * SUMMARY_SHARE {
+        let course = &self.course;
+        let due = course.summarised.is_some_and(|at| match open.time.duration_since(at) {
+            Ok(since) => since >= SUMMARY_INTERVAL,
+            // The clock was put back.
+            Err(_) => true,
+        });
+        if due || course.summary_debt >= course.summary_size * SUMMARY_SHARE {
             self.summary();
         }
     }
@@ -385,6 +396,7 @@ impl RunLog {
     fn summary(&mut self) {
         let mut update = self.columns.take_stale();
         self.course.summary_debt = 0;
+        self.course.summarised = self.course.last_row;
         let (Some(step), Some(time), false) = (self.course.highest, self.course.last_row, update.is_empty()) else {
             return;
         };
@@ -438,5 +450,148 @@ fn item(key: &str, value_json: String) -> Item {
         key: key.to_owned(),
         value_json,
         ..Item::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::transaction_log::{Entry, LogReader};
+
+    struct Running {
+        log: RunLog,
+        start: SystemTime,
+        folder: TempDir,
+    }
+
+    impl Running {
+        fn new() -> Self {
+            let folder = TempDir::new().unwrap();
+            let start = SystemTime::now();
+            let beginning = Beginning {
+                run: proto::Run::default(),
+                environment: proto::Environment::default(),
+                telemetry: proto::Telemetry::default(),
+                started: start,
+                first_step: 0,
+                earlier: 0.0,
+            };
+            let log = RunLog::create(&folder.path().join("run-x.wandb"), beginning).unwrap();
+            Self { log, start, folder }
+        }
+
+        /// Logs a row, so many seconds after the start; negative where the clock was put back.
+        fn row(&mut self, step: u64, seconds: i64, values: &[(&str, f64)]) -> Result<(), Refused> {
+            let values: Vec<_> = values
+                .iter()
+                .map(|(name, value)| (*name, MetricValue::Float(*value)))
+                .collect();
+            let distance = Duration::from_secs(seconds.unsigned_abs());
+            let time = if seconds < 0 {
+                self.start - distance
+            } else {
+                self.start + distance
+            };
+            self.log.metrics(&MetricBatch::new("x", step, &values).with_time(time))
+        }
+
+        fn records(&mut self) -> Vec<Kind> {
+            self.log.write_out().unwrap();
+            let mut reader = LogReader::open(&self.folder.path().join("run-x.wandb")).unwrap();
+            let mut all = Vec::new();
+            while let Ok(Entry::Record(record)) = reader.next() {
+                all.extend(record.kind);
+            }
+            all
+        }
+
+        /// The summary that a reader of the file has.
+        fn summary(&mut self, key: &str) -> Option<String> {
+            let records = self.records();
+            let mut summaries = records.iter().filter_map(|kind| match kind {
+                Kind::Summary(items) => items.update.iter().find(|item| item.key == key),
+                _ => None,
+            });
+            summaries.next_back().map(|item| item.value_json.clone())
+        }
+    }
+
+    #[test]
+    fn the_summary_of_rare_rows_is_that_of_the_newest_one() {
+        let mut running = Running::new();
+        for epoch in 0..30 {
+            running
+                .row(epoch, epoch as i64 * 60, &[("loss", epoch as f64)])
+                .unwrap();
+        }
+        assert_eq!(running.summary("loss").as_deref(), Some("28"), "row 29 is still open");
+        assert_eq!(running.summary("_step").as_deref(), Some("28"));
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_stops_nothing() {
+        let mut running = Running::new();
+        for (step, seconds) in [0, 100, -3600, -3590, -3500].into_iter().enumerate() {
+            running.row(step as u64, seconds, &[("loss", step as f64)]).unwrap();
+        }
+        assert_eq!(running.summary("loss").as_deref(), Some("2"));
+        running.row(5, -3400, &[("loss", 5.0)]).unwrap();
+        assert_eq!(
+            running.summary("loss").as_deref(),
+            Some("4"),
+            "intervals count from there"
+        );
+        let steps = running.records();
+        let rows = steps.iter().filter(|kind| matches!(kind, Kind::History(_)));
+        assert_eq!(rows.count(), 5);
+    }
+
+    #[test]
+    fn what_a_program_has_set_wins_over_what_it_had_logged() {
+        let mut running = Running::new();
+        running.row(0, 0, &[("loss", 0.5), ("other", 1.0)]).unwrap();
+        running.log.set_summary("loss", &json!(0.1)).unwrap();
+        running.log.end(0, running.start).unwrap();
+        assert_eq!(running.summary("loss").as_deref(), Some("0.1"));
+        assert_eq!(running.summary("other").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn what_is_logged_later_wins_over_what_a_program_had_set() {
+        for step in [0, 1] {
+            let mut running = Running::new();
+            running.row(0, 0, &[("loss", 0.5)]).unwrap();
+            running.log.set_summary("loss", &json!(0.1)).unwrap();
+            running.row(step, 1, &[("loss", 0.7)]).unwrap();
+            running.log.end(0, running.start).unwrap();
+            assert_eq!(running.summary("loss").as_deref(), Some("0.7"), "at step {step}");
+        }
+    }
+
+    #[test]
+    fn statistics_begin_anew_where_a_program_sets_the_summary() {
+        let mut running = Running::new();
+        let definition = crate::MetricDefinition::new("loss").summary(["min", "mean"]);
+        running.log.define(definition.record()).unwrap();
+        running.row(0, 0, &[("loss", 0.5)]).unwrap();
+        running.row(1, 0, &[("other", 0.5)]).unwrap();
+        running.log.set_summary("loss", &json!(0.1)).unwrap();
+        running.row(2, 0, &[("loss", 2.0)]).unwrap();
+        running.row(3, 0, &[("loss", 4.0)]).unwrap();
+        running.log.end(0, running.start).unwrap();
+        assert_eq!(running.summary("loss").as_deref(), Some(r#"{"min":2,"mean":3}"#));
+    }
+
+    #[test]
+    fn a_late_call_leaves_nothing() {
+        let mut running = Running::new();
+        running.row(5, 0, &[("loss", 0.5)]).unwrap();
+        let before = running.records().len();
+        let late = running.row(3, 0, &[("system/gpu", 1.0), ("loss", 1.0), ("system/cpu", 1.0)]);
+        assert_eq!(late, Err(Refused::Late));
+        assert_eq!(running.records().len(), before);
     }
 }
