@@ -308,6 +308,20 @@ impl Instance {
         }
     }
 
+    /// The same for what belongs to a step: it is in order with the metrics.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn message_at<E>(
+        &self,
+        sink: &str,
+        step: Option<u64>,
+        message: impl FnOnce(u64) -> Result<String, E>,
+    ) -> Result<(), E> {
+        let _order = lock(&self.order);
+        let step = self.measures().step_of(step);
+        self.message(sink, &message(step)?);
+        Ok(())
+    }
+
     /// A record by the logger's own methods.
     pub(crate) fn say(&self, level: log::Level, message: std::fmt::Arguments<'_>) {
         if self.wants(level) {

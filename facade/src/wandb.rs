@@ -118,20 +118,26 @@ impl<'a> Wandb<'a> {
     }
 
     fn log(&self, call: &str, key: &str, media: impl Media, step: Option<u64>) {
-        if self.run.is_none() {
-            return;
+        let Some(run) = &self.run else { return };
+        // An image takes long to encode: its step is chosen when it is ready, or it would come behind newer ones.
+        let logged = run
+            .prepare(key, media)
+            .and_then(|value| self.logger.message_at("wandb", step, |step| value.message(step)));
+        if let Err(error) = logged {
+            self.leave_out(call, &error);
         }
-        let step = self.logger.measures().step_of(step);
-        self.send(call, |run| run.value(step, key, media));
     }
 
     fn send(&self, call: &str, message: impl FnOnce(&RunHandle) -> MessageText) {
         let Some(run) = &self.run else { return };
         match message(run) {
             Ok(message) => self.logger.message("wandb", &message),
-            Err(error) => self
-                .logger
-                .say(Level::Warn, format_args!("wandb: {call} is left out: {error}")),
+            Err(error) => self.leave_out(call, &error),
         }
+    }
+
+    fn leave_out(&self, call: &str, error: &MediaError) {
+        self.logger
+            .say(Level::Warn, format_args!("wandb: {call} is left out: {error}"));
     }
 }

@@ -7,14 +7,23 @@ use std::{fs, io};
 
 use serde_json::Value;
 
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Plan};
 use crate::definition::MetricDefinition;
-use crate::media::{Media, MediaError, store};
+use crate::media::{Media, MediaError, Stored, store};
 use crate::message::Message;
 use crate::run::Run;
+use crate::staged::Staged;
 
 /// The open run of a logger. Its methods make messages for the sink `wandb`; the facade sends them through the ring.
 pub struct RunHandle(Arc<Run>);
+
+/// A value that only needs a step.
+pub struct PreparedValue {
+    stored: Stored,
+    files: PathBuf,
+    key: String,
+    artifact: Option<Plan>,
+}
 
 /// A text for [`Sink::message`](logcore::Sink::message).
 pub type MessageText = Result<String, MediaError>;
@@ -55,13 +64,12 @@ impl RunHandle {
         Some(self.0.files()?.parent()?.to_owned())
     }
 
-    /// A value for the row of `step`. Its file is in the run's folder when this returns.
+    /// Makes a value ready for a row; all that takes time is done when this returns.
     ///
     /// # Errors
     ///
     /// If it is malformed, or its file cannot be written.
-    pub fn value(&self, step: u64, key: &str, media: impl Media) -> MessageText {
-        let files = self.files()?;
+    pub fn prepare(&self, key: &str, media: impl Media) -> Result<PreparedValue, MediaError> {
         let prepared = media.prepare()?;
         let artifact = match prepared.artifact {
             Some(content) => Some(Artifact::plan_table(
@@ -72,18 +80,16 @@ impl RunHandle {
             )?),
             None => None,
         };
-        let (mut value, file) = store(prepared.value, prepared.file, &files, key, step)?;
+        let mut value = prepared.value;
         if let Some(plan) = &artifact {
             let [this, newest] = plan.addresses();
             value["artifact_path"] = this.into();
             value["_latest_artifact_path"] = newest.into();
         }
-        text(&Message::Value {
-            step,
-            time: SystemTime::now(),
+        Ok(PreparedValue {
+            stored: store(value, prepared.file, &self.run_folder()?)?,
+            files: self.files()?,
             key: key.to_owned(),
-            json: value.to_string(),
-            file,
             artifact,
         })
     }
@@ -104,7 +110,7 @@ impl RunHandle {
     ///
     /// # Errors
     ///
-    /// None at present.
+    /// If it has no form as a message.
     pub fn summary(&self, key: &str, value: Value) -> MessageText {
         text(&Message::Summary {
             key: key.to_owned(),
@@ -127,13 +133,14 @@ impl RunHandle {
             .all(|part| matches!(part, std::path::Component::Normal(_)));
         let kept = if inside { path } else { Path::new(name) };
         let target = self.files()?.join(kept);
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder)?;
+        if !is_same(path, &target) {
+            let named = |error: io::Error| {
+                let text = format!("{}: {error}", path.display());
+                MediaError::Io(io::Error::new(error.kind(), text))
+            };
+            let copy = Staged::new(&self.run_folder()?, |place| fs::copy(path, place)).map_err(named)?;
+            copy.place(&target).map_err(named)?;
         }
-        fs::copy(path, &target).map_err(|error| {
-            let text = format!("{}: {error}", path.display());
-            MediaError::Io(io::Error::new(error.kind(), text))
-        })?;
         text(&Message::File {
             path: kept.to_string_lossy().replace('\\', "/"),
             policy: match policy {
@@ -175,12 +182,40 @@ impl RunHandle {
 
     /// Where the files of artifacts lie until they are uploaded.
     fn staging(&self) -> Result<PathBuf, MediaError> {
-        Ok(self.folder().ok_or(MediaError::NoRun)?.join("artifacts"))
+        Ok(self.run_folder()?.join("artifacts"))
+    }
+
+    fn run_folder(&self) -> Result<PathBuf, MediaError> {
+        self.folder().ok_or(MediaError::NoRun)
     }
 
     fn files(&self) -> Result<PathBuf, MediaError> {
         self.0.files().ok_or(MediaError::NoRun)
     }
+}
+
+impl PreparedValue {
+    /// Puts the value into the row of `step`.
+    ///
+    /// # Errors
+    ///
+    /// If its file cannot get its name.
+    pub fn message(self, step: u64) -> MessageText {
+        let (value, file) = self.stored.name(&self.files, &self.key, step)?;
+        text(&Message::Value {
+            step,
+            time: SystemTime::now(),
+            key: self.key,
+            json: value.to_string(),
+            file,
+            artifact: self.artifact,
+        })
+    }
+}
+
+/// Whether both lead to one file, which is there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 fn text(message: &Message) -> MessageText {

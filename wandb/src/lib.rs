@@ -25,6 +25,7 @@ mod run;
 mod run_log;
 mod settings;
 mod sink;
+mod staged;
 mod start;
 mod sync;
 mod transaction_log;
@@ -33,7 +34,7 @@ mod upload;
 
 pub use self::artifact::Artifact;
 pub use self::definition::MetricDefinition;
-pub use self::handle::{AlertLevel, MessageText, RunHandle, SavePolicy};
+pub use self::handle::{AlertLevel, MessageText, PreparedValue, RunHandle, SavePolicy};
 pub use self::media::{Histogram, Html, Image, Media, MediaError, Table};
 pub use self::sink::WandbSink;
 pub use self::sync::{SyncError, SyncOptions, SyncReport, Synced, find_logs, sync};

@@ -654,6 +654,54 @@ fn threads_lose_no_row() {
     assert_eq!(server.run().steps(), (0..8000).collect::<Vec<_>>());
 }
 
+/// What takes long to make is not late for its row, whatever other threads log meanwhile.
+#[test]
+fn images_of_other_threads_are_not_late() {
+    let folder = TempDir::new().unwrap();
+    let logger = start(&folder, "images", json!({"mode": "offline"}));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let metrics = || {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                logger.log_metrics([("x", 1)]);
+            }
+        };
+        std::thread::Builder::new().spawn_scoped(scope, metrics).unwrap();
+        for _ in 0..20 {
+            let image = Image::rgb(64, 64, vec![7; 64 * 64 * 3]);
+            logger.wandb().log_image("sample", image, None);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let report = logger.finish();
+    let books = report.sink("wandb").unwrap();
+    assert_eq!(books.dropped_total(), 0, "{books:?}");
+}
+
+#[test]
+fn a_file_that_is_saved_again_is_whole_or_as_it_was() {
+    let folder = TempDir::new().unwrap();
+    let logger = start(&folder, "saved", json!({"mode": "offline"}));
+    let files = logger.wandb().folder().unwrap().join("files");
+    let checkpoint = files.join("model.bin");
+    fs::write(&checkpoint, "weights").unwrap();
+    logger.wandb().save_file(&checkpoint);
+    assert_eq!(
+        fs::read(&checkpoint).unwrap(),
+        b"weights",
+        "it lies in the run's folder already"
+    );
+    fs::write(folder.path().join("model.bin"), "newer").unwrap();
+    logger.wandb().save_file(folder.path().join("model.bin"));
+    assert_eq!(fs::read(&checkpoint).unwrap(), b"newer");
+    // A folder of that name cannot be copied.
+    fs::create_dir(folder.path().join("elsewhere")).unwrap();
+    fs::create_dir(folder.path().join("elsewhere/model.bin")).unwrap();
+    logger.wandb().save_file(folder.path().join("elsewhere/model.bin"));
+    assert_eq!(fs::read(&checkpoint).unwrap(), b"newer");
+    logger.finish();
+}
+
 #[test]
 fn it_works_inside_tokio() {
     let current = tokio::runtime::Builder::new_current_thread()

@@ -16,6 +16,7 @@ pub use self::histogram::Histogram;
 pub use self::html::Html;
 pub use self::image::Image;
 pub use self::table::Table;
+use crate::staged::Staged;
 
 /// A value that a row can hold beside numbers.
 pub trait Media: sealed::Prepare {}
@@ -77,33 +78,56 @@ pub(crate) struct PreparedFile {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Writes the file of a value under the run's `files/`, and returns the value as the row has it, and the file's path.
-pub(crate) fn store(
+/// A value whose file is written, and which has neither a name nor a step yet.
+pub(crate) struct Stored {
     value: Value,
-    file: Option<PreparedFile>,
-    files: &Path,
-    key: &str,
-    step: u64,
-) -> Result<(Value, Option<String>), MediaError> {
-    let Some(file) = file else { return Ok((value, None)) };
-    let digest = hex(&Sha256::digest(&file.bytes));
-    let path = format!(
-        "media/{}/{}_{step}_{}{}",
-        file.folder,
-        path_of(key),
-        &digest[..20],
-        file.ending
-    );
-    let target = files.join(&path);
-    if let Some(folder) = target.parent() {
-        fs::create_dir_all(folder)?;
+    file: Option<StoredFile>,
+}
+
+struct StoredFile {
+    content: Staged,
+    folder: &'static str,
+    ending: &'static str,
+    digest: String,
+    size: usize,
+}
+
+/// Writes the file of a value.
+pub(crate) fn store(value: Value, file: Option<PreparedFile>, run_folder: &Path) -> Result<Stored, MediaError> {
+    let stored = file.map(|file| {
+        Ok::<_, MediaError>(StoredFile {
+            content: Staged::new(run_folder, |path| fs::write(path, &file.bytes))?,
+            folder: file.folder,
+            ending: file.ending,
+            digest: hex(&Sha256::digest(&file.bytes)),
+            size: file.bytes.len(),
+        })
+    });
+    Ok(Stored {
+        value,
+        file: stored.transpose()?,
+    })
+}
+
+impl Stored {
+    /// Names the file under the run's `files/`, and returns the value as the row has it, and the file's path.
+    pub(crate) fn name(mut self, files: &Path, key: &str, step: u64) -> Result<(Value, Option<String>), MediaError> {
+        let Some(file) = self.file else {
+            return Ok((self.value, None));
+        };
+        let path = format!(
+            "media/{}/{}_{step}_{}{}",
+            file.folder,
+            path_of(key),
+            &file.digest[..20],
+            file.ending
+        );
+        file.content.place(&files.join(&path))?;
+        self.value["path"] = path.as_str().into();
+        self.value["sha256"] = file.digest.into();
+        self.value["size"] = json!(file.size);
+        Ok((self.value, Some(path)))
     }
-    fs::write(&target, &file.bytes)?;
-    let mut value = value;
-    value["path"] = path.as_str().into();
-    value["sha256"] = digest.into();
-    value["size"] = json!(file.bytes.len());
-    Ok((value, Some(path)))
 }
 
 /// A key as part of a path: `/` makes folders, and nothing leads out of them.
@@ -145,7 +169,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let files = folder.path().join("files");
             let page = Html::new("x").prepare().unwrap();
-            let (_, path) = store(page.value, page.file, &files, &key, 1).unwrap();
+            let stored = store(page.value, page.file, folder.path()).unwrap();
+            let (_, path) = stored.name(&files, &key, 1).unwrap();
             let path = path.unwrap();
             prop_assert!(Path::new(&path).components().all(|part| matches!(part, std::path::Component::Normal(_))));
             prop_assert!(files.join("media/html").exists());
@@ -157,7 +182,8 @@ mod tests {
     fn a_file_is_named_for_its_key_step_and_content() {
         let folder = tempfile::tempdir().unwrap();
         let page = Html::new("<b>x</b>").prepare().unwrap();
-        let (value, path) = store(page.value, page.file, folder.path(), "val/note", 3).unwrap();
+        let stored = store(page.value, page.file, folder.path()).unwrap();
+        let (value, path) = stored.name(folder.path(), "val/note", 3).unwrap();
         let path = path.unwrap();
         assert!(
             path.starts_with("media/html/val/note_3_") && path.ends_with(".html"),
