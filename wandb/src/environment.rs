@@ -27,6 +27,15 @@ pub(crate) fn here(program: Option<&str>, host: Option<&str>, started: SystemTim
     }
 }
 
+/// What is kept if the place is nobody's business: the id that tells the logs of a run apart.
+pub(crate) fn nowhere(started: SystemTime) -> Environment {
+    Environment {
+        started_at: Some(Timestamp::of(started)),
+        writer_id: Uuid::now_v7().to_string(),
+        ..Environment::default()
+    }
+}
+
 fn host_name() -> String {
     let of_kernel = fs::read_to_string("/proc/sys/kernel/hostname").ok();
     of_kernel

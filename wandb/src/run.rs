@@ -15,7 +15,7 @@ use crate::environment;
 use crate::proto::{self, Timestamp};
 use crate::recovered::RunMark;
 use crate::run_log::{Beginning, Refused, RunLog};
-use crate::settings::{Mode, Settings};
+use crate::settings::{self, Mode, Settings, Words};
 use crate::tree::Tree;
 use crate::upload::{self, Api, Control, Extent, Failure, Link, Outcome, Plan, Standing, resume::Existing};
 
@@ -98,9 +98,13 @@ impl Run {
         if state.log.is_some() || state.ended {
             return Ok(());
         }
-        if !self.settings.silent {
-            self.control.set_notices(notices.clone());
+        match self.settings.words {
+            Words::All => self.control.set_notices(notices.clone()),
+            Words::Few => self.control.set_notices(without_news(notices.clone())),
+            Words::None => {}
         }
+        // What cannot be remembered is a run that the next start does not go on with; no reason to refuse this one.
+        let _ = settings::remember(&self.settings);
         lock(&RUNS)
             .get_or_insert_default()
             .insert(self.logger.clone(), Arc::clone(self));
@@ -215,7 +219,8 @@ impl Run {
         let online = lock(&self.state).online;
         let over = !online || self.control.wait_until_over(deadline);
         let books = self.books();
-        let result = match online && !(over && lock(&self.state).complete) {
+        let missing = online && !(over && lock(&self.state).complete);
+        let result = match missing && self.settings.words != Words::None {
             false => Ok(()),
             true => Err(self.undelivered(&books)),
         };
@@ -378,7 +383,10 @@ impl Run {
         }
         let first_step = existing.map_or(0, |existing| existing.next_step);
         let earlier = existing.map_or(0.0, |existing| existing.runtime);
-        let environment = environment::here(settings.program.as_deref(), settings.host.as_deref(), started);
+        let environment = match settings.meta {
+            true => environment::here(settings.program.as_deref(), settings.host.as_deref(), started),
+            false => environment::nowhere(started),
+        };
         Beginning {
             run: proto::Run {
                 run_id: settings.run_id.clone(),
@@ -415,6 +423,7 @@ impl Run {
             started,
             first_step,
             earlier,
+            stats: settings.stats,
         }
     }
 }
@@ -446,6 +455,15 @@ fn point_latest_to(root: &Path, folder: &Path) {
     }
     #[cfg(not(unix))]
     let _ = (root, folder);
+}
+
+/// Lines that are no trouble are left out.
+fn without_news(notices: Notices) -> Notices {
+    Notices::new(move |kind, text| {
+        if !matches!(kind, "address" | "offline") {
+            notices.say(kind, text);
+        }
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -43,6 +43,8 @@ struct Course {
     earlier: f64,
     /// When the newest call was made.
     newest: SystemTime,
+    /// Readings of the machine are kept.
+    stats: bool,
     open: Option<OpenRow>,
     /// The newest step of a row that is closed, or that the server has.
     highest: Option<u64>,
@@ -111,6 +113,7 @@ pub(crate) struct Beginning {
     /// The first step that the server has not.
     pub(crate) first_step: u64,
     pub(crate) earlier: f64,
+    pub(crate) stats: bool,
 }
 
 impl RunLog {
@@ -137,6 +140,7 @@ impl RunLog {
                 started: beginning.started,
                 earlier: beginning.earlier,
                 newest: beginning.started,
+                stats: beginning.stats,
                 open: None,
                 highest: beginning.first_step.checked_sub(1),
                 last_row: None,
@@ -195,7 +199,9 @@ impl RunLog {
         let mut opened = false;
         for (name, value) in batch.iter() {
             if let Some(name) = name.strip_prefix(SYSTEM) {
-                readings.push((name, value));
+                if self.course.stats {
+                    readings.push((name, value));
+                }
                 continue;
             }
             if !opened {
@@ -478,6 +484,7 @@ mod tests {
                 started: start,
                 first_step: 0,
                 earlier: 0.0,
+                stats: true,
             };
             let log = RunLog::create(&folder.path().join("run-x.wandb"), beginning).unwrap();
             Self { log, start, folder }

@@ -6,7 +6,7 @@ use std::thread;
 use logcore::{BuildContext, ConfigError, Deadline, StopFlag, quiet};
 
 use crate::run::Run;
-use crate::settings::{self, Mode, Resume, Settings};
+use crate::settings::{Mode, Resume, Settings};
 use crate::upload::resume::{self, Existing};
 use crate::upload::{Api, Control, Lane, Link};
 
@@ -19,8 +19,6 @@ pub(crate) fn prepare(settings: Settings, context: &BuildContext<'_>) -> Result<
     if let Some(existing) = &existing {
         context.start_from(existing.next_step);
     }
-    // What cannot be remembered is a run that the next start does not go on with; no reason to refuse this one.
-    let _ = settings::remember(&settings);
     Ok(Run::new(context.logger(), settings, existing, context.stop_flag()))
 }
 

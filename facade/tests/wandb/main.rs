@@ -587,6 +587,36 @@ fn impossible_settings_are_refused_at_setup() {
     assert!(!folder.path().join("wandb").exists());
 }
 
+#[test]
+fn a_sink_that_is_only_built_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let config = config(&folder, "tried", json!({"mode": "offline", "resume": "auto"}));
+    let stop = StopFlag::default();
+    let context = BuildContext::new(&config, &stop);
+    let mut sink = build_sink("wandb", &config.sinks["wandb"], &context).unwrap();
+    assert!(!folder.path().join("wandb").exists());
+    sink.start(&Notices::new(|_, _| {})).unwrap();
+    assert!(folder.path().join("wandb/wandb-resume.json").exists());
+}
+
+#[test]
+fn what_a_settings_file_switches_off_is_not_sent() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let settings = "[default]\nx_disable_stats = true\nx_disable_meta = true\nconsole = off\n";
+    fs::create_dir(folder.path().join("wandb")).unwrap();
+    fs::write(folder.path().join("wandb/settings"), settings).unwrap();
+    let logger = start(&folder, "switched_off", online(&server));
+    logger.info("a line");
+    logger.log_metrics([("system/gpu", 1), ("x", 1)]);
+    delivered(&logger.finish());
+    let run = server.run();
+    assert_eq!((run.events.len(), run.output.len(), run.history.len()), (0, 0, 1));
+    assert!(run.about.get("host").is_none_or(Value::is_null), "{:?}", run.about);
+    let metadata: Value = serde_json::from_slice(&run.files["wandb-metadata.json"]).unwrap();
+    let names: Vec<_> = metadata.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["startedAt", "writerId"]);
+}
+
 /// A log that cannot be made at first is made when it can be; what came before is counted.
 #[test]
 fn a_log_that_cannot_be_made_is_tried_again() {

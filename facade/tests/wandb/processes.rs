@@ -64,6 +64,10 @@ struct Running {
 
 impl Running {
     fn start(case: &str, folder: &TempDir, server: &str) -> Self {
+        Self::start_with(case, folder, server, &[])
+    }
+
+    fn start_with(case: &str, folder: &TempDir, server: &str, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "processes::the_child", "--nocapture", "--test-threads=1"])
             .env(CASE, case)
@@ -71,6 +75,7 @@ impl Running {
             .env("HOME", folder.path())
             .envs((case != "no key").then_some(("WANDB_API_KEY", KEY)))
             .env("WANDB_BASE_URL", server)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -184,4 +189,20 @@ fn a_refused_key_is_one_line_and_the_end_says_how_to_send_the_rest() {
     assert!(errors[0].contains("401"), "{errors:#?}");
     assert!(errors[1].contains("200 of 200 calls are only on disk"), "{errors:#?}");
     assert!(errors[1].contains("cargo xtask wandb sync"), "{errors:#?}");
+}
+
+#[test]
+fn a_silent_run_says_nothing_and_a_quiet_one_says_its_troubles() {
+    for (variable, lines) in [("WANDB_SILENT", 0), ("WANDB_QUIET", 2)] {
+        let (server, folder) = (Server::start(), TempDir::new().unwrap());
+        server.fault(On::Stream, Fault::Status(401), usize::MAX);
+        let mut running = Running::start_with("online", &folder, &server.url(), &[(variable, "true")]);
+        running.wait_for("logged");
+        server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 401));
+        running.go_on();
+        running.wait_for("logged");
+        let errors = running.errors();
+        assert_eq!(errors.len(), lines, "{variable}: {errors:#?}");
+        assert!(errors.iter().all(|line| line.contains("401")), "{errors:#?}");
+    }
 }

@@ -48,11 +48,10 @@ pub(crate) fn name(field: &str, name: &str) -> Result<(), ConfigError> {
 
 /// Checks the address of a server; returns it without a slash at its end.
 pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
-    let refuse = |remedy: &str| Err(ConfigError::new(field, text.escape_debug(), remedy));
     let trimmed = text.trim_end_matches('/');
     let Ok(url) = Url::parse(trimmed) else {
-        // It may hold a password all the same.
-        let shown = if trimmed.contains('@') {
+        // It may hold a password or a token all the same.
+        let shown = if trimmed.contains(['@', '?', '#']) {
             "***".to_owned()
         } else {
             text.escape_debug().to_string()
@@ -63,9 +62,6 @@ pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
             "write an address such as https://api.wandb.ai",
         ));
     };
-    let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
-        return refuse("an address begins with http:// or https:// and names a host");
-    };
     if !url.username().is_empty() || url.password().is_some() {
         return Err(ConfigError::new(
             field,
@@ -73,6 +69,12 @@ pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
             "the address must not hold a name or password; use `api_key` or WANDB_API_KEY",
         ));
     }
+    // What stands behind the host may be a secret, too.
+    let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or("***"));
+    let refuse = |remedy: &str| Err(ConfigError::new(field, &shown, remedy));
+    let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
+        return refuse("an address begins with http:// or https:// and names a host");
+    };
     if url.query().is_some() || url.fragment().is_some() {
         return refuse("leave out what stands after `?` and `#`");
     }
@@ -88,6 +90,14 @@ pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
         return Ok(super::DEFAULT_BASE_URL.to_owned());
     }
     Ok(trimmed.to_owned())
+}
+
+/// Checks the address of a proxy, which may hold a password and is never shown.
+pub(crate) fn proxy(field: &str, url: &str) -> Result<(), ConfigError> {
+    let remedy = "write an address such as http://proxy:3128";
+    reqwest::Proxy::all(url)
+        .map(drop)
+        .map_err(|_| ConfigError::new(field, "***", remedy))
 }
 
 fn has_control(text: &str) -> bool {
@@ -132,9 +142,20 @@ mod tests {
         ] {
             assert!(base_url("b", bad).is_err(), "{bad}");
         }
-        let error = base_url("b", "https://user:secret@host").unwrap_err();
-        assert!(!error.to_string().contains("secret"));
-        let error = base_url("b", "https://user:secret@a b").unwrap_err();
-        assert!(!error.to_string().contains("secret"));
+        for bad in [
+            "https://user:secret@host",
+            "https://user:secret@a b",
+            "htps://user:secret@host",
+            "htps:user:secret@host",
+            "https://host?token=secret",
+            "https://host/#secret",
+            "htps://host/secret",
+            "https://a b?token=secret",
+        ] {
+            let error = base_url("b", bad).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        let error = base_url("b", "ftp://host/x").unwrap_err();
+        assert_eq!(error.value, "ftp://host");
     }
 }

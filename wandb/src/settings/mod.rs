@@ -22,6 +22,9 @@ use crate::run::wandb_folder;
 /// Where the official client of this year sends its runs.
 pub(crate) const DEFAULT_BASE_URL: &str = "https://api.forge.coreweave.com";
 
+/// Thirty days: no wait is longer, and sums of waits stay within what a clock can tell.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// Looks a variable up.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -81,14 +84,26 @@ pub(crate) struct Settings {
     pub(crate) resume: Option<Resume>,
     pub(crate) dir: PathBuf,
     pub(crate) console: bool,
-    /// Nothing of W&B's is said on the terminal.
-    pub(crate) silent: bool,
+    /// Readings of the machine go to W&B.
+    pub(crate) stats: bool,
+    /// It is kept where the run takes place.
+    pub(crate) meta: bool,
+    pub(crate) words: Words,
     pub(crate) init_timeout: Duration,
     pub(crate) http_timeout: Duration,
     pub(crate) transmit_interval: Duration,
     pub(crate) http_proxy: Option<String>,
     pub(crate) https_proxy: Option<String>,
     pub(crate) extra_headers: Vec<(String, String)>,
+}
+
+/// What of W&B's is said on the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Words {
+    All,
+    /// Trouble only.
+    Few,
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,13 +252,19 @@ pub(crate) fn resolve(
         dir,
         console: options
             .console
-            .unwrap_or_else(|| environment("WANDB_CONSOLE").is_none_or(|value| value != "off")),
-        silent: environment("WANDB_SILENT").is_some_and(|value| is_yes(&value)),
+            .unwrap_or_else(|| sources.text("console", &None).is_none_or(|value| value != "off")),
+        stats: !sources.is_set("x_disable_stats"),
+        meta: !sources.is_set("x_disable_meta"),
+        words: match (sources.is_set("silent"), sources.is_set("quiet")) {
+            (true, _) => Words::None,
+            (_, true) => Words::Few,
+            _ => Words::All,
+        },
         init_timeout: sources.seconds("init_timeout", options.init_timeout, 90.0)?,
         http_timeout: sources.seconds("http_timeout", options.http_timeout, 30.0)?,
         transmit_interval: sources.seconds("x_file_stream_transmit_interval", options.transmit_interval, 15.0)?,
-        http_proxy: sources.text("http_proxy", &None),
-        https_proxy: sources.text("https_proxy", &None),
+        http_proxy: sources.proxy("http_proxy")?,
+        https_proxy: sources.proxy("https_proxy")?,
         extra_headers: extra_headers(environment)?,
         base_url,
     })
@@ -292,6 +313,19 @@ impl Sources<'_> {
             .filter(|value| !value.is_empty())
     }
 
+    /// Whether a setting that is off by default is on.
+    fn is_set(&self, name: &str) -> bool {
+        self.text(name, &None).is_some_and(|value| is_yes(&value))
+    }
+
+    fn proxy(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        let Some((field, url)) = self.find(name, &None) else {
+            return Ok(None);
+        };
+        forms::proxy(&field, &url)?;
+        Ok(Some(url))
+    }
+
     fn seconds(&self, name: &str, option: Option<f64>, default: f64) -> Result<Duration, ConfigError> {
         let field = name.trim_start_matches("x_file_stream_").to_owned();
         let (field, seconds) = match option {
@@ -306,8 +340,11 @@ impl Sources<'_> {
             },
         };
         match Duration::try_from_secs_f64(seconds) {
-            Ok(duration) if !duration.is_zero() => Ok(duration),
-            _ => Err(ConfigError::new(field, seconds, "use a number of seconds above 0")),
+            Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
+            _ => {
+                let remedy = format!("use a number of seconds above 0, and {} at most", LONGEST.as_secs());
+                Err(ConfigError::new(field, seconds, remedy))
+            }
         }
     }
 
@@ -500,6 +537,26 @@ mod tests {
             (serde_json::json!({"tags": ["x".repeat(65)]}), vec![], "tags"),
             (serde_json::json!({"init_timeout": 0.0}), vec![], "init_timeout"),
             (
+                serde_json::json!({"transmit_interval": 1e18}),
+                vec![],
+                "transmit_interval",
+            ),
+            (
+                serde_json::json!({}),
+                vec![("WANDB_HTTP_TIMEOUT", "1e10")],
+                "WANDB_HTTP_TIMEOUT",
+            ),
+            (
+                serde_json::json!({}),
+                vec![("WANDB_HTTPS_PROXY", "http://u:p@a b")],
+                "WANDB_HTTPS_PROXY",
+            ),
+            (
+                serde_json::json!({}),
+                vec![("WANDB_HTTP_PROXY", "http://")],
+                "WANDB_HTTP_PROXY",
+            ),
+            (
                 serde_json::json!({}),
                 vec![("WANDB_HTTP_TIMEOUT", "soon")],
                 "WANDB_HTTP_TIMEOUT",
@@ -600,6 +657,28 @@ mod tests {
         let settings = resolved(serde_json::json!({}), &config_dir).unwrap();
         assert_eq!((settings.entity.as_deref(), settings.project.as_str()), (None, "p"));
         assert_eq!(settings.transmit_interval, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_is_switched_off_in_a_file_is_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[default]\nconsole = off\nsilent = true\nx_disable_stats = True\nx_disable_meta = 1\n";
+        std::fs::write(folder.path().join("settings"), text).unwrap();
+        let config_dir = ("WANDB_CONFIG_DIR", folder.path().to_str().unwrap());
+        let settings = resolved(serde_json::json!({}), &[config_dir]).unwrap();
+        assert!(!settings.console && !settings.stats && !settings.meta);
+        assert_eq!(settings.words, Words::None);
+        let environment = [
+            config_dir,
+            ("WANDB_CONSOLE", "auto"),
+            ("WANDB_SILENT", "false"),
+            ("WANDB_QUIET", "1"),
+            ("WANDB__DISABLE_STATS", "0"),
+            ("WANDB__DISABLE_META", "no"),
+        ];
+        let settings = resolved(serde_json::json!({}), &environment).unwrap();
+        assert!(settings.console && settings.stats && settings.meta);
+        assert_eq!(settings.words, Words::Few);
     }
 
     #[test]
