@@ -86,19 +86,10 @@ impl Artifact {
         self.check()?;
         let client_id = random_id()?;
         let folder = staging.join(&client_id[..16]);
-        let mut entries = Vec::new();
-        for (at, (path, name)) in self.files.iter().enumerate() {
-            let copy = folder.join(at.to_string());
-            fs::create_dir_all(&folder)?;
-            let size = fs::copy(path, &copy)
-                .map_err(|error| MediaError::Malformed(format!("an artifact with {}: {error}", path.display())))?;
-            entries.push(Entry {
-                path: name.clone(),
-                digest: digest(&copy)?,
-                size,
-                local_path: std::path::absolute(&copy)?.to_string_lossy().into_owned(),
-            });
-        }
+        let mut entries = self.copy_to(&folder).inspect_err(|_| {
+            // Nobody would ever take them away.
+            let _ = fs::remove_dir_all(&folder);
+        })?;
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         let mut aliases = self.aliases;
         if !aliases.iter().any(|alias| alias == "latest") {
@@ -139,6 +130,23 @@ impl Artifact {
             .plan(staging);
         let _ = fs::remove_file(kept);
         planned
+    }
+
+    fn copy_to(&self, folder: &Path) -> Result<Vec<Entry>, MediaError> {
+        let mut entries = Vec::new();
+        for (at, (path, name)) in self.files.iter().enumerate() {
+            let copy = folder.join(at.to_string());
+            fs::create_dir_all(folder)?;
+            let size = fs::copy(path, &copy)
+                .map_err(|error| MediaError::Malformed(format!("an artifact with {}: {error}", path.display())))?;
+            entries.push(Entry {
+                path: name.clone(),
+                digest: digest(&copy)?,
+                size,
+                local_path: std::path::absolute(&copy)?.to_string_lossy().into_owned(),
+            });
+        }
+        Ok(entries)
     }
 
     fn check(&self) -> Result<(), MediaError> {
@@ -271,4 +279,22 @@ fn random_id() -> Result<String, MediaError> {
         .iter()
         .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_an_artifact_that_cannot_be_are_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, staging) = (folder.path().join("there"), folder.path().join("artifacts"));
+        fs::write(&there, "x").unwrap();
+        let whole = Artifact::new("a", "model").file(&there).plan(&staging).unwrap();
+        assert_eq!(fs::read(&whole.entries[0].local_path).unwrap(), b"x");
+        let missing = folder.path().join("missing");
+        let error = Artifact::new("a", "model").file(&there).file(&missing).plan(&staging);
+        assert!(error.unwrap_err().to_string().contains("missing"));
+        assert_eq!(fs::read_dir(&staging).unwrap().count(), 1);
+    }
 }
