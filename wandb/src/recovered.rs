@@ -93,8 +93,9 @@ impl Sink for RecoveredSink {
         match (&mut self.log, self.exit_code) {
             (Some(log), Some(code)) => {
                 // Its process is gone; the run has lasted until its last call.
-                let ended = log.end(code, log.newest());
-                ended.map_err(|error| SinkError::from(error).doing("write the end of the W&B run"))
+                log.end(code, log.newest());
+                log.sync()
+                    .map_err(|error| SinkError::from(error).doing("write the end of the W&B run"))
             }
             _ => self.write_out(),
         }

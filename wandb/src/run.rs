@@ -33,6 +33,8 @@ struct State {
     /// Sinks that write to it: two while one configuration takes the place of another.
     users: usize,
     log: Option<RunLog>,
+    /// The log of a run that has ended, until all of it is in the file.
+    ending: Option<RunLog>,
     folder: Option<PathBuf>,
     /// When the log was last tried to be made.
     tried: Option<Instant>,
@@ -50,6 +52,8 @@ struct State {
 
 /// A log that could not be made is tried again after this.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// And one whose end could not be written after this.
+const TRY_TO_END_AGAIN: Duration = Duration::from_millis(50);
 /// More marks than this are thinned: a server that is down for days costs no memory.
 const MOST_MARKS: usize = 4096;
 
@@ -63,6 +67,7 @@ impl Run {
             state: Mutex::new(State {
                 users: 0,
                 log: None,
+                ending: None,
                 folder: None,
                 tried: None,
                 existing: existing.map(Box::new),
@@ -122,8 +127,15 @@ impl Run {
             ))
         })?;
         let path = folder.join(format!("run-{}.wandb", self.settings.run_id));
-        let log = RunLog::create(&path, self.beginning(started, state.existing.as_deref()))
-            .map_err(|error| SinkError::from(error).doing(format!("make {}", path.display())))?;
+        let log = fs::create_dir(folder.join("files"))
+            .and_then(|()| fs::create_dir(folder.join("logs")))
+            .and_then(|()| RunLog::create(&path, self.beginning(started, state.existing.as_deref())))
+            .map_err(|error| {
+                // It is tried again, and makes a folder each time.
+                let _ = fs::remove_dir_all(&folder);
+                SinkError::from(error).doing(format!("make {}", path.display()))
+            })?;
+        point_latest_to(&folder);
         state.log = Some(log);
         state.folder = Some(folder.clone());
         if self.settings.mode == Mode::Online {
@@ -197,25 +209,44 @@ impl Run {
         Some(if log.waits() { mark.incomplete() } else { mark })
     }
 
-    /// Writes the end of the run, and gives the delivery until `deadline`.
-    pub(crate) fn end(&self, exit_code: i32, deadline: Deadline) -> Result<(), SinkError> {
+    /// Ends the run, and gives the delivery until `deadline`. What the disk does not take at once is for
+    /// [`write_end`](Self::write_end).
+    pub(crate) fn end(&self, exit_code: i32, deadline: Deadline) {
         let mut state = lock(&self.state);
         if std::mem::replace(&mut state.ended, true) {
-            return Ok(());
+            return;
         }
-        let Some(mut log) = state.log.take() else { return Ok(()) };
-        let written = log.end(exit_code, SystemTime::now());
+        let Some(mut log) = state.log.take() else { return };
+        log.end(exit_code, SystemTime::now());
+        state.ending = Some(log);
+        // If it fails, it is tried again.
+        let _ = state.try_to_end();
         self.control.end(deadline);
         let mut runs = lock(&RUNS);
         let runs = runs.get_or_insert_default();
         if runs.get(&self.logger).is_some_and(|run| std::ptr::eq(&**run, self)) {
             runs.remove(&self.logger);
         }
-        written.map_err(|error| SinkError::from(error).doing("write the end of the W&B run"))
+    }
+
+    /// Tries until `deadline` to write the end of the run; then what is not in the file is lost.
+    pub(crate) fn write_end(&self, deadline: Deadline) -> Result<(), SinkError> {
+        loop {
+            let mut state = lock(&self.state);
+            let Err(error) = state.try_to_end() else { return Ok(()) };
+            if deadline.passed() {
+                let error = SinkError::from(error);
+                state.give_up(error.reason());
+                return Err(error.doing("write the end of the W&B run"));
+            }
+            drop(state);
+            thread::sleep(deadline.remaining().min(TRY_TO_END_AGAIN));
+        }
     }
 
     /// Waits for the delivery; returns the account, and what is only on disk.
     pub(crate) fn settle(&self, deadline: Deadline) -> (SinkBooks, Result<(), SinkError>) {
+        let written = self.write_end(deadline);
         let online = lock(&self.state).online;
         let over = !online || self.control.wait_until_over(deadline);
         let books = self.books();
@@ -224,7 +255,7 @@ impl Run {
             false => Ok(()),
             true => Err(self.undelivered(&books)),
         };
-        (books, result)
+        (books, written.and(result))
     }
 
     pub(crate) fn books(&self) -> SinkBooks {
@@ -362,9 +393,6 @@ impl Run {
                 }
             }
         }
-        fs::create_dir_all(folder.join("files"))?;
-        fs::create_dir_all(folder.join("logs"))?;
-        point_latest_to(&root, &folder);
         Ok(folder)
     }
 
@@ -428,6 +456,25 @@ impl Run {
     }
 }
 
+impl State {
+    fn try_to_end(&mut self) -> io::Result<()> {
+        if let Some(log) = &mut self.ending {
+            log.sync()?;
+            self.marks.push_back((log.last(), self.calls));
+            self.ending = None;
+        }
+        Ok(())
+    }
+
+    /// What is not in the file will not be.
+    fn give_up(&mut self, reason: &str) {
+        self.ending = None;
+        let written = self.marks.back().map_or(0, |mark| mark.1);
+        self.books.drop_for(reason, self.calls - written);
+        self.calls = written;
+    }
+}
+
 /// How long the end of a run that nobody has ended may take.
 pub(crate) const ABANDONED: Duration = Duration::from_secs(5);
 
@@ -444,9 +491,9 @@ pub(crate) fn wandb_folder(dir: &Path) -> PathBuf {
 }
 
 /// `latest-run` leads to the newest run; where links cannot be made, nothing does.
-fn point_latest_to(root: &Path, folder: &Path) {
+fn point_latest_to(folder: &Path) {
     #[cfg(unix)]
-    if let Some(name) = folder.file_name() {
+    if let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) {
         let fresh = root.join(format!(".latest-run-{}", std::process::id()));
         let _ = fs::remove_file(&fresh);
         if std::os::unix::fs::symlink(name, &fresh).is_ok() {
@@ -454,7 +501,7 @@ fn point_latest_to(root: &Path, folder: &Path) {
         }
     }
     #[cfg(not(unix))]
-    let _ = (root, folder);
+    let _ = folder;
 }
 
 /// Lines that are no trouble are left out.

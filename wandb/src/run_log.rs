@@ -310,8 +310,8 @@ impl RunLog {
         self.course.newest
     }
 
-    /// Ends the run.
-    pub(crate) fn end(&mut self, exit_code: i32, time: SystemTime) -> io::Result<()> {
+    /// Adds what stands at the end of a run, for [`sync`](Self::sync) to write.
+    pub(crate) fn end(&mut self, exit_code: i32, time: SystemTime) {
         self.close_row();
         self.summary();
         let runtime = self.runtime(time);
@@ -338,6 +338,10 @@ impl RunLog {
             runtime: (runtime as i64).try_into().unwrap_or(i32::MAX),
             not_complete: false,
         }));
+    }
+
+    /// Writes everything to the file, and has the operating system put it on the disk.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.log.sync()
     }
 
@@ -561,7 +565,7 @@ mod tests {
         let mut running = Running::new();
         running.row(0, 0, &[("loss", 0.5), ("other", 1.0)]).unwrap();
         running.log.set_summary("loss", &json!(0.1)).unwrap();
-        running.log.end(0, running.start).unwrap();
+        running.log.end(0, running.start);
         assert_eq!(running.summary("loss").as_deref(), Some("0.1"));
         assert_eq!(running.summary("other").as_deref(), Some("1"));
     }
@@ -573,7 +577,7 @@ mod tests {
             running.row(0, 0, &[("loss", 0.5)]).unwrap();
             running.log.set_summary("loss", &json!(0.1)).unwrap();
             running.row(step, 1, &[("loss", 0.7)]).unwrap();
-            running.log.end(0, running.start).unwrap();
+            running.log.end(0, running.start);
             assert_eq!(running.summary("loss").as_deref(), Some("0.7"), "at step {step}");
         }
     }
@@ -588,7 +592,7 @@ mod tests {
         running.log.set_summary("loss", &json!(0.1)).unwrap();
         running.row(2, 0, &[("loss", 2.0)]).unwrap();
         running.row(3, 0, &[("loss", 4.0)]).unwrap();
-        running.log.end(0, running.start).unwrap();
+        running.log.end(0, running.start);
         assert_eq!(running.summary("loss").as_deref(), Some(r#"{"min":2,"mean":3}"#));
     }
 

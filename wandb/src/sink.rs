@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use logcore::{
     BuildContext, ConfigError, Deadline, EventKind, Mark, MetricBatch, Notices, Record, Remainder, Sink, SinkBooks,
@@ -111,9 +112,13 @@ impl Sink for WandbSink {
         if self.exit_code.is_none() && others {
             return run.write_out();
         }
-        let ended = run.end(self.exit_code.unwrap_or(0), deadline);
+        run.end(self.exit_code.unwrap_or(0), deadline);
         settings::forget_after(&run.settings, self.exit_code);
-        ended
+        match self.exit_code {
+            // What waits for room on the disk holds up nobody but those who wait for the remainder.
+            Some(_) => Ok(()),
+            None => run.write_end(Deadline::after(Duration::ZERO)),
+        }
     }
 
     fn remainder(&mut self) -> Option<Remainder> {
@@ -137,7 +142,7 @@ impl Drop for WandbSink {
         if let Some(run) = self.run.as_ref().filter(|_| !self.finished)
             && !run.drop_user()
         {
-            let _ = run.end(0, Deadline::after(ABANDONED));
+            run.end(0, Deadline::after(ABANDONED));
         }
     }
 }

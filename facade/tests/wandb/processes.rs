@@ -4,9 +4,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use facade::wandb::{SyncError, Synced, find_logs, sync};
 use facade::{LogConfig, setup_logging};
+use logcore::registry::build_sink;
+use logcore::{BuildContext, Deadline, MetricBatch, MetricValue, Notices, Sink, StopFlag};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -56,6 +59,54 @@ fn say(word: &str) {
     println!("\n{word}");
 }
 
+/// The child's part on a disk that takes nothing now and then.
+#[test]
+fn the_child_on_a_full_disk() {
+    if std::env::var(CASE).is_ok_and(|case| case != "full") || std::env::var(CASE).is_err() {
+        return;
+    }
+    let folder = std::env::var(FOLDER).unwrap();
+    let config = config(Path::new(&folder), "child", json!({"mode": "offline"}));
+    let stop = StopFlag::default();
+    let mut sink = build_sink("wandb", &config.sinks["wandb"], &BuildContext::new(&config, &stop)).unwrap();
+    let mut lines = std::io::stdin().lines();
+    let mut say_and_wait = |word| {
+        say(word);
+        drop(lines.next());
+    };
+    let mut step = 0;
+    let mut log = |sink: &mut dyn Sink, count: usize| {
+        for _ in 0..count {
+            step += 1;
+            // Some are refused, and counted.
+            let _ = sink.metrics(&MetricBatch::new("child", step, &[("x", MetricValue::Int(1))]));
+        }
+        sink.deliver()
+    };
+    say_and_wait("built");
+    assert!(sink.start(&Notices::new(|_, _| {})).is_err());
+    say_and_wait("not started");
+    while sink.books().unwrap().spooled == 0 {
+        log(&mut *sink, 1).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    say_and_wait("started");
+    assert!(log(&mut *sink, 100).is_err());
+    assert!(!sink.mark().unwrap().is_complete());
+    say_and_wait("full");
+    log(&mut *sink, 100).unwrap();
+    assert!(sink.mark().unwrap().is_complete());
+    say_and_wait("free");
+    assert!(log(&mut *sink, 100).is_err());
+    sink.exit_code(0);
+    sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
+    say_and_wait("finished");
+    let (books, result) = sink.remainder().unwrap()(Deadline::after(Duration::from_millis(200)));
+    assert!(books.balanced(), "{books:?}");
+    let lost = books.dropped_total() - books.dropped["no log"];
+    say(&format!("rows {} lost {lost} {}", books.spooled, result.is_ok()));
+}
+
 /// A child whose lines the test reads.
 struct Running {
     child: Child,
@@ -68,19 +119,23 @@ impl Running {
     }
 
     fn start_with(case: &str, folder: &TempDir, server: &str, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "processes::the_child", "--nocapture", "--test-threads=1"])
+        let mut child = this_program(Command::new(std::env::current_exe().unwrap()), "the_child");
+        child
             .env(CASE, case)
             .env(FOLDER, folder.path())
             .env("HOME", folder.path())
             .envs((case != "no key").then_some(("WANDB_API_KEY", KEY)))
             .env("WANDB_BASE_URL", server)
-            .envs(environment.iter().copied())
+            .envs(environment.iter().copied());
+        Self::spawn(child)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let command = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let words = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, words }
     }
@@ -204,5 +259,88 @@ fn a_silent_run_says_nothing_and_a_quiet_one_says_its_troubles() {
         let errors = running.errors();
         assert_eq!(errors.len(), lines, "{variable}: {errors:#?}");
         assert!(errors.iter().all(|line| line.contains("401")), "{errors:#?}");
+    }
+}
+
+fn this_program(mut command: Command, test: &str) -> Command {
+    let name = format!("processes::{test}");
+    command.args(["--exact", &name, "--nocapture", "--test-threads=1"]);
+    command
+}
+
+/// Files of the child cannot grow beyond so many bytes, as on a disk that is full.
+#[cfg(target_os = "linux")]
+fn limit_files(running: &Running, bytes: &str) {
+    let limited = Command::new("prlimit")
+        .args(["--pid", &running.child.id().to_string(), &format!("--fsize={bytes}:")])
+        .status();
+    assert!(limited.unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_costs_nothing_once_it_has_room_again() {
+    for freed_at_the_end in [true, false] {
+        let folder = TempDir::new().unwrap();
+        let mut shell = Command::new("sh");
+        // The signal would end it; without it a write fails.
+        shell
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(std::env::current_exe().unwrap());
+        let mut child = this_program(shell, "the_child_on_a_full_disk");
+        child
+            .env(CASE, "full")
+            .env(FOLDER, folder.path())
+            .env("HOME", folder.path());
+        let mut running = Running::spawn(child);
+        running.wait_for("built");
+        limit_files(&running, "0");
+        running.go_on();
+        running.wait_for("not started");
+        let runs = std::fs::read_dir(folder.path().join("wandb")).unwrap();
+        assert_eq!(runs.count(), 0, "no folder is left, and no link to one");
+        limit_files(&running, "unlimited");
+        running.go_on();
+        running.wait_for("started");
+        let log = find_logs(folder.path()).remove(0);
+        let fill = |running: &Running| limit_files(running, &(std::fs::metadata(&log).unwrap().len() + 9).to_string());
+        fill(&running);
+        running.go_on();
+        running.wait_for("full");
+        limit_files(&running, "unlimited");
+        running.go_on();
+        running.wait_for("free");
+        fill(&running);
+        running.go_on();
+        running.wait_for("finished");
+        if freed_at_the_end {
+            limit_files(&running, "unlimited");
+        }
+        running.go_on();
+        let told = running
+            .words
+            .by_ref()
+            .map(Result::unwrap)
+            .find(|line| line.starts_with("rows "));
+        let told = told.unwrap();
+        let [rows, lost] = [1, 3].map(|at| told.split(' ').nth(at).unwrap().parse::<usize>().unwrap());
+        assert!(running.child.wait().unwrap().success());
+        assert_eq!(told.ends_with("true"), freed_at_the_end);
+        let server = Server::start();
+        match freed_at_the_end {
+            true => {
+                assert_eq!(lost, 0);
+                assert_eq!(synced(&server, &folder), Synced::Delivered);
+                assert_eq!(server.run().history.len(), rows);
+            }
+            false => {
+                // The newest row that was written was open until then.
+                assert_eq!(lost, 101);
+                assert_eq!(synced(&server, &folder), Synced::Killed);
+                assert_eq!(server.run().history.len(), rows);
+            }
+        }
+        let steps = server.run().steps();
+        assert!(steps.windows(2).all(|pair| pair[1] == pair[0] + 1), "{steps:?}");
     }
 }
