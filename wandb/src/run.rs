@@ -324,6 +324,7 @@ impl Run {
     }
 
     fn deliver(&self, plan: Plan) {
+        let _over = OverAtLast(&self.control);
         let delivered = Api::new(&self.settings).and_then(|api| {
             let link = Link {
                 api: Arc::new(api),
@@ -336,7 +337,6 @@ impl Run {
             Ok(delivered) => lock(&self.state).complete = delivered.outcome == Outcome::Complete,
             Err(failure) => self.control.trouble(upload::Lane::Rows, &failure),
         }
-        self.control.set_over();
     }
 
     fn undelivered(&self, books: &SinkBooks) -> SinkError {
@@ -472,6 +472,15 @@ impl State {
         let written = self.marks.back().map_or(0, |mark| mark.1);
         self.books.drop_for(reason, self.calls - written);
         self.calls = written;
+    }
+}
+
+/// Nobody waits for a delivery that has panicked.
+struct OverAtLast<'a>(&'a Control);
+
+impl Drop for OverAtLast<'_> {
+    fn drop(&mut self) {
+        self.0.set_over();
     }
 }
 

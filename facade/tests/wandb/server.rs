@@ -49,6 +49,8 @@ pub(crate) enum Fault {
     Truncated,
     /// A proxy's page; the request has no effect.
     Html,
+    /// Another answer that says 200; the request has no effect.
+    Body(&'static str),
     /// The answer comes late.
     Slow(Duration),
 }
@@ -363,7 +365,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
     };
     let effect = !matches!(
         &fault,
-        Some(Fault::Status(_) | Fault::StatusWith(..) | Fault::Reset | Fault::Html)
+        Some(Fault::Status(_) | Fault::StatusWith(..) | Fault::Reset | Fault::Html | Fault::Body(_))
     );
     let (status, reply) = match effect {
         true => apply(&mut shared.lock()),
@@ -377,6 +379,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
         ),
         Some(Fault::StatusWith(status, name, value)) => (*status, "{}".to_owned(), Some((*name, value.clone()))),
         Some(Fault::Html) => (200, "<html><body>Sign in to the hotel</body></html>".to_owned(), None),
+        Some(Fault::Body(text)) => (200, (*text).to_owned(), None),
         _ => (status, reply.to_string(), None),
     };
     shared.lock().requests.push(Seen {

@@ -99,8 +99,8 @@ impl Api {
                 .collect();
             return Err(Failure::last(Trouble::Refused, self.clean(&messages.join("; "))));
         }
-        match reply["data"].take() {
-            data @ Value::Object(_) => Ok(data),
+        match reply.get_mut("data").map(Value::take) {
+            Some(data @ Value::Object(_)) => Ok(data),
             _ => Err(Failure::again(Trouble::NotUnderstood, "the reply has no `data`")),
         }
     }

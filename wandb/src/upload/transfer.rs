@@ -108,8 +108,11 @@ impl Transfers {
                 }
                 Ok(done) => all.push(done),
                 Err(TryRecvError::Empty) => return all,
+                // The thread is gone, and what it had not done it will not do.
                 Err(TryRecvError::Disconnected) => {
-                    self.open = 0;
+                    if std::mem::take(&mut self.open) > 0 {
+                        all.push(Done::GivenUp);
+                    }
                     return all;
                 }
             }
@@ -117,9 +120,9 @@ impl Transfers {
     }
 
     fn push(&mut self, job: Job) {
-        if self.jobs.send(job).is_ok() {
-            self.open += 1;
-        }
+        self.open += 1;
+        // Without the thread it is given up when it is asked for.
+        let _ = self.jobs.send(job);
     }
 }
 
@@ -231,5 +234,21 @@ pub(crate) fn digest(path: &Path) -> std::io::Result<String> {
             0 => return Ok(STANDARD.encode(hash.finalize())),
             count => hash.update(&buffer[..count]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_of_a_thread_that_is_gone_are_given_up() {
+        let (jobs, _) = channel();
+        let (_, results) = channel();
+        let mut transfers = Transfers { jobs, results, open: 0 };
+        transfers.files(["a".to_owned()].into());
+        assert!(matches!(transfers.poll().as_slice(), [Done::GivenUp]));
+        assert_eq!(transfers.open(), 0);
+        assert!(transfers.poll().is_empty());
     }
 }

@@ -306,13 +306,10 @@ impl Uploader {
     /// What the server can do beyond the ordinary; it is not asked again, and what is not known is off.
     fn features(&mut self) {
         let reply = self.link.api.graphql("ServerFeaturesQuery", FEATURES, json!({}));
-        let features = reply
-            .map(|mut data| data["serverInfo"]["features"].take())
-            .unwrap_or_default();
+        let reply = reply.unwrap_or_default();
         let has = |name: &str| {
-            let all = features.as_array().into_iter().flatten();
-            all.into_iter()
-                .any(|feature| feature["name"] == name && feature["isEnabled"] == true)
+            let mut all = reply["serverInfo"]["features"].as_array().into_iter().flatten();
+            all.any(|feature| feature["name"] == name && feature["isEnabled"] == true)
         };
         self.gzip = has("FILESTREAM_GZIP");
         self.assembler.structured_console = has("STRUCTURED_CONSOLE_LOGS");
