@@ -260,11 +260,13 @@ impl Run {
 
     pub(crate) fn books(&self) -> SinkBooks {
         let mut state = lock(&self.state);
-        let delivered = match (state.online, state.complete) {
+        let reached = self.control.delivered();
+        let left_out = self.control.dropped();
+        let mut delivered = match (state.online, state.complete) {
             (false, _) => 0,
             (true, true) => state.calls,
             (true, false) => {
-                let num = self.control.delivered();
+                let num = reached.num;
                 while state.marks.len() > 1 && state.marks[1].0 <= num {
                     state.marks.pop_front();
                 }
@@ -272,12 +274,17 @@ impl Run {
                     .marks
                     .front()
                     .filter(|mark| mark.0 <= num)
-                    .map_or(0, |mark| mark.1)
+                    .map_or(0, |mark| mark.1.saturating_sub(reached.missing))
             }
         };
         let mut books = state.books.clone();
-        books.delivered = delivered;
         books.spooled = state.calls - delivered;
+        for (reason, calls) in left_out {
+            let calls = calls.min(delivered);
+            delivered -= calls;
+            books.drop_for(reason, calls);
+        }
+        books.delivered = delivered;
         books
     }
 
@@ -341,10 +348,12 @@ impl Run {
 
     fn undelivered(&self, books: &SinkBooks) -> SinkError {
         let why = self.control.current_trouble();
+        let (what, them) = match books.spooled {
+            0 => ("a part of the run is".to_owned(), "it"),
+            calls => (format!("{calls} of {} calls are", books.accepted), "them"),
+        };
         let text = format!(
-            "{} of {} calls are only on disk{}; send them with `{}`",
-            books.spooled,
-            books.accepted,
+            "{what} only on disk{}; send {them} with `{}`",
             why.map(|failure| format!(" ({failure})")).unwrap_or_default(),
             self.sync_command(),
         );

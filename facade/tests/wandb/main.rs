@@ -1,6 +1,7 @@
 //! W&B runs through the facade, against a server on loopback.
 
 mod official;
+mod parts;
 mod processes;
 mod server;
 

@@ -38,6 +38,8 @@ pub(crate) enum On {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
+    /// None: the request meets no later one.
+    Pass,
     Status(u16),
     /// A status with one header.
     StatusWith(u16, &'static str, String),
@@ -444,7 +446,7 @@ impl State {
         };
         let at = self.faults.iter().position(|(on, _, times)| *times > 0 && meets(on))?;
         self.faults[at].2 -= 1;
-        Some(self.faults[at].1.clone())
+        Some(self.faults[at].1.clone()).filter(|fault| !matches!(fault, Fault::Pass))
     }
 
     fn graphql(&mut self, operation: &str, variables: &Value, base: &str) -> Value {

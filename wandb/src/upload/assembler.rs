@@ -37,6 +37,8 @@ pub(crate) struct Assembler {
     pub(crate) structured_console: bool,
     config: Tree,
     config_changed: bool,
+    /// Calls that have changed the config since it was taken.
+    config_calls: u64,
     summary: Tree,
     summary_changed: bool,
     definitions: Definitions,
@@ -95,6 +97,7 @@ impl Assembler {
             }
             Some(Kind::Config(items)) => {
                 self.config.apply(&items);
+                self.config_calls += 1;
                 self.config_changed = true;
             }
             Some(Kind::Stats(stats)) => self.stats(&stats),
@@ -110,6 +113,7 @@ impl Assembler {
             }
             Some(Kind::Metric(metric)) => {
                 self.definitions.add(metric);
+                self.config_calls += 1;
                 self.config_changed = true;
             }
             Some(Kind::Telemetry(telemetry)) => self.telemetry(&telemetry),
@@ -138,6 +142,11 @@ impl Assembler {
     /// As [`take_config`](Self::take_config), in case that the server did not take it.
     pub(crate) fn return_config(&mut self) {
         self.config_changed = true;
+    }
+
+    /// Calls that have changed the config since the last call of this.
+    pub(crate) fn take_config_calls(&mut self) -> u64 {
+        std::mem::take(&mut self.config_calls)
     }
 
     pub(crate) fn config_changed(&self) -> bool {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,15 +11,16 @@ pub(crate) struct Control {
     state: Mutex<State>,
     changed: Condvar,
     stop: StopFlag,
-    /// For a sync: how long a request may fail before it is given up.
+    /// For a sync, in which the run has ended and has no deadline: how long a lane may fail before it is given up.
     patience: Option<Duration>,
 }
 
-/// Rows and files go separate ways, and one may be in trouble when the other is not.
+/// Rows, files and alerts go separate ways, and one may be in trouble when the others are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
     Rows,
     Files,
+    Alerts,
 }
 
 #[derive(Default)]
@@ -27,26 +29,36 @@ struct State {
     urged: bool,
     /// The run has ended, and this is how long its delivery may still take.
     ending: Option<Deadline>,
-    /// The number of the newest record that the server has, with all before it.
-    delivered: i64,
+    delivered: Reached,
+    /// Calls that the server does not take, by reason.
+    dropped: BTreeMap<&'static str, u64>,
     over: bool,
     /// By lane: the newest failure, until a request succeeds, and the kinds that were said since the last success.
-    trouble: [Option<Failure>; 2],
-    said: [Vec<Trouble>; 2],
+    trouble: [Option<Failure>; 3],
+    said: [Vec<Trouble>; 3],
+    /// By lane: when patience ends, while there is a request that has not succeeded.
+    patience_ends: [Option<Instant>; 3],
+    /// Something that no waiting will change.
+    lasting: Option<Failure>,
     notices: Option<Notices>,
     address: Option<String>,
     /// Counts what other threads have to tell the uploader.
     messages: u64,
 }
 
+/// How far a delivery has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// The number of the newest record that the server has, with all before it that are lines.
+    pub(crate) num: i64,
+    /// Calls up to there whose file, artifact or alert it has not.
+    pub(crate) missing: u64,
+}
+
 impl Control {
     pub(crate) fn new(stop: StopFlag, patience: Option<Duration>) -> Self {
-        let state = State {
-            ending: patience.map(Deadline::after),
-            ..State::default()
-        };
         Self {
-            state: Mutex::new(state),
+            state: Mutex::default(),
             changed: Condvar::new(),
             stop,
             patience,
@@ -76,14 +88,26 @@ impl Control {
         true
     }
 
-    /// The number of the newest record that the server has.
-    pub(crate) fn delivered(&self) -> i64 {
+    /// How far the server has it.
+    pub(crate) fn delivered(&self) -> Reached {
         self.lock().delivered
     }
 
-    /// What is wrong at the moment.
+    /// Calls that the server does not take, by reason.
+    pub(crate) fn dropped(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().dropped.clone()
+    }
+
+    /// What is wrong at the moment, or has been for good.
     pub(crate) fn current_trouble(&self) -> Option<Failure> {
-        self.lock().trouble.iter().flatten().next().cloned()
+        let state = self.lock();
+        state
+            .trouble
+            .iter()
+            .flatten()
+            .next()
+            .or(state.lasting.as_ref())
+            .cloned()
     }
 
     /// Where lines for people go.
@@ -108,8 +132,15 @@ impl Control {
         self.lock().address = Some(address);
     }
 
-    pub(crate) fn set_delivered(&self, num: i64) {
-        self.lock().delivered = num;
+    pub(crate) fn set_delivered(&self, reached: Reached) {
+        self.lock().delivered = reached;
+    }
+
+    /// Calls will never be on the server.
+    pub(crate) fn drop_for(&self, reason: &'static str, calls: u64) {
+        if calls > 0 {
+            *self.lock().dropped.entry(reason).or_default() += calls;
+        }
     }
 
     pub(crate) fn request_stop(&self) {
@@ -127,23 +158,21 @@ impl Control {
 
     /// Whether the run has ended.
     pub(crate) fn ending(&self) -> bool {
-        self.lock().ending.is_some()
+        self.patience.is_some() || self.lock().ending.is_some()
     }
 
-    /// Whether there is no time left to deliver anything.
-    pub(crate) fn too_late(&self) -> bool {
-        self.lock()
-            .ending
-            .is_some_and(|deadline| deadline.remaining().is_zero())
+    /// Whether there is no time left to deliver anything on this lane.
+    pub(crate) fn too_late(&self, lane: Lane) -> bool {
+        self.lock().remaining(lane).is_some_and(|remaining| remaining.is_zero())
     }
 
     /// Uploader: waits until `until`, or the run ends, or another thread has something to tell, or a flush is asked for;
     /// returns whether it was.
-    pub(crate) fn rest(&self, until: Instant) -> bool {
+    pub(crate) fn rest(&self, until: Deadline) -> bool {
         let mut state = self.lock();
         let messages = state.messages;
         loop {
-            let remaining = until.saturating_duration_since(Instant::now());
+            let remaining = until.remaining();
             if std::mem::take(&mut state.urged) {
                 return true;
             }
@@ -161,17 +190,17 @@ impl Control {
 
     /// Waits before a request is tried again; returns whether it is worth it. The end of the run cuts a wait short, unless
     /// the server itself named it.
-    pub(crate) fn pause(&self, wait: Duration, named_by_server: bool) -> bool {
-        let until = Instant::now() + wait;
+    pub(crate) fn pause(&self, lane: Lane, wait: Duration, named_by_server: bool) -> bool {
+        let until = Deadline::after(wait);
         let mut state = self.lock();
-        let was_ending = state.ending.is_some();
+        let was_ending = self.patience.is_some() || state.ending.is_some();
         loop {
-            let remaining = until.saturating_duration_since(Instant::now());
-            if let Some(deadline) = state.ending {
+            let remaining = until.remaining();
+            if let Some(left) = state.remaining(lane) {
                 if !named_by_server && !was_ending {
-                    return !deadline.remaining().is_zero();
+                    return !left.is_zero();
                 }
-                if deadline.remaining() < remaining {
+                if left < remaining {
                     return false;
                 }
             }
@@ -199,14 +228,26 @@ impl Control {
         );
     }
 
+    /// Something that waiting does not change; it is said once, and is the reason in the account at the end.
+    pub(crate) fn lasting(&self, failure: &Failure) {
+        self.say(failure.trouble.reason(), &format!("W&B: {failure}"));
+        self.lock().lasting.get_or_insert_with(|| failure.clone());
+    }
+
+    /// A request begins. Patience counts from the first that has not succeeded.
+    pub(crate) fn begin(&self, lane: Lane) {
+        let until = self.patience.and_then(|patience| Instant::now().checked_add(patience));
+        let mut state = self.lock();
+        let ends = &mut state.patience_ends[lane as usize];
+        *ends = ends.or(until);
+    }
+
     /// A request succeeded.
     pub(crate) fn well(&self, lane: Lane) {
         let was_said = {
             let mut state = self.lock();
             state.trouble[lane as usize] = None;
-            if let Some(patience) = self.patience {
-                state.ending = Some(Deadline::after(patience));
-            }
+            state.patience_ends[lane as usize] = None;
             !std::mem::take(&mut state.said[lane as usize]).is_empty()
         };
         if was_said {
@@ -230,5 +271,14 @@ impl Control {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// How long the lane has; `None` if nothing limits it.
+    fn remaining(&self, lane: Lane) -> Option<Duration> {
+        let patience = self.patience_ends[lane as usize];
+        let patience = patience.map(|ends| ends.saturating_duration_since(Instant::now()));
+        patience.or(self.ending.map(|deadline| deadline.remaining()))
     }
 }

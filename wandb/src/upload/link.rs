@@ -41,30 +41,54 @@ impl Identity {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GivenUp;
 
+/// Waits between tries, each longer than the one before.
+#[derive(Debug)]
+pub(crate) struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(FIRST_WAIT)
+    }
+}
+
+impl Backoff {
+    /// How long to wait after this failure.
+    pub(crate) fn next(&mut self, failure: &Failure, ending: bool) -> Duration {
+        let wait = match (failure.again, failure.after) {
+            (true, Some(named)) => named,
+            (true, None) => jittered(self.0),
+            (false, _) => AFTER_REFUSAL,
+        };
+        self.0 = (self.0 * 2).min(LONGEST_WAIT);
+        match ending && failure.after.is_none() {
+            true => wait.min(LONGEST_WAIT_AT_END),
+            false => wait,
+        }
+    }
+}
+
 impl Link {
     /// Tries until the request succeeds; after a refusal, too, but rarely: a key may be mended, a project made.
     pub(crate) fn persist<T>(&self, request: impl FnMut(&Api) -> Result<T, Failure>) -> Result<T, GivenUp> {
-        self.attempt(request, Some(AFTER_REFUSAL))
+        self.persist_unless(|_| false, request).map_err(|_| GivenUp)
     }
 
-    /// Tries until the request succeeds or is refused.
-    pub(crate) fn until_refused<T>(&self, request: impl FnMut(&Api) -> Result<T, Failure>) -> Result<T, GivenUp> {
-        self.attempt(request, None)
-    }
-
-    fn attempt<T>(
+    /// The same, but a failure of the kind `hopeless` ends it; `Some` is what that was.
+    pub(crate) fn persist_unless<T>(
         &self,
+        hopeless: impl Fn(&Failure) -> bool,
         mut request: impl FnMut(&Api) -> Result<T, Failure>,
-        after_refusal: Option<Duration>,
-    ) -> Result<T, GivenUp> {
-        let mut wait = FIRST_WAIT;
+    ) -> Result<T, Option<Failure>> {
+        let mut backoff = Backoff::default();
         loop {
             let ending = self.control.ending();
+            self.control.begin(self.lane);
             let failure = match request(&self.api) {
                 Ok(reply) => {
                     self.control.well(self.lane);
                     return Ok(reply);
                 }
+                Err(failure) if hopeless(&failure) => return Err(Some(failure)),
                 Err(failure) => failure,
             };
             self.control.trouble(self.lane, &failure);
@@ -72,17 +96,28 @@ impl Link {
                 // The end has begun meanwhile, and deserves a try of its own.
                 continue;
             }
-            let pause = match (failure.again, failure.after) {
-                (true, Some(named)) => named,
-                (true, None) if ending => jittered(wait).min(LONGEST_WAIT_AT_END),
-                (true, None) => jittered(wait),
-                (false, _) => after_refusal.filter(|_| !ending).ok_or(GivenUp)?,
-            };
-            if !self.control.pause(pause, failure.again && failure.after.is_some()) {
-                return Err(GivenUp);
+            if ending && !failure.again {
+                return Err(None);
             }
-            wait = (wait * 2).min(LONGEST_WAIT);
+            let pause = backoff.next(&failure, ending);
+            if !self
+                .control
+                .pause(self.lane, pause, failure.again && failure.after.is_some())
+            {
+                return Err(None);
+            }
         }
+    }
+
+    /// Tries until the request succeeds or is refused.
+    pub(crate) fn until_refused<T>(&self, request: impl FnMut(&Api) -> Result<T, Failure>) -> Result<T, GivenUp> {
+        let refused = |failure: &Failure| !failure.again;
+        self.persist_unless(refused, request).map_err(|refusal| {
+            if let Some(failure) = refusal {
+                self.control.lasting(&failure);
+            }
+            GivenUp
+        })
     }
 
     /// Asks GraphQL until it answers or refuses; a reply without this part is no answer.

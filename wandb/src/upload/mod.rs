@@ -1,5 +1,6 @@
 //! From the log to the server: the log is the spool, and what is in it reaches the server exactly once.
 
+mod alerts;
 mod api;
 mod artifact;
 mod assembler;

@@ -6,10 +6,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use logcore::Deadline;
 use serde_json::{Value, json};
 
+use super::alerts::Alerts;
+use super::api::Api;
 use super::assembler::{Assembler, Lines};
-use super::control::Lane;
+use super::control::{Lane, Reached};
 use super::failure::{Failure, Trouble};
 use super::link::{GivenUp, Identity, Link};
 use super::resume;
@@ -30,10 +33,6 @@ const UPSERT: &str = "mutation UpsertBucket($id: String, $name: String, $project
      summaryMetrics: $summaryMetrics}) { bucket { id name displayName description config sweepName historyLineCount \
      project { id name entity { id name } } } inserted } }";
 const FEATURES: &str = "query ServerFeaturesQuery { serverInfo { features { name isEnabled } } }";
-const ALERT: &str = "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, $runName: String!, \
-     $title: String!, $text: String!, $severity: AlertSeverity = INFO, $waitDuration: Duration) { \
-     notifyScriptableRunAlert(input: {entityName: $entityName, projectName: $projectName, runName: $runName, \
-     title: $title, text: $text, severity: $severity, waitDuration: $waitDuration}) { success } }";
 
 /// The content of one request of the stream. Servers take five times as much; a backlog is in memory a few times over.
 const REQUEST_BYTES: usize = 2 << 20;
@@ -90,14 +89,16 @@ pub(crate) fn deliver(link: Link, plan: Plan, progress: &mut dyn FnMut(u64)) -> 
         damaged: None,
         held: None,
         refused: false,
+        config_refused: None,
         at_end: BTreeSet::new(),
         sent_alerts: standing.alerts,
+        alerts: Alerts::default(),
         standing,
         console: None,
         plan,
     };
     let outcome = match uploader.run(progress) {
-        Ok(()) if !uploader.refused => Outcome::Complete,
+        Ok(()) if uploader.nothing_refused() => Outcome::Complete,
         _ => Outcome::Incomplete,
     };
     match uploader.damaged {
@@ -125,10 +126,13 @@ struct Uploader {
     held: Option<Record>,
     /// A file or artifact was refused.
     refused: bool,
+    /// The calls of a config that was refused.
+    config_refused: Option<u64>,
     /// Files that go when the run ends.
     at_end: BTreeSet<String>,
     /// Alerts at the beginning of the log that an earlier delivery has sent.
     sent_alerts: usize,
+    alerts: Alerts,
     /// `files/output.log`.
     console: Option<File>,
 }
@@ -139,7 +143,7 @@ impl Uploader {
         self.establish()?;
         let mut last_sent: Option<Instant> = None;
         let mut last_config = Instant::now();
-        let mut next_look = Instant::now();
+        let mut next_look = Deadline::after(Duration::ZERO);
         let mut urged = false;
         loop {
             let all_read = self.read_on();
@@ -147,14 +151,13 @@ impl Uploader {
             let over = self.assembler.exit.is_some() || self.damaged.is_some() || (self.plan.ended && all_read);
             let hurry = over || urged || self.link.control.ending();
             if self.assembler.config_changed() && (hurry || last_config.elapsed() >= CONFIG_INTERVAL) {
-                self.upsert(false)?;
+                self.update()?;
                 last_config = Instant::now();
             }
             self.begin_transfers();
             self.end_transfers();
-            self.alerts()?;
             let full = self.assembler.waiting() >= REQUEST_BYTES;
-            let due = Instant::now() >= next_look;
+            let due = next_look.passed();
             if full || hurry || due {
                 let beat = last_sent.is_none_or(|sent| sent.elapsed() >= HEARTBEAT);
                 if self.send(beat)? {
@@ -162,15 +165,16 @@ impl Uploader {
                 }
             }
             if due {
-                next_look = Instant::now() + self.plan.interval;
+                next_look = Deadline::after(self.plan.interval);
             }
+            self.send_alerts();
             if self.nothing_waits() {
-                self.link.control.set_delivered(self.assembler.num);
-                if over && self.open_transfers() == 0 {
+                self.account();
+                if over && self.open_transfers() == 0 && self.alerts.len() == 0 {
                     return self.end();
                 }
             }
-            if self.link.control.too_late() {
+            if self.link.control.too_late(Lane::Rows) {
                 return Err(GivenUp);
             }
             if full || (hurry && !self.nothing_waits()) {
@@ -180,11 +184,14 @@ impl Uploader {
                 self.link.control.rest_for_message(LONGEST_REST_AT_END);
                 false
             } else {
-                let next = match self.assembler.config_changed() {
-                    true => next_look.min(last_config + CONFIG_INTERVAL),
-                    false => next_look,
-                };
-                self.link.control.rest(next.max(Instant::now() + SHORTEST_REST))
+                let config = CONFIG_INTERVAL.saturating_sub(last_config.elapsed());
+                let rests = [
+                    Some(next_look.remaining()),
+                    self.assembler.config_changed().then_some(config),
+                    self.alerts.rest(),
+                ];
+                let rest = rests.into_iter().flatten().min().unwrap_or_default();
+                self.link.control.rest(Deadline::after(rest.max(SHORTEST_REST)))
             };
         }
     }
@@ -199,11 +206,11 @@ impl Uploader {
             if self.assembler.run.is_some() && self.plan.ended {
                 return Ok(());
             }
-            if self.plan.ended || self.damaged.is_some() || self.link.control.too_late() {
+            if self.plan.ended || self.damaged.is_some() || self.link.control.too_late(Lane::Rows) {
                 self.damaged.get_or_insert(ReadError::Foreign);
                 return Err(GivenUp);
             }
-            self.link.control.rest(Instant::now() + Duration::from_secs(1));
+            self.link.control.rest(Deadline::after(Duration::from_secs(1)));
         }
     }
 
@@ -225,7 +232,7 @@ impl Uploader {
             }
             known = true;
         }
-        let reply = self.upsert(true)?;
+        let reply = self.upsert()?;
         if !known
             && reply["bucket"]["historyLineCount"].as_u64().unwrap_or(0) > 0
             && let Some(existing) = self.existing()?
@@ -315,11 +322,45 @@ impl Uploader {
         self.assembler.structured_console = has("STRUCTURED_CONSOLE_LOGS");
     }
 
-    fn upsert(&mut self, whole: bool) -> Result<Value, GivenUp> {
+    /// Makes the run on the server. Nothing goes before that, so that a refusal holds everything back.
+    fn upsert(&mut self) -> Result<Value, GivenUp> {
+        let variables = self.variables(true).ok_or(GivenUp)?;
+        let reply = self.link.persist(|api| send_upsert(api, &variables));
+        if reply.is_err() {
+            self.assembler.return_config();
+        }
+        reply
+    }
+
+    /// Sends what has changed about the run. What the server refuses for good is left out; rows go on.
+    fn update(&mut self) -> Result<(), GivenUp> {
+        let variables = self.variables(false).ok_or(GivenUp)?;
+        let refused = |failure: &Failure| failure.trouble == Trouble::Refused;
+        match self.link.persist_unless(refused, |api| send_upsert(api, &variables)) {
+            // It was the whole of it.
+            Ok(_) => {
+                self.config_refused = None;
+                self.assembler.take_config_calls();
+                Ok(())
+            }
+            Err(Some(failure)) => {
+                let text = format!("a change of the config is not on the server: {failure}");
+                self.link.control.lasting(&Failure { text, ..failure });
+                let calls = self.config_refused.unwrap_or_default() + self.assembler.take_config_calls();
+                self.config_refused = Some(calls);
+                Ok(())
+            }
+            Err(None) => {
+                self.assembler.return_config();
+                Err(GivenUp)
+            }
+        }
+    }
+
+    /// What is sent about the run: the config, and if it is `whole` the rest.
+    fn variables(&mut self, whole: bool) -> Option<Value> {
         let config = self.assembler.take_config().unwrap_or_default();
-        let Some(run) = &self.assembler.run else {
-            return Err(GivenUp);
-        };
+        let run = self.assembler.run.as_ref()?;
         let name = match self.identity.run_id.is_empty() {
             true => run.run_id.clone(),
             false => self.identity.run_id.clone(),
@@ -342,21 +383,7 @@ impl Uploader {
                 all.extend(more);
             }
         }
-        let reply = self.link.persist(|api| {
-            let data = api.graphql("UpsertBucket", UPSERT, variables.clone())?;
-            let reply = &data["upsertBucket"];
-            match reply["bucket"]["project"]["entity"]["name"].is_string() {
-                true => Ok(reply.clone()),
-                false => Err(Failure::again(
-                    Trouble::NotUnderstood,
-                    "the reply does not say whose the run is",
-                )),
-            }
-        });
-        if reply.is_err() {
-            self.assembler.return_config();
-        }
-        reply
+        Some(variables)
     }
 
     /// Reads what the log has, up to a request's worth; returns whether that is all of it.
@@ -403,12 +430,23 @@ impl Uploader {
         self.transfers.as_ref().map_or(0, Transfers::open)
     }
 
+    fn nothing_refused(&self) -> bool {
+        !self.refused && self.config_refused.is_none()
+    }
+
+    /// The lines of all that was read are on the server.
+    fn account(&self) {
+        self.link.control.set_delivered(Reached {
+            num: self.assembler.num,
+            missing: self.alerts.len() as u64 + self.config_refused.unwrap_or_default(),
+        });
+    }
+
     fn nothing_waits(&self) -> bool {
         let lines = [&self.assembler.history, &self.assembler.events, &self.assembler.output];
         lines.into_iter().all(Lines::is_empty)
             && !self.assembler.summary_changed()
             && !self.assembler.config_changed()
-            && self.assembler.alerts.is_empty()
             && self.uploaded.is_empty()
     }
 
@@ -479,24 +517,17 @@ impl Uploader {
         Ok(())
     }
 
-    fn alerts(&mut self) -> Result<(), GivenUp> {
-        while let Some(alert) = self.assembler.alerts.front().cloned() {
-            if self.sent_alerts > 0 {
-                self.sent_alerts -= 1;
-            } else {
-                let mut variables = self.identity.variables();
-                variables["title"] = alert.title.as_str().into();
-                variables["text"] = alert.text.as_str().into();
-                variables["severity"] = alert.level.as_str().into();
-                variables["waitDuration"] = alert.wait_duration.into();
-                self.link
-                    .persist(|api| api.graphql("NotifyScriptableRunAlert", ALERT, variables.clone()))?;
-                self.standing.alerts += 1;
-                self.keep_standing();
-            }
-            self.assembler.alerts.pop_front();
+    /// Alerts of the log that no earlier delivery has sent.
+    fn send_alerts(&mut self) {
+        let fresh = std::mem::take(&mut self.assembler.alerts);
+        let sent_before = self.sent_alerts.min(fresh.len());
+        self.sent_alerts -= sent_before;
+        self.alerts.add(fresh.into_iter().skip(sent_before));
+        let done = self.alerts.send(&self.link, &self.identity);
+        if done > 0 {
+            self.standing.alerts += done;
+            self.keep_standing();
         }
-        Ok(())
     }
 
     fn begin_transfers(&mut self) {
@@ -577,7 +608,7 @@ impl Uploader {
             if self.open_transfers() == 0 {
                 break;
             }
-            if self.link.control.too_late() {
+            if self.link.control.too_late(Lane::Files) {
                 return Err(GivenUp);
             }
             self.link.control.rest_for_message(Duration::from_millis(100));
@@ -595,7 +626,7 @@ impl Uploader {
             last["uploaded"] = json!(std::mem::take(&mut self.uploaded));
         }
         self.post(&last.to_string())?;
-        self.standing.complete = !self.refused && self.damaged.is_none();
+        self.standing.complete = self.nothing_refused() && self.damaged.is_none();
         self.keep_standing();
         Ok(())
     }
@@ -667,6 +698,18 @@ const LIVE: i32 = 2;
 /// Between two looks at a log that grows.
 const SHORTEST_REST: Duration = Duration::from_millis(50);
 const LONGEST_REST_AT_END: Duration = Duration::from_millis(100);
+
+fn send_upsert(api: &Api, variables: &Value) -> Result<Value, Failure> {
+    let data = api.graphql("UpsertBucket", UPSERT, variables.clone())?;
+    let reply = &data["upsertBucket"];
+    match reply["bucket"]["project"]["entity"]["name"].is_string() {
+        true => Ok(reply.clone()),
+        false => Err(Failure::again(
+            Trouble::NotUnderstood,
+            "the reply does not say whose the run is",
+        )),
+    }
+}
 
 fn unreadable(error: ReadError) -> Failure {
     Failure::last(Trouble::Unreadable, error.to_string())
