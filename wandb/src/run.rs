@@ -311,6 +311,7 @@ impl Run {
         let plan = Plan {
             log: path.to_owned(),
             interval: self.settings.transmit_interval,
+            heartbeat: upload::HEARTBEAT,
             app_url: self.settings.app_url.clone(),
             ended: false,
         };

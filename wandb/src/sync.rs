@@ -10,7 +10,7 @@ use logcore::{LogConfig, StopFlag, quiet};
 use serde_json::Value;
 
 use crate::settings;
-use crate::upload::{self, Api, Control, Link, Outcome, Plan, Standing, synced_by_other};
+use crate::upload::{self, Api, Control, Link, Outcome, Plan, Standing, Trouble, synced_by_other};
 
 /// How logs are delivered.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +50,7 @@ pub enum Synced {
 pub enum SyncError {
     /// The settings cannot work.
     Config(logcore::ConfigError),
-    /// The process that writes it lives; its own delivery is on, or it can be synced when it has ended.
+    /// The process that writes it lives, or another delivers it; it can be synced when that has ended.
     Live,
     /// Something is still only on disk, for this reason. Another sync goes on where this one stopped.
     Incomplete(String),
@@ -62,7 +62,9 @@ impl Display for SyncError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => Display::fmt(error, f),
-            Self::Live => f.write_str("the process that writes it is still running; sync it when it has ended"),
+            Self::Live => {
+                f.write_str("the process that writes or delivers it is still running; sync it when that has ended")
+            }
             Self::Incomplete(why) => write!(f, "not everything was delivered: {why}; sync it again to go on"),
             Self::Unreadable(why) => write!(f, "{why}"),
         }
@@ -126,6 +128,7 @@ pub fn sync(
     let plan = Plan {
         log: log.to_owned(),
         interval: Duration::ZERO,
+        heartbeat: upload::HEARTBEAT,
         app_url: settings.app_url.clone(),
         ended: true,
     };
@@ -162,6 +165,7 @@ pub fn sync(
                 trouble.unwrap_or_else(|| "a file was refused".to_owned()),
             )),
         },
+        Ok(Ok(Err(failure))) if failure.trouble == Trouble::InUse => Err(SyncError::Live),
         Ok(Ok(Err(failure))) => Err(SyncError::Unreadable(format!("{}: {failure}", log.display()))),
         Ok(Err(_)) => Err(SyncError::Incomplete("the delivery panicked".to_owned())),
         Err(error) => Err(SyncError::Incomplete(format!("no thread for the delivery: {error}"))),

@@ -34,6 +34,8 @@ pub(crate) enum On {
     GraphQl(&'static str),
     Stream,
     Put,
+    /// The content of the file of that name.
+    PutOf(&'static str),
 }
 
 #[derive(Debug, Clone)]
@@ -53,6 +55,8 @@ pub(crate) enum Fault {
     Html,
     /// Another answer that says 200; the request has no effect.
     Body(&'static str),
+    /// The address for an upload is good no more.
+    Expired,
     /// The answer comes late.
     Slow(Duration),
 }
@@ -352,7 +356,10 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
     };
     let operation = operation_of(&graphql);
     let known = header("authorization") == format!("Basic {}", STANDARD.encode(format!("api:{KEY}")));
-    let fault = shared.lock().take_fault(kind, &operation);
+    let fault = shared.lock().take_fault(kind, &operation, &path);
+    if matches!(fault, Some(Fault::Expired)) {
+        shared.lock().uploads.remove(&path);
+    }
 
     let apply = |state: &mut State| match kind {
         Kind::Put if !header("authorization").is_empty() => (400, json!({"error": "no key belongs here"})),
@@ -367,7 +374,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
     };
     let effect = !matches!(
         &fault,
-        Some(Fault::Status(_) | Fault::StatusWith(..) | Fault::Reset | Fault::Html | Fault::Body(_))
+        Some(Fault::Status(_) | Fault::StatusWith(..) | Fault::Reset | Fault::Html | Fault::Body(_) | Fault::Expired)
     );
     let (status, reply) = match effect {
         true => apply(&mut shared.lock()),
@@ -381,6 +388,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
         ),
         Some(Fault::StatusWith(status, name, value)) => (*status, "{}".to_owned(), Some((*name, value.clone()))),
         Some(Fault::Html) => (200, "<html><body>Sign in to the hotel</body></html>".to_owned(), None),
+        Some(Fault::Expired) => (403, "<Error>Request has expired</Error>".to_owned(), None),
         Some(Fault::Body(text)) => (200, (*text).to_owned(), None),
         _ => (status, reply.to_string(), None),
     };
@@ -437,12 +445,16 @@ fn operation_of(graphql: &Value) -> String {
 }
 
 impl State {
-    fn take_fault(&mut self, kind: Kind, operation: &str) -> Option<Fault> {
+    fn take_fault(&mut self, kind: Kind, operation: &str, path: &str) -> Option<Fault> {
         let meets = |on: &On| match on {
             On::Any => true,
             On::GraphQl(name) => kind == Kind::GraphQl && *name == operation,
             On::Stream => kind == Kind::Stream,
             On::Put => kind == Kind::Put,
+            On::PutOf(wanted) => match self.uploads.get(path) {
+                Some(Upload::File { name, .. } | Upload::Artifact { name, .. }) => name == wanted,
+                _ => false,
+            },
         };
         let at = self.faults.iter().position(|(on, _, times)| *times > 0 && meets(on))?;
         self.faults[at].2 -= 1;

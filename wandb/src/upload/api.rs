@@ -105,6 +105,18 @@ impl Api {
         }
     }
 
+    /// Asks GraphQL for a part of the `data`; a reply without it is no answer.
+    pub(crate) fn ask(&self, operation: &str, query: &str, variables: &Value, part: &str) -> Result<Value, Failure> {
+        let mut data = self.graphql(operation, query, variables.clone())?;
+        match data.pointer_mut(part).map(Value::take) {
+            Some(Value::Null) | None => Err(Failure::again(
+                Trouble::NotUnderstood,
+                format!("the reply to {operation} has no {part}"),
+            )),
+            Some(found) => Ok(found),
+        }
+    }
+
     /// Sends a part of the file stream; returns whether the run was asked to stop.
     pub(crate) fn stream(
         &self,
@@ -192,6 +204,16 @@ impl Api {
         }
         text.replace(&self.secret, "***")
     }
+}
+
+/// A text of a reply; an empty one, if it is something else.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// An empty text is sent as null.
+pub(crate) fn some(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 /// What a server says in an error's body, which comes in several forms.

@@ -7,8 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
 use serde_json::{Map, Value, json};
 
-use super::link::{GivenUp, Identity, Link};
-use super::transfer::{headers, put, put_content};
+use super::api::{some, text};
+use super::content::{headers, put, put_file};
+use super::failure::{Failure, Trouble};
+use super::link::{Identity, Link};
+use super::transfer::Hitch;
 use crate::proto::{Artifact, ManifestEntry};
 
 const CREATE: &str = "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { \
@@ -28,8 +31,75 @@ const COMMIT: &str = "mutation CommitArtifact($input: CommitArtifactInput!) { \
 /// Files in one request.
 const MOST_FILES: usize = 100;
 
-pub(crate) fn upload_artifact(link: &Link, run: &Identity, artifact: &Artifact) -> Result<(), GivenUp> {
-    let input = json!({"input": {
+/// How far the upload of an artifact has come.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// The server's ids of the artifact and of its manifest.
+    ids: Option<(String, String)>,
+    /// The files that are stored, each with the artifact that it was first stored in.
+    stored: Map<String, Value>,
+}
+
+impl Progress {
+    /// How many files are stored.
+    pub(crate) fn stored(&self) -> usize {
+        self.stored.len()
+    }
+}
+
+/// Tries once, and goes on where an earlier try has stopped.
+pub(crate) fn upload_artifact(
+    link: &Link,
+    run: &Identity,
+    artifact: &Artifact,
+    progress: &mut Progress,
+) -> Result<(), Hitch> {
+    let ask = |operation: &str, query: &str, variables: &Value, part: &str| {
+        let answer = link.api.ask(operation, query, variables, part);
+        answer.map_err(Hitch::Server)
+    };
+    let (id, manifest_id) = match &progress.ids {
+        Some(ids) => ids.clone(),
+        None => {
+            let created = ask(
+                "CreateArtifact",
+                CREATE,
+                &creation(run, artifact),
+                "/createArtifact/artifact",
+            )?;
+            if created["state"] == "COMMITTED" {
+                return Ok(());
+            }
+            let id = text(&created["id"]);
+            let input = manifest_input(run, &id, "", false);
+            let manifest = ask("CreateArtifactManifest", CREATE_MANIFEST, &input, MANIFEST)?;
+            progress.ids.insert((id, text(&manifest["id"]))).clone()
+        }
+    };
+    let empty = Vec::new();
+    let contents = artifact.manifest.as_ref().map_or(&empty, |manifest| &manifest.contents);
+    let stored = &mut progress.stored;
+    let left: Vec<_> = contents
+        .iter()
+        .filter(|entry| !stored.contains_key(&entry.path))
+        .collect();
+    for entries in left.chunks(MOST_FILES) {
+        upload_files(link, &id, &manifest_id, entries, stored)?;
+    }
+    let manifest = manifest(&id, contents, stored);
+    let input = manifest_input(run, &id, &STANDARD.encode(Md5::digest(manifest.as_bytes())), true);
+    let created = ask("CreateArtifactManifest", CREATE_MANIFEST, &input, MANIFEST)?;
+    if let Some(url) = created["file"]["uploadUrl"].as_str() {
+        let headers = headers(&created["file"]["uploadHeaders"]);
+        put(link, url, &headers, manifest.into()).map_err(Hitch::Content)?;
+    }
+    let input = json!({"input": {"artifactID": id}});
+    ask("CommitArtifact", COMMIT, &input, "/commitArtifact/artifact")?;
+    Ok(())
+}
+
+fn creation(run: &Identity, artifact: &Artifact) -> Value {
+    json!({"input": {
         "entityName": run.entity, "projectName": run.project, "runName": run.run_id,
         "artifactTypeName": artifact.r#type, "artifactCollectionName": artifact.name,
         "digest": artifact.digest, "digestAlgorithm": "MANIFEST_MD5",
@@ -39,101 +109,73 @@ pub(crate) fn upload_artifact(link: &Link, run: &Identity, artifact: &Artifact) 
             .collect::<Vec<_>>(),
         "clientID": artifact.client_id, "sequenceClientID": artifact.sequence_client_id,
         "enableDigestDeduplication": true,
-    }});
-    let created = link.ask("CreateArtifact", CREATE, &input, "/createArtifact/artifact")?;
-    if created["state"] == "COMMITTED" {
-        return Ok(());
-    }
-    let id = text(&created["id"]);
-    let empty = Vec::new();
-    let contents = artifact.manifest.as_ref().map_or(&empty, |manifest| &manifest.contents);
-    let manifest_id = {
-        let input = manifest_input(run, &id, "", false);
-        text(&link.ask("CreateArtifactManifest", CREATE_MANIFEST, &input, MANIFEST)?["id"])
-    };
-    let mut born = Map::new();
-    for entries in contents.chunks(MOST_FILES) {
-        upload_files(link, &id, &manifest_id, entries, &mut born)?;
-    }
-    upload_manifest(link, run, &id, contents, &born)?;
-    link.ask(
-        "CommitArtifact",
-        COMMIT,
-        &json!({"input": {"artifactID": id}}),
-        "/commitArtifact/artifact",
-    )?;
-    Ok(())
+    }})
 }
 
 const MANIFEST: &str = "/createArtifactManifest/artifactManifest";
 
-/// Uploads a part of the files; `born` learns in which artifact each was stored first.
+/// Uploads a part of the files. Their addresses are good for a while: those that are left at the next try get new ones.
 fn upload_files(
     link: &Link,
     id: &str,
     manifest_id: &str,
-    entries: &[ManifestEntry],
-    born: &mut Map<String, Value>,
-) -> Result<(), GivenUp> {
+    entries: &[&ManifestEntry],
+    stored: &mut Map<String, Value>,
+) -> Result<(), Hitch> {
     let files: Vec<_> = entries
         .iter()
         .map(|entry| json!({"artifactID": id, "artifactManifestID": manifest_id, "name": entry.path, "md5": entry.digest}))
         .collect();
     let input = json!({"input": {"artifactFiles": files, "storageLayout": "V2"}});
-    let edges = link.ask(
+    let edges = link.api.ask(
         "CreateArtifactFiles",
         CREATE_FILES,
         &input,
         "/createArtifactFiles/files/edges",
-    )?;
-    let nodes: Vec<&Value> = edges
+    );
+    let edges = edges.map_err(Hitch::Server)?;
+    // The answer has the files in the order of the question, and all of them.
+    let nodes: Vec<_> = edges
         .as_array()
         .into_iter()
         .flatten()
         .map(|edge| &edge["node"])
         .collect();
-    // The answer has the files in the order of the question.
+    if nodes.len() != entries.len() {
+        let text = format!(
+            "the reply has {} of {} files of the artifact",
+            nodes.len(),
+            entries.len()
+        );
+        return Err(Hitch::Content(Failure::again(Trouble::NotUnderstood, text)));
+    }
     for (entry, node) in entries.iter().zip(nodes) {
-        born.insert(entry.path.clone(), node["artifact"]["id"].clone());
         // Without an address the server has the content already.
         if let Some(url) = node["uploadUrl"].as_str() {
             let headers = headers(&node["uploadHeaders"]);
-            link.until_refused(|api| put(api, url, &headers, Path::new(&entry.local_path)))?;
+            put_file(link, url, &headers, Path::new(&entry.local_path)).map_err(Hitch::Content)?;
         }
+        stored.insert(entry.path.clone(), node["artifact"]["id"].clone());
     }
     Ok(())
 }
 
-fn upload_manifest(
-    link: &Link,
-    run: &Identity,
-    id: &str,
-    contents: &[ManifestEntry],
-    born: &Map<String, Value>,
-) -> Result<(), GivenUp> {
+fn manifest(id: &str, contents: &[ManifestEntry], stored: &Map<String, Value>) -> String {
     let files: Map<String, Value> = contents
         .iter()
         .map(|entry| {
-            let birth = born.get(&entry.path).and_then(Value::as_str).unwrap_or(id);
+            let birth = stored.get(&entry.path).and_then(Value::as_str).unwrap_or(id);
             (
                 entry.path.clone(),
                 json!({"digest": entry.digest, "size": entry.size, "birthArtifactID": birth}),
             )
         })
         .collect();
-    let manifest = json!({
+    json!({
         "version": 1, "storagePolicy": "wandb-storage-policy-v1",
         "storagePolicyConfig": {"storageLayout": "V2"}, "contents": files,
     })
-    .to_string();
-    let input = manifest_input(run, id, &STANDARD.encode(Md5::digest(manifest.as_bytes())), true);
-    let created = link.ask("CreateArtifactManifest", CREATE_MANIFEST, &input, MANIFEST)?;
-    let file = &created["file"];
-    let Some(url) = file["uploadUrl"].as_str() else {
-        return Ok(());
-    };
-    let headers = headers(&file["uploadHeaders"]);
-    link.until_refused(|api| put_content(api, url, &headers, manifest.clone().into()))
+    .to_string()
 }
 
 fn manifest_input(run: &Identity, id: &str, digest: &str, upload: bool) -> Value {
@@ -142,12 +184,4 @@ fn manifest_input(run: &Identity, id: &str, digest: &str, upload: bool) -> Value
         "entityName": run.entity, "projectName": run.project, "runName": run.run_id,
         "includeUpload": upload, "manifestType": "FULL",
     })
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-fn some(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
 }

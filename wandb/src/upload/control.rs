@@ -166,6 +166,11 @@ impl Control {
         self.lock().remaining(lane).is_some_and(|remaining| remaining.is_zero())
     }
 
+    /// Whether that will be so after this pause.
+    pub(crate) fn too_late_for(&self, lane: Lane, pause: Duration) -> bool {
+        self.lock().remaining(lane).is_some_and(|remaining| remaining < pause)
+    }
+
     /// Uploader: waits until `until`, or the run ends, or another thread has something to tell, or a flush is asked for;
     /// returns whether it was.
     pub(crate) fn rest(&self, until: Deadline) -> bool {
@@ -255,6 +260,18 @@ impl Control {
         }
     }
 
+    /// A request succeeded, while others of its lane still fail.
+    pub(crate) fn goes_on(&self, lane: Lane) {
+        let until = self.patience.and_then(|patience| Instant::now().checked_add(patience));
+        self.lock().patience_ends[lane as usize] = until;
+    }
+
+    /// Content was on its way for so long.
+    pub(crate) fn flowed(&self, lane: Lane, time: Duration) {
+        let ends = &mut self.lock().patience_ends[lane as usize];
+        *ends = ends.and_then(|ends| ends.checked_add(time));
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_all();
@@ -280,5 +297,37 @@ impl State {
         let patience = self.patience_ends[lane as usize];
         let patience = patience.map(|ends| ends.saturating_duration_since(Instant::now()));
         patience.or(self.ending.map(|deadline| deadline.remaining()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn each_lane_has_its_own_patience_and_a_long_way_takes_none() {
+        let control = Control::new(StopFlag::default(), Some(HOUR));
+        assert!(!control.too_late_for(Lane::Files, 2 * HOUR), "nothing has failed yet");
+        control.begin(Lane::Files);
+        assert!(control.too_late_for(Lane::Files, HOUR + HOUR / 2));
+        control.well(Lane::Rows);
+        assert!(
+            control.too_late_for(Lane::Files, HOUR + HOUR / 2),
+            "other rows renew nothing"
+        );
+        control.flowed(Lane::Files, HOUR);
+        assert!(!control.too_late_for(Lane::Files, HOUR + HOUR / 2));
+        control.well(Lane::Files);
+        assert!(!control.too_late_for(Lane::Files, 4 * HOUR));
+    }
+
+    #[test]
+    fn waits_of_any_length_are_possible() {
+        let control = Control::new(StopFlag::default(), None);
+        control.end(Deadline::after(Duration::ZERO));
+        assert!(!control.pause(Lane::Rows, Duration::MAX, true));
+        assert!(!control.rest(Deadline::after(Duration::MAX)));
     }
 }

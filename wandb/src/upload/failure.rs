@@ -28,6 +28,8 @@ pub(crate) enum Trouble {
     Refused,
     /// The run's own files cannot be read.
     Unreadable,
+    /// Another delivery of the same log is on.
+    InUse,
 }
 
 impl Trouble {
@@ -44,6 +46,7 @@ impl Trouble {
             Self::NotUnderstood => "reply not understood",
             Self::Refused => "refused",
             Self::Unreadable => "log unreadable",
+            Self::InUse => "log in use",
         }
     }
 }

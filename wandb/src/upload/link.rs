@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::control::{Control, Lane};
-use super::failure::{Failure, Trouble};
+use super::failure::Failure;
 
 /// The first wait before a request is tried again; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -107,31 +107,6 @@ impl Link {
                 return Err(None);
             }
         }
-    }
-
-    /// Tries until the request succeeds or is refused.
-    pub(crate) fn until_refused<T>(&self, request: impl FnMut(&Api) -> Result<T, Failure>) -> Result<T, GivenUp> {
-        let refused = |failure: &Failure| !failure.again;
-        self.persist_unless(refused, request).map_err(|refusal| {
-            if let Some(failure) = refusal {
-                self.control.lasting(&failure);
-            }
-            GivenUp
-        })
-    }
-
-    /// Asks GraphQL until it answers or refuses; a reply without this part is no answer.
-    pub(crate) fn ask(&self, operation: &str, query: &str, variables: &Value, part: &str) -> Result<Value, GivenUp> {
-        self.until_refused(|api| {
-            let data = api.graphql(operation, query, variables.clone())?;
-            match data.pointer(part) {
-                Some(Value::Null) | None => Err(Failure::again(
-                    Trouble::NotUnderstood,
-                    format!("the reply to {operation} has no {part}"),
-                )),
-                Some(found) => Ok(found.clone()),
-            }
-        })
     }
 }
 

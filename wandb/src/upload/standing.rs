@@ -1,4 +1,3 @@
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,9 +21,7 @@ pub(crate) struct Standing {
     /// The first step that the server did not have when the delivery began.
     pub(crate) first_step: i64,
     pub(crate) earlier_runtime: f64,
-    /// Delivered files, with the digest of what was delivered.
-    pub(crate) files: BTreeMap<String, String>,
-    pub(crate) artifacts: BTreeSet<String>,
+    /// Alerts that were sent.
     pub(crate) alerts: usize,
     /// Everything was delivered, the end of the run included.
     pub(crate) complete: bool,
@@ -84,7 +81,7 @@ fn path_of(log: &Path) -> PathBuf {
     with_suffix(log, "upload")
 }
 
-fn with_suffix(log: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(log: &Path, suffix: &str) -> PathBuf {
     let mut name = log.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);

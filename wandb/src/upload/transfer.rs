@@ -1,31 +1,24 @@
 //! Files and artifacts go on a thread of their own, so that a large one holds up no rows.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
+use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use logcore::quiet;
-use md5::{Digest as _, Md5};
-use reqwest::blocking::Body;
-use serde_json::{Value, json};
+use logcore::{Deadline, quiet};
+use serde_json::json;
 
-use super::api::Api;
-use super::artifact::upload_artifact;
+use super::artifact::{Progress, upload_artifact};
+use super::content::{digest, headers, put_file};
 use super::control::Lane;
 use super::failure::{Failure, Trouble};
-use super::link::{GivenUp, Identity, Link};
+use super::link::{Backoff, Identity, Link};
 use crate::proto::Artifact;
 
 const CREATE_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, $files: [String!]!) { \
      createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, files: $files}) { \
      runID uploadHeaders files { name uploadUrl } } }";
-/// Names in one request.
-const MOST_NAMES: usize = 100;
 
 /// The thread that uploads files.
 pub(crate) struct Transfers {
@@ -34,33 +27,54 @@ pub(crate) struct Transfers {
     open: usize,
 }
 
-enum Job {
-    Files(Vec<String>),
+/// Something to upload, for which so many calls asked.
+pub(crate) struct Job {
+    pub(crate) calls: u64,
+    pub(crate) what: What,
+}
+
+pub(crate) enum What {
+    /// A file of the run; `known` is the digest of what the server has of it.
+    File {
+        name: String,
+        known: Option<String>,
+    },
     Artifact(Box<Artifact>),
 }
 
-/// What has become of a job.
-pub(crate) enum Done {
+/// A job has ended.
+pub(crate) struct Done {
+    pub(crate) calls: u64,
+    pub(crate) end: End,
+}
+
+pub(crate) enum End {
     /// The server has the file, with this digest.
     File {
         name: String,
         digest: String,
     },
-    Artifact {
-        client_id: String,
-    },
+    /// The server had the file.
+    Known,
+    Artifact(Box<Artifact>),
     /// A file that is not there (any more), which no trying will change.
     Missing {
         name: String,
     },
-    /// A job has ended.
-    End,
-    /// It was given up; its files stay where they are.
-    GivenUp,
+    /// It is refused, or there is no time left; what was to be sent stays where it is.
+    GivenUp(Failure),
+}
+
+/// Why a job goes back into the queue, or is given up.
+pub(crate) enum Hitch {
+    /// The server itself: nothing else would go now.
+    Server(Failure),
+    /// This content: others may go.
+    Content(Failure),
 }
 
 impl Transfers {
-    pub(crate) fn start(link: Link, run: Identity, files: PathBuf, known: BTreeMap<String, String>) -> Option<Self> {
+    pub(crate) fn start(link: Link, run: Identity, files: PathBuf) -> Option<Self> {
         let (jobs, inbox) = channel();
         let (outbox, results) = channel();
         let worker = Worker {
@@ -70,7 +84,10 @@ impl Transfers {
             },
             run,
             files,
-            known,
+            queue: VecDeque::new(),
+            rest: None,
+            backoff: Backoff::default(),
+            was_ending: false,
             outbox,
         };
         thread::Builder::new()
@@ -80,15 +97,10 @@ impl Transfers {
         Some(Self { jobs, results, open: 0 })
     }
 
-    pub(crate) fn files(&mut self, names: BTreeSet<String>) {
-        let names: Vec<_> = names.into_iter().collect();
-        for names in names.chunks(MOST_NAMES) {
-            self.push(Job::Files(names.to_vec()));
-        }
-    }
-
-    pub(crate) fn artifact(&mut self, artifact: Artifact) {
-        self.push(Job::Artifact(Box::new(artifact)));
+    pub(crate) fn push(&mut self, job: Job) {
+        self.open += 1;
+        // Without the thread it is given up when it is asked for.
+        let _ = self.jobs.send(job);
     }
 
     /// Jobs that have not ended.
@@ -96,33 +108,29 @@ impl Transfers {
         self.open
     }
 
-    /// What has happened since the last call.
+    /// What has ended since the last call.
     pub(crate) fn poll(&mut self) -> Vec<Done> {
         let mut all = Vec::new();
         loop {
             match self.results.try_recv() {
-                Ok(Done::End) => self.open -= 1,
-                Ok(Done::GivenUp) => {
+                Ok(done) => {
                     self.open -= 1;
-                    all.push(Done::GivenUp);
+                    all.push(done);
                 }
-                Ok(done) => all.push(done),
                 Err(TryRecvError::Empty) => return all,
                 // The thread is gone, and what it had not done it will not do.
                 Err(TryRecvError::Disconnected) => {
                     if std::mem::take(&mut self.open) > 0 {
-                        all.push(Done::GivenUp);
+                        let failure = Failure::last(Trouble::Unreadable, "the thread that uploads files is gone");
+                        all.push(Done {
+                            calls: 0,
+                            end: End::GivenUp(failure),
+                        });
                     }
                     return all;
                 }
             }
         }
-    }
-
-    fn push(&mut self, job: Job) {
-        self.open += 1;
-        // Without the thread it is given up when it is asked for.
-        let _ = self.jobs.send(job);
     }
 }
 
@@ -131,66 +139,174 @@ struct Worker {
     run: Identity,
     /// The run's folder `files/`.
     files: PathBuf,
-    /// What the server has, by name.
-    known: BTreeMap<String, String>,
+    queue: VecDeque<Task>,
+    /// Nothing is asked of the server until then.
+    rest: Option<Deadline>,
+    backoff: Backoff,
+    was_ending: bool,
     outbox: Sender<Done>,
+}
+
+struct Task {
+    job: Job,
+    /// When it may be tried again, if it has failed; and whether the server said so.
+    next: Option<Deadline>,
+    named: bool,
+    backoff: Backoff,
+    /// Of an artifact.
+    progress: Progress,
 }
 
 impl Worker {
     fn work(mut self, inbox: &Receiver<Job>) {
-        while let Ok(job) = inbox.recv() {
-            let ended = match job {
-                Job::Files(names) => self.upload(&names),
-                Job::Artifact(artifact) => upload_artifact(&self.link, &self.run, &artifact).map(|()| {
-                    self.tell(Done::Artifact {
-                        client_id: artifact.client_id,
-                    })
-                }),
-            };
-            self.tell(match ended {
-                Ok(()) => Done::End,
-                Err(GivenUp) => Done::GivenUp,
-            });
+        while let Some(mut task) = self.next(inbox) {
+            let stored = task.progress.stored();
+            match self.turn(&mut task) {
+                Ok(end) => self.ended(task.job.calls, end),
+                Err(hitch) => {
+                    if task.progress.stored() > stored {
+                        task.backoff = Backoff::default();
+                    }
+                    self.failed(task, hitch);
+                }
+            }
         }
     }
 
-    fn upload(&mut self, names: &[String]) -> Result<(), GivenUp> {
-        let mut wanted = Vec::new();
-        for name in names {
-            match digest(&self.files.join(name)) {
-                Ok(digest) if self.known.get(name) == Some(&digest) => {}
-                Ok(digest) => wanted.push((name.clone(), digest)),
-                Err(_) => self.tell(Done::Missing { name: name.clone() }),
-            }
-        }
-        let mut ended = Ok(());
-        for (name, digest) in wanted {
-            // An address may be good for minutes only; each file gets a fresh one at each try.
-            let sent = self.link.until_refused(|api| {
-                let data = api.graphql(
-                    "CreateRunFiles",
-                    CREATE_FILES,
-                    json!({"entity": self.run.entity, "project": self.run.project, "run": self.run.run_id, "files": [name]}),
-                )?;
-                let created = &data["createRunFiles"];
-                let files = created["files"].as_array().cloned().unwrap_or_default();
-                let url = files
-                    .iter()
-                    .find(|file| file["name"] == name.as_str())
-                    .and_then(|file| file["uploadUrl"].as_str())
-                    .ok_or_else(|| Failure::again(Trouble::NotUnderstood, "the reply has no address for the file"))?;
-                put(api, url, &headers(&created["uploadHeaders"]), &self.files.join(&name))
-            });
-            // A file that is refused does not keep the others back.
-            match sent {
-                Ok(()) => {
-                    self.known.insert(name.clone(), digest.clone());
-                    self.tell(Done::File { name, digest });
+    /// The next task whose time has come. `None` if nobody wants any more.
+    fn next(&mut self, inbox: &Receiver<Job>) -> Option<Task> {
+        loop {
+            match inbox.try_recv() {
+                Ok(job) => {
+                    self.queue.push_back(Task::new(job));
+                    continue;
                 }
-                Err(GivenUp) => ended = Err(GivenUp),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return None,
+            }
+            if self.queue.is_empty() {
+                self.queue.push_back(Task::new(inbox.recv().ok()?));
+                continue;
+            }
+            if !std::mem::replace(&mut self.was_ending, self.link.control.ending()) && self.was_ending {
+                // The end deserves a try of its own.
+                self.rest = None;
+                for task in self.queue.iter_mut().filter(|task| !task.named) {
+                    task.next = None;
+                }
+            }
+            let wait = match self.rest.filter(|rest| !rest.passed()) {
+                Some(rest) => rest.remaining(),
+                None => {
+                    if let Some(at) = self.queue.iter().position(|task| task.wait().is_zero()) {
+                        return self.queue.remove(at);
+                    }
+                    self.queue.iter().map(Task::wait).min().unwrap_or_default()
+                }
+            };
+            match inbox.recv_timeout(wait.min(LONGEST_REST)) {
+                Ok(job) => self.queue.push_back(Task::new(job)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
-        ended
+    }
+
+    /// Tries a task once.
+    fn turn(&self, task: &mut Task) -> Result<End, Hitch> {
+        match &task.job.what {
+            What::File { name, known } => {
+                let Ok(digest) = digest(&self.files.join(name)) else {
+                    return Ok(End::Missing { name: name.clone() });
+                };
+                if known.as_ref() == Some(&digest) {
+                    return Ok(End::Known);
+                }
+                self.upload(name)?;
+                Ok(End::File {
+                    name: name.clone(),
+                    digest,
+                })
+            }
+            What::Artifact(artifact) => {
+                self.link.control.begin(Lane::Files);
+                upload_artifact(&self.link, &self.run, artifact, &mut task.progress)?;
+                Ok(End::Artifact(artifact.clone()))
+            }
+        }
+    }
+
+    /// An address may be good for minutes only: each try gets a fresh one.
+    fn upload(&self, name: &str) -> Result<(), Hitch> {
+        self.link.control.begin(Lane::Files);
+        let created = self.link.api.ask(
+            "CreateRunFiles",
+            CREATE_FILES,
+            &json!({"entity": self.run.entity, "project": self.run.project, "run": self.run.run_id, "files": [name]}),
+            "/createRunFiles",
+        );
+        let created = created.map_err(Hitch::Server)?;
+        let mut files = created["files"].as_array().into_iter().flatten();
+        let address = files
+            .find(|file| file["name"] == name)
+            .and_then(|file| file["uploadUrl"].as_str())
+            .ok_or_else(|| {
+                let text = format!("the reply has no address for the file {name}");
+                Hitch::Content(Failure::again(Trouble::NotUnderstood, text))
+            })?;
+        let headers = headers(&created["uploadHeaders"]);
+        put_file(&self.link, address, &headers, &self.files.join(name)).map_err(Hitch::Content)
+    }
+
+    fn ended(&mut self, calls: u64, end: End) {
+        if matches!(end, End::File { .. } | End::Artifact(_)) {
+            self.backoff = Backoff::default();
+            // As long as one fails the trouble is not over.
+            match self.queue.iter().any(|task| task.next.is_some()) {
+                true => self.link.control.goes_on(Lane::Files),
+                false => self.link.control.well(Lane::Files),
+            }
+        }
+        self.tell(Done { calls, end });
+    }
+
+    /// Back into the queue: behind the others, or, where they would fare no better, before them.
+    fn failed(&mut self, mut task: Task, hitch: Hitch) {
+        let control = &self.link.control;
+        let (failure, whole_server) = match hitch {
+            Hitch::Server(failure) => (failure, true),
+            Hitch::Content(failure) => (failure, false),
+        };
+        if !failure.again {
+            let calls = task.job.calls;
+            return self.tell(Done {
+                calls,
+                end: End::GivenUp(failure),
+            });
+        }
+        control.trouble(Lane::Files, &failure);
+        let ending = control.ending();
+        let backoff = if whole_server {
+            &mut self.backoff
+        } else {
+            &mut task.backoff
+        };
+        let pause = backoff.next(&failure, ending);
+        if self.was_ending && control.too_late_for(Lane::Files, pause) {
+            let calls = task.job.calls;
+            return self.tell(Done {
+                calls,
+                end: End::GivenUp(failure),
+            });
+        }
+        task.named = failure.after.is_some();
+        task.next = Some(Deadline::after(if whole_server { Duration::ZERO } else { pause }));
+        if whole_server {
+            self.rest = Some(Deadline::after(pause));
+            self.queue.push_front(task);
+        } else {
+            self.queue.push_back(task);
+        }
     }
 
     fn tell(&self, done: Done) {
@@ -199,41 +315,22 @@ impl Worker {
     }
 }
 
-/// Sends a file. An address that has expired is worth another try with a new one.
-pub(crate) fn put(api: &Api, url: &str, headers: &[(String, String)], path: &Path) -> Result<(), Failure> {
-    let unreadable = |error: std::io::Error| Failure::last(Trouble::Unreadable, format!("{}: {error}", path.display()));
-    let file = File::open(path).map_err(unreadable)?;
-    let length = file.metadata().map_err(unreadable)?.len();
-    put_content(api, url, headers, Body::sized(file, length))
-}
+/// Between two looks whether the run has ended meanwhile.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 
-/// Sends content in the same way.
-pub(crate) fn put_content(api: &Api, url: &str, headers: &[(String, String)], content: Body) -> Result<(), Failure> {
-    api.put(url, headers, content).map_err(|failure| Failure {
-        again: failure.again || failure.trouble == Trouble::NoAccess,
-        ..failure
-    })
-}
-
-/// Headers come as texts `Name:value`.
-pub(crate) fn headers(list: &Value) -> Vec<(String, String)> {
-    let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
-    texts
-        .filter_map(|text| text.split_once(':'))
-        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-        .collect()
-}
-
-/// The MD5 of a file, as base64.
-pub(crate) fn digest(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Md5::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(STANDARD.encode(hash.finalize())),
-            count => hash.update(&buffer[..count]),
+impl Task {
+    fn new(job: Job) -> Self {
+        Self {
+            job,
+            next: None,
+            named: false,
+            backoff: Backoff::default(),
+            progress: Progress::default(),
         }
+    }
+
+    fn wait(&self) -> Duration {
+        self.next.map_or(Duration::ZERO, |next| next.remaining())
     }
 }
 
@@ -246,8 +343,21 @@ mod tests {
         let (jobs, _) = channel();
         let (_, results) = channel();
         let mut transfers = Transfers { jobs, results, open: 0 };
-        transfers.files(["a".to_owned()].into());
-        assert!(matches!(transfers.poll().as_slice(), [Done::GivenUp]));
+        transfers.push(Job {
+            calls: 1,
+            what: What::File {
+                name: "a".to_owned(),
+                known: None,
+            },
+        });
+        let done = transfers.poll();
+        assert!(matches!(
+            done.as_slice(),
+            [Done {
+                end: End::GivenUp(_),
+                ..
+            }]
+        ));
         assert_eq!(transfers.open(), 0);
         assert!(transfers.poll().is_empty());
     }

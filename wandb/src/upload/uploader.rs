@@ -1,6 +1,6 @@
 //! Delivers a log to the server, while it grows or afterwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,17 @@ use logcore::Deadline;
 use serde_json::{Value, json};
 
 use super::alerts::Alerts;
-use super::api::Api;
+use super::api::{Api, some, text};
 use super::assembler::{Assembler, Lines};
 use super::control::{Lane, Reached};
 use super::failure::{Failure, Trouble};
 use super::link::{GivenUp, Identity, Link};
+use super::receipts::{InUse, Receipts};
 use super::resume;
 use super::standing::{Extent, Standing};
-use super::transfer::{Done, Transfers};
+use super::transfer::{Done, End, Job, Transfers, What};
 use crate::json;
-use crate::proto::{Exit, Kind, Record};
+use crate::proto::{Artifact, Exit, Kind, Record};
 use crate::settings::run_url;
 use crate::transaction_log::{Entry, LogReader, ReadError};
 
@@ -37,7 +38,7 @@ const FEATURES: &str = "query ServerFeaturesQuery { serverInfo { features { name
 /// The content of one request of the stream. Servers take five times as much; a backlog is in memory a few times over.
 const REQUEST_BYTES: usize = 2 << 20;
 /// A server that has heard nothing for minutes takes the run for crashed.
-const HEARTBEAT: Duration = Duration::from_secs(30);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Changes of the config are collected for this long.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) log: PathBuf,
     /// A row waits at most this long for company.
     pub(crate) interval: Duration,
+    /// A run is silent at most this long.
+    pub(crate) heartbeat: Duration,
     /// Where the pages of runs are.
     pub(crate) app_url: String,
     /// The log does not grow any more.
@@ -73,6 +76,8 @@ pub(crate) enum Outcome {
 /// bytes of the log have been read.
 pub(crate) fn deliver(link: Link, plan: Plan, progress: &mut dyn FnMut(u64)) -> Result<Delivered, Failure> {
     let reader = LogReader::open(&plan.log).map_err(unreadable)?;
+    let receipts = Receipts::open(&plan.log)
+        .map_err(|InUse| Failure::last(Trouble::InUse, "another delivery of the same log is on"))?;
     let standing = Standing::load(&plan.log).unwrap_or_default();
     let mut uploader = Uploader {
         link,
@@ -85,12 +90,14 @@ pub(crate) fn deliver(link: Link, plan: Plan, progress: &mut dyn FnMut(u64)) -> 
         },
         transfers: None,
         gzip: false,
-        uploaded: Vec::new(),
+        receipts,
         damaged: None,
         held: None,
+        missing: 0,
         refused: false,
         config_refused: None,
-        at_end: BTreeSet::new(),
+        at_end: BTreeMap::new(),
+        last_sent: None,
         sent_alerts: standing.alerts,
         alerts: Alerts::default(),
         standing,
@@ -119,17 +126,19 @@ struct Uploader {
     identity: Identity,
     transfers: Option<Transfers>,
     gzip: bool,
-    /// Files that the stream has not announced yet.
-    uploaded: Vec<String>,
+    receipts: Receipts,
     damaged: Option<ReadError>,
     /// A record that was read before its time.
     held: Option<Record>,
+    /// Calls whose file or artifact is not on the server, or not yet.
+    missing: u64,
     /// A file or artifact was refused.
     refused: bool,
     /// The calls of a config that was refused.
     config_refused: Option<u64>,
-    /// Files that go when the run ends.
-    at_end: BTreeSet<String>,
+    /// Files that go when the run ends, with the calls that asked for each.
+    at_end: BTreeMap<String, u64>,
+    last_sent: Option<Instant>,
     /// Alerts at the beginning of the log that an earlier delivery has sent.
     sent_alerts: usize,
     alerts: Alerts,
@@ -141,7 +150,6 @@ impl Uploader {
     fn run(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), GivenUp> {
         self.wait_for_run()?;
         self.establish()?;
-        let mut last_sent: Option<Instant> = None;
         let mut last_config = Instant::now();
         let mut next_look = Deadline::after(Duration::ZERO);
         let mut urged = false;
@@ -158,11 +166,9 @@ impl Uploader {
             self.end_transfers();
             let full = self.assembler.waiting() >= REQUEST_BYTES;
             let due = next_look.passed();
-            if full || hurry || due {
-                let beat = last_sent.is_none_or(|sent| sent.elapsed() >= HEARTBEAT);
-                if self.send(beat)? {
-                    last_sent = Some(Instant::now());
-                }
+            let beat = self.until_heartbeat().is_zero();
+            if full || hurry || due || beat {
+                self.send(beat)?;
             }
             if due {
                 next_look = Deadline::after(self.plan.interval);
@@ -170,7 +176,7 @@ impl Uploader {
             self.send_alerts();
             if self.nothing_waits() {
                 self.account();
-                if over && self.open_transfers() == 0 && self.alerts.len() == 0 {
+                if over {
                     return self.end();
                 }
             }
@@ -180,7 +186,7 @@ impl Uploader {
             if full || (hurry && !self.nothing_waits()) {
                 continue;
             }
-            urged = if over || self.link.control.ending() {
+            urged = if self.link.control.ending() {
                 self.link.control.rest_for_message(LONGEST_REST_AT_END);
                 false
             } else {
@@ -189,6 +195,7 @@ impl Uploader {
                     Some(next_look.remaining()),
                     self.assembler.config_changed().then_some(config),
                     self.alerts.rest(),
+                    Some(self.until_heartbeat()),
                 ];
                 let rest = rests.into_iter().flatten().min().unwrap_or_default();
                 self.link.control.rest(Deadline::after(rest.max(SHORTEST_REST)))
@@ -438,7 +445,7 @@ impl Uploader {
     fn account(&self) {
         self.link.control.set_delivered(Reached {
             num: self.assembler.num,
-            missing: self.alerts.len() as u64 + self.config_refused.unwrap_or_default(),
+            missing: self.missing + self.alerts.len() as u64 + self.config_refused.unwrap_or_default(),
         });
     }
 
@@ -447,11 +454,11 @@ impl Uploader {
         lines.into_iter().all(Lines::is_empty)
             && !self.assembler.summary_changed()
             && !self.assembler.config_changed()
-            && self.uploaded.is_empty()
+            && !self.receipts.any_unannounced()
     }
 
     /// Sends one request of the stream, if there is something to send or to show that the run is alive.
-    fn send(&mut self, beat: bool) -> Result<bool, GivenUp> {
+    fn send(&mut self, beat: bool) -> Result<(), GivenUp> {
         let mut room = REQUEST_BYTES;
         let mut files = Vec::new();
         let mut counts = [0; 3];
@@ -481,7 +488,7 @@ impl Uploader {
         if !files.is_empty() {
             members.push(format!("\"files\":{{{}}}", files.join(",")));
         }
-        let uploaded = std::mem::take(&mut self.uploaded);
+        let uploaded = self.receipts.unannounced();
         if !uploaded.is_empty() {
             members.push(format!("\"uploaded\":{}", json!(uploaded)));
         }
@@ -489,9 +496,10 @@ impl Uploader {
             members.push("\"preempting\":true".to_owned());
         }
         if members.is_empty() && !beat {
-            return Ok(false);
+            return Ok(());
         }
         self.post(&format!("{{{}}}", members.join(",")))?;
+        self.announced(uploaded);
         self.assembler.history.sent(counts[0]);
         self.assembler.events.sent(counts[1]);
         self.assembler.output.sent(counts[2]);
@@ -499,10 +507,21 @@ impl Uploader {
         self.standing.events.sent = self.assembler.events.next;
         self.standing.output.sent = self.assembler.output.next;
         self.keep_standing();
-        Ok(true)
+        Ok(())
     }
 
-    fn post(&self, body: &str) -> Result<(), GivenUp> {
+    fn announced(&mut self, names: Vec<String>) {
+        let kept = self.receipts.announced(names);
+        self.said_if_not_kept(kept);
+    }
+
+    /// How long the run may still be silent.
+    fn until_heartbeat(&self) -> Duration {
+        let silent = self.last_sent.map(|sent| sent.elapsed());
+        silent.map_or(Duration::ZERO, |silent| self.plan.heartbeat.saturating_sub(silent))
+    }
+
+    fn post(&mut self, body: &str) -> Result<(), GivenUp> {
         let Identity {
             entity,
             project,
@@ -511,6 +530,7 @@ impl Uploader {
         let stopped = self
             .link
             .persist(|api| api.stream(entity, project, run_id, body, self.gzip))?;
+        self.last_sent = Some(Instant::now());
         if stopped {
             self.link.control.request_stop();
         }
@@ -531,88 +551,105 @@ impl Uploader {
     }
 
     fn begin_transfers(&mut self) {
-        let mut now = BTreeSet::new();
+        let mut now = BTreeMap::<String, u64>::new();
         for file in std::mem::take(&mut self.assembler.files) {
+            self.missing += 1;
             match file.policy {
-                AT_END => drop(self.at_end.insert(file.path)),
+                AT_END => *self.at_end.entry(file.path).or_default() += 1,
                 policy => {
                     // One that is sent whenever it changes is sent again at the end, if it has.
                     if policy == LIVE {
-                        self.at_end.insert(file.path.clone());
+                        self.at_end.entry(file.path.clone()).or_default();
                     }
-                    now.insert(file.path);
+                    *now.entry(file.path).or_default() += 1;
                 }
             }
         }
-        let artifacts = std::mem::take(&mut self.assembler.artifacts);
-        let artifacts = artifacts
-            .into_iter()
-            .filter(|artifact| !self.standing.artifacts.contains(&artifact.client_id));
-        let artifacts: Vec<_> = artifacts.collect();
-        if now.is_empty() && artifacts.is_empty() {
-            return;
-        }
-        let Some(transfers) = self.transfers() else { return };
-        if !now.is_empty() {
-            transfers.files(now);
-        }
-        for artifact in artifacts {
-            transfers.artifact(artifact);
+        self.push_files(now);
+        for artifact in std::mem::take(&mut self.assembler.artifacts) {
+            if !self.receipts.has_artifact(&artifact.client_id) {
+                self.missing += 1;
+                self.push(Job {
+                    calls: 1,
+                    what: What::Artifact(Box::new(artifact)),
+                });
+            }
         }
     }
 
-    fn transfers(&mut self) -> Option<&mut Transfers> {
-        if self.transfers.is_none() {
-            let known = self.standing.files.clone();
-            self.transfers = Transfers::start(self.link.clone(), self.identity.clone(), self.files_folder(), known);
-            self.refused |= self.transfers.is_none();
+    fn push_files(&mut self, files: impl IntoIterator<Item = (String, u64)>) {
+        for (name, calls) in files {
+            let known = self.receipts.digest(&name).cloned();
+            self.push(Job {
+                calls,
+                what: What::File { name, known },
+            });
         }
-        self.transfers.as_mut()
+    }
+
+    fn push(&mut self, job: Job) {
+        if self.transfers.is_none() {
+            self.transfers = Transfers::start(self.link.clone(), self.identity.clone(), self.files_folder());
+        }
+        match &mut self.transfers {
+            Some(transfers) => transfers.push(job),
+            None => self.refused = true,
+        }
     }
 
     fn end_transfers(&mut self) {
         let done = self.transfers.as_mut().map(Transfers::poll).unwrap_or_default();
-        let any = !done.is_empty();
-        for done in done {
-            match done {
-                Done::File { name, digest } => {
-                    self.standing.files.insert(name.clone(), digest);
-                    self.uploaded.push(name);
+        for Done { calls, end } in done {
+            self.missing -= calls;
+            match end {
+                End::Known => {}
+                End::File { name, digest } => {
+                    let kept = self.receipts.file(name, digest);
+                    self.said_if_not_kept(kept);
                 }
-                Done::Artifact { client_id } => drop(self.standing.artifacts.insert(client_id)),
-                Done::Missing { name } => self.link.control.trouble(
-                    Lane::Files,
-                    &Failure::last(
-                        Trouble::Unreadable,
-                        format!("the file {name} of the run is not there and is left out"),
-                    ),
-                ),
-                Done::GivenUp => self.refused = true,
-                Done::End => {}
+                End::Artifact(artifact) => {
+                    let kept = self.receipts.artifact(artifact.client_id.clone());
+                    self.said_if_not_kept(kept);
+                    forget_copies(&artifact, &self.run_folder());
+                }
+                End::Missing { name } => {
+                    self.link.control.drop_for("file not there", calls);
+                    let text = format!("W&B: the file {name} of the run is not there and is left out");
+                    self.link.control.say("file missing", &text);
+                }
+                End::GivenUp(failure) => {
+                    self.missing += calls;
+                    self.refused = true;
+                    self.link.control.lasting(&failure);
+                }
             }
-        }
-        if any {
-            self.keep_standing();
         }
     }
 
     /// All rows are there: the files that stand for the whole run, then the last word.
     fn end(&mut self) -> Result<(), GivenUp> {
-        let mut names = std::mem::take(&mut self.at_end);
-        names.extend(self.write_own_files());
-        if let Some(transfers) = self.transfers() {
-            transfers.files(names);
-        }
+        let own = self.write_own_files().into_iter().map(|name| (name, 0));
+        let files: Vec<_> = std::mem::take(&mut self.at_end).into_iter().chain(own).collect();
+        self.push_files(files);
         loop {
             self.end_transfers();
-            if self.open_transfers() == 0 {
+            self.send_alerts();
+            self.account();
+            let control = &self.link.control;
+            let files_wait = self.open_transfers() > 0 && !control.too_late(Lane::Files);
+            let alerts_wait = self.alerts.len() > 0 && !control.too_late(Lane::Alerts);
+            if !files_wait && !alerts_wait {
                 break;
             }
-            if self.link.control.too_late(Lane::Files) {
-                return Err(GivenUp);
+            if self.until_heartbeat().is_zero() {
+                self.send(true)?;
             }
-            self.link.control.rest_for_message(Duration::from_millis(100));
+            self.link.control.rest_for_message(LONGEST_REST_AT_END);
         }
+        if self.link.control.too_late(Lane::Rows) {
+            return Err(GivenUp);
+        }
+        self.refused |= self.open_transfers() > 0 || self.alerts.len() > 0;
         // A process that was killed leaves no exit record; W&B has no other word for it than failed.
         let exit = self.assembler.exit.unwrap_or(Exit {
             exit_code: 1,
@@ -622,10 +659,12 @@ impl Uploader {
         if exit.not_complete {
             last = json!({});
         }
-        if !self.uploaded.is_empty() {
-            last["uploaded"] = json!(std::mem::take(&mut self.uploaded));
+        let uploaded = self.receipts.unannounced();
+        if !uploaded.is_empty() {
+            last["uploaded"] = json!(uploaded);
         }
         self.post(&last.to_string())?;
+        self.announced(uploaded);
         self.standing.complete = self.nothing_refused() && self.damaged.is_none();
         self.keep_standing();
         Ok(())
@@ -678,19 +717,43 @@ impl Uploader {
         }
     }
 
+    fn run_folder(&self) -> PathBuf {
+        self.plan.log.parent().unwrap_or(Path::new(".")).to_owned()
+    }
+
     fn files_folder(&self) -> PathBuf {
-        self.plan.log.parent().unwrap_or(Path::new(".")).join("files")
+        self.run_folder().join("files")
     }
 
     /// Without it a later delivery begins at the beginning, which overwrites and doubles nothing.
     fn keep_standing(&self) {
-        if let Err(error) = self.standing.save(&self.plan.log) {
-            let text = format!("the standing of {} cannot be kept: {error}", self.plan.log.display());
-            self.link
-                .control
-                .trouble(Lane::Files, &Failure::last(Trouble::Unreadable, text));
+        self.said_if_not_kept(self.standing.save(&self.plan.log));
+    }
+
+    fn said_if_not_kept(&self, kept: std::io::Result<()>) {
+        if let Err(error) = kept {
+            let text = format!(
+                "W&B: how far {} is delivered cannot be kept: {error}",
+                self.plan.log.display()
+            );
+            self.link.control.say("standing", &text);
         }
     }
+}
+
+/// The copies of an artifact's files have served their purpose.
+fn forget_copies(artifact: &Artifact, run: &Path) {
+    let staging = std::path::absolute(run.join("artifacts")).unwrap_or_default();
+    let entries = artifact.manifest.iter().flat_map(|manifest| &manifest.contents);
+    let folders: BTreeSet<_> = entries
+        .filter_map(|entry| Path::new(&entry.local_path).parent())
+        .collect();
+    // A log that somebody else wrote may name any place.
+    for folder in folders.into_iter().filter(|folder| folder.parent() == Some(&*staging)) {
+        let _ = fs::remove_dir_all(folder);
+    }
+    // It goes when the last one has gone.
+    let _ = fs::remove_dir(staging);
 }
 
 const AT_END: i32 = 1;
@@ -713,12 +776,4 @@ fn send_upsert(api: &Api, variables: &Value) -> Result<Value, Failure> {
 
 fn unreadable(error: ReadError) -> Failure {
     Failure::last(Trouble::Unreadable, error.to_string())
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-fn some(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
 }

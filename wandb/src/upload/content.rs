@@ -1,0 +1,75 @@
+//! The content of files on its way to addresses that the server has signed.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
+use reqwest::blocking::Body;
+use serde_json::Value;
+
+use super::control::{Control, Lane};
+use super::failure::{Failure, Trouble};
+use super::link::Link;
+
+/// Sends a file. An address that has expired is worth another try with a new one.
+pub(crate) fn put_file(link: &Link, url: &str, headers: &[(String, String)], path: &Path) -> Result<(), Failure> {
+    let unreadable = |error: io::Error| Failure::last(Trouble::Unreadable, format!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    let content = Flowing {
+        file,
+        control: Arc::clone(&link.control),
+        last: Instant::now(),
+    };
+    put(link, url, headers, Body::sized(content, length))
+}
+
+/// Sends content in the same way.
+pub(crate) fn put(link: &Link, url: &str, headers: &[(String, String)], content: Body) -> Result<(), Failure> {
+    link.api.put(url, headers, content).map_err(|failure| Failure {
+        again: failure.again || failure.trouble == Trouble::NoAccess,
+        ..failure
+    })
+}
+
+/// Headers come as texts `Name:value`.
+pub(crate) fn headers(list: &Value) -> Vec<(String, String)> {
+    let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+    texts
+        .filter_map(|text| text.split_once(':'))
+        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// The MD5 of a file, as base64.
+pub(crate) fn digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Md5::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(STANDARD.encode(hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+/// A file that the network takes part by part. A long way is no failure: meanwhile patience stands still.
+struct Flowing {
+    file: File,
+    control: Arc<Control>,
+    last: Instant,
+}
+
+impl Read for Flowing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.control.flowed(Lane::Files, self.last.elapsed());
+        self.last = Instant::now();
+        self.file.read(buffer)
+    }
+}

@@ -1,0 +1,160 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use logcore::Deadline;
+use serde::{Deserialize, Serialize};
+
+use super::standing::with_suffix;
+
+/// What the server has of a run besides its lines: a file beside the log, with a line for each.
+///
+/// It only grows, so that a run of many files costs no more for each. Whoever has it open is the one delivery of the log.
+pub(crate) struct Receipts {
+    /// `None` where it cannot be written: then a later delivery sends again what this one has sent.
+    file: Option<File>,
+    /// Delivered files, with the digest of what was delivered.
+    files: BTreeMap<String, String>,
+    artifacts: BTreeSet<String>,
+    /// Delivered files that the stream has not announced.
+    unannounced: BTreeSet<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Receipt {
+    File { name: String, digest: String },
+    Artifact(String),
+    Announced(Vec<String>),
+}
+
+/// Another delivery of the same log is on.
+#[derive(Debug)]
+pub(crate) struct InUse;
+
+impl Receipts {
+    /// Of the log at this path.
+    pub(crate) fn open(log: &Path) -> Result<Self, InUse> {
+        let mut receipts = Self {
+            file: None,
+            files: BTreeMap::new(),
+            artifacts: BTreeSet::new(),
+            unannounced: BTreeSet::new(),
+        };
+        let path = with_suffix(log, "uploaded");
+        let Ok(mut file) = OpenOptions::new().read(true).append(true).create(true).open(path) else {
+            return Ok(receipts);
+        };
+        // One that was given up in this process needs a moment to end.
+        let deadline = Deadline::after(LONGEST_WAIT);
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
+            if deadline.passed() {
+                return Err(InUse);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let mut text = String::new();
+        if file.read_to_string(&mut text).is_err() {
+            return Ok(receipts);
+        }
+        for line in text.lines() {
+            // A line that was cut is of something that is sent again.
+            if let Ok(receipt) = serde_json::from_str(line) {
+                receipts.take(receipt);
+            }
+        }
+        if !text.is_empty() && !text.ends_with('\n') {
+            let _ = file.write_all(b"\n");
+        }
+        receipts.file = Some(file);
+        Ok(receipts)
+    }
+
+    /// The digest of what the server has of a file.
+    pub(crate) fn digest(&self, name: &str) -> Option<&String> {
+        self.files.get(name)
+    }
+
+    pub(crate) fn has_artifact(&self, client_id: &str) -> bool {
+        self.artifacts.contains(client_id)
+    }
+
+    /// Files that the stream has to announce.
+    pub(crate) fn unannounced(&self) -> Vec<String> {
+        self.unannounced.iter().cloned().collect()
+    }
+
+    pub(crate) fn any_unannounced(&self) -> bool {
+        !self.unannounced.is_empty()
+    }
+
+    pub(crate) fn file(&mut self, name: String, digest: String) -> io::Result<()> {
+        self.keep(Receipt::File { name, digest })
+    }
+
+    pub(crate) fn artifact(&mut self, client_id: String) -> io::Result<()> {
+        self.keep(Receipt::Artifact(client_id))
+    }
+
+    pub(crate) fn announced(&mut self, names: Vec<String>) -> io::Result<()> {
+        match names.is_empty() {
+            true => Ok(()),
+            false => self.keep(Receipt::Announced(names)),
+        }
+    }
+
+    fn keep(&mut self, receipt: Receipt) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&receipt)?;
+        line.push(b'\n');
+        let kept = self.file.as_mut().map_or(Ok(()), |file| file.write_all(&line));
+        self.take(receipt);
+        kept
+    }
+
+    fn take(&mut self, receipt: Receipt) {
+        match receipt {
+            Receipt::File { name, digest } => {
+                self.unannounced.insert(name.clone());
+                self.files.insert(name, digest);
+            }
+            Receipt::Artifact(client_id) => drop(self.artifacts.insert(client_id)),
+            Receipt::Announced(names) => {
+                for name in names {
+                    self.unannounced.remove(&name);
+                }
+            }
+        }
+    }
+}
+
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_known_again_also_behind_a_line_that_was_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("run-x.wandb");
+        let mut receipts = Receipts::open(&log).unwrap();
+        receipts.file("a".to_owned(), "1".to_owned()).unwrap();
+        receipts.announced(vec!["a".to_owned()]).unwrap();
+        receipts.file("b".to_owned(), "2".to_owned()).unwrap();
+        receipts.artifact("id".to_owned()).unwrap();
+        drop(receipts);
+        let path = with_suffix(&log, "uploaded");
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        let mut receipts = Receipts::open(&log).unwrap();
+        assert_eq!(receipts.digest("a").unwrap(), "1");
+        assert_eq!(receipts.unannounced(), ["b"]);
+        assert!(!receipts.has_artifact("id"));
+        receipts.artifact("id".to_owned()).unwrap();
+        drop(receipts);
+        assert!(Receipts::open(&log).unwrap().has_artifact("id"));
+    }
+}
