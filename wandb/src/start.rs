@@ -50,9 +50,10 @@ fn on_server(settings: &Settings, resume: Resume) -> Result<Option<Existing>, Co
 fn ask(settings: &Settings) -> Option<Option<Existing>> {
     let ask = || {
         let control = Arc::new(Control::new(StopFlag::default(), None));
-        control.end(Deadline::after(settings.init_timeout));
+        let deadline = Deadline::after(settings.init_timeout);
+        control.end(deadline);
         let link = Link {
-            api: Arc::new(Api::new(settings).ok()?),
+            api: Arc::new(Api::new(settings).ok()?.until(deadline)),
             control,
             lane: Lane::Rows,
         };

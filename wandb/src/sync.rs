@@ -6,20 +6,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use logcore::{LogConfig, StopFlag, quiet};
+use logcore::{LogConfig, StopFlag, quiet, redacted};
 use serde_json::Value;
 
 use crate::settings;
 use crate::upload::{self, Api, Control, Link, Outcome, Plan, Standing, Trouble, synced_by_other};
 
 /// How logs are delivered.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct SyncOptions {
     /// As under `sinks.wandb`: `base_url`, `api_key`, …; what is not said comes from the environment and files.
     pub options: serde_json::Map<String, Value>,
     /// How long a server may fail before a log is given up; two minutes, if nothing is said.
     pub patience: Option<Duration>,
+}
+
+/// Without the key.
+impl fmt::Debug for SyncOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncOptions")
+            .field("options", &redacted(&Value::Object(self.options.clone())))
+            .field("patience", &self.patience)
+            .finish()
+    }
 }
 
 /// What became of one log.
@@ -198,4 +208,17 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 fn is_log(path: &Path) -> bool {
     path.is_file() && path.extension().is_some_and(|ending| ending == "wandb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_among_the_options_is_not_shown() {
+        let mut options = SyncOptions::default();
+        options.options.insert("api_key".to_owned(), "s3cr3t".into());
+        let shown = format!("{options:?}");
+        assert!(shown.contains("api_key") && !shown.contains("s3cr3t"), "{shown}");
+    }
 }

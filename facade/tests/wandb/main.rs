@@ -216,6 +216,9 @@ fn passing_trouble_costs_nothing_but_time() {
         (On::GraphQl("CreateRunFiles"), Fault::Status(502)),
         (On::Put, Fault::Status(500)),
         (On::Put, Fault::Reset),
+        (On::Put, Fault::Html),
+        (On::Put, Fault::StatusWith(302, "location", "/portal".to_owned())),
+        (On::GraphQl("UpsertBucket"), Fault::Endless),
         (On::Any, Fault::Reset),
     ];
     std::thread::scope(|scope| {
@@ -262,6 +265,37 @@ fn refusals_end_the_delivery_soon_and_lose_nothing() {
         assert_eq!(synced(&server, &folder), Synced::Delivered);
         check_all(&server);
     }
+}
+
+/// A server may name any time; the end of the run does not wait for it.
+#[test]
+fn a_wait_of_any_length_is_given_up_at_the_end() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let after = Fault::StatusWith(429, "retry-after", "1e19".to_owned());
+    server.fault(On::Stream, after, 1);
+    let logger = start(&folder, "long_wait", online(&server));
+    say_all(&logger, &folder);
+    server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 429));
+    let before = Instant::now();
+    let report = logger.finish();
+    assert!(before.elapsed() < Duration::from_secs(15), "well before the deadline");
+    assert!(report.sink("wandb").unwrap().spooled > 0);
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    check_all(&server);
+}
+
+#[test]
+fn setup_waits_for_a_server_no_longer_than_it_is_told_to() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let slow = Fault::Slow(Duration::from_secs(25));
+    server.fault(On::GraphQl("RunResumeStatus"), slow, 1);
+    let options = json!({"run_id": "x", "resume": "allow", "init_timeout": 0.3, "http_timeout": 60});
+    let before = Instant::now();
+    let logger = start(&folder, "slow_setup", with(online(&server), options));
+    assert!(before.elapsed() < Duration::from_secs(20));
+    say_all(&logger, &folder);
+    delivered(&logger.finish());
+    check_all(&server);
 }
 
 #[test]

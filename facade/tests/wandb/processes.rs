@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use facade::wandb::{SyncError, Synced, find_logs, sync};
 use facade::{LogConfig, setup_logging};
 use logcore::registry::build_sink;
@@ -342,5 +344,32 @@ fn a_full_disk_costs_nothing_once_it_has_room_again() {
         }
         let steps = server.run().steps();
         assert!(steps.windows(2).all(|pair| pair[1] == pair[0] + 1), "{steps:?}");
+
+/// Wherever a text of the server is cut.
+#[test]
+fn a_key_that_a_server_repeats_is_not_shown() {
+    let credentials = STANDARD.encode(format!("api:{KEY}"));
+    let said = |before: usize, form: &str| format!("{} {form} {form}", "x".repeat(before));
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    for form in [KEY, credentials.as_str()] {
+        for (status, before) in [(200, 45), (503, 185), (400, 185)] {
+            server.fault(On::GraphQl("UpsertBucket"), Fault::Says(status, said(before, form)), 1);
+        }
+    }
+    let errors = said(185, KEY);
+    let errors = json!({"errors": [{"message": errors}]}).to_string();
+    server.fault(On::GraphQl("UpsertBucket"), Fault::Says(200, errors), 1);
+    let mut running = Running::start("online", &folder, &server.url());
+    running.wait_for("logged");
+    server.wait_until(|state| state.requests.len() >= 3);
+    running.go_on();
+    running.wait_for("logged");
+    let errors = running.errors().join("\n");
+    assert!(errors.contains("***"), "{errors}");
+    for secret in [KEY, credentials.as_str()] {
+        for part in secret.as_bytes().windows(8) {
+            let part = std::str::from_utf8(part).unwrap();
+            assert!(!errors.contains(part), "{part} of the key is in {errors}");
+        }
     }
 }

@@ -55,6 +55,10 @@ pub(crate) enum Fault {
     Html,
     /// Another answer that says 200; the request has no effect.
     Body(&'static str),
+    /// A status with words; the request has no effect.
+    Says(u16, String),
+    /// An answer that never ends; the request has its effect.
+    Endless,
     /// The address for an upload is good no more.
     Expired,
     /// The answer comes late.
@@ -271,6 +275,7 @@ mod body {
 
     pub(super) struct Chunks {
         pub(super) parts: Vec<Result<Bytes, std::io::Error>>,
+        pub(super) endless: bool,
     }
 
     impl hyper::body::Body for Chunks {
@@ -282,6 +287,7 @@ mod body {
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
             match self.parts.is_empty() {
+                true if self.endless => Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![b' '; 1 << 20]))))),
                 true => Poll::Ready(None),
                 false => Poll::Ready(Some(self.parts.remove(0).map(Frame::data))),
             }
@@ -370,11 +376,21 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
             state.graphql(&operation, &graphql["variables"], &format!("http://{address}")),
         ),
         Kind::Stream => state.stream(&path, &body),
+        // Where a captive portal leads.
+        Kind::Other if path == "/portal" => (200, json!("sign in")),
         Kind::Other => (404, json!({})),
     };
     let effect = !matches!(
         &fault,
-        Some(Fault::Status(_) | Fault::StatusWith(..) | Fault::Reset | Fault::Html | Fault::Body(_) | Fault::Expired)
+        Some(
+            Fault::Status(_)
+                | Fault::StatusWith(..)
+                | Fault::Reset
+                | Fault::Html
+                | Fault::Body(_)
+                | Fault::Says(..)
+                | Fault::Expired
+        )
     );
     let (status, reply) = match effect {
         true => apply(&mut shared.lock()),
@@ -389,6 +405,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
         Some(Fault::StatusWith(status, name, value)) => (*status, "{}".to_owned(), Some((*name, value.clone()))),
         Some(Fault::Html) => (200, "<html><body>Sign in to the hotel</body></html>".to_owned(), None),
         Some(Fault::Expired) => (403, "<Error>Request has expired</Error>".to_owned(), None),
+        Some(Fault::Says(status, text)) => (*status, text.clone(), None),
         Some(Fault::Body(text)) => (200, (*text).to_owned(), None),
         _ => (status, reply.to_string(), None),
     };
@@ -403,23 +420,29 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
     });
     shared.changed.notify_all();
     let mut parts = vec![Ok(Bytes::from(text.clone()))];
-    match fault {
+    match &fault {
         Some(Fault::Reset | Fault::LostReply) => return Err(Cut),
         Some(Fault::Truncated) => {
             let half = text.as_bytes()[..text.len() / 2].to_vec();
             parts = vec![Ok(Bytes::from(half)), Err(std::io::Error::other("cut"))];
         }
-        Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
+        Some(Fault::Slow(time)) => tokio::time::sleep(*time).await,
         _ => {}
     }
-    let mut response = Response::builder()
-        .status(status)
-        .header("content-type", "application/json")
-        .header("content-length", text.len());
+    let kind = if matches!(fault, Some(Fault::Html)) {
+        "text/html"
+    } else {
+        "application/json"
+    };
+    let endless = matches!(fault, Some(Fault::Endless));
+    let mut response = Response::builder().status(status).header("content-type", kind);
+    if !endless {
+        response = response.header("content-length", text.len());
+    }
     if let Some((name, value)) = extra {
         response = response.header(name, value);
     }
-    response.body(body::Chunks { parts }).map_err(|_| Cut)
+    response.body(body::Chunks { parts, endless }).map_err(|_| Cut)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

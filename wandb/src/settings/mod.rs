@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::key::Key;
-pub(crate) use self::names::run_url;
+pub(crate) use self::names::{SEGMENT, run_url};
 use crate::run::wandb_folder;
 
 /// Where the official client of this year sends its runs.

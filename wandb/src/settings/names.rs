@@ -41,7 +41,8 @@ pub(crate) fn run_url(app_url: &str, entity: &str, project: &str, run_id: &str) 
     format!("{app_url}/{entity}/{project}/runs/{run_id}")
 }
 
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// What `encodeURIComponent` leaves alone, which servers expect in a path segment.
+pub(crate) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 #[cfg(test)]
 mod tests {

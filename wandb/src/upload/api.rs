@@ -1,27 +1,30 @@
 //! Single requests to the server; see `persist` for what happens when they fail.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::Proxy;
+use logcore::Deadline;
+use percent_encoding::utf8_percent_encode;
 use reqwest::blocking::{Body, Client, RequestBuilder, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Proxy, redirect};
 use serde_json::{Value, json};
 
 use super::failure::{Failure, Trouble};
-use crate::settings::Settings;
+use super::secret::{Secret, credentials};
+use crate::settings::{SEGMENT, Settings};
 
-/// What `encodeURIComponent` leaves alone, which servers expect in a path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// How much of a server's own words an error repeats.
 const QUOTED: usize = 200;
+/// No reply of a server is nearly as long.
+const LONGEST_REPLY: u64 = 64 << 20;
+const LONGEST_ERROR: u64 = 64 << 10;
+/// A client that waits longer has a clock that cannot.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The server of a run.
 pub(crate) struct Api {
@@ -29,20 +32,23 @@ pub(crate) struct Api {
     base: String,
     authorization: HeaderValue,
     own_headers: HeaderMap,
-    /// The key, only so that a reply that repeats it can be cleaned.
-    secret: String,
+    secret: Secret,
     timeout: Duration,
+    /// No request to GraphQL goes beyond it.
+    deadline: Option<Deadline>,
 }
 
 impl Api {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
         let key = settings.key.as_ref().map_or("", |key| key.expose());
-        let mut authorization = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("api:{key}"))))
+        let mut authorization = HeaderValue::from_str(&format!("Basic {}", credentials(key)))
             .map_err(|_| Failure::last(Trouble::KeyRefused, "the API key has characters that no key has"))?;
         authorization.set_sensitive(true);
         let mut builder = Client::builder()
             .user_agent(concat!("logcore/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(settings.http_timeout)
+            .connect_timeout(settings.http_timeout.min(LONGEST_TIMEOUT))
+            // The key goes to the server that was named, and a page to sign in on has taken no file.
+            .redirect(redirect::Policy::none())
             .timeout(None);
         if let Some(url) = &settings.https_proxy {
             builder = builder.proxy(Proxy::https(url).map_err(|error| Failure::setup(&error))?);
@@ -70,9 +76,18 @@ impl Api {
             base: settings.base_url.clone(),
             authorization,
             own_headers,
-            secret: key.to_owned(),
-            timeout: settings.http_timeout,
+            secret: Secret::new(key),
+            timeout: settings.http_timeout.min(LONGEST_TIMEOUT),
+            deadline: None,
         })
+    }
+
+    /// The same for requests that somebody waits for.
+    pub(crate) fn until(self, deadline: Deadline) -> Self {
+        Self {
+            deadline: Some(deadline),
+            ..self
+        }
     }
 
     /// Asks GraphQL; returns the `data` of the reply.
@@ -81,7 +96,7 @@ impl Api {
         let request = self.to_server(self.client.post(format!("{}/graphql", self.base)));
         let reply = self.send(
             request
-                .timeout(self.timeout)
+                .timeout(self.time_left())
                 .header(CONTENT_TYPE, "application/json")
                 .body(body.to_string()),
             operation == "UpsertBucket",
@@ -97,7 +112,8 @@ impl Api {
                         .unwrap_or("an error without a message")
                 })
                 .collect();
-            return Err(Failure::last(Trouble::Refused, self.clean(&messages.join("; "))));
+            let said = quoted(&self.secret.clean(&messages.join("; ")));
+            return Err(Failure::last(Trouble::Refused, said));
         }
         match reply.get_mut("data").map(Value::take) {
             Some(data @ Value::Object(_)) => Ok(data),
@@ -129,7 +145,7 @@ impl Api {
         let [entity, project, run] = [entity, project, run].map(|part| utf8_percent_encode(part, SEGMENT).to_string());
         let url = format!("{}/files/{entity}/{project}/{run}/file_stream", self.base);
         // The size decides how long it may take.
-        let timeout = self.timeout.max(Duration::from_secs(60)) * 3;
+        let timeout = self.timeout.max(Duration::from_secs(60)).saturating_mul(3);
         let mut request = self
             .to_server(self.client.post(url))
             .timeout(timeout)
@@ -139,12 +155,13 @@ impl Api {
             None => request.body(body.to_owned()),
         };
         let reply = self.send(request, false)?;
+        let page = is_page(&reply);
         let text = self.text(reply)?;
-        if text.trim().is_empty() {
-            return Ok(false);
+        // A proxy's page says 200, too, and has not taken the rows. Whatever else a server says, it has.
+        if page || text.trim_start().starts_with('<') {
+            return Err(self.not_understood(&text));
         }
-        // A proxy's page says 200, too, and has not taken the rows.
-        let reply: Value = serde_json::from_str(&text).map_err(|_| self.not_understood(&text))?;
+        let reply: Value = serde_json::from_str(&text).unwrap_or_default();
         Ok(reply["stopped"] == true)
     }
 
@@ -159,7 +176,16 @@ impl Api {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        self.send(request, false).map(drop)
+        let reply = self.send(request, false)?;
+        match is_page(&reply) {
+            true => Err(self.not_understood(&self.text(reply)?)),
+            false => Ok(()),
+        }
+    }
+
+    fn time_left(&self) -> Duration {
+        let left = self.deadline.map(|deadline| deadline.remaining());
+        left.map_or(self.timeout, |left| left.min(self.timeout))
     }
 
     fn to_server(&self, request: RequestBuilder) -> RequestBuilder {
@@ -178,8 +204,8 @@ impl Api {
             .headers()
             .get(RETRY_AFTER)
             .and_then(|value| retry_after(value.to_str().ok()?));
-        let words = reply.text().unwrap_or_default();
-        let said = self.clean(&server_words(&words));
+        let words = body(reply, LONGEST_ERROR).unwrap_or_default();
+        let said = quoted(&server_words(&self.secret.clean(&words)));
         Err(Failure::of_status(status.as_u16(), &said, after, retry_conflict))
     }
 
@@ -189,21 +215,43 @@ impl Api {
     }
 
     fn text(&self, reply: Response) -> Result<String, Failure> {
-        reply.text().map_err(|error| Failure::of_transport(&error))
+        body(reply, LONGEST_REPLY)
     }
 
     fn not_understood(&self, text: &str) -> Failure {
-        let start: String = text.trim().chars().take(60).collect();
-        let said = format!("the reply is not JSON; it begins with `{}`", self.clean(&start));
-        Failure::again(Trouble::NotUnderstood, said)
+        let start: String = self.secret.clean(text.trim()).chars().take(60).collect();
+        Failure::again(
+            Trouble::NotUnderstood,
+            format!("the reply is not JSON; it begins with `{start}`"),
+        )
     }
+}
 
-    fn clean(&self, text: &str) -> String {
-        if self.secret.is_empty() {
-            return text.to_owned();
-        }
-        text.replace(&self.secret, "***")
+/// The body of a reply, as text.
+fn body(reply: Response, longest: u64) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = reply.take(longest + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::again(Trouble::Unreachable, format!("no whole answer: {error}")))?;
+    match bytes.len() as u64 > longest {
+        true => Err(Failure::again(
+            Trouble::NotUnderstood,
+            format!("the reply has more than {longest} bytes"),
+        )),
+        false => Ok(String::from_utf8_lossy(&bytes).into_owned()),
     }
+}
+
+/// Whether a reply is a page for people.
+fn is_page(reply: &Response) -> bool {
+    let kind = reply.headers().get(CONTENT_TYPE);
+    kind.and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
+}
+
+/// The beginning of what a server says, on one line.
+fn quoted(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(QUOTED).collect()
 }
 
 /// A text of a reply; an empty one, if it is something else.
@@ -230,12 +278,7 @@ fn server_words(body: &str) -> String {
         None if body.trim_start().starts_with('<') => "",
         None => body,
     };
-    said.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .take(QUOTED)
-        .collect()
+    said.to_owned()
 }
 
 /// Seconds, also with a fraction, or a date (RFC 9110, section 10.2.3).
@@ -270,7 +313,7 @@ mod tests {
     fn the_words_of_a_server_are_found() {
         for (body, said) in [
             (r#"{"error": "no"}"#, "no"),
-            (r#"{"error": {"message": "no\n way"}}"#, "no way"),
+            (r#"{"error": {"message": "no\n way"}}"#, "no\n way"),
             (r#"{"errors": [{"message": "no"}]}"#, "no"),
             (r#"{"errors": ["no"]}"#, "no"),
             ("<html><body>Bad gateway</body></html>", ""),

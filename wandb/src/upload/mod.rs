@@ -11,6 +11,7 @@ mod failure;
 mod link;
 mod receipts;
 pub(crate) mod resume;
+mod secret;
 mod standing;
 mod transfer;
 mod uploader;
