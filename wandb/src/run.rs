@@ -15,9 +15,9 @@ use crate::environment;
 use crate::proto::{self, Timestamp};
 use crate::recovered::RunMark;
 use crate::run_log::{Beginning, Refused, RunLog};
-use crate::settings::{self, Mode, Settings, Words};
+use crate::settings::{self, Mode, Resume, Settings, Words};
 use crate::tree::Tree;
-use crate::upload::{self, Api, Control, Extent, Failure, Link, Outcome, Plan, Standing, resume::Existing};
+use crate::upload::{self, Api, Control, Failure, Link, Outcome, Plan, Standing, resume::Existing};
 
 /// A run of this process.
 pub(crate) struct Run {
@@ -138,6 +138,11 @@ impl Run {
         point_latest_to(&folder);
         state.log = Some(log);
         state.folder = Some(folder.clone());
+        let demand = self.settings.resume.and_then(Resume::demand);
+        if demand.is_some() || state.existing.is_some() {
+            // If it cannot be kept, the delivery asks the server again.
+            let _ = Standing::beginning(state.existing.as_deref(), demand).save(&path);
+        }
         if self.settings.mode == Mode::Online {
             self.start_delivery(state, &path);
         }
@@ -294,24 +299,11 @@ impl Run {
     }
 
     fn start_delivery(self: &Arc<Self>, state: &mut State, path: &Path) {
-        if let Some(existing) = &state.existing {
-            let standing = Standing {
-                storage_id: existing.storage_id.clone(),
-                entity: existing.entity.clone(),
-                history: Extent::at(existing.history),
-                events: Extent::at(existing.events),
-                output: Extent::at(existing.output),
-                first_step: i64::try_from(existing.next_step).unwrap_or(0),
-                earlier_runtime: existing.runtime,
-                ..Standing::default()
-            };
-            // If it cannot be kept, the delivery asks the server again.
-            let _ = standing.save(path);
-        }
         let plan = Plan {
             log: path.to_owned(),
             interval: self.settings.transmit_interval,
             heartbeat: upload::HEARTBEAT,
+            may_exist: self.settings.run_id_given,
             app_url: self.settings.app_url.clone(),
             ended: false,
         };
@@ -444,7 +436,7 @@ impl Run {
                 resumed: existing.is_some(),
                 runtime: earlier as i32,
                 // Where the server was not asked yet, the delivery has to.
-                resume: settings.resume.is_some() && existing.is_none(),
+                resume: existing.is_none() && settings.resume.is_some_and(|resume| resume != Resume::Never),
                 ..proto::Run::default()
             },
             environment,

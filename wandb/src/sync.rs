@@ -139,6 +139,7 @@ pub fn sync(
         log: log.to_owned(),
         interval: Duration::ZERO,
         heartbeat: upload::HEARTBEAT,
+        may_exist: true,
         app_url: settings.app_url.clone(),
         ended: true,
     };

@@ -3,6 +3,7 @@
 mod official;
 mod parts;
 mod processes;
+mod resume;
 mod server;
 
 use std::fs;
@@ -164,9 +165,7 @@ fn offline_then_synced_the_server_has_the_same() {
     check_all(&server);
     // Again, also without the memory of the first time, and nothing doubles.
     assert_eq!(synced(&server, &folder), Synced::AlreadyThere);
-    for suffix in ["upload", "synced"] {
-        std::fs::remove_file(format!("{}.{suffix}", logs[0].display())).unwrap();
-    }
+    forget(&folder);
     assert_eq!(synced(&server, &folder), Synced::Delivered);
     assert!(server.run().is_whole());
     assert_eq!(server.run().steps().len(), 12);
@@ -185,6 +184,14 @@ fn sync_options(server: &Server) -> SyncOptions {
 fn synced(server: &Server, folder: &TempDir) -> Synced {
     let logs = find_logs(folder.path());
     sync(&logs[0], &sync_options(server), |_, _| {}).unwrap().outcome
+}
+
+/// Removes what says how far the only run in a folder is delivered.
+fn forget(folder: &TempDir) {
+    let log = find_logs(folder.path()).remove(0);
+    for suffix in ["upload", "uploaded", "synced"] {
+        std::fs::remove_file(format!("{}.{suffix}", log.display())).unwrap();
+    }
 }
 
 /// Each of these passes by itself: the run is delivered whole, and its logger was never held up.
@@ -482,107 +489,6 @@ fn gzip_is_used_where_it_is_offered() {
     let state = server.state();
     let mut stream = state.requests.iter().filter(|seen| seen.path.ends_with("file_stream"));
     assert!(stream.all(|seen| seen.gzip));
-}
-
-#[test]
-fn a_run_is_resumed_where_the_server_stands() {
-    let server = Server::start();
-    for (part, resume) in ["allow", "allow", "must"].into_iter().enumerate() {
-        let folder = TempDir::new().unwrap();
-        let options = with(online(&server), json!({"run_id": "same", "resume": resume}));
-        let logger = start(&folder, &format!("resumed_{part}"), options);
-        logger.log_config(&json!({format!("part{part}"): part}));
-        logger.start_progress(5, "Training");
-        for _ in 0..5 {
-            logger.update_progress(1, None);
-            logger.log_metrics([("x", part)]);
-        }
-        logger.info(format_args!("part {part}"));
-        delivered(&logger.finish());
-    }
-    let run = server.run();
-    assert!(run.is_whole(), "{run:?}");
-    assert_eq!(run.steps(), (1..=15).collect::<Vec<_>>());
-    assert_eq!(run.user_config(), json!({"part0": 0, "part1": 1, "part2": 2}));
-    assert_eq!(run.console(), ["part 0", "part 1", "part 2"]);
-    let runtimes: Vec<_> = run.rows().iter().map(|row| row["_runtime"].as_f64().unwrap()).collect();
-    assert!(runtimes.is_sorted(), "{runtimes:?}");
-}
-
-#[test]
-fn auto_goes_on_with_a_run_that_did_not_end_well() {
-    let (server, folder) = (Server::start(), TempDir::new().unwrap());
-    for (exit_code, name) in [(1, "auto_a"), (0, "auto_b"), (0, "auto_c")] {
-        let logger = start(&folder, name, with(online(&server), json!({"resume": "auto"})));
-        logger.log_metrics([("x", 1)]);
-        logger.set_exit_code(exit_code);
-        delivered(&logger.finish());
-    }
-    let state = server.state();
-    let mut rows: Vec<_> = state.runs.values().map(server::Run::steps).collect();
-    rows.sort();
-    assert_eq!(
-        rows,
-        [vec![0], vec![0, 1]],
-        "the second goes on with the first, the third is new"
-    );
-}
-
-#[test]
-fn resuming_is_refused_where_it_must_be() {
-    let (server, folder) = (Server::start(), TempDir::new().unwrap());
-    let missing = with(online(&server), json!({"run_id": "missing", "resume": "must"}));
-    let error = setup_logging(config(&folder, "must_missing", missing))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("sinks.wandb.resume") && error.contains("missing"),
-        "{error}"
-    );
-    let there = || with(online(&server), json!({"run_id": "there", "resume": "never"}));
-    delivered(&{
-        let logger = start(&folder, "never", there());
-        logger.log_metrics([("x", 1)]);
-        logger.finish()
-    });
-    let error = setup_logging(config(&folder, "never_again", there()))
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("sinks.wandb.resume"), "{error}");
-}
-
-#[test]
-fn an_offline_part_of_a_resumed_run_follows_the_server() {
-    let server = Server::start();
-    let folder = TempDir::new().unwrap();
-    let logger = start(
-        &folder,
-        "first_part",
-        with(online(&server), json!({"run_id": "parts", "resume": "allow"})),
-    );
-    for _ in 0..5 {
-        logger.log_metrics([("x", 1)]);
-    }
-    delivered(&logger.finish());
-    let folder = TempDir::new().unwrap();
-    let options = json!({"mode": "offline", "run_id": "parts", "resume": "allow"});
-    let logger = start(&folder, "second_part", options);
-    for _ in 0..5 {
-        logger.log_metrics([("x", 2)]);
-    }
-    logger.finish();
-    assert_eq!(synced(&server, &folder), Synced::Delivered);
-    assert_eq!(server.run().steps(), (0..10).collect::<Vec<_>>());
-    assert!(server.run().is_whole());
-    // Without the memory of where it began, nothing is overwritten.
-    let log = find_logs(folder.path()).remove(0);
-    for suffix in ["upload", "synced"] {
-        std::fs::remove_file(format!("{}.{suffix}", log.display())).unwrap();
-    }
-    let error = sync(&log, &sync_options(&server), |_, _| {}).unwrap_err().to_string();
-    assert!(error.contains("delivered in part"), "{error}");
-    assert!(server.run().is_whole());
-    assert_eq!(server.run().steps().len(), 10);
 }
 
 #[test]
@@ -1124,9 +1030,12 @@ fn steps_of_a_resumed_offline_part_are_those_of_the_official_client() {
         for step in [0, 3, 9, 20] {
             logger.log_metrics_at(step, [("x", 2)]);
         }
+        // It may be the last that the summary says of a step.
+        logger.log_metrics_at(21, [("y", 2)]);
         logger.finish();
         sync(&server, &folder);
-        server.run().steps()
+        let run = server.run();
+        (run.steps(), run.summary["_step"].clone(), run.summary["y"].clone())
     };
     let ours = steps_after(|server, folder| assert_eq!(synced(server, folder), Synced::Delivered));
     let theirs = steps_after(|server, folder| official::sync(server, &official::latest(folder.path())));

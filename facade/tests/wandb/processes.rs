@@ -344,6 +344,8 @@ fn a_full_disk_costs_nothing_once_it_has_room_again() {
         }
         let steps = server.run().steps();
         assert!(steps.windows(2).all(|pair| pair[1] == pair[0] + 1), "{steps:?}");
+    }
+}
 
 /// Wherever a text of the server is cut.
 #[test]

@@ -18,6 +18,7 @@ use serde_json::Value;
 pub(crate) use self::key::Key;
 pub(crate) use self::names::{SEGMENT, run_url};
 use crate::run::wandb_folder;
+use crate::upload::Demand;
 
 /// Where the official client of this year sends its runs.
 pub(crate) const DEFAULT_BASE_URL: &str = "https://api.forge.coreweave.com";
@@ -120,6 +121,17 @@ pub(crate) enum Resume {
     Must,
     Never,
     Auto,
+}
+
+impl Resume {
+    /// What a delivery has to see to that nobody has asked the server for.
+    pub(crate) fn demand(self) -> Option<Demand> {
+        match self {
+            Self::Must => Some(Demand::Must),
+            Self::Never => Some(Demand::Never),
+            Self::Allow | Self::Auto => None,
+        }
+    }
 }
 
 impl Settings {

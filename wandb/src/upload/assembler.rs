@@ -8,6 +8,7 @@ use prost::Message as _;
 use serde_json::{Map, Value, json};
 
 use super::definitions::Definitions;
+use super::standing::Standing;
 use crate::json;
 use crate::proto::{self, Alert, Artifact, Environment, Exit, FileItem, History, Kind, Record, Run, STDOUT};
 use crate::tree::{self, Tree};
@@ -31,22 +32,29 @@ pub(crate) struct Assembler {
     pub(crate) console: String,
     /// The number of the newest record that was read.
     pub(crate) num: i64,
-    /// Rows that are too long for a server.
-    pub(crate) too_long: u64,
+    /// Lines that are too long for a server, since they were asked for.
+    too_long: u64,
     /// The server takes console lines as JSON.
     pub(crate) structured_console: bool,
     config: Tree,
     config_changed: bool,
     /// Calls that have changed the config since it was taken.
     config_calls: u64,
+    /// A record has changed what stands beside the config.
+    about_changed: bool,
     summary: Tree,
     summary_changed: bool,
     definitions: Definitions,
     telemetry: Map<String, Value>,
     features: Vec<u32>,
     environment: Option<Environment>,
-    /// The step of the next row is at least this.
+    /// Who wrote earlier parts of the run.
+    earlier_writers: Map<String, Value>,
+    /// Seconds that earlier parts of the run took.
+    earlier: f64,
+    /// The step of the next row is at least this; and that of the newest.
     next_step: i64,
+    last_step: Option<i64>,
     /// Text of standard output and standard error without a line end.
     partial: [String; 2],
 }
@@ -63,16 +71,18 @@ pub(crate) struct Lines {
 }
 
 impl Assembler {
-    /// Where the server stands: the first lines of this log, those that it has, and the first step that it has not.
-    pub(crate) fn begin_at(&mut self, first_step: i64, [history, events, output]: [(u64, u64); 3]) {
-        self.next_step = first_step;
-        for (lines, (start, sent)) in [
-            (&mut self.history, history),
-            (&mut self.events, events),
-            (&mut self.output, output),
+    /// Where the server stands: the first lines of this log, those that it has, the first step that it has not.
+    pub(crate) fn begin_at(&mut self, standing: &Standing) {
+        self.next_step = standing.first_step;
+        self.earlier = standing.earlier_runtime;
+        self.earlier_writers.clone_from(&standing.earlier_writers);
+        for (lines, extent) in [
+            (&mut self.history, standing.history),
+            (&mut self.events, standing.events),
+            (&mut self.output, standing.output),
         ] {
-            lines.next = start;
-            lines.skip = sent.saturating_sub(start);
+            lines.next = extent.start;
+            lines.skip = extent.sent.saturating_sub(extent.start);
         }
     }
 
@@ -94,6 +104,10 @@ impl Assembler {
             Some(Kind::Summary(items)) => {
                 self.summary.apply(&items);
                 self.summary_changed = true;
+                // The row may have another number on the server than in the log.
+                if let Some(step) = self.last_step {
+                    self.summary.set(&["_step"], step.to_string());
+                }
             }
             Some(Kind::Config(items)) => {
                 self.config.apply(&items);
@@ -149,13 +163,28 @@ impl Assembler {
         std::mem::take(&mut self.config_calls)
     }
 
+    /// Whether what stands beside the config has changed since the last call of this.
+    pub(crate) fn take_about_changed(&mut self) -> bool {
+        std::mem::take(&mut self.about_changed)
+    }
+
+    /// Lines that were too long for a server, since the last call of this.
+    pub(crate) fn take_too_long(&mut self) -> u64 {
+        std::mem::take(&mut self.too_long)
+    }
+
     pub(crate) fn config_changed(&self) -> bool {
         self.config_changed
     }
 
     /// The whole summary, if it has changed since the last call.
     pub(crate) fn take_summary(&mut self) -> Option<String> {
-        std::mem::take(&mut self.summary_changed).then(|| self.summary.text())
+        let summary = std::mem::take(&mut self.summary_changed).then(|| self.summary.text())?;
+        if summary.len() > LONGEST_LINE {
+            self.too_long += 1;
+            return None;
+        }
+        Some(summary)
     }
 
     pub(crate) fn summary_changed(&self) -> bool {
@@ -221,6 +250,7 @@ impl Assembler {
             first.notes = run.notes;
             first.tags = run.tags;
             self.config_changed = true;
+            self.about_changed = true;
             return;
         }
         if let Some(config) = &run.config {
@@ -254,7 +284,8 @@ impl Assembler {
             .find(|item| item.key == "_step" || item.nested_key == ["_step"])
             .and_then(|item| tree::value(item).parse::<i64>().ok());
         let step = stated.unwrap_or(self.next_step).max(self.next_step);
-        self.next_step = step + 1;
+        self.next_step = step.saturating_add(1);
+        self.last_step = Some(step);
         let mut line = String::with_capacity(history.item.len() * 32);
         line.push('{');
         let mut nested = Tree::default();
@@ -282,12 +313,15 @@ impl Assembler {
 
     fn stats(&mut self, stats: &proto::Stats) {
         let time = stats.timestamp.map_or(0.0, proto::Timestamp::seconds);
+        // Rows of a run that was resumed at its start have it in them; those of a part that did not know, not.
+        let resumed = self.run.as_ref().is_some_and(|run| run.resumed);
+        let earlier = if resumed { self.earlier } else { 0.0 };
         let start = self.run.as_ref().and_then(|run| run.start_time);
         let start = start.map_or(time, proto::Timestamp::seconds);
         let mut line = format!(
             "{{\"_wandb\":true,\"_timestamp\":{},\"_runtime\":{}",
             json::float(time),
-            json::float(time - start)
+            json::float(earlier + time - start)
         );
         for item in &stats.item {
             line.push(',');
@@ -296,7 +330,7 @@ impl Assembler {
             line.push_str(&tree::value(item));
         }
         line.push('}');
-        self.events.push(line);
+        self.too_long += u64::from(!self.events.push(line));
     }
 
     fn console(&mut self, text: &str, stderr: bool, time: proto::Timestamp) {
@@ -325,7 +359,7 @@ impl Assembler {
             (false, true) => format!("ERROR {at} {line}"),
             (false, false) => format!("{at} {line}"),
         };
-        self.output.push(sent);
+        self.too_long += u64::from(!self.output.push(sent));
     }
 
     fn telemetry(&mut self, telemetry: &proto::Telemetry) {
@@ -381,7 +415,9 @@ impl Assembler {
             own["cli_version"] = version.clone();
         }
         if let Some(environment) = &self.environment {
-            own["e"] = json!({environment.writer_id.clone(): environment_json(environment)});
+            let mut writers = self.earlier_writers.clone();
+            writers.insert(environment.writer_id.clone(), environment_json(environment));
+            own["e"] = writers.into();
         }
         own
     }
@@ -462,8 +498,16 @@ fn environment_json(environment: &Environment) -> Value {
     if let Some(git) = &environment.git {
         put("git", json!({"remoteUrl": git.remote_url, "commit": git.commit}));
     }
+    // As proto's JSON has it, integers of 64 bits are strings.
+    let disks = environment.disk.iter().map(|(path, disk)| {
+        let sizes = json!({"total": disk.total.to_string(), "used": disk.used.to_string()});
+        (path.clone(), sizes)
+    });
+    let disks: Map<_, _> = disks.collect();
+    if !disks.is_empty() {
+        put("disk", disks.into());
+    }
     if let Some(memory) = environment.memory {
-        // As proto's JSON has it, integers of 64 bits are strings.
         put("memory", json!({"total": memory.total.to_string()}));
     }
     Value::Object(all)

@@ -21,5 +21,5 @@ pub(crate) use self::content::digest;
 pub(crate) use self::control::{Control, Lane};
 pub(crate) use self::failure::{Failure, Trouble};
 pub(crate) use self::link::Link;
-pub(crate) use self::standing::{Extent, Standing, synced_by_other};
+pub(crate) use self::standing::{Demand, Standing, synced_by_other};
 pub(crate) use self::uploader::{HEARTBEAT, Outcome, Plan, deliver};

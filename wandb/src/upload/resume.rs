@@ -1,8 +1,8 @@
 //! Where a run stands on the server.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::api::Api;
+use super::api::{Api, text};
 use super::failure::{Failure, Trouble};
 use crate::json;
 use crate::tree::Tree;
@@ -17,8 +17,6 @@ const QUERY: &str = "query RunResumeStatus($project: String, $entity: String, $n
 pub(crate) struct Existing {
     pub(crate) storage_id: String,
     pub(crate) entity: String,
-    pub(crate) project: String,
-    pub(crate) display_name: String,
     pub(crate) history: u64,
     pub(crate) events: u64,
     pub(crate) output: u64,
@@ -32,8 +30,8 @@ pub(crate) struct Existing {
     pub(crate) notes: String,
     /// It was started by a client that can be resumed.
     pub(crate) started: bool,
-    /// The writers that its config names.
-    pub(crate) writers: Vec<String>,
+    /// The writers that its config names, with the environment of each.
+    pub(crate) writers: Map<String, Value>,
 }
 
 /// Asks for a run; `None` if there is none.
@@ -45,13 +43,12 @@ pub(crate) fn ask(api: &Api, entity: Option<&str>, project: &str, run_id: &str) 
     if bucket.is_null() {
         return Ok(None);
     }
+    // Doubles, which is what JSON's numbers are elsewhere, count no further.
     let count = |name: &str| {
-        bucket[name]
-            .as_u64()
-            .ok_or_else(|| Failure::again(Trouble::NotUnderstood, format!("the reply about the run has no {name}")))
+        let count = bucket[name].as_u64().filter(|count| *count < 1 << 53);
+        count.ok_or_else(|| Failure::again(Trouble::NotUnderstood, format!("the reply about the run has no {name}")))
     };
     let history = count("historyLineCount")?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let last_row = last_of_tail(&bucket["historyTail"]);
     let last_event = last_of_tail(&bucket["eventsTail"]);
     let summary = json::read(&text(&bucket["summaryMetrics"])).unwrap_or_default();
@@ -59,7 +56,7 @@ pub(crate) fn ask(api: &Api, entity: Option<&str>, project: &str, run_id: &str) 
     let steps = [
         summary["_step"].as_i64(),
         last_row["_step"].as_i64(),
-        Some(history as i64 - 1),
+        i64::try_from(history).ok().map(|count| count - 1),
     ];
     let runtimes = [
         last_event["_runtime"].as_f64(),
@@ -69,12 +66,10 @@ pub(crate) fn ask(api: &Api, entity: Option<&str>, project: &str, run_id: &str) 
     Ok(Some(Existing {
         storage_id: text(&bucket["id"]),
         entity: text(&model["entity"]["name"]),
-        project: text(&model["name"]),
-        display_name: text(&bucket["displayName"]),
         history,
         events: count("eventsLineCount")?,
         output: count("logLineCount")?,
-        next_step: u64::try_from(steps.into_iter().flatten().max().unwrap_or(-1) + 1).unwrap_or(0),
+        next_step: u64::try_from(steps.into_iter().flatten().max().unwrap_or(-1).saturating_add(1)).unwrap_or(0),
         runtime: runtimes.into_iter().flatten().fold(0.0, f64::max),
         config: unwrapped(&config),
         summary: Tree::read(&text(&bucket["summaryMetrics"])),
@@ -84,10 +79,7 @@ pub(crate) fn ask(api: &Api, entity: Option<&str>, project: &str, run_id: &str) 
             .unwrap_or_default(),
         notes: text(&bucket["notes"]),
         started: json::read(&text(&bucket["wandbConfig"])).is_some_and(|own| own.get("t").is_some()),
-        writers: config["_wandb"]["value"]["e"]
-            .as_object()
-            .map(|writers| writers.keys().cloned().collect())
-            .unwrap_or_default(),
+        writers: config["_wandb"]["value"]["e"].as_object().cloned().unwrap_or_default(),
     }))
 }
 

@@ -3,6 +3,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::resume::Existing;
 
 /// How far the delivery of a log has come: a file beside the log, so that a later delivery of the same log neither
 /// doubles nor omits anything.
@@ -21,10 +24,24 @@ pub(crate) struct Standing {
     /// The first step that the server did not have when the delivery began.
     pub(crate) first_step: i64,
     pub(crate) earlier_runtime: f64,
+    /// Who wrote earlier parts of the run, as the config names them.
+    pub(crate) earlier_writers: Map<String, Value>,
+    /// What the run is to be, where nobody has asked the server yet.
+    pub(crate) demand: Option<Demand>,
     /// Alerts that were sent.
     pub(crate) alerts: usize,
     /// Everything was delivered, the end of the run included.
     pub(crate) complete: bool,
+}
+
+/// On which condition a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Demand {
+    /// The server has it.
+    Must,
+    /// The server has it not.
+    Never,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +59,34 @@ impl Extent {
 }
 
 impl Standing {
+    /// Of a log that begins: behind what the server has of the run, if that is known.
+    pub(crate) fn beginning(existing: Option<&Existing>, demand: Option<Demand>) -> Self {
+        let Some(existing) = existing else {
+            return Self {
+                demand,
+                ..Self::default()
+            };
+        };
+        Self {
+            entity: existing.entity.clone(),
+            first_step: i64::try_from(existing.next_step).unwrap_or(i64::MAX),
+            earlier_runtime: existing.runtime,
+            ..Self::behind(existing)
+        }
+    }
+
+    /// Behind the lines of a run that is not resumed.
+    pub(crate) fn behind(existing: &Existing) -> Self {
+        Self {
+            storage_id: existing.storage_id.clone(),
+            history: Extent::at(existing.history),
+            events: Extent::at(existing.events),
+            output: Extent::at(existing.output),
+            earlier_writers: existing.writers.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Of the log at this path; `None` if its delivery has not begun.
     pub(crate) fn load(log: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(path_of(log)).ok()?).ok()
@@ -53,6 +98,9 @@ impl Standing {
         let fresh = path.with_extension("upload.new");
         fs::write(&fresh, serde_json::to_vec(self)?)?;
         fs::rename(fresh, &path)?;
+        if !self.is_known() {
+            return Ok(());
+        }
         // What the official client looks for when it syncs the same log.
         let own_state = format!(
             "{{\"starting_step\":{},\"starting_runtime\":{}}}",

@@ -16,11 +16,11 @@ use super::control::{Lane, Reached};
 use super::failure::{Failure, Trouble};
 use super::link::{GivenUp, Identity, Link};
 use super::receipts::{InUse, Receipts};
-use super::resume;
-use super::standing::{Extent, Standing};
+use super::resume::{self, Existing};
+use super::standing::{Demand, Standing};
 use super::transfer::{Done, End, Job, Transfers, What};
 use crate::json;
-use crate::proto::{Artifact, Exit, Kind, Record};
+use crate::proto::{Artifact, Exit, Kind, Record, Run};
 use crate::settings::run_url;
 use crate::transaction_log::{Entry, LogReader, ReadError};
 
@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) app_url: String,
     /// The log does not grow any more.
     pub(crate) ended: bool,
+    /// The server may have a run of this id.
+    pub(crate) may_exist: bool,
 }
 
 /// How the delivery of a log ended.
@@ -223,28 +225,23 @@ impl Uploader {
 
     /// Makes the run on the server, or finds it there, and learns where it stands.
     fn establish(&mut self) -> Result<(), GivenUp> {
-        let Some(run) = self.assembler.run.clone() else {
-            return Err(GivenUp);
-        };
+        let run = self.assembler.run.clone().ok_or(GivenUp)?;
         let mut known = self.standing.is_known();
-        if !known && (run.resume || self.plan.ended) {
+        let demand = self.standing.demand;
+        if !known && (run.resume || demand.is_some() || self.plan.may_exist) {
             // Asked before the run is touched, because its config tells whether this very log was delivered before.
-            if let Some(existing) = self.existing()? {
-                match existing.writers.contains(&self.assembler.writer()) {
-                    false => self.adopt(&existing, run.resume),
-                    // The lines of a run of its own begin at 0, whatever of them is there.
-                    true if !run.resume && !run.resumed => {}
-                    true => return self.lost_its_place(),
-                }
-            }
+            let existing = self.existing()?;
+            self.adopt_or_refuse(&run, existing, demand)?;
             known = true;
         }
+        self.assembler.begin_at(&self.standing);
         let reply = self.upsert()?;
         if !known
             && reply["bucket"]["historyLineCount"].as_u64().unwrap_or(0) > 0
             && let Some(existing) = self.existing()?
         {
             self.adopt(&existing, false);
+            self.assembler.begin_at(&self.standing);
         }
         let bucket = &reply["bucket"];
         self.identity = Identity {
@@ -257,11 +254,6 @@ impl Uploader {
         self.standing.project.clone_from(&self.identity.project);
         self.standing.run_id.clone_from(&self.identity.run_id);
         self.keep_standing();
-        let extents = [self.standing.history, self.standing.events, self.standing.output];
-        self.assembler.begin_at(
-            self.standing.first_step,
-            extents.map(|extent| (extent.start, extent.sent)),
-        );
         self.link.control.set_address(run_url(
             &self.plan.app_url,
             &self.identity.entity,
@@ -272,20 +264,48 @@ impl Uploader {
         Ok(())
     }
 
-    /// A part of this log is on the server, behind an earlier part of the run, and what said where is gone.
-    fn lost_its_place(&self) -> Result<(), GivenUp> {
-        let text = format!(
-            "{} was delivered in part, and the file beside it that says how far is gone; nothing more is sent, so that no \
-             row is overwritten",
-            self.plan.log.display()
-        );
-        self.link
-            .control
-            .trouble(Lane::Rows, &Failure::last(Trouble::Refused, text));
+    fn adopt_or_refuse(
+        &mut self,
+        run: &Run,
+        existing: Option<Existing>,
+        demand: Option<Demand>,
+    ) -> Result<(), GivenUp> {
+        let writer = self.assembler.writer();
+        let has_part = |existing: &Existing| existing.writers.contains_key(&writer);
+        match (existing, demand) {
+            (Some(existing), _) if has_part(&existing) => {
+                // The lines of a run of its own begin at 0, whatever of them is there.
+                let alone = existing.writers.len() == 1 && !run.resume && !run.resumed;
+                match alone {
+                    true => Ok(()),
+                    false => self.refuse(
+                        "it was delivered in part, and the file beside it that says how far is gone; nothing more is \
+                         sent, so that no row is overwritten",
+                    ),
+                }
+            }
+            (Some(existing), Some(Demand::Never)) if existing.started => {
+                self.refuse("the server has a run of this id already, and `resume` is \"never\"; it stays on disk")
+            }
+            (existing, Some(Demand::Must)) if existing.as_ref().is_none_or(|existing| !existing.started) => {
+                self.refuse("the server has no run of this id, and `resume` is \"must\"; it stays on disk")
+            }
+            (Some(existing), _) => {
+                let resumed = run.resume && existing.started;
+                self.adopt(&existing, resumed);
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    fn refuse(&self, why: &str) -> Result<(), GivenUp> {
+        let text = format!("{}: {why}", self.plan.log.display());
+        self.link.control.lasting(&Failure::last(Trouble::Refused, text));
         Err(GivenUp)
     }
 
-    fn existing(&self) -> Result<Option<resume::Existing>, GivenUp> {
+    fn existing(&self) -> Result<Option<Existing>, GivenUp> {
         let Some(run) = &self.assembler.run else {
             return Ok(None);
         };
@@ -296,17 +316,19 @@ impl Uploader {
 
     /// Goes on behind the lines of a run that the server has; if it is resumed, with its steps, config and summary. If
     /// nobody asked to resume it, its lines stay and these follow.
-    fn adopt(&mut self, existing: &resume::Existing, resumed: bool) {
-        self.standing.storage_id.clone_from(&existing.storage_id);
-        self.standing.history = Extent::at(existing.history);
-        self.standing.events = Extent::at(existing.events);
-        self.standing.output = Extent::at(existing.output);
+    fn adopt(&mut self, existing: &Existing, resumed: bool) {
+        let alerts = self.standing.alerts;
+        self.standing = match resumed {
+            true => Standing::beginning(Some(existing), None),
+            false => Standing::behind(existing),
+        };
+        self.standing.alerts = alerts;
+        // Before the run is touched: afterwards its config names this log, too.
+        self.keep_standing();
         if !resumed {
             return;
         }
         self.assembler.inherit(&existing.config, &existing.summary);
-        self.standing.first_step = i64::try_from(existing.next_step).unwrap_or(i64::MAX);
-        self.standing.earlier_runtime = existing.runtime;
         if let Some(run) = &mut self.assembler.run {
             if run.tags.is_empty() {
                 run.tags.clone_from(&existing.tags);
@@ -341,7 +363,8 @@ impl Uploader {
 
     /// Sends what has changed about the run. What the server refuses for good is left out; rows go on.
     fn update(&mut self) -> Result<(), GivenUp> {
-        let variables = self.variables(false).ok_or(GivenUp)?;
+        let whole = self.assembler.take_about_changed();
+        let variables = self.variables(whole).ok_or(GivenUp)?;
         let refused = |failure: &Failure| failure.trouble == Trouble::Refused;
         match self.link.persist_unless(refused, |api| send_upsert(api, &variables)) {
             // It was the whole of it.
@@ -397,7 +420,18 @@ impl Uploader {
     fn read_on(&mut self) -> bool {
         let all = self.read_some(|assembler| assembler.waiting() >= REQUEST_BYTES);
         self.write_console();
+        self.say_too_long();
         all
+    }
+
+    /// What no server takes is left out, here as by the official client.
+    fn say_too_long(&mut self) {
+        let lines = self.assembler.take_too_long();
+        if lines > 0 {
+            self.link.control.drop_for("longer than servers take", lines);
+            let text = "W&B: a line of more than 10 MB is left out: no server takes it";
+            self.link.control.say("line too long", text);
+        }
     }
 
     /// Reads what a run is called and where it takes place. Where it stands must be known before any row is read: the

@@ -1,0 +1,210 @@
+//! Runs that go on with, or must not be, a run that the server has.
+
+use facade::setup_logging;
+use facade::wandb::{SyncError, Synced, find_logs, sync};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::server::{Fault, On, Run, Server};
+use crate::{config, delivered, forget, online, start, sync_options, synced, with};
+
+#[test]
+fn a_run_is_resumed_where_the_server_stands() {
+    let server = Server::start();
+    for (part, resume) in ["allow", "allow", "must"].into_iter().enumerate() {
+        let folder = TempDir::new().unwrap();
+        let options = with(online(&server), json!({"run_id": "same", "resume": resume}));
+        let logger = start(&folder, &format!("resumed_{part}"), options);
+        logger.log_config(&json!({format!("part{part}"): part}));
+        logger.start_progress(5, "Training");
+        for _ in 0..5 {
+            logger.update_progress(1, None);
+            logger.log_metrics([("x", part)]);
+        }
+        logger.info(format_args!("part {part}"));
+        delivered(&logger.finish());
+    }
+    let run = server.run();
+    assert!(run.is_whole(), "{run:?}");
+    assert_eq!(run.steps(), (1..=15).collect::<Vec<_>>());
+    assert_eq!(run.user_config(), json!({"part0": 0, "part1": 1, "part2": 2}));
+    assert_eq!(run.console(), ["part 0", "part 1", "part 2"]);
+    let runtimes: Vec<_> = run.rows().iter().map(|row| row["_runtime"].as_f64().unwrap()).collect();
+    assert!(runtimes.is_sorted(), "{runtimes:?}");
+}
+
+#[test]
+fn auto_goes_on_with_a_run_that_did_not_end_well() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    for (exit_code, name) in [(1, "auto_a"), (0, "auto_b"), (0, "auto_c")] {
+        let logger = start(&folder, name, with(online(&server), json!({"resume": "auto"})));
+        logger.log_metrics([("x", 1)]);
+        logger.set_exit_code(exit_code);
+        delivered(&logger.finish());
+    }
+    let state = server.state();
+    let mut rows: Vec<_> = state.runs.values().map(Run::steps).collect();
+    rows.sort();
+    assert_eq!(
+        rows,
+        [vec![0], vec![0, 1]],
+        "the second goes on with the first, the third is new"
+    );
+}
+
+#[test]
+fn resuming_is_refused_where_it_must_be() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let missing = with(online(&server), json!({"run_id": "missing", "resume": "must"}));
+    let error = setup_logging(config(&folder, "must_missing", missing))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("sinks.wandb.resume") && error.contains("missing"),
+        "{error}"
+    );
+    let there = || with(online(&server), json!({"run_id": "there", "resume": "never"}));
+    delivered(&{
+        let logger = start(&folder, "never", there());
+        logger.log_metrics([("x", 1)]);
+        logger.finish()
+    });
+    let error = setup_logging(config(&folder, "never_again", there()))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("sinks.wandb.resume"), "{error}");
+}
+
+#[test]
+fn an_offline_part_of_a_resumed_run_follows_the_server() {
+    let server = Server::start();
+    let folder = TempDir::new().unwrap();
+    let logger = start(
+        &folder,
+        "first_part",
+        with(online(&server), json!({"run_id": "parts", "resume": "allow"})),
+    );
+    for _ in 0..5 {
+        logger.log_metrics([("x", 1)]);
+    }
+    delivered(&logger.finish());
+    let folder = TempDir::new().unwrap();
+    let options = json!({"mode": "offline", "run_id": "parts", "resume": "allow"});
+    let logger = start(&folder, "second_part", options);
+    for _ in 0..5 {
+        logger.log_metrics([("x", 2)]);
+    }
+    logger.finish();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    assert_eq!(server.run().steps(), (0..10).collect::<Vec<_>>());
+    assert!(server.run().is_whole());
+    // Without the memory of where it began, nothing is overwritten.
+    forget(&folder);
+    let log = find_logs(folder.path()).remove(0);
+    let error = sync(&log, &sync_options(&server), |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("delivered in part"), "{error}");
+    assert!(server.run().is_whole());
+    assert_eq!(server.run().steps().len(), 10);
+}
+
+/// One row under the id `there`.
+fn run_there(server: &Server) {
+    let folder = TempDir::new().unwrap();
+    let logger = start(&folder, "there", with(online(server), json!({"run_id": "there"})));
+    logger.log_metrics([("x", 1)]);
+    delivered(&logger.finish());
+}
+
+fn refused(server: &Server, folder: &TempDir, word: &str) {
+    let log = find_logs(folder.path()).remove(0);
+    let error = sync(&log, &sync_options(server), |_, _| {}).unwrap_err();
+    assert!(
+        matches!(&error, SyncError::Incomplete(why) if why.contains(word)),
+        "{error:?}"
+    );
+}
+
+/// The server cannot be asked at setup; what was demanded holds all the same.
+#[test]
+fn must_and_never_hold_when_the_server_comes_back() {
+    let server = Server::start();
+    run_there(&server);
+    for (resume, run_id) in [("never", "there"), ("must", "missing")] {
+        let folder = TempDir::new().unwrap();
+        server.fault(On::GraphQl("RunResumeStatus"), Fault::Status(503), usize::MAX);
+        let options = json!({"run_id": run_id, "resume": resume, "init_timeout": 0.2});
+        let logger = start(&folder, &format!("down_{resume}"), with(online(&server), options));
+        logger.log_metrics([("x", 2)]);
+        server.heal();
+        let report = logger.finish();
+        let books = report.sink("wandb").unwrap();
+        assert_eq!((books.delivered, books.spooled), (0, 1), "{resume}: {books:?}");
+        assert_eq!(server.run().history.len(), 1, "only the run that was there");
+        refused(&server, &folder, resume);
+    }
+    // What is as it was demanded is delivered.
+    for (resume, run_id, rows) in [("must", "there", 2), ("never", "new", 1)] {
+        let folder = TempDir::new().unwrap();
+        server.fault(On::GraphQl("RunResumeStatus"), Fault::Status(503), usize::MAX);
+        let options = json!({"run_id": run_id, "resume": resume, "init_timeout": 0.2});
+        let logger = start(&folder, &format!("up_{resume}"), with(online(&server), options));
+        logger.log_metrics([("x", 2)]);
+        server.heal();
+        delivered(&logger.finish());
+        let state = server.state();
+        let run = &state.runs[&("project".to_owned(), run_id.to_owned())];
+        assert_eq!(run.steps(), (0..rows).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn an_offline_run_keeps_what_was_demanded_of_it() {
+    let server = Server::start();
+    run_there(&server);
+    for (resume, run_id) in [("never", "there"), ("must", "missing")] {
+        let folder = TempDir::new().unwrap();
+        let options = json!({"mode": "offline", "run_id": run_id, "resume": resume});
+        let logger = start(&folder, &format!("offline_{resume}"), options);
+        logger.log_metrics([("x", 2)]);
+        logger.finish();
+        refused(&server, &folder, resume);
+        assert_eq!(server.run().history.len(), 1);
+    }
+}
+
+/// A run whose id the server has already, and that nobody asked to resume, is appended.
+#[test]
+fn a_run_behind_another_is_never_sent_over_it() {
+    let server = Server::start();
+    run_there(&server);
+    let folder = TempDir::new().unwrap();
+    let options = json!({"mode": "offline", "run_id": "there"});
+    let logger = start(&folder, "behind", options);
+    logger.log_metrics([("x", 2)]);
+    logger.finish();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    let values = |run: &Run| run.rows().iter().map(|row| row["x"].clone()).collect::<Vec<_>>();
+    assert_eq!(values(&server.run()), [1, 2]);
+    forget(&folder);
+    refused(&server, &folder, "delivered in part");
+    assert_eq!(values(&server.run()), [1, 2]);
+    assert!(server.run().is_whole());
+}
+
+/// Two offline parts, of which the first is synced again when nothing remembers that it was.
+#[test]
+fn an_earlier_part_is_known_behind_a_later_one() {
+    let server = Server::start();
+    let parts = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    for (at, folder) in parts.iter().enumerate() {
+        let options = json!({"mode": "offline", "run_id": "parts", "resume": "allow"});
+        let logger = start(folder, &format!("part_{at}"), options);
+        logger.log_metrics([("x", at)]);
+        logger.finish();
+        assert_eq!(synced(&server, folder), Synced::Delivered);
+    }
+    assert_eq!(server.run().steps(), [0, 1]);
+    forget(&parts[0]);
+    refused(&server, &parts[0], "delivered in part");
+    assert_eq!(server.run().steps(), [0, 1]);
+}
