@@ -7,6 +7,7 @@ pub(crate) use self::without::{Meter, State};
 
 #[cfg(feature = "progress")]
 mod with {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
@@ -16,13 +17,14 @@ mod with {
     /// The progress that a logger shows.
     pub(crate) struct Meter {
         inner: logcore_progress::Meter,
+        description: Arc<str>,
         ended: bool,
     }
 
     /// What the sinks are to be told of a progress.
     pub(crate) struct State {
         event: ProgressEvent<'static>,
-        description: String,
+        description: Arc<str>,
     }
 
     impl State {
@@ -42,6 +44,7 @@ mod with {
             };
             let id = NEXT.fetch_add(1, Ordering::Relaxed);
             Self {
+                description: description.as_str().into(),
                 inner: logcore_progress::Meter::start(id, description, total, options, Instant::now()),
                 ended: false,
             }
@@ -62,11 +65,9 @@ mod with {
         }
 
         pub(crate) fn state(&mut self, kind: ProgressKind) -> State {
-            let event = self.inner.measured_event(kind, "");
-            let description = event.description.to_owned();
             State {
-                event: event.with_texts("", ""),
-                description,
+                event: self.inner.measured_event(kind, "").with_texts("", ""),
+                description: Arc::clone(&self.description),
             }
         }
 

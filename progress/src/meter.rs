@@ -263,14 +263,17 @@ impl Meter {
         }
         let pace = |i: usize| Stretch::between(&self.window[i], &self.window[i + 1]).map(|s| s.seconds / s.units);
         // The newest are enough to know what is typical, however large the window is.
-        let mut paces: Vec<f64> = (intervals.saturating_sub(2 * WARM_UPS)..intervals)
-            .filter_map(pace)
-            .collect();
-        if paces.is_empty() {
+        let mut paces = [0.0; 2 * WARM_UPS];
+        let mut known = 0;
+        let newest = (intervals.saturating_sub(paces.len())..intervals).filter_map(pace);
+        for (slot, pace) in paces.iter_mut().zip(newest) {
+            *slot = pace;
+            known += 1;
+        }
+        if known == 0 {
             return 0;
         }
-        let middle = paces.len() / 2;
-        let (_, typical, _) = paces.select_nth_unstable_by(middle, f64::total_cmp);
+        let (_, typical, _) = paces[..known].select_nth_unstable_by(known / 2, f64::total_cmp);
         let limit = *typical * WARM_UP_FACTOR;
         // After the last interval that is far too slow, but never so that nothing is left.
         let early = (WARM_UPS - before).min(intervals - 1);
