@@ -5,13 +5,11 @@
 
 #![allow(clippy::print_stdout, reason = "a program whose output is its result")]
 
-mod line;
 mod machine;
 mod peers;
 mod plan;
 mod sections;
 mod session;
-mod stats;
 mod table;
 mod usage;
 

@@ -10,9 +10,9 @@ mod tracing_peer;
 use std::path::Path;
 
 use anyhow::Result;
+use hot_paths::Line;
 
 pub(crate) use self::ours::config;
-use crate::line::Line;
 
 /// A logger that is ready to write to its file. Dropping it ends it.
 pub(crate) trait Peer: Send + Sync {

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use hot_paths::Line;
 use log::LevelFilter;
 use tempfile::TempDir;
 
-use crate::line::Line;
 use crate::peers::{Entry, FILE, Peer};
 
 /// How long a line may take before it counts as lost. Longer than any peer's own flush interval.

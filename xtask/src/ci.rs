@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, demo, features, package, test};
+use crate::{cargo, demo, features, instructions, package, test};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let after_test = match arguments {
@@ -43,6 +43,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     })?;
     steps.run("features", || features::run(&[]))?;
     steps.run("packages", || package::run(&[]))?;
+    steps.run("instructions", || instructions::run(&[]))?;
     steps.run("benches build", || cargo::run(&["check", "--quiet", "-p", "benches"]))?;
     steps.run("demo", || demo::run(&["--fast".to_owned()]))?;
     steps.report();

@@ -26,7 +26,7 @@ const MAY_SEE: [(&str, &[&str]); 13] = [
     ("tally-sink", &["logcore"]),
 ];
 /// May see all.
-const TOP: [&str; 4] = ["logcore-facade", "examples", "xtask", "benches"];
+const TOP: [&str; 5] = ["logcore-facade", "examples", "xtask", "benches", "hot-paths"];
 
 pub(crate) fn check() -> Result<()> {
     let packages = cargo::packages()?;
@@ -41,7 +41,7 @@ pub(crate) fn check() -> Result<()> {
             .filter_map(|dependency| dependency["name"].as_str())
             .collect();
         ensure!(
-            !seen.contains("anyhow") || matches!(name, "examples" | "xtask" | "benches"),
+            !seen.contains("anyhow") || matches!(name, "examples" | "xtask" | "benches" | "hot-paths"),
             "{name} depends on anyhow: libraries have typed errors"
         );
         if TOP.contains(&name) {

@@ -6,6 +6,7 @@ mod cargo;
 mod ci;
 mod demo;
 mod features;
+mod instructions;
 mod layers;
 mod package;
 mod picture;
@@ -20,7 +21,7 @@ use anyhow::{Result, bail};
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 9] = [
+const TASKS: [Task; 10] = [
     (
         "demo",
         "[--fast] [--wandb URL] [--out DIR]",
@@ -33,6 +34,12 @@ const TASKS: [Task; 9] = [
         "[--quick] [--markdown FILE] [FILTER]",
         "the system beside its peers",
         bench,
+    ),
+    (
+        "instructions",
+        "[--update]",
+        "what each call costs its caller, against the record",
+        instructions::run,
     ),
     (
         "features",

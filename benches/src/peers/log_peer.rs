@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use flexi_logger::{FileSpec, WriteMode};
+use hot_paths::{Line, TARGET, say};
 use log::{LevelFilter, Log};
 
 use super::{FILE, Peer};
-use crate::line::{Line, TARGET, say};
 
 /// The line's time, level and target, as close to the same text as each peer's own means allow.
 const CHRONO_TIME: &str = "%Y-%m-%d %H:%M:%S%.3f";

@@ -2,10 +2,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use facade::{LogConfig, UnifiedLogger, setup_logging};
+use hot_paths::{Line, TARGET, say};
 use log::LevelFilter;
 
 use super::{FILE, Peer};
-use crate::line::{Line, TARGET, say};
 
 /// Everything as it comes, but without the terminal and at level INFO, like the peers.
 pub(crate) fn config(dir: &Path) -> LogConfig {

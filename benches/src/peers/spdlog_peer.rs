@@ -2,11 +2,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use hot_paths::{Line, TARGET, say};
 use spdlog::sink::{AsyncPoolSink, FileSink, Sink};
 use spdlog::{LevelFilter, Logger, ThreadPool};
 
 use super::{FILE, Peer};
-use crate::line::{Line, TARGET, say};
 
 pub(super) fn direct(dir: &Path) -> Result<Box<dyn Peer>> {
     peer(file_sink(dir)?)

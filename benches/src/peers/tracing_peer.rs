@@ -3,11 +3,11 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::Result;
+use hot_paths::{Line, say};
 use tracing::Dispatch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
 use super::{FILE, Peer};
-use crate::line::{Line, say};
 
 /// Waits where its default would drop, and writes through a buffer, which its thread flushes whenever its queue is
 /// empty.

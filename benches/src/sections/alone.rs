@@ -6,12 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use hot_paths::{Line, median};
 
-use crate::line::Line;
 use crate::peers::{self, Entry, LIMIT};
 use crate::plan::Plan;
 use crate::session::Session;
-use crate::stats::median;
 use crate::table::{Table, figure};
 use crate::usage::{cpu_seconds, resident_mb};
 

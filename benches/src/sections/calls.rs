@@ -1,15 +1,13 @@
 //! What a text call costs its caller.
 
-use std::hint;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
+use hot_paths::{Line, Timing, median, pause};
 
-use crate::line::Line;
 use crate::peers::{CLOCK, Entry, LIMIT};
 use crate::plan::Plan;
 use crate::session::Session;
-use crate::stats::{Timing, median};
 use crate::table::{Table, figure};
 
 /// A pause as short as between the calls of a busy program, but long enough for a writer to keep up.
@@ -118,15 +116,4 @@ fn turn(entry: &Entry, plan: &Plan, gap: Duration, samples: &mut Vec<u32>) -> Re
     session.settle();
     let lost = session.close(plan.warm_up + plan.calls)?;
     Ok((Timing::of(samples), lost))
-}
-
-/// Waits without giving up the core, and returns the time it is then.
-pub(crate) fn pause(gap: Duration) -> Instant {
-    let asked = Instant::now();
-    let mut now = asked;
-    while now - asked < gap {
-        hint::spin_loop();
-        now = Instant::now();
-    }
-    now
 }

@@ -4,13 +4,12 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::Result;
+use hot_paths::{Line, median};
 use log::LevelFilter;
 
-use crate::line::Line;
 use crate::peers::{Entry, LIMIT};
 use crate::plan::Plan;
 use crate::session::Session;
-use crate::stats::median;
 use crate::table::{Table, figure};
 
 pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {

@@ -5,12 +5,11 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Result;
+use hot_paths::{Line, median};
 
-use crate::line::Line;
 use crate::peers::{BASELINE, Entry, LIMIT, Peer};
 use crate::plan::Plan;
 use crate::session::Session;
-use crate::stats::median;
 use crate::table::{Table, figure};
 use crate::usage::cpu_seconds;
 

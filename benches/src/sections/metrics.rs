@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use facade::logcore::serde_json::json;
 use facade::{LogConfig, UnifiedLogger, setup_logging};
+use hot_paths::{Line, Timing, median, pause};
 use tempfile::TempDir;
 
 use super::alone::in_own_process;
-use super::calls::pause;
 use crate::peers::{Entry, config};
 use crate::plan::Plan;
-use crate::stats::{Timing, median};
 use crate::table::{Table, figure};
 use crate::usage::{cpu_seconds, resident_mb};
 
@@ -204,7 +203,7 @@ fn named(logger: &UnifiedLogger) -> impl Fn(u64, [f64; 10]) {
 }
 
 fn values(step: u64) -> [f64; 10] {
-    let line = crate::line::Line::at(step);
+    let line = Line::at(step);
     let mut values = [line.loss; 10];
     for (index, value) in values.iter_mut().enumerate() {
         *value += index as f64 * line.lr;

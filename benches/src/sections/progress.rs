@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use facade::setup_logging;
+use hot_paths::median;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::peers::{Entry, config};
 use crate::plan::Plan;
-use crate::stats::median;
 use crate::table::{Table, figure};
 
 pub(crate) fn measure(plan: &Plan, _: &[Entry]) -> Result<Vec<Table>> {

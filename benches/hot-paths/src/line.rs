@@ -1,21 +1,25 @@
 //! The line that everyone writes.
 
 /// The target that every line names.
-pub(crate) const TARGET: &str = "trainer";
+pub const TARGET: &str = "trainer";
 
 /// What a training step has to say: three floats, so that formatting is nearly all of a call's cost.
 #[derive(Clone, Copy)]
-pub(crate) struct Line {
-    pub(crate) step: u64,
-    pub(crate) loss: f64,
-    pub(crate) lr: f64,
-    pub(crate) throughput: f64,
+pub struct Line {
+    /// The number of the step.
+    pub step: u64,
+    /// A loss, below 3.
+    pub loss: f64,
+    /// A learning rate, about 1e-4.
+    pub lr: f64,
+    /// Samples a second, about a thousand.
+    pub throughput: f64,
 }
 
 impl Line {
     /// The line of a step. The figures look like a training's and differ from step to step, since the time that a
     /// float takes to format depends on its digits.
-    pub(crate) fn at(step: u64) -> Self {
+    pub fn at(step: u64) -> Self {
         let mixed = step.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let unit = |shift: u32| (mixed >> shift & 0xFFFF) as f64 / 65536.0;
         Self {
@@ -28,6 +32,7 @@ impl Line {
 }
 
 /// Calls a formatting macro with the line behind the arguments given: `say!(line, log::info!(logger: logger,))`.
+#[macro_export]
 macro_rules! say {
     ($line:expr, $($name:ident)::+ ! ($($before:tt)*)) => {
         $($name)::+!(
@@ -40,4 +45,3 @@ macro_rules! say {
         )
     };
 }
-pub(crate) use say;

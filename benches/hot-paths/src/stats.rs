@@ -1,18 +1,30 @@
 //! Percentiles of a round, medians over rounds.
 
+use std::hint;
+use std::time::{Duration, Instant};
+
 /// The times of single calls in one round, in nanoseconds.
 #[derive(Clone, Copy)]
-pub(crate) struct Timing {
-    pub(crate) p50: f64,
-    pub(crate) p90: f64,
-    pub(crate) p99: f64,
-    pub(crate) p999: f64,
-    pub(crate) mean: f64,
+pub struct Timing {
+    /// The median.
+    pub p50: f64,
+    /// Nine of ten calls take no longer.
+    pub p90: f64,
+    /// 99 of 100.
+    pub p99: f64,
+    /// 999 of 1000.
+    pub p999: f64,
+    /// The mean.
+    pub mean: f64,
 }
 
 impl Timing {
     /// Sorts the samples and reads the percentiles off them.
-    pub(crate) fn of(samples: &mut [u32]) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub fn of(samples: &mut [u32]) -> Self {
         samples.sort_unstable();
         let at = |share: f64| f64::from(samples[((samples.len() as f64 * share) as usize).min(samples.len() - 1)]);
         let sum: f64 = samples.iter().copied().map(f64::from).sum();
@@ -27,7 +39,7 @@ impl Timing {
 }
 
 /// The median; NaN of nothing.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     if values.is_empty() {
         return f64::NAN;
@@ -39,6 +51,17 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     } else {
         (values[middle - 1] + values[middle]) / 2.0
     }
+}
+
+/// Waits without giving up the core, and returns the time it is then.
+pub fn pause(gap: Duration) -> Instant {
+    let asked = Instant::now();
+    let mut now = asked;
+    while now - asked < gap {
+        hint::spin_loop();
+        now = Instant::now();
+    }
+    now
 }
 
 #[cfg(test)]

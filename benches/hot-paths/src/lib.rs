@@ -1,0 +1,10 @@
+//! What every measurement of this system has in common: the line that is logged, the limit that nobody can beat, and
+//! the statistics.
+
+mod limit;
+mod line;
+mod stats;
+
+pub use self::limit::format_only;
+pub use self::line::{Line, TARGET};
+pub use self::stats::{Timing, median, pause};

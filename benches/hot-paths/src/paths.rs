@@ -1,0 +1,148 @@
+//! The calls whose cost is held.
+
+use std::hint::black_box;
+
+use anyhow::{Context, Result};
+use facade::logcore::serde_json::json;
+use facade::{LogConfig, MetricHandle, UnifiedLogger, setup_logging};
+use hot_paths::{Line, TARGET, format_only, say};
+use log::LevelFilter;
+use tempfile::TempDir;
+
+/// A way to call the logger.
+pub(crate) struct Path<'a> {
+    pub(crate) name: &'static str,
+    /// Takes the number of the call.
+    pub(crate) call: Box<dyn Fn(u64) + 'a>,
+}
+
+/// The loggers that the calls go to: each thing that can make a call dearer has one of its own.
+pub(crate) struct Paths {
+    text: UnifiedLogger,
+    metrics: UnifiedLogger,
+    progress: UnifiedLogger,
+    training: UnifiedLogger,
+    by_handle: UnifiedLogger,
+    handles: [MetricHandle; 10],
+    _folder: TempDir,
+}
+
+const NAMES: [&str; 10] = [
+    "loss/train",
+    "loss/val",
+    "accuracy/train",
+    "accuracy/val",
+    "learning_rate",
+    "grad_norm",
+    "perplexity",
+    "epoch",
+    "weight_decay",
+    "temperature",
+];
+
+impl Paths {
+    pub(crate) fn open() -> Result<Self> {
+        let folder = tempfile::tempdir().context("make a folder for the files")?;
+        let open = |name: &str| {
+            setup_logging(LogConfig {
+                name: name.to_owned(),
+                log_dir: folder.path().join(name),
+                file_level: LevelFilter::Info,
+                enable_console: false,
+                enable_wandb: name.starts_with("metrics"),
+                sinks: [("wandb".to_owned(), json!({"mode": "offline"}))].into(),
+                ..LogConfig::default()
+            })
+        };
+        let metrics = open("metrics by name")?;
+        let by_handle = open("metrics by handle")?;
+        let progress = open("progress")?;
+        progress.start_progress(None, "updates");
+        let training = open("training")?;
+        training.start_progress(None, "steps");
+        Ok(Self {
+            text: open(TARGET)?,
+            handles: NAMES.map(|name| by_handle.metric(name)),
+            metrics,
+            by_handle,
+            progress,
+            training,
+            _folder: folder,
+        })
+    }
+
+    /// Waits until everything is written, so that no call finds the ring full.
+    pub(crate) fn settle(&self) {
+        for logger in [
+            &self.text,
+            &self.metrics,
+            &self.by_handle,
+            &self.progress,
+            &self.training,
+        ] {
+            // What a failed flush leaves behind costs no caller anything.
+            let _ = logger.flush();
+        }
+    }
+
+    /// All of them; the limit comes first.
+    pub(crate) fn all(&self) -> Vec<Path<'_>> {
+        let Self {
+            text,
+            metrics,
+            progress,
+            training,
+            handles,
+            ..
+        } = self;
+        vec![
+            path("limit: format only", move |step| format_only(&Line::at(step))),
+            path("the clock alone", move |step| {
+                black_box(step);
+            }),
+            path("log::info!(logger: …)", move |step| {
+                say!(Line::at(step), log::info!(logger: text, target: TARGET,));
+            }),
+            path("logger.info(…)", move |step| {
+                text.info(say!(Line::at(step), format_args!()))
+            }),
+            path("global log::info!", move |step| {
+                say!(Line::at(step), log::info!(target: TARGET,));
+            }),
+            path("logger.info, a literal", move |_| text.info("the validation begins")),
+            path("logger.debug, which nobody wants", move |step| {
+                text.debug(say!(Line::at(step), format_args!()));
+            }),
+            path("ten metrics by name", move |step| {
+                metrics.log_metrics_at(step, pairs(step))
+            }),
+            path("ten metrics by handle", move |step| {
+                for (handle, value) in handles.iter().zip(values(step)) {
+                    handle.record(step, value);
+                }
+            }),
+            path("update_progress", move |_| progress.update_progress(1, 32)),
+            path("a step: progress, ten metrics", move |step| {
+                training.update_progress(1, 32);
+                training.log_metrics(pairs(step));
+            }),
+        ]
+    }
+}
+
+fn path<'a>(name: &'static str, call: impl Fn(u64) + 'a) -> Path<'a> {
+    Path {
+        name,
+        call: Box::new(call),
+    }
+}
+
+fn pairs(step: u64) -> [(&'static str, f64); 10] {
+    let values = values(step);
+    std::array::from_fn(|at| (NAMES[at], values[at]))
+}
+
+fn values(step: u64) -> [f64; 10] {
+    let line = Line::at(step);
+    std::array::from_fn(|at| line.loss + at as f64 * line.lr)
+}

@@ -1,0 +1,129 @@
+//! What each call costs its caller, in instructions: exact where times are not, so that a change for the worse is seen
+//! on any machine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::cargo;
+
+/// The function that valgrind counts in.
+const COUNTED: &str = "hot_paths::measured";
+/// Calls of each path.
+const CALLS: u64 = 1000;
+/// A path may cost so much more than is on record, in percent; another processor copies bytes by other instructions.
+const MARGIN: u64 = 10;
+/// And in instructions, for the shortest paths.
+const LEAST_MARGIN: u64 = 10;
+
+/// Instructions a call, by path.
+type Counts = BTreeMap<String, u64>;
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let update = match arguments {
+        [] => false,
+        [only] if only == "--update" => true,
+        _ => bail!("instructions takes --update or nothing"),
+    };
+    let names_and_counts = count()?;
+    let record = cargo::root().join("benches/hot-paths/instructions.json");
+    let recorded: Counts = match fs::read(&record) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("read {}", record.display()))?,
+        Err(_) if update => Counts::new(),
+        Err(error) => return Err(error).with_context(|| format!("read {}; --update makes it", record.display())),
+    };
+    let worse = compare(&names_and_counts, &recorded);
+    if update {
+        let counts: Counts = names_and_counts.into_iter().collect();
+        return fs::write(&record, format!("{}\n", serde_json::to_string_pretty(&counts)?))
+            .with_context(|| format!("write {}", record.display()));
+    }
+    ensure!(
+        worse.is_empty(),
+        "dearer than {} allows: {}; `cargo xtask instructions --update` records it, if it has to be",
+        record.display(),
+        worse.join(", ")
+    );
+    Ok(())
+}
+
+/// Prints the table; returns the paths that are not within the margin.
+fn compare(counts: &[(String, u64)], recorded: &Counts) -> Vec<String> {
+    println!("{:<36} {:>8} {:>8}", "instructions a call", "now", "recorded");
+    let mut worse = Vec::new();
+    for (name, count) in counts {
+        let before = recorded.get(name).copied();
+        println!(
+            "{name:<36} {count:>8} {:>8}",
+            before.map_or("-".to_owned(), |it| it.to_string())
+        );
+        if before.is_none_or(|before| *count > before + (before * MARGIN / 100).max(LEAST_MARGIN)) {
+            worse.push(name.clone());
+        }
+    }
+    worse
+}
+
+/// Walks all paths under valgrind.
+fn count() -> Result<Vec<(String, u64)>> {
+    let program = build()?;
+    let folder = cargo::root().join("target/instructions");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let counts = folder.join("counts");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--separate-threads=yes", "--collect-atstart=no"])
+        .args([
+            format!("--toggle-collect={COUNTED}"),
+            format!("--dump-after={COUNTED}"),
+            format!("--callgrind-out-file={}", counts.display()),
+        ])
+        .arg(&program)
+        .args(["--once", &CALLS.to_string()])
+        .output()
+        .context("start valgrind, which counts the instructions; is it installed?")?;
+    ensure!(
+        output.status.success(),
+        "{} under valgrind: {}\n{}",
+        program.display(),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let names = String::from_utf8(output.stdout)?;
+    let of_path = |(at, name): (usize, &str)| Ok((name.to_owned(), total(&part(&counts, at + 1))? / CALLS));
+    names.lines().enumerate().map(of_path).collect()
+}
+
+/// Where the first thread's counts of a path are: valgrind numbers the dumps from 1.
+fn part(counts: &Path, number: usize) -> PathBuf {
+    counts.with_file_name(format!("counts.{number}-01"))
+}
+
+/// The sum that ends a file of counts.
+fn total(path: &Path) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+    let total = total.with_context(|| format!("{} has no totals", path.display()))?;
+    Ok(total.trim().parse()?)
+}
+
+/// Builds the program; returns where it is.
+fn build() -> Result<PathBuf> {
+    let messages = cargo::output(&[
+        "build",
+        "--release",
+        "--quiet",
+        "-p",
+        "hot-paths",
+        "--message-format=json",
+    ])?;
+    let executable = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| Some(message["executable"].as_str()?.to_owned()));
+    Ok(executable.context("cargo named no program")?.into())
+}
