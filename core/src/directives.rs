@@ -121,7 +121,23 @@ impl fmt::Display for Directives {
 /// assert!(!logcore::lies_under("my_app", "my_app::data"));
 /// ```
 pub fn lies_under(target: &str, name: &str) -> bool {
-    let (mut target, mut name) = (target.as_bytes(), name.as_bytes());
+    let (target, name) = (target.as_bytes(), name.as_bytes());
+    // Nearly every pair is decided where the two first differ; only separators that are written differently, or cut by
+    // this place, need a closer look.
+    let same = target
+        .iter()
+        .zip(name)
+        .take_while(|(found, wanted)| found == wanted)
+        .count();
+    match (target.get(same), name.get(same)) {
+        (None, None) => true,
+        (None, Some(_)) => false,
+        (Some(b'.' | b':'), _) | (_, Some(b'.' | b':')) => lies_under_by_parts(target, name),
+        (Some(_), _) => false,
+    }
+}
+
+fn lies_under_by_parts(mut target: &[u8], mut name: &[u8]) -> bool {
     loop {
         match (split_separator(name), split_separator(target)) {
             (Some(name_rest), Some(target_rest)) => (name, target) = (name_rest, target_rest),

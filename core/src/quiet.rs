@@ -24,6 +24,7 @@ pub fn quiet<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Whether this thread is inside [`quiet`].
+#[inline]
 pub fn is_quiet() -> bool {
     // A thread whose locals are gone is ending; nothing may be logged from there that could wait.
     QUIET.try_with(Cell::get).unwrap_or(false)

@@ -3,6 +3,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since 1970, to the precision of the system.
+#[cfg(target_os = "linux")]
+pub(crate) fn now() -> i64 {
+    read(libc::CLOCK_REALTIME)
+}
+
+/// Nanoseconds since 1970, to the precision of the system.
+#[cfg(not(target_os = "linux"))]
 pub(crate) fn now() -> i64 {
     nanos(SystemTime::now())
 }
@@ -11,20 +18,26 @@ pub(crate) fn now() -> i64 {
 /// [`now`], which is most of what one value of a hot loop would cost.
 #[cfg(target_os = "linux")]
 pub(crate) fn coarse_now() -> i64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec of ours; the clock is there on every Linux, and were it not, the call would
-    // fail and leave the zeros.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut time) } != 0;
-    if failed {
-        return now();
-    }
-    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+    read(libc::CLOCK_REALTIME_COARSE)
 }
 
 /// Nanoseconds since 1970.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn coarse_now() -> i64 {
     now()
+}
+
+/// What the standard library would read, without the checks that a sum in nanoseconds does not need.
+#[cfg(target_os = "linux")]
+fn read(clock: libc::clockid_t) -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec of ours; both clocks are there on every Linux, and were one not, the call
+    // would fail and leave the zeros.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) } != 0;
+    if failed {
+        return nanos(SystemTime::now());
+    }
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }
 
 /// Nanoseconds from 1970 to `time`; enough until 2262.

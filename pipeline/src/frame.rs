@@ -46,32 +46,38 @@ pub enum Route {
 
 /// Writes a record. The user's `Display` code runs here, before anything is reserved; its panics stay here.
 pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, route: Route, record: &log::Record<'_>) {
-    out.extend_from_slice(&now().to_le_bytes());
-    out.extend_from_slice(&logger.0.to_le_bytes());
-    out.push(record.level() as u8);
-    out.push(route as u8);
-    let fields_at = out.len();
-    out.extend_from_slice(&[0; 2]);
     let target = if route == Route::Method { "" } else { record.target() };
-    put_u32(out, target.len());
-    let length_at = out.len();
-    out.extend_from_slice(&[0; 4]);
+    let target_length = u32::try_from(target.len()).unwrap_or(u32::MAX);
+    let mut head = [0; RECORD_HEAD_BYTES];
+    head[..8].copy_from_slice(&now().to_le_bytes());
+    head[8..12].copy_from_slice(&logger.0.to_le_bytes());
+    head[12] = record.level() as u8;
+    head[13] = route as u8;
+    head[16..20].copy_from_slice(&target_length.to_le_bytes());
+    let head_at = out.len();
+    out.extend_from_slice(&head);
     out.extend_from_slice(target.as_bytes());
     let message_at = out.len();
     put_message(out, record.args());
-    let length = (out.len() - message_at) as u32;
-    out[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+    let message_end = out.len();
 
     let mut fields = FieldWriter { out, count: 0 };
     let visited = catch_unwind(AssertUnwindSafe(|| record.key_values().visit(&mut fields)));
-    let count = fields.count;
-    if visited.is_err() {
-        // Half a field may have been written: without a count it is not read.
-        out.truncate(message_at + length as usize);
-        return;
-    }
-    out[fields_at..fields_at + 2].copy_from_slice(&count.to_le_bytes());
+    let count = match visited {
+        Ok(_) => fields.count,
+        // Half a field may have been written.
+        Err(_) => {
+            out.truncate(message_end);
+            0
+        }
+    };
+    let head = &mut out[head_at..head_at + RECORD_HEAD_BYTES];
+    head[14..16].copy_from_slice(&count.to_le_bytes());
+    head[20..].copy_from_slice(&((message_end - message_at) as u32).to_le_bytes());
 }
+
+/// A record's head; the numbers of its fields and of its message's bytes are known at the end.
+const RECORD_HEAD_BYTES: usize = 24;
 
 /// A metric's name, as it travels.
 #[derive(Debug, Clone, Copy)]
@@ -131,6 +137,7 @@ fn metrics_head(logger: LoggerId, count: u32, step: u64) -> [u8; HEAD_BYTES] {
     head
 }
 
+#[inline]
 fn metrics_entry(id: u32, value: MetricValue) -> [u8; ENTRY_BYTES] {
     let (tag, bits) = value_bits(value);
     let mut entry = [tag; ENTRY_BYTES];
@@ -398,6 +405,7 @@ const UINT: u8 = 2;
 const FIELD_BOOL: u8 = 3;
 const FIELD_TEXT: u8 = 4;
 
+#[inline]
 fn value_bits(value: MetricValue) -> (u8, u64) {
     match value {
         MetricValue::Int(value) => (INT, value as u64),
@@ -439,11 +447,7 @@ fn put_message(out: &mut Vec<u8>, message: &fmt::Arguments<'_>) {
         out.extend_from_slice(literal.as_bytes());
         return;
     }
-    let mut limited = Limited {
-        out,
-        room: MAX_MESSAGE,
-        cut: 0,
-    };
+    let mut limited = Limited::new(out);
     let written = catch_unwind(AssertUnwindSafe(|| limited.write_fmt(*message)));
     let cut = limited.cut;
     match written {
@@ -460,21 +464,38 @@ fn put_message(out: &mut Vec<u8>, message: &fmt::Arguments<'_>) {
 /// Keeps the first bytes of a text and counts the rest.
 struct Limited<'a> {
     out: &'a mut Vec<u8>,
-    room: usize,
+    /// How long `out` may become.
+    limit: usize,
     cut: usize,
 }
 
-impl fmt::Write for Limited<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let kept = if text.len() <= self.room {
-            text.len()
-        } else {
-            text.floor_char_boundary(self.room)
-        };
+impl<'a> Limited<'a> {
+    fn new(out: &'a mut Vec<u8>) -> Self {
+        Self {
+            limit: out.len() + MAX_MESSAGE,
+            out,
+            cut: 0,
+        }
+    }
+
+    #[cold]
+    fn cut(&mut self, text: &str) {
+        let kept = text.floor_char_boundary(self.limit - self.out.len());
         self.out.extend_from_slice(&text.as_bytes()[..kept]);
         self.cut += text.len() - kept;
         // Once something is cut, nothing behind it may follow.
-        self.room = if kept < text.len() { 0 } else { self.room - kept };
+        self.limit = self.out.len();
+    }
+}
+
+impl fmt::Write for Limited<'_> {
+    #[inline]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.out.len() + text.len() <= self.limit {
+            self.out.extend_from_slice(text.as_bytes());
+        } else {
+            self.cut(text);
+        }
         Ok(())
     }
 }
@@ -511,11 +532,7 @@ impl<'v> VisitValue<'v> for ValueWriter<'_> {
         self.0.push(FIELD_TEXT);
         let length_at = self.0.len();
         self.0.extend_from_slice(&[0; 4]);
-        let mut limited = Limited {
-            out: self.0,
-            room: MAX_MESSAGE,
-            cut: 0,
-        };
+        let mut limited = Limited::new(self.0);
         let _ = write!(limited, "{value}");
         let length = (self.0.len() - length_at - 4) as u32;
         self.0[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
