@@ -243,11 +243,12 @@ impl Measures {
         samples.push(Sample { metric, value, label });
     }
 
-    pub(crate) fn average(&self, name: &str) -> Option<f64> {
-        self.series.average(self.look_up(name)?)
+    pub(crate) fn average(&mut self, name: &str) -> Option<f64> {
+        let metric = self.look_up(name)?;
+        self.series.average(metric)
     }
 
-    pub(crate) fn averages(&self) -> Vec<(String, f64)> {
+    pub(crate) fn averages(&mut self) -> Vec<(String, f64)> {
         let known = self.names.iter().enumerate();
         let mut averages: Vec<_> = known
             .filter_map(|(at, metric)| Some((metric.logged.to_string(), self.series.average(at)?)))
@@ -256,12 +257,14 @@ impl Measures {
         averages
     }
 
-    pub(crate) fn stats(&self, name: &str) -> Option<Stats> {
-        self.series.stats(self.look_up(name)?)
+    pub(crate) fn stats(&mut self, name: &str) -> Option<Stats> {
+        let metric = self.look_up(name)?;
+        self.series.stats(metric)
     }
 
-    pub(crate) fn history(&self, name: &str) -> Option<Vec<Point>> {
-        self.series.history(self.look_up(name)?)
+    pub(crate) fn history(&mut self, name: &str) -> Option<Vec<Point>> {
+        let metric = self.look_up(name)?;
+        self.series.history(metric)
     }
 
     fn look_up(&self, name: &str) -> Option<usize> {

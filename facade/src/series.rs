@@ -34,22 +34,23 @@ impl Series {
         }
     }
 
+    #[inline]
     pub(crate) fn record(&mut self, series: usize, step: u64, value: f64) {
         if let Some(tracker) = &mut self.tracker {
             tracker.record(series, step, value);
         }
     }
 
-    pub(crate) fn average(&self, series: usize) -> Option<f64> {
-        self.tracker.as_ref()?.average(series)
+    pub(crate) fn average(&mut self, series: usize) -> Option<f64> {
+        self.tracker.as_mut()?.average(series)
     }
 
-    pub(crate) fn stats(&self, series: usize) -> Option<Stats> {
-        Some(self.tracker.as_ref()?.stats(series)).filter(|stats| stats.count > 0)
+    pub(crate) fn stats(&mut self, series: usize) -> Option<Stats> {
+        Some(self.tracker.as_mut()?.stats(series)).filter(|stats| stats.count > 0)
     }
 
-    pub(crate) fn history(&self, series: usize) -> Option<Vec<Point>> {
-        self.tracker.as_ref()?.history(series)
+    pub(crate) fn history(&mut self, series: usize) -> Option<Vec<Point>> {
+        self.tracker.as_mut()?.history(series)
     }
 }
 
@@ -62,15 +63,15 @@ impl Series {
 
     pub(crate) fn record(&mut self, _: usize, _: u64, _: f64) {}
 
-    pub(crate) fn average(&self, _: usize) -> Option<f64> {
+    pub(crate) fn average(&mut self, _: usize) -> Option<f64> {
         None
     }
 
-    pub(crate) fn stats(&self, _: usize) -> Option<Stats> {
+    pub(crate) fn stats(&mut self, _: usize) -> Option<Stats> {
         None
     }
 
-    pub(crate) fn history(&self, _: usize) -> Option<Vec<Point>> {
+    pub(crate) fn history(&mut self, _: usize) -> Option<Vec<Point>> {
         None
     }
 }

@@ -41,6 +41,21 @@ impl<T: Copy> Column<T> {
         grown
     }
 
+    /// Adds values; returns by how many bytes the list has grown.
+    pub(crate) fn extend(&mut self, mut values: &[T]) -> usize {
+        let mut grown = 0;
+        while !values.is_empty() {
+            if self.tail.len() == self.tail.capacity() {
+                grown += self.grow();
+            }
+            let (fitting, rest) = values.split_at(values.len().min(self.tail.capacity() - self.tail.len()));
+            self.tail.extend_from_slice(fitting);
+            self.len += fitting.len();
+            values = rest;
+        }
+        grown
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -93,6 +108,12 @@ mod tests {
             );
         }
         assert!(column.iter().eq(0..20_000));
+        let mut extended = Column::default();
+        for values in (0..20_000_u64).collect::<Vec<_>>().chunks(31) {
+            extended.extend(values);
+        }
+        assert!(extended.iter().eq(column.iter()));
+        assert_eq!(extended.bytes(), bytes);
         assert!(column.into_values().eq(0..20_000));
         assert!(bytes < 20_000 * 8 + LARGEST + 1024, "{bytes}");
     }

@@ -5,7 +5,7 @@ use std::mem;
 use logcore::Point;
 
 use crate::column::Column;
-use crate::steps::Steps;
+use crate::steps::{Run, Steps};
 
 /// Keeps one point of every `stride`, the first among them, and always the newest.
 #[derive(Debug)]
@@ -33,13 +33,23 @@ impl History {
         }
     }
 
-    /// Adds a point; returns by how many bytes the history has grown.
-    #[inline]
-    pub(crate) fn record(&mut self, step: u64, value: f64) -> usize {
-        let keep = self.is_kept(self.seen);
-        self.seen += 1;
-        self.newest = Point::new(step, value);
-        if keep { self.keep(step, value) } else { 0 }
+    /// Adds points; returns by how many bytes the history has grown.
+    pub(crate) fn record(&mut self, steps: Run, values: &[f64]) -> usize {
+        if let (Some(step), Some(value)) = (steps.steps().last(), values.last()) {
+            self.newest = Point::new(step, *value);
+        }
+        let before = self.seen;
+        self.seen += values.len() as u64;
+        if self.stride == 1 {
+            return self.values.extend(values) + self.steps.push_run(steps);
+        }
+        let points = (before..).zip(steps.steps().zip(values));
+        let kept = points.filter(|(index, _)| index & (self.stride - 1) == 0);
+        let mut grown = 0;
+        for (_, (step, value)) in kept {
+            grown += self.values.push(*value) + self.steps.push(step);
+        }
+        grown
     }
 
     /// The points that are left, in the order in which they were recorded.
@@ -64,7 +74,8 @@ impl History {
         let steps = mem::take(&mut self.steps).into_values();
         let values = mem::take(&mut self.values).into_values();
         for (step, value) in steps.zip(values).step_by(2) {
-            self.keep(step, value);
+            self.values.push(value);
+            self.steps.push(step);
         }
         self.stride *= 2;
     }
@@ -85,9 +96,5 @@ impl History {
 
     fn is_kept(&self, index: u64) -> bool {
         index & (self.stride - 1) == 0
-    }
-
-    fn keep(&mut self, step: u64, value: f64) -> usize {
-        self.values.push(value) + self.steps.push(step)
     }
 }

@@ -1,7 +1,8 @@
 //! Windowed averages, statistics and a compact, bounded history of metrics for logcore.
 //!
 //! A [`Tracker`] keeps any number of series, each under an index that counts up from 0; which name an index stands for
-//! is the caller's business. [`Tracker::record`] stores and does no more: averages are computed when they are asked for.
+//! is the caller's business. [`Tracker::record`] stores and does no more: averages are computed when they are asked for,
+//! and even the statistics and the history take values in by the dozen, or when someone looks.
 //!
 //! ```
 //! use logcore_metrics::{Tracker, TrackerOptions};
@@ -23,6 +24,7 @@ mod mean;
 mod series;
 mod steps;
 mod tracker;
+mod waiting;
 mod window;
 
 pub use self::tracker::{Tracker, TrackerOptions};

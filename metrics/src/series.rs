@@ -3,10 +3,12 @@
 use logcore::Stats;
 
 use crate::history::History;
+use crate::waiting::Waiting;
 use crate::window::Window;
 
 #[derive(Debug)]
 pub(crate) struct Series {
+    waiting: Waiting,
     /// Of the run; the mean and the stride are filled in when they are asked for.
     totals: Stats,
     pub(crate) window: Window,
@@ -16,32 +18,49 @@ pub(crate) struct Series {
 impl Series {
     pub(crate) fn new(history: bool) -> Self {
         Self {
+            waiting: Waiting::new(),
             totals: Stats::empty(),
             window: Window::default(),
             history: history.then(History::new),
         }
     }
 
-    /// Adds a value; returns by how many bytes the history has grown.
+    /// Adds a value; returns by how many bytes the history has grown. What follows is of the values that are settled.
     #[inline]
     pub(crate) fn record(&mut self, step: u64, value: f64, window: usize) -> usize {
+        if self.waiting.push(step, value) {
+            return 0;
+        }
+        let grown = self.settle(window);
+        self.waiting.push(step, value);
+        grown
+    }
+
+    /// Takes in what waits; returns by how many bytes the history has grown.
+    pub(crate) fn settle(&mut self, window: usize) -> usize {
+        let (steps, values) = self.waiting.get();
+        let Some(last) = values.last() else { return 0 };
         let totals = &mut self.totals;
-        totals.last = value;
-        totals.count += 1;
-        if value.is_finite() {
-            // The other operand is taken where one is NaN, as both are at first.
-            totals.min = totals.min.min(value);
-            totals.max = totals.max.max(value);
-        } else if value.is_nan() {
-            totals.nan_count += 1;
-        } else {
-            totals.infinite_count += 1;
+        totals.last = *last;
+        totals.count += values.len() as u64;
+        for value in values {
+            if value.is_finite() {
+                // The other operand is taken where one is NaN, as both are at first.
+                totals.min = totals.min.min(*value);
+                totals.max = totals.max.max(*value);
+            } else if value.is_nan() {
+                totals.nan_count += 1;
+            } else {
+                totals.infinite_count += 1;
+            }
         }
-        self.window.record(value, window);
-        match &mut self.history {
-            Some(history) => history.record(step, value),
+        self.window.record(values, window);
+        let grown = match &mut self.history {
+            Some(history) => history.record(steps, values),
             None => 0,
-        }
+        };
+        self.waiting.clear();
+        grown
     }
 
     pub(crate) fn stats(&self) -> Stats {

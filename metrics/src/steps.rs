@@ -8,8 +8,8 @@ use crate::column::Column;
 pub(crate) struct Steps(Column<Run>);
 
 /// The steps `start`, `start + stride`, … (wrapping), `count` of them.
-#[derive(Debug, Clone, Copy)]
-struct Run {
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Run {
     start: u64,
     stride: u64,
     count: u64,
@@ -19,20 +19,29 @@ impl Steps {
     /// Adds a step; returns by how many bytes the list has grown.
     #[inline]
     pub(crate) fn push(&mut self, step: u64) -> usize {
-        if let Some(run) = self.0.last_mut() {
-            if run.count == 1 {
-                run.stride = step.wrapping_sub(run.start);
-            }
-            if run.at(run.count) == step {
-                run.count += 1;
-                return 0;
-            }
+        if let Some(run) = self.0.last_mut()
+            && run.extend(step)
+        {
+            return 0;
         }
         self.0.push(Run {
             start: step,
             stride: 0,
             count: 1,
         })
+    }
+
+    /// Adds the steps of a run; returns by how many bytes the list has grown.
+    pub(crate) fn push_run(&mut self, run: Run) -> usize {
+        if let Some(last) = self.0.last_mut()
+            && last.count > 1
+            && last.at(last.count) == run.start
+            && (run.stride == last.stride || run.count == 1)
+        {
+            last.count += run.count;
+            return 0;
+        }
+        run.steps().map(|step| self.push(step)).sum()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
@@ -49,11 +58,28 @@ impl Steps {
 }
 
 impl Run {
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Adds a step, if it goes on as those before it. One or two steps are even whatever they are.
+    #[inline]
+    pub(crate) fn extend(&mut self, step: u64) -> bool {
+        match self.count {
+            0 => self.start = step,
+            1 => self.stride = step.wrapping_sub(self.start),
+            count if self.at(count) != step => return false,
+            _ => {}
+        }
+        self.count += 1;
+        true
+    }
+
     fn at(&self, index: u64) -> u64 {
         self.start.wrapping_add(self.stride.wrapping_mul(index))
     }
 
-    fn steps(self) -> impl Iterator<Item = u64> {
+    pub(crate) fn steps(self) -> impl Iterator<Item = u64> {
         (0..self.count).map(move |index| self.at(index))
     }
 }
@@ -72,6 +98,21 @@ mod tests {
             prop_assert_eq!(grown, list.bytes());
             prop_assert!(list.iter().eq(steps.iter().copied()));
             prop_assert!(list.into_values().eq(steps));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn runs_are_added_as_their_steps_are(runs in prop::collection::vec((0..4_u64, 0..3_u64, 1..5_u64), 0..30)) {
+            let (mut by_run, mut by_step) = (Steps::default(), Steps::default());
+            for (start, stride, count) in runs {
+                let stride = if count == 1 { 0 } else { stride };
+                let run = Run { start, stride, count };
+                let grown: usize = run.steps().map(|step| by_step.push(step)).sum();
+                prop_assert_eq!(by_run.push_run(run), grown);
+                prop_assert_eq!(by_run.bytes(), by_step.bytes());
+            }
+            prop_assert!(by_run.iter().eq(by_step.iter()));
         }
     }
 

@@ -7,7 +7,8 @@ use crate::series::Series;
 
 /// How much a [`Tracker`] keeps.
 ///
-/// The windows come on top of the budget: 8 bytes for each value in them, and while one fills up to 16.
+/// The windows come on top of the budget: 8 bytes for each value in them, and while one fills up to 16; and so do up to 32
+/// values a series that have not been taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrackerOptions {
     /// How many of the newest values an average is over. 0 is taken as 1.
@@ -87,28 +88,25 @@ impl Tracker {
     pub fn record(&mut self, series: usize, step: u64, value: f64) {
         let grown = self.series[series].record(step, value, self.options.window);
         if grown > 0 {
-            self.history_bytes += grown;
-            if self.history_bytes > self.limit() {
-                self.thin();
-            }
+            self.grow(grown);
         }
     }
 
     /// The mean of the finite values in the window; `None` if it holds none.
     ///
     /// It is computed from these values alone, without rounding on the way, and costs about 20 ns a value.
-    pub fn average(&self, series: usize) -> Option<f64> {
-        self.series[series].window.mean()
+    pub fn average(&mut self, series: usize) -> Option<f64> {
+        self.settled(series).window.mean()
     }
 
     /// What is known of a series.
-    pub fn stats(&self, series: usize) -> Stats {
-        self.series[series].stats()
+    pub fn stats(&mut self, series: usize) -> Stats {
+        self.settled(series).stats()
     }
 
     /// The values of a series in the order in which they were recorded; `None` when history is off.
-    pub fn history(&self, series: usize) -> Option<Vec<Point>> {
-        self.series[series].history.as_ref().map(History::points)
+    pub fn history(&mut self, series: usize) -> Option<Vec<Point>> {
+        self.settled(series).history.as_ref().map(History::points)
     }
 
     /// What the history of all series takes, in bytes.
@@ -120,8 +118,9 @@ impl Tracker {
     ///
     /// History that is switched off is dropped; switched on, it begins with the next value.
     pub fn reconfigure(&mut self, options: TrackerOptions) {
-        self.options = sound(options);
+        let before = std::mem::replace(&mut self.options, sound(options));
         for series in &mut self.series {
+            series.settle(before.window);
             series.window.resize(self.options.window);
             if !options.history {
                 series.history = None;
@@ -130,6 +129,21 @@ impl Tracker {
             }
         }
         self.history_bytes = self.histories().map(|history| history.bytes()).sum();
+        if self.history_bytes > self.limit() {
+            self.thin();
+        }
+    }
+
+    /// A series that has taken in all its values.
+    fn settled(&mut self, series: usize) -> &Series {
+        let grown = self.series[series].settle(self.options.window);
+        self.grow(grown);
+        &self.series[series]
+    }
+
+    #[cold]
+    fn grow(&mut self, grown: usize) {
+        self.history_bytes += grown;
         if self.history_bytes > self.limit() {
             self.thin();
         }

@@ -12,17 +12,19 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    #[inline]
-    pub(crate) fn record(&mut self, value: f64, length: usize) {
-        if self.values.len() < length {
-            self.values.push(value);
+    /// Adds values to a window of `length`, which is the same each time but for [`Window::resize`].
+    pub(crate) fn record(&mut self, values: &[f64], length: usize) {
+        let newest = &values[values.len().saturating_sub(length)..];
+        let room = length - self.values.len();
+        let (growing, replacing) = newest.split_at(newest.len().min(room));
+        self.values.extend_from_slice(growing);
+        if replacing.is_empty() {
             return;
         }
-        self.values[self.oldest] = value;
-        self.oldest += 1;
-        if self.oldest == self.values.len() {
-            self.oldest = 0;
-        }
+        let (to_the_end, from_the_start) = replacing.split_at(replacing.len().min(length - self.oldest));
+        self.values[self.oldest..][..to_the_end.len()].copy_from_slice(to_the_end);
+        self.values[..from_the_start.len()].copy_from_slice(from_the_start);
+        self.oldest = (self.oldest + replacing.len()) % length;
     }
 
     /// Makes the window fit for another length; keeps the newest values.

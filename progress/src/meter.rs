@@ -58,7 +58,8 @@ pub struct Meter {
     first: Option<Mark>,
     /// The ends of the updates in the window, and of the one before it.
     window: VecDeque<Mark>,
-    told_at: Option<Instant>,
+    /// When the sinks are to be told again; at first, at once.
+    tell_at: Option<Instant>,
     /// Seconds a unit, smoothed, and the position that it was taken at.
     smoothed: Option<(f64, u64)>,
 }
@@ -131,7 +132,7 @@ impl Meter {
             updates: 0,
             first: None,
             window: VecDeque::with_capacity(options.window.saturating_add(1).min(PREALLOCATED)),
-            told_at: None,
+            tell_at: None,
             smoothed: None,
         }
     }
@@ -166,11 +167,9 @@ impl Meter {
 
     /// Whether it is time to tell the sinks: at the first update, then at most ten times a second.
     pub fn due(&mut self, now: Instant) -> bool {
-        let due = self
-            .told_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY);
+        let due = self.tell_at.is_none_or(|at| now >= at);
         if due {
-            self.told_at = Some(now);
+            self.tell_at = now.checked_add(TELL_EVERY);
         }
         due
     }
