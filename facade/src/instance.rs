@@ -1,15 +1,16 @@
 //! One logger, as all its handles share it.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
 use logcore::{ConfigError, Count, Deadline, Directives, LogConfig, LogError, MetricPair, Number, StopFlag, is_quiet};
-use logcore_pipeline::{Port, Route, notice};
+use logcore_pipeline::{Name, NameId, Port, Route, notice};
 
 use crate::build::BuiltSinks;
+use crate::known::{KnownNames, next_setup};
 use crate::measures::{Advance, Measures, Sample, Step};
 use crate::memory::Memory;
 use crate::report::FinishReport;
@@ -20,10 +21,14 @@ pub(crate) struct Instance {
     port: Arc<Port>,
     /// The most verbose level that any sink wants; what lies below costs this one look.
     level: AtomicUsize,
+    /// Whether directives narrow what the level lets through; if not, the switchboard has nothing to decide.
+    directed: AtomicBool,
     switchboard: ArcSwap<Switchboard>,
     settings: RwLock<Settings>,
     metrics_on: AtomicBool,
     measures: Mutex<Measures>,
+    /// Changes when names are sent in another form than before; what threads know of names is of one of these.
+    setup: AtomicU64,
     /// Held from the choice of a call's step until the call is in the ring: sinks get steps in their order.
     order: Mutex<()>,
     memory: Mutex<Memory>,
@@ -58,11 +63,13 @@ impl Instance {
         Self {
             name: name.to_owned(),
             level: AtomicUsize::new(0),
+            directed: AtomicBool::new(false),
             switchboard: ArcSwap::from_pointee(Switchboard::new(&port, LevelFilter::Off, &Directives::default())),
             port,
             settings: RwLock::default(),
             metrics_on: AtomicBool::new(true),
             measures: Mutex::default(),
+            setup: AtomicU64::new(next_setup()),
             order: Mutex::default(),
             memory: Mutex::default(),
             stop,
@@ -91,6 +98,7 @@ impl Instance {
             measures.configure(&config, &self.port);
             measures.start_from(built.first_step);
         }
+        self.setup.store(next_setup(), Ordering::Release);
         self.metrics_on.store(config.enable_metrics, Ordering::Relaxed);
         *lock(&self.memory) = memory;
         let mut levels = built.levels;
@@ -133,12 +141,21 @@ impl Instance {
     }
 
     pub(crate) fn enabled(&self, route: Route, metadata: &log::Metadata<'_>) -> bool {
-        self.wants(metadata.level()) && self.switchboard.load().of(route).enabled(metadata)
+        self.wants(metadata.level())
+            && (!self.directed.load(Ordering::Acquire) || self.switchboard.load().of(route).enabled(metadata))
     }
 
     pub(crate) fn log(&self, route: Route, record: &log::Record<'_>) {
         if self.wants(record.level()) {
+            self.hand_over(route, record);
+        }
+    }
+
+    fn hand_over(&self, route: Route, record: &log::Record<'_>) {
+        if self.directed.load(Ordering::Acquire) {
             self.switchboard.load().of(route).log(record);
+        } else {
+            self.port.record(route, record);
         }
     }
 
@@ -183,36 +200,44 @@ impl Instance {
         if !self.metrics_on.load(Ordering::Relaxed) || is_quiet() || self.is_closed() {
             return;
         }
-        with_samples(|samples| {
-            // The user's iterator may log, too: it is not run under the lock. Sixteen items at a time go through the stack.
-            let mut pairs = metrics.into_iter();
-            let mut chunk: [Option<M::Item>; 16] = [const { None }; 16];
-            loop {
-                let mut more = true;
-                for slot in &mut chunk {
-                    *slot = if more { pairs.next() } else { None };
-                    more = slot.is_some();
-                }
-                let _order = (!more).then(|| lock(&self.order));
-                let mut measures = lock(&self.measures);
-                for pair in chunk.iter().flatten() {
-                    measures.add_user(pair, &self.port, samples);
-                }
-                if !more {
-                    if samples.is_empty() {
-                        return;
-                    }
-                    let step = measures.record(step, &self.port, samples);
-                    drop(measures);
-                    self.send(step, samples);
-                    return;
-                }
+        with_scratch(|Scratch { samples, known }| {
+            let setup = self.setup.load(Ordering::Acquire);
+            // The user's iterator, names and numbers may log, too: none is asked under a lock.
+            for pair in metrics {
+                let value = pair.value();
+                let (metric, id) = match known.find(setup, pair.name()) {
+                    Some(known) => (known.metric, known.id),
+                    None => self.look_up(setup, pair.name(), known),
+                };
+                samples.push(Sample { metric, id, value });
             }
+            self.complete(step, samples);
         });
     }
 
-    pub(crate) fn metric(&self, name: &str) -> u32 {
-        lock(&self.measures).handle(name, &self.port)
+    #[cold]
+    fn look_up(&self, setup: u64, name: &str, known: &mut KnownNames) -> (u32, Option<NameId>) {
+        let found = lock(&self.measures).user(setup, name, &self.port);
+        let it = (found.metric, found.id);
+        known.learn(found);
+        it
+    }
+
+    /// Ends a call that has all its metrics.
+    fn complete(&self, step: Step, samples: &mut Vec<Sample>) {
+        if samples.is_empty() {
+            return;
+        }
+        let _order = lock(&self.order);
+        let step = lock(&self.measures).record(step, &self.port, samples);
+        self.send(step, samples);
+    }
+
+    /// The metric of a user's name, and the name.
+    pub(crate) fn metric(&self, name: &str) -> (u32, Arc<str>) {
+        let setup = self.setup.load(Ordering::Acquire);
+        let known = lock(&self.measures).user(setup, name, &self.port);
+        (known.metric, known.logged)
     }
 
     pub(crate) fn record_metric(&self, metric: u32, step: u64, value: impl Number) {
@@ -225,12 +250,9 @@ impl Instance {
             self.port.metric(step, name, value);
             return;
         }
-        with_samples(|samples| {
-            let mut measures = lock(&self.measures);
-            measures.add(metric, value, samples);
-            let step = measures.record(Step::At(step), &self.port, samples);
-            drop(measures);
-            self.send(step, samples);
+        with_scratch(|Scratch { samples, .. }| {
+            lock(&self.measures).add(metric, value, samples);
+            self.complete(Step::At(step), samples);
         });
     }
 
@@ -245,7 +267,7 @@ impl Instance {
     pub(crate) fn update_progress(&self, n: u64, batch: impl Count) {
         let due = lock(&self.measures).advance(n, batch);
         if let Some(kind) = due {
-            with_samples(|samples| {
+            with_scratch(|Scratch { samples, .. }| {
                 let advance = lock(&self.measures).tell(kind, &self.port, samples);
                 self.tell(advance, samples);
             });
@@ -253,7 +275,7 @@ impl Instance {
     }
 
     pub(crate) fn finish_progress(&self) {
-        with_samples(|samples| {
+        with_scratch(|Scratch { samples, .. }| {
             let advance = lock(&self.measures).end_progress(&self.port, samples);
             self.tell(advance, samples);
         });
@@ -270,17 +292,13 @@ impl Instance {
         if !self.metrics_on.load(Ordering::Relaxed) {
             return;
         }
-        with_samples(|samples| {
+        with_scratch(|Scratch { samples, .. }| {
             let mut measures = lock(&self.measures);
             for (name, value) in readings.iter().flat_map(|readings| readings.iter()) {
                 measures.add_system(name, value, &self.port, samples);
             }
-            if samples.is_empty() {
-                return;
-            }
-            let step = measures.record(Step::Current, &self.port, samples);
             drop(measures);
-            self.send(step, samples);
+            self.complete(Step::Current, samples);
         });
     }
 
@@ -330,7 +348,7 @@ impl Instance {
                 .target(&self.name)
                 .args(message)
                 .build();
-            self.switchboard.load().of(Route::Method).log(&record);
+            self.hand_over(Route::Method, &record);
         }
     }
 
@@ -395,6 +413,7 @@ impl Instance {
         let level = settings.level();
         self.switchboard
             .store(Arc::new(Switchboard::new(&self.port, level, &settings.directives)));
+        self.directed.store(!settings.directives.is_empty(), Ordering::Release);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         if !self.is_closed() {
             self.level.store(level as usize, Ordering::Relaxed);
@@ -402,7 +421,13 @@ impl Instance {
     }
 
     fn send(&self, step: u64, samples: &[Sample]) {
-        self.port.metrics(step, samples.iter().map(Sample::named));
+        let named = |sample: &Sample, text| (sample.id.map_or(Name::Text(text), Name::Id), sample.value);
+        if samples.iter().all(|sample| sample.id.is_some()) {
+            return self.port.metrics(step, samples.iter().map(|sample| named(sample, "")));
+        }
+        let texts = lock(&self.measures).full_names(samples);
+        let named = samples.iter().zip(&texts).map(|(sample, text)| named(sample, text));
+        self.port.metrics(step, named);
     }
 
     fn tell(&self, advance: Option<Advance>, samples: &[Sample]) {
@@ -423,15 +448,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lends the thread's own list of samples; after the first calls of a thread nothing is allocated.
-fn with_samples<T>(work: impl FnOnce(&mut Vec<Sample>) -> T) -> T {
+/// What a call on a metric works with.
+#[derive(Default)]
+struct Scratch {
+    samples: Vec<Sample>,
+    known: KnownNames,
+}
+
+/// Lends the thread's own scratch; after the first calls of a thread nothing is allocated.
+fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     thread_local! {
-        static SAMPLES: RefCell<Vec<Sample>> = const { RefCell::new(Vec::new()) };
+        static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
     }
-    // Taken out for the call, so that a call from within the user's iterator gets a list of its own.
-    let mut samples = SAMPLES.try_with(RefCell::take).unwrap_or_default();
-    samples.clear();
-    let result = work(&mut samples);
-    let _ = SAMPLES.try_with(|kept| kept.replace(samples));
+    // Taken out for the call, so that a call from within the user's iterator gets one of its own.
+    let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
+    scratch.samples.clear();
+    let result = work(&mut scratch);
+    let _ = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
     result
 }

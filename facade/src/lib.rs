@@ -47,6 +47,7 @@
 mod build;
 mod global;
 mod instance;
+mod known;
 mod logger;
 mod manager;
 mod measures;

@@ -1,17 +1,22 @@
 //! Everything that a logger measures, behind one lock: names, steps, windows, history, progress.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
-use logcore::{Count, LogConfig, MetricPair, MetricValue, Point, ProgressKind, Stats};
-use logcore_pipeline::{Name, NameId, Port, notice};
+use logcore::{Count, LogConfig, MetricValue, Point, ProgressKind, Stats};
+use logcore_pipeline::{NameId, Port, notice};
 
+use crate::known::{Known, KnownNames};
 use crate::progress::{Meter, State};
 use crate::series::Series;
 use crate::steps::Steps;
 
 /// Columns of `metrics.jsonl` that a user's name must not take.
 const RESERVED: [&str; 3] = ["step", "time", "logger"];
+
+/// The names of the system's own families do not change with a set-up.
+const SYSTEM: u64 = u64::MAX;
 
 #[derive(Default)]
 pub(crate) struct Measures {
@@ -22,8 +27,8 @@ pub(crate) struct Measures {
     user: HashMap<String, u32>,
     /// The system's own families, by their full names.
     system: HashMap<String, u32>,
-    /// The metrics of the last call, which most often are those of the next.
-    expected: Vec<u32>,
+    /// The same in the order in which they come.
+    known_system: KnownNames,
     series: Series,
     meter: Option<Meter>,
     /// The newest step whose row has the figures of the progress.
@@ -33,7 +38,7 @@ pub(crate) struct Measures {
 struct Metric {
     /// What the sinks call it.
     full: Arc<str>,
-    logged: Box<str>,
+    logged: Arc<str>,
     id: Option<NameId>,
     user: bool,
     /// Where in the call at hand it came last.
@@ -41,25 +46,12 @@ struct Metric {
 }
 
 /// A metric of one call, on its way into the ring.
+#[derive(Clone, Copy)]
 pub(crate) struct Sample {
-    metric: u32,
-    value: MetricValue,
-    label: Label,
-}
-
-enum Label {
-    Id(NameId),
-    Text(Arc<str>),
-}
-
-impl Sample {
-    pub(crate) fn named(&self) -> (Name<'_>, MetricValue) {
-        let name = match &self.label {
-            Label::Id(id) => Name::Id(*id),
-            Label::Text(text) => Name::Text(text),
-        };
-        (name, self.value)
-    }
+    pub(crate) metric: u32,
+    /// The short form of its name, if it has one.
+    pub(crate) id: Option<NameId>,
+    pub(crate) value: MetricValue,
 }
 
 /// What an update of a progress gives the sinks.
@@ -122,14 +114,27 @@ impl Measures {
         }
     }
 
-    /// Finds the metric for a pair of the call at hand, and adds it to the call's samples.
-    pub(crate) fn add_user(&mut self, pair: &impl MetricPair, port: &Port, samples: &mut Vec<Sample>) {
-        let metric = self.find_user(pair.name(), samples.len(), port);
-        self.add(metric, pair.value(), samples);
+    /// The metric of a user's name, for a thread that does not know it.
+    pub(crate) fn user(&mut self, setup: u64, name: &str, port: &Port) -> Known {
+        let metric = match self.user.get(name) {
+            Some(metric) => *metric,
+            None => {
+                let full = self.full_name(name);
+                let metric = self.new_metric(name.into(), full, true, port);
+                self.user.insert(name.to_owned(), metric);
+                metric
+            }
+        };
+        self.known(setup, metric)
     }
 
     /// The same for a reading of the system's own.
     pub(crate) fn add_system(&mut self, name: &str, value: MetricValue, port: &Port, samples: &mut Vec<Sample>) {
+        if let Some(known) = self.known_system.find(SYSTEM, name) {
+            let Known { metric, id, .. } = *known;
+            samples.push(Sample { metric, id, value });
+            return;
+        }
         let metric = match self.system.get(name) {
             Some(metric) => *metric,
             None => {
@@ -138,6 +143,7 @@ impl Measures {
                 metric
             }
         };
+        self.known_system.learn(self.known(SYSTEM, metric));
         self.add(metric, value, samples);
     }
 
@@ -158,8 +164,6 @@ impl Measures {
         };
         self.steps.note(step);
         self.keep_last_of_each(samples);
-        self.expected.clear();
-        self.expected.extend(samples.iter().map(|sample| sample.metric));
         self.add_figures(step, port, samples);
         for sample in samples.iter() {
             self.series.record(sample.metric as usize, step, sample.value.as_f64());
@@ -230,17 +234,25 @@ impl Measures {
         self.tell(ProgressKind::Finished, port, samples)
     }
 
-    pub(crate) fn handle(&mut self, name: &str, port: &Port) -> u32 {
-        self.find_user(name, usize::MAX, port)
+    fn known(&self, setup: u64, metric: u32) -> Known {
+        let entry = &self.names[metric as usize];
+        Known {
+            setup,
+            logged: Arc::clone(&entry.logged),
+            metric,
+            id: entry.id,
+        }
     }
 
     pub(crate) fn add(&mut self, metric: u32, value: MetricValue, samples: &mut Vec<Sample>) {
-        let entry = &mut self.names[metric as usize];
-        let label = match entry.id {
-            Some(id) => Label::Id(id),
-            None => Label::Text(Arc::clone(&entry.full)),
-        };
-        samples.push(Sample { metric, value, label });
+        let id = self.names[metric as usize].id;
+        samples.push(Sample { metric, id, value });
+    }
+
+    /// What the sinks call the metrics of these samples, for those that have no short form.
+    pub(crate) fn full_names(&self, samples: &[Sample]) -> Vec<Arc<str>> {
+        let name = |sample: &Sample| Arc::clone(&self.names[sample.metric as usize].full);
+        samples.iter().map(name).collect()
     }
 
     pub(crate) fn average(&mut self, name: &str) -> Option<f64> {
@@ -272,26 +284,7 @@ impl Measures {
         Some(*metric as usize)
     }
 
-    /// The metric of a user's name. Loops log the same names in the same order, so it is first looked for where it stood
-    /// in the last call; that is a comparison, where a look-up is a hash.
-    fn find_user(&mut self, name: &str, at: usize, port: &Port) -> u32 {
-        if let Some(metric) = self.expected.get(at)
-            && let expected = &self.names[*metric as usize]
-            && expected.user
-            && *expected.logged == *name
-        {
-            return *metric;
-        }
-        if let Some(metric) = self.user.get(name) {
-            return *metric;
-        }
-        let full = self.full_name(name);
-        let metric = self.new_metric(name.into(), full, true, port);
-        self.user.insert(name.to_owned(), metric);
-        metric
-    }
-
-    fn new_metric(&mut self, logged: Box<str>, full: String, user: bool, port: &Port) -> u32 {
+    fn new_metric(&mut self, logged: Arc<str>, full: String, user: bool, port: &Port) -> u32 {
         let metric = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
         self.names.push(Metric {
             id: port.intern(&full),
@@ -320,14 +313,16 @@ impl Measures {
 
     /// A name twice in a call: the last wins.
     fn keep_last_of_each(&mut self, samples: &mut Vec<Sample>) {
+        let mut twice = false;
         for (at, sample) in samples.iter().enumerate() {
-            self.names[sample.metric as usize].last_at = at;
+            let before = mem::replace(&mut self.names[sample.metric as usize].last_at, at);
+            // What an earlier call left there is of no matter: it is looked at what stands there now.
+            twice |= before < at && samples[before].metric == sample.metric;
         }
-        let mut at = 0;
-        samples.retain(|sample| {
-            at += 1;
-            self.names[sample.metric as usize].last_at == at - 1
-        });
+        if twice {
+            let mut at = 0..;
+            samples.retain(|sample| at.next() == Some(self.names[sample.metric as usize].last_at));
+        }
     }
 
     fn put_figures(&mut self, step: u64, port: &Port, samples: &mut Vec<Sample>) -> bool {
