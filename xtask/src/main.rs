@@ -11,6 +11,7 @@ mod layers;
 mod package;
 mod picture;
 mod readme;
+mod repair;
 mod test;
 mod wandb;
 
@@ -21,7 +22,7 @@ use anyhow::{Result, bail};
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 10] = [
+const TASKS: [Task; 11] = [
     (
         "demo",
         "[--fast] [--wandb URL] [--out DIR]",
@@ -60,6 +61,7 @@ const TASKS: [Task; 10] = [
         "delivers W&B runs that are only on disk",
         wandb::run,
     ),
+    ("repair", "DIR…", "delivers what killed runs have left", repair::run),
     ("readme", "", "the README's commands and files", readme::run),
     ("ci", "[--after-test]", "everything that has to hold", ci::run),
 ];
