@@ -305,6 +305,7 @@ impl Run {
             heartbeat: upload::HEARTBEAT,
             may_exist: self.settings.run_id_given,
             app_url: self.settings.app_url.clone(),
+            ignored: self.settings.ignored.clone(),
             ended: false,
         };
         let run = Arc::clone(self);

@@ -141,6 +141,7 @@ pub fn sync(
         heartbeat: upload::HEARTBEAT,
         may_exist: true,
         app_url: settings.app_url.clone(),
+        ignored: settings.ignored.clone(),
         ended: true,
     };
     let ended = std::thread::scope(|scope| {

@@ -551,15 +551,23 @@ fn a_sink_that_is_only_built_leaves_nothing() {
 #[test]
 fn what_a_settings_file_switches_off_is_not_sent() {
     let (server, folder) = (Server::start(), TempDir::new().unwrap());
-    let settings = "[default]\nx_disable_stats = true\nx_disable_meta = true\nconsole = off\n";
+    let settings = "[default]\nx_disable_stats = true\nx_disable_meta = true\nconsole = off\n\
+                    ignore_globs = *.ckpt,media/*/*,config.yaml\n";
     fs::create_dir(folder.path().join("wandb")).unwrap();
     fs::write(folder.path().join("wandb/settings"), settings).unwrap();
     let logger = start(&folder, "switched_off", online(&server));
     logger.info("a line");
     logger.log_metrics([("system/gpu", 1), ("x", 1)]);
+    for name in ["a.ckpt", "b.txt"] {
+        fs::write(folder.path().join(name), "x").unwrap();
+        logger.wandb().save_file(folder.path().join(name));
+    }
+    logger.wandb().log_image("sample", Image::grey(1, 1, [0]), None);
     delivered(&logger.finish());
     let run = server.run();
     assert_eq!((run.events.len(), run.output.len(), run.history.len()), (0, 0, 1));
+    let files: Vec<_> = run.files.keys().collect();
+    assert_eq!(files, ["b.txt", "wandb-metadata.json", "wandb-summary.json"]);
     assert!(run.about.get("host").is_none_or(Value::is_null), "{:?}", run.about);
     let metadata: Value = serde_json::from_slice(&run.files["wandb-metadata.json"]).unwrap();
     let names: Vec<_> = metadata.as_object().unwrap().keys().collect();

@@ -2,6 +2,7 @@
 
 mod files;
 mod forms;
+mod ignored;
 mod key;
 mod names;
 mod netrc;
@@ -15,6 +16,7 @@ use logcore::{ConfigError, LogConfig};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub(crate) use self::ignored::Ignored;
 pub(crate) use self::key::Key;
 pub(crate) use self::names::{SEGMENT, run_url};
 use crate::run::wandb_folder;
@@ -89,6 +91,7 @@ pub(crate) struct Settings {
     pub(crate) stats: bool,
     /// It is kept where the run takes place.
     pub(crate) meta: bool,
+    pub(crate) ignored: Ignored,
     pub(crate) words: Words,
     pub(crate) init_timeout: Duration,
     pub(crate) http_timeout: Duration,
@@ -266,6 +269,10 @@ pub(crate) fn resolve(
             .console
             .unwrap_or_else(|| sources.text("console", &None).is_none_or(|value| value != "off")),
         stats: !sources.is_set("x_disable_stats"),
+        ignored: match sources.find("ignore_globs", &None) {
+            Some((field, patterns)) => Ignored::parse(&field, &patterns)?,
+            None => Ignored::default(),
+        },
         meta: !sources.is_set("x_disable_meta"),
         words: match (sources.is_set("silent"), sources.is_set("quiet")) {
             (true, _) => Words::None,
@@ -562,6 +569,11 @@ mod tests {
                 serde_json::json!({}),
                 vec![("WANDB_HTTPS_PROXY", "http://u:p@a b")],
                 "WANDB_HTTPS_PROXY",
+            ),
+            (
+                serde_json::json!({}),
+                vec![("WANDB_IGNORE_GLOBS", "*.a,[b")],
+                "WANDB_IGNORE_GLOBS",
             ),
             (
                 serde_json::json!({}),

@@ -21,7 +21,7 @@ use super::standing::{Demand, Standing};
 use super::transfer::{Done, End, Job, Transfers, What};
 use crate::json;
 use crate::proto::{Artifact, Exit, Kind, Record, Run};
-use crate::settings::run_url;
+use crate::settings::{Ignored, run_url};
 use crate::transaction_log::{Entry, LogReader, ReadError};
 
 const UPSERT: &str = "mutation UpsertBucket($id: String, $name: String, $project: String, $entity: String, \
@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) heartbeat: Duration,
     /// Where the pages of runs are.
     pub(crate) app_url: String,
+    /// Files that stay here.
+    pub(crate) ignored: Ignored,
     /// The log does not grow any more.
     pub(crate) ended: bool,
     /// The server may have a run of this id.
@@ -419,6 +421,7 @@ impl Uploader {
     /// Reads what the log has, up to a request's worth; returns whether that is all of it.
     fn read_on(&mut self) -> bool {
         let all = self.read_some(|assembler| assembler.waiting() >= REQUEST_BYTES);
+        self.assembler.files.retain(|file| !self.plan.ignored.has(&file.path));
         self.write_console();
         self.say_too_long();
         all
@@ -725,6 +728,7 @@ impl Uploader {
         if self.console.is_some() {
             names.push("output.log".to_owned());
         }
+        names.retain(|name| !self.plan.ignored.has(name));
         names
     }
 
