@@ -15,6 +15,10 @@ use crate::run::Run;
 use crate::staged::Staged;
 
 /// The open run of a logger. Its methods make messages for the sink `wandb`; the facade sends them through the ring.
+///
+/// ```
+/// assert!(logcore_wandb::RunHandle::of("a logger without a run").is_none());
+/// ```
 pub struct RunHandle(Arc<Run>);
 
 /// A value that only needs a step.

@@ -9,6 +9,29 @@
 //! `console`, and in seconds `init_timeout`, `http_timeout`, `transmit_interval`. What is not said there comes from the
 //! official environment variables, `~/.netrc` and the official settings files. Without `mode`, a run is online if there
 //! is a key, and offline if not.
+//!
+//! Only there: `WANDB_SILENT` and `WANDB_QUIET` (nothing, or only trouble, on the terminal), `WANDB_IGNORE_GLOBS` (files
+//! that are not uploaded), `WANDB__DISABLE_STATS` (no readings of the machine), `WANDB__DISABLE_META` (not where the run takes
+//! place), `WANDB__EXTRA_HTTP_HEADERS`, and the proxies. Without effect are `WANDB_FILE_PUSHER_TIMEOUT`, because a file takes as
+//! long as it takes, and `WANDB_ERROR_REPORTING`, because nothing is reported.
+//!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, MetricValue, Notices, StopFlag, registry};
+//! use logcore_wandb::find_logs;
+//! use serde_json::json;
+//! use std::time::Duration;
+//!
+//! let config = LogConfig { log_dir: folder.path().into(), ..LogConfig::default() };
+//! let stop = StopFlag::default();
+//! let options = json!({"mode": "offline", "project": "my-project"});
+//! let mut sink = registry::build_sink("wandb", &options, &BuildContext::new(&config, &stop))?;
+//! sink.start(&Notices::new(|_, line| println!("{line}")))?;
+//! sink.metrics(&MetricBatch::new("trainer", 0, &[("loss", MetricValue::Float(0.5))]))?;
+//! sink.finish(Deadline::after(Duration::from_secs(5)))?;
+//! assert_eq!(find_logs(folder.path()).len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod artifact;
 mod columns;

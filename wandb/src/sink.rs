@@ -14,6 +14,14 @@ use crate::settings::{self, Mode, Options};
 use crate::start;
 
 /// Writes a W&B run.
+///
+/// It is made by its name, for which its crate has to be linked.
+///
+/// ```
+/// use logcore_wandb as _;
+///
+/// assert!(logcore::registry::sink_names().unwrap().contains(&"wandb"));
+/// ```
 pub struct WandbSink {
     /// `None` where W&B is switched off.
     run: Option<Arc<Run>>,

@@ -112,6 +112,16 @@ pub fn find_logs(path: &Path) -> Vec<PathBuf> {
 /// Delivers a log. It is harmless to repeat: nothing is doubled, and what the server has is not sent again. `progress` is
 /// told how many bytes of the log were read, of how many.
 ///
+/// ```
+/// use logcore_wandb::{SyncError, SyncOptions, sync};
+/// use std::path::Path;
+///
+/// let log = Path::new("wandb/offline-run-20260101_000000-abc/run-abc.wandb");
+/// let options = SyncOptions::default();
+/// let report = sync(log, &options, |read, size| println!("{read} of {size} bytes"));
+/// assert!(matches!(report, Err(SyncError::Unreadable(_))), "there is no such file");
+/// ```
+///
 /// # Errors
 ///
 /// If not everything was delivered.

@@ -748,6 +748,40 @@ fn ten_thousand_names_and_many_rows() {
     assert_eq!(run.summary.as_object().unwrap().len(), 10_000 + 1 + 4);
 }
 
+/// What a server that is down has not taken lies on disk and not in memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_stays_flat_while_a_server_is_down() {
+    let folder = TempDir::new().unwrap();
+    let address = Server::start().url();
+    let options = json!({"mode": "online", "base_url": address, "api_key": KEY, "transmit_interval": 0.05});
+    let config = config(&folder, "down", options);
+    let stop = StopFlag::default();
+    let mut sink = build_sink("wandb", &config.sinks["wandb"], &BuildContext::new(&config, &stop)).unwrap();
+    sink.start(&Notices::new(|_, _| {})).unwrap();
+    let mut log = |steps: std::ops::Range<u64>| {
+        for step in steps {
+            let values = ["a", "b", "c"].map(|name| (name, MetricValue::Float(step as f64 / 7.0)));
+            sink.metrics(&MetricBatch::new("down", step, &values)).unwrap();
+            if step % 100 == 0 {
+                sink.deliver().unwrap();
+                sink.mark().unwrap();
+            }
+        }
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let early = log(0..50_000);
+    let late = log(50_000..400_000);
+    let size = fs::metadata(&find_logs(folder.path())[0]).unwrap().len() >> 10;
+    assert!(
+        late < early + size / 4,
+        "from {early} to {late} KiB, with {size} KiB on disk"
+    );
+    assert_eq!(sink.books().unwrap().spooled, 400_000);
+}
+
 /// Cut anywhere, a log is readable up to its last whole record, for the official client as for us.
 #[test]
 fn the_official_client_reads_a_log_that_was_cut() {

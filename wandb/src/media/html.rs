@@ -4,6 +4,12 @@ use super::sealed::Prepare;
 use super::{MediaError, Prepared, PreparedFile};
 
 /// A page.
+///
+/// ```
+/// use logcore_wandb::Html;
+///
+/// assert_ne!(Html::new("<b>good</b>"), Html::new("<b>bad</b>"));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Html(String);
 
