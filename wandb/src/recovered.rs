@@ -395,6 +395,12 @@ mod tests {
         sink.start(&Notices::new(|_, _| {})).unwrap();
         assert!(sink.mark().unwrap().is_complete());
         let before = sink.mark().unwrap();
+        let whole_path = crate::find_logs(folder.path()).remove(0).canonicalize().unwrap();
+        assert!(
+            before.text().contains(&json!(whole_path).to_string()),
+            "{}",
+            before.text()
+        );
         sink.config(&json!({"a": 1})).unwrap();
         let waiting = sink.mark().unwrap();
         assert!(!waiting.is_complete());

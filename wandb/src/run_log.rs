@@ -119,9 +119,9 @@ pub(crate) struct Beginning {
 impl RunLog {
     /// Makes the log and writes what must be in it from the first moment.
     pub(crate) fn create(path: &Path, beginning: Beginning) -> io::Result<Self> {
-        // Whoever goes on with it may stand elsewhere.
-        let path = std::path::absolute(path)?;
-        let mut log = LogWriter::create(&path)?;
+        let mut log = LogWriter::create(path)?;
+        // Whoever goes on with it may stand elsewhere, or find the folder under another name.
+        let path = path.canonicalize()?;
         log.append(Kind::Header(proto::Header {
             version: Some(proto::Version {
                 producer: env!("CARGO_PKG_VERSION").to_owned(),
