@@ -122,12 +122,12 @@ impl Artifact {
         };
         let kept = staging.join(format!("{}.table.json", &random_id()?[..16]));
         fs::create_dir_all(staging)?;
-        fs::write(&kept, content)?;
         let parts = key.split('/').filter(|part| !matches!(*part, "" | "." | ".."));
         let name = parts.collect::<Vec<_>>().join("/").replace(['\\', '\0'], "-");
-        let planned = Self::new(format!("run-{run_id}-{plain}{suffix}"), "run_table")
-            .file_as(&kept, format!("{name}.table.json"))
-            .plan(staging);
+        let artifact = Self::new(format!("run-{run_id}-{plain}{suffix}"), "run_table")
+            .file_as(&kept, format!("{name}.table.json"));
+        let written = fs::write(&kept, content).map_err(MediaError::from);
+        let planned = written.and_then(|()| artifact.plan(staging));
         let _ = fs::remove_file(kept);
         planned
     }

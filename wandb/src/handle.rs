@@ -75,6 +75,7 @@ impl RunHandle {
     /// If it is malformed, or its file cannot be written.
     pub fn prepare(&self, key: &str, media: impl Media) -> Result<PreparedValue, MediaError> {
         let prepared = media.prepare()?;
+        let mut stored = store(prepared.value, prepared.file, &self.run_folder()?)?;
         let artifact = match prepared.artifact {
             Some(content) => Some(Artifact::plan_table(
                 &self.0.settings.run_id,
@@ -84,14 +85,13 @@ impl RunHandle {
             )?),
             None => None,
         };
-        let mut value = prepared.value;
         if let Some(plan) = &artifact {
             let [this, newest] = plan.addresses();
-            value["artifact_path"] = this.into();
-            value["_latest_artifact_path"] = newest.into();
+            stored.value["artifact_path"] = this.into();
+            stored.value["_latest_artifact_path"] = newest.into();
         }
         Ok(PreparedValue {
-            stored: store(value, prepared.file, &self.run_folder()?)?,
+            stored,
             files: self.files()?,
             key: key.to_owned(),
             artifact,

@@ -80,7 +80,7 @@ pub(crate) struct PreparedFile {
 
 /// A value whose file is written, and which has neither a name nor a step yet.
 pub(crate) struct Stored {
-    value: Value,
+    pub(crate) value: Value,
     file: Option<StoredFile>,
 }
 
