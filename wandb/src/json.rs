@@ -1,6 +1,7 @@
 //! JSON as W&B has it: numbers may be the bare words `NaN`, `Infinity` and `-Infinity`.
 
 use logcore::MetricValue;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// Appends a number; a double so that it reads back to the last bit.
@@ -64,10 +65,58 @@ pub(crate) fn number(text: &str) -> Option<f64> {
 pub(crate) fn read(text: &str) -> Option<Value> {
     serde_json::from_str(text)
         .ok()
-        .or_else(|| serde_json::from_str(&without_bare_words(text)).ok())
+        .or_else(|| serde_json::from_str(&without_bare_words(text, |_| "null".to_owned())).ok())
 }
 
-fn without_bare_words(text: &str) -> String {
+/// What the text of a bare word begins with.
+pub(crate) const BARE: char = '\0';
+
+/// The same, but bare words become texts that begin with [`BARE`].
+pub(crate) fn read_with_words(text: &str) -> Option<Value> {
+    serde_json::from_str(text)
+        .ok()
+        .or_else(|| serde_json::from_str(&without_bare_words(text, |word| format!("\"\\u0000{word}\""))).ok())
+}
+
+/// Whether a text is a value of this dialect.
+pub(crate) fn is_valid(text: &str) -> bool {
+    let plain = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
+    plain(text) || plain(&without_bare_words(text, |_| "null".to_owned()))
+}
+
+/// The members of an object of this dialect, with their values as they are written; of anything else, none.
+pub(crate) fn members(text: &str) -> Vec<(String, &str)> {
+    let text = text.trim();
+    let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+    let Some(inner) = inner.filter(|_| is_valid(text)) else {
+        return Vec::new();
+    };
+    parts(inner, ',')
+        .filter_map(|member| {
+            let (key, value) = member.split_at(parts(member, ':').next()?.len());
+            Some((serde_json::from_str(key.trim()).ok()?, value.get(1..)?.trim()))
+        })
+        .collect()
+}
+
+/// The parts of a valid text between those separators that stand in no string, object or array.
+fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    text.split(move |c| {
+        match c {
+            _ if std::mem::take(&mut escaped) => {}
+            '\\' if in_string => escaped = true,
+            '"' => in_string = !in_string,
+            _ if in_string => {}
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            c => return c == separator && depth == 0,
+        }
+        false
+    })
+}
+
+fn without_bare_words(text: &str, replacement: impl Fn(&str) -> String) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     let mut in_string = false;
@@ -78,7 +127,7 @@ fn without_bare_words(text: &str) -> String {
                 .find(|word| rest.starts_with(word))
         });
         if let Some(Some(word)) = word {
-            plain.push_str("null");
+            plain.push_str(&replacement(word));
             rest = &rest[word.len()..];
             continue;
         }
@@ -108,7 +157,7 @@ mod tests {
 
         #[test]
         fn reading_never_panics(text in "[\"\\\\NaInfity{}:,\\-0-9é]{0,30}") {
-            let _ = read(&text);
+            let _ = (read(&text), members(&text));
         }
     }
 
@@ -119,6 +168,21 @@ mod tests {
             read,
             serde_json::json!({"a": null, "b": [null, "NaN \" Infinity"], "c": 1})
         );
+    }
+
+    #[test]
+    fn members_are_as_they_are_written() {
+        let text = r#" {"a" : NaN, "b": {"c,}": [1.50, "x\"]"]}, "d": "\\", "é\"": -Infinity } "#;
+        let expected = [
+            ("a", "NaN"),
+            ("b", r#"{"c,}": [1.50, "x\"]"]}"#),
+            ("d", r#""\\""#),
+            ("é\"", "-Infinity"),
+        ];
+        assert_eq!(members(text), expected.map(|(key, value)| (key.to_owned(), value)));
+        for other in ["", "{}", "[1]", "{\"a\":}", "{\"a\":1", "1"] {
+            assert!(members(other).is_empty(), "{other}");
+        }
     }
 
     #[test]

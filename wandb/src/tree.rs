@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use crate::json;
 use crate::proto::{Item, Items, Typed};
 
@@ -62,14 +60,12 @@ impl Tree {
 
     /// The top level of a JSON object; of anything else, nothing.
     pub(crate) fn read(text: &str) -> Self {
-        match json::read(text) {
-            Some(Value::Object(all)) => Self(
-                all.into_iter()
-                    .map(|(key, value)| (key, Node::Leaf(value.to_string())))
-                    .collect(),
-            ),
-            _ => Self::default(),
-        }
+        let members = json::members(text).into_iter();
+        Self(
+            members
+                .map(|(key, value)| (key, Node::Leaf(value.to_owned())))
+                .collect(),
+        )
     }
 
     /// Top-level keys and their values as JSON.
@@ -132,16 +128,24 @@ impl Node {
     }
 }
 
+/// No object of a person is deeper; what is deeper is left out.
+const DEEPEST: usize = 100;
+
 /// The path of an item.
 pub(crate) fn path(item: &Item) -> Vec<&str> {
-    match item.nested_key.is_empty() {
-        true => vec![&item.key],
-        false => item.nested_key.iter().map(String::as_str).collect(),
+    match item.nested_key.len() {
+        0 => vec![&item.key],
+        1..=DEEPEST => item.nested_key.iter().map(String::as_str).collect(),
+        _ => Vec::new(),
     }
 }
 
 /// The value of an item as JSON. A damaged one is null rather than a line that nobody can read.
 pub(crate) fn value(item: &Item) -> String {
+    let written = |text: &String| match json::is_valid(text) {
+        true => text.clone(),
+        false => "null".to_owned(),
+    };
     match &item.typed {
         Some(Typed::Null(_)) => "null".to_owned(),
         Some(Typed::Bool(value)) => value.to_string(),
@@ -152,9 +156,8 @@ pub(crate) fn value(item: &Item) -> String {
             json::put_string(text, &mut quoted);
             quoted
         }
-        Some(Typed::Json(text)) => text.clone(),
-        None if item.value_json.is_empty() => "null".to_owned(),
-        None => item.value_json.clone(),
+        Some(Typed::Json(text)) => written(text),
+        None => written(&item.value_json),
     }
 }
 
@@ -184,5 +187,40 @@ mod tests {
         tree.set(&["lr"], "1".to_owned());
         tree.inherit(&Tree::read(r#"{"lr": 2, "depth": 3}"#));
         assert_eq!(tree.text(), r#"{"depth":3,"lr":1}"#);
+    }
+
+    #[test]
+    fn what_a_server_says_of_numbers_stays() {
+        let text = r#"{"a":NaN,"b":{"c":[-Infinity]},"d":1.50}"#;
+        assert_eq!(Tree::read(text).text(), text);
+    }
+
+    #[test]
+    fn damaged_items_are_no_damage() {
+        let item = |value: &str| Item {
+            key: "x".to_owned(),
+            value_json: value.to_owned(),
+            ..Item::default()
+        };
+        for (written, read) in [
+            ("1.5", "1.5"),
+            ("NaN", "NaN"),
+            ("{\"a\":", "null"),
+            ("1}", "null"),
+            ("", "null"),
+        ] {
+            assert_eq!(value(&item(written)), read);
+        }
+        let deep = Item {
+            nested_key: vec!["a".to_owned(); 1_000_000],
+            value_json: "1".to_owned(),
+            ..Item::default()
+        };
+        let mut tree = Tree::default();
+        tree.apply(&Items {
+            update: vec![deep.clone()],
+            remove: vec![deep],
+        });
+        assert!(tree.is_empty());
     }
 }

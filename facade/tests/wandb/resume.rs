@@ -208,3 +208,20 @@ fn an_earlier_part_is_known_behind_a_later_one() {
     refused(&server, &parts[0], "delivered in part");
     assert_eq!(server.run().steps(), [0, 1]);
 }
+
+/// JSON has no words for these, and W&B has.
+#[test]
+fn what_is_no_number_survives_a_resume() {
+    let server = Server::start();
+    let folder = TempDir::new().unwrap();
+    let logger = start(&folder, "nan_first", with(online(&server), json!({"run_id": "r"})));
+    logger.log_metrics([("nan", f64::NAN), ("inf", f64::NEG_INFINITY)]);
+    delivered(&logger.finish());
+    let folder = TempDir::new().unwrap();
+    let options = with(online(&server), json!({"run_id": "r", "resume": "must"}));
+    let logger = start(&folder, "nan_second", options);
+    logger.log_metrics([("x", 1)]);
+    delivered(&logger.finish());
+    let summary = server.run().summary;
+    assert_eq!((&summary["nan"], &summary["inf"]), (&json!("NaN"), &json!("-Infinity")));
+}

@@ -99,6 +99,8 @@ pub(crate) struct Run {
     pub events: BTreeMap<u64, String>,
     pub output: BTreeMap<u64, String>,
     pub summary: Value,
+    /// Config and summary as they came.
+    texts: [String; 2],
     pub exit_code: Option<i64>,
     pub files: BTreeMap<String, Vec<u8>>,
     pub announced: Vec<String>,
@@ -585,6 +587,7 @@ impl State {
         });
         if let Some(config) = text("config") {
             run.config = lenient(&config);
+            run.texts[0] = config;
         }
         for (name, value) in variables.as_object().into_iter().flatten() {
             if !value.is_null() && !matches!(name.as_str(), "config" | "id" | "name" | "project" | "entity") {
@@ -613,11 +616,11 @@ impl State {
                 .map(|t| json!({"t": t}))
                 .unwrap_or(json!({}));
             json!({
-                "id": run.storage_id, "name": run.id, "summaryMetrics": run.summary.to_string(),
+                "id": run.storage_id, "name": run.id, "summaryMetrics": run.texts[1],
                 "displayName": run.about.get("displayName"), "logLineCount": run.output.len(),
                 "historyLineCount": run.history.len(), "eventsLineCount": run.events.len(),
                 "historyTail": tail(&run.history), "eventsTail": tail(&run.events),
-                "config": run.config.to_string(), "tags": run.about.get("tags"), "notes": run.about.get("notes"),
+                "config": run.texts[0], "tags": run.about.get("tags"), "notes": run.about.get("notes"),
                 "wandbConfig": own.to_string(),
             })
         });
@@ -684,6 +687,7 @@ impl State {
                     "output.log" => &mut run.output,
                     "wandb-summary.json" => {
                         run.summary = lenient(&line);
+                        run.texts[1] = line;
                         continue;
                     }
                     other => panic!("no such file in a stream: {other}"),

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::definitions::Definitions;
 use super::standing::Standing;
+use super::uncovered::Uncovered;
 use crate::json;
-use crate::proto::{self, Alert, Artifact, Environment, Exit, FileItem, History, Kind, Record, Run, STDOUT};
+use crate::proto::{self, Alert, Artifact, Environment, Exit, FileItem, History, Items, Kind, Record, Run, STDOUT};
 use crate::tree::{self, Tree};
 
 /// A longer line is refused by servers.
@@ -44,6 +45,8 @@ pub(crate) struct Assembler {
     about_changed: bool,
     summary: Tree,
     summary_changed: bool,
+    /// Of a log that has ended: for the case that it has no end.
+    uncovered: Option<Uncovered>,
     definitions: Definitions,
     telemetry: Map<String, Value>,
     features: Vec<u32>,
@@ -100,13 +103,16 @@ impl Assembler {
         }
         match record.kind {
             Some(Kind::Run(run)) => self.begin(*run),
-            Some(Kind::History(history)) => self.row(&history),
+            Some(Kind::History(history)) => {
+                self.row(&history);
+                if let Some(uncovered) = &mut self.uncovered {
+                    uncovered.row(&history);
+                }
+            }
             Some(Kind::Summary(items)) => {
-                self.summary.apply(&items);
-                self.summary_changed = true;
-                // The row may have another number on the server than in the log.
-                if let Some(step) = self.last_step {
-                    self.summary.set(&["_step"], step.to_string());
+                self.summarise(&items);
+                if let Some(uncovered) = &mut self.uncovered {
+                    uncovered.cover();
                 }
             }
             Some(Kind::Config(items)) => {
@@ -126,6 +132,9 @@ impl Assembler {
                 self.console(&format!("{}\n", output.line), false, now);
             }
             Some(Kind::Metric(metric)) => {
+                if let Some(uncovered) = &mut self.uncovered {
+                    uncovered.define(metric.clone());
+                }
                 self.definitions.add(metric);
                 self.config_calls += 1;
                 self.config_changed = true;
@@ -140,6 +149,27 @@ impl Assembler {
             Some(Kind::Preempting(_)) => self.preempting = true,
             Some(Kind::Exit(exit)) => self.end(exit),
             Some(Kind::Header(_)) | None => {}
+        }
+    }
+
+    /// Before anything is read: the log may have no end, and then the rows say what its last summary would have been.
+    pub(crate) fn derive_summary(&mut self) {
+        self.uncovered = Some(Uncovered::default());
+    }
+
+    /// There is no end: the rows that no summary record stands for are in the summary from here on.
+    pub(crate) fn cover_all(&mut self) {
+        if let Some(items) = self.uncovered.as_mut().and_then(Uncovered::take) {
+            self.summarise(&items);
+        }
+    }
+
+    fn summarise(&mut self, items: &Items) {
+        self.summary.apply(items);
+        self.summary_changed = true;
+        // The row may have another number on the server than in the log.
+        if let Some(step) = self.last_step {
+            self.summary.set(&["_step"], step.to_string());
         }
     }
 
@@ -515,7 +545,7 @@ fn environment_json(environment: &Environment) -> Value {
 
 /// YAML 1.1 takes `1e-5` for a text: a float needs a point.
 fn yaml_value(text: &str) -> String {
-    match json::read(text) {
+    match json::read_with_words(text) {
         Some(value) => {
             let mut out = String::new();
             put_yaml(&value, &mut out);
@@ -538,6 +568,11 @@ fn put_yaml(value: &Value, out: &mut String) {
                 None => out.push_str(&text),
             }
         }
+        Value::String(text) if text.starts_with(json::BARE) => out.push_str(match &text[1..] {
+            "NaN" => ".nan",
+            "Infinity" => ".inf",
+            _ => "-.inf",
+        }),
         Value::Array(items) => {
             out.push('[');
             for (at, item) in items.iter().enumerate() {
@@ -561,5 +596,153 @@ fn put_yaml(value: &Value, out: &mut String) {
             out.push('}');
         }
         other => out.push_str(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{Item, OutputRaw, Stats, Step};
+
+    fn read(kinds: impl IntoIterator<Item = Kind>) -> Assembler {
+        let mut assembler = Assembler::default();
+        for kind in kinds {
+            let kind = Some(kind);
+            assembler.read(Record { num: 0, kind });
+        }
+        assembler
+    }
+
+    fn item(key: &str, value: &str) -> Item {
+        Item {
+            key: key.to_owned(),
+            value_json: value.to_owned(),
+            ..Item::default()
+        }
+    }
+
+    fn row(items: impl IntoIterator<Item = Item>) -> Kind {
+        Kind::History(History {
+            item: items.into_iter().collect(),
+            step: None::<Step>,
+        })
+    }
+
+    #[test]
+    fn a_line_that_no_server_takes_is_counted_and_has_no_number() {
+        let long = format!("\"{}\"", "x".repeat(LONGEST_LINE));
+        let summary = |value: &str| {
+            Kind::Summary(Items {
+                update: vec![item("x", value)],
+                remove: Vec::new(),
+            })
+        };
+        let mut assembler = read([
+            row([item("x", &long)]),
+            row([item("x", "1")]),
+            Kind::Stats(Stats {
+                item: vec![item("x", &long)],
+                ..Stats::default()
+            }),
+            Kind::Output(OutputRaw {
+                line: format!("{long}\n"),
+                ..OutputRaw::default()
+            }),
+            summary(&long),
+        ]);
+        assert_eq!(assembler.take_summary(), None);
+        assert_eq!(assembler.take_too_long(), 4);
+        assert_eq!(assembler.take_too_long(), 0);
+        assert_eq!(
+            assembler.history.portion(1000),
+            (1, r#""{\"x\":1,\"_step\":1}""#.to_owned())
+        );
+        assert!(assembler.events.is_empty() && assembler.output.is_empty());
+        assembler.read(Record {
+            num: 0,
+            kind: Some(summary("1")),
+        });
+        assert_eq!(assembler.take_summary().unwrap(), r#"{"_step":1,"x":1}"#);
+    }
+
+    #[test]
+    fn the_last_of_all_steps_is_no_overflow() {
+        let last = i64::MAX.to_string();
+        let assembler = read([row([item("_step", &last)]), row([item("_step", &last)])]);
+        assert_eq!(assembler.history.portion(1000).0, 2);
+    }
+
+    #[test]
+    fn a_renumbered_row_has_its_number_in_the_summary_too() {
+        let mut assembler = Assembler::default();
+        assembler.begin_at(&Standing {
+            first_step: 8,
+            ..Standing::default()
+        });
+        let summary = Items {
+            update: vec![item("_step", "0"), item("x", "1")],
+            remove: Vec::new(),
+        };
+        for kind in [row([item("_step", "0")]), Kind::Summary(summary)] {
+            let kind = Some(kind);
+            assembler.read(Record { num: 0, kind });
+        }
+        assert_eq!(assembler.summary_text(), r#"{"_step":8,"x":1}"#);
+    }
+
+    /// Of a run that was resumed when it was set up; a part that did not know of others counts from its own start, as
+    /// the official client has it.
+    #[test]
+    fn readings_of_a_resumed_run_count_from_its_first_part() {
+        for (resumed, runtime) in [(true, 110.0), (false, 10.0)] {
+            let at = |seconds| Some(proto::Timestamp { seconds, nanos: 0 });
+            let mut assembler = Assembler::default();
+            let run = Kind::Run(Box::new(Run {
+                start_time: at(1000),
+                resumed,
+                ..Run::default()
+            }));
+            assembler.read(Record {
+                num: 1,
+                kind: Some(run),
+            });
+            assembler.begin_at(&Standing {
+                earlier_runtime: 100.0,
+                ..Standing::default()
+            });
+            let stats = Kind::Stats(Stats {
+                timestamp: at(1010),
+                ..Stats::default()
+            });
+            assembler.read(Record {
+                num: 2,
+                kind: Some(stats),
+            });
+            let (_, line) = assembler.events.portion(1000);
+            let line: String = serde_json::from_str(&line).unwrap();
+            assert_eq!(json::read(&line).unwrap()["_runtime"], runtime);
+        }
+    }
+
+    #[test]
+    fn yaml_has_its_own_words_for_what_is_no_number() {
+        assert_eq!(
+            yaml_value(r#"{"a": NaN, "b": [-Infinity, 1e-7, "NaN"]}"#),
+            r#"{"a": .nan, "b": [-.inf, 1.0e-7, "NaN"]}"#
+        );
+    }
+
+    #[test]
+    fn earlier_writers_stay_in_the_config() {
+        let mut assembler = read([Kind::Environment(Box::new(Environment {
+            writer_id: "b".to_owned(),
+            ..Environment::default()
+        }))]);
+        assembler.begin_at(&Standing {
+            earlier_writers: [("a".to_owned(), json!({"os": "x"}))].into_iter().collect(),
+            ..Standing::default()
+        });
+        let writers = assembler.own_config()["e"].clone();
+        assert_eq!(writers, json!({"a": {"os": "x"}, "b": {"writerId": "b"}}));
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod resume;
 mod secret;
 mod standing;
 mod transfer;
+mod uncovered;
 mod uploader;
 
 pub(crate) use self::api::Api;

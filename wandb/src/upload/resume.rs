@@ -71,7 +71,7 @@ pub(crate) fn ask(api: &Api, entity: Option<&str>, project: &str, run_id: &str) 
         output: count("logLineCount")?,
         next_step: u64::try_from(steps.into_iter().flatten().max().unwrap_or(-1).saturating_add(1)).unwrap_or(0),
         runtime: runtimes.into_iter().flatten().fold(0.0, f64::max),
-        config: unwrapped(&config),
+        config: unwrapped(&text(&bucket["config"])),
         summary: Tree::read(&text(&bucket["summaryMetrics"])),
         tags: bucket["tags"]
             .as_array()
@@ -92,11 +92,12 @@ fn last_of_tail(tail: &Value) -> Value {
 }
 
 /// The stored config has each key's value in an object of its own.
-fn unwrapped(config: &Value) -> Tree {
+fn unwrapped(config: &str) -> Tree {
     let mut tree = Tree::default();
-    for (key, wrapped) in config.as_object().into_iter().flatten() {
-        if let Some(value) = wrapped.get("value").filter(|_| key != "_wandb") {
-            tree.set(&[key], value.to_string());
+    let members = json::members(config).into_iter().filter(|(key, _)| key != "_wandb");
+    for (key, wrapped) in members {
+        if let Some((_, value)) = json::members(wrapped).into_iter().find(|(name, _)| name == "value") {
+            tree.set(&[&key], value.to_owned());
         }
     }
     tree

@@ -108,6 +108,9 @@ pub(crate) fn deliver(link: Link, plan: Plan, progress: &mut dyn FnMut(u64)) -> 
         console: None,
         plan,
     };
+    if uploader.plan.ended {
+        uploader.assembler.derive_summary();
+    }
     let outcome = match uploader.run(progress) {
         Ok(()) if uploader.nothing_refused() => Outcome::Complete,
         _ => Outcome::Incomplete,
@@ -161,6 +164,9 @@ impl Uploader {
             let all_read = self.read_on();
             progress(self.reader.position());
             let over = self.assembler.exit.is_some() || self.damaged.is_some() || (self.plan.ended && all_read);
+            if over && self.assembler.exit.is_none() {
+                self.assembler.cover_all();
+            }
             let hurry = over || urged || self.link.control.ending();
             if self.assembler.config_changed() && (hurry || last_config.elapsed() >= CONFIG_INTERVAL) {
                 self.update()?;
