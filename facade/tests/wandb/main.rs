@@ -1,5 +1,6 @@
 //! W&B runs through the facade, against a server on loopback.
 
+mod network;
 mod official;
 mod parts;
 mod processes;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use facade::wandb::{SyncError, Synced, find_logs, sync};
+use facade::wandb::{SyncError, SyncOptions, Synced, find_logs, sync};
 use facade::{LogConfig, setup_logging};
 use logcore::registry::build_sink;
 use logcore::{BuildContext, Deadline, MetricBatch, MetricValue, Notices, Sink, StopFlag};
@@ -27,6 +27,10 @@ fn the_child() {
     let Ok(case) = std::env::var(CASE) else { return };
     let folder = std::env::var(FOLDER).unwrap();
     let folder = Path::new(&folder);
+    if case == "sync" {
+        let report = sync(&find_logs(folder)[0], &SyncOptions::default(), |_, _| {});
+        return say(&report.map_or_else(|error| error.to_string(), |report| format!("{:?}", report.outcome)));
+    }
     let mut lines = std::io::stdin().lines();
     let mut wait = || drop(lines.next());
     let options = match case.as_str() {
@@ -110,18 +114,22 @@ fn the_child_on_a_full_disk() {
 }
 
 /// A child whose lines the test reads.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     words: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl Running {
     fn start(case: &str, folder: &TempDir, server: &str) -> Self {
-        Self::start_with(case, folder, server, &[])
+        Self::start_in(case, folder, server, &[])
     }
 
-    fn start_with(case: &str, folder: &TempDir, server: &str, environment: &[(&str, &str)]) -> Self {
+    /// The same, with more of an environment.
+    pub(crate) fn start_in(case: &str, folder: &TempDir, server: &str, environment: &[(&str, &str)]) -> Self {
         let mut child = this_program(Command::new(std::env::current_exe().unwrap()), "the_child");
+        for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+            child.env_remove(name).env_remove(name.to_uppercase());
+        }
         child
             .env(CASE, case)
             .env(FOLDER, folder.path())
@@ -142,20 +150,20 @@ impl Running {
         Self { child, words }
     }
 
-    fn wait_for(&mut self, word: &str) {
+    pub(crate) fn wait_for(&mut self, word: &str) {
         assert!(
             self.words.by_ref().any(|line| line.unwrap() == word),
             "it never said {word}"
         );
     }
 
-    fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         use std::io::Write as _;
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
     /// What it wrote to the terminal, when it has ended.
-    fn errors(mut self) -> Vec<String> {
+    pub(crate) fn errors(mut self) -> Vec<String> {
         self.go_on();
         self.words.by_ref().for_each(drop);
         let output = self.child.wait_with_output().unwrap();
@@ -259,7 +267,7 @@ fn a_silent_run_says_nothing_and_a_quiet_one_says_its_troubles() {
     for (variable, lines) in [("WANDB_SILENT", 0), ("WANDB_QUIET", 2)] {
         let (server, folder) = (Server::start(), TempDir::new().unwrap());
         server.fault(On::Stream, Fault::Status(401), usize::MAX);
-        let mut running = Running::start_with("online", &folder, &server.url(), &[(variable, "true")]);
+        let mut running = Running::start_in("online", &folder, &server.url(), &[(variable, "true")]);
         running.wait_for("logged");
         server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 401));
         running.go_on();

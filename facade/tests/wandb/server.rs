@@ -16,12 +16,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
 /// The one key that the server knows.
 pub(crate) const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
 pub(crate) struct Server {
     address: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Shared>,
     end: Option<oneshot::Sender<()>>,
 }
@@ -137,23 +139,38 @@ impl Server {
 
     /// Starts at an address, such as that of a server that has gone.
     pub(crate) fn start_on(address: &str) -> Self {
+        Self::start_with(address, None)
+    }
+
+    /// Starts behind TLS.
+    pub(crate) fn start_tls(identity: TlsAcceptor) -> Self {
+        Self::start_with("127.0.0.1:0", Some(identity))
+    }
+
+    fn start_with(address: &str, identity: Option<TlsAcceptor>) -> Self {
+        let scheme = if identity.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let (end, ended) = oneshot::channel();
         let served = Arc::clone(&shared);
         thread::Builder::new()
-            .spawn(move || serve(listener, address, &served, ended))
+            .spawn(move || serve(listener, &format!("{scheme}://{address}"), identity, &served, ended))
             .unwrap();
         Self {
             address,
+            scheme,
             shared,
             end: Some(end),
         }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -297,7 +314,13 @@ mod body {
     }
 }
 
-fn serve(listener: TcpListener, address: SocketAddr, shared: &Arc<Shared>, ended: oneshot::Receiver<()>) {
+fn serve(
+    listener: TcpListener,
+    base: &str,
+    identity: Option<TlsAcceptor>,
+    shared: &Arc<Shared>,
+    ended: oneshot::Receiver<()>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -309,12 +332,19 @@ fn serve(listener: TcpListener, address: SocketAddr, shared: &Arc<Shared>, ended
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let shared = Arc::clone(shared);
+                let (base, identity) = (base.to_owned(), identity.clone());
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| answer(request, Arc::clone(&shared), address));
-                    // A connection that is cut on purpose ends in an error.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let service = service_fn(move |request| answer(request, Arc::clone(&shared), base.clone()));
+                    let http = hyper::server::conn::http1::Builder::new();
+                    // A connection that is cut on purpose, or that nobody trusts, ends in an error.
+                    match identity {
+                        None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                        Some(identity) => {
+                            if let Ok(stream) = identity.accept(stream).await {
+                                drop(http.serve_connection(TokioIo::new(stream), service).await);
+                            }
+                        }
+                    }
                 });
             }
         };
@@ -334,7 +364,7 @@ impl std::fmt::Display for Cut {
 
 impl std::error::Error for Cut {}
 
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: SocketAddr) -> Result<Answer, Cut> {
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>, base: String) -> Result<Answer, Cut> {
     let (head, body) = request.into_parts();
     let mut body = body.collect().await.map_err(|_| Cut)?.to_bytes().to_vec();
     let header = |name: &str| {
@@ -373,10 +403,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>, address: Socket
         Kind::Put if !header("authorization").is_empty() => (400, json!({"error": "no key belongs here"})),
         Kind::Put => state.put(&path, body.clone()),
         Kind::GraphQl | Kind::Stream if !known => (401, json!({"error": "user is not logged in"})),
-        Kind::GraphQl => (
-            200,
-            state.graphql(&operation, &graphql["variables"], &format!("http://{address}")),
-        ),
+        Kind::GraphQl => (200, state.graphql(&operation, &graphql["variables"], &base)),
         Kind::Stream => state.stream(&path, &body),
         // Where a captive portal leads.
         Kind::Other if path == "/portal" => (200, json!("sign in")),
