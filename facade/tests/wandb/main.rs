@@ -628,6 +628,29 @@ fn two_runs_at_once_do_not_mix() {
 
 /// Steps that the logger chooses reach the run in their order, whichever threads ask for them.
 #[test]
+fn console_lines_have_the_form_that_the_server_takes() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    server.state().features = vec!["STRUCTURED_CONSOLE_LOGS".to_owned()];
+    let logger = start(&folder, "structured", online(&server));
+    logger.info("a \"line\"");
+    logger.warning("two\nlines");
+    delivered(&logger.finish());
+    let run = server.run();
+    let lines: Vec<Value> = run.output.values().map(|line| server::lenient(line)).collect();
+    let contents: Vec<_> = lines.iter().map(|line| line["content"].as_str().unwrap()).collect();
+    assert_eq!(contents, ["a \"line\"", "WARN: two", "lines"]);
+    let times = lines.iter().map(|line| line["ts"].as_str().unwrap());
+    assert!(
+        times.into_iter().all(|time| time.len() == 26 && time.contains('T')),
+        "{lines:?}"
+    );
+    assert_eq!(
+        run.files["output.log"], b"a \"line\"\nWARN: two\nlines\n",
+        "the file has the text alone"
+    );
+}
+
+#[test]
 fn threads_lose_no_row() {
     let (server, folder) = (Server::start(), TempDir::new().unwrap());
     let logger = start(&folder, "threads", online(&server));

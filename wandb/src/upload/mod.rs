@@ -13,6 +13,8 @@ mod receipts;
 pub(crate) mod resume;
 mod secret;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod uncovered;
 mod uploader;

@@ -1,0 +1,248 @@
+//! Deliveries of logs that no sink writes, to a server that answers each request as the test says.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use logcore::{Deadline, LogConfig, StopFlag};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::uploader::Delivered;
+use super::{Api, Control, Lane, Link, Outcome, Plan, deliver};
+use crate::proto::{Exit, FileItem, Files, Kind, Run};
+use crate::settings;
+use crate::transaction_log::LogWriter;
+
+/// A request that came, in the order of their ends.
+#[derive(Clone)]
+struct Seen {
+    /// The operation, `stream` or `PUT`.
+    what: String,
+    body: Value,
+}
+
+#[derive(Default)]
+struct Shared {
+    seen: Mutex<Vec<Seen>>,
+    changed: Condvar,
+}
+
+/// A server on loopback that makes any run and keeps what it is told.
+struct StandIn {
+    url: String,
+    shared: Arc<Shared>,
+}
+
+impl StandIn {
+    /// `before` runs ahead of each answer.
+    fn start(before: impl Fn(&StandIn, &str) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared::default());
+        let server = Self {
+            url: url.clone(),
+            shared: Arc::clone(&shared),
+        };
+        let before = Arc::new(before);
+        thread::Builder::new()
+            .spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let own = Self {
+                        url: url.clone(),
+                        shared: Arc::clone(&shared),
+                    };
+                    let before = Arc::clone(&before);
+                    let serve = move || drop(own.serve(stream, &*before));
+                    thread::Builder::new().spawn(serve).unwrap();
+                }
+            })
+            .unwrap();
+        server
+    }
+
+    fn serve(&self, mut stream: TcpStream, before: &dyn Fn(&StandIn, &str)) -> io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        loop {
+            let mut first = String::new();
+            if reader.read_line(&mut first)? == 0 {
+                return Ok(());
+            }
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line)?;
+                let line = line.to_ascii_lowercase();
+                if let Some(value) = line.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body)?;
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let what = match (first.starts_with("PUT"), body["operationName"].as_str()) {
+                (true, _) => "PUT",
+                (_, Some(operation)) => operation,
+                (_, None) => "stream",
+            };
+            before(self, what);
+            let answer = self.answer(what, &body).to_string();
+            self.shared.seen.lock().unwrap().push(Seen {
+                what: what.to_owned(),
+                body,
+            });
+            self.shared.changed.notify_all();
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{answer}",
+                answer.len()
+            )?;
+        }
+    }
+
+    fn answer(&self, what: &str, body: &Value) -> Value {
+        let data = match what {
+            "UpsertBucket" => json!({"upsertBucket": {"bucket": {
+                "id": "S", "name": "x", "historyLineCount": 0, "project": {"name": "p", "entity": {"name": "e"}},
+            }}}),
+            "CreateRunFiles" => json!({"createRunFiles": {"files": [
+                {"name": body["variables"]["files"][0], "uploadUrl": format!("{}/put", self.url)},
+            ]}}),
+            _ => json!({}),
+        };
+        json!({"data": data})
+    }
+
+    /// The bodies of all requests of a kind, once there are so many.
+    fn wait_for(&self, what: &str, count: usize) -> Vec<Value> {
+        let of_kind = |seen: &[Seen]| -> Vec<Value> {
+            let all = seen.iter().filter(|seen| seen.what == what);
+            all.map(|seen| seen.body.clone()).collect()
+        };
+        let seen = self.shared.seen.lock().unwrap();
+        let enough = self
+            .shared
+            .changed
+            .wait_timeout_while(seen, Duration::from_secs(30), |seen| of_kind(seen).len() < count);
+        let (seen, waited) = enough.unwrap();
+        assert!(!waited.timed_out(), "{count} of {what}");
+        of_kind(&seen)
+    }
+
+    fn link(&self, control: &Arc<Control>) -> Link {
+        let options = json!({"mode": "online", "api_key": "a".repeat(40), "base_url": self.url});
+        let options = serde_json::from_value(options).unwrap();
+        let settings = settings::resolve(options, &LogConfig::default(), &|_| None).unwrap();
+        Link {
+            api: Arc::new(Api::new(&settings).unwrap()),
+            control: Arc::clone(control),
+            lane: Lane::Rows,
+        }
+    }
+}
+
+/// A log of these records, behind that of a run.
+fn log(folder: &TempDir, kinds: impl IntoIterator<Item = Kind>) -> PathBuf {
+    let path = folder.path().join("run-x.wandb");
+    let mut log = LogWriter::create(&path).unwrap();
+    log.append(run("first"));
+    for kind in kinds {
+        log.append(kind);
+    }
+    log.write_out().unwrap();
+    path
+}
+
+fn run(display_name: &str) -> Kind {
+    Kind::Run(Box::new(Run {
+        run_id: "x".to_owned(),
+        project: "p".to_owned(),
+        display_name: display_name.to_owned(),
+        ..Run::default()
+    }))
+}
+
+fn plan(log: &Path, heartbeat: Duration) -> Plan {
+    Plan {
+        log: log.to_owned(),
+        interval: Duration::from_secs(3600),
+        heartbeat,
+        app_url: String::new(),
+        ended: true,
+        may_exist: false,
+    }
+}
+
+/// Delivers a log that has ended.
+fn delivered(server: &StandIn, plan: Plan) -> Delivered {
+    let control = Arc::new(Control::new(StopFlag::default(), Some(Duration::from_secs(20))));
+    deliver(server.link(&control), plan, &mut |_| {}).unwrap()
+}
+
+const BEAT: Duration = Duration::from_millis(20);
+
+#[test]
+fn a_run_that_says_nothing_shows_that_it_is_alive() {
+    let (server, folder) = (StandIn::start(|_, _| {}), TempDir::new().unwrap());
+    let log = log(&folder, [Kind::Environment(Box::default())]);
+    let control = Arc::new(Control::new(StopFlag::default(), None));
+    let plan = Plan {
+        ended: false,
+        ..plan(&log, BEAT)
+    };
+    let link = server.link(&control);
+    thread::scope(|scope| {
+        let delivery = || deliver(link, plan, &mut |_| {}).map(drop).unwrap();
+        thread::Builder::new().spawn_scoped(scope, delivery).unwrap();
+        let beats = server.wait_for("stream", 4);
+        assert!(beats.iter().all(|beat| *beat == json!({})), "{beats:?}");
+        control.end(Deadline::after(Duration::ZERO));
+    });
+}
+
+/// The upload is not done before the run has said several times that it is alive.
+#[test]
+fn a_run_is_alive_while_its_last_file_is_on_its_way() {
+    let server = StandIn::start(|server, what| {
+        if what == "PUT" {
+            server.wait_for("stream", 4);
+        }
+    });
+    let folder = TempDir::new().unwrap();
+    let file = Kind::Files(Files {
+        files: vec![FileItem {
+            path: "last.txt".to_owned(),
+            policy: 1,
+            r#type: 0,
+        }],
+    });
+    let log = log(&folder, [file, Kind::Exit(Exit::default())]);
+    std::fs::create_dir(folder.path().join("files")).unwrap();
+    std::fs::write(folder.path().join("files/last.txt"), "last").unwrap();
+    assert_eq!(delivered(&server, plan(&log, BEAT)).outcome, Outcome::Complete);
+    let stream = server.wait_for("stream", 5);
+    let last = stream.last().unwrap();
+    assert_eq!(last["complete"], true);
+    assert!(
+        stream
+            .iter()
+            .any(|body| body["uploaded"].to_string().contains("last.txt"))
+    );
+}
+
+#[test]
+fn a_later_record_of_the_run_changes_its_name() {
+    let (server, folder) = (StandIn::start(|_, _| {}), TempDir::new().unwrap());
+    let environment = Kind::Environment(Box::default());
+    let log = log(&folder, [environment, run("second"), Kind::Exit(Exit::default())]);
+    assert_eq!(delivered(&server, plan(&log, BEAT)).outcome, Outcome::Complete);
+    let upserts = server.wait_for("UpsertBucket", 2);
+    let names = upserts.iter().map(|upsert| &upsert["variables"]["displayName"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["first", "second"]);
+}
