@@ -44,7 +44,7 @@ fn an_alert_that_cannot_be_sent_now_holds_up_no_row() {
     let (server, folder) = (Server::start(), TempDir::new().unwrap());
     server.fault(On::GraphQl("NotifyScriptableRunAlert"), Fault::Status(503), usize::MAX);
     let logger = setup_logging(LogConfig {
-        finish_timeout: 2.0,
+        finish_timeout: 4.0,
         ..config(&folder, "alert_waits", online(&server))
     })
     .unwrap();
@@ -105,7 +105,7 @@ fn a_file_that_cannot_be_sent_now_holds_up_no_other_and_is_counted() {
     let (server, folder) = (Server::start(), TempDir::new().unwrap());
     server.fault(On::PutOf("bad.txt"), Fault::Status(503), usize::MAX);
     let logger = setup_logging(LogConfig {
-        finish_timeout: 2.0,
+        finish_timeout: 4.0,
         ..config(&folder, "one_bad", online(&server))
     })
     .unwrap();
@@ -180,7 +180,6 @@ fn copies_for_artifacts_go_when_the_server_has_them() {
     let logger = start(&folder, "copies", online(&server));
     say_all(&logger, &folder);
     let copies = logger.wandb().folder().unwrap().join("artifacts");
-    assert_eq!(fs::read_dir(&copies).unwrap().count(), 2);
     let report = logger.finish();
     assert_eq!(account(&report).1, 1);
     assert_eq!(fs::read_dir(&copies).unwrap().count(), 1, "the one that was refused");

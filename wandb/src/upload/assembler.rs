@@ -8,14 +8,14 @@ use prost::Message as _;
 use serde_json::{Map, Value, json};
 
 use super::definitions::Definitions;
+use super::lines::{LONGEST_LINE, Lines};
+use super::metadata::environment_json;
 use super::standing::Standing;
 use super::uncovered::Uncovered;
+use super::yaml::yaml_value;
 use crate::json;
 use crate::proto::{self, Alert, Artifact, Environment, Exit, FileItem, History, Items, Kind, Record, Run, STDOUT};
 use crate::tree::{self, Tree};
-
-/// A longer line is refused by servers.
-const LONGEST_LINE: usize = (10 << 20) - (100 << 10);
 
 /// What a log comes to, as far as it has been read.
 #[derive(Default)]
@@ -33,8 +33,8 @@ pub(crate) struct Assembler {
     pub(crate) console: String,
     /// The number of the newest record that was read.
     pub(crate) num: i64,
-    /// Lines that are too long for a server, since they were asked for.
-    too_long: u64,
+    /// Calls whose line is too long for a server, since they were asked for; a summary is nobody's call.
+    too_long: Option<u64>,
     /// The server takes console lines as JSON.
     pub(crate) structured_console: bool,
     config: Tree,
@@ -62,17 +62,6 @@ pub(crate) struct Assembler {
     partial: [String; 2],
 }
 
-/// Lines of one file of the stream that are not sent yet.
-#[derive(Default)]
-pub(crate) struct Lines {
-    /// The number of the first of them in the whole run.
-    pub(crate) next: u64,
-    /// Lines that the server has already, from an earlier delivery of the same log.
-    skip: u64,
-    waiting: VecDeque<String>,
-    bytes: usize,
-}
-
 impl Assembler {
     /// Where the server stands: the first lines of this log, those that it has, the first step that it has not.
     pub(crate) fn begin_at(&mut self, standing: &Standing) {
@@ -84,8 +73,7 @@ impl Assembler {
             (&mut self.events, standing.events),
             (&mut self.output, standing.output),
         ] {
-            lines.next = extent.start;
-            lines.skip = extent.sent.saturating_sub(extent.start);
+            lines.begin_at(extent.start, extent.sent);
         }
     }
 
@@ -175,7 +163,7 @@ impl Assembler {
 
     /// Bytes that wait to be sent.
     pub(crate) fn waiting(&self) -> usize {
-        self.history.bytes + self.events.bytes + self.output.bytes
+        self.history.bytes() + self.events.bytes() + self.output.bytes()
     }
 
     /// The whole config as the server wants it, if it has changed since the last call.
@@ -198,9 +186,15 @@ impl Assembler {
         std::mem::take(&mut self.about_changed)
     }
 
-    /// Lines that were too long for a server, since the last call of this.
-    pub(crate) fn take_too_long(&mut self) -> u64 {
-        std::mem::take(&mut self.too_long)
+    /// Whether lines were too long for a server since the last call of this, and of how many calls.
+    pub(crate) fn take_too_long(&mut self) -> Option<u64> {
+        self.too_long.take()
+    }
+
+    fn count(&mut self, taken: bool) {
+        if !taken {
+            *self.too_long.get_or_insert(0) += 1;
+        }
     }
 
     pub(crate) fn config_changed(&self) -> bool {
@@ -211,7 +205,7 @@ impl Assembler {
     pub(crate) fn take_summary(&mut self) -> Option<String> {
         let summary = std::mem::take(&mut self.summary_changed).then(|| self.summary.text())?;
         if summary.len() > LONGEST_LINE {
-            self.too_long += 1;
+            self.too_long.get_or_insert(0);
             return None;
         }
         Some(summary)
@@ -338,7 +332,8 @@ impl Assembler {
         }
         let _ = write!(line, "\"_step\":{step}}}");
         self.summary.set(&["_step"], step.to_string());
-        self.too_long += u64::from(!self.history.push(line));
+        let taken = self.history.push(line);
+        self.count(taken);
     }
 
     fn stats(&mut self, stats: &proto::Stats) {
@@ -360,7 +355,8 @@ impl Assembler {
             line.push_str(&tree::value(item));
         }
         line.push('}');
-        self.too_long += u64::from(!self.events.push(line));
+        let taken = self.events.push(line);
+        self.count(taken);
     }
 
     fn console(&mut self, text: &str, stderr: bool, time: proto::Timestamp) {
@@ -389,7 +385,8 @@ impl Assembler {
             (false, true) => format!("ERROR {at} {line}"),
             (false, false) => format!("{at} {line}"),
         };
-        self.too_long += u64::from(!self.output.push(sent));
+        let taken = self.output.push(sent);
+        self.count(taken);
     }
 
     fn telemetry(&mut self, telemetry: &proto::Telemetry) {
@@ -453,152 +450,6 @@ impl Assembler {
     }
 }
 
-impl Lines {
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// The lines that fit into `room` bytes, at least one; how many, and as JSON strings.
-    pub(crate) fn portion(&self, room: usize) -> (usize, String) {
-        let mut content = String::new();
-        let mut count = 0;
-        for line in &self.waiting {
-            if count > 0 && content.len() + line.len() > room {
-                break;
-            }
-            if count > 0 {
-                content.push(',');
-            }
-            json::put_string(line, &mut content);
-            count += 1;
-        }
-        (count, content)
-    }
-
-    /// The server has the first `count` of them.
-    pub(crate) fn sent(&mut self, count: usize) {
-        for line in self.waiting.drain(..count) {
-            self.bytes -= line.len();
-        }
-        self.next += count as u64;
-    }
-
-    fn push(&mut self, line: String) -> bool {
-        if line.len() > LONGEST_LINE {
-            return false;
-        }
-        if self.skip > 0 {
-            self.skip -= 1;
-            self.next += 1;
-            return true;
-        }
-        self.bytes += line.len();
-        self.waiting.push_back(line);
-        true
-    }
-}
-
-/// `wandb-metadata.json`, with the names that W&B's page looks for.
-fn environment_json(environment: &Environment) -> Value {
-    let mut all = Map::new();
-    let mut put = |name: &str, value: Value| {
-        if !matches!(&value, Value::Null) && value != "" && value != 0 && value != json!([]) {
-            all.insert(name.to_owned(), value);
-        }
-    };
-    put("os", environment.os.as_str().into());
-    put("python", environment.python.as_str().into());
-    put("program", environment.program.as_str().into());
-    put("codePath", environment.code_path.as_str().into());
-    put("root", environment.root.as_str().into());
-    put("host", environment.host.as_str().into());
-    put("username", environment.username.as_str().into());
-    put("executable", environment.executable.as_str().into());
-    put("args", environment.args.clone().into());
-    put("cpu_count", environment.cpu_count.into());
-    put("cpu_count_logical", environment.cpu_count_logical.into());
-    put("gpu", environment.gpu_type.as_str().into());
-    put("gpu_count", environment.gpu_count.into());
-    put("writerId", environment.writer_id.as_str().into());
-    if let Some(time) = environment.started_at {
-        let at = Timestamp::new(time.seconds, time.nanos).unwrap_or(Timestamp::UNIX_EPOCH);
-        put("startedAt", at.to_string().into());
-    }
-    if let Some(git) = &environment.git {
-        put("git", json!({"remoteUrl": git.remote_url, "commit": git.commit}));
-    }
-    // As proto's JSON has it, integers of 64 bits are strings.
-    let disks = environment.disk.iter().map(|(path, disk)| {
-        let sizes = json!({"total": disk.total.to_string(), "used": disk.used.to_string()});
-        (path.clone(), sizes)
-    });
-    let disks: Map<_, _> = disks.collect();
-    if !disks.is_empty() {
-        put("disk", disks.into());
-    }
-    if let Some(memory) = environment.memory {
-        put("memory", json!({"total": memory.total.to_string()}));
-    }
-    Value::Object(all)
-}
-
-/// YAML 1.1 takes `1e-5` for a text: a float needs a point.
-fn yaml_value(text: &str) -> String {
-    match json::read_with_words(text) {
-        Some(value) => {
-            let mut out = String::new();
-            put_yaml(&value, &mut out);
-            out
-        }
-        None => text.to_owned(),
-    }
-}
-
-fn put_yaml(value: &Value, out: &mut String) {
-    match value {
-        Value::Number(number) => {
-            let text = number.to_string();
-            match text.split_once('e') {
-                Some((digits, power)) => {
-                    let point = if digits.contains('.') { "" } else { ".0" };
-                    let sign = if power.starts_with('-') { "" } else { "+" };
-                    let _ = write!(out, "{digits}{point}e{sign}{}", power.trim_start_matches('+'));
-                }
-                None => out.push_str(&text),
-            }
-        }
-        Value::String(text) if text.starts_with(json::BARE) => out.push_str(match &text[1..] {
-            "NaN" => ".nan",
-            "Infinity" => ".inf",
-            _ => "-.inf",
-        }),
-        Value::Array(items) => {
-            out.push('[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push_str(", ");
-                }
-                put_yaml(item, out);
-            }
-            out.push(']');
-        }
-        Value::Object(all) => {
-            out.push('{');
-            for (at, (key, item)) in all.iter().enumerate() {
-                if at > 0 {
-                    out.push_str(", ");
-                }
-                json::put_string(key, out);
-                out.push_str(": ");
-                put_yaml(item, out);
-            }
-            out.push('}');
-        }
-        other => out.push_str(&other.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -651,8 +502,8 @@ mod tests {
             summary(&long),
         ]);
         assert_eq!(assembler.take_summary(), None);
-        assert_eq!(assembler.take_too_long(), 4);
-        assert_eq!(assembler.take_too_long(), 0);
+        assert_eq!(assembler.take_too_long(), Some(3));
+        assert_eq!(assembler.take_too_long(), None);
         assert_eq!(
             assembler.history.portion(1000),
             (1, r#""{\"x\":1,\"_step\":1}""#.to_owned())
@@ -722,14 +573,6 @@ mod tests {
             let line: String = serde_json::from_str(&line).unwrap();
             assert_eq!(json::read(&line).unwrap()["_runtime"], runtime);
         }
-    }
-
-    #[test]
-    fn yaml_has_its_own_words_for_what_is_no_number() {
-        assert_eq!(
-            yaml_value(r#"{"a": NaN, "b": [-Infinity, 1e-7, "NaN"]}"#),
-            r#"{"a": .nan, "b": [-.inf, 1.0e-7, "NaN"]}"#
-        );
     }
 
     #[test]

@@ -31,10 +31,12 @@ pub(crate) fn put_file(link: &Link, url: &str, headers: &[(String, String)], pat
 
 /// Sends content in the same way.
 pub(crate) fn put(link: &Link, url: &str, headers: &[(String, String)], content: Body) -> Result<(), Failure> {
-    link.api.put(url, headers, content).map_err(|failure| Failure {
-        again: failure.again || failure.trouble == Trouble::NoAccess,
-        ..failure
-    })
+    link.api
+        .put(url, headers, content)
+        .map_err(|failure| match failure.trouble {
+            Trouble::NoAccess => Failure::again(Trouble::NoAccess, "the address for an upload is good no more (403)"),
+            _ => failure,
+        })
 }
 
 /// Headers come as texts `Name:value`.

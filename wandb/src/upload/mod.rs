@@ -8,7 +8,9 @@ mod content;
 mod control;
 mod definitions;
 mod failure;
+mod lines;
 mod link;
+mod metadata;
 mod receipts;
 pub(crate) mod resume;
 mod secret;
@@ -18,6 +20,7 @@ mod tests;
 mod transfer;
 mod uncovered;
 mod uploader;
+mod yaml;
 
 pub(crate) use self::api::Api;
 pub(crate) use self::content::digest;

@@ -1,0 +1,426 @@
+//! Delivers a log to the server, while it grows or afterwards.
+
+mod about;
+mod beside;
+mod place;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use logcore::Deadline;
+use serde_json::json;
+
+use super::alerts::Alerts;
+use super::assembler::Assembler;
+use super::control::{Lane, Reached};
+use super::failure::{Failure, Trouble};
+use super::lines::Lines;
+use super::link::{GivenUp, Identity, Link};
+use super::receipts::{InUse, Receipts};
+use super::standing::Standing;
+use super::transfer::Transfers;
+use crate::json;
+use crate::proto::{Exit, Record};
+use crate::settings::Ignored;
+use crate::transaction_log::{Entry, LogReader, ReadError};
+
+/// The content of one request of the stream. Servers take five times as much; a backlog is in memory a few times over.
+const REQUEST_BYTES: usize = 2 << 20;
+/// A server that has heard nothing for minutes takes the run for crashed.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Changes of the config are collected for this long.
+const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is to be delivered, and how often.
+pub(crate) struct Plan {
+    pub(crate) log: PathBuf,
+    /// A row waits at most this long for company.
+    pub(crate) interval: Duration,
+    /// A run is silent at most this long.
+    pub(crate) heartbeat: Duration,
+    /// Where the pages of runs are.
+    pub(crate) app_url: String,
+    /// Files that stay here.
+    pub(crate) ignored: Ignored,
+    /// The log does not grow any more.
+    pub(crate) ended: bool,
+    /// The server may have a run of this id.
+    pub(crate) may_exist: bool,
+}
+
+/// How the delivery of a log ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delivered {
+    pub(crate) outcome: Outcome,
+    /// The log has no end: its process was killed.
+    pub(crate) killed: bool,
+}
+
+/// How much was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The server has everything.
+    Complete,
+    /// Something is only on disk.
+    Incomplete,
+}
+
+/// Delivers the log of `plan`; returns when all is delivered or there is no time left. `progress` is told how many
+/// bytes of the log have been read.
+pub(crate) fn deliver(link: Link, plan: Plan, progress: &mut dyn FnMut(u64)) -> Result<Delivered, Failure> {
+    let reader = LogReader::open(&plan.log).map_err(unreadable)?;
+    let receipts = Receipts::open(&plan.log)
+        .map_err(|InUse| Failure::last(Trouble::InUse, "another delivery of the same log is on"))?;
+    let standing = Standing::load(&plan.log).unwrap_or_default();
+    let mut uploader = Uploader {
+        link,
+        reader,
+        assembler: Assembler::default(),
+        identity: Identity {
+            entity: String::new(),
+            project: String::new(),
+            run_id: String::new(),
+        },
+        transfers: None,
+        gzip: false,
+        receipts,
+        damaged: None,
+        held: None,
+        missing: 0,
+        refused: false,
+        config_refused: None,
+        at_end: BTreeMap::new(),
+        last_sent: None,
+        sent_alerts: standing.alerts,
+        alerts: Alerts::default(),
+        standing,
+        console: None,
+        plan,
+    };
+    if uploader.plan.ended {
+        uploader.assembler.derive_summary();
+    }
+    let outcome = match uploader.run(progress) {
+        Ok(()) if uploader.nothing_refused() => Outcome::Complete,
+        _ => Outcome::Incomplete,
+    };
+    match uploader.damaged {
+        Some(error) => Err(unreadable(error)),
+        None => Ok(Delivered {
+            outcome,
+            killed: uploader.assembler.exit.is_none(),
+        }),
+    }
+}
+
+struct Uploader {
+    link: Link,
+    plan: Plan,
+    reader: LogReader,
+    assembler: Assembler,
+    standing: Standing,
+    identity: Identity,
+    transfers: Option<Transfers>,
+    gzip: bool,
+    receipts: Receipts,
+    damaged: Option<ReadError>,
+    /// A record that was read before its time.
+    held: Option<Record>,
+    /// Calls whose file or artifact is not on the server, or not yet.
+    missing: u64,
+    /// A file or artifact was refused.
+    refused: bool,
+    /// The calls of a config that was refused.
+    config_refused: Option<u64>,
+    /// Files that go when the run ends, with the calls that asked for each.
+    at_end: BTreeMap<String, u64>,
+    last_sent: Option<Instant>,
+    /// Alerts at the beginning of the log that an earlier delivery has sent.
+    sent_alerts: usize,
+    alerts: Alerts,
+    /// `files/output.log`.
+    console: Option<File>,
+}
+
+impl Uploader {
+    fn run(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), GivenUp> {
+        self.wait_for_run()?;
+        self.establish()?;
+        let mut last_config = Instant::now();
+        let mut next_look = Deadline::after(Duration::ZERO);
+        let mut urged = false;
+        loop {
+            let all_read = self.read_on();
+            progress(self.reader.position());
+            let over = self.assembler.exit.is_some() || self.damaged.is_some() || (self.plan.ended && all_read);
+            if over && self.assembler.exit.is_none() {
+                self.assembler.cover_all();
+            }
+            let hurry = over || urged || self.link.control.ending();
+            if self.assembler.config_changed() && (hurry || last_config.elapsed() >= CONFIG_INTERVAL) {
+                self.update()?;
+                last_config = Instant::now();
+            }
+            self.begin_transfers();
+            self.end_transfers();
+            let full = self.assembler.waiting() >= REQUEST_BYTES;
+            let due = next_look.passed();
+            let beat = self.until_heartbeat().is_zero();
+            if full || hurry || due || beat {
+                self.send(beat)?;
+            }
+            if due {
+                next_look = Deadline::after(self.plan.interval);
+            }
+            self.send_alerts();
+            if self.nothing_waits() {
+                self.account();
+                if over {
+                    return self.end();
+                }
+            }
+            if self.link.control.too_late(Lane::Rows) {
+                return Err(GivenUp);
+            }
+            if full || (hurry && !self.nothing_waits()) {
+                continue;
+            }
+            urged = if self.link.control.ending() {
+                self.link.control.rest_for_message(LONGEST_REST_AT_END);
+                false
+            } else {
+                let config = CONFIG_INTERVAL.saturating_sub(last_config.elapsed());
+                let rests = [
+                    Some(next_look.remaining()),
+                    self.assembler.config_changed().then_some(config),
+                    self.alerts.rest(),
+                    Some(self.until_heartbeat()),
+                ];
+                let rest = rests.into_iter().flatten().min().unwrap_or_default();
+                self.link.control.rest(Deadline::after(rest.max(SHORTEST_REST)))
+            };
+        }
+    }
+
+    /// Reads what the log has, up to a request's worth; returns whether that is all of it.
+    fn read_on(&mut self) -> bool {
+        let all = self.read_some(|assembler| assembler.waiting() >= REQUEST_BYTES);
+        self.assembler.files.retain(|file| !self.plan.ignored.has(&file.path));
+        self.write_console();
+        self.say_too_long();
+        all
+    }
+
+    /// What no server takes is left out, here as by the official client.
+    fn say_too_long(&mut self) {
+        if let Some(calls) = self.assembler.take_too_long() {
+            self.link.control.drop_for("longer than servers take", calls);
+            let text = "W&B: a line of more than 10 MB is left out: no server takes it";
+            self.link.control.say("line too long", text);
+        }
+    }
+
+    fn read_some(&mut self, enough: impl Fn(&Assembler) -> bool) -> bool {
+        if let Some(record) = self.held.take() {
+            self.assembler.read(record);
+        }
+        while self.damaged.is_none() && !enough(&self.assembler) {
+            match self.reader.next() {
+                Ok(Entry::Record(record)) => self.assembler.read(record),
+                Ok(Entry::End) => return true,
+                Err(error) => self.damaged = Some(error),
+            }
+        }
+        self.damaged.is_some()
+    }
+
+    fn nothing_refused(&self) -> bool {
+        !self.refused && self.config_refused.is_none()
+    }
+
+    /// The lines of all that was read are on the server.
+    fn account(&self) {
+        self.link.control.set_delivered(Reached {
+            num: self.assembler.num,
+            missing: self.missing + self.alerts.len() as u64 + self.config_refused.unwrap_or_default(),
+        });
+    }
+
+    fn nothing_waits(&self) -> bool {
+        let lines = [&self.assembler.history, &self.assembler.events, &self.assembler.output];
+        lines.into_iter().all(Lines::is_empty)
+            && !self.assembler.summary_changed()
+            && !self.assembler.config_changed()
+            && !self.receipts.any_unannounced()
+    }
+
+    /// Sends one request of the stream, if there is something to send or to show that the run is alive.
+    fn send(&mut self, beat: bool) -> Result<(), GivenUp> {
+        let mut room = REQUEST_BYTES;
+        let mut files = Vec::new();
+        let mut counts = [0; 3];
+        let parts = [
+            ("wandb-history.jsonl", &self.assembler.history),
+            ("wandb-events.jsonl", &self.assembler.events),
+            ("output.log", &self.assembler.output),
+        ];
+        for (at, (name, lines)) in parts.into_iter().enumerate() {
+            if lines.is_empty() || room == 0 {
+                continue;
+            }
+            let (count, content) = lines.portion(room);
+            room = room.saturating_sub(content.len());
+            counts[at] = count;
+            files.push(format!(
+                "\"{name}\":{{\"offset\":{},\"content\":[{content}]}}",
+                lines.next
+            ));
+        }
+        if let Some(summary) = self.assembler.take_summary() {
+            let mut line = String::new();
+            json::put_string(&summary, &mut line);
+            files.push(format!("\"wandb-summary.json\":{{\"offset\":0,\"content\":[{line}]}}"));
+        }
+        let mut members = Vec::new();
+        if !files.is_empty() {
+            members.push(format!("\"files\":{{{}}}", files.join(",")));
+        }
+        let uploaded = self.receipts.unannounced();
+        if !uploaded.is_empty() {
+            members.push(format!("\"uploaded\":{}", json!(uploaded)));
+        }
+        if std::mem::take(&mut self.assembler.preempting) {
+            members.push("\"preempting\":true".to_owned());
+        }
+        if members.is_empty() && !beat {
+            return Ok(());
+        }
+        self.post(&format!("{{{}}}", members.join(",")))?;
+        self.announced(uploaded);
+        self.assembler.history.sent(counts[0]);
+        self.assembler.events.sent(counts[1]);
+        self.assembler.output.sent(counts[2]);
+        self.standing.history.sent = self.assembler.history.next;
+        self.standing.events.sent = self.assembler.events.next;
+        self.standing.output.sent = self.assembler.output.next;
+        self.keep_standing();
+        Ok(())
+    }
+
+    fn announced(&mut self, names: Vec<String>) {
+        let kept = self.receipts.announced(names);
+        self.said_if_not_kept(kept);
+    }
+
+    /// How long the run may still be silent.
+    fn until_heartbeat(&self) -> Duration {
+        let silent = self.last_sent.map(|sent| sent.elapsed());
+        silent.map_or(Duration::ZERO, |silent| self.plan.heartbeat.saturating_sub(silent))
+    }
+
+    fn post(&mut self, body: &str) -> Result<(), GivenUp> {
+        let Identity {
+            entity,
+            project,
+            run_id,
+        } = &self.identity;
+        let stopped = self
+            .link
+            .persist(|api| api.stream(entity, project, run_id, body, self.gzip))?;
+        self.last_sent = Some(Instant::now());
+        if stopped {
+            self.link.control.request_stop();
+        }
+        Ok(())
+    }
+
+    /// Alerts of the log that no earlier delivery has sent.
+    fn send_alerts(&mut self) {
+        let fresh = std::mem::take(&mut self.assembler.alerts);
+        let sent_before = self.sent_alerts.min(fresh.len());
+        self.sent_alerts -= sent_before;
+        self.alerts.add(fresh.into_iter().skip(sent_before));
+        let done = self.alerts.send(&self.link, &self.identity);
+        if done > 0 {
+            self.standing.alerts += done;
+            self.keep_standing();
+        }
+    }
+
+    /// All rows are there: the files that stand for the whole run, then the last word.
+    fn end(&mut self) -> Result<(), GivenUp> {
+        let own = self.write_own_files().into_iter().map(|name| (name, 0));
+        let files: Vec<_> = std::mem::take(&mut self.at_end).into_iter().chain(own).collect();
+        self.push_files(files);
+        loop {
+            self.end_transfers();
+            self.send_alerts();
+            self.account();
+            let control = &self.link.control;
+            let files_wait = self.open_transfers() > 0 && !control.too_late(Lane::Files);
+            let alerts_wait = self.alerts.len() > 0 && !control.too_late(Lane::Alerts);
+            if !files_wait && !alerts_wait {
+                break;
+            }
+            if self.until_heartbeat().is_zero() {
+                self.send(true)?;
+            }
+            self.link.control.rest_for_message(LONGEST_REST_AT_END);
+        }
+        if self.link.control.too_late(Lane::Rows) {
+            return Err(GivenUp);
+        }
+        self.refused |= self.open_transfers() > 0 || self.alerts.len() > 0;
+        // A process that was killed leaves no exit record; W&B has no other word for it than failed.
+        let exit = self.assembler.exit.unwrap_or(Exit {
+            exit_code: 1,
+            ..Exit::default()
+        });
+        let mut last = json!({"complete": true, "exitcode": exit.exit_code});
+        if exit.not_complete {
+            last = json!({});
+        }
+        let uploaded = self.receipts.unannounced();
+        if !uploaded.is_empty() {
+            last["uploaded"] = json!(uploaded);
+        }
+        self.post(&last.to_string())?;
+        self.announced(uploaded);
+        self.standing.complete = self.nothing_refused() && self.damaged.is_none();
+        self.keep_standing();
+        Ok(())
+    }
+
+    fn run_folder(&self) -> PathBuf {
+        self.plan.log.parent().unwrap_or(Path::new(".")).to_owned()
+    }
+
+    fn files_folder(&self) -> PathBuf {
+        self.run_folder().join("files")
+    }
+
+    /// Without it a later delivery begins at the beginning, which overwrites and doubles nothing.
+    fn keep_standing(&self) {
+        self.said_if_not_kept(self.standing.save(&self.plan.log));
+    }
+
+    fn said_if_not_kept(&self, kept: std::io::Result<()>) {
+        if let Err(error) = kept {
+            let text = format!(
+                "W&B: how far {} is delivered cannot be kept: {error}",
+                self.plan.log.display()
+            );
+            self.link.control.say("standing", &text);
+        }
+    }
+}
+
+/// Between two looks at a log that grows.
+const SHORTEST_REST: Duration = Duration::from_millis(50);
+const LONGEST_REST_AT_END: Duration = Duration::from_millis(100);
+
+fn unreadable(error: ReadError) -> Failure {
+    Failure::last(Trouble::Unreadable, error.to_string())
+}
