@@ -13,6 +13,17 @@ use crate::settings;
 use crate::upload::{self, Api, Control, Link, Outcome, Plan, Standing, Trouble, synced_by_other};
 
 /// How logs are delivered.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use logcore_wandb::SyncOptions;
+///
+/// let mut options = SyncOptions::default();
+/// options.options.insert("api_key".into(), "0123456789".into());
+/// options.patience = Some(Duration::from_secs(10));
+/// assert!(!format!("{options:?}").contains("0123456789"));
+/// ```
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct SyncOptions {
@@ -113,13 +124,18 @@ pub fn find_logs(path: &Path) -> Vec<PathBuf> {
 /// told how many bytes of the log were read, of how many.
 ///
 /// ```
-/// use logcore_wandb::{SyncError, SyncOptions, sync};
 /// use std::path::Path;
 ///
-/// let log = Path::new("wandb/offline-run-20260101_000000-abc/run-abc.wandb");
-/// let options = SyncOptions::default();
-/// let report = sync(log, &options, |read, size| println!("{read} of {size} bytes"));
-/// assert!(matches!(report, Err(SyncError::Unreadable(_))), "there is no such file");
+/// use logcore_wandb::{SyncError, SyncOptions, find_logs, sync};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// for log in find_logs(folder) {
+///     sync(&log, &SyncOptions::default(), |read, size| println!("{read} of {size} bytes"))?;
+/// }
+/// let nothing = sync(Path::new("run-x.wandb"), &SyncOptions::default(), |_, _| {});
+/// assert!(matches!(nothing, Err(SyncError::Unreadable(_))));
+/// # Ok::<(), SyncError>(())
 /// ```
 ///
 /// # Errors

@@ -225,7 +225,7 @@ fn passing_trouble_costs_nothing_but_time() {
         (On::Put, Fault::Status(500)),
         (On::Put, Fault::Reset),
         (On::Put, Fault::Html),
-        (On::Put, Fault::StatusWith(302, "location", "/portal".to_owned())),
+        (On::Put, Fault::StatusWith(303, "location", "/portal".to_owned())),
         (On::GraphQl("UpsertBucket"), Fault::Endless),
         (On::Any, Fault::Reset),
     ];

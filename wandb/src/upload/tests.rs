@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::uploader::Delivered;
 use super::{Api, Control, Lane, Link, Outcome, Plan, deliver};
 use crate::proto::{Exit, FileItem, Files, Kind, Run};
-use crate::settings;
+use crate::settings::{self, Ignored};
 use crate::transaction_log::LogWriter;
 
 /// A request that came, in the order of their ends.
@@ -174,6 +174,7 @@ fn plan(log: &Path, heartbeat: Duration) -> Plan {
         interval: Duration::from_secs(3600),
         heartbeat,
         app_url: String::new(),
+        ignored: Ignored::default(),
         ended: true,
         may_exist: false,
     }

@@ -98,6 +98,7 @@ mod tests {
             started,
             first_step: 0,
             earlier: 0.0,
+            stats: true,
         };
         let mut log = RunLog::create(path, beginning).unwrap();
         for definition in [
@@ -125,7 +126,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [whole, cut] = ["whole", "cut"].map(|name| folder.path().join(name));
         let started = SystemTime::now();
-        log(&whole, started).end(0).unwrap();
+        let mut ended = log(&whole, started);
+        ended.end(0, SystemTime::now());
+        ended.sync().unwrap();
         let mut killed = log(&cut, started);
         // The newest row is open until there is a newer one.
         let values = [("x", MetricValue::UInt(100))];
