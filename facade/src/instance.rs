@@ -204,10 +204,10 @@ impl Instance {
             let setup = self.setup.load(Ordering::Acquire);
             // The user's iterator, names and numbers may log, too: none is asked under a lock.
             for pair in metrics {
-                let value = pair.value();
-                let (metric, id) = match known.find(setup, pair.name()) {
+                let (name, value) = (pair.name(), pair.value());
+                let (metric, id) = match known.find(setup, name) {
                     Some(known) => (known.metric, known.id),
-                    None => self.look_up(setup, pair.name(), known),
+                    None => self.look_up(setup, name, known),
                 };
                 samples.push(Sample { metric, id, value });
             }

@@ -1,5 +1,6 @@
 //! The names that a thread has looked up, so that it asks for each only once.
 
+use std::collections::HashMap;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,44 +24,61 @@ pub(crate) fn next_setup() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// What a thread knows, in the order in which its loop comes by: nearly always the next name is the next here, and a
-/// comparison finds it where a map would need a hash and a lock.
+/// What a thread knows. A loop logs the same names in the same order: each is first looked for where the one before it
+/// was followed the last time, which is a comparison, where a map would need a hash and a lock.
 #[derive(Default)]
 pub(crate) struct KnownNames {
-    sequence: Vec<Known>,
+    slots: Vec<Slot>,
+    /// By set-up and metric.
+    places: HashMap<(u64, u32), usize>,
+    last: usize,
     next: usize,
 }
 
-/// How far ahead a name is looked for: calls that a loop leaves out now and then are skipped.
-const AHEAD: usize = 16;
-/// How many names a thread remembers.
-const MOST: usize = 1024;
+struct Slot {
+    known: Known,
+    /// What came after it the last time.
+    then: usize,
+}
+
+/// How many names a thread remembers; with more it begins anew.
+const MOST: usize = 16 << 10;
 
 impl KnownNames {
+    /// The metric of a name, if the name is the one that is expected next.
     #[inline]
     pub(crate) fn find(&mut self, setup: u64, name: &str) -> Option<&Known> {
+        let Slot { known, then } = self.slots.get(self.next)?;
         // A handle has the very text that is kept here, not only an equal one.
-        let is_it = |known: &Known| known.setup == setup && (ptr::eq(&*known.logged, name) || *known.logged == *name);
-        if !self.sequence.get(self.next).is_some_and(is_it) {
-            let length = self.sequence.len();
-            let mut ahead = (self.next + 1..).map(|at| at % length).take(AHEAD.min(length));
-            self.next = ahead.find(|at| is_it(&self.sequence[*at]))?;
+        if known.setup != setup || !(ptr::eq(&*known.logged, name) || *known.logged == *name) {
+            return None;
         }
-        let found = &self.sequence[self.next];
-        self.next += 1;
-        Some(found)
+        self.last = self.next;
+        self.next = *then;
+        Some(known)
     }
 
-    /// Remembers what was not found, and expects after it what came after it this time.
+    /// Expects from now on after the last name what was not found there.
     pub(crate) fn learn(&mut self, known: Known) {
-        if self.sequence.len() < MOST {
-            self.next = self.sequence.len();
-            self.sequence.push(known);
-        } else {
-            self.next %= MOST;
-            self.sequence[self.next] = known;
+        let key = (known.setup, known.metric);
+        let at = match self.places.get(&key) {
+            Some(at) => *at,
+            None => {
+                if self.slots.len() == MOST {
+                    self.slots.clear();
+                    self.places.clear();
+                }
+                let at = self.slots.len();
+                self.places.insert(key, at);
+                self.slots.push(Slot { known, then: 0 });
+                at
+            }
+        };
+        if let Some(last) = self.slots.get_mut(self.last) {
+            last.then = at;
         }
-        self.next += 1;
+        self.last = at;
+        self.next = self.slots[at].then;
     }
 }
 
@@ -68,47 +86,55 @@ impl KnownNames {
 mod tests {
     use super::*;
 
+    /// Looks a name up as a call does; returns whether the thread knew it. A metric's number is its name's bytes.
     fn ask(names: &mut KnownNames, setup: u64, name: &str) -> bool {
-        let found = names
-            .find(setup, name)
-            .map(|known| (known.setup, known.logged.to_string()));
-        match found {
-            Some(found) => assert_eq!(found, (setup, name.to_owned())),
-            None => {
-                names.learn(Known {
-                    setup,
-                    logged: name.into(),
-                    metric: 0,
-                    id: None,
-                });
-                return false;
-            }
+        if let Some(known) = names.find(setup, name) {
+            assert_eq!((known.setup, &*known.logged), (setup, name));
+            return true;
         }
-        true
+        names.learn(Known {
+            setup,
+            logged: name.into(),
+            metric: name.bytes().fold(0, |sum, byte| sum * 256 + u32::from(byte)),
+            id: None,
+        });
+        false
     }
 
     #[test]
     fn a_loop_asks_for_each_name_once() {
         let mut names = KnownNames::default();
         for round in 0..10 {
-            for (setup, name) in [(1, "loss"), (1, "accuracy"), (2, "loss"), (1, "lr")] {
+            for (setup, name) in [(1, "loss"), (1, "acc"), (2, "loss"), (1, "lr")] {
                 assert_eq!(ask(&mut names, setup, name), round > 0, "{round} {setup} {name}");
             }
-            if round % 3 == 1 {
-                assert_eq!(ask(&mut names, 1, "validation"), round > 1);
-            }
         }
-        assert_eq!(names.sequence.len(), 5);
+        assert_eq!(names.slots.len(), 4);
+    }
+
+    #[test]
+    fn another_way_through_the_loop_costs_a_question_at_each_turn() {
+        let mut names = KnownNames::default();
+        let round =
+            |names: &mut KnownNames, all: &[&str]| -> usize { all.iter().filter(|name| !ask(names, 1, name)).count() };
+        let train = ["a", "b", "c", "d", "e"];
+        let validation = ["x", "y", "z"];
+        assert_eq!(round(&mut names, &train), 5);
+        assert_eq!(round(&mut names, &validation), 3);
+        for _ in 0..3 {
+            assert_eq!(round(&mut names, &train), 0);
+            assert_eq!(round(&mut names, &train), 1);
+            assert_eq!(round(&mut names, &train), 0);
+            assert_eq!(round(&mut names, &validation), 1);
+        }
     }
 
     #[test]
     fn however_many_names_there_are_memory_is_bounded() {
         let mut names = KnownNames::default();
-        for _ in 0..3 {
-            for name in 0..5000 {
-                ask(&mut names, 1, &name.to_string());
-            }
+        for setup in 0..2 * MOST as u64 {
+            ask(&mut names, setup, "loss");
         }
-        assert_eq!(names.sequence.len(), MOST);
+        assert!(names.slots.len() <= MOST && names.places.len() == names.slots.len());
     }
 }

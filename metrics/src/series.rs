@@ -43,16 +43,22 @@ impl Series {
         let totals = &mut self.totals;
         totals.last = *last;
         totals.count += values.len() as u64;
-        for value in values {
-            if value.is_finite() {
-                // The other operand is taken where one is NaN, as both are at first.
-                totals.min = totals.min.min(*value);
-                totals.max = totals.max.max(*value);
-            } else if value.is_nan() {
-                totals.nan_count += 1;
-            } else {
-                totals.infinite_count += 1;
-            }
+        let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+        let mut finite = 0;
+        for value in values.iter().filter(|value| value.is_finite()) {
+            min = if *value < min { *value } else { min };
+            max = if *value > max { *value } else { max };
+            finite += 1;
+        }
+        if finite > 0 {
+            // The other operand is taken where one is NaN, as both are at first.
+            totals.min = totals.min.min(min);
+            totals.max = totals.max.max(max);
+        }
+        if finite < values.len() {
+            let nan = values.iter().filter(|value| value.is_nan()).count();
+            totals.nan_count += nan as u64;
+            totals.infinite_count += (values.len() - finite - nan) as u64;
         }
         self.window.record(values, window);
         let grown = match &mut self.history {

@@ -128,6 +128,7 @@ const COUNT_OFFSET: usize = 12;
 const HEAD_BYTES: usize = 24;
 const ENTRY_BYTES: usize = 13;
 
+#[inline]
 fn metrics_head(logger: LoggerId, count: u32, step: u64) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
     head[..8].copy_from_slice(&coarse_now().to_le_bytes());

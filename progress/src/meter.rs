@@ -138,6 +138,7 @@ impl Meter {
     }
 
     /// It has come `n` units further, in which `batch` samples were done.
+    #[inline]
     pub fn update(&mut self, n: u64, batch: Option<u64>, now: Instant) {
         self.updates += 1;
         self.now.at = now.max(self.now.at);
@@ -161,11 +162,13 @@ impl Meter {
     }
 
     /// Whether it has reached its total.
+    #[inline]
     pub fn is_complete(&self) -> bool {
         self.total.is_some_and(|total| self.now.position >= total)
     }
 
     /// Whether it is time to tell the sinks: at the first update, then at most ten times a second.
+    #[inline]
     pub fn due(&mut self, now: Instant) -> bool {
         let due = self.tell_at.is_none_or(|at| now >= at);
         if due {

@@ -50,6 +50,7 @@ fn calls(plan: &Plan) -> Result<Table> {
     // By gap, each without and with W&B.
     let mut by_name = [const { [const { Vec::new() }; 2] }; 2];
     let mut by_handle = [const { [const { Vec::new() }; 2] }; 2];
+    let mut in_one_call = [const { [const { Vec::new() }; 2] }; 2];
     let mut samples = Vec::with_capacity(plan.calls as usize);
     for _ in 0..plan.rounds {
         for (index, gap) in gaps.into_iter().enumerate() {
@@ -69,6 +70,14 @@ fn calls(plan: &Plan) -> Result<Table> {
                     }
                 };
                 by_handle[index][usize::from(wandb)].push(turn(&record));
+                let at_once = |step, values: [f64; 10]| {
+                    let mut pairs = handles.each_ref().map(|handle| (handle, 0.0));
+                    for (pair, value) in pairs.iter_mut().zip(values) {
+                        pair.1 = value;
+                    }
+                    logger.log_metrics_at(step, pairs);
+                };
+                in_one_call[index][usize::from(wandb)].push(turn(&at_once));
             }
         }
     }
@@ -91,7 +100,11 @@ fn calls(plan: &Plan) -> Result<Table> {
         ]);
     };
     row("the clock alone", &clock);
-    for (call, timings) in [("log_metrics", &by_name), ("ten handles", &by_handle)] {
+    for (call, timings) in [
+        ("log_metrics", &by_name),
+        ("ten handles", &by_handle),
+        ("log_metrics of ten handles", &in_one_call),
+    ] {
         for (gap, timings) in ["back to back", "2 µs apart"].into_iter().zip(timings) {
             row(&format!("{call}, {gap}"), &timings[0]);
             row(&format!("{call}, {gap}, W&B offline"), &timings[1]);
@@ -113,7 +126,7 @@ fn turn(
         log(step, values(step));
     }
     for (index, step) in steps.by_ref().take(plan.calls as usize).enumerate() {
-        if index as u64 % BURST == 0 {
+        if (index as u64).is_multiple_of(BURST) {
             // What a failed flush leaves behind shows in the next table.
             let _ = logger.flush();
         }
