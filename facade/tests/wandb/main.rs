@@ -278,18 +278,31 @@ fn refusals_end_the_delivery_soon_and_lose_nothing() {
 /// A server may name any time; the end of the run does not wait for it.
 #[test]
 fn a_wait_of_any_length_is_given_up_at_the_end() {
-    let (server, folder) = (Server::start(), TempDir::new().unwrap());
-    let after = Fault::StatusWith(429, "retry-after", "1e19".to_owned());
-    server.fault(On::Stream, after, 1);
-    let logger = start(&folder, "long_wait", online(&server));
-    say_all(&logger, &folder);
-    server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 429));
-    let before = Instant::now();
-    let report = logger.finish();
-    assert!(before.elapsed() < Duration::from_secs(15), "well before the deadline");
-    assert!(report.sink("wandb").unwrap().spooled > 0);
-    assert_eq!(synced(&server, &folder), Synced::Delivered);
-    check_all(&server);
+    for (at, on) in [
+        On::Stream,
+        On::GraphQl("CreateRunFiles"),
+        On::PutOf("saved.txt"),
+        On::GraphQl("NotifyScriptableRunAlert"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (server, folder) = (Server::start(), TempDir::new().unwrap());
+        let after = Fault::StatusWith(429, "retry-after", "1e19".to_owned());
+        server.fault(on, after, 1);
+        let logger = start(&folder, &format!("long_wait_{at}"), online(&server));
+        say_all(&logger, &folder);
+        server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 429));
+        let before = Instant::now();
+        let report = logger.finish();
+        assert!(
+            before.elapsed() < Duration::from_secs(15),
+            "{on:?}: well before the deadline"
+        );
+        assert!(report.sink("wandb").unwrap().spooled > 0, "{on:?}");
+        assert_eq!(synced(&server, &folder), Synced::Delivered);
+        check_all(&server);
+    }
 }
 
 #[test]

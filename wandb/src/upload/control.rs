@@ -319,6 +319,9 @@ mod tests {
         );
         control.flowed(Lane::Files, HOUR);
         assert!(!control.too_late_for(Lane::Files, HOUR + HOUR / 2));
+        control.goes_on(Lane::Files);
+        assert!(control.too_late_for(Lane::Files, HOUR + HOUR / 2), "it counts anew");
+        assert!(!control.too_late_for(Lane::Files, HOUR / 2));
         control.well(Lane::Files);
         assert!(!control.too_late_for(Lane::Files, 4 * HOUR));
     }

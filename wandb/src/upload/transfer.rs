@@ -140,8 +140,8 @@ struct Worker {
     /// The run's folder `files/`.
     files: PathBuf,
     queue: VecDeque<Task>,
-    /// Nothing is asked of the server until then.
-    rest: Option<Deadline>,
+    /// Nothing is asked of the server until then, after this failure.
+    rest: Option<(Deadline, Failure)>,
     backoff: Backoff,
     was_ending: bool,
     outbox: Sender<Done>,
@@ -149,9 +149,8 @@ struct Worker {
 
 struct Task {
     job: Job,
-    /// When it may be tried again, if it has failed; and whether the server said so.
-    next: Option<Deadline>,
-    named: bool,
+    /// When it may be tried again, if it has failed, and how.
+    next: Option<(Deadline, Failure)>,
     backoff: Backoff,
     /// Of an artifact.
     progress: Progress,
@@ -189,14 +188,15 @@ impl Worker {
                 continue;
             }
             if !std::mem::replace(&mut self.was_ending, self.link.control.ending()) && self.was_ending {
-                // The end deserves a try of its own.
-                self.rest = None;
-                for task in self.queue.iter_mut().filter(|task| !task.named) {
-                    task.next = None;
+                // The end deserves a try of its own, unless the server has named another time.
+                self.rest.take_if(|(_, failure)| failure.after.is_none());
+                for task in &mut self.queue {
+                    task.next.take_if(|(_, failure)| failure.after.is_none());
                 }
             }
-            let wait = match self.rest.filter(|rest| !rest.passed()) {
-                Some(rest) => rest.remaining(),
+            self.rest.take_if(|(until, _)| until.passed());
+            let wait = match &self.rest {
+                Some((until, _)) => until.remaining(),
                 None => {
                     if let Some(at) = self.queue.iter().position(|task| task.wait().is_zero()) {
                         return self.queue.remove(at);
@@ -204,11 +204,28 @@ impl Worker {
                     self.queue.iter().map(Task::wait).min().unwrap_or_default()
                 }
             };
+            if self.was_ending && self.link.control.too_late_for(Lane::Files, wait) {
+                self.give_up();
+                continue;
+            }
             match inbox.recv_timeout(wait.min(LONGEST_REST)) {
                 Ok(job) => self.queue.push_back(Task::new(job)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
+        }
+    }
+
+    /// None of what waits has the time that it would need.
+    fn give_up(&mut self) {
+        let rest = self.rest.take().map(|(_, failure)| failure);
+        for task in std::mem::take(&mut self.queue) {
+            let failure = task.next.map(|(_, failure)| failure).or_else(|| rest.clone());
+            let failure = failure.unwrap_or_else(|| Failure::again(Trouble::Unreachable, "no time was left"));
+            self.tell(Done {
+                calls: task.job.calls,
+                end: End::GivenUp(failure),
+            });
         }
     }
 
@@ -291,20 +308,13 @@ impl Worker {
         } else {
             &mut task.backoff
         };
-        let pause = backoff.next(&failure, ending);
-        if self.was_ending && control.too_late_for(Lane::Files, pause) {
-            let calls = task.job.calls;
-            return self.tell(Done {
-                calls,
-                end: End::GivenUp(failure),
-            });
-        }
-        task.named = failure.after.is_some();
-        task.next = Some(Deadline::after(if whole_server { Duration::ZERO } else { pause }));
+        let until = Deadline::after(backoff.next(&failure, ending));
         if whole_server {
-            self.rest = Some(Deadline::after(pause));
+            task.next = Some((Deadline::after(Duration::ZERO), failure.clone()));
+            self.rest = Some((until, failure));
             self.queue.push_front(task);
         } else {
+            task.next = Some((until, failure));
             self.queue.push_back(task);
         }
     }
@@ -323,14 +333,15 @@ impl Task {
         Self {
             job,
             next: None,
-            named: false,
             backoff: Backoff::default(),
             progress: Progress::default(),
         }
     }
 
     fn wait(&self) -> Duration {
-        self.next.map_or(Duration::ZERO, |next| next.remaining())
+        self.next
+            .as_ref()
+            .map_or(Duration::ZERO, |(until, _)| until.remaining())
     }
 }
 

@@ -360,7 +360,8 @@ impl Uploader {
             self.account();
             let control = &self.link.control;
             let files_wait = self.open_transfers() > 0 && !control.too_late(Lane::Files);
-            let alerts_wait = self.alerts.len() > 0 && !control.too_late(Lane::Alerts);
+            let alerts_wait =
+                self.alerts.len() > 0 && !control.too_late_for(Lane::Alerts, self.alerts.rest().unwrap_or_default());
             if !files_wait && !alerts_wait {
                 break;
             }
