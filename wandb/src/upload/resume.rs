@@ -37,7 +37,10 @@ pub(crate) struct Existing {
 /// Asks for a run; `None` if there is none.
 pub(crate) fn ask(api: &Api, entity: Option<&str>, project: &str, run_id: &str) -> Result<Option<Existing>, Failure> {
     let variables = json!({"entity": entity, "project": project, "name": run_id});
-    let data = api.graphql("RunResumeStatus", QUERY, variables)?;
+    read(&api.graphql("RunResumeStatus", QUERY, variables)?)
+}
+
+fn read(data: &Value) -> Result<Option<Existing>, Failure> {
     let model = &data["model"];
     let bucket = &model["bucket"];
     if bucket.is_null() {
@@ -101,4 +104,28 @@ fn unwrapped(config: &str) -> Tree {
         }
     }
     tree
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(history: u64, step: i64) -> Value {
+        json!({"model": {"bucket": {
+            "historyLineCount": history, "eventsLineCount": 0, "logLineCount": 0,
+            "summaryMetrics": format!("{{\"_step\":{step}}}"), "config": "{}", "wandbConfig": "{\"t\":{}}",
+        }}})
+    }
+
+    #[test]
+    fn counts_and_steps_of_any_size_are_no_overflow() {
+        let next_step = |reply| read(&reply).unwrap().unwrap().next_step;
+        assert_eq!(next_step(reply(3, 7)), 8);
+        assert_eq!(next_step(reply(3, -1)), 3);
+        assert_eq!(next_step(reply(3, i64::MAX)), i64::MAX as u64);
+        for count in [1 << 53, 1 << 63, u64::MAX] {
+            let failure = read(&reply(count, 0)).unwrap_err();
+            assert_eq!(failure.trouble, Trouble::NotUnderstood, "{count}");
+        }
+    }
 }

@@ -247,3 +247,18 @@ fn a_later_record_of_the_run_changes_its_name() {
     let names = upserts.iter().map(|upsert| &upsert["variables"]["displayName"]);
     assert_eq!(names.collect::<Vec<_>>(), ["first", "second"]);
 }
+
+/// It was uploaded, and the process ended before the stream could say so.
+#[test]
+fn a_file_that_no_delivery_has_announced_is_announced() {
+    let (server, folder) = (StandIn::start(|_, _| {}), TempDir::new().unwrap());
+    let log = log(&folder, [Kind::Exit(Exit::default())]);
+    let receipts = folder.path().join("run-x.wandb.uploaded");
+    std::fs::write(receipts, "{\"file\":{\"name\":\"a.txt\",\"digest\":\"1\"}}\n").unwrap();
+    assert_eq!(delivered(&server, plan(&log, BEAT)).outcome, Outcome::Complete);
+    let stream = server.wait_for("stream", 1);
+    let announced = stream
+        .iter()
+        .filter(|body| body["uploaded"].to_string().contains("a.txt"));
+    assert_eq!(announced.count(), 1);
+}
