@@ -4,14 +4,48 @@
 use std::path::{Path, PathBuf};
 
 use logcore::log::Level;
+use logcore_pipeline::{RecoveryError, notice, recover};
 pub use logcore_wandb::{
     AlertLevel, Artifact, Histogram, Html, Image, Media, MediaError, MetricDefinition, SavePolicy, SyncError,
-    SyncOptions, SyncReport, Synced, Table, find_logs, sync,
+    SyncOptions, SyncReport, Synced, Table, find_logs,
 };
 use logcore_wandb::{MessageText, RunHandle};
 use serde_json::Value;
 
 use crate::instance::Instance;
+
+/// Delivers a log. It is harmless to repeat: nothing is doubled, and what the server has is not sent again. `progress` is
+/// told how many bytes of the log were read, of how many.
+///
+/// What a killed process has left for the log in its ring is put there first, with the end of the run.
+///
+/// ```
+/// use facade::wandb::{SyncError, SyncOptions, sync};
+/// use std::path::Path;
+///
+/// let log = Path::new("wandb/offline-run-20260101_000000-abc/run-abc.wandb");
+/// let report = sync(log, &SyncOptions::default(), |read, size| println!("{read} of {size} bytes"));
+/// assert!(matches!(report, Err(SyncError::Unreadable(_))), "there is no such file");
+/// ```
+///
+/// # Errors
+///
+/// If not everything was delivered.
+pub fn sync(log: &Path, options: &SyncOptions, progress: impl FnMut(u64, u64) + Send) -> Result<SyncReport, SyncError> {
+    let whole = log.canonicalize().unwrap_or_default();
+    // `<log_dir>/wandb/<run>/<log>`
+    if let Some(log_dir) = whole.ancestors().nth(3) {
+        for outcome in recover(log_dir) {
+            match outcome {
+                Ok(recovered) => drop(notice(&format!("recovered {}", recovered.pid), &recovered.to_string())),
+                // If the log is its own, the sync says so.
+                Err(RecoveryError::Live { .. }) => {}
+                Err(error) => drop(notice(&format!("ring in {}", log_dir.display()), &error.to_string())),
+            }
+        }
+    }
+    logcore_wandb::sync(log, options, progress)
+}
 
 /// A logger's W&B run.
 ///

@@ -187,7 +187,25 @@ fn a_killed_run_is_delivered_and_marked() {
     assert!(matches!(early, Err(SyncError::Live)), "{early:?}");
     running.child.kill().unwrap();
     running.child.wait().unwrap();
-    assert_eq!(synced(&server, &folder), Synced::Killed);
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    let run = server.run();
+    // The newest row was still open, and is there.
+    assert_eq!(run.steps(), (0..100).collect::<Vec<_>>());
+    assert_eq!((run.exit_code, &run.summary["x"]), (Some(137), &json!(99)));
+    assert_eq!(synced(&server, &folder), Synced::AlreadyThere);
+}
+
+/// Where the ring is gone, what is in the log is delivered.
+#[test]
+fn a_killed_run_without_its_ring_is_delivered_as_far_as_it_was_written() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let mut running = Running::start("offline", &folder, &server.url());
+    running.wait_for("logged");
+    let log = find_logs(folder.path()).remove(0);
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    let report = logcore_wandb::sync(&log, &sync_options(&server), |_, _| {}).unwrap();
+    assert_eq!(report.outcome, Synced::Killed);
     let run = server.run();
     // The newest row was still open.
     assert_eq!(run.steps(), (0..99).collect::<Vec<_>>());
@@ -199,7 +217,6 @@ fn a_killed_run_is_delivered_and_marked() {
         "{}",
         run.summary
     );
-    assert_eq!(synced(&server, &folder), Synced::AlreadyThere);
 }
 
 #[test]
@@ -210,9 +227,10 @@ fn a_run_killed_online_is_gone_on_with_by_a_sync() {
     server.wait_until(|state| state.runs.values().any(|run| run.history.len() >= 50));
     running.child.kill().unwrap();
     running.child.wait().unwrap();
-    assert_eq!(synced(&server, &folder), Synced::Killed);
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
     assert!(server.run().is_whole());
-    assert_eq!(server.run().steps(), (0..99).collect::<Vec<_>>());
+    assert_eq!(server.run().steps(), (0..100).collect::<Vec<_>>());
+    assert_eq!(server.run().exit_code, Some(137));
 }
 
 #[test]
