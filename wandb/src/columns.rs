@@ -142,9 +142,16 @@ impl Columns {
 
     /// A program has set the summary of this name: older values do not count for it any more.
     pub(crate) fn say(&mut self, name: &str) {
+        if let Some(&at) = self.index.get(name) {
+            self.all[at].aggregate = Aggregate::default();
+        }
+        self.keep_said(name);
+    }
+
+    /// The summary of this name is what a program has set.
+    pub(crate) fn keep_said(&mut self, name: &str) {
         let Some(&at) = self.index.get(name) else { return };
         let column = &mut self.all[at];
-        column.aggregate = Aggregate::default();
         column.stale = false;
         if !std::mem::replace(&mut column.said, true) {
             self.said.push(at);

@@ -341,6 +341,28 @@ mod tests {
             .collect()
     }
 
+    /// Statistics that began anew where a program set the summary have the row that was open then.
+    #[test]
+    fn statistics_go_on_behind_what_a_program_has_set() {
+        let row = |step, value| Call::Metrics(step, vec![("a".to_owned(), MetricValue::Int(value))]);
+        let other = |step| Call::Metrics(step, vec![("b".to_owned(), MetricValue::Int(1))]);
+        let calls = [
+            Call::Define(MetricDefinition::new("a").summary(["mean"])),
+            row(0, 1),
+            other(1),
+            row(2, 3),
+            Call::Summary("a".to_owned(), 0.5),
+            other(3),
+            row(4, 9),
+        ];
+        for at in 0..calls.len() {
+            let killed = run(&calls, at);
+            let expected = records(&killed.path);
+            killed.recovered(&calls, at, killed.at_mark as usize);
+            assert_eq!(records(&killed.path), expected, "killed before call {at}");
+        }
+    }
+
     #[test]
     fn a_run_that_has_ended_stays_as_it_is() {
         let calls = some_calls();

@@ -170,7 +170,7 @@ impl RunLog {
         for (name, value) in &mark.row {
             recovered.columns.set_json(name, value);
         }
-        mark.said.iter().for_each(|name| recovered.columns.say(name));
+        mark.said.iter().for_each(|name| recovered.columns.keep_said(name));
         Ok(Some(recovered))
     }
 
