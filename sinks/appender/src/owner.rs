@@ -278,6 +278,12 @@ impl Owner {
     fn write_out(&mut self) -> io::Result<()> {
         let result = self.try_write_out();
         self.failed_at = result.is_err().then(Instant::now);
+        if let Err(error) = &result
+            && is_gone(error)
+        {
+            // Someone has closed the descriptor under us; the path is as good as ever.
+            self.identity = None;
+        }
         result
     }
 
@@ -380,13 +386,26 @@ impl Owner {
             fs::create_dir_all(folder)?;
         }
         let opened = Opened::new(&self.path, &self.rotation)?;
-        self.output = opened.output;
+        let old = std::mem::replace(&mut self.output, opened.output);
+        if self.identity.is_none() {
+            // It is closed already, and closing it again would close whatever has its number now.
+            std::mem::forget(old);
+        }
         self.identity = self.output.identity();
         self.size = opened.size;
         self.end = opened.size;
         self.day = opened.day;
         Ok(())
     }
+}
+
+/// Whether what was open is not, or is not for writing any more: a descriptor is only a number, which any part of a program
+/// may close, and another may be given again.
+fn is_gone(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(9); // EBADF, everywhere
+    #[cfg(not(unix))]
+    return matches!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
 /// A file at the moment of opening.

@@ -214,3 +214,27 @@ fn a_mark_is_found_again_behind_a_rotation() {
         "record 1\nrecord 2\nrecord 3\nrecord 4\n"
     );
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+#[allow(unsafe_code, reason = "what others do to our descriptors")]
+fn a_descriptor_that_is_closed_under_us_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap().join("training.log");
+    let mut appender = Appender::open(&path, Rotation::default()).unwrap();
+    put(&mut appender, "one");
+    let mut descriptors = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let leads_here = |descriptor: &std::path::PathBuf| fs::read_link(descriptor).is_ok_and(|path_of| path_of == path);
+    let ours = descriptors.find(leads_here).unwrap();
+    let number = ours.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    // SAFETY: the descriptor is the appender's, which is what is tested; it does not close it again.
+    assert_eq!(unsafe { libc::close(number) }, 0);
+    appender.append(b"two\n", 1);
+    assert!(appender.deliver(true).is_err());
+    appender.deliver(true).unwrap();
+    put(&mut appender, "three");
+    assert_eq!(read(&path), "one\ntwo\nthree\n");
+    assert_eq!(appender.books().delivered, 3);
+}
