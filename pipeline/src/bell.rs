@@ -4,8 +4,10 @@
 //! the state and then loads the tail; all four are sequentially consistent, so that either the caller sees the writer
 //! asleep, or the writer sees the frame.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use crate::atomic::{AtomicU32, sequential};
 
 /// The writer is at work.
 pub(crate) const AWAKE: u32 = 0;
@@ -20,6 +22,7 @@ pub(crate) struct Bell<'a>(pub(crate) &'a AtomicU32);
 impl Bell<'_> {
     /// What the writer is doing.
     pub(crate) fn state(&self) -> u32 {
+        sequential();
         self.0.load(Ordering::SeqCst)
     }
 
@@ -34,6 +37,7 @@ impl Bell<'_> {
     /// sleeps.
     pub(crate) fn sleep(&self, state: u32, limit: Option<Duration>, nothing: impl FnOnce() -> bool) {
         self.0.store(state, Ordering::SeqCst);
+        sequential();
         if nothing() {
             wait(self.0, state, limit);
         }
@@ -42,7 +46,7 @@ impl Bell<'_> {
 }
 
 /// Sleeps if the word still holds `expected`; may return early.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(loom)))]
 fn wait(word: &AtomicU32, expected: u32, limit: Option<Duration>) {
     let time = limit.map(|limit| libc::timespec {
         tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
@@ -54,14 +58,22 @@ fn wait(word: &AtomicU32, expected: u32, limit: Option<Duration>) {
     let _ = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, time) };
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(loom)))]
 fn wake(word: &AtomicU32) {
     // SAFETY: the address is only a key for the system's table of sleepers.
     let _ = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }
 
+/// A sleeper that nobody wakes sleeps for ever, which the model finds.
+#[cfg(loom)]
+fn wait(word: &AtomicU32, expected: u32, _: Option<Duration>) {
+    while word.load(Ordering::SeqCst) == expected {
+        loom::thread::yield_now();
+    }
+}
+
 /// Where the system has no such call, the writer looks every few milliseconds.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", loom)))]
 fn wait(_: &AtomicU32, _: u32, limit: Option<Duration>) {
     std::thread::sleep(
         limit
@@ -70,7 +82,7 @@ fn wait(_: &AtomicU32, _: u32, limit: Option<Duration>) {
     );
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), loom))]
 fn wake(_: &AtomicU32) {}
 
 #[cfg(test)]

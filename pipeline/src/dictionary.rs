@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::region::DICTIONARY_USED;
+use crate::layout::DICTIONARY_USED;
 use crate::ring::Ring;
 
 /// A name's number: its offset in the dictionary's bytes.

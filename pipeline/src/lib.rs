@@ -7,6 +7,7 @@
 // The ring is the one place in the workspace where memory is shared by hand. Each block has its proof beside it.
 #![allow(unsafe_code)]
 
+mod atomic;
 mod bell;
 mod buffer;
 mod checkpoint;
@@ -17,12 +18,16 @@ mod dictionary;
 mod exit;
 mod fork;
 mod frame;
+mod layout;
 mod machine;
+#[cfg(all(test, loom))]
+mod model;
 mod notice;
 mod pieces;
 mod pipeline;
 mod port;
 mod recovery;
+#[cfg_attr(loom, path = "region_model.rs")]
 mod region;
 mod ring;
 mod ring_file;

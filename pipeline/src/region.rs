@@ -2,35 +2,12 @@
 //!
 //! Everything that callers and the writer share is in one block of bytes with fixed offsets, and nothing in it is a
 //! pointer: the block is a file that is mapped where the ring shall outlive its process, and plain memory elsewhere.
-//!
-//! ```text
-//! 0     magic "LOGRING1" | capacity | nonce | pid | dictionary bytes used | dictionary bytes | slot bytes | boot   u64 each
-//! 64    tail      u64   reserved up to here; counts bytes since creation, never wraps
-//! 128   head      u64   bytes below are free again
-//! 192   sleeping  u32   what the writer is doing: 0 works, 1 naps, 2 sleeps
-//! 256   turn      u64   the checkpoint is in slot `turn & 1`
-//! 4096  dictionary, append-only: u16 length, bytes; the id of a name is its offset
-//! then  two slots, each u64 length, bytes: see `checkpoint`
-//! then  data, `capacity` bytes (a power of two); position p lies at p & (capacity - 1)
-//! ```
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-pub(crate) const CAPACITY: usize = 8;
-pub(crate) const NONCE: usize = 16;
-pub(crate) const PID: usize = 24;
-pub(crate) const DICTIONARY_USED: usize = 32;
-pub(crate) const DICTIONARY_BYTES: usize = 40;
-pub(crate) const SLOT_BYTES: usize = 48;
-pub(crate) const BOOT: usize = 56;
-pub(crate) const TAIL: usize = 64;
-pub(crate) const HEAD: usize = 128;
-pub(crate) const SLEEPING: usize = 192;
-pub(crate) const TURN: usize = 256;
-pub(crate) const HEADER_BYTES: usize = 4096;
-pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"LOGRING1");
+use crate::layout::HEADER_BYTES;
 
 /// A block of bytes, zeroed at first, aligned to a page.
 pub(crate) struct Region {

@@ -11,12 +11,14 @@
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::Ordering;
 
-use crate::region::{
-    BOOT, CAPACITY, DICTIONARY_BYTES, DICTIONARY_USED, HEAD, HEADER_BYTES, MAGIC, NONCE, PID, Region, SLEEPING,
-    SLOT_BYTES, TAIL, TURN,
+use crate::atomic::{AtomicU32, AtomicU64, fence};
+use crate::layout::{
+    BOOT, CAPACITY, DICTIONARY_BYTES, DICTIONARY_USED, HEAD, HEADER_BYTES, MAGIC, NONCE, PID, SLEEPING, SLOT_BYTES,
+    TAIL, TURN,
 };
+use crate::region::Region;
 
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,14 @@ pub(crate) struct Sizes {
 impl Sizes {
     /// For a ring of `bytes` bytes, rounded up to a power of two.
     pub(crate) fn of(bytes: usize) -> Self {
+        if cfg!(loom) {
+            let (dictionary, slot) = (0, 0);
+            return Self {
+                capacity: bytes,
+                dictionary,
+                slot,
+            };
+        }
         let capacity = bytes.next_power_of_two().max(HEADER_BYTES);
         let side = (capacity / 4).clamp(64 << 10, 1 << 20);
         Self {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, demo, features, instructions, package, test};
+use crate::{cargo, demo, features, instructions, model, package, test};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let after_test = match arguments {
@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !after_test {
         steps.run("tests", || test::run(&[]))?;
     }
+    steps.run("model", || model::run(&[]))?;
     steps.run("docs", || {
         let mut doc = cargo::command(&[
             "doc",

@@ -8,6 +8,7 @@ mod demo;
 mod features;
 mod instructions;
 mod layers;
+mod model;
 mod package;
 mod picture;
 mod readme;
@@ -22,7 +23,7 @@ use anyhow::{Result, bail};
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 11] = [
+const TASKS: [Task; 12] = [
     (
         "demo",
         "[--fast] [--wandb URL] [--out DIR]",
@@ -60,6 +61,12 @@ const TASKS: [Task; 11] = [
         "sync [--url URL] [--patience SECONDS] DIR…",
         "delivers W&B runs that are only on disk",
         wandb::run,
+    ),
+    (
+        "model",
+        "",
+        "every interleaving of callers and the writer on the ring",
+        model::run,
     ),
     ("repair", "DIR…", "delivers what killed runs have left", repair::run),
     ("readme", "", "the README's commands and files", readme::run),
