@@ -188,11 +188,11 @@ mod tests {
             1 => (prop::sample::select(vec![Level::Info, Level::Error]), "x{0,9000}")
                 .prop_map(|(level, text)| Call::Record(level, text)),
             1 => name().prop_map(Call::Config),
-            1 => definition.prop_map(|(name, over, summary)| {
+            3 => definition.prop_map(|(name, over, summary)| {
                 let definition = MetricDefinition::new(name).summary(summary);
                 Call::Define(if over { definition.step_metric("epoch") } else { definition })
             }),
-            1 => (name(), any::<i8>()).prop_map(|(name, value)| Call::Summary(name, f64::from(value))),
+            3 => (name(), any::<i8>()).prop_map(|(name, value)| Call::Summary(name, f64::from(value))),
         ]
     }
 
@@ -316,7 +316,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(96))]
         #[test]
         fn wherever_it_was_killed_the_log_is_as_if_it_was_not(
             calls in prop::collection::vec(call(), 1..40).prop_map(in_order),
