@@ -13,7 +13,7 @@ use log::LevelFilter;
 use crate::frame::{Cursor, LoggerId, put_text, put_u32};
 
 /// The newest state of everything that outlives the process.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Checkpoint {
     /// Who wrote it: another version may write lines of another look.
     pub(crate) version: String,
@@ -88,10 +88,6 @@ pub(crate) fn put_sink(out: &mut Vec<u8>, name: &str, level: LevelFilter, mark: 
 
 /// Reads what the functions above wrote; `None` if it is not that.
 pub(crate) fn read(bytes: &[u8]) -> Option<Checkpoint> {
-    if bytes.is_empty() {
-        // The process died before its first logger was open.
-        return Some(Checkpoint::default());
-    }
     let mut cursor = Cursor::over(bytes);
     let (version, folder) = (cursor.long_text()?.to_owned(), cursor.long_text()?.to_owned());
     let (at, pieces, time) = (cursor.u64()?, cursor.u64()?, cursor.u64()? as i64);

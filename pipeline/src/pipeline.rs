@@ -10,7 +10,6 @@ use logcore::{Deadline, LogError, RingPlace, Sink, quiet};
 use crate::command::{Command, NamedSink, Reply};
 use crate::fork;
 use crate::frame::LoggerId;
-use crate::machine::this_boot;
 use crate::notice::notice;
 use crate::pieces::Pieces;
 use crate::port::{Port, ask};
@@ -70,7 +69,7 @@ impl Pipeline {
         let sizes = Sizes::of(ring_bytes);
         match RingFile::create(folder, sizes, place) {
             Ok((file, region)) => {
-                let (ring, reader) = Ring::new(region, sizes, this_boot());
+                let (ring, reader) = Ring::new(region, sizes);
                 let folder = folder.canonicalize().ok();
                 let folder = folder.and_then(|folder| Some(folder.to_str()?.to_owned()));
                 Self::over(ring, reader, Some(file), folder.unwrap_or_default())

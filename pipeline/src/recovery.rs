@@ -16,7 +16,7 @@ use crate::delivery::Delivery;
 use crate::machine::this_boot;
 use crate::pieces::Pieces;
 use crate::ring::{Corrupt, Dead, Kind, Ring};
-use crate::ring_file::{POINTER, is_ring_name, is_unfinished, pieces_of};
+use crate::ring_file::{POINTER, is_ring_name, is_unfinished, pieces_of, unfinished};
 use crate::shared::Shared;
 use crate::writer::replay;
 
@@ -108,7 +108,11 @@ fn recover_one(path: &Path) -> Result<Option<Recovered>, RecoveryError> {
     }
     let recovered = read_ring(&file).and_then(|bytes| {
         let dead = Ring::of_dead(&bytes).map_err(Unusable::Corrupt)?;
-        quiet(|| deliver(dead, &ring_path))
+        match dead.checkpoint.is_empty() {
+            // Its process died before its first logger was open.
+            true => Ok(None),
+            false => quiet(|| deliver(dead, &ring_path)).map(Some),
+        }
     });
     let recovered = match recovered {
         Ok(recovered) => recovered,
@@ -123,7 +127,7 @@ fn recover_one(path: &Path) -> Result<Option<Recovered>, RecoveryError> {
     for path in [&pieces_of(&ring_path), &ring_path, path] {
         let _ = fs::remove_file(path);
     }
-    Ok(Some(recovered))
+    Ok(recovered)
 }
 
 enum Unusable {
@@ -139,12 +143,25 @@ impl From<Corrupt> for Unusable {
 
 /// The ring behind a name, opened.
 fn find(path: &Path) -> Result<Option<(PathBuf, File)>, String> {
-    let Some(mut file) = open(path)? else { return Ok(None) };
-    let mut start = [0; POINTER.len()];
-    let read = file.read_exact(&mut start);
-    if read.is_err() || start != *POINTER.as_bytes() {
+    let Some(file) = open(path)? else { return Ok(None) };
+    let Some(target) = target_of(&file)? else {
         // From the beginning, for whoever reads it.
         return open(path).map(|file| Some((path.to_owned(), file?)));
+    };
+    match open(&target)? {
+        Some(file) => Ok(Some((target, file))),
+        None => {
+            let _ = fs::remove_file(path);
+            Ok(None)
+        }
+    }
+}
+
+/// Where a pointer leads; `None` if it is none.
+fn target_of(mut file: &File) -> Result<Option<PathBuf>, String> {
+    let mut start = [0; POINTER.len()];
+    if file.read_exact(&mut start).is_err() || start != *POINTER.as_bytes() {
+        return Ok(None);
     }
     let mut target = String::new();
     let read = file.take(4096).read_to_string(&mut target);
@@ -153,13 +170,7 @@ fn find(path: &Path) -> Result<Option<(PathBuf, File)>, String> {
     if read.is_err() || !target.is_absolute() || !is_ring_name(name) {
         return Err("it leads to no ring".to_owned());
     }
-    match open(&target)? {
-        Some(file) => Ok(Some((target, file))),
-        None => {
-            let _ = fs::remove_file(path);
-            Ok(None)
-        }
-    }
+    Ok(Some(target))
 }
 
 /// Opens a file if it is one of ours: regular, under one name, and nobody else's.
@@ -309,8 +320,21 @@ impl Moved {
     }
 }
 
-/// A ring whose process died while it made it has nothing in it.
+/// A ring whose process died while it made it, or its name, has nothing in it.
 fn forget_unfinished(path: &Path) {
+    let Ok(Some(file)) = open(path) else { return };
+    if file.try_lock().is_err() {
+        return;
+    }
+    if let Ok(Some(target)) = target_of(&file) {
+        forget(&unfinished(&target));
+        forget(&target);
+    }
+    let _ = fs::remove_file(path);
+}
+
+/// Removes a ring, if its process is dead.
+fn forget(path: &Path) {
     if let Ok(Some(file)) = open(path)
         && file.try_lock().is_ok()
     {

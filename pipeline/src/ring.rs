@@ -111,15 +111,16 @@ impl Ring {
     /// A ring of `bytes` bytes that ends with the process, and its one reader.
     pub(crate) fn plain(bytes: usize) -> (Arc<Self>, Reader) {
         let sizes = Sizes::of(bytes);
-        Self::new(Region::plain(sizes.total()), sizes, 0)
+        let region = Region::plain(sizes.total());
+        Self::begin(&region, sizes, 0);
+        Self::new(region, sizes)
     }
 
-    /// A ring in a fresh block of zeros, and its one reader. `boot` tells this start of the machine from others.
-    pub(crate) fn new(region: Region, sizes: Sizes, boot: u64) -> (Arc<Self>, Reader) {
-        let nonce = random();
+    /// Makes a fresh block of zeros one that a ring is in. `boot` tells this start of the machine from others.
+    pub(crate) fn begin(region: &Region, sizes: Sizes, boot: u64) {
         for (at, value) in [
             (CAPACITY, sizes.capacity as u64),
-            (NONCE, nonce),
+            (NONCE, random()),
             (PID, u64::from(std::process::id())),
             (DICTIONARY_BYTES, sizes.dictionary as u64),
             (SLOT_BYTES, sizes.slot as u64),
@@ -129,6 +130,11 @@ impl Ring {
         }
         // Whoever finds the magic finds the rest.
         region.word(0).store(MAGIC, Ordering::Release);
+    }
+
+    /// The ring in a block that has [begun](Self::begin), and its one reader.
+    pub(crate) fn new(region: Region, sizes: Sizes) -> (Arc<Self>, Reader) {
+        let nonce = region.word(NONCE).load(Ordering::Relaxed);
         Self::over(region, sizes, nonce, 0)
     }
 
@@ -217,9 +223,10 @@ impl Ring {
         self.word(at).store(word, Ordering::Relaxed);
         // The length is visible before any byte of the body, for whoever reads the block after this process died.
         fence(Ordering::Release);
+        let body_at = self.offset(at) + WORD_BYTES as usize;
         // SAFETY: the reservation gives these bytes to this thread alone: the writer looks at them only after the
         // committed word below, and other callers reserve elsewhere until the writer has moved the head past them.
-        unsafe { self.region.write(self.offset(at) + WORD_BYTES as usize, body) };
+        unsafe { self.region.write(body_at, body) };
         self.word(at).store(word | 1, Ordering::Release);
         Ok(at + length)
     }

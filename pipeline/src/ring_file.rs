@@ -7,13 +7,14 @@ use std::fs::{self, File};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use logcore::RingPlace;
 
 use crate::fork;
+use crate::machine::this_boot;
 use crate::region::Region;
-use crate::ring::Sizes;
+use crate::ring::{Ring, Sizes};
 
 /// Begins a name that leads to a ring in another folder.
 pub(crate) const POINTER: &str = "at ";
@@ -45,8 +46,11 @@ impl RingFile {
         fs::create_dir_all(folder)?;
         let here = || Self::create_at(&folder.join(&name), sizes);
         let there = || {
-            let made = Self::create_at(&Path::new(SHARED_MEMORY).join(&name), sizes)?;
-            made.0.point_from(folder)?;
+            // Its name is begun first: a ring that no name leads to would stay there until the machine is started anew.
+            let path = Path::new(SHARED_MEMORY).join(&name);
+            let pointer = Pointer::begin(folder, &path)?;
+            let made = Self::create_at(&path, sizes)?;
+            made.0.names().push(pointer.finish()?);
             Ok(made)
         };
         match place {
@@ -64,21 +68,16 @@ impl RingFile {
         if self.path.parent() == Some(folder) {
             return Ok(());
         }
-        let Some(name) = self.path.file_name() else {
-            return Ok(());
-        };
-        let pointer = folder.join(name);
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.contains(&pointer) {
-            return Ok(());
+        let mut names = self.names();
+        if !names.iter().any(|name| name.parent() == Some(folder)) {
+            fs::create_dir_all(folder)?;
+            names.push(Pointer::begin(folder, &self.path)?.finish()?);
         }
-        let path = self.path.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
-        fs::create_dir_all(folder)?;
-        let unfinished = unfinished(&pointer);
-        io::Write::write_all(&mut private_file(&unfinished)?, format!("{POINTER}{path}\n").as_bytes())?;
-        fs::rename(&unfinished, &pointer)?;
-        names.push(pointer);
         Ok(())
+    }
+
+    fn names(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where pieces of long frames are kept.
@@ -96,7 +95,8 @@ impl RingFile {
             .try_lock()
             .map_err(io::Error::from)
             .and_then(|()| take_room(&file, sizes.total()))
-            .and_then(|()| Region::map(&file, sizes.total()));
+            .and_then(|()| Region::map(&file, sizes.total()))
+            .inspect(|region| Ring::begin(region, sizes, this_boot()));
         let renamed = made.and_then(|region| fs::rename(&unfinished, path).map(|()| region));
         if renamed.is_err() {
             let _ = fs::remove_file(&unfinished);
@@ -128,6 +128,41 @@ impl Drop for RingFile {
     }
 }
 
+/// A name that will lead to a ring in another folder. Dropped unfinished, it is gone.
+struct Pointer {
+    /// Its lock says that somebody is at it.
+    _file: File,
+    path: PathBuf,
+}
+
+impl Pointer {
+    fn begin(folder: &Path, ring: &Path) -> io::Result<Self> {
+        let (Some(name), Some(target)) = (ring.file_name(), ring.to_str()) else {
+            return Err(io::ErrorKind::InvalidFilename.into());
+        };
+        let path = folder.join(name);
+        let mut file = private_file(&unfinished(&path))?;
+        let written = file
+            .try_lock()
+            .map_err(io::Error::from)
+            .and_then(|()| io::Write::write_all(&mut file, format!("{POINTER}{target}\n").as_bytes()));
+        let pointer = Self { _file: file, path };
+        written.map(|()| pointer)
+    }
+
+    fn finish(self) -> io::Result<PathBuf> {
+        fs::rename(unfinished(&self.path), &self.path)?;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for Pointer {
+    fn drop(&mut self) {
+        // After `finish` there is none.
+        let _ = fs::remove_file(unfinished(&self.path));
+    }
+}
+
 /// Beside a ring, where pieces of long frames are kept.
 pub(crate) fn pieces_of(ring: &Path) -> PathBuf {
     let mut name = ring.as_os_str().to_owned();
@@ -151,7 +186,8 @@ fn name() -> String {
     format!("{BEGINNING}{}-{nonce:08x}{ENDING}", std::process::id())
 }
 
-fn unfinished(path: &Path) -> PathBuf {
+/// What it is called until it is finished.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(UNFINISHED);
     name.into()
@@ -234,6 +270,7 @@ mod tests {
         let metadata = fs::metadata(&ring.path).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
         assert_eq!(metadata.len() as usize, Sizes::of(4096).total());
+        assert!(fs::read(&ring.path).unwrap().starts_with(b"LOGRING1"));
         assert!(File::open(&ring.path).unwrap().try_lock().is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(fs::read_dir(other.path()).unwrap().count(), 1);
@@ -253,5 +290,31 @@ mod tests {
             text.strip_prefix(POINTER).unwrap().trim_end(),
             ring.path.to_str().unwrap()
         );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_was_begun_by_a_process_that_died_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        // The process died before its first logger was open.
+        let (ring, _region) = RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir).unwrap();
+        let copy = elsewhere.path().join(".logcore-1-copy.ring");
+        fs::copy(&ring.path, &copy).unwrap();
+        assert!(crate::recover(elsewhere.path()).is_empty());
+        assert!(!copy.exists());
+        // It died before the name was whole that leads to its ring.
+        let far = elsewhere.path().join(".logcore-2-far.ring");
+        for far in [far.clone(), unfinished(&far)] {
+            fs::copy(&ring.path, &far).unwrap();
+        }
+        drop(ring);
+        let begun = Pointer::begin(folder.path(), &far).unwrap();
+        assert!(crate::recover(folder.path()).is_empty());
+        assert!(far.exists(), "somebody is at it");
+        begun._file.unlock().unwrap();
+        assert!(crate::recover(folder.path()).is_empty());
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
