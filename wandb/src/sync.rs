@@ -123,6 +123,9 @@ pub fn find_logs(path: &Path) -> Vec<PathBuf> {
 /// Delivers a log. It is harmless to repeat: nothing is doubled, and what the server has is not sent again. `progress` is
 /// told how many bytes of the log were read, of how many.
 ///
+/// Of a run that was resumed since, what is left of this part (rows, console lines, files) goes behind what the server has,
+/// and nothing else changes: config, summary, name and end are those of the newest part. That part should have ended.
+///
 /// ```
 /// use std::path::Path;
 ///

@@ -1,7 +1,7 @@
 //! Runs that go on with, or must not be, a run that the server has.
 
-use facade::setup_logging;
 use facade::wandb::{SyncError, Synced, find_logs, sync};
+use facade::{LogConfig, UnifiedLogger, setup_logging};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -224,4 +224,174 @@ fn what_is_no_number_survives_a_resume() {
     delivered(&logger.finish());
     let summary = server.run().summary;
     assert_eq!((&summary["nan"], &summary["inf"]), (&json!("NaN"), &json!("-Infinity")));
+}
+
+/// A part of the run `parts` of which the server has the first rows, and then takes nothing more until it is healed.
+fn part_cut_off(server: &Server, folder: &TempDir, part: i64) {
+    let options = with(online(server), json!({"run_id": "parts", "resume": "allow"}));
+    let logger = setup_logging(LogConfig {
+        finish_timeout: 1.0,
+        ..config(folder, &format!("part_{part}"), options)
+    })
+    .unwrap();
+    let there = server.state().runs.values().map(|run| run.history.len()).sum::<usize>();
+    say_part(&logger, folder, part);
+    server.wait_until(|state| {
+        let run = state.runs.values().next();
+        run.is_some_and(|run| run.history.len() >= there + 4 && run.output.len() > there / 4)
+    });
+    server.fault(On::Stream, Fault::Status(503), usize::MAX);
+    for x in 5..10 {
+        logger.log_metrics([("x", 100 * part + x)]);
+    }
+    logger.info(format_args!("end of part {part}"));
+    logger.set_exit_code(3);
+    let report = logger.finish();
+    assert!(report.sink("wandb").unwrap().spooled > 0, "{report:?}");
+    server.heal();
+}
+
+/// What a part of a run says at its beginning.
+fn say_part(logger: &UnifiedLogger, folder: &TempDir, part: i64) {
+    logger.log_config(&json!({"part": part}));
+    logger.wandb().set_summary("best", part);
+    for x in 0..5 {
+        logger.log_metrics([("x", 100 * part + x)]);
+    }
+    logger.info(format_args!("part {part}"));
+    let saved = folder.path().join(format!("saved{part}.txt"));
+    std::fs::write(&saved, "saved").unwrap();
+    logger.wandb().save_file(&saved);
+    logger.flush().unwrap();
+}
+
+/// A part of the same run that is delivered whole.
+fn part_delivered(server: &Server, part: i64) {
+    let folder = TempDir::new().unwrap();
+    let options = json!({"run_id": "parts", "resume": "allow", "tags": ["later"], "name": "later"});
+    let logger = start(&folder, &format!("part_{part}"), with(online(server), options));
+    say_part(&logger, &folder, part);
+    delivered(&logger.finish());
+}
+
+fn values(run: &Run) -> Vec<i64> {
+    run.rows().iter().map(|row| row["x"].as_i64().unwrap()).collect()
+}
+
+/// The run as its newest part has left it, with all rows and lines of all parts.
+fn check_parts(server: &Server, last: i64, count: usize) {
+    let run = server.run();
+    assert!(run.is_whole(), "{run:#?}");
+    let mut sorted = values(&run);
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(sorted.len(), count, "{:?}", values(&run));
+    assert_eq!(run.history.len(), count, "no row is there twice");
+    let steps = run.steps();
+    assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
+    assert_eq!(
+        (&run.summary["best"], &run.user_config()),
+        (&json!(last), &json!({"part": last}))
+    );
+    let own = String::from_utf8_lossy(&run.files["config.yaml"]).into_owned();
+    assert!(own.contains(&format!("value: {last}")), "{own}");
+}
+
+#[test]
+fn what_is_left_of_a_run_that_was_resumed_since_goes_behind_it() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    part_cut_off(&server, &folder, 1);
+    part_delivered(&server, 2);
+    let before = server.run();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    check_parts(&server, 2, 15);
+    let run = server.run();
+    assert_eq!(
+        values(&run)[..before.history.len()],
+        values(&before),
+        "what was there stays"
+    );
+    assert_eq!(run.console(), ["part 1", "part 2", "end of part 1"]);
+    assert_eq!(
+        (run.exit_code, &run.about, &run.summary),
+        (Some(0), &before.about, &before.summary)
+    );
+    assert_eq!(
+        (&run.config, &run.files["output.log"]),
+        (&before.config, &before.files["output.log"])
+    );
+    assert!(run.files.contains_key("saved1.txt"), "{:?}", run.files.keys());
+    // Also without the mark that it is done: nothing is left.
+    assert_eq!(synced(&server, &folder), Synced::AlreadyThere);
+    let log = find_logs(folder.path()).remove(0);
+    std::fs::remove_file(format!("{}.synced", log.display())).unwrap();
+    let standing = format!("{}.upload", log.display());
+    let kept = std::fs::read_to_string(&standing).unwrap();
+    std::fs::write(&standing, kept.replace("\"complete\":true", "\"complete\":false")).unwrap();
+    let requests = server.state().requests.len();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    let state = server.state();
+    let sent = &state.requests[requests..];
+    assert!(
+        sent.iter().all(|seen| seen.path == "/graphql"),
+        "only questions: {sent:?}"
+    );
+    drop(state);
+    check_parts(&server, 2, 15);
+}
+
+/// A sync of the older part that breaks off goes on where it was.
+#[test]
+fn what_goes_behind_a_resumed_run_may_be_broken_off_and_lose_a_reply() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    part_cut_off(&server, &folder, 1);
+    part_delivered(&server, 2);
+    server.fault(On::Stream, Fault::LostReply, 1);
+    server.fault(On::Stream, Fault::Status(401), usize::MAX);
+    refused(&server, &folder, "401");
+    assert_eq!(server.run().history.len(), 15, "they are there, and nobody said so");
+    server.heal();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    check_parts(&server, 2, 15);
+}
+
+/// The end of the older part has not come to the server, and all else of it has.
+#[test]
+fn the_end_of_a_run_that_was_resumed_since_is_not_said() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let options = with(online(&server), json!({"run_id": "parts", "resume": "allow"}));
+    let logger = setup_logging(LogConfig {
+        finish_timeout: 1.0,
+        ..config(&folder, "part_1", options)
+    })
+    .unwrap();
+    say_part(&logger, &folder, 1);
+    server.wait_until(|state| state.runs.values().any(|run| run.files.contains_key("saved1.txt")));
+    server.fault(On::GraphQl("CreateRunFiles"), Fault::Status(503), usize::MAX);
+    logger.set_exit_code(3);
+    logger.finish();
+    assert_eq!(server.run().history.len(), 5);
+    server.heal();
+    part_delivered(&server, 2);
+    let before = server.run();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    let run = server.run();
+    assert_eq!((run.exit_code, run.announced), (Some(0), before.announced));
+    check_parts(&server, 2, 10);
+}
+
+/// Two parts that were both cut off, delivered in either order.
+#[test]
+fn parts_that_were_cut_off_do_not_overwrite_each_other() {
+    for order in [[0, 1], [1, 0]] {
+        let server = Server::start();
+        let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+        part_cut_off(&server, &folders[0], 1);
+        part_cut_off(&server, &folders[1], 2);
+        for at in order {
+            assert_eq!(synced(&server, &folders[at]), Synced::Delivered);
+        }
+        assert_eq!(server.run().exit_code, Some(3));
+        check_parts(&server, 2, 20);
+    }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Assembler {
     pub(crate) alerts: VecDeque<Alert>,
     pub(crate) exit: Option<Exit>,
     pub(crate) preempting: bool,
+    /// A later part of the run is on the server. What this log says about the run itself holds no more; its lines and files do.
+    pub(crate) superseded: bool,
     /// Console text that the file `output.log` has not yet.
     pub(crate) console: String,
     /// The number of the newest record that was read.
@@ -58,6 +60,9 @@ pub(crate) struct Assembler {
     /// The step of the next row is at least this; and that of the newest.
     next_step: i64,
     last_step: Option<i64>,
+    /// What the step is at least from this row on.
+    first_step: i64,
+    first_row: u64,
     /// Text of standard output and standard error without a line end.
     partial: [String; 2],
 }
@@ -65,7 +70,8 @@ pub(crate) struct Assembler {
 impl Assembler {
     /// Where the server stands: the first lines of this log, those that it has, the first step that it has not.
     pub(crate) fn begin_at(&mut self, standing: &Standing) {
-        self.next_step = standing.first_step;
+        self.first_step = standing.first_step;
+        self.first_row = standing.first_row;
         self.earlier = standing.earlier_runtime;
         self.earlier_writers.clone_from(&standing.earlier_writers);
         for (lines, extent) in [
@@ -134,7 +140,7 @@ impl Assembler {
             Some(Kind::Files(files)) => self.files.extend(files.files),
             Some(Kind::Artifact(artifact)) => self.artifacts.push_back(*artifact),
             Some(Kind::Alert(alert)) => self.alerts.push_back(alert),
-            Some(Kind::Preempting(_)) => self.preempting = true,
+            Some(Kind::Preempting(_)) => self.preempting = !self.superseded,
             Some(Kind::Exit(exit)) => self.end(exit),
             Some(Kind::Header(_)) | None => {}
         }
@@ -198,11 +204,14 @@ impl Assembler {
     }
 
     pub(crate) fn config_changed(&self) -> bool {
-        self.config_changed
+        self.config_changed && !self.superseded
     }
 
     /// The whole summary, if it has changed since the last call.
     pub(crate) fn take_summary(&mut self) -> Option<String> {
+        if self.superseded {
+            return None;
+        }
         let summary = std::mem::take(&mut self.summary_changed).then(|| self.summary.text())?;
         if summary.len() > LONGEST_LINE {
             self.too_long.get_or_insert(0);
@@ -212,7 +221,7 @@ impl Assembler {
     }
 
     pub(crate) fn summary_changed(&self) -> bool {
-        self.summary_changed
+        self.summary_changed && !self.superseded
     }
 
     /// The file `wandb-summary.json`.
@@ -307,6 +316,9 @@ impl Assembler {
             .iter()
             .find(|item| item.key == "_step" || item.nested_key == ["_step"])
             .and_then(|item| tree::value(item).parse::<i64>().ok());
+        if self.history.end() >= self.first_row {
+            self.next_step = self.next_step.max(self.first_step);
+        }
         let step = stated.unwrap_or(self.next_step).max(self.next_step);
         self.next_step = step.saturating_add(1);
         self.last_step = Some(step);

@@ -53,6 +53,11 @@ impl Lines {
         self.skip = sent.saturating_sub(start);
     }
 
+    /// The number of the line that is added next.
+    pub(crate) fn end(&self) -> u64 {
+        self.next + self.waiting.len() as u64
+    }
+
     /// The content of the lines that wait, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

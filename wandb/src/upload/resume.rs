@@ -20,6 +20,8 @@ pub(crate) struct Existing {
     pub(crate) history: u64,
     pub(crate) events: u64,
     pub(crate) output: u64,
+    pub(crate) last_row: Value,
+    pub(crate) last_event: Value,
     /// The first step that it has not.
     pub(crate) next_step: u64,
     /// Seconds that it has taken so far.
@@ -32,6 +34,14 @@ pub(crate) struct Existing {
     pub(crate) started: bool,
     /// The writers that its config names, with the environment of each.
     pub(crate) writers: Map<String, Value>,
+}
+
+impl Existing {
+    /// Who has written the newest part of the run, if that began after the part of this writer: their ids tell the time.
+    pub(crate) fn later_than(&self, writer: &str) -> Option<&str> {
+        let newest = self.writers.keys().max().filter(|_| !writer.is_empty())?;
+        (newest.as_str() > writer).then_some(newest)
+    }
 }
 
 /// Asks for a run; `None` if there is none.
@@ -73,6 +83,8 @@ fn read(data: &Value) -> Result<Option<Existing>, Failure> {
         events: count("eventsLineCount")?,
         output: count("logLineCount")?,
         next_step: u64::try_from(steps.into_iter().flatten().max().unwrap_or(-1).saturating_add(1)).unwrap_or(0),
+        last_row,
+        last_event,
         runtime: runtimes.into_iter().flatten().fold(0.0, f64::max),
         config: unwrapped(&text(&bucket["config"])),
         summary: Tree::read(&text(&bucket["summaryMetrics"])),

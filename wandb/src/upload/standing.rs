@@ -21,11 +21,15 @@ pub(crate) struct Standing {
     pub(crate) history: Extent,
     pub(crate) events: Extent,
     pub(crate) output: Extent,
-    /// The first step that the server did not have when the delivery began.
+    /// The first step that the server did not have when the delivery began, or went on behind lines of others.
     pub(crate) first_step: i64,
+    /// The number of the first row that it is for.
+    pub(crate) first_row: u64,
     pub(crate) earlier_runtime: f64,
     /// Who wrote earlier parts of the run, as the config names them.
     pub(crate) earlier_writers: Map<String, Value>,
+    /// Who has written the newest part of the run, if that is later than this one.
+    pub(crate) later: Option<String>,
     /// What the run is to be, where nobody has asked the server yet.
     pub(crate) demand: Option<Demand>,
     /// Alerts that were sent.
@@ -55,6 +59,20 @@ pub(crate) struct Extent {
 impl Extent {
     pub(crate) fn at(start: u64) -> Self {
         Self { start, sent: start }
+    }
+
+    /// The server has so many lines. If those that nobody has told of are not this log's own, what is left of it goes behind
+    /// them; returns whether it does.
+    fn follow(&mut self, lines: u64, own: impl FnOnce() -> bool) -> bool {
+        if lines <= self.sent || own() {
+            return false;
+        }
+        let had = self.sent.saturating_sub(self.start);
+        *self = Self {
+            start: lines.saturating_sub(had),
+            sent: lines,
+        };
+        true
     }
 }
 
@@ -113,6 +131,27 @@ impl Standing {
             fs::write(with_suffix(log, "synced"), "")?;
         }
         Ok(())
+    }
+
+    /// Goes on behind lines that other logs of the run have left since. `later` is who has written the newest part of it, if
+    /// that is another; `own` says whether a row, or a reading, that the server has is of this log.
+    pub(crate) fn follow(
+        &mut self,
+        existing: &Existing,
+        later: Option<&str>,
+        own_row: impl FnOnce(&Value) -> bool,
+        own_event: impl FnOnce(&Value) -> bool,
+    ) {
+        let rows = self.history.follow(existing.history, || own_row(&existing.last_row));
+        if rows {
+            self.first_step = i64::try_from(existing.next_step).unwrap_or(i64::MAX);
+            self.first_row = existing.history;
+        }
+        self.events.follow(existing.events, || own_event(&existing.last_event));
+        // The server shows none of the console's lines.
+        let known = self.later.as_deref() == later;
+        self.output.follow(existing.output, || known && !rows);
+        self.later = later.map(str::to_owned);
     }
 
     pub(crate) fn is_known(&self) -> bool {

@@ -316,6 +316,10 @@ impl Uploader {
 
     /// How long the run may still be silent.
     fn until_heartbeat(&self) -> Duration {
+        if self.assembler.superseded {
+            // Whether the run is alive is not this log's to say.
+            return Duration::MAX;
+        }
         let silent = self.last_sent.map(|sent| sent.elapsed());
         silent.map_or(Duration::ZERO, |silent| self.plan.heartbeat.saturating_sub(silent))
     }
@@ -351,7 +355,11 @@ impl Uploader {
 
     /// All rows are there: the files that stand for the whole run, then the last word.
     fn end(&mut self) -> Result<(), GivenUp> {
-        let own = self.write_own_files().into_iter().map(|name| (name, 0));
+        let own = match self.assembler.superseded {
+            true => Vec::new(),
+            false => self.write_own_files(),
+        };
+        let own = own.into_iter().map(|name| (name, 0));
         let files: Vec<_> = std::mem::take(&mut self.at_end).into_iter().chain(own).collect();
         self.push_files(files);
         loop {
@@ -374,6 +382,16 @@ impl Uploader {
             return Err(GivenUp);
         }
         self.refused |= self.open_transfers() > 0 || self.alerts.len() > 0;
+        match self.assembler.superseded {
+            true => self.send(false)?,
+            false => self.say_the_end()?,
+        }
+        self.standing.complete = self.nothing_refused() && self.damaged.is_none();
+        self.keep_standing();
+        Ok(())
+    }
+
+    fn say_the_end(&mut self) -> Result<(), GivenUp> {
         // A process that was killed leaves no exit record; W&B has no other word for it than failed.
         let exit = self.assembler.exit.unwrap_or(Exit {
             exit_code: 1,
@@ -389,8 +407,6 @@ impl Uploader {
         }
         self.post(&last.to_string())?;
         self.announced(uploaded);
-        self.standing.complete = self.nothing_refused() && self.damaged.is_none();
-        self.keep_standing();
         Ok(())
     }
 

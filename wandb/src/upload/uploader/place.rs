@@ -1,14 +1,16 @@
 //! Where a log stands on the server, before any of its rows goes there.
 
+use std::path::Path;
 use std::time::Duration;
 
 use logcore::Deadline;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Uploader;
 use crate::proto::{Kind, Run};
 use crate::settings::run_url;
-use crate::transaction_log::{Entry, ReadError};
+use crate::transaction_log::{Entry, LogReader, ReadError};
+use crate::tree;
 use crate::upload::api::text;
 use crate::upload::control::Lane;
 use crate::upload::failure::{Failure, Trouble};
@@ -61,11 +63,27 @@ impl Uploader {
         let run = self.assembler.run.clone().ok_or(GivenUp)?;
         let mut known = self.standing.is_known();
         let demand = self.standing.demand;
-        if !known && (run.resume || demand.is_some() || self.plan.may_exist) {
+        if self.plan.ended || !known && (run.resume || demand.is_some() || self.plan.may_exist) {
             // Asked before the run is touched, because its config tells whether this very log was delivered before.
             let existing = self.existing()?;
-            self.adopt_or_refuse(&run, existing, demand)?;
-            known = true;
+            if !std::mem::replace(&mut known, true) {
+                self.adopt_or_refuse(&run, existing.as_ref(), demand)?;
+            }
+            if let Some(existing) = existing.filter(|_| self.plan.ended && self.standing.is_known()) {
+                let writer = self.assembler.writer();
+                let later = existing.later_than(&writer);
+                let log = &self.plan.log;
+                self.standing.follow(
+                    &existing,
+                    later,
+                    |row| has(log, row, row_time),
+                    |event| has(log, event, event_time),
+                );
+                if later.is_some() {
+                    self.supersede(&run, &existing);
+                    return Ok(());
+                }
+            }
         }
         self.assembler.begin_at(&self.standing);
         let reply = self.upsert()?;
@@ -87,26 +105,53 @@ impl Uploader {
         self.standing.project.clone_from(&self.identity.project);
         self.standing.run_id.clone_from(&self.identity.run_id);
         self.keep_standing();
+        self.show_address();
+        self.features();
+        Ok(())
+    }
+
+    /// The run was resumed since this log was written: its lines go behind what is there, and it is not made anew.
+    fn supersede(&mut self, run: &Run, existing: &Existing) {
+        let [project, run_id] = self.names(run).map(str::to_owned);
+        self.identity = Identity {
+            entity: existing.entity.clone(),
+            project,
+            run_id,
+        };
+        self.assembler.superseded = true;
+        self.assembler.begin_at(&self.standing);
+        self.keep_standing();
+        self.show_address();
+        self.features();
+    }
+
+    fn show_address(&self) {
         self.link.control.set_address(run_url(
             &self.plan.app_url,
             &self.identity.entity,
             &self.identity.project,
             &self.identity.run_id,
         ));
-        self.features();
-        Ok(())
+    }
+
+    /// Project and id, as the server has named them, if it has.
+    fn names<'a>(&'a self, run: &'a Run) -> [&'a str; 2] {
+        let standing = &self.standing;
+        [(&standing.project, &run.project), (&standing.run_id, &run.run_id)]
+            .map(|(named, asked)| if named.is_empty() { asked } else { named })
+            .map(String::as_str)
     }
 
     fn adopt_or_refuse(
         &mut self,
         run: &Run,
-        existing: Option<Existing>,
+        existing: Option<&Existing>,
         demand: Option<Demand>,
     ) -> Result<(), GivenUp> {
         let writer = self.assembler.writer();
         let has_part = |existing: &Existing| existing.writers.contains_key(&writer);
         match (existing, demand) {
-            (Some(existing), _) if has_part(&existing) => {
+            (Some(existing), _) if has_part(existing) => {
                 // The lines of a run of its own begin at 0, whatever of them is there.
                 let alone = existing.writers.len() == 1 && !run.resume && !run.resumed;
                 match alone {
@@ -120,12 +165,12 @@ impl Uploader {
             (Some(existing), Some(Demand::Never)) if existing.started => {
                 self.refuse("the server has a run of this id already, and `resume` is \"never\"; it stays on disk")
             }
-            (existing, Some(Demand::Must)) if existing.as_ref().is_none_or(|existing| !existing.started) => {
+            (existing, Some(Demand::Must)) if existing.is_none_or(|existing| !existing.started) => {
                 self.refuse("the server has no run of this id, and `resume` is \"must\"; it stays on disk")
             }
             (Some(existing), _) => {
                 let resumed = run.resume && existing.started;
-                self.adopt(&existing, resumed);
+                self.adopt(existing, resumed);
                 Ok(())
             }
             (None, _) => Ok(()),
@@ -142,9 +187,11 @@ impl Uploader {
         let Some(run) = &self.assembler.run else {
             return Ok(None);
         };
-        let entity = (!run.entity.is_empty()).then_some(run.entity.as_str());
+        let entity = [&self.standing.entity, &run.entity];
+        let entity = entity.into_iter().find(|name| !name.is_empty());
+        let [project, run_id] = self.names(run);
         self.link
-            .persist(|api| resume::ask(api, entity, &run.project, &run.run_id))
+            .persist(|api| resume::ask(api, entity.map(String::as_str), project, run_id))
     }
 
     /// Goes on behind the lines of a run that the server has; if it is resumed, with its steps, config and summary. If
@@ -183,4 +230,28 @@ impl Uploader {
         self.gzip = has("FILESTREAM_GZIP");
         self.assembler.structured_console = has("STRUCTURED_CONSOLE_LOGS");
     }
+}
+
+/// Whether a line that the server has is of a record in the log: no two have the same time.
+fn has(log: &Path, line: &Value, time_of: impl Fn(&Kind) -> Option<f64>) -> bool {
+    let (Some(time), Ok(mut reader)) = (line["_timestamp"].as_f64(), LogReader::open(log)) else {
+        return false;
+    };
+    while let Ok(Entry::Record(record)) = reader.next() {
+        if record.kind.as_ref().and_then(&time_of) == Some(time) {
+            return true;
+        }
+    }
+    false
+}
+
+fn row_time(kind: &Kind) -> Option<f64> {
+    let Kind::History(history) = kind else { return None };
+    let item = history.item.iter().find(|item| tree::path(item) == ["_timestamp"])?;
+    tree::value(item).parse().ok()
+}
+
+fn event_time(kind: &Kind) -> Option<f64> {
+    let Kind::Stats(stats) = kind else { return None };
+    Some(stats.timestamp?.seconds())
 }
