@@ -17,6 +17,7 @@ use crate::command::{Command, Ended, NamedRemainder, NamedSink};
 use crate::frame::{
     Echo, LoggerId, Name, Route, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
 };
+use crate::kill_point::kill_point;
 use crate::notice::notice;
 use crate::port::{Counters, RING_FULL};
 use crate::shared::Shared;
@@ -151,7 +152,9 @@ impl Delivery {
                 continue;
             }
             slot.dirty = false;
+            kill_point("before write");
             let result = slot.call(&self.shared, at, |sink| sink.deliver());
+            kill_point("after write");
             slot.stuck_since = result.is_err().then(Instant::now);
             match result {
                 Ok(()) => slot.over(),

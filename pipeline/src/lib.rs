@@ -18,6 +18,7 @@ mod dictionary;
 mod exit;
 mod fork;
 mod frame;
+mod kill_point;
 mod layout;
 mod machine;
 #[cfg(all(test, loom))]

@@ -13,6 +13,7 @@ use crate::checkpoint::{self, Checkpoint, SavedLogger, VERSION};
 use crate::clock;
 use crate::command::NamedSink;
 use crate::delivery::Delivery;
+use crate::kill_point::kill_point;
 use crate::machine::this_boot;
 use crate::pieces::Pieces;
 use crate::ring::{Corrupt, Dead, Kind, Ring};
@@ -125,6 +126,7 @@ fn recover_one(path: &Path) -> Result<Option<Recovered>, RecoveryError> {
         }
     };
     for path in [&pieces_of(&ring_path), &ring_path, path] {
+        kill_point("unlinking");
         let _ = fs::remove_file(path);
     }
     Ok(recovered)
@@ -252,6 +254,7 @@ fn deliver(mut dead: Dead, path: &Path) -> Result<Recovered, Unusable> {
     }
     dead.reader.go_to(checkpoint.at)?;
 
+    kill_point("recovery begins");
     let moved = Moved::of(&checkpoint, path);
     let mut delivery = Delivery::new(Arc::new(Shared::new(Arc::clone(dead.reader.ring()))));
     for logger in &checkpoint.loggers {
@@ -268,7 +271,9 @@ fn deliver(mut dead: Dead, path: &Path) -> Result<Recovered, Unusable> {
             newest = newest.max(i64::from_le_bytes(*time));
         }
         recovered.calls += u64::from(replay(&mut delivery, &mut pieces, kind, body, deadline));
+        kill_point("replayed");
     }
+    kill_point("all replayed");
     // Whatever says when, a repetition has to say the same: the line is looked for in the file.
     recovered.loggers = delivery.end_killed(clock::time(newest), deadline);
     Ok(recovered)

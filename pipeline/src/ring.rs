@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::atomic::{AtomicU32, AtomicU64, fence};
+use crate::kill_point::{kill_point, kill_point_amid};
 use crate::layout::{
     BOOT, CAPACITY, DICTIONARY_BYTES, DICTIONARY_USED, HEAD, HEADER_BYTES, MAGIC, NONCE, PID, SLEEPING, SLOT_BYTES,
     TAIL, TURN,
@@ -215,6 +216,7 @@ impl Ring {
         assert!(body.len() <= self.max_body());
         let length = (WORD_BYTES + body.len() as u64).next_multiple_of(8);
         let (start, at) = self.reserve(length)?;
+        kill_point("reserved");
         if at > start {
             self.word(start)
                 .store(self.stamped(start, at - start, Kind::Padding) | 1, Ordering::Release);
@@ -223,11 +225,16 @@ impl Ring {
         self.word(at).store(word, Ordering::Relaxed);
         // The length is visible before any byte of the body, for whoever reads the block after this process died.
         fence(Ordering::Release);
+        kill_point("length");
         let body_at = self.offset(at) + WORD_BYTES as usize;
+        // SAFETY: as below.
+        kill_point_amid("body", body, |half| unsafe { self.region.write(body_at, half) });
         // SAFETY: the reservation gives these bytes to this thread alone: the writer looks at them only after the
         // committed word below, and other callers reserve elsewhere until the writer has moved the head past them.
         unsafe { self.region.write(body_at, body) };
+        kill_point("copied");
         self.word(at).store(word | 1, Ordering::Release);
+        kill_point("committed");
         Ok(at + length)
     }
 
@@ -442,9 +449,12 @@ impl Reader {
         // SAFETY: this slot is not the one that counts, so nobody reads it; the reader is the only one who writes it.
         unsafe {
             region.write(slot, &(checkpoint.len() as u64).to_le_bytes());
+            kill_point_amid("slot", checkpoint, |half| region.write(slot + 8, half));
             region.write(slot + 8, checkpoint);
         }
+        kill_point("saved");
         region.word(TURN).store(turn, Ordering::Release);
+        kill_point("turn");
     }
 
     /// Gives everything that was read back to the callers.

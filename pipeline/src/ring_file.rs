@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use logcore::RingPlace;
 
 use crate::fork;
+use crate::kill_point::kill_point;
 use crate::machine::this_boot;
 use crate::region::Region;
 use crate::ring::{Ring, Sizes};
@@ -91,17 +92,20 @@ impl RingFile {
 
         let unfinished = unfinished(path);
         let file = private_file(&unfinished)?;
+        kill_point("ring begun");
         let made = file
             .try_lock()
             .map_err(io::Error::from)
             .and_then(|()| take_room(&file, sizes.total()))
             .and_then(|()| Region::map(&file, sizes.total()))
             .inspect(|region| Ring::begin(region, sizes, this_boot()));
+        kill_point("ring made");
         let renamed = made.and_then(|region| fs::rename(&unfinished, path).map(|()| region));
         if renamed.is_err() {
             let _ = fs::remove_file(&unfinished);
         }
         let region = renamed?;
+        kill_point("ring named");
         fork::close_in_children(file.as_raw_fd());
         let made = Self {
             file: ManuallyDrop::new(file),
@@ -151,6 +155,7 @@ impl Pointer {
     }
 
     fn finish(self) -> io::Result<PathBuf> {
+        kill_point("pointer");
         fs::rename(unfinished(&self.path), &self.path)?;
         Ok(self.path.clone())
     }

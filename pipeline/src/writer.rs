@@ -11,6 +11,7 @@ use crate::bell::{ASLEEP, NAPPING};
 use crate::checkpoint::Here;
 use crate::delivery::Delivery;
 use crate::frame::decode_control;
+use crate::kill_point::kill_point;
 use crate::pieces::Pieces;
 use crate::ring::{Kind, Next, Reader};
 use crate::shared::Shared;
@@ -127,6 +128,7 @@ impl Writer {
             if self.held_back {
                 return;
             }
+            kill_point("marks");
             let mut checkpoint = std::mem::take(&mut self.checkpoint);
             let here = Here {
                 folder: &self.folder,
@@ -139,6 +141,7 @@ impl Writer {
             self.pieces.settle();
         }
         self.reader.release();
+        kill_point("head");
     }
 
     fn rest(&self, idle: Duration, empty_looks: usize) {

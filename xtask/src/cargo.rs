@@ -48,6 +48,16 @@ pub(crate) fn output<S: AsRef<OsStr>>(arguments: &[S]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// Builds a program by a command that builds one alone; returns where it is.
+pub(crate) fn build(arguments: &[&str]) -> Result<PathBuf> {
+    let messages = output(&[arguments, &["--message-format=json"]].concat())?;
+    let executable = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| Some(message["executable"].as_str()?.to_owned()));
+    Ok(executable.context("cargo named no program")?.into())
+}
+
 /// The packages of the workspace, as `cargo metadata` describes them.
 pub(crate) fn packages() -> Result<Vec<Value>> {
     let metadata: Value = serde_json::from_str(&output(&["metadata", "--no-deps", "--format-version", "1"])?)?;

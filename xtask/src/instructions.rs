@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
 use crate::cargo;
 
@@ -70,7 +69,7 @@ fn compare(counts: &[(String, u64)], recorded: &Counts) -> Vec<String> {
 
 /// Walks all paths under valgrind.
 fn count() -> Result<Vec<(String, u64)>> {
-    let program = build()?;
+    let program = cargo::build(&["build", "--release", "--quiet", "-p", "hot-paths"])?;
     let folder = cargo::root().join("target/instructions");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -109,21 +108,4 @@ fn total(path: &Path) -> Result<u64> {
     let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
     let total = total.with_context(|| format!("{} has no totals", path.display()))?;
     Ok(total.trim().parse()?)
-}
-
-/// Builds the program; returns where it is.
-fn build() -> Result<PathBuf> {
-    let messages = cargo::output(&[
-        "build",
-        "--release",
-        "--quiet",
-        "-p",
-        "hot-paths",
-        "--message-format=json",
-    ])?;
-    let executable = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find_map(|message| Some(message["executable"].as_str()?.to_owned()));
-    Ok(executable.context("cargo named no program")?.into())
 }

@@ -11,9 +11,12 @@ mod layers;
 mod model;
 mod package;
 mod picture;
+mod random;
 mod readme;
 mod repair;
+mod rig;
 mod test;
+mod torture;
 mod wandb;
 
 use std::process::ExitCode;
@@ -23,7 +26,7 @@ use anyhow::{Result, bail};
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 12] = [
+const TASKS: [Task; 13] = [
     (
         "demo",
         "[--fast] [--wandb URL] [--out DIR]",
@@ -69,13 +72,24 @@ const TASKS: [Task; 12] = [
         model::run,
     ),
     ("repair", "DIR…", "delivers what killed runs have left", repair::run),
+    (
+        "torture",
+        "[--kills N] [--seed S] [--release]",
+        "processes that log are killed; nothing is lost, doubled or torn",
+        torture::run,
+    ),
     ("readme", "", "the README's commands and files", readme::run),
     ("ci", "[--after-test]", "everything that has to hold", ci::run),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match dispatch(&arguments) {
+    let done = match arguments.split_first() {
+        // What `torture` starts and kills.
+        Some((name, rest)) if name == "torture-child" => torture::child(rest),
+        _ => dispatch(&arguments),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("\nxtask: {error:#}");

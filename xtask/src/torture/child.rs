@@ -1,0 +1,127 @@
+//! What the processes do that are killed: the program itself, run with the hidden task `torture-child`.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use facade::{LogConfig, MetricHandle, RingPlace, UnifiedLogger, recover, setup_logging};
+use serde_json::json;
+
+use super::plan::Life;
+use super::receipts::{Receipts, What};
+use super::said::Said;
+
+/// Runs until it is killed, or delivers what others have left.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    match arguments {
+        [task, life] if task == "live" => live(&serde_json::from_str(life)?),
+        [task, folder] if task == "recover" => recover_all(Path::new(folder)),
+        _ => bail!("this task is for the crash rig alone"),
+    }
+}
+
+fn recover_all(folder: &Path) -> Result<()> {
+    for outcome in recover(folder) {
+        match outcome {
+            // As the logger says it, so that the rig reads both alike.
+            Ok(recovered) => eprintln_line(&format!("logcore: {recovered}"))?,
+            Err(error) => bail!("{error}"),
+        }
+    }
+    Ok(())
+}
+
+fn eprintln_line(line: &str) -> std::io::Result<()> {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes())
+}
+
+fn live(life: &Life) -> Result<()> {
+    Said::prepare();
+    let receipts = Receipts::open(&life.receipts).context("open the receipts")?;
+    let logger = setup_logging(config(life))?;
+    receipts.ready()?;
+    thread::scope(|scope| {
+        for thread in 0..life.threads {
+            let (logger, receipts) = (&logger, &receipts);
+            thread::Builder::new().spawn_scoped(scope, move || log(life, thread, logger, receipts))?;
+        }
+        anyhow::Ok(())
+    })
+}
+
+fn config(life: &Life) -> LogConfig {
+    let mut file = json!({"keep": 500});
+    if let Some(rotate_mb) = life.rotate_mb {
+        file["rotate_mb"] = rotate_mb.into();
+    }
+    let name = format!("g{}", life.generation);
+    LogConfig {
+        log_dir: life.folder.clone(),
+        enable_console: false,
+        enable_wandb: true,
+        wandb_name: Some(name.clone()),
+        name,
+        ring_bytes: life.ring_bytes as usize,
+        ring_place: match life.shared_memory {
+            true => RingPlace::SharedMemory,
+            false => RingPlace::LogDir,
+        },
+        sinks: BTreeMap::from([
+            ("file".to_owned(), file),
+            ("wandb".to_owned(), json!({"mode": "offline"})),
+        ]),
+        ..LogConfig::default()
+    }
+}
+
+/// One thread's calls, without end.
+fn log(life: &Life, thread: u64, logger: &UnifiedLogger, receipts: &Receipts) -> Result<()> {
+    let odd = logger.metric("odd");
+    let name = format!("t{thread}");
+    let mut values = 0;
+    for number in 0.. {
+        let said = Said::new(life, thread, number);
+        let line = said.line(life, thread, number);
+        match said.one_in(6000, 3) {
+            // Delivered when it returns.
+            true => logger.error(line),
+            false => logger.info(line),
+        }
+        receipts.returned(thread, What::Lines, number + 1)?;
+        if (!life.own_steps || thread == 0) && said.one_in(3, 4) {
+            match life.own_steps {
+                true => log_at_own_step(logger, &odd, values),
+                false => logger.log_metrics([(&name, values)]),
+            }
+            values += 1;
+            receipts.returned(thread, What::Values, values)?;
+        }
+        if said.one_in(9000, 5) {
+            logger.flush()?;
+        }
+        if said.one_in(4000, 6) {
+            logger.log_config(&json!({"seed": life.seed, name.as_str(): number}));
+        }
+        pause(Duration::from_micros(life.gap));
+    }
+    Ok(())
+}
+
+/// Two values a step.
+fn log_at_own_step(logger: &UnifiedLogger, odd: &MetricHandle, number: u64) {
+    match number % 2 {
+        0 => logger.log_metrics_at(number / 2, [("even", number)]),
+        _ => odd.record(number / 2, number),
+    }
+}
+
+/// A sleep of microseconds takes many more.
+fn pause(gap: Duration) {
+    let since = Instant::now();
+    while since.elapsed() < gap {
+        thread::yield_now();
+    }
+}
