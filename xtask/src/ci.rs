@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, demo, features, instructions, model, package, test};
+use crate::{cargo, demo, features, instructions, model, package, test, torture};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let after_test = match arguments {
@@ -30,6 +30,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         steps.run("tests", || test::run(&[]))?;
     }
     steps.run("model", || model::run(&[]))?;
+    steps.run("torture", || {
+        let kills = torture::SHORT.to_string();
+        torture::run(&["--kills".to_owned(), kills])
+    })?;
     steps.run("docs", || {
         let mut doc = cargo::command(&[
             "doc",
