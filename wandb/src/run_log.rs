@@ -119,19 +119,21 @@ pub(crate) struct Beginning {
 impl RunLog {
     /// Makes the log and writes what must be in it from the first moment.
     pub(crate) fn create(path: &Path, beginning: Beginning) -> io::Result<Self> {
-        let mut log = LogWriter::create(path)?;
-        // Whoever goes on with it may stand elsewhere, or find the folder under another name.
-        let path = path.canonicalize()?;
-        log.append(Kind::Header(proto::Header {
+        let header = proto::Header {
             version: Some(proto::Version {
                 producer: env!("CARGO_PKG_VERSION").to_owned(),
                 min_consumer: "0.70.0".to_owned(),
             }),
-        }));
-        log.append(Kind::Run(Box::new(beginning.run)));
-        log.append(Kind::Environment(Box::new(beginning.environment)));
-        log.append(Kind::Telemetry(beginning.telemetry));
-        log.write_out()?;
+        };
+        let first = [
+            Kind::Header(header),
+            Kind::Run(Box::new(beginning.run)),
+            Kind::Environment(Box::new(beginning.environment)),
+            Kind::Telemetry(beginning.telemetry),
+        ];
+        let log = LogWriter::create(path, first)?;
+        // Whoever goes on with it may stand elsewhere, or find the folder under another name.
+        let path = path.canonicalize()?;
         Ok(Self {
             log,
             path,

@@ -62,7 +62,7 @@ mod tests {
         ) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("run-x.wandb");
-            let mut writer = LogWriter::create(&path).unwrap();
+            let mut writer = LogWriter::create(&path, []).unwrap();
             let mut ends = Vec::new();
             for length in &lengths {
                 writer.append(record(&"x".repeat(*length)));
@@ -100,7 +100,7 @@ mod tests {
     fn a_reader_follows_a_file_that_grows() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run-x.wandb");
-        let mut writer = LogWriter::create(&path).unwrap();
+        let mut writer = LogWriter::create(&path, []).unwrap();
         let mut reader = LogReader::open(&path).unwrap();
         assert!(matches!(reader.next(), Ok(Entry::End)));
         let long = "y".repeat(100_000);
@@ -120,7 +120,7 @@ mod tests {
     fn a_flipped_bit_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run-x.wandb");
-        let mut writer = LogWriter::create(&path).unwrap();
+        let mut writer = LogWriter::create(&path, []).unwrap();
         writer.append(record("hello"));
         writer.append(record("world"));
         writer.write_out().unwrap();
@@ -137,7 +137,7 @@ mod tests {
     fn a_second_log_of_the_same_name_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run-x.wandb");
-        let _first = LogWriter::create(&path).unwrap();
-        assert!(LogWriter::create(&path).is_err());
+        let _first = LogWriter::create(&path, []).unwrap();
+        assert!(LogWriter::create(&path, []).is_err());
     }
 }

@@ -1,4 +1,4 @@
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -38,13 +38,18 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    /// Makes the file.
+    /// Makes the file, with its first records. It has its name only when they are in it, so that whoever finds it finds them,
+    /// also if the process is killed meanwhile.
     ///
     /// # Errors
     ///
     /// If it is there already, or cannot be made.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+    pub(crate) fn create(path: &Path, first: impl IntoIterator<Item = Kind>) -> io::Result<Self> {
+        if path.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let unfinished = path.with_extension("wandb.new");
+        let file = OpenOptions::new().append(true).create_new(true).open(&unfinished)?;
         // Whoever would deliver it can see that it is still being written. Where there are no locks, nobody can.
         let _ = file.try_lock();
         let mut writer = Self {
@@ -56,8 +61,14 @@ impl LogWriter {
             end: End { length: 0, num: 0 },
             record: Vec::new(),
         };
-        writer.write_out()?;
-        Ok(writer)
+        for kind in first {
+            writer.append(kind);
+        }
+        let made = writer.write_out().and_then(|()| fs::rename(&unfinished, path));
+        if made.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        made.map(|()| writer)
     }
 
     /// Goes on behind the records of a file, which is open for appending; what stands behind them is cut off.

@@ -150,7 +150,7 @@ impl StandIn {
 /// A log of these records, behind that of a run.
 fn log(folder: &TempDir, kinds: impl IntoIterator<Item = Kind>) -> PathBuf {
     let path = folder.path().join("run-x.wandb");
-    let mut log = LogWriter::create(&path).unwrap();
+    let mut log = LogWriter::create(&path, []).unwrap();
     log.append(run("first"));
     for kind in kinds {
         log.append(kind);
