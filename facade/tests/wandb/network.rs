@@ -172,7 +172,24 @@ fn a_server_whose_authority_is_unknown_gets_nothing_until_it_is_known() {
     );
     assert!(errors[1].contains("200 of 200 calls are only on disk"), "{errors:#?}");
     assert!(server.state().requests.is_empty());
+    let text = std::fs::read_to_string(folder.path().join("training.log")).unwrap();
+    let others: Vec<_> = text.lines().filter(|line| !line.contains("| INFO ")).collect();
+    assert!(
+        others.is_empty(),
+        "what libraries say of it is none of the run's: {others:#?}"
+    );
     let environment = [("SSL_CERT_FILE", known.to_str().unwrap())];
     Running::start_in("sync", &folder, &server.url(), &environment).wait_for("Delivered");
     assert_eq!(server.run().steps(), (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_machine_that_knows_no_authority_reaches_a_server_without_tls() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let nothing = folder.path().join("none.pem");
+    let environment = [
+        ("SSL_CERT_FILE", nothing.to_str().unwrap()),
+        ("SSL_CERT_DIR", folder.path().to_str().unwrap()),
+    ];
+    delivers(&server, &server.url(), &environment);
 }

@@ -40,6 +40,7 @@ fn the_child() {
     };
     let logger = setup_logging(LogConfig {
         finish_timeout: 5.0,
+        enable_file: true,
         ..config(folder, "child", options)
     })
     .unwrap();

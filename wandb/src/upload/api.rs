@@ -1,6 +1,6 @@
 //! Single requests to the server; see `persist` for what happens when they fail.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use flate2::Compression;
@@ -9,26 +9,23 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use logcore::Deadline;
 use percent_encoding::utf8_percent_encode;
-use reqwest::blocking::{Body, Client, RequestBuilder, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Proxy, redirect};
+use reqwest::{Client, ClientBuilder, Proxy, RequestBuilder, redirect};
 use serde_json::{Value, json};
 
 use super::failure::{Failure, Trouble};
+use super::http::{Content, Http, Reply};
 use super::secret::{Secret, credentials};
 use crate::settings::{SEGMENT, Settings};
 
 /// How much of a server's own words an error repeats.
 const QUOTED: usize = 200;
-/// No reply of a server is nearly as long.
-const LONGEST_REPLY: u64 = 64 << 20;
-const LONGEST_ERROR: u64 = 64 << 10;
 /// A client that waits longer has a clock that cannot.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The server of a run.
 pub(crate) struct Api {
-    client: Client,
+    http: Http,
     base: String,
     authorization: HeaderValue,
     own_headers: HeaderMap,
@@ -44,19 +41,8 @@ impl Api {
         let mut authorization = HeaderValue::from_str(&format!("Basic {}", credentials(key)))
             .map_err(|_| Failure::last(Trouble::KeyRefused, "the API key has characters that no key has"))?;
         authorization.set_sensitive(true);
-        let mut builder = Client::builder()
-            .user_agent(concat!("logcore/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(settings.http_timeout.min(LONGEST_TIMEOUT))
-            // The key goes to the server that was named, and a page to sign in on has taken no file.
-            .redirect(redirect::Policy::none())
-            .timeout(None);
-        if let Some(url) = &settings.https_proxy {
-            builder = builder.proxy(Proxy::https(url).map_err(|error| Failure::setup(&error))?);
-        }
-        if let Some(url) = &settings.http_proxy {
-            builder = builder.proxy(Proxy::http(url).map_err(|error| Failure::setup(&error))?);
-        }
-        let client = builder.build().map_err(|error| Failure::setup(&error))?;
+        let http = Http::start(client(settings)?)
+            .map_err(|error| Failure::last(Trouble::Unreadable, format!("no thread for the HTTP client: {error}")))?;
         let mut own_headers = HeaderMap::new();
         for (name, value) in &settings.extra_headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
@@ -72,7 +58,7 @@ impl Api {
             }
         }
         Ok(Self {
-            client,
+            http,
             base: settings.base_url.clone(),
             authorization,
             own_headers,
@@ -93,15 +79,15 @@ impl Api {
     /// Asks GraphQL; returns the `data` of the reply.
     pub(crate) fn graphql(&self, operation: &str, query: &str, variables: Value) -> Result<Value, Failure> {
         let body = json!({"query": query, "variables": variables, "operationName": operation});
-        let request = self.to_server(self.client.post(format!("{}/graphql", self.base)));
+        let request = self.to_server(self.http.client().post(format!("{}/graphql", self.base)));
         let reply = self.send(
             request
                 .timeout(self.time_left())
-                .header(CONTENT_TYPE, "application/json")
-                .body(body.to_string()),
+                .header(CONTENT_TYPE, "application/json"),
+            Content::Bytes(body.to_string().into()),
             operation == "UpsertBucket",
         )?;
-        let mut reply = self.json(reply)?;
+        let mut reply: Value = serde_json::from_str(&reply.body).map_err(|_| self.not_understood(&reply.body))?;
         if let Some(errors) = reply["errors"].as_array().filter(|errors| !errors.is_empty()) {
             let messages: Vec<_> = errors
                 .iter()
@@ -144,41 +130,39 @@ impl Api {
     ) -> Result<bool, Failure> {
         let [entity, project, run] = [entity, project, run].map(|part| utf8_percent_encode(part, SEGMENT).to_string());
         let url = format!("{}/files/{entity}/{project}/{run}/file_stream", self.base);
-        // The size decides how long it may take.
-        let timeout = self.timeout.max(Duration::from_secs(60)).saturating_mul(3);
         let mut request = self
-            .to_server(self.client.post(url))
-            .timeout(timeout)
+            .to_server(self.http.client().post(url))
             .header(CONTENT_TYPE, "application/json");
-        request = match gzip.then(|| gzipped(body)).flatten() {
-            Some(packed) => request.header(CONTENT_ENCODING, "gzip").body(packed),
-            None => request.body(body.to_owned()),
+        let content = match gzip.then(|| gzipped(body)).flatten() {
+            Some(packed) => {
+                request = request.header(CONTENT_ENCODING, "gzip");
+                packed.into()
+            }
+            None => body.to_owned().into(),
         };
-        let reply = self.send(request, false)?;
-        let page = is_page(&reply);
-        let text = self.text(reply)?;
+        let reply = self.send(request, Content::Bytes(content), false)?;
         // A proxy's page says 200, too, and has not taken the rows. Whatever else a server says, it has.
-        if page || text.trim_start().starts_with('<') {
-            return Err(self.not_understood(&text));
+        if is_page(&reply) || reply.body.trim_start().starts_with('<') {
+            return Err(self.not_understood(&reply.body));
         }
-        let reply: Value = serde_json::from_str(&text).unwrap_or_default();
+        let reply: Value = serde_json::from_str(&reply.body).unwrap_or_default();
         Ok(reply["stopped"] == true)
     }
 
     /// Puts content at an address that the server has signed. No key goes there.
-    pub(crate) fn put(&self, url: &str, headers: &[(String, String)], content: Body) -> Result<(), Failure> {
+    pub(crate) fn put(&self, url: &str, headers: &[(String, String)], content: Content) -> Result<(), Failure> {
         let url = if url.starts_with('/') {
             format!("{}{url}", self.base)
         } else {
             url.to_owned()
         };
-        let mut request = self.client.put(url).body(content);
+        let mut request = self.http.client().put(url);
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let reply = self.send(request, false)?;
+        let reply = self.send(request, content, false)?;
         match is_page(&reply) {
-            true => Err(self.not_understood(&self.text(reply)?)),
+            true => Err(self.not_understood(&reply.body)),
             false => Ok(()),
         }
     }
@@ -194,28 +178,17 @@ impl Api {
             .header(AUTHORIZATION, self.authorization.clone())
     }
 
-    fn send(&self, request: RequestBuilder, retry_conflict: bool) -> Result<Response, Failure> {
-        let reply = request.send().map_err(|error| Failure::of_transport(&error))?;
-        let status = reply.status();
-        if status.is_success() {
+    fn send(&self, request: RequestBuilder, content: Content, retry_conflict: bool) -> Result<Reply, Failure> {
+        let reply = self.http.send(request, content, self.timeout)?;
+        if reply.status.is_success() {
             return Ok(reply);
         }
         let after = reply
-            .headers()
+            .headers
             .get(RETRY_AFTER)
             .and_then(|value| retry_after(value.to_str().ok()?));
-        let words = body(reply, LONGEST_ERROR).unwrap_or_default();
-        let said = quoted(&server_words(&self.secret.clean(&words)));
-        Err(Failure::of_status(status.as_u16(), &said, after, retry_conflict))
-    }
-
-    fn json(&self, reply: Response) -> Result<Value, Failure> {
-        let text = self.text(reply)?;
-        serde_json::from_str(&text).map_err(|_| self.not_understood(&text))
-    }
-
-    fn text(&self, reply: Response) -> Result<String, Failure> {
-        body(reply, LONGEST_REPLY)
+        let said = quoted(&server_words(&self.secret.clean(&reply.body)));
+        Err(Failure::of_status(reply.status.as_u16(), &said, after, retry_conflict))
     }
 
     fn not_understood(&self, text: &str) -> Failure {
@@ -227,23 +200,36 @@ impl Api {
     }
 }
 
-/// The body of a reply, as text.
-fn body(reply: Response, longest: u64) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    let read = reply.take(longest + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::again(Trouble::Unreachable, format!("no whole answer: {error}")))?;
-    match bytes.len() as u64 > longest {
-        true => Err(Failure::again(
-            Trouble::NotUnderstood,
-            format!("the reply has more than {longest} bytes"),
-        )),
-        false => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+fn client(settings: &Settings) -> Result<Client, Failure> {
+    let setup = |error: reqwest::Error| Failure::setup(&error);
+    match builder(settings).map_err(setup)?.build() {
+        // Where the machine knows no authorities, a server without TLS needs none; any other is not trusted.
+        Err(_) if settings.base_url.starts_with("http://") => {
+            let builder = builder(settings).map_err(setup)?;
+            builder.tls_certs_only([]).build().map_err(setup)
+        }
+        built => built.map_err(setup),
     }
 }
 
+fn builder(settings: &Settings) -> reqwest::Result<ClientBuilder> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("logcore/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(settings.http_timeout.min(LONGEST_TIMEOUT))
+        // The key goes to the server that was named, and a page to sign in on has taken no file.
+        .redirect(redirect::Policy::none());
+    if let Some(url) = &settings.https_proxy {
+        builder = builder.proxy(Proxy::https(url)?);
+    }
+    if let Some(url) = &settings.http_proxy {
+        builder = builder.proxy(Proxy::http(url)?);
+    }
+    Ok(builder)
+}
+
 /// Whether a reply is a page for people.
-fn is_page(reply: &Response) -> bool {
-    let kind = reply.headers().get(CONTENT_TYPE);
+fn is_page(reply: &Reply) -> bool {
+    let kind = reply.headers.get(CONTENT_TYPE);
     kind.and_then(|kind| kind.to_str().ok())
         .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
 }

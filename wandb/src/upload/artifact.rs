@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::api::{some, text};
 use super::content::{headers, put, put_file};
 use super::failure::{Failure, Trouble};
+use super::http::Content;
 use super::link::{Identity, Link};
 use super::transfer::Hitch;
 use crate::proto::{Artifact, ManifestEntry};
@@ -91,7 +92,7 @@ pub(crate) fn upload_artifact(
     let created = ask("CreateArtifactManifest", CREATE_MANIFEST, &input, MANIFEST)?;
     if let Some(url) = created["file"]["uploadUrl"].as_str() {
         let headers = headers(&created["file"]["uploadHeaders"]);
-        put(link, url, &headers, manifest.into()).map_err(Hitch::Content)?;
+        put(link, url, &headers, Content::Bytes(manifest.into())).map_err(Hitch::Content)?;
     }
     let input = json!({"input": {"artifactID": id}});
     ask("CommitArtifact", COMMIT, &input, "/commitArtifact/artifact")?;

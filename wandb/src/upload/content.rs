@@ -9,11 +9,11 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
-use reqwest::blocking::Body;
 use serde_json::Value;
 
 use super::control::{Control, Lane};
 use super::failure::{Failure, Trouble};
+use super::http::Content;
 use super::link::Link;
 
 /// Sends a file. An address that has expired is worth another try with a new one.
@@ -26,11 +26,11 @@ pub(crate) fn put_file(link: &Link, url: &str, headers: &[(String, String)], pat
         control: Arc::clone(&link.control),
         last: Instant::now(),
     };
-    put(link, url, headers, Body::sized(content, length))
+    put(link, url, headers, Content::Reader(Box::new(content), length))
 }
 
 /// Sends content in the same way.
-pub(crate) fn put(link: &Link, url: &str, headers: &[(String, String)], content: Body) -> Result<(), Failure> {
+pub(crate) fn put(link: &Link, url: &str, headers: &[(String, String)], content: Content) -> Result<(), Failure> {
     link.api
         .put(url, headers, content)
         .map_err(|failure| match failure.trouble {

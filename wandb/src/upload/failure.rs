@@ -71,10 +71,15 @@ impl Failure {
     }
 
     pub(crate) fn setup(error: &reqwest::Error) -> Self {
-        Self::last(
-            Trouble::Refused,
-            format!("the HTTP client cannot be set up: {}", chain(error)),
-        )
+        let cause = innermost(error).map_or_else(|| error.to_string(), |cause| cause.to_string());
+        let text = format!("the HTTP client cannot be set up: {cause}");
+        match text.contains("certificate") {
+            true => Self::last(
+                Trouble::Unverified,
+                format!("{text}; name the file of the authorities to trust in SSL_CERT_FILE"),
+            ),
+            false => Self::last(Trouble::Refused, text),
+        }
     }
 
     /// No answer came.
@@ -88,6 +93,9 @@ impl Failure {
                 Trouble::Unverified,
                 format!("{text}; if the server has a CA of its own, name its file in SSL_CERT_FILE"),
             );
+        }
+        if text.contains("proxy authorization required") {
+            return Self::of_status(407, "", None, false);
         }
         match error.is_builder() || error.is_redirect() {
             true => Self::last(Trouble::Refused, text),
@@ -109,6 +117,7 @@ impl Failure {
             401 => "the server does not know this API key (401)".into(),
             403 => "the key has no access to this project (403)".into(),
             404 => "the server has no such project or run (404)".into(),
+            407 => "the proxy wants a login (407): http://user:password@host:port".into(),
             429 => "the server asks for patience (429)".into(),
             other => format!("the server answered {other}").into(),
         };
@@ -141,14 +150,18 @@ fn chain(error: &reqwest::Error) -> String {
     } else {
         "no whole answer".to_owned()
     };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        cause = error.source();
-        // Only the innermost says what happened.
-        if cause.is_none() {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-        }
+    if let Some(cause) = innermost(error) {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
     }
     text
+}
+
+/// Only this says what happened.
+fn innermost(error: &reqwest::Error) -> Option<&dyn std::error::Error> {
+    let mut cause = error.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause)
 }

@@ -8,6 +8,7 @@ mod content;
 mod control;
 mod definitions;
 mod failure;
+mod http;
 mod lines;
 mod link;
 mod metadata;

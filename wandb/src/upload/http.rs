@@ -1,0 +1,327 @@
+//! Requests and their answers, on a thread of the client's own.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::Read;
+use std::pin::{Pin, pin};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use logcore::quiet;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap};
+use reqwest::{Client, Request, RequestBuilder, StatusCode};
+use tokio::runtime::{self, Handle};
+use tokio::sync::{mpsc as parts, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::failure::{Failure, Trouble};
+
+/// No reply of a server is nearly as long.
+const LONGEST_REPLY: usize = 64 << 20;
+const LONGEST_ERROR: usize = 64 << 10;
+/// What is handed to the operating system at once.
+const PART: usize = 64 << 10;
+/// How much of it that may hold, whose way nobody sees: each MiB may take as long as an answer.
+const UNSEEN_MIB: u64 = 4;
+
+/// The HTTP client. What the libraries below it log on their threads goes nowhere, which is why it brings its own.
+pub(crate) struct Http {
+    client: Client,
+    runtime: Handle,
+    /// The thread ends with it.
+    _end: oneshot::Sender<()>,
+}
+
+/// A server's answer, whole.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+/// What is sent.
+pub(crate) enum Content {
+    Bytes(Bytes),
+    /// So many bytes, read on the thread that sends them.
+    Reader(Box<dyn Read + Send>, u64),
+}
+
+impl Content {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Reader(_, length) => *length,
+        }
+    }
+}
+
+impl Http {
+    pub(crate) fn start(client: Client) -> std::io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name("logcore-wandb-http".to_owned()).spawn(|| {
+            quiet(|| {
+                let _ = runtime.block_on(ended);
+                // A name server that hangs holds up nobody.
+                runtime.shutdown_background();
+            });
+        })?;
+        Ok(Self {
+            client,
+            runtime: handle,
+            _end: end,
+        })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a request with this content. It may take as long as it needs, but nothing may stand still for longer than
+    /// `silence`.
+    pub(crate) fn send(&self, request: RequestBuilder, content: Content, silence: Duration) -> Result<Reply, Failure> {
+        let length = content.length();
+        let flow = Flow::new(silence, length);
+        let mut body = Parts {
+            ready: Bytes::new(),
+            more: None,
+            left: length,
+            flow: Arc::clone(&flow),
+        };
+        let mut source = None;
+        match content {
+            Content::Bytes(bytes) => body.ready = bytes,
+            Content::Reader(reader, length) => {
+                let (sender, receiver) = parts::channel(1);
+                body.more = Some(receiver);
+                source = Some((sender, reader.take(length)));
+            }
+        }
+        let request = request.header(CONTENT_LENGTH, length).body(reqwest::Body::wrap(body));
+        let request = request.build().map_err(|error| Failure::of_transport(&error))?;
+        let (answered, answer) = mpsc::channel();
+        let client = self.client.clone();
+        self.runtime.spawn(async move {
+            let _ = answered.send(flow.watch(exchange(&client, request)).await);
+        });
+        if let Some((sender, reader)) = source {
+            feed(&sender, reader)?;
+        }
+        answer
+            .recv()
+            .unwrap_or_else(|_| Err(Failure::again(Trouble::Unreachable, "the HTTP client is gone")))
+    }
+}
+
+async fn exchange(client: &Client, request: Request) -> Result<Reply, Failure> {
+    let mut reply = client
+        .execute(request)
+        .await
+        .map_err(|error| Failure::of_transport(&error))?;
+    let status = reply.status();
+    let longest = if status.is_success() {
+        LONGEST_REPLY
+    } else {
+        LONGEST_ERROR
+    };
+    let mut body = Vec::new();
+    loop {
+        match reply.chunk().await {
+            Ok(Some(part)) => body.extend_from_slice(&part),
+            Ok(None) => break,
+            // What a refusal says is of less weight than that it is one.
+            Err(_) if !status.is_success() => break,
+            Err(error) => return Err(Failure::of_transport(&error)),
+        }
+        if body.len() > longest {
+            if !status.is_success() {
+                break;
+            }
+            let text = format!("the reply has more than {longest} bytes");
+            return Err(Failure::again(Trouble::NotUnderstood, text));
+        }
+    }
+    Ok(Reply {
+        status,
+        headers: reply.headers().clone(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
+
+/// Hands over what is read, as far as it is wanted.
+fn feed(sender: &parts::Sender<Bytes>, mut reader: impl Read) -> Result<(), Failure> {
+    loop {
+        let mut part = vec![0; PART];
+        let count = reader
+            .read(&mut part)
+            .map_err(|error| Failure::last(Trouble::Unreadable, error.to_string()))?;
+        part.truncate(count);
+        if count == 0 || sender.blocking_send(part.into()).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a request goes on.
+struct Flow {
+    silence: Duration,
+    started: Instant,
+    /// When a part of the content was last taken.
+    last: Mutex<Instant>,
+}
+
+impl Flow {
+    fn new(silence: Duration, length: u64) -> Arc<Self> {
+        let started = Instant::now();
+        let unseen = (length >> 20).min(UNSEEN_MIB) as u32;
+        Arc::new(Self {
+            silence: silence.saturating_mul(1 + unseen),
+            started,
+            last: Mutex::new(started),
+        })
+    }
+
+    fn went_on(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// A proxy that takes all before it passes it on needs as long again.
+    fn until(&self) -> Instant {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last + self.silence + (last - self.started)
+    }
+
+    async fn watch<T>(&self, exchange: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let mut exchange = pin!(exchange);
+        loop {
+            let until = self.until();
+            match timeout_at(until, exchange.as_mut()).await {
+                Ok(answer) => return answer,
+                Err(_) if self.until() > until => {}
+                Err(_) => return Err(Failure::again(Trouble::Unreachable, "no answer in time")),
+            }
+        }
+    }
+}
+
+/// A body that says when it is taken.
+struct Parts {
+    ready: Bytes,
+    more: Option<parts::Receiver<Bytes>>,
+    left: u64,
+    flow: Arc<Flow>,
+}
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.ready.is_empty() {
+            let Some(more) = &mut self.more else {
+                return Poll::Ready(None);
+            };
+            match more.poll_recv(context) {
+                Poll::Ready(Some(part)) => self.ready = part,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.flow.went_on();
+        let count = self.ready.len().min(PART);
+        self.left -= count as u64;
+        Poll::Ready(Some(Ok(Frame::data(self.ready.split_to(count)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_millis(400);
+
+    fn put(listener: &TcpListener, content: Content) -> Result<Reply, Failure> {
+        let http = Http::start(Client::new()).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        http.send(http.client().put(url), content, SILENCE)
+    }
+
+    /// A way on which each part takes a while.
+    struct Slow(u32);
+
+    impl Read for Slow {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            thread::sleep(SILENCE / 4);
+            self.0 -= 1;
+            buffer[..10].fill(b'x');
+            Ok(10)
+        }
+    }
+
+    #[test]
+    fn content_may_take_as_long_as_it_goes_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        thread::scope(|scope| {
+            let server = || {
+                let mut reader = BufReader::new(listener.accept().unwrap().0);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    reader.read_line(&mut head).unwrap();
+                }
+                let mut body = [0; 80];
+                reader.read_exact(&mut body).unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone";
+                reader.get_mut().write_all(answer).unwrap();
+                (head, body)
+            };
+            let server = thread::Builder::new().spawn_scoped(scope, server).unwrap();
+            let reply = put(&listener, Content::Reader(Box::new(Slow(8)), 80)).unwrap();
+            assert_eq!((reply.status.as_u16(), &*reply.body), (200, "done"));
+            let (head, body) = server.join().unwrap();
+            assert!(head.to_lowercase().contains("content-length: 80\r\n"), "{head}");
+            assert_eq!(body, [b'x'; 80]);
+        });
+    }
+
+    /// Connections are taken by the operating system, and nobody reads from them.
+    #[test]
+    fn content_that_nobody_takes_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for content in [
+            Content::Bytes(Bytes::from_static(b"{}")),
+            Content::Bytes(vec![0; 20 << 20].into()),
+            Content::Reader(Box::new(io::repeat(0)), 1 << 30),
+        ] {
+            let failure = put(&listener, content).err().unwrap();
+            assert!(failure.again && failure.text == "no answer in time", "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_logged_on_the_way_goes_nowhere() {
+        let http = Http::start(Client::new()).unwrap();
+        let (told, quiet) = mpsc::channel();
+        http.runtime.spawn(async move { told.send(logcore::is_quiet()) });
+        assert!(quiet.recv().unwrap());
+    }
+}
