@@ -127,7 +127,11 @@ impl Artifact {
         let artifact = Self::new(format!("run-{run_id}-{plain}{suffix}"), "run_table")
             .file_as(&kept, format!("{name}.table.json"));
         let written = fs::write(&kept, content).map_err(MediaError::from);
-        let planned = written.and_then(|()| artifact.plan(staging));
+        let planned = written.and_then(|()| artifact.plan(staging)).map(|plan| Plan {
+            // As the official client has it: a table's artifact has no metadata at all.
+            metadata: String::new(),
+            ..plan
+        });
         let _ = fs::remove_file(kept);
         planned
     }
@@ -239,7 +243,6 @@ impl Plan {
             digest: self.digest.clone(),
             description: self.description.clone(),
             metadata: self.metadata.clone(),
-            user_created: self.kind != "run_table",
             digest_algorithm: "MANIFEST_MD5".to_owned(),
             aliases: self.aliases.clone(),
             manifest: Some(proto::Manifest {

@@ -54,14 +54,14 @@ impl Message {
             } => {
                 log.value(step, time, &key, &json)?;
                 if let Some(plan) = artifact {
-                    log.record(Kind::Artifact(Box::new(plan.record())))?;
+                    log.artifact(plan.record())?;
                 }
                 file.map_or(Ok(()), |path| log.record(one_file(path, 0, MEDIA)))
             }
             Self::Define(definition) => log.define(definition.record()),
             Self::Summary { key, value } => log.set_summary(&key, &value),
             Self::File { path, policy } => log.record(one_file(path, policy, 0)),
-            Self::Artifact(plan) => log.record(Kind::Artifact(Box::new(plan.record()))),
+            Self::Artifact(plan) => log.artifact(plan.record()),
             Self::Alert { title, text, level } => log.record(Kind::Alert(Alert {
                 title,
                 text,

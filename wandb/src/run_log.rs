@@ -32,7 +32,16 @@ pub(crate) struct RunLog {
     path: PathBuf,
     columns: Columns,
     course: Course,
+    owner: Owner,
     console_line: String,
+}
+
+/// Whose run it is; the official client attaches artifacts by it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    run_id: String,
+    project: String,
+    entity: String,
 }
 
 /// How far a run has come, beside what its columns hold.
@@ -69,6 +78,7 @@ pub(crate) struct LogMark<'a> {
     path: Cow<'a, Path>,
     end: End,
     course: Course,
+    owner: Cow<'a, Owner>,
     /// Names and values of the open row.
     row: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// Names whose summary was set since their last value.
@@ -119,6 +129,11 @@ pub(crate) struct Beginning {
 impl RunLog {
     /// Makes the log and writes what must be in it from the first moment.
     pub(crate) fn create(path: &Path, beginning: Beginning) -> io::Result<Self> {
+        let owner = Owner {
+            run_id: beginning.run.run_id.clone(),
+            project: beginning.run.project.clone(),
+            entity: beginning.run.entity.clone(),
+        };
         let header = proto::Header {
             version: Some(proto::Version {
                 producer: env!("CARGO_PKG_VERSION").to_owned(),
@@ -150,6 +165,7 @@ impl RunLog {
                 summary_debt: 0,
                 summary_size: 0,
             },
+            owner,
             console_line: String::new(),
         })
     }
@@ -167,6 +183,7 @@ impl RunLog {
             path: mark.path.to_path_buf(),
             columns,
             course: mark.course,
+            owner: mark.owner.clone().into_owned(),
             console_line: String::new(),
         };
         for (name, value) in &mark.row {
@@ -183,6 +200,7 @@ impl RunLog {
             path: Cow::Borrowed(&self.path),
             end: self.log.end(),
             course: self.course,
+            owner: Cow::Borrowed(&self.owner),
             row: row.map(|(name, value)| (name.into(), value.into())).collect(),
             said: self.columns.said().map(Cow::from).collect(),
         }
@@ -283,6 +301,21 @@ impl RunLog {
             remove: Vec::new(),
         }));
         Ok(())
+    }
+
+    /// Adds an artifact of the run.
+    pub(crate) fn artifact(&mut self, artifact: proto::Artifact) -> Result<(), Refused> {
+        let Owner {
+            run_id,
+            project,
+            entity,
+        } = self.owner.clone();
+        self.record(Kind::Artifact(Box::new(proto::Artifact {
+            run_id,
+            project,
+            entity,
+            ..artifact
+        })))
     }
 
     /// Adds a record as it is.

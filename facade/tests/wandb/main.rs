@@ -123,6 +123,14 @@ fn check_all(server: &Server) {
     assert_eq!(run.alerts[0]["severity"], "WARN");
     let state = server.state();
     assert_eq!(state.artifacts.iter().filter(|artifact| artifact.committed).count(), 2);
+    for artifact in &state.artifacts {
+        let of = &artifact.input;
+        assert_eq!(
+            (&of["projectName"], &of["runName"]),
+            (&json!("project"), &json!(run.id)),
+            "{of}"
+        );
+    }
     let of_type = |kind: &str| {
         let mut all = state.artifacts.iter();
         all.find(|artifact| artifact.committed && artifact.input["artifactTypeName"] == kind)

@@ -36,6 +36,8 @@ struct State {
     /// By lane: the newest failure, until a request succeeds, and the kinds that were said since the last success.
     trouble: [Option<Failure>; 3],
     said: [Vec<Trouble>; 3],
+    /// A trouble that was said is over, and others are not.
+    over_unsaid: bool,
     /// By lane: when patience ends, while there is a request that has not succeeded.
     patience_ends: [Option<Instant>; 3],
     /// Something that no waiting will change.
@@ -249,13 +251,17 @@ impl Control {
 
     /// A request succeeded.
     pub(crate) fn well(&self, lane: Lane) {
-        let was_said = {
+        let is_over = {
             let mut state = self.lock();
             state.trouble[lane as usize] = None;
             state.patience_ends[lane as usize] = None;
-            !std::mem::take(&mut state.said[lane as usize]).is_empty()
+            let was_said = !std::mem::take(&mut state.said[lane as usize]).is_empty();
+            // Rows may go while files do not: then it is not over.
+            state.over_unsaid |= was_said;
+            let all_well = state.trouble.iter().all(Option::is_none);
+            all_well && std::mem::take(&mut state.over_unsaid)
         };
-        if was_said {
+        if is_over {
             self.say("over", "W&B: the trouble is over, and what was kept is being sent");
         }
     }
@@ -324,6 +330,24 @@ mod tests {
         assert!(!control.too_late_for(Lane::Files, HOUR / 2));
         control.well(Lane::Files);
         assert!(!control.too_late_for(Lane::Files, 4 * HOUR));
+    }
+
+    #[test]
+    fn trouble_is_over_when_no_lane_has_any() {
+        use std::sync::Arc;
+
+        let said = Arc::<Mutex<Vec<String>>>::default();
+        let control = Control::new(StopFlag::default(), None);
+        let words = Arc::clone(&said);
+        control.set_notices(Notices::new(move |kind, _| words.lock().unwrap().push(kind.to_owned())));
+        let failure = Failure::again(Trouble::ServerError, "503");
+        control.trouble(Lane::Rows, &failure);
+        control.trouble(Lane::Files, &failure);
+        control.well(Lane::Rows);
+        assert_eq!(said.lock().unwrap().len(), 2, "files still fail");
+        control.well(Lane::Files);
+        control.well(Lane::Rows);
+        assert_eq!(said.lock().unwrap()[2..], ["over"]);
     }
 
     #[test]
