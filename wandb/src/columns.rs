@@ -287,7 +287,7 @@ impl Aggregate {
         if kinds.none {
             return None;
         }
-        if kinds.copy || self.first.is_none() {
+        if self.first.is_none() {
             return Some(last.to_owned());
         }
         let mean = self.sum / self.count as f64;
@@ -303,6 +303,10 @@ impl Aggregate {
             .filter(|(wanted, ..)| *wanted)
             .map(|(_, name, value)| format!("\"{name}\":{value}"))
             .collect();
-        Some(format!("{{{}}}", members.join(",")))
+        // A copy is the value by itself, and has no place beside others.
+        Some(match members.is_empty() {
+            true => last.to_owned(),
+            false => format!("{{{}}}", members.join(",")),
+        })
     }
 }

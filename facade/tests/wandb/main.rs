@@ -924,8 +924,9 @@ run.define_metric("goal", hidden=True)
 run.define_metric("goal2", step_metric="epoch", summary="max")
 run.define_metric("goal2", summary="min", overwrite=True)
 run.define_metric("copy", summary="copy")
+run.define_metric("both", summary="mean,copy")
 for step in range(6):
-    run.log({"loss": 1 / (step + 1), "none": step, "copy": step, "goal": float(step % 3), "epoch": step // 3}, step=step)
+    run.log({"loss": 1 / (step + 1), "none": step, "copy": step, "both": step, "goal": float(step % 3), "epoch": step // 3}, step=step)
     if step == 4:
         run.log({"loss": 7.0, "merged": 1}, step=step)
 run.log({"val/accuracy": float("nan"), "inf": float("inf"), "minus": float("-inf")}, step=6)
@@ -999,11 +1000,12 @@ fn say_the_same(logger: &UnifiedLogger) {
     wandb.define_metric(MetricDefinition::new("goal2").step_metric("epoch").summary(["max"]));
     wandb.define_metric(MetricDefinition::new("goal2").summary(["min"]).overwrite());
     wandb.define_metric(MetricDefinition::new("copy").summary(["copy"]));
+    wandb.define_metric(MetricDefinition::new("both").summary(["mean", "copy"]));
     for step in 0..6_u64 {
         let (loss, goal) = (1.0 / (step + 1) as f64, (step % 3) as f64);
         logger.log_metrics_at(
             step,
-            facade::metrics! {"loss" => loss, "none" => step, "copy" => step, "goal" => goal, "epoch" => step / 3},
+            facade::metrics! {"loss" => loss, "none" => step, "copy" => step, "both" => step, "goal" => goal, "epoch" => step / 3},
         );
         if step == 4 {
             logger.log_metrics_at(step, facade::metrics! {"loss" => 7.0, "merged" => 1});
