@@ -33,6 +33,8 @@ pub(crate) struct RingFile {
     path: PathBuf,
     /// Where the next process will look.
     names: Mutex<Vec<PathBuf>>,
+    /// The log directory, if it came into being for the ring: a run that leaves no files leaves no folder either.
+    folder: Option<PathBuf>,
 }
 
 impl RingFile {
@@ -44,7 +46,10 @@ impl RingFile {
     #[cfg(unix)]
     pub(crate) fn create(folder: &Path, sizes: Sizes, place: RingPlace) -> io::Result<(Self, Region)> {
         let name = name();
+        let fresh = !folder.exists();
         fs::create_dir_all(folder)?;
+        // However it was written, and wherever the process goes: a name must never take the place of the ring itself.
+        let folder = &folder.canonicalize()?;
         let here = || Self::create_at(&folder.join(&name), sizes);
         let there = || {
             // Its name is begun first: a ring that no name leads to would stay there until the machine is started anew.
@@ -54,24 +59,29 @@ impl RingFile {
             made.0.names().push(pointer.finish()?);
             Ok(made)
         };
-        match place {
+        let made = match place {
             RingPlace::LogDir => here(),
             RingPlace::SharedMemory => there(),
             // On a network file system a mapping is slow, or does not hold what others have written.
             RingPlace::Auto if !is_local(folder) => there(),
             RingPlace::Auto => here().or_else(|error| there().map_err(|_| error)),
             RingPlace::Memory => Err(io::ErrorKind::Unsupported.into()),
-        }
+        };
+        made.map(|(mut file, region)| {
+            file.folder = fresh.then(|| folder.clone());
+            (file, region)
+        })
     }
 
     /// Lets the next process that logs into `folder` find the ring from there.
     pub(crate) fn point_from(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let folder = &*folder.canonicalize()?;
         if self.path.parent() == Some(folder) {
             return Ok(());
         }
         let mut names = self.names();
         if !names.iter().any(|name| name.parent() == Some(folder)) {
-            fs::create_dir_all(folder)?;
             names.push(Pointer::begin(folder, &self.path)?.finish()?);
         }
         Ok(())
@@ -111,6 +121,7 @@ impl RingFile {
             file: ManuallyDrop::new(file),
             path: path.to_owned(),
             names: Mutex::default(),
+            folder: None,
         };
         Ok((made, region))
     }
@@ -126,6 +137,10 @@ impl Drop for RingFile {
         }
         for path in [self.pieces(), self.path.clone()] {
             let _ = fs::remove_file(path);
+        }
+        if let Some(folder) = &self.folder {
+            // Only if it is empty.
+            let _ = fs::remove_dir(folder);
         }
         // SAFETY: dropped once, here, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.file) };
@@ -270,7 +285,12 @@ mod tests {
         let other = tempfile::tempdir().unwrap();
         let (ring, region) = RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir).unwrap();
         assert!(region.is_mapped());
-        ring.point_from(folder.path()).unwrap();
+        // The same folder in another form: a name there would take the place of the ring.
+        for same in [folder.path().to_owned(), folder.path().join("."), folder.path().join("x/..")] {
+            fs::create_dir_all(folder.path().join("x")).unwrap();
+            ring.point_from(&same).unwrap();
+        }
+        fs::remove_dir(folder.path().join("x")).unwrap();
         ring.point_from(other.path()).unwrap();
         let metadata = fs::metadata(&ring.path).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
