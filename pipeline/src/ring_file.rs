@@ -286,7 +286,11 @@ mod tests {
         let (ring, region) = RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir).unwrap();
         assert!(region.is_mapped());
         // The same folder in another form: a name there would take the place of the ring.
-        for same in [folder.path().to_owned(), folder.path().join("."), folder.path().join("x/..")] {
+        for same in [
+            folder.path().to_owned(),
+            folder.path().join("."),
+            folder.path().join("x/.."),
+        ] {
             fs::create_dir_all(folder.path().join("x")).unwrap();
             ring.point_from(&same).unwrap();
         }
