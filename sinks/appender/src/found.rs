@@ -123,6 +123,8 @@ fn files_behind(place: &Place) -> io::Result<Vec<(usize, u64)>> {
             Ok(metadata) if Identity::of(&metadata) == Some(identity) => break,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {}
+            // A process that was killed while it rotated leaves one number free.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && numbered(&place.path, number + 1).exists() => {}
             // It is gone, so whatever took its path came after it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![(0, 0)]),
             Err(error) => return Err(error),

@@ -40,12 +40,15 @@ impl Rotation {
     ///
     /// If it could not be renamed; it is then still in its place.
     pub(crate) fn put_aside(&self, path: &Path) -> io::Result<()> {
+        let keep = self.keep.max(1);
+        // A number that is free is filled, so that of processes killed amid this at most one gap is ever left.
+        let free = (1..=keep).find(|number| !numbered(path, *number).exists());
         // One more than is kept, and any that an earlier, larger `keep` has left.
-        let mut beyond = self.keep.max(1);
+        let mut beyond = if free.is_some() { keep + 1 } else { keep };
         while remove_if_there(&numbered(path, beyond))? {
             beyond += 1;
         }
-        for number in (1..self.keep.max(1)).rev() {
+        for number in (1..free.unwrap_or(keep)).rev() {
             rename_if_there(&numbered(path, number), &numbered(path, number + 1))?;
         }
         rename_if_there(path, &numbered(path, 1))?;

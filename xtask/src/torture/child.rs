@@ -53,7 +53,7 @@ fn live(life: &Life) -> Result<()> {
 }
 
 fn config(life: &Life) -> LogConfig {
-    let mut file = json!({"keep": 500});
+    let mut file = json!({"keep": 5000});
     if let Some(rotate_mb) = life.rotate_mb {
         file["rotate_mb"] = rotate_mb.into();
     }

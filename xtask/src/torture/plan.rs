@@ -80,7 +80,7 @@ const RECOVERY_POINTS: [(&str, u64); 4] = [
 
 /// Draws a chain in `folder`.
 pub(crate) fn chain(random: &mut Random, folder: &std::path::Path, generations: u64) -> Vec<Step> {
-    let rotate_mb = *random.pick(&[None, None, Some(0.05), Some(0.3), Some(2.0)]);
+    let rotate_mb = *random.pick(&[None, None, Some(0.03), Some(0.1), Some(0.5)]);
     let seed = random.next();
     (0..generations)
         .map(|generation| {
