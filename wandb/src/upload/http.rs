@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::Read;
 use std::pin::{Pin, pin};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -90,7 +90,6 @@ impl Http {
         let flow = Flow::new(silence, length);
         let mut body = Parts {
             ready: Bytes::new(),
-            more: None,
             left: length,
             flow: Arc::clone(&flow),
         };
@@ -99,7 +98,7 @@ impl Http {
             Content::Bytes(bytes) => body.ready = bytes,
             Content::Reader(reader, length) => {
                 let (sender, receiver) = parts::channel(1);
-                body.more = Some(receiver);
+                flow.lock().more = Some(receiver);
                 source = Some((sender, reader.take(length)));
             }
         }
@@ -172,8 +171,15 @@ fn feed(sender: &parts::Sender<Bytes>, mut reader: impl Read) -> Result<(), Fail
 struct Flow {
     silence: Duration,
     started: Instant,
+    state: Mutex<FlowState>,
+}
+
+struct FlowState {
     /// When a part of the content was last taken.
-    last: Mutex<Instant>,
+    last: Instant,
+    /// Parts to come. The connection may hold the body for longer than the request is waited for; whoever reads the content
+    /// must not.
+    more: Option<parts::Receiver<Bytes>>,
 }
 
 impl Flow {
@@ -183,37 +189,45 @@ impl Flow {
         Arc::new(Self {
             silence: silence.saturating_mul(1 + unseen),
             started,
-            last: Mutex::new(started),
+            state: Mutex::new(FlowState {
+                last: started,
+                more: None,
+            }),
         })
     }
 
     fn went_on(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.lock().last = Instant::now();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FlowState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A proxy that takes all before it passes it on needs as long again.
     fn until(&self) -> Instant {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.lock().last;
         last + self.silence + (last - self.started)
     }
 
     async fn watch<T>(&self, exchange: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let mut exchange = pin!(exchange);
-        loop {
+        let outcome = loop {
             let until = self.until();
             match timeout_at(until, exchange.as_mut()).await {
-                Ok(answer) => return answer,
+                Ok(answer) => break answer,
                 Err(_) if self.until() > until => {}
-                Err(_) => return Err(Failure::again(Trouble::Unreachable, "no answer in time")),
+                Err(_) => break Err(Failure::again(Trouble::Unreachable, "no answer in time")),
             }
-        }
+        };
+        self.lock().more = None;
+        outcome
     }
 }
 
 /// A body that says when it is taken.
 struct Parts {
     ready: Bytes,
-    more: Option<parts::Receiver<Bytes>>,
     left: u64,
     flow: Arc<Flow>,
 }
@@ -227,10 +241,11 @@ impl Body for Parts {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.ready.is_empty() {
-            let Some(more) = &mut self.more else {
-                return Poll::Ready(None);
+            let polled = match &mut self.flow.lock().more {
+                Some(more) => more.poll_recv(context),
+                None => Poll::Ready(None),
             };
-            match more.poll_recv(context) {
+            match polled {
                 Poll::Ready(Some(part)) => self.ready = part,
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
@@ -312,7 +327,10 @@ mod tests {
             Content::Bytes(vec![0; 20 << 20].into()),
             Content::Reader(Box::new(io::repeat(0)), 1 << 30),
         ] {
+            let start = Instant::now();
             let failure = put(&listener, content).err().unwrap();
+            // The connection itself is given up after half a minute, which is not to be waited for.
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
             assert!(failure.again && failure.text == "no answer in time", "{failure:?}");
         }
     }
