@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-use logcore::{ConfigError, Deadline, LogConfig, LogError, Sink, StopFlag, is_quiet};
+use logcore::{ConfigError, Deadline, LogConfig, LogError, RingPlace, Sink, StopFlag, is_quiet, registry};
 use logcore_pipeline::{Pipeline, Port, RecoveryError, at_exit, notice};
 
-use crate::build::build_sinks;
+use crate::build::{BuiltSinks, build_sinks};
 use crate::instance::Instance;
 use crate::logger::UnifiedLogger;
 use crate::memory::Memory;
@@ -91,7 +91,7 @@ impl LogManager {
         }
         let shared = !state.shared.is_empty();
         for (logger, config, sinks, memory) in built {
-            state.name_ring(&config.log_dir);
+            state.name_ring(&config, &sinks);
             logger.configure(config, sinks, memory, shared)?;
         }
         state.template = Some(config);
@@ -216,11 +216,11 @@ impl LogManager {
         let logger = match live {
             Some(logger) => logger,
             None => {
-                let port = state.pipeline(&config)?.port(&config.name);
+                let port = state.pipeline(&config, &sinks)?.port(&config.name);
                 Arc::new(Instance::new(&config.name, port, stop))
             }
         };
-        state.name_ring(&config.log_dir);
+        state.name_ring(&config, &sinks);
         logger.configure(config, sinks, memory, !state.shared.is_empty())?;
         if state.find(logger.name()).is_none() {
             state.loggers.push(Arc::clone(&logger));
@@ -310,9 +310,9 @@ impl State {
     }
 
     /// The pipeline; the first logger brings it into being.
-    fn pipeline(&mut self, config: &LogConfig) -> Result<&Pipeline, LogError> {
+    fn pipeline(&mut self, config: &LogConfig, sinks: &BuiltSinks) -> Result<&Pipeline, LogError> {
         if self.pipeline.is_none() {
-            let started = match writes_files(config) {
+            let started = match outlive(sinks) {
                 true => Pipeline::start_in(&config.log_dir, config.ring_bytes, config.ring_place),
                 false => Pipeline::start(config.ring_bytes),
             };
@@ -331,10 +331,13 @@ impl State {
         })
     }
 
-    /// Lets the next process find the ring from this folder, too.
-    fn name_ring(&self, folder: &Path) {
-        if let Some(pipeline) = &self.pipeline {
-            pipeline.point_from(folder);
+    /// Lets the next process find the ring from the folder of these sinks, too.
+    fn name_ring(&self, config: &LogConfig, sinks: &BuiltSinks) {
+        if let Some(pipeline) = &self.pipeline
+            && config.ring_place != RingPlace::Memory
+            && outlive(sinks)
+        {
+            pipeline.point_from(&config.log_dir);
         }
     }
 
@@ -352,10 +355,9 @@ impl State {
     }
 }
 
-/// Whether any sink of this config may leave something in the folder; for a terminal alone there is nothing to recover.
-fn writes_files(config: &LogConfig) -> bool {
-    let jsonl_off = config.sinks.get("jsonl") == Some(&false.into());
-    config.enable_file || config.enable_wandb || !jsonl_off
+/// Whether a killed process may leave something for one of these sinks; for a terminal alone there is nothing to recover.
+fn outlive(sinks: &BuiltSinks) -> bool {
+    sinks.sinks.iter().any(|sink| registry::can_recover(&sink.name))
 }
 
 /// Handing over one command; the writer takes it within milliseconds unless a sink hangs.

@@ -263,35 +263,40 @@ impl Delivery {
         self.changed
     }
 
-    /// Writes where everything stands. A mark for which there is no room is left out.
+    /// Writes where everything stands. Marks for which there is no room, the longest first, are left out.
     pub(crate) fn checkpoint(&mut self, here: Here<'_>, room: usize, out: &mut Vec<u8>) {
-        let mut longest = usize::MAX;
+        let mut limit = usize::MAX;
         loop {
-            out.clear();
-            longest = self.put_checkpoint(here, longest, out);
-            if out.len() <= room {
+            limit = self.put_checkpoint(here, limit, out);
+            // Without marks there is nothing in it that grows.
+            if out.len() <= room || limit == 0 {
                 break;
             }
             notice(
                 "a long mark",
-                "a row is so long that the ring has no place for it: should the process be killed before it is complete, it is \
-                 lost (a larger `ring_bytes` helps)",
+                "what sinks have to remember, such as a row that is not complete, is longer than its place in the ring: should the \
+                 process be killed now, the longest of it is lost (a larger `ring_bytes` helps)",
             );
         }
         self.changed = false;
     }
 
-    /// Puts the marks that are shorter than `limit`; returns the length of the longest of them.
+    /// Puts the marks that are shorter than `limit`, with their loggers; returns the length of the longest of them.
     fn put_checkpoint(&self, here: Here<'_>, limit: usize, out: &mut Vec<u8>) -> usize {
-        let mut longest = 0;
-        checkpoint::begin(out, here, now(), self.loggers.len());
-        for (id, logger) in &self.loggers {
+        let marked = |logger: &Logger| -> Vec<(&str, LevelFilter, &str)> {
             let marked = logger.own.iter().filter_map(|(at, level)| {
                 let slot = self.sinks[*at].as_ref()?;
                 let mark = slot.mark.as_ref().filter(|mark| mark.text().len() < limit)?;
-                Some((&slot.name, *level, mark.text()))
+                Some((slot.name.as_str(), *level, mark.text()))
             });
-            let marked: Vec<_> = marked.collect();
+            marked.collect()
+        };
+        let loggers = self.loggers.iter().map(|(id, logger)| (id, logger, marked(logger)));
+        let loggers: Vec<_> = loggers.filter(|(.., marked)| !marked.is_empty()).collect();
+        out.clear();
+        checkpoint::begin(out, here, now(), loggers.len());
+        let mut longest = 0;
+        for (id, logger, marked) in loggers {
             checkpoint::put_logger(out, *id, &logger.name, logger.propagate, logger.step, marked.len());
             for (name, level, mark) in marked {
                 checkpoint::put_sink(out, name, level, mark);
@@ -757,6 +762,44 @@ mod tests {
         assert_eq!(parents("a.b::c").collect::<Vec<_>>(), ["a.b", "a", "root"]);
         assert_eq!(parents("a").collect::<Vec<_>>(), ["root"]);
         assert_eq!(parents("root").count(), 0);
+    }
+
+    /// A mark of so many bytes, and two for the quotes.
+    struct Marked(usize);
+
+    impl Sink for Marked {
+        fn mark(&mut self) -> Option<Mark> {
+            Mark::of(&"x".repeat(self.0))
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_fits_whatever_there_is_to_remember() {
+        let mut delivery = Delivery::new(Arc::new(Shared::new(crate::ring::Ring::plain(4096).0)));
+        for (id, bytes) in [10, 500, 90_000, 40_000].into_iter().enumerate() {
+            let sinks = ["file", "jsonl"].map(|name| NamedSink {
+                name: name.to_owned(),
+                level: LevelFilter::Info,
+                sink: Box::new(Marked(bytes)),
+            });
+            delivery.take_up(LoggerId(id as u32), "trainer", false, None, sinks.into());
+        }
+        delivery.take_marks();
+        let here = Here {
+            folder: "/run",
+            at: 0,
+            pieces: 0,
+        };
+        let mut out = Vec::new();
+        for (room, loggers) in [(1 << 20, 4), (100_000, 3), (50_000, 2), (200, 1), (60, 0)] {
+            delivery.checkpoint(here, room, &mut out);
+            assert_eq!(
+                checkpoint::read(&out).unwrap().loggers.len(),
+                loggers,
+                "in {room} bytes"
+            );
+            assert!(out.len() <= room || loggers == 0);
+        }
     }
 
     #[test]

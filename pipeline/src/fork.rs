@@ -13,17 +13,24 @@ pub(crate) fn offset() -> u64 {
     OFFSET.load(Ordering::Relaxed)
 }
 
+/// Lets a child know that it is one. Only the first call counts.
+pub(crate) fn watch() {
+    #[cfg(unix)]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            // SAFETY: the function has the C signature, lives for ever, and calls nothing but what is allowed after a fork.
+            // Failure means that the system has no room for one more handler; then a child waits for answers in vain.
+            let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        });
+    }
+}
+
 /// Has every child close its copy of this descriptor, so that the lock on the ring ends with the process that has the
 /// writer.
 #[cfg(unix)]
 pub(crate) fn close_in_children(descriptor: i32) {
-    static ONCE: std::sync::Once = std::sync::Once::new();
     DESCRIPTOR.store(descriptor, Ordering::Relaxed);
-    ONCE.call_once(|| {
-        // SAFETY: the function has the C signature, lives for ever, and calls nothing but what is allowed after a fork.
-        // Failure means that the system has no room for one more handler; then the lock lasts as long as the child.
-        let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-    });
 }
 
 static OFFSET: AtomicU64 = AtomicU64::new(0);

@@ -90,7 +90,18 @@ impl Pipeline {
 
     /// Lets the next process that logs into `folder` find the ring from there, too.
     pub fn point_from(&self, folder: &Path) {
-        if let Some(Err(error)) = self.file.as_ref().map(|file| file.point_from(folder)) {
+        let Some(file) = &self.file else {
+            notice(
+                "ring in memory",
+                &format!(
+                    "the ring lies in plain memory, where the first logger of this process has put it: should the process be \
+                     killed, the last milliseconds of what goes to {} are lost",
+                    folder.display()
+                ),
+            );
+            return;
+        };
+        if let Err(error) = file.point_from(folder) {
             notice(
                 "ring not named",
                 &format!("{} has no place for the name of the ring: {error}", folder.display()),
@@ -151,6 +162,7 @@ impl Pipeline {
     }
 
     fn over(ring: Arc<Ring>, reader: Reader, file: Option<RingFile>, folder: String) -> io::Result<Self> {
+        fork::watch();
         let shared = Arc::new(Shared::new(ring));
         let pieces = Pieces::kept_in(file.as_ref().map(RingFile::pieces));
         let writer = Writer::new(Arc::clone(&shared), reader, folder, pieces);

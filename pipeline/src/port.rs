@@ -183,9 +183,18 @@ impl Port {
     ///
     /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if a sink could not deliver.
     pub fn flush(&self, deadline: Deadline) -> Result<(), LogError> {
-        if is_quiet() || fork::is_child() {
-            // On the writer's own thread waiting for it would be for ever; from a child of a fork it cannot be asked.
+        if is_quiet() {
+            // On the writer's own thread: waiting for it would be for ever.
             return Ok(());
+        }
+        if fork::is_child() {
+            return match self.shared.wait_for_release(deadline) {
+                true => Ok(()),
+                false => Err(LogError::Timeout {
+                    call: "flush",
+                    sink: None,
+                }),
+            };
         }
         let reply = Reply::new();
         let command = Command::Flush {

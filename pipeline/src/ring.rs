@@ -246,8 +246,12 @@ impl Ring {
 
     /// How many bytes are in use.
     pub(crate) fn used(&self) -> u64 {
-        let head = self.region.word(HEAD).load(Ordering::Relaxed);
-        self.tail_word().load(Ordering::Relaxed).saturating_sub(head)
+        self.tail_word().load(Ordering::Relaxed).saturating_sub(self.head())
+    }
+
+    /// Everything below is delivered.
+    pub(crate) fn head(&self) -> u64 {
+        self.region.word(HEAD).load(Ordering::Relaxed)
     }
 
     /// Whether a frame with such a body would find room now.
@@ -443,6 +447,7 @@ impl Reader {
     /// Writes a checkpoint, which counts from the moment at which this returns. It has room: see
     /// [`Ring::checkpoint_room`].
     pub(crate) fn save(&mut self, checkpoint: &[u8]) {
+        assert!(checkpoint.len() <= self.ring.checkpoint_room());
         let region = &self.ring.region;
         let turn = region.word(TURN).load(Ordering::Relaxed).wrapping_add(1);
         let slot = HEADER_BYTES + self.ring.sizes.dictionary + (turn & 1) as usize * self.ring.sizes.slot;

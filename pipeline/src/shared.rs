@@ -109,6 +109,20 @@ impl Shared {
         Bell(self.ring.sleeping())
     }
 
+    /// In a child of a fork, whose parent has the writer and answers nothing: waits until it has given the ring back up to
+    /// here; returns whether it has.
+    pub(crate) fn wait_for_release(&self, deadline: Deadline) -> bool {
+        let end = self.ring.tail();
+        while self.ring.head() < end {
+            if deadline.passed() {
+                return false;
+            }
+            self.wake();
+            std::thread::sleep(RELEASE_LOOK);
+        }
+        true
+    }
+
     /// The sink that the writer is calling at this moment.
     pub(crate) fn busy_sink(&self) -> Option<String> {
         let busy = self.busy.load(Ordering::Relaxed) as usize;
@@ -171,6 +185,7 @@ impl Shared {
     }
 }
 
+const RELEASE_LOOK: Duration = Duration::from_millis(1);
 const ROOM_WAIT: Duration = Duration::from_millis(10);
 const SAY_AFTER: Duration = Duration::from_secs(5);
 const CHILD_WAIT: Duration = Duration::from_secs(1);
