@@ -182,7 +182,7 @@ impl UnifiedLogger {
     }
 
     /// Says how the run ended, for the sinks that record it; 0 is well. A logger that a panic drops has ended with 1, if
-    /// nothing else was said.
+    /// nothing else was said; the code that `std::process::exit` is given cannot be known, and has to be said here.
     pub fn set_exit_code(&self, code: i32) {
         self.instance.set_exit_code(code);
     }

@@ -152,69 +152,6 @@ fn a_folder_that_cannot_be_made_is_an_error() {
     assert!(Appender::open(&folder.path().join("file/below/training.log"), Rotation::default()).is_err());
 }
 
-#[test]
-fn a_new_process_goes_on_behind_a_mark_and_writes_nothing_twice() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("training.log");
-    let place = {
-        let mut killed = Appender::open(&path, Rotation::default()).unwrap();
-        killed.append(b"before\n", 1);
-        killed.deliver(true).unwrap();
-        let (place, complete) = killed.place();
-        assert!(complete);
-        killed.append(b"one\n", 1);
-        killed.append(b"two\n", 1);
-        assert!(!killed.place().1, "what waits in memory is in no mark");
-        killed.deliver(true).unwrap();
-        place
-    };
-    // The kill cut the second record, and another process has appended a line of its own before.
-    fs::write(&path, "before\nother\none\ntw").unwrap();
-    for _ in 0..2 {
-        let mut next = Appender::recover(&place).unwrap();
-        for record in ["one\n", "two\n", "three\n"] {
-            next.append(record.as_bytes(), 1);
-        }
-        next.finish().unwrap();
-        assert_eq!(next.books().delivered, 3);
-        drop(next);
-        // The second time everything is found.
-        assert_eq!(fs::read_to_string(&path).unwrap(), "before\nother\none\ntwo\nthree\n");
-    }
-}
-
-#[test]
-fn a_mark_is_found_again_behind_a_rotation() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("training.log");
-    let rotation = Rotation {
-        max_bytes: Some(12),
-        keep: 5,
-        ..Rotation::default()
-    };
-    let place = {
-        let mut killed = Appender::open(&path, rotation).unwrap();
-        killed.append(b"record 1\n", 1);
-        killed.deliver(true).unwrap();
-        let (place, _) = killed.place();
-        for record in [b"record 2\n", b"record 3\n"] {
-            killed.append(record, 1);
-        }
-        killed.deliver(true).unwrap();
-        place
-    };
-    let mut next = Appender::recover(&place).unwrap();
-    for record in ["record 2\n", "record 3\n", "record 4\n"] {
-        next.append(record.as_bytes(), 1);
-    }
-    next.finish().unwrap();
-    let read = |number: &str| fs::read_to_string(folder.path().join(format!("training.log{number}"))).unwrap();
-    assert_eq!(
-        [read(".3"), read(".2"), read(".1"), read("")].concat(),
-        "record 1\nrecord 2\nrecord 3\nrecord 4\n"
-    );
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 #[allow(unsafe_code, reason = "what others do to our descriptors")]

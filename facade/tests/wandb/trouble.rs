@@ -1,0 +1,300 @@
+//! Servers that fail, refuse, hang or are not there, and disks that take nothing.
+
+use std::fs;
+use std::time::{Duration, Instant, SystemTime};
+
+use facade::wandb::{Synced, find_logs};
+use facade::{LogConfig, setup_logging};
+use logcore::registry::{build_sink, recover_sink};
+use logcore::{BuildContext, Deadline, MetricBatch, MetricValue, Notices, Sink, StopFlag};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::server::{Fault, KEY, On, Server};
+use crate::{check_all, config, delivered, online, say_all, start, synced, with};
+
+/// Each of these passes by itself: the run is delivered whole, and its logger was never held up.
+#[test]
+fn passing_trouble_costs_nothing_but_time() {
+    let slow = Fault::Slow(Duration::from_millis(300));
+    let patience = Fault::StatusWith(429, "retry-after", "0.3".to_owned());
+    let cases = [
+        (On::Stream, Fault::Status(500)),
+        (On::Stream, Fault::Status(503)),
+        (On::Stream, patience),
+        (On::Stream, Fault::Reset),
+        (On::Stream, Fault::LostReply),
+        (On::Stream, Fault::Truncated),
+        (On::Stream, Fault::Html),
+        (On::Stream, slow),
+        (On::GraphQl("UpsertBucket"), Fault::Status(409)),
+        (On::GraphQl("UpsertBucket"), Fault::LostReply),
+        (On::GraphQl("UpsertBucket"), Fault::Html),
+        (On::GraphQl("UpsertBucket"), Fault::Status(500)),
+        (On::GraphQl("UpsertBucket"), Fault::Body("[]")),
+        (On::GraphQl("UpsertBucket"), Fault::Body("true")),
+        (
+            On::GraphQl("ServerFeaturesQuery"),
+            Fault::Body(r#"{"data": {"serverInfo": []}}"#),
+        ),
+        (On::GraphQl("CreateRunFiles"), Fault::Body("\"ok\"")),
+        (On::GraphQl("CreateArtifact"), Fault::Body(r#"{"data": 1}"#)),
+        (On::GraphQl("CreateRunFiles"), Fault::Status(502)),
+        (On::Put, Fault::Status(500)),
+        (On::Put, Fault::Reset),
+        (On::Put, Fault::Html),
+        (On::Put, Fault::StatusWith(303, "location", "/portal".to_owned())),
+        (On::GraphQl("UpsertBucket"), Fault::Endless),
+        (On::Any, Fault::Reset),
+    ];
+    std::thread::scope(|scope| {
+        for (at, (on, fault)) in cases.into_iter().enumerate() {
+            let case = move || {
+                let (server, folder) = (Server::start(), TempDir::new().unwrap());
+                server.fault(on, fault.clone(), 2);
+                let logger = start(&folder, &format!("passing_{at}"), online(&server));
+                say_all(&logger, &folder);
+                let report = logger.finish();
+                assert_eq!(report.sink("wandb").unwrap().spooled, 0, "{on:?} {fault:?}");
+                check_all(&server);
+            };
+            std::thread::Builder::new().spawn_scoped(scope, case).unwrap();
+        }
+    });
+}
+
+#[test]
+fn refusals_end_the_delivery_soon_and_lose_nothing() {
+    for (at, (on, status)) in [
+        (On::Any, 401),
+        (On::GraphQl("UpsertBucket"), 403),
+        (On::GraphQl("UpsertBucket"), 404),
+        (On::Stream, 401),
+        (On::Stream, 404),
+        (On::Stream, 409),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (server, folder) = (Server::start(), TempDir::new().unwrap());
+        server.fault(on, Fault::Status(status), usize::MAX);
+        let logger = start(&folder, &format!("refused_{at}"), online(&server));
+        say_all(&logger, &folder);
+        server.wait_until(|state| state.requests.iter().any(|seen| seen.status == status));
+        let before = Instant::now();
+        let report = logger.finish();
+        assert!(before.elapsed() < Duration::from_secs(5), "{on:?} {status}");
+        let books = report.sink("wandb").unwrap();
+        assert!(books.spooled > 0 && books.balanced(), "{on:?} {status}: {books:?}");
+        // Mended, all of it arrives, once.
+        server.heal();
+        assert_eq!(synced(&server, &folder), Synced::Delivered);
+        check_all(&server);
+    }
+}
+
+/// A server may name any time; the end of the run does not wait for it.
+#[test]
+fn a_wait_of_any_length_is_given_up_at_the_end() {
+    for (at, on) in [
+        On::Stream,
+        On::GraphQl("CreateRunFiles"),
+        On::PutOf("saved.txt"),
+        On::GraphQl("NotifyScriptableRunAlert"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (server, folder) = (Server::start(), TempDir::new().unwrap());
+        let after = Fault::StatusWith(429, "retry-after", "1e19".to_owned());
+        server.fault(on, after, 1);
+        let logger = start(&folder, &format!("long_wait_{at}"), online(&server));
+        say_all(&logger, &folder);
+        server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 429));
+        let before = Instant::now();
+        let report = logger.finish();
+        assert!(
+            before.elapsed() < Duration::from_secs(15),
+            "{on:?}: well before the deadline"
+        );
+        assert!(report.sink("wandb").unwrap().spooled > 0, "{on:?}");
+        assert_eq!(synced(&server, &folder), Synced::Delivered);
+        check_all(&server);
+    }
+}
+
+#[test]
+fn setup_waits_for_a_server_no_longer_than_it_is_told_to() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let slow = Fault::Slow(Duration::from_secs(25));
+    server.fault(On::GraphQl("RunResumeStatus"), slow, 1);
+    let options = json!({"run_id": "x", "resume": "allow", "init_timeout": 0.3, "http_timeout": 60});
+    let before = Instant::now();
+    let logger = start(&folder, "slow_setup", with(online(&server), options));
+    assert!(before.elapsed() < Duration::from_secs(20));
+    say_all(&logger, &folder);
+    delivered(&logger.finish());
+    check_all(&server);
+}
+
+#[test]
+fn a_refusal_that_is_mended_before_the_end_is_forgotten() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    server.fault(On::Stream, Fault::Status(401), 1);
+    let logger = start(&folder, "mended", online(&server));
+    say_all(&logger, &folder);
+    server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 401));
+    delivered(&logger.finish());
+    check_all(&server);
+}
+
+#[test]
+fn a_server_that_is_not_there_holds_nobody_up() {
+    let folder = TempDir::new().unwrap();
+    let address = {
+        let server = Server::start();
+        server.url()
+    };
+    let options = json!({"mode": "online", "base_url": address, "api_key": KEY, "transmit_interval": 0.05});
+    let logger = setup_logging(LogConfig {
+        finish_timeout: 1.0,
+        ..config(&folder, "not_there", options)
+    })
+    .unwrap();
+    let before = Instant::now();
+    say_all(&logger, &folder);
+    logger.flush().unwrap();
+    assert!(before.elapsed() < Duration::from_secs(2));
+    let report = logger.finish();
+    assert!(before.elapsed() < Duration::from_secs(4));
+    let books = report.sink("wandb").unwrap();
+    assert_eq!(books.spooled, books.accepted);
+    // It comes back, at the same address.
+    let server = Server::start();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    check_all(&server);
+}
+
+#[test]
+fn a_server_that_comes_back_gets_everything() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::start();
+    let address = server.url();
+    let place = address.trim_start_matches("http://").to_owned();
+    drop(server);
+    let options = json!({"mode": "online", "base_url": address, "api_key": KEY, "transmit_interval": 0.05});
+    let logger = start(&folder, "comes_back", options);
+    say_all(&logger, &folder);
+    // Some tries have failed by now, or will have; the result is the same.
+    let server = Server::start_on(&place);
+    delivered(&logger.finish());
+    check_all(&server);
+}
+
+#[test]
+fn a_part_that_was_streamed_is_not_doubled_by_a_sync() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let logger = start(&folder, "part", online(&server));
+    for step in 0..50_u64 {
+        logger.log_metrics_at(step, [("x", step)]);
+    }
+    logger.flush().unwrap();
+    server.wait_until(|state| state.runs.values().any(|run| run.history.len() >= 49));
+    server.fault(On::Stream, Fault::Status(401), usize::MAX);
+    for step in 50..100_u64 {
+        logger.log_metrics_at(step, [("x", step)]);
+    }
+    let report = logger.finish();
+    assert!(report.sink("wandb").unwrap().spooled > 0);
+    assert!(server.run().history.len() < 100);
+    server.heal();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    let run = server.run();
+    assert!(run.is_whole());
+    assert_eq!(run.steps(), (0..100).collect::<Vec<_>>());
+}
+
+/// Rows that a killed process had streamed keep their places when the next process ends its log.
+#[test]
+fn what_was_streamed_before_a_kill_stays_right() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let config = config(&folder, "killed", online(&server));
+    let stop = StopFlag::default();
+    let context = BuildContext::new(&config, &stop);
+    let start = SystemTime::now();
+    let log = |sink: &mut dyn Sink, steps: std::ops::Range<u64>| {
+        for step in steps {
+            let values = [("x", MetricValue::Int(step as i64))];
+            let batch = MetricBatch::new("killed", step, &values).with_time(start + Duration::from_secs(step));
+            sink.metrics(&batch).unwrap();
+        }
+        sink.deliver().unwrap();
+    };
+    let soon = || Deadline::after(Duration::from_secs(10));
+    let mut killed = build_sink("wandb", &config.sinks["wandb"], &context).unwrap();
+    killed.start(&Notices::new(|_, _| {})).unwrap();
+    log(&mut *killed, 0..20);
+    let mark = killed.mark().unwrap();
+    log(&mut *killed, 20..40);
+    killed.flush(soon()).unwrap();
+    server.wait_until(|state| state.runs.values().any(|run| run.history.len() == 39));
+    // What it leaves, as it is at this moment.
+    let left = TempDir::new().unwrap();
+    let run = fs::canonicalize(folder.path().join("wandb/latest-run")).unwrap();
+    let copy = left.path().join("wandb").join(run.file_name().unwrap());
+    fs::create_dir_all(&copy).unwrap();
+    for entry in fs::read_dir(&run).unwrap().map(Result::unwrap) {
+        if entry.path().is_file() {
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+    }
+    server.fault(On::Any, Fault::Status(401), usize::MAX);
+    killed.exit_code(0);
+    killed.finish(soon()).unwrap();
+    killed.remainder().unwrap()(soon()).1.unwrap_err();
+    server.heal();
+
+    let text = mark
+        .text()
+        .replace(folder.path().to_str().unwrap(), left.path().to_str().unwrap());
+    let mut recovered = recover_sink("wandb", &text, &context).unwrap();
+    log(&mut *recovered, 20..45);
+    recovered.exit_code(137);
+    recovered.finish(soon()).unwrap();
+    drop(recovered);
+    assert_eq!(synced(&server, &left), Synced::Delivered);
+    let run = server.run();
+    assert!(run.is_whole(), "{run:?}");
+    assert_eq!(run.steps(), (0..45).collect::<Vec<_>>());
+    assert_eq!((&run.summary["x"], run.exit_code), (&json!(44), Some(137)));
+    assert!(
+        run.summary["_runtime"].as_u64().unwrap() < 60,
+        "it lasted until its last call: {}",
+        run.summary
+    );
+}
+
+/// A log that cannot be made at first is made when it can be; what came before is counted.
+#[test]
+fn a_log_that_cannot_be_made_is_tried_again() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let in_the_way = folder.path().join("wandb");
+    std::fs::write(&in_the_way, "a file").unwrap();
+    let logger = start(&folder, "tried_again", online(&server));
+    logger.log_metrics([("x", 0)]);
+    logger.flush().unwrap();
+    std::fs::remove_file(&in_the_way).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while find_logs(folder.path()).is_empty() {
+        assert!(Instant::now() < deadline);
+        logger.log_metrics([("x", 1)]);
+        logger.flush().unwrap();
+    }
+    let report = logger.finish();
+    let books = report.sink("wandb").unwrap();
+    assert!(
+        books.delivered > 0 && books.dropped["no log"] > 0 && books.balanced(),
+        "{books:?}"
+    );
+    assert_eq!(server.run().history.len() as u64, books.delivered);
+}
