@@ -5,7 +5,7 @@ use std::hint::black_box;
 use anyhow::{Context, Result};
 use facade::logcore::serde_json::json;
 use facade::{LogConfig, MetricHandle, UnifiedLogger, setup_logging};
-use hot_paths::{Line, TARGET, format_only, say};
+use hot_paths::{Line, TARGET, TEN_METRICS, format_only, say};
 use log::LevelFilter;
 use tempfile::TempDir;
 
@@ -28,19 +28,6 @@ pub(crate) struct Paths {
     handles_in_one_call: [MetricHandle; 10],
     _folder: TempDir,
 }
-
-const NAMES: [&str; 10] = [
-    "loss/train",
-    "loss/val",
-    "accuracy/train",
-    "accuracy/val",
-    "learning_rate",
-    "grad_norm",
-    "perplexity",
-    "epoch",
-    "weight_decay",
-    "temperature",
-];
 
 impl Paths {
     pub(crate) fn open() -> Result<Self> {
@@ -65,8 +52,8 @@ impl Paths {
         training.start_progress(None, "steps");
         Ok(Self {
             text: open(TARGET)?,
-            handles: NAMES.map(|name| by_handle.metric(name)),
-            handles_in_one_call: NAMES.map(|name| in_one_call.metric(name)),
+            handles: TEN_METRICS.map(|name| by_handle.metric(name)),
+            handles_in_one_call: TEN_METRICS.map(|name| in_one_call.metric(name)),
             metrics,
             by_handle,
             in_one_call,
@@ -124,7 +111,7 @@ impl Paths {
                 text.debug(say!(Line::at(step), format_args!()));
             }),
             path("ten metrics by name", move |step| {
-                metrics.log_metrics_at(step, pairs(NAMES, step))
+                metrics.log_metrics_at(step, pairs(TEN_METRICS, step))
             }),
             path("ten metrics by handle", move |step| {
                 for (handle, value) in handles.iter().zip(values(step)) {
@@ -137,7 +124,7 @@ impl Paths {
             path("update_progress", move |_| progress.update_progress(1, 32)),
             path("a step: progress, ten metrics", move |step| {
                 training.update_progress(1, 32);
-                training.log_metrics(pairs(NAMES, step));
+                training.log_metrics(pairs(TEN_METRICS, step));
             }),
         ]
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use facade::logcore::serde_json::json;
 use facade::{LogConfig, UnifiedLogger, setup_logging};
-use hot_paths::{Line, Timing, median, pause};
+use hot_paths::{Line, TEN_METRICS, Timing, median, pause};
 use tempfile::TempDir;
 
 use super::alone::in_own_process;
@@ -23,19 +23,6 @@ pub(crate) const POINTS: &str = "metric points";
 
 /// Calls between two flushes: few enough for any ring, since rendering rows takes longer than handing them over.
 const BURST: u64 = 2000;
-
-const NAMES: [&str; 10] = [
-    "loss/train",
-    "loss/val",
-    "accuracy/train",
-    "accuracy/val",
-    "learning_rate",
-    "grad_norm",
-    "perplexity",
-    "epoch",
-    "weight_decay",
-    "temperature",
-];
 
 pub(crate) fn measure(plan: &Plan, _: &[Entry]) -> Result<Vec<Table>> {
     Ok(vec![calls(plan)?, sustained(plan)?, memory(plan)?])
@@ -63,7 +50,7 @@ fn calls(plan: &Plan) -> Result<Table> {
                     black_box(values);
                 }));
                 by_name[index][usize::from(wandb)].push(turn(&named(logger)));
-                let handles = NAMES.map(|name| logger.metric(name));
+                let handles = TEN_METRICS.map(|name| logger.metric(name));
                 let record = |step, values: [f64; 10]| {
                     for (handle, value) in handles.iter().zip(values) {
                         handle.record(step, value);
@@ -208,7 +195,7 @@ pub(crate) fn points_in_memory(plan: &Plan) -> Result<Vec<f64>> {
 fn named(logger: &UnifiedLogger) -> impl Fn(u64, [f64; 10]) {
     move |step, values| {
         let mut pairs = [("", 0.0); 10];
-        for (pair, (name, value)) in pairs.iter_mut().zip(NAMES.into_iter().zip(values)) {
+        for (pair, (name, value)) in pairs.iter_mut().zip(TEN_METRICS.into_iter().zip(values)) {
             *pair = (name, value);
         }
         logger.log_metrics_at(step, pairs);
