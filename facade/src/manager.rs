@@ -12,7 +12,7 @@ use crate::instance::Instance;
 use crate::logger::UnifiedLogger;
 use crate::memory::Memory;
 use crate::report::FinishReport;
-use crate::{global, panics};
+use crate::{global, panics, screen};
 
 /// All loggers of the process.
 ///
@@ -324,6 +324,7 @@ impl State {
                 pipeline.share(&name, sink, Deadline::after(SHARE_TIMEOUT));
             }
             self.pipeline = Some(pipeline);
+            screen::share_with_notices();
             at_exit(|| LogManager::get_instance().end());
         }
         self.pipeline.as_ref().ok_or_else(|| LogError::Closed {

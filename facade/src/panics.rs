@@ -9,7 +9,7 @@ use logcore::is_quiet;
 use logcore::log::{Level, Record};
 use logcore_pipeline::Route;
 
-use crate::global;
+use crate::{global, screen};
 
 /// Puts our hook before the one that is there, once.
 pub(crate) fn capture() {
@@ -22,7 +22,8 @@ pub(crate) fn capture() {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             write(info);
-            earlier(info);
+            // What it prints must not stand in the middle of a bar.
+            screen::suspend(|| earlier(info));
         }));
     });
 }

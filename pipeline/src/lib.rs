@@ -39,7 +39,7 @@ pub use self::command::NamedSink;
 pub use self::dictionary::NameId;
 pub use self::exit::at_exit;
 pub use self::frame::{Name, Route};
-pub use self::notice::notice;
+pub use self::notice::{notice, write_notices_by};
 pub use self::pipeline::Pipeline;
 pub use self::port::{Port, RING_FULL};
 pub use self::recovery::{Recovered, RecoveryError, recover};

@@ -2,11 +2,21 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The same trouble is said again only after this time.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// Runs what writes a notice.
+type Way = fn(&mut dyn FnMut());
+
+static WAY: OnceLock<Way> = OnceLock::new();
+
+/// Has `way` run whatever writes a notice from now on: who owns the terminal makes room for it. The first one stays.
+pub fn write_notices_by(way: Way) {
+    let _ = WAY.set(way);
+}
 
 /// Writes `logcore: <text>` to stderr, once a minute at most for each `kind`. Returns whether it did.
 ///
@@ -29,6 +39,12 @@ pub fn notice(kind: &str, text: &str) -> bool {
             .replace("\\'", "'")
             .replace("\\\"", "\"")
     );
-    let _ = io::stderr().write_all(line.as_bytes());
+    let mut write = || {
+        let _ = io::stderr().write_all(line.as_bytes());
+    };
+    match WAY.get() {
+        Some(way) => way(&mut write),
+        None => write(),
+    }
     true
 }

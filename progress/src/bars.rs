@@ -1,45 +1,68 @@
+use std::fmt;
 use std::io;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::truncate_str;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use logcore::ProgressEvent;
 
 use crate::text;
 
 /// More bars than this are counted, not shown.
 const VISIBLE: usize = 7;
-/// Below this many columns a bar has no room for its bar.
-const NARROW: u16 = 60;
+/// Below this many columns there is no room for the bar itself.
+const NARROW: usize = 50;
 
-/// The bars at the foot of a terminal. Only the owner of the terminal draws them.
+/// The bars at the foot of a terminal, as lines of text; whoever owns the terminal writes them.
+///
+/// ```
+/// use logcore::{ProgressEvent, ProgressKind};
+/// use logcore_progress::{Bars, Room};
+/// use std::time::Instant;
+///
+/// let now = Instant::now();
+/// let mut event = ProgressEvent::new(ProgressKind::Advanced, 1, "trainer", "Training");
+/// (event.position, event.total) = (450, Some(1000));
+/// let mut bars = Bars::new(false);
+/// bars.show(&event, &["loss=0.4321".to_owned()], now);
+/// let lines = bars.lines(Room { columns: 70, rows: 24 }, now);
+/// assert_eq!(lines, ["Training  45% ━━━━━━╸───────  450/1000 [00:00] loss=0.4321"]);
+/// ```
 pub struct Bars {
-    multi: MultiProgress,
-    columns: Box<dyn Fn() -> u16 + Send>,
+    colour: bool,
     /// Sorted by slot, then by age.
     bars: Vec<Bar>,
-    /// Says how many are not shown.
-    more: Option<ProgressBar>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Its width.
+    pub columns: usize,
+    /// Its height.
+    pub rows: usize,
 }
 
 struct Bar {
-    id: u64,
-    slot: u32,
-    state: Option<ProgressBar>,
-    message: String,
-    position: u64,
-    total: Option<u64>,
+    event: ProgressEvent<'static>,
     description: String,
-    /// What the style was made for.
-    styled: Option<(u16, bool)>,
+    newest: Vec<String>,
+    /// When the event was the state; the clock of the bar goes on from there.
+    at: Instant,
+    drawing: ProgressBar,
+    drawn: Drawn,
+    /// The room that the style was made for.
+    styled: Option<(usize, bool)>,
 }
 
 impl Bars {
-    /// Bars on `target`, whose width `columns` tells.
-    pub fn new(target: ProgressDrawTarget, columns: impl Fn() -> u16 + Send + 'static) -> Self {
+    /// No bars; those to come are coloured or not.
+    pub fn new(colour: bool) -> Self {
         Self {
-            multi: MultiProgress::with_draw_target(target),
-            columns: Box::new(columns),
+            colour,
             bars: Vec::new(),
-            more: None,
         }
     }
 
@@ -48,161 +71,196 @@ impl Bars {
         self.bars.is_empty()
     }
 
-    /// Shows the state of a progress, with `newest` (metrics, say) behind it.
-    pub fn show(&mut self, event: &ProgressEvent<'_>, newest: &str) {
-        let at = match self.bars.iter().position(|bar| bar.id == event.id) {
+    /// Takes the state of a progress, with what stands behind it (metrics, say). `now` is the time of the state.
+    pub fn show(&mut self, event: &ProgressEvent<'_>, newest: &[String], now: Instant) {
+        let at = match self.bars.iter().position(|bar| bar.event.id == event.id) {
             Some(at) => at,
-            None => self.insert(event),
+            None => self.insert(event, now),
         };
-        let columns = (self.columns)();
         let bar = &mut self.bars[at];
-        bar.position = event.position;
-        bar.total = event.total;
-        bar.message = format!("{} {newest}", text::details(event)).trim_end().to_owned();
-        bar.draw(columns);
+        bar.event = event.with_texts("", "");
+        bar.newest = newest.to_vec();
+        bar.at = now;
     }
 
     /// Takes a bar away.
     pub fn finish(&mut self, id: u64) {
-        let Some(at) = self.bars.iter().position(|bar| bar.id == id) else {
-            return;
+        self.bars.retain(|bar| bar.event.id != id);
+    }
+
+    /// The bars as they stand at `now`, the topmost first. No line is as wide as the terminal, and there are fewer than it
+    /// has rows; those that have no room are counted in the last line.
+    pub fn lines(&mut self, room: Room, now: Instant) -> Vec<String> {
+        let most = VISIBLE.min(room.rows.saturating_sub(2)).max(1);
+        let shown = match self.bars.len() {
+            count if count <= most => count,
+            _ => most - 1,
         };
-        let bar = self.bars.remove(at);
-        if let Some(state) = bar.state {
-            state.finish_and_clear();
-            self.multi.remove(&state);
+        let colour = self.colour;
+        let mut lines: Vec<String> = self.bars[..shown]
+            .iter_mut()
+            .map(|bar| bar.line(room.columns, colour, now))
+            .collect();
+        if shown < self.bars.len() {
+            let hidden = self.bars.len() - shown;
+            lines.push(within(&format!("… and {hidden} more"), room.columns));
         }
-        self.arrange();
+        lines
     }
 
-    /// Runs `write` while no bar is on the screen, so that what it writes stands above them.
-    pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
-        self.multi.suspend(write)
-    }
-
-    /// Takes all bars away.
-    ///
-    /// # Errors
-    ///
-    /// If the terminal cannot be written to.
-    pub fn clear(&mut self) -> io::Result<()> {
-        self.bars.clear();
-        self.more = None;
-        self.multi.clear()
-    }
-
-    fn insert(&mut self, event: &ProgressEvent<'_>) -> usize {
+    fn insert(&mut self, event: &ProgressEvent<'_>, now: Instant) -> usize {
         let at = self
             .bars
-            .partition_point(|bar| (bar.slot, bar.id) < (event.slot, event.id));
+            .partition_point(|bar| (bar.event.slot, bar.event.id) < (event.slot, event.id));
+        let drawn = Drawn::default();
+        let target = ProgressDrawTarget::term_like(Box::new(drawn.clone()));
         let bar = Bar {
-            id: event.id,
-            slot: event.slot,
-            state: None,
-            message: String::new(),
-            position: 0,
-            total: None,
+            event: event.with_texts("", ""),
             description: one_line(event.description),
+            newest: Vec::new(),
+            at: now,
+            drawing: ProgressBar::with_draw_target(None, target),
+            drawn,
             styled: None,
         };
         self.bars.insert(at, bar);
-        self.arrange();
         at
-    }
-
-    /// Puts the first bars on the screen and counts the rest.
-    fn arrange(&mut self) {
-        let columns = (self.columns)();
-        for (at, bar) in self.bars.iter_mut().enumerate() {
-            match (&bar.state, at < VISIBLE) {
-                (None, true) => {
-                    bar.state = Some(self.multi.insert(at, ProgressBar::new_spinner()));
-                    bar.styled = None;
-                    bar.draw(columns);
-                }
-                (Some(state), false) => {
-                    state.finish_and_clear();
-                    self.multi.remove(state);
-                    bar.state = None;
-                }
-                _ => {}
-            }
-        }
-        if let Some(more) = self.more.take() {
-            more.finish_and_clear();
-            self.multi.remove(&more);
-        }
-        if let Some(hidden) = self.bars.len().checked_sub(VISIBLE).filter(|hidden| *hidden > 0) {
-            let more = self.multi.add(ProgressBar::new_spinner());
-            more.set_style(style("{wide_msg}"));
-            more.set_message(format!("… and {hidden} more"));
-            more.tick();
-            self.more = Some(more);
-        }
     }
 }
 
 impl Bar {
-    fn draw(&mut self, columns: u16) {
-        let Some(state) = &self.state else { return };
-        let shape = (columns, self.total.is_some());
-        if self.styled != Some(shape) {
-            self.styled = Some(shape);
-            state.set_style(match (self.total.is_some(), columns) {
-                (false, _) => style("{prefix:.bold} {wide_msg}"),
-                (true, ..NARROW) => style("{prefix:.bold} {percent:>3}% {wide_msg}"),
-                (true, _) => style(&format!(
-                    "{{prefix:.bold}} {{percent:>3}}% {{bar:{}.cyan/dim}} {{wide_msg}}",
-                    (columns / 5).clamp(8, 30)
-                )),
-            });
-            let room = usize::from(columns / 3).max(8);
-            state.set_prefix(shortened(&self.description, room));
+    fn line(&mut self, columns: usize, colour: bool, now: Instant) -> String {
+        let since = now.saturating_duration_since(self.at);
+        let mut event = self.event.clone();
+        event.elapsed += since;
+        event.eta = event.eta.map(|eta| eta.saturating_sub(since));
+        let description = shortened(&self.description, (columns / 3).max(8));
+        let bar = match (event.total, columns) {
+            (None, _) | (_, ..NARROW) => 0,
+            _ => (columns / 5).clamp(8, 30),
+        };
+        let percent = event.total.map_or(0, |_| " 100%".len());
+        // A blank before the bar and one behind, one before the message, one column that stays free.
+        let taken = console::measure_text_width(&description) + percent + if bar > 0 { bar + 1 } else { 0 } + 2;
+        let message = text::fitted(&event, &self.newest, columns.saturating_sub(taken));
+        self.style(bar, colour);
+        match event.total {
+            Some(total) => self.drawing.set_length(total),
+            None => self.drawing.unset_length(),
         }
-        match self.total {
-            Some(total) => state.set_length(total),
-            None => state.unset_length(),
+        self.drawing
+            .set_position(event.position.min(event.total.unwrap_or(u64::MAX)));
+        self.drawing.set_prefix(description);
+        self.drawing.set_message(message);
+        self.drawn.clear();
+        self.drawing.tick();
+        within(self.drawn.take().trim_end(), columns)
+    }
+
+    fn style(&mut self, bar: usize, colour: bool) {
+        let shape = (bar, self.event.total.is_some());
+        if self.styled == Some(shape) {
+            return;
         }
-        state.set_position(self.position.min(self.total.unwrap_or(u64::MAX)));
-        state.set_message(self.message.clone());
-        state.tick();
+        self.styled = Some(shape);
+        let (bold, bar_colour) = if colour { (":.bold", ".cyan/dim") } else { ("", "") };
+        let template = match shape {
+            (_, false) => format!("{{prefix{bold}}} {{msg}}"),
+            (0, true) => format!("{{prefix{bold}}} {{percent:>3}}% {{msg}}"),
+            (bar, true) => format!("{{prefix{bold}}} {{percent:>3}}% {{bar:{bar}{bar_colour}}} {{msg}}"),
+        };
+        // The templates are ours; one that could not be read would still leave a usable bar.
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.drawing.set_style(style.progress_chars("━╸─"));
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    // The templates are ours; one that could not be read would still leave a usable bar.
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("━╸─")
+/// What `indicatif` draws on: it keeps the text of one line.
+#[derive(Debug, Clone, Default)]
+struct Drawn(Arc<Mutex<String>>);
+
+impl Drawn {
+    fn clear(&self) {
+        self.take();
+    }
+
+    fn take(&self) -> String {
+        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl TermLike for Drawn {
+    /// Nothing is cut here: the bar cuts what it draws to the terminal's width.
+    fn width(&self) -> u16 {
+        u16::MAX
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        self.write_str(line)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One column stays free, so that no terminal wraps the line.
+fn within(line: &str, columns: usize) -> String {
+    truncate_str(line, columns.saturating_sub(1), "…").into_owned()
 }
 
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn shortened(text: &str, room: usize) -> String {
-    if text.chars().count() <= room {
-        return text.to_owned();
+fn shortened(text: &str, columns: usize) -> String {
+    truncate_str(text, columns, "…").into_owned()
+}
+
+impl fmt::Debug for Bars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bars")
+            .field("bars", &self.bars.len())
+            .finish_non_exhaustive()
     }
-    text.chars().take(room - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use indicatif::InMemoryTerm;
+    use console::measure_text_width;
     use logcore::ProgressKind;
+    use proptest::prelude::*;
 
     use super::*;
 
-    fn bars(columns: u16) -> (Bars, InMemoryTerm) {
-        let term = InMemoryTerm::new(20, columns);
-        let target = ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255);
-        (Bars::new(target, move || columns), term)
-    }
-
-    fn event(id: u64, description: &'static str, position: u64, total: Option<u64>) -> ProgressEvent<'static> {
+    fn event<'a>(id: u64, description: &'a str, position: u64, total: Option<u64>) -> ProgressEvent<'a> {
         let mut event = ProgressEvent::new(ProgressKind::Advanced, id, "trainer", description);
         event.position = position;
         event.total = total;
@@ -213,79 +271,102 @@ mod tests {
         event
     }
 
-    /// What is on the screen once the limit on redraws has passed.
-    fn screen(bars: &Bars, term: &InMemoryTerm) -> String {
-        bars.suspend(|| {});
-        term.contents()
+    fn lines(bars: &mut Bars, columns: usize, now: Instant) -> String {
+        bars.lines(Room { columns, rows: 24 }, now).join("\n")
     }
 
     #[test]
     fn a_bar_and_one_without_a_total() {
-        let (mut bars, term) = bars(100);
-        bars.show(&event(1, "Training", 450, Some(1000)), "loss=0.4321");
+        let (mut bars, now) = (Bars::new(false), Instant::now());
+        bars.show(&event(1, "Training", 450, Some(1000)), &["loss=0.4321".into()], now);
         let mut second = event(2, "Loading", 17, None);
         second.slot = 1;
-        bars.show(&second, "");
-        insta::assert_snapshot!(screen(&bars, &term), @r"
-        Training  45% ━━━━━━━━━╸────────── 450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s] loss=0.4321
+        bars.show(&second, &[], now);
+        insta::assert_snapshot!(lines(&mut bars, 110, now), @r"
+        Training  45% ━━━━━━━━━╸────────────  450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s] loss=0.4321
         Loading 17 [00:12, 36.2 it/s, 1.16k samples/s]
         ");
     }
 
     #[test]
-    fn no_line_is_wider_than_the_terminal() {
-        for columns in [20, 40, 60, 80, 300] {
-            let (mut bars, term) = bars(columns);
-            bars.show(
-                &event(1, "A description that is far too long for a small window", 5, Some(10)),
-                "loss=0.4321",
-            );
-            let screen = screen(&bars, &term);
-            assert_eq!(screen.lines().count(), 1, "{columns}: {screen}");
-            assert!(screen.chars().count() <= usize::from(columns), "{columns}: {screen}");
-        }
+    fn what_matters_least_goes_first_where_there_is_no_room() {
+        let (mut bars, now) = (Bars::new(false), Instant::now());
+        let newest = ["loss=0.4321".to_owned(), "lr=1.000e-4".to_owned()];
+        bars.show(&event(1, "Training", 450, Some(1000)), &newest, now);
+        let all: Vec<String> = [130, 100, 90, 80, 70, 60, 50, 40, 30, 20]
+            .map(|columns| lines(&mut bars, columns, now))
+            .into();
+        insta::assert_snapshot!(all.join("\n"), @r"
+        Training  45% ━━━━━━━━━━━╸──────────────  450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s] loss=0.4321 lr=1.000e-4
+        Training  45% ━━━━━━━━━╸──────────  450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s] loss=0.4321
+        Training  45% ━━━━━━━━╸─────────  450/1000 [00:12<00:15, 36.2 it/s] loss=0.4321
+        Training  45% ━━━━━━━╸────────  450/1000 [00:12<00:15, 36.2 it/s] loss=0.4321
+        Training  45% ━━━━━━╸───────  450/1000 [00:12<00:15, 36.2 it/s]
+        Training  45% ━━━━━╸──────  450/1000 [00:12<00:15]
+        Training  45% ━━━━╸─────  450/1000 [00:12<00:15]
+        Training  45%  450/1000 [00:12<00:15]
+        Training  45%  450/1000
+        Training  45%
+        ");
     }
 
     #[test]
-    fn bars_stand_in_the_order_of_their_slots_and_lines_above_them() {
-        let (mut bars, term) = bars(80);
+    fn the_clock_of_a_bar_goes_on_between_two_updates() {
+        let (mut bars, now) = (Bars::new(false), Instant::now());
+        bars.show(&event(1, "Training", 450, Some(1000)), &[], now);
+        let later = lines(&mut bars, 100, now + Duration::from_secs(9));
+        assert!(later.contains("[00:21<00:06,"), "{later}");
+        let much_later = lines(&mut bars, 100, now + Duration::from_secs(60));
+        assert!(much_later.contains("[01:12<00:00,"), "{much_later}");
+    }
+
+    #[test]
+    fn bars_stand_in_the_order_of_their_slots() {
+        let (mut bars, now) = (Bars::new(false), Instant::now());
         for (id, slot, name) in [(1, 5, "five"), (2, 0, "zero"), (3, 2, "two")] {
             let mut event = event(id, name, 1, None);
             event.slot = slot;
-            bars.show(&event, "");
+            bars.show(&event, &[], now);
         }
-        bars.suspend(|| indicatif::TermLike::write_line(&term, "a log line").unwrap());
-        let first_words: Vec<String> = term
-            .contents()
-            .lines()
-            .map(|line| line.split(' ').next().unwrap().to_owned())
-            .collect();
-        assert_eq!(first_words, ["a", "zero", "two", "five"]);
+        let shown = lines(&mut bars, 80, now);
+        let first_words: Vec<_> = shown.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(first_words, ["zero", "two", "five"]);
     }
 
     #[test]
-    fn a_bar_that_is_done_leaves_no_ghost() {
-        let (mut bars, term) = bars(100);
-        bars.show(&event(1, "Training", 10, Some(10)), "");
-        bars.finish(1);
-        assert_eq!(term.contents(), "");
-        assert!(bars.is_empty());
-    }
-
-    #[test]
-    fn many_bars_are_counted() {
-        let (mut bars, term) = bars(80);
+    fn bars_without_room_are_counted() {
+        let (mut bars, now) = (Bars::new(false), Instant::now());
         for id in 0..10 {
-            bars.show(&event(id, "work", 1, Some(2)), "");
+            bars.show(&event(id, "work", 1, Some(2)), &[], now);
         }
-        let full = screen(&bars, &term);
-        assert!(full.ends_with("… and 3 more"), "{full}");
-        assert_eq!(full.lines().count(), 8);
+        let full = lines(&mut bars, 80, now);
+        assert_eq!(full.lines().count(), VISIBLE);
+        assert!(full.ends_with("… and 4 more"), "{full}");
+        let low = bars.lines(Room { columns: 80, rows: 5 }, now);
+        assert_eq!((low.len(), low[2].as_str()), (3, "… and 8 more"));
         for id in 0..4 {
             bars.finish(id);
         }
-        let fewer = screen(&bars, &term);
-        assert_eq!(fewer.lines().count(), 6, "{fewer}");
-        assert!(!fewer.contains("more"));
+        let fewer = lines(&mut bars, 80, now);
+        assert!(fewer.lines().count() == 6 && !fewer.contains("more"), "{fewer}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_as_wide_as_the_terminal(
+            columns in 2_usize..300,
+            description in "\\PC{0,60}",
+            newest in prop::collection::vec("[a-z]{1,12}=[0-9.]{1,9}", 0..5),
+            position: u64,
+            total: Option<u64>,
+            colour: bool,
+        ) {
+            let (mut bars, now) = (Bars::new(colour), Instant::now());
+            bars.show(&event(1, &description, position, total.filter(|total| *total > 0)), &newest, now);
+            let lines = bars.lines(Room { columns, rows: 24 }, now);
+            prop_assert_eq!(lines.len(), 1);
+            prop_assert!(measure_text_width(&lines[0]) < columns, "{}", lines[0]);
+            prop_assert!(!lines[0].contains(['\n', '\r']));
+        }
     }
 }

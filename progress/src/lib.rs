@@ -5,5 +5,5 @@ mod bars;
 mod meter;
 pub mod text;
 
-pub use self::bars::Bars;
+pub use self::bars::{Bars, Room};
 pub use self::meter::{Figures, Meter, MeterOptions};

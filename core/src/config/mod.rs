@@ -32,6 +32,7 @@ use crate::{ConfigError, Directives, secret};
 /// | `wandb_project`, `wandb_name`, `wandb_tags` | none | |
 /// | `progress_window` | 100 | updates that a rate is taken over |
 /// | `progress_smoothing` | 0.3 | of the ETA: 0 trusts the whole run, 1 only the newest rate |
+/// | `progress_metrics` | none | shown behind a progress: `loss` newest, `loss:mean` averaged; none: the first few |
 /// | `progress_position`, `progress_leave` | 0, on | the bar's line; whether it stays |
 /// | `metrics_window` | 100 | values that an average is taken over |
 /// | `metrics_history`, `metrics_prefix` | on, `metrics/` | |
@@ -101,6 +102,9 @@ pub struct LogConfig {
     pub progress_window: usize,
     /// How much the ETA follows the newest rate, from 0 (not at all) to 1 (wholly).
     pub progress_smoothing: f64,
+    /// The metrics that are shown behind a progress: `loss` for the newest value, `loss:mean` for the average over
+    /// `metrics_window`. With none, the first few that are logged.
+    pub progress_metrics: Vec<String>,
     /// The line of the bar among several.
     pub progress_position: u32,
     /// Whether a bar stays on the screen when it is done.
@@ -228,6 +232,7 @@ impl Default for LogConfig {
             wandb_tags: Vec::new(),
             progress_window: 100,
             progress_smoothing: 0.3,
+            progress_metrics: Vec::new(),
             progress_position: 0,
             progress_leave: true,
             metrics_window: 100,

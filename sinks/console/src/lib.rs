@@ -13,13 +13,17 @@
 //!
 //! Off a terminal a progress is a plain line every few percent and every few seconds at most.
 
+#[cfg(feature = "progress")]
+mod behind;
+mod block;
 mod display;
+mod frame;
 mod output;
 #[cfg(feature = "progress")]
 mod progress;
 mod terminal;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use logcore::serde_json::Value;
 use logcore::{
@@ -36,7 +40,7 @@ use crate::terminal::Terminal;
 
 /// Writes to the terminal. All of a process that write to the same stream share its one owner.
 pub struct ConsoleSink {
-    terminal: Arc<Mutex<Terminal>>,
+    terminal: Arc<Terminal>,
     account: usize,
     stream: Stream,
     formatter: Box<dyn Formatter>,
@@ -74,7 +78,7 @@ impl ConsoleSink {
     fn build(options: ConsoleOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
         let terminal = Terminal::of(options.stream);
-        let account = lock(&terminal).add_account();
+        let account = terminal.add_account();
         let mut style = Style::default();
         (style.colour, style.keywords, style.utc) = (display.colour, options.keywords, options.utc);
         Ok(Self {
@@ -84,7 +88,7 @@ impl ConsoleSink {
             style,
             line: String::new(),
             #[cfg(feature = "progress")]
-            progress: progress::ProgressView::new(context.config(), display.bars),
+            progress: progress::ProgressView::new(context.config(), display),
             terminal,
         })
     }
@@ -99,7 +103,8 @@ impl Sink for ConsoleSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.line.clear();
         self.formatter.format(record, &self.style, &mut self.line);
-        lock(&self.terminal).put(self.account, &self.line);
+        let urgent = record.level() == logcore::log::Level::Error;
+        self.terminal.put(self.account, &self.line, urgent);
         Ok(())
     }
 
@@ -116,12 +121,11 @@ impl Sink for ConsoleSink {
 
     #[cfg(feature = "progress")]
     fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
-        let mut terminal = lock(&self.terminal);
-        if let Some(text) = self.progress.show(event, &mut terminal) {
+        if let Some(text) = self.progress.show(event, &self.terminal) {
             let record = Record::new(logcore::log::Level::Info, event.logger, &text).with_time(event.time);
             self.line.clear();
             self.formatter.format(&record, &self.style, &mut self.line);
-            terminal.put_aside(&self.line);
+            self.terminal.put_aside(&self.line);
         }
         Ok(())
     }
@@ -132,18 +136,21 @@ impl Sink for ConsoleSink {
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        lock(&self.terminal).write_out()
+        self.terminal.write_out()
     }
 
-    fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
-        let mut terminal = lock(&self.terminal);
+    fn flush(&mut self, deadline: Deadline) -> Result<(), SinkError> {
+        self.terminal.flush(deadline)
+    }
+
+    fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
         #[cfg(feature = "progress")]
-        self.progress.end(&mut terminal);
-        terminal.write_out()
+        self.progress.end(&self.terminal);
+        self.terminal.settle(self.account, deadline)
     }
 
     fn books(&self) -> Option<SinkBooks> {
-        Some(lock(&self.terminal).books(self.account))
+        Some(self.terminal.books(self.account))
     }
 
     fn destination(&self) -> Option<String> {
@@ -153,7 +160,22 @@ impl Sink for ConsoleSink {
 
 logcore::register_sink!("console", ConsoleSink::build);
 
-/// The terminal is whole between any two calls; a panic elsewhere is no reason to lose it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for ConsoleSink {
+    fn drop(&mut self) {
+        self.terminal.remove_account(self.account);
+    }
+}
+
+/// Runs `work` with the terminal to itself: the bars are taken away before and come back after it, and lines wait
+/// meanwhile. For what a program prints by itself, or when it hands the terminal to another.
+///
+/// ```
+/// let answer = logcore_console::suspend(|| {
+///     println!("this stands above the bars, whole");
+///     42
+/// });
+/// assert_eq!(answer, 42);
+/// ```
+pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
+    terminal::suspend(work)
 }

@@ -31,54 +31,105 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Whether what is written to either stands on the same screen.
+    pub(crate) fn are_one_terminal() -> bool {
+        Self::Stdout.is_terminal() && Self::Stderr.is_terminal() && same_device()
+    }
+}
+
+#[cfg(unix)]
+fn same_device() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |stream| {
+        let file = duplicate(stream).ok()?;
+        file.metadata().ok().map(|metadata| metadata.rdev())
+    };
+    device(Stream::Stdout) == device(Stream::Stderr)
+}
+
+/// There is one console.
+#[cfg(not(unix))]
+fn same_device() -> bool {
+    true
+}
+
 /// A way to the stream that does not go through std's lock: a thread of the program may hold that lock while it waits for
 /// us.
 #[derive(Debug)]
-pub(crate) struct Output(io::Result<File>);
+pub(crate) struct Output {
+    file: io::Result<File>,
+    terminal: bool,
+    #[cfg(feature = "progress")]
+    size: console::Term,
+}
 
-/// A terminal that takes nothing for so long (Ctrl-S on a stream that does not block) is given up for this batch.
-const PATIENCE: u32 = 200;
+/// A terminal that takes nothing at once (Ctrl-S on a stream that does not block) is asked again after this.
+const AGAIN: Duration = Duration::from_millis(5);
 
 impl Output {
-    #[cfg(unix)]
     pub(crate) fn open(stream: Stream) -> Self {
-        use std::os::fd::AsFd as _;
-        let duplicate = match stream {
-            Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
-            Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
-        };
-        Self(duplicate.map(File::from))
+        Self {
+            file: duplicate(stream),
+            terminal: stream.is_terminal(),
+            #[cfg(feature = "progress")]
+            size: match stream {
+                Stream::Stdout => console::Term::stdout(),
+                Stream::Stderr => console::Term::stderr(),
+            },
+        }
     }
 
-    #[cfg(windows)]
-    pub(crate) fn open(stream: Stream) -> Self {
-        use std::os::windows::io::AsHandle as _;
-        let duplicate = match stream {
-            Stream::Stdout => io::stdout().as_handle().try_clone_to_owned(),
-            Stream::Stderr => io::stderr().as_handle().try_clone_to_owned(),
-        };
-        Self(duplicate.map(File::from))
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
     }
 
-    pub(crate) fn write(&self, text: &str) -> io::Result<()> {
-        let mut file = match &self.0 {
+    /// The size of the terminal at this moment.
+    #[cfg(feature = "progress")]
+    pub(crate) fn room(&self) -> logcore_progress::Room {
+        let (rows, columns) = self.size.size_checked().unwrap_or((24, 80));
+        logcore_progress::Room {
+            columns: usize::from(columns),
+            rows: usize::from(rows),
+        }
+    }
+
+    /// Writes all of `text`, however long the stream takes, unless it `is_over` meanwhile.
+    pub(crate) fn write(&self, text: &str, is_over: impl Fn() -> bool) -> io::Result<()> {
+        let mut file = match &self.file {
             Ok(file) => file,
             Err(error) => return Err(error.kind().into()),
         };
         let mut rest = text.as_bytes();
-        let mut refusals = 0;
         while !rest.is_empty() {
             match file.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => (rest, refusals) = (&rest[count..], 0),
+                Ok(count) => rest = &rest[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && refusals < PATIENCE => {
-                    refusals += 1;
-                    thread::sleep(Duration::from_millis(5));
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_over() => thread::sleep(AGAIN),
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
+}
+
+#[cfg(unix)]
+fn duplicate(stream: Stream) -> io::Result<File> {
+    use std::os::fd::AsFd as _;
+    let duplicate = match stream {
+        Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
+        Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+    };
+    duplicate.map(File::from)
+}
+
+#[cfg(windows)]
+fn duplicate(stream: Stream) -> io::Result<File> {
+    use std::os::windows::io::AsHandle as _;
+    let duplicate = match stream {
+        Stream::Stdout => io::stdout().as_handle().try_clone_to_owned(),
+        Stream::Stderr => io::stderr().as_handle().try_clone_to_owned(),
+    };
+    duplicate.map(File::from)
 }

@@ -1,113 +1,436 @@
-//! The one owner of a stream.
+//! The one owner of a stream. What is to be seen is handed to a thread that does nothing but write, so that a terminal which
+//! stands still (Ctrl-S, a pager, a slow line) holds up neither the other sinks nor the run.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::collections::BTreeMap;
+use std::io;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
-use logcore::{SinkBooks, SinkError};
+use logcore::{Deadline, SinkBooks, SinkError};
 
-use crate::lock;
+use crate::block::Block;
+use crate::frame::frame;
 use crate::output::{Output, Stream};
 
-/// Lines go through here in order, and the bars stand below them.
+/// A terminal that takes its lines within this is waited for, so that a line is seen before the program goes on to the
+/// next; one that does not is left to the thread.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Lines that wait for a terminal, in bytes; what comes beyond is left out there and counted.
+const BACKLOG: usize = 64 << 20;
+/// Why lines are left out.
+const STANDS_STILL: &str = "terminal stands still";
+/// While there are bars, lines are written no more often than this: each time the bars are drawn anew.
+const BETWEEN_FRAMES: Duration = Duration::from_millis(50);
+/// Bars are redrawn no more often than this, …
+const REDRAW: Duration = Duration::from_millis(100);
+/// … and no less often, because their clock goes on.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Lines go through here in order, and the bars stand below them. The thread ends with the last owner.
 pub(crate) struct Terminal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     stream: Stream,
-    output: Arc<Output>,
-    /// Lines that are not written yet.
+    output: Output,
+    state: Mutex<State>,
+    /// Whenever the state has changed in a way that somebody may wait for.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Lines that the thread has not taken yet.
     lines: String,
-    accounts: Vec<Account>,
-    #[cfg(feature = "progress")]
-    bars: logcore_progress::Bars,
+    /// Lines that were left out, because the backlog was full.
+    left_out: u64,
+    accounts: BTreeMap<usize, Account>,
+    next_account: usize,
+    block: Block,
+    /// Whether a block of bars is on the screen.
+    block_on_screen: bool,
+    /// When something was written last.
+    drawn_at: Option<Instant>,
+    /// The bars have changed since.
+    stale: bool,
+    /// The lines are to be written, …
+    asked: bool,
+    /// … and at once.
+    urgent: bool,
+    /// The thread is writing.
+    writing: bool,
+    /// The thread was waited for in vain and has not come through since.
+    stuck: bool,
+    /// How many want the screen for themselves.
+    paused: u32,
+    closing: bool,
+    /// There is no thread, because the system gave none.
+    alone: bool,
+    error: Option<SinkError>,
+    thread: Option<ThreadId>,
 }
 
 #[derive(Default)]
 struct Account {
     books: SinkBooks,
-    /// Records that are among the lines.
+    /// Records among the lines, and among those that the thread is writing.
     waiting: u64,
+    taken: u64,
 }
 
 impl Terminal {
-    /// The owner of `stream`; there is one as long as someone needs it.
-    pub(crate) fn of(stream: Stream) -> Arc<Mutex<Self>> {
-        static STDOUT: Mutex<Weak<Mutex<Terminal>>> = Mutex::new(Weak::new());
-        static STDERR: Mutex<Weak<Mutex<Terminal>>> = Mutex::new(Weak::new());
-        let mut owner = lock(match stream {
-            Stream::Stdout => &STDOUT,
-            Stream::Stderr => &STDERR,
-        });
+    /// The owner of `stream`; there is one as long as someone needs it. Where both streams are the same terminal it is the
+    /// same owner.
+    pub(crate) fn of(stream: Stream) -> Arc<Self> {
+        let stream = match stream {
+            Stream::Stderr if Stream::are_one_terminal() => Stream::Stdout,
+            stream => stream,
+        };
+        let mut owner = lock(owner(stream));
         if let Some(terminal) = owner.upgrade() {
             return terminal;
         }
-        let output = Arc::new(Output::open(stream));
-        let terminal = Arc::new(Mutex::new(Self {
+        let shared = Arc::new(Shared {
             stream,
-            #[cfg(feature = "progress")]
-            bars: crate::progress::bars(stream, &output),
-            output,
-            lines: String::new(),
-            accounts: Vec::new(),
-        }));
+            output: Output::open(stream),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let writer = Arc::clone(&shared);
+        let spawned = thread::Builder::new()
+            .name("logcore-console".to_owned())
+            .spawn(move || writer.write_until_closed());
+        if let Err(error) = spawned {
+            let mut state = shared.lock();
+            state.alone = true;
+            state.error = Some(SinkError::from(error).doing("start the thread that writes to the terminal"));
+        }
+        let terminal = Arc::new(Self { shared });
         *owner = Arc::downgrade(&terminal);
         terminal
     }
 
-    pub(crate) fn add_account(&mut self) -> usize {
-        self.accounts.push(Account::default());
-        self.accounts.len() - 1
+    pub(crate) fn add_account(&self) -> usize {
+        let mut state = self.shared.lock();
+        let account = state.next_account;
+        state.next_account += 1;
+        state.accounts.insert(account, Account::default());
+        account
+    }
+
+    pub(crate) fn remove_account(&self, account: usize) {
+        self.shared.lock().accounts.remove(&account);
     }
 
     pub(crate) fn books(&self, account: usize) -> SinkBooks {
-        self.accounts[account].books.clone()
+        self.shared
+            .lock()
+            .accounts
+            .get(&account)
+            .map_or_else(SinkBooks::default, |account| account.books.clone())
     }
 
-    /// Takes the line of a record, which the next `write_out` writes.
-    pub(crate) fn put(&mut self, account: usize, line: &str) {
-        let account = &mut self.accounts[account];
-        account.books.accepted += 1;
-        account.waiting += 1;
-        self.lines.push_str(line);
+    /// Takes the line of a record, which the next `write_out` writes; an urgent one is seen when that returns.
+    pub(crate) fn put(&self, account: usize, line: &str, urgent: bool) {
+        let mut state = self.shared.room_for(line);
+        state.urgent |= urgent;
+        let full = state.is_full(line);
+        if let Some(account) = state.accounts.get_mut(&account) {
+            account.books.accepted += 1;
+            match full {
+                true => account.books.drop_for(STANDS_STILL, 1),
+                false => account.waiting += 1,
+            }
+        }
+        match full {
+            true => state.left_out += 1,
+            false => state.lines.push_str(line),
+        }
     }
 
     /// Takes a line that is no record.
     #[cfg(feature = "progress")]
-    pub(crate) fn put_aside(&mut self, line: &str) {
-        self.lines.push_str(line);
+    pub(crate) fn put_aside(&self, line: &str) {
+        self.shared.lock().lines.push_str(line);
     }
 
+    /// Changes the bars.
     #[cfg(feature = "progress")]
-    pub(crate) fn bars(&mut self) -> &mut logcore_progress::Bars {
-        &mut self.bars
+    pub(crate) fn change_block(&self, change: impl FnOnce(&mut Block)) {
+        let mut state = self.shared.lock();
+        change(&mut state.block);
+        state.stale = true;
+        // The first and the last are shown without delay.
+        state.urgent |= state.block.is_empty() == state.block_on_screen;
+        self.shared.changed.notify_all();
     }
 
-    /// Writes all lines, above the bars. What cannot be written is given up: a terminal that is gone does not come back.
-    pub(crate) fn write_out(&mut self) -> Result<(), SinkError> {
-        if self.lines.is_empty() {
-            return Ok(());
+    /// Has the lines written, above the bars; waits for it a moment.
+    pub(crate) fn write_out(&self) -> Result<(), SinkError> {
+        let mut state = self.shared.lock();
+        if state.has_lines() {
+            state.asked = true;
+            self.shared.changed.notify_all();
         }
-        let written = self.write_lines();
-        self.lines.clear();
-        // One huge message must not hold its memory for ever.
-        self.lines.shrink_to(1 << 20);
-        let written = written.map_err(|error| SinkError::from(error).doing(format!("write to {}", self.stream.name())));
-        for account in &mut self.accounts {
-            let count = std::mem::take(&mut account.waiting);
+        if state.paused == 0 && !state.stuck && state.is_due(Instant::now()) {
+            state = self.shared.wait_until_written(state, Instant::now() + PATIENCE);
+            state.stuck = state.is_behind();
+        }
+        state.error.take().map_or(Ok(()), Err)
+    }
+
+    /// The same with the bars, until the deadline; a terminal that is known to stand still is not waited for.
+    pub(crate) fn flush(&self, deadline: Deadline) -> Result<(), SinkError> {
+        let state = self.shared.lock();
+        let until = if state.stuck {
+            Deadline::after(PATIENCE)
+        } else {
+            deadline
+        };
+        self.outcome(&mut self.shared.wait_for_all(state, until))
+    }
+
+    /// The same at the end: what is not written by the deadline is given up in the account.
+    pub(crate) fn settle(&self, account: usize, deadline: Deadline) -> Result<(), SinkError> {
+        let mut state = self.shared.wait_for_all(self.shared.lock(), deadline);
+        if state.is_behind() {
+            let account = state.accounts.entry(account).or_default();
+            let count = mem::take(&mut account.waiting) + mem::take(&mut account.taken);
+            account.books.drop_for(STANDS_STILL, count);
+        }
+        self.outcome(&mut state)
+    }
+
+    fn outcome(&self, state: &mut State) -> Result<(), SinkError> {
+        state.stuck = state.is_behind();
+        if state.stuck {
+            let text = format!(
+                "{} takes nothing; what waits is shown when it does",
+                self.shared.stream.name()
+            );
+            return Err(SinkError::new(text).with_reason(STANDS_STILL));
+        }
+        state.error.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+/// Runs `work` with the screen to itself: the bars are taken away before and come back after it, and lines wait.
+pub(crate) fn suspend<T>(work: impl FnOnce() -> T) -> T {
+    let live: Vec<_> = [Stream::Stdout, Stream::Stderr]
+        .into_iter()
+        .filter_map(|stream| lock(owner(stream)).upgrade())
+        .collect();
+    let _pauses: Vec<Pause<'_>> = live.iter().map(|terminal| Pause::of(&terminal.shared)).collect();
+    work()
+}
+
+struct Pause<'a>(&'a Shared);
+
+impl<'a> Pause<'a> {
+    /// Waits until the screen is free; a terminal that stands still is not waited for.
+    fn of(shared: &'a Shared) -> Self {
+        let mut state = shared.lock();
+        state.paused += 1;
+        shared.changed.notify_all();
+        // A panic of the thread itself.
+        if state.thread != Some(thread::current().id()) {
+            let until = Instant::now() + PATIENCE * 10;
+            while (state.writing || state.block_on_screen) && !state.stuck && Instant::now() < until {
+                state = shared.wait(state, until);
+            }
+        }
+        Self(shared)
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.paused -= 1;
+        state.stale = true;
+        (state.asked, state.urgent) = (state.has_lines(), !state.block.is_empty());
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// What the thread does.
+    fn write_until_closed(&self) {
+        let mut state = self.lock();
+        state.thread = Some(thread::current().id());
+        loop {
+            let now = Instant::now();
+            if !state.is_due(now) {
+                if state.closing {
+                    return;
+                }
+                state = match state.due_at(now) {
+                    Some(at) if state.paused == 0 => self.wait(state, at),
+                    _ => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                };
+                continue;
+            }
+            state = self.write(state, now);
+        }
+    }
+
+    /// Writes what there is, with the lock given back meanwhile.
+    fn write<'a>(&'a self, mut state: MutexGuard<'a, State>, now: Instant) -> MutexGuard<'a, State> {
+        let paused = state.paused > 0;
+        let mut lines = String::new();
+        if !paused {
+            (state.asked, state.urgent) = (false, false);
+            lines = mem::take(&mut state.lines);
+            for account in state.accounts.values_mut() {
+                account.taken += mem::take(&mut account.waiting);
+            }
+            if state.left_out > 0 {
+                let count = mem::take(&mut state.left_out);
+                lines.push_str(&format!(
+                    "… {count} lines were left out here: the terminal stood still\n"
+                ));
+            }
+        }
+        let bars = match paused || state.closing {
+            true => Vec::new(),
+            false => state.block.lines(&self.output, now),
+        };
+        let erase = state.block_on_screen;
+        state.block_on_screen = !bars.is_empty();
+        (state.stale, state.writing) = (false, true);
+        state.drawn_at = Some(now);
+        drop(state);
+        let written = self.output.write(&frame(erase, &lines, &bars), || self.lock().closing);
+        let mut state = self.lock();
+        // One huge message must not hold its memory for ever; other lines go on in the same memory.
+        if state.lines.is_empty() && lines.capacity() <= 1 << 20 {
+            lines.clear();
+            state.lines = lines;
+        }
+        (state.writing, state.stuck) = (false, false);
+        state.account_for(written, self.stream);
+        self.changed.notify_all();
+        state
+    }
+
+    fn wait_for_all<'a>(&'a self, mut state: MutexGuard<'a, State>, deadline: Deadline) -> MutexGuard<'a, State> {
+        state.asked = true;
+        state.urgent = true;
+        self.changed.notify_all();
+        // A year is as good as for ever.
+        let until = Instant::now() + deadline.remaining().min(Duration::from_secs(365 * 86_400));
+        self.wait_until_written(state, until)
+    }
+
+    fn wait_until_written<'a>(&'a self, mut state: MutexGuard<'a, State>, until: Instant) -> MutexGuard<'a, State> {
+        while state.is_behind() && Instant::now() < until {
+            state = self.wait(state, until);
+        }
+        state
+    }
+
+    /// A terminal leaves lines out when it stands still for too long; a pipe or a file has all of them, however long it takes.
+    fn room_for<'a>(&'a self, line: &str) -> MutexGuard<'a, State> {
+        let mut state = self.lock();
+        while state.is_full(line) && !self.output.is_terminal() && !state.alone {
+            state.asked = true;
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, until: Instant) -> MutexGuard<'a, State> {
+        let timeout = until.saturating_duration_since(Instant::now());
+        self.changed
+            .wait_timeout(state, timeout)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    /// The state is whole between any two calls; a panic elsewhere is no reason to lose the terminal.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    /// Whether there is something that the thread should write now.
+    fn is_due(&self, now: Instant) -> bool {
+        if self.paused > 0 {
+            return self.block_on_screen;
+        }
+        self.due_at(now).is_some_and(|at| now >= at)
+    }
+
+    /// When there is something to be written.
+    fn due_at(&self, now: Instant) -> Option<Instant> {
+        let after = |pause| self.drawn_at.map_or(now, |at| at + pause);
+        if self.urgent || (self.closing && (self.has_lines() || self.block_on_screen)) {
+            return Some(after(Duration::ZERO));
+        }
+        let lines = match (self.asked, self.block_on_screen) {
+            (true, true) => Some(after(BETWEEN_FRAMES)),
+            (true, false) => Some(after(Duration::ZERO)),
+            (false, _) => None,
+        };
+        let bars = match (self.block_on_screen, self.stale) {
+            (true, true) => Some(after(REDRAW)),
+            (true, false) => Some(after(TICK)),
+            (false, _) => None,
+        };
+        lines.into_iter().chain(bars).min()
+    }
+
+    fn has_lines(&self) -> bool {
+        !self.lines.is_empty() || self.left_out > 0
+    }
+
+    /// Whether this line has no place among those that wait. A first one always has.
+    fn is_full(&self, line: &str) -> bool {
+        !self.lines.is_empty() && self.lines.len() + line.len() > BACKLOG
+    }
+
+    /// Whether anything is asked for that is not on the screen.
+    fn is_behind(&self) -> bool {
+        !self.alone && (self.writing || self.asked || self.urgent)
+    }
+
+    /// What cannot be written is given up: a terminal that is gone does not come back.
+    fn account_for(&mut self, written: io::Result<()>, stream: Stream) {
+        let written = written.map_err(|error| SinkError::from(error).doing(format!("write to {}", stream.name())));
+        for account in self.accounts.values_mut() {
+            let count = mem::take(&mut account.taken);
             match &written {
                 Ok(()) => account.books.delivered += count,
                 Err(error) => account.books.drop_for(error.reason(), count),
             }
         }
-        written
-    }
-
-    #[cfg(feature = "progress")]
-    fn write_lines(&self) -> std::io::Result<()> {
-        if self.bars.is_empty() {
-            return self.output.write(&self.lines);
+        if let Err(error) = written {
+            self.error = Some(error);
         }
-        self.bars.suspend(|| self.output.write(&self.lines))
     }
+}
 
-    #[cfg(not(feature = "progress"))]
-    fn write_lines(&self) -> std::io::Result<()> {
-        self.output.write(&self.lines)
+fn owner(stream: Stream) -> &'static Mutex<Weak<Terminal>> {
+    static STDOUT: Mutex<Weak<Terminal>> = Mutex::new(Weak::new());
+    static STDERR: Mutex<Weak<Terminal>> = Mutex::new(Weak::new());
+    match stream {
+        Stream::Stdout => &STDOUT,
+        Stream::Stderr => &STDERR,
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
