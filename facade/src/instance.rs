@@ -13,7 +13,8 @@ use crate::build::BuiltSinks;
 use crate::known::{KnownNames, next_setup};
 use crate::measures::{Advance, Measures, Sample, Step};
 use crate::memory::Memory;
-use crate::report::FinishReport;
+use crate::panics;
+use crate::report::{FinishReport, RunEnd};
 use crate::switchboard::Switchboard;
 
 pub(crate) struct Instance {
@@ -34,6 +35,8 @@ pub(crate) struct Instance {
     memory: Mutex<Memory>,
     stop: StopFlag,
     exit_code: AtomicI32,
+    /// What ended the run, if it did not end by itself.
+    cut_short: Mutex<Option<RunEnd>>,
     /// Counts the set-ups, so that a handle of an earlier one does not close a later one.
     generation: AtomicU64,
     closed: AtomicBool,
@@ -74,6 +77,7 @@ impl Instance {
             memory: Mutex::default(),
             stop,
             exit_code: AtomicI32::new(0),
+            cut_short: Mutex::default(),
             generation: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             report: Mutex::default(),
@@ -370,6 +374,14 @@ impl Instance {
         self.exit_code.store(code, Ordering::Relaxed);
     }
 
+    /// The run is ended by something, and the process will have this exit code.
+    pub(crate) fn cut_short(&self, end: Option<RunEnd>, exit_code: i32) {
+        let _ = self
+            .exit_code
+            .compare_exchange(0, exit_code, Ordering::Relaxed, Ordering::Relaxed);
+        *lock(&self.cut_short) = end;
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -383,10 +395,15 @@ impl Instance {
         self.finish_progress();
         self.closed.store(true, Ordering::Relaxed);
         self.level.store(0, Ordering::Relaxed);
-        let exit_code = match self.exit_code.load(Ordering::Relaxed) {
-            // A logger that is dropped by a panic belongs to a run that has failed, whether or not anybody had time to say so.
-            0 if std::thread::panicking() => 1,
-            code => code,
+        if std::thread::panicking() {
+            // It is dropped by a panic: the run has failed, whether or not anybody had time to say so.
+            self.cut_short(panics::last().map(|message| RunEnd::Panicked { message }), 1);
+        }
+        let exit_code = self.exit_code.load(Ordering::Relaxed);
+        let end = match (lock(&self.cut_short).take(), exit_code) {
+            (Some(end), _) => end,
+            (None, 0) => RunEnd::Finished,
+            (None, exit_code) => RunEnd::Failed { exit_code },
         };
         let deadline = Deadline::after(self.settings().config.finish_duration());
         let (sinks, problem) = match self.port.finish(exit_code, deadline) {
@@ -395,6 +412,7 @@ impl Instance {
         };
         let done = FinishReport {
             logger: self.name.clone(),
+            end,
             exit_code,
             sinks,
             problem,

@@ -58,6 +58,7 @@ mod progress;
 mod report;
 mod screen;
 mod series;
+mod signals;
 mod steps;
 mod switchboard;
 #[cfg(feature = "wandb")]
@@ -75,7 +76,7 @@ pub use logcore_pipeline::{Recovered, RecoveryError, recover};
 
 pub use self::logger::{MetricHandle, Metrics, UnifiedLogger};
 pub use self::manager::LogManager;
-pub use self::report::FinishReport;
+pub use self::report::{FinishReport, RunEnd};
 pub use self::screen::suspend;
 
 /// Sets a logger up: from a name (the defaults, overlaid by the environment), or from a config as it is.

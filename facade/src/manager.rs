@@ -4,15 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
+use logcore::log::Level;
 use logcore::{ConfigError, Deadline, LogConfig, LogError, RingPlace, Sink, StopFlag, is_quiet, registry};
-use logcore_pipeline::{Pipeline, Port, RecoveryError, at_exit, notice};
+use logcore_pipeline::{Pipeline, Port, RecoveryError, Signal, at_exit, notice};
 
 use crate::build::{BuiltSinks, build_sinks};
 use crate::instance::Instance;
 use crate::logger::UnifiedLogger;
 use crate::memory::Memory;
-use crate::report::FinishReport;
-use crate::{global, panics, screen};
+use crate::report::{FinishReport, RunEnd};
+use crate::{global, panics, screen, signals};
 
 /// All loggers of the process.
 ///
@@ -162,7 +163,7 @@ impl LogManager {
     pub fn cleanup(&self) {
         let mut state = self.lock();
         state.template = None;
-        self.finish_all(state);
+        self.finish_all(state, 0);
     }
 
     pub(crate) fn set_up(&self, mut config: LogConfig) -> Result<UnifiedLogger, LogError> {
@@ -212,7 +213,7 @@ impl LogManager {
             .map_or_else(StopFlag::default, |logger| logger.stop().clone());
         let sinks = build_sinks(&config, &stop)?;
         let memory = Memory::build(&config, &stop)?;
-        let capture = config.capture_warnings;
+        let (capture, handle_signals) = (config.capture_warnings, config.handle_signals);
         let logger = match live {
             Some(logger) => logger,
             None => {
@@ -228,6 +229,9 @@ impl LogManager {
         if capture {
             panics::capture();
         }
+        if handle_signals {
+            signals::handle();
+        }
         Ok(logger)
     }
 
@@ -236,14 +240,37 @@ impl LogManager {
     }
 
     /// What runs when the process exits.
-    fn end(&self) {
-        // Whoever held the lock when `exit` was called may never give it back.
-        if let Some(state) = self.lock_soon() {
-            self.finish_all(state);
+    fn end(&self, exit_code: Option<i32>) {
+        // What a panic of the main thread ends with.
+        const PANICKED: i32 = 101;
+        let panicked = || panics::last().map(|message| RunEnd::Panicked { message });
+        match exit_code {
+            None | Some(0) => self.end_with(None, 0),
+            Some(PANICKED) => self.end_with(panicked(), PANICKED),
+            Some(code) => self.end_with(None, code),
         }
     }
 
-    fn finish_all(&self, mut state: MutexGuard<'_, State>) {
+    /// What runs when a signal ends the process.
+    pub(crate) fn interrupted(&self, signal: Signal) {
+        let heir = global::capturing().or_else(|| self.lock_soon()?.loggers.first().cloned());
+        if let Some(logger) = heir {
+            logger.say(Level::Warn, format_args!("Interrupted by {signal}"));
+        }
+        let signal_name = signal.to_string();
+        self.end_with(Some(RunEnd::Interrupted { signal: signal_name }), 128 + signal.number());
+    }
+
+    fn end_with(&self, end: Option<RunEnd>, exit_code: i32) {
+        // Whoever held the lock when the end came may never give it back.
+        let Some(state) = self.lock_soon() else { return };
+        for logger in &state.loggers {
+            logger.cut_short(end.clone(), exit_code);
+        }
+        self.finish_all(state, exit_code);
+    }
+
+    fn finish_all(&self, mut state: MutexGuard<'_, State>, exit_code: i32) {
         let loggers = std::mem::take(&mut state.loggers);
         state.finishing += loggers.len();
         drop(state);
@@ -258,7 +285,7 @@ impl LogManager {
             && let Some(pipeline) = &state.pipeline
         {
             let deadline = Deadline::after(LogConfig::default().finish_duration());
-            if let Err(error) = pipeline.finish_shared(0, deadline) {
+            if let Err(error) = pipeline.finish_shared(exit_code, deadline) {
                 notice("finish added sinks", &error.to_string());
             }
         }
@@ -325,7 +352,7 @@ impl State {
             }
             self.pipeline = Some(pipeline);
             screen::share_with_notices();
-            at_exit(|| LogManager::get_instance().end());
+            at_exit(|exit_code| LogManager::get_instance().end(exit_code));
         }
         self.pipeline.as_ref().ok_or_else(|| LogError::Closed {
             logger: config.name.clone(),

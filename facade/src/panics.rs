@@ -2,7 +2,7 @@
 
 use std::backtrace::Backtrace;
 use std::panic::{self, PanicHookInfo};
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 
 use logcore::is_quiet;
@@ -10,6 +10,14 @@ use logcore::log::{Level, Record};
 use logcore_pipeline::Route;
 
 use crate::{global, screen};
+
+/// What the last panic said, and where.
+static LAST: Mutex<Option<String>> = Mutex::new(None);
+
+/// What the last panic of the process said, and where it was.
+pub(crate) fn last() -> Option<String> {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// Puts our hook before the one that is there, once.
 pub(crate) fn capture() {
@@ -33,10 +41,11 @@ fn write(info: &PanicHookInfo<'_>) {
     if is_quiet() {
         return;
     }
-    let Some(logger) = global::capturing() else { return };
     let thread = thread::current();
     let message = info.payload_as_str().unwrap_or("(no message)");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("panicked at {place}: {message}"));
+    let Some(logger) = global::capturing() else { return };
     let backtrace = Backtrace::force_capture();
     logger.log(
         Route::Facade,

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 
 use logcore::SinkBooks;
 use serde::Serialize;
@@ -9,12 +10,58 @@ use serde::Serialize;
 pub struct FinishReport {
     /// The logger's name.
     pub logger: String,
-    /// How the run ended, as set with `set_exit_code`; 0 is well.
+    /// How the run ended.
+    pub end: RunEnd,
+    /// The same as a number: what `set_exit_code` was given, else what the process ends with as far as that is known. 0 is
+    /// well.
     pub exit_code: i32,
     /// The account of each sink, by its name in the config.
     pub sinks: BTreeMap<String, SinkBooks>,
     /// Why the accounts are not complete, if the deadline passed before every sink had ended.
     pub problem: Option<String>,
+}
+
+/// How a run ended.
+///
+/// ```
+/// use facade::RunEnd;
+///
+/// let end = RunEnd::Interrupted { signal: "SIGTERM".to_owned() };
+/// assert_eq!(end.to_string(), "interrupted by SIGTERM");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RunEnd {
+    /// It came to its end.
+    #[default]
+    Finished,
+    /// It came to an end with an exit code other than 0.
+    Failed {
+        /// The exit code.
+        exit_code: i32,
+    },
+    /// A panic ended it.
+    Panicked {
+        /// What the panic said, and where.
+        message: String,
+    },
+    /// A signal ended it.
+    Interrupted {
+        /// The signal's name.
+        signal: String,
+    },
+}
+
+impl fmt::Display for RunEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished"),
+            Self::Failed { exit_code } => write!(f, "failed with exit code {exit_code}"),
+            Self::Panicked { message } => write!(f, "failed: {message}"),
+            Self::Interrupted { signal } => write!(f, "interrupted by {signal}"),
+        }
+    }
 }
 
 impl FinishReport {

@@ -2,15 +2,40 @@
 #![cfg(feature = "file")]
 
 use std::fs;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
-use facade::{LogConfig, UnifiedLogger, setup_logging};
+use facade::logcore::{MetricBatch, Record, Sink, SinkError};
+use facade::{LogConfig, LogManager, UnifiedLogger, setup_logging};
 
 /// Names the case in the child.
 const CASE: &str = "ENDINGS_CASE";
 const FOLDER: &str = "ENDINGS_FOLDER";
 
+/// Says at the end of the text how the run ended.
+struct Witness;
+
+impl Sink for Witness {
+    fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn metrics(&mut self, _: &MetricBatch<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn exit_code(&mut self, code: i32) {
+        let path = Path::new(&std::env::var_os(FOLDER).unwrap()).join("training.log");
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        writeln!(file, "exit code {code}").unwrap();
+    }
+}
+
 fn set_up() -> UnifiedLogger {
+    LogManager::get_instance()
+        .add_sink("witness", Box::new(Witness))
+        .unwrap();
     setup_logging(LogConfig {
         name: "child".into(),
         log_dir: std::env::var_os(FOLDER).unwrap().into(),
@@ -83,6 +108,8 @@ fn exit_loses_nothing() {
     let (status, lines) = run("exit");
     assert_eq!(status.code(), Some(7));
     assert_all_there(&lines);
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    assert_eq!(lines.last().unwrap(), "exit code 7");
     let (status, lines) = run("exit from a thread");
     assert_eq!(status.code(), Some(8));
     assert_all_there(&lines);

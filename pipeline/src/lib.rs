@@ -33,6 +33,7 @@ mod region;
 mod ring;
 mod ring_file;
 mod shared;
+mod signals;
 mod writer;
 
 pub use self::command::NamedSink;
@@ -43,3 +44,4 @@ pub use self::notice::{notice, write_notices_by};
 pub use self::pipeline::Pipeline;
 pub use self::port::{Port, RING_FULL};
 pub use self::recovery::{Recovered, RecoveryError, recover};
+pub use self::signals::{Signal, SignalWork, handle_signals};

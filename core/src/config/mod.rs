@@ -28,6 +28,7 @@ use crate::{ConfigError, Directives, secret};
 /// | `enable_wandb` | off | |
 /// | `enable_progress`, `enable_metrics`, `enable_memory` | on | |
 /// | `capture_warnings` | on | warnings and errors of any crate, and panics |
+/// | `handle_signals` | on | SIGINT, SIGTERM and SIGHUP finish the loggers before they end the process |
 /// | `propagate` | off | records also go to the sinks of the parents of `name` |
 /// | `wandb_project`, `wandb_name`, `wandb_tags` | none | |
 /// | `progress_window` | 100 | updates that a rate is taken over |
@@ -88,6 +89,9 @@ pub struct LogConfig {
     pub enable_memory: bool,
     /// Whether this logger also writes warnings and errors that other crates send to the `log` facade, and panics.
     pub capture_warnings: bool,
+    /// Whether SIGINT, SIGTERM and SIGHUP finish the loggers before they end the process, and Ctrl-Z leaves a clean terminal. A
+    /// signal that the program handles by itself, or ignores, is left to it. The first logger of a process decides.
+    pub handle_signals: bool,
     /// Whether records also go to the sinks of the parents of `name`.
     pub propagate: bool,
 
@@ -226,6 +230,7 @@ impl Default for LogConfig {
             enable_metrics: true,
             enable_memory: true,
             capture_warnings: true,
+            handle_signals: true,
             propagate: false,
             wandb_project: None,
             wandb_name: None,

@@ -9,6 +9,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use portable_pty::CommandBuilder;
+
 use crate::programs::{CROWD, OUTER, STEADY, THREADS, said};
 use crate::pty::{FOLDER, PROGRAM, Terminal};
 
@@ -183,6 +185,75 @@ fn a_panic_is_printed_whole_above_the_bars() {
         transcript
             .iter()
             .any(|line| line.ends_with("| INFO  | panics | still here"))
+    );
+}
+
+#[test]
+fn ctrl_c_leaves_a_clean_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::run("forever", folder.path(), 100, &[]);
+    let seen = watch(&mut terminal, &["bar-forever"]);
+    terminal.read_until(|screen| screen.contents().contains("line 20 of the training"));
+    terminal.type_keys(b"\x03");
+    let status = terminal.read_to_end();
+    assert_eq!(status.signal(), Some("Interrupt"), "{status:?}");
+    assert_clean(&terminal, &seen);
+    let transcript = terminal.transcript();
+    let last = transcript.iter().rfind(|line| line.contains(" | ")).unwrap();
+    assert!(
+        last.contains("| INFO  | forever | bar-forever:"),
+        "the bar's last line: {last}"
+    );
+    assert!(
+        transcript
+            .iter()
+            .any(|line| line.ends_with("| WARN  | forever | Interrupted by SIGINT"))
+    );
+}
+
+#[test]
+fn ctrl_z_and_fg_leave_no_ghosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = CommandBuilder::new("bash");
+    shell.args(["--norc", "--noprofile", "-i"]);
+    shell.env("PS1", "$ ");
+    shell.env(PROGRAM, "forever");
+    shell.env(FOLDER, folder.path());
+    shell.env("TEST", std::env::current_exe().unwrap());
+    let mut terminal = Terminal::spawn(shell, 100, &[]);
+    let seen = watch(&mut terminal, &["bar-forever"]);
+    terminal.type_keys(b"\"$TEST\" --exact the_child --nocapture --test-threads=1\n");
+    for round in 0..3 {
+        let stopped = |text: &str| text.matches("Stopped").count();
+        terminal.read_until(|screen| screen.contents().contains("bar-forever"));
+        let before = stopped(&terminal.transcript().join("\n"));
+        terminal.type_keys(b"\x1a");
+        terminal.read_until(|screen| {
+            let text = screen.contents();
+            text.trim_end().ends_with('$') && text.contains("Stopped")
+        });
+        assert_eq!(stopped(&terminal.transcript().join("\n")), before + 1, "round {round}");
+        assert!(
+            !terminal.screen().contains('━'),
+            "a ghost of a bar:\n{}",
+            terminal.screen()
+        );
+        terminal.type_keys(b"fg\n");
+    }
+    terminal.read_until(|screen| screen.contents().contains("bar-forever"));
+    terminal.type_keys(b"\x03");
+    terminal.read_until(|screen| screen.contents().contains("Interrupted by SIGINT"));
+    terminal.type_keys(b"exit\n");
+    terminal.read_to_end();
+    assert_clean(&terminal, &seen);
+    let numbers: Vec<u64> = terminal
+        .transcript()
+        .iter()
+        .filter_map(|line| line.split_once("| forever | line ")?.1.split(' ').next()?.parse().ok())
+        .collect();
+    assert!(
+        !numbers.is_empty() && numbers.iter().copied().eq(0..numbers.len() as u64),
+        "{numbers:?}"
     );
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn run() {
         "crowd" => crowd(),
         "stages" => stages(),
         "steady" => steady(),
+        "forever" => forever(),
         "panics" => panics(),
         "prints" => prints(),
         other => panic!("there is no program {other}"),
@@ -145,6 +146,17 @@ fn steady() {
     }
     fs::write(folder().join("through"), "").unwrap();
     logger.finish();
+}
+
+/// A training that goes on until it is ended.
+fn forever() {
+    let logger = logger("forever", 0);
+    logger.start_progress(1_000_000, "bar-forever");
+    for i in 0.. {
+        logger.info(format_args!("line {i} of the training"));
+        logger.update_progress(1, 8);
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A thread that panics while there are bars.

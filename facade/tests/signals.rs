@@ -1,0 +1,224 @@
+//! Signals that end a process that logs. Each case is a child process: this test program, run again.
+#![cfg(all(unix, feature = "file"))]
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use facade::logcore::{Deadline, MetricBatch, Record, Sink, SinkError};
+use facade::{LogConfig, LogManager, setup_logging};
+
+const CASE: &str = "SIGNALS_CASE";
+const FOLDER: &str = "SIGNALS_FOLDER";
+/// A limit for anything that should happen soon.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Writes down how the run ended.
+struct Witness(PathBuf);
+
+impl Sink for Witness {
+    fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn metrics(&mut self, _: &MetricBatch<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn exit_code(&mut self, code: i32) {
+        fs::write(self.0.join("exit code"), code.to_string()).unwrap();
+    }
+}
+
+/// Hangs when it is to end.
+struct Hanging(PathBuf);
+
+impl Sink for Hanging {
+    fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn metrics(&mut self, _: &MetricBatch<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
+        fs::write(self.0.join("hangs"), "").unwrap();
+        thread::sleep(SOON);
+        Ok(())
+    }
+}
+
+static SEEN: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn own_handler(signal: i32) {
+    SEEN.store(signal, Ordering::SeqCst);
+}
+
+fn handle_by_itself(signal: i32) {
+    // SAFETY: the handler does nothing but an atomic store.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(signal, own_handler as *const () as usize);
+    }
+}
+
+/// What the child does, instead of the tests.
+fn child(case: &str, folder: &Path) {
+    if case == "earlier handler" {
+        handle_by_itself(libc::SIGTERM);
+    }
+    let manager = LogManager::get_instance();
+    manager.add_sink("witness", Box::new(Witness(folder.into()))).unwrap();
+    if case == "hanging" {
+        manager.add_sink("hanging", Box::new(Hanging(folder.into()))).unwrap();
+    }
+    let config = LogConfig {
+        name: "child".into(),
+        log_dir: folder.into(),
+        enable_console: false,
+        handle_signals: case != "left alone",
+        ..LogConfig::default()
+    };
+    let logger = setup_logging(config).unwrap();
+    if case == "later handler" {
+        handle_by_itself(libc::SIGTERM);
+    }
+    for i in 0..10_000 {
+        logger.info(i);
+    }
+    fs::write(folder.join("ready"), "").unwrap();
+    while SEEN.load(Ordering::SeqCst) == 0 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    logger.info("handled");
+    logger.finish();
+}
+
+/// Does nothing unless it is the child.
+#[test]
+fn the_child() {
+    if let Ok(case) = std::env::var(CASE) {
+        child(&case, Path::new(&std::env::var_os(FOLDER).unwrap()));
+    }
+}
+
+struct Running {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts the child and waits until it has said everything.
+    fn start(case: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
+            .env(CASE, case)
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let running = Self { child, folder };
+        running.wait_for("ready");
+        running
+    }
+
+    fn wait_for(&self, file: &str) {
+        let until = Instant::now() + SOON;
+        while !self.folder.path().join(file).exists() {
+            assert!(Instant::now() < until, "no file `{file}`");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn send(&self, signal: i32) {
+        let sent = Command::new("kill")
+            .args([format!("-{signal}"), self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let until = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.folder.path().join("training.log")).unwrap()
+    }
+
+    fn exit_code(&self) -> Option<String> {
+        fs::read_to_string(self.folder.path().join("exit code")).ok()
+    }
+}
+
+#[test]
+fn a_signal_leaves_the_last_lines_and_ends_the_process_as_it_would_have() {
+    for (signal, name) in [
+        (libc::SIGTERM, "SIGTERM"),
+        (libc::SIGINT, "SIGINT"),
+        (libc::SIGHUP, "SIGHUP"),
+    ] {
+        let mut running = Running::start("plain");
+        running.send(signal);
+        assert_eq!(running.end().signal(), Some(signal), "{name}");
+        let text = running.text();
+        let numbers = text
+            .lines()
+            .filter_map(|line| line.rsplit(" | ").next()?.parse::<u32>().ok());
+        assert!(numbers.eq(0..10_000), "{name}");
+        let last = text.lines().last().unwrap();
+        assert!(
+            last.ends_with(&format!("| WARN  | child | Interrupted by {name}")),
+            "{last}"
+        );
+        assert_eq!(running.exit_code(), Some((128 + signal).to_string()), "{name}");
+    }
+}
+
+#[test]
+fn a_program_that_handles_a_signal_decides_what_becomes_of_it() {
+    for case in ["earlier handler", "later handler"] {
+        let mut running = Running::start(case);
+        running.send(libc::SIGTERM);
+        assert!(running.end().success(), "{case}");
+        let text = running.text();
+        assert!(
+            text.ends_with("| INFO  | child | handled\n") && !text.contains("Interrupted"),
+            "{case}"
+        );
+        assert_eq!(running.exit_code().as_deref(), Some("0"), "{case}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let mut running = Running::start("hanging");
+    running.send(libc::SIGINT);
+    running.wait_for("hangs");
+    running.send(libc::SIGINT);
+    let before = Instant::now();
+    assert_eq!(running.end().signal(), Some(libc::SIGINT));
+    assert!(before.elapsed() < SOON / 2, "it waited for the sink");
+}
+
+#[test]
+fn where_signals_are_left_alone_they_do_what_they_do() {
+    let mut running = Running::start("left alone");
+    running.send(libc::SIGTERM);
+    assert_eq!(running.end().signal(), Some(libc::SIGTERM));
+    assert!(!running.text().contains("Interrupted"));
+    assert_eq!(running.exit_code(), None);
+}
