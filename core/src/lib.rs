@@ -73,6 +73,7 @@ mod stop;
 mod suggest;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 
 pub use log;
 pub use serde_json;

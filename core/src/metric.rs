@@ -234,12 +234,16 @@ impl<K: AsRef<str>, V: Number> MetricPair for &(K, V) {
 #[non_exhaustive]
 pub struct Stats {
     /// The newest value, which may be NaN or infinite.
+    #[serde(serialize_with = "serialize_stat")]
     pub last: f64,
     /// The mean of the finite values in the window; NaN if it holds none.
+    #[serde(serialize_with = "serialize_stat")]
     pub mean: f64,
     /// The least finite value of the run; NaN if there was none.
+    #[serde(serialize_with = "serialize_stat")]
     pub min: f64,
     /// The greatest finite value of the run; NaN if there was none.
+    #[serde(serialize_with = "serialize_stat")]
     pub max: f64,
     /// How many values there were, in the whole run.
     pub count: u64,
@@ -282,6 +286,10 @@ impl Point {
     pub fn new(step: u64, value: f64) -> Self {
         Self { step, value }
     }
+}
+
+fn serialize_stat<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serialize_float(*value, serializer)
 }
 
 /// Writes a double so that the result is always valid JSON and every value can be told from every other.

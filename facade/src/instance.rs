@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
 use logcore::{ConfigError, Count, Deadline, Directives, LogConfig, LogError, MetricPair, Number, StopFlag, is_quiet};
-use logcore_pipeline::{Name, NameId, Port, Route, notice};
+use logcore_pipeline::{Closing, Name, NameId, Port, Route, notice};
 
 use crate::build::BuiltSinks;
 use crate::known::{KnownNames, next_setup};
@@ -15,6 +16,8 @@ use crate::measures::{Advance, Measures, Sample, Step};
 use crate::memory::Memory;
 use crate::panics;
 use crate::report::{FinishReport, RunEnd};
+use crate::screen;
+use crate::summary::Summary;
 use crate::switchboard::Switchboard;
 
 pub(crate) struct Instance {
@@ -37,6 +40,9 @@ pub(crate) struct Instance {
     exit_code: AtomicI32,
     /// What ended the run, if it did not end by itself.
     cut_short: Mutex<Option<RunEnd>>,
+    opened: Instant,
+    warnings: AtomicU64,
+    errors: AtomicU64,
     /// Counts the set-ups, so that a handle of an earlier one does not close a later one.
     generation: AtomicU64,
     closed: AtomicBool,
@@ -78,6 +84,9 @@ impl Instance {
             stop,
             exit_code: AtomicI32::new(0),
             cut_short: Mutex::default(),
+            opened: Instant::now(),
+            warnings: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             report: Mutex::default(),
@@ -156,6 +165,11 @@ impl Instance {
     }
 
     fn hand_over(&self, route: Route, record: &log::Record<'_>) {
+        match record.level() {
+            log::Level::Error => drop(self.errors.fetch_add(1, Ordering::Relaxed)),
+            log::Level::Warn => drop(self.warnings.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
         if self.directed.load(Ordering::Acquire) {
             self.switchboard.load().of(route).log(record);
         } else {
@@ -405,18 +419,27 @@ impl Instance {
             (None, 0) => RunEnd::Finished,
             (None, exit_code) => RunEnd::Failed { exit_code },
         };
-        let deadline = Deadline::after(self.settings().config.finish_duration());
-        let (sinks, problem) = match self.port.finish(exit_code, deadline) {
-            Ok(sinks) => (sinks, None),
-            Err(error) => (Default::default(), Some(error.to_string())),
+        let config = self.settings().config;
+        let summary = self.summary(end, exit_code);
+        let deadline = Deadline::after(config.finish_duration());
+        if summary.is_of_a_run() {
+            self.port.message("jsonl", &summary.json(&self.name));
+        }
+        let (closing, problem) = match self.port.finish(exit_code, deadline) {
+            Ok(closing) => (closing, None),
+            Err(error) => (Closing::default(), Some(error.to_string())),
         };
         let done = FinishReport {
             logger: self.name.clone(),
-            end,
+            end: summary.end.clone(),
             exit_code,
-            sinks,
+            sinks: closing.books,
+            places: closing.places,
             problem,
         };
+        if config.finish_summary && summary.is_of_a_run() {
+            screen::print(&config, |colour| summary.text(&done, colour));
+        }
         let losses = done.losses();
         if !losses.is_empty() {
             notice(
@@ -425,6 +448,19 @@ impl Instance {
             );
         }
         report.insert(done).clone()
+    }
+
+    fn summary(&self, end: RunEnd, exit_code: i32) -> Summary {
+        let mut summary = Summary {
+            end,
+            exit_code,
+            duration: self.opened.elapsed(),
+            warnings: self.warnings.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            ..Summary::default()
+        };
+        lock(&self.measures).summarize(&mut summary);
+        summary
     }
 
     fn set(&self, settings: Settings) {

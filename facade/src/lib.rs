@@ -60,6 +60,7 @@ mod screen;
 mod series;
 mod signals;
 mod steps;
+mod summary;
 mod switchboard;
 #[cfg(feature = "wandb")]
 pub mod wandb;

@@ -11,6 +11,7 @@ use crate::known::{Known, KnownNames};
 use crate::progress::{Meter, State};
 use crate::series::Series;
 use crate::steps::Steps;
+use crate::summary::{MetricSummary, SHOWN, Summary};
 
 /// Columns of `metrics.jsonl` that a user's name must not take.
 const RESERVED: [&str; 3] = ["step", "time", "logger"];
@@ -277,6 +278,26 @@ impl Measures {
     pub(crate) fn history(&mut self, name: &str) -> Option<Vec<Point>> {
         let metric = self.look_up(name)?;
         self.series.history(metric)
+    }
+
+    /// What there is to say of the run; of the user's metrics, the first few with their course.
+    pub(crate) fn summarize(&mut self, summary: &mut Summary) {
+        summary.last_step = self.steps.highest();
+        for at in 0..self.names.len() {
+            let Some(stats) = self.series.stats(at) else { continue };
+            let Metric { logged, user, .. } = &self.names[at];
+            let kind = if *user {
+                &mut summary.metrics
+            } else {
+                &mut summary.system
+            };
+            let mut metric = MetricSummary::new(logged, stats);
+            if *user && kind.len() < SHOWN {
+                let history = self.series.history(at).unwrap_or_default();
+                metric.show_course(history.iter().map(|point| point.value));
+            }
+            kind.push(metric);
+        }
     }
 
     fn look_up(&self, name: &str) -> Option<usize> {

@@ -17,6 +17,8 @@ pub struct FinishReport {
     pub exit_code: i32,
     /// The account of each sink, by its name in the config.
     pub sinks: BTreeMap<String, SinkBooks>,
+    /// Where each sink has put it: a file, a folder, `stdout`. Those that have no place to name are not in it.
+    pub places: BTreeMap<String, String>,
     /// Why the accounts are not complete, if the deadline passed before every sink had ended.
     pub problem: Option<String>,
 }

@@ -1,3 +1,7 @@
+use logcore::LogConfig;
+#[cfg(feature = "console")]
+use logcore::log::LevelFilter;
+
 /// Runs `work` with the terminal to itself: the bars are taken away before and come back after it, and log lines wait
 /// meanwhile. It is for what a program prints by itself, and for handing the terminal to another program.
 ///
@@ -14,6 +18,17 @@ pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
     return logcore_console::suspend(work);
     #[cfg(not(feature = "console"))]
     work()
+}
+
+/// Shows `text` where a logger of this config has its lines, if it shows any that say what happens. It is asked whether
+/// colour is wanted.
+pub(crate) fn print(config: &LogConfig, text: impl FnOnce(bool) -> String) {
+    #[cfg(feature = "console")]
+    if config.enable_console && config.console_level >= LevelFilter::Info {
+        logcore_console::print(config, text);
+    }
+    #[cfg(not(feature = "console"))]
+    let _ = (config, text);
 }
 
 /// Lines of trouble on stderr stand above the bars, too.

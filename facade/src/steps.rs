@@ -61,6 +61,11 @@ impl Steps {
         }
     }
 
+    /// The highest step there was.
+    pub(crate) fn highest(&self) -> Option<u64> {
+        self.highest
+    }
+
     /// A step was used.
     pub(crate) fn note(&mut self, step: u64) {
         self.highest = Some(self.highest.map_or(step, |highest| highest.max(step)));

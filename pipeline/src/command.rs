@@ -72,10 +72,19 @@ impl Command {
     }
 }
 
+/// What its sinks say when a logger has ended, by their names.
+#[derive(Debug, Default)]
+pub struct Closing {
+    /// Their accounts.
+    pub books: BTreeMap<String, SinkBooks>,
+    /// Where what they delivered is, for those that say so.
+    pub places: BTreeMap<String, String>,
+}
+
 /// What the end of a logger leaves.
 #[derive(Default)]
 pub(crate) struct Ended {
-    pub(crate) books: BTreeMap<String, SinkBooks>,
+    pub(crate) closing: Closing,
     pub(crate) remainders: Vec<NamedRemainder>,
 }
 

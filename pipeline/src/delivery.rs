@@ -13,7 +13,7 @@ use logcore::{
 
 use crate::checkpoint::{self, Here};
 use crate::clock::now;
-use crate::command::{Command, Ended, NamedRemainder, NamedSink};
+use crate::command::{Closing, Command, Ended, NamedRemainder, NamedSink};
 use crate::frame::{
     Echo, LoggerId, Name, Route, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
 };
@@ -181,7 +181,7 @@ impl Delivery {
                 reply,
             } => {
                 let step = self.loggers.get(&id).and_then(|logger| logger.step);
-                let carried = self.close(id, None, deadline).books;
+                let carried = self.close(id, None, deadline).closing.books;
                 let mut logger = Logger::new(name, propagate, counters);
                 (logger.step, logger.carried) = (step, carried);
                 self.open(id, logger, sinks);
@@ -417,7 +417,10 @@ impl Delivery {
             return Ended::default();
         };
         let mut remainders = Vec::new();
-        let mut all = std::mem::take(&mut logger.carried);
+        let mut closing = Closing {
+            books: std::mem::take(&mut logger.carried),
+            ..Closing::default()
+        };
         let own = std::mem::take(&mut logger.own);
         let counters = Arc::clone(&logger.counters);
         for (at, level) in own {
@@ -434,7 +437,8 @@ impl Delivery {
             if exit_code.is_some() {
                 slot.add_ring_drops(&mut books, &counters, level);
             }
-            all.entry(slot.name.clone()).or_default().add(&books);
+            closing.books.entry(slot.name.clone()).or_default().add(&books);
+            closing.note_place(&slot);
             slot.discard();
         }
         if exit_code.is_some() {
@@ -442,11 +446,12 @@ impl Delivery {
                 if let Some(Some(slot)) = self.sinks.get(*at) {
                     let mut books = slot.books();
                     slot.add_ring_drops(&mut books, &counters, LevelFilter::Trace);
-                    all.insert(slot.name.clone(), books);
+                    closing.books.insert(slot.name.clone(), books);
+                    closing.note_place(slot);
                 }
             }
         }
-        Ended { books: all, remainders }
+        Ended { closing, remainders }
     }
 
     fn attach(&mut self, named: NamedSink, logger: &str) -> usize {
@@ -579,6 +584,14 @@ const EVENT_KINDS: [EventKind; 4] = [
     EventKind::Progress,
     EventKind::Config,
 ];
+
+impl Closing {
+    fn note_place(&mut self, slot: &Slot) {
+        if let Some(place) = &slot.destination {
+            self.places.insert(slot.name.clone(), place.clone());
+        }
+    }
+}
 
 impl Slot {
     fn new(named: NamedSink, label: String) -> Self {

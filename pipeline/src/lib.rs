@@ -36,7 +36,7 @@ mod shared;
 mod signals;
 mod writer;
 
-pub use self::command::NamedSink;
+pub use self::command::{Closing, NamedSink};
 pub use self::dictionary::NameId;
 pub use self::exit::at_exit;
 pub use self::frame::{Name, Route};

@@ -1,15 +1,14 @@
 //! A logger's way into the ring.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use log::{Level, LevelFilter};
-use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_quiet};
+use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, is_quiet};
 
 use crate::buffer::with_buffer;
-use crate::command::{Command, NamedSink, Reply};
+use crate::command::{Closing, Command, NamedSink, Reply};
 use crate::dictionary::NameId;
 use crate::fork;
 use crate::frame::{
@@ -210,7 +209,7 @@ impl Port {
     /// # Errors
     ///
     /// [`LogError::Timeout`] past the deadline.
-    pub fn finish(&self, exit_code: i32, deadline: Deadline) -> Result<BTreeMap<String, SinkBooks>, LogError> {
+    pub fn finish(&self, exit_code: i32, deadline: Deadline) -> Result<Closing, LogError> {
         let reply = Reply::new();
         let command = Command::Finish {
             id: self.id,
@@ -220,11 +219,11 @@ impl Port {
         };
         if fork::is_child() {
             // The logger is its parent's, who ends it.
-            return Ok(BTreeMap::new());
+            return Ok(Closing::default());
         }
         if is_quiet() {
             let _ = self.shared.send(command, Deadline::after(Duration::ZERO));
-            return Ok(BTreeMap::new());
+            return Ok(Closing::default());
         }
         let mut ended = self.ask("finish", command, &reply, deadline)?;
         for remainder in ended.remainders {
@@ -235,9 +234,9 @@ impl Port {
                     &format!("{}: {error}", remainder.label),
                 );
             }
-            ended.books.insert(remainder.sink, books);
+            ended.closing.books.insert(remainder.sink, books);
         }
-        Ok(ended.books)
+        Ok(ended.closing)
     }
 
     fn ask<T>(

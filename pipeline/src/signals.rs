@@ -137,8 +137,8 @@ mod imp {
         install(signal, default, ours.sa_mask);
         if signal == Signal::Stop {
             // The signal of a thread to itself is there when `raise` returns, and the process stands still until it goes on.
-            // SAFETY: no memory is involved.
             (work.around_stop)(&mut || {
+                // SAFETY: no memory is involved.
                 let _ = unsafe { libc::raise(STOP) };
             });
             install(signal, ours.sa_sigaction, ours.sa_mask);

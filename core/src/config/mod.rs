@@ -43,6 +43,7 @@ use crate::{ConfigError, Directives, secret};
 /// | `ring_bytes` | 4 MiB | of the ring between callers and writer; the first logger of a process decides |
 /// | `ring_place` | `auto` | where the ring lies, so that a killed process loses nothing |
 /// | `on_full` | `wait` | what a call does when the ring is full |
+/// | `finish_summary` | on | the end of a run with metrics is told on the console |
 /// | `flush_timeout`, `finish_timeout` | 5 s, 30 s | |
 ///
 /// ```
@@ -134,6 +135,8 @@ pub struct LogConfig {
     pub ring_place: RingPlace,
     /// What a call does when the ring is full.
     pub on_full: OnFull,
+    /// Whether the console tells at the end what the run was: how long, how fast, each metric, what went where.
+    pub finish_summary: bool,
     /// How long `flush` may take, in seconds.
     pub flush_timeout: f64,
     /// How long `finish` may take, in seconds.
@@ -249,6 +252,7 @@ impl Default for LogConfig {
             ring_bytes: 4 << 20,
             ring_place: RingPlace::Auto,
             on_full: OnFull::Wait,
+            finish_summary: true,
             flush_timeout: 5.0,
             finish_timeout: 30.0,
         }

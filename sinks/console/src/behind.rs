@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use logcore::{LogConfig, MetricBatch};
-use logcore_progress::text;
+use logcore::{LogConfig, MetricBatch, text};
 
 /// So many metrics are shown where none are chosen.
 const FIRST: usize = 4;

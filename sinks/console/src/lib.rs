@@ -27,8 +27,8 @@ use std::sync::Arc;
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Formatter, MetricBatch, ProgressEvent, Record, Sink, SinkBooks,
-    SinkError, Style,
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, ProgressEvent, Record, Sink,
+    SinkBooks, SinkError, Style,
 };
 // Names the crate, so that its formatters are linked.
 use logcore_formatters as _;
@@ -164,6 +164,22 @@ impl Drop for ConsoleSink {
     fn drop(&mut self) {
         self.terminal.remove_account(self.account);
     }
+}
+
+/// Writes `text` where the sink of a logger with this config has its lines; `text` is asked whether colour is wanted. What
+/// cannot be written is given up: there is nobody who sees it.
+pub fn print(config: &LogConfig, text: impl FnOnce(bool) -> String) {
+    let options = match config.sinks.get("console") {
+        Some(options) if options.is_object() => ConsoleOptions::deserialize(options).unwrap_or_default(),
+        Some(Value::Bool(false)) => return,
+        _ => ConsoleOptions::default(),
+    };
+    let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
+    let terminal = Terminal::of(options.stream);
+    let account = terminal.add_account();
+    terminal.put(account, &text(display.colour), true);
+    let _ = terminal.settle(account, Deadline::after(config.flush_duration()));
+    terminal.remove_account(account);
 }
 
 /// Runs `work` with the terminal to itself: the bars are taken away before and come back after it, and lines wait

@@ -1,14 +1,13 @@
 //! `config.json`: what the run was started with, where, and how it ended.
 
-use std::collections::HashMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use logcore::serde_json::{self, Map, Value, json};
+use logcore::serde_json::{Map, Value, json};
 use logcore::{SinkBooks, SinkError, epoch_seconds, redacted};
+
+use crate::document;
 
 /// The part of one sink in `config.json`. Sinks with one folder share the file.
 pub(crate) struct ConfigFile {
@@ -79,7 +78,7 @@ impl ConfigFile {
         });
         if self.recovered {
             // The next run of this folder begins with a document of its own.
-            documents().get_or_insert_default().remove(&self.path);
+            document::forget(&self.path);
         }
         written
     }
@@ -89,28 +88,13 @@ impl ConfigFile {
     }
 
     fn update(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), SinkError> {
-        let mut documents = documents();
-        let document = documents
-            .get_or_insert_default()
-            .entry(self.path.clone())
-            .or_insert_with(|| self.first_document());
-        change(document);
-        replace(&self.path, document)
-            .map_err(|error| SinkError::from(error).doing(format!("write {}", self.path.display())))
+        document::update(&self.path, || self.first_document(), change)
     }
 
     fn first_document(&self) -> Map<String, Value> {
-        let known = self.recovered.then(|| fs::read(&self.path).ok()).flatten();
-        known
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_else(|| Map::from_iter([("environment".to_owned(), environment())]))
+        let known = self.recovered.then(|| document::read(&self.path)).flatten();
+        known.unwrap_or_else(|| Map::from_iter([("environment".to_owned(), environment())]))
     }
-}
-
-/// By path, what the files of this process's runs hold.
-fn documents() -> MutexGuard<'static, Option<HashMap<PathBuf, Map<String, Value>>>> {
-    static DOCUMENTS: Mutex<Option<HashMap<PathBuf, Map<String, Value>>>> = Mutex::new(None);
-    DOCUMENTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where the run takes place. No variables and no arguments: they may hold secrets.
@@ -128,19 +112,4 @@ fn environment() -> Value {
         "logcore": env!("CARGO_PKG_VERSION"),
         "started": epoch_seconds(SystemTime::now()),
     })
-}
-
-/// Replaces the file in one go: a reader finds the old or the new one, never half of it.
-fn replace(path: &Path, document: &Map<String, Value>) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let fresh = path.with_extension(format!("json.{}", std::process::id()));
-    let mut text = serde_json::to_vec_pretty(document)?;
-    text.push(b'\n');
-    let replaced = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, path));
-    if replaced.is_err() {
-        let _ = fs::remove_file(&fresh);
-    }
-    replaced
 }

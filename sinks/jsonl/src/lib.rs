@@ -1,16 +1,19 @@
-//! JSON lines, as the sink `jsonl`: `metrics.jsonl`, `records.jsonl`, `config.json`.
+//! JSON lines, as the sink `jsonl`: `metrics.jsonl`, `records.jsonl`, `config.json`, `summary.json`.
 //!
 //! | file | what |
 //! |---|---|
 //! | `metrics.jsonl` | a flat row a step: `{"step":12,"time":1763909295.123,"logger":"my_module","metrics/loss":0.5}` |
 //! | `records.jsonl` | with `sinks.jsonl.records`: a record a line |
+//! | `summary.json` | how the run of each logger ended, and its metrics in short |
 //! | `config.json` | hyper-parameters, environment and how the run ended, once hyper-parameters are logged |
 //!
 //! Each comes into being when there is something to write. What JSON has no number for is `"NaN"`, `"Infinity"` or
 //! `"-Infinity"`. A row is written when the step moves on, on `flush` and on `finish`.
 
 mod config_file;
+mod document;
 mod row;
+mod summary_file;
 
 use std::path::PathBuf;
 
@@ -23,12 +26,14 @@ use logcore_appender::{Appender, Place, Rotation};
 use serde::{Deserialize, Serialize};
 
 use crate::config_file::ConfigFile;
+use crate::summary_file::SummaryFile;
 
 /// Writes JSON lines.
 pub struct JsonlSink {
     metrics: LazyFile,
     records: Option<LazyFile>,
     config: ConfigFile,
+    summary: SummaryFile,
     rows: RowMerger,
     /// Calls that the open row holds.
     open_calls: u64,
@@ -74,6 +79,7 @@ impl JsonlSink {
             metrics: LazyFile::new(folder.join("metrics.jsonl")),
             records: options.records.then(|| LazyFile::new(folder.join("records.jsonl"))),
             config: ConfigFile::new(folder.join("config.json")),
+            summary: SummaryFile::new(folder.join("summary.json")),
             rows: RowMerger::default(),
             open_calls: 0,
             folder: folder.to_owned(),
@@ -81,7 +87,7 @@ impl JsonlSink {
     }
 
     /// Goes on where a killed process stood.
-    fn recover(state: State<Row>, _: &BuildContext<'_>) -> Result<Self, SinkError> {
+    fn recover(state: State<Row>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         let folder = state.folder;
         let records = state
             .records
@@ -90,6 +96,7 @@ impl JsonlSink {
             metrics: LazyFile::recover(folder.join("metrics.jsonl"), &state.metrics)?,
             records: records.transpose()?,
             config: ConfigFile::recover(folder.join("config.json"), state.config),
+            summary: SummaryFile::recover(folder.join("summary.json"), context.logger()),
             rows: RowMerger::reopen(state.row),
             open_calls: state.open_calls,
             folder,
@@ -132,6 +139,11 @@ impl Sink for JsonlSink {
         self.config.merge(config)
     }
 
+    /// What the facade says at the end of a run: its summary, by the logger's name.
+    fn message(&mut self, message: &str) -> Result<(), SinkError> {
+        self.summary.merge(message)
+    }
+
     fn deliver(&mut self) -> Result<(), SinkError> {
         self.files().map(|file| file.deliver(false)).fold(Ok(()), Result::and)
     }
@@ -162,6 +174,7 @@ impl Sink for JsonlSink {
 
     fn exit_code(&mut self, code: i32) {
         self.config.end(code);
+        self.summary.end(code);
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
@@ -170,6 +183,7 @@ impl Sink for JsonlSink {
             .map(LazyFile::finish)
             .fold(flushed, Result::and)
             .and(self.config.finish())
+            .and(self.summary.finish())
     }
 
     fn books(&self) -> Option<SinkBooks> {

@@ -1,0 +1,252 @@
+//! The last word of a run: what it was, in numbers, for the terminal and for `summary.json`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use logcore::{SinkBooks, Stats, text};
+use serde::Serialize;
+
+use crate::report::{FinishReport, RunEnd};
+
+/// More metrics than this are counted, not shown.
+pub(crate) const SHOWN: usize = 12;
+
+/// What a run was.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Summary {
+    #[serde(flatten)]
+    pub(crate) end: RunEnd,
+    pub(crate) exit_code: i32,
+    #[serde(rename = "duration_seconds", serialize_with = "as_seconds")]
+    pub(crate) duration: Duration,
+    /// The highest step there was.
+    pub(crate) last_step: Option<u64>,
+    pub(crate) warnings: u64,
+    pub(crate) errors: u64,
+    /// In the order in which they were logged first.
+    pub(crate) metrics: Vec<MetricSummary>,
+    /// The system's own families.
+    #[serde(skip)]
+    pub(crate) system: Vec<MetricSummary>,
+}
+
+/// One metric of it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct MetricSummary {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) stats: Stats,
+    /// How the values went, a level for each stretch of the run.
+    #[serde(skip)]
+    pub(crate) course: String,
+}
+
+impl Summary {
+    /// Whether there is more to tell than that a program has logged text.
+    pub(crate) fn is_of_a_run(&self) -> bool {
+        !self.metrics.is_empty() || !self.system.is_empty()
+    }
+
+    /// As `summary.json` has it.
+    pub(crate) fn json(&self, logger: &str) -> String {
+        serde_json::json!({ logger: self }).to_string()
+    }
+
+    /// As people read it.
+    pub(crate) fn text(&self, report: &FinishReport, colour: bool) -> String {
+        let ink = Ink(colour);
+        let mut out = String::new();
+        let (mark, paint) = match self.end {
+            RunEnd::Finished => ("✓", "32"),
+            _ => ("✗", "31"),
+        };
+        let title = format!(
+            "{mark} {} {} after {}",
+            report.logger,
+            self.end,
+            text::duration(self.duration)
+        );
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "\n{}", ink.paint(&format!("1;{paint}"), &title));
+        for (label, line) in self.facts() {
+            let _ = writeln!(out, "  {} {line}", ink.label(label));
+        }
+        out.push_str(&self.table(ink));
+        for (sink, books) in &report.sinks {
+            let place = report.places.get(sink).map_or("", String::as_str);
+            let _ = writeln!(out, "  {} {}", ink.label(sink), account(books, place));
+        }
+        out.push('\n');
+        out
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts = Vec::new();
+        let mut steps: Vec<String> = self.last_step.iter().map(|step| format!("up to {step}")).collect();
+        let of = |name: &str| {
+            self.system
+                .iter()
+                .find(|metric| metric.name == name)
+                .map(|metric| &metric.stats)
+        };
+        if let Some(time) = of("throughput/batch_time_ms") {
+            steps.push(text::rate(1e3 / time.mean));
+        }
+        if let Some(samples) = of("throughput/samples_per_sec") {
+            steps.push(format!("{} samples/s", text::count(samples.mean)));
+        }
+        if !steps.is_empty() {
+            facts.push(("steps", steps.join(", ")));
+        }
+        let memory: Vec<String> = self
+            .system
+            .iter()
+            .filter_map(|metric| {
+                let name = metric.name.strip_prefix("memory/")?.strip_suffix("_gb")?;
+                Some(format!("{name} {} GB at most", text::value(metric.stats.max)))
+            })
+            .collect();
+        if !memory.is_empty() {
+            facts.push(("memory", memory.join(", ")));
+        }
+        if self.warnings + self.errors > 0 {
+            facts.push((
+                "said",
+                format!(
+                    "{}, {}",
+                    counted(self.warnings, "warning"),
+                    counted(self.errors, "error")
+                ),
+            ));
+        }
+        facts
+    }
+
+    fn table(&self, ink: Ink) -> String {
+        let mut out = String::new();
+        if self.metrics.is_empty() {
+            return out;
+        }
+        let shown = &self.metrics[..self.metrics.len().min(SHOWN)];
+        let name_width = shown
+            .iter()
+            .map(|metric| metric.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        let course_width = shown
+            .iter()
+            .map(|metric| metric.course.chars().count())
+            .max()
+            .unwrap_or(0);
+        let head = format!(
+            "{:name_width$} {:course_width$} {:>11} {:>11} {:>11} {:>11}",
+            "", "", "last", "mean", "min", "max"
+        );
+        let _ = writeln!(out, "  {} {}", ink.label("metrics"), ink.paint("2", &head));
+        for metric in shown {
+            let Stats {
+                last, mean, min, max, ..
+            } = metric.stats;
+            let [last, mean, min, max] = [last, mean, min, max].map(text::value);
+            let course = ink.paint("36", &format!("{:course_width$}", metric.course));
+            let _ = writeln!(
+                out,
+                "  {} {:name_width$} {course} {last:>11} {mean:>11} {min:>11} {max:>11}",
+                ink.label(""),
+                metric.name
+            );
+        }
+        if let Some(more) = self.metrics.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            let _ = writeln!(out, "  {} … and {more} more", ink.label(""));
+        }
+        out
+    }
+}
+
+impl MetricSummary {
+    pub(crate) fn new(name: &str, stats: Stats) -> Self {
+        Self {
+            name: name.to_owned(),
+            stats,
+            course: String::new(),
+        }
+    }
+
+    /// Shows how the values went.
+    pub(crate) fn show_course(&mut self, values: impl Iterator<Item = f64>) {
+        self.course = course(&values.collect::<Vec<_>>());
+    }
+}
+
+/// How values went, as bars of eight heights, each the mean of a stretch; one without a finite value is blank. Nothing where
+/// there are not two values to compare.
+fn course(values: &[f64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    const WIDTH: usize = 20;
+    if values.len() < 2 {
+        return String::new();
+    }
+    let width = WIDTH.min(values.len());
+    let mean_of = |at: usize| {
+        let stretch = &values[at * values.len() / width..(at + 1) * values.len() / width];
+        let finite: Vec<f64> = stretch.iter().copied().filter(|value| value.is_finite()).collect();
+        // Divided first, so that the sum of huge values stays finite.
+        (!finite.is_empty()).then(|| finite.iter().map(|value| value / finite.len() as f64).sum::<f64>())
+    };
+    let means: Vec<Option<f64>> = (0..width).map(mean_of).collect();
+    let known = || means.iter().flatten().copied();
+    let (low, high) = (
+        known().fold(f64::INFINITY, f64::min),
+        known().fold(f64::NEG_INFINITY, f64::max),
+    );
+    let height = |value: f64| {
+        let range = high - low;
+        match range > 0.0 && range.is_finite() {
+            true => (((value - low) / range * 7.0).round() as usize).min(7),
+            false => 0,
+        }
+    };
+    means
+        .iter()
+        .map(|mean| mean.map_or(' ', |mean| BARS[height(mean)]))
+        .collect()
+}
+
+fn account(books: &SinkBooks, place: &str) -> String {
+    let mut parts = vec![format!("{} delivered", books.delivered)];
+    if books.spooled > 0 {
+        parts.push(format!("{} kept for later", books.spooled));
+    }
+    for (reason, count) in &books.dropped {
+        parts.push(format!("{count} dropped ({reason})"));
+    }
+    match place {
+        "" => parts.join(", "),
+        place => format!("{place}: {}", parts.join(", ")),
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// Colour where it is wanted.
+#[derive(Clone, Copy)]
+struct Ink(bool);
+
+impl Ink {
+    fn paint(self, code: &str, text: &str) -> String {
+        match self.0 {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    fn label(self, text: &str) -> String {
+        self.paint("2", &format!("{text:8}"))
+    }
+}
