@@ -11,6 +11,9 @@ use crate::report::{FinishReport, RunEnd};
 /// More metrics than this are counted, not shown.
 pub(crate) const SHOWN: usize = 12;
 
+/// Columns for what a line is about.
+const LABEL: usize = 8;
+
 /// What a run was.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Summary {
@@ -124,40 +127,31 @@ impl Summary {
 
     fn table(&self, ink: Ink) -> String {
         let mut out = String::new();
-        if self.metrics.is_empty() {
-            return out;
-        }
         let shown = &self.metrics[..self.metrics.len().min(SHOWN)];
-        let name_width = shown
-            .iter()
-            .map(|metric| metric.name.chars().count())
-            .max()
-            .unwrap_or(0);
-        let course_width = shown
-            .iter()
-            .map(|metric| metric.course.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = |text: fn(&MetricSummary) -> &str| shown.iter().map(|metric| text(metric).chars().count()).max();
+        let Some(names) = width(|metric| &metric.name) else {
+            return out;
+        };
+        let (names, courses) = (names.max(LABEL), width(|metric| &metric.course).unwrap_or(0));
         let head = format!(
-            "{:name_width$} {:course_width$} {:>11} {:>11} {:>11} {:>11}",
-            "", "", "last", "mean", "min", "max"
+            "{:names$} {:courses$} {:>10} {:>10} {:>10} {:>10}",
+            "metric", "", "last", "mean", "min", "max"
         );
-        let _ = writeln!(out, "  {} {}", ink.label("metrics"), ink.paint("2", &head));
+        let _ = writeln!(out, "  {}", ink.paint("2", &head));
         for metric in shown {
             let Stats {
                 last, mean, min, max, ..
             } = metric.stats;
             let [last, mean, min, max] = [last, mean, min, max].map(text::value);
-            let course = ink.paint("36", &format!("{:course_width$}", metric.course));
+            let course = ink.paint("36", &format!("{:courses$}", metric.course));
+            let name = &metric.name;
             let _ = writeln!(
                 out,
-                "  {} {:name_width$} {course} {last:>11} {mean:>11} {min:>11} {max:>11}",
-                ink.label(""),
-                metric.name
+                "  {name:names$} {course} {last:>10} {mean:>10} {min:>10} {max:>10}"
             );
         }
         if let Some(more) = self.metrics.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-            let _ = writeln!(out, "  {} … and {more} more", ink.label(""));
+            let _ = writeln!(out, "  … and {more} more");
         }
         out
     }
@@ -182,7 +176,7 @@ impl MetricSummary {
 /// there are not two values to compare.
 fn course(values: &[f64]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    const WIDTH: usize = 20;
+    const WIDTH: usize = 12;
     if values.len() < 2 {
         return String::new();
     }
@@ -247,6 +241,86 @@ impl Ink {
     }
 
     fn label(self, text: &str) -> String {
-        self.paint("2", &format!("{text:8}"))
+        self.paint("2", &format!("{text:LABEL$}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metric(name: &str, values: &[f64]) -> MetricSummary {
+        let mut stats = Stats::empty();
+        stats.last = values[values.len() - 1];
+        stats.mean = values.iter().sum::<f64>() / values.len() as f64;
+        stats.min = values.iter().copied().fold(f64::INFINITY, f64::min);
+        stats.max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mut metric = MetricSummary::new(name, stats);
+        metric.show_course(values.iter().copied());
+        metric
+    }
+
+    #[test]
+    fn what_a_person_reads() {
+        let falling: Vec<f64> = (0..100).map(|i| 8.0 / f64::from(i + 1)).collect();
+        let summary = Summary {
+            duration: Duration::from_secs(3723),
+            last_step: Some(1200),
+            warnings: 2,
+            errors: 1,
+            metrics: vec![
+                metric("loss", &falling),
+                metric("learning_rate", &[1e-4, f64::NAN, 1e-5]),
+            ],
+            system: vec![
+                metric("throughput/batch_time_ms", &[27.6]),
+                metric("throughput/samples_per_sec", &[1158.7]),
+                metric("memory/gpu_allocated_gb", &[2.0, 3.25]),
+            ],
+            ..Summary::default()
+        };
+        let mut report = FinishReport {
+            logger: "trainer".to_owned(),
+            ..FinishReport::default()
+        };
+        let mut books = SinkBooks::default();
+        (books.accepted, books.delivered) = (1203, 1200);
+        books.drop_for("disk full", 3);
+        report.sinks.insert("file".to_owned(), books);
+        report
+            .places
+            .insert("file".to_owned(), "outputs/logs/training.log".to_owned());
+        insta::assert_snapshot!(summary.text(&report, false), @r"
+        ✓ trainer finished after 1:02:03
+          steps    up to 1200, 36.2 it/s, 1.16k samples/s
+          memory   gpu_allocated 3.2500 GB at most
+          said     2 warnings, 1 error
+          metric                           last       mean        min        max
+          loss          █▃▂▂▁▁▁▁▁▁▁▁     0.0800     0.4150     0.0800          8
+          learning_rate █ ▁            1.000e-5        NaN   1.000e-5   1.000e-4
+          file     outputs/logs/training.log: 1200 delivered, 3 dropped (disk full)
+        ");
+        assert!(
+            summary
+                .text(&report, true)
+                .contains("\x1b[1;32m✓ trainer finished after 1:02:03\x1b[0m")
+        );
+    }
+
+    #[test]
+    fn the_course_of_values() {
+        let courses = [
+            &[][..],
+            &[1.0],
+            &[1.0, 2.0],
+            &[5.0, 5.0, 5.0],
+            &[0.0, f64::NAN, 7.0, f64::INFINITY, 3.0],
+            &[f64::MAX, f64::MIN],
+            &[f64::NAN, f64::NAN],
+        ]
+        .map(course);
+        assert_eq!(courses, ["", "", "▁█", "▁▁▁", "▁ █ ▄", "▁▁", "  "]);
+        let rising: Vec<f64> = (0..10_000).map(f64::from).collect();
+        assert_eq!(course(&rising), "▁▂▂▃▄▄▅▅▆▇▇█");
     }
 }

@@ -197,7 +197,8 @@ impl Sink for JsonlSink {
     }
 
     fn destination(&self) -> Option<String> {
-        Some(self.records.as_ref()?.path.to_string_lossy().into_owned())
+        let file = self.records.as_ref().unwrap_or(&self.metrics);
+        Some(file.path.to_string_lossy().into_owned())
     }
 }
 
