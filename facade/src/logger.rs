@@ -181,8 +181,9 @@ impl UnifiedLogger {
         self.instance.flush()
     }
 
-    /// Says how the run ended, for the sinks that record it; 0 is well. A logger that a panic drops has ended with 1, if
-    /// nothing else was said; the code that `std::process::exit` is given cannot be known, and has to be said here.
+    /// Says how the run ended, for the sinks that record it; 0 is well. If nothing was said, a logger that a panic drops has
+    /// ended with 1, and one that is still open when the process exits with the exit code, where the C library tells it
+    /// (glibc).
     pub fn set_exit_code(&self, code: i32) {
         self.instance.set_exit_code(code);
     }
