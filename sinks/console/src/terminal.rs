@@ -69,7 +69,8 @@ struct State {
     closing: bool,
     /// There is no thread, because the system gave none.
     alone: bool,
-    error: Option<SinkError>,
+    /// Why what was written last could not be.
+    failing: Option<Failure>,
     thread: Option<ThreadId>,
 }
 
@@ -106,7 +107,7 @@ impl Terminal {
         if let Err(error) = spawned {
             let mut state = shared.lock();
             state.alone = true;
-            state.error = Some(SinkError::from(error).doing("start the thread that writes to the terminal"));
+            state.failing = Some(Failure::of(&error));
         }
         let terminal = Arc::new(Self { shared });
         *owner = Arc::downgrade(&terminal);
@@ -179,7 +180,7 @@ impl Terminal {
             state = self.shared.wait_until_written(state, Instant::now() + PATIENCE);
             state.stuck = state.is_behind();
         }
-        state.error.take().map_or(Ok(()), Err)
+        self.failure(&state)
     }
 
     /// The same with the bars, until the deadline; a terminal that is known to stand still is not waited for.
@@ -213,7 +214,15 @@ impl Terminal {
             );
             return Err(SinkError::new(text).with_reason(STANDS_STILL));
         }
-        state.error.take().map_or(Ok(()), Err)
+        self.failure(state)
+    }
+
+    /// It is over only when something was written.
+    fn failure(&self, state: &State) -> Result<(), SinkError> {
+        match state.failing {
+            Some(failure) => Err(failure.error().doing(format!("write to {}", self.shared.stream.name()))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -318,7 +327,7 @@ impl Shared {
             state.lines = lines;
         }
         (state.writing, state.stuck) = (false, false);
-        state.account_for(written, self.stream);
+        state.account_for(written);
         self.changed.notify_all();
         state
     }
@@ -407,18 +416,39 @@ impl State {
     }
 
     /// What cannot be written is given up: a terminal that is gone does not come back.
-    fn account_for(&mut self, written: io::Result<()>, stream: Stream) {
-        let written = written.map_err(|error| SinkError::from(error).doing(format!("write to {}", stream.name())));
+    fn account_for(&mut self, written: io::Result<()>) {
+        self.failing = written.err().map(|error| Failure::of(&error));
         for account in self.accounts.values_mut() {
             let count = mem::take(&mut account.taken);
-            match &written {
-                Ok(()) => account.books.delivered += count,
-                Err(error) => account.books.drop_for(error.reason(), count),
+            match self.failing {
+                None => account.books.delivered += count,
+                Some(failure) => account.books.drop_for(failure.error().reason(), count),
             }
         }
-        if let Err(error) = written {
-            self.error = Some(error);
+    }
+}
+
+/// An error of the system that can be told as often as it is asked for.
+#[derive(Clone, Copy)]
+struct Failure {
+    code: Option<i32>,
+    kind: io::ErrorKind,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        Self {
+            code: error.raw_os_error(),
+            kind: error.kind(),
         }
+    }
+
+    fn error(self) -> SinkError {
+        match self.code {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => self.kind.into(),
+        }
+        .into()
     }
 }
 
