@@ -411,7 +411,7 @@ impl Instance {
         self.level.store(0, Ordering::Relaxed);
         if std::thread::panicking() {
             // It is dropped by a panic: the run has failed, whether or not anybody had time to say so.
-            self.cut_short(panics::last().map(|message| RunEnd::Panicked { message }), 1);
+            self.cut_short(panics::end(), 1);
         }
         let exit_code = self.exit_code.load(Ordering::Relaxed);
         let end = match (lock(&self.cut_short).take(), exit_code) {

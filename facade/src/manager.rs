@@ -243,12 +243,17 @@ impl LogManager {
     fn end(&self, exit_code: Option<i32>) {
         // What a panic of the main thread ends with.
         const PANICKED: i32 = 101;
-        let panicked = || panics::last().map(|message| RunEnd::Panicked { message });
         match exit_code {
             None | Some(0) => self.end_with(None, 0),
-            Some(PANICKED) => self.end_with(panicked(), PANICKED),
+            Some(PANICKED) => self.end_with(panics::end(), PANICKED),
             Some(code) => self.end_with(None, code),
         }
+    }
+
+    /// What runs when a panic is about to abort the process.
+    pub(crate) fn aborts(&self) {
+        const SIGABRT: i32 = 6;
+        self.end_with(panics::end(), 128 + SIGABRT);
     }
 
     /// What runs when a signal ends the process.

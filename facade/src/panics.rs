@@ -9,14 +9,17 @@ use logcore::is_quiet;
 use logcore::log::{Level, Record};
 use logcore_pipeline::Route;
 
+use crate::manager::LogManager;
+use crate::report::RunEnd;
 use crate::{global, screen};
 
 /// What the last panic said, and where.
 static LAST: Mutex<Option<String>> = Mutex::new(None);
 
-/// What the last panic of the process said, and where it was.
-pub(crate) fn last() -> Option<String> {
-    LAST.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// The end of a run that the last panic of the process has ended.
+pub(crate) fn end() -> Option<RunEnd> {
+    let message = LAST.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+    Some(RunEnd::Panicked { message })
 }
 
 /// Puts our hook before the one that is there, once.
@@ -32,6 +35,10 @@ pub(crate) fn capture() {
             write(info);
             // What it prints must not stand in the middle of a bar.
             screen::suspend(|| earlier(info));
+            if cfg!(panic = "abort") && !is_quiet() {
+                // Nobody unwinds: this is the last chance to say how the run ended.
+                LogManager::get_instance().aborts();
+            }
         }));
     });
 }

@@ -63,12 +63,12 @@ impl Summary {
             RunEnd::Finished => ("✓", "32"),
             _ => ("✗", "31"),
         };
-        let title = format!(
-            "{mark} {} {} after {}",
-            report.logger,
-            self.end,
-            text::duration(self.duration)
-        );
+        let duration = text::duration(self.duration);
+        let end = match &self.end {
+            RunEnd::Panicked { message } => format!("failed after {duration}: {message}"),
+            end => format!("{end} after {duration}"),
+        };
+        let title = format!("{mark} {} {end}", report.logger);
         // Writing to a string cannot fail.
         let _ = writeln!(out, "\n{}", ink.paint(&format!("1;{paint}"), &title));
         for (label, line) in self.facts() {

@@ -169,7 +169,7 @@ fn every_end_has_its_name() {
         message.starts_with("panicked at ") && message.ends_with(": the data are gone"),
         "{message}"
     );
-    assert!(text.contains("✗ trainer failed: panicked at "), "{text}");
+    assert!(text.contains("✗ trainer failed after 00:00: panicked at "), "{text}");
     let (killed, _) = state("kill");
     assert_eq!(
         (&killed["state"], &killed["exit_code"]),
