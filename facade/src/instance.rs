@@ -8,7 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
 use logcore::{ConfigError, Count, Deadline, Directives, LogConfig, LogError, MetricPair, Number, StopFlag, is_quiet};
-use logcore_pipeline::{Closing, Name, NameId, Port, Route, notice};
+use logcore_pipeline::{Closing, Name, NameId, Port, Route, is_child, notice};
 
 use crate::build::BuiltSinks;
 use crate::known::{KnownNames, next_setup};
@@ -422,7 +422,9 @@ impl Instance {
         let config = self.settings().config;
         let summary = self.summary(end, exit_code);
         let deadline = Deadline::after(config.finish_duration());
-        if summary.is_of_a_run() {
+        // The run of a forked child is its parent's.
+        let is_told = summary.is_of_a_run() && !is_child();
+        if is_told {
             self.port.message("jsonl", &summary.json(&self.name));
         }
         let (closing, problem) = match self.port.finish(exit_code, deadline) {
@@ -437,7 +439,7 @@ impl Instance {
             places: closing.places,
             problem,
         };
-        if config.finish_summary && summary.is_of_a_run() {
+        if is_told && config.finish_summary {
             screen::print(&config, |colour| summary.text(&done, colour));
         }
         let losses = done.losses();

@@ -1,6 +1,8 @@
 use logcore::LogConfig;
 #[cfg(feature = "console")]
 use logcore::log::LevelFilter;
+#[cfg(feature = "console")]
+use logcore_pipeline::is_child;
 
 /// Runs `work` with the terminal to itself: the bars are taken away before and come back after it, and log lines wait
 /// meanwhile. It is for what a program prints by itself, and for handing the terminal to another program.
@@ -15,8 +17,9 @@ use logcore::log::LevelFilter;
 /// ```
 pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(feature = "console")]
-    return logcore_console::suspend(work);
-    #[cfg(not(feature = "console"))]
+    if !is_child() {
+        return logcore_console::suspend(work);
+    }
     work()
 }
 

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-/// Whether this process was forked after the ring came into being.
-pub(crate) fn is_child() -> bool {
+/// Whether this process was forked, without `exec`, from one whose threads serve its loggers: there are none here.
+pub fn is_child() -> bool {
     offset() != 0
 }
 

@@ -39,6 +39,7 @@ mod writer;
 pub use self::command::{Closing, NamedSink};
 pub use self::dictionary::NameId;
 pub use self::exit::at_exit;
+pub use self::fork::is_child;
 pub use self::frame::{Name, Route};
 pub use self::notice::{notice, write_notices_by};
 pub use self::pipeline::Pipeline;
