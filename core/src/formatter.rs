@@ -39,4 +39,7 @@ pub struct Style {
     pub utc: bool,
     /// Times are to have milliseconds.
     pub millis: bool,
+    /// Several processes write to the same place, and this is the rank of the one that does here: text formatters put
+    /// `[rank 3] ` before the message.
+    pub rank: Option<u32>,
 }

@@ -64,6 +64,7 @@ mod probe;
 mod progress;
 mod queued;
 mod quiet;
+mod ranks;
 mod record;
 pub mod registry;
 mod rows;
@@ -91,6 +92,7 @@ pub use self::probe::{Probe, Readings};
 pub use self::progress::{Count, ProgressEvent, ProgressKind};
 pub use self::queued::Queued;
 pub use self::quiet::{is_quiet, quiet};
+pub use self::ranks::{FileRank, Ranks};
 pub use self::record::{FieldValue, OwnedRecord, Record, epoch_seconds};
 #[doc(hidden)]
 pub use self::registry::__private;

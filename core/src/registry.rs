@@ -4,29 +4,29 @@
 //! crate once in the program (`use my_sink as _;`).
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::suggest::{did_you_mean, option_error};
-use crate::{ConfigError, Formatter, LogConfig, Probe, Sink, SinkError, StopFlag};
+use crate::{ConfigError, FileRank, Formatter, LogConfig, Probe, Ranks, Sink, SinkError, StopFlag};
 
 /// What a sink, formatter or probe learns when it is built.
 #[derive(Debug, Clone)]
 pub struct BuildContext<'a> {
     config: &'a LogConfig,
-    rank: u32,
+    ranks: Ranks,
     stop: &'a StopFlag,
     first_step: Cell<u64>,
 }
 
 impl<'a> BuildContext<'a> {
-    /// The context of a logger with this config. The rank is read from the environment.
+    /// The context of a logger with this config. The ranks are those of [`Ranks::of`].
     pub fn new(config: &'a LogConfig, stop: &'a StopFlag) -> Self {
         Self {
             config,
-            rank: rank_from_env(),
+            ranks: Ranks::of(config),
             stop,
             first_step: Cell::new(0),
         }
@@ -47,9 +47,19 @@ impl<'a> BuildContext<'a> {
         &self.config.log_dir
     }
 
-    /// The rank of this process among those of the run (`RANK` and its like); 0 where there is only one.
+    /// The rank of this process among those of the run; 0 where there is only one.
     pub fn rank(&self) -> u32 {
-        self.rank
+        self.ranks.rank
+    }
+
+    /// Rank, local rank and world size.
+    pub fn ranks(&self) -> Ranks {
+        self.ranks
+    }
+
+    /// Where a file of the run is, under the name that no other rank uses: `metrics.rank3.jsonl` for `metrics.jsonl`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.config.log_dir.join(FileRank::of(self.config).name(name))
     }
 
     /// Through this a sink asks the run to stop.
@@ -428,12 +438,4 @@ fn of_table(error: ConfigError, table: &str, name: &str) -> ConfigError {
         return error;
     }
     error.within(&format!("{table}.{name}"))
-}
-
-/// Launchers agree on no name for the rank; the first of these that holds a number is it.
-fn rank_from_env() -> u32 {
-    ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok()?.trim().parse().ok())
-        .unwrap_or(0)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use logcore::log::LevelFilter;
 use logcore::registry::{self, BuildContext};
-use logcore::{ConfigError, EventKind, LogConfig, StopFlag};
+use logcore::{ConfigError, EventKind, LogConfig, Ranks, StopFlag};
 use logcore_pipeline::NamedSink;
 use serde_json::Value;
 
@@ -20,16 +20,21 @@ pub(crate) struct BuiltSinks {
 /// Builds every sink that `config` asks for and that is linked.
 pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSinks, ConfigError> {
     let context = BuildContext::new(config, stop);
+    let ranks = context.ranks();
+    let console_level = match ranks.is_first() {
+        true => config.console_level,
+        false => config.console_level.min(config.other_ranks_level),
+    };
     let mut built = BuiltSinks {
         sinks: Vec::new(),
         levels: BTreeMap::new(),
         first_step: 0,
     };
-    for (name, options) in wanted(config)? {
+    for (name, options) in wanted(config, ranks)? {
         let sink = registry::build_sink(&name, &options, &context)?;
         let level = match name.as_str() {
             // W&B shows what the terminal shows.
-            "console" | "wandb" => config.console_level,
+            "console" | "wandb" => console_level,
             "file" => config.file_level,
             // A sink without a level of its own gets whatever one of the two lets in.
             _ => config.console_level.max(config.file_level),
@@ -45,12 +50,15 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
 
 /// Names and options of the sinks that are on: those of the flags, those that are on by being linked, those that have an
 /// entry of their own.
-fn wanted(config: &LogConfig) -> Result<BTreeMap<String, Value>, ConfigError> {
+fn wanted(config: &LogConfig, ranks: Ranks) -> Result<BTreeMap<String, Value>, ConfigError> {
     let linked = registry::sink_names()?;
     let flags = [
         ("console", config.enable_console),
         ("file", config.enable_file),
-        ("wandb", config.enable_wandb),
+        (
+            "wandb",
+            config.enable_wandb && (ranks.is_first() || config.other_ranks_wandb),
+        ),
     ];
     if config.enable_wandb && !linked.contains(&"wandb") {
         return Err(ConfigError::new(

@@ -68,8 +68,8 @@ pub mod wandb;
 pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
-    ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, RingPlace, SinkBooks,
-    SinkError, Stats,
+    ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, Ranks, RingPlace,
+    SinkBooks, SinkError, Stats,
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;

@@ -1,12 +1,14 @@
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
 use logcore::log::Level;
-use logcore::{ConfigError, Deadline, LogConfig, LogError, RingPlace, Sink, StopFlag, is_quiet, registry};
-use logcore_pipeline::{Pipeline, Port, RecoveryError, Signal, at_exit, notice};
+use logcore::{
+    ConfigError, Deadline, FileRank, LogConfig, LogError, Ranks, RingPlace, Sink, StopFlag, is_quiet, registry,
+};
+use logcore_pipeline::{Pipeline, Port, RecoveryError, Signal, at_exit, notice, recover_ranks};
 
 use crate::build::{BuiltSinks, build_sinks};
 use crate::instance::Instance;
@@ -77,8 +79,9 @@ impl LogManager {
     /// If the configuration cannot work. Nothing is changed then.
     pub fn configure_from_config(&self, config: LogConfig) -> Result<(), LogError> {
         config.validate()?;
+        say_nonsense(&config);
         let mut state = self.lock();
-        state.recover(&config.log_dir);
+        state.recover(&config);
         let mut built = Vec::new();
         for logger in &state.loggers {
             let config = named(&config, logger.name());
@@ -206,7 +209,8 @@ impl LogManager {
     /// Opens a logger of this config, or gives it to the one of this name that is live.
     fn open(&self, state: &mut State, config: LogConfig) -> Result<Arc<Instance>, LogError> {
         config.validate()?;
-        state.recover(&config.log_dir);
+        say_nonsense(&config);
+        state.recover(&config);
         let live = state.find(&config.name);
         let stop = live
             .as_ref()
@@ -319,12 +323,20 @@ impl State {
     }
 
     /// Delivers what killed runs have left in a folder, before anything new is written there.
-    fn recover(&mut self, folder: &Path) {
-        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    ///
+    /// Of several ranks each sees to its own, and the first to those that nobody of this run has.
+    fn recover(&mut self, config: &LogConfig) {
+        let folder = config.log_dir.canonicalize().unwrap_or_else(|_| config.log_dir.clone());
         if !self.recovered.insert(folder.clone()) {
             return;
         }
-        for outcome in logcore_pipeline::recover(&folder) {
+        let (ranks, files) = (Ranks::of(config), FileRank::of(config));
+        let own = recover_ranks(&folder, |other| other == files);
+        let orphaned = |other: u32| !config.rank_files || ranks.world_size.is_some_and(|size| other >= size);
+        let mut orphans = recover_ranks(&folder, |other| ranks.is_first() && other.0.is_some_and(orphaned));
+        // Their processes have files of their own.
+        orphans.retain(|outcome| !matches!(outcome, Err(RecoveryError::Live { .. })));
+        for outcome in own.into_iter().chain(orphans) {
             match outcome {
                 Ok(recovered) => notice(&format!("recovered {}", recovered.pid), &recovered.to_string()),
                 // An earlier session of this process, whose end ran out of time.
@@ -345,7 +357,12 @@ impl State {
     fn pipeline(&mut self, config: &LogConfig, sinks: &BuiltSinks) -> Result<&Pipeline, LogError> {
         if self.pipeline.is_none() {
             let started = match outlive(sinks) {
-                true => Pipeline::start_in(&config.log_dir, config.ring_bytes, config.ring_place),
+                true => Pipeline::start_in(
+                    &config.log_dir,
+                    config.ring_bytes,
+                    config.ring_place,
+                    FileRank::of(config),
+                ),
                 false => Pipeline::start(config.ring_bytes),
             };
             let pipeline = started.map_err(|error| LogError::Sink {
@@ -393,6 +410,15 @@ fn outlive(sinks: &BuiltSinks) -> bool {
     sinks.sinks.iter().any(|sink| registry::can_recover(&sink.name))
 }
 
+/// A launcher whose variables make no sense is not listened to, which is said once.
+fn say_nonsense(config: &LogConfig) {
+    if config.rank.is_none()
+        && let Some(nonsense) = Ranks::nonsense_in_env()
+    {
+        notice("ranks", &nonsense.to_string());
+    }
+}
+
 /// Handing over one command; the writer takes it within milliseconds unless a sink hangs.
 const SHARE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -423,6 +449,10 @@ fn without_files(config: LogConfig) -> LogConfig {
         console_level: config.console_level,
         enable_console: config.enable_console,
         enable_file: false,
+        rank: config.rank,
+        world_size: config.world_size,
+        rank_files: config.rank_files,
+        other_ranks_level: config.other_ranks_level,
         sinks: [("jsonl".to_owned(), false.into())].into(),
         ..LogConfig::default()
     }

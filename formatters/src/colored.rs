@@ -5,7 +5,7 @@ use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
 use crate::clock::Clock;
 use crate::escape::{escape_line, escape_message};
 use crate::keywords;
-use crate::plain::{INDENT, padded, push_fields};
+use crate::plain::{INDENT, padded, push_fields, push_rank};
 
 /// The line of [`Plain`](crate::Plain) in colours, where the sink asks for them: the level in its own, and words such as
 /// Starting, Complete and Failed highlighted. Without colour it is the plain line to the byte.
@@ -34,6 +34,7 @@ impl Formatter for Colored {
         paint.separator(out);
         paint.wrapped(&Color::Cyan.to_fg_str(), out, |out| escape_line(record.origin(), out));
         paint.separator(out);
+        paint.wrapped(&Color::Magenta.to_fg_str(), out, |out| push_rank(style, out));
         self.message.clear();
         escape_message(record.message(), INDENT, &mut self.message);
         self.push_message(record.level(), style, out);

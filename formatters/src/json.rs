@@ -25,11 +25,16 @@ impl Json {
 }
 
 impl Formatter for Json {
-    fn format(&mut self, record: &Record<'_>, _: &Style, out: &mut String) {
+    fn format(&mut self, record: &Record<'_>, style: &Style, out: &mut String) {
         self.bytes.clear();
         // Neither the record nor a vector has a way to fail; were it otherwise, half a line would be worse than none.
         if serde_json::to_writer(&mut self.bytes, record).is_err() {
             return;
+        }
+        if let Some(rank) = style.rank {
+            // What closes the object is its last byte.
+            self.bytes.pop();
+            self.bytes.extend_from_slice(format!(",\"rank\":{rank}}}").as_bytes());
         }
         let line = String::from_utf8_lossy(&self.bytes);
         let mut rest = &*line;

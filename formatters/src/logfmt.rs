@@ -33,6 +33,10 @@ impl Formatter for Logfmt {
             out.push('=');
             escape_value(value, out);
         }
+        if let Some(rank) = style.rank {
+            out.push_str(" rank=");
+            out.push_str(&rank.to_string());
+        }
         for (name, value) in record.fields() {
             out.push(' ');
             escape_value(name, out);

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
 
 use crate::clock::Clock;
@@ -39,6 +41,7 @@ impl Formatter for Plain {
         out.push_str(" | ");
         escape_line(record.origin(), out);
         out.push_str(" | ");
+        push_rank(style, out);
         escape_message(record.message(), INDENT, out);
         push_fields(record, out);
         out.push('\n');
@@ -57,6 +60,14 @@ pub(crate) fn padded(level: logcore::log::Level) -> &'static str {
         Info => "INFO ",
         Debug => "DEBUG",
         Trace => "TRACE",
+    }
+}
+
+/// Appends `[rank 3] `, if the message is to be marked.
+pub(crate) fn push_rank(style: &Style, out: &mut String) {
+    if let Some(rank) = style.rank {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "[rank {rank}] ");
     }
 }
 

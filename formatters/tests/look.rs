@@ -35,6 +35,20 @@ fn the_lines() {
 }
 
 #[test]
+fn the_mark_of_a_rank() {
+    let record = record(Level::Warn, "two\nlines", &[]);
+    let marked = |formatter: &mut dyn Formatter| {
+        let (mut out, mut style) = (String::new(), style(false));
+        style.rank = Some(3);
+        formatter.format(&record, &style, &mut out);
+        out
+    };
+    assert!(marked(&mut Plain::default()).ends_with("| my_module | [rank 3] two\n    lines\n"));
+    assert!(marked(&mut Logfmt::default()).ends_with(" msg=\"two\\nlines\" rank=3\n"));
+    assert!(marked(&mut Json::default()).ends_with("\"message\":\"two\\nlines\",\"rank\":3}\n"));
+}
+
+#[test]
 fn the_third_column_is_the_target_only_for_what_the_facade_routed() {
     let routed = record(Level::Warn, "m", &[]).with_target("hyper::client", true);
     assert!(format(&mut Plain::default(), &routed, false).contains("| WARN  | hyper::client | m\n"));

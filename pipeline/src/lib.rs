@@ -44,5 +44,5 @@ pub use self::frame::{Name, Route};
 pub use self::notice::{notice, write_notices_by};
 pub use self::pipeline::Pipeline;
 pub use self::port::{Port, RING_FULL};
-pub use self::recovery::{Recovered, RecoveryError, recover};
+pub use self::recovery::{Recovered, RecoveryError, recover, recover_ranks};
 pub use self::signals::{Signal, SignalWork, handle_signals};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use log::LevelFilter;
-use logcore::{Deadline, LogError, RingPlace, Sink, quiet};
+use logcore::{Deadline, FileRank, LogError, RingPlace, Sink, quiet};
 
 use crate::command::{Command, NamedSink, Reply};
 use crate::fork;
@@ -56,18 +56,18 @@ impl Pipeline {
         Self::over(ring, reader, None, String::new())
     }
 
-    /// The same over a ring that the next process finds in `folder`, should this one be killed. Where that cannot be, one
-    /// line says so, and the ring lies in plain memory.
+    /// The same over a ring that the next process finds in `folder`, should this one be killed, and knows to be of the process
+    /// whose files are those of `rank`. Where that cannot be, one line says so, and the ring lies in plain memory.
     ///
     /// # Errors
     ///
     /// If the system has no thread for the writer.
-    pub fn start_in(folder: &Path, ring_bytes: usize, place: RingPlace) -> io::Result<Self> {
+    pub fn start_in(folder: &Path, ring_bytes: usize, place: RingPlace, rank: FileRank) -> io::Result<Self> {
         if place == RingPlace::Memory {
             return Self::start(ring_bytes);
         }
         let sizes = Sizes::of(ring_bytes);
-        match RingFile::create(folder, sizes, place) {
+        match RingFile::create(folder, sizes, place, rank) {
             Ok((file, region)) => {
                 let (ring, reader) = Ring::new(region, sizes);
                 let folder = folder.canonicalize().ok();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use logcore::{BuildContext, Deadline, LogConfig, StopFlag, quiet, registry};
+use logcore::{BuildContext, Deadline, FileRank, LogConfig, StopFlag, quiet, registry};
 
 use crate::checkpoint::{self, Checkpoint, SavedLogger, VERSION};
 use crate::clock;
@@ -17,7 +17,7 @@ use crate::kill_point::kill_point;
 use crate::machine::this_boot;
 use crate::pieces::Pieces;
 use crate::ring::{Corrupt, Dead, Kind, Ring};
-use crate::ring_file::{POINTER, is_ring_name, is_unfinished, pieces_of, unfinished};
+use crate::ring_file::{POINTER, is_ring_name, is_unfinished, pieces_of, rank_of, unfinished};
 use crate::shared::Shared;
 use crate::writer::replay;
 
@@ -63,14 +63,21 @@ pub enum RecoveryError {
 /// assert!(logcore_pipeline::recover(folder.path()).is_empty());
 /// ```
 pub fn recover(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
+    recover_ranks(folder, |_| true)
+}
+
+/// The same for those whose files are of a rank that is `wanted`: of processes that start at once in one folder, each sees to
+/// its own, and so writes nothing new before it.
+pub fn recover_ranks(folder: &Path, wanted: impl Fn(FileRank) -> bool) -> Vec<Result<Recovered, RecoveryError>> {
     // A folder that cannot be read has no rings that we could deliver.
     let mut names: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if is_ring_name(name) {
+        if is_ring_name(name) && wanted(rank_of(name)) {
             names.push(entry.path());
-        } else if is_unfinished(name) {
+        } else if is_unfinished(name) && wanted(rank_of(name)) {
+            // A process that starts at this moment may not have locked it yet, but has another rank.
             forget_unfinished(&entry.path());
         }
     }

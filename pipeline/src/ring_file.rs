@@ -1,7 +1,7 @@
 //! The file that a ring lies in, and the names under which the next process finds it.
 //!
-//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or a line `at <path>` if it lies elsewhere. Its
-//! process holds a lock on the ring; who gets the lock knows that the process is no more.
+//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or a line `at <path>` if it lies elsewhere; with
+//! `.rank3` before the ending it is that of a process whose files are those of rank 3. Its process holds a lock on the ring; who gets the lock knows that the process is no more.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use logcore::RingPlace;
+use logcore::{FileRank, RingPlace};
 
 use crate::fork;
 use crate::kill_point::kill_point;
@@ -38,14 +38,14 @@ pub(crate) struct RingFile {
 }
 
 impl RingFile {
-    /// Makes the file of a ring for the loggers of `folder`, and maps it.
+    /// Makes the file of a ring for the loggers of `folder`, whose files are those of `rank`, and maps it.
     ///
     /// # Errors
     ///
     /// If neither that folder nor shared memory takes it: then it has to be plain memory.
     #[cfg(unix)]
-    pub(crate) fn create(folder: &Path, sizes: Sizes, place: RingPlace) -> io::Result<(Self, Region)> {
-        let name = name();
+    pub(crate) fn create(folder: &Path, sizes: Sizes, place: RingPlace, rank: FileRank) -> io::Result<(Self, Region)> {
+        let name = name(rank);
         let fresh = !folder.exists();
         fs::create_dir_all(folder)?;
         // However it was written, and wherever the process goes: a name must never take the place of the ring itself.
@@ -200,10 +200,16 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(UNFINISHED).is_some_and(is_ring_name)
 }
 
-fn name() -> String {
+/// The rank in the name of a ring, finished or not.
+pub(crate) fn rank_of(name: &str) -> FileRank {
+    let name = name.strip_suffix(UNFINISHED).unwrap_or(name);
+    FileRank(FileRank::parse(name).map(|(_, rank)| rank))
+}
+
+fn name(rank: FileRank) -> String {
     use std::hash::{BuildHasher as _, RandomState};
     let nonce = RandomState::new().hash_one(std::process::id()) as u32;
-    format!("{BEGINNING}{}-{nonce:08x}{ENDING}", std::process::id())
+    rank.name(&format!("{BEGINNING}{}-{nonce:08x}{ENDING}", std::process::id()))
 }
 
 /// What it is called until it is finished.
@@ -271,9 +277,13 @@ mod tests {
 
     #[test]
     fn names_are_known_again() {
-        assert!(is_ring_name(&name()));
-        assert!(!is_ring_name("training.log") && !is_ring_name(&format!("{}.new", name())));
-        assert!(is_unfinished(&format!("{}.new", name())));
+        for rank in [FileRank(None), FileRank(Some(3))] {
+            let name = name(rank);
+            assert!(is_ring_name(&name));
+            assert_eq!((rank_of(&name), rank_of(&format!("{name}.new"))), (rank, rank));
+            assert!(!is_ring_name("training.log") && !is_ring_name(&format!("{name}.new")));
+            assert!(is_unfinished(&format!("{name}.new")));
+        }
     }
 
     #[cfg(target_os = "linux")]
@@ -283,7 +293,8 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
-        let (ring, region) = RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir).unwrap();
+        let (ring, region) =
+            RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir, FileRank(None)).unwrap();
         assert!(region.is_mapped());
         // The same folder in another form: a name there would take the place of the ring.
         for same in [
@@ -312,7 +323,8 @@ mod tests {
     #[test]
     fn shared_memory_is_found_from_the_log_directory() {
         let folder = tempfile::tempdir().unwrap();
-        let (ring, _region) = RingFile::create(folder.path(), Sizes::of(4096), RingPlace::SharedMemory).unwrap();
+        let (ring, _region) =
+            RingFile::create(folder.path(), Sizes::of(4096), RingPlace::SharedMemory, FileRank(None)).unwrap();
         let pointer = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let text = fs::read_to_string(pointer).unwrap();
         assert_eq!(
@@ -327,7 +339,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         // The process died before its first logger was open.
-        let (ring, _region) = RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir).unwrap();
+        let (ring, _region) =
+            RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir, FileRank(None)).unwrap();
         let copy = elsewhere.path().join(".logcore-1-copy.ring");
         fs::copy(&ring.path, &copy).unwrap();
         assert!(crate::recover(elsewhere.path()).is_empty());

@@ -168,6 +168,9 @@ impl From<&LogConfig> for LogConfig {
     }
 }
 
+/// Fields that are numbers, or nothing: then their value does not tell.
+const OPTIONAL_NUMBERS: [&str; 2] = ["rank", "world_size"];
+
 /// Reads a variable as the kind of value that the field has now.
 fn from_variable(now: &Value, field: &str, text: &str) -> Result<Value, ConfigError> {
     let refuse = |remedy: &str| ConfigError::new(field, format!("\"{text}\""), remedy);
@@ -177,7 +180,7 @@ fn from_variable(now: &Value, field: &str, text: &str) -> Result<Value, ConfigEr
             "0" | "false" | "no" | "off" | "" => false.into(),
             _ => return Err(refuse("write true or false")),
         },
-        Value::Number(_) => {
+        _ if matches!(now, Value::Number(_)) || OPTIONAL_NUMBERS.contains(&field) => {
             let number: Value = serde_json::from_str(text.trim()).map_err(|_| refuse("write a number"))?;
             if !number.is_number() {
                 return Err(refuse("write a number"));
@@ -192,7 +195,7 @@ fn from_variable(now: &Value, field: &str, text: &str) -> Result<Value, ConfigEr
             }
             table
         }
-        Value::Null | Value::String(_) => text.into(),
+        _ => text.into(),
     })
 }
 
@@ -203,7 +206,7 @@ pub(crate) fn is_field(name: &str) -> bool {
 
 /// The advice for a level that serde's own words do not give.
 pub(crate) fn level_remedy(field: &str) -> Option<&'static str> {
-    matches!(field, "console_level" | "file_level").then_some(LEVELS)
+    matches!(field, "console_level" | "file_level" | "other_ranks_level").then_some(LEVELS)
 }
 
 // `LogError: From<Infallible>` is what lets `setup_logging` take a config that needs no conversion.
@@ -231,6 +234,9 @@ mod tests {
             ("WANDB_TAGS", "a, b,"),
             ("WANDB_NAME", "first"),
             ("ON_FULL", "drop"),
+            ("RANK", "3"),
+            ("WORLD_SIZE", "8"),
+            ("OTHER_RANKS_LEVEL", "info"),
             ("SINKS", r#"{"file": {"utc": true}}"#),
         ])
         .unwrap();
@@ -241,6 +247,8 @@ mod tests {
         assert_eq!(config.wandb_tags, ["a", "b"]);
         assert_eq!(config.wandb_name.as_deref(), Some("first"));
         assert_eq!(config.on_full, crate::OnFull::Drop);
+        assert_eq!((config.rank, config.world_size), (Some(3), Some(8)));
+        assert_eq!(config.other_ranks_level, log::LevelFilter::Info);
         assert_eq!(config.sinks["file"]["utc"], true);
     }
 
@@ -254,6 +262,10 @@ mod tests {
             ("METRICS_WINDOW", "-3", "metrics_window"),
             ("ENABLE_FILE", "perhaps", "enable_file"),
             ("ON_FULL", "explode", "on_full"),
+            ("RANK", "first", "rank"),
+            ("RANK", "-1", "rank"),
+            ("WORLD_SIZE", "0", "world_size"),
+            ("OTHER_RANKS_LEVEL", "loud", "other_ranks_level"),
             ("SINKS", "file", "sinks"),
         ] {
             let error = overlay(&[(variable, value)]).unwrap_err();

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub(crate) use self::level::parse_level;
 pub(crate) use self::load::{is_field, level_remedy};
-use crate::{ConfigError, Directives, secret};
+use crate::{ConfigError, Directives, FileRank, secret};
 
 /// Everything that can be set about a logger. The default is a working configuration.
 ///
@@ -30,6 +30,10 @@ use crate::{ConfigError, Directives, secret};
 /// | `capture_warnings` | on | warnings and errors of any crate, and panics |
 /// | `handle_signals` | on | SIGINT, SIGTERM and SIGHUP finish the loggers before they end the process |
 /// | `propagate` | off | records also go to the sinks of the parents of `name` |
+/// | `rank`, `world_size` | of the environment | which of several processes this is, see [`Ranks`](crate::Ranks) |
+/// | `rank_files` | on | ranks above 0 have files of their own: `training.rank3.log` |
+/// | `other_ranks_level` | WARN | the console of ranks above 0 shows this at most |
+/// | `other_ranks_wandb` | off | ranks above 0 have W&B runs, too |
 /// | `wandb_project`, `wandb_name`, `wandb_tags` | none | |
 /// | `progress_window` | 100 | updates that a rate is taken over |
 /// | `progress_smoothing` | 0.3 | of the ETA: 0 trusts the whole run, 1 only the newest rate |
@@ -96,6 +100,18 @@ pub struct LogConfig {
     /// Whether records also go to the sinks of the parents of `name`.
     pub propagate: bool,
 
+    /// Which of several processes this is; `None` is what the launcher says, see [`Ranks::from_env`](crate::Ranks::from_env).
+    pub rank: Option<u32>,
+    /// How many processes there are; `None` is what the launcher says.
+    pub world_size: Option<u32>,
+    /// Whether ranks above 0 have files of their own. If not, all ranks append to the same.
+    pub rank_files: bool,
+    /// The console of ranks above 0 shows this level and what is graver, and never more than `console_level`.
+    #[serde(with = "level")]
+    pub other_ranks_level: LevelFilter,
+    /// Whether ranks above 0 have W&B runs of their own, where `enable_wandb` is on.
+    pub other_ranks_wandb: bool,
+
     /// The W&B project; `None` is `WANDB_PROJECT`, else "default".
     pub wandb_project: Option<String>,
     /// The name of the W&B run.
@@ -160,6 +176,7 @@ impl LogConfig {
             ));
         }
         self.validate_filename()?;
+        self.validate_ranks()?;
         if self.log_dir.as_os_str().is_empty() {
             return Err(ConfigError::new(
                 "log_dir",
@@ -189,9 +206,9 @@ impl LogConfig {
         self.directives.parse()
     }
 
-    /// The path of the text file.
+    /// The path of this rank's text file.
     pub fn log_file(&self) -> PathBuf {
-        self.log_dir.join(&self.filename)
+        self.log_dir.join(FileRank::of(self).name(&self.filename))
     }
 
     /// `flush_timeout` as a duration.
@@ -202,6 +219,20 @@ impl LogConfig {
     /// `finish_timeout` as a duration.
     pub fn finish_duration(&self) -> Duration {
         Duration::try_from_secs_f64(self.finish_timeout).unwrap_or(Duration::MAX)
+    }
+
+    fn validate_ranks(&self) -> Result<(), ConfigError> {
+        let Some(size) = self.world_size else { return Ok(()) };
+        if size == 0 {
+            return Err(ConfigError::new("world_size", size, "use at least 1, or leave it out"));
+        }
+        match self.rank {
+            Some(rank) if rank >= size => {
+                let remedy = format!("`world_size` is {size}: use a rank from 0 to {}", size - 1);
+                Err(ConfigError::new("rank", rank, remedy))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn validate_filename(&self) -> Result<(), ConfigError> {
@@ -235,6 +266,11 @@ impl Default for LogConfig {
             capture_warnings: true,
             handle_signals: true,
             propagate: false,
+            rank: None,
+            world_size: None,
+            rank_files: true,
+            other_ranks_level: LevelFilter::Warn,
+            other_ranks_wandb: false,
             wandb_project: None,
             wandb_name: None,
             wandb_tags: Vec::new(),
@@ -326,7 +362,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_named() {
         type Spoil = fn(&mut LogConfig);
-        let wrong: [(&str, Spoil); 14] = [
+        let wrong: [(&str, Spoil); 16] = [
             ("progress_window", |c| c.progress_window = 0),
             ("metrics_window", |c| c.metrics_window = 0),
             ("progress_smoothing", |c| c.progress_smoothing = 1.01),
@@ -336,6 +372,8 @@ mod tests {
             ("filename", |c| c.filename = String::new()),
             ("filename", |c| c.filename = "a\\b".into()),
             ("filename", |c| c.filename = "training.log/".into()),
+            ("world_size", |c| c.world_size = Some(0)),
+            ("rank", |c| (c.rank, c.world_size) = (Some(8), Some(8))),
             ("log_dir", |c| c.log_dir = PathBuf::new()),
             ("directives", |c| c.directives = "loud".into()),
             ("ring_bytes", |c| c.ring_bytes = 0),

@@ -11,6 +11,8 @@
 //! | `formatter` | `colored` | how a record becomes text |
 //! | `utc` | off | times in UTC |
 //!
+//! Ranks above 0 have no bars and no lines of progress, and their messages are marked: `[rank 3] …`.
+//!
 //! Off a terminal a progress is a plain line every few percent and every few seconds at most.
 
 #[cfg(feature = "progress")]
@@ -81,6 +83,8 @@ impl ConsoleSink {
         let account = terminal.add_account();
         let mut style = Style::default();
         (style.colour, style.keywords, style.utc) = (display.colour, options.keywords, options.utc);
+        let ranks = context.ranks();
+        style.rank = (!ranks.is_first()).then_some(ranks.rank);
         Ok(Self {
             account,
             stream: options.stream,
@@ -96,7 +100,8 @@ impl ConsoleSink {
 
 impl Sink for ConsoleSink {
     fn wants(&self, what: EventKind) -> bool {
-        let shown_behind_bars = matches!(what, EventKind::Metrics | EventKind::Progress);
+        // Only the first of several ranks shows how far the run is.
+        let shown_behind_bars = matches!(what, EventKind::Metrics | EventKind::Progress) && self.style.rank.is_none();
         what == EventKind::Record || (shown_behind_bars && cfg!(feature = "progress"))
     }
 

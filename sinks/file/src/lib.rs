@@ -1,5 +1,7 @@
 //! The text file of a run, as the sink `file`.
 //!
+//! `training.log`, or what `filename` says; for ranks above 0 with the rank in it: `training.rank3.log`.
+//!
 //! Options, under `sinks.file`:
 //!
 //! | option | default | |

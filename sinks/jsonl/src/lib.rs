@@ -7,6 +7,8 @@
 //! | `summary.json` | how the run of each logger ended, and its metrics in short |
 //! | `config.json` | hyper-parameters, environment and how the run ended, once hyper-parameters are logged |
 //!
+//! Ranks above 0 have files of their own: `metrics.rank3.jsonl`, …
+//!
 //! Each comes into being when there is something to write. What JSON has no number for is `"NaN"`, `"Infinity"` or
 //! `"-Infinity"`. A row is written when the step moves on, on `flush` and on `finish`.
 
@@ -19,7 +21,7 @@ use std::path::PathBuf;
 
 use logcore::serde_json::{self, Value};
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Mark, MetricBatch, Record, Row, RowMerger, Sink, SinkBooks,
+    BuildContext, ConfigError, Deadline, EventKind, FileRank, Mark, MetricBatch, Record, Row, RowMerger, Sink, SinkBooks,
     SinkError,
 };
 use logcore_appender::{Appender, Place, Rotation};
@@ -37,7 +39,7 @@ pub struct JsonlSink {
     rows: RowMerger,
     /// Calls that the open row holds.
     open_calls: u64,
-    folder: PathBuf,
+    files: RunFiles,
 }
 
 #[derive(Default, Deserialize)]
@@ -49,13 +51,26 @@ struct JsonlOptions {
 /// What another process needs to go on.
 #[derive(Serialize, Deserialize)]
 struct State<R> {
-    folder: PathBuf,
+    files: RunFiles,
     metrics: Place,
     records: Option<Place>,
     /// `config.json` has something of this sink.
     config: bool,
     row: Option<R>,
     open_calls: u64,
+}
+
+/// Where the files of a run are, and what their names are for the rank that writes them.
+#[derive(Clone, Serialize, Deserialize)]
+struct RunFiles {
+    folder: PathBuf,
+    rank: FileRank,
+}
+
+impl RunFiles {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(self.rank.name(name))
+    }
 }
 
 impl JsonlSink {
@@ -75,31 +90,35 @@ impl JsonlSink {
                 ConfigError::new("log_dir", folder.display(), remedy)
             })?;
         }
+        let files = RunFiles {
+            folder: folder.to_owned(),
+            rank: FileRank::of(context.config()),
+        };
         Ok(Self {
-            metrics: LazyFile::new(folder.join("metrics.jsonl")),
-            records: options.records.then(|| LazyFile::new(folder.join("records.jsonl"))),
-            config: ConfigFile::new(folder.join("config.json")),
-            summary: SummaryFile::new(folder.join("summary.json")),
+            metrics: LazyFile::new(files.path("metrics.jsonl")),
+            records: options.records.then(|| LazyFile::new(files.path("records.jsonl"))),
+            config: ConfigFile::new(files.path("config.json")),
+            summary: SummaryFile::new(files.path("summary.json")),
             rows: RowMerger::default(),
             open_calls: 0,
-            folder: folder.to_owned(),
+            files,
         })
     }
 
     /// Goes on where a killed process stood.
     fn recover(state: State<Row>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
-        let folder = state.folder;
+        let files = state.files;
         let records = state
             .records
-            .map(|place| LazyFile::recover(folder.join("records.jsonl"), &place));
+            .map(|place| LazyFile::recover(files.path("records.jsonl"), &place));
         Ok(Self {
-            metrics: LazyFile::recover(folder.join("metrics.jsonl"), &state.metrics)?,
+            metrics: LazyFile::recover(files.path("metrics.jsonl"), &state.metrics)?,
             records: records.transpose()?,
-            config: ConfigFile::recover(folder.join("config.json"), state.config),
-            summary: SummaryFile::recover(folder.join("summary.json"), context.logger()),
+            config: ConfigFile::recover(files.path("config.json"), state.config),
+            summary: SummaryFile::recover(files.path("summary.json"), context.logger()),
             rows: RowMerger::reopen(state.row),
             open_calls: state.open_calls,
-            folder,
+            files,
         })
     }
 
@@ -156,7 +175,7 @@ impl Sink for JsonlSink {
             place
         };
         let mark = Mark::of(&State {
-            folder: self.folder.clone(),
+            files: self.files.clone(),
             metrics: place(&self.metrics),
             records: self.records.as_ref().map(place),
             config: self.config.is_used(),
