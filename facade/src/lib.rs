@@ -40,6 +40,7 @@
 //! - `memory`: a sink that keeps what it gets, for tests.
 //! - `gpu`: GPU and host memory.
 //! - `wandb`: Weights & Biases, offline and online.
+//! - `merge`: `merge_ranks`, which folds what several ranks have logged.
 //! - `full`: all of them.
 //!
 //! The calls are the same whatever is switched on; what is left out does nothing.
@@ -73,6 +74,8 @@ pub use logcore::{
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;
+#[cfg(feature = "merge")]
+pub use logcore_merge::{MergeError, Merged, MergedFile, merge_ranks};
 pub use logcore_pipeline::{Recovered, RecoveryError, recover};
 
 pub use self::logger::{MetricHandle, Metrics, UnifiedLogger};

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::cargo;
 
 /// What a library may see of its siblings, tests left out.
-const MAY_SEE: [(&str, &[&str]); 13] = [
+const MAY_SEE: [(&str, &[&str]); 14] = [
     ("logcore", &[]),
     ("logcore-formatters", &["logcore"]),
     ("logcore-metrics", &["logcore"]),
@@ -16,6 +16,7 @@ const MAY_SEE: [(&str, &[&str]); 13] = [
     ("logcore-pipeline", &["logcore"]),
     ("logcore-appender", &["logcore"]),
     ("logcore-memory", &["logcore"]),
+    ("logcore-merge", &["logcore"]),
     ("logcore-file", &["logcore", "logcore-appender", "logcore-formatters"]),
     ("logcore-jsonl", &["logcore", "logcore-appender"]),
     (

@@ -8,6 +8,7 @@ mod demo;
 mod features;
 mod instructions;
 mod layers;
+mod merge;
 mod model;
 mod package;
 mod picture;
@@ -26,7 +27,7 @@ use anyhow::{Result, bail};
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 13] = [
+const TASKS: [Task; 14] = [
     (
         "demo",
         "[--fast] [--wandb URL] [--out DIR]",
@@ -70,6 +71,12 @@ const TASKS: [Task; 13] = [
         "",
         "every interleaving of callers and the writer on the ring",
         model::run,
+    ),
+    (
+        "merge",
+        "DIR [--out DIR]",
+        "one text and one metrics file of what several ranks have logged",
+        merge::run,
     ),
     ("repair", "DIR…", "delivers what killed runs have left", repair::run),
     (

@@ -1,0 +1,263 @@
+//! A step, with what each rank has of it, and the row that it becomes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use logcore::MetricValue;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
+/// What one rank has of a step.
+pub(crate) struct Part {
+    pub(crate) rank: u32,
+    pub(crate) time: f64,
+    pub(crate) samples: Option<f64>,
+    pub(crate) values: Vec<(String, MetricValue)>,
+}
+
+pub(crate) struct Step {
+    number: u64,
+    parts: BTreeMap<u32, Part>,
+}
+
+/// Columns of our own; a metric of such a name gets a `_`.
+const COLUMNS: [&str; 5] = ["step", "time", "logger", "ranks", "slowest_rank"];
+const BATCH_TIME: &str = "throughput/batch_time_ms";
+
+impl Step {
+    pub(crate) fn new(number: u64, part: Part) -> Self {
+        Self {
+            number,
+            parts: [(part.rank, part)].into(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, part: Part) {
+        self.parts.insert(part.rank, part);
+    }
+
+    pub(crate) fn has(&self, rank: u32) -> bool {
+        self.parts.contains_key(&rank)
+    }
+
+    /// The row, with its line end.
+    pub(crate) fn line(&self, logger: &str) -> Vec<u8> {
+        let mut line = Vec::new();
+        // Neither the row nor a vector has a way to fail.
+        if serde_json::to_writer(&mut line, &Merged { step: self, logger }).is_ok() {
+            line.push(b'\n');
+        }
+        line
+    }
+
+    fn time(&self) -> f64 {
+        self.parts
+            .values()
+            .map(|part| part.time)
+            .fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    fn slowest_rank(&self) -> Option<u32> {
+        let slowest = |measure: &dyn Fn(&Part) -> Option<f64>| {
+            let measured = self.parts.values().filter_map(|part| Some((measure(part)?, part.rank)));
+            // Of equals the lowest rank.
+            measured.reduce(|slowest, other| if other.0 > slowest.0 { other } else { slowest })
+        };
+        let batch_time = |part: &Part| {
+            let (_, value) = part.values.iter().find(|(name, _)| name == BATCH_TIME)?;
+            Some(value.as_f64()).filter(|time| time.is_finite())
+        };
+        let found = slowest(&batch_time).or_else(|| slowest(&|part| Some(part.time)));
+        found.map(|(_, rank)| rank)
+    }
+
+    /// By name, in the order in which they first come, each value with its weight.
+    fn metrics(&self) -> Vec<(&str, Vec<(MetricValue, f64)>)> {
+        let counted = self.parts.values().all(|part| part.samples.is_some());
+        let mut metrics: Vec<(&str, Vec<(MetricValue, f64)>)> = Vec::new();
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        for part in self.parts.values() {
+            let weight = part.samples.filter(|_| counted).unwrap_or(1.0);
+            for (name, value) in &part.values {
+                let at = *known.entry(name).or_insert_with(|| {
+                    metrics.push((name, Vec::new()));
+                    metrics.len() - 1
+                });
+                metrics[at].1.push((*value, weight));
+            }
+        }
+        metrics
+    }
+}
+
+struct Merged<'a> {
+    step: &'a Step,
+    logger: &'a str,
+}
+
+impl Serialize for Merged<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let metrics = self.step.metrics();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("step", &self.step.number)?;
+        map.serialize_entry("time", &self.step.time())?;
+        map.serialize_entry("logger", self.logger)?;
+        map.serialize_entry("ranks", &self.step.parts.len())?;
+        map.serialize_entry("slowest_rank", &self.step.slowest_rank())?;
+        let mut taken: HashSet<String> = COLUMNS.map(str::to_owned).into();
+        let mut names: Vec<String> = Vec::new();
+        // What the run has called so keeps its name before what is made here.
+        for (name, _) in &metrics {
+            names.push(free((*name).to_owned(), &mut taken));
+        }
+        for (name, (_, values)) in names.iter().zip(&metrics) {
+            let summary = Summary::of(values);
+            map.serialize_entry(name, &summary.mean)?;
+            map.serialize_entry(&free(format!("{name}/min"), &mut taken), &summary.min)?;
+            map.serialize_entry(&free(format!("{name}/max"), &mut taken), &summary.max)?;
+            if summary.not_finite > 0 {
+                map.serialize_entry(&free(format!("{name}/nan"), &mut taken), &summary.not_finite)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// The name, with so many `_` behind it that no column has it yet.
+fn free(mut name: String, taken: &mut HashSet<String>) -> String {
+    while !taken.insert(name.clone()) {
+        name.push('_');
+    }
+    name
+}
+
+/// The values of one metric in a step.
+#[derive(Debug, PartialEq)]
+struct Summary {
+    mean: MetricValue,
+    min: MetricValue,
+    max: MetricValue,
+    not_finite: usize,
+}
+
+impl Summary {
+    fn of(values: &[(MetricValue, f64)]) -> Self {
+        let finite: Vec<_> = values.iter().filter(|(value, _)| value.as_f64().is_finite()).collect();
+        let not_finite = values.len() - finite.len();
+        let (Some(min), Some(max)) = (
+            finite
+                .iter()
+                .map(|(value, _)| *value)
+                .reduce(|a, b| if less(b, a) { b } else { a }),
+            finite
+                .iter()
+                .map(|(value, _)| *value)
+                .reduce(|a, b| if less(a, b) { b } else { a }),
+        ) else {
+            // An infinity of all ranks stays one; anything else is NaN.
+            let all = MetricValue::Float(values.iter().map(|(value, _)| value.as_f64()).sum());
+            return Self {
+                mean: all,
+                min: all,
+                max: all,
+                not_finite,
+            };
+        };
+        let total: f64 = finite.iter().map(|(_, weight)| weight).sum();
+        let share = |weight: f64| match total > 0.0 {
+            true => weight / total,
+            false => 1.0 / finite.len() as f64,
+        };
+        let mean = match !less(min, max) {
+            // What all say is what they say, integers as integers.
+            true => min,
+            // Shares add up to 1, so no sum overflows; rounding must not lead out of the range.
+            false => {
+                let sum: f64 = finite
+                    .iter()
+                    .map(|(value, weight)| value.as_f64() * share(*weight))
+                    .sum();
+                MetricValue::Float(sum.clamp(min.as_f64(), max.as_f64()))
+            }
+        };
+        Self {
+            mean,
+            min,
+            max,
+            not_finite,
+        }
+    }
+}
+
+/// Integers are compared as such: not all of them are doubles.
+fn less(a: MetricValue, b: MetricValue) -> bool {
+    let integer = |value| match value {
+        MetricValue::Int(value) => Some(i128::from(value)),
+        MetricValue::UInt(value) => Some(i128::from(value)),
+        _ => None,
+    };
+    match (integer(a), integer(b)) {
+        (Some(a), Some(b)) => a < b,
+        _ => a.as_f64() < b.as_f64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values(values: &[f64]) -> Vec<(MetricValue, f64)> {
+        values.iter().map(|value| (MetricValue::Float(*value), 1.0)).collect()
+    }
+
+    #[test]
+    fn what_is_not_finite_is_left_out_and_counted() {
+        let summary = Summary::of(&values(&[1.0, f64::NAN, 3.0, f64::INFINITY]));
+        assert_eq!((summary.mean.as_f64(), summary.not_finite), (2.0, 2));
+        assert_eq!((summary.min.as_f64(), summary.max.as_f64()), (1.0, 3.0));
+        assert_eq!(Summary::of(&values(&[f64::INFINITY; 2])).mean.as_f64(), f64::INFINITY);
+        assert!(Summary::of(&values(&[f64::NAN; 2])).mean.as_f64().is_nan());
+    }
+
+    #[test]
+    fn integers_stay_integers_where_all_say_the_same() {
+        let large = MetricValue::Int((1 << 53) + 1);
+        let summary = Summary::of(&[(large, 1.0), (large, 2.0)]);
+        assert_eq!(summary.mean, large);
+        let summary = Summary::of(&[(MetricValue::Int(1), 1.0), (MetricValue::Int(2), 3.0)]);
+        assert_eq!(summary.mean, MetricValue::Float(1.75));
+        assert_eq!((summary.min, summary.max), (MetricValue::Int(1), MetricValue::Int(2)));
+    }
+
+    #[test]
+    fn no_column_is_there_twice() {
+        let part = |rank| Part {
+            rank,
+            time: f64::from(rank),
+            samples: None,
+            values: [("x", 1.0), ("x/min", 2.0), ("ranks", 3.0)]
+                .map(|(name, value)| (name.to_owned(), MetricValue::Float(value)))
+                .into(),
+        };
+        let mut step = Step::new(7, part(0));
+        step.add(part(1));
+        assert_eq!(
+            String::from_utf8(step.line("a")).unwrap(),
+            "{\"step\":7,\"time\":1.0,\"logger\":\"a\",\"ranks\":2,\"slowest_rank\":1,\
+             \"x\":1.0,\"x/min_\":1.0,\"x/max\":1.0,\
+             \"x/min\":2.0,\"x/min/min\":2.0,\"x/min/max\":2.0,\
+             \"ranks_\":3.0,\"ranks_/min\":3.0,\"ranks_/max\":3.0}\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_mean_lies_between_the_least_and_the_greatest(
+            values in prop::collection::vec((any::<f64>().prop_filter("finite", |value| value.is_finite()), 0.0..1e9), 1..9),
+        ) {
+            let values: Vec<_> = values.into_iter().map(|(value, weight)| (MetricValue::Float(value), weight)).collect();
+            let Summary { mean, min, max, .. } = Summary::of(&values);
+            prop_assert!(min.as_f64() <= mean.as_f64() && mean.as_f64() <= max.as_f64());
+        }
+    }
+}

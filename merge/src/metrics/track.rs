@@ -1,0 +1,142 @@
+//! One logger's rows of one rank, as they follow each other.
+
+use crate::row::Row;
+
+/// A step that its rank has left.
+pub(crate) struct Done {
+    pub(crate) row: Row,
+    /// How many samples the rank took in it, if that is known.
+    pub(crate) samples: Option<f64>,
+    pub(crate) order: Order,
+}
+
+/// How a step stands to those before it in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Beyond all of them.
+    Next,
+    /// Its rank had been further, and goes on from there.
+    Late,
+    /// Its rank had been further, and goes on from here: the run was started again.
+    Again,
+}
+
+/// Only a row that follows tells whether one was late, and a second row of a step belongs to the first: the newest waits.
+#[derive(Default)]
+pub(crate) struct Track {
+    newest: Option<Row>,
+    highest: Option<u64>,
+    /// The last row that had a number of samples, and was not late: its step, and the number.
+    samples: Option<(u64, f64)>,
+}
+
+const ACCUMULATED: &str = "throughput/accumulated_samples";
+
+impl Track {
+    /// Takes a row; returns the step that it completes.
+    pub(crate) fn push(&mut self, row: Row) -> Option<Done> {
+        match &mut self.newest {
+            Some(newest) if newest.step == row.step => {
+                newest.take_in(row);
+                None
+            }
+            newest => {
+                let following = row.step;
+                let complete = newest.replace(row)?;
+                Some(self.complete(complete, Some(following)))
+            }
+        }
+    }
+
+    /// No row follows.
+    pub(crate) fn end(mut self) -> Option<Done> {
+        let complete = self.newest.take()?;
+        Some(self.complete(complete, None))
+    }
+
+    fn complete(&mut self, row: Row, following: Option<u64>) -> Done {
+        let order = match self.highest {
+            Some(highest) if row.step <= highest => match following {
+                Some(following) if following <= highest => Order::Again,
+                _ => Order::Late,
+            },
+            _ => Order::Next,
+        };
+        if order != Order::Late {
+            self.highest = Some(row.step);
+        }
+        if order == Order::Again {
+            self.samples = None;
+        }
+        let samples = row
+            .value(ACCUMULATED)
+            .filter(|all| order != Order::Late && all.is_finite() && *all >= 0.0)
+            .map(|all| self.samples_of_step(row.step, all));
+        Done { row, samples, order }
+    }
+
+    fn samples_of_step(&mut self, step: u64, all: f64) -> f64 {
+        match self.samples.replace((step, all)) {
+            Some((before, counted)) if counted <= all => {
+                // Rows of the throughput alone come at any step, which need not be that of the other ranks.
+                (all - counted) / step.saturating_sub(before).max(1) as f64
+            }
+            // The first, or that of the next progress, which counts from 0.
+            _ => all,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use logcore::MetricValue;
+
+    use super::*;
+
+    fn row(step: u64, samples: u64) -> Row {
+        Row {
+            step,
+            time: 0.0,
+            logger: String::new(),
+            values: vec![(ACCUMULATED.to_owned(), MetricValue::from(samples))],
+        }
+    }
+
+    #[test]
+    fn samples_are_those_of_a_step_and_orders_are_told() {
+        let mut track = Track::default();
+        let mut done = Vec::new();
+        let rows = [
+            (1, 32),
+            (2, 64),
+            (2, 64),
+            (4, 96),
+            (3, 96),
+            (5, 97),
+            (2, 8),
+            (3, 16),
+            (9, 16),
+        ];
+        for (step, samples) in rows {
+            done.extend(track.push(row(step, samples)));
+        }
+        done.extend(track.end());
+        let seen: Vec<_> = done
+            .iter()
+            .map(|done| (done.row.step, done.samples, done.order))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (1, Some(32.0), Order::Next),
+                (2, Some(32.0), Order::Next),
+                (4, Some(16.0), Order::Next),
+                (3, None, Order::Late),
+                (5, Some(1.0), Order::Next),
+                (2, Some(8.0), Order::Again),
+                (3, Some(8.0), Order::Next),
+                (9, Some(0.0), Order::Next)
+            ]
+        );
+    }
+}

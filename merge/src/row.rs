@@ -1,0 +1,67 @@
+//! A row of `metrics.jsonl`, as a rank has written it.
+
+use std::fmt;
+
+use logcore::MetricValue;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+
+/// All that one rank's logger has said of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) step: u64,
+    /// Seconds since 1970.
+    pub(crate) time: f64,
+    pub(crate) logger: String,
+    /// In the order of the row.
+    pub(crate) values: Vec<(String, MetricValue)>,
+}
+
+impl Row {
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+        let found = self.values.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_f64())
+    }
+
+    /// Takes a later row of the same step in.
+    pub(crate) fn take_in(&mut self, later: Row) {
+        self.time = later.time;
+        for (name, value) in later.values {
+            match self.values.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = value,
+                None => self.values.push((name, value)),
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Columns;
+        impl<'de> Visitor<'de> for Columns {
+            type Value = Row;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a row with step, time, logger and numbers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
+                let (mut step, mut time, mut logger, mut values) = (None, None, None, Vec::new());
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.as_str() {
+                        "step" => step = Some(map.next_value()?),
+                        "time" => time = Some(map.next_value()?),
+                        "logger" => logger = Some(map.next_value()?),
+                        _ => values.push((name, map.next_value()?)),
+                    }
+                }
+                Ok(Row {
+                    step: step.ok_or_else(|| de::Error::missing_field("step"))?,
+                    time: time.ok_or_else(|| de::Error::missing_field("time"))?,
+                    logger: logger.ok_or_else(|| de::Error::missing_field("logger"))?,
+                    values,
+                })
+            }
+        }
+        deserializer.deserialize_map(Columns)
+    }
+}

@@ -1,0 +1,269 @@
+//! The text: all lines by time, and what several ranks say once.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::MergeError;
+use crate::lines::Lines;
+use crate::output::Output;
+use crate::ranks::mark;
+use crate::run::Tally;
+
+/// Equal lines of several ranks within so many milliseconds are one.
+const WINDOW: i64 = 10_000;
+/// More lines of a window than this, or more bytes, are not kept: the oldest are then written before their time.
+const MOST_LINES: usize = 65_536;
+const MOST_BYTES: usize = 64 << 20;
+/// More is no message of ours.
+const LONGEST: usize = 64 << 20;
+
+/// Merges the files of the ranks into `output`.
+pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Result<Tally, MergeError> {
+    let mut tally = Tally::default();
+    let mut sources = Vec::new();
+    for (rank, path) in files {
+        sources.push(Source::open(*rank, path.clone(), &mut tally)?);
+    }
+    // The head of each source; of equal times the lowest rank goes first.
+    let mut next: BinaryHeap<_> = sources
+        .iter()
+        .enumerate()
+        .filter_map(|(at, source)| Some(Reverse((source.head.as_ref()?.time, at))))
+        .collect();
+    let mut folds = Folds::default();
+    while let Some(Reverse((_, at))) = next.pop() {
+        let source = &mut sources[at];
+        let Some(record) = source.advance()? else { continue };
+        if let Some(head) = &source.head {
+            next.push(Reverse((head.time, at)));
+        }
+        tally.read += 1;
+        while let Some(fold) = folds.pop_if(|oldest| oldest + WINDOW < record.time) {
+            tally.written += 1;
+            output.write(fold.text().as_bytes())?;
+        }
+        folds.add(source.rank, record);
+    }
+    while let Some(fold) = folds.pop_if(|_| true) {
+        tally.written += 1;
+        output.write(fold.text().as_bytes())?;
+    }
+    tally.note_torn(
+        sources
+            .iter()
+            .filter(|source| source.lines.torn)
+            .map(|source| source.rank),
+    );
+    Ok(tally)
+}
+
+/// A record of one rank, with the lines that belong to it.
+#[derive(Debug, PartialEq)]
+struct Record {
+    /// Milliseconds; in one file they never decrease.
+    time: i64,
+    /// The time as it was written.
+    stamp: String,
+    /// What stands behind the time, up to the message: level and logger.
+    head: String,
+    message: String,
+}
+
+impl Record {
+    /// `2026-11-23 14:48:15.123 | INFO  | my_module | message`; `None` if the line is anything else.
+    fn parse(line: &str) -> Option<Self> {
+        let mut parts = line.splitn(4, SEPARATOR);
+        let (stamp, level, origin, message) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let is_level = matches!(level, "ERROR" | "WARN " | "INFO " | "DEBUG" | "TRACE");
+        let is_stamp = matches!(stamp.len(), 19 | 23) && stamp.as_bytes()[10] == b' ';
+        if !is_level || !is_stamp {
+            return None;
+        }
+        let time: DateTime = stamp.parse().ok()?;
+        Some(Self {
+            time: TimeZone::UTC.to_timestamp(time).ok()?.as_millisecond(),
+            stamp: stamp.to_owned(),
+            head: format!("{SEPARATOR}{level}{SEPARATOR}{origin}{SEPARATOR}"),
+            message: message.to_owned(),
+        })
+    }
+}
+
+const SEPARATOR: &str = " | ";
+
+/// The records of one rank.
+struct Source {
+    rank: u32,
+    lines: Lines,
+    /// The next record, whole.
+    head: Option<Record>,
+    /// The first line of the record after it.
+    begun: Option<Record>,
+}
+
+impl Source {
+    fn open(rank: u32, path: PathBuf, tally: &mut Tally) -> Result<Self, MergeError> {
+        let mut source = Self {
+            rank,
+            lines: Lines::open(&path)?,
+            head: None,
+            begun: None,
+        };
+        // What stands before the first record belongs to none.
+        while let Some(line) = source.lines.next()? {
+            source.begun = Record::parse(&String::from_utf8_lossy(line));
+            if source.begun.is_some() {
+                break;
+            }
+            tally.leave_out(|| source.lines.place());
+        }
+        source.advance()?;
+        Ok(source)
+    }
+
+    /// Takes the head, and reads the next.
+    fn advance(&mut self) -> Result<Option<Record>, MergeError> {
+        let taken = self.head.take();
+        let Some(mut head) = self.begun.take() else {
+            return Ok(taken);
+        };
+        if let Some(taken) = &taken {
+            head.time = head.time.max(taken.time);
+        }
+        while let Some(line) = self.lines.next()? {
+            let line = String::from_utf8_lossy(line);
+            self.begun = Record::parse(&line);
+            if self.begun.is_some() {
+                break;
+            }
+            if head.message.len() + line.len() > LONGEST {
+                return Err(self.lines.too_long());
+            }
+            head.message.push('\n');
+            head.message.push_str(&line);
+        }
+        self.head = Some(head);
+        Ok(taken)
+    }
+}
+
+/// A line, and who has said it.
+struct Fold {
+    time: i64,
+    stamp: String,
+    said: Rc<Said>,
+    ranks: BTreeSet<u32>,
+}
+
+/// What has to be equal.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Said {
+    head: String,
+    message: String,
+}
+
+impl Fold {
+    fn text(&self) -> String {
+        let Said { head, message } = &*self.said;
+        format!("{}{head}{} {message}\n", self.stamp, mark(&self.ranks))
+    }
+
+    fn bytes(&self) -> usize {
+        self.stamp.len() + self.said.head.len() + self.said.message.len()
+    }
+}
+
+/// The folds of the window, the oldest first.
+#[derive(Default)]
+struct Folds {
+    open: VecDeque<Fold>,
+    /// The number of the first of them.
+    first: u64,
+    bytes: usize,
+    by_text: HashMap<Rc<Said>, Same>,
+}
+
+/// The folds of one text.
+#[derive(Default)]
+struct Same {
+    /// Their numbers, in order.
+    folds: VecDeque<u64>,
+    /// Which of them each rank has joined last: what it says again is another line.
+    joined: HashMap<u32, u64>,
+}
+
+impl Folds {
+    fn add(&mut self, rank: u32, record: Record) {
+        let said = Rc::new(Said {
+            head: record.head,
+            message: record.message,
+        });
+        let same = self.by_text.entry(Rc::clone(&said)).or_default();
+        let after = same.joined.get(&rank).map_or(0, |last| last + 1);
+        let candidate = same.folds.partition_point(|fold| *fold < after);
+        if let Some(number) = same.folds.get(candidate) {
+            same.joined.insert(rank, *number);
+            self.open[(number - self.first) as usize].ranks.insert(rank);
+            return;
+        }
+        let number = self.first + self.open.len() as u64;
+        same.folds.push_back(number);
+        same.joined.insert(rank, number);
+        let fold = Fold {
+            time: record.time,
+            stamp: record.stamp,
+            said,
+            ranks: [rank].into(),
+        };
+        self.bytes += fold.bytes();
+        self.open.push_back(fold);
+    }
+
+    /// The oldest, if its time is over, or there is no room.
+    fn pop_if(&mut self, over: impl Fn(i64) -> bool) -> Option<Fold> {
+        let crowded = self.open.len() >= MOST_LINES || self.bytes > MOST_BYTES;
+        if !crowded && !over(self.open.front()?.time) {
+            return None;
+        }
+        let fold = self.open.pop_front()?;
+        self.first += 1;
+        self.bytes -= fold.bytes();
+        if let Some(same) = self.by_text.get_mut(&fold.said) {
+            same.folds.pop_front();
+            if same.folds.is_empty() {
+                self.by_text.remove(&fold.said);
+            }
+        }
+        Some(fold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_lines_are_records() {
+        let record = Record::parse("2026-11-23 14:48:15.123 | INFO  | a.b | x | key=value").unwrap();
+        assert_eq!(record.head, " | INFO  | a.b | ");
+        assert_eq!(record.message, "x | key=value");
+        let second = Record::parse("2026-11-23 14:48:16 | ERROR | a.b | x").unwrap();
+        assert_eq!(second.time - record.time, 877);
+        for line in [
+            "",
+            "    more",
+            "2026-11-23 14:48:15.123 | LOUD  | a | x",
+            "2026-11-23 14:48:15.123 | INFO  | a",
+            "2026-13-23 14:48:15.123 | INFO  | a | x",
+            "2026-11-23T14:48:15.123 | INFO  | a | x",
+            "äääääääää é | INFO  | a | x",
+        ] {
+            assert_eq!(Record::parse(line), None, "{line}");
+        }
+    }
+}

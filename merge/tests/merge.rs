@@ -1,0 +1,399 @@
+//! Files of ranks, and what they become.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use logcore::FileRank;
+use logcore_merge::{MergeError, Merged, merge_ranks};
+use proptest::prelude::*;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A run with these files, by name and rank.
+fn run(files: &[(&str, u32, String)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, rank, text) in files {
+        let rank = FileRank(Some(*rank).filter(|rank| *rank > 0));
+        fs::write(folder.path().join(rank.name(name)), text).unwrap();
+    }
+    folder
+}
+
+fn merge(folder: &TempDir) -> Merged {
+    merge_ranks(folder.path(), folder.path()).unwrap()
+}
+
+fn line(millis: u32, rest: &str) -> String {
+    let (second, minute) = (millis / 1000 % 60, millis / 60_000);
+    format!("2026-11-23 14:{minute:02}:{second:02}.{:03} | {rest}\n", millis % 1000)
+}
+
+fn text(folder: &TempDir) -> String {
+    fs::read_to_string(folder.path().join("training.merged.log")).unwrap()
+}
+
+/// `rows` in the form `step: metrics`, a second apart.
+fn rows(rows: &[(u64, &str)]) -> String {
+    rows_from(0.0, rows)
+}
+
+fn rows_from(start: f64, rows: &[(u64, &str)]) -> String {
+    let mut text = String::new();
+    for (at, (step, values)) in rows.iter().enumerate() {
+        let comma = if values.is_empty() { "" } else { "," };
+        let time = start + at as f64;
+        text += &format!("{{\"step\":{step},\"time\":{time},\"logger\":\"trainer\"{comma}{values}}}\n");
+    }
+    text
+}
+
+fn merged_rows(folder: &TempDir) -> Vec<Value> {
+    let text = fs::read_to_string(folder.path().join("metrics.merged.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Step, ranks and mean of `loss`, in the order of the file.
+fn losses(folder: &TempDir) -> Vec<(u64, u64, f64)> {
+    merged_rows(folder)
+        .iter()
+        .map(|row| {
+            (
+                row["step"].as_u64().unwrap(),
+                row["ranks"].as_u64().unwrap(),
+                row["loss"].as_f64().unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn equal_lines_fold_and_all_are_in_order() {
+    let folder = run(&[
+        (
+            "training.log",
+            0,
+            line(0, "INFO  | trainer | Starting") + &line(2_000, "INFO  | trainer | Model\n    layers: 3"),
+        ),
+        (
+            "training.log",
+            1,
+            line(10, "INFO  | trainer | Starting")
+                + &line(1_000, "WARN  | trainer | slow")
+                + &line(2_001, "INFO  | trainer | Model\n    layers: 4"),
+        ),
+        (
+            "training.log",
+            2,
+            line(20, "INFO  | trainer | Starting") + &line(1_999, "INFO  | trainer | Model\n    layers: 3"),
+        ),
+        // The level is part of the line.
+        (
+            "training.log",
+            5,
+            line(9_999, "INFO  | trainer | Starting") + &line(12_000, "WARN  | trainer | Starting"),
+        ),
+    ]);
+    let merged = merge(&folder);
+    assert_eq!(
+        text(&folder),
+        line(0, "INFO  | trainer | [ranks 0-2,5] Starting")
+            + &line(1_000, "WARN  | trainer | [rank 1] slow")
+            + &line(1_999, "INFO  | trainer | [ranks 0,2] Model\n    layers: 3")
+            + &line(2_001, "INFO  | trainer | [rank 1] Model\n    layers: 4")
+            + &line(12_000, "WARN  | trainer | [rank 5] Starting")
+    );
+    let file = &merged.files[0];
+    assert_eq!((file.read, file.written, file.left_out), (9, 5, 0));
+    assert_eq!(
+        file.to_string(),
+        format!(
+            "{}: 9 of ranks 0-2,5 became 5; there is nothing of ranks 3-4",
+            folder.path().join("training.merged.log").display()
+        )
+    );
+}
+
+#[test]
+fn beyond_the_window_and_from_the_same_rank_a_line_is_another() {
+    let beat = "INFO  | trainer | beat";
+    let folder = run(&[
+        ("training.log", 0, line(0, beat) + &line(5, beat) + &line(20_000, beat)),
+        (
+            "training.log",
+            1,
+            line(1, beat) + &line(20_001, beat) + &line(30_002, beat),
+        ),
+    ]);
+    merge(&folder);
+    assert_eq!(
+        text(&folder),
+        line(0, "INFO  | trainer | [ranks 0-1] beat")
+            + &line(5, "INFO  | trainer | [rank 0] beat")
+            + &line(20_000, "INFO  | trainer | [ranks 0-1] beat")
+            + &line(30_002, "INFO  | trainer | [rank 1] beat")
+    );
+}
+
+#[test]
+fn rotated_parts_torn_ends_and_foreign_lines() {
+    let folder = run(&[
+        ("training.log", 0, line(3, "INFO  | a | three") + "2026-11-23 14:48:1"),
+        (
+            "training.log",
+            1,
+            "garbage\n".to_owned() + &line(2, "INFO  | a | two") + "printed by somebody\n",
+        ),
+    ]);
+    fs::write(folder.path().join("training.log.1"), line(1, "INFO  | a | one")).unwrap();
+    // Half of a row, and a row that is none.
+    fs::write(
+        folder.path().join("metrics.jsonl"),
+        rows(&[(1, "\"loss\":1")]) + "[1]\n{\"step\":2,",
+    )
+    .unwrap();
+    let merged = merge(&folder);
+    assert_eq!(
+        text(&folder),
+        line(1, "INFO  | a | [rank 0] one")
+            + &line(2, "INFO  | a | [rank 1] two\nprinted by somebody")
+            + &line(3, "INFO  | a | [rank 0] three")
+    );
+    let said = merged.files[1].to_string();
+    assert!(
+        said.contains("; 1 line is none of ours and left out, from line 1 of ") && said.contains("training.rank1.log"),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("; the last line of rank 0 is not whole and left out"),
+        "{said}"
+    );
+    let metrics = &merged.files[0];
+    assert_eq!((metrics.read, metrics.written, metrics.left_out), (1, 1, 1));
+    assert!(metrics.first_left_out.as_ref().unwrap().starts_with("line 2 of "));
+    assert!(metrics.torn.contains(&0));
+    // Merged again, the results are no input.
+    assert_eq!(merge(&folder), merged);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6);
+}
+
+#[test]
+fn means_are_weighted_by_the_samples_of_each_rank() {
+    let row = |loss: f64, samples: u64, millis: f64| {
+        format!(
+            "\"loss\":{loss:?},\"epoch\":3,\"throughput/accumulated_samples\":{samples},\"throughput/batch_time_ms\":{millis:?}"
+        )
+    };
+    let (a, b, c) = (row(1.0, 32, 10.0), row(2.0, 64, 10.0), row(5.0, 66, 9.0));
+    let (d, e) = (row(3.0, 16, 11.0), row(4.0, 24, 9.0));
+    let folder = run(&[
+        ("metrics.jsonl", 0, rows(&[(1, &a), (2, &b), (3, &c)])),
+        // It has smaller batches, and stops early.
+        ("metrics.jsonl", 1, rows(&[(1, &d), (2, &e)])),
+    ]);
+    merge(&folder);
+    let rows = merged_rows(&folder);
+    // (1 * 32 + 3 * 16) / 48, (2 * 32 + 4 * 8) / 40, and alone.
+    let expected = [(1, 2, 80.0 / 48.0), (2, 2, 96.0 / 40.0), (3, 1, 5.0)];
+    for ((step, ranks, mean), found) in expected.into_iter().zip(losses(&folder)) {
+        assert_eq!((step, ranks), (found.0, found.1));
+        assert!((mean - found.2).abs() < 1e-12, "{found:?}");
+    }
+    assert_eq!(rows.len(), 3);
+    assert_eq!((&rows[1]["loss/min"], &rows[1]["loss/max"]), (&2.0.into(), &4.0.into()));
+    assert_eq!(
+        (&rows[0]["slowest_rank"], &rows[1]["slowest_rank"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!((&rows[0]["epoch"], &rows[0]["epoch/min"]), (&3.into(), &3.into()));
+    assert_eq!((&rows[0]["time"], &rows[0]["logger"]), (&0.0.into(), &"trainer".into()));
+}
+
+#[test]
+fn without_samples_all_weigh_the_same_and_the_last_in_time_is_the_slowest() {
+    let folder = run(&[
+        ("metrics.jsonl", 0, rows(&[(1, "\"loss\":1")])),
+        ("metrics.jsonl", 1, rows_from(0.5, &[(1, "\"loss\":\"NaN\"")])),
+        (
+            "metrics.jsonl",
+            2,
+            rows(&[(1, "\"loss\":4,\"throughput/accumulated_samples\":9")]),
+        ),
+    ]);
+    merge(&folder);
+    let rows = merged_rows(&folder);
+    assert_eq!((&rows[0]["loss"], &rows[0]["loss/nan"]), (&2.5.into(), &1.into()));
+    assert_eq!((&rows[0]["slowest_rank"], &rows[0]["ranks"]), (&1.into(), &3.into()));
+}
+
+#[test]
+fn late_rows_are_rows_of_their_own_and_two_rows_of_a_step_are_one() {
+    let (first, second, third) = ("\"loss\":1", "\"loss\":2", "\"loss\":3");
+    let folder = run(&[
+        (
+            "metrics.jsonl",
+            0,
+            rows(&[
+                (1, first),
+                (2, first),
+                (2, "\"accuracy\":0.5"),
+                (3, first),
+                (1, third),
+                (4, first),
+            ]),
+        ),
+        (
+            "metrics.jsonl",
+            1,
+            rows(&[(1, second), (2, second), (3, second), (4, second)]),
+        ),
+    ]);
+    merge(&folder);
+    assert_eq!(
+        losses(&folder),
+        [(1, 2, 1.5), (2, 2, 1.5), (3, 2, 1.5), (4, 2, 1.5), (1, 1, 3.0)]
+    );
+    assert_eq!(merged_rows(&folder)[1]["accuracy"], 0.5);
+}
+
+#[test]
+fn a_run_that_was_started_again_is_not_mixed_with_the_one_before() {
+    let (old, new) = ("\"loss\":1", "\"loss\":9");
+    let steps = |from: u64, to: u64, loss| (from..=to).map(|step| (step, loss)).collect::<Vec<_>>();
+    let folder = run(&[
+        (
+            "metrics.jsonl",
+            0,
+            rows(&steps(1, 6, old)) + &rows_from(100.0, &steps(3, 8, new)),
+        ),
+        (
+            "metrics.jsonl",
+            1,
+            rows(&steps(1, 4, old)) + &rows_from(100.2, &steps(3, 8, new)),
+        ),
+    ]);
+    merge(&folder);
+    let expected: Vec<_> = (1..=4)
+        .map(|step| (step, 2, 1.0))
+        .chain([(5, 1, 1.0), (6, 1, 1.0)])
+        .chain((3..=8).map(|step| (step, 2, 9.0)))
+        .collect();
+    assert_eq!(losses(&folder), expected);
+}
+
+#[test]
+fn loggers_are_kept_apart_and_nobody_waits_for_a_rank_that_never_comes() {
+    let mut texts = [String::new(), String::new()];
+    for step in 0..2_000 {
+        for (rank, text) in texts.iter_mut().enumerate() {
+            *text += &format!("{{\"step\":{step},\"time\":{step},\"logger\":\"a\",\"loss\":{rank}}}\n");
+        }
+        texts[0] += &format!("{{\"step\":{step},\"time\":{step},\"logger\":\"only 0\",\"loss\":7}}\n");
+    }
+    let [first, second] = texts;
+    let folder = run(&[("metrics.jsonl", 0, first), ("metrics.jsonl", 1, second)]);
+    merge(&folder);
+    let mut by_logger: BTreeMap<String, Vec<(u64, u64, f64)>> = BTreeMap::new();
+    for (row, loss) in merged_rows(&folder).iter().zip(losses(&folder)) {
+        by_logger
+            .entry(row["logger"].as_str().unwrap().to_owned())
+            .or_default()
+            .push(loss);
+    }
+    assert!(by_logger["a"].iter().copied().eq((0..2_000).map(|step| (step, 2, 0.5))));
+    assert!(
+        by_logger["only 0"]
+            .iter()
+            .copied()
+            .eq((0..2_000).map(|step| (step, 1, 7.0)))
+    );
+}
+
+#[test]
+fn trouble_is_named_and_leaves_nothing_half_done() {
+    let empty = tempfile::tempdir().unwrap();
+    let error = merge_ranks(empty.path(), empty.path()).unwrap_err();
+    assert!(matches!(error, MergeError::Nothing { .. }), "{error}");
+    let error = merge_ranks(&empty.path().join("not there"), empty.path()).unwrap_err();
+    assert!(error.to_string().contains("not there cannot be read: "), "{error}");
+
+    let folder = run(&[("training.log", 0, line(1, "INFO  | a | x"))]);
+    fs::create_dir(folder.path().join("training.rank1.log.1")).unwrap();
+    fs::write(folder.path().join("training.rank1.log"), line(1, "INFO  | a | x")).unwrap();
+    let error = merge_ranks(folder.path(), folder.path()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("training.rank1.log.1 cannot be read at line 1"),
+        "{error}"
+    );
+    assert_eq!(
+        names(folder.path()),
+        ["training.log", "training.rank1.log", "training.rank1.log.1"]
+    );
+
+    fs::remove_dir(folder.path().join("training.rank1.log.1")).unwrap();
+    let file = folder.path().join("training.log");
+    let error = merge_ranks(folder.path(), &file).unwrap_err();
+    assert!(matches!(error, MergeError::Unwritable { .. }), "{error}");
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The ranks that a mark names.
+fn marked(line: &str) -> Vec<u32> {
+    let mark = line.split_once("| [rank").unwrap().1.split_once(']').unwrap().0;
+    let mut ranks = Vec::new();
+    for span in mark.trim_start_matches('s').trim().split(',') {
+        let (first, last) = span.split_once('-').unwrap_or((span, span));
+        ranks.extend(first.parse::<u32>().unwrap()..=last.parse().unwrap());
+    }
+    ranks
+}
+
+proptest! {
+    /// Whatever the ranks say and when, each of their lines is in exactly one of the merged, and these are in order.
+    #[test]
+    fn each_line_of_each_rank_is_there_once(
+        said in prop::collection::vec(prop::collection::vec((0_u32..9_000, 0_u8..4), 0..40), 1..5),
+    ) {
+        let mut expected: BTreeMap<(u32, String), usize> = BTreeMap::new();
+        let files: Vec<_> = said
+            .iter()
+            .enumerate()
+            .map(|(rank, said)| {
+                let (mut now, mut text) = (0, String::new());
+                for (later, what) in said {
+                    now += later;
+                    text += &line(now, &format!("INFO  | a | {what}\n    more {what}"));
+                    *expected.entry((rank as u32, what.to_string())).or_default() += 1;
+                }
+                ("training.log", rank as u32, text)
+            })
+            .collect();
+        let folder = run(&files);
+        let merged = merge(&folder);
+        let text = text(&folder);
+        let mut found: BTreeMap<(u32, String), usize> = BTreeMap::new();
+        let lines: Vec<_> = text.lines().collect();
+        prop_assert_eq!(lines.len() as u64, 2 * merged.files[0].written);
+        let mut last = "";
+        for pair in lines.chunks(2) {
+            let what = pair[0].split_once("] ").unwrap().1;
+            prop_assert_eq!(pair[1], format!("    more {what}"));
+            for rank in marked(pair[0]) {
+                *found.entry((rank, what.to_owned())).or_default() += 1;
+            }
+            prop_assert!(last <= &pair[0][..23]);
+            last = &pair[0][..23];
+        }
+        prop_assert_eq!(found, expected);
+    }
+}
