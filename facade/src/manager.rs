@@ -8,7 +8,7 @@ use logcore::log::Level;
 use logcore::{
     ConfigError, Deadline, FileRank, LogConfig, LogError, Ranks, RingPlace, Sink, StopFlag, is_quiet, registry,
 };
-use logcore_pipeline::{Pipeline, Port, RecoveryError, Signal, at_exit, notice, recover_ranks};
+use logcore_pipeline::{Pipeline, Port, RecoveryError, Signal, at_exit, mark_notices, notice, recover_ranks};
 
 use crate::build::{BuiltSinks, build_sinks};
 use crate::instance::Instance;
@@ -79,7 +79,7 @@ impl LogManager {
     /// If the configuration cannot work. Nothing is changed then.
     pub fn configure_from_config(&self, config: LogConfig) -> Result<(), LogError> {
         config.validate()?;
-        say_nonsense(&config);
+        heed_ranks(&config);
         let mut state = self.lock();
         state.recover(&config);
         let mut built = Vec::new();
@@ -209,7 +209,7 @@ impl LogManager {
     /// Opens a logger of this config, or gives it to the one of this name that is live.
     fn open(&self, state: &mut State, config: LogConfig) -> Result<Arc<Instance>, LogError> {
         config.validate()?;
-        say_nonsense(&config);
+        heed_ranks(&config);
         state.recover(&config);
         let live = state.find(&config.name);
         let stop = live
@@ -410,8 +410,9 @@ fn outlive(sinks: &BuiltSinks) -> bool {
     sinks.sinks.iter().any(|sink| registry::can_recover(&sink.name))
 }
 
-/// A launcher whose variables make no sense is not listened to, which is said once.
-fn say_nonsense(config: &LogConfig) {
+/// Notices say which rank they are of. A launcher whose variables make no sense is not listened to, which is one of them.
+fn heed_ranks(config: &LogConfig) {
+    mark_notices(Ranks::of(config).rank);
     if config.rank.is_none()
         && let Some(nonsense) = Ranks::nonsense_in_env()
     {

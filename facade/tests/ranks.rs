@@ -57,6 +57,8 @@ fn train() {
     .unwrap();
     logger.info("Starting training");
     logger.warning("careful");
+    // What a killed process has not shown yet, nobody shows for it.
+    logger.flush().unwrap();
     logger.debug(format_args!("only {rank} says this"));
     logger.log_config(&serde_json::json!({"lr": 0.1}));
     logger.start_progress(STEPS, "Training");
@@ -210,7 +212,7 @@ fn each_rank_has_files_of_its_own_and_a_killed_one_is_recovered_once() {
         let notices: Vec<_> = said.lines().filter(|line| line.starts_with("logcore:")).collect();
         match rank == KILLED.0 {
             true => assert!(
-                matches!(&*notices, [only] if only.contains("of run `trainer`, killed at step 4")),
+                matches!(&*notices, [only] if only.starts_with("logcore: [rank 3] recovered ") && only.contains("of run `trainer`, killed at step 4")),
                 "{said}"
             ),
             false => assert!(notices.is_empty(), "{said}"),
@@ -276,11 +278,7 @@ fn each_rank_has_files_of_its_own_and_a_killed_one_is_recovered_once() {
         );
     }
     assert_eq!(count("[rank "), 2 * (WORLD as usize - 1), "{terminal}");
-    assert_eq!(
-        count("Training:"),
-        count("100%"),
-        "only rank 0 says how far it is: {terminal}"
-    );
+    assert_eq!(count("100%"), 2, "only rank 0 says how far it is: {terminal}");
 }
 
 #[cfg(feature = "merge")]
@@ -387,6 +385,84 @@ fn all_of_it_can_be_changed() {
             count,
             "{text} in {terminal}"
         );
+    }
+}
+
+#[test]
+fn what_a_larger_run_has_left_the_first_rank_delivers() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let logs = folder.join("logs");
+    let logs = ("LOGCORE_LOG_DIR", logs.to_str().unwrap());
+    let mut killed = Running::rank("talk", folder, 12, &[logs, ("WORLD_SIZE", "16")]);
+    killed.until_ready();
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    for said in at_once(folder, &[logs]) {
+        let ours: Vec<_> = said.lines().filter(|line| line.starts_with("logcore:")).collect();
+        assert!(
+            ours.iter().all(|line| line.starts_with("logcore: recovered ")),
+            "{said}"
+        );
+    }
+    assert_eq!(
+        messages(folder, "training.rank12.log"),
+        ["hello", "careful", "the run was killed"]
+    );
+}
+
+#[test]
+fn of_many_that_share_their_files_one_delivers() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let logs = folder.join("logs");
+    let shared = [
+        ("LOGCORE_LOG_DIR", logs.to_str().unwrap()),
+        ("LOGCORE_RANK_FILES", "off"),
+    ];
+    let mut killed = Running::rank("talk", folder, 6, &shared);
+    killed.until_ready();
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    let said = at_once(folder, &shared).concat();
+    assert_eq!(said.matches("recovered ").count(), 1, "{said}");
+    let messages = messages(folder, "training.log");
+    let count = |text: &str| messages.iter().filter(|message| *message == text).count();
+    assert_eq!(
+        (count("hello"), count("careful"), count("the run was killed")),
+        (9, 9, 1),
+        "{messages:?}"
+    );
+}
+
+/// All ranks talk at once; returns what each has said on stderr.
+fn at_once(folder: &Path, environment: &[(&str, &str)]) -> Vec<String> {
+    let mut ranks: Vec<_> = (0..WORLD)
+        .map(|rank| Running::rank("talk", folder, rank, environment))
+        .collect();
+    ranks.iter_mut().for_each(Running::until_ready);
+    ranks.iter_mut().for_each(Running::go);
+    ranks.into_iter().map(Running::end).collect()
+}
+
+#[cfg(feature = "wandb")]
+#[test]
+fn others_have_wandb_runs_where_that_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let logs = folder.join("logs");
+    let environment = [
+        ("LOGCORE_LOG_DIR", logs.to_str().unwrap()),
+        ("LOGCORE_ENABLE_WANDB", "on"),
+        ("LOGCORE_SINKS", r#"{"wandb": {"mode": "offline"}}"#),
+    ];
+    for (wanted, runs) in [("off", 0), ("on", 1)] {
+        let environment = [&environment[..], &[("LOGCORE_OTHER_RANKS_WANDB", wanted)]].concat();
+        let mut running = Running::rank("talk", folder, 2, &environment);
+        running.until_ready();
+        running.go();
+        running.end();
+        assert_eq!(facade::wandb::find_logs(&logs).len(), runs, "{wanted}");
     }
 }
 

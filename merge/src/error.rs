@@ -53,6 +53,7 @@ impl Display for MergeError {
                 write!(f, ": {error}; ")?;
                 f.write_str(match error.raw_os_error() {
                     Some(TOO_MANY_OPEN) => "allow more open files (`ulimit -n`)",
+                    _ if error.kind() == io::ErrorKind::NotFound => "name the `log_dir` of a run",
                     _ => "make it readable, or move it out of the folder to merge the others",
                 })
             }
@@ -70,14 +71,8 @@ impl Display for MergeError {
     }
 }
 
-impl std::error::Error for MergeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { error, .. } | Self::Unwritable { error, .. } => Some(error),
-            Self::Nothing { .. } | Self::TooLong { .. } => None,
-        }
-    }
-}
+// What the system said is in the text already.
+impl std::error::Error for MergeError {}
 
 /// EMFILE, on every Unix.
 const TOO_MANY_OPEN: i32 = 24;

@@ -41,7 +41,7 @@ pub use self::dictionary::NameId;
 pub use self::exit::at_exit;
 pub use self::fork::is_child;
 pub use self::frame::{Name, Route};
-pub use self::notice::{notice, write_notices_by};
+pub use self::notice::{mark_notices, notice, write_notices_by};
 pub use self::pipeline::Pipeline;
 pub use self::port::{Port, RING_FULL};
 pub use self::recovery::{Recovered, RecoveryError, recover, recover_ranks};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,17 @@ const AGAIN: Duration = Duration::from_secs(60);
 type Way = fn(&mut dyn FnMut());
 
 static WAY: OnceLock<Way> = OnceLock::new();
+/// The rank of this process, if it has others beside it on the same stderr; 0 is not marked.
+static RANK: AtomicU32 = AtomicU32::new(0);
 
 /// Has `way` run whatever writes a notice from now on: who owns the terminal makes room for it. The first one stays.
 pub fn write_notices_by(way: Way) {
     let _ = WAY.set(way);
+}
+
+/// Marks the notices of this process from now on, unless it is the first: `logcore: [rank 3] …`.
+pub fn mark_notices(rank: u32) {
+    RANK.store(rank, Ordering::Relaxed);
 }
 
 /// Writes `logcore: <text>` to stderr, once a minute at most for each `kind`. Returns whether it did.
@@ -32,8 +40,12 @@ pub fn notice(kind: &str, text: &str) -> bool {
         };
     }
     // One write for the whole line, so that it stays whole among others.
+    let mark = match RANK.load(Ordering::Relaxed) {
+        0 => String::new(),
+        rank => format!("[rank {rank}] "),
+    };
     let line = format!(
-        "logcore: {}\n",
+        "logcore: {mark}{}\n",
         text.escape_debug()
             .to_string()
             .replace("\\'", "'")
