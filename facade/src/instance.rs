@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
-use logcore::{ConfigError, Count, Deadline, Directives, LogConfig, LogError, MetricPair, Number, StopFlag, is_quiet};
+use logcore::{
+    ConfigError, Count, Deadline, Directives, LogConfig, LogError, MetricPair, Number, Ranks, StopFlag, is_quiet,
+};
 use logcore_pipeline::{Closing, Name, NameId, Port, Route, is_child, notice};
 
 use crate::build::BuiltSinks;
@@ -439,7 +441,8 @@ impl Instance {
             places: closing.places,
             problem,
         };
-        if is_told && config.finish_summary {
+        // Of several ranks the first has the last word.
+        if is_told && config.finish_summary && Ranks::of(&config).is_first() {
             screen::print(&config, |colour| summary.text(&done, colour));
         }
         let losses = done.losses();

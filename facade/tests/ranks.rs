@@ -270,6 +270,7 @@ fn each_rank_has_files_of_its_own_and_a_killed_one_is_recovered_once() {
     assert_eq!(count("| INFO  | trainer | Starting training"), 2, "{terminal}");
     assert_eq!(count("| WARN  | trainer | careful"), 2, "{terminal}");
     assert_eq!(count("only"), 0, "{terminal}");
+    assert_eq!(count("trainer finished after"), 2, "{terminal}");
     for rank in 1..WORLD {
         assert_eq!(
             count(&format!("| WARN  | trainer | [rank {rank}] careful")),

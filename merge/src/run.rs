@@ -35,8 +35,8 @@ use crate::{MergeError, metrics, text};
 /// before the trouble is there, whole; of the others there is nothing.
 pub fn merge_ranks(folder: &Path, out: &Path) -> Result<Merged, MergeError> {
     let mut found = find(folder)?;
-    // The text has the records, and hyper-parameters are no series.
-    found.retain(|name, _| !matches!(name.as_str(), "records.jsonl" | "config.json"));
+    // The text has the records, and documents are no series.
+    found.retain(|name, _| name != "records.jsonl" && !name.ends_with(".json"));
     if found.is_empty() {
         return Err(MergeError::Nothing {
             folder: folder.to_owned(),

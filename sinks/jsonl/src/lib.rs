@@ -21,8 +21,8 @@ use std::path::PathBuf;
 
 use logcore::serde_json::{self, Value};
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, FileRank, Mark, MetricBatch, Record, Row, RowMerger, Sink, SinkBooks,
-    SinkError,
+    BuildContext, ConfigError, Deadline, EventKind, FileRank, Mark, MetricBatch, Record, Row, RowMerger, Sink,
+    SinkBooks, SinkError,
 };
 use logcore_appender::{Appender, Place, Rotation};
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub struct JsonlSink {
     rows: RowMerger,
     /// Calls that the open row holds.
     open_calls: u64,
-    files: RunFiles,
+    run_files: RunFiles,
 }
 
 #[derive(Default, Deserialize)]
@@ -51,7 +51,7 @@ struct JsonlOptions {
 /// What another process needs to go on.
 #[derive(Serialize, Deserialize)]
 struct State<R> {
-    files: RunFiles,
+    run_files: RunFiles,
     metrics: Place,
     records: Option<Place>,
     /// `config.json` has something of this sink.
@@ -90,35 +90,35 @@ impl JsonlSink {
                 ConfigError::new("log_dir", folder.display(), remedy)
             })?;
         }
-        let files = RunFiles {
+        let run_files = RunFiles {
             folder: folder.to_owned(),
             rank: FileRank::of(context.config()),
         };
         Ok(Self {
-            metrics: LazyFile::new(files.path("metrics.jsonl")),
-            records: options.records.then(|| LazyFile::new(files.path("records.jsonl"))),
-            config: ConfigFile::new(files.path("config.json")),
-            summary: SummaryFile::new(files.path("summary.json")),
+            metrics: LazyFile::new(run_files.path("metrics.jsonl")),
+            records: options.records.then(|| LazyFile::new(run_files.path("records.jsonl"))),
+            config: ConfigFile::new(run_files.path("config.json")),
+            summary: SummaryFile::new(run_files.path("summary.json")),
             rows: RowMerger::default(),
             open_calls: 0,
-            files,
+            run_files,
         })
     }
 
     /// Goes on where a killed process stood.
     fn recover(state: State<Row>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
-        let files = state.files;
+        let run_files = state.run_files;
         let records = state
             .records
-            .map(|place| LazyFile::recover(files.path("records.jsonl"), &place));
+            .map(|place| LazyFile::recover(run_files.path("records.jsonl"), &place));
         Ok(Self {
-            metrics: LazyFile::recover(files.path("metrics.jsonl"), &state.metrics)?,
+            metrics: LazyFile::recover(run_files.path("metrics.jsonl"), &state.metrics)?,
             records: records.transpose()?,
-            config: ConfigFile::recover(files.path("config.json"), state.config),
-            summary: SummaryFile::recover(files.path("summary.json"), context.logger()),
+            config: ConfigFile::recover(run_files.path("config.json"), state.config),
+            summary: SummaryFile::recover(run_files.path("summary.json"), context.logger()),
             rows: RowMerger::reopen(state.row),
             open_calls: state.open_calls,
-            files,
+            run_files,
         })
     }
 
@@ -175,7 +175,7 @@ impl Sink for JsonlSink {
             place
         };
         let mark = Mark::of(&State {
-            files: self.files.clone(),
+            run_files: self.run_files.clone(),
             metrics: place(&self.metrics),
             records: self.records.as_ref().map(place),
             config: self.config.is_used(),
