@@ -55,7 +55,7 @@ impl Tally {
             ));
         }
         Ok(Self {
-            path: context.log_dir().join(options.file),
+            path: context.file(&options.file),
             metric: options.metric,
             records: BTreeMap::new(),
             best: None,
