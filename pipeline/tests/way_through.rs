@@ -62,7 +62,7 @@ fn eight_threads_through_a_small_ring_lose_and_mix_nothing() {
             });
         }
     });
-    let books = port.finish(0, soon()).unwrap();
+    let books = port.finish(0, soon()).unwrap().books;
     assert_eq!(books["messages"].delivered, (THREADS * LINES) as u64);
     let mut next = [0; THREADS];
     for message in messages.0.lock().unwrap().iter() {
@@ -112,7 +112,7 @@ fn a_full_ring_drops_by_policy_and_the_books_balance() {
         );
     }
     gate.open();
-    let books = &port.finish(0, soon()).unwrap()["slow"];
+    let books = &port.finish(0, soon()).unwrap().books["slow"];
     assert_eq!(books.accepted, 1000);
     assert!(books.dropped[RING_FULL] > 800, "{books:?}");
     assert!(books.balanced(), "{books:?}");
@@ -164,7 +164,7 @@ fn a_sink_that_fails_or_panics_harms_no_other() {
     for _ in 0..10 {
         say(&port, Level::Info, "x");
     }
-    let books = port.finish(0, soon()).unwrap();
+    let books = port.finish(0, soon()).unwrap().books;
     assert_eq!(handle.calls().len(), 12);
     assert_eq!(books["failing"].dropped["server error"], 10);
     assert_eq!(books["panicking"].dropped["panic"], 10);
@@ -227,7 +227,7 @@ fn new_sinks_take_over_between_two_lines() {
     say(&port, Level::Info, "1");
     port.open(false, vec![named("it", second_sink)], soon()).unwrap();
     say(&port, Level::Info, "2");
-    let books = port.finish(3, soon()).unwrap();
+    let books = port.finish(3, soon()).unwrap().books;
     assert_eq!(first.calls(), ["record INFO live 1", "finish"]);
     assert_eq!(second.calls(), ["record INFO live 2", "exit_code 3", "finish"]);
     assert_eq!((books["it"].accepted, books["it"].delivered), (2, 2));
@@ -267,7 +267,7 @@ fn a_shared_sink_belongs_to_every_logger() {
     let after = open(&pipeline, "after", vec![]);
     say(&before, Level::Info, "x");
     say(&after, Level::Info, "y");
-    assert_eq!(after.finish(0, soon()).unwrap()["common"].accepted, 2);
+    assert_eq!(after.finish(0, soon()).unwrap().books["common"].accepted, 2);
     assert_eq!(handle.calls(), ["record INFO before x", "record INFO after y", "flush"]);
     pipeline.finish_shared(0, soon()).unwrap();
     assert_eq!(handle.calls()[3..], ["exit_code 0", "finish"]);
