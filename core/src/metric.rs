@@ -28,18 +28,17 @@ pub struct MetricBatch<'a> {
 impl<'a> MetricBatch<'a> {
     /// A batch of now.
     pub fn new(logger: &'a str, step: u64, values: &'a [(&'a str, MetricValue)]) -> Self {
+        Self::at(SystemTime::now(), logger, step, values)
+    }
+
+    /// A batch of `time`.
+    pub fn at(time: SystemTime, logger: &'a str, step: u64, values: &'a [(&'a str, MetricValue)]) -> Self {
         Self {
             logger,
             step,
-            time: SystemTime::now(),
+            time,
             values,
         }
-    }
-
-    /// The same batch with another time.
-    pub fn with_time(mut self, time: SystemTime) -> Self {
-        self.time = time;
-        self
     }
 
     /// The logger that the metrics were given to.

@@ -323,7 +323,7 @@ impl OwnedBatch {
             .iter()
             .map(|(name, value)| (name.as_str(), *value))
             .collect();
-        use_it(&MetricBatch::new(&self.logger, self.step, &values).with_time(self.time))
+        use_it(&MetricBatch::at(self.time, &self.logger, self.step, &values))
     }
 }
 

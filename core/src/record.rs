@@ -34,8 +34,13 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// A record of now, addressed to `logger`, without fields.
     pub fn new(level: Level, logger: &'a str, message: &'a str) -> Self {
+        Self::at(SystemTime::now(), level, logger, message)
+    }
+
+    /// A record of `time`, addressed to `logger`, without fields.
+    pub fn at(time: SystemTime, level: Level, logger: &'a str, message: &'a str) -> Self {
         Self {
-            time: SystemTime::now(),
+            time,
             level,
             logger,
             target: logger,
@@ -43,12 +48,6 @@ impl<'a> Record<'a> {
             message,
             fields: &[],
         }
-    }
-
-    /// The same record with another time.
-    pub fn with_time(mut self, time: SystemTime) -> Self {
-        self.time = time;
-        self
     }
 
     /// The same record with structured fields.

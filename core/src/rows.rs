@@ -122,7 +122,7 @@ mod tests {
             let mut again = RowMerger::reopen(serde_json::from_str(&text).unwrap());
             let more = [("m/0", MetricValue::Int(1)), ("new", MetricValue::Int(2))];
             for rows in [&mut rows, &mut again] {
-                prop_assert!(rows.push(&MetricBatch::new("trainer", 7, &more).with_time(std::time::UNIX_EPOCH)).is_none());
+                prop_assert!(rows.push(&MetricBatch::at(std::time::UNIX_EPOCH, "trainer", 7, &more)).is_none());
             }
             prop_assert_eq!(format!("{:?}", rows.take()), format!("{:?}", again.take()));
         }

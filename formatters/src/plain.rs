@@ -15,7 +15,7 @@ use crate::escape::{escape_line, escape_message, escape_value};
 /// use logcore_formatters::Plain;
 /// use std::time::UNIX_EPOCH;
 ///
-/// let record = Record::new(logcore::log::Level::Info, "trainer", "one\ntwo").with_time(UNIX_EPOCH);
+/// let record = Record::at(UNIX_EPOCH, logcore::log::Level::Info, "trainer", "one\ntwo");
 /// let mut style = Style::default();
 /// style.utc = true;
 /// let mut out = String::new();

@@ -20,9 +20,13 @@ fn format(formatter: &mut dyn Formatter, record: &Record<'_>, colour: bool) -> S
 }
 
 fn record<'a>(level: Level, message: &'a str, fields: &'a [(&'a str, FieldValue<'a>)]) -> Record<'a> {
-    Record::new(level, "my_module", message)
-        .with_time(UNIX_EPOCH + Duration::from_millis(1_795_445_295_123))
-        .with_fields(fields)
+    Record::at(
+        UNIX_EPOCH + Duration::from_millis(1_795_445_295_123),
+        level,
+        "my_module",
+        message,
+    )
+    .with_fields(fields)
 }
 
 #[test]

@@ -69,9 +69,8 @@ impl Delivery {
         let Some(logger) = self.loggers.get(&frame.logger) else {
             return;
         };
-        let record = Record::new(frame.level, &logger.name, frame.message)
-            .with_time(frame.time)
-            .with_fields(&frame.fields);
+        let record =
+            Record::at(frame.time, frame.level, &logger.name, frame.message).with_fields(&frame.fields);
         let record = match frame.route {
             Route::Method => record,
             Route::Addressed => record.with_target(frame.target, false),
@@ -97,7 +96,7 @@ impl Delivery {
             Name::Id(id) => Some((self.shared.dictionary.name(id)?, value)),
             Name::Text(text) => Some((text, value)),
         }));
-        let batch = MetricBatch::new(&logger.name, frame.step, &values).with_time(frame.time);
+        let batch = MetricBatch::at(frame.time, &logger.name, frame.step, &values);
         for at in logger.places(&self.common) {
             give(&self.shared, &mut self.sinks, at, EventKind::Metrics, |sink| {
                 sink.metrics(&batch)
@@ -340,7 +339,7 @@ impl Delivery {
             let Some(logger) = self.loggers.get(&id) else { continue };
             let at_step = logger.step.map(|step| format!(" at step {step}")).unwrap_or_default();
             let text = format!("the run was killed{at_step}");
-            let record = Record::new(log::Level::Warn, &logger.name, &text).with_time(time);
+            let record = Record::at(time, log::Level::Warn, &logger.name, &text);
             for (at, level) in &logger.own {
                 if log::Level::Warn <= *level {
                     give(&self.shared, &mut self.sinks, *at, EventKind::Record, |sink| {

@@ -142,8 +142,7 @@ mod tests {
             match self {
                 Self::Metrics(step, values) => {
                     let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-                    sink.metrics(&MetricBatch::new("run", *step, &values).with_time(time))
-                        .unwrap();
+                    sink.metrics(&MetricBatch::at(time, "run", *step, &values)).unwrap();
                 }
                 Self::Value(step, text) => {
                     let value = Message::Value {
@@ -156,7 +155,7 @@ mod tests {
                     };
                     sink.message(&message(&value)).unwrap();
                 }
-                Self::Record(level, text) => sink.record(&Record::new(*level, "run", text).with_time(time)).unwrap(),
+                Self::Record(level, text) => sink.record(&Record::at(time, *level, "run", text)).unwrap(),
                 Self::Config(key) => sink.config(&json!({key.as_str(): 1})).unwrap(),
                 Self::Define(definition) => sink.message(&message(&Message::Define(definition.clone()))).unwrap(),
                 Self::Summary(key, value) => {

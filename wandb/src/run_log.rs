@@ -541,7 +541,7 @@ mod tests {
             } else {
                 self.start + distance
             };
-            self.log.metrics(&MetricBatch::new("x", step, &values).with_time(time))
+            self.log.metrics(&MetricBatch::at(time, "x", step, &values))
         }
 
         fn records(&mut self) -> Vec<Kind> {

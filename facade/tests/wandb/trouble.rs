@@ -225,7 +225,7 @@ fn what_was_streamed_before_a_kill_stays_right() {
     let log = |sink: &mut dyn Sink, steps: std::ops::Range<u64>| {
         for step in steps {
             let values = [("x", MetricValue::Int(step as i64))];
-            let batch = MetricBatch::new("killed", step, &values).with_time(start + Duration::from_secs(step));
+            let batch = MetricBatch::at(start + Duration::from_secs(step), "killed", step, &values);
             sink.metrics(&batch).unwrap();
         }
         sink.deliver().unwrap();

@@ -127,7 +127,7 @@ impl Sink for ConsoleSink {
     #[cfg(feature = "progress")]
     fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
         if let Some(text) = self.progress.show(event, &self.terminal) {
-            let record = Record::new(logcore::log::Level::Info, event.logger, &text).with_time(event.time);
+            let record = Record::at(event.time, logcore::log::Level::Info, event.logger, &text);
             self.line.clear();
             self.formatter.format(&record, &self.style, &mut self.line);
             self.terminal.put_aside(&self.line);

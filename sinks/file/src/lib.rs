@@ -183,7 +183,7 @@ mod tests {
     fn records_are_lines_in_the_chosen_format() {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = build(folder.path(), json!({"formatter": "logfmt", "utc": true})).unwrap();
-        let record = Record::new(Level::Info, "trainer", "hello").with_time(std::time::UNIX_EPOCH);
+        let record = Record::at(std::time::UNIX_EPOCH, Level::Info, "trainer", "hello");
         sink.record(&record).unwrap();
         sink.deliver().unwrap();
         let text = std::fs::read_to_string(folder.path().join("training.log")).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn another_process_goes_on_behind_a_mark() {
         let folder = tempfile::tempdir().unwrap();
-        let line = |text: &'static str| Record::new(Level::Info, "trainer", text).with_time(std::time::UNIX_EPOCH);
+        let line = |text: &'static str| Record::at(std::time::UNIX_EPOCH, Level::Info, "trainer", text);
         let mut killed = build(folder.path(), json!({"formatter": "logfmt", "utc": true})).unwrap();
         killed.record(&line("one")).unwrap();
         assert!(!killed.mark().unwrap().is_complete());

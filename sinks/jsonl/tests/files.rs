@@ -118,12 +118,12 @@ fn another_process_goes_on_behind_a_mark() {
     let batch = |step, name: &'static str| {
         let values = vec![(name, MetricValue::Float(0.5))];
         move |sink: &mut dyn Sink| {
-            let batch = MetricBatch::new("t", step, &values).with_time(std::time::UNIX_EPOCH);
+            let batch = MetricBatch::at(std::time::UNIX_EPOCH, "t", step, &values);
             sink.metrics(&batch).unwrap();
         }
     };
     let hello = |sink: &mut dyn Sink| {
-        let record = Record::new(log::Level::Info, "t", "hello").with_time(std::time::UNIX_EPOCH);
+        let record = Record::at(std::time::UNIX_EPOCH, log::Level::Info, "t", "hello");
         sink.record(&record).unwrap();
     };
     let mut killed = build(folder.path(), json!({"records": true})).unwrap();

@@ -115,8 +115,7 @@ mod tests {
             let value = MetricValue::Float(((step * 7) % 13) as f64);
             let values = [("loss", value), ("hidden", value), ("x", MetricValue::UInt(step))];
             let time = started + Duration::from_secs(step);
-            log.metrics(&MetricBatch::new("x", step, &values).with_time(time))
-                .unwrap();
+            log.metrics(&MetricBatch::at(time, "x", step, &values)).unwrap();
         }
         log
     }
