@@ -56,16 +56,21 @@ impl Clock {
 
     /// Sees to it that the second of `time` is the kept one; returns the milliseconds within it.
     fn keep(&mut self, time: SystemTime, utc: bool) -> u32 {
-        let millis = match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
+        let (second, millis) = match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => (
+                i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+                after.subsec_millis(),
+            ),
+            Err(before) => {
+                let millis = i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis);
+                (millis.div_euclid(1000), millis.rem_euclid(1000) as u32)
+            }
         };
-        let second = millis.div_euclid(1000);
         if self.kept != Some((second, utc)) {
             self.kept = Some((second, utc));
             self.render(second, utc);
         }
-        millis.rem_euclid(1000) as u32
+        millis
     }
 
     fn render(&mut self, second: i64, utc: bool) {

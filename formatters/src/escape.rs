@@ -46,11 +46,17 @@ pub(crate) fn escape_value(value: &str, out: &mut String) {
 }
 
 fn escape(text: &str, out: &mut String, mut line_end: impl FnMut(&mut String)) {
+    // Only these bytes can begin a character that matters: C0 and DEL; C1 is C2 80 to C2 9F; U+2028 and U+2029 are
+    // E2 80 A8 and E2 80 A9.
+    let may_matter = |lead: u8| lead < 0x20 || matches!(lead, 0x7f | 0xc2 | 0xe2);
+    // Without a way out of the loop the compiler looks at many bytes at once, and nearly every text has none of these.
+    if !text.bytes().fold(false, |found, lead| found | may_matter(lead)) {
+        out.push_str(text);
+        return;
+    }
     let mut clean_from = 0;
     for (at, lead) in text.bytes().enumerate() {
-        // Only these bytes can begin a character that matters: C0 and DEL; C1 is C2 80 to C2 9F; U+2028 and U+2029 are
-        // E2 80 A8 and E2 80 A9.
-        if lead >= 0x20 && !matches!(lead, 0x7f | 0xc2 | 0xe2) {
+        if !may_matter(lead) {
             continue;
         }
         let Some(c) = text[at..].chars().next() else { break };
