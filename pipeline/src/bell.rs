@@ -15,6 +15,8 @@ pub(crate) const AWAKE: u32 = 0;
 pub(crate) const NAPPING: u32 = 1;
 /// The writer has to be woken.
 pub(crate) const ASLEEP: u32 = 2;
+/// Somebody waits for the writer: it looks again before it rests.
+pub(crate) const RUNG: u32 = 3;
 
 /// The state of the writer, in memory that all callers share: after a fork, callers in both processes.
 pub(crate) struct Bell<'a>(pub(crate) &'a AtomicU32);
@@ -26,22 +28,24 @@ impl Bell<'_> {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Caller: wakes the writer.
+    /// Caller: wakes the writer, or has it look again.
     pub(crate) fn ring(&self) {
-        if self.0.swap(AWAKE, Ordering::SeqCst) != AWAKE {
+        sequential();
+        if matches!(self.0.swap(RUNG, Ordering::SeqCst), NAPPING | ASLEEP) {
             wake(self.0);
         }
     }
 
-    /// Writer: sleeps until it is woken or the time is over, if there is still `nothing` to do once callers can see that it
-    /// sleeps.
+    /// Writer: sleeps until it is woken or the time is over, if nobody has rung since the last time and there is still
+    /// `nothing` to do once callers can see that it sleeps.
     pub(crate) fn sleep(&self, state: u32, limit: Option<Duration>, nothing: impl FnOnce() -> bool) {
-        self.0.store(state, Ordering::SeqCst);
+        let rung = self.0.swap(state, Ordering::SeqCst) == RUNG;
         sequential();
-        if nothing() {
+        if !rung && nothing() {
             wait(self.0, state, limit);
         }
-        self.0.store(AWAKE, Ordering::SeqCst);
+        // Who rings before this has put something into the ring before that, which the next look finds.
+        self.0.swap(AWAKE, Ordering::SeqCst);
     }
 }
 
@@ -101,6 +105,13 @@ mod tests {
                 thread::yield_now();
             }
         });
+    }
+
+    #[test]
+    fn who_rings_is_not_kept_waiting_by_a_rest_that_comes_after() {
+        let word = AtomicU32::new(AWAKE);
+        Bell(&word).ring();
+        Bell(&word).sleep(ASLEEP, None, || true);
         assert_eq!(Bell(&word).state(), AWAKE);
     }
 

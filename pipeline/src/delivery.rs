@@ -24,7 +24,7 @@ use crate::shared::Shared;
 
 pub(crate) struct Delivery {
     shared: Arc<Shared>,
-    loggers: HashMap<LoggerId, Logger>,
+    loggers: BTreeMap<LoggerId, Logger>,
     /// By place; a place stays empty when its sink is gone.
     sinks: Vec<Option<Slot>>,
     /// Places of the sinks that every logger has.
@@ -55,7 +55,7 @@ impl Delivery {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            loggers: HashMap::new(),
+            loggers: BTreeMap::new(),
             sinks: Vec::new(),
             common: Vec::new(),
             values: Vec::new(),
@@ -69,8 +69,7 @@ impl Delivery {
         let Some(logger) = self.loggers.get(&frame.logger) else {
             return;
         };
-        let record =
-            Record::at(frame.time, frame.level, &logger.name, frame.message).with_fields(&frame.fields);
+        let record = Record::at(frame.time, frame.level, &logger.name, frame.message).with_fields(&frame.fields);
         let record = match frame.route {
             Route::Method => record,
             Route::Addressed => record.with_target(frame.target, false),
@@ -332,8 +331,7 @@ impl Delivery {
     /// Ends the loggers that a killed process has left open: each sink learns of it by a record and by the exit code.
     /// Returns their names and steps.
     pub(crate) fn end_killed(&mut self, time: SystemTime, deadline: Deadline) -> Vec<(String, Option<u64>)> {
-        let mut left: Vec<_> = self.loggers.keys().copied().collect();
-        left.sort_unstable_by_key(|id| id.0);
+        let left: Vec<_> = self.loggers.keys().copied().collect();
         let mut ended = Vec::new();
         for id in left {
             let Some(logger) = self.loggers.get(&id) else { continue };
@@ -627,11 +625,11 @@ impl Slot {
         at: usize,
         call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
-        shared.busy.store(at as u64 + 1, Ordering::Relaxed);
+        shared.busy.0.store(at as u64 + 1, Ordering::Relaxed);
         self.moved = true;
         let result = catch_unwind(AssertUnwindSafe(|| call(&mut *self.sink)))
             .unwrap_or_else(|_| Err(SinkError::new("it panicked").with_reason("panic")));
-        shared.busy.store(0, Ordering::Relaxed);
+        shared.busy.0.store(0, Ordering::Relaxed);
         result
     }
 

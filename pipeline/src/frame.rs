@@ -30,7 +30,7 @@ use crate::dictionary::NameId;
 pub(crate) const MAX_MESSAGE: usize = 16 << 20;
 
 /// Which logger a frame is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LoggerId(pub(crate) u32);
 
 /// How a record came to its logger.

@@ -4,7 +4,7 @@
 //! 0     magic "LOGRING1" | capacity | nonce | pid | dictionary bytes used | dictionary bytes | slot bytes | boot   u64 each
 //! 64    tail      u64   reserved up to here; counts bytes since creation, never wraps
 //! 128   head      u64   bytes below are free again
-//! 192   sleeping  u32   what the writer is doing: 0 works, 1 naps, 2 sleeps
+//! 192   sleeping  u32   what the writer is doing: 0 works, 1 naps, 2 sleeps, 3 was rung for
 //! 256   turn      u64   the checkpoint is in slot `turn & 1`
 //! 4096  dictionary, append-only: u16 length, bytes; the id of a name is its offset
 //! then  two slots, each u64 length, bytes: see `checkpoint`

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::bell::{ASLEEP, Bell};
+use crate::bell::{ASLEEP, Bell, NAPPING};
 use crate::ring::{Kind, Next, Reader, Ring};
 
 /// Four frames of one number each.
@@ -89,6 +89,30 @@ fn no_wake_up_is_lost() {
                 Next::Frame(..) => break,
                 Next::Pending => thread::yield_now(),
                 Next::Empty => bell.sleep(ASLEEP, None, || ring.tail() == reader.position()),
+            }
+        }
+        caller.join().unwrap();
+    });
+}
+
+#[test]
+fn who_waits_is_not_kept_waiting_by_a_nap() {
+    explore(3, || {
+        let (ring, mut reader) = Ring::plain(BYTES);
+        let caller = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                push(&ring, 1);
+                Bell(ring.sleeping()).ring();
+            })
+        };
+        // A nap that nobody ends is for ever here.
+        let bell = Bell(ring.sleeping());
+        loop {
+            match reader.next() {
+                Next::Frame(..) => break,
+                Next::Pending => thread::yield_now(),
+                Next::Empty => bell.sleep(NAPPING, None, || true),
             }
         }
         caller.join().unwrap();

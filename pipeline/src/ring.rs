@@ -62,6 +62,7 @@ pub(crate) struct Ring {
     region: Region,
     sizes: Sizes,
     capacity: u64,
+    max_body: usize,
     nonce: u64,
     data: usize,
 }
@@ -191,20 +192,23 @@ impl Ring {
             region,
             sizes,
             capacity: sizes.capacity as u64,
+            max_body: ((sizes.capacity as u64 / 4).min(MAX_FRAME) - WORD_BYTES) as usize,
             nonce,
             data: sizes.data(),
         });
         let reader = Reader {
             ring: Arc::clone(&ring),
             at,
+            seen: at,
             populated: 0,
         };
         (ring, reader)
     }
 
     /// The longest body that fits into one frame; what is longer goes in pieces.
+    #[inline]
     pub(crate) fn max_body(&self) -> usize {
-        ((self.capacity / 4).min(MAX_FRAME) - WORD_BYTES) as usize
+        self.max_body
     }
 
     /// Puts a frame into the ring and returns the position of its end.
@@ -212,6 +216,7 @@ impl Ring {
     /// # Panics
     ///
     /// If the body is longer than [`Ring::max_body`].
+    #[inline]
     pub(crate) fn push(&self, kind: Kind, body: &[u8]) -> Result<u64, Full> {
         assert!(body.len() <= self.max_body());
         let length = (WORD_BYTES + body.len() as u64).next_multiple_of(8);
@@ -350,6 +355,8 @@ impl Display for Corrupt {
 pub(crate) struct Reader {
     ring: Arc<Ring>,
     at: u64,
+    /// The tail as it was last looked at: callers move it all the time, and each look takes its cache line from them.
+    seen: u64,
     /// Up to where the pages of the data were asked for.
     populated: u64,
 }
@@ -368,8 +375,11 @@ impl Reader {
     /// The next frame. Its bytes stay in the ring until [`Reader::release`].
     pub(crate) fn next(&mut self) -> Next<'_> {
         loop {
-            if self.at == self.ring.tail() {
-                return Next::Empty;
+            if self.at == self.seen {
+                self.seen = self.ring.tail();
+                if self.at == self.seen {
+                    return Next::Empty;
+                }
             }
             // Acquire: with the committed word comes the body.
             let word = self.ring.word(self.at).load(Ordering::Acquire);

@@ -19,11 +19,7 @@ use crate::shared::Shared;
 /// The sinks are asked to write out at the latest after this many bytes.
 const BATCH_BYTES: u64 = 256 << 10;
 /// Naps between looks while there was work a moment ago; the longest bounds the delay of a lone line.
-const NAPS: [Duration; 3] = [
-    Duration::from_millis(2),
-    Duration::from_millis(5),
-    Duration::from_millis(10),
-];
+const NAPS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(5)];
 /// After this long without work the writer sleeps until it is woken.
 const IDLE: Duration = Duration::from_millis(200);
 /// A sink in trouble is asked to try again after this.
@@ -70,23 +66,28 @@ impl Writer {
         let _end = End(Arc::clone(&self.shared));
 
         let mut last_work = Instant::now();
-        let mut empty_looks = 0;
+        let mut naps = 0;
         while !self.ended {
             self.reader.populate();
-            if self.drain() {
+            let drained = self.drain();
+            if drained != Drained::Nothing {
                 last_work = Instant::now();
-                empty_looks = 0;
-            } else {
-                self.rest(last_work.elapsed(), empty_looks);
-                empty_looks += 1;
+                naps = 0;
+            }
+            // After the last frame, too: a writer that stays at the heels of its callers makes a batch of every few calls,
+            // and takes from their caches what they are about to write to.
+            if drained != Drained::Part {
+                self.rest(last_work.elapsed(), naps);
+                naps += 1;
             }
         }
     }
 
-    /// Delivers a batch; returns whether there was anything.
-    fn drain(&mut self) -> bool {
+    /// Delivers a batch.
+    fn drain(&mut self) -> Drained {
         let start = self.reader.position();
         let mut patience = Patience::new();
+        let mut drained = Drained::Part;
         loop {
             match self.reader.next() {
                 Next::Frame(kind, body) => {
@@ -95,7 +96,11 @@ impl Writer {
                 }
                 // What is complete is not held up by a caller that has lost its core between reserving and committing.
                 Next::Pending if patience.wait() => {}
-                Next::Pending | Next::Empty => break,
+                Next::Pending => break,
+                Next::Empty => {
+                    drained = Drained::All;
+                    break;
+                }
             }
             if self.reader.position() - start >= BATCH_BYTES || self.delivery.has_answers() {
                 break;
@@ -112,8 +117,10 @@ impl Writer {
         if worked {
             self.shared.delivered.advance(self.reader.position());
             self.delivery.give_answers();
+            drained
+        } else {
+            Drained::Nothing
         }
-        worked
     }
 
     /// Gives the ring back up to where everything is in files or in the marks of a checkpoint.
@@ -144,15 +151,25 @@ impl Writer {
         kill_point("head");
     }
 
-    fn rest(&self, idle: Duration, empty_looks: usize) {
+    fn rest(&self, idle: Duration, naps: usize) {
         let bell = self.shared.bell();
         if idle < IDLE {
-            bell.sleep(NAPPING, Some(NAPS[empty_looks.min(NAPS.len() - 1)]), || true);
+            bell.sleep(NAPPING, Some(NAPS[naps.min(NAPS.len() - 1)]), || true);
         } else {
             let limit = self.delivery.in_trouble().then_some(RETRY);
             bell.sleep(ASLEEP, limit, || self.shared.ring.tail() == self.reader.position());
         }
     }
+}
+
+/// How far a drain has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Drained {
+    /// There was nothing, or nothing that is complete.
+    Nothing,
+    /// There may be more.
+    Part,
+    All,
 }
 
 /// Has the sinks do what a frame of a dead process says; returns whether it was a call that they were given.
