@@ -8,6 +8,7 @@
 mod machine;
 mod peers;
 mod plan;
+mod python;
 mod sections;
 mod session;
 mod table;
@@ -21,8 +22,8 @@ use anyhow::{Context, Result, bail};
 use crate::peers::Entry;
 use crate::plan::{Choice, Plan};
 use crate::sections::alone::ALONE;
-use crate::sections::{alone, calls, levels, lines};
-use crate::sections::{metrics, progress};
+use crate::sections::{alone, calls, levels, life};
+use crate::sections::{lines, metrics, progress};
 use crate::table::Table;
 
 type Section = fn(&Plan, &[Entry]) -> Result<Vec<Table>>;
@@ -33,6 +34,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("metrics", metrics::measure),
     ("progress", progress::measure),
     ("lines", lines::measure),
+    ("life", life::measure),
     ("alone", alone::measure),
 ];
 

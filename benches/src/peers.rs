@@ -74,6 +74,16 @@ pub(crate) const BASELINE: Entry = Entry {
     again: false,
     open: log_peer::simplelog_buffered,
 };
+
+/// Ours with a W&B run that stays on disk.
+pub(crate) const WITH_WANDB: Entry = Entry {
+    name: "logcore, with W&B offline",
+    delivery: OURS,
+    writes: true,
+    again: true,
+    open: ours::with_wandb,
+};
+
 const OURS: &str = "within milliseconds, by a thread";
 
 /// All who write a file.

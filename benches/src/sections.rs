@@ -3,6 +3,7 @@
 pub(crate) mod alone;
 pub(crate) mod calls;
 pub(crate) mod levels;
+pub(crate) mod life;
 pub(crate) mod lines;
 pub(crate) mod metrics;
 pub(crate) mod progress;

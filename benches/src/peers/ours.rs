@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use facade::logcore::serde_json::json;
 use facade::{LogConfig, UnifiedLogger, setup_logging};
 use hot_paths::{Line, TARGET, say};
 use log::LevelFilter;
@@ -21,6 +22,14 @@ pub(crate) fn config(dir: &Path) -> LogConfig {
 
 pub(super) fn handle(dir: &Path) -> Result<Box<dyn Peer>> {
     Ok(Box::new(Handle(setup_logging(config(dir))?)))
+}
+
+pub(super) fn with_wandb(dir: &Path) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Handle(setup_logging(LogConfig {
+        enable_wandb: true,
+        sinks: [("wandb".to_owned(), json!({"mode": "offline"}))].into(),
+        ..config(dir)
+    })?)))
 }
 
 pub(super) fn method(dir: &Path) -> Result<Box<dyn Peer>> {

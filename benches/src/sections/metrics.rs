@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::alone::in_own_process;
 use crate::peers::{Entry, config};
 use crate::plan::Plan;
+use crate::python::wandb_log;
 use crate::table::{Table, figure};
 use crate::usage::{cpu_seconds, resident_mb};
 
@@ -69,9 +70,14 @@ fn calls(plan: &Plan) -> Result<Table> {
         }
     }
 
+    let of_python = wandb_log(plan.calls / 10);
+    let python_note = match &of_python {
+        Ok(_) => "Python's call is the official client's, in one round of a tenth of the calls.".to_owned(),
+        Err(reason) => format!("Python's `wandb.log` has no row here: {reason:#}."),
+    };
     let note = format!(
         "Nanoseconds for ten metrics, with averages, history and `metrics.jsonl`; {} rounds of {} calls in bursts of {BURST}, \
-         medians over the rounds. Each time includes one reading of the clock.",
+         medians over the rounds. Each time includes one reading of the clock. {python_note}",
         plan.rounds, plan.calls
     );
     let mut table = Table::new("Ten metrics", note, &["call", "p50", "p90", "p99", "p99.9", "mean"]);
@@ -96,6 +102,9 @@ fn calls(plan: &Plan) -> Result<Table> {
             row(&format!("{call}, {gap}"), &timings[0]);
             row(&format!("{call}, {gap}, W&B offline"), &timings[1]);
         }
+    }
+    if let Ok(timing) = of_python {
+        row("Python's wandb.log, back to back, W&B offline", &[timing]);
     }
     Ok(table)
 }
