@@ -16,7 +16,8 @@ use crate::suggest::{did_you_mean, option_error};
 const ENV_PREFIX: &str = "LOGCORE_";
 
 impl LogConfig {
-    /// Reads a config from a TOML or JSON file, by its ending. What the file leaves out has its default.
+    /// Reads a config from a TOML or JSON file, by its ending. What the file leaves out has its default; a `watch_file` that
+    /// it names lies beside it.
     ///
     /// # Errors
     ///
@@ -36,18 +37,26 @@ impl LogConfig {
     /// assert_eq!(LogConfig::from_file(&path).unwrap_err().field, "console_level");
     /// ```
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let path = path.as_ref();
+        Self::read_file(path.as_ref()).map(|(config, _)| config)
+    }
+
+    /// The config in a file, and the fields that the file names.
+    pub(super) fn read_file(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
         let refuse = |remedy: String| ConfigError::new("config file", path.display(), remedy);
         let text = fs::read_to_string(path).map_err(|error| refuse(format!("it cannot be read: {error}")))?;
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        let table = match ending.to_ascii_lowercase().as_str() {
+        let table: Map<String, Value> = match ending.to_ascii_lowercase().as_str() {
             "toml" => basic_toml::from_str(&text).map_err(|error| refuse(format!("it is not valid TOML: {error}")))?,
             "json" => serde_json::from_str(&text).map_err(|error| refuse(format!("it is not valid JSON: {error}")))?,
             _ => return Err(refuse("name it with the ending .toml or .json".to_owned())),
         };
-        let config = Self::from_table(table)?;
+        let named = table.keys().cloned().collect();
+        let mut config = Self::from_table(table)?;
         config.validate()?;
-        Ok(config)
+        if let (Some(watched), Some(folder)) = (&mut config.watch_file, path.parent()) {
+            *watched = folder.join(&*watched);
+        }
+        Ok((config, named))
     }
 
     /// Lays the environment over the config: `LOGCORE_<FIELD>`, for example `LOGCORE_CONSOLE_LEVEL=debug`. Lists are

@@ -2,6 +2,8 @@
 
 mod level;
 mod load;
+mod site_limit;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +16,9 @@ use serde_json::Value;
 
 pub(crate) use self::level::parse_level;
 pub(crate) use self::load::{is_field, level_remedy};
-use crate::{ConfigError, Directives, FileRank, secret};
+pub use self::site_limit::SiteLimit;
+pub use self::watched::WatchedLevels;
+use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 
 /// Everything that can be set about a logger. The default is a working configuration.
 ///
@@ -44,6 +48,10 @@ use crate::{ConfigError, Directives, FileRank, secret};
 /// | `sinks` | none | options of one sink by its name; `false` switches it off |
 /// | `probes` | none | the same for probes |
 /// | `directives` | none | levels by target, see [`Directives`] |
+/// | `watch_file` | none | a config file whose levels are taken over when it changes |
+/// | `fold_repeats` | off | equal lines in a row are one on the console, in the text file and in the run's console |
+/// | `limit_per_site` | none | `100/10s`: so many records from one place in the code, see [`SiteLimit`] |
+/// | `redact` | none | patterns of what no sink may see, see [`Redaction`] |
 /// | `ring_bytes` | 4 MiB | of the ring between callers and writer; the first logger of a process decides |
 /// | `ring_place` | `auto` | where the ring lies, so that a killed process loses nothing |
 /// | `on_full` | `wait` | what a call does when the ring is full |
@@ -145,6 +153,19 @@ pub struct LogConfig {
     pub probes: BTreeMap<String, Value>,
     /// Levels by target; see [`Directives`].
     pub directives: String,
+    /// A config file that is looked at twice a second while the logger lives: when what it says of `console_level`,
+    /// `file_level` or `directives` changes, the logger takes it over. What it does not name, and every other field, stays as
+    /// it is. In a file of its own name, `watch_file = "logging.toml"` has that file watched.
+    pub watch_file: Option<PathBuf>,
+    /// Whether equal lines in a row become one line and "last line repeated 999 times", on the console, in the text file and
+    /// in the console of a W&B run. Equal is what has the same level, logger, target, message and fields.
+    pub fold_repeats: bool,
+    /// How many records a place in the code may emit in a period, such as `100/10s`; what is more is counted and said in one
+    /// line. Empty is no limit. Errors always pass.
+    pub limit_per_site: String,
+    /// Patterns of what is replaced by `***` in messages, fields and hyper-parameters before any sink sees it; see
+    /// [`Redaction`].
+    pub redact: Vec<String>,
     /// The size of the ring between callers and writer, in bytes; rounded up to a power of two.
     pub ring_bytes: usize,
     /// Where the ring lies; the first logger of a process decides.
@@ -185,6 +206,8 @@ impl LogConfig {
             ));
         }
         self.directives()?;
+        self.site_limit()?;
+        self.redaction()?;
         if !(MIN_RING_BYTES..=MAX_RING_BYTES).contains(&self.ring_bytes) {
             return Err(ConfigError::new(
                 "ring_bytes",
@@ -204,6 +227,30 @@ impl LogConfig {
     /// If they cannot be read.
     pub fn directives(&self) -> Result<Directives, ConfigError> {
         self.directives.parse()
+    }
+
+    /// The limit for each place in the code, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn site_limit(&self) -> Result<Option<SiteLimit>, ConfigError> {
+        match self.limit_per_site.trim() {
+            "" => Ok(None),
+            limit => limit.parse().map(Some),
+        }
+    }
+
+    /// What may not be seen; `None` if nothing is hidden.
+    ///
+    /// # Errors
+    ///
+    /// If a pattern cannot work.
+    pub fn redaction(&self) -> Result<Option<Redaction>, ConfigError> {
+        match self.redact.as_slice() {
+            [] => Ok(None),
+            patterns => Redaction::new(patterns).map(Some),
+        }
     }
 
     /// The path of this rank's text file.
@@ -285,6 +332,10 @@ impl Default for LogConfig {
             sinks: BTreeMap::new(),
             probes: BTreeMap::new(),
             directives: String::new(),
+            watch_file: None,
+            fold_repeats: false,
+            limit_per_site: String::new(),
+            redact: Vec::new(),
             ring_bytes: 4 << 20,
             ring_place: RingPlace::Auto,
             on_full: OnFull::Wait,
@@ -376,6 +427,8 @@ mod tests {
             ("rank", |c| (c.rank, c.world_size) = (Some(8), Some(8))),
             ("log_dir", |c| c.log_dir = PathBuf::new()),
             ("directives", |c| c.directives = "loud".into()),
+            ("limit_per_site", |c| c.limit_per_site = "many".into()),
+            ("redact[1]", |c| c.redact = vec!["fine".into(), "(".into()]),
             ("ring_bytes", |c| c.ring_bytes = 0),
             ("flush_timeout", |c| c.flush_timeout = -1.0),
             ("finish_timeout", |c| c.finish_timeout = f64::NAN),

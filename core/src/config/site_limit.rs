@@ -1,0 +1,101 @@
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::ConfigError;
+
+/// How many records one place in the code may emit in a period: `100/10s`.
+///
+/// The period has a unit: `ms`, `s`, `min` or `h`.
+///
+/// ```
+/// use logcore::SiteLimit;
+/// use std::time::Duration;
+///
+/// let limit: SiteLimit = "100/10s".parse().unwrap();
+/// assert_eq!((limit.records, limit.period), (100, Duration::from_secs(10)));
+/// assert_eq!("5 / 2 min".parse::<SiteLimit>().unwrap().to_string(), "5/120s");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SiteLimit {
+    /// So many records; at least 1.
+    pub records: u64,
+    /// In this time, which begins with the first of them.
+    pub period: Duration,
+}
+
+impl FromStr for SiteLimit {
+    type Err = ConfigError;
+
+    /// # Errors
+    ///
+    /// If it is not a number, a slash and a period, or one of the two is 0.
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let read = || {
+            let (records, period) = text.split_once('/')?;
+            let (records, period) = (records.trim().parse().ok()?, read_period(period.trim())?);
+            (records > 0 && !period.is_zero()).then_some(Self { records, period })
+        };
+        let remedy = "write a number of records and a period, as in `100/10s`, `1/500ms`, `5/2min` or `20/1h`";
+        read().ok_or_else(|| ConfigError::new("limit_per_site", text, remedy))
+    }
+}
+
+impl fmt::Display for SiteLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{:?}", self.records, self.period)
+    }
+}
+
+fn read_period(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let number: u64 = number.parse().ok()?;
+    match unit.trim() {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "min" => Some(Duration::from_secs(number.checked_mul(60)?)),
+        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for wrong in [
+            "100",
+            "/10s",
+            "100/",
+            "100/10",
+            "0/10s",
+            "100/0s",
+            "-1/1s",
+            "1/1d",
+            "1/1.5s",
+            "99999999999999999999/1s",
+        ] {
+            let error = wrong.parse::<SiteLimit>().unwrap_err();
+            assert_eq!((error.field.as_str(), error.value.as_str()), ("limit_per_site", wrong));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(records in 1_u64.., millis in 1_u64..1_000_000) {
+            // In milliseconds where it is shown so, in seconds else.
+            let period = Duration::from_millis(if millis < 1000 { millis } else { millis / 1000 * 1000 });
+            let limit = SiteLimit { records, period };
+            prop_assert_eq!(limit.to_string().parse::<SiteLimit>().unwrap(), limit);
+        }
+
+        #[test]
+        fn any_text_is_no_panic(text in "\\PC{0,20}") {
+            let _ = text.parse::<SiteLimit>();
+        }
+    }
+}
