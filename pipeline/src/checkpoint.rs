@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! version text, folder text, at u64, pieces u64, time i64, loggers u32 x { id u32, name, propagate u8, step + 1 u64,
-//!                                                 sinks u32 x { name, level u8, mark } }
+//!                                                 sinks u32 x { name, level u8, mark, repeated u64, frame } }
 //! ```
 //!
 //! Texts are a u32 length and bytes; times are nanoseconds since 1970.
@@ -42,6 +42,8 @@ pub(crate) struct SavedSink {
     pub(crate) name: String,
     pub(crate) level: LevelFilter,
     pub(crate) mark: String,
+    /// The frame of the record that it was given last, and how often that had come again; see [`Fold`](crate::Fold).
+    pub(crate) fold: Option<(Vec<u8>, u64)>,
 }
 
 /// The version of this crate, which decides how lines look.
@@ -80,10 +82,15 @@ pub(crate) fn put_logger(
     put_u32(out, sinks);
 }
 
-pub(crate) fn put_sink(out: &mut Vec<u8>, name: &str, level: LevelFilter, mark: &str) {
+pub(crate) fn put_sink(out: &mut Vec<u8>, name: &str, level: LevelFilter, mark: &str, fold: Option<(&[u8], u64)>) {
     put_text(out, name);
     out.push(level as u8);
     put_text(out, mark);
+    // Whether there is a fold at all is in the place of the number.
+    let (frame, count) = fold.unwrap_or_default();
+    out.extend_from_slice(&fold.map_or(0, |_| count.saturating_add(1)).to_le_bytes());
+    put_u32(out, frame.len());
+    out.extend_from_slice(frame);
 }
 
 /// Reads what the functions above wrote; `None` if it is not that.
@@ -121,6 +128,12 @@ fn read_sink(cursor: &mut Cursor<'_>) -> Option<SavedSink> {
         name,
         level: LevelFilter::iter().find(|filter| *filter as u8 == level)?,
         mark: cursor.long_text()?.to_owned(),
+        fold: {
+            let count = cursor.u64()?.checked_sub(1);
+            let length = cursor.u32()? as usize;
+            let frame = cursor.take(length)?;
+            count.map(|count| (frame.to_owned(), count))
+        },
     })
 }
 
@@ -133,7 +146,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_reads_back(
-            names in prop::collection::vec(("\\PC{0,9}", any::<bool>(), any::<Option<u32>>(), "\\PC{0,30}"), 0..5),
+            names in prop::collection::vec(("\\PC{0,9}", any::<bool>(), any::<Option<u32>>(), "\\PC{0,30}", any::<Option<(Vec<u8>, u32)>>()), 0..5),
             at: u64,
             time: i64,
         ) {
@@ -141,11 +154,12 @@ mod tests {
             begin(&mut bytes, Here { folder: "/run", at, pieces: 9 }, time, names.len());
             let (version, folder) = (VERSION.to_owned(), "/run".to_owned());
             let mut expected = Checkpoint { version, folder, at, pieces: 9, time, loggers: Vec::new() };
-            for (number, (name, propagate, step, mark)) in names.into_iter().enumerate() {
+            for (number, (name, propagate, step, mark, fold)) in names.into_iter().enumerate() {
                 let (id, step, level) = (LoggerId(number as u32), step.map(u64::from), LevelFilter::Debug);
                 put_logger(&mut bytes, id, &name, propagate, step, 1);
-                put_sink(&mut bytes, "file", level, &mark);
-                let sinks = vec![SavedSink { name: "file".to_owned(), level, mark }];
+                let fold = fold.map(|(frame, count)| (frame, u64::from(count)));
+                put_sink(&mut bytes, "file", level, &mark, fold.as_ref().map(|(frame, count)| (frame.as_slice(), *count)));
+                let sinks = vec![SavedSink { name: "file".to_owned(), level, mark, fold }];
                 expected.loggers.push(SavedLogger { id, name, propagate, step, sinks });
             }
             prop_assert_eq!(read(&bytes), Some(expected));

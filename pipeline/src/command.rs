@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use log::LevelFilter;
 use logcore::{Deadline, LogError, Remainder, Sink, SinkBooks};
 
+use crate::fold::Fold;
 use crate::frame::{Echo, LoggerId};
 use crate::port::Counters;
 
@@ -17,6 +18,8 @@ pub struct NamedSink {
     pub level: LevelFilter,
     /// The sink itself.
     pub sink: Box<dyn Sink>,
+    /// Equal records in a row become one here; without it, the sink is given each.
+    pub fold: Option<Fold>,
 }
 
 pub(crate) enum Command {
@@ -38,6 +41,8 @@ pub(crate) enum Command {
     },
     /// Adds a sink that every logger has.
     Share(NamedSink),
+    /// Writes what was counted as repeated, as every command does.
+    Unfold,
     Flush {
         id: LoggerId,
         deadline: Deadline,
@@ -68,6 +73,8 @@ impl Command {
             Self::Level { id, sink, level } => Echo::Level(*id, sink.clone(), *level),
             // The set-up returns only when a checkpoint has the logger.
             Self::Open { .. } | Self::Share(_) | Self::FinishShared { .. } | Self::End { .. } => Echo::Nothing,
+            // That there is a command is all that matters.
+            Self::Unfold => Echo::Nothing,
         }
     }
 }
@@ -93,6 +100,8 @@ pub(crate) struct NamedRemainder {
     pub(crate) sink: String,
     pub(crate) label: String,
     pub(crate) wait: Remainder,
+    /// What the sink does not know of.
+    pub(crate) besides: SinkBooks,
 }
 
 /// Where the writer puts its answer.

@@ -14,12 +14,13 @@ use logcore::{
 use crate::checkpoint::{self, Here};
 use crate::clock::now;
 use crate::command::{Closing, Command, Ended, NamedRemainder, NamedSink};
+use crate::fold::{self, Fold};
 use crate::frame::{
-    Echo, LoggerId, Name, Route, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
+    Echo, LoggerId, Name, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
 };
 use crate::kill_point::kill_point;
 use crate::notice::notice;
-use crate::port::{Counters, RING_FULL};
+use crate::port::{Counters, OVER_LIMIT, RING_FULL, up_to};
 use crate::shared::Shared;
 
 pub(crate) struct Delivery {
@@ -69,18 +70,20 @@ impl Delivery {
         let Some(logger) = self.loggers.get(&frame.logger) else {
             return;
         };
-        let record = Record::at(frame.time, frame.level, &logger.name, frame.message).with_fields(&frame.fields);
-        let record = match frame.route {
-            Route::Method => record,
-            Route::Addressed => record.with_target(frame.target, false),
-            Route::Facade => record.with_target(frame.target, true),
-        };
+        let record = frame.record(&logger.name, frame.message).with_fields(&frame.fields);
         for (at, level) in &logger.records {
-            if frame.level <= *level {
-                give(&self.shared, &mut self.sinks, *at, EventKind::Record, |sink| {
-                    sink.record(&record)
-                });
+            if frame.level > *level {
+                continue;
             }
+            if let Some(Some(Slot { fold: Some(fold), .. })) = self.sinks.get_mut(*at) {
+                if fold.count(body) {
+                    continue;
+                }
+                unfold(&self.shared, &self.loggers, &mut self.sinks, *at, Some(body));
+            }
+            give(&self.shared, &mut self.sinks, *at, EventKind::Record, |sink| {
+                sink.record(&record)
+            });
         }
     }
 
@@ -166,9 +169,21 @@ impl Delivery {
         self.sinks.iter().flatten().any(|slot| slot.stuck_since.is_some())
     }
 
+    /// Whether a count of repeated records waits to be written.
+    pub(crate) fn has_folds(&self) -> bool {
+        self.folds().any(Fold::is_waiting)
+    }
+
+    /// Whether one has waited long enough; [`Command::Unfold`] writes it.
+    pub(crate) fn fold_is_due(&self) -> bool {
+        self.folds().any(Fold::is_due)
+    }
+
     /// Does what a caller asked for; returns whether the writer shall end.
     pub(crate) fn command(&mut self, command: Command) -> bool {
+        self.unfold();
         match command {
+            Command::Unfold => {}
             Command::Open {
                 id,
                 name,
@@ -281,11 +296,11 @@ impl Delivery {
 
     /// Puts the marks that are shorter than `limit`, with their loggers; returns the length of the longest of them.
     fn put_checkpoint(&self, here: Here<'_>, limit: usize, out: &mut Vec<u8>) -> usize {
-        let marked = |logger: &Logger| -> Vec<(&str, LevelFilter, &str)> {
+        let marked = |logger: &Logger| -> Vec<(&Slot, LevelFilter, &str)> {
             let marked = logger.own.iter().filter_map(|(at, level)| {
                 let slot = self.sinks[*at].as_ref()?;
-                let mark = slot.mark.as_ref().filter(|mark| mark.text().len() < limit)?;
-                Some((slot.name.as_str(), *level, mark.text()))
+                let mark = slot.mark.as_ref().filter(|_| slot.saved_bytes() < limit)?;
+                Some((slot, *level, mark.text()))
             });
             marked.collect()
         };
@@ -296,9 +311,10 @@ impl Delivery {
         let mut longest = 0;
         for (id, logger, marked) in loggers {
             checkpoint::put_logger(out, *id, &logger.name, logger.propagate, logger.step, marked.len());
-            for (name, level, mark) in marked {
-                checkpoint::put_sink(out, name, level, mark);
-                longest = longest.max(mark.len());
+            for (slot, level, mark) in marked {
+                let fold = slot.fold.as_ref().map(Fold::state);
+                checkpoint::put_sink(out, &slot.name, level, mark, fold);
+                longest = longest.max(slot.saved_bytes());
             }
         }
         longest
@@ -320,6 +336,7 @@ impl Delivery {
 
     /// Does again what a killed process was asked for.
     pub(crate) fn replay(&mut self, echo: Echo, deadline: Deadline) {
+        self.unfold();
         match echo {
             Echo::Nothing => {}
             Echo::Flush(id) => drop(self.flush(id, deadline)),
@@ -331,6 +348,7 @@ impl Delivery {
     /// Ends the loggers that a killed process has left open: each sink learns of it by a record and by the exit code.
     /// Returns their names and steps.
     pub(crate) fn end_killed(&mut self, time: SystemTime, deadline: Deadline) -> Vec<(String, Option<u64>)> {
+        self.unfold();
         let left: Vec<_> = self.loggers.keys().copied().collect();
         let mut ended = Vec::new();
         for id in left {
@@ -349,6 +367,17 @@ impl Delivery {
             self.finish(id, KILLED, deadline);
         }
         ended
+    }
+
+    pub(crate) fn folds(&self) -> impl Iterator<Item = &Fold> {
+        self.sinks.iter().flatten().filter_map(|slot| slot.fold.as_ref())
+    }
+
+    /// Writes what was counted as repeated.
+    fn unfold(&mut self) {
+        for at in 0..self.sinks.len() {
+            unfold(&self.shared, &self.loggers, &mut self.sinks, at, None);
+        }
     }
 
     fn open(&mut self, id: LoggerId, mut logger: Logger, sinks: Vec<NamedSink>) {
@@ -424,16 +453,19 @@ impl Delivery {
             let Some(mut slot) = self.detach(at, exit_code, deadline) else {
                 continue;
             };
+            let besides = match exit_code {
+                Some(_) => slot.besides(&counters, level),
+                None => slot.folded.clone(),
+            };
+            let mut books = slot.books();
+            books.add(&besides);
             let wait = catch_unwind(AssertUnwindSafe(|| slot.sink.remainder())).unwrap_or(None);
             remainders.extend(wait.map(|wait| NamedRemainder {
                 sink: slot.name.clone(),
                 label: slot.label.clone(),
                 wait,
+                besides,
             }));
-            let mut books = slot.books();
-            if exit_code.is_some() {
-                slot.add_ring_drops(&mut books, &counters, level);
-            }
             closing.books.entry(slot.name.clone()).or_default().add(&books);
             closing.note_place(&slot);
             slot.discard();
@@ -442,7 +474,7 @@ impl Delivery {
             for at in &self.common {
                 if let Some(Some(slot)) = self.sinks.get(*at) {
                     let mut books = slot.books();
-                    slot.add_ring_drops(&mut books, &counters, LevelFilter::Trace);
+                    books.add(&slot.besides(&counters, LevelFilter::Trace));
                     closing.books.insert(slot.name.clone(), books);
                     closing.note_place(slot);
                 }
@@ -564,6 +596,10 @@ struct Slot {
     wanted: [bool; 4],
     /// The pipeline's own account, for sinks that keep none.
     counted: SinkBooks,
+    /// The record that it was given last, if equal ones in a row become one here.
+    fold: Option<Fold>,
+    /// The account of those that have no line of their own.
+    folded: SinkBooks,
     /// It was given something since it was last asked to deliver.
     dirty: bool,
     /// Where it stood when it was last asked, and whether it was given something since.
@@ -603,6 +639,8 @@ impl Slot {
             destination,
             wanted,
             counted: SinkBooks::default(),
+            fold: named.fold,
+            folded: SinkBooks::default(),
             dirty: false,
             mark: None,
             moved: true,
@@ -646,11 +684,20 @@ impl Slot {
         own.unwrap_or_else(|| self.counted.clone())
     }
 
-    /// What the ring had no room for was meant for this sink, too.
-    fn add_ring_drops(&self, books: &mut SinkBooks, counters: &Counters, level: LevelFilter) {
-        let mut lost = 0;
+    /// How much of a checkpoint it takes, but for what is always short.
+    fn saved_bytes(&self) -> usize {
+        let frame = self.fold.as_ref().map_or(0, |fold| fold.state().0.len());
+        self.mark.as_ref().map_or(0, |mark| mark.text().len()) + frame
+    }
+
+    /// What was meant for this sink and it does not know of: records without a line of their own, those beyond a limit, what
+    /// the ring had no room for.
+    fn besides(&self, counters: &Counters, level: LevelFilter) -> SinkBooks {
+        let mut besides = self.folded.clone();
+        let (mut lost, mut over_limit) = (0, 0);
         if self.wants(EventKind::Record) {
-            lost += counters.records_up_to(level);
+            lost += up_to(level, &counters.records);
+            over_limit = up_to(level, &counters.over_limit);
         }
         if self.wants(EventKind::Metrics) {
             lost += counters.metrics.load(Ordering::Relaxed);
@@ -658,8 +705,10 @@ impl Slot {
         if self.wants(EventKind::Config) {
             lost += counters.configs.load(Ordering::Relaxed);
         }
-        books.accepted += lost;
-        books.drop_for(RING_FULL, lost);
+        besides.accepted += lost + over_limit;
+        besides.drop_for(RING_FULL, lost);
+        besides.drop_for(OVER_LIMIT, over_limit);
+        besides
     }
 
     fn retry_due(&self, retry: Duration) -> bool {
@@ -710,6 +759,39 @@ impl Slot {
     fn discard(self) {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(self.sink)));
     }
+}
+
+/// Writes what a sink's fold has counted; `next` is the record that comes then, if one does.
+fn unfold(
+    shared: &Shared,
+    loggers: &BTreeMap<LoggerId, Logger>,
+    sinks: &mut [Option<Slot>],
+    at: usize,
+    next: Option<&[u8]>,
+) {
+    let Some(Some(Slot {
+        fold: Some(fold),
+        folded,
+        ..
+    })) = sinks.get_mut(at)
+    else {
+        return;
+    };
+    let counted = fold.take();
+    if let Some(next) = next {
+        fold.begin(next);
+    }
+    let Some((frame, count)) = counted else { return };
+    let Some(frame) = decode_record(&frame) else { return };
+    let Some(logger) = loggers.get(&frame.logger) else {
+        return;
+    };
+    // One of them is the line itself.
+    folded.accepted += count - 1;
+    folded.delivered += count - 1;
+    let message = fold::message(count);
+    let record = frame.record(&logger.name, &message);
+    give(shared, sinks, at, EventKind::Record, |sink| sink.record(&record));
 }
 
 /// Gives a sink something, if it wants that kind of thing, and keeps the account. What is for it alone has no kind.
@@ -791,6 +873,7 @@ mod tests {
                 name: name.to_owned(),
                 level: LevelFilter::Info,
                 sink: Box::new(Marked(bytes)),
+                fold: None,
             });
             delivery.take_up(LoggerId(id as u32), "trainer", false, None, sinks.into());
         }

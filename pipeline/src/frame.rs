@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use log::kv::{Error as KvError, Key, Value as KvValue, VisitSource, VisitValue};
 use log::{Level, LevelFilter};
-use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind};
+use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind, Record};
 
 use crate::clock::{coarse_now, nanos, now, time};
 use crate::dictionary::NameId;
@@ -74,6 +74,36 @@ pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, route: Route, r
     let head = &mut out[head_at..head_at + RECORD_HEAD_BYTES];
     head[14..16].copy_from_slice(&count.to_le_bytes());
     head[20..].copy_from_slice(&((message_end - message_at) as u32).to_le_bytes());
+}
+
+/// Rewrites the message of a record and the texts of its fields.
+pub(crate) fn rewrite_record(body: &mut Vec<u8>, rewrite: &dyn for<'t> Fn(&'t str) -> Cow<'t, str>) {
+    let Some(record) = decode_record(body) else { return };
+    let message = rewrite(record.message);
+    let mut out = Vec::with_capacity(body.len());
+    out.extend_from_slice(&body[..RECORD_HEAD_BYTES - 4]);
+    put_u32(&mut out, message.len());
+    out.extend_from_slice(record.target.as_bytes());
+    out.extend_from_slice(message.as_bytes());
+    for (name, value) in &record.fields {
+        put_text(&mut out, name);
+        let (tag, bits) = match value {
+            FieldValue::Text(text) => {
+                out.push(FIELD_TEXT);
+                put_text(&mut out, &rewrite(text));
+                continue;
+            }
+            FieldValue::Bool(value) => (FIELD_BOOL, u64::from(*value)),
+            FieldValue::Int(value) => value_bits(MetricValue::Int(*value)),
+            FieldValue::UInt(value) => value_bits(MetricValue::UInt(*value)),
+            FieldValue::Float(value) => value_bits(MetricValue::Float(*value)),
+            // There is no other in a frame.
+            _ => return,
+        };
+        out.push(tag);
+        out.extend_from_slice(&bits.to_le_bytes());
+    }
+    *body = out;
 }
 
 /// A record's head; the numbers of its fields and of its message's bytes are known at the end.
@@ -216,6 +246,21 @@ pub(crate) struct RecordFrame<'a> {
     pub(crate) target: &'a str,
     pub(crate) message: &'a str,
     pub(crate) fields: Vec<(&'a str, FieldValue<'a>)>,
+}
+
+impl<'a> RecordFrame<'a> {
+    /// The record as sinks get it, with this message and without its fields.
+    pub(crate) fn record<'r>(&self, logger: &'r str, message: &'r str) -> Record<'r>
+    where
+        'a: 'r,
+    {
+        let record = Record::at(self.time, self.level, logger, message);
+        match self.route {
+            Route::Method => record,
+            Route::Addressed => record.with_target(self.target, false),
+            Route::Facade => record.with_target(self.target, true),
+        }
+    }
 }
 
 pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {

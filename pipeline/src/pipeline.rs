@@ -28,7 +28,7 @@ use crate::writer::Writer;
 /// let pipeline = Pipeline::start(1 << 20)?;
 /// let port = pipeline.port("trainer");
 /// let (handle, sink) = logcore::testing::recording();
-/// let sinks = vec![NamedSink { name: "recording".into(), level: log::LevelFilter::Info, sink: Box::new(sink) }];
+/// let sinks = vec![NamedSink { name: "recording".into(), level: log::LevelFilter::Info, sink: Box::new(sink), fold: None }];
 /// let soon = Deadline::after(Duration::from_secs(5));
 /// port.open(false, sinks, soon).unwrap();
 ///
@@ -121,6 +121,7 @@ impl Pipeline {
             name: name.to_owned(),
             level: LevelFilter::Trace,
             sink,
+            fold: None,
         };
         let _ = self.shared.send(Command::Share(sink), deadline);
     }

@@ -1,5 +1,6 @@
 //! A logger's way into the ring.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use crate::command::{Closing, Command, NamedSink, Reply};
 use crate::dictionary::NameId;
 use crate::fork;
 use crate::frame::{
-    LoggerId, Name, Route, encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
+    LoggerId, Name, Route, encode_config, encode_message, encode_metric, encode_metrics, encode_progress,
+    encode_record, rewrite_record,
 };
 use crate::notice::notice;
 use crate::ring::{Kind, Ring};
@@ -92,11 +94,32 @@ impl Port {
 
     /// Hands over a record. One of level ERROR is delivered when this returns, if delivery is possible.
     pub fn record(&self, route: Route, record: &log::Record<'_>) {
+        self.edited_record(route, record, |_| {});
+    }
+
+    /// The same, with every text in it, but for names, as `rewrite` has it.
+    pub fn rewritten_record(
+        &self,
+        route: Route,
+        record: &log::Record<'_>,
+        rewrite: &dyn for<'t> Fn(&'t str) -> Cow<'t, str>,
+    ) {
+        self.edited_record(route, record, |body| rewrite_record(body, rewrite));
+    }
+
+    /// Counts a record that the logger's limit has left out.
+    pub fn over_limit(&self, level: Level) {
+        self.counters.over_limit[level as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn edited_record(&self, route: Route, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
         if is_quiet() {
             return;
         }
         let pushed = with_buffer(|body| {
             encode_record(body, self.id, route, record);
+            edit(body);
             self.shared.push(Kind::Record, body, self.patience())
         });
         match pushed {
@@ -227,7 +250,8 @@ impl Port {
         }
         let mut ended = self.ask("finish", command, &reply, deadline)?;
         for remainder in ended.remainders {
-            let (books, result) = (remainder.wait)(deadline);
+            let (mut books, result) = (remainder.wait)(deadline);
+            books.add(&remainder.besides);
             if let Err(error) = result {
                 notice(
                     &format!("{} {}", remainder.label, error.reason()),
@@ -291,25 +315,26 @@ impl Port {
 /// The reason in the books for what the ring had no room for.
 pub const RING_FULL: &str = "ring full";
 
+/// The reason in the books for what a place in the code said beyond its limit.
+pub const OVER_LIMIT: &str = "limit";
+
 /// What a logger lost before any sink saw it.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// By level, as the `log` crate numbers them, from 1.
     pub(crate) records: [AtomicU64; 6],
+    /// The same, of those that were over the limit for their place in the code.
+    pub(crate) over_limit: [AtomicU64; 6],
     pub(crate) metrics: AtomicU64,
     pub(crate) configs: AtomicU64,
     /// To single sinks, which are not told apart here.
     pub(crate) messages: AtomicU64,
 }
 
-impl Counters {
-    /// Records of `level` and graver.
-    pub(crate) fn records_up_to(&self, level: LevelFilter) -> u64 {
-        self.records[..=level as usize]
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .sum()
-    }
+/// The sum of what is counted of `level` and graver.
+pub(crate) fn up_to(level: LevelFilter, counts: &[AtomicU64; 6]) -> u64 {
+    let counts = counts[..=level as usize].iter();
+    counts.map(|count| count.load(Ordering::Relaxed)).sum()
 }
 
 /// Sends a command and waits for its answer.

@@ -13,6 +13,7 @@ use crate::checkpoint::{self, Checkpoint, SavedLogger, VERSION};
 use crate::clock;
 use crate::command::NamedSink;
 use crate::delivery::Delivery;
+use crate::fold::Fold;
 use crate::kill_point::kill_point;
 use crate::machine::this_boot;
 use crate::pieces::Pieces;
@@ -300,6 +301,7 @@ fn sinks_of(logger: &SavedLogger, moved: &Moved, problems: &mut Vec<String>) -> 
                 name: saved.name.clone(),
                 level: saved.level,
                 sink,
+                fold: saved.fold.as_ref().map(|(frame, count)| Fold::saved(frame, *count)),
             }),
             Err(error) => problems.push(format!("sink `{}` of logger `{}`: {error}", saved.name, logger.name)),
         }

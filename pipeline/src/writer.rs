@@ -9,7 +9,9 @@ use logcore::Deadline;
 
 use crate::bell::{ASLEEP, NAPPING};
 use crate::checkpoint::Here;
+use crate::command::Command;
 use crate::delivery::Delivery;
+use crate::fold::LONGEST_WAIT;
 use crate::frame::decode_control;
 use crate::kill_point::kill_point;
 use crate::pieces::Pieces;
@@ -69,6 +71,10 @@ impl Writer {
         let mut naps = 0;
         while !self.ended {
             self.reader.populate();
+            if self.delivery.fold_is_due() {
+                // Without room there is work, and another time to try.
+                let _ = self.shared.send(Command::Unfold, Deadline::after(Duration::ZERO));
+            }
             let drained = self.drain();
             if drained != Drained::Nothing {
                 last_work = Instant::now();
@@ -156,7 +162,10 @@ impl Writer {
         if idle < IDLE {
             bell.sleep(NAPPING, Some(NAPS[naps.min(NAPS.len() - 1)]), || true);
         } else {
-            let limit = self.delivery.in_trouble().then_some(RETRY);
+            let limit = match self.delivery.in_trouble() {
+                true => Some(RETRY),
+                false => self.delivery.has_folds().then_some(LONGEST_WAIT),
+            };
             bell.sleep(ASLEEP, limit, || self.shared.ring.tail() == self.reader.position());
         }
     }

@@ -1,13 +1,13 @@
 //! The way from callers to sinks, with what can go wrong on it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use logcore::log::{Level, LevelFilter};
 use logcore::testing::{BlockingSink, FailingSink, Gate, PanickingSink, recording};
 use logcore::{Deadline, LogError, MetricValue, OnFull, Record, Sink, SinkError, log};
-use logcore_pipeline::{Name, NamedSink, Pipeline, Port, RING_FULL, Route};
+use logcore_pipeline::{Fold, Name, NamedSink, Pipeline, Port, RING_FULL, Route};
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -18,6 +18,7 @@ fn named(name: &str, sink: impl Sink + 'static) -> NamedSink {
         name: name.to_owned(),
         level: LevelFilter::Trace,
         sink: Box::new(sink),
+        fold: None,
     }
 }
 
@@ -289,4 +290,69 @@ fn names_travel_as_numbers_and_as_they_are() {
         handle.calls(),
         ["metrics names 7 metrics/loss=Float(0.5) new=Int(3)", "flush"]
     );
+}
+
+#[test]
+fn equal_records_in_a_row_are_one_line_and_the_books_have_them_all() {
+    let pipeline = Pipeline::start(1 << 20).unwrap();
+    let (folding, each) = (Messages::default(), Messages::default());
+    let folded = NamedSink {
+        fold: Some(Fold::default()),
+        ..named("folding", folding.clone())
+    };
+    let port = open(&pipeline, "many", vec![folded, named("each", each.clone())]);
+    let other = open(&pipeline, "other", Vec::new());
+    for text in ["one", "two", "two", "two", "one", "one"] {
+        say(&port, Level::Info, text);
+    }
+    say(&port, Level::Warn, "one");
+    // What goes elsewhere does not come between.
+    say(&other, Level::Info, "else");
+    say(&port, Level::Warn, "one");
+    port.flush(soon()).unwrap();
+    let lines = [
+        "one",
+        "two",
+        "last line repeated 2 times",
+        "one",
+        "last line repeated once",
+        "one",
+        "last line repeated once",
+    ];
+    assert_eq!(*folding.0.lock().unwrap(), lines);
+    say(&port, Level::Warn, "one");
+    let books = port.finish(0, soon()).unwrap().books;
+    assert_eq!(folding.0.lock().unwrap()[lines.len()..], ["last line repeated once"]);
+    assert_eq!(each.0.lock().unwrap().len(), 9);
+    for (sink, books) in &books {
+        assert_eq!((books.accepted, books.delivered), (9, 9), "{sink}");
+    }
+    pipeline.end(soon()).unwrap();
+}
+
+/// Passes messages on.
+struct Passing(mpsc::Sender<String>);
+
+impl Sink for Passing {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.0.send(record.message().to_owned()).map_err(SinkError::new)
+    }
+}
+
+#[test]
+fn a_count_is_written_also_when_nothing_more_comes() {
+    let pipeline = Pipeline::start(1 << 20).unwrap();
+    let (lines, written) = mpsc::channel();
+    let sink = NamedSink {
+        fold: Some(Fold::default()),
+        ..named("folding", Passing(lines))
+    };
+    let port = open(&pipeline, "many", vec![sink]);
+    for _ in 0..3 {
+        say(&port, Level::Info, "again");
+    }
+    assert_eq!(written.recv().unwrap(), "again");
+    assert_eq!(written.recv().unwrap(), "last line repeated 2 times");
+    port.finish(0, soon()).unwrap();
+    pipeline.end(soon()).unwrap();
 }

@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_named() {
         type Spoil = fn(&mut LogConfig);
-        let wrong: [(&str, Spoil); 16] = [
+        let wrong: [(&str, Spoil); 18] = [
             ("progress_window", |c| c.progress_window = 0),
             ("metrics_window", |c| c.metrics_window = 0),
             ("progress_smoothing", |c| c.progress_smoothing = 1.01),
