@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use logcore::log::LevelFilter;
 use logcore::registry::{self, BuildContext};
 use logcore::{ConfigError, EventKind, LogConfig, Ranks, StopFlag};
-use logcore_pipeline::NamedSink;
+use logcore_pipeline::{Fold, NamedSink};
 use serde_json::Value;
 
 /// The sinks of one logger, built but not yet in use.
@@ -21,10 +21,6 @@ pub(crate) struct BuiltSinks {
 pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSinks, ConfigError> {
     let context = BuildContext::new(config, stop);
     let ranks = context.ranks();
-    let console_level = match ranks.is_first() {
-        true => config.console_level,
-        false => config.console_level.min(config.other_ranks_level),
-    };
     let mut built = BuiltSinks {
         sinks: Vec::new(),
         levels: BTreeMap::new(),
@@ -32,20 +28,34 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
     };
     for (name, options) in wanted(config, ranks)? {
         let sink = registry::build_sink(&name, &options, &context)?;
-        let level = match name.as_str() {
-            // W&B shows what the terminal shows.
-            "console" | "wandb" => console_level,
-            "file" => config.file_level,
-            // A sink without a level of its own gets whatever one of the two lets in.
-            _ => config.console_level.max(config.file_level),
-        };
+        let level = level_of(&name, config);
         if sink.wants(EventKind::Record) {
             built.levels.insert(name.clone(), level);
         }
-        built.sinks.push(NamedSink { name, level, sink });
+        // People read these two; the others are given each record.
+        let folds = config.fold_repeats && matches!(name.as_str(), "console" | "file");
+        let fold = folds.then(Fold::default);
+        built.sinks.push(NamedSink {
+            name,
+            level,
+            sink,
+            fold,
+        });
     }
     built.first_step = context.first_step();
     Ok(built)
+}
+
+/// From which level on a sink gets records.
+pub(crate) fn level_of(sink: &str, config: &LogConfig) -> LevelFilter {
+    match sink {
+        // W&B shows what the terminal shows.
+        "console" | "wandb" if Ranks::of(config).is_first() => config.console_level,
+        "console" | "wandb" => config.console_level.min(config.other_ranks_level),
+        "file" => config.file_level,
+        // A sink without a level of its own gets whatever one of the two lets in.
+        _ => config.console_level.max(config.file_level),
+    }
 }
 
 /// Names and options of the sinks that are on: those of the flags, those that are on by being linked, those that have an

@@ -42,7 +42,7 @@ pub(crate) fn publish(loggers: &[Arc<Instance>]) {
         if settings.config.capture_warnings && table.capturing.is_none() {
             table.capturing = Some(Arc::clone(logger));
         }
-        for (target, level) in settings.directives.targets() {
+        for (target, level) in settings.screens.directives.targets() {
             table.named.push((target.to_owned(), level, Arc::clone(logger)));
         }
     }

@@ -1,6 +1,8 @@
 //! One logger, as all its handles share it.
 
 use std::cell::Cell;
+use std::panic::Location;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
@@ -8,27 +10,28 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
 use logcore::{
-    ConfigError, Count, Deadline, Directives, LogConfig, LogError, MetricPair, Number, Ranks, StopFlag, is_quiet,
+    ConfigError, Count, Deadline, LogConfig, LogError, MetricPair, Number, Ranks, StopFlag, WatchedLevels, is_quiet,
 };
 use logcore_pipeline::{Closing, Name, NameId, Port, Route, is_child, notice};
 
-use crate::build::BuiltSinks;
+use crate::build::{BuiltSinks, level_of};
 use crate::known::{KnownNames, next_setup};
+use crate::limit::Limiter;
 use crate::measures::{Advance, Measures, Sample, Step};
 use crate::memory::Memory;
 use crate::panics;
 use crate::report::{FinishReport, RunEnd};
 use crate::screen;
 use crate::summary::Summary;
-use crate::switchboard::Switchboard;
+use crate::switchboard::{Screens, Switchboard};
 
 pub(crate) struct Instance {
     name: String,
     port: Arc<Port>,
     /// The most verbose level that any sink wants; what lies below costs this one look.
     level: AtomicUsize,
-    /// Whether directives narrow what the level lets through; if not, the switchboard has nothing to decide.
-    directed: AtomicBool,
+    /// Whether anything narrows what the level lets through; if not, the switchboard has nothing to decide.
+    screened: AtomicBool,
     switchboard: ArcSwap<Switchboard>,
     settings: RwLock<Settings>,
     metrics_on: AtomicBool,
@@ -55,7 +58,7 @@ pub(crate) struct Instance {
 #[derive(Clone, Default)]
 pub(crate) struct Settings {
     pub(crate) config: Arc<LogConfig>,
-    pub(crate) directives: Directives,
+    pub(crate) screens: Screens,
     /// By sink.
     levels: std::collections::BTreeMap<String, LevelFilter>,
 }
@@ -74,8 +77,8 @@ impl Instance {
         Self {
             name: name.to_owned(),
             level: AtomicUsize::new(0),
-            directed: AtomicBool::new(false),
-            switchboard: ArcSwap::from_pointee(Switchboard::new(&port, LevelFilter::Off, &Directives::default())),
+            screened: AtomicBool::new(false),
+            switchboard: ArcSwap::from_pointee(Switchboard::new(&port, LevelFilter::Off, &Screens::default())),
             port,
             settings: RwLock::default(),
             metrics_on: AtomicBool::new(true),
@@ -104,8 +107,13 @@ impl Instance {
         shared_sinks: bool,
     ) -> Result<(), LogError> {
         let deadline = Deadline::after(config.finish_duration());
-        let directives = config.directives()?;
+        let screens = Screens {
+            directives: config.directives()?,
+            limiter: config.site_limit()?.map(|limit| Arc::new(Limiter::new(limit))),
+            redaction: config.redaction()?.map(Arc::new),
+        };
         let config = Arc::new(config);
+        self.tell_left_out();
         self.port.set_policy(config.on_full, config.flush_duration());
         self.port.open(config.propagate, built.sinks, deadline)?;
         {
@@ -122,7 +130,7 @@ impl Instance {
         }
         self.set(Settings {
             config,
-            directives,
+            screens,
             levels,
         });
         Ok(())
@@ -157,7 +165,7 @@ impl Instance {
 
     pub(crate) fn enabled(&self, route: Route, metadata: &log::Metadata<'_>) -> bool {
         self.wants(metadata.level())
-            && (!self.directed.load(Ordering::Acquire) || self.switchboard.load().of(route).enabled(metadata))
+            && (!self.screened.load(Ordering::Acquire) || self.switchboard.load().of(route).enabled(metadata))
     }
 
     pub(crate) fn log(&self, route: Route, record: &log::Record<'_>) {
@@ -172,7 +180,7 @@ impl Instance {
             log::Level::Warn => drop(self.warnings.fetch_add(1, Ordering::Relaxed)),
             _ => {}
         }
-        if self.directed.load(Ordering::Acquire) {
+        if self.screened.load(Ordering::Acquire) {
             self.switchboard.load().of(route).log(record);
         } else {
             self.port.record(route, record);
@@ -200,7 +208,32 @@ impl Instance {
 
     pub(crate) fn set_directives(&self, text: &str) -> Result<(), ConfigError> {
         let mut settings = self.settings();
-        settings.directives = text.parse()?;
+        settings.screens.directives = text.parse()?;
+        self.set(settings);
+        Ok(())
+    }
+
+    /// Whether its config has this file watched.
+    pub(crate) fn watches(&self, file: &Path) -> bool {
+        self.settings().config.watch_file.as_deref() == Some(file)
+    }
+
+    /// Takes over levels that a watched file names now.
+    pub(crate) fn take_over(&self, levels: &WatchedLevels) -> Result<(), ConfigError> {
+        let mut settings = self.settings();
+        let before = Arc::clone(&settings.config);
+        levels.lay_over(Arc::make_mut(&mut settings.config));
+        if levels.directives.is_some() {
+            settings.screens.directives = settings.config.directives()?;
+        }
+        let deadline = Deadline::after(settings.config.flush_duration());
+        for (sink, level) in &mut settings.levels {
+            let wanted = level_of(sink, &settings.config);
+            if wanted != level_of(sink, &before) {
+                *level = wanted;
+                self.port.set_level(sink, wanted, deadline);
+            }
+        }
         self.set(settings);
         Ok(())
     }
@@ -326,7 +359,15 @@ impl Instance {
         if self.is_closed() {
             return;
         }
-        match serde_json::to_string(config) {
+        let redaction = self.settings().screens.redaction;
+        let json = match redaction {
+            None => serde_json::to_string(config),
+            Some(redaction) => serde_json::to_value(config).map(|mut config| {
+                redaction.hide_in(&mut config);
+                config.to_string()
+            }),
+        };
+        match json {
             Ok(json) => self.port.config(&json),
             Err(error) => {
                 let text = format!(
@@ -361,11 +402,15 @@ impl Instance {
     }
 
     /// A record by the logger's own methods.
+    #[track_caller]
     pub(crate) fn say(&self, level: log::Level, message: std::fmt::Arguments<'_>) {
         if self.wants(level) {
+            let site = Location::caller();
             let record = log::Record::builder()
                 .level(level)
                 .target(&self.name)
+                .file_static(Some(site.file()))
+                .line(Some(site.line()))
                 .args(message)
                 .build();
             self.hand_over(Route::Method, &record);
@@ -382,6 +427,7 @@ impl Instance {
                 logger: self.name.clone(),
             });
         }
+        self.tell_left_out();
         let deadline = Deadline::after(self.settings().config.flush_duration());
         self.port.flush(deadline)
     }
@@ -409,6 +455,7 @@ impl Instance {
             return report.clone();
         }
         self.finish_progress();
+        self.tell_left_out();
         self.closed.store(true, Ordering::Relaxed);
         self.level.store(0, Ordering::Relaxed);
         if std::thread::panicking() {
@@ -468,11 +515,18 @@ impl Instance {
         summary
     }
 
+    /// Says what the limit has left out so far.
+    fn tell_left_out(&self) {
+        if let Some(limiter) = self.settings().screens.limiter {
+            limiter.tell(&self.port);
+        }
+    }
+
     fn set(&self, settings: Settings) {
         let level = settings.level();
         self.switchboard
-            .store(Arc::new(Switchboard::new(&self.port, level, &settings.directives)));
-        self.directed.store(!settings.directives.is_empty(), Ordering::Release);
+            .store(Arc::new(Switchboard::new(&self.port, level, &settings.screens)));
+        self.screened.store(!settings.screens.is_empty(), Ordering::Release);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         if !self.is_closed() {
             self.level.store(level as usize, Ordering::Relaxed);

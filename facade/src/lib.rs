@@ -49,6 +49,7 @@ mod build;
 mod global;
 mod instance;
 mod known;
+mod limit;
 mod logger;
 mod manager;
 mod measures;
@@ -65,12 +66,13 @@ mod summary;
 mod switchboard;
 #[cfg(feature = "wandb")]
 pub mod wandb;
+mod watch;
 
 pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
     ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, Ranks, RingPlace,
-    SinkBooks, SinkError, Stats,
+    Secret, SinkBooks, SinkError, Stats,
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;

@@ -45,26 +45,31 @@ impl UnifiedLogger {
     }
 
     /// Logs at TRACE.
+    #[track_caller]
     pub fn trace(&self, message: impl Display) {
         self.say(Level::Trace, message);
     }
 
     /// Logs at DEBUG.
+    #[track_caller]
     pub fn debug(&self, message: impl Display) {
         self.say(Level::Debug, message);
     }
 
     /// Logs at INFO.
+    #[track_caller]
     pub fn info(&self, message: impl Display) {
         self.say(Level::Info, message);
     }
 
     /// Logs at WARN.
+    #[track_caller]
     pub fn warning(&self, message: impl Display) {
         self.say(Level::Warn, message);
     }
 
     /// Logs at ERROR; the message is delivered when this returns.
+    #[track_caller]
     pub fn error(&self, message: impl Display) {
         self.say(Level::Error, message);
     }
@@ -221,6 +226,7 @@ impl UnifiedLogger {
         LogManager::get_instance().finish(&self.instance)
     }
 
+    #[track_caller]
     fn say(&self, level: Level, message: impl Display) {
         if self.instance.wants(level) {
             self.instance.say(level, format_args!("{message}"));

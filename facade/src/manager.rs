@@ -1,12 +1,13 @@
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-use logcore::log::Level;
+use logcore::log::{Level, LevelFilter};
 use logcore::{
-    ConfigError, Deadline, FileRank, LogConfig, LogError, Ranks, RingPlace, Sink, StopFlag, is_quiet, registry,
+    ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, Ranks, RingPlace, Sink, StopFlag, WatchedLevels,
+    is_quiet, registry,
 };
 use logcore_pipeline::{Pipeline, Port, RecoveryError, Signal, at_exit, mark_notices, notice, recover_ranks};
 
@@ -15,6 +16,7 @@ use crate::instance::Instance;
 use crate::logger::UnifiedLogger;
 use crate::memory::Memory;
 use crate::report::{FinishReport, RunEnd};
+use crate::watch::watch;
 use crate::{global, panics, screen, signals};
 
 /// All loggers of the process.
@@ -43,6 +45,11 @@ struct State {
     template: Option<LogConfig>,
     /// The oldest first.
     loggers: Vec<Arc<Instance>>,
+    /// What was said since of levels, for the loggers to come.
+    levels: BTreeMap<String, LevelFilter>,
+    directives: Option<String>,
+    /// Files that are watched.
+    watched: BTreeSet<PathBuf>,
     /// Names of the sinks that every logger has, and those of them that wait for the first logger.
     shared: Vec<String>,
     waiting: Vec<(String, Box<dyn Sink>)>,
@@ -61,6 +68,9 @@ impl LogManager {
             state: Mutex::new(State {
                 template: None,
                 loggers: Vec::new(),
+                levels: BTreeMap::new(),
+                directives: None,
+                watched: BTreeSet::new(),
                 shared: Vec::new(),
                 waiting: Vec::new(),
                 pipeline: None,
@@ -99,6 +109,66 @@ impl LogManager {
             logger.configure(config, sinks, memory, shared)?;
         }
         state.template = Some(config);
+        state.levels.clear();
+        state.directives = None;
+        state.watch();
+        self.announce(&state);
+        Ok(())
+    }
+
+    /// Changes the level of a sink (`console`, `file`, …) of every logger, those to come included, for records from now on.
+    /// A new config, by [`configure_from_config`](Self::configure_from_config), takes its place.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use facade::{LevelFilter, LogConfig, LogManager};
+    ///
+    /// let manager = LogManager::get_instance();
+    /// # let quiet = LogConfig { enable_console: false, ..LogConfig::default() };
+    /// # manager.configure_from_config(LogConfig { log_dir: folder.path().into(), ..quiet })?;
+    /// let before = manager.get_logger("before");
+    /// manager.set_level("file", LevelFilter::Warn)?;
+    /// let after = manager.get_logger("after");
+    /// before.info("nobody wants it");
+    /// after.info("nobody wants it");
+    /// manager.cleanup();
+    /// # #[cfg(feature = "file")]
+    /// assert_eq!(std::fs::read_to_string(folder.path().join("training.log")).unwrap(), "");
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If no logger has such a sink, and no linked crate has one for those to come.
+    pub fn set_level(&self, sink: &str, level: LevelFilter) -> Result<(), ConfigError> {
+        let mut state = self.lock();
+        let mut known = registry::sink_names()?.contains(&sink);
+        for logger in &state.loggers {
+            known |= logger.set_level(sink, level).is_ok();
+        }
+        if !known {
+            let linked = registry::sink_names()?.join(", ");
+            let remedy = format!("no logger has a sink of this name, and no linked crate; linked are: {linked}");
+            return Err(ConfigError::new("sink", sink, remedy));
+        }
+        state.levels.insert(sink.to_owned(), level);
+        self.announce(&state);
+        Ok(())
+    }
+
+    /// Changes the levels by target of every logger, those to come included, for records from now on; see
+    /// [`Directives`](logcore::Directives). A new config takes their place, as for [`set_level`](Self::set_level).
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    pub fn set_directives(&self, directives: &str) -> Result<(), ConfigError> {
+        let mut state = self.lock();
+        directives.parse::<Directives>()?;
+        for logger in &state.loggers {
+            logger.set_directives(directives)?;
+        }
+        state.directives = Some(directives.to_owned());
         self.announce(&state);
         Ok(())
     }
@@ -166,6 +236,8 @@ impl LogManager {
     pub fn cleanup(&self) {
         let mut state = self.lock();
         state.template = None;
+        state.levels.clear();
+        state.directives = None;
         self.finish_all(state, 0);
     }
 
@@ -206,6 +278,34 @@ impl LogManager {
         self.announce(&self.lock());
     }
 
+    /// Whether some logger's config has this file watched. If none has, it is watched no more.
+    pub(crate) fn watches(&self, file: &Path) -> bool {
+        let mut state = self.lock();
+        let watched = state.loggers.iter().any(|logger| logger.watches(file));
+        if !watched {
+            state.watched.remove(file);
+        }
+        watched
+    }
+
+    /// Gives what a watched file says now to the loggers whose config names it, and to those to come.
+    pub(crate) fn take_over(&self, file: &Path, levels: &WatchedLevels) {
+        let mut state = self.lock();
+        if let Some(template) = &mut state.template
+            && template.watch_file.as_deref() == Some(file)
+        {
+            levels.lay_over(template);
+        }
+        let mut loggers = state.loggers.clone();
+        // What the file says was parsed when it was read.
+        loggers.retain(|logger| logger.watches(file) && logger.take_over(levels).is_ok());
+        self.announce(&state);
+        drop(state);
+        for logger in loggers {
+            logger.say(Level::Info, format_args!("{} has changed: {levels}", file.display()));
+        }
+    }
+
     /// Opens a logger of this config, or gives it to the one of this name that is live.
     fn open(&self, state: &mut State, config: LogConfig) -> Result<Arc<Instance>, LogError> {
         config.validate()?;
@@ -227,9 +327,17 @@ impl LogManager {
         };
         state.name_ring(&config, &sinks);
         logger.configure(config, sinks, memory, !state.shared.is_empty())?;
+        for (sink, level) in &state.levels {
+            // Not every logger has every sink.
+            let _ = logger.set_level(sink, *level);
+        }
+        if let Some(directives) = &state.directives {
+            logger.set_directives(directives)?;
+        }
         if state.find(logger.name()).is_none() {
             state.loggers.push(Arc::clone(&logger));
         }
+        state.watch();
         if capture {
             panics::capture();
         }
@@ -320,6 +428,17 @@ impl LogManager {
 impl State {
     fn find(&self, name: &str) -> Option<Arc<Instance>> {
         self.loggers.iter().find(|logger| logger.name() == name).cloned()
+    }
+
+    /// Watches the files that configs name and that are not watched yet.
+    fn watch(&mut self) {
+        for logger in &self.loggers {
+            if let Some(file) = &logger.settings().config.watch_file
+                && self.watched.insert(file.clone())
+            {
+                watch(file);
+            }
+        }
     }
 
     /// Delivers what killed runs have left in a folder, before anything new is written there.

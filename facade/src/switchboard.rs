@@ -1,10 +1,27 @@
-//! Levels on the caller's side: what passes goes into the ring.
+//! What is decided on the caller's side; what passes goes into the ring.
 
 use std::sync::Arc;
 
-use logcore::Directives;
 use logcore::log::{LevelFilter, Log, Metadata, Record};
+use logcore::{Directives, Redaction, is_quiet};
 use logcore_pipeline::{Port, Route};
+
+use crate::limit::Limiter;
+
+/// What may keep a record, or some of it, from the sinks.
+#[derive(Clone, Default)]
+pub(crate) struct Screens {
+    pub(crate) directives: Directives,
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    pub(crate) redaction: Option<Arc<Redaction>>,
+}
+
+impl Screens {
+    /// Whether there is none of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.directives.is_empty() && self.limiter.is_none() && self.redaction.is_none()
+    }
+}
 
 /// A logger's dispatches, one for each way in which a record can come to it.
 pub(crate) struct Switchboard {
@@ -14,8 +31,8 @@ pub(crate) struct Switchboard {
 }
 
 impl Switchboard {
-    pub(crate) fn new(port: &Arc<Port>, level: LevelFilter, directives: &Directives) -> Self {
-        let dispatch = |route| dispatch(Arc::clone(port), route, level, directives.clone());
+    pub(crate) fn new(port: &Arc<Port>, level: LevelFilter, screens: &Screens) -> Self {
+        let dispatch = |route| dispatch(Arc::clone(port), route, level, screens.clone());
         Self {
             method: dispatch(Route::Method),
             addressed: dispatch(Route::Addressed),
@@ -32,12 +49,22 @@ impl Switchboard {
     }
 }
 
-fn dispatch(port: Arc<Port>, route: Route, level: LevelFilter, directives: Directives) -> Box<dyn Log> {
+fn dispatch(port: Arc<Port>, route: Route, level: LevelFilter, screens: Screens) -> Box<dyn Log> {
+    let Screens {
+        directives,
+        limiter,
+        redaction,
+    } = screens;
     let mut dispatch = fern::Dispatch::new().level(level);
     if !directives.is_empty() {
         dispatch = dispatch.filter(move |metadata| directives.allows(metadata.target(), metadata.level()));
     }
-    let appender: Box<dyn Log> = Box::new(RingAppender { port, route });
+    let appender: Box<dyn Log> = Box::new(RingAppender {
+        port,
+        route,
+        limiter,
+        redaction,
+    });
     dispatch.chain(appender).into_log().1
 }
 
@@ -45,6 +72,8 @@ fn dispatch(port: Arc<Port>, route: Route, level: LevelFilter, directives: Direc
 struct RingAppender {
     port: Arc<Port>,
     route: Route,
+    limiter: Option<Arc<Limiter>>,
+    redaction: Option<Arc<Redaction>>,
 }
 
 impl Log for RingAppender {
@@ -53,7 +82,21 @@ impl Log for RingAppender {
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.port.record(self.route, record);
+        // What a sink says itself goes nowhere, and so is not counted.
+        if is_quiet() {
+            return;
+        }
+        if let Some(limiter) = &self.limiter
+            && !limiter.admits(&self.port, self.route, record)
+        {
+            return;
+        }
+        match &self.redaction {
+            Some(redaction) => self
+                .port
+                .rewritten_record(self.route, record, &|text| redaction.hide(text)),
+            None => self.port.record(self.route, record),
+        }
     }
 
     fn flush(&self) {}

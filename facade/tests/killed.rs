@@ -35,12 +35,17 @@ fn child(case: &str) {
         "plain memory" => RingPlace::Memory,
         _ => RingPlace::Auto,
     };
-    let logger = setup_logging(config(folder, place)).unwrap();
+    let logger = setup_logging(LogConfig {
+        fold_repeats: case == "folded",
+        ..config(folder, place)
+    })
+    .unwrap();
     logger.log_config(&serde_json::json!({"lr": 0.1}));
     match case {
         "finished" => drop(logger.finish()),
         "long" => logger.info("x".repeat(3 << 20)),
         "forked" => fork_and_log(&logger),
+        "folded" => (0..LINES).for_each(|number| logger.info(number / 7)),
         _ => log_all(&logger),
     }
     println!("ready");
@@ -224,6 +229,37 @@ fn a_message_larger_than_a_frame_is_whole() {
     let messages = messages(folder.path());
     assert_eq!(messages[0].len(), 3 << 20);
     assert_eq!(messages[1], "the run was killed");
+}
+
+#[test]
+fn what_was_counted_and_not_written_is_not_lost() {
+    // Where the writer stands when the kill comes is another place each time.
+    for _ in 0..10 {
+        let folder = tempfile::tempdir().unwrap();
+        kill("folded", folder.path());
+        recover(folder.path()).pop().unwrap().unwrap();
+        let messages = messages(folder.path());
+        let (end, lines) = messages.split_last().unwrap();
+        assert_eq!(end, "the run was killed");
+        let mut records: Vec<&str> = Vec::new();
+        for line in lines {
+            match line.strip_prefix("last line repeated ") {
+                None => records.push(line),
+                Some(often) => {
+                    let often = often.split(' ').next().unwrap().parse().unwrap_or(1);
+                    let last = *records.last().unwrap();
+                    records.extend(std::iter::repeat_n(last, often));
+                }
+            }
+        }
+        let expected = (0..LINES).map(|number| (number / 7).to_string());
+        assert!(
+            records.iter().map(|record| (*record).to_owned()).eq(expected),
+            "{} records",
+            records.len()
+        );
+        assert!(lines.len() < LINES as usize / 2);
+    }
 }
 
 #[test]
