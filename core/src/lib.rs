@@ -49,7 +49,7 @@
 //!
 //! - `testing`: sinks that record, fail, block or panic, for tests.
 //!
-//! This crate does no I/O but [`LogConfig::from_file`] and reading the environment.
+//! This crate does no I/O but reading a config file ([`LogConfig::from_file`], [`WatchedLevels::from_file`]) and the environment.
 
 mod books;
 mod config;

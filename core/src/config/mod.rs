@@ -49,7 +49,7 @@ use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 /// | `probes` | none | the same for probes |
 /// | `directives` | none | levels by target, see [`Directives`] |
 /// | `watch_file` | none | a config file whose levels are taken over when it changes |
-/// | `fold_repeats` | off | equal lines in a row are one on the console, in the text file and in the run's console |
+/// | `fold_repeats` | off | equal lines in a row are one on the console and in the text file |
 /// | `limit_per_site` | none | `100/10s`: so many records from one place in the code, see [`SiteLimit`] |
 /// | `redact` | none | patterns of what no sink may see, see [`Redaction`] |
 /// | `ring_bytes` | 4 MiB | of the ring between callers and writer; the first logger of a process decides |
@@ -157,8 +157,8 @@ pub struct LogConfig {
     /// `file_level` or `directives` changes, the logger takes it over. What it does not name, and every other field, stays as
     /// it is. In a file of its own name, `watch_file = "logging.toml"` has that file watched.
     pub watch_file: Option<PathBuf>,
-    /// Whether equal lines in a row become one line and "last line repeated 999 times", on the console, in the text file and
-    /// in the console of a W&B run. Equal is what has the same level, logger, target, message and fields.
+    /// Whether equal lines in a row become one line and "last line repeated 999 times", on the console and in the text file.
+    /// Equal is what has the same level, logger, target, message and fields.
     pub fold_repeats: bool,
     /// How many records a place in the code may emit in a period, such as `100/10s`; what is more is counted and said in one
     /// line. Empty is no limit. Errors always pass.
