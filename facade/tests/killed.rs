@@ -50,6 +50,9 @@ fn child(case: &str) {
     }
     println!("ready");
     std::io::stdout().flush().unwrap();
+    if case == "folded" {
+        (LINES..).for_each(|number| logger.info(number / 7));
+    }
     loop {
         std::thread::park();
     }
@@ -233,7 +236,7 @@ fn a_message_larger_than_a_frame_is_whole() {
 
 #[test]
 fn what_was_counted_and_not_written_is_not_lost() {
-    // Where the writer stands when the kill comes is another place each time.
+    // The child goes on, so where it and the writer stand when the kill comes is another place each time.
     for _ in 0..10 {
         let folder = tempfile::tempdir().unwrap();
         kill("folded", folder.path());
@@ -252,13 +255,14 @@ fn what_was_counted_and_not_written_is_not_lost() {
                 }
             }
         }
-        let expected = (0..LINES).map(|number| (number / 7).to_string());
+        assert!(records.len() >= LINES as usize, "{} records", records.len());
+        let expected = (0..records.len()).map(|number| (number / 7).to_string());
         assert!(
             records.iter().map(|record| (*record).to_owned()).eq(expected),
             "{} records",
             records.len()
         );
-        assert!(lines.len() < LINES as usize / 2);
+        assert!(lines.len() < records.len() / 2);
     }
 }
 
