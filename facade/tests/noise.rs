@@ -1,5 +1,5 @@
 //! Less noise: folded lines, limits, levels that change, and what nobody may see.
-#![cfg(all(feature = "file", feature = "jsonl"))]
+#![cfg(all(feature = "console", feature = "file", feature = "jsonl"))]
 #![allow(clippy::print_stdout, reason = "a child tells its parent how far it is")]
 
 use std::fs;
@@ -57,6 +57,41 @@ fn equal_lines_in_a_row_are_one() {
     // Who reads records by a program gets each.
     let records = fs::read_to_string(folder.path().join("records.jsonl")).unwrap();
     assert_eq!(records.lines().count(), 1001);
+}
+
+/// Names the folder of a child that shows lines.
+const FOLDED: &str = "NOISE_FOLDED";
+
+/// Does nothing unless it is the child: says on the console what repeats there, though not in the file.
+#[test]
+fn the_child_that_folds() {
+    let Some(folder) = std::env::var_os(FOLDED) else { return };
+    let logger = setup_logging(LogConfig {
+        name: "folded".into(),
+        log_dir: folder.into(),
+        fold_repeats: true,
+        ..LogConfig::default()
+    })
+    .unwrap();
+    for attempt in 0..3 {
+        logger.warning("no connection");
+        logger.debug(attempt);
+    }
+}
+
+#[test]
+fn the_console_folds_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child_that_folds", "--nocapture", "--test-threads=1"])
+        .env(FOLDED, folder.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let shown = shown.lines().filter_map(|line| line.split_once(" | folded | "));
+    let shown: Vec<_> = shown.map(|(_, message)| message).collect();
+    assert_eq!(shown, ["no connection", "last line repeated 2 times"]);
+    assert_eq!(lines(folder.path()).len(), 6);
 }
 
 #[test]
@@ -243,6 +278,10 @@ fn a_process_takes_over_the_levels_of_its_file_when_it_changes() {
         .unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(said.any(|line| line.contains("ready")));
+    let mut notices = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap)
+        .filter(|line| line.starts_with("logcore:"));
 
     // Each is waited for, however long it takes.
     let wait_for = |wanted: &str, from: usize| loop {
@@ -258,7 +297,8 @@ fn a_process_takes_over_the_levels_of_its_file_when_it_changes() {
     wait_for("DEBUG a detail of the data", quiet);
     // What is no config changes nothing.
     fs::write(&file, "file_level = \"lou").unwrap();
-    thread::sleep(Duration::from_secs(2));
+    let notice = notices.next().unwrap();
+    assert!(notice.contains("the levels stay as they are"), "{notice}");
     let broken = lines(folder.path()).len();
     wait_for("DEBUG a detail", broken);
     write("file_level = \"debug\"\ndirectives = \"watched::data=info\"\n");
@@ -271,8 +311,7 @@ fn a_process_takes_over_the_levels_of_its_file_when_it_changes() {
     );
     wait_for("DEBUG a detail", directed);
     fs::write(folder.path().join("stop"), "").unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
+    assert!(child.wait().unwrap().success());
     assert!(said.any(|line| line == "true"), "everything was delivered");
 
     let lines = lines(folder.path());
@@ -282,8 +321,5 @@ fn a_process_takes_over_the_levels_of_its_file_when_it_changes() {
     let of_data = |lines: &[String]| lines.iter().filter(|line| line.contains("of the data")).count();
     assert!(of_data(&lines[loud..directed]) > 0);
     assert_eq!(of_data(&lines[directed..]), 0);
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    let notices: Vec<_> = stderr.lines().filter(|line| line.starts_with("logcore:")).collect();
-    assert_eq!(notices.len(), 1, "{notices:?}");
-    assert!(notices[0].contains("the levels stay as they are"), "{notices:?}");
+    assert_eq!(notices.next(), None, "it is said once");
 }
