@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 use crate::peers::Entry;
 use crate::plan::{Choice, Plan};
 use crate::sections::alone::ALONE;
-use crate::sections::{alone, calls, levels, life};
+use crate::sections::{alone, calls, eta, levels, life};
 use crate::sections::{lines, metrics, progress};
 use crate::table::Table;
 
@@ -33,6 +33,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("levels", levels::measure),
     ("metrics", metrics::measure),
     ("progress", progress::measure),
+    ("eta", eta::measure),
     ("lines", lines::measure),
     ("life", life::measure),
     ("alone", alone::measure),

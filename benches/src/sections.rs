@@ -2,6 +2,7 @@
 
 pub(crate) mod alone;
 pub(crate) mod calls;
+pub(crate) mod eta;
 pub(crate) mod levels;
 pub(crate) mod life;
 pub(crate) mod lines;

@@ -2,6 +2,8 @@
 //! both kinds of output share ([`text`]).
 
 mod bars;
+mod forecast;
+mod history;
 mod meter;
 pub mod text;
 

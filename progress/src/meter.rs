@@ -3,6 +3,8 @@ use std::time::{Duration, Instant};
 
 use logcore::{MetricValue, ProgressEvent, ProgressKind};
 
+use crate::history::History;
+
 /// The sinks are told at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// An early interval that is so many times slower than the typical one is a warm-up (a compilation, a cold cache).
@@ -17,7 +19,7 @@ const PREALLOCATED: usize = 1024;
 pub struct MeterOptions {
     /// Updates that rates are taken over; at least 1.
     pub window: usize,
-    /// How much the ETA follows the newest rate: 0 trusts the whole run, 1 only the newest window.
+    /// How readily the ETA believes in a new rate: 0 trusts the whole run, 1 only the newest window.
     pub smoothing: f64,
     /// The line of the bar among several.
     pub slot: u32,
@@ -54,14 +56,12 @@ pub struct Meter {
     now: Mark,
     has_samples: bool,
     updates: u64,
-    /// The end of the first update: what came before is start-up and no measure of the rate.
-    first: Option<Mark>,
     /// The ends of the updates in the window, and of the one before it.
     window: VecDeque<Mark>,
     /// When the sinks are to be told again; at first, at once.
     tell_at: Option<Instant>,
-    /// Seconds a unit, smoothed, and the position that it was taken at.
-    smoothed: Option<(f64, u64)>,
+    /// All intervals after the first update.
+    history: History,
 }
 
 /// Where the progress stood at one moment.
@@ -130,25 +130,26 @@ impl Meter {
             },
             has_samples: false,
             updates: 0,
-            first: None,
             window: VecDeque::with_capacity(options.window.saturating_add(1).min(PREALLOCATED)),
             tell_at: None,
-            smoothed: None,
+            history: History::new(),
         }
     }
 
     /// It has come `n` units further, in which `batch` samples were done.
     #[inline]
     pub fn update(&mut self, n: u64, batch: Option<u64>, now: Instant) {
+        let before = self.now;
+        self.now.at = now.max(before.at);
+        self.now.position = before.position.saturating_add(n);
+        if self.updates > 0 {
+            let seconds = self.now.at.duration_since(before.at).as_secs_f64();
+            self.history.add(self.now.position - before.position, seconds);
+        }
         self.updates += 1;
-        self.now.at = now.max(self.now.at);
-        self.now.position = self.now.position.saturating_add(n);
         if let Some(batch) = batch {
             self.has_samples = true;
             self.now.samples = self.now.samples.saturating_add(batch);
-        }
-        if self.first.is_none() {
-            self.first = Some(self.now);
         }
         if self.window.len() > self.options.window {
             self.window.pop_front();
@@ -223,21 +224,17 @@ impl Meter {
         if remaining == 0 {
             return Some(0.0);
         }
-        let newest = stretch.and_then(|stretch| positive(stretch.seconds / stretch.units))?;
-        let smoothed = match self.smoothed {
-            _ if self.options.smoothing == 0.0 => self.overall().unwrap_or(newest),
-            None => newest,
-            Some((before, at)) if at == self.now.position => before,
-            Some((before, _)) => before + self.options.smoothing * (newest - before),
+        let remaining = remaining as f64;
+        let forecast = if self.options.smoothing < 1.0 {
+            self.history.forecast(self.options.smoothing)
+        } else {
+            None
         };
-        self.smoothed = Some((smoothed, self.now.position));
-        positive(remaining as f64 * smoothed)
-    }
-
-    /// Seconds a unit since the end of the first update.
-    fn overall(&self) -> Option<f64> {
-        let stretch = Stretch::between(&self.first?, &self.now)?;
-        positive(stretch.seconds / stretch.units)
+        let seconds = match forecast {
+            Some(forecast) => forecast.seconds(remaining),
+            None => remaining * stretch.map(|stretch| stretch.seconds / stretch.units)?,
+        };
+        positive(seconds)
     }
 
     /// What was done over the window, without the start-up.
@@ -373,7 +370,58 @@ mod tests {
         assert!((eta(1.0, 20) - 4.0).abs() < 1e-6, "only the newest");
         let whole = (199.0 * 0.01 + 50.0 * 0.04) / 249.0 * 100.0;
         assert!((eta(0.0, 20) - whole).abs() < 1e-6, "the whole run");
-        assert!((whole..4.0).contains(&eta(0.05, 20)));
+        assert!((eta(0.3, 20) - 4.0).abs() < 1e-6, "a change that is certain is believed");
+    }
+
+    /// The ETA behind these steps, of a hundred more.
+    fn eta_after(millis: &[u64]) -> f64 {
+        let total = millis.len() as u64 + 100;
+        after(OPTIONS, Some(total), millis).figures().eta_seconds.unwrap()
+    }
+
+    #[test]
+    fn neither_a_warm_up_nor_what_came_before_the_start_spoils_the_eta() {
+        let warm_up = [&[30_000, 20_000, 9_000, 4_000][..], &[10; 100]].concat();
+        assert!((eta_after(&warm_up) - 1.0).abs() < 1e-6);
+        // A run that is resumed begins with a leap.
+        let start = Instant::now();
+        let mut meter = Meter::start(1, "x", Some(1000), OPTIONS, start);
+        meter.update(500, None, start);
+        for i in 1..=5 {
+            meter.update(1, None, start + Duration::from_millis(10 * i));
+        }
+        assert!((meter.figures().eta_seconds.unwrap() - 4.95).abs() < 1e-6);
+    }
+
+    #[test]
+    fn pauses_count_by_their_share() {
+        let steps: Vec<u64> = (1..=400).map(|i| if i % 50 == 0 { 510 } else { 10 }).collect();
+        // 8 pauses in 399 intervals.
+        let expected = 100.0 * (0.01 + 8.0 * 0.5 / 399.0);
+        assert!((eta_after(&steps) - expected).abs() < 0.05, "{}", eta_after(&steps));
+        // Whether a pause was just now or long ago makes no difference to speak of.
+        let before = eta_after(&steps[..349]);
+        assert!((eta_after(&steps[..351]) / before - 1.0).abs() < 0.1, "{before}");
+    }
+
+    #[test]
+    fn a_trend_goes_on() {
+        let steps: Vec<u64> = (0..400).map(|i| 1000 + i).collect();
+        let rest: f64 = (400..500).map(|i| f64::from(1000 + i) / 1e3).sum();
+        assert!((eta_after(&steps) / rest - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn the_eta_is_the_same_however_often_it_is_asked_for() {
+        let millis: Vec<u64> = (0..700_u64).map(|i| 10 + i * 7919 % 13).collect();
+        let asked = after(OPTIONS, Some(1000), &millis).figures();
+        let mut now = Instant::now();
+        let mut meter = Meter::start(1, "x", Some(1000), OPTIONS, now);
+        for millis in millis {
+            now += Duration::from_millis(millis);
+            meter.update(1, Some(32), now);
+        }
+        assert_eq!(meter.figures(), asked);
     }
 
     #[test]

@@ -25,6 +25,7 @@ const MAY_SEE: [(&str, &[&str]); 14] = [
     ),
     ("logcore-wandb", &["logcore"]),
     ("tally-sink", &["logcore"]),
+    ("eta", &["logcore-progress"]),
 ];
 /// May see all.
 const TOP: [&str; 5] = ["logcore-facade", "examples", "xtask", "benches", "hot-paths"];

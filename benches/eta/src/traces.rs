@@ -1,0 +1,148 @@
+use std::f64::consts::TAU;
+use std::ops::RangeInclusive;
+
+use fastrand::Rng;
+
+/// A kind of run: its name, and the seconds that each of its steps takes, as a seed decides.
+pub type Kind = (&'static str, fn(u64) -> Vec<f64>);
+
+/// What trainings do. Lengths, paces and amounts come from the seed, too.
+pub const KINDS: &[Kind] = &[
+    ("constant", |seed| Run::new(seed).steps()),
+    ("warm-up: slow first steps", |seed| Run::new(seed).compile().steps()),
+    ("warm-up: a cold cache", |seed| Run::new(seed).cold_cache().steps()),
+    ("drift", |seed| Run::new(seed).drift().steps()),
+    ("a change of pace at half", |seed| Run::new(seed).change().steps()),
+    ("validation", |seed| Run::new(seed).validation().steps()),
+    ("heavy tail: log-normal", |seed| Run::new(seed).log_normal().steps()),
+    ("heavy tail: Pareto", |seed| Run::new(seed).pareto().steps()),
+    ("warm-up and validation", |seed| {
+        Run::new(seed).compile().validation().steps()
+    }),
+    ("drift and validation", |seed| Run::new(seed).drift().validation().steps()),
+    ("warm-up, validation, heavy tail", |seed| {
+        Run::new(seed).log_normal().compile().validation().steps()
+    }),
+    ("cold cache, drift, validation, heavy tail", |seed| {
+        Run::new(seed).pareto().cold_cache().drift().validation().steps()
+    }),
+];
+
+/// Two runs of the example `train` on two cores that were busy with other things; the seed says which.
+pub const RECORDED: Kind = ("recorded", recorded);
+
+fn recorded(seed: u64) -> Vec<f64> {
+    let runs: Vec<&str> = include_str!("recorded.txt").lines().collect();
+    let run = runs[seed as usize % runs.len()];
+    // In milliseconds.
+    run.split(' ').map(|millis| millis.parse::<u32>().map_or(0.0, f64::from) * 1e-3).collect()
+}
+
+/// The steps of a run, changed by one property after the other.
+struct Run {
+    rng: Rng,
+    /// The seconds that a typical step takes.
+    typical: f64,
+    steps: Vec<f64>,
+}
+
+impl Run {
+    /// 50 to 100,000 steps in one minute to ten hours, each order of magnitude as likely, with a jitter of 1 to 10 %.
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let length = magnitude(&mut rng, 50.0..=100_000.0) as usize;
+        let typical = magnitude(&mut rng, 60.0..=36_000.0) / length as f64;
+        let jitter = magnitude(&mut rng, 0.01..=0.1);
+        let steps = (0..length)
+            .map(|_| typical * (1.0 + jitter * normal(&mut rng)).max(0.1))
+            .collect();
+        Self { rng, typical, steps }
+    }
+
+    /// The first one to five steps are 10 to 100 times slower.
+    fn compile(mut self) -> Self {
+        for at in 0..self.rng.usize(1..=5) {
+            self.steps[at] *= magnitude(&mut self.rng, 10.0..=100.0);
+        }
+        self
+    }
+
+    /// The first steps are 2 to 10 times slower, and settle exponentially over 1 to 5 % of the run.
+    fn cold_cache(mut self) -> Self {
+        let slower = magnitude(&mut self.rng, 2.0..=10.0);
+        let settling = self.part(0.01..=0.05);
+        self.scale(|at| 1.0 + (slower - 1.0) * (-at / settling).exp())
+    }
+
+    /// Steadily slower or faster, by up to a half in all.
+    fn drift(mut self) -> Self {
+        let by = between(&mut self.rng, 0.2..=0.5) * if self.rng.bool() { 1.0 } else { -1.0 };
+        self.scale(|at| 1.0 + by * at)
+    }
+
+    /// From the half on, up to 3 times slower or faster.
+    fn change(mut self) -> Self {
+        let by = magnitude(&mut self.rng, 1.3..=3.0);
+        let by = if self.rng.bool() { by } else { 1.0 / by };
+        self.scale(|at| if at < 0.5 { 1.0 } else { by })
+    }
+
+    /// Every 100 to 500 steps (at least thrice a run), a pause as long as 20 to 100 steps.
+    fn validation(mut self) -> Self {
+        let every = self.rng.usize(100..=500).min(self.steps.len() / 4);
+        let pause = self.typical * between(&mut self.rng, 20.0..=100.0);
+        for at in (every..self.steps.len()).step_by(every) {
+            self.steps[at] += pause * (1.0 + 0.05 * normal(&mut self.rng)).max(0.1);
+        }
+        self
+    }
+
+    /// Each step by a factor with a logarithm of 0 ± 0.5 to 1.
+    fn log_normal(mut self) -> Self {
+        let sigma = between(&mut self.rng, 0.5..=1.0);
+        for step in &mut self.steps {
+            *step *= (sigma * normal(&mut self.rng)).exp();
+        }
+        self
+    }
+
+    /// Each step by a factor of 1 and above, with a tail of exponent 2 to 3.
+    fn pareto(mut self) -> Self {
+        let exponent = between(&mut self.rng, 2.0..=3.0);
+        for step in &mut self.steps {
+            *step *= (1.0 - self.rng.f64()).powf(-1.0 / exponent);
+        }
+        self
+    }
+
+    fn steps(self) -> Vec<f64> {
+        self.steps
+    }
+
+    fn part(&mut self, range: RangeInclusive<f64>) -> f64 {
+        between(&mut self.rng, range)
+    }
+
+    /// By a factor of the place in the run, from 0 to 1.
+    fn scale(mut self, factor: impl Fn(f64) -> f64) -> Self {
+        let length = self.steps.len() as f64;
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            *step *= factor(at as f64 / length);
+        }
+        self
+    }
+}
+
+fn between(rng: &mut Rng, range: RangeInclusive<f64>) -> f64 {
+    range.start() + (range.end() - range.start()) * rng.f64()
+}
+
+/// Each order of magnitude as likely as any other.
+fn magnitude(rng: &mut Rng, range: RangeInclusive<f64>) -> f64 {
+    between(rng, range.start().ln()..=range.end().ln()).exp()
+}
+
+/// Around 0, with a deviation of 1 (Box and Muller).
+fn normal(rng: &mut Rng) -> f64 {
+    (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (TAU * rng.f64()).cos()
+}
