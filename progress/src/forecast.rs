@@ -4,11 +4,13 @@ use crate::history::{STRETCHES, Stretch, quantile};
 const FEW: usize = 8;
 /// The first stretches that are so many times slower than the typical one are warm-up.
 const WARM_UP_FACTOR: f64 = 1.25;
-/// One in so many differences is not noise, and as many as a change of the pace makes.
+/// One in so many differences is not noise, and never fewer than a change of the pace makes.
 const OUTLIERS: usize = 16;
 const BREAK: usize = 3;
 /// Scales with fewer stretches than this say nothing of the noise.
 const COARSEST: usize = 12;
+/// Less noise than this part of the pace is taken for as much.
+const NEGLIGIBLE: f64 = 1e-3;
 /// So much more uncertain than a mean is the end of a line, for which a wide window is wanted.
 const LINE_ERROR: f64 = 2.5;
 /// No pace is taken from fewer stretches.
@@ -50,8 +52,10 @@ impl Forecast {
             // The first ones may all be warm-up, and each may be a pause: the quick ones are more telling.
             return Some(Self::steady(quantile(stretches, 0.25), 0.0));
         }
-        let settled = settled(stretches);
-        let margin = (1.0 - smoothing) / smoothing * noise(settled);
+        let typical = quantile(stretches, 0.5);
+        let settled = settled(stretches, typical);
+        let noise = noise(settled).max(NEGLIGIBLE * typical);
+        let margin = (1.0 - smoothing) / smoothing * noise;
         let (mut steady, mut line) = (Reach::default(), Reach::default());
         let mut window = Window::default();
         for (count, stretch) in (1..).zip(settled.iter().rev()) {
@@ -100,8 +104,8 @@ impl Forecast {
 }
 
 /// The stretches without the first ones that are warm-up, but never less than half of them.
-fn settled(stretches: &[Stretch]) -> &[Stretch] {
-    let limit = quantile(stretches, 0.5) * WARM_UP_FACTOR;
+fn settled(stretches: &[Stretch], typical: f64) -> &[Stretch] {
+    let limit = typical * WARM_UP_FACTOR;
     let first = &stretches[..stretches.len() / 2];
     let warm_up = first.iter().take_while(|stretch| stretch.pace() > limit).count();
     &stretches[warm_up..]
@@ -150,8 +154,6 @@ fn scatter(paces: &[f64]) -> f64 {
     squares.select_nth_unstable_by(kept - 1, f64::total_cmp);
     squares[..kept].iter().sum::<f64>() / kept as f64
 }
-
-
 
 /// Least squares over the newest stretches, which lie at so many units before now.
 #[derive(Clone, Copy, Default)]

@@ -75,7 +75,11 @@ impl History {
         let expected = self.typical * units;
         let slow = seconds > expected * PAUSE_FACTOR;
         // Two slow ones in a row are no pause, but a slower pace.
-        let paused = if slow && !self.was_slow { seconds - expected } else { 0.0 };
+        let paused = if slow && !self.was_slow {
+            seconds - expected
+        } else {
+            0.0
+        };
         self.was_slow = slow;
         self.open.join(&Stretch {
             units,

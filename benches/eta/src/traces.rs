@@ -19,7 +19,9 @@ pub const KINDS: &[Kind] = &[
     ("warm-up and validation", |seed| {
         Run::new(seed).compile().validation().steps()
     }),
-    ("drift and validation", |seed| Run::new(seed).drift().validation().steps()),
+    ("drift and validation", |seed| {
+        Run::new(seed).drift().validation().steps()
+    }),
     ("warm-up, validation, heavy tail", |seed| {
         Run::new(seed).log_normal().compile().validation().steps()
     }),
@@ -35,7 +37,9 @@ fn recorded(seed: u64) -> Vec<f64> {
     let runs: Vec<&str> = include_str!("recorded.txt").lines().collect();
     let run = runs[seed as usize % runs.len()];
     // In milliseconds.
-    run.split(' ').map(|millis| millis.parse::<u32>().map_or(0.0, f64::from) * 1e-3).collect()
+    run.split(' ')
+        .map(|millis| millis.parse::<u32>().map_or(0.0, f64::from) * 1e-3)
+        .collect()
 }
 
 /// The steps of a run, changed by one property after the other.

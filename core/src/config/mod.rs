@@ -40,7 +40,7 @@ use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 /// | `other_ranks_wandb` | off | ranks above 0 have W&B runs, too |
 /// | `wandb_project`, `wandb_name`, `wandb_tags` | none | |
 /// | `progress_window` | 100 | updates that a rate is taken over |
-/// | `progress_smoothing` | 0.3 | of the ETA: 0 trusts the whole run, 1 only the newest rate |
+/// | `progress_smoothing` | 0.3 | how readily the ETA believes in a new rate: 0 trusts the whole run, 1 only the newest window |
 /// | `progress_metrics` | none | shown behind a progress: `loss` newest, `loss:mean` averaged; none: the first few |
 /// | `progress_position`, `progress_leave` | 0, on | the bar's line; whether it stays |
 /// | `metrics_window` | 100 | values that an average is taken over |
@@ -129,7 +129,7 @@ pub struct LogConfig {
 
     /// How many updates a rate is taken over; at least 1.
     pub progress_window: usize,
-    /// How much the ETA follows the newest rate, from 0 (not at all) to 1 (wholly).
+    /// How readily the ETA believes in a new rate: 0 trusts the whole run, 1 only the newest window.
     pub progress_smoothing: f64,
     /// The metrics that are shown behind a progress: `loss` for the newest value, `loss:mean` for the average over
     /// `metrics_window`. With none, the first few that are logged.
