@@ -234,7 +234,8 @@ impl Meter {
             Some(forecast) => forecast.seconds(remaining),
             None => remaining * stretch.map(|stretch| stretch.seconds / stretch.units)?,
         };
-        positive(seconds)
+        // Nothing takes no time: then the clock has stood still.
+        positive(seconds).filter(|seconds| *seconds > 0.0)
     }
 
     /// What was done over the window, without the start-up.
