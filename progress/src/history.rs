@@ -1,28 +1,43 @@
+use std::mem;
+use std::time::{Duration, Instant};
+
 use crate::forecast::Forecast;
 
 /// The run is kept as at most so many stretches: 6 KiB, and half a percent to a percent of the run each.
 pub(crate) const STRETCHES: usize = 256;
 /// An update that takes so many times longer than is typical is a pause: a validation, a checkpoint.
-const PAUSE_FACTOR: f64 = 4.0;
+const PAUSE_FACTOR: u64 = 4;
 
-/// The past of a progress in little memory: stretches of equally many updates, which are made twice as long when there are too many.
+/// A forecast is good for so long. A row of metrics may ask at every step, and a viewer does not see more.
+const GOOD_FOR: Duration = Duration::from_millis(100);
+
+/// The past of a progress in little memory: stretches of equally many updates, which are made twice as long when there are
+/// too many.
 #[derive(Debug)]
 pub(crate) struct History {
     stretches: Vec<Stretch>,
     /// Updates in a stretch.
     length: u64,
-    /// The stretch that is not over, and its updates.
-    open: Stretch,
+    open: Open,
+    /// Nanoseconds that have brought no units yet.
+    waited: u64,
+    /// Updates in all stretches, and at how many the typical pace is found out again.
     updates: u64,
-    all_updates: u64,
-    /// Seconds that have brought no units yet.
-    waited: f64,
-    /// Seconds that a unit takes typically, and when that is found out again.
-    typical: f64,
     typical_until: u64,
+    /// Nanoseconds a unit, above which an update is slow.
+    slow_above: u64,
     was_slow: bool,
-    /// Of the stretches that are over.
-    forecast: Option<Forecast>,
+    /// The last forecast, and when it was made.
+    forecast: Option<(Forecast, Instant)>,
+}
+
+/// The stretch that is not over. In integers, because every update adds to it.
+#[derive(Debug, Default)]
+struct Open {
+    updates: u64,
+    units: u64,
+    nanos: u64,
+    paused: u64,
 }
 
 /// What was done in a part of the run.
@@ -39,12 +54,6 @@ impl Stretch {
     pub(crate) fn pace(&self) -> f64 {
         self.seconds / self.units
     }
-
-    fn join(&mut self, other: &Self) {
-        self.units += other.units;
-        self.seconds += other.seconds;
-        self.paused += other.paused;
-    }
 }
 
 impl History {
@@ -52,75 +61,77 @@ impl History {
         Self {
             stretches: Vec::with_capacity(STRETCHES),
             length: 1,
-            open: Stretch::default(),
+            open: Open::default(),
+            waited: 0,
             updates: 0,
-            all_updates: 0,
-            waited: 0.0,
-            typical: f64::INFINITY,
             typical_until: 4,
+            slow_above: u64::MAX,
             was_slow: false,
             forecast: None,
         }
     }
 
-    /// An update that brought so many units and took so long.
+    /// An update that brought so many units and took so many nanoseconds.
     #[inline]
-    pub(crate) fn add(&mut self, units: u64, seconds: f64) {
-        self.waited += seconds;
+    pub(crate) fn add(&mut self, units: u64, nanos: u64) {
+        let nanos = self.waited + nanos;
         if units == 0 {
+            self.waited = nanos;
             return;
         }
-        let seconds = std::mem::take(&mut self.waited);
-        let units = units as f64;
-        let expected = self.typical * units;
-        let slow = seconds > expected * PAUSE_FACTOR;
+        self.waited = 0;
+        let slow = nanos > self.slow_above.saturating_mul(units);
         // Two slow ones in a row are no pause, but a slower pace.
-        let paused = if slow && !self.was_slow {
-            seconds - expected
-        } else {
-            0.0
-        };
+        if slow && !self.was_slow {
+            self.open.paused += nanos - self.slow_above * units / PAUSE_FACTOR;
+        }
         self.was_slow = slow;
-        self.open.join(&Stretch {
-            units,
-            seconds: seconds - paused,
-            paused,
-        });
-        self.updates += 1;
-        if self.updates == self.length {
+        self.open.units += units;
+        self.open.nanos += nanos;
+        self.open.updates += 1;
+        if self.open.updates == self.length {
             self.close();
         }
     }
 
     /// What it says of the rest, if that is known.
-    pub(crate) fn forecast(&mut self, smoothing: f64) -> Option<&Forecast> {
-        if self.forecast.is_none() {
-            self.forecast = Forecast::of(&self.stretches, smoothing);
+    pub(crate) fn forecast(&mut self, smoothing: f64, now: Instant) -> Option<Forecast> {
+        if self
+            .forecast
+            .is_none_or(|(_, made)| now.duration_since(made) >= GOOD_FOR)
+        {
+            self.forecast = Forecast::of(&self.stretches, smoothing).map(|forecast| (forecast, now));
         }
-        self.forecast.as_ref()
+        self.forecast.map(|(forecast, _)| forecast)
     }
 
     fn close(&mut self) {
         if self.stretches.len() == STRETCHES {
             self.halve();
-            if self.updates < self.length {
-                return;
-            }
+            return;
         }
-        self.stretches.push(std::mem::take(&mut self.open));
-        self.all_updates += std::mem::take(&mut self.updates);
-        self.forecast = None;
-        if self.all_updates >= self.typical_until {
-            self.typical = quantile(&self.stretches, 0.5);
-            self.typical_until = self.all_updates + self.all_updates / 4 + 1;
+        let open = mem::take(&mut self.open);
+        self.stretches.push(Stretch {
+            units: open.units as f64,
+            seconds: (open.nanos - open.paused) as f64 * 1e-9,
+            paused: open.paused as f64 * 1e-9,
+        });
+        self.updates += open.updates;
+        if self.updates >= self.typical_until {
+            self.typical_until = 2 * self.updates;
+            self.slow_above = (quantile(&self.stretches, 0.5) * 1e9) as u64 * PAUSE_FACTOR;
         }
     }
 
+    /// Joins each two. The open one is then half of its new length.
     fn halve(&mut self) {
         for at in 0..STRETCHES / 2 {
-            let mut both = self.stretches[2 * at];
-            both.join(&self.stretches[2 * at + 1]);
-            self.stretches[at] = both;
+            let (first, second) = (self.stretches[2 * at], self.stretches[2 * at + 1]);
+            self.stretches[at] = Stretch {
+                units: first.units + second.units,
+                seconds: first.seconds + second.seconds,
+                paused: first.paused + second.paused,
+            };
         }
         self.stretches.truncate(STRETCHES / 2);
         self.length *= 2;

@@ -56,10 +56,11 @@ impl Indicatif {
         let rate = (self.position - self.recorded) as f64 / elapsed;
         let weight = weight(elapsed);
         self.smoothed = self.smoothed * weight + rate * (1.0 - weight);
-        let normalised = self.smoothed / (1.0 - self::weight(at));
+        let total_weight = 1.0 - self::weight(at);
+        let normalised = self.smoothed / total_weight;
         self.double_smoothed = self.double_smoothed * weight + normalised * (1.0 - weight);
         (self.recorded, self.recorded_at) = (self.position, at);
-        self.rate = Some(self.double_smoothed / (1.0 - self::weight(at)));
+        self.rate = Some(self.double_smoothed / total_weight);
     }
 }
 

@@ -14,7 +14,7 @@ pub use self::score::Score;
 pub use self::traces::{KINDS, Kind, RECORDED};
 
 /// Seeds that the constants of our estimator were not chosen with.
-pub const HELD_OUT: Range<u64> = 100_000..100_050;
+pub const HELD_OUT: Range<u64> = 200_000..200_100;
 
 /// An estimator as a viewer sees it. Times are seconds since its start.
 trait Estimator {
@@ -49,19 +49,27 @@ pub fn compare(kind: Kind, seeds: Range<u64>) -> [Score; 3] {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
-    /// One estimator with fixed constants. Not so for the recorded runs, whose pace wanders with what else the machine does.
+    /// One estimator with fixed constants. Not so for the recorded runs: see `docs/benchmarks.md`.
     #[test]
-    fn ours_errs_least_on_every_kind_of_run() {
-        for kind in KINDS {
-            let [ours, indicatif, tqdm] = compare(*kind, HELD_OUT).map(|score| score.error);
+    fn ours_errs_least_on_every_made_kind_of_run() {
+        let check = |kind: Kind| {
+            let [ours, indicatif, tqdm] = compare(kind, HELD_OUT).map(|score| score.error);
             let name = kind.0;
             assert!(
                 ours < indicatif && ours < tqdm,
                 "{name}: ours {ours}, indicatif {indicatif}, tqdm {tqdm}"
             );
-        }
+        };
+        // Millions of steps: all cores share them.
+        thread::scope(|scope| {
+            for kind in KINDS {
+                scope.spawn(move || check(*kind));
+            }
+        });
     }
 
     #[test]

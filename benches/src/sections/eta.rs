@@ -9,11 +9,11 @@ use crate::table::{Table, figure};
 
 pub(crate) fn measure(_: &Plan, _: &[Entry]) -> Result<Vec<Table>> {
     let note = format!(
-        "No times are measured: each kind of run is {} series of step times that seeds decide (50 to 100,000 steps in one \
-         minute to ten hours), other ones than the estimator was made with. The recorded ones are two runs of the example \
-         `train` on cores that were busy with other things. The error is the mean of |shown − true| / true remaining time, in \
-         percent, at 400 moments from 1 to 95 % of the time; the jump is how far the finish moves between two of them, in \
-         percent of the remaining time.",
+        "No times are measured. Each kind of run is {} series of step times that seeds decide (50 to 100,000 steps in one minute \
+         to ten hours), and not with the seeds that the constants of the estimator were chosen with. `recorded` are two runs \
+         of the example `train`, a minute each, while builds took the same two cores; the estimator was made in sight of them. \
+         The error is the mean of |shown − true| / true remaining time, in percent, at 400 moments from 1 to 95 % of the time; \
+         the jump is how far the finish moves between two of them, in percent of the remaining time.",
         HELD_OUT.count()
     );
     let columns = ["run", "ours", "indicatif", "tqdm", "jump", "indicatif", "tqdm"];
