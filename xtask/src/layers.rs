@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::cargo;
 
 /// What a library may see of its siblings, tests left out.
-const MAY_SEE: [(&str, &[&str]); 14] = [
+const MAY_SEE: [(&str, &[&str]); 15] = [
     ("logcore", &[]),
     ("logcore-formatters", &["logcore"]),
     ("logcore-metrics", &["logcore"]),
