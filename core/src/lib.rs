@@ -57,6 +57,8 @@ mod deadline;
 mod directives;
 mod error;
 mod formatter;
+#[doc(hidden)]
+pub mod kill_point;
 mod mark;
 mod metric;
 mod notices;

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::LevelFilter;
+use logcore::kill_point::kill_point;
 use logcore::{
     Deadline, EventKind, LogError, Mark, MetricBatch, MetricValue, Notices, Record, Sink, SinkBooks, SinkError,
 };
@@ -18,7 +19,6 @@ use crate::fold::{self, Fold};
 use crate::frame::{
     Echo, LoggerId, Name, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
 };
-use crate::kill_point::kill_point;
 use crate::notice::notice;
 use crate::port::{Counters, OVER_LIMIT, RING_FULL, up_to};
 use crate::shared::Shared;

@@ -19,7 +19,6 @@ mod exit;
 mod fold;
 mod fork;
 mod frame;
-mod kill_point;
 mod layout;
 mod machine;
 #[cfg(all(test, loom))]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use logcore::kill_point::kill_point;
 use logcore::{BuildContext, Deadline, FileRank, LogConfig, StopFlag, quiet, registry};
 
 use crate::checkpoint::{self, Checkpoint, SavedLogger, VERSION};
@@ -14,7 +15,6 @@ use crate::clock;
 use crate::command::NamedSink;
 use crate::delivery::Delivery;
 use crate::fold::Fold;
-use crate::kill_point::kill_point;
 use crate::machine::this_boot;
 use crate::pieces::Pieces;
 use crate::ring::{Corrupt, Dead, Kind, Ring};

@@ -13,8 +13,9 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use logcore::kill_point::{kill_point, kill_point_amid};
+
 use crate::atomic::{AtomicU32, AtomicU64, fence};
-use crate::kill_point::{kill_point, kill_point_amid};
 use crate::layout::{
     BOOT, CAPACITY, DICTIONARY_BYTES, DICTIONARY_USED, HEAD, HEADER_BYTES, MAGIC, NONCE, PID, SLEEPING, SLOT_BYTES,
     TAIL, TURN,

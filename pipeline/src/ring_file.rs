@@ -9,10 +9,10 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use logcore::kill_point::kill_point;
 use logcore::{FileRank, RingPlace};
 
 use crate::fork;
-use crate::kill_point::kill_point;
 use crate::machine::this_boot;
 use crate::region::Region;
 use crate::ring::{Ring, Sizes};

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use logcore::Deadline;
+use logcore::kill_point::kill_point;
 
 use crate::bell::{ASLEEP, NAPPING};
 use crate::checkpoint::Here;
@@ -13,7 +14,6 @@ use crate::command::Command;
 use crate::delivery::Delivery;
 use crate::fold::LONGEST_WAIT;
 use crate::frame::decode_control;
-use crate::kill_point::kill_point;
 use crate::pieces::Pieces;
 use crate::ring::{Kind, Next, Reader};
 use crate::shared::Shared;

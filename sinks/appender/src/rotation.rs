@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
+use logcore::kill_point::kill_point;
 use serde::{Deserialize, Serialize};
 
 /// When a file is put aside, and how many of those are kept.
@@ -52,6 +53,7 @@ impl Rotation {
             rename_if_there(&numbered(path, number), &numbered(path, number + 1))?;
         }
         rename_if_there(path, &numbered(path, 1))?;
+        kill_point("put aside");
         if self.keep == 0 {
             remove_if_there(&numbered(path, 1))?;
         }
@@ -68,7 +70,10 @@ pub(crate) fn numbered(path: &Path, number: usize) -> PathBuf {
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        other => {
+            kill_point("renamed");
+            other
+        }
     }
 }
 

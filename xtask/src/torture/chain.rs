@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::check::{self, Dead, Findings};
+use super::check::{self, Dead};
+use super::findings::Findings;
 use super::plan::{Death, Life, Step};
 use super::receipts::{Receipts, Returned, What};
 

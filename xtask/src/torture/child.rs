@@ -71,6 +71,7 @@ fn config(life: &Life) -> LogConfig {
         },
         sinks: BTreeMap::from([
             ("file".to_owned(), file),
+            ("jsonl".to_owned(), json!({"records": true})),
             ("wandb".to_owned(), json!({"mode": "offline"})),
         ]),
         ..LogConfig::default()

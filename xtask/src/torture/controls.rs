@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use super::chain::Chain;
-use super::check::Findings;
+use super::findings::{Findings, Output};
 use super::plan::{Death, Life};
 use super::receipts::What;
-use super::wandb_log;
+use super::wandb_log::{self, HISTORY, OUTPUT};
+use super::wandb_rewrite::rewrite;
 use crate::random::{Random, mix};
 
 /// A way to do damage in a log directory; whether there was anything to damage.
@@ -21,28 +22,69 @@ const BEFORE: [(&str, &str, Tamper); 2] = [
     ("an uncommitted frame taken for committed", "body", commit_all),
 ];
 
-/// After it.
-const AFTER: [(&str, Tamper); 10] = [
-    ("a line doubled", |folder| lines(&folder.join("training.log"), doubled)),
-    ("a line cut", |folder| {
+/// After it, with the output in which it has to be seen, unless it is of another kind.
+const AFTER: [(&str, Option<Output>, Tamper); 19] = [
+    ("a line doubled", Some(Output::Text), |folder| {
+        lines(&folder.join("training.log"), |all| doubled(all))
+    }),
+    ("a line cut", Some(Output::Text), |folder| {
         lines(&folder.join("training.log"), |all| cut(all))
     }),
-    ("a line removed", |folder| lines(&folder.join("training.log"), removed)),
-    ("two lines of a thread exchanged", |folder| {
+    ("a line removed", Some(Output::Text), |folder| {
+        lines(&folder.join("training.log"), |all| removed(all))
+    }),
+    ("two lines of a thread exchanged", Some(Output::Text), |folder| {
         lines(&folder.join("training.log"), |all| exchanged(all))
     }),
-    ("the end removed", |folder| {
+    ("the end removed", None, |folder| {
         lines(&folder.join("training.log"), without_end)
     }),
-    ("a row doubled", |folder| lines(&folder.join("metrics.jsonl"), doubled)),
-    ("a row removed", |folder| lines(&folder.join("metrics.jsonl"), removed)),
-    ("a row cut", |folder| {
+    ("a record doubled", Some(Output::Records), |folder| {
+        lines(&folder.join("records.jsonl"), |all| doubled(all))
+    }),
+    ("a record removed", Some(Output::Records), |folder| {
+        lines(&folder.join("records.jsonl"), |all| removed(all))
+    }),
+    ("a record cut", Some(Output::Records), |folder| {
+        lines(&folder.join("records.jsonl"), |all| cut(all))
+    }),
+    ("a row doubled", Some(Output::Rows), |folder| {
+        lines(&folder.join("metrics.jsonl"), |all| doubled(all))
+    }),
+    ("a row removed", Some(Output::Rows), |folder| {
+        lines(&folder.join("metrics.jsonl"), |all| removed(all))
+    }),
+    ("a row cut", Some(Output::Rows), |folder| {
         lines(&folder.join("metrics.jsonl"), |all| cut(all))
     }),
-    ("the W&B log cut", |folder| {
+    (
+        "a console line of the W&B log doubled",
+        Some(Output::RunLines),
+        |folder| run_records(folder, OUTPUT, doubled),
+    ),
+    (
+        "a console line of the W&B log removed",
+        Some(Output::RunLines),
+        |folder| run_records(folder, OUTPUT, removed),
+    ),
+    (
+        "console lines of the W&B log in another order",
+        Some(Output::RunLines),
+        |folder| run_records(folder, OUTPUT, |all| all.reverse()),
+    ),
+    ("a letter of a console line changed", Some(Output::RunLines), |folder| {
+        run_records(folder, OUTPUT, |all| changed(all))
+    }),
+    ("a row of the W&B log doubled", Some(Output::RunRows), |folder| {
+        run_records(folder, HISTORY, doubled)
+    }),
+    ("a row of the W&B log removed", Some(Output::RunRows), |folder| {
+        run_records(folder, HISTORY, removed)
+    }),
+    ("the W&B log cut", None, |folder| {
         run_log(folder, |bytes| bytes.truncate(bytes.len() - 9))
     }),
-    ("a bit of the W&B log flipped", |folder| {
+    ("a bit of the W&B log flipped", None, |folder| {
         run_log(folder, |bytes| {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 4;
@@ -83,9 +125,10 @@ pub(crate) fn run(folder: &Path, seed: u64) -> Result<()> {
     chain.recover()?;
     let before = chain.check()?;
     ensure!(!before.any(), "a plain run is not as it should be: {:?}", before.words);
-    for (name, tamper) in AFTER {
+    for (name, output, tamper) in AFTER {
         let findings = tampered(&chain, tamper)?;
-        ensure!(findings.any(), "the rig does not see it: {name}");
+        let seen = output.map_or(findings.other > 0, |output| findings.any_in(output));
+        ensure!(seen, "the rig does not see it: {name}");
     }
     println!(
         "{} kinds of damage that was done on purpose are seen",
@@ -114,7 +157,8 @@ fn killed(random: &mut Random, folder: &Path, death: &Death) -> Result<Chain> {
 
 /// What is found after damage, which is undone.
 fn tampered(chain: &Chain, tamper: Tamper) -> Result<Findings> {
-    let mut files = vec![chain.log().join("training.log"), chain.log().join("metrics.jsonl")];
+    let names = ["training.log", "records.jsonl", "metrics.jsonl"];
+    let mut files: Vec<_> = names.iter().map(|name| chain.log().join(name)).collect();
     files.extend(wandb_log::find(&chain.log())?);
     let contents: Vec<_> = files.iter().map(fs::read).collect::<Result<_, _>>()?;
     ensure!(tamper(&chain.log())?, "there is nothing to damage");
@@ -180,6 +224,15 @@ fn run_log(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
     Ok(true)
 }
 
+/// Changes the records of the W&B log that are of this kind; the log stays one that can be read.
+fn run_records(folder: &Path, kind: u64, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Result<bool> {
+    run_log(folder, |bytes| {
+        if let Some(rewritten) = rewrite(bytes, kind, change) {
+            *bytes = rewritten;
+        }
+    })
+}
+
 fn lines(path: &Path, change: impl FnOnce(&mut Vec<&str>)) -> Result<bool> {
     let text = fs::read_to_string(path)?;
     let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
@@ -191,8 +244,8 @@ fn lines(path: &Path, change: impl FnOnce(&mut Vec<&str>)) -> Result<bool> {
     Ok(true)
 }
 
-fn doubled(lines: &mut Vec<&str>) {
-    lines.insert(lines.len() / 2, lines[lines.len() / 2]);
+fn doubled<T: Clone>(all: &mut Vec<T>) {
+    all.insert(all.len() / 2, all[all.len() / 2].clone());
 }
 
 fn cut(lines: &mut [&str]) {
@@ -200,8 +253,16 @@ fn cut(lines: &mut [&str]) {
     lines[middle] = &lines[middle][..lines[middle].len() - 3];
 }
 
-fn removed(lines: &mut Vec<&str>) {
-    lines.remove(lines.len() / 2);
+fn removed<T>(all: &mut Vec<T>) {
+    all.remove(all.len() / 2);
+}
+
+/// The last letter but one, which is before the line end.
+fn changed(records: &mut [Vec<u8>]) {
+    let middle = records.len() / 2;
+    if let [.., letter, _] = &mut records[middle][..] {
+        *letter ^= 1;
+    }
 }
 
 fn exchanged(lines: &mut [&str]) {

@@ -5,11 +5,14 @@ mod chain;
 mod check;
 mod child;
 mod controls;
+mod courses;
+mod findings;
 mod plan;
 mod receipts;
 mod said;
 mod table;
 mod wandb_log;
+mod wandb_rewrite;
 
 use std::fs;
 use std::path::Path;
@@ -84,14 +87,7 @@ fn one_chain(folder: &Path, seed: u64, number: u64, generations: u64, table: &mu
     if !findings.any() {
         return Ok(fs::remove_dir_all(folder)?);
     }
-    println!(
-        "chain {number} of seed {seed}, in {}: {} lost, {} doubled, {} torn, {} other",
-        folder.display(),
-        findings.lost,
-        findings.doubled,
-        findings.torn,
-        findings.other
-    );
+    println!("chain {number} of seed {seed}, in {}: {findings}", folder.display());
     findings.words.iter().for_each(|words| println!("  {words}"));
     Ok(())
 }

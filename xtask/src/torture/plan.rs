@@ -53,8 +53,8 @@ pub(crate) struct Step {
     pub(crate) recoveries: Vec<Death>,
 }
 
-/// The points of `logcore-pipeline`, and up to which power of two they are counted.
-const POINTS: [(&str, u64); 14] = [
+/// The points of the ring and of the files, and up to which power of two they are counted.
+const POINTS: [(&str, u64); 16] = [
     ("reserved", 11),
     ("length", 11),
     ("body", 11),
@@ -67,15 +67,19 @@ const POINTS: [(&str, u64); 14] = [
     ("saved", 4),
     ("turn", 4),
     ("head", 4),
+    ("renamed", 8),
+    ("put aside", 5),
     ("ring begun", 1),
     ("ring made", 1),
 ];
 const START_POINTS: [(&str, u64); 3] = [("ring named", 1), ("pointer", 1), ("ring made", 1)];
-const RECOVERY_POINTS: [(&str, u64); 4] = [
+const RECOVERY_POINTS: [(&str, u64); 6] = [
     ("recovery begins", 1),
     ("replayed", 10),
     ("all replayed", 1),
     ("unlinking", 2),
+    ("renamed", 8),
+    ("put aside", 5),
 ];
 
 /// Draws a chain in `folder`.

@@ -2,8 +2,8 @@
 //!
 //! 7 bytes of header, then a LevelDB log: blocks of 32 KiB, counted from the beginning of the file, of chunks: CRC-32 over
 //! type and payload, length, type, payload. A record is one message of protobuf, of which only this is looked at:
-//! `history = 2 { item = 1 { key = 1, nested_key = 2, value_json = 16 } }`, `run = 17 { display_name = 8 }`,
-//! `exit = 18 { exit_code = 1 }`.
+//! `history = 2 { item = 1 { key = 1, nested_key = 2, value_json = 16 } }`, `output_raw = 13 { line = 3 }`,
+//! `run = 17 { display_name = 8 }`, `exit = 18 { exit_code = 1 }`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +17,8 @@ pub(crate) struct Run {
     pub(crate) name: String,
     /// JSON by key.
     pub(crate) rows: Vec<BTreeMap<String, String>>,
+    /// What the console has shown, as it was handed over: a message each, line end included.
+    pub(crate) lines: Vec<String>,
     pub(crate) exit_codes: Vec<u64>,
 }
 
@@ -44,15 +46,20 @@ pub(crate) fn find(folder: &Path) -> Result<Vec<PathBuf>> {
 /// What is in a log, and what is wrong with it.
 pub(crate) fn read(bytes: &[u8]) -> (Run, Option<String>) {
     let mut run = Run::default();
-    let damage = read_into(&mut run, bytes).err();
-    (run, damage)
+    let mut number = 0;
+    let read = each_record(bytes, |record| {
+        number += 1;
+        take_record(&mut run, record, number)
+    });
+    (run, read.err())
 }
 
-const HEADER: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
-const BLOCK: usize = 32 << 10;
-const CHUNK_HEADER: usize = 7;
+pub(super) const HEADER: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
+pub(super) const BLOCK: usize = 32 << 10;
+pub(super) const CHUNK_HEADER: usize = 7;
 
-fn read_into(run: &mut Run, bytes: &[u8]) -> Result<(), String> {
+/// Gives `take` the bytes of each record; what is wrong ends it, and so does `None`.
+pub(super) fn each_record(bytes: &[u8], mut take: impl FnMut(&[u8]) -> Option<()>) -> Result<(), String> {
     if bytes.get(..HEADER.len()) != Some(&HEADER) {
         return Err("it does not begin as a W&B log".to_owned());
     }
@@ -60,7 +67,6 @@ fn read_into(run: &mut Run, bytes: &[u8]) -> Result<(), String> {
     let mut record = Vec::new();
     // A first chunk may have no payload at all.
     let mut inside = false;
-    let mut number = 0;
     while at < bytes.len() {
         let room = BLOCK - at % BLOCK;
         if room < CHUNK_HEADER {
@@ -84,8 +90,7 @@ fn read_into(run: &mut Run, bytes: &[u8]) -> Result<(), String> {
         record.extend_from_slice(payload);
         inside = matches!(kind, 2 | 3);
         if !inside {
-            number += 1;
-            take_record(run, &record, number).ok_or_else(|| damaged("no protobuf, or out of order,"))?;
+            take(&record).ok_or_else(|| damaged("no protobuf, or out of order,"))?;
             record.clear();
         }
         at += CHUNK_HEADER + length;
@@ -96,11 +101,16 @@ fn read_into(run: &mut Run, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
+/// The numbers of these fields.
+pub(super) const HISTORY: u64 = 2;
+pub(super) const OUTPUT: u64 = 13;
+
 fn take_record(run: &mut Run, record: &[u8], number: u64) -> Option<()> {
     for field in fields(record) {
         match field? {
             (1, Field::Number(num)) if num != number => return None,
-            (2, Field::Bytes(history)) => run.rows.push(row(history)?),
+            (HISTORY, Field::Bytes(history)) => run.rows.push(row(history)?),
+            (OUTPUT, Field::Bytes(output)) => run.lines.push(text(output, 3)?),
             (17, Field::Bytes(about)) => run.name = text(about, 8)?,
             (18, Field::Bytes(exit)) => run.exit_codes.push(exit_code(exit)?),
             _ => {}
@@ -149,13 +159,13 @@ fn text(message: &[u8], wanted: u64) -> Option<String> {
     Some(parts.join("."))
 }
 
-enum Field<'a> {
+pub(super) enum Field<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
 
 /// The fields of a message; `None` where it is none.
-fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u64, Field<'_>)>> {
+pub(super) fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u64, Field<'_>)>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
@@ -201,7 +211,7 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-fn crc32(bytes: &[u8]) -> u32 {
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = table();
     !bytes
         .iter()

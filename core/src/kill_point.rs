@@ -1,9 +1,11 @@
 //! Where the crash rig (`cargo xtask torture`) has the process kill itself. Without the feature `kill-points` there is
 //! nothing of it in the program.
+//!
+//! It is here because the ring and the files have such points, and see nothing else of each other.
 
 /// Kills the process when `KILL_POINT=<name>:<n>` stands in the environment and this is the n-th time that `name` is passed.
 #[cfg(all(unix, feature = "kill-points"))]
-pub(crate) fn kill_point(name: &str) {
+pub fn kill_point(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -17,22 +19,23 @@ pub(crate) fn kill_point(name: &str) {
         && point == name
         && left.fetch_sub(1, Ordering::Relaxed) == 1
     {
-        // SAFETY: a signal to this process, which ends it.
-        let _ = unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
 
+/// Nothing.
 #[cfg(not(all(unix, feature = "kill-points")))]
 #[inline(always)]
-pub(crate) fn kill_point(_: &str) {}
+pub fn kill_point(_: &str) {}
 
 /// The same in the middle of a copy: has half of `bytes` written first.
 #[cfg(all(unix, feature = "kill-points"))]
-pub(crate) fn kill_point_amid(name: &str, bytes: &[u8], write: impl FnOnce(&[u8])) {
+pub fn kill_point_amid(name: &str, bytes: &[u8], write: impl FnOnce(&[u8])) {
     write(&bytes[..bytes.len() / 2]);
     kill_point(name);
 }
 
+/// Nothing.
 #[cfg(not(all(unix, feature = "kill-points")))]
 #[inline(always)]
-pub(crate) fn kill_point_amid(_: &str, _: &[u8], _: impl FnOnce(&[u8])) {}
+pub fn kill_point_amid(_: &str, _: &[u8], _: impl FnOnce(&[u8])) {}
