@@ -30,6 +30,9 @@ fn config(folder: &Path, place: RingPlace) -> LogConfig {
 fn child(case: &str) {
     let folder = std::env::var_os(FOLDER).unwrap();
     let folder = Path::new(&folder);
+    if case == "recovers without room" {
+        return recover_without_room(folder);
+    }
     let place = match case {
         "shared memory" => RingPlace::SharedMemory,
         "plain memory" => RingPlace::Memory,
@@ -60,6 +63,22 @@ fn child(case: &str) {
     }
 }
 
+/// Files can grow no further than the text file has grown: what a quota does.
+fn recover_without_room(folder: &Path) {
+    let length = fs::metadata(folder.join("training.log")).unwrap().len();
+    let limit = libc::rlimit {
+        rlim_cur: length,
+        rlim_max: length,
+    };
+    // SAFETY: numbers alone are passed; the process is a child for this test.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
+    }
+    let left = recover(folder).pop().unwrap().unwrap_err();
+    println!("ready: {left}");
+}
+
 fn log_all(logger: &UnifiedLogger) {
     for number in 0..LINES {
         logger.info(number);
@@ -83,15 +102,20 @@ fn fork_and_log(logger: &UnifiedLogger) {
     }
 }
 
-/// Runs this test program again as a child, until it says that it is ready.
-fn start(case: &str, folder: &Path) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+/// Runs this test program again.
+fn command(case: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
         .env(CASE, case)
         .env(FOLDER, folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::piped());
+    command
+}
+
+/// Runs a child until it says that it is ready.
+fn start(case: &str, folder: &Path) -> Child {
+    let mut child = command(case, folder).spawn().unwrap();
     let stdout = child.stdout.take().unwrap();
     assert!(
         BufReader::new(stdout)
@@ -290,6 +314,100 @@ fn a_child_of_a_fork_logs_through_its_parent() {
     kill("forked", folder.path());
     recover(folder.path()).pop().unwrap().unwrap();
     assert_all_there(folder.path());
+}
+
+/// What cannot be written now is neither lost nor, when it can be, written twice.
+fn assert_left_for_later(folder: &Path, left: &str, over: impl FnOnce()) {
+    assert!(
+        left.contains("is left alone: sink `") && left.contains("it is delivered when that is over"),
+        "{left}"
+    );
+    assert!(!left.contains('\n'));
+    assert_eq!(rings(folder), 1);
+    over();
+    let recovered = recover(folder).pop().unwrap().unwrap();
+    assert!(recovered.problems.is_empty(), "{recovered}");
+    assert_all_there(folder);
+}
+
+#[test]
+fn without_room_for_what_is_recovered_it_is_recovered_later() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("lines", folder.path());
+    let mut child = command("recovers without room", folder.path()).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said: Vec<String> = stdout
+        .map(Result::unwrap)
+        .filter(|line| line.contains("ready: "))
+        .collect();
+    assert!(child.wait().unwrap().success());
+    assert_left_for_later(folder.path(), &said[0], || {});
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("lines", folder.path());
+    for name in ["training.log", "metrics.jsonl"] {
+        let (path, aside) = (folder.path().join(name), folder.path().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        let left = recover(folder.path()).pop().unwrap().unwrap_err().to_string();
+        assert!(
+            left.contains("is left alone: sink `") && left.contains("directory"),
+            "{left}"
+        );
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
+    recover(folder.path()).pop().unwrap().unwrap();
+    assert_all_there(folder.path());
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_waited_for() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    kill("lines", folder.path());
+    let path = folder.path().join("training.log");
+    let allow = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    allow(0);
+    match recover(folder.path()).pop().unwrap() {
+        Err(left) => assert_left_for_later(folder.path(), &left.to_string(), || allow(0o644)),
+        // Root may.
+        Ok(_) => {
+            allow(0o644);
+            assert_all_there(folder.path());
+        }
+    }
+}
+
+#[test]
+fn files_that_were_deleted_come_back_with_what_was_on_its_way() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("lines", folder.path());
+    let (before, rows_before) = (messages(folder.path()), rows(folder.path()));
+    for name in ["training.log", "metrics.jsonl"] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    recover(folder.path()).pop().unwrap().unwrap();
+    // Nothing of what stood before the mark, and all that did not stand anywhere yet.
+    let after = messages(folder.path());
+    assert_eq!(
+        after.last().unwrap(),
+        &format!("the run was killed at step {}", LINES - 1)
+    );
+    let first = LINES as usize + 1 - after.len();
+    assert!(first <= before.len());
+    let expected = (first as u32..LINES).map(|number| number.to_string());
+    assert!(after[..after.len() - 1].iter().cloned().eq(expected));
+    let steps: Vec<u64> = rows(folder.path())
+        .iter()
+        .map(|row| row["step"].as_u64().unwrap())
+        .collect();
+    assert!(steps.len() + rows_before.len() >= LINES as usize);
+    assert!(steps.is_sorted() && steps.last() == Some(&u64::from(LINES - 1)));
 }
 
 #[test]

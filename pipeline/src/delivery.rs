@@ -347,26 +347,43 @@ impl Delivery {
 
     /// Ends the loggers that a killed process has left open: each sink learns of it by a record and by the exit code.
     /// Returns their names and steps.
-    pub(crate) fn end_killed(&mut self, time: SystemTime, deadline: Deadline) -> Vec<(String, Option<u64>)> {
+    ///
+    /// # Errors
+    ///
+    /// If a sink cannot deliver what it was given. Then nothing is ended.
+    pub(crate) fn end_killed(
+        &mut self,
+        time: SystemTime,
+        deadline: Deadline,
+    ) -> Result<Vec<(String, Option<u64>)>, LogError> {
         self.unfold();
         let left: Vec<_> = self.loggers.keys().copied().collect();
+        for id in &left {
+            self.say_killed(*id, time);
+            self.flush(*id, deadline)?;
+        }
         let mut ended = Vec::new();
         for id in left {
-            let Some(logger) = self.loggers.get(&id) else { continue };
-            let at_step = logger.step.map(|step| format!(" at step {step}")).unwrap_or_default();
-            let text = format!("the run was killed{at_step}");
-            let record = Record::at(time, log::Level::Warn, &logger.name, &text);
-            for (at, level) in &logger.own {
-                if log::Level::Warn <= *level {
-                    give(&self.shared, &mut self.sinks, *at, EventKind::Record, |sink| {
-                        sink.record(&record)
-                    });
-                }
+            if let Some(logger) = self.loggers.get(&id) {
+                ended.push((logger.name.clone(), logger.step));
+                self.finish(id, KILLED, deadline);
             }
-            ended.push((logger.name.clone(), logger.step));
-            self.finish(id, KILLED, deadline);
         }
-        ended
+        Ok(ended)
+    }
+
+    fn say_killed(&mut self, id: LoggerId, time: SystemTime) {
+        let Some(logger) = self.loggers.get(&id) else { return };
+        let at_step = logger.step.map(|step| format!(" at step {step}")).unwrap_or_default();
+        let text = format!("the run was killed{at_step}");
+        let record = Record::at(time, log::Level::Warn, &logger.name, &text);
+        for (at, level) in &logger.own {
+            if log::Level::Warn <= *level {
+                give(&self.shared, &mut self.sinks, *at, EventKind::Record, |sink| {
+                    sink.record(&record)
+                });
+            }
+        }
     }
 
     pub(crate) fn folds(&self) -> impl Iterator<Item = &Fold> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logcore::kill_point::kill_point;
-use logcore::{BuildContext, Deadline, FileRank, LogConfig, StopFlag, quiet, registry};
+use logcore::{BuildContext, Deadline, FileRank, LogConfig, SinkError, StopFlag, quiet, registry};
 
 use crate::checkpoint::{self, Checkpoint, SavedLogger, VERSION};
 use crate::clock;
@@ -266,7 +266,7 @@ fn deliver(mut dead: Dead, path: &Path) -> Result<Recovered, Unusable> {
     let moved = Moved::of(&checkpoint, path);
     let mut delivery = Delivery::new(Arc::new(Shared::new(Arc::clone(dead.reader.ring()))));
     for logger in &checkpoint.loggers {
-        let sinks = sinks_of(logger, &moved, &mut recovered.problems);
+        let sinks = sinks_of(logger, &moved, &mut recovered.problems)?;
         delivery.take_up(logger.id, &logger.name, logger.propagate, logger.step, sinks);
     }
     let deadline = Deadline::after(PATIENCE);
@@ -283,11 +283,15 @@ fn deliver(mut dead: Dead, path: &Path) -> Result<Recovered, Unusable> {
     }
     kill_point("all replayed");
     // Whatever says when, a repetition has to say the same: the line is looked for in the file.
-    recovered.loggers = delivery.end_killed(clock::time(newest), deadline);
+    let ended = delivery.end_killed(clock::time(newest), deadline);
+    recovered.loggers = ended.map_err(|error| Unusable::NotNow(format!("{error}; {LATER}")))?;
     Ok(recovered)
 }
 
-fn sinks_of(logger: &SavedLogger, moved: &Moved, problems: &mut Vec<String>) -> Vec<NamedSink> {
+/// What becomes of a ring whose sinks are in trouble that may pass. What they have taken by then they find again.
+const LATER: &str = "it is delivered when that is over, by the next start or `cargo xtask repair`";
+
+fn sinks_of(logger: &SavedLogger, moved: &Moved, problems: &mut Vec<String>) -> Result<Vec<NamedSink>, Unusable> {
     let config = LogConfig {
         name: logger.name.clone(),
         ..LogConfig::default()
@@ -303,10 +307,23 @@ fn sinks_of(logger: &SavedLogger, moved: &Moved, problems: &mut Vec<String>) -> 
                 sink,
                 fold: saved.fold.as_ref().map(|(frame, count)| Fold::saved(frame, *count)),
             }),
-            Err(error) => problems.push(format!("sink `{}` of logger `{}`: {error}", saved.name, logger.name)),
+            Err(error) => {
+                let words = format!("sink `{}` of logger `{}`: {error}", saved.name, logger.name);
+                if may_pass(&error) {
+                    return Err(Unusable::NotNow(format!("{words}; {LATER}")));
+                }
+                problems.push(words);
+            }
         }
     }
-    sinks
+    Ok(sinks)
+}
+
+/// Whether the system has refused what it may allow another time. What is gone does not come back, and what a sink has said
+/// itself is about the contents.
+fn may_pass(error: &SinkError) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() != io::ErrorKind::NotFound)
 }
 
 /// A log directory that has another name now: its files are meant where they are.

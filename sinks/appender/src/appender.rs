@@ -40,6 +40,7 @@ impl Appender {
         let path = resolved(path)?;
         Self::of_path(
             path.clone(),
+            false,
             || Owner::open(path, rotation),
             |owner| {
                 owner.set_rotation(rotation);
@@ -61,6 +62,7 @@ impl Appender {
         };
         Self::of_path(
             place.path.clone(),
+            true,
             || Owner::recover(&place),
             |owner| owner.recover_also(&place),
         )
@@ -68,6 +70,7 @@ impl Appender {
 
     fn of_path(
         path: PathBuf,
+        recovers: bool,
         open: impl FnOnce() -> io::Result<Owner>,
         join: impl FnOnce(&mut Owner) -> io::Result<()>,
     ) -> io::Result<Self> {
@@ -86,7 +89,7 @@ impl Appender {
                 owner
             }
         };
-        let handle = lock(&owner).add_handle();
+        let handle = lock(&owner).add_handle(recovers);
         Ok(Self { owner, handle })
     }
 
@@ -119,6 +122,7 @@ impl Appender {
     /// If something was given up.
     pub fn finish(&mut self) -> Result<(), SinkError> {
         let mut owner = lock(&self.owner);
+        owner.write_held();
         let result = owner.deliver(true);
         if let Err(error) = &result {
             owner.give_up(self.handle, error.reason());

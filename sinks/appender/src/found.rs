@@ -1,8 +1,10 @@
 //! What a killed process has written behind its last mark.
 
-use std::fs::File;
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +15,7 @@ use crate::rotation::numbered;
 /// Where an [`Appender`](crate::Appender) stands: enough for another process to go on from there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Place {
-    pub(crate) path: std::path::PathBuf,
+    pub(crate) path: PathBuf,
     pub(crate) rotation: Rotation,
     pub(crate) file: Option<Identity>,
     /// Where our newest record ends in that file.
@@ -23,7 +25,7 @@ pub struct Place {
 impl Place {
     /// The end of a file that nobody has opened yet, and which may not be there.
     pub fn end_of(path: &Path) -> Self {
-        let there = std::fs::metadata(path).ok();
+        let there = fs::metadata(path).ok();
         Self {
             path: path.to_owned(),
             rotation: Rotation::default(),
@@ -40,6 +42,8 @@ pub(crate) struct Found {
     bytes: Vec<u8>,
     /// Where the next record may begin.
     at: usize,
+    /// The lines that there are, if the file of the place is gone, or was emptied: the first records may be gone with it.
+    gap: Option<Lines>,
 }
 
 /// What there is of a record.
@@ -49,30 +53,48 @@ pub(crate) enum Written {
     /// The last bytes of the file are so many of its first.
     Begun(usize),
     Nothing,
+    /// If a later one is found, it has been written and was taken away since; if none is, it has not.
+    Perhaps,
 }
 
-/// What lies behind a mark is a batch, or what others have written since; of more than this the rest is not looked at.
+/// What lies behind a mark is a batch, or what others have written since; of more than this only the newest is looked at.
 const MOST_BYTES: u64 = 256 << 20;
 
 impl Found {
     /// Reads what lies behind `place`.
     pub(crate) fn behind(place: &Place) -> io::Result<Self> {
-        let mut bytes = Vec::new();
-        for (number, from) in files_behind(place)? {
-            let path = match number {
-                0 => place.path.clone(),
-                number => numbered(&place.path, number),
-            };
-            let mut file = match File::open(path) {
+        let files = files_behind(place)?;
+        let mut has_gap = files.iter().all(|(_, from)| from.is_none());
+        let (mut parts, mut room) = (Vec::new(), MOST_BYTES);
+        for (number, from) in files.into_iter().rev() {
+            let path = path_of(place, number);
+            match fs::metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                opened => opened?,
+                // What went into a pipe or a device is not there to be found, and opening it might wait.
+                Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => continue,
+                _ => {}
+            }
+            let mut file = File::open(path)?;
+            let from = match from {
+                Some(from) if ends_a_line(&mut file, from)? => from,
+                // Someone has emptied it, or put other bytes there; all of it is new.
+                Some(_) => {
+                    has_gap = true;
+                    0
+                }
+                None => 0,
             };
-            // A file that has become shorter was emptied by someone; all of it is new.
-            let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(if from <= length { from } else { 0 }))?;
-            file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+            file.seek(SeekFrom::Start(from))?;
+            let mut part = Vec::new();
+            file.take(room).read_to_end(&mut part)?;
+            room -= part.len() as u64;
+            has_gap |= room == 0;
+            parts.push(part);
         }
-        Ok(Self { bytes, at: 0 })
+        parts.reverse();
+        let bytes = parts.concat();
+        let gap = (has_gap && !bytes.is_empty()).then(|| Lines::of(&bytes));
+        Ok(Self { bytes, at: 0, gap })
     }
 
     pub(crate) fn remaining(&self) -> usize {
@@ -83,6 +105,12 @@ impl Found {
     ///
     /// A process writes its records in order, so once one is not there, none of those after it is.
     pub(crate) fn take(&mut self, record: &[u8]) -> Written {
+        if let Some(lines) = &self.gap {
+            let whole = lines.may_have(record).then(|| self.find(record)).flatten();
+            let Some(at) = whole else { return Written::Perhaps };
+            self.gap = None;
+            self.at = at;
+        }
         while self.at < self.bytes.len() {
             let rest = &self.bytes[self.at..];
             if rest.starts_with(record) {
@@ -102,37 +130,80 @@ impl Found {
         Written::Nothing
     }
 
+    /// What is not there from now on has not been written.
+    pub(crate) fn close_gap(&mut self) {
+        self.gap = None;
+    }
+
+    fn find(&self, record: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while !self.bytes[at..].starts_with(record) {
+            at += self.bytes[at..].iter().position(|byte| *byte == b'\n')? + 1;
+        }
+        Some(at)
+    }
+
     /// Whether the file ends in the middle of a line.
     pub(crate) fn ends_in_a_line(&self) -> bool {
         self.bytes.last().is_some_and(|last| *last != b'\n')
     }
 }
 
-/// The files behind a place, oldest first, by the number in their names (0 is the path itself), and where to begin in each.
-fn files_behind(place: &Place) -> io::Result<Vec<(usize, u64)>> {
+/// The lines of a text, by what is left of them in a hash: who looks for many records looks only for those that may be there.
+struct Lines {
+    hasher: RandomState,
+    known: HashSet<u64>,
+}
+
+impl Lines {
+    fn of(bytes: &[u8]) -> Self {
+        let hasher = RandomState::new();
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        let known = lines.map(|line| hasher.hash_one(line)).collect();
+        Self { hasher, known }
+    }
+
+    fn may_have(&self, record: &[u8]) -> bool {
+        let mut lines = record.split_inclusive(|byte| *byte == b'\n');
+        lines.all(|line| self.known.contains(&self.hasher.hash_one(line)))
+    }
+}
+
+fn ends_a_line(file: &mut File, at: u64) -> io::Result<bool> {
+    let Some(last) = at.checked_sub(1) else { return Ok(true) };
+    file.seek(SeekFrom::Start(last))?;
+    let mut byte = [0];
+    Ok(file.read(&mut byte)? == 1 && byte == *b"\n")
+}
+
+fn path_of(place: &Place, number: usize) -> PathBuf {
+    match number {
+        0 => place.path.clone(),
+        number => numbered(&place.path, number),
+    }
+}
+
+/// The files behind a place, oldest first, by the number in their names (0 is the path itself), and where to begin in the one
+/// that the place is in. If that one is gone, all are behind it.
+fn files_behind(place: &Place) -> io::Result<Vec<(usize, Option<u64>)>> {
     let Some(identity) = place.file else {
-        return Ok(vec![(0, place.end)]);
+        return Ok(vec![(0, Some(place.end))]);
     };
     let mut number = 0;
-    loop {
-        let path: &Path = &match number {
-            0 => place.path.clone(),
-            number => numbered(&place.path, number),
-        };
-        match std::fs::metadata(path) {
-            Ok(metadata) if Identity::of(&metadata) == Some(identity) => break,
+    let of_place = loop {
+        match fs::metadata(path_of(place, number)) {
+            Ok(metadata) if Identity::of(&metadata) == Some(identity) => break Some((number, Some(place.end))),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {}
             // A process that was killed while it rotated leaves one number free.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && numbered(&place.path, number + 1).exists() => {}
-            // It is gone, so whatever took its path came after it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![(0, 0)]),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path_of(place, number + 1).exists() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break None,
             Err(error) => return Err(error),
         }
         number += 1;
-    }
-    let newer = (0..number).rev().map(|number| (number, 0));
-    Ok(std::iter::once((number, place.end)).chain(newer).collect())
+    };
+    let newer = (0..number).rev().map(|number| (number, None));
+    Ok(of_place.into_iter().chain(newer).collect())
 }
 
 #[cfg(test)]
@@ -145,6 +216,7 @@ mod tests {
         Found {
             bytes: text.as_bytes().to_vec(),
             at: 0,
+            gap: None,
         }
     }
 
@@ -174,7 +246,7 @@ mod tests {
                 match found.as_mut().map_or(Written::Nothing, |found| found.take(record.as_bytes())) {
                     Written::Whole => continue,
                     Written::Begun(begun) => text.push_str(&record[begun..]),
-                    Written::Nothing => text.push_str(record),
+                    Written::Nothing | Written::Perhaps => text.push_str(record),
                 }
                 found = None;
             }

@@ -43,21 +43,39 @@ impl Output for File {
     }
 }
 
-/// Device and number of a file, where the system has such.
+/// Device and number of a file, where the system has such, and when it was made: numbers are given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity(u64, u64);
+pub(crate) struct Identity {
+    device: u64,
+    number: u64,
+    /// Nanoseconds since 1970, where the file system tells.
+    made: Option<u64>,
+}
 
 impl Identity {
     #[cfg(unix)]
     pub(crate) fn of(metadata: &fs::Metadata) -> Option<Self> {
         use std::os::unix::fs::MetadataExt as _;
-        Some(Self(metadata.dev(), metadata.ino()))
+        Some(Self {
+            device: metadata.dev(),
+            number: metadata.ino(),
+            made: made(metadata),
+        })
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn of(_: &fs::Metadata) -> Option<Self> {
-        Some(Self(0, 0))
+    pub(crate) fn of(metadata: &fs::Metadata) -> Option<Self> {
+        Some(Self {
+            device: 0,
+            number: 0,
+            made: made(metadata),
+        })
     }
+}
+
+fn made(metadata: &fs::Metadata) -> Option<u64> {
+    let since = metadata.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos()).ok()
 }
 
 pub(crate) struct Owner {
@@ -71,6 +89,9 @@ pub(crate) struct Owner {
     end: u64,
     /// What a killed process has written, until a record comes that it has not.
     found: Option<Found>,
+    /// Records of which only those that come later tell whether it has written them.
+    held: Vec<Held>,
+    held_bytes: usize,
     /// The day that the file belongs to, if days matter.
     day: Option<Date>,
     /// Records that are not all written, oldest first, one after the other in `bytes`.
@@ -80,10 +101,22 @@ pub(crate) struct Owner {
     start: usize,
     /// How much of `bytes` is in the file.
     written: usize,
-    accounts: Vec<SinkBooks>,
+    accounts: Vec<Account>,
     failed_at: Option<Instant>,
     looked_at: Instant,
     rotation_failed_at: Option<Instant>,
+}
+
+struct Account {
+    books: SinkBooks,
+    /// Its records are those of a killed process; the other handles may be of live loggers.
+    recovers: bool,
+}
+
+struct Held {
+    record: Box<[u8]>,
+    handle: usize,
+    weight: u64,
 }
 
 struct Entry {
@@ -144,6 +177,8 @@ impl Owner {
             size: opened.size,
             end: opened.size,
             found: None,
+            held: Vec::new(),
+            held_bytes: 0,
             day: opened.day,
             records: VecDeque::new(),
             bytes: Vec::new(),
@@ -172,22 +207,33 @@ impl Owner {
         self.rotation = rotation;
     }
 
-    pub(crate) fn add_handle(&mut self) -> usize {
-        self.accounts.push(SinkBooks::default());
+    /// A handle; what comes through one that `recovers` is looked for in the file before it is written.
+    pub(crate) fn add_handle(&mut self, recovers: bool) -> usize {
+        self.accounts.push(Account {
+            books: SinkBooks::default(),
+            recovers,
+        });
         self.accounts.len() - 1
     }
 
     pub(crate) fn books(&self, handle: usize) -> SinkBooks {
-        self.accounts.get(handle).cloned().unwrap_or_default()
+        self.accounts
+            .get(handle)
+            .map(|account| account.books.clone())
+            .unwrap_or_default()
     }
 
     pub(crate) fn append(&mut self, handle: usize, record: &[u8], weight: u64) {
-        self.accounts[handle].accepted += weight;
+        self.accounts[handle].books.accepted += weight;
+        self.append_unwritten(handle, record, weight);
+    }
+
+    fn append_unwritten(&mut self, handle: usize, record: &[u8], weight: u64) {
         let Some(record) = self.unwritten(handle, record, weight) else {
             return;
         };
         if self.failed_at.is_some() && self.bytes.len() - self.written + record.len() > KEPT_BYTES {
-            self.accounts[handle].drop_for("disk in trouble", weight);
+            self.accounts[handle].books.drop_for("disk in trouble", weight);
             return;
         }
         self.push(record, Some(handle), weight);
@@ -199,12 +245,20 @@ impl Owner {
 
     /// What of a record a killed process has not written; nothing, if it has written all of it.
     fn unwritten<'a>(&mut self, handle: usize, record: &'a [u8], weight: u64) -> Option<&'a [u8]> {
-        let Some(found) = &mut self.found else {
+        let Some(found) = self.found.as_mut().filter(|_| self.accounts[handle].recovers) else {
             return Some(record);
         };
         let rest = match found.take(record) {
             Written::Whole => {
-                self.accounts[handle].delivered += weight;
+                // Those before it were written, too, and taken away since.
+                for held in self.held.drain(..) {
+                    self.accounts[held.handle].books.delivered += held.weight;
+                }
+                self.accounts[handle].books.delivered += weight;
+                return None;
+            }
+            Written::Perhaps => {
+                self.hold(handle, record, weight);
                 return None;
             }
             Written::Begun(begun) => &record[begun..],
@@ -217,6 +271,25 @@ impl Owner {
         };
         self.found = None;
         Some(rest)
+    }
+
+    fn hold(&mut self, handle: usize, record: &[u8], weight: u64) {
+        self.held_bytes += record.len();
+        let record = record.into();
+        self.held.push(Held { record, handle, weight });
+        if self.held_bytes > KEPT_BYTES {
+            self.write_held();
+        }
+    }
+
+    /// Takes the records that are held for unwritten: none that comes later was found.
+    pub(crate) fn write_held(&mut self) {
+        if let Some(found) = &mut self.found {
+            found.close_gap();
+        }
+        for held in std::mem::take(&mut self.held) {
+            self.append_unwritten(held.handle, &held.record, held.weight);
+        }
     }
 
     pub(crate) fn deliver(&mut self, at_once: bool) -> Result<(), SinkError> {
@@ -251,7 +324,7 @@ impl Owner {
             let record = from..entry.end;
             from = entry.end;
             if entry.handle == Some(handle) {
-                self.accounts[handle].drop_for(reason, entry.weight);
+                self.accounts[handle].books.drop_for(reason, entry.weight);
                 // A record of which a part is written has to be completed, or the next would stick to the stump.
                 if i > 0 || begun == 0 {
                     continue;
@@ -320,7 +393,7 @@ impl Owner {
             && entry.end <= self.written
         {
             if let Some(handle) = entry.handle {
-                self.accounts[handle].delivered += entry.weight;
+                self.accounts[handle].books.delivered += entry.weight;
             }
             self.start = entry.end;
             self.records.pop_front();
@@ -508,7 +581,7 @@ mod tests {
     #[test]
     fn a_full_disk_keeps_the_rest_of_a_record_for_later() {
         let (mut owner, script) = scripted(Rotation::default());
-        let handle = owner.add_handle();
+        let handle = owner.add_handle(false);
         script.lock().unwrap().acts = [Ok(3), Err(io::ErrorKind::StorageFull)].into();
         owner.append(handle, b"one\n", 1);
         owner.append(handle, b"two\n", 1);
@@ -524,7 +597,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_and_what_is_beyond_is_counted() {
         let (mut owner, script) = scripted(Rotation::default());
-        let handle = owner.add_handle();
+        let handle = owner.add_handle(false);
         script.lock().unwrap().acts = [Err(io::ErrorKind::StorageFull)].into();
         let record = vec![b'x'; 1 << 20];
         for _ in 0..40 {
@@ -539,7 +612,7 @@ mod tests {
     #[test]
     fn who_gives_up_leaves_no_torn_record_and_nothing_of_others() {
         let (mut owner, script) = scripted(Rotation::default());
-        let (mine, other) = (owner.add_handle(), owner.add_handle());
+        let (mine, other) = (owner.add_handle(false), owner.add_handle(false));
         script.lock().unwrap().acts = [Ok(2), Err(io::ErrorKind::StorageFull)].into();
         for (handle, text) in [(mine, "mine 1\n"), (other, "other\n"), (mine, "mine 2\n")] {
             owner.append(handle, text.as_bytes(), 1);
@@ -563,7 +636,7 @@ mod tests {
             count in 1_usize..20,
         ) {
             let (mut owner, script) = scripted(Rotation::default());
-            let handle = owner.add_handle();
+            let handle = owner.add_handle(false);
             script.lock().unwrap().acts = acts.into();
             let mut expected = String::new();
             for i in 0..count {

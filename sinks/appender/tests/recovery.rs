@@ -1,8 +1,10 @@
 //! What a killed process has written is found by the next, and not written again.
 
 use std::fs;
+use std::ops::RangeInclusive;
+use std::path::Path;
 
-use logcore_appender::{Appender, Rotation};
+use logcore_appender::{Appender, Place, Rotation};
 
 #[test]
 fn a_new_process_goes_on_behind_a_mark_and_writes_nothing_twice() {
@@ -124,4 +126,114 @@ fn a_gap_is_filled_and_costs_no_file_that_is_to_be_kept() {
     let texts = [path, numbered(1), numbered(2), numbered(3)].map(|path| fs::read_to_string(path).unwrap());
     assert_eq!(texts, ["newest\n", "new\n", "1\n", "3\n"]);
     assert!(!numbered(4).exists());
+}
+
+fn line(number: u32) -> String {
+    format!("line number {number:02}\n")
+}
+
+/// A killed process with a mark behind its first line, and lines that it has written since.
+fn killed(path: &Path, rotation: Rotation, written: u32) -> Place {
+    let mut killed = Appender::open(path, rotation).unwrap();
+    killed.append(line(0).as_bytes(), 1);
+    killed.deliver(true).unwrap();
+    let (place, _) = killed.place();
+    for number in 1..=written {
+        killed.append(line(number).as_bytes(), 1);
+        killed.deliver(true).unwrap();
+    }
+    place
+}
+
+/// What the files hold after all lines behind the mark were given again.
+fn recovered(folder: &Path, place: &Place, lines: u32) -> String {
+    let mut next = Appender::recover(place).unwrap();
+    for number in 1..=lines {
+        next.append(line(number).as_bytes(), 1);
+    }
+    next.finish().unwrap();
+    assert_eq!(next.books().delivered, u64::from(lines));
+    let files = (0..10).rev().map(|number| match number {
+        0 => folder.join("training.log"),
+        number => folder.join(format!("training.log.{number}")),
+    });
+    files.map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
+}
+
+fn lines(numbers: RangeInclusive<u32>) -> String {
+    numbers.map(line).collect()
+}
+
+#[test]
+fn a_mark_whose_file_was_rotated_away_doubles_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let rotation = Rotation {
+        max_bytes: Some(40),
+        keep: 2,
+        ..Rotation::default()
+    };
+    let place = killed(&folder.path().join("training.log"), rotation, 9);
+    assert_eq!(recovered(folder.path(), &place, 9), lines(4..=9));
+    // Two more were not written yet; their file pushes out the oldest.
+    assert_eq!(recovered(folder.path(), &place, 11), lines(6..=11));
+}
+
+#[test]
+fn what_others_have_done_to_the_file_of_a_mark_doubles_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    let place = killed(&path, Rotation::default(), 3);
+    // Lines 1 to 3 went with the old contents, and the process wrote on behind a line of others.
+    for contents in [
+        format!("mine\n{}", lines(4..=5)),
+        format!("mine\n{}line num", lines(4..=5)),
+    ] {
+        fs::write(&path, &contents).unwrap();
+        let whole = contents.strip_suffix("line num").unwrap_or(&contents);
+        assert_eq!(recovered(folder.path(), &place, 6), whole.to_owned() + &line(6));
+        // A new file under the old name, too.
+        fs::remove_file(&path).unwrap();
+        fs::write(folder.path().join("new"), &contents).unwrap();
+        fs::rename(folder.path().join("new"), &path).unwrap();
+        assert_eq!(recovered(folder.path(), &place, 6), whole.to_owned() + &line(6));
+    }
+    for contents in ["", "other\n"] {
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, contents).unwrap();
+        assert_eq!(recovered(folder.path(), &place, 6), contents.to_owned() + &lines(1..=6));
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(recovered(folder.path(), &place, 6), lines(1..=6));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_neither_waited_for_nor_taken_for_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    let place = killed(&path, Rotation::default(), 3);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(Appender::recover(&place).is_err());
+    fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+    let mut next = Appender::recover(&place).unwrap();
+    next.append(line(1).as_bytes(), 1);
+    next.finish().unwrap();
+    assert_eq!(next.books().delivered, 1);
+}
+
+#[test]
+fn a_live_logger_of_the_same_file_does_not_disturb_a_recovery() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    let place = killed(&path, Rotation::default(), 2);
+    let mut live = Appender::open(&path, Rotation::default()).unwrap();
+    let mut next = Appender::recover(&place).unwrap();
+    live.append(b"live\n", 1);
+    for number in 1..=3 {
+        next.append(line(number).as_bytes(), 1);
+    }
+    next.finish().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), lines(0..=2) + "live\n" + &line(3));
 }
