@@ -49,6 +49,11 @@ fn child(case: &str) {
         "long" => logger.info("x".repeat(3 << 20)),
         "forked" => fork_and_log(&logger),
         "folded" => (0..LINES).for_each(|number| logger.info(number / 7)),
+        "has a program running" => {
+            let program = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
+            log_all(&logger);
+            println!("program {}", program.id());
+        }
         _ => log_all(&logger),
     }
     println!("ready");
@@ -408,6 +413,25 @@ fn files_that_were_deleted_come_back_with_what_was_on_its_way() {
         .collect();
     assert!(steps.len() + rows_before.len() >= LINES as usize);
     assert!(steps.is_sorted() && steps.last() == Some(&u64::from(LINES - 1)));
+}
+
+/// It must hold neither the lock on the ring nor anything else that outlives the process.
+#[test]
+fn a_program_that_was_started_and_lives_on_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = command("has a program running", folder.path()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let program: i32 = said
+        .find_map(|line| line.split("program ").nth(1)?.parse().ok())
+        .unwrap();
+    assert!(said.any(|line| line.contains("ready")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let recovered = recover(folder.path()).pop().unwrap();
+    // SAFETY: a signal to the program that the child has started.
+    assert_eq!(unsafe { libc::kill(program, libc::SIGKILL) }, 0);
+    recovered.unwrap();
+    assert_all_there(folder.path());
 }
 
 #[test]

@@ -102,9 +102,17 @@ pub(crate) struct Owner {
     /// How much of `bytes` is in the file.
     written: usize,
     accounts: Vec<Account>,
-    failed_at: Option<Instant>,
+    failure: Option<Failure>,
     looked_at: Instant,
     rotation_failed_at: Option<Instant>,
+}
+
+/// Why the last write failed.
+struct Failure {
+    at: Instant,
+    reason: String,
+    /// Whoever delivers has had the error.
+    told: bool,
 }
 
 struct Account {
@@ -185,7 +193,7 @@ impl Owner {
             start: 0,
             written: 0,
             accounts: Vec::new(),
-            failed_at: None,
+            failure: None,
             looked_at: Instant::now(),
             rotation_failed_at: None,
         };
@@ -232,13 +240,13 @@ impl Owner {
         let Some(record) = self.unwritten(handle, record, weight) else {
             return;
         };
-        if self.failed_at.is_some() && self.bytes.len() - self.written + record.len() > KEPT_BYTES {
+        if self.failure.is_some() && self.bytes.len() - self.written + record.len() > KEPT_BYTES {
             self.accounts[handle].books.drop_for("disk in trouble", weight);
             return;
         }
         self.push(record, Some(handle), weight);
-        if self.failed_at.is_none() && self.bytes.len() - self.written >= WRITE_BYTES {
-            // An error is kept, and told by the next `deliver`.
+        if self.failure.is_none() && self.bytes.len() - self.written >= WRITE_BYTES {
+            // The next `deliver` tries again, and tells.
             let _ = self.write_out();
         }
     }
@@ -296,13 +304,14 @@ impl Owner {
         if self.records.is_empty() {
             return Ok(());
         }
-        if let Some(failed_at) = self.failed_at
+        if let Some(failure) = &self.failure
+            && failure.told
             && !at_once
-            && failed_at.elapsed() < RETRY
+            && failure.at.elapsed() < RETRY
         {
             return Err(
                 SinkError::new(format!("{} bytes wait for {}", self.waiting(), self.path.display()))
-                    .with_reason("waiting"),
+                    .with_reason(failure.reason.clone()),
             );
         }
         self.write_out().map_err(|error| {
@@ -311,7 +320,12 @@ impl Owner {
                 "append to {} ({waiting} bytes are kept and written when it works again)",
                 self.path.display()
             );
-            SinkError::from(error).doing(what)
+            let error = SinkError::from(error).doing(what);
+            if let Some(failure) = &mut self.failure {
+                error.reason().clone_into(&mut failure.reason);
+                failure.told = true;
+            }
+            error
         })
     }
 
@@ -350,7 +364,11 @@ impl Owner {
 
     fn write_out(&mut self) -> io::Result<()> {
         let result = self.try_write_out();
-        self.failed_at = result.is_err().then(Instant::now);
+        self.failure = result.is_err().then(|| Failure {
+            at: Instant::now(),
+            reason: String::new(),
+            told: false,
+        });
         if let Err(error) = &result
             && is_gone(error)
         {
@@ -438,7 +456,7 @@ impl Owner {
 
     /// Goes back to the path, if someone has moved or deleted the file.
     fn return_to_path(&mut self) -> io::Result<()> {
-        if self.failed_at.is_none() && self.looked_at.elapsed() < LOOK {
+        if self.failure.is_none() && self.looked_at.elapsed() < LOOK {
             return Ok(());
         }
         self.looked_at = Instant::now();
@@ -587,7 +605,9 @@ mod tests {
         owner.append(handle, b"two\n", 1);
         let error = owner.deliver(false).unwrap_err();
         assert_eq!(error.reason(), "disk full");
-        assert_eq!(owner.deliver(false).unwrap_err().reason(), "waiting");
+        let waiting = owner.deliver(false).unwrap_err();
+        assert_eq!(waiting.reason(), "disk full", "the same trouble, which is said once");
+        assert!(waiting.to_string().contains("5 bytes wait"), "{waiting}");
         assert_eq!(owner.books(handle).delivered, 0);
         owner.deliver(true).unwrap();
         assert_eq!(script.lock().unwrap().text, b"one\ntwo\n");
@@ -632,6 +652,7 @@ mod tests {
                 (1_usize..9).prop_map(Ok),
                 Just(Err(io::ErrorKind::Interrupted)),
                 Just(Err(io::ErrorKind::StorageFull)),
+                Just(Err(io::ErrorKind::QuotaExceeded)),
             ], 0..40),
             count in 1_usize..20,
         ) {

@@ -1,0 +1,74 @@
+//! Threads that come and go. The only test of its program, because it counts what the whole process holds.
+#![cfg(all(feature = "file", feature = "jsonl", feature = "metrics"))]
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs;
+use std::ops::Range;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::thread;
+
+use facade::{LogConfig, setup_logging};
+
+/// The system's allocator, with a count of the bytes that are taken and not given back.
+struct Counting;
+
+static HELD: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it came, and what that returns is returned.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promises are those of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: as above; whatever is freed here came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn threads_that_come_and_go_leave_their_lines_and_nothing_else() {
+    const THREADS: u64 = 1000;
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(LogConfig {
+        name: "run".into(),
+        log_dir: folder.path().into(),
+        enable_console: false,
+        // The history is meant to grow.
+        metrics_history: false,
+        ..LogConfig::default()
+    })
+    .unwrap();
+    let come_and_go = |numbers: Range<u64>| {
+        for number in numbers {
+            let logger = &logger;
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    logger.info(number);
+                    logger.log_metrics_at(number, [("value", number), ("other", number)]);
+                    logger.metric("by handle").record(number, number);
+                });
+            });
+        }
+        logger.flush().unwrap();
+        HELD.load(Ordering::Relaxed)
+    };
+    // Until every buffer has grown to what is needed.
+    let before = come_and_go(0..THREADS);
+    let after = come_and_go(THREADS..2 * THREADS);
+    // Not even a byte for each.
+    assert!(after - before < THREADS as isize, "{} bytes more", after - before);
+    logger.finish();
+    let text = fs::read_to_string(folder.path().join("training.log")).unwrap();
+    let messages = text.lines().map(|line| line.rsplit(" | ").next().unwrap().to_owned());
+    assert!(messages.eq((0..2 * THREADS).map(|number| number.to_string())));
+    let rows = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    assert_eq!(rows.lines().count(), 2 * THREADS as usize);
+}

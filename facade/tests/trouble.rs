@@ -1,0 +1,159 @@
+//! What others do to a run's files while it goes on.
+#![cfg(all(unix, feature = "file", feature = "jsonl"))]
+#![allow(unsafe_code, reason = "limits and pipes have no names in the standard library")]
+#![allow(clippy::print_stdout, reason = "a child tells its parent how it went")]
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use facade::{LogConfig, UnifiedLogger, setup_logging};
+
+fn open(folder: &Path) -> UnifiedLogger {
+    setup_logging(LogConfig {
+        name: "run".into(),
+        log_dir: folder.into(),
+        enable_console: false,
+        ..LogConfig::default()
+    })
+    .unwrap()
+}
+
+fn messages(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("training.log")).unwrap_or_default();
+    text.lines()
+        .map(|line| line.splitn(4, " | ").nth(3).unwrap().to_owned())
+        .collect()
+}
+
+fn rows(folder: &Path) -> usize {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
+    text.lines().count()
+}
+
+fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn a_log_directory_that_is_removed_is_made_anew() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("log");
+    let logger = open(&folder);
+    logger.info("before");
+    logger.log_metrics_at(0, [("value", 0)]);
+    logger.flush().unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    // It is looked at most ten times a second.
+    thread::sleep(Duration::from_millis(110));
+    for number in 0..100 {
+        logger.info(number);
+        logger.log_metrics_at(1 + number, [("value", number)]);
+    }
+    logger.flush().unwrap();
+    let report = logger.finish();
+    assert!(report.all_delivered(), "{report:?}");
+    let mut messages = messages(&folder);
+    messages.truncate(100);
+    assert_eq!(messages, numbers(0..100));
+    assert_eq!(rows(&folder), 100);
+}
+
+#[test]
+fn a_file_that_others_empty_goes_on_from_its_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let logger = open(folder.path());
+    logger.info("before");
+    logger.flush().unwrap();
+    fs::File::options()
+        .write(true)
+        .open(folder.path().join("training.log"))
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    (0..100).for_each(|number| logger.info(number));
+    assert!(logger.finish().all_delivered());
+    let mut messages = messages(folder.path());
+    messages.truncate(100);
+    assert_eq!(messages, numbers(0..100));
+}
+
+/// A pipe takes as much as it has room for, and a reader decides when.
+#[test]
+fn a_pipe_in_the_place_of_a_file_gets_every_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: the text ends with a zero.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        fs::File::open(path).unwrap().read_to_string(&mut text).unwrap();
+        text
+    });
+    let logger = open(folder.path());
+    (0..20_000).for_each(|number: u64| logger.info(number));
+    assert!(logger.finish().all_delivered());
+    drop(logger);
+    let text = reader.join().unwrap();
+    let lines = text.lines().map(|line| line.rsplit(" | ").next().unwrap().to_owned());
+    assert!(lines.take(20_000).eq(numbers(0..20_000)));
+}
+
+const FOLDER: &str = "TROUBLE_FOLDER";
+
+/// What a quota does: files can grow no further, and later they can.
+#[test]
+fn a_limit_that_is_lifted_again_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
+        .env(FOLDER, folder.path())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut messages = messages(folder.path());
+    messages.truncate(5000);
+    assert_eq!(messages, numbers(0..5000));
+    assert_eq!(rows(folder.path()), 5000);
+    // One line for each sink, which says what it is.
+    let said = String::from_utf8_lossy(&output.stderr);
+    for sink in ["file", "jsonl"] {
+        let trouble: Vec<_> = said
+            .lines()
+            .filter(|line| line.contains(&format!("sink `{sink}`")))
+            .collect();
+        assert!(matches!(trouble[..], [one] if one.contains("File too large")), "{said}");
+    }
+}
+
+/// Does nothing unless it is the child.
+#[test]
+fn the_child() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let limit_to = |bytes: libc::rlim_t| {
+        let limit = libc::rlimit {
+            rlim_cur: bytes,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        // SAFETY: numbers alone are passed; the process is a child for this test.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+    };
+    // SAFETY: ignoring a signal; the process is a child for this test.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let logger = open(Path::new(&folder));
+    limit_to(30_000);
+    for number in 0..5000 {
+        logger.info(number);
+        logger.log_metrics_at(number, [("value", number)]);
+    }
+    assert!(logger.flush().is_err());
+    limit_to(libc::RLIM_INFINITY);
+    logger.flush().unwrap();
+    let report = logger.finish();
+    assert!(report.all_delivered(), "{report:?}");
+}
