@@ -49,6 +49,7 @@ fn child(case: &str) {
         "long" => logger.info("x".repeat(3 << 20)),
         "forked" => fork_and_log(&logger),
         "folded" => (0..LINES).for_each(|number| logger.info(number / 7)),
+        "forked and left" => fork_and_outlive(&logger, folder),
         "has a program running" => {
             let program = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
             log_all(&logger);
@@ -103,6 +104,25 @@ fn fork_and_log(logger: &UnifiedLogger) {
         pid => {
             // SAFETY: our own child.
             unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        }
+    }
+}
+
+/// The child of the fork logs when its parent is no more and was recovered, and many times what the ring has room for.
+fn fork_and_outlive(logger: &UnifiedLogger, folder: &Path) {
+    // SAFETY: the child only looks at a folder and logs, and ends by `_exit`.
+    unsafe {
+        if libc::fork() == 0 {
+            // It ends the process, unless that is quicker.
+            libc::alarm(50);
+            while !folder.join("go").exists() {
+                std::thread::yield_now();
+            }
+            let line = "x".repeat(1 << 20);
+            (0..100).for_each(|_| logger.info(&line));
+            println!("every call has returned");
+            std::io::stdout().flush().unwrap();
+            libc::_exit(0)
         }
     }
 }
@@ -432,6 +452,23 @@ fn a_program_that_was_started_and_lives_on_is_not_waited_for() {
     assert_eq!(unsafe { libc::kill(program, libc::SIGKILL) }, 0);
     recovered.unwrap();
     assert_all_there(folder.path());
+}
+
+/// It holds up neither who recovers its parent, nor, were each of its calls to wait for a writer that is gone, itself.
+#[test]
+fn a_child_of_a_fork_that_outlives_its_parent_waits_for_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = command("forked and left", folder.path()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("ready")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    recover(folder.path()).pop().unwrap().unwrap();
+    assert_eq!(messages(folder.path()), ["the run was killed"]);
+    fs::write(folder.path().join("go"), "").unwrap();
+    // Until the child of the fork has ended, too.
+    assert_eq!(said.last().as_deref(), Some("every call has returned"));
+    assert_eq!(messages(folder.path()), ["the run was killed"]);
 }
 
 #[test]

@@ -107,7 +107,9 @@ impl RingFile {
             .try_lock()
             .map_err(io::Error::from)
             .and_then(|()| take_room(&file, sizes.total()))
-            .and_then(|()| Region::map(&file, sizes.total()))
+            // A child of a fork keeps the mapping, and with it whatever it was made of: not what is locked.
+            .and_then(|()| File::options().read(true).write(true).open(&unfinished))
+            .and_then(|mapped| Region::map(&mapped, sizes.total()))
             .inspect(|region| Ring::begin(region, sizes, this_boot()));
         kill_point("ring made");
         let renamed = made.and_then(|region| fs::rename(&unfinished, path).map(|()| region));

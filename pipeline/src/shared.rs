@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     /// Long frames whose later pieces were dropped.
     abandoned: Mutex<Vec<u64>>,
     next_number: AtomicU64,
+    /// Where the ring's head stood when a child of a fork had waited for room in vain.
+    given_up_at: AtomicU64,
 }
 
 /// Changes twice a frame, so it has cache lines of its own: callers read what stands beside it.
@@ -56,6 +58,7 @@ impl Shared {
             commands: Mutex::default(),
             abandoned: Mutex::default(),
             next_number: AtomicU64::new(0),
+            given_up_at: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -162,8 +165,7 @@ impl Shared {
         loop {
             let may_wait = match patience {
                 Patience::Never => false,
-                // The writer lives in the process that this one was forked from, and may have gone with it.
-                Patience::Forever => !fork::is_child() || since.elapsed() < CHILD_WAIT,
+                Patience::Forever => !fork::is_child() || self.may_wait_in_child(since),
                 Patience::Until(deadline) => !deadline.passed(),
             };
             if !may_wait || self.delivered.ended() {
@@ -186,6 +188,20 @@ impl Shared {
                 );
             }
         }
+    }
+
+    /// The writer lives in the process that this one was forked from, and may have gone with it: then it is waited for
+    /// once, and not again by every call.
+    fn may_wait_in_child(&self, since: Instant) -> bool {
+        let head = self.ring.head();
+        if self.given_up_at.load(Ordering::Relaxed) == head {
+            return false;
+        }
+        let in_time = since.elapsed() < CHILD_WAIT;
+        if !in_time {
+            self.given_up_at.store(head, Ordering::Relaxed);
+        }
+        in_time
     }
 
     fn number(&self) -> u64 {
