@@ -133,6 +133,8 @@ struct Entry {
     /// Whose it is; `None` if that one has given it up after a part was written.
     handle: Option<usize>,
     weight: u64,
+    /// It is the rest of a line that a killed process has begun, so it goes into the same file, whatever its size.
+    rest: bool,
 }
 
 impl Owner {
@@ -199,7 +201,7 @@ impl Owner {
         };
         owner.identity = owner.output.identity();
         if opened.stump {
-            owner.push(b"\n", None, 0);
+            owner.push(b"\n", None, 0, true);
         }
         owner
     }
@@ -236,49 +238,45 @@ impl Owner {
         self.append_unwritten(handle, record, weight);
     }
 
+    /// Appends what of a record a killed process has not written.
     fn append_unwritten(&mut self, handle: usize, record: &[u8], weight: u64) {
-        let Some(record) = self.unwritten(handle, record, weight) else {
-            return;
-        };
-        if self.failure.is_some() && self.bytes.len() - self.written + record.len() > KEPT_BYTES {
-            self.accounts[handle].books.drop_for("disk in trouble", weight);
-            return;
-        }
-        self.push(record, Some(handle), weight);
-        if self.failure.is_none() && self.bytes.len() - self.written >= WRITE_BYTES {
-            // The next `deliver` tries again, and tells.
-            let _ = self.write_out();
-        }
-    }
-
-    /// What of a record a killed process has not written; nothing, if it has written all of it.
-    fn unwritten<'a>(&mut self, handle: usize, record: &'a [u8], weight: u64) -> Option<&'a [u8]> {
         let Some(found) = self.found.as_mut().filter(|_| self.accounts[handle].recovers) else {
-            return Some(record);
+            return self.append_new(handle, record, weight);
         };
-        let rest = match found.take(record) {
+        match found.take(record) {
             Written::Whole => {
                 // Those before it were written, too, and taken away since.
                 for held in self.held.drain(..) {
                     self.accounts[held.handle].books.delivered += held.weight;
                 }
                 self.accounts[handle].books.delivered += weight;
-                return None;
             }
-            Written::Perhaps => {
-                self.hold(handle, record, weight);
-                return None;
+            Written::Perhaps => self.hold(handle, record, weight),
+            Written::Begun(begun) => {
+                self.found = None;
+                self.push(&record[begun..], Some(handle), weight, true);
             }
-            Written::Begun(begun) => &record[begun..],
             Written::Nothing => {
-                if found.ends_in_a_line() {
-                    self.push(b"\n", None, 0);
+                let stump = found.ends_in_a_line();
+                self.found = None;
+                if stump {
+                    self.push(b"\n", None, 0, true);
                 }
-                record
+                self.append_new(handle, record, weight);
             }
-        };
-        self.found = None;
-        Some(rest)
+        }
+    }
+
+    fn append_new(&mut self, handle: usize, record: &[u8], weight: u64) {
+        if self.failure.is_some() && self.bytes.len() - self.written + record.len() > KEPT_BYTES {
+            self.accounts[handle].books.drop_for("disk in trouble", weight);
+            return;
+        }
+        self.push(record, Some(handle), weight, false);
+        if self.failure.is_none() && self.bytes.len() - self.written >= WRITE_BYTES {
+            // The next `deliver` tries again, and tells.
+            let _ = self.write_out();
+        }
     }
 
     fn hold(&mut self, handle: usize, record: &[u8], weight: u64) {
@@ -356,10 +354,15 @@ impl Owner {
         self.bytes.len() - self.written
     }
 
-    fn push(&mut self, record: &[u8], handle: Option<usize>, weight: u64) {
+    fn push(&mut self, record: &[u8], handle: Option<usize>, weight: u64, rest: bool) {
         self.bytes.extend_from_slice(record);
-        let end = self.bytes.len();
-        self.records.push_back(Entry { end, handle, weight });
+        let entry = Entry {
+            end: self.bytes.len(),
+            handle,
+            weight,
+            rest,
+        };
+        self.records.push_back(entry);
     }
 
     fn write_out(&mut self) -> io::Result<()> {
@@ -445,7 +448,7 @@ impl Owner {
         let too_large = self.rotation.max_bytes.is_some_and(|max| self.size + first > max);
         let new_day = today.is_some() && self.day != today;
         let not_now = self.rotation_failed_at.is_some_and(|at| at.elapsed() < ROTATION_RETRY);
-        let in_a_record = self.written > self.start;
+        let in_a_record = self.written > self.start || self.records.front().is_some_and(|entry| entry.rest);
         if self.size == 0 || in_a_record || not_now || !(too_large || new_day) {
             return;
         }

@@ -1,6 +1,7 @@
 //! What a killed process has written is found by the next, and not written again.
 
 use std::fs;
+use std::io::Write as _;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -236,4 +237,42 @@ fn a_live_logger_of_the_same_file_does_not_disturb_a_recovery() {
     }
     next.finish().unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), lines(0..=2) + "live\n" + &line(3));
+}
+
+#[test]
+fn what_was_begun_is_completed_in_its_file_however_large_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    let rotation = Rotation {
+        max_bytes: Some(40),
+        keep: 5,
+        ..Rotation::default()
+    };
+    let place = killed(&path, rotation, 0);
+    let long = format!("a record of {} bytes\n", "many ".repeat(20));
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    let cut = || {
+        let mut file = fs::File::options().append(true).open(&path).unwrap();
+        file.write_all(&long.as_bytes()[..60]).unwrap();
+    };
+    cut();
+    let mut next = Appender::recover(&place).unwrap();
+    for record in [&long, &line(1)] {
+        next.append(record.as_bytes(), 1);
+    }
+    next.finish().unwrap();
+    assert_eq!(next.books().delivered, 2);
+    drop(next);
+    assert_eq!(
+        (read("training.log.1"), read("training.log")),
+        (line(0) + &long, line(1))
+    );
+
+    // Whoever does not know the record ends its line there.
+    cut();
+    let mut other = Appender::open(&path, rotation).unwrap();
+    other.append(line(2).as_bytes(), 1);
+    other.finish().unwrap();
+    let stump = line(1) + &long[..60] + "\n";
+    assert_eq!((read("training.log.1"), read("training.log")), (stump, line(2)));
 }
