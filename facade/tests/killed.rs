@@ -51,9 +51,11 @@ fn child(case: &str) {
         "folded" => (0..LINES).for_each(|number| logger.info(number / 7)),
         "forked and left" => fork_and_outlive(&logger, folder),
         "has a program running" => {
-            let program = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
+            let mut program = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
             log_all(&logger);
             println!("program {}", program.id());
+            let waits = std::thread::Builder::new().name("waits".to_owned());
+            waits.spawn(move || program.wait()).unwrap();
         }
         _ => log_all(&logger),
     }

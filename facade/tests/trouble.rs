@@ -89,11 +89,13 @@ fn a_pipe_in_the_place_of_a_file_gets_every_line() {
     let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
     // SAFETY: the text ends with a zero.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-    let reader = thread::spawn(move || {
+    let reader = thread::Builder::new().name("reader".to_owned());
+    let read = move || {
         let mut text = String::new();
         fs::File::open(path).unwrap().read_to_string(&mut text).unwrap();
         text
-    });
+    };
+    let reader = reader.spawn(read).unwrap();
     let logger = open(folder.path());
     (0..20_000).for_each(|number: u64| logger.info(number));
     assert!(logger.finish().all_delivered());

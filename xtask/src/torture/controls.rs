@@ -25,13 +25,13 @@ const BEFORE: [(&str, &str, Tamper); 2] = [
 /// After it, with the output in which it has to be seen, unless it is of another kind.
 const AFTER: [(&str, Option<Output>, Tamper); 19] = [
     ("a line doubled", Some(Output::Text), |folder| {
-        lines(&folder.join("training.log"), |all| doubled(all))
+        lines(&folder.join("training.log"), doubled)
     }),
     ("a line cut", Some(Output::Text), |folder| {
         lines(&folder.join("training.log"), |all| cut(all))
     }),
     ("a line removed", Some(Output::Text), |folder| {
-        lines(&folder.join("training.log"), |all| removed(all))
+        lines(&folder.join("training.log"), removed)
     }),
     ("two lines of a thread exchanged", Some(Output::Text), |folder| {
         lines(&folder.join("training.log"), |all| exchanged(all))
@@ -40,19 +40,19 @@ const AFTER: [(&str, Option<Output>, Tamper); 19] = [
         lines(&folder.join("training.log"), without_end)
     }),
     ("a record doubled", Some(Output::Records), |folder| {
-        lines(&folder.join("records.jsonl"), |all| doubled(all))
+        lines(&folder.join("records.jsonl"), doubled)
     }),
     ("a record removed", Some(Output::Records), |folder| {
-        lines(&folder.join("records.jsonl"), |all| removed(all))
+        lines(&folder.join("records.jsonl"), removed)
     }),
     ("a record cut", Some(Output::Records), |folder| {
         lines(&folder.join("records.jsonl"), |all| cut(all))
     }),
     ("a row doubled", Some(Output::Rows), |folder| {
-        lines(&folder.join("metrics.jsonl"), |all| doubled(all))
+        lines(&folder.join("metrics.jsonl"), doubled)
     }),
     ("a row removed", Some(Output::Rows), |folder| {
-        lines(&folder.join("metrics.jsonl"), |all| removed(all))
+        lines(&folder.join("metrics.jsonl"), removed)
     }),
     ("a row cut", Some(Output::Rows), |folder| {
         lines(&folder.join("metrics.jsonl"), |all| cut(all))
@@ -233,9 +233,9 @@ fn run_records(folder: &Path, kind: u64, change: impl FnOnce(&mut Vec<Vec<u8>>))
     })
 }
 
-fn lines(path: &Path, change: impl FnOnce(&mut Vec<&str>)) -> Result<bool> {
+fn lines(path: &Path, change: impl FnOnce(&mut Vec<String>)) -> Result<bool> {
     let text = fs::read_to_string(path)?;
-    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     if lines.len() < 10 {
         return Ok(false);
     }
@@ -248,9 +248,10 @@ fn doubled<T: Clone>(all: &mut Vec<T>) {
     all.insert(all.len() / 2, all[all.len() / 2].clone());
 }
 
-fn cut(lines: &mut [&str]) {
+fn cut(lines: &mut [String]) {
     let middle = lines.len() / 2;
-    lines[middle] = &lines[middle][..lines[middle].len() - 3];
+    let line = &mut lines[middle];
+    line.truncate(line.len() - 3);
 }
 
 fn removed<T>(all: &mut Vec<T>) {
@@ -265,13 +266,13 @@ fn changed(records: &mut [Vec<u8>]) {
     }
 }
 
-fn exchanged(lines: &mut [&str]) {
+fn exchanged(lines: &mut [String]) {
     let of_first: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].contains(" t0 ")).collect();
     if let [.., one, other] = of_first[..] {
         lines.swap(one, other);
     }
 }
 
-fn without_end(lines: &mut Vec<&str>) {
+fn without_end(lines: &mut Vec<String>) {
     lines.pop();
 }
