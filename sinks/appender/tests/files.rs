@@ -41,6 +41,26 @@ fn rotation_by_size_keeps_whole_records_and_so_many_files() {
 }
 
 #[test]
+fn what_cannot_be_rotated_goes_on_in_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    // Nobody can put a file there, or delete it as one.
+    fs::create_dir_all(folder.path().join("training.log.1/x")).unwrap();
+    let rotation = Rotation {
+        max_bytes: Some(20),
+        keep: 1,
+        ..Rotation::default()
+    };
+    let mut appender = Appender::open(&path, rotation).unwrap();
+    for i in 0..10 {
+        put(&mut appender, &format!("line {i}"));
+    }
+    let expected: String = (0..10).map(|i| format!("line {i}\n")).collect();
+    assert_eq!(read(&path), expected);
+    assert_eq!(appender.books().delivered, 10);
+}
+
+#[test]
 fn rotation_by_day_goes_by_the_day_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
