@@ -117,6 +117,8 @@ fn fork_and_outlive(logger: &UnifiedLogger, folder: &Path) {
         if libc::fork() == 0 {
             // It ends the process, unless that is quicker.
             libc::alarm(50);
+            println!("forked");
+            std::io::stdout().flush().unwrap();
             while !folder.join("go").exists() {
                 std::thread::yield_now();
             }
@@ -462,7 +464,7 @@ fn a_child_of_a_fork_that_outlives_its_parent_waits_for_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = command("forked and left", folder.path()).spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(said.any(|line| line.contains("ready")));
+    assert!(said.any(|line| line.contains("forked")));
     child.kill().unwrap();
     child.wait().unwrap();
     recover(folder.path()).pop().unwrap().unwrap();
