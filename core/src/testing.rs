@@ -1,10 +1,10 @@
-//! Sinks for tests: one that records, one that fails, one that blocks, one that panics.
+//! Sinks for tests: one that records, one that fails, one that blocks, one that panics; and an environment of one's own.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::{Deadline, MetricBatch, ProgressEvent, Record, Sink, SinkError};
+use crate::{ConfigError, Deadline, LogConfig, MetricBatch, ProgressEvent, Record, Sink, SinkError};
 
 /// A sink that writes down every call, and the handle to read them.
 ///
@@ -124,6 +124,28 @@ impl Sink for BlockingSink {
         self.0.pass();
         Ok(())
     }
+}
+
+/// [`LogConfig::with_env`] with these variables in the place of the environment, which a test cannot change for itself alone.
+/// Their names are those behind `LOGCORE_`.
+///
+/// # Errors
+///
+/// The same.
+///
+/// ```
+/// use logcore::LogConfig;
+/// use logcore::testing::with_variables;
+///
+/// let variables = [("FILENAME".to_owned(), "run.log".to_owned())];
+/// assert_eq!(with_variables(LogConfig::default(), variables)?.filename, "run.log");
+/// # Ok::<(), logcore::ConfigError>(())
+/// ```
+pub fn with_variables(
+    config: LogConfig,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<LogConfig, ConfigError> {
+    config.with_variables(variables.into_iter().map(|(name, value)| (name, Ok(value))))
 }
 
 /// Holds up a [`BlockingSink`]; closed at first.

@@ -1,8 +1,11 @@
+use std::fmt::Write as _;
+
 use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
 
 /// One JSON object a record: `time` (seconds since 1970), `level`, `logger`, `target`, `message`, `fields`.
 ///
-/// Always valid JSON on one line. U+2028 and U+2029 are escaped, too, because some readers end a line at them.
+/// Always valid JSON on one line. DEL, U+0080 to U+009F, U+2028 and U+2029 are escaped, too, because some readers end a line at
+/// them and some terminals obey them.
 ///
 /// ```
 /// use logcore::{Formatter, Record, Style};
@@ -38,14 +41,12 @@ impl Formatter for Json {
         }
         let line = String::from_utf8_lossy(&self.bytes);
         let mut rest = &*line;
-        while let Some(at) = rest.find(['\u{2028}', '\u{2029}']) {
+        let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| harmful(*c)) {
             out.push_str(&rest[..at]);
-            out.push_str(if rest[at..].starts_with('\u{2028}') {
-                "\\u2028"
-            } else {
-                "\\u2029"
-            });
-            rest = &rest[at + '\u{2028}'.len_utf8()..];
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+            rest = &rest[at + c.len_utf8()..];
         }
         out.push_str(rest);
         out.push('\n');
@@ -53,3 +54,24 @@ impl Formatter for Json {
 }
 
 logcore::register_formatter!("json", Json::build);
+
+#[cfg(test)]
+mod tests {
+    use logcore::log::Level;
+
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_or_a_reader_ends_a_line_at_is_escaped() {
+        let evil = "\u{7f}\u{85}\u{9b}2J\u{2028}\u{2029}\u{1b}\r\n°";
+        let mut out = String::new();
+        Json::default().format(&Record::new(Level::Info, evil, evil), &Style::default(), &mut out);
+        assert!(
+            !out.trim_end_matches('\n')
+                .contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+        );
+        let read: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(read["message"], evil);
+        assert_eq!(read["logger"], evil);
+    }
+}

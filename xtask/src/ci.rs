@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, demo, features, instructions, model, package, test, torture};
+use crate::{cargo, demo, features, fuzz, instructions, model, package, test, torture};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let after_test = match arguments {
@@ -33,6 +33,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     steps.run("torture", || {
         let kills = torture::SHORT.to_string();
         torture::run(&["--kills".to_owned(), kills])
+    })?;
+    steps.run("fuzz", || {
+        let seconds = fuzz::SHORT.to_string();
+        fuzz::run(&["--seconds".to_owned(), seconds])
     })?;
     steps.run("docs", || {
         let mut doc = cargo::command(&[

@@ -6,6 +6,7 @@ mod cargo;
 mod ci;
 mod demo;
 mod features;
+mod fuzz;
 mod instructions;
 mod layers;
 mod merge;
@@ -84,6 +85,12 @@ const TASKS: [Task; 14] = [
         "[--kills N] [--seed S] [--release]",
         "processes that log are killed; nothing is lost, doubled or torn",
         torture::run,
+    ),
+    (
+        "fuzz",
+        "[--seconds S] [--seed N] [--replay FILE] [TARGET…]",
+        "what comes from outside, as hostile as a fuzzer can make it",
+        fuzz::run,
     ),
     ("readme", "", "the README's commands and files", readme::run),
     ("ci", "[--after-test]", "everything that has to hold", ci::run),

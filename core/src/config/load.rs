@@ -76,7 +76,7 @@ impl LogConfig {
         self.with_variables(variables)
     }
 
-    fn with_variables(
+    pub(crate) fn with_variables(
         self,
         variables: impl Iterator<Item = (String, Result<String, String>)>,
     ) -> Result<Self, ConfigError> {

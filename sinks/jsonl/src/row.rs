@@ -13,11 +13,11 @@ pub(crate) fn write(row: &Row, line: &mut Vec<u8>) -> serde_json::Result<()> {
     put_json(&Flat(row), line)
 }
 
-/// Appends anything as one line. U+2028 and U+2029 are escaped, because some readers end a line at them.
+/// Appends anything as one line, without the characters at which some reader ends a line or a terminal does something.
 pub(crate) fn put_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_json::Result<()> {
     let start = line.len();
     serde_json::to_writer(&mut *line, value)?;
-    escape_separators(line, start);
+    escape_controls(line, start);
     line.push(b'\n');
     Ok(())
 }
@@ -40,20 +40,23 @@ impl Serialize for Flat<'_> {
     }
 }
 
-/// In UTF-8 the two separators are E2 80 A8 and E2 80 A9; in JSON they can only stand inside a string.
-fn escape_separators(line: &mut Vec<u8>, start: usize) {
-    let is_separator = |bytes: &[u8]| matches!(bytes, [0xe2, 0x80, 0xa8 | 0xa9]);
-    if !line[start..].contains(&0xe2) || !line[start..].windows(3).any(is_separator) {
+/// What serde_json leaves as it is: DEL, U+0080 to U+009F, U+2028 and U+2029. In JSON they can only stand inside a string.
+fn escape_controls(line: &mut Vec<u8>, start: usize) {
+    // Only with these bytes do they begin.
+    if !line[start..].iter().any(|byte| matches!(byte, 0x7f | 0xc2 | 0xe2)) {
         return;
     }
-    let text = line.split_off(start);
-    let mut rest = text.as_slice();
-    while let Some(at) = rest.windows(3).position(is_separator) {
-        line.extend_from_slice(&rest[..at]);
-        line.extend_from_slice(if rest[at + 2] == 0xa8 { b"\\u2028" } else { b"\\u2029" });
-        rest = &rest[at + 3..];
+    let bytes = line.split_off(start);
+    // It is UTF-8, since it is JSON.
+    let text = String::from_utf8_lossy(&bytes);
+    let mut rest = &*text;
+    let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| harmful(*c)) {
+        line.extend_from_slice(rest[..at].as_bytes());
+        line.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+        rest = &rest[at + c.len_utf8()..];
     }
-    line.extend_from_slice(rest);
+    line.extend_from_slice(rest.as_bytes());
 }
 
 #[cfg(test)]
@@ -78,7 +81,7 @@ mod tests {
         #[test]
         fn every_name_and_value_reads_back(
             step: u64,
-            values in prop::collection::btree_map("(\\PC|[\u{2028}\n\"\\\\]){0,6}", value(), 0..8),
+            values in prop::collection::btree_map("(\\PC|[\u{2028}\u{85}\u{9b}\u{7f}\n\"\\\\]){0,6}", value(), 0..8),
         ) {
             let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             let mut rows = RowMerger::default();
@@ -87,8 +90,8 @@ mod tests {
             write(&rows.take().unwrap(), &mut line).unwrap();
             let text = String::from_utf8(line).unwrap();
             prop_assert_eq!(text.lines().count(), 1);
-            let separators = text.contains(['\u{2028}', '\u{2029}']);
-            prop_assert!(!separators);
+            let harmful = text.trim_end_matches('\n').contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
+            prop_assert!(!harmful);
             let read: Value = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(read["step"].as_u64(), Some(step));
             prop_assert_eq!(read.as_object().unwrap().len(), 3 + values.len());

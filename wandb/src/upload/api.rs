@@ -251,7 +251,7 @@ pub(crate) fn some(text: &str) -> Option<&str> {
 }
 
 /// What a server says in an error's body, which comes in several forms.
-fn server_words(body: &str) -> String {
+pub(super) fn server_words(body: &str) -> String {
     let parsed: Value = serde_json::from_str(body).unwrap_or_default();
     let said = parsed["error"]
         .as_str()
@@ -268,7 +268,7 @@ fn server_words(body: &str) -> String {
 }
 
 /// Seconds, also with a fraction, or a date (RFC 9110, section 10.2.3).
-fn retry_after(value: &str) -> Option<Duration> {
+pub(super) fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }

@@ -8,6 +8,8 @@ mod content;
 mod control;
 mod definitions;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod lines;
 mod link;

@@ -50,7 +50,8 @@ pub(crate) fn ask(api: &Api, entity: Option<&str>, project: &str, run_id: &str) 
     read(&api.graphql("RunResumeStatus", QUERY, variables)?)
 }
 
-fn read(data: &Value) -> Result<Option<Existing>, Failure> {
+/// What the server says of a run; `None` if there is none.
+pub(super) fn read(data: &Value) -> Result<Option<Existing>, Failure> {
     let model = &data["model"];
     let bucket = &model["bucket"];
     if bucket.is_null() {

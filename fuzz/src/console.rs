@@ -1,0 +1,135 @@
+//! The terminal: what a program says never moves the cursor or takes another line's place.
+
+use std::fs::{self, File};
+use std::time::Duration;
+
+use arbitrary::{Arbitrary, Unstructured};
+use logcore::registry::build_sink;
+use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, ProgressEvent, ProgressKind, Sink, StopFlag};
+use serde_json::json;
+
+use crate::call::{Number, Said};
+use crate::text::check_one_record;
+
+#[derive(Debug, Arbitrary)]
+enum Shown {
+    Record(Said),
+    Metrics(String, Number),
+    Progress(Progress),
+}
+
+#[derive(Debug, Arbitrary)]
+struct Progress {
+    kind: u8,
+    id: u8,
+    slot: u8,
+    logger: String,
+    description: String,
+    position: u64,
+    total: Option<u64>,
+    samples: Option<u64>,
+    elapsed_nanos: u64,
+    eta_nanos: Option<u64>,
+    rate: Option<f64>,
+    samples_per_sec: Option<f64>,
+    leave: bool,
+}
+
+#[derive(Debug, Arbitrary)]
+struct Terminal {
+    colour: bool,
+    bars: bool,
+    keywords: bool,
+    calls: Vec<Shown>,
+}
+
+pub(crate) fn run(input: &[u8]) {
+    let Ok(terminal) = Terminal::arbitrary(&mut Unstructured::new(input)) else {
+        return;
+    };
+    let when = |on: bool| if on { "always" } else { "never" };
+    let options = json!({"color": when(terminal.colour), "bars": when(terminal.bars), "keywords": terminal.keywords});
+    let (config, stop) = (LogConfig::default(), StopFlag::default());
+    let mut sink = build_sink("console", &options, &BuildContext::new(&config, &stop)).expect("it can be built");
+    for call in &terminal.calls {
+        call.give(sink.as_mut());
+    }
+    sink.finish(Deadline::after(Duration::from_secs(5)))
+        .expect("the terminal takes everything");
+    drop(sink);
+    let text = take_output();
+    match terminal.bars {
+        true => check_codes(&text),
+        false => check_lines(&text),
+    }
+}
+
+impl Shown {
+    fn give(&self, sink: &mut dyn Sink) {
+        let given = match self {
+            Self::Record(said) => said.with(|record| sink.record(record)),
+            Self::Metrics(name, value) => sink.metrics(&MetricBatch::new("run", 1, &[(name, value.0)])),
+            Self::Progress(progress) => sink.progress(&progress.event()),
+        };
+        given.and_then(|()| sink.deliver()).expect("it takes everything");
+    }
+}
+
+impl Progress {
+    fn event(&self) -> ProgressEvent<'_> {
+        let kind = match self.kind % 3 {
+            0 => ProgressKind::Started,
+            1 => ProgressKind::Advanced,
+            _ => ProgressKind::Finished,
+        };
+        let mut event = ProgressEvent::new(kind, u64::from(self.id % 4), &self.logger, &self.description);
+        (event.slot, event.position, event.total) = (u32::from(self.slot), self.position, self.total);
+        (event.samples, event.leave) = (self.samples, self.leave);
+        event.elapsed = Duration::from_nanos(self.elapsed_nanos);
+        event.eta = self.eta_nanos.map(Duration::from_nanos);
+        (event.rate, event.samples_per_sec) = (self.rate, self.samples_per_sec);
+        event
+    }
+}
+
+/// What stands in the file that is our standard output, which is empty afterwards.
+fn take_output() -> String {
+    const OUTPUT: &str = "/proc/self/fd/1";
+    let text = fs::read(OUTPUT).expect("the standard output of a target is a file");
+    File::options()
+        .write(true)
+        .open(OUTPUT)
+        .and_then(|file| file.set_len(0))
+        .expect("it can be emptied");
+    String::from_utf8(text).expect("a terminal gets text")
+}
+
+/// Without bars, each record is one, and a progress is a record, too.
+fn check_lines(text: &str) {
+    if !text.is_empty() {
+        let first = text.split_once('\n').expect("a line has an end").0;
+        assert!(!first.trim_start_matches("\u{1b}[2m").starts_with("    "), "{text:?}");
+    }
+    for line in text.split_inclusive('\n') {
+        check_one_record(
+            &format!("first\n{}{line}", if line.starts_with("    ") { "" } else { "    " }),
+            "console",
+        );
+    }
+}
+
+/// With bars, the codes are those with which lines are drawn and deleted; a title or a clipboard is none.
+fn check_codes(text: &str) {
+    let mut parts = text.split('\u{1b}');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part
+            .strip_prefix('[')
+            .unwrap_or_else(|| panic!("a foreign code in {text:?}"));
+        let after = code.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ';' | '?'));
+        let rest = after.strip_prefix(['m', 'A', 'B', 'C', 'D', 'G', 'H', 'J', 'K', 'h', 'l']);
+        plain.push_str(rest.unwrap_or_else(|| panic!("a foreign code in {text:?}")));
+    }
+    let harmful = |c: char| (c.is_control() && !matches!(c, '\n' | '\r')) || matches!(c, '\u{2028}' | '\u{2029}');
+    assert!(!plain.contains(harmful), "a control character in {text:?}");
+}

@@ -1,0 +1,43 @@
+//! The program of `cargo xtask fuzz`. Instrumented, it is libFuzzer around the target that `FUZZ_TARGET` names, which begins with
+//! the seeds that it puts into the folder `FUZZ_SEEDS`. Otherwise `fuzz TARGET [FILE…]` gives a target these files, or its
+//! seeds.
+
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(init: driven::plant_seeds(), |input| driven::run(input));
+
+#[cfg(fuzzing)]
+mod driven {
+    use std::sync::LazyLock;
+    use std::{env, fs};
+
+    use fuzz::{Target, target};
+
+    static TARGET: LazyLock<&Target> = LazyLock::new(|| {
+        let name = env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target");
+        target(&name).unwrap_or_else(|| panic!("there is no target `{name}`"))
+    });
+
+    pub(crate) fn plant_seeds() {
+        let folder = env::var("FUZZ_SEEDS").expect("FUZZ_SEEDS names a folder");
+        for (number, seed) in (TARGET.seeds)().iter().enumerate() {
+            fs::write(format!("{folder}/{number}"), seed).expect("a seed is written");
+        }
+    }
+
+    pub(crate) fn run(input: &[u8]) {
+        (TARGET.run)(input);
+    }
+}
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_default();
+    let target = fuzz::target(&name).ok_or_else(|| std::io::Error::other(format!("there is no target `{name}`")))?;
+    let inputs: Vec<_> = arguments.map(std::fs::read).collect::<Result<_, _>>()?;
+    let inputs = if inputs.is_empty() { (target.seeds)() } else { inputs };
+    inputs.iter().for_each(|input| (target.run)(input));
+    Ok(())
+}

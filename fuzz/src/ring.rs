@@ -1,0 +1,219 @@
+//! What recovery finds in a folder: a ring that anything may have happened to, and the files beside it.
+//!
+//! An input is the ring's length, and then [sections](crate::sections): files, parts of the ring, and frames, which get the words
+//! that they need to be read.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path};
+use std::sync::LazyLock;
+
+use facade::RecoveryError;
+use memchr::{memchr, memchr_iter, memmem};
+
+use crate::{folder, killed, sections};
+
+/// `name length u8, name, content`.
+const FILE: u8 = 0;
+/// `offset u32, bytes`.
+const PART: u8 = 1;
+/// `kind u8, body`.
+const FRAME: u8 = 2;
+
+const RING: &str = ".logcore-1-00000000.ring";
+/// The largest of the target; what is longer takes long and finds nothing more.
+const LONGEST: u32 = 1 << 20;
+
+// As `pipeline/src/layout.rs` has it.
+const CAPACITY: usize = 8;
+const NONCE: usize = 16;
+const BOOT: usize = 56;
+const TAIL: usize = 64;
+
+pub(crate) fn run(input: &[u8]) {
+    let Some((length, rest)) = input.split_first_chunk() else {
+        return;
+    };
+    let mut ring = vec![0; (u32::from_le_bytes(*length) % (LONGEST + 1)) as usize];
+    let mut files = Vec::new();
+    for (tag, part) in sections::read(rest) {
+        match tag % 3 {
+            FILE => files.extend(file(part)),
+            PART => put_part(&mut ring, part),
+            _ => drop(put_frame(&mut ring, part)),
+        }
+    }
+    // The ring of this start of the machine, unless it says that it is of none.
+    if word(&ring, BOOT).is_some_and(|boot| boot != 0) {
+        put_word(&mut ring, BOOT, *BOOT_ID);
+    }
+    if !stays_here(&ring) {
+        return;
+    }
+    for (name, content) in files {
+        // Names of files may be those of folders of others.
+        let path = folder::path().join(name);
+        let _ = path.parent().map(fs::create_dir_all);
+        let _ = fs::write(path, content);
+    }
+    put_identities(&mut ring);
+    let path = folder::path().join(RING);
+    if fs::write(&path, &ring).is_ok() {
+        check(&path);
+    }
+    folder::clear();
+}
+
+/// The ring is delivered, put aside or refused; delivered, nothing is left of it.
+fn check(ring: &Path) {
+    for outcome in facade::recover(folder::path()) {
+        match outcome {
+            Ok(recovered) => assert!(!ring.exists(), "{recovered} is there again"),
+            Err(RecoveryError::Refused { why, .. }) => assert!(!why.is_empty()),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    // Once more, and it is the same: what was refused for now is still there, and nothing else.
+    let again = facade::recover(folder::path());
+    assert!(again.iter().all(Result::is_err));
+    assert_eq!(again.is_empty(), !ring.exists());
+}
+
+/// A ring with its files, as it was left; without its files; and an empty one.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let left = killed::files();
+    let is_ring = |name: &str| name.starts_with(".logcore-") && name.ends_with(".ring");
+    let (_, ring) = left.iter().find(|(name, _)| is_ring(name)).expect("a ring was left");
+    let mut alone = (ring.len() as u32).to_le_bytes().to_vec();
+    for (offset, bytes) in written_parts(ring) {
+        let part = [&(offset as u32).to_le_bytes(), bytes].concat();
+        sections::put(PART, &part, &mut alone);
+    }
+    let mut whole = alone.clone();
+    for (name, content) in left.iter().filter(|(name, _)| !is_ring(name)) {
+        let name = name.replace(".ring.pieces", "");
+        let name = if name.starts_with(".logcore-") {
+            format!("{RING}.pieces")
+        } else {
+            name
+        };
+        let file = [&[name.len() as u8], name.as_bytes(), content].concat();
+        sections::put(FILE, &file, &mut whole);
+    }
+    let mut with_frames = alone.clone();
+    for kind in 1..8 {
+        sections::put(FRAME, &[&[kind], &[0; 80][..]].concat(), &mut with_frames);
+    }
+    vec![whole, alone, with_frames, vec![0; 4]]
+}
+
+/// The parts of a file that are not nothing.
+fn written_parts(bytes: &[u8]) -> Vec<(usize, &[u8])> {
+    const GAP: usize = 16;
+    let mut parts = Vec::new();
+    let mut at = 0;
+    while let Some(start) = bytes[at..].iter().position(|byte| *byte != 0) {
+        let start = (at + start) & !7;
+        let length = bytes[start..].windows(GAP).position(|window| window == [0; GAP]);
+        let end = length.map_or(bytes.len(), |length| start + length).min(start + 60_000);
+        parts.push((start, &bytes[start..end]));
+        at = end;
+    }
+    parts
+}
+
+/// A file beside the ring, of a name that does not lead away.
+fn file(part: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = part.split_first()?;
+    let (name, content) = rest.split_at_checked(usize::from(*length))?;
+    let name = std::str::from_utf8(name).ok()?;
+    let stays = Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    (stays && !name.is_empty() && name != RING).then_some((name, content))
+}
+
+fn put_part(ring: &mut [u8], part: &[u8]) {
+    let Some((offset, bytes)) = part.split_first_chunk() else {
+        return;
+    };
+    let offset = u32::from_le_bytes(*offset) as usize;
+    if let Some(place) = ring.get_mut(offset..) {
+        let length = place.len().min(bytes.len());
+        place[..length].copy_from_slice(&bytes[..length]);
+    }
+}
+
+/// Appends a frame as a caller would have.
+fn put_frame(ring: &mut [u8], part: &[u8]) -> Option<()> {
+    let (kind, body) = part.split_first()?;
+    let (tail, capacity, nonce) = (word(ring, TAIL)?, word(ring, CAPACITY)?, word(ring, NONCE)?);
+    let length = (8 + body.len() as u64).next_multiple_of(8);
+    let within = tail.checked_rem(capacity)?;
+    let data = ring.len().checked_sub(usize::try_from(capacity).ok()?)?;
+    let at = data.checked_add(usize::try_from(within).ok()?)?;
+    if within + length > capacity || tail % 8 != 0 || tail > 1 << 62 {
+        return None;
+    }
+    let stamp = ((tail >> 3) ^ nonce) << 24;
+    put_word(ring, at, stamp | (length / 8) << 4 | u64::from(kind & 7) << 1 | 1);
+    ring.get_mut(at + 8..)?.get_mut(..body.len())?.copy_from_slice(body);
+    put_word(ring, TAIL, tail + length);
+    Some(())
+}
+
+fn word(ring: &[u8], at: usize) -> Option<u64> {
+    ring.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word))
+}
+
+fn put_word(ring: &mut [u8], at: usize, value: u64) {
+    if let Some(place) = ring.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = value.to_le_bytes();
+    }
+}
+
+/// What a ring of now has in it.
+static BOOT_ID: LazyLock<u64> = LazyLock::new(|| {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    u64::from_str_radix(&digits, 16).unwrap_or(0)
+});
+
+/// Whether no text in it is a path that leads away: a mark says which files its sink writes, and recovery believes it, since the
+/// ring is the user's own.
+fn stays_here(ring: &[u8]) -> bool {
+    let here = folder::path().as_os_str().as_encoded_bytes();
+    let leads_away = |quote: usize| match &ring[quote + 1..] {
+        // `/` has other forms in JSON.
+        [b'\\', ..] => true,
+        text @ [b'/', ..] => !matches!(text.strip_prefix(here), Some([b'/' | b'"', ..])),
+        _ => false,
+    };
+    memmem::find(ring, b"..").is_none() && !memchr_iter(b'"', ring).any(leads_away)
+}
+
+/// The files are new, and have other numbers than when the marks were made: `"path":"…"` … `"file":[device,number]`.
+fn put_identities(ring: &mut [u8]) {
+    const FILE: &[u8] = b"\"file\":[";
+    const PATH: &[u8] = b"\"path\":\"";
+    let places: Vec<_> = memmem::find_iter(ring, FILE).map(|at| at + FILE.len()).collect();
+    for place in places {
+        let Some(path) = memmem::rfind(&ring[..place], PATH) else {
+            continue;
+        };
+        let path = until(b'"', &ring[path + PATH.len()..]);
+        let about = std::str::from_utf8(path).ok().and_then(|path| fs::metadata(path).ok());
+        let length = until(b']', &ring[place..]).len();
+        if let Some(about) = about {
+            // JSON has room for spaces, and the text must not become longer.
+            let text = format!("{:<length$}", format!("{},{}", about.dev(), about.ino()));
+            if text.len() == length {
+                ring[place..place + length].copy_from_slice(text.as_bytes());
+            }
+        }
+    }
+}
+
+fn until(end: u8, bytes: &[u8]) -> &[u8] {
+    &bytes[..memchr(end, bytes).unwrap_or(bytes.len())]
+}

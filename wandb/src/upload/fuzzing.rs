@@ -1,0 +1,114 @@
+//! Ways for the fuzzer into what is read: logs, the replies of a server, what stands beside a log. Each panics if a promise is
+//! broken.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::api::{retry_after, server_words};
+use super::assembler::Assembler;
+use super::lines::Lines;
+use super::resume;
+use super::standing::Standing;
+use crate::json;
+use crate::proto::{Exit, Kind};
+use crate::reopen::reopen;
+use crate::transaction_log::{End, Entry, LogReader};
+
+/// Reads a log as a delivery does, then goes on with it behind one of its records, as a recovery does.
+///
+/// # Panics
+///
+/// If what a server would get is not JSON, or a record that is added cannot be read behind those that stand before it.
+pub fn read_log(path: &Path, record: usize) {
+    let mut assembler = Assembler::default();
+    assembler.derive_summary();
+    let ends = read(path, |record| assembler.read(record));
+    assembler.cover_all();
+    check(&mut assembler);
+    let Some(end) = ends.get(record % ends.len().max(1)) else {
+        return;
+    };
+    if let Ok(Some((mut log, _))) = reopen(path, *end) {
+        log.append(Kind::Exit(Exit::default()));
+        log.write_out().expect("the disk takes it");
+        let mut last = None;
+        let again = read(path, |record| last = record.kind);
+        assert_eq!(again.len(), record % ends.len() + 2);
+        assert!(matches!(last, Some(Kind::Exit(_))));
+    }
+}
+
+/// Reads what a server says of a run that is resumed, and begins a delivery there.
+///
+/// # Panics
+///
+/// If what is kept of it is read back as something else, or what the server would get is not JSON.
+pub fn read_resumed(text: &str) {
+    let reply: Value = serde_json::from_str(text).unwrap_or_default();
+    let Ok(Some(existing)) = resume::read(&reply) else {
+        return;
+    };
+    let standing = Standing::beginning(Some(&existing), None);
+    let kept = serde_json::to_string(&standing).expect("it has a form in JSON");
+    assert_eq!(serde_json::from_str::<Standing>(&kept).ok(), Some(standing.clone()));
+    let mut assembler = Assembler::default();
+    assembler.begin_at(&standing);
+    assembler.inherit(&existing.config, &existing.summary);
+    check(&mut assembler);
+}
+
+/// Reads the words with which a server refuses something, and how long it wants to be left alone.
+pub fn read_refusal(text: &str) {
+    let _ = server_words(text);
+    let _ = retry_after(text);
+}
+
+/// Reads how far the delivery of a log has come, and goes on with it.
+pub fn read_standing(text: &str) {
+    if let Ok(standing) = serde_json::from_str(text) {
+        Assembler::default().begin_at(&standing);
+    }
+}
+
+/// Where each record ends, the header as the first.
+fn read(path: &Path, mut each: impl FnMut(crate::proto::Record)) -> Vec<End> {
+    let Ok(mut reader) = LogReader::open(path) else {
+        return Vec::new();
+    };
+    let mut ends = vec![End {
+        length: reader.position(),
+        num: 0,
+    }];
+    while let Ok(Entry::Record(record)) = reader.next() {
+        ends.push(End {
+            length: reader.position(),
+            num: record.num,
+        });
+        each(record);
+    }
+    ends
+}
+
+fn check(assembler: &mut Assembler) {
+    for lines in [&assembler.history, &assembler.events] {
+        for line in texts(lines) {
+            assert!(json::is_valid(&line), "a line is {line}");
+        }
+    }
+    let _ = texts(&assembler.output);
+    let (summary, config) = (assembler.summary_text(), assembler.take_config());
+    assert!(json::is_valid(&summary), "the summary is {summary}");
+    assert!(
+        config.iter().all(|config| json::is_valid(config)),
+        "the config is {config:?}"
+    );
+    let _ = assembler.config_yaml();
+    let _ = assembler.metadata();
+}
+
+/// The lines as they are sent.
+fn texts(lines: &Lines) -> Vec<String> {
+    let (_, content) = lines.portion(usize::MAX);
+    serde_json::from_str(&format!("[{content}]")).expect("lines are sent as JSON strings")
+}

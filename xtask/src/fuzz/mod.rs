@@ -1,0 +1,112 @@
+//! `cargo xtask fuzz`: what comes from outside, as hostile as a fuzzer can make it.
+//!
+//! The fuzzer is libFuzzer, guided by coverage, in a program that is instrumented by flags which a stable compiler takes. The
+//! targets are in the folder `fuzz`.
+
+mod driver;
+mod options;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use self::driver::Driver;
+use self::options::Options;
+use crate::cargo;
+
+/// The targets, each with the length of its longest inputs.
+const TARGETS: [(&str, u32); 7] = [
+    ("config", 4 << 10),
+    ("ring", 32 << 10),
+    ("wandb-log", 16 << 10),
+    ("replies", 4 << 10),
+    ("jsonl", 4 << 10),
+    ("text", 1 << 10),
+    ("console", 2 << 10),
+];
+/// Those that are wrong on purpose.
+const PLANTED: [(&str, u32); 3] = [("planted-panic", 64), ("planted-hang", 64), ("planted-memory", 64)];
+/// How long the fuzzer may look for what was planted.
+const PLANTED_SECONDS: u64 = 20;
+/// What CI takes time for, in seconds for each target.
+pub(crate) const SHORT: u64 = 30;
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let options = Options::read(arguments)?;
+    if let Some(file) = &options.replay {
+        return replay(file, options.targets[0].0);
+    }
+    let driver = Driver::build(options.seed)?;
+    println!("seed {}", options.seed);
+    find_planted(&driver)?;
+    let found = Mutex::new(Vec::new());
+    println!("| target | inputs | a second | edges | kept inputs | MB | |");
+    println!("|---|---:|---:|---:|---:|---:|---|");
+    in_parallel(&options.targets, |target| {
+        let outcome = driver.run(target, options.seconds)?;
+        println!("{}", outcome.row(target.0));
+        lock(&found).extend(outcome.found.map(|found| (target.0, found)));
+        Ok(())
+    })?;
+    let found = found.into_inner().unwrap_or_default();
+    for (target, found) in &found {
+        println!("\n{target}, seed {}: {}", options.seed, found.what);
+        println!("  cargo xtask fuzz --replay {} {target}", found.input.display());
+        println!("  all that was said: {}", found.log.display());
+    }
+    ensure!(found.is_empty(), "{} targets broke a promise", found.len());
+    Ok(())
+}
+
+/// Takes an input again, in a program that is not instrumented.
+fn replay(file: &Path, target: &str) -> Result<()> {
+    let file = file.canonicalize().with_context(|| format!("no {}", file.display()))?;
+    let program = cargo::build(&["build", "--quiet", "-p", "fuzz"])?;
+    let work = driver::work_folder(target)?;
+    let mut command = Command::new(program);
+    command.arg(target).arg(file).current_dir(work.path());
+    // The target of the terminal reads what it has written.
+    cargo::run_command(command.stdout(work.output()?))
+}
+
+/// A fuzzer that finds nothing where there is something says nothing elsewhere.
+fn find_planted(driver: &Driver) -> Result<()> {
+    in_parallel(&PLANTED, |target| {
+        let start = Instant::now();
+        let outcome = driver.run(target, PLANTED_SECONDS)?;
+        let Some(found) = outcome.found else {
+            bail!("{} was not found in {PLANTED_SECONDS} s", target.0);
+        };
+        println!("{}: found after {:.1} s", target.0, start.elapsed().as_secs_f64());
+        fs::remove_file(found.input)?;
+        Ok(())
+    })
+}
+
+/// As many at a time as there are cores.
+fn in_parallel<T: Sync>(all: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let next = Mutex::new(all.iter());
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let worker = || {
+            loop {
+                let Some(one) = lock(&next).next() else { return Ok(()) };
+                work(one)?;
+            }
+        };
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+        let ended = workers.into_iter().map(|worker| worker.join());
+        ended
+            .map(|ended| ended.unwrap_or_else(|_| bail!("a worker panicked")))
+            .collect()
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
