@@ -68,7 +68,11 @@ impl Shown {
     fn give(&self, sink: &mut dyn Sink) {
         let given = match self {
             Self::Record(said) => said.with(|record| sink.record(record)),
-            Self::Metrics(name, value) => sink.metrics(&MetricBatch::new("run", 1, &[(name, value.0)])),
+            // What is shown beside a bar are the user's own.
+            Self::Metrics(name, value) => {
+                let name = format!("{}{name}", LogConfig::default().metrics_prefix);
+                sink.metrics(&MetricBatch::new("run", 1, &[(&name, value.0)]))
+            }
             Self::Progress(progress) => sink.progress(&progress.event()),
         };
         given.and_then(|()| sink.deliver()).expect("it takes everything");

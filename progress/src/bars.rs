@@ -79,7 +79,7 @@ impl Bars {
         };
         let bar = &mut self.bars[at];
         bar.event = event.with_texts("", "");
-        bar.newest = newest.to_vec();
+        bar.newest = newest.iter().map(|text| one_line(text)).collect();
         bar.at = now;
     }
 
@@ -234,8 +234,14 @@ fn within(line: &str, columns: usize) -> String {
     truncate_str(line, columns.saturating_sub(1), "…").into_owned()
 }
 
+/// Descriptions and names of metrics come from anywhere, and a terminal obeys what stands in them.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let harmless = |c: char| match c {
+        '\u{2028}' | '\u{2029}' => ' ',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    text.chars().map(harmless).collect()
 }
 
 fn shortened(text: &str, columns: usize) -> String {
@@ -286,6 +292,16 @@ mod tests {
         Training  45% ━━━━━━━━━╸────────────  450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s] loss=0.4321
         Loading 17 [00:12, 36.2 it/s, 1.16k samples/s]
         ");
+    }
+
+    #[test]
+    fn neither_a_description_nor_a_name_moves_the_cursor() {
+        let (mut bars, now) = (Bars::new(false), Instant::now());
+        let evil = event(1, "one\u{1b}[2J\u{2028}two", 5, Some(10));
+        bars.show(&evil, &["a\u{1b}[2J\u{9b}1A\u{85}\u{2029}=1".to_owned()], now);
+        let line = lines(&mut bars, 130, now);
+        assert!(line.starts_with("one [2J two  50%"), "{line}");
+        assert!(line.ends_with("a [2J 1A  =1"), "{line}");
     }
 
     #[test]
