@@ -28,7 +28,7 @@ const MAY_SEE: [(&str, &[&str]); 15] = [
     ("eta", &["logcore-progress"]),
 ];
 /// May see all.
-const TOP: [&str; 5] = ["logcore-facade", "examples", "xtask", "benches", "hot-paths"];
+const TOP: [&str; 6] = ["logcore-facade", "examples", "xtask", "benches", "hot-paths", "fuzz"];
 
 pub(crate) fn check() -> Result<()> {
     let packages = cargo::packages()?;

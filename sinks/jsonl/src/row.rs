@@ -52,7 +52,7 @@ fn escape_controls(line: &mut Vec<u8>, start: usize) {
     let mut rest = &*text;
     let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     while let Some((at, c)) = rest.char_indices().find(|(_, c)| harmful(*c)) {
-        line.extend_from_slice(rest[..at].as_bytes());
+        line.extend_from_slice(&rest.as_bytes()[..at]);
         line.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
         rest = &rest[at + c.len_utf8()..];
     }
