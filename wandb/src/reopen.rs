@@ -17,6 +17,10 @@ use crate::transaction_log::{End, Entry, LogReader, LogWriter, ReadError};
 /// If it is not the file that had these records, or somebody writes to it.
 pub(crate) fn reopen(path: &Path, end: End) -> Result<Option<(LogWriter, Columns)>, SinkError> {
     let file = open(path)?;
+    // To cut it at a place behind its end would fill it up with zeros.
+    if file.metadata()?.len() < end.length {
+        return Err(foreign("it has become shorter"));
+    }
     let mut reader = LogReader::of(file.try_clone()?).map_err(unreadable)?;
     let columns = read_until(end, &mut reader)?;
     if has_end(&mut reader) {
@@ -85,4 +89,29 @@ fn foreign(what: &str) -> SinkError {
 
 fn unreadable(error: ReadError) -> SinkError {
     SinkError::new(error).with_reason("damaged")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::OutputLine;
+
+    #[test]
+    fn a_log_that_has_become_shorter_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run-x.wandb");
+        let mut log = LogWriter::create(&path, [Kind::OutputLine(OutputLine::default())]).unwrap();
+        let ends = [End { length: 7, num: 0 }, log.end()];
+        log.write_out().unwrap();
+        drop(log);
+        let whole = fs::read(&path).unwrap();
+        // Within the header, behind it, and within the record.
+        for (length, end) in [(0, 0), (6, 0), (7, 1), (whole.len() - 1, 1)] {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(reopen(&path, ends[end]).is_err(), "{length}");
+            assert_eq!(fs::read(&path).unwrap(), whole[..length]);
+        }
+        fs::write(&path, &whole).unwrap();
+        assert!(reopen(&path, ends[1]).unwrap().is_some());
+    }
 }

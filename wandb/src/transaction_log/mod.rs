@@ -134,6 +134,23 @@ mod tests {
     }
 
     #[test]
+    fn a_log_whose_last_number_is_the_greatest_is_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run-x.wandb");
+        let mut first = LogWriter::create(&path, [record("one")]).unwrap();
+        first.write_out().unwrap();
+        let end = End {
+            num: i64::MAX,
+            ..first.end()
+        };
+        let file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        let mut writer = LogWriter::go_on(file, end).unwrap();
+        writer.append(Kind::Exit(Exit::default()));
+        writer.write_out().unwrap();
+        assert_eq!(read_all(&path).last().unwrap().num, i64::MAX);
+    }
+
+    #[test]
     fn a_second_log_of_the_same_name_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run-x.wandb");
