@@ -32,9 +32,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         "filename = '''x\ny'''\n\"metrics_window\" = 0x10\nlog_dir = \"\\u0000\"\n[[sinks.x.y]]\nz = 1_000\n",
         "name = [[[[1, 2], []]]]\nsinks.file.keep = -9223372036854775808\nflush_timeout = 1e999\n",
     ];
+    let deep = ["[", "{ a = ", "a."].map(|level| format!("a = {0}\n{0}", level.repeat(300)));
     let with_kind = |kind: u8, text: &str| [&[kind], text.as_bytes()].concat();
     let mut seeds = vec![with_kind(1, &config)];
     seeds.extend(tables.map(|table| with_kind(0, table)));
+    seeds.extend(deep.map(|table| with_kind(0, &table)));
     seeds.extend(fields.map(|variables| with_kind(2, variables)));
     seeds
 }

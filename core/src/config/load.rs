@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::LogConfig;
+use super::depth::{DEEPEST, depth};
 use super::level::LEVELS;
 use crate::ConfigError;
 use crate::suggest::{did_you_mean, option_error};
@@ -46,6 +47,7 @@ impl LogConfig {
         let text = fs::read_to_string(path).map_err(|error| refuse(format!("it cannot be read: {error}")))?;
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let table: Map<String, Value> = match ending.to_ascii_lowercase().as_str() {
+            "toml" if depth(&text) > DEEPEST => return Err(refuse(format!("it is nested more than {DEEPEST} deep"))),
             "toml" => basic_toml::from_str(&text).map_err(|error| refuse(format!("it is not valid TOML: {error}")))?,
             "json" => serde_json::from_str(&text).map_err(|error| refuse(format!("it is not valid JSON: {error}")))?,
             _ => return Err(refuse("name it with the ending .toml or .json".to_owned())),
@@ -231,6 +233,19 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), Ok((*value).to_owned()))),
         )
+    }
+
+    #[test]
+    fn a_file_that_is_nested_without_end_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logging.toml");
+        for level in ["[", "{a=", "a."] {
+            for text in [format!("a = {}", level.repeat(100_000)), level.repeat(100_000)] {
+                std::fs::write(&path, text).unwrap();
+                let error = LogConfig::from_file(&path).unwrap_err();
+                assert_eq!(error.field, "config file", "{level}");
+            }
+        }
     }
 
     #[test]

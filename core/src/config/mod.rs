@@ -1,5 +1,6 @@
 //! What a user can set.
 
+mod depth;
 mod level;
 mod load;
 mod site_limit;
