@@ -22,8 +22,6 @@ const INSTRUMENTED: [&str; 7] = [
     // Otherwise each unit registers its counters twice.
     "-Ccodegen-units=1",
 ];
-/// An input that takes longer hangs, in seconds: most take less than a millisecond.
-const LONGEST: u64 = 5;
 /// More memory than this, in MB, is held by no input.
 const MOST_RESIDENT: u64 = 512;
 /// And more than this, in KB, is not given to the program: what is asked for in one piece is found at once. The threads of a logger
@@ -73,8 +71,8 @@ impl Driver {
         Ok(Self { program, seed })
     }
 
-    /// Gives a target inputs for so long, or until one breaks a promise.
-    pub(super) fn run(&self, (target, longest): &(&str, u32), seconds: u64) -> Result<Outcome> {
+    /// Gives a target inputs for `seconds`, or until one breaks a promise. One that takes more than `patience` seconds hangs.
+    pub(super) fn run(&self, (target, longest): &(&str, u32), seconds: u64, patience: u64) -> Result<Outcome> {
         let root = cargo::root().join("target/fuzz");
         let [corpus, found, logs] = ["corpus", "found", "log"].map(|folder| root.join(folder));
         let corpus = corpus.join(target);
@@ -91,7 +89,7 @@ impl Driver {
             .arg(format!("-seed={}", self.seed))
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-max_len={longest}"))
-            .arg(format!("-timeout={LONGEST}"))
+            .arg(format!("-timeout={patience}"))
             .arg(format!("-rss_limit_mb={MOST_RESIDENT}"))
             .arg(format!("-artifact_prefix={}/{target}-", found.display()))
             .arg(format!("-dict={}", cargo::root().join("fuzz/words.dict").display()))
