@@ -28,7 +28,7 @@ use anyhow::{Result, bail};
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 14] = [
+const TASKS: [Task; 15] = [
     (
         "demo",
         "[--fast] [--wandb URL] [--out DIR]",
