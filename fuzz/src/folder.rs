@@ -4,11 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// The current folder.
+/// The current folder, which has to be empty at first: whatever is in it is removed again and again.
+///
+/// # Panics
+///
+/// If there is something in it.
 pub(crate) fn path() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
         let here = std::env::current_dir().and_then(|here| here.canonicalize());
-        here.expect("there is a current folder")
+        let here = here.expect("there is a current folder");
+        let mut entries = fs::read_dir(&here).expect("it can be read");
+        assert!(
+            entries.next().is_none(),
+            "a target works in an empty folder, and {} is none",
+            here.display()
+        );
+        here
     });
     &PATH
 }

@@ -1,7 +1,7 @@
 //! What comes from outside, as hostile as a fuzzer can make it: the targets of `cargo xtask fuzz`.
 //!
-//! A target is a function of bytes that panics if a promise is broken. It works in the current folder, of which it leaves
-//! nothing, and has nothing in it between two inputs.
+//! A target is a function of bytes that panics if a promise is broken. It works in the current folder, which has to be empty at
+//! first and is empty after each input.
 
 mod call;
 mod config;

@@ -200,6 +200,8 @@ pub(super) fn work_folder(target: &str) -> Result<Work> {
             .join(format!("logcore-fuzz-{:016x}", checkout.finish()))
             .join(target),
     );
+    // What a run that was killed has left.
+    let _ = fs::remove_dir_all(&work.0);
     fs::create_dir_all(work.path())?;
     Ok(work)
 }
