@@ -17,11 +17,11 @@ use crate::transaction_log::{End, Entry, LogReader, LogWriter, ReadError};
 /// If it is not the file that had these records, or somebody writes to it.
 pub(crate) fn reopen(path: &Path, end: End) -> Result<Option<(LogWriter, Columns)>, SinkError> {
     let file = open(path)?;
+    let mut reader = LogReader::of(file.try_clone()?).map_err(unreadable)?;
     // To cut it at a place behind its end would fill it up with zeros.
     if file.metadata()?.len() < end.length {
         return Err(foreign("it has become shorter"));
     }
-    let mut reader = LogReader::of(file.try_clone()?).map_err(unreadable)?;
     let columns = read_until(end, &mut reader)?;
     if has_end(&mut reader) {
         return Ok(None);
