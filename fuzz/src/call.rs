@@ -26,9 +26,8 @@ impl Said {
             .iter()
             .map(|(name, value)| (name.as_str(), value.value()))
             .collect();
-        let record = Record::new(level, &self.logger, &self.message)
+        let record = Record::at(self.moment.time(), level, &self.logger, &self.message)
             .with_target(&self.target, self.routed)
-            .with_time(self.moment.time())
             .with_fields(&fields);
         use_it(&record)
     }

@@ -52,7 +52,7 @@ impl Call {
             Self::Metrics(step, values, moment) => {
                 let values = unique(values);
                 let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-                sink.metrics(&MetricBatch::new("run", *step, &values).with_time(moment.time()))
+                sink.metrics(&MetricBatch::at(moment.time(), "run", *step, &values))
             }
             Self::Record(said) => said.with(|record| sink.record(record)),
             Self::Flush => sink.flush(deadline),
