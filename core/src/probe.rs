@@ -1,3 +1,5 @@
+use log::Level;
+
 use crate::{MetricValue, Number, ProbeError};
 
 /// A source of readings: GPU memory, temperature, the memory of this process.
@@ -31,11 +33,12 @@ pub trait Probe: Send {
     fn sample(&mut self, readings: &mut Readings) -> Result<(), ProbeError>;
 }
 
-/// Named readings, and where they come from.
+/// Named readings, where they come from, and what there is to say about them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Readings {
     values: Vec<(String, MetricValue)>,
     source: Option<(String, String)>,
+    notes: Vec<(Level, String)>,
 }
 
 impl Readings {
@@ -51,6 +54,21 @@ impl Readings {
         self.source = Some((of.into(), source.into()));
     }
 
+    /// Has the run's logger say something: that a device is gone, that a source contradicts another. It is said each time,
+    /// also when the sample fails, so a probe notes a thing once.
+    ///
+    /// ```
+    /// use logcore::Readings;
+    /// use logcore::log::Level;
+    ///
+    /// let mut readings = Readings::default();
+    /// readings.note(Level::Warn, "GPU 0 is gone");
+    /// assert_eq!(readings.notes().collect::<Vec<_>>(), [(Level::Warn, "GPU 0 is gone")]);
+    /// ```
+    pub fn note(&mut self, level: Level, text: impl Into<String>) {
+        self.notes.push((level, text.into()));
+    }
+
     /// The readings, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, MetricValue)> + Clone + use<'_> {
         self.values.iter().map(|(name, value)| (name.as_str(), *value))
@@ -59,5 +77,10 @@ impl Readings {
     /// What the readings are of, and their source.
     pub fn source(&self) -> Option<(&str, &str)> {
         self.source.as_ref().map(|(of, source)| (of.as_str(), source.as_str()))
+    }
+
+    /// What there is to say, in order.
+    pub fn notes(&self) -> impl ExactSizeIterator<Item = (Level, &str)> + Clone + use<'_> {
+        self.notes.iter().map(|(level, text)| (*level, text.as_str()))
     }
 }

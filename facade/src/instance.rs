@@ -339,8 +339,8 @@ impl Instance {
             return;
         }
         let (readings, news) = lock(&self.memory).sample();
-        for text in news {
-            self.say(log::Level::Info, format_args!("{text}"));
+        for (level, text) in news {
+            self.say(level, format_args!("{text}"));
         }
         if !self.metrics_on.load(Ordering::Relaxed) {
             return;
