@@ -47,6 +47,8 @@
 
 mod build;
 mod global;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod instance;
 mod known;
 mod limit;

@@ -2,7 +2,8 @@
 //!
 //! A program that names this crate once (`use logcore_gpu as _;`) has two probes more:
 //!
-//! - `gpu`: the memory of the run's NVIDIA GPUs, see [`GpuProbe`]; its options are [`GpuOptions`].
+//! - `gpu`: the memory of the run's NVIDIA GPUs, see [`GpuProbe`]; its options are [`GpuOptions`]. A framework tells its own
+//!   numbers by a [`gauge()`] or [`ask_allocator`].
 //! - `host`: the memory of this process, see [`HostProbe`]; it has no options.
 //!
 //! Without a GPU or a driver there are no readings, and nothing else happens: the driver's library is looked for when
@@ -11,7 +12,7 @@
 mod gpu;
 mod host;
 
-pub use self::gpu::{Fallback, GpuOptions, GpuProbe};
+pub use self::gpu::{Fallback, Gauge, GpuOptions, GpuProbe, ask_allocator, gauge};
 pub use self::host::{HostOptions, HostProbe};
 
 logcore::register_probe!("gpu", GpuProbe::build);

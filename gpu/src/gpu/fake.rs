@@ -1,19 +1,23 @@
-//! Builds and steers the stand-in for libnvidia-ml.
+//! Builds and steers the stand-ins for libnvidia-ml and libcuda.
 
 use std::ffi::{CString, c_char};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
-use nvml_wrapper_sys::bindings::NvmlLib;
+use libloading::Library;
 use tempfile::TempDir;
 
-use crate::gpu::probe::{Fallback, GpuOptions, Surroundings};
+use crate::gpu::probe::{Fallback, GpuOptions};
+use crate::gpu::surroundings::Surroundings;
 use crate::gpu::visible::Visible;
+
+#[path = "../../tests/support/stand_in.rs"]
+mod stand_in;
 
 /// A library that answers as the test says.
 pub(crate) struct Fake {
     /// Open as long as the test runs; the code under test never closes it either.
-    library: &'static NvmlLib,
+    library: &'static Library,
     path: PathBuf,
     _folder: TempDir,
 }
@@ -28,7 +32,7 @@ impl Fake {
 
     /// The same, compiled with `cfgs`.
     pub(crate) fn variant(cfgs: &[&str], count: u64) -> Self {
-        let fake = Self::compile(cfgs);
+        let fake = Self::compile("nvml", cfgs);
         fake.set("devices", count);
         for device in 0..count {
             fake.set(&format!("{device}.total"), 80_000_000_000);
@@ -36,6 +40,29 @@ impl Fake {
             fake.processes(device, &[(PID + 1, 700_000_000), (PID, 2_000_000_000)]);
         }
         fake
+    }
+
+    /// A CUDA that the program has loaded and not started, with some devices in the order of NVML.
+    pub(crate) fn cuda(cfgs: &[&str], count: u64) -> Self {
+        let fake = Self::compile("cuda", cfgs);
+        fake.set("devices", count);
+        for device in 0..count {
+            fake.set(&format!("{device}.nvml"), device);
+        }
+        fake
+    }
+
+    /// The program starts CUDA and has some bytes in use, and twice as many reserved.
+    pub(crate) fn start_with(&self, device: u64, used: u64) {
+        self.set("started", 1);
+        self.set(&format!("{device}.active"), 1);
+        for (name, bytes) in [("used", used), ("reserved", 2 * used), ("highest", 3 * used)] {
+            self.set(&format!("{device}.{name}"), bytes);
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn processes(&self, device: u64, processes: &[(u32, u64)]) {
@@ -60,7 +87,6 @@ impl Fake {
         unsafe {
             let call = self
                 .library
-                .__library
                 .get::<unsafe extern "C" fn(*const c_char, u64)>(b"fake_set");
             call.expect("the stand-in has it")(name.as_ptr(), value);
         }
@@ -73,7 +99,6 @@ impl Fake {
         unsafe {
             let call = self
                 .library
-                .__library
                 .get::<unsafe extern "C" fn(*const c_char) -> u64>(b"fake_get");
             call.expect("the stand-in has it")(name.as_ptr())
         }
@@ -87,34 +112,18 @@ impl Fake {
         unsafe {
             let call = self
                 .library
-                .__library
                 .get::<unsafe extern "C" fn(*const c_char, u64)>(b"fake_wait");
             call.expect("the stand-in has it")(name.as_ptr(), value);
         }
     }
 
     #[allow(unsafe_code)]
-    fn compile(cfgs: &[&str]) -> Self {
+    fn compile(of: &str, cfgs: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the stand-in");
-        let path = folder.path().join("libfake_nvml.so");
-        let mut command = Command::new(rustc());
-        command.args([
-            "--edition",
-            "2024",
-            "--crate-type",
-            "cdylib",
-            "--crate-name",
-            "fake_nvml",
-        ]);
-        command
-            .args(cfgs.iter().flat_map(|cfg| ["--cfg", cfg]))
-            .arg("-o")
-            .arg(&path);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake_nvml.rs"));
-        let output = command.output().expect("rustc can be started");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let path = folder.path().join(format!("libfake_{of}.so"));
+        stand_in::compile(of, cfgs, &path);
         // SAFETY: a library of our own, whose loading runs nothing.
-        let library = unsafe { NvmlLib::new(&path) }.expect("it was just built");
+        let library = unsafe { Library::new(&path) }.expect("it was just built");
         Self {
             library: Box::leak(Box::new(library)),
             path,
@@ -123,19 +132,15 @@ impl Fake {
     }
 }
 
-/// The compiler that belongs to the cargo which builds this.
-fn rustc() -> PathBuf {
-    match std::env::var_os("RUSTC") {
-        Some(rustc) => rustc.into(),
-        None => Path::new(env!("CARGO")).with_file_name(format!("rustc{}", std::env::consts::EXE_SUFFIX)),
-    }
-}
-
 /// This process, as the driver sees it, with a value of `CUDA_VISIBLE_DEVICES`.
 pub(crate) fn surroundings(visible: Option<&str>) -> Surroundings {
     Surroundings {
         switched_off: false,
+        nvml: true,
+        cuda: None,
+        unknown: None,
         visible: Visible::parse(visible),
         pid: PID,
+        processes_every: Duration::ZERO,
     }
 }

@@ -1,30 +1,45 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use logcore::log::Level;
 use logcore::{BuildContext, ConfigError, Probe, ProbeError, Readings};
 use serde::Deserialize;
 
-use crate::gpu::nvml::{Session, Usage};
-use crate::gpu::sampler::{Patience, Sampler};
-use crate::gpu::visible::Visible;
+use crate::gpu::device::{Device, Offers};
+use crate::gpu::driver::Driver;
+use crate::gpu::gauge;
+use crate::gpu::ladder::{Memory, Source};
+use crate::gpu::pool::{CudaFinder, pools};
+use crate::gpu::sampler::Patience;
+use crate::gpu::surroundings::Surroundings;
 
-/// The memory of the run's NVIDIA GPUs: `memory/gpu_allocated_gb` and `memory/gpu_reserved_gb`, in GB of 1e9 bytes.
+/// The memory of this process on the run's GPUs, in GB of 1e9 bytes:
 ///
-/// The run's GPU is the first that `CUDA_VISIBLE_DEVICES` leaves to this process, or else the first there is. Further
-/// ones have names of their own: `memory/gpu_allocated_gb/cuda:1`, and so on.
+/// - `memory/gpu_allocated_gb`: bytes in live tensors;
+/// - `memory/gpu_reserved_gb`: bytes that the allocator holds from the driver;
+/// - `memory/gpu_max_allocated_gb`: the highest of the first;
+/// - `memory/gpu_process_gb`: all that the driver holds for this process, the CUDA context included.
 ///
-/// The values come from the driver (NVML), and the readings say from which of its figures:
+/// The run's GPU is the first that this process may use. Further ones have names of their own:
+/// `memory/gpu_allocated_gb/cuda:1`, and so on.
 ///
-/// - `nvml_process`: what the driver holds for this process, the CUDA context (0.3 to 0.6 GB) included;
+/// The readings say where the first three come from, for each device the best of these:
+///
+/// - `framework:…`: the program's own framework, by a [`gauge`](crate::gauge) or [`ask_allocator`](crate::ask_allocator);
+/// - `cuda_mempool`: the CUDA driver's memory pool, exact for what allocates from it, as candle and cudarc do;
+/// - `nvml_process`: what the driver holds for this process, the context (0.3 to 0.6 GB) included;
 /// - `nvml_device`: what is used of the whole device, where [`Fallback`] allows it.
 ///
-/// Neither tells live tensors from the cache of an allocator, so both names have the same value. What cannot be known
-/// is left out: in a container, for one, the driver lists process ids that are not those of the container.
+/// The last two do not tell live tensors from the cache of an allocator, so their values are the same. What cannot be known
+/// is left out: in a container, for one, the driver lists process ids that are not those of the container. A source is kept as
+/// long as it answers; a better one is changed to when it has stayed for three samples.
 ///
-/// The driver is asked on a thread of its own, at most every two seconds, and only when someone wants a reading. The
-/// first reading is waited for up to two seconds, while the driver starts; a later one never more than 50 ms.
+/// No call sets anything, starts CUDA or makes a context. NVML is asked on a thread of its own, `gpu-sampler`, which starts
+/// with the first reading. If there is no better source, that reading is waited for up to two seconds, while the driver
+/// starts; a later one never.
 ///
-/// With the environment variable `GPU_PROBE=off` nothing is opened.
+/// The environment variable `GPU_PROBE` says what may be opened: `off`, `nvml`, `pool`, or `all`.
 ///
 /// ```
 /// use logcore::{Probe, ProbeError, Readings};
@@ -34,15 +49,20 @@ use crate::gpu::visible::Visible;
 /// let library = Some("no-such-library.so".into());
 /// let mut probe = GpuProbe::new(GpuOptions { library, ..GpuOptions::default() });
 /// let mut readings = Readings::default();
-/// assert!(matches!(probe.sample(&mut readings), Err(ProbeError::Unavailable(_))));
+/// assert!(matches!(probe.sample(&mut readings), Err(ProbeError::Transient(_))));
 /// assert_eq!(readings.iter().len(), 0);
 /// ```
 #[derive(Debug)]
 pub struct GpuProbe {
-    options: GpuOptions,
-    surroundings: Surroundings,
-    patience: Patience,
-    sampler: Option<Sampler<Vec<Usage>>>,
+    switched_off: bool,
+    /// A value of `GPU_PROBE` that is none, until it was said.
+    unknown: Option<String>,
+    driver: Option<Driver>,
+    cuda: Option<CudaFinder>,
+    /// What was asked for last, and when.
+    asked: Vec<(usize, Source, Memory)>,
+    asked_at: Option<Instant>,
+    devices: BTreeMap<usize, Device>,
 }
 
 /// The options of [`GpuProbe`], in a config under `probes.gpu`.
@@ -76,13 +96,8 @@ pub enum Fallback {
     Strict,
 }
 
-/// What the process and its environment say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Surroundings {
-    pub(crate) switched_off: bool,
-    pub(crate) visible: Visible,
-    pub(crate) pid: u32,
-}
+/// What has to be asked for is not asked for more often.
+pub(crate) const APART: Duration = Duration::from_millis(50);
 
 impl GpuProbe {
     /// A probe for the GPUs that the environment leaves to this process. Nothing is opened before the first reading.
@@ -96,74 +111,104 @@ impl GpuProbe {
     }
 
     pub(crate) fn within(options: GpuOptions, surroundings: Surroundings, patience: Patience) -> Self {
+        let may_ask_driver = surroundings.nvml && options.fallback != Fallback::Strict;
         Self {
-            options,
-            surroundings,
-            patience,
-            sampler: None,
+            switched_off: surroundings.switched_off,
+            unknown: surroundings.unknown.clone(),
+            cuda: surroundings.cuda.clone().map(CudaFinder::new),
+            driver: may_ask_driver.then(|| Driver::new(options, surroundings, patience)),
+            asked: Vec::new(),
+            asked_at: None,
+            devices: BTreeMap::new(),
         }
     }
 
-    fn sampler(&mut self) -> Result<&mut Sampler<Vec<Usage>>, ProbeError> {
-        if self.sampler.is_none() {
-            let (options, surroundings) = (self.options.clone(), self.surroundings.clone());
-            let open = move || {
-                let mut session = Session::open(&options, &surroundings)?;
-                Ok(move || session.sample(Instant::now()))
-            };
-            let started = Sampler::start("gpu-sampler", self.patience, open)
-                .map_err(|error| ProbeError::Transient(format!("cannot start the thread `gpu-sampler`: {error}")))?;
-            self.sampler = Some(started);
+    pub(crate) fn sample_at(&mut self, now: Instant, readings: &mut Readings) -> Result<(), ProbeError> {
+        if self.switched_off {
+            return Err(ProbeError::Unavailable("GPU_PROBE is `off`".to_owned()));
         }
-        Ok(self.sampler.as_mut().expect("it is there or was just started"))
+        if let Some(unknown) = self.unknown.take() {
+            let text = format!(
+                "GPU_PROBE is `{unknown}`, which is none of `off`, `nvml`, `pool` and `all`; it is taken as `all`"
+            );
+            readings.note(Level::Warn, text);
+        }
+        let counts = self.asked_at.is_none_or(|asked_at| now >= asked_at + APART);
+        if counts {
+            self.asked_at = Some(now);
+            self.asked = self.ask(now, readings);
+        }
+        let mut offers: BTreeMap<usize, Offers> = BTreeMap::new();
+        let pushed = gauge::pushed().into_iter();
+        let pushed = pushed.map(|(ordinal, memory)| (ordinal, Source::Framework("gauge"), memory));
+        for (ordinal, source, memory) in pushed.chain(self.asked.iter().copied()) {
+            offers.entry(ordinal).or_default().sources.push((source, memory));
+        }
+        let why = self.ask_driver(&mut offers, readings);
+
+        let mut sources = Vec::new();
+        for (ordinal, offers) in &offers {
+            let device = self.devices.entry(*ordinal).or_default();
+            let source = device.read(*ordinal, offers, counts, readings);
+            sources.extend(source.map(|source| (*ordinal, source)));
+        }
+        match (sources.is_empty(), why) {
+            (false, _) => readings.set_source("GPU memory", in_words(&sources)),
+            (true, Some(why)) => return Err(ProbeError::Transient(why)),
+            (true, None) => {}
+        }
+        Ok(())
+    }
+
+    /// The frameworks' allocators and the pools.
+    fn ask(&mut self, now: Instant, readings: &mut Readings) -> Vec<(usize, Source, Memory)> {
+        let (answers, panicked) = gauge::asked();
+        for name in panicked {
+            let text =
+                format!("the allocator of `{name}` panicked when it was asked for its memory, and is not asked again");
+            readings.note(Level::Warn, text);
+        }
+        let frameworks = answers
+            .into_iter()
+            .map(|(ordinal, name, memory)| (ordinal, Source::Framework(name), memory));
+        let pools = self.cuda.as_mut().and_then(|cuda| cuda.find(now)).map(pools);
+        let pools = pools.into_iter().flatten();
+        frameworks
+            .chain(pools.map(|(ordinal, memory)| (ordinal, Source::Pool, memory)))
+            .collect()
+    }
+
+    /// Adds what the driver offers; returns why it does not.
+    fn ask_driver(&mut self, offers: &mut BTreeMap<usize, Offers>, readings: &mut Readings) -> Option<String> {
+        let Some(driver) = &mut self.driver else {
+            return Some("neither the framework nor CUDA says anything, and nothing else is asked".to_owned());
+        };
+        match driver.figures(offers.is_empty(), readings) {
+            Ok(figures) => {
+                for figures in figures {
+                    offers.entry(figures.ordinal).or_default().add_driver(figures);
+                }
+                None
+            }
+            Err(why) => Some(why),
+        }
     }
 }
 
 impl Probe for GpuProbe {
     fn sample(&mut self, readings: &mut Readings) -> Result<(), ProbeError> {
-        if let Some(why) = self.surroundings.nothing_to_see(self.options.fallback) {
-            return Err(ProbeError::Unavailable(why.to_owned()));
-        }
-        let usages = self.sampler()?.newest()?;
-        let mut sources: Vec<&str> = Vec::new();
-        for usage in &usages {
-            let suffix = match usage.ordinal {
-                0 => String::new(),
-                ordinal => format!("/cuda:{ordinal}"),
-            };
-            let gigabytes = usage.bytes as f64 / 1e9;
-            readings.push(format!("memory/gpu_allocated_gb{suffix}"), gigabytes);
-            readings.push(format!("memory/gpu_reserved_gb{suffix}"), gigabytes);
-            if !sources.contains(&usage.source.tag()) {
-                sources.push(usage.source.tag());
-            }
-        }
-        if !sources.is_empty() {
-            readings.set_source("GPU memory", sources.join(", "));
-        }
-        Ok(())
+        self.sample_at(Instant::now(), readings)
     }
 }
 
-impl Surroundings {
-    pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
-        Self {
-            switched_off: variable("GPU_PROBE").is_some_and(|value| value.trim().eq_ignore_ascii_case("off")),
-            visible: Visible::parse(variable("CUDA_VISIBLE_DEVICES").as_deref()),
-            pid: std::process::id(),
-        }
+/// One name, if all devices have the same source.
+fn in_words(sources: &[(usize, Source)]) -> String {
+    let (_, first) = sources[0];
+    if sources.iter().all(|(_, source)| *source == first) {
+        return first.tag().into_owned();
     }
-
-    /// Why the driver need not even be opened.
-    fn nothing_to_see(&self, fallback: Fallback) -> Option<&'static str> {
-        if self.switched_off {
-            Some("GPU_PROBE is `off`")
-        } else if self.visible.is_none() {
-            Some("CUDA_VISIBLE_DEVICES leaves no GPU to this process")
-        } else if fallback == Fallback::Strict {
-            Some("`fallback = \"strict\"` allows none of the driver's figures")
-        } else {
-            None
-        }
-    }
+    let words = sources
+        .iter()
+        .map(|(ordinal, source)| format!("{} (cuda:{ordinal})", source.tag()));
+    words.collect::<Vec<_>>().join(", ")
 }

@@ -6,9 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use logcore::ProbeError;
-
-/// Reads when it is asked, on its own thread, and hands out the newest reading.
+/// Reads again and again on its own thread, and hands out the newest reading.
 #[derive(Debug)]
 pub(crate) struct Sampler<T> {
     shared: Arc<Shared<T>>,
@@ -21,21 +19,62 @@ pub(crate) struct Sampler<T> {
 pub(crate) struct Patience {
     /// The wait for the first reading, which has to start the driver: 1.5 s have been seen.
     pub(crate) first: Duration,
-    /// The wait for a later one. NVML's dearest call, the list of processes, takes some milliseconds.
+    /// The wait for the first reading where others stand in for it.
+    pub(crate) unneeded: Duration,
+    /// The wait for a reading in place of one that is no longer young.
     pub(crate) later: Duration,
-    /// A reading so young is handed out without a new one being asked for; one three times as old, not at all.
-    pub(crate) period: Duration,
+    /// A reading so old is not handed out.
+    pub(crate) young: Duration,
+    /// The thread reads so often; without it, only when a reading is not young.
+    pub(crate) period: Option<Duration>,
     /// The wait for the thread at the end.
     pub(crate) goodbye: Duration,
 }
 
+/// Why there will be no more readings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) why: String,
+    /// Something is there and does not work, rather than not being there.
+    pub(crate) is_trouble: bool,
+}
+
+/// Why there is no reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Missing {
+    ForEver(Gone),
+    /// The first one is not there yet.
+    NotYet,
+    /// The thread has been reading for too long.
+    Stalled,
+}
+
 impl Default for Patience {
     fn default() -> Self {
+        let period = Duration::from_secs(2);
         Self {
             first: Duration::from_secs(2),
-            later: Duration::from_millis(50),
-            period: Duration::from_secs(2),
+            unneeded: Duration::ZERO,
+            later: Duration::ZERO,
+            young: 3 * period,
+            period: Some(period),
             goodbye: Duration::from_millis(200),
+        }
+    }
+}
+
+impl Gone {
+    pub(crate) fn absent(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            is_trouble: false,
+        }
+    }
+
+    pub(crate) fn trouble(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            is_trouble: true,
         }
     }
 }
@@ -50,9 +89,10 @@ struct Shared<T> {
 struct State<T> {
     /// Somebody has asked, and there is no answer yet.
     asked: bool,
+    /// The first reading was waited for.
+    waited: bool,
     newest: Option<(Instant, T)>,
-    /// Why there will be no more readings.
-    over: Option<String>,
+    over: Option<Gone>,
     /// Nobody is interested any more.
     abandoned: bool,
 }
@@ -63,14 +103,15 @@ impl<T: Clone + Send + 'static> Sampler<T> {
     pub(crate) fn start<R>(
         name: &str,
         patience: Patience,
-        open: impl FnOnce() -> Result<R, String> + Send + 'static,
+        open: impl FnOnce() -> Result<R, Gone> + Send + 'static,
     ) -> io::Result<Self>
     where
-        R: FnMut() -> Result<T, String>,
+        R: FnMut() -> Result<T, Gone>,
     {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 asked: false,
+                waited: false,
                 newest: None,
                 over: None,
                 abandoned: false,
@@ -79,13 +120,14 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         });
         let of_thread = Arc::clone(&shared);
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| logcore::quiet(|| of_thread.serve(open))));
-            let why = match outcome {
-                Ok(Ok(())) => "the probe is closed".to_owned(),
-                Ok(Err(why)) => why,
-                Err(_) => "reading panicked".to_owned(),
+            let serve = || of_thread.serve(open, patience.period);
+            let outcome = catch_unwind(AssertUnwindSafe(|| logcore::quiet(serve)));
+            let gone = match outcome {
+                Ok(Ok(())) => Gone::absent("the probe is closed"),
+                Ok(Err(gone)) => gone,
+                Err(_) => Gone::trouble("reading panicked"),
             };
-            of_thread.lock().over = Some(why);
+            of_thread.lock().over = Some(gone);
             of_thread.changed.notify_all();
         })?;
         Ok(Self {
@@ -95,17 +137,32 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         })
     }
 
-    /// The newest reading. Asks for another if it is not young, and waits for that one, but not long; a question that
-    /// was waited for in vain is not waited for again.
-    pub(crate) fn newest(&self) -> Result<T, ProbeError> {
+    /// The newest reading. The first is waited for, if it is `needed`, and one that takes the place of an old one, too; but
+    /// not long, and what was waited for in vain is not waited for again.
+    pub(crate) fn newest(&self, needed: bool) -> Result<T, Missing> {
         let Patience {
-            first, later, period, ..
+            first,
+            unneeded,
+            later,
+            young,
+            ..
         } = self.patience;
         let mut state = self.shared.lock();
-        if state.age().is_none_or(|age| age >= period) && !state.asked && state.over.is_none() {
+        let wait = if state.newest.is_none() {
+            let wait = if needed { first } else { unneeded };
             state.asked = true;
             self.shared.changed.notify_all();
-            let wait = if state.newest.is_none() { first } else { later };
+            let in_vain = state.waited;
+            state.waited |= needed;
+            (!in_vain).then_some(wait)
+        } else if !state.is_young(young) && !state.asked {
+            state.asked = true;
+            self.shared.changed.notify_all();
+            Some(later)
+        } else {
+            None
+        };
+        if let Some(wait) = wait {
             state = self
                 .shared
                 .changed
@@ -113,13 +170,13 @@ impl<T: Clone + Send + 'static> Sampler<T> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        if let Some(why) = &state.over {
-            return Err(ProbeError::Unavailable(why.clone()));
+        if let Some(gone) = &state.over {
+            return Err(Missing::ForEver(gone.clone()));
         }
         match &state.newest {
-            Some((at, reading)) if at.elapsed() < 3 * period || !state.asked => Ok(reading.clone()),
-            Some(_) => Err(ProbeError::Transient("the newest reading is too old".to_owned())),
-            None => Err(ProbeError::Transient("there has been no answer yet".to_owned())),
+            Some((_, reading)) if !state.asked || state.is_young(young) => Ok(reading.clone()),
+            Some(_) => Err(Missing::Stalled),
+            None => Err(Missing::NotYet),
         }
     }
 }
@@ -144,10 +201,14 @@ impl<T> Drop for Sampler<T> {
 }
 
 impl<T> Shared<T> {
-    /// The thread's life: answers questions until nobody is interested.
-    fn serve<R: FnMut() -> Result<T, String>>(&self, open: impl FnOnce() -> Result<R, String>) -> Result<(), String> {
+    /// The thread's life: reads until nobody is interested.
+    fn serve<R: FnMut() -> Result<T, Gone>>(
+        &self,
+        open: impl FnOnce() -> Result<R, Gone>,
+        period: Option<Duration>,
+    ) -> Result<(), Gone> {
         let mut read = open()?;
-        while self.wait_for_question() {
+        while self.wait_for_turn(period) {
             let reading = read()?;
             let mut state = self.lock();
             state.newest = Some((Instant::now(), reading));
@@ -157,12 +218,21 @@ impl<T> Shared<T> {
         Ok(())
     }
 
-    /// Whether there was one, rather than an end.
-    fn wait_for_question(&self) -> bool {
-        let state = self
-            .changed
-            .wait_while(self.lock(), |state| !state.asked && !state.abandoned)
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Whether there is one, rather than an end.
+    fn wait_for_turn(&self, period: Option<Duration>) -> bool {
+        let state = self.lock();
+        let idle = |state: &mut State<T>| !state.asked && !state.abandoned;
+        let mut state = match period {
+            Some(period) => {
+                let waited = self.changed.wait_timeout_while(state, period, idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self
+                .changed
+                .wait_while(state, idle)
+                .unwrap_or_else(PoisonError::into_inner),
+        };
+        state.asked = true;
         !state.abandoned
     }
 
@@ -172,8 +242,8 @@ impl<T> Shared<T> {
 }
 
 impl<T> State<T> {
-    fn age(&self) -> Option<Duration> {
-        self.newest.as_ref().map(|(at, _)| at.elapsed())
+    fn is_young(&self, young: Duration) -> bool {
+        self.newest.as_ref().is_some_and(|(at, _)| at.elapsed() < young)
     }
 }
 
@@ -185,11 +255,13 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn patience(period: Duration) -> Patience {
+    fn patience(young: Duration) -> Patience {
         Patience {
             first: LONG,
+            unneeded: Duration::ZERO,
             later: LONG,
-            period,
+            young,
+            period: None,
             goodbye: LONG,
         }
     }
@@ -200,7 +272,7 @@ mod tests {
         let sampler = Sampler::start("test-sampler", patience, move || {
             let mut count = 0;
             Ok(move || {
-                gated.recv().map_err(|_| "the gate is gone".to_owned())?;
+                gated.recv().map_err(|_| Gone::absent("the gate is gone"))?;
                 count += 1;
                 Ok(count)
             })
@@ -213,8 +285,8 @@ mod tests {
         let (gate, sampler) = counting(patience(LONG));
         gate.send(()).unwrap();
         gate.send(()).unwrap();
-        assert_eq!(sampler.newest(), Ok(1));
-        assert_eq!(sampler.newest(), Ok(1));
+        assert_eq!(sampler.newest(true), Ok(1));
+        assert_eq!(sampler.newest(true), Ok(1));
     }
 
     #[test]
@@ -222,21 +294,24 @@ mod tests {
         let (gate, sampler) = counting(patience(Duration::ZERO));
         for count in 1..=3 {
             gate.send(()).unwrap();
-            assert_eq!(sampler.newest(), Ok(count));
+            assert_eq!(sampler.newest(true), Ok(count));
         }
     }
 
     #[test]
-    fn nothing_is_read_unasked() {
-        let (opened, open) = mpsc::channel();
-        let sampler = Sampler::start("test-sampler", patience(LONG), move || {
-            opened.send(()).expect("the test waits");
-            Ok(|| -> Result<u32, String> { panic!("nobody asked") })
+    fn the_thread_reads_on_its_own_and_nobody_waits() {
+        let (gate, sampler) = counting(Patience {
+            period: Some(Duration::from_millis(1)),
+            ..patience(LONG)
         });
-        open.recv().unwrap();
-        let sampler = sampler.unwrap();
-        assert!(sampler.shared.lock().over.is_none());
-        drop(sampler);
+        assert_eq!(sampler.newest(false), Err(Missing::NotYet));
+        for count in 1..=3 {
+            gate.send(()).unwrap();
+            while sampler.newest(false) != Ok(count) {
+                std::thread::yield_now();
+            }
+        }
+        drop(gate);
     }
 
     #[test]
@@ -244,25 +319,24 @@ mod tests {
         let brief = Duration::from_millis(5);
         let (gate, sampler) = counting(Patience {
             first: brief,
-            later: LONG,
-            period: Duration::ZERO,
             goodbye: brief,
+            ..patience(Duration::ZERO)
         });
         for _ in 0..10_000 {
-            assert!(matches!(sampler.newest(), Err(ProbeError::Transient(_))));
+            assert_eq!(sampler.newest(true), Err(Missing::NotYet));
         }
         drop(sampler);
         drop(gate);
     }
 
     #[test]
-    fn an_old_reading_is_handed_out_for_three_periods_only() {
+    fn an_old_reading_is_not_handed_out() {
         let (gate, sampler) = counting(Patience {
             later: Duration::ZERO,
-            ..patience(Duration::from_secs(20))
+            ..patience(Duration::from_secs(60))
         });
         gate.send(()).unwrap();
-        assert_eq!(sampler.newest(), Ok(1));
+        assert_eq!(sampler.newest(true), Ok(1));
         let back = |by| {
             let mut state = sampler.shared.lock();
             let (at, _) = state.newest.as_mut().expect("there is one");
@@ -271,31 +345,33 @@ mod tests {
                 .expect("the clock is old enough");
         };
         back(30);
-        assert_eq!(sampler.newest(), Ok(1));
+        assert_eq!(sampler.newest(true), Ok(1));
         back(31);
-        assert!(matches!(sampler.newest(), Err(ProbeError::Transient(_))));
+        assert_eq!(sampler.newest(true), Err(Missing::Stalled));
         drop(gate);
     }
 
     #[test]
     fn what_ends_the_thread_is_said_at_every_call() {
+        let no_driver = Gone::absent("no driver");
+        let of_thread = no_driver.clone();
         let refused = Sampler::<u32>::start("test-sampler", patience(LONG), || {
-            Err::<fn() -> Result<u32, String>, _>("no driver".to_owned())
+            Err::<fn() -> Result<u32, Gone>, _>(of_thread)
         });
         let refused = refused.unwrap();
         for _ in 0..2 {
-            assert_eq!(refused.newest(), Err(ProbeError::Unavailable("no driver".to_owned())));
+            assert_eq!(refused.newest(true), Err(Missing::ForEver(no_driver.clone())));
         }
         let panicking = Sampler::start("test-sampler", patience(LONG), || {
-            Ok(|| -> Result<u32, String> { panic!("made to panic") })
+            Ok(|| -> Result<u32, Gone> { panic!("made to panic") })
         });
-        let panicked = panicking.unwrap().newest();
-        assert_eq!(panicked, Err(ProbeError::Unavailable("reading panicked".to_owned())));
+        let panicked = panicking.unwrap().newest(true);
+        assert_eq!(panicked, Err(Missing::ForEver(Gone::trouble("reading panicked"))));
     }
 
     #[test]
     fn the_thread_logs_nothing() {
         let sampler = Sampler::start("test-sampler", patience(LONG), || Ok(|| Ok(logcore::is_quiet())));
-        assert_eq!(sampler.unwrap().newest(), Ok(true));
+        assert_eq!(sampler.unwrap().newest(true), Ok(true));
     }
 }

@@ -1,5 +1,5 @@
 //! A stand-in for libnvidia-ml: a library of its own, compiled by the tests and opened by the code that opens the real
-//! one. A test steers it with `fake_set` and looks inside with `fake_get`; numbers under names, such as:
+//! one. A test steers it with `fake_set` and looks inside with `fake_get` (`state.rs`); numbers under names, such as:
 //!
 //! | name | meaning |
 //! |---|---|
@@ -14,47 +14,18 @@
 //! Calls are left out with `--cfg without_…`, those of one bad driver are added with `--cfg misread_entries`. A copy of
 //! the library under another name has its own state.
 
-use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_uint, c_ulonglong};
-use std::sync::{Condvar, Mutex};
 
-static STATE: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
-static CHANGED: Condvar = Condvar::new();
+#[path = "state.rs"]
+mod state;
+
+use state::{called, get, wait_while_set};
 
 const SUCCESS: c_uint = 0;
 const INVALID_ARGUMENT: c_uint = 2;
 const NOT_FOUND: c_uint = 6;
 const INSUFFICIENT_SIZE: c_uint = 7;
 const VERSION_MISMATCH: c_uint = 25;
-
-fn get(name: &str) -> u64 {
-    STATE.lock().unwrap().get(name).copied().unwrap_or(0)
-}
-
-fn called(name: &str) {
-    *STATE.lock().unwrap().entry(format!("calls.{name}")).or_default() += 1;
-    CHANGED.notify_all();
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fake_set(name: *const c_char, value: u64) {
-    let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap().to_owned();
-    STATE.lock().unwrap().insert(name, value);
-    CHANGED.notify_all();
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fake_get(name: *const c_char) -> u64 {
-    get(unsafe { CStr::from_ptr(name) }.to_str().unwrap())
-}
-
-/// Returns when `name` is at least `value`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fake_wait(name: *const c_char, value: u64) {
-    let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap();
-    let enough = |state: &mut BTreeMap<String, u64>| state.get(name).copied().unwrap_or(0) < value;
-    drop(CHANGED.wait_while(STATE.lock().unwrap(), enough).unwrap());
-}
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit_v2() -> c_uint {
@@ -75,8 +46,11 @@ pub unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> c_uint {
     SUCCESS
 }
 
-/// A handle is the device's index plus one; that of the MIG instance of device 0 is 100.
+/// A handle is the device's index plus one.
 type Handle = usize;
+
+/// The index of the one MIG instance.
+const MIG: usize = 99;
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: *mut Handle) -> c_uint {
@@ -90,10 +64,31 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: *m
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: *mut Handle) -> c_uint {
-    if unsafe { CStr::from_ptr(uuid) } != c"MIG-0000" {
-        return NOT_FOUND;
-    }
-    unsafe { *handle = 100 };
+    called("handle_by_uuid");
+    let uuid = unsafe { CStr::from_ptr(uuid) }.to_str().unwrap();
+    let index = match uuid.split_once('-') {
+        Some(("MIG", "0000")) => Some(MIG),
+        Some((kind, hex)) => {
+            let index = hex.split('-').next().and_then(|hex| usize::from_str_radix(hex, 16).ok());
+            index.filter(|index| (kind == "MIG") == (*index == MIG) && (*index == MIG || (*index as u64) < get("devices")))
+        }
+        None => None,
+    };
+    let Some(index) = index else { return NOT_FOUND };
+    unsafe { *handle = index + 1 };
+    get(&format!("{index}.handle")) as c_uint
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetName(_: Handle, text: *mut c_char, _: c_uint) -> c_uint {
+    let name = c"NVIDIA H100";
+    unsafe { std::ptr::copy_nonoverlapping(name.as_ptr(), text, name.to_bytes_with_nul().len()) };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetIndex(handle: Handle, index: *mut c_uint) -> c_uint {
+    unsafe { *index = (handle - 1) as c_uint };
     SUCCESS
 }
 
@@ -182,8 +177,7 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     processes: *mut Process,
 ) -> c_uint {
     called("processes");
-    let hanging = |state: &mut BTreeMap<String, u64>| state.get("hang").copied().unwrap_or(0) != 0;
-    drop(CHANGED.wait_while(STATE.lock().unwrap(), hanging).unwrap());
+    wait_while_set("hang");
     let device = handle - 1;
     let code = get(&format!("{device}.processes")) as c_uint;
     if code != SUCCESS {

@@ -1,43 +1,37 @@
-//! The probe against drivers of all kinds, by means of the stand-in.
+//! The probe against drivers of all kinds.
 
 use std::time::{Duration, Instant};
 
+use logcore::log::Level;
 use logcore::{Probe, ProbeError, Readings};
 
 use crate::gpu::fake::{Fake, PID, surroundings};
-use crate::gpu::nvml::{Session, Source, Usage};
-use crate::gpu::probe::{Fallback, GpuOptions, GpuProbe, Surroundings};
-use crate::gpu::sampler::Patience;
+use crate::gpu::ladder::Source;
+use crate::gpu::nvml::{Figures, Session};
+use crate::gpu::probe::{Fallback, GpuOptions, GpuProbe};
+use crate::gpu::sampler::{Gone, Patience};
+use crate::gpu::tests::{eager, probe};
 
 const GB: u64 = 1_000_000_000;
 
-fn open(fake: &Fake, fallback: Fallback, visible: Option<&str>) -> Result<Session, String> {
+fn open(fake: &Fake, fallback: Fallback, visible: Option<&str>) -> Result<Session, Gone> {
     Session::open(&fake.options(fallback), &surroundings(visible))
 }
 
 /// The first sample: ordinals, GB and sources.
-fn first(fake: &Fake, fallback: Fallback, visible: Option<&str>) -> Result<Vec<(usize, u64, Source)>, String> {
-    let usages = open(fake, fallback, visible)?.sample(Instant::now())?;
-    Ok(tuples(usages))
+fn first(fake: &Fake, fallback: Fallback, visible: Option<&str>) -> Result<Vec<(usize, u64, Source)>, Gone> {
+    let figures = open(fake, fallback, visible)?.sample(Instant::now())?;
+    Ok(tuples(figures))
 }
 
-fn tuples(usages: Vec<Usage>) -> Vec<(usize, u64, Source)> {
-    let in_gb = |usage: Usage| (usage.ordinal, usage.bytes / GB, usage.source);
-    usages.into_iter().map(in_gb).collect()
-}
-
-fn probe(fake: &Fake, surroundings: Surroundings, patience: Patience) -> GpuProbe {
-    GpuProbe::within(fake.options(Fallback::Process), surroundings, patience)
-}
-
-/// Asks for a new reading every time, and waits for it.
-fn eager() -> Patience {
-    Patience {
-        first: Duration::from_secs(60),
-        later: Duration::from_secs(60),
-        period: Duration::ZERO,
-        ..Patience::default()
-    }
+/// The better of the driver's two figures for each device.
+fn tuples(figures: Vec<Figures>) -> Vec<(usize, u64, Source)> {
+    let best = |figures: Figures| {
+        let process = figures.process.map(|bytes| (bytes, Source::Process));
+        let (bytes, source) = process.or(figures.device.map(|bytes| (bytes, Source::Device)))?;
+        Some((figures.ordinal, bytes / GB, source))
+    };
+    figures.into_iter().filter_map(best).collect()
 }
 
 #[test]
@@ -53,8 +47,12 @@ fn the_memory_of_this_process_is_reported_for_every_device() {
         [
             ("memory/gpu_allocated_gb", 2.0),
             ("memory/gpu_reserved_gb", 2.0),
+            ("memory/gpu_max_allocated_gb", 2.0),
+            ("memory/gpu_process_gb", 2.0),
             ("memory/gpu_allocated_gb/cuda:1", 5.0),
             ("memory/gpu_reserved_gb/cuda:1", 5.0),
+            ("memory/gpu_max_allocated_gb/cuda:1", 5.0),
+            ("memory/gpu_process_gb/cuda:1", 5.0),
         ]
     );
     assert_eq!(readings.source(), Some(("GPU memory", "nvml_process")));
@@ -116,7 +114,7 @@ fn what_cannot_be_known_is_absent() {
 
     let mut readings = Readings::default();
     probe(&fake, surroundings(None), eager()).sample(&mut readings).unwrap();
-    assert_eq!(readings, Readings::default());
+    assert_eq!((readings.iter().len(), readings.source()), (0, None));
 }
 
 #[test]
@@ -143,7 +141,10 @@ fn the_device_stands_in_where_that_is_wished() {
     let mut probe = GpuProbe::within(options, surroundings(None), eager());
     let mut readings = Readings::default();
     probe.sample(&mut readings).unwrap();
-    assert_eq!(readings.source(), Some(("GPU memory", "nvml_device, nvml_process")));
+    assert_eq!(
+        readings.source(),
+        Some(("GPU memory", "nvml_device (cuda:0), nvml_process (cuda:1)"))
+    );
 }
 
 #[test]
@@ -195,8 +196,11 @@ fn no_permission_switches_off_what_is_refused_and_nothing_else() {
         Ok(vec![(1, 2, Source::Process)])
     );
     fake.set("1.processes", 4);
-    let error = session.sample(Instant::now()).unwrap_err();
-    assert_eq!(error, "the driver answers no question about the memory of these GPUs");
+    let gone = session.sample(Instant::now()).unwrap_err();
+    assert_eq!(
+        gone.why,
+        "the driver answers no question about the memory of these GPUs"
+    );
 }
 
 #[test]
@@ -265,11 +269,19 @@ fn a_driver_that_does_not_start_is_no_trouble() {
         (12345, "12345"),
     ] {
         fake.set("init", code);
-        let error = open(&fake, Fallback::Process, None).err().expect("it cannot start");
-        assert!(error.contains(said), "{code}: {error}");
-        let mut readings = Readings::default();
-        let sampled = probe(&fake, surroundings(None), eager()).sample(&mut readings);
-        assert_eq!(sampled, Err(ProbeError::Unavailable(error)));
+        let gone = open(&fake, Fallback::Process, None).err().expect("it cannot start");
+        assert!(gone.why.contains(said) && gone.is_trouble, "{code}: {gone:?}");
+        let mut probe = probe(&fake, surroundings(None), eager());
+        for notes in [1, 0] {
+            let mut readings = Readings::default();
+            let sampled = probe.sample(&mut readings);
+            assert_eq!(sampled, Err(ProbeError::Transient(gone.why.clone())));
+            // It is said once.
+            assert_eq!(
+                readings.notes().filter(|(level, _)| *level == Level::Warn).count(),
+                notes
+            );
+        }
     }
 }
 
@@ -280,27 +292,28 @@ fn a_file_that_is_no_driver_is_no_trouble() {
             library: Some(library.into()),
             ..GpuOptions::default()
         };
-        let error = Session::open(&options, &surroundings(None)).err().expect("it is none");
-        assert!(error.starts_with("no NVIDIA driver: "), "{error}");
+        let gone = Session::open(&options, &surroundings(None)).err().expect("it is none");
+        assert!(
+            gone.why.starts_with("no NVIDIA driver: ") && !gone.is_trouble,
+            "{gone:?}"
+        );
     }
 }
 
 #[test]
 fn nothing_is_opened_where_nothing_is_wished() {
     let fake = Fake::with_devices(1);
-    let off = Surroundings {
-        switched_off: true,
-        ..surroundings(None)
-    };
+    let mut off = surroundings(None);
+    off.switched_off = true;
+    let mut no_nvml = surroundings(None);
+    no_nvml.nvml = false;
     for (fallback, surroundings) in [
         (Fallback::Process, off),
-        (Fallback::Process, surroundings(Some(""))),
-        (Fallback::Process, surroundings(Some("-1"))),
+        (Fallback::Process, no_nvml),
         (Fallback::Strict, surroundings(None)),
     ] {
         let mut probe = GpuProbe::within(fake.options(fallback), surroundings, eager());
-        let mut readings = Readings::default();
-        assert!(matches!(probe.sample(&mut readings), Err(ProbeError::Unavailable(_))));
+        assert!(probe.sample(&mut Readings::default()).is_err());
     }
     assert_eq!(fake.get("calls.init"), 0);
 }
@@ -311,7 +324,7 @@ fn the_library_is_opened_once_and_never_closed() {
     for _ in 0..3 {
         let mut readings = Readings::default();
         probe(&fake, surroundings(None), eager()).sample(&mut readings).unwrap();
-        assert_eq!(readings.iter().len(), 2);
+        assert_eq!(readings.iter().len(), 4);
     }
     assert_eq!(fake.get("calls.init"), 1);
     assert_eq!(fake.get("calls.shutdown"), 0);
@@ -354,33 +367,13 @@ fn readings_come_back_after_a_hang() {
         let mut readings = Readings::default();
         probe.sample(&mut readings).map(|()| readings.iter().len())
     };
-    assert_eq!(sample(), Ok(2));
+    assert_eq!(sample(), Ok(4));
     fake.set("hang", 1);
     assert!(matches!(sample(), Err(ProbeError::Transient(_))));
     fake.set("hang", 0);
-    while sample() != Ok(2) {
+    while sample() != Ok(4) {
         std::thread::yield_now();
     }
-}
-
-#[test]
-fn the_environment_is_read() {
-    let with = |probe: Option<&str>, visible: Option<&str>| {
-        Surroundings::read(|name| {
-            let value = match name {
-                "GPU_PROBE" => probe,
-                "CUDA_VISIBLE_DEVICES" => visible,
-                other => panic!("{other} is none of ours"),
-            };
-            value.map(str::to_owned)
-        })
-    };
-    assert!(with(Some("off"), None).switched_off);
-    assert!(with(Some(" OFF "), None).switched_off);
-    assert!(!with(Some("all"), None).switched_off);
-    assert!(!with(None, None).switched_off);
-    assert_eq!(with(None, Some("1,0")).visible, surroundings(Some("1,0")).visible);
-    assert_eq!(with(None, None).pid, std::process::id());
 }
 
 #[test]
@@ -408,4 +401,69 @@ fn both_probes_are_registered_with_options_of_their_own() {
     assert_eq!(refused.field, "probes.gpu.fallbak");
     let refused = build("host", serde_json::json!({"period": 1})).err().unwrap();
     assert_eq!(refused.field, "probes.host.period");
+}
+
+#[test]
+fn what_happens_to_a_device_is_said_once() {
+    let fake = Fake::with_devices(2);
+    let mut probe = probe(&fake, surroundings(None), eager());
+    let mut said = || {
+        let mut readings = Readings::default();
+        probe.sample(&mut readings).unwrap();
+        let notes = readings.notes().map(|(level, text)| format!("{level} {text}"));
+        notes.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said(),
+        [
+            "INFO cuda:0 is NVIDIA H100, NVML's device 0, GPU-0aaa-bbb, found from the environment",
+            "INFO cuda:1 is NVIDIA H100, NVML's device 1, GPU-1aaa-bbb, found from the environment",
+        ]
+    );
+    assert!(said().is_empty());
+    fake.set("1.memory", 15);
+    assert_eq!(
+        said(),
+        [
+            "ERROR cuda:1 is lost to the driver: NVIDIA H100, NVML's device 1, GPU-1aaa-bbb, found from the environment; \
+          it is looked for again every minute"
+        ]
+    );
+    assert!(said().is_empty());
+}
+
+#[test]
+fn a_driver_that_stops_answering_is_said_once() {
+    let fake = Fake::with_devices(1);
+    let patience = Patience {
+        later: Duration::from_millis(5),
+        ..eager()
+    };
+    let mut probe = probe(&fake, surroundings(None), patience);
+    let mut warnings = || {
+        let mut readings = Readings::default();
+        let sampled = probe.sample(&mut readings);
+        let warned = readings.notes().filter(|(level, _)| *level == Level::Warn).count();
+        (sampled.is_ok(), warned)
+    };
+    assert_eq!(warnings(), (true, 0));
+    fake.set("hang", 1);
+    assert_eq!([warnings(), warnings()], [(false, 1), (false, 0)]);
+    fake.set("hang", 0);
+}
+
+#[test]
+fn the_dear_list_of_processes_is_asked_for_rarely() {
+    let fake = Fake::with_devices(1);
+    let mut rarely = surroundings(None);
+    rarely.processes_every = Duration::from_secs(15);
+    let mut session = Session::open(&fake.options(Fallback::Process), &rarely).unwrap();
+    let start = Instant::now();
+    for seconds in (0..=30).step_by(2) {
+        let figures = session.sample(start + Duration::from_secs(seconds));
+        assert_eq!(figures.map(tuples), Ok(vec![(0, 2, Source::Process)]));
+    }
+    assert_eq!(fake.get("calls.memory_v2"), 16);
+    // At 0 and 16 seconds; the next would be at 31. Each time once for the count and once for the list.
+    assert_eq!(fake.get("calls.processes"), 4);
 }

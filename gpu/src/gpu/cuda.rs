@@ -1,0 +1,139 @@
+//! The CUDA driver of a program that has loaded it.
+//!
+//! Nothing here loads the driver, starts it, makes or keeps a context, or sets anything: a context costs hundreds of
+//! megabytes of the GPU. So before the program itself has begun with CUDA there is nothing to be seen.
+
+use std::ffi::{OsStr, c_int, c_uint, c_void};
+use std::mem::ManuallyDrop;
+
+#[cfg(unix)]
+use libloading::os::unix::Library;
+#[cfg(windows)]
+use libloading::os::windows::Library;
+
+macro_rules! extern_fn {
+    ($($argument:ty),*) => { unsafe extern "system" fn($($argument),*) -> c_int };
+}
+
+/// The driver's calls that are used, of a library that is never closed.
+#[derive(Debug)]
+pub(crate) struct Cuda {
+    _library: ManuallyDrop<Library>,
+    device_count: extern_fn!(*mut c_int),
+    device: extern_fn!(*mut c_int, c_int),
+    context_state: extern_fn!(c_int, *mut c_uint, *mut c_int),
+    uuid: Option<extern_fn!(*mut [u8; 16], c_int)>,
+    default_pool: Option<extern_fn!(*mut *mut c_void, c_int)>,
+    pool_attribute: Option<extern_fn!(*mut c_void, c_uint, *mut u64)>,
+}
+
+/// What the driver's default pool of a device holds, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PoolUsage {
+    pub(crate) used: u64,
+    pub(crate) reserved: u64,
+    pub(crate) highest_used: u64,
+}
+
+pub(crate) const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+
+// From cuda.h, where they are so since CUDA 11.2.
+const SUCCESS: c_int = 0;
+const RESERVED_CURRENT: c_uint = 5;
+const USED_CURRENT: c_uint = 7;
+const USED_HIGHEST: c_uint = 8;
+
+#[allow(unsafe_code)]
+impl Cuda {
+    /// The driver, if this process has it loaded.
+    pub(crate) fn loaded(name: &OsStr) -> Option<Self> {
+        let library = already_loaded(name)?;
+        // SAFETY: the types are those of the functions of these names in cuda.h, which has not changed them since their
+        // first version; a name that is not there is an error. `_library` is never closed, so they stay valid.
+        unsafe {
+            Some(Self {
+                device_count: *library.get(b"cuDeviceGetCount\0").ok()?,
+                device: *library.get(b"cuDeviceGet\0").ok()?,
+                context_state: *library.get(b"cuDevicePrimaryCtxGetState\0").ok()?,
+                uuid: library
+                    .get(b"cuDeviceGetUuid_v2\0")
+                    .or_else(|_| library.get(b"cuDeviceGetUuid\0"))
+                    .ok()
+                    .map(|call| *call),
+                default_pool: library.get(b"cuDeviceGetDefaultMemPool\0").ok().map(|call| *call),
+                pool_attribute: library.get(b"cuMemPoolGetAttribute\0").ok().map(|call| *call),
+                _library: ManuallyDrop::new(library),
+            })
+        }
+    }
+
+    /// How many devices CUDA shows to this process; nothing before the program has started CUDA.
+    pub(crate) fn device_count(&self) -> Option<usize> {
+        let mut count = 0;
+        // SAFETY: the call writes one integer.
+        let code = unsafe { (self.device_count)(&mut count) };
+        (code == SUCCESS).then(|| usize::try_from(count).ok())?
+    }
+
+    /// The identity of a device, which for a slice of one (MIG) is that of the slice.
+    pub(crate) fn uuid(&self, ordinal: usize) -> Option<[u8; 16]> {
+        let device = self.device(ordinal)?;
+        let mut uuid = [0; 16];
+        // SAFETY: the call writes one `CUuuid`, which is sixteen bytes.
+        let code = unsafe { (self.uuid?)(&mut uuid, device) };
+        (code == SUCCESS).then_some(uuid)
+    }
+
+    /// The usage of a device's default pool, if this process has a context on the device.
+    pub(crate) fn pool_usage(&self, ordinal: usize) -> Option<PoolUsage> {
+        let device = self.device(ordinal)?;
+        if !self.has_context(device) {
+            return None;
+        }
+        let mut pool = std::ptr::null_mut();
+        // SAFETY: the call writes one pointer.
+        let code = unsafe { (self.default_pool?)(&mut pool, device) };
+        if code != SUCCESS || pool.is_null() {
+            return None;
+        }
+        let attribute = |attribute| {
+            let mut value = 0;
+            // SAFETY: the pool is the driver's own, which lives as long as the process; of these attributes the call
+            // writes 64 bits.
+            let code = unsafe { (self.pool_attribute?)(pool, attribute, &mut value) };
+            (code == SUCCESS).then_some(value)
+        };
+        Some(PoolUsage {
+            used: attribute(USED_CURRENT)?,
+            reserved: attribute(RESERVED_CURRENT)?,
+            highest_used: attribute(USED_HIGHEST)?,
+        })
+    }
+
+    fn device(&self, ordinal: usize) -> Option<c_int> {
+        let mut device = 0;
+        // SAFETY: the call writes one integer.
+        let code = unsafe { (self.device)(&mut device, c_int::try_from(ordinal).ok()?) };
+        (code == SUCCESS).then_some(device)
+    }
+
+    fn has_context(&self, device: c_int) -> bool {
+        let (mut flags, mut active) = (0, 0);
+        // SAFETY: the call writes two integers.
+        let code = unsafe { (self.context_state)(device, &mut flags, &mut active) };
+        code == SUCCESS && active != 0
+    }
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn already_loaded(name: &OsStr) -> Option<Library> {
+    let flags = libc::RTLD_LAZY | libc::RTLD_LOCAL | libc::RTLD_NOLOAD;
+    // SAFETY: with RTLD_NOLOAD no code is loaded, so none runs.
+    unsafe { Library::open(Some(name), flags) }.ok()
+}
+
+#[cfg(windows)]
+fn already_loaded(name: &OsStr) -> Option<Library> {
+    Library::open_already_loaded(name).ok()
+}

@@ -1,0 +1,188 @@
+//! Which of several sources a device's readings come from.
+
+use std::borrow::Cow;
+
+/// Memory of this process on a device, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) allocated: u64,
+    pub(crate) reserved: u64,
+    /// The peak of `allocated`, if the source knows it.
+    pub(crate) max_allocated: Option<u64>,
+}
+
+/// Where figures come from, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// The framework's own allocator.
+    Framework(&'static str),
+    /// The default memory pool of the CUDA driver.
+    Pool,
+    /// What the driver holds for this process.
+    Process,
+    /// What is used of the whole device.
+    Device,
+}
+
+/// One device's choice of source. A chart must not change its meaning back and forth, so a choice is kept:
+///
+/// - A better source has to stay for three samples, and is changed to once.
+/// - A source that fails leaves its readings out; only after five samples another takes its place.
+#[derive(Debug, Default)]
+pub(crate) struct Ladder {
+    chosen: Option<Source>,
+    climbed: bool,
+    better: u32,
+    missed: u32,
+    highest: u64,
+}
+
+const STAYS: u32 = 3;
+const MISSES: u32 = 5;
+
+impl Source {
+    pub(crate) fn tag(self) -> Cow<'static, str> {
+        match self {
+            Self::Framework(name) => format!("framework:{name}").into(),
+            Self::Pool => "cuda_mempool".into(),
+            Self::Process => "nvml_process".into(),
+            Self::Device => "nvml_device".into(),
+        }
+    }
+
+    fn is_above(self, other: Self) -> bool {
+        let rung = |source| match source {
+            Self::Framework(_) => 0,
+            Self::Pool => 1,
+            Self::Process => 2,
+            Self::Device => 3,
+        };
+        rung(self) < rung(other)
+    }
+}
+
+impl Ladder {
+    /// The figures of the chosen source among `offers`, the best of which stand first. `counts` says whether this is a
+    /// sample of its own, or too close to the one before.
+    pub(crate) fn choose(&mut self, offers: &[(Source, Memory)], counts: bool) -> Option<(Source, Memory)> {
+        let &(best, _) = offers.first()?;
+        let counted = u32::from(counts);
+        let chosen = *self.chosen.get_or_insert(best);
+        let is_there = offers.iter().any(|(source, _)| *source == chosen);
+        self.missed = if is_there { 0 } else { self.missed + counted };
+        self.better = if best.is_above(chosen) {
+            self.better + counted
+        } else {
+            0
+        };
+        if self.missed >= MISSES || (self.better >= STAYS && !self.climbed) {
+            self.climbed |= best.is_above(chosen);
+            self.chosen = Some(best);
+            (self.missed, self.better, self.highest) = (0, 0, 0);
+        }
+        let (source, mut memory) = *offers.iter().find(|(source, _)| Some(*source) == self.chosen)?;
+        self.highest = self.highest.max(memory.allocated);
+        memory.max_allocated = memory.max_allocated.or(Some(self.highest));
+        Some((source, memory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(allocated: u64) -> Memory {
+        Memory {
+            allocated,
+            reserved: allocated,
+            max_allocated: None,
+        }
+    }
+
+    /// What each sample is from, where these sources are there.
+    fn choices(ladder: &mut Ladder, offered: &[Source], samples: usize) -> Vec<Option<Source>> {
+        let offers: Vec<_> = offered.iter().map(|source| (*source, memory(1))).collect();
+        let mut choose = || Some(ladder.choose(&offers, true)?.0);
+        (0..samples).map(|_| choose()).collect()
+    }
+
+    const FRAMEWORK: Source = Source::Framework("test");
+
+    #[test]
+    fn the_best_is_taken_first() {
+        let all = [FRAMEWORK, Source::Pool, Source::Process, Source::Device];
+        for from in 0..all.len() {
+            let mut ladder = Ladder::default();
+            assert_eq!(choices(&mut ladder, &all[from..], 2), [Some(all[from]); 2]);
+        }
+        assert_eq!(choices(&mut Ladder::default(), &[], 1), [None]);
+    }
+
+    #[test]
+    fn a_better_source_has_to_stay_and_is_changed_to_once() {
+        let mut ladder = Ladder::default();
+        let (low, high) = ([Source::Process], [Source::Pool, Source::Process]);
+        assert_eq!(choices(&mut ladder, &low, 1), [Some(Source::Process)]);
+        // It comes and goes.
+        for _ in 0..4 {
+            assert_eq!(choices(&mut ladder, &high, 2), [Some(Source::Process); 2]);
+            assert_eq!(choices(&mut ladder, &low, 1), [Some(Source::Process)]);
+        }
+        let climbing = [Some(Source::Process), Some(Source::Process), Some(Source::Pool)];
+        assert_eq!(choices(&mut ladder, &high, 3), climbing);
+        // Down again, and then there it stays.
+        let falling = [None, None, None, None, Some(Source::Process)];
+        assert_eq!(choices(&mut ladder, &low, 5), falling);
+        assert_eq!(choices(&mut ladder, &high, 20), [Some(Source::Process); 20]);
+    }
+
+    #[test]
+    fn a_source_that_fails_now_and_then_is_kept() {
+        let mut ladder = Ladder::default();
+        let (whole, broken) = ([Source::Pool, Source::Process], [Source::Process]);
+        for _ in 0..5 {
+            assert_eq!(choices(&mut ladder, &whole, 1), [Some(Source::Pool)]);
+            assert_eq!(choices(&mut ladder, &broken, 4), [None; 4]);
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_taken_wherever_it_stands() {
+        let mut ladder = Ladder {
+            climbed: true,
+            ..Ladder::default()
+        };
+        choices(&mut ladder, &[Source::Process], 1);
+        let last = choices(&mut ladder, &[Source::Pool], 5);
+        assert_eq!(last, [None, None, None, None, Some(Source::Pool)]);
+    }
+
+    #[test]
+    fn samples_that_are_too_close_do_not_count() {
+        let mut ladder = Ladder::default();
+        choices(&mut ladder, &[Source::Process], 1);
+        let offers = [(Source::Pool, memory(1)), (Source::Process, memory(1))];
+        for _ in 0..10 {
+            assert_eq!(
+                ladder.choose(&offers, false).map(|(source, _)| source),
+                Some(Source::Process)
+            );
+        }
+    }
+
+    #[test]
+    fn a_peak_is_of_one_source_only() {
+        let mut ladder = Ladder::default();
+        let mut peak =
+            |offers: &[(Source, Memory)]| ladder.choose(offers, true).and_then(|(_, memory)| memory.max_allocated);
+        assert_eq!(peak(&[(Source::Process, memory(9))]), Some(9));
+        assert_eq!(peak(&[(Source::Process, memory(4))]), Some(9));
+        let both = [(FRAMEWORK, memory(2)), (Source::Process, memory(4))];
+        assert_eq!([peak(&both), peak(&both), peak(&both)], [Some(9), Some(9), Some(2)]);
+        let exact = Memory {
+            max_allocated: Some(100),
+            ..memory(1)
+        };
+        assert_eq!(peak(&[(FRAMEWORK, exact)]), Some(100));
+    }
+}

@@ -1,0 +1,274 @@
+//! The ladder of sources, with the CUDA driver on it.
+
+use std::time::{Duration, Instant};
+
+use logcore::Readings;
+use logcore::log::Level;
+
+use crate::gpu::fake::{Fake, PID, surroundings};
+use crate::gpu::probe::{APART, Fallback, GpuProbe};
+use crate::gpu::surroundings::Surroundings;
+use crate::gpu::tests::eager;
+
+const GB: u64 = 1_000_000_000;
+
+/// A program with both libraries, and what its probe says.
+struct Program {
+    nvml: Fake,
+    cuda: Fake,
+    probe: GpuProbe,
+    now: Instant,
+}
+
+impl Program {
+    fn new(nvml: Fake, cuda: Fake, fallback: Fallback) -> Self {
+        let surroundings = Surroundings {
+            cuda: Some(cuda.path().into()),
+            ..surroundings(None)
+        };
+        Self {
+            probe: GpuProbe::within(nvml.options(fallback), surroundings, eager()),
+            nvml,
+            cuda,
+            now: Instant::now(),
+        }
+    }
+
+    fn with_devices(count: u64) -> Self {
+        Self::new(Fake::with_devices(count), Fake::cuda(&[], count), Fallback::Process)
+    }
+
+    /// A sample that counts.
+    fn sample(&mut self) -> Readings {
+        self.now += APART;
+        let mut readings = Readings::default();
+        let _ = self.probe.sample_at(self.now, &mut readings);
+        readings
+    }
+
+    /// The source of the next sample, and its first value in GB.
+    fn source(&mut self) -> Option<(String, f64)> {
+        let readings = self.sample();
+        let (_, source) = readings.source()?;
+        let value = readings.iter().next()?.1.as_f64();
+        Some((source.to_owned(), value))
+    }
+}
+
+impl Drop for Program {
+    /// Whatever a test does: nothing is started, made or set.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.cuda.get("calls.forbidden"), 0);
+        }
+    }
+}
+
+fn some(source: &str, gb: f64) -> Option<(String, f64)> {
+    Some((source.to_owned(), gb))
+}
+
+#[test]
+fn the_pool_says_exactly_what_is_allocated() {
+    let mut program = Program::with_devices(1);
+    program.cuda.start_with(0, 1_234_567_890);
+    let readings = program.sample();
+    let values: Vec<_> = readings.iter().map(|(name, value)| (name, value.as_f64())).collect();
+    assert_eq!(
+        values,
+        [
+            ("memory/gpu_allocated_gb", 1.234567890),
+            ("memory/gpu_reserved_gb", 2.469135780),
+            ("memory/gpu_max_allocated_gb", 3.703703670),
+            ("memory/gpu_process_gb", 2.0),
+        ]
+    );
+    assert_eq!(readings.source(), Some(("GPU memory", "cuda_mempool")));
+}
+
+#[test]
+fn a_pool_that_is_empty_now_is_zero() {
+    let mut program = Program::with_devices(1);
+    program.cuda.start_with(0, 0);
+    program.cuda.set("0.highest", GB);
+    assert_eq!(program.source(), some("cuda_mempool", 0.0));
+}
+
+#[test]
+fn where_the_pool_says_nothing_the_driver_stands_in() {
+    for (cfgs, setting) in [
+        (&[] as &[&str], ("started", 0)),
+        (&[], ("devices", 0)),
+        (&[], ("0.active", 0)),
+        // Not supported by the device.
+        (&[], ("0.pool", 801)),
+        (&["without_pool"], ("0.pool", 0)),
+    ] {
+        let mut program = Program::new(Fake::with_devices(1), Fake::cuda(cfgs, 1), Fallback::Process);
+        program.cuda.start_with(0, GB);
+        program.cuda.set(setting.0, setting.1);
+        assert_eq!(program.source(), some("nvml_process", 2.0), "{cfgs:?} {setting:?}");
+    }
+    // Nothing was ever allocated there: the framework does not use it.
+    let mut program = Program::with_devices(1);
+    program.cuda.start_with(0, 0);
+    assert_eq!(program.source(), some("nvml_process", 2.0));
+}
+
+#[test]
+fn a_library_that_is_not_loaded_is_not_loaded() {
+    let nvml = Fake::with_devices(1);
+    let nowhere = Surroundings {
+        cuda: Some("libcuda-of-nobody.so.1".into()),
+        ..surroundings(None)
+    };
+    let mut probe = GpuProbe::within(nvml.options(Fallback::Process), nowhere, eager());
+    let mut readings = Readings::default();
+    probe.sample_at(Instant::now(), &mut readings).unwrap();
+    assert_eq!(readings.source(), Some(("GPU memory", "nvml_process")));
+}
+
+#[test]
+fn a_pool_that_comes_late_is_gone_over_to_once() {
+    let mut program = Program::with_devices(1);
+    assert_eq!(program.source(), some("nvml_process", 2.0));
+    program.cuda.start_with(0, GB);
+    assert_eq!(program.source(), some("nvml_process", 2.0));
+    // Too close to the one before to count.
+    for _ in 0..10 {
+        program.now -= APART;
+        assert_eq!(program.source(), some("nvml_process", 2.0));
+    }
+    assert_eq!(program.source(), some("nvml_process", 2.0));
+    assert_eq!(program.source(), some("cuda_mempool", 1.0));
+    // The context goes, and with it the pool.
+    program.cuda.set("0.active", 0);
+    for _ in 0..4 {
+        assert_eq!(program.source(), None);
+    }
+    assert_eq!(program.source(), some("nvml_process", 2.0));
+    program.cuda.set("0.active", 1);
+    for _ in 0..10 {
+        assert_eq!(program.source(), some("nvml_process", 2.0));
+    }
+}
+
+#[test]
+fn a_context_on_one_device_says_nothing_of_another() {
+    let mut program = Program::with_devices(2);
+    program.cuda.start_with(1, GB);
+    program.nvml.processes(0, &[]);
+    let readings = program.sample();
+    assert_eq!(readings.source(), Some(("GPU memory", "cuda_mempool")));
+    assert!(readings.iter().len() == 4 && readings.iter().all(|(name, _)| name.ends_with("/cuda:1")));
+
+    program.nvml.processes(0, &[(PID, GB)]);
+    let source = program.sample().source().map(|(_, source)| source.to_owned());
+    assert_eq!(source.as_deref(), Some("nvml_process (cuda:0), cuda_mempool (cuda:1)"));
+}
+
+#[test]
+fn strict_is_the_pool_or_nothing() {
+    let mut program = Program::new(Fake::with_devices(1), Fake::cuda(&[], 1), Fallback::Strict);
+    assert_eq!(program.source(), None);
+    program.cuda.start_with(0, GB);
+    assert_eq!(program.source(), some("cuda_mempool", 1.0));
+    assert_eq!(program.nvml.get("calls.init"), 0);
+}
+
+#[test]
+fn cuda_says_which_device_is_meant() {
+    for cfgs in [&[] as &[&str], &["without_uuid_v2"]] {
+        let mut program = Program::new(Fake::with_devices(2), Fake::cuda(cfgs, 2), Fallback::Process);
+        program.nvml.processes(1, &[(PID, 7 * GB)]);
+        program.cuda.set("0.nvml", 1);
+        program.cuda.set("1.nvml", 0);
+        assert_eq!(program.source(), some("nvml_process", 2.0));
+        program.cuda.set("started", 1);
+        let readings = program.sample();
+        let values: Vec<_> = readings.iter().map(|(_, value)| value.as_f64()).collect();
+        assert_eq!((values[0], values[4]), (7.0, 2.0));
+        let notes: Vec<_> = readings.notes().map(|(_, text)| text).collect();
+        assert_eq!(
+            notes,
+            [
+                "cuda:0 is NVIDIA H100, NVML's device 1, GPU-1aaa-bbb, found from CUDA",
+                "cuda:1 is NVIDIA H100, NVML's device 0, GPU-0aaa-bbb, found from CUDA",
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_slice_of_a_device_is_found_by_what_cuda_calls_it() {
+    let mut program = Program::with_devices(1);
+    program.nvml.set("99.total", 10 * GB);
+    program.nvml.processes(99, &[(PID, 4 * GB)]);
+    program.cuda.set("0.nvml", 99);
+    program.cuda.set("started", 1);
+    assert_eq!(program.source(), some("nvml_process", 4.0));
+}
+
+#[test]
+fn a_contradiction_is_said_once_and_the_pool_is_kept() {
+    for (used, said) in [
+        (
+            60 * GB,
+            "cuda:0: cuda_mempool says 60.000 GB allocated and 120.000 GB reserved, but the device has 80.000 GB",
+        ),
+        (
+            3 * GB,
+            "cuda:0: cuda_mempool says 3.000 GB allocated and 6.000 GB reserved, but the driver counts 2.000 GB for this \
+             process",
+        ),
+    ] {
+        let mut program = Program::with_devices(1);
+        program.cuda.start_with(0, used);
+        let mut warnings = || {
+            let readings = program.sample();
+            assert_eq!(readings.source(), Some(("GPU memory", "cuda_mempool")));
+            let warned = readings.notes().filter(|(level, _)| *level == Level::Warn);
+            warned.map(|(_, text)| text.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(warnings(), [said]);
+        assert!(warnings().is_empty());
+    }
+    let mut program = Program::with_devices(1);
+    program.cuda.start_with(0, 2 * GB);
+    assert!(program.sample().notes().all(|(level, _)| level != Level::Warn));
+}
+
+#[test]
+fn a_misspelt_switch_is_said_once() {
+    let nvml = Fake::with_devices(1);
+    let typo = Surroundings {
+        unknown: Some("of".to_owned()),
+        ..surroundings(None)
+    };
+    let mut probe = GpuProbe::within(nvml.options(Fallback::Process), typo, eager());
+    for warnings in [1, 0] {
+        let mut readings = Readings::default();
+        probe.sample_at(Instant::now(), &mut readings).unwrap();
+        let warned = readings
+            .notes()
+            .filter(|(_, text)| text.starts_with("GPU_PROBE is `of`"));
+        assert_eq!(warned.count(), warnings);
+    }
+}
+
+#[test]
+fn a_pool_is_not_asked_more_often_than_said() {
+    let mut program = Program::with_devices(1);
+    program.cuda.start_with(0, GB);
+    program.sample();
+    let calls = program.cuda.get("calls.any");
+    for _ in 0..100 {
+        program.now -= APART;
+        program.sample();
+    }
+    // The sampler's thread asked for the devices once, before.
+    assert_eq!(program.cuda.get("calls.any"), calls);
+    program.now += Duration::from_secs(1);
+    program.sample();
+    assert!(program.cuda.get("calls.any") > calls);
+}

@@ -1,0 +1,120 @@
+//! A stand-in for libcuda, as `fake_nvml.rs` is one for libnvidia-ml. Its numbers:
+//!
+//! | name | meaning |
+//! |---|---|
+//! | `started` | 1: the program has called `cuInit` |
+//! | `devices` | how many CUDA shows |
+//! | `1.nvml` | which of NVML's devices is device 1 |
+//! | `1.active` | 1: the process has a context there |
+//! | `1.used`, `1.reserved`, `1.highest` | its default pool, in bytes |
+//! | `1.pool` | what asking for the pool returns |
+//! | `calls.forbidden` | how often a call was made that starts, makes or sets something |
+
+use std::ffi::{c_int, c_uint, c_void};
+
+#[path = "state.rs"]
+mod state;
+
+use state::{called, get};
+
+const SUCCESS: c_int = 0;
+const INVALID_VALUE: c_int = 1;
+const NOT_INITIALIZED: c_int = 3;
+const INVALID_DEVICE: c_int = 101;
+
+fn when_started(answer: impl FnOnce() -> c_int) -> c_int {
+    called("any");
+    if get("started") == 0 { NOT_INITIALIZED } else { answer() }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> c_int {
+    when_started(|| {
+        unsafe { *count = get("devices") as c_int };
+        SUCCESS
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> c_int {
+    when_started(|| {
+        if ordinal < 0 || ordinal as u64 >= get("devices") {
+            return INVALID_DEVICE;
+        }
+        // A number of its own, so that the two are not mixed up.
+        unsafe { *device = ordinal + 1000 };
+        SUCCESS
+    })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(device: c_int, flags: *mut c_uint, active: *mut c_int) -> c_int {
+    when_started(|| {
+        unsafe { *flags = 0 };
+        unsafe { *active = get(&format!("{}.active", device - 1000)) as c_int };
+        SUCCESS
+    })
+}
+
+#[cfg(not(without_uuid_v2))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: c_int) -> c_int {
+    uuid_of(uuid, device)
+}
+
+#[cfg(without_uuid_v2)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut [u8; 16], device: c_int) -> c_int {
+    uuid_of(uuid, device)
+}
+
+/// `0000000n-0000-0000-0000-000000000000`
+fn uuid_of(uuid: *mut [u8; 16], device: c_int) -> c_int {
+    when_started(|| {
+        unsafe { *uuid = [0; 16] };
+        unsafe { (*uuid)[3] = get(&format!("{}.nvml", device - 1000)) as u8 };
+        SUCCESS
+    })
+}
+
+#[cfg(not(without_pool))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(pool: *mut *mut c_void, device: c_int) -> c_int {
+    when_started(|| {
+        unsafe { *pool = std::ptr::without_provenance_mut(device as usize) };
+        get(&format!("{}.pool", device - 1000)) as c_int
+    })
+}
+
+#[cfg(not(without_pool))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolGetAttribute(pool: *mut c_void, attribute: c_uint, value: *mut u64) -> c_int {
+    when_started(|| {
+        let name = match attribute {
+            5 => "reserved",
+            7 => "used",
+            8 => "highest",
+            _ => return INVALID_VALUE,
+        };
+        unsafe { *value = get(&format!("{}.{name}", pool.addr() - 1000)) };
+        SUCCESS
+    })
+}
+
+macro_rules! forbidden {
+    ($($name:ident)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            pub extern "C" fn $name() -> c_int {
+                called("forbidden");
+                SUCCESS
+            }
+        )*
+    };
+}
+
+forbidden! {
+    cuInit cuCtxCreate_v2 cuCtxCreate_v3 cuCtxCreate_v4 cuCtxSetCurrent cuCtxPushCurrent_v2 cuDevicePrimaryCtxRetain
+    cuDevicePrimaryCtxReset_v2 cuDevicePrimaryCtxSetFlags_v2 cuDeviceSetMemPool cuMemPoolSetAttribute cuMemPoolTrimTo
+    cuMemGetInfo_v2 cuCtxSynchronize cuThreadExchangeStreamCaptureMode
+}

@@ -1,0 +1,28 @@
+//! Builds the stand-ins.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Compiles `fake_<of>.rs` to a library of this name, which other programs know it by, too.
+pub(crate) fn compile(of: &str, cfgs: &[&str], library: &Path) {
+    let soname = library.file_name().expect("it is a file").to_string_lossy();
+    let mut command = Command::new(rustc());
+    command.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name"]);
+    command.arg(format!("fake_{of}"));
+    command.args(cfgs.iter().flat_map(|cfg| ["--cfg", cfg]));
+    if cfg!(target_os = "linux") {
+        command.arg("-C").arg(format!("link-arg=-Wl,-soname,{soname}"));
+    }
+    command.arg("-o").arg(library);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/support/fake_{of}.rs")));
+    let output = command.output().expect("rustc can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The compiler that belongs to the cargo which builds this.
+fn rustc() -> PathBuf {
+    match std::env::var_os("RUSTC") {
+        Some(rustc) => rustc.into(),
+        None => Path::new(env!("CARGO")).with_file_name(format!("rustc{}", std::env::consts::EXE_SUFFIX)),
+    }
+}
