@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use log::Level;
 
 use crate::{MetricValue, Number, ProbeError};
@@ -5,7 +7,7 @@ use crate::{MetricValue, Number, ProbeError};
 /// A source of readings: GPU memory, temperature, the memory of this process.
 ///
 /// A probe is asked on the thread that logs, so it must be quick; one whose source may hang samples on a thread of its
-/// own and hands out the newest reading.
+/// own and hands out the newest reading, or has a [`period`](Probe::period).
 ///
 /// ```
 /// use logcore::{Probe, ProbeError, Readings};
@@ -31,6 +33,14 @@ pub trait Probe: Send {
     /// [`ProbeError::Unavailable`] if there will never be a reading: the probe is then not asked again.
     /// [`ProbeError::Transient`] if there is none this time. Neither is trouble for the run.
     fn sample(&mut self, readings: &mut Readings) -> Result<(), ProbeError>;
+
+    /// How often the logger asks on its own: for readings of the machine, which are of a time and not of a step.
+    ///
+    /// Such a probe is asked on a thread of the logger, from its beginning to its end, and may take its time. It is not asked
+    /// by `log_memory`. Without a period it is asked by nothing else.
+    fn period(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Named readings, where they come from, and what there is to say about them.

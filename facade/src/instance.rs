@@ -10,7 +10,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
 use logcore::{
-    ConfigError, Count, Deadline, LogConfig, LogError, MetricPair, Number, Ranks, StopFlag, WatchedLevels, is_quiet,
+    ConfigError, Count, Deadline, LogConfig, LogError, MetricPair, Number, Ranks, Readings, StopFlag, WatchedLevels,
+    is_quiet,
 };
 use logcore_pipeline::{Closing, Name, NameId, Port, Route, is_child, notice};
 
@@ -21,6 +22,7 @@ use crate::measures::{Advance, Measures, Sample, Step};
 use crate::memory::Memory;
 use crate::panics;
 use crate::report::{FinishReport, RunEnd};
+use crate::sampling::Sampling;
 use crate::screen;
 use crate::summary::Summary;
 use crate::switchboard::{Screens, Switchboard};
@@ -41,6 +43,7 @@ pub(crate) struct Instance {
     /// Held from the choice of a call's step until the call is in the ring: sinks get steps in their order.
     order: Mutex<()>,
     memory: Mutex<Memory>,
+    sampling: Mutex<Option<Sampling>>,
     stop: StopFlag,
     exit_code: AtomicI32,
     /// What ended the run, if it did not end by itself.
@@ -86,6 +89,7 @@ impl Instance {
             setup: AtomicU64::new(next_setup()),
             order: Mutex::default(),
             memory: Mutex::default(),
+            sampling: Mutex::default(),
             stop,
             exit_code: AtomicI32::new(0),
             cut_short: Mutex::default(),
@@ -100,10 +104,10 @@ impl Instance {
 
     /// Gives the logger a config, with the sinks and probes that were built for it.
     pub(crate) fn configure(
-        &self,
+        self: &Arc<Self>,
         config: LogConfig,
         built: BuiltSinks,
-        memory: Memory,
+        mut memory: Memory,
         shared_sinks: bool,
     ) -> Result<(), LogError> {
         let deadline = Deadline::after(config.finish_duration());
@@ -123,6 +127,7 @@ impl Instance {
         }
         self.setup.store(next_setup(), Ordering::Release);
         self.metrics_on.store(config.enable_metrics, Ordering::Relaxed);
+        let periodic = memory.take_periodic();
         *lock(&self.memory) = memory;
         let mut levels = built.levels;
         if shared_sinks {
@@ -133,6 +138,8 @@ impl Instance {
             screens,
             levels,
         });
+        let start = |(probes, period)| Sampling::start(Arc::downgrade(self), probes, period);
+        *lock(&self.sampling) = periodic.and_then(start);
         Ok(())
     }
 
@@ -338,7 +345,15 @@ impl Instance {
         if is_quiet() || self.is_closed() {
             return;
         }
-        let (readings, news) = lock(&self.memory).sample();
+        let sampled = lock(&self.memory).sample();
+        self.log_readings(sampled);
+    }
+
+    /// Logs what probes have said.
+    pub(crate) fn log_readings(&self, (readings, news): (Vec<Readings>, Vec<(log::Level, String)>)) {
+        if self.is_closed() {
+            return;
+        }
         for (level, text) in news {
             self.say(level, format_args!("{text}"));
         }
@@ -453,6 +468,12 @@ impl Instance {
         let mut report = lock(&self.report);
         if let Some(report) = &*report {
             return report.clone();
+        }
+        // The thread is not in a child of a fork.
+        if !is_child()
+            && let Some(sampling) = lock(&self.sampling).take()
+        {
+            sampling.end();
         }
         self.finish_progress();
         self.tell_left_out();

@@ -60,6 +60,7 @@ mod panics;
 mod plugins;
 mod progress;
 mod report;
+mod sampling;
 mod screen;
 mod series;
 mod signals;

@@ -1,6 +1,7 @@
-//! The probes that `log_memory` asks.
+//! The probes of a logger.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use logcore::log::Level;
 use logcore::{ConfigError, LogConfig, Probe, ProbeError, Readings, StopFlag, registry};
@@ -47,6 +48,18 @@ impl Memory {
             })
             .collect::<Result<_, ConfigError>>()?;
         Ok(Self { probes })
+    }
+
+    /// Takes those out that are asked from time to time, and says how often.
+    pub(crate) fn take_periodic(&mut self) -> Option<(Self, Duration)> {
+        let is_periodic = |slot: &mut Slot| slot.probe.period().is_some();
+        let probes: Vec<_> = self.probes.extract_if(.., is_periodic).collect();
+        let period = probes.iter().filter_map(|slot| slot.probe.period()).min()?;
+        Some((Self { probes }, period))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.probes.is_empty()
     }
 
     /// Asks every probe; returns the readings, and what is to be said about them and their sources.

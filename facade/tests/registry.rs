@@ -29,7 +29,11 @@ fn the_linked_formatters_are_those_of_the_features() {
 
 #[test]
 fn the_linked_probes_are_those_of_the_features() {
-    let expected: &[&str] = if cfg!(feature = "gpu") { &["gpu", "host"] } else { &[] };
+    let expected: &[&str] = if cfg!(feature = "gpu") {
+        &["gpu", "host", "system"]
+    } else {
+        &[]
+    };
     assert_eq!(registry::probe_names().unwrap(), expected);
 }
 

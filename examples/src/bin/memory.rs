@@ -35,8 +35,13 @@ fn main() -> anyhow::Result<()> {
     let logger = setup_logging(LogConfig {
         name: "memory".into(),
         log_dir: examples::log_dir("memory"),
-        // `gpu` needs no entry; it says nothing where there is no GPU.
-        probes: [("host".into(), json!(true)), ("open_files".into(), json!(true))].into(),
+        // `gpu` needs no entry; it says nothing where there is no GPU. `system` is asked from time to time, by itself.
+        probes: [
+            ("host".into(), json!(true)),
+            ("open_files".into(), json!(true)),
+            ("system".into(), json!(true)),
+        ]
+        .into(),
         ..LogConfig::default()
     })?;
     logger.log_metrics([("loss", 0.5)]);

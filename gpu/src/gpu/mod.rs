@@ -4,15 +4,15 @@ mod cuda;
 mod device;
 mod driver;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod gauge;
 mod ladder;
-mod memory_info;
-mod nvml;
+pub(crate) mod memory_info;
+pub(crate) mod nvml;
 mod pool;
 mod probe;
-mod sampler;
-mod surroundings;
+pub(crate) mod sampler;
+pub(crate) mod surroundings;
 #[cfg(test)]
 mod tests;
 mod visible;

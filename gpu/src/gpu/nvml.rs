@@ -298,14 +298,14 @@ fn identity(device: &Device<'_>, found_by: &str) -> String {
 
 /// A kind of question, and whether it is still asked.
 #[derive(Debug, Clone, Copy, Default)]
-struct Question {
+pub(crate) struct Question {
     off: bool,
     failures: u32,
 }
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Silence {
+pub(crate) enum Silence {
     /// Not this time.
     Passing,
     /// Never: not from this driver, not from this device, or not for us.
@@ -318,7 +318,7 @@ enum Silence {
 const MOST_FAILURES: u32 = 5;
 
 impl Question {
-    fn ask<T>(&mut self, call: impl FnOnce() -> Result<T, NvmlError>) -> Result<T, Silence> {
+    pub(crate) fn ask<T>(&mut self, call: impl FnOnce() -> Result<T, NvmlError>) -> Result<T, Silence> {
         if self.off {
             return Err(Silence::Off);
         }
@@ -365,7 +365,7 @@ fn unless_off<T>(answer: Result<T, Silence>) -> Result<Option<T>, Silence> {
 /// `nvmlShutdown`, and a process ends more safely with the library than without it.
 static OPEN: Mutex<BTreeMap<(u32, Option<PathBuf>), &'static Nvml>> = Mutex::new(BTreeMap::new());
 
-fn open_library(path: Option<&PathBuf>) -> Result<&'static Nvml, NvmlError> {
+pub(crate) fn open_library(path: Option<&PathBuf>) -> Result<&'static Nvml, NvmlError> {
     let open = || OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (std::process::id(), path.cloned());
     if let Some(nvml) = open().get(&key) {
@@ -381,7 +381,7 @@ fn open_library(path: Option<&PathBuf>) -> Result<&'static Nvml, NvmlError> {
     Ok(*open().entry(key).or_insert(nvml))
 }
 
-fn why_not_open(error: &NvmlError) -> Gone {
+pub(crate) fn why_not_open(error: &NvmlError) -> Gone {
     let remedy = match error {
         NvmlError::LibloadingError(_) => return Gone::absent(format!("no NVIDIA driver: {error}")),
         NvmlError::LibRmVersionMismatch => "; the driver was updated while it was in use: restart the machine",

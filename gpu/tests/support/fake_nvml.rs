@@ -7,6 +7,7 @@
 //! | `init` | what `nvmlInit_v2` returns |
 //! | `1.handle`, `1.memory`, `1.processes` | what these calls return for device 1 |
 //! | `1.used`, `1.total` | its memory, in bytes |
+//! | `1.gpu`, `1.memory_busy`, `1.temperature`, … | its readings, in NVML's units |
 //! | `1.count`, `1.0.pid`, `1.0.bytes` | its processes |
 //! | `hang` | 1: the process list does not return until this is 0 again |
 //! | `calls.…` | how often a call was made |
@@ -204,4 +205,87 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetConfComputeMemSizeInfo() -> c_uint {
     SUCCESS
+}
+
+/// What is read of a device, each by a call of its own that writes one number.
+#[cfg(not(without_readings))]
+mod readings {
+    use super::*;
+
+    fn reading(handle: Handle, name: &str) -> u64 {
+        called("readings");
+        get(&format!("{}.{name}", handle - 1))
+    }
+
+    #[repr(C)]
+    pub struct Utilization {
+        gpu: c_uint,
+        memory: c_uint,
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(handle: Handle, rates: *mut Utilization) -> c_uint {
+        let gpu = reading(handle, "gpu") as c_uint;
+        let memory = get(&format!("{}.memory_busy", handle - 1)) as c_uint;
+        unsafe { *rates = Utilization { gpu, memory } };
+        SUCCESS
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn nvmlDeviceGetTemperature(handle: Handle, _: c_uint, celsius: *mut c_uint) -> c_uint {
+        unsafe { *celsius = reading(handle, "temperature") as c_uint };
+        SUCCESS
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn nvmlDeviceGetPowerUsage(handle: Handle, milliwatts: *mut c_uint) -> c_uint {
+        unsafe { *milliwatts = reading(handle, "milliwatts") as c_uint };
+        SUCCESS
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn nvmlDeviceGetEnforcedPowerLimit(handle: Handle, milliwatts: *mut c_uint) -> c_uint {
+        unsafe { *milliwatts = reading(handle, "limit") as c_uint };
+        SUCCESS
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn nvmlDeviceGetClockInfo(handle: Handle, clock: c_uint, mhz: *mut c_uint) -> c_uint {
+        let name = match clock {
+            1 => "sm_clock",
+            2 => "memory_clock",
+            _ => return INVALID_ARGUMENT,
+        };
+        unsafe { *mhz = reading(handle, name) as c_uint };
+        SUCCESS
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn nvmlDeviceGetTotalEnergyConsumption(handle: Handle, millijoules: *mut u64) -> c_uint {
+        unsafe { *millijoules = reading(handle, "millijoules") };
+        SUCCESS
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(handle: Handle, mask: *mut u64) -> c_uint {
+        unsafe { *mask = reading(handle, "throttling") };
+        SUCCESS
+    }
+
+    #[unsafe(no_mangle)]
+    pub unsafe extern "C" fn nvmlDeviceGetMemoryErrorCounter(
+        handle: Handle,
+        kind: c_uint,
+        counter: c_uint,
+        location: c_uint,
+        count: *mut u64,
+    ) -> c_uint {
+        // Volatile ones of the device's memory.
+        if counter != 0 || location != 2 {
+            return INVALID_ARGUMENT;
+        }
+        let name = if kind == 0 { "corrected" } else { "uncorrected" };
+        unsafe { *count = reading(handle, name) };
+        SUCCESS
+    }
 }

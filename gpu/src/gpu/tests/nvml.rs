@@ -377,10 +377,10 @@ fn readings_come_back_after_a_hang() {
 }
 
 #[test]
-fn both_probes_are_registered_with_options_of_their_own() {
+fn all_probes_are_registered_with_options_of_their_own() {
     use logcore::{BuildContext, LogConfig, StopFlag, registry};
 
-    assert_eq!(registry::probe_names().unwrap(), ["gpu", "host"]);
+    assert_eq!(registry::probe_names().unwrap(), ["gpu", "host", "system"]);
     let (config, stop) = (LogConfig::default(), StopFlag::default());
     let context = BuildContext::new(&config, &stop);
     let build = |name, options| registry::build_probe(name, &options, &context);
@@ -392,6 +392,7 @@ fn both_probes_are_registered_with_options_of_their_own() {
         assert!(build("gpu", options).is_ok());
     }
     assert!(build("host", serde_json::json!({})).is_ok());
+    assert!(build("system", serde_json::json!(true)).is_ok());
     let refused = build("gpu", serde_json::json!({"fallback": "proces"})).err().unwrap();
     assert_eq!(
         (refused.field.as_str(), refused.value.as_str()),
