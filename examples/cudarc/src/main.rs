@@ -1,0 +1,36 @@
+//! Allocates a known number of bytes with cudarc, and finds exactly them in `memory/gpu_allocated_gb`.
+//!
+//! ```sh
+//! cargo run -p cudarc-memory
+//! ```
+//!
+//! It builds without CUDA, and needs a GPU to run: without a driver cudarc panics. candle allocates in the same way, so the same holds there.
+
+use anyhow::ensure;
+use cudarc::driver::CudaContext;
+use facade::{LogConfig, setup_logging};
+
+const BYTES: usize = 256 << 20;
+
+fn main() -> anyhow::Result<()> {
+    let logger = setup_logging(LogConfig {
+        name: "cudarc-memory".into(),
+        log_dir: "outputs/examples/cudarc-memory".into(),
+        ..LogConfig::default()
+    })?;
+    let stream = CudaContext::new(0)?.default_stream();
+    let tensor = stream.alloc_zeros::<u8>(BYTES)?;
+    stream.synchronize()?;
+
+    logger.log_memory();
+    let allocated = logger
+        .metrics()
+        .stats("memory/gpu_allocated_gb")
+        .map(|stats| stats.last);
+    ensure!(
+        allocated == Some(BYTES as f64 / 1e9),
+        "allocated {BYTES} bytes, read {allocated:?} GB"
+    );
+    drop(tensor);
+    Ok(())
+}
