@@ -3,13 +3,15 @@
 //! An input is the ring's length, and then [sections](crate::sections): files, parts of the ring, and frames, which get the words
 //! that they need to be read.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path};
 use std::sync::LazyLock;
+use std::time::UNIX_EPOCH;
 
 use facade::RecoveryError;
 use memchr::{memchr, memchr_iter, memmem};
+use serde_json::json;
 
 use crate::{folder, killed, sections};
 
@@ -84,6 +86,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let left = killed::files();
     let is_ring = |name: &str| name.starts_with(".logcore-") && name.ends_with(".ring");
     let (_, ring) = left.iter().find(|(name, _)| is_ring(name)).expect("a ring was left");
+    assert!(
+        memmem::find(ring, IDENTITY).is_some(),
+        "its marks have another form than is known here"
+    );
     let mut alone = (ring.len() as u32).to_le_bytes().to_vec();
     for (offset, bytes) in written_parts(ring) {
         let part = [&(offset as u32).to_le_bytes(), bytes].concat();
@@ -192,26 +198,36 @@ fn stays_here(ring: &[u8]) -> bool {
     memmem::find(ring, b"..").is_none() && !memchr_iter(b'"', ring).any(leads_away)
 }
 
-/// The files are new, and have other numbers than when the marks were made: `"path":"…"` … `"file":[device,number]`.
+/// What stands before a file's identity in a mark, and before its path.
+const IDENTITY: &[u8] = b"\"file\":{";
+const PATH: &[u8] = b"\"path\":\"";
+
+/// The files are new, and have another identity than when the marks were made.
 fn put_identities(ring: &mut [u8]) {
-    const FILE: &[u8] = b"\"file\":[";
-    const PATH: &[u8] = b"\"path\":\"";
-    let places: Vec<_> = memmem::find_iter(ring, FILE).map(|at| at + FILE.len()).collect();
+    let places: Vec<_> = memmem::find_iter(ring, IDENTITY)
+        .map(|at| at + IDENTITY.len())
+        .collect();
     for place in places {
         let Some(path) = memmem::rfind(&ring[..place], PATH) else {
             continue;
         };
         let path = until(b'"', &ring[path + PATH.len()..]);
         let about = std::str::from_utf8(path).ok().and_then(|path| fs::metadata(path).ok());
-        let length = until(b']', &ring[place..]).len();
+        let length = until(b'}', &ring[place..]).len();
         if let Some(about) = about {
+            let identity = json!({"device": about.dev(), "number": about.ino(), "made": made(&about)}).to_string();
             // JSON has room for spaces, and the text must not become longer.
-            let text = format!("{:<length$}", format!("{},{}", about.dev(), about.ino()));
+            let text = format!("{:<length$}", &identity[1..identity.len() - 1]);
             if text.len() == length {
                 ring[place..place + length].copy_from_slice(text.as_bytes());
             }
         }
     }
+}
+
+fn made(about: &Metadata) -> Option<u64> {
+    let since = about.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos()).ok()
 }
 
 fn until(end: u8, bytes: &[u8]) -> &[u8] {
