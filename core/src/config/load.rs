@@ -111,6 +111,8 @@ impl LogConfig {
         let known = Self::default().table();
         if let Some((field, value)) = table.iter().find(|(field, _)| !known.contains_key(*field)) {
             let remedy = did_you_mean(field, known.keys(), "there is no such field");
+            // So that a name that nobody sees is one.
+            let field = if field.is_empty() { "\"\"" } else { field };
             return Err(ConfigError::new(field, value, remedy));
         }
         let table = Value::Object(table);
@@ -305,6 +307,9 @@ mod tests {
         let error = read(r#"{"metric_window": 5}"#);
         assert_eq!((error.field.as_str(), error.value.as_str()), ("metric_window", "5"));
         assert!(error.remedy.contains("`metrics_window`"), "{error}");
+
+        let error = read(r#"{"": 30.0}"#);
+        assert_eq!((error.field.as_str(), error.value.as_str()), ("\"\"", "30.0"));
 
         let error = read(r#"{"file_level": "LOUD"}"#);
         assert_eq!((error.field.as_str(), error.value.as_str()), ("file_level", "\"LOUD\""));
