@@ -23,7 +23,7 @@ use crate::memory::Memory;
 use crate::panics;
 use crate::report::{FinishReport, RunEnd};
 use crate::sampling::Sampling;
-use crate::screen;
+use crate::screen::Printer;
 use crate::summary::Summary;
 use crate::switchboard::{Screens, Switchboard};
 
@@ -459,6 +459,13 @@ impl Instance {
         *lock(&self.cut_short) = end;
     }
 
+    /// The logger is about to end: nothing that it still says waits for longer than its end may take.
+    pub(crate) fn end_soon(&self) -> Deadline {
+        let deadline = Deadline::after(self.settings().config.finish_duration());
+        self.port.end_by(deadline);
+        deadline
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -475,6 +482,8 @@ impl Instance {
         {
             sampling.end();
         }
+        let config = self.settings().config;
+        let deadline = self.end_soon();
         self.finish_progress();
         self.tell_left_out();
         self.closed.store(true, Ordering::Relaxed);
@@ -489,14 +498,15 @@ impl Instance {
             (None, 0) => RunEnd::Finished,
             (None, exit_code) => RunEnd::Failed { exit_code },
         };
-        let config = self.settings().config;
         let summary = self.summary(end, exit_code);
-        let deadline = Deadline::after(config.finish_duration());
         // The run of a forked child is its parent's.
         let is_told = summary.is_of_a_run() && !is_child();
         if is_told {
             self.port.message("jsonl", &summary.json(&self.name));
         }
+        // Of several ranks the first has the last word.
+        let has_last_word = is_told && config.finish_summary && Ranks::of(&config).is_first();
+        let printer = has_last_word.then(|| Printer::of(&config));
         let (closing, problem) = match self.port.finish(exit_code, deadline) {
             Ok(closing) => (closing, None),
             Err(error) => (Closing::default(), Some(error.to_string())),
@@ -509,9 +519,8 @@ impl Instance {
             places: closing.places,
             problem,
         };
-        // Of several ranks the first has the last word.
-        if is_told && config.finish_summary && Ranks::of(&config).is_first() {
-            screen::print(&config, |colour| summary.text(&done, colour));
+        if let Some(printer) = printer {
+            printer.print(|colour| summary.text(&done, colour), deadline);
         }
         let losses = done.losses();
         if !losses.is_empty() {

@@ -372,6 +372,7 @@ impl LogManager {
     pub(crate) fn interrupted(&self, signal: Signal) {
         let heir = global::capturing().or_else(|| self.lock_soon()?.loggers.first().cloned());
         if let Some(logger) = heir {
+            logger.end_soon();
             logger.say(Level::Warn, format_args!("Interrupted by {signal}"));
         }
         let signal_name = signal.to_string();

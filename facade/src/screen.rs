@@ -1,6 +1,6 @@
-use logcore::LogConfig;
 #[cfg(feature = "console")]
 use logcore::log::LevelFilter;
+use logcore::{Deadline, LogConfig};
 #[cfg(feature = "console")]
 use logcore_pipeline::is_child;
 
@@ -23,18 +23,38 @@ pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Shows `text` where a logger of this config has its lines, if it shows any that say what happens. It is asked whether
-/// colour is wanted.
-pub(crate) fn print(config: &LogConfig, text: impl FnOnce(bool) -> String) {
+/// Writes the last word of a logger where it has its lines, behind all of them. Made before they are let go.
+pub(crate) struct Printer {
     #[cfg(feature = "console")]
-    if config.enable_console && config.console_level >= LevelFilter::Info {
-        logcore_console::print(config, text);
-    }
-    #[cfg(not(feature = "console"))]
-    let _ = (config, text);
+    printer: Option<logcore_console::Printer>,
 }
 
-/// Lines of trouble on stderr stand above the bars, too.
+impl Printer {
+    /// For a logger with this config; it prints nothing where the console shows nothing of what happens.
+    pub(crate) fn of(config: &LogConfig) -> Self {
+        #[cfg(not(feature = "console"))]
+        let _ = config;
+        Self {
+            #[cfg(feature = "console")]
+            printer: (config.console_level >= LevelFilter::Info)
+                .then(|| logcore_console::Printer::of(config))
+                .flatten(),
+        }
+    }
+
+    /// Prints `text`, which is asked whether colour is wanted.
+    pub(crate) fn print(&self, text: impl FnOnce(bool) -> String, deadline: Deadline) {
+        #[cfg(feature = "console")]
+        if let Some(printer) = &self.printer {
+            printer.print(text, deadline);
+        }
+        #[cfg(not(feature = "console"))]
+        let _ = (text, deadline);
+    }
+}
+
+/// Lines of trouble on stderr go through the owner of the terminal.
 pub(crate) fn share_with_notices() {
-    logcore_pipeline::write_notices_by(|write| suspend(write));
+    #[cfg(feature = "console")]
+    logcore_pipeline::write_notices_by(|line| !is_child() && logcore_console::tell(line));
 }

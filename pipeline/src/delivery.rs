@@ -2,15 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::LevelFilter;
 use logcore::kill_point::kill_point;
-use logcore::{
-    Deadline, EventKind, LogError, Mark, MetricBatch, MetricValue, Notices, Record, Sink, SinkBooks, SinkError,
-};
+use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, SinkBooks};
 
 use crate::checkpoint::{self, Here};
 use crate::clock::now;
@@ -20,8 +17,9 @@ use crate::frame::{
     Echo, LoggerId, Name, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
 };
 use crate::notice::notice;
-use crate::port::{Counters, OVER_LIMIT, RING_FULL, up_to};
+use crate::port::Counters;
 use crate::shared::Shared;
+use crate::slot::{Slot, give};
 
 pub(crate) struct Delivery {
     shared: Arc<Shared>,
@@ -460,20 +458,19 @@ impl Delivery {
             return Ended::default();
         };
         let mut remainders = Vec::new();
-        let mut closing = Closing {
-            books: std::mem::take(&mut logger.carried),
-            ..Closing::default()
-        };
+        let mut closing = Closing::default();
+        let mut carried = std::mem::take(&mut logger.carried);
         let own = std::mem::take(&mut logger.own);
         let counters = Arc::clone(&logger.counters);
         for (at, level) in own {
             let Some(mut slot) = self.detach(at, exit_code, deadline) else {
                 continue;
             };
-            let besides = match exit_code {
+            let mut besides = carried.remove(&slot.name).unwrap_or_default();
+            besides.add(&match exit_code {
                 Some(_) => slot.besides(&counters, level),
                 None => slot.folded.clone(),
-            };
+            });
             let mut books = slot.books();
             books.add(&besides);
             let wait = catch_unwind(AssertUnwindSafe(|| slot.sink.remainder())).unwrap_or(None);
@@ -483,10 +480,12 @@ impl Delivery {
                 wait,
                 besides,
             }));
-            closing.books.entry(slot.name.clone()).or_default().add(&books);
+            closing.books.insert(slot.name.clone(), books);
             closing.note_place(&slot);
             slot.discard();
         }
+        // Those of sinks that a reconfiguration has taken away.
+        closing.books.extend(carried);
         if exit_code.is_some() {
             for at in &self.common {
                 if let Some(Some(slot)) = self.sinks.get(*at) {
@@ -604,180 +603,6 @@ impl Logger {
     }
 }
 
-/// A sink in its place.
-struct Slot {
-    name: String,
-    label: String,
-    sink: Box<dyn Sink>,
-    destination: Option<String>,
-    wanted: [bool; 4],
-    /// The pipeline's own account, for sinks that keep none.
-    counted: SinkBooks,
-    /// The record that it was given last, if equal ones in a row become one here.
-    fold: Option<Fold>,
-    /// The account of those that have no line of their own.
-    folded: SinkBooks,
-    /// It was given something since it was last asked to deliver.
-    dirty: bool,
-    /// Where it stood when it was last asked, and whether it was given something since.
-    mark: Option<Mark>,
-    moved: bool,
-    /// It could not deliver when it was last asked.
-    stuck_since: Option<Instant>,
-    /// The kinds of trouble that were said, and not yet that they are over.
-    said: Vec<String>,
-}
-
-const EVENT_KINDS: [EventKind; 4] = [
-    EventKind::Record,
-    EventKind::Metrics,
-    EventKind::Progress,
-    EventKind::Config,
-];
-
-impl Closing {
-    fn note_place(&mut self, slot: &Slot) {
-        if let Some(place) = &slot.destination {
-            self.places.insert(slot.name.clone(), place.clone());
-        }
-    }
-}
-
-impl Slot {
-    fn new(named: NamedSink, label: String) -> Self {
-        let asked = catch_unwind(AssertUnwindSafe(|| {
-            (named.sink.destination(), EVENT_KINDS.map(|what| named.sink.wants(what)))
-        }));
-        let (destination, wanted) = asked.unwrap_or((None, [true; 4]));
-        Self {
-            name: named.name,
-            label,
-            sink: named.sink,
-            destination,
-            wanted,
-            counted: SinkBooks::default(),
-            fold: named.fold,
-            folded: SinkBooks::default(),
-            dirty: false,
-            mark: None,
-            moved: true,
-            stuck_since: None,
-            said: Vec::new(),
-        }
-    }
-
-    fn wants(&self, what: EventKind) -> bool {
-        EVENT_KINDS
-            .iter()
-            .position(|kind| *kind == what)
-            .is_some_and(|at| self.wanted[at])
-    }
-
-    /// Calls the sink so that its panics stay here and a caller that waits can say what it waits for.
-    fn call(
-        &mut self,
-        shared: &Shared,
-        at: usize,
-        call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
-    ) -> Result<(), SinkError> {
-        shared.busy.0.store(at as u64 + 1, Ordering::Relaxed);
-        self.moved = true;
-        let result = catch_unwind(AssertUnwindSafe(|| call(&mut *self.sink)))
-            .unwrap_or_else(|_| Err(SinkError::new("it panicked").with_reason("panic")));
-        shared.busy.0.store(0, Ordering::Relaxed);
-        result
-    }
-
-    /// Asks the sink where it stands; returns whether the mark has all that it was given.
-    fn take_mark(&mut self) -> bool {
-        if std::mem::take(&mut self.moved) || self.mark.as_ref().is_some_and(|mark| !mark.is_complete()) {
-            self.mark = catch_unwind(AssertUnwindSafe(|| self.sink.mark())).unwrap_or(None);
-        }
-        self.mark.as_ref().is_none_or(Mark::is_complete)
-    }
-
-    fn books(&self) -> SinkBooks {
-        let own = catch_unwind(AssertUnwindSafe(|| self.sink.books())).unwrap_or(None);
-        own.unwrap_or_else(|| self.counted.clone())
-    }
-
-    /// How much of a checkpoint it takes, but for what is always short.
-    fn saved_bytes(&self) -> usize {
-        let frame = self.fold.as_ref().map_or(0, |fold| fold.state().0.len());
-        self.mark.as_ref().map_or(0, |mark| mark.text().len()) + frame
-    }
-
-    /// What was meant for this sink and it does not know of: records without a line of their own, those beyond a limit, what
-    /// the ring had no room for.
-    fn besides(&self, counters: &Counters, level: LevelFilter) -> SinkBooks {
-        let mut besides = self.folded.clone();
-        let (mut lost, mut over_limit) = (0, 0);
-        if self.wants(EventKind::Record) {
-            lost += up_to(level, &counters.records);
-            over_limit = up_to(level, &counters.over_limit);
-        }
-        if self.wants(EventKind::Metrics) {
-            lost += counters.metrics.load(Ordering::Relaxed);
-        }
-        if self.wants(EventKind::Config) {
-            lost += counters.configs.load(Ordering::Relaxed);
-        }
-        besides.accepted += lost + over_limit;
-        besides.drop_for(RING_FULL, lost);
-        besides.drop_for(OVER_LIMIT, over_limit);
-        besides
-    }
-
-    fn retry_due(&self, retry: Duration) -> bool {
-        self.stuck_since.is_some_and(|since| since.elapsed() >= retry)
-    }
-
-    /// What trouble is one with that of another sink: two loggers with one terminal have one trouble with it.
-    fn place(&self) -> &str {
-        self.destination.as_deref().unwrap_or(&self.label)
-    }
-
-    fn start(&mut self, shared: &Shared, at: usize) {
-        let place = self.place().to_owned();
-        let notices = Notices::new(move |kind, text| {
-            notice(&format!("{place} {kind}"), text);
-        });
-        if let Err(error) = self.call(shared, at, |sink| sink.start(&notices)) {
-            self.say(&error);
-        }
-    }
-
-    /// Says each kind of trouble once, until it is over.
-    fn say(&mut self, error: &SinkError) {
-        if self.said.iter().any(|said| said == error.reason()) {
-            return;
-        }
-        self.said.push(error.reason().to_owned());
-        notice(
-            &format!("{} {}", self.place(), error.reason()),
-            &format!(
-                "{}: {error}; the run goes on, and what cannot be delivered is counted",
-                self.label
-            ),
-        );
-    }
-
-    /// Says that the trouble is over.
-    fn over(&mut self) {
-        if !std::mem::take(&mut self.said).is_empty() {
-            notice(
-                &format!("{} over", self.place()),
-                &format!("{} delivers again", self.label),
-            );
-        }
-    }
-
-    /// Drops the sink; a panic in its `drop` stays here.
-    fn discard(self) {
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.sink)));
-    }
-}
-
 /// Writes what a sink's fold has counted; `next` is the record that comes then, if one does.
 fn unfold(
     shared: &Shared,
@@ -811,31 +636,6 @@ fn unfold(
     give(shared, sinks, at, EventKind::Record, |sink| sink.record(&record));
 }
 
-/// Gives a sink something, if it wants that kind of thing, and keeps the account. What is for it alone has no kind.
-fn give(
-    shared: &Shared,
-    sinks: &mut [Option<Slot>],
-    at: usize,
-    what: impl Into<Option<EventKind>>,
-    call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
-) {
-    let Some(Some(slot)) = sinks.get_mut(at) else { return };
-    let what = what.into();
-    if what.is_some_and(|what| !slot.wants(what)) {
-        return;
-    }
-    slot.dirty = true;
-    let counts = u64::from(what != Some(EventKind::Progress));
-    slot.counted.accepted += counts;
-    match slot.call(shared, at, call) {
-        Ok(()) => slot.counted.delivered += counts,
-        Err(error) => {
-            slot.counted.drop_for(error.reason(), counts);
-            slot.say(&error);
-        }
-    }
-}
-
 /// How a run has ended that was killed, as shells have it for SIGKILL.
 const KILLED: i32 = 128 + 9;
 
@@ -864,6 +664,8 @@ fn reuse<'a>(mut values: Vec<(&str, MetricValue)>) -> Vec<(&'a str, MetricValue)
 
 #[cfg(test)]
 mod tests {
+    use logcore::{Mark, Sink};
+
     use super::*;
 
     #[test]

@@ -34,6 +34,7 @@ mod ring;
 mod ring_file;
 mod shared;
 mod signals;
+mod slot;
 mod writer;
 
 pub use self::command::{Closing, NamedSink};

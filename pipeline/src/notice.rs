@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 /// The same trouble is said again only after this time.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Runs what writes a notice.
-type Way = fn(&mut dyn FnMut());
+/// Writes a whole line to stderr; returns whether it did, or leaves it to whoever asks.
+type Way = fn(&str) -> bool;
 
 static WAY: OnceLock<Way> = OnceLock::new();
 /// The rank of this process, if it has others beside it on the same stderr; 0 is not marked.
 static RANK: AtomicU32 = AtomicU32::new(0);
 
-/// Has `way` run whatever writes a notice from now on: who owns the terminal makes room for it. The first one stays.
+/// Has `way` write the notices from now on, where it can: who owns the terminal has them above its bars, and waits for no
+/// terminal that stands still. The first one stays.
 pub fn write_notices_by(way: Way) {
     let _ = WAY.set(way);
 }
@@ -51,12 +52,8 @@ pub fn notice(kind: &str, text: &str) -> bool {
             .replace("\\'", "'")
             .replace("\\\"", "\"")
     );
-    let mut write = || {
+    if !WAY.get().is_some_and(|way| way(&line)) {
         let _ = io::stderr().write_all(line.as_bytes());
-    };
-    match WAY.get() {
-        Some(way) => way(&mut write),
-        None => write(),
     }
     true
 }

@@ -1,8 +1,8 @@
 //! A logger's way into the ring.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use log::{Level, LevelFilter};
@@ -28,6 +28,8 @@ pub struct Port {
     id: LoggerId,
     logger: String,
     drops: AtomicBool,
+    /// The logger ends: nothing that it still says is waited for beyond this.
+    ends_by: OnceLock<Deadline>,
     error_wait_ms: AtomicU64,
     counters: Arc<Counters>,
     /// Where delivery stood when waiting for an error was given up; it is not waited for again until it moves.
@@ -41,6 +43,7 @@ impl Port {
             id,
             logger: logger.to_owned(),
             drops: AtomicBool::new(false),
+            ends_by: OnceLock::new(),
             error_wait_ms: AtomicU64::new(5000),
             counters: Arc::default(),
             stalled_at: AtomicU64::new(u64::MAX),
@@ -61,6 +64,11 @@ impl Port {
         self.drops.store(on_full == OnFull::Drop, Ordering::Relaxed);
         let millis = u64::try_from(error_wait.as_millis()).unwrap_or(u64::MAX);
         self.error_wait_ms.store(millis, Ordering::Relaxed);
+    }
+
+    /// The logger is about to end: from now on no call waits for room beyond `deadline`. Only the first counts.
+    pub fn end_by(&self, deadline: Deadline) {
+        let _ = self.ends_by.set(deadline);
     }
 
     /// Gives the logger its sinks, in place of those that it had, which are finished first.
@@ -274,10 +282,10 @@ impl Port {
     }
 
     fn patience(&self) -> Patience {
-        if self.drops.load(Ordering::Relaxed) {
-            Patience::Never
-        } else {
-            Patience::Forever
+        match self.ends_by.get() {
+            _ if self.drops.load(Ordering::Relaxed) => Patience::Never,
+            Some(deadline) => Patience::Until(*deadline),
+            None => Patience::Forever,
         }
     }
 

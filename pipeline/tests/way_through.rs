@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use logcore::log::{Level, LevelFilter};
 use logcore::testing::{BlockingSink, FailingSink, Gate, PanickingSink, recording};
-use logcore::{Deadline, LogError, MetricValue, OnFull, Record, Sink, SinkError, log};
+use logcore::{
+    Deadline, LogError, MetricBatch, MetricValue, OnFull, Record, Remainder, Sink, SinkBooks, SinkError, log,
+};
 use logcore_pipeline::{Fold, Name, NamedSink, Pipeline, Port, RING_FULL, Route};
 
 fn soon() -> Deadline {
@@ -117,6 +119,58 @@ fn a_full_ring_drops_by_policy_and_the_books_balance() {
     assert_eq!(books.accepted, 1000);
     assert!(books.dropped[RING_FULL] > 800, "{books:?}");
     assert!(books.balanced(), "{books:?}");
+}
+
+#[test]
+fn a_logger_that_ends_waits_for_no_sink_beyond_its_deadline() {
+    let pipeline = Pipeline::start(4096).unwrap();
+    let gate = Gate::default();
+    let port = open(&pipeline, "ending", vec![named("slow", BlockingSink(gate.clone()))]);
+    port.end_by(Deadline::after(Duration::ZERO));
+    // Far more than there is room for: that this comes to an end is what is tested.
+    for _ in 0..1000 {
+        say(
+            &port,
+            Level::Info,
+            "a line of some length, so that the ring is full soon",
+        );
+        port.message("slow", "the same of a message");
+    }
+    gate.open();
+    let books = &port.finish(0, soon()).unwrap().books["slow"];
+    assert!(books.dropped[RING_FULL] > 800 && books.balanced(), "{books:?}");
+}
+
+/// Ends later than the writer thinks.
+struct Late;
+
+impl Sink for Late {
+    fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn metrics(&mut self, _: &MetricBatch<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn remainder(&mut self) -> Option<Remainder> {
+        Some(Box::new(|_| {
+            let mut books = SinkBooks::default();
+            (books.accepted, books.delivered) = (1, 1);
+            (books, Ok(()))
+        }))
+    }
+}
+
+#[test]
+fn what_an_earlier_configuration_delivered_is_in_the_account_of_one_that_ends_late() {
+    let pipeline = Pipeline::start(1 << 16).unwrap();
+    let port = open(&pipeline, "late", vec![named("sink", recording().1)]);
+    say(&port, Level::Info, "before");
+    port.open(false, vec![named("sink", Late)], soon()).unwrap();
+    say(&port, Level::Info, "after");
+    let books = &port.finish(0, soon()).unwrap().books["sink"];
+    assert_eq!((books.accepted, books.delivered), (2, 2));
 }
 
 #[test]

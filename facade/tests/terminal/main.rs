@@ -169,6 +169,34 @@ fn a_terminal_that_is_stopped_stops_nothing_and_loses_nothing() {
 }
 
 #[test]
+fn a_terminal_that_is_stopped_at_the_end_takes_no_time_from_the_other_sinks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::run("ends stopped", folder.path(), 100, &[]);
+    terminal.read_until(|screen| screen.contents().contains("the first line"));
+    terminal.type_keys(b"\x13");
+    // The line discipline has taken the key when it echoes nothing more: a moment is enough, and too little is seen below.
+    terminal.read_for(Duration::from_millis(100));
+    fs::write(folder.path().join("go"), "").unwrap();
+    let ended = folder.path().join("report");
+    while !ended.exists() {
+        terminal.read_for(Duration::from_millis(20));
+    }
+    assert!(
+        !terminal.screen().contains("of the training"),
+        "the terminal was not stopped"
+    );
+    let status = terminal.read_to_end();
+    assert!(status.success(), "{status:?}");
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&ended).unwrap()).unwrap();
+    assert_eq!(report["problem"], serde_json::Value::Null, "{report}");
+    let sinks = &report["sinks"];
+    assert_eq!(sinks["file"]["delivered"], STEADY + 1, "{report}");
+    assert_eq!(sinks["jsonl"]["delivered"], STEADY, "{report}");
+    assert_eq!(sinks["console"]["delivered"], 1, "{report}");
+    assert_eq!(sinks["console"]["dropped"]["terminal stands still"], STEADY, "{report}");
+}
+
+#[test]
 fn a_panic_is_printed_whole_above_the_bars() {
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = Terminal::run("panics", folder.path(), 200, &[]);

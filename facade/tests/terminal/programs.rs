@@ -32,6 +32,7 @@ pub(crate) fn run() {
         "stages" => stages(),
         "steady" => steady(),
         "forever" => forever(),
+        "ends stopped" => ends_stopped(),
         "panics" => panics(),
         "prints" => prints(),
         other => panic!("there is no program {other}"),
@@ -157,6 +158,29 @@ fn forever() {
         logger.update_progress(1, 8);
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A run that ends while its terminal stands still; writes its report into a file, and nothing on the terminal.
+fn ends_stopped() {
+    let config = LogConfig {
+        name: "stopped".into(),
+        log_dir: folder(),
+        finish_timeout: 1.0,
+        ..LogConfig::default()
+    };
+    let logger = setup_logging(config).unwrap();
+    logger.info("the first line");
+    while !folder().join("go").exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    for i in 0..STEADY {
+        logger.info(format_args!("line {i} of the training"));
+        logger.log_metrics([("loss", i)]);
+    }
+    let report = logger.finish();
+    let report = serde_json::to_string(&report).unwrap();
+    fs::write(folder().join("report"), report).unwrap();
+    std::process::exit(0);
 }
 
 /// A thread that panics while there are bars.

@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, ProgressEvent, Record, Sink,
-    SinkBooks, SinkError, Style,
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, ProgressEvent, Record,
+    Remainder, Sink, SinkBooks, SinkError, Style,
 };
 // Names the crate, so that its formatters are linked.
 use logcore_formatters as _;
@@ -38,12 +38,13 @@ use serde::Deserialize;
 
 use crate::display::{Display, Surroundings, When};
 use crate::output::Stream;
-use crate::terminal::Terminal;
+use crate::terminal::Seat;
 
 /// Writes to the terminal. All of a process that write to the same stream share its one owner.
 pub struct ConsoleSink {
-    terminal: Arc<Terminal>,
-    account: usize,
+    seat: Arc<Seat>,
+    /// The run has ended: who ends the logger waits for the terminal, and not the writer.
+    ended: bool,
     stream: Stream,
     formatter: Box<dyn Formatter>,
     style: Style,
@@ -79,21 +80,19 @@ impl Default for ConsoleOptions {
 impl ConsoleSink {
     fn build(options: ConsoleOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
-        let terminal = Terminal::of(options.stream);
-        let account = terminal.add_account();
         let mut style = Style::default();
         (style.colour, style.keywords, style.utc) = (display.colour, options.keywords, options.utc);
         let ranks = context.ranks();
         style.rank = (!ranks.is_first()).then_some(ranks.rank);
         Ok(Self {
-            account,
+            seat: Arc::new(Seat::at(options.stream)),
+            ended: false,
             stream: options.stream,
             formatter: context.formatter(&options.formatter)?,
             style,
             line: String::new(),
             #[cfg(feature = "progress")]
             progress: progress::ProgressView::new(context.config(), display),
-            terminal,
         })
     }
 }
@@ -109,7 +108,7 @@ impl Sink for ConsoleSink {
         self.line.clear();
         self.formatter.format(record, &self.style, &mut self.line);
         let urgent = record.level() == logcore::log::Level::Error;
-        self.terminal.put(self.account, &self.line, urgent);
+        self.seat.put(&self.line, urgent);
         Ok(())
     }
 
@@ -126,11 +125,11 @@ impl Sink for ConsoleSink {
 
     #[cfg(feature = "progress")]
     fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
-        if let Some(text) = self.progress.show(event, &self.terminal) {
+        if let Some(text) = self.progress.show(event, &self.seat.terminal) {
             let record = Record::at(event.time, logcore::log::Level::Info, event.logger, &text);
             self.line.clear();
             self.formatter.format(&record, &self.style, &mut self.line);
-            self.terminal.put_aside(&self.line);
+            self.seat.terminal.put_aside(&self.line);
         }
         Ok(())
     }
@@ -141,21 +140,39 @@ impl Sink for ConsoleSink {
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        self.terminal.write_out()
+        self.seat.terminal.write_out()
     }
 
     fn flush(&mut self, deadline: Deadline) -> Result<(), SinkError> {
-        self.terminal.flush(deadline)
+        self.seat.terminal.flush(deadline)
+    }
+
+    fn exit_code(&mut self, _: i32) {
+        self.ended = true;
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
         #[cfg(feature = "progress")]
-        self.progress.end(&self.terminal);
-        self.terminal.settle(self.account, deadline)
+        self.progress.end(&self.seat.terminal);
+        match self.ended {
+            true => self.seat.terminal.write_last(),
+            false => self.seat.settle(deadline),
+        }
+    }
+
+    fn remainder(&mut self) -> Option<Remainder> {
+        let seat = Arc::clone(&self.seat);
+        let waits = self.ended && seat.terminal.is_stuck();
+        waits.then(|| -> Remainder {
+            Box::new(move |deadline| {
+                let settled = seat.settle(deadline);
+                (seat.books(), settled)
+            })
+        })
     }
 
     fn books(&self) -> Option<SinkBooks> {
-        Some(self.terminal.books(self.account))
+        Some(self.seat.books())
     }
 
     fn destination(&self) -> Option<String> {
@@ -165,26 +182,47 @@ impl Sink for ConsoleSink {
 
 logcore::register_sink!("console", ConsoleSink::build);
 
-impl Drop for ConsoleSink {
-    fn drop(&mut self) {
-        self.terminal.remove_account(self.account);
+/// Writes, where the sink of a logger has its lines, what is no record. It keeps the terminal, so that what it writes stands
+/// behind all that was written before.
+pub struct Printer {
+    seat: Seat,
+    colour: bool,
+}
+
+impl Printer {
+    /// For a logger with this config; `None` if it has no console.
+    pub fn of(config: &LogConfig) -> Option<Self> {
+        let options = match config.sinks.get("console") {
+            _ if !config.enable_console => return None,
+            Some(Value::Bool(false)) => return None,
+            Some(options) if options.is_object() => ConsoleOptions::deserialize(options).unwrap_or_default(),
+            _ => ConsoleOptions::default(),
+        };
+        let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
+        Some(Self {
+            seat: Seat::at(options.stream),
+            colour: display.colour,
+        })
+    }
+
+    /// Writes `text`, which is asked whether colour is wanted. What is not written by the deadline is given up.
+    pub fn print(&self, text: impl FnOnce(bool) -> String, deadline: Deadline) {
+        self.seat.put(&text(self.colour), true);
+        // There is nobody who could be told on this terminal.
+        let _ = self.seat.settle(deadline);
     }
 }
 
-/// Writes `text` where the sink of a logger with this config has its lines; `text` is asked whether colour is wanted. What
-/// cannot be written is given up: there is nobody who sees it.
-pub fn print(config: &LogConfig, text: impl FnOnce(bool) -> String) {
-    let options = match config.sinks.get("console") {
-        Some(options) if options.is_object() => ConsoleOptions::deserialize(options).unwrap_or_default(),
-        Some(Value::Bool(false)) => return,
-        _ => ConsoleOptions::default(),
-    };
-    let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
-    let terminal = Terminal::of(options.stream);
-    let account = terminal.add_account();
-    terminal.put(account, &text(display.colour), true);
-    let _ = terminal.settle(account, Deadline::after(config.flush_duration()));
-    terminal.remove_account(account);
+/// Writes a line that ends with a line feed to stderr, if that is a terminal: above the bars, and without waiting for one that
+/// stands still. Returns whether it is one; to anything else whoever asks can write by himself.
+pub fn tell(line: &str) -> bool {
+    if !Stream::Stderr.is_terminal() {
+        return false;
+    }
+    let seat = Seat::at(Stream::Stderr);
+    seat.put(line, true);
+    let _ = seat.terminal.write_last();
+    true
 }
 
 /// Runs `work` with the terminal to itself: the bars are taken away before and come back after it, and lines wait

@@ -151,6 +151,26 @@ mod tests {
     }
 
     #[test]
+    fn a_day_leaves_few_lines() {
+        const DAY: u64 = 86_400;
+        let mut view = view();
+        let newest: Vec<String> = (0..4).map(|i| format!("a_metric_{i}=0.{i}123")).collect();
+        let mut event = event(ProgressKind::Started, 0, 0);
+        view.line_due(&event);
+        (event.kind, event.total) = (ProgressKind::Advanced, Some(DAY));
+        (event.rate, event.samples_per_sec) = (Some(1.0), Some(32.0));
+        let mut bytes = 0;
+        for second in 1..=DAY {
+            (event.position, event.elapsed) = (second, Duration::from_secs(second));
+            event.eta = Some(Duration::from_secs(DAY - second));
+            if view.line_due(&event) {
+                bytes += "2026-11-23 14:48:15 | INFO  | my_module | \n".len() + text::line(&event, &newest).len();
+            }
+        }
+        assert!((100_000..300_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
     fn a_quiet_console_has_no_lines() {
         let config = LogConfig {
             console_level: LevelFilter::Warn,

@@ -114,44 +114,6 @@ impl Terminal {
         terminal
     }
 
-    pub(crate) fn add_account(&self) -> usize {
-        let mut state = self.shared.lock();
-        let account = state.next_account;
-        state.next_account += 1;
-        state.accounts.insert(account, Account::default());
-        account
-    }
-
-    pub(crate) fn remove_account(&self, account: usize) {
-        self.shared.lock().accounts.remove(&account);
-    }
-
-    pub(crate) fn books(&self, account: usize) -> SinkBooks {
-        self.shared
-            .lock()
-            .accounts
-            .get(&account)
-            .map_or_else(SinkBooks::default, |account| account.books.clone())
-    }
-
-    /// Takes the line of a record, which the next `write_out` writes; an urgent one is seen when that returns.
-    pub(crate) fn put(&self, account: usize, line: &str, urgent: bool) {
-        let mut state = self.shared.room_for(line);
-        state.urgent |= urgent;
-        let full = state.is_full(line);
-        if let Some(account) = state.accounts.get_mut(&account) {
-            account.books.accepted += 1;
-            match full {
-                true => account.books.drop_for(STANDS_STILL, 1),
-                false => account.waiting += 1,
-            }
-        }
-        match full {
-            true => state.left_out += 1,
-            false => state.lines.push_str(line),
-        }
-    }
-
     /// Takes a line that is no record.
     #[cfg(feature = "progress")]
     pub(crate) fn put_aside(&self, line: &str) {
@@ -194,15 +156,16 @@ impl Terminal {
         self.outcome(&mut self.shared.wait_for_all(state, until))
     }
 
-    /// The same at the end: what is not written by the deadline is given up in the account.
-    pub(crate) fn settle(&self, account: usize, deadline: Deadline) -> Result<(), SinkError> {
-        let mut state = self.shared.wait_for_all(self.shared.lock(), deadline);
-        if state.is_behind() {
-            let account = state.accounts.entry(account).or_default();
-            let count = mem::take(&mut account.waiting) + mem::take(&mut account.taken);
-            account.books.drop_for(STANDS_STILL, count);
-        }
-        self.outcome(&mut state)
+    /// Has everything written, and waits for it only a moment: [`Terminal::is_stuck`] says whether that was enough.
+    pub(crate) fn write_last(&self) -> Result<(), SinkError> {
+        let mut state = self.shared.wait_for_all(self.shared.lock(), Deadline::after(PATIENCE));
+        state.stuck = state.is_behind();
+        self.failure(&state)
+    }
+
+    /// Whether it stands still, and something waits for it.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.shared.lock().stuck
     }
 
     fn outcome(&self, state: &mut State) -> Result<(), SinkError> {
@@ -223,6 +186,69 @@ impl Terminal {
             Some(failure) => Err(failure.error().doing(format!("write to {}", self.shared.stream.name()))),
             None => Ok(()),
         }
+    }
+}
+
+/// The account of one who writes to a terminal, and keeps it.
+pub(crate) struct Seat {
+    pub(crate) terminal: Arc<Terminal>,
+    account: usize,
+}
+
+impl Seat {
+    pub(crate) fn at(stream: Stream) -> Self {
+        let terminal = Terminal::of(stream);
+        let mut state = terminal.shared.lock();
+        let account = state.next_account;
+        state.next_account += 1;
+        state.accounts.insert(account, Account::default());
+        drop(state);
+        Self { terminal, account }
+    }
+
+    pub(crate) fn books(&self) -> SinkBooks {
+        let state = self.terminal.shared.lock();
+        state
+            .accounts
+            .get(&self.account)
+            .map_or_else(SinkBooks::default, |account| account.books.clone())
+    }
+
+    /// Takes the line of a record, which the next `write_out` writes; an urgent one is seen when that returns.
+    pub(crate) fn put(&self, line: &str, urgent: bool) {
+        let mut state = self.terminal.shared.room_for(line);
+        state.urgent |= urgent;
+        let full = state.is_full(line);
+        if let Some(account) = state.accounts.get_mut(&self.account) {
+            account.books.accepted += 1;
+            match full {
+                true => account.books.drop_for(STANDS_STILL, 1),
+                false => account.waiting += 1,
+            }
+        }
+        match full {
+            true => state.left_out += 1,
+            false => state.lines.push_str(line),
+        }
+    }
+
+    /// Has everything written until the deadline; what is not by then is given up in the account.
+    pub(crate) fn settle(&self, deadline: Deadline) -> Result<(), SinkError> {
+        let shared = &self.terminal.shared;
+        let mut state = shared.wait_for_all(shared.lock(), deadline);
+        if state.is_behind()
+            && let Some(account) = state.accounts.get_mut(&self.account)
+        {
+            let count = mem::take(&mut account.waiting) + mem::take(&mut account.taken);
+            account.books.drop_for(STANDS_STILL, count);
+        }
+        self.terminal.outcome(&mut state)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.terminal.shared.lock().accounts.remove(&self.account);
     }
 }
 

@@ -1,0 +1,213 @@
+//! A sink as the writer has it: what it is given, what it says, how it stands.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use log::LevelFilter;
+use logcore::{EventKind, Mark, Notices, Sink, SinkBooks, SinkError};
+
+use crate::command::{Closing, NamedSink};
+use crate::fold::Fold;
+use crate::notice::notice;
+use crate::port::{Counters, OVER_LIMIT, RING_FULL, up_to};
+use crate::shared::Shared;
+
+/// A sink in its place.
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    pub(crate) label: String,
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) destination: Option<String>,
+    wanted: [bool; 4],
+    /// The pipeline's own account, for sinks that keep none.
+    counted: SinkBooks,
+    /// The record that it was given last, if equal ones in a row become one here.
+    pub(crate) fold: Option<Fold>,
+    /// The account of those that have no line of their own.
+    pub(crate) folded: SinkBooks,
+    /// It was given something since it was last asked to deliver.
+    pub(crate) dirty: bool,
+    /// Where it stood when it was last asked, and whether it was given something since.
+    pub(crate) mark: Option<Mark>,
+    moved: bool,
+    /// It could not deliver when it was last asked.
+    pub(crate) stuck_since: Option<Instant>,
+    /// The kinds of trouble that were said, and not yet that they are over.
+    said: Vec<String>,
+}
+
+impl Slot {
+    pub(crate) fn new(named: NamedSink, label: String) -> Self {
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            (named.sink.destination(), EVENT_KINDS.map(|what| named.sink.wants(what)))
+        }));
+        let (destination, wanted) = asked.unwrap_or((None, [true; 4]));
+        Self {
+            name: named.name,
+            label,
+            sink: named.sink,
+            destination,
+            wanted,
+            counted: SinkBooks::default(),
+            fold: named.fold,
+            folded: SinkBooks::default(),
+            dirty: false,
+            mark: None,
+            moved: true,
+            stuck_since: None,
+            said: Vec::new(),
+        }
+    }
+
+    pub(crate) fn wants(&self, what: EventKind) -> bool {
+        EVENT_KINDS
+            .iter()
+            .position(|kind| *kind == what)
+            .is_some_and(|at| self.wanted[at])
+    }
+
+    /// Calls the sink so that its panics stay here and a caller that waits can say what it waits for.
+    pub(crate) fn call(
+        &mut self,
+        shared: &Shared,
+        at: usize,
+        call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
+    ) -> Result<(), SinkError> {
+        shared.busy.0.store(at as u64 + 1, Ordering::Relaxed);
+        self.moved = true;
+        let result = catch_unwind(AssertUnwindSafe(|| call(&mut *self.sink)))
+            .unwrap_or_else(|_| Err(SinkError::new("it panicked").with_reason("panic")));
+        shared.busy.0.store(0, Ordering::Relaxed);
+        result
+    }
+
+    /// Asks the sink where it stands; returns whether the mark has all that it was given.
+    pub(crate) fn take_mark(&mut self) -> bool {
+        if std::mem::take(&mut self.moved) || self.mark.as_ref().is_some_and(|mark| !mark.is_complete()) {
+            self.mark = catch_unwind(AssertUnwindSafe(|| self.sink.mark())).unwrap_or(None);
+        }
+        self.mark.as_ref().is_none_or(Mark::is_complete)
+    }
+
+    pub(crate) fn books(&self) -> SinkBooks {
+        let own = catch_unwind(AssertUnwindSafe(|| self.sink.books())).unwrap_or(None);
+        own.unwrap_or_else(|| self.counted.clone())
+    }
+
+    /// How much of a checkpoint it takes, but for what is always short.
+    pub(crate) fn saved_bytes(&self) -> usize {
+        let frame = self.fold.as_ref().map_or(0, |fold| fold.state().0.len());
+        self.mark.as_ref().map_or(0, |mark| mark.text().len()) + frame
+    }
+
+    /// What was meant for this sink and it does not know of: records without a line of their own, those beyond a limit, what
+    /// the ring had no room for.
+    pub(crate) fn besides(&self, counters: &Counters, level: LevelFilter) -> SinkBooks {
+        let mut besides = self.folded.clone();
+        let (mut lost, mut over_limit) = (0, 0);
+        if self.wants(EventKind::Record) {
+            lost += up_to(level, &counters.records);
+            over_limit = up_to(level, &counters.over_limit);
+        }
+        if self.wants(EventKind::Metrics) {
+            lost += counters.metrics.load(Ordering::Relaxed);
+        }
+        if self.wants(EventKind::Config) {
+            lost += counters.configs.load(Ordering::Relaxed);
+        }
+        besides.accepted += lost + over_limit;
+        besides.drop_for(RING_FULL, lost);
+        besides.drop_for(OVER_LIMIT, over_limit);
+        besides
+    }
+
+    pub(crate) fn retry_due(&self, retry: Duration) -> bool {
+        self.stuck_since.is_some_and(|since| since.elapsed() >= retry)
+    }
+
+    /// What trouble is one with that of another sink: two loggers with one terminal have one trouble with it.
+    pub(crate) fn place(&self) -> &str {
+        self.destination.as_deref().unwrap_or(&self.label)
+    }
+
+    pub(crate) fn start(&mut self, shared: &Shared, at: usize) {
+        let place = self.place().to_owned();
+        let notices = Notices::new(move |kind, text| {
+            notice(&format!("{place} {kind}"), text);
+        });
+        if let Err(error) = self.call(shared, at, |sink| sink.start(&notices)) {
+            self.say(&error);
+        }
+    }
+
+    /// Says each kind of trouble once, until it is over.
+    pub(crate) fn say(&mut self, error: &SinkError) {
+        if self.said.iter().any(|said| said == error.reason()) {
+            return;
+        }
+        self.said.push(error.reason().to_owned());
+        notice(
+            &format!("{} {}", self.place(), error.reason()),
+            &format!(
+                "{}: {error}; the run goes on, and what cannot be delivered is counted",
+                self.label
+            ),
+        );
+    }
+
+    /// Says that the trouble is over.
+    pub(crate) fn over(&mut self) {
+        if !std::mem::take(&mut self.said).is_empty() {
+            notice(
+                &format!("{} over", self.place()),
+                &format!("{} delivers again", self.label),
+            );
+        }
+    }
+
+    /// Drops the sink; a panic in its `drop` stays here.
+    pub(crate) fn discard(self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.sink)));
+    }
+}
+
+/// Gives a sink something, if it wants that kind of thing, and keeps the account. What is for it alone has no kind.
+pub(crate) fn give(
+    shared: &Shared,
+    sinks: &mut [Option<Slot>],
+    at: usize,
+    what: impl Into<Option<EventKind>>,
+    call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
+) {
+    let Some(Some(slot)) = sinks.get_mut(at) else { return };
+    let what = what.into();
+    if what.is_some_and(|what| !slot.wants(what)) {
+        return;
+    }
+    slot.dirty = true;
+    let counts = u64::from(what != Some(EventKind::Progress));
+    slot.counted.accepted += counts;
+    match slot.call(shared, at, call) {
+        Ok(()) => slot.counted.delivered += counts,
+        Err(error) => {
+            slot.counted.drop_for(error.reason(), counts);
+            slot.say(&error);
+        }
+    }
+}
+
+impl Closing {
+    pub(crate) fn note_place(&mut self, slot: &Slot) {
+        if let Some(place) = &slot.destination {
+            self.places.insert(slot.name.clone(), place.clone());
+        }
+    }
+}
+
+const EVENT_KINDS: [EventKind; 4] = [
+    EventKind::Record,
+    EventKind::Metrics,
+    EventKind::Progress,
+    EventKind::Config,
+];
