@@ -66,12 +66,7 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Resu
     }
     loggers.finish();
     loggers.write(output, &mut tally)?;
-    tally.note_torn(
-        sources
-            .iter()
-            .filter(|source| source.lines.torn)
-            .map(|source| source.rank),
-    );
+    tally.note_torn(sources.iter().map(|source| (source.rank, source.lines.torn)));
     Ok(tally)
 }
 

@@ -106,8 +106,9 @@ impl Tally {
         self.first_left_out.get_or_insert_with(place);
     }
 
-    pub(crate) fn note_torn(&mut self, ranks: impl Iterator<Item = u32>) {
-        self.torn.extend(ranks);
+    /// Takes whether the file of each rank is torn.
+    pub(crate) fn note_torn(&mut self, ranks: impl Iterator<Item = (u32, bool)>) {
+        self.torn.extend(ranks.filter_map(|(rank, torn)| torn.then_some(rank)));
     }
 }
 

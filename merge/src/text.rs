@@ -53,12 +53,7 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Resu
         tally.written += 1;
         output.write(fold.text().as_bytes())?;
     }
-    tally.note_torn(
-        sources
-            .iter()
-            .filter(|source| source.lines.torn)
-            .map(|source| source.rank),
-    );
+    tally.note_torn(sources.iter().map(|source| (source.rank, source.lines.torn)));
     Ok(tally)
 }
 

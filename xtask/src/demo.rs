@@ -159,8 +159,12 @@ fn show_wandb(log_dir: &Path) -> Result<()> {
     let mut names: Vec<_> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
     names.sort_by_key(|entry| entry.file_name());
     for entry in names {
-        let size = entry.metadata()?.len();
-        println!("  {:<40} {size:>9} bytes", entry.file_name().to_string_lossy());
+        let (name, about) = (entry.file_name(), entry.metadata()?);
+        let name = name.to_string_lossy();
+        match about.is_dir() {
+            true => println!("  {name}/"),
+            false => println!("  {name:<40} {:>9} bytes", about.len()),
+        }
     }
     Ok(())
 }

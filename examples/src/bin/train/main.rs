@@ -192,7 +192,7 @@ fn report(logger: &UnifiedLogger, options: &Options, judged: Score) -> Result<()
         println!("throughput:    {throughput:.0} bytes per second");
     }
     println!("files:");
-    for file in ["training.log", "metrics.jsonl", "config.json"] {
+    for file in ["training.log", "metrics.jsonl", "config.json", "summary.json"] {
         println!("  {}", options.log_dir.join(file).display());
     }
     let lost: u64 = books.sinks.values().map(|books| books.dropped_total()).sum();
