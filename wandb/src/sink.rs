@@ -118,7 +118,10 @@ impl Sink for WandbSink {
         let Some(run) = &self.run else { return Ok(()) };
         let others = run.drop_user();
         if self.exit_code.is_none() && others {
-            return run.write_out();
+            let written = run.write_out();
+            // From here on the other sink speaks for the run: its account has what this one was given.
+            self.run = None;
+            return written;
         }
         run.end(self.exit_code.unwrap_or(0), deadline);
         settings::forget_after(&run.settings, self.exit_code);
