@@ -45,6 +45,9 @@ impl Probe for Ticks {
         self.may_go_on.recv().map_err(gone)?;
         self.count += 1;
         readings.push("system/ticks", self.count);
+        if let Some(nice) = nice_of_this_thread() {
+            readings.push("system/nice", nice);
+        }
         Ok(())
     }
 
@@ -54,6 +57,13 @@ impl Probe for Ticks {
 }
 
 logcore::register_probe!("ticks", Ticks::build);
+
+/// The nineteenth field, of which the second is a name in brackets.
+fn nice_of_this_thread() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").ok()?;
+    let behind_name = stat.rsplit(')').next()?;
+    behind_name.split_whitespace().nth(16)?.parse().ok()
+}
 
 fn logger(name: &str, period_ms: u64) -> (UnifiedLogger, Receiver<()>, Sender<()>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -94,6 +104,9 @@ fn readings_go_on_while_the_program_says_nothing() {
     was_asked.recv().unwrap();
     let stats = logger.metrics().stats("system/ticks").expect("it was logged");
     assert_eq!((stats.count, stats.last), (6, 6.0));
+    // The training goes first.
+    #[cfg(target_os = "linux")]
+    assert!(logger.metrics().stats("system/nice").expect("it was logged").last >= 10.0);
     drop(go_on);
 }
 

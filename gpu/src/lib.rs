@@ -10,6 +10,7 @@
 //! Without a GPU or a driver there are no readings, and nothing else happens: the driver's library is looked for when
 //! the program runs, not when it is linked.
 
+mod due;
 mod gpu;
 mod host;
 mod system;

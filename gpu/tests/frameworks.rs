@@ -38,6 +38,7 @@ fn what_is_pushed_and_asked_for_is_read() {
                 ("memory/gpu_allocated_gb/cuda:101".to_owned(), gb),
                 ("memory/gpu_reserved_gb/cuda:101".to_owned(), 2.0),
                 ("memory/gpu_max_allocated_gb/cuda:101".to_owned(), 5.0),
+                ("memory/gpu_source/cuda:101".to_owned(), 1.0),
             ]
         );
         assert_eq!(readings.source(), Some(("GPU memory", "framework:gauge")));
@@ -48,14 +49,14 @@ fn what_is_pushed_and_asked_for_is_read() {
     let source = "framework:gauge (cuda:101), framework:burn (cuda:102)";
     assert_eq!(readings.source(), Some(("GPU memory", source)));
     assert_eq!(
-        values(&readings)[3],
+        values(&readings)[4],
         ("memory/gpu_allocated_gb/cuda:102".to_owned(), 3.0)
     );
 
     ask_allocator(second, "broken", || panic!("made to panic"));
     for warnings in [1, 0] {
         let readings = sample(&mut GpuProbe::new(options.clone()));
-        assert_eq!(readings.iter().len(), 3);
+        assert_eq!(readings.iter().len(), 4);
         let warned = readings.notes().filter(|(level, _)| *level == Level::Warn);
         assert_eq!(warned.count(), warnings);
     }

@@ -59,7 +59,9 @@ fn off_looks_for_nothing() {
     let machine = Machine::new();
     for with_cuda in [false, true] {
         let (said, loader) = machine.run(Some("off"), with_cuda);
-        assert_eq!(said, "nothing to read here: GPU_PROBE is `off`\n");
+        let nothing =
+            "no reading this time: neither the framework nor CUDA says anything, and nothing else may be asked\n";
+        assert_eq!(said, nothing);
         assert!(!loader.contains("nvidia"), "{loader}");
         assert!(!loader.contains("find library=libcuda"), "{loader}");
     }

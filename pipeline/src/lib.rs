@@ -23,6 +23,7 @@ mod layout;
 mod machine;
 #[cfg(all(test, loom))]
 mod model;
+mod nice;
 mod notice;
 mod pieces;
 mod pipeline;
@@ -43,6 +44,7 @@ pub use self::exit::at_exit;
 pub use self::fold::Fold;
 pub use self::fork::is_child;
 pub use self::frame::{Name, Route};
+pub use self::nice::yield_to_others;
 pub use self::notice::{mark_notices, notice, write_notices_by};
 pub use self::pipeline::Pipeline;
 pub use self::port::{OVER_LIMIT, Port, RING_FULL};

@@ -3,7 +3,8 @@
 //! Nothing here loads the driver, starts it, makes or keeps a context, or sets anything: a context costs hundreds of
 //! megabytes of the GPU. So before the program itself has begun with CUDA there is nothing to be seen.
 
-use std::ffi::{OsStr, c_int, c_uint, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
+use std::fmt::Write as _;
 use std::mem::ManuallyDrop;
 
 #[cfg(unix)]
@@ -23,6 +24,7 @@ pub(crate) struct Cuda {
     device: extern_fn!(*mut c_int, c_int),
     context_state: extern_fn!(c_int, *mut c_uint, *mut c_int),
     uuid: Option<extern_fn!(*mut [u8; 16], c_int)>,
+    pci_bus_id: Option<extern_fn!(*mut c_char, c_int, c_int)>,
     default_pool: Option<extern_fn!(*mut *mut c_void, c_int)>,
     pool_attribute: Option<extern_fn!(*mut c_void, c_uint, *mut u64)>,
 }
@@ -33,6 +35,15 @@ pub(crate) struct PoolUsage {
     pub(crate) used: u64,
     pub(crate) reserved: u64,
     pub(crate) highest_used: u64,
+}
+
+/// By what NVML knows a device, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// Without the kind of device that NVML puts before it.
+    Uuid(String),
+    /// Where the device lies on the bus: `0000:3b:00.0`.
+    Pci(String),
 }
 
 pub(crate) const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
@@ -60,6 +71,7 @@ impl Cuda {
                     .or_else(|_| library.get(b"cuDeviceGetUuid\0"))
                     .ok()
                     .map(|call| *call),
+                pci_bus_id: library.get(b"cuDeviceGetPCIBusId\0").ok().map(|call| *call),
                 default_pool: library.get(b"cuDeviceGetDefaultMemPool\0").ok().map(|call| *call),
                 pool_attribute: library.get(b"cuMemPoolGetAttribute\0").ok().map(|call| *call),
                 _library: ManuallyDrop::new(library),
@@ -75,13 +87,27 @@ impl Cuda {
         (code == SUCCESS).then(|| usize::try_from(count).ok())?
     }
 
-    /// The identity of a device, which for a slice of one (MIG) is that of the slice.
-    pub(crate) fn uuid(&self, ordinal: usize) -> Option<[u8; 16]> {
+    /// By what other libraries know a device, which for a slice of one (MIG) is that of the slice. Old drivers only tell where
+    /// it lies on the bus.
+    pub(crate) fn identity(&self, ordinal: usize) -> Option<Identity> {
         let device = self.device(ordinal)?;
+        let uuid = self.uuid(device).map(|uuid| Identity::Uuid(dashed(uuid)));
+        uuid.or_else(|| self.pci_bus_id(device).map(Identity::Pci))
+    }
+
+    fn uuid(&self, device: c_int) -> Option<[u8; 16]> {
         let mut uuid = [0; 16];
         // SAFETY: the call writes one `CUuuid`, which is sixteen bytes.
         let code = unsafe { (self.uuid?)(&mut uuid, device) };
         (code == SUCCESS).then_some(uuid)
+    }
+
+    fn pci_bus_id(&self, device: c_int) -> Option<String> {
+        let mut text = [0; 32];
+        // SAFETY: the call writes no more than the bytes that it is told of, with a zero at the end.
+        let code = unsafe { (self.pci_bus_id?)(text.as_mut_ptr().cast(), text.len() as c_int, device) };
+        let text = CStr::from_bytes_until_nul(&text).ok()?;
+        (code == SUCCESS).then(|| text.to_str().ok().map(str::to_owned))?
     }
 
     /// The usage of a device's default pool, if this process has a context on the device.
@@ -123,6 +149,18 @@ impl Cuda {
         let code = unsafe { (self.context_state)(device, &mut flags, &mut active) };
         code == SUCCESS && active != 0
     }
+}
+
+/// As NVML writes it.
+fn dashed(uuid: [u8; 16]) -> String {
+    let mut text = String::new();
+    for (at, byte) in uuid.into_iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 #[cfg(unix)]

@@ -1,9 +1,10 @@
 //! One device of the run: its readings, and what there is to say about it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use logcore::Readings;
 use logcore::log::Level;
+use logcore::{MetricValue, Number, Readings};
 
 use crate::gpu::ladder::{Ladder, Memory, Source};
 use crate::gpu::nvml::Figures;
@@ -14,6 +15,7 @@ pub(crate) struct Device {
     identity: Option<Arc<str>>,
     is_lost: bool,
     has_warned: bool,
+    slowed: Vec<(&'static str, Duration)>,
 }
 
 /// What the sources offer for one device, the best first.
@@ -52,17 +54,18 @@ impl Device {
             0 => String::new(),
             ordinal => format!("/cuda:{ordinal}"),
         };
-        let mut push =
-            |name: &str, bytes: u64| readings.push(format!("memory/gpu_{name}_gb{suffix}"), bytes as f64 / 1e9);
+        let mut push = |name: &str, value: MetricValue| readings.push(format!("memory/gpu_{name}{suffix}"), value);
+        let gb = |bytes: u64| MetricValue::Float(bytes as f64 / 1e9);
         let chosen = self.ladder.choose(&offers.sources, counts);
-        if let Some((_, memory)) = chosen {
-            push("allocated", memory.allocated);
-            push("reserved", memory.reserved);
-            push("max_allocated", memory.max_allocated.unwrap_or(memory.allocated));
+        if let Some((source, memory)) = chosen {
+            push("allocated_gb", gb(memory.allocated));
+            push("reserved_gb", gb(memory.reserved));
+            push("max_allocated_gb", gb(memory.max_allocated.unwrap_or(memory.allocated)));
+            push("source", source.rung().value());
         }
         if let Some(figures) = &offers.driver {
             if let Some(bytes) = figures.process {
-                push("process", bytes);
+                push("process_gb", gb(bytes));
             }
             self.tell(ordinal, figures, readings);
             if let Some((source, memory)) = chosen {
@@ -82,6 +85,14 @@ impl Device {
             self.identity = Some(Arc::clone(identity));
         }
         self.is_lost = figures.is_lost;
+        for (what, every) in figures.slowed.iter().filter(|slowed| !self.slowed.contains(slowed)) {
+            let text = format!(
+                "cuda:{ordinal}: the driver takes more than 5 ms for {what}, and is asked for it only every {} s",
+                every.as_secs()
+            );
+            readings.note(Level::Debug, text);
+        }
+        self.slowed.clone_from(&figures.slowed);
     }
 
     /// Says once that a source contradicts the driver. Its figures are kept: the driver's may be the wrong ones.

@@ -1,34 +1,40 @@
 //! What the driver (NVML) says, for a caller who does not wait for it.
 
-use std::time::Instant;
+use std::fmt;
+use std::io;
 
 use logcore::Readings;
 use logcore::log::Level;
 
-use crate::gpu::nvml::{Figures, Session};
-use crate::gpu::probe::GpuOptions;
 use crate::gpu::sampler::{Gone, Missing, Patience, Sampler};
-use crate::gpu::surroundings::Surroundings;
 
 /// Opens the driver at the first question, on a thread of its own.
-#[derive(Debug)]
-pub(crate) struct Driver {
-    options: GpuOptions,
-    surroundings: Surroundings,
+pub(crate) struct Driver<T> {
+    /// What is missing if it does not answer.
+    what: &'static str,
     patience: Patience,
-    sampler: Option<Sampler<Vec<Figures>>>,
+    start: Box<dyn Fn(Patience) -> io::Result<Sampler<T>> + Send>,
+    sampler: Option<Sampler<T>>,
     /// The process that the thread is in; a fork leaves it behind.
     process: u32,
     gone: Option<Gone>,
     is_stalled: bool,
 }
 
-impl Driver {
-    pub(crate) fn new(options: GpuOptions, surroundings: Surroundings, patience: Patience) -> Self {
+impl<T: Clone + Send + 'static> Driver<T> {
+    /// `open` runs on the thread, and so does what it returns, once for each answer.
+    pub(crate) fn new<R>(
+        what: &'static str,
+        patience: Patience,
+        open: impl Fn() -> Result<R, Gone> + Clone + Send + 'static,
+    ) -> Self
+    where
+        R: FnMut() -> Result<T, Gone>,
+    {
         Self {
-            options,
-            surroundings,
+            what,
             patience,
+            start: Box::new(move |patience| Sampler::start("gpu-sampler", patience, open.clone())),
             sampler: None,
             process: std::process::id(),
             gone: None,
@@ -36,8 +42,8 @@ impl Driver {
         }
     }
 
-    /// The newest figures, or why there are none. Trouble is noted once. The first figures are waited for if they are needed.
-    pub(crate) fn figures(&mut self, are_needed: bool, readings: &mut Readings) -> Result<Vec<Figures>, String> {
+    /// The newest answer, or why there is none. Trouble is noted once. The first one is waited for if it is needed.
+    pub(crate) fn newest(&mut self, is_needed: bool, readings: &mut Readings) -> Result<T, String> {
         if let Some(gone) = &self.gone {
             return Err(gone.why.clone());
         }
@@ -47,38 +53,37 @@ impl Driver {
             std::mem::forget(self.sampler.take());
         }
         let newest = match self.sampler() {
-            Ok(sampler) => sampler.newest(are_needed),
+            Ok(sampler) => sampler.newest(is_needed),
             Err(gone) => Err(Missing::ForEver(gone)),
         };
-        let was_stalled = std::mem::replace(&mut self.is_stalled, newest == Err(Missing::Stalled));
+        let is_stalled = matches!(newest, Err(Missing::Stalled));
+        let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);
         match newest {
-            Ok(figures) => Ok(figures),
+            Ok(answer) => Ok(answer),
             Err(Missing::NotYet) => Err("the NVIDIA driver has not answered yet".to_owned()),
             Err(Missing::Stalled) => {
-                let text = "the NVIDIA driver does not answer; its figures are left out until it does";
+                let text = format!(
+                    "the NVIDIA driver does not answer; {} are left out until it does",
+                    self.what
+                );
                 if !was_stalled {
                     readings.note(Level::Warn, format!("gpu.sampler_stalled: {text}"));
                 }
-                Err(text.to_owned())
+                Err(text)
             }
             Err(Missing::ForEver(gone)) => {
-                if gone.is_trouble {
-                    readings.note(Level::Warn, format!("no figures of the NVIDIA driver: {}", gone.why));
-                }
+                // Most machines have no GPU, which is no news.
+                let level = if gone.is_trouble { Level::Warn } else { Level::Trace };
+                readings.note(level, format!("no {}: {}", self.what, gone.why));
                 self.sampler = None;
                 Err(self.gone.insert(gone).why.clone())
             }
         }
     }
 
-    fn sampler(&mut self) -> Result<&Sampler<Vec<Figures>>, Gone> {
+    fn sampler(&mut self) -> Result<&Sampler<T>, Gone> {
         if self.sampler.is_none() {
-            let (options, surroundings) = (self.options.clone(), self.surroundings.clone());
-            let open = move || {
-                let mut session = Session::open(&options, &surroundings)?;
-                Ok(move || session.sample(Instant::now()))
-            };
-            let started = Sampler::start("gpu-sampler", self.patience, open)
+            let started = (self.start)(self.patience)
                 .map_err(|error| Gone::trouble(format!("cannot start the thread `gpu-sampler`: {error}")))?;
             self.sampler = Some(started);
         }
@@ -86,28 +91,44 @@ impl Driver {
     }
 }
 
+impl<T> fmt::Debug for Driver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("what", &self.what)
+            .field("gone", &self.gone)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::gpu::fake::{Fake, surroundings};
+    use crate::gpu::nvml::Session;
     use crate::gpu::probe::Fallback;
     use crate::gpu::tests::eager;
 
     #[test]
     fn a_child_of_a_fork_opens_the_driver_anew_and_waits_for_no_thread() {
         let fake = Fake::with_devices(1);
-        let mut driver = Driver::new(fake.options(Fallback::Process), surroundings(None), eager());
+        let options = fake.options(Fallback::Process);
+        let mut driver = Driver::new("figures", eager(), move || {
+            let mut session = Session::open(&options, &surroundings(None))?;
+            Ok(move || session.sample(Instant::now()))
+        });
         let mut readings = Readings::default();
-        assert_eq!(driver.figures(true, &mut readings).map(|figures| figures.len()), Ok(1));
+        assert_eq!(driver.newest(true, &mut readings).map(|figures| figures.len()), Ok(1));
         fake.set("hang", 1);
         // As if it were the number of the parent.
         driver.process = 0;
-        driver.patience.first = std::time::Duration::ZERO;
-        assert!(driver.figures(true, &mut readings).is_err());
+        driver.patience.first = Duration::ZERO;
+        assert!(driver.newest(true, &mut readings).is_err());
         assert_eq!(driver.process, std::process::id());
         fake.set("hang", 0);
         driver.sampler = None;
         driver.patience = eager();
-        assert_eq!(driver.figures(true, &mut readings).map(|figures| figures.len()), Ok(1));
+        assert_eq!(driver.newest(true, &mut readings).map(|figures| figures.len()), Ok(1));
     }
 }

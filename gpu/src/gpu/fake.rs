@@ -8,7 +8,7 @@ use libloading::Library;
 use tempfile::TempDir;
 
 use crate::gpu::probe::{Fallback, GpuOptions};
-use crate::gpu::surroundings::Surroundings;
+use crate::gpu::surroundings::{Periods, Surroundings};
 use crate::gpu::visible::Visible;
 
 #[path = "../../tests/support/stand_in.rs"]
@@ -135,12 +135,15 @@ impl Fake {
 /// This process, as the driver sees it, with a value of `CUDA_VISIBLE_DEVICES`.
 pub(crate) fn surroundings(visible: Option<&str>) -> Surroundings {
     Surroundings {
-        switched_off: false,
         nvml: true,
         cuda: None,
         unknown: None,
         visible: Visible::parse(visible),
         pid: PID,
-        processes_every: Duration::ZERO,
+        is_by_bus: false,
+        periods: Periods {
+            memory: Duration::ZERO,
+            processes: Duration::ZERO,
+        },
     }
 }

@@ -50,14 +50,18 @@ impl Source {
         }
     }
 
+    /// The best is 1.
+    pub(crate) fn rung(self) -> u32 {
+        match self {
+            Self::Framework(_) => 1,
+            Self::Pool => 2,
+            Self::Process => 3,
+            Self::Device => 4,
+        }
+    }
+
     fn is_above(self, other: Self) -> bool {
-        let rung = |source| match source {
-            Self::Framework(_) => 0,
-            Self::Pool => 1,
-            Self::Process => 2,
-            Self::Device => 3,
-        };
-        rung(self) < rung(other)
+        self.rung() < other.rung()
     }
 }
 

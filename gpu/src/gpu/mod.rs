@@ -2,7 +2,7 @@
 
 mod cuda;
 mod device;
-mod driver;
+pub(crate) mod driver;
 #[cfg(test)]
 pub(crate) mod fake;
 mod gauge;
@@ -11,10 +11,12 @@ pub(crate) mod memory_info;
 pub(crate) mod nvml;
 mod pool;
 mod probe;
+pub(crate) mod question;
+mod resolve;
 pub(crate) mod sampler;
 pub(crate) mod surroundings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod visible;
 
 pub use self::gauge::{Gauge, ask_allocator, gauge};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,18 +11,18 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml};
 
-use crate::gpu::memory_info::memory_info;
+use crate::gpu::memory_info::{DeviceMemory, memory_info};
 use crate::gpu::pool::CudaFinder;
 use crate::gpu::probe::{Fallback, GpuOptions};
+use crate::gpu::question::{Known, Question, Silence};
+use crate::gpu::resolve::{Address, Found, by_cuda, by_environment};
 use crate::gpu::sampler::Gone;
-use crate::gpu::surroundings::Surroundings;
-use crate::gpu::visible::{DeviceName, Visible};
+use crate::gpu::surroundings::{Periods, Surroundings};
 
 /// The devices of this process, with the driver open. Its calls may hang.
 pub(crate) struct Session {
     nvml: &'static Nvml,
     devices: Vec<Watched>,
-    processes: Question,
     /// Asked for the devices until it knows them.
     cuda: Option<CudaFinder>,
     rules: Rules,
@@ -42,6 +41,8 @@ pub(crate) struct Figures {
     pub(crate) is_lost: bool,
     /// Which device it is, for people.
     pub(crate) identity: Arc<str>,
+    /// What is asked for less often than it should be, because the driver takes long for it, and how often.
+    pub(crate) slowed: Vec<(&'static str, Duration)>,
 }
 
 /// What the figures are asked for with.
@@ -49,33 +50,30 @@ pub(crate) struct Figures {
 pub(crate) struct Rules {
     pub(crate) pid: u32,
     pub(crate) fallback: Fallback,
-    /// The list of processes is dear: some milliseconds, under a lock of the driver.
-    pub(crate) processes_every: Duration,
+    pub(crate) periods: Periods,
+    /// The list of processes is not to be read.
+    pub(crate) no_processes: bool,
 }
 
 impl Session {
     /// Opens the driver's library and finds the devices. An error is why there will never be a reading.
     pub(crate) fn open(options: &GpuOptions, surroundings: &Surroundings) -> Result<Self, Gone> {
         let nvml = open_library(options.library.as_ref()).map_err(|error| why_not_open(&error))?;
-        let addresses = resolve(nvml, &surroundings.visible)?;
-        if addresses.is_empty() {
+        let found = by_environment(nvml, &surroundings.visible, surroundings.is_by_bus)?;
+        if found.addresses.is_empty() {
             return Err(Gone::absent("NVML knows no GPU that this process may use"));
         }
-        let processes = Question {
-            off: process_entries_are_misread(nvml),
-            ..Question::default()
+        let rules = Rules {
+            pid: surroundings.pid,
+            fallback: options.fallback,
+            periods: surroundings.periods,
+            no_processes: process_entries_are_misread(nvml),
         };
-        let watched = |address| Watched::new(nvml, address, processes, "from the environment");
         Ok(Self {
             nvml,
-            devices: addresses.into_iter().map(watched).collect(),
-            processes,
+            devices: watched(nvml, found, rules),
             cuda: surroundings.cuda.clone().map(CudaFinder::new),
-            rules: Rules {
-                pid: surroundings.pid,
-                fallback: options.fallback,
-                processes_every: surroundings.processes_every,
-            },
+            rules,
         })
     }
 
@@ -94,34 +92,22 @@ impl Session {
         Ok(figures)
     }
 
-    /// The environment only lets one presume which devices are meant: CUDA may order unlike ones by their speed, and shows
-    /// a slice of a device (MIG) in its place. Once the program has started CUDA, CUDA says it.
     fn ask_cuda_for_devices(&mut self, now: Instant) {
         let cuda = self.cuda.as_mut().and_then(|finder| finder.find(now));
-        let Some((cuda, count)) = cuda.and_then(|cuda| Some((cuda, cuda.device_count()?))) else {
+        let Some(cuda) = cuda.filter(|cuda| cuda.device_count().is_some()) else {
             return;
         };
-        let uuids: Option<Vec<_>> = (0..count).map(|ordinal| cuda.uuid(ordinal)).collect();
+        let found = by_cuda(cuda);
         self.cuda = None;
-        if let Some(uuids) = uuids.filter(|uuids| !uuids.is_empty()) {
-            let (nvml, processes) = (self.nvml, self.processes);
-            let address = |uuid| Address::Cuda(dashed(uuid));
-            let watched = |uuid| Watched::new(nvml, address(uuid), processes, "from CUDA");
-            self.devices = uuids.into_iter().map(watched).collect();
+        if let Some(found) = found {
+            self.devices = watched(self.nvml, found, self.rules);
         }
     }
 }
 
-/// As NVML writes it, without the kind of device before it.
-fn dashed(uuid: [u8; 16]) -> String {
-    let mut text = String::new();
-    for (at, byte) in uuid.into_iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+fn watched(nvml: &'static Nvml, Found { addresses, by }: Found, rules: Rules) -> Vec<Watched> {
+    let watched = |address| Watched::new(nvml, address, rules, by);
+    addresses.into_iter().map(watched).collect()
 }
 
 /// A device, and which questions it answers.
@@ -131,21 +117,10 @@ struct Watched {
     device: Option<Device<'static>>,
     lost_at: Option<Instant>,
     finding: Question,
-    memory: Question,
-    processes: Question,
-    /// When the processes were last listed, and what of it is of use.
-    listed: Option<(Instant, Listed)>,
+    memory: Known<DeviceMemory>,
+    processes: Known<Listed>,
     found_by: &'static str,
     identity: Arc<str>,
-}
-
-/// How a device is found again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Address {
-    Index(u32),
-    Uuid(String),
-    /// By the UUID that CUDA gives it: a whole device's or a slice's.
-    Cuda(String),
 }
 
 /// What is known of a device, in bytes.
@@ -167,17 +142,21 @@ struct Listed {
 const LOST_FOR: Duration = Duration::from_secs(60);
 
 impl Watched {
-    fn new(nvml: &'static Nvml, address: Address, processes: Question, found_by: &'static str) -> Self {
+    fn new(nvml: &'static Nvml, address: Address, rules: Rules, found_by: &'static str) -> Self {
+        let processes = if rules.no_processes {
+            Question::switched_off()
+        } else {
+            Question::every(rules.periods.processes)
+        };
         Self {
             nvml,
             identity: address.to_string().into(),
             address,
             device: None,
             lost_at: None,
-            finding: Question::default(),
-            memory: Question::default(),
-            processes,
-            listed: None,
+            finding: Question::every(Duration::ZERO),
+            memory: Known::new(Question::every(rules.periods.memory)),
+            processes: Known::new(processes),
             found_by,
         }
     }
@@ -192,7 +171,8 @@ impl Watched {
         if answer == Err(Silence::Lost) && !is_out {
             self.lost_at = Some(now);
             self.device = None;
-            self.listed = None;
+            self.memory.forget();
+            self.processes.forget();
         } else if !is_out {
             self.lost_at = None;
         }
@@ -204,7 +184,19 @@ impl Watched {
             total,
             is_lost: self.lost_at.is_some(),
             identity: Arc::clone(&self.identity),
+            slowed: self.slowed(),
         }
+    }
+
+    fn slowed(&self) -> Vec<(&'static str, Duration)> {
+        let questions = [
+            ("its memory", &self.memory.question),
+            ("its list of processes", &self.processes.question),
+        ];
+        let slowed = questions
+            .into_iter()
+            .filter_map(|(what, question)| Some((what, question.slowed()?)));
+        slowed.collect()
     }
 
     /// What the process has, what is used of the device if the rules allow that, and what there is.
@@ -214,22 +206,14 @@ impl Watched {
         let device = match &mut self.device {
             Some(device) => device,
             none => {
-                let device = self.finding.ask(|| self.address.find(self.nvml))?;
+                let device = self.finding.ask(now, || self.address.find(self.nvml))?;
                 self.identity = identity(&device, self.found_by).into();
                 none.insert(device)
             }
         };
-        let memory = unless_off(self.memory.ask(|| memory_info(device)))?;
-        let listed = match self.listed {
-            Some((at, listed)) if now < at + rules.processes_every => listed,
-            _ => {
-                self.listed = None;
-                let processes = unless_off(self.processes.ask(|| device.running_compute_processes()))?;
-                let listed = processes.map_or(Listed::default(), |processes| Listed::of(&processes, rules.pid));
-                self.listed = Some((now, listed));
-                listed
-            }
-        };
+        let memory = self.memory.ask(now, || memory_info(device))?;
+        let list = || Ok(Listed::of(&device.running_compute_processes()?, rules.pid));
+        let listed = self.processes.ask(now, list)?.unwrap_or_default();
         let total = memory.map(|memory| memory.total);
         // In some containers our own entry is there with 0, and some drivers' entries are misread: both are "unknown".
         let is_possible = |bytes: &u64| 0 < *bytes && total.is_none_or(|total| *bytes < total);
@@ -244,30 +228,8 @@ impl Watched {
 
     /// Whether there will never be a reading.
     fn is_mute(&self, rules: Rules) -> bool {
-        let memory_is_no_use = self.memory.off || rules.fallback != Fallback::Device;
-        self.finding.off || (self.processes.off && memory_is_no_use)
-    }
-}
-
-impl Address {
-    fn find(&self, nvml: &'static Nvml) -> Result<Device<'static>, NvmlError> {
-        match self {
-            Self::Index(index) => nvml.device_by_index(*index),
-            Self::Uuid(uuid) => nvml.device_by_uuid(uuid.as_str()),
-            Self::Cuda(uuid) => nvml
-                .device_by_uuid(format!("GPU-{uuid}"))
-                .or_else(|_| nvml.device_by_uuid(format!("MIG-{uuid}"))),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Index(index) => write!(f, "NVML's device {index}"),
-            Self::Uuid(uuid) => write!(f, "{uuid}"),
-            Self::Cuda(uuid) => write!(f, "GPU-{uuid}"),
-        }
+        let memory_is_no_use = self.memory.question.is_off() || rules.fallback != Fallback::Device;
+        self.finding.is_off() || (self.processes.question.is_off() && memory_is_no_use)
     }
 }
 
@@ -291,72 +253,9 @@ fn identity(device: &Device<'_>, found_by: &str) -> String {
         device.name().ok(),
         device.index().ok().map(|index| format!("NVML's device {index}")),
         device.uuid().ok(),
-        Some(format!("found {found_by}")),
+        Some(found_by.to_owned()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-/// A kind of question, and whether it is still asked.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Question {
-    off: bool,
-    failures: u32,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Silence {
-    /// Not this time.
-    Passing,
-    /// Never: not from this driver, not from this device, or not for us.
-    Off,
-    /// The device is gone.
-    Lost,
-}
-
-/// A question that fails so often in a row is not asked again.
-const MOST_FAILURES: u32 = 5;
-
-impl Question {
-    pub(crate) fn ask<T>(&mut self, call: impl FnOnce() -> Result<T, NvmlError>) -> Result<T, Silence> {
-        if self.off {
-            return Err(Silence::Off);
-        }
-        let silence = match call() {
-            Ok(answer) => {
-                self.failures = 0;
-                return Ok(answer);
-            }
-            Err(error) => meaning(&error),
-        };
-        if silence == Silence::Passing {
-            self.failures += 1;
-        }
-        if silence == Silence::Off || self.failures >= MOST_FAILURES {
-            self.off = true;
-            return Err(Silence::Off);
-        }
-        Err(silence)
-    }
-}
-
-fn meaning(error: &NvmlError) -> Silence {
-    match error {
-        NvmlError::GpuLost | NvmlError::ResetRequired => Silence::Lost,
-        NvmlError::FailedToLoadSymbol(_)
-        | NvmlError::NotSupported
-        | NvmlError::FunctionNotFound
-        | NvmlError::NoPermission
-        | NvmlError::UnexpectedVariant(_) => Silence::Off,
-        _ => Silence::Passing,
-    }
-}
-
-fn unless_off<T>(answer: Result<T, Silence>) -> Result<Option<T>, Silence> {
-    match answer {
-        Err(Silence::Off) => Ok(None),
-        other => other.map(Some),
-    }
 }
 
 /// The libraries that are open, by their path; `None` is the system's. A child of a fork opens them anew.
@@ -391,45 +290,6 @@ pub(crate) fn why_not_open(error: &NvmlError) -> Gone {
         _ => "",
     };
     Gone::trouble(format!("NVML does not start: {error}{remedy}"))
-}
-
-/// The devices that are visible, in CUDA's order. As in CUDA the list ends at the first name that no device has, and a
-/// device named twice leaves none.
-fn resolve(nvml: &'static Nvml, visible: &Visible) -> Result<Vec<Address>, Gone> {
-    let count = nvml
-        .device_count()
-        .map_err(|error| Gone::trouble(format!("NVML does not say how many GPUs there are: {error}")))?;
-    let names = match visible {
-        Visible::All => return Ok((0..count).map(Address::Index).collect()),
-        Visible::Listed(names) => names,
-    };
-    let addresses: Vec<_> = names.iter().map_while(|name| look_up(nvml, count, name)).collect();
-    let twice = addresses
-        .iter()
-        .enumerate()
-        .any(|(at, address)| addresses[..at].contains(address));
-    Ok(if twice { Vec::new() } else { addresses })
-}
-
-fn look_up(nvml: &'static Nvml, count: u32, name: &DeviceName) -> Option<Address> {
-    match name {
-        DeviceName::Index(index) => Some(*index).filter(|index| *index < count).map(Address::Index),
-        DeviceName::Uuid(uuid) if uuid.starts_with("MIG-") => {
-            let found = nvml.device_by_uuid(uuid.as_str()).is_ok();
-            found.then(|| Address::Uuid(uuid.clone()))
-        }
-        DeviceName::Uuid(beginning) => {
-            let has_name = |index: &u32| {
-                let uuid = nvml.device_by_index(*index).and_then(|device| device.uuid());
-                uuid.is_ok_and(|uuid| uuid.starts_with(beginning))
-            };
-            let mut named = (0..count).filter(has_name);
-            match (named.next(), named.next()) {
-                (Some(index), None) => Some(Address::Index(index)),
-                _ => None,
-            }
-        }
-    }
 }
 
 /// Drivers 535.43 to 535.86 fill entries of 32 bytes where the wrapper reads 24, and could write past its buffer. They

@@ -10,6 +10,7 @@ use crate::gpu::device::{Device, Offers};
 use crate::gpu::driver::Driver;
 use crate::gpu::gauge;
 use crate::gpu::ladder::{Memory, Source};
+use crate::gpu::nvml::{Figures, Session};
 use crate::gpu::pool::{CudaFinder, pools};
 use crate::gpu::sampler::Patience;
 use crate::gpu::surroundings::Surroundings;
@@ -26,10 +27,10 @@ use crate::gpu::surroundings::Surroundings;
 ///
 /// The readings say where the first three come from, for each device the best of these:
 ///
-/// - `framework:…`: the program's own framework, by a [`gauge`](crate::gauge) or [`ask_allocator`](crate::ask_allocator);
-/// - `cuda_mempool`: the CUDA driver's memory pool, exact for what allocates from it, as candle and cudarc do;
-/// - `nvml_process`: what the driver holds for this process, the context (0.3 to 0.6 GB) included;
-/// - `nvml_device`: what is used of the whole device, where [`Fallback`] allows it.
+/// 1. `framework:…`: the program's own framework, by a [`gauge`](crate::gauge) or [`ask_allocator`](crate::ask_allocator);
+/// 2. `cuda_mempool`: the CUDA driver's memory pool, exact for what allocates from it, as candle and cudarc do;
+/// 3. `nvml_process`: what the driver holds for this process, the context (0.3 to 0.6 GB) included;
+/// 4. `nvml_device`: what is used of the whole device, where [`Fallback`] allows it.
 ///
 /// The last two do not tell live tensors from the cache of an allocator, so their values are the same. What cannot be known
 /// is left out: in a container, for one, the driver lists process ids that are not those of the container. A source is kept as
@@ -39,7 +40,10 @@ use crate::gpu::surroundings::Surroundings;
 /// with the first reading. If there is no better source, that reading is waited for up to two seconds, while the driver
 /// starts; a later one never.
 ///
-/// The environment variable `GPU_PROBE` says what may be opened: `off`, `nvml`, `pool`, or `all`.
+/// `memory/gpu_source` is the number of the source in that list, beside the values it is of.
+///
+/// The environment variable `GPU_PROBE` says what may be opened: `off` (then there is only what the program tells itself),
+/// `nvml`, `pool`, or `all`.
 ///
 /// ```
 /// use logcore::{Probe, ProbeError, Readings};
@@ -54,10 +58,9 @@ use crate::gpu::surroundings::Surroundings;
 /// ```
 #[derive(Debug)]
 pub struct GpuProbe {
-    switched_off: bool,
     /// A value of `GPU_PROBE` that is none, until it was said.
     unknown: Option<String>,
-    driver: Option<Driver>,
+    driver: Option<Driver<Vec<Figures>>>,
     cuda: Option<CudaFinder>,
     /// What was asked for last, and when.
     asked: Vec<(usize, Source, Memory)>,
@@ -113,10 +116,9 @@ impl GpuProbe {
     pub(crate) fn within(options: GpuOptions, surroundings: Surroundings, patience: Patience) -> Self {
         let may_ask_driver = surroundings.nvml && options.fallback != Fallback::Strict;
         Self {
-            switched_off: surroundings.switched_off,
             unknown: surroundings.unknown.clone(),
             cuda: surroundings.cuda.clone().map(CudaFinder::new),
-            driver: may_ask_driver.then(|| Driver::new(options, surroundings, patience)),
+            driver: may_ask_driver.then(|| figures(options, surroundings, patience)),
             asked: Vec::new(),
             asked_at: None,
             devices: BTreeMap::new(),
@@ -124,9 +126,6 @@ impl GpuProbe {
     }
 
     pub(crate) fn sample_at(&mut self, now: Instant, readings: &mut Readings) -> Result<(), ProbeError> {
-        if self.switched_off {
-            return Err(ProbeError::Unavailable("GPU_PROBE is `off`".to_owned()));
-        }
         if let Some(unknown) = self.unknown.take() {
             let text = format!(
                 "GPU_PROBE is `{unknown}`, which is none of `off`, `nvml`, `pool` and `all`; it is taken as `all`"
@@ -181,9 +180,9 @@ impl GpuProbe {
     /// Adds what the driver offers; returns why it does not.
     fn ask_driver(&mut self, offers: &mut BTreeMap<usize, Offers>, readings: &mut Readings) -> Option<String> {
         let Some(driver) = &mut self.driver else {
-            return Some("neither the framework nor CUDA says anything, and nothing else is asked".to_owned());
+            return Some("neither the framework nor CUDA says anything, and nothing else may be asked".to_owned());
         };
-        match driver.figures(offers.is_empty(), readings) {
+        match driver.newest(offers.is_empty(), readings) {
             Ok(figures) => {
                 for figures in figures {
                     offers.entry(figures.ordinal).or_default().add_driver(figures);
@@ -193,6 +192,13 @@ impl GpuProbe {
             Err(why) => Some(why),
         }
     }
+}
+
+fn figures(options: GpuOptions, surroundings: Surroundings, patience: Patience) -> Driver<Vec<Figures>> {
+    Driver::new("figures of the NVIDIA driver", patience, move || {
+        let mut session = Session::open(&options, &surroundings)?;
+        Ok(move || session.sample(Instant::now()))
+    })
 }
 
 impl Probe for GpuProbe {

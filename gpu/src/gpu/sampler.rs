@@ -21,11 +21,11 @@ pub(crate) struct Patience {
     pub(crate) first: Duration,
     /// The wait for the first reading where others stand in for it.
     pub(crate) unneeded: Duration,
-    /// The wait for a reading in place of one that is no longer young.
+    /// The wait for a later reading, where the thread does not read on its own, or the newest is no longer young.
     pub(crate) later: Duration,
-    /// A reading so old is not handed out.
+    /// A reading so old is not handed out, and a thread that reads for so long has stalled.
     pub(crate) young: Duration,
-    /// The thread reads so often; without it, only when a reading is not young.
+    /// The thread reads so often; without it, only when it is asked.
     pub(crate) period: Option<Duration>,
     /// The wait for the thread at the end.
     pub(crate) goodbye: Duration,
@@ -43,7 +43,7 @@ pub(crate) struct Gone {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Missing {
     ForEver(Gone),
-    /// The first one is not there yet.
+    /// It is being read.
     NotYet,
     /// The thread has been reading for too long.
     Stalled,
@@ -87,8 +87,8 @@ struct Shared<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// Somebody has asked, and there is no answer yet.
-    asked: bool,
+    /// When somebody has asked, if there is no answer yet.
+    asked: Option<Instant>,
     /// The first reading was waited for.
     waited: bool,
     newest: Option<(Instant, T)>,
@@ -110,7 +110,7 @@ impl<T: Clone + Send + 'static> Sampler<T> {
     {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                asked: false,
+                asked: None,
                 waited: false,
                 newest: None,
                 over: None,
@@ -120,6 +120,7 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         });
         let of_thread = Arc::clone(&shared);
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
+            yield_to_others();
             let serve = || of_thread.serve(open, patience.period);
             let outcome = catch_unwind(AssertUnwindSafe(|| logcore::quiet(serve)));
             let gone = match outcome {
@@ -137,47 +138,53 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         })
     }
 
-    /// The newest reading. The first is waited for, if it is `needed`, and one that takes the place of an old one, too; but
-    /// not long, and what was waited for in vain is not waited for again.
+    /// The newest reading; where the thread does not read on its own, one of now. The first is waited for, if it is `needed`,
+    /// and those after it, too; but not long, and what was waited for in vain is not waited for again.
     pub(crate) fn newest(&self, needed: bool) -> Result<T, Missing> {
         let Patience {
             first,
             unneeded,
             later,
             young,
+            period,
             ..
         } = self.patience;
         let mut state = self.shared.lock();
         let wait = if state.newest.is_none() {
             let wait = if needed { first } else { unneeded };
-            state.asked = true;
-            self.shared.changed.notify_all();
+            self.ask(&mut state);
             let in_vain = state.waited;
             state.waited |= needed;
             (!in_vain).then_some(wait)
-        } else if !state.is_young(young) && !state.asked {
-            state.asked = true;
-            self.shared.changed.notify_all();
+        } else if (period.is_none() || !state.is_young(young)) && state.asked.is_none() {
+            self.ask(&mut state);
             Some(later)
         } else {
             None
         };
         if let Some(wait) = wait {
-            state = self
-                .shared
-                .changed
-                .wait_timeout_while(state, wait, |state| state.asked && state.over.is_none())
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let is_awaited = |state: &mut State<T>| state.asked.is_some() && state.over.is_none();
+            let waited = self.shared.changed.wait_timeout_while(state, wait, is_awaited);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         if let Some(gone) = &state.over {
             return Err(Missing::ForEver(gone.clone()));
         }
+        let is_of_now = state.asked.is_none();
         match &state.newest {
-            Some((_, reading)) if !state.asked || state.is_young(young) => Ok(reading.clone()),
-            Some(_) => Err(Missing::Stalled),
-            None => Err(Missing::NotYet),
+            Some((_, reading)) if is_of_now || (period.is_some() && state.is_young(young)) => Ok(reading.clone()),
+            newest => match state.asked {
+                Some(asked) if asked.elapsed() < young && (newest.is_none() || state.is_young(young)) => {
+                    Err(Missing::NotYet)
+                }
+                _ => Err(Missing::Stalled),
+            },
         }
+    }
+
+    fn ask(&self, state: &mut State<T>) {
+        state.asked.get_or_insert_with(Instant::now);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -212,7 +219,7 @@ impl<T> Shared<T> {
             let reading = read()?;
             let mut state = self.lock();
             state.newest = Some((Instant::now(), reading));
-            state.asked = false;
+            state.asked = None;
             self.changed.notify_all();
         }
         Ok(())
@@ -221,7 +228,7 @@ impl<T> Shared<T> {
     /// Whether there is one, rather than an end.
     fn wait_for_turn(&self, period: Option<Duration>) -> bool {
         let state = self.lock();
-        let idle = |state: &mut State<T>| !state.asked && !state.abandoned;
+        let idle = |state: &mut State<T>| state.asked.is_none() && !state.abandoned;
         let mut state = match period {
             Some(period) => {
                 let waited = self.changed.wait_timeout_while(state, period, idle);
@@ -232,7 +239,7 @@ impl<T> Shared<T> {
                 .wait_while(state, idle)
                 .unwrap_or_else(PoisonError::into_inner),
         };
-        state.asked = true;
+        state.asked.get_or_insert_with(Instant::now);
         !state.abandoned
     }
 
@@ -244,6 +251,15 @@ impl<T> Shared<T> {
 impl<T> State<T> {
     fn is_young(&self, young: Duration) -> bool {
         self.newest.as_ref().is_some_and(|(at, _)| at.elapsed() < young)
+    }
+}
+
+/// The training goes first. Where that is not allowed, the thread is as others.
+fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    if let Ok(nice) = rustix::process::getpriority_process(None) {
+        // Of this thread alone, which is what Linux means by a process here.
+        let _ = rustix::process::setpriority_process(None, nice.max(10));
     }
 }
 
@@ -281,17 +297,8 @@ mod tests {
     }
 
     #[test]
-    fn a_young_reading_is_not_asked_for_again() {
+    fn a_thread_that_does_not_read_on_its_own_is_asked_each_time() {
         let (gate, sampler) = counting(patience(LONG));
-        gate.send(()).unwrap();
-        gate.send(()).unwrap();
-        assert_eq!(sampler.newest(true), Ok(1));
-        assert_eq!(sampler.newest(true), Ok(1));
-    }
-
-    #[test]
-    fn a_reading_that_is_not_young_is_asked_for_again() {
-        let (gate, sampler) = counting(patience(Duration::ZERO));
         for count in 1..=3 {
             gate.send(()).unwrap();
             assert_eq!(sampler.newest(true), Ok(count));
@@ -320,11 +327,14 @@ mod tests {
         let (gate, sampler) = counting(Patience {
             first: brief,
             goodbye: brief,
-            ..patience(Duration::ZERO)
+            ..patience(LONG)
         });
         for _ in 0..10_000 {
             assert_eq!(sampler.newest(true), Err(Missing::NotYet));
         }
+        let of_long_ago = Instant::now().checked_sub(2 * LONG).expect("the clock is old enough");
+        sampler.shared.lock().asked = Some(of_long_ago);
+        assert_eq!(sampler.newest(true), Err(Missing::Stalled));
         drop(sampler);
         drop(gate);
     }
@@ -333,6 +343,7 @@ mod tests {
     fn an_old_reading_is_not_handed_out() {
         let (gate, sampler) = counting(Patience {
             later: Duration::ZERO,
+            period: Some(LONG),
             ..patience(Duration::from_secs(60))
         });
         gate.send(()).unwrap();
@@ -367,6 +378,15 @@ mod tests {
         });
         let panicked = panicking.unwrap().newest(true);
         assert_eq!(panicked, Err(Missing::ForEver(Gone::trouble("reading panicked"))));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_thread_gives_way_to_others() {
+        let nice = || rustix::process::getpriority_process(None).unwrap_or(0);
+        let sampler = Sampler::start("test-sampler", patience(LONG), move || Ok(move || Ok(nice())));
+        assert!(sampler.unwrap().newest(true).unwrap() >= 10);
+        assert!(nice() < 10, "this thread stays as it is");
     }
 
     #[test]

@@ -8,8 +8,6 @@ use crate::gpu::visible::Visible;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Surroundings {
-    /// Nothing is to be read, not even what the program says itself.
-    pub(crate) switched_off: bool,
     /// NVML may be opened.
     pub(crate) nvml: bool,
     /// The name of CUDA's library, if it may be looked for.
@@ -17,8 +15,18 @@ pub(crate) struct Surroundings {
     /// A value of `GPU_PROBE` that is none.
     pub(crate) unknown: Option<String>,
     pub(crate) visible: Visible,
+    /// CUDA orders the devices as they lie on the bus, which is NVML's order.
+    pub(crate) is_by_bus: bool,
     pub(crate) pid: u32,
-    pub(crate) processes_every: Duration,
+    pub(crate) periods: Periods,
+}
+
+/// How often the driver is asked for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Periods {
+    pub(crate) memory: Duration,
+    /// The list is dear: some milliseconds, under a lock of the driver.
+    pub(crate) processes: Duration,
 }
 
 impl Surroundings {
@@ -33,13 +41,16 @@ impl Surroundings {
             _ => (true, true),
         };
         Self {
-            switched_off: switch == "off",
             nvml,
             cuda: pool.then(|| cuda::LIBRARY.into()),
             unknown: Some(switch).filter(|switch| !["", "off", "nvml", "pool", "all"].contains(&switch.as_str())),
             visible,
+            is_by_bus: variable("CUDA_DEVICE_ORDER").is_some_and(|order| order.trim() == "PCI_BUS_ID"),
             pid: std::process::id(),
-            processes_every: Duration::from_secs(15),
+            periods: Periods {
+                memory: Duration::from_secs(2),
+                processes: Duration::from_secs(15),
+            },
         }
     }
 }
@@ -53,6 +64,7 @@ mod tests {
             let value = match name {
                 "GPU_PROBE" => probe,
                 "CUDA_VISIBLE_DEVICES" => visible,
+                "CUDA_DEVICE_ORDER" => None,
                 other => panic!("{other} is none of ours"),
             };
             value.map(str::to_owned)
@@ -61,17 +73,17 @@ mod tests {
 
     #[test]
     fn the_switch_says_what_may_be_opened() {
-        for (switch, off, nvml, pool) in [
-            (None, false, true, true),
-            (Some(""), false, true, true),
-            (Some("all"), false, true, true),
-            (Some(" OFF "), true, false, false),
-            (Some("nvml"), false, true, false),
-            (Some("Pool"), false, false, true),
+        for (switch, nvml, pool) in [
+            (None, true, true),
+            (Some(""), true, true),
+            (Some("all"), true, true),
+            (Some(" OFF "), false, false),
+            (Some("nvml"), true, false),
+            (Some("Pool"), false, true),
         ] {
             let read = with(switch, None);
-            let seen = (read.switched_off, read.nvml, read.cuda.is_some());
-            assert_eq!((seen, read.unknown), ((off, nvml, pool), None), "{switch:?}");
+            let seen = (read.nvml, read.cuda.is_some());
+            assert_eq!((seen, read.unknown), ((nvml, pool), None), "{switch:?}");
         }
         let typo = with(Some("of"), None);
         assert_eq!((typo.nvml, typo.unknown.as_deref()), (true, Some("of")));
@@ -81,9 +93,17 @@ mod tests {
     fn a_program_without_devices_opens_nothing() {
         for visible in ["", "-1"] {
             let read = with(None, Some(visible));
-            assert!(!read.switched_off && !read.nvml && read.cuda.is_none(), "{visible:?}");
+            assert!(!read.nvml && read.cuda.is_none(), "{visible:?}");
         }
         assert_eq!(with(None, Some("1,0")).visible, Visible::parse(Some("1,0")));
         assert_eq!(with(None, None).pid, std::process::id());
+    }
+
+    #[test]
+    fn only_the_order_of_the_bus_is_that_of_nvml() {
+        for (order, is_by_bus) in [("PCI_BUS_ID", true), ("FASTEST_FIRST", false), ("", false)] {
+            let read = Surroundings::read(|name| (name == "CUDA_DEVICE_ORDER").then(|| order.to_owned()));
+            assert_eq!(read.is_by_bus, is_by_bus, "{order}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use logcore::Readings;
 use rustix::fs::statvfs;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::system::due::Due;
+use crate::due::Due;
 use crate::system::memory::{Kernel, field, kib};
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Default for Host {
     fn default() -> Self {
         Self {
             kernel: Kernel::default(),
-            slow: Due::every(10),
+            slow: Due::every(Duration::from_secs(10)),
             worked: None,
             network: None,
             disks: None,

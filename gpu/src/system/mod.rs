@@ -1,6 +1,5 @@
 //! The machine, as W&B's system page shows it.
 
-mod due;
 mod gpus;
 #[cfg(target_os = "linux")]
 mod host;
@@ -92,7 +91,7 @@ impl SystemProbe {
         }
         #[cfg(target_os = "linux")]
         self.host.read(now, readings);
-        self.gpus.read(now, readings);
+        self.gpus.read(readings);
         Ok(())
     }
 }

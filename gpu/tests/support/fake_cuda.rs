@@ -10,7 +10,7 @@
 //! | `1.pool` | what asking for the pool returns |
 //! | `calls.forbidden` | how often a call was made that starts, makes or sets something |
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
 #[path = "state.rs"]
 mod state;
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn cuDevicePrimaryCtxGetState(device: c_int, flags: *mut c
     })
 }
 
-#[cfg(not(without_uuid_v2))]
+#[cfg(not(any(without_uuid, without_uuid_v2)))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: c_int) -> c_int {
     uuid_of(uuid, device)
@@ -66,6 +66,17 @@ pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut [u8; 16], device: c_int) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetUuid(uuid: *mut [u8; 16], device: c_int) -> c_int {
     uuid_of(uuid, device)
+}
+
+/// `0000:0n:00.0`
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetPCIBusId(text: *mut c_char, length: c_int, device: c_int) -> c_int {
+    when_started(|| {
+        let bus_id = format!("0000:{:02}:00.0\0", get(&format!("{}.nvml", device - 1000)));
+        assert!(bus_id.len() <= length as usize);
+        unsafe { std::ptr::copy_nonoverlapping(bus_id.as_ptr().cast(), text, bus_id.len()) };
+        SUCCESS
+    })
 }
 
 /// `0000000n-0000-0000-0000-000000000000`

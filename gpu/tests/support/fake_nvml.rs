@@ -9,7 +9,9 @@
 //! | `1.used`, `1.total` | its memory, in bytes |
 //! | `1.gpu`, `1.memory_busy`, `1.temperature`, … | its readings, in NVML's units |
 //! | `1.count`, `1.0.pid`, `1.0.bytes` | its processes |
-//! | `hang` | 1: the process list does not return until this is 0 again |
+//! | `1.model` | 1: another model than the others |
+//! | `1.mig`, `1.slices` | 1: it is sliced; how many slices there are |
+//! | `hang`, `hang_at_start`, `hang_at_handle` | 1: the process list, `nvmlInit_v2`, a handle's call does not return until this is 0 again |
 //! | `calls.…` | how often a call was made |
 //!
 //! Calls are left out with `--cfg without_…`, those of one bad driver are added with `--cfg misread_entries`. A copy of
@@ -31,6 +33,7 @@ const VERSION_MISMATCH: c_uint = 25;
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit_v2() -> c_uint {
     called("init");
+    wait_while_set("hang_at_start");
     get("init") as c_uint
 }
 
@@ -50,12 +53,16 @@ pub unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> c_uint {
 /// A handle is the device's index plus one.
 type Handle = usize;
 
-/// The index of the one MIG instance.
+/// The index of the one MIG instance of a device that does not list it.
 const MIG: usize = 99;
+
+/// The slices of device 1 have the numbers from 2000 on.
+const SLICES: usize = 1000;
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: *mut Handle) -> c_uint {
     called("handle");
+    wait_while_set("hang_at_handle");
     if u64::from(index) >= get("devices") {
         return INVALID_ARGUMENT;
     }
@@ -69,6 +76,10 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: 
     let uuid = unsafe { CStr::from_ptr(uuid) }.to_str().unwrap();
     let index = match uuid.split_once('-') {
         Some(("MIG", "0000")) => Some(MIG),
+        Some(("MIG", slice)) if slice.ends_with("-slice") => {
+            let number = slice.trim_end_matches("-slice").parse().ok();
+            number.filter(|number| ((*number % SLICES) as u64) < get(&format!("{}.slices", number / SLICES - 1)))
+        }
         Some((kind, hex)) => {
             let index = hex.split('-').next().and_then(|hex| usize::from_str_radix(hex, 16).ok());
             index.filter(|index| (kind == "MIG") == (*index == MIG) && (*index == MIG || (*index as u64) < get("devices")))
@@ -81,8 +92,11 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: 
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetName(_: Handle, text: *mut c_char, _: c_uint) -> c_uint {
-    let name = c"NVIDIA H100";
+pub unsafe extern "C" fn nvmlDeviceGetName(handle: Handle, text: *mut c_char, _: c_uint) -> c_uint {
+    let name = match get(&format!("{}.model", handle - 1)) {
+        0 => c"NVIDIA H100",
+        _ => c"NVIDIA A30",
+    };
     unsafe { std::ptr::copy_nonoverlapping(name.as_ptr(), text, name.to_bytes_with_nul().len()) };
     SUCCESS
 }
@@ -93,10 +107,51 @@ pub unsafe extern "C" fn nvmlDeviceGetIndex(handle: Handle, index: *mut c_uint) 
     SUCCESS
 }
 
-/// `GPU-<index>aaa-bbb`.
+/// A bus with the devices at `0000:00:00.0`, `0000:01:00.0`, …
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: *const c_char, handle: *mut Handle) -> c_uint {
+    let bus_id = unsafe { CStr::from_ptr(bus_id) }.to_str().unwrap();
+    let index: Option<usize> = bus_id.split(':').nth(1).and_then(|bus| bus.parse().ok());
+    let Some(index) = index.filter(|index| (*index as u64) < get("devices")) else {
+        return NOT_FOUND;
+    };
+    unsafe { *handle = index + 1 };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetMigMode(handle: Handle, current: *mut c_uint, pending: *mut c_uint) -> c_uint {
+    let mode = get(&format!("{}.mig", handle - 1)) as c_uint;
+    unsafe { (*current, *pending) = (mode, mode) };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(_: Handle, count: *mut c_uint) -> c_uint {
+    unsafe { *count = 7 };
+    SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
+    handle: Handle,
+    index: c_uint,
+    slice: *mut Handle,
+) -> c_uint {
+    if u64::from(index) >= get(&format!("{}.slices", handle - 1)) {
+        return NOT_FOUND;
+    }
+    unsafe { *slice = SLICES * handle + index as usize + 1 };
+    SUCCESS
+}
+
+/// `GPU-<index>aaa-bbb`, or `MIG-<number>-slice`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetUUID(handle: Handle, text: *mut c_char, length: c_uint) -> c_uint {
-    let uuid = format!("GPU-{}aaa-bbb\0", handle - 1);
+    let uuid = match handle - 1 {
+        slice if slice >= SLICES => format!("MIG-{slice}-slice\0"),
+        device => format!("GPU-{device}aaa-bbb\0"),
+    };
     if uuid.len() > length as usize {
         return INSUFFICIENT_SIZE;
     }

@@ -80,6 +80,7 @@ fn the_pool_says_exactly_what_is_allocated() {
             ("memory/gpu_allocated_gb", 1.234567890),
             ("memory/gpu_reserved_gb", 2.469135780),
             ("memory/gpu_max_allocated_gb", 3.703703670),
+            ("memory/gpu_source", 2.0),
             ("memory/gpu_process_gb", 2.0),
         ]
     );
@@ -160,7 +161,7 @@ fn a_context_on_one_device_says_nothing_of_another() {
     program.nvml.processes(0, &[]);
     let readings = program.sample();
     assert_eq!(readings.source(), Some(("GPU memory", "cuda_mempool")));
-    assert!(readings.iter().len() == 4 && readings.iter().all(|(name, _)| name.ends_with("/cuda:1")));
+    assert!(readings.iter().len() == 5 && readings.iter().all(|(name, _)| name.ends_with("/cuda:1")));
 
     program.nvml.processes(0, &[(PID, GB)]);
     let source = program.sample().source().map(|(_, source)| source.to_owned());
@@ -178,7 +179,7 @@ fn strict_is_the_pool_or_nothing() {
 
 #[test]
 fn cuda_says_which_device_is_meant() {
-    for cfgs in [&[] as &[&str], &["without_uuid_v2"]] {
+    for cfgs in [&[] as &[&str], &["without_uuid_v2"], &["without_uuid"]] {
         let mut program = Program::new(Fake::with_devices(2), Fake::cuda(cfgs, 2), Fallback::Process);
         program.nvml.processes(1, &[(PID, 7 * GB)]);
         program.cuda.set("0.nvml", 1);
@@ -187,7 +188,7 @@ fn cuda_says_which_device_is_meant() {
         program.cuda.set("started", 1);
         let readings = program.sample();
         let values: Vec<_> = readings.iter().map(|(_, value)| value.as_f64()).collect();
-        assert_eq!((values[0], values[4]), (7.0, 2.0));
+        assert_eq!((values[0], values[5]), (7.0, 2.0));
         let notes: Vec<_> = readings.notes().map(|(_, text)| text).collect();
         assert_eq!(
             notes,

@@ -10,6 +10,7 @@ use crate::gpu::ladder::Source;
 use crate::gpu::nvml::{Figures, Session};
 use crate::gpu::probe::{Fallback, GpuOptions, GpuProbe};
 use crate::gpu::sampler::{Gone, Patience};
+use crate::gpu::surroundings::Surroundings;
 use crate::gpu::tests::{eager, probe};
 
 const GB: u64 = 1_000_000_000;
@@ -48,10 +49,12 @@ fn the_memory_of_this_process_is_reported_for_every_device() {
             ("memory/gpu_allocated_gb", 2.0),
             ("memory/gpu_reserved_gb", 2.0),
             ("memory/gpu_max_allocated_gb", 2.0),
+            ("memory/gpu_source", 3.0),
             ("memory/gpu_process_gb", 2.0),
             ("memory/gpu_allocated_gb/cuda:1", 5.0),
             ("memory/gpu_reserved_gb/cuda:1", 5.0),
             ("memory/gpu_max_allocated_gb/cuda:1", 5.0),
+            ("memory/gpu_source/cuda:1", 3.0),
             ("memory/gpu_process_gb/cuda:1", 5.0),
         ]
     );
@@ -99,6 +102,69 @@ fn a_mig_instance_is_found_by_its_uuid() {
     fake.processes(99, &[(PID, 4 * GB)]);
     let seen = first(&fake, Fallback::Process, Some("MIG-0000"));
     assert_eq!(seen, Ok(vec![(0, 4, Source::Process)]));
+}
+
+#[test]
+fn a_device_that_is_sliced_is_shown_by_its_slices() {
+    let fake = Fake::with_devices(2);
+    fake.set("1.mig", 1);
+    fake.set("1.slices", 2);
+    for (slice, gb) in [(2000, 4), (2001, 6)] {
+        fake.set(&format!("{slice}.total"), 20 * GB);
+        fake.processes(slice, &[(PID, gb * GB)]);
+    }
+    let seen = |visible| {
+        let usages = first(&fake, Fallback::Process, visible).unwrap_or_default();
+        usages
+            .into_iter()
+            .map(|(ordinal, gb, _)| (ordinal, gb))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen(None), [(0, 2), (1, 4)]);
+    assert_eq!(seen(Some("1")), [(0, 4)]);
+    assert_eq!(seen(Some("GPU-1aaa,0")), [(0, 4), (1, 2)]);
+    assert_eq!(seen(Some("MIG-2001-slice")), [(0, 6)]);
+    assert_eq!(seen(Some("MIG-2001")), [(0, 6)]);
+    // Of both slices, and of none.
+    for none in ["MIG-2", "MIG-2007-slice"] {
+        assert_eq!(seen(Some(none)), [], "{none}");
+    }
+}
+
+#[test]
+fn an_index_is_sure_where_the_order_is() {
+    let fake = Fake::with_devices(2);
+    let found = |visible, is_by_bus| {
+        let surroundings = Surroundings {
+            is_by_bus,
+            ..surroundings(visible)
+        };
+        let mut session = Session::open(&fake.options(Fallback::Process), &surroundings).unwrap();
+        let identity = session.sample(Instant::now()).unwrap()[0].identity.to_string();
+        identity.contains("found from the environment")
+    };
+    assert!(found(None, false));
+    fake.set("1.model", 1);
+    assert!(!found(None, false) && !found(Some("1"), false));
+    assert!(found(None, true) && found(Some("1"), true) && found(Some("GPU-1aaa"), false));
+}
+
+#[test]
+fn a_driver_that_hangs_at_its_start_is_said_once() {
+    let fake = Fake::with_devices(1);
+    fake.set("hang_at_start", 1);
+    let patience = Patience {
+        first: Duration::ZERO,
+        ..eager()
+    };
+    let mut probe = probe(&fake, surroundings(None), patience);
+    let mut warnings = || {
+        let mut readings = Readings::default();
+        assert!(probe.sample(&mut readings).is_err());
+        readings.notes().filter(|(level, _)| *level == Level::Warn).count()
+    };
+    assert_eq!([warnings(), warnings(), warnings()], [1, 0, 0]);
+    fake.set("hang_at_start", 0);
 }
 
 #[test]
@@ -184,11 +250,12 @@ fn no_permission_switches_off_what_is_refused_and_nothing_else() {
     let fake = Fake::with_devices(2);
     fake.set("0.handle", 4);
     let mut session = open(&fake, Fallback::Process, None).unwrap();
+    let handles = fake.get("calls.handle");
     for _ in 0..3 {
         let usages = session.sample(Instant::now());
         assert_eq!(usages.map(tuples), Ok(vec![(1, 2, Source::Process)]));
     }
-    assert_eq!(fake.get("calls.handle"), 2);
+    assert_eq!(fake.get("calls.handle"), handles + 2);
 
     fake.set("1.memory", 4);
     assert_eq!(
@@ -303,15 +370,9 @@ fn a_file_that_is_no_driver_is_no_trouble() {
 #[test]
 fn nothing_is_opened_where_nothing_is_wished() {
     let fake = Fake::with_devices(1);
-    let mut off = surroundings(None);
-    off.switched_off = true;
     let mut no_nvml = surroundings(None);
     no_nvml.nvml = false;
-    for (fallback, surroundings) in [
-        (Fallback::Process, off),
-        (Fallback::Process, no_nvml),
-        (Fallback::Strict, surroundings(None)),
-    ] {
+    for (fallback, surroundings) in [(Fallback::Process, no_nvml), (Fallback::Strict, surroundings(None))] {
         let mut probe = GpuProbe::within(fake.options(fallback), surroundings, eager());
         assert!(probe.sample(&mut Readings::default()).is_err());
     }
@@ -324,7 +385,7 @@ fn the_library_is_opened_once_and_never_closed() {
     for _ in 0..3 {
         let mut readings = Readings::default();
         probe(&fake, surroundings(None), eager()).sample(&mut readings).unwrap();
-        assert_eq!(readings.iter().len(), 4);
+        assert_eq!(readings.iter().len(), 5);
     }
     assert_eq!(fake.get("calls.init"), 1);
     assert_eq!(fake.get("calls.shutdown"), 0);
@@ -367,11 +428,11 @@ fn readings_come_back_after_a_hang() {
         let mut readings = Readings::default();
         probe.sample(&mut readings).map(|()| readings.iter().len())
     };
-    assert_eq!(sample(), Ok(4));
+    assert_eq!(sample(), Ok(5));
     fake.set("hang", 1);
     assert!(matches!(sample(), Err(ProbeError::Transient(_))));
     fake.set("hang", 0);
-    while sample() != Ok(4) {
+    while sample() != Ok(5) {
         std::thread::yield_now();
     }
 }
@@ -457,7 +518,7 @@ fn a_driver_that_stops_answering_is_said_once() {
 fn the_dear_list_of_processes_is_asked_for_rarely() {
     let fake = Fake::with_devices(1);
     let mut rarely = surroundings(None);
-    rarely.processes_every = Duration::from_secs(15);
+    rarely.periods.processes = Duration::from_secs(15);
     let mut session = Session::open(&fake.options(Fallback::Process), &rarely).unwrap();
     let start = Instant::now();
     for seconds in (0..=30).step_by(2) {
