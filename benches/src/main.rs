@@ -23,7 +23,7 @@ use crate::peers::Entry;
 use crate::plan::{Choice, Plan};
 use crate::sections::alone::ALONE;
 use crate::sections::{alone, calls, eta, levels, life};
-use crate::sections::{lines, metrics, progress};
+use crate::sections::{lines, metrics, progress, readings};
 use crate::table::Table;
 
 type Section = fn(&Plan, &[Entry]) -> Result<Vec<Table>>;
@@ -33,6 +33,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("levels", levels::measure),
     ("metrics", metrics::measure),
     ("progress", progress::measure),
+    ("readings", readings::measure),
     ("eta", eta::measure),
     ("lines", lines::measure),
     ("life", life::measure),
@@ -45,6 +46,8 @@ fn main() -> Result<()> {
     if let Some(name) = arguments.alone {
         let figures = match name.as_str() {
             metrics::POINTS => metrics::points_in_memory(&plan)?,
+            readings::MEMORY => readings::memory_calls(&plan)?,
+            readings::SYSTEM => readings::system_share(&plan)?,
             _ => alone::figures(&plan, &name)?,
         };
         println!("{}", figures.iter().map(f64::to_string).collect::<Vec<_>>().join(" "));

@@ -8,3 +8,4 @@ pub(crate) mod life;
 pub(crate) mod lines;
 pub(crate) mod metrics;
 pub(crate) mod progress;
+pub(crate) mod readings;

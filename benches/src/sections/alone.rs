@@ -62,10 +62,16 @@ pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {
 
 /// Has a process of its own measure `name`, and returns the figures that it prints.
 pub(crate) fn in_own_process(plan: &Plan, name: &str) -> Result<Vec<f64>> {
+    in_process_with(plan, name, &[])
+}
+
+/// The same, with variables of the environment.
+pub(crate) fn in_process_with(plan: &Plan, name: &str, variables: &[(&str, String)]) -> Result<Vec<f64>> {
     let mut command = Command::new(std::env::current_exe().context("find this program")?);
     command
         .args([ALONE, name])
-        .args((plan.rounds == Plan::QUICK.rounds).then_some("--quick"));
+        .args((plan.rounds == Plan::QUICK.rounds).then_some("--quick"))
+        .envs(variables.iter().map(|(name, value)| (name, value)));
     let output = command
         .output()
         .with_context(|| format!("start a process for {name}"))?;

@@ -171,6 +171,26 @@ fn already_loaded(name: &OsStr) -> Option<Library> {
     unsafe { Library::open(Some(name), flags) }.ok()
 }
 
+/// How many libraries this process has loaded so far, where its loader tells.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+pub(crate) fn libraries_loaded() -> Option<u64> {
+    unsafe extern "C" fn of_first(library: *mut libc::dl_phdr_info, _: libc::size_t, count: *mut c_void) -> c_int {
+        // SAFETY: the loader gives a struct of its own for as long as this runs, and hands `count` through.
+        unsafe { *count.cast::<u64>() = (*library).dlpi_adds };
+        1
+    }
+    let mut count = 0_u64;
+    // SAFETY: the function is called while this call runs, with the pointer to `count`; its 1 ends the walk at once.
+    unsafe { libc::dl_iterate_phdr(Some(of_first), (&raw mut count).cast()) };
+    Some(count)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn libraries_loaded() -> Option<u64> {
+    None
+}
+
 #[cfg(windows)]
 fn already_loaded(name: &OsStr) -> Option<Library> {
     Library::open_already_loaded(name).ok()

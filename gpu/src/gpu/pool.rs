@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use crate::gpu::cuda::Cuda;
+use crate::gpu::cuda::{Cuda, libraries_loaded};
 use crate::gpu::ladder::Memory;
 
 /// Finds the driver when the program has loaded it.
@@ -11,10 +11,12 @@ use crate::gpu::ladder::Memory;
 pub(crate) struct CudaFinder {
     library: OsString,
     found: Option<Cuda>,
-    looked: Option<Instant>,
+    /// When it was last looked for, and how many libraries there were then.
+    looked: Option<(Instant, Option<u64>)>,
 }
 
-/// The loader searches the disk for a library that is not there, which takes tens of microseconds.
+/// The loader searches the disk for a library that is not there, which takes tens of microseconds. Where it counts what it
+/// loads, it is asked again when that has grown; elsewhere after this time.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 impl CudaFinder {
@@ -27,10 +29,16 @@ impl CudaFinder {
     }
 
     pub(crate) fn find(&mut self, now: Instant) -> Option<&Cuda> {
-        let is_due = self.looked.is_none_or(|looked| now >= looked + BETWEEN_LOOKS);
-        if self.found.is_none() && is_due {
-            self.looked = Some(now);
-            self.found = Cuda::loaded(&self.library);
+        if self.found.is_none() {
+            let libraries = libraries_loaded();
+            let is_due = self.looked.is_none_or(|(looked, before)| match libraries {
+                Some(_) => libraries != before,
+                None => now >= looked + BETWEEN_LOOKS,
+            });
+            if is_due {
+                self.looked = Some((now, libraries));
+                self.found = Cuda::loaded(&self.library);
+            }
         }
         self.found.as_ref()
     }

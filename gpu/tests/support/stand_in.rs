@@ -7,17 +7,20 @@ use std::process::Command;
 pub(crate) fn compile(of: &str, cfgs: &[&str], library: &Path) {
     let soname = library.file_name().expect("it is a file").to_string_lossy();
     let mut command = Command::new(rustc());
-    command.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name"]);
+    command.args(["--edition", "2024", "-O", "--crate-type", "cdylib", "--crate-name"]);
     command.arg(format!("fake_{of}"));
     command.args(cfgs.iter().flat_map(|cfg| ["--cfg", cfg]));
     if cfg!(target_os = "linux") {
         command.arg("-C").arg(format!("link-arg=-Wl,-soname,{soname}"));
     }
     command.arg("-o").arg(library);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/support/fake_{of}.rs")));
+    command.arg(Path::new(SOURCES).join(format!("fake_{of}.rs")));
     let output = command.output().expect("rustc can be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// From any package of this workspace.
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../gpu/tests/support");
 
 /// The compiler that belongs to the cargo which builds this.
 fn rustc() -> PathBuf {
