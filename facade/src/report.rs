@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use logcore::SinkBooks;
+use logcore_pipeline::OVER_LIMIT;
 use serde::Serialize;
 
 /// What became of everything that a logger was told.
@@ -90,11 +91,28 @@ impl FinishReport {
     pub(crate) fn losses(&self) -> String {
         let mut parts: Vec<String> = self.problem.iter().cloned().collect();
         for (name, books) in &self.sinks {
-            // What is spooled is not lost, and its sink has said how to send it.
-            for (reason, count) in &books.dropped {
+            // What is spooled is not lost, and its sink has said how to send it; what a limit leaves out was told in its place.
+            for (reason, count) in books.dropped.iter().filter(|(reason, _)| *reason != OVER_LIMIT) {
                 parts.push(format!("sink `{name}` lost {count} ({reason})"));
             }
         }
         parts.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_to_be_left_out_is_no_loss() {
+        let mut books = SinkBooks::default();
+        books.drop_for(OVER_LIMIT, 7);
+        books.drop_for("disk full", 12);
+        let report = FinishReport {
+            sinks: [("file".to_owned(), books)].into(),
+            ..FinishReport::default()
+        };
+        assert_eq!(report.losses(), "sink `file` lost 12 (disk full)");
     }
 }
