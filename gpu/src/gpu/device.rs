@@ -14,6 +14,7 @@ pub(crate) struct Device {
     ladder: Ladder,
     identity: Option<Arc<str>>,
     is_lost: bool,
+    last: Option<Memory>,
     has_warned: bool,
     slowed: Vec<(&'static str, Duration)>,
 }
@@ -62,6 +63,7 @@ impl Device {
             push("reserved_gb", gb(memory.reserved));
             push("max_allocated_gb", gb(memory.max_allocated.unwrap_or(memory.allocated)));
             push("source", source.rung().value());
+            self.last = Some(memory);
         }
         if let Some(figures) = &offers.driver {
             if let Some(bytes) = figures.process {
@@ -78,7 +80,12 @@ impl Device {
     fn tell(&mut self, ordinal: usize, figures: &Figures, readings: &mut Readings) {
         let identity = &figures.identity;
         if figures.is_lost && !self.is_lost {
-            let text = format!("cuda:{ordinal} is lost to the driver: {identity}; it is looked for again every minute");
+            let last = match self.last {
+                Some(memory) => format!("; it had {:.3} GB allocated", memory.allocated as f64 / 1e9),
+                None => String::new(),
+            };
+            let text =
+                format!("cuda:{ordinal} is lost to the driver: {identity}{last}; it is looked for again every minute");
             readings.note(Level::Error, text);
         } else if !figures.is_lost && self.identity.as_ref() != Some(identity) {
             readings.note(Level::Info, format!("cuda:{ordinal} is {identity}"));

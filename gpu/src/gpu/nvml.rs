@@ -247,12 +247,22 @@ impl Listed {
     }
 }
 
-/// Which device it is, as far as it says: `NVIDIA H100, NVML's device 3, GPU-8932f937-…, found from CUDA`.
+/// Which device it is, as far as it says: `NVIDIA H100, 80.0 GB, NVML's device 3, GPU-8932f937-…, 00000000:3B:00.0, driver 550.54, found
+/// from CUDA`.
 fn identity(device: &Device<'_>, found_by: &str) -> String {
     let parts = [
         device.name().ok(),
+        memory_info(device)
+            .ok()
+            .map(|memory| format!("{:.1} GB", memory.total as f64 / 1e9)),
         device.index().ok().map(|index| format!("NVML's device {index}")),
         device.uuid().ok(),
+        device.pci_info().ok().map(|pci| pci.bus_id),
+        device
+            .nvml()
+            .sys_driver_version()
+            .ok()
+            .map(|version| format!("driver {version}")),
         Some(found_by.to_owned()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")

@@ -107,6 +107,27 @@ pub unsafe extern "C" fn nvmlDeviceGetIndex(handle: Handle, index: *mut c_uint) 
     SUCCESS
 }
 
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlSystemGetDriverVersion(text: *mut c_char, _: c_uint) -> c_uint {
+    let version = c"550.54";
+    unsafe { std::ptr::copy_nonoverlapping(version.as_ptr(), text, version.to_bytes_with_nul().len()) };
+    SUCCESS
+}
+
+#[repr(C)]
+pub struct Pci {
+    legacy: [u8; 16],
+    numbers: [c_uint; 5],
+    bus_id: [u8; 32],
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(handle: Handle, pci: *mut Pci) -> c_uint {
+    let bus_id = format!("0000:{:02}:00.0", handle - 1);
+    unsafe { (&mut (*pci).bus_id)[..bus_id.len()].copy_from_slice(bus_id.as_bytes()) };
+    SUCCESS
+}
+
 /// A bus with the devices at `0000:00:00.0`, `0000:01:00.0`, …
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: *const c_char, handle: *mut Handle) -> c_uint {

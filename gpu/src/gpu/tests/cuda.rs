@@ -193,8 +193,8 @@ fn cuda_says_which_device_is_meant() {
         assert_eq!(
             notes,
             [
-                "cuda:0 is NVIDIA H100, NVML's device 1, GPU-1aaa-bbb, found from CUDA",
-                "cuda:1 is NVIDIA H100, NVML's device 0, GPU-0aaa-bbb, found from CUDA",
+                "cuda:0 is NVIDIA H100, 80.0 GB, NVML's device 1, GPU-1aaa-bbb, 0000:01:00.0, driver 550.54, found from CUDA",
+                "cuda:1 is NVIDIA H100, 80.0 GB, NVML's device 0, GPU-0aaa-bbb, 0000:00:00.0, driver 550.54, found from CUDA",
             ]
         );
     }

@@ -475,22 +475,21 @@ fn what_happens_to_a_device_is_said_once() {
         let notes = readings.notes().map(|(level, text)| format!("{level} {text}"));
         notes.collect::<Vec<_>>()
     };
-    assert_eq!(
-        said(),
-        [
-            "INFO cuda:0 is NVIDIA H100, NVML's device 0, GPU-0aaa-bbb, found from the environment",
-            "INFO cuda:1 is NVIDIA H100, NVML's device 1, GPU-1aaa-bbb, found from the environment",
-        ]
-    );
+    let identity = |index: u32| {
+        format!(
+            "NVIDIA H100, 80.0 GB, NVML's device {index}, GPU-{index}aaa-bbb, 0000:0{index}:00.0, driver 550.54, found from the \
+             environment"
+        )
+    };
+    let both = [0, 1].map(|index| format!("INFO cuda:{index} is {}", identity(index)));
+    assert_eq!(said(), both);
     assert!(said().is_empty());
     fake.set("1.memory", 15);
-    assert_eq!(
-        said(),
-        [
-            "ERROR cuda:1 is lost to the driver: NVIDIA H100, NVML's device 1, GPU-1aaa-bbb, found from the environment; \
-          it is looked for again every minute"
-        ]
+    let lost = format!(
+        "ERROR cuda:1 is lost to the driver: {}; it had 2.000 GB allocated; it is looked for again every minute",
+        identity(1)
     );
+    assert_eq!(said(), [lost]);
     assert!(said().is_empty());
 }
 
@@ -525,7 +524,8 @@ fn the_dear_list_of_processes_is_asked_for_rarely() {
         let figures = session.sample(start + Duration::from_secs(seconds));
         assert_eq!(figures.map(tuples), Ok(vec![(0, 2, Source::Process)]));
     }
-    assert_eq!(fake.get("calls.memory_v2"), 16);
+    // And once to say how large the device is.
+    assert_eq!(fake.get("calls.memory_v2"), 16 + 1);
     // At 0 and 16 seconds; the next would be at 31. Each time once for the count and once for the list.
     assert_eq!(fake.get("calls.processes"), 4);
 }
