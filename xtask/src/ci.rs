@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, demo, features, fuzz, instructions, model, package, test, torture};
+use crate::{cargo, demo, features, frameworks, fuzz, instructions, model, package, test, torture};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let after_test = match arguments {
@@ -54,6 +54,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     steps.run("packages", || package::run(&[]))?;
     steps.run("instructions", || instructions::run(&[]))?;
     steps.run("benches build", || cargo::run(&["check", "--quiet", "-p", "benches"]))?;
+    steps.run("frameworks", || frameworks::run(&[]))?;
     steps.run("demo", || demo::run(&["--fast".to_owned()]))?;
     steps.report();
     Ok(())

@@ -28,15 +28,7 @@ const MAY_SEE: [(&str, &[&str]); 15] = [
     ("eta", &["logcore-progress"]),
 ];
 /// May see all.
-const TOP: [&str; 7] = [
-    "logcore-facade",
-    "examples",
-    "cudarc-memory",
-    "xtask",
-    "benches",
-    "hot-paths",
-    "fuzz",
-];
+const TOP: [&str; 6] = ["logcore-facade", "examples", "xtask", "benches", "hot-paths", "fuzz"];
 
 pub(crate) fn check() -> Result<()> {
     let packages = cargo::packages()?;
@@ -51,8 +43,7 @@ pub(crate) fn check() -> Result<()> {
             .filter_map(|dependency| dependency["name"].as_str())
             .collect();
         ensure!(
-            !seen.contains("anyhow")
-                || matches!(name, "examples" | "cudarc-memory" | "xtask" | "benches" | "hot-paths"),
+            !seen.contains("anyhow") || matches!(name, "examples" | "xtask" | "benches" | "hot-paths"),
             "{name} depends on anyhow: libraries have typed errors"
         );
         if TOP.contains(&name) {

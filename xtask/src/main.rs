@@ -6,6 +6,7 @@ mod cargo;
 mod ci;
 mod demo;
 mod features;
+mod frameworks;
 mod fuzz;
 mod instructions;
 mod layers;
@@ -28,7 +29,7 @@ use anyhow::{Result, bail};
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 15] = [
+const TASKS: [Task; 16] = [
     (
         "demo",
         "[--fast] [--wandb URL] [--out DIR]",
@@ -53,6 +54,12 @@ const TASKS: [Task; 15] = [
         "",
         "every choice of features, the layers, the size of a small pick",
         features::run,
+    ),
+    (
+        "frameworks",
+        "",
+        "the programs for candle, burn, tch and cudarc",
+        frameworks::run,
     ),
     ("package", "", "every library is ready to publish", package::run),
     (

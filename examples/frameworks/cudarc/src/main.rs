@@ -1,10 +1,11 @@
 //! Allocates a known number of bytes with cudarc, and finds exactly them in `memory/gpu_allocated_gb`.
 //!
 //! ```sh
+//! cd examples/frameworks
 //! cargo run -p cudarc-memory
 //! ```
 //!
-//! It builds without CUDA, and needs a GPU to run: without a driver cudarc panics. candle allocates in the same way, so the same holds there.
+//! It builds without CUDA, and needs a GPU to run: without a driver cudarc panics.
 
 use anyhow::ensure;
 use cudarc::driver::CudaContext;
