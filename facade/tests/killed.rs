@@ -483,7 +483,12 @@ fn what_is_no_ring_of_ours_is_refused_and_stays() {
     fs::write(&secret, "mine").unwrap();
     std::os::unix::fs::symlink(&secret, path("1-link")).unwrap();
     fs::write(path("2-pointer"), format!("at {}\n", secret.display())).unwrap();
-    fs::write(path("3-gone"), "at /dev/shm/.logcore-0-gone.ring\n").unwrap();
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    fs::write(
+        path("3-gone"),
+        format!("at /dev/shm/.logcore-0-gone.ring\non {machine}"),
+    )
+    .unwrap();
     fs::write(path("4-noise"), [7; 5000]).unwrap();
     fs::write(path("5-short"), "LOGRING1").unwrap();
     let refused: Vec<_> = recover(folder.path())

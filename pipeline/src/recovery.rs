@@ -15,10 +15,10 @@ use crate::clock;
 use crate::command::NamedSink;
 use crate::delivery::Delivery;
 use crate::fold::Fold;
-use crate::machine::this_boot;
+use crate::machine::{this_boot, this_machine};
 use crate::pieces::Pieces;
 use crate::ring::{Corrupt, Dead, Kind, Ring};
-use crate::ring_file::{POINTER, is_ring_name, is_unfinished, pieces_of, rank_of, unfinished};
+use crate::ring_file::{MACHINE, POINTER, is_ring_name, is_unfinished, pieces_of, rank_of, unfinished};
 use crate::shared::Shared;
 use crate::writer::replay;
 
@@ -158,29 +158,42 @@ fn find(path: &Path) -> Result<Option<(PathBuf, File)>, String> {
         // From the beginning, for whoever reads it.
         return open(path).map(|file| Some((path.to_owned(), file?)));
     };
+    let Target { path: target, machine } = target;
     match open(&target)? {
         Some(file) => Ok(Some((target, file))),
         None => {
-            let _ = fs::remove_file(path);
+            // On another machine it may be there.
+            if machine == this_machine() {
+                let _ = fs::remove_file(path);
+            }
             Ok(None)
         }
     }
 }
 
+struct Target {
+    path: PathBuf,
+    machine: String,
+}
+
 /// Where a pointer leads; `None` if it is none.
-fn target_of(mut file: &File) -> Result<Option<PathBuf>, String> {
+fn target_of(mut file: &File) -> Result<Option<Target>, String> {
     let mut start = [0; POINTER.len()];
     if file.read_exact(&mut start).is_err() || start != *POINTER.as_bytes() {
         return Ok(None);
     }
-    let mut target = String::new();
-    let read = file.take(4096).read_to_string(&mut target);
-    let target = Path::new(target.trim_end_matches('\n')).to_owned();
+    let mut text = String::new();
+    let read = file.take(4096).read_to_string(&mut text);
+    let (target, machine) = text.rsplit_once(MACHINE).unwrap_or_default();
+    let target = Path::new(target);
     let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if read.is_err() || !target.is_absolute() || !is_ring_name(name) {
         return Err("it leads to no ring".to_owned());
     }
-    Ok(Some(target))
+    Ok(Some(Target {
+        path: target.to_owned(),
+        machine: machine.trim_end_matches('\n').to_owned(),
+    }))
 }
 
 /// Opens a file if it is one of ours: regular, under one name, and nobody else's.
@@ -358,8 +371,12 @@ fn forget_unfinished(path: &Path) {
         return;
     }
     if let Ok(Some(target)) = target_of(&file) {
-        forget(&unfinished(&target));
-        forget(&target);
+        // Another machine may be at it, and not every file system shares its locks.
+        if target.machine != this_machine() {
+            return;
+        }
+        forget(&unfinished(&target.path));
+        forget(&target.path);
     }
     let _ = fs::remove_file(path);
 }

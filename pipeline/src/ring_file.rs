@@ -1,7 +1,8 @@
 //! The file that a ring lies in, and the names under which the next process finds it.
 //!
-//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or a line `at <path>` if it lies elsewhere; with
-//! `.rank3` before the ending it is that of a process whose files are those of rank 3. Its process holds a lock on the ring; who gets the lock knows that the process is no more.
+//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or two lines `at <path>` and `on <machine>` if it lies
+//! elsewhere; with `.rank3` before the ending it is that of a process whose files are those of rank 3. Its process holds a lock on the
+//! ring; who gets the lock knows that the process is no more.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,12 +14,14 @@ use logcore::kill_point::kill_point;
 use logcore::{FileRank, RingPlace};
 
 use crate::fork;
-use crate::machine::this_boot;
+use crate::machine::{this_boot, this_machine};
 use crate::region::Region;
 use crate::ring::{Ring, Sizes};
 
-/// Begins a name that leads to a ring in another folder.
+/// Begins the content of a name that leads to a ring in another folder.
 pub(crate) const POINTER: &str = "at ";
+/// Begins its second line: several machines may share the log directory, and none of them sees another's shared memory.
+pub(crate) const MACHINE: &str = "\non ";
 const BEGINNING: &str = ".logcore-";
 const ENDING: &str = ".ring";
 /// While a ring is being made, nobody may take it for one.
@@ -163,10 +166,10 @@ impl Pointer {
         };
         let path = folder.join(name);
         let mut file = private_file(&unfinished(&path))?;
-        let written = file
-            .try_lock()
-            .map_err(io::Error::from)
-            .and_then(|()| io::Write::write_all(&mut file, format!("{POINTER}{target}\n").as_bytes()));
+        let written = file.try_lock().map_err(io::Error::from).and_then(|()| {
+            let text = format!("{POINTER}{target}{MACHINE}{}\n", this_machine());
+            io::Write::write_all(&mut file, text.as_bytes())
+        });
         let pointer = Self { _file: file, path };
         written.map(|()| pointer)
     }
@@ -329,10 +332,27 @@ mod tests {
             RingFile::create(folder.path(), Sizes::of(4096), RingPlace::SharedMemory, FileRank(None)).unwrap();
         let pointer = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let text = fs::read_to_string(pointer).unwrap();
+        let (path, machine) = text.strip_prefix(POINTER).unwrap().split_once(MACHINE).unwrap();
         assert_eq!(
-            text.strip_prefix(POINTER).unwrap().trim_end(),
-            ring.path.to_str().unwrap()
+            (path, machine.trim_end()),
+            (ring.path.to_str().unwrap(), &*this_machine())
         );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_leads_to_the_memory_of_another_machine_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let to_nowhere = "/dev/shm/.logcore-1-nowhere.ring";
+        let begun = |name: &str, machine: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, format!("{POINTER}{to_nowhere}{MACHINE}{machine}\n")).unwrap();
+            path
+        };
+        let of_another = begun(".logcore-1-a.ring", "another");
+        let ours = begun(".logcore-1-b.ring", &this_machine());
+        assert!(crate::recover(folder.path()).is_empty());
+        assert!(of_another.exists() && !ours.exists());
     }
 
     #[cfg(target_os = "linux")]
