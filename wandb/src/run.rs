@@ -182,8 +182,14 @@ impl Run {
     pub(crate) fn write_out(&self) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
         let open_calls = state.log.as_ref().map_or(0, RunLog::open_calls);
+        let online = state.online;
         let Some(log) = &mut state.log else { return Ok(()) };
         log.write_out().map_err(SinkError::from)?;
+        // The delivery reads what is open, wherever it is.
+        if !online {
+            log.restore()
+                .map_err(|error| SinkError::from(error).doing("make the removed log of the W&B run anew"))?;
+        }
         let last = log.last();
         let closed = state.calls - open_calls;
         if state
@@ -462,6 +468,9 @@ impl Run {
 impl State {
     fn try_to_end(&mut self) -> io::Result<()> {
         if let Some(log) = &mut self.ending {
+            if !self.online {
+                log.restore()?;
+            }
             log.sync()?;
             self.marks.push_back((log.last(), self.calls));
             self.ending = None;

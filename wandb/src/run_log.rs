@@ -340,6 +340,11 @@ impl RunLog {
         self.log.write_out()
     }
 
+    /// Makes the file anew if it was removed.
+    pub(crate) fn restore(&mut self) -> io::Result<()> {
+        self.log.restore(&self.path)
+    }
+
     /// When the newest call was made.
     pub(crate) fn newest(&self) -> SystemTime {
         self.course.newest

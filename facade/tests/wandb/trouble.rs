@@ -298,3 +298,26 @@ fn a_log_that_cannot_be_made_is_tried_again() {
     );
     assert_eq!(server.run().history.len() as u64, books.delivered);
 }
+
+/// Somebody cleans up while it runs: the log of an offline run is there again, with all that was in it.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_offline_run_that_is_removed_is_there_again() {
+    for removed_at_last in [false, true] {
+        let (server, folder) = (Server::start(), TempDir::new().unwrap());
+        let logger = start(&folder, "removed", json!({"mode": "offline"}));
+        logger.log_metrics_at(0, [("x", 0)]);
+        logger.log_metrics_at(1, [("x", 1)]);
+        logger.flush().unwrap();
+        fs::remove_dir_all(folder.path().join("wandb")).unwrap();
+        logger.log_metrics_at(2, [("x", 2)]);
+        logger.flush().unwrap();
+        if removed_at_last {
+            fs::remove_dir_all(folder.path().join("wandb")).unwrap();
+        }
+        let report = logger.finish();
+        assert!(report.sink("wandb").unwrap().balanced(), "{report:?}");
+        assert_eq!(synced(&server, &folder), Synced::Delivered);
+        assert_eq!(server.run().steps(), [0, 1, 2]);
+    }
+}

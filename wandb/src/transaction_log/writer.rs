@@ -144,6 +144,38 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Makes the file anew if it has no name any more: as long as it is open, all that was in it is there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made, or the system does not lead to what is open.
+    #[cfg(unix)]
+    pub(crate) fn restore(&mut self, path: &Path) -> io::Result<()> {
+        use std::os::fd::AsRawFd as _;
+        use std::os::unix::fs::MetadataExt as _;
+
+        if self.file.metadata()?.nlink() > 0 {
+            return Ok(());
+        }
+        let mut content = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let unfinished = path.with_extension("wandb.new");
+        let mut file = OpenOptions::new().append(true).create_new(true).open(&unfinished)?;
+        let _ = file.try_lock();
+        let made = io::copy(&mut content, &mut file).and_then(|_| fs::rename(&unfinished, path));
+        if made.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        made.map(|()| self.file = file)
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn restore(&mut self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Has the operating system put all of it on the disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.write_out()?;
