@@ -12,6 +12,11 @@ impl Due {
         Self { every, last: None }
     }
 
+    /// The first time was just now.
+    pub(crate) fn begun(every: Duration, now: Instant) -> Self {
+        Self { every, last: Some(now) }
+    }
+
     /// Whether it is time; asked again, it is not. A little early is in time, because the asker's own period is not exact.
     pub(crate) fn is_now(&mut self, now: Instant) -> bool {
         let is_now = self

@@ -39,11 +39,11 @@ pub(crate) struct PoolUsage {
 
 /// By what NVML knows a device, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub(crate) struct Identity {
     /// Without the kind of device that NVML puts before it.
-    Uuid(String),
+    pub(crate) uuid: Option<String>,
     /// Where the device lies on the bus: `0000:3b:00.0`.
-    Pci(String),
+    pub(crate) bus_id: Option<String>,
 }
 
 pub(crate) const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
@@ -87,12 +87,13 @@ impl Cuda {
         (code == SUCCESS).then(|| usize::try_from(count).ok())?
     }
 
-    /// By what other libraries know a device, which for a slice of one (MIG) is that of the slice. Old drivers only tell where
-    /// it lies on the bus.
+    /// By what other libraries know a device, which for a slice of one (MIG) is that of the slice.
     pub(crate) fn identity(&self, ordinal: usize) -> Option<Identity> {
         let device = self.device(ordinal)?;
-        let uuid = self.uuid(device).map(|uuid| Identity::Uuid(dashed(uuid)));
-        uuid.or_else(|| self.pci_bus_id(device).map(Identity::Pci))
+        Some(Identity {
+            uuid: self.uuid(device).map(dashed),
+            bus_id: self.bus_id(device),
+        })
     }
 
     fn uuid(&self, device: c_int) -> Option<[u8; 16]> {
@@ -102,7 +103,7 @@ impl Cuda {
         (code == SUCCESS).then_some(uuid)
     }
 
-    fn pci_bus_id(&self, device: c_int) -> Option<String> {
+    fn bus_id(&self, device: c_int) -> Option<String> {
         let mut text = [0; 32];
         // SAFETY: the call writes no more than the bytes that it is told of, with a zero at the end.
         let code = unsafe { (self.pci_bus_id?)(text.as_mut_ptr().cast(), text.len() as c_int, device) };

@@ -1,13 +1,15 @@
 //! One device of the run: its readings, and what there is to say about it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use logcore::log::Level;
 use logcore::{MetricValue, Number, Readings};
 
 use crate::gpu::ladder::{Ladder, Memory, Source};
 use crate::gpu::nvml::Figures;
+use crate::gpu::probe::Fallback;
+use crate::gpu::resolve::By;
 
 #[derive(Debug, Default)]
 pub(crate) struct Device {
@@ -16,7 +18,19 @@ pub(crate) struct Device {
     is_lost: bool,
     last: Option<Memory>,
     has_warned: bool,
-    slowed: Vec<(&'static str, Duration)>,
+    /// What was said of the questions to it.
+    questions: Vec<String>,
+    contradiction: Contradiction,
+}
+
+/// Whether the driver's list of processes, which is some seconds old, contradicts a source that is asked anew each time.
+#[derive(Debug, Default)]
+struct Contradiction {
+    /// When the list was made that was compared last, and how many in a row contradicted.
+    listed_at: Option<Instant>,
+    in_a_row: u32,
+    /// The least that was allocated since then.
+    least: Option<u64>,
 }
 
 /// What the sources offer for one device, the best first.
@@ -27,8 +41,9 @@ pub(crate) struct Offers {
 }
 
 impl Offers {
-    /// Adds what the driver offers, which knows nothing of allocators: all that is held counts as allocated.
-    pub(crate) fn add_driver(&mut self, figures: Figures) {
+    /// Adds what the driver offers, which knows nothing of allocators: all that is held counts as allocated. What is used of the
+    /// device may stand for the process where that is wished, and where no other process is on it.
+    pub(crate) fn add_driver(&mut self, figures: Figures, fallback: Fallback) {
         let held = |bytes| Memory {
             allocated: bytes,
             reserved: bytes,
@@ -36,21 +51,26 @@ impl Offers {
         };
         self.sources
             .extend(figures.process.map(|bytes| (Source::Process, held(bytes))));
+        let of_device = figures
+            .device
+            .filter(|_| fallback == Fallback::Device || figures.is_alone);
         self.sources
-            .extend(figures.device.map(|bytes| (Source::Device, held(bytes))));
+            .extend(of_device.map(|bytes| (Source::Device, held(bytes))));
         self.driver = Some(figures);
     }
 }
 
 impl Device {
-    /// Adds the device's readings, and returns where they come from.
-    pub(crate) fn read(
-        &mut self,
-        ordinal: usize,
-        offers: &Offers,
-        counts: bool,
-        readings: &mut Readings,
-    ) -> Option<Source> {
+    /// Where its readings come from.
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.ladder.chosen()
+    }
+
+    /// Adds the device's readings; returns whether the source of the most important ones has any this time.
+    pub(crate) fn read(&mut self, ordinal: usize, offers: &Offers, counts: bool, readings: &mut Readings) -> bool {
+        if let Some(figures) = &offers.driver {
+            self.tell(ordinal, figures, readings);
+        }
         let suffix = match ordinal {
             0 => String::new(),
             ordinal => format!("/cuda:{ordinal}"),
@@ -69,12 +89,11 @@ impl Device {
             if let Some(bytes) = figures.process {
                 push("process_gb", gb(bytes));
             }
-            self.tell(ordinal, figures, readings);
-            if let Some((source, memory)) = chosen {
+            if let Some((source, memory)) = chosen.filter(|(source, _)| !source.is_of_driver()) {
                 self.compare(ordinal, (source, memory), figures, readings);
             }
         }
-        chosen.map(|(source, _)| source)
+        chosen.is_some()
     }
 
     fn tell(&mut self, ordinal: usize, figures: &Figures, readings: &mut Readings) {
@@ -88,18 +107,15 @@ impl Device {
                 format!("cuda:{ordinal} is lost to the driver: {identity}{last}; it is looked for again every minute");
             readings.note(Level::Error, text);
         } else if !figures.is_lost && self.identity.as_ref() != Some(identity) {
-            readings.note(Level::Info, format!("cuda:{ordinal} is {identity}"));
+            readings.note(Level::Info, format!("cuda:{ordinal} is {identity}, {}", figures.by));
             self.identity = Some(Arc::clone(identity));
+            self.ladder.forget_peak();
         }
         self.is_lost = figures.is_lost;
-        for (what, every) in figures.slowed.iter().filter(|slowed| !self.slowed.contains(slowed)) {
-            let text = format!(
-                "cuda:{ordinal}: the driver takes more than 5 ms for {what}, and is asked for it only every {} s",
-                every.as_secs()
-            );
-            readings.note(Level::Debug, text);
+        for text in figures.questions.iter().filter(|text| !self.questions.contains(text)) {
+            readings.note(Level::Info, format!("cuda:{ordinal}: {text}"));
         }
-        self.slowed.clone_from(&figures.slowed);
+        self.questions.clone_from(&figures.questions);
     }
 
     /// Says once that a source contradicts the driver. Its figures are kept: the driver's may be the wrong ones.
@@ -110,13 +126,14 @@ impl Device {
         figures: &Figures,
         readings: &mut Readings,
     ) {
-        if self.has_warned || matches!(source, Source::Process | Source::Device) {
+        // Before CUDA has said which devices they are, the driver's figures may be another's.
+        if self.has_warned || figures.by != By::Cuda {
             return;
         }
         let gb = |bytes: u64| bytes as f64 / 1e9;
         let against = match (figures.total, figures.process) {
             (Some(total), _) if memory.reserved > total => format!("the device has {:.3} GB", gb(total)),
-            (_, Some(process)) if gb(process) < 0.95 * gb(memory.allocated) => {
+            (_, Some(process)) if self.contradiction.stays(memory.allocated, process, figures.listed_at) => {
                 format!("the driver counts {:.3} GB for this process", gb(process))
             }
             _ => return,
@@ -129,5 +146,20 @@ impl Device {
             gb(memory.reserved)
         );
         readings.note(Level::Warn, text);
+    }
+}
+
+impl Contradiction {
+    /// Whether two lists in a row say clearly less than was allocated both before and after they were made.
+    fn stays(&mut self, allocated: u64, listed: u64, listed_at: Option<Instant>) -> bool {
+        let least = self.least.map_or(allocated, |least| least.min(allocated));
+        if self.listed_at == listed_at {
+            self.least = Some(least);
+            return false;
+        }
+        let is_one = self.least.is_some() && (listed as f64) < 0.95 * least as f64;
+        self.in_a_row = if is_one { self.in_a_row + 1 } else { 0 };
+        (self.listed_at, self.least) = (listed_at, Some(allocated));
+        self.in_a_row >= 2
     }
 }

@@ -1,30 +1,36 @@
 //! What the driver (NVML) says, for a caller who does not wait for it.
 
 use std::fmt;
-use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use logcore::Readings;
 use logcore::log::Level;
 
-use crate::gpu::sampler::{Gone, Missing, Patience, Sampler};
+use crate::gpu::sampler::{Gone, Missing, Patience, Sampler, Samplers};
 
-/// Opens the driver at the first question, on a thread of its own.
-pub(crate) struct Driver<T> {
+/// Opens the driver at the first question, on a thread that is shared by all who have the same question.
+pub(crate) struct Driver<T: 'static> {
     /// What is missing if it does not answer.
     what: &'static str,
     patience: Patience,
-    start: Box<dyn Fn(Patience) -> io::Result<Sampler<T>> + Send>,
-    sampler: Option<Sampler<T>>,
+    start: Box<Start<T>>,
+    sampler: Option<Arc<Sampler<T>>>,
     /// The process that the thread is in; a fork leaves it behind.
     process: u32,
+    process_now: fn() -> u32,
     gone: Option<Gone>,
     is_stalled: bool,
 }
+
+type Start<T> = dyn Fn(u32, Patience) -> std::io::Result<Arc<Sampler<T>>> + Send;
 
 impl<T: Clone + Send + 'static> Driver<T> {
     /// `open` runs on the thread, and so does what it returns, once for each answer.
     pub(crate) fn new<R>(
         what: &'static str,
+        samplers: &'static Samplers<T>,
+        library: Option<PathBuf>,
         patience: Patience,
         open: impl Fn() -> Result<R, Gone> + Clone + Send + 'static,
     ) -> Self
@@ -34,9 +40,14 @@ impl<T: Clone + Send + 'static> Driver<T> {
         Self {
             what,
             patience,
-            start: Box::new(move |patience| Sampler::start("gpu-sampler", patience, open.clone())),
+            start: Box::new(move |process, patience| {
+                samplers.get_or_start(process, library.as_deref(), || {
+                    Sampler::start("gpu-sampler", patience, open.clone())
+                })
+            }),
             sampler: None,
             process: std::process::id(),
+            process_now: std::process::id,
             gone: None,
             is_stalled: false,
         }
@@ -47,8 +58,9 @@ impl<T: Clone + Send + 'static> Driver<T> {
         if let Some(gone) = &self.gone {
             return Err(gone.why.clone());
         }
-        if self.process != std::process::id() {
-            self.process = std::process::id();
+        let process = (self.process_now)();
+        if self.process != process {
+            self.process = process;
             // Its thread is not in this process, and can neither be waited for nor joined.
             std::mem::forget(self.sampler.take());
         }
@@ -83,7 +95,7 @@ impl<T: Clone + Send + 'static> Driver<T> {
 
     fn sampler(&mut self) -> Result<&Sampler<T>, Gone> {
         if self.sampler.is_none() {
-            let started = (self.start)(self.patience)
+            let started = (self.start)(self.process, self.patience)
                 .map_err(|error| Gone::trouble(format!("cannot start the thread `gpu-sampler`: {error}")))?;
             self.sampler = Some(started);
         }
@@ -91,7 +103,7 @@ impl<T: Clone + Send + 'static> Driver<T> {
     }
 }
 
-impl<T> fmt::Debug for Driver<T> {
+impl<T: 'static> fmt::Debug for Driver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver")
             .field("what", &self.what)
@@ -107,25 +119,24 @@ mod tests {
     use super::*;
     use crate::gpu::fake::{Fake, surroundings};
     use crate::gpu::nvml::Session;
-    use crate::gpu::probe::Fallback;
+    use crate::gpu::probe::FIGURES;
     use crate::gpu::tests::eager;
 
     #[test]
     fn a_child_of_a_fork_opens_the_driver_anew_and_waits_for_no_thread() {
         let fake = Fake::with_devices(1);
-        let options = fake.options(Fallback::Process);
-        let mut driver = Driver::new("figures", eager(), move || {
-            let mut session = Session::open(&options, &surroundings(None))?;
+        let library = Some(fake.path().to_owned());
+        let of_driver = library.clone();
+        let mut driver = Driver::new("figures", &FIGURES, library, eager(), move || {
+            let mut session = Session::open(of_driver.as_ref(), &surroundings(None))?;
             Ok(move || session.sample(Instant::now()))
         });
         let mut readings = Readings::default();
         assert_eq!(driver.newest(true, &mut readings).map(|figures| figures.len()), Ok(1));
         fake.set("hang", 1);
-        // As if it were the number of the parent.
-        driver.process = 0;
+        driver.process_now = || 0;
         driver.patience.first = Duration::ZERO;
         assert!(driver.newest(true, &mut readings).is_err());
-        assert_eq!(driver.process, std::process::id());
         fake.set("hang", 0);
         driver.sampler = None;
         driver.patience = eager();

@@ -139,7 +139,7 @@ pub(crate) fn surroundings(visible: Option<&str>) -> Surroundings {
         cuda: None,
         unknown: None,
         visible: Visible::parse(visible),
-        pid: PID,
+        pid: || PID,
         is_by_bus: false,
         periods: Periods {
             memory: Duration::ZERO,

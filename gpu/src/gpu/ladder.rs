@@ -60,12 +60,26 @@ impl Source {
         }
     }
 
+    /// It knows nothing of allocators.
+    pub(crate) fn is_of_driver(self) -> bool {
+        matches!(self, Self::Process | Self::Device)
+    }
+
     fn is_above(self, other: Self) -> bool {
         self.rung() < other.rung()
     }
 }
 
 impl Ladder {
+    pub(crate) fn chosen(&self) -> Option<Source> {
+        self.chosen
+    }
+
+    /// The figures so far were another device's.
+    pub(crate) fn forget_peak(&mut self) {
+        self.highest = 0;
+    }
+
     /// The figures of the chosen source among `offers`, the best of which stand first. `counts` says whether this is a
     /// sample of its own, or too close to the one before.
     pub(crate) fn choose(&mut self, offers: &[(Source, Memory)], counts: bool) -> Option<(Source, Memory)> {

@@ -12,7 +12,7 @@ pub(crate) mod nvml;
 mod pool;
 mod probe;
 pub(crate) mod question;
-mod resolve;
+pub(crate) mod resolve;
 pub(crate) mod sampler;
 pub(crate) mod surroundings;
 #[cfg(test)]

@@ -13,9 +13,8 @@ use nvml_wrapper::{Device, Nvml};
 
 use crate::gpu::memory_info::{DeviceMemory, memory_info};
 use crate::gpu::pool::CudaFinder;
-use crate::gpu::probe::{Fallback, GpuOptions};
-use crate::gpu::question::{Known, Question, Silence};
-use crate::gpu::resolve::{Address, Found, by_cuda, by_environment};
+use crate::gpu::question::{Known, Question, Silence, TRY_AGAIN};
+use crate::gpu::resolve::{Address, By, Found, by_cuda, by_environment};
 use crate::gpu::sampler::Gone;
 use crate::gpu::surroundings::{Periods, Surroundings};
 
@@ -35,21 +34,25 @@ pub(crate) struct Figures {
     pub(crate) ordinal: usize,
     /// What the driver holds for this process, in bytes.
     pub(crate) process: Option<u64>,
-    /// What is used of the device, in bytes, where that may stand for the process.
+    /// What is used of the device, in bytes.
     pub(crate) device: Option<u64>,
     pub(crate) total: Option<u64>,
+    /// No other process is on it.
+    pub(crate) is_alone: bool,
+    /// When the processes were listed.
+    pub(crate) listed_at: Option<Instant>,
     pub(crate) is_lost: bool,
-    /// Which device it is, for people.
+    /// Which device it is, for people, and who says so.
     pub(crate) identity: Arc<str>,
-    /// What is asked for less often than it should be, because the driver takes long for it, and how often.
-    pub(crate) slowed: Vec<(&'static str, Duration)>,
+    pub(crate) by: By,
+    /// What is to be said of the questions to it.
+    pub(crate) questions: Vec<String>,
 }
 
 /// What the figures are asked for with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     pub(crate) pid: u32,
-    pub(crate) fallback: Fallback,
     pub(crate) periods: Periods,
     /// The list of processes is not to be read.
     pub(crate) no_processes: bool,
@@ -57,15 +60,14 @@ pub(crate) struct Rules {
 
 impl Session {
     /// Opens the driver's library and finds the devices. An error is why there will never be a reading.
-    pub(crate) fn open(options: &GpuOptions, surroundings: &Surroundings) -> Result<Self, Gone> {
-        let nvml = open_library(options.library.as_ref()).map_err(|error| why_not_open(&error))?;
+    pub(crate) fn open(library: Option<&PathBuf>, surroundings: &Surroundings) -> Result<Self, Gone> {
+        let nvml = open_library(library).map_err(|error| why_not_open(&error))?;
         let found = by_environment(nvml, &surroundings.visible, surroundings.is_by_bus)?;
         if found.addresses.is_empty() {
             return Err(Gone::absent("NVML knows no GPU that this process may use"));
         }
         let rules = Rules {
-            pid: surroundings.pid,
-            fallback: options.fallback,
+            pid: (surroundings.pid)(),
             periods: surroundings.periods,
             no_processes: process_entries_are_misread(nvml),
         };
@@ -85,7 +87,7 @@ impl Session {
         let figures = devices
             .map(|(ordinal, device)| device.figures(ordinal, rules, now))
             .collect();
-        if self.devices.iter().all(|device| device.is_mute(rules)) {
+        if self.devices.iter().all(Watched::is_mute) {
             let why = "the driver answers no question about the memory of these GPUs";
             return Err(Gone::absent(why));
         }
@@ -97,7 +99,7 @@ impl Session {
         let Some(cuda) = cuda.filter(|cuda| cuda.device_count().is_some()) else {
             return;
         };
-        let found = by_cuda(cuda);
+        let found = by_cuda(self.nvml, cuda);
         self.cuda = None;
         if let Some(found) = found {
             self.devices = watched(self.nvml, found, self.rules);
@@ -119,7 +121,7 @@ struct Watched {
     finding: Question,
     memory: Known<DeviceMemory>,
     processes: Known<Listed>,
-    found_by: &'static str,
+    by: By,
     identity: Arc<str>,
 }
 
@@ -129,6 +131,8 @@ struct Answer {
     process: Option<u64>,
     device: Option<u64>,
     total: Option<u64>,
+    is_alone: bool,
+    listed_at: Option<Instant>,
 }
 
 /// What a list of processes says about this one.
@@ -136,13 +140,11 @@ struct Answer {
 struct Listed {
     bytes: Option<u64>,
     is_alone: bool,
+    at: Option<Instant>,
 }
 
-/// A device that fell off the bus is looked for again after this long.
-const LOST_FOR: Duration = Duration::from_secs(60);
-
 impl Watched {
-    fn new(nvml: &'static Nvml, address: Address, rules: Rules, found_by: &'static str) -> Self {
+    fn new(nvml: &'static Nvml, address: Address, rules: Rules, by: By) -> Self {
         let processes = if rules.no_processes {
             Question::switched_off()
         } else {
@@ -157,12 +159,12 @@ impl Watched {
             finding: Question::every(Duration::ZERO),
             memory: Known::new(Question::every(rules.periods.memory)),
             processes: Known::new(processes),
-            found_by,
+            by,
         }
     }
 
     fn figures(&mut self, ordinal: usize, rules: Rules, now: Instant) -> Figures {
-        let is_out = self.lost_at.is_some_and(|lost_at| now < lost_at + LOST_FOR);
+        let is_out = self.lost_at.is_some_and(|lost_at| now < lost_at + TRY_AGAIN);
         let answer = if is_out {
             Err(Silence::Lost)
         } else {
@@ -176,30 +178,32 @@ impl Watched {
         } else if !is_out {
             self.lost_at = None;
         }
-        let Answer { process, device, total } = answer.unwrap_or_default();
+        let answer = answer.unwrap_or_default();
         Figures {
             ordinal,
-            process,
-            device,
-            total,
+            process: answer.process,
+            device: answer.device,
+            total: answer.total,
+            is_alone: answer.is_alone,
+            listed_at: answer.listed_at,
             is_lost: self.lost_at.is_some(),
             identity: Arc::clone(&self.identity),
-            slowed: self.slowed(),
+            by: self.by,
+            questions: self.about_questions(),
         }
     }
 
-    fn slowed(&self) -> Vec<(&'static str, Duration)> {
+    fn about_questions(&self) -> Vec<String> {
         let questions = [
             ("its memory", &self.memory.question),
             ("its list of processes", &self.processes.question),
+            ("itself", &self.finding),
         ];
-        let slowed = questions
-            .into_iter()
-            .filter_map(|(what, question)| Some((what, question.slowed()?)));
-        slowed.collect()
+        let texts = questions.into_iter().filter_map(|(what, question)| question.news(what));
+        texts.collect()
     }
 
-    /// What the process has, what is used of the device if the rules allow that, and what there is.
+    /// What the process has, what is used of the device, and what there is.
     ///
     /// A question that fails once leaves all of it out: what stands lower must not jump in for one sample.
     fn ask(&mut self, rules: Rules, now: Instant) -> Result<Answer, Silence> {
@@ -207,34 +211,34 @@ impl Watched {
             Some(device) => device,
             none => {
                 let device = self.finding.ask(now, || self.address.find(self.nvml))?;
-                self.identity = identity(&device, self.found_by).into();
+                self.identity = identity(&device).into();
                 none.insert(device)
             }
         };
         let memory = self.memory.ask(now, || memory_info(device))?;
-        let list = || Ok(Listed::of(&device.running_compute_processes()?, rules.pid));
+        let list = || Ok(Listed::of(&device.running_compute_processes()?, rules.pid, now));
         let listed = self.processes.ask(now, list)?.unwrap_or_default();
         let total = memory.map(|memory| memory.total);
         // In some containers our own entry is there with 0, and some drivers' entries are misread: both are "unknown".
         let is_possible = |bytes: &u64| 0 < *bytes && total.is_none_or(|total| *bytes < total);
-        let allowed = rules.fallback == Fallback::Device || listed.is_alone;
-        let of_device = memory.filter(|memory| allowed && 0 < memory.used && memory.used <= memory.total);
+        let of_device = memory.filter(|memory| 0 < memory.used && memory.used <= memory.total);
         Ok(Answer {
             process: listed.bytes.filter(is_possible),
             device: of_device.map(|memory| memory.used),
             total,
+            is_alone: listed.is_alone,
+            listed_at: listed.at,
         })
     }
 
     /// Whether there will never be a reading.
-    fn is_mute(&self, rules: Rules) -> bool {
-        let memory_is_no_use = self.memory.question.is_off() || rules.fallback != Fallback::Device;
-        self.finding.is_off() || (self.processes.question.is_off() && memory_is_no_use)
+    fn is_mute(&self) -> bool {
+        self.finding.is_off() || (self.processes.question.is_off() && self.memory.question.is_off())
     }
 }
 
 impl Listed {
-    fn of(processes: &[ProcessInfo], pid: u32) -> Self {
+    fn of(processes: &[ProcessInfo], pid: u32, now: Instant) -> Self {
         let mine = processes.iter().find(|process| process.pid == pid);
         let bytes = match mine.map(|process| &process.used_gpu_memory) {
             Some(UsedGpuMemory::Used(bytes)) => Some(*bytes),
@@ -243,19 +247,27 @@ impl Listed {
         Self {
             bytes,
             is_alone: mine.is_some() && processes.iter().all(|process| process.pid == pid),
+            at: Some(now),
         }
     }
 }
 
-/// Which device it is, as far as it says: `NVIDIA H100, 80.0 GB, NVML's device 3, GPU-8932f937-…, 00000000:3B:00.0, driver 550.54, found
-/// from CUDA`.
-fn identity(device: &Device<'_>, found_by: &str) -> String {
+/// Which device it is, as far as it says: `NVIDIA H100, 80.0 GB, NVML's device 3, GPU-8932f937-…, 00000000:3B:00.0, driver 550.54`.
+pub(crate) fn identity(device: &Device<'_>) -> String {
+    let index = |device: &Device<'_>| device.index().map(|index| format!("NVML's device {index}"));
+    let place = match device.mig_is_mig_device_handle() {
+        Ok(true) => device
+            .mig_parent_device()
+            .and_then(|whole| index(&whole))
+            .map(|whole| format!("a slice of {whole}")),
+        _ => index(device),
+    };
     let parts = [
         device.name().ok(),
         memory_info(device)
             .ok()
             .map(|memory| format!("{:.1} GB", memory.total as f64 / 1e9)),
-        device.index().ok().map(|index| format!("NVML's device {index}")),
+        place.ok(),
         device.uuid().ok(),
         device.pci_info().ok().map(|pci| pci.bus_id),
         device
@@ -263,7 +275,6 @@ fn identity(device: &Device<'_>, found_by: &str) -> String {
             .sys_driver_version()
             .ok()
             .map(|version| format!("driver {version}")),
-        Some(found_by.to_owned()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -12,7 +12,7 @@ use crate::gpu::gauge;
 use crate::gpu::ladder::{Memory, Source};
 use crate::gpu::nvml::{Figures, Session};
 use crate::gpu::pool::{CudaFinder, pools};
-use crate::gpu::sampler::Patience;
+use crate::gpu::sampler::{Patience, Samplers};
 use crate::gpu::surroundings::Surroundings;
 
 /// The memory of this process on the run's GPUs, in GB of 1e9 bytes:
@@ -60,6 +60,7 @@ use crate::gpu::surroundings::Surroundings;
 pub struct GpuProbe {
     /// A value of `GPU_PROBE` that is none, until it was said.
     unknown: Option<String>,
+    fallback: Fallback,
     driver: Option<Driver<Vec<Figures>>>,
     cuda: Option<CudaFinder>,
     /// What was asked for last, and when.
@@ -118,7 +119,8 @@ impl GpuProbe {
         Self {
             unknown: surroundings.unknown.clone(),
             cuda: surroundings.cuda.clone().map(CudaFinder::new),
-            driver: may_ask_driver.then(|| figures(options, surroundings, patience)),
+            driver: may_ask_driver.then(|| figures(options.library, surroundings, patience)),
+            fallback: options.fallback,
             asked: Vec::new(),
             asked_at: None,
             devices: BTreeMap::new(),
@@ -145,18 +147,25 @@ impl GpuProbe {
         }
         let why = self.ask_driver(&mut offers, readings);
 
-        let mut sources = Vec::new();
+        let mut is_any = false;
         for (ordinal, offers) in &offers {
             let device = self.devices.entry(*ordinal).or_default();
-            let source = device.read(*ordinal, offers, counts, readings);
-            sources.extend(source.map(|source| (*ordinal, source)));
+            is_any |= device.read(*ordinal, offers, counts, readings);
         }
-        match (sources.is_empty(), why) {
-            (false, _) => readings.set_source("GPU memory", in_words(&sources)),
-            (true, Some(why)) => return Err(ProbeError::Transient(why)),
-            (true, None) => {}
+        match (is_any, why) {
+            (true, _) => readings.set_source("GPU memory", in_words(&self.sources())),
+            (false, Some(why)) => return Err(ProbeError::Transient(why)),
+            (false, None) => {}
         }
         Ok(())
+    }
+
+    /// One that is left out this time has its source all the same.
+    fn sources(&self) -> Vec<(usize, Source)> {
+        let sources = self.devices.iter();
+        sources
+            .filter_map(|(ordinal, device)| Some((*ordinal, device.source()?)))
+            .collect()
     }
 
     /// The frameworks' allocators and the pools.
@@ -185,7 +194,10 @@ impl GpuProbe {
         match driver.newest(offers.is_empty(), readings) {
             Ok(figures) => {
                 for figures in figures {
-                    offers.entry(figures.ordinal).or_default().add_driver(figures);
+                    offers
+                        .entry(figures.ordinal)
+                        .or_default()
+                        .add_driver(figures, self.fallback);
                 }
                 None
             }
@@ -194,9 +206,13 @@ impl GpuProbe {
     }
 }
 
-fn figures(options: GpuOptions, surroundings: Surroundings, patience: Patience) -> Driver<Vec<Figures>> {
-    Driver::new("figures of the NVIDIA driver", patience, move || {
-        let mut session = Session::open(&options, &surroundings)?;
+/// Who asks for the figures of these devices.
+pub(crate) static FIGURES: Samplers<Vec<Figures>> = Samplers::new();
+
+fn figures(library: Option<PathBuf>, surroundings: Surroundings, patience: Patience) -> Driver<Vec<Figures>> {
+    let of_driver = library.clone();
+    Driver::new("figures of the NVIDIA driver", &FIGURES, library, patience, move || {
+        let mut session = Session::open(of_driver.as_ref(), &surroundings)?;
         Ok(move || session.sample(Instant::now()))
     })
 }

@@ -10,9 +10,13 @@ use crate::due::Due;
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
     due: Due,
+    /// There will never be an answer.
     off: bool,
     failures: u32,
+    /// It has failed so often that it is only tried now and then.
+    trial: Option<Due>,
     cost: Cost,
+    /// How often it is asked, if that is less often than it should be because the answers take long.
     slowed: Option<Duration>,
 }
 
@@ -23,14 +27,16 @@ pub(crate) enum Silence {
     Resting,
     /// Not this time.
     Passing,
-    /// Never: not from this driver, not from this device, or not for us.
+    /// Never: not from this driver, not from this device, or not for us. Or not until it works again.
     Off,
     /// The device is gone.
     Lost,
 }
 
-/// A question that fails so often in a row is not asked again.
-const MOST_FAILURES: u32 = 5;
+/// A question that fails so often in a row is only asked from time to time.
+pub(crate) const MOST_FAILURES: u32 = 5;
+/// A device that fell off the bus, and what has failed too often, is tried again after this long.
+pub(crate) const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 /// A call that takes longer holds up others in the driver: those of the training, too.
 const DEAR: Duration = Duration::from_millis(5);
@@ -43,6 +49,7 @@ impl Question {
             due: Due::every(every),
             off: false,
             failures: 0,
+            trial: None,
             cost: Cost::default(),
             slowed: None,
         }
@@ -59,13 +66,21 @@ impl Question {
         self.off
     }
 
-    /// How often it is asked, if that is less often than it should be because the answers take long.
-    pub(crate) fn slowed(&self) -> Option<Duration> {
-        self.slowed
+    /// What there is to say, if it is not asked as it should be. It stays the same as long as that does.
+    pub(crate) fn news(&self, what: &str) -> Option<String> {
+        if self.trial.is_some() {
+            return Some(format!(
+                "the driver has failed {MOST_FAILURES} times in a row to tell {what}, and is only asked each minute until it does"
+            ));
+        }
+        let seconds = self.slowed?.as_secs();
+        Some(format!(
+            "the driver takes more than 5 ms to tell {what}, and is only asked every {seconds} s"
+        ))
     }
 
     pub(crate) fn ask<T>(&mut self, now: Instant, call: impl FnOnce() -> Result<T, NvmlError>) -> Result<T, Silence> {
-        if self.off {
+        if self.off || self.trial.as_mut().is_some_and(|trial| !trial.is_now(now)) {
             return Err(Silence::Off);
         }
         if !self.due.is_now(now) {
@@ -78,24 +93,26 @@ impl Question {
         }
         let silence = match answer {
             Ok(answer) => {
-                self.failures = 0;
+                (self.failures, self.trial) = (0, None);
                 return Ok(answer);
             }
             Err(error) => meaning(&error),
         };
         self.due.again();
-        if silence == Silence::Passing {
-            self.failures += 1;
+        match silence {
+            Silence::Off => self.off = true,
+            Silence::Passing => self.failures += 1,
+            _ => {}
         }
-        if silence == Silence::Off || self.failures >= MOST_FAILURES {
-            self.off = true;
+        if silence == Silence::Passing && self.failures >= MOST_FAILURES {
+            self.trial.get_or_insert_with(|| Due::begun(TRY_AGAIN, now));
             return Err(Silence::Off);
         }
         Err(silence)
     }
 }
 
-fn meaning(error: &NvmlError) -> Silence {
+pub(crate) fn meaning(error: &NvmlError) -> Silence {
     match error {
         NvmlError::GpuLost | NvmlError::ResetRequired => Silence::Lost,
         NvmlError::FailedToLoadSymbol(_)
@@ -180,6 +197,25 @@ mod tests {
         assert_eq!(at(20, Ok(())), Err(Silence::Resting));
         assert_eq!(at(22, Err(NvmlError::NotSupported)), Err(Silence::Off));
         assert_eq!(at(100, Ok(())), Err(Silence::Off));
+    }
+
+    #[test]
+    fn what_fails_five_times_is_tried_again_after_a_minute() {
+        let mut question = Question::every(Duration::ZERO);
+        let start = Instant::now();
+        let mut at = |seconds, answer: Result<(), NvmlError>| {
+            let answer = question.ask(start + seconds * SECOND, || answer);
+            (answer, question.news("it").is_some())
+        };
+        for seconds in 0..4 {
+            assert_eq!(at(seconds, Err(NvmlError::Timeout)), (Err(Silence::Passing), false));
+        }
+        assert_eq!(at(4, Err(NvmlError::Timeout)), (Err(Silence::Off), true));
+        assert_eq!(at(30, Ok(())), (Err(Silence::Off), true), "it is not asked");
+        assert_eq!(at(64, Err(NvmlError::Timeout)), (Err(Silence::Off), true));
+        assert_eq!(at(100, Ok(())), (Err(Silence::Off), true));
+        assert_eq!(at(124, Ok(())), (Ok(()), false));
+        assert_eq!(at(125, Err(NvmlError::Timeout)), (Err(Silence::Passing), false));
     }
 
     #[test]

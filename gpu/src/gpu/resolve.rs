@@ -1,11 +1,14 @@
 //! Which of NVML's devices are those of this process.
 
 use std::fmt;
+use std::thread;
+use std::time::Duration;
 
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
 use crate::gpu::cuda::{Cuda, Identity};
+use crate::gpu::question::{MOST_FAILURES, Silence, meaning};
 use crate::gpu::sampler::Gone;
 use crate::gpu::visible::{DeviceName, Visible};
 
@@ -23,11 +26,7 @@ impl Address {
         match self {
             Self::Index(index) => nvml.device_by_index(*index),
             Self::Uuid(uuid) => nvml.device_by_uuid(uuid.as_str()),
-            // CUDA gives a slice of a device an identity of its own, and does not say that it is one.
-            Self::Cuda(Identity::Uuid(uuid)) => nvml
-                .device_by_uuid(format!("GPU-{uuid}"))
-                .or_else(|_| nvml.device_by_uuid(format!("MIG-{uuid}"))),
-            Self::Cuda(Identity::Pci(bus_id)) => nvml.device_by_pci_bus_id(bus_id.as_str()),
+            Self::Cuda(identity) => find(nvml, identity),
         }
     }
 }
@@ -37,16 +36,50 @@ impl fmt::Display for Address {
         match self {
             Self::Index(index) => write!(f, "NVML's device {index}"),
             Self::Uuid(uuid) => write!(f, "{uuid}"),
-            Self::Cuda(Identity::Uuid(uuid)) => write!(f, "GPU-{uuid}"),
-            Self::Cuda(Identity::Pci(bus_id)) => write!(f, "the device at {bus_id}"),
+            Self::Cuda(Identity { uuid: Some(uuid), .. }) => write!(f, "GPU-{uuid}"),
+            Self::Cuda(Identity { bus_id, .. }) => write!(f, "the device at {}", bus_id.as_deref().unwrap_or("?")),
         }
     }
+}
+
+/// A device by what CUDA says of it. CUDA gives a slice of a device an identity of its own, and does not say that it is one; and an old
+/// one gives none, but where the device lies on the bus.
+fn find(nvml: &'static Nvml, Identity { uuid, bus_id }: &Identity) -> Result<Device<'static>, NvmlError> {
+    let by_uuid = |kind: &str| match uuid {
+        Some(uuid) => nvml.device_by_uuid(format!("{kind}-{uuid}")),
+        None => Err(NvmlError::NotFound),
+    };
+    let on_bus = |error| {
+        let device = nvml.device_by_pci_bus_id(bus_id.as_deref().ok_or(error)?)?;
+        // Of one that is sliced, only a slice could be meant.
+        (!is_sliced(&device)).then_some(device).ok_or(NvmlError::NotFound)
+    };
+    by_uuid("GPU").or_else(|_| by_uuid("MIG")).or_else(on_bus)
 }
 
 /// The devices, in CUDA's order, and how they were found.
 pub(crate) struct Found {
     pub(crate) addresses: Vec<Address>,
-    pub(crate) by: &'static str,
+    pub(crate) by: By,
+}
+
+/// Who says which devices they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Cuda,
+    Environment,
+    /// The environment, and CUDA may order them in another way.
+    Presumption,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cuda => "found from CUDA",
+            Self::Environment => "found from the environment",
+            Self::Presumption => "presumed from the environment, for CUDA may order unlike devices by speed",
+        })
+    }
 }
 
 /// What the environment says. As in CUDA the list ends at the first name that no device has, and a device named twice leaves
@@ -54,9 +87,7 @@ pub(crate) struct Found {
 pub(crate) fn by_environment(nvml: &'static Nvml, visible: &Visible, is_by_bus: bool) -> Result<Found, Gone> {
     let machine = Machine {
         nvml,
-        count: nvml
-            .device_count()
-            .map_err(|error| Gone::trouble(format!("NVML does not say how many GPUs there are: {error}")))?,
+        count: device_count(nvml)?,
     };
     let (addresses, has_indices): (Vec<_>, _) = match visible {
         Visible::All => (
@@ -72,11 +103,7 @@ pub(crate) fn by_environment(nvml: &'static Nvml, visible: &Visible, is_by_bus: 
     let is_twice = |(at, address)| addresses[..at].contains(address);
     let is_sure = is_by_bus || !has_indices || machine.is_of_one_kind();
     Ok(Found {
-        by: if is_sure {
-            "found from the environment"
-        } else {
-            "presumed from the environment, for CUDA may order unlike devices by speed"
-        },
+        by: if is_sure { By::Environment } else { By::Presumption },
         addresses: match addresses.iter().enumerate().any(is_twice) {
             true => Vec::new(),
             false => addresses,
@@ -84,15 +111,38 @@ pub(crate) fn by_environment(nvml: &'static Nvml, visible: &Visible, is_by_bus: 
     })
 }
 
-/// What CUDA says, once the program has started it. The environment only lets one presume: CUDA may order unlike devices by
-/// their speed, and shows a slice of a device (MIG) in its place.
-pub(crate) fn by_cuda(cuda: &Cuda) -> Option<Found> {
-    let identities = (0..cuda.device_count()?).map(|ordinal| cuda.identity(ordinal).map(Address::Cuda));
-    let addresses: Vec<_> = identities.collect::<Option<_>>()?;
-    (!addresses.is_empty()).then_some(Found {
+/// What CUDA says, once the program has started it, if NVML knows all of it. The environment only lets one presume: CUDA may order
+/// unlike devices by their speed, and shows a slice of a device (MIG) in its place.
+pub(crate) fn by_cuda(nvml: &'static Nvml, cuda: &Cuda) -> Option<Found> {
+    let address = |ordinal| cuda.identity(ordinal).map(Address::Cuda);
+    let addresses: Vec<_> = (0..cuda.device_count()?).map(address).collect::<Option<_>>()?;
+    let are_known = addresses.iter().all(|address| address.find(nvml).is_ok());
+    (!addresses.is_empty() && are_known).then_some(Found {
         addresses,
-        by: "found from CUDA",
+        by: By::Cuda,
     })
+}
+
+/// How many devices there are. Asked on a thread that has time, so what passes is waited for.
+///
+/// # Errors
+///
+/// If the driver does not say it; then it says nothing else.
+pub(crate) fn device_count(nvml: &Nvml) -> Result<u32, Gone> {
+    let mut failures = 0;
+    loop {
+        match nvml.device_count() {
+            Ok(count) => return Ok(count),
+            Err(error) if meaning(&error) == Silence::Passing && failures + 1 < MOST_FAILURES => {
+                failures += 1;
+                thread::sleep(Duration::from_secs(1));
+            }
+            Err(error) => {
+                let why = format!("NVML does not say how many GPUs there are: {error}");
+                return Err(Gone::trouble(why));
+            }
+        }
+    }
 }
 
 /// The devices that NVML knows, which are all of the machine or of the container.

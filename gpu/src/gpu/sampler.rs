@@ -1,8 +1,10 @@
 //! A thread that reads what may hang, for callers who cannot wait.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,7 @@ pub(crate) struct Patience {
     pub(crate) first: Duration,
     /// The wait for the first reading where others stand in for it.
     pub(crate) unneeded: Duration,
-    /// The wait for a later reading, where the thread does not read on its own, or the newest is no longer young.
+    /// The wait for a later reading, where the thread reads when it is asked, or the newest is no longer young.
     pub(crate) later: Duration,
     /// A reading so old is not handed out, and a thread that reads for so long has stalled.
     pub(crate) young: Duration,
@@ -138,8 +140,8 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         })
     }
 
-    /// The newest reading; where the thread does not read on its own, one of now. The first is waited for, if it is `needed`,
-    /// and those after it, too; but not long, and what was waited for in vain is not waited for again.
+    /// The newest reading; where the thread reads when it is asked, one of now if that comes soon. The first is waited for, if it is
+    /// `needed`; but not long, and what was waited for in vain is not waited for again, whoever asks.
     pub(crate) fn newest(&self, needed: bool) -> Result<T, Missing> {
         let Patience {
             first,
@@ -170,21 +172,46 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         if let Some(gone) = &state.over {
             return Err(Missing::ForEver(gone.clone()));
         }
-        let is_of_now = state.asked.is_none();
-        match &state.newest {
-            Some((_, reading)) if is_of_now || (period.is_some() && state.is_young(young)) => Ok(reading.clone()),
-            newest => match state.asked {
-                Some(asked) if asked.elapsed() < young && (newest.is_none() || state.is_young(young)) => {
-                    Err(Missing::NotYet)
-                }
-                _ => Err(Missing::Stalled),
-            },
+        match (&state.newest, state.asked) {
+            (Some((_, reading)), asked) if asked.is_none() || state.is_young(young) => Ok(reading.clone()),
+            (None, Some(asked)) if asked.elapsed() < young => Err(Missing::NotYet),
+            _ => Err(Missing::Stalled),
         }
     }
 
     fn ask(&self, state: &mut State<T>) {
         state.asked.get_or_insert_with(Instant::now);
         self.shared.changed.notify_all();
+    }
+}
+
+/// The threads of this process that read one kind of thing, by the library that they read it from: whoever wants to know shares one,
+/// so that a driver is asked no more often, and waited for no longer, the more loggers there are.
+pub(crate) struct Samplers<T>(Mutex<BTreeMap<Key, Weak<Sampler<T>>>>);
+
+/// A child of a fork has threads of its own.
+type Key = (u32, Option<PathBuf>);
+
+impl<T> Samplers<T> {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    pub(crate) fn get_or_start(
+        &self,
+        process: u32,
+        library: Option<&Path>,
+        start: impl FnOnce() -> io::Result<Sampler<T>>,
+    ) -> io::Result<Arc<Sampler<T>>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, sampler| sampler.strong_count() > 0);
+        let key = (process, library.map(Path::to_owned));
+        if let Some(sampler) = all.get(&key).and_then(Weak::upgrade) {
+            return Ok(sampler);
+        }
+        let sampler = Arc::new(start()?);
+        all.insert(key, Arc::downgrade(&sampler));
+        Ok(sampler)
     }
 }
 
@@ -360,6 +387,20 @@ mod tests {
         back(31);
         assert_eq!(sampler.newest(true), Err(Missing::Stalled));
         drop(gate);
+    }
+
+    #[test]
+    fn who_wants_the_same_shares_a_thread() {
+        static SAMPLERS: Samplers<u32> = Samplers::new();
+        let start = || Sampler::start("test-sampler", patience(LONG), || Ok(|| Ok(1)));
+        let [first, second] = [0, 1].map(|_| SAMPLERS.get_or_start(1, None, start).unwrap());
+        let other = SAMPLERS.get_or_start(1, Some(Path::new("other")), start).unwrap();
+        let child = SAMPLERS.get_or_start(2, None, start).unwrap();
+        assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &other) && !Arc::ptr_eq(&first, &child));
+        let ended = Arc::downgrade(&first);
+        drop((first, second));
+        assert!(ended.upgrade().is_none());
+        assert_eq!(SAMPLERS.get_or_start(1, None, start).unwrap().newest(true), Ok(1));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::gpu::cuda;
 use crate::gpu::visible::Visible;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     /// NVML may be opened.
     pub(crate) nvml: bool,
@@ -17,7 +17,8 @@ pub(crate) struct Surroundings {
     pub(crate) visible: Visible,
     /// CUDA orders the devices as they lie on the bus, which is NVML's order.
     pub(crate) is_by_bus: bool,
-    pub(crate) pid: u32,
+    /// The number of this process; of a child, after a fork.
+    pub(crate) pid: fn() -> u32,
     pub(crate) periods: Periods,
 }
 
@@ -46,7 +47,7 @@ impl Surroundings {
             unknown: Some(switch).filter(|switch| !["", "off", "nvml", "pool", "all"].contains(&switch.as_str())),
             visible,
             is_by_bus: variable("CUDA_DEVICE_ORDER").is_some_and(|order| order.trim() == "PCI_BUS_ID"),
-            pid: std::process::id(),
+            pid: std::process::id,
             periods: Periods {
                 memory: Duration::from_secs(2),
                 processes: Duration::from_secs(15),
@@ -96,7 +97,7 @@ mod tests {
             assert!(!read.nvml && read.cuda.is_none(), "{visible:?}");
         }
         assert_eq!(with(None, Some("1,0")).visible, Visible::parse(Some("1,0")));
-        assert_eq!(with(None, None).pid, std::process::id());
+        assert_eq!((with(None, None).pid)(), std::process::id());
     }
 
     #[test]

@@ -5,32 +5,36 @@ use std::time::{Duration, Instant};
 use logcore::log::Level;
 use logcore::{Probe, ProbeError, Readings};
 
+use crate::gpu::device::Offers;
 use crate::gpu::fake::{Fake, PID, surroundings};
 use crate::gpu::ladder::Source;
 use crate::gpu::nvml::{Figures, Session};
 use crate::gpu::probe::{Fallback, GpuOptions, GpuProbe};
+use crate::gpu::resolve::By;
 use crate::gpu::sampler::{Gone, Patience};
 use crate::gpu::surroundings::Surroundings;
 use crate::gpu::tests::{eager, probe};
 
 const GB: u64 = 1_000_000_000;
 
-fn open(fake: &Fake, fallback: Fallback, visible: Option<&str>) -> Result<Session, Gone> {
-    Session::open(&fake.options(fallback), &surroundings(visible))
+fn open(fake: &Fake, visible: Option<&str>) -> Result<Session, Gone> {
+    Session::open(Some(&fake.path().to_owned()), &surroundings(visible))
 }
 
 /// The first sample: ordinals, GB and sources.
 fn first(fake: &Fake, fallback: Fallback, visible: Option<&str>) -> Result<Vec<(usize, u64, Source)>, Gone> {
-    let figures = open(fake, fallback, visible)?.sample(Instant::now())?;
-    Ok(tuples(figures))
+    let figures = open(fake, visible)?.sample(Instant::now())?;
+    Ok(tuples(figures, fallback))
 }
 
 /// The better of the driver's two figures for each device.
-fn tuples(figures: Vec<Figures>) -> Vec<(usize, u64, Source)> {
+fn tuples(figures: Vec<Figures>, fallback: Fallback) -> Vec<(usize, u64, Source)> {
     let best = |figures: Figures| {
-        let process = figures.process.map(|bytes| (bytes, Source::Process));
-        let (bytes, source) = process.or(figures.device.map(|bytes| (bytes, Source::Device)))?;
-        Some((figures.ordinal, bytes / GB, source))
+        let ordinal = figures.ordinal;
+        let mut offers = Offers::default();
+        offers.add_driver(figures, fallback);
+        let (source, memory) = offers.sources.into_iter().next()?;
+        Some((ordinal, memory.allocated / GB, source))
     };
     figures.into_iter().filter_map(best).collect()
 }
@@ -139,9 +143,8 @@ fn an_index_is_sure_where_the_order_is() {
             is_by_bus,
             ..surroundings(visible)
         };
-        let mut session = Session::open(&fake.options(Fallback::Process), &surroundings).unwrap();
-        let identity = session.sample(Instant::now()).unwrap()[0].identity.to_string();
-        identity.contains("found from the environment")
+        let mut session = Session::open(Some(&fake.path().to_owned()), &surroundings).unwrap();
+        session.sample(Instant::now()).unwrap()[0].by == By::Environment
     };
     assert!(found(None, false));
     fake.set("1.model", 1);
@@ -233,14 +236,14 @@ fn without_any_memory_call_the_process_is_still_known() {
 #[test]
 fn without_a_process_list_only_the_device_is_known() {
     let fake = Fake::variant(&["without_processes", "without_shutdown"], 1);
-    assert!(first(&fake, Fallback::Process, None).is_err());
+    assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]));
     assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 3, Source::Device)]));
 }
 
 #[test]
 fn a_process_list_that_would_be_misread_is_not_read() {
     let fake = Fake::variant(&["misread_entries"], 1);
-    assert!(first(&fake, Fallback::Process, None).is_err());
+    assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]));
     assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 3, Source::Device)]));
     assert_eq!(fake.get("calls.processes"), 0);
 }
@@ -249,17 +252,22 @@ fn a_process_list_that_would_be_misread_is_not_read() {
 fn no_permission_switches_off_what_is_refused_and_nothing_else() {
     let fake = Fake::with_devices(2);
     fake.set("0.handle", 4);
-    let mut session = open(&fake, Fallback::Process, None).unwrap();
+    let mut session = open(&fake, None).unwrap();
     let handles = fake.get("calls.handle");
     for _ in 0..3 {
         let usages = session.sample(Instant::now());
-        assert_eq!(usages.map(tuples), Ok(vec![(1, 2, Source::Process)]));
+        assert_eq!(
+            usages.map(|figures| tuples(figures, Fallback::Process)),
+            Ok(vec![(1, 2, Source::Process)])
+        );
     }
     assert_eq!(fake.get("calls.handle"), handles + 2);
 
     fake.set("1.memory", 4);
     assert_eq!(
-        session.sample(Instant::now()).map(tuples),
+        session
+            .sample(Instant::now())
+            .map(|figures| tuples(figures, Fallback::Process)),
         Ok(vec![(1, 2, Source::Process)])
     );
     fake.set("1.processes", 4);
@@ -273,9 +281,15 @@ fn no_permission_switches_off_what_is_refused_and_nothing_else() {
 #[test]
 fn a_lost_device_is_looked_for_again_after_a_minute() {
     let fake = Fake::with_devices(2);
-    let mut session = open(&fake, Fallback::Device, None).unwrap();
+    let mut session = open(&fake, None).unwrap();
     let start = Instant::now();
-    let mut seen = |seconds| tuples(session.sample(start + Duration::from_secs(seconds)).unwrap()).len();
+    let mut seen = |seconds| {
+        tuples(
+            session.sample(start + Duration::from_secs(seconds)).unwrap(),
+            Fallback::Device,
+        )
+        .len()
+    };
     assert_eq!(seen(0), 2);
     fake.set("0.memory", 15);
     assert_eq!(seen(1), 1);
@@ -302,8 +316,16 @@ fn a_lost_device_is_looked_for_again_after_a_minute() {
 #[test]
 fn a_passing_trouble_leaves_a_reading_out_and_changes_no_source() {
     let fake = Fake::with_devices(1);
-    let mut session = open(&fake, Fallback::Device, None).unwrap();
-    let mut seen = || tuples(session.sample(Instant::now()).unwrap());
+    let mut session = open(&fake, None).unwrap();
+    let start = Instant::now();
+    let mut seconds = 0;
+    let mut seen = || {
+        seconds += 1;
+        tuples(
+            session.sample(start + Duration::from_secs(seconds)).unwrap(),
+            Fallback::Device,
+        )
+    };
     for _ in 0..3 {
         fake.set("0.processes", 10);
         for _ in 0..4 {
@@ -320,6 +342,10 @@ fn a_passing_trouble_leaves_a_reading_out_and_changes_no_source() {
     assert_eq!(seen(), [(0, 3, Source::Device)]);
     fake.set("0.processes", 0);
     assert_eq!(seen(), [(0, 3, Source::Device)]);
+    // It is tried again after a minute.
+    let seen: Vec<_> = (0..60).flat_map(|_| seen()).collect();
+    assert_eq!(seen.first(), Some(&(0, 3, Source::Device)));
+    assert_eq!(seen.last(), Some(&(0, 2, Source::Process)));
 }
 
 #[test]
@@ -336,7 +362,7 @@ fn a_driver_that_does_not_start_is_no_trouble() {
         (12345, "12345"),
     ] {
         fake.set("init", code);
-        let gone = open(&fake, Fallback::Process, None).err().expect("it cannot start");
+        let gone = open(&fake, None).err().expect("it cannot start");
         assert!(gone.why.contains(said) && gone.is_trouble, "{code}: {gone:?}");
         let mut probe = probe(&fake, surroundings(None), eager());
         for notes in [1, 0] {
@@ -359,7 +385,9 @@ fn a_file_that_is_no_driver_is_no_trouble() {
             library: Some(library.into()),
             ..GpuOptions::default()
         };
-        let gone = Session::open(&options, &surroundings(None)).err().expect("it is none");
+        let gone = Session::open(options.library.as_ref(), &surroundings(None))
+            .err()
+            .expect("it is none");
         assert!(
             gone.why.starts_with("no NVIDIA driver: ") && !gone.is_trouble,
             "{gone:?}"
@@ -476,12 +504,9 @@ fn what_happens_to_a_device_is_said_once() {
         notes.collect::<Vec<_>>()
     };
     let identity = |index: u32| {
-        format!(
-            "NVIDIA H100, 80.0 GB, NVML's device {index}, GPU-{index}aaa-bbb, 0000:0{index}:00.0, driver 550.54, found from the \
-             environment"
-        )
+        format!("NVIDIA H100, 80.0 GB, NVML's device {index}, GPU-{index}aaa-bbb, 0000:0{index}:00.0, driver 550.54")
     };
-    let both = [0, 1].map(|index| format!("INFO cuda:{index} is {}", identity(index)));
+    let both = [0, 1].map(|index| format!("INFO cuda:{index} is {}, found from the environment", identity(index)));
     assert_eq!(said(), both);
     assert!(said().is_empty());
     fake.set("1.memory", 15);
@@ -518,11 +543,14 @@ fn the_dear_list_of_processes_is_asked_for_rarely() {
     let fake = Fake::with_devices(1);
     let mut rarely = surroundings(None);
     rarely.periods.processes = Duration::from_secs(15);
-    let mut session = Session::open(&fake.options(Fallback::Process), &rarely).unwrap();
+    let mut session = Session::open(Some(&fake.path().to_owned()), &rarely).unwrap();
     let start = Instant::now();
     for seconds in (0..=30).step_by(2) {
         let figures = session.sample(start + Duration::from_secs(seconds));
-        assert_eq!(figures.map(tuples), Ok(vec![(0, 2, Source::Process)]));
+        assert_eq!(
+            figures.map(|figures| tuples(figures, Fallback::Process)),
+            Ok(vec![(0, 2, Source::Process)])
+        );
     }
     // And once to say how large the device is.
     assert_eq!(fake.get("calls.memory_v2"), 16 + 1);
