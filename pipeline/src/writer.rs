@@ -22,8 +22,6 @@ use crate::shared::Shared;
 const BATCH_BYTES: u64 = 256 << 10;
 /// Naps between looks while there was work a moment ago; the longest bounds the delay of a lone line.
 const NAPS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(5)];
-/// After this long without work the writer sleeps until it is woken.
-const IDLE: Duration = Duration::from_millis(200);
 /// A sink in trouble is asked to try again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -67,7 +65,7 @@ impl Writer {
         }
         let _end = End(Arc::clone(&self.shared));
 
-        let mut last_work = Instant::now();
+        let mut rhythm = Rhythm::new(Instant::now());
         let mut naps = 0;
         while !self.ended {
             self.reader.populate();
@@ -77,13 +75,13 @@ impl Writer {
             }
             let drained = self.drain();
             if drained != Drained::Nothing {
-                last_work = Instant::now();
+                rhythm.work(Instant::now());
                 naps = 0;
             }
             // After the last frame, too: a writer that stays at the heels of its callers makes a batch of every few calls,
             // and takes from their caches what they are about to write to.
             if drained != Drained::Part {
-                self.rest(last_work.elapsed(), naps);
+                self.rest(rhythm.expects_more(Instant::now()), naps);
                 naps += 1;
             }
         }
@@ -157,9 +155,9 @@ impl Writer {
         kill_point("head");
     }
 
-    fn rest(&self, idle: Duration, naps: usize) {
+    fn rest(&self, expects_more: bool, naps: usize) {
         let bell = self.shared.bell();
-        if idle < IDLE {
+        if expects_more {
             bell.sleep(NAPPING, Some(NAPS[naps.min(NAPS.len() - 1)]), || true);
         } else {
             let limit = match self.delivery.in_trouble() {
@@ -168,6 +166,40 @@ impl Writer {
             };
             bell.sleep(ASLEEP, limit, || self.shared.ring.tail() == self.reader.position());
         }
+    }
+}
+
+/// When work came, and so how long more is looked for. A caller need not wake a writer that looks; but each look at nothing costs
+/// the machine some ten microseconds, and of readings that come each two seconds they would be most of the cost.
+struct Rhythm {
+    last: Instant,
+    /// After this long without work the writer sleeps until it is woken.
+    patience: Duration,
+}
+
+/// What comes further apart is waited for asleep.
+const LONG: Duration = Duration::from_millis(200);
+/// What comes closer together is of one burst.
+const SHORT: Duration = Duration::from_millis(20);
+
+impl Rhythm {
+    fn new(now: Instant) -> Self {
+        Self {
+            last: now,
+            patience: SHORT,
+        }
+    }
+
+    fn work(&mut self, now: Instant) {
+        let gap = now.duration_since(self.last);
+        if gap >= SHORT {
+            self.patience = if gap < LONG { LONG } else { SHORT };
+        }
+        self.last = now;
+    }
+
+    fn expects_more(&self, now: Instant) -> bool {
+        now.duration_since(self.last) < self.patience
     }
 }
 
@@ -251,5 +283,30 @@ impl Patience {
             _ => return false,
         }
         true
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_expected_as_long_as_it_came_before() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut rhythm = Rhythm::new(start);
+        // A lone burst.
+        for millis in [2000, 2001, 2015] {
+            rhythm.work(at(millis));
+        }
+        assert!(rhythm.expects_more(at(2030)) && !rhythm.expects_more(at(2040)));
+        // Steps of a training: once the writer has been woken, it waits for the next.
+        for millis in [4000, 4100, 4101, 4200] {
+            rhythm.work(at(millis));
+        }
+        assert!(rhythm.expects_more(at(4390)) && !rhythm.expects_more(at(4400)));
+        // It pauses, and begins again.
+        rhythm.work(at(9000));
+        assert!(!rhythm.expects_more(at(9030)));
     }
 }
