@@ -36,7 +36,7 @@ pub trait Probe: Send {
 
     /// How often the logger asks on its own: for readings of the machine, which are of a time and not of a step.
     ///
-    /// Such a probe is asked on a thread of the logger, from its beginning to its end, and may take its time. It is not asked
+    /// Such a probe is asked on a thread of the logger of low priority, from its beginning to its end, and may take its time. It is not asked
     /// by `log_memory`. Without a period it is asked by nothing else.
     fn period(&self) -> Option<Duration> {
         None

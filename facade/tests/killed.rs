@@ -484,11 +484,9 @@ fn what_is_no_ring_of_ours_is_refused_and_stays() {
     std::os::unix::fs::symlink(&secret, path("1-link")).unwrap();
     fs::write(path("2-pointer"), format!("at {}\n", secret.display())).unwrap();
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    fs::write(
-        path("3-gone"),
-        format!("at /dev/shm/.logcore-0-gone.ring\non {machine}"),
-    )
-    .unwrap();
+    // Of an earlier start of this machine.
+    let gone = format!("at /dev/shm/.logcore-0-gone.ring\non {} 1 1\n", machine.trim_end());
+    fs::write(path("3-gone"), gone).unwrap();
     fs::write(path("4-noise"), [7; 5000]).unwrap();
     fs::write(path("5-short"), "LOGRING1").unwrap();
     let refused: Vec<_> = recover(folder.path())

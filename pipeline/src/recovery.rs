@@ -15,7 +15,7 @@ use crate::clock;
 use crate::command::NamedSink;
 use crate::delivery::Delivery;
 use crate::fold::Fold;
-use crate::machine::{this_boot, this_machine};
+use crate::machine::{Place, this_boot};
 use crate::pieces::Pieces;
 use crate::ring::{Corrupt, Dead, Kind, Ring};
 use crate::ring_file::{MACHINE, POINTER, is_ring_name, is_unfinished, pieces_of, rank_of, unfinished};
@@ -158,12 +158,11 @@ fn find(path: &Path) -> Result<Option<(PathBuf, File)>, String> {
         // From the beginning, for whoever reads it.
         return open(path).map(|file| Some((path.to_owned(), file?)));
     };
-    let Target { path: target, machine } = target;
+    let Target { path: target, place } = target;
     match open(&target)? {
         Some(file) => Ok(Some((target, file))),
         None => {
-            // On another machine it may be there.
-            if machine == this_machine() {
+            if !place.may_be_hidden_from(&here(&target)) {
                 let _ = fs::remove_file(path);
             }
             Ok(None)
@@ -173,7 +172,13 @@ fn find(path: &Path) -> Result<Option<(PathBuf, File)>, String> {
 
 struct Target {
     path: PathBuf,
-    machine: String,
+    /// Where it was made.
+    place: Place,
+}
+
+/// The place of this process, for that file.
+fn here(path: &Path) -> Place {
+    Place::of(path.parent().unwrap_or(path))
 }
 
 /// Where a pointer leads; `None` if it is none.
@@ -184,16 +189,16 @@ fn target_of(mut file: &File) -> Result<Option<Target>, String> {
     }
     let mut text = String::new();
     let read = file.take(4096).read_to_string(&mut text);
-    let (target, machine) = text.rsplit_once(MACHINE).unwrap_or_default();
+    let (target, place) = text.rsplit_once(MACHINE).unwrap_or_default();
     let target = Path::new(target);
     let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if read.is_err() || !target.is_absolute() || !is_ring_name(name) {
-        return Err("it leads to no ring".to_owned());
+    match Place::parse(place) {
+        Some(place) if read.is_ok() && target.is_absolute() && is_ring_name(name) => Ok(Some(Target {
+            path: target.to_owned(),
+            place,
+        })),
+        _ => Err("it leads to no ring".to_owned()),
     }
-    Ok(Some(Target {
-        path: target.to_owned(),
-        machine: machine.trim_end_matches('\n').to_owned(),
-    }))
 }
 
 /// Opens a file if it is one of ours: regular, under one name, and nobody else's.
@@ -372,7 +377,7 @@ fn forget_unfinished(path: &Path) {
     }
     if let Ok(Some(target)) = target_of(&file) {
         // Another machine may be at it, and not every file system shares its locks.
-        if target.machine != this_machine() {
+        if target.place.may_be_hidden_from(&here(&target.path)) {
             return;
         }
         forget(&unfinished(&target.path));

@@ -1,6 +1,6 @@
 //! The file that a ring lies in, and the names under which the next process finds it.
 //!
-//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or two lines `at <path>` and `on <machine>` if it lies
+//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or two lines `at <path>` and `on <place>` if it lies
 //! elsewhere; with `.rank3` before the ending it is that of a process whose files are those of rank 3. Its process holds a lock on the
 //! ring; who gets the lock knows that the process is no more.
 
@@ -14,7 +14,7 @@ use logcore::kill_point::kill_point;
 use logcore::{FileRank, RingPlace};
 
 use crate::fork;
-use crate::machine::{this_boot, this_machine};
+use crate::machine::{Place, this_boot};
 use crate::region::Region;
 use crate::ring::{Ring, Sizes};
 
@@ -167,7 +167,10 @@ impl Pointer {
         let path = folder.join(name);
         let mut file = private_file(&unfinished(&path))?;
         let written = file.try_lock().map_err(io::Error::from).and_then(|()| {
-            let text = format!("{POINTER}{target}{MACHINE}{}\n", this_machine());
+            let text = format!(
+                "{POINTER}{target}{MACHINE}{}\n",
+                Place::of(ring.parent().unwrap_or(ring))
+            );
             io::Write::write_all(&mut file, text.as_bytes())
         });
         let pointer = Self { _file: file, path };
@@ -333,10 +336,8 @@ mod tests {
         let pointer = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let text = fs::read_to_string(pointer).unwrap();
         let (path, machine) = text.strip_prefix(POINTER).unwrap().split_once(MACHINE).unwrap();
-        assert_eq!(
-            (path, machine.trim_end()),
-            (ring.path.to_str().unwrap(), &*this_machine())
-        );
+        assert_eq!(path, ring.path.to_str().unwrap());
+        assert_eq!(Place::parse(machine), Some(Place::of(Path::new(SHARED_MEMORY))));
     }
 
     #[cfg(target_os = "linux")]
@@ -349,8 +350,9 @@ mod tests {
             fs::write(&path, format!("{POINTER}{to_nowhere}{MACHINE}{machine}\n")).unwrap();
             path
         };
-        let of_another = begun(".logcore-1-a.ring", "another");
-        let ours = begun(".logcore-1-b.ring", &this_machine());
+        let ours = Place::of(Path::new(SHARED_MEMORY)).to_string();
+        let of_another = begun(".logcore-1-a.ring", &format!("another-{ours}"));
+        let ours = begun(".logcore-1-b.ring", &ours);
         assert!(crate::recover(folder.path()).is_empty());
         assert!(of_another.exists() && !ours.exists());
     }

@@ -108,8 +108,10 @@ impl Device {
             readings.note(Level::Error, text);
         } else if !figures.is_lost && self.identity.as_ref() != Some(identity) {
             readings.note(Level::Info, format!("cuda:{ordinal} is {identity}, {}", figures.by));
-            self.identity = Some(Arc::clone(identity));
-            self.ladder.forget_peak();
+            let was_another = self.identity.replace(Arc::clone(identity)).is_some();
+            if was_another && self.source().is_some_and(Source::is_of_driver) {
+                self.ladder.forget_peak();
+            }
         }
         self.is_lost = figures.is_lost;
         for text in figures.questions.iter().filter(|text| !self.questions.contains(text)) {

@@ -61,8 +61,7 @@ impl<T: Clone + Send + 'static> Driver<T> {
         let process = (self.process_now)();
         if self.process != process {
             self.process = process;
-            // Its thread is not in this process, and can neither be waited for nor joined.
-            std::mem::forget(self.sampler.take());
+            self.sampler = None;
         }
         let newest = match self.sampler() {
             Ok(sampler) => sampler.newest(is_needed),

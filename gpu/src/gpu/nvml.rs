@@ -11,6 +11,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml};
 
+use crate::due::Due;
 use crate::gpu::memory_info::{DeviceMemory, memory_info};
 use crate::gpu::pool::CudaFinder;
 use crate::gpu::question::{Known, Question, Silence, TRY_AGAIN};
@@ -24,6 +25,7 @@ pub(crate) struct Session {
     devices: Vec<Watched>,
     /// Asked for the devices until it knows them.
     cuda: Option<CudaFinder>,
+    cuda_due: Due,
     rules: Rules,
 }
 
@@ -63,7 +65,8 @@ impl Session {
     pub(crate) fn open(library: Option<&PathBuf>, surroundings: &Surroundings) -> Result<Self, Gone> {
         let nvml = open_library(library).map_err(|error| why_not_open(&error))?;
         let found = by_environment(nvml, &surroundings.visible, surroundings.is_by_bus)?;
-        if found.addresses.is_empty() {
+        // CUDA may know a name that NVML does not.
+        if found.addresses.is_empty() && surroundings.cuda.is_none() {
             return Err(Gone::absent("NVML knows no GPU that this process may use"));
         }
         let rules = Rules {
@@ -75,6 +78,7 @@ impl Session {
             nvml,
             devices: watched(nvml, found, rules),
             cuda: surroundings.cuda.clone().map(CudaFinder::new),
+            cuda_due: Due::every(Duration::from_secs(10)),
             rules,
         })
     }
@@ -87,7 +91,7 @@ impl Session {
         let figures = devices
             .map(|(ordinal, device)| device.figures(ordinal, rules, now))
             .collect();
-        if self.devices.iter().all(Watched::is_mute) {
+        if self.cuda.is_none() && self.devices.iter().all(Watched::is_mute) {
             let why = "the driver answers no question about the memory of these GPUs";
             return Err(Gone::absent(why));
         }
@@ -99,9 +103,11 @@ impl Session {
         let Some(cuda) = cuda.filter(|cuda| cuda.device_count().is_some()) else {
             return;
         };
-        let found = by_cuda(self.nvml, cuda);
-        self.cuda = None;
-        if let Some(found) = found {
+        if !self.cuda_due.is_now(now) {
+            return;
+        }
+        if let Some(found) = by_cuda(self.nvml, cuda) {
+            self.cuda = None;
             self.devices = watched(self.nvml, found, self.rules);
         }
     }
@@ -175,7 +181,7 @@ impl Watched {
             self.device = None;
             self.memory.forget();
             self.processes.forget();
-        } else if !is_out {
+        } else if answer.is_ok() {
             self.lost_at = None;
         }
         let answer = answer.unwrap_or_default();

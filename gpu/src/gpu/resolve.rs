@@ -54,7 +54,13 @@ fn find(nvml: &'static Nvml, Identity { uuid, bus_id }: &Identity) -> Result<Dev
         // Of one that is sliced, only a slice could be meant.
         (!is_sliced(&device)).then_some(device).ok_or(NvmlError::NotFound)
     };
-    by_uuid("GPU").or_else(|_| by_uuid("MIG")).or_else(on_bus)
+    let unless_lost = |error| match meaning(&error) {
+        Silence::Lost => Err(error),
+        _ => Ok(error),
+    };
+    by_uuid("GPU")
+        .or_else(|error| unless_lost(error).and_then(|_| by_uuid("MIG")))
+        .or_else(|error| unless_lost(error).and_then(on_bus))
 }
 
 /// The devices, in CUDA's order, and how they were found.

@@ -14,6 +14,7 @@ pub(crate) struct Sampler<T> {
     shared: Arc<Shared<T>>,
     patience: Patience,
     thread: Option<JoinHandle<()>>,
+    process: u32,
 }
 
 /// How long what may take.
@@ -137,11 +138,12 @@ impl<T: Clone + Send + 'static> Sampler<T> {
             shared,
             patience,
             thread: Some(thread),
+            process: std::process::id(),
         })
     }
 
     /// The newest reading; where the thread reads when it is asked, one of now if that comes soon. The first is waited for, if it is
-    /// `needed`; but not long, and what was waited for in vain is not waited for again, whoever asks.
+    /// `needed`; but not long, and what was needed in vain is not waited for again, whoever asks.
     pub(crate) fn newest(&self, needed: bool) -> Result<T, Missing> {
         let Patience {
             first,
@@ -174,7 +176,7 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         }
         match (&state.newest, state.asked) {
             (Some((_, reading)), asked) if asked.is_none() || state.is_young(young) => Ok(reading.clone()),
-            (None, Some(asked)) if asked.elapsed() < young => Err(Missing::NotYet),
+            (_, Some(asked)) if asked.elapsed() < young => Err(Missing::NotYet),
             _ => Err(Missing::Stalled),
         }
     }
@@ -186,7 +188,7 @@ impl<T: Clone + Send + 'static> Sampler<T> {
 }
 
 /// The threads of this process that read one kind of thing, by the library that they read it from: whoever wants to know shares one,
-/// so that a driver is asked no more often, and waited for no longer, the more loggers there are.
+/// so that a driver is not waited for longer the more loggers there are, nor asked for more.
 pub(crate) struct Samplers<T>(Mutex<BTreeMap<Key, Weak<Sampler<T>>>>);
 
 /// A child of a fork has threads of its own.
@@ -218,6 +220,10 @@ impl<T> Samplers<T> {
 impl<T> Drop for Sampler<T> {
     /// A thread that hangs in a call cannot be ended; it is left behind, and harms nobody.
     fn drop(&mut self) {
+        // A child of a fork has not got the thread, and its lock may be held for ever.
+        if self.process != std::process::id() {
+            return;
+        }
         let mut state = self.shared.lock();
         state.abandoned = true;
         self.shared.changed.notify_all();
@@ -385,7 +391,7 @@ mod tests {
         back(30);
         assert_eq!(sampler.newest(true), Ok(1));
         back(31);
-        assert_eq!(sampler.newest(true), Err(Missing::Stalled));
+        assert_eq!(sampler.newest(true), Err(Missing::NotYet));
         drop(gate);
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Gpus {
     driver: Option<Driver<Snapshot>>,
     /// The newest reading that was told.
     told: Option<Instant>,
+    /// What each counter of energy stood at first.
+    energy: BTreeMap<String, f64>,
     said: Vec<(Level, String)>,
 }
 
@@ -36,6 +38,8 @@ pub(crate) struct Snapshot {
 
 static SNAPSHOTS: Samplers<Snapshot> = Samplers::new();
 
+/// Three times as old as what is read most rarely.
+const STALE: Duration = Duration::from_secs(180);
 /// Less than the logger waits for its last readings.
 const PATIENCE: Duration = Duration::from_millis(150);
 
@@ -62,6 +66,7 @@ impl Gpus {
         Self {
             driver: library.map(driver),
             told: None,
+            energy: BTreeMap::new(),
             said: Vec::new(),
         }
     }
@@ -77,9 +82,14 @@ impl Gpus {
         }
         self.said = snapshot.news;
         let told = self.told;
-        let is_new = |at: &Instant| told.is_none_or(|told| *at > told);
+        // Others may have read for long before this one begins.
+        let is_new = |at: &Instant| told.map_or(at.elapsed() < STALE, |told| *at > told);
         for (name, (at, value)) in snapshot.values.into_iter().filter(|(_, (at, _))| is_new(at)) {
-            readings.push(name, value);
+            let since_start = match name.ends_with(".energyJoules") {
+                true => value - *self.energy.entry(name.clone()).or_insert(value),
+                false => value,
+            };
+            readings.push(name, since_start);
             self.told = self.told.max(Some(at));
         }
     }
@@ -105,8 +115,6 @@ struct Gpu {
 /// What a value is told against.
 #[derive(Debug, Default)]
 struct Earlier {
-    /// Of the first reading, in mJ since the driver was loaded.
-    energy: Option<u64>,
     limit_watts: Option<f64>,
 }
 
@@ -117,7 +125,8 @@ type Call = (
     fn(&Device<'_>, &mut Earlier, &mut dyn FnMut(&str, f64)) -> Result<(), NvmlError>,
 );
 
-/// A device is not asked more often, however many want to know.
+/// A device is asked as often as somebody wants to know, which is each 2 s for a logger and once more at its end, but no more often
+/// than this.
 const BETWEEN_READINGS: Duration = Duration::from_millis(500);
 
 /// The limit of the power goes before the power, whose share of it is told. 0 s is as often as somebody asks.
@@ -179,11 +188,11 @@ const CALLS: [Call; 11] = [
         }
         Ok(())
     }),
-    (10, "the energy", |device, earlier, push| {
+    // Since the driver was loaded.
+    (10, "the energy", |device, _, push| {
         let millijoules = device.total_energy_consumption()?;
         if millijoules != u64::MAX {
-            let first = *earlier.energy.get_or_insert(millijoules);
-            push("energyJoules", millijoules.saturating_sub(first) as f64 / 1e3);
+            push("energyJoules", millijoules as f64 / 1e3);
         }
         Ok(())
     }),
@@ -256,9 +265,13 @@ impl Gpu {
             return;
         }
         match self.ask(now, values) {
-            Err(Silence::Lost) => self.lost_at = Some(now),
-            Err(Silence::Resting) => {}
-            _ => self.lost_at = None,
+            Err(Silence::Lost) => {
+                self.lost_at = Some(now);
+                let of_this = format!("system/gpu.{}.", self.index);
+                values.retain(|name, _| !name.starts_with(&of_this));
+            }
+            Ok(()) => self.lost_at = None,
+            Err(_) => {}
         }
     }
 
@@ -287,7 +300,9 @@ impl Gpu {
             news.push((Level::Error, text));
         }
         let questions = self.questions.iter().zip(&CALLS);
-        let texts = questions.filter_map(|(question, (_, what, _))| question.news(what));
+        let questions = questions.map(|(question, (_, what, _))| (question, *what));
+        let all = questions.chain([(&self.finding, "itself")]);
+        let texts = all.filter_map(|(question, what)| question.news(what));
         news.extend(texts.map(|text| (Level::Info, format!("GPU {index}: {text}"))));
     }
 }
@@ -350,7 +365,7 @@ mod tests {
             ("0.powerPercent", 50.0),
             ("0.smClock", 1980.0),
             ("0.memoryClock", 2619.0),
-            ("0.energyJoules", 0.0),
+            ("0.energyJoules", 5000.0),
             ("0.throttleReasons", 4.0),
         ];
         let mut expected = expected.map(|(name, value)| (name.to_owned(), value));
@@ -358,7 +373,7 @@ mod tests {
         assert_eq!(read(&mut machine, start), expected);
         fake.set("0.millijoules", 5_750_000);
         let later = read(&mut machine, start + Duration::from_secs(10));
-        assert!(later.contains(&("0.energyJoules".to_owned(), 750.0)), "{later:?}");
+        assert!(later.contains(&("0.energyJoules".to_owned(), 5750.0)), "{later:?}");
     }
 
     #[test]
@@ -438,6 +453,21 @@ mod tests {
         }
         let read = read(&mut machine(&fake), Instant::now());
         assert_eq!(names(&read), ["0.throttleReasons"]);
+    }
+
+    #[test]
+    fn energy_is_told_since_the_beginning_of_each_who_wants_to_know() {
+        let fake = Fake::with_devices(1);
+        fake.set("0.millijoules", 5_000_000);
+        let energy = |gpus: &mut Gpus| {
+            let mut readings = Readings::default();
+            gpus.read(&mut readings);
+            let mut all = readings.iter();
+            all.find(|(name, _)| name.ends_with("energyJoules"))
+                .map(|(_, value)| value.as_f64())
+        };
+        let (mut first, mut second) = (gpus(&fake), gpus(&fake));
+        assert_eq!([energy(&mut first), energy(&mut second)], [Some(0.0), Some(0.0)]);
     }
 
     #[test]

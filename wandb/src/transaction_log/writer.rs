@@ -154,7 +154,8 @@ impl LogWriter {
         use std::os::fd::AsRawFd as _;
         use std::os::unix::fs::MetadataExt as _;
 
-        if self.file.metadata()?.nlink() > 0 {
+        // Some file systems count no names at all.
+        if self.file.metadata()?.nlink() > 0 || path.exists() {
             return Ok(());
         }
         let mut content = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
