@@ -74,9 +74,12 @@ impl Gpus {
     /// Adds what the driver has said since the last time. It is not waited for long: what comes later is added then.
     pub(crate) fn read(&mut self, readings: &mut Readings) {
         let Some(driver) = &mut self.driver else { return };
-        let Ok(snapshot) = driver.newest(false, readings) else {
-            return;
-        };
+        if let Ok(snapshot) = driver.newest(false, readings) {
+            self.tell(snapshot, readings);
+        }
+    }
+
+    fn tell(&mut self, snapshot: Snapshot, readings: &mut Readings) {
         for (level, text) in snapshot.news.iter().filter(|news| !self.said.contains(news)) {
             readings.note(*level, text.as_str());
         }
@@ -86,7 +89,8 @@ impl Gpus {
         let is_new = |at: &Instant| told.map_or(at.elapsed() < STALE, |told| *at > told);
         for (name, (at, value)) in snapshot.values.into_iter().filter(|(_, (at, _))| is_new(at)) {
             let since_start = match name.ends_with(".energyJoules") {
-                true => value - *self.energy.entry(name.clone()).or_insert(value),
+                // A driver that was loaded anew counts from 0.
+                true => (value - *self.energy.entry(name.clone()).or_insert(value)).max(0.0),
                 false => value,
             };
             readings.push(name, since_start);
@@ -457,17 +461,27 @@ mod tests {
 
     #[test]
     fn energy_is_told_since_the_beginning_of_each_who_wants_to_know() {
-        let fake = Fake::with_devices(1);
-        fake.set("0.millijoules", 5_000_000);
-        let energy = |gpus: &mut Gpus| {
+        let start = Instant::now();
+        let energy = |gpus: &mut Gpus, seconds, joules| {
+            let read = (start + Duration::from_secs(seconds), joules);
+            let values = [("system/gpu.0.energyJoules".to_owned(), read)].into();
             let mut readings = Readings::default();
-            gpus.read(&mut readings);
-            let mut all = readings.iter();
-            all.find(|(name, _)| name.ends_with("energyJoules"))
-                .map(|(_, value)| value.as_f64())
+            gpus.tell(
+                Snapshot {
+                    values,
+                    news: Vec::new(),
+                },
+                &mut readings,
+            );
+            readings.iter().next().map(|(_, value)| value.as_f64())
         };
-        let (mut first, mut second) = (gpus(&fake), gpus(&fake));
-        assert_eq!([energy(&mut first), energy(&mut second)], [Some(0.0), Some(0.0)]);
+        let (mut first, mut second) = (Gpus::new(None), Gpus::new(None));
+        assert_eq!(energy(&mut first, 0, 5000.0), Some(0.0));
+        assert_eq!(energy(&mut first, 10, 5750.0), Some(750.0));
+        assert_eq!(energy(&mut second, 10, 5750.0), Some(0.0));
+        assert_eq!(energy(&mut first, 10, 5750.0), None, "it was told");
+        assert_eq!(energy(&mut second, 20, 6000.0), Some(250.0));
+        assert_eq!(energy(&mut second, 30, 1.0), Some(0.0), "the counter began anew");
     }
 
     #[test]
