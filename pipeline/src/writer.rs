@@ -170,7 +170,7 @@ impl Writer {
 }
 
 /// When work came, and so how long more is looked for. A caller need not wake a writer that looks; but each look at nothing costs
-/// the machine some ten microseconds, and of readings that come each two seconds they would be most of the cost.
+/// the machine some thirty microseconds, and of readings that come each two seconds they would be most of the cost.
 struct Rhythm {
     last: Instant,
     /// After this long without work the writer sleeps until it is woken.
