@@ -7,23 +7,27 @@ use anyhow::{Result, ensure};
 use crate::cargo;
 
 /// What a library may see of its siblings, tests left out.
-const MAY_SEE: [(&str, &[&str]); 15] = [
-    ("logcore", &[]),
-    ("logcore-formatters", &["logcore"]),
-    ("logcore-metrics", &["logcore"]),
-    ("logcore-progress", &["logcore"]),
-    ("logcore-gpu", &["logcore"]),
-    ("logcore-pipeline", &["logcore"]),
-    ("logcore-appender", &["logcore"]),
-    ("logcore-memory", &["logcore"]),
-    ("logcore-merge", &["logcore"]),
-    ("logcore-file", &["logcore", "logcore-appender", "logcore-formatters"]),
-    ("logcore-jsonl", &["logcore", "logcore-appender"]),
+const MAY_SEE: [(&str, &[&str]); 16] = [
+    ("logcore-files", &[]),
+    ("logcore", &["logcore-files"]),
+    ("logcore-formatters", &["logcore", "logcore-files"]),
+    ("logcore-metrics", &["logcore", "logcore-files"]),
+    ("logcore-progress", &["logcore", "logcore-files"]),
+    ("logcore-gpu", &["logcore", "logcore-files"]),
+    ("logcore-pipeline", &["logcore", "logcore-files"]),
+    ("logcore-appender", &["logcore", "logcore-files"]),
+    ("logcore-memory", &["logcore", "logcore-files"]),
+    ("logcore-merge", &["logcore", "logcore-files"]),
+    (
+        "logcore-file",
+        &["logcore", "logcore-appender", "logcore-files", "logcore-formatters"],
+    ),
+    ("logcore-jsonl", &["logcore", "logcore-appender", "logcore-files"]),
     (
         "logcore-console",
         &["logcore", "logcore-formatters", "logcore-progress"],
     ),
-    ("logcore-wandb", &["logcore"]),
+    ("logcore-wandb", &["logcore", "logcore-files"]),
     ("tally-sink", &["logcore"]),
     ("eta", &["logcore-progress"]),
 ];
