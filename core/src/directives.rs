@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -84,7 +85,7 @@ impl FromStr for Directives {
                 }
                 None => {}
                 Some("") => return Err(refuse(format!("`{part}` has no target before the `=`"))),
-                Some(target) if directives.targets.iter().any(|(known, _)| known == target) => {
+                Some(target) if directives.targets.iter().any(|(known, _)| is_same_name(known, target)) => {
                     return Err(refuse(format!("`{target}` is named twice; keep one")));
                 }
                 Some(target) => directives.targets.push((target.to_owned(), level)),
@@ -92,7 +93,7 @@ impl FromStr for Directives {
         }
         directives
             .targets
-            .sort_by_key(|(target, _)| std::cmp::Reverse(target.len()));
+            .sort_by_cached_key(|(target, _)| std::cmp::Reverse(canonical_name(target).len()));
         Ok(directives)
     }
 }
@@ -112,18 +113,20 @@ impl fmt::Display for Directives {
     }
 }
 
-/// Whether `target` is `name` or a part of it. `.` and `::` are the same separator, and only whole parts count.
+/// Whether `target` is `name` or a part of it. Only whole parts count; `.` and `::` are the same separator, `-` and `_` the
+/// same character, because the package `my-app` is the crate `my_app`.
 ///
 /// ```
 /// assert!(logcore::lies_under("my_app::data", "my_app"));
-/// assert!(logcore::lies_under("my_app::data", "my_app.data"));
+/// assert!(logcore::lies_under("my_app::data", "my-app.data"));
 /// assert!(!logcore::lies_under("my_application", "my_app"));
+/// assert!(!logcore::lies_under("my_app", "my"));
 /// assert!(!logcore::lies_under("my_app", "my_app::data"));
 /// ```
 pub fn lies_under(target: &str, name: &str) -> bool {
     let (target, name) = (target.as_bytes(), name.as_bytes());
-    // Nearly every pair is decided where the two first differ; only separators that are written differently, or cut by
-    // this place, need a closer look.
+    // Nearly every pair is decided where the two first differ; only characters that are written differently, or separators
+    // that are cut by this place, need a closer look.
     let same = target
         .iter()
         .zip(name)
@@ -133,8 +136,25 @@ pub fn lies_under(target: &str, name: &str) -> bool {
         (None, None) => true,
         (None, Some(_)) => false,
         (Some(b'.' | b':'), _) | (_, Some(b'.' | b':')) => lies_under_by_parts(target, name),
+        (Some(b'-' | b'_'), Some(b'-' | b'_')) => lies_under_by_parts(target, name),
         (Some(_), _) => false,
     }
+}
+
+/// The one form of all names that are the same to [`lies_under`]: `my_app.data` for `my-app::data`.
+///
+/// ```
+/// assert_eq!(logcore::canonical_name("my-app::data"), "my_app.data");
+/// ```
+pub fn canonical_name(name: &str) -> Cow<'_, str> {
+    match name.contains(['-', ':']) {
+        true => Cow::Owned(name.replace("::", ".").replace('-', "_")),
+        false => Cow::Borrowed(name),
+    }
+}
+
+fn is_same_name(one: &str, other: &str) -> bool {
+    canonical_name(one) == canonical_name(other)
 }
 
 fn lies_under_by_parts(mut target: &[u8], mut name: &[u8]) -> bool {
@@ -145,13 +165,19 @@ fn lies_under_by_parts(mut target: &[u8], mut name: &[u8]) -> bool {
             (None, at_separator) => match (name.first(), target.first()) {
                 (None, None) => return true,
                 (None, Some(_)) => return at_separator.is_some(),
-                (Some(wanted), Some(found)) if at_separator.is_none() && wanted == found => {
+                (Some(wanted), Some(found))
+                    if at_separator.is_none() && without_dash(*wanted) == without_dash(*found) =>
+                {
                     (name, target) = (&name[1..], &target[1..]);
                 }
                 _ => return false,
             },
         }
     }
+}
+
+fn without_dash(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte }
 }
 
 fn split_separator(text: &[u8]) -> Option<&[u8]> {
@@ -166,7 +192,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        for wrong in ["loud", "hyper=loud", "=info", "a=info,a=warn", "info,debug"] {
+        for wrong in [
+            "loud",
+            "hyper=loud",
+            "=info",
+            "a=info,a=warn",
+            "a-b::c=info,a_b.c=warn",
+            "info,debug",
+        ] {
             let error = wrong.parse::<Directives>().unwrap_err();
             assert_eq!((error.field.as_str(), error.value.as_str()), ("directives", wrong));
         }
@@ -189,9 +222,25 @@ mod tests {
         }
 
         #[test]
-        fn lying_under_is_by_whole_parts(target in "[ab]{0,2}((::|\\.)[ab]{0,2}){0,3}", name in "[ab]{0,2}((::|\\.)[ab]{0,2}){0,3}") {
-            let split = |text: &str| text.replace("::", ".").split('.').map(str::to_owned).collect::<Vec<_>>();
+        fn lying_under_is_by_whole_parts(target in "[a_-]{0,2}((::|\\.)[a_-]{0,2}){0,3}", name in "[a_-]{0,2}((::|\\.)[a_-]{0,2}){0,3}") {
+            let split = |text: &str| text.replace("::", ".").replace('-', "_").split('.').map(str::to_owned).collect::<Vec<_>>();
             prop_assert_eq!(lies_under(&target, &name), split(&target).starts_with(&split(&name)));
+            prop_assert_eq!(canonical_name(&target) == canonical_name(&name), split(&target) == split(&name));
+        }
+
+        #[test]
+        fn the_deepest_target_decides_however_it_is_written(dashes in any::<u8>(), colons in any::<u8>()) {
+            // Colons make a name longer and no deeper.
+            let spell = |parts: &[&str], at: usize| {
+                let separator = if colons >> at & 1 == 1 { "::" } else { "." };
+                let text = parts.join(separator);
+                if dashes >> at & 1 == 1 { text.replace('_', "-") } else { text }
+            };
+            let (outer, inner, target) = (["a_b", "c", "d"], ["a_b", "c", "d", "e"], ["a_b", "c", "d", "e", "f"]);
+            let text = format!("{}=off,{}=debug", spell(&outer, 0), spell(&inner, 1));
+            let directives: Directives = text.parse().unwrap();
+            prop_assert!(directives.allows(&spell(&target, 2), Level::Debug), "{}", text);
+            prop_assert!(!directives.allows(&spell(&outer, 3), Level::Error), "{}", text);
         }
     }
 }

@@ -85,7 +85,7 @@ pub use serde_json;
 pub use self::books::SinkBooks;
 pub use self::config::{LogConfig, OnFull, RingPlace, SiteLimit, WatchedLevels};
 pub use self::deadline::Deadline;
-pub use self::directives::{Directives, lies_under};
+pub use self::directives::{Directives, canonical_name, lies_under};
 pub use self::error::{ConfigError, LogError, ProbeError, SinkError};
 pub use self::formatter::{Formatter, Style};
 pub use self::mark::Mark;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use arc_swap::ArcSwap;
-use logcore::lies_under;
 use logcore::log::{self, Level, LevelFilter, Log, Metadata, Record};
+use logcore::{canonical_name, lies_under};
 use logcore_pipeline::{Route, notice};
 
 use crate::instance::Instance;
@@ -31,7 +31,7 @@ pub(crate) fn publish(loggers: &[Arc<Instance>]) {
     };
     table
         .loggers
-        .sort_by_key(|logger| std::cmp::Reverse(logger.name().len()));
+        .sort_by_cached_key(|logger| std::cmp::Reverse(canonical_name(logger.name()).len()));
     let mut max_level = LevelFilter::Off;
     for logger in loggers {
         let settings = logger.settings();
@@ -46,7 +46,9 @@ pub(crate) fn publish(loggers: &[Arc<Instance>]) {
             table.named.push((target.to_owned(), level, Arc::clone(logger)));
         }
     }
-    table.named.sort_by_key(|(target, ..)| std::cmp::Reverse(target.len()));
+    table
+        .named
+        .sort_by_cached_key(|(target, ..)| std::cmp::Reverse(canonical_name(target).len()));
     TABLE.store(Arc::new(table));
     if install() || max_level > log::max_level() {
         // Where the global logger is another's, its own level is never narrowed.

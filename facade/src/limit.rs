@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use logcore::SiteLimit;
 use logcore::log::{Level, Record};
+use logcore::{SiteLimit, canonical_name};
 use logcore_pipeline::{Port, Route};
 
 /// Counts what each place in the code says in a period, which is the same for all of them. What is over the limit is told in
@@ -139,10 +139,13 @@ fn tell(port: &Port, told: Vec<Told>) {
     }
 }
 
-/// What is known of the place that a record comes from: file and line, or the target.
+/// What is known of the place that a record comes from: file and line, or the target however it is written.
 fn key(record: &Record<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    record.file().unwrap_or(record.target()).hash(&mut hasher);
+    match record.file() {
+        Some(file) => file.hash(&mut hasher),
+        None => canonical_name(record.target()).hash(&mut hasher),
+    }
     record.line().hash(&mut hasher);
     hasher.finish()
 }
@@ -237,6 +240,13 @@ mod tests {
                 .count(Route::Method, &Record::builder().target("elsewhere").build())
                 .0
         );
+    }
+
+    #[test]
+    fn a_target_is_one_place_however_it_is_written() {
+        let of = |target| key(&Record::builder().target(target).build());
+        assert_eq!(of("my-app::data"), of("my_app.data"));
+        assert_ne!(of("my_app"), of("my.app"));
     }
 
     #[test]

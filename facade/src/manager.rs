@@ -7,7 +7,7 @@ use std::time::Duration;
 use logcore::log::{Level, LevelFilter};
 use logcore::{
     ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, Ranks, RingPlace, Sink, StopFlag, WatchedLevels,
-    is_quiet, registry,
+    canonical_name, is_quiet, registry,
 };
 use logcore_pipeline::{Pipeline, Port, RecoveryError, Signal, at_exit, mark_notices, notice, recover_ranks};
 
@@ -307,11 +307,15 @@ impl LogManager {
     }
 
     /// Opens a logger of this config, or gives it to the one of this name that is live.
-    fn open(&self, state: &mut State, config: LogConfig) -> Result<Arc<Instance>, LogError> {
+    fn open(&self, state: &mut State, mut config: LogConfig) -> Result<Arc<Instance>, LogError> {
         config.validate()?;
         heed_ranks(&config);
         state.recover(&config);
         let live = state.find(&config.name);
+        if let Some(live) = &live {
+            // A name that was written in another way is shown as it was written first.
+            live.name().clone_into(&mut config.name);
+        }
         let stop = live
             .as_ref()
             .map_or_else(StopFlag::default, |logger| logger.stop().clone());
@@ -428,7 +432,11 @@ impl LogManager {
 
 impl State {
     fn find(&self, name: &str) -> Option<Arc<Instance>> {
-        self.loggers.iter().find(|logger| logger.name() == name).cloned()
+        let name = canonical_name(name);
+        self.loggers
+            .iter()
+            .find(|logger| canonical_name(logger.name()) == name)
+            .cloned()
     }
 
     /// Watches the files that configs name and that are not watched yet.

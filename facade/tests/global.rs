@@ -36,6 +36,62 @@ fn records(handle: &Recorded, flushed: &UnifiedLogger) -> Vec<String> {
 }
 
 #[test]
+fn names_that_differ_in_dashes_and_separators_are_one() {
+    let crate_name = logger("my-trainer", |_| {});
+    let data = logger("my-trainer::data", |_| {});
+    let inner = logger("my_trainer.data.x", |config| config.propagate = true);
+    let handle = listen();
+    log::info!(target: "my_trainer::model", "1");
+    log::info!(target: "my-trainer.data", "2");
+    log::info!(target: "my", "3");
+    log::info!(target: "my_trainers", "4");
+    assert_eq!(
+        records(&handle, &crate_name),
+        ["record INFO my_trainer::model 1", "record INFO my-trainer.data 2"]
+    );
+    for spelling in ["my_trainer", "my-trainer"] {
+        assert_eq!(facade::get_logger(spelling).name(), "my-trainer");
+    }
+    let again = logger("my_trainer.data", |_| {});
+    assert_eq!(again.name(), "my-trainer::data", "shown as it was written first");
+    // The later set-up of the same logger has taken over, so the handle of the earlier closes nothing.
+    drop(data);
+    log::info!(target: "my_trainer::data", "5");
+    inner.info("6");
+    assert_eq!(
+        records(&handle, &crate_name)[2..],
+        ["record INFO my_trainer::data 5", "record INFO my_trainer.data.x 6"]
+    );
+}
+
+#[test]
+fn the_deepest_logger_takes_a_target_however_its_name_is_written() {
+    let outer = logger("a::b::c::d", |_| {});
+    let inner = logger("a.b.c.d.e", |config| config.console_level = log::LevelFilter::Off);
+    let handle = listen();
+    inner.set_directives("off").unwrap();
+    // The outer name has more characters.
+    log::info!(target: "a::b::c::d::e::f", "of the inner one, which lets nothing pass");
+    assert_eq!(records(&handle, &outer), [""; 0]);
+}
+
+#[test]
+fn a_directive_names_a_crate_by_its_package() {
+    let logger = logger("my_trainer", |config| {
+        config.directives = "info,my-trainer::data=off,other-crate=debug".into();
+        config.file_level = log::LevelFilter::Trace;
+    });
+    let handle = listen();
+    log::info!(target: "my_trainer::data", "1");
+    log::info!(target: "my_trainer::model", "2");
+    log::debug!(target: "other_crate::x", "3");
+    assert_eq!(
+        records(&handle, &logger),
+        ["record INFO my_trainer::model 2", "record DEBUG other_crate::x 3"]
+    );
+}
+
+#[test]
 fn the_longest_name_that_the_target_lies_under_takes_it() {
     let app = logger("app", |_| {});
     let data = logger("app.data", |_| {});
