@@ -2,19 +2,21 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
 use crate::{
-    Deadline, EventKind, MetricBatch, MetricValue, Notices, OwnedRecord, ProgressEvent, Record, Sink, SinkBooks,
-    SinkError, quiet,
+    Deadline, EventKind, Mark, MetricBatch, MetricValue, Notices, OwnedRecord, ProgressEvent, Record, Remainder, Sink,
+    SinkBooks, SinkError, quiet,
 };
 
 /// Gives a slow sink a thread and a bounded queue of its own, so that it holds up no other sink.
 ///
 /// A full queue drops what comes and counts it as `queue full`; `flush` and `finish` are never dropped. What is still
-/// waiting when `finish` runs out of time is counted as `not delivered in time`.
+/// waiting when `finish` runs out of time is counted as `not delivered in time`. All else is as the wrapped sink has it: its
+/// accounts, to which those of the queue are added, its destination, its remainder. Its [mark](Sink::mark) is complete
+/// while nothing waits in the queue; so a sink that goes on from marks does so inside of a `Queued`, too.
 ///
 /// ```
 /// use logcore::{Deadline, Queued, Record, Sink, SinkError};
@@ -48,6 +50,7 @@ impl Queued {
 
     /// Wraps `sink` with room for `capacity` waiting calls (at least 1).
     pub fn with_capacity(sink: impl Sink + 'static, capacity: usize) -> Self {
+        let mut sink: Box<dyn Sink> = Box::new(sink);
         let destination = sink.destination();
         let wanted = [
             EventKind::Record,
@@ -58,14 +61,19 @@ impl Queued {
         .into_iter()
         .filter(|what| sink.wants(*what))
         .collect();
+        let state = State {
+            inner: Snapshot::of(&mut *sink),
+            ..State::default()
+        };
         let shared = Arc::new(Shared {
             capacity: capacity.max(1),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
         });
         let worker = Worker {
             shared: Arc::clone(&shared),
-            sink: Box::new(sink),
+            sink,
+            retry_at: None,
         };
         let spawned = thread::Builder::new()
             .name("logcore-queued".to_owned())
@@ -84,13 +92,13 @@ impl Queued {
     fn push(&self, call: Call) -> Result<(), SinkError> {
         let mut state = self.shared.lock();
         let counts = call.counts();
-        state.books.accepted += u64::from(counts);
+        state.accepted += counts;
         if state.ended {
-            state.books.drop_for("sink ended", u64::from(counts));
+            state.refused.drop_for("sink ended", counts);
             return Err(SinkError::new("the sink's thread has ended").with_reason("sink ended"));
         }
         if state.queue.len() >= self.shared.capacity {
-            state.books.drop_for("queue full", u64::from(counts));
+            state.refused.drop_for("queue full", counts);
             let message = format!("its queue of {} calls is full", self.shared.capacity);
             return Err(SinkError::new(message).with_reason("queue full"));
         }
@@ -113,7 +121,7 @@ impl Queued {
         while state.answered < ticket && !state.ended {
             let remaining = deadline.remaining();
             if remaining.is_zero() {
-                let waiting = state.queue.iter().filter(|call| call.counts()).count();
+                let waiting = state.waiting();
                 let message = format!("{waiting} calls were not delivered in time");
                 return Err(SinkError::new(message).with_reason("not delivered in time"));
             }
@@ -158,7 +166,27 @@ impl Sink for Queued {
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        self.shared.lock().error.take().map_or(Ok(()), Err)
+        let mut state = self.shared.lock();
+        // One that waits behind all calls will do for this one, too.
+        if !state.ended && !matches!(state.queue.back(), Some(Call::Deliver)) {
+            state.queue.push_back(Call::Deliver);
+            self.shared.changed.notify_all();
+        }
+        match (state.error.take(), &state.stuck) {
+            (Some(error), _) => Err(error),
+            (None, Some((message, reason))) => Err(SinkError::new(message).with_reason(reason.clone())),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn mark(&mut self) -> Option<Mark> {
+        let state = self.shared.lock();
+        let mark = state.inner.mark.clone()?;
+        // What waits is neither in the sink's output nor in its mark.
+        Some(match state.waiting() {
+            0 => mark,
+            _ => mark.incomplete(),
+        })
     }
 
     fn flush(&mut self, deadline: Deadline) -> Result<(), SinkError> {
@@ -173,14 +201,27 @@ impl Sink for Queued {
         let result = self.wait(Call::Finish(deadline), deadline);
         let mut state = self.shared.lock();
         state.ended = true;
-        let given_up = state.queue.drain(..).filter(Call::counts).count() as u64 + u64::from(state.in_hand);
-        state.books.drop_for("not delivered in time", given_up);
+        let given_up = state.waiting();
+        state.refused.drop_for("not delivered in time", given_up);
+        state.queue.clear();
+        state.in_hand = 0;
         self.shared.changed.notify_all();
         result
     }
 
+    fn remainder(&mut self) -> Option<Remainder> {
+        let mut state = self.shared.lock();
+        let wait = state.remainder.take()?;
+        let refused = state.refused_books();
+        Some(Box::new(move |deadline| {
+            let (mut books, result) = wait(deadline);
+            books.add(&refused);
+            (books, result)
+        }))
+    }
+
     fn books(&self) -> Option<SinkBooks> {
-        Some(self.shared.lock().books.clone())
+        Some(self.shared.lock().books())
     }
 
     fn destination(&self) -> Option<String> {
@@ -211,44 +252,114 @@ impl Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Call>,
-    /// The worker is busy with a call that counts.
-    in_hand: bool,
-    books: SinkBooks,
+    /// 1 while the worker is busy with a call that counts.
+    in_hand: u64,
+    /// Calls that count, of all that came.
+    accepted: u64,
+    /// What came of those that the sink was given, for one without accounts.
+    answered_calls: SinkBooks,
+    /// Those that the sink was not given.
+    refused: SinkBooks,
+    inner: Snapshot,
+    remainder: Option<Remainder>,
     error: Option<SinkError>,
+    /// Why the sink could not deliver when it was asked last.
+    stuck: Option<(String, String)>,
     asked: u64,
     answered: u64,
     ended: bool,
 }
 
+/// What the wrapped sink said of itself after its last call.
+#[derive(Default)]
+struct Snapshot {
+    mark: Option<Mark>,
+    books: Option<SinkBooks>,
+}
+
+impl Snapshot {
+    fn of(sink: &mut dyn Sink) -> Self {
+        let asked = catch_unwind(AssertUnwindSafe(|| (sink.mark(), sink.books())));
+        let (mark, books) = asked.unwrap_or((None, None));
+        Self { mark, books }
+    }
+}
+
+impl State {
+    /// Calls that count and that the sink is not done with.
+    fn waiting(&self) -> u64 {
+        self.queue.iter().map(Call::counts).sum::<u64>() + self.in_hand
+    }
+
+    fn books(&self) -> SinkBooks {
+        let Some(mut books) = self.inner.books.clone() else {
+            let mut books = self.answered_calls.clone();
+            books.add(&self.refused);
+            books.accepted = self.accepted;
+            return books;
+        };
+        books.add(&self.refused_books());
+        books.accepted += self.waiting();
+        books
+    }
+
+    /// The account of what the sink was not given.
+    fn refused_books(&self) -> SinkBooks {
+        let mut books = self.refused.clone();
+        books.accepted = books.dropped_total();
+        books
+    }
+}
+
+/// A sink that could not deliver is asked again after this, also where nothing more comes.
+const RETRY: Duration = Duration::from_secs(1);
+
 struct Worker {
     shared: Arc<Shared>,
     sink: Box<dyn Sink>,
+    retry_at: Option<Instant>,
 }
 
 impl Worker {
     fn run(mut self) {
         while let Some(call) = self.next() {
-            let (counts, waits, ends) = (call.counts(), call.is_waited_for(), matches!(call, Call::Finish(_)));
+            let (counts, waits) = (call.counts(), call.is_waited_for());
+            let (ends, delivers) = (matches!(call, Call::Finish(_)), matches!(call, Call::Deliver));
             let result = catch_unwind(AssertUnwindSafe(|| call.make(&mut *self.sink)))
                 .unwrap_or_else(|_| Err(SinkError::new("the sink panicked").with_reason("panic")));
+            let inner = Snapshot::of(&mut *self.sink);
+            let remainder = match ends {
+                true => catch_unwind(AssertUnwindSafe(|| self.sink.remainder())).unwrap_or(None),
+                false => None,
+            };
+            let failed = result.is_err();
             let mut state = self.shared.lock();
             // After `ended` the call in hand has been counted as given up.
-            if counts && !state.ended {
-                match &result {
-                    Ok(()) => state.books.delivered += 1,
-                    Err(error) => {
-                        let reason = error.reason().to_owned();
-                        state.books.drop_for(&reason, 1);
+            if !state.ended {
+                state.inner = inner;
+                if counts > 0 {
+                    match &result {
+                        Ok(()) => state.answered_calls.delivered += 1,
+                        Err(error) => state.answered_calls.drop_for(error.reason(), 1),
                     }
                 }
             }
-            state.in_hand = false;
+            state.in_hand = 0;
+            state.remainder = remainder;
+            if delivers {
+                let words = |error: &SinkError| (error.to_string(), error.reason().to_owned());
+                state.stuck = result.as_ref().err().map(words);
+            }
             if let Err(error) = result {
                 state.error.get_or_insert(error);
             }
             state.answered += u64::from(waits);
             state.ended |= ends;
             self.shared.changed.notify_all();
+            drop(state);
+            if delivers {
+                self.retry_at = failed.then(|| Instant::now() + RETRY);
+            }
         }
     }
 
@@ -262,7 +373,20 @@ impl Worker {
                 state.in_hand = call.counts();
                 return Some(call);
             }
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let changed = &self.shared.changed;
+            state = match self.retry_at {
+                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let rest = at.saturating_duration_since(Instant::now());
+                    if rest.is_zero() {
+                        return Some(Call::Deliver);
+                    }
+                    changed
+                        .wait_timeout(state, rest)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
         }
     }
 }
@@ -274,17 +398,19 @@ enum Call {
     Progress(OwnedProgress),
     Config(Value),
     Message(String),
+    Deliver,
     Flush(Deadline),
     ExitCode(i32),
     Finish(Deadline),
 }
 
 impl Call {
-    fn counts(&self) -> bool {
-        matches!(
+    /// How much it counts in the books.
+    fn counts(&self) -> u64 {
+        u64::from(matches!(
             self,
             Self::Record(_) | Self::Metrics(_) | Self::Config(_) | Self::Message(_)
-        )
+        ))
     }
 
     fn is_waited_for(&self) -> bool {
@@ -299,6 +425,7 @@ impl Call {
             Self::Progress(event) => event.lend(|event| sink.progress(event)),
             Self::Config(config) => sink.config(&config),
             Self::Message(message) => sink.message(&message),
+            Self::Deliver => sink.deliver(),
             Self::Flush(deadline) => sink.flush(deadline),
             Self::ExitCode(code) => {
                 sink.exit_code(code);
@@ -369,7 +496,6 @@ mod tests {
     use log::Level;
 
     use super::*;
-    use crate::ProgressKind;
 
     /// Waits at a barrier before each record.
     struct Gated(Arc<Barrier>);
@@ -445,24 +571,107 @@ mod tests {
 
     #[test]
     fn everything_is_forwarded() {
-        let (handle, inner) = crate::testing::recording();
-        let mut sink = Queued::new(inner);
-        sink.metrics(&MetricBatch::new("t", 7, &[("loss", MetricValue::Int(1))]))
-            .unwrap();
-        sink.progress(&ProgressEvent::new(ProgressKind::Started, 1, "t", "work"))
-            .unwrap();
-        sink.config(&serde_json::json!({"lr": 1})).unwrap();
-        sink.exit_code(3);
-        sink.finish(soon()).unwrap();
-        assert_eq!(
-            handle.calls(),
-            [
-                "metrics t 7 loss=Int(1)",
-                "progress t work Started 0",
-                "config {\"lr\":1}",
-                "exit_code 3",
-                "finish"
-            ]
+        crate::testing::check_forwarding(|sink| Box::new(Queued::new(sink)));
+    }
+
+    /// Keeps what it is given until it is asked to deliver, and fails then as often as it is told.
+    struct Keeping {
+        gate: Option<Arc<Barrier>>,
+        kept: u64,
+        delivered: u64,
+        failures: u32,
+    }
+
+    impl Sink for Keeping {
+        fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+            self.kept += 1;
+            if let Some(gate) = &self.gate {
+                gate.wait();
+            }
+            Ok(())
+        }
+
+        fn deliver(&mut self) -> Result<(), SinkError> {
+            if self.failures > 0 {
+                self.failures -= 1;
+                return Err(SinkError::new("no network").with_reason("network"));
+            }
+            self.delivered = self.kept;
+            Ok(())
+        }
+
+        fn mark(&mut self) -> Option<Mark> {
+            Mark::of(&self.kept)
+        }
+
+        fn books(&self) -> Option<SinkBooks> {
+            let mut books = SinkBooks::default();
+            (books.accepted, books.delivered, books.spooled) = (self.kept, self.delivered, self.kept - self.delivered);
+            Some(books)
+        }
+    }
+
+    #[test]
+    fn a_mark_is_complete_only_while_nothing_waits() {
+        let gate = Arc::new(Barrier::new(2));
+        let mut sink = Queued::new(Keeping {
+            gate: Some(Arc::clone(&gate)),
+            kept: 0,
+            delivered: 0,
+            failures: 0,
+        });
+        assert_eq!(sink.mark(), Mark::of(&0));
+        sink.record(&Record::new(Level::Info, "t", "m")).unwrap();
+        assert!(!sink.mark().unwrap().is_complete());
+        gate.wait();
+        sink.flush(soon()).unwrap();
+        assert_eq!(sink.mark(), Mark::of(&1));
+    }
+
+    #[test]
+    fn accounts_of_the_sink_and_of_the_queue_are_one() {
+        let gate = Arc::new(Barrier::new(2));
+        let mut sink = Queued::with_capacity(
+            Keeping {
+                gate: Some(Arc::clone(&gate)),
+                kept: 0,
+                delivered: 0,
+                failures: u32::MAX,
+            },
+            1,
         );
+        let record = Record::new(Level::Info, "t", "m");
+        let refused = (0..5).filter(|_| sink.record(&record).is_err()).count() as u64;
+        for _ in 0..5 - refused {
+            gate.wait();
+        }
+        let _ = sink.finish(soon());
+        let books = sink.books().unwrap();
+        assert_eq!((books.accepted, books.spooled), (5, 5 - refused));
+        assert!(books.balanced(), "{books:?}");
+    }
+
+    #[test]
+    fn a_sink_that_cannot_deliver_is_asked_again_and_is_in_trouble_meanwhile() {
+        let mut sink = Queued::new(Keeping {
+            gate: None,
+            kept: 0,
+            delivered: 0,
+            failures: 2,
+        });
+        sink.record(&Record::new(Level::Info, "t", "m")).unwrap();
+        while sink.deliver().is_ok() {
+            thread::yield_now();
+        }
+        assert_eq!(
+            sink.deliver().map_err(|error| error.reason().to_owned()),
+            Err("network".to_owned())
+        );
+        while sink.books().unwrap().delivered == 0 {
+            thread::yield_now();
+        }
+        let _ = sink.deliver();
+        sink.finish(soon())
+            .unwrap_or_else(|error| assert_eq!(error.reason(), "network"));
     }
 }

@@ -106,14 +106,8 @@ impl<'a> BuildContext<'a> {
                 ));
             }
         };
-        let plugin = find::<FormatterPlugin>(&name)?.ok_or_else(|| {
-            let remedy = did_you_mean(
-                &name,
-                names::<FormatterPlugin>().iter(),
-                "no linked crate has a formatter of this name",
-            );
-            ConfigError::new("formatter", &name, remedy)
-        })?;
+        let plugin = find::<FormatterPlugin>(&name)?
+            .ok_or_else(|| ConfigError::new("formatter", &name, remedy_for::<FormatterPlugin>(&name)))?;
         (plugin.build)(options, self).map_err(|error| error.within("formatter"))
     }
 }
@@ -365,7 +359,13 @@ impl Plugin for SinkPlugin {
 impl Plugin for FormatterPlugin {
     const TABLE: &'static str = "formatter";
     const ROLE: &'static str = "formatter";
-    const OURS: &'static [(&'static str, &'static str)] = &[];
+    const OURS: &'static [(&'static str, &'static str)] = &[
+        // Every sink of text brings the first three.
+        ("json", "file"),
+        ("logfmt", "file"),
+        ("plain", "file"),
+        ("colored", "console"),
+    ];
     fn name(&self) -> &'static str {
         self.name
     }
@@ -374,7 +374,7 @@ impl Plugin for FormatterPlugin {
 impl Plugin for ProbePlugin {
     const TABLE: &'static str = "probes";
     const ROLE: &'static str = "probe";
-    const OURS: &'static [(&'static str, &'static str)] = &[("gpu", "gpu"), ("host", "gpu")];
+    const OURS: &'static [(&'static str, &'static str)] = &[("gpu", "gpu"), ("host", "gpu"), ("system", "gpu")];
     fn name(&self) -> &'static str {
         self.name
     }
@@ -405,7 +405,13 @@ fn find<P: Plugin>(name: &str) -> Result<Option<&'static P>, ConfigError> {
 }
 
 fn unknown<P: Plugin>(name: &str, options: &Value) -> ConfigError {
-    let remedy = match P::OURS.iter().find(|(ours, _)| *ours == name) {
+    let shown = crate::secret::redacted(options);
+    ConfigError::new(format!("{}.{name}", P::TABLE), shown, remedy_for::<P>(name))
+}
+
+/// What to do about a name that is not linked.
+fn remedy_for<P: Plugin>(name: &str) -> String {
+    match P::OURS.iter().find(|(ours, _)| *ours == name) {
         Some((_, feature)) => format!(
             "it is not linked: switch on the Cargo feature `{feature}` of logcore-facade; linked are: {}",
             names::<P>().join(", ")
@@ -419,8 +425,19 @@ fn unknown<P: Plugin>(name: &str, options: &Value) -> ConfigError {
                 P::ROLE
             ),
         ),
-    };
-    ConfigError::new(format!("{}.{name}", P::TABLE), crate::secret::redacted(options), remedy)
+    }
+}
+
+/// The features that link what is ours, for a test that compares them with what is linked: kind, name, feature.
+#[doc(hidden)]
+pub fn features_of_ours() -> Vec<(&'static str, &'static str, &'static str)> {
+    fn of<P: Plugin>() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+        P::OURS.iter().map(|(name, feature)| (P::ROLE, *name, *feature))
+    }
+    of::<SinkPlugin>()
+        .chain(of::<FormatterPlugin>())
+        .chain(of::<ProbePlugin>())
+        .collect()
 }
 
 fn option_table(options: &Value) -> Value {

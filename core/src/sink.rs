@@ -178,6 +178,69 @@ pub trait Sink: Send {
     }
 }
 
+/// A boxed sink is the sink in the box.
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn wants(&self, what: EventKind) -> bool {
+        (**self).wants(what)
+    }
+
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        (**self).start(notices)
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        (**self).record(record)
+    }
+
+    fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
+        (**self).metrics(batch)
+    }
+
+    fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
+        (**self).progress(event)
+    }
+
+    fn config(&mut self, config: &Value) -> Result<(), SinkError> {
+        (**self).config(config)
+    }
+
+    fn message(&mut self, message: &str) -> Result<(), SinkError> {
+        (**self).message(message)
+    }
+
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        (**self).deliver()
+    }
+
+    fn mark(&mut self) -> Option<Mark> {
+        (**self).mark()
+    }
+
+    fn flush(&mut self, deadline: Deadline) -> Result<(), SinkError> {
+        (**self).flush(deadline)
+    }
+
+    fn exit_code(&mut self, code: i32) {
+        (**self).exit_code(code);
+    }
+
+    fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
+        (**self).finish(deadline)
+    }
+
+    fn remainder(&mut self) -> Option<Remainder> {
+        (**self).remainder()
+    }
+
+    fn books(&self) -> Option<SinkBooks> {
+        (**self).books()
+    }
+
+    fn destination(&self) -> Option<String> {
+        (**self).destination()
+    }
+}
+
 /// Waits, until the deadline at most, and returns the sink's account as it then is, and what was not delivered.
 pub type Remainder = Box<dyn FnOnce(Deadline) -> (SinkBooks, Result<(), SinkError>) + Send>;
 

@@ -1,10 +1,15 @@
 //! Sinks for tests: one that records, one that fails, one that blocks, one that panics; and an environment of one's own.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
+use log::Level;
 use serde_json::Value;
 
-use crate::{ConfigError, Deadline, LogConfig, MetricBatch, ProgressEvent, Record, Sink, SinkError};
+use crate::{
+    ConfigError, Deadline, EventKind, FieldValue, LogConfig, Mark, MetricBatch, MetricValue, Notices, ProgressEvent,
+    ProgressKind, Record, Remainder, Sink, SinkBooks, SinkError,
+};
 
 /// A sink that writes down every call, and the handle to read them.
 ///
@@ -88,6 +93,218 @@ impl Sink for RecordingSink {
     fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
         self.0.note("finish".to_owned());
         Ok(())
+    }
+}
+
+/// Checks that a sink which wraps another passes on every call of [`Sink`] and every answer, an error at the latest with the
+/// next call. A wrapper that works on a thread of its own is given time by a `flush` after each call.
+///
+/// ```
+/// use logcore::Queued;
+/// use logcore::testing::check_forwarding;
+///
+/// check_forwarding(|sink| Box::new(Queued::new(sink)));
+/// ```
+///
+/// # Panics
+///
+/// If the wrapper keeps something to itself.
+pub fn check_forwarding(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) {
+    let expected = drive(|sink| sink);
+    for method in METHODS {
+        let is_driven = expected.iter().any(|line| line.starts_with(&format!("{method}(")));
+        assert!(is_driven, "the check itself does not call `{method}`");
+    }
+    assert_eq!(drive(wrap), expected, "left: the wrapped sink, right: the sink alone");
+}
+
+/// Every method of [`Sink`]; a test compares them with the trait's.
+const METHODS: [&str; 15] = [
+    "wants",
+    "start",
+    "record",
+    "metrics",
+    "progress",
+    "config",
+    "message",
+    "deliver",
+    "mark",
+    "flush",
+    "exit_code",
+    "finish",
+    "remainder",
+    "books",
+    "destination",
+];
+
+/// One of the calls whose errors may come later.
+type Call<'a> = dyn Fn(&mut dyn Sink) -> Result<(), SinkError> + 'a;
+
+/// Calls every method; returns what a [`Telling`] sink within was given, and what its answers were by the way out.
+fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
+    let told = Recorded::default();
+    let mut sink = wrap(Box::new(Telling(told.clone(), 0)));
+    let soon = Deadline::after(Duration::from_secs(60));
+    let mut answers = Vec::new();
+    for what in [
+        EventKind::Record,
+        EventKind::Metrics,
+        EventKind::Progress,
+        EventKind::Config,
+    ] {
+        answers.push(format!("wants({what:?}) {}", sink.wants(what)));
+    }
+    answers.push(format!("destination() {:?}", sink.destination()));
+
+    let fields = [
+        ("lr", FieldValue::Float(0.5)),
+        ("batch", FieldValue::Json("[1]".into())),
+    ];
+    let record = Record::at(UNIX_EPOCH, Level::Warn, "trainer", "a message")
+        .with_target("app::data", true)
+        .with_fields(&fields);
+    let values = [
+        ("loss", MetricValue::Float(0.5)),
+        ("epoch", MetricValue::UInt(u64::MAX)),
+    ];
+    let mut event = ProgressEvent::new(ProgressKind::Advanced, 7, "trainer", "work");
+    (event.time, event.position, event.total) = (UNIX_EPOCH, 3, Some(9));
+    (event.samples, event.rate, event.samples_per_sec) = (Some(96), Some(2.0), Some(64.0));
+    (event.eta, event.elapsed) = (Some(Duration::from_secs(3)), Duration::from_secs(2));
+    (event.slot, event.leave) = (4, false);
+    let said = Recorded::default();
+    let notices = Notices::new({
+        let said = said.clone();
+        move |kind, text| said.note(format!("{kind}: {text}"))
+    });
+    let calls: [(&str, &Call<'_>); 7] = [
+        ("start", &|sink| sink.start(&notices)),
+        ("record", &|sink| sink.record(&record)),
+        ("metrics", &|sink| {
+            sink.metrics(&MetricBatch::at(UNIX_EPOCH, "trainer", 12, &values))
+        }),
+        ("progress", &|sink| sink.progress(&event)),
+        ("config", &|sink| sink.config(&serde_json::json!({"lr": [1, null]}))),
+        ("message", &|sink| sink.message("for it alone")),
+        ("deliver", &|sink| sink.deliver()),
+    ];
+    for (name, call) in calls {
+        // An error of the call may be told by the flush.
+        let results = [call(&mut *sink), sink.flush(soon)];
+        let reason = results.iter().find_map(|result| result.as_ref().err());
+        answers.push(format!("{name} failed for {:?}", reason.map(SinkError::reason)));
+        // So that the next call is not told of this one.
+        let _ = sink.flush(soon);
+    }
+    answers.push(format!("mark() {:?}", sink.mark()));
+    answers.push(format!("books() {:?}", sink.books()));
+    sink.exit_code(3);
+    let finished = sink.finish(soon);
+    answers.push(format!(
+        "finish failed for {:?}",
+        finished.err().as_ref().map(SinkError::reason)
+    ));
+    answers.push(match sink.remainder() {
+        None => "remainder() None".to_owned(),
+        Some(wait) => {
+            let (books, result) = wait(soon);
+            let reason = result.err().map(|error| error.reason().to_owned());
+            format!("remainder() {books:?} {reason:?}")
+        }
+    });
+    answers.extend(said.calls());
+    // Asking and flushing may be done as often as a wrapper needs to.
+    let mut told = told.calls();
+    told.dedup_by(|next, line| next == line && line.starts_with("flush"));
+    told.extend(answers);
+    told
+}
+
+/// Tells of every call, and has an answer to each that is not the default.
+struct Telling(Recorded, u64);
+
+impl Telling {
+    fn take(&mut self, call: String, reason: Option<&'static str>) -> Result<(), SinkError> {
+        self.1 += 1;
+        self.0.note(call);
+        reason.map_or(Ok(()), |reason| Err(SinkError::new("made to fail").with_reason(reason)))
+    }
+
+    fn account(&self) -> SinkBooks {
+        let mut books = SinkBooks::default();
+        (books.accepted, books.delivered, books.spooled) = (self.1 + 5, self.1, 2);
+        books.drop_for("its own reason", 3);
+        books
+    }
+}
+
+impl Sink for Telling {
+    fn wants(&self, what: EventKind) -> bool {
+        matches!(what, EventKind::Record | EventKind::Progress)
+    }
+
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        notices.say("address", "it is here");
+        self.take("start()".to_owned(), Some("start"))
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        self.take(format!("record({record:?})"), Some("record"))
+    }
+
+    fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
+        let values: Vec<_> = batch.iter().collect();
+        let (logger, step, time) = (batch.logger(), batch.step(), batch.time());
+        self.take(format!("metrics({logger} {step} {time:?} {values:?})"), Some("metrics"))
+    }
+
+    fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
+        self.take(format!("progress({event:?})"), None)
+    }
+
+    fn config(&mut self, config: &Value) -> Result<(), SinkError> {
+        self.take(format!("config({config})"), Some("config"))
+    }
+
+    fn message(&mut self, message: &str) -> Result<(), SinkError> {
+        self.take(format!("message({message})"), Some("message"))
+    }
+
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        self.0.note("deliver()".to_owned());
+        Err(SinkError::new("made to fail").with_reason("deliver"))
+    }
+
+    fn mark(&mut self) -> Option<Mark> {
+        Mark::of(&self.1)
+    }
+
+    fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
+        self.0.note("flush()".to_owned());
+        Ok(())
+    }
+
+    fn exit_code(&mut self, code: i32) {
+        self.0.note(format!("exit_code({code})"));
+    }
+
+    fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
+        self.take("finish()".to_owned(), Some("finish"))
+    }
+
+    fn remainder(&mut self) -> Option<Remainder> {
+        let books = self.account();
+        Some(Box::new(move |_| {
+            (books, Err(SinkError::new("made to fail").with_reason("remainder")))
+        }))
+    }
+
+    fn books(&self) -> Option<SinkBooks> {
+        Some(self.account())
+    }
+
+    fn destination(&self) -> Option<String> {
+        Some("a place".to_owned())
     }
 }
 
@@ -185,4 +402,44 @@ impl Gate {
 struct GateState {
     open: bool,
     visitors: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_check_of_wrappers_calls_every_method_there_is() {
+        let text = include_str!("sink.rs");
+        let body = text
+            .split_once("pub trait Sink")
+            .and_then(|(_, rest)| rest.split_once("\n}\n"));
+        let methods: Vec<&str> = body
+            .map_or("", |(body, _)| body)
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("fn ")?.split(['(', '<']).next())
+            .collect();
+        assert_eq!(
+            methods, METHODS,
+            "add the new method to `drive`, to `Telling` and to every wrapper"
+        );
+    }
+
+    #[test]
+    fn a_box_forwards_everything() {
+        // A box of a box: the outer one is the wrapper.
+        check_forwarding(|sink| Box::new(sink));
+    }
+
+    #[test]
+    #[should_panic(expected = "the wrapped sink")]
+    fn a_wrapper_that_keeps_something_to_itself_is_found() {
+        struct Forgetful(Box<dyn Sink>);
+        impl Sink for Forgetful {
+            fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+                self.0.record(record)
+            }
+        }
+        check_forwarding(|sink| Box::new(Forgetful(sink)));
+    }
 }

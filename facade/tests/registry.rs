@@ -37,6 +37,62 @@ fn the_linked_probes_are_those_of_the_features() {
     assert_eq!(registry::probe_names().unwrap(), expected);
 }
 
+#[test]
+fn what_is_ours_and_not_linked_names_its_feature() {
+    let is_on = |feature: &str| match feature {
+        "console" => cfg!(feature = "console"),
+        "file" => cfg!(feature = "file"),
+        "jsonl" => cfg!(feature = "jsonl"),
+        "memory" => cfg!(feature = "memory"),
+        "gpu" => cfg!(feature = "gpu"),
+        "wandb" => cfg!(feature = "wandb"),
+        other => panic!("the facade has no feature `{other}`"),
+    };
+    let ours = registry::features_of_ours();
+    let linked = |role: &str| match role {
+        "sink" => registry::sink_names(),
+        "formatter" => registry::formatter_names(),
+        _ => registry::probe_names(),
+    };
+    for role in ["sink", "formatter", "probe"] {
+        for name in linked(role).unwrap() {
+            assert!(
+                ours.iter().any(|(kind, known, _)| (*kind, *known) == (role, name)),
+                "the {role} `{name}` has no entry in the table of features"
+            );
+        }
+    }
+    for (role, name, feature) in ours {
+        let is_linked = linked(role).unwrap().contains(&name);
+        assert!(
+            is_linked || !is_on(feature),
+            "`{feature}` does not link the {role} `{name}`"
+        );
+        if is_linked {
+            continue;
+        }
+        let mut config = facade::LogConfig {
+            enable_wandb: name == "wandb",
+            ..facade::LogConfig::default()
+        };
+        match role {
+            "sink" => drop(config.sinks.insert(name.into(), serde_json::json!({}))),
+            "probe" => drop(config.probes.insert(name.into(), serde_json::json!({}))),
+            // Whatever sink there is that takes one.
+            _ if cfg!(feature = "file") => {
+                drop(
+                    config
+                        .sinks
+                        .insert("file".into(), serde_json::json!({"formatter": name})),
+                );
+            }
+            _ => continue,
+        }
+        let error = facade::setup_logging(config).unwrap_err().to_string();
+        assert!(error.contains(&format!("feature `{feature}`")), "{error}");
+    }
+}
+
 #[cfg(not(feature = "wandb"))]
 #[test]
 fn a_sink_that_is_not_linked_names_its_feature() {

@@ -8,6 +8,7 @@ use logcore::{Deadline, LogError, Remainder, Sink, SinkBooks};
 
 use crate::fold::Fold;
 use crate::frame::{Echo, LoggerId};
+use crate::notice::notice;
 use crate::port::Counters;
 
 /// A sink, under the name that it has in the config.
@@ -58,7 +59,7 @@ pub(crate) enum Command {
     FinishShared {
         exit_code: i32,
         deadline: Deadline,
-        reply: Reply<()>,
+        reply: Reply<Vec<NamedRemainder>>,
     },
     /// Ends the writer, when everything before is delivered.
     End { reply: Reply<()> },
@@ -102,6 +103,21 @@ pub(crate) struct NamedRemainder {
     pub(crate) wait: Remainder,
     /// What the sink does not know of.
     pub(crate) besides: SinkBooks,
+}
+
+impl NamedRemainder {
+    /// Waits for it; returns the sink's account as it is then.
+    pub(crate) fn settle(self, deadline: Deadline) -> SinkBooks {
+        let (mut books, result) = (self.wait)(deadline);
+        books.add(&self.besides);
+        if let Err(error) = result {
+            notice(
+                &format!("{} {}", self.label, error.reason()),
+                &format!("{}: {error}", self.label),
+            );
+        }
+        books
+    }
 }
 
 /// Where the writer puts its answer.

@@ -1,17 +1,16 @@
 //! Loggers and their sinks, as the writer keeps them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::LevelFilter;
 use logcore::kill_point::kill_point;
-use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, SinkBooks};
+use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, SinkBooks, canonical_name};
 
 use crate::checkpoint::{self, Here};
 use crate::clock::now;
-use crate::command::{Closing, Command, Ended, NamedRemainder, NamedSink};
+use crate::command::{Closing, Command, Ended, NamedSink};
 use crate::fold::{self, Fold};
 use crate::frame::{
     Echo, LoggerId, Name, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
@@ -229,11 +228,15 @@ impl Delivery {
                 deadline,
                 reply,
             } => {
+                let mut remainders = Vec::new();
                 for at in std::mem::take(&mut self.common) {
-                    self.detach(at, Some(exit_code), deadline);
+                    if let Some(mut slot) = self.detach(at, Some(exit_code), deadline) {
+                        remainders.extend(slot.take_remainder(SinkBooks::default()));
+                        slot.discard();
+                    }
                 }
                 self.route();
-                self.answer(move || reply.send(()));
+                self.answer(move || reply.send(remainders));
             }
             Command::End { reply } => {
                 self.answer(move || reply.send(()));
@@ -473,13 +476,7 @@ impl Delivery {
             });
             let mut books = slot.books();
             books.add(&besides);
-            let wait = catch_unwind(AssertUnwindSafe(|| slot.sink.remainder())).unwrap_or(None);
-            remainders.extend(wait.map(|wait| NamedRemainder {
-                sink: slot.name.clone(),
-                label: slot.label.clone(),
-                wait,
-                besides,
-            }));
+            remainders.extend(slot.take_remainder(besides));
             closing.books.insert(slot.name.clone(), books);
             closing.note_place(&slot);
             slot.discard();
@@ -532,10 +529,10 @@ impl Delivery {
 
     /// Works out anew where each logger's records go.
     fn route(&mut self) {
-        let names: HashMap<&str, LoggerId> = self
+        let names: HashMap<_, LoggerId> = self
             .loggers
             .iter()
-            .map(|(id, logger)| (logger.name.as_str(), *id))
+            .map(|(id, logger)| (canonical_name(&logger.name), *id))
             .collect();
         let routes: Vec<_> = self
             .loggers
@@ -543,7 +540,8 @@ impl Delivery {
             .map(|(id, logger)| {
                 let mut route = logger.own.clone();
                 let mut here = logger;
-                let mut parents = parents(&logger.name);
+                let name = canonical_name(&logger.name);
+                let mut parents = parents(&name);
                 while here.propagate
                     && let Some(parent) = parents.find_map(|name| self.loggers.get(names.get(name)?))
                 {
@@ -639,17 +637,9 @@ fn unfold(
 /// How a run has ended that was killed, as shells have it for SIGKILL.
 const KILLED: i32 = 128 + 9;
 
-/// The names above a dotted name, nearest first; `root` is above all.
+/// The names above a canonical name, nearest first; `root` is above all.
 fn parents(name: &str) -> impl Iterator<Item = &str> {
-    let mut rest = name;
-    let above = std::iter::from_fn(move || {
-        let cut = match (rest.rfind('.'), rest.rfind("::")) {
-            (None, None) => return None,
-            (dot, colons) => dot.max(colons)?,
-        };
-        rest = &rest[..cut];
-        Some(rest)
-    });
+    let above = std::iter::successors(Some(name), |name| Some(name.rsplit_once('.')?.0)).skip(1);
     above.chain((name != "root").then_some("root"))
 }
 
@@ -670,7 +660,10 @@ mod tests {
 
     #[test]
     fn parents_are_nearest_first() {
-        assert_eq!(parents("a.b::c").collect::<Vec<_>>(), ["a.b", "a", "root"]);
+        assert_eq!(
+            parents(&canonical_name("a.b::c")).collect::<Vec<_>>(),
+            ["a.b", "a", "root"]
+        );
         assert_eq!(parents("a").collect::<Vec<_>>(), ["root"]);
         assert_eq!(parents("root").count(), 0);
     }

@@ -138,7 +138,10 @@ impl Pipeline {
             deadline,
             reply: reply.clone(),
         };
-        ask(&self.shared, "finish", command, &reply, deadline)
+        for remainder in ask(&self.shared, "finish", command, &reply, deadline)? {
+            remainder.settle(deadline);
+        }
+        Ok(())
     }
 
     /// Ends the writer when it has delivered everything, and takes the ring away.

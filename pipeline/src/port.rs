@@ -258,15 +258,8 @@ impl Port {
         }
         let mut ended = self.ask("finish", command, &reply, deadline)?;
         for remainder in ended.remainders {
-            let (mut books, result) = (remainder.wait)(deadline);
-            books.add(&remainder.besides);
-            if let Err(error) = result {
-                notice(
-                    &format!("{} {}", remainder.label, error.reason()),
-                    &format!("{}: {error}", remainder.label),
-                );
-            }
-            ended.closing.books.insert(remainder.sink, books);
+            let sink = remainder.sink.clone();
+            ended.closing.books.insert(sink, remainder.settle(deadline));
         }
         Ok(ended.closing)
     }

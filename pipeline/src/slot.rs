@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use log::LevelFilter;
 use logcore::{EventKind, Mark, Notices, Sink, SinkBooks, SinkError};
 
-use crate::command::{Closing, NamedSink};
+use crate::command::{Closing, NamedRemainder, NamedSink};
 use crate::fold::Fold;
 use crate::notice::notice;
 use crate::port::{Counters, OVER_LIMIT, RING_FULL, up_to};
@@ -164,6 +164,17 @@ impl Slot {
                 &format!("{} delivers again", self.label),
             );
         }
+    }
+
+    /// What is to be waited for after the sink has finished; `besides` is what it does not know of.
+    pub(crate) fn take_remainder(&mut self, besides: SinkBooks) -> Option<NamedRemainder> {
+        let wait = catch_unwind(AssertUnwindSafe(|| self.sink.remainder())).unwrap_or(None)?;
+        Some(NamedRemainder {
+            sink: self.name.clone(),
+            label: self.label.clone(),
+            wait,
+            besides,
+        })
     }
 
     /// Drops the sink; a panic in its `drop` stays here.
