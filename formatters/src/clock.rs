@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::tz::TimeZone;
@@ -98,8 +99,23 @@ impl Clock {
     }
 }
 
+/// Why local times are in UTC although `TZ` names a zone, for the first of a process that asks; then never again.
+///
+/// Without such a variable a machine that names no zone has none, and UTC is right.
+pub fn take_zone_problem() -> Option<String> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let named = std::env::var_os("TZ").filter(|zone| !zone.is_empty())?;
+    let error = TimeZone::try_system().err()?;
+    (!TAKEN.swap(true, Ordering::Relaxed)).then(|| {
+        format!(
+            "cannot find the time zone that TZ names, {named:?}: {error}; times are in UTC. Name one such as Europe/Berlin, \
+             and install the zones (on most systems the package tzdata)"
+        )
+    })
+}
+
 impl Default for Clock {
-    /// Local time is that of the system.
+    /// Local time is that of the system: the zone that `TZ` names, else that of `/etc/localtime`, else UTC.
     fn default() -> Self {
         Self::in_zone(TimeZone::system())
     }

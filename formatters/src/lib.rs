@@ -12,7 +12,7 @@ mod keywords;
 mod logfmt;
 mod plain;
 
-pub use self::clock::Clock;
+pub use self::clock::{Clock, take_zone_problem};
 #[cfg(feature = "colour")]
 pub use self::colored::Colored;
 pub use self::escape::escape_line;

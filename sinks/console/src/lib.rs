@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, ProgressEvent, Record,
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, Notices, ProgressEvent, Record,
     Remainder, Sink, SinkBooks, SinkError, Style,
 };
 // Names the crate, so that its formatters are linked.
@@ -102,6 +102,15 @@ impl Sink for ConsoleSink {
         // Only the first of several ranks shows how far the run is.
         let shown_behind_bars = matches!(what, EventKind::Metrics | EventKind::Progress) && self.style.rank.is_none();
         what == EventKind::Record || (shown_behind_bars && cfg!(feature = "progress"))
+    }
+
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        if !self.style.utc
+            && let Some(problem) = logcore_formatters::take_zone_problem()
+        {
+            notices.say("time zone", &problem);
+        }
+        Ok(())
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {

@@ -14,7 +14,7 @@
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Formatter, Mark, Record, Sink, SinkBooks, SinkError, Style,
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, Mark, Notices, Record, Sink, SinkBooks, SinkError, Style,
 };
 use logcore_appender::{Appender, Place, Rotation};
 // Names the crate, so that its formatters are linked.
@@ -105,6 +105,15 @@ impl FileSink {
 impl Sink for FileSink {
     fn wants(&self, what: EventKind) -> bool {
         what == EventKind::Record
+    }
+
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        if !self.style.utc
+            && let Some(problem) = logcore_formatters::take_zone_problem()
+        {
+            notices.say("time zone", &problem);
+        }
+        Ok(())
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
