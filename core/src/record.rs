@@ -1,9 +1,11 @@
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::{self, Display};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::Level;
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
 
 /// One levelled message, as a sink gets it. Everything in it is borrowed.
 ///
@@ -100,6 +102,21 @@ impl<'a> Record<'a> {
         self.message
     }
 
+    /// The same, each under a name of its own that is none of `reserved`: for formats in which names stand once. A name that
+    /// is taken has `_` behind it.
+    ///
+    /// ```
+    /// use logcore::{FieldValue, Record};
+    ///
+    /// let fields = [("a", FieldValue::Int(1)), ("time", FieldValue::Int(2)), ("a", FieldValue::Int(3))];
+    /// let record = Record::new(logcore::log::Level::Info, "trainer", "hello").with_fields(&fields);
+    /// let names: Vec<_> = record.unique_fields(&["time"]).map(|(name, _)| name).collect();
+    /// assert_eq!(names, ["a", "time_", "a_"]);
+    /// ```
+    pub fn unique_fields(&self, reserved: &'a [&'a str]) -> impl Iterator<Item = (Cow<'a, str>, &'a FieldValue<'a>)> {
+        unique_names(self.fields, reserved).zip(self.fields.iter().map(|(_, value)| value))
+    }
+
     /// The structured fields, as pairs of name and value.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a FieldValue<'a>)> + Clone + use<'a> {
         self.fields.iter().map(|(name, value)| (*name, value))
@@ -135,6 +152,30 @@ pub enum FieldValue<'a> {
     Float(f64),
     /// Text, or anything else as its `Display` wrote it.
     Text(Cow<'a, str>),
+    /// A list or an object (`key:serde = value`), as JSON.
+    Json(Cow<'a, str>),
+    /// Nothing: `None`, or `()`.
+    Null,
+}
+
+impl FieldValue<'_> {
+    /// The value with its type, and what a list or an object holds.
+    ///
+    /// ```
+    /// use logcore::FieldValue;
+    /// use logcore::serde_json::json;
+    ///
+    /// assert_eq!(FieldValue::Json(r#"{"tokens":[3,4]}"#.into()).to_json(), json!({"tokens": [3, 4]}));
+    /// assert_eq!(FieldValue::Float(f64::NAN).to_json(), json!("NaN"));
+    /// ```
+    pub fn to_json(&self) -> Value {
+        match self {
+            // What is nested too deeply to be read stays text.
+            Self::Json(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_ref())),
+            // No other value fails.
+            other => serde_json::to_value(other).unwrap_or_default(),
+        }
+    }
 }
 
 impl Display for FieldValue<'_> {
@@ -144,7 +185,8 @@ impl Display for FieldValue<'_> {
             Self::Int(value) => Display::fmt(value, f),
             Self::UInt(value) => Display::fmt(value, f),
             Self::Float(value) => Display::fmt(value, f),
-            Self::Text(value) => Display::fmt(value, f),
+            Self::Text(value) | Self::Json(value) => Display::fmt(value, f),
+            Self::Null => f.write_str("null"),
         }
     }
 }
@@ -157,6 +199,8 @@ impl Serialize for FieldValue<'_> {
             Self::UInt(value) => serializer.serialize_u64(*value),
             Self::Float(value) => crate::metric::serialize_float(*value, serializer),
             Self::Text(value) => serializer.serialize_str(value),
+            Self::Json(_) => self.to_json().serialize(serializer),
+            Self::Null => serializer.serialize_none(),
         }
     }
 }
@@ -236,6 +280,8 @@ impl FieldValue<'_> {
             Self::UInt(value) => FieldValue::UInt(value),
             Self::Float(value) => FieldValue::Float(value),
             Self::Text(value) => FieldValue::Text(Cow::Owned(value.into_owned())),
+            Self::Json(value) => FieldValue::Json(Cow::Owned(value.into_owned())),
+            Self::Null => FieldValue::Null,
         }
     }
 }
@@ -254,16 +300,31 @@ pub fn epoch_seconds(time: SystemTime) -> f64 {
     }
 }
 
+/// The names of fields, each once: JSON with a key twice is read differently by every reader. One that is taken, by a field
+/// before it or by `reserved`, has as many `_` behind it as it needs.
+fn unique_names<'a>(
+    fields: &'a [(&'a str, FieldValue<'a>)],
+    reserved: &'a [&'a str],
+) -> impl Iterator<Item = Cow<'a, str>> {
+    let mut taken: HashSet<Cow<'a, str>> = HashSet::new();
+    fields.iter().map(move |(name, _)| {
+        let mut name = Cow::Borrowed(*name);
+        // Few fields are compared sooner than hashed; a single one that nothing is reserved beside, not at all.
+        while fields.len() + reserved.len() > 1 && (taken.contains(&name) || reserved.contains(&&*name)) {
+            name.to_mut().push('_');
+        }
+        taken.insert(name.clone());
+        name
+    })
+}
+
 struct Fields<'a>(&'a [(&'a str, FieldValue<'a>)]);
 
 impl Serialize for Fields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (i, (name, value)) in self.0.iter().enumerate() {
-            // JSON with a key twice is read differently by every reader; the last one said wins.
-            if self.0[i + 1..].iter().all(|(later, _)| later != name) {
-                map.serialize_entry(name, value)?;
-            }
+        for (name, (_, value)) in unique_names(self.0, &[]).zip(self.0) {
+            map.serialize_entry(&name, value)?;
         }
         map.end()
     }

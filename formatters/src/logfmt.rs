@@ -37,14 +37,17 @@ impl Formatter for Logfmt {
             out.push_str(" rank=");
             out.push_str(&rank.to_string());
         }
-        for (name, value) in record.fields() {
+        for (name, value) in record.unique_fields(&RESERVED) {
             out.push(' ');
-            escape_value(name, out);
+            escape_value(&name, out);
             out.push('=');
             escape_value(&value.to_string(), out);
         }
         out.push('\n');
     }
 }
+
+/// The line's own names, which no field may have again.
+const RESERVED: [&str; 6] = ["time", "level", "logger", "target", "msg", "rank"];
 
 logcore::register_formatter!("logfmt", Logfmt::build);

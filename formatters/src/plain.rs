@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
+use logcore::{BuildContext, ConfigError, FieldValue, Formatter, Record, Style};
 
 use crate::clock::Clock;
 use crate::escape::{escape_line, escape_message, escape_value};
@@ -77,7 +77,11 @@ pub(crate) fn push_fields(record: &Record<'_>, out: &mut String) {
         out.push_str(if i == 0 { " | " } else { " " });
         escape_value(name, out);
         out.push('=');
-        escape_value(&value.to_string(), out);
+        match value {
+            // Its quotes and brackets say where it ends, and quotes around them would make it hard to read.
+            FieldValue::Json(json) => escape_line(json, out),
+            value => escape_value(&value.to_string(), out),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! record    time i64, logger u32, level u8, route u8, fields u16, target length u32, message length u32,
-//!           target, message, fields x { name length u32, name, tag u8, 8 bytes | length u32, text }
+//!           target, message, fields (see `fields.rs`)
 //! metrics   time i64, logger u32, count u32, step u64, count x { tag u8, 8 bytes, id u32 | NO_ID, length u32, name }
 //! progress  time i64, logger u32, kind u8, flags u8, slot u32, id u64, position u64, total u64, samples u64, elapsed ns
 //!           u64, eta ns u64, rate f64, samples/s f64, description length u32, description
@@ -19,12 +19,12 @@ use std::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
-use log::kv::{Error as KvError, Key, Value as KvValue, VisitSource, VisitValue};
 use log::{Level, LevelFilter};
 use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind, Record};
 
 use crate::clock::{coarse_now, nanos, now, time};
 use crate::dictionary::NameId;
+use crate::fields::{decode_fields, encode_fields, put_rewritten_field};
 
 /// A longer message is cut: 16 MiB.
 pub(crate) const MAX_MESSAGE: usize = 16 << 20;
@@ -61,16 +61,7 @@ pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, route: Route, r
     put_message(out, record.args());
     let message_end = out.len();
 
-    let mut fields = FieldWriter { out, count: 0 };
-    let visited = catch_unwind(AssertUnwindSafe(|| record.key_values().visit(&mut fields)));
-    let count = match visited {
-        Ok(_) => fields.count,
-        // Half a field may have been written.
-        Err(_) => {
-            out.truncate(message_end);
-            0
-        }
-    };
+    let count = encode_fields(out, record.key_values());
     let head = &mut out[head_at..head_at + RECORD_HEAD_BYTES];
     head[14..16].copy_from_slice(&count.to_le_bytes());
     head[20..].copy_from_slice(&((message_end - message_at) as u32).to_le_bytes());
@@ -86,22 +77,10 @@ pub(crate) fn rewrite_record(body: &mut Vec<u8>, rewrite: &dyn for<'t> Fn(&'t st
     out.extend_from_slice(record.target.as_bytes());
     out.extend_from_slice(message.as_bytes());
     for (name, value) in &record.fields {
-        put_text(&mut out, name);
-        let (tag, bits) = match value {
-            FieldValue::Text(text) => {
-                out.push(FIELD_TEXT);
-                put_text(&mut out, &rewrite(text));
-                continue;
-            }
-            FieldValue::Bool(value) => (FIELD_BOOL, u64::from(*value)),
-            FieldValue::Int(value) => value_bits(MetricValue::Int(*value)),
-            FieldValue::UInt(value) => value_bits(MetricValue::UInt(*value)),
-            FieldValue::Float(value) => value_bits(MetricValue::Float(*value)),
-            // There is no other in a frame.
-            _ => return,
-        };
-        out.push(tag);
-        out.extend_from_slice(&bits.to_le_bytes());
+        // A frame has every value that was read from one.
+        if put_rewritten_field(&mut out, name, value, rewrite).is_none() {
+            return;
+        }
     }
     *body = out;
 }
@@ -279,20 +258,7 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
     let message_length = cursor.u32()? as usize;
     let target = cursor.text(target_length)?;
     let message = cursor.text(message_length)?;
-    let mut fields = Vec::with_capacity(usize::from(count));
-    for _ in 0..count {
-        let name = cursor.long_text()?;
-        let value = match cursor.u8()? {
-            FIELD_BOOL => FieldValue::Bool(cursor.u64()? != 0),
-            FIELD_TEXT => FieldValue::Text(Cow::Borrowed(cursor.long_text()?)),
-            tag => match value_from(tag, cursor.u64()?)? {
-                MetricValue::Int(value) => FieldValue::Int(value),
-                MetricValue::UInt(value) => FieldValue::UInt(value),
-                other => FieldValue::Float(other.as_f64()),
-            },
-        };
-        fields.push((name, value));
-    }
+    let fields = decode_fields(&mut cursor, count)?;
     Some(RecordFrame {
         time,
         logger,
@@ -445,14 +411,12 @@ pub(crate) fn decode_control(body: &[u8]) -> Option<(u64, Echo)> {
 }
 
 const NO_ID: u32 = u32::MAX;
-const FLOAT: u8 = 0;
-const INT: u8 = 1;
-const UINT: u8 = 2;
-const FIELD_BOOL: u8 = 3;
-const FIELD_TEXT: u8 = 4;
+pub(crate) const FLOAT: u8 = 0;
+pub(crate) const INT: u8 = 1;
+pub(crate) const UINT: u8 = 2;
 
 #[inline]
-fn value_bits(value: MetricValue) -> (u8, u64) {
+pub(crate) fn value_bits(value: MetricValue) -> (u8, u64) {
     match value {
         MetricValue::Int(value) => (INT, value as u64),
         MetricValue::UInt(value) => (UINT, value),
@@ -460,7 +424,7 @@ fn value_bits(value: MetricValue) -> (u8, u64) {
     }
 }
 
-fn value_from(tag: u8, bits: u64) -> Option<MetricValue> {
+pub(crate) fn value_from(tag: u8, bits: u64) -> Option<MetricValue> {
     Some(match tag {
         FLOAT => MetricValue::Float(f64::from_bits(bits)),
         INT => MetricValue::Int(bits as i64),
@@ -508,7 +472,7 @@ fn put_message(out: &mut Vec<u8>, message: &fmt::Arguments<'_>) {
 }
 
 /// Keeps the first bytes of a text and counts the rest.
-struct Limited<'a> {
+pub(crate) struct Limited<'a> {
     out: &'a mut Vec<u8>,
     /// How long `out` may become.
     limit: usize,
@@ -516,7 +480,7 @@ struct Limited<'a> {
 }
 
 impl<'a> Limited<'a> {
-    fn new(out: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn new(out: &'a mut Vec<u8>) -> Self {
         Self {
             limit: out.len() + MAX_MESSAGE,
             out,
@@ -542,71 +506,6 @@ impl fmt::Write for Limited<'_> {
         } else {
             self.cut(text);
         }
-        Ok(())
-    }
-}
-
-struct FieldWriter<'a> {
-    out: &'a mut Vec<u8>,
-    count: u16,
-}
-
-impl<'kvs> VisitSource<'kvs> for FieldWriter<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: KvValue<'kvs>) -> Result<(), KvError> {
-        if self.count == u16::MAX {
-            return Ok(());
-        }
-        put_text(self.out, key.as_str());
-        value.visit(ValueWriter(self.out))?;
-        self.count += 1;
-        Ok(())
-    }
-}
-
-struct ValueWriter<'a>(&'a mut Vec<u8>);
-
-impl ValueWriter<'_> {
-    fn put(&mut self, tag: u8, bits: u64) -> Result<(), KvError> {
-        self.0.push(tag);
-        self.0.extend_from_slice(&bits.to_le_bytes());
-        Ok(())
-    }
-}
-
-impl<'v> VisitValue<'v> for ValueWriter<'_> {
-    fn visit_any(&mut self, value: KvValue<'_>) -> Result<(), KvError> {
-        self.0.push(FIELD_TEXT);
-        let length_at = self.0.len();
-        self.0.extend_from_slice(&[0; 4]);
-        let mut limited = Limited::new(self.0);
-        let _ = write!(limited, "{value}");
-        let length = (self.0.len() - length_at - 4) as u32;
-        self.0[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
-        Ok(())
-    }
-
-    fn visit_u64(&mut self, value: u64) -> Result<(), KvError> {
-        match i64::try_from(value) {
-            Ok(value) => self.visit_i64(value),
-            Err(_) => self.put(UINT, value),
-        }
-    }
-
-    fn visit_i64(&mut self, value: i64) -> Result<(), KvError> {
-        self.put(INT, value as u64)
-    }
-
-    fn visit_f64(&mut self, value: f64) -> Result<(), KvError> {
-        self.put(FLOAT, value.to_bits())
-    }
-
-    fn visit_bool(&mut self, value: bool) -> Result<(), KvError> {
-        self.put(FIELD_BOOL, u64::from(value))
-    }
-
-    fn visit_str(&mut self, value: &str) -> Result<(), KvError> {
-        self.0.push(FIELD_TEXT);
-        put_text(self.0, &value[..value.floor_char_boundary(MAX_MESSAGE)]);
         Ok(())
     }
 }
@@ -662,6 +561,7 @@ impl<'a> Cursor<'a> {
 
 #[cfg(test)]
 mod tests {
+    use log::kv::Value as KvValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -710,7 +610,7 @@ mod tests {
                 "big=18446744073709551615",
                 "warm=true",
                 "who=me",
-                "none=None"
+                "none=null"
             ]
         );
     }

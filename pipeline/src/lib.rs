@@ -16,9 +16,15 @@ mod command;
 mod delivery;
 mod dictionary;
 mod exit;
+mod fields;
 mod fold;
 mod fork;
 mod frame;
+#[allow(
+    dead_code,
+    reason = "unused in a program without the feature `kv_serde` of `log`; see `fields`"
+)]
+mod json;
 mod layout;
 mod machine;
 #[cfg(all(test, loom))]
