@@ -18,8 +18,9 @@ use logcore_pipeline::{Closing, Name, NameId, Port, Route, is_child, notice};
 use crate::build::{BuiltSinks, level_of};
 use crate::known::{KnownNames, next_setup};
 use crate::limit::Limiter;
-use crate::measures::{Advance, Measures, Sample, Step};
+use crate::measures::{Measures, Sample, Step};
 use crate::memory::Memory;
+use crate::nest::Told;
 use crate::panics;
 use crate::report::{FinishReport, RunEnd};
 use crate::sampling::Sampling;
@@ -316,8 +317,10 @@ impl Instance {
         });
     }
 
-    pub(crate) fn start_progress(&self, total: impl Count, description: String) {
-        self.finish_progress();
+    pub(crate) fn start_progress(&self, total: impl Count, description: &str) {
+        while lock(&self.measures).gives_way_to(description) {
+            self.finish_progress();
+        }
         let state = lock(&self.measures).start_progress(total.count(), description);
         if let Some(state) = state.filter(|_| !self.is_closed()) {
             state.lend(&self.name, |event| self.port.progress(event, true));
@@ -325,20 +328,17 @@ impl Instance {
     }
 
     pub(crate) fn update_progress(&self, n: u64, batch: impl Count) {
-        let due = lock(&self.measures).advance(n, batch);
-        if let Some(kind) = due {
-            with_scratch(|Scratch { samples, .. }| {
-                let advance = lock(&self.measures).tell(kind, &self.port, samples);
-                self.tell(advance, samples);
-            });
+        let told = lock(&self.measures).advance(n, batch);
+        if let Some(told) = told {
+            self.tell(told);
         }
     }
 
     pub(crate) fn finish_progress(&self) {
-        with_scratch(|Scratch { samples, .. }| {
-            let advance = lock(&self.measures).end_progress(&self.port, samples);
-            self.tell(advance, samples);
-        });
+        let told = lock(&self.measures).end_progress();
+        if let Some(told) = told {
+            self.tell(told);
+        }
     }
 
     pub(crate) fn log_memory(&self) {
@@ -484,7 +484,9 @@ impl Instance {
         }
         let config = self.settings().config;
         let deadline = self.end_soon();
-        self.finish_progress();
+        while lock(&self.measures).is_in_progress() {
+            self.finish_progress();
+        }
         self.tell_left_out();
         self.closed.store(true, Ordering::Relaxed);
         self.level.store(0, Ordering::Relaxed);
@@ -573,16 +575,20 @@ impl Instance {
         self.port.metrics(step, named);
     }
 
-    fn tell(&self, advance: Option<Advance>, samples: &[Sample]) {
-        let Some(advance) = advance.filter(|_| !self.is_closed()) else {
-            return;
-        };
-        if !samples.is_empty() {
-            self.send(advance.step, samples);
-        }
-        advance
-            .state
-            .lend(&self.name, |event| self.port.progress(event, advance.lasting));
+    /// Tells the sinks of a progress.
+    fn tell(&self, told: Told) {
+        with_scratch(|Scratch { samples, .. }| {
+            let advance = lock(&self.measures).tell(told, &self.port, samples);
+            let Some(advance) = advance.filter(|_| !self.is_closed()) else {
+                return;
+            };
+            if !samples.is_empty() {
+                self.send(advance.step, samples);
+            }
+            advance
+                .state
+                .lend(&self.name, |event| self.port.progress(event, advance.lasting));
+        });
     }
 }
 

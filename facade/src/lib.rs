@@ -56,6 +56,7 @@ mod logger;
 mod manager;
 mod measures;
 mod memory;
+mod nest;
 mod panics;
 mod plugins;
 mod progress;

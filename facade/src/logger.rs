@@ -74,12 +74,35 @@ impl UnifiedLogger {
         self.say(Level::Error, message);
     }
 
-    /// Begins a progress over `total` units; `None` and 0 are "not known". One that is going on ends.
+    /// Begins a progress over `total` units; `None` and 0 are "not known".
     ///
     /// From now on, and until the next start, metrics without a step of their own belong to the step that the progress
     /// stands at, counted on from the highest step so far.
+    ///
+    /// A start while another progress has not reached its total begins one within that: a validation amid the training. It
+    /// has a bar of its own and nothing else: its updates are no steps, and its samples and rates are none of the run's. The
+    /// outer progress goes on when it ends. A start ends the innermost progress whose total is not known; and one whose
+    /// description is the same but for its digits, with all within it, because `Epoch 1` comes after `Epoch 0`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.start_progress(100, "Train");
+    /// for _ in 0..3 {
+    ///     logger.update_progress(1, 32);
+    ///     logger.start_progress(10, "Validate");
+    ///     for _ in 0..10 {
+    ///         logger.update_progress(1, 32);
+    ///     }
+    ///     logger.log_metrics([("val_loss", 0.5)]);
+    /// }
+    /// # #[cfg(feature = "metrics")]
+    /// assert_eq!(logger.metrics().history("val_loss").unwrap().last().unwrap().step, 3);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
     pub fn start_progress(&self, total: impl Count, description: impl Into<String>) {
-        self.instance.start_progress(total, description.into());
+        self.instance.start_progress(total, &description.into());
     }
 
     /// Advances the progress by `n` units, in which `batch_size` samples were done, if samples are counted at all.
@@ -89,7 +112,8 @@ impl UnifiedLogger {
         self.instance.update_progress(n, batch_size);
     }
 
-    /// Ends the progress. Reaching the total, the next start and [`finish`](Self::finish) do so, too.
+    /// Ends the innermost progress. Reaching the total, a start that takes its place and [`finish`](Self::finish) do so, too;
+    /// where the innermost has reached its total and nothing was updated since, there is nothing left to end.
     pub fn finish_progress(&self) {
         self.instance.finish_progress();
     }

@@ -8,7 +8,8 @@ use logcore::{Count, LogConfig, MetricValue, Point, ProgressKind, Stats};
 use logcore_pipeline::{NameId, Port, notice};
 
 use crate::known::{Known, KnownNames};
-use crate::progress::{Meter, State};
+use crate::nest::{Nest, Told};
+use crate::progress::{Meter, State, Throughput};
 use crate::series::Series;
 use crate::steps::Steps;
 use crate::summary::{MetricSummary, SHOWN, Summary};
@@ -18,6 +19,9 @@ const RESERVED: [&str; 3] = ["step", "time", "logger"];
 
 /// The names of the system's own families do not change with a set-up.
 const SYSTEM: u64 = u64::MAX;
+
+/// The rate whose average is that of the whole run.
+const SAMPLES_PER_SEC: &str = "throughput/samples_per_sec";
 
 #[derive(Default)]
 pub(crate) struct Measures {
@@ -31,7 +35,10 @@ pub(crate) struct Measures {
     /// The same in the order in which they come.
     known_system: KnownNames,
     series: Series,
-    meter: Option<Meter>,
+    progress: Nest,
+    /// What the progresses before the newest have come to.
+    throughput: Throughput,
+    accumulated_samples: u64,
     /// The newest step whose row has the figures of the progress.
     figures_step: Option<u64>,
 }
@@ -55,11 +62,12 @@ pub(crate) struct Sample {
     pub(crate) value: MetricValue,
 }
 
-/// What an update of a progress gives the sinks.
+/// What an update of a progress gives the sinks, besides metrics.
 pub(crate) struct Advance {
     pub(crate) state: State,
     /// It is the first or the last.
     pub(crate) lasting: bool,
+    /// The step of the metrics.
     pub(crate) step: u64,
 }
 
@@ -176,7 +184,7 @@ impl Measures {
     /// its name has no short form.
     pub(crate) fn record_one(&mut self, metric: u32, step: u64, value: MetricValue) -> Option<NameId> {
         let first_of_its_row = self.figures_step != Some(step) && self.steps.of_progress() == Some(step);
-        if first_of_its_row && self.meter.is_some() {
+        if first_of_its_row && self.progress.has_meter() {
             return None;
         }
         let id = self.names[metric as usize].id?;
@@ -185,35 +193,60 @@ impl Measures {
         Some(id)
     }
 
-    pub(crate) fn start_progress(&mut self, total: Option<u64>, description: String) -> Option<State> {
-        self.steps.start_progress();
-        self.figures_step = None;
-        self.meter = None;
-        if !self.config.enable_progress {
-            return None;
+    /// Whether the innermost progress ends before one of this description starts.
+    pub(crate) fn gives_way_to(&mut self, description: &str) -> bool {
+        self.progress.gives_way_to(description)
+    }
+
+    /// Whether a progress is still going.
+    pub(crate) fn is_in_progress(&self) -> bool {
+        self.progress.is_open()
+    }
+
+    /// Starts a progress: within the one that is going, or else one whose positions are steps.
+    pub(crate) fn start_progress(&mut self, total: Option<u64>, description: &str) -> Option<State> {
+        let total = total.filter(|total| *total > 0);
+        let is_inner = self.progress.is_open();
+        if !is_inner {
+            if let Some(meter) = self.progress.meter() {
+                meter.add_to(&mut self.throughput);
+                self.accumulated_samples = meter.accumulated_samples();
+            }
+            self.steps.start_progress();
+            self.figures_step = None;
         }
-        let meter = self.meter.insert(Meter::start(
-            &self.config,
-            total.filter(|total| *total > 0),
-            description,
-        ));
-        Some(meter.state(ProgressKind::Started))
+        let samples_before = if is_inner { 0 } else { self.accumulated_samples };
+        let meter =
+            (self.config.enable_progress).then(|| Meter::start(&self.config, total, description, samples_before));
+        self.progress.start(total, description, meter);
+        self.progress.started()
     }
 
-    /// Advances the progress; returns what has happened, if it is time to tell the sinks.
-    pub(crate) fn advance(&mut self, n: u64, batch: impl Count) -> Option<ProgressKind> {
+    /// Advances the innermost progress; returns what the sinks are to be told, if it is time to.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: u64, batch: impl Count) -> Option<Told> {
+        let batch = batch.count();
+        if !self.progress.is_flat()
+            && let Some(told) = self.progress.advance_inner(n, batch)
+        {
+            return told;
+        }
         self.steps.advance(n);
-        let (due, ends) = self.meter.as_mut()?.update(n, batch.count());
-        due.then_some(if ends {
-            ProgressKind::Finished
-        } else {
-            ProgressKind::Advanced
-        })
+        self.progress.advance_outermost(n, batch)
     }
 
-    /// What the sinks are told of the progress.
-    pub(crate) fn tell(&mut self, kind: ProgressKind, port: &Port, samples: &mut Vec<Sample>) -> Option<Advance> {
+    /// Ends the innermost progress, if it is still going.
+    pub(crate) fn end_progress(&mut self) -> Option<Told> {
+        self.progress.end_innermost()
+    }
+
+    /// What the sinks are told of a progress. Only the outermost has metrics.
+    pub(crate) fn tell(&mut self, told: Told, port: &Port, samples: &mut Vec<Sample>) -> Option<Advance> {
         let step = self.steps.current();
+        let kind = match told {
+            Told::Inner { state, lasting } => return Some(Advance { state, lasting, step }),
+            Told::Outermost(kind) => kind,
+        };
         self.steps.note(step);
         if self.config.enable_metrics && self.put_figures(step, port, samples) {
             for sample in samples.iter() {
@@ -221,18 +254,19 @@ impl Measures {
             }
         }
         Some(Advance {
-            state: self.meter.as_mut()?.state(kind),
+            state: self.progress.meter()?.state(kind),
             lasting: kind != ProgressKind::Advanced,
             step,
         })
     }
 
-    /// Ends the progress, if it is still going.
-    pub(crate) fn end_progress(&mut self, port: &Port, samples: &mut Vec<Sample>) -> Option<Advance> {
-        if !self.meter.as_mut()?.end() {
-            return None;
+    /// What all progresses so far come to.
+    fn throughput(&mut self) -> Throughput {
+        let mut throughput = self.throughput;
+        if let Some(meter) = self.progress.meter() {
+            meter.add_to(&mut throughput);
         }
-        self.tell(ProgressKind::Finished, port, samples)
+        throughput
     }
 
     fn known(&self, setup: u64, metric: u32) -> Known {
@@ -257,14 +291,18 @@ impl Measures {
     }
 
     pub(crate) fn average(&mut self, name: &str) -> Option<f64> {
+        if name == SAMPLES_PER_SEC && !self.user.contains_key(name) && self.config.enable_metrics {
+            return self.throughput().samples_per_sec();
+        }
         let metric = self.look_up(name)?;
         self.series.average(metric)
     }
 
     pub(crate) fn averages(&mut self) -> Vec<(String, f64)> {
-        let known = self.names.iter().enumerate();
-        let mut averages: Vec<_> = known
-            .filter_map(|(at, metric)| Some((metric.logged.to_string(), self.series.average(at)?)))
+        let names: Vec<_> = self.names.iter().map(|metric| Arc::clone(&metric.logged)).collect();
+        let mut averages: Vec<_> = names
+            .iter()
+            .filter_map(|name| Some((name.to_string(), self.average(name)?)))
             .collect();
         averages.sort_by(|a, b| a.0.cmp(&b.0));
         averages
@@ -283,6 +321,9 @@ impl Measures {
     /// What there is to say of the run; of the user's metrics, the first few with their course.
     pub(crate) fn summarize(&mut self, summary: &mut Summary) {
         summary.last_step = self.steps.highest();
+        let throughput = self.throughput();
+        summary.steps_per_sec = throughput.units_per_sec();
+        summary.samples_per_sec = throughput.samples_per_sec();
         for at in 0..self.names.len() {
             let Some(stats) = self.series.stats(at) else { continue };
             let Metric { logged, user, .. } = &self.names[at];
@@ -347,7 +388,9 @@ impl Measures {
     }
 
     fn put_figures(&mut self, step: u64, port: &Port, samples: &mut Vec<Sample>) -> bool {
-        let Some(meter) = &mut self.meter else { return false };
+        let Some(meter) = self.progress.meter() else {
+            return false;
+        };
         for (name, value) in meter.figures() {
             self.add_system(name, value, port, samples);
         }

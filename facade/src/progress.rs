@@ -3,22 +3,23 @@
 #[cfg(feature = "progress")]
 pub(crate) use self::with::{Meter, State};
 #[cfg(not(feature = "progress"))]
-pub(crate) use self::without::{Meter, State};
+pub(crate) use self::without::{Meter, State, Throughput};
+#[cfg(feature = "progress")]
+pub(crate) use logcore_progress::Throughput;
 
 #[cfg(feature = "progress")]
 mod with {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use logcore::{LogConfig, MetricValue, ProgressEvent, ProgressKind};
-    use logcore_progress::MeterOptions;
+    use logcore_progress::{MeterOptions, Throughput};
 
     /// The progress that a logger shows.
     pub(crate) struct Meter {
         inner: logcore_progress::Meter,
         description: Arc<str>,
-        ended: bool,
     }
 
     /// What the sinks are to be told of a progress.
@@ -34,7 +35,8 @@ mod with {
     }
 
     impl Meter {
-        pub(crate) fn start(config: &LogConfig, total: Option<u64>, description: String) -> Self {
+        /// A progress that begins now; its samples count on from those of progresses before it.
+        pub(crate) fn start(config: &LogConfig, total: Option<u64>, description: &str, samples_before: u64) -> Self {
             static NEXT: AtomicU64 = AtomicU64::new(0);
             let options = MeterOptions {
                 window: config.progress_window,
@@ -44,24 +46,31 @@ mod with {
             };
             let id = NEXT.fetch_add(1, Ordering::Relaxed);
             Self {
-                description: description.as_str().into(),
-                inner: logcore_progress::Meter::start(id, description, total, options, Instant::now()),
-                ended: false,
+                description: description.into(),
+                inner: logcore_progress::Meter::start(id, description, total, options, Instant::now())
+                    .counting_on(samples_before),
             }
         }
 
-        /// Takes an update; returns whether the sinks should be told, and whether this ended it.
-        pub(crate) fn update(&mut self, n: u64, batch: Option<u64>) -> (bool, bool) {
+        /// Takes an update; returns whether it is time to tell the sinks.
+        #[inline]
+        pub(crate) fn update(&mut self, n: u64, batch: Option<u64>) -> bool {
             let now = Instant::now();
             self.inner.update(n, batch, now);
-            let ends = !self.ended && self.inner.is_complete();
-            self.ended |= ends;
-            (ends || self.inner.due(now), ends)
+            self.inner.due(now)
         }
 
-        /// Ends it; returns whether it was still going.
-        pub(crate) fn end(&mut self) -> bool {
-            !std::mem::replace(&mut self.ended, true)
+        /// It stood still for so long.
+        pub(crate) fn leave_out(&mut self, pause: Duration) {
+            self.inner.leave_out(pause);
+        }
+
+        pub(crate) fn accumulated_samples(&self) -> u64 {
+            self.inner.accumulated_samples()
+        }
+
+        pub(crate) fn add_to(&self, throughput: &mut Throughput) {
+            throughput.add(self.inner.work());
         }
 
         pub(crate) fn state(&mut self, kind: ProgressKind) -> State {
@@ -79,9 +88,25 @@ mod with {
 
 #[cfg(not(feature = "progress"))]
 mod without {
+    use std::time::Duration;
+
     use logcore::{LogConfig, MetricValue, ProgressEvent, ProgressKind};
 
     pub(crate) struct Meter;
+
+    #[derive(Clone, Copy, Default)]
+    pub(crate) struct Throughput;
+
+    #[allow(clippy::unused_self)]
+    impl Throughput {
+        pub(crate) fn units_per_sec(&self) -> Option<f64> {
+            None
+        }
+
+        pub(crate) fn samples_per_sec(&self) -> Option<f64> {
+            None
+        }
+    }
 
     pub(crate) struct State;
 
@@ -93,17 +118,21 @@ mod without {
 
     #[allow(clippy::unused_self)]
     impl Meter {
-        pub(crate) fn start(_: &LogConfig, _: Option<u64>, _: String) -> Self {
+        pub(crate) fn start(_: &LogConfig, _: Option<u64>, _: &str, _: u64) -> Self {
             Self
         }
 
-        pub(crate) fn update(&mut self, _: u64, _: Option<u64>) -> (bool, bool) {
-            (false, false)
-        }
-
-        pub(crate) fn end(&mut self) -> bool {
+        pub(crate) fn update(&mut self, _: u64, _: Option<u64>) -> bool {
             false
         }
+
+        pub(crate) fn leave_out(&mut self, _: Duration) {}
+
+        pub(crate) fn accumulated_samples(&self) -> u64 {
+            0
+        }
+
+        pub(crate) fn add_to(&self, _: &mut Throughput) {}
 
         pub(crate) fn state(&mut self, _: ProgressKind) -> State {
             State

@@ -24,6 +24,11 @@ pub(crate) struct Summary {
     pub(crate) duration: Duration,
     /// The highest step there was.
     pub(crate) last_step: Option<u64>,
+    /// Over all time in which a progress ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) steps_per_sec: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) samples_per_sec: Option<f64>,
     pub(crate) warnings: u64,
     pub(crate) errors: u64,
     /// In the order in which they were logged first.
@@ -86,18 +91,11 @@ impl Summary {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
         let mut steps: Vec<String> = self.last_step.iter().map(|step| format!("up to {step}")).collect();
-        let of = |name: &str| {
-            self.system
-                .iter()
-                .find(|metric| metric.name == name)
-                .map(|metric| &metric.stats)
-        };
-        if let Some(time) = of("throughput/batch_time_ms") {
-            steps.push(text::rate(1e3 / time.mean));
-        }
-        if let Some(samples) = of("throughput/samples_per_sec") {
-            steps.push(format!("{} samples/s", text::count(samples.mean)));
-        }
+        steps.extend(self.steps_per_sec.map(text::rate));
+        steps.extend(
+            self.samples_per_sec
+                .map(|rate| format!("{} samples/s", text::count(rate))),
+        );
         if !steps.is_empty() {
             facts.push(("steps", steps.join(", ")));
         }
@@ -266,17 +264,15 @@ mod tests {
         let summary = Summary {
             duration: Duration::from_secs(3723),
             last_step: Some(1200),
+            steps_per_sec: Some(36.23),
+            samples_per_sec: Some(1158.7),
             warnings: 2,
             errors: 1,
             metrics: vec![
                 metric("loss", &falling),
                 metric("learning_rate", &[1e-4, f64::NAN, 1e-5]),
             ],
-            system: vec![
-                metric("throughput/batch_time_ms", &[27.6]),
-                metric("throughput/samples_per_sec", &[1158.7]),
-                metric("memory/gpu_allocated_gb", &[2.0, 3.25]),
-            ],
+            system: vec![metric("memory/gpu_allocated_gb", &[2.0, 3.25])],
             ..Summary::default()
         };
         let mut report = FinishReport {

@@ -6,6 +6,8 @@ mod forecast;
 mod history;
 mod meter;
 pub mod text;
+mod throughput;
 
 pub use self::bars::{Bars, Room};
-pub use self::meter::{Figures, Meter, MeterOptions};
+pub use self::meter::{Figures, Meter, MeterOptions, Work};
+pub use self::throughput::Throughput;

@@ -53,8 +53,13 @@ pub struct Meter {
     total: Option<u64>,
     options: MeterOptions,
     started: Instant,
+    /// The start and the first update, moved by all that is left out.
+    began: Instant,
+    first: Mark,
     now: Mark,
     has_samples: bool,
+    /// Samples of the progresses before this one.
+    samples_before: u64,
     updates: u64,
     /// The ends of the updates in the window, and of the one before it.
     window: VecDeque<Mark>,
@@ -79,7 +84,7 @@ pub struct Figures {
     pub samples_per_sec: Option<f64>,
     /// Milliseconds a unit over the window.
     pub batch_time_ms: Option<f64>,
-    /// All batch sizes so far.
+    /// All batch sizes so far, those of the progresses before it included.
     pub accumulated_samples: Option<u64>,
     /// Seconds that are still to go.
     pub eta_seconds: Option<f64>,
@@ -108,6 +113,17 @@ impl Figures {
     }
 }
 
+/// What was done, and in which time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Units.
+    pub units: u64,
+    /// Samples, if they are counted.
+    pub samples: Option<u64>,
+    /// The time that it took.
+    pub time: Duration,
+}
+
 impl Meter {
     /// A progress that begins now. A total of 0 is an unknown one.
     pub fn start(
@@ -117,18 +133,22 @@ impl Meter {
         options: MeterOptions,
         now: Instant,
     ) -> Self {
+        let beginning = Mark {
+            at: now,
+            position: 0,
+            samples: 0,
+        };
         Self {
             id,
             description: description.into(),
             total: total.filter(|total| *total > 0),
             options,
             started: now,
-            now: Mark {
-                at: now,
-                position: 0,
-                samples: 0,
-            },
+            began: now,
+            first: beginning,
+            now: beginning,
             has_samples: false,
+            samples_before: 0,
             updates: 0,
             window: VecDeque::with_capacity(options.window.saturating_add(1).min(PREALLOCATED)),
             tell_at: None,
@@ -152,10 +172,54 @@ impl Meter {
             self.has_samples = true;
             self.now.samples = self.now.samples.saturating_add(batch);
         }
+        if self.updates == 1 {
+            self.first = self.now;
+        }
         if self.window.len() > self.options.window {
             self.window.pop_front();
         }
         self.window.push_back(self.now);
+    }
+
+    /// The accumulated samples of its figures count on from those of progresses before it.
+    #[must_use]
+    pub fn counting_on(mut self, samples_before: u64) -> Self {
+        self.samples_before = samples_before;
+        self
+    }
+
+    /// The accumulated samples, those before it included.
+    pub fn accumulated_samples(&self) -> u64 {
+        self.samples_before.saturating_add(self.now.samples)
+    }
+
+    /// For so long it has stood still until now, because another progress ran within it: no rate shall count that. The ETA
+    /// takes it for a pause, because there may be more of them.
+    pub fn leave_out(&mut self, pause: Duration) {
+        let marks = self.window.iter_mut().chain([&mut self.first, &mut self.now]);
+        for at in marks.map(|mark| &mut mark.at).chain([&mut self.began]) {
+            *at = at.checked_add(pause).unwrap_or(*at);
+        }
+        if self.updates > 0 {
+            self.history.add(0, u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// What was done between the first update and the last, and in which time; one update counts from the start.
+    pub fn work(&self) -> Work {
+        let from = match self.updates {
+            0 | 1 => Mark {
+                at: self.began,
+                position: 0,
+                samples: 0,
+            },
+            _ => self.first,
+        };
+        Work {
+            units: self.now.position - from.position,
+            samples: self.has_samples.then(|| self.now.samples - from.samples),
+            time: self.now.at.saturating_duration_since(from.at),
+        }
     }
 
     /// How far it has come.
@@ -190,7 +254,7 @@ impl Meter {
         Figures {
             samples_per_sec: samples.and_then(|stretch| positive(stretch.samples / stretch.seconds)),
             batch_time_ms: stretch.and_then(|stretch| positive(stretch.seconds / stretch.units * 1e3)),
-            accumulated_samples: self.has_samples.then_some(self.now.samples),
+            accumulated_samples: self.has_samples.then(|| self.accumulated_samples()),
             eta_seconds: self.eta(stretch),
             percent: self.event(ProgressKind::Advanced, "").percent(),
         }
@@ -239,18 +303,11 @@ impl Meter {
         positive(seconds).filter(|seconds| *seconds > 0.0)
     }
 
-    /// What was done over the window, without the start-up.
+    /// What was done over the window, without the start-up. The first update says nothing: it may be a leap to where an
+    /// earlier process has stopped, and the start may be long before the loop.
     fn stretch(&self) -> Option<Stretch> {
         let newest = self.window.back()?;
-        if self.updates == 1 {
-            let start = Mark {
-                at: self.started,
-                position: 0,
-                samples: 0,
-            };
-            return Stretch::between(&start, newest);
-        }
-        let from = &self.window[self.warm_ups().min(self.window.len() - 2)];
+        let from = &self.window[self.warm_ups().min(self.window.len().checked_sub(2)?)];
         Stretch::between(from, newest)
     }
 
@@ -348,12 +405,59 @@ mod tests {
     }
 
     #[test]
-    fn one_update_already_has_a_rate() {
-        let figures = after(OPTIONS, Some(10), &[500]).figures();
+    fn the_first_interval_has_no_rate() {
+        let mut meter = after(OPTIONS, Some(10), &[500]);
+        let figures = meter.figures();
         assert_eq!(
-            (figures.batch_time_ms, figures.eta_seconds, figures.percent),
-            (Some(500.0), Some(4.5), Some(10.0))
+            (figures.samples_per_sec, figures.batch_time_ms, figures.eta_seconds),
+            (None, None, None)
         );
+        assert_eq!((figures.accumulated_samples, figures.percent), (Some(32), Some(10.0)));
+        meter.update(1, Some(32), meter.now.at + Duration::from_millis(250));
+        let figures = meter.figures();
+        assert_eq!((figures.samples_per_sec, figures.eta_seconds), (Some(128.0), Some(2.0)));
+    }
+
+    #[test]
+    fn work_is_of_the_time_between_the_first_update_and_the_last() {
+        let work = |millis: &[u64]| after(OPTIONS, None, millis).work();
+        assert_eq!(work(&[]), Work::default());
+        let of = |units, millis| Work {
+            units,
+            samples: Some(32 * units),
+            time: Duration::from_millis(millis),
+        };
+        assert_eq!(work(&[500]), of(1, 500));
+        assert_eq!(work(&[500, 1, 50, 1]), of(3, 52));
+    }
+
+    #[test]
+    fn what_is_left_out_is_in_no_rate_and_a_pause_for_the_eta() {
+        let (mut plain, mut paused) = (
+            after(OPTIONS, Some(300), &[10; 100]),
+            after(OPTIONS, Some(300), &[10; 100]),
+        );
+        paused.leave_out(Duration::from_secs(5));
+        let elapsed = |meter: &Meter| meter.event(ProgressKind::Advanced, "").elapsed;
+        assert_eq!(elapsed(&paused) - elapsed(&plain), Duration::from_secs(5));
+        for meter in [&mut plain, &mut paused] {
+            for _ in 0..100 {
+                meter.update(1, Some(32), meter.now.at + Duration::from_millis(10));
+            }
+        }
+        assert_eq!(paused.work(), plain.work());
+        let (plain, paused) = (plain.figures(), paused.figures());
+        assert_eq!(paused.samples_per_sec, plain.samples_per_sec);
+        // Five seconds in two hundred steps: as much again in the hundred that are left would be half of that.
+        let more = paused.eta_seconds.unwrap() - plain.eta_seconds.unwrap();
+        assert!((more - 2.5).abs() < 0.2, "{more}");
+    }
+
+    #[test]
+    fn samples_count_on_from_an_earlier_progress() {
+        let mut meter = after(OPTIONS, None, &[10; 2]).counting_on(1000);
+        assert_eq!(meter.figures().accumulated_samples, Some(1064));
+        assert_eq!(meter.event(ProgressKind::Advanced, "").samples, Some(64));
     }
 
     #[test]

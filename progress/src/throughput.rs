@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use crate::Work;
+
+/// What several progresses come to, one after the other: all that was done by all the time in which it was.
+///
+/// ```
+/// use logcore_progress::{Throughput, Work};
+/// use std::time::Duration;
+///
+/// let mut throughput = Throughput::default();
+/// for (units, seconds) in [(10, 1), (10, 4)] {
+///     throughput.add(Work { units, samples: Some(32 * units), time: Duration::from_secs(seconds) });
+/// }
+/// assert_eq!((throughput.units_per_sec(), throughput.samples_per_sec()), (Some(4.0), Some(128.0)));
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Throughput {
+    units: Amount,
+    samples: Amount,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    count: u64,
+    time: Duration,
+}
+
+impl Throughput {
+    /// Adds what a progress has done.
+    pub fn add(&mut self, work: Work) {
+        self.units.add(work.units, work.time);
+        if let Some(samples) = work.samples {
+            self.samples.add(samples, work.time);
+        }
+    }
+
+    /// Units a second; `None` where nothing was done, or in no time.
+    pub fn units_per_sec(&self) -> Option<f64> {
+        self.units.rate()
+    }
+
+    /// Samples a second, over the progresses that count them.
+    pub fn samples_per_sec(&self) -> Option<f64> {
+        self.samples.rate()
+    }
+}
+
+impl Amount {
+    fn add(&mut self, count: u64, time: Duration) {
+        self.count = self.count.saturating_add(count);
+        self.time = self.time.saturating_add(time);
+    }
+
+    fn rate(self) -> Option<f64> {
+        (self.count > 0 && !self.time.is_zero()).then(|| self.count as f64 / self.time.as_secs_f64())
+    }
+}
