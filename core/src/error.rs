@@ -91,6 +91,11 @@ impl SinkError {
         self
     }
 
+    /// The error of a sink that panicked, and said `panic` at it.
+    pub fn panicked(panic: &str) -> Self {
+        Self::new(format!("it panicked: {panic}")).with_reason(PANIC)
+    }
+
     /// Says in front what was being done: `append to out/training.log: no space left on device`.
     pub fn doing(mut self, what: impl Display) -> Self {
         self.message = format!("{what}: {}", self.message);
@@ -102,6 +107,9 @@ impl SinkError {
         &self.reason
     }
 }
+
+/// The reason in the books for what a sink panicked at.
+pub(crate) const PANIC: &str = "panic";
 
 impl Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -53,6 +53,7 @@
 
 mod books;
 mod config;
+mod contain;
 mod deadline;
 mod directives;
 mod error;
@@ -63,6 +64,7 @@ mod mark;
 mod metric;
 mod notices;
 mod probe;
+mod process;
 mod progress;
 mod queued;
 mod quiet;
@@ -84,6 +86,7 @@ pub use serde_json;
 
 pub use self::books::SinkBooks;
 pub use self::config::{LogConfig, OnFull, RingPlace, SiteLimit, WatchedLevels};
+pub use self::contain::{contain, is_contained, keep_contained_from_the_hook};
 pub use self::deadline::Deadline;
 pub use self::directives::{Directives, canonical_name, lies_under};
 pub use self::error::{ConfigError, LogError, ProbeError, SinkError};
@@ -92,6 +95,9 @@ pub use self::mark::Mark;
 pub use self::metric::{MetricBatch, MetricPair, MetricValue, Number, Point, Stats};
 pub use self::notices::Notices;
 pub use self::probe::{Probe, Readings};
+pub use self::process::PerProcess;
+#[doc(hidden)]
+pub use self::process::{begin_process, process_number};
 pub use self::progress::{Count, ProgressEvent, ProgressKind};
 pub use self::queued::Queued;
 pub use self::quiet::{is_quiet, quiet};

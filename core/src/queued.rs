@@ -1,5 +1,4 @@
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Deadline, EventKind, Mark, MetricBatch, MetricValue, Notices, OwnedRecord, ProgressEvent, Record, Remainder, Sink,
-    SinkBooks, SinkError, quiet,
+    SinkBooks, SinkError, contain, quiet,
 };
 
 /// Gives a slow sink a thread and a bounded queue of its own, so that it holds up no other sink.
@@ -40,6 +39,7 @@ pub struct Queued {
     destination: Option<String>,
     /// What the wrapped sink wants, asked while it was still here.
     wanted: Vec<EventKind>,
+    delivers_elsewhere: bool,
 }
 
 impl Queued {
@@ -51,7 +51,7 @@ impl Queued {
     /// Wraps `sink` with room for `capacity` waiting calls (at least 1).
     pub fn with_capacity(sink: impl Sink + 'static, capacity: usize) -> Self {
         let mut sink: Box<dyn Sink> = Box::new(sink);
-        let destination = sink.destination();
+        let (destination, delivers_elsewhere) = (sink.destination(), sink.delivers_elsewhere());
         let wanted = [
             EventKind::Record,
             EventKind::Metrics,
@@ -86,6 +86,7 @@ impl Queued {
             shared,
             destination,
             wanted,
+            delivers_elsewhere,
         }
     }
 
@@ -227,6 +228,10 @@ impl Sink for Queued {
     fn destination(&self) -> Option<String> {
         self.destination.clone()
     }
+
+    fn delivers_elsewhere(&self) -> bool {
+        self.delivers_elsewhere
+    }
 }
 
 impl Drop for Queued {
@@ -279,7 +284,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn of(sink: &mut dyn Sink) -> Self {
-        let asked = catch_unwind(AssertUnwindSafe(|| (sink.mark(), sink.books())));
+        let asked = contain(|| (sink.mark(), sink.books()));
         let (mark, books) = asked.unwrap_or((None, None));
         Self { mark, books }
     }
@@ -325,11 +330,11 @@ impl Worker {
         while let Some(call) = self.next() {
             let (counts, waits) = (call.counts(), call.is_waited_for());
             let (ends, delivers) = (matches!(call, Call::Finish(_)), matches!(call, Call::Deliver));
-            let result = catch_unwind(AssertUnwindSafe(|| call.make(&mut *self.sink)))
-                .unwrap_or_else(|_| Err(SinkError::new("the sink panicked").with_reason("panic")));
+            let result =
+                contain(|| call.make(&mut *self.sink)).unwrap_or_else(|panic| Err(SinkError::panicked(&panic)));
             let inner = Snapshot::of(&mut *self.sink);
             let remainder = match ends {
-                true => catch_unwind(AssertUnwindSafe(|| self.sink.remainder())).unwrap_or(None),
+                true => contain(|| self.sink.remainder()).unwrap_or(None),
                 false => None,
             };
             let failed = result.is_err();

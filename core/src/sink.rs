@@ -165,6 +165,12 @@ pub trait Sink: Send {
         None
     }
 
+    /// Whether what it is given goes to others than this machine, whose answers its end has to wait for. When a signal ends the
+    /// process, such a sink is ended first, while the others still take what the program says.
+    fn delivers_elsewhere(&self) -> bool {
+        false
+    }
+
     /// The sink's own account, if it keeps one. Without it, a call that returned `Ok` is counted as delivered.
     fn books(&self) -> Option<SinkBooks> {
         None
@@ -230,6 +236,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn remainder(&mut self) -> Option<Remainder> {
         (**self).remainder()
+    }
+
+    fn delivers_elsewhere(&self) -> bool {
+        (**self).delivers_elsewhere()
     }
 
     fn books(&self) -> Option<SinkBooks> {

@@ -119,7 +119,7 @@ pub fn check_forwarding(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) {
 }
 
 /// Every method of [`Sink`]; a test compares them with the trait's.
-const METHODS: [&str; 15] = [
+const METHODS: [&str; 16] = [
     "wants",
     "start",
     "record",
@@ -133,6 +133,7 @@ const METHODS: [&str; 15] = [
     "exit_code",
     "finish",
     "remainder",
+    "delivers_elsewhere",
     "books",
     "destination",
 ];
@@ -155,6 +156,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         answers.push(format!("wants({what:?}) {}", sink.wants(what)));
     }
     answers.push(format!("destination() {:?}", sink.destination()));
+    answers.push(format!("delivers_elsewhere() {}", sink.delivers_elsewhere()));
 
     let fields = [
         ("lr", FieldValue::Float(0.5)),
@@ -297,6 +299,10 @@ impl Sink for Telling {
         Some(Box::new(move |_| {
             (books, Err(SinkError::new("made to fail").with_reason("remainder")))
         }))
+    }
+
+    fn delivers_elsewhere(&self) -> bool {
+        true
     }
 
     fn books(&self) -> Option<SinkBooks> {

@@ -25,15 +25,23 @@ static TABLE: LazyLock<ArcSwap<Table>> = LazyLock::new(ArcSwap::default);
 
 /// Makes these the loggers that the facade knows, the oldest first.
 pub(crate) fn publish(loggers: &[Arc<Instance>]) {
+    let before = TABLE.load_full();
+    // A child of a fork still has those of its parent.
+    let is_replaced = |other: &Arc<Instance>| loggers.iter().any(|logger| logger.name() == other.name());
+    let inherited = before
+        .loggers
+        .iter()
+        .filter(|logger| logger.is_inherited() && !is_replaced(logger));
+    let loggers: Vec<Arc<Instance>> = loggers.iter().chain(inherited).map(Arc::clone).collect();
     let mut table = Table {
-        loggers: loggers.to_vec(),
+        loggers: loggers.clone(),
         ..Table::default()
     };
     table
         .loggers
         .sort_by_cached_key(|logger| std::cmp::Reverse(canonical_name(logger.name()).len()));
     let mut max_level = LevelFilter::Off;
-    for logger in loggers {
+    for logger in &loggers {
         let settings = logger.settings();
         max_level = max_level.max(settings.level());
         if logger.name() == "root" {
@@ -59,6 +67,22 @@ pub(crate) fn publish(loggers: &[Arc<Instance>]) {
 /// The logger that writes panics, if one does.
 pub(crate) fn capturing() -> Option<Arc<Instance>> {
     TABLE.load().capturing.clone()
+}
+
+/// A logger of this name that this process has from the one from which it was forked.
+pub(crate) fn inherited(name: &str) -> Option<Arc<Instance>> {
+    all_inherited().into_iter().find(|logger| logger.name() == name)
+}
+
+/// All of them.
+pub(crate) fn all_inherited() -> Vec<Arc<Instance>> {
+    let table = TABLE.load();
+    table
+        .loggers
+        .iter()
+        .filter(|logger| logger.is_inherited())
+        .cloned()
+        .collect()
 }
 
 impl Table {

@@ -1,19 +1,20 @@
 //! One logger, as all its handles share it.
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::panic::Location;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
 use logcore::{
-    ConfigError, Count, Deadline, LogConfig, LogError, MetricPair, Number, Ranks, Readings, StopFlag, WatchedLevels,
-    is_quiet,
+    ConfigError, Count, Deadline, LogConfig, LogError, MetricPair, Number, PerProcess, Ranks, Readings, StopFlag,
+    WatchedLevels, is_quiet,
 };
-use logcore_pipeline::{Closing, Name, NameId, Port, Route, is_child, notice};
+use logcore_pipeline::{Closing, ForkMutex, Name, NameId, Pipeline, Port, Route, count_late, notice};
 
 use crate::build::{BuiltSinks, level_of};
 use crate::known::{KnownNames, next_setup};
@@ -21,12 +22,12 @@ use crate::limit::Limiter;
 use crate::measures::{Measures, Sample, Step};
 use crate::memory::Memory;
 use crate::nest::Told;
-use crate::panics;
 use crate::report::{FinishReport, RunEnd};
 use crate::sampling::Sampling;
 use crate::screen::Printer;
 use crate::summary::Summary;
 use crate::switchboard::{Screens, Switchboard};
+use crate::{panics, screen};
 
 pub(crate) struct Instance {
     name: String,
@@ -36,26 +37,35 @@ pub(crate) struct Instance {
     /// Whether anything narrows what the level lets through; if not, the switchboard has nothing to decide.
     screened: AtomicBool,
     switchboard: ArcSwap<Switchboard>,
-    settings: RwLock<Settings>,
+    settings: ArcSwap<Settings>,
     metrics_on: AtomicBool,
-    measures: Mutex<Measures>,
+    measures: ForkMutex<Measures>,
     /// Changes when names are sent in another form than before; what threads know of names is of one of these.
     setup: AtomicU64,
     /// Held from the choice of a call's step until the call is in the ring: sinks get steps in their order.
-    order: Mutex<()>,
-    memory: Mutex<Memory>,
-    sampling: Mutex<Option<Sampling>>,
+    order: PerProcess<Mutex<()>>,
+    /// Made when it is first asked, unless a config has brought it.
+    memory: PerProcess<Mutex<Option<Memory>>>,
+    sampling: PerProcess<Mutex<Option<Sampling>>>,
     stop: StopFlag,
     exit_code: AtomicI32,
     /// What ended the run, if it did not end by itself.
-    cut_short: Mutex<Option<RunEnd>>,
+    cut_short: PerProcess<Mutex<Option<RunEnd>>>,
     opened: Instant,
     warnings: AtomicU64,
     errors: AtomicU64,
     /// Counts the set-ups, so that a handle of an earlier one does not close a later one.
     generation: AtomicU64,
     closed: AtomicBool,
-    report: Mutex<Option<FinishReport>>,
+    report: PerProcess<Mutex<Option<FinishReport>>>,
+}
+
+/// What the end of a logger begins with, and completes.
+struct Ending {
+    summary: Summary,
+    exit_code: i32,
+    deadline: Deadline,
+    printer: Option<Printer>,
 }
 
 /// What a running logger is set to.
@@ -84,22 +94,22 @@ impl Instance {
             screened: AtomicBool::new(false),
             switchboard: ArcSwap::from_pointee(Switchboard::new(&port, LevelFilter::Off, &Screens::default())),
             port,
-            settings: RwLock::default(),
+            settings: ArcSwap::default(),
             metrics_on: AtomicBool::new(true),
-            measures: Mutex::default(),
+            measures: ForkMutex::default(),
             setup: AtomicU64::new(next_setup()),
-            order: Mutex::default(),
-            memory: Mutex::default(),
-            sampling: Mutex::default(),
+            order: PerProcess::default(),
+            memory: PerProcess::default(),
+            sampling: PerProcess::default(),
             stop,
             exit_code: AtomicI32::new(0),
-            cut_short: Mutex::default(),
+            cut_short: PerProcess::default(),
             opened: Instant::now(),
             warnings: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            report: Mutex::default(),
+            report: PerProcess::default(),
         }
     }
 
@@ -122,14 +132,14 @@ impl Instance {
         self.port.set_policy(config.on_full, config.flush_duration());
         self.port.open(config.propagate, built.sinks, deadline)?;
         {
-            let mut measures = lock(&self.measures);
+            let mut measures = self.measures.lock();
             measures.configure(&config, &self.port);
             measures.start_from(built.first_step);
         }
         self.setup.store(next_setup(), Ordering::Release);
         self.metrics_on.store(config.enable_metrics, Ordering::Relaxed);
         let periodic = memory.take_periodic();
-        *lock(&self.memory) = memory;
+        *lock(self.memory.get()) = Some(memory);
         let mut levels = built.levels;
         if shared_sinks {
             levels.insert("shared".to_owned(), config.console_level.max(config.file_level));
@@ -140,7 +150,7 @@ impl Instance {
             levels,
         });
         let start = |(probes, period)| Sampling::start(Arc::downgrade(self), probes, period);
-        *lock(&self.sampling) = periodic.and_then(start);
+        *lock(self.sampling.get()) = periodic.and_then(start);
         Ok(())
     }
 
@@ -162,7 +172,7 @@ impl Instance {
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Settings::clone(&self.settings.load())
     }
 
     /// Whether some sink wants records of this level.
@@ -258,7 +268,7 @@ impl Instance {
     where
         M: IntoIterator<Item: MetricPair>,
     {
-        if !self.metrics_on.load(Ordering::Relaxed) || is_quiet() || self.is_closed() {
+        if !self.takes_metrics() {
             return;
         }
         with_scratch(|Scratch { samples, known }| {
@@ -276,9 +286,25 @@ impl Instance {
         });
     }
 
+    #[inline]
+    fn takes_metrics(&self) -> bool {
+        let is_on = self.metrics_on.load(Ordering::Relaxed) && !is_quiet();
+        is_on && !self.refuses()
+    }
+
+    /// Whether the logger has ended; a call that it would have taken is counted then.
+    #[inline]
+    fn refuses(&self) -> bool {
+        let is_closed = self.is_closed();
+        if is_closed && !is_quiet() {
+            count_late(&self.name);
+        }
+        is_closed
+    }
+
     #[cold]
     fn look_up(&self, setup: u64, name: &str, known: &mut KnownNames) -> (u32, Option<NameId>) {
-        let found = lock(&self.measures).user(setup, name, &self.port);
+        let found = self.measures.lock().user(setup, name, &self.port);
         let it = (found.metric, found.id);
         known.learn(found);
         it
@@ -289,64 +315,74 @@ impl Instance {
         if samples.is_empty() {
             return;
         }
-        let _order = lock(&self.order);
-        let step = lock(&self.measures).record(step, &self.port, samples);
+        let _order = lock(self.order.get());
+        let step = self.measures.lock().record(step, &self.port, samples);
         self.send(step, samples);
     }
 
     /// The metric of a user's name, and the name.
     pub(crate) fn metric(&self, name: &str) -> (u32, Arc<str>) {
         let setup = self.setup.load(Ordering::Acquire);
-        let known = lock(&self.measures).user(setup, name, &self.port);
+        let known = self.measures.lock().user(setup, name, &self.port);
         (known.metric, known.logged)
     }
 
     pub(crate) fn record_metric(&self, metric: u32, step: u64, value: impl Number) {
-        if !self.metrics_on.load(Ordering::Relaxed) || is_quiet() || self.is_closed() {
+        if !self.takes_metrics() {
             return;
         }
         let value = value.value();
-        let recorded = lock(&self.measures).record_one(metric, step, value);
+        let recorded = self.measures.lock().record_one(metric, step, value);
         if let Some(name) = recorded {
             self.port.metric(step, name, value);
             return;
         }
         with_scratch(|Scratch { samples, .. }| {
-            lock(&self.measures).add(metric, value, samples);
+            self.measures.lock().add(metric, value, samples);
             self.complete(Step::At(step), samples);
         });
     }
 
     pub(crate) fn start_progress(&self, total: impl Count, description: &str) {
-        while lock(&self.measures).gives_way_to(description) {
+        while self.measures.lock().gives_way_to(description) {
             self.finish_progress();
         }
-        let state = lock(&self.measures).start_progress(total.count(), description);
+        let state = self.measures.lock().start_progress(total.count(), description);
         if let Some(state) = state.filter(|_| !self.is_closed()) {
             state.lend(&self.name, |event| self.port.progress(event, true));
         }
     }
 
     pub(crate) fn update_progress(&self, n: u64, batch: impl Count) {
-        let told = lock(&self.measures).advance(n, batch);
+        let told = self.measures.lock().advance(n, batch);
         if let Some(told) = told {
             self.tell(told);
         }
     }
 
     pub(crate) fn finish_progress(&self) {
-        let told = lock(&self.measures).end_progress();
+        let told = self.measures.lock().end_progress();
         if let Some(told) = told {
             self.tell(told);
         }
     }
 
     pub(crate) fn log_memory(&self) {
-        if is_quiet() || self.is_closed() {
+        if is_quiet() || self.refuses() {
             return;
         }
-        let sampled = lock(&self.memory).sample();
+        let mut memory = lock(self.memory.get());
+        let sampled = memory.get_or_insert_with(|| self.new_memory()).sample();
+        drop(memory);
         self.log_readings(sampled);
+    }
+
+    /// Of a child of a fork: its parent's probes may have been in the middle of something.
+    fn new_memory(&self) -> Memory {
+        let built = Memory::build(&self.settings().config, &self.stop);
+        let mut memory = built.unwrap_or_default();
+        drop(memory.take_periodic());
+        memory
     }
 
     /// Logs what probes have said.
@@ -361,7 +397,7 @@ impl Instance {
             return;
         }
         with_scratch(|Scratch { samples, .. }| {
-            let mut measures = lock(&self.measures);
+            let mut measures = self.measures.lock();
             for (name, value) in readings.iter().flat_map(|readings| readings.iter()) {
                 measures.add_system(name, value, &self.port, samples);
             }
@@ -371,7 +407,7 @@ impl Instance {
     }
 
     pub(crate) fn log_config(&self, config: &impl serde::Serialize) {
-        if self.is_closed() {
+        if self.refuses() {
             return;
         }
         let redaction = self.settings().screens.redaction;
@@ -397,7 +433,7 @@ impl Instance {
     /// Hands over what is for one sink alone.
     #[cfg(feature = "wandb")]
     pub(crate) fn message(&self, sink: &str, message: &str) {
-        if !self.is_closed() {
+        if !self.refuses() {
             self.port.message(sink, message);
         }
     }
@@ -410,7 +446,7 @@ impl Instance {
         step: Option<u64>,
         message: impl FnOnce(u64) -> Result<String, E>,
     ) -> Result<(), E> {
-        let _order = lock(&self.order);
+        let _order = lock(self.order.get());
         let step = self.measures().step_of(step);
         self.message(sink, &message(step)?);
         Ok(())
@@ -433,7 +469,7 @@ impl Instance {
     }
 
     pub(crate) fn measures(&self) -> MutexGuard<'_, Measures> {
-        lock(&self.measures)
+        self.measures.lock()
     }
 
     pub(crate) fn flush(&self) -> Result<(), LogError> {
@@ -456,13 +492,14 @@ impl Instance {
         let _ = self
             .exit_code
             .compare_exchange(0, exit_code, Ordering::Relaxed, Ordering::Relaxed);
-        *lock(&self.cut_short) = end;
+        *lock(self.cut_short.get()) = end;
     }
 
     /// The logger is about to end: nothing that it still says waits for longer than its end may take.
     pub(crate) fn end_soon(&self) -> Deadline {
         let deadline = Deadline::after(self.settings().config.finish_duration());
-        self.port.end_by(deadline);
+        let deadline = self.port.end_by(deadline);
+        screen::hurry(deadline);
         deadline
     }
 
@@ -472,57 +509,97 @@ impl Instance {
 
     /// Ends the logger; a second call returns what the first did.
     pub(crate) fn finish(&self) -> FinishReport {
-        let mut report = lock(&self.report);
+        let mut report = lock(self.report.get());
         if let Some(report) = &*report {
             return report.clone();
         }
-        // The thread is not in a child of a fork.
-        if !is_child()
-            && let Some(sampling) = lock(&self.sampling).take()
-        {
+        let ending = self.begin_end();
+        self.refuse_from_now_on();
+        let closing = self.port.finish(ending.exit_code, ending.deadline);
+        report.insert(self.complete_end(ending, closing)).clone()
+    }
+
+    /// Ends the sinks that wait for others than this machine; the logger goes on with the rest.
+    pub(crate) fn wind_up(&self, deadline: Deadline) {
+        let exit_code = self.exit_code.load(Ordering::Relaxed);
+        if let Err(error) = self.port.wind_up(exit_code, deadline) {
+            notice(
+                &format!("wind up {}", self.name),
+                &format!("logger `{}`: {error}", self.name),
+            );
+        }
+    }
+
+    /// Ends loggers of a process that ends: they take everything up to one moment, behind which no call returns any more.
+    pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: Pipeline, deadline: Deadline) {
+        let endings: Vec<Ending> = loggers.iter().map(|logger| logger.begin_end()).collect();
+        let ports = loggers.iter().zip(&endings);
+        let ports: Vec<(&Port, i32)> = ports
+            .map(|(logger, ending)| (&*logger.port, ending.exit_code))
+            .collect();
+        let (mut closings, problem) = match pipeline.close(&ports, deadline) {
+            Ok(closings) => (closings.into_iter(), None),
+            Err(error) => (Vec::new().into_iter(), Some(error)),
+        };
+        let problem = problem.map(|error| error.to_string());
+        for (logger, ending) in loggers.iter().zip(endings) {
+            let closing = closings.next().ok_or_else(|| problem.clone().unwrap_or_default());
+            let done = logger.complete_end(ending, closing);
+            lock(logger.report.get()).get_or_insert(done);
+        }
+    }
+
+    fn begin_end(&self) -> Ending {
+        if let Some(sampling) = lock(self.sampling.get()).take() {
             sampling.end();
         }
         let config = self.settings().config;
         let deadline = self.end_soon();
-        while lock(&self.measures).is_in_progress() {
+        while self.measures.lock().is_in_progress() {
             self.finish_progress();
         }
         self.tell_left_out();
-        self.closed.store(true, Ordering::Relaxed);
-        self.level.store(0, Ordering::Relaxed);
         if std::thread::panicking() {
             // It is dropped by a panic: the run has failed, whether or not anybody had time to say so.
             self.cut_short(panics::end(), 1);
         }
         let exit_code = self.exit_code.load(Ordering::Relaxed);
-        let end = match (lock(&self.cut_short).take(), exit_code) {
+        let end = match (lock(self.cut_short.get()).take(), exit_code) {
             (Some(end), _) => end,
             (None, 0) => RunEnd::Finished,
             (None, exit_code) => RunEnd::Failed { exit_code },
         };
         let summary = self.summary(end, exit_code);
         // The run of a forked child is its parent's.
-        let is_told = summary.is_of_a_run() && !is_child();
+        let is_told = summary.is_of_a_run() && !self.port.is_inherited();
         if is_told {
             self.port.message("jsonl", &summary.json(&self.name));
         }
         // Of several ranks the first has the last word.
         let has_last_word = is_told && config.finish_summary && Ranks::of(&config).is_first();
-        let printer = has_last_word.then(|| Printer::of(&config));
-        let (closing, problem) = match self.port.finish(exit_code, deadline) {
+        Ending {
+            summary,
+            exit_code,
+            deadline,
+            printer: has_last_word.then(|| Printer::of(&config)),
+        }
+    }
+
+    fn complete_end(&self, ending: Ending, closing: Result<Closing, impl Display>) -> FinishReport {
+        let (closing, problem) = match closing {
             Ok(closing) => (closing, None),
             Err(error) => (Closing::default(), Some(error.to_string())),
         };
         let done = FinishReport {
             logger: self.name.clone(),
-            end: summary.end.clone(),
-            exit_code,
+            end: ending.summary.end.clone(),
+            exit_code: ending.exit_code,
             sinks: closing.books,
             places: closing.places,
             problem,
         };
-        if let Some(printer) = printer {
-            printer.print(|colour| summary.text(&done, colour), deadline);
+        if let Some(printer) = ending.printer {
+            printer.print(|colour| ending.summary.text(&done, colour), ending.deadline);
         }
         let losses = done.losses();
         if !losses.is_empty() {
@@ -531,7 +608,23 @@ impl Instance {
                 &format!("logger `{}`: {losses}", self.name),
             );
         }
-        report.insert(done).clone()
+        done
+    }
+
+    /// What is still said is counted, at the level that the logger had.
+    fn refuse_from_now_on(&self) {
+        self.switchboard.store(Arc::new(Switchboard::closed(&self.name)));
+        self.screened.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn port(&self) -> &Port {
+        &self.port
+    }
+
+    /// Whether a child of a fork has it from its parent, and it is open.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.port.is_inherited() && !self.is_closed()
     }
 
     fn summary(&self, end: RunEnd, exit_code: i32) -> Summary {
@@ -543,7 +636,7 @@ impl Instance {
             errors: self.errors.load(Ordering::Relaxed),
             ..Summary::default()
         };
-        lock(&self.measures).summarize(&mut summary);
+        self.measures.lock().summarize(&mut summary);
         summary
     }
 
@@ -555,14 +648,15 @@ impl Instance {
     }
 
     fn set(&self, settings: Settings) {
+        if self.is_closed() {
+            return;
+        }
         let level = settings.level();
         self.switchboard
             .store(Arc::new(Switchboard::new(&self.port, level, &settings.screens)));
         self.screened.store(!settings.screens.is_empty(), Ordering::Release);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
-        if !self.is_closed() {
-            self.level.store(level as usize, Ordering::Relaxed);
-        }
+        self.settings.store(Arc::new(settings));
+        self.level.store(level as usize, Ordering::Relaxed);
     }
 
     fn send(&self, step: u64, samples: &[Sample]) {
@@ -570,7 +664,7 @@ impl Instance {
         if samples.iter().all(|sample| sample.id.is_some()) {
             return self.port.metrics(step, samples.iter().map(|sample| named(sample, "")));
         }
-        let texts = lock(&self.measures).full_names(samples);
+        let texts = self.measures.lock().full_names(samples);
         let named = samples.iter().zip(&texts).map(|(sample, text)| named(sample, text));
         self.port.metrics(step, named);
     }
@@ -578,7 +672,7 @@ impl Instance {
     /// Tells the sinks of a progress.
     fn tell(&self, told: Told) {
         with_scratch(|Scratch { samples, .. }| {
-            let advance = lock(&self.measures).tell(told, &self.port, samples);
+            let advance = self.measures.lock().tell(told, &self.port, samples);
             let Some(advance) = advance.filter(|_| !self.is_closed()) else {
                 return;
             };

@@ -2,18 +2,17 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use logcore::log::{Level, Record};
 use logcore::{SiteLimit, canonical_name};
-use logcore_pipeline::{Port, Route};
+use logcore_pipeline::{ForkMutex, Port, Route};
 
 /// Counts what each place in the code says in a period, which is the same for all of them. What is over the limit is told in
 /// one line for each place: with the first record after the period, and before a flush and the end.
 pub(crate) struct Limiter {
     limit: SiteLimit,
-    period: Mutex<Period>,
+    period: ForkMutex<Period>,
 }
 
 struct Period {
@@ -49,7 +48,7 @@ impl Limiter {
         };
         Self {
             limit,
-            period: Mutex::new(period),
+            period: ForkMutex::new(period),
         }
     }
 
@@ -68,12 +67,12 @@ impl Limiter {
 
     /// Tells what was left out so far.
     pub(crate) fn tell(&self, port: &Port) {
-        let told = self.left_out(&mut self.period.lock().unwrap_or_else(PoisonError::into_inner));
+        let told = self.left_out(&mut self.period.lock());
         tell(port, told);
     }
 
     fn count(&self, route: Route, record: &Record<'_>) -> (bool, Vec<Told>) {
-        let mut period = self.period.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut period = self.period.lock();
         let mut told = Vec::new();
         if period.began.elapsed() >= self.limit.period {
             told = self.left_out(&mut period);

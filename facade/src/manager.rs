@@ -2,14 +2,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use logcore::log::{Level, LevelFilter};
 use logcore::{
-    ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, Ranks, RingPlace, Sink, StopFlag, WatchedLevels,
-    canonical_name, is_quiet, registry,
+    ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, PerProcess, Ranks, RingPlace, Sink, StopFlag,
+    WatchedLevels, canonical_name, is_quiet, registry,
 };
-use logcore_pipeline::{Pipeline, Port, RecoveryError, Signal, at_exit, mark_notices, notice, recover_ranks};
+use logcore_pipeline::{
+    Pipeline, Port, RecoveryError, Signal, at_exit, mark_notices, notice, recover_ranks, take_over_by,
+};
 
 use crate::build::{BuiltSinks, build_sinks};
 use crate::instance::Instance;
@@ -37,9 +39,11 @@ use crate::{global, panics, screen, signals};
 /// # Ok::<(), facade::LogError>(())
 /// ```
 pub struct LogManager {
-    state: Mutex<State>,
+    /// A child of a fork has loggers of its own; those that it has from its parent are no part of it.
+    state: PerProcess<Mutex<State>>,
 }
 
+#[derive(Default)]
 struct State {
     /// What `configure_from_config` was given.
     template: Option<LogConfig>,
@@ -65,18 +69,7 @@ impl LogManager {
     /// The one manager.
     pub fn get_instance() -> &'static Self {
         static MANAGER: LogManager = LogManager {
-            state: Mutex::new(State {
-                template: None,
-                loggers: Vec::new(),
-                levels: BTreeMap::new(),
-                directives: None,
-                watched: BTreeSet::new(),
-                shared: Vec::new(),
-                waiting: Vec::new(),
-                pipeline: None,
-                finishing: 0,
-                recovered: BTreeSet::new(),
-            }),
+            state: PerProcess::new(|parent| Mutex::new(parent.map(State::of_child).unwrap_or_default())),
         };
         &MANAGER
     }
@@ -178,7 +171,7 @@ impl LogManager {
     pub fn get_logger(&self, name: &str) -> UnifiedLogger {
         let name = clean_name(name);
         let mut state = self.lock();
-        if let Some(logger) = state.find(&name) {
+        if let Some(logger) = state.find(&name).or_else(|| global::inherited(&name)) {
             return UnifiedLogger::borrowing(logger);
         }
         let config = match &state.template {
@@ -373,14 +366,43 @@ impl LogManager {
     }
 
     /// What runs when a signal ends the process.
+    ///
+    /// The program goes on meanwhile, and what it says is taken: first the deliveries to others are wound up, which may take
+    /// long, and only then the ring is closed, for all loggers at one moment. Who calls after that waits for the end of the process.
     pub(crate) fn interrupted(&self, signal: Signal) {
-        let heir = global::capturing().or_else(|| self.lock_soon()?.loggers.first().cloned());
+        let Some(state) = self.lock_soon() else { return };
+        let loggers = state.loggers.clone();
+        drop(state);
+        let heir = global::capturing().or_else(|| loggers.first().cloned());
+        let ends = loggers.iter().map(|logger| logger.end_soon());
+        let deadline = ends
+            .max_by_key(Deadline::remaining)
+            .unwrap_or_else(|| Deadline::after(LogConfig::default().finish_duration()));
         if let Some(logger) = heir {
-            logger.end_soon();
             logger.say(Level::Warn, format_args!("Interrupted by {signal}"));
         }
-        let signal_name = signal.to_string();
-        self.end_with(Some(RunEnd::Interrupted { signal: signal_name }), 128 + signal.number());
+        let exit_code = 128 + signal.number();
+        let end = RunEnd::Interrupted {
+            signal: signal.to_string(),
+        };
+        // The end of the files must find some time left.
+        let for_others = Deadline::after(deadline.remaining().mul_f64(0.9));
+        for logger in &loggers {
+            logger.cut_short(Some(end.clone()), exit_code);
+            logger.wind_up(for_others);
+        }
+        let Some(mut state) = self.lock_soon() else { return };
+        // What another thread is ending at this moment is ended there.
+        while state.finishing > 0 && !deadline.passed() {
+            drop(state);
+            thread::sleep(LOOK);
+            let Some(again) = self.lock_soon() else { return };
+            state = again;
+        }
+        if let Some(pipeline) = state.pipeline.take() {
+            // Kept locked: whoever wants to begin or end a logger now waits for the end of the process.
+            Instance::close_all(&state.loggers, pipeline, deadline);
+        }
     }
 
     fn end_with(&self, end: Option<RunEnd>, exit_code: i32) {
@@ -390,6 +412,52 @@ impl LogManager {
             logger.cut_short(end.clone(), exit_code);
         }
         self.finish_all(state, exit_code);
+    }
+
+    /// In a child of a fork whose parent is gone: gives the loggers that it has from its parent sinks of their own.
+    fn go_on(&self) {
+        let mut state = self.lock();
+        for logger in global::all_inherited() {
+            let name = logger.name().to_owned();
+            match self.go_on_with(&mut state, logger) {
+                Ok(()) => notice(
+                    &format!("goes on with {name}"),
+                    &format!(
+                        "the process is gone from which process {} was forked; logger `{name}` goes on here, and appends to the \
+                         same files",
+                        std::process::id()
+                    ),
+                ),
+                Err(error) => notice(
+                    &format!("goes on with {name}"),
+                    &format!(
+                        "the process is gone from which process {} was forked, and logger `{name}` cannot go on here: {error}",
+                        std::process::id()
+                    ),
+                ),
+            };
+        }
+        self.announce(&state);
+    }
+
+    fn go_on_with(&self, state: &mut State, logger: Arc<Instance>) -> Result<(), LogError> {
+        let config = LogConfig::clone(&logger.settings().config);
+        // What the ring still has is written before anything new.
+        state.recover_after(&config, Some(logger.port().writer_pid()));
+        let sinks = build_sinks(&config, logger.stop())?;
+        let memory = Memory::build(&config, logger.stop())?;
+        if state.pipeline.is_none() {
+            let folder = outlive(&sinks).then_some(config.log_dir.as_path());
+            let started = Pipeline::start_in_place_of(logger.port(), folder, config.ring_place, FileRank::of(&config));
+            state.pipeline = Some(started.map_err(no_writer)?);
+        }
+        state.name_ring(&config, &sinks);
+        logger.configure(config.clone(), sinks, memory, false)?;
+        if config.handle_signals {
+            signals::handle();
+        }
+        state.loggers.push(logger);
+        Ok(())
     }
 
     fn finish_all(&self, mut state: MutexGuard<'_, State>, exit_code: i32) {
@@ -415,12 +483,12 @@ impl LogManager {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.get().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_soon(&self) -> Option<MutexGuard<'_, State>> {
         for _ in 0..100 {
-            match self.state.try_lock() {
+            match self.state.get().try_lock() {
                 Ok(state) => return Some(state),
                 Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
@@ -431,6 +499,19 @@ impl LogManager {
 }
 
 impl State {
+    /// For a child of a fork: what loggers are made of. Its parent may have been changing it.
+    fn of_child(parent: &Mutex<Self>) -> Self {
+        let Ok(parent) = parent.try_lock() else {
+            return Self::default();
+        };
+        Self {
+            template: parent.template.clone(),
+            levels: parent.levels.clone(),
+            directives: parent.directives.clone(),
+            ..Self::default()
+        }
+    }
+
     fn find(&self, name: &str) -> Option<Arc<Instance>> {
         let name = canonical_name(name);
         self.loggers
@@ -454,12 +535,25 @@ impl State {
     ///
     /// Of several ranks each sees to its own, and the first to those that nobody of this run has.
     fn recover(&mut self, config: &LogConfig) {
+        self.recover_after(config, None);
+    }
+
+    /// The same when the process `gone` has ended, whose files may be closed a moment after its threads have.
+    fn recover_after(&mut self, config: &LogConfig, gone: Option<u64>) {
         let folder = config.log_dir.canonicalize().unwrap_or_else(|_| config.log_dir.clone());
         if !self.recovered.insert(folder.clone()) {
             return;
         }
         let (ranks, files) = (Ranks::of(config), FileRank::of(config));
-        let own = recover_ranks(&folder, |other| other == files);
+        let mut own = recover_ranks(&folder, |other| other == files);
+        let since = Instant::now();
+        let is_closing =
+            |outcome: &Result<_, _>| matches!(outcome, Err(RecoveryError::Live { pid }) if Some(*pid) == gone);
+        while own.iter().any(is_closing) && since.elapsed() < CLOSING {
+            thread::sleep(LOOK);
+            own.retain(|outcome| !is_closing(outcome));
+            own.extend(recover_ranks(&folder, |other| other == files));
+        }
         let orphaned = |other: u32| !config.rank_files || ranks.world_size.is_some_and(|size| other >= size);
         let mut orphans = recover_ranks(&folder, |other| ranks.is_first() && other.0.is_some_and(orphaned));
         // Their processes have files of their own.
@@ -493,15 +587,13 @@ impl State {
                 ),
                 false => Pipeline::start(config.ring_bytes),
             };
-            let pipeline = started.map_err(|error| LogError::Sink {
-                sink: "all".to_owned(),
-                error: logcore::SinkError::from(error).doing("start the writer thread"),
-            })?;
+            let pipeline = started.map_err(no_writer)?;
             for (name, sink) in self.waiting.drain(..) {
                 pipeline.share(&name, sink, Deadline::after(SHARE_TIMEOUT));
             }
             self.pipeline = Some(pipeline);
             screen::share_with_notices();
+            take_over_by(|| LogManager::get_instance().go_on());
             at_exit(|exit_code| LogManager::get_instance().end(exit_code));
         }
         self.pipeline.as_ref().ok_or_else(|| LogError::Closed {
@@ -533,6 +625,13 @@ impl State {
     }
 }
 
+fn no_writer(error: std::io::Error) -> LogError {
+    LogError::Sink {
+        sink: "all".to_owned(),
+        error: logcore::SinkError::from(error).doing("start the writer thread"),
+    }
+}
+
 /// Whether a killed process may leave something for one of these sinks; for a terminal alone there is nothing to recover.
 fn outlive(sinks: &BuiltSinks) -> bool {
     sinks.sinks.iter().any(|sink| registry::can_recover(&sink.name))
@@ -547,6 +646,11 @@ fn heed_ranks(config: &LogConfig) {
         notice("ranks", &nonsense.to_string());
     }
 }
+
+/// A process closes its files within this time after its end.
+const CLOSING: Duration = Duration::from_secs(5);
+/// How often it is looked at what another thread or process is ending.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Handing over one command; the writer takes it within milliseconds unless a sink hangs.
 const SHARE_TIMEOUT: Duration = Duration::from_secs(5);

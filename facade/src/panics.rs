@@ -5,8 +5,8 @@ use std::panic::{self, PanicHookInfo};
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 
-use logcore::is_quiet;
 use logcore::log::{Level, Record};
+use logcore::{PerProcess, is_contained, is_quiet};
 use logcore_pipeline::Route;
 
 use crate::manager::LogManager;
@@ -14,11 +14,11 @@ use crate::report::RunEnd;
 use crate::{global, screen};
 
 /// What the last panic said, and where.
-static LAST: Mutex<Option<String>> = Mutex::new(None);
+static LAST: PerProcess<Mutex<Option<String>>> = PerProcess::new(|_| Mutex::default());
 
 /// The end of a run that the last panic of the process has ended.
 pub(crate) fn end() -> Option<RunEnd> {
-    let message = LAST.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+    let message = LAST.get().lock().unwrap_or_else(PoisonError::into_inner).clone()?;
     Some(RunEnd::Panicked { message })
 }
 
@@ -32,6 +32,9 @@ pub(crate) fn capture() {
     ONCE.call_once(|| {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
+            if is_contained() {
+                return earlier(info);
+            }
             write(info);
             // What it prints must not stand in the middle of a bar.
             screen::suspend(|| earlier(info));
@@ -51,9 +54,13 @@ fn write(info: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let message = info.payload_as_str().unwrap_or("(no message)");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
-    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("panicked at {place}: {message}"));
+    *LAST.get().lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("panicked at {place}: {message}"));
     let Some(logger) = global::capturing() else { return };
-    let backtrace = Backtrace::force_capture();
+    // Another thread may have held the lock around it at the fork.
+    let backtrace = match logger.port().is_inherited() {
+        true => Backtrace::disabled(),
+        false => Backtrace::force_capture(),
+    };
     logger.log(
         Route::Facade,
         &Record::builder()

@@ -1,8 +1,6 @@
 #[cfg(feature = "console")]
 use logcore::log::LevelFilter;
 use logcore::{Deadline, LogConfig};
-#[cfg(feature = "console")]
-use logcore_pipeline::is_child;
 
 /// Runs `work` with the terminal to itself: the bars are taken away before and come back after it, and log lines wait
 /// meanwhile. It is for what a program prints by itself, and for handing the terminal to another program.
@@ -17,9 +15,8 @@ use logcore_pipeline::is_child;
 /// ```
 pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(feature = "console")]
-    if !is_child() {
-        return logcore_console::suspend(work);
-    }
+    return logcore_console::suspend(work);
+    #[cfg(not(feature = "console"))]
     work()
 }
 
@@ -53,8 +50,16 @@ impl Printer {
     }
 }
 
+/// A logger ends by this deadline, whoever does not read its lines.
+pub(crate) fn hurry(deadline: Deadline) {
+    #[cfg(feature = "console")]
+    logcore_console::hurry(deadline);
+    #[cfg(not(feature = "console"))]
+    let _ = deadline;
+}
+
 /// Lines of trouble on stderr go through the owner of the terminal.
 pub(crate) fn share_with_notices() {
     #[cfg(feature = "console")]
-    logcore_pipeline::write_notices_by(|line| !is_child() && logcore_console::tell(line));
+    logcore_pipeline::write_notices_by(logcore_console::tell);
 }

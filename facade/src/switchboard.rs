@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use logcore::log::{LevelFilter, Log, Metadata, Record};
 use logcore::{Directives, Redaction, is_quiet};
-use logcore_pipeline::{Port, Route};
+use logcore_pipeline::{Port, Route, count_late};
 
 use crate::limit::Limiter;
 
@@ -37,6 +37,16 @@ impl Switchboard {
             method: dispatch(Route::Method),
             addressed: dispatch(Route::Addressed),
             facade: dispatch(Route::Facade),
+        }
+    }
+
+    /// That of a logger that has ended.
+    pub(crate) fn closed(logger: &str) -> Self {
+        let closed = || Box::new(Closed(logger.to_owned()));
+        Self {
+            method: closed(),
+            addressed: closed(),
+            facade: closed(),
         }
     }
 
@@ -96,6 +106,23 @@ impl Log for RingAppender {
                 .port
                 .rewritten_record(self.route, record, &|text| redaction.hide(text)),
             None => self.port.record(self.route, record),
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Counts what is said to the logger of this name.
+struct Closed(String);
+
+impl Log for Closed {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        false
+    }
+
+    fn log(&self, _: &Record<'_>) {
+        if !is_quiet() {
+            count_late(&self.0);
         }
     }
 

@@ -2,6 +2,7 @@
 #![cfg(all(unix, feature = "file"))]
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,8 +10,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use facade::logcore::{Deadline, MetricBatch, Record, Sink, SinkError};
-use facade::{LogConfig, LogManager, setup_logging};
+use facade::logcore::{
+    BuildContext, ConfigError, Deadline, MetricBatch, Record, Remainder, Sink, SinkBooks, SinkError,
+};
+use facade::{LogConfig, LogManager, UnifiedLogger, setup_logging};
 
 const CASE: &str = "SIGNALS_CASE";
 const FOLDER: &str = "SIGNALS_FOLDER";
@@ -53,6 +56,57 @@ impl Sink for Hanging {
     }
 }
 
+/// What it is given goes to others, who take their time.
+struct Remote;
+
+#[derive(serde::Deserialize)]
+struct NoOptions {}
+
+impl Remote {
+    fn build(_: NoOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
+        Ok(Self)
+    }
+}
+
+impl Sink for Remote {
+    fn delivers_elsewhere(&self) -> bool {
+        true
+    }
+
+    fn remainder(&mut self) -> Option<Remainder> {
+        Some(Box::new(|_| {
+            let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
+            fs::write(folder.join("delivers"), "").unwrap();
+            let until = Instant::now() + SOON;
+            while !folder.join("go on").exists() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(1));
+            }
+            (SinkBooks::default(), Ok(()))
+        }))
+    }
+}
+
+facade::logcore::register_sink!("remote", Remote::build);
+
+/// Calls without end; after each the file says how many have returned.
+fn log_at_full_speed(logger: &UnifiedLogger, folder: &Path) {
+    thread::scope(|scope| {
+        for thread in 0..3_u64 {
+            scope.spawn(move || {
+                let receipts = fs::File::create(folder.join(format!("returned {thread}"))).unwrap();
+                for number in 0_u64.. {
+                    logger.info(format!("t{thread} {number}"));
+                    logger.log_metrics_at(number, [(format!("t{thread}"), number)]);
+                    receipts.write_all_at(&(number + 1).to_le_bytes(), 0).unwrap();
+                    if number == 100 {
+                        fs::write(folder.join("ready"), "").unwrap();
+                    }
+                }
+            });
+        }
+    });
+}
+
 static SEEN: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn own_handler(signal: i32) {
@@ -82,9 +136,16 @@ fn child(case: &str, folder: &Path) {
         log_dir: folder.into(),
         enable_console: false,
         handle_signals: case != "left alone",
+        sinks: match case {
+            "remote" | "finishing" => [("remote".to_owned(), true.into())].into(),
+            _ => Default::default(),
+        },
         ..LogConfig::default()
     };
     let logger = setup_logging(config).unwrap();
+    if matches!(case, "full speed" | "remote") {
+        return log_at_full_speed(&logger, folder);
+    }
     if case == "later handler" {
         handle_by_itself(libc::SIGTERM);
     }
@@ -92,6 +153,9 @@ fn child(case: &str, folder: &Path) {
         logger.info(i);
     }
     fs::write(folder.join("ready"), "").unwrap();
+    if case == "finishing" {
+        logger.finish();
+    }
     while SEEN.load(Ordering::SeqCst) == 0 {
         thread::sleep(Duration::from_millis(1));
     }
@@ -221,4 +285,84 @@ fn where_signals_are_left_alone_they_do_what_they_do() {
     assert_eq!(running.end().signal(), Some(libc::SIGTERM));
     assert!(!running.text().contains("Interrupted"));
     assert_eq!(running.exit_code(), None);
+}
+
+impl Running {
+    /// Looks for each call that had returned.
+    fn assert_nothing_missing(&self, case: &str) {
+        let text = self.text();
+        let rows = fs::read_to_string(self.folder.path().join("metrics.jsonl")).unwrap();
+        for thread in 0..3 {
+            let receipt = fs::read(self.folder.path().join(format!("returned {thread}"))).unwrap();
+            let returned = u64::from_le_bytes(receipt.try_into().unwrap());
+            let mark = format!("| t{thread} ");
+            let said = text
+                .lines()
+                .filter_map(|line| line.split(&mark).nth(1)?.parse::<u64>().ok());
+            assert!(
+                said.take(returned as usize).eq(0..returned),
+                "{case}: lines of {thread}"
+            );
+            let name = format!("\"metrics/t{thread}\":");
+            let values = rows.lines().filter_map(|row| {
+                let value = row.split(&name).nth(1)?.split([',', '}']).next()?;
+                value.parse::<f64>().ok().map(|value| value as u64)
+            });
+            let mut values: Vec<u64> = values.collect();
+            values.sort_unstable();
+            values.dedup();
+            assert!(
+                values.len() as u64 >= returned,
+                "{case}: {} of {returned} values of {thread}",
+                values.len()
+            );
+        }
+        assert!(text.contains("| WARN  | child | Interrupted by SIG"), "{case}");
+    }
+}
+
+#[test]
+fn nothing_that_a_call_returned_for_is_missing_whenever_the_signal_comes() {
+    for (number, signal) in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGTERM]
+        .into_iter()
+        .enumerate()
+    {
+        let mut running = Running::start("full speed");
+        thread::sleep(Duration::from_millis(37 * number as u64));
+        running.send(signal);
+        assert_eq!(running.end().signal(), Some(signal));
+        running.assert_nothing_missing("full speed");
+    }
+}
+
+#[test]
+fn while_others_are_waited_for_what_is_said_is_taken() {
+    let mut running = Running::start("remote");
+    running.send(libc::SIGTERM);
+    running.wait_for("delivers");
+    let returned = || fs::read(running.folder.path().join("returned 0")).unwrap();
+    let before = returned();
+    let until = Instant::now() + SOON;
+    while returned() == before {
+        assert!(Instant::now() < until, "calls do not return any more");
+        thread::sleep(Duration::from_millis(1));
+    }
+    fs::write(running.folder.path().join("go on"), "").unwrap();
+    assert_eq!(running.end().signal(), Some(libc::SIGTERM));
+    running.assert_nothing_missing("remote");
+}
+
+#[test]
+fn a_signal_amid_a_finish_lets_that_come_to_its_end() {
+    let mut running = Running::start("finishing");
+    running.wait_for("delivers");
+    running.send(libc::SIGTERM);
+    fs::write(running.folder.path().join("go on"), "").unwrap();
+    assert_eq!(running.end().signal(), Some(libc::SIGTERM));
+    assert_eq!(running.text().lines().count(), 10_000);
+    let left = fs::read_dir(running.folder.path()).unwrap();
+    assert!(
+        left.flatten()
+            .all(|entry| !entry.file_name().to_string_lossy().contains("ring"))
+    );
 }

@@ -61,8 +61,24 @@ pub(crate) enum Command {
         deadline: Deadline,
         reply: Reply<Vec<NamedRemainder>>,
     },
-    /// Ends the writer, when everything before is delivered.
-    End { reply: Reply<()> },
+    /// Ends a logger's sinks that wait for others than this machine, and lets the rest go on.
+    WindUp {
+        id: LoggerId,
+        exit_code: i32,
+        deadline: Deadline,
+        reply: Reply<Ended>,
+    },
+    /// Closes the ring, and ends the writer when all that was accepted until then is delivered.
+    Close(Close),
+}
+
+/// What is done when everything is delivered.
+pub(crate) struct Close {
+    /// The loggers that end only then, with their exit codes.
+    pub(crate) loggers: Vec<(LoggerId, i32)>,
+    pub(crate) deadline: Deadline,
+    /// Has the end of each, and what is to be waited for of sinks that every logger had.
+    pub(crate) reply: Reply<(Vec<Ended>, Vec<NamedRemainder>)>,
 }
 
 impl Command {
@@ -73,7 +89,9 @@ impl Command {
             Self::Finish { id, exit_code, .. } => Echo::Finish(*id, *exit_code),
             Self::Level { id, sink, level } => Echo::Level(*id, sink.clone(), *level),
             // The set-up returns only when a checkpoint has the logger.
-            Self::Open { .. } | Self::Share(_) | Self::FinishShared { .. } | Self::End { .. } => Echo::Nothing,
+            Self::Open { .. } | Self::Share(_) | Self::FinishShared { .. } => Echo::Nothing,
+            // Whoever recovers the process says how it ended.
+            Self::WindUp { .. } | Self::Close(_) => Echo::Nothing,
             // That there is a command is all that matters.
             Self::Unfold => Echo::Nothing,
         }

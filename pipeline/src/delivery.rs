@@ -10,7 +10,7 @@ use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, S
 
 use crate::checkpoint::{self, Here};
 use crate::clock::now;
-use crate::command::{Closing, Command, Ended, NamedSink};
+use crate::command::{Close, Closing, Command, Ended, NamedSink};
 use crate::fold::{self, Fold};
 use crate::frame::{
     Echo, LoggerId, Name, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
@@ -18,7 +18,7 @@ use crate::frame::{
 use crate::notice::notice;
 use crate::port::Counters;
 use crate::shared::Shared;
-use crate::slot::{Slot, give};
+use crate::slot::{Departed, Slot, give};
 
 pub(crate) struct Delivery {
     shared: Arc<Shared>,
@@ -33,6 +33,9 @@ pub(crate) struct Delivery {
     answers: Vec<Box<dyn FnOnce() + Send>>,
     /// Loggers have come, gone or changed since the last checkpoint.
     changed: bool,
+    /// Calls for loggers that have ended, and the one that has ended last.
+    late: u64,
+    ended: String,
 }
 
 struct Logger {
@@ -59,12 +62,15 @@ impl Delivery {
             values: Vec::new(),
             answers: Vec::new(),
             changed: false,
+            late: 0,
+            ended: String::new(),
         }
     }
 
     pub(crate) fn record(&mut self, body: &[u8]) {
         let Some(frame) = decode_record(body) else { return };
         let Some(logger) = self.loggers.get(&frame.logger) else {
+            self.late += 1;
             return;
         };
         let record = frame.record(&logger.name, frame.message).with_fields(&frame.fields);
@@ -87,6 +93,7 @@ impl Delivery {
     pub(crate) fn metrics(&mut self, body: &[u8]) {
         let Some(frame) = decode_metrics(body) else { return };
         let Some(logger) = self.loggers.get_mut(&frame.logger) else {
+            self.late += 1;
             return;
         };
         logger.step = logger.step.max(Some(frame.step));
@@ -119,7 +126,10 @@ impl Delivery {
 
     pub(crate) fn config(&mut self, body: &[u8]) {
         let Some((id, json)) = decode_config(body) else { return };
-        let Some(logger) = self.loggers.get(&id) else { return };
+        let Some(logger) = self.loggers.get(&id) else {
+            self.late += 1;
+            return;
+        };
         let Ok(config) = serde_json::from_str(json) else { return };
         for at in logger.places(&self.common) {
             give(&self.shared, &mut self.sinks, at, EventKind::Config, |sink| {
@@ -132,7 +142,10 @@ impl Delivery {
         let Some((id, sink, message)) = decode_message(body) else {
             return;
         };
-        let Some(logger) = self.loggers.get(&id) else { return };
+        let Some(logger) = self.loggers.get(&id) else {
+            self.late += 1;
+            return;
+        };
         for (at, _) in &logger.own {
             if matches!(&self.sinks[*at], Some(slot) if slot.name == sink) {
                 give(&self.shared, &mut self.sinks, *at, None, |sink| sink.message(message));
@@ -176,8 +189,8 @@ impl Delivery {
         self.folds().any(Fold::is_due)
     }
 
-    /// Does what a caller asked for; returns whether the writer shall end.
-    pub(crate) fn command(&mut self, command: Command) -> bool {
+    /// Does what a caller asked for; returns what the writer shall end with.
+    pub(crate) fn command(&mut self, command: Command) -> Option<Close> {
         self.unfold();
         match command {
             Command::Unfold => {}
@@ -238,12 +251,71 @@ impl Delivery {
                 self.route();
                 self.answer(move || reply.send(remainders));
             }
-            Command::End { reply } => {
-                self.answer(move || reply.send(()));
-                return true;
+            Command::WindUp {
+                id,
+                exit_code,
+                deadline,
+                reply,
+            } => {
+                let ended = self.wind_up(id, exit_code, deadline);
+                self.answer(move || reply.send(ended));
+            }
+            Command::Close(close) => return Some(close),
+        }
+        None
+    }
+
+    /// Ends what is open, as the last that is done.
+    pub(crate) fn close_all(&mut self, close: Close) {
+        let Close {
+            loggers,
+            deadline,
+            reply,
+        } = close;
+        let exit_code = loggers.iter().map(|(_, code)| *code).max();
+        self.unfold();
+        let ended: Vec<Ended> = loggers
+            .into_iter()
+            .map(|(id, code)| self.finish(id, code, deadline))
+            .collect();
+        let mut remainders = Vec::new();
+        for at in std::mem::take(&mut self.common) {
+            if let Some(mut slot) = self.detach(at, exit_code, deadline) {
+                remainders.extend(slot.take_remainder(SinkBooks::default()));
+                slot.discard();
             }
         }
-        false
+        self.answer(move || reply.send((ended, remainders)));
+    }
+
+    /// How many calls came for loggers that have ended, since this was asked, and the name of one that has.
+    pub(crate) fn take_late(&mut self) -> (u64, String) {
+        (std::mem::take(&mut self.late), self.ended.clone())
+    }
+
+    fn wind_up(&mut self, id: LoggerId, exit_code: i32, deadline: Deadline) -> Ended {
+        let mut ended = Ended::default();
+        let Some(logger) = self.loggers.get(&id) else {
+            return ended;
+        };
+        let label = format!("logger `{}`", logger.name);
+        for (at, _) in logger.own.clone() {
+            let Some(Some(slot)) = self.sinks.get(at) else { continue };
+            if !slot.delivers_elsewhere() {
+                continue;
+            }
+            if let Some(mut slot) = self.detach(at, Some(exit_code), deadline) {
+                ended.remainders.extend(slot.take_remainder(SinkBooks::default()));
+                ended.closing.books.insert(slot.name.clone(), slot.books());
+                ended.closing.note_place(&slot);
+                let name = slot.name.clone();
+                let label = format!("sink `{name}` of {label}");
+                slot.discard();
+                self.sinks[at] = Some(Slot::new(Departed::named(name), label));
+            }
+        }
+        self.changed = true;
+        ended
     }
 
     /// Whether a caller waits for an answer.
@@ -423,7 +495,9 @@ impl Delivery {
 
     fn finish(&mut self, id: LoggerId, exit_code: i32, deadline: Deadline) -> Ended {
         let ended = self.close(id, Some(exit_code), deadline);
-        self.loggers.remove(&id);
+        if let Some(logger) = self.loggers.remove(&id) {
+            self.ended = logger.name;
+        }
         self.changed = true;
         self.route();
         ended

@@ -27,6 +27,35 @@ impl Dictionary {
         }
     }
 
+    /// The same names under the same numbers, in a fresh ring that is no smaller.
+    pub(crate) fn copy(other: &Self, ring: Arc<Ring>) -> Self {
+        let bytes = other.bytes();
+        let (region, start, room) = ring.dictionary_area();
+        let bytes = &bytes[..bytes.len().min(room)];
+        // SAFETY: nobody else knows the fresh ring.
+        unsafe { region.write(start, bytes) };
+        region
+            .word(DICTIONARY_USED)
+            .store(bytes.len() as u64, Ordering::Release);
+        let copy = Self::new(ring);
+        let mut at = 0;
+        let mut known = HashMap::new();
+        while let Some(name) = copy.name(NameId(at)) {
+            known.insert(Box::from(name), NameId(at));
+            at += 2 + name.len() as u32;
+        }
+        *copy.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        copy
+    }
+
+    /// All that is complete.
+    fn bytes(&self) -> &[u8] {
+        let (region, start, _) = self.ring.dictionary_area();
+        let used = region.word(DICTIONARY_USED).load(Ordering::Acquire) as usize;
+        // SAFETY: what lies below `used` is complete (acquire) and never written again.
+        unsafe { region.bytes(start, used) }
+    }
+
     /// The number of a name; `None` if there is no room for it, and it has to travel as it is.
     pub(crate) fn intern(&self, name: &str) -> Option<NameId> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,14 +83,11 @@ impl Dictionary {
 
     /// The name behind a number that [`Dictionary::intern`] gave.
     pub(crate) fn name(&self, id: NameId) -> Option<&str> {
-        let (region, start, _) = self.ring.dictionary_area();
-        let used = region.word(DICTIONARY_USED).load(Ordering::Acquire) as usize;
+        let below = self.bytes();
         let at = id.0 as usize;
-        if at + 2 > used {
+        if at + 2 > below.len() {
             return None;
         }
-        // SAFETY: what lies below `used` is complete (acquire) and never written again.
-        let below = unsafe { region.bytes(start, used) };
         let length = usize::from(u16::from_le_bytes([below[at], below[at + 1]]));
         std::str::from_utf8(below.get(at + 2..at + 2 + length)?).ok()
     }

@@ -1,7 +1,13 @@
 //! What runs when the process ends by a return from `main` or by `exit`.
 
+use std::cell::Cell;
 use std::panic::catch_unwind;
 use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::late::tell_late;
+use crate::notice::settle_notices;
+use crate::signals::wait_for_the_end;
 
 /// Has `work` called once when the process exits, with its exit code where the system tells it. Only the first call
 /// counts.
@@ -13,13 +19,49 @@ pub fn at_exit(work: fn(Option<i32>)) {
     }
 }
 
+/// Whether this thread is ending the process: what it says now is not said by the program's work any more.
+pub(crate) fn runs_exit_handlers() -> bool {
+    EXITING.try_with(Cell::get).unwrap_or(false)
+}
+
 static WORK: OnceLock<fn(Option<i32>)> = OnceLock::new();
+
+thread_local! {
+    static EXITING: Cell<bool> = const { Cell::new(false) };
+}
 
 fn run(code: Option<i32>) {
     if let Some(work) = WORK.get() {
+        // A signal that ends the process has it end as it should; whoever exits meanwhile must not cut that short.
+        wait_for_the_end();
+        let _ = EXITING.try_with(|exiting| exiting.set(true));
         // Unwinding into C would abort the process and change its exit code.
-        let _ = catch_unwind(|| work(code));
+        let _ = catch_unwind(|| {
+            work(code);
+            tell_the_last();
+        });
     }
+}
+
+/// Handlers that the program registered before ours run after ours; what they say is told when the process lets go of its
+/// libraries, which is the last that happens.
+#[cfg(target_os = "linux")]
+mod last {
+    extern "C" fn tell() {
+        let _ = std::panic::catch_unwind(super::tell_the_last);
+    }
+
+    #[used]
+    // SAFETY: the section holds addresses of functions without arguments, which the system's start-up code calls in turn.
+    #[unsafe(link_section = ".fini_array")]
+    static TELL: extern "C" fn() = tell;
+}
+
+fn tell_the_last() {
+    /// Who does not read by then does not read.
+    const PATIENCE: Duration = Duration::from_millis(200);
+    tell_late();
+    settle_notices(PATIENCE);
 }
 
 /// glibc tells the code, see `on_exit(3)`.

@@ -147,7 +147,10 @@ impl<'kvs> VisitSource<'kvs> for FieldWriter<'_> {
         let visited = value.visit(&mut scalar);
         if visited.is_err() || scalar.is_other {
             self.out.truncate(at);
-            #[allow(clippy::needless_borrow, reason = "without the borrow only the first of the two traits is found")]
+            #[allow(
+                clippy::needless_borrow,
+                reason = "without the borrow only the first of the two traits is found"
+            )]
             let put = (&Captured(&value)).put(self.out);
             if put.is_err() {
                 self.give_up_value("(the field's Serialize failed here)");

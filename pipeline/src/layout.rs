@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! 0     magic "LOGRING1" | capacity | nonce | pid | dictionary bytes used | dictionary bytes | slot bytes | boot   u64 each
-//! 64    tail      u64   reserved up to here; counts bytes since creation, never wraps
+//! 64    tail      u64   reserved up to here; counts bytes since creation, never wraps; the highest bit says that nothing more
+//!                       is taken
 //! 128   head      u64   bytes below are free again
 //! 192   sleeping  u32   what the writer is doing: 0 works, 1 naps, 2 sleeps, 3 was rung for
 //! 256   turn      u64   the checkpoint is in slot `turn & 1`
+//! 512   locks of the system: that of the writer, who holds it while it lives, and that of children of a fork, one of which may
+//!       put a frame in at a time; then whether the writer is there, and how many children have died at that
 //! 4096  dictionary, append-only: u16 length, bytes; the id of a name is its offset
 //! then  two slots, each u64 length, bytes: see `checkpoint`
 //! then  data, `capacity` bytes (a power of two); position p lies at p & (capacity - 1)
@@ -22,6 +25,11 @@ pub(crate) const TAIL: usize = 64;
 pub(crate) const HEAD: usize = 128;
 pub(crate) const SLEEPING: usize = 192;
 pub(crate) const TURN: usize = 256;
+/// Locks of the system, with room for any system's form of them.
+pub(crate) const WRITER_LOCK: usize = 512;
+pub(crate) const CHILDREN_LOCK: usize = 640;
+pub(crate) const WRITER_STATE: usize = 768;
+pub(crate) const DIED: usize = 776;
 /// What stands before the dictionary. The model that explores every interleaving has room for little.
 pub(crate) const HEADER_BYTES: usize = if cfg!(loom) { 320 } else { 4096 };
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"LOGRING1");

@@ -11,6 +11,7 @@ mod atomic;
 mod bell;
 mod buffer;
 mod checkpoint;
+mod children;
 mod clock;
 mod command;
 mod delivery;
@@ -25,6 +26,7 @@ mod frame;
     reason = "unused in a program without the feature `kv_serde` of `log`; see `fields`"
 )]
 mod json;
+mod late;
 mod layout;
 mod machine;
 #[cfg(all(test, loom))]
@@ -48,11 +50,13 @@ pub use self::command::{Closing, NamedSink};
 pub use self::dictionary::NameId;
 pub use self::exit::at_exit;
 pub use self::fold::Fold;
-pub use self::fork::is_child;
+pub use self::fork::ForkMutex;
 pub use self::frame::{Name, Route};
+pub use self::late::count_late;
 pub use self::nice::yield_to_others;
 pub use self::notice::{mark_notices, notice, write_notices_by};
 pub use self::pipeline::Pipeline;
 pub use self::port::{OVER_LIMIT, Port, RING_FULL};
 pub use self::recovery::{Recovered, RecoveryError, recover, recover_ranks};
+pub use self::shared::take_over_by;
 pub use self::signals::{Signal, SignalWork, handle_signals};

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use log::LevelFilter;
-use logcore::{Deadline, FileRank, LogError, RingPlace, Sink, quiet};
+use logcore::{Deadline, FileRank, LogError, RingPlace, Sink, keep_contained_from_the_hook, quiet};
 
-use crate::command::{Command, NamedSink, Reply};
+use crate::command::{Close, Closing, Command, NamedSink, Reply};
 use crate::fork;
 use crate::frame::LoggerId;
 use crate::notice::notice;
@@ -40,7 +40,6 @@ use crate::writer::Writer;
 /// ```
 pub struct Pipeline {
     shared: Arc<Shared>,
-    next_logger: AtomicU32,
     /// Where the ring lies, if it outlives the process.
     file: Option<RingFile>,
 }
@@ -52,8 +51,7 @@ impl Pipeline {
     ///
     /// If the system has no thread for the writer.
     pub fn start(ring_bytes: usize) -> io::Result<Self> {
-        let (ring, reader) = Ring::plain(ring_bytes);
-        Self::over(ring, reader, None, String::new())
+        Self::start_plain(ring_bytes, None)
     }
 
     /// The same over a ring that the next process finds in `folder`, should this one be killed, and knows to be of the process
@@ -63,8 +61,41 @@ impl Pipeline {
     ///
     /// If the system has no thread for the writer.
     pub fn start_in(folder: &Path, ring_bytes: usize, place: RingPlace, rank: FileRank) -> io::Result<Self> {
+        Self::start_mapped(folder, ring_bytes, place, rank, None)
+    }
+
+    /// In a child of a fork: takes the place of the pipeline that the loggers have from its parent, which is gone; in `folder`, if
+    /// what is in the ring shall outlive the process.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread for the writer.
+    pub fn start_in_place_of(port: &Port, folder: Option<&Path>, place: RingPlace, rank: FileRank) -> io::Result<Self> {
+        let gone = port.shared();
+        // The numbers of names are places in a dictionary of this size.
+        let ring_bytes = gone.ring.capacity() as usize;
+        let started = match folder {
+            Some(folder) => Self::start_mapped(folder, ring_bytes, place, rank, Some(gone)),
+            None => Self::start_plain(ring_bytes, Some(gone)),
+        }?;
+        gone.leave_to(&started.shared);
+        Ok(started)
+    }
+
+    fn start_plain(ring_bytes: usize, gone: Option<&Shared>) -> io::Result<Self> {
+        let (ring, reader) = Ring::plain(ring_bytes);
+        Self::over(ring, reader, None, String::new(), gone)
+    }
+
+    fn start_mapped(
+        folder: &Path,
+        ring_bytes: usize,
+        place: RingPlace,
+        rank: FileRank,
+        gone: Option<&Shared>,
+    ) -> io::Result<Self> {
         if place == RingPlace::Memory {
-            return Self::start(ring_bytes);
+            return Self::start_plain(ring_bytes, gone);
         }
         let sizes = Sizes::of(ring_bytes);
         match RingFile::create(folder, sizes, place, rank) {
@@ -72,7 +103,7 @@ impl Pipeline {
                 let (ring, reader) = Ring::new(region, sizes);
                 let folder = folder.canonicalize().ok();
                 let folder = folder.and_then(|folder| Some(folder.to_str()?.to_owned()));
-                Self::over(ring, reader, Some(file), folder.unwrap_or_default())
+                Self::over(ring, reader, Some(file), folder.unwrap_or_default(), gone)
             }
             Err(error) => {
                 notice(
@@ -83,7 +114,7 @@ impl Pipeline {
                         folder.display()
                     ),
                 );
-                Self::start(ring_bytes)
+                Self::start_plain(ring_bytes, gone)
             }
         }
     }
@@ -111,7 +142,9 @@ impl Pipeline {
 
     /// The way into the ring for one more logger, which has no sinks until it is opened.
     pub fn port(&self, logger: &str) -> Port {
-        let id = LoggerId(self.next_logger.fetch_add(1, Ordering::Relaxed));
+        // A logger that a child of a fork has from its parent keeps its number there, whatever the child sets up besides.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = LoggerId(NEXT.fetch_add(1, Ordering::Relaxed));
         Port::new(Arc::clone(&self.shared), id, logger)
     }
 
@@ -144,39 +177,65 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Ends the writer when it has delivered everything, and takes the ring away.
+    /// Ends the writer when it has delivered everything, and takes the ring away. In a child of a fork that has it from its parent,
+    /// nothing happens.
     ///
     /// # Errors
     ///
     /// [`LogError::Timeout`] past the deadline. The ring then stays where it is, and the next process delivers it.
-    pub fn end(mut self, deadline: Deadline) -> Result<(), LogError> {
-        let file = self.file.take();
-        if fork::is_child() {
-            // The writer is another process's.
-            return Ok(());
-        }
-        let reply = Reply::new();
-        let command = Command::End { reply: reply.clone() };
-        let ended = ask(&self.shared, "finish", command, &reply, deadline);
-        match ended {
-            Ok(()) => drop(file),
-            Err(_) => std::mem::forget(file),
-        }
-        ended
+    pub fn end(self, deadline: Deadline) -> Result<(), LogError> {
+        self.close(&[], deadline).map(drop)
     }
 
-    fn over(ring: Arc<Ring>, reader: Reader, file: Option<RingFile>, folder: String) -> io::Result<Self> {
+    /// The same at the end of the process: these loggers take everything until the ring is closed for all of them at one moment, and
+    /// end behind that with their exit codes. Whoever calls one of them later finds the ring closed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pipeline::end`].
+    pub fn close(mut self, loggers: &[(&Port, i32)], deadline: Deadline) -> Result<Vec<Closing>, LogError> {
+        let file = self.file.take();
+        if self.shared.is_inherited() {
+            return Ok(loggers.iter().map(|_| Closing::default()).collect());
+        }
+        let reply = Reply::new();
+        let command = Command::Close(Close {
+            loggers: loggers.iter().map(|(port, code)| (port.id(), *code)).collect(),
+            deadline,
+            reply: reply.clone(),
+        });
+        let ended = ask(&self.shared, "finish", command, &reply, deadline);
+        match ended {
+            Ok(_) => drop(file),
+            Err(_) => std::mem::forget(file),
+        }
+        let (ended, remainders) = ended?;
+        for remainder in remainders {
+            remainder.settle(deadline);
+        }
+        let settle = |(ended, (port, _)): (_, &(&Port, i32))| port.settle(ended, deadline);
+        Ok(ended.into_iter().zip(loggers).map(settle).collect())
+    }
+
+    fn over(
+        ring: Arc<Ring>,
+        reader: Reader,
+        file: Option<RingFile>,
+        folder: String,
+        gone: Option<&Shared>,
+    ) -> io::Result<Self> {
         fork::watch();
-        let shared = Arc::new(Shared::new(ring));
+        keep_contained_from_the_hook();
+        let shared = Arc::new(match gone {
+            Some(gone) => Shared::in_place_of(gone, ring),
+            None => Shared::new(ring),
+        });
+        fork::shut_in_children(&shared);
         let pieces = Pieces::kept_in(file.as_ref().map(RingFile::pieces));
         let writer = Writer::new(Arc::clone(&shared), reader, folder, pieces);
         thread::Builder::new()
             .name("logcore-writer".to_owned())
             .spawn(move || quiet(|| writer.run()))?;
-        Ok(Self {
-            shared,
-            next_logger: AtomicU32::new(0),
-            file,
-        })
+        Ok(Self { shared, file })
     }
 }

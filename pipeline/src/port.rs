@@ -1,24 +1,26 @@
 //! A logger's way into the ring.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use log::{Level, LevelFilter};
-use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, is_quiet};
+use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_quiet};
 
 use crate::buffer::with_buffer;
-use crate::command::{Closing, Command, NamedSink, Reply};
+use crate::command::{Closing, Command, Ended, NamedSink, Reply};
 use crate::dictionary::NameId;
-use crate::fork;
 use crate::frame::{
     LoggerId, Name, Route, encode_config, encode_message, encode_metric, encode_metrics, encode_progress,
     encode_record, rewrite_record,
 };
-use crate::notice::notice;
+use crate::late::count_late;
+use crate::notice::notice_soon;
 use crate::ring::{Kind, Ring};
-use crate::shared::{NoRoom, Patience, Shared};
+use crate::shared::{NoRoom, ORPHANED, Patience, Shared};
+use crate::signals::wait_for_the_end;
 
 /// A logger's way into the ring: encodes what it is told and returns.
 ///
@@ -34,6 +36,8 @@ pub struct Port {
     counters: Arc<Counters>,
     /// Where delivery stood when waiting for an error was given up; it is not waited for again until it moves.
     stalled_at: AtomicU64,
+    /// Accounts of sinks that ended before the logger.
+    wound_up: Mutex<BTreeMap<String, SinkBooks>>,
 }
 
 impl Port {
@@ -47,6 +51,7 @@ impl Port {
             error_wait_ms: AtomicU64::new(5000),
             counters: Arc::default(),
             stalled_at: AtomicU64::new(u64::MAX),
+            wound_up: Mutex::default(),
         }
     }
 
@@ -54,6 +59,7 @@ impl Port {
     pub fn dead(logger: &str) -> Self {
         let shared = Shared::new(Ring::plain(0).0);
         shared.delivered.end();
+        shared.ring.close();
         let port = Self::new(Arc::new(shared), LoggerId(0), logger);
         port.drops.store(true, Ordering::Relaxed);
         port
@@ -66,9 +72,9 @@ impl Port {
         self.error_wait_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// The logger is about to end: from now on no call waits for room beyond `deadline`. Only the first counts.
-    pub fn end_by(&self, deadline: Deadline) {
-        let _ = self.ends_by.set(deadline);
+    /// The logger is about to end: from now on no call waits for room beyond `deadline`. Only the first counts; returns that.
+    pub fn end_by(&self, deadline: Deadline) -> Deadline {
+        *self.ends_by.get_or_init(|| deadline)
     }
 
     /// Gives the logger its sinks, in place of those that it had, which are finished first.
@@ -97,7 +103,7 @@ impl Port {
             sink: sink.to_owned(),
             level,
         };
-        let _ = self.shared.send(command, deadline);
+        let _ = self.shared().send(command, deadline);
     }
 
     /// Hands over a record. One of level ERROR is delivered when this returns, if delivery is possible.
@@ -204,7 +210,30 @@ impl Port {
 
     /// The short form in which a metric's name travels, if there is room for one more name.
     pub fn intern(&self, name: &str) -> Option<NameId> {
-        self.shared.dictionary.intern(name)
+        let shared = self.shared();
+        // Two processes that add to it would write over each other's names.
+        if shared.is_inherited() {
+            return None;
+        }
+        shared.dictionary.intern(name)
+    }
+
+    /// Whether the writer is that of another process, from which this one was forked.
+    pub fn is_inherited(&self) -> bool {
+        self.shared().is_inherited()
+    }
+
+    /// The process that has the writer, or had it.
+    pub fn writer_pid(&self) -> u64 {
+        self.shared().ring.pid()
+    }
+
+    pub(crate) fn id(&self) -> LoggerId {
+        self.id
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.shared.current()
     }
 
     /// Waits until everything said before is delivered.
@@ -217,14 +246,8 @@ impl Port {
             // On the writer's own thread: waiting for it would be for ever.
             return Ok(());
         }
-        if fork::is_child() {
-            return match self.shared.wait_for_release(deadline) {
-                true => Ok(()),
-                false => Err(LogError::Timeout {
-                    call: "flush",
-                    sink: None,
-                }),
-            };
+        if self.is_inherited() && !self.wait_for_parent("flush", deadline)? {
+            return Ok(());
         }
         let reply = Reply::new();
         let command = Command::Flush {
@@ -235,11 +258,12 @@ impl Port {
         self.ask("flush", command, &reply, deadline)?
     }
 
-    /// Ends the logger: its sinks deliver and are let go. In a child of a fork nothing happens: the logger is its parent's.
+    /// Ends the logger: its sinks deliver and are let go. In a child of a fork that has it from its parent, who ends it, all that was
+    /// said here is waited for.
     ///
     /// # Errors
     ///
-    /// [`LogError::Timeout`] past the deadline.
+    /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if the writer is gone with the parent.
     pub fn finish(&self, exit_code: i32, deadline: Deadline) -> Result<Closing, LogError> {
         let reply = Reply::new();
         let command = Command::Finish {
@@ -248,20 +272,60 @@ impl Port {
             deadline,
             reply: reply.clone(),
         };
-        if fork::is_child() {
-            // The logger is its parent's, who ends it.
-            return Ok(Closing::default());
-        }
         if is_quiet() {
-            let _ = self.shared.send(command, Deadline::after(Duration::ZERO));
+            let _ = self.shared().send(command, Deadline::after(Duration::ZERO));
             return Ok(Closing::default());
         }
-        let mut ended = self.ask("finish", command, &reply, deadline)?;
+        if self.is_inherited() && !self.wait_for_parent("finish", deadline)? {
+            return Ok(Closing::default());
+        }
+        let ended = self.ask("finish", command, &reply, deadline)?;
+        Ok(self.settle(ended, deadline))
+    }
+
+    /// Ends those of the logger's sinks that wait for others than this machine; what is said meanwhile goes to the rest.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Timeout`] past the deadline.
+    pub fn wind_up(&self, exit_code: i32, deadline: Deadline) -> Result<(), LogError> {
+        let reply = Reply::new();
+        let command = Command::WindUp {
+            id: self.id,
+            exit_code,
+            deadline,
+            reply: reply.clone(),
+        };
+        let ended = self.ask("finish", command, &reply, deadline)?;
+        *self.wound_up.lock().unwrap_or_else(PoisonError::into_inner) = self.settle(ended, deadline).books;
+        Ok(())
+    }
+
+    /// Waits for what sinks have left to others, and completes the accounts.
+    pub(crate) fn settle(&self, mut ended: Ended, deadline: Deadline) -> Closing {
         for remainder in ended.remainders {
             let sink = remainder.sink.clone();
             ended.closing.books.insert(sink, remainder.settle(deadline));
         }
-        Ok(ended.closing)
+        let wound_up = std::mem::take(&mut *self.wound_up.lock().unwrap_or_else(PoisonError::into_inner));
+        for (sink, books) in wound_up {
+            ended.closing.books.entry(sink).or_default().add(&books);
+        }
+        ended.closing
+    }
+
+    /// In a child of a fork: waits until the parent's writer has taken what was said here; returns whether it is gone, and this
+    /// process has a writer of its own instead.
+    fn wait_for_parent(&self, call: &'static str, deadline: Deadline) -> Result<bool, LogError> {
+        let shared = self.shared();
+        let released = shared.wait_for_release(call, deadline);
+        if released.is_err() && shared.is_orphaned() {
+            shared.take_over();
+        }
+        match self.is_inherited() {
+            true => released.map(|()| false),
+            false => Ok(true),
+        }
     }
 
     fn ask<T>(
@@ -271,7 +335,7 @@ impl Port {
         reply: &Reply<T>,
         deadline: Deadline,
     ) -> Result<T, LogError> {
-        ask(&self.shared, call, command, reply, deadline)
+        ask(self.shared(), call, command, reply, deadline)
     }
 
     fn patience(&self) -> Patience {
@@ -283,33 +347,61 @@ impl Port {
     }
 
     fn wait_for_delivery(&self, end: u64) {
-        let delivered = &self.shared.delivered;
-        if fork::is_child() {
-            return self.shared.wake();
+        let shared = self.shared();
+        if shared.is_inherited() || self.drops.load(Ordering::Relaxed) {
+            return shared.wake();
         }
+        let delivered = &shared.delivered;
         if self.stalled_at.load(Ordering::Relaxed) == delivered.position() {
             return;
         }
-        self.shared.wake();
-        let deadline = Deadline::after(Duration::from_millis(self.error_wait_ms.load(Ordering::Relaxed)));
+        shared.wake();
+        let wait = Duration::from_millis(self.error_wait_ms.load(Ordering::Relaxed));
+        let deadline = match self.ends_by.get() {
+            Some(end) => Deadline::after(wait.min(end.remaining())),
+            None => Deadline::after(wait),
+        };
         let stalled_at = match delivered.wait_while(|| delivered.position() < end, deadline) {
             true => u64::MAX,
             false => delivered.position(),
         };
+        if stalled_at != u64::MAX {
+            let sink = shared.busy_sink().unwrap_or_else(|| "a sink".to_owned());
+            notice_soon(
+                &format!("error of {} waits", self.logger),
+                &format!(
+                    "an error of logger `{}` is not delivered yet and is waited for no longer: {sink} is slow or hangs",
+                    self.logger
+                ),
+            );
+        }
         self.stalled_at.store(stalled_at, Ordering::Relaxed);
     }
 
     #[cold]
     fn dropped(&self, counter: &AtomicU64) {
+        let shared = self.shared();
+        if shared.is_orphaned() {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let text = format!("logger `{}` drops calls: {}", self.logger, shared.orphaned());
+            notice_soon(&format!("{} {ORPHANED}", self.logger), &text);
+            return;
+        }
+        if shared.ring.is_closed() {
+            // All that was accepted is on its way to the files, and what is not was not promised.
+            wait_for_the_end();
+            return count_late(&self.logger);
+        }
         counter.fetch_add(1, Ordering::Relaxed);
-        notice(
-            &format!("dropping {}", self.logger),
-            &format!(
-                "logger `{}` drops calls: the ring is full (`on_full = \"wait\"` would wait, a larger `ring_bytes` helps with bursts); \
-                 they are counted as `{RING_FULL}`",
-                self.logger
-            ),
+        let advice = match self.drops.load(Ordering::Relaxed) {
+            true => "(`on_full = \"wait\"` would wait, a larger `ring_bytes` helps with bursts)",
+            false => "and the time for its end is over",
+        };
+        let text = format!(
+            "logger `{}` drops calls: the ring is full {advice}; they are counted as `{RING_FULL}`",
+            self.logger
         );
+        notice_soon(&format!("dropping {}", self.logger), &text);
     }
 }
 

@@ -105,6 +105,13 @@ impl Region {
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast()) }
     }
 
+    /// Where `bytes` bytes at `offset` lie, for locks of the system.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn address(&self, offset: usize, bytes: usize) -> *mut u8 {
+        assert!(offset + bytes <= self.layout.size());
+        self.start.as_ptr().wrapping_add(offset)
+    }
+
     /// The half word at `offset`, a multiple of 4, of which no byte is ever part of a word.
     pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
         assert!(offset.is_multiple_of(4) && offset + 4 <= self.layout.size());

@@ -12,10 +12,13 @@
 use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
 
 use logcore::kill_point::{kill_point, kill_point_amid};
 
 use crate::atomic::{AtomicU32, AtomicU64, fence};
+use crate::children;
 use crate::layout::{
     BOOT, CAPACITY, DICTIONARY_BYTES, DICTIONARY_USED, HEAD, HEADER_BYTES, MAGIC, NONCE, PID, SLEEPING, SLOT_BYTES,
     TAIL, TURN,
@@ -109,6 +112,8 @@ impl Sizes {
 /// The word's length field has 20 bits of 8 bytes each; half of that leaves room for padding.
 const MAX_FRAME: u64 = 4 << 20;
 const WORD_BYTES: u64 = 8;
+/// In the tail: the ring takes nothing more. No reservation succeeds from then on, since no such tail has room behind it.
+const CLOSED: u64 = 1 << 63;
 
 impl Ring {
     /// A ring of `bytes` bytes that ends with the process, and its one reader.
@@ -131,6 +136,7 @@ impl Ring {
         ] {
             region.word(at).store(value, Ordering::Relaxed);
         }
+        children::begin(region);
         // Whoever finds the magic finds the rest.
         region.word(0).store(MAGIC, Ordering::Release);
     }
@@ -247,12 +253,22 @@ impl Ring {
     /// Everything reserved so far ends here.
     pub(crate) fn tail(&self) -> u64 {
         // Sequentially consistent: see `Sleep`.
-        self.tail_word().load(Ordering::SeqCst)
+        self.tail_word().load(Ordering::SeqCst) & !CLOSED
+    }
+
+    /// Takes nothing more from now on; returns the end of what was reserved by then, all of which is committed yet.
+    pub(crate) fn close(&self) -> u64 {
+        self.tail_word().fetch_or(CLOSED, Ordering::SeqCst) & !CLOSED
+    }
+
+    /// Whether nothing more is taken.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.tail_word().load(Ordering::Relaxed) & CLOSED != 0
     }
 
     /// How many bytes are in use.
     pub(crate) fn used(&self) -> u64 {
-        self.tail_word().load(Ordering::Relaxed).saturating_sub(self.head())
+        (self.tail_word().load(Ordering::Relaxed) & !CLOSED).saturating_sub(self.head())
     }
 
     /// Everything below is delivered.
@@ -279,6 +295,16 @@ impl Ring {
     /// Whether what is in it outlives the process.
     pub(crate) fn outlives(&self) -> bool {
         self.region.is_mapped()
+    }
+
+    /// The block.
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The process that began it.
+    pub(crate) fn pid(&self) -> u64 {
+        self.region.word(PID).load(Ordering::Relaxed)
     }
 
     /// The block, and where the dictionary lies in it.
@@ -429,6 +455,38 @@ impl Reader {
             }
         }
         None
+    }
+
+    /// Passes over the frame that is waited for, which nobody will commit: the child of a fork that has reserved it is dead. Where
+    /// it had not written how long it is, the next frame is looked for at each word, as in the ring of a dead process; twice,
+    /// so that none is passed over that a caller is about to write.
+    pub(crate) fn pass_over(&mut self) {
+        let mut found = self.next_stamped();
+        loop {
+            thread::sleep(Duration::from_millis(10));
+            match (found, self.next_stamped()) {
+                (one, other) if one == other => break self.at = other,
+                (_, other) => found = other,
+            }
+        }
+    }
+
+    /// Where the next frame behind the one at hand begins, committed or not; else the tail.
+    fn next_stamped(&self) -> u64 {
+        let tail = self.ring.tail();
+        let stamped = |at: &u64| {
+            let word = self.ring.word(*at).load(Ordering::Acquire);
+            let length = ((word >> 4) & 0xF_FFFF) * 8;
+            let is_of_this_lap = (word >> 24) == (self.ring.stamped(*at, 0, Kind::Padding) >> 24);
+            (is_of_this_lap && length >= WORD_BYTES).then_some(length)
+        };
+        match stamped(&self.at) {
+            Some(length) => self.at + length,
+            None => (self.at + WORD_BYTES..tail)
+                .step_by(WORD_BYTES as usize)
+                .find(|at| stamped(at).is_some())
+                .unwrap_or(tail),
+        }
     }
 
     /// Goes to `at`, where the checkpoint of a dead process stands.

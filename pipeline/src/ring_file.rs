@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use logcore::kill_point::kill_point;
-use logcore::{FileRank, RingPlace};
+use logcore::{FileRank, RingPlace, process_number};
 
-use crate::fork;
+use crate::fork::OwnDescriptor;
 use crate::machine::{Place, this_boot};
 use crate::region::Region;
 use crate::ring::{Ring, Sizes};
@@ -33,6 +33,8 @@ const SHARED_MEMORY: &str = "/dev/shm";
 pub(crate) struct RingFile {
     /// Its lock says that the process lives. Never closed in a child of a fork, where `fork` has closed it already.
     file: ManuallyDrop<File>,
+    own: ManuallyDrop<OwnDescriptor>,
+    process: u64,
     path: PathBuf,
     /// Where the next process will look.
     names: Mutex<Vec<PathBuf>>,
@@ -101,8 +103,6 @@ impl RingFile {
 
     #[cfg(unix)]
     fn create_at(path: &Path, sizes: Sizes) -> io::Result<(Self, Region)> {
-        use std::os::fd::AsRawFd as _;
-
         let unfinished = unfinished(path);
         let file = private_file(&unfinished)?;
         kill_point("ring begun");
@@ -121,9 +121,10 @@ impl RingFile {
         }
         let region = renamed?;
         kill_point("ring named");
-        fork::close_in_children(file.as_raw_fd());
         let made = Self {
+            own: ManuallyDrop::new(OwnDescriptor::of(&file)),
             file: ManuallyDrop::new(file),
+            process: process_number(),
             path: path.to_owned(),
             names: Mutex::default(),
             folder: None,
@@ -134,7 +135,7 @@ impl RingFile {
 
 impl Drop for RingFile {
     fn drop(&mut self) {
-        if fork::is_child() {
+        if self.process != process_number() {
             return;
         }
         for name in self.names.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -148,7 +149,10 @@ impl Drop for RingFile {
             let _ = fs::remove_dir(folder);
         }
         // SAFETY: dropped once, here, and not used afterwards.
-        unsafe { ManuallyDrop::drop(&mut self.file) };
+        unsafe {
+            ManuallyDrop::drop(&mut self.own);
+            ManuallyDrop::drop(&mut self.file);
+        }
     }
 }
 

@@ -6,6 +6,12 @@
 
 use std::fmt;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+use logcore::PerProcess;
+
+use crate::exit::runs_exit_handlers;
 
 /// A signal that is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +59,32 @@ pub struct SignalWork {
     pub around_stop: fn(&mut dyn FnMut()),
 }
 
-/// Handles signals from now on, on a thread of its own. Only the first call counts. A signal that is ignored stays ignored.
+/// If a signal is about to end the process, this returns only on the thread that sees to it, and on one that runs exit handlers.
+pub(crate) fn wait_for_the_end() {
+    match *lock(ENDING.get()) {
+        Ending::By(thread) if thread != thread::current().id() && !runs_exit_handlers() => {}
+        _ => return,
+    }
+    loop {
+        thread::park();
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Ending {
+    #[default]
+    Not,
+    By(ThreadId),
+}
+
+static ENDING: PerProcess<Mutex<Ending>> = PerProcess::new(|_| Mutex::default());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Handles signals from now on, on a thread of its own. Only the first call of a process counts. A signal that is ignored stays
+/// ignored.
 ///
 /// # Errors
 ///
@@ -71,12 +102,14 @@ mod imp {
     use std::panic::catch_unwind;
     use std::process;
     use std::ptr;
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
     use std::thread;
     use std::time::Duration;
 
-    use super::{Signal, SignalWork};
+    use logcore::PerProcess;
+
+    use super::{ENDING, Ending, Signal, SignalWork, lock};
+    use crate::notice::settle_notices;
 
     pub(super) const STOP: i32 = libc::SIGTSTP;
 
@@ -92,22 +125,35 @@ mod imp {
         earlier: [libc::sigaction; SIGNALS.len()],
     }
 
-    static HANDLING: OnceLock<Handling> = OnceLock::new();
+    /// Of the process that called last; lives for ever.
+    static HANDLING: AtomicPtr<Handling> = AtomicPtr::new(ptr::null_mut());
+
+    fn handling() -> Option<&'static Handling> {
+        // SAFETY: null, or from a box that was leaked when it was complete.
+        unsafe { HANDLING.load(Ordering::Acquire).as_ref() }
+    }
 
     pub(super) fn handle(work: SignalWork) -> io::Result<()> {
-        static CALLED: AtomicBool = AtomicBool::new(false);
-        if CALLED.swap(true, Ordering::Relaxed) {
+        static CALLED: PerProcess<AtomicBool> = PerProcess::new(|_| AtomicBool::new(false));
+        if CALLED.get().swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         let (mut reader, writer) = io::pipe()?;
         let pipe = writer.into_raw_fd();
         // SAFETY: the descriptor is ours and open; a full pipe must not hold up a handler.
         unsafe { libc::fcntl(pipe, libc::F_SETFL, libc::O_NONBLOCK) };
-        let handling = HANDLING.get_or_init(|| Handling {
+        let of_parent = handling();
+        // In a child the handlers are ours already, and what was there before them is what the parent found.
+        let before = |at: usize| match (installed(SIGNALS[at]), of_parent) {
+            (now, Some(parent)) if is_ours(&now) => parent.earlier[at],
+            (now, _) => now,
+        };
+        let handling: &'static Handling = Box::leak(Box::new(Handling {
             pipe,
             pid: process::id(),
-            earlier: SIGNALS.map(installed),
-        });
+            earlier: std::array::from_fn(before),
+        }));
+        HANDLING.store(ptr::from_ref(handling).cast_mut(), Ordering::Release);
         thread::Builder::new()
             .name("logcore-signals".to_owned())
             .spawn(move || {
@@ -144,8 +190,12 @@ mod imp {
             install(signal, ours.sa_sigaction, ours.sa_mask);
             return;
         }
+        *lock(ENDING.get()) = Ending::By(thread::current().id());
         // The end of the process must not depend on what is done before it.
-        let _ = catch_unwind(|| (work.before_end)(signal));
+        let _ = catch_unwind(|| {
+            (work.before_end)(signal);
+            settle_notices(Duration::from_millis(100));
+        });
         // SAFETY: no memory is involved.
         unsafe { libc::kill(libc::getpid(), signal.number()) };
         // Every thread may have the signal blocked.
@@ -156,7 +206,7 @@ mod imp {
 
     /// What is async-signal-safe, see `signal-safety(7)`: no allocation, no lock.
     extern "C" fn handler(number: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-        let Some(handling) = HANDLING.get() else { return };
+        let Some(handling) = handling() else { return };
         let earlier = SIGNALS
             .iter()
             .zip(&handling.earlier)

@@ -1,11 +1,11 @@
 //! A sink as the writer has it: what it is given, what it says, how it stands.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::LevelFilter;
-use logcore::{EventKind, Mark, Notices, Sink, SinkBooks, SinkError};
+use logcore::{Deadline, EventKind, Mark, MetricBatch, Notices, Record, Sink, SinkBooks, SinkError, contain};
+use serde_json::Value;
 
 use crate::command::{Closing, NamedRemainder, NamedSink};
 use crate::fold::Fold;
@@ -35,13 +35,12 @@ pub(crate) struct Slot {
     pub(crate) stuck_since: Option<Instant>,
     /// The kinds of trouble that were said, and not yet that they are over.
     said: Vec<String>,
+    panics: Panics,
 }
 
 impl Slot {
     pub(crate) fn new(named: NamedSink, label: String) -> Self {
-        let asked = catch_unwind(AssertUnwindSafe(|| {
-            (named.sink.destination(), EVENT_KINDS.map(|what| named.sink.wants(what)))
-        }));
+        let asked = contain(|| (named.sink.destination(), EVENT_KINDS.map(|what| named.sink.wants(what))));
         let (destination, wanted) = asked.unwrap_or((None, [true; 4]));
         Self {
             name: named.name,
@@ -57,7 +56,13 @@ impl Slot {
             moved: true,
             stuck_since: None,
             said: Vec::new(),
+            panics: Panics::default(),
         }
+    }
+
+    /// Whether what it is given goes to others than this machine.
+    pub(crate) fn delivers_elsewhere(&self) -> bool {
+        contain(|| self.sink.delivers_elsewhere()).unwrap_or(false)
     }
 
     pub(crate) fn wants(&self, what: EventKind) -> bool {
@@ -76,22 +81,24 @@ impl Slot {
     ) -> Result<(), SinkError> {
         shared.busy.0.store(at as u64 + 1, Ordering::Relaxed);
         self.moved = true;
-        let result = catch_unwind(AssertUnwindSafe(|| call(&mut *self.sink)))
-            .unwrap_or_else(|_| Err(SinkError::new("it panicked").with_reason("panic")));
+        let called = contain(|| call(&mut *self.sink));
         shared.busy.0.store(0, Ordering::Relaxed);
-        result
+        called.unwrap_or_else(|panic| {
+            self.panics.add();
+            Err(SinkError::panicked(&panic))
+        })
     }
 
     /// Asks the sink where it stands; returns whether the mark has all that it was given.
     pub(crate) fn take_mark(&mut self) -> bool {
         if std::mem::take(&mut self.moved) || self.mark.as_ref().is_some_and(|mark| !mark.is_complete()) {
-            self.mark = catch_unwind(AssertUnwindSafe(|| self.sink.mark())).unwrap_or(None);
+            self.mark = contain(|| self.sink.mark()).unwrap_or(None);
         }
         self.mark.as_ref().is_none_or(Mark::is_complete)
     }
 
     pub(crate) fn books(&self) -> SinkBooks {
-        let own = catch_unwind(AssertUnwindSafe(|| self.sink.books())).unwrap_or(None);
+        let own = contain(|| self.sink.books()).unwrap_or(None);
         own.unwrap_or_else(|| self.counted.clone())
     }
 
@@ -158,7 +165,11 @@ impl Slot {
 
     /// Says that the trouble is over.
     pub(crate) fn over(&mut self) {
-        if !std::mem::take(&mut self.said).is_empty() {
+        let before = self.said.len();
+        // Of one that panics when it is given something, a call with nothing to do says nothing.
+        let panics = self.panics.count > 0;
+        self.said.retain(|reason| panics && reason == PANIC);
+        if self.said.len() < before {
             notice(
                 &format!("{} over", self.place()),
                 &format!("{} delivers again", self.label),
@@ -168,7 +179,7 @@ impl Slot {
 
     /// What is to be waited for after the sink has finished; `besides` is what it does not know of.
     pub(crate) fn take_remainder(&mut self, besides: SinkBooks) -> Option<NamedRemainder> {
-        let wait = catch_unwind(AssertUnwindSafe(|| self.sink.remainder())).unwrap_or(None)?;
+        let wait = contain(|| self.sink.remainder()).unwrap_or(None)?;
         Some(NamedRemainder {
             sink: self.name.clone(),
             label: self.label.clone(),
@@ -179,7 +190,7 @@ impl Slot {
 
     /// Drops the sink; a panic in its `drop` stays here.
     pub(crate) fn discard(self) {
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.sink)));
+        let _ = contain(|| drop(self.sink));
     }
 }
 
@@ -196,15 +207,97 @@ pub(crate) fn give(
     if what.is_some_and(|what| !slot.wants(what)) {
         return;
     }
-    slot.dirty = true;
     let counts = u64::from(what != Some(EventKind::Progress));
+    if slot.panics.keep_away() {
+        slot.folded.accepted += counts;
+        slot.folded.drop_for(PANIC, counts);
+        return;
+    }
+    slot.dirty = true;
     slot.counted.accepted += counts;
     match slot.call(shared, at, call) {
-        Ok(()) => slot.counted.delivered += counts,
+        Ok(()) => {
+            slot.counted.delivered += counts;
+            slot.panics.is_over();
+        }
         Err(error) => {
             slot.counted.drop_for(error.reason(), counts);
             slot.say(&error);
         }
+    }
+}
+
+/// How often a sink has panicked since a call went well. Each panic costs as much as many lines, and one that always panics would
+/// be asked as often as the others.
+#[derive(Default)]
+struct Panics {
+    count: u32,
+    /// It is given nothing before.
+    until: Option<Instant>,
+}
+
+/// So many panics cost no more than the calls in which they were.
+const FORGIVEN: u32 = 3;
+/// A sink that goes on panicking is asked again after twice the time each time, and at last this often.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+const PANIC: &str = "panic";
+
+impl Panics {
+    fn add(&mut self) {
+        self.count = self.count.saturating_add(1);
+        if let Some(more) = self.count.checked_sub(FORGIVEN) {
+            let rest = Duration::from_millis(100) * 2_u32.pow(more.min(10));
+            self.until = Some(Instant::now() + rest.min(LONGEST_REST));
+        }
+    }
+
+    fn is_over(&mut self) {
+        (self.count, self.until) = (0, None);
+    }
+
+    fn keep_away(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+/// In the place of a sink that has ended before its logger: all that still comes is counted.
+pub(crate) struct Departed;
+
+impl Departed {
+    pub(crate) fn named(name: String) -> NamedSink {
+        NamedSink {
+            name,
+            level: LevelFilter::Trace,
+            sink: Box::new(Self),
+            fold: None,
+        }
+    }
+
+    fn refuse() -> Result<(), SinkError> {
+        let text = "the process is ending, and what it says now is in the files alone";
+        Err(SinkError::new(text).with_reason("said while the process was ending"))
+    }
+}
+
+impl Sink for Departed {
+    fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+        Self::refuse()
+    }
+
+    fn metrics(&mut self, _: &MetricBatch<'_>) -> Result<(), SinkError> {
+        Self::refuse()
+    }
+
+    fn config(&mut self, _: &Value) -> Result<(), SinkError> {
+        Self::refuse()
+    }
+
+    fn message(&mut self, _: &str) -> Result<(), SinkError> {
+        Self::refuse()
+    }
+
+    fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
+        Ok(())
     }
 }
 

@@ -10,10 +10,12 @@ use logcore::kill_point::kill_point;
 
 use crate::bell::{ASLEEP, NAPPING};
 use crate::checkpoint::Here;
-use crate::command::Command;
+use crate::children;
+use crate::command::{Close, Command};
 use crate::delivery::Delivery;
 use crate::fold::LONGEST_WAIT;
 use crate::frame::decode_control;
+use crate::late::count_late;
 use crate::pieces::Pieces;
 use crate::ring::{Kind, Next, Reader};
 use crate::shared::Shared;
@@ -22,6 +24,8 @@ use crate::shared::Shared;
 const BATCH_BYTES: u64 = 256 << 10;
 /// Naps between looks while there was work a moment ago; the longest bounds the delay of a lone line.
 const NAPS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(5)];
+/// A thread that lives commits what it has reserved within this time, even on a machine with too much to do.
+const DEAD_AFTER: Duration = Duration::from_secs(1);
 /// A sink in trouble is asked to try again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -37,7 +41,12 @@ pub(crate) struct Writer {
     checkpoint: Vec<u8>,
     /// Something that was read is not given back, because it is in no file yet.
     held_back: bool,
-    ended: bool,
+    /// The ring is closed at this position, and this is done there.
+    closing: Option<(u64, Close)>,
+    /// The frame that is waited for, and since when.
+    pending: Option<(u64, Instant)>,
+    /// How many children had died when there was nothing to wait for.
+    died: u64,
 }
 
 impl Writer {
@@ -50,7 +59,9 @@ impl Writer {
             folder,
             checkpoint: Vec::new(),
             held_back: false,
-            ended: false,
+            closing: None,
+            pending: None,
+            died: 0,
         }
     }
 
@@ -60,14 +71,17 @@ impl Writer {
         struct End(Arc<Shared>);
         impl Drop for End {
             fn drop(&mut self) {
+                self.0.ring.close();
+                children::writer_ends(self.0.ring.region());
                 self.0.delivered.end();
             }
         }
         let _end = End(Arc::clone(&self.shared));
+        children::writer_begins(self.shared.ring.region());
 
         let mut rhythm = Rhythm::new(Instant::now());
         let mut naps = 0;
-        while !self.ended {
+        loop {
             self.reader.populate();
             if self.delivery.fold_is_due() {
                 // Without room there is work, and another time to try.
@@ -77,6 +91,9 @@ impl Writer {
             if drained != Drained::Nothing {
                 rhythm.work(Instant::now());
                 naps = 0;
+            }
+            if let Some((_, close)) = self.closing.take_if(|(end, _)| *end <= self.reader.position()) {
+                return self.close(close);
             }
             // After the last frame, too: a writer that stays at the heels of its callers makes a batch of every few calls,
             // and takes from their caches what they are about to write to.
@@ -95,13 +112,20 @@ impl Writer {
         loop {
             match self.reader.next() {
                 Next::Frame(kind, body) => {
-                    self.ended |= handle(&self.shared, &mut self.delivery, &mut self.pieces, kind, body);
+                    let close = handle(&self.shared, &mut self.delivery, &mut self.pieces, kind, body);
+                    if let Some(close) = close {
+                        self.closing = Some((self.shared.ring.close(), close));
+                    }
                     patience = Patience::new();
                 }
                 // What is complete is not held up by a caller that has lost its core between reserving and committing.
                 Next::Pending if patience.wait() => {}
-                Next::Pending => break,
+                Next::Pending => {
+                    self.pass_over_the_dead();
+                    break;
+                }
                 Next::Empty => {
+                    self.died = children::died(self.shared.ring.region());
                     drained = Drained::All;
                     break;
                 }
@@ -119,12 +143,48 @@ impl Writer {
             self.release();
         }
         if worked {
+            self.tell_late();
             self.shared.delivered.advance(self.reader.position());
             self.delivery.give_answers();
             drained
         } else {
             Drained::Nothing
         }
+    }
+
+    /// A child of a fork that was killed while it put in a frame never commits it.
+    fn pass_over_the_dead(&mut self) {
+        let at = self.reader.position();
+        let since = match self.pending {
+            Some((position, since)) if position == at => since,
+            _ => Instant::now(),
+        };
+        self.pending = Some((at, since));
+        let ring = Arc::clone(&self.shared.ring);
+        if since.elapsed() < DEAD_AFTER {
+            return;
+        }
+        // No child puts in anything meanwhile.
+        let Some(_turn) = children::take_turn(ring.region()) else {
+            return;
+        };
+        if children::died(ring.region()) != self.died {
+            self.reader.pass_over();
+        }
+    }
+
+    /// What is done last, when all that was accepted is delivered.
+    fn close(&mut self, close: Close) {
+        self.delivery.close_all(close);
+        self.delivery.deliver(RETRY);
+        self.release();
+        self.tell_late();
+        self.delivery.give_answers();
+    }
+
+    fn tell_late(&mut self) {
+        let (count, logger) = self.delivery.take_late();
+        (0..count).for_each(|_| count_late(&logger));
     }
 
     /// Gives the ring back up to where everything is in files or in the marks of a checkpoint.
@@ -239,11 +299,11 @@ pub(crate) fn replay(
     }
 }
 
-fn handle(shared: &Shared, delivery: &mut Delivery, pieces: &mut Pieces, kind: Kind, body: &[u8]) -> bool {
+fn handle(shared: &Shared, delivery: &mut Delivery, pieces: &mut Pieces, kind: Kind, body: &[u8]) -> Option<Close> {
     match kind {
         Kind::Control => {
             let command = decode_control(body).and_then(|(ticket, _)| shared.take_command(ticket));
-            return command.is_some_and(|command| delivery.command(command));
+            return command.and_then(|command| delivery.command(command));
         }
         Kind::Piece => {
             if let Some((kind, body)) = pieces.add(body) {
@@ -252,7 +312,7 @@ fn handle(shared: &Shared, delivery: &mut Delivery, pieces: &mut Pieces, kind: K
         }
         kind => deliver(delivery, kind, body),
     }
-    false
+    None
 }
 
 fn deliver(delivery: &mut Delivery, kind: Kind, body: &[u8]) {

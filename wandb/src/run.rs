@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::ZonedDateTime;
-use logcore::{Deadline, Mark, Notices, SinkBooks, SinkError, StopFlag, quiet};
+use logcore::{Deadline, Mark, Notices, PerProcess, SinkBooks, SinkError, StopFlag, quiet};
 
 use crate::environment;
 use crate::proto::{self, Timestamp};
@@ -83,7 +83,7 @@ impl Run {
 
     /// The run that the logger of this name has open.
     pub(crate) fn of(logger: &str) -> Option<Arc<Self>> {
-        lock(&RUNS).get_or_insert_default().get(logger).cloned()
+        lock(RUNS.get()).get_or_insert_default().get(logger).cloned()
     }
 
     pub(crate) fn add_user(&self) {
@@ -110,7 +110,7 @@ impl Run {
         }
         // What cannot be remembered is a run that the next start does not go on with; no reason to refuse this one.
         let _ = settings::remember(&self.settings);
-        lock(&RUNS)
+        lock(RUNS.get())
             .get_or_insert_default()
             .insert(self.logger.clone(), Arc::clone(self));
         self.open(&mut state)
@@ -233,7 +233,7 @@ impl Run {
         // If it fails, it is tried again.
         let _ = state.try_to_end();
         self.control.end(deadline);
-        let mut runs = lock(&RUNS);
+        let mut runs = lock(RUNS.get());
         let runs = runs.get_or_insert_default();
         if runs.get(&self.logger).is_some_and(|run| std::ptr::eq(&**run, self)) {
             runs.remove(&self.logger);
@@ -253,6 +253,11 @@ impl Run {
             drop(state);
             thread::sleep(deadline.remaining().min(TRY_TO_END_AGAIN));
         }
+    }
+
+    /// Whether a server is to have it.
+    pub(crate) fn is_online(&self) -> bool {
+        lock(&self.state).online
     }
 
     /// Waits for the delivery; returns the account, and what is only on disk.
@@ -500,7 +505,7 @@ impl Drop for OverAtLast<'_> {
 pub(crate) const ABANDONED: Duration = Duration::from_secs(5);
 
 /// The newest run of each logger that is open.
-static RUNS: Mutex<Option<HashMap<String, Arc<Run>>>> = Mutex::new(None);
+static RUNS: PerProcess<Mutex<Option<HashMap<String, Arc<Run>>>>> = PerProcess::new(|_| Mutex::default());
 
 /// The folder of the runs: `wandb`, or `.wandb` if that is there.
 pub(crate) fn wandb_folder(dir: &Path) -> PathBuf {

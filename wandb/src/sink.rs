@@ -137,6 +137,10 @@ impl Sink for WandbSink {
         Some(Box::new(move |deadline| run.settle(deadline)))
     }
 
+    fn delivers_elsewhere(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.is_online())
+    }
+
     fn books(&self) -> Option<SinkBooks> {
         Some(self.run.as_ref().map(|run| run.books()).unwrap_or_default())
     }

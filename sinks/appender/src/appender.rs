@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use logcore::{SinkBooks, SinkError};
+use logcore::{PerProcess, SinkBooks, SinkError};
 
 use crate::owner::Owner;
 use crate::{Place, Rotation};
@@ -74,9 +74,9 @@ impl Appender {
         open: impl FnOnce() -> io::Result<Owner>,
         join: impl FnOnce(&mut Owner) -> io::Result<()>,
     ) -> io::Result<Self> {
-        static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Mutex<Owner>>>>> = Mutex::new(None);
-        let mut all = lock(&OPEN);
-        let all = all.get_or_insert_default();
+        // What a child of a fork has of its parent's owners may be in the middle of a write.
+        static OPEN: PerProcess<Mutex<HashMap<PathBuf, Weak<Mutex<Owner>>>>> = PerProcess::new(|_| Mutex::default());
+        let mut all = lock(OPEN.get());
         all.retain(|_, owner| owner.strong_count() > 0);
         let owner = match all.get(&path).and_then(Weak::upgrade) {
             Some(owner) => {

@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, Notices, ProgressEvent, Record,
-    Remainder, Sink, SinkBooks, SinkError, Style,
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, Notices, OnFull, ProgressEvent,
+    Record, Remainder, Sink, SinkBooks, SinkError, Style,
 };
 // Names the crate, so that its formatters are linked.
 use logcore_formatters as _;
@@ -45,6 +45,8 @@ pub struct ConsoleSink {
     seat: Arc<Seat>,
     /// The run has ended: who ends the logger waits for the terminal, and not the writer.
     ended: bool,
+    /// For a stream that takes nothing at the moment.
+    waits: bool,
     stream: Stream,
     formatter: Box<dyn Formatter>,
     style: Style,
@@ -87,6 +89,7 @@ impl ConsoleSink {
         Ok(Self {
             seat: Arc::new(Seat::at(options.stream)),
             ended: false,
+            waits: context.config().on_full == OnFull::Wait,
             stream: options.stream,
             formatter: context.formatter(&options.formatter)?,
             style,
@@ -117,7 +120,10 @@ impl Sink for ConsoleSink {
         self.line.clear();
         self.formatter.format(record, &self.style, &mut self.line);
         let urgent = record.level() == logcore::log::Level::Error;
-        self.seat.put(&self.line, urgent);
+        match self.waits {
+            true => self.seat.put_patiently(&self.line, urgent),
+            false => self.seat.put(&self.line, urgent),
+        }
         Ok(())
     }
 
@@ -232,6 +238,12 @@ pub fn tell(line: &str) -> bool {
     seat.put(line, true);
     let _ = seat.terminal.write_last();
     true
+}
+
+/// A logger ends by this deadline, and waits for no stream that stands still for longer than half of the time: lines that find no
+/// room then are left out and counted.
+pub fn hurry(deadline: Deadline) {
+    terminal::hurry(deadline);
 }
 
 /// Runs `work` with the terminal to itself: the bars are taken away before and come back after it, and lines wait

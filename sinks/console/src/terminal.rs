@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use logcore::{Deadline, SinkBooks, SinkError};
+use logcore::{Deadline, PerProcess, SinkBooks, SinkError};
 
 use crate::block::Block;
 use crate::frame::frame;
@@ -67,6 +68,8 @@ struct State {
     /// How many want the screen for themselves.
     paused: u32,
     closing: bool,
+    /// When nobody waits for room: what has to be done by the end of this needs the rest of it.
+    hurry: Option<Range<Instant>>,
     /// There is no thread, because the system gave none.
     alone: bool,
     /// Why what was written last could not be.
@@ -216,7 +219,15 @@ impl Seat {
 
     /// Takes the line of a record, which the next `write_out` writes; an urgent one is seen when that returns.
     pub(crate) fn put(&self, line: &str, urgent: bool) {
-        let mut state = self.terminal.shared.room_for(line);
+        self.take(line, urgent, self.terminal.shared.lock());
+    }
+
+    /// The same, and waits for room where the stream is one that shall have all lines, however long it takes: no terminal.
+    pub(crate) fn put_patiently(&self, line: &str, urgent: bool) {
+        self.take(line, urgent, self.terminal.shared.room_for(line));
+    }
+
+    fn take(&self, line: &str, urgent: bool, mut state: MutexGuard<'_, State>) {
         state.urgent |= urgent;
         let full = state.is_full(line);
         if let Some(account) = state.accounts.get_mut(&self.account) {
@@ -268,6 +279,21 @@ pub(crate) fn suspend<T>(work: impl FnOnce() -> T) -> T {
     let _pauses: Vec<Pause<'_>> = live.iter().map(|terminal| Pause::of(&terminal.shared)).collect();
     work()
 }
+
+/// A logger ends by this deadline: a stream that stands still may take half of the time, and no more.
+pub(crate) fn hurry(deadline: Deadline) {
+    let left = deadline.remaining().min(FOR_EVER);
+    let now = Instant::now();
+    for stream in [Stream::Stdout, Stream::Stderr] {
+        if let Some(terminal) = lock(owner(stream)).upgrade() {
+            terminal.shared.lock().hurry = Some(now + left / 2..now + left);
+            terminal.shared.changed.notify_all();
+        }
+    }
+}
+
+/// A year is as good.
+const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 
 struct Pause<'a>(&'a Shared);
 
@@ -362,8 +388,7 @@ impl Shared {
         state.asked = true;
         state.urgent = true;
         self.changed.notify_all();
-        // A year is as good as for ever.
-        let until = Instant::now() + deadline.remaining().min(Duration::from_secs(365 * 86_400));
+        let until = Instant::now() + deadline.remaining().min(FOR_EVER);
         self.wait_until_written(state, until)
     }
 
@@ -374,13 +399,22 @@ impl Shared {
         state
     }
 
-    /// A terminal leaves lines out when it stands still for too long; a pipe or a file has all of them, however long it takes.
+    /// A terminal leaves lines out when it stands still for too long; a pipe or a file has all of them, however long it takes,
+    /// unless somebody is about to end who cannot wait for it.
     fn room_for<'a>(&'a self, line: &str) -> MutexGuard<'a, State> {
         let mut state = self.lock();
         while state.is_full(line) && !self.output.is_terminal() && !state.alone {
+            let now = Instant::now();
             state.asked = true;
             self.changed.notify_all();
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match &state.hurry {
+                Some(hurry) if hurry.contains(&now) => break,
+                Some(hurry) if now < hurry.start => {
+                    let start = hurry.start;
+                    self.wait(state, start)
+                }
+                _ => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
         }
         state
     }
@@ -478,12 +512,13 @@ impl Failure {
     }
 }
 
+/// The owner has a thread, which a child of a fork has not.
 fn owner(stream: Stream) -> &'static Mutex<Weak<Terminal>> {
-    static STDOUT: Mutex<Weak<Terminal>> = Mutex::new(Weak::new());
-    static STDERR: Mutex<Weak<Terminal>> = Mutex::new(Weak::new());
+    static STDOUT: PerProcess<Mutex<Weak<Terminal>>> = PerProcess::new(|_| Mutex::new(Weak::new()));
+    static STDERR: PerProcess<Mutex<Weak<Terminal>>> = PerProcess::new(|_| Mutex::new(Weak::new()));
     match stream {
-        Stream::Stdout => &STDOUT,
-        Stream::Stderr => &STDERR,
+        Stream::Stdout => STDOUT.get(),
+        Stream::Stderr => STDERR.get(),
     }
 }
 

@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use logcore::SinkError;
 use logcore::serde_json::{self, Map, Value};
+use logcore::{PerProcess, SinkError};
 
 /// Changes the document of this process at `path`, which begins as `first`, and writes it.
 pub(crate) fn update(
@@ -36,8 +36,9 @@ pub(crate) fn read(path: &Path) -> Option<Map<String, Value>> {
 
 /// By path, what the documents of this process hold.
 fn documents() -> MutexGuard<'static, Option<HashMap<PathBuf, Map<String, Value>>>> {
-    static DOCUMENTS: Mutex<Option<HashMap<PathBuf, Map<String, Value>>>> = Mutex::new(None);
-    DOCUMENTS.lock().unwrap_or_else(PoisonError::into_inner)
+    static DOCUMENTS: PerProcess<Mutex<Option<HashMap<PathBuf, Map<String, Value>>>>> =
+        PerProcess::new(|_| Mutex::default());
+    DOCUMENTS.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Replaces the file in one go: a reader finds the old or the new one, never half of it.

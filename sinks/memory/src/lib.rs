@@ -18,7 +18,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use logcore::serde_json::Value;
-use logcore::{BuildContext, ConfigError, Deadline, MetricBatch, OwnedRecord, Record, Row, RowMerger, Sink, SinkError};
+use logcore::{
+    BuildContext, ConfigError, Deadline, MetricBatch, OwnedRecord, PerProcess, Record, Row, RowMerger, Sink, SinkError,
+};
 use serde::Deserialize;
 
 /// A sink that keeps what it gets, and the handle to read it: a clone is the same sink.
@@ -42,7 +44,7 @@ struct NoOptions {}
 impl MemorySink {
     /// The sink that the config of the newest logger of this name has switched on.
     pub fn of(logger: &str) -> Option<Self> {
-        lock(&BY_LOGGER).as_ref()?.get(logger).cloned()
+        lock(BY_LOGGER.get()).as_ref()?.get(logger).cloned()
     }
 
     /// All records.
@@ -81,7 +83,7 @@ impl MemorySink {
 
     fn build(_: NoOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let sink = Self::default();
-        lock(&BY_LOGGER)
+        lock(BY_LOGGER.get())
             .get_or_insert_default()
             .insert(context.logger().to_owned(), sink.clone());
         Ok(sink)
@@ -126,7 +128,7 @@ impl Sink for MemorySink {
 
 logcore::register_sink!("memory", MemorySink::build);
 
-static BY_LOGGER: Mutex<Option<HashMap<String, MemorySink>>> = Mutex::new(None);
+static BY_LOGGER: PerProcess<Mutex<Option<HashMap<String, MemorySink>>>> = PerProcess::new(|_| Mutex::default());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

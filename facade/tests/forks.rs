@@ -1,0 +1,379 @@
+//! Children of a fork without `exec`. Each case is a process of its own: this test program, run again.
+#![cfg(all(unix, feature = "file", feature = "jsonl", feature = "metrics"))]
+#![allow(unsafe_code, reason = "a fork")]
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use facade::{LogConfig, UnifiedLogger, setup_logging};
+
+const CASE: &str = "FORKS_CASE";
+const FOLDER: &str = "FORKS_FOLDER";
+/// A limit for anything that should happen soon, on a machine with much to do.
+const SOON: Duration = Duration::from_secs(60);
+
+fn config(folder: &Path, name: &str) -> LogConfig {
+    LogConfig {
+        name: name.into(),
+        log_dir: folder.into(),
+        enable_console: false,
+        ..LogConfig::default()
+    }
+}
+
+fn say_all(logger: &UnifiedLogger, number: u64) {
+    logger.info(format!("said {number}"));
+    logger.log_metrics([("said", number)]);
+    logger.log_metrics([(format!("new in {number}"), number)]);
+    logger.metric("by handle").record(number, number);
+    logger.start_progress(2, "progress");
+    logger.update_progress(1, 1);
+    logger.finish_progress();
+    logger.log_memory();
+    logger.log_config(&serde_json::json!({"number": number}));
+}
+
+/// Runs `work` in a child, which ends by `_exit`; returns its id.
+fn fork(work: impl FnOnce()) -> i32 {
+    // SAFETY: what the child does is the case at hand, and it ends by `_exit`.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                // A child that hangs is killed by a signal, which its parent sees.
+                libc::alarm(SOON.as_secs() as u32);
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                libc::_exit(i32::from(done.is_err()))
+            }
+            pid => pid,
+        }
+    }
+}
+
+/// How a child has ended; 0 is well.
+fn wait(pid: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: our own child, and a number to write to.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    status
+}
+
+/// What the process does, instead of the tests.
+fn child(case: &str, folder: &Path) {
+    match case {
+        "descriptors" => lose_no_descriptor(folder),
+        "storm" => fork_while_threads_log(folder),
+        "own" => set_up_in_the_child(folder, false),
+        "own after the end" => set_up_in_the_child(folder, true),
+        "daemon by _exit" => become_a_daemon(folder, |_| unsafe { libc::_exit(0) }),
+        "daemon by exit" => become_a_daemon(folder, |_| std::process::exit(0)),
+        "daemon after finish" => become_a_daemon(folder, |logger| {
+            logger.finish();
+            std::process::exit(0);
+        }),
+        "killed" => kill_children_that_log(folder),
+        "signal" => be_ended_by_a_signal(folder),
+        "exit" => exit_in_a_worker(folder),
+        other => unreachable!("{other}"),
+    }
+}
+
+fn lose_no_descriptor(folder: &Path) {
+    let look = |when: &str| {
+        let files: Vec<File> = (0..30).map(|_| File::open("/dev/null").unwrap()).collect();
+        let status = wait(fork(|| {
+            for file in &files {
+                // SAFETY: asks for flags.
+                assert!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFD) } >= 0);
+            }
+        }));
+        assert_eq!(status, 0, "{when}");
+        for open in 0..12 {
+            let _files: Vec<File> = (0..open).map(|_| File::open("/dev/null").unwrap()).collect();
+            let mut command = Command::new("echo");
+            command
+                .arg("well")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            // SAFETY: nothing is done; that there is something has std fork.
+            unsafe { command.pre_exec(|| Ok(())) };
+            assert_eq!(command.output().unwrap().stdout, b"well\n", "{when}");
+        }
+    };
+    for _ in 0..3 {
+        let logger = setup_logging(config(folder, "run")).unwrap();
+        look("while there is a logger");
+        logger.finish();
+        look("after the last logger");
+    }
+}
+
+fn fork_while_threads_log(folder: &Path) {
+    const CHILDREN: u64 = 150;
+    let logger = setup_logging(config(folder, "run")).unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for thread in 0..3 {
+            let (logger, over) = (&logger, &over);
+            scope.spawn(move || {
+                let mut number = 0;
+                while !over.load(Ordering::Relaxed) {
+                    say_all(logger, number * 3 + thread);
+                    let _ = logger.metrics().averages();
+                    number += 1;
+                }
+            });
+        }
+        for number in 0..CHILDREN {
+            let status = wait(fork(|| {
+                say_all(&logger, number);
+                logger.info(format!("child {number}"));
+                if number % 3 == 0 {
+                    logger.error("an error of a child");
+                    logger.flush().unwrap();
+                }
+                if number % 5 == 0 {
+                    assert_eq!(logger.finish().problem, None);
+                }
+            }));
+            assert_eq!(status, 0, "child {number}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    logger.finish();
+    let text = fs::read_to_string(folder.join("training.log")).unwrap();
+    for number in 0..CHILDREN {
+        assert!(text.contains(&format!("| child {number}\n")), "{number}");
+    }
+}
+
+fn set_up_in_the_child(folder: &Path, after_the_end: bool) {
+    let logger = setup_logging(config(folder, "run")).unwrap();
+    logger.info("of the parent");
+    if after_the_end {
+        logger.finish();
+    }
+    let own = folder.join("own");
+    let status = wait(fork(|| {
+        // A worker of a worker, too.
+        for depth in 0..2 {
+            let before = Instant::now();
+            let logger = setup_logging(config(&own, &format!("worker {depth}"))).unwrap();
+            (0..1000).for_each(|number| logger.info(number));
+            logger.error("last");
+            logger.flush().unwrap();
+            let report = logger.finish();
+            assert!(
+                report.all_delivered() && report.sink("file").unwrap().accepted == 1001,
+                "{report:?}"
+            );
+            assert!(before.elapsed() < SOON / 4, "it waited for its parent");
+            let inner = fork(|| {
+                let logger = setup_logging(config(&own, "inner")).unwrap();
+                logger.info("of the worker of a worker");
+                assert!(logger.finish().all_delivered());
+            });
+            assert_eq!(wait(inner), 0);
+        }
+    }));
+    assert_eq!(status, 0);
+    assert_eq!(
+        fs::read_to_string(own.join("training.log")).unwrap().lines().count(),
+        2004
+    );
+    assert_no_ring(&own);
+    logger.finish();
+}
+
+fn become_a_daemon(folder: &Path, end: impl FnOnce(&UnifiedLogger)) {
+    let logger = setup_logging(config(folder, "run")).unwrap();
+    logger.info("before");
+    logger.log_metrics([("value", 0)]);
+    let parent = std::process::id();
+    let daemon = || {
+        // Until the process has ended that has the writer.
+        // SAFETY: asks whether it is there; nobody waits for it before it is gone.
+        while unsafe { libc::kill(parent as i32, 0) } == 0 && !is_zombie(parent) {
+            thread::yield_now();
+        }
+        for number in 0..100 {
+            logger.info(format!("in the daemon {number}"));
+            logger.log_metrics([("value", 1 + number)]);
+        }
+        logger.flush().unwrap();
+        let report = logger.finish();
+        let text = fs::read_to_string(folder.join("training.log")).unwrap();
+        assert!(report.all_delivered() && report.problem.is_none(), "{report:?}");
+        assert_eq!(report.sink("file").unwrap().accepted, 100, "{report:?}");
+        assert_eq!(text.matches("in the daemon").count(), 100);
+        fs::write(folder.join("daemon"), "well").unwrap();
+    };
+    // Twice, as daemons do.
+    let first = fork(|| {
+        fork(daemon);
+    });
+    assert_eq!(wait(first), 0);
+    end(&logger);
+}
+
+fn is_zombie(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
+fn kill_children_that_log(folder: &Path) {
+    let logger = setup_logging(config(folder, "run")).unwrap();
+    for round in 0..40 {
+        let children: Vec<i32> = (0..3)
+            .map(|_| fork(|| (0..).for_each(|number| logger.info(number))))
+            .collect();
+        thread::sleep(Duration::from_micros(2000 + round * 97));
+        for pid in children {
+            // SAFETY: our own child.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            wait(pid);
+        }
+        logger.info("of the parent");
+    }
+    let before = Instant::now();
+    let report = logger.finish();
+    assert_eq!(report.problem, None, "after {:?}", before.elapsed());
+    let text = fs::read_to_string(folder.join("training.log")).unwrap();
+    assert_eq!(text.matches("| of the parent\n").count(), 40);
+}
+
+fn be_ended_by_a_signal(folder: &Path) {
+    let logger = setup_logging(config(folder, "run")).unwrap();
+    let pid = fork(|| {
+        let logger = setup_logging(config(&folder.join("own"), "worker")).unwrap();
+        (0..1000).for_each(|number| logger.info(number));
+        // SAFETY: a signal to this process alone.
+        unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+        thread::sleep(SOON);
+    });
+    let status = wait(pid);
+    assert!(
+        libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM,
+        "{status}"
+    );
+    let text = fs::read_to_string(folder.join("own/training.log")).unwrap();
+    assert_eq!(text.lines().count(), 1001);
+    assert!(text.ends_with("Interrupted by SIGTERM\n"));
+    // One that has nothing of its own is ended as ever.
+    let pid = fork(|| {
+        logger.info("of the child");
+        // SAFETY: as above.
+        unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+        thread::sleep(SOON);
+    });
+    assert!(libc::WIFSIGNALED(wait(pid)));
+    logger.info("of the parent");
+    assert!(logger.finish().problem.is_none());
+    let text = fs::read_to_string(folder.join("training.log")).unwrap();
+    assert!(text.contains("of the child") && text.ends_with("of the parent\n") && !text.contains("Interrupted"));
+}
+
+fn exit_in_a_worker(folder: &Path) {
+    let logger = setup_logging(config(folder, "run")).unwrap();
+    let pid = fork(|| {
+        logger.info("of the worker");
+        std::process::exit(3);
+    });
+    assert_eq!(libc::WEXITSTATUS(wait(pid)), 3);
+    logger.info("of the parent");
+    let report = logger.finish();
+    assert!(report.all_delivered(), "{report:?}");
+    let text = fs::read_to_string(folder.join("training.log")).unwrap();
+    assert!(text.contains("of the worker") && text.ends_with("of the parent\n"));
+}
+
+fn assert_no_ring(folder: &Path) {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let rings: Vec<_> = names.filter(|name| name.to_string_lossy().contains("ring")).collect();
+    assert!(rings.is_empty(), "{rings:?}");
+}
+
+/// Does nothing unless it is the process of a case.
+#[test]
+fn the_child() {
+    if let Ok(case) = std::env::var(CASE) {
+        child(&case, Path::new(&std::env::var_os(FOLDER).unwrap()));
+    }
+}
+
+/// Runs a case; returns its folder and what it said on stderr.
+fn run(case: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
+        .env(CASE, case)
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{case}: {}: {said}", output.status);
+    (folder, said)
+}
+
+#[test]
+fn no_descriptor_of_the_program_is_closed() {
+    run("descriptors");
+}
+
+#[test]
+fn no_lock_that_another_thread_held_at_the_fork_is_waited_for() {
+    run("storm");
+}
+
+#[test]
+fn a_child_that_sets_up_a_logger_has_one() {
+    run("own");
+    run("own after the end");
+}
+
+#[test]
+fn a_daemon_goes_on_with_a_writer_of_its_own() {
+    for case in ["daemon by _exit", "daemon by exit", "daemon after finish"] {
+        // Its output ends when the daemon has ended, too.
+        let (folder, said) = run(case);
+        assert!(folder.path().join("daemon").exists(), "{case}: {said}");
+        assert!(said.contains("logger `run` goes on here"), "{case}: {said}");
+        assert_no_ring(folder.path());
+        let text = fs::read_to_string(folder.path().join("training.log")).unwrap();
+        assert_eq!(text.matches("| before\n").count(), 1, "{case}");
+        let rows = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+        let steps: Vec<u64> = rows
+            .lines()
+            .map(|row| {
+                serde_json::from_str::<serde_json::Value>(row).unwrap()["step"]
+                    .as_u64()
+                    .unwrap()
+            })
+            .collect();
+        assert!(steps.iter().copied().eq(steps[0]..=steps[0] + 100), "{case}: {steps:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn children_that_are_killed_while_they_log_hold_up_nobody() {
+    run("killed");
+}
+
+#[test]
+fn a_signal_ends_a_child_as_it_ends_its_parent() {
+    run("signal");
+}
+
+#[test]
+fn a_worker_that_exits_ends_nothing_of_its_parent() {
+    run("exit");
+}
