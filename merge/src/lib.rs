@@ -12,6 +12,9 @@
 //! 2026-11-23 14:48:16.007 | WARN  | trainer | [rank 3] GPU is slow
 //! ```
 //!
+//! Lines have local time, of which an hour comes twice at the end of summer time. The second one is told by the lines of
+//! the same file, which go on in it.
+//!
 //! # The metrics
 //!
 //! `metrics.jsonl`, `metrics.rank1.jsonl`, … become `metrics.merged.jsonl`: a row for each step of each logger.
@@ -36,6 +39,7 @@
 //! Files are read once, from beginning to end, and only as far as they went when the merge began. In memory are one line and
 //! one row a rank, at most 65,536 lines or 64 MB of the last ten seconds, and 256 steps a logger.
 
+mod clock;
 mod error;
 mod lines;
 mod metrics;

@@ -122,7 +122,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 }
 
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let file = File::open(path)?;
+    let file = logcore_files::open(path)?;
     let metadata = file.metadata()?;
     Ok((file, metadata))
 }

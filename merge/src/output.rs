@@ -1,27 +1,26 @@
 //! A file that is there whole or not at all.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+use logcore_files::Replacement;
 
 use crate::MergeError;
 
 /// Written under another name until it is finished. Dropped unfinished, it is gone.
 pub(crate) struct Output {
     path: PathBuf,
-    unfinished: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<Replacement>,
 }
 
 impl Output {
     pub(crate) fn create(folder: &Path, name: &str) -> Result<Self, MergeError> {
         let path = folder.join(name);
-        let unfinished = folder.join(format!(".{name}.{}.new", std::process::id()));
-        let created = fs::create_dir_all(folder).and_then(|()| File::create(&unfinished));
-        match created {
+        let begun = fs::create_dir_all(folder).and_then(|()| Replacement::begin(&path));
+        match begun {
             Ok(file) => Ok(Self {
                 path,
-                unfinished,
                 file: BufWriter::new(file),
             }),
             Err(error) => Err(MergeError::Unwritable { path, error }),
@@ -34,14 +33,17 @@ impl Output {
     }
 
     /// Gives the file its name.
-    pub(crate) fn finish(mut self) -> Result<PathBuf, MergeError> {
+    pub(crate) fn finish(self) -> Result<PathBuf, MergeError> {
+        let path = self.path;
         let finished = self
             .file
-            .flush()
-            .and_then(|()| self.file.get_ref().sync_all())
-            .and_then(|()| fs::rename(&self.unfinished, &self.path));
-        finished.map_err(|error| self.unwritable(error))?;
-        Ok(self.path.clone())
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)
+            .and_then(|file| file.file().sync_all().and_then(|()| file.finish()));
+        match finished {
+            Ok(()) => Ok(path),
+            Err(error) => Err(MergeError::Unwritable { path, error }),
+        }
     }
 
     fn unwritable(&self, error: io::Error) -> MergeError {
@@ -49,12 +51,5 @@ impl Output {
             path: self.path.clone(),
             error,
         }
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        // After `finish` there is none.
-        let _ = fs::remove_file(&self.unfinished);
     }
 }

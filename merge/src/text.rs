@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 
 use crate::MergeError;
+use crate::clock::{Clock, Moment};
 use crate::lines::Lines;
 use crate::output::Output;
 use crate::ranks::mark;
@@ -25,29 +25,29 @@ const LONGEST: usize = 64 << 20;
 /// Merges the files of the ranks into `output`.
 pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Result<Tally, MergeError> {
     let mut tally = Tally::default();
+    let mut clock = Clock::new();
     let mut sources = Vec::new();
     for (rank, path) in files {
-        sources.push(Source::open(*rank, path.clone(), &mut tally)?);
+        sources.push(Source::open(*rank, path.clone(), &mut clock, &mut tally)?);
     }
-    // The head of each source; of equal times the lowest rank goes first.
-    let mut next: BinaryHeap<_> = sources
-        .iter()
-        .enumerate()
-        .filter_map(|(at, source)| Some(Reverse((source.head.as_ref()?.time, at))))
-        .collect();
+    let mut next = heads(&mut sources, &clock);
     let mut folds = Folds::default();
-    while let Some(Reverse((_, at))) = next.pop() {
+    while let Some(Reverse((time, at))) = next.pop() {
         let source = &mut sources[at];
-        let Some(record) = source.advance()? else { continue };
-        if let Some(head) = &source.head {
-            next.push(Reverse((head.time, at)));
+        let Some(record) = source.head.take() else { continue };
+        let rank = source.rank;
+        if source.advance(&mut clock)? {
+            // What the other heads mean may be another time than it seemed.
+            next = heads(&mut sources, &clock);
+        } else if let Some(time) = source.time(&clock) {
+            next.push(Reverse((time, at)));
         }
         tally.read += 1;
-        while let Some(fold) = folds.pop_if(|oldest| oldest + WINDOW < record.time) {
+        while let Some(fold) = folds.pop_if(|oldest| oldest + WINDOW < time) {
             tally.written += 1;
             output.write(fold.text().as_bytes())?;
         }
-        folds.add(source.rank, record);
+        folds.add(rank, time, record);
     }
     while let Some(fold) = folds.pop_if(|_| true) {
         tally.written += 1;
@@ -57,11 +57,18 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Resu
     Ok(tally)
 }
 
+/// The head of each source; of equal times the lowest rank goes first.
+fn heads(sources: &mut [Source], clock: &Clock) -> BinaryHeap<Reverse<(i64, usize)>> {
+    let times = sources.iter_mut().enumerate();
+    times
+        .filter_map(|(at, source)| Some(Reverse((source.time(clock)?, at))))
+        .collect()
+}
+
 /// A record of one rank, with the lines that belong to it.
 #[derive(Debug, PartialEq)]
 struct Record {
-    /// Milliseconds; in one file they never decrease.
-    time: i64,
+    local: DateTime,
     /// The time as it was written.
     stamp: String,
     /// What stands behind the time, up to the message: level and logger.
@@ -79,9 +86,8 @@ impl Record {
         if !is_level || !is_stamp {
             return None;
         }
-        let time: DateTime = stamp.parse().ok()?;
         Some(Self {
-            time: TimeZone::UTC.to_timestamp(time).ok()?.as_millisecond(),
+            local: stamp.parse().ok()?,
             stamp: stamp.to_owned(),
             head: format!("{SEPARATOR}{level}{SEPARATOR}{origin}{SEPARATOR}"),
             message: message.to_owned(),
@@ -99,15 +105,21 @@ struct Source {
     head: Option<Record>,
     /// The first line of the record after it.
     begun: Option<Record>,
+    /// When the record before the head was said, in milliseconds. In one file times never decrease.
+    before: Option<Moment>,
+    /// The same of the head, once it was asked for.
+    time: Option<Moment>,
 }
 
 impl Source {
-    fn open(rank: u32, path: PathBuf, tally: &mut Tally) -> Result<Self, MergeError> {
+    fn open(rank: u32, path: PathBuf, clock: &mut Clock, tally: &mut Tally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
             lines: Lines::open(&path)?,
             head: None,
             begun: None,
+            before: None,
+            time: None,
         };
         // What stands before the first record belongs to none.
         while let Some(line) = source.lines.next()? {
@@ -117,19 +129,24 @@ impl Source {
             }
             tally.leave_out(|| source.lines.place());
         }
-        source.advance()?;
+        source.advance(clock)?;
         Ok(source)
     }
 
-    /// Takes the head, and reads the next.
-    fn advance(&mut self) -> Result<Option<Record>, MergeError> {
-        let taken = self.head.take();
+    /// When the head was said.
+    fn time(&mut self, clock: &Clock) -> Option<i64> {
+        let mut said = clock.time(self.head.as_ref()?.local, self.before);
+        said.time = self.before.map_or(said.time, |before| said.time.max(before.time));
+        self.time = Some(said);
+        Some(said.time)
+    }
+
+    /// Reads the next head; returns whether it has changed what the clock says.
+    fn advance(&mut self, clock: &mut Clock) -> Result<bool, MergeError> {
+        self.before = self.time.take().or(self.before);
         let Some(mut head) = self.begun.take() else {
-            return Ok(taken);
+            return Ok(false);
         };
-        if let Some(taken) = &taken {
-            head.time = head.time.max(taken.time);
-        }
         while let Some(line) = self.lines.next()? {
             let line = String::from_utf8_lossy(line);
             self.begun = Record::parse(&line);
@@ -142,8 +159,12 @@ impl Source {
             head.message.push('\n');
             head.message.push_str(&line);
         }
+        let learned = self
+            .begun
+            .as_ref()
+            .is_some_and(|begun| clock.learn(head.local, begun.local));
         self.head = Some(head);
-        Ok(taken)
+        Ok(learned)
     }
 }
 
@@ -193,7 +214,7 @@ struct Same {
 }
 
 impl Folds {
-    fn add(&mut self, rank: u32, record: Record) {
+    fn add(&mut self, rank: u32, time: i64, record: Record) {
         let said = Rc::new(Said {
             head: record.head,
             message: record.message,
@@ -210,7 +231,7 @@ impl Folds {
         same.folds.push_back(number);
         same.joined.insert(rank, number);
         let fold = Fold {
-            time: record.time,
+            time,
             stamp: record.stamp,
             said,
             ranks: [rank].into(),
@@ -248,7 +269,7 @@ mod tests {
         assert_eq!(record.head, " | INFO  | a.b | ");
         assert_eq!(record.message, "x | key=value");
         let second = Record::parse("2026-11-23 14:48:16 | ERROR | a.b | x").unwrap();
-        assert_eq!(second.time - record.time, 877);
+        assert!(second.local > record.local);
         for line in [
             "",
             "    more",

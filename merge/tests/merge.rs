@@ -324,7 +324,7 @@ fn trouble_is_named_and_leaves_nothing_half_done() {
     assert!(
         error
             .to_string()
-            .contains("training.rank1.log.1 cannot be read at line 1"),
+            .contains("training.rank1.log.1 cannot be read: it is a folder"),
         "{error}"
     );
     assert_eq!(
@@ -396,4 +396,104 @@ proptest! {
         }
         prop_assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn the_hour_that_comes_twice_is_merged_in_true_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, stamps: &[&str]| {
+        let lines = stamps
+            .iter()
+            .enumerate()
+            .map(|(at, stamp)| format!("2026-10-25 {stamp} | INFO  | t | {name} {at}\n"));
+        fs::write(folder.path().join(name), lines.collect::<String>()).unwrap();
+    };
+    write(
+        "training.log",
+        &[
+            "02:59:58.000",
+            "02:59:59.000",
+            "02:00:00.000",
+            "02:00:01.000",
+            "03:10:00.000",
+        ],
+    );
+    write(
+        "training.rank1.log",
+        &["02:59:58.700", "02:59:59.700", "02:00:00.700", "02:00:01.700"],
+    );
+    // It comes later, so that nothing in its own file tells.
+    write("training.rank2.log", &["03:05:00.000", "03:15:00.000"]);
+    merge_ranks(folder.path(), folder.path()).unwrap();
+    let text = fs::read_to_string(folder.path().join("training.merged.log")).unwrap();
+    let order: Vec<_> = text.lines().map(|line| line.rsplit_once(']').unwrap().1).collect();
+    assert_eq!(
+        order,
+        [
+            " training.log 0",
+            " training.rank1.log 0",
+            " training.log 1",
+            " training.rank1.log 1",
+            " training.log 2",
+            " training.rank1.log 2",
+            " training.log 3",
+            " training.rank1.log 3",
+            " training.rank2.log 0",
+            " training.log 4",
+            " training.rank2.log 1"
+        ]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_named_and_not_waited_for() {
+    let line = "2026-11-23 14:48:15.123 | INFO  | trainer | Starting\n";
+    for name in ["training.rank1.log", "training.log.1", "metrics.jsonl"] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("training.log"), line).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join(name)).unwrap();
+        let error = merge_ranks(folder.path(), folder.path()).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("it is a socket"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_result_replaces_a_link_and_leaves_what_it_leads_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (precious, merged) = (
+        folder.path().join("precious"),
+        folder.path().join("training.merged.log"),
+    );
+    fs::write(&precious, "precious").unwrap();
+    fs::write(
+        folder.path().join("training.log"),
+        "2026-11-23 14:48:15.123 | INFO  | trainer | Starting\n",
+    )
+    .unwrap();
+    std::os::unix::fs::symlink(&precious, &merged).unwrap();
+    merge_ranks(folder.path(), folder.path()).unwrap();
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+    assert!(merged.symlink_metadata().unwrap().is_file());
+    fs::remove_file(&merged).unwrap();
+    fs::create_dir(&merged).unwrap();
+    let error = merge_ranks(folder.path(), folder.path()).unwrap_err().to_string();
+    assert!(error.contains("cannot be written"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn the_last_of_several_values_of_a_step_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = "{\"step\":7,\"time\":1.0,\"logger\":\"t\",\"loss\":0.5}\n\
+                {\"step\":7,\"time\":2.0,\"logger\":\"t\",\"loss\":0.25,\"lr\":0.1}\n";
+    fs::write(folder.path().join("metrics.jsonl"), rows).unwrap();
+    merge_ranks(folder.path(), folder.path()).unwrap();
+    let text = fs::read_to_string(folder.path().join("metrics.merged.jsonl")).unwrap();
+    let row: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&row["loss"], &row["lr"], &row["time"]),
+        (&0.25.into(), &0.1.into(), &2.0.into())
+    );
 }
