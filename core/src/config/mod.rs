@@ -1,6 +1,7 @@
 //! What a user can set.
 
 mod depth;
+mod filename;
 mod level;
 mod load;
 mod site_limit;
@@ -8,7 +9,7 @@ mod watched;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -197,7 +198,7 @@ impl LogConfig {
                 "use a number from 0 (the whole run) to 1 (only the newest rate)",
             ));
         }
-        self.validate_filename()?;
+        filename::validate(&self.filename)?;
         self.validate_ranks()?;
         if self.log_dir.as_os_str().is_empty() {
             return Err(ConfigError::new(
@@ -281,19 +282,6 @@ impl LogConfig {
             }
             _ => Ok(()),
         }
-    }
-
-    fn validate_filename(&self) -> Result<(), ConfigError> {
-        let refuse = |remedy: &str| Err(ConfigError::new("filename", self.filename.escape_debug(), remedy));
-        let mut parts = Path::new(&self.filename).components();
-        match (parts.next(), parts.next()) {
-            (Some(std::path::Component::Normal(name)), None) if name == self.filename.as_str() => {}
-            _ => return refuse("use a plain file name such as training.log, and `log_dir` for the folder"),
-        }
-        if self.filename.contains(['\\', '\0']) || self.filename.chars().any(char::is_control) {
-            return refuse("use a name without backslashes and control characters");
-        }
-        Ok(())
     }
 }
 
