@@ -32,6 +32,11 @@ impl Folder {
         imp::Folder::open(path).map(Self)
     }
 
+    /// Whether the folder has been removed since it was opened. A new one of its name is another folder.
+    pub fn is_removed(&self) -> bool {
+        self.0.is_removed()
+    }
+
     /// A folder beneath this one.
     ///
     /// # Errors
@@ -59,6 +64,57 @@ impl Folder {
     /// As for [`open_file`](Self::open_file); [`io::ErrorKind::FileTooLarge`] beyond the limit.
     pub fn read(&self, relative: &Path, limit: u64) -> io::Result<Vec<u8>> {
         crate::open::read_file(self.open_file(relative)?, limit)
+    }
+
+    /// Opens a regular file beneath the folder for reading and appending; makes it, if nothing is there. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open_file`](Self::open_file).
+    pub fn append(&self, relative: &Path) -> io::Result<File> {
+        check(relative)?;
+        crate::check_regular(self.0.append(relative)?)
+    }
+
+    /// Makes a file beneath the folder, and opens it for writing.
+    ///
+    /// # Errors
+    ///
+    /// If anything is there already, the path leads out of the folder or over a link, or the system refuses.
+    pub fn create_new(&self, relative: &Path) -> io::Result<File> {
+        check(relative)?;
+        self.0.create_new(relative)
+    }
+
+    /// Gives something beneath the folder another name beneath it, in the place of what has that name.
+    ///
+    /// # Errors
+    ///
+    /// If one of the paths leads out of the folder or over a link, or the system refuses.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        check(from)?;
+        check(to)?;
+        self.0.rename(from, to)
+    }
+
+    /// Takes away a file, or a link, which leaves what it leads to as it is.
+    ///
+    /// # Errors
+    ///
+    /// If the path leads out of the folder or over a link before its end, or the system refuses.
+    pub fn remove_file(&self, relative: &Path) -> io::Result<()> {
+        check(relative)?;
+        self.0.remove(relative, false)
+    }
+
+    /// Takes away a folder that is empty.
+    ///
+    /// # Errors
+    ///
+    /// As for [`remove_file`](Self::remove_file); also if it is not empty.
+    pub fn remove_dir(&self, relative: &Path) -> io::Result<()> {
+        check(relative)?;
+        self.0.remove(relative, true)
     }
 
     /// Puts `contents` in the place of whatever is at the path beneath the folder, which may be a link or nothing.
@@ -94,6 +150,7 @@ fn check(relative: &Path) -> io::Result<()> {
 
 #[cfg(unix)]
 mod imp {
+    use std::ffi::OsStr;
     use std::fs::File;
     use std::io::{self, Write as _};
     use std::os::fd::OwnedFd;
@@ -109,6 +166,13 @@ mod imp {
         .union(OFlags::NONBLOCK)
         .union(OFlags::NOCTTY)
         .union(OFlags::CLOEXEC);
+    const APPEND: OFlags = OFlags::RDWR
+        .union(OFlags::APPEND)
+        .union(OFlags::CREATE)
+        .union(OFlags::NONBLOCK)
+        .union(OFlags::NOCTTY)
+        .union(OFlags::NOFOLLOW)
+        .union(OFlags::CLOEXEC);
     const FRESH: OFlags = OFlags::WRONLY
         .union(OFlags::CREATE)
         .union(OFlags::EXCL)
@@ -123,6 +187,10 @@ mod imp {
             Ok(Self(open(path, DIRECTORY, Mode::empty())?))
         }
 
+        pub(super) fn is_removed(&self) -> bool {
+            rustix::fs::fstat(&self.0).is_ok_and(|there| there.st_nlink == 0)
+        }
+
         pub(super) fn folder(&self, relative: &Path) -> io::Result<Self> {
             self.open_beneath(relative, DIRECTORY).map(Self)
         }
@@ -131,12 +199,42 @@ mod imp {
             self.open_beneath(relative, READ).map(File::from)
         }
 
+        pub(super) fn append(&self, relative: &Path) -> io::Result<File> {
+            let (parent, name) = self.split(relative)?;
+            let parent = parent.as_ref().unwrap_or(self);
+            let file = openat(&parent.0, name, APPEND, Mode::from_raw_mode(0o666)).map_err(name_link)?;
+            Ok(file.into())
+        }
+
+        pub(super) fn create_new(&self, relative: &Path) -> io::Result<File> {
+            let (parent, name) = self.split(relative)?;
+            let parent = parent.as_ref().unwrap_or(self);
+            Ok(openat(&parent.0, name, FRESH, Mode::from_raw_mode(0o666))?.into())
+        }
+
+        pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            let ((old, from), (new, to)) = (self.split(from)?, self.split(to)?);
+            let (old, new) = (old.as_ref().unwrap_or(self), new.as_ref().unwrap_or(self));
+            Ok(renameat(&old.0, from, &new.0, to)?)
+        }
+
+        pub(super) fn remove(&self, relative: &Path, folder: bool) -> io::Result<()> {
+            let (parent, name) = self.split(relative)?;
+            let flags = if folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            Ok(unlinkat(&parent.as_ref().unwrap_or(self).0, name, flags)?)
+        }
+
+        /// The folder that holds what is at the path, unless that is this one, and the name in it.
+        fn split<'a>(&self, relative: &'a Path) -> io::Result<(Option<Self>, &'a OsStr)> {
+            match (relative.parent(), relative.file_name()) {
+                (Some(parent), Some(name)) if parent != Path::new("") => Ok((Some(self.folder(parent)?), name)),
+                (_, Some(name)) => Ok((None, name)),
+                _ => Err(io::ErrorKind::InvalidInput.into()),
+            }
+        }
+
         pub(super) fn replace(&self, relative: &Path, contents: &[u8]) -> io::Result<()> {
-            let (parent, name) = match (relative.parent(), relative.file_name()) {
-                (Some(parent), Some(name)) if parent != Path::new("") => (Some(self.folder(parent)?), name),
-                (_, Some(name)) => (None, name),
-                _ => return Err(io::ErrorKind::InvalidInput.into()),
-            };
+            let (parent, name) = self.split(relative)?;
             let parent = parent.as_ref().unwrap_or(self);
             let fresh = format!(".logcore-{}.tmp", random_suffix());
             let file = openat(&parent.0, &fresh, FRESH, Mode::from_raw_mode(0o666))?;
@@ -208,7 +306,7 @@ mod imp {
 /// Where the system has no folders by descriptor, each component is looked at before it is used.
 #[cfg(not(unix))]
 mod imp {
-    use std::fs::{self, File};
+    use std::fs::{self, File, OpenOptions};
     use std::io;
     use std::path::{Path, PathBuf};
 
@@ -223,6 +321,10 @@ mod imp {
             }
         }
 
+        pub(super) fn is_removed(&self) -> bool {
+            !self.0.is_dir()
+        }
+
         pub(super) fn folder(&self, relative: &Path) -> io::Result<Self> {
             Self::open(&self.beneath(relative)?)
         }
@@ -232,8 +334,41 @@ mod imp {
         }
 
         pub(super) fn replace(&self, relative: &Path, contents: &[u8]) -> io::Result<()> {
+            crate::replace(&self.place(relative)?, contents)
+        }
+
+        pub(super) fn append(&self, relative: &Path) -> io::Result<File> {
+            let path = self.place(relative)?;
+            if path.symlink_metadata().is_ok_and(|there| there.is_symlink()) {
+                return Err(crate::open::link());
+            }
+            OpenOptions::new().read(true).append(true).create(true).open(path)
+        }
+
+        pub(super) fn create_new(&self, relative: &Path) -> io::Result<File> {
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(self.place(relative)?)
+        }
+
+        pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            fs::rename(self.place(from)?, self.place(to)?)
+        }
+
+        pub(super) fn remove(&self, relative: &Path, folder: bool) -> io::Result<()> {
+            let path = self.place(relative)?;
+            if folder {
+                fs::remove_dir(path)
+            } else {
+                fs::remove_file(path)
+            }
+        }
+
+        /// A path of which only the end may be a link, or nothing.
+        fn place(&self, relative: &Path) -> io::Result<PathBuf> {
             self.beneath(relative.parent().unwrap_or(Path::new("")))?;
-            crate::replace(&self.0.join(relative), contents)
+            Ok(self.0.join(relative))
         }
 
         pub(super) fn create_dir_all(&self, relative: &Path) -> io::Result<()> {
@@ -267,6 +402,7 @@ mod imp {
 #[cfg(all(test, unix))]
 mod tests {
     use std::fs;
+    use std::io::Write as _;
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;
 
@@ -315,24 +451,55 @@ mod tests {
             let outside = hostile();
             let run = Folder::open(&outside.path().join("run")).unwrap();
             let path: PathBuf = components.join("/").into();
-            for read in [
-                run.read(&path, 99),
-                crate::is_plain_relative(&path)
-                    .then(|| run.0.open_stepwise(&path, OFlags::RDONLY | OFlags::NONBLOCK))
-                    .unwrap_or_else(|| Err(io::ErrorKind::InvalidInput.into()))
-                    .and_then(|file| crate::check_regular(file.into()))
-                    .and_then(|file| crate::open::read_file(file, 99)),
-            ] {
-                if let Ok(bytes) = read {
-                    prop_assert_eq!(bytes, b"ours");
-                }
+            let stepwise = match crate::is_plain_relative(&path) {
+                true => run.0.open_stepwise(&path, OFlags::RDONLY | OFlags::NONBLOCK),
+                false => Err(io::ErrorKind::InvalidInput.into()),
+            };
+            let stepwise = stepwise
+                .and_then(|file| crate::check_regular(file.into()))
+                .and_then(|file| crate::open::read_file(file, 99));
+            for bytes in [run.read(&path, 99), stepwise].into_iter().flatten() {
+                prop_assert_eq!(bytes, b"ours");
             }
             let _ = run.create_dir_all(&path);
             let _ = run.replace(&path, b"new");
+            let _ = run.create_new(&path);
+            if let Ok(mut file) = run.append(&path) {
+                file.write_all(b"more").unwrap();
+            }
+            let _ = run.rename(&path, Path::new("media/deep/moved"));
+            let _ = run.rename(Path::new("media/deep/moved"), &path);
+            let _ = run.remove_file(&path);
+            let _ = run.remove_dir(&path);
             prop_assert_eq!(fs::read(outside.path().join("precious")).unwrap(), b"precious");
             let beside: Vec<_> = fs::read_dir(outside.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             prop_assert_eq!(beside.len(), 2, "{:?}", beside);
         }
+    }
+
+    #[test]
+    fn files_are_appended_to_moved_and_taken_away_without_following_links() {
+        let outside = hostile();
+        let run = Folder::open(&outside.path().join("run")).unwrap();
+        for path in ["to-file", "out/precious", "media/up/to-file"] {
+            assert!(run.append(Path::new(path)).is_err(), "{path}");
+            assert!(run.create_new(Path::new(path)).is_err(), "{path}");
+        }
+        let new = Path::new("media/new");
+        run.append(new).unwrap().write_all(b"a").unwrap();
+        run.append(new).unwrap().write_all(b"b").unwrap();
+        assert_eq!(run.read(new, 9).unwrap(), b"ab");
+        assert!(run.create_new(new).is_err());
+        run.rename(new, Path::new("to-file")).unwrap();
+        assert_eq!(run.read(Path::new("to-file"), 9).unwrap(), b"ab");
+        assert!(!run.is_removed());
+        run.create_dir_all(Path::new("short")).unwrap();
+        let short = run.folder(Path::new("short")).unwrap();
+        run.remove_dir(Path::new("short")).unwrap();
+        assert!(short.is_removed());
+        run.remove_file(Path::new("out")).unwrap();
+        assert!(run.remove_dir(Path::new("media")).is_err(), "it is not empty");
+        assert_eq!(fs::read(outside.path().join("precious")).unwrap(), b"precious");
     }
 
     #[test]
