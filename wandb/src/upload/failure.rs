@@ -32,6 +32,11 @@ pub(crate) enum Trouble {
     InUse,
 }
 
+/// No server is asked more often because it says so.
+const SHORTEST_NAMED: Duration = Duration::from_secs(1);
+/// A server whose clock or arithmetic is wrong does not keep a run on disk for ever.
+const LONGEST_NAMED: Duration = Duration::from_secs(3600);
+
 impl Trouble {
     /// The name under which the books and the terminal have it.
     pub(crate) fn reason(self) -> &'static str {
@@ -130,7 +135,10 @@ impl Failure {
             trouble,
             text,
             again: !last || (status == 409 && retry_conflict),
-            after,
+            // "At once" is no time, and is left to the ordinary waits, which grow.
+            after: after
+                .filter(|after| *after >= SHORTEST_NAMED)
+                .map(|after| after.min(LONGEST_NAMED)),
         }
     }
 }

@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::control::{Control, Lane};
-use super::failure::Failure;
+use super::failure::{Failure, Trouble};
 
 /// The first wait before a request is tried again; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The same where a server has asked for patience.
+const FIRST_WAIT_IF_ASKED: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// While the run ends nobody has the time for long waits.
 const LONGEST_WAIT_AT_END: Duration = Duration::from_secs(2);
@@ -54,8 +56,12 @@ impl Default for Backoff {
 impl Backoff {
     /// How long to wait after this failure.
     pub(crate) fn next(&mut self, failure: &Failure, ending: bool) -> Duration {
+        if failure.trouble == Trouble::RateLimited {
+            self.0 = self.0.max(FIRST_WAIT_IF_ASKED);
+        }
         let wait = match (failure.again, failure.after) {
-            (true, Some(named)) => named,
+            // It grows, too: a server that names the same short time again and again has no room.
+            (true, Some(named)) => named.max(jittered(self.0)),
             (true, None) => jittered(self.0),
             (false, _) => AFTER_REFUSAL,
         };
@@ -116,4 +122,34 @@ fn jittered(wait: Duration) -> Duration {
     // Without a random number the waits are merely equal.
     let _ = getrandom::fill(&mut byte);
     wait.mul_f64(1.0 + f64::from(byte[0]) / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::upload::api::retry_after;
+
+    proptest! {
+        /// Whatever a server says of when it wants to be asked again.
+        #[test]
+        fn no_server_makes_us_hurry_or_wait_for_ever(
+            said in prop_oneof![
+                Just("0".to_owned()), Just("-5".to_owned()), Just("1e300".to_owned()), Just("NaN".to_owned()),
+                Just("0.0001".to_owned()), Just("99999999999999999999".to_owned()), Just(String::new()),
+                Just("Wed, 21 Oct 2015 07:28:00 GMT".to_owned()), Just("Fri, 31 Dec 9999 23:59:59 GMT".to_owned()),
+                any::<f64>().prop_map(|seconds| seconds.to_string()), "\\PC{0,20}",
+            ],
+            status in prop_oneof![Just(429_u16), Just(503), Just(500)],
+            ending in any::<bool>(),
+        ) {
+            let failure = Failure::of_status(status, "", retry_after(&said), false);
+            let mut backoff = Backoff::default();
+            let waits: Vec<_> = (0..12).map(|_| backoff.next(&failure, ending)).collect();
+            let shortest = if status == 429 { Duration::from_secs(1) } else { FIRST_WAIT };
+            prop_assert!(waits.iter().all(|wait| (shortest..=Duration::from_secs(3600)).contains(wait)), "{waits:?}");
+            prop_assert!(waits.iter().sum::<Duration>() > Duration::from_secs(15), "{waits:?}");
+        }
+    }
 }
