@@ -17,6 +17,22 @@ use crate::summary::{MetricSummary, SHOWN, Summary};
 /// Columns of `metrics.jsonl` that a user's name must not take.
 const RESERVED: [&str; 3] = ["step", "time", "logger"];
 
+/// The columns that W&B makes itself.
+#[cfg(feature = "wandb")]
+const WANDB_OWN: [&str; 3] = ["_step", "_runtime", "_timestamp"];
+
+/// How the names of the system's own metrics begin, and those that a program may want to draw others over.
+#[cfg(feature = "wandb")]
+const FAMILIES: [&str; 4] = ["throughput/", "progress/", "memory/", "system/"];
+#[cfg(feature = "wandb")]
+const FIGURES: [&str; 5] = [
+    "throughput/samples_per_sec",
+    "throughput/batch_time_ms",
+    "throughput/accumulated_samples",
+    "progress/eta_seconds",
+    "progress/percent",
+];
+
 /// The names of the system's own families do not change with a set-up.
 const SYSTEM: u64 = u64::MAX;
 
@@ -111,16 +127,35 @@ impl Measures {
         step
     }
 
-    /// A metric's name as the sinks have it, whether it is written with the prefix or without.
+    /// The names that sinks may have for a metric of this name: as a user's, and, where it can be, as one of the system's own
+    /// or as it is shown already. Which of them will be logged, nobody knows yet. Of a family (`progress/*`), the same.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn shown_names(&self, name: &str) -> Vec<String> {
+        if WANDB_OWN.contains(&name) {
+            return vec![name.to_owned()];
+        }
+        let mut names = vec![self.full_name(name)];
+        let prefix = self.config.metrics_prefix.as_str();
+        let as_it_is = name.starts_with(prefix)
+            || FAMILIES.iter().any(|family| name.starts_with(family))
+            || self.system.contains_key(name);
+        if as_it_is && !names.contains(&name.to_owned()) {
+            names.push(name.to_owned());
+        }
+        names
+    }
+
+    /// The one name of these that most likely is: that of a metric that there is, else of a figure of the system's own, else
+    /// a user's.
     #[cfg(feature = "wandb")]
     pub(crate) fn shown_name(&self, name: &str) -> String {
-        let known = ["throughput/", "progress/", "memory/", "system/", "_"];
-        let as_it_is =
-            name.starts_with(&self.config.metrics_prefix) || known.iter().any(|family| name.starts_with(family));
-        match as_it_is {
-            true => name.to_owned(),
-            false => format!("{}{name}", self.config.metrics_prefix),
-        }
+        let mut names = self.shown_names(name);
+        let is_there = |full: &String| {
+            let shown = |metric: &Metric| *metric.full == **full;
+            self.names.iter().any(shown) || FIGURES.contains(&full.as_str())
+        };
+        let at = names.iter().position(is_there).unwrap_or(0);
+        names.swap_remove(at)
     }
 
     /// The metric of a user's name, for a thread that does not know it.

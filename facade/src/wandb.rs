@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use logcore::Notices;
 use logcore::log::Level;
 use logcore_pipeline::{RecoveryError, notice, recover};
 pub use logcore_wandb::{
@@ -18,6 +19,10 @@ use crate::instance::Instance;
 /// told how many bytes of the log were read, of how many.
 ///
 /// What a killed process has left for the log in its ring is put there first, with the end of the run.
+///
+/// Before anything is sent, a line says where the log goes, and another each thing that is left out of it: on stderr, unless
+/// `options` have [`notices`](SyncOptions::notices) for them. A folder that somebody has sent can be synced: nothing outside
+/// of it is read or written, and no settings file in it chooses a server for your key.
 ///
 /// ```
 /// use facade::wandb::{SyncError, SyncOptions, sync};
@@ -44,7 +49,11 @@ pub fn sync(log: &Path, options: &SyncOptions, progress: impl FnMut(u64, u64) + 
             }
         }
     }
-    logcore_wandb::sync(log, options, progress)
+    let mut options = options.clone();
+    options
+        .notices
+        .get_or_insert_with(|| Notices::new(|kind, line| _ = notice(kind, line)));
+    logcore_wandb::sync(log, &options, progress)
 }
 
 /// A logger's W&B run.
@@ -89,9 +98,12 @@ impl<'a> Wandb<'a> {
         }
     }
 
-    /// Says what a metric means. Names are those that the metrics are logged under.
+    /// Says what a metric means. Names are those that the metrics are logged under, or those that W&B shows.
     pub fn define_metric(&self, definition: MetricDefinition) {
-        let definition = definition.map_names(|name| self.logger.measures().shown_name(name));
+        let definition = {
+            let measures = self.logger.measures();
+            definition.map_names(|name| measures.shown_names(name), |name| measures.shown_name(name))
+        };
         self.send("define_metric", |run| run.definition(definition));
     }
 
@@ -121,14 +133,22 @@ impl<'a> Wandb<'a> {
         self.log("log_html", key, Html::new(html), step.into());
     }
 
-    /// Keeps a copy of a file, as it is now, with the run.
+    /// Keeps a copy of a file, as it is now, with the run. Another file of the same name is kept, too, under a name that a
+    /// warning tells; the same file once more takes the place of its copy.
     pub fn save_file(&self, path: impl AsRef<Path>) {
         self.save_file_with(path, SavePolicy::Now);
     }
 
     /// The same, and says when it is uploaded.
     pub fn save_file_with(&self, path: impl AsRef<Path>, policy: SavePolicy) {
-        self.send("save_file", |run| run.file(path.as_ref(), policy));
+        let path = path.as_ref();
+        self.send("save_file", |run| {
+            let saved = run.file(path, policy)?;
+            if let Some(remark) = saved.remark {
+                self.warn(format_args!("save_file of {}: {remark}", path.display()));
+            }
+            Ok(saved.message)
+        });
     }
 
     /// Keeps copies of files, as they are now, as a version of an artifact.
@@ -154,9 +174,12 @@ impl<'a> Wandb<'a> {
     fn log(&self, call: &str, key: &str, media: impl Media, step: Option<u64>) {
         let Some(run) = &self.run else { return };
         // An image takes long to encode: its step is chosen when it is ready, or it would come behind newer ones.
-        let logged = run
-            .prepare(key, media)
-            .and_then(|value| self.logger.message_at("wandb", step, |step| value.message(step)));
+        let logged = run.prepare(key, media).and_then(|value| {
+            if let Some(remark) = value.remark() {
+                self.warn(format_args!("{call} of `{key}`: {remark}"));
+            }
+            self.logger.message_at("wandb", step, |step| value.message(step))
+        });
         if let Err(error) = logged {
             self.leave_out(call, &error);
         }
@@ -171,7 +194,10 @@ impl<'a> Wandb<'a> {
     }
 
     fn leave_out(&self, call: &str, error: &MediaError) {
-        self.logger
-            .say(Level::Warn, format_args!("wandb: {call} is left out: {error}"));
+        self.warn(format_args!("{call} is left out: {error}"));
+    }
+
+    fn warn(&self, what: std::fmt::Arguments<'_>) {
+        self.logger.say(Level::Warn, format_args!("wandb: {what}"));
     }
 }

@@ -1,4 +1,4 @@
-use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use md5::{Digest as _, Md5};
@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::media::{MediaError, hex};
 use crate::proto;
+use crate::run_files::{ARTIFACTS, RunFiles};
 use crate::upload::digest;
 
 /// Files under one name, of which W&B keeps the versions: a checkpoint, a data set.
@@ -29,7 +30,14 @@ pub struct Artifact {
     description: String,
     metadata: Value,
     aliases: Vec<String>,
-    files: Vec<(PathBuf, String)>,
+    /// Each with its name in the artifact.
+    files: Vec<(Source, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Source {
+    File(PathBuf),
+    Bytes(Vec<u8>),
 }
 
 impl Artifact {
@@ -59,7 +67,7 @@ impl Artifact {
 
     /// Adds a file under another name, in which `/` makes folders.
     pub fn file_as(mut self, path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
-        self.files.push((path.into(), name.into()));
+        self.files.push((Source::File(path.into()), name.into()));
         self
     }
 
@@ -81,14 +89,17 @@ impl Artifact {
         self
     }
 
-    /// Copies the files under `staging`, so that what happens to them later does no harm, and takes their digests.
-    pub(crate) fn plan(self, staging: &Path) -> Result<Plan, MediaError> {
+    /// Copies the files into the run's folder, so that what happens to them later does no harm, and takes their digests.
+    pub(crate) fn plan(self, run: &RunFiles) -> Result<Plan, MediaError> {
         self.check()?;
         let client_id = random_id()?;
-        let folder = staging.join(&client_id[..16]);
-        let mut entries = self.copy_to(&folder).inspect_err(|_| {
+        let folder = Path::new(ARTIFACTS).join(&client_id[..16]);
+        let mut entries = self.copy_to(run, &folder).inspect_err(|_| {
             // Nobody would ever take them away.
-            let _ = fs::remove_dir_all(&folder);
+            for at in 0..self.files.len() {
+                let _ = run.folder().remove_file(&folder.join(at.to_string()));
+            }
+            let _ = run.folder().remove_dir(&folder);
         })?;
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         let mut aliases = self.aliases;
@@ -112,7 +123,7 @@ impl Artifact {
     }
 
     /// The artifact of a table that run `run_id` logs under `key`.
-    pub(crate) fn plan_table(run_id: &str, key: &str, content: &[u8], staging: &Path) -> Result<Plan, MediaError> {
+    pub(crate) fn plan_table(run_id: &str, key: &str, content: Vec<u8>, run: &RunFiles) -> Result<Plan, MediaError> {
         let known = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         let plain: String = key.chars().filter(known).take(80).collect();
         // What was left out of the key must not make two keys one.
@@ -120,35 +131,50 @@ impl Artifact {
             true => String::new(),
             false => format!("-{}", &hex(&Md5::digest(key))[..6]),
         };
-        let kept = staging.join(format!("{}.table.json", &random_id()?[..16]));
-        fs::create_dir_all(staging)?;
         let parts = key.split('/').filter(|part| !matches!(*part, "" | "." | ".."));
         let name = parts.collect::<Vec<_>>().join("/").replace(['\\', '\0'], "-");
-        let artifact = Self::new(format!("run-{run_id}-{plain}{suffix}"), "run_table")
-            .file_as(&kept, format!("{name}.table.json"));
-        let written = fs::write(&kept, content).map_err(MediaError::from);
-        let planned = written.and_then(|()| artifact.plan(staging)).map(|plan| Plan {
+        let mut artifact = Self::new(format!("run-{run_id}-{plain}{suffix}"), "run_table");
+        artifact
+            .files
+            .push((Source::Bytes(content), format!("{name}.table.json")));
+        Ok(Plan {
             // As the official client has it: a table's artifact has no metadata at all.
             metadata: String::new(),
-            ..plan
-        });
-        let _ = fs::remove_file(kept);
-        planned
+            ..artifact.plan(run)?
+        })
     }
 
-    fn copy_to(&self, folder: &Path) -> Result<Vec<Entry>, MediaError> {
-        let mut entries = Vec::new();
-        for (at, (path, name)) in self.files.iter().enumerate() {
+    fn copy_to(&self, run: &RunFiles, folder: &Path) -> Result<Vec<Entry>, MediaError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        run.folder().create_dir_all(folder)?;
+        for (at, (source, name)) in self.files.iter().enumerate() {
             let copy = folder.join(at.to_string());
-            fs::create_dir_all(folder)?;
-            let size = fs::copy(path, &copy)
-                .map_err(|error| MediaError::Malformed(format!("an artifact with {}: {error}", path.display())))?;
-            entries.push(Entry {
-                path: name.clone(),
-                digest: digest(&copy)?,
-                size,
-                local_path: std::path::absolute(&copy)?.to_string_lossy().into_owned(),
-            });
+            let mut file = run.folder().create_new(&copy)?;
+            let size = match source {
+                Source::Bytes(bytes) => file.write_all(bytes).map(|()| bytes.len() as u64)?,
+                Source::File(path) => logcore_files::open(path)
+                    .and_then(|mut original| io::copy(&mut original, &mut file))
+                    .map_err(|error| MediaError::Malformed(format!("an artifact with {}: {error}", path.display())))?,
+            };
+            let digest = digest(&run.folder().open_file(&copy)?)?;
+            match entries.iter().find(|entry| entry.path == *name) {
+                // The same content under the same name is one file.
+                Some(entry) if entry.digest == digest => run.folder().remove_file(&copy)?,
+                Some(_) => {
+                    let what =
+                        format!("an artifact with two files `{name}`; name one of them otherwise with `file_as`");
+                    return Err(MediaError::Malformed(what));
+                }
+                None => entries.push(Entry {
+                    path: name.clone(),
+                    digest,
+                    size,
+                    local_path: run.place_of(&copy)?.to_string_lossy().into_owned(),
+                }),
+            }
+        }
+        if entries.is_empty() {
+            run.folder().remove_dir(folder)?;
         }
         Ok(entries)
     }
@@ -286,18 +312,52 @@ fn random_id() -> Result<String, MediaError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn copies_of_an_artifact_that_cannot_be_are_taken_away() {
         let folder = tempfile::tempdir().unwrap();
         let (there, staging) = (folder.path().join("there"), folder.path().join("artifacts"));
+        let run = RunFiles::of(&folder.path().join("run-x.wandb")).unwrap();
         fs::write(&there, "x").unwrap();
-        let whole = Artifact::new("a", "model").file(&there).plan(&staging).unwrap();
+        let whole = Artifact::new("a", "model").file(&there).plan(&run).unwrap();
         assert_eq!(fs::read(&whole.entries[0].local_path).unwrap(), b"x");
         let missing = folder.path().join("missing");
-        let error = Artifact::new("a", "model").file(&there).file(&missing).plan(&staging);
-        assert!(error.unwrap_err().to_string().contains("missing"));
+        for (bad, word) in [
+            (&missing, "missing"),
+            (&folder.path().to_owned(), "a folder"),
+            (&PathBuf::from("/dev/zero"), "a device"),
+        ] {
+            let error = Artifact::new("a", "model")
+                .file(&there)
+                .file_as(bad, "b")
+                .plan(&run)
+                .unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+        }
         assert_eq!(fs::read_dir(&staging).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn two_files_of_one_name_are_refused_unless_they_are_equal() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFiles::of(&folder.path().join("run-x.wandb")).unwrap();
+        let [one, equal, other] = ["one", "equal", "other"].map(|name| {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            let path = folder.path().join(name).join("weights");
+            fs::write(&path, if name == "other" { "y" } else { "x" }).unwrap();
+            path
+        });
+        let twice = Artifact::new("a", "model").file(&one).file(&equal).plan(&run).unwrap();
+        assert_eq!(twice.entries.len(), 1);
+        let error = Artifact::new("a", "model")
+            .file(&one)
+            .file(&other)
+            .plan(&run)
+            .unwrap_err();
+        assert!(error.to_string().contains("two files `weights`"), "{error}");
+        assert_eq!(fs::read_dir(folder.path().join("artifacts")).unwrap().count(), 1);
     }
 }

@@ -140,6 +140,13 @@ impl Columns {
             .collect()
     }
 
+    /// The summary in the file is gone.
+    pub(crate) fn make_stale(&mut self) {
+        for column in &mut self.all {
+            column.stale = !column.said && !column.item.value_json.is_empty();
+        }
+    }
+
     /// A program has set the summary of this name: older values do not count for it any more.
     pub(crate) fn say(&mut self, name: &str) {
         if let Some(&at) = self.index.get(name) {

@@ -17,6 +17,9 @@ use crate::proto;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricDefinition {
     name: String,
+    /// The names that sinks may have for it; none where it is the name itself.
+    #[serde(default)]
+    names: Vec<String>,
     step_metric: Option<String>,
     step_sync: Option<bool>,
     hidden: bool,
@@ -29,6 +32,7 @@ impl MetricDefinition {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            names: Vec::new(),
             step_metric: None,
             step_sync: None,
             hidden: false,
@@ -68,11 +72,11 @@ impl MetricDefinition {
         self
     }
 
-    /// The same with names as the sinks have them.
+    /// The same with names as the sinks have them: all that the metric may have, and the one of its step metric.
     #[doc(hidden)]
-    pub fn map_names(mut self, rename: impl Fn(&str) -> String) -> Self {
-        self.name = rename(&self.name);
-        self.step_metric = self.step_metric.map(|name| rename(&name));
+    pub fn map_names(mut self, names: impl Fn(&str) -> Vec<String>, step: impl Fn(&str) -> String) -> Self {
+        self.names = names(&self.name);
+        self.step_metric = self.step_metric.map(|name| step(&name));
         self
     }
 
@@ -103,8 +107,16 @@ impl MetricDefinition {
         None
     }
 
-    pub(crate) fn record(&self) -> proto::Metric {
-        let glob = self.name.ends_with('*');
+    /// A record for each name that it may have.
+    pub(crate) fn records(&self) -> Vec<proto::Metric> {
+        match self.names.as_slice() {
+            [] => vec![self.record(&self.name)],
+            names => names.iter().map(|name| self.record(name)).collect(),
+        }
+    }
+
+    fn record(&self, name: &str) -> proto::Metric {
+        let glob = name.ends_with('*');
         let mut summary = proto::MetricSummary::default();
         for kind in &self.summary {
             if let Some((_, flag)) = SUMMARIES.iter().find(|(name, _)| name == kind) {
@@ -112,8 +124,8 @@ impl MetricDefinition {
             }
         }
         proto::Metric {
-            name: if glob { String::new() } else { self.name.clone() },
-            glob_name: if glob { self.name.clone() } else { String::new() },
+            name: if glob { String::new() } else { name.to_owned() },
+            glob_name: if glob { name.to_owned() } else { String::new() },
             step_metric: self.step_metric.clone().unwrap_or_default(),
             options: Some(proto::MetricOptions {
                 step_sync: self.step_sync.unwrap_or(self.step_metric.is_some()),

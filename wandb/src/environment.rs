@@ -27,6 +27,14 @@ pub(crate) fn here(program: Option<&str>, host: Option<&str>, started: SystemTim
     }
 }
 
+/// Whether a log says that it was written on this machine, by this user. One that does not say it may be anybody's.
+pub(crate) fn is_here(environment: &Environment) -> bool {
+    let user = std::env::var("USER").unwrap_or_default();
+    let host = std::env::var("WANDB_HOST").unwrap_or_default();
+    let same_host = environment.host == host_name() || environment.host == host;
+    same_host && environment.username == user && !user.is_empty() && !environment.host.is_empty()
+}
+
 /// What is kept if the place is nobody's business: the id that tells the logs of a run apart.
 pub(crate) fn nowhere(started: SystemTime) -> Environment {
     Environment {

@@ -1,9 +1,9 @@
 //! What a program says to its run alone.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
-use std::{fs, io};
 
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use crate::definition::MetricDefinition;
 use crate::media::{Media, MediaError, Stored, store};
 use crate::message::Message;
 use crate::run::Run;
+use crate::run_files::{FILES, RunFiles};
 use crate::staged::Staged;
 
 /// The open run of a logger. Its methods make messages for the sink `wandb`; the facade sends them through the ring.
@@ -24,9 +25,17 @@ pub struct RunHandle(Arc<Run>);
 /// A value that only needs a step.
 pub struct PreparedValue {
     stored: Stored,
-    files: PathBuf,
     key: String,
     artifact: Option<Plan>,
+    remark: Option<String>,
+}
+
+/// A file that is kept with the run.
+pub struct SavedFile {
+    /// A text for [`Sink::message`](logcore::Sink::message).
+    pub message: String,
+    /// A line that says under which other name it is kept, if it is.
+    pub remark: Option<String>,
 }
 
 /// A text for [`Sink::message`](logcore::Sink::message).
@@ -65,7 +74,7 @@ impl RunHandle {
 
     /// The folder of the run.
     pub fn folder(&self) -> Option<PathBuf> {
-        Some(self.0.files()?.parent()?.to_owned())
+        self.0.folder()
     }
 
     /// Makes a value ready for a row; all that takes time is done when this returns.
@@ -75,14 +84,10 @@ impl RunHandle {
     /// If it is malformed, or its file cannot be written.
     pub fn prepare(&self, key: &str, media: impl Media) -> Result<PreparedValue, MediaError> {
         let prepared = media.prepare()?;
-        let mut stored = store(prepared.value, prepared.file, &self.run_folder()?)?;
+        let run = self.run_files()?;
+        let mut stored = store(prepared.value, prepared.file, &run)?;
         let artifact = match prepared.artifact {
-            Some(content) => Some(Artifact::plan_table(
-                &self.0.settings.run_id,
-                key,
-                &content,
-                &self.staging()?,
-            )?),
+            Some(content) => Some(Artifact::plan_table(&self.0.settings.run_id, key, content, &run)?),
             None => None,
         };
         if let Some(plan) = &artifact {
@@ -92,9 +97,9 @@ impl RunHandle {
         }
         Ok(PreparedValue {
             stored,
-            files: self.files()?,
             key: key.to_owned(),
             artifact,
+            remark: prepared.remark,
         })
     }
 
@@ -122,36 +127,41 @@ impl RunHandle {
         })
     }
 
-    /// A file to keep with the run; it is copied before this returns.
+    /// A file to keep with the run; it is copied before this returns. Another file of the same name, or a name of ours, stays:
+    /// then this one gets a name of its own, and the remark says so.
     ///
     /// # Errors
     ///
     /// If it cannot be read or copied.
-    pub fn file(&self, path: &Path, policy: SavePolicy) -> MessageText {
-        let name = path
-            .file_name()
-            .ok_or_else(|| MediaError::Malformed(format!("{} does not name a file", path.display())))?;
-        // A relative path keeps its folders, as long as they lead nowhere else.
-        let inside = path
-            .components()
-            .all(|part| matches!(part, std::path::Component::Normal(_)));
-        let kept = if inside { path } else { Path::new(name) };
-        let target = self.files()?.join(kept);
-        if !is_same(path, &target) {
-            let named = |error: io::Error| {
-                let text = format!("{}: {error}", path.display());
-                MediaError::Io(io::Error::new(error.kind(), text))
-            };
-            let copy = Staged::new(&self.run_folder()?, |place| fs::copy(path, place)).map_err(named)?;
-            copy.place(&target).map_err(named)?;
-        }
-        text(&Message::File {
-            path: kept.to_string_lossy().replace('\\', "/"),
+    pub fn file(&self, path: &Path, policy: SavePolicy) -> Result<SavedFile, MediaError> {
+        let named = |error: io::Error| {
+            let text = format!("{}: {error}", path.display());
+            MediaError::Io(io::Error::new(error.kind(), text))
+        };
+        let run = self.run_files()?;
+        let mut original = logcore_files::open(path).map_err(named)?;
+        let source = path.canonicalize().map_err(named)?;
+        let in_place = run.place_of(Path::new(FILES)).and_then(|files| files.canonicalize());
+        let (kept, remark) = match in_place.ok().and_then(|files| source.strip_prefix(files).ok()) {
+            Some(kept) => (text_of(kept), None),
+            None => {
+                let wanted = wanted_name(path)?;
+                let kept = self.0.name_for(&wanted, &source, &run);
+                let copy = Staged::new(&run, |place| io::copy(&mut original, place)).map_err(named)?;
+                copy.place(&Path::new(FILES).join(&kept)).map_err(named)?;
+                let remark = (kept != wanted)
+                    .then(|| format!("it is kept as `{kept}`, because the run has another file `{wanted}`"));
+                (kept, remark)
+            }
+        };
+        let message = text(&Message::File {
+            path: kept,
             policy: match policy {
                 SavePolicy::Now => 0,
                 SavePolicy::End => 1,
             },
-        })
+        })?;
+        Ok(SavedFile { message, remark })
     }
 
     /// An artifact; its files are copied before this returns.
@@ -160,7 +170,7 @@ impl RunHandle {
     ///
     /// If it is malformed, or a file cannot be read or copied.
     pub fn artifact(&self, artifact: Artifact) -> MessageText {
-        text(&Message::Artifact(artifact.plan(&self.staging()?)?))
+        text(&Message::Artifact(artifact.plan(&*self.run_files()?)?))
     }
 
     /// An alert.
@@ -184,28 +194,24 @@ impl RunHandle {
         })
     }
 
-    /// Where the files of artifacts lie until they are uploaded.
-    fn staging(&self) -> Result<PathBuf, MediaError> {
-        Ok(self.run_folder()?.join("artifacts"))
-    }
-
-    fn run_folder(&self) -> Result<PathBuf, MediaError> {
-        self.folder().ok_or(MediaError::NoRun)
-    }
-
-    fn files(&self) -> Result<PathBuf, MediaError> {
-        self.0.files().ok_or(MediaError::NoRun)
+    fn run_files(&self) -> Result<Arc<RunFiles>, MediaError> {
+        self.0.run_files().ok_or(MediaError::NoRun)
     }
 }
 
 impl PreparedValue {
+    /// A line that says which part of the value was left out, if one was.
+    pub fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
+    }
+
     /// Puts the value into the row of `step`.
     ///
     /// # Errors
     ///
     /// If its file cannot get its name.
     pub fn message(self, step: u64) -> MessageText {
-        let (value, file) = self.stored.name(&self.files, &self.key, step)?;
+        let (value, file) = self.stored.name(&self.key, step)?;
         text(&Message::Value {
             step,
             time: SystemTime::now(),
@@ -217,9 +223,24 @@ impl PreparedValue {
     }
 }
 
-/// Whether both lead to one file, which is there.
-fn is_same(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+/// A relative path keeps its folders, as long as they lead nowhere else.
+fn wanted_name(path: &Path) -> Result<String, MediaError> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| MediaError::Malformed(format!("{} does not name a file", path.display())))?;
+    Ok(text_of(match logcore_files::is_plain_relative(path) {
+        true => path,
+        false => Path::new(name),
+    }))
+}
+
+/// A path as W&B has it, and as the file is called here, whatever its bytes were.
+fn text_of(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    match std::path::MAIN_SEPARATOR {
+        '/' => text.into_owned(),
+        other => text.replace(other, "/"),
+    }
 }
 
 fn text(message: &Message) -> MessageText {

@@ -45,6 +45,7 @@ mod proto;
 mod recovered;
 mod reopen;
 mod run;
+mod run_files;
 mod run_log;
 mod settings;
 mod sink;
@@ -57,7 +58,7 @@ mod upload;
 
 pub use self::artifact::Artifact;
 pub use self::definition::MetricDefinition;
-pub use self::handle::{AlertLevel, MessageText, PreparedValue, RunHandle, SavePolicy};
+pub use self::handle::{AlertLevel, MessageText, PreparedValue, RunHandle, SavePolicy, SavedFile};
 pub use self::media::{Histogram, Html, Image, Media, MediaError, Table};
 pub use self::sink::WandbSink;
 pub use self::sync::{SyncError, SyncOptions, SyncReport, Synced, find_logs, sync};

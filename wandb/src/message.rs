@@ -58,7 +58,7 @@ impl Message {
                 }
                 file.map_or(Ok(()), |path| log.record(one_file(path, 0, MEDIA)))
             }
-            Self::Define(definition) => log.define(definition.record()),
+            Self::Define(definition) => log.define(definition.records()),
             Self::Summary { key, value } => log.set_summary(&key, &value),
             Self::File { path, policy } => log.record(one_file(path, policy, 0)),
             Self::Artifact(plan) => log.artifact(plan.record()),

@@ -26,7 +26,7 @@ pub(crate) fn reopen(path: &Path, end: End) -> Result<Option<(LogWriter, Columns
     if has_end(&mut reader) {
         return Ok(None);
     }
-    Ok(Some((LogWriter::go_on(file, end)?, columns)))
+    Ok(Some((LogWriter::go_on(path, file, end)?, columns)))
 }
 
 /// The items that close a row and are no values of the user's.

@@ -1,6 +1,6 @@
 //! One run: its folder, its log, and the thread that delivers it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,10 @@ use logcore::{Deadline, Mark, Notices, PerProcess, SinkBooks, SinkError, StopFla
 use crate::environment;
 use crate::proto::{self, Timestamp};
 use crate::recovered::RunMark;
+use crate::run_files::{FILES, RunFiles};
 use crate::run_log::{Beginning, Refused, RunLog};
 use crate::settings::{self, Mode, Resume, Settings, Words};
+use crate::transaction_log::Loss;
 use crate::tree::Tree;
 use crate::upload::{self, Api, Control, Failure, Link, Outcome, Plan, Standing, resume::Existing};
 
@@ -26,6 +28,8 @@ pub(crate) struct Run {
     pub(crate) control: Arc<Control>,
     /// When the run was set up: its rows count their time from here.
     started: SystemTime,
+    /// Files that the program has kept with the run: the name of each, and where it came from.
+    saved: Mutex<BTreeMap<String, PathBuf>>,
     state: Mutex<State>,
 }
 
@@ -36,6 +40,7 @@ struct State {
     /// The log of a run that has ended, until all of it is in the file.
     ending: Option<RunLog>,
     folder: Option<PathBuf>,
+    files: Option<Arc<RunFiles>>,
     /// When the log was last tried to be made.
     tried: Option<Instant>,
     /// Where the server stood when the run began, if it was asked.
@@ -64,11 +69,13 @@ impl Run {
             settings,
             control: Arc::new(Control::new(stop.clone(), None)),
             started: SystemTime::now(),
+            saved: Mutex::default(),
             state: Mutex::new(State {
                 users: 0,
                 log: None,
                 ending: None,
                 folder: None,
+                files: None,
                 tried: None,
                 existing: existing.map(Box::new),
                 online: false,
@@ -108,6 +115,9 @@ impl Run {
             Words::Few => self.control.set_notices(without_news(notices.clone())),
             Words::None => {}
         }
+        for line in &self.settings.unread {
+            self.control.say(line, line);
+        }
         // What cannot be remembered is a run that the next start does not go on with; no reason to refuse this one.
         let _ = settings::remember(&self.settings);
         lock(RUNS.get())
@@ -136,12 +146,14 @@ impl Run {
                 SinkError::from(error).doing(format!("make {}", path.display()))
             })?;
         point_latest_to(&folder);
+        state.files = RunFiles::of(&path).ok().map(Arc::new);
         state.log = Some(log);
         state.folder = Some(folder.clone());
         let demand = self.settings.resume.and_then(Resume::demand);
         if demand.is_some() || state.existing.is_some() {
             // If it cannot be kept, the delivery asks the server again.
-            let _ = Standing::beginning(state.existing.as_deref(), demand).save(&path);
+            let beginning = Standing::beginning(state.existing.as_deref(), demand);
+            let _ = RunFiles::of(&path).and_then(|files| beginning.save(&files));
         }
         if self.settings.mode == Mode::Online {
             self.start_delivery(state, &path);
@@ -182,15 +194,12 @@ impl Run {
     pub(crate) fn write_out(&self) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
         let open_calls = state.log.as_ref().map_or(0, RunLog::open_calls);
-        let online = state.online;
         let Some(log) = &mut state.log else { return Ok(()) };
-        log.write_out().map_err(SinkError::from)?;
-        // The delivery reads what is open, wherever it is.
-        if !online {
-            log.restore()
-                .map_err(|error| SinkError::from(error).doing("make the removed log of the W&B run anew"))?;
-        }
-        let last = log.last();
+        let written = log.write_out();
+        let (last, place) = (log.last(), log.path().to_owned());
+        let losses = log.take_losses();
+        self.account_for(&mut state, losses, &place);
+        written.map_err(|error| SinkError::from(error).doing(format!("write to {}", place.display())))?;
         let closed = state.calls - open_calls;
         if state
             .marks
@@ -207,6 +216,27 @@ impl Run {
             });
         }
         Ok(())
+    }
+
+    /// Somebody has cut the log: what of it is gone, and nobody has read, is lost.
+    fn account_for(&self, state: &mut State, losses: Vec<Loss>, place: &Path) {
+        for Loss { behind, to, again } in losses {
+            let calls_to = |num: i64| {
+                let marks = state.marks.iter().take_while(|mark| mark.0 <= num);
+                marks.last().map_or(0, |mark| mark.1)
+            };
+            let (kept, all) = (calls_to(behind), calls_to(to));
+            let lost = all.saturating_sub(kept).saturating_sub(again);
+            state.marks.retain(|mark| mark.0 <= behind);
+            state.marks.push_back((to, all - lost));
+            state.calls -= lost;
+            state.books.drop_for("cut off by others", lost);
+            let text = format!(
+                "W&B: {} was cut by somebody else; the run goes on in it, and {lost} calls that stood there are lost",
+                place.display()
+            );
+            self.control.say("log cut", &text);
+        }
     }
 
     /// Where the log stands; `None` if there is none.
@@ -231,7 +261,7 @@ impl Run {
         log.end(exit_code, SystemTime::now());
         state.ending = Some(log);
         // If it fails, it is tried again.
-        let _ = state.try_to_end();
+        let _ = self.try_to_end(&mut state);
         self.control.end(deadline);
         let mut runs = lock(RUNS.get());
         let runs = runs.get_or_insert_default();
@@ -244,7 +274,9 @@ impl Run {
     pub(crate) fn write_end(&self, deadline: Deadline) -> Result<(), SinkError> {
         loop {
             let mut state = lock(&self.state);
-            let Err(error) = state.try_to_end() else { return Ok(()) };
+            let Err(error) = self.try_to_end(&mut state) else {
+                return Ok(());
+            };
             if deadline.passed() {
                 let error = SinkError::from(error);
                 state.give_up(error.reason());
@@ -258,6 +290,18 @@ impl Run {
     /// Whether a server is to have it.
     pub(crate) fn is_online(&self) -> bool {
         lock(&self.state).online
+    }
+
+    fn try_to_end(&self, state: &mut State) -> io::Result<()> {
+        let Some(log) = &mut state.ending else { return Ok(()) };
+        let synced = log.sync();
+        let (last, place) = (log.last(), log.path().to_owned());
+        let losses = log.take_losses();
+        self.account_for(state, losses, &place);
+        synced?;
+        state.marks.push_back((last, state.calls));
+        state.ending = None;
+        Ok(())
     }
 
     /// Waits for the delivery; returns the account, and what is only on disk.
@@ -304,14 +348,41 @@ impl Run {
         books
     }
 
-    /// The run's folder `files/`.
-    pub(crate) fn files(&self) -> Option<PathBuf> {
-        Some(lock(&self.state).folder.as_ref()?.join("files"))
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        lock(&self.state).folder.clone()
+    }
+
+    pub(crate) fn run_files(&self) -> Option<Arc<RunFiles>> {
+        lock(&self.state).files.clone()
+    }
+
+    /// The name under which a file that the program saves is kept: that which is wanted, unless it is another's.
+    pub(crate) fn name_for(&self, wanted: &str, source: &Path, run: &RunFiles) -> String {
+        let mut saved = lock(&self.saved);
+        let is_there = |name: &str| run.folder().open_file(&Path::new(FILES).join(name)).is_ok();
+        let free = |name: &str| match saved.get(name) {
+            Some(known) => known == source,
+            None => !OWN_FILES.contains(&name) && !is_there(name),
+        };
+        let mut name = wanted.to_owned();
+        for number in 2.. {
+            if free(&name) {
+                break;
+            }
+            name = numbered(wanted, number);
+        }
+        saved.insert(name.clone(), source.to_owned());
+        name
     }
 
     fn start_delivery(self: &Arc<Self>, state: &mut State, path: &Path) {
+        let files = match RunFiles::of(path) {
+            Ok(files) => Arc::new(files),
+            Err(error) => return self.no_delivery(&format!("{}: {error}", path.display())),
+        };
         let plan = Plan {
-            log: path.to_owned(),
+            files,
+            live: state.log.as_ref().and_then(RunLog::live),
             interval: self.settings.transmit_interval,
             heartbeat: upload::HEARTBEAT,
             may_exist: self.settings.run_id_given,
@@ -325,14 +396,13 @@ impl Run {
             .spawn(move || quiet(|| run.deliver(plan)));
         match spawned {
             Ok(_) => state.online = true,
-            Err(error) => self.control.trouble(
-                upload::Lane::Rows,
-                &Failure::last(
-                    upload::Trouble::Unreadable,
-                    format!("no thread for the delivery: {error}"),
-                ),
-            ),
+            Err(error) => self.no_delivery(&format!("no thread for the delivery: {error}")),
         }
+    }
+
+    fn no_delivery(&self, why: &str) {
+        let failure = Failure::last(upload::Trouble::Unreadable, why);
+        self.control.trouble(upload::Lane::Rows, &failure);
     }
 
     fn deliver(&self, plan: Plan) {
@@ -471,18 +541,6 @@ impl Run {
 }
 
 impl State {
-    fn try_to_end(&mut self) -> io::Result<()> {
-        if let Some(log) = &mut self.ending {
-            if !self.online {
-                log.restore()?;
-            }
-            log.sync()?;
-            self.marks.push_back((log.last(), self.calls));
-            self.ending = None;
-        }
-        Ok(())
-    }
-
     /// What is not in the file will not be.
     fn give_up(&mut self, reason: &str) {
         self.ending = None;
@@ -501,11 +559,30 @@ impl Drop for OverAtLast<'_> {
     }
 }
 
+/// What the run itself keeps in `files/`.
+const OWN_FILES: [&str; 5] = [
+    "config.yaml",
+    "media",
+    "output.log",
+    "wandb-metadata.json",
+    "wandb-summary.json",
+];
+
+/// `a/model.bin` becomes `a/model-2.bin`.
+fn numbered(name: &str, number: u32) -> String {
+    let path = Path::new(name);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy()));
+    let file = format!("{stem}-{number}{}", ending.unwrap_or_default());
+    path.with_file_name(file).to_string_lossy().into_owned()
+}
+
 /// How long the end of a run that nobody has ended may take.
 pub(crate) const ABANDONED: Duration = Duration::from_secs(5);
 
 /// The newest run of each logger that is open.
-static RUNS: PerProcess<Mutex<Option<HashMap<String, Arc<Run>>>>> = PerProcess::new(|_| Mutex::default());
+static RUNS: PerProcess<Mutex<Option<Runs>>> = PerProcess::new(|_| Mutex::default());
+type Runs = HashMap<String, Arc<Run>>;
 
 /// The folder of the runs: `wandb`, or `.wandb` if that is there.
 pub(crate) fn wandb_folder(dir: &Path) -> PathBuf {
@@ -520,10 +597,9 @@ pub(crate) fn wandb_folder(dir: &Path) -> PathBuf {
 fn point_latest_to(folder: &Path) {
     #[cfg(unix)]
     if let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) {
-        let fresh = root.join(format!(".latest-run-{}", std::process::id()));
-        let _ = fs::remove_file(&fresh);
-        if std::os::unix::fs::symlink(name, &fresh).is_ok() {
-            let _ = fs::rename(&fresh, root.join("latest-run"));
+        let fresh = root.join(format!(".latest-run-{}", logcore_files::random_suffix()));
+        if std::os::unix::fs::symlink(name, &fresh).is_ok() && fs::rename(&fresh, root.join("latest-run")).is_err() {
+            let _ = fs::remove_file(&fresh);
         }
     }
     #[cfg(not(unix))]

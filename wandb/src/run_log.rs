@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use logcore::log::Level;
@@ -14,7 +15,7 @@ use crate::columns::Columns;
 use crate::json;
 use crate::proto::{self, History, Item, Items, Kind, Timestamp};
 use crate::reopen::reopen;
-use crate::transaction_log::{End, LogWriter};
+use crate::transaction_log::{End, Live, LogWriter, Loss};
 
 /// What may wait for a disk that takes nothing; beyond it records are given up and counted.
 const MOST_WAITING: usize = 16 << 20;
@@ -29,7 +30,6 @@ const SYSTEM: &str = "system/";
 /// The log of one run, as the sink writes it.
 pub(crate) struct RunLog {
     log: LogWriter,
-    path: PathBuf,
     columns: Columns,
     course: Course,
     owner: Owner,
@@ -147,11 +147,8 @@ impl RunLog {
             Kind::Telemetry(beginning.telemetry),
         ];
         let log = LogWriter::create(path, first)?;
-        // Whoever goes on with it may stand elsewhere, or find the folder under another name.
-        let path = path.canonicalize()?;
         Ok(Self {
             log,
-            path,
             columns: Columns::default(),
             course: Course {
                 started: beginning.started,
@@ -180,7 +177,6 @@ impl RunLog {
         };
         let mut recovered = Self {
             log,
-            path: mark.path.to_path_buf(),
             columns,
             course: mark.course,
             owner: mark.owner.clone().into_owned(),
@@ -197,7 +193,7 @@ impl RunLog {
     pub(crate) fn mark(&self) -> LogMark<'_> {
         let row = self.columns.row();
         LogMark {
-            path: Cow::Borrowed(&self.path),
+            path: Cow::Borrowed(self.log.path()),
             end: self.log.end(),
             course: self.course,
             owner: Cow::Borrowed(&self.owner),
@@ -283,10 +279,12 @@ impl RunLog {
         Ok(())
     }
 
-    pub(crate) fn define(&mut self, metric: proto::Metric) -> Result<(), Refused> {
+    pub(crate) fn define(&mut self, metrics: Vec<proto::Metric>) -> Result<(), Refused> {
         self.room()?;
-        self.columns.define(metric.clone());
-        self.log.append(Kind::Metric(metric));
+        for metric in metrics {
+            self.columns.define(metric.clone());
+            self.log.append(Kind::Metric(metric));
+        }
         Ok(())
     }
 
@@ -340,9 +338,24 @@ impl RunLog {
         self.log.write_out()
     }
 
-    /// Makes the file anew if it was removed.
-    pub(crate) fn restore(&mut self) -> io::Result<()> {
-        self.log.restore(&self.path)
+    pub(crate) fn path(&self) -> &Path {
+        self.log.path()
+    }
+
+    /// For the delivery.
+    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+        self.log.live()
+    }
+
+    /// What others have cut off the log since the last call. Whatever the summary had of it is written again.
+    pub(crate) fn take_losses(&mut self) -> Vec<Loss> {
+        let losses = self.log.take_losses();
+        if !losses.is_empty() {
+            self.columns.make_stale();
+            // With the next row.
+            self.course.summary_size = 0;
+        }
+        losses
     }
 
     /// When the newest call was made.
@@ -626,7 +639,7 @@ mod tests {
     fn statistics_begin_anew_where_a_program_sets_the_summary() {
         let mut running = Running::new();
         let definition = crate::MetricDefinition::new("loss").summary(["min", "mean"]);
-        running.log.define(definition.record()).unwrap();
+        running.log.define(definition.records()).unwrap();
         running.row(0, 0, &[("loss", 0.5)]).unwrap();
         running.row(1, 0, &[("other", 0.5)]).unwrap();
         running.log.set_summary("loss", &json!(0.1)).unwrap();

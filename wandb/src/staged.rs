@@ -1,38 +1,45 @@
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::{fs, io};
+use std::sync::Arc;
+
+use crate::run_files::RunFiles;
 
 /// A file of a run that is whole before it gets its name: nobody finds a part of it, and what had the name before stays
 /// until then.
 pub(crate) struct Staged {
+    files: Arc<RunFiles>,
     path: PathBuf,
 }
 
 impl Staged {
-    /// The place for a file of the run in `run_folder`, for `fill` to write it.
-    pub(crate) fn new<T>(run_folder: &Path, fill: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let folder = run_folder.join("tmp");
-        fs::create_dir_all(&folder)?;
+    /// A new file in the folder of a run, for `fill` to write it.
+    pub(crate) fn new<T>(files: &Arc<RunFiles>, fill: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<Self> {
+        let folder = Path::new("tmp");
+        files.folder().create_dir_all(folder)?;
+        let path = folder.join(logcore_files::random_suffix());
+        let mut file = files.folder().create_new(&path)?;
         let staged = Self {
-            path: folder.join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string()),
+            files: Arc::clone(files),
+            path,
         };
-        fill(&staged.path)?;
+        fill(&mut file)?;
         Ok(staged)
     }
 
-    /// Gives it its name.
+    /// Gives it its name beneath the folder of the run.
     pub(crate) fn place(self, target: &Path) -> io::Result<()> {
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder)?;
+        let folder = self.files.folder();
+        if let Some(parent) = target.parent().filter(|parent| *parent != Path::new("")) {
+            folder.create_dir_all(parent)?;
         }
-        fs::rename(&self.path, target)
+        folder.rename(&self.path, target)
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
         // Once it has its name, there is nothing here any more.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.files.folder().remove_file(&self.path);
     }
 }

@@ -1,14 +1,16 @@
 //! Delivers logs afterwards.
 
 use std::fmt::{self, Display};
-use std::fs::{self, File};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use logcore::{LogConfig, StopFlag, quiet, redacted};
+use logcore::{LogConfig, Notices, StopFlag, quiet, redacted};
 use serde_json::Value;
 
+use crate::run_files::RunFiles;
 use crate::settings;
 use crate::upload::{self, Api, Control, Link, Outcome, Plan, Standing, Trouble, synced_by_other};
 
@@ -31,6 +33,8 @@ pub struct SyncOptions {
     pub options: serde_json::Map<String, Value>,
     /// How long a server may fail before a log is given up; two minutes, if nothing is said.
     pub patience: Option<Duration>,
+    /// Takes lines for people: before anything is sent, where a log goes; and what is left out of it.
+    pub notices: Option<Notices>,
 }
 
 /// Without the key.
@@ -51,6 +55,9 @@ pub struct SyncReport {
     pub outcome: Synced,
     /// The run's page, if the server has said whose it is.
     pub url: Option<String>,
+    /// What the log names and what was not sent, in words: files that are not there, and places that are not in the run's
+    /// folder.
+    pub left_out: Vec<String>,
 }
 
 /// How the delivery of a log ended.
@@ -123,6 +130,10 @@ pub fn find_logs(path: &Path) -> Vec<PathBuf> {
 /// Delivers a log. It is harmless to repeat: nothing is doubled, and what the server has is not sent again. `progress` is
 /// told how many bytes of the log were read, of how many.
 ///
+/// A folder that somebody has sent can be synced: nothing is read or written outside of it, no link in it is followed, and a
+/// settings file in it chooses no server for a key of yours. Where the log goes, and what it says of where it comes from, is
+/// said through [`SyncOptions::notices`] before anything is sent.
+///
 /// Of a run that was resumed since, what is left of this part (rows, console lines, files) goes behind what the server has,
 /// and nothing else changes: config, summary, name and end are those of the newest part. That part should have ended.
 ///
@@ -149,13 +160,16 @@ pub fn sync(
     options: &SyncOptions,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<SyncReport, SyncError> {
-    let size = fs::metadata(log).map_or(0, |metadata| metadata.len());
-    let file = File::open(log).map_err(|error| SyncError::Unreadable(format!("{}: {error}", log.display())))?;
-    let standing = Standing::load(log);
-    if synced_by_other(log) || standing.as_ref().is_some_and(|standing| standing.complete) {
+    let unreadable = |error: io::Error| SyncError::Unreadable(format!("{}: {error}", log.display()));
+    let files = RunFiles::of(log).map_err(unreadable)?;
+    let file = files.open_log().map_err(unreadable)?;
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let standing = Standing::load(&files);
+    if synced_by_other(&files) || standing.as_ref().is_some_and(|standing| standing.complete) {
         return Ok(SyncReport {
             outcome: Synced::AlreadyThere,
             url: None,
+            left_out: Vec::new(),
         });
     }
     if matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)) {
@@ -164,8 +178,15 @@ pub fn sync(
     let settings = resolve(options, log).map_err(SyncError::Config)?;
     let patience = options.patience.unwrap_or(Duration::from_secs(120));
     let control = Arc::new(Control::new(StopFlag::default(), Some(patience)));
+    if let Some(notices) = &options.notices {
+        control.set_notices(notices.clone());
+    }
+    for line in &settings.unread {
+        control.say(line, line);
+    }
     let plan = Plan {
-        log: log.to_owned(),
+        files: Arc::new(files),
+        live: None,
         interval: Duration::ZERO,
         heartbeat: upload::HEARTBEAT,
         may_exist: true,
@@ -201,6 +222,7 @@ pub fn sync(
                     Synced::Delivered
                 },
                 url,
+                left_out: control.left_out(),
             }),
             Outcome::Incomplete => Err(SyncError::Incomplete(
                 trouble.unwrap_or_else(|| "a file was refused".to_owned()),
@@ -219,17 +241,15 @@ fn resolve(options: &SyncOptions, log: &Path) -> Result<settings::Settings, logc
     all.insert("mode".to_owned(), "online".into());
     let read = serde_json::from_value(Value::Object(all));
     let read = read.map_err(|error| logcore::ConfigError::new("options", "", error))?;
-    let root = log.parent().and_then(Path::parent).and_then(Path::parent);
-    let config = LogConfig {
-        log_dir: root.unwrap_or(Path::new(".")).to_owned(),
-        ..LogConfig::default()
-    };
+    // The folder that holds the run's, whatever its name: its settings file lies with the log.
+    let whole = std::path::absolute(log).unwrap_or_else(|_| log.to_owned());
+    let beside = whole.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     // Settings that the log itself has must not be in the way.
     let environment = |name: &str| match name {
         "WANDB_MODE" | "WANDB_RUN_ID" | "WANDB_PROJECT" | "WANDB_TAGS" | "WANDB_RESUME" => None,
         name => std::env::var(name).ok(),
     };
-    settings::resolve(read, &config, &environment)
+    settings::resolve_beside(beside, beside.to_owned(), read, &LogConfig::default(), &environment)
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
@@ -238,7 +258,9 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn is_log(path: &Path) -> bool {
-    path.is_file() && path.extension().is_some_and(|ending| ending == "wandb")
+    // A link may lead to a log of somebody else.
+    path.symlink_metadata().is_ok_and(|there| there.is_file())
+        && path.extension().is_some_and(|ending| ending == "wandb")
 }
 
 #[cfg(test)]

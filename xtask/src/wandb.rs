@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use facade::wandb::{SyncOptions, Synced, find_logs, sync};
+use logcore_formatters::escape_line;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     match arguments.split_first() {
@@ -24,7 +25,8 @@ fn sync_all(arguments: &[String]) -> Result<()> {
     let mut failed = 0;
     for log in &logs {
         let shown = log.parent().unwrap_or(log).display().to_string();
-        let mut bar = Bar::new(&shown);
+        let name = visible(&shown);
+        let mut bar = Bar::new(&name);
         let report = sync(log, &options, |read, size| bar.draw(read, size));
         bar.clear();
         match report {
@@ -35,14 +37,12 @@ fn sync_all(arguments: &[String]) -> Result<()> {
                     Synced::AlreadyThere => "was there already",
                     _ => "done",
                 };
-                println!(
-                    "{shown}: {what}{}",
-                    report.url.map(|url| format!(": {url}")).unwrap_or_default()
-                );
+                let url = report.url.map(|url| format!(": {url}")).unwrap_or_default();
+                println!("{}", visible(&format!("{shown}: {what}{url}")));
             }
             Err(error) => {
                 failed += 1;
-                println!("{shown}: {error}");
+                println!("{}", visible(&format!("{shown}: {error}")));
             }
         }
     }
@@ -78,6 +78,13 @@ fn parse(arguments: &[String]) -> Result<(SyncOptions, Vec<PathBuf>)> {
     }
     ensure!(!folders.is_empty(), "name the folder of a run, or one with runs in it");
     Ok((options, folders))
+}
+
+/// Paths and a server's words, made harmless for the terminal.
+fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    escape_line(text, &mut out);
+    out
 }
 
 fn list(folders: &[PathBuf]) -> String {

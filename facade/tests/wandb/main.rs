@@ -375,15 +375,136 @@ fn a_file_that_is_saved_again_is_whole_or_as_it_was() {
         b"weights",
         "it lies in the run's folder already"
     );
-    fs::write(folder.path().join("model.bin"), "newer").unwrap();
-    logger.wandb().save_file(folder.path().join("model.bin"));
-    assert_eq!(fs::read(&checkpoint).unwrap(), b"newer");
+    let outside = folder.path().join("weights.bin");
+    for content in ["old", "newer"] {
+        fs::write(&outside, content).unwrap();
+        logger.wandb().save_file(&outside);
+        assert_eq!(fs::read(files.join("weights.bin")).unwrap(), content.as_bytes());
+    }
     // A folder of that name cannot be copied.
-    fs::create_dir(folder.path().join("elsewhere")).unwrap();
-    fs::create_dir(folder.path().join("elsewhere/model.bin")).unwrap();
-    logger.wandb().save_file(folder.path().join("elsewhere/model.bin"));
-    assert_eq!(fs::read(&checkpoint).unwrap(), b"newer");
+    fs::create_dir_all(folder.path().join("elsewhere/weights.bin")).unwrap();
+    logger.wandb().save_file(folder.path().join("elsewhere/weights.bin"));
+    assert_eq!(fs::read(files.join("weights.bin")).unwrap(), b"newer");
     logger.finish();
+}
+
+/// Files of one name, and names of the run's own, are kept beside each other, and a line says how each is called.
+#[test]
+fn saved_files_do_not_replace_each_other() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let logger = start(&folder, "one_name", online(&server));
+    let wandb = logger.wandb();
+    let in_place = wandb.folder().unwrap().join("files/model.bin");
+    fs::write(&in_place, "in place").unwrap();
+    wandb.save_file(&in_place);
+    for part in ["a", "b"] {
+        fs::create_dir(folder.path().join(part)).unwrap();
+        for name in ["model.bin", "config.yaml"] {
+            let path = folder.path().join(part).join(name);
+            fs::write(&path, format!("{name} of {part}")).unwrap();
+            wandb.save_file(&path);
+            // Once more it is the same file.
+            wandb.save_file(&path);
+        }
+    }
+    delivered(&logger.finish());
+    let files = server.run().files;
+    for (name, content) in [
+        ("model.bin", "in place"),
+        ("model-2.bin", "model.bin of a"),
+        ("model-3.bin", "model.bin of b"),
+        ("config-2.yaml", "config.yaml of a"),
+        ("config-3.yaml", "config.yaml of b"),
+    ] {
+        assert_eq!(String::from_utf8_lossy(&files[name]), content, "{name}");
+    }
+    assert!(files["config.yaml"].starts_with(b"\"_wandb\""));
+    let text = server.run().console().join("\n");
+    let said = text.lines().filter(|line| line.contains("is kept as `"));
+    assert_eq!(said.count(), 8, "{text}");
+}
+
+/// Names are those that metrics are logged under, however they begin; the system's own are what they are.
+#[test]
+fn definitions_hold_for_names_of_all_kinds() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let config = LogConfig {
+        metrics_prefix: "metrics/".into(),
+        ..config(&folder, "families", online(&server))
+    };
+    let logger = setup_logging(config).unwrap();
+    let wandb = logger.wandb();
+    let names = [
+        "loss",
+        "progress/acc",
+        "system/reward",
+        "memory/hits",
+        "throughput/tokens",
+        "_aux",
+        "metrics/mAP_0.5",
+    ];
+    for name in names {
+        wandb.define_metric(MetricDefinition::new(name).summary(["max"]));
+    }
+    wandb.define_metric(MetricDefinition::new("metrics/shown").summary(["max"]));
+    wandb.define_metric(MetricDefinition::new("val/*").step_metric("progress/epoch"));
+    wandb.define_metric(MetricDefinition::new("test/*").step_metric("throughput/accumulated_samples"));
+    wandb.define_metric(MetricDefinition::new("late").step_metric("_step"));
+    for value in [3.0, 2.0, 1.0] {
+        logger.log_metrics(
+            names
+                .into_iter()
+                .chain(["shown", "progress/epoch", "val/loss", "late"])
+                .map(|name| (name, value)),
+        );
+    }
+    delivered(&logger.finish());
+    let run = server.run();
+    for name in names.into_iter().chain(["shown"]) {
+        assert_eq!(
+            run.summary[format!("metrics/{name}")]["max"],
+            3.0,
+            "{name}: {}",
+            run.summary
+        );
+    }
+    let list = run.config["_wandb"]["value"]["m"].as_array().unwrap().clone();
+    let step_of = |glob: &str| {
+        let entry = list
+            .iter()
+            .find(|entry| entry["2"] == glob || entry["1"] == glob)
+            .unwrap();
+        list[entry["5"].as_u64().unwrap() as usize - 1]["1"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(step_of("metrics/val/*"), "metrics/progress/epoch");
+    assert_eq!(step_of("metrics/test/*"), "throughput/accumulated_samples");
+    assert_eq!(step_of("metrics/late"), "_step");
+}
+
+#[test]
+fn a_long_table_is_kept_and_one_that_is_too_long_is_cut_with_a_line() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let logger = start(&folder, "long_table", online(&server));
+    for (name, rows) in [("long", 10_001_u64), ("longer", 200_001)] {
+        let mut table = facade::wandb::Table::new(["a"]);
+        (0..rows).for_each(|at| table.push([json!(at)]));
+        logger.wandb().log_table(name, table, 0);
+    }
+    delivered(&logger.finish());
+    let row = server.run().rows().remove(0);
+    assert_eq!(
+        (&row["long"]["nrows"], &row["longer"]["nrows"]),
+        (&json!(10_001), &json!(200_000))
+    );
+    let text = server.run().console().join("\n");
+    let said: Vec<_> = text.lines().filter(|line| line.contains("WARN")).collect();
+    assert!(
+        said.len() == 1 && said[0].contains("`longer`") && said[0].contains("200001"),
+        "{text}"
+    );
 }
 
 #[test]

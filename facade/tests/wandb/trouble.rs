@@ -299,6 +299,70 @@ fn a_log_that_cannot_be_made_is_tried_again() {
     assert_eq!(server.run().history.len() as u64, books.delivered);
 }
 
+/// However often a server says "at once", it is asked more and more rarely.
+#[test]
+fn a_server_that_says_at_once_is_left_in_peace() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    server.fault(
+        On::Any,
+        Fault::StatusWith(429, "retry-after", "0".to_owned()),
+        usize::MAX,
+    );
+    let before = Instant::now();
+    let logger = start(&folder, "at_once", online(&server));
+    logger.log_metrics([("x", 0)]);
+    server.wait_until(|state| state.requests.len() >= 3);
+    assert!(before.elapsed() >= Duration::from_secs(2), "{:?}", before.elapsed());
+    logger.finish();
+    server.heal();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+}
+
+/// Somebody empties the log while it runs: the run goes on in it, online as offline, and the books tell what is lost.
+#[test]
+fn a_log_that_is_emptied_goes_on_and_the_books_tell() {
+    for is_online in [true, false] {
+        let (server, folder) = (Server::start(), TempDir::new().unwrap());
+        let options = if is_online {
+            online(&server)
+        } else {
+            json!({"mode": "offline"})
+        };
+        let logger = start(&folder, "emptied", options);
+        logger.log_config(&json!({"lr": 0.1}));
+        for step in 0..3 {
+            logger.log_metrics_at(step, [("x", step)]);
+        }
+        logger.flush().unwrap();
+        if is_online {
+            server.wait_until(|state| state.runs.values().any(|run| run.history.len() == 2));
+        }
+        let log = find_logs(folder.path()).remove(0);
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&log)
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+        for step in 3..6 {
+            logger.log_metrics_at(step, [("x", step)]);
+        }
+        let report = logger.finish();
+        let books = report.sink("wandb").unwrap();
+        assert!(books.balanced(), "{books:?}");
+        if is_online {
+            assert_eq!(server.run().steps(), [0, 1, 2, 3, 4, 5]);
+            assert!(server.run().is_whole());
+        } else {
+            assert_eq!(books.dropped["cut off by others"], 2, "{books:?}");
+            assert_eq!(synced(&server, &folder), Synced::Delivered);
+            assert_eq!(server.run().steps(), [2, 3, 4, 5], "the row that was open is there");
+        }
+        assert_eq!(server.run().user_config()["lr"], 0.1);
+        assert_eq!(server.run().summary["x"], 5);
+    }
+}
+
 /// Somebody cleans up while it runs: the log of an offline run is there again, with all that was in it.
 #[cfg(target_os = "linux")]
 #[test]

@@ -81,6 +81,7 @@ impl Prepare for Histogram {
             value: json!({"_type": "histogram", "values": self.counts, "bins": edges}),
             file: None,
             artifact: None,
+            remark: None,
         })
     }
 }

@@ -30,6 +30,7 @@ impl Prepare for Html {
                 bytes: self.0.into_bytes(),
             }),
             artifact: None,
+            remark: None,
         })
     }
 }

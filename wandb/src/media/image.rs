@@ -133,6 +133,7 @@ impl Prepare for Image {
                 bytes,
             }),
             artifact: None,
+            remark: None,
         })
     }
 }

@@ -6,8 +6,9 @@ mod image;
 mod table;
 
 use std::fmt::{self, Display};
+use std::io::{self, Write as _};
 use std::path::Path;
-use std::{fs, io};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -16,6 +17,7 @@ pub use self::histogram::Histogram;
 pub use self::html::Html;
 pub use self::image::Image;
 pub use self::table::Table;
+use crate::run_files::{FILES, RunFiles};
 use crate::staged::Staged;
 
 /// A value that a row can hold beside numbers.
@@ -69,6 +71,8 @@ pub struct Prepared {
     pub(crate) file: Option<PreparedFile>,
     /// The content of an artifact that the value needs beside its file: W&B's page of a table reads it from there.
     pub(crate) artifact: Option<Vec<u8>>,
+    /// A part of it was left out: a line that says so.
+    pub(crate) remark: Option<String>,
 }
 
 pub(crate) struct PreparedFile {
@@ -93,10 +97,10 @@ struct StoredFile {
 }
 
 /// Writes the file of a value.
-pub(crate) fn store(value: Value, file: Option<PreparedFile>, run_folder: &Path) -> Result<Stored, MediaError> {
+pub(crate) fn store(value: Value, file: Option<PreparedFile>, run: &Arc<RunFiles>) -> Result<Stored, MediaError> {
     let stored = file.map(|file| {
         Ok::<_, MediaError>(StoredFile {
-            content: Staged::new(run_folder, |path| fs::write(path, &file.bytes))?,
+            content: Staged::new(run, |place| place.write_all(&file.bytes))?,
             folder: file.folder,
             ending: file.ending,
             digest: hex(&Sha256::digest(&file.bytes)),
@@ -111,7 +115,7 @@ pub(crate) fn store(value: Value, file: Option<PreparedFile>, run_folder: &Path)
 
 impl Stored {
     /// Names the file under the run's `files/`, and returns the value as the row has it, and the file's path.
-    pub(crate) fn name(mut self, files: &Path, key: &str, step: u64) -> Result<(Value, Option<String>), MediaError> {
+    pub(crate) fn name(mut self, key: &str, step: u64) -> Result<(Value, Option<String>), MediaError> {
         let Some(file) = self.file else {
             return Ok((self.value, None));
         };
@@ -122,7 +126,7 @@ impl Stored {
             &file.digest[..20],
             file.ending
         );
-        file.content.place(&files.join(&path))?;
+        file.content.place(&Path::new(FILES).join(&path))?;
         self.value["path"] = path.as_str().into();
         self.value["sha256"] = file.digest.into();
         self.value["size"] = json!(file.size);
@@ -160,8 +164,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     use proptest::prelude::*;
 
+    use std::fs;
+
     use super::sealed::Prepare as _;
     use super::*;
+
+    fn run(folder: &Path) -> Arc<RunFiles> {
+        Arc::new(RunFiles::of(&folder.join("run-x.wandb")).unwrap())
+    }
 
     proptest! {
         #[test]
@@ -169,8 +179,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let files = folder.path().join("files");
             let page = Html::new("x").prepare().unwrap();
-            let stored = store(page.value, page.file, folder.path()).unwrap();
-            let (_, path) = stored.name(&files, &key, 1).unwrap();
+            let stored = store(page.value, page.file, &run(folder.path())).unwrap();
+            let (_, path) = stored.name(&key, 1).unwrap();
             let path = path.unwrap();
             prop_assert!(Path::new(&path).components().all(|part| matches!(part, std::path::Component::Normal(_))));
             prop_assert!(files.join("media/html").exists());
@@ -182,8 +192,8 @@ mod tests {
     fn a_file_is_named_for_its_key_step_and_content() {
         let folder = tempfile::tempdir().unwrap();
         let page = Html::new("<b>x</b>").prepare().unwrap();
-        let stored = store(page.value, page.file, folder.path()).unwrap();
-        let (value, path) = stored.name(folder.path(), "val/note", 3).unwrap();
+        let stored = store(page.value, page.file, &run(folder.path())).unwrap();
+        let (value, path) = stored.name("val/note", 3).unwrap();
         let path = path.unwrap();
         assert!(
             path.starts_with("media/html/val/note_3_") && path.ends_with(".html"),
@@ -193,6 +203,6 @@ mod tests {
         assert_eq!(value["_type"], "html-file");
         assert_eq!(value["size"], 8);
         assert!(path.contains(&value["sha256"].as_str().unwrap()[..20]));
-        assert_eq!(fs::read(folder.path().join(path)).unwrap(), b"<b>x</b>");
+        assert_eq!(fs::read(folder.path().join("files").join(path)).unwrap(), b"<b>x</b>");
     }
 }

@@ -1,12 +1,15 @@
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::sealed::Prepare;
 use super::{MediaError, Prepared, PreparedFile};
 
-/// The rows of a table that a run shows.
-const MOST_ROWS: usize = 10_000;
+/// The rows of a table that W&B takes, in an artifact of the table's own.
+const MOST_ROWS: usize = 200_000;
+/// The rows that the run itself shows.
+const SHOWN_ROWS: usize = 10_000;
 
 /// Rows of values under named columns.
 ///
@@ -64,34 +67,64 @@ impl Prepare for Table {
                 row.len()
             )));
         }
-        if self.rows.len() > MOST_ROWS {
-            return Err(MediaError::Malformed(format!(
-                "a table of {} rows; W&B shows at most {MOST_ROWS}, log a part of them",
-                self.rows.len()
-            )));
-        }
-        let content = json!({"columns": self.columns, "data": self.rows}).to_string();
+        let rows = &self.rows[..self.rows.len().min(MOST_ROWS)];
+        let cut = self.rows.len() - rows.len();
         let columns = self.columns.iter().enumerate();
         let types: Map<String, Value> = columns
-            .map(|(at, name)| (name.clone(), type_of(self.rows.iter().map(|row| &row[at]))))
+            .map(|(at, name)| (name.clone(), type_of(rows.iter().map(|row| &row[at]))))
             .collect();
-        let with_types = json!({
-            "_type": "table", "columns": self.columns, "data": self.rows, "log_mode": "IMMUTABLE",
-            "ncols": width, "nrows": self.rows.len(),
-            "column_types": {"params": {"type_map": types}, "wb_type": "typedDict"},
-        });
+        let shown = Shown {
+            columns: &self.columns,
+            data: &rows[..rows.len().min(SHOWN_ROWS)],
+        };
+        let whole = Whole {
+            kind: "table",
+            column_types: json!({"params": {"type_map": types}, "wb_type": "typedDict"}),
+            columns: &self.columns,
+            data: rows,
+            log_mode: "IMMUTABLE",
+            ncols: width,
+            nrows: rows.len(),
+        };
+        let text = |made: serde_json::Result<Vec<u8>>| made.map_err(|error| MediaError::Malformed(error.to_string()));
         Ok(Prepared {
             value: json!({
-                "_type": "table-file", "ncols": width, "nrows": self.rows.len(), "log_mode": "IMMUTABLE",
+                "_type": "table-file", "ncols": width, "nrows": rows.len(), "log_mode": "IMMUTABLE",
             }),
             file: Some(PreparedFile {
                 folder: "table",
                 ending: ".table.json",
-                bytes: content.into_bytes(),
+                bytes: text(serde_json::to_vec(&shown))?,
             }),
-            artifact: Some(with_types.to_string().into_bytes()),
+            artifact: Some(text(serde_json::to_vec(&whole))?),
+            remark: (cut > 0).then(|| {
+                let all = self.rows.len();
+                format!(
+                    "a table has its first {MOST_ROWS} rows only: W&B takes no more, and {cut} of {all} are left out"
+                )
+            }),
         })
     }
+}
+
+/// The table's file in the run.
+#[derive(Serialize)]
+struct Shown<'a> {
+    columns: &'a [String],
+    data: &'a [Vec<Value>],
+}
+
+/// The table's file in its artifact.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(rename = "_type")]
+    kind: &'a str,
+    column_types: Value,
+    columns: &'a [String],
+    data: &'a [Vec<Value>],
+    log_mode: &'a str,
+    ncols: usize,
+    nrows: usize,
 }
 
 /// The type of a column, in W&B's words: each may be missing in a row.
@@ -135,8 +168,30 @@ mod tests {
     #[test]
     fn rows_that_do_not_fit_are_refused() {
         assert!(Table::new(["a", "b"]).row([1]).prepare().is_err());
-        let mut long = Table::new(["a"]);
-        (0..=MOST_ROWS).for_each(|at| long.push([at]));
-        assert!(long.prepare().is_err());
+    }
+
+    /// The official client: 10,000 rows in the run's file, 200,000 in the artifact, and what is beyond is cut off.
+    #[test]
+    fn a_long_table_is_kept_as_far_as_servers_take_it() {
+        for (rows, shown, kept) in [
+            (SHOWN_ROWS + 1, SHOWN_ROWS, SHOWN_ROWS + 1),
+            (MOST_ROWS + 2, SHOWN_ROWS, MOST_ROWS),
+        ] {
+            let mut table = Table::new(["a"]);
+            (0..rows).for_each(|at| table.push([at]));
+            let prepared = table.prepare().unwrap();
+            let read = |bytes: &[u8]| -> Value { serde_json::from_slice(bytes).unwrap() };
+            let file = read(&prepared.file.unwrap().bytes);
+            let artifact = read(&prepared.artifact.unwrap());
+            assert_eq!(file["data"].as_array().unwrap().len(), shown);
+            assert_eq!(artifact["data"].as_array().unwrap().len(), kept);
+            assert_eq!(
+                (&artifact["nrows"], &prepared.value["nrows"]),
+                (&json!(kept), &json!(kept))
+            );
+            assert_eq!(artifact["data"][kept - 1], json!([kept - 1]));
+            let remark = prepared.remark.unwrap_or_default();
+            assert_eq!(remark.contains("2 of 200002"), rows > MOST_ROWS, "{remark}");
+        }
     }
 }

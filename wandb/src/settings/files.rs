@@ -2,26 +2,70 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
 use super::netrc;
 
-/// The settings files, the local one over the global one.
-pub(crate) fn settings_files(dir: &Path, environment: Environment<'_>) -> BTreeMap<String, String> {
-    let global = environment("WANDB_CONFIG_DIR")
-        .map(PathBuf::from)
-        .or_else(|| Some(home(environment)?.join(".config/wandb")));
-    let mut all = BTreeMap::new();
-    let files = [global.map(|folder| folder.join("settings")), Some(dir.join("settings"))];
-    for path in files.into_iter().flatten() {
-        all.extend(fs::read_to_string(path).map(|text| ini(&text)).unwrap_or_default());
-    }
-    all
+/// The settings files.
+#[derive(Default)]
+pub(crate) struct SettingsFiles {
+    /// The user's own.
+    pub(crate) user: BTreeMap<String, String>,
+    /// That which lies with the runs, and goes before the user's own. It may be anybody's who could write there, or who has
+    /// sent the folder.
+    pub(crate) local: BTreeMap<String, String>,
+    pub(crate) local_path: PathBuf,
+    /// Lines about files that are there and cannot be read.
+    pub(crate) unread: Vec<String>,
 }
 
-/// The password for the base URL's host and port, with the file that it stands in.
-pub(crate) fn netrc_password(netloc: &str, environment: Environment<'_>) -> Option<(PathBuf, String)> {
+impl SettingsFiles {
+    /// Reads them; the local one is `settings` in the folder `dir`.
+    pub(crate) fn read(dir: &Path, environment: Environment<'_>) -> Self {
+        let mut all = Self {
+            local_path: dir.join("settings"),
+            ..Self::default()
+        };
+        let user = environment("WANDB_CONFIG_DIR")
+            .map(PathBuf::from)
+            .or_else(|| Some(home(environment)?.join(".config/wandb")));
+        if let Some(folder) = user {
+            all.user = all.values(&folder.join("settings"));
+        }
+        all.local = all.values(&all.local_path.clone());
+        all
+    }
+
+    /// A value, with whether it is the local file's alone.
+    pub(crate) fn get(&self, name: &str) -> Option<(&String, bool)> {
+        let user = self.user.get(name);
+        match self.local.get(name) {
+            Some(value) => Some((value, user != Some(value))),
+            None => user.map(|value| (value, false)),
+        }
+    }
+
+    fn values(&mut self, path: &Path) -> BTreeMap<String, String> {
+        read(path, &mut self.unread).map(|text| ini(&text)).unwrap_or_default()
+    }
+}
+
+/// A password of a netrc file.
+pub(crate) struct NetrcPassword {
+    pub(crate) path: PathBuf,
+    pub(crate) password: String,
+    /// It is of the very machine, and not of the entry for all others.
+    pub(crate) exact: bool,
+}
+
+/// The password for the base URL's host and port. What cannot be read is said in `unread`.
+pub(crate) fn netrc_password(
+    netloc: &str,
+    environment: Environment<'_>,
+    unread: &mut Vec<String>,
+) -> Option<NetrcPassword> {
     let home = home(environment);
     let path = match environment("NETRC") {
         Some(path) => match (path.strip_prefix("~/"), &home) {
@@ -36,23 +80,40 @@ pub(crate) fn netrc_password(netloc: &str, environment: Environment<'_>) -> Opti
                 .rfind(|path| path.exists())?
         }
     };
-    let password = netrc::password(&fs::read_to_string(&path).ok()?, netloc)?;
-    Some((path, password))
+    let (password, exact) = netrc::password(&read(&path, unread)?, netloc)?;
+    Some(NetrcPassword { path, password, exact })
 }
+
+/// The text of a file, if it is there.
+fn read(path: &Path, unread: &mut Vec<String>) -> Option<String> {
+    match logcore_files::read_to_string(path, LONGEST) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+                let line = format!("W&B: {} is passed over: {error}", path.display());
+                if !unread.contains(&line) {
+                    unread.push(line);
+                }
+            }
+            None
+        }
+    }
+}
+
+/// Files that people write by hand are shorter.
+const LONGEST: u64 = 1 << 20;
 
 /// The id that `resume = "auto"` goes on with.
 pub(crate) fn remembered_run(folder: &Path) -> Option<String> {
-    let text = fs::read_to_string(folder.join(REMEMBERED)).ok()?;
+    let text = logcore_files::read_to_string(&folder.join(REMEMBERED), LONGEST).ok()?;
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     Some(value["run_id"].as_str()?.to_owned())
 }
 
 pub(crate) fn remember_run(folder: &Path, run_id: &str) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
-    fs::write(
-        folder.join(REMEMBERED),
-        serde_json::json!({"run_id": run_id}).to_string(),
-    )
+    let text = serde_json::json!({"run_id": run_id}).to_string();
+    logcore_files::replace(&folder.join(REMEMBERED), text.as_bytes())
 }
 
 pub(crate) fn forget_run(folder: &Path) {
@@ -112,8 +173,29 @@ mod tests {
             fs::write(path.join("settings"), text).unwrap();
         }
         let environment = |name: &str| (name == "WANDB_CONFIG_DIR").then(|| global.display().to_string());
-        let all = settings_files(&local, &environment);
-        assert_eq!((all["entity"].as_str(), all["project"].as_str()), ("b", "p"));
+        let all = SettingsFiles::read(&local, &environment);
+        assert_eq!(all.get("entity"), Some((&"b".to_owned(), true)));
+        assert_eq!(all.get("project"), Some((&"p".to_owned(), false)));
+        assert!(all.unread.is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_passed_over_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = folder.path().join("wandb");
+        fs::create_dir_all(local.join("settings")).unwrap();
+        let environment = |name: &str| match name {
+            "WANDB_CONFIG_DIR" => Some(folder.path().join("none").display().to_string()),
+            "NETRC" => Some("/dev/zero".to_owned()),
+            _ => None,
+        };
+        let mut unread = SettingsFiles::read(&local, &environment).unread;
+        assert!(netrc_password("a", &environment, &mut unread).is_none());
+        let [settings, netrc] = unread.as_slice() else {
+            panic!("{unread:?}")
+        };
+        assert!(settings.contains("a folder") && netrc.contains("/dev/zero") && netrc.contains("a device"));
     }
 
     #[test]

@@ -46,6 +46,61 @@ pub(crate) fn name(field: &str, name: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Checks a text that people read: a name, a group, notes. A server refuses the whole run for one that it does not take, and
+/// goes on refusing it.
+pub(crate) fn text(field: &str, text: &str, kind: Text) -> Result<(), ConfigError> {
+    let long = text.chars().count() > kind.longest();
+    // Notes have lines.
+    let allowed = |c: char| kind == Text::Notes && matches!(c, '\n' | '\r' | '\t');
+    if long || text.chars().any(|c| c.is_control() && !allowed(c)) {
+        let start: String = text.chars().take(SHOWN).collect();
+        let more = if start.len() < text.len() { "…" } else { "" };
+        let remedy = match kind {
+            Text::Notes => format!(
+                "write at most {} characters, and no control characters but line ends and tabs",
+                kind.longest()
+            ),
+            _ => format!(
+                "W&B takes at most {} characters here, and no control characters",
+                kind.longest()
+            ),
+        };
+        return Err(ConfigError::new(
+            field,
+            format!("{}{more}", start.escape_debug()),
+            remedy,
+        ));
+    }
+    Ok(())
+}
+
+/// What a text for people is, which decides how long W&B lets it be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// The name that is shown, the group, the sweep.
+    Name,
+    /// `job_type`, which servers cut off shorter: <https://github.com/wandb/wandb/issues/6402>.
+    JobType,
+    Notes,
+    /// The host, the program, who runs it.
+    Place,
+}
+
+impl Text {
+    fn longest(self) -> usize {
+        match self {
+            Self::Name => 128,
+            Self::JobType => 64,
+            // A page that people read.
+            Self::Notes => 64 << 10,
+            Self::Place => 4096,
+        }
+    }
+}
+
+/// How much of a refused text an error repeats.
+const SHOWN: usize = 200;
+
 /// Checks the address of a server; returns it without a slash at its end.
 pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
     let trimmed = text.trim_end_matches('/');
@@ -62,6 +117,11 @@ pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
             "write an address such as https://api.wandb.ai",
         ));
     };
+    // What a parser takes out or reads as `/` makes an address that people read as another.
+    if trimmed.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
+        let remedy = "the address has white space, a control character or a backslash in it";
+        return Err(ConfigError::new(field, "***", remedy));
+    }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(ConfigError::new(
             field,
@@ -126,6 +186,21 @@ mod tests {
     }
 
     #[test]
+    fn texts_that_no_server_takes_are_refused_by_their_field() {
+        for (kind, longest) in [(Text::Name, 128), (Text::JobType, 64), (Text::Notes, 64 << 10)] {
+            text("f", &"ü".repeat(longest), kind).unwrap();
+            let refused = text("f", &"ü".repeat(longest + 1), kind).unwrap_err();
+            assert_eq!(refused.field, "f");
+            assert!(refused.remedy.contains(&longest.to_string()), "{refused}");
+            for bad in ["a\0b", "\u{1b}[31m", "\u{9b}x", "\u{7f}"] {
+                let refused = text("f", bad, kind).unwrap_err().to_string();
+                assert!(!refused.chars().any(char::is_control), "{refused:?}");
+            }
+            assert_eq!(text("f", "two\nlines", kind).is_ok(), kind == Text::Notes);
+        }
+    }
+
+    #[test]
     fn addresses() {
         assert_eq!(
             base_url("b", "http://127.0.0.1:80/x/").unwrap(),
@@ -141,6 +216,9 @@ mod tests {
             "http://a?b",
         ] {
             assert!(base_url("b", bad).is_err(), "{bad}");
+        }
+        for bad in ["http://a\\b", "http://a\tb", "http://a /b", "http://a\u{7f}"] {
+            assert!(base_url("b", bad).is_err(), "{bad:?}");
         }
         for bad in [
             "https://user:secret@host",

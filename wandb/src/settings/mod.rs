@@ -9,13 +9,15 @@ mod netrc;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use logcore::{ConfigError, LogConfig};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::files::SettingsFiles;
+use self::forms::Text;
 pub(crate) use self::ignored::Ignored;
 pub(crate) use self::key::Key;
 pub(crate) use self::names::{SEGMENT, run_url};
@@ -99,6 +101,8 @@ pub(crate) struct Settings {
     pub(crate) http_proxy: Option<String>,
     pub(crate) https_proxy: Option<String>,
     pub(crate) extra_headers: Vec<(String, String)>,
+    /// Lines about files that are there and were passed over.
+    pub(crate) unread: Vec<String>,
 }
 
 /// What of W&B's is said on the terminal.
@@ -180,8 +184,21 @@ pub(crate) fn resolve(
         .clone()
         .or_else(|| environment("WANDB_DIR").map(PathBuf::from))
         .unwrap_or_else(|| config.log_dir.clone());
-    let sources = Sources {
-        files: files::settings_files(&wandb_folder(&dir), environment),
+    let beside = wandb_folder(&dir);
+    resolve_beside(&beside, dir, options, config, environment)
+}
+
+/// The same for runs that lie in the folder `beside`, whose settings file counts.
+pub(crate) fn resolve_beside(
+    beside: &Path,
+    dir: PathBuf,
+    options: Options,
+    config: &LogConfig,
+    environment: Environment<'_>,
+) -> Result<Settings, ConfigError> {
+    let environment = &|name: &str| environment(name).filter(|value| !value.is_empty());
+    let mut sources = Sources {
+        files: SettingsFiles::read(beside, environment),
         environment,
     };
 
@@ -253,16 +270,16 @@ pub(crate) fn resolve(
         project: project.1,
         run_id,
         run_id_given,
-        name: sources.text("name", &name),
-        notes: sources.text("notes", &options.notes),
+        name: sources.words("name", &name, Text::Name)?,
+        notes: sources.words("notes", &options.notes, Text::Notes)?,
         tags,
-        group: sources.text("run_group", &options.group),
-        job_type: sources.text("job_type", &options.job_type),
-        sweep_id: sources.text("sweep_id", &None),
-        host: sources.text("host", &None),
-        program: sources.text("program", &None),
-        username: sources.text("username", &None),
-        user_email: sources.text("user_email", &None),
+        group: sources.words("run_group", &options.group, Text::Name)?,
+        job_type: sources.words("job_type", &options.job_type, Text::JobType)?,
+        sweep_id: sources.words("sweep_id", &None, Text::Name)?,
+        host: sources.words("host", &None, Text::Place)?,
+        program: sources.words("program", &None, Text::Place)?,
+        username: sources.words("username", &None, Text::Place)?,
+        user_email: sources.words("user_email", &None, Text::Place)?,
         resume,
         dir,
         console: options
@@ -286,6 +303,7 @@ pub(crate) fn resolve(
         https_proxy: sources.proxy("https_proxy")?,
         extra_headers: extra_headers(environment)?,
         base_url,
+        unread: sources.files.unread,
     })
 }
 
@@ -306,9 +324,12 @@ pub(crate) fn forget_after(settings: &Settings, exit_code: Option<i32>) {
 
 /// What lies outside the config.
 struct Sources<'a> {
-    files: BTreeMap<String, String>,
+    files: SettingsFiles,
     environment: Environment<'a>,
 }
+
+/// Where a key was found: the field that an error would blame, the place in words, the key.
+type Found = (&'static str, String, String);
 
 impl Sources<'_> {
     /// A setting, with the name under which an error would blame it.
@@ -323,13 +344,21 @@ impl Sources<'_> {
             .clone()
             .map(|value| (option_name.to_owned(), value))
             .or_else(|| Some((variable.clone(), (self.environment)(&variable)?)))
-            .or_else(|| Some((option_name.to_owned(), self.files.get(name)?.clone())))
+            .or_else(|| Some((option_name.to_owned(), self.files.get(name)?.0.clone())))
     }
 
     fn text(&self, name: &str, option: &Option<String>) -> Option<String> {
         self.find(name, option)
             .map(|(_, value)| value)
             .filter(|value| !value.is_empty())
+    }
+
+    /// The same of one that people read.
+    fn words(&self, name: &str, option: &Option<String>, kind: Text) -> Result<Option<String>, ConfigError> {
+        let found = self.find(name, option).filter(|(_, value)| !value.is_empty());
+        found
+            .map(|(field, value)| forms::text(&field, &value, kind).map(|()| value))
+            .transpose()
     }
 
     /// Whether a setting that is off by default is on.
@@ -367,44 +396,109 @@ impl Sources<'_> {
         }
     }
 
-    fn key(&self, options: &Options, base_url: &str) -> Result<Option<Key>, ConfigError> {
+    fn key(&mut self, options: &Options, base_url: &str) -> Result<Option<Key>, ConfigError> {
         let option = &options.api_key;
         // What lies in a file for other purposes must not be in the way of a run that needs no key.
         let mode = self.find("mode", &options.mode);
         let needed = mode.is_none_or(|(_, mode)| !matches!(mode.as_str(), "offline" | "dryrun" | "disabled"));
-        let from_netrc = || {
-            // As it is written, with the port.
-            let netloc = base_url.split_once("://")?.1.split('/').next()?;
-            let in_netrc = |netloc: &str| files::netrc_password(netloc, self.environment);
-            // The new address took the old one's users over.
-            in_netrc(netloc).or_else(|| (base_url == DEFAULT_BASE_URL).then(|| in_netrc("api.wandb.ai"))?)
-        };
-        let found = option
+        let said = option
             .clone()
             .map(|key| ("api_key", String::new(), key))
-            .or_else(|| Some(("WANDB_API_KEY", String::new(), (self.environment)("WANDB_API_KEY")?)))
-            .or_else(|| {
-                let (path, key) = needed.then(from_netrc)??;
-                Some(("api_key", format!("in {}: ", path.display()), key))
-            })
-            .or_else(|| {
-                let key = self.files.get("api_key").filter(|_| needed)?;
-                Some(("api_key", "in a settings file: ".to_owned(), key.clone()))
-            });
+            .or_else(|| Some(("WANDB_API_KEY", String::new(), (self.environment)("WANDB_API_KEY")?)));
         if let Some((field, path)) = self.find("identity_token_file", &None) {
             // A key that merely lies in a file is not in its way.
-            let key_said = option.is_some() || (self.environment)("WANDB_API_KEY").is_some();
-            let remedy = match key_said {
+            let remedy = match said.is_some() {
                 true => "there is an API key, too, and only one of them can count: unset this one",
                 false => "identity tokens are not supported yet; unset it and use an API key",
             };
             return Err(ConfigError::new(field, path, remedy));
         }
+        let found = match needed {
+            false => said,
+            true => match self.led_by_local_file(options) {
+                None => said
+                    .or_else(|| self.netrc_key(base_url, false))
+                    .or_else(|| self.key_in_settings()),
+                Some(setting) => self.key_for_local_file(setting, said, base_url)?,
+            },
+        };
         found
             .map(|(field, place, key)| {
                 Key::parse(&key).map_err(|remedy| ConfigError::new(field, "***", format!("{place}{remedy}")))
             })
             .transpose()
+    }
+
+    /// A setting of the file beside the runs that chooses where a key goes, and that nobody else has said.
+    fn led_by_local_file(&self, options: &Options) -> Option<&'static str> {
+        let said = |name: &str| (self.environment)(&format!("WANDB_{}", name.to_ascii_uppercase())).is_some();
+        ["http_proxy", "https_proxy", "base_url"].into_iter().find(|name| {
+            let of_file = self.files.get(name).is_some_and(|(_, local)| local);
+            of_file && !said(name) && !(*name == "base_url" && options.base_url.is_some())
+        })
+    }
+
+    /// The key where the file beside the runs has chosen the way to the server. Whoever has sent the folder, or may write to
+    /// it, may have made the file: so no key goes there but the file's own, or one that netrc has for that very host.
+    fn key_for_local_file(
+        &mut self,
+        setting: &'static str,
+        said: Option<Found>,
+        base_url: &str,
+    ) -> Result<Option<Found>, ConfigError> {
+        let in_netrc = (setting == "base_url")
+            .then(|| self.netrc_key(base_url, true))
+            .flatten();
+        let own = self.files.local.get("api_key");
+        let own = own.map(|key| ("api_key", self.local_place(), key.clone()));
+        if let Some(key) = in_netrc.or(own) {
+            return Ok(Some(key));
+        }
+        let other = said
+            .or_else(|| self.netrc_key(base_url, false))
+            .or_else(|| self.key_in_settings());
+        if other.is_none() {
+            return Ok(None);
+        }
+        let variable = format!("WANDB_{}", setting.to_ascii_uppercase());
+        let (shown, how) = match setting {
+            "base_url" => (
+                base_url,
+                format!("set {variable} or `base_url` yourself, or put a key for this host into ~/.netrc"),
+            ),
+            _ => ("***", format!("set {variable} yourself")),
+        };
+        let remedy = format!(
+            "your API key is not sent where {} leads, which may be anybody's file; if it shall be, {how}",
+            self.files.local_path.display()
+        );
+        Err(ConfigError::new(setting, shown, remedy))
+    }
+
+    fn netrc_key(&mut self, base_url: &str, exact: bool) -> Option<Found> {
+        // As it is written, with the port.
+        let netloc = base_url.split_once("://")?.1.split('/').next()?;
+        // The new address took the old one's users over.
+        let old = (base_url == DEFAULT_BASE_URL).then_some("api.wandb.ai");
+        let machines = [Some(netloc), old];
+        let unread = &mut self.files.unread;
+        let found = machines.into_iter().flatten().find_map(|machine| {
+            files::netrc_password(machine, self.environment, unread).filter(|found| found.exact || !exact)
+        })?;
+        Some(("api_key", format!("in {}: ", found.path.display()), found.password))
+    }
+
+    fn key_in_settings(&self) -> Option<Found> {
+        let (key, local) = self.files.get("api_key")?;
+        let place = match local {
+            true => self.local_place(),
+            false => "in a settings file: ".to_owned(),
+        };
+        Some(("api_key", place, key.clone()))
+    }
+
+    fn local_place(&self) -> String {
+        format!("in a settings file, {}: ", self.files.local_path.display())
     }
 
     /// The mode, with the field or variable that said it.
@@ -554,6 +648,17 @@ mod tests {
             (serde_json::json!({"base_url": "nowhere"}), vec![], "base_url"),
             (serde_json::json!({"resume": "perhaps"}), vec![], "resume"),
             (serde_json::json!({"tags": ["x".repeat(65)]}), vec![], "tags"),
+            (serde_json::json!({"name": "n".repeat(129)}), vec![], "name"),
+            (serde_json::json!({"name": "a\0b"}), vec![], "name"),
+            (serde_json::json!({"job_type": "j".repeat(65)}), vec![], "job_type"),
+            (serde_json::json!({"group": "g".repeat(129)}), vec![], "group"),
+            (serde_json::json!({"notes": "a\0b"}), vec![], "notes"),
+            (serde_json::json!({}), vec![("WANDB_NAME", "a\u{1b}[31m")], "WANDB_NAME"),
+            (
+                serde_json::json!({}),
+                vec![("WANDB_RUN_GROUP", "a\tb")],
+                "WANDB_RUN_GROUP",
+            ),
             (serde_json::json!({"init_timeout": 0.0}), vec![], "init_timeout"),
             (
                 serde_json::json!({"transmit_interval": 1e18}),
@@ -715,6 +820,80 @@ mod tests {
             ("WANDB_BASE_URL", "https://w.example:443/"),
         ];
         assert!(resolved(serde_json::json!({}), &environment).unwrap().key.is_some());
+    }
+
+    /// The file beside the runs, the user's, netrc's entry for the key, options, variables; the field that is refused, or the
+    /// key that goes out.
+    type Case<'a> = (
+        &'a str,
+        &'a str,
+        &'a str,
+        Value,
+        &'a [(&'a str, &'a str)],
+        Result<Option<&'a str>, &'a str>,
+    );
+
+    /// A file beside the runs may be anybody's: it chooses no way for a key that is not its own, or netrc's for that host.
+    #[test]
+    fn a_settings_file_beside_the_runs_takes_no_key_elsewhere() {
+        const URL: &str = "http://127.0.0.1:9";
+        const OTHER: &str = "abcdefghijabcdefghijabcdefghijabcdefghij";
+        let (url, proxy) = (format!("base_url = {URL}\n"), "https_proxy = http://127.0.0.1:8\n");
+        let own = format!("{url}api_key = {OTHER}\n");
+        let (exact, any) = ("machine 127.0.0.1:9 password ", "default password ");
+        let env = ("WANDB_API_KEY", KEY);
+        #[rustfmt::skip]
+        let cases: &[Case<'_>] = &[
+            (&url, "", "", serde_json::json!({}), &[env], Err("base_url")),
+            (&url, "", "", serde_json::json!({"api_key": KEY}), &[], Err("base_url")),
+            (&url, "", any, serde_json::json!({}), &[], Err("base_url")),
+            (&url, &own, "", serde_json::json!({}), &[], Ok(Some(OTHER))),
+            (&url, &format!("api_key = {KEY}"), "", serde_json::json!({}), &[], Err("base_url")),
+            (&url, "", exact, serde_json::json!({}), &[], Ok(Some(KEY))),
+            (&url, "", exact, serde_json::json!({"api_key": OTHER}), &[], Ok(Some(KEY))),
+            (&own, "", "", serde_json::json!({}), &[env], Ok(Some(OTHER))),
+            (&url, &url, "", serde_json::json!({}), &[env], Ok(Some(KEY))),
+            ("", &url, "", serde_json::json!({}), &[env], Ok(Some(KEY))),
+            (&url, "", "", serde_json::json!({"base_url": "http://a"}), &[env], Ok(Some(KEY))),
+            (&url, "", "", serde_json::json!({}), &[env, ("WANDB_BASE_URL", "http://a")], Ok(Some(KEY))),
+            (&url, "", "", serde_json::json!({}), &[], Ok(None)),
+            (&url, "", "", serde_json::json!({"mode": "offline"}), &[env], Ok(Some(KEY))),
+            (proxy, "", "", serde_json::json!({}), &[env], Err("https_proxy")),
+            (proxy, &url, exact, serde_json::json!({}), &[], Err("https_proxy")),
+            (proxy, "", "", serde_json::json!({}), &[env, ("WANDB_HTTPS_PROXY", "http://a")], Ok(Some(KEY))),
+        ];
+        for (at, (beside, user, netrc, options, variables, expected)) in cases.iter().enumerate() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = |name: &str| folder.path().join(name);
+            for (name, text) in [("runs", beside), ("user", user)] {
+                std::fs::create_dir(path(name)).unwrap();
+                std::fs::write(path(name).join("settings"), format!("[default]\n{text}")).unwrap();
+            }
+            std::fs::write(
+                path("netrc"),
+                format!("{netrc}{}", if netrc.is_empty() { "" } else { KEY }),
+            )
+            .unwrap();
+            let look_up = |name: &str| match name {
+                "WANDB_CONFIG_DIR" => Some(path("user").display().to_string()),
+                "NETRC" => Some(path("netrc").display().to_string()),
+                name => {
+                    let found = variables.iter().find(|(variable, _)| *variable == name);
+                    found.map(|(_, value)| (*value).to_owned())
+                }
+            };
+            let options = serde_json::from_value(options.clone()).unwrap();
+            let settled = resolve_beside(&path("runs"), path("dir"), options, &LogConfig::default(), &look_up);
+            match (settled, expected) {
+                (Ok(settings), Ok(key)) => assert_eq!(settings.key.as_ref().map(Key::expose), *key, "case {at}"),
+                (Err(error), Err(field)) => {
+                    assert_eq!(error.field, *field, "case {at}: {error}");
+                    assert!(error.to_string().contains("settings"), "{error}");
+                    assert!(!error.to_string().contains(KEY), "{error}");
+                }
+                (settled, expected) => panic!("case {at}: {settled:?} where {expected:?} was expected"),
+            }
+        }
     }
 
     #[test]

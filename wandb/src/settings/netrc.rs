@@ -1,7 +1,7 @@
 //! Passwords by machine, in the form that `ftp` brought up.
 
-/// The password of `machine`, or that of the `default` entry.
-pub(crate) fn password(text: &str, machine: &str) -> Option<String> {
+/// The password of `machine`, or that of the `default` entry; and whether it is the machine's own.
+pub(crate) fn password(text: &str, machine: &str) -> Option<(String, bool)> {
     let mut tokens = tokens(text).into_iter();
     let mut here = None;
     let mut fallback = None;
@@ -23,7 +23,8 @@ pub(crate) fn password(text: &str, machine: &str) -> Option<String> {
             _ => {}
         }
     }
-    here.or(fallback)
+    here.map(|password| (password, true))
+        .or(fallback.map(|password| (password, false)))
 }
 
 /// Words, with comments and macros left out and quotes taken off.
@@ -79,7 +80,9 @@ fn word(line: &str) -> (String, &str) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    fn password(text: &str, machine: &str) -> Option<String> {
+        super::password(text, machine).map(|(password, _)| password)
+    }
 
     #[test]
     fn entries_are_found_by_machine() {
@@ -89,7 +92,10 @@ mod tests {
         assert_eq!(password(text, "b.org:8080").as_deref(), Some("two"));
         assert_eq!(password(text, "c.org").as_deref(), Some("three"));
         assert_eq!(password(text, "b.org"), None);
-        assert_eq!(password("default login u password d", "any").as_deref(), Some("d"));
+        let with_default = "machine a password own default login u password d";
+        let own = super::password(with_default, "a");
+        assert_eq!(own, Some(("own".to_owned(), true)));
+        assert_eq!(super::password(with_default, "any"), Some(("d".to_owned(), false)));
     }
 
     #[test]
@@ -104,7 +110,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(text in "(machine|default|login|password|macdef|#|\"|\\\\|a|ü| |\n){0,30}|\\PC*") {
-            let _ = password(&text, "a");
+            let _ = super::password(&text, "a");
         }
     }
 }

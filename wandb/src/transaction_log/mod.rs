@@ -4,11 +4,14 @@
 //! (CRC-32 over type and payload, little endian), payload length, type, payload. A record that does not fit the rest of
 //! its block goes on in the next, so a file cut anywhere is readable up to its last whole record.
 
+mod keeper;
+mod live;
 mod reader;
 mod writer;
 
+pub(crate) use self::live::Live;
 pub(crate) use self::reader::{Entry, LogReader, ReadError};
-pub(crate) use self::writer::{End, LogWriter};
+pub(crate) use self::writer::{End, LogWriter, Loss};
 
 /// `:W&B`, the number 0xBEE1 and version 0.
 const HEADER: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
@@ -144,7 +147,7 @@ mod tests {
             ..first.end()
         };
         let file = fs::OpenOptions::new().append(true).open(&path).unwrap();
-        let mut writer = LogWriter::go_on(file, end).unwrap();
+        let mut writer = LogWriter::go_on(&path, file, end).unwrap();
         writer.append(Kind::Exit(Exit::default()));
         writer.write_out().unwrap();
         assert_eq!(read_all(&path).last().unwrap().num, i64::MAX);

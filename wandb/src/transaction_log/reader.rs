@@ -1,10 +1,11 @@
 use std::fmt::{self, Display};
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::io;
+use std::sync::Arc;
 
 use prost::Message as _;
 
+use super::live::Live;
 use super::{BLOCK, CHUNK_HEADER, FIRST, FULL, HEADER, LAST, MIDDLE, checksum};
 use crate::proto::Record;
 
@@ -12,7 +13,6 @@ use crate::proto::Record;
 const LONGEST: usize = 1 << 30;
 
 /// Reads the records of a file, which may still be growing.
-#[derive(Debug)]
 pub(crate) struct LogReader {
     file: File,
     /// A part of the file, and where in the file it begins.
@@ -20,6 +20,10 @@ pub(crate) struct LogReader {
     start: u64,
     /// Where the next record begins.
     position: u64,
+    /// The writer of the log, where that is in this process, and what was seen of it.
+    live: Option<(Arc<Live>, u64)>,
+    /// From here on the file is another than was read.
+    rewound: Option<u64>,
 }
 
 /// What comes next in a log.
@@ -44,17 +48,15 @@ pub(crate) enum ReadError {
 
 impl LogReader {
     /// Opens a log; one that is shorter than its header has no record yet.
-    pub(crate) fn open(path: &Path) -> Result<Self, ReadError> {
-        Self::of(File::open(path).map_err(ReadError::Io)?)
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn open(path: &std::path::Path) -> Result<Self, ReadError> {
+        Self::of(logcore_files::open(path).map_err(ReadError::Io)?)
     }
 
-    /// The same of a file that is open at its beginning.
-    pub(crate) fn of(mut file: File) -> Result<Self, ReadError> {
+    /// The same of a file that is open.
+    pub(crate) fn of(file: File) -> Result<Self, ReadError> {
         let mut header = Vec::with_capacity(HEADER.len());
-        file.by_ref()
-            .take(HEADER.len() as u64)
-            .read_to_end(&mut header)
-            .map_err(ReadError::Io)?;
+        read_at(&file, 0, HEADER.len(), &mut header).map_err(ReadError::Io)?;
         if !HEADER.starts_with(&header) {
             return Err(ReadError::Foreign);
         }
@@ -63,11 +65,59 @@ impl LogReader {
             buffer: Vec::new(),
             start: 0,
             position: HEADER.len() as u64,
+            live: None,
+            rewound: None,
         })
+    }
+
+    /// A reader of a log that is being written in this process. It follows the writer to another file, and knows what others
+    /// have cut off.
+    pub(crate) fn following(live: &Arc<Live>) -> Result<Self, ReadError> {
+        let mut seen = 0;
+        let newest = live.since(&mut seen).map(|(file, _)| file);
+        let file = newest.map_or_else(|| live.file(), Ok).map_err(ReadError::Io)?;
+        Ok(Self {
+            live: Some((Arc::clone(live), seen)),
+            ..Self::of(file)?
+        })
+    }
+
+    /// Whether the writer of the log is in this process, and may mend what is wrong with it.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// The place from which the file is another than was read, if somebody has cut it since the last call.
+    pub(crate) fn take_rewound(&mut self) -> Option<u64> {
+        self.rewound.take()
     }
 
     /// The next record. After [`Entry::End`] it may be asked again; after an error, no more.
     pub(crate) fn next(&mut self) -> Result<Entry, ReadError> {
+        self.follow();
+        let entry = self.read_on();
+        if let (Ok(Entry::Record(record)), Some((live, _))) = (&entry, &self.live) {
+            live.set_read(record.num);
+        }
+        entry
+    }
+
+    fn follow(&mut self) {
+        let Some((live, seen)) = &mut self.live else { return };
+        let Some((file, cut)) = live.since(seen) else { return };
+        self.file = file;
+        self.buffer.clear();
+        self.start = 0;
+        if let Some(cut) = cut
+            .map(|cut| cut.max(HEADER.len() as u64))
+            .filter(|cut| *cut < self.position)
+        {
+            self.position = cut;
+            self.rewound = Some(self.rewound.map_or(cut, |earlier| earlier.min(cut)));
+        }
+    }
+
+    fn read_on(&mut self) -> Result<Entry, ReadError> {
         let mut at = self.position;
         let mut long = Vec::new();
         loop {
@@ -132,19 +182,46 @@ impl LogReader {
     fn bytes(&mut self, at: u64, length: usize) -> Result<Option<&[u8]>, ReadError> {
         let end = at + length as u64;
         if at < self.start || end > self.start + self.buffer.len() as u64 {
-            self.file.seek(SeekFrom::Start(at)).map_err(ReadError::Io)?;
             self.buffer.clear();
             self.start = at;
-            let ask = length.max(BLOCK) as u64;
-            self.file
-                .by_ref()
-                .take(ask)
-                .read_to_end(&mut self.buffer)
-                .map_err(ReadError::Io)?;
+            read_at(&self.file, at, length.max(BLOCK), &mut self.buffer).map_err(ReadError::Io)?;
         }
         let from = (at - self.start) as usize;
         Ok(self.buffer.get(from..from + length))
     }
+}
+
+/// Appends up to `length` bytes from a place of the file. The place where others stand in the file stays as it is: a writer may
+/// have the same descriptor.
+fn read_at(file: &File, at: u64, length: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let begin = buffer.len();
+    buffer.resize(begin + length, 0);
+    let mut had = 0;
+    while had < length {
+        match read_part(file, &mut buffer[begin + had..], at + had as u64) {
+            Ok(0) => break,
+            Ok(count) => had += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                buffer.truncate(begin);
+                return Err(error);
+            }
+        }
+    }
+    buffer.truncate(begin + had);
+    Ok(())
+}
+
+#[cfg(unix)]
+fn read_part(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, at)
+}
+
+#[cfg(not(unix))]
+fn read_part(mut file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    file.seek(SeekFrom::Start(at))?;
+    file.read(buffer)
 }
 
 impl Display for ReadError {

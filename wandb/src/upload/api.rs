@@ -62,10 +62,20 @@ impl Api {
             base: settings.base_url.clone(),
             authorization,
             own_headers,
-            secret: Secret::new(key),
+            secret: Secret::of(settings),
             timeout: settings.http_timeout.min(LONGEST_TIMEOUT),
             deadline: None,
         })
+    }
+
+    /// A text without the secrets that requests carry.
+    pub(crate) fn clean(&self, text: &str) -> String {
+        self.secret.clean(text)
+    }
+
+    /// The address of the server.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// The same for requests that somebody waits for.
@@ -192,7 +202,7 @@ impl Api {
     }
 
     fn not_understood(&self, text: &str) -> Failure {
-        let start: String = self.secret.clean(text.trim()).chars().take(60).collect();
+        let start: String = quoted(&self.secret.clean(text)).chars().take(60).collect();
         Failure::again(
             Trouble::NotUnderstood,
             format!("the reply is not JSON; it begins with `{start}`"),
@@ -234,10 +244,22 @@ fn is_page(reply: &Reply) -> bool {
         .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
 }
 
-/// The beginning of what a server says, on one line.
-fn quoted(text: &str) -> String {
+/// The beginning of what a server says, on one line, without what a terminal would obey or a reader would not see.
+pub(super) fn quoted(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.chars().take(QUOTED).collect()
+    let shown = line.chars().take(QUOTED);
+    shown
+        .map(|c| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
+}
+
+/// Control characters, those of no width, and those that turn the direction of writing.
+fn is_hidden(c: char) -> bool {
+    let invisible = matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+    c.is_control() || invisible
 }
 
 /// A text of a reply; an empty one, if it is something else.
@@ -285,6 +307,8 @@ fn gzipped(body: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -293,6 +317,15 @@ mod tests {
         assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
         assert_eq!(retry_after("soon"), None);
         assert_eq!(retry_after("-1"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_words_of_a_server_reach_the_terminal_as_commands(text in "(\\x1b|\\u{9b}|\\u{202e}|\\u{200b}|\\n|\\[31m|a| ){0,40}|\\PC*") {
+            let shown = quoted(&text);
+            prop_assert!(!shown.chars().any(is_hidden), "{shown:?}");
+            prop_assert!(shown.chars().count() <= QUOTED);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! An artifact: files under one name, with a manifest that says what each is.
 
-use std::path::Path;
+use std::fs::File;
+use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,7 @@ use super::http::Content;
 use super::link::{Identity, Link};
 use super::transfer::Hitch;
 use crate::proto::{Artifact, ManifestEntry};
+use crate::run_files::{RunFiles, staged_copy};
 
 const CREATE: &str = "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { \
      artifact { id state } } }";
@@ -52,6 +54,7 @@ impl Progress {
 pub(crate) fn upload_artifact(
     link: &Link,
     run: &Identity,
+    files: &RunFiles,
     artifact: &Artifact,
     progress: &mut Progress,
 ) -> Result<(), Hitch> {
@@ -85,7 +88,7 @@ pub(crate) fn upload_artifact(
         .filter(|entry| !stored.contains_key(&entry.path))
         .collect();
     for entries in left.chunks(MOST_FILES) {
-        upload_files(link, &id, &manifest_id, entries, stored)?;
+        upload_files(link, files, [&id, &manifest_id], entries, stored)?;
     }
     let manifest = manifest(&id, contents, stored);
     let input = manifest_input(run, &id, &STANDARD.encode(Md5::digest(manifest.as_bytes())), true);
@@ -97,6 +100,28 @@ pub(crate) fn upload_artifact(
     let input = json!({"input": {"artifactID": id}});
     ask("CommitArtifact", COMMIT, &input, "/commitArtifact/artifact")?;
     Ok(())
+}
+
+/// Why an artifact cannot be sent, now or later: its files are not all copies in the run's folder. A log may name any file of
+/// the machine, and may have been moved without its copies.
+pub(crate) fn missing_copy(artifact: &Artifact, files: &RunFiles) -> Option<String> {
+    let mut entries = artifact.manifest.iter().flat_map(|manifest| &manifest.contents);
+    entries.find_map(|entry| {
+        let place = &entry.local_path;
+        match staged_copy(place).map(|copy| files.folder().open_file(&copy)) {
+            Some(Ok(_)) => None,
+            Some(Err(error)) => Some(format!("the copy of its file, {place}: {error}")),
+            None => Some(format!("`{place}` is no copy of a file in the run's folder")),
+        }
+    })
+}
+
+fn open_copy(files: &RunFiles, entry: &ManifestEntry) -> Result<File, Failure> {
+    let opened = match staged_copy(&entry.local_path) {
+        Some(copy) => files.folder().open_file(&copy),
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    };
+    opened.map_err(|error| Failure::last(Trouble::Unreadable, format!("{}: {error}", entry.local_path)))
 }
 
 fn creation(run: &Identity, artifact: &Artifact) -> Value {
@@ -118,8 +143,8 @@ const MANIFEST: &str = "/createArtifactManifest/artifactManifest";
 /// Uploads a part of the files. Their addresses are good for a while: those that are left at the next try get new ones.
 fn upload_files(
     link: &Link,
-    id: &str,
-    manifest_id: &str,
+    run_files: &RunFiles,
+    [id, manifest_id]: [&str; 2],
     entries: &[&ManifestEntry],
     stored: &mut Map<String, Value>,
 ) -> Result<(), Hitch> {
@@ -154,7 +179,8 @@ fn upload_files(
         // Without an address the server has the content already.
         if let Some(url) = node["uploadUrl"].as_str() {
             let headers = headers(&node["uploadHeaders"]);
-            put_file(link, url, &headers, Path::new(&entry.local_path)).map_err(Hitch::Content)?;
+            let file = open_copy(run_files, entry).map_err(Hitch::Content)?;
+            put_file(link, url, &headers, &entry.local_path, file).map_err(Hitch::Content)?;
         }
         stored.insert(entry.path.clone(), node["artifact"]["id"].clone());
     }

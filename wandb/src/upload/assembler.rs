@@ -246,6 +246,11 @@ impl Assembler {
         serde_json::to_string_pretty(&environment_json(environment)).ok()
     }
 
+    /// Where the run takes place, as far as it is known.
+    pub(crate) fn environment(&self) -> Option<&Environment> {
+        self.environment.as_ref()
+    }
+
     /// Whether it is known where the run takes place.
     pub(crate) fn has_environment(&self) -> bool {
         self.environment.is_some()

@@ -1,8 +1,7 @@
 //! The content of files on its way to addresses that the server has signed.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io::{self, Read, Seek as _};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,10 +15,16 @@ use super::failure::{Failure, Trouble};
 use super::http::Content;
 use super::link::Link;
 
-/// Sends a file. An address that has expired is worth another try with a new one.
-pub(crate) fn put_file(link: &Link, url: &str, headers: &[(String, String)], path: &Path) -> Result<(), Failure> {
-    let unreadable = |error: io::Error| Failure::last(Trouble::Unreadable, format!("{}: {error}", path.display()));
-    let file = File::open(path).map_err(unreadable)?;
+/// Sends a file, whose name is for people. An address that has expired is worth another try with a new one.
+pub(crate) fn put_file(
+    link: &Link,
+    url: &str,
+    headers: &[(String, String)],
+    name: &str,
+    mut file: File,
+) -> Result<(), Failure> {
+    let unreadable = |error: io::Error| Failure::last(Trouble::Unreadable, format!("{name}: {error}"));
+    file.rewind().map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
     let content = Flowing {
         file,
@@ -49,8 +54,7 @@ pub(crate) fn headers(list: &Value) -> Vec<(String, String)> {
 }
 
 /// The MD5 of a file, as base64.
-pub(crate) fn digest(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+pub(crate) fn digest(mut file: &File) -> io::Result<String> {
     let mut hash = Md5::new();
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -15,6 +15,9 @@ pub(crate) struct Control {
     patience: Option<Duration>,
 }
 
+/// A log may name any number of things that are not there.
+const MOST_LEFT_OUT: usize = 100;
+
 /// Rows, files and alerts go separate ways, and one may be in trouble when the others are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -32,6 +35,8 @@ struct State {
     delivered: Reached,
     /// Calls that the server does not take, by reason.
     dropped: BTreeMap<&'static str, u64>,
+    /// What is not sent, in words.
+    left_out: Vec<String>,
     over: bool,
     /// By lane: the newest failure, until a request succeeds, and the kinds that were said since the last success.
     trouble: [Option<Failure>; 3],
@@ -136,6 +141,20 @@ impl Control {
 
     pub(crate) fn set_delivered(&self, reached: Reached) {
         self.lock().delivered = reached;
+    }
+
+    /// Something that the log names is not sent, now or later.
+    pub(crate) fn leave_out(&self, what: &str) {
+        self.say(what, &format!("W&B: {what}"));
+        let left_out = &mut self.lock().left_out;
+        if left_out.len() < MOST_LEFT_OUT {
+            left_out.push(what.to_owned());
+        }
+    }
+
+    /// What was left out, in words.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        self.lock().left_out.clone()
     }
 
     /// Calls will never be on the server.

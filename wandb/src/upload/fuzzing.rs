@@ -5,14 +5,17 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::api::{retry_after, server_words};
+use super::api::{quoted, retry_after, server_words};
 use super::assembler::Assembler;
+use super::failure::Failure;
 use super::lines::Lines;
+use super::link::Backoff;
 use super::resume;
 use super::standing::Standing;
 use crate::json;
 use crate::proto::{Exit, Kind};
 use crate::reopen::reopen;
+use crate::run_files::staged_copy;
 use crate::transaction_log::{End, Entry, LogReader};
 
 /// Reads a log as a delivery does, then goes on with it behind one of its records, as a recovery does.
@@ -26,6 +29,19 @@ pub fn read_log(path: &Path, record: usize) {
     let ends = read(path, |record| assembler.read(record));
     assembler.cover_all();
     check(&mut assembler);
+    for entry in assembler
+        .artifacts
+        .iter()
+        .flat_map(|artifact| &artifact.manifest)
+        .flat_map(|manifest| &manifest.contents)
+    {
+        let copy = staged_copy(&entry.local_path);
+        assert!(
+            copy.is_none_or(|copy| logcore_files::is_plain_relative(&copy)),
+            "{}",
+            entry.local_path
+        );
+    }
     let Some(end) = ends.get(record % ends.len().max(1)) else {
         return;
     };
@@ -59,9 +75,16 @@ pub fn read_resumed(text: &str) {
 }
 
 /// Reads the words with which a server refuses something, and how long it wants to be left alone.
+///
+/// # Panics
+///
+/// If the words would be obeyed by a terminal, or the wait is none or has no end.
 pub fn read_refusal(text: &str) {
-    let _ = server_words(text);
-    let _ = retry_after(text);
+    let shown = quoted(&server_words(text));
+    assert!(!shown.chars().any(char::is_control), "{shown:?} reaches a terminal");
+    let failure = Failure::of_status(429, &shown, retry_after(text), false);
+    let wait = Backoff::default().next(&failure, false);
+    assert!((1..=3600).contains(&wait.as_secs()), "{wait:?}");
 }
 
 /// Reads how far the delivery of a log has come, and goes on with it.

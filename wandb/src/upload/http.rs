@@ -335,6 +335,31 @@ mod tests {
         }
     }
 
+    /// An answer of which a byte comes now and then, and one that never ends.
+    #[test]
+    fn an_answer_that_has_no_end_is_given_up() {
+        for (pause, part) in [(SILENCE / 8, " "), (Duration::ZERO, "{\"data\": ")] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let start = Instant::now();
+            thread::scope(|scope| {
+                let server = || {
+                    let mut stream = listener.accept().unwrap().0;
+                    let part = part.repeat(if pause.is_zero() { 8 << 10 } else { 1 });
+                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";
+                    let mut sent = stream.write_all(head.as_bytes());
+                    while sent.is_ok() {
+                        thread::sleep(pause);
+                        sent = stream.write_all(part.as_bytes());
+                    }
+                };
+                thread::Builder::new().spawn_scoped(scope, server).unwrap();
+                let failure = put(&listener, Content::Bytes(Bytes::from_static(b"{}"))).err().unwrap();
+                assert!(failure.again, "{failure:?}");
+            });
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        }
+    }
+
     #[test]
     fn what_is_logged_on_the_way_goes_nowhere() {
         let http = Http::start(Client::new()).unwrap();

@@ -8,6 +8,8 @@ mod content;
 mod control;
 mod definitions;
 mod failure;
+#[cfg(all(test, unix))]
+mod foreign_tests;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod http;

@@ -1,14 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use logcore::Deadline;
 use serde::{Deserialize, Serialize};
 
-use super::standing::with_suffix;
+use crate::run_files::RunFiles;
 
 /// What the server has of a run besides its lines: a file beside the log, with a line for each.
 ///
@@ -36,16 +35,15 @@ enum Receipt {
 pub(crate) struct InUse;
 
 impl Receipts {
-    /// Of the log at this path.
-    pub(crate) fn open(log: &Path) -> Result<Self, InUse> {
+    /// Of the log of a run.
+    pub(crate) fn open(run: &RunFiles) -> Result<Self, InUse> {
         let mut receipts = Self {
             file: None,
             files: BTreeMap::new(),
             artifacts: BTreeSet::new(),
             unannounced: BTreeSet::new(),
         };
-        let path = with_suffix(log, "uploaded");
-        let Ok(mut file) = OpenOptions::new().read(true).append(true).create(true).open(path) else {
+        let Ok(mut file) = run.folder().append(&run.beside("uploaded")) else {
             return Ok(receipts);
         };
         // One that was given up in this process needs a moment to end.
@@ -57,7 +55,7 @@ impl Receipts {
             thread::sleep(Duration::from_millis(20));
         }
         let mut text = String::new();
-        if file.read_to_string(&mut text).is_err() {
+        if (&file).take(LONGEST).read_to_string(&mut text).is_err() {
             return Ok(receipts);
         }
         for line in text.lines() {
@@ -131,6 +129,8 @@ impl Receipts {
 }
 
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Millions of files; what is beyond is sent again.
+const LONGEST: u64 = 1 << 30;
 
 #[cfg(test)]
 mod tests {
@@ -139,14 +139,14 @@ mod tests {
     #[test]
     fn what_was_kept_is_known_again_also_behind_a_line_that_was_cut() {
         let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("run-x.wandb");
+        let log = RunFiles::of(&folder.path().join("run-x.wandb")).unwrap();
         let mut receipts = Receipts::open(&log).unwrap();
         receipts.file("a".to_owned(), "1".to_owned()).unwrap();
         receipts.announced(vec!["a".to_owned()]).unwrap();
         receipts.file("b".to_owned(), "2".to_owned()).unwrap();
         receipts.artifact("id".to_owned()).unwrap();
         drop(receipts);
-        let path = with_suffix(&log, "uploaded");
+        let path = folder.path().join(log.beside("uploaded"));
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
         let mut receipts = Receipts::open(&log).unwrap();

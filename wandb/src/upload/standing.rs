@@ -1,11 +1,10 @@
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::resume::Existing;
+use crate::run_files::RunFiles;
 
 /// How far the delivery of a log has come: a file beside the log, so that a later delivery of the same log neither
 /// doubles nor omits anything.
@@ -105,17 +104,15 @@ impl Standing {
         }
     }
 
-    /// Of the log at this path; `None` if its delivery has not begun.
-    pub(crate) fn load(log: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path_of(log)).ok()?).ok()
+    /// Of the log of a run; `None` if its delivery has not begun.
+    pub(crate) fn load(files: &RunFiles) -> Option<Self> {
+        let kept = files.folder().read(&files.beside("upload"), LONGEST).ok()?;
+        serde_json::from_slice(&kept).ok()
     }
 
     /// Replaces what was kept. It is small, and it is kept before what it stands for is relied on.
-    pub(crate) fn save(&self, log: &Path) -> io::Result<()> {
-        let path = path_of(log);
-        let fresh = path.with_extension("upload.new");
-        fs::write(&fresh, serde_json::to_vec(self)?)?;
-        fs::rename(fresh, &path)?;
+    pub(crate) fn save(&self, files: &RunFiles) -> io::Result<()> {
+        files.replace(&files.beside("upload"), &serde_json::to_vec(self)?)?;
         if !self.is_known() {
             return Ok(());
         }
@@ -126,9 +123,9 @@ impl Standing {
             // In milliseconds.
             (self.earlier_runtime * 1e3) as i64
         );
-        fs::write(with_suffix(log, "syncstate"), own_state)?;
+        files.replace(&files.beside("syncstate"), own_state.as_bytes())?;
         if self.complete {
-            fs::write(with_suffix(log, "synced"), "")?;
+            files.replace(&files.beside("synced"), b"")?;
         }
         Ok(())
     }
@@ -160,17 +157,9 @@ impl Standing {
 }
 
 /// Whether the official client has delivered this log.
-pub(crate) fn synced_by_other(log: &Path) -> bool {
-    with_suffix(log, "synced").exists()
+pub(crate) fn synced_by_other(files: &RunFiles) -> bool {
+    files.folder().open_file(&files.beside("synced")).is_ok()
 }
 
-fn path_of(log: &Path) -> PathBuf {
-    with_suffix(log, "upload")
-}
-
-pub(crate) fn with_suffix(log: &Path, suffix: &str) -> PathBuf {
-    let mut name = log.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
-}
+/// Who has written the parts of a run is in it, and no run has that many.
+const LONGEST: u64 = 16 << 20;

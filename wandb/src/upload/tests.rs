@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::uploader::Delivered;
 use super::{Api, Control, Lane, Link, Outcome, Plan, deliver};
 use crate::proto::{Exit, FileItem, Files, Kind, Run};
+use crate::run_files::RunFiles;
 use crate::settings::{self, Ignored};
 use crate::transaction_log::LogWriter;
 
@@ -32,14 +33,14 @@ struct Shared {
 }
 
 /// A server on loopback that makes any run and keeps what it is told.
-struct StandIn {
-    url: String,
+pub(super) struct StandIn {
+    pub(super) url: String,
     shared: Arc<Shared>,
 }
 
 impl StandIn {
     /// `before` runs ahead of each answer.
-    fn start(before: impl Fn(&StandIn, &str) + Send + Sync + 'static) -> Self {
+    pub(super) fn start(before: impl Fn(&StandIn, &str) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared::default());
@@ -85,7 +86,8 @@ impl StandIn {
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body)?;
-            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+            let body: Value = serde_json::from_slice(&body).unwrap_or_else(|_| text());
             let what = match (first.starts_with("PUT"), body["operationName"].as_str()) {
                 (true, _) => "PUT",
                 (_, Some(operation)) => operation,
@@ -117,6 +119,14 @@ impl StandIn {
             _ => json!({}),
         };
         json!({"data": data})
+    }
+
+    /// All that came, as text.
+    pub(super) fn all(&self) -> String {
+        let seen = self.shared.seen.lock().unwrap();
+        seen.iter()
+            .map(|seen| format!("{} {}\n", seen.what, seen.body))
+            .collect()
     }
 
     /// The bodies of all requests of a kind, once there are so many.
@@ -170,7 +180,8 @@ fn run(display_name: &str) -> Kind {
 
 fn plan(log: &Path, heartbeat: Duration) -> Plan {
     Plan {
-        log: log.to_owned(),
+        files: Arc::new(RunFiles::of(log).unwrap()),
+        live: None,
         interval: Duration::from_secs(3600),
         heartbeat,
         app_url: String::new(),

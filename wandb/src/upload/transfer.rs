@@ -1,7 +1,10 @@
 //! Files and artifacts go on a thread of their own, so that a large one holds up no rows.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
@@ -9,12 +12,13 @@ use std::time::Duration;
 use logcore::{Deadline, quiet};
 use serde_json::json;
 
-use super::artifact::{Progress, upload_artifact};
+use super::artifact::{Progress, missing_copy, upload_artifact};
 use super::content::{digest, headers, put_file};
 use super::control::Lane;
 use super::failure::{Failure, Trouble};
 use super::link::{Backoff, Identity, Link};
 use crate::proto::Artifact;
+use crate::run_files::{FILES, RunFiles};
 
 const CREATE_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, $files: [String!]!) { \
      createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, files: $files}) { \
@@ -61,6 +65,11 @@ pub(crate) enum End {
     Missing {
         name: String,
     },
+    /// Something that the log names and that is no file of the run: a link, a pipe, a place outside of the run's folder.
+    LeftOut {
+        what: String,
+        why: String,
+    },
     /// It is refused, or there is no time left; what was to be sent stays where it is.
     GivenUp(Failure),
 }
@@ -74,7 +83,7 @@ pub(crate) enum Hitch {
 }
 
 impl Transfers {
-    pub(crate) fn start(link: Link, run: Identity, files: PathBuf) -> Option<Self> {
+    pub(crate) fn start(link: Link, run: Identity, files: Arc<RunFiles>) -> Option<Self> {
         let (jobs, inbox) = channel();
         let (outbox, results) = channel();
         let worker = Worker {
@@ -137,8 +146,7 @@ impl Transfers {
 struct Worker {
     link: Link,
     run: Identity,
-    /// The run's folder `files/`.
-    files: PathBuf,
+    files: Arc<RunFiles>,
     queue: VecDeque<Task>,
     /// Nothing is asked of the server until then, after this failure.
     rest: Option<(Deadline, Failure)>,
@@ -233,28 +241,45 @@ impl Worker {
     fn turn(&self, task: &mut Task) -> Result<End, Hitch> {
         match &task.job.what {
             What::File { name, known } => {
-                let Ok(digest) = digest(&self.files.join(name)) else {
-                    return Ok(End::Missing { name: name.clone() });
+                let opened = self.files.folder().open_file(&Path::new(FILES).join(name));
+                let read = opened.and_then(|file| digest(&file).map(|digest| (file, digest)));
+                let (file, digest) = match read {
+                    Ok(read) => read,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        return Ok(End::Missing { name: name.clone() });
+                    }
+                    Err(error) => {
+                        return Ok(End::LeftOut {
+                            what: format!("the file {name}"),
+                            why: error.to_string(),
+                        });
+                    }
                 };
                 if known.as_ref() == Some(&digest) {
                     return Ok(End::Known);
                 }
-                self.upload(name)?;
+                self.upload(name, file)?;
                 Ok(End::File {
                     name: name.clone(),
                     digest,
                 })
             }
             What::Artifact(artifact) => {
+                if let Some(why) = missing_copy(artifact, &self.files) {
+                    return Ok(End::LeftOut {
+                        what: format!("the artifact {}", artifact.name),
+                        why,
+                    });
+                }
                 self.link.control.begin(Lane::Files);
-                upload_artifact(&self.link, &self.run, artifact, &mut task.progress)?;
+                upload_artifact(&self.link, &self.run, &self.files, artifact, &mut task.progress)?;
                 Ok(End::Artifact(artifact.clone()))
             }
         }
     }
 
     /// An address may be good for minutes only: each try gets a fresh one.
-    fn upload(&self, name: &str) -> Result<(), Hitch> {
+    fn upload(&self, name: &str, file: File) -> Result<(), Hitch> {
         self.link.control.begin(Lane::Files);
         let created = self.link.api.ask(
             "CreateRunFiles",
@@ -272,7 +297,7 @@ impl Worker {
                 Hitch::Content(Failure::again(Trouble::NotUnderstood, text))
             })?;
         let headers = headers(&created["uploadHeaders"]);
-        put_file(&self.link, address, &headers, &self.files.join(name)).map_err(Hitch::Content)
+        put_file(&self.link, address, &headers, name, file).map_err(Hitch::Content)
     }
 
     fn ended(&mut self, calls: u64, end: End) {

@@ -105,7 +105,7 @@ mod tests {
             MetricDefinition::new("loss").summary(["min", "mean", "last"]),
             MetricDefinition::new("hidden").summary(["none"]),
         ] {
-            log.define(definition.record()).unwrap();
+            log.define(definition.records()).unwrap();
         }
         log.set_summary("best", &0.5.into()).unwrap();
         for step in 0..100_u64 {

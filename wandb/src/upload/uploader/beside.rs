@@ -1,12 +1,13 @@
 //! Files and artifacts: those that the log names, and the run's own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Uploader;
 use crate::proto::Artifact;
+use crate::run_files::{ARTIFACTS, FILES, RunFiles, staged_copy};
 use crate::upload::transfer::{Done, End, Job, Transfers, What};
 
 const AT_END: i32 = 1;
@@ -52,7 +53,7 @@ impl Uploader {
 
     fn push(&mut self, job: Job) {
         if self.transfers.is_none() {
-            self.transfers = Transfers::start(self.link.clone(), self.identity.clone(), self.files_folder());
+            self.transfers = Transfers::start(self.link.clone(), self.identity.clone(), Arc::clone(&self.plan.files));
         }
         match &mut self.transfers {
             Some(transfers) => transfers.push(job),
@@ -73,12 +74,16 @@ impl Uploader {
                 End::Artifact(artifact) => {
                     let kept = self.receipts.artifact(artifact.client_id.clone());
                     self.said_if_not_kept(kept);
-                    forget_copies(&artifact, &self.run_folder());
+                    forget_copies(&artifact, &self.plan.files);
                 }
                 End::Missing { name } => {
                     self.link.control.drop_for("file not there", calls);
-                    let text = format!("W&B: the file {name} of the run is not there and is left out");
-                    self.link.control.say("file missing", &text);
+                    let text = format!("the file {name} of the run is not there and is left out");
+                    self.link.control.leave_out(&text);
+                }
+                End::LeftOut { what, why } => {
+                    self.link.control.drop_for("no file of the run", calls);
+                    self.link.control.leave_out(&format!("{what} is left out: {why}"));
                 }
                 End::GivenUp(failure) => {
                     self.missing += calls;
@@ -96,7 +101,6 @@ impl Uploader {
     /// Writes the files that W&B's page looks for; returns the names of those that could be.
     pub(super) fn write_own_files(&mut self) -> Vec<String> {
         self.write_console();
-        let folder = self.files_folder();
         let mut texts = vec![
             ("config.yaml", self.assembler.config_yaml()),
             ("wandb-summary.json", self.assembler.summary_text()),
@@ -105,9 +109,8 @@ impl Uploader {
         let mut names: Vec<String> = texts
             .into_iter()
             .filter(|(name, text)| {
-                fs::create_dir_all(&folder)
-                    .and_then(|()| fs::write(folder.join(name), text))
-                    .is_ok()
+                let name = Path::new(FILES).join(name);
+                self.plan.files.replace(&name, text.as_bytes()).is_ok()
             })
             .map(|(name, _)| name.to_owned())
             .collect();
@@ -124,16 +127,10 @@ impl Uploader {
         }
         let text = std::mem::take(&mut self.assembler.console);
         if self.console.is_none() {
-            let folder = self.files_folder();
-            let open = || {
-                fs::create_dir_all(&folder)?;
-                OpenOptions::new()
-                    .create(true)
-                    .write(true)
-                    .truncate(true)
-                    .open(folder.join("output.log"))
-            };
-            self.console = open().ok();
+            let name = Path::new(FILES).join("output.log");
+            let files = &self.plan.files;
+            let opened = files.replace(&name, b"").and_then(|()| files.folder().append(&name));
+            self.console = opened.ok();
         }
         if let Some(file) = &mut self.console {
             // The lines themselves are in the log and in the stream; the file is a copy for downloads.
@@ -143,16 +140,15 @@ impl Uploader {
 }
 
 /// The copies of an artifact's files have served their purpose.
-fn forget_copies(artifact: &Artifact, run: &Path) {
-    let staging = std::path::absolute(run.join("artifacts")).unwrap_or_default();
+fn forget_copies(artifact: &Artifact, files: &RunFiles) {
     let entries = artifact.manifest.iter().flat_map(|manifest| &manifest.contents);
-    let folders: BTreeSet<_> = entries
-        .filter_map(|entry| Path::new(&entry.local_path).parent())
-        .collect();
-    // A log that somebody else wrote may name any place.
-    for folder in folders.into_iter().filter(|folder| folder.parent() == Some(&*staging)) {
-        let _ = fs::remove_dir_all(folder);
+    let copies: BTreeSet<_> = entries.filter_map(|entry| staged_copy(&entry.local_path)).collect();
+    for copy in &copies {
+        let _ = files.folder().remove_file(copy);
     }
-    // It goes when the last one has gone.
-    let _ = fs::remove_dir(staging);
+    let folders: BTreeSet<_> = copies.iter().filter_map(|copy| copy.parent()).collect();
+    // Each goes when the last file in it has gone.
+    for folder in folders.into_iter().chain([Path::new(ARTIFACTS)]) {
+        let _ = files.folder().remove_dir(folder);
+    }
 }

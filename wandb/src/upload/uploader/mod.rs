@@ -6,7 +6,7 @@ mod place;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logcore::Deadline;
@@ -19,12 +19,13 @@ use super::failure::{Failure, Trouble};
 use super::lines::Lines;
 use super::link::{GivenUp, Identity, Link};
 use super::receipts::{InUse, Receipts};
-use super::standing::Standing;
+use super::standing::{Extent, Standing};
 use super::transfer::Transfers;
 use crate::json;
 use crate::proto::{Exit, Record};
+use crate::run_files::RunFiles;
 use crate::settings::Ignored;
-use crate::transaction_log::{Entry, LogReader, ReadError};
+use crate::transaction_log::{Entry, Live, LogReader, ReadError};
 
 /// The content of one request of the stream. Servers take five times as much; a backlog is in memory a few times over.
 const REQUEST_BYTES: usize = 2 << 20;
@@ -35,7 +36,9 @@ const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is to be delivered, and how often.
 pub(crate) struct Plan {
-    pub(crate) log: PathBuf,
+    pub(crate) files: Arc<RunFiles>,
+    /// Whoever writes the log, if that is this process.
+    pub(crate) live: Option<Arc<Live>>,
     /// A row waits at most this long for company.
     pub(crate) interval: Duration,
     /// A run is silent at most this long.
@@ -70,10 +73,14 @@ pub(crate) enum Outcome {
 /// Delivers the log of `plan`; returns when all is delivered or there is no time left. `progress` is told how many
 /// bytes of the log have been read.
 pub(crate) fn deliver(link: Link, plan: Plan, progress: &mut dyn FnMut(u64)) -> Result<Delivered, Failure> {
-    let reader = LogReader::open(&plan.log).map_err(unreadable)?;
-    let receipts = Receipts::open(&plan.log)
+    let reader = match &plan.live {
+        Some(live) => LogReader::following(live),
+        None => plan.files.open_log().map_err(ReadError::Io).and_then(LogReader::of),
+    };
+    let reader = reader.map_err(unreadable)?;
+    let receipts = Receipts::open(&plan.files)
         .map_err(|InUse| Failure::last(Trouble::InUse, "another delivery of the same log is on"))?;
-    let standing = Standing::load(&plan.log).unwrap_or_default();
+    let standing = Standing::load(&plan.files).unwrap_or_default();
     let mut uploader = Uploader {
         link,
         reader,
@@ -147,6 +154,9 @@ struct Uploader {
 impl Uploader {
     fn run(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), GivenUp> {
         self.wait_for_run()?;
+        if self.plan.ended {
+            self.show_destination();
+        }
         self.establish()?;
         let mut last_config = Instant::now();
         let mut next_look = Deadline::after(Duration::ZERO);
@@ -227,13 +237,54 @@ impl Uploader {
             self.assembler.read(record);
         }
         while self.damaged.is_none() && !enough(&self.assembler) {
-            match self.reader.next() {
+            let entry = self.reader.next();
+            if let Some(cut) = self.reader.take_rewound() {
+                self.follow_cut(cut);
+            }
+            match entry {
                 Ok(Entry::Record(record)) => self.assembler.read(record),
                 Ok(Entry::End) => return true,
+                // Whoever writes the log finds it out at the next write, and mends it.
+                Err(_) if self.reader.is_live() && !self.link.control.ending() => return true,
                 Err(error) => self.damaged = Some(error),
             }
         }
         self.damaged.is_some()
+    }
+
+    /// The log was cut at this place, and goes on there: what is behind it are other lines than those that were read. They
+    /// follow those on the server, here and in any later delivery.
+    fn follow_cut(&mut self, cut: u64) {
+        let mut before = Assembler::default();
+        let nothing_sent = Extent {
+            start: 0,
+            sent: u64::MAX,
+        };
+        let whole = Standing {
+            history: nothing_sent,
+            events: nothing_sent,
+            output: nothing_sent,
+            ..Standing::default()
+        };
+        before.begin_at(&whole);
+        let file = self.plan.live.as_ref().map(|live| live.file());
+        if let Some(Ok(mut reader)) = file.map(|file| file.map_err(ReadError::Io).and_then(LogReader::of)) {
+            while let Ok(Entry::Record(record)) = reader.next() {
+                if reader.position() > cut {
+                    break;
+                }
+                before.read(record);
+            }
+        }
+        let standing = &mut self.standing;
+        for (extent, lines, before) in [
+            (&mut standing.history, &self.assembler.history, &before.history),
+            (&mut standing.events, &self.assembler.events, &before.events),
+            (&mut standing.output, &self.assembler.output, &before.output),
+        ] {
+            extent.start = lines.end().saturating_sub(before.end());
+        }
+        self.keep_standing();
     }
 
     fn nothing_refused(&self) -> bool {
@@ -410,24 +461,16 @@ impl Uploader {
         Ok(())
     }
 
-    fn run_folder(&self) -> PathBuf {
-        self.plan.log.parent().unwrap_or(Path::new(".")).to_owned()
-    }
-
-    fn files_folder(&self) -> PathBuf {
-        self.run_folder().join("files")
-    }
-
     /// Without it a later delivery begins at the beginning, which overwrites and doubles nothing.
     fn keep_standing(&self) {
-        self.said_if_not_kept(self.standing.save(&self.plan.log));
+        self.said_if_not_kept(self.standing.save(&self.plan.files));
     }
 
     fn said_if_not_kept(&self, kept: std::io::Result<()>) {
         if let Err(error) = kept {
             let text = format!(
                 "W&B: how far {} is delivered cannot be kept: {error}",
-                self.plan.log.display()
+                self.plan.files.path().display()
             );
             self.link.control.say("standing", &text);
         }

@@ -1,13 +1,15 @@
 //! Where a log stands on the server, before any of its rows goes there.
 
-use std::path::Path;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use logcore::Deadline;
 use serde_json::{Value, json};
 
 use super::Uploader;
-use crate::proto::{Kind, Run};
+use crate::environment;
+use crate::proto::{Environment, Kind, Run};
+use crate::run_files::RunFiles;
 use crate::settings::run_url;
 use crate::transaction_log::{Entry, LogReader, ReadError};
 use crate::tree;
@@ -50,12 +52,43 @@ impl Uploader {
                     _ => self.assembler.read(record),
                 },
                 Ok(Entry::End) => return,
+                Err(_) if self.reader.is_live() && !self.link.control.ending() => return,
                 Err(error) => {
                     self.damaged = Some(error);
                     return;
                 }
             }
         }
+    }
+
+    /// Says where a log goes before anything of it is sent. Whoever wrote it has chosen that: not always the person who
+    /// syncs it.
+    pub(super) fn show_destination(&self) {
+        let Some(run) = &self.assembler.run else { return };
+        let entity = [&self.standing.entity, &run.entity]
+            .into_iter()
+            .find(|name| !name.is_empty());
+        let entity = entity.map_or_else(
+            || "your default entity".to_owned(),
+            |entity| format!("entity `{entity}`"),
+        );
+        let [project, run_id] = self.names(run);
+        let log = self.plan.files.path().display();
+        let mut text = format!(
+            "W&B: {log} goes to {}: {entity}, project `{project}`, run `{run_id}`",
+            self.link.api.base()
+        );
+        match self.assembler.environment() {
+            Some(environment) if environment::is_here(environment) => {}
+            Some(Environment { host, username, .. }) if !host.is_empty() || !username.is_empty() => {
+                let _ = write!(
+                    text,
+                    "; it says that it was written by `{username}` on `{host}`, which is not you here"
+                );
+            }
+            _ => text.push_str("; it does not say who wrote it, and where"),
+        }
+        self.link.control.say(&format!("destination of {log}"), &text);
     }
 
     /// Makes the run on the server, or finds it there, and learns where it stands.
@@ -72,7 +105,7 @@ impl Uploader {
             if let Some(existing) = existing.filter(|_| self.plan.ended && self.standing.is_known()) {
                 let writer = self.assembler.writer();
                 let later = existing.later_than(&writer);
-                let log = &self.plan.log;
+                let log = &self.plan.files;
                 self.standing.follow(
                     &existing,
                     later,
@@ -126,12 +159,13 @@ impl Uploader {
     }
 
     fn show_address(&self) {
-        self.link.control.set_address(run_url(
+        let address = run_url(
             &self.plan.app_url,
             &self.identity.entity,
             &self.identity.project,
             &self.identity.run_id,
-        ));
+        );
+        self.link.control.set_address(self.link.api.clean(&address));
     }
 
     /// Project and id, as the server has named them, if it has.
@@ -178,7 +212,7 @@ impl Uploader {
     }
 
     fn refuse(&self, why: &str) -> Result<(), GivenUp> {
-        let text = format!("{}: {why}", self.plan.log.display());
+        let text = format!("{}: {why}", self.plan.files.path().display());
         self.link.control.lasting(&Failure::last(Trouble::Refused, text));
         Err(GivenUp)
     }
@@ -233,8 +267,9 @@ impl Uploader {
 }
 
 /// Whether a line that the server has is of a record in the log: no two have the same time.
-fn has(log: &Path, line: &Value, time_of: impl Fn(&Kind) -> Option<f64>) -> bool {
-    let (Some(time), Ok(mut reader)) = (line["_timestamp"].as_f64(), LogReader::open(log)) else {
+fn has(files: &RunFiles, line: &Value, time_of: impl Fn(&Kind) -> Option<f64>) -> bool {
+    let reader = files.open_log().map_err(ReadError::Io).and_then(LogReader::of);
+    let (Some(time), Ok(mut reader)) = (line["_timestamp"].as_f64(), reader) else {
         return false;
     };
     while let Ok(Entry::Record(record)) = reader.next() {

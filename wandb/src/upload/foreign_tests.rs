@@ -1,0 +1,257 @@
+//! Folders that somebody has sent: what their logs name, and what lies in them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use logcore::Notices;
+use proptest::prelude::*;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::tests::StandIn;
+use crate::proto::{Artifact, Environment, Exit, FileItem, Files, Kind, Manifest, ManifestEntry, OutputRaw, Run};
+use crate::transaction_log::LogWriter;
+use crate::{SyncError, SyncOptions, SyncReport, sync};
+
+const SECRET: &str = "a private key";
+const PRECIOUS: &str = "precious";
+const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A folder that was sent, in a machine that has something to lose.
+struct Sent {
+    home: TempDir,
+    run: PathBuf,
+    log: PathBuf,
+}
+
+impl Sent {
+    fn new(names: &[String]) -> Self {
+        let home = TempDir::new().unwrap();
+        fs::create_dir(home.path().join(".ssh")).unwrap();
+        fs::write(home.path().join(".ssh/id_rsa"), SECRET).unwrap();
+        fs::write(home.path().join(".bashrc"), PRECIOUS).unwrap();
+        let run = home.path().join("sent/wandb/run-20260101_000000-x");
+        fs::create_dir_all(run.join("files")).unwrap();
+        let log = run.join("run-x.wandb");
+        let mut writer = LogWriter::create(&log, []).unwrap();
+        writer.append(Kind::Run(Box::new(Run {
+            run_id: "x".to_owned(),
+            project: "loot".to_owned(),
+            entity: "attacker".to_owned(),
+            ..Run::default()
+        })));
+        writer.append(Kind::Environment(Box::new(Environment {
+            host: "elsewhere".to_owned(),
+            username: "mallory".to_owned(),
+            ..Environment::default()
+        })));
+        let files = names.iter().map(|name| FileItem {
+            path: name.clone(),
+            policy: 0,
+            r#type: 0,
+        });
+        writer.append(Kind::Files(Files { files: files.collect() }));
+        for (at, name) in names.iter().enumerate() {
+            writer.append(Kind::Artifact(Box::new(Artifact {
+                name: format!("a{at}"),
+                client_id: format!("c{at}"),
+                manifest: Some(Manifest {
+                    contents: vec![ManifestEntry {
+                        path: "x".to_owned(),
+                        local_path: name.clone(),
+                        ..ManifestEntry::default()
+                    }],
+                    ..Manifest::default()
+                }),
+                ..Artifact::default()
+            })));
+        }
+        writer.append(Kind::Output(OutputRaw {
+            output_type: 1,
+            line: "touch /tmp/pwned\n".to_owned(),
+            ..OutputRaw::default()
+        }));
+        writer.append(Kind::Exit(Exit::default()));
+        writer.write_out().unwrap();
+        Self { home, run, log }
+    }
+
+    fn sync(&self, server: &StandIn) -> (Result<SyncReport, SyncError>, Vec<String>) {
+        let said = Arc::<Mutex<Vec<String>>>::default();
+        let mut options = options(server);
+        let words = Arc::clone(&said);
+        options.notices = Some(Notices::new(move |_, line| words.lock().unwrap().push(line.to_owned())));
+        let report = sync(&self.log, &options, |_, _| {});
+        let said = said.lock().unwrap().clone();
+        (report, said)
+    }
+
+    fn is_unharmed(&self) -> bool {
+        let read = |name: &str| fs::read_to_string(self.home.path().join(name)).unwrap();
+        read(".bashrc") == PRECIOUS && read(".ssh/id_rsa") == SECRET
+    }
+}
+
+fn options(server: &StandIn) -> SyncOptions {
+    let options = json!({"base_url": server.url, "api_key": KEY});
+    SyncOptions {
+        options: options.as_object().unwrap().clone(),
+        patience: Some(Duration::from_secs(10)),
+        ..SyncOptions::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    /// Whatever a log names, as a file or as the place of an artifact's copy: nothing from outside of the folder goes out, and
+    /// no link in it is followed.
+    #[test]
+    fn no_log_reaches_a_file_outside_of_its_folder(
+        parts in prop::collection::vec(
+            prop_oneof![
+                Just("..".to_owned()), Just(".".to_owned()), Just(String::new()), Just("out".to_owned()), Just("key".to_owned()),
+                Just(".ssh".to_owned()), Just("id_rsa".to_owned()), Just("artifacts".to_owned()), Just("files".to_owned()),
+                Just("\0".to_owned()), Just("file:".to_owned()),
+            ],
+            0..7,
+        ),
+    ) {
+        let made = parts.join("/");
+        let sent = Sent::new(&[]);
+        let home = sent.home.path().display();
+        let names = [
+            made.clone(), format!("{home}/{made}"), format!("{home}/.ssh/id_rsa"), "../../../../.ssh/id_rsa".to_owned(),
+            "key".to_owned(), "out/id_rsa".to_owned(), format!("file://{home}/.ssh/id_rsa"),
+            format!("{home}/x/artifacts/out/id_rsa"), format!("{home}/x/artifacts/one/key"),
+        ];
+        let sent = Sent::new(&names);
+        let ssh = sent.home.path().join(".ssh");
+        symlink(ssh.join("id_rsa"), sent.run.join("files/key")).unwrap();
+        symlink(&ssh, sent.run.join("files/out")).unwrap();
+        fs::create_dir_all(sent.run.join("artifacts/one")).unwrap();
+        symlink(ssh.join("id_rsa"), sent.run.join("artifacts/one/key")).unwrap();
+        symlink(&ssh, sent.run.join("artifacts/out")).unwrap();
+        let server = StandIn::start(|_, _| {});
+        let _ = sent.sync(&server);
+        prop_assert!(!server.all().contains(SECRET), "{}", server.all());
+        prop_assert!(sent.is_unharmed());
+    }
+}
+
+#[test]
+fn what_is_left_out_is_said_and_the_rest_is_delivered() {
+    let sent = Sent::new(&["../../../../.ssh/id_rsa".to_owned()]);
+    let server = StandIn::start(|_, _| {});
+    let (report, said) = sent.sync(&server);
+    let left_out = report.unwrap().left_out;
+    assert_eq!(left_out.len(), 2, "{left_out:?}");
+    assert!(
+        left_out.iter().all(|what| said.iter().any(|line| line.contains(what))),
+        "{said:?}"
+    );
+    assert!(left_out[0].contains("leads out of its folder"), "{left_out:?}");
+    assert!(server.all().contains("complete"), "{}", server.all());
+}
+
+/// Where it goes is said before the server hears of it; so is that somebody else wrote it.
+#[test]
+fn the_destination_is_said_before_anything_is_sent() {
+    let sent = Sent::new(&[]);
+    let server = StandIn::start(|_, _| {});
+    let said = Arc::<Mutex<Vec<(bool, String)>>>::default();
+    let mut options = options(&server);
+    let (words, seen) = (Arc::clone(&said), server.url.clone());
+    let watch = Arc::new(server);
+    let watched = Arc::clone(&watch);
+    options.notices = Some(Notices::new(move |_, line| {
+        words.lock().unwrap().push((watched.all().is_empty(), line.to_owned()));
+    }));
+    sync(&sent.log, &options, |_, _| {}).unwrap();
+    let said = said.lock().unwrap();
+    let (before, line) = &said[0];
+    assert!(before, "{said:?}");
+    for word in [seen.as_str(), "attacker", "loot", "mallory", "elsewhere", "not you"] {
+        assert!(line.contains(word), "{line} lacks {word}");
+    }
+}
+
+#[test]
+fn links_in_the_place_of_our_files_are_replaced_and_not_followed() {
+    let sent = Sent::new(&[]);
+    let precious = sent.home.path().join(".bashrc");
+    let ours = [
+        "files/output.log",
+        "files/config.yaml",
+        "files/wandb-summary.json",
+        "files/wandb-metadata.json",
+        "run-x.wandb.upload",
+        "run-x.wandb.upload.new",
+        "run-x.wandb.uploaded",
+        "run-x.wandb.syncstate",
+    ];
+    for name in ours {
+        symlink(&precious, sent.run.join(name)).unwrap();
+    }
+    let server = StandIn::start(|_, _| {});
+    sent.sync(&server).0.unwrap();
+    assert!(sent.is_unharmed());
+    let console = sent.run.join("files/output.log");
+    assert!(!console.is_symlink());
+    assert_eq!(fs::read_to_string(console).unwrap(), "touch /tmp/pwned\n");
+}
+
+/// `artifacts` leads to a folder of the user's, whose files the log calls copies that have served their purpose.
+#[test]
+fn nothing_is_taken_away_over_a_link() {
+    let sent = Sent::new(&["/x/artifacts/.ssh/id_rsa".to_owned()]);
+    symlink(sent.home.path(), sent.run.join("artifacts")).unwrap();
+    let server = StandIn::start(|_, _| {});
+    let _ = sent.sync(&server);
+    assert!(sent.is_unharmed());
+}
+
+/// Pipes and folders in the place of files hang nothing, wherever they are.
+#[test]
+fn nothing_that_is_no_file_is_waited_for() {
+    let names = [
+        "files/pipe",
+        "run-x.wandb.upload",
+        "run-x.wandb.uploaded",
+        "run-x.wandb.synced",
+        "files/output.log",
+        "../settings",
+    ];
+    let sent = Sent::new(&["pipe".to_owned(), "folder".to_owned()]);
+    fs::create_dir(sent.run.join("files/folder")).unwrap();
+    for name in names {
+        let made = std::process::Command::new("mkfifo").arg(sent.run.join(name)).status();
+        assert!(made.unwrap().success());
+    }
+    let server = StandIn::start(|_, _| {});
+    let (report, said) = sent.sync(&server);
+    assert_eq!(report.unwrap().left_out.len(), 4, "{said:?}");
+    assert!(
+        said.iter()
+            .any(|line| line.contains("settings is passed over: it is a pipe")),
+        "{said:?}"
+    );
+    let log = sent.run.join("run-pipe.wandb");
+    fs::rename(sent.run.join("files/pipe"), &log).unwrap();
+    let refused = sync(&log, &SyncOptions::default(), |_, _| {}).unwrap_err();
+    assert!(refused.to_string().contains("a pipe"), "{refused}");
+}
+
+#[test]
+fn a_log_that_is_a_link_is_no_log_of_the_folder() {
+    let sent = Sent::new(&[]);
+    let other = sent.home.path().join("sent/wandb/run-other");
+    fs::create_dir(&other).unwrap();
+    symlink(&sent.log, other.join("run-y.wandb")).unwrap();
+    let root = sent.home.path().join("sent");
+    assert_eq!(crate::find_logs(&root), [sent.log.as_path()].map(Path::to_owned));
+    let refused = sync(&other.join("run-y.wandb"), &SyncOptions::default(), |_, _| {}).unwrap_err();
+    assert!(refused.to_string().contains("link"), "{refused}");
+}
