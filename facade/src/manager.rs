@@ -419,21 +419,21 @@ impl LogManager {
         let mut state = self.lock();
         for logger in global::all_inherited() {
             let name = logger.name().to_owned();
+            let forked = format!(
+                "process {} was forked from process {}, whose writer is gone or out of reach",
+                std::process::id(),
+                logger.port().writer_pid()
+            );
             match self.go_on_with(&mut state, logger) {
                 Ok(()) => notice(
                     &format!("goes on with {name}"),
                     &format!(
-                        "the process is gone from which process {} was forked; logger `{name}` goes on here, and appends to the \
-                         same files",
-                        std::process::id()
+                        "{forked}: logger `{name}` goes on here, with sinks of its own, which append to the same files"
                     ),
                 ),
                 Err(error) => notice(
                     &format!("goes on with {name}"),
-                    &format!(
-                        "the process is gone from which process {} was forked, and logger `{name}` cannot go on here: {error}",
-                        std::process::id()
-                    ),
+                    &format!("{forked}, and logger `{name}` cannot go on here: {error}"),
                 ),
             };
         }

@@ -79,6 +79,7 @@ fn child(case: &str, folder: &Path) {
         "killed" => kill_children_that_log(folder),
         "signal" => be_ended_by_a_signal(folder),
         "exit" => exit_in_a_worker(folder),
+        "plain memory" => log_beside_a_ring_in_plain_memory(folder),
         other => unreachable!("{other}"),
     }
 }
@@ -295,6 +296,28 @@ fn exit_in_a_worker(folder: &Path) {
     assert!(text.contains("of the worker") && text.ends_with("of the parent\n"));
 }
 
+fn log_beside_a_ring_in_plain_memory(folder: &Path) {
+    let config = LogConfig {
+        ring_place: facade::RingPlace::Memory,
+        ring_bytes: 64 << 10,
+        ..config(folder, "run")
+    };
+    let logger = setup_logging(config).unwrap();
+    logger.info("of the parent");
+    let status = wait(fork(|| {
+        logger.flush().unwrap();
+        // More than the ring has room for.
+        (0..5000).for_each(|number| logger.info(format!("of the child {number}")));
+        logger.flush().unwrap();
+    }));
+    assert_eq!(status, 0);
+    logger.info("of the parent");
+    assert!(logger.finish().all_delivered());
+    let text = fs::read_to_string(folder.join("training.log")).unwrap();
+    assert_eq!(text.matches("of the child").count(), 5000);
+    assert_eq!(text.matches("of the parent").count(), 2);
+}
+
 fn assert_no_ring(folder: &Path) {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let rings: Vec<_> = names.filter(|name| name.to_string_lossy().contains("ring")).collect();
@@ -376,4 +399,9 @@ fn a_signal_ends_a_child_as_it_ends_its_parent() {
 #[test]
 fn a_worker_that_exits_ends_nothing_of_its_parent() {
     run("exit");
+}
+
+#[test]
+fn a_child_has_a_writer_where_the_ring_lies_in_plain_memory() {
+    run("plain memory");
 }

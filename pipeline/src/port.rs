@@ -380,6 +380,10 @@ impl Port {
 
     #[cold]
     fn dropped(&self, counter: &AtomicU64) {
+        if !self.drops.load(Ordering::Relaxed) {
+            // A call that returns when a signal ends the process is in the ring; what is not was not promised.
+            wait_for_the_end();
+        }
         let shared = self.shared();
         if shared.is_orphaned() {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -388,7 +392,6 @@ impl Port {
             return;
         }
         if shared.ring.is_closed() {
-            // All that was accepted is on its way to the files, and what is not was not promised.
             wait_for_the_end();
             return count_late(&self.logger);
         }

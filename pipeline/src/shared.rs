@@ -167,6 +167,10 @@ impl Shared {
     /// In a child of a fork, whose parent has the writer and answers nothing: waits until it has given the ring back up to
     /// here.
     pub(crate) fn wait_for_release(&self, call: &'static str, deadline: Deadline) -> Result<(), LogError> {
+        if !self.ring.outlives() {
+            // It would have a writer of its own, had anything been said here.
+            return Ok(());
+        }
         let end = self.ring.tail();
         while self.ring.head() < end {
             if children::writer_is_gone(self.ring.region()) {
@@ -181,9 +185,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether the writer, that of another process, is no more.
+    /// Whether the writer, that of another process, is no more or cannot be reached.
     pub(crate) fn is_orphaned(&self) -> bool {
-        self.is_inherited() && (self.ring.is_closed() || children::writer_is_gone(self.ring.region()))
+        // Of a ring in plain memory a child has a copy, which nobody reads.
+        let is_gone = || self.ring.is_closed() || children::writer_is_gone(self.ring.region());
+        self.is_inherited() && (!self.ring.outlives() || is_gone())
     }
 
     pub(crate) fn orphaned(&self) -> LogError {
