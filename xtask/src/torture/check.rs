@@ -199,7 +199,9 @@ fn check_runs(folder: &Path, dead: &[Dead], findings: &mut Findings) -> Result<(
             let message = levels.iter().find_map(|level| line.strip_prefix(level)).unwrap_or(line);
             lines.take(generation, message, findings);
         }
-        if run.exit_codes == [KILLED] {
+        if let [code] = run.exit_codes[..]
+            && ENDED.contains(&code)
+        {
             *ended.entry(generation).or_default() += 1;
         } else if !run.exit_codes.is_empty() {
             findings.other(format!("{shown}: it ends with {:?}", run.exit_codes));
@@ -231,8 +233,8 @@ fn take_run_row(generation: u64, row: &BTreeMap<String, String>, courses: &mut C
     }
 }
 
-/// How a run has ended that was killed.
-const KILLED: u64 = 137;
+/// How a run has ended that was killed, or was given the time to end by a signal.
+const ENDED: [u64; 4] = [137, 129, 130, 143];
 
 fn check_config(folder: &Path, findings: &mut Findings) {
     if let Ok(bytes) = fs::read(folder.join("config.json"))

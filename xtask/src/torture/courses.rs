@@ -75,6 +75,8 @@ pub(crate) struct Lines<'a> {
     /// How a line looks in this output.
     form: fn(String) -> String,
     ends: BTreeMap<u64, u64>,
+    /// How often each said that a signal ended it.
+    interrupted: BTreeMap<u64, u64>,
 }
 
 impl<'a> Lines<'a> {
@@ -83,10 +85,15 @@ impl<'a> Lines<'a> {
             courses: Courses::new(dead, What::Lines, output),
             form,
             ends: BTreeMap::new(),
+            interrupted: BTreeMap::new(),
         }
     }
 
     pub(crate) fn take(&mut self, generation: u64, line: &str, findings: &mut Findings) {
+        if line.starts_with("Interrupted by SIG") {
+            *self.interrupted.entry(generation).or_default() += 1;
+            return;
+        }
         if line.starts_with("the run was killed") {
             *self.ends.entry(generation).or_default() += 1;
             return;
@@ -108,7 +115,9 @@ impl<'a> Lines<'a> {
         for one in self.courses.dead {
             let (generation, ready) = (one.life.generation, one.returned.was_ready());
             let count = self.ends.get(&generation).copied().unwrap_or_default();
-            if count > 1 || (ready && count == 0) {
+            let interrupted = self.interrupted.get(&generation).copied().unwrap_or_default();
+            // Who is killed while it ends by another signal has both.
+            if count.max(interrupted) > 1 || (ready && count + interrupted == 0) {
                 let output = self.courses.output.name();
                 findings.other(format!("g{generation} has {count} ends in {output}"));
             }

@@ -33,7 +33,31 @@ pub(crate) enum Death {
     Started(u64),
     /// When it passes a point for the n-th time.
     Point(&'static str, u64),
+    /// By another signal, so many microseconds after it said that it is ready.
+    Signal(u64, Signal),
 }
+
+/// Another signal than the one that nobody can handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signal {
+    pub(crate) name: &'static str,
+    pub(crate) number: i32,
+    /// So many microseconds later comes the one that nobody can handle; without it the process ends by the first.
+    pub(crate) killed_after: Option<u64>,
+}
+
+/// Those that end a process at once, those that the logger sees to first, and one that stops it.
+const SIGNALS: [(&str, i32); 8] = [
+    ("SIGTERM", 15),
+    ("SIGINT", 2),
+    ("SIGHUP", 1),
+    ("SIGQUIT", 3),
+    ("SIGABRT", 6),
+    ("SIGSEGV", 11),
+    ("SIGBUS", 7),
+    (STOP, 19),
+];
+const STOP: &str = "SIGSTOP";
 
 impl Death {
     /// What is counted together.
@@ -42,6 +66,10 @@ impl Death {
             Self::Ready(_) => "any moment".to_owned(),
             Self::Started(_) => "any moment of the start".to_owned(),
             Self::Point(name, _) => format!("at `{name}`"),
+            Self::Signal(_, signal) => match signal.killed_after {
+                None => signal.name.to_owned(),
+                Some(_) => format!("{} and SIGKILL", signal.name),
+            },
         }
     }
 }
@@ -110,12 +138,23 @@ pub(crate) fn chain(random: &mut Random, folder: &std::path::Path, generations: 
 }
 
 fn death(random: &mut Random) -> Death {
-    match random.below(16) {
+    match random.below(20) {
+        16.. => Death::Signal(random.below(25_000), signal(random)),
         0..8 => Death::Ready(random.below(25_000)),
         8..10 => Death::Started(random.below(25_000)),
         10..14 => point(random, &POINTS),
         14 => point(random, &START_POINTS),
         _ => point(random, &RECOVERY_POINTS),
+    }
+}
+
+fn signal(random: &mut Random) -> Signal {
+    let (name, number) = *random.pick(&SIGNALS);
+    let killed = name == STOP || random.one_in(3);
+    Signal {
+        name,
+        number,
+        killed_after: killed.then(|| random.below(20_000)),
     }
 }
 
