@@ -51,6 +51,7 @@
 //!
 //! This crate does no I/O but reading a config file ([`LogConfig::from_file`], [`WatchedLevels::from_file`]) and the environment.
 
+pub mod any_time;
 mod books;
 mod config;
 mod contain;

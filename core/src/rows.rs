@@ -12,6 +12,7 @@ pub struct Row {
     /// The step.
     pub step: u64,
     /// When the newest value of the row was logged.
+    #[serde(with = "crate::any_time")]
     pub time: SystemTime,
     /// The logger.
     pub logger: String,

@@ -105,11 +105,11 @@ impl Clock {
 pub fn take_zone_problem() -> Option<String> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let named = std::env::var_os("TZ").filter(|zone| !zone.is_empty())?;
-    let error = TimeZone::try_system().err()?;
-    (!TAKEN.swap(true, Ordering::Relaxed)).then(|| {
+    let is_known = TimeZone::try_system().is_ok();
+    (!is_known && !TAKEN.swap(true, Ordering::Relaxed)).then(|| {
         format!(
-            "cannot find the time zone that TZ names, {named:?}: {error}; times are in UTC. Name one such as Europe/Berlin, \
-             and install the zones (on most systems the package tzdata)"
+            "cannot find the time zone that TZ names, {named:?}; times are in UTC. Name one such as Europe/Berlin, and install \
+             the zones (on most systems the package tzdata)"
         )
     })
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::ZonedDateTime;
+use jiff::tz::TimeZone;
 use logcore::{Deadline, Mark, Notices, PerProcess, SinkBooks, SinkError, StopFlag, quiet};
 
 use crate::environment;
@@ -462,7 +463,7 @@ impl Run {
         };
         let name = format!(
             "{kind}-{}-{}",
-            ZonedDateTime::now().strftime("%Y%m%d_%H%M%S"),
+            local_now().strftime("%Y%m%d_%H%M%S"),
             self.settings.run_id
         );
         let mut folder = root.join(&name);
@@ -613,6 +614,12 @@ fn without_news(notices: Notices) -> Notices {
             notices.say(kind, text);
         }
     })
+}
+
+/// Now; a clock that is beyond every calendar stands at the end of ours.
+fn local_now() -> ZonedDateTime {
+    let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MAX);
+    ZonedDateTime::new(now, TimeZone::system())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

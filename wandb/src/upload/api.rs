@@ -1,7 +1,7 @@
 //! Single requests to the server; see `persist` for what happens when they fail.
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -295,7 +295,10 @@ pub(super) fn retry_after(value: &str) -> Option<Duration> {
         return Duration::try_from_secs_f64(seconds).ok();
     }
     let at = rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?;
-    let wait = at.as_second() - Timestamp::now().as_second();
+    let wait = at.as_second()
+        - Timestamp::try_from(SystemTime::now())
+            .unwrap_or(Timestamp::MAX)
+            .as_second();
     Some(Duration::from_secs(u64::try_from(wait).unwrap_or(0)))
 }
 
