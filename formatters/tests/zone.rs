@@ -9,8 +9,9 @@ use logcore_formatters::{Clock, take_zone_problem};
 /// A second of a winter and one of a summer.
 const SECONDS: [u64; 2] = [1_767_225_600, 1_782_864_000];
 
-/// Is run as a process of its own, for its environment.
+/// Is run as a process of its own, for its environment, and says what it finds.
 #[test]
+#[allow(clippy::print_stdout, reason = "the process that started this one reads it")]
 fn says_the_time_of_its_zone() {
     let mut said = String::new();
     for second in SECONDS {
