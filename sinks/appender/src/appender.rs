@@ -27,7 +27,11 @@ use crate::{Place, Rotation};
 pub struct Appender {
     owner: Arc<Mutex<Owner>>,
     handle: usize,
+    path: PathBuf,
 }
+
+/// The owners of the files that are open. What a child of a fork has of its parent's may be in the middle of a write.
+static OPEN: PerProcess<Mutex<HashMap<PathBuf, Weak<Mutex<Owner>>>>> = PerProcess::new(|_| Mutex::default());
 
 impl Appender {
     /// Opens `path` for appending, and makes its folder and itself if they are not there. If it is open already, the
@@ -74,10 +78,7 @@ impl Appender {
         open: impl FnOnce() -> io::Result<Owner>,
         join: impl FnOnce(&mut Owner) -> io::Result<()>,
     ) -> io::Result<Self> {
-        // What a child of a fork has of its parent's owners may be in the middle of a write.
-        static OPEN: PerProcess<Mutex<HashMap<PathBuf, Weak<Mutex<Owner>>>>> = PerProcess::new(|_| Mutex::default());
         let mut all = lock(OPEN.get());
-        all.retain(|_, owner| owner.strong_count() > 0);
         let owner = match all.get(&path).and_then(Weak::upgrade) {
             Some(owner) => {
                 join(&mut lock(&owner))?;
@@ -85,12 +86,12 @@ impl Appender {
             }
             None => {
                 let owner = Arc::new(Mutex::new(open()?));
-                all.insert(path, Arc::downgrade(&owner));
+                all.insert(path.clone(), Arc::downgrade(&owner));
                 owner
             }
         };
         let handle = lock(&owner).add_handle(recovers);
-        Ok(Self { owner, handle })
+        Ok(Self { owner, handle, path })
     }
 
     /// Where the file stands, and whether all that was appended is in it.
@@ -136,14 +137,19 @@ impl Appender {
     }
 
     /// The path, with its folder resolved.
-    pub fn path(&self) -> PathBuf {
-        lock(&self.owner).path().to_owned()
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
 impl Drop for Appender {
     fn drop(&mut self) {
         let _ = lock(&self.owner).deliver(true);
+        let mut all = lock(OPEN.get());
+        let known = all.get(&self.path).map(Weak::as_ptr);
+        if known == Some(Arc::as_ptr(&self.owner)) && Arc::strong_count(&self.owner) == 1 {
+            all.remove(&self.path);
+        }
     }
 }
 

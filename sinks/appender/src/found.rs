@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Rotation;
-use crate::owner::Identity;
+use crate::output::Identity;
 use crate::rotation::numbered;
 
 /// Where an [`Appender`](crate::Appender) stands: enough for another process to go on from there.
@@ -67,14 +67,12 @@ impl Found {
         let mut has_gap = files.iter().all(|(_, from)| from.is_none());
         let (mut parts, mut room) = (Vec::new(), MOST_BYTES);
         for (number, from) in files.into_iter().rev() {
-            let path = path_of(place, number);
-            match fs::metadata(&path) {
+            let mut file = match logcore_files::open(&path_of(place, number)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                // What went into a pipe or a device is not there to be found, and opening it might wait.
-                Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => continue,
-                _ => {}
-            }
-            let mut file = File::open(path)?;
+                // What went into a pipe or a device is not there to be found.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => continue,
+                opened => opened?,
+            };
             let from = match from {
                 Some(from) if ends_a_line(&mut file, from)? => from,
                 // Someone has emptied it, or put other bytes there; all of it is new.

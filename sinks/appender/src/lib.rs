@@ -6,6 +6,8 @@
 
 mod appender;
 mod found;
+mod links;
+mod output;
 mod owner;
 mod rotation;
 

@@ -1,16 +1,18 @@
 //! The one who writes to a file.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::fs::{self, TryLockError};
+use std::io;
+use std::mem;
+use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::civil::Date;
 use logcore::{SinkBooks, SinkError};
-use serde::{Deserialize, Serialize};
 
 use crate::found::{Found, Written};
+use crate::output::{Identity, Kind, Opened, Output, Standing, ends_amid_a_line, ends_with, is_closed};
 use crate::{Place, Rotation};
 
 /// So much is written without waiting for `deliver`.
@@ -23,68 +25,34 @@ const RETRY: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// After a rotation failed, the next is tried after this.
 const ROTATION_RETRY: Duration = Duration::from_secs(60);
-
-/// What the owner writes to: a file, or in tests something that misbehaves.
-pub(crate) trait Output: Write + Send {
-    /// What tells this file from any other that could take its name.
-    fn identity(&self) -> Option<Identity>;
-
-    /// Where the last write has ended, which others that append to the file may have moved on.
-    fn position(&mut self) -> Option<u64>;
-}
-
-impl Output for File {
-    fn identity(&self) -> Option<Identity> {
-        Identity::of(&self.metadata().ok()?)
-    }
-
-    fn position(&mut self) -> Option<u64> {
-        self.stream_position().ok()
-    }
-}
-
-/// Device and number of a file, where the system has such, and when it was made: numbers are given again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    device: u64,
-    number: u64,
-    /// Nanoseconds since 1970, where the file system tells.
-    made: Option<u64>,
-}
-
-impl Identity {
-    #[cfg(unix)]
-    pub(crate) fn of(metadata: &fs::Metadata) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        Some(Self {
-            device: metadata.dev(),
-            number: metadata.ino(),
-            made: made(metadata),
-        })
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn of(metadata: &fs::Metadata) -> Option<Self> {
-        Some(Self {
-            device: 0,
-            number: 0,
-            made: made(metadata),
-        })
-    }
-}
-
-fn made(metadata: &fs::Metadata) -> Option<u64> {
-    let since = metadata.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_nanos()).ok()
-}
+/// The same if somebody else was at it.
+const ROTATION_BUSY: Duration = Duration::from_secs(1);
+/// A file into which others write as well is filled by this part of its room at a time, so that all of them together do not
+/// pass its limit unseen.
+const SHARE: u64 = 8;
+/// So long others are expected to go on that were seen.
+const OTHERS: Duration = Duration::from_secs(10);
+/// So long a pipe or a device that takes nothing is waited for amid the run: whoever reads it may be slow.
+const STANDSTILL: Duration = Duration::from_millis(100);
+/// The same if somebody waits for what is written.
+const LAST_STANDSTILL: Duration = Duration::from_secs(2);
+/// How long it sleeps in between.
+const NAP: Duration = Duration::from_millis(1);
+/// So often in a row what was written may have gone into a file that somebody has deleted meanwhile.
+const DELETED: usize = 3;
 
 pub(crate) struct Owner {
     path: PathBuf,
     rotation: Rotation,
     output: Box<dyn Output>,
+    kind: Kind,
     identity: Option<Identity>,
     /// Bytes in the file.
     size: u64,
+    /// When others were last seen to write into it as well. At the beginning they may.
+    others_at: Instant,
+    /// Writing has failed, so that the path is opened again.
+    broken: bool,
     /// Where our newest record ends in it.
     end: u64,
     /// What a killed process has written, until a record comes that it has not.
@@ -104,7 +72,7 @@ pub(crate) struct Owner {
     accounts: Vec<Account>,
     failure: Option<Failure>,
     looked_at: Instant,
-    rotation_failed_at: Option<Instant>,
+    no_rotation_until: Option<Instant>,
 }
 
 /// Why the last write failed.
@@ -113,6 +81,8 @@ struct Failure {
     reason: String,
     /// Whoever delivers has had the error.
     told: bool,
+    /// Nothing is wrong but that nobody reads.
+    stalled: bool,
 }
 
 struct Account {
@@ -140,15 +110,18 @@ struct Entry {
 impl Owner {
     pub(crate) fn open(path: PathBuf, rotation: Rotation) -> io::Result<Self> {
         let opened = Opened::new(&path, &rotation)?;
-        Ok(Self::over(path, rotation, opened))
+        let mut owner = Self::over(path, rotation, opened);
+        if owner.size > 0 && ends_amid_a_line(&owner.path) {
+            // Whoever wrote it was cut off.
+            owner.push(b"\n", None, 0, true);
+        }
+        Ok(owner)
     }
 
     /// Goes on from where a killed process stood: records that it has written are not written again.
     pub(crate) fn recover(place: &Place) -> io::Result<Self> {
         let found = Found::behind(place)?;
-        let mut opened = Opened::new(&place.path, &place.rotation)?;
-        // It may be the beginning of a record that is given next.
-        opened.stump = false;
+        let opened = Opened::new(&place.path, &place.rotation)?;
         let mut owner = Self::over(place.path.clone(), place.rotation, opened);
         owner.found = Some(found);
         Ok(owner)
@@ -179,12 +152,15 @@ impl Owner {
     }
 
     fn over(path: PathBuf, rotation: Rotation, opened: Opened) -> Self {
-        let mut owner = Self {
+        Self {
             path,
             rotation,
             output: opened.output,
-            identity: None,
+            kind: opened.kind,
+            identity: opened.identity,
             size: opened.size,
+            others_at: Instant::now(),
+            broken: false,
             end: opened.size,
             found: None,
             held: Vec::new(),
@@ -197,17 +173,8 @@ impl Owner {
             accounts: Vec::new(),
             failure: None,
             looked_at: Instant::now(),
-            rotation_failed_at: None,
-        };
-        owner.identity = owner.output.identity();
-        if opened.stump {
-            owner.push(b"\n", None, 0, true);
+            no_rotation_until: None,
         }
-        owner
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(crate) fn set_rotation(&mut self, rotation: Rotation) {
@@ -269,13 +236,17 @@ impl Owner {
 
     fn append_new(&mut self, handle: usize, record: &[u8], weight: u64) {
         if self.failure.is_some() && self.bytes.len() - self.written + record.len() > KEPT_BYTES {
-            self.accounts[handle].books.drop_for("disk in trouble", weight);
+            let reason = match self.kind {
+                Kind::Stream => "nobody reads",
+                _ => "disk in trouble",
+            };
+            self.accounts[handle].books.drop_for(reason, weight);
             return;
         }
         self.push(record, Some(handle), weight, false);
         if self.failure.is_none() && self.bytes.len() - self.written >= WRITE_BYTES {
             // The next `deliver` tries again, and tells.
-            let _ = self.write_out();
+            let _ = self.write_out(STANDSTILL);
         }
     }
 
@@ -302,9 +273,16 @@ impl Owner {
         if self.records.is_empty() {
             return Ok(());
         }
+        let patience = match &self.failure {
+            _ if at_once => LAST_STANDSTILL,
+            // Whoever reads again is not kept waiting.
+            Some(failure) if failure.stalled => Duration::ZERO,
+            _ => STANDSTILL,
+        };
         if let Some(failure) = &self.failure
             && failure.told
             && !at_once
+            && !failure.stalled
             && failure.at.elapsed() < RETRY
         {
             return Err(
@@ -312,13 +290,17 @@ impl Owner {
                     .with_reason(failure.reason.clone()),
             );
         }
-        self.write_out().map_err(|error| {
+        self.write_out(patience).map_err(|error| {
             let waiting = self.waiting();
             let what = format!(
                 "append to {} ({waiting} bytes are kept and written when it works again)",
                 self.path.display()
             );
-            let error = SinkError::from(error).doing(what);
+            let stalled = error.kind() == io::ErrorKind::WouldBlock;
+            let mut error = SinkError::from(error).doing(what);
+            if stalled {
+                error = error.with_reason("nobody reads");
+            }
             if let Some(failure) = &mut self.failure {
                 error.reason().clone_into(&mut failure.reason);
                 failure.told = true;
@@ -365,44 +347,62 @@ impl Owner {
         self.records.push_back(entry);
     }
 
-    fn write_out(&mut self) -> io::Result<()> {
-        let result = self.try_write_out();
-        self.failure = result.is_err().then(|| Failure {
+    /// Writes all there is. What takes nothing for so long is left for later.
+    fn write_out(&mut self, patience: Duration) -> io::Result<()> {
+        let result = self.try_write_out(patience);
+        self.failure = result.as_ref().err().map(|error| Failure {
             at: Instant::now(),
             reason: String::new(),
             told: false,
+            stalled: error.kind() == io::ErrorKind::WouldBlock,
         });
-        if let Err(error) = &result
-            && is_gone(error)
-        {
-            // Someone has closed the descriptor under us; the path is as good as ever.
-            self.identity = None;
-        }
         result
     }
 
-    fn try_write_out(&mut self) -> io::Result<()> {
-        self.return_to_path()?;
+    fn try_write_out(&mut self, patience: Duration) -> io::Result<()> {
+        let mut deleted = 0;
         while !self.records.is_empty() {
+            self.stand_at_path()?;
             self.rotate_if_due();
             let portion = self.portion();
-            while self.written < portion {
-                match self.output.write(&self.bytes[self.written..portion]) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(count) => {
-                        self.size += count as u64;
-                        self.written += count;
-                        self.settle();
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
+            let written = self.write_until(portion, patience);
+            // Nobody can have read what went into a file without a name.
+            if deleted < DELETED && self.output.standing().is_ok_and(|standing| self.is_deleted(standing)) {
+                deleted += 1;
+                self.written = self.start;
             }
+            self.settle();
+            written?;
             self.end = self.output.position().unwrap_or(self.size);
             if self.records.is_empty() {
                 self.bytes.clear();
                 self.bytes.shrink_to(KEPT_BYTES / 16);
                 (self.start, self.written) = (0, 0);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_until(&mut self, portion: usize, patience: Duration) -> io::Result<()> {
+        let mut since = Instant::now();
+        while self.written < portion {
+            match self.output.write(&self.bytes[self.written..portion]) {
+                Ok(count) if count > 0 => {
+                    self.size += count as u64;
+                    self.written += count;
+                    since = Instant::now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if since.elapsed() >= patience {
+                        return Err(error);
+                    }
+                    thread::sleep(NAP);
+                }
+                failed => {
+                    self.broken = true;
+                    return failed.and(Err(io::ErrorKind::WriteZero.into()));
+                }
             }
         }
         Ok(())
@@ -424,19 +424,22 @@ impl Owner {
     /// How far may be written before the file has to be rotated: to the end of a record.
     fn portion(&self) -> usize {
         let all = self.bytes.len();
-        let Some(max) = self.rotation.max_bytes else { return all };
-        let mut end = None;
-        for entry in &self.records {
-            let size = self.size + (entry.end - self.written) as u64;
-            if size > max && end.is_some() {
-                break;
-            }
-            end = Some(entry.end);
-            if size > max {
-                break;
-            }
-        }
-        end.unwrap_or(all)
+        let Some(max) = self.rotation.max_bytes.filter(|_| self.kind == Kind::Plain) else {
+            return all;
+        };
+        let room = match self.may_rotate() {
+            true if self.others_at.elapsed() >= OTHERS => max.saturating_sub(self.size),
+            true => max.saturating_sub(self.size) / SHARE,
+            // By the next portion somebody else may have rotated it.
+            false => max / SHARE / SHARE,
+        };
+        let fits = |entry: &&Entry| (entry.end - self.written) as u64 <= room;
+        let fitting = self.records.iter().take_while(fits).last();
+        fitting.or(self.records.front()).map_or(all, |entry| entry.end)
+    }
+
+    fn may_rotate(&self) -> bool {
+        self.kind == Kind::Plain && self.no_rotation_until.is_none_or(|until| Instant::now() >= until)
     }
 
     fn rotate_if_due(&mut self) {
@@ -447,100 +450,150 @@ impl Owner {
         let first = self.records.front().map_or(0, |entry| entry.end - self.start) as u64;
         let too_large = self.rotation.max_bytes.is_some_and(|max| self.size + first > max);
         let new_day = today.is_some() && self.day != today;
-        let not_now = self.rotation_failed_at.is_some_and(|at| at.elapsed() < ROTATION_RETRY);
         let in_a_record = self.written > self.start || self.records.front().is_some_and(|entry| entry.rest);
-        if self.size == 0 || in_a_record || not_now || !(too_large || new_day) {
+        if self.size == 0 || in_a_record || !(too_large || new_day) || !self.may_rotate() {
             return;
         }
         // What cannot be rotated goes on in the old file: a large file is better than a lost line.
-        let rotated = self.rotation.put_aside(&self.path).and_then(|()| self.reopen());
-        self.rotation_failed_at = rotated.is_err().then(Instant::now);
+        let pause = match self.output.lock() {
+            Ok(()) => self.rotate().err().map(|_| ROTATION_RETRY),
+            Err(TryLockError::WouldBlock) => Some(ROTATION_BUSY),
+            // The file system has no locks.
+            Err(TryLockError::Error(_)) => Some(ROTATION_RETRY),
+        };
+        self.output.unlock();
+        self.no_rotation_until = pause.map(|pause| Instant::now() + pause);
     }
 
-    /// Goes back to the path, if someone has moved or deleted the file.
-    fn return_to_path(&mut self) -> io::Result<()> {
-        if self.failure.is_none() && self.looked_at.elapsed() < LOOK {
+    /// Rotates the file, of which nobody else does that now; or goes on in the new one, if somebody has done it before.
+    fn rotate(&mut self) -> io::Result<()> {
+        if identity_of(fs::symlink_metadata(&self.path)) != self.identity {
+            return self.reopen();
+        }
+        self.rotation.put_aside(&self.path)?;
+        let reopened = self.reopen();
+        match reopened {
+            Ok(()) => self.rotation.drop_aside(&self.path),
+            Err(_) => self.rotation.put_back(&self.path),
+        }
+        reopened
+    }
+
+    /// Goes back to the path, if someone has moved or deleted the file, or it takes nothing more.
+    fn stand_at_path(&mut self) -> io::Result<()> {
+        let standing = self.output.standing();
+        let is_ours = |standing: &&Standing| standing.identity == self.identity;
+        let ours = standing.as_ref().ok().filter(is_ours);
+        let usable = ours.is_some_and(|standing| !self.is_deleted(*standing));
+        if let Some(standing) = ours.filter(|_| self.kind != Kind::Stream) {
+            if standing.length > self.size {
+                self.others_at = Instant::now();
+            }
+            self.size = standing.length;
+        }
+        // Others may rotate it at any time, and delete what they have put aside.
+        let look = self.rotates() || self.failure.is_some() || self.looked_at.elapsed() >= LOOK;
+        if usable && !self.broken && !look {
             return Ok(());
         }
         self.looked_at = Instant::now();
-        let there = fs::metadata(&self.path)
-            .ok()
-            .and_then(|metadata| Identity::of(&metadata));
-        if there.is_some() && there == self.identity {
+        if usable && !self.broken && identity_of(fs::metadata(&self.path)) == self.identity {
             return Ok(());
         }
-        self.reopen()?;
-        // A record that was begun in the old file is whole in the new one.
-        self.written = self.start;
-        Ok(())
+        let is_foreign = match &standing {
+            Ok(_) => ours.is_none(),
+            Err(error) => is_closed(error),
+        };
+        if is_foreign {
+            // Its number is free, or somebody else's by now; closing it would close theirs.
+            mem::forget(mem::replace(&mut self.output, Box::new(Gone)));
+        }
+        match self.reopen() {
+            // What was moved is not lost.
+            Err(_) if usable => Ok(()),
+            reopened => reopened,
+        }
+    }
+
+    /// Whether no name leads to the file any more. Some file systems count no names at all.
+    fn is_deleted(&self, standing: Standing) -> bool {
+        standing.deleted && identity_of(fs::metadata(&self.path)) != self.identity
+    }
+
+    fn rotates(&self) -> bool {
+        self.kind == Kind::Plain && (self.rotation.max_bytes.is_some() || self.rotation.daily)
     }
 
     fn reopen(&mut self) -> io::Result<()> {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let opened = Opened::new(&self.path, &self.rotation)?;
-        let old = std::mem::replace(&mut self.output, opened.output);
-        if self.identity.is_none() {
-            // It is closed already, and closing it again would close whatever has its number now.
-            std::mem::forget(old);
+        let mut opened = Opened::new(&self.path, &self.rotation)?;
+        let begun = &self.bytes[self.start..self.written];
+        let same = opened.identity == self.identity && opened.kind != Kind::Stream;
+        if begun.is_empty() || !(same && ends_with(&self.path, begun)) {
+            // A record that was begun in another file is whole in this one.
+            self.written = self.start;
+            // What stands there may be the beginning of what comes next, as a killed process has left it.
+            let is_begun = self.found.is_some() || self.records.front().is_some_and(|entry| entry.rest);
+            if same && !is_begun && ends_amid_a_line(&self.path) {
+                opened.output.write_all(b"\n")?;
+                opened.size += 1;
+            }
         }
-        self.identity = self.output.identity();
+        if !same {
+            self.no_rotation_until = None;
+        }
+        self.output.unlock();
+        self.output = opened.output;
+        self.kind = opened.kind;
+        self.identity = opened.identity;
         self.size = opened.size;
         self.end = opened.size;
         self.day = opened.day;
+        self.broken = false;
         Ok(())
     }
 }
 
-/// Whether what was open is not, or is not for writing any more: a descriptor is only a number, which any part of a program
-/// may close, and another may be given again.
-fn is_gone(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    return error.raw_os_error() == Some(9); // EBADF, everywhere
-    #[cfg(not(unix))]
-    return matches!(error.kind(), io::ErrorKind::InvalidInput);
+fn identity_of(metadata: io::Result<fs::Metadata>) -> Option<Identity> {
+    Identity::of(&metadata.ok()?)
 }
 
-/// A file at the moment of opening.
-struct Opened {
-    output: Box<dyn Output>,
-    size: u64,
-    day: Option<Date>,
-    /// It ends in the middle of a line: whoever wrote it was cut off.
-    stump: bool,
-}
+/// In place of what somebody else has closed.
+struct Gone;
 
-impl Opened {
-    fn new(path: &Path, rotation: &Rotation) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
-        let metadata = file.metadata()?;
-        let size = if metadata.is_file() { metadata.len() } else { 0 };
-        let stump = size > 0 && last_byte(path).is_some_and(|last| last != b'\n');
-        let day = match size {
-            0 => rotation.day(SystemTime::now()),
-            _ => metadata.modified().ok().and_then(|time| rotation.day(time)),
-        };
-        Ok(Self {
-            output: Box::new(file),
-            size,
-            day,
-            stump,
-        })
+impl io::Write for Gone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-fn last_byte(path: &Path) -> Option<u8> {
-    let mut file = File::open(path).ok()?;
-    file.seek(SeekFrom::End(-1)).ok()?;
-    let mut last = [0];
-    file.read_exact(&mut last).ok()?;
-    Some(last[0])
+impl Output for Gone {
+    fn standing(&self) -> io::Result<Standing> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn position(&mut self) -> Option<u64> {
+        None
+    }
+
+    fn lock(&self) -> Result<(), TryLockError> {
+        Err(TryLockError::WouldBlock)
+    }
+
+    fn unlock(&self) {}
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+
+    use std::io::Write;
 
     use proptest::prelude::*;
 
@@ -575,13 +628,23 @@ mod tests {
     }
 
     impl Output for Scripted {
-        fn identity(&self) -> Option<Identity> {
-            Identity::of(&fs::metadata(std::env::temp_dir()).unwrap())
+        fn standing(&self) -> io::Result<Standing> {
+            Ok(Standing {
+                identity: identity_of(fs::metadata(std::env::temp_dir())),
+                length: self.script.lock().unwrap().text.len() as u64,
+                deleted: false,
+            })
         }
 
         fn position(&mut self) -> Option<u64> {
             None
         }
+
+        fn lock(&self) -> Result<(), TryLockError> {
+            Ok(())
+        }
+
+        fn unlock(&self) {}
     }
 
     fn scripted(rotation: Rotation) -> (Owner, Arc<Mutex<Script>>) {
@@ -591,9 +654,10 @@ mod tests {
         });
         let opened = Opened {
             output,
+            kind: Kind::Plain,
+            identity: identity_of(fs::metadata(std::env::temp_dir())),
             size: 0,
             day: None,
-            stump: false,
         };
         // The path is there and has the identity of the output, so the owner stays with it.
         (Owner::over(std::env::temp_dir(), rotation, opened), script)

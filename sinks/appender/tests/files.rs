@@ -188,10 +188,59 @@ fn a_descriptor_that_is_closed_under_us_loses_nothing() {
     let number = ours.file_name().unwrap().to_str().unwrap().parse().unwrap();
     // SAFETY: the descriptor is the appender's, which is what is tested; it does not close it again.
     assert_eq!(unsafe { libc::close(number) }, 0);
-    appender.append(b"two\n", 1);
-    assert!(appender.deliver(true).is_err());
-    appender.deliver(true).unwrap();
+    // The next file of the program gets its number.
+    let foreign = fs::File::create(folder.path().join("foreign")).unwrap();
+    put(&mut appender, "two");
     put(&mut appender, "three");
     assert_eq!(read(&path), "one\ntwo\nthree\n");
     assert_eq!(appender.books().delivered, 3);
+    drop(foreign);
+    assert_eq!(read(&folder.path().join("foreign")), "");
+}
+
+#[test]
+fn what_is_deleted_takes_no_line_with_it_that_comes_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    let mut appender = Appender::open(&path, Rotation::default()).unwrap();
+    for number in 0..50 {
+        fs::remove_file(&path).unwrap();
+        put(&mut appender, &format!("line {number}"));
+        assert_eq!(read(&path), format!("line {number}\n"));
+    }
+}
+
+#[test]
+fn a_rotation_deletes_and_moves_nothing_but_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    let rotation = Rotation {
+        max_bytes: Some(10),
+        keep: 2,
+        ..Rotation::default()
+    };
+    fs::create_dir(folder.path().join("training.log.2")).unwrap();
+    let mut appender = Appender::open(&path, rotation).unwrap();
+    for number in 0..9 {
+        put(&mut appender, &format!("line {number}"));
+    }
+    assert!(folder.path().join("training.log.2").is_dir());
+    let all = read(&folder.path().join("training.log.1")) + &read(&path);
+    assert_eq!(all, (0..9).map(|number| format!("line {number}\n")).collect::<String>());
+}
+
+#[test]
+fn a_limit_of_any_size_and_number_of_files_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("training.log");
+    let rotation = Rotation {
+        max_bytes: Some(1),
+        keep: usize::MAX,
+        ..Rotation::default()
+    };
+    let mut appender = Appender::open(&path, rotation).unwrap();
+    for number in 0..5 {
+        put(&mut appender, &format!("line {number}"));
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
 }

@@ -1,0 +1,122 @@
+//! Links in place of a file.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// More the system does not follow either.
+const MOST_LINKS: usize = 40;
+
+/// What leads from a path to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chain {
+    /// The path is its name.
+    None,
+    Links,
+}
+
+/// Follows the links at a path, which may lead to what is not there yet.
+///
+/// # Errors
+///
+/// If one was made by somebody who has neither its folder nor this process: in a folder that several may write to, such a
+/// link is a trap. The system has the same rule for some folders (`fs.protected_symlinks`).
+pub(crate) fn follow(path: &Path) -> io::Result<Chain> {
+    let mut at = path.to_owned();
+    for count in 0..MOST_LINKS {
+        let link = match at.symlink_metadata() {
+            Ok(metadata) if metadata.is_symlink() => metadata,
+            _ if count == 0 => return Ok(Chain::None),
+            _ => return Ok(Chain::Links),
+        };
+        check_owner(&at, &link)?;
+        at = folder_of(&at).join(fs::read_link(&at)?);
+    }
+    Ok(Chain::Links)
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => ".".into(),
+    }
+}
+
+#[cfg(unix)]
+fn check_owner(path: &Path, link: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    const ROOT: u32 = 0;
+    let folder = folder_of(path);
+    let owner = link.uid();
+    if owner == ROOT || owner == folder.metadata()?.uid() || owner == own_user(&folder)? {
+        return Ok(());
+    }
+    let why = format!(
+        "{} is a link that user {owner} has made, who owns neither its folder nor this process: remove it, or use another \
+         folder",
+        path.display()
+    );
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
+#[cfg(not(unix))]
+fn check_owner(_: &Path, _: &Metadata) -> io::Result<()> {
+    Ok(())
+}
+
+/// The user whose files this process makes.
+#[cfg(unix)]
+fn own_user(folder: &Path) -> io::Result<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let made = logcore_files::Replacement::begin(&folder.join("owner"))?;
+    Ok(made.file().metadata()?.uid())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{chown, lchown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn links_of_the_user_are_followed_wherever_they_lead() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        symlink("two", path("one")).unwrap();
+        symlink("three", path("two")).unwrap();
+        symlink("round", path("round")).unwrap();
+        symlink("/dev/stdout", path("stdout")).unwrap();
+        for (name, chain) in [
+            ("one", Chain::Links),
+            ("round", Chain::Links),
+            ("stdout", Chain::Links),
+            ("three", Chain::None),
+        ] {
+            assert_eq!(follow(&path(name)).unwrap(), chain, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_another_user_is_followed_only_in_their_own_folder() {
+        const OTHER: u32 = 4321;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        symlink("target", path("trap")).unwrap();
+        symlink("trap", path("mine")).unwrap();
+        if lchown(path("trap"), Some(OTHER), None).is_err() {
+            // Only root can make a link of another user's.
+            return;
+        }
+        for name in ["trap", "mine"] {
+            let error = follow(&path(name)).unwrap_err();
+            assert!(error.to_string().contains("user 4321"), "{error}");
+        }
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            2,
+            "nothing is left of asking"
+        );
+        chown(folder.path(), Some(OTHER), None).unwrap();
+        assert_eq!(follow(&path("trap")).unwrap(), Chain::Links);
+    }
+}
