@@ -10,7 +10,8 @@
 //! Ranks above 0 have files of their own: `metrics.rank3.jsonl`, …
 //!
 //! Each comes into being when there is something to write. What JSON has no number for is `"NaN"`, `"Infinity"` or
-//! `"-Infinity"`. A row is written when the step moves on, on `flush` and on `finish`.
+//! `"-Infinity"`. A row is written when the step moves on, on `flush` and on `finish`. Of several values of one name at one
+//! step the row has the last; the earlier ones stand before it, each in a row of its own.
 
 mod config_file;
 mod document;
@@ -122,10 +123,14 @@ impl JsonlSink {
         })
     }
 
-    fn write_row(&mut self, row: Option<Row>) -> Result<(), SinkError> {
-        let Some(row) = row else { return Ok(()) };
+    /// Writes rows as one record, which stands for the calls that were open.
+    fn write_rows(&mut self, rows: &[Row]) -> Result<(), SinkError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let calls = std::mem::take(&mut self.open_calls);
-        self.metrics.append(calls, |line| row::write(&row, line))
+        self.metrics
+            .append(calls, |lines| rows.iter().try_for_each(|row| row::write(row, lines)))
     }
 
     fn files(&mut self) -> impl Iterator<Item = &mut LazyFile> {
@@ -149,7 +154,7 @@ impl Sink for JsonlSink {
 
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
         let complete = self.rows.push(batch);
-        let written = self.write_row(complete);
+        let written = self.write_rows(&complete);
         self.open_calls += 1;
         written
     }
@@ -187,7 +192,7 @@ impl Sink for JsonlSink {
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
         let open = self.rows.take();
-        let written = self.write_row(open);
+        let written = self.write_rows(open.as_slice());
         self.files().map(|file| file.deliver(true)).fold(written, Result::and)
     }
 
