@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use logcore::serde_json::{Map, Value, json};
 use logcore::{SinkBooks, SinkError, epoch_seconds, redacted};
 
-use crate::document;
+use crate::document::{self, Document};
 
 /// The part of one sink in `config.json`. Sinks with one folder share the file.
 pub(crate) struct ConfigFile {
-    path: PathBuf,
+    document: Document,
     books: SinkBooks,
     /// This sink has logged something that is in the file.
     used: bool,
@@ -23,7 +23,7 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self {
-            path,
+            document: Document::shared(path),
             books: SinkBooks::default(),
             used: false,
             recovered: false,
@@ -34,9 +34,11 @@ impl ConfigFile {
     /// The file of a killed process, which may have `used` it.
     pub(crate) fn recover(path: PathBuf, used: bool) -> Self {
         Self {
+            document: Document::left(path),
+            books: SinkBooks::default(),
             used,
             recovered: true,
-            ..Self::new(path)
+            exit_code: None,
         }
     }
 
@@ -56,9 +58,9 @@ impl ConfigFile {
                 (_, shown) => drop(document.insert("config".to_owned(), shown)),
             }
         });
-        match &written {
-            Ok(()) => self.books.delivered += 1,
-            Err(error) => self.books.drop_for(error.reason(), 1),
+        // What could not be written is in the document, and so in what is written next.
+        if written.is_ok() {
+            self.settle();
         }
         written
     }
@@ -69,16 +71,22 @@ impl ConfigFile {
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), SinkError> {
-        let Some(exit_code) = self.exit_code.filter(|_| self.used) else {
+        let waiting = !self.books.balanced();
+        let exit_code = self.exit_code.filter(|_| self.used);
+        if exit_code.is_none() && !waiting {
             return Ok(());
-        };
+        }
         let written = self.update(|document| {
+            let Some(exit_code) = exit_code else { return };
             let end = json!({"exit_code": exit_code, "time": epoch_seconds(SystemTime::now())});
             document.insert("end".to_owned(), end);
         });
-        if self.recovered {
-            // The next run of this folder begins with a document of its own.
-            document::forget(&self.path);
+        match &written {
+            Ok(()) => self.settle(),
+            Err(error) => {
+                let lost = self.books.accepted - self.books.delivered - self.books.dropped.values().sum::<u64>();
+                self.books.drop_for(error.reason(), lost);
+            }
         }
         written
     }
@@ -87,12 +95,16 @@ impl ConfigFile {
         &self.books
     }
 
-    fn update(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), SinkError> {
-        document::update(&self.path, || self.first_document(), change)
+    fn settle(&mut self) {
+        self.books.delivered = self.books.accepted - self.books.dropped.values().sum::<u64>();
     }
 
-    fn first_document(&self) -> Map<String, Value> {
-        let known = self.recovered.then(|| document::read(&self.path)).flatten();
+    fn update(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), SinkError> {
+        self.document.update(|path| self.first_document(path), change)
+    }
+
+    fn first_document(&self, path: &Path) -> Map<String, Value> {
+        let known = self.recovered.then(|| document::read(path)).flatten();
         known.unwrap_or_else(|| Map::from_iter([("environment".to_owned(), environment())]))
     }
 }

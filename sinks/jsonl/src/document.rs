@@ -4,54 +4,93 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use logcore::serde_json::{self, Map, Value};
 use logcore::{PerProcess, SinkError};
 
-/// Changes the document of this process at `path`, which begins as `first`, and writes it.
-pub(crate) fn update(
-    path: &Path,
-    first: impl FnOnce() -> Map<String, Value>,
-    change: impl FnOnce(&mut Map<String, Value>),
-) -> Result<(), SinkError> {
-    let mut documents = documents();
-    let document = documents
-        .get_or_insert_default()
-        .entry(path.to_owned())
-        .or_insert_with(first);
-    change(document);
-    replace(path, document).map_err(|error| SinkError::from(error).doing(format!("write {}", path.display())))
+/// What is longer is no document of ours.
+const LONGEST: u64 = 64 << 20;
+
+/// A handle to the document at a path. What it holds is forgotten with the last handle.
+pub(crate) struct Document {
+    key: Key,
+    /// `None` until it is first written.
+    contents: Arc<Mutex<Contents>>,
 }
 
-/// The next run at `path` begins with a document of its own.
-pub(crate) fn forget(path: &Path) {
-    documents().get_or_insert_default().remove(path);
+type Contents = Option<Map<String, Value>>;
+
+/// A path, and whether a killed process has left the document there: no run of this process has a part in that.
+type Key = (PathBuf, bool);
+
+/// A child of a fork has documents of its own.
+static OPEN: PerProcess<Mutex<HashMap<Key, Weak<Mutex<Contents>>>>> = PerProcess::new(|_| Mutex::default());
+
+impl Document {
+    /// The one document of this process at a path.
+    pub(crate) fn shared(path: PathBuf) -> Self {
+        Self::of((path, false))
+    }
+
+    /// The one that a killed process has left there.
+    pub(crate) fn left(path: PathBuf) -> Self {
+        Self::of((path, true))
+    }
+
+    fn of(key: Key) -> Self {
+        let mut all = lock(OPEN.get());
+        let known = all.get(&key).and_then(Weak::upgrade);
+        let contents = known.unwrap_or_else(|| {
+            let contents = Arc::default();
+            all.insert(key.clone(), Arc::downgrade(&contents));
+            contents
+        });
+        Self { key, contents }
+    }
+
+    fn path(&self) -> &Path {
+        &self.key.0
+    }
+
+    /// Changes the document, which begins as `first`, and writes it.
+    pub(crate) fn update(
+        &self,
+        first: impl FnOnce(&Path) -> Map<String, Value>,
+        change: impl FnOnce(&mut Map<String, Value>),
+    ) -> Result<(), SinkError> {
+        let mut contents = lock(&self.contents);
+        let document = contents.get_or_insert_with(|| first(self.path()));
+        change(document);
+        replace(self.path(), document)
+            .map_err(|error| SinkError::from(error).doing(format!("write {}", self.path().display())))
+    }
+}
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        let mut all = lock(OPEN.get());
+        let known = all.get(&self.key).map(Weak::as_ptr);
+        if known == Some(Arc::as_ptr(&self.contents)) && Arc::strong_count(&self.contents) == 1 {
+            all.remove(&self.key);
+        }
+    }
 }
 
 /// What an earlier process has left at `path`, if it can be read.
 pub(crate) fn read(path: &Path) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&logcore_files::read_unlinked(path, LONGEST).ok()?).ok()
 }
 
-/// By path, what the documents of this process hold.
-fn documents() -> MutexGuard<'static, Option<HashMap<PathBuf, Map<String, Value>>>> {
-    static DOCUMENTS: PerProcess<Mutex<Option<HashMap<PathBuf, Map<String, Value>>>>> =
-        PerProcess::new(|_| Mutex::default());
-    DOCUMENTS.get().lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Replaces the file in one go: a reader finds the old or the new one, never half of it.
 fn replace(path: &Path, document: &Map<String, Value>) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let fresh = path.with_extension(format!("json.{}", std::process::id()));
     let mut text = serde_json::to_vec_pretty(document)?;
     text.push(b'\n');
-    let replaced = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, path));
-    if replaced.is_err() {
-        let _ = fs::remove_file(&fresh);
-    }
-    replaced
+    logcore_files::replace(path, &text)
 }

@@ -216,6 +216,7 @@ impl Sink for JsonlSink {
             books.add(&records.books());
         }
         books.add(self.config.books());
+        books.add(self.summary.books());
         books.accepted += self.open_calls;
         Some(books)
     }

@@ -1,34 +1,44 @@
 //! `summary.json`: what each run of this folder was, by its logger.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use logcore::SinkError;
 use logcore::serde_json::{self, Map, Value, json};
+use logcore::{SinkBooks, SinkError};
 
-use crate::document;
+use crate::document::{self, Document};
 
 /// The part of one logger in `summary.json`. Loggers with one folder share the file.
 pub(crate) struct SummaryFile {
-    path: PathBuf,
+    document: Document,
+    /// It is that of a killed process.
+    left: bool,
     /// The logger whose process was killed; nobody else will say how its run ended.
     killed: Option<String>,
     exit_code: Option<i32>,
+    /// What was said is in the document, and not yet in the file.
+    unwritten: bool,
+    /// Only a summary that is lost is in them: it is none of the calls that are counted.
+    books: SinkBooks,
 }
 
 impl SummaryFile {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            killed: None,
-            exit_code: None,
-        }
+        Self::over(Document::shared(path), None)
     }
 
     /// The file of a killed process.
     pub(crate) fn recover(path: PathBuf, logger: &str) -> Self {
+        Self::over(Document::left(path), Some(logger.to_owned()))
+    }
+
+    fn over(document: Document, killed: Option<String>) -> Self {
         Self {
-            killed: Some(logger.to_owned()),
-            ..Self::new(path)
+            document,
+            left: killed.is_some(),
+            killed,
+            exit_code: None,
+            unwritten: false,
+            books: SinkBooks::default(),
         }
     }
 
@@ -37,7 +47,7 @@ impl SummaryFile {
         let summary: Map<String, Value> = serde_json::from_str(summary).map_err(SinkError::new)?;
         // Its process was killed after it had said this.
         self.killed = None;
-        document::update(&self.path, Map::new, |document| document.extend(summary))
+        self.update(summary)
     }
 
     /// The run has ended.
@@ -46,14 +56,29 @@ impl SummaryFile {
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), SinkError> {
-        let (Some(exit_code), Some(logger)) = (self.exit_code, self.killed.take()) else {
-            return Ok(());
-        };
-        let known = || document::read(&self.path).unwrap_or_default();
-        let written = document::update(&self.path, known, |document| {
-            document.insert(logger, json!({"state": "killed", "exit_code": exit_code}));
-        });
-        document::forget(&self.path);
+        let mut written = Ok(());
+        if let (Some(exit_code), Some(logger)) = (self.exit_code, self.killed.take()) {
+            let end = json!({"state": "killed", "exit_code": exit_code});
+            written = self.update(Map::from_iter([(logger, end)]));
+        } else if self.unwritten {
+            written = self.update(Map::new());
+        }
+        if let Err(error) = &written {
+            self.books.accepted += 1;
+            self.books.drop_for(error.reason(), 1);
+        }
+        written
+    }
+
+    pub(crate) fn books(&self) -> &SinkBooks {
+        &self.books
+    }
+
+    fn update(&mut self, part: Map<String, Value>) -> Result<(), SinkError> {
+        let left = self.left;
+        let first = |path: &Path| left.then(|| document::read(path)).flatten().unwrap_or_default();
+        let written = self.document.update(first, |document| document.extend(part));
+        self.unwritten = written.is_err();
         written
     }
 }

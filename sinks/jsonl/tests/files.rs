@@ -113,6 +113,95 @@ fn on_a_full_disk_the_books_balance() {
 }
 
 #[test]
+fn every_value_of_a_step_has_a_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = build(folder.path(), json!(true)).unwrap();
+    for (second, loss) in [(1, 0.5), (2, 0.4), (3, 0.3)] {
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(second);
+        let values = [
+            ("loss", MetricValue::Float(loss)),
+            ("memory/gpu_allocated_gb", MetricValue::Float(loss)),
+        ];
+        sink.metrics(&MetricBatch::at(time, "t", 7, &values)).unwrap();
+    }
+    sink.finish(soon()).unwrap();
+    let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    assert_eq!(
+        text,
+        "{\"step\":7,\"time\":1.0,\"logger\":\"t\",\"loss\":0.5}\n\
+         {\"step\":7,\"time\":2.0,\"logger\":\"t\",\"loss\":0.4}\n\
+         {\"step\":7,\"time\":3.0,\"logger\":\"t\",\"loss\":0.3,\"memory/gpu_allocated_gb\":0.3}\n"
+    );
+    let books = sink.books().unwrap();
+    assert_eq!((books.accepted, books.delivered), (3, 3));
+}
+
+#[test]
+fn documents_that_cannot_be_written_are_accounted_for_and_written_when_they_can() {
+    for passes in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let in_the_way = [folder.path().join("config.json"), folder.path().join("summary.json")];
+        in_the_way.iter().for_each(|path| fs::create_dir(path).unwrap());
+        let mut sink = build(folder.path(), json!(true)).unwrap();
+        let error = sink.config(&json!({"lr": 0.1})).unwrap_err();
+        assert!(error.to_string().contains("config.json"), "{error}");
+        let error = sink.message(r#"{"t": {"state": "finished"}}"#).unwrap_err();
+        assert!(error.to_string().contains("summary.json"), "{error}");
+        if passes {
+            in_the_way.iter().for_each(|path| fs::remove_dir(path).unwrap());
+        }
+        sink.exit_code(0);
+        assert_eq!(sink.finish(soon()).is_ok(), passes);
+        let books = sink.books().unwrap();
+        assert!(books.balanced(), "{books:?}");
+        assert_eq!(books.delivered, u64::from(passes));
+        assert_eq!(books.dropped.values().sum::<u64>(), if passes { 0 } else { 2 });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+        if passes {
+            assert!(fs::read_to_string(&in_the_way[0]).unwrap().contains("0.1"));
+            assert!(fs::read_to_string(&in_the_way[1]).unwrap().contains("finished"));
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_document_is_written_through_no_link_and_to_no_name_that_others_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let precious = folder.path().join("precious");
+    fs::write(&precious, "precious").unwrap();
+    let run = folder.path().join("run");
+    fs::create_dir(&run).unwrap();
+    for name in ["config.json", "summary.json"] {
+        std::os::unix::fs::symlink(&precious, run.join(name)).unwrap();
+        let known = run.join(format!("{name}.{}", std::process::id()));
+        std::os::unix::fs::symlink(&precious, known).unwrap();
+    }
+    let mut sink = build(&run, json!(true)).unwrap();
+    sink.config(&json!({"lr": 0.1})).unwrap();
+    sink.message(r#"{"t": {"state": "finished"}}"#).unwrap();
+    sink.finish(soon()).unwrap();
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+    assert!(run.join("config.json").symlink_metadata().unwrap().is_file());
+}
+
+#[test]
+fn a_document_is_forgotten_with_the_last_logger_of_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = || fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let mut one = build(folder.path(), json!(true)).unwrap();
+    one.config(&json!({"one": 1})).unwrap();
+    let mut two = build(folder.path(), json!(true)).unwrap();
+    drop(one);
+    two.config(&json!({"two": 2})).unwrap();
+    assert!(read().contains("\"one\": 1"), "they share a run");
+    drop(two);
+    let mut next = build(folder.path(), json!(true)).unwrap();
+    next.config(&json!({"three": 3})).unwrap();
+    assert!(!read().contains("\"one\": 1"), "the next run has its own");
+}
+
+#[test]
 fn another_process_goes_on_behind_a_mark() {
     let folder = tempfile::tempdir().unwrap();
     let batch = |step, name: &'static str| {
