@@ -1,6 +1,5 @@
 //! Config files whose levels are taken over when they change.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -18,8 +17,8 @@ pub(crate) fn watch(file: &Path) {
     let watcher = Watcher {
         // One that is not there, or no config, has no levels yet.
         levels: WatchedLevels::from_file(file).unwrap_or_default(),
-        believed: fs::read(file).ok(),
-        seen: fs::read(file).ok(),
+        believed: read(file),
+        seen: read(file),
         file: file.to_owned(),
     };
     let started = thread::Builder::new()
@@ -31,6 +30,14 @@ pub(crate) fn watch(file: &Path) {
             &format!("{} is not watched: there is no thread for it: {error}", file.display()),
         );
     }
+}
+
+/// What is longer is no config.
+const LONGEST: u64 = 1 << 20;
+
+/// What a file holds; `None` if it cannot be read, or is no file.
+fn read(file: &Path) -> Option<Vec<u8>> {
+    logcore_files::read(file, LONGEST).ok()
 }
 
 struct Watcher {
@@ -48,7 +55,7 @@ impl Watcher {
             if !LogManager::get_instance().watches(&self.file) {
                 return;
             }
-            let now = fs::read(&self.file).ok();
+            let now = read(&self.file);
             if now != self.seen {
                 self.seen = now;
             } else if self.seen != self.believed {
