@@ -164,7 +164,9 @@ impl Measures {
             Some(metric) => *metric,
             None => {
                 let full = self.full_name(name);
-                let metric = self.new_metric(name.into(), full, true, port);
+                // Without a prefix, a name of the system's own is the same metric, whoever logs it.
+                let system = self.system.get(&full).copied();
+                let metric = system.unwrap_or_else(|| self.new_metric(name.into(), full, true, port));
                 self.user.insert(name.to_owned(), metric);
                 metric
             }
@@ -182,7 +184,11 @@ impl Measures {
         let metric = match self.system.get(name) {
             Some(metric) => *metric,
             None => {
-                let metric = self.new_metric(name.into(), name.into(), false, port);
+                let user = self.names.iter().position(|metric| *metric.full == *name);
+                let metric = match user {
+                    Some(at) => at as u32,
+                    None => self.new_metric(name.into(), name.into(), false, port),
+                };
                 self.system.insert(name.to_owned(), metric);
                 metric
             }
@@ -207,8 +213,8 @@ impl Measures {
             Step::At(step) => step,
         };
         self.steps.note(step);
-        self.keep_last_of_each(samples);
         self.add_figures(step, port, samples);
+        self.keep_last_of_each(samples);
         for sample in samples.iter() {
             self.series.record(sample.metric as usize, step, sample.value.as_f64());
         }
@@ -396,13 +402,19 @@ impl Measures {
 
     fn full_name(&self, name: &str) -> String {
         let mut full = format!("{}{name}", self.config.metrics_prefix);
-        if RESERVED.contains(&full.as_str()) {
-            full.push('_');
+        // The user may have `step` and `step_`, and each has a column of its own.
+        let clashes = |full: &str| {
+            RESERVED.contains(&full)
+                || (RESERVED.contains(&full.trim_end_matches('_'))
+                    && self.names.iter().any(|known| *known.full == *full))
+        };
+        if clashes(&full) {
+            while clashes(&full) {
+                full.push('_');
+            }
             notice(
                 &format!("reserved metric name {full}"),
-                &format!(
-                    "the metric `{name}` is written as `{full}`, because metrics.jsonl has a column `{name}` of its own"
-                ),
+                &format!("the metric `{name}` is written as `{full}`, because metrics.jsonl has such a column already"),
             );
         }
         full

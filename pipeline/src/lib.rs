@@ -42,6 +42,7 @@ mod region;
 mod ring;
 mod ring_file;
 mod shared;
+mod shield;
 mod signals;
 mod slot;
 mod writer;

@@ -16,6 +16,7 @@ use crate::port::{Port, ask};
 use crate::ring::{Reader, Ring, Sizes};
 use crate::ring_file::RingFile;
 use crate::shared::Shared;
+use crate::shield::shield_writes;
 use crate::writer::Writer;
 
 /// The ring and its writer.
@@ -235,7 +236,10 @@ impl Pipeline {
         let writer = Writer::new(Arc::clone(&shared), reader, folder, pieces);
         thread::Builder::new()
             .name("logcore-writer".to_owned())
-            .spawn(move || quiet(|| writer.run()))?;
+            .spawn(move || {
+                shield_writes();
+                quiet(|| writer.run());
+            })?;
         Ok(Self { shared, file })
     }
 }
