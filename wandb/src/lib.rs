@@ -15,6 +15,8 @@
 //! place), `WANDB__EXTRA_HTTP_HEADERS`, and the proxies. Without effect are `WANDB_FILE_PUSHER_TIMEOUT`, because a file takes as
 //! long as it takes, and `WANDB_ERROR_REPORTING`, because nothing is reported.
 //!
+//! W&B has one value of a name at a step: of several the last one counts.
+//!
 //! ```
 //! # let folder = tempfile::tempdir().unwrap();
 //! use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, MetricValue, Notices, StopFlag, registry};
