@@ -314,6 +314,39 @@ fn a_name_that_clashes_with_a_column_gets_an_underscore() {
 }
 
 #[test]
+fn each_metric_has_a_column_of_its_own_and_no_key_is_there_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(LogConfig {
+        metrics_prefix: String::new(),
+        ..quiet_config("keys", &folder)
+    })
+    .unwrap();
+    logger.start_progress(10, "work");
+    logger.update_progress(1, 8);
+    logger.update_progress(1, 8);
+    logger.log_metrics([
+        ("step", 1.0),
+        ("step_", 2.0),
+        ("step__", 3.0),
+        ("time_", 4.0),
+        ("time", 5.0),
+    ]);
+    logger.log_metrics([("progress/percent", 99.0), ("loss", 1.0)]);
+    logger.finish();
+    let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    for line in text.lines() {
+        let row: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+        assert_eq!(line.matches("\":").count(), row.len(), "{line}");
+    }
+    let values: Vec<f64> = rows(&folder)
+        .iter()
+        .flat_map(|row| ["step_", "step__", "step___", "time_", "time__"].map(|name| row[name].as_f64()))
+        .flatten()
+        .collect();
+    assert_eq!(values.iter().sum::<f64>(), 15.0, "{values:?}");
+}
+
+#[test]
 fn handles_and_an_iterator_that_logs() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("handles", &folder)).unwrap();
