@@ -15,7 +15,7 @@ mod replace;
 #[cfg(feature = "folder")]
 pub use self::folder::Folder;
 pub use self::open::{check_regular, open, open_unlinked, read, read_to_string, read_unlinked, type_word};
-pub use self::replace::{Replacement, random_suffix, replace};
+pub use self::replace::{Replacement, random_suffix, replace, sweep};
 
 use std::path::{Component, Path};
 

@@ -1,6 +1,6 @@
 //! Replacing a file as a whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -66,7 +66,8 @@ impl Replacement {
             debug_assert_ne!(Some(name), fresh.file_name());
             // `O_EXCL`: neither a file nor a link that is there already is opened.
             match OpenOptions::new().write(true).create_new(true).open(&fresh) {
-                Ok(file) => {
+                // Whoever sweeps the folder at this moment may have been quicker.
+                Ok(file) if is_claimed(&file) => {
                     return Ok(Self {
                         file,
                         fresh,
@@ -74,6 +75,7 @@ impl Replacement {
                         finished: false,
                     });
                 }
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -116,6 +118,50 @@ impl Drop for Replacement {
     }
 }
 
+/// Removes the unfinished files that killed processes have left in a folder. Those of live ones are locked, and stay.
+///
+/// ```
+/// let folder = tempfile::tempdir().unwrap();
+/// let left = folder.path().join(".logcore-0123456789abcdef.tmp");
+/// std::fs::write(&left, "{").unwrap();
+/// let live = logcore_files::Replacement::begin(&folder.path().join("config.json")).unwrap();
+/// logcore_files::sweep(folder.path());
+/// assert!(!left.exists());
+/// live.finish().unwrap();
+/// ```
+pub fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if is_unfinished(&entry.file_name().to_string_lossy())
+            && let Ok(file) = crate::open_unlinked(&entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn is_unfinished(name: &str) -> bool {
+    let digits = name
+        .strip_prefix(".logcore-")
+        .and_then(|name| name.strip_suffix(".tmp"));
+    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// Locks a new file, so that it is known for that of a live process; not where the file system has no locks.
+fn is_claimed(file: &File) -> bool {
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        return false;
+    }
+    #[cfg(unix)]
+    if file
+        .metadata()
+        .is_ok_and(|metadata| std::os::unix::fs::MetadataExt::nlink(&metadata) == 0)
+    {
+        return false;
+    }
+    true
+}
+
 /// Sixteen hexadecimal digits that nobody else can foretell.
 ///
 /// The keys of [`RandomState`] come from the system.
@@ -149,6 +195,19 @@ mod tests {
         drop(Replacement::begin(&path).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(path.is_dir());
+    }
+
+    #[test]
+    fn a_folder_that_is_swept_all_the_time_hinders_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::thread::scope(|scope| {
+            let sweeping = scope.spawn(|| (0..2000).for_each(|_| sweep(folder.path())));
+            while !sweeping.is_finished() {
+                replace(&path, b"{}").unwrap();
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -109,6 +109,7 @@ impl JsonlSink {
     /// Goes on where a killed process stood.
     fn recover(state: State<Row>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         let run_files = state.run_files;
+        logcore_files::sweep(&run_files.folder);
         let records = state
             .records
             .map(|place| LazyFile::recover(run_files.path("records.jsonl"), &place));
