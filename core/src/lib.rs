@@ -58,6 +58,7 @@ mod contain;
 mod deadline;
 mod directives;
 mod error;
+pub mod escape;
 mod formatter;
 #[doc(hidden)]
 pub mod kill_point;

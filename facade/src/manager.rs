@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use logcore::escape::one_line;
 use logcore::log::{Level, LevelFilter};
 use logcore::{
     ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, PerProcess, Ranks, RingPlace, Sink, StopFlag,
@@ -662,17 +663,12 @@ fn named(config: &LogConfig, name: &str) -> LogConfig {
     }
 }
 
-/// A name that can stand in a line of text: control characters are escaped; the empty one is `root`.
+/// A name that can stand in a line of text: what is harmful is escaped; the empty one is `root`.
 fn clean_name(name: &str) -> String {
     if name.is_empty() {
         return "root".to_owned();
     }
-    name.chars()
-        .flat_map(|c| match c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            true => c.escape_default().collect::<Vec<_>>(),
-            false => vec![c],
-        })
-        .collect()
+    one_line(name).into_owned()
 }
 
 /// The same config with nothing that touches the disk.

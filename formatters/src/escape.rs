@@ -1,8 +1,9 @@
 //! Text of others, made harmless for a line of ours.
 
-use std::fmt::Write as _;
+use logcore::escape::{Medium, escape};
 
-/// Appends `text` on one line: every control character and Unicode line separator is escaped.
+/// Appends `text` on one line: control characters, line separators and what changes the direction of text are escaped, as
+/// [`logcore::escape`] has it for files. A terminal's owner makes the rest visible.
 ///
 /// ```
 /// let mut out = String::new();
@@ -10,13 +11,13 @@ use std::fmt::Write as _;
 /// assert_eq!(out, r"two\nlines\t\x1b[31m");
 /// ```
 pub fn escape_line(text: &str, out: &mut String) {
-    escape(text, out, |out| out.push_str("\\n"));
+    escape(text, Medium::File, out, |out| out.push_str("\\n"));
 }
 
 /// Appends a message: like [`escape_line`], but what follows a line end stands on a line of its own, behind `indent`.
 /// Line ends at the end are left out.
 pub(crate) fn escape_message(message: &str, indent: &str, out: &mut String) {
-    escape(message.trim_end_matches('\n'), out, |out| {
+    escape(message.trim_end_matches('\n'), Medium::File, out, |out| {
         out.push('\n');
         out.push_str(indent);
     });
@@ -45,38 +46,6 @@ pub(crate) fn escape_value(value: &str, out: &mut String) {
     out.push('"');
 }
 
-fn escape(text: &str, out: &mut String, mut line_end: impl FnMut(&mut String)) {
-    // Only these bytes can begin a character that matters: C0 and DEL; C1 is C2 80 to C2 9F; U+2028 and U+2029 are
-    // E2 80 A8 and E2 80 A9.
-    let may_matter = |lead: u8| lead < 0x20 || matches!(lead, 0x7f | 0xc2 | 0xe2);
-    // Without a way out of the loop the compiler looks at many bytes at once, and nearly every text has none of these.
-    if !text.bytes().fold(false, |found, lead| found | may_matter(lead)) {
-        out.push_str(text);
-        return;
-    }
-    let mut clean_from = 0;
-    for (at, lead) in text.bytes().enumerate() {
-        if !may_matter(lead) {
-            continue;
-        }
-        let Some(c) = text[at..].chars().next() else { break };
-        if !(c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
-            continue;
-        }
-        out.push_str(&text[clean_from..at]);
-        clean_from = at + c.len_utf8();
-        match c {
-            '\n' => line_end(out),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            // Writing to a string cannot fail.
-            c if c.is_ascii() => drop(write!(out, "\\x{:02x}", u32::from(c))),
-            c => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
-        }
-    }
-    out.push_str(&text[clean_from..]);
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -100,12 +69,12 @@ mod tests {
     }
 
     fn is_harmful(c: char) -> bool {
-        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+        c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     }
 
     proptest! {
         #[test]
-        fn nothing_harmful_is_left(text in "(\\PC|\\pC|[\n\r\t\u{2028}\u{2029}\u{85}äé]){0,40}") {
+        fn nothing_harmful_is_left(text in "(\\PC|\\pC|[\n\r\t\u{2028}\u{2029}\u{85}\u{202e}\u{2066}äé]){0,40}") {
             let mut out = String::new();
             escape_line(&text, &mut out);
             prop_assert!(!out.chars().any(is_harmful));

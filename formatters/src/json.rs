@@ -1,11 +1,9 @@
-use std::fmt::Write as _;
-
+use logcore::escape::escape_json;
 use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
 
 /// One JSON object a record: `time` (seconds since 1970), `level`, `logger`, `target`, `message`, `fields`.
 ///
-/// Always valid JSON on one line. DEL, U+0080 to U+009F, U+2028 and U+2029 are escaped, too, because some readers end a line at
-/// them and some terminals obey them.
+/// Always valid JSON on one line. What some readers end a line at, some terminals obey or nobody sees is escaped, too.
 ///
 /// ```
 /// use logcore::{Formatter, Record, Style};
@@ -39,16 +37,7 @@ impl Formatter for Json {
             self.bytes.pop();
             self.bytes.extend_from_slice(format!(",\"rank\":{rank}}}").as_bytes());
         }
-        let line = String::from_utf8_lossy(&self.bytes);
-        let mut rest = &*line;
-        let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| harmful(*c)) {
-            out.push_str(&rest[..at]);
-            // Writing to a string cannot fail.
-            let _ = write!(out, "\\u{:04x}", u32::from(c));
-            rest = &rest[at + c.len_utf8()..];
-        }
-        out.push_str(rest);
+        out.push_str(&escape_json(&String::from_utf8_lossy(&self.bytes)));
         out.push('\n');
     }
 }
@@ -63,13 +52,10 @@ mod tests {
 
     #[test]
     fn what_a_terminal_obeys_or_a_reader_ends_a_line_at_is_escaped() {
-        let evil = "\u{7f}\u{85}\u{9b}2J\u{2028}\u{2029}\u{1b}\r\n°";
+        let evil = "\u{7f}\u{85}\u{9b}2J\u{2028}\u{2029}\u{202e}\u{200b}\u{1b}\r\n°";
         let mut out = String::new();
         Json::default().format(&Record::new(Level::Info, evil, evil), &Style::default(), &mut out);
-        assert!(
-            !out.trim_end_matches('\n')
-                .contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
-        );
+        assert!(!out.trim_end_matches('\n').contains(logcore::escape::is_harmful));
         let read: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(read["message"], evil);
         assert_eq!(read["logger"], evil);

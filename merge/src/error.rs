@@ -1,6 +1,8 @@
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::path::PathBuf;
+
+use logcore::escape::Harmless;
 
 /// Why ranks could not be merged. What was there before is still there.
 #[derive(Debug)]
@@ -38,6 +40,7 @@ pub enum MergeError {
 
 impl Display for MergeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Harmless(f);
         match self {
             Self::Nothing { folder } => write!(
                 f,

@@ -1,8 +1,10 @@
 //! A whole run.
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write as _};
 use std::path::{Path, PathBuf};
+
+use logcore::escape::Harmless;
 
 use crate::output::Output;
 use crate::ranks::{find, mark};
@@ -122,6 +124,7 @@ fn merged_name(name: &str) -> String {
 
 impl Display for MergedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Harmless(f);
         write!(
             f,
             "{}: {} of {} became {}",

@@ -1,12 +1,13 @@
 //! Delivers what killed processes have left in their rings.
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write as _};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use logcore::escape::Harmless;
 use logcore::kill_point::kill_point;
 use logcore::{BuildContext, Deadline, FileRank, LogConfig, SinkError, StopFlag, quiet, registry};
 
@@ -397,6 +398,7 @@ fn forget(path: &Path) {
 
 impl Display for Recovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Harmless(f);
         let calls = if self.calls == 1 { "call" } else { "calls" };
         write!(f, "recovered {} {calls} of", self.calls)?;
         let mut separator = " ";
@@ -416,6 +418,7 @@ impl Display for Recovered {
 
 impl Display for RecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Harmless(f);
         match self {
             Self::Live { pid } => write!(f, "process {pid} is still running, or its ring is being delivered"),
             Self::Refused { path, why } => write!(f, "{} is left alone: {why}", path.display()),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use console::truncate_str;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use logcore::ProgressEvent;
+use logcore::escape::short_line;
 
 use crate::text;
 
@@ -14,6 +15,8 @@ use crate::text;
 const VISIBLE: usize = 7;
 /// Below this many columns there is no room for the bar itself.
 const NARROW: usize = 50;
+/// No terminal shows more characters of a description or of a metric.
+const WIDEST: usize = 500;
 
 /// The bars at the foot of a terminal, as lines of text; whoever owns the terminal writes them.
 ///
@@ -79,7 +82,10 @@ impl Bars {
         };
         let bar = &mut self.bars[at];
         bar.event = event.with_texts("", "");
-        bar.newest = newest.iter().map(|text| one_line(text)).collect();
+        bar.newest = newest
+            .iter()
+            .map(|text| short_line(text, WIDEST).into_owned())
+            .collect();
         bar.at = now;
     }
 
@@ -116,7 +122,7 @@ impl Bars {
         let target = ProgressDrawTarget::term_like(Box::new(drawn.clone()));
         let bar = Bar {
             event: event.with_texts("", ""),
-            description: one_line(event.description),
+            description: short_line(event.description, WIDEST).into_owned(),
             newest: Vec::new(),
             at: now,
             drawing: ProgressBar::with_draw_target(None, target),
@@ -232,16 +238,6 @@ impl TermLike for Drawn {
 /// One column stays free, so that no terminal wraps the line.
 fn within(line: &str, columns: usize) -> String {
     truncate_str(line, columns.saturating_sub(1), "…").into_owned()
-}
-
-/// Descriptions and names of metrics come from anywhere, and a terminal obeys what stands in them.
-fn one_line(text: &str) -> String {
-    let harmless = |c: char| match c {
-        '\u{2028}' | '\u{2029}' => ' ',
-        c if c.is_control() => ' ',
-        c => c,
-    };
-    text.chars().map(harmless).collect()
 }
 
 fn shortened(text: &str, columns: usize) -> String {

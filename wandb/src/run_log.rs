@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use logcore::escape::{Medium, escape};
 use logcore::log::Level;
 use logcore::{MetricBatch, MetricValue, Record, SinkError, epoch_seconds};
 use serde::{Deserialize, Serialize};
@@ -271,7 +272,8 @@ impl RunLog {
             Level::Warn => "WARN: ",
             _ => "",
         });
-        line.push_str(record.message());
+        // The page of a run obeys codes as a terminal does.
+        escape(record.message(), Medium::Terminal, &mut line, |line| line.push('\n'));
         line.push('\n');
         let output = proto::OutputRaw {
             output_type: proto::STDOUT,

@@ -25,6 +25,7 @@ mod wandb;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use facade::logcore::escape::only_styles;
 
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
@@ -113,7 +114,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            println!("\nxtask: {error:#}");
+            // Its lines are ours, what stands in them may be anybody's.
+            println!("\nxtask: {}", only_styles(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

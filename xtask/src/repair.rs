@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use facade::logcore::escape::one_line;
 use facade::recover;
 
 /// Fails if something was left as it is.
@@ -16,14 +17,14 @@ pub(crate) fn run(folders: &[String]) -> Result<()> {
         ensure!(Path::new(folder).is_dir(), "{folder} is no folder");
         let outcomes = recover(Path::new(folder));
         if outcomes.is_empty() {
-            println!("{folder}: there is nothing to do");
+            println!("{}: there is nothing to do", one_line(folder));
         }
         for outcome in outcomes {
             match outcome {
-                Ok(recovered) => println!("{folder}: {recovered}"),
+                Ok(recovered) => println!("{}: {recovered}", one_line(folder)),
                 Err(error) => {
                     left += 1;
-                    println!("{folder}: {error}");
+                    println!("{}: {error}", one_line(folder));
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use logcore::escape::escape_json;
 use logcore::serde_json::{self, Map, Value};
 use logcore::{PerProcess, SinkError};
 
@@ -90,7 +91,7 @@ fn replace(path: &Path, document: &Map<String, Value>) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut text = serde_json::to_vec_pretty(document)?;
-    text.push(b'\n');
-    logcore_files::replace(path, &text)
+    let mut text = escape_json(&serde_json::to_string_pretty(document)?).into_owned();
+    text.push('\n');
+    logcore_files::replace(path, text.as_bytes())
 }

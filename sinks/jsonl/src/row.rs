@@ -1,5 +1,6 @@
 //! A row or a record as one line of JSON.
 
+use logcore::escape::escape_json;
 use logcore::serde_json;
 use logcore::{Row, epoch_seconds};
 use serde::Serialize;
@@ -17,7 +18,7 @@ pub(crate) fn write(row: &Row, line: &mut Vec<u8>) -> serde_json::Result<()> {
 pub(crate) fn put_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_json::Result<()> {
     let start = line.len();
     serde_json::to_writer(&mut *line, value)?;
-    escape_controls(line, start);
+    escape_harmful(line, start);
     line.push(b'\n');
     Ok(())
 }
@@ -40,23 +41,14 @@ impl Serialize for Flat<'_> {
     }
 }
 
-/// What serde_json leaves as it is: DEL, U+0080 to U+009F, U+2028 and U+2029. In JSON they can only stand inside a string.
-fn escape_controls(line: &mut Vec<u8>, start: usize) {
-    // Only with these bytes do they begin.
-    if !line[start..].iter().any(|byte| matches!(byte, 0x7f | 0xc2 | 0xe2)) {
+/// What serde_json leaves as it is, and a terminal obeys or nobody sees.
+fn escape_harmful(line: &mut Vec<u8>, start: usize) {
+    if line[start..].is_ascii() && !line[start..].contains(&0x7f) {
         return;
     }
     let bytes = line.split_off(start);
     // It is UTF-8, since it is JSON.
-    let text = String::from_utf8_lossy(&bytes);
-    let mut rest = &*text;
-    let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    while let Some((at, c)) = rest.char_indices().find(|(_, c)| harmful(*c)) {
-        line.extend_from_slice(&rest.as_bytes()[..at]);
-        line.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
-        rest = &rest[at + c.len_utf8()..];
-    }
-    line.extend_from_slice(rest.as_bytes());
+    line.extend_from_slice(escape_json(&String::from_utf8_lossy(&bytes)).as_bytes());
 }
 
 #[cfg(test)]
@@ -81,7 +73,7 @@ mod tests {
         #[test]
         fn every_name_and_value_reads_back(
             step: u64,
-            values in prop::collection::btree_map("(\\PC|[\u{2028}\u{85}\u{9b}\u{7f}\n\"\\\\]){0,6}", value(), 0..8),
+            values in prop::collection::btree_map("(\\PC|[\u{2028}\u{202e}\u{200b}\u{85}\u{9b}\u{7f}\n\"\\\\]){0,6}", value(), 0..8),
         ) {
             let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             let mut rows = RowMerger::default();
@@ -90,7 +82,7 @@ mod tests {
             write(&rows.take().unwrap(), &mut line).unwrap();
             let text = String::from_utf8(line).unwrap();
             prop_assert_eq!(text.lines().count(), 1);
-            let harmful = text.trim_end_matches('\n').contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
+            let harmful = text.trim_end_matches('\n').contains(logcore::escape::is_harmful);
             prop_assert!(!harmful);
             let read: Value = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(read["step"].as_u64(), Some(step));
