@@ -9,7 +9,8 @@ use crate::secret::HIDDEN;
 /// Hides what matches a pattern.
 ///
 /// A pattern is a regular expression in the syntax of the crate `regex-lite`, or the name `api_keys`, which stands for the
-/// keys of OpenAI and Anthropic, Hugging Face, GitHub and AWS. All that matches becomes `***`.
+/// keys of OpenAI and Anthropic, Hugging Face, GitHub, GitLab, AWS, Google, Slack, Stripe, Replicate, npm and W&B (those that
+/// begin with `wandb_v1_`), for JSON web tokens and for private keys in PEM. All that matches becomes `***`.
 ///
 /// ```
 /// use logcore::Redaction;
@@ -32,7 +33,8 @@ impl Redaction {
         let mut read = Vec::new();
         for (at, pattern) in patterns.iter().enumerate() {
             let pattern = pattern.as_ref();
-            let refuse = |remedy: String| ConfigError::new(format!("redact[{at}]"), pattern, remedy);
+            // It may be the very secret that nobody is to see.
+            let refuse = |remedy: String| ConfigError::new(format!("redact[{at}]"), pattern, remedy).hidden();
             let expressions = if pattern == "api_keys" {
                 API_KEYS.as_slice()
             } else {
@@ -77,14 +79,23 @@ impl Redaction {
     }
 }
 
-/// Keys that are known by how they begin. Those of W&B are not: they are hexadecimal digits, as digests are.
-const API_KEYS: [&str; 6] = [
+/// Keys that are known by how they begin. The older ones of W&B are not: they are hexadecimal digits, as digests are.
+const API_KEYS: [&str; 15] = [
     r"\bsk-[A-Za-z0-9_-]{16,}",
+    r"\bsk_live_[A-Za-z0-9]{16,}",
     r"\bhf_[A-Za-z0-9]{16,}",
     r"\bgh[opsur]_[A-Za-z0-9]{20,}",
     r"\bgithub_pat_\w{20,}",
+    r"\bglpat-[A-Za-z0-9_-]{20,}",
     r"\bAKIA[A-Z0-9]{16}",
     r"\bASIA[A-Z0-9]{16}",
+    r"\bAIza[A-Za-z0-9_-]{30,}",
+    r"\bxox[abeprs]-[A-Za-z0-9-]{10,}",
+    r"\bnpm_[A-Za-z0-9]{30,}",
+    r"\br8_[A-Za-z0-9]{30,}",
+    r"\bwandb_v1_\w{20,}",
+    r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?",
 ];
 
 #[derive(Debug, Clone)]
@@ -149,7 +160,7 @@ mod tests {
             (r"\b", "empty text"),
         ] {
             let error = Redaction::new(&["fine", pattern]).unwrap_err();
-            assert_eq!((error.field.as_str(), error.value.as_str()), ("redact[1]", pattern));
+            assert_eq!((error.field.as_str(), error.value.as_str()), ("redact[1]", "***"));
             assert!(error.remedy.contains(remedy), "{error}");
         }
     }
@@ -162,6 +173,9 @@ mod tests {
             "hf_0123456789abcdef",
             "ghp_0123456789abcdef0123",
             "AKIA0123456789ABCDEF",
+            "glpat-0123456789abcdefghij",
+            "xoxb-0123456789-abc",
+            "eyJhbGciOiJI.eyJzdWIiOiIx.abc",
         ] {
             assert_eq!(redaction.hide(&format!("key={key}, next")), "key=***, next", "{key}");
         }

@@ -306,8 +306,9 @@ pub mod __private {
         build: impl FnOnce(O, &BuildContext<'_>) -> Result<T, ConfigError>,
     ) -> Result<T, ConfigError> {
         let mut track = serde_path_to_error::Track::new();
-        let parsed = O::deserialize(serde_path_to_error::Deserializer::new(&options, &mut track))
-            .map_err(|error: serde_json::Error| option_error(&options, &track.path().to_string(), &error))?;
+        let parsed = O::deserialize(serde_path_to_error::Deserializer::new(&options, &mut track)).map_err(
+            |error: serde_json::Error| option_error(&options, &track.path().to_string(), &error).without_text(),
+        )?;
         build(parsed, context)
     }
 
@@ -405,8 +406,8 @@ fn find<P: Plugin>(name: &str) -> Result<Option<&'static P>, ConfigError> {
 }
 
 fn unknown<P: Plugin>(name: &str, options: &Value) -> ConfigError {
-    let shown = crate::secret::redacted(options);
-    ConfigError::new(format!("{}.{name}", P::TABLE), shown, remedy_for::<P>(name))
+    // Nobody knows which of its options are secrets.
+    ConfigError::new(format!("{}.{name}", P::TABLE), options, remedy_for::<P>(name)).without_text()
 }
 
 /// What to do about a name that is not linked.
@@ -448,11 +449,17 @@ fn option_table(options: &Value) -> Value {
 }
 
 /// Puts the table's name before an option's; a field of `LogConfig` or a variable of the environment that a sink refuses
-/// keeps its own name.
+/// keeps its own name. Only numbers, switches and plain words are shown: a key that stands at the wrong place is a key all the
+/// same.
 fn of_table(error: ConfigError, table: &str, name: &str) -> ConfigError {
-    let is_variable = error.field.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    if crate::config::is_field(&error.field) || (is_variable && !error.field.is_empty()) {
+    if crate::config::is_field(&error.field) {
         return error;
     }
-    error.within(&format!("{table}.{name}"))
+    let is_word = error.value.len() <= 12 && error.value.bytes().all(|byte| byte.is_ascii_lowercase());
+    let error = if is_word { error } else { error.without_text() };
+    let is_variable = error.field.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    match is_variable && !error.field.is_empty() {
+        true => error,
+        false => error.within(&format!("{table}.{name}")),
+    }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::ConfigError;
+use crate::secret::HIDDEN;
 
 /// `what`, then the nearest of `known` if one is near, then all of them.
 pub(crate) fn did_you_mean<S: AsRef<str>>(name: &str, known: impl Iterator<Item = S>, what: &str) -> String {
@@ -21,7 +22,8 @@ pub(crate) fn did_you_mean<S: AsRef<str>>(name: &str, known: impl Iterator<Item 
     }
 }
 
-/// What serde says about a table of options, as an error that names the option, its value and a remedy.
+/// What serde says about a table of options, as an error that names the option and a remedy, and shows a value only if it is
+/// none of a secret: neither what stands under a name that nobody knows, nor a table or list where something else should be.
 pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error) -> ConfigError {
     let message = error.to_string();
     // serde's words for an unknown field are: unknown field `x`, expected one of `a`, `b`.
@@ -38,20 +40,49 @@ pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error)
         } else {
             format!("{parent}.{unknown}")
         };
-        let value = value_at(table, &field).map(Value::to_string).unwrap_or_default();
         return ConfigError::new(
             field,
-            value,
+            HIDDEN,
             did_you_mean(unknown, known.iter(), "there is no such option"),
         );
     }
     let path = if path == "." { "" } else { path };
-    let value = value_at(table, path).map_or_else(|| table.to_string(), Value::to_string);
+    let value = value_at(table, path).unwrap_or(table);
     let remedy = match crate::config::level_remedy(path) {
         Some(levels) => format!("write {levels}"),
-        None => message,
+        None => without_found(&message),
     };
-    ConfigError::new(path, value, remedy)
+    let error = ConfigError::new(path, value, remedy);
+    match value {
+        Value::Object(_) | Value::Array(_) => texts(value).fold(error.hidden(), |error, text| error.without(text)),
+        _ => error,
+    }
+}
+
+/// serde's words without the value that they quote: `invalid type: string "x", expected u64`.
+fn without_found(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) => {
+            let kind = found.split(['"', '`']).next().unwrap_or_default();
+            format!("{}, expected {expected}", kind.trim_end())
+        }
+        None => message.to_owned(),
+    }
+}
+
+/// All texts in a value.
+fn texts(value: &Value) -> impl Iterator<Item = &str> {
+    let mut waiting = vec![value];
+    std::iter::from_fn(move || {
+        loop {
+            match waiting.pop()? {
+                Value::String(text) => return Some(text.as_str()),
+                Value::Array(items) => waiting.extend(items),
+                Value::Object(map) => waiting.extend(map.values()),
+                Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            }
+        }
+    })
 }
 
 /// The value at a path such as `sinks.file.names[2]`.
@@ -78,6 +109,31 @@ mod tests {
         assert_eq!(remedy, "no such option; did you mean `hook`? Known are: url, hook");
         let remedy = did_you_mean("zzz", ["url", "hook"].iter(), "no such option");
         assert_eq!(remedy, "no such option; known are: url, hook");
+    }
+
+    #[test]
+    fn what_serde_quotes_is_not_shown() {
+        for (message, shown) in [
+            (
+                r#"invalid type: string "S", expected u64"#,
+                "invalid type: string, expected u64",
+            ),
+            (
+                r#"invalid type: string "a, expected b", expected u64"#,
+                "invalid type: string, expected u64",
+            ),
+            (
+                "unknown variant `S`, expected one of `a`, `b`",
+                "unknown variant, expected one of `a`, `b`",
+            ),
+            (
+                "invalid type: map, expected a string",
+                "invalid type: map, expected a string",
+            ),
+            ("use 1 or 2", "use 1 or 2"),
+        ] {
+            assert_eq!(without_found(message), shown);
+        }
     }
 
     #[test]

@@ -25,22 +25,17 @@ pub(crate) fn prepare(settings: Settings, context: &BuildContext<'_>) -> Result<
 /// The run to go on with. `None` if there is none, or if the server cannot be asked now: then the delivery asks it.
 fn on_server(settings: &Settings, resume: Resume) -> Result<Option<Existing>, ConfigError> {
     let Some(existing) = ask(settings) else { return Ok(None) };
-    let refuse = |value: &str, remedy: &str| {
-        Err(ConfigError::new(
-            "resume",
-            format!("{value} ({})", settings.run_id),
-            remedy,
-        ))
-    };
+    let run = &settings.run_id;
+    let refuse = |value: &str, remedy: String| Err(ConfigError::new("resume", value, remedy));
     let existing = existing.filter(|existing| existing.started);
     match (resume, &existing) {
         (Resume::Must, None) => refuse(
             "must",
-            "the server has no such run; check `run_id`, project and entity, or use \"allow\"",
+            format!("the server has no run `{run}`; check `run_id`, project and entity, or use \"allow\""),
         ),
         (Resume::Never, Some(_)) => refuse(
             "never",
-            "the server has this run already; choose another `run_id`, or use \"allow\"",
+            format!("the server has run `{run}` already; choose another `run_id`, or use \"allow\""),
         ),
         _ => Ok(existing),
     }

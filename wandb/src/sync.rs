@@ -1,13 +1,14 @@
 //! Delivers logs afterwards.
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write as _};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use logcore::{LogConfig, Notices, StopFlag, quiet, redacted};
+use logcore::escape::Harmless;
+use logcore::{BuildContext, LogConfig, Notices, StopFlag, quiet, redacted};
 use serde_json::Value;
 
 use crate::run_files::RunFiles;
@@ -88,8 +89,9 @@ pub enum SyncError {
 
 impl Display for SyncError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut Harmless(f);
         match self {
-            Self::Config(error) => Display::fmt(error, f),
+            Self::Config(error) => write!(f, "{error}"),
             Self::Live => {
                 f.write_str("the process that writes or delivers it is still running; sync it when that has ended")
             }
@@ -239,8 +241,10 @@ fn resolve(options: &SyncOptions, log: &Path) -> Result<settings::Settings, logc
     // Whatever mode the machine is set to: to sync is to be online.
     let mut all = options.options.clone();
     all.insert("mode".to_owned(), "online".into());
-    let read = serde_json::from_value(Value::Object(all));
-    let read = read.map_err(|error| logcore::ConfigError::new("options", "", error))?;
+    let (config, stop) = (LogConfig::default(), StopFlag::default());
+    let context = BuildContext::new(&config, &stop);
+    let read = logcore::__private::build(Value::Object(all), &context, |read, _| Ok(read));
+    let read = read.map_err(|error| error.within("options"))?;
     // The folder that holds the run's, whatever its name: its settings file lies with the log.
     let whole = std::path::absolute(log).unwrap_or_else(|_| log.to_owned());
     let beside = whole.parent().and_then(Path::parent).unwrap_or(Path::new("."));
@@ -265,6 +269,8 @@ fn is_log(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -273,5 +279,15 @@ mod tests {
         options.options.insert("api_key".to_owned(), "s3cr3t".into());
         let shown = format!("{options:?}");
         assert!(shown.contains("api_key") && !shown.contains("s3cr3t"), "{shown}");
+        for (name, value) in [
+            ("api_kay", json!("s3cr3t")),
+            ("api_key", json!(["s3cr3t"])),
+            ("tags", json!("s3cr3t")),
+        ] {
+            let mut options = SyncOptions::default();
+            options.options.insert(name.to_owned(), value);
+            let error = resolve(&options, Path::new("run.wandb")).err().unwrap().to_string();
+            assert!(error.contains(name) && !error.contains("s3cr3t"), "{error}");
+        }
     }
 }

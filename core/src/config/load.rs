@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::env;
-use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -10,11 +10,15 @@ use serde_json::{Map, Value};
 
 use super::LogConfig;
 use super::depth::{DEEPEST, depth};
+use super::fields::Fields;
 use super::level::LEVELS;
 use crate::ConfigError;
+use crate::secret::HIDDEN;
 use crate::suggest::{did_you_mean, option_error};
 
 const ENV_PREFIX: &str = "LOGCORE_";
+/// Longer is no config.
+const LONGEST: u64 = 1 << 20;
 
 impl LogConfig {
     /// Reads a config from a TOML or JSON file, by its ending. What the file leaves out has its default; a `watch_file` that
@@ -22,8 +26,9 @@ impl LogConfig {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is neither, or holds a field or a value that cannot work. The error names the field,
-    /// or `config file` where there is none to name.
+    /// If the file cannot be read (it is no regular file, is longer than 1 MiB, or is no text), is neither, or holds a field or
+    /// a value that cannot work. The error names the file, and the field and its line as far as they are known; the field is
+    /// `config file` where there is none to name.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -44,17 +49,25 @@ impl LogConfig {
     /// The config in a file, and the fields that the file names.
     pub(super) fn read_file(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
         let refuse = |remedy: String| ConfigError::new("config file", path.display(), remedy);
-        let text = fs::read_to_string(path).map_err(|error| refuse(format!("it cannot be read: {error}")))?;
+        let text = logcore_files::read_to_string(path, LONGEST).map_err(|error| refuse(unreadable(&error)))?;
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let table: Map<String, Value> = match ending.to_ascii_lowercase().as_str() {
             "toml" if depth(&text) > DEEPEST => return Err(refuse(format!("it is nested more than {DEEPEST} deep"))),
             "toml" => basic_toml::from_str(&text).map_err(|error| refuse(format!("it is not valid TOML: {error}")))?,
-            "json" => serde_json::from_str(&text).map_err(|error| refuse(format!("it is not valid JSON: {error}")))?,
+            "json" => match serde_json::from_str(&text) {
+                Ok(Value::Object(table)) => table,
+                Ok(_) => return Err(refuse("it holds no JSON object, which has the fields".to_owned())),
+                Err(error) => return Err(refuse(format!("it is not valid JSON: {error}"))),
+            },
             _ => return Err(refuse("name it with the ending .toml or .json".to_owned())),
         };
         let named = table.keys().cloned().collect();
-        let mut config = Self::from_table(table)?;
-        config.validate()?;
+        let in_file = |error: ConfigError| match line_of(&text, &error.field) {
+            Some(line) => error.read_from(format_args!("{}, line {line}", path.display())),
+            None => error.read_from(path.display()),
+        };
+        let mut config = Self::from_table(table).map_err(in_file)?;
+        config.validate().map_err(in_file)?;
         if let (Some(watched), Some(folder)) = (&mut config.watch_file, path.parent()) {
             *watched = folder.join(&*watched);
         }
@@ -92,9 +105,9 @@ impl LogConfig {
                     .map(|field| format!("{ENV_PREFIX}{}", field.to_ascii_uppercase()));
                 let name = format!("{ENV_PREFIX}{name}");
                 let remedy = did_you_mean(&name, fields, "no field of LogConfig is called so");
-                return Err(ConfigError::new(&name, value.unwrap_or_else(|raw| raw), remedy));
+                return Err(ConfigError::new(&name, HIDDEN, remedy));
             };
-            let text = value.map_err(|raw| ConfigError::new(&field, raw, "the variable is not valid UTF-8"))?;
+            let text = value.map_err(|raw| shown(ConfigError::new(&field, raw, "the variable is not valid UTF-8")))?;
             *slot = from_variable(slot, &field, &text)?;
             changed = true;
         }
@@ -109,17 +122,16 @@ impl LogConfig {
     /// The config that a table of fields describes.
     pub(crate) fn from_table(table: Map<String, Value>) -> Result<Self, ConfigError> {
         let known = Self::default().table();
-        if let Some((field, value)) = table.iter().find(|(field, _)| !known.contains_key(*field)) {
+        if let Some(field) = table.keys().find(|field| !known.contains_key(*field)) {
             let remedy = did_you_mean(field, known.keys(), "there is no such field");
             // So that a name that nobody sees is one.
             let field = if field.is_empty() { "\"\"" } else { field };
-            return Err(ConfigError::new(field, value, remedy));
+            return Err(ConfigError::new(field, HIDDEN, remedy));
         }
         let table = Value::Object(table);
-        // The inherent function that serde derived, under the name of the trait's.
         let mut track = serde_path_to_error::Track::new();
-        Self::deserialize(serde_path_to_error::Deserializer::new(&table, &mut track))
-            .map_err(|error: serde_json::Error| option_error(&table, &track.path().to_string(), &error))
+        Fields::deserialize(serde_path_to_error::Deserializer::new(&table, &mut track))
+            .map_err(|error: serde_json::Error| shown(option_error(&table, &track.path().to_string(), &error)))
     }
 
     fn table(&self) -> Map<String, Value> {
@@ -133,14 +145,17 @@ impl LogConfig {
 
 impl Serialize for LogConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, serializer)
+        Fields::serialize(self, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for LogConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let table = <Map<String, Value> as Deserialize>::deserialize(deserializer)?;
-        Self::from_table(table).map_err(de::Error::custom)
+        // Serde's own error for what is no table would quote it.
+        match Value::deserialize(deserializer)? {
+            Value::Object(table) => Self::from_table(table).map_err(de::Error::custom),
+            _ => Err(de::Error::custom("a config is a table of fields")),
+        }
     }
 }
 
@@ -186,7 +201,7 @@ const OPTIONAL_NUMBERS: [&str; 2] = ["rank", "world_size"];
 
 /// Reads a variable as the kind of value that the field has now.
 fn from_variable(now: &Value, field: &str, text: &str) -> Result<Value, ConfigError> {
-    let refuse = |remedy: &str| ConfigError::new(field, format!("\"{text}\""), remedy);
+    let refuse = |remedy: &str| shown(ConfigError::new(field, format!("\"{text}\""), remedy));
     Ok(match now {
         Value::Bool(_) => match text.trim().to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => true.into(),
@@ -202,7 +217,8 @@ fn from_variable(now: &Value, field: &str, text: &str) -> Result<Value, ConfigEr
         }
         Value::Array(_) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
         Value::Object(_) => {
-            let table: Value = serde_json::from_str(text).map_err(|_| refuse("write a JSON object"))?;
+            let table: Value =
+                serde_json::from_str(text).map_err(|error| refuse(&format!("write a JSON object: {error}")))?;
             if !table.is_object() {
                 return Err(refuse("write a JSON object"));
             }
@@ -210,6 +226,40 @@ fn from_variable(now: &Value, field: &str, text: &str) -> Result<Value, ConfigEr
         }
         _ => text.into(),
     })
+}
+
+/// The error as it may be seen: what stands in the fields that may hold anything is not shown.
+fn shown(error: ConfigError) -> ConfigError {
+    let field = error.field.split(['.', '[']).next().unwrap_or_default();
+    match matches!(field, "sinks" | "probes" | "redact") {
+        true => error.without_text(),
+        false => error,
+    }
+}
+
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidData => "it cannot be read: it is not text in UTF-8".to_owned(),
+        io::ErrorKind::FileTooLarge => format!("it cannot be read: it is longer than {LONGEST} bytes"),
+        _ => format!("it cannot be read: {error}"),
+    }
+}
+
+/// The only line of a file that gives a value to the field, counted from 1. The parsers do not keep it.
+fn line_of(text: &str, field: &str) -> Option<usize> {
+    let name = field.split(['[', ']']).next()?.rsplit('.').next()?;
+    let sets = |line: &str| {
+        let line = line.trim_start().trim_start_matches('"');
+        let behind = line.strip_prefix(name).filter(|_| !name.is_empty());
+        behind.is_some_and(|rest| rest.trim_start_matches(['"', ' ', '\t']).starts_with(['=', ':']))
+    };
+    let mut found = text
+        .lines()
+        .zip(1..)
+        .filter(|(line, _)| sets(line))
+        .map(|(_, number)| number);
+    let line = found.next()?;
+    found.next().is_none().then_some(line)
 }
 
 /// Whether `LogConfig` has a field of this name.
@@ -227,6 +277,8 @@ const _: fn(Infallible) -> crate::LogError = crate::LogError::from;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn overlay(variables: &[(&str, &str)]) -> Result<LogConfig, ConfigError> {
@@ -305,11 +357,11 @@ mod tests {
     fn a_wrong_table_names_field_value_and_remedy() {
         let read = |text: &str| LogConfig::from_table(serde_json::from_str(text).unwrap()).unwrap_err();
         let error = read(r#"{"metric_window": 5}"#);
-        assert_eq!((error.field.as_str(), error.value.as_str()), ("metric_window", "5"));
+        assert_eq!((error.field.as_str(), error.value.as_str()), ("metric_window", "***"));
         assert!(error.remedy.contains("`metrics_window`"), "{error}");
 
         let error = read(r#"{"": 30.0}"#);
-        assert_eq!((error.field.as_str(), error.value.as_str()), ("\"\"", "30.0"));
+        assert_eq!((error.field.as_str(), error.value.as_str()), ("\"\"", "***"));
 
         let error = read(r#"{"file_level": "LOUD"}"#);
         assert_eq!((error.field.as_str(), error.value.as_str()), ("file_level", "\"LOUD\""));
@@ -317,5 +369,125 @@ mod tests {
 
         let error = read(r#"{"wandb_tags": ["a", 3]}"#);
         assert_eq!((error.field.as_str(), error.value.as_str()), ("wandb_tags[1]", "3"));
+    }
+
+    /// Wherever a key stands that should stand elsewhere, no error shows it.
+    #[test]
+    fn a_secret_at_a_wrong_place_is_not_shown() {
+        const KEY: &str = "S3CR3T-0123456789abcdef0123456789abcdef0";
+        let tables = [
+            json!({"wandb_api": KEY}),
+            json!({"wandb_api": {"deep": [KEY]}}),
+            json!({"sinks": KEY}),
+            json!({"sinks": [{"api_key": KEY}]}),
+            json!({"probes": KEY}),
+            json!({"redact": [format!("{KEY}(")]}),
+            json!({"redact": KEY}),
+            json!({"redact": [{"a": KEY}]}),
+            json!({"name": {"api_key": KEY}}),
+            json!({"wandb_tags": [[KEY]]}),
+            json!({"ring_place": {KEY: 1}}),
+            json!({"rank": [KEY]}),
+            json!({"console_level": [KEY]}),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logging.json");
+        let texts = tables.iter().map(Value::to_string).chain([
+            format!("{{\"sinks\": {{\"wandb\": {{\"api_key\": \"{KEY}\"}}"),
+            format!("\"{KEY}\""),
+            format!("{{\"a\": {KEY}}}"),
+        ]);
+        for text in texts {
+            std::fs::write(&path, &text).unwrap();
+            let error = LogConfig::from_file(&path)
+                .and_then(|config| config.validate())
+                .unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("S3CR3T"), "{text}: {error}");
+            let Ok(table) = serde_json::from_str(&text) else {
+                continue;
+            };
+            let said = serde_json::from_value::<LogConfig>(table).map_err(|error| error.to_string());
+            let said = said.and_then(|config| config.validate().map_err(|error| error.to_string()));
+            assert!(!said.clone().unwrap_err().contains("S3CR3T"), "{text}: {said:?}");
+        }
+        let path = folder.path().join("logging.toml");
+        for text in [
+            format!("api_kay = {KEY}"),
+            KEY.to_owned(),
+            format!("a = \"{KEY}"),
+            format!("sinks = \"{KEY}\""),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let error = LogConfig::from_file(&path).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("S3CR3T"), "{text}: {error}");
+        }
+        for variable in ["SINKS", "PROBES", "SINK", "API_KEY", "REDACT"] {
+            for text in [
+                KEY.to_owned(),
+                format!("{{\"api_key\":\"{KEY}\""),
+                format!("[\"{KEY}(\"]"),
+                format!("{KEY}("),
+            ] {
+                let Err(error) = overlay(&[(variable, &text)]) else {
+                    continue;
+                };
+                assert!(
+                    !format!("{error} {error:?}").contains("S3CR3T"),
+                    "{variable}={text}: {error}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_config_is_said_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("folder.toml")).unwrap();
+        std::fs::write(at("binary.toml"), b"\x7fELF\xff\xfe").unwrap();
+        std::fs::File::create(at("huge.json"))
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
+        std::fs::write(at("list.json"), "[1]").unwrap();
+        std::fs::write(at("deep.json"), "{\"a\":".repeat(100_000)).unwrap();
+        std::fs::write(at("other.yaml"), "").unwrap();
+        for (name, words) in [
+            ("missing.toml", "cannot be read"),
+            ("folder.toml", "a folder"),
+            ("binary.toml", "not text in UTF-8"),
+            ("huge.json", "longer than 1048576 bytes"),
+            ("list.json", "no JSON object"),
+            ("deep.json", "recursion limit"),
+            ("other.yaml", ".toml or .json"),
+        ] {
+            let error = LogConfig::from_file(at(name)).unwrap_err();
+            assert_eq!(
+                (&*error.field, &*error.value),
+                ("config file", &*at(name).display().to_string())
+            );
+            assert!(error.remedy.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_a_file_names_file_and_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+            let error = LogConfig::from_file(folder.path().join(name)).unwrap_err().to_string();
+            error.replace(folder.path().to_str().unwrap(), "")
+        };
+        for (name, text, expected) in [
+            ("a.toml", "name = \"x\"\nmetrics_window = 0\n", "(in /a.toml, line 2)"),
+            ("a.toml", "name = \"x\"\n\nconsol_level = 1\n", "(in /a.toml, line 3)"),
+            ("a.toml", "name = \"x\"\n[sinks]\na = 1\n= 2", "at line 4"),
+            ("a.json", "{\n  \"file_level\": \"LOUD\"\n}", "(in /a.json, line 2)"),
+            ("a.json", "{\"a\": 1, \"file_level\": \"LOUD\"}", "(in /a.json"),
+            ("a.json", "{\n\"name\": }", "at line 2"),
+        ] {
+            let error = read(name, text);
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a user can set.
 
 mod depth;
+mod fields;
 mod filename;
 mod level;
 mod load;
@@ -73,19 +74,15 @@ use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 /// let error = serde_json::from_str::<LogConfig>(r#"{"consol_level": "INFO"}"#).unwrap_err();
 /// assert!(error.to_string().contains("`console_level`"));
 /// ```
-// `remote = "Self"` makes serde write the field-by-field code without the trait, which `load` then wraps.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(remote = "Self", default, deny_unknown_fields)]
+#[derive(Clone, PartialEq)]
 pub struct LogConfig {
     /// The logger's name. `a.b` and `a::b` lie under `a`.
     pub name: String,
     /// The folder that the run's files go to; made if it is not there.
     pub log_dir: PathBuf,
     /// The console shows this level and what is graver.
-    #[serde(with = "level")]
     pub console_level: LevelFilter,
     /// The text file holds this level and what is graver.
-    #[serde(with = "level")]
     pub file_level: LevelFilter,
     /// The name of the text file.
     pub filename: String,
@@ -117,7 +114,6 @@ pub struct LogConfig {
     /// Whether ranks above 0 have files of their own. If not, all ranks append to the same.
     pub rank_files: bool,
     /// The console of ranks above 0 shows this level and what is graver, and never more than `console_level`.
-    #[serde(with = "level")]
     pub other_ranks_level: LevelFilter,
     /// Whether ranks above 0 have W&B runs of their own, where `enable_wandb` is on.
     pub other_ranks_wandb: bool,
@@ -165,8 +161,9 @@ pub struct LogConfig {
     /// How many records a place in the code may emit in a period, such as `100/10s`; what is more is counted and said in one
     /// line. Empty is no limit. Errors always pass.
     pub limit_per_site: String,
-    /// Patterns of what is replaced by `***` in messages, fields and hyper-parameters before any sink sees it; see
-    /// [`Redaction`].
+    /// Patterns of what is replaced by `***` before any sink sees it: in messages, fields, hyper-parameters and descriptions of
+    /// progresses, in the message of a panic wherever the run's end is told, in what this logger says to W&B, and in lines of
+    /// trouble. What Rust's own panic hook prints on stderr is not ours. See [`Redaction`].
     pub redact: Vec<String>,
     /// The size of the ring between callers and writer, in bytes; rounded up to a power of two.
     pub ring_bytes: usize,
@@ -335,10 +332,13 @@ impl Default for LogConfig {
     }
 }
 
-/// Shows the options of sinks without the values of secrets.
+/// Shows the options of sinks without the values of secrets, and no pattern of what is to be hidden.
 impl fmt::Debug for LogConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = serde_json::to_value(self).unwrap_or_default();
+        let mut shown = serde_json::to_value(self).unwrap_or_default();
+        if let Some(Value::Array(patterns)) = shown.get_mut("redact") {
+            patterns.fill(secret::HIDDEN.into());
+        }
         f.write_str("LogConfig ")?;
         fmt::Debug::fmt(&secret::redacted(&shown), f)
     }

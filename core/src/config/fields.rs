@@ -1,0 +1,63 @@
+//! The form of a config in files and in JSON.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use log::LevelFilter;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{LogConfig, OnFull, RingPlace, level};
+
+/// The fields of [`LogConfig`]: serde reads and writes a config through this, so that `LogConfig` can say by itself what is wrong
+/// with a field. A field that is missing here does not compile.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "LogConfig", default = "LogConfig::default", deny_unknown_fields)]
+pub(super) struct Fields {
+    name: String,
+    log_dir: PathBuf,
+    #[serde(with = "level")]
+    console_level: LevelFilter,
+    #[serde(with = "level")]
+    file_level: LevelFilter,
+    filename: String,
+    enable_console: bool,
+    enable_file: bool,
+    enable_wandb: bool,
+    enable_progress: bool,
+    enable_metrics: bool,
+    enable_memory: bool,
+    capture_warnings: bool,
+    handle_signals: bool,
+    propagate: bool,
+    rank: Option<u32>,
+    world_size: Option<u32>,
+    rank_files: bool,
+    #[serde(with = "level")]
+    other_ranks_level: LevelFilter,
+    other_ranks_wandb: bool,
+    wandb_project: Option<String>,
+    wandb_name: Option<String>,
+    wandb_tags: Vec<String>,
+    progress_window: usize,
+    progress_smoothing: f64,
+    progress_metrics: Vec<String>,
+    progress_position: u32,
+    progress_leave: bool,
+    metrics_window: usize,
+    metrics_history: bool,
+    metrics_prefix: String,
+    sinks: BTreeMap<String, Value>,
+    probes: BTreeMap<String, Value>,
+    directives: String,
+    watch_file: Option<PathBuf>,
+    fold_repeats: bool,
+    limit_per_site: String,
+    redact: Vec<String>,
+    ring_bytes: usize,
+    ring_place: RingPlace,
+    on_full: OnFull,
+    finish_summary: bool,
+    flush_timeout: f64,
+    finish_timeout: f64,
+}
