@@ -53,6 +53,7 @@
 
 pub mod any_time;
 mod books;
+mod captured;
 mod config;
 mod contain;
 mod deadline;
@@ -87,6 +88,7 @@ pub use log;
 pub use serde_json;
 
 pub use self::books::SinkBooks;
+pub use self::captured::{Captured, LeftOut};
 pub use self::config::{LogConfig, OnFull, RingPlace, SiteLimit, WatchedLevels};
 pub use self::contain::{contain, is_contained, keep_contained_from_the_hook};
 pub use self::deadline::Deadline;

@@ -10,11 +10,12 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
+use logcore::serde_json::{Map, Value};
 use logcore::{
-    ConfigError, Count, Deadline, LogConfig, LogError, MetricPair, Number, PerProcess, Ranks, Readings, StopFlag,
-    WatchedLevels, is_quiet,
+    Captured, ConfigError, Count, Deadline, LogConfig, LogError, MetricPair, Number, PerProcess, Ranks, Readings,
+    StopFlag, WatchedLevels, is_quiet, redacted,
 };
-use logcore_pipeline::{Closing, ForkMutex, Name, NameId, Pipeline, Port, Route, count_late, notice};
+use logcore_pipeline::{Closing, ForkMutex, Name, NameId, Pipeline, Port, Route, count_late, hide_in_notices, notice};
 
 use crate::build::{BuiltSinks, level_of};
 use crate::known::{KnownNames, next_setup};
@@ -127,6 +128,9 @@ impl Instance {
             limiter: config.site_limit()?.map(|limit| Arc::new(Limiter::new(limit))),
             redaction: config.redaction()?.map(Arc::new),
         };
+        if let Some(redaction) = &screens.redaction {
+            hide_in_notices(redaction);
+        }
         let config = Arc::new(config);
         self.tell_left_out();
         self.port.set_policy(config.on_full, config.flush_duration());
@@ -344,10 +348,11 @@ impl Instance {
     }
 
     pub(crate) fn start_progress(&self, total: impl Count, description: &str) {
-        while self.measures.lock().gives_way_to(description) {
+        let description = self.hidden(description);
+        while self.measures.lock().gives_way_to(&description) {
             self.finish_progress();
         }
-        let state = self.measures.lock().start_progress(total.count(), description);
+        let state = self.measures.lock().start_progress(total.count(), &description);
         if let Some(state) = state.filter(|_| !self.is_closed()) {
             state.lend(&self.name, |event| self.port.progress(event, true));
         }
@@ -410,24 +415,37 @@ impl Instance {
         if self.refuses() {
             return;
         }
-        let redaction = self.settings().screens.redaction;
-        let json = match redaction {
-            None => serde_json::to_string(config),
-            Some(redaction) => serde_json::to_value(config).map(|mut config| {
-                redaction.hide_in(&mut config);
-                config.to_string()
-            }),
-        };
-        match json {
-            Ok(json) => self.port.config(&json),
-            Err(error) => {
-                let text = format!(
-                    "log_config of logger `{}` has no form in JSON and is left out: {error}",
-                    self.name
-                );
-                notice(&format!("log_config {}", self.name), &text);
-            }
+        let Captured { value, left_out, .. } = Captured::of(config);
+        let kept = if value.is_some() { ", and keeps the rest" } else { "" };
+        if let Some(value) = value {
+            self.port
+                .config(&self.hidden_in(redacted(&table_of(value))).to_string());
         }
+        let Some(first) = left_out.first() else { return };
+        let mut parts: Vec<String> = left_out.iter().take(NAMED).map(ToString::to_string).collect();
+        if left_out.len() > NAMED {
+            parts.push(format!("and {} more", left_out.len() - NAMED));
+        }
+        let text = format!(
+            "log_config of logger `{}` leaves out what has no form in JSON{kept}: {}",
+            self.name,
+            parts.join(", ")
+        );
+        notice(&format!("log_config {} {}", self.name, first.path), &text);
+    }
+
+    /// `value` without what the config's patterns match.
+    pub(crate) fn hidden_in(&self, mut value: Value) -> Value {
+        if let Some(redaction) = self.settings().screens.redaction {
+            redaction.hide_in(&mut value);
+        }
+        value
+    }
+
+    /// The same for a text.
+    pub(crate) fn hidden(&self, text: &str) -> String {
+        let redaction = self.settings().screens.redaction;
+        redaction.map_or_else(|| text.to_owned(), |redaction| redaction.hide(text).into_owned())
     }
 
     /// Hands over what is for one sink alone.
@@ -565,7 +583,7 @@ impl Instance {
         }
         let exit_code = self.exit_code.load(Ordering::Relaxed);
         let end = match (lock(self.cut_short.get()).take(), exit_code) {
-            (Some(end), _) => end,
+            (Some(end), _) => end.hidden(|text| self.hidden(text)),
             (None, 0) => RunEnd::Finished,
             (None, exit_code) => RunEnd::Failed { exit_code },
         };
@@ -588,7 +606,7 @@ impl Instance {
     fn complete_end(&self, ending: Ending, closing: Result<Closing, impl Display>) -> FinishReport {
         let (closing, problem) = match closing {
             Ok(closing) => (closing, None),
-            Err(error) => (Closing::default(), Some(error.to_string())),
+            Err(error) => (Closing::default(), Some(self.hidden(&error.to_string()))),
         };
         let done = FinishReport {
             logger: self.name.clone(),
@@ -683,6 +701,17 @@ impl Instance {
                 .state
                 .lend(&self.name, |event| self.port.progress(event, advance.lasting));
         });
+    }
+}
+
+/// So many members that `log_config` leaves out are named in one line.
+const NAMED: usize = 10;
+
+/// Hyper-parameters are a table: anything else is one under the name `value`.
+fn table_of(value: Value) -> Value {
+    match value {
+        Value::Object(_) => value,
+        other => Map::from_iter([("value".to_owned(), other)]).into(),
     }
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use logcore::SinkBooks;
+use logcore::escape::one_line;
 use logcore_pipeline::OVER_LIMIT;
 use serde::Serialize;
 
@@ -61,8 +62,21 @@ impl fmt::Display for RunEnd {
         match self {
             Self::Finished => f.write_str("finished"),
             Self::Failed { exit_code } => write!(f, "failed with exit code {exit_code}"),
-            Self::Panicked { message } => write!(f, "failed: {message}"),
+            // A panic may have said anything.
+            Self::Panicked { message } => write!(f, "failed: {}", one_line(message)),
             Self::Interrupted { signal } => write!(f, "interrupted by {signal}"),
+        }
+    }
+}
+
+impl RunEnd {
+    /// The same, with its message as `hide` shows it.
+    pub(crate) fn hidden(self, hide: impl FnOnce(&str) -> String) -> Self {
+        match self {
+            Self::Panicked { message } => Self::Panicked {
+                message: hide(&message),
+            },
+            end => end,
         }
     }
 }

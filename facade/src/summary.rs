@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use logcore::escape::short_line;
 use logcore::{SinkBooks, Stats, text};
 use serde::Serialize;
 
@@ -13,6 +14,11 @@ pub(crate) const SHOWN: usize = 12;
 
 /// Columns for what a line is about.
 const LABEL: usize = 8;
+
+/// No more characters of a metric's name are shown; …
+const NAME: usize = 60;
+/// … of any other text of others.
+const TEXT: usize = 1000;
 
 /// What a run was.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -70,10 +76,10 @@ impl Summary {
         };
         let duration = text::duration(self.duration);
         let end = match &self.end {
-            RunEnd::Panicked { message } => format!("failed after {duration}: {message}"),
-            end => format!("{end} after {duration}"),
+            RunEnd::Panicked { message } => format!("failed after {duration}: {}", short_line(message, TEXT)),
+            end => format!("{} after {duration}", short_line(&end.to_string(), TEXT)),
         };
-        let title = format!("{mark} {} {end}", report.logger);
+        let title = format!("{mark} {} {end}", short_line(&report.logger, TEXT));
         // Writing to a string cannot fail.
         let _ = writeln!(out, "\n{}", ink.paint(&format!("1;{paint}"), &title));
         for (label, line) in self.facts() {
@@ -82,7 +88,8 @@ impl Summary {
         out.push_str(&self.table(ink));
         for (sink, books) in &report.sinks {
             let place = report.places.get(sink).map_or("", String::as_str);
-            let _ = writeln!(out, "  {} {}", ink.label(sink), account(books, place));
+            let sink = short_line(sink, NAME);
+            let _ = writeln!(out, "  {} {}", ink.label(&sink), account(books, place));
         }
         out.push('\n');
         out
@@ -104,6 +111,7 @@ impl Summary {
             .iter()
             .filter_map(|metric| {
                 let name = metric.name.strip_prefix("memory/")?.strip_suffix("_gb")?;
+                let name = short_line(name, NAME);
                 Some(format!("{name} {} GB at most", text::value(metric.stats.max)))
             })
             .collect();
@@ -125,24 +133,24 @@ impl Summary {
 
     fn table(&self, ink: Ink) -> String {
         let mut out = String::new();
-        let shown = &self.metrics[..self.metrics.len().min(SHOWN)];
-        let width = |text: fn(&MetricSummary) -> &str| shown.iter().map(|metric| text(metric).chars().count()).max();
-        let Some(names) = width(|metric| &metric.name) else {
+        let first = self.metrics.iter().take(SHOWN);
+        let shown: Vec<_> = first.map(|metric| (short_line(&metric.name, NAME), metric)).collect();
+        let Some(names) = shown.iter().map(|(name, _)| name.chars().count()).max() else {
             return out;
         };
-        let (names, courses) = (names.max(LABEL), width(|metric| &metric.course).unwrap_or(0));
+        let courses = shown.iter().map(|(_, metric)| metric.course.chars().count()).max();
+        let (names, courses) = (names.max(LABEL), courses.unwrap_or(0));
         let head = format!(
             "{:names$} {:courses$} {:>10} {:>10} {:>10} {:>10}",
             "metric", "", "last", "mean", "min", "max"
         );
         let _ = writeln!(out, "  {}", ink.paint("2", &head));
-        for metric in shown {
+        for (name, metric) in shown {
             let Stats {
                 last, mean, min, max, ..
             } = metric.stats;
             let [last, mean, min, max] = [last, mean, min, max].map(text::value);
             let course = ink.paint("36", &format!("{:courses$}", metric.course));
-            let name = &metric.name;
             let _ = writeln!(
                 out,
                 "  {name:names$} {course} {last:>10} {mean:>10} {min:>10} {max:>10}"
@@ -210,11 +218,11 @@ fn account(books: &SinkBooks, place: &str) -> String {
         parts.push(format!("{} kept for later", books.spooled));
     }
     for (reason, count) in &books.dropped {
-        parts.push(format!("{count} dropped ({reason})"));
+        parts.push(format!("{count} dropped ({})", short_line(reason, NAME)));
     }
     match place {
         "" => parts.join(", "),
-        place => format!("{place}: {}", parts.join(", ")),
+        place => format!("{}: {}", short_line(place, TEXT), parts.join(", ")),
     }
 }
 
@@ -318,5 +326,34 @@ mod tests {
         assert_eq!(courses, ["", "", "▁█", "▁▁▁", "▁ █ ▄", "▁▁", "  "]);
         let rising: Vec<f64> = (0..10_000).map(f64::from).collect();
         assert_eq!(course(&rising), "▁▂▂▃▄▄▅▅▆▇▇█");
+    }
+
+    #[test]
+    fn texts_of_others_stay_on_their_line_and_say_nothing_to_the_terminal() {
+        let evil =
+            "acc/\u{1b}]52;c;ZQ==\u{7}\u{1b}[2J\n2026-11-28 10:00:00 | ERROR | t | forged\u{202e}\u{200b}\u{9b}2J";
+        let summary = Summary {
+            end: RunEnd::Panicked {
+                message: evil.repeat(1000),
+            },
+            metrics: vec![metric(evil, &[1.0]), metric(&"n".repeat(1 << 20), &[1.0])],
+            system: vec![metric(&format!("memory/{evil}_gb"), &[1.0])],
+            ..Summary::default()
+        };
+        let mut report = FinishReport {
+            logger: evil.to_owned(),
+            ..FinishReport::default()
+        };
+        let mut books = SinkBooks::default();
+        books.drop_for(evil, 1);
+        report.sinks.insert(evil.to_owned(), books);
+        report.places.insert(evil.to_owned(), evil.to_owned());
+        for colour in [false, true] {
+            let text = summary.text(&report, colour);
+            // An empty line, the title, memory, three of the table, a sink, an empty line.
+            assert_eq!(text.lines().count(), 8, "{text}");
+            assert!(text.lines().all(|line| line.chars().count() < 3000), "{text}");
+            assert_eq!(logcore::escape::only_styles(&text), text);
+        }
     }
 }

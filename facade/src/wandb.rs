@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use logcore::Notices;
 use logcore::log::Level;
+use logcore::{Captured, redacted};
 use logcore_pipeline::{RecoveryError, notice, recover};
 pub use logcore_wandb::{
     AlertLevel, Artifact, Histogram, Html, Image, Media, MediaError, MetricDefinition, SavePolicy, SyncError,
@@ -109,7 +110,9 @@ impl<'a> Wandb<'a> {
 
     /// Sets a value of the run's summary, in place of what the rows say.
     pub fn set_summary(&self, key: &str, value: impl Into<Value>) {
-        let value = value.into();
+        // As `log_config` has it: what is nested too deep for a reader is cut, and what nobody may see is hidden.
+        let value = Captured::of(&value.into()).value.unwrap_or_default();
+        let value = self.logger.hidden_in(redacted(&value));
         self.send("set_summary", |run| run.summary(key, value));
     }
 
@@ -158,7 +161,8 @@ impl<'a> Wandb<'a> {
 
     /// Has W&B tell people.
     pub fn alert(&self, title: &str, text: &str, level: AlertLevel) {
-        self.send("alert", |run| run.alert(title, text, level));
+        let (title, text) = (self.logger.hidden(title), self.logger.hidden(text));
+        self.send("alert", |run| run.alert(&title, &text, level));
     }
 
     /// The address of the run's page, once the server has said whose it is; `None` offline.

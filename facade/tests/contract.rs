@@ -563,7 +563,7 @@ fn text_of_every_kind_stays_one_record() {
     assert_eq!(records, messages.len());
     assert!(
         text.chars()
-            .all(|c| c == '\n' || !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}'))
+            .all(|c| c == '\n' || !c.is_control() && !matches!(c, '\u{2028}'..='\u{202e}'))
     );
     let kept: Vec<String> = lines(&folder.path().join("records.jsonl"))
         .iter()
@@ -711,4 +711,117 @@ fn hyper_parameters_go_to_config_json() {
     assert_eq!(config["config"]["seed"], 7);
     assert!(config["environment"].is_object());
     assert_eq!(config["end"]["exit_code"], 3);
+}
+
+/// What JSON has no form for takes nothing else with it, and every call is there or told.
+#[test]
+fn hyper_parameters_of_every_odd_kind() {
+    #[derive(serde::Serialize)]
+    struct Clip {
+        max_grad_norm: f64,
+        patience: f32,
+    }
+    #[derive(serde::Serialize)]
+    struct Curriculum {
+        warmup: u32,
+        stages: BTreeMap<(u32, u32), f64>,
+        seed: u128,
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(quiet_config("odd hyper", &folder)).unwrap();
+    logger.log_config(&Clip {
+        max_grad_norm: f64::INFINITY,
+        patience: f32::NAN,
+    });
+    logger.log_config(&Curriculum {
+        warmup: 500,
+        stages: BTreeMap::from([((0, 10), 0.5)]),
+        seed: u128::MAX,
+    });
+    logger.log_config(&["train", "--password", "s3cr3t"]);
+    for depth in [98, 127, 128, 500] {
+        let deep = (0..depth).fold(json!(1), |inner, _| json!({ "a": inner }));
+        logger.log_config(&json!({ format!("deep{depth}"): deep }));
+    }
+    logger.log_config(&json!({"last": 1}));
+    let report = logger.finish();
+    let jsonl = report.sink("jsonl").unwrap();
+    assert_eq!((jsonl.accepted, jsonl.delivered), (8, 8));
+    let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
+    let config = &serde_json::from_str::<Value>(&text).unwrap()["config"];
+    assert_eq!(config["max_grad_norm"], "Infinity");
+    assert_eq!(config["patience"], "NaN");
+    assert_eq!(
+        (&config["warmup"], &config["stages"], &config["seed"]),
+        (&json!(500), &Value::Null, &Value::Null)
+    );
+    assert_eq!(config["value"], json!(["train", "--password", "***"]));
+    assert_eq!(config["last"], 1);
+    for depth in ["deep127", "deep128", "deep500"] {
+        assert!(config[depth].to_string().contains("nested too deep"), "{depth}");
+    }
+    assert!(!config["deep98"].to_string().contains("nested too deep"));
+}
+
+/// A key at a wrong place among the options of a sink, or in a field of its own, is in no error.
+#[test]
+fn no_error_of_a_config_shows_a_secret() {
+    const KEY: &str = "S3CR3T-0123456789abcdef0123456789abcdef0";
+    let folder = tempfile::tempdir().unwrap();
+    for wrong in [
+        json!({"sinks": {"file": KEY}}),
+        json!({"sinks": {"file": {"keep": KEY}}}),
+        json!({"sinks": {"file": {"keep": {"api_key": KEY}}}}),
+        json!({"sinks": {"file": {"formatter": KEY}}}),
+        json!({"sinks": {"file": {"formatter": {"name": "json", "api_key": KEY}}}}),
+        json!({"sinks": {"file": {"kept": KEY}}}),
+        json!({"sinks": {"jsonl": [KEY]}}),
+        json!({"sinks": {"slack": {"hook": format!("https://hooks.example/{KEY}"), "other": KEY}}}),
+        json!({"sinks": {"slack": KEY}}),
+        json!({"redact": [format!("{KEY}(")]}),
+        json!({"wandb_api": KEY}),
+    ] {
+        let read = serde_json::from_value::<LogConfig>(wrong.clone()).map_err(|error| error.to_string());
+        let config = read.map(|config| LogConfig {
+            log_dir: folder.path().into(),
+            enable_console: false,
+            ..config
+        });
+        let said = config.map_or_else(|error| error, |config| format!("{:?}", refused(config)));
+        assert!(!said.contains("S3CR3T"), "{wrong}: {said}");
+    }
+}
+
+/// Names of any length and of any characters: every file stays what it is.
+#[test]
+fn names_of_every_kind_leave_every_file_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let evil = "a\u{1b}[2J\n\r\u{9b}31m\u{202e}\u{2028}\u{200b}\u{e0041}\0\"\\";
+    let logger = setup_logging(quiet_config(evil, &folder)).unwrap();
+    let long = "n".repeat(1 << 20);
+    for name in [evil, "", "\n", &long, "step", "日本語 👩‍🚀"] {
+        logger.log_metrics([(name, 1.0)]);
+        logger.log_config(&BTreeMap::from([(name, name)]));
+        logger.start_progress(1, name);
+        logger.update_progress(1, 1);
+        log::info!(logger: logger, target: name, "{name}");
+    }
+    let report = logger.finish();
+    assert!(report.all_delivered(), "{report:?}");
+    for file in ["config.json", "summary.json", "metrics.jsonl", "training.log"] {
+        let text = fs::read_to_string(folder.path().join(file)).unwrap();
+        let harmful =
+            |c: char| c != '\n' && (c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+        assert!(!text.contains(harmful), "{file}");
+        match file.rsplit('.').next().unwrap() {
+            "json" => drop(serde_json::from_str::<Value>(&text).unwrap()),
+            "jsonl" => text
+                .lines()
+                .for_each(|line| drop(serde_json::from_str::<Value>(line).unwrap())),
+            _ => assert!(
+                text.lines()
+                    .all(|line| line.starts_with("    ") || line.contains(" | INFO  | "))
+            ),
+        }
+    }
 }

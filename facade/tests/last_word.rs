@@ -93,14 +93,43 @@ fn loggers_with_one_folder_share_the_file() {
     );
 }
 
+struct Fails(&'static str);
+
+impl serde::Serialize for Fails {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(self.0))
+    }
+}
+
+/// Says a secret in every way that there is, and panics with it.
+fn tell_everywhere(logger: &UnifiedLogger, secret: &'static str) {
+    logger.info(secret);
+    logger.log_metrics([("loss", 0.5)]);
+    logger.start_progress(1, secret);
+    logger.update_progress(1, 1);
+    logger.log_config(&serde_json::json!({"note": secret, "list": [{"deep": secret}]}));
+    logger.log_config(&std::collections::BTreeMap::from([("fails", Fails(secret))]));
+    let wandb = logger.wandb();
+    wandb.set_summary("note", secret);
+    wandb.alert(secret, secret, facade::wandb::AlertLevel::Warn);
+    panic!("{secret}");
+}
+
 /// What the child does, instead of the tests.
 fn child(case: &str, folder: &Path) {
+    let secret = case == "secret";
     let logger = setup_logging(LogConfig {
         finish_summary: case != "switched off",
+        redact: secret.then(|| r"password=\S+".to_owned()).into_iter().collect(),
+        enable_wandb: secret,
+        sinks: [("wandb".to_owned(), serde_json::json!({"mode": "offline"}))].into(),
         ..config(folder)
     })
     .unwrap();
     logger.info("a line");
+    if secret {
+        tell_everywhere(&logger, "cannot connect: password=hunter2");
+    }
     if case != "only text" {
         logger.log_metrics([("loss", 0.5)]);
     }
@@ -114,6 +143,44 @@ fn child(case: &str, folder: &Path) {
         }
         _ => drop(logger.finish()),
     }
+}
+
+/// What `redact` hides is in none of the places where the end of a run is told.
+#[test]
+fn what_is_hidden_is_hidden_in_the_end_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run("secret", folder.path());
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        told.contains("✗ trainer failed after ") && told.contains("cannot connect: ***"),
+        "{told}"
+    );
+    let said = String::from_utf8(output.stderr).unwrap();
+    // The third line of a panic is that of Rust's own hook.
+    let ours: Vec<&str> = said.lines().filter(|line| line.starts_with("logcore: ")).collect();
+    assert!(
+        ours.iter()
+            .any(|line| line.contains("leaves out") && line.contains("***")),
+        "{said}"
+    );
+    let mut everywhere = told + &ours.join("\n");
+    let mut folders = vec![folder.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap() {
+                kind if kind.is_dir() => folders.push(entry.path()),
+                kind if kind.is_file() => {
+                    everywhere.push_str(&String::from_utf8_lossy(&fs::read(entry.path()).unwrap()))
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(everywhere.contains("cannot connect: ***"), "it is told");
+    let at = everywhere
+        .find("hunter2")
+        .map(|at| everywhere[..at].chars().rev().take(200).collect::<Vec<_>>());
+    assert_eq!(at.map(|before| before.into_iter().rev().collect::<String>()), None);
 }
 
 /// Does nothing unless it is the child.

@@ -130,7 +130,14 @@ impl Delivery {
             self.late += 1;
             return;
         };
-        let Ok(config) = serde_json::from_str(json) else { return };
+        let config = match serde_json::from_str(json) {
+            Ok(config) => config,
+            Err(error) => {
+                let text = format!("hyper-parameters that cannot be read are left out: {error}");
+                notice("hyper-parameters", &text);
+                return;
+            }
+        };
         for at in logger.places(&self.common) {
             give(&self.shared, &mut self.sinks, at, EventKind::Config, |sink| {
                 sink.config(&config)

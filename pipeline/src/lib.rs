@@ -55,7 +55,7 @@ pub use self::fork::ForkMutex;
 pub use self::frame::{Name, Route};
 pub use self::late::count_late;
 pub use self::nice::yield_to_others;
-pub use self::notice::{mark_notices, notice, write_notices_by};
+pub use self::notice::{hide_in_notices, mark_notices, notice, write_notices_by};
 pub use self::pipeline::Pipeline;
 pub use self::port::{OVER_LIMIT, Port, RING_FULL};
 pub use self::recovery::{Recovered, RecoveryError, recover, recover_ranks};

@@ -4,13 +4,15 @@
 //! waits for it a moment at most. The stream is never switched to non-blocking, because other processes have it, too; and std's
 //! lock of it is not taken, because the program's own `eprintln!` would wait for that.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use logcore::{PerProcess, quiet};
+use logcore::escape::one_line;
+use logcore::{PerProcess, Redaction, quiet};
 
 /// The same trouble is said again only after this time.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -36,6 +38,16 @@ pub fn write_notices_by(way: Way) {
 /// Marks the notices of this process from now on, unless it is the first: `logcore: [rank 3] …`.
 pub fn mark_notices(rank: u32) {
     RANK.store(rank, Ordering::Relaxed);
+}
+
+/// Patterns of what no notice may show: those of all loggers there are, since trouble is that of the process.
+static HIDDEN: RwLock<Vec<Weak<Redaction>>> = RwLock::new(Vec::new());
+
+/// Has all notices from now on without what these patterns match, for as long as somebody keeps them.
+pub fn hide_in_notices(redaction: &Arc<Redaction>) {
+    let mut hidden = HIDDEN.write().unwrap_or_else(PoisonError::into_inner);
+    hidden.retain(|redaction| redaction.strong_count() > 0);
+    hidden.push(Arc::downgrade(redaction));
 }
 
 /// Writes `logcore: <text>` to stderr, once a minute at most for each `kind`, and waits a moment for it to be taken. Returns
@@ -68,13 +80,33 @@ pub(crate) fn notice_soon(kind: &str, text: &str) -> bool {
         0 => String::new(),
         rank => format!("[rank {rank}] "),
     };
-    let text = text
-        .escape_debug()
-        .to_string()
-        .replace("\\'", "'")
-        .replace("\\\"", "\"");
-    DESK.get().put(format!("logcore: {mark}{text}\n"));
+    DESK.get().put(format!("logcore: {mark}{}\n", one_line(&hidden(text))));
     true
+}
+
+/// The text without what nobody may see.
+fn hidden(text: &str) -> Cow<'_, str> {
+    let Some(patterns) = patterns() else { return "***".into() };
+    patterns.iter().fold(Cow::Borrowed(text), |text, redaction| {
+        Cow::Owned(redaction.hide(&text).into_owned())
+    })
+}
+
+/// `None` if they cannot be had: in a child of a fork that caught them while they changed, nobody ends the change.
+fn patterns() -> Option<Vec<Arc<Redaction>>> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let hidden = match HIDDEN.try_read() {
+            Ok(hidden) => hidden,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                thread::yield_now();
+                continue;
+            }
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        return Some(hidden.iter().filter_map(Weak::upgrade).collect());
+    }
 }
 
 /// Waits until all notices are written, `patience` at most; a stream that is known to take nothing is not waited for.

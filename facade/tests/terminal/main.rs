@@ -335,6 +335,69 @@ fn lines_stand_whole_and_in_order_above_a_bar_within_a_bar() {
     assert!(coloured.contains("\x1b[32mINFO ") && coloured.contains("\x1b[1;36mStarting"));
 }
 
+/// All bytes that a terminal got, without the codes with which bars are drawn and lines coloured.
+fn without_our_codes(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut parts = text.split('\x1b');
+    let mut plain = parts.next().unwrap().to_owned();
+    for part in parts {
+        let code = part
+            .strip_prefix('[')
+            .unwrap_or_else(|| panic!("a foreign code: {part:?}"));
+        let behind = code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        let behind = behind
+            .strip_prefix(['m', 'A', 'J'])
+            .unwrap_or_else(|| panic!("a foreign code: {code:?}"));
+        // The screen is cleared by nobody.
+        assert!(!code.starts_with("2J"), "{code:?}");
+        plain.push_str(behind);
+    }
+    plain
+}
+
+/// Names of loggers, metrics and progresses, messages, a panic's words, an error of the program's own, on one real terminal.
+#[test]
+fn texts_of_others_say_nothing_to_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::run("hostile", folder.path(), 400, &[]);
+    assert!(!terminal.read_to_end().success());
+    let plain = without_our_codes(&terminal.bytes);
+    let harmful = |c: char| facade::logcore::escape::is_harmful(c) && !matches!(c, '\n' | '\r');
+    assert!(!plain.contains(harmful), "{plain:?}");
+    let transcript = terminal.transcript();
+    assert!(
+        !transcript.iter().any(|line| line.starts_with("2026-01-01")),
+        "{transcript:#?}"
+    );
+    assert!(
+        transcript
+            .iter()
+            .any(|line| line.starts_with("logcore: log_config of logger `run \\x1b]0;")),
+        "{transcript:#?}"
+    );
+    let last_word = transcript.iter().skip_while(|line| !line.starts_with('✗'));
+    let shown: Vec<String> = last_word
+        .take_while(|line| !line.is_empty())
+        // How fast it was is another thing each time.
+        .filter(|line| !line.starts_with("  steps"))
+        .map(|line| line.replace(&*folder.path().to_string_lossy(), "FOLDER"))
+        .map(|line| match line.split_once(" failed after ") {
+            Some((name, behind)) => format!("{name} failed{}", &behind[behind.find(": bad").unwrap()..]),
+            None => line,
+        })
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"), @r"
+    ✗ run \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041} failed: bad token \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041}
+      said     1 warning, 1 error
+      metric                                                              last       mean        min        max
+      loss \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-0…           1          1          1          1
+      nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…           2          2          2          2
+      console  stdout: 2 delivered
+      file     FOLDER/training.log: 2 delivered
+      jsonl    FOLDER/metrics.jsonl: 4 delivered
+    ");
+}
+
 #[test]
 fn no_color_is_obeyed() {
     let folder = tempfile::tempdir().unwrap();

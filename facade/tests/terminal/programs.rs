@@ -35,6 +35,7 @@ pub(crate) fn run() {
         "ends stopped" => ends_stopped(),
         "panics" => panics(),
         "prints" => prints(),
+        "hostile" => hostile(),
         other => panic!("there is no program {other}"),
     }
 }
@@ -201,6 +202,34 @@ fn panics() {
     }
     logger.info("still here");
     logger.finish();
+}
+
+/// Sets a title and the clipboard, clears the screen, forges a line, turns the order of characters, hides some.
+pub(crate) const EVIL: &str = "\x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041}";
+
+/// A member that cannot be logged, and says so in hostile words.
+struct Fails;
+
+impl serde::Serialize for Fails {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(EVIL))
+    }
+}
+
+/// A run whose names and messages all come from somebody who hates terminals.
+fn hostile() {
+    // Rust's own hook prints a message as it is.
+    std::panic::set_hook(Box::new(|_| {}));
+    let logger = logger(&format!("run {EVIL}"), 0);
+    logger.start_progress(2, format!("bar {EVIL}"));
+    logger.log_metrics([(format!("loss {EVIL}"), 1.0), ("n".repeat(1 << 16), 2.0)]);
+    logger.update_progress(1, 8);
+    logger.warning(EVIL);
+    logger.log_config(&std::collections::BTreeMap::from([(EVIL, Fails)]));
+    // The bar is drawn with all of it.
+    thread::sleep(Duration::from_millis(300));
+    let _logger = logger;
+    panic!("bad token {EVIL}");
 }
 
 /// A program that prints, too.

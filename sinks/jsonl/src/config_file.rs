@@ -55,6 +55,8 @@ impl ConfigFile {
             let shown = redacted(config);
             match (document.get_mut("config"), shown) {
                 (Some(Value::Object(all)), Value::Object(new)) => all.extend(new),
+                // What is no table erases none.
+                (Some(Value::Object(all)), other) => drop(all.insert("value".to_owned(), other)),
                 (_, shown) => drop(document.insert("config".to_owned(), shown)),
             }
         });
