@@ -4,6 +4,7 @@ use std::fs;
 
 use logcore::testing::with_variables;
 use logcore::{ConfigError, LogConfig};
+use serde_json::Value;
 
 use crate::folder;
 
@@ -14,8 +15,42 @@ pub(crate) fn run(input: &[u8]) {
     };
     match kind % 3 {
         0 => check(from_file("config.toml", rest)),
-        1 => check(from_file("config.json", rest)),
+        1 => {
+            let read = from_file("config.json", rest);
+            if let Err(error) = &read {
+                check_hides(error, rest);
+            }
+            check(read);
+        }
         _ => check(from_variables(&String::from_utf8_lossy(rest))),
+    }
+}
+
+/// What stands under a name that nobody knows, or where anything may stand, is not in the error.
+fn check_hides(error: &ConfigError, json: &[u8]) {
+    let Ok(Value::Object(table)) = serde_json::from_slice(json) else {
+        return;
+    };
+    let fields = serde_json::to_value(LogConfig::default()).expect("a config has a form in JSON");
+    let open = |name: &str| fields.get(name).is_some() && !matches!(name, "sinks" | "probes" | "redact");
+    let said = format!("{} {} {error} {error:?}", error.value, error.remedy);
+    // A name may be shown, and so may what is a part of our own words.
+    let ours = format!("{} {fields} {}", error.field, LogConfig::from_file("/").unwrap_err());
+    for (name, value) in table.iter().filter(|(name, _)| !open(name)) {
+        for text in texts(value).filter(|text| text.len() > 8 && !text.contains(['"', '\\'])) {
+            let is_name = ours.contains(text) || name.contains(text) || text.parse::<f64>().is_ok();
+            assert!(is_name || !said.contains(text), "{text:?} is shown: {said}");
+        }
+    }
+}
+
+/// All texts in a value.
+fn texts(value: &Value) -> Box<dyn Iterator<Item = &str> + '_> {
+    match value {
+        Value::String(text) => Box::new(std::iter::once(text.as_str())),
+        Value::Array(items) => Box::new(items.iter().flat_map(texts)),
+        Value::Object(map) => Box::new(map.values().flat_map(texts)),
+        _ => Box::new(std::iter::empty()),
     }
 }
 
@@ -34,7 +69,13 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     ];
     let deep = ["[", "{ a = ", "a."].map(|level| format!("a = {0}\n{0}", level.repeat(300)));
     let with_kind = |kind: u8, text: &str| [&[kind], text.as_bytes()].concat();
+    let hidden = [
+        r#"{"wandb_api": "a key at a wrong place"}"#,
+        r#"{"sinks": ["a key at a wrong place"]}"#,
+        r#"{"redact": ["a key at a wrong place("]}"#,
+    ];
     let mut seeds = vec![with_kind(1, &config)];
+    seeds.extend(hidden.map(|table| with_kind(1, table)));
     seeds.extend(tables.map(|table| with_kind(0, table)));
     seeds.extend(deep.map(|table| with_kind(0, &table)));
     seeds.extend(fields.map(|variables| with_kind(2, variables)));
@@ -67,6 +108,9 @@ fn check(read: Result<LogConfig, ConfigError>) {
             let again: LogConfig = serde_json::from_str(&text).expect("it is read again");
             assert_eq!(config, again);
         }
-        Err(error) => assert!(!error.field.is_empty() && !error.remedy.is_empty()),
+        Err(error) => {
+            assert!(!error.field.is_empty() && !error.remedy.is_empty());
+            assert!(!error.to_string().contains(char::is_control));
+        }
     }
 }

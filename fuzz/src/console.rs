@@ -1,11 +1,16 @@
-//! The terminal: what a program says never moves the cursor or takes another line's place.
+//! The terminal: what a program says never moves the cursor or takes another line's place, in lines and bars, in notices and
+//! in the last word of a run.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
+use facade::setup_logging;
+use logcore::escape::is_harmful;
 use logcore::registry::build_sink;
-use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, ProgressEvent, ProgressKind, Sink, StopFlag};
+use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, ProgressEvent, ProgressKind, RingPlace, Sink, StopFlag};
 use serde_json::json;
 
 use crate::call::{Number, Said};
@@ -41,6 +46,27 @@ struct Terminal {
     bars: bool,
     keywords: bool,
     calls: Vec<Shown>,
+    notices: Vec<String>,
+    run: Option<Run>,
+}
+
+/// A run that ends, and has its last word.
+#[derive(Debug, Arbitrary)]
+struct Run {
+    name: String,
+    metrics: Vec<(String, Number)>,
+    description: String,
+    config: BTreeMap<String, Fails>,
+}
+
+/// A hyper-parameter that has no form, and says so by itself.
+#[derive(Debug, Arbitrary)]
+struct Fails(String);
+
+impl serde::Serialize for Fails {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(&self.0))
+    }
 }
 
 pub(crate) fn run(input: &[u8]) {
@@ -61,6 +87,68 @@ pub(crate) fn run(input: &[u8]) {
     match terminal.bars {
         true => check_codes(&text),
         false => check_lines(&text),
+    }
+    catch_notices();
+    for (number, text) in terminal.notices.iter().enumerate() {
+        // One of each kind is said.
+        logcore_pipeline::notice(&format!("{number} {text}"), text);
+    }
+    if let Some(run) = &terminal.run {
+        run.end(&options);
+        check_codes(&take_output());
+    }
+    check_notices();
+}
+
+impl Run {
+    fn end(&self, console: &serde_json::Value) {
+        let config = LogConfig {
+            name: self.name.clone(),
+            enable_file: false,
+            capture_warnings: false,
+            handle_signals: false,
+            ring_place: RingPlace::Memory,
+            sinks: [
+                ("jsonl".to_owned(), json!(false)),
+                ("console".to_owned(), console.clone()),
+            ]
+            .into(),
+            ..LogConfig::default()
+        };
+        let Ok(logger) = setup_logging(config) else { return };
+        logger.start_progress(1, self.description.as_str());
+        logger.log_metrics(self.metrics.iter().map(|(name, value)| (name, value.0)));
+        logger.log_config(&self.config);
+        logger.finish();
+    }
+}
+
+/// What was said on stderr, instead of there.
+static NOTICES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn catch_notices() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        logcore_pipeline::write_notices_by(|line| {
+            NOTICES
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(line.to_owned());
+            true
+        });
+    });
+}
+
+/// Each is one line, and nothing in it is more than a character.
+fn check_notices() {
+    let notices = std::mem::take(&mut *NOTICES.lock().unwrap_or_else(PoisonError::into_inner));
+    for line in notices {
+        let text = line.strip_suffix('\n').expect("a notice ends its line");
+        assert!(
+            text.starts_with("logcore: ") && !text.contains(char::is_control),
+            "{line:?}"
+        );
+        assert_eq!(logcore::escape::one_line(text), text);
     }
 }
 
@@ -134,6 +222,6 @@ fn check_codes(text: &str) {
         let rest = after.strip_prefix(['m', 'A', 'B', 'C', 'D', 'G', 'H', 'J', 'K', 'h', 'l']);
         plain.push_str(rest.unwrap_or_else(|| panic!("a foreign code in {text:?}")));
     }
-    let harmful = |c: char| (c.is_control() && !matches!(c, '\n' | '\r')) || matches!(c, '\u{2028}' | '\u{2029}');
-    assert!(!plain.contains(harmful), "a control character in {text:?}");
+    let harmful = |c: char| is_harmful(c) && !matches!(c, '\n' | '\r' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}');
+    assert!(!plain.contains(harmful), "a harmful character in {text:?}");
 }

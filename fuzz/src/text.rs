@@ -61,8 +61,8 @@ pub(crate) fn check_one_record(text: &str, formatter: &str) {
             number == 0 || plain.starts_with("    "),
             "{formatter}: a line of its own in {text:?}"
         );
-        let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-        assert!(!plain.contains(harmful), "{formatter}: a control character in {text:?}");
+        let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        assert!(!plain.contains(harmful), "{formatter}: a harmful character in {text:?}");
     }
 }
 
