@@ -56,7 +56,9 @@ fn child(case: &str) {
         std::process::exit(0);
     }
     if case == "panicking sink" {
-        std::panic::set_hook(Box::new(|info| eprintln!("HOOK {info}")));
+        std::panic::set_hook(Box::new(|info| {
+            let _ = writeln!(std::io::stderr(), "HOOK {info}");
+        }));
     }
     let logger = set_up();
     for i in 0..10_000 {
@@ -106,7 +108,7 @@ fn say_in_exit_handlers(logger: UnifiedLogger) {
     let _ = LOGGER.set(logger);
     // SAFETY: the function lives for ever and does not unwind.
     unsafe { libc::atexit(before) };
-    std::thread::spawn(|| LAST.with(|_| {})).join().unwrap();
+    std::thread::scope(|scope| scope.spawn(|| LAST.with(|_| {})).join()).unwrap();
     std::process::exit(0);
 }
 
@@ -149,7 +151,7 @@ fn log_to_a_sink_that_panics(logger: &UnifiedLogger) {
             logger.flush().unwrap();
         }
     }
-    let _ = std::thread::spawn(|| panic!("of the program")).join();
+    let _ = std::thread::scope(|scope| scope.spawn(|| panic!("of the program")).join());
     let report = logger.finish();
     let books = &report.sinks["panicking"];
     // With the panic of the program, where that is captured.

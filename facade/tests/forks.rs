@@ -70,7 +70,10 @@ fn child(case: &str, folder: &Path) {
         "storm" => fork_while_threads_log(folder),
         "own" => set_up_in_the_child(folder, false),
         "own after the end" => set_up_in_the_child(folder, true),
-        "daemon by _exit" => become_a_daemon(folder, |_| unsafe { libc::_exit(0) }),
+        "daemon by _exit" => become_a_daemon(folder, |_| {
+            // SAFETY: ends this process alone.
+            unsafe { libc::_exit(0) }
+        }),
         "daemon by exit" => become_a_daemon(folder, |_| std::process::exit(0)),
         "daemon after finish" => become_a_daemon(folder, |logger| {
             logger.finish();
@@ -234,7 +237,7 @@ fn kill_children_that_log(folder: &Path) {
     let logger = setup_logging(config(folder, "run")).unwrap();
     for round in 0..40 {
         let children: Vec<i32> = (0..3)
-            .map(|_| fork(|| (0..).for_each(|number| logger.info(number))))
+            .map(|_| fork(|| (0..u64::MAX).for_each(|number| logger.info(number))))
             .collect();
         thread::sleep(Duration::from_micros(2000 + round * 97));
         for pid in children {
