@@ -19,7 +19,11 @@ pub struct BuildContext<'a> {
     ranks: Ranks,
     stop: &'a StopFlag,
     first_step: Cell<u64>,
+    follows_links: bool,
 }
+
+/// Why a mark was refused whose files are not beneath the log directory: the [reason](SinkError::reason) of the error.
+pub const FOREIGN_PATH: &str = "foreign path";
 
 impl<'a> BuildContext<'a> {
     /// The context of a logger with this config. The ranks are those of [`Ranks::of`].
@@ -29,7 +33,15 @@ impl<'a> BuildContext<'a> {
             ranks: Ranks::of(config),
             stop,
             first_step: Cell::new(0),
+            follows_links: false,
         }
+    }
+
+    /// The same, for what a killed process has left: its files may be behind links, because its user says so.
+    #[must_use]
+    pub fn following_links(mut self) -> Self {
+        self.follows_links = true;
+        self
     }
 
     /// The name of the logger that the sink is for.
@@ -60,6 +72,55 @@ impl<'a> BuildContext<'a> {
     /// Where a file of the run is, under the name that no other rank uses: `metrics.rank3.jsonl` for `metrics.jsonl`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.config.log_dir.join(FileRank::of(self.config).name(name))
+    }
+
+    /// Where a file is that a [mark](crate::Mark) names by its path within the log directory. Whoever goes on from a mark asks this
+    /// first: the ring that the mark comes from may have been sent by somebody.
+    ///
+    /// ```
+    /// use logcore::{BuildContext, LogConfig, StopFlag};
+    /// use std::path::Path;
+    ///
+    /// let config = LogConfig { log_dir: "run".into(), ..LogConfig::default() };
+    /// let stop = StopFlag::default();
+    /// let context = BuildContext::new(&config, &stop);
+    /// assert_eq!(context.beneath(Path::new("training.log")).unwrap(), Path::new("run/training.log"));
+    /// assert!(context.beneath(Path::new("/home/me/.bashrc")).is_err());
+    /// assert!(context.beneath(Path::new("../.bashrc")).is_err());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// With the reason [`FOREIGN_PATH`] if the path leads out of the directory, or over a link.
+    pub fn beneath(&self, path: &Path) -> Result<PathBuf, SinkError> {
+        self.beneath_folder(self.log_dir(), path)
+    }
+
+    /// The same for another folder that this context's config names.
+    ///
+    /// # Errors
+    ///
+    /// As for [`beneath`](Self::beneath).
+    pub fn beneath_folder(&self, folder: &Path, path: &Path) -> Result<PathBuf, SinkError> {
+        let refuse = |why: &str| {
+            let words = format!("{} {why} {}", path.display(), folder.display());
+            Err(SinkError::new(words).with_reason(FOREIGN_PATH))
+        };
+        if !logcore_files::is_plain_relative(path) {
+            return refuse("leads out of");
+        }
+        let mut whole = folder.to_owned();
+        for component in path {
+            whole.push(component);
+            if !whole.is_symlink() {
+                continue;
+            }
+            if !self.follows_links {
+                return refuse("is, or leads over, a link in");
+            }
+            whole = whole.canonicalize()?;
+        }
+        Ok(whole)
     }
 
     /// Through this a sink asks the run to stop.

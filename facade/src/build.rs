@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use logcore::log::LevelFilter;
 use logcore::registry::{self, BuildContext};
 use logcore::{ConfigError, EventKind, LogConfig, Ranks, StopFlag};
-use logcore_pipeline::{Fold, NamedSink};
+use logcore_pipeline::{Fold, FolderNumber, NamedSink};
 use serde_json::Value;
 
 /// The sinks of one logger, built but not yet in use.
@@ -15,6 +15,8 @@ pub(crate) struct BuiltSinks {
     pub(crate) levels: BTreeMap<String, LevelFilter>,
     /// The step that the run goes on from, if it is resumed.
     pub(crate) first_step: u64,
+    /// Which of the folders with a name of the ring their files are in.
+    pub(crate) folder: Option<FolderNumber>,
 }
 
 /// Builds every sink that `config` asks for and that is linked.
@@ -25,6 +27,7 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
         sinks: Vec::new(),
         levels: BTreeMap::new(),
         first_step: 0,
+        folder: None,
     };
     for (name, options) in wanted(config, ranks)? {
         let sink = registry::build_sink(&name, &options, &context)?;

@@ -134,7 +134,7 @@ impl Instance {
         let config = Arc::new(config);
         self.tell_left_out();
         self.port.set_policy(config.on_full, config.flush_duration());
-        self.port.open(config.propagate, built.sinks, deadline)?;
+        self.port.open(config.propagate, built.folder, built.sinks, deadline)?;
         {
             let mut measures = self.measures.lock();
             measures.configure(&config, &self.port);

@@ -82,7 +82,7 @@ pub use logcore::{
 pub use logcore_memory::MemorySink;
 #[cfg(feature = "merge")]
 pub use logcore_merge::{MergeError, Merged, MergedFile, merge_ranks};
-pub use logcore_pipeline::{Recovered, RecoveryError, recover};
+pub use logcore_pipeline::{Recovered, RecoveryError, recover, recover_trusted};
 
 pub use self::logger::{MetricHandle, Metrics, UnifiedLogger};
 pub use self::manager::LogManager;

@@ -190,7 +190,7 @@ mod tests {
                 sink: Box::new(sink),
                 fold: None,
             }];
-            port.open(false, sinks, soon).unwrap();
+            port.open(false, None, sinks, soon).unwrap();
             // A period that no test outlives.
             let limiter = Limiter::new(SiteLimit { records, period: Duration::from_secs(3600) });
             let mut passed = 0;

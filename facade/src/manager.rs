@@ -83,6 +83,7 @@ impl LogManager {
     /// If the configuration cannot work. Nothing is changed then.
     pub fn configure_from_config(&self, config: LogConfig) -> Result<(), LogError> {
         config.validate()?;
+        let config = anchored(config)?;
         heed_ranks(&config);
         let mut state = self.lock();
         state.recover(&config);
@@ -98,8 +99,8 @@ impl LogManager {
             build_sinks(&config, &StopFlag::default())?;
         }
         let shared = !state.shared.is_empty();
-        for (logger, config, sinks, memory) in built {
-            state.name_ring(&config, &sinks);
+        for (logger, config, mut sinks, memory) in built {
+            state.name_ring(&config, &mut sinks);
             logger.configure(config, sinks, memory, shared)?;
         }
         state.template = Some(config);
@@ -301,8 +302,9 @@ impl LogManager {
     }
 
     /// Opens a logger of this config, or gives it to the one of this name that is live.
-    fn open(&self, state: &mut State, mut config: LogConfig) -> Result<Arc<Instance>, LogError> {
+    fn open(&self, state: &mut State, config: LogConfig) -> Result<Arc<Instance>, LogError> {
         config.validate()?;
+        let mut config = anchored(config)?;
         heed_ranks(&config);
         state.recover(&config);
         let live = state.find(&config.name);
@@ -313,7 +315,7 @@ impl LogManager {
         let stop = live
             .as_ref()
             .map_or_else(StopFlag::default, |logger| logger.stop().clone());
-        let sinks = build_sinks(&config, &stop)?;
+        let mut sinks = build_sinks(&config, &stop)?;
         let memory = Memory::build(&config, &stop)?;
         let (capture, handle_signals) = (config.capture_warnings, config.handle_signals);
         let logger = match live {
@@ -323,7 +325,7 @@ impl LogManager {
                 Arc::new(Instance::new(&config.name, port, stop))
             }
         };
-        state.name_ring(&config, &sinks);
+        state.name_ring(&config, &mut sinks);
         logger.configure(config, sinks, memory, !state.shared.is_empty())?;
         for (sink, level) in &state.levels {
             // Not every logger has every sink.
@@ -445,14 +447,13 @@ impl LogManager {
         let config = LogConfig::clone(&logger.settings().config);
         // What the ring still has is written before anything new.
         state.recover_after(&config, Some(logger.port().writer_pid()));
-        let sinks = build_sinks(&config, logger.stop())?;
+        let mut sinks = build_sinks(&config, logger.stop())?;
         let memory = Memory::build(&config, logger.stop())?;
         if state.pipeline.is_none() {
-            let folder = outlive(&sinks).then_some(config.log_dir.as_path());
-            let started = Pipeline::start_in_place_of(logger.port(), folder, config.ring_place, FileRank::of(&config));
+            let started = Pipeline::start_in_place_of(logger.port(), outlive(&sinks).then_some(&config));
             state.pipeline = Some(started.map_err(no_writer)?);
         }
-        state.name_ring(&config, &sinks);
+        state.name_ring(&config, &mut sinks);
         logger.configure(config.clone(), sinks, memory, false)?;
         if config.handle_signals {
             signals::handle();
@@ -546,24 +547,22 @@ impl State {
             return;
         }
         let (ranks, files) = (Ranks::of(config), FileRank::of(config));
-        let mut own = recover_ranks(&folder, |other| other == files);
+        let mut own = recover_ranks(config, |other| other == files);
         let since = Instant::now();
         let is_closing =
             |outcome: &Result<_, _>| matches!(outcome, Err(RecoveryError::Live { pid }) if Some(*pid) == gone);
         while own.iter().any(is_closing) && since.elapsed() < CLOSING {
             thread::sleep(LOOK);
             own.retain(|outcome| !is_closing(outcome));
-            own.extend(recover_ranks(&folder, |other| other == files));
+            own.extend(recover_ranks(config, |other| other == files));
         }
         let orphaned = |other: u32| !config.rank_files || ranks.world_size.is_some_and(|size| other >= size);
-        let mut orphans = recover_ranks(&folder, |other| ranks.is_first() && other.0.is_some_and(orphaned));
+        let mut orphans = recover_ranks(config, |other| ranks.is_first() && other.0.is_some_and(orphaned));
         // Their processes have files of their own.
         orphans.retain(|outcome| !matches!(outcome, Err(RecoveryError::Live { .. })));
         for outcome in own.into_iter().chain(orphans) {
             match outcome {
                 Ok(recovered) => notice(&format!("recovered {}", recovered.pid), &recovered.to_string()),
-                // An earlier session of this process, whose end ran out of time.
-                Err(RecoveryError::Live { pid }) if pid == u64::from(std::process::id()) => false,
                 Err(RecoveryError::Live { pid }) => notice(
                     &format!("shared folder {}", folder.display()),
                     &format!(
@@ -580,12 +579,7 @@ impl State {
     fn pipeline(&mut self, config: &LogConfig, sinks: &BuiltSinks) -> Result<&Pipeline, LogError> {
         if self.pipeline.is_none() {
             let started = match outlive(sinks) {
-                true => Pipeline::start_in(
-                    &config.log_dir,
-                    config.ring_bytes,
-                    config.ring_place,
-                    FileRank::of(config),
-                ),
+                true => Pipeline::start_in(config),
                 false => Pipeline::start(config.ring_bytes),
             };
             let pipeline = started.map_err(no_writer)?;
@@ -603,12 +597,12 @@ impl State {
     }
 
     /// Lets the next process find the ring from the folder of these sinks, too.
-    fn name_ring(&self, config: &LogConfig, sinks: &BuiltSinks) {
+    fn name_ring(&self, config: &LogConfig, sinks: &mut BuiltSinks) {
         if let Some(pipeline) = &self.pipeline
             && config.ring_place != RingPlace::Memory
             && outlive(sinks)
         {
-            pipeline.point_from(&config.log_dir);
+            sinks.folder = pipeline.point_from(&config.log_dir);
         }
     }
 
@@ -631,6 +625,22 @@ fn no_writer(error: std::io::Error) -> LogError {
         sink: "all".to_owned(),
         error: logcore::SinkError::from(error).doing("start the writer thread"),
     }
+}
+
+/// The same config, whatever folder the program goes to: its paths are meant where it stands now.
+fn anchored(mut config: LogConfig) -> Result<LogConfig, ConfigError> {
+    let anchor = |field: &str, path: &mut PathBuf| {
+        *path = std::path::absolute(&*path).map_err(|error| {
+            let remedy = format!("the working folder is not known ({error}); write a path that begins with `/`");
+            ConfigError::new(field, path.display(), remedy)
+        })?;
+        Ok(())
+    };
+    anchor("log_dir", &mut config.log_dir)?;
+    if let Some(file) = &mut config.watch_file {
+        anchor("watch_file", file)?;
+    }
+    Ok(config)
 }
 
 /// Whether a killed process may leave something for one of these sinks; for a terminal alone there is nothing to recover.

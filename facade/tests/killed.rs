@@ -8,7 +8,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use facade::{LogConfig, RingPlace, UnifiedLogger, recover, setup_logging};
+use facade::{LogConfig, LogManager, RingPlace, SinkError, UnifiedLogger, recover, recover_trusted, setup_logging};
+use logcore::{Record, Sink};
 
 /// Names the case in the child.
 const CASE: &str = "KILLED_CASE";
@@ -30,8 +31,11 @@ fn config(folder: &Path, place: RingPlace) -> LogConfig {
 fn child(case: &str) {
     let folder = std::env::var_os(FOLDER).unwrap();
     let folder = Path::new(&folder);
-    if case == "recovers without room" {
-        return recover_without_room(folder);
+    match case {
+        "recovers without room" => return recover_without_room(folder),
+        "goes elsewhere" => return go_elsewhere(folder),
+        "many loggers" | "no place for marks" => return be_many(folder, case == "many loggers"),
+        _ => {}
     }
     let place = match case {
         "shared memory" => RingPlace::SharedMemory,
@@ -59,16 +63,14 @@ fn child(case: &str) {
         }
         _ => log_all(&logger),
     }
-    println!("ready");
-    std::io::stdout().flush().unwrap();
     if case == "folded" {
+        println!("ready");
+        std::io::stdout().flush().unwrap();
         for number in LINES.. {
             logger.info(number / 7);
         }
     }
-    loop {
-        std::thread::park();
-    }
+    be_ready();
 }
 
 /// Files can grow no further than the text file has grown: what a quota does.
@@ -85,6 +87,68 @@ fn recover_without_room(folder: &Path) {
     }
     let left = recover(folder).pop().unwrap().unwrap_err();
     println!("ready: {left}");
+}
+
+/// A relative path means what it meant at the set-up.
+fn go_elsewhere(folder: &Path) {
+    std::env::set_current_dir(folder).unwrap();
+    let logger = setup_logging(config(Path::new("logs"), RingPlace::Auto)).unwrap();
+    logger.log_config(&serde_json::json!({"lr": 0.1}));
+    fs::create_dir(folder.join("elsewhere")).unwrap();
+    std::env::set_current_dir(folder.join("elsewhere")).unwrap();
+    log_all(&logger);
+    be_ready();
+}
+
+/// So many that what their sinks have to remember is longer than its place in the ring.
+const MANY: u32 = 200;
+
+fn be_many(folder: &Path, has_place: bool) {
+    let named = |number: u32| LogConfig {
+        name: format!("logger {number}"),
+        ring_bytes: 65_536,
+        ..config(folder, RingPlace::LogDir)
+    };
+    let first = setup_logging(named(0)).unwrap();
+    if !has_place {
+        let ring = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let ring = ring
+            .into_iter()
+            .find(|path| path.extension().is_some_and(|end| end == "ring"));
+        for ending in ["marks0", "marks1"] {
+            fs::create_dir(ring.as_ref().unwrap().with_extension(format!("ring.{ending}"))).unwrap();
+        }
+    }
+    let mut loggers = vec![first];
+    loggers.extend((1..MANY).map(|number| setup_logging(named(number)).unwrap()));
+    if !has_place {
+        // The writer comes no further than to the first record, and the ring has room for those of some.
+        LogManager::get_instance().add_sink("stuck", Box::new(Stuck)).unwrap();
+    }
+    let saying = if has_place { loggers.len() } else { 100 };
+    for (number, logger) in loggers.iter().take(saying).enumerate() {
+        logger.info(number);
+        logger.log_metrics_at(0, [("value", number as u64)]);
+    }
+    be_ready();
+}
+
+struct Stuck;
+
+impl Sink for Stuck {
+    fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+fn be_ready() {
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    loop {
+        std::thread::park();
+    }
 }
 
 fn log_all(logger: &UnifiedLogger) {
@@ -416,7 +480,9 @@ fn a_file_that_may_not_be_read_is_waited_for() {
 fn files_that_were_deleted_come_back_with_what_was_on_its_way() {
     let folder = tempfile::tempdir().unwrap();
     kill("lines", folder.path());
-    let (before, rows_before) = (messages(folder.path()), rows(folder.path()));
+    let before = messages(folder.path());
+    // The last of them may be cut.
+    let rows_before = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
     for name in ["training.log", "metrics.jsonl"] {
         fs::remove_file(folder.path().join(name)).unwrap();
     }
@@ -435,7 +501,7 @@ fn files_that_were_deleted_come_back_with_what_was_on_its_way() {
         .iter()
         .map(|row| row["step"].as_u64().unwrap())
         .collect();
-    assert!(steps.len() + rows_before.len() >= LINES as usize);
+    assert!(steps.len() + rows_before.lines().count() >= LINES as usize);
     assert!(steps.is_sorted() && steps.last() == Some(&u64::from(LINES - 1)));
 }
 
@@ -503,4 +569,151 @@ fn what_is_no_ring_of_ours_is_refused_and_stays() {
     assert_eq!(fs::read_to_string(secret).unwrap(), "mine");
     // What was put aside is not asked about again.
     assert_eq!(recover(folder.path()).len(), 2);
+}
+
+#[test]
+fn what_is_no_file_hangs_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("lines", folder.path());
+    let ring = ring(folder.path());
+    let pipe = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    pipe(&folder.path().join(".logcore-1-pipe.ring"));
+    pipe(&folder.path().join(".logcore-1-pipe.ring.new"));
+    fs::create_dir(folder.path().join(".logcore-2-folder.ring")).unwrap();
+    let path = folder.path().join(".logcore-3-device.ring");
+    // SAFETY: a path that lives through the call; only root may, and the test does without.
+    unsafe {
+        let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        libc::mknod(path.as_ptr(), libc::S_IFCHR | 0o600, libc::makedev(1, 5));
+    }
+    pipe(&ring.with_extension("ring.pieces"));
+    let (delivered, refused): (Vec<_>, Vec<_>) = recover(folder.path()).into_iter().partition(Result::is_ok);
+    assert_eq!(delivered.len(), 1);
+    assert!(refused.len() >= 2, "{refused:?}");
+    for refused in refused {
+        assert!(refused.unwrap_err().to_string().contains("it is no file"));
+    }
+    assert_eq!(messages(folder.path()).len(), LINES as usize + 1);
+}
+
+fn ring(folder: &Path) -> std::path::PathBuf {
+    let mut entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .find(|path| path.extension().is_some_and(|end| end == "ring"))
+        .unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Whoever has written a ring decides what is in it: somebody may have sent the folder.
+#[test]
+fn a_copy_of_a_ring_is_none() {
+    for case in ["lines", "shared memory"] {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        kill(case, folder.path());
+        copy(folder.path(), other.path());
+        let before = |folder: &Path| (messages(folder), rows(folder).len());
+        let (here, there) = (before(folder.path()), before(other.path()));
+        for _ in 0..2 {
+            let refused = recover(other.path()).pop().unwrap().unwrap_err().to_string();
+            assert!(refused.contains("--trust") && !refused.contains('\n'), "{refused}");
+        }
+        assert_eq!((before(folder.path()), before(other.path())), (here, there));
+        assert_eq!((rings(folder.path()), rings(other.path())), (1, 1));
+        if case == "lines" {
+            // The user says that it is theirs, and the original is delivered as if there were no copy.
+            recover_trusted(other.path()).pop().unwrap().unwrap();
+            assert_all_there(other.path());
+        }
+        recover(folder.path()).pop().unwrap().unwrap();
+        assert_all_there(folder.path());
+    }
+}
+
+/// A link may lead to any file of the user.
+#[test]
+fn nothing_is_delivered_through_a_link() {
+    for name in ["training.log", "metrics.jsonl"] {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        kill("lines", folder.path());
+        let (path, precious) = (folder.path().join(name), outside.path().join("precious"));
+        fs::rename(&path, &precious).unwrap();
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        let before = fs::read(&precious).unwrap();
+        let refused = recover(folder.path()).pop().unwrap().unwrap_err().to_string();
+        assert!(refused.contains("a link") && refused.contains("--trust"), "{refused}");
+        assert_eq!(fs::read(&precious).unwrap(), before);
+        recover_trusted(folder.path()).pop().unwrap().unwrap();
+        assert_all_there(folder.path());
+    }
+}
+
+#[test]
+fn a_relative_folder_stays_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("goes elsewhere", folder.path());
+    recover(&folder.path().join("logs")).pop().unwrap().unwrap();
+    assert_all_there(&folder.path().join("logs"));
+    assert_eq!(fs::read_dir(folder.path().join("elsewhere")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_folder_need_be_no_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    for case in ["lines", "shared memory"] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join(std::ffi::OsStr::from_bytes(b"b\xff\xfe\nd"));
+        kill(case, &folder);
+        recover(&folder).pop().unwrap().unwrap();
+        assert_all_there(&folder);
+    }
+}
+
+#[test]
+fn more_loggers_than_the_ring_has_room_for_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("many loggers", folder.path());
+    let recovered = recover(folder.path()).pop().unwrap().unwrap();
+    assert!(recovered.problems.is_empty(), "{recovered}");
+    let mut said: Vec<String> = messages(folder.path());
+    said.retain(|message| !message.starts_with("the run was killed"));
+    assert!(said.into_iter().eq((0..MANY).map(|number| number.to_string())));
+    let mut values: Vec<u64> = rows(folder.path())
+        .iter()
+        .map(|row| row["metrics/value"].as_u64().unwrap())
+        .collect();
+    values.sort_unstable();
+    assert!(values.into_iter().eq(0..u64::from(MANY)));
+    let left: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter().all(|name| !name.to_string_lossy().starts_with(".logcore")),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn what_no_logger_takes_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("no place for marks", folder.path());
+    let before = fs::read(ring(folder.path())).unwrap();
+    let recovered = recover(folder.path()).pop().unwrap().unwrap().to_string();
+    assert!(
+        recovered.contains("could not be delivered") && recovered.contains(".kept"),
+        "{recovered}"
+    );
+    let mut entries = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let kept = entries
+        .find(|path| path.extension().is_some_and(|end| end == "kept"))
+        .unwrap();
+    assert_eq!(fs::read(kept).unwrap(), before);
+    assert!(recover(folder.path()).is_empty());
 }

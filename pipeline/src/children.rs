@@ -24,18 +24,18 @@ pub(crate) fn begin(region: &Region) {
 /// By the writer's thread: it is there.
 pub(crate) fn writer_begins(region: &Region) {
     lock::try_take(region, WRITER_LOCK);
-    region.word(WRITER_STATE).store(THERE, Ordering::Release);
+    region.front_word(WRITER_STATE).store(THERE, Ordering::Release);
 }
 
 /// By the writer's thread: it reads nothing more.
 pub(crate) fn writer_ends(region: &Region) {
-    region.word(WRITER_STATE).store(GONE, Ordering::Release);
+    region.front_word(WRITER_STATE).store(GONE, Ordering::Release);
     lock::give_back(region, WRITER_LOCK);
 }
 
 /// By a child: whether the writer has ended, or died with its process.
 pub(crate) fn writer_is_gone(region: &Region) -> bool {
-    match region.word(WRITER_STATE).load(Ordering::Acquire) {
+    match region.front_word(WRITER_STATE).load(Ordering::Acquire) {
         COMING => false,
         THERE => match lock::try_take(region, WRITER_LOCK) {
             lock::Taken::No => false,
@@ -53,14 +53,14 @@ pub(crate) fn take_turn(region: &Region) -> Option<Turn<'_>> {
     match lock::try_take(region, CHILDREN_LOCK) {
         lock::Taken::No => return None,
         lock::Taken::Yes => {}
-        lock::Taken::FromTheDead => drop(region.word(DIED).fetch_add(1, Ordering::AcqRel)),
+        lock::Taken::FromTheDead => drop(region.front_word(DIED).fetch_add(1, Ordering::AcqRel)),
     }
     Some(Turn(region))
 }
 
 /// How many children have died at putting in a frame.
 pub(crate) fn died(region: &Region) -> u64 {
-    region.word(DIED).load(Ordering::Acquire)
+    region.front_word(DIED).load(Ordering::Acquire)
 }
 
 /// No child puts in a frame while it lives.
@@ -86,7 +86,7 @@ mod lock {
 
     fn at(region: &Region, offset: usize) -> *mut libc::pthread_mutex_t {
         const { assert!(size_of::<libc::pthread_mutex_t>() <= 128) };
-        region.address(offset, size_of::<libc::pthread_mutex_t>()).cast()
+        region.front_address(offset, size_of::<libc::pthread_mutex_t>()).cast()
     }
 
     pub(super) fn begin(region: &Region, offset: usize) {

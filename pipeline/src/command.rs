@@ -9,6 +9,7 @@ use logcore::{Deadline, LogError, Remainder, Sink, SinkBooks};
 use crate::fold::Fold;
 use crate::frame::{Echo, LoggerId};
 use crate::notice::notice;
+use crate::pipeline::FolderNumber;
 use crate::port::Counters;
 
 /// A sink, under the name that it has in the config.
@@ -29,6 +30,7 @@ pub(crate) enum Command {
         id: LoggerId,
         name: String,
         propagate: bool,
+        folder: Option<FolderNumber>,
         sinks: Vec<NamedSink>,
         counters: Arc<Counters>,
         /// By when the sinks that are replaced have to be finished.

@@ -8,7 +8,7 @@ use log::LevelFilter;
 use logcore::kill_point::kill_point;
 use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, SinkBooks, canonical_name};
 
-use crate::checkpoint::{self, Here};
+use crate::checkpoint::{self, Here, LoggerHead};
 use crate::clock::now;
 use crate::command::{Close, Closing, Command, Ended, NamedSink};
 use crate::fold::{self, Fold};
@@ -16,6 +16,7 @@ use crate::frame::{
     Echo, LoggerId, Name, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
 };
 use crate::notice::notice;
+use crate::pipeline::FolderNumber;
 use crate::port::Counters;
 use crate::shared::Shared;
 use crate::slot::{Departed, Slot, give};
@@ -44,6 +45,8 @@ struct Logger {
     /// The highest step of its metrics.
     step: Option<u64>,
     counters: Arc<Counters>,
+    /// Which log directory its files are in.
+    folder: Option<FolderNumber>,
     /// The logger's own sinks, with their levels.
     own: Vec<(usize, LevelFilter)>,
     /// Where a record goes: own sinks, those of the parents it propagates to, the common ones.
@@ -205,6 +208,7 @@ impl Delivery {
                 id,
                 name,
                 propagate,
+                folder,
                 sinks,
                 counters,
                 deadline,
@@ -213,8 +217,9 @@ impl Delivery {
                 let step = self.loggers.get(&id).and_then(|logger| logger.step);
                 let carried = self.close(id, None, deadline).closing.books;
                 let mut logger = Logger::new(name, propagate, counters);
-                (logger.step, logger.carried) = (step, carried);
+                (logger.step, logger.carried, logger.folder) = (step, carried, folder);
                 self.open(id, logger, sinks);
+                self.route();
                 self.answer(move || reply.send(()));
             }
             Command::Level { id, sink, level } => self.set_level(id, &sink, level),
@@ -376,21 +381,22 @@ impl Delivery {
 
     /// Puts the marks that are shorter than `limit`, with their loggers; returns the length of the longest of them.
     fn put_checkpoint(&self, here: Here<'_>, limit: usize, out: &mut Vec<u8>) -> usize {
-        let marked = |logger: &Logger| -> Vec<(&Slot, LevelFilter, &str)> {
-            let marked = logger.own.iter().filter_map(|(at, level)| {
-                let slot = self.sinks[*at].as_ref()?;
-                let mark = slot.mark.as_ref().filter(|_| slot.saved_bytes() < limit)?;
-                Some((slot, *level, mark.text()))
-            });
-            marked.collect()
-        };
-        let loggers = self.loggers.iter().map(|(id, logger)| (id, logger, marked(logger)));
-        let loggers: Vec<_> = loggers.filter(|(.., marked)| !marked.is_empty()).collect();
         out.clear();
-        checkpoint::begin(out, here, now(), loggers.len());
+        checkpoint::begin(out, here, now(), self.loggers.len());
         let mut longest = 0;
-        for (id, logger, marked) in loggers {
-            checkpoint::put_logger(out, *id, &logger.name, logger.propagate, logger.step, marked.len());
+        for (id, logger) in &self.loggers {
+            // All of them, so that a call which none of them takes is known to be late, and not lost.
+            let (marked, left_out) = self.marked(logger, limit);
+            let head = LoggerHead {
+                id: *id,
+                name: &logger.name,
+                propagate: logger.propagate,
+                step: logger.step,
+                folder: logger.folder.map(|folder| folder.0),
+                left_out,
+                sinks: marked.clone().count(),
+            };
+            checkpoint::put_logger(out, head);
             for (slot, level, mark) in marked {
                 let fold = slot.fold.as_ref().map(Fold::state);
                 checkpoint::put_sink(out, &slot.name, level, mark, fold);
@@ -400,7 +406,26 @@ impl Delivery {
         longest
     }
 
-    /// Takes up a logger of a killed process, with the sinks that could be made of its marks.
+    /// The sinks of a logger whose marks are shorter than `limit`, and how many have longer ones.
+    fn marked<'a>(
+        &'a self,
+        logger: &'a Logger,
+        limit: usize,
+    ) -> (impl Iterator<Item = (&'a Slot, LevelFilter, &'a str)> + Clone, usize) {
+        let marked = logger.own.iter().filter_map(|(at, level)| {
+            let slot = self.sinks[*at].as_ref()?;
+            Some((slot, *level, slot.mark.as_ref()?.text()))
+        });
+        // In a folder without a name of the ring nobody would look for it.
+        let marked = marked.filter(|_| logger.folder.is_some());
+        let all = marked.clone().count();
+        let short = marked.filter(move |(slot, ..)| slot.saved_bytes() < limit);
+        let left_out = all - short.clone().count();
+        (short, left_out)
+    }
+
+    /// Takes up a logger of a killed process, with the sinks that could be made of its marks. When all are taken up, their records
+    /// are to be [routed](Self::route).
     pub(crate) fn take_up(
         &mut self,
         id: LoggerId,
@@ -444,9 +469,9 @@ impl Delivery {
         }
         let mut ended = Vec::new();
         for id in left {
-            if let Some(logger) = self.loggers.get(&id) {
+            if let Some(logger) = self.loggers.get(&id).filter(|logger| !logger.own.is_empty()) {
                 ended.push((logger.name.clone(), logger.step));
-                self.finish(id, KILLED, deadline);
+                self.close(id, Some(KILLED), deadline);
             }
         }
         Ok(ended)
@@ -485,7 +510,6 @@ impl Delivery {
             .collect();
         self.loggers.insert(id, logger);
         self.changed = true;
-        self.route();
     }
 
     fn set_level(&mut self, id: LoggerId, sink: &str, level: LevelFilter) {
@@ -609,7 +633,7 @@ impl Delivery {
     }
 
     /// Works out anew where each logger's records go.
-    fn route(&mut self) {
+    pub(crate) fn route(&mut self) {
         let names: HashMap<_, LoggerId> = self
             .loggers
             .iter()
@@ -670,6 +694,7 @@ impl Logger {
             propagate,
             step: None,
             counters,
+            folder: None,
             own: Vec::new(),
             records: Vec::new(),
             carried: BTreeMap::new(),
@@ -760,7 +785,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_fits_whatever_there_is_to_remember() {
-        let mut delivery = Delivery::new(Arc::new(Shared::new(crate::ring::Ring::plain(4096).0)));
+        let mut delivery = Delivery::new(Arc::new(Shared::new(crate::ring::Ring::plain(4096).unwrap().0)));
         for (id, bytes) in [10, 500, 90_000, 40_000].into_iter().enumerate() {
             let sinks = ["file", "jsonl"].map(|name| NamedSink {
                 name: name.to_owned(),
@@ -770,21 +795,27 @@ mod tests {
             });
             delivery.take_up(LoggerId(id as u32), "trainer", false, None, sinks.into());
         }
+        for logger in delivery.loggers.values_mut() {
+            logger.folder = Some(FolderNumber(0));
+        }
         delivery.take_marks();
         let here = Here {
-            folder: "/run",
+            folders: &[],
             at: 0,
             pieces: 0,
         };
         let mut out = Vec::new();
-        for (room, loggers) in [(1 << 20, 4), (100_000, 3), (50_000, 2), (200, 1), (60, 0)] {
+        for (room, sinks) in [(1 << 20, 8), (100_000, 6), (50_000, 4), (300, 2), (200, 0)] {
             delivery.checkpoint(here, room, &mut out);
+            let loggers = checkpoint::read(&out, false).unwrap().loggers;
+            let saved: usize = loggers.iter().map(|logger| logger.sinks.len()).sum();
+            let left_out: u32 = loggers.iter().map(|logger| logger.left_out).sum();
             assert_eq!(
-                checkpoint::read(&out).unwrap().loggers.len(),
-                loggers,
+                (loggers.len(), saved, left_out as usize),
+                (4, sinks, 8 - sinks),
                 "in {room} bytes"
             );
-            assert!(out.len() <= room || loggers == 0);
+            assert!(out.len() <= room);
         }
     }
 

@@ -33,10 +33,10 @@ impl Dictionary {
         let (region, start, room) = ring.dictionary_area();
         let bytes = &bytes[..bytes.len().min(room)];
         // SAFETY: nobody else knows the fresh ring.
-        unsafe { region.write(start, bytes) };
-        region
-            .word(DICTIONARY_USED)
-            .store(bytes.len() as u64, Ordering::Release);
+        unsafe { region.write_front(start, bytes) };
+        let used = bytes.len() as u64;
+        region.word(DICTIONARY_USED).store(used, Ordering::Release);
+        region.front_word(DICTIONARY_USED).store(used, Ordering::Release);
         let copy = Self::new(ring);
         let mut at = 0;
         let mut known = HashMap::new();
@@ -51,9 +51,9 @@ impl Dictionary {
     /// All that is complete.
     fn bytes(&self) -> &[u8] {
         let (region, start, _) = self.ring.dictionary_area();
-        let used = region.word(DICTIONARY_USED).load(Ordering::Acquire) as usize;
+        let used = region.front_word(DICTIONARY_USED).load(Ordering::Acquire) as usize;
         // SAFETY: what lies below `used` is complete (acquire) and never written again.
-        unsafe { region.bytes(start, used) }
+        unsafe { region.front_bytes(start, used) }
     }
 
     /// The number of a name; `None` if there is no room for it, and it has to travel as it is.
@@ -63,7 +63,7 @@ impl Dictionary {
             return Some(*id);
         }
         let (region, start, bytes) = self.ring.dictionary_area();
-        let used = region.word(DICTIONARY_USED).load(Ordering::Relaxed) as usize;
+        let used = region.front_word(DICTIONARY_USED).load(Ordering::Relaxed) as usize;
         let length = u16::try_from(name.len()).ok()?;
         let end = used + 2 + name.len();
         if end > bytes {
@@ -72,10 +72,12 @@ impl Dictionary {
         // SAFETY: bytes beyond `used` are nobody's yet, and the lock keeps other adders away. They are handed over with
         // the number: whoever reads them got it through the release and acquire of a frame, or of this lock.
         unsafe {
-            region.write(start + used, &length.to_le_bytes());
-            region.write(start + used + 2, name.as_bytes());
+            region.write_front(start + used, &length.to_le_bytes());
+            region.write_front(start + used + 2, name.as_bytes());
         }
+        // In the file before anybody can use it.
         region.word(DICTIONARY_USED).store(end as u64, Ordering::Release);
+        region.front_word(DICTIONARY_USED).store(end as u64, Ordering::Release);
         let id = NameId(used as u32);
         known.insert(name.into(), id);
         Some(id)
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_name_has_one_number_and_comes_back() {
-        let dictionary = Dictionary::new(Ring::plain(4096).0);
+        let dictionary = Dictionary::new(Ring::plain(4096).unwrap().0);
         let loss = dictionary.intern("metrics/loss").unwrap();
         let other = dictionary.intern("Grüße").unwrap();
         assert_eq!(dictionary.intern("metrics/loss"), Some(loss));
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_full_dictionary_refuses_and_keeps_what_it_has() {
-        let dictionary = Dictionary::new(Ring::plain(4096).0);
+        let dictionary = Dictionary::new(Ring::plain(4096).unwrap().0);
         let first = dictionary.intern("first").unwrap();
         let long = "x".repeat(1000);
         let added = (0..100)

@@ -118,7 +118,7 @@ mod tests {
 
     /// What a sink gets of this, that goes on from `fold`; and the fold as it is then.
     fn sink_gets(told: &[Told], fold: Fold, ended: bool) -> (Vec<String>, Fold) {
-        let mut delivery = Delivery::new(Arc::new(Shared::new(Ring::plain(4096).0)));
+        let mut delivery = Delivery::new(Arc::new(Shared::new(Ring::plain(4096).unwrap().0)));
         let (handle, sink) = recording();
         let sink = NamedSink {
             name: "recording".to_owned(),
@@ -127,6 +127,7 @@ mod tests {
             fold: Some(fold),
         };
         delivery.take_up(LoggerId(1), "trainer", false, None, vec![sink]);
+        delivery.route();
         for one in told {
             match one {
                 Told::Command => delivery.replay(Echo::Nothing, Deadline::after(Duration::ZERO)),

@@ -334,6 +334,13 @@ pub(crate) fn decode_progress<'a>(body: &'a [u8]) -> Option<(LoggerId, ProgressE
     Some((logger, event))
 }
 
+/// Whose call a frame is that is no control and no piece: all of them begin with the time and the logger.
+pub(crate) fn logger_of(body: &[u8]) -> Option<LoggerId> {
+    let mut cursor = Cursor::over(body);
+    cursor.u64()?;
+    Some(LoggerId(cursor.u32()?))
+}
+
 pub(crate) fn decode_config(body: &[u8]) -> Option<(LoggerId, &str)> {
     let mut cursor = Cursor(body);
     cursor.time()?;

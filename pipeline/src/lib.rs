@@ -17,10 +17,13 @@ mod command;
 mod delivery;
 mod dictionary;
 mod exit;
+#[cfg(target_os = "linux")]
+mod fault;
 mod fields;
 mod fold;
 mod fork;
 mod frame;
+mod ground;
 #[allow(
     dead_code,
     reason = "unused in a program without the feature `kv_serde` of `log`; see `fields`"
@@ -56,8 +59,8 @@ pub use self::frame::{Name, Route};
 pub use self::late::count_late;
 pub use self::nice::yield_to_others;
 pub use self::notice::{hide_in_notices, mark_notices, notice, write_notices_by};
-pub use self::pipeline::Pipeline;
+pub use self::pipeline::{FolderNumber, Pipeline};
 pub use self::port::{OVER_LIMIT, Port, RING_FULL};
-pub use self::recovery::{Recovered, RecoveryError, recover, recover_ranks};
+pub use self::recovery::{Recovered, RecoveryError, recover, recover_ranks, recover_trusted};
 pub use self::shared::take_over_by;
 pub use self::signals::{Signal, SignalWork, handle_signals};

@@ -44,7 +44,7 @@ fn read(reader: &mut Reader, count: usize) -> Vec<u64> {
 #[test]
 fn two_callers_and_the_writer() {
     explore(3, || {
-        let (ring, mut reader) = Ring::plain(BYTES);
+        let (ring, mut reader) = Ring::plain(BYTES).unwrap();
         let callers = [1, 2].map(|number| {
             let ring = Arc::clone(&ring);
             thread::spawn(move || push(&ring, number))
@@ -61,7 +61,7 @@ fn two_callers_and_the_writer() {
 #[test]
 fn room_is_taken_again_only_when_it_was_read() {
     explore(2, || {
-        let (ring, mut reader) = Ring::plain(BYTES);
+        let (ring, mut reader) = Ring::plain(BYTES).unwrap();
         let caller = thread::spawn(move || (1..=6).for_each(|number| push(&ring, number)));
         assert_eq!(read(&mut reader, 6), [1, 2, 3, 4, 5, 6]);
         caller.join().unwrap();
@@ -71,7 +71,7 @@ fn room_is_taken_again_only_when_it_was_read() {
 #[test]
 fn no_wake_up_is_lost() {
     explore(3, || {
-        let (ring, mut reader) = Ring::plain(BYTES);
+        let (ring, mut reader) = Ring::plain(BYTES).unwrap();
         let caller = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {
@@ -98,7 +98,7 @@ fn no_wake_up_is_lost() {
 #[test]
 fn who_waits_is_not_kept_waiting_by_a_nap() {
     explore(3, || {
-        let (ring, mut reader) = Ring::plain(BYTES);
+        let (ring, mut reader) = Ring::plain(BYTES).unwrap();
         let caller = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {

@@ -86,7 +86,9 @@ pub(crate) fn notice_soon(kind: &str, text: &str) -> bool {
 
 /// The text without what nobody may see.
 fn hidden(text: &str) -> Cow<'_, str> {
-    let Some(patterns) = patterns() else { return "***".into() };
+    let Some(patterns) = patterns() else {
+        return "***".into();
+    };
     patterns.iter().fold(Cow::Borrowed(text), |text, redaction| {
         Cow::Owned(redaction.hide(&text).into_owned())
     })

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::frame::{Cursor, decode_piece};
 use crate::ring::Kind;
@@ -23,6 +23,11 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
+    /// From now on the process has nothing that outlives it.
+    pub(crate) fn keep_no_more(&mut self) {
+        (self.path, self.file, self.kept) = (None, None, 0);
+    }
+
     /// Keeps pieces in the file at `path`, too.
     pub(crate) fn kept_in(path: Option<PathBuf>) -> Self {
         Self {
@@ -32,11 +37,11 @@ impl Pieces {
     }
 
     /// The pieces that a killed process had read, of which its checkpoint says how many bytes count.
-    pub(crate) fn of_dead(path: &Path, kept: u64) -> Self {
+    pub(crate) fn of_dead(file: Option<File>, kept: u64) -> Self {
         let mut pieces = Self::default();
         let mut bytes = Vec::new();
         // Without the file a long message is lost, and nothing else.
-        if let Ok(file) = File::open(path) {
+        if let Some(file) = file {
             let _ = file.take(kept).read_to_end(&mut bytes);
         }
         let mut cursor = Cursor::over(&bytes);
@@ -138,7 +143,7 @@ mod tests {
         let kept = pieces.kept();
         assert_eq!(pieces.add(&piece(1, false, "two ")), None);
 
-        let mut next = Pieces::of_dead(&path, kept);
+        let mut next = Pieces::of_dead(File::open(&path).ok(), kept);
         assert_eq!(next.add(&piece(1, false, "two ")), None);
         assert_eq!(
             next.add(&piece(1, true, "three")).unwrap(),

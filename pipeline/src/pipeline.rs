@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use log::LevelFilter;
-use logcore::{Deadline, FileRank, LogError, RingPlace, Sink, keep_contained_from_the_hook, quiet};
+use logcore::{Deadline, FileRank, LogConfig, LogError, OnFull, RingPlace, Sink, keep_contained_from_the_hook, quiet};
 
 use crate::command::{Close, Closing, Command, NamedSink, Reply};
 use crate::fork;
 use crate::frame::LoggerId;
 use crate::notice::notice;
-use crate::pieces::Pieces;
 use crate::port::{Port, ask};
 use crate::ring::{Reader, Ring, Sizes};
-use crate::ring_file::RingFile;
+use crate::ring_file::{RingFile, Wish};
 use crate::shared::Shared;
 use crate::shield::shield_writes;
 use crate::writer::Writer;
@@ -31,7 +30,7 @@ use crate::writer::Writer;
 /// let (handle, sink) = logcore::testing::recording();
 /// let sinks = vec![NamedSink { name: "recording".into(), level: log::LevelFilter::Info, sink: Box::new(sink), fold: None }];
 /// let soon = Deadline::after(Duration::from_secs(5));
-/// port.open(false, sinks, soon).unwrap();
+/// port.open(false, None, sinks, soon).unwrap();
 ///
 /// port.record(Route::Method, &log::Record::builder().args(format_args!("hello")).build());
 /// port.flush(soon).unwrap();
@@ -50,33 +49,33 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// If the system has no thread for the writer.
+    /// If the system has no thread for the writer, or no memory even for a small ring.
     pub fn start(ring_bytes: usize) -> io::Result<Self> {
         Self::start_plain(ring_bytes, None)
     }
 
-    /// The same over a ring that the next process finds in `folder`, should this one be killed, and knows to be of the process
-    /// whose files are those of `rank`. Where that cannot be, one line says so, and the ring lies in plain memory.
+    /// The same over a ring that the next process finds in the log directory of `config`, should this one be killed. Where that
+    /// cannot be, one line says so, and the ring lies in plain memory.
     ///
     /// # Errors
     ///
-    /// If the system has no thread for the writer.
-    pub fn start_in(folder: &Path, ring_bytes: usize, place: RingPlace, rank: FileRank) -> io::Result<Self> {
-        Self::start_mapped(folder, ring_bytes, place, rank, None)
+    /// If the system has no thread for the writer, or no memory even for a small ring.
+    pub fn start_in(config: &LogConfig) -> io::Result<Self> {
+        Self::start_mapped(config, config.ring_bytes, None)
     }
 
-    /// In a child of a fork: takes the place of the pipeline that the loggers have from its parent, which is gone; in `folder`, if
-    /// what is in the ring shall outlive the process.
+    /// In a child of a fork: takes the place of the pipeline that the loggers have from its parent, which is gone; in the log directory
+    /// of `config`, if what is in the ring shall outlive the process.
     ///
     /// # Errors
     ///
-    /// If the system has no thread for the writer.
-    pub fn start_in_place_of(port: &Port, folder: Option<&Path>, place: RingPlace, rank: FileRank) -> io::Result<Self> {
+    /// If the system has no thread for the writer, or no memory even for a small ring.
+    pub fn start_in_place_of(port: &Port, config: Option<&LogConfig>) -> io::Result<Self> {
         let gone = port.shared();
         // The numbers of names are places in a dictionary of this size.
         let ring_bytes = gone.ring.capacity() as usize;
-        let started = match folder {
-            Some(folder) => Self::start_mapped(folder, ring_bytes, place, rank, Some(gone)),
+        let started = match config {
+            Some(config) => Self::start_mapped(config, ring_bytes, Some(gone)),
             None => Self::start_plain(ring_bytes, Some(gone)),
         }?;
         gone.leave_to(&started.shared);
@@ -84,27 +83,40 @@ impl Pipeline {
     }
 
     fn start_plain(ring_bytes: usize, gone: Option<&Shared>) -> io::Result<Self> {
-        let (ring, reader) = Ring::plain(ring_bytes);
-        Self::over(ring, reader, None, String::new(), gone)
+        let mut bytes = ring_bytes;
+        let (ring, reader) = loop {
+            match Ring::plain(bytes) {
+                Ok(made) => break made,
+                Err(error) if bytes / 2 < SMALLEST => return Err(error),
+                Err(_) => bytes /= 2,
+            }
+        };
+        if bytes < ring_bytes {
+            notice(
+                "small ring",
+                &format!(
+                    "the ring has {bytes} bytes instead of {ring_bytes}, since the process may have no more memory"
+                ),
+            );
+        }
+        Self::over(ring, reader, None, gone)
     }
 
-    fn start_mapped(
-        folder: &Path,
-        ring_bytes: usize,
-        place: RingPlace,
-        rank: FileRank,
-        gone: Option<&Shared>,
-    ) -> io::Result<Self> {
-        if place == RingPlace::Memory {
+    fn start_mapped(config: &LogConfig, ring_bytes: usize, gone: Option<&Shared>) -> io::Result<Self> {
+        let folder = &config.log_dir;
+        if config.ring_place == RingPlace::Memory {
             return Self::start_plain(ring_bytes, gone);
         }
         let sizes = Sizes::of(ring_bytes);
-        match RingFile::create(folder, sizes, place, rank) {
+        let wish = Wish {
+            place: config.ring_place,
+            never_waits: config.on_full == OnFull::Drop,
+            rank: FileRank::of(config),
+        };
+        match RingFile::create(folder, sizes, wish) {
             Ok((file, region)) => {
                 let (ring, reader) = Ring::new(region, sizes);
-                let folder = folder.canonicalize().ok();
-                let folder = folder.and_then(|folder| Some(folder.to_str()?.to_owned()));
-                Self::over(ring, reader, Some(file), folder.unwrap_or_default(), gone)
+                Self::over(ring, reader, Some(file), gone)
             }
             Err(error) => {
                 notice(
@@ -120,8 +132,9 @@ impl Pipeline {
         }
     }
 
-    /// Lets the next process that logs into `folder` find the ring from there, too.
-    pub fn point_from(&self, folder: &Path) {
+    /// Lets the next process that logs into `folder` find the ring from there, too. Returns the folder's number, by which
+    /// loggers that write there are [opened](Port::open); without it, what they have in the ring dies with the process.
+    pub fn point_from(&self, folder: &Path) -> Option<FolderNumber> {
         let Some(file) = &self.file else {
             notice(
                 "ring in memory",
@@ -131,14 +144,15 @@ impl Pipeline {
                     folder.display()
                 ),
             );
-            return;
+            return None;
         };
-        if let Err(error) = file.point_from(folder) {
+        let number = file.point_from(folder).inspect_err(|error| {
             notice(
                 "ring not named",
                 &format!("{} has no place for the name of the ring: {error}", folder.display()),
             );
-        }
+        });
+        number.ok().map(FolderNumber)
     }
 
     /// The way into the ring for one more logger, which has no sinks until it is opened.
@@ -218,13 +232,7 @@ impl Pipeline {
         Ok(ended.into_iter().zip(loggers).map(settle).collect())
     }
 
-    fn over(
-        ring: Arc<Ring>,
-        reader: Reader,
-        file: Option<RingFile>,
-        folder: String,
-        gone: Option<&Shared>,
-    ) -> io::Result<Self> {
+    fn over(ring: Arc<Ring>, reader: Reader, file: Option<RingFile>, gone: Option<&Shared>) -> io::Result<Self> {
         fork::watch();
         keep_contained_from_the_hook();
         let shared = Arc::new(match gone {
@@ -232,8 +240,8 @@ impl Pipeline {
             None => Shared::new(ring),
         });
         fork::shut_in_children(&shared);
-        let pieces = Pieces::kept_in(file.as_ref().map(RingFile::pieces));
-        let writer = Writer::new(Arc::clone(&shared), reader, folder, pieces);
+        let names = file.as_ref().map(|file| Arc::clone(file.names()));
+        let writer = Writer::new(Arc::clone(&shared), reader, names);
         thread::Builder::new()
             .name("logcore-writer".to_owned())
             .spawn(move || {
@@ -243,3 +251,10 @@ impl Pipeline {
         Ok(Self { shared, file })
     }
 }
+
+/// Which of the log directories that hold a name of the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderNumber(pub(crate) u32);
+
+/// A ring has this many bytes at least, if the system gives them; the smallest that a config allows.
+const SMALLEST: usize = 4096;

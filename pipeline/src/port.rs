@@ -18,6 +18,7 @@ use crate::frame::{
 };
 use crate::late::count_late;
 use crate::notice::notice_soon;
+use crate::pipeline::FolderNumber;
 use crate::ring::{Kind, Ring};
 use crate::shared::{NoRoom, ORPHANED, Patience, Shared};
 use crate::signals::wait_for_the_end;
@@ -57,7 +58,7 @@ impl Port {
 
     /// A way to nowhere, for a logger that could not be opened: what it is told is dropped and counted.
     pub fn dead(logger: &str) -> Self {
-        let shared = Shared::new(Ring::plain(0).0);
+        let shared = Shared::new(Ring::dead());
         shared.delivered.end();
         shared.ring.close();
         let port = Self::new(Arc::new(shared), LoggerId(0), logger);
@@ -77,17 +78,25 @@ impl Port {
         *self.ends_by.get_or_init(|| deadline)
     }
 
-    /// Gives the logger its sinks, in place of those that it had, which are finished first.
+    /// Gives the logger its sinks, in place of those that it had, which are finished first. Their files are in `folder`, should
+    /// another process have to go on with them.
     ///
     /// # Errors
     ///
     /// [`LogError::Timeout`] if the writer did not get to it before the deadline.
-    pub fn open(&self, propagate: bool, sinks: Vec<NamedSink>, deadline: Deadline) -> Result<(), LogError> {
+    pub fn open(
+        &self,
+        propagate: bool,
+        folder: Option<FolderNumber>,
+        sinks: Vec<NamedSink>,
+        deadline: Deadline,
+    ) -> Result<(), LogError> {
         let reply = Reply::new();
         let command = Command::Open {
             id: self.id,
             name: self.logger.clone(),
             propagate,
+            folder,
             sinks,
             counters: Arc::clone(&self.counters),
             deadline,

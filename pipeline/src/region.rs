@@ -3,21 +3,34 @@
 //! Everything that callers and the writer share is in one block of bytes with fixed offsets, and nothing in it is a
 //! pointer: the block is a file that is mapped where the ring shall outlive its process, and plain memory elsewhere.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+#[cfg(target_os = "linux")]
+use crate::fault::Watched;
 use crate::layout::HEADER_BYTES;
+
+/// No page is smaller.
+const PAGE: usize = 4096;
 
 /// A block of bytes, zeroed at first, aligned to a page.
 pub(crate) struct Region {
     start: NonNull<u8>,
     layout: Layout,
+    /// The first bytes of the block, as live processes have them: the block itself, or, since others may cut a file and a disk may
+    /// fail, memory that is no file and that a process shares with its forks.
+    front: NonNull<u8>,
+    front_bytes: usize,
     mapped: bool,
+    /// Has faults of the mapping mended.
+    #[cfg(target_os = "linux")]
+    watched: Option<Watched>,
 }
 
 // SAFETY: the block belongs to this value alone, or is shared with other processes on the same terms as with other
-// threads, and stays where it is; all access goes through atomics, or through the two methods whose callers promise that
+// threads, and stays where it is; all access goes through atomics, or through the methods whose callers promise that
 // nobody else touches those bytes in the meantime.
 unsafe impl Send for Region {}
 // SAFETY: as above.
@@ -25,76 +38,138 @@ unsafe impl Sync for Region {}
 
 impl Region {
     /// Takes `bytes` bytes of plain memory. Pages that are never touched cost nothing.
-    pub(crate) fn plain(bytes: usize) -> Self {
-        let layout = layout(bytes);
+    ///
+    /// # Errors
+    ///
+    /// If the system does not give so much.
+    pub(crate) fn plain(bytes: usize) -> io::Result<Self> {
+        let layout = layout(bytes)?;
         // SAFETY: the layout is not empty.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout)
-        };
-        Self {
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
             start,
             layout,
+            front: start,
+            front_bytes: layout.size(),
             mapped: false,
-        }
+            #[cfg(target_os = "linux")]
+            watched: None,
+        })
     }
 
-    /// Maps a file of `bytes` bytes, all of which it has room for: a page that a full disk cannot provide is a fatal
-    /// signal to whoever touches it.
+    /// Maps a file of `bytes` bytes, for all of which it has room; the first `front_bytes` live processes have elsewhere. `kept` is
+    /// the same file, which stays open for as long as the ring is used.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no memory or no address for it.
     #[cfg(unix)]
-    pub(crate) fn map(file: &std::fs::File, bytes: usize) -> std::io::Result<Self> {
+    pub(crate) fn map(
+        file: &std::fs::File,
+        kept: &std::fs::File,
+        bytes: usize,
+        front_bytes: usize,
+    ) -> io::Result<Self> {
         use std::os::fd::AsRawFd as _;
 
-        let layout = layout(bytes);
-        let (access, sharing) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        // SAFETY: a new mapping at an address of the system's choice touches no memory that is in use; the descriptor is
-        // open for the length of the call.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                layout.size(),
-                access,
-                sharing,
-                file.as_raw_fd(),
-                0,
-            )
+        let layout = layout(bytes)?;
+        let start = map(layout.size(), libc::MAP_SHARED, file.as_raw_fd())?;
+        let unmap = |start: NonNull<u8>, bytes: usize| {
+            // SAFETY: just mapped with this length, and nobody knows of it yet.
+            let _ = unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
         };
-        if start == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
-        }
-        match NonNull::new(start.cast()) {
-            Some(start) => Ok(Self {
-                start,
-                layout,
-                mapped: true,
-            }),
-            // The system gives the lowest page only to those who ask for it.
-            None => Err(std::io::ErrorKind::OutOfMemory.into()),
-        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = kept;
+        let front = map(front_bytes, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
+            .inspect_err(|_| unmap(start, layout.size()))?;
+        #[cfg(target_os = "linux")]
+        let watched = Watched::begin(start, layout.size(), kept, front)
+            .inspect_err(|_| {
+                unmap(front, front_bytes);
+                unmap(start, layout.size());
+            })
+            .map(Some)?;
+        Ok(Self {
+            start,
+            layout,
+            front,
+            front_bytes,
+            mapped: true,
+            #[cfg(target_os = "linux")]
+            watched,
+        })
     }
 
     /// Has the system provide the pages of a part of the block for writing, so that no caller meets a fault that a disk
-    /// is slow to serve. Where the system cannot, callers do it as they go.
-    #[cfg(target_os = "linux")]
+    /// is slow to serve.
+    ///
+    /// Each page is touched, as a caller would. To ask for them (`MADV_POPULATE_WRITE`) is no way: on a disk that is frozen the
+    /// system call holds the lock on the process' memory for as long, and with it whoever in the program allocates some.
     pub(crate) fn populate(&self, offset: usize, length: usize) {
-        assert!(offset.is_multiple_of(HEADER_BYTES) && offset + length <= self.layout.size());
-        // SAFETY: the range lies in the block, and the advice changes none of its bytes.
+        for page in (offset..offset + length).step_by(PAGE) {
+            let word = self.word(page);
+            let value = word.load(Ordering::Relaxed);
+            // A write that changes nothing, in one step: where a caller has been faster, either it fails or it puts back what the
+            // caller has written. (Others that change nothing are taken for reads by the compiler.)
+            let _ = word.compare_exchange(value, value, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the process have all pages for itself, after it was parted from the file.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn own(&self) {
+        // SAFETY: the range is the block, and the advice changes none of its bytes. What cannot be had stays a fault.
         let _ = unsafe {
             libc::madvise(
-                self.start.as_ptr().add(offset).cast(),
-                length,
+                self.start.as_ptr().cast(),
+                self.layout.size(),
                 libc::MADV_POPULATE_WRITE,
             )
         };
     }
 
-    /// Elsewhere callers take the pages as they go.
+    /// Elsewhere nothing is parted.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn populate(&self, _: usize, _: usize) {}
+    pub(crate) fn own(&self) {}
 
-    /// Whether it outlives the process.
-    pub(crate) fn is_mapped(&self) -> bool {
-        self.mapped
+    /// Whether it outlives the process: it is a file, and has not been parted from it.
+    pub(crate) fn outlives(&self) -> bool {
+        self.mapped && !self.has_parted()
+    }
+
+    /// Whether it was a file and is memory of this process now, because the file was cut or its disk has failed.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_parted(&self) -> bool {
+        self.watched.as_ref().is_some_and(Watched::has_parted)
+    }
+
+    /// Elsewhere a fault ends the process.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn has_parted(&self) -> bool {
+        false
+    }
+
+    /// Whether something is missing of these bytes, which were reserved at the position `at` and are complete by now, because it had
+    /// been written before a page was lost with the file.
+    ///
+    /// Copies go forwards, and what is missing is zeros, where a page begins or the bytes do. So nothing that is whole is taken for
+    /// damaged, unless it was on its way when the file was cut and has eight zeros just there.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_lost(&self, offset: usize, length: usize, at: u64) -> bool {
+        const LOOK: usize = 8;
+        let Some(watched) = &self.watched else { return false };
+        watched.gone(offset, length, at).any(|page| {
+            let from = page.max(offset);
+            let bytes = LOOK.min(offset + length - from);
+            // SAFETY: the caller has seen the release store that hands them over.
+            unsafe { self.bytes(from, bytes) }.iter().all(|byte| *byte == 0)
+        })
+    }
+
+    /// Elsewhere a fault ends the process.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn has_lost(&self, _: usize, _: usize, _: u64) -> bool {
+        false
     }
 
     /// The word at `offset`, a multiple of 8.
@@ -105,18 +180,25 @@ impl Region {
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast()) }
     }
 
-    /// Where `bytes` bytes at `offset` lie, for locks of the system.
+    /// Where `bytes` bytes at `offset` of the front lie, for locks of the system.
     #[cfg(target_os = "linux")]
-    pub(crate) fn address(&self, offset: usize, bytes: usize) -> *mut u8 {
-        assert!(offset + bytes <= self.layout.size());
-        self.start.as_ptr().wrapping_add(offset)
+    pub(crate) fn front_address(&self, offset: usize, bytes: usize) -> *mut u8 {
+        assert!(offset + bytes <= self.front_bytes);
+        self.front.as_ptr().wrapping_add(offset)
     }
 
-    /// The half word at `offset`, a multiple of 4, of which no byte is ever part of a word.
-    pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4) && offset + 4 <= self.layout.size());
+    /// The word at `offset`, a multiple of 8, of the front.
+    pub(crate) fn front_word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.front_bytes);
+        // SAFETY: in bounds and aligned, as for `word`.
+        unsafe { AtomicU64::from_ptr(self.front.as_ptr().add(offset).cast()) }
+    }
+
+    /// The half word at `offset`, a multiple of 4, of the front, of which no byte is ever part of a word.
+    pub(crate) fn front_half_word(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.front_bytes);
         // SAFETY: in bounds and aligned, as just checked; nobody accesses it in another size.
-        unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(offset).cast()) }
+        unsafe { AtomicU32::from_ptr(self.front.as_ptr().add(offset).cast()) }
     }
 
     /// Copies `bytes` to `offset`.
@@ -127,11 +209,22 @@ impl Region {
     pub(crate) unsafe fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(offset + bytes.len() <= self.layout.size());
         // SAFETY: in bounds as just checked; the source is another object; no one else is there by the caller's promise.
+        unsafe { put(self.start, offset, bytes) }
+    }
+
+    /// Copies `bytes` to `offset` of the front, and of the file behind it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write).
+    pub(crate) unsafe fn write_front(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.front_bytes);
+        // SAFETY: as for `write`; the front is no longer than the block.
         unsafe {
-            self.start
-                .as_ptr()
-                .add(offset)
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+            if self.mapped {
+                put(self.start, offset, bytes);
+            }
+            put(self.front, offset, bytes);
         }
     }
 
@@ -146,14 +239,37 @@ impl Region {
         // SAFETY: in bounds as just checked, initialised (zeroed at first), not written meanwhile by the caller's promise.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), length) }
     }
+
+    /// The bytes at `offset` of the front.
+    ///
+    /// # Safety
+    ///
+    /// As for [`bytes`](Self::bytes).
+    pub(crate) unsafe fn front_bytes(&self, offset: usize, length: usize) -> &[u8] {
+        assert!(offset + length <= self.front_bytes);
+        // SAFETY: as for `bytes`.
+        unsafe { std::slice::from_raw_parts(self.front.as_ptr().add(offset), length) }
+    }
+
+    /// All bytes, for who has the block alone.
+    pub(crate) fn all_bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the block lives as long as this value, which is borrowed for writing.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
+    }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
         #[cfg(unix)]
         if self.mapped {
-            // SAFETY: mapped in `map` with this length; nothing that borrows from it outlives this value.
-            let _ = unsafe { libc::munmap(self.start.as_ptr().cast(), self.layout.size()) };
+            // Before the addresses are another's.
+            #[cfg(target_os = "linux")]
+            drop(self.watched.take());
+            // SAFETY: mapped in `map` with these lengths; nothing that borrows from them outlives this value.
+            unsafe {
+                libc::munmap(self.front.as_ptr().cast(), self.front_bytes);
+                libc::munmap(self.start.as_ptr().cast(), self.layout.size());
+            }
             return;
         }
         // SAFETY: allocated in `plain` with this layout.
@@ -161,10 +277,40 @@ impl Drop for Region {
     }
 }
 
-fn layout(bytes: usize) -> Layout {
-    match Layout::from_size_align(bytes.max(HEADER_BYTES), HEADER_BYTES) {
-        Ok(layout) => layout,
-        // Sizes come from a checked config, far below the limit.
-        Err(_) => unreachable!("{bytes} bytes exceed the address space"),
+/// # Safety
+///
+/// There are so many bytes behind `start`, and nobody else reads or writes them.
+unsafe fn put(start: NonNull<u8>, offset: usize, bytes: &[u8]) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        start
+            .as_ptr()
+            .add(offset)
+            .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
     }
+}
+
+#[cfg(unix)]
+fn map(bytes: usize, flags: libc::c_int, file: libc::c_int) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the system's choice touches no memory that is in use; the descriptor is open for
+    // the length of the call, or none.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            file,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // The system gives the lowest page only to those who ask for it.
+    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+fn layout(bytes: usize) -> io::Result<Layout> {
+    Layout::from_size_align(bytes.max(HEADER_BYTES), HEADER_BYTES).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }

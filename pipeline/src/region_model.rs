@@ -19,21 +19,31 @@ pub(crate) struct Region {
 unsafe impl Sync for Region {}
 
 impl Region {
-    pub(crate) fn plain(bytes: usize) -> Self {
-        Self {
+    pub(crate) fn plain(bytes: usize) -> io::Result<Self> {
+        Ok(Self {
             words: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
             sleeping: AtomicU32::new(0),
             cells: (0..bytes / 8).map(|_| UnsafeCell::new([0; 8])).collect(),
-        }
+        })
     }
 
-    pub(crate) fn map(_: &File, _: usize) -> io::Result<Self> {
+    pub(crate) fn map(_: &File, _: &File, _: usize, _: usize) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(crate) fn populate(&self, _: usize, _: usize) {}
 
-    pub(crate) fn is_mapped(&self) -> bool {
+    pub(crate) fn own(&self) {}
+
+    pub(crate) fn outlives(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn has_parted(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn has_lost(&self, _: usize, _: usize, _: u64) -> bool {
         false
     }
 
@@ -42,7 +52,11 @@ impl Region {
         &self.words[offset / 8]
     }
 
-    pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
+    pub(crate) fn front_word(&self, offset: usize) -> &AtomicU64 {
+        self.word(offset)
+    }
+
+    pub(crate) fn front_half_word(&self, offset: usize) -> &AtomicU32 {
         assert_eq!(offset, SLEEPING);
         &self.sleeping
     }
@@ -69,5 +83,26 @@ impl Region {
             .take(length);
         // The model is small and over soon.
         Vec::leak(bytes.collect())
+    }
+
+    /// # Safety
+    ///
+    /// As of the real one; the model checks it.
+    pub(crate) unsafe fn write_front(&self, offset: usize, bytes: &[u8]) {
+        // SAFETY: by the caller's promise, which the model checks.
+        unsafe { self.write(offset, bytes) }
+    }
+
+    /// # Safety
+    ///
+    /// As of the real one; the model checks it.
+    pub(crate) unsafe fn front_bytes(&self, offset: usize, length: usize) -> &[u8] {
+        // SAFETY: by the caller's promise, which the model checks.
+        unsafe { self.bytes(offset, length) }
+    }
+
+    /// The model reads no rings.
+    pub(crate) fn all_bytes(&mut self) -> &mut [u8] {
+        &mut []
     }
 }

@@ -10,18 +10,19 @@
 //! the copy takes. The stamp in the word tells a frame of this lap from whatever an earlier lap left in its place.
 
 use std::fmt::{self, Display};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use logcore::kill_point::{kill_point, kill_point_amid};
 
 use crate::atomic::{AtomicU32, AtomicU64, fence};
 use crate::children;
 use crate::layout::{
-    BOOT, CAPACITY, DICTIONARY_BYTES, DICTIONARY_USED, HEAD, HEADER_BYTES, MAGIC, NONCE, PID, SLEEPING, SLOT_BYTES,
-    TAIL, TURN,
+    BESIDE, BOOT, CAPACITY, DICTIONARY_BYTES, DICTIONARY_USED, HEAD, HEADER_BYTES, INODE, MAGIC, NONCE, OLDER_MAGIC,
+    PID, SLEEPING, SLOT_BYTES, TAIL, TURN,
 };
 use crate::region::Region;
 
@@ -105,7 +106,12 @@ impl Sizes {
     }
 
     fn data(self) -> usize {
-        HEADER_BYTES + self.dictionary + 2 * self.slot
+        self.front() + 2 * self.slot
+    }
+
+    /// What live processes have elsewhere: header and dictionary.
+    pub(crate) fn front(self) -> usize {
+        HEADER_BYTES + self.dictionary
     }
 }
 
@@ -117,22 +123,44 @@ const CLOSED: u64 = 1 << 63;
 
 impl Ring {
     /// A ring of `bytes` bytes that ends with the process, and its one reader.
-    pub(crate) fn plain(bytes: usize) -> (Arc<Self>, Reader) {
+    ///
+    /// # Errors
+    ///
+    /// If the system does not give so much memory.
+    pub(crate) fn plain(bytes: usize) -> io::Result<(Arc<Self>, Reader)> {
         let sizes = Sizes::of(bytes);
-        let region = Region::plain(sizes.total());
-        Self::begin(&region, sizes, 0);
-        Self::new(region, sizes)
+        let region = Region::plain(sizes.total())?;
+        Self::begin(&region, sizes, Origin::default());
+        Ok(Self::new(region, sizes))
     }
 
-    /// Makes a fresh block of zeros one that a ring is in. `boot` tells this start of the machine from others.
-    pub(crate) fn begin(region: &Region, sizes: Sizes, boot: u64) {
+    /// A ring that nobody reads, for those whose logger could not be opened.
+    pub(crate) fn dead() -> Arc<Self> {
+        let sizes = Sizes {
+            capacity: 4096,
+            dictionary: 0,
+            slot: WORD_BYTES as usize,
+        };
+        match Region::plain(sizes.total()) {
+            Ok(region) => {
+                Self::begin(&region, sizes, Origin::default());
+                Self::new(region, sizes).0
+            }
+            // Without two pages the process has no memory for anything.
+            Err(_) => std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; 8192]>()),
+        }
+    }
+
+    /// Makes a fresh block of zeros one that a ring is in.
+    pub(crate) fn begin(region: &Region, sizes: Sizes, origin: Origin) {
         for (at, value) in [
             (CAPACITY, sizes.capacity as u64),
-            (NONCE, random()),
+            (NONCE, origin.nonce),
             (PID, u64::from(std::process::id())),
             (DICTIONARY_BYTES, sizes.dictionary as u64),
             (SLOT_BYTES, sizes.slot as u64),
-            (BOOT, boot),
+            (BOOT, origin.boot),
+            (INODE, origin.inode),
         ] {
             region.word(at).store(value, Ordering::Relaxed);
         }
@@ -147,50 +175,58 @@ impl Ring {
         Self::over(region, sizes, nonce, 0)
     }
 
-    /// The ring of a process that is no more, of which `bytes` is a copy, and a reader that stands at `at`.
+    /// The ring of a process that is no more, of which `region` is a copy, and a reader of it.
     ///
     /// # Errors
     ///
     /// What in it contradicts itself: the file was damaged, or is none of ours.
-    pub(crate) fn of_dead(bytes: &[u8]) -> Result<Dead, Corrupt> {
+    pub(crate) fn of_dead(mut region: Region, length: usize) -> Result<Dead, Corrupt> {
+        let bytes = &region.all_bytes()[..length];
         let word = |at: usize| {
             let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
             word.map(u64::from_le_bytes)
                 .ok_or(Corrupt("it is shorter than its header"))
         };
-        if word(0)? != MAGIC {
-            return Err(Corrupt("it is no ring of this version"));
-        }
+        let older = match word(0)? {
+            MAGIC => false,
+            OLDER_MAGIC => true,
+            _ => return Err(Corrupt("it is no ring of this version")),
+        };
         let size = |at| word(at).map(|size| usize::try_from(size).unwrap_or(usize::MAX));
         let sizes = Sizes {
             capacity: size(CAPACITY)?,
             dictionary: size(DICTIONARY_BYTES)?,
             slot: size(SLOT_BYTES)?,
         };
-        if !sizes.capacity.is_power_of_two() || sizes != Sizes::of(sizes.capacity) || sizes.total() != bytes.len() {
+        if !sizes.capacity.is_power_of_two() || sizes != Sizes::of(sizes.capacity) || sizes.total() != length {
             return Err(Corrupt("its sizes contradict each other"));
         }
         if size(DICTIONARY_USED)? > sizes.dictionary {
             return Err(Corrupt("its dictionary is longer than its place"));
         }
-        let turn = usize::from(word(TURN)? & 1 == 1);
-        let slot = &bytes[HEADER_BYTES + sizes.dictionary + turn * sizes.slot..][..sizes.slot];
+        let turn = word(TURN)?;
+        let slot = &bytes[sizes.front() + usize::from(turn & 1 == 1) * sizes.slot..][..sizes.slot];
         let length = slot.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
-        let checkpoint = usize::try_from(length).ok().and_then(|length| slot[8..].get(..length));
-        let checkpoint = checkpoint
-            .ok_or(Corrupt("its checkpoint is longer than its place"))?
-            .to_vec();
-
-        let region = Region::plain(sizes.total());
-        // SAFETY: the block is new and nobody else knows it.
-        unsafe { region.write(0, bytes) };
-        let (boot, pid) = (word(BOOT)?, word(PID)?);
-        let (_, reader) = Self::over(region, sizes, word(NONCE)?, 0);
+        let checkpoint = match length & BESIDE {
+            0 => {
+                let checkpoint = usize::try_from(length).ok().and_then(|length| slot[8..].get(..length));
+                Saved::Within(
+                    checkpoint
+                        .ok_or(Corrupt("its checkpoint is longer than its place"))?
+                        .to_vec(),
+                )
+            }
+            _ => Saved::Beside(turn, length & !BESIDE),
+        };
+        let about = (word(BOOT)?, word(PID)?, word(NONCE)?, word(INODE)?);
+        let (boot, pid, nonce, inode) = about;
+        let (_, reader) = Self::over(region, sizes, nonce, 0);
         Ok(Dead {
             reader,
             checkpoint,
-            boot,
+            origin: Origin { nonce, inode, boot },
             pid,
+            older,
         })
     }
 
@@ -208,6 +244,9 @@ impl Ring {
             at,
             seen: at,
             populated: 0,
+            turn: 0,
+            hole: None,
+            lost: 0,
         };
         (ring, reader)
     }
@@ -273,7 +312,7 @@ impl Ring {
 
     /// Everything below is delivered.
     pub(crate) fn head(&self) -> u64 {
-        self.region.word(HEAD).load(Ordering::Relaxed)
+        self.region.front_word(HEAD).load(Ordering::Relaxed)
     }
 
     /// Whether a frame with such a body would find room now.
@@ -289,12 +328,17 @@ impl Ring {
 
     /// In which the writer says whether it works, naps or sleeps.
     pub(crate) fn sleeping(&self) -> &AtomicU32 {
-        self.region.half_word(SLEEPING)
+        self.region.front_half_word(SLEEPING)
     }
 
     /// Whether what is in it outlives the process.
     pub(crate) fn outlives(&self) -> bool {
-        self.region.is_mapped()
+        self.region.outlives()
+    }
+
+    /// Whether it did, until its file was cut or its disk failed.
+    pub(crate) fn has_parted(&self) -> bool {
+        self.region.has_parted()
     }
 
     /// The block.
@@ -339,7 +383,7 @@ impl Ring {
         let at = if length > left { tail + left } else { tail };
         // Acquire: the writer is done with the bytes that it freed. The difference saturates because a stale tail may lie
         // below a fresh head; the exchange then fails.
-        let head = self.region.word(HEAD).load(Ordering::Acquire);
+        let head = self.region.front_word(HEAD).load(Ordering::Acquire);
         ((at + length).saturating_sub(head) <= self.capacity).then_some(at)
     }
 
@@ -356,16 +400,46 @@ impl Ring {
     }
 
     fn tail_word(&self) -> &AtomicU64 {
-        self.region.word(TAIL)
+        self.region.front_word(TAIL)
+    }
+}
+
+/// By what a ring is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// A number that no text in a message can guess.
+    pub(crate) nonce: u64,
+    /// Of its file, if it is in one.
+    pub(crate) inode: u64,
+    /// Tells this start of the machine from others.
+    pub(crate) boot: u64,
+}
+
+impl Origin {
+    /// Of a new ring in a file of this inode.
+    pub(crate) fn new(inode: u64, boot: u64) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        // `RandomState` is seeded by the system.
+        let nonce = RandomState::new().hash_one(std::process::id());
+        Self { nonce, inode, boot }
     }
 }
 
 /// The ring of a process that is no more.
 pub(crate) struct Dead {
     pub(crate) reader: Reader,
-    pub(crate) checkpoint: Vec<u8>,
-    pub(crate) boot: u64,
+    pub(crate) checkpoint: Saved,
+    pub(crate) origin: Origin,
     pub(crate) pid: u64,
+    /// It is of the version before this one.
+    pub(crate) older: bool,
+}
+
+/// Where a checkpoint is.
+pub(crate) enum Saved {
+    Within(Vec<u8>),
+    /// In the file beside the ring for this turn, which has so many bytes.
+    Beside(u64, u64),
 }
 
 /// What is wrong with a ring that cannot be used.
@@ -386,7 +460,26 @@ pub(crate) struct Reader {
     seen: u64,
     /// Up to where the pages of the data were asked for.
     populated: u64,
+    /// Of the newest checkpoint.
+    turn: u64,
+    /// Where a frame is waited for whose bytes may have gone with the file.
+    hole: Option<Hole>,
+    /// Bytes of frames that have.
+    lost: u64,
 }
+
+/// A frame that does not come.
+struct Hole {
+    at: u64,
+    since: Instant,
+    /// The tail when the wait began: those who reserved before are waited for.
+    end: u64,
+}
+
+/// A caller is between reserving and committing for the time of a copy, or of some time slices. One that takes longer, in a ring
+/// that has lost bytes, is taken for lost with them; should it come back after all, it may spoil what others have written there a
+/// lap later.
+const HOLE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the reader found.
 pub(crate) enum Next<'r> {
@@ -412,12 +505,16 @@ impl Reader {
             let word = self.ring.word(self.at).load(Ordering::Acquire);
             let fresh = (word >> 24) == (self.ring.stamped(self.at, 0, Kind::Padding) >> 24);
             if !fresh || word & 1 == 0 {
-                return Next::Pending;
+                match self.ring.has_parted() && self.gives_up_on_hole() {
+                    true => continue,
+                    false => return Next::Pending,
+                }
             }
             let (at, length) = (self.at, ((word >> 4) & 0xF_FFFF) * 8);
             self.at += length;
             match Kind::from_bits((word >> 1) & 7) {
                 Some(Kind::Padding) | None => {}
+                Some(_) if self.ring.has_parted() && self.has_lost_body(at, length) => self.lost += length,
                 Some(kind) => {
                     let offset = self.ring.offset(at) + WORD_BYTES as usize;
                     // SAFETY: the committed word of this lap was seen with acquire, so the caller is done with the body;
@@ -429,18 +526,59 @@ impl Reader {
         }
     }
 
+    /// Whether something of the body of a committed frame has gone with the file.
+    fn has_lost_body(&self, at: u64, length: u64) -> bool {
+        let (offset, bytes) = (
+            self.ring.offset(at) + WORD_BYTES as usize,
+            (length - WORD_BYTES) as usize,
+        );
+        self.ring.region.has_lost(offset, bytes, at)
+    }
+
+    /// In a ring that has lost bytes: whether the frame that is waited for has been for too long, and the next was looked for.
+    fn gives_up_on_hole(&mut self) -> bool {
+        let hole = match self.hole.take() {
+            Some(hole) if hole.at == self.at => hole,
+            _ => Hole {
+                at: self.at,
+                since: Instant::now(),
+                end: self.seen,
+            },
+        };
+        if hole.since.elapsed() < HOLE_PATIENCE {
+            self.hole = Some(hole);
+            return false;
+        }
+        self.at += WORD_BYTES;
+        while self.at < hole.end && !self.is_fresh(self.at) {
+            self.at += WORD_BYTES;
+        }
+        self.lost += self.at - hole.at;
+        true
+    }
+
+    fn is_fresh(&self, at: u64) -> bool {
+        let word = self.ring.word(at).load(Ordering::Acquire);
+        word >> 24 == self.ring.stamped(at, 0, Kind::Padding) >> 24
+    }
+
+    /// Bytes of frames that have gone with the file.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
     /// For the ring of a dead process: the next frame that was committed, from `at` on.
     ///
     /// A process may die between reserving and writing the length: then nothing says where the next frame begins, and it is
-    /// looked for at each word. Bytes of earlier laps are not taken for it, since their stamps differ.
+    /// looked for at each word. Bytes of earlier laps are not taken for it, since their stamps differ. So it is looked for in the
+    /// whole lap that begins at `end - capacity`, and the tail need not be known.
     pub(crate) fn next_committed(&mut self) -> Option<(Kind, &[u8])> {
-        let tail = self.ring.tail();
-        while self.at < tail {
+        let end = self.seen;
+        while self.at < end {
             let (at, word) = (self.at, self.ring.word(self.at).load(Ordering::Acquire));
             let length = ((word >> 4) & 0xF_FFFF) * 8;
-            let stamp = self.ring.stamped(at, 0, Kind::Padding) >> 24;
             let left = self.ring.capacity - (at & (self.ring.capacity - 1));
-            if word >> 24 != stamp || length < WORD_BYTES || length > left || length > tail - at {
+            if !self.is_fresh(at) || length < WORD_BYTES || length > left || length > end - at {
                 self.at += WORD_BYTES;
                 continue;
             }
@@ -493,14 +631,12 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// If there can be no frame: it is off the ring.
+    /// If there can be no frame.
     pub(crate) fn go_to(&mut self, at: u64) -> Result<(), Corrupt> {
-        let tail = self.ring.tail();
-        let behind = tail.checked_sub(at).filter(|_| tail < 1 << 63);
-        if !at.is_multiple_of(8) || behind.is_none_or(|behind| behind > self.ring.capacity) {
+        if !at.is_multiple_of(8) || at >= 1 << 62 {
             return Err(Corrupt("its checkpoint lies off the ring"));
         }
-        self.at = at;
+        (self.at, self.seen) = (at, at + self.ring.capacity);
         Ok(())
     }
 
@@ -516,24 +652,44 @@ impl Reader {
     /// Writes a checkpoint, which counts from the moment at which this returns. It has room: see
     /// [`Ring::checkpoint_room`].
     pub(crate) fn save(&mut self, checkpoint: &[u8]) {
-        assert!(checkpoint.len() <= self.ring.checkpoint_room());
+        self.put_slot(checkpoint.len() as u64, checkpoint);
+    }
+
+    /// The turn that the next checkpoint has.
+    pub(crate) fn next_turn(&self) -> u64 {
+        self.turn.wrapping_add(1)
+    }
+
+    /// The same for a checkpoint of so many bytes that is beside the ring, in the file for its turn.
+    pub(crate) fn save_beside(&mut self, length: usize) {
+        self.put_slot(BESIDE | length as u64, &[]);
+    }
+
+    fn put_slot(&mut self, length: u64, bytes: &[u8]) {
+        assert!(bytes.len() <= self.ring.checkpoint_room());
+        self.turn = self.next_turn();
         let region = &self.ring.region;
-        let turn = region.word(TURN).load(Ordering::Relaxed).wrapping_add(1);
-        let slot = HEADER_BYTES + self.ring.sizes.dictionary + (turn & 1) as usize * self.ring.sizes.slot;
+        let slot = self.ring.sizes.front() + (self.turn & 1) as usize * self.ring.sizes.slot;
         // SAFETY: this slot is not the one that counts, so nobody reads it; the reader is the only one who writes it.
         unsafe {
-            region.write(slot, &(checkpoint.len() as u64).to_le_bytes());
-            kill_point_amid("slot", checkpoint, |half| region.write(slot + 8, half));
-            region.write(slot + 8, checkpoint);
+            region.write(slot, &length.to_le_bytes());
+            kill_point_amid("slot", bytes, |half| region.write(slot + 8, half));
+            region.write(slot + 8, bytes);
         }
         kill_point("saved");
-        region.word(TURN).store(turn, Ordering::Release);
+        region.word(TURN).store(self.turn, Ordering::Release);
         kill_point("turn");
     }
 
     /// Gives everything that was read back to the callers.
     pub(crate) fn release(&mut self) {
-        self.ring.region.word(HEAD).store(self.at, Ordering::Release);
+        self.ring.region.front_word(HEAD).store(self.at, Ordering::Release);
+    }
+
+    /// Has the process have all pages for itself, in a ring that was parted from its file: nothing that becomes of the file
+    /// concerns it any more.
+    pub(crate) fn own(&self) {
+        self.ring.region.own();
     }
 
     /// Asks for the pages that callers will come to next: after each write-back of a file its pages fault again, and a
@@ -549,12 +705,6 @@ impl Reader {
             self.populated += step;
         }
     }
-}
-
-/// A number that no text in a message can guess. `RandomState` is seeded by the system.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 #[cfg(test)]
@@ -576,7 +726,7 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out_whole_over_many_laps() {
-        let (ring, mut reader) = Ring::plain(4096);
+        let (ring, mut reader) = Ring::plain(4096).unwrap();
         for round in 0..10_000_u32 {
             let body = vec![round as u8; (round as usize * 37) % (ring.max_body() + 1)];
             ring.push(Kind::Record, &body).unwrap();
@@ -589,7 +739,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_says_so_and_has_room_after_release() {
-        let (ring, mut reader) = Ring::plain(4096);
+        let (ring, mut reader) = Ring::plain(4096).unwrap();
         let mut pushed = 0;
         while ring.push(Kind::Metrics, &[7; 100]).is_ok() {
             pushed += 1;
@@ -606,7 +756,7 @@ mod tests {
     fn many_callers_keep_their_own_order() {
         const THREADS: u32 = 4;
         const EACH: u32 = if cfg!(miri) { 50 } else { 20_000 };
-        let (ring, mut reader) = Ring::plain(8192);
+        let (ring, mut reader) = Ring::plain(8192).unwrap();
         thread::scope(|scope| {
             for id in 0..THREADS {
                 let ring = &ring;
@@ -641,7 +791,7 @@ mod tests {
     proptest! {
         #[test]
         fn frames_come_out_as_they_went_in(sizes in prop::collection::vec(0_usize..1016, 1..200), batch in 1_usize..5) {
-            let (ring, mut reader) = Ring::plain(4096);
+            let (ring, mut reader) = Ring::plain(4096).unwrap();
             let mut waiting: Vec<Vec<u8>> = Vec::new();
             for (number, size) in sizes.into_iter().enumerate() {
                 let body: Vec<u8> = (0..size).map(|i| (i + number) as u8).collect();

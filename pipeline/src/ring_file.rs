@@ -1,27 +1,40 @@
 //! The file that a ring lies in, and the names under which the next process finds it.
 //!
-//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or two lines `at <path>` and `on <place>` if it lies
-//! elsewhere; with `.rank3` before the ending it is that of a process whose files are those of rank 3. Its process holds a lock on the
-//! ring; who gets the lock knows that the process is no more.
+//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or, if it lies elsewhere, lines that lead to it:
+//!
+//! ```text
+//! at <path>
+//! on <place>
+//! of <nonce> <inode>
+//! ```
+//!
+//! With `.rank3` before the ending it is that of a process whose files are those of rank 3. The process holds a lock on the
+//! ring; who gets the lock knows that the process is no more. The ring knows its own inode and that of each of its names, so that a
+//! copy of any of them is none: what it says is believed of the folders alone that it was made for.
 
 use std::fs::{self, File};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use logcore::kill_point::kill_point;
 use logcore::{FileRank, RingPlace, process_number};
 
+use crate::checkpoint::NamedFolder;
 use crate::fork::OwnDescriptor;
+use crate::ground::{Ground, shared_memory_is_of_the_machine};
 use crate::machine::{Place, this_boot};
+use crate::notice::notice;
 use crate::region::Region;
-use crate::ring::{Ring, Sizes};
+use crate::ring::{Origin, Ring, Sizes};
 
 /// Begins the content of a name that leads to a ring in another folder.
 pub(crate) const POINTER: &str = "at ";
 /// Begins its second line: several machines may share the log directory, and none of them sees another's shared memory.
 pub(crate) const MACHINE: &str = "\non ";
+/// Begins its last line.
+pub(crate) const ORIGIN: &str = "\nof ";
 const BEGINNING: &str = ".logcore-";
 const ENDING: &str = ".ring";
 /// While a ring is being made, nobody may take it for one.
@@ -35,101 +48,87 @@ pub(crate) struct RingFile {
     file: ManuallyDrop<File>,
     own: ManuallyDrop<OwnDescriptor>,
     process: u64,
+    names: Arc<RingNames>,
+}
+
+/// Where the next process will look for a ring, and what it will look for.
+pub(crate) struct RingNames {
     path: PathBuf,
-    /// Where the next process will look.
-    names: Mutex<Vec<PathBuf>>,
-    /// The log directory, if it came into being for the ring: a run that leaves no files leaves no folder either.
-    folder: Option<PathBuf>,
+    origin: Origin,
+    /// The log directories, by their numbers in marks.
+    folders: Mutex<Vec<NamedFolder>>,
+    /// The first of them, if it came into being for the ring: a run that leaves no files leaves no folder either.
+    fresh: Option<PathBuf>,
+}
+
+/// Where a ring is to lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) place: RingPlace,
+    /// A caller never waits, whatever stands still: a disk, too, that is frozen for a snapshot.
+    pub(crate) never_waits: bool,
+    pub(crate) rank: FileRank,
 }
 
 impl RingFile {
-    /// Makes the file of a ring for the loggers of `folder`, whose files are those of `rank`, and maps it.
+    /// Makes the file of a ring for the loggers of `folder` and maps it.
     ///
     /// # Errors
     ///
     /// If neither that folder nor shared memory takes it: then it has to be plain memory.
     #[cfg(unix)]
-    pub(crate) fn create(folder: &Path, sizes: Sizes, place: RingPlace, rank: FileRank) -> io::Result<(Self, Region)> {
-        let name = name(rank);
+    pub(crate) fn create(folder: &Path, sizes: Sizes, wish: Wish) -> io::Result<(Self, Region)> {
+        let name = name(wish.rank);
         let fresh = !folder.exists();
         fs::create_dir_all(folder)?;
         // However it was written, and wherever the process goes: a name must never take the place of the ring itself.
-        let folder = &folder.canonicalize()?;
-        let here = || Self::create_at(&folder.join(&name), sizes);
+        let folder = &*folder.canonicalize()?;
+        let fresh = fresh.then(|| folder.to_owned());
+        let here = || {
+            let made = Unnamed::create(&folder.join(&name), sizes)?;
+            let inode = made.origin.inode;
+            Ok(made.named(folder, inode, fresh.clone()))
+        };
         let there = || {
             // Its name is begun first: a ring that no name leads to would stay there until the machine is started anew.
             let path = Path::new(SHARED_MEMORY).join(&name);
             let pointer = Pointer::begin(folder, &path)?;
-            let made = Self::create_at(&path, sizes)?;
-            made.0.names().push(pointer.finish()?);
-            Ok(made)
+            let made = Unnamed::create(&path, sizes)?;
+            let inode = pointer.finish(made.origin)?;
+            Ok(made.named(folder, inode, fresh.clone()))
         };
-        let made = match place {
+        match wish.place {
             RingPlace::LogDir => here(),
             RingPlace::SharedMemory => there(),
-            // On a network file system a mapping is slow, or does not hold what others have written.
-            RingPlace::Auto if !is_local(folder) => there(),
-            RingPlace::Auto => here().or_else(|error| there().map_err(|_| error)),
             RingPlace::Memory => Err(io::ErrorKind::Unsupported.into()),
-        };
-        made.map(|(mut file, region)| {
-            file.folder = fresh.then(|| folder.clone());
-            (file, region)
-        })
+            RingPlace::Auto => match order(Ground::of(folder), shared_memory_is_of_the_machine(), wish.never_waits) {
+                Order::There => warned(folder, there()),
+                Order::HereThenThere => here().or_else(|error| warned(folder, there()).map_err(|_: io::Error| error)),
+                Order::ThereThenHere => there().or_else(|error| here().map_err(|_: io::Error| error)),
+            },
+        }
     }
 
-    /// Lets the next process that logs into `folder` find the ring from there.
-    pub(crate) fn point_from(&self, folder: &Path) -> io::Result<()> {
+    /// Lets the next process that logs into `folder` find the ring from there; returns the folder's number.
+    pub(crate) fn point_from(&self, folder: &Path) -> io::Result<u32> {
         fs::create_dir_all(folder)?;
-        let folder = &*folder.canonicalize()?;
-        if self.path.parent() == Some(folder) {
-            return Ok(());
-        }
-        let mut names = self.names();
-        if !names.iter().any(|name| name.parent() == Some(folder)) {
-            names.push(Pointer::begin(folder, &self.path)?.finish()?);
-        }
-        Ok(())
-    }
-
-    fn names(&self) -> MutexGuard<'_, Vec<PathBuf>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where pieces of long frames are kept.
-    pub(crate) fn pieces(&self) -> PathBuf {
-        pieces_of(&self.path)
-    }
-
-    #[cfg(unix)]
-    fn create_at(path: &Path, sizes: Sizes) -> io::Result<(Self, Region)> {
-        let unfinished = unfinished(path);
-        let file = private_file(&unfinished)?;
-        kill_point("ring begun");
-        let made = file
-            .try_lock()
-            .map_err(io::Error::from)
-            .and_then(|()| take_room(&file, sizes.total()))
-            // A child of a fork keeps the mapping, and with it whatever it was made of: not what is locked.
-            .and_then(|()| File::options().read(true).write(true).open(&unfinished))
-            .and_then(|mapped| Region::map(&mapped, sizes.total()))
-            .inspect(|region| Ring::begin(region, sizes, this_boot()));
-        kill_point("ring made");
-        let renamed = made.and_then(|region| fs::rename(&unfinished, path).map(|()| region));
-        if renamed.is_err() {
-            let _ = fs::remove_file(&unfinished);
-        }
-        let region = renamed?;
-        kill_point("ring named");
-        let made = Self {
-            own: ManuallyDrop::new(OwnDescriptor::of(&file)),
-            file: ManuallyDrop::new(file),
-            process: process_number(),
-            path: path.to_owned(),
-            names: Mutex::default(),
-            folder: None,
+        let folder = folder.canonicalize()?;
+        let mut folders = self.names.folders();
+        let known = folders.iter().position(|known| known.path == folder);
+        let number = match known {
+            Some(number) => number,
+            None => {
+                let inode = Pointer::begin(&folder, &self.names.path)?.finish(self.names.origin)?;
+                folders.push(NamedFolder { path: folder, inode });
+                folders.len() - 1
+            }
         };
-        Ok((made, region))
+        u32::try_from(number).map_err(|_| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// What the writer has to know of it.
+    pub(crate) fn names(&self) -> &Arc<RingNames> {
+        &self.names
     }
 }
 
@@ -138,16 +137,7 @@ impl Drop for RingFile {
         if self.process != process_number() {
             return;
         }
-        for name in self.names.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = fs::remove_file(name);
-        }
-        for path in [self.pieces(), self.path.clone()] {
-            let _ = fs::remove_file(path);
-        }
-        if let Some(folder) = &self.folder {
-            // Only if it is empty.
-            let _ = fs::remove_dir(folder);
-        }
+        self.names.remove();
         // SAFETY: dropped once, here, and not used afterwards.
         unsafe {
             ManuallyDrop::drop(&mut self.own);
@@ -156,35 +146,209 @@ impl Drop for RingFile {
     }
 }
 
+impl RingNames {
+    /// Where the ring itself is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The log directories that hold a name.
+    pub(crate) fn folders(&self) -> MutexGuard<'_, Vec<NamedFolder>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where pieces of long frames are kept.
+    pub(crate) fn pieces(&self) -> PathBuf {
+        pieces_of(&self.path)
+    }
+
+    /// Where the checkpoint of a turn is kept that is too long for the ring.
+    pub(crate) fn marks(&self, turn: u64) -> PathBuf {
+        marks_of(&self.path, turn)
+    }
+
+    /// Takes the ring away, so that nobody finds it.
+    pub(crate) fn remove(&self) {
+        if let Some(name) = self.path.file_name() {
+            for folder in &*self.folders() {
+                let _ = fs::remove_file(folder.path.join(name));
+            }
+        }
+        for path in beside(&self.path) {
+            let _ = fs::remove_file(path);
+        }
+        let _ = fs::remove_file(&self.path);
+        if let Some(folder) = &self.fresh {
+            // Only if it is empty.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// In which order places are tried.
+#[derive(Debug, PartialEq, Eq)]
+enum Order {
+    HereThenThere,
+    ThereThenHere,
+    There,
+}
+
+/// The memory of a container is gone when it is started anew, with what was in it; that of a machine is gone with the machine, as is
+/// what a ring in a file is worth.
+fn order(ground: Ground, memory_is_of_the_machine: bool, never_waits: bool) -> Order {
+    match ground {
+        Ground::Remote => Order::There,
+        Ground::Firm if !(never_waits && memory_is_of_the_machine) => Order::HereThenThere,
+        _ if memory_is_of_the_machine => Order::ThereThenHere,
+        _ => Order::HereThenThere,
+    }
+}
+
+/// Says what it means that a container has the ring in memory of its own.
+fn warned<T>(folder: &Path, made: io::Result<T>) -> io::Result<T> {
+    if made.is_ok() && !shared_memory_is_of_the_machine() {
+        notice(
+            "ring in a container",
+            &format!(
+                "the ring lies in {SHARED_MEMORY}, since {} does not take it: should the process be killed and its container be \
+                 started anew, its last moments are lost",
+                folder.display()
+            ),
+        );
+    }
+    made
+}
+
+/// A ring that has been made, and its lock.
+struct Unnamed {
+    file: File,
+    path: PathBuf,
+    origin: Origin,
+    region: Region,
+}
+
+#[cfg(unix)]
+impl Unnamed {
+    fn create(path: &Path, sizes: Sizes) -> io::Result<Self> {
+        let unfinished = unfinished(path);
+        let file = private_file(&unfinished)?;
+        kill_point("ring begun");
+        let made = Self::fill(&file, &unfinished, sizes);
+        kill_point("ring made");
+        let renamed = made.and_then(|made| fs::rename(&unfinished, path).map(|()| made));
+        if renamed.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        let (origin, region) = renamed?;
+        kill_point("ring named");
+        let ours = (process_number(), origin.nonce);
+        OURS.lock().unwrap_or_else(PoisonError::into_inner).push(ours);
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            origin,
+            region,
+        })
+    }
+
+    fn fill(file: &File, path: &Path, sizes: Sizes) -> io::Result<(Origin, Region)> {
+        file.try_lock()?;
+        take_room(file, sizes.total())?;
+        let origin = Origin::new(inode_of(file)?, this_boot());
+        // A child of a fork keeps the mapping, and with it whatever it was made of: not what is locked.
+        let mapped = open_again(file, path)?;
+        let region = Region::map(&mapped, file, sizes.total(), sizes.front())?;
+        Ring::begin(&region, sizes, origin);
+        Ok((origin, region))
+    }
+
+    fn named(self, folder: &Path, inode: u64, fresh: Option<PathBuf>) -> (RingFile, Region) {
+        let path = folder.to_owned();
+        let names = RingNames {
+            path: self.path,
+            origin: self.origin,
+            folders: Mutex::new(vec![NamedFolder { path, inode }]),
+            fresh,
+        };
+        let file = RingFile {
+            own: ManuallyDrop::new(OwnDescriptor::of(&self.file)),
+            file: ManuallyDrop::new(self.file),
+            process: process_number(),
+            names: Arc::new(names),
+        };
+        (file, self.region)
+    }
+}
+
+/// The rings that this process has made, and those from which it was forked.
+static OURS: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
+
+/// Whether this process has made the ring of this nonce. Numbers of processes are no answer: each container counts its own.
+pub(crate) fn is_ours(nonce: u64) -> bool {
+    let ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
+    ours.contains(&(process_number(), nonce))
+}
+
+#[cfg(unix)]
+pub(crate) fn inode_of(file: &File) -> io::Result<u64> {
+    Ok(std::os::unix::fs::MetadataExt::ino(&file.metadata()?))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn inode_of(_: &File) -> io::Result<u64> {
+    Ok(0)
+}
+
+/// Opens a file once more that nobody else may have exchanged.
+#[cfg(unix)]
+fn open_again(file: &File, path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+
+    let again = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)?;
+    let (one, other) = (file.metadata()?, again.metadata()?);
+    match (one.dev(), one.ino()) == (other.dev(), other.ino()) {
+        true => Ok(again),
+        false => Err(io::Error::other("somebody has put another file in its place")),
+    }
+}
+
 /// A name that will lead to a ring in another folder. Dropped unfinished, it is gone.
 struct Pointer {
     /// Its lock says that somebody is at it.
-    _file: File,
+    file: File,
     path: PathBuf,
 }
 
 impl Pointer {
     fn begin(folder: &Path, ring: &Path) -> io::Result<Self> {
-        let (Some(name), Some(target)) = (ring.file_name(), ring.to_str()) else {
-            return Err(io::ErrorKind::InvalidFilename.into());
-        };
+        let name = ring.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
         let path = folder.join(name);
         let mut file = private_file(&unfinished(&path))?;
         let written = file.try_lock().map_err(io::Error::from).and_then(|()| {
-            let text = format!(
-                "{POINTER}{target}{MACHINE}{}\n",
-                Place::of(ring.parent().unwrap_or(ring))
-            );
-            io::Write::write_all(&mut file, text.as_bytes())
+            let place = Place::of(ring.parent().unwrap_or(ring)).to_string();
+            let text = [
+                POINTER.as_bytes(),
+                ring.as_os_str().as_encoded_bytes(),
+                MACHINE.as_bytes(),
+                place.as_bytes(),
+            ];
+            io::Write::write_all(&mut file, &text.concat())
         });
-        let pointer = Self { _file: file, path };
+        let pointer = Self { file, path };
         written.map(|()| pointer)
     }
 
-    fn finish(self) -> io::Result<PathBuf> {
+    /// Gives it its name; returns its inode.
+    fn finish(mut self, origin: Origin) -> io::Result<u64> {
+        let text = format!("{ORIGIN}{:x} {:x}\n", origin.nonce, origin.inode);
+        io::Write::write_all(&mut self.file, text.as_bytes())?;
         kill_point("pointer");
         fs::rename(unfinished(&self.path), &self.path)?;
-        Ok(self.path.clone())
+        inode_of(&self.file)
     }
 }
 
@@ -200,6 +364,18 @@ pub(crate) fn pieces_of(ring: &Path) -> PathBuf {
     let mut name = ring.as_os_str().to_owned();
     name.push(".pieces");
     name.into()
+}
+
+/// Beside a ring, where a checkpoint is kept that is too long for it; the one before stays meanwhile.
+pub(crate) fn marks_of(ring: &Path, turn: u64) -> PathBuf {
+    let mut name = ring.as_os_str().to_owned();
+    name.push(if turn & 1 == 0 { ".marks0" } else { ".marks1" });
+    name.into()
+}
+
+/// All files that may be beside a ring.
+pub(crate) fn beside(ring: &Path) -> [PathBuf; 3] {
+    [pieces_of(ring), marks_of(ring, 0), marks_of(ring, 1)]
 }
 
 /// Whether a file's name is that of a ring or of a pointer to one.
@@ -253,39 +429,17 @@ fn take_room(file: &File, bytes: usize) -> io::Result<()> {
     }
 }
 
-/// Whether the folder is on a file system of this machine, by the numbers of statfs(2).
-#[cfg(target_os = "linux")]
-fn is_local(folder: &Path) -> bool {
-    use std::os::fd::AsRawFd as _;
-
-    const LOCAL: [u32; 9] = [
-        0xef53,     // ext2, 3, 4
-        0x58465342, // xfs
-        0x9123683e, // btrfs
-        0x01021994, // tmpfs
-        0x858458f6, // ramfs
-        0xf2f52010, // f2fs
-        0x2fc12fc1, // zfs
-        0xca451a4e, // bcachefs
-        0x794c7630, // overlayfs
-    ];
-    let Ok(folder) = File::open(folder) else { return false };
-    // SAFETY: an all-zero value is a valid one of this plain struct of numbers.
-    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open and the struct is ours for the length of the call.
-    let failed = unsafe { libc::fstatfs(folder.as_raw_fd(), &raw mut about) } != 0;
-    // The field's type differs between systems; the numbers have 32 bits.
-    !failed && LOCAL.contains(&(about.f_type as u32))
-}
-
-#[cfg(all(unix, not(target_os = "linux")))]
-fn is_local(_: &Path) -> bool {
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wish(place: RingPlace) -> Wish {
+        Wish {
+            place,
+            never_waits: false,
+            rank: FileRank(None),
+        }
+    }
 
     #[test]
     fn names_are_known_again() {
@@ -305,9 +459,8 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
-        let (ring, region) =
-            RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir, FileRank(None)).unwrap();
-        assert!(region.is_mapped());
+        let (ring, region) = RingFile::create(folder.path(), Sizes::of(4096), wish(RingPlace::LogDir)).unwrap();
+        assert!(region.outlives());
         // The same folder in another form: a name there would take the place of the ring.
         for same in [
             folder.path().to_owned(),
@@ -319,11 +472,11 @@ mod tests {
         }
         fs::remove_dir(folder.path().join("x")).unwrap();
         ring.point_from(other.path()).unwrap();
-        let metadata = fs::metadata(&ring.path).unwrap();
+        let metadata = fs::metadata(&ring.names.path).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
         assert_eq!(metadata.len() as usize, Sizes::of(4096).total());
-        assert!(fs::read(&ring.path).unwrap().starts_with(b"LOGRING1"));
-        assert!(File::open(&ring.path).unwrap().try_lock().is_err());
+        assert!(fs::read(&ring.names.path).unwrap().starts_with(b"LOGRING2"));
+        assert!(File::open(&ring.names.path).unwrap().try_lock().is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(fs::read_dir(other.path()).unwrap().count(), 1);
         drop(ring);
@@ -335,13 +488,15 @@ mod tests {
     #[test]
     fn shared_memory_is_found_from_the_log_directory() {
         let folder = tempfile::tempdir().unwrap();
-        let (ring, _region) =
-            RingFile::create(folder.path(), Sizes::of(4096), RingPlace::SharedMemory, FileRank(None)).unwrap();
+        let (ring, _region) = RingFile::create(folder.path(), Sizes::of(4096), wish(RingPlace::SharedMemory)).unwrap();
         let pointer = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let text = fs::read_to_string(pointer).unwrap();
         let (path, machine) = text.strip_prefix(POINTER).unwrap().split_once(MACHINE).unwrap();
-        assert_eq!(path, ring.path.to_str().unwrap());
+        assert_eq!(path, ring.names.path.to_str().unwrap());
+        let (machine, origin) = machine.split_once(ORIGIN).unwrap();
         assert_eq!(Place::parse(machine), Some(Place::of(Path::new(SHARED_MEMORY))));
+        let known = ring.names.origin;
+        assert_eq!(origin, format!("{:x} {:x}\n", known.nonce, known.inode));
     }
 
     #[cfg(target_os = "linux")]
@@ -367,22 +522,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         // The process died before its first logger was open.
-        let (ring, _region) =
-            RingFile::create(folder.path(), Sizes::of(4096), RingPlace::LogDir, FileRank(None)).unwrap();
+        let (ring, _region) = RingFile::create(folder.path(), Sizes::of(4096), wish(RingPlace::LogDir)).unwrap();
         let copy = elsewhere.path().join(".logcore-1-copy.ring");
-        fs::copy(&ring.path, &copy).unwrap();
+        fs::copy(&ring.names.path, &copy).unwrap();
         assert!(crate::recover(elsewhere.path()).is_empty());
         assert!(!copy.exists());
         // It died before the name was whole that leads to its ring.
         let far = elsewhere.path().join(".logcore-2-far.ring");
         for far in [far.clone(), unfinished(&far)] {
-            fs::copy(&ring.path, &far).unwrap();
+            fs::copy(&ring.names.path, &far).unwrap();
         }
         drop(ring);
         let begun = Pointer::begin(folder.path(), &far).unwrap();
         assert!(crate::recover(folder.path()).is_empty());
         assert!(far.exists(), "somebody is at it");
-        begun._file.unlock().unwrap();
+        begun.file.unlock().unwrap();
         assert!(crate::recover(folder.path()).is_empty());
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

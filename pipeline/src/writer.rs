@@ -1,6 +1,9 @@
 //! The one thread that takes frames out of the ring and has them delivered.
 
+use std::fs::File;
 use std::hint;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,10 +17,12 @@ use crate::children;
 use crate::command::{Close, Command};
 use crate::delivery::Delivery;
 use crate::fold::LONGEST_WAIT;
-use crate::frame::decode_control;
+use crate::frame::{LoggerId, decode_control, logger_of};
 use crate::late::count_late;
+use crate::notice::notice;
 use crate::pieces::Pieces;
 use crate::ring::{Kind, Next, Reader};
+use crate::ring_file::{RingNames, private_file};
 use crate::shared::Shared;
 
 /// The sinks are asked to write out at the latest after this many bytes.
@@ -35,12 +40,16 @@ pub(crate) struct Writer {
     delivery: Delivery,
     /// Long frames that have not all their pieces yet.
     pieces: Pieces,
-    /// The log directory that the ring lies in.
-    folder: String,
+    /// Where the next process looks for the ring, if it outlives this one.
+    names: Option<Arc<RingNames>>,
     /// The newest checkpoint; kept for its memory.
     checkpoint: Vec<u8>,
+    /// Checkpoints that are too long for the ring.
+    marks: MarkFiles,
     /// Something that was read is not given back, because it is in no file yet.
     held_back: bool,
+    /// Bytes of calls that were lost, as it was said.
+    said_lost: u64,
     /// The ring is closed at this position, and this is done there.
     closing: Option<(u64, Close)>,
     /// The frame that is waited for, and since when.
@@ -49,16 +58,38 @@ pub(crate) struct Writer {
     died: u64,
 }
 
+/// Two files beside the ring, for checkpoints by turns: while one is written, the other counts.
+#[derive(Default)]
+struct MarkFiles([Option<File>; 2]);
+
+impl MarkFiles {
+    /// Writes a checkpoint into the file at `path` that is for this turn.
+    fn write(&mut self, turn: u64, path: &Path, checkpoint: &[u8]) -> io::Result<()> {
+        let place = &mut self.0[usize::from(turn & 1 == 1)];
+        let mut file = match place.take() {
+            Some(file) => file,
+            None => private_file(path)?,
+        };
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(checkpoint)?;
+        kill_point("marks beside");
+        *place = Some(file);
+        Ok(())
+    }
+}
+
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, reader: Reader, folder: String, pieces: Pieces) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, reader: Reader, names: Option<Arc<RingNames>>) -> Self {
         Self {
             delivery: Delivery::new(Arc::clone(&shared)),
             shared,
             reader,
-            pieces,
-            folder,
+            pieces: Pieces::kept_in(names.as_ref().map(|names| names.pieces())),
+            names,
             checkpoint: Vec::new(),
+            marks: MarkFiles::default(),
             held_back: false,
+            said_lost: 0,
             closing: None,
             pending: None,
             died: 0,
@@ -83,6 +114,9 @@ impl Writer {
         let mut naps = 0;
         loop {
             self.reader.populate();
+            if self.shared.ring.has_parted() {
+                self.go_on_in_memory();
+            }
             if self.delivery.fold_is_due() {
                 // Without room there is work, and another time to try.
                 let _ = self.shared.send(Command::Unfold, Deadline::after(Duration::ZERO));
@@ -193,7 +227,9 @@ impl Writer {
     /// the process be killed, it is delivered from there.
     fn release(&mut self) {
         let ring = &self.shared.ring;
-        if ring.outlives() {
+        if ring.outlives()
+            && let Some(names) = &self.names
+        {
             let complete = self.delivery.take_marks();
             self.held_back = !complete && !self.delivery.has_changed() && ring.used() < ring.capacity() / 2;
             if self.held_back {
@@ -201,18 +237,55 @@ impl Writer {
             }
             kill_point("marks");
             let mut checkpoint = std::mem::take(&mut self.checkpoint);
+            let folders = names.folders();
             let here = Here {
-                folder: &self.folder,
+                folders: &folders,
                 at: self.reader.position(),
                 pieces: self.pieces.kept(),
             };
-            self.delivery.checkpoint(here, ring.checkpoint_room(), &mut checkpoint);
-            self.reader.save(&checkpoint);
+            let (room, turn) = (ring.checkpoint_room(), self.reader.next_turn());
+            self.delivery.checkpoint(here, usize::MAX, &mut checkpoint);
+            if checkpoint.len() <= room {
+                self.reader.save(&checkpoint);
+            } else if self.marks.write(turn, &names.marks(turn), &checkpoint).is_ok() {
+                self.reader.save_beside(checkpoint.len());
+            } else {
+                self.delivery.checkpoint(here, room, &mut checkpoint);
+                self.reader.save(&checkpoint);
+            }
+            drop(folders);
             self.checkpoint = checkpoint;
             self.pieces.settle();
         }
         self.reader.release();
         kill_point("head");
+    }
+
+    /// The ring is no file any more: nobody may find what is left of it, whose checkpoint will not be renewed.
+    fn go_on_in_memory(&mut self) {
+        if let Some(names) = self.names.take() {
+            names.remove();
+            self.pieces.keep_no_more();
+            self.reader.own();
+            notice(
+                "ring parted",
+                &format!(
+                    "the file of the ring, {}, was cut, or its disk has failed or is full: the run goes on in plain memory, and \
+                     should the process be killed, its last milliseconds are lost",
+                    names.path().display()
+                ),
+            );
+        }
+        let lost = self.reader.lost();
+        if lost > self.said_lost {
+            self.said_lost = lost;
+            notice(
+                "ring lost",
+                &format!(
+                    "{lost} bytes of what was said had not been delivered, and are lost with the file of the ring"
+                ),
+            );
+        }
     }
 
     fn rest(&self, expects_more: bool, naps: usize) {
@@ -273,28 +346,28 @@ enum Drained {
     All,
 }
 
-/// Has the sinks do what a frame of a dead process says; returns whether it was a call that they were given.
+/// Has the sinks do what a frame of a dead process says; returns whose call it was, if it was one that sinks are given.
 pub(crate) fn replay(
     delivery: &mut Delivery,
     pieces: &mut Pieces,
     kind: Kind,
     body: &[u8],
     deadline: Deadline,
-) -> bool {
+) -> Option<LoggerId> {
     match kind {
         Kind::Control => {
             if let Some((_, echo)) = decode_control(body) {
                 delivery.replay(echo, deadline);
             }
-            false
+            None
         }
-        Kind::Piece => match pieces.add(body) {
-            Some((kind, body)) => replay(delivery, pieces, kind, &body, deadline),
-            None => false,
-        },
+        Kind::Piece => {
+            let (kind, body) = pieces.add(body)?;
+            replay(delivery, pieces, kind, &body, deadline)
+        }
         kind => {
             deliver(delivery, kind, body);
-            kind != Kind::Progress
+            logger_of(body).filter(|_| kind != Kind::Progress)
         }
     }
 }

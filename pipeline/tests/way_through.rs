@@ -26,7 +26,7 @@ fn named(name: &str, sink: impl Sink + 'static) -> NamedSink {
 
 fn open(pipeline: &Pipeline, name: &str, sinks: Vec<NamedSink>) -> Port {
     let port = pipeline.port(name);
-    port.open(false, sinks, soon()).unwrap();
+    port.open(false, None, sinks, soon()).unwrap();
     port
 }
 
@@ -167,7 +167,7 @@ fn what_an_earlier_configuration_delivered_is_in_the_account_of_one_that_ends_la
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let port = open(&pipeline, "late", vec![named("sink", recording().1)]);
     say(&port, Level::Info, "before");
-    port.open(false, vec![named("sink", Late)], soon()).unwrap();
+    port.open(false, None, vec![named("sink", Late)], soon()).unwrap();
     say(&port, Level::Info, "after");
     let books = &port.finish(0, soon()).unwrap().books["sink"];
     assert_eq!((books.accepted, books.delivered), (2, 2));
@@ -243,8 +243,13 @@ fn what_a_sink_logs_itself_goes_nowhere() {
     let (handle, sink) = recording();
     let port = Arc::new(pipeline.port("chatty"));
     let chatty = Chatty(Arc::clone(&port));
-    port.open(false, vec![named("chatty", chatty), named("recording", sink)], soon())
-        .unwrap();
+    port.open(
+        false,
+        None,
+        vec![named("chatty", chatty), named("recording", sink)],
+        soon(),
+    )
+    .unwrap();
     say(&port, Level::Info, "once");
     port.flush(soon()).unwrap();
     assert_eq!(handle.calls(), ["record INFO chatty once", "flush"]);
@@ -280,7 +285,7 @@ fn new_sinks_take_over_between_two_lines() {
     let (second, second_sink) = recording();
     let port = open(&pipeline, "live", vec![named("it", first_sink)]);
     say(&port, Level::Info, "1");
-    port.open(false, vec![named("it", second_sink)], soon()).unwrap();
+    port.open(false, None, vec![named("it", second_sink)], soon()).unwrap();
     say(&port, Level::Info, "2");
     let books = port.finish(3, soon()).unwrap().books;
     assert_eq!(first.calls(), ["record INFO live 1", "finish"]);
@@ -297,7 +302,7 @@ fn records_climb_to_the_parents_that_they_propagate_to() {
     let _root = open(&pipeline, "root", vec![named("it", root_sink)]);
     let _top = open(&pipeline, "app", vec![named("it", top_sink)]);
     let port = pipeline.port("app::data.loader");
-    port.open(true, vec![named("it", leaf_sink)], soon()).unwrap();
+    port.open(true, None, vec![named("it", leaf_sink)], soon()).unwrap();
     say(&port, Level::Info, "x");
     port.metrics(4, [(Name::Text("loss"), MetricValue::Int(1))].into_iter());
     port.flush(soon()).unwrap();

@@ -1,10 +1,15 @@
 //! A run whose process was killed, as the next process ends it.
 
+use std::borrow::Cow;
+use std::path::Path;
+
+use logcore::registry::FOREIGN_PATH;
 use logcore::{BuildContext, Deadline, EventKind, MetricBatch, Record, Sink, SinkBooks, SinkError, redacted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::run_log::{LogMark, Refused, RunLog};
+use crate::settings;
 use crate::sink::read_message;
 
 /// Goes on with the log of a run, and ends it. No server is told: that is for whoever syncs the log. All that it writes
@@ -23,14 +28,22 @@ pub(crate) struct RecoveredSink {
 pub(crate) struct RunMark<'a> {
     /// Whether it takes messages as console lines.
     pub(crate) console: bool,
+    /// The folder that W&B's is in, if that is not the log directory.
+    #[serde(default)]
+    pub(crate) dir: Option<Cow<'a, Path>>,
+    /// Its path is relative to that folder.
     pub(crate) log: LogMark<'a>,
 }
 
 impl RecoveredSink {
-    pub(crate) fn recover(mark: RunMark<'static>, _: &BuildContext<'_>) -> Result<Self, SinkError> {
+    pub(crate) fn recover(mark: RunMark<'static>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
+        let path = match &mark.dir {
+            None => context.beneath(mark.log.path())?,
+            Some(dir) => context.beneath_folder(known_dir(dir, context)?, mark.log.path())?,
+        };
         Ok(Self {
             console: mark.console,
-            log: RunLog::recover(&mark.log)?,
+            log: RunLog::recover(&mark.log, &path)?,
             exit_code: None,
             books: SinkBooks::default(),
         })
@@ -52,6 +65,22 @@ impl RecoveredSink {
 
     fn write_out(&mut self) -> Result<(), SinkError> {
         Ok(self.log.as_mut().map_or(Ok(()), RunLog::write_out)?)
+    }
+}
+
+/// The folder, if this start's settings name it, too: a mark may say anything.
+fn known_dir<'d>(dir: &'d Path, context: &BuildContext<'_>) -> Result<&'d Path, SinkError> {
+    let named = settings::named_dir(context.config().sinks.get("wandb"));
+    let chosen = named.and_then(|dir| dir.canonicalize().ok());
+    match chosen.is_some_and(|chosen| chosen == dir) {
+        true => Ok(dir),
+        false => {
+            let words = format!(
+                "its W&B folder is in {}, which neither `sinks.wandb.dir` nor `WANDB_DIR` names now",
+                dir.display()
+            );
+            Err(SinkError::new(words).with_reason(FOREIGN_PATH))
+        }
     }
 }
 
@@ -393,7 +422,7 @@ mod tests {
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(&other.path, &killed.path).unwrap();
-            assert_eq!(killed.recover().err().unwrap().reason(), "not the same file");
+            assert_eq!(killed.recover().err().unwrap().reason(), FOREIGN_PATH);
         }
     }
 
@@ -416,12 +445,9 @@ mod tests {
         sink.start(&Notices::new(|_, _| {})).unwrap();
         assert!(sink.mark().unwrap().is_complete());
         let before = sink.mark().unwrap();
-        let whole_path = crate::find_logs(folder.path()).remove(0).canonicalize().unwrap();
-        assert!(
-            before.text().contains(&json!(whole_path).to_string()),
-            "{}",
-            before.text()
-        );
+        let path = crate::find_logs(folder.path()).remove(0);
+        let within = path.strip_prefix(folder.path()).unwrap();
+        assert!(before.text().contains(&json!(within).to_string()), "{}", before.text());
         sink.config(&json!({"a": 1})).unwrap();
         let waiting = sink.mark().unwrap();
         assert!(!waiting.is_complete());

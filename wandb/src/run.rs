@@ -1,5 +1,6 @@
 //! One run: its folder, its log, and the thread that delivers it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::io;
@@ -42,6 +43,8 @@ struct State {
     ending: Option<RunLog>,
     folder: Option<PathBuf>,
     files: Option<Arc<RunFiles>>,
+    /// What the folders of W&B runs are in, with links resolved.
+    dir: PathBuf,
     /// When the log was last tried to be made.
     tried: Option<Instant>,
     /// Where the server stood when the run began, if it was asked.
@@ -77,6 +80,7 @@ impl Run {
                 ending: None,
                 folder: None,
                 files: None,
+                dir: PathBuf::new(),
                 tried: None,
                 existing: existing.map(Box::new),
                 online: false,
@@ -149,6 +153,7 @@ impl Run {
         point_latest_to(&folder);
         state.files = RunFiles::of(&path).ok().map(Arc::new);
         state.log = Some(log);
+        state.dir = self.settings.dir.canonicalize().unwrap_or_default();
         state.folder = Some(folder.clone());
         let demand = self.settings.resume.and_then(Resume::demand);
         if demand.is_some() || state.existing.is_some() {
@@ -244,9 +249,12 @@ impl Run {
     pub(crate) fn mark(&self) -> Option<Mark> {
         let state = lock(&self.state);
         let log = state.log.as_ref()?;
+        // Behind a link in the folder it is not, and then only its user can say where.
+        let path = log.path().strip_prefix(&state.dir).unwrap_or(log.path());
         let mark = Mark::of(&RunMark {
             console: self.settings.console,
-            log: log.mark(),
+            dir: self.settings.dir_is_named.then_some(Cow::Borrowed(&*state.dir)),
+            log: log.mark(path),
         })?;
         Some(if log.waits() { mark.incomplete() } else { mark })
     }

@@ -91,6 +91,13 @@ pub(crate) struct LogMark<'a> {
     said: Vec<Cow<'a, str>>,
 }
 
+impl LogMark<'_> {
+    /// Where the log is within its folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Why something is not in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -175,9 +182,8 @@ impl RunLog {
 
     /// Goes on with a log whose process was killed, from where it stood at `mark`. `None` if that process had ended the run:
     /// then all that it was given is there.
-    pub(crate) fn recover(mark: &LogMark<'_>) -> Result<Option<Self>, SinkError> {
-        let reopened =
-            reopen(&mark.path, mark.end).map_err(|error| error.doing(format!("go on with {}", mark.path.display())))?;
+    pub(crate) fn recover(mark: &LogMark<'_>, path: &Path) -> Result<Option<Self>, SinkError> {
+        let reopened = reopen(path, mark.end).map_err(|error| error.doing(format!("go on with {}", path.display())))?;
         let Some((log, columns)) = reopened else {
             return Ok(None);
         };
@@ -195,11 +201,11 @@ impl RunLog {
         Ok(Some(recovered))
     }
 
-    /// Where the log stands. What [waits](Self::waits) is not in it.
-    pub(crate) fn mark(&self) -> LogMark<'_> {
+    /// Where the log stands, which is at `path` within a folder that others know. What [waits](Self::waits) is not in it.
+    pub(crate) fn mark<'a>(&'a self, path: &'a Path) -> LogMark<'a> {
         let row = self.columns.row();
         LogMark {
-            path: Cow::Borrowed(self.log.path()),
+            path: Cow::Borrowed(path),
             end: self.log.end(),
             course: self.course,
             owner: Cow::Borrowed(&self.owner),

@@ -87,7 +87,12 @@ const TASKS: [Task; 16] = [
         "one text and one metrics file of what several ranks have logged",
         merge::run,
     ),
-    ("repair", "DIR…", "delivers what killed runs have left", repair::run),
+    (
+        "repair",
+        "[--trust] DIR…",
+        "delivers what killed runs have left",
+        repair::run,
+    ),
     (
         "torture",
         "[--kills N] [--seed S] [--release]",

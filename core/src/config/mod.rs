@@ -360,7 +360,10 @@ pub enum OnFull {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RingPlace {
-    /// In the log directory, if that is on a disk of this machine, else in shared memory, else in plain memory.
+    /// In the log directory, if that is on ext4 or in memory, where the room for a file is certain. Elsewhere in the machine's shared
+    /// memory, with a name in the log directory that leads there, and in the directory where there is no such memory: that of a
+    /// container is used only if the directory cannot be. With `on_full = "drop"` shared memory comes first, because a disk that
+    /// is frozen for a snapshot holds up whoever writes to a file. In plain memory if nothing else is left.
     #[default]
     Auto,
     /// In the log directory: it is still there after a container's restart or a logout.

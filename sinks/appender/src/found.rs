@@ -23,6 +23,24 @@ pub struct Place {
 }
 
 impl Place {
+    /// The path, which a mark has without its folder: whoever goes on from there knows where that is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same place, with another path.
+    #[must_use]
+    pub fn at(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
+    /// The same place, with nothing of the path but the file's name.
+    #[must_use]
+    pub fn named(self) -> Self {
+        let name = self.path.file_name().map(PathBuf::from);
+        self.at(name.unwrap_or_default())
+    }
+
     /// The end of a file that nobody has opened yet, and which may not be there.
     pub fn end_of(path: &Path) -> Self {
         let there = fs::metadata(path).ok();

@@ -85,7 +85,8 @@ impl FileSink {
     /// Goes on where a killed process stood.
     fn recover(state: State, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         let formatter = context.formatter(&state.formatter).map_err(SinkError::new)?;
-        let appender = Appender::recover(&state.place)?;
+        let path = context.beneath(state.place.path())?;
+        let appender = Appender::recover(&state.place.at(path))?;
         Ok(Self::over(appender, formatter, state.formatter, state.utc))
     }
 
@@ -134,7 +135,7 @@ impl Sink for FileSink {
     fn mark(&mut self) -> Option<Mark> {
         let (place, complete) = self.appender.place();
         let mark = Mark::of(&State {
-            place,
+            place: place.named(),
             formatter: self.choice.clone(),
             utc: self.style.utc,
         })?;
@@ -215,7 +216,11 @@ mod tests {
         assert!(mark.is_complete());
         killed.record(&line("two")).unwrap();
         drop(killed);
-        let (config, stop) = (LogConfig::default(), StopFlag::default());
+        let config = LogConfig {
+            log_dir: folder.path().into(),
+            ..LogConfig::default()
+        };
+        let stop = StopFlag::default();
         let context = BuildContext::new(&config, &stop);
         let mut next = registry::recover_sink("file", mark.text(), &context).unwrap();
         next.record(&line("two")).unwrap();

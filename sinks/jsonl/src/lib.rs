@@ -18,7 +18,7 @@ mod document;
 mod row;
 mod summary_file;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use logcore::serde_json::{self, Value};
 use logcore::{
@@ -49,10 +49,10 @@ struct JsonlOptions {
     records: bool,
 }
 
-/// What another process needs to go on.
+/// What another process needs to go on. It knows where the folder is.
 #[derive(Serialize, Deserialize)]
 struct State<R> {
-    run_files: RunFiles,
+    run_files: NamesOfRank,
     metrics: Place,
     records: Option<Place>,
     /// `config.json` has something of this sink.
@@ -61,8 +61,12 @@ struct State<R> {
     open_calls: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct NamesOfRank {
+    rank: FileRank,
+}
+
 /// Where the files of a run are, and what their names are for the rank that writes them.
-#[derive(Clone, Serialize, Deserialize)]
 struct RunFiles {
     folder: PathBuf,
     rank: FileRank,
@@ -108,13 +112,17 @@ impl JsonlSink {
 
     /// Goes on where a killed process stood.
     fn recover(state: State<Row>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
-        let run_files = state.run_files;
+        let run_files = RunFiles {
+            folder: context.log_dir().to_owned(),
+            rank: state.run_files.rank,
+        };
         logcore_files::sweep(&run_files.folder);
+        let beneath = |name: &str| context.beneath(Path::new(&run_files.rank.name(name)));
         let records = state
             .records
-            .map(|place| LazyFile::recover(run_files.path("records.jsonl"), &place));
+            .map(|place| LazyFile::recover(beneath("records.jsonl")?, place));
         Ok(Self {
-            metrics: LazyFile::recover(run_files.path("metrics.jsonl"), &state.metrics)?,
+            metrics: LazyFile::recover(beneath("metrics.jsonl")?, state.metrics)?,
             records: records.transpose()?,
             config: ConfigFile::recover(run_files.path("config.json"), state.config),
             summary: SummaryFile::recover(run_files.path("summary.json"), context.logger()),
@@ -178,10 +186,12 @@ impl Sink for JsonlSink {
         let mut place = |file: &LazyFile| {
             let (place, written) = file.place();
             complete &= written;
-            place
+            place.named()
         };
         let mark = Mark::of(&State {
-            run_files: self.run_files.clone(),
+            run_files: NamesOfRank {
+                rank: self.run_files.rank,
+            },
             metrics: place(&self.metrics),
             records: self.records.as_ref().map(place),
             config: self.config.is_used(),
@@ -250,10 +260,10 @@ impl LazyFile {
     }
 
     /// A file of a killed process, which may have come into being after the mark.
-    fn recover(path: PathBuf, place: &Place) -> Result<Self, SinkError> {
-        let appender = match path.exists() {
-            true => Some(Appender::recover(place)?),
-            false => None,
+    fn recover(path: PathBuf, place: Place) -> Result<Self, SinkError> {
+        let appender = match path.symlink_metadata() {
+            Ok(_) => Some(Appender::recover(&place.at(path.clone()))?),
+            Err(_) => None,
         };
         Ok(Self {
             appender,

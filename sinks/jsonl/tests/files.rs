@@ -228,7 +228,11 @@ fn another_process_goes_on_behind_a_mark() {
     drop(killed);
 
     for _ in 0..2 {
-        let (config, stop) = (LogConfig::default(), StopFlag::default());
+        let config = LogConfig {
+            log_dir: folder.path().into(),
+            ..LogConfig::default()
+        };
+        let stop = StopFlag::default();
         let context = BuildContext::new(&config, &stop);
         let mut next = registry::recover_sink("jsonl", mark.text(), &context).unwrap();
         batch(1, "b")(&mut *next);

@@ -88,6 +88,8 @@ pub(crate) struct Settings {
     pub(crate) user_email: Option<String>,
     pub(crate) resume: Option<Resume>,
     pub(crate) dir: PathBuf,
+    /// It is not just the log directory.
+    pub(crate) dir_is_named: bool,
     pub(crate) console: bool,
     /// Readings of the machine go to W&B.
     pub(crate) stats: bool,
@@ -168,6 +170,22 @@ impl fmt::Debug for Settings {
     }
 }
 
+/// The folder that these options of the sink, or the environment, name for W&B's.
+pub(crate) fn named_dir(options: Option<&Value>) -> Option<PathBuf> {
+    let option = options.and_then(|options| options.get("dir")?.as_str().map(PathBuf::from));
+    let variable = || {
+        std::env::var_os("WANDB_DIR")
+            .filter(|dir| !dir.is_empty())
+            .map(PathBuf::from)
+    };
+    option.or_else(variable)
+}
+
+/// The same folder, wherever the program goes. Without a working folder, which is needed for it, it stays as it is.
+fn absolute(dir: PathBuf) -> PathBuf {
+    std::path::absolute(&dir).unwrap_or(dir)
+}
+
 /// Settles everything.
 ///
 /// # Errors
@@ -179,13 +197,19 @@ pub(crate) fn resolve(
     environment: Environment<'_>,
 ) -> Result<Settings, ConfigError> {
     let environment = &|name: &str| environment(name).filter(|value| !value.is_empty());
-    let dir = options
+    let named_dir = options
         .dir
         .clone()
-        .or_else(|| environment("WANDB_DIR").map(PathBuf::from))
-        .unwrap_or_else(|| config.log_dir.clone());
+        .or_else(|| environment("WANDB_DIR").map(PathBuf::from));
+    let dir_is_named = named_dir.is_some();
+    // Once and for all: the program may go to another folder.
+    let dir = absolute(named_dir.unwrap_or_else(|| config.log_dir.clone()));
     let beside = wandb_folder(&dir);
-    resolve_beside(&beside, dir, options, config, environment)
+    let settings = resolve_beside(&beside, dir, options, config, environment)?;
+    Ok(Settings {
+        dir_is_named,
+        ..settings
+    })
 }
 
 /// The same for runs that lie in the folder `beside`, whose settings file counts.
@@ -282,6 +306,7 @@ pub(crate) fn resolve_beside(
         user_email: sources.words("user_email", &None, Text::Place)?,
         resume,
         dir,
+        dir_is_named: false,
         console: options
             .console
             .unwrap_or_else(|| sources.text("console", &None).is_none_or(|value| value != "off")),

@@ -197,18 +197,15 @@ fn commit_all(folder: &Path) -> Result<bool> {
     };
     let (capacity, nonce) = (word(&bytes, 8)?, word(&bytes, 16)?);
     let data = 4096 + word(&bytes, 40)? + 2 * word(&bytes, 48)?;
-    let (tail, mut at) = (word(&bytes, 64)?, word(&bytes, 128)?);
     let mut committed = false;
-    while at < tail {
-        let place = data + (at & (capacity - 1));
-        let found = word(&bytes, place)?;
-        let stamped = found >> 24 == ((at >> 3) ^ nonce) & 0xff_ffff_ffff;
-        let (length, kind) = (((found >> 4) & 0xf_ffff) * 8, (found >> 1) & 7);
-        if stamped && found & 1 == 0 && kind == RECORD {
-            bytes[place as usize] |= 1;
+    for place in (0..capacity).step_by(8) {
+        let found = word(&bytes, data + place)?;
+        // A word says of which position it is; one that lies elsewhere is none.
+        let at = (((found >> 24) ^ nonce) & 0xff_ffff_ffff) << 3;
+        if at & (capacity - 1) == place && found & 1 == 0 && (found >> 1) & 7 == RECORD {
+            bytes[(data + place) as usize] |= 1;
             committed = true;
         }
-        at += if stamped && length > 0 { length } else { 8 };
     }
     fs::write(&path, bytes)?;
     Ok(committed)
