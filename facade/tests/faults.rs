@@ -72,7 +72,9 @@ fn log_while_the_ring_is_cut(folder: &Path) {
                 for number in 0..LINES {
                     logger.info(format_args!("{thread} {number}"));
                     if thread == 0 {
-                        logger.log_metrics_at(u64::from(number), [("value", number), ("other", 1)]);
+                        // No value is a run of zeros, which would look like what is gone.
+                        let value = f64::from(number) + 0.1;
+                        logger.log_metrics_at(u64::from(number) + 1, [("value", value), ("other", value)]);
                     }
                 }
             })

@@ -609,8 +609,8 @@ const LATER: &str = "it is delivered when that is over, by the next start or `ca
 /// Whether the system has refused what it may allow another time. What is gone does not come back, and what a sink has said
 /// itself is about the contents.
 fn may_pass(error: &SinkError) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
-    source.is_some_and(|source| source.kind() != io::ErrorKind::NotFound)
+    let cause = error.cause().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() != io::ErrorKind::NotFound)
 }
 
 /// A mark of the version before, which has whole paths: those in the log directory become relative to it.

@@ -254,10 +254,12 @@ fn what_was_streamed_before_a_kill_stays_right() {
     killed.remainder().unwrap()(soon()).1.unwrap_err();
     server.heal();
 
-    let text = mark
-        .text()
-        .replace(folder.path().to_str().unwrap(), left.path().to_str().unwrap());
-    let mut recovered = recover_sink("wandb", &text, &context).unwrap();
+    let config = LogConfig {
+        log_dir: left.path().into(),
+        ..config
+    };
+    let context = BuildContext::new(&config, &stop);
+    let mut recovered = recover_sink("wandb", mark.text(), &context).unwrap();
     log(&mut *recovered, 20..45);
     recovered.exit_code(137);
     recovered.finish(soon()).unwrap();
