@@ -333,5 +333,14 @@ fn pass_on(number: c_int, code: c_int, info: *mut libc::siginfo_t, context: *mut
             }
             action => mem::transmute::<usize, Plain>(action)(number),
         }
+        // The standard library's handler, which is there in every program, counts on the access to be made again.
+        let mut now: libc::sigaction = MaybeUninit::zeroed().assume_init();
+        if was_sent
+            && earlier.sa_sigaction > libc::SIG_IGN
+            && libc::sigaction(number, ptr::null(), &raw mut now) == 0
+            && now.sa_sigaction == libc::SIG_DFL
+        {
+            libc::raise(number);
+        }
     }
 }
