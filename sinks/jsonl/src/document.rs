@@ -1,6 +1,6 @@
 //! Small JSON files that several sinks of a process write together, each replaced as a whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use logcore::{PerProcess, SinkError};
 /// What is longer is no document of ours.
 const LONGEST: u64 = 64 << 20;
 
-/// A handle to the document at a path. What it holds is forgotten with the last handle.
+/// A handle to the document at a path. Its contents are forgotten with the last handle; a later one of the same process reads them
+/// from the file, since they are those of the same run.
 pub(crate) struct Document {
     key: Key,
     /// `None` until it is first written.
@@ -27,6 +28,9 @@ type Key = (PathBuf, bool);
 
 /// A child of a fork has documents of its own.
 static OPEN: PerProcess<Mutex<HashMap<Key, Weak<Mutex<Contents>>>>> = PerProcess::new(|_| Mutex::default());
+
+/// Where this process has written documents: the paths alone are kept.
+static WRITTEN: PerProcess<Mutex<HashSet<PathBuf>>> = PerProcess::new(|_| Mutex::default());
 
 impl Document {
     /// The one document of this process at a path.
@@ -61,10 +65,22 @@ impl Document {
         change: impl FnOnce(&mut Map<String, Value>),
     ) -> Result<(), SinkError> {
         let mut contents = lock(&self.contents);
-        let document = contents.get_or_insert_with(|| first(self.path()));
+        let document = contents.get_or_insert_with(|| self.written_before().unwrap_or_else(|| first(self.path())));
         change(document);
         replace(self.path(), document)
-            .map_err(|error| SinkError::from(error).doing(format!("write {}", self.path().display())))
+            .map_err(|error| SinkError::from(error).doing(format!("write {}", self.path().display())))?;
+        let (path, of_dead_process) = &self.key;
+        if !of_dead_process {
+            lock(WRITTEN.get()).insert(path.clone());
+        }
+        Ok(())
+    }
+
+    /// What an earlier handle of this process has left in the file.
+    fn written_before(&self) -> Option<Map<String, Value>> {
+        let (path, of_dead_process) = &self.key;
+        let known = !of_dead_process && lock(WRITTEN.get()).contains(path);
+        known.then(|| read(path)).flatten()
     }
 }
 
