@@ -50,6 +50,14 @@ impl<T> PerProcess<T> {
         }
     }
 
+    /// The same, which has a value already.
+    pub(crate) fn with(value: T, make: fn(Option<&T>) -> T) -> Self {
+        Self {
+            make,
+            first: OnceLock::from(Node::new(value)),
+        }
+    }
+
     /// The value of this process.
     #[inline]
     pub fn get(&self) -> &T {

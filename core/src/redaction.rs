@@ -1,10 +1,11 @@
 use std::borrow::Cow;
+use std::fmt;
 
 use regex_lite::{NoExpand, Regex};
 use serde_json::Value;
 
-use crate::ConfigError;
 use crate::secret::HIDDEN;
+use crate::{ConfigError, PerProcess};
 
 /// Hides what matches a pattern.
 ///
@@ -98,33 +99,51 @@ const API_KEYS: [&str; 15] = [
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?",
 ];
 
-#[derive(Debug, Clone)]
 struct Pattern {
-    regex: Regex,
+    /// A regular expression has a lock for its scratch memory. One of another process may be locked for ever; a clone shares only what
+    /// was parsed.
+    regex: PerProcess<Regex>,
     /// What every match begins with; to look for it is a few dozen times cheaper than to look for a match.
     beginning: String,
 }
 
 impl Pattern {
     fn new(expression: &str) -> Result<Self, regex_lite::Error> {
-        Ok(Self {
-            regex: Regex::new(expression)?,
-            beginning: beginning(expression).to_owned(),
-        })
+        Ok(Self::of(Regex::new(expression)?, beginning(expression).to_owned()))
+    }
+
+    fn of(regex: Regex, beginning: String) -> Self {
+        let again = |parent: Option<&Regex>| parent.unwrap_or_else(|| unreachable!("it begins with a value")).clone();
+        Self {
+            regex: PerProcess::with(regex, again),
+            beginning,
+        }
     }
 
     /// Whether the empty text is a match, by itself or beside a letter.
     fn matches_nothing(&self) -> bool {
         ["", "a"]
             .iter()
-            .any(|text| self.regex.find(text).is_some_and(|found| found.is_empty()))
+            .any(|text| self.regex.get().find(text).is_some_and(|found| found.is_empty()))
     }
 
     fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match text.contains(&self.beginning) {
-            true => self.regex.replace_all(text, NoExpand(HIDDEN)),
+            true => self.regex.get().replace_all(text, NoExpand(HIDDEN)),
             false => Cow::Borrowed(text),
         }
+    }
+}
+
+impl Clone for Pattern {
+    fn clone(&self) -> Self {
+        Self::of(self.regex.get().clone(), self.beginning.clone())
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pattern").field(&self.regex.get().as_str()).finish()
     }
 }
 

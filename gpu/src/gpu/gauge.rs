@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::gpu::ladder::Memory;
 
@@ -21,8 +21,9 @@ pub struct Gauge {
 /// No device has so much.
 const UNSET: u64 = u64::MAX;
 
-static GAUGES: Mutex<BTreeMap<usize, &'static Gauge>> = Mutex::new(BTreeMap::new());
-static ALLOCATORS: Mutex<BTreeMap<usize, Allocator>> = Mutex::new(BTreeMap::new());
+// Read on every call, and so by some thread at a fork: readers do not shut a child out.
+static GAUGES: RwLock<BTreeMap<usize, &'static Gauge>> = RwLock::new(BTreeMap::new());
+static ALLOCATORS: RwLock<BTreeMap<usize, Allocator>> = RwLock::new(BTreeMap::new());
 
 #[derive(Clone)]
 struct Allocator {
@@ -46,7 +47,7 @@ struct Allocator {
 /// assert_eq!(readings.source(), Some(("GPU memory", "framework:gauge")));
 /// ```
 pub fn gauge(ordinal: usize) -> &'static Gauge {
-    lock(&GAUGES)
+    write(&GAUGES)
         .entry(ordinal)
         .or_insert_with(|| Box::leak(Box::new(Gauge::new())))
 }
@@ -73,7 +74,7 @@ pub fn ask_allocator(
     usage: impl Fn() -> Option<(u64, u64)> + Send + Sync + 'static,
 ) {
     let usage = Arc::new(usage);
-    lock(&ALLOCATORS).insert(ordinal, Allocator { name, usage });
+    write(&ALLOCATORS).insert(ordinal, Allocator { name, usage });
 }
 
 impl Gauge {
@@ -113,16 +114,18 @@ impl fmt::Debug for Gauge {
 
 /// The gauges that have a value, by ordinal.
 pub(crate) fn pushed() -> Vec<(usize, Memory)> {
-    let read = |(ordinal, gauge): (&usize, &&Gauge)| Some((*ordinal, gauge.read()?));
-    lock(&GAUGES).iter().filter_map(read).collect()
+    let value = |(ordinal, gauge): (&usize, &&Gauge)| Some((*ordinal, gauge.read()?));
+    read(&GAUGES).iter().filter_map(value).collect()
 }
 
 /// Asks the allocators: what they say, and which of them panicked.
 pub(crate) fn asked() -> (Vec<(usize, &'static str, Memory)>, Vec<&'static str>) {
     // Not under the lock: it is the user's code.
-    let allocators = lock(&ALLOCATORS).clone();
+    let allocators = read(&ALLOCATORS).clone();
     let (answers, panicked) = answers(&allocators);
-    lock(&ALLOCATORS).retain(|_, allocator| !panicked.contains(&allocator.name));
+    if !panicked.is_empty() {
+        write(&ALLOCATORS).retain(|_, allocator| !panicked.contains(&allocator.name));
+    }
     (answers, panicked)
 }
 
@@ -146,8 +149,12 @@ fn answers(of: &BTreeMap<usize, Allocator>) -> (Vec<(usize, &'static str, Memory
     (answers, panicked)
 }
 
-fn lock<T>(of_all: &Mutex<T>) -> MutexGuard<'_, T> {
-    of_all.lock().unwrap_or_else(PoisonError::into_inner)
+fn read<T>(of_all: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    of_all.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(of_all: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    of_all.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
