@@ -62,7 +62,7 @@ fn log_while_the_ring_is_cut(folder: &Path) {
         .map(|thread| {
             let logger = logger.clone();
             let cut = folder.join("cut");
-            std::thread::spawn(move || {
+            let work = move || {
                 while !cut.exists() {
                     std::thread::yield_now();
                 }
@@ -74,7 +74,11 @@ fn log_while_the_ring_is_cut(folder: &Path) {
                         logger.log_metrics_at(u64::from(number) + 1, [("value", value), ("other", value)]);
                     }
                 }
-            })
+            };
+            std::thread::Builder::new()
+                .name(format!("talk-{thread}"))
+                .spawn(work)
+                .unwrap()
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
