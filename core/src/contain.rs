@@ -8,8 +8,9 @@ use std::thread;
 
 /// Runs code of a sink.
 ///
-/// Whoever calls sinks for others runs each call in it: the writer, and [`Queued`](crate::Queued) on its thread. The sink's panic
-/// goes no further and is not printed, since a sink that panics on every call would print as many; it is told as the sink's error.
+/// Code that calls sinks for others runs each call in it: the writer, and [`Queued`](crate::Queued) on its thread. The sink's
+/// panic goes no further and is not printed, since a sink that panics on every call would print as many; it is told as the
+/// sink's error.
 ///
 /// ```
 /// let result: Result<(), String> = logcore::contain(|| panic!("no such table"));
@@ -18,7 +19,7 @@ use std::thread;
 ///
 /// # Errors
 ///
-/// What the panic has said.
+/// The message of the panic.
 pub fn contain<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     struct Restore(bool);
     impl Drop for Restore {

@@ -60,8 +60,8 @@ impl ConfigError {
         }
     }
 
-    /// The refusal of this very value, which nothing of it shows. What is shorter than a word stays in the advice, or letters
-    /// would vanish from everywhere.
+    /// The refusal of this very value, which nothing of it shows. A value shorter than a word stays in the advice, or
+    /// letters would vanish from everywhere.
     pub(crate) fn without(mut self, value: &str) -> Self {
         let bare = value.trim_matches('"');
         if bare.len() > 3 && bare != HIDDEN {

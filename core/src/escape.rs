@@ -140,7 +140,7 @@ pub fn is_harmful(c: char) -> bool {
     may_mislead(c) || is_invisible(c)
 }
 
-/// What `write` appends; `text` itself where that is the same.
+/// The text that `write` appends; `text` itself where that is the same.
 fn rewritten(text: &str, write: impl FnOnce(&mut String)) -> Cow<'_, str> {
     if Medium::Terminal.is_clean(text) {
         return Cow::Borrowed(text);
@@ -166,7 +166,7 @@ fn escape_but(text: &str, medium: Medium, out: &mut String, mut special: impl Fn
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         let after = chars.peek().map(|(_, c)| *c);
-        // What `special` has taken is behind us.
+        // The characters that `special` has taken are behind us.
         if at < clean_from || !medium.is_harmful(before.replace(c), c, after) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What each process has for itself, although it was forked from another.
+//! Values that each process has for itself, although it was forked from another.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -183,7 +183,7 @@ impl Sink for Queued {
     fn mark(&mut self) -> Option<Mark> {
         let state = self.shared.lock();
         let mark = state.inner.mark.clone()?;
-        // What waits is neither in the sink's output nor in its mark.
+        // Waiting calls are neither in the sink's output nor in its mark.
         Some(match state.waiting() {
             0 => mark,
             _ => mark.incomplete(),
@@ -261,7 +261,7 @@ struct State {
     in_hand: u64,
     /// Calls that count, of all that came.
     accepted: u64,
-    /// What came of those that the sink was given, for one without accounts.
+    /// The outcome of those that the sink was given, for one without accounts.
     answered_calls: SinkBooks,
     /// Those that the sink was not given.
     refused: SinkBooks,
@@ -275,7 +275,7 @@ struct State {
     ended: bool,
 }
 
-/// What the wrapped sink said of itself after its last call.
+/// The mark and the accounts of the wrapped sink after its last call.
 #[derive(Default)]
 struct Snapshot {
     mark: Option<Mark>,

@@ -170,7 +170,7 @@ impl FieldValue<'_> {
     /// ```
     pub fn to_json(&self) -> Value {
         match self {
-            // What is nested too deeply to be read stays text.
+            // JSON that is nested too deeply to be read stays text.
             Self::Json(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_ref())),
             // No other value fails.
             other => serde_json::to_value(other).unwrap_or_default(),

@@ -74,8 +74,8 @@ impl<'a> BuildContext<'a> {
         self.config.log_dir.join(FileRank::of(self.config).name(name))
     }
 
-    /// Where a file is that a [mark](crate::Mark) names by its path within the log directory. Whoever goes on from a mark asks this
-    /// first: the ring that the mark comes from may have been sent by somebody.
+    /// Where a file is that a [mark](crate::Mark) names by its path within the log directory. A sink that goes on from a mark
+    /// asks this first: the ring that the mark comes from may have been sent by somebody.
     ///
     /// ```
     /// use logcore::{BuildContext, LogConfig, StopFlag};
@@ -471,7 +471,7 @@ fn unknown<P: Plugin>(name: &str, options: &Value) -> ConfigError {
     ConfigError::new(format!("{}.{name}", P::TABLE), options, remedy_for::<P>(name)).without_text()
 }
 
-/// What to do about a name that is not linked.
+/// The remedy for a name that is not linked.
 fn remedy_for<P: Plugin>(name: &str) -> String {
     match P::OURS.iter().find(|(ours, _)| *ours == name) {
         Some((_, feature)) => format!(

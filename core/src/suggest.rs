@@ -22,7 +22,7 @@ pub(crate) fn did_you_mean<S: AsRef<str>>(name: &str, known: impl Iterator<Item 
     }
 }
 
-/// What serde says about a table of options, as an error that names the option and a remedy, and shows a value only if it is
+/// The words of serde about a table of options, as an error that names the option and a remedy, and shows a value only if it is
 /// none of a secret: neither what stands under a name that nobody knows, nor a table or list where something else should be.
 pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error) -> ConfigError {
     let message = error.to_string();

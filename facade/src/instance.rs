@@ -61,7 +61,7 @@ pub(crate) struct Instance {
     report: PerProcess<Mutex<Option<FinishReport>>>,
 }
 
-/// What the end of a logger begins with, and completes.
+/// The end of a logger from its beginning to its completion.
 struct Ending {
     summary: Summary,
     exit_code: i32,
@@ -629,7 +629,7 @@ impl Instance {
         done
     }
 
-    /// What is still said is counted, at the level that the logger had.
+    /// Later calls are counted, at the level that the logger had.
     fn refuse_from_now_on(&self) {
         self.switchboard.store(Arc::new(Switchboard::closed(&self.name)));
         self.screened.store(true, Ordering::Release);

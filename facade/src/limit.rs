@@ -138,7 +138,7 @@ fn tell(port: &Port, told: Vec<Told>) {
     }
 }
 
-/// What is known of the place that a record comes from: file and line, or the target however it is written.
+/// A hash of the place that a record comes from: file and line, or the target however it is written.
 fn key(record: &Record<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     match record.file() {

@@ -371,7 +371,7 @@ impl LogManager {
     /// What runs when a signal ends the process.
     ///
     /// The program goes on meanwhile, and what it says is taken: first the deliveries to others are wound up, which may take
-    /// long, and only then the ring is closed, for all loggers at one moment. Who calls after that waits for the end of the process.
+    /// long, and only then the ring is closed, for all loggers at one moment. A call after that waits for the end of the process.
     pub(crate) fn interrupted(&self, signal: Signal) {
         let Some(state) = self.lock_soon() else { return };
         let loggers = state.loggers.clone();
@@ -395,7 +395,7 @@ impl LogManager {
             logger.wind_up(for_others);
         }
         let Some(mut state) = self.lock_soon() else { return };
-        // What another thread is ending at this moment is ended there.
+        // Loggers that another thread is ending at this moment are ended there.
         while state.finishing > 0 && !deadline.passed() {
             drop(state);
             thread::sleep(LOOK);
@@ -445,7 +445,7 @@ impl LogManager {
 
     fn go_on_with(&self, state: &mut State, logger: Arc<Instance>) -> Result<(), LogError> {
         let config = LogConfig::clone(&logger.settings().config);
-        // What the ring still has is written before anything new.
+        // Calls that the ring still has are written before anything new.
         state.recover_after(&config, Some(logger.port().writer_pid()));
         let mut sinks = build_sinks(&config, logger.stop())?;
         let memory = Memory::build(&config, logger.stop())?;

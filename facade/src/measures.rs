@@ -52,7 +52,7 @@ pub(crate) struct Measures {
     known_system: KnownNames,
     series: Series,
     progress: Nest,
-    /// What the progresses before the newest have come to.
+    /// The throughput of the progresses before the newest.
     throughput: Throughput,
     accumulated_samples: u64,
     /// The newest step whose row has the figures of the progress.
@@ -78,7 +78,7 @@ pub(crate) struct Sample {
     pub(crate) value: MetricValue,
 }
 
-/// What an update of a progress gives the sinks, besides metrics.
+/// An update of a progress as the sinks get it, besides its metrics.
 pub(crate) struct Advance {
     pub(crate) state: State,
     /// It is the first or the last.
@@ -281,7 +281,7 @@ impl Measures {
         self.progress.end_innermost()
     }
 
-    /// What the sinks are told of a progress. Only the outermost has metrics.
+    /// The news of a progress for the sinks. Only the outermost has metrics.
     pub(crate) fn tell(&mut self, told: Told, port: &Port, samples: &mut Vec<Sample>) -> Option<Advance> {
         let step = self.steps.current();
         let kind = match told {
@@ -301,7 +301,7 @@ impl Measures {
         })
     }
 
-    /// What all progresses so far come to.
+    /// The throughput of all progresses so far.
     fn throughput(&mut self) -> Throughput {
         let mut throughput = self.throughput;
         if let Some(meter) = self.progress.meter() {

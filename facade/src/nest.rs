@@ -165,7 +165,7 @@ impl Level {
     fn advance(&mut self, n: u64, batch: Option<u64>) -> (bool, bool) {
         self.position = self.position.saturating_add(n);
         let due = self.meter.as_mut().is_some_and(|meter| meter.update(n, batch));
-        // What is over is shown no more.
+        // A progress that is over is shown no more.
         if self.is_over {
             return (false, false);
         }

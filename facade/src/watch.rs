@@ -32,10 +32,10 @@ pub(crate) fn watch(file: &Path) {
     }
 }
 
-/// What is longer is no config.
+/// A longer file is no config.
 const LONGEST: u64 = 1 << 20;
 
-/// What a file holds; `None` if it cannot be read, or is no file.
+/// The bytes of a file; `None` if it cannot be read, or is no file.
 fn read(file: &Path) -> Option<Vec<u8>> {
     logcore_files::read(file, LONGEST).ok()
 }

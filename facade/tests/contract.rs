@@ -713,7 +713,7 @@ fn hyper_parameters_go_to_config_json() {
     assert_eq!(config["end"]["exit_code"], 3);
 }
 
-/// What JSON has no form for takes nothing else with it, and every call is there or told.
+/// A value that JSON has no form for takes nothing else with it, and every call is there or told.
 #[test]
 fn hyper_parameters_of_every_odd_kind() {
     #[derive(serde::Serialize)]

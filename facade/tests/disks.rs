@@ -35,7 +35,7 @@ fn the_child() {
         } else {
             RingPlace::Auto
         },
-        // What is frozen takes nothing for seconds.
+        // A frozen disk takes nothing for seconds.
         ring_bytes: if trouble == "frozen" { 8 << 20 } else { 1 << 20 },
         on_full: if place == "drop" { OnFull::Drop } else { OnFull::Wait },
         finish_timeout: 5.0,
@@ -80,7 +80,7 @@ fn the_child() {
         let may_wait = !in_memory || !memory_is_of_the_machine();
         assert!(may_wait || slowest_call < FROZEN / 2, "a call took {slowest_call:?}");
     }
-    // What a disk does not take is lost; that the process is there to say so is what matters.
+    // Calls that a disk does not take are lost; that the process is there to say so is what matters.
     drop(logger.finish());
 }
 
@@ -108,7 +108,7 @@ fn slowest(over: &AtomicBool, work: impl Fn()) -> Duration {
     slowest
 }
 
-/// What any allocation may have to do.
+/// The work that any allocation may have to do.
 fn take_a_page() {
     let (access, flags) = (
         libc::PROT_READ | libc::PROT_WRITE,
@@ -170,7 +170,7 @@ impl<'a> Disk<'a> {
     }
 
     fn freeze(&self) {
-        // Whoever thaws it is a process of its own, and there before it is frozen: nothing stays frozen if this one is killed.
+        // Another process thaws it, and is there before it is frozen: nothing stays frozen if this one is killed.
         let thaw = format!("sleep {}; fsfreeze -u disk", FROZEN.as_secs());
         let mut thaw = command(self.folder, &thaw).process_group(0).spawn().unwrap();
         run(self.folder, "sync -f disk; fsfreeze -f disk");

@@ -119,7 +119,7 @@ extern "C" fn mend(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_v
     MENDED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
 }
 
-/// Who had the signal before us gets what is not ours, and nothing that is.
+/// The handler that had the signal before us gets the faults that are not ours, and none that is.
 fn mend_own_fault(folder: &Path) {
     // SAFETY: a handler of the form that the flags say.
     unsafe {

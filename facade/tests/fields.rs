@@ -12,7 +12,7 @@ struct Batch {
     text: Option<String>,
 }
 
-/// What stands in `records.jsonl` and in the text files of the three formatters.
+/// The record in `records.jsonl`, and the text files of the three formatters.
 fn logged(change: impl Fn(&mut LogConfig), say: impl Fn()) -> (Value, [String; 3]) {
     let mut record = Value::Null;
     let texts = ["plain", "json", "logfmt"].map(|formatter| {

@@ -63,7 +63,7 @@ fn wait(pid: i32) -> i32 {
     status
 }
 
-/// What the process does, instead of the tests.
+/// The work of the process, instead of the tests.
 fn child(case: &str, folder: &Path) {
     match case {
         "descriptors" => lose_no_descriptor(folder),

@@ -610,7 +610,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Whoever has written a ring decides what is in it: somebody may have sent the folder.
+/// The maker of a ring decides what is in it: somebody may have sent the folder.
 #[test]
 fn a_copy_of_a_ring_is_none() {
     for case in ["lines", "shared memory"] {

@@ -145,7 +145,7 @@ fn child(case: &str, folder: &Path) {
     }
 }
 
-/// What `redact` hides is in none of the places where the end of a run is told.
+/// Text that `redact` hides is in none of the places where the end of a run is told.
 #[test]
 fn what_is_hidden_is_hidden_in_the_end_too() {
     let folder = tempfile::tempdir().unwrap();

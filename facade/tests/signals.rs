@@ -56,7 +56,7 @@ impl Sink for Hanging {
     }
 }
 
-/// What it is given goes to others, who take their time.
+/// A sink that delivers to others, who take their time.
 struct Remote;
 
 #[derive(serde::Deserialize)]

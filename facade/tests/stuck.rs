@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 /// A limit for anything else.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What the process does, instead of the tests.
+/// The work of the process, instead of the tests.
 fn child(case: &str, folder: &Path) {
     let logger = setup_logging(LogConfig {
         name: "child".into(),
@@ -61,7 +61,7 @@ fn child(case: &str, folder: &Path) {
     stage("logged");
     let report = logger.finish();
     fs::write(folder.join("finished"), format!("{report:?}")).unwrap();
-    // What is said when it has ended must wait for nobody, either.
+    // A call after the end must wait for nobody, either.
     logger.info("late");
 }
 

@@ -433,7 +433,7 @@ mod tests {
         let media = run.folder(Path::new("media")).unwrap();
         media.replace(Path::new("deep/file"), b"new").unwrap();
         assert_eq!(run.read(Path::new("media/deep/file"), 9).unwrap(), b"new");
-        // What stands in the way of a file of ours is replaced, and what it leads to stays.
+        // A link in the way of a file of ours is replaced, and the file that it leads to stays.
         run.replace(Path::new("to-file"), b"new").unwrap();
         assert_eq!(fs::read(outside.path().join("precious")).unwrap(), b"precious");
         assert_eq!(run.read(Path::new("to-file"), 9).unwrap(), b"new");

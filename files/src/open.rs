@@ -33,7 +33,7 @@ pub fn open_unlinked(path: &Path) -> io::Result<File> {
         return Err(link());
     }
     match open_with(path, no_follow) {
-        // What `O_NOFOLLOW` answers, which sounds as if there were several links.
+        // The answer of `O_NOFOLLOW`, which sounds as if there were several links.
         #[cfg(unix)]
         Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EMLINK)) => Err(link()),
         opened => opened,
@@ -123,7 +123,7 @@ pub fn type_word(kind: FileType) -> &'static str {
 
 pub(crate) fn read_file(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // What it says of its length may change, or be 0 for a file of the system.
+    // The length that the file tells may change, or be 0 for a file of the system.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let why = format!("it is longer than {limit} bytes");

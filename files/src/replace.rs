@@ -66,7 +66,7 @@ impl Replacement {
             debug_assert_ne!(Some(name), fresh.file_name());
             // `O_EXCL`: neither a file nor a link that is there already is opened.
             match OpenOptions::new().write(true).create_new(true).open(&fresh) {
-                // Whoever sweeps the folder at this moment may have been quicker.
+                // A process that sweeps the folder at this moment may have been quicker.
                 Ok(file) if is_claimed(&file) => {
                     return Ok(Self {
                         file,

@@ -3,7 +3,8 @@ use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
 
 /// One JSON object a record: `time` (seconds since 1970), `level`, `logger`, `target`, `message`, `fields`.
 ///
-/// Always valid JSON on one line. What some readers end a line at, some terminals obey or nobody sees is escaped, too.
+/// Always valid JSON on one line. Characters that some readers end a line at, some terminals obey or nobody sees are escaped,
+/// too.
 ///
 /// ```
 /// use logcore::{Formatter, Record, Style};

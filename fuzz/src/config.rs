@@ -26,7 +26,7 @@ pub(crate) fn run(input: &[u8]) {
     }
 }
 
-/// What stands under a name that nobody knows, or where anything may stand, is not in the error.
+/// Values under a name that nobody knows, or where anything may stand, are not in the error.
 fn check_hides(error: &ConfigError, json: &[u8]) {
     let Ok(Value::Object(table)) = serde_json::from_slice(json) else {
         return;

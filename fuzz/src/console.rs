@@ -123,7 +123,7 @@ impl Run {
     }
 }
 
-/// What was said on stderr, instead of there.
+/// Notices that come here instead of to stderr.
 static NOTICES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn catch_notices() {

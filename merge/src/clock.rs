@@ -9,7 +9,7 @@ const DISORDER: i64 = 5_000;
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
-/// What is known of the zone in which the ranks have written.
+/// The zone in which the ranks have written, as far as it is known.
 pub(crate) struct Clock {
     zone: TimeZone,
     /// When clocks were set back of which the zone of this process does not know: the end of the hour that came twice.

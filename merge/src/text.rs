@@ -37,7 +37,7 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Resu
         let Some(record) = source.head.take() else { continue };
         let rank = source.rank;
         if source.advance(&mut clock)? {
-            // What the other heads mean may be another time than it seemed.
+            // The other heads may be of another time than it seemed.
             next = heads(&mut sources, &clock);
         } else if let Some(time) = source.time(&clock) {
             next.push(Reverse((time, at)));

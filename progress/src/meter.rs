@@ -113,7 +113,7 @@ impl Figures {
     }
 }
 
-/// What was done, and in which time.
+/// Work that was done, and the time that it took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
     /// Units.
@@ -205,7 +205,7 @@ impl Meter {
         }
     }
 
-    /// What was done between the first update and the last, and in which time; one update counts from the start.
+    /// The work between the first update and the last, and the time that it took; one update counts from the start.
     pub fn work(&self) -> Work {
         let from = match self.updates {
             0 | 1 => Mark {
@@ -303,7 +303,7 @@ impl Meter {
         positive(seconds).filter(|seconds| *seconds > 0.0)
     }
 
-    /// What was done over the window, without the start-up. The first update says nothing: it may be a leap to where an
+    /// The work over the window, without the start-up. The first update says nothing: it may be a leap to where an
     /// earlier process has stopped, and the start may be long before the loop.
     fn stretch(&self) -> Option<Stretch> {
         let newest = self.window.back()?;

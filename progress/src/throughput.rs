@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::Work;
 
-/// What several progresses come to, one after the other: all that was done by all the time in which it was.
+/// The throughput of several progresses, one after the other: all of their work over all of their time.
 ///
 /// ```
 /// use logcore_progress::{Throughput, Work};

@@ -17,14 +17,14 @@ use self::key::Key;
 const DEEPEST: usize = 100;
 /// More text than this is not taken, as with messages.
 const LARGEST: usize = 16 << 20;
-/// What a value without a text of its own costs of that.
+/// The share of that which a value without a text of its own costs.
 const OF_ONE: usize = 8;
 
 /// A value as JSON, and what is not in it.
 ///
 /// Infinities and NaN are texts: `"Infinity"`, `"-Infinity"`, `"NaN"`. A member that has no form in JSON, or whose `Serialize`
-/// fails, is left out by name, and the others stay; in a list `null` takes its place. What is nested deeper than 100 levels is
-/// cut, and what has more than 16 MiB of text is left out.
+/// fails, is left out by name, and the others stay; in a list `null` takes its place. A value that is nested deeper than 100
+/// levels is cut, and one that has more than 16 MiB of text is left out.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ const OF_ONE: usize = 8;
 pub struct Captured {
     /// The value; `None` if nothing of it has a form in JSON.
     pub value: Option<Value>,
-    /// What is not in it.
+    /// The parts that are not in it.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -147,7 +147,7 @@ impl Walk {
         let value = match value.serialize(&mut *self) {
             Ok(value) => Some(value),
             Err(refused) => {
-                // What failed as a whole has taken nothing, and none of its parts is told.
+                // A member that failed as a whole has taken nothing, and none of its parts is told.
                 self.room = room;
                 self.left_out.truncate(known);
                 self.leave_out(&refused);
@@ -196,7 +196,7 @@ impl Walk {
     }
 }
 
-/// What has members, as it grows.
+/// A value with members, as it grows.
 struct Members<'w> {
     walk: &'w mut Walk,
     variant: Option<&'static str>,

@@ -163,7 +163,7 @@ pub struct LogConfig {
     pub limit_per_site: String,
     /// Patterns of what is replaced by `***` before any sink sees it: in messages, fields, hyper-parameters and descriptions of
     /// progresses, in the message of a panic wherever the run's end is told, in what this logger says to W&B, and in lines of
-    /// trouble. What Rust's own panic hook prints on stderr is not ours. See [`Redaction`].
+    /// trouble. The lines that Rust's own panic hook prints on stderr are not ours. See [`Redaction`].
     pub redact: Vec<String>,
     /// The size of the ring between callers and writer, in bytes; rounded up to a power of two.
     pub ring_bytes: usize,

@@ -105,10 +105,10 @@ pub fn redacted(value: &Value) -> Value {
     }
 }
 
-/// What is seen of a value under a name that is, or is not, that of a secret.
+/// The visible form of a value under a name that is, or is not, that of a secret.
 fn shown_as(is_secret: bool, name: &str, value: &Value) -> Value {
     let tells_nothing = || match value {
-        // What is only on or off: `use_auth_token`.
+        // A switch is only on or off: `use_auth_token`.
         Value::Null | Value::Bool(_) => true,
         Value::String(text) => is_special_token(text),
         value => is_plural(name) && is_numeric(value),

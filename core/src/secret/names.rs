@@ -135,13 +135,13 @@ const ALWAYS: &str = "
     auth bearer cookie cred csrf dsn jwt mnemonic netrc oauth otp pat pswd psw pwd sas totp webhook xoauth xsrf
 ";
 
-/// What makes any word a secret that has it within.
+/// Names that mark any word around them as a secret.
 const WITHIN: &str = "
     accesskey accesstoken apikey authorization authtoken credential kennwort passcode passphrase passwd password
     passwort privatekey secret
 ";
 
-/// Who gives out keys and tokens, or what they are for.
+/// Services that give out keys and tokens, and purposes that these are for.
 const WHOSE: &str = "
     access account admin anthropic api auth aws azure bearer bot claude clearml client cohere comet csrf databricks
     datadog decryption deepseek deploy discord docker encrypt encryption gcp gemini gh git github gitlab google groq
@@ -150,18 +150,18 @@ const WHOSE: &str = "
     ssh storage stripe subscription telegram vault wandb xsrf
 ";
 
-/// What an address leads to that holds a name and a password.
+/// Services and connections whose addresses hold a name and a password.
 const DATABASES: &str = "
     amqp broker celery clickhouse conn connection database db elastic jdbc kafka mongo mongodb mysql pg postgres
     postgresql presigned rabbitmq redis signed sqlalchemy
 ";
 
-/// What tells one form or use of a secret from another.
+/// Words that tell one form or use of a secret from another.
 const VARIANTS: &str = "
     b64 backup base dev hex live new old pem plain prod production raw read ro rw staging write
 ";
 
-/// Whose pins, sessions and pws are secrets.
+/// Owners and places whose pins, sessions and pws are secrets.
 const PERSONAL: &str = "
     account admin auth bank browser card db device flask http login security sim unlock user web
 ";
@@ -175,7 +175,7 @@ const ABOUT: &str = "
     timeout tokenizer ttl type types user username version weight
 ";
 
-/// What stands before `token` where that is a piece of text.
+/// Words before `token` where that is a piece of text.
 const PIECES_OF_TEXT: &str = "
     action added any assistant audio begin blank boi bos bpe byte call char class cls context control decoder dist
     distill draft dummy each encoder end eod eoi eom eos eot extra feature fim first forced function global head im
@@ -186,7 +186,7 @@ const PIECES_OF_TEXT: &str = "
     vision visual vocab word
 ";
 
-/// What stands before `key` where something is looked up or drawn by it.
+/// Words before `key` where something is looked up or drawn by it.
 const LOOKED_UP_BY: &str = "
     action answer any arrow attention attn audio batch best cache caption category checkpoint chosen ckpt class
     column config content cross data dataset dict doc document edge embedding epoch eval event feature field first
@@ -197,7 +197,7 @@ const LOOKED_UP_BY: &str = "
     target task text tgt time timestamp title token train unique v val value video weight world yaml
 ";
 
-/// What stands before `pass` where that is once through something.
+/// Words before `pass` where that is once through something.
 const TURNS: &str = "
     all backward band bwd by current data decode denoise double each encode eval final first forward full fwd high
     inference last low max multi n num one per second single

@@ -80,7 +80,7 @@ fn passwords(text: &str, hidden: &mut Vec<Range<usize>>) {
     }
 }
 
-/// What stands behind a secret name and `=` or `:`.
+/// The values behind a secret name and `=` or `:`.
 fn assigned(text: &str, hidden: &mut Vec<Range<usize>>) {
     for (at, _) in text.match_indices(['=', ':']) {
         let sign = text.as_bytes()[at];
@@ -108,7 +108,7 @@ fn assigned(text: &str, hidden: &mut Vec<Range<usize>>) {
     }
 }
 
-/// What stands behind `Bearer`, and behind an option that is the name of a secret.
+/// The words behind `Bearer`, and behind an option that is the name of a secret.
 fn behind_words(text: &str, hidden: &mut Vec<Range<usize>>) {
     let mut words = words(text).peekable();
     while let Some((_, word)) = words.next() {
