@@ -87,7 +87,7 @@ pub(crate) fn begin(out: &mut Vec<u8>, here: Here<'_>, time: i64, loggers: usize
     put_u32(out, loggers);
 }
 
-/// What stands before the sinks of a logger.
+/// The head of a logger: its entry in a checkpoint up to its sinks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoggerHead<'a> {
     pub(crate) id: LoggerId,

@@ -1,4 +1,4 @@
-//! What a process needs to share its ring with children of a fork, any of which may be killed at any moment.
+//! Locks by which a process shares its ring with children of a fork, any of which may be killed at any moment.
 //!
 //! Two locks lie in the ring's block, both of a kind that the system gives back when its holder dies. The writer's thread holds the
 //! first one while it lives, so that a child learns by a look into memory that the writer is gone. The second one is held by the
@@ -104,8 +104,8 @@ mod lock {
 
     pub(super) fn try_take(region: &Region, offset: usize) -> Taken {
         let lock = at(region, offset);
-        // SAFETY: initialised in `begin`, and the block outlives the call. What it guards is whole at every moment: a frame that
-        // is not committed is none.
+        // SAFETY: initialised in `begin`, and the block outlives the call. The state that it guards is whole at every moment: a
+        // frame that is not committed is none.
         unsafe {
             match libc::pthread_mutex_trylock(lock) {
                 0 => Taken::Yes,

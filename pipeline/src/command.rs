@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Close(Close),
 }
 
-/// What is done when everything is delivered.
+/// The last work of the writer, for when everything is delivered.
 pub(crate) struct Close {
     /// The loggers that end only then, with their exit codes.
     pub(crate) loggers: Vec<(LoggerId, i32)>,
@@ -92,7 +92,7 @@ impl Command {
             Self::Level { id, sink, level } => Echo::Level(*id, sink.clone(), *level),
             // The set-up returns only when a checkpoint has the logger.
             Self::Open { .. } | Self::Share(_) | Self::FinishShared { .. } => Echo::Nothing,
-            // Whoever recovers the process says how it ended.
+            // The process that recovers this one says how it ended.
             Self::WindUp { .. } | Self::Close(_) => Echo::Nothing,
             // That there is a command is all that matters.
             Self::Unfold => Echo::Nothing,

@@ -58,7 +58,7 @@ mod last {
 }
 
 fn tell_the_last() {
-    /// Who does not read by then does not read.
+    /// A reader of stderr that has not read by then does not read.
     const PATIENCE: Duration = Duration::from_millis(200);
     tell_late();
     settle_notices(PATIENCE);

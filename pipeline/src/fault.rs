@@ -7,7 +7,7 @@
 //! mapping; a thread that faults meanwhile waits for it.) What is written from then on is memory of this process, which no disk
 //! has to have room for. A page that cannot even be read is gone: zeros take its place.
 //!
-//! Whose fault is not ours gets what it would have got without us.
+//! A fault that is not ours has the effect that it would have had without us.
 
 use std::ffi::{c_int, c_void};
 use std::fs::File;
@@ -24,11 +24,11 @@ use crate::layout::TAIL;
 /// A mapping whose faults are mended until this is dropped.
 pub(crate) struct Watched {
     place: &'static Place,
-    /// What is known of each page; the handler sees it, too.
+    /// The state of each page; the handler sees it, too.
     pages: Box<[AtomicU8]>,
 }
 
-/// What the handler knows of a mapping. All of it is in atomics: a handler may run at any moment, and takes no lock.
+/// A mapping, as the handler knows it. All of it is in atomics: a handler may run at any moment, and takes no lock.
 struct Place {
     /// 0 while the place is free; otherwise the rest is complete.
     start: AtomicUsize,
@@ -59,7 +59,7 @@ const GONE: u8 = 2;
 const MOST: usize = 16;
 static PLACES: [Place; MOST] = [const { Place::free() }; MOST];
 
-/// Who had the signal before.
+/// The action that the signal had before.
 static EARLIER: OnceLock<libc::sigaction> = OnceLock::new();
 
 impl Watched {
@@ -93,7 +93,7 @@ impl Watched {
         let tail = unsafe { front.as_ptr().add(TAIL) };
         place.tail.store(tail.cast(), Ordering::Relaxed);
         place.parted_at.store(0, Ordering::Relaxed);
-        // Whoever finds the start finds the rest.
+        // A handler that finds the start finds the rest.
         place.start.store(start.as_ptr() as usize, Ordering::Release);
         install();
         Ok(Self { place, pages })
@@ -147,7 +147,8 @@ impl Place {
 
     /// Mends a fault; `false` if that cannot be.
     fn mend(&self, page: usize) -> bool {
-        // Who has parted it, or waited for who did, tries again. A fault that comes then is of the page alone.
+        // The thread that has parted it, or has waited for the one that did, tries again. A fault that comes then is of the page
+        // alone.
         self.part() || self.mend_page(page)
     }
 
@@ -217,8 +218,8 @@ impl Place {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let kind = if file < 0 { libc::MAP_ANONYMOUS } else { 0 };
         let start = self.start.load(Ordering::Relaxed) + offset;
-        // SAFETY: the range is that of the mapping, which belongs to us until the place is free. What is read and written there
-        // are atomics and bytes of which every value is valid; see the head of the file for what becomes of stores.
+        // SAFETY: the range is that of the mapping, which belongs to us until the place is free. Reads and writes there are of
+        // atomics and of bytes, of which every value is valid; see the head of the file for what becomes of stores.
         let mapped = unsafe {
             libc::mmap(
                 ptr::with_exposed_provenance_mut(start),
@@ -275,8 +276,8 @@ fn install() {
     });
 }
 
-/// What is async-signal-safe, see `signal-safety(7)`, and `mmap` and `madvise`, which on Linux are system calls and nothing else: no
-/// allocation, no lock.
+/// Calls only functions that are async-signal-safe, see `signal-safety(7)`, and `mmap` and `madvise`, which on Linux are system
+/// calls and nothing else: no allocation, no lock.
 extern "C" fn handler(number: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: always a valid pointer, of this thread; what was interrupted may be about to read it.
     let errno = unsafe { *libc::__errno_location() };

@@ -1,9 +1,9 @@
-//! What is to be done around a fork without `exec`: a child has the memory of its parent and one of its threads.
+//! The work around a fork without `exec`: a child has the memory of its parent and one of its threads.
 //!
 //! A child shares the ring of its parent, whose writer takes what the child says, too; it begins a ring of its own only when that
 //! writer is gone, or for a logger that it sets up itself. Values that lead to threads are
-//! [`PerProcess`](logcore::PerProcess). What the child goes on with is in a [`ForkMutex`]. The lock that says that the parent
-//! lives must end with the parent.
+//! [`PerProcess`](logcore::PerProcess). The state that the child goes on with is in a [`ForkMutex`]. The lock that says that the
+//! parent lives must end with the parent.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -36,7 +36,7 @@ impl<T: Send + 'static> ForkMutex<T> {
 }
 
 impl<T> ForkMutex<T> {
-    /// Takes the lock. Whoever panicked with it has left a whole value: user code runs under no lock.
+    /// Takes the lock. A thread that panicked with it has left a whole value: user code runs under no lock.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,7 +134,7 @@ impl Drop for OwnDescriptor {
     }
 }
 
-/// What the thread that forks holds meanwhile.
+/// The locks that the thread that forks holds meanwhile.
 struct Held {
     /// Before those that keep what they lock.
     _locks: Vec<Box<dyn Any>>,
@@ -234,8 +234,8 @@ fn close_copy(place: &Place) {
         return;
     }
     let mut about = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat fills the struct if it succeeds. What is closed is this child's copy of the descriptor of a ring: it has that
-    // file's device and inode, nobody else opens it, and its owner does not close it in a child (see `ring_file`).
+    // SAFETY: fstat fills the struct if it succeeds. The descriptor that is closed is this child's copy of that of a ring:
+    // it has that file's device and inode, nobody else opens it, and its owner does not close it in a child (see `ring_file`).
     unsafe {
         if libc::fstat(descriptor, about.as_mut_ptr()) != 0 {
             return;

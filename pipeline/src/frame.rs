@@ -334,7 +334,7 @@ pub(crate) fn decode_progress<'a>(body: &'a [u8]) -> Option<(LoggerId, ProgressE
     Some((logger, event))
 }
 
-/// Whose call a frame is that is no control and no piece: all of them begin with the time and the logger.
+/// The logger of a frame that is no control and no piece: all such frames begin with the time and the logger.
 pub(crate) fn logger_of(body: &[u8]) -> Option<LoggerId> {
     let mut cursor = Cursor::over(body);
     cursor.u64()?;

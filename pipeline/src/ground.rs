@@ -1,8 +1,8 @@
-//! What a ring may lie on.
+//! The file systems that a ring may lie on.
 
 use std::path::Path;
 
-/// What is known of the file system of a folder.
+/// The kind of a folder's file system, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ground {
     /// Of this machine, and what was set aside for a file stays there: each page of a mapping has its place.

@@ -1,4 +1,4 @@
-//! What is said to loggers that have ended: nobody takes it any more, so it is counted and told.
+//! Calls to loggers that have ended: nobody takes them any more, so they are counted and told.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

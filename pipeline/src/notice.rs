@@ -175,7 +175,7 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// What the thread does. It ends when there has been nothing for a while: trouble is rare.
+    /// The loop of the thread. It ends when there has been nothing for a while: trouble is rare.
     fn write_all(&self) {
         const IDLE: Duration = Duration::from_secs(5);
         let mut state = lock(&self.state);

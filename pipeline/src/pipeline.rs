@@ -203,7 +203,7 @@ impl Pipeline {
     }
 
     /// The same at the end of the process: these loggers take everything until the ring is closed for all of them at one moment, and
-    /// end behind that with their exit codes. Whoever calls one of them later finds the ring closed.
+    /// end behind that with their exit codes. A later call to one of them finds the ring closed.
     ///
     /// # Errors
     ///

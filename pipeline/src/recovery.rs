@@ -86,8 +86,8 @@ pub fn recover_trusted(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
     .run(|_| true)
 }
 
-/// What a start of this `config` does: the same for those whose files are of a rank that is `wanted`. Of processes that start at once
-/// in one folder, each sees to its own, and so writes nothing new before it.
+/// The recovery at a start of this `config`: the same for those whose files are of a rank that is `wanted`. Of processes that
+/// start at once in one folder, each sees to its own, and so writes nothing new before it.
 pub fn recover_ranks(config: &LogConfig, wanted: impl Fn(FileRank) -> bool) -> Vec<Result<Recovered, RecoveryError>> {
     Request {
         config: Some(config),
@@ -96,7 +96,7 @@ pub fn recover_ranks(config: &LogConfig, wanted: impl Fn(FileRank) -> bool) -> V
     .run(wanted)
 }
 
-/// What is to be delivered.
+/// A request to deliver the rings of a folder.
 #[derive(Clone, Copy)]
 struct Request<'a> {
     folder: &'a Path,
@@ -156,7 +156,7 @@ impl<'a> Request<'a> {
             Err(TryLockError::WouldBlock) => return who_has(&found.file).map_or(Ok(None), Err),
             Err(TryLockError::Error(error)) => return Err(refuse(format!("it cannot be locked: {error}"))),
         }
-        // Whoever had the lock before may have delivered it.
+        // The process that had the lock before may have delivered it.
         if !found.ring.exists() {
             return Ok(None);
         }
@@ -365,7 +365,7 @@ impl<'a> Request<'a> {
                     if may_pass(&error) {
                         return Err(Unusable::NotNow(format!("{words}; {LATER}")));
                     }
-                    // What its user has taken away is not to come back; anything else may be wanted.
+                    // An output that its user has taken away is not to come back; anything else may be wanted.
                     *is_whole &= error.reason() == "not found";
                     problems.push(words);
                 }
@@ -419,7 +419,7 @@ impl From<Corrupt> for Unusable {
 struct Found {
     name: PathBuf,
     name_inode: u64,
-    /// What the name says, if it is not the ring itself.
+    /// The target that the name leads to, if the name is not the ring itself.
     pointer: Option<Target>,
     ring: PathBuf,
     file: File,
@@ -522,7 +522,7 @@ fn parse_origin(text: &[u8]) -> Option<(u64, u64)> {
     Some((number(nonce)?, number(inode)?))
 }
 
-/// What stands before the last time that `between` does, and behind it.
+/// The text before the last `between`, and the text behind it.
 fn split_last<'a>(text: &'a [u8], between: &str) -> Option<(&'a [u8], &'a [u8])> {
     let at = text
         .windows(between.len())

@@ -118,7 +118,7 @@ impl Region {
     /// Has the process have all pages for itself, after it was parted from the file.
     #[cfg(target_os = "linux")]
     pub(crate) fn own(&self) {
-        // SAFETY: the range is the block, and the advice changes none of its bytes. What cannot be had stays a fault.
+        // SAFETY: the range is the block, and the advice changes none of its bytes. A page that cannot be had stays a fault.
         let _ = unsafe {
             libc::madvise(
                 self.start.as_ptr().cast(),

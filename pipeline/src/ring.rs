@@ -109,7 +109,7 @@ impl Sizes {
         self.front() + 2 * self.slot
     }
 
-    /// What live processes have elsewhere: header and dictionary.
+    /// The bytes of the part that live processes have elsewhere: header and dictionary.
     pub(crate) fn front(self) -> usize {
         HEADER_BYTES + self.dictionary
     }

@@ -126,7 +126,7 @@ impl RingFile {
         u32::try_from(number).map_err(|_| io::ErrorKind::InvalidInput.into())
     }
 
-    /// What the writer has to know of it.
+    /// The names of the ring, for the writer.
     pub(crate) fn names(&self) -> &Arc<RingNames> {
         &self.names
     }

@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     next_number: AtomicU64,
     /// The process that has the writer.
     process: u64,
-    /// What a child of a fork has in its place, since that writer is gone.
+    /// The heir that a child of a fork has in its place, since that writer is gone.
     heir: OnceLock<Arc<Shared>>,
 }
 
@@ -92,7 +92,7 @@ impl Shared {
         self.process != process_number()
     }
 
-    /// What this process has in its place, if it has.
+    /// The last heir that this process has in its place; itself if there is none.
     pub(crate) fn current(self: &Arc<Self>) -> &Arc<Self> {
         let mut current = self;
         while let Some(heir) = current.heir.get() {
@@ -368,7 +368,7 @@ const TURN: Duration = Duration::from_millis(2);
 /// The reason for what is said in a child of a fork whose parent has gone with the writer.
 pub(crate) const ORPHANED: &str = "the writer's process is gone";
 
-/// What a child does when the writer of its parent is gone.
+/// The work of a child that finds the writer of its parent gone.
 static TAKE_OVER: OnceLock<fn()> = OnceLock::new();
 
 /// Has `work` called, once, in a child of a fork that finds its parent's writer gone: it gives the loggers a pipeline of this

@@ -177,7 +177,7 @@ impl Slot {
         }
     }
 
-    /// What is to be waited for after the sink has finished; `besides` is what it does not know of.
+    /// The wait that remains after the sink has finished; `besides` is what it does not know of.
     pub(crate) fn take_remainder(&mut self, besides: SinkBooks) -> Option<NamedRemainder> {
         let wait = contain(|| self.sink.remainder()).unwrap_or(None)?;
         Some(NamedRemainder {

@@ -207,7 +207,7 @@ impl Writer {
         }
     }
 
-    /// What is done last, when all that was accepted is delivered.
+    /// Does the last work, when all that was accepted is delivered.
     fn close(&mut self, close: Close) {
         self.delivery.close_all(close);
         self.delivery.deliver(RETRY);

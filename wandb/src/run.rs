@@ -43,7 +43,7 @@ struct State {
     ending: Option<RunLog>,
     folder: Option<PathBuf>,
     files: Option<Arc<RunFiles>>,
-    /// What the folders of W&B runs are in, with links resolved.
+    /// The folder above those of W&B runs, with links resolved.
     dir: PathBuf,
     /// When the log was last tried to be made.
     tried: Option<Instant>,
@@ -568,7 +568,7 @@ impl Drop for OverAtLast<'_> {
     }
 }
 
-/// What the run itself keeps in `files/`.
+/// The names that the run itself keeps in `files/`.
 const OWN_FILES: [&str; 5] = [
     "config.yaml",
     "media",

@@ -8,8 +8,8 @@ use logcore_files::Folder;
 
 /// The folder of a run, by descriptor: its log, what stands beside the log, `files/` and `artifacts/`.
 ///
-/// Whoever has sent a folder, or may write to it, chooses what is in it. So nothing that a log names leads out of the folder,
-/// no link in it is followed, and what is replaced is replaced itself and never what a link leads to.
+/// The sender of a folder, or anyone who may write to it, chooses what is in it. So nothing that a log names leads out of the
+/// folder, no link in it is followed, and what is replaced is replaced itself and never what a link leads to.
 pub(crate) struct RunFiles {
     folder: Mutex<Arc<Folder>>,
     log: OsString,
@@ -52,7 +52,7 @@ impl RunFiles {
         self.folder().open_file(Path::new(&self.log))
     }
 
-    /// What stands beside the log, and has a name of its own.
+    /// The name of a file beside the log: that of the log with `suffix` behind it.
     pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.log.clone();
         name.push(".");

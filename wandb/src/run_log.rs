@@ -201,7 +201,7 @@ impl RunLog {
         Ok(Some(recovered))
     }
 
-    /// Where the log stands, which is at `path` within a folder that others know. What [waits](Self::waits) is not in it.
+    /// Where the log stands, which is at `path` within a folder that others know. Records that [wait](Self::waits) are not in it.
     pub(crate) fn mark<'a>(&'a self, path: &'a Path) -> LogMark<'a> {
         let row = self.columns.row();
         LogMark {
@@ -360,7 +360,8 @@ impl RunLog {
         self.log.live()
     }
 
-    /// What others have cut off the log since the last call. Whatever the summary had of it is written again.
+    /// The records that others have cut off the log since the last call. After a loss, the values that rows
+    /// have put into the summary are written again.
     pub(crate) fn take_losses(&mut self) -> Vec<Loss> {
         let losses = self.log.take_losses();
         if !losses.is_empty() {

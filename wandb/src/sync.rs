@@ -56,8 +56,8 @@ pub struct SyncReport {
     pub outcome: Synced,
     /// The run's page, if the server has said whose it is.
     pub url: Option<String>,
-    /// What the log names and what was not sent, in words: files that are not there, and places that are not in the run's
-    /// folder.
+    /// The files and artifacts that the log names and that were not sent, in words: files that are not there, and places that
+    /// are not in the run's folder.
     pub left_out: Vec<String>,
 }
 

@@ -30,7 +30,8 @@ pub struct Appender {
     path: PathBuf,
 }
 
-/// The owners of the files that are open. What a child of a fork has of its parent's may be in the middle of a write.
+/// The owners of the files that are open. An owner that a child of a fork has from its parent may be in the middle of a
+/// write.
 static OPEN: PerProcess<Mutex<HashMap<PathBuf, Weak<Mutex<Owner>>>>> = PerProcess::new(|_| Mutex::default());
 
 impl Appender {

@@ -87,7 +87,7 @@ impl Found {
         for (number, from) in files.into_iter().rev() {
             let mut file = match logcore_files::open(&path_of(place, number)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                // What went into a pipe or a device is not there to be found.
+                // Lines that went into a pipe or a device are not there to be found.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => continue,
                 opened => opened?,
             };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// More the system does not follow either.
 const MOST_LINKS: usize = 40;
 
-/// What leads from a path to a file.
+/// The way from a path to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Chain {
     /// The path is its name.

@@ -1,4 +1,4 @@
-//! What an owner writes to, and how it is opened.
+//! The output of an owner, and how it is opened.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
@@ -122,7 +122,7 @@ fn names(_: &Metadata) -> u64 {
     1
 }
 
-/// What a path names, and so what may be done with it.
+/// The kind of file that a path names, which decides what may be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A file under its own name.
@@ -150,7 +150,7 @@ impl Opened {
         let metadata = file.metadata()?;
         let kind = kind_of(&metadata, chain)?;
         let size = if kind == Kind::Stream { 0 } else { metadata.len() };
-        // What is written at this moment begins its day; what is there belongs to the day of its last line.
+        // An empty file begins its day at this moment; lines that are there belong to the day of the last of them.
         let day = match size {
             0 => rotation.day(SystemTime::now()),
             _ => metadata.modified().ok().and_then(|time| rotation.day(time)),

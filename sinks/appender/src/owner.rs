@@ -112,7 +112,7 @@ impl Owner {
         let opened = Opened::new(&path, &rotation)?;
         let mut owner = Self::over(path, rotation, opened);
         if owner.size > 0 && ends_amid_a_line(&owner.path) {
-            // Whoever wrote it was cut off.
+            // The writer of the last line was cut off.
             owner.push(b"\n", None, 0, true);
         }
         Ok(owner)
@@ -275,7 +275,7 @@ impl Owner {
         }
         let patience = match &self.failure {
             _ if at_once => LAST_STANDSTILL,
-            // Whoever reads again is not kept waiting.
+            // A reader that reads again is not kept waiting.
             Some(failure) if failure.stalled => Duration::ZERO,
             _ => STANDSTILL,
         };
@@ -347,7 +347,7 @@ impl Owner {
         self.records.push_back(entry);
     }
 
-    /// Writes all there is. What takes nothing for so long is left for later.
+    /// Writes all there is. An output that takes nothing for so long is left for later.
     fn write_out(&mut self, patience: Duration) -> io::Result<()> {
         let result = self.try_write_out(patience);
         self.failure = result.as_ref().err().map(|error| Failure {
@@ -509,7 +509,7 @@ impl Owner {
             mem::forget(mem::replace(&mut self.output, Box::new(Gone)));
         }
         match self.reopen() {
-            // What was moved is not lost.
+            // A file that was moved is not lost.
             Err(_) if usable => Ok(()),
             reopened => reopened,
         }
@@ -534,7 +534,7 @@ impl Owner {
         if begun.is_empty() || !(same && ends_with(&self.path, begun)) {
             // A record that was begun in another file is whole in this one.
             self.written = self.start;
-            // What stands there may be the beginning of what comes next, as a killed process has left it.
+            // The last line there may be the beginning of the next record, as a killed process has left it.
             let is_begun = self.found.is_some() || self.records.front().is_some_and(|entry| entry.rest);
             if same && !is_begun && ends_amid_a_line(&self.path) {
                 opened.output.write_all(b"\n")?;

@@ -39,7 +39,7 @@ impl Rotation {
         Some(ZonedDateTime::new(timestamp, zone).date())
     }
 
-    /// Moves the file out of the way. Whoever does so holds the lock of the file, so that nobody else moves anything meanwhile.
+    /// Moves the file out of the way. The caller holds the lock of the file, so that nobody else moves anything meanwhile.
     ///
     /// # Errors
     ///

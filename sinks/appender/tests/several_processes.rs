@@ -24,7 +24,7 @@ fn part(name: &str, folder: &Path, number: usize) -> Command {
     command
 }
 
-/// What [`part`] has said; `None` if this is the test itself.
+/// The folder and the number from [`part`]; `None` if this is the test itself.
 fn told() -> Option<(PathBuf, usize)> {
     let folder = std::env::var_os("PART_FOLDER")?;
     let number = std::env::var("PART_NUMBER").ok()?.parse().ok()?;
@@ -80,7 +80,7 @@ fn rotations_of_several_processes_lose_no_line() {
         assert!(part.wait().unwrap().success());
     }
     assert_all_there(folder.path());
-    // Whoever finds the machine busy goes on in the old file for a while.
+    // A process that finds the machine busy goes on in the old file for a while.
     let all = (PROCESSES * LINES * 102) as u64;
     let count = files(folder.path()).len() as u64;
     assert!(count > all / LIMIT / 2, "only {count} files");

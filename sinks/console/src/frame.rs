@@ -1,5 +1,5 @@
-//! What is written to a terminal at once, and the last look at it: whatever a formatter, a bar or the last word has left in it,
-//! the terminal gets no codes but those of colour and those that are written here.
+//! The text that is written to a terminal at once, and the last look at it: whatever a formatter, a bar or the last word has
+//! left in it, the terminal gets no codes but those of colour and those that are written here.
 //!
 //! While there are bars, the cursor stands at the beginning of an empty line above them. So they can be erased without
 //! knowing how many rows they take, which a terminal that was made narrower has changed; and a line that the program prints

@@ -55,12 +55,12 @@ impl ConfigFile {
             let shown = redacted(config);
             match (document.get_mut("config"), shown) {
                 (Some(Value::Object(all)), Value::Object(new)) => all.extend(new),
-                // What is no table erases none.
+                // A value that is no table erases none.
                 (Some(Value::Object(all)), other) => drop(all.insert("value".to_owned(), other)),
                 (_, shown) => drop(document.insert("config".to_owned(), shown)),
             }
         });
-        // What could not be written is in the document, and so in what is written next.
+        // A value that could not be written is in the document, and so in the next write.
         if written.is_ok() {
             self.settle();
         }

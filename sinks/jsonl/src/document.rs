@@ -10,7 +10,7 @@ use logcore::escape::escape_json;
 use logcore::serde_json::{self, Map, Value};
 use logcore::{PerProcess, SinkError};
 
-/// What is longer is no document of ours.
+/// A longer file is no document of ours.
 const LONGEST: u64 = 64 << 20;
 
 /// A handle to the document at a path. Its contents are forgotten with the last handle; a later one of the same process reads them
@@ -76,7 +76,7 @@ impl Document {
         Ok(())
     }
 
-    /// What an earlier handle of this process has left in the file.
+    /// The document that an earlier handle of this process has left in the file.
     fn written_before(&self) -> Option<Map<String, Value>> {
         let (path, of_dead_process) = &self.key;
         let known = !of_dead_process && lock(WRITTEN.get()).contains(path);

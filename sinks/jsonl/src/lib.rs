@@ -49,7 +49,7 @@ struct JsonlOptions {
     records: bool,
 }
 
-/// What another process needs to go on. It knows where the folder is.
+/// The state that another process needs to go on. That process knows where the folder is.
 #[derive(Serialize, Deserialize)]
 struct State<R> {
     run_files: NamesOfRank,

@@ -41,7 +41,7 @@ impl Serialize for Flat<'_> {
     }
 }
 
-/// What serde_json leaves as it is, and a terminal obeys or nobody sees.
+/// Escapes the characters that serde_json leaves as they are, and a terminal obeys or nobody sees.
 fn escape_harmful(line: &mut Vec<u8>, start: usize) {
     if line[start..].is_ascii() && !line[start..].contains(&0x7f) {
         return;

@@ -15,7 +15,7 @@ pub(crate) struct SummaryFile {
     /// The logger whose process was killed; nobody else will say how its run ended.
     killed: Option<String>,
     exit_code: Option<i32>,
-    /// What was said is in the document, and not yet in the file.
+    /// The newest summary is in the document, and not yet in the file.
     unwritten: bool,
     /// Only a summary that is lost is in them: it is none of the calls that are counted.
     books: SinkBooks,

@@ -60,7 +60,7 @@ pub(crate) struct NetrcPassword {
     pub(crate) exact: bool,
 }
 
-/// The password for the base URL's host and port. What cannot be read is said in `unread`.
+/// The password for the base URL's host and port. A file that cannot be read is named in `unread`.
 pub(crate) fn netrc_password(
     netloc: &str,
     environment: Environment<'_>,

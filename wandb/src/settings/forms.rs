@@ -74,7 +74,7 @@ pub(crate) fn text(field: &str, text: &str, kind: Text) -> Result<(), ConfigErro
     Ok(())
 }
 
-/// What a text for people is, which decides how long W&B lets it be.
+/// The kind of a text for people, which decides how long W&B lets it be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Text {
     /// The name that is shown, the group, the sweep.
@@ -117,7 +117,7 @@ pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
             "write an address such as https://api.wandb.ai",
         ));
     };
-    // What a parser takes out or reads as `/` makes an address that people read as another.
+    // A character that a parser takes out or reads as `/` makes an address that people read as another.
     if trimmed.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
         let remedy = "the address has white space, a control character or a backslash in it";
         return Err(ConfigError::new(field, "***", remedy));

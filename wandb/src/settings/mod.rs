@@ -463,8 +463,8 @@ impl Sources<'_> {
         })
     }
 
-    /// The key where the file beside the runs has chosen the way to the server. Whoever has sent the folder, or may write to
-    /// it, may have made the file: so no key goes there but the file's own, or one that netrc has for that very host.
+    /// The key where the file beside the runs has chosen the way to the server. The sender of the folder, or anyone who may
+    /// write to it, may have made the file: so no key goes there but the file's own, or one that netrc has for that very host.
     fn key_for_local_file(
         &mut self,
         setting: &'static str,

@@ -25,7 +25,7 @@ pub(super) struct Keeper {
     doubted: bool,
 }
 
-/// What has become of the file.
+/// The state in which the file was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// The file is the one that was written to, with all that was written.
@@ -108,7 +108,7 @@ impl Keeper {
             return Ok(Found::Shorter(there));
         }
         if there > length {
-            // What others append would stand between our records, and hide all that follow.
+            // Bytes that others append would stand between our records, and hide all that follow.
             self.file.set_len(length)?;
         }
         if nameless || self.looked_at.elapsed() >= LOOK {
@@ -231,7 +231,8 @@ impl Keeper {
         self.lock();
     }
 
-    /// Whoever would deliver the log can see that it is still being written. Where there are no locks, nobody can.
+    /// Locks the log, so that a process that would deliver it can see that it is still being written. Where there are no locks,
+    /// no process can.
     fn lock(&mut self) {
         self.locked = self.file.try_lock().is_ok();
     }

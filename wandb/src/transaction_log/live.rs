@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the writer and the reader of one log know of each other in a process: which file it is, and from where on it is
+/// The state that the writer and the reader of one log share in a process: which file it is, and from where on it is
 /// another than the reader has read.
 pub(crate) struct Live(Mutex<State>);
 

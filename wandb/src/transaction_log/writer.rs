@@ -103,7 +103,7 @@ impl LogWriter {
             let _ = fs::remove_file(&unfinished);
         }
         made?;
-        // Whoever goes on with it may stand elsewhere, or find the folder under another name.
+        // A process that goes on with it may stand elsewhere, or find the folder under another name.
         writer.keeper.set_path(path.canonicalize()?);
         writer.live = writer.keeper.clone_file().ok().map(|file| Arc::new(Live::new(file)));
         Ok(writer)
@@ -140,7 +140,7 @@ impl LogWriter {
         self.keeper.path()
     }
 
-    /// What others have cut off since the last call of this.
+    /// The records that others have cut off since the last call of this.
     pub(crate) fn take_losses(&mut self) -> Vec<Loss> {
         std::mem::take(&mut self.losses)
     }
@@ -282,7 +282,7 @@ impl LogWriter {
     fn keep(&mut self, kind: &Kind) {
         let Some(lasting) = &mut self.lasting else { return };
         let lasts = match kind {
-            // What a program has set comes alone; the others say what the rows say.
+            // A value that a program has set comes alone; the others say what the rows say.
             Kind::Summary(items) => items.update.len() == 1,
             Kind::History(_) | Kind::Stats(_) | Kind::Output(_) | Kind::OutputLine(_) | Kind::Preempting(_) => false,
             _ => true,
@@ -502,7 +502,7 @@ mod tests {
             (read(&path).1, writer.path()),
             (vec!["one".into(), "two".into(), "three".into()], path.as_path())
         );
-        // What is something else stays as it is.
+        // A file that is no copy of the log stays as it is.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "precious").unwrap();
         writer.append(line("four"));

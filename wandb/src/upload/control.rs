@@ -35,7 +35,7 @@ struct State {
     delivered: Reached,
     /// Calls that the server does not take, by reason.
     dropped: BTreeMap<&'static str, u64>,
-    /// What is not sent, in words.
+    /// The files and artifacts that are not sent, in words.
     left_out: Vec<String>,
     over: bool,
     /// By lane: the newest failure, until a request succeeds, and the kinds that were said since the last success.
@@ -152,7 +152,7 @@ impl Control {
         }
     }
 
-    /// What was left out, in words.
+    /// The files and artifacts that were left out, in words.
     pub(crate) fn left_out(&self) -> Vec<String> {
         self.lock().left_out.clone()
     }

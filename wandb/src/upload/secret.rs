@@ -5,7 +5,7 @@ use reqwest::Url;
 
 use crate::settings::Settings;
 
-/// What a request carries and nobody shall see, in each form in which a reply could repeat it: the key, the headers of the
+/// The secrets that a request carries, in each form in which a reply could repeat them: the key, the headers of the
 /// user's own, the passwords of proxies.
 pub(crate) struct Secret {
     forms: Vec<String>,

@@ -161,5 +161,5 @@ pub(crate) fn synced_by_other(files: &RunFiles) -> bool {
     files.folder().open_file(&files.beside("synced")).is_ok()
 }
 
-/// Who has written the parts of a run is in it, and no run has that many.
+/// The writers of the parts of a run are in it, and no run has that many.
 const LONGEST: u64 = 16 << 20;

@@ -229,7 +229,7 @@ impl Chain {
     }
 }
 
-/// What a process says when a signal gives it the time.
+/// Whether a process says this line when a signal gives it the time.
 fn is_of_an_end(line: &str) -> bool {
     line.starts_with("logcore: W&B: ") || (line.contains("sink `wandb` of logger") && line.contains("only on disk"))
 }

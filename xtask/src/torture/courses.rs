@@ -116,7 +116,7 @@ impl<'a> Lines<'a> {
             let (generation, ready) = (one.life.generation, one.returned.was_ready());
             let count = self.ends.get(&generation).copied().unwrap_or_default();
             let interrupted = self.interrupted.get(&generation).copied().unwrap_or_default();
-            // Who is killed while it ends by another signal has both.
+            // A process that is killed while it ends by another signal has both.
             if count.max(interrupted) > 1 || (ready && count + interrupted == 0) {
                 let output = self.courses.output.name();
                 findings.other(format!("g{generation} has {count} ends in {output}"));

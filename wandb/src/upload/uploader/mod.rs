@@ -37,7 +37,7 @@ const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 /// What is to be delivered, and how often.
 pub(crate) struct Plan {
     pub(crate) files: Arc<RunFiles>,
-    /// Whoever writes the log, if that is this process.
+    /// The writer of the log, if that is this process.
     pub(crate) live: Option<Arc<Live>>,
     /// A row waits at most this long for company.
     pub(crate) interval: Duration,
@@ -244,7 +244,7 @@ impl Uploader {
             match entry {
                 Ok(Entry::Record(record)) => self.assembler.read(record),
                 Ok(Entry::End) => return true,
-                // Whoever writes the log finds it out at the next write, and mends it.
+                // The writer of the log finds it out at the next write, and mends it.
                 Err(_) if self.reader.is_live() && !self.link.control.ending() => return true,
                 Err(error) => self.damaged = Some(error),
             }

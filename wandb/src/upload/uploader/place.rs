@@ -61,8 +61,8 @@ impl Uploader {
         }
     }
 
-    /// Says where a log goes before anything of it is sent. Whoever wrote it has chosen that: not always the person who
-    /// syncs it.
+    /// Says where a log goes before anything of it is sent. The writer of the log has chosen that: not always the
+    /// person who syncs it.
     pub(super) fn show_destination(&self) {
         let Some(run) = &self.assembler.run else { return };
         let entity = [&self.standing.entity, &run.entity]
