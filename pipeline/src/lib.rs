@@ -17,7 +17,7 @@ mod command;
 mod delivery;
 mod dictionary;
 mod exit;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(loom)))]
 mod fault;
 mod fields;
 mod fold;
