@@ -226,7 +226,7 @@ pub fn probe_names() -> Result<Vec<&'static str>, ConfigError> {
 /// If no linked crate has a sink of that name, or it refuses its options. The error names the option with its path.
 pub fn build_sink(name: &str, options: &Value, context: &BuildContext<'_>) -> Result<Box<dyn Sink>, ConfigError> {
     let plugin = find::<SinkPlugin>(name)?.ok_or_else(|| unknown::<SinkPlugin>(name, options))?;
-    (plugin.build)(option_table(options), context).map_err(|error| of_table(error, "sinks", name))
+    (plugin.build)(option_table(options), context).map_err(|error| of_table(error, "sinks", name, options))
 }
 
 /// Whether a linked crate has a sink of this name that can go on from a mark.
@@ -255,7 +255,7 @@ pub fn recover_sink(name: &str, mark: &str, context: &BuildContext<'_>) -> Resul
 /// If no linked crate has a probe of that name, or it refuses its options.
 pub fn build_probe(name: &str, options: &Value, context: &BuildContext<'_>) -> Result<Box<dyn Probe>, ConfigError> {
     let plugin = find::<ProbePlugin>(name)?.ok_or_else(|| unknown::<ProbePlugin>(name, options))?;
-    (plugin.build)(option_table(options), context).map_err(|error| of_table(error, "probes", name))
+    (plugin.build)(option_table(options), context).map_err(|error| of_table(error, "probes", name, options))
 }
 
 /// Registers a sink, so that an entry `sinks.<name>` in a config switches it on.
@@ -512,8 +512,9 @@ fn option_table(options: &Value) -> Value {
 /// Puts the table's name before an option's; a field of `LogConfig` or a variable of the environment that a sink refuses
 /// keeps its own name. Only numbers, switches and plain words are shown: a key that stands at the wrong place is a key all the
 /// same.
-fn of_table(error: ConfigError, table: &str, name: &str) -> ConfigError {
-    if crate::config::is_field(&error.field) {
+fn of_table(error: ConfigError, table: &str, name: &str, options: &Value) -> ConfigError {
+    // An option may be called as a field is.
+    if crate::config::is_field(&error.field) && options.get(&error.field).is_none() {
         return error;
     }
     let is_word = error.value.len() <= 12 && error.value.bytes().all(|byte| byte.is_ascii_lowercase());

@@ -1,0 +1,256 @@
+//! Where a setting stands: in an option, a variable or a file, in this order.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use logcore::ConfigError;
+
+use super::files::{self, SettingsFiles};
+use super::forms::{self, Text};
+use super::{DEFAULT_BASE_URL, Environment, Key, Mode, Options, Resume, is_yes};
+
+/// Thirty days: no wait is longer, and sums of waits stay within what a clock can tell.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The places outside of the config in which a setting may stand.
+pub(super) struct Sources<'a> {
+    pub(super) files: SettingsFiles,
+    pub(super) environment: Environment<'a>,
+}
+
+/// Where a key was found: the field that an error would blame, the place in words, the key.
+type Found = (&'static str, String, String);
+
+impl Sources<'_> {
+    /// A setting, with the name under which an error would blame it.
+    pub(super) fn find(&self, name: &str, option: &Option<String>) -> Option<(String, String)> {
+        // Names of internal settings begin with `x_`, and their variables with `WANDB__`.
+        let variable = name
+            .strip_prefix("x_")
+            .map_or_else(|| name.to_owned(), |inner| format!("_{inner}"));
+        let variable = format!("WANDB_{}", variable.to_ascii_uppercase());
+        let option_name = if name == "run_group" { "group" } else { name };
+        option
+            .clone()
+            .map(|value| (option_name.to_owned(), value))
+            .or_else(|| Some((variable.clone(), (self.environment)(&variable)?)))
+            .or_else(|| Some((option_name.to_owned(), self.files.get(name)?.0.clone())))
+    }
+
+    pub(super) fn text(&self, name: &str, option: &Option<String>) -> Option<String> {
+        self.find(name, option)
+            .map(|(_, value)| value)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The same of one that people read.
+    pub(super) fn words(&self, name: &str, option: &Option<String>, kind: Text) -> Result<Option<String>, ConfigError> {
+        let found = self.find(name, option).filter(|(_, value)| !value.is_empty());
+        found
+            .map(|(field, value)| forms::text(&field, &value, kind).map(|()| value))
+            .transpose()
+    }
+
+    /// Whether a setting that is off by default is on.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.text(name, &None).is_some_and(|value| is_yes(&value))
+    }
+
+    pub(super) fn proxy(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        let Some((field, url)) = self.find(name, &None) else {
+            return Ok(None);
+        };
+        forms::proxy(&field, &url)?;
+        Ok(Some(url))
+    }
+
+    pub(super) fn seconds(&self, name: &str, option: Option<f64>, default: f64) -> Result<Duration, ConfigError> {
+        let field = name.trim_start_matches("x_file_stream_").to_owned();
+        let (field, seconds) = match option {
+            Some(seconds) => (field, seconds),
+            None => match self.find(name, &None) {
+                None => (field, default),
+                Some((field, text)) => {
+                    let seconds = text.trim().parse();
+                    let seconds = seconds.map_err(|_| ConfigError::new(&field, &text, "write a number of seconds"))?;
+                    (field, seconds)
+                }
+            },
+        };
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
+            _ => {
+                let remedy = format!("use a number of seconds above 0, and {} at most", LONGEST.as_secs());
+                Err(ConfigError::new(field, seconds, remedy))
+            }
+        }
+    }
+
+    pub(super) fn key(&mut self, options: &Options, base_url: &str) -> Result<Option<Key>, ConfigError> {
+        let option = &options.api_key;
+        // What lies in a file for other purposes must not be in the way of a run that needs no key.
+        let mode = self.find("mode", &options.mode);
+        let needed = mode.is_none_or(|(_, mode)| !matches!(mode.as_str(), "offline" | "dryrun" | "disabled"));
+        let said = option
+            .clone()
+            .map(|key| ("api_key", String::new(), key))
+            .or_else(|| Some(("WANDB_API_KEY", String::new(), (self.environment)("WANDB_API_KEY")?)));
+        if let Some((field, path)) = self.find("identity_token_file", &None) {
+            // A key that merely lies in a file is not in its way.
+            let remedy = match said.is_some() {
+                true => "there is an API key, too, and only one of them can count: unset this one",
+                false => "identity tokens are not supported yet; unset it and use an API key",
+            };
+            return Err(ConfigError::new(field, path, remedy));
+        }
+        let found = match needed {
+            false => said,
+            true => match self.led_by_local_file(options) {
+                None => said
+                    .or_else(|| self.netrc_key(base_url, false))
+                    .or_else(|| self.key_in_settings()),
+                Some(setting) => self.key_for_local_file(setting, said, base_url)?,
+            },
+        };
+        found
+            .map(|(field, place, key)| {
+                Key::parse(&key).map_err(|remedy| ConfigError::new(field, "***", format!("{place}{remedy}")))
+            })
+            .transpose()
+    }
+
+    /// A setting of the file beside the runs that chooses where a key goes, and that nobody else has said.
+    fn led_by_local_file(&self, options: &Options) -> Option<&'static str> {
+        let said = |name: &str| (self.environment)(&format!("WANDB_{}", name.to_ascii_uppercase())).is_some();
+        ["http_proxy", "https_proxy", "base_url"].into_iter().find(|name| {
+            let of_file = self.files.get(name).is_some_and(|(_, local)| local);
+            of_file && !said(name) && !(*name == "base_url" && options.base_url.is_some())
+        })
+    }
+
+    /// The key where the file beside the runs has chosen the way to the server. The sender of the folder, or anyone who may
+    /// write to it, may have made the file: so no key goes there but the file's own, or one that netrc has for that very host.
+    fn key_for_local_file(
+        &mut self,
+        setting: &'static str,
+        said: Option<Found>,
+        base_url: &str,
+    ) -> Result<Option<Found>, ConfigError> {
+        let in_netrc = (setting == "base_url")
+            .then(|| self.netrc_key(base_url, true))
+            .flatten();
+        let own = self.files.local.get("api_key");
+        let own = own.map(|key| ("api_key", self.local_place(), key.clone()));
+        if let Some(key) = in_netrc.or(own) {
+            return Ok(Some(key));
+        }
+        let other = said
+            .or_else(|| self.netrc_key(base_url, false))
+            .or_else(|| self.key_in_settings());
+        if other.is_none() {
+            return Ok(None);
+        }
+        let variable = format!("WANDB_{}", setting.to_ascii_uppercase());
+        let (shown, how) = match setting {
+            "base_url" => (
+                base_url,
+                format!("set {variable} or `base_url` yourself, or put a key for this host into ~/.netrc"),
+            ),
+            _ => ("***", format!("set {variable} yourself")),
+        };
+        let remedy = format!(
+            "your API key is not sent where {} leads, which may be anybody's file; if it shall be, {how}",
+            self.files.local_path.display()
+        );
+        Err(ConfigError::new(setting, shown, remedy))
+    }
+
+    fn netrc_key(&mut self, base_url: &str, exact: bool) -> Option<Found> {
+        // As it is written, with the port.
+        let netloc = base_url.split_once("://")?.1.split('/').next()?;
+        // The new address took the old one's users over.
+        let old = (base_url == DEFAULT_BASE_URL).then_some("api.wandb.ai");
+        let machines = [Some(netloc), old];
+        let unread = &mut self.files.unread;
+        let found = machines.into_iter().flatten().find_map(|machine| {
+            files::netrc_password(machine, self.environment, unread).filter(|found| found.exact || !exact)
+        })?;
+        Some(("api_key", format!("in {}: ", found.path.display()), found.password))
+    }
+
+    fn key_in_settings(&self) -> Option<Found> {
+        let (key, local) = self.files.get("api_key")?;
+        let place = match local {
+            true => self.local_place(),
+            false => "in a settings file: ".to_owned(),
+        };
+        Some(("api_key", place, key.clone()))
+    }
+
+    fn local_place(&self) -> String {
+        format!("in a settings file, {}: ", self.files.local_path.display())
+    }
+
+    /// The mode, with the field or variable that said it.
+    pub(super) fn mode(&self, option: &Option<String>, has_key: bool) -> Result<(Mode, Option<String>), ConfigError> {
+        let Some((field, mode)) = self.find("mode", option) else {
+            return Ok(match has_key {
+                true => (Mode::Online, None),
+                false => (Mode::Offline, None),
+            });
+        };
+        let mode = match mode.as_str() {
+            "online" | "run" => Mode::Online,
+            "offline" | "dryrun" => Mode::Offline,
+            "disabled" => Mode::Disabled,
+            "shared" => {
+                let remedy =
+                    "several writers of one run are not supported; use \"online\", \"offline\" or \"disabled\"";
+                return Err(ConfigError::new(field, mode, remedy));
+            }
+            _ => {
+                return Err(ConfigError::new(
+                    field,
+                    mode,
+                    "use \"online\", \"offline\" or \"disabled\"",
+                ));
+            }
+        };
+        Ok((mode, Some(field)))
+    }
+
+    pub(super) fn resume(&self, option: &Option<String>) -> Result<Option<Resume>, ConfigError> {
+        let Some((field, resume)) = self.find("resume", option) else {
+            return Ok(None);
+        };
+        match resume.as_str() {
+            "allow" => Ok(Some(Resume::Allow)),
+            "must" => Ok(Some(Resume::Must)),
+            "never" => Ok(Some(Resume::Never)),
+            "auto" => Ok(Some(Resume::Auto)),
+            _ => Err(ConfigError::new(
+                field,
+                resume,
+                "use \"allow\", \"must\", \"never\" or \"auto\"",
+            )),
+        }
+    }
+}
+
+/// Headers for each request, from the environment.
+pub(super) fn extra_headers(environment: Environment<'_>) -> Result<Vec<(String, String)>, ConfigError> {
+    const NAME: &str = "WANDB__EXTRA_HTTP_HEADERS";
+    let Some(text) = environment(NAME) else {
+        return Ok(Vec::new());
+    };
+    // serde's message is not shown: it may quote a secret.
+    let headers: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|error| {
+        let remedy = format!(
+            "write a JSON object of texts (wrong at line {}, column {})",
+            error.line(),
+            error.column()
+        );
+        ConfigError::new(NAME, "***", remedy)
+    })?;
+    Ok(headers.into_iter().collect())
+}
