@@ -287,6 +287,10 @@ fn impossible_settings_are_refused_at_setup() {
         ("tags", json!(["x".repeat(65)])),
         ("project", json!("a/b")),
         ("mode", json!("sideways")),
+        // The config has a field of this name, too.
+        ("name", json!("x".repeat(129))),
+        ("job_type", json!("x".repeat(65))),
+        ("group", json!("a\0b")),
     ] {
         let options = with(json!({"mode": "offline"}), json!({ option: value }));
         let error = refused(config(&folder, "impossible", options));
@@ -297,6 +301,11 @@ fn impossible_settings_are_refused_at_setup() {
         ..config(&folder, "impossible", json!({"mode": "offline"}))
     });
     assert!(error.starts_with("wandb_project = a/b"), "{error}");
+    let error = refused(LogConfig {
+        wandb_name: Some("x".repeat(129)),
+        ..config(&folder, "impossible", json!({"mode": "offline"}))
+    });
+    assert!(error.starts_with("wandb_name = "), "{error}");
     assert!(!folder.path().join("wandb").exists());
 }
 
