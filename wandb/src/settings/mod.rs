@@ -8,7 +8,6 @@ mod names;
 mod netrc;
 mod sources;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

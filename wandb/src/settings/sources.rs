@@ -88,7 +88,7 @@ impl Sources<'_> {
 
     pub(super) fn key(&mut self, options: &Options, base_url: &str) -> Result<Option<Key>, ConfigError> {
         let option = &options.api_key;
-        // What lies in a file for other purposes must not be in the way of a run that needs no key.
+        // A key that lies in a file for other purposes must not be in the way of a run that needs none.
         let mode = self.find("mode", &options.mode);
         let needed = mode.is_none_or(|(_, mode)| !matches!(mode.as_str(), "offline" | "dryrun" | "disabled"));
         let said = option
