@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use facade::logcore::escape::one_line;
 use facade::wandb::{SyncOptions, Synced, find_logs, sync};
-use logcore_formatters::escape_line;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     match arguments.split_first() {
@@ -25,7 +25,7 @@ fn sync_all(arguments: &[String]) -> Result<()> {
     let mut failed = 0;
     for log in &logs {
         let shown = log.parent().unwrap_or(log).display().to_string();
-        let name = visible(&shown);
+        let name = one_line(&shown);
         let mut bar = Bar::new(&name);
         let report = sync(log, &options, |read, size| bar.draw(read, size));
         bar.clear();
@@ -38,11 +38,11 @@ fn sync_all(arguments: &[String]) -> Result<()> {
                     _ => "done",
                 };
                 let url = report.url.map(|url| format!(": {url}")).unwrap_or_default();
-                println!("{}", visible(&format!("{shown}: {what}{url}")));
+                println!("{}", one_line(&format!("{shown}: {what}{url}")));
             }
             Err(error) => {
                 failed += 1;
-                println!("{}", visible(&format!("{shown}: {error}")));
+                println!("{}", one_line(&format!("{shown}: {error}")));
             }
         }
     }
@@ -80,16 +80,9 @@ fn parse(arguments: &[String]) -> Result<(SyncOptions, Vec<PathBuf>)> {
     Ok((options, folders))
 }
 
-/// Paths and a server's words, made harmless for the terminal.
-fn visible(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    escape_line(text, &mut out);
-    out
-}
-
 fn list(folders: &[PathBuf]) -> String {
     let shown: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
-    shown.join(", ")
+    one_line(&shown.join(", ")).into_owned()
 }
 
 /// How much of a log is read, on a terminal.
