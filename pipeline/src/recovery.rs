@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write as _};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use logcore::escape::Harmless;
@@ -28,6 +30,7 @@ use crate::ring_file::{
     unfinished,
 };
 use crate::shared::Shared;
+use crate::shield::shield_writes;
 use crate::writer::replay;
 
 /// What was delivered of a killed process.
@@ -165,7 +168,7 @@ impl<'a> Request<'a> {
             match &dead.checkpoint {
                 // Its process died before its first logger was open.
                 Saved::Within(checkpoint) if checkpoint.is_empty() => Ok(None),
-                _ => quiet(|| self.deliver(dead, &found)).map(Some),
+                _ => self.deliver_apart(dead, &found).map(Some),
             }
         });
         match recovered {
@@ -197,6 +200,21 @@ impl<'a> Request<'a> {
                 Err(refuse(format!("{why}; it was put aside as {}", aside.display())))
             }
         }
+    }
+
+    /// Delivers a ring on a thread of its own, whose writes fail where a signal of theirs would end the program.
+    fn deliver_apart(&self, dead: Dead, found: &Found) -> Result<(Recovered, bool), Unusable> {
+        thread::scope(|scope| {
+            let work = || {
+                shield_writes();
+                quiet(|| self.deliver(dead, found))
+            };
+            let thread = thread::Builder::new()
+                .name("logcore-recovery".to_owned())
+                .spawn_scoped(scope, work)
+                .map_err(|error| Unusable::NotNow(format!("there is no thread to deliver it: {error}")))?;
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     /// Returns whether something of it could not be delivered, too.
