@@ -19,5 +19,8 @@ pub(crate) fn run(task: &str, arguments: &[String]) -> Result<()> {
         build.push("--release");
     }
     let program = cargo::build(&build)?;
-    cargo::run_command(Command::new(program).arg(task).args(arguments))
+    // A shell that puts a task into the background has it ignore some signals, and whatever that task starts would survive them.
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(program);
+    cargo::run_command(command.arg(task).args(arguments))
 }

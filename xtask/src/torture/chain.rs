@@ -69,7 +69,7 @@ impl Chain {
                     sleep(Duration::from_micros(*delay));
                     kill(&mut child)?
                 }
-                Death::Point(..) | Death::Signal(..) => wait(&mut child, PATIENCE)?.context("a recovery hangs")?,
+                Death::Point(..) | Death::Signal(..) => wait_or_kill(&mut child, "a recovery hangs")?,
             };
             self.killed_recoveries += u64::from(was_killed(status));
             if !was_killed(status) && !status.success() {
@@ -103,7 +103,7 @@ impl Chain {
                         sleep(Duration::from_micros(pause));
                         kill(&mut child)?
                     }
-                    None => wait(&mut child, PATIENCE)?.with_context(|| format!("it outlives {}", signal.name))?,
+                    None => wait_or_kill(&mut child, &format!("it outlives {}", signal.name))?,
                 }
             }
             Death::Point(..) => {
@@ -133,7 +133,7 @@ impl Chain {
     pub(crate) fn recover(&mut self) -> Result<()> {
         for _ in 0..2 {
             let mut child = self.start_recovery(None)?;
-            let status = wait(&mut child, PATIENCE)?.context("the last recovery hangs")?;
+            let status = wait_or_kill(&mut child, "the last recovery hangs")?;
             if !status.success() {
                 self.trouble.push(format!("the last recovery ended with {status}"));
             }
@@ -281,6 +281,17 @@ fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>> {
         sleep(Duration::from_micros(500));
     }
     Ok(None)
+}
+
+/// Nothing goes on after the rig has failed: a process that says `trouble` by not ending fills the disk.
+fn wait_or_kill(child: &mut Child, trouble: &str) -> Result<ExitStatus> {
+    match wait(child, PATIENCE)? {
+        Some(status) => Ok(status),
+        None => {
+            kill(child)?;
+            bail!("{trouble}");
+        }
+    }
 }
 
 fn was_killed(status: ExitStatus) -> bool {
