@@ -89,6 +89,10 @@ fn a_pipe_in_the_place_of_a_file_gets_every_line() {
     let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
     // SAFETY: the text ends with a zero.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    // Somebody has it open to read before it is logged to; the thread may be late.
+    let mut options = fs::File::options();
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let opened = options.read(true).open(&path).unwrap();
     let reader = thread::Builder::new().name("reader".to_owned());
     let read = move || {
         let mut text = String::new();
@@ -101,6 +105,7 @@ fn a_pipe_in_the_place_of_a_file_gets_every_line() {
     assert!(logger.finish().all_delivered());
     drop(logger);
     let text = reader.join().unwrap();
+    drop(opened);
     let lines = text.lines().map(|line| line.rsplit(" | ").next().unwrap().to_owned());
     assert!(lines.take(20_000).eq(numbers(0..20_000)));
 }
