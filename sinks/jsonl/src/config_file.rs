@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use logcore::serde_json::{Map, Value, json};
 use logcore::{SinkBooks, SinkError, epoch_seconds, redacted};
 
-use crate::document::{self, Document};
+use crate::document::{self, Document, Members};
 
 /// The part of one sink in `config.json`. Sinks with one folder share the file.
 pub(crate) struct ConfigFile {
@@ -52,13 +52,16 @@ impl ConfigFile {
         self.books.accepted += 1;
         self.used = true;
         let written = self.update(|document| {
-            let shown = redacted(config);
-            match (document.get_mut("config"), shown) {
-                (Some(Value::Object(all)), Value::Object(new)) => all.extend(new),
+            let merged = match (document.get("config"), redacted(config)) {
+                (Some(Value::Object(all)), Value::Object(new)) => all.clone().into_iter().chain(new).collect(),
                 // A value that is no table erases none.
-                (Some(Value::Object(all)), other) => drop(all.insert("value".to_owned(), other)),
-                (_, shown) => drop(document.insert("config".to_owned(), shown)),
-            }
+                (Some(Value::Object(all)), other) => {
+                    let value = ("value".to_owned(), other);
+                    all.clone().into_iter().chain([value]).collect()
+                }
+                (_, shown) => shown,
+            };
+            Map::from_iter([("config".to_owned(), merged)])
         });
         // A value that could not be written is in the document, and so in the next write.
         if written.is_ok() {
@@ -78,10 +81,9 @@ impl ConfigFile {
         if exit_code.is_none() && !waiting {
             return Ok(());
         }
-        let written = self.update(|document| {
-            let Some(exit_code) = exit_code else { return };
-            let end = json!({"exit_code": exit_code, "time": epoch_seconds(SystemTime::now())});
-            document.insert("end".to_owned(), end);
+        let written = self.update(|_| {
+            let end = exit_code.map(|code| json!({"exit_code": code, "time": epoch_seconds(SystemTime::now())}));
+            end.into_iter().map(|end| ("end".to_owned(), end)).collect()
         });
         match &written {
             Ok(()) => self.settle(),
@@ -101,7 +103,7 @@ impl ConfigFile {
         self.books.delivered = self.books.accepted - self.books.dropped.values().sum::<u64>();
     }
 
-    fn update(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), SinkError> {
+    fn update(&self, change: impl FnOnce(&Members) -> Map<String, Value>) -> Result<(), SinkError> {
         self.document.update(|path| self.first_document(path), change)
     }
 

@@ -1,6 +1,6 @@
 //! Small JSON files that several sinks of a process write together, each replaced as a whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,56 @@ pub(crate) struct Document {
     contents: Arc<Mutex<Contents>>,
 }
 
-type Contents = Option<Map<String, Value>>;
+type Contents = Option<Members>;
+
+/// The members of a document. Each is kept as it stands in the file, too: with thousands of loggers, writing all of them anew for each
+/// that ends would take minutes.
+#[derive(Default)]
+pub(crate) struct Members {
+    all: BTreeMap<String, Member>,
+    /// The whole text as it was written last; kept for its memory.
+    text: String,
+}
+
+struct Member {
+    value: Value,
+    /// `"name": value`, in the lines of the file.
+    text: String,
+}
+
+impl Members {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        Some(&self.all.get(name)?.value)
+    }
+
+    /// # Errors
+    ///
+    /// If it has no form in JSON.
+    pub(crate) fn insert(&mut self, name: String, value: Value) -> serde_json::Result<()> {
+        let alone = Map::from_iter([(name.clone(), value)]);
+        let text = serde_json::to_string_pretty(&alone)?;
+        // Between the line of the first brace and that of the last.
+        let text = text.strip_prefix("{\n").and_then(|text| text.strip_suffix("\n}"));
+        let text = escape_json(text.unwrap_or_default()).into_owned();
+        let value = alone.into_iter().next().map_or(Value::Null, |(_, value)| value);
+        self.all.insert(name, Member { value, text });
+        Ok(())
+    }
+
+    /// The text of the document.
+    fn text(&mut self) -> &str {
+        self.text.clear();
+        self.text.push('{');
+        let mut separator = "\n";
+        for member in self.all.values() {
+            self.text.push_str(separator);
+            self.text.push_str(&member.text);
+            separator = ",\n";
+        }
+        self.text.push_str(if self.all.is_empty() { "}\n" } else { "\n}\n" });
+        &self.text
+    }
+}
 
 /// A path, and whether a killed process has left the document there: no run of this process has a part in that.
 type Key = (PathBuf, bool);
@@ -58,16 +107,25 @@ impl Document {
         &self.key.0
     }
 
-    /// Changes the document, which begins as `first`, and writes it.
+    /// Changes the document, which begins as `first`, and writes it: `change` tells which members are new.
     pub(crate) fn update(
         &self,
         first: impl FnOnce(&Path) -> Map<String, Value>,
-        change: impl FnOnce(&mut Map<String, Value>),
+        change: impl FnOnce(&Members) -> Map<String, Value>,
     ) -> Result<(), SinkError> {
         let mut contents = lock(&self.contents);
-        let document = contents.get_or_insert_with(|| self.written_before().unwrap_or_else(|| first(self.path())));
-        change(document);
-        replace(self.path(), document)
+        let mut begins = Map::new();
+        let members = contents.get_or_insert_with(|| {
+            begins = self.written_before().unwrap_or_else(|| first(self.path()));
+            Members::default()
+        });
+        for (name, value) in begins {
+            members.insert(name, value).map_err(SinkError::new)?;
+        }
+        for (name, value) in change(members) {
+            members.insert(name, value).map_err(SinkError::new)?;
+        }
+        replace(self.path(), members)
             .map_err(|error| SinkError::from(error).doing(format!("write {}", self.path().display())))?;
         let (path, of_dead_process) = &self.key;
         if !of_dead_process {
@@ -103,11 +161,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn replace(path: &Path, document: &Map<String, Value>) -> io::Result<()> {
+fn replace(path: &Path, members: &mut Members) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut text = escape_json(&serde_json::to_string_pretty(document)?).into_owned();
-    text.push('\n');
-    logcore_files::replace(path, text.as_bytes())
+    logcore_files::replace(path, members.text().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use logcore::serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn members_stand_as_in_one_document() {
+        let (mut members, mut whole) = (Members::default(), Map::new());
+        assert_eq!(members.text(), "{}\n");
+        for (name, value) in [
+            ("b", json!({"x": [1, {"y": "two\nlines \u{202e}"}], "z": {}})),
+            ("a\n\"", json!(0.5)),
+            ("b", json!([])),
+        ] {
+            members.insert(name.to_owned(), value.clone()).unwrap();
+            whole.insert(name.to_owned(), value);
+            let expected = serde_json::to_string_pretty(&whole).unwrap() + "\n";
+            assert_eq!(members.text(), escape_json(&expected));
+            assert_eq!(members.get(name), whole.get(name));
+        }
+    }
 }

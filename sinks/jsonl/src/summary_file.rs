@@ -77,7 +77,7 @@ impl SummaryFile {
     fn update(&mut self, part: Map<String, Value>) -> Result<(), SinkError> {
         let left = self.left;
         let first = |path: &Path| left.then(|| document::read(path)).flatten().unwrap_or_default();
-        let written = self.document.update(first, |document| document.extend(part));
+        let written = self.document.update(first, |_| part);
         self.unwritten = written.is_err();
         written
     }
