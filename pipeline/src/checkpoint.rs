@@ -172,6 +172,11 @@ pub(crate) fn read(bytes: &[u8], older: bool) -> Option<Checkpoint> {
     })
 }
 
+/// Reads the entry of one logger.
+pub(crate) fn read_entry(bytes: &[u8]) -> Option<SavedLogger> {
+    read_logger(&mut Cursor::over(bytes), false)
+}
+
 fn read_logger(cursor: &mut Cursor<'_>, older: bool) -> Option<SavedLogger> {
     let id = LoggerId(cursor.u32()?);
     let name = cursor.long_text()?.to_owned();

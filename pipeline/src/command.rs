@@ -90,7 +90,7 @@ impl Command {
             Self::Flush { id, .. } => Echo::Flush(*id),
             Self::Finish { id, exit_code, .. } => Echo::Finish(*id, *exit_code),
             Self::Level { id, sink, level } => Echo::Level(*id, sink.clone(), *level),
-            // The set-up returns only when a checkpoint has the logger.
+            // The set-up returns only when a checkpoint or a frame of the writer has the logger.
             Self::Open { .. } | Self::Share(_) | Self::FinishShared { .. } => Echo::Nothing,
             // The process that recovers this one says how it ended.
             Self::WindUp { .. } | Self::Close(_) => Echo::Nothing,

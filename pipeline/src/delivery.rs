@@ -1,11 +1,10 @@
 //! Loggers and their sinks, as the writer keeps them.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::LevelFilter;
-use logcore::kill_point::kill_point;
 use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, SinkBooks, canonical_name};
 
 use crate::checkpoint::{self, Here, LoggerHead};
@@ -15,17 +14,19 @@ use crate::fold::{self, Fold};
 use crate::frame::{
     Echo, LoggerId, Name, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
 };
+use crate::names::{Names, parents};
 use crate::notice::notice;
 use crate::pipeline::FolderNumber;
 use crate::port::Counters;
 use crate::shared::Shared;
-use crate::slot::{Departed, Slot, give};
+use crate::sink_table::SinkTable;
+use crate::slot::{Departed, Slot};
 
 pub(crate) struct Delivery {
     shared: Arc<Shared>,
     loggers: BTreeMap<LoggerId, Logger>,
-    /// By place; a place stays empty when its sink is gone.
-    sinks: Vec<Option<Slot>>,
+    names: Names,
+    sinks: SinkTable,
     /// Places of the sinks that every logger has.
     common: Vec<usize>,
     /// The names and values of one metrics frame; kept for its memory.
@@ -34,6 +35,10 @@ pub(crate) struct Delivery {
     answers: Vec<Box<dyn FnOnce() + Send>>,
     /// Loggers have come, gone or changed since the last checkpoint.
     changed: bool,
+    /// Those that have come, as far as no frame tells of them.
+    opened: Vec<LoggerId>,
+    /// They have changed in a way that no frame tells.
+    untold: bool,
     /// Calls for loggers that have ended, and the one that has ended last.
     late: u64,
     ended: String,
@@ -53,18 +58,29 @@ struct Logger {
     records: Vec<(usize, LevelFilter)>,
     /// Accounts of sinks that a reconfiguration has replaced.
     carried: BTreeMap<String, SinkBooks>,
+    /// Its entry in a checkpoint, until something of it changes.
+    saved: Option<SavedEntry>,
+}
+
+struct SavedEntry {
+    bytes: Vec<u8>,
+    /// The bytes of the longest mark in it.
+    longest: usize,
 }
 
 impl Delivery {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
+            sinks: SinkTable::new(Arc::clone(&shared)),
             shared,
             loggers: BTreeMap::new(),
-            sinks: Vec::new(),
+            names: Names::default(),
             common: Vec::new(),
             values: Vec::new(),
             answers: Vec::new(),
             changed: false,
+            opened: Vec::new(),
+            untold: false,
             late: 0,
             ended: String::new(),
         }
@@ -81,15 +97,13 @@ impl Delivery {
             if frame.level > *level {
                 continue;
             }
-            if let Some(Some(Slot { fold: Some(fold), .. })) = self.sinks.get_mut(*at) {
+            if let Some(Slot { fold: Some(fold), .. }) = self.sinks.touch(*at) {
                 if fold.count(body) {
                     continue;
                 }
-                unfold(&self.shared, &self.loggers, &mut self.sinks, *at, Some(body));
+                unfold(&self.loggers, &mut self.sinks, *at, Some(body));
             }
-            give(&self.shared, &mut self.sinks, *at, EventKind::Record, |sink| {
-                sink.record(&record)
-            });
+            self.sinks.give(*at, EventKind::Record, |sink| sink.record(&record));
         }
     }
 
@@ -99,7 +113,10 @@ impl Delivery {
             self.late += 1;
             return;
         };
-        logger.step = logger.step.max(Some(frame.step));
+        if logger.step < Some(frame.step) {
+            logger.step = Some(frame.step);
+            logger.saved = None;
+        }
         let mut values = reuse(std::mem::take(&mut self.values));
         values.extend(frame.values().filter_map(|(name, value)| match name {
             Name::Id(id) => Some((self.shared.dictionary.name(id)?, value)),
@@ -107,9 +124,7 @@ impl Delivery {
         }));
         let batch = MetricBatch::at(frame.time, &logger.name, frame.step, &values);
         for at in logger.places(&self.common) {
-            give(&self.shared, &mut self.sinks, at, EventKind::Metrics, |sink| {
-                sink.metrics(&batch)
-            });
+            self.sinks.give(at, EventKind::Metrics, |sink| sink.metrics(&batch));
         }
         self.values = reuse(values);
     }
@@ -121,9 +136,7 @@ impl Delivery {
         let Some(logger) = self.loggers.get(&id) else { return };
         event.logger = &logger.name;
         for at in logger.places(&self.common) {
-            give(&self.shared, &mut self.sinks, at, EventKind::Progress, |sink| {
-                sink.progress(&event)
-            });
+            self.sinks.give(at, EventKind::Progress, |sink| sink.progress(&event));
         }
     }
 
@@ -142,9 +155,7 @@ impl Delivery {
             }
         };
         for at in logger.places(&self.common) {
-            give(&self.shared, &mut self.sinks, at, EventKind::Config, |sink| {
-                sink.config(&config)
-            });
+            self.sinks.give(at, EventKind::Config, |sink| sink.config(&config));
         }
     }
 
@@ -157,36 +168,20 @@ impl Delivery {
             return;
         };
         for (at, _) in &logger.own {
-            if matches!(&self.sinks[*at], Some(slot) if slot.name == sink) {
-                give(&self.shared, &mut self.sinks, *at, None, |sink| sink.message(message));
+            if self.sinks.get(*at).is_some_and(|slot| slot.name == sink) {
+                self.sinks.give(*at, None, |sink| sink.message(message));
             }
         }
     }
 
     /// Has every sink that got something write it out, and those in trouble try again every `retry`.
     pub(crate) fn deliver(&mut self, retry: Duration) {
-        for at in 0..self.sinks.len() {
-            let Some(Some(slot)) = self.sinks.get_mut(at) else {
-                continue;
-            };
-            if !slot.dirty && !slot.retry_due(retry) {
-                continue;
-            }
-            slot.dirty = false;
-            kill_point("before write");
-            let result = slot.call(&self.shared, at, |sink| sink.deliver());
-            kill_point("after write");
-            slot.stuck_since = result.is_err().then(Instant::now);
-            match result {
-                Ok(()) => slot.over(),
-                Err(error) => slot.say(&error),
-            }
-        }
+        self.sinks.deliver(retry);
     }
 
     /// Whether a sink waits to try again.
     pub(crate) fn in_trouble(&self) -> bool {
-        self.sinks.iter().flatten().any(|slot| slot.stuck_since.is_some())
+        self.sinks.busy().any(|slot| slot.stuck_since.is_some())
     }
 
     /// Whether a count of repeated records waits to be written.
@@ -216,17 +211,20 @@ impl Delivery {
             } => {
                 let step = self.loggers.get(&id).and_then(|logger| logger.step);
                 let carried = self.close(id, None, deadline).closing.books;
+                match self.loggers.contains_key(&id) {
+                    true => self.untold = true,
+                    false => self.opened.push(id),
+                }
                 let mut logger = Logger::new(name, propagate, counters);
                 (logger.step, logger.carried, logger.folder) = (step, carried, folder);
                 self.open(id, logger, sinks);
-                self.route();
                 self.answer(move || reply.send(()));
             }
             Command::Level { id, sink, level } => self.set_level(id, &sink, level),
             Command::Share(named) => {
-                let at = self.attach(named, "every logger");
-                self.common.push(at);
-                self.route();
+                let label = format!("sink `{}` of logger `every logger`", named.name);
+                self.common.push(self.sinks.attach(named, label, None));
+                self.route_all();
             }
             Command::Flush { id, deadline, reply } => {
                 let flushed = self.flush(id, deadline);
@@ -239,11 +237,7 @@ impl Delivery {
                 reply,
             } => {
                 for at in self.common.clone() {
-                    if let Some(Some(slot)) = self.sinks.get_mut(at) {
-                        let _ = slot
-                            .call(&self.shared, at, |sink| sink.flush(deadline))
-                            .inspect_err(|error| slot.say(error));
-                    }
+                    self.sinks.flush(at, deadline);
                 }
                 let ended = self.finish(id, exit_code, deadline);
                 self.answer(move || reply.send(ended));
@@ -260,7 +254,7 @@ impl Delivery {
                         slot.discard();
                     }
                 }
-                self.route();
+                self.route_all();
                 self.answer(move || reply.send(remainders));
             }
             Command::WindUp {
@@ -285,6 +279,8 @@ impl Delivery {
             reply,
         } = close;
         let exit_code = loggers.iter().map(|(_, code)| *code).max();
+        // Each call that was accepted is delivered, and no frame says so.
+        self.untold = true;
         self.unfold();
         let ended: Vec<Ended> = loggers
             .into_iter()
@@ -312,21 +308,21 @@ impl Delivery {
         };
         let label = format!("logger `{}`", logger.name);
         for (at, _) in logger.own.clone() {
-            let Some(Some(slot)) = self.sinks.get(at) else { continue };
+            let Some(slot) = self.sinks.get(at) else { continue };
             if !slot.delivers_elsewhere() {
                 continue;
             }
-            if let Some(mut slot) = self.detach(at, Some(exit_code), deadline) {
+            if let Some(mut slot) = self.sinks.take(at, Some(exit_code), deadline) {
                 ended.remainders.extend(slot.take_remainder(SinkBooks::default()));
                 ended.closing.books.insert(slot.name.clone(), slot.books());
                 ended.closing.note_place(&slot);
                 let name = slot.name.clone();
                 let label = format!("sink `{name}` of {label}");
                 slot.discard();
-                self.sinks[at] = Some(Slot::new(Departed::named(name), label));
+                self.sinks.stand_in(at, Departed::named(name), label, id);
             }
         }
-        self.changed = true;
+        (self.changed, self.untold) = (true, true);
         ended
     }
 
@@ -349,16 +345,39 @@ impl Delivery {
     /// Asks every sink that was given something where it stands; returns whether all that they were given is in their
     /// outputs or in their marks.
     pub(crate) fn take_marks(&mut self) -> bool {
-        let mut complete = true;
-        for slot in self.sinks.iter_mut().flatten() {
-            complete &= slot.take_mark();
-        }
-        complete
+        let loggers = &mut self.loggers;
+        self.sinks.take_marks(|owner| {
+            if let Some(logger) = loggers.get_mut(&owner) {
+                logger.saved = None;
+            }
+        })
     }
 
     /// Whether the loggers are others than those of the last checkpoint.
     pub(crate) fn has_changed(&self) -> bool {
         self.changed
+    }
+
+    /// Whether something of that can be known by a checkpoint alone.
+    pub(crate) fn has_untold(&self) -> bool {
+        self.untold
+    }
+
+    /// A logger that has come since the last checkpoint and that no frame has told of, as its entry in one; until it is
+    /// [`told`](Self::told).
+    pub(crate) fn opened(&mut self) -> Option<&[u8]> {
+        while let Some(id) = self.opened.last()
+            && !self.loggers.contains_key(id)
+        {
+            self.opened.pop();
+        }
+        let (id, sinks) = (*self.opened.last()?, &self.sinks);
+        Some(&self.loggers.get_mut(&id)?.saved_entry(id, sinks).bytes)
+    }
+
+    /// A frame tells of what [`opened`](Self::opened) has returned.
+    pub(crate) fn told(&mut self) {
+        self.opened.pop();
     }
 
     /// Writes where everything stands. Marks for which there is no room, the longest first, are left out.
@@ -376,56 +395,30 @@ impl Delivery {
                  process be killed now, the longest of it is lost (a larger `ring_bytes` helps)",
             );
         }
-        self.changed = false;
+        (self.changed, self.untold) = (false, false);
+        self.opened.clear();
     }
 
     /// Puts the marks that are shorter than `limit`, with their loggers; returns the length of the longest of them.
-    fn put_checkpoint(&self, here: Here<'_>, limit: usize, out: &mut Vec<u8>) -> usize {
+    fn put_checkpoint(&mut self, here: Here<'_>, limit: usize, out: &mut Vec<u8>) -> usize {
         out.clear();
         checkpoint::begin(out, here, now(), self.loggers.len());
         let mut longest = 0;
-        for (id, logger) in &self.loggers {
-            // All of them, so that a call which none of them takes is known to be late, and not lost.
-            let (marked, left_out) = self.marked(logger, limit);
-            let head = LoggerHead {
-                id: *id,
-                name: &logger.name,
-                propagate: logger.propagate,
-                step: logger.step,
-                folder: logger.folder.map(|folder| folder.0),
-                left_out,
-                sinks: marked.clone().count(),
-            };
-            checkpoint::put_logger(out, head);
-            for (slot, level, mark) in marked {
-                let fold = slot.fold.as_ref().map(Fold::state);
-                checkpoint::put_sink(out, &slot.name, level, mark, fold);
-                longest = longest.max(slot.saved_bytes());
-            }
+        // All of them, so that a call which none of them takes is known to be late, and not lost.
+        for (id, logger) in &mut self.loggers {
+            longest = longest.max(match limit {
+                usize::MAX => {
+                    let entry = logger.saved_entry(*id, &self.sinks);
+                    out.extend_from_slice(&entry.bytes);
+                    entry.longest
+                }
+                limit => logger.put_entry(*id, &self.sinks, limit, out),
+            });
         }
         longest
     }
 
-    /// The sinks of a logger whose marks are shorter than `limit`, and how many have longer ones.
-    fn marked<'a>(
-        &'a self,
-        logger: &'a Logger,
-        limit: usize,
-    ) -> (impl Iterator<Item = (&'a Slot, LevelFilter, &'a str)> + Clone, usize) {
-        let marked = logger.own.iter().filter_map(|(at, level)| {
-            let slot = self.sinks[*at].as_ref()?;
-            Some((slot, *level, slot.mark.as_ref()?.text()))
-        });
-        // In a folder without a name of the ring nobody would look for it.
-        let marked = marked.filter(|_| logger.folder.is_some());
-        let all = marked.clone().count();
-        let short = marked.filter(move |(slot, ..)| slot.saved_bytes() < limit);
-        let left_out = all - short.clone().count();
-        (short, left_out)
-    }
-
-    /// Takes up a logger of a killed process, with the sinks that could be made of its marks. When all are taken up, their records
-    /// are to be [routed](Self::route).
+    /// Takes up a logger of a killed process, with the sinks that could be made of its marks.
     pub(crate) fn take_up(
         &mut self,
         id: LoggerId,
@@ -447,6 +440,8 @@ impl Delivery {
             Echo::Flush(id) => drop(self.flush(id, deadline)),
             Echo::Finish(id, exit_code) => drop(self.finish(id, exit_code, deadline)),
             Echo::Level(id, sink, level) => self.set_level(id, &sink, level),
+            // Its sinks can be made by who recovers the ring alone.
+            Echo::Opened(_) => {}
         }
     }
 
@@ -484,53 +479,60 @@ impl Delivery {
         let record = Record::at(time, log::Level::Warn, &logger.name, &text);
         for (at, level) in &logger.own {
             if log::Level::Warn <= *level {
-                give(&self.shared, &mut self.sinks, *at, EventKind::Record, |sink| {
-                    sink.record(&record)
-                });
+                self.sinks.give(*at, EventKind::Record, |sink| sink.record(&record));
             }
         }
     }
 
     pub(crate) fn folds(&self) -> impl Iterator<Item = &Fold> {
-        self.sinks.iter().flatten().filter_map(|slot| slot.fold.as_ref())
+        self.sinks.busy().filter_map(|slot| slot.fold.as_ref())
     }
 
     /// Writes what was counted as repeated.
     fn unfold(&mut self) {
-        for at in 0..self.sinks.len() {
-            unfold(&self.shared, &self.loggers, &mut self.sinks, at, None);
+        // In an order that follows from the frames alone.
+        for at in self.sinks.busy_places() {
+            unfold(&self.loggers, &mut self.sinks, at, None);
         }
     }
 
     fn open(&mut self, id: LoggerId, mut logger: Logger, sinks: Vec<NamedSink>) {
-        let sinks = sinks.into_iter();
-        logger.own = sinks
-            .map(|named| (named.level, self.attach(named, &logger.name)))
-            .map(|(level, at)| (at, level))
-            .collect();
+        let attach = |named: NamedSink| {
+            let label = format!("sink `{}` of logger `{}`", named.name, logger.name);
+            let level = named.level;
+            (self.sinks.attach(named, label, Some(id)), level)
+        };
+        logger.own = sinks.into_iter().map(attach).collect();
+        let name = logger.name.clone();
         self.loggers.insert(id, logger);
+        self.names.insert(&name, id);
         self.changed = true;
+        self.route(&name);
     }
 
     fn set_level(&mut self, id: LoggerId, sink: &str, level: LevelFilter) {
-        if let Some(logger) = self.loggers.get_mut(&id) {
-            for (at, its) in &mut logger.own {
-                if matches!(&self.sinks[*at], Some(slot) if slot.name == sink) {
-                    *its = level;
-                }
+        let Some(logger) = self.loggers.get_mut(&id) else {
+            return;
+        };
+        for (at, its) in &mut logger.own {
+            if self.sinks.get(*at).is_some_and(|slot| slot.name == sink) {
+                *its = level;
             }
         }
+        logger.saved = None;
+        let name = logger.name.clone();
         self.changed = true;
-        self.route();
+        self.route(&name);
     }
 
     fn finish(&mut self, id: LoggerId, exit_code: i32, deadline: Deadline) -> Ended {
         let ended = self.close(id, Some(exit_code), deadline);
         if let Some(logger) = self.loggers.remove(&id) {
+            self.names.remove(&logger.name, id);
+            self.route(&logger.name);
             self.ended = logger.name;
         }
         self.changed = true;
-        self.route();
         ended
     }
 
@@ -544,15 +546,13 @@ impl Delivery {
         places.dedup();
         let mut first = Ok(());
         for at in places {
-            let Some(Some(slot)) = self.sinks.get_mut(at) else {
+            let Some((slot, result)) = self.sinks.flush(at, deadline) else {
                 continue;
             };
             slot.dirty = false;
-            let result = slot.call(&self.shared, at, |sink| sink.flush(deadline));
             // Whether trouble is over is for `deliver` to say: a sink that has a spool is flushed in spite of it.
             if let Err(error) = result {
                 slot.stuck_since = Some(Instant::now());
-                slot.say(&error);
                 let sink = slot.name.clone();
                 first = first.and(Err(LogError::Sink { sink, error }));
             }
@@ -590,7 +590,7 @@ impl Delivery {
         closing.books.extend(carried);
         if exit_code.is_some() {
             for at in &self.common {
-                if let Some(Some(slot)) = self.sinks.get(*at) {
+                if let Some(slot) = self.sinks.get(*at) {
                     let mut books = slot.books();
                     books.add(&slot.besides(&counters, LevelFilter::Trace));
                     closing.books.insert(slot.name.clone(), books);
@@ -601,80 +601,59 @@ impl Delivery {
         Ended { closing, remainders }
     }
 
-    fn attach(&mut self, named: NamedSink, logger: &str) -> usize {
-        let label = format!("sink `{}` of logger `{logger}`", named.name);
-        let place = self.sinks.iter().position(Option::is_none).unwrap_or(self.sinks.len());
-        let mut slot = Slot::new(named, label.clone());
-        slot.start(&self.shared, place);
-        let slot = Some(slot);
-        let mut labels = self.shared.labels.lock().unwrap_or_else(PoisonError::into_inner);
-        if place == self.sinks.len() {
-            self.sinks.push(slot);
-            labels.push(label);
-        } else {
-            self.sinks[place] = slot;
-            labels[place] = label;
-        }
-        place
-    }
-
     fn detach(&mut self, at: usize, exit_code: Option<i32>, deadline: Deadline) -> Option<Slot> {
-        let mut slot = self.sinks.get_mut(at)?.take()?;
-        let result = slot.call(&self.shared, at, |sink| {
-            if let Some(code) = exit_code {
-                sink.exit_code(code);
-            }
-            sink.finish(deadline)
-        });
-        if let Err(error) = result {
-            slot.say(&error);
-        }
+        let slot = self.sinks.take(at, exit_code, deadline)?;
+        self.sinks.free(at);
         Some(slot)
     }
 
-    /// Works out anew where each logger's records go.
-    pub(crate) fn route(&mut self) {
-        let names: HashMap<_, LoggerId> = self
-            .loggers
-            .iter()
-            .map(|(id, logger)| (canonical_name(&logger.name), *id))
-            .collect();
-        let routes: Vec<_> = self
-            .loggers
-            .iter()
-            .map(|(id, logger)| {
-                let mut route = logger.own.clone();
-                let mut here = logger;
-                let name = canonical_name(&logger.name);
-                let mut parents = parents(&name);
-                while here.propagate
-                    && let Some(parent) = parents.find_map(|name| self.loggers.get(names.get(name)?))
-                {
-                    route.extend_from_slice(&parent.own);
-                    here = parent;
-                }
-                route.extend(self.common.iter().map(|at| (*at, LevelFilter::Trace)));
-                (*id, self.once_a_destination(route))
-            })
-            .collect();
-        for (id, route) in routes {
-            if let Some(logger) = self.loggers.get_mut(&id) {
-                logger.records = route;
-            }
+    /// Works out anew where the records of every logger go.
+    fn route_all(&mut self) {
+        let all: Vec<_> = self.loggers.keys().copied().collect();
+        all.into_iter().for_each(|id| self.route_one(id));
+    }
+
+    /// The same for the loggers that are concerned when the one of this name comes, goes or changes.
+    fn route(&mut self, name: &str) {
+        let family = self.names.family(name);
+        family.into_iter().for_each(|id| self.route_one(id));
+    }
+
+    fn route_one(&mut self, id: LoggerId) {
+        let Some(logger) = self.loggers.get(&id) else { return };
+        let route = self.once_a_destination(self.places_above(logger));
+        if let Some(logger) = self.loggers.get_mut(&id) {
+            logger.records = route;
         }
+    }
+
+    /// The sinks of a logger, of those that it propagates to, and the common ones.
+    fn places_above(&self, logger: &Logger) -> Vec<(usize, LevelFilter)> {
+        let mut places = logger.own.clone();
+        let mut here = logger;
+        let name = canonical_name(&logger.name);
+        let mut parents = parents(&name);
+        while here.propagate
+            && let Some(parent) = parents.find_map(|name| self.loggers.get(&self.names.find(name)?))
+        {
+            places.extend_from_slice(&parent.own);
+            here = parent;
+        }
+        places.extend(self.common.iter().map(|at| (*at, LevelFilter::Trace)));
+        places
     }
 
     /// Keeps the first sink for each destination, with the widest level that any of them has.
     fn once_a_destination(&self, route: Vec<(usize, LevelFilter)>) -> Vec<(usize, LevelFilter)> {
         let mut kept: Vec<(usize, LevelFilter)> = Vec::with_capacity(route.len());
         for (at, level) in route {
-            let Some(Some(slot)) = self.sinks.get(at) else { continue };
+            let Some(slot) = self.sinks.get(at) else { continue };
             if !slot.wants(EventKind::Record) {
                 continue;
             }
             let same = kept
                 .iter_mut()
-                .find(|(other, _)| match (&slot.destination, &self.sinks[*other]) {
+                .find(|(other, _)| match (&slot.destination, self.sinks.get(*other)) {
                     (Some(here), Some(other)) => other.destination.as_ref() == Some(here),
                     _ => false,
                 });
@@ -698,7 +677,47 @@ impl Logger {
             own: Vec::new(),
             records: Vec::new(),
             carried: BTreeMap::new(),
+            saved: None,
         }
+    }
+
+    /// Its entry in a checkpoint.
+    fn saved_entry(&mut self, id: LoggerId, sinks: &SinkTable) -> &SavedEntry {
+        if self.saved.is_none() {
+            let mut bytes = Vec::new();
+            let longest = self.put_entry(id, sinks, usize::MAX, &mut bytes);
+            self.saved = Some(SavedEntry { bytes, longest });
+        }
+        self.saved.get_or_insert_with(|| unreachable!("it was just put there"))
+    }
+
+    /// Writes its entry, with the marks that are shorter than `limit`; returns the length of the longest of them.
+    fn put_entry(&self, id: LoggerId, sinks: &SinkTable, limit: usize, out: &mut Vec<u8>) -> usize {
+        let marked = self.own.iter().filter_map(|(at, level)| {
+            let slot = sinks.get(*at)?;
+            Some((slot, *level, slot.mark.as_ref()?.text()))
+        });
+        // In a folder without a name of the ring nobody would look for it.
+        let marked = marked.filter(|_| self.folder.is_some());
+        let all = marked.clone().count();
+        let marked = marked.filter(move |(slot, ..)| slot.saved_bytes() < limit);
+        let head = LoggerHead {
+            id,
+            name: &self.name,
+            propagate: self.propagate,
+            step: self.step,
+            folder: self.folder.map(|folder| folder.0),
+            left_out: all - marked.clone().count(),
+            sinks: marked.clone().count(),
+        };
+        checkpoint::put_logger(out, head);
+        let mut longest = 0;
+        for (slot, level, mark) in marked {
+            let fold = slot.fold.as_ref().map(Fold::state);
+            checkpoint::put_sink(out, &slot.name, level, mark, fold);
+            longest = longest.max(slot.saved_bytes());
+        }
+        longest
     }
 
     /// The sinks that get metrics, progress and config: a logger's own, and the common ones.
@@ -708,18 +727,12 @@ impl Logger {
 }
 
 /// Writes what a sink's fold has counted; `next` is the record that comes then, if one does.
-fn unfold(
-    shared: &Shared,
-    loggers: &BTreeMap<LoggerId, Logger>,
-    sinks: &mut [Option<Slot>],
-    at: usize,
-    next: Option<&[u8]>,
-) {
-    let Some(Some(Slot {
+fn unfold(loggers: &BTreeMap<LoggerId, Logger>, sinks: &mut SinkTable, at: usize, next: Option<&[u8]>) {
+    let Some(Slot {
         fold: Some(fold),
         folded,
         ..
-    })) = sinks.get_mut(at)
+    }) = sinks.touch(at)
     else {
         return;
     };
@@ -737,17 +750,11 @@ fn unfold(
     folded.delivered += count - 1;
     let message = fold::message(count);
     let record = frame.record(&logger.name, &message);
-    give(shared, sinks, at, EventKind::Record, |sink| sink.record(&record));
+    sinks.give(at, EventKind::Record, |sink| sink.record(&record));
 }
 
 /// How a run has ended that was killed, as shells have it for SIGKILL.
 const KILLED: i32 = 128 + 9;
-
-/// The names above a canonical name, nearest first; `root` is above all.
-fn parents(name: &str) -> impl Iterator<Item = &str> {
-    let above = std::iter::successors(Some(name), |name| Some(name.rsplit_once('.')?.0)).skip(1);
-    above.chain((name != "root").then_some("root"))
-}
 
 /// The same vector, empty, for borrows of another lifetime: collecting in place keeps its memory.
 fn reuse<'a>(mut values: Vec<(&str, MetricValue)>) -> Vec<(&'a str, MetricValue)> {
@@ -763,16 +770,6 @@ mod tests {
     use logcore::{Mark, Sink};
 
     use super::*;
-
-    #[test]
-    fn parents_are_nearest_first() {
-        assert_eq!(
-            parents(&canonical_name("a.b::c")).collect::<Vec<_>>(),
-            ["a.b", "a", "root"]
-        );
-        assert_eq!(parents("a").collect::<Vec<_>>(), ["root"]);
-        assert_eq!(parents("root").count(), 0);
-    }
 
     /// A mark of so many bytes, and two for the quotes.
     struct Marked(usize);

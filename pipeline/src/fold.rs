@@ -127,7 +127,6 @@ mod tests {
             fold: Some(fold),
         };
         delivery.take_up(LoggerId(1), "trainer", false, None, vec![sink]);
-        delivery.route();
         for one in told {
             match one {
                 Told::Command => delivery.replay(Echo::Nothing, Deadline::after(Duration::ZERO)),

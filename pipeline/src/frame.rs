@@ -383,35 +383,41 @@ pub(crate) enum Echo {
     Flush(LoggerId),
     Finish(LoggerId, i32),
     Level(LoggerId, String, LevelFilter),
+    /// A logger has come: its entry in a checkpoint.
+    Opened(Vec<u8>),
 }
 
 /// Writes a command: its ticket for this process, its echo for the next.
 pub(crate) fn encode_control(out: &mut Vec<u8>, ticket: u64, echo: &Echo) {
     out.extend_from_slice(&ticket.to_le_bytes());
-    let (code, logger, number, sink) = match echo {
-        Echo::Nothing => (0, LoggerId(0), 0, ""),
-        Echo::Flush(logger) => (1, *logger, 0, ""),
-        Echo::Finish(logger, exit_code) => (2, *logger, *exit_code, ""),
-        Echo::Level(logger, sink, level) => (3, *logger, *level as i32, sink.as_str()),
+    let (code, logger, number, rest) = match echo {
+        Echo::Nothing => (0, LoggerId(0), 0, &[][..]),
+        Echo::Flush(logger) => (1, *logger, 0, &[][..]),
+        Echo::Finish(logger, exit_code) => (2, *logger, *exit_code, &[][..]),
+        Echo::Level(logger, sink, level) => (3, *logger, *level as i32, sink.as_bytes()),
+        Echo::Opened(entry) => (4, LoggerId(0), 0, &entry[..]),
     };
     out.push(code);
     out.extend_from_slice(&logger.0.to_le_bytes());
     out.extend_from_slice(&number.to_le_bytes());
-    put_text(out, sink);
+    put_u32(out, rest.len());
+    out.extend_from_slice(rest);
 }
 
 pub(crate) fn decode_control(body: &[u8]) -> Option<(u64, Echo)> {
     let mut cursor = Cursor(body);
     let (ticket, code, logger) = (cursor.u64()?, cursor.u8()?, LoggerId(cursor.u32()?));
-    let (number, sink) = (cursor.u32()? as i32, cursor.long_text()?);
+    let (number, length) = (cursor.u32()? as i32, cursor.u32()? as usize);
+    let rest = cursor.take(length)?;
     let echo = match code {
         0 => Echo::Nothing,
         1 => Echo::Flush(logger),
         2 => Echo::Finish(logger, number),
         3 => {
             let level = LevelFilter::iter().find(|filter| *filter as i32 == number)?;
-            Echo::Level(logger, sink.to_owned(), level)
+            Echo::Level(logger, std::str::from_utf8(rest).ok()?.to_owned(), level)
         }
+        4 => Echo::Opened(rest.to_owned()),
         _ => return None,
     };
     Some((ticket, echo))
@@ -687,7 +693,14 @@ mod tests {
     fn a_command_comes_back() {
         let logger = LoggerId(4);
         let level = Echo::Level(logger, "file".to_owned(), LevelFilter::Debug);
-        for echo in [Echo::Nothing, Echo::Flush(logger), Echo::Finish(logger, -3), level] {
+        let opened = Echo::Opened(vec![0xff, 0]);
+        for echo in [
+            Echo::Nothing,
+            Echo::Flush(logger),
+            Echo::Finish(logger, -3),
+            level,
+            opened,
+        ] {
             let mut out = Vec::new();
             encode_control(&mut out, 77, &echo);
             assert_eq!(decode_control(&out), Some((77, echo)));

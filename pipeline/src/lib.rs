@@ -34,6 +34,7 @@ mod layout;
 mod machine;
 #[cfg(all(test, loom))]
 mod model;
+mod names;
 mod nice;
 mod notice;
 mod pieces;
@@ -47,6 +48,7 @@ mod ring_file;
 mod shared;
 mod shield;
 mod signals;
+mod sink_table;
 mod slot;
 mod writer;
 

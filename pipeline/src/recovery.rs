@@ -1,7 +1,7 @@
 //! Delivers what killed processes have left in their rings.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write as _};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
@@ -20,11 +20,12 @@ use crate::clock;
 use crate::command::NamedSink;
 use crate::delivery::Delivery;
 use crate::fold::Fold;
+use crate::frame::{Echo, LoggerId, decode_control};
 use crate::layout::{NONCE, PID};
 use crate::machine::{Place, this_boot};
 use crate::pieces::Pieces;
 use crate::region::Region;
-use crate::ring::{Corrupt, Dead, Kind, Ring, Saved};
+use crate::ring::{Corrupt, Dead, Kind, Reader, Ring, Saved};
 use crate::ring_file::{
     MACHINE, ORIGIN, POINTER, beside, inode_of, is_ours, is_ring_name, is_unfinished, marks_of, pieces_of, rank_of,
     unfinished,
@@ -244,7 +245,14 @@ impl<'a> Request<'a> {
             recovered.problems.push(problem.to_owned());
             return Ok((recovered, false));
         }
-        let saved = || checkpoint.loggers.iter().flat_map(|logger| &logger.sinks);
+        let opened = opened_since(&mut dead.reader, &checkpoint)?;
+        let saved = || {
+            checkpoint
+                .loggers
+                .iter()
+                .chain(opened.values())
+                .flat_map(|logger| &logger.sinks)
+        };
         if let Some(sink) = saved().find(|sink| !registry::can_recover(&sink.name)) {
             let why = format!(
                 "this program has no sink `{}` to deliver it; run one that has",
@@ -265,15 +273,19 @@ impl<'a> Request<'a> {
         let folders = self.folders(&dead, &checkpoint, found);
         let mut delivery = Delivery::new(Arc::new(Shared::new(Arc::clone(dead.reader.ring()))));
         let (mut left_out, mut is_whole) = (BTreeSet::new(), true);
-        for logger in &checkpoint.loggers {
+        // Those that come while the ring is replayed find in their files what is written already; so they look before anything is added.
+        let mut to_come = BTreeMap::new();
+        for logger in checkpoint.loggers.iter().chain(opened.values()) {
             let older = dead.older.then(|| checkpoint.folders.first()).flatten();
             let sinks = self.sinks_of(logger, &folders, older, &mut recovered.problems, &mut is_whole)?;
             if logger.left_out > 0 {
                 left_out.insert(logger.id);
             }
-            delivery.take_up(logger.id, &logger.name, logger.propagate, logger.step, sinks);
+            to_come.insert(logger.id, (logger, sinks));
         }
-        delivery.route();
+        for logger in &checkpoint.loggers {
+            take_up(&mut delivery, to_come.remove(&logger.id));
+        }
         let deadline = Deadline::after(PATIENCE);
         let mut pieces = Pieces::of_dead(open(&pieces_of(&found.ring)).ok().flatten(), checkpoint.pieces);
         let mut newest = checkpoint.time;
@@ -283,6 +295,9 @@ impl<'a> Request<'a> {
                 && let Some(time) = body.first_chunk()
             {
                 newest = newest.max(i64::from_le_bytes(*time));
+            }
+            if let Some(logger) = opened_by(kind, body) {
+                take_up(&mut delivery, to_come.remove(&logger.id));
             }
             if let Some(logger) = replay(&mut delivery, &mut pieces, kind, body, deadline) {
                 recovered.calls += 1;
@@ -390,6 +405,33 @@ impl<'a> Request<'a> {
             }
         }
         Ok(sinks)
+    }
+}
+
+/// The loggers that have come since a checkpoint, as far as a frame of the writer tells of them.
+fn opened_since(reader: &mut Reader, checkpoint: &Checkpoint) -> Result<BTreeMap<LoggerId, SavedLogger>, Corrupt> {
+    let known: BTreeSet<_> = checkpoint.loggers.iter().map(|logger| logger.id).collect();
+    let mut opened = BTreeMap::new();
+    reader.go_to(checkpoint.at)?;
+    while let Some((kind, body)) = reader.next_committed() {
+        if let Some(logger) = opened_by(kind, body).filter(|logger| !known.contains(&logger.id)) {
+            opened.insert(logger.id, logger);
+        }
+    }
+    Ok(opened)
+}
+
+/// The logger that has come with a frame.
+fn opened_by(kind: Kind, body: &[u8]) -> Option<SavedLogger> {
+    match decode_control(body).filter(|_| kind == Kind::Control)? {
+        (_, Echo::Opened(entry)) => checkpoint::read_entry(&entry),
+        _ => None,
+    }
+}
+
+fn take_up(delivery: &mut Delivery, logger: Option<(&SavedLogger, Vec<NamedSink>)>) {
+    if let Some((logger, sinks)) = logger {
+        delivery.take_up(logger.id, &logger.name, logger.propagate, logger.step, sinks);
     }
 }
 

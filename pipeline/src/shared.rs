@@ -12,7 +12,7 @@ use crate::bell::{ASLEEP, Bell, NAPPING};
 use crate::children;
 use crate::command::Command;
 use crate::dictionary::Dictionary;
-use crate::frame::{PIECE_OVERHEAD, encode_control, encode_piece};
+use crate::frame::{Echo, PIECE_OVERHEAD, encode_control, encode_piece};
 use crate::notice::notice_soon;
 use crate::ring::{Full, Kind, Ring};
 
@@ -145,6 +145,13 @@ impl Shared {
             Err(NoRoom) => drop(self.commands().remove(&ticket)),
         }
         end
+    }
+
+    /// Puts into the ring what the writer has to tell the next process, if there is room; returns whether it is there.
+    pub(crate) fn tell(&self, echo: &Echo) -> bool {
+        let mut body = Vec::new();
+        encode_control(&mut body, self.number(), echo);
+        body.len() <= self.ring.max_body() && self.ring.push(Kind::Control, &body).is_ok()
     }
 
     pub(crate) fn take_command(&self, ticket: u64) -> Option<Command> {

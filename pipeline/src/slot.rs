@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::command::{Closing, NamedRemainder, NamedSink};
 use crate::fold::Fold;
+use crate::frame::LoggerId;
 use crate::notice::notice;
 use crate::port::{Counters, OVER_LIMIT, RING_FULL, up_to};
 use crate::shared::Shared;
@@ -19,6 +20,8 @@ pub(crate) struct Slot {
     pub(crate) label: String,
     pub(crate) sink: Box<dyn Sink>,
     pub(crate) destination: Option<String>,
+    /// The logger whose own it is.
+    pub(crate) owner: Option<LoggerId>,
     wanted: [bool; 4],
     /// The pipeline's own account, for sinks that keep none.
     counted: SinkBooks,
@@ -28,9 +31,8 @@ pub(crate) struct Slot {
     pub(crate) folded: SinkBooks,
     /// It was given something since it was last asked to deliver.
     pub(crate) dirty: bool,
-    /// Where it stood when it was last asked, and whether it was given something since.
+    /// Where it stood when it was last asked.
     pub(crate) mark: Option<Mark>,
-    moved: bool,
     /// It could not deliver when it was last asked.
     pub(crate) stuck_since: Option<Instant>,
     /// The kinds of trouble that were said, and not yet that they are over.
@@ -39,7 +41,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(named: NamedSink, label: String) -> Self {
+    pub(crate) fn new(named: NamedSink, label: String, owner: Option<LoggerId>) -> Self {
         let asked = contain(|| (named.sink.destination(), EVENT_KINDS.map(|what| named.sink.wants(what))));
         let (destination, wanted) = asked.unwrap_or((None, [true; 4]));
         Self {
@@ -47,13 +49,13 @@ impl Slot {
             label,
             sink: named.sink,
             destination,
+            owner,
             wanted,
             counted: SinkBooks::default(),
             fold: named.fold,
             folded: SinkBooks::default(),
             dirty: false,
             mark: None,
-            moved: true,
             stuck_since: None,
             said: Vec::new(),
             panics: Panics::default(),
@@ -80,7 +82,6 @@ impl Slot {
         call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
         shared.busy.0.store(at as u64 + 1, Ordering::Relaxed);
-        self.moved = true;
         let called = contain(|| call(&mut *self.sink));
         shared.busy.0.store(0, Ordering::Relaxed);
         called.unwrap_or_else(|panic| {
@@ -89,12 +90,44 @@ impl Slot {
         })
     }
 
+    /// Gives the sink something, and keeps the account. What is for it alone has no kind.
+    #[inline]
+    pub(crate) fn give(
+        &mut self,
+        shared: &Shared,
+        at: usize,
+        what: Option<EventKind>,
+        call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
+    ) {
+        let counts = u64::from(what != Some(EventKind::Progress));
+        if self.panics.keep_away() {
+            self.folded.accepted += counts;
+            self.folded.drop_for(PANIC, counts);
+            return;
+        }
+        self.dirty = true;
+        self.counted.accepted += counts;
+        match self.call(shared, at, call) {
+            Ok(()) => {
+                self.counted.delivered += counts;
+                self.panics.is_over();
+            }
+            Err(error) => {
+                self.counted.drop_for(error.reason(), counts);
+                self.say(&error);
+            }
+        }
+    }
+
     /// Asks the sink where it stands; returns whether the mark has all that it was given.
     pub(crate) fn take_mark(&mut self) -> bool {
-        if std::mem::take(&mut self.moved) || self.mark.as_ref().is_some_and(|mark| !mark.is_complete()) {
-            self.mark = contain(|| self.sink.mark()).unwrap_or(None);
-        }
+        self.mark = contain(|| self.sink.mark()).unwrap_or(None);
         self.mark.as_ref().is_none_or(Mark::is_complete)
+    }
+
+    /// Whether it has something to write out, is in trouble, or has a count of repeated records.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.dirty || self.stuck_since.is_some() || self.fold.as_ref().is_some_and(Fold::is_waiting)
     }
 
     pub(crate) fn books(&self) -> SinkBooks {
@@ -191,39 +224,6 @@ impl Slot {
     /// Drops the sink; a panic in its `drop` stays here.
     pub(crate) fn discard(self) {
         let _ = contain(|| drop(self.sink));
-    }
-}
-
-/// Gives a sink something, if it wants that kind of thing, and keeps the account. What is for it alone has no kind.
-pub(crate) fn give(
-    shared: &Shared,
-    sinks: &mut [Option<Slot>],
-    at: usize,
-    what: impl Into<Option<EventKind>>,
-    call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
-) {
-    let Some(Some(slot)) = sinks.get_mut(at) else { return };
-    let what = what.into();
-    if what.is_some_and(|what| !slot.wants(what)) {
-        return;
-    }
-    let counts = u64::from(what != Some(EventKind::Progress));
-    if slot.panics.keep_away() {
-        slot.folded.accepted += counts;
-        slot.folded.drop_for(PANIC, counts);
-        return;
-    }
-    slot.dirty = true;
-    slot.counted.accepted += counts;
-    match slot.call(shared, at, call) {
-        Ok(()) => {
-            slot.counted.delivered += counts;
-            slot.panics.is_over();
-        }
-        Err(error) => {
-            slot.counted.drop_for(error.reason(), counts);
-            slot.say(&error);
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::children;
 use crate::command::{Close, Command};
 use crate::delivery::Delivery;
 use crate::fold::LONGEST_WAIT;
-use crate::frame::{LoggerId, decode_control, logger_of};
+use crate::frame::{Echo, LoggerId, decode_control, logger_of};
 use crate::late::count_late;
 use crate::notice::notice;
 use crate::pieces::Pieces;
@@ -31,6 +31,14 @@ const BATCH_BYTES: u64 = 256 << 10;
 const NAPS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(5)];
 /// A thread that lives commits what it has reserved within this time, even on a machine with too much to do.
 const DEAD_AFTER: Duration = Duration::from_secs(1);
+/// A checkpoint that takes longer is not made for each batch, but after this many times its own length: with thousands of loggers
+/// it would be most of the writer's work.
+const LONG_SAVE: Duration = match cfg!(feature = "kill-points") {
+    false => Duration::from_micros(200),
+    // In the crash rig any may be, so that what follows is tried with the loggers that a rig has.
+    true => Duration::ZERO,
+};
+const PAUSE_OF_SAVES: u32 = 20;
 /// A sink in trouble is asked to try again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -46,8 +54,12 @@ pub(crate) struct Writer {
     checkpoint: Vec<u8>,
     /// Checkpoints that are too long for the ring.
     marks: MarkFiles,
-    /// Something that was read is not given back, because it is in no file yet.
+    /// Something that was read is not given back, because it is in no file yet or because checkpoints are long.
     held_back: bool,
+    /// The next checkpoint that is not needed at once is made then.
+    save_at: Instant,
+    /// How many folders the newest checkpoint names.
+    saved_folders: usize,
     /// Bytes of calls that were lost, as it was said.
     said_lost: u64,
     /// The ring is closed at this position, and this is done there.
@@ -89,6 +101,8 @@ impl Writer {
             checkpoint: Vec::new(),
             marks: MarkFiles::default(),
             held_back: false,
+            save_at: Instant::now(),
+            saved_folders: 0,
             said_lost: 0,
             closing: None,
             pending: None,
@@ -231,13 +245,19 @@ impl Writer {
             && let Some(names) = &self.names
         {
             let complete = self.delivery.take_marks();
-            self.held_back = !complete && !self.delivery.has_changed() && ring.used() < ring.capacity() / 2;
+            let start = Instant::now();
+            let folders = names.folders();
+            let is_told = |delivery: &mut Delivery| {
+                folders.len() == self.saved_folders && !delivery.has_untold() && tell_opened(&self.shared, delivery)
+            };
+            let may_wait =
+                (!complete && !self.delivery.has_changed()) || (start < self.save_at && is_told(&mut self.delivery));
+            self.held_back = may_wait && ring.used() < ring.capacity() / 2;
             if self.held_back {
                 return;
             }
             kill_point("marks");
             let mut checkpoint = std::mem::take(&mut self.checkpoint);
-            let folders = names.folders();
             let here = Here {
                 folders: &folders,
                 at: self.reader.position(),
@@ -253,8 +273,15 @@ impl Writer {
                 self.delivery.checkpoint(here, room, &mut checkpoint);
                 self.reader.save(&checkpoint);
             }
+            self.saved_folders = folders.len();
             drop(folders);
             self.checkpoint = checkpoint;
+            let took = start.elapsed();
+            self.save_at = if took < LONG_SAVE {
+                start
+            } else {
+                start + took * PAUSE_OF_SAVES
+            };
             self.pieces.settle();
         }
         self.reader.release();
@@ -293,10 +320,14 @@ impl Writer {
         if expects_more {
             bell.sleep(NAPPING, Some(NAPS[naps.min(NAPS.len() - 1)]), || true);
         } else {
+            let to_save = self
+                .held_back
+                .then(|| self.save_at.saturating_duration_since(Instant::now()));
             let limit = match self.delivery.in_trouble() {
                 true => Some(RETRY),
                 false => self.delivery.has_folds().then_some(LONGEST_WAIT),
             };
+            let limit = limit.into_iter().chain(to_save.filter(|left| !left.is_zero())).min();
             bell.sleep(ASLEEP, limit, || self.shared.ring.tail() == self.reader.position());
         }
     }
@@ -370,6 +401,18 @@ pub(crate) fn replay(
             logger_of(body).filter(|_| kind != Kind::Progress)
         }
     }
+}
+
+/// Tells the next process by frames which loggers have come, instead of by a checkpoint; returns whether all are told.
+fn tell_opened(shared: &Shared, delivery: &mut Delivery) -> bool {
+    while let Some(entry) = delivery.opened() {
+        if !shared.tell(&Echo::Opened(entry.to_owned())) {
+            return false;
+        }
+        kill_point("opened");
+        delivery.told();
+    }
+    true
 }
 
 fn handle(shared: &Shared, delivery: &mut Delivery, pieces: &mut Pieces, kind: Kind, body: &[u8]) -> Option<Close> {
