@@ -32,6 +32,8 @@ use crate::{panics, screen};
 
 pub(crate) struct Instance {
     name: String,
+    /// An older logger has a smaller one; none has that of another.
+    age: u64,
     port: Arc<Port>,
     /// The most verbose level that any sink wants; what lies below costs this one look.
     level: AtomicUsize,
@@ -88,9 +90,11 @@ impl Settings {
 impl Instance {
     /// A logger without sinks; [`Instance::configure`] opens it.
     pub(crate) fn new(name: &str, port: Port, stop: StopFlag) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let port = Arc::new(port);
         Self {
             name: name.to_owned(),
+            age: NEXT.fetch_add(1, Ordering::Relaxed),
             level: AtomicUsize::new(0),
             screened: AtomicBool::new(false),
             switchboard: ArcSwap::from_pointee(Switchboard::new(&port, LevelFilter::Off, &Screens::default())),
@@ -160,6 +164,10 @@ impl Instance {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn age(&self) -> u64 {
+        self.age
     }
 
     pub(crate) fn generation(&self) -> u64 {

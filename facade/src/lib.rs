@@ -61,6 +61,7 @@ mod panics;
 mod plugins;
 mod progress;
 mod report;
+mod roster;
 mod sampling;
 mod screen;
 mod series;
@@ -68,6 +69,7 @@ mod signals;
 mod steps;
 mod summary;
 mod switchboard;
+mod table;
 #[cfg(feature = "wandb")]
 pub mod wandb;
 mod watch;

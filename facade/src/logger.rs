@@ -229,7 +229,7 @@ impl UnifiedLogger {
     /// If the logger has no such sink.
     pub fn set_level(&self, sink: &str, level: LevelFilter) -> Result<(), ConfigError> {
         self.instance.set_level(sink, level)?;
-        LogManager::get_instance().publish();
+        LogManager::get_instance().publish(&self.instance);
         Ok(())
     }
 
@@ -240,7 +240,7 @@ impl UnifiedLogger {
     /// If they cannot be read.
     pub fn set_directives(&self, directives: &str) -> Result<(), ConfigError> {
         self.instance.set_directives(directives)?;
-        LogManager::get_instance().publish();
+        LogManager::get_instance().publish(&self.instance);
         Ok(())
     }
 

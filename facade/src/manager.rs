@@ -8,7 +8,7 @@ use logcore::escape::one_line;
 use logcore::log::{Level, LevelFilter};
 use logcore::{
     ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, PerProcess, Ranks, RingPlace, Sink, StopFlag,
-    WatchedLevels, canonical_name, is_quiet, registry,
+    WatchedLevels, is_quiet, registry,
 };
 use logcore_pipeline::{
     Pipeline, Port, RecoveryError, Signal, at_exit, mark_notices, notice, recover_ranks, take_over_by,
@@ -19,6 +19,7 @@ use crate::instance::Instance;
 use crate::logger::UnifiedLogger;
 use crate::memory::Memory;
 use crate::report::{FinishReport, RunEnd};
+use crate::roster::Roster;
 use crate::watch::watch;
 use crate::{global, panics, screen, signals};
 
@@ -48,8 +49,7 @@ pub struct LogManager {
 struct State {
     /// What `configure_from_config` was given.
     template: Option<LogConfig>,
-    /// The oldest first.
-    loggers: Vec<Arc<Instance>>,
+    loggers: Roster,
     /// What was said since of levels, for the loggers to come.
     levels: BTreeMap<String, LevelFilter>,
     directives: Option<String>,
@@ -88,7 +88,7 @@ impl LogManager {
         let mut state = self.lock();
         state.recover(&config);
         let mut built = Vec::new();
-        for logger in &state.loggers {
+        for logger in state.loggers.iter() {
             let config = named(&config, logger.name());
             let sinks = build_sinks(&config, logger.stop())?;
             let memory = Memory::build(&config, logger.stop())?;
@@ -102,12 +102,12 @@ impl LogManager {
         for (logger, config, mut sinks, memory) in built {
             state.name_ring(&config, &mut sinks);
             logger.configure(config, sinks, memory, shared)?;
+            state.watch(&logger);
+            global::publish(&logger);
         }
         state.template = Some(config);
         state.levels.clear();
         state.directives = None;
-        state.watch();
-        self.announce(&state);
         Ok(())
     }
 
@@ -138,8 +138,9 @@ impl LogManager {
     pub fn set_level(&self, sink: &str, level: LevelFilter) -> Result<(), ConfigError> {
         let mut state = self.lock();
         let mut known = registry::sink_names()?.contains(&sink);
-        for logger in &state.loggers {
+        for logger in state.loggers.iter() {
             known |= logger.set_level(sink, level).is_ok();
+            global::publish(logger);
         }
         if !known {
             let linked = registry::sink_names()?.join(", ");
@@ -147,7 +148,6 @@ impl LogManager {
             return Err(ConfigError::new("sink", sink, remedy));
         }
         state.levels.insert(sink.to_owned(), level);
-        self.announce(&state);
         Ok(())
     }
 
@@ -160,11 +160,11 @@ impl LogManager {
     pub fn set_directives(&self, directives: &str) -> Result<(), ConfigError> {
         let mut state = self.lock();
         directives.parse::<Directives>()?;
-        for logger in &state.loggers {
+        for logger in state.loggers.iter() {
             logger.set_directives(directives)?;
+            global::publish(logger);
         }
         state.directives = Some(directives.to_owned());
-        self.announce(&state);
         Ok(())
     }
 
@@ -173,7 +173,7 @@ impl LogManager {
     pub fn get_logger(&self, name: &str) -> UnifiedLogger {
         let name = clean_name(name);
         let mut state = self.lock();
-        if let Some(logger) = state.find(&name).or_else(|| global::inherited(&name)) {
+        if let Some(logger) = state.loggers.find(&name).cloned().or_else(|| global::inherited(&name)) {
             return UnifiedLogger::borrowing(logger);
         }
         let config = match &state.template {
@@ -200,7 +200,6 @@ impl LogManager {
             );
             Arc::new(Instance::new(&name, Port::dead(&name), StopFlag::default()))
         });
-        self.announce(&state);
         UnifiedLogger::borrowing(logger)
     }
 
@@ -220,10 +219,10 @@ impl LogManager {
             None => state.waiting.push((name.to_owned(), sink)),
         }
         state.shared.push(name.to_owned());
-        for logger in &state.loggers {
+        for logger in state.loggers.iter() {
             logger.note_shared_sink();
+            global::publish(logger);
         }
-        self.announce(&state);
         Ok(())
     }
 
@@ -240,7 +239,6 @@ impl LogManager {
         config.name = clean_name(&config.name);
         let mut state = self.lock();
         let logger = self.open(&mut state, config)?;
-        self.announce(&state);
         Ok(UnifiedLogger::owning(logger))
     }
 
@@ -251,15 +249,12 @@ impl LogManager {
         }
         {
             let mut state = self.lock();
-            let known = state.loggers.len();
-            state.loggers.retain(|other| !Arc::ptr_eq(other, logger));
-            if state.loggers.len() < known {
-                state.finishing += 1;
-            } else {
+            global::withdraw(std::slice::from_ref(logger));
+            if !state.loggers.remove(logger) {
                 drop(state);
                 return logger.finish();
             }
-            self.announce(&state);
+            state.finishing += 1;
         }
         let report = logger.finish();
         let mut state = self.lock();
@@ -268,9 +263,13 @@ impl LogManager {
         report
     }
 
-    /// Tells the `log` facade what has changed.
-    pub(crate) fn publish(&self) {
-        self.announce(&self.lock());
+    /// Tells the `log` facade that a logger has changed.
+    pub(crate) fn publish(&self, logger: &Arc<Instance>) {
+        let state = self.lock();
+        // One that ends at this moment must not come back.
+        if state.loggers.has(logger) || logger.is_inherited() {
+            global::publish(logger);
+        }
     }
 
     /// Whether some logger's config has this file watched. If none has, it is watched no more.
@@ -291,10 +290,10 @@ impl LogManager {
         {
             levels.lay_over(template);
         }
-        let mut loggers = state.loggers.clone();
+        let loggers = state.loggers.iter();
         // What the file says was parsed when it was read.
-        loggers.retain(|logger| logger.watches(file) && logger.take_over(levels).is_ok());
-        self.announce(&state);
+        let loggers = loggers.filter(|logger| logger.watches(file) && logger.take_over(levels).is_ok());
+        let loggers: Vec<_> = loggers.inspect(|logger| global::publish(logger)).cloned().collect();
         drop(state);
         for logger in loggers {
             logger.say(Level::Info, format_args!("{} has changed: {levels}", file.display()));
@@ -307,7 +306,7 @@ impl LogManager {
         let mut config = anchored(config)?;
         heed_ranks(&config);
         state.recover(&config);
-        let live = state.find(&config.name);
+        let live = state.loggers.find(&config.name).cloned();
         if let Some(live) = &live {
             // A name that was written in another way is shown as it was written first.
             live.name().clone_into(&mut config.name);
@@ -334,10 +333,11 @@ impl LogManager {
         if let Some(directives) = &state.directives {
             logger.set_directives(directives)?;
         }
-        if state.find(logger.name()).is_none() {
-            state.loggers.push(Arc::clone(&logger));
+        if state.loggers.find(logger.name()).is_none() {
+            state.loggers.add(Arc::clone(&logger));
         }
-        state.watch();
+        state.watch(&logger);
+        global::publish(&logger);
         if capture {
             panics::capture();
         }
@@ -345,10 +345,6 @@ impl LogManager {
             signals::handle();
         }
         Ok(logger)
-    }
-
-    fn announce(&self, state: &State) {
-        global::publish(&state.loggers);
     }
 
     /// What runs when the process exits.
@@ -374,7 +370,7 @@ impl LogManager {
     /// long, and only then the ring is closed, for all loggers at one moment. A call after that waits for the end of the process.
     pub(crate) fn interrupted(&self, signal: Signal) {
         let Some(state) = self.lock_soon() else { return };
-        let loggers = state.loggers.clone();
+        let loggers: Vec<_> = state.loggers.iter().cloned().collect();
         drop(state);
         let heir = global::capturing().or_else(|| loggers.first().cloned());
         let ends = loggers.iter().map(|logger| logger.end_soon());
@@ -404,14 +400,15 @@ impl LogManager {
         }
         if let Some(pipeline) = state.pipeline.take() {
             // Kept locked: whoever wants to begin or end a logger now waits for the end of the process.
-            Instance::close_all(&state.loggers, pipeline, deadline);
+            let loggers: Vec<_> = state.loggers.iter().cloned().collect();
+            Instance::close_all(&loggers, pipeline, deadline);
         }
     }
 
     fn end_with(&self, end: Option<RunEnd>, exit_code: i32) {
         // Whoever held the lock when the end came may never give it back.
         let Some(state) = self.lock_soon() else { return };
-        for logger in &state.loggers {
+        for logger in state.loggers.iter() {
             logger.cut_short(end.clone(), exit_code);
         }
         self.finish_all(state, exit_code);
@@ -440,7 +437,6 @@ impl LogManager {
                 ),
             };
         }
-        self.announce(&state);
     }
 
     fn go_on_with(&self, state: &mut State, logger: Arc<Instance>) -> Result<(), LogError> {
@@ -458,15 +454,16 @@ impl LogManager {
         if config.handle_signals {
             signals::handle();
         }
-        state.loggers.push(logger);
+        global::publish(&logger);
+        state.loggers.add(logger);
         Ok(())
     }
 
     fn finish_all(&self, mut state: MutexGuard<'_, State>, exit_code: i32) {
-        let loggers = std::mem::take(&mut state.loggers);
+        let loggers: Vec<_> = std::mem::take(&mut state.loggers).iter().cloned().collect();
         state.finishing += loggers.len();
         drop(state);
-        global::publish(&[]);
+        global::withdraw(&loggers);
         for logger in &loggers {
             logger.finish();
         }
@@ -514,22 +511,12 @@ impl State {
         }
     }
 
-    fn find(&self, name: &str) -> Option<Arc<Instance>> {
-        let name = canonical_name(name);
-        self.loggers
-            .iter()
-            .find(|logger| canonical_name(logger.name()) == name)
-            .cloned()
-    }
-
-    /// Watches the files that configs name and that are not watched yet.
-    fn watch(&mut self) {
-        for logger in &self.loggers {
-            if let Some(file) = &logger.settings().config.watch_file
-                && self.watched.insert(file.clone())
-            {
-                watch(file);
-            }
+    /// Watches the file that a logger's config names, if it is not watched yet.
+    fn watch(&mut self, logger: &Instance) {
+        if let Some(file) = &logger.settings().config.watch_file
+            && self.watched.insert(file.clone())
+        {
+            watch(file);
         }
     }
 
