@@ -141,7 +141,8 @@ impl Sources<'_> {
             .flatten();
         let own = self.files.local.get("api_key");
         let own = own.map(|key| ("api_key", self.local_place(), key.clone()));
-        if let Some(key) = in_netrc.or(own) {
+        // Whoever has said a key means it, and not that of the file.
+        if let Some(key) = in_netrc.or(own.filter(|_| said.is_none())) {
             return Ok(Some(key));
         }
         let other = said
