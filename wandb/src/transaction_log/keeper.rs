@@ -132,11 +132,11 @@ impl Keeper {
     fn keep_name(&mut self, length: u64) -> io::Result<Found> {
         match fs::symlink_metadata(&self.path) {
             Ok(there) if identity(&there) == self.identity => Ok(Found::Same),
-            // It has another name, which it keeps: it was moved. Some file systems count no names at all.
-            _ if names(&self.file.metadata()?) != Some(0) => Ok(Found::Same),
-            Ok(_) => {
-                // An older copy of this very log gives way, and anything else stays where it is.
-                if !self.is_copy(&self.path) {
+            // It was moved with its folder, which it stays in. Some file systems count no names at all.
+            Err(_) if names(&self.file.metadata()?) != Some(0) && !self.has_folder() => Ok(Found::Same),
+            Ok(there) => {
+                // An empty file and an older copy of this very log give way, and anything else stays where it is.
+                if there.len() > 0 && !self.is_copy(&self.path) {
                     self.path = self.free_name()?;
                 }
                 self.copy_to_path(length)
@@ -235,6 +235,10 @@ impl Keeper {
     /// no process can.
     fn lock(&mut self) {
         self.locked = self.file.try_lock().is_ok();
+    }
+
+    fn has_folder(&self) -> bool {
+        self.path.parent().is_some_and(Path::is_dir)
     }
 
     fn is_copy(&self, path: &Path) -> bool {

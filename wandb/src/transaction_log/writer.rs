@@ -390,6 +390,10 @@ mod tests {
 
     /// A log of a run, which begins as every log of ours does.
     fn log(folder: &TempDir) -> LogWriter {
+        log_in(folder.path())
+    }
+
+    fn log_in(folder: &Path) -> LogWriter {
         let first = [
             Kind::Header(Default::default()),
             Kind::Run(Box::new(Run {
@@ -400,7 +404,7 @@ mod tests {
             Kind::Environment(Default::default()),
             Kind::Telemetry(Default::default()),
         ];
-        LogWriter::create(&folder.path().join("run-x.wandb"), first).unwrap()
+        LogWriter::create(&folder.join("run-x.wandb"), first).unwrap()
     }
 
     /// All records of the log, and the lines among them.
@@ -511,6 +515,43 @@ mod tests {
         assert_eq!(writer.path().file_name().unwrap(), "run-x-1.wandb");
         assert_eq!(read(writer.path()).1.len(), 4);
         assert!(writer.take_losses().is_empty());
+    }
+
+    #[test]
+    fn a_log_that_is_moved_is_made_anew_unless_its_folder_goes_with_it() {
+        let folder = TempDir::new().unwrap();
+        let run = folder.path().join("run");
+        fs::create_dir(&run).unwrap();
+        let mut writer = log_in(&run);
+        let path = writer.path().to_owned();
+        let lines = |count: usize| {
+            ["one", "two", "three", "four"][..count]
+                .iter()
+                .map(|line| (*line).to_owned())
+        };
+        writer.append(line("one"));
+        writer.write_out().unwrap();
+        fs::rename(&path, run.join("moved")).unwrap();
+        writer.append(line("two"));
+        writer.sync().unwrap();
+        assert!(read(&path).1.into_iter().eq(lines(2)));
+        // Nothing is lost with an empty file.
+        fs::rename(&path, run.join("moved")).unwrap();
+        fs::write(&path, "").unwrap();
+        writer.append(line("three"));
+        writer.sync().unwrap();
+        assert!(read(&path).1.into_iter().eq(lines(3)));
+        let elsewhere = folder.path().join("elsewhere");
+        fs::rename(&run, &elsewhere).unwrap();
+        writer.append(line("four"));
+        writer.sync().unwrap();
+        assert!(!run.exists());
+        assert!(
+            read(&elsewhere.join(path.file_name().unwrap()))
+                .1
+                .into_iter()
+                .eq(lines(4))
+        );
     }
 
     #[cfg(unix)]
