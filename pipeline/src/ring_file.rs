@@ -422,10 +422,27 @@ fn take_room(file: &File, bytes: usize) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
 
     let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if bytes as u64 > longest_file() {
+        // The system would not only refuse, but end the process by SIGXFSZ.
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     // SAFETY: the descriptor is open for the length of the call, which touches no memory of ours.
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// How long a file of this process may become (`ulimit -f`).
+#[cfg(unix)]
+fn longest_file() -> u64 {
+    let mut limit = std::mem::MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: the struct lives through the call, which fills it if it succeeds.
+    unsafe {
+        match libc::getrlimit(libc::RLIMIT_FSIZE, limit.as_mut_ptr()) {
+            0 => limit.assume_init().rlim_cur,
+            _ => u64::MAX,
+        }
     }
 }
 

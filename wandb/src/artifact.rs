@@ -5,6 +5,7 @@ use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bounded::Bounded;
 use crate::media::{MediaError, hex};
 use crate::proto;
 use crate::run_files::{ARTIFACTS, RunFiles};
@@ -150,6 +151,7 @@ impl Artifact {
         for (at, (source, name)) in self.files.iter().enumerate() {
             let copy = folder.join(at.to_string());
             let mut file = run.folder().create_new(&copy)?;
+            let mut file = Bounded::new(&mut file);
             let size = match source {
                 Source::Bytes(bytes) => file.write_all(bytes).map(|()| bytes.len() as u64)?,
                 Source::File(path) => logcore_files::open(path)

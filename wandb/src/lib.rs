@@ -36,6 +36,7 @@
 //! ```
 
 mod artifact;
+mod bounded;
 mod columns;
 mod definition;
 mod environment;

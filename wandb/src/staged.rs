@@ -1,8 +1,8 @@
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::bounded::Bounded;
 use crate::run_files::RunFiles;
 
 /// A file of a run that is whole before it gets its name: nobody finds a part of it, and what had the name before stays
@@ -14,7 +14,10 @@ pub(crate) struct Staged {
 
 impl Staged {
     /// A new file in the folder of a run, for `fill` to write it.
-    pub(crate) fn new<T>(files: &Arc<RunFiles>, fill: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<Self> {
+    pub(crate) fn new<T>(
+        files: &Arc<RunFiles>,
+        fill: impl FnOnce(&mut Bounded<'_>) -> io::Result<T>,
+    ) -> io::Result<Self> {
         let folder = Path::new("tmp");
         files.folder().create_dir_all(folder)?;
         let path = folder.join(logcore_files::random_suffix());
@@ -23,7 +26,7 @@ impl Staged {
             files: Arc::clone(files),
             path,
         };
-        fill(&mut file)?;
+        fill(&mut Bounded::new(&mut file))?;
         Ok(staged)
     }
 
