@@ -20,6 +20,7 @@ pub struct BuildContext<'a> {
     stop: &'a StopFlag,
     first_step: Cell<u64>,
     follows_links: bool,
+    of_dead_process: bool,
 }
 
 /// Why a mark was refused whose files are not beneath the log directory: the [reason](SinkError::reason) of the error.
@@ -34,6 +35,7 @@ impl<'a> BuildContext<'a> {
             stop,
             first_step: Cell::new(0),
             follows_links: false,
+            of_dead_process: false,
         }
     }
 
@@ -42,6 +44,18 @@ impl<'a> BuildContext<'a> {
     pub fn following_links(mut self) -> Self {
         self.follows_links = true;
         self
+    }
+
+    /// The same, for what a killed process has left that is known to be dead: a lock that somebody has on its files was inherited.
+    #[must_use]
+    pub fn of_dead_process(mut self) -> Self {
+        self.of_dead_process = true;
+        self
+    }
+
+    /// Whether the sink is to go on with what a process has left that is known to be dead.
+    pub fn is_of_dead_process(&self) -> bool {
+        self.of_dead_process
     }
 
     /// The name of the logger that the sink is for.

@@ -8,6 +8,7 @@ use logcore::{BuildContext, Deadline, EventKind, MetricBatch, Record, Sink, Sink
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::reopen::free_from_children;
 use crate::run_log::{LogMark, Refused, RunLog};
 use crate::settings;
 use crate::sink::read_message;
@@ -41,6 +42,9 @@ impl RecoveredSink {
             None => context.beneath(mark.log.path())?,
             Some(dir) => context.beneath_folder(known_dir(dir, context)?, mark.log.path())?,
         };
+        if context.is_of_dead_process() {
+            free_from_children(&path).map_err(|error| error.doing(format!("go on with {}", path.display())))?;
+        }
         Ok(Self {
             console: mark.console,
             log: RunLog::recover(&mark.log, &path)?,

@@ -1,9 +1,11 @@
 //! The log of a process that was killed, opened to go on with it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::path::Path;
 
 use logcore::SinkError;
+use logcore_files::Replacement;
 
 use crate::columns::Columns;
 use crate::proto::Kind;
@@ -27,6 +29,21 @@ pub(crate) fn reopen(path: &Path, end: End) -> Result<Option<(LogWriter, Columns
         return Ok(None);
     }
     Ok(Some((LogWriter::go_on(path, file, end)?, columns)))
+}
+
+/// Puts a copy in the place of a log whose process is dead and whose lock is held still: a child that it forked has inherited the lock, and
+/// may live for days, in which nobody could deliver the run.
+pub(crate) fn free_from_children(path: &Path) -> Result<(), SinkError> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(foreign("it is not a regular file"));
+    }
+    let mut file = File::open(path)?;
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        let mut copy = Replacement::begin(path)?;
+        io::copy(&mut file, &mut copy)?;
+        copy.finish()?;
+    }
+    Ok(())
 }
 
 /// The items that close a row and are no values of the user's.

@@ -34,7 +34,7 @@ fn the_child() {
     let mut lines = std::io::stdin().lines();
     let mut wait = || drop(lines.next());
     let options = match case.as_str() {
-        "offline" => json!({"mode": "offline"}),
+        "offline" | "forks" => json!({"mode": "offline"}),
         "no key" => json!({}),
         _ => json!({"transmit_interval": 0.05}),
     };
@@ -53,12 +53,27 @@ fn the_child() {
         logger.flush().unwrap();
     };
     log(100);
+    if case == "forks" {
+        fork_a_sleeper();
+    }
     say("logged");
     wait();
     log(100);
     say("logged");
     wait();
     logger.finish();
+}
+
+/// A worker as data loaders have them, which outlives its parent.
+#[allow(unsafe_code, reason = "a fork is not to be had otherwise")]
+fn fork_a_sleeper() {
+    // SAFETY: the child does nothing but to sleep and end.
+    unsafe {
+        if libc::fork() == 0 {
+            libc::sleep(30);
+            libc::_exit(0);
+        }
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "the parent reads it")]
@@ -194,6 +209,21 @@ fn a_killed_run_is_delivered_and_marked() {
     assert_eq!(run.steps(), (0..100).collect::<Vec<_>>());
     assert_eq!((run.exit_code, &run.summary["x"]), (Some(137), &json!(99)));
     assert_eq!(synced(&server, &folder), Synced::AlreadyThere);
+}
+
+/// A child of a fork has the lock on the log as well.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_is_delivered_though_a_worker_of_it_lives() {
+    let (server, folder) = (Server::start(), TempDir::new().unwrap());
+    let mut running = Running::start("forks", &folder, &server.url());
+    running.wait_for("logged");
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert_eq!(synced(&server, &folder), Synced::Delivered);
+    let run = server.run();
+    assert_eq!(run.steps(), (0..100).collect::<Vec<_>>());
+    assert_eq!(run.exit_code, Some(137));
 }
 
 /// Where the ring is gone, what is in the log is delivered.
