@@ -525,10 +525,11 @@ impl Owner {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut opened = Opened::new(&self.path, &self.rotation)?;
+        let mut opened = Opened::new(&self.path, &self.rotation).or_else(|error| {
+            let folder = self.path.parent().filter(|_| error.kind() == io::ErrorKind::NotFound);
+            fs::create_dir_all(folder.ok_or(error)?)?;
+            Opened::new(&self.path, &self.rotation)
+        })?;
         let begun = &self.bytes[self.start..self.written];
         let same = opened.identity == self.identity && opened.kind != Kind::Stream;
         if begun.is_empty() || !(same && ends_with(&self.path, begun)) {
