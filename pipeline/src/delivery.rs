@@ -222,7 +222,7 @@ impl Delivery {
             }
             Command::Level { id, sink, level } => self.set_level(id, &sink, level),
             Command::Share(named) => {
-                let label = format!("sink `{}` of logger `every logger`", named.name);
+                let label = format!("sink `{}` of every logger", named.name);
                 self.common.push(self.sinks.attach(named, label, None));
                 self.route_all();
             }

@@ -261,19 +261,28 @@ impl Panics {
 }
 
 /// In the place of a sink that has ended before its logger: all that still comes is counted.
-pub(crate) struct Departed;
+#[derive(Default)]
+pub(crate) struct Departed {
+    /// Something was said since.
+    refused: bool,
+}
 
 impl Departed {
     pub(crate) fn named(name: String) -> NamedSink {
         NamedSink {
             name,
             level: LevelFilter::Trace,
-            sink: Box::new(Self),
+            sink: Box::new(Self::default()),
             fold: None,
         }
     }
 
-    fn refuse() -> Result<(), SinkError> {
+    fn refuse(&mut self) -> Result<(), SinkError> {
+        self.refused = true;
+        Self::nothing_more()
+    }
+
+    fn nothing_more() -> Result<(), SinkError> {
         let text = "the process is ending, and what it says now is in the files alone";
         Err(SinkError::new(text).with_reason("said while the process was ending"))
     }
@@ -281,19 +290,24 @@ impl Departed {
 
 impl Sink for Departed {
     fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
-        Self::refuse()
+        self.refuse()
     }
 
     fn metrics(&mut self, _: &MetricBatch<'_>) -> Result<(), SinkError> {
-        Self::refuse()
+        self.refuse()
     }
 
     fn config(&mut self, _: &Value) -> Result<(), SinkError> {
-        Self::refuse()
+        self.refuse()
     }
 
     fn message(&mut self, _: &str) -> Result<(), SinkError> {
-        Self::refuse()
+        self.refuse()
+    }
+
+    /// So that nobody takes the trouble for over.
+    fn deliver(&mut self) -> Result<(), SinkError> {
+        if self.refused { Self::nothing_more() } else { Ok(()) }
     }
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
