@@ -31,14 +31,15 @@ const BATCH_BYTES: u64 = 256 << 10;
 const NAPS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(5)];
 /// A thread that lives commits what it has reserved within this time, even on a machine with too much to do.
 const DEAD_AFTER: Duration = Duration::from_secs(1);
-/// A checkpoint that takes longer is not made for each batch, but after this many times its own length: with thousands of loggers
-/// it would be most of the writer's work.
-const LONG_SAVE: Duration = match cfg!(feature = "kill-points") {
-    false => Duration::from_micros(200),
-    // In the crash rig any may be, so that what follows is tried with the loggers that a rig has.
-    true => Duration::ZERO,
+/// A longer checkpoint is not made for each batch, but after a pause of many times what it took: with thousands of loggers it would
+/// be most of the writer's work.
+const LONG_CHECKPOINT: usize = match cfg!(feature = "kill-points") {
+    false => 64 << 10,
+    // In the crash rig each may be, so that what follows is tried with the few loggers that it has.
+    true => 0,
 };
-const PAUSE_OF_SAVES: u32 = 20;
+const PAUSE_OF_CHECKPOINTS: u32 = 20;
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// A sink in trouble is asked to try again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -276,12 +277,9 @@ impl Writer {
             self.saved_folders = folders.len();
             drop(folders);
             self.checkpoint = checkpoint;
-            let took = start.elapsed();
-            self.save_at = if took < LONG_SAVE {
-                start
-            } else {
-                start + took * PAUSE_OF_SAVES
-            };
+            if self.checkpoint.len() > LONG_CHECKPOINT {
+                self.save_at = start + (start.elapsed() * PAUSE_OF_CHECKPOINTS).min(LONGEST_PAUSE);
+            }
             self.pieces.settle();
         }
         self.reader.release();
