@@ -497,3 +497,16 @@ fn the_last_of_several_values_of_a_step_counts() {
         (&0.25.into(), &0.1.into(), &2.0.into())
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_named_and_not_waited_for() {
+    for name in ["training.log", "metrics.jsonl"] {
+        let folder = run(&[(name, 0, line(0, "one")), (name, 2, line(1, "two"))]);
+        let pipe = folder.path().join(FileRank(Some(1)).name(name));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let error = merge_ranks(folder.path(), folder.path()).unwrap_err().to_string();
+        assert!(error.contains("pipe") && error.contains("rank1"), "{error}");
+    }
+}

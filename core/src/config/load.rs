@@ -289,6 +289,28 @@ mod tests {
         )
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_named_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.toml");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for (path, kind) in [
+            (&*pipe, "pipe"),
+            (folder.path(), "folder"),
+            (Path::new("/dev/zero"), "device"),
+        ] {
+            for refused in [
+                LogConfig::from_file(path).err(),
+                crate::WatchedLevels::from_file(path).err(),
+            ] {
+                let error = refused.unwrap().to_string();
+                assert!(error.contains(kind), "{error}");
+            }
+        }
+    }
+
     #[test]
     fn a_file_that_is_nested_without_end_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
