@@ -534,17 +534,17 @@ impl State {
             return;
         }
         let (ranks, files) = (Ranks::of(config), FileRank::of(config));
-        let mut own = recover_ranks(config, |other| other == files);
+        let mut own = recover_ranks(config, gone, |other| other == files);
         let since = Instant::now();
         let is_closing =
             |outcome: &Result<_, _>| matches!(outcome, Err(RecoveryError::Live { pid }) if Some(*pid) == gone);
         while own.iter().any(is_closing) && since.elapsed() < CLOSING {
             thread::sleep(LOOK);
             own.retain(|outcome| !is_closing(outcome));
-            own.extend(recover_ranks(config, |other| other == files));
+            own.extend(recover_ranks(config, gone, |other| other == files));
         }
         let orphaned = |other: u32| !config.rank_files || ranks.world_size.is_some_and(|size| other >= size);
-        let mut orphans = recover_ranks(config, |other| ranks.is_first() && other.0.is_some_and(orphaned));
+        let mut orphans = recover_ranks(config, None, |other| ranks.is_first() && other.0.is_some_and(orphaned));
         // Their processes have files of their own.
         orphans.retain(|outcome| !matches!(outcome, Err(RecoveryError::Live { .. })));
         for outcome in own.into_iter().chain(orphans) {

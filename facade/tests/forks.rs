@@ -231,6 +231,7 @@ fn become_a_daemon(folder: &Path, end: impl FnOnce(&UnifiedLogger)) {
         assert!(report.all_delivered() && report.problem.is_none(), "{report:?}");
         assert_eq!(report.sink("file").unwrap().accepted, 100, "{report:?}");
         assert_eq!(text.matches("in the daemon").count(), 100);
+        assert!(!text.contains("was killed"), "{text}");
         fs::write(folder.join("daemon"), "well").unwrap();
     };
     // Twice, as daemons do.

@@ -445,7 +445,7 @@ impl Delivery {
         }
     }
 
-    /// Ends the loggers that a killed process has left open: each sink learns of it by a record and by the exit code.
+    /// Ends the loggers that a killed process has left open: each sink learns of it by a record, which says this `end`, and by the exit code.
     /// Returns their names and steps.
     ///
     /// # Errors
@@ -453,13 +453,14 @@ impl Delivery {
     /// If a sink cannot deliver what it was given. Then nothing is ended.
     pub(crate) fn end_killed(
         &mut self,
+        end: &str,
         time: SystemTime,
         deadline: Deadline,
     ) -> Result<Vec<(String, Option<u64>)>, LogError> {
         self.unfold();
         let left: Vec<_> = self.loggers.keys().copied().collect();
         for id in &left {
-            self.say_killed(*id, time);
+            self.say_end(*id, end, time);
             self.flush(*id, deadline)?;
         }
         let mut ended = Vec::new();
@@ -472,10 +473,10 @@ impl Delivery {
         Ok(ended)
     }
 
-    fn say_killed(&mut self, id: LoggerId, time: SystemTime) {
+    fn say_end(&mut self, id: LoggerId, end: &str, time: SystemTime) {
         let Some(logger) = self.loggers.get(&id) else { return };
         let at_step = logger.step.map(|step| format!(" at step {step}")).unwrap_or_default();
-        let text = format!("the run was killed{at_step}");
+        let text = format!("{end}{at_step}");
         let record = Record::at(time, log::Level::Warn, &logger.name, &text);
         for (at, level) in &logger.own {
             if log::Level::Warn <= *level {

@@ -44,6 +44,8 @@ pub struct Recovered {
     pub calls: u64,
     /// The loggers that it had open, each with the highest step of its metrics.
     pub loggers: Vec<(String, Option<u64>)>,
+    /// Its runs go on in this process, which was forked from it.
+    pub goes_on: bool,
     /// What could not be done.
     pub problems: Vec<String>,
 }
@@ -91,10 +93,16 @@ pub fn recover_trusted(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
 }
 
 /// The recovery at a start of this `config`: the same for those whose files are of a rank that is `wanted`. Of processes that
-/// start at once in one folder, each sees to its own, and so writes nothing new before it.
-pub fn recover_ranks(config: &LogConfig, wanted: impl Fn(FileRank) -> bool) -> Vec<Result<Recovered, RecoveryError>> {
+/// start at once in one folder, each sees to its own, and so writes nothing new before it. The runs of the process `parent` were not
+/// killed: they go on in this one, which was forked from it.
+pub fn recover_ranks(
+    config: &LogConfig,
+    parent: Option<u64>,
+    wanted: impl Fn(FileRank) -> bool,
+) -> Vec<Result<Recovered, RecoveryError>> {
     Request {
         config: Some(config),
+        parent,
         ..Request::of(&config.log_dir)
     }
     .run(wanted)
@@ -106,6 +114,8 @@ struct Request<'a> {
     folder: &'a Path,
     /// Of the start that asks.
     config: Option<&'a LogConfig>,
+    /// The process from which this one was forked, and whose runs it goes on with.
+    parent: Option<u64>,
     /// A copy is as good as a ring.
     trusts: bool,
 }
@@ -115,6 +125,7 @@ impl<'a> Request<'a> {
         Self {
             folder,
             config: None,
+            parent: None,
             trusts: false,
         }
     }
@@ -237,6 +248,7 @@ impl<'a> Request<'a> {
             pid: dead.pid,
             calls: 0,
             loggers: Vec::new(),
+            goes_on: self.parent == Some(dead.pid),
             problems: Vec::new(),
         };
         if dead.origin.boot != this_boot() {
@@ -307,7 +319,11 @@ impl<'a> Request<'a> {
         }
         kill_point("all replayed");
         // Whatever says when, a repetition has to say the same: the line is looked for in the file.
-        let ended = delivery.end_killed(clock::time(newest), deadline);
+        let end = match recovered.goes_on {
+            true => "the process has ended, and a child of it goes on with the run",
+            false => "the run was killed",
+        };
+        let ended = delivery.end_killed(end, clock::time(newest), deadline);
         recovered.loggers = ended.map_err(|error| Unusable::NotNow(format!("{error}; {LATER}")))?;
         if untaken > 0 {
             let problem =
@@ -732,8 +748,9 @@ impl Display for Recovered {
         write!(f, "recovered {} {calls} of", self.calls)?;
         let mut separator = " ";
         for (name, step) in self.loggers.iter().take(MOST_NAMED) {
-            write!(f, "{separator}run `{name}`, killed")?;
-            if let Some(step) = step {
+            let end = if self.goes_on { "which goes on here" } else { "killed" };
+            write!(f, "{separator}run `{name}`, {end}")?;
+            if let Some(step) = step.filter(|_| !self.goes_on) {
                 write!(f, " at step {step}")?;
             }
             separator = "; ";
