@@ -35,6 +35,7 @@ fn child(case: &str) {
         "recovers without room" => return recover_without_room(folder),
         "goes elsewhere" => return go_elsewhere(folder),
         "many loggers" | "no place for marks" => return be_many(folder, case == "many loggers"),
+        "very many loggers" => return be_very_many(folder),
         _ => {}
     }
     let place = match case {
@@ -126,6 +127,23 @@ fn be_many(folder: &Path, has_place: bool) {
     for (number, logger) in loggers.iter().take(saying).enumerate() {
         logger.info(number);
         logger.log_metrics_at(0, [("value", number as u64)]);
+    }
+    be_ready();
+}
+
+/// So many that their checkpoint waits for a pause, and the newest are known by frames alone.
+const VERY_MANY: u32 = 1000;
+
+fn be_very_many(folder: &Path) {
+    let named = |number: u32| LogConfig {
+        name: format!("logger {number}"),
+        ..config(folder, RingPlace::LogDir)
+    };
+    let loggers: Vec<_> = (0..VERY_MANY)
+        .map(|number| setup_logging(named(number)).unwrap())
+        .collect();
+    for (number, logger) in loggers.iter().enumerate().rev() {
+        logger.info(number);
     }
     be_ready();
 }
@@ -695,6 +713,23 @@ fn more_loggers_than_the_ring_has_room_for_lose_nothing() {
         left.iter().all(|name| !name.to_string_lossy().starts_with(".logcore")),
         "{left:?}"
     );
+}
+
+#[test]
+fn loggers_that_have_come_since_the_last_checkpoint_are_known() {
+    for _ in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        kill("very many loggers", folder.path());
+        let recovered = recover(folder.path()).pop().unwrap().unwrap();
+        assert!(recovered.problems.is_empty(), "{recovered}");
+        assert_eq!(recovered.loggers.len(), VERY_MANY as usize);
+        let mut said: Vec<String> = messages(folder.path());
+        said.retain(|message| !message.starts_with("the run was killed"));
+        assert!(
+            said.into_iter()
+                .eq((0..VERY_MANY).rev().map(|number| number.to_string()))
+        );
+    }
 }
 
 #[test]
