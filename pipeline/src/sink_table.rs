@@ -141,7 +141,7 @@ impl SinkTable {
         Some((slot, result))
     }
 
-    /// Gives a sink something, if it wants that kind of thing, and keeps the account. What is for it alone has no kind.
+    /// Gives a sink something, if it wants that kind of thing, and keeps the account. A message for the sink alone has no kind.
     pub(crate) fn give(
         &mut self,
         at: usize,

@@ -90,7 +90,7 @@ impl Slot {
         })
     }
 
-    /// Gives the sink something, and keeps the account. What is for it alone has no kind.
+    /// Gives the sink something, and keeps the account. A message for the sink alone has no kind.
     #[inline]
     pub(crate) fn give(
         &mut self,

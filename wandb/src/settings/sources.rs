@@ -141,7 +141,7 @@ impl Sources<'_> {
             .flatten();
         let own = self.files.local.get("api_key");
         let own = own.map(|key| ("api_key", self.local_place(), key.clone()));
-        // Whoever has said a key means it, and not that of the file.
+        // A user who has said a key means that one, and not the key of the file.
         if let Some(key) = in_netrc.or(own.filter(|_| said.is_none())) {
             return Ok(Some(key));
         }
