@@ -1,6 +1,6 @@
 //! The loggers as the `log` facade looks for them: by the name under which a target lies.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
 use logcore::log::{Level, LevelFilter};
@@ -40,8 +40,11 @@ struct Entry {
     captures: bool,
 }
 
+#[derive(Clone)]
 struct Named {
-    target: String,
+    target: Arc<str>,
+    /// The length of the target in its canonical form.
+    length: usize,
     level: LevelFilter,
     logger: Arc<Instance>,
 }
@@ -185,25 +188,24 @@ impl Table {
         let is_old = |named: &Named| replaced.is_some_and(|replaced| Arc::ptr_eq(&named.logger, replaced));
         self.forget_targets(|named| is_old(named) || Arc::ptr_eq(&named.logger, logger));
         let settings = logger.settings();
-        let new = settings.screens.directives.targets().map(|(target, level)| Named {
-            target: target.to_owned(),
+        let mut new = settings.screens.directives.targets().peekable();
+        if new.peek().is_none() {
+            return;
+        }
+        let new = new.map(|(target, level)| Named {
+            length: canonical_name(target).len(),
+            target: target.into(),
             level,
             logger: Arc::clone(logger),
         });
-        let new: Vec<Named> = new.collect();
-        if new.is_empty() {
-            return;
-        }
-        let mut all: Vec<Named> = self.named.iter().map(Named::copy).chain(new).collect();
-        all.sort_by_key(|named| named.logger.age());
-        all.sort_by_cached_key(|named| std::cmp::Reverse(canonical_name(&named.target).len()));
-        self.named = Arc::new(all);
+        let all = Arc::make_mut(&mut self.named);
+        all.extend(new);
+        all.sort_by_key(|named| (Reverse(named.length), rank(&named.logger)));
     }
 
     fn forget_targets(&mut self, is_gone: impl Fn(&Named) -> bool) {
         if self.named.iter().any(&is_gone) {
-            let kept = self.named.iter().filter(|named| !is_gone(named));
-            self.named = Arc::new(kept.map(Named::copy).collect());
+            Arc::make_mut(&mut self.named).retain(|named| !is_gone(named));
         }
     }
 
@@ -246,16 +248,6 @@ impl Chunk {
                 .unwrap_or(LevelFilter::Off),
             capturing: capturing.cloned(),
             entries,
-        }
-    }
-}
-
-impl Named {
-    fn copy(&self) -> Self {
-        Self {
-            target: self.target.clone(),
-            level: self.level,
-            logger: Arc::clone(&self.logger),
         }
     }
 }
