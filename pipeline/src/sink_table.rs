@@ -41,19 +41,9 @@ struct Lists {
 impl Lists {
     #[inline]
     fn note(&mut self, at: usize, place: &mut Place) {
-        self.note_busy(at, place);
-        self.note_moved(at, place);
-    }
-
-    #[inline]
-    fn note_busy(&mut self, at: usize, place: &mut Place) {
         if !std::mem::replace(&mut place.busy, true) {
             self.busy.push(at);
         }
-    }
-
-    #[inline]
-    fn note_moved(&mut self, at: usize, place: &mut Place) {
         if !std::mem::replace(&mut place.moved, true) {
             self.moved.push(at);
         }
@@ -162,30 +152,28 @@ impl SinkTable {
 
     /// Has every sink that got something write it out, and those in trouble try again every `retry`.
     pub(crate) fn deliver(&mut self, retry: Duration) {
-        for at in std::mem::take(&mut self.lists.busy) {
-            let place = &mut self.places[at];
+        let (places, shared, moved) = (&mut self.places, &self.shared, &mut self.lists.moved);
+        self.lists.busy.retain(|&at| {
+            let place = &mut places[at];
             place.busy = false;
-            let Some(slot) = &mut place.slot else { continue };
-            let is_due = slot.dirty || slot.retry_due(retry);
-            if is_due {
+            let Some(slot) = &mut place.slot else { return false };
+            if slot.dirty || slot.retry_due(retry) {
                 slot.dirty = false;
                 kill_point("before write");
-                let result = slot.call(&self.shared, at, |sink| sink.deliver());
+                let result = slot.call(shared, at, |sink| sink.deliver());
                 kill_point("after write");
                 slot.stuck_since = result.is_err().then(Instant::now);
                 match result {
                     Ok(()) => slot.over(),
                     Err(error) => slot.say(&error),
                 }
+                if !std::mem::replace(&mut place.moved, true) {
+                    moved.push(at);
+                }
             }
-            let is_busy = slot.is_busy();
-            if is_due {
-                self.lists.note_moved(at, place);
-            }
-            if is_busy {
-                self.lists.note_busy(at, place);
-            }
-        }
+            place.busy = slot.is_busy();
+            place.busy
+        });
     }
 
     /// The places of sinks that are busy, in their order.
