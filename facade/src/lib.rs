@@ -82,9 +82,9 @@ pub use logcore::{
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;
-#[cfg(feature = "merge")]
-pub use logcore_merge::{MergeError, Merged, MergedFile, merge_ranks};
 pub use logcore_pipeline::{Recovered, RecoveryError, recover, recover_trusted};
+#[cfg(feature = "merge")]
+pub use logcore_runs::{MergeError, Merged, MergedFile, merge_ranks};
 
 pub use self::logger::{MetricHandle, Metrics, UnifiedLogger};
 pub use self::manager::LogManager;

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         _ => bail!("instructions takes --update or nothing"),
     };
     let names_and_counts = count()?;
-    let record = cargo::root().join("benches/hot-paths/instructions.json");
+    let record = cargo::root().join("testing/benches/hot-paths/instructions.json");
     let recorded: Counts = match fs::read(&record) {
         Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("read {}", record.display()))?,
         Err(_) if update => Counts::new(),

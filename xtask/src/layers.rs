@@ -17,7 +17,7 @@ const MAY_SEE: [(&str, &[&str]); 16] = [
     ("logcore-pipeline", &["logcore", "logcore-files"]),
     ("logcore-appender", &["logcore", "logcore-files"]),
     ("logcore-memory", &["logcore", "logcore-files"]),
-    ("logcore-merge", &["logcore", "logcore-files"]),
+    ("logcore-runs", &["logcore", "logcore-files"]),
     (
         "logcore-file",
         &["logcore", "logcore-appender", "logcore-files", "logcore-formatters"],

@@ -92,7 +92,10 @@ impl Driver {
             .arg(format!("-timeout={patience}"))
             .arg(format!("-rss_limit_mb={MOST_RESIDENT}"))
             .arg(format!("-artifact_prefix={}/{target}-", found.display()))
-            .arg(format!("-dict={}", cargo::root().join("fuzz/words.dict").display()))
+            .arg(format!(
+                "-dict={}",
+                cargo::root().join("testing/fuzz/words.dict").display()
+            ))
             .env("FUZZ_TARGET", target)
             .env("FUZZ_SEEDS", &corpus)
             .env("RUST_BACKTRACE", "0")

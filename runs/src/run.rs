@@ -15,7 +15,7 @@ use crate::{MergeError, metrics, text};
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
-/// use logcore_merge::merge_ranks;
+/// use logcore_runs::merge_ranks;
 /// use std::fs;
 ///
 /// for (name, second) in [("training.log", 15), ("training.rank1.log", 16)] {
@@ -28,7 +28,7 @@ use crate::{MergeError, metrics, text};
 ///     fs::read_to_string(folder.path().join("training.merged.log")).unwrap(),
 ///     "2026-11-23 14:48:15.123 | INFO  | trainer | [ranks 0-1] Starting\n",
 /// );
-/// # Ok::<(), logcore_merge::MergeError>(())
+/// # Ok::<(), logcore_runs::MergeError>(())
 /// ```
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use logcore::FileRank;
-use logcore_merge::{MergeError, Merged, merge_ranks};
+use logcore_runs::{MergeError, Merged, merge_ranks};
 use proptest::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;

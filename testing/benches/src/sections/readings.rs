@@ -16,7 +16,7 @@ use crate::sections::alone::in_process_with;
 use crate::table::{Table, figure};
 use crate::usage::{cpu_seconds, seconds_of_threads};
 
-#[path = "../../../gpu/tests/support/stand_in.rs"]
+#[path = "../../../../gpu/tests/support/stand_in.rs"]
 mod stand_in;
 
 /// The names under which this program measures them in a process of its own.
