@@ -41,7 +41,7 @@ impl Directives {
     pub fn named(&self, target: &str) -> Option<LevelFilter> {
         self.targets
             .iter()
-            .find(|(name, _)| lies_under(target, name))
+            .find(|(name, _)| is_under(target, name))
             .map(|(_, level)| *level)
     }
 
@@ -117,13 +117,13 @@ impl fmt::Display for Directives {
 /// same character, because the package `my-app` is the crate `my_app`.
 ///
 /// ```
-/// assert!(logcore::lies_under("my_app::data", "my_app"));
-/// assert!(logcore::lies_under("my_app::data", "my-app.data"));
-/// assert!(!logcore::lies_under("my_application", "my_app"));
-/// assert!(!logcore::lies_under("my_app", "my"));
-/// assert!(!logcore::lies_under("my_app", "my_app::data"));
+/// assert!(logcore::is_under("my_app::data", "my_app"));
+/// assert!(logcore::is_under("my_app::data", "my-app.data"));
+/// assert!(!logcore::is_under("my_application", "my_app"));
+/// assert!(!logcore::is_under("my_app", "my"));
+/// assert!(!logcore::is_under("my_app", "my_app::data"));
 /// ```
-pub fn lies_under(target: &str, name: &str) -> bool {
+pub fn is_under(target: &str, name: &str) -> bool {
     let (target, name) = (target.as_bytes(), name.as_bytes());
     // Nearly every pair is decided where the two first differ; only characters that are written differently, or separators
     // that are cut by this place, need a closer look.
@@ -141,7 +141,7 @@ pub fn lies_under(target: &str, name: &str) -> bool {
     }
 }
 
-/// The one form of all names that are the same to [`lies_under`]: `my_app.data` for `my-app::data`.
+/// The one form of all names that are the same to [`is_under`]: `my_app.data` for `my-app::data`.
 ///
 /// ```
 /// assert_eq!(logcore::canonical_name("my-app::data"), "my_app.data");
@@ -224,7 +224,7 @@ mod tests {
         #[test]
         fn lying_under_is_by_whole_parts(target in "[a_-]{0,2}((::|\\.)[a_-]{0,2}){0,3}", name in "[a_-]{0,2}((::|\\.)[a_-]{0,2}){0,3}") {
             let split = |text: &str| text.replace("::", ".").replace('-', "_").split('.').map(str::to_owned).collect::<Vec<_>>();
-            prop_assert_eq!(lies_under(&target, &name), split(&target).starts_with(&split(&name)));
+            prop_assert_eq!(is_under(&target, &name), split(&target).starts_with(&split(&name)));
             prop_assert_eq!(canonical_name(&target) == canonical_name(&name), split(&target) == split(&name));
         }
 

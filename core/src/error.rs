@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::{self, Display, Write as _};
 use std::io;
 
-use crate::escape::Harmless;
+use crate::escape::EscapingFormatter;
 use crate::secret::{HIDDEN, hide_in_text, is_secret_name};
 
 /// A configuration that cannot work, refused before anything starts.
@@ -91,7 +91,7 @@ impl ConfigError {
 impl Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
-            Harmless(f),
+            EscapingFormatter(f),
             "{} = {} cannot work: {}",
             self.field,
             self.value,
@@ -181,7 +181,7 @@ pub(crate) const PANIC: &str = "panic";
 
 impl Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Harmless(f).write_str(&self.message)
+        EscapingFormatter(f).write_str(&self.message)
     }
 }
 
@@ -213,8 +213,8 @@ pub enum ProbeError {
 impl Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(why) => write!(Harmless(f), "nothing to read here: {why}"),
-            Self::Transient(why) => write!(Harmless(f), "no reading this time: {why}"),
+            Self::Unavailable(why) => write!(EscapingFormatter(f), "nothing to read here: {why}"),
+            Self::Transient(why) => write!(EscapingFormatter(f), "no reading this time: {why}"),
         }
     }
 }
@@ -250,7 +250,7 @@ pub enum LogError {
 
 impl Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut f = Harmless(f);
+        let mut f = EscapingFormatter(f);
         match self {
             Self::Config(error) => write!(f, "{error}"),
             Self::Sink { sink, error } => write!(f, "sink `{sink}` did not deliver: {error}"),
@@ -390,7 +390,7 @@ mod tests {
         ];
         for error in errors {
             for text in [error.to_string(), format!("{error:?}")] {
-                assert!(!text.contains(crate::escape::is_harmful), "{text:?}");
+                assert!(!text.contains(crate::escape::needs_escape), "{text:?}");
             }
         }
     }

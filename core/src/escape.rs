@@ -63,15 +63,15 @@ pub fn short_line(text: &str, most: usize) -> Cow<'_, str> {
 ///
 /// impl Display for Missing {
 ///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-///         write!(logcore::escape::Harmless(f), "{} is not there", self.0)
+///         write!(logcore::escape::EscapingFormatter(f), "{} is not there", self.0)
 ///     }
 /// }
 ///
 /// assert_eq!(Missing("\u{1b}[2J".to_owned()).to_string(), r"\x1b[2J is not there");
 /// ```
-pub struct Harmless<'a, 'f>(pub &'a mut fmt::Formatter<'f>);
+pub struct EscapingFormatter<'a, 'f>(pub &'a mut fmt::Formatter<'f>);
 
-impl fmt::Write for Harmless<'_, '_> {
+impl fmt::Write for EscapingFormatter<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write_str(&one_line(text))
     }
@@ -88,16 +88,16 @@ pub fn escape(text: &str, medium: Medium, out: &mut String, mut line_end: impl F
     });
 }
 
-/// `text`, in which line feeds and codes of colour and weight (`ESC [ … m`) are ours; every other code and all that is harmful is
+/// `text`, in which line feeds and codes of color and weight (`ESC [ … m`) are ours; every other code and all that is harmful is
 /// made visible. The last look at what goes to a terminal, whoever has written it.
 ///
 /// ```
-/// use logcore::escape::only_styles;
+/// use logcore::escape::escape_except_styles;
 ///
-/// assert_eq!(only_styles("\u{1b}[1;32mok\u{1b}[0m\n"), "\u{1b}[1;32mok\u{1b}[0m\n");
-/// assert_eq!(only_styles("\u{1b}[2J\u{1b}]0;title\u{7}"), r"\x1b[2J\x1b]0;title\x07");
+/// assert_eq!(escape_except_styles("\u{1b}[1;32mok\u{1b}[0m\n"), "\u{1b}[1;32mok\u{1b}[0m\n");
+/// assert_eq!(escape_except_styles("\u{1b}[2J\u{1b}]0;title\u{7}"), r"\x1b[2J\x1b]0;title\x07");
 /// ```
-pub fn only_styles(text: &str) -> Cow<'_, str> {
+pub fn escape_except_styles(text: &str) -> Cow<'_, str> {
     rewritten(text, |out| {
         escape_but(text, Medium::Terminal, out, |rest, out| {
             let kept = if rest.starts_with('\n') { 1 } else { style_length(rest) };
@@ -116,7 +116,7 @@ pub fn only_styles(text: &str) -> Cow<'_, str> {
 /// ```
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     // White space between the parts of a document is no part of a text.
-    let is_text = |c: char| is_harmful(c) && c != '\n';
+    let is_text = |c: char| needs_escape(c) && c != '\n';
     if !json.bytes().fold(false, |found, byte| found | (byte >= 0x7f)) || !json.contains(is_text) {
         return Cow::Borrowed(json);
     }
@@ -136,7 +136,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
 }
 
 /// Whether a terminal obeys `c`, or a reader does not see it, or sees what stands beside it in another order.
-pub fn is_harmful(c: char) -> bool {
+pub fn needs_escape(c: char) -> bool {
     may_mislead(c) || is_invisible(c)
 }
 
@@ -167,7 +167,7 @@ fn escape_but(text: &str, medium: Medium, out: &mut String, mut special: impl Fn
     while let Some((at, c)) = chars.next() {
         let after = chars.peek().map(|(_, c)| *c);
         // The characters that `special` has taken are behind us.
-        if at < clean_from || !medium.is_harmful(before.replace(c), c, after) {
+        if at < clean_from || !medium.needs_escape(before.replace(c), c, after) {
             continue;
         }
         out.push_str(&text[clean_from..at]);
@@ -191,7 +191,7 @@ fn push_code(c: char, out: &mut String) {
     };
 }
 
-/// How many bytes of a code of colour or weight `text` begins with.
+/// How many bytes of a code of color or weight `text` begins with.
 fn style_length(text: &str) -> usize {
     let Some(code) = text.strip_prefix("\u{1b}[") else {
         return 0;
@@ -215,10 +215,10 @@ impl Medium {
         !text.bytes().fold(false, found)
     }
 
-    fn is_harmful(self, before: Option<char>, c: char, after: Option<char>) -> bool {
+    fn needs_escape(self, before: Option<char>, c: char, after: Option<char>) -> bool {
         match self {
             Self::File => may_mislead(c),
-            Self::Terminal => is_harmful(c) && !joins_emoji(before, c, after),
+            Self::Terminal => needs_escape(c) && !joins_emoji(before, c, after),
         }
     }
 }
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn only_whole_styles_pass() {
         for kept in ["\u{1b}[m", "\u{1b}[0m", "\u{1b}[38;5;1m", "\u{1b}[4:3mx"] {
-            assert_eq!(only_styles(kept), kept);
+            assert_eq!(escape_except_styles(kept), kept);
         }
         for text in [
             "\u{1b}",
@@ -329,7 +329,7 @@ mod tests {
             "\u{1b}[1K",
             "\u{1b}[1\u{1b}[m2",
         ] {
-            assert!(only_styles(text).starts_with("\\x1b"), "{text:?}");
+            assert!(escape_except_styles(text).starts_with("\\x1b"), "{text:?}");
         }
     }
 
@@ -337,7 +337,7 @@ mod tests {
     fn hostile() -> impl Strategy<Value = String> {
         let special: Vec<char> = (0..=0x0e_0fff)
             .filter_map(char::from_u32)
-            .filter(|c| is_harmful(*c))
+            .filter(|c| needs_escape(*c))
             .collect();
         let piece = prop_oneof![
             any::<char>().prop_map(String::from),
@@ -362,7 +362,7 @@ mod tests {
         (0..chars.len()).all(|i| {
             let at = |i: usize| chars.get(i).copied();
             let joined = joins_emoji(i.checked_sub(1).and_then(at), chars[i], at(i + 1));
-            !is_harmful(chars[i]) || joined
+            !needs_escape(chars[i]) || joined
         })
     }
 
@@ -384,7 +384,7 @@ mod tests {
 
         #[test]
         fn nothing_but_styles_and_line_ends_passes(text in hostile()) {
-            let shown = only_styles(&text);
+            let shown = escape_except_styles(&text);
             let mut rest = &*shown;
             let mut plain = String::new();
             while let Some((before, code)) = rest.split_once('\u{1b}') {
@@ -397,14 +397,14 @@ mod tests {
             }
             plain.push_str(rest);
             prop_assert!(plain.split('\n').all(|line| line.chars().all(|c| !c.is_control())));
-            prop_assert_eq!(&only_styles(&shown), &shown);
+            prop_assert_eq!(&escape_except_styles(&shown), &shown);
         }
 
         #[test]
         fn json_stays_what_it_was(text in hostile()) {
             let json = serde_json::to_string(&text).unwrap();
             let shown = escape_json(&json);
-            prop_assert!(!shown.chars().any(is_harmful));
+            prop_assert!(!shown.chars().any(needs_escape));
             prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
         }
 

@@ -2,7 +2,7 @@ use crate::Record;
 
 /// How a record becomes text.
 ///
-/// A formatter appends to the caller's buffer, one record whole, with the line end. It never adds colour that was not
+/// A formatter appends to the caller's buffer, one record whole, with the line end. It never adds color that was not
 /// asked for, and lets no text of a message pass for a record of its own.
 ///
 /// ```
@@ -31,9 +31,9 @@ pub trait Formatter: Send {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Style {
-    /// Colour codes are wanted: the output is a terminal that understands them.
-    pub colour: bool,
-    /// Words such as Starting, Complete and Failed are to be highlighted (where there is colour).
+    /// Color codes are wanted: the output is a terminal that understands them.
+    pub color: bool,
+    /// Words such as Starting, Complete and Failed are to be highlighted (where there is color).
     pub keywords: bool,
     /// Times are to be in UTC instead of local time.
     pub utc: bool,

@@ -51,35 +51,35 @@
 //!
 //! This crate does no I/O but reading a config file ([`LogConfig::from_file`], [`WatchedLevels::from_file`]) and the environment.
 
-pub mod any_time;
 mod books;
-mod captured;
 mod config;
-mod contain;
 mod deadline;
 mod directives;
 mod error;
 pub mod escape;
 mod formatter;
+mod json_capture;
 #[doc(hidden)]
 pub mod kill_point;
-mod mark;
 mod metric;
 mod notices;
+mod panic_guard;
 mod probe;
 mod process;
 mod progress;
 mod queued;
-mod quiet;
 mod ranks;
 mod record;
 mod redaction;
 pub mod registry;
+mod resume_point;
 mod rows;
 mod secret;
+pub mod signed_time;
 mod sink;
 mod stop;
 mod suggest;
+mod suppression;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;
@@ -88,30 +88,30 @@ pub use log;
 pub use serde_json;
 
 pub use self::books::SinkBooks;
-pub use self::captured::{Captured, LeftOut};
 pub use self::config::{LogConfig, OnFull, RingPlace, SiteLimit, WatchedLevels};
-pub use self::contain::{contain, is_contained, keep_contained_from_the_hook};
 pub use self::deadline::Deadline;
-pub use self::directives::{Directives, canonical_name, lies_under};
+pub use self::directives::{Directives, canonical_name, is_under};
 pub use self::error::{ConfigError, LogError, ProbeError, SinkError};
 pub use self::formatter::{Formatter, Style};
-pub use self::mark::Mark;
+pub use self::json_capture::{JsonCapture, Omission};
 pub use self::metric::{MetricBatch, MetricPair, MetricValue, Number, Point, Stats};
 pub use self::notices::Notices;
+pub use self::panic_guard::{catch_panic, hide_caught_panics_from_hook, is_catching_panic};
 pub use self::probe::{Probe, Readings};
 pub use self::process::PerProcess;
 #[doc(hidden)]
 pub use self::process::{begin_process, process_number};
 pub use self::progress::{Count, ProgressEvent, ProgressKind};
 pub use self::queued::Queued;
-pub use self::quiet::{is_quiet, quiet};
 pub use self::ranks::{FileRank, Ranks};
 pub use self::record::{FieldValue, OwnedRecord, Record, epoch_seconds};
 pub use self::redaction::Redaction;
 #[doc(hidden)]
 pub use self::registry::__private;
 pub use self::registry::BuildContext;
+pub use self::resume_point::ResumePoint;
 pub use self::rows::{Row, RowMerger};
 pub use self::secret::{Secret, redacted};
-pub use self::sink::{EventKind, Remainder, Sink};
+pub use self::sink::{EventKind, PendingDelivery, Sink};
 pub use self::stop::StopFlag;
+pub use self::suppression::{is_logging_suppressed, suppress_logging};

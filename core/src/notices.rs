@@ -13,7 +13,7 @@ use std::sync::Arc;
 ///     let said = Arc::clone(&said);
 ///     move |kind, text| said.lock().unwrap().push(format!("{kind}: {text}"))
 /// });
-/// notices.say("address", "the run is at http://localhost");
+/// notices.print("address", "the run is at http://localhost");
 /// assert_eq!(*said.lock().unwrap(), ["address: the run is at http://localhost"]);
 /// ```
 #[derive(Clone)]
@@ -28,7 +28,7 @@ impl Notices {
     }
 
     /// Says a line, from any thread. One of the same kind may be left out for a minute.
-    pub fn say(&self, kind: &str, text: &str) {
+    pub fn print(&self, kind: &str, text: &str) {
         (self.0)(kind, text);
     }
 }

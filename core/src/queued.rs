@@ -6,15 +6,15 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use crate::{
-    Deadline, EventKind, Mark, MetricBatch, MetricValue, Notices, OwnedRecord, ProgressEvent, Record, Remainder, Sink,
-    SinkBooks, SinkError, contain, quiet,
+    Deadline, EventKind, MetricBatch, MetricValue, Notices, OwnedRecord, PendingDelivery, ProgressEvent, Record,
+    ResumePoint, Sink, SinkBooks, SinkError, catch_panic, suppress_logging,
 };
 
 /// Gives a slow sink a thread and a bounded queue of its own, so that it holds up no other sink.
 ///
 /// A full queue drops what comes and counts it as `queue full`; `flush` and `finish` are never dropped. What is still
 /// waiting when `finish` runs out of time is counted as `not delivered in time`. All else is as the wrapped sink has it: its
-/// accounts, to which those of the queue are added, its destination, its remainder. Its [mark](Sink::mark) is complete
+/// accounts, to which those of the queue are added, its destination, its remainder. Its [mark](Sink::resume_point) is complete
 /// while nothing waits in the queue; so a sink that goes on from marks does so inside of a `Queued`, too.
 ///
 /// ```
@@ -39,7 +39,7 @@ pub struct Queued {
     destination: Option<String>,
     /// What the wrapped sink wants, asked while it was still here.
     wanted: Vec<EventKind>,
-    delivers_elsewhere: bool,
+    is_remote: bool,
 }
 
 impl Queued {
@@ -51,7 +51,7 @@ impl Queued {
     /// Wraps `sink` with room for `capacity` waiting calls (at least 1).
     pub fn with_capacity(sink: impl Sink + 'static, capacity: usize) -> Self {
         let mut sink: Box<dyn Sink> = Box::new(sink);
-        let (destination, delivers_elsewhere) = (sink.destination(), sink.delivers_elsewhere());
+        let (destination, is_remote) = (sink.destination(), sink.is_remote());
         let wanted = [
             EventKind::Record,
             EventKind::Metrics,
@@ -77,7 +77,7 @@ impl Queued {
         };
         let spawned = thread::Builder::new()
             .name("logcore-queued".to_owned())
-            .spawn(move || quiet(|| worker.run()));
+            .spawn(move || suppress_logging(|| worker.run()));
         if spawned.is_err() {
             // No thread can be had: every call is then refused and counted, and nobody waits.
             shared.lock().ended = true;
@@ -86,7 +86,7 @@ impl Queued {
             shared,
             destination,
             wanted,
-            delivers_elsewhere,
+            is_remote,
         }
     }
 
@@ -180,7 +180,7 @@ impl Sink for Queued {
         }
     }
 
-    fn mark(&mut self) -> Option<Mark> {
+    fn resume_point(&mut self) -> Option<ResumePoint> {
         let state = self.shared.lock();
         let mark = state.inner.mark.clone()?;
         // Waiting calls are neither in the sink's output nor in its mark.
@@ -210,7 +210,7 @@ impl Sink for Queued {
         result
     }
 
-    fn remainder(&mut self) -> Option<Remainder> {
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         let mut state = self.shared.lock();
         let wait = state.remainder.take()?;
         let refused = state.refused_books();
@@ -229,8 +229,8 @@ impl Sink for Queued {
         self.destination.clone()
     }
 
-    fn delivers_elsewhere(&self) -> bool {
-        self.delivers_elsewhere
+    fn is_remote(&self) -> bool {
+        self.is_remote
     }
 }
 
@@ -266,7 +266,7 @@ struct State {
     /// Those that the sink was not given.
     refused: SinkBooks,
     inner: Snapshot,
-    remainder: Option<Remainder>,
+    remainder: Option<PendingDelivery>,
     error: Option<SinkError>,
     /// Why the sink could not deliver when it was asked last.
     stuck: Option<(String, String)>,
@@ -278,13 +278,13 @@ struct State {
 /// The mark and the accounts of the wrapped sink after its last call.
 #[derive(Default)]
 struct Snapshot {
-    mark: Option<Mark>,
+    mark: Option<ResumePoint>,
     books: Option<SinkBooks>,
 }
 
 impl Snapshot {
     fn of(sink: &mut dyn Sink) -> Self {
-        let asked = contain(|| (sink.mark(), sink.books()));
+        let asked = catch_panic(|| (sink.resume_point(), sink.books()));
         let (mark, books) = asked.unwrap_or((None, None));
         Self { mark, books }
     }
@@ -331,10 +331,10 @@ impl Worker {
             let (counts, waits) = (call.counts(), call.is_waited_for());
             let (ends, delivers) = (matches!(call, Call::Finish(_)), matches!(call, Call::Deliver));
             let result =
-                contain(|| call.make(&mut *self.sink)).unwrap_or_else(|panic| Err(SinkError::panicked(&panic)));
+                catch_panic(|| call.make(&mut *self.sink)).unwrap_or_else(|panic| Err(SinkError::panicked(&panic)));
             let inner = Snapshot::of(&mut *self.sink);
             let remainder = match ends {
-                true => contain(|| self.sink.remainder()).unwrap_or(None),
+                true => catch_panic(|| self.sink.pending_delivery()).unwrap_or(None),
                 false => None,
             };
             let failed = result.is_err();
@@ -425,9 +425,9 @@ impl Call {
     fn make(self, sink: &mut dyn Sink) -> Result<(), SinkError> {
         match self {
             Self::Start(notices) => sink.start(&notices),
-            Self::Record(record) => record.lend(|record| sink.record(record)),
-            Self::Metrics(batch) => batch.lend(|batch| sink.metrics(batch)),
-            Self::Progress(event) => event.lend(|event| sink.progress(event)),
+            Self::Record(record) => record.with_record(|record| sink.record(record)),
+            Self::Metrics(batch) => batch.with_record(|batch| sink.metrics(batch)),
+            Self::Progress(event) => event.with_record(|event| sink.progress(event)),
             Self::Config(config) => sink.config(&config),
             Self::Message(message) => sink.message(&message),
             Self::Deliver => sink.deliver(),
@@ -449,7 +449,7 @@ struct OwnedBatch {
 }
 
 impl OwnedBatch {
-    fn lend<T>(&self, use_it: impl FnOnce(&MetricBatch<'_>) -> T) -> T {
+    fn with_record<T>(&self, use_it: impl FnOnce(&MetricBatch<'_>) -> T) -> T {
         let values: Vec<_> = self
             .values
             .iter()
@@ -478,7 +478,7 @@ struct OwnedProgress {
 }
 
 impl OwnedProgress {
-    fn lend<T>(&self, use_it: impl FnOnce(&ProgressEvent<'_>) -> T) -> T {
+    fn with_record<T>(&self, use_it: impl FnOnce(&ProgressEvent<'_>) -> T) -> T {
         use_it(&self.rest.with_texts(&self.logger, &self.description))
     }
 }
@@ -605,8 +605,8 @@ mod tests {
             Ok(())
         }
 
-        fn mark(&mut self) -> Option<Mark> {
-            Mark::of(&self.kept)
+        fn resume_point(&mut self) -> Option<ResumePoint> {
+            ResumePoint::of(&self.kept)
         }
 
         fn books(&self) -> Option<SinkBooks> {
@@ -625,12 +625,12 @@ mod tests {
             delivered: 0,
             failures: 0,
         });
-        assert_eq!(sink.mark(), Mark::of(&0));
+        assert_eq!(sink.resume_point(), ResumePoint::of(&0));
         sink.record(&Record::new(Level::Info, "t", "m")).unwrap();
-        assert!(!sink.mark().unwrap().is_complete());
+        assert!(!sink.resume_point().unwrap().is_complete());
         gate.wait();
         sink.flush(soon()).unwrap();
-        assert_eq!(sink.mark(), Mark::of(&1));
+        assert_eq!(sink.resume_point(), ResumePoint::of(&1));
     }
 
     #[test]

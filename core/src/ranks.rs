@@ -37,14 +37,14 @@ impl Ranks {
     /// | Open MPI | `OMPI_COMM_WORLD_RANK` | `OMPI_COMM_WORLD_LOCAL_RANK` | `OMPI_COMM_WORLD_SIZE` |
     /// | other MPIs | `PMI_RANK` | `PMI_LOCAL_RANK` or `MPI_LOCALRANKID` | `PMI_SIZE` |
     ///
-    /// One whose variables make no sense is left out; [`Ranks::nonsense_in_env`] tells. Without a launcher there is one
+    /// One whose variables make no sense is left out; [`Ranks::env_problem`] tells. Without a launcher there is one
     /// process.
     pub fn from_env() -> Self {
         read(variable).0
     }
 
     /// What [`Ranks::from_env`] has left out, and why: a variable that is no number, a rank beyond the world size.
-    pub fn nonsense_in_env() -> Option<ConfigError> {
+    pub fn env_problem() -> Option<ConfigError> {
         read(variable).1
     }
 

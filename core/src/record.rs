@@ -212,7 +212,7 @@ impl Serialize for FieldValue<'_> {
 /// use logcore::log::Level;
 ///
 /// let owned = OwnedRecord::from(&Record::new(Level::Warn, "trainer", "loss is NaN"));
-/// owned.lend(|record| assert_eq!(record.message(), "loss is NaN"));
+/// owned.with_record(|record| assert_eq!(record.message(), "loss is NaN"));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -235,7 +235,7 @@ pub struct OwnedRecord {
 
 impl OwnedRecord {
     /// Lends the record to `use_it` in the form that sinks take.
-    pub fn lend<T>(&self, use_it: impl FnOnce(&Record<'_>) -> T) -> T {
+    pub fn with_record<T>(&self, use_it: impl FnOnce(&Record<'_>) -> T) -> T {
         let fields: Vec<_> = self
             .fields
             .iter()

@@ -20,7 +20,7 @@ pub struct BuildContext<'a> {
     stop: &'a StopFlag,
     first_step: Cell<u64>,
     follows_links: bool,
-    of_dead_process: bool,
+    for_dead_process: bool,
 }
 
 /// Why a mark was refused whose files are not beneath the log directory: the [reason](SinkError::reason) of the error.
@@ -35,27 +35,27 @@ impl<'a> BuildContext<'a> {
             stop,
             first_step: Cell::new(0),
             follows_links: false,
-            of_dead_process: false,
+            for_dead_process: false,
         }
     }
 
     /// The same, for what a killed process has left: its files may be behind links, because its user says so.
     #[must_use]
-    pub fn following_links(mut self) -> Self {
+    pub fn allow_links(mut self) -> Self {
         self.follows_links = true;
         self
     }
 
     /// The same, for what a killed process has left that is known to be dead: a lock that somebody has on its files was inherited.
     #[must_use]
-    pub fn of_dead_process(mut self) -> Self {
-        self.of_dead_process = true;
+    pub fn for_dead_process(mut self) -> Self {
+        self.for_dead_process = true;
         self
     }
 
     /// Whether the sink is to go on with what a process has left that is known to be dead.
-    pub fn is_of_dead_process(&self) -> bool {
-        self.of_dead_process
+    pub fn is_for_dead_process(&self) -> bool {
+        self.for_dead_process
     }
 
     /// The name of the logger that the sink is for.
@@ -88,7 +88,7 @@ impl<'a> BuildContext<'a> {
         self.config.log_dir.join(FileRank::of(self.config).name(name))
     }
 
-    /// Where a file is that a [mark](crate::Mark) names by its path within the log directory. A sink that goes on from a mark
+    /// Where a file is that a [mark](crate::ResumePoint) names by its path within the log directory. A sink that goes on from a mark
     /// asks this first: the ring that the mark comes from may have been sent by somebody.
     ///
     /// ```
@@ -98,16 +98,16 @@ impl<'a> BuildContext<'a> {
     /// let config = LogConfig { log_dir: "run".into(), ..LogConfig::default() };
     /// let stop = StopFlag::default();
     /// let context = BuildContext::new(&config, &stop);
-    /// assert_eq!(context.beneath(Path::new("training.log")).unwrap(), Path::new("run/training.log"));
-    /// assert!(context.beneath(Path::new("/home/me/.bashrc")).is_err());
-    /// assert!(context.beneath(Path::new("../.bashrc")).is_err());
+    /// assert_eq!(context.resolve_beneath(Path::new("training.log")).unwrap(), Path::new("run/training.log"));
+    /// assert!(context.resolve_beneath(Path::new("/home/me/.bashrc")).is_err());
+    /// assert!(context.resolve_beneath(Path::new("../.bashrc")).is_err());
     /// ```
     ///
     /// # Errors
     ///
     /// With the reason [`FOREIGN_PATH`] if the path leads out of the directory, or over a link.
-    pub fn beneath(&self, path: &Path) -> Result<PathBuf, SinkError> {
-        self.beneath_folder(self.log_dir(), path)
+    pub fn resolve_beneath(&self, path: &Path) -> Result<PathBuf, SinkError> {
+        self.resolve_beneath_folder(self.log_dir(), path)
     }
 
     /// The same for another folder that this context's config names.
@@ -115,7 +115,7 @@ impl<'a> BuildContext<'a> {
     /// # Errors
     ///
     /// As for [`beneath`](Self::beneath).
-    pub fn beneath_folder(&self, folder: &Path, path: &Path) -> Result<PathBuf, SinkError> {
+    pub fn resolve_beneath_folder(&self, folder: &Path, path: &Path) -> Result<PathBuf, SinkError> {
         let refuse = |why: &str| {
             let words = format!("{} {why} {}", path.display(), folder.display());
             Err(SinkError::new(words).with_reason(FOREIGN_PATH))
@@ -298,7 +298,7 @@ pub fn build_probe(name: &str, options: &Value, context: &BuildContext<'_>) -> R
 /// # }
 /// ```
 ///
-/// A sink that gives [marks](crate::Sink::mark) has a third argument, a function
+/// A sink that gives [marks](crate::Sink::resume_point) has a third argument, a function
 /// `fn(State, &BuildContext<'_>) -> Result<S, SinkError>`, where `State` is what serde can read from the mark.
 #[macro_export]
 macro_rules! register_sink {

@@ -12,7 +12,7 @@ pub struct Row {
     /// The step.
     pub step: u64,
     /// When the newest value of the row was logged.
-    #[serde(with = "crate::any_time")]
+    #[serde(with = "crate::signed_time")]
     pub time: SystemTime,
     /// The logger.
     pub logger: String,
@@ -25,7 +25,7 @@ pub struct Row {
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-struct Moment(#[serde(with = "crate::any_time")] SystemTime);
+struct Moment(#[serde(with = "crate::signed_time")] SystemTime);
 
 impl Row {
     fn of(batch: &MetricBatch<'_>) -> Self {
@@ -122,7 +122,7 @@ impl RowMerger {
         Some(row)
     }
 
-    /// The open row, which a sink's [`Mark`](crate::Mark) has to hold.
+    /// The open row, which a sink's [`ResumePoint`](crate::ResumePoint) has to hold.
     pub fn open(&self) -> Option<&Row> {
         self.open.as_ref()
     }

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use crate::{Deadline, Mark, MetricBatch, Notices, ProgressEvent, Record, SinkBooks, SinkError};
+use crate::{Deadline, MetricBatch, Notices, ProgressEvent, Record, ResumePoint, SinkBooks, SinkError};
 
 /// Where things go: a terminal, a file, a server, a chat room.
 ///
@@ -130,7 +130,7 @@ pub trait Sink: Send {
     /// the output already. So a mark holds what the sink keeps in memory, and the sink that is made of it goes back to the
     /// place that it names, or leaves out what it finds written behind it. `None`: what a killed process had for this sink,
     /// and had not delivered, is not delivered later.
-    fn mark(&mut self) -> Option<Mark> {
+    fn resume_point(&mut self) -> Option<ResumePoint> {
         None
     }
 
@@ -150,7 +150,7 @@ pub trait Sink: Send {
     }
 
     /// Ends the sink: delivers everything and lets go of what it holds, before `deadline`. Nothing is called after it
-    /// but [`remainder`](Sink::remainder) and [`books`](Sink::books).
+    /// but [`pending_delivery`](Sink::pending_delivery) and [`books`](Sink::books).
     ///
     /// # Errors
     ///
@@ -161,13 +161,13 @@ pub trait Sink: Send {
 
     /// What is still to be waited for when the sink has finished, because others do it: a server that a thread of the
     /// sink's own delivers to. Whoever ends the logger does the waiting, so that no other sink has to.
-    fn remainder(&mut self) -> Option<Remainder> {
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         None
     }
 
     /// Whether what it is given goes to others than this machine, whose answers its end has to wait for. When a signal ends the
     /// process, such a sink is ended first, while the others still take what the program says.
-    fn delivers_elsewhere(&self) -> bool {
+    fn is_remote(&self) -> bool {
         false
     }
 
@@ -218,8 +218,8 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
         (**self).deliver()
     }
 
-    fn mark(&mut self) -> Option<Mark> {
-        (**self).mark()
+    fn resume_point(&mut self) -> Option<ResumePoint> {
+        (**self).resume_point()
     }
 
     fn flush(&mut self, deadline: Deadline) -> Result<(), SinkError> {
@@ -234,12 +234,12 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
         (**self).finish(deadline)
     }
 
-    fn remainder(&mut self) -> Option<Remainder> {
-        (**self).remainder()
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
+        (**self).pending_delivery()
     }
 
-    fn delivers_elsewhere(&self) -> bool {
-        (**self).delivers_elsewhere()
+    fn is_remote(&self) -> bool {
+        (**self).is_remote()
     }
 
     fn books(&self) -> Option<SinkBooks> {
@@ -252,7 +252,7 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 }
 
 /// Waits, until the deadline at most, and returns the sink's account as it then is, and what was not delivered.
-pub type Remainder = Box<dyn FnOnce(Deadline) -> (SinkBooks, Result<(), SinkError>) + Send>;
+pub type PendingDelivery = Box<dyn FnOnce(Deadline) -> (SinkBooks, Result<(), SinkError>) + Send>;
 
 /// The kinds of calls that bring a sink something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use log::Level;
 use serde_json::Value;
 
 use crate::{
-    ConfigError, Deadline, EventKind, FieldValue, LogConfig, Mark, MetricBatch, MetricValue, Notices, ProgressEvent,
-    ProgressKind, Record, Remainder, Sink, SinkBooks, SinkError,
+    ConfigError, Deadline, EventKind, FieldValue, LogConfig, MetricBatch, MetricValue, Notices, PendingDelivery,
+    ProgressEvent, ProgressKind, Record, ResumePoint, Sink, SinkBooks, SinkError,
 };
 
 /// A sink that writes down every call, and the handle to read them.
@@ -133,7 +133,7 @@ const METHODS: [&str; 16] = [
     "exit_code",
     "finish",
     "remainder",
-    "delivers_elsewhere",
+    "is_remote",
     "books",
     "destination",
 ];
@@ -156,7 +156,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         answers.push(format!("wants({what:?}) {}", sink.wants(what)));
     }
     answers.push(format!("destination() {:?}", sink.destination()));
-    answers.push(format!("delivers_elsewhere() {}", sink.delivers_elsewhere()));
+    answers.push(format!("is_remote() {}", sink.is_remote()));
 
     let fields = [
         ("lr", FieldValue::Float(0.5)),
@@ -198,7 +198,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         // So that the next call is not told of this one.
         let _ = sink.flush(soon);
     }
-    answers.push(format!("mark() {:?}", sink.mark()));
+    answers.push(format!("resume_point() {:?}", sink.resume_point()));
     answers.push(format!("books() {:?}", sink.books()));
     sink.exit_code(3);
     let finished = sink.finish(soon);
@@ -206,7 +206,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         "finish failed for {:?}",
         finished.err().as_ref().map(SinkError::reason)
     ));
-    answers.push(match sink.remainder() {
+    answers.push(match sink.pending_delivery() {
         None => "remainder() None".to_owned(),
         Some(wait) => {
             let (books, result) = wait(soon);
@@ -246,7 +246,7 @@ impl Sink for Telling {
     }
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
-        notices.say("address", "it is here");
+        notices.print("address", "it is here");
         self.take("start()".to_owned(), Some("start"))
     }
 
@@ -277,8 +277,8 @@ impl Sink for Telling {
         Err(SinkError::new("made to fail").with_reason("deliver"))
     }
 
-    fn mark(&mut self) -> Option<Mark> {
-        Mark::of(&self.1)
+    fn resume_point(&mut self) -> Option<ResumePoint> {
+        ResumePoint::of(&self.1)
     }
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
@@ -294,14 +294,14 @@ impl Sink for Telling {
         self.take("finish()".to_owned(), Some("finish"))
     }
 
-    fn remainder(&mut self) -> Option<Remainder> {
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         let books = self.account();
         Some(Box::new(move |_| {
             (books, Err(SinkError::new("made to fail").with_reason("remainder")))
         }))
     }
 
-    fn delivers_elsewhere(&self) -> bool {
+    fn is_remote(&self) -> bool {
         true
     }
 

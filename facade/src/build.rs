@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use logcore::log::LevelFilter;
 use logcore::registry::{self, BuildContext};
 use logcore::{ConfigError, EventKind, LogConfig, Ranks, StopFlag};
-use logcore_pipeline::{Fold, FolderNumber, NamedSink};
+use logcore_pipeline::{FolderNumber, NamedSink, RepeatFolder};
 use serde_json::Value;
 
 /// The sinks of one logger, built but not yet in use.
@@ -37,7 +37,7 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
         }
         // People read these two; the others are given each record.
         let folds = config.fold_repeats && matches!(name.as_str(), "console" | "file");
-        let fold = folds.then(Fold::default);
+        let fold = folds.then(RepeatFolder::default);
         built.sinks.push(NamedSink {
             name,
             level,

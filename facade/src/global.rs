@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use arc_swap::ArcSwap;
 use logcore::log::{self, Log, Metadata, Record};
-use logcore_pipeline::{Route, notice};
+use logcore_pipeline::{RecordOrigin, print_notice};
 
 use crate::instance::Instance;
 use crate::table::Table;
@@ -60,7 +60,7 @@ fn install() -> bool {
     *INSTALLED.get_or_init(|| {
         let installed = log::set_logger(&Bridge).is_ok();
         if !installed {
-            notice(
+            print_notice(
                 "another logger",
                 "another global logger is installed already: what goes through the `log` macros without `logger:` stays with it",
             );
@@ -76,12 +76,12 @@ impl Log for Bridge {
         let table = TABLE.load();
         table
             .route(metadata.target(), metadata.level())
-            .is_some_and(|logger| logger.enabled(Route::Facade, metadata))
+            .is_some_and(|logger| logger.enabled(RecordOrigin::Facade, metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
         if let Some(logger) = TABLE.load().route(record.target(), record.level()) {
-            logger.log(Route::Facade, record);
+            logger.log(RecordOrigin::Facade, record);
         }
     }
 

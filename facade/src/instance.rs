@@ -12,10 +12,13 @@ use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
 use logcore::serde_json::{Map, Value};
 use logcore::{
-    Captured, ConfigError, Count, Deadline, LogConfig, LogError, MetricPair, Number, PerProcess, Ranks, Readings,
-    StopFlag, WatchedLevels, is_quiet, redacted,
+    ConfigError, Count, Deadline, JsonCapture, LogConfig, LogError, MetricPair, Number, PerProcess, Ranks, Readings,
+    StopFlag, WatchedLevels, is_logging_suppressed, redacted,
 };
-use logcore_pipeline::{Closing, ForkMutex, Name, NameId, Pipeline, Port, Route, count_late, hide_in_notices, notice};
+use logcore_pipeline::{
+    ForkMutex, LoggerAccounts, MetricName, NameId, Pipeline, Producer, RecordOrigin, count_call_after_end,
+    print_notice, redact_in_notices,
+};
 
 use crate::build::{BuiltSinks, level_of};
 use crate::known::{KnownNames, next_setup};
@@ -34,7 +37,7 @@ pub(crate) struct Instance {
     name: String,
     /// An older logger has a smaller one; none has that of another.
     age: u64,
-    port: Arc<Port>,
+    producer: Arc<Producer>,
     /// The most verbose level that any sink wants; what lies below costs this one look.
     level: AtomicUsize,
     /// Whether anything narrows what the level lets through; if not, the switchboard has nothing to decide.
@@ -89,16 +92,16 @@ impl Settings {
 
 impl Instance {
     /// A logger without sinks; [`Instance::configure`] opens it.
-    pub(crate) fn new(name: &str, port: Port, stop: StopFlag) -> Self {
+    pub(crate) fn new(name: &str, producer: Producer, stop: StopFlag) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let port = Arc::new(port);
+        let producer = Arc::new(producer);
         Self {
             name: name.to_owned(),
             age: NEXT.fetch_add(1, Ordering::Relaxed),
             level: AtomicUsize::new(0),
             screened: AtomicBool::new(false),
-            switchboard: ArcSwap::from_pointee(Switchboard::new(&port, LevelFilter::Off, &Screens::default())),
-            port,
+            switchboard: ArcSwap::from_pointee(Switchboard::new(&producer, LevelFilter::Off, &Screens::default())),
+            producer,
             settings: ArcSwap::default(),
             metrics_on: AtomicBool::new(true),
             measures: ForkMutex::default(),
@@ -133,15 +136,16 @@ impl Instance {
             redaction: config.redaction()?.map(Arc::new),
         };
         if let Some(redaction) = &screens.redaction {
-            hide_in_notices(redaction);
+            redact_in_notices(redaction);
         }
         let config = Arc::new(config);
         self.tell_left_out();
-        self.port.set_policy(config.on_full, config.flush_duration());
-        self.port.open(config.propagate, built.folder, built.sinks, deadline)?;
+        self.producer.set_policy(config.on_full, config.flush_duration());
+        self.producer
+            .open(config.propagate, built.folder, built.sinks, deadline)?;
         {
             let mut measures = self.measures.lock();
-            measures.configure(&config, &self.port);
+            measures.configure(&config, &self.producer);
             measures.start_from(built.first_step);
         }
         self.setup.store(next_setup(), Ordering::Release);
@@ -193,18 +197,18 @@ impl Instance {
         level as usize <= self.level.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn enabled(&self, route: Route, metadata: &log::Metadata<'_>) -> bool {
+    pub(crate) fn enabled(&self, route: RecordOrigin, metadata: &log::Metadata<'_>) -> bool {
         self.wants(metadata.level())
             && (!self.screened.load(Ordering::Acquire) || self.switchboard.load().of(route).enabled(metadata))
     }
 
-    pub(crate) fn log(&self, route: Route, record: &log::Record<'_>) {
+    pub(crate) fn log(&self, route: RecordOrigin, record: &log::Record<'_>) {
         if self.wants(record.level()) {
             self.hand_over(route, record);
         }
     }
 
-    fn hand_over(&self, route: Route, record: &log::Record<'_>) {
+    fn hand_over(&self, route: RecordOrigin, record: &log::Record<'_>) {
         match record.level() {
             log::Level::Error => drop(self.errors.fetch_add(1, Ordering::Relaxed)),
             log::Level::Warn => drop(self.warnings.fetch_add(1, Ordering::Relaxed)),
@@ -213,7 +217,7 @@ impl Instance {
         if self.screened.load(Ordering::Acquire) {
             self.switchboard.load().of(route).log(record);
         } else {
-            self.port.record(route, record);
+            self.producer.record(route, record);
         }
     }
 
@@ -230,7 +234,7 @@ impl Instance {
             return Err(ConfigError::new("sink", sink, remedy));
         };
         *slot = level;
-        self.port
+        self.producer
             .set_level(sink, level, Deadline::after(settings.config.flush_duration()));
         self.set(settings);
         Ok(())
@@ -252,7 +256,7 @@ impl Instance {
     pub(crate) fn take_over(&self, levels: &WatchedLevels) -> Result<(), ConfigError> {
         let mut settings = self.settings();
         let before = Arc::clone(&settings.config);
-        levels.lay_over(Arc::make_mut(&mut settings.config));
+        levels.apply_to(Arc::make_mut(&mut settings.config));
         if levels.directives.is_some() {
             settings.screens.directives = settings.config.directives()?;
         }
@@ -261,7 +265,7 @@ impl Instance {
             let wanted = level_of(sink, &settings.config);
             if wanted != level_of(sink, &before) {
                 *level = wanted;
-                self.port.set_level(sink, wanted, deadline);
+                self.producer.set_level(sink, wanted, deadline);
             }
         }
         self.set(settings);
@@ -300,7 +304,7 @@ impl Instance {
 
     #[inline]
     fn takes_metrics(&self) -> bool {
-        let is_on = self.metrics_on.load(Ordering::Relaxed) && !is_quiet();
+        let is_on = self.metrics_on.load(Ordering::Relaxed) && !is_logging_suppressed();
         is_on && !self.refuses()
     }
 
@@ -308,15 +312,15 @@ impl Instance {
     #[inline]
     fn refuses(&self) -> bool {
         let is_closed = self.is_closed();
-        if is_closed && !is_quiet() {
-            count_late(&self.name);
+        if is_closed && !is_logging_suppressed() {
+            count_call_after_end(&self.name);
         }
         is_closed
     }
 
     #[cold]
     fn look_up(&self, setup: u64, name: &str, known: &mut KnownNames) -> (u32, Option<NameId>) {
-        let found = self.measures.lock().user(setup, name, &self.port);
+        let found = self.measures.lock().user(setup, name, &self.producer);
         let it = (found.metric, found.id);
         known.learn(found);
         it
@@ -328,14 +332,14 @@ impl Instance {
             return;
         }
         let _order = lock(self.order.get());
-        let step = self.measures.lock().record(step, &self.port, samples);
+        let step = self.measures.lock().record(step, &self.producer, samples);
         self.send(step, samples);
     }
 
     /// The metric of a user's name, and the name.
     pub(crate) fn metric(&self, name: &str) -> (u32, Arc<str>) {
         let setup = self.setup.load(Ordering::Acquire);
-        let known = self.measures.lock().user(setup, name, &self.port);
+        let known = self.measures.lock().user(setup, name, &self.producer);
         (known.metric, known.logged)
     }
 
@@ -346,7 +350,7 @@ impl Instance {
         let value = value.value();
         let recorded = self.measures.lock().record_one(metric, step, value);
         if let Some(name) = recorded {
-            self.port.metric(step, name, value);
+            self.producer.metric(step, name, value);
             return;
         }
         with_scratch(|Scratch { samples, .. }| {
@@ -362,7 +366,7 @@ impl Instance {
         }
         let state = self.measures.lock().start_progress(total.count(), &description);
         if let Some(state) = state.filter(|_| !self.is_closed()) {
-            state.lend(&self.name, |event| self.port.progress(event, true));
+            state.with_record(&self.name, |event| self.producer.progress(event, true));
         }
     }
 
@@ -381,7 +385,7 @@ impl Instance {
     }
 
     pub(crate) fn log_memory(&self) {
-        if is_quiet() || self.refuses() {
+        if is_logging_suppressed() || self.refuses() {
             return;
         }
         let mut memory = lock(self.memory.get());
@@ -412,7 +416,7 @@ impl Instance {
         with_scratch(|Scratch { samples, .. }| {
             let mut measures = self.measures.lock();
             for (name, value) in readings.iter().flat_map(|readings| readings.iter()) {
-                measures.add_system(name, value, &self.port, samples);
+                measures.add_system(name, value, &self.producer, samples);
             }
             drop(measures);
             self.complete(Step::Current, samples);
@@ -423,23 +427,23 @@ impl Instance {
         if self.refuses() {
             return;
         }
-        let Captured { value, left_out, .. } = Captured::of(config);
+        let JsonCapture { value, omitted, .. } = JsonCapture::of(config);
         let kept = if value.is_some() { ", and keeps the rest" } else { "" };
         if let Some(value) = value {
-            self.port
+            self.producer
                 .config(&self.hidden_in(redacted(&table_of(value))).to_string());
         }
-        let Some(first) = left_out.first() else { return };
-        let mut parts: Vec<String> = left_out.iter().take(NAMED).map(ToString::to_string).collect();
-        if left_out.len() > NAMED {
-            parts.push(format!("and {} more", left_out.len() - NAMED));
+        let Some(first) = omitted.first() else { return };
+        let mut parts: Vec<String> = omitted.iter().take(NAMED).map(ToString::to_string).collect();
+        if omitted.len() > NAMED {
+            parts.push(format!("and {} more", omitted.len() - NAMED));
         }
         let text = format!(
             "log_config of logger `{}` leaves out what has no form in JSON{kept}: {}",
             self.name,
             parts.join(", ")
         );
-        notice(&format!("log_config {} {}", self.name, first.path), &text);
+        print_notice(&format!("log_config {} {}", self.name, first.path), &text);
     }
 
     /// `value` without what the config's patterns match.
@@ -460,7 +464,7 @@ impl Instance {
     #[cfg(feature = "wandb")]
     pub(crate) fn message(&self, sink: &str, message: &str) {
         if !self.refuses() {
-            self.port.message(sink, message);
+            self.producer.message(sink, message);
         }
     }
 
@@ -490,7 +494,7 @@ impl Instance {
                 .line(Some(site.line()))
                 .args(message)
                 .build();
-            self.hand_over(Route::Method, &record);
+            self.hand_over(RecordOrigin::Method, &record);
         }
     }
 
@@ -506,7 +510,7 @@ impl Instance {
         }
         self.tell_left_out();
         let deadline = Deadline::after(self.settings().config.flush_duration());
-        self.port.flush(deadline)
+        self.producer.flush(deadline)
     }
 
     pub(crate) fn set_exit_code(&self, code: i32) {
@@ -524,7 +528,7 @@ impl Instance {
     /// The logger is about to end: nothing that it still says waits for longer than its end may take.
     pub(crate) fn end_soon(&self) -> Deadline {
         let deadline = Deadline::after(self.settings().config.finish_duration());
-        let deadline = self.port.end_by(deadline);
+        let deadline = self.producer.end_by(deadline);
         screen::hurry(deadline);
         deadline
     }
@@ -541,15 +545,15 @@ impl Instance {
         }
         let ending = self.begin_end();
         self.refuse_from_now_on();
-        let closing = self.port.finish(ending.exit_code, ending.deadline);
+        let closing = self.producer.finish(ending.exit_code, ending.deadline);
         report.insert(self.complete_end(ending, closing)).clone()
     }
 
     /// Ends the sinks that wait for others than this machine; the logger goes on with the rest.
     pub(crate) fn wind_up(&self, deadline: Deadline) {
         let exit_code = self.exit_code.load(Ordering::Relaxed);
-        if let Err(error) = self.port.wind_up(exit_code, deadline) {
-            notice(
+        if let Err(error) = self.producer.wind_up(exit_code, deadline) {
+            print_notice(
                 &format!("wind up {}", self.name),
                 &format!("logger `{}`: {error}", self.name),
             );
@@ -560,8 +564,8 @@ impl Instance {
     pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: Pipeline, deadline: Deadline) {
         let endings: Vec<Ending> = loggers.iter().map(|logger| logger.begin_end()).collect();
         let ports = loggers.iter().zip(&endings);
-        let ports: Vec<(&Port, i32)> = ports
-            .map(|(logger, ending)| (&*logger.port, ending.exit_code))
+        let ports: Vec<(&Producer, i32)> = ports
+            .map(|(logger, ending)| (&*logger.producer, ending.exit_code))
             .collect();
         let (mut closings, problem) = match pipeline.close(&ports, deadline) {
             Ok(closings) => (closings.into_iter(), None),
@@ -597,9 +601,9 @@ impl Instance {
         };
         let summary = self.summary(end, exit_code);
         // The run of a forked child is its parent's.
-        let is_told = summary.is_of_a_run() && !self.port.is_inherited();
+        let is_told = summary.is_of_a_run() && !self.producer.is_inherited();
         if is_told {
-            self.port.message("jsonl", &summary.json(&self.name));
+            self.producer.message("jsonl", &summary.json(&self.name));
         }
         // Of several ranks the first has the last word.
         let has_last_word = is_told && config.finish_summary && Ranks::of(&config).is_first();
@@ -611,10 +615,10 @@ impl Instance {
         }
     }
 
-    fn complete_end(&self, ending: Ending, closing: Result<Closing, impl Display>) -> FinishReport {
+    fn complete_end(&self, ending: Ending, closing: Result<LoggerAccounts, impl Display>) -> FinishReport {
         let (closing, problem) = match closing {
             Ok(closing) => (closing, None),
-            Err(error) => (Closing::default(), Some(self.hidden(&error.to_string()))),
+            Err(error) => (LoggerAccounts::default(), Some(self.hidden(&error.to_string()))),
         };
         let done = FinishReport {
             logger: self.name.clone(),
@@ -625,11 +629,11 @@ impl Instance {
             problem,
         };
         if let Some(printer) = ending.printer {
-            printer.print(|colour| ending.summary.text(&done, colour), ending.deadline);
+            printer.print(|color| ending.summary.text(&done, color), ending.deadline);
         }
         let losses = done.losses();
         if !losses.is_empty() {
-            notice(
+            print_notice(
                 &format!("losses of {}", self.name),
                 &format!("logger `{}`: {losses}", self.name),
             );
@@ -644,13 +648,13 @@ impl Instance {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn port(&self) -> &Port {
-        &self.port
+    pub(crate) fn producer(&self) -> &Producer {
+        &self.producer
     }
 
     /// Whether a child of a fork has it from its parent, and it is open.
     pub(crate) fn is_inherited(&self) -> bool {
-        self.port.is_inherited() && !self.is_closed()
+        self.producer.is_inherited() && !self.is_closed()
     }
 
     fn summary(&self, end: RunEnd, exit_code: i32) -> Summary {
@@ -669,7 +673,7 @@ impl Instance {
     /// Says what the limit has left out so far.
     fn tell_left_out(&self) {
         if let Some(limiter) = self.settings().screens.limiter {
-            limiter.tell(&self.port);
+            limiter.tell(&self.producer);
         }
     }
 
@@ -679,26 +683,28 @@ impl Instance {
         }
         let level = settings.level();
         self.switchboard
-            .store(Arc::new(Switchboard::new(&self.port, level, &settings.screens)));
+            .store(Arc::new(Switchboard::new(&self.producer, level, &settings.screens)));
         self.screened.store(!settings.screens.is_empty(), Ordering::Release);
         self.settings.store(Arc::new(settings));
         self.level.store(level as usize, Ordering::Relaxed);
     }
 
     fn send(&self, step: u64, samples: &[Sample]) {
-        let named = |sample: &Sample, text| (sample.id.map_or(Name::Text(text), Name::Id), sample.value);
+        let named = |sample: &Sample, text| (sample.id.map_or(MetricName::Text(text), MetricName::Id), sample.value);
         if samples.iter().all(|sample| sample.id.is_some()) {
-            return self.port.metrics(step, samples.iter().map(|sample| named(sample, "")));
+            return self
+                .producer
+                .metrics(step, samples.iter().map(|sample| named(sample, "")));
         }
         let texts = self.measures.lock().full_names(samples);
         let named = samples.iter().zip(&texts).map(|(sample, text)| named(sample, text));
-        self.port.metrics(step, named);
+        self.producer.metrics(step, named);
     }
 
     /// Tells the sinks of a progress.
     fn tell(&self, told: Told) {
         with_scratch(|Scratch { samples, .. }| {
-            let advance = self.measures.lock().tell(told, &self.port, samples);
+            let advance = self.measures.lock().tell(told, &self.producer, samples);
             let Some(advance) = advance.filter(|_| !self.is_closed()) else {
                 return;
             };
@@ -707,7 +713,7 @@ impl Instance {
             }
             advance
                 .state
-                .lend(&self.name, |event| self.port.progress(event, advance.lasting));
+                .with_record(&self.name, |event| self.producer.progress(event, advance.lasting));
         });
     }
 }

@@ -32,7 +32,7 @@
 //!
 //! # Features
 //!
-//! - `console`: coloured lines on the terminal. On by default.
+//! - `console`: colored lines on the terminal. On by default.
 //! - `file`: the text file `training.log`, with rotation. On by default.
 //! - `jsonl`: `metrics.jsonl`, `records.jsonl`, `config.json`. On by default.
 //! - `progress`: throughput, ETA, bars. On by default.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use logcore::log::{Level, Record};
 use logcore::{SiteLimit, canonical_name};
-use logcore_pipeline::{ForkMutex, Port, Route};
+use logcore_pipeline::{ForkMutex, Producer, RecordOrigin};
 
 /// Counts what each place in the code says in a period, which is the same for all of them. What is over the limit is told in
 /// one line for each place: with the first record after the period, and before a flush and the end.
@@ -26,7 +26,7 @@ struct Site {
     /// Its first record but for the message, for the line that tells of the others.
     name: String,
     level: Level,
-    route: Route,
+    route: RecordOrigin,
     target: String,
     said: u64,
     left_out: u64,
@@ -36,7 +36,7 @@ struct Site {
 struct Told {
     text: String,
     level: Level,
-    route: Route,
+    route: RecordOrigin,
     target: String,
 }
 
@@ -53,25 +53,25 @@ impl Limiter {
     }
 
     /// Whether a record may pass; counts it, if not. Errors always pass.
-    pub(crate) fn admits(&self, port: &Port, route: Route, record: &Record<'_>) -> bool {
+    pub(crate) fn admits(&self, producer: &Producer, route: RecordOrigin, record: &Record<'_>) -> bool {
         if record.level() == Level::Error {
             return true;
         }
         let (admitted, told) = self.count(route, record);
         if !admitted {
-            port.over_limit(record.level());
+            producer.over_limit(record.level());
         }
-        tell(port, told);
+        tell(producer, told);
         admitted
     }
 
     /// Tells what was left out so far.
-    pub(crate) fn tell(&self, port: &Port) {
+    pub(crate) fn tell(&self, producer: &Producer) {
         let told = self.left_out(&mut self.period.lock());
-        tell(port, told);
+        tell(producer, told);
     }
 
-    fn count(&self, route: Route, record: &Record<'_>) -> (bool, Vec<Told>) {
+    fn count(&self, route: RecordOrigin, record: &Record<'_>) -> (bool, Vec<Told>) {
         let mut period = self.period.lock();
         let mut told = Vec::new();
         if period.began.elapsed() >= self.limit.period {
@@ -98,7 +98,7 @@ impl Limiter {
 }
 
 impl Site {
-    fn of(route: Route, record: &Record<'_>) -> Self {
+    fn of(route: RecordOrigin, record: &Record<'_>) -> Self {
         let place = record.file().unwrap_or(record.target());
         Self {
             name: match record.line() {
@@ -125,9 +125,9 @@ impl Site {
 }
 
 /// Under no lock: the ring may be full, and whoever comes meanwhile shall not wait for more than that.
-fn tell(port: &Port, told: Vec<Told>) {
+fn tell(producer: &Producer, told: Vec<Told>) {
     for told in told {
-        port.record(
+        producer.record(
             told.route,
             &Record::builder()
                 .level(told.level)
@@ -182,7 +182,7 @@ mod tests {
         ) {
             let soon = Deadline::after(Duration::from_secs(20));
             let pipeline = Pipeline::start(1 << 16).unwrap();
-            let port = pipeline.port("trainer");
+            let producer = pipeline.producer("trainer");
             let (handle, sink) = recording();
             let sinks = vec![NamedSink {
                 name: "recording".to_owned(),
@@ -190,18 +190,18 @@ mod tests {
                 sink: Box::new(sink),
                 fold: None,
             }];
-            port.open(false, None, sinks, soon).unwrap();
+            producer.open(false, None, sinks, soon).unwrap();
             // A period that no test outlives.
             let limiter = Limiter::new(SiteLimit { records, period: Duration::from_secs(3600) });
             let mut passed = 0;
             for (line, fails) in &said {
                 let level = if *fails { Level::Error } else { Level::Info };
                 let record = Record::builder().level(level).file_static(Some("a.rs")).line(Some(*line)).build();
-                let admitted = limiter.admits(&port, Route::Method, &record);
+                let admitted = limiter.admits(&producer, RecordOrigin::Method, &record);
                 prop_assert!(admitted || !fails);
                 passed += u64::from(admitted);
             }
-            limiter.tell(&port);
+            limiter.tell(&producer);
             let of_line = |line| said.iter().filter(|said| **said == (line, false)).count() as u64;
             let expected: Vec<_> = (0..4)
                 .filter(|line| of_line(*line) > records)
@@ -210,7 +210,7 @@ mod tests {
                     of_line(line) - records,
                 ))
                 .collect();
-            let books = &port.finish(0, soon).unwrap().books["recording"];
+            let books = &producer.finish(0, soon).unwrap().books["recording"];
             prop_assert_eq!(&handle.calls()[..expected.len()], &expected);
             let left_out = said.len() as u64 - passed;
             prop_assert_eq!(books.dropped.get(OVER_LIMIT).copied().unwrap_or(0), left_out);
@@ -227,7 +227,7 @@ mod tests {
         let mut told = Vec::new();
         // Some call comes within the millisecond of the one before, and some comes after it.
         while told.is_empty() {
-            told = limiter.count(Route::Method, &record).1;
+            told = limiter.count(RecordOrigin::Method, &record).1;
         }
         assert!(
             told[0].text.ends_with(" more like this from a.rs:7 within 1ms"),
@@ -236,7 +236,7 @@ mod tests {
         );
         assert!(
             limiter
-                .count(Route::Method, &Record::builder().target("elsewhere").build())
+                .count(RecordOrigin::Method, &Record::builder().target("elsewhere").build())
                 .0
         );
     }

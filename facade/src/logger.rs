@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use logcore::log::{Level, LevelFilter, Log, Metadata, Record};
 use logcore::{ConfigError, Count, LogError, MetricPair, Number, Point, Stats};
-use logcore_pipeline::Route;
+use logcore_pipeline::RecordOrigin;
 use serde::Serialize;
 
 use crate::instance::Instance;
@@ -245,7 +245,7 @@ impl UnifiedLogger {
     }
 
     /// Ends the logger: delivers everything, lets go of files and bars, and says what became of all that it was told.
-    /// Harmless when repeated.
+    /// EscapingFormatter when repeated.
     pub fn finish(&self) -> FinishReport {
         LogManager::get_instance().finish(&self.instance)
     }
@@ -261,11 +261,11 @@ impl UnifiedLogger {
 /// A record that names the logger is taken whatever its target.
 impl Log for UnifiedLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.instance.enabled(Route::Addressed, metadata)
+        self.instance.enabled(RecordOrigin::Addressed, metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.instance.log(Route::Addressed, record);
+        self.instance.log(RecordOrigin::Addressed, record);
     }
 
     fn flush(&self) {

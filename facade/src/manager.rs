@@ -8,10 +8,11 @@ use logcore::escape::one_line;
 use logcore::log::{Level, LevelFilter};
 use logcore::{
     ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, PerProcess, Ranks, RingPlace, Sink, StopFlag,
-    WatchedLevels, is_quiet, registry,
+    WatchedLevels, is_logging_suppressed, registry,
 };
 use logcore_pipeline::{
-    Pipeline, Port, RecoveryError, Signal, at_exit, mark_notices, notice, recover_ranks, take_over_by,
+    Pipeline, Producer, RecoveryError, Signal, at_exit, label_notices_with_rank, print_notice, recover_ranks,
+    set_fork_takeover,
 };
 
 use crate::build::{BuiltSinks, build_sinks};
@@ -179,7 +180,7 @@ impl LogManager {
         let config = match &state.template {
             Some(template) => named(template, &name),
             None => LogConfig::try_from(name.as_str()).unwrap_or_else(|error| {
-                notice(
+                print_notice(
                     &format!("environment {}", error.field),
                     &format!("the environment is left out: {error}"),
                 );
@@ -187,18 +188,18 @@ impl LogManager {
             }),
         };
         let opened = self.open(&mut state, config.clone()).or_else(|error| {
-            notice(
+            print_notice(
                 &format!("get_logger {name}"),
                 &format!("logger `{name}` writes no files: {error}"),
             );
             self.open(&mut state, without_files(config))
         });
         let logger = opened.unwrap_or_else(|error| {
-            notice(
+            print_notice(
                 &format!("get_logger {name}"),
                 &format!("logger `{name}` writes nothing: {error}"),
             );
-            Arc::new(Instance::new(&name, Port::dead(&name), StopFlag::default()))
+            Arc::new(Instance::new(&name, Producer::dead(&name), StopFlag::default()))
         });
         UnifiedLogger::borrowing(logger)
     }
@@ -243,7 +244,7 @@ impl LogManager {
     }
 
     pub(crate) fn finish(&self, logger: &Arc<Instance>) -> FinishReport {
-        if is_quiet() {
+        if is_logging_suppressed() {
             // A sink lets go of the logger that it serves, on the very thread that would have to end it.
             return FinishReport::from_within(logger.name());
         }
@@ -288,7 +289,7 @@ impl LogManager {
         if let Some(template) = &mut state.template
             && template.watch_file.as_deref() == Some(file)
         {
-            levels.lay_over(template);
+            levels.apply_to(template);
         }
         let loggers = state.loggers.iter();
         // What the file says was parsed when it was read.
@@ -320,8 +321,8 @@ impl LogManager {
         let logger = match live {
             Some(logger) => logger,
             None => {
-                let port = state.pipeline(&config, &sinks)?.port(&config.name);
-                Arc::new(Instance::new(&config.name, port, stop))
+                let producer = state.pipeline(&config, &sinks)?.producer(&config.name);
+                Arc::new(Instance::new(&config.name, producer, stop))
             }
         };
         state.name_ring(&config, &mut sinks);
@@ -422,16 +423,16 @@ impl LogManager {
             let forked = format!(
                 "process {} was forked from process {}, whose writer is gone or out of reach",
                 std::process::id(),
-                logger.port().writer_pid()
+                logger.producer().writer_pid()
             );
             match self.go_on_with(&mut state, logger) {
-                Ok(()) => notice(
+                Ok(()) => print_notice(
                     &format!("goes on with {name}"),
                     &format!(
                         "{forked}: logger `{name}` goes on here, with sinks of its own, which append to the same files"
                     ),
                 ),
-                Err(error) => notice(
+                Err(error) => print_notice(
                     &format!("goes on with {name}"),
                     &format!("{forked}, and logger `{name}` cannot go on here: {error}"),
                 ),
@@ -442,11 +443,11 @@ impl LogManager {
     fn go_on_with(&self, state: &mut State, logger: Arc<Instance>) -> Result<(), LogError> {
         let config = LogConfig::clone(&logger.settings().config);
         // Calls that the ring still has are written before anything new.
-        state.recover_after(&config, Some(logger.port().writer_pid()));
+        state.recover_after(&config, Some(logger.producer().writer_pid()));
         let mut sinks = build_sinks(&config, logger.stop())?;
         let memory = Memory::build(&config, logger.stop())?;
         if state.pipeline.is_none() {
-            let started = Pipeline::start_in_place_of(logger.port(), outlive(&sinks).then_some(&config));
+            let started = Pipeline::start_in_place_of(logger.producer(), outlive(&sinks).then_some(&config));
             state.pipeline = Some(started.map_err(no_writer)?);
         }
         state.name_ring(&config, &mut sinks);
@@ -475,7 +476,7 @@ impl LogManager {
         {
             let deadline = Deadline::after(LogConfig::default().finish_duration());
             if let Err(error) = pipeline.finish_shared(exit_code, deadline) {
-                notice("finish added sinks", &error.to_string());
+                print_notice("finish added sinks", &error.to_string());
             }
         }
         state.end_pipeline();
@@ -549,15 +550,15 @@ impl State {
         orphans.retain(|outcome| !matches!(outcome, Err(RecoveryError::Live { .. })));
         for outcome in own.into_iter().chain(orphans) {
             match outcome {
-                Ok(recovered) => notice(&format!("recovered {}", recovered.pid), &recovered.to_string()),
-                Err(RecoveryError::Live { pid }) => notice(
+                Ok(recovered) => print_notice(&format!("recovered {}", recovered.pid), &recovered.to_string()),
+                Err(RecoveryError::Live { pid }) => print_notice(
                     &format!("shared folder {}", folder.display()),
                     &format!(
                         "process {pid} logs into {}, too: both append to the same files",
                         folder.display()
                     ),
                 ),
-                Err(error) => notice(&format!("ring in {}", folder.display()), &error.to_string()),
+                Err(error) => print_notice(&format!("ring in {}", folder.display()), &error.to_string()),
             };
         }
     }
@@ -575,7 +576,7 @@ impl State {
             }
             self.pipeline = Some(pipeline);
             screen::share_with_notices();
-            take_over_by(|| LogManager::get_instance().go_on());
+            set_fork_takeover(|| LogManager::get_instance().go_on());
             at_exit(|exit_code| LogManager::get_instance().end(exit_code));
         }
         self.pipeline.as_ref().ok_or_else(|| LogError::Closed {
@@ -602,7 +603,7 @@ impl State {
         if let Some(pipeline) = self.pipeline.take()
             && let Err(error) = pipeline.end(Deadline::after(LogConfig::default().flush_duration()))
         {
-            notice("end of the writer", &error.to_string());
+            print_notice("end of the writer", &error.to_string());
         }
     }
 }
@@ -637,11 +638,11 @@ fn outlive(sinks: &BuiltSinks) -> bool {
 
 /// Notices say which rank they are of. A launcher whose variables make no sense is not listened to, which is one of them.
 fn heed_ranks(config: &LogConfig) {
-    mark_notices(Ranks::of(config).rank);
+    label_notices_with_rank(Ranks::of(config).rank);
     if config.rank.is_none()
-        && let Some(nonsense) = Ranks::nonsense_in_env()
+        && let Some(nonsense) = Ranks::env_problem()
     {
-        notice("ranks", &nonsense.to_string());
+        print_notice("ranks", &nonsense.to_string());
     }
 }
 

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use logcore::{Count, LogConfig, MetricValue, Point, ProgressKind, Stats};
-use logcore_pipeline::{NameId, Port, notice};
+use logcore_pipeline::{NameId, Producer, print_notice};
 
 use crate::known::{Known, KnownNames};
 use crate::nest::{Nest, Told};
@@ -99,7 +99,7 @@ pub(crate) enum Step {
 }
 
 impl Measures {
-    pub(crate) fn configure(&mut self, config: &Arc<LogConfig>, port: &Port) {
+    pub(crate) fn configure(&mut self, config: &Arc<LogConfig>, producer: &Producer) {
         self.series.configure(config);
         let prefix_changed = self.config.metrics_prefix != config.metrics_prefix;
         self.config = Arc::clone(config);
@@ -107,7 +107,7 @@ impl Measures {
             for at in 0..self.names.len() {
                 if self.names[at].user {
                     let full = self.full_name(&self.names[at].logged);
-                    self.names[at].id = port.intern(&full);
+                    self.names[at].id = producer.intern(&full);
                     self.names[at].full = full.into();
                 }
             }
@@ -159,14 +159,14 @@ impl Measures {
     }
 
     /// The metric of a user's name, for a thread that does not know it.
-    pub(crate) fn user(&mut self, setup: u64, name: &str, port: &Port) -> Known {
+    pub(crate) fn user(&mut self, setup: u64, name: &str, producer: &Producer) -> Known {
         let metric = match self.user.get(name) {
             Some(metric) => *metric,
             None => {
                 let full = self.full_name(name);
                 // Without a prefix, a name of the system's own is the same metric, whoever logs it.
                 let system = self.system.get(&full).copied();
-                let metric = system.unwrap_or_else(|| self.new_metric(name.into(), full, true, port));
+                let metric = system.unwrap_or_else(|| self.new_metric(name.into(), full, true, producer));
                 self.user.insert(name.to_owned(), metric);
                 metric
             }
@@ -175,7 +175,13 @@ impl Measures {
     }
 
     /// The same for a reading of the system's own.
-    pub(crate) fn add_system(&mut self, name: &str, value: MetricValue, port: &Port, samples: &mut Vec<Sample>) {
+    pub(crate) fn add_system(
+        &mut self,
+        name: &str,
+        value: MetricValue,
+        producer: &Producer,
+        samples: &mut Vec<Sample>,
+    ) {
         if let Some(known) = self.known_system.find(SYSTEM, name) {
             let Known { metric, id, .. } = *known;
             samples.push(Sample { metric, id, value });
@@ -187,7 +193,7 @@ impl Measures {
                 let user = self.names.iter().position(|metric| *metric.full == *name);
                 let metric = match user {
                     Some(at) => at as u32,
-                    None => self.new_metric(name.into(), name.into(), false, port),
+                    None => self.new_metric(name.into(), name.into(), false, producer),
                 };
                 self.system.insert(name.to_owned(), metric);
                 metric
@@ -198,22 +204,22 @@ impl Measures {
     }
 
     /// Adds the figures of the progress, if the call belongs to its step and the row has none yet.
-    pub(crate) fn add_figures(&mut self, step: u64, port: &Port, samples: &mut Vec<Sample>) {
+    pub(crate) fn add_figures(&mut self, step: u64, producer: &Producer, samples: &mut Vec<Sample>) {
         if self.figures_step == Some(step) || self.steps.of_progress() != Some(step) {
             return;
         }
-        self.put_figures(step, port, samples);
+        self.put_figures(step, producer, samples);
     }
 
     /// Completes a call: chooses its step, updates windows and history.
-    pub(crate) fn record(&mut self, step: Step, port: &Port, samples: &mut Vec<Sample>) -> u64 {
+    pub(crate) fn record(&mut self, step: Step, producer: &Producer, samples: &mut Vec<Sample>) -> u64 {
         let step = match step {
             Step::Next => self.steps.next(),
             Step::Current => self.steps.current(),
             Step::At(step) => step,
         };
         self.steps.note(step);
-        self.add_figures(step, port, samples);
+        self.add_figures(step, producer, samples);
         self.keep_last_of_each(samples);
         for sample in samples.iter() {
             self.series.record(sample.metric as usize, step, sample.value.as_f64());
@@ -282,14 +288,14 @@ impl Measures {
     }
 
     /// The news of a progress for the sinks. Only the outermost has metrics.
-    pub(crate) fn tell(&mut self, told: Told, port: &Port, samples: &mut Vec<Sample>) -> Option<Advance> {
+    pub(crate) fn tell(&mut self, told: Told, producer: &Producer, samples: &mut Vec<Sample>) -> Option<Advance> {
         let step = self.steps.current();
         let kind = match told {
             Told::Inner { state, lasting } => return Some(Advance { state, lasting, step }),
             Told::Outermost(kind) => kind,
         };
         self.steps.note(step);
-        if self.config.enable_metrics && self.put_figures(step, port, samples) {
+        if self.config.enable_metrics && self.put_figures(step, producer, samples) {
             for sample in samples.iter() {
                 self.series.record(sample.metric as usize, step, sample.value.as_f64());
             }
@@ -387,10 +393,10 @@ impl Measures {
         Some(*metric as usize)
     }
 
-    fn new_metric(&mut self, logged: Arc<str>, full: String, user: bool, port: &Port) -> u32 {
+    fn new_metric(&mut self, logged: Arc<str>, full: String, user: bool, producer: &Producer) -> u32 {
         let metric = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
         self.names.push(Metric {
-            id: port.intern(&full),
+            id: producer.intern(&full),
             full: full.into(),
             logged,
             user,
@@ -412,7 +418,7 @@ impl Measures {
             while clashes(&full) {
                 full.push('_');
             }
-            notice(
+            print_notice(
                 &format!("reserved metric name {full}"),
                 &format!("the metric `{name}` is written as `{full}`, because metrics.jsonl has such a column already"),
             );
@@ -434,12 +440,12 @@ impl Measures {
         }
     }
 
-    fn put_figures(&mut self, step: u64, port: &Port, samples: &mut Vec<Sample>) -> bool {
+    fn put_figures(&mut self, step: u64, producer: &Producer, samples: &mut Vec<Sample>) -> bool {
         let Some(meter) = self.progress.meter() else {
             return false;
         };
         for (name, value) in meter.figures() {
-            self.add_system(name, value, port, samples);
+            self.add_system(name, value, producer, samples);
         }
         self.figures_step = Some(step);
         true

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use logcore::log::Level;
 use logcore::{ConfigError, LogConfig, Probe, ProbeError, Readings, StopFlag, registry};
-use logcore_pipeline::notice;
+use logcore_pipeline::print_notice;
 use serde_json::Value;
 
 /// Asked without being named in the config.
@@ -74,7 +74,7 @@ impl Memory {
                 Ok(Err(ProbeError::Transient(_))) => return true,
                 Ok(Err(_)) => return false,
                 Err(_) => {
-                    notice(
+                    print_notice(
                         &format!("probe {}", slot.name),
                         &format!("probe `{}` panicked and is not asked again", slot.name),
                     );

@@ -150,7 +150,7 @@ impl Nest {
             _ => self.inner.get_mut(outer),
         };
         if let Some(meter) = outer.and_then(|level| level.meter.as_mut()) {
-            meter.leave_out(pause);
+            meter.exclude_pause(pause);
         }
     }
 

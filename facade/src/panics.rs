@@ -6,8 +6,8 @@ use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 
 use logcore::log::{Level, Record};
-use logcore::{PerProcess, is_contained, is_quiet};
-use logcore_pipeline::Route;
+use logcore::{PerProcess, is_catching_panic, is_logging_suppressed};
+use logcore_pipeline::RecordOrigin;
 
 use crate::manager::LogManager;
 use crate::report::RunEnd;
@@ -32,13 +32,13 @@ pub(crate) fn capture() {
     ONCE.call_once(|| {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if is_contained() {
+            if is_catching_panic() {
                 return earlier(info);
             }
             write(info);
             // What it prints must not stand in the middle of a bar.
             screen::suspend(|| earlier(info));
-            if cfg!(panic = "abort") && !is_quiet() {
+            if cfg!(panic = "abort") && !is_logging_suppressed() {
                 // Nobody unwinds: this is the last chance to say how the run ended.
                 LogManager::get_instance().aborts();
             }
@@ -48,7 +48,7 @@ pub(crate) fn capture() {
 
 fn write(info: &PanicHookInfo<'_>) {
     // A panic of a sink is told as trouble of that sink.
-    if is_quiet() {
+    if is_logging_suppressed() {
         return;
     }
     let thread = thread::current();
@@ -57,12 +57,12 @@ fn write(info: &PanicHookInfo<'_>) {
     *LAST.get().lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("panicked at {place}: {message}"));
     let Some(logger) = global::capturing() else { return };
     // Another thread may have held the lock around it at the fork.
-    let backtrace = match logger.port().is_inherited() {
+    let backtrace = match logger.producer().is_inherited() {
         true => Backtrace::disabled(),
         false => Backtrace::force_capture(),
     };
     logger.log(
-        Route::Facade,
+        RecordOrigin::Facade,
         &Record::builder()
             .level(Level::Error)
             .target("panic")

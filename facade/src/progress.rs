@@ -29,7 +29,7 @@ mod with {
     }
 
     impl State {
-        pub(crate) fn lend<T>(&self, logger: &str, use_it: impl FnOnce(&ProgressEvent<'_>) -> T) -> T {
+        pub(crate) fn with_record<T>(&self, logger: &str, use_it: impl FnOnce(&ProgressEvent<'_>) -> T) -> T {
             use_it(&self.event.with_texts(logger, &self.description))
         }
     }
@@ -48,7 +48,7 @@ mod with {
             Self {
                 description: description.into(),
                 inner: logcore_progress::Meter::start(id, description, total, options, Instant::now())
-                    .counting_on(samples_before),
+                    .with_prior_samples(samples_before),
             }
         }
 
@@ -61,8 +61,8 @@ mod with {
         }
 
         /// It stood still for so long.
-        pub(crate) fn leave_out(&mut self, pause: Duration) {
-            self.inner.leave_out(pause);
+        pub(crate) fn exclude_pause(&mut self, pause: Duration) {
+            self.inner.exclude_pause(pause);
         }
 
         pub(crate) fn accumulated_samples(&self) -> u64 {
@@ -111,7 +111,7 @@ mod without {
     pub(crate) struct State;
 
     impl State {
-        pub(crate) fn lend<T>(&self, logger: &str, use_it: impl FnOnce(&ProgressEvent<'_>) -> T) -> T {
+        pub(crate) fn with_record<T>(&self, logger: &str, use_it: impl FnOnce(&ProgressEvent<'_>) -> T) -> T {
             use_it(&ProgressEvent::new(ProgressKind::Advanced, 0, logger, ""))
         }
     }
@@ -126,7 +126,7 @@ mod without {
             false
         }
 
-        pub(crate) fn leave_out(&mut self, _: Duration) {}
+        pub(crate) fn exclude_pause(&mut self, _: Duration) {}
 
         pub(crate) fn accumulated_samples(&self) -> u64 {
             0

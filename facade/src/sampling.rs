@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::Builder;
 use std::time::Duration;
 
-use logcore_pipeline::{notice, yield_to_others};
+use logcore_pipeline::{lower_thread_priority, print_notice};
 
 use crate::instance::Instance;
 use crate::memory::Memory;
@@ -32,7 +32,7 @@ impl Sampling {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         let started = Builder::new().name("logcore-sampling".to_owned()).spawn(move || {
-            yield_to_others();
+            lower_thread_priority();
             of_thread.serve(&logger, probes, period);
             of_thread.lock().has_ended = true;
             of_thread.changed.notify_all();
@@ -40,7 +40,7 @@ impl Sampling {
         match started {
             Ok(_) => Some(Self(shared)),
             Err(error) => {
-                notice(
+                print_notice(
                     "sampling",
                     &format!("no readings of the machine: cannot start a thread: {error}"),
                 );

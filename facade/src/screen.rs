@@ -39,7 +39,7 @@ impl Printer {
         }
     }
 
-    /// Prints `text`, which is asked whether colour is wanted.
+    /// Prints `text`, which is asked whether color is wanted.
     pub(crate) fn print(&self, text: impl FnOnce(bool) -> String, deadline: Deadline) {
         #[cfg(feature = "console")]
         if let Some(printer) = &self.printer {
@@ -61,5 +61,5 @@ pub(crate) fn hurry(deadline: Deadline) {
 /// Lines of trouble on stderr go through the owner of the terminal.
 pub(crate) fn share_with_notices() {
     #[cfg(feature = "console")]
-    logcore_pipeline::write_notices_by(logcore_console::tell);
+    logcore_pipeline::set_notice_writer(logcore_console::tell);
 }

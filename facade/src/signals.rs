@@ -1,6 +1,6 @@
 //! A signal that ends the process finishes the loggers first; one that stops it gets a clean terminal.
 
-use logcore_pipeline::{Signal, SignalWork, handle_signals, notice};
+use logcore_pipeline::{Signal, SignalWork, handle_signals, print_notice};
 
 use crate::manager::LogManager;
 use crate::screen;
@@ -12,7 +12,7 @@ pub(crate) fn handle() {
         around_stop: |stop| screen::suspend(stop),
     };
     if let Err(error) = handle_signals(work) {
-        notice(
+        print_notice(
             "signals",
             &format!("signals end the process without a last word: {error}"),
         );

@@ -67,8 +67,8 @@ impl Summary {
     }
 
     /// As people read it.
-    pub(crate) fn text(&self, report: &FinishReport, colour: bool) -> String {
-        let ink = Ink(colour);
+    pub(crate) fn text(&self, report: &FinishReport, color: bool) -> String {
+        let ink = Ink(color);
         let mut out = String::new();
         let (mark, paint) = match self.end {
             RunEnd::Finished => ("✓", "32"),
@@ -234,7 +234,7 @@ fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Resul
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
-/// Colour where it is wanted.
+/// Color where it is wanted.
 #[derive(Clone, Copy)]
 struct Ink(bool);
 
@@ -348,12 +348,12 @@ mod tests {
         books.drop_for(evil, 1);
         report.sinks.insert(evil.to_owned(), books);
         report.places.insert(evil.to_owned(), evil.to_owned());
-        for colour in [false, true] {
-            let text = summary.text(&report, colour);
+        for color in [false, true] {
+            let text = summary.text(&report, color);
             // An empty line, the title, memory, three of the table, a sink, an empty line.
             assert_eq!(text.lines().count(), 8, "{text}");
             assert!(text.lines().all(|line| line.chars().count() < 3000), "{text}");
-            assert_eq!(logcore::escape::only_styles(&text), text);
+            assert_eq!(logcore::escape::escape_except_styles(&text), text);
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use logcore::log::{LevelFilter, Log, Metadata, Record};
-use logcore::{Directives, Redaction, is_quiet};
-use logcore_pipeline::{Port, Route, count_late};
+use logcore::{Directives, Redaction, is_logging_suppressed};
+use logcore_pipeline::{Producer, RecordOrigin, count_call_after_end};
 
 use crate::limit::Limiter;
 
@@ -31,12 +31,12 @@ pub(crate) struct Switchboard {
 }
 
 impl Switchboard {
-    pub(crate) fn new(port: &Arc<Port>, level: LevelFilter, screens: &Screens) -> Self {
-        let dispatch = |route| dispatch(Arc::clone(port), route, level, screens.clone());
+    pub(crate) fn new(producer: &Arc<Producer>, level: LevelFilter, screens: &Screens) -> Self {
+        let dispatch = |route| dispatch(Arc::clone(producer), route, level, screens.clone());
         Self {
-            method: dispatch(Route::Method),
-            addressed: dispatch(Route::Addressed),
-            facade: dispatch(Route::Facade),
+            method: dispatch(RecordOrigin::Method),
+            addressed: dispatch(RecordOrigin::Addressed),
+            facade: dispatch(RecordOrigin::Facade),
         }
     }
 
@@ -50,16 +50,16 @@ impl Switchboard {
         }
     }
 
-    pub(crate) fn of(&self, route: Route) -> &dyn Log {
+    pub(crate) fn of(&self, route: RecordOrigin) -> &dyn Log {
         match route {
-            Route::Method => &*self.method,
-            Route::Addressed => &*self.addressed,
-            Route::Facade => &*self.facade,
+            RecordOrigin::Method => &*self.method,
+            RecordOrigin::Addressed => &*self.addressed,
+            RecordOrigin::Facade => &*self.facade,
         }
     }
 }
 
-fn dispatch(port: Arc<Port>, route: Route, level: LevelFilter, screens: Screens) -> Box<dyn Log> {
+fn dispatch(producer: Arc<Producer>, route: RecordOrigin, level: LevelFilter, screens: Screens) -> Box<dyn Log> {
     let Screens {
         directives,
         limiter,
@@ -70,7 +70,7 @@ fn dispatch(port: Arc<Port>, route: Route, level: LevelFilter, screens: Screens)
         dispatch = dispatch.filter(move |metadata| directives.allows(metadata.target(), metadata.level()));
     }
     let appender: Box<dyn Log> = Box::new(RingAppender {
-        port,
+        producer,
         route,
         limiter,
         redaction,
@@ -80,8 +80,8 @@ fn dispatch(port: Arc<Port>, route: Route, level: LevelFilter, screens: Screens)
 
 /// The end of the caller's side.
 struct RingAppender {
-    port: Arc<Port>,
-    route: Route,
+    producer: Arc<Producer>,
+    route: RecordOrigin,
     limiter: Option<Arc<Limiter>>,
     redaction: Option<Arc<Redaction>>,
 }
@@ -93,19 +93,19 @@ impl Log for RingAppender {
 
     fn log(&self, record: &Record<'_>) {
         // What a sink says itself goes nowhere, and so is not counted.
-        if is_quiet() {
+        if is_logging_suppressed() {
             return;
         }
         if let Some(limiter) = &self.limiter
-            && !limiter.admits(&self.port, self.route, record)
+            && !limiter.admits(&self.producer, self.route, record)
         {
             return;
         }
         match &self.redaction {
             Some(redaction) => self
-                .port
+                .producer
                 .rewritten_record(self.route, record, &|text| redaction.hide(text)),
-            None => self.port.record(self.route, record),
+            None => self.producer.record(self.route, record),
         }
     }
 
@@ -121,8 +121,8 @@ impl Log for Closed {
     }
 
     fn log(&self, _: &Record<'_>) {
-        if !is_quiet() {
-            count_late(&self.0);
+        if !is_logging_suppressed() {
+            count_call_after_end(&self.0);
         }
     }
 

@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
 use logcore::log::{Level, LevelFilter};
-use logcore::{canonical_name, lies_under, process_number};
+use logcore::{canonical_name, is_under, process_number};
 
 use crate::instance::Instance;
 
@@ -91,7 +91,7 @@ impl Table {
             let named = self
                 .named
                 .iter()
-                .find(|named| level <= named.level && lies_under(target, &named.target));
+                .find(|named| level <= named.level && is_under(target, &named.target));
             match named {
                 Some(named) => Some(&named.logger),
                 None => self.capturing.as_ref().filter(|_| level <= Level::Warn),
@@ -121,12 +121,12 @@ impl Table {
             // Of those above it, the longest stands last.
             let mut entries = chunk.entries.iter().rev();
             return entries
-                .find(|entry| lies_under(target, &entry.name))
+                .find(|entry| is_under(target, &entry.name))
                 .map(|entry| &entry.logger);
         }
         loop {
             let before = self.last_up_to(target)?;
-            if lies_under(target, &before.name) {
+            if is_under(target, &before.name) {
                 return Some(&before.logger);
             }
             // Whatever both lie under stands before both.
@@ -306,13 +306,13 @@ fn units(name: &str) -> impl Iterator<Item = (usize, u16)> {
 #[cfg(test)]
 mod tests {
     use logcore::StopFlag;
-    use logcore_pipeline::Port;
+    use logcore_pipeline::Producer;
     use proptest::prelude::*;
 
     use super::*;
 
     fn logger(name: &str) -> Arc<Instance> {
-        Arc::new(Instance::new(name, Port::dead(name), StopFlag::default()))
+        Arc::new(Instance::new(name, Producer::dead(name), StopFlag::default()))
     }
 
     proptest! {
@@ -337,7 +337,7 @@ mod tests {
             }
             prop_assert_eq!(table.loggers().count(), there.len());
             for target in targets.iter().chain(come.iter().map(|(name, _)| name)) {
-                let above = there.iter().filter(|logger| lies_under(target, logger.name()));
+                let above = there.iter().filter(|logger| is_under(target, logger.name()));
                 let expected = above.max_by_key(|logger| canonical_name(logger.name()).len());
                 let found = table.above(target);
                 prop_assert_eq!(found.map(|logger| logger.name()), expected.map(|logger| logger.name()), "{}", target);

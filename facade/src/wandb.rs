@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use logcore::Notices;
 use logcore::log::Level;
-use logcore::{Captured, redacted};
-use logcore_pipeline::{RecoveryError, notice, recover};
+use logcore::{JsonCapture, redacted};
+use logcore_pipeline::{RecoveryError, print_notice, recover};
 pub use logcore_wandb::{
     AlertLevel, Artifact, Histogram, Html, Image, Media, MediaError, MetricDefinition, SavePolicy, SyncError,
     SyncOptions, SyncReport, Synced, Table, find_logs,
@@ -43,17 +43,23 @@ pub fn sync(log: &Path, options: &SyncOptions, progress: impl FnMut(u64, u64) + 
     if let Some(log_dir) = whole.ancestors().nth(3) {
         for outcome in recover(log_dir) {
             match outcome {
-                Ok(recovered) => drop(notice(&format!("recovered {}", recovered.pid), &recovered.to_string())),
+                Ok(recovered) => drop(print_notice(
+                    &format!("recovered {}", recovered.pid),
+                    &recovered.to_string(),
+                )),
                 // If the log is its own, the sync says so.
                 Err(RecoveryError::Live { .. }) => {}
-                Err(error) => drop(notice(&format!("ring in {}", log_dir.display()), &error.to_string())),
+                Err(error) => drop(print_notice(
+                    &format!("ring in {}", log_dir.display()),
+                    &error.to_string(),
+                )),
             }
         }
     }
     let mut options = options.clone();
     options
         .notices
-        .get_or_insert_with(|| Notices::new(|kind, line| _ = notice(kind, line)));
+        .get_or_insert_with(|| Notices::new(|kind, line| _ = print_notice(kind, line)));
     logcore_wandb::sync(log, &options, progress)
 }
 
@@ -111,7 +117,7 @@ impl<'a> Wandb<'a> {
     /// Sets a value of the run's summary, in place of what the rows say.
     pub fn set_summary(&self, key: &str, value: impl Into<Value>) {
         // As `log_config` has it: what is nested too deep for a reader is cut, and what nobody may see is hidden.
-        let value = Captured::of(&value.into()).value.unwrap_or_default();
+        let value = JsonCapture::of(&value.into()).value.unwrap_or_default();
         let value = self.logger.hidden_in(redacted(&value));
         self.send("set_summary", |run| run.summary(key, value));
     }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use logcore::WatchedLevels;
-use logcore_pipeline::notice;
+use logcore_pipeline::print_notice;
 
 use crate::manager::LogManager;
 
@@ -25,7 +25,7 @@ pub(crate) fn watch(file: &Path) {
         .name("logcore-watch".to_owned())
         .spawn(move || watcher.run());
     if let Err(error) = started {
-        notice(
+        print_notice(
             &format!("watched file {}", file.display()),
             &format!("{} is not watched: there is no thread for it: {error}", file.display()),
         );
@@ -73,7 +73,7 @@ impl Watcher {
                 LogManager::get_instance().take_over(&self.file, &changed);
             }
             Err(error) => {
-                notice(
+                print_notice(
                     &format!("watched file {}", self.file.display()),
                     &format!(
                         "the levels stay as they are, because {} has changed and {error}",

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use facade::logcore::{
-    BuildContext, ConfigError, Deadline, MetricBatch, Record, Remainder, Sink, SinkBooks, SinkError,
+    BuildContext, ConfigError, Deadline, MetricBatch, PendingDelivery, Record, Sink, SinkBooks, SinkError,
 };
 use facade::{LogConfig, LogManager, UnifiedLogger, setup_logging};
 
@@ -69,11 +69,11 @@ impl Remote {
 }
 
 impl Sink for Remote {
-    fn delivers_elsewhere(&self) -> bool {
+    fn is_remote(&self) -> bool {
         true
     }
 
-    fn remainder(&mut self) -> Option<Remainder> {
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         Some(Box::new(|_| {
             let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
             fs::write(folder.join("delivers"), "").unwrap();

@@ -326,11 +326,11 @@ mod imp {
         }
 
         pub(super) fn folder(&self, relative: &Path) -> io::Result<Self> {
-            Self::open(&self.beneath(relative)?)
+            Self::open(&self.resolve_beneath(relative)?)
         }
 
         pub(super) fn open_file(&self, relative: &Path) -> io::Result<File> {
-            File::open(self.beneath(relative)?)
+            File::open(self.resolve_beneath(relative)?)
         }
 
         pub(super) fn replace(&self, relative: &Path, contents: &[u8]) -> io::Result<()> {
@@ -367,7 +367,7 @@ mod imp {
 
         /// A path of which only the end may be a link, or nothing.
         fn place(&self, relative: &Path) -> io::Result<PathBuf> {
-            self.beneath(relative.parent().unwrap_or(Path::new("")))?;
+            self.resolve_beneath(relative.parent().unwrap_or(Path::new("")))?;
             Ok(self.0.join(relative))
         }
 
@@ -380,7 +380,7 @@ mod imp {
                     _ => {}
                 }
             }
-            self.beneath(relative).map(drop)
+            self.resolve_beneath(relative).map(drop)
         }
 
         fn beneath(&self, relative: &Path) -> io::Result<PathBuf> {

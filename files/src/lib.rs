@@ -14,8 +14,8 @@ mod replace;
 
 #[cfg(feature = "folder")]
 pub use self::folder::Folder;
-pub use self::open::{check_regular, open, open_unlinked, read, read_to_string, read_unlinked, type_word};
-pub use self::replace::{Replacement, random_suffix, replace, sweep};
+pub use self::open::{check_regular, describe_file_type, open, open_no_follow, read, read_no_follow, read_to_string};
+pub use self::replace::{Replacement, random_suffix, remove_stale_replacements, replace};
 
 use std::path::{Component, Path};
 

@@ -24,7 +24,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 ///
 /// As for [`open`]; also if it is a link.
-pub fn open_unlinked(path: &Path) -> io::Result<File> {
+pub fn open_no_follow(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     let no_follow = libc::O_NOFOLLOW;
     #[cfg(not(unix))]
@@ -63,9 +63,9 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// As for [`open_unlinked`]; [`io::ErrorKind::FileTooLarge`] beyond the limit.
-pub fn read_unlinked(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    read_file(open_unlinked(path)?, limit)
+/// As for [`open_no_follow`]; [`io::ErrorKind::FileTooLarge`] beyond the limit.
+pub fn read_no_follow(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_file(open_no_follow(path)?, limit)
 }
 
 /// Reads a regular file of at most `limit` bytes as UTF-8.
@@ -87,7 +87,7 @@ pub fn check_regular(file: File) -> io::Result<File> {
     if kind.is_file() {
         return Ok(file);
     }
-    let why = format!("it is {} and no regular file", type_word(kind));
+    let why = format!("it is {} and no regular file", describe_file_type(kind));
     Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
@@ -96,9 +96,9 @@ pub fn check_regular(file: File) -> io::Result<File> {
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
 /// let kind = folder.path().metadata().unwrap().file_type();
-/// assert_eq!(logcore_files::type_word(kind), "a folder");
+/// assert_eq!(logcore_files::describe_file_type(kind), "a folder");
 /// ```
-pub fn type_word(kind: FileType) -> &'static str {
+pub fn describe_file_type(kind: FileType) -> &'static str {
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt as _;
@@ -151,7 +151,7 @@ fn open_with(path: &Path, flags: i32) -> io::Result<File> {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
             let kind = path
                 .metadata()
-                .map_or("no regular file", |metadata| type_word(metadata.file_type()));
+                .map_or("no regular file", |metadata| describe_file_type(metadata.file_type()));
             Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("it is {kind} and no regular file"),
@@ -190,7 +190,7 @@ mod tests {
     fn nothing_but_a_regular_file_is_opened_and_nothing_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         for (word, path) in others(folder.path()) {
-            for opened in [open(&path), open_unlinked(&path)] {
+            for opened in [open(&path), open_no_follow(&path)] {
                 let error = opened.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{}: {error}", path.display());
                 assert!(
@@ -209,8 +209,8 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         symlink("file", &link).unwrap();
         assert_eq!(read(&link, 9).unwrap(), b"x");
-        assert!(read_unlinked(&link, 9).unwrap_err().to_string().contains("a link"));
-        assert_eq!(read_unlinked(&file, 9).unwrap(), b"x");
+        assert!(read_no_follow(&link, 9).unwrap_err().to_string().contains("a link"));
+        assert_eq!(read_no_follow(&file, 9).unwrap(), b"x");
     }
 
     #[test]

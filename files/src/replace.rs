@@ -125,14 +125,14 @@ impl Drop for Replacement {
 /// let left = folder.path().join(".logcore-0123456789abcdef.tmp");
 /// std::fs::write(&left, "{").unwrap();
 /// let live = logcore_files::Replacement::begin(&folder.path().join("config.json")).unwrap();
-/// logcore_files::sweep(folder.path());
+/// logcore_files::remove_stale_replacements(folder.path());
 /// assert!(!left.exists());
 /// live.finish().unwrap();
 /// ```
-pub fn sweep(folder: &Path) {
+pub fn remove_stale_replacements(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if is_unfinished(&entry.file_name().to_string_lossy())
-            && let Ok(file) = crate::open_unlinked(&entry.path())
+            && let Ok(file) = crate::open_no_follow(&entry.path())
             && file.try_lock().is_ok()
         {
             let _ = fs::remove_file(entry.path());
@@ -202,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         std::thread::scope(|scope| {
-            let sweeping = scope.spawn(|| (0..2000).for_each(|_| sweep(folder.path())));
+            let sweeping = scope.spawn(|| (0..2000).for_each(|_| remove_stale_replacements(folder.path())));
             while !sweeping.is_finished() {
                 replace(&path, b"{}").unwrap();
             }

@@ -7,8 +7,8 @@ use crate::escape::{escape_line, escape_message};
 use crate::keywords;
 use crate::plain::{INDENT, padded, push_fields, push_rank};
 
-/// The line of [`Plain`](crate::Plain) in colours, where the sink asks for them: the level in its own, and words such as
-/// Starting, Complete and Failed highlighted. Without colour it is the plain line to the byte.
+/// The line of [`Plain`](crate::Plain) in colors, where the sink asks for them: the level in its own, and words such as
+/// Starting, Complete and Failed highlighted. Without color it is the plain line to the byte.
 #[derive(Debug, Default)]
 pub struct Colored {
     clock: Clock,
@@ -23,7 +23,7 @@ impl Colored {
 
 impl Formatter for Colored {
     fn format(&mut self, record: &Record<'_>, style: &Style, out: &mut String) {
-        let paint = Paint(style.colour);
+        let paint = Paint(style.color);
         paint.wrapped(DIM, out, |out| {
             self.clock.write(record.time(), style.utc, style.millis, out)
         });
@@ -45,14 +45,14 @@ impl Formatter for Colored {
 
 impl Colored {
     fn push_message(&self, level: Level, style: &Style, out: &mut String) {
-        let paint = Paint(style.colour);
+        let paint = Paint(style.color);
         for (i, line) in self.message.split('\n').enumerate() {
             if i > 0 {
                 out.push('\n');
             }
             match level {
-                _ if !style.colour => out.push_str(line),
-                // A grave message is seen by its own colour; words in it need none of theirs.
+                _ if !style.color => out.push_str(line),
+                // A grave message is seen by its own color; words in it need none of theirs.
                 Level::Error | Level::Warn => {
                     paint.wrapped(&level_colour(level).to_fg_str(), out, |out| out.push_str(line))
                 }
@@ -82,7 +82,7 @@ fn level_code(level: Level) -> String {
     format!("{bold}{}", level_colour(level).to_fg_str())
 }
 
-/// Puts codes around text, if colour is wanted. The codes are written by hand around the names of `colored`, because that
+/// Puts codes around text, if color is wanted. The codes are written by hand around the names of `colored`, because that
 /// crate's own switch is one for the whole process, and here each sink decides.
 struct Paint(bool);
 

@@ -68,7 +68,7 @@ mod tests {
         }
     }
 
-    fn is_harmful(c: char) -> bool {
+    fn needs_escape(c: char) -> bool {
         c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     }
 
@@ -77,11 +77,11 @@ mod tests {
         fn nothing_harmful_is_left(text in "(\\PC|\\pC|[\n\r\t\u{2028}\u{2029}\u{85}\u{202e}\u{2066}äé]){0,40}") {
             let mut out = String::new();
             escape_line(&text, &mut out);
-            prop_assert!(!out.chars().any(is_harmful));
+            prop_assert!(!out.chars().any(needs_escape));
             let mut out = String::new();
             escape_message(&text, "    ", &mut out);
             prop_assert!(out.lines().skip(1).all(|line| line.starts_with("    ")));
-            prop_assert!(!out.replace('\n', "").chars().any(is_harmful));
+            prop_assert!(!out.replace('\n', "").chars().any(needs_escape));
         }
     }
 }

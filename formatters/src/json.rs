@@ -56,7 +56,7 @@ mod tests {
         let evil = "\u{7f}\u{85}\u{9b}2J\u{2028}\u{2029}\u{202e}\u{200b}\u{1b}\r\n°";
         let mut out = String::new();
         Json::default().format(&Record::new(Level::Info, evil, evil), &Style::default(), &mut out);
-        assert!(!out.trim_end_matches('\n').contains(logcore::escape::is_harmful));
+        assert!(!out.trim_end_matches('\n').contains(logcore::escape::needs_escape));
         let read: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(read["message"], evil);
         assert_eq!(read["logger"], evil);

@@ -1,4 +1,4 @@
-//! Words that tell how a run goes, each class in its colour.
+//! Words that tell how a run goes, each class in its color.
 
 use std::sync::LazyLock;
 
@@ -63,7 +63,7 @@ const CLASSES: [(Color, &[&str]); 4] = [
     ),
 ];
 
-/// Appends `line`, giving each keyword to `paint` with the code of its colour.
+/// Appends `line`, giving each keyword to `paint` with the code of its color.
 pub(crate) fn highlight(line: &str, out: &mut String, mut paint: impl FnMut(&str, &str, &mut String)) {
     let mut rest = line;
     while let Some(start) = rest.find(|c: char| c.is_alphanumeric()) {
@@ -86,7 +86,7 @@ fn code(word: &str) -> Option<&'static str> {
     static WORDS: LazyLock<Vec<(&'static str, String)>> = LazyLock::new(|| {
         let mut words: Vec<_> = CLASSES
             .iter()
-            .flat_map(|(colour, words)| words.iter().map(|word| (*word, format!("1;{}", colour.to_fg_str()))))
+            .flat_map(|(color, words)| words.iter().map(|word| (*word, format!("1;{}", color.to_fg_str()))))
             .collect();
         words.sort_unstable();
         words
@@ -130,9 +130,9 @@ mod tests {
 
     #[test]
     fn every_word_is_found() {
-        for (colour, words) in CLASSES {
+        for (color, words) in CLASSES {
             for word in words {
-                assert!(code(word).unwrap().ends_with(&*colour.to_fg_str()), "{word}");
+                assert!(code(word).unwrap().ends_with(&*color.to_fg_str()), "{word}");
             }
         }
     }

@@ -3,17 +3,17 @@
 //! Each is registered under its name in lower case, so that a sink can be told to use it: `sinks.file.formatter = "json"`.
 
 mod clock;
-#[cfg(feature = "colour")]
+#[cfg(feature = "color")]
 mod colored;
 mod escape;
 mod json;
-#[cfg(feature = "colour")]
+#[cfg(feature = "color")]
 mod keywords;
 mod logfmt;
 mod plain;
 
 pub use self::clock::{Clock, take_zone_problem};
-#[cfg(feature = "colour")]
+#[cfg(feature = "color")]
 pub use self::colored::Colored;
 pub use self::escape::escape_line;
 pub use self::json::Json;

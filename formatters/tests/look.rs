@@ -7,15 +7,15 @@ use logcore::{FieldValue, Formatter, Record, Style};
 use logcore_formatters::{Json, Logfmt, Plain};
 use proptest::prelude::*;
 
-fn style(colour: bool) -> Style {
+fn style(color: bool) -> Style {
     let mut style = Style::default();
-    (style.colour, style.keywords, style.utc, style.millis) = (colour, true, true, true);
+    (style.color, style.keywords, style.utc, style.millis) = (color, true, true, true);
     style
 }
 
-fn format(formatter: &mut dyn Formatter, record: &Record<'_>, colour: bool) -> String {
+fn format(formatter: &mut dyn Formatter, record: &Record<'_>, color: bool) -> String {
     let mut out = String::new();
-    formatter.format(record, &style(colour), &mut out);
+    formatter.format(record, &style(color), &mut out);
     out
 }
 
@@ -60,8 +60,8 @@ fn the_third_column_is_the_target_only_for_what_the_facade_routed() {
     assert!(format(&mut Plain::default(), &addressed, false).contains("| WARN  | my_module | m\n"));
 }
 
-#[cfg(feature = "colour")]
-mod colour {
+#[cfg(feature = "color")]
+mod color {
     use logcore_formatters::Colored;
 
     use super::*;
@@ -76,7 +76,7 @@ mod colour {
         insta::assert_snapshot!(shown(Level::Error, "Failed"), @"␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[1;31mERROR␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m␛[31mFailed␛[0m");
     }
 
-    /// The text without colour codes.
+    /// The text without color codes.
     fn stripped(text: &str) -> String {
         let mut parts = text.split("\x1b[");
         let first = parts.next().unwrap_or_default().to_owned();
@@ -91,11 +91,11 @@ mod colour {
             let level = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace][at];
             let record = record(level, &message, &[]);
             let plain = format(&mut Plain::default(), &record, false);
-            let coloured = format(&mut Colored::default(), &record, true);
+            let colored = format(&mut Colored::default(), &record, true);
             prop_assert_eq!(&format(&mut Colored::default(), &record, false), &plain);
-            prop_assert_eq!(&stripped(&coloured), &plain);
-            // No line leaves its colour to the next.
-            for line in coloured.lines() {
+            prop_assert_eq!(&stripped(&colored), &plain);
+            // No line leaves its color to the next.
+            for line in colored.lines() {
                 prop_assert!(line.rfind("\x1b[").is_none_or(|at| line[at..].starts_with("\x1b[0m")));
             }
         }

@@ -58,7 +58,7 @@ pub(crate) struct SavedSink {
     pub(crate) name: String,
     pub(crate) level: LevelFilter,
     pub(crate) mark: String,
-    /// The frame of the record that it was given last, and how often that had come again; see [`Fold`](crate::Fold).
+    /// The frame of the record that it was given last, and how often that had come again; see [`RepeatFolder`](crate::RepeatFolder).
     pub(crate) fold: Option<(Vec<u8>, u64)>,
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use log::LevelFilter;
-use logcore::{Deadline, LogError, Remainder, Sink, SinkBooks};
+use logcore::{Deadline, LogError, PendingDelivery, Sink, SinkBooks};
 
-use crate::fold::Fold;
+use crate::fold::RepeatFolder;
 use crate::frame::{Echo, LoggerId};
-use crate::notice::notice;
+use crate::notice::print_notice;
 use crate::pipeline::FolderNumber;
-use crate::port::Counters;
+use crate::producer::Counters;
 
 /// A sink, under the name that it has in the config.
 pub struct NamedSink {
@@ -21,7 +21,7 @@ pub struct NamedSink {
     /// The sink itself.
     pub sink: Box<dyn Sink>,
     /// Equal records in a row become one here; without it, the sink is given each.
-    pub fold: Option<Fold>,
+    pub fold: Option<RepeatFolder>,
 }
 
 pub(crate) enum Command {
@@ -102,7 +102,7 @@ impl Command {
 
 /// What its sinks say when a logger has ended, by their names.
 #[derive(Debug, Default)]
-pub struct Closing {
+pub struct LoggerAccounts {
     /// Their accounts.
     pub books: BTreeMap<String, SinkBooks>,
     /// Where what they delivered is, for those that say so.
@@ -112,7 +112,7 @@ pub struct Closing {
 /// What the end of a logger leaves.
 #[derive(Default)]
 pub(crate) struct Ended {
-    pub(crate) closing: Closing,
+    pub(crate) closing: LoggerAccounts,
     pub(crate) remainders: Vec<NamedRemainder>,
 }
 
@@ -120,7 +120,7 @@ pub(crate) struct Ended {
 pub(crate) struct NamedRemainder {
     pub(crate) sink: String,
     pub(crate) label: String,
-    pub(crate) wait: Remainder,
+    pub(crate) wait: PendingDelivery,
     /// What the sink does not know of.
     pub(crate) besides: SinkBooks,
 }
@@ -131,7 +131,7 @@ impl NamedRemainder {
         let (mut books, result) = (self.wait)(deadline);
         books.add(&self.besides);
         if let Err(error) = result {
-            notice(
+            print_notice(
                 &format!("{} {}", self.label, error.reason()),
                 &format!("{}: {error}", self.label),
             );

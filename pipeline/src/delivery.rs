@@ -9,15 +9,15 @@ use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, S
 
 use crate::checkpoint::{self, Here, LoggerHead};
 use crate::clock::now;
-use crate::command::{Close, Closing, Command, Ended, NamedSink};
-use crate::fold::{self, Fold};
+use crate::command::{Close, Command, Ended, LoggerAccounts, NamedSink};
+use crate::fold::{self, RepeatFolder};
 use crate::frame::{
-    Echo, LoggerId, Name, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
+    Echo, LoggerId, MetricName, decode_config, decode_message, decode_metrics, decode_progress, decode_record,
 };
 use crate::names::{Names, parents};
-use crate::notice::notice;
+use crate::notice::print_notice;
 use crate::pipeline::FolderNumber;
-use crate::port::Counters;
+use crate::producer::Counters;
 use crate::shared::Shared;
 use crate::sink_table::SinkTable;
 use crate::slot::{Departed, Slot};
@@ -119,8 +119,8 @@ impl Delivery {
         }
         let mut values = reuse(std::mem::take(&mut self.values));
         values.extend(frame.values().filter_map(|(name, value)| match name {
-            Name::Id(id) => Some((self.shared.dictionary.name(id)?, value)),
-            Name::Text(text) => Some((text, value)),
+            MetricName::Id(id) => Some((self.shared.dictionary.name(id)?, value)),
+            MetricName::Text(text) => Some((text, value)),
         }));
         let batch = MetricBatch::at(frame.time, &logger.name, frame.step, &values);
         for at in logger.places(&self.common) {
@@ -150,7 +150,7 @@ impl Delivery {
             Ok(config) => config,
             Err(error) => {
                 let text = format!("hyper-parameters that cannot be read are left out: {error}");
-                notice("hyper-parameters", &text);
+                print_notice("hyper-parameters", &text);
                 return;
             }
         };
@@ -186,12 +186,12 @@ impl Delivery {
 
     /// Whether a count of repeated records waits to be written.
     pub(crate) fn has_folds(&self) -> bool {
-        self.folds().any(Fold::is_waiting)
+        self.folds().any(RepeatFolder::is_waiting)
     }
 
     /// Whether one has waited long enough; [`Command::Unfold`] writes it.
     pub(crate) fn fold_is_due(&self) -> bool {
-        self.folds().any(Fold::is_due)
+        self.folds().any(RepeatFolder::is_due)
     }
 
     /// Does what a caller asked for; returns what the writer shall end with.
@@ -309,7 +309,7 @@ impl Delivery {
         let label = format!("logger `{}`", logger.name);
         for (at, _) in logger.own.clone() {
             let Some(slot) = self.sinks.get(at) else { continue };
-            if !slot.delivers_elsewhere() {
+            if !slot.is_remote() {
                 continue;
             }
             if let Some(mut slot) = self.sinks.take(at, Some(exit_code), deadline) {
@@ -389,7 +389,7 @@ impl Delivery {
             if out.len() <= room || limit == 0 {
                 break;
             }
-            notice(
+            print_notice(
                 "a long mark",
                 "what sinks have to remember, such as a row that is not complete, is longer than its place in the ring: should the \
                  process be killed now, the longest of it is lost (a larger `ring_bytes` helps)",
@@ -485,7 +485,7 @@ impl Delivery {
         }
     }
 
-    pub(crate) fn folds(&self) -> impl Iterator<Item = &Fold> {
+    pub(crate) fn folds(&self) -> impl Iterator<Item = &RepeatFolder> {
         self.sinks.busy().filter_map(|slot| slot.fold.as_ref())
     }
 
@@ -567,7 +567,7 @@ impl Delivery {
             return Ended::default();
         };
         let mut remainders = Vec::new();
-        let mut closing = Closing::default();
+        let mut closing = LoggerAccounts::default();
         let mut carried = std::mem::take(&mut logger.carried);
         let own = std::mem::take(&mut logger.own);
         let counters = Arc::clone(&logger.counters);
@@ -714,7 +714,7 @@ impl Logger {
         checkpoint::put_logger(out, head);
         let mut longest = 0;
         for (slot, level, mark) in marked {
-            let fold = slot.fold.as_ref().map(Fold::state);
+            let fold = slot.fold.as_ref().map(RepeatFolder::state);
             checkpoint::put_sink(out, &slot.name, level, mark, fold);
             longest = longest.max(slot.saved_bytes());
         }
@@ -768,7 +768,7 @@ fn reuse<'a>(mut values: Vec<(&str, MetricValue)>) -> Vec<(&'a str, MetricValue)
 
 #[cfg(test)]
 mod tests {
-    use logcore::{Mark, Sink};
+    use logcore::{ResumePoint, Sink};
 
     use super::*;
 
@@ -776,8 +776,8 @@ mod tests {
     struct Marked(usize);
 
     impl Sink for Marked {
-        fn mark(&mut self) -> Option<Mark> {
-            Mark::of(&"x".repeat(self.0))
+        fn resume_point(&mut self) -> Option<ResumePoint> {
+            ResumePoint::of(&"x".repeat(self.0))
         }
     }
 

@@ -151,7 +151,7 @@ impl<'kvs> VisitSource<'kvs> for FieldWriter<'_> {
                 clippy::needless_borrow,
                 reason = "without the borrow only the first of the two traits is found"
             )]
-            let put = (&Captured(&value)).put(self.out);
+            let put = (&JsonCapture(&value)).put(self.out);
             if put.is_err() {
                 self.give_up_value("(the field's Serialize failed here)");
                 return Ok(());
@@ -258,14 +258,14 @@ fn with_length<T>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> T) -> T
 /// `log` can give its structure away only where some crate of the program has switched on its feature `kv_serde`: then its
 /// values implement `Serialize`, and the first of these two traits is the nearer one. A dependency on that feature would
 /// bring every program six crates.
-struct Captured<T>(T);
+struct JsonCapture<T>(T);
 
 #[allow(dead_code, reason = "unused in a program without `kv_serde`")]
 trait PutStructure {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), KvError>;
 }
 
-impl<T: Serialize + fmt::Display> PutStructure for Captured<&T> {
+impl<T: Serialize + fmt::Display> PutStructure for JsonCapture<&T> {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), KvError> {
         let at = out.len();
         out.push(JSON);
@@ -288,7 +288,7 @@ trait PutWords {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), KvError>;
 }
 
-impl<T: fmt::Display> PutWords for &Captured<&T> {
+impl<T: fmt::Display> PutWords for &JsonCapture<&T> {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), KvError> {
         put_limited_text(out, self.0)
     }

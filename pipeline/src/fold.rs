@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// and two seconds after the count began. The last of these travels through the ring, as the others do, so that what is
 /// written follows from the frames alone: a process that delivers what a killed one has left writes the same lines.
 #[derive(Default)]
-pub struct Fold {
+pub struct RepeatFolder {
     /// The frame of the newest record; empty if there is none that could be told to come again.
     frame: Vec<u8>,
     count: u64,
@@ -23,7 +23,7 @@ const LONGEST_FRAME: usize = 4096;
 /// How long the time at the beginning of a frame is; everything else is what records can have in common.
 const TIME_BYTES: usize = 8;
 
-impl Fold {
+impl RepeatFolder {
     /// Goes on from a checkpoint.
     pub(crate) fn saved(frame: &[u8], count: u64) -> Self {
         Self {
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::command::NamedSink;
     use crate::delivery::Delivery;
-    use crate::frame::{Echo, LoggerId, Route, encode_record};
+    use crate::frame::{Echo, LoggerId, RecordOrigin, encode_record};
     use crate::ring::Ring;
     use crate::shared::Shared;
 
@@ -117,7 +117,7 @@ mod tests {
     }
 
     /// What a sink gets of this, that goes on from `fold`; and the fold as it is then.
-    fn sink_gets(told: &[Told], fold: Fold, ended: bool) -> (Vec<String>, Fold) {
+    fn sink_gets(told: &[Told], fold: RepeatFolder, ended: bool) -> (Vec<String>, RepeatFolder) {
         let mut delivery = Delivery::new(Arc::new(Shared::new(Ring::plain(4096).unwrap().0)));
         let (handle, sink) = recording();
         let sink = NamedSink {
@@ -135,7 +135,7 @@ mod tests {
                     encode_record(
                         &mut frame,
                         LoggerId(1),
-                        Route::Method,
+                        RecordOrigin::Method,
                         &log::Record::builder()
                             .level(*level)
                             .args(format_args!("{text}"))
@@ -149,7 +149,7 @@ mod tests {
             delivery.replay(Echo::Nothing, Deadline::after(Duration::ZERO));
         }
         let (frame, count) = delivery.folds().next().unwrap().state();
-        (handle.calls(), Fold::saved(frame, count))
+        (handle.calls(), RepeatFolder::saved(frame, count))
     }
 
     /// The records that lines stand for.
@@ -172,7 +172,7 @@ mod tests {
     proptest! {
         #[test]
         fn lines_stand_for_the_records(told in told()) {
-            let (lines, _) = sink_gets(&told, Fold::default(), true);
+            let (lines, _) = sink_gets(&told, RepeatFolder::default(), true);
             let expected = told.iter().filter_map(|told| match told {
                 Told::Record(level, text) => Some(format!("record {level} trainer {text}")),
                 Told::Command => None,
@@ -186,8 +186,8 @@ mod tests {
         #[test]
         fn whoever_goes_on_from_a_checkpoint_writes_the_same(told in told(), cut in 0..60_usize) {
             let cut = cut.min(told.len());
-            let (whole, _) = sink_gets(&told, Fold::default(), true);
-            let (mut lines, fold) = sink_gets(&told[..cut], Fold::default(), false);
+            let (whole, _) = sink_gets(&told, RepeatFolder::default(), true);
+            let (mut lines, fold) = sink_gets(&told[..cut], RepeatFolder::default(), false);
             lines.extend(sink_gets(&told[cut..], fold, true).0);
             prop_assert_eq!(lines, whole);
         }
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_for_a_checkpoint_is_not_folded() {
-        let mut fold = Fold::default();
+        let mut fold = RepeatFolder::default();
         for (length, folds) in [(LONGEST_FRAME, true), (LONGEST_FRAME + 1, false)] {
             let frame = vec![1; length];
             fold.begin(&frame);

@@ -35,7 +35,7 @@ pub(crate) struct LoggerId(pub(crate) u32);
 
 /// How a record came to its logger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
+pub enum RecordOrigin {
     /// By the logger's own methods: its target is the logger's name.
     Method,
     /// Through a `log` macro that named the logger.
@@ -45,8 +45,12 @@ pub enum Route {
 }
 
 /// Writes a record. The user's `Display` code runs here, before anything is reserved; its panics stay here.
-pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, route: Route, record: &log::Record<'_>) {
-    let target = if route == Route::Method { "" } else { record.target() };
+pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, route: RecordOrigin, record: &log::Record<'_>) {
+    let target = if route == RecordOrigin::Method {
+        ""
+    } else {
+        record.target()
+    };
     let target_length = u32::try_from(target.len()).unwrap_or(u32::MAX);
     let mut head = [0; RECORD_HEAD_BYTES];
     head[..8].copy_from_slice(&now().to_le_bytes());
@@ -90,7 +94,7 @@ const RECORD_HEAD_BYTES: usize = 24;
 
 /// A metric's name, as it travels.
 #[derive(Debug, Clone, Copy)]
-pub enum Name<'a> {
+pub enum MetricName<'a> {
     /// By its number.
     Id(NameId),
     /// As it is: the dictionary is full.
@@ -102,15 +106,15 @@ pub(crate) fn encode_metrics<'a>(
     out: &mut Vec<u8>,
     logger: LoggerId,
     step: u64,
-    values: impl Iterator<Item = (Name<'a>, MetricValue)>,
+    values: impl Iterator<Item = (MetricName<'a>, MetricValue)>,
 ) {
     let count_at = out.len() + COUNT_OFFSET;
     out.extend_from_slice(&metrics_head(logger, 0, step));
     let mut count = 0_u32;
     for (name, value) in values {
         match name {
-            Name::Id(id) => out.extend_from_slice(&metrics_entry(id.0, value)),
-            Name::Text(text) => {
+            MetricName::Id(id) => out.extend_from_slice(&metrics_entry(id.0, value)),
+            MetricName::Text(text) => {
                 out.extend_from_slice(&metrics_entry(NO_ID, value));
                 put_text(out, text);
             }
@@ -221,7 +225,7 @@ pub(crate) struct RecordFrame<'a> {
     pub(crate) time: SystemTime,
     pub(crate) logger: LoggerId,
     pub(crate) level: Level,
-    pub(crate) route: Route,
+    pub(crate) route: RecordOrigin,
     pub(crate) target: &'a str,
     pub(crate) message: &'a str,
     pub(crate) fields: Vec<(&'a str, FieldValue<'a>)>,
@@ -235,9 +239,9 @@ impl<'a> RecordFrame<'a> {
     {
         let record = Record::at(self.time, self.level, logger, message);
         match self.route {
-            Route::Method => record,
-            Route::Addressed => record.with_target(self.target, false),
-            Route::Facade => record.with_target(self.target, true),
+            RecordOrigin::Method => record,
+            RecordOrigin::Addressed => record.with_target(self.target, false),
+            RecordOrigin::Facade => record.with_target(self.target, true),
         }
     }
 }
@@ -248,9 +252,9 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
     let logger = LoggerId(cursor.u32()?);
     let level = level(cursor.u8()?)?;
     let route = match cursor.u8()? {
-        0 => Route::Method,
-        1 => Route::Addressed,
-        2 => Route::Facade,
+        0 => RecordOrigin::Method,
+        1 => RecordOrigin::Addressed,
+        2 => RecordOrigin::Facade,
         _ => return None,
     };
     let count = cursor.u16()?;
@@ -291,14 +295,14 @@ pub(crate) fn decode_metrics(body: &[u8]) -> Option<MetricsFrame<'_>> {
 }
 
 impl<'a> MetricsFrame<'a> {
-    pub(crate) fn values(&self) -> impl Iterator<Item = (Name<'a>, MetricValue)> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = (MetricName<'a>, MetricValue)> {
         let mut cursor = self.rest.clone();
         (0..self.count).map_while(move |_| {
             let tag = cursor.u8()?;
             let value = value_from(tag, cursor.u64()?)?;
             let name = match cursor.u32()? {
-                NO_ID => Name::Text(cursor.long_text()?),
-                id => Name::Id(NameId(id)),
+                NO_ID => MetricName::Text(cursor.long_text()?),
+                id => MetricName::Id(NameId(id)),
             };
             Some((name, value))
         })
@@ -579,7 +583,7 @@ mod tests {
 
     use super::*;
 
-    fn encoded(record: &log::Record<'_>, route: Route) -> Vec<u8> {
+    fn encoded(record: &log::Record<'_>, route: RecordOrigin) -> Vec<u8> {
         let mut out = Vec::new();
         encode_record(&mut out, LoggerId(7), route, record);
         out
@@ -602,12 +606,12 @@ mod tests {
                 .args(format_args!("loss is {}", 0.5))
                 .key_values(&fields)
                 .build(),
-            Route::Facade,
+            RecordOrigin::Facade,
         );
         let frame = decode_record(&body).unwrap();
         assert_eq!(
             (frame.logger, frame.level, frame.route),
-            (LoggerId(7), Level::Warn, Route::Facade)
+            (LoggerId(7), Level::Warn, RecordOrigin::Facade)
         );
         assert_eq!((frame.target, frame.message), ("app::data", "loss is 0.5"));
         let shown: Vec<_> = frame
@@ -645,7 +649,7 @@ mod tests {
         }
         let body = encoded(
             &log::Record::builder().args(format_args!("x {Fails}")).build(),
-            Route::Method,
+            RecordOrigin::Method,
         );
         assert_eq!(
             decode_record(&body).unwrap().message,
@@ -653,7 +657,7 @@ mod tests {
         );
         let body = encoded(
             &log::Record::builder().args(format_args!("x {Panics}")).build(),
-            Route::Method,
+            RecordOrigin::Method,
         );
         assert_eq!(
             decode_record(&body).unwrap().message,
@@ -666,7 +670,7 @@ mod tests {
         let long = "ä".repeat(MAX_MESSAGE / 2) + "öü";
         let body = encoded(
             &log::Record::builder().args(format_args!("{}", &long)).build(),
-            Route::Method,
+            RecordOrigin::Method,
         );
         let message = decode_record(&body).unwrap().message;
         assert!(message.ends_with("ä (… 4 bytes more were cut: a message holds 16 MiB)"));
@@ -713,14 +717,17 @@ mod tests {
         let frame = decode_metrics(&body).unwrap();
         let values: Vec<_> = frame.values().collect();
         assert_eq!((frame.logger, frame.step), (LoggerId(3), 9));
-        assert!(matches!(values[..], [(Name::Id(NameId(70)), MetricValue::Int(-4))]));
+        assert!(matches!(
+            values[..],
+            [(MetricName::Id(NameId(70)), MetricValue::Int(-4))]
+        ));
     }
 
     proptest! {
         #[test]
         fn metrics_come_back(step: u64, values in prop::collection::vec((any::<u32>(), any::<u64>(), 0_u8..3, ".{0,9}"), 0..20)) {
             let sent: Vec<_> = values.iter().map(|(id, bits, tag, text)| {
-                let name = if id % 2 == 0 { Name::Id(NameId(id / 2)) } else { Name::Text(text) };
+                let name = if id % 2 == 0 { MetricName::Id(NameId(id / 2)) } else { MetricName::Text(text) };
                 (name, value_from(*tag, *bits).unwrap())
             }).collect();
             let mut out = Vec::new();
@@ -730,8 +737,8 @@ mod tests {
             prop_assert_eq!((frame.logger, frame.step), (LoggerId(2), step));
             let same = frame.values().zip(&sent).all(|((name, value), (sent_name, sent_value))| {
                 let names = match (name, sent_name) {
-                    (Name::Id(a), Name::Id(b)) => a == *b,
-                    (Name::Text(a), Name::Text(b)) => a == *b,
+                    (MetricName::Id(a), MetricName::Id(b)) => a == *b,
+                    (MetricName::Text(a), MetricName::Text(b)) => a == *b,
                     _ => false,
                 };
                 names && value_bits(value) == value_bits(*sent_value)

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use logcore::PerProcess;
 
-use crate::notice::{notice, notice_soon};
+use crate::notice::{notice_soon, print_notice};
 
 static COUNT: PerProcess<AtomicU64> = PerProcess::new(|_| AtomicU64::new(0));
 
 /// Counts a call to a logger that has ended; the first is told at once, the rest when the process ends.
-pub fn count_late(logger: &str) {
+pub fn count_call_after_end(logger: &str) {
     COUNT.get().fetch_add(1, Ordering::Relaxed);
     notice_soon(
         &format!("late {logger}"),
@@ -25,6 +25,6 @@ pub(crate) fn tell_late() {
     if count > 0 {
         let (calls, were) = if count == 1 { ("call", "was") } else { ("calls", "were") };
         let text = format!("{count} {calls} came after the end of their logger and {were} dropped");
-        notice(&text, &text);
+        print_notice(&text, &text);
     }
 }

@@ -1,6 +1,6 @@
 //! The way through the system: caller → ring → writer → sinks.
 //!
-//! Callers encode what they are told into frames in a bounded ring of bytes ([`Port`]); one thread, the writer, takes
+//! Callers encode what they are told into frames in a bounded ring of bytes ([`Producer`]); one thread, the writer, takes
 //! them out in order and calls the sinks. The ring outlives a process that is killed, and [`recover`] delivers what is left
 //! in it. Programs use this through `logcore-facade`.
 
@@ -39,7 +39,7 @@ mod nice;
 mod notice;
 mod pieces;
 mod pipeline;
-mod port;
+mod producer;
 mod recovery;
 #[cfg_attr(loom, path = "region_model.rs")]
 mod region;
@@ -52,17 +52,17 @@ mod sink_table;
 mod slot;
 mod writer;
 
-pub use self::command::{Closing, NamedSink};
+pub use self::command::{LoggerAccounts, NamedSink};
 pub use self::dictionary::NameId;
 pub use self::exit::at_exit;
-pub use self::fold::Fold;
+pub use self::fold::RepeatFolder;
 pub use self::fork::ForkMutex;
-pub use self::frame::{Name, Route};
-pub use self::late::count_late;
-pub use self::nice::yield_to_others;
-pub use self::notice::{hide_in_notices, mark_notices, notice, write_notices_by};
+pub use self::frame::{MetricName, RecordOrigin};
+pub use self::late::count_call_after_end;
+pub use self::nice::lower_thread_priority;
+pub use self::notice::{label_notices_with_rank, print_notice, redact_in_notices, set_notice_writer};
 pub use self::pipeline::{FolderNumber, Pipeline};
-pub use self::port::{OVER_LIMIT, Port, RING_FULL};
+pub use self::producer::{OVER_LIMIT, Producer, RING_FULL};
 pub use self::recovery::{Recovered, RecoveryError, recover, recover_ranks, recover_trusted};
-pub use self::shared::take_over_by;
+pub use self::shared::set_fork_takeover;
 pub use self::signals::{Signal, SignalWork, handle_signals};

@@ -1,7 +1,7 @@
 //! Threads that have time.
 
 /// Has the calling thread give way to others: to the training, above all. Where that is not allowed, it stays as it is.
-pub fn yield_to_others() {
+pub fn lower_thread_priority() {
     #[cfg(target_os = "linux")]
     yield_on_linux();
 }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use logcore::escape::one_line;
-use logcore::{PerProcess, Redaction, quiet};
+use logcore::{PerProcess, Redaction, suppress_logging};
 
 /// The same trouble is said again only after this time.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -31,12 +31,12 @@ static WAY: OnceLock<Way> = OnceLock::new();
 static RANK: AtomicU32 = AtomicU32::new(0);
 
 /// Has `way` write the notices from now on, where it can: who owns the terminal has them above its bars. The first one stays.
-pub fn write_notices_by(way: Way) {
+pub fn set_notice_writer(way: Way) {
     let _ = WAY.set(way);
 }
 
 /// Marks the notices of this process from now on, unless it is the first: `logcore: [rank 3] …`.
-pub fn mark_notices(rank: u32) {
+pub fn label_notices_with_rank(rank: u32) {
     RANK.store(rank, Ordering::Relaxed);
 }
 
@@ -44,7 +44,7 @@ pub fn mark_notices(rank: u32) {
 static HIDDEN: RwLock<Vec<Weak<Redaction>>> = RwLock::new(Vec::new());
 
 /// Has all notices from now on without what these patterns match, for as long as somebody keeps them.
-pub fn hide_in_notices(redaction: &Arc<Redaction>) {
+pub fn redact_in_notices(redaction: &Arc<Redaction>) {
     let mut hidden = HIDDEN.write().unwrap_or_else(PoisonError::into_inner);
     hidden.retain(|redaction| redaction.strong_count() > 0);
     hidden.push(Arc::downgrade(redaction));
@@ -54,7 +54,7 @@ pub fn hide_in_notices(redaction: &Arc<Redaction>) {
 /// whether it is the time to say it.
 ///
 /// If stderr is gone there is nobody left to tell, and the run goes on.
-pub fn notice(kind: &str, text: &str) -> bool {
+pub fn print_notice(kind: &str, text: &str) -> bool {
     let said = notice_soon(kind, text);
     if said {
         settle_notices(PATIENCE);
@@ -167,7 +167,7 @@ impl Desk {
         if !state.has_thread {
             let started = thread::Builder::new()
                 .name("logcore-notices".to_owned())
-                .spawn(|| quiet(|| self.write_all()));
+                .spawn(|| suppress_logging(|| self.write_all()));
             // Without a thread it waits for the next notice, which tries again.
             state.has_thread = started.is_ok();
         }

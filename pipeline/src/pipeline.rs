@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use log::LevelFilter;
-use logcore::{Deadline, FileRank, LogConfig, LogError, OnFull, RingPlace, Sink, keep_contained_from_the_hook, quiet};
+use logcore::{
+    Deadline, FileRank, LogConfig, LogError, OnFull, RingPlace, Sink, hide_caught_panics_from_hook, suppress_logging,
+};
 
-use crate::command::{Close, Closing, Command, NamedSink, Reply};
+use crate::command::{Close, Command, LoggerAccounts, NamedSink, Reply};
 use crate::fork;
 use crate::frame::LoggerId;
-use crate::notice::notice;
-use crate::port::{Port, ask};
+use crate::notice::print_notice;
+use crate::producer::{Producer, ask};
 use crate::ring::{Reader, Ring, Sizes};
 use crate::ring_file::{RingFile, Wish};
 use crate::shared::Shared;
@@ -22,18 +24,18 @@ use crate::writer::Writer;
 ///
 /// ```
 /// use logcore::{Deadline, log};
-/// use logcore_pipeline::{NamedSink, Pipeline, Route};
+/// use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
 /// use std::time::Duration;
 ///
 /// let pipeline = Pipeline::start(1 << 20)?;
-/// let port = pipeline.port("trainer");
+/// let producer = pipeline.producer("trainer");
 /// let (handle, sink) = logcore::testing::recording();
 /// let sinks = vec![NamedSink { name: "recording".into(), level: log::LevelFilter::Info, sink: Box::new(sink), fold: None }];
 /// let soon = Deadline::after(Duration::from_secs(5));
-/// port.open(false, None, sinks, soon).unwrap();
+/// producer.open(false, None, sinks, soon).unwrap();
 ///
-/// port.record(Route::Method, &log::Record::builder().args(format_args!("hello")).build());
-/// port.flush(soon).unwrap();
+/// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
+/// producer.flush(soon).unwrap();
 /// assert_eq!(handle.calls(), ["record INFO trainer hello", "flush"]);
 /// pipeline.end(soon).unwrap();
 /// # Ok::<(), std::io::Error>(())
@@ -70,8 +72,8 @@ impl Pipeline {
     /// # Errors
     ///
     /// If the system has no thread for the writer, or no memory even for a small ring.
-    pub fn start_in_place_of(port: &Port, config: Option<&LogConfig>) -> io::Result<Self> {
-        let gone = port.shared();
+    pub fn start_in_place_of(producer: &Producer, config: Option<&LogConfig>) -> io::Result<Self> {
+        let gone = producer.shared();
         // The numbers of names are places in a dictionary of this size.
         let ring_bytes = gone.ring.capacity() as usize;
         let started = match config {
@@ -92,7 +94,7 @@ impl Pipeline {
             }
         };
         if bytes < ring_bytes {
-            notice(
+            print_notice(
                 "small ring",
                 &format!(
                     "the ring has {bytes} bytes instead of {ring_bytes}, since the process may have no more memory"
@@ -119,7 +121,7 @@ impl Pipeline {
                 Self::over(ring, reader, Some(file), gone)
             }
             Err(error) => {
-                notice(
+                print_notice(
                     "ring in memory",
                     &format!(
                         "the ring lies in plain memory, since {} does not take it ({error}): should this process be killed, \
@@ -133,10 +135,10 @@ impl Pipeline {
     }
 
     /// Lets the next process that logs into `folder` find the ring from there, too. Returns the folder's number, by which
-    /// loggers that write there are [opened](Port::open); without it, what they have in the ring dies with the process.
+    /// loggers that write there are [opened](Producer::open); without it, what they have in the ring dies with the process.
     pub fn point_from(&self, folder: &Path) -> Option<FolderNumber> {
         let Some(file) = &self.file else {
-            notice(
+            print_notice(
                 "ring in memory",
                 &format!(
                     "the ring lies in plain memory, where the first logger of this process has put it: should the process be \
@@ -147,7 +149,7 @@ impl Pipeline {
             return None;
         };
         let number = file.point_from(folder).inspect_err(|error| {
-            notice(
+            print_notice(
                 "ring not named",
                 &format!("{} has no place for the name of the ring: {error}", folder.display()),
             );
@@ -156,11 +158,11 @@ impl Pipeline {
     }
 
     /// The way into the ring for one more logger, which has no sinks until it is opened.
-    pub fn port(&self, logger: &str) -> Port {
+    pub fn producer(&self, logger: &str) -> Producer {
         // A logger that a child of a fork has from its parent keeps its number there, whatever the child sets up besides.
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = LoggerId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Port::new(Arc::clone(&self.shared), id, logger)
+        Producer::new(Arc::clone(&self.shared), id, logger)
     }
 
     /// Adds a sink that every logger has, those to come included.
@@ -208,14 +210,14 @@ impl Pipeline {
     /// # Errors
     ///
     /// As for [`Pipeline::end`].
-    pub fn close(mut self, loggers: &[(&Port, i32)], deadline: Deadline) -> Result<Vec<Closing>, LogError> {
+    pub fn close(mut self, loggers: &[(&Producer, i32)], deadline: Deadline) -> Result<Vec<LoggerAccounts>, LogError> {
         let file = self.file.take();
         if self.shared.is_inherited() {
-            return Ok(loggers.iter().map(|_| Closing::default()).collect());
+            return Ok(loggers.iter().map(|_| LoggerAccounts::default()).collect());
         }
         let reply = Reply::new();
         let command = Command::Close(Close {
-            loggers: loggers.iter().map(|(port, code)| (port.id(), *code)).collect(),
+            loggers: loggers.iter().map(|(producer, code)| (producer.id(), *code)).collect(),
             deadline,
             reply: reply.clone(),
         });
@@ -228,13 +230,13 @@ impl Pipeline {
         for remainder in remainders {
             remainder.settle(deadline);
         }
-        let settle = |(ended, (port, _)): (_, &(&Port, i32))| port.settle(ended, deadline);
+        let settle = |(ended, (producer, _)): (_, &(&Producer, i32))| producer.settle(ended, deadline);
         Ok(ended.into_iter().zip(loggers).map(settle).collect())
     }
 
     fn over(ring: Arc<Ring>, reader: Reader, file: Option<RingFile>, gone: Option<&Shared>) -> io::Result<Self> {
         fork::watch();
-        keep_contained_from_the_hook();
+        hide_caught_panics_from_hook();
         let shared = Arc::new(match gone {
             Some(gone) => Shared::in_place_of(gone, ring),
             None => Shared::new(ring),
@@ -246,7 +248,7 @@ impl Pipeline {
             .name("logcore-writer".to_owned())
             .spawn(move || {
                 shield_writes();
-                quiet(|| writer.run());
+                suppress_logging(|| writer.run());
             })?;
         Ok(Self { shared, file })
     }

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use logcore::escape::Harmless;
+use logcore::escape::EscapingFormatter;
 use logcore::kill_point::kill_point;
-use logcore::{BuildContext, Deadline, FileRank, LogConfig, SinkError, StopFlag, quiet, registry};
+use logcore::{BuildContext, Deadline, FileRank, LogConfig, SinkError, StopFlag, registry, suppress_logging};
 
 use crate::checkpoint::{self, Checkpoint, NamedFolder, SavedLogger, VERSION, path_of};
 use crate::clock;
 use crate::command::NamedSink;
 use crate::delivery::Delivery;
-use crate::fold::Fold;
+use crate::fold::RepeatFolder;
 use crate::frame::{Echo, LoggerId, decode_control};
 use crate::layout::{NONCE, PID};
 use crate::machine::{Place, this_boot};
@@ -219,7 +219,7 @@ impl<'a> Request<'a> {
         thread::scope(|scope| {
             let work = || {
                 shield_writes();
-                quiet(|| self.deliver(dead, found))
+                suppress_logging(|| self.deliver(dead, found))
             };
             let thread = thread::Builder::new()
                 .name("logcore-recovery".to_owned())
@@ -390,10 +390,10 @@ impl<'a> Request<'a> {
         let stop = StopFlag::default();
         let context = BuildContext::new(&config, &stop);
         let context = if self.trusts {
-            context.following_links()
+            context.allow_links()
         } else {
             // The lock on its ring says so.
-            context.of_dead_process()
+            context.for_dead_process()
         };
         let mut sinks = Vec::new();
         for saved in &logger.sinks {
@@ -405,7 +405,10 @@ impl<'a> Request<'a> {
                     name: saved.name.clone(),
                     level: saved.level,
                     sink,
-                    fold: saved.fold.as_ref().map(|(frame, count)| Fold::saved(frame, *count)),
+                    fold: saved
+                        .fold
+                        .as_ref()
+                        .map(|(frame, count)| RepeatFolder::saved(frame, *count)),
                 }),
                 Err(error) => {
                     let words = format!("sink `{}` of logger `{}`: {error}", saved.name, shortened(&logger.name));
@@ -743,7 +746,7 @@ const MOST_NAMED: usize = 20;
 
 impl Display for Recovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let f = &mut Harmless(f);
+        let f = &mut EscapingFormatter(f);
         let calls = if self.calls == 1 { "call" } else { "calls" };
         write!(f, "recovered {} {calls} of", self.calls)?;
         let mut separator = " ";
@@ -767,7 +770,7 @@ impl Display for Recovered {
 
 impl Display for RecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let f = &mut Harmless(f);
+        let f = &mut EscapingFormatter(f);
         match self {
             Self::Live { pid } => write!(f, "process {pid} is still running, or its ring is being delivered"),
             Self::Refused { path, why } => write!(f, "{} is left alone: {why}", path.display()),

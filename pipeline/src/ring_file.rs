@@ -25,7 +25,7 @@ use crate::checkpoint::NamedFolder;
 use crate::fork::OwnDescriptor;
 use crate::ground::{Ground, shared_memory_is_of_the_machine};
 use crate::machine::{Place, this_boot};
-use crate::notice::notice;
+use crate::notice::print_notice;
 use crate::region::Region;
 use crate::ring::{Origin, Ring, Sizes};
 
@@ -207,7 +207,7 @@ fn order(ground: Ground, memory_is_of_the_machine: bool, never_waits: bool) -> O
 /// Says what it means that a container has the ring in memory of its own.
 fn warned<T>(folder: &Path, made: io::Result<T>) -> io::Result<T> {
     if made.is_ok() && !shared_memory_is_of_the_machine() {
-        notice(
+        print_notice(
             "ring in a container",
             &format!(
                 "the ring lies in {SHARED_MEMORY}, since {} does not take it: should the process be killed and its container be \

@@ -381,8 +381,8 @@ pub(crate) const ORPHANED: &str = "the writer's process is gone";
 static TAKE_OVER: OnceLock<fn()> = OnceLock::new();
 
 /// Has `work` called, once, in a child of a fork that finds its parent's writer gone: it gives the loggers a pipeline of this
-/// process, by `Port::move_to`. The first call counts.
-pub fn take_over_by(work: fn()) {
+/// process, by `Producer::move_to`. The first call counts.
+pub fn set_fork_takeover(work: fn()) {
     let _ = TAKE_OVER.set(work);
 }
 

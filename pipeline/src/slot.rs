@@ -4,14 +4,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::LevelFilter;
-use logcore::{Deadline, EventKind, Mark, MetricBatch, Notices, Record, Sink, SinkBooks, SinkError, contain};
+use logcore::{
+    Deadline, EventKind, MetricBatch, Notices, Record, ResumePoint, Sink, SinkBooks, SinkError, catch_panic,
+};
 use serde_json::Value;
 
-use crate::command::{Closing, NamedRemainder, NamedSink};
-use crate::fold::Fold;
+use crate::command::{LoggerAccounts, NamedRemainder, NamedSink};
+use crate::fold::RepeatFolder;
 use crate::frame::LoggerId;
-use crate::notice::notice;
-use crate::port::{Counters, OVER_LIMIT, RING_FULL, up_to};
+use crate::notice::print_notice;
+use crate::producer::{Counters, OVER_LIMIT, RING_FULL, up_to};
 use crate::shared::Shared;
 
 /// A sink in its place.
@@ -26,13 +28,13 @@ pub(crate) struct Slot {
     /// The pipeline's own account, for sinks that keep none.
     counted: SinkBooks,
     /// The record that it was given last, if equal ones in a row become one here.
-    pub(crate) fold: Option<Fold>,
+    pub(crate) fold: Option<RepeatFolder>,
     /// The account of those that have no line of their own.
     pub(crate) folded: SinkBooks,
     /// It was given something since it was last asked to deliver.
     pub(crate) dirty: bool,
     /// Where it stood when it was last asked.
-    pub(crate) mark: Option<Mark>,
+    pub(crate) mark: Option<ResumePoint>,
     /// It could not deliver when it was last asked.
     pub(crate) stuck_since: Option<Instant>,
     /// The kinds of trouble that were said, and not yet that they are over.
@@ -42,7 +44,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new(named: NamedSink, label: String, owner: Option<LoggerId>) -> Self {
-        let asked = contain(|| (named.sink.destination(), EVENT_KINDS.map(|what| named.sink.wants(what))));
+        let asked = catch_panic(|| (named.sink.destination(), EVENT_KINDS.map(|what| named.sink.wants(what))));
         let (destination, wanted) = asked.unwrap_or((None, [true; 4]));
         Self {
             name: named.name,
@@ -63,8 +65,8 @@ impl Slot {
     }
 
     /// Whether what it is given goes to others than this machine.
-    pub(crate) fn delivers_elsewhere(&self) -> bool {
-        contain(|| self.sink.delivers_elsewhere()).unwrap_or(false)
+    pub(crate) fn is_remote(&self) -> bool {
+        catch_panic(|| self.sink.is_remote()).unwrap_or(false)
     }
 
     pub(crate) fn wants(&self, what: EventKind) -> bool {
@@ -82,7 +84,7 @@ impl Slot {
         call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
         shared.busy.0.store(at as u64 + 1, Ordering::Relaxed);
-        let called = contain(|| call(&mut *self.sink));
+        let called = catch_panic(|| call(&mut *self.sink));
         shared.busy.0.store(0, Ordering::Relaxed);
         called.unwrap_or_else(|panic| {
             self.panics.add();
@@ -121,17 +123,17 @@ impl Slot {
 
     /// Asks the sink where it stands; returns whether the mark has all that it was given.
     pub(crate) fn take_mark(&mut self) -> bool {
-        self.mark = contain(|| self.sink.mark()).unwrap_or(None);
-        self.mark.as_ref().is_none_or(Mark::is_complete)
+        self.mark = catch_panic(|| self.sink.resume_point()).unwrap_or(None);
+        self.mark.as_ref().is_none_or(ResumePoint::is_complete)
     }
 
     /// Whether it has something to write out, is in trouble, or has a count of repeated records.
     pub(crate) fn is_busy(&self) -> bool {
-        self.dirty || self.stuck_since.is_some() || self.fold.as_ref().is_some_and(Fold::is_waiting)
+        self.dirty || self.stuck_since.is_some() || self.fold.as_ref().is_some_and(RepeatFolder::is_waiting)
     }
 
     pub(crate) fn books(&self) -> SinkBooks {
-        let own = contain(|| self.sink.books()).unwrap_or(None);
+        let own = catch_panic(|| self.sink.books()).unwrap_or(None);
         own.unwrap_or_else(|| self.counted.clone())
     }
 
@@ -174,7 +176,7 @@ impl Slot {
     pub(crate) fn start(&mut self, shared: &Shared, at: usize) {
         let place = self.place().to_owned();
         let notices = Notices::new(move |kind, text| {
-            notice(&format!("{place} {kind}"), text);
+            print_notice(&format!("{place} {kind}"), text);
         });
         if let Err(error) = self.call(shared, at, |sink| sink.start(&notices)) {
             self.say(&error);
@@ -187,7 +189,7 @@ impl Slot {
             return;
         }
         self.said.push(error.reason().to_owned());
-        notice(
+        print_notice(
             &format!("{} {}", self.place(), error.reason()),
             &format!(
                 "{}: {error}; the run goes on, and what cannot be delivered is counted",
@@ -203,7 +205,7 @@ impl Slot {
         let panics = self.panics.count > 0;
         self.said.retain(|reason| panics && reason == PANIC);
         if self.said.len() < before {
-            notice(
+            print_notice(
                 &format!("{} over", self.place()),
                 &format!("{} delivers again", self.label),
             );
@@ -212,7 +214,7 @@ impl Slot {
 
     /// The wait that remains after the sink has finished; `besides` is what it does not know of.
     pub(crate) fn take_remainder(&mut self, besides: SinkBooks) -> Option<NamedRemainder> {
-        let wait = contain(|| self.sink.remainder()).unwrap_or(None)?;
+        let wait = catch_panic(|| self.sink.pending_delivery()).unwrap_or(None)?;
         Some(NamedRemainder {
             sink: self.name.clone(),
             label: self.label.clone(),
@@ -223,7 +225,7 @@ impl Slot {
 
     /// Drops the sink; a panic in its `drop` stays here.
     pub(crate) fn discard(self) {
-        let _ = contain(|| drop(self.sink));
+        let _ = catch_panic(|| drop(self.sink));
     }
 }
 
@@ -315,7 +317,7 @@ impl Sink for Departed {
     }
 }
 
-impl Closing {
+impl LoggerAccounts {
     pub(crate) fn note_place(&mut self, slot: &Slot) {
         if let Some(place) = &slot.destination {
             self.places.insert(slot.name.clone(), place.clone());

@@ -18,8 +18,8 @@ use crate::command::{Close, Command};
 use crate::delivery::Delivery;
 use crate::fold::LONGEST_WAIT;
 use crate::frame::{Echo, LoggerId, decode_control, logger_of};
-use crate::late::count_late;
-use crate::notice::notice;
+use crate::late::count_call_after_end;
+use crate::notice::print_notice;
 use crate::pieces::Pieces;
 use crate::ring::{Kind, Next, Reader};
 use crate::ring_file::{RingNames, private_file};
@@ -233,7 +233,7 @@ impl Writer {
 
     fn tell_late(&mut self) {
         let (count, logger) = self.delivery.take_late();
-        (0..count).for_each(|_| count_late(&logger));
+        (0..count).for_each(|_| count_call_after_end(&logger));
     }
 
     /// Gives the ring back up to where everything is in files or in the marks of a checkpoint.
@@ -292,7 +292,7 @@ impl Writer {
             names.remove();
             self.pieces.keep_no_more();
             self.reader.own();
-            notice(
+            print_notice(
                 "ring parted",
                 &format!(
                     "the file of the ring, {}, was cut, or its disk has failed or is full: the run goes on in plain memory, and \
@@ -304,7 +304,7 @@ impl Writer {
         let lost = self.reader.lost();
         if lost > self.said_lost {
             self.said_lost = lost;
-            notice(
+            print_notice(
                 "ring lost",
                 &format!(
                     "{lost} bytes of what was said had not been delivered, and are lost with the file of the ring"

@@ -7,9 +7,9 @@ use std::time::Duration;
 use logcore::log::{Level, LevelFilter};
 use logcore::testing::{BlockingSink, FailingSink, Gate, PanickingSink, recording};
 use logcore::{
-    Deadline, LogError, MetricBatch, MetricValue, OnFull, Record, Remainder, Sink, SinkBooks, SinkError, log,
+    Deadline, LogError, MetricBatch, MetricValue, OnFull, PendingDelivery, Record, Sink, SinkBooks, SinkError, log,
 };
-use logcore_pipeline::{Fold, Name, NamedSink, Pipeline, Port, RING_FULL, Route};
+use logcore_pipeline::{MetricName, NamedSink, Pipeline, Producer, RING_FULL, RecordOrigin, RepeatFolder};
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -24,15 +24,15 @@ fn named(name: &str, sink: impl Sink + 'static) -> NamedSink {
     }
 }
 
-fn open(pipeline: &Pipeline, name: &str, sinks: Vec<NamedSink>) -> Port {
-    let port = pipeline.port(name);
-    port.open(false, None, sinks, soon()).unwrap();
-    port
+fn open(pipeline: &Pipeline, name: &str, sinks: Vec<NamedSink>) -> Producer {
+    let producer = pipeline.producer(name);
+    producer.open(false, None, sinks, soon()).unwrap();
+    producer
 }
 
-fn say(port: &Port, level: Level, text: &str) {
-    port.record(
-        Route::Method,
+fn say(producer: &Producer, level: Level, text: &str) {
+    producer.record(
+        RecordOrigin::Method,
         &log::Record::builder().level(level).args(format_args!("{text}")).build(),
     );
 }
@@ -54,18 +54,22 @@ fn eight_threads_through_a_small_ring_lose_and_mix_nothing() {
     const LINES: usize = 20_000;
     let pipeline = Pipeline::start(16 << 10).unwrap();
     let messages = Messages::default();
-    let port = open(&pipeline, "many", vec![named("messages", messages.clone())]);
+    let producer = open(&pipeline, "many", vec![named("messages", messages.clone())]);
     thread::scope(|scope| {
         for id in 0..THREADS {
-            let port = &port;
+            let producer = &producer;
             scope.spawn(move || {
                 for number in 0..LINES {
-                    say(port, Level::Info, &format!("{id} {number} {}", "x".repeat(number % 97)));
+                    say(
+                        producer,
+                        Level::Info,
+                        &format!("{id} {number} {}", "x".repeat(number % 97)),
+                    );
                 }
             });
         }
     });
-    let books = port.finish(0, soon()).unwrap().books;
+    let books = producer.finish(0, soon()).unwrap().books;
     assert_eq!(books["messages"].delivered, (THREADS * LINES) as u64);
     let mut next = [0; THREADS];
     for message in messages.0.lock().unwrap().iter() {
@@ -83,7 +87,7 @@ fn eight_threads_through_a_small_ring_lose_and_mix_nothing() {
 fn long_messages_go_in_pieces_and_come_whole() {
     let pipeline = Pipeline::start(4096).unwrap();
     let messages = Messages::default();
-    let port = open(&pipeline, "long", vec![named("messages", messages.clone())]);
+    let producer = open(&pipeline, "long", vec![named("messages", messages.clone())]);
     let text = |id: usize| {
         (0..1_000_000)
             .map(|i| char::from(b'a' + ((i + id) % 26) as u8))
@@ -91,11 +95,11 @@ fn long_messages_go_in_pieces_and_come_whole() {
     };
     thread::scope(|scope| {
         for id in 0..3 {
-            let port = &port;
-            scope.spawn(move || say(port, Level::Info, &text(id)));
+            let producer = &producer;
+            scope.spawn(move || say(producer, Level::Info, &text(id)));
         }
     });
-    port.flush(soon()).unwrap();
+    producer.flush(soon()).unwrap();
     let mut got = messages.0.lock().unwrap().clone();
     got.sort();
     assert!(got.len() == 3 && (0..3).all(|id| got[id] == text(id)));
@@ -105,17 +109,17 @@ fn long_messages_go_in_pieces_and_come_whole() {
 fn a_full_ring_drops_by_policy_and_the_books_balance() {
     let pipeline = Pipeline::start(4096).unwrap();
     let gate = Gate::default();
-    let port = open(&pipeline, "dropping", vec![named("slow", BlockingSink(gate.clone()))]);
-    port.set_policy(OnFull::Drop, Duration::ZERO);
+    let producer = open(&pipeline, "dropping", vec![named("slow", BlockingSink(gate.clone()))]);
+    producer.set_policy(OnFull::Drop, Duration::ZERO);
     for _ in 0..1000 {
         say(
-            &port,
+            &producer,
             Level::Info,
             "a line of some length, so that the ring is full soon",
         );
     }
     gate.open();
-    let books = &port.finish(0, soon()).unwrap().books["slow"];
+    let books = &producer.finish(0, soon()).unwrap().books["slow"];
     assert_eq!(books.accepted, 1000);
     assert!(books.dropped[RING_FULL] > 800, "{books:?}");
     assert!(books.balanced(), "{books:?}");
@@ -125,19 +129,19 @@ fn a_full_ring_drops_by_policy_and_the_books_balance() {
 fn a_logger_that_ends_waits_for_no_sink_beyond_its_deadline() {
     let pipeline = Pipeline::start(4096).unwrap();
     let gate = Gate::default();
-    let port = open(&pipeline, "ending", vec![named("slow", BlockingSink(gate.clone()))]);
-    port.end_by(Deadline::after(Duration::ZERO));
+    let producer = open(&pipeline, "ending", vec![named("slow", BlockingSink(gate.clone()))]);
+    producer.end_by(Deadline::after(Duration::ZERO));
     // Far more than there is room for: that this comes to an end is what is tested.
     for _ in 0..1000 {
         say(
-            &port,
+            &producer,
             Level::Info,
             "a line of some length, so that the ring is full soon",
         );
-        port.message("slow", "the same of a message");
+        producer.message("slow", "the same of a message");
     }
     gate.open();
-    let books = &port.finish(0, soon()).unwrap().books["slow"];
+    let books = &producer.finish(0, soon()).unwrap().books["slow"];
     assert!(books.dropped[RING_FULL] > 800 && books.balanced(), "{books:?}");
 }
 
@@ -153,7 +157,7 @@ impl Sink for Late {
         Ok(())
     }
 
-    fn remainder(&mut self) -> Option<Remainder> {
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         Some(Box::new(|_| {
             let mut books = SinkBooks::default();
             (books.accepted, books.delivered) = (1, 1);
@@ -165,11 +169,11 @@ impl Sink for Late {
 #[test]
 fn what_an_earlier_configuration_delivered_is_in_the_account_of_one_that_ends_late() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
-    let port = open(&pipeline, "late", vec![named("sink", recording().1)]);
-    say(&port, Level::Info, "before");
-    port.open(false, None, vec![named("sink", Late)], soon()).unwrap();
-    say(&port, Level::Info, "after");
-    let books = &port.finish(0, soon()).unwrap().books["sink"];
+    let producer = open(&pipeline, "late", vec![named("sink", recording().1)]);
+    say(&producer, Level::Info, "before");
+    producer.open(false, None, vec![named("sink", Late)], soon()).unwrap();
+    say(&producer, Level::Info, "after");
+    let books = &producer.finish(0, soon()).unwrap().books["sink"];
     assert_eq!((books.accepted, books.delivered), (2, 2));
 }
 
@@ -177,9 +181,9 @@ fn what_an_earlier_configuration_delivered_is_in_the_account_of_one_that_ends_la
 fn an_error_is_delivered_when_the_call_returns() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (handle, sink) = recording();
-    let port = open(&pipeline, "errors", vec![named("recording", sink)]);
+    let producer = open(&pipeline, "errors", vec![named("recording", sink)]);
     for number in 0..100 {
-        say(&port, Level::Error, &number.to_string());
+        say(&producer, Level::Error, &number.to_string());
         assert_eq!(handle.calls().len(), number + 1);
     }
 }
@@ -188,14 +192,14 @@ fn an_error_is_delivered_when_the_call_returns() {
 fn a_sink_that_hangs_is_named_and_costs_an_error_its_wait_once() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let gate = Gate::default();
-    let port = open(&pipeline, "hanging", vec![named("stuck", BlockingSink(gate.clone()))]);
-    port.set_policy(OnFull::Wait, Duration::from_millis(500));
+    let producer = open(&pipeline, "hanging", vec![named("stuck", BlockingSink(gate.clone()))]);
+    producer.set_policy(OnFull::Wait, Duration::from_millis(500));
     // Only the first of these waits; if each did, this would take over ten minutes.
     for _ in 0..1500 {
-        say(&port, Level::Error, "x");
+        say(&producer, Level::Error, "x");
     }
     gate.wait_for_visitor();
-    match port.flush(Deadline::after(Duration::from_millis(20))).unwrap_err() {
+    match producer.flush(Deadline::after(Duration::from_millis(20))).unwrap_err() {
         LogError::Timeout {
             call: "flush",
             sink: Some(sink),
@@ -203,7 +207,7 @@ fn a_sink_that_hangs_is_named_and_costs_an_error_its_wait_once() {
         other => panic!("{other:?}"),
     }
     gate.open();
-    port.flush(soon()).unwrap();
+    producer.flush(soon()).unwrap();
 }
 
 #[test]
@@ -215,11 +219,11 @@ fn a_sink_that_fails_or_panics_harms_no_other() {
         named("panicking", PanickingSink),
         named("recording", sink),
     ];
-    let port = open(&pipeline, "unharmed", sinks);
+    let producer = open(&pipeline, "unharmed", sinks);
     for _ in 0..10 {
-        say(&port, Level::Info, "x");
+        say(&producer, Level::Info, "x");
     }
-    let books = port.finish(0, soon()).unwrap().books;
+    let books = producer.finish(0, soon()).unwrap().books;
     assert_eq!(handle.calls().len(), 12);
     assert_eq!(books["failing"].dropped["server error"], 10);
     assert_eq!(books["panicking"].dropped["panic"], 10);
@@ -231,7 +235,7 @@ fn a_sink_that_fails_or_panics_harms_no_other() {
 
 #[test]
 fn what_a_sink_logs_itself_goes_nowhere() {
-    struct Chatty(Arc<Port>);
+    struct Chatty(Arc<Producer>);
     impl Sink for Chatty {
         fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
             say(&self.0, Level::Error, "from within");
@@ -241,23 +245,24 @@ fn what_a_sink_logs_itself_goes_nowhere() {
     }
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (handle, sink) = recording();
-    let port = Arc::new(pipeline.port("chatty"));
-    let chatty = Chatty(Arc::clone(&port));
-    port.open(
-        false,
-        None,
-        vec![named("chatty", chatty), named("recording", sink)],
-        soon(),
-    )
-    .unwrap();
-    say(&port, Level::Info, "once");
-    port.flush(soon()).unwrap();
+    let producer = Arc::new(pipeline.producer("chatty"));
+    let chatty = Chatty(Arc::clone(&producer));
+    producer
+        .open(
+            false,
+            None,
+            vec![named("chatty", chatty), named("recording", sink)],
+            soon(),
+        )
+        .unwrap();
+    say(&producer, Level::Info, "once");
+    producer.flush(soon()).unwrap();
     assert_eq!(handle.calls(), ["record INFO chatty once", "flush"]);
 }
 
 #[test]
 fn a_display_that_logs_is_a_record_of_its_own() {
-    struct Logs<'a>(&'a Port);
+    struct Logs<'a>(&'a Producer);
     impl std::fmt::Display for Logs<'_> {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             say(self.0, Level::Info, "inner");
@@ -266,12 +271,12 @@ fn a_display_that_logs_is_a_record_of_its_own() {
     }
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (handle, sink) = recording();
-    let port = open(&pipeline, "nested", vec![named("recording", sink)]);
-    port.record(
-        Route::Method,
-        &log::Record::builder().args(format_args!("{}", Logs(&port))).build(),
+    let producer = open(&pipeline, "nested", vec![named("recording", sink)]);
+    producer.record(
+        RecordOrigin::Method,
+        &log::Record::builder().args(format_args!("{}", Logs(&producer))).build(),
     );
-    port.flush(soon()).unwrap();
+    producer.flush(soon()).unwrap();
     assert_eq!(
         handle.calls(),
         ["record INFO nested inner", "record INFO nested outer", "flush"]
@@ -283,11 +288,13 @@ fn new_sinks_take_over_between_two_lines() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (first, first_sink) = recording();
     let (second, second_sink) = recording();
-    let port = open(&pipeline, "live", vec![named("it", first_sink)]);
-    say(&port, Level::Info, "1");
-    port.open(false, None, vec![named("it", second_sink)], soon()).unwrap();
-    say(&port, Level::Info, "2");
-    let books = port.finish(3, soon()).unwrap().books;
+    let producer = open(&pipeline, "live", vec![named("it", first_sink)]);
+    say(&producer, Level::Info, "1");
+    producer
+        .open(false, None, vec![named("it", second_sink)], soon())
+        .unwrap();
+    say(&producer, Level::Info, "2");
+    let books = producer.finish(3, soon()).unwrap().books;
     assert_eq!(first.calls(), ["record INFO live 1", "finish"]);
     assert_eq!(second.calls(), ["record INFO live 2", "exit_code 3", "finish"]);
     assert_eq!((books["it"].accepted, books["it"].delivered), (2, 2));
@@ -301,11 +308,11 @@ fn records_climb_to_the_parents_that_they_propagate_to() {
     let (leaf, leaf_sink) = recording();
     let _root = open(&pipeline, "root", vec![named("it", root_sink)]);
     let _top = open(&pipeline, "app", vec![named("it", top_sink)]);
-    let port = pipeline.port("app::data.loader");
-    port.open(true, None, vec![named("it", leaf_sink)], soon()).unwrap();
-    say(&port, Level::Info, "x");
-    port.metrics(4, [(Name::Text("loss"), MetricValue::Int(1))].into_iter());
-    port.flush(soon()).unwrap();
+    let producer = pipeline.producer("app::data.loader");
+    producer.open(true, None, vec![named("it", leaf_sink)], soon()).unwrap();
+    say(&producer, Level::Info, "x");
+    producer.metrics(4, [(MetricName::Text("loss"), MetricValue::Int(1))].into_iter());
+    producer.flush(soon()).unwrap();
     assert_eq!(
         leaf.calls()[..2],
         [
@@ -337,14 +344,14 @@ fn a_shared_sink_belongs_to_every_logger() {
 fn names_travel_as_numbers_and_as_they_are() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (handle, sink) = recording();
-    let port = open(&pipeline, "names", vec![named("recording", sink)]);
-    let id = port.intern("metrics/loss").unwrap();
+    let producer = open(&pipeline, "names", vec![named("recording", sink)]);
+    let id = producer.intern("metrics/loss").unwrap();
     let values = [
-        (Name::Id(id), MetricValue::Float(0.5)),
-        (Name::Text("new"), MetricValue::Int(3)),
+        (MetricName::Id(id), MetricValue::Float(0.5)),
+        (MetricName::Text("new"), MetricValue::Int(3)),
     ];
-    port.metrics(7, values.into_iter());
-    port.flush(soon()).unwrap();
+    producer.metrics(7, values.into_iter());
+    producer.flush(soon()).unwrap();
     assert_eq!(
         handle.calls(),
         ["metrics names 7 metrics/loss=Float(0.5) new=Int(3)", "flush"]
@@ -356,19 +363,19 @@ fn equal_records_in_a_row_are_one_line_and_the_books_have_them_all() {
     let pipeline = Pipeline::start(1 << 20).unwrap();
     let (folding, each) = (Messages::default(), Messages::default());
     let folded = NamedSink {
-        fold: Some(Fold::default()),
+        fold: Some(RepeatFolder::default()),
         ..named("folding", folding.clone())
     };
-    let port = open(&pipeline, "many", vec![folded, named("each", each.clone())]);
+    let producer = open(&pipeline, "many", vec![folded, named("each", each.clone())]);
     let other = open(&pipeline, "other", Vec::new());
     for text in ["one", "two", "two", "two", "one", "one"] {
-        say(&port, Level::Info, text);
+        say(&producer, Level::Info, text);
     }
-    say(&port, Level::Warn, "one");
+    say(&producer, Level::Warn, "one");
     // What goes elsewhere does not come between.
     say(&other, Level::Info, "else");
-    say(&port, Level::Warn, "one");
-    port.flush(soon()).unwrap();
+    say(&producer, Level::Warn, "one");
+    producer.flush(soon()).unwrap();
     let lines = [
         "one",
         "two",
@@ -379,8 +386,8 @@ fn equal_records_in_a_row_are_one_line_and_the_books_have_them_all() {
         "last line repeated once",
     ];
     assert_eq!(*folding.0.lock().unwrap(), lines);
-    say(&port, Level::Warn, "one");
-    let books = port.finish(0, soon()).unwrap().books;
+    say(&producer, Level::Warn, "one");
+    let books = producer.finish(0, soon()).unwrap().books;
     assert_eq!(folding.0.lock().unwrap()[lines.len()..], ["last line repeated once"]);
     assert_eq!(each.0.lock().unwrap().len(), 9);
     for (sink, books) in &books {
@@ -403,15 +410,15 @@ fn a_count_is_written_also_when_nothing_more_comes() {
     let pipeline = Pipeline::start(1 << 20).unwrap();
     let (lines, written) = mpsc::channel();
     let sink = NamedSink {
-        fold: Some(Fold::default()),
+        fold: Some(RepeatFolder::default()),
         ..named("folding", Passing(lines))
     };
-    let port = open(&pipeline, "many", vec![sink]);
+    let producer = open(&pipeline, "many", vec![sink]);
     for _ in 0..3 {
-        say(&port, Level::Info, "again");
+        say(&producer, Level::Info, "again");
     }
     assert_eq!(written.recv().unwrap(), "again");
     assert_eq!(written.recv().unwrap(), "last line repeated 2 times");
-    port.finish(0, soon()).unwrap();
+    producer.finish(0, soon()).unwrap();
     pipeline.end(soon()).unwrap();
 }

@@ -22,7 +22,7 @@ const WIDEST: usize = 500;
 ///
 /// ```
 /// use logcore::{ProgressEvent, ProgressKind};
-/// use logcore_progress::{Bars, Room};
+/// use logcore_progress::{Bars, Viewport};
 /// use std::time::Instant;
 ///
 /// let now = Instant::now();
@@ -30,18 +30,18 @@ const WIDEST: usize = 500;
 /// (event.position, event.total) = (450, Some(1000));
 /// let mut bars = Bars::new(false);
 /// bars.show(&event, &["loss=0.4321".to_owned()], now);
-/// let lines = bars.lines(Room { columns: 70, rows: 24 }, now);
+/// let lines = bars.lines(Viewport { columns: 70, rows: 24 }, now);
 /// assert_eq!(lines, ["Training  45% ━━━━━━╸───────  450/1000 [00:00] loss=0.4321"]);
 /// ```
 pub struct Bars {
-    colour: bool,
+    color: bool,
     /// Sorted by slot, then by age.
     bars: Vec<Bar>,
 }
 
 /// The size of a terminal, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct Viewport {
     /// Its width.
     pub columns: usize,
     /// Its height.
@@ -61,10 +61,10 @@ struct Bar {
 }
 
 impl Bars {
-    /// No bars; those to come are coloured or not.
-    pub fn new(colour: bool) -> Self {
+    /// No bars; those to come are colored or not.
+    pub fn new(color: bool) -> Self {
         Self {
-            colour,
+            color,
             bars: Vec::new(),
         }
     }
@@ -96,16 +96,16 @@ impl Bars {
 
     /// The bars as they stand at `now`, the topmost first. No line is as wide as the terminal, and there are fewer than it
     /// has rows; those that have no room are counted in the last line.
-    pub fn lines(&mut self, room: Room, now: Instant) -> Vec<String> {
+    pub fn lines(&mut self, room: Viewport, now: Instant) -> Vec<String> {
         let most = VISIBLE.min(room.rows.saturating_sub(2)).max(1);
         let shown = match self.bars.len() {
             count if count <= most => count,
             _ => most - 1,
         };
-        let colour = self.colour;
+        let color = self.color;
         let mut lines: Vec<String> = self.bars[..shown]
             .iter_mut()
-            .map(|bar| bar.line(room.columns, colour, now))
+            .map(|bar| bar.line(room.columns, color, now))
             .collect();
         if shown < self.bars.len() {
             let hidden = self.bars.len() - shown;
@@ -135,7 +135,7 @@ impl Bars {
 }
 
 impl Bar {
-    fn line(&mut self, columns: usize, colour: bool, now: Instant) -> String {
+    fn line(&mut self, columns: usize, color: bool, now: Instant) -> String {
         let since = now.saturating_duration_since(self.at);
         let mut event = self.event.clone();
         event.elapsed += since;
@@ -149,7 +149,7 @@ impl Bar {
         // A blank before the bar and one behind, one before the message, one column that stays free.
         let taken = console::measure_text_width(&description) + percent + if bar > 0 { bar + 1 } else { 0 } + 2;
         let message = text::fitted(&event, &self.newest, columns.saturating_sub(taken));
-        self.style(bar, colour);
+        self.style(bar, color);
         match event.total {
             Some(total) => self.drawing.set_length(total),
             None => self.drawing.unset_length(),
@@ -163,13 +163,13 @@ impl Bar {
         within(self.drawn.take().trim_end(), columns)
     }
 
-    fn style(&mut self, bar: usize, colour: bool) {
+    fn style(&mut self, bar: usize, color: bool) {
         let shape = (bar, self.event.total.is_some());
         if self.styled == Some(shape) {
             return;
         }
         self.styled = Some(shape);
-        let (bold, bar_colour) = if colour { (":.bold", ".cyan/dim") } else { ("", "") };
+        let (bold, bar_colour) = if color { (":.bold", ".cyan/dim") } else { ("", "") };
         let template = match shape {
             (_, false) => format!("{{prefix{bold}}} {{msg}}"),
             (0, true) => format!("{{prefix{bold}}} {{percent:>3}}% {{msg}}"),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     fn lines(bars: &mut Bars, columns: usize, now: Instant) -> String {
-        bars.lines(Room { columns, rows: 24 }, now).join("\n")
+        bars.lines(Viewport { columns, rows: 24 }, now).join("\n")
     }
 
     #[test]
@@ -354,7 +354,7 @@ mod tests {
         let full = lines(&mut bars, 80, now);
         assert_eq!(full.lines().count(), VISIBLE);
         assert!(full.ends_with("… and 4 more"), "{full}");
-        let low = bars.lines(Room { columns: 80, rows: 5 }, now);
+        let low = bars.lines(Viewport { columns: 80, rows: 5 }, now);
         assert_eq!((low.len(), low[2].as_str()), (3, "… and 8 more"));
         for id in 0..4 {
             bars.finish(id);
@@ -371,11 +371,11 @@ mod tests {
             newest in prop::collection::vec("[a-z]{1,12}=[0-9.]{1,9}", 0..5),
             position: u64,
             total: Option<u64>,
-            colour: bool,
+            color: bool,
         ) {
-            let (mut bars, now) = (Bars::new(colour), Instant::now());
+            let (mut bars, now) = (Bars::new(color), Instant::now());
             bars.show(&event(1, &description, position, total.filter(|total| *total > 0)), &newest, now);
-            let lines = bars.lines(Room { columns, rows: 24 }, now);
+            let lines = bars.lines(Viewport { columns, rows: 24 }, now);
             prop_assert_eq!(lines.len(), 1);
             prop_assert!(measure_text_width(&lines[0]) < columns, "{}", lines[0]);
             prop_assert!(!lines[0].contains(['\n', '\r']));

@@ -8,6 +8,6 @@ mod meter;
 pub mod text;
 mod throughput;
 
-pub use self::bars::{Bars, Room};
-pub use self::meter::{Figures, Meter, MeterOptions, Work};
+pub use self::bars::{Bars, Viewport};
+pub use self::meter::{DerivedMetrics, Meter, MeterOptions, WorkSample};
 pub use self::throughput::Throughput;

@@ -79,7 +79,7 @@ struct Mark {
 
 /// What a row of metrics gets of a progress. What is not known is `None`; the rest is finite and not negative.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Figures {
+pub struct DerivedMetrics {
     /// Samples a second over the window.
     pub samples_per_sec: Option<f64>,
     /// Milliseconds a unit over the window.
@@ -92,7 +92,7 @@ pub struct Figures {
     pub percent: Option<f64>,
 }
 
-impl Figures {
+impl DerivedMetrics {
     /// The known figures under their names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, MetricValue)> + use<> {
         [
@@ -113,9 +113,9 @@ impl Figures {
     }
 }
 
-/// Work that was done, and the time that it took.
+/// WorkSample that was done, and the time that it took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Work {
+pub struct WorkSample {
     /// Units.
     pub units: u64,
     /// Samples, if they are counted.
@@ -183,7 +183,7 @@ impl Meter {
 
     /// The accumulated samples of its figures count on from those of progresses before it.
     #[must_use]
-    pub fn counting_on(mut self, samples_before: u64) -> Self {
+    pub fn with_prior_samples(mut self, samples_before: u64) -> Self {
         self.samples_before = samples_before;
         self
     }
@@ -195,7 +195,7 @@ impl Meter {
 
     /// For so long it has stood still until now, because another progress ran within it: no rate shall count that. The ETA
     /// takes it for a pause, because there may be more of them.
-    pub fn leave_out(&mut self, pause: Duration) {
+    pub fn exclude_pause(&mut self, pause: Duration) {
         let marks = self.window.iter_mut().chain([&mut self.first, &mut self.now]);
         for at in marks.map(|mark| &mut mark.at).chain([&mut self.began]) {
             *at = at.checked_add(pause).unwrap_or(*at);
@@ -206,7 +206,7 @@ impl Meter {
     }
 
     /// The work between the first update and the last, and the time that it took; one update counts from the start.
-    pub fn work(&self) -> Work {
+    pub fn work(&self) -> WorkSample {
         let from = match self.updates {
             0 | 1 => Mark {
                 at: self.began,
@@ -215,7 +215,7 @@ impl Meter {
             },
             _ => self.first,
         };
-        Work {
+        WorkSample {
             units: self.now.position - from.position,
             samples: self.has_samples.then(|| self.now.samples - from.samples),
             time: self.now.at.saturating_duration_since(from.at),
@@ -244,14 +244,14 @@ impl Meter {
     }
 
     /// What a row of metrics gets.
-    pub fn figures(&mut self) -> Figures {
+    pub fn figures(&mut self) -> DerivedMetrics {
         // What was never updated has nothing to tell, not even that it stands at 0.
         if self.updates == 0 {
-            return Figures::default();
+            return DerivedMetrics::default();
         }
         let stretch = self.stretch();
         let samples = stretch.filter(|_| self.has_samples);
-        Figures {
+        DerivedMetrics {
             samples_per_sec: samples.and_then(|stretch| positive(stretch.samples / stretch.seconds)),
             batch_time_ms: stretch.and_then(|stretch| positive(stretch.seconds / stretch.units * 1e3)),
             accumulated_samples: self.has_samples.then(|| self.accumulated_samples()),
@@ -421,8 +421,8 @@ mod tests {
     #[test]
     fn work_is_of_the_time_between_the_first_update_and_the_last() {
         let work = |millis: &[u64]| after(OPTIONS, None, millis).work();
-        assert_eq!(work(&[]), Work::default());
-        let of = |units, millis| Work {
+        assert_eq!(work(&[]), WorkSample::default());
+        let of = |units, millis| WorkSample {
             units,
             samples: Some(32 * units),
             time: Duration::from_millis(millis),
@@ -437,7 +437,7 @@ mod tests {
             after(OPTIONS, Some(300), &[10; 100]),
             after(OPTIONS, Some(300), &[10; 100]),
         );
-        paused.leave_out(Duration::from_secs(5));
+        paused.exclude_pause(Duration::from_secs(5));
         let elapsed = |meter: &Meter| meter.event(ProgressKind::Advanced, "").elapsed;
         assert_eq!(elapsed(&paused) - elapsed(&plain), Duration::from_secs(5));
         for meter in [&mut plain, &mut paused] {
@@ -455,7 +455,7 @@ mod tests {
 
     #[test]
     fn samples_count_on_from_an_earlier_progress() {
-        let mut meter = after(OPTIONS, None, &[10; 2]).counting_on(1000);
+        let mut meter = after(OPTIONS, None, &[10; 2]).with_prior_samples(1000);
         assert_eq!(meter.figures().accumulated_samples, Some(1064));
         assert_eq!(meter.event(ProgressKind::Advanced, "").samples, Some(64));
     }
@@ -526,7 +526,7 @@ mod tests {
         let asked_once = after(OPTIONS, Some(1000), &millis).figures();
         let mut now = Instant::now();
         let mut meter = Meter::start(1, "x", Some(1000), OPTIONS, now);
-        let mut newest = Figures::default();
+        let mut newest = DerivedMetrics::default();
         for millis in millis {
             now += Duration::from_millis(millis);
             meter.update(1, Some(32), now);
@@ -540,13 +540,13 @@ mod tests {
         let now = Instant::now();
         assert_eq!(
             Meter::start(1, "x", Some(9), OPTIONS, now).figures(),
-            Figures::default()
+            DerivedMetrics::default()
         );
         let mut meter = Meter::start(1, "x", Some(0), OPTIONS, now);
         meter.update(5, None, now);
         meter.update(5, None, now);
         // The clock stands still, the total is unknown, and there are no samples.
-        assert_eq!(meter.figures(), Figures::default());
+        assert_eq!(meter.figures(), DerivedMetrics::default());
         assert!(!meter.is_complete());
     }
 

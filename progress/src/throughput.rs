@@ -1,16 +1,16 @@
 use std::time::Duration;
 
-use crate::Work;
+use crate::WorkSample;
 
 /// The throughput of several progresses, one after the other: all of their work over all of their time.
 ///
 /// ```
-/// use logcore_progress::{Throughput, Work};
+/// use logcore_progress::{Throughput, WorkSample};
 /// use std::time::Duration;
 ///
 /// let mut throughput = Throughput::default();
 /// for (units, seconds) in [(10, 1), (10, 4)] {
-///     throughput.add(Work { units, samples: Some(32 * units), time: Duration::from_secs(seconds) });
+///     throughput.add(WorkSample { units, samples: Some(32 * units), time: Duration::from_secs(seconds) });
 /// }
 /// assert_eq!((throughput.units_per_sec(), throughput.samples_per_sec()), (Some(4.0), Some(128.0)));
 /// ```
@@ -28,7 +28,7 @@ struct Amount {
 
 impl Throughput {
     /// Adds what a progress has done.
-    pub fn add(&mut self, work: Work) {
+    pub fn add(&mut self, work: WorkSample) {
         self.units.add(work.units, work.time);
         if let Some(samples) = work.samples {
             self.samples.add(samples, work.time);

@@ -2,7 +2,7 @@ use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::path::PathBuf;
 
-use logcore::escape::Harmless;
+use logcore::escape::EscapingFormatter;
 
 /// Why ranks could not be merged. What was there before is still there.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub enum MergeError {
 
 impl Display for MergeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let f = &mut Harmless(f);
+        let f = &mut EscapingFormatter(f);
         match self {
             Self::Nothing { folder } => write!(
                 f,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write as _};
 use std::path::{Path, PathBuf};
 
-use logcore::escape::Harmless;
+use logcore::escape::EscapingFormatter;
 
 use crate::output::Output;
 use crate::ranks::{find, mark};
@@ -124,7 +124,7 @@ fn merged_name(name: &str) -> String {
 
 impl Display for MergedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let f = &mut Harmless(f);
+        let f = &mut EscapingFormatter(f);
         write!(
             f,
             "{}: {} of {} became {}",

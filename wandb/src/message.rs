@@ -16,7 +16,7 @@ pub(crate) enum Message {
     Value {
         step: u64,
         /// Of the call, so that a message that is given again after a crash makes the same row.
-        #[serde(with = "logcore::any_time")]
+        #[serde(with = "logcore::signed_time")]
         time: SystemTime,
         key: String,
         json: String,

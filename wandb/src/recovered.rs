@@ -39,10 +39,10 @@ pub(crate) struct RunMark<'a> {
 impl RecoveredSink {
     pub(crate) fn recover(mark: RunMark<'static>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         let path = match &mark.dir {
-            None => context.beneath(mark.log.path())?,
-            Some(dir) => context.beneath_folder(known_dir(dir, context)?, mark.log.path())?,
+            None => context.resolve_beneath(mark.log.path())?,
+            Some(dir) => context.resolve_beneath_folder(known_dir(dir, context)?, mark.log.path())?,
         };
-        if context.is_of_dead_process() {
+        if context.is_for_dead_process() {
             free_from_children(&path).map_err(|error| error.doing(format!("go on with {}", path.display())))?;
         }
         Ok(Self {
@@ -147,7 +147,7 @@ mod tests {
 
     use logcore::log::Level;
     use logcore::registry::{build_sink, recover_sink};
-    use logcore::{LogConfig, Mark, MetricValue, Notices, StopFlag};
+    use logcore::{LogConfig, MetricValue, Notices, ResumePoint, StopFlag};
     use proptest::prelude::*;
     use serde_json::json;
     use tempfile::TempDir;
@@ -244,7 +244,7 @@ mod tests {
         folder: TempDir,
         /// When the calls began.
         start: SystemTime,
-        mark: Mark,
+        mark: ResumePoint,
         path: PathBuf,
         /// Bytes of the log at the mark, before the end and after it.
         at_mark: u64,
@@ -264,7 +264,7 @@ mod tests {
             call.give(&mut *sink, start + Duration::from_secs(number as u64));
         }
         sink.deliver().unwrap();
-        let mark = sink.mark().unwrap();
+        let mark = sink.resume_point().unwrap();
         assert!(mark.is_complete());
         let path = crate::find_logs(folder.path()).remove(0);
         let at_mark = fs::metadata(&path).unwrap().len();
@@ -445,15 +445,15 @@ mod tests {
         let config = config(&folder);
         let stop = StopFlag::default();
         let mut sink = build_sink("wandb", &json!({"mode": "offline"}), &BuildContext::new(&config, &stop)).unwrap();
-        assert!(sink.mark().is_none(), "there is no log yet");
+        assert!(sink.resume_point().is_none(), "there is no log yet");
         sink.start(&Notices::new(|_, _| {})).unwrap();
-        assert!(sink.mark().unwrap().is_complete());
-        let before = sink.mark().unwrap();
+        assert!(sink.resume_point().unwrap().is_complete());
+        let before = sink.resume_point().unwrap();
         let path = crate::find_logs(folder.path()).remove(0);
         let within = path.strip_prefix(folder.path()).unwrap();
         assert!(before.text().contains(&json!(within).to_string()), "{}", before.text());
         sink.config(&json!({"a": 1})).unwrap();
-        let waiting = sink.mark().unwrap();
+        let waiting = sink.resume_point().unwrap();
         assert!(!waiting.is_complete());
         assert_eq!(
             waiting.text(),

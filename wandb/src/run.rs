@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
-use logcore::{Deadline, Mark, Notices, PerProcess, SinkBooks, SinkError, StopFlag, quiet};
+use logcore::{Deadline, Notices, PerProcess, ResumePoint, SinkBooks, SinkError, StopFlag, suppress_logging};
 
 use crate::environment;
 use crate::proto::{self, Timestamp};
@@ -246,12 +246,12 @@ impl Run {
     }
 
     /// Where the log stands; `None` if there is none.
-    pub(crate) fn mark(&self) -> Option<Mark> {
+    pub(crate) fn resume_point(&self) -> Option<ResumePoint> {
         let state = lock(&self.state);
         let log = state.log.as_ref()?;
         // Behind a link in the folder it is not, and then only its user can say where.
         let path = log.path().strip_prefix(&state.dir).unwrap_or(log.path());
-        let mark = Mark::of(&RunMark {
+        let mark = ResumePoint::of(&RunMark {
             console: self.settings.console,
             dir: self.settings.dir_is_named.then_some(Cow::Borrowed(&*state.dir)),
             log: log.mark(path),
@@ -402,7 +402,7 @@ impl Run {
         let run = Arc::clone(self);
         let spawned = thread::Builder::new()
             .name("logcore-wandb".to_owned())
-            .spawn(move || quiet(|| run.deliver(plan)));
+            .spawn(move || suppress_logging(|| run.deliver(plan)));
         match spawned {
             Ok(_) => state.online = true,
             Err(error) => self.no_delivery(&format!("no thread for the delivery: {error}")),
@@ -619,7 +619,7 @@ fn point_latest_to(folder: &Path) {
 fn without_news(notices: Notices) -> Notices {
     Notices::new(move |kind, text| {
         if !matches!(kind, "address" | "offline") {
-            notices.say(kind, text);
+            notices.print(kind, text);
         }
     })
 }

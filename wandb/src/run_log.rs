@@ -48,12 +48,12 @@ pub(crate) struct Owner {
 /// How far a run has come, beside what its columns hold.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Course {
-    #[serde(with = "logcore::any_time")]
+    #[serde(with = "logcore::signed_time")]
     started: SystemTime,
     /// Seconds that earlier parts of the run took.
     earlier: f64,
     /// When the newest call was made.
-    #[serde(with = "logcore::any_time")]
+    #[serde(with = "logcore::signed_time")]
     newest: SystemTime,
     /// Readings of the machine are kept.
     stats: bool,
@@ -61,10 +61,10 @@ struct Course {
     /// The newest step of a row that is closed, or that the server has.
     highest: Option<u64>,
     /// When the newest closed row was logged.
-    #[serde(with = "logcore::any_time::option")]
+    #[serde(with = "logcore::signed_time::option")]
     last_row: Option<SystemTime>,
     /// `last_row` when the summary was written.
-    #[serde(with = "logcore::any_time::option")]
+    #[serde(with = "logcore::signed_time::option")]
     summarised: Option<SystemTime>,
     summary_debt: usize,
     summary_size: usize,
@@ -73,7 +73,7 @@ struct Course {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct OpenRow {
     step: u64,
-    #[serde(with = "logcore::any_time")]
+    #[serde(with = "logcore::signed_time")]
     time: SystemTime,
     calls: u64,
 }

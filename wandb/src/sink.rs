@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Mark, MetricBatch, Notices, Record, Remainder, Sink, SinkBooks,
-    SinkError, redacted,
+    BuildContext, ConfigError, Deadline, EventKind, MetricBatch, Notices, PendingDelivery, Record, ResumePoint, Sink,
+    SinkBooks, SinkError, redacted,
 };
 use serde_json::Value;
 
@@ -97,8 +97,8 @@ impl Sink for WandbSink {
         run.write_out()
     }
 
-    fn mark(&mut self) -> Option<Mark> {
-        self.run.as_ref()?.mark()
+    fn resume_point(&mut self) -> Option<ResumePoint> {
+        self.run.as_ref()?.resume_point()
     }
 
     /// Everything is in the log when this returns; the server gets it without being waited for.
@@ -132,12 +132,12 @@ impl Sink for WandbSink {
         }
     }
 
-    fn remainder(&mut self) -> Option<Remainder> {
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         let run = Arc::clone(self.run.as_ref().filter(|_| self.exit_code.is_some())?);
         Some(Box::new(move |deadline| run.settle(deadline)))
     }
 
-    fn delivers_elsewhere(&self) -> bool {
+    fn is_remote(&self) -> bool {
         self.run.as_ref().is_some_and(|run| run.is_online())
     }
 

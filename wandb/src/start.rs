@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use logcore::{BuildContext, ConfigError, Deadline, StopFlag, quiet};
+use logcore::{BuildContext, ConfigError, Deadline, StopFlag, suppress_logging};
 
 use crate::run::Run;
 use crate::settings::{Mode, Resume, Settings};
@@ -59,7 +59,7 @@ fn ask(settings: &Settings) -> Option<Option<Existing>> {
     thread::scope(|scope| {
         thread::Builder::new()
             .name("logcore-wandb-start".to_owned())
-            .spawn_scoped(scope, || quiet(ask))
+            .spawn_scoped(scope, || suppress_logging(ask))
             .ok()?
             .join()
             .ok()?

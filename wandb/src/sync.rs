@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use logcore::escape::Harmless;
-use logcore::{BuildContext, LogConfig, Notices, StopFlag, quiet, redacted};
+use logcore::escape::EscapingFormatter;
+use logcore::{BuildContext, LogConfig, Notices, StopFlag, redacted, suppress_logging};
 use serde_json::Value;
 
 use crate::run_files::RunFiles;
@@ -89,7 +89,7 @@ pub enum SyncError {
 
 impl Display for SyncError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let f = &mut Harmless(f);
+        let f = &mut EscapingFormatter(f);
         match self {
             Self::Config(error) => write!(f, "{error}"),
             Self::Live => {
@@ -198,7 +198,7 @@ pub fn sync(
     };
     let ended = std::thread::scope(|scope| {
         let work = || {
-            quiet(|| {
+            suppress_logging(|| {
                 let link = Link {
                     api: Arc::new(Api::new(&settings)?),
                     control: Arc::clone(&control),

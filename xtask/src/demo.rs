@@ -232,7 +232,7 @@ impl TrainingRun {
             "config.json has no hyper-parameters"
         );
         ensure!(self.log.contains(" | INFO  | "), "training.log has no lines");
-        ensure!(!self.log.contains('\x1b'), "training.log has colour codes");
+        ensure!(!self.log.contains('\x1b'), "training.log has color codes");
         Ok(())
     }
 

@@ -25,7 +25,7 @@ mod wandb;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use facade::logcore::escape::only_styles;
+use facade::logcore::escape::escape_except_styles;
 
 /// A task: its name, its arguments, what it does.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
@@ -120,7 +120,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Its lines are ours, what stands in them may be anybody's.
-            println!("\nxtask: {}", only_styles(&format!("{error:#}")));
+            println!("\nxtask: {}", escape_except_styles(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -22,7 +22,7 @@ const MARGIN: f64 = 18.0;
 const TITLE_BAR: f64 = 34.0;
 const BACKGROUND: &str = "#11151c";
 const FOREGROUND: &str = "#d5dae3";
-/// The sixteen colours of a terminal, for a dark background.
+/// The sixteen colors of a terminal, for a dark background.
 const PALETTE: [&str; 16] = [
     "#1b2029", "#ef6b73", "#8ccf7e", "#e5c76b", "#67b0e8", "#c47fd5", "#6cd0c8", "#d5dae3", "#5b6472", "#ff8b92",
     "#a6e09a", "#f2da8f", "#8ac6f2", "#d9a0e6", "#8fe3dc", "#ffffff",
@@ -91,10 +91,10 @@ fn svg(screen: &vt100::Screen) -> String {
          font-family=\"ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace\" font-size=\"14\">\n\
          <rect width=\"100%\" height=\"100%\" rx=\"10\" fill=\"{BACKGROUND}\"/>\n"
     );
-    for (at, colour) in ["#ef6b73", "#e5c76b", "#8ccf7e"].iter().enumerate() {
+    for (at, color) in ["#ef6b73", "#e5c76b", "#8ccf7e"].iter().enumerate() {
         let x = 20 + 20 * at;
         // Writing to a string cannot fail.
-        let _ = writeln!(svg, "<circle cx=\"{x}\" cy=\"18\" r=\"6\" fill=\"{colour}\"/>");
+        let _ = writeln!(svg, "<circle cx=\"{x}\" cy=\"18\" r=\"6\" fill=\"{color}\"/>");
     }
     for row in 0..rows {
         write_row(screen, row, &mut svg);
@@ -141,7 +141,7 @@ fn write_row(screen: &vt100::Screen, row: u16, svg: &mut String) {
 
 #[derive(PartialEq)]
 struct Look {
-    colour: String,
+    color: String,
     bold: bool,
     dim: bool,
 }
@@ -149,13 +149,13 @@ struct Look {
 impl Look {
     fn of(screen: &vt100::Screen, row: u16, column: u16) -> Self {
         let cell = screen.cell(row, column);
-        let colour = match cell.map(vt100::Cell::fgcolor) {
+        let color = match cell.map(vt100::Cell::fgcolor) {
             Some(vt100::Color::Idx(at @ 0..16)) => PALETTE[usize::from(at)].to_owned(),
             Some(vt100::Color::Rgb(r, g, b)) => format!("#{r:02x}{g:02x}{b:02x}"),
             _ => FOREGROUND.to_owned(),
         };
         Self {
-            colour,
+            color,
             bold: cell.is_some_and(vt100::Cell::bold),
             dim: cell.is_some_and(vt100::Cell::dim),
         }
@@ -164,6 +164,6 @@ impl Look {
     fn attributes(&self) -> String {
         let bold = if self.bold { " font-weight=\"bold\"" } else { "" };
         let dim = if self.dim { " opacity=\"0.6\"" } else { "" };
-        format!("fill=\"{}\"{bold}{dim}", self.colour)
+        format!("fill=\"{}\"{bold}{dim}", self.color)
     }
 }

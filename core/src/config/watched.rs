@@ -46,7 +46,7 @@ impl WatchedLevels {
     }
 
     /// Puts what is named here into a config.
-    pub fn lay_over(&self, config: &mut LogConfig) {
+    pub fn apply_to(&self, config: &mut LogConfig) {
         if let Some(level) = self.console_level {
             config.console_level = level;
         }
@@ -99,7 +99,7 @@ mod tests {
         let changed = after.changed_since(&before);
         assert_eq!(changed.to_string(), r#"directives = "a=off""#);
         let mut config = LogConfig::default();
-        changed.lay_over(&mut config);
+        changed.apply_to(&mut config);
         let expected = LogConfig {
             directives: "a=off".into(),
             ..LogConfig::default()

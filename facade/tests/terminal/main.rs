@@ -331,11 +331,11 @@ fn lines_stand_whole_and_in_order_above_a_bar_within_a_bar() {
         !last.contains("inner:"),
         "a bar that does not stay leaves no line:\n{last}"
     );
-    let coloured = String::from_utf8_lossy(&terminal.bytes);
-    assert!(coloured.contains("\x1b[32mINFO ") && coloured.contains("\x1b[1;36mStarting"));
+    let colored = String::from_utf8_lossy(&terminal.bytes);
+    assert!(colored.contains("\x1b[32mINFO ") && colored.contains("\x1b[1;36mStarting"));
 }
 
-/// All bytes that a terminal got, without the codes with which bars are drawn and lines coloured.
+/// All bytes that a terminal got, without the codes with which bars are drawn and lines colored.
 fn without_our_codes(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut parts = text.split('\x1b');
@@ -362,7 +362,7 @@ fn texts_of_others_say_nothing_to_the_terminal() {
     let mut terminal = Terminal::run("hostile", folder.path(), 400, &[]);
     assert!(!terminal.read_to_end().success());
     let plain = without_our_codes(&terminal.bytes);
-    let harmful = |c: char| facade::logcore::escape::is_harmful(c) && !matches!(c, '\n' | '\r');
+    let harmful = |c: char| facade::logcore::escape::needs_escape(c) && !matches!(c, '\n' | '\r');
     assert!(!plain.contains(harmful), "{plain:?}");
     let transcript = terminal.transcript();
     assert!(
@@ -404,7 +404,7 @@ fn no_color_is_obeyed() {
     let mut terminal = Terminal::run("outer", folder.path(), 120, &[("NO_COLOR", "1")]);
     let seen = watch(&mut terminal, &["Outer work"]);
     assert!(terminal.read_to_end().success());
-    // Bars need no colour.
+    // Bars need no color.
     assert_clean(&terminal, &seen);
     let text = String::from_utf8_lossy(&terminal.bytes);
     let styles = text.split("\x1b[").skip(1).filter(|code| {

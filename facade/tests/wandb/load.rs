@@ -135,7 +135,7 @@ fn memory_stays_flat_while_a_server_is_down() {
             sink.metrics(&MetricBatch::new("down", step, &values)).unwrap();
             if step % 100 == 0 {
                 sink.deliver().unwrap();
-                sink.mark().unwrap();
+                sink.resume_point().unwrap();
             }
         }
         let status = fs::read_to_string("/proc/self/status").unwrap();

@@ -114,16 +114,16 @@ fn the_child_on_a_full_disk() {
     }
     say_and_wait("started");
     assert!(log(&mut *sink, 100).is_err());
-    assert!(!sink.mark().unwrap().is_complete());
+    assert!(!sink.resume_point().unwrap().is_complete());
     say_and_wait("full");
     log(&mut *sink, 100).unwrap();
-    assert!(sink.mark().unwrap().is_complete());
+    assert!(sink.resume_point().unwrap().is_complete());
     say_and_wait("free");
     assert!(log(&mut *sink, 100).is_err());
     sink.exit_code(0);
     sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
     say_and_wait("finished");
-    let (books, result) = sink.remainder().unwrap()(Deadline::after(Duration::from_millis(200)));
+    let (books, result) = sink.pending_delivery().unwrap()(Deadline::after(Duration::from_millis(200)));
     assert!(books.balanced(), "{books:?}");
     let lost = books.dropped_total() - books.dropped["no log"];
     say(&format!("rows {} lost {lost} {}", books.spooled, result.is_ok()));

@@ -234,7 +234,7 @@ fn what_was_streamed_before_a_kill_stays_right() {
     let mut killed = build_sink("wandb", &config.sinks["wandb"], &context).unwrap();
     killed.start(&Notices::new(|_, _| {})).unwrap();
     log(&mut *killed, 0..20);
-    let mark = killed.mark().unwrap();
+    let mark = killed.resume_point().unwrap();
     log(&mut *killed, 20..40);
     killed.flush(soon()).unwrap();
     server.wait_until(|state| state.runs.values().any(|run| run.history.len() == 39));
@@ -251,7 +251,7 @@ fn what_was_streamed_before_a_kill_stays_right() {
     server.fault(On::Any, Fault::Status(401), usize::MAX);
     killed.exit_code(0);
     killed.finish(soon()).unwrap();
-    killed.remainder().unwrap()(soon()).1.unwrap_err();
+    killed.pending_delivery().unwrap()(soon()).1.unwrap_err();
     server.heal();
 
     let config = LogConfig {

@@ -123,9 +123,9 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         });
         let of_thread = Arc::clone(&shared);
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
-            yield_to_others();
+            lower_thread_priority();
             let serve = || of_thread.serve(open, patience.period);
-            let outcome = catch_unwind(AssertUnwindSafe(|| logcore::quiet(serve)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| logcore::suppress_logging(serve)));
             let gone = match outcome {
                 Ok(Ok(())) => Gone::absent("the probe is closed"),
                 Ok(Err(gone)) => gone,
@@ -288,7 +288,7 @@ impl<T> State<T> {
 }
 
 /// The training goes first. Where that is not allowed, the thread is as others.
-fn yield_to_others() {
+fn lower_thread_priority() {
     #[cfg(target_os = "linux")]
     if let Ok(nice) = rustix::process::getpriority_process(None) {
         // Of this thread alone, which is what Linux means by a process here.
@@ -438,7 +438,9 @@ mod tests {
 
     #[test]
     fn the_thread_logs_nothing() {
-        let sampler = Sampler::start("test-sampler", patience(LONG), || Ok(|| Ok(logcore::is_quiet())));
+        let sampler = Sampler::start("test-sampler", patience(LONG), || {
+            Ok(|| Ok(logcore::is_logging_suppressed()))
+        });
         assert_eq!(sampler.unwrap().newest(true), Ok(true));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use logcore::{PerProcess, SinkBooks, SinkError};
 
 use crate::owner::Owner;
-use crate::{Place, Rotation};
+use crate::{FilePosition, Rotation};
 
 /// A handle to the one owner of a file.
 ///
@@ -60,8 +60,8 @@ impl Appender {
     /// # Errors
     ///
     /// If what it has written cannot be read, or the file cannot be opened.
-    pub fn recover(place: &Place) -> io::Result<Self> {
-        let place = Place {
+    pub fn recover(place: &FilePosition) -> io::Result<Self> {
+        let place = FilePosition {
             path: resolved(&place.path)?,
             ..place.clone()
         };
@@ -96,7 +96,7 @@ impl Appender {
     }
 
     /// Where the file stands, and whether all that was appended is in it.
-    pub fn place(&self) -> (Place, bool) {
+    pub fn place(&self) -> (FilePosition, bool) {
         lock(&self.owner).place()
     }
 

@@ -14,7 +14,7 @@ use crate::rotation::numbered;
 
 /// Where an [`Appender`](crate::Appender) stands: enough for another process to go on from there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Place {
+pub struct FilePosition {
     pub(crate) path: PathBuf,
     pub(crate) rotation: Rotation,
     pub(crate) file: Option<Identity>,
@@ -22,7 +22,7 @@ pub struct Place {
     pub(crate) end: u64,
 }
 
-impl Place {
+impl FilePosition {
     /// The path, which a mark has without its folder: whoever goes on from there knows where that is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -80,7 +80,7 @@ const MOST_BYTES: u64 = 256 << 20;
 
 impl Found {
     /// Reads what lies behind `place`.
-    pub(crate) fn behind(place: &Place) -> io::Result<Self> {
+    pub(crate) fn behind(place: &FilePosition) -> io::Result<Self> {
         let files = files_behind(place)?;
         let mut has_gap = files.iter().all(|(_, from)| from.is_none());
         let (mut parts, mut room) = (Vec::new(), MOST_BYTES);
@@ -192,7 +192,7 @@ fn ends_a_line(file: &mut File, at: u64) -> io::Result<bool> {
     Ok(file.read(&mut byte)? == 1 && byte == *b"\n")
 }
 
-fn path_of(place: &Place, number: usize) -> PathBuf {
+fn path_of(place: &FilePosition, number: usize) -> PathBuf {
     match number {
         0 => place.path.clone(),
         number => numbered(&place.path, number),
@@ -201,7 +201,7 @@ fn path_of(place: &Place, number: usize) -> PathBuf {
 
 /// The files behind a place, oldest first, by the number in their names (0 is the path itself), and where to begin in the one
 /// that the place is in. If that one is gone, all are behind it.
-fn files_behind(place: &Place) -> io::Result<Vec<(usize, Option<u64>)>> {
+fn files_behind(place: &FilePosition) -> io::Result<Vec<(usize, Option<u64>)>> {
     let Some(identity) = place.file else {
         return Ok(vec![(0, Some(place.end))]);
     };

@@ -12,5 +12,5 @@ mod owner;
 mod rotation;
 
 pub use self::appender::Appender;
-pub use self::found::Place;
+pub use self::found::FilePosition;
 pub use self::rotation::Rotation;

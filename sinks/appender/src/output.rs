@@ -190,7 +190,7 @@ fn name_trouble(path: &Path, error: io::Error) -> io::Error {
         let kind = metadata.file_type();
         let why = match kind.is_fifo() {
             true => "it is a pipe that nobody reads".to_owned(),
-            false => format!("it is {}", logcore_files::type_word(kind)),
+            false => format!("it is {}", logcore_files::describe_file_type(kind)),
         };
         return io::Error::new(io::ErrorKind::NotConnected, why);
     }

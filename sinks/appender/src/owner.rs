@@ -13,7 +13,7 @@ use logcore::{SinkBooks, SinkError};
 
 use crate::found::{Found, Written};
 use crate::output::{Identity, Kind, Opened, Output, Standing, ends_amid_a_line, ends_with, is_closed};
-use crate::{Place, Rotation};
+use crate::{FilePosition, Rotation};
 
 /// So much is written without waiting for `deliver`.
 const WRITE_BYTES: usize = 64 << 10;
@@ -119,7 +119,7 @@ impl Owner {
     }
 
     /// Goes on from where a killed process stood: records that it has written are not written again.
-    pub(crate) fn recover(place: &Place) -> io::Result<Self> {
+    pub(crate) fn recover(place: &FilePosition) -> io::Result<Self> {
         let found = Found::behind(place)?;
         let opened = Opened::new(&place.path, &place.rotation)?;
         let mut owner = Self::over(place.path.clone(), place.rotation, opened);
@@ -128,7 +128,7 @@ impl Owner {
     }
 
     /// The same for one more sink of the same file, whose mark may be older.
-    pub(crate) fn recover_also(&mut self, place: &Place) -> io::Result<()> {
+    pub(crate) fn recover_also(&mut self, place: &FilePosition) -> io::Result<()> {
         let found = Found::behind(place)?;
         if self
             .found
@@ -141,8 +141,8 @@ impl Owner {
     }
 
     /// Where it stands, and whether all that it was given is in the file.
-    pub(crate) fn place(&self) -> (Place, bool) {
-        let place = Place {
+    pub(crate) fn place(&self) -> (FilePosition, bool) {
+        let place = FilePosition {
             path: self.path.clone(),
             rotation: self.rotation,
             file: self.identity,

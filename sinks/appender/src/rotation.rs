@@ -106,7 +106,7 @@ fn remove_if_there(path: &Path) -> io::Result<bool> {
             let why = format!(
                 "{} is {} and no rotated file",
                 path.display(),
-                logcore_files::type_word(metadata.file_type())
+                logcore_files::describe_file_type(metadata.file_type())
             );
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
         }

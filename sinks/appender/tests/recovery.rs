@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use logcore_appender::{Appender, Place, Rotation};
+use logcore_appender::{Appender, FilePosition, Rotation};
 
 #[test]
 fn a_new_process_goes_on_behind_a_mark_and_writes_nothing_twice() {
@@ -134,7 +134,7 @@ fn line(number: u32) -> String {
 }
 
 /// A killed process with a mark behind its first line, and lines that it has written since.
-fn killed(path: &Path, rotation: Rotation, written: u32) -> Place {
+fn killed(path: &Path, rotation: Rotation, written: u32) -> FilePosition {
     let mut killed = Appender::open(path, rotation).unwrap();
     killed.append(line(0).as_bytes(), 1);
     killed.deliver(true).unwrap();
@@ -147,7 +147,7 @@ fn killed(path: &Path, rotation: Rotation, written: u32) -> Place {
 }
 
 /// What the files hold after all lines behind the mark were given again.
-fn recovered(folder: &Path, place: &Place, lines: u32) -> String {
+fn recovered(folder: &Path, place: &FilePosition, lines: u32) -> String {
     let mut next = Appender::recover(place).unwrap();
     for number in 1..=lines {
         next.append(line(number).as_bytes(), 1);

@@ -28,9 +28,9 @@ mod with {
             }
         }
 
-        /// The bars; coloured or not as the first who asks for them says.
-        pub(crate) fn bars(&mut self, colour: bool) -> &mut Bars {
-            self.0.get_or_insert_with(|| Bars::new(colour))
+        /// The bars; colored or not as the first who asks for them says.
+        pub(crate) fn bars(&mut self, color: bool) -> &mut Bars {
+            self.0.get_or_insert_with(|| Bars::new(color))
         }
     }
 }

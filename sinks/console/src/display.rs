@@ -1,4 +1,4 @@
-//! What is shown: colour or not, bars or lines.
+//! What is shown: color or not, bars or lines.
 
 use std::env;
 
@@ -41,13 +41,13 @@ impl Surroundings {
 /// How the stream is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Display {
-    pub(crate) colour: bool,
+    pub(crate) color: bool,
     pub(crate) bars: bool,
 }
 
 impl Display {
     /// Decides, once. For the variables see <https://no-color.org> and <https://bixense.com/clicolors>.
-    pub(crate) fn decide(colour: When, bars: When, around: &Surroundings) -> Self {
+    pub(crate) fn decide(color: When, bars: When, around: &Surroundings) -> Self {
         let set = |variable: &Option<String>| variable.as_deref().is_some_and(|value| !value.is_empty());
         let is = |variable: &Option<String>, wanted: &str| variable.as_deref() == Some(wanted);
         let capable = around.terminal && !is(&around.term, "dumb");
@@ -59,7 +59,7 @@ impl Display {
             capable && !is(&around.clicolor, "0")
         };
         Self {
-            colour: colour.or(auto_colour),
+            color: color.or(auto_colour),
             bars: bars.or(capable),
         }
     }
@@ -104,7 +104,7 @@ mod tests {
             ),
             (true, |s| s.term = Some("xterm-256color".into()), When::Auto, true, true),
         ];
-        for (at, (terminal, change, when, colour, bars)) in cases.into_iter().enumerate() {
+        for (at, (terminal, change, when, color, bars)) in cases.into_iter().enumerate() {
             let mut around = Surroundings {
                 terminal,
                 ..Surroundings::default()
@@ -112,7 +112,7 @@ mod tests {
             change(&mut around);
             assert_eq!(
                 Display::decide(when, When::Auto, &around),
-                Display { colour, bars },
+                Display { color, bars },
                 "case {at}"
             );
         }

@@ -1,4 +1,4 @@
-//! The terminal, as the sink `console`: coloured lines with bars below them; plain lines where there is no terminal.
+//! The terminal, as the sink `console`: colored lines with bars below them; plain lines where there is no terminal.
 //!
 //! Options, under `sinks.console`:
 //!
@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, Notices, OnFull, ProgressEvent,
-    Record, Remainder, Sink, SinkBooks, SinkError, Style,
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, Notices, OnFull,
+    PendingDelivery, ProgressEvent, Record, Sink, SinkBooks, SinkError, Style,
 };
 // Names the crate, so that its formatters are linked.
 use logcore_formatters as _;
@@ -83,7 +83,7 @@ impl ConsoleSink {
     fn build(options: ConsoleOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
         let mut style = Style::default();
-        (style.colour, style.keywords, style.utc) = (display.colour, options.keywords, options.utc);
+        (style.color, style.keywords, style.utc) = (display.color, options.keywords, options.utc);
         let ranks = context.ranks();
         style.rank = (!ranks.is_first()).then_some(ranks.rank);
         Ok(Self {
@@ -111,7 +111,7 @@ impl Sink for ConsoleSink {
         if !self.style.utc
             && let Some(problem) = logcore_formatters::take_zone_problem()
         {
-            notices.say("time zone", &problem);
+            notices.print("time zone", &problem);
         }
         Ok(())
     }
@@ -175,10 +175,10 @@ impl Sink for ConsoleSink {
         }
     }
 
-    fn remainder(&mut self) -> Option<Remainder> {
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         let seat = Arc::clone(&self.seat);
         let waits = self.ended && seat.terminal.is_stuck();
-        waits.then(|| -> Remainder {
+        waits.then(|| -> PendingDelivery {
             Box::new(move |deadline| {
                 let settled = seat.settle(deadline);
                 (seat.books(), settled)
@@ -201,7 +201,7 @@ logcore::register_sink!("console", ConsoleSink::build);
 /// behind all that was written before.
 pub struct Printer {
     seat: Seat,
-    colour: bool,
+    color: bool,
 }
 
 impl Printer {
@@ -216,13 +216,13 @@ impl Printer {
         let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
         Some(Self {
             seat: Seat::at(options.stream),
-            colour: display.colour,
+            color: display.color,
         })
     }
 
-    /// Writes `text`, which is asked whether colour is wanted. What is not written by the deadline is given up.
+    /// Writes `text`, which is asked whether color is wanted. What is not written by the deadline is given up.
     pub fn print(&self, text: impl FnOnce(bool) -> String, deadline: Deadline) {
-        self.seat.put(&text(self.colour), true);
+        self.seat.put(&text(self.color), true);
         // There is nobody who could be told on this terminal.
         let _ = self.seat.settle(deadline);
     }

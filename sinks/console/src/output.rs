@@ -86,9 +86,9 @@ impl Output {
 
     /// The size of the terminal at this moment.
     #[cfg(feature = "progress")]
-    pub(crate) fn room(&self) -> logcore_progress::Room {
+    pub(crate) fn room(&self) -> logcore_progress::Viewport {
         let (rows, columns) = self.size.size_checked().unwrap_or((24, 80));
-        logcore_progress::Room {
+        logcore_progress::Viewport {
             columns: usize::from(columns),
             rows: usize::from(rows),
         }

@@ -61,12 +61,12 @@ impl ProgressView {
                     self.open.push(event.id);
                 }
                 let (behind, now) = (self.behind.shown(), Instant::now());
-                terminal.change_block(|block| block.bars(self.display.colour).show(event, &behind, now));
+                terminal.change_block(|block| block.bars(self.display.color).show(event, &behind, now));
                 None
             }
             (true, true) => {
                 self.open.retain(|id| *id != event.id);
-                terminal.change_block(|block| block.bars(self.display.colour).finish(event.id));
+                terminal.change_block(|block| block.bars(self.display.color).finish(event.id));
                 (event.leave && event.position > 0).then(|| text::line(event, &self.behind.shown()))
             }
             (false, _) => self.line_due(event).then(|| text::line(event, &self.behind.shown())),
@@ -76,7 +76,7 @@ impl ProgressView {
     /// Takes the bars of a logger that ends.
     pub(crate) fn end(&mut self, terminal: &Terminal) {
         for id in self.open.drain(..) {
-            terminal.change_block(|block| block.bars(self.display.colour).finish(id));
+            terminal.change_block(|block| block.bars(self.display.color).finish(id));
         }
     }
 
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     const LINES: Display = Display {
-        colour: false,
+        color: false,
         bars: false,
     };
 

@@ -14,9 +14,10 @@
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Formatter, Mark, Notices, Record, Sink, SinkBooks, SinkError, Style,
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, Notices, Record, ResumePoint, Sink, SinkBooks,
+    SinkError, Style,
 };
-use logcore_appender::{Appender, Place, Rotation};
+use logcore_appender::{Appender, FilePosition, Rotation};
 // Names the crate, so that its formatters are linked.
 use logcore_formatters as _;
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,7 @@ impl Default for FileOptions {
 /// What another process needs to write the same lines behind them.
 #[derive(Serialize, Deserialize)]
 struct State {
-    place: Place,
+    place: FilePosition,
     formatter: Value,
     utc: bool,
 }
@@ -85,7 +86,7 @@ impl FileSink {
     /// Goes on where a killed process stood.
     fn recover(state: State, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         let formatter = context.formatter(&state.formatter).map_err(SinkError::new)?;
-        let path = context.beneath(state.place.path())?;
+        let path = context.resolve_beneath(state.place.path())?;
         let appender = Appender::recover(&state.place.at(path))?;
         Ok(Self::over(appender, formatter, state.formatter, state.utc))
     }
@@ -112,7 +113,7 @@ impl Sink for FileSink {
         if !self.style.utc
             && let Some(problem) = logcore_formatters::take_zone_problem()
         {
-            notices.say("time zone", &problem);
+            notices.print("time zone", &problem);
         }
         Ok(())
     }
@@ -132,9 +133,9 @@ impl Sink for FileSink {
         self.appender.deliver(false)
     }
 
-    fn mark(&mut self) -> Option<Mark> {
+    fn resume_point(&mut self) -> Option<ResumePoint> {
         let (place, complete) = self.appender.place();
-        let mark = Mark::of(&State {
+        let mark = ResumePoint::of(&State {
             place: place.named(),
             formatter: self.choice.clone(),
             utc: self.style.utc,
@@ -210,9 +211,9 @@ mod tests {
         let line = |text: &'static str| Record::at(std::time::UNIX_EPOCH, Level::Info, "trainer", text);
         let mut killed = build(folder.path(), json!({"formatter": "logfmt", "utc": true})).unwrap();
         killed.record(&line("one")).unwrap();
-        assert!(!killed.mark().unwrap().is_complete());
+        assert!(!killed.resume_point().unwrap().is_complete());
         killed.deliver().unwrap();
-        let mark = killed.mark().unwrap();
+        let mark = killed.resume_point().unwrap();
         assert!(mark.is_complete());
         killed.record(&line("two")).unwrap();
         drop(killed);

@@ -127,8 +127,8 @@ impl Document {
         }
         replace(self.path(), members)
             .map_err(|error| SinkError::from(error).doing(format!("write {}", self.path().display())))?;
-        let (path, of_dead_process) = &self.key;
-        if !of_dead_process {
+        let (path, for_dead_process) = &self.key;
+        if !for_dead_process {
             lock(WRITTEN.get()).insert(path.clone());
         }
         Ok(())
@@ -136,8 +136,8 @@ impl Document {
 
     /// The document that an earlier handle of this process has left in the file.
     fn written_before(&self) -> Option<Map<String, Value>> {
-        let (path, of_dead_process) = &self.key;
-        let known = !of_dead_process && lock(WRITTEN.get()).contains(path);
+        let (path, for_dead_process) = &self.key;
+        let known = !for_dead_process && lock(WRITTEN.get()).contains(path);
         known.then(|| read(path)).flatten()
     }
 }
@@ -154,7 +154,7 @@ impl Drop for Document {
 
 /// What an earlier process has left at `path`, if it can be read.
 pub(crate) fn read(path: &Path) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&logcore_files::read_unlinked(path, LONGEST).ok()?).ok()
+    serde_json::from_slice(&logcore_files::read_no_follow(path, LONGEST).ok()?).ok()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
 
 use logcore::serde_json::{self, Value};
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, FileRank, Mark, MetricBatch, Record, Row, RowMerger, Sink,
+    BuildContext, ConfigError, Deadline, EventKind, FileRank, MetricBatch, Record, ResumePoint, Row, RowMerger, Sink,
     SinkBooks, SinkError,
 };
-use logcore_appender::{Appender, Place, Rotation};
+use logcore_appender::{Appender, FilePosition, Rotation};
 use serde::{Deserialize, Serialize};
 
 use crate::config_file::ConfigFile;
@@ -53,8 +53,8 @@ struct JsonlOptions {
 #[derive(Serialize, Deserialize)]
 struct State<R> {
     run_files: NamesOfRank,
-    metrics: Place,
-    records: Option<Place>,
+    metrics: FilePosition,
+    records: Option<FilePosition>,
     /// `config.json` has something of this sink.
     config: bool,
     row: Option<R>,
@@ -116,8 +116,8 @@ impl JsonlSink {
             folder: context.log_dir().to_owned(),
             rank: state.run_files.rank,
         };
-        logcore_files::sweep(&run_files.folder);
-        let beneath = |name: &str| context.beneath(Path::new(&run_files.rank.name(name)));
+        logcore_files::remove_stale_replacements(&run_files.folder);
+        let beneath = |name: &str| context.resolve_beneath(Path::new(&run_files.rank.name(name)));
         let records = state
             .records
             .map(|place| LazyFile::recover(beneath("records.jsonl")?, place));
@@ -181,14 +181,14 @@ impl Sink for JsonlSink {
         self.files().map(|file| file.deliver(false)).fold(Ok(()), Result::and)
     }
 
-    fn mark(&mut self) -> Option<Mark> {
+    fn resume_point(&mut self) -> Option<ResumePoint> {
         let mut complete = true;
         let mut place = |file: &LazyFile| {
             let (place, written) = file.place();
             complete &= written;
             place.named()
         };
-        let mark = Mark::of(&State {
+        let mark = ResumePoint::of(&State {
             run_files: NamesOfRank {
                 rank: self.run_files.rank,
             },
@@ -260,7 +260,7 @@ impl LazyFile {
     }
 
     /// A file of a killed process, which may have come into being after the mark.
-    fn recover(path: PathBuf, place: Place) -> Result<Self, SinkError> {
+    fn recover(path: PathBuf, place: FilePosition) -> Result<Self, SinkError> {
         let appender = match path.symlink_metadata() {
             Ok(_) => Some(Appender::recover(&place.at(path.clone()))?),
             Err(_) => None,
@@ -271,10 +271,10 @@ impl LazyFile {
         })
     }
 
-    fn place(&self) -> (Place, bool) {
+    fn place(&self) -> (FilePosition, bool) {
         match &self.appender {
             Some(appender) => appender.place(),
-            None => (Place::end_of(&self.path), true),
+            None => (FilePosition::end_of(&self.path), true),
         }
     }
 

@@ -82,7 +82,7 @@ mod tests {
             write(&rows.take().unwrap(), &mut line).unwrap();
             let text = String::from_utf8(line).unwrap();
             prop_assert_eq!(text.lines().count(), 1);
-            let harmful = text.trim_end_matches('\n').contains(logcore::escape::is_harmful);
+            let harmful = text.trim_end_matches('\n').contains(logcore::escape::needs_escape);
             prop_assert!(!harmful);
             let read: Value = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(read["step"].as_u64(), Some(step));

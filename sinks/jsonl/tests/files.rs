@@ -220,7 +220,7 @@ fn another_process_goes_on_behind_a_mark() {
     batch(1, "a")(&mut *killed);
     killed.config(&json!({"lr": 0.1})).unwrap();
     killed.deliver().unwrap();
-    let mark = killed.mark().unwrap();
+    let mark = killed.resume_point().unwrap();
     assert!(mark.is_complete(), "the open row is in the mark");
     // What the kill comes in between of: the file has a part of what came after the mark.
     batch(1, "b")(&mut *killed);

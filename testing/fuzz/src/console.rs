@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use facade::setup_logging;
-use logcore::escape::is_harmful;
+use logcore::escape::needs_escape;
 use logcore::registry::build_sink;
 use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, ProgressEvent, ProgressKind, RingPlace, Sink, StopFlag};
 use serde_json::json;
@@ -42,7 +42,7 @@ struct Progress {
 
 #[derive(Debug, Arbitrary)]
 struct Terminal {
-    colour: bool,
+    color: bool,
     bars: bool,
     keywords: bool,
     calls: Vec<Shown>,
@@ -74,7 +74,7 @@ pub(crate) fn run(input: &[u8]) {
         return;
     };
     let when = |on: bool| if on { "always" } else { "never" };
-    let options = json!({"color": when(terminal.colour), "bars": when(terminal.bars), "keywords": terminal.keywords});
+    let options = json!({"color": when(terminal.color), "bars": when(terminal.bars), "keywords": terminal.keywords});
     let (config, stop) = (LogConfig::default(), StopFlag::default());
     let mut sink = build_sink("console", &options, &BuildContext::new(&config, &stop)).expect("it can be built");
     for call in &terminal.calls {
@@ -91,7 +91,7 @@ pub(crate) fn run(input: &[u8]) {
     catch_notices();
     for (number, text) in terminal.notices.iter().enumerate() {
         // One of each kind is said.
-        logcore_pipeline::notice(&format!("{number} {text}"), text);
+        logcore_pipeline::print_notice(&format!("{number} {text}"), text);
     }
     if let Some(run) = &terminal.run {
         run.end(&options);
@@ -129,7 +129,7 @@ static NOTICES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 fn catch_notices() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        logcore_pipeline::write_notices_by(|line| {
+        logcore_pipeline::set_notice_writer(|line| {
             NOTICES
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -222,6 +222,6 @@ fn check_codes(text: &str) {
         let rest = after.strip_prefix(['m', 'A', 'B', 'C', 'D', 'G', 'H', 'J', 'K', 'h', 'l']);
         plain.push_str(rest.unwrap_or_else(|| panic!("a foreign code in {text:?}")));
     }
-    let harmful = |c: char| is_harmful(c) && !matches!(c, '\n' | '\r' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}');
+    let harmful = |c: char| needs_escape(c) && !matches!(c, '\n' | '\r' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}');
     assert!(!plain.contains(harmful), "a harmful character in {text:?}");
 }

@@ -14,7 +14,7 @@ use crate::folder;
 #[derive(Debug, Arbitrary)]
 struct Evil {
     said: Said,
-    colour: bool,
+    color: bool,
     keywords: bool,
     utc: bool,
     millis: bool,
@@ -32,7 +32,7 @@ pub(crate) fn run(input: &[u8]) {
 
 fn check_formatters(evil: &Evil) {
     let mut style = Style::default();
-    (style.colour, style.keywords) = (evil.colour, evil.keywords);
+    (style.color, style.keywords) = (evil.color, evil.keywords);
     (style.utc, style.millis) = (evil.utc, evil.millis);
     let config = LogConfig::default();
     let stop = StopFlag::default();
@@ -66,7 +66,7 @@ pub(crate) fn check_one_record(text: &str, formatter: &str) {
     }
 }
 
-/// The codes that change a colour, and no others, are left out.
+/// The codes that change a color, and no others, are left out.
 fn without_colours(line: &str) -> String {
     let mut parts = line.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();

@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use logcore::escape::Harmless;
+use logcore::escape::EscapingFormatter;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -49,7 +49,7 @@ pub enum MediaError {
 
 impl Display for MediaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let f = &mut Harmless(f);
+        let f = &mut EscapingFormatter(f);
         match self {
             Self::Malformed(what) => f.write_str(what),
             Self::Io(error) => write!(f, "its file cannot be written: {error}"),

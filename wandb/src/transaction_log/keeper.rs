@@ -242,7 +242,7 @@ impl Keeper {
     }
 
     fn is_copy(&self, path: &Path) -> bool {
-        logcore_files::open_unlinked(path).is_ok_and(|file| begins_with(&file, &self.beginning))
+        logcore_files::open_no_follow(path).is_ok_and(|file| begins_with(&file, &self.beginning))
     }
 
     /// A name beside the one that somebody else's file has.
@@ -267,7 +267,7 @@ fn leave(file: File, is_ours: bool) {
 
 fn open_for_appending(path: &Path) -> io::Result<File> {
     // Looked at before it is opened for writing, which may do something to what is no file.
-    drop(logcore_files::open_unlinked(path)?);
+    drop(logcore_files::open_no_follow(path)?);
     let mut options = OpenOptions::new();
     options.read(true).append(true);
     logcore_files::check_regular(options.open(path)?)

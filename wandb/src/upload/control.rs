@@ -125,7 +125,7 @@ impl Control {
     pub(crate) fn say(&self, kind: &str, text: &str) {
         let notices = self.lock().notices.clone();
         if let Some(notices) = notices {
-            notices.say(kind, text);
+            notices.print(kind, text);
         }
     }
 

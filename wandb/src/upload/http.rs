@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use logcore::quiet;
+use logcore::suppress_logging;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Client, Request, RequestBuilder, StatusCode};
 use tokio::runtime::{self, Handle};
@@ -66,7 +66,7 @@ impl Http {
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name("logcore-wandb-http".to_owned()).spawn(|| {
-            quiet(|| {
+            suppress_logging(|| {
                 let _ = runtime.block_on(ended);
                 // A name server that hangs holds up nobody.
                 runtime.shutdown_background();
@@ -364,7 +364,8 @@ mod tests {
     fn what_is_logged_on_the_way_goes_nowhere() {
         let http = Http::start(Client::new()).unwrap();
         let (told, quiet) = mpsc::channel();
-        http.runtime.spawn(async move { told.send(logcore::is_quiet()) });
+        http.runtime
+            .spawn(async move { told.send(logcore::is_logging_suppressed()) });
         assert!(quiet.recv().unwrap());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread;
 use std::time::Duration;
 
-use logcore::{Deadline, quiet};
+use logcore::{Deadline, suppress_logging};
 use serde_json::json;
 
 use super::artifact::{Progress, missing_copy, upload_artifact};
@@ -66,7 +66,7 @@ pub(crate) enum End {
         name: String,
     },
     /// Something that the log names and that is no file of the run: a link, a pipe, a place outside of the run's folder.
-    LeftOut {
+    Omission {
         what: String,
         why: String,
     },
@@ -101,7 +101,7 @@ impl Transfers {
         };
         thread::Builder::new()
             .name("logcore-wandb-files".to_owned())
-            .spawn(move || quiet(|| worker.work(&inbox)))
+            .spawn(move || suppress_logging(|| worker.work(&inbox)))
             .ok()?;
         Some(Self { jobs, results, open: 0 })
     }
@@ -249,7 +249,7 @@ impl Worker {
                         return Ok(End::Missing { name: name.clone() });
                     }
                     Err(error) => {
-                        return Ok(End::LeftOut {
+                        return Ok(End::Omission {
                             what: format!("the file {name}"),
                             why: error.to_string(),
                         });
@@ -266,7 +266,7 @@ impl Worker {
             }
             What::Artifact(artifact) => {
                 if let Some(why) = missing_copy(artifact, &self.files) {
-                    return Ok(End::LeftOut {
+                    return Ok(End::Omission {
                         what: format!("the artifact {}", artifact.name),
                         why,
                     });

@@ -81,7 +81,7 @@ impl Uploader {
                     let text = format!("the file {name} of the run is not there and is left out");
                     self.link.control.leave_out(&text);
                 }
-                End::LeftOut { what, why } => {
+                End::Omission { what, why } => {
                     self.link.control.drop_for("no file of the run", calls);
                     self.link.control.leave_out(&format!("{what} is left out: {why}"));
                 }

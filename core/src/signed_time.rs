@@ -1,4 +1,4 @@
-//! `#[serde(with = "logcore::any_time")]` for a `SystemTime`: also one before 1970, which serde's own form refuses. A machine
+//! `#[serde(with = "logcore::signed_time")]` for a `SystemTime`: also one before 1970, which serde's own form refuses. A machine
 //! without a clock of its own may begin there. From 1970 on the form is that of serde.
 //!
 //! ```
@@ -6,7 +6,7 @@
 //!
 //! #[derive(serde::Serialize, serde::Deserialize)]
 //! struct Call {
-//!     #[serde(with = "logcore::any_time")]
+//!     #[serde(with = "logcore::signed_time")]
 //!     time: SystemTime,
 //! }
 //!
@@ -37,7 +37,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemT
     Parts::deserialize(deserializer).map(Parts::time)
 }
 
-/// The same for a time that may be missing: `#[serde(with = "logcore::any_time::option")]`.
+/// The same for a time that may be missing: `#[serde(with = "logcore::signed_time::option")]`.
 pub mod option {
     use super::*;
 

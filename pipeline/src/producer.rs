@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use log::{Level, LevelFilter};
-use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_quiet};
+use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_logging_suppressed};
 
 use crate::buffer::with_buffer;
-use crate::command::{Closing, Command, Ended, NamedSink, Reply};
+use crate::command::{Command, Ended, LoggerAccounts, NamedSink, Reply};
 use crate::dictionary::NameId;
 use crate::frame::{
-    LoggerId, Name, Route, encode_config, encode_message, encode_metric, encode_metrics, encode_progress,
+    LoggerId, MetricName, RecordOrigin, encode_config, encode_message, encode_metric, encode_metrics, encode_progress,
     encode_record, rewrite_record,
 };
-use crate::late::count_late;
+use crate::late::count_call_after_end;
 use crate::notice::notice_soon;
 use crate::pipeline::FolderNumber;
 use crate::ring::{Kind, Ring};
@@ -25,8 +25,8 @@ use crate::signals::wait_for_the_end;
 
 /// A logger's way into the ring: encodes what it is told and returns.
 ///
-/// What is said on the writer's own thread, or on a sink's (see [`logcore::quiet`]), goes nowhere.
-pub struct Port {
+/// What is said on the writer's own thread, or on a sink's (see [`logcore::suppress_logging`]), goes nowhere.
+pub struct Producer {
     shared: Arc<Shared>,
     id: LoggerId,
     logger: String,
@@ -41,7 +41,7 @@ pub struct Port {
     wound_up: Mutex<BTreeMap<String, SinkBooks>>,
 }
 
-impl Port {
+impl Producer {
     pub(crate) fn new(shared: Arc<Shared>, id: LoggerId, logger: &str) -> Self {
         Self {
             shared,
@@ -61,9 +61,9 @@ impl Port {
         let shared = Shared::new(Ring::dead());
         shared.delivered.end();
         shared.ring.close();
-        let port = Self::new(Arc::new(shared), LoggerId(0), logger);
-        port.drops.store(true, Ordering::Relaxed);
-        port
+        let producer = Self::new(Arc::new(shared), LoggerId(0), logger);
+        producer.drops.store(true, Ordering::Relaxed);
+        producer
     }
 
     /// What to do when the ring is full, and how long an error may be waited for.
@@ -116,14 +116,14 @@ impl Port {
     }
 
     /// Hands over a record. One of level ERROR is delivered when this returns, if delivery is possible.
-    pub fn record(&self, route: Route, record: &log::Record<'_>) {
+    pub fn record(&self, route: RecordOrigin, record: &log::Record<'_>) {
         self.edited_record(route, record, |_| {});
     }
 
     /// The same, with every text in it, but for names, as `rewrite` has it.
     pub fn rewritten_record(
         &self,
-        route: Route,
+        route: RecordOrigin,
         record: &log::Record<'_>,
         rewrite: &dyn for<'t> Fn(&'t str) -> Cow<'t, str>,
     ) {
@@ -136,8 +136,8 @@ impl Port {
     }
 
     #[inline]
-    fn edited_record(&self, route: Route, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
-        if is_quiet() {
+    fn edited_record(&self, route: RecordOrigin, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
+        if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
@@ -153,8 +153,8 @@ impl Port {
     }
 
     /// Hands over the metrics of one call.
-    pub fn metrics<'a>(&self, step: u64, values: impl Iterator<Item = (Name<'a>, MetricValue)>) {
-        if is_quiet() {
+    pub fn metrics<'a>(&self, step: u64, values: impl Iterator<Item = (MetricName<'a>, MetricValue)>) {
+        if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
@@ -168,7 +168,7 @@ impl Port {
 
     /// Hands over one metric.
     pub fn metric(&self, step: u64, name: NameId, value: MetricValue) {
-        if is_quiet() {
+        if is_logging_suppressed() {
             return;
         }
         let body = encode_metric(self.id, step, name, value);
@@ -179,7 +179,7 @@ impl Port {
 
     /// Hands over the state of a progress; where there is no room it is left out, unless it is the first or the last.
     pub fn progress(&self, event: &ProgressEvent<'_>, lasting: bool) {
-        if is_quiet() {
+        if is_logging_suppressed() {
             return;
         }
         let patience = if lasting { self.patience() } else { Patience::Never };
@@ -191,7 +191,7 @@ impl Port {
 
     /// Hands over hyper-parameters, as JSON.
     pub fn config(&self, json: &str) {
-        if is_quiet() {
+        if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
@@ -205,7 +205,7 @@ impl Port {
 
     /// Hands over what is for one of the logger's sinks alone.
     pub fn message(&self, sink: &str, message: &str) {
-        if is_quiet() {
+        if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
@@ -251,7 +251,7 @@ impl Port {
     ///
     /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if a sink could not deliver.
     pub fn flush(&self, deadline: Deadline) -> Result<(), LogError> {
-        if is_quiet() {
+        if is_logging_suppressed() {
             // On the writer's own thread: waiting for it would be for ever.
             return Ok(());
         }
@@ -273,7 +273,7 @@ impl Port {
     /// # Errors
     ///
     /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if the writer is gone with the parent.
-    pub fn finish(&self, exit_code: i32, deadline: Deadline) -> Result<Closing, LogError> {
+    pub fn finish(&self, exit_code: i32, deadline: Deadline) -> Result<LoggerAccounts, LogError> {
         let reply = Reply::new();
         let command = Command::Finish {
             id: self.id,
@@ -281,12 +281,12 @@ impl Port {
             deadline,
             reply: reply.clone(),
         };
-        if is_quiet() {
+        if is_logging_suppressed() {
             let _ = self.shared().send(command, Deadline::after(Duration::ZERO));
-            return Ok(Closing::default());
+            return Ok(LoggerAccounts::default());
         }
         if self.is_inherited() && !self.wait_for_parent("finish", deadline)? {
-            return Ok(Closing::default());
+            return Ok(LoggerAccounts::default());
         }
         let ended = self.ask("finish", command, &reply, deadline)?;
         Ok(self.settle(ended, deadline))
@@ -311,7 +311,7 @@ impl Port {
     }
 
     /// Waits for what sinks have left to others, and completes the accounts.
-    pub(crate) fn settle(&self, mut ended: Ended, deadline: Deadline) -> Closing {
+    pub(crate) fn settle(&self, mut ended: Ended, deadline: Deadline) -> LoggerAccounts {
         for remainder in ended.remainders {
             let sink = remainder.sink.clone();
             ended.closing.books.insert(sink, remainder.settle(deadline));
@@ -402,7 +402,7 @@ impl Port {
         }
         if shared.ring.is_closed() {
             wait_for_the_end();
-            return count_late(&self.logger);
+            return count_call_after_end(&self.logger);
         }
         counter.fetch_add(1, Ordering::Relaxed);
         let advice = match self.drops.load(Ordering::Relaxed) {

@@ -13,14 +13,14 @@ use std::thread;
 /// sink's error.
 ///
 /// ```
-/// let result: Result<(), String> = logcore::contain(|| panic!("no such table"));
+/// let result: Result<(), String> = logcore::catch_panic(|| panic!("no such table"));
 /// assert_eq!(result.unwrap_err(), "no such table");
 /// ```
 ///
 /// # Errors
 ///
 /// The message of the panic.
-pub fn contain<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -36,13 +36,13 @@ pub fn contain<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Whether this thread is inside [`contain`].
-pub fn is_contained() -> bool {
+/// Whether this thread is inside [`catch_panic`].
+pub fn is_catching_panic() -> bool {
     CONTAINED.try_with(Cell::get).unwrap_or(false)
 }
 
 /// Keeps the panics of sinks from the hook of the process, which has all others as before. Only the first call counts.
-pub fn keep_contained_from_the_hook() {
+pub fn hide_caught_panics_from_hook() {
     static ONCE: Once = Once::new();
     // Hooks cannot be changed by a thread that is panicking; the next call will do it.
     if thread::panicking() {
@@ -52,7 +52,7 @@ pub fn keep_contained_from_the_hook() {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             // Without unwinding the process ends here, and whoever looks for the reason has nothing else.
-            if !is_contained() || cfg!(panic = "abort") {
+            if !is_catching_panic() || cfg!(panic = "abort") {
                 earlier(info);
             }
         }));

@@ -43,15 +43,15 @@ enum Kind {
     Struct { a: (), b: [i8; 2] },
 }
 
-fn left_out(captured: &Captured) -> Vec<String> {
-    captured.left_out.iter().map(ToString::to_string).collect()
+fn omitted(captured: &JsonCapture) -> Vec<String> {
+    captured.omitted.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn numbers_that_are_none_are_texts() {
-    let captured = Captured::of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0]);
+    let captured = JsonCapture::of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0]);
     assert_eq!(captured.value, Some(json!(["NaN", "Infinity", "-Infinity", -0.0])));
-    let captured = Captured::of(&(0.1_f32, f32::NAN, f32::MAX, i64::MIN, u64::MAX, 7_u128, -7_i128));
+    let captured = JsonCapture::of(&(0.1_f32, f32::NAN, f32::MAX, i64::MIN, u64::MAX, 7_u128, -7_i128));
     let expected = json!([
         0.1,
         "NaN",
@@ -62,7 +62,7 @@ fn numbers_that_are_none_are_texts() {
         -7
     ]);
     assert_eq!(captured.value, Some(expected));
-    assert_eq!(captured.left_out, []);
+    assert_eq!(captured.omitted, []);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn what_has_no_form_is_left_out_by_name_and_the_rest_stays() {
         inner: Inner,
         by_number: BTreeMap<i32, bool>,
     }
-    let captured = Captured::of(&Outer {
+    let captured = JsonCapture::of(&Outer {
         stages: [((0, 10), 0.5)].into(),
         inner: Inner {
             fails: Fails,
@@ -101,22 +101,22 @@ fn what_has_no_form_is_left_out_by_name_and_the_rest_stays() {
         "`inner.wide` (an integer of more than 64 bits)",
         "`inner.endless` (there is more than 16 MiB of it)",
     ];
-    assert_eq!(left_out(&captured), expected);
-    let captured = Captured::of(&Fails);
+    assert_eq!(omitted(&captured), expected);
+    let captured = JsonCapture::of(&Fails);
     assert_eq!(
-        (captured.value.is_none(), left_out(&captured)),
+        (captured.value.is_none(), omitted(&captured)),
         (true, vec!["all of it (a lock is poisoned)".to_owned()])
     );
 }
 
 #[test]
 fn what_is_too_deep_is_cut_where_json_can_still_be_read() {
-    for captured in [Captured::of(&Bottomless), Captured::of(&(1, Bottomless))] {
+    for captured in [JsonCapture::of(&Bottomless), JsonCapture::of(&(1, Bottomless))] {
         let text = captured.value.unwrap().to_string();
         assert!(text.contains("… (nested too deep)"), "{text}");
         serde_json::from_str::<Value>(&text).unwrap();
-        assert_eq!(captured.left_out.len(), 1);
-        assert!(captured.left_out[0].why.contains("100 levels"));
+        assert_eq!(captured.omitted.len(), 1);
+        assert!(captured.omitted[0].why.contains("100 levels"));
     }
 }
 
@@ -130,11 +130,11 @@ fn forms_are_those_of_serde_json() {
         Kind::Struct { a: (), b: [1, 2] },
     ];
     for kind in kinds {
-        assert_eq!(Captured::of(&kind).value, serde_json::to_value(&kind).ok());
+        assert_eq!(JsonCapture::of(&kind).value, serde_json::to_value(&kind).ok());
     }
     let map = HashMap::from([(Wrapped('a'), serde_json::Number::from(1))]);
-    assert_eq!(Captured::of(&map).value, serde_json::to_value(&map).ok());
-    assert_eq!(Captured::of("x").value, Some(json!("x")));
+    assert_eq!(JsonCapture::of(&map).value, serde_json::to_value(&map).ok());
+    assert_eq!(JsonCapture::of("x").value, Some(json!("x")));
 }
 
 #[derive(Serialize, PartialEq, Eq, Hash)]
@@ -159,8 +159,8 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn json_is_captured_as_it_is(value in any_json()) {
-        let captured = Captured::of(&value);
-        prop_assert_eq!(captured.left_out, []);
+        let captured = JsonCapture::of(&value);
+        prop_assert_eq!(captured.omitted, []);
         prop_assert_eq!(captured.value, Some(value));
     }
 }

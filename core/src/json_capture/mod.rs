@@ -29,60 +29,60 @@ const OF_ONE: usize = 8;
 /// ```
 /// use std::collections::BTreeMap;
 ///
-/// use logcore::Captured;
+/// use logcore::JsonCapture;
 /// use serde_json::json;
 ///
 /// #[derive(serde::Serialize)]
 /// struct Curriculum { warmup: f64, stages: BTreeMap<(u32, u32), f64> }
 ///
 /// let curriculum = Curriculum { warmup: f64::INFINITY, stages: [((0, 10), 0.5)].into() };
-/// let captured = Captured::of(&curriculum);
+/// let captured = JsonCapture::of(&curriculum);
 /// assert_eq!(captured.value, Some(json!({"warmup": "Infinity"})));
-/// assert_eq!(captured.left_out[0].to_string(), "`stages` (a map whose keys are no text)");
+/// assert_eq!(captured.omitted[0].to_string(), "`stages` (a map whose keys are no text)");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Captured {
+pub struct JsonCapture {
     /// The value; `None` if nothing of it has a form in JSON.
     pub value: Option<Value>,
     /// The parts that are not in it.
-    pub left_out: Vec<LeftOut>,
+    pub omitted: Vec<Omission>,
 }
 
 /// A part that is not in a captured value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LeftOut {
+pub struct Omission {
     /// Where it would be: `model.stages[2]`; empty for the whole.
     pub path: String,
     /// Why it is not there.
     pub why: String,
 }
 
-impl Captured {
+impl JsonCapture {
     /// Walks `value`. Its own `Serialize` is run once.
     pub fn of(value: &(impl Serialize + ?Sized)) -> Self {
         let mut walk = Walk {
             path: Vec::new(),
             room: LARGEST,
-            left_out: Vec::new(),
+            omitted: Vec::new(),
         };
         let value = match value.serialize(&mut walk) {
             Ok(value) => Some(value),
             Err(refused) => {
-                walk.left_out.clear();
+                walk.omitted.clear();
                 walk.leave_out(&refused);
                 None
             }
         };
         Self {
             value,
-            left_out: walk.left_out,
+            omitted: walk.omitted,
         }
     }
 }
 
-impl Display for LeftOut {
+impl Display for Omission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.path {
             "" => write!(f, "all of it ({})", self.why),
@@ -126,7 +126,7 @@ struct Walk {
     path: Vec<Step>,
     /// How much text may still be taken.
     room: usize,
-    left_out: Vec<LeftOut>,
+    omitted: Vec<Omission>,
 }
 
 enum Step {
@@ -142,14 +142,14 @@ impl Walk {
 
     /// The value of a member, or `None` if it is left out.
     fn member<T: Serialize + ?Sized>(&mut self, step: Step, value: &T) -> Option<Value> {
-        let (room, known) = (self.room, self.left_out.len());
+        let (room, known) = (self.room, self.omitted.len());
         self.path.push(step);
         let value = match value.serialize(&mut *self) {
             Ok(value) => Some(value),
             Err(refused) => {
                 // A member that failed as a whole has taken nothing, and none of its parts is told.
                 self.room = room;
-                self.left_out.truncate(known);
+                self.omitted.truncate(known);
                 self.leave_out(&refused);
                 None
             }
@@ -167,7 +167,7 @@ impl Walk {
                 Step::Place(place) => path.push_str(&format!("[{place}]")),
             }
         }
-        self.left_out.push(LeftOut {
+        self.omitted.push(Omission {
             path,
             why: why.to_string(),
         });

@@ -1,22 +1,22 @@
 use serde::Serialize;
 
-/// Where the output of a sink stands, in a form that a later process can go on from; see [`Sink::mark`](crate::Sink::mark).
+/// Where the output of a sink stands, in a form that a later process can go on from; see [`Sink::resume_point`](crate::Sink::resume_point).
 ///
 /// ```
-/// use logcore::Mark;
+/// use logcore::ResumePoint;
 ///
-/// let mark = Mark::of(&serde_json::json!({"path": "run/training.log", "bytes": 4096})).unwrap();
+/// let mark = ResumePoint::of(&serde_json::json!({"path": "run/training.log", "bytes": 4096})).unwrap();
 /// assert_eq!(mark.text(), r#"{"bytes":4096,"path":"run/training.log"}"#);
 /// assert!(mark.is_complete());
 /// assert!(!mark.incomplete().is_complete());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub struct ResumePoint {
     text: String,
     complete: bool,
 }
 
-impl Mark {
+impl ResumePoint {
     /// A mark of this state, which the function that was registered with the sink reads again. `None` if it has no form in
     /// JSON.
     pub fn of(state: &impl Serialize) -> Option<Self> {

@@ -8,11 +8,11 @@ use std::cell::Cell;
 /// writer calls every sink in this way; a sink that has threads of its own wraps their work in it.
 ///
 /// ```
-/// assert!(!logcore::is_quiet());
-/// logcore::quiet(|| assert!(logcore::is_quiet()));
-/// assert!(!logcore::is_quiet());
+/// assert!(!logcore::is_logging_suppressed());
+/// logcore::suppress_logging(|| assert!(logcore::is_logging_suppressed()));
+/// assert!(!logcore::is_logging_suppressed());
 /// ```
-pub fn quiet<T>(work: impl FnOnce() -> T) -> T {
+pub fn suppress_logging<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -23,9 +23,9 @@ pub fn quiet<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Whether this thread is inside [`quiet`].
+/// Whether this thread is inside [`suppress_logging`].
 #[inline]
-pub fn is_quiet() -> bool {
+pub fn is_logging_suppressed() -> bool {
     // A thread whose locals are gone is ending; nothing may be logged from there that could wait.
     QUIET.try_with(Cell::get).unwrap_or(false)
 }
