@@ -33,7 +33,7 @@ const NAPS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(5)]
 const DEAD_AFTER: Duration = Duration::from_secs(1);
 /// A longer checkpoint is not made for each batch, but after a pause of many times what it took: with thousands of loggers it would
 /// be most of the writer's work.
-const LONG_CHECKPOINT: usize = match cfg!(feature = "kill-points") {
+const LONG_CHECKPOINT: usize = match cfg!(logcore_kill_points) {
     false => 64 << 10,
     // In the crash rig each may be, so that what follows is tried with the few loggers that it has.
     true => 0,

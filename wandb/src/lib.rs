@@ -65,6 +65,6 @@ pub use self::handle::{AlertLevel, MessageText, PreparedValue, RunHandle, SavePo
 pub use self::media::{Histogram, Html, Image, Media, MediaError, Table};
 pub use self::sink::WandbSink;
 pub use self::sync::{SyncError, SyncOptions, SyncReport, Synced, find_logs, sync};
-#[cfg(feature = "fuzzing")]
+#[cfg(fuzzing)]
 #[doc(hidden)]
 pub use self::upload::fuzzing;

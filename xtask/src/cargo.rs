@@ -36,7 +36,10 @@ pub(crate) fn run_command(command: &mut Command) -> Result<()> {
 
 /// Runs cargo and returns what it says.
 pub(crate) fn output<S: AsRef<OsStr>>(arguments: &[S]) -> Result<String> {
-    let mut command = command(arguments);
+    output_of(&mut command(arguments))
+}
+
+fn output_of(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     if !output.status.success() {
         bail!(
@@ -48,9 +51,21 @@ pub(crate) fn output<S: AsRef<OsStr>>(arguments: &[S]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Builds a program by a command that builds one alone; returns where it is.
+/// Builds one program and returns its path.
 pub(crate) fn build(arguments: &[&str]) -> Result<PathBuf> {
-    let messages = output(&[arguments, &["--message-format=json"]].concat())?;
+    executable(&mut command(&[arguments, &["--message-format=json"]].concat()))
+}
+
+/// Builds one program, and the crates of this workspace in it with `--cfg` of this name; returns its path.
+pub(crate) fn build_with_cfg(name: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let wrapper = root().join("testing/rustc-with").join(name);
+    let mut command = command(&[arguments, &["--message-format=json"]].concat());
+    executable(command.env("RUSTC_WORKSPACE_WRAPPER", wrapper))
+}
+
+/// The program that a command of cargo has built.
+fn executable(command: &mut Command) -> Result<PathBuf> {
+    let messages = output_of(command)?;
     let executable = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

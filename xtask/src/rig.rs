@@ -18,7 +18,7 @@ pub(crate) fn run(task: &str, arguments: &[String]) -> Result<()> {
     if !release.is_empty() {
         build.push("--release");
     }
-    let program = cargo::build(&build)?;
+    let program = cargo::build_with_cfg("logcore_kill_points", &build)?;
     // A shell that puts a task into the background has it ignore some signals, and whatever that task starts would survive them.
     let mut command = Command::new("env");
     command.arg("--default-signal").arg(program);

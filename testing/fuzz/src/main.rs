@@ -2,12 +2,12 @@
 //! the seeds that it puts into the folder `FUZZ_SEEDS`. Otherwise `fuzz TARGET [FILE…]` gives a target these files, or its
 //! seeds.
 
-#![cfg_attr(fuzzing, no_main)]
+#![cfg_attr(instrumented, no_main)]
 
-#[cfg(fuzzing)]
+#[cfg(instrumented)]
 libfuzzer_sys::fuzz_target!(init: driven::plant_seeds(), |input| driven::run(input));
 
-#[cfg(fuzzing)]
+#[cfg(instrumented)]
 mod driven {
     use std::sync::LazyLock;
     use std::{env, fs};
@@ -31,7 +31,7 @@ mod driven {
     }
 }
 
-#[cfg(not(fuzzing))]
+#[cfg(not(instrumented))]
 fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();

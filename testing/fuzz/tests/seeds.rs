@@ -32,7 +32,7 @@ fn run(target: &str, files: &[&Path]) -> ExitStatus {
 
 #[test]
 fn every_target_takes_its_seeds_and_leaves_nothing() {
-    for target in &TARGETS {
+    for target in TARGETS {
         assert!(run(target.name, &[]).success(), "{}", target.name);
     }
 }

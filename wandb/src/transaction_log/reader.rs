@@ -48,7 +48,7 @@ pub(crate) enum ReadError {
 
 impl LogReader {
     /// Opens a log; one that is shorter than its header has no record yet.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn open(path: &std::path::Path) -> Result<Self, ReadError> {
         Self::of(logcore_files::open(path).map_err(ReadError::Io)?)
     }

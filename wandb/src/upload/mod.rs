@@ -10,7 +10,7 @@ mod definitions;
 mod failure;
 #[cfg(all(test, unix))]
 mod foreign_tests;
-#[cfg(feature = "fuzzing")]
+#[cfg(fuzzing)]
 pub mod fuzzing;
 mod http;
 mod lines;

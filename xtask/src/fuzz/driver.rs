@@ -12,8 +12,9 @@ use crate::cargo;
 
 /// What makes the compiler count which edges of the program's graph are taken, and tell what is compared with what. These are
 /// flags of LLVM, which a stable compiler passes on.
-const INSTRUMENTED: [&str; 7] = [
+const INSTRUMENTED: [&str; 8] = [
     "--cfg=fuzzing",
+    "--cfg=instrumented",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",

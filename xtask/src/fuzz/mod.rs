@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 /// Takes an input again, in a program that is not instrumented.
 fn replay(file: &Path, target: &str) -> Result<()> {
     let file = file.canonicalize().with_context(|| format!("no {}", file.display()))?;
-    let program = cargo::build(&["build", "--quiet", "-p", "fuzz"])?;
+    let program = cargo::build_with_cfg("fuzzing", &["build", "--quiet", "-p", "fuzz"])?;
     let work = driver::work_folder(target)?;
     let mut command = Command::new(program);
     command.arg(target).arg(file).current_dir(work.path());

@@ -16,11 +16,27 @@ use super::said::Said;
 
 /// Runs until it is killed, or delivers what others have left.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    #[cfg(logcore_kill_points)]
+    arm_kill_point()?;
     match arguments {
         [task, life] if task == "live" => live(&serde_json::from_str(life)?),
         [task, folder] if task == "recover" => recover_all(Path::new(folder)),
         _ => bail!("this task is for the crash rig alone"),
     }
+}
+
+/// Has this process kill itself at the point that `KILL_POINT=<name>:<n>` names, when it is passed for the n-th time.
+#[cfg(logcore_kill_points)]
+fn arm_kill_point() -> Result<()> {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    if let Ok(point) = std::env::var("KILL_POINT") {
+        let (name, times) = point.rsplit_once(':').context("KILL_POINT is not <name>:<n>")?;
+        facade::logcore::kill_point::arm_kill_point(name, times.parse()?, || {
+            let _ = kill_process(getpid(), Signal::KILL);
+        });
+    }
+    Ok(())
 }
 
 fn recover_all(folder: &Path) -> Result<()> {
