@@ -9,16 +9,16 @@ use logcore::{
     Deadline, FileRank, LogConfig, LogError, OnFull, RingPlace, Sink, hide_caught_panics_from_hook, suppress_logging,
 };
 
-use crate::command::{Close, Command, LoggerAccounts, NamedSink, Reply};
-use crate::fork;
-use crate::frame::LoggerId;
-use crate::notice::print_notice;
-use crate::producer::{Producer, ask};
-use crate::ring::{Reader, Ring, Sizes};
-use crate::ring_file::{RingFile, Wish};
-use crate::shared::Shared;
-use crate::shield::shield_writes;
-use crate::writer::Writer;
+use crate::caller::command::{Close, Command, LoggerAccounts, NamedSink, Reply};
+use crate::caller::producer::{Producer, ask};
+use crate::caller::shared::Shared;
+use crate::frame::body::LoggerId;
+use crate::process::fork;
+use crate::process::notice::print_notice;
+use crate::process::write_signals::shield_writes;
+use crate::ring::file::{RingFile, Wish};
+use crate::ring::queue::{Reader, Ring, Sizes};
+use crate::writer::thread::Writer;
 
 /// The ring and its writer.
 ///

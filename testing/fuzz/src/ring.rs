@@ -26,7 +26,7 @@ const RING: &str = ".logcore-1-00000000.ring";
 /// The largest of the target; what is longer takes long and finds nothing more.
 const LONGEST: u32 = 1 << 20;
 
-// As `pipeline/src/layout.rs` has it.
+// As `pipeline/src/ring/layout.rs` has it.
 const CAPACITY: usize = 8;
 const NONCE: usize = 16;
 const BOOT: usize = 56;
