@@ -10,14 +10,12 @@
 //! Without a GPU or a driver there are no readings, and nothing else happens: the driver's library is looked for when
 //! the program runs, not when it is linked.
 
-mod due;
-mod gpu;
 mod host;
-mod system;
+mod nvidia;
+mod timer;
 
-pub use self::gpu::{Fallback, Gauge, GpuOptions, GpuProbe, ask_allocator, gauge};
-pub use self::host::{HostOptions, HostProbe};
-pub use self::system::{SystemOptions, SystemProbe};
+pub use self::host::{HostOptions, HostProbe, SystemOptions, SystemProbe};
+pub use self::nvidia::{Fallback, Gauge, GpuOptions, GpuProbe, ask_allocator, gauge};
 
 logcore::register_probe!("gpu", GpuProbe::build);
 logcore::register_probe!("host", HostProbe::build);

@@ -18,7 +18,7 @@ macro_rules! extern_fn {
 
 /// The driver's calls that are used, of a library that is never closed.
 #[derive(Debug)]
-pub(crate) struct Cuda {
+pub(crate) struct CudaDriver {
     _library: ManuallyDrop<Library>,
     device_count: extern_fn!(*mut c_int),
     device: extern_fn!(*mut c_int, c_int),
@@ -37,9 +37,9 @@ pub(crate) struct PoolUsage {
     pub(crate) highest_used: u64,
 }
 
-/// By what NVML knows a device, too.
+/// MappedBy what NVML knows a device, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct CudaIdentity {
     /// Without the kind of device that NVML puts before it.
     pub(crate) uuid: Option<String>,
     /// Where the device lies on the bus: `0000:3b:00.0`.
@@ -55,7 +55,7 @@ const USED_CURRENT: c_uint = 7;
 const USED_HIGHEST: c_uint = 8;
 
 #[allow(unsafe_code)]
-impl Cuda {
+impl CudaDriver {
     /// The driver, if this process has it loaded.
     pub(crate) fn loaded(name: &OsStr) -> Option<Self> {
         let library = already_loaded(name)?;
@@ -87,10 +87,10 @@ impl Cuda {
         (code == SUCCESS).then(|| usize::try_from(count).ok())?
     }
 
-    /// By what other libraries know a device, which for a slice of one (MIG) is that of the slice.
-    pub(crate) fn identity(&self, ordinal: usize) -> Option<Identity> {
+    /// MappedBy what other libraries know a device, which for a slice of one (MIG) is that of the slice.
+    pub(crate) fn identity(&self, ordinal: usize) -> Option<CudaIdentity> {
         let device = self.device(ordinal)?;
-        Some(Identity {
+        Some(CudaIdentity {
             uuid: self.uuid(device).map(dashed),
             bus_id: self.bus_id(device),
         })

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::gpu::ladder::Memory;
+use crate::nvidia::source_select::MemoryUsage;
 
 /// The memory that the program's own framework reports for a device; from [`gauge`].
 ///
@@ -23,10 +23,10 @@ const UNSET: u64 = u64::MAX;
 
 // Read on every call, and so by some thread at a fork: readers do not shut a child out.
 static GAUGES: RwLock<BTreeMap<usize, &'static Gauge>> = RwLock::new(BTreeMap::new());
-static ALLOCATORS: RwLock<BTreeMap<usize, Allocator>> = RwLock::new(BTreeMap::new());
+static ALLOCATORS: RwLock<BTreeMap<usize, RegisteredAllocator>> = RwLock::new(BTreeMap::new());
 
 #[derive(Clone)]
-struct Allocator {
+struct RegisteredAllocator {
     name: &'static str,
     usage: Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>,
 }
@@ -74,7 +74,7 @@ pub fn ask_allocator(
     usage: impl Fn() -> Option<(u64, u64)> + Send + Sync + 'static,
 ) {
     let usage = Arc::new(usage);
-    write(&ALLOCATORS).insert(ordinal, Allocator { name, usage });
+    write(&ALLOCATORS).insert(ordinal, RegisteredAllocator { name, usage });
 }
 
 impl Gauge {
@@ -95,9 +95,9 @@ impl Gauge {
         }
     }
 
-    fn read(&self) -> Option<Memory> {
+    fn read(&self) -> Option<MemoryUsage> {
         let allocated = self.allocated.load(Ordering::Relaxed);
-        (allocated != UNSET).then(|| Memory {
+        (allocated != UNSET).then(|| MemoryUsage {
             allocated,
             // The two may be of different calls.
             reserved: self.reserved.load(Ordering::Relaxed).max(allocated),
@@ -113,13 +113,13 @@ impl fmt::Debug for Gauge {
 }
 
 /// The gauges that have a value, by ordinal.
-pub(crate) fn pushed() -> Vec<(usize, Memory)> {
+pub(crate) fn pushed() -> Vec<(usize, MemoryUsage)> {
     let value = |(ordinal, gauge): (&usize, &&Gauge)| Some((*ordinal, gauge.read()?));
     read(&GAUGES).iter().filter_map(value).collect()
 }
 
 /// Asks the allocators: what they say, and which of them panicked.
-pub(crate) fn asked() -> (Vec<(usize, &'static str, Memory)>, Vec<&'static str>) {
+pub(crate) fn asked() -> (Vec<(usize, &'static str, MemoryUsage)>, Vec<&'static str>) {
     // Not under the lock: it is the user's code.
     let allocators = read(&ALLOCATORS).clone();
     let (answers, panicked) = answers(&allocators);
@@ -129,15 +129,15 @@ pub(crate) fn asked() -> (Vec<(usize, &'static str, Memory)>, Vec<&'static str>)
     (answers, panicked)
 }
 
-fn answers(of: &BTreeMap<usize, Allocator>) -> (Vec<(usize, &'static str, Memory)>, Vec<&'static str>) {
+fn answers(of: &BTreeMap<usize, RegisteredAllocator>) -> (Vec<(usize, &'static str, MemoryUsage)>, Vec<&'static str>) {
     let (mut answers, mut panicked) = (Vec::new(), Vec::new());
-    for (&ordinal, Allocator { name, usage }) in of {
+    for (&ordinal, RegisteredAllocator { name, usage }) in of {
         match catch_unwind(AssertUnwindSafe(|| usage())) {
             Ok(None) => {}
             Ok(Some((allocated, reserved))) => answers.push((
                 ordinal,
                 *name,
-                Memory {
+                MemoryUsage {
                     allocated,
                     reserved: reserved.max(allocated),
                     max_allocated: None,
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_allocator_may_panic_or_know_nothing() {
-        let allocator = |name, usage: fn() -> Option<(u64, u64)>| Allocator {
+        let allocator = |name, usage: fn() -> Option<(u64, u64)>| RegisteredAllocator {
             name,
             usage: Arc::new(usage),
         };
@@ -186,7 +186,7 @@ mod tests {
         ]);
         let (answers, panicked) = answers(&all);
         assert_eq!(panicked, ["broken"]);
-        let whole = Memory {
+        let whole = MemoryUsage {
             allocated: 3,
             reserved: 3,
             max_allocated: None,

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-/// Memory of this process on a device, in bytes.
+/// MemoryUsage of this process on a device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Memory {
+pub(crate) struct MemoryUsage {
     pub(crate) allocated: u64,
     pub(crate) reserved: u64,
     /// The peak of `allocated`, if the source knows it.
@@ -13,7 +13,7 @@ pub(crate) struct Memory {
 
 /// Where figures come from, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Source {
+pub(crate) enum MemorySource {
     /// The framework's own allocator.
     Framework(&'static str),
     /// The default memory pool of the CUDA driver.
@@ -29,8 +29,8 @@ pub(crate) enum Source {
 /// - A better source has to stay for three samples, and is changed to once.
 /// - A source that fails leaves its readings out; only after five samples another takes its place.
 #[derive(Debug, Default)]
-pub(crate) struct Ladder {
-    chosen: Option<Source>,
+pub(crate) struct SourceSelector {
+    chosen: Option<MemorySource>,
     climbed: bool,
     better: u32,
     missed: u32,
@@ -40,7 +40,7 @@ pub(crate) struct Ladder {
 const STAYS: u32 = 3;
 const MISSES: u32 = 5;
 
-impl Source {
+impl MemorySource {
     pub(crate) fn tag(self) -> Cow<'static, str> {
         match self {
             Self::Framework(name) => format!("framework:{name}").into(),
@@ -51,7 +51,7 @@ impl Source {
     }
 
     /// The best is 1.
-    pub(crate) fn rung(self) -> u32 {
+    pub(crate) fn rank(self) -> u32 {
         match self {
             Self::Framework(_) => 1,
             Self::Pool => 2,
@@ -61,17 +61,17 @@ impl Source {
     }
 
     /// It knows nothing of allocators.
-    pub(crate) fn is_of_driver(self) -> bool {
+    pub(crate) fn is_driver(self) -> bool {
         matches!(self, Self::Process | Self::Device)
     }
 
-    fn is_above(self, other: Self) -> bool {
-        self.rung() < other.rung()
+    fn is_better_than(self, other: Self) -> bool {
+        self.rank() < other.rank()
     }
 }
 
-impl Ladder {
-    pub(crate) fn chosen(&self) -> Option<Source> {
+impl SourceSelector {
+    pub(crate) fn chosen(&self) -> Option<MemorySource> {
         self.chosen
     }
 
@@ -82,19 +82,23 @@ impl Ladder {
 
     /// The figures of the chosen source among `offers`, the best of which stand first. `counts` says whether this is a
     /// sample of its own, or too close to the one before.
-    pub(crate) fn choose(&mut self, offers: &[(Source, Memory)], counts: bool) -> Option<(Source, Memory)> {
+    pub(crate) fn choose(
+        &mut self,
+        offers: &[(MemorySource, MemoryUsage)],
+        counts: bool,
+    ) -> Option<(MemorySource, MemoryUsage)> {
         let &(best, _) = offers.first()?;
         let counted = u32::from(counts);
         let chosen = *self.chosen.get_or_insert(best);
         let is_there = offers.iter().any(|(source, _)| *source == chosen);
         self.missed = if is_there { 0 } else { self.missed + counted };
-        self.better = if best.is_above(chosen) {
+        self.better = if best.is_better_than(chosen) {
             self.better + counted
         } else {
             0
         };
         if self.missed >= MISSES || (self.better >= STAYS && !self.climbed) {
-            self.climbed |= best.is_above(chosen);
+            self.climbed |= best.is_better_than(chosen);
             self.chosen = Some(best);
             (self.missed, self.better, self.highest) = (0, 0, 0);
         }
@@ -109,8 +113,8 @@ impl Ladder {
 mod tests {
     use super::*;
 
-    fn memory(allocated: u64) -> Memory {
-        Memory {
+    fn memory(allocated: u64) -> MemoryUsage {
+        MemoryUsage {
             allocated,
             reserved: allocated,
             max_allocated: None,
@@ -118,86 +122,98 @@ mod tests {
     }
 
     /// What each sample is from, where these sources are there.
-    fn choices(ladder: &mut Ladder, offered: &[Source], samples: usize) -> Vec<Option<Source>> {
+    fn choices(selector: &mut SourceSelector, offered: &[MemorySource], samples: usize) -> Vec<Option<MemorySource>> {
         let offers: Vec<_> = offered.iter().map(|source| (*source, memory(1))).collect();
-        let mut choose = || Some(ladder.choose(&offers, true)?.0);
+        let mut choose = || Some(selector.choose(&offers, true)?.0);
         (0..samples).map(|_| choose()).collect()
     }
 
-    const FRAMEWORK: Source = Source::Framework("test");
+    const FRAMEWORK: MemorySource = MemorySource::Framework("test");
 
     #[test]
     fn the_best_is_taken_first() {
-        let all = [FRAMEWORK, Source::Pool, Source::Process, Source::Device];
+        let all = [
+            FRAMEWORK,
+            MemorySource::Pool,
+            MemorySource::Process,
+            MemorySource::Device,
+        ];
         for from in 0..all.len() {
-            let mut ladder = Ladder::default();
-            assert_eq!(choices(&mut ladder, &all[from..], 2), [Some(all[from]); 2]);
+            let mut selector = SourceSelector::default();
+            assert_eq!(choices(&mut selector, &all[from..], 2), [Some(all[from]); 2]);
         }
-        assert_eq!(choices(&mut Ladder::default(), &[], 1), [None]);
+        assert_eq!(choices(&mut SourceSelector::default(), &[], 1), [None]);
     }
 
     #[test]
     fn a_better_source_has_to_stay_and_is_changed_to_once() {
-        let mut ladder = Ladder::default();
-        let (low, high) = ([Source::Process], [Source::Pool, Source::Process]);
-        assert_eq!(choices(&mut ladder, &low, 1), [Some(Source::Process)]);
+        let mut selector = SourceSelector::default();
+        let (low, high) = ([MemorySource::Process], [MemorySource::Pool, MemorySource::Process]);
+        assert_eq!(choices(&mut selector, &low, 1), [Some(MemorySource::Process)]);
         // It comes and goes.
         for _ in 0..4 {
-            assert_eq!(choices(&mut ladder, &high, 2), [Some(Source::Process); 2]);
-            assert_eq!(choices(&mut ladder, &low, 1), [Some(Source::Process)]);
+            assert_eq!(choices(&mut selector, &high, 2), [Some(MemorySource::Process); 2]);
+            assert_eq!(choices(&mut selector, &low, 1), [Some(MemorySource::Process)]);
         }
-        let climbing = [Some(Source::Process), Some(Source::Process), Some(Source::Pool)];
-        assert_eq!(choices(&mut ladder, &high, 3), climbing);
+        let climbing = [
+            Some(MemorySource::Process),
+            Some(MemorySource::Process),
+            Some(MemorySource::Pool),
+        ];
+        assert_eq!(choices(&mut selector, &high, 3), climbing);
         // Down again, and then there it stays.
-        let falling = [None, None, None, None, Some(Source::Process)];
-        assert_eq!(choices(&mut ladder, &low, 5), falling);
-        assert_eq!(choices(&mut ladder, &high, 20), [Some(Source::Process); 20]);
+        let falling = [None, None, None, None, Some(MemorySource::Process)];
+        assert_eq!(choices(&mut selector, &low, 5), falling);
+        assert_eq!(choices(&mut selector, &high, 20), [Some(MemorySource::Process); 20]);
     }
 
     #[test]
     fn a_source_that_fails_now_and_then_is_kept() {
-        let mut ladder = Ladder::default();
-        let (whole, broken) = ([Source::Pool, Source::Process], [Source::Process]);
+        let mut selector = SourceSelector::default();
+        let (whole, broken) = ([MemorySource::Pool, MemorySource::Process], [MemorySource::Process]);
         for _ in 0..5 {
-            assert_eq!(choices(&mut ladder, &whole, 1), [Some(Source::Pool)]);
-            assert_eq!(choices(&mut ladder, &broken, 4), [None; 4]);
+            assert_eq!(choices(&mut selector, &whole, 1), [Some(MemorySource::Pool)]);
+            assert_eq!(choices(&mut selector, &broken, 4), [None; 4]);
         }
     }
 
     #[test]
     fn what_is_left_is_taken_wherever_it_stands() {
-        let mut ladder = Ladder {
+        let mut selector = SourceSelector {
             climbed: true,
-            ..Ladder::default()
+            ..SourceSelector::default()
         };
-        choices(&mut ladder, &[Source::Process], 1);
-        let last = choices(&mut ladder, &[Source::Pool], 5);
-        assert_eq!(last, [None, None, None, None, Some(Source::Pool)]);
+        choices(&mut selector, &[MemorySource::Process], 1);
+        let last = choices(&mut selector, &[MemorySource::Pool], 5);
+        assert_eq!(last, [None, None, None, None, Some(MemorySource::Pool)]);
     }
 
     #[test]
     fn samples_that_are_too_close_do_not_count() {
-        let mut ladder = Ladder::default();
-        choices(&mut ladder, &[Source::Process], 1);
-        let offers = [(Source::Pool, memory(1)), (Source::Process, memory(1))];
+        let mut selector = SourceSelector::default();
+        choices(&mut selector, &[MemorySource::Process], 1);
+        let offers = [(MemorySource::Pool, memory(1)), (MemorySource::Process, memory(1))];
         for _ in 0..10 {
             assert_eq!(
-                ladder.choose(&offers, false).map(|(source, _)| source),
-                Some(Source::Process)
+                selector.choose(&offers, false).map(|(source, _)| source),
+                Some(MemorySource::Process)
             );
         }
     }
 
     #[test]
     fn a_peak_is_of_one_source_only() {
-        let mut ladder = Ladder::default();
-        let mut peak =
-            |offers: &[(Source, Memory)]| ladder.choose(offers, true).and_then(|(_, memory)| memory.max_allocated);
-        assert_eq!(peak(&[(Source::Process, memory(9))]), Some(9));
-        assert_eq!(peak(&[(Source::Process, memory(4))]), Some(9));
-        let both = [(FRAMEWORK, memory(2)), (Source::Process, memory(4))];
+        let mut selector = SourceSelector::default();
+        let mut peak = |offers: &[(MemorySource, MemoryUsage)]| {
+            selector
+                .choose(offers, true)
+                .and_then(|(_, memory)| memory.max_allocated)
+        };
+        assert_eq!(peak(&[(MemorySource::Process, memory(9))]), Some(9));
+        assert_eq!(peak(&[(MemorySource::Process, memory(4))]), Some(9));
+        let both = [(FRAMEWORK, memory(2)), (MemorySource::Process, memory(4))];
         assert_eq!([peak(&both), peak(&both), peak(&both)], [Some(9), Some(9), Some(2)]);
-        let exact = Memory {
+        let exact = MemoryUsage {
             max_allocated: Some(100),
             ..memory(1)
         };

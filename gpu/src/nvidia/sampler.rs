@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 /// Reads again and again on its own thread, and hands out the newest reading.
 #[derive(Debug)]
 pub(crate) struct Sampler<T> {
-    shared: Arc<Shared<T>>,
-    patience: Patience,
+    shared: Arc<SamplerShared<T>>,
+    timeouts: SamplerTimeouts,
     thread: Option<JoinHandle<()>>,
     process: u32,
 }
 
 /// How long what may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct SamplerTimeouts {
     /// The wait for the first reading, which has to start the driver: 1.5 s have been seen.
     pub(crate) first: Duration,
     /// The wait for the first reading where others stand in for it.
@@ -36,23 +36,23 @@ pub(crate) struct Patience {
 
 /// Why there will be no more readings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Gone {
+pub(crate) struct Unavailable {
     pub(crate) why: String,
     /// Something is there and does not work, rather than not being there.
-    pub(crate) is_trouble: bool,
+    pub(crate) is_failure: bool,
 }
 
 /// Why there is no reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Missing {
-    ForEver(Gone),
+pub(crate) enum NoReading {
+    Unavailable(Unavailable),
     /// It is being read.
-    NotYet,
+    Pending,
     /// The thread has been reading for too long.
     Stalled,
 }
 
-impl Default for Patience {
+impl Default for SamplerTimeouts {
     fn default() -> Self {
         let period = Duration::from_secs(2);
         Self {
@@ -66,36 +66,36 @@ impl Default for Patience {
     }
 }
 
-impl Gone {
+impl Unavailable {
     pub(crate) fn absent(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
-            is_trouble: false,
+            is_failure: false,
         }
     }
 
-    pub(crate) fn trouble(why: impl Into<String>) -> Self {
+    pub(crate) fn failure(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
-            is_trouble: true,
+            is_failure: true,
         }
     }
 }
 
 #[derive(Debug)]
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct SamplerShared<T> {
+    state: Mutex<SamplerState<T>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct SamplerState<T> {
     /// When somebody has asked, if there is no answer yet.
     asked: Option<Instant>,
     /// The first reading was waited for.
     waited: bool,
     newest: Option<(Instant, T)>,
-    over: Option<Gone>,
+    over: Option<Unavailable>,
     /// Nobody is interested any more.
     abandoned: bool,
 }
@@ -105,14 +105,14 @@ impl<T: Clone + Send + 'static> Sampler<T> {
     /// why there will be none.
     pub(crate) fn start<R>(
         name: &str,
-        patience: Patience,
-        open: impl FnOnce() -> Result<R, Gone> + Send + 'static,
+        timeouts: SamplerTimeouts,
+        open: impl FnOnce() -> Result<R, Unavailable> + Send + 'static,
     ) -> io::Result<Self>
     where
-        R: FnMut() -> Result<T, Gone>,
+        R: FnMut() -> Result<T, Unavailable>,
     {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+        let shared = Arc::new(SamplerShared {
+            state: Mutex::new(SamplerState {
                 asked: None,
                 waited: false,
                 newest: None,
@@ -124,19 +124,19 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         let of_thread = Arc::clone(&shared);
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
             lower_thread_priority();
-            let serve = || of_thread.serve(open, patience.period);
+            let serve = || of_thread.serve(open, timeouts.period);
             let outcome = catch_unwind(AssertUnwindSafe(|| logcore::suppress_logging(serve)));
             let gone = match outcome {
-                Ok(Ok(())) => Gone::absent("the probe is closed"),
+                Ok(Ok(())) => Unavailable::absent("the probe is closed"),
                 Ok(Err(gone)) => gone,
-                Err(_) => Gone::trouble("reading panicked"),
+                Err(_) => Unavailable::failure("reading panicked"),
             };
             of_thread.lock().over = Some(gone);
             of_thread.changed.notify_all();
         })?;
         Ok(Self {
             shared,
-            patience,
+            timeouts,
             thread: Some(thread),
             process: std::process::id(),
         })
@@ -144,15 +144,15 @@ impl<T: Clone + Send + 'static> Sampler<T> {
 
     /// The newest reading; where the thread reads when it is asked, one of now if that comes soon. The first is waited for, if it is
     /// `needed`; but not long, and what was needed in vain is not waited for again, whoever asks.
-    pub(crate) fn newest(&self, needed: bool) -> Result<T, Missing> {
-        let Patience {
+    pub(crate) fn newest(&self, needed: bool) -> Result<T, NoReading> {
+        let SamplerTimeouts {
             first,
             unneeded,
             later,
             young,
             period,
             ..
-        } = self.patience;
+        } = self.timeouts;
         let mut state = self.shared.lock();
         let wait = if state.newest.is_none() {
             let wait = if needed { first } else { unneeded };
@@ -167,21 +167,21 @@ impl<T: Clone + Send + 'static> Sampler<T> {
             None
         };
         if let Some(wait) = wait {
-            let is_awaited = |state: &mut State<T>| state.asked.is_some() && state.over.is_none();
+            let is_awaited = |state: &mut SamplerState<T>| state.asked.is_some() && state.over.is_none();
             let waited = self.shared.changed.wait_timeout_while(state, wait, is_awaited);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         if let Some(gone) = &state.over {
-            return Err(Missing::ForEver(gone.clone()));
+            return Err(NoReading::Unavailable(gone.clone()));
         }
         match (&state.newest, state.asked) {
             (Some((_, reading)), asked) if asked.is_none() || state.is_young(young) => Ok(reading.clone()),
-            (_, Some(asked)) if asked.elapsed() < young => Err(Missing::NotYet),
-            _ => Err(Missing::Stalled),
+            (_, Some(asked)) if asked.elapsed() < young => Err(NoReading::Pending),
+            _ => Err(NoReading::Stalled),
         }
     }
 
-    fn ask(&self, state: &mut State<T>) {
+    fn ask(&self, state: &mut SamplerState<T>) {
         state.asked.get_or_insert_with(Instant::now);
         self.shared.changed.notify_all();
     }
@@ -189,12 +189,12 @@ impl<T: Clone + Send + 'static> Sampler<T> {
 
 /// The threads of this process that read one kind of thing, by the library that they read it from: whoever wants to know shares one,
 /// so that a driver is not waited for longer the more loggers there are, nor asked for more.
-pub(crate) struct Samplers<T>(Mutex<BTreeMap<Key, Weak<Sampler<T>>>>);
+pub(crate) struct SharedSamplers<T>(Mutex<BTreeMap<SamplerKey, Weak<Sampler<T>>>>);
 
 /// A child of a fork has threads of its own.
-type Key = (u32, Option<PathBuf>);
+type SamplerKey = (u32, Option<PathBuf>);
 
-impl<T> Samplers<T> {
+impl<T> SharedSamplers<T> {
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
     }
@@ -230,7 +230,7 @@ impl<T> Drop for Sampler<T> {
         let (state, _) = self
             .shared
             .changed
-            .wait_timeout_while(state, self.patience.goodbye, |state| state.over.is_none())
+            .wait_timeout_while(state, self.timeouts.goodbye, |state| state.over.is_none())
             .unwrap_or_else(PoisonError::into_inner);
         let ended = state.over.is_some();
         drop(state);
@@ -240,13 +240,13 @@ impl<T> Drop for Sampler<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> SamplerShared<T> {
     /// The thread's life: reads until nobody is interested.
-    fn serve<R: FnMut() -> Result<T, Gone>>(
+    fn serve<R: FnMut() -> Result<T, Unavailable>>(
         &self,
-        open: impl FnOnce() -> Result<R, Gone>,
+        open: impl FnOnce() -> Result<R, Unavailable>,
         period: Option<Duration>,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), Unavailable> {
         let mut read = open()?;
         while self.wait_for_turn(period) {
             let reading = read()?;
@@ -261,7 +261,7 @@ impl<T> Shared<T> {
     /// Whether there is one, rather than an end.
     fn wait_for_turn(&self, period: Option<Duration>) -> bool {
         let state = self.lock();
-        let idle = |state: &mut State<T>| state.asked.is_none() && !state.abandoned;
+        let idle = |state: &mut SamplerState<T>| state.asked.is_none() && !state.abandoned;
         let mut state = match period {
             Some(period) => {
                 let waited = self.changed.wait_timeout_while(state, period, idle);
@@ -276,12 +276,12 @@ impl<T> Shared<T> {
         !state.abandoned
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, SamplerState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> State<T> {
+impl<T> SamplerState<T> {
     fn is_young(&self, young: Duration) -> bool {
         self.newest.as_ref().is_some_and(|(at, _)| at.elapsed() < young)
     }
@@ -304,8 +304,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn patience(young: Duration) -> Patience {
-        Patience {
+    fn timeouts(young: Duration) -> SamplerTimeouts {
+        SamplerTimeouts {
             first: LONG,
             unneeded: Duration::ZERO,
             later: LONG,
@@ -316,12 +316,12 @@ mod tests {
     }
 
     /// Readings that count up, one for each message that arrives; a closed channel is the end.
-    fn counting(patience: Patience) -> (mpsc::Sender<()>, Sampler<u32>) {
+    fn counting(timeouts: SamplerTimeouts) -> (mpsc::Sender<()>, Sampler<u32>) {
         let (gate, gated) = mpsc::channel();
-        let sampler = Sampler::start("test-sampler", patience, move || {
+        let sampler = Sampler::start("test-sampler", timeouts, move || {
             let mut count = 0;
             Ok(move || {
-                gated.recv().map_err(|_| Gone::absent("the gate is gone"))?;
+                gated.recv().map_err(|_| Unavailable::absent("the gate is gone"))?;
                 count += 1;
                 Ok(count)
             })
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_does_not_read_on_its_own_is_asked_each_time() {
-        let (gate, sampler) = counting(patience(LONG));
+        let (gate, sampler) = counting(timeouts(LONG));
         for count in 1..=3 {
             gate.send(()).unwrap();
             assert_eq!(sampler.newest(true), Ok(count));
@@ -340,11 +340,11 @@ mod tests {
 
     #[test]
     fn the_thread_reads_on_its_own_and_nobody_waits() {
-        let (gate, sampler) = counting(Patience {
+        let (gate, sampler) = counting(SamplerTimeouts {
             period: Some(Duration::from_millis(1)),
-            ..patience(LONG)
+            ..timeouts(LONG)
         });
-        assert_eq!(sampler.newest(false), Err(Missing::NotYet));
+        assert_eq!(sampler.newest(false), Err(NoReading::Pending));
         for count in 1..=3 {
             gate.send(()).unwrap();
             while sampler.newest(false) != Ok(count) {
@@ -357,27 +357,27 @@ mod tests {
     #[test]
     fn a_hang_is_waited_for_once_and_never_at_the_end() {
         let brief = Duration::from_millis(5);
-        let (gate, sampler) = counting(Patience {
+        let (gate, sampler) = counting(SamplerTimeouts {
             first: brief,
             goodbye: brief,
-            ..patience(LONG)
+            ..timeouts(LONG)
         });
         for _ in 0..10_000 {
-            assert_eq!(sampler.newest(true), Err(Missing::NotYet));
+            assert_eq!(sampler.newest(true), Err(NoReading::Pending));
         }
         let of_long_ago = Instant::now().checked_sub(2 * LONG).expect("the clock is old enough");
         sampler.shared.lock().asked = Some(of_long_ago);
-        assert_eq!(sampler.newest(true), Err(Missing::Stalled));
+        assert_eq!(sampler.newest(true), Err(NoReading::Stalled));
         drop(sampler);
         drop(gate);
     }
 
     #[test]
     fn an_old_reading_is_not_handed_out() {
-        let (gate, sampler) = counting(Patience {
+        let (gate, sampler) = counting(SamplerTimeouts {
             later: Duration::ZERO,
             period: Some(LONG),
-            ..patience(Duration::from_secs(60))
+            ..timeouts(Duration::from_secs(60))
         });
         gate.send(()).unwrap();
         assert_eq!(sampler.newest(true), Ok(1));
@@ -391,14 +391,14 @@ mod tests {
         back(30);
         assert_eq!(sampler.newest(true), Ok(1));
         back(31);
-        assert_eq!(sampler.newest(true), Err(Missing::NotYet));
+        assert_eq!(sampler.newest(true), Err(NoReading::Pending));
         drop(gate);
     }
 
     #[test]
     fn who_wants_the_same_shares_a_thread() {
-        static SAMPLERS: Samplers<u32> = Samplers::new();
-        let start = || Sampler::start("test-sampler", patience(LONG), || Ok(|| Ok(1)));
+        static SAMPLERS: SharedSamplers<u32> = SharedSamplers::new();
+        let start = || Sampler::start("test-sampler", timeouts(LONG), || Ok(|| Ok(1)));
         let [first, second] = [0, 1].map(|_| SAMPLERS.get_or_start(1, None, start).unwrap());
         let other = SAMPLERS.get_or_start(1, Some(Path::new("other")), start).unwrap();
         let child = SAMPLERS.get_or_start(2, None, start).unwrap();
@@ -411,34 +411,37 @@ mod tests {
 
     #[test]
     fn what_ends_the_thread_is_said_at_every_call() {
-        let no_driver = Gone::absent("no driver");
+        let no_driver = Unavailable::absent("no driver");
         let of_thread = no_driver.clone();
-        let refused = Sampler::<u32>::start("test-sampler", patience(LONG), || {
-            Err::<fn() -> Result<u32, Gone>, _>(of_thread)
+        let refused = Sampler::<u32>::start("test-sampler", timeouts(LONG), || {
+            Err::<fn() -> Result<u32, Unavailable>, _>(of_thread)
         });
         let refused = refused.unwrap();
         for _ in 0..2 {
-            assert_eq!(refused.newest(true), Err(Missing::ForEver(no_driver.clone())));
+            assert_eq!(refused.newest(true), Err(NoReading::Unavailable(no_driver.clone())));
         }
-        let panicking = Sampler::start("test-sampler", patience(LONG), || {
-            Ok(|| -> Result<u32, Gone> { panic!("made to panic") })
+        let panicking = Sampler::start("test-sampler", timeouts(LONG), || {
+            Ok(|| -> Result<u32, Unavailable> { panic!("made to panic") })
         });
         let panicked = panicking.unwrap().newest(true);
-        assert_eq!(panicked, Err(Missing::ForEver(Gone::trouble("reading panicked"))));
+        assert_eq!(
+            panicked,
+            Err(NoReading::Unavailable(Unavailable::failure("reading panicked")))
+        );
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn the_thread_gives_way_to_others() {
         let nice = || rustix::process::getpriority_process(None).unwrap_or(0);
-        let sampler = Sampler::start("test-sampler", patience(LONG), move || Ok(move || Ok(nice())));
+        let sampler = Sampler::start("test-sampler", timeouts(LONG), move || Ok(move || Ok(nice())));
         assert!(sampler.unwrap().newest(true).unwrap() >= 10);
         assert!(nice() < 10, "this thread stays as it is");
     }
 
     #[test]
     fn the_thread_logs_nothing() {
-        let sampler = Sampler::start("test-sampler", patience(LONG), || {
+        let sampler = Sampler::start("test-sampler", timeouts(LONG), || {
             Ok(|| Ok(logcore::is_logging_suppressed()))
         });
         assert_eq!(sampler.unwrap().newest(true), Ok(true));

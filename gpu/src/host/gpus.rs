@@ -10,18 +10,18 @@ use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, Memory
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
-use crate::gpu::driver::Driver;
-use crate::gpu::memory_info::memory_info;
-use crate::gpu::nvml::{identity, open_library, why_not_open};
-use crate::gpu::question::{Question, Silence, TRY_AGAIN};
-use crate::gpu::resolve::device_count;
-use crate::gpu::sampler::{Gone, Patience, Samplers};
+use crate::nvidia::device_map::device_count;
+use crate::nvidia::driver_reader::DriverReader;
+use crate::nvidia::memory_info::memory_info;
+use crate::nvidia::query::{NoAnswer, Query, RETRY_AFTER};
+use crate::nvidia::sampler::{SamplerTimeouts, SharedSamplers, Unavailable};
+use crate::nvidia::session::{identity, open_library, why_not_open};
 
 /// Opens the driver at the first reading. It is asked on a thread of its own: where it hangs, the host's readings go on.
 #[derive(Debug)]
-pub(crate) struct Gpus {
+pub(crate) struct SystemGpus {
     /// Without it, nothing is read.
-    driver: Option<Driver<Snapshot>>,
+    driver: Option<DriverReader<GpuSnapshot>>,
     /// The newest reading that was told.
     told: Option<Instant>,
     /// What each counter of energy stood at first.
@@ -31,35 +31,35 @@ pub(crate) struct Gpus {
 
 /// The newest values, each with the time of its reading, and what is to be said as long as it is so.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Snapshot {
+pub(crate) struct GpuSnapshot {
     values: BTreeMap<String, (Instant, f64)>,
     news: Vec<(Level, String)>,
 }
 
-static SNAPSHOTS: Samplers<Snapshot> = Samplers::new();
+static SNAPSHOTS: SharedSamplers<GpuSnapshot> = SharedSamplers::new();
 
 /// Three times as old as what is read most rarely.
 const STALE: Duration = Duration::from_secs(180);
 /// Less than the logger waits for its last readings.
 const PATIENCE: Duration = Duration::from_millis(150);
 
-impl Gpus {
+impl SystemGpus {
     /// Without a place of the library, which may be the system's, nothing is read.
     pub(crate) fn new(library: Option<Option<PathBuf>>) -> Self {
-        let patience = Patience {
+        let timeouts = SamplerTimeouts {
             unneeded: PATIENCE,
             later: PATIENCE,
             period: None,
-            ..Patience::default()
+            ..SamplerTimeouts::default()
         };
-        Self::with_patience(library, patience)
+        Self::with_timeouts(library, timeouts)
     }
 
-    fn with_patience(library: Option<Option<PathBuf>>, patience: Patience) -> Self {
+    fn with_timeouts(library: Option<Option<PathBuf>>, timeouts: SamplerTimeouts) -> Self {
         let driver = |library: Option<PathBuf>| {
             let of_driver = library.clone();
-            Driver::new("readings of GPUs", &SNAPSHOTS, library, patience, move || {
-                let mut machine = Machine::open(of_driver.as_ref())?;
+            DriverReader::new("readings of GPUs", &SNAPSHOTS, library, timeouts, move || {
+                let mut machine = GpuSet::open(of_driver.as_ref())?;
                 Ok(move || Ok(machine.read(Instant::now())))
             })
         };
@@ -79,7 +79,7 @@ impl Gpus {
         }
     }
 
-    fn tell(&mut self, snapshot: Snapshot, readings: &mut Readings) {
+    fn tell(&mut self, snapshot: GpuSnapshot, readings: &mut Readings) {
         for (level, text) in snapshot.news.iter().filter(|news| !self.said.contains(news)) {
             readings.note(*level, text.as_str());
         }
@@ -100,33 +100,33 @@ impl Gpus {
 }
 
 /// The GPUs, with the driver open. Its calls may hang.
-struct Machine {
-    gpus: Vec<Gpu>,
+struct GpuSet {
+    gpus: Vec<MonitoredGpu>,
     values: BTreeMap<String, (Instant, f64)>,
 }
 
-struct Gpu {
+struct MonitoredGpu {
     nvml: &'static Nvml,
     index: u32,
-    finding: Question,
+    finding: Query,
     /// One for each of [`CALLS`].
-    questions: Vec<Question>,
-    earlier: Earlier,
+    questions: Vec<Query>,
+    earlier: PowerLimit,
     identity: Option<String>,
     lost_at: Option<Instant>,
 }
 
 /// What a value is told against.
 #[derive(Debug, Default)]
-struct Earlier {
+struct PowerLimit {
     limit_watts: Option<f64>,
 }
 
 /// What is read by one call: how often, in seconds, what it is, and how.
-type Call = (
+type GpuCall = (
     u64,
     &'static str,
-    fn(&Device<'_>, &mut Earlier, &mut dyn FnMut(&str, f64)) -> Result<(), NvmlError>,
+    fn(&Device<'_>, &mut PowerLimit, &mut dyn FnMut(&str, f64)) -> Result<(), NvmlError>,
 );
 
 /// A device is asked as often as somebody wants to know, which is each 2 s for a logger and once more at its end, but no more often
@@ -134,7 +134,7 @@ type Call = (
 const BETWEEN_READINGS: Duration = Duration::from_millis(500);
 
 /// The limit of the power goes before the power, whose share of it is told. 0 s is as often as somebody asks.
-const CALLS: [Call; 11] = [
+const CALLS: [GpuCall; 11] = [
     (0, "the memory", |device, _, push| {
         let memory = memory_info(device)?;
         if memory.total > 0 && memory.used <= memory.total {
@@ -225,51 +225,51 @@ fn errors(
     Ok(())
 }
 
-impl Machine {
-    fn open(library: Option<&PathBuf>) -> Result<Self, Gone> {
+impl GpuSet {
+    fn open(library: Option<&PathBuf>) -> Result<Self, Unavailable> {
         let nvml = open_library(library).map_err(|error| why_not_open(&error))?;
         match device_count(nvml)? {
-            0 => Err(Gone::absent("NVML knows no GPU")),
+            0 => Err(Unavailable::absent("NVML knows no GPU")),
             count => Ok(Self {
-                gpus: (0..count).map(|index| Gpu::new(nvml, index)).collect(),
+                gpus: (0..count).map(|index| MonitoredGpu::new(nvml, index)).collect(),
                 values: BTreeMap::new(),
             }),
         }
     }
 
-    fn read(&mut self, now: Instant) -> Snapshot {
+    fn read(&mut self, now: Instant) -> GpuSnapshot {
         let mut news = Vec::new();
         for gpu in &mut self.gpus {
             gpu.read(now, &mut self.values);
             gpu.tell(&mut news);
         }
-        Snapshot {
+        GpuSnapshot {
             values: self.values.clone(),
             news,
         }
     }
 }
 
-impl Gpu {
+impl MonitoredGpu {
     fn new(nvml: &'static Nvml, index: u32) -> Self {
-        let every = |(seconds, ..): &Call| Question::every(Duration::from_secs(*seconds).max(BETWEEN_READINGS));
+        let every = |(seconds, ..): &GpuCall| Query::every(Duration::from_secs(*seconds).max(BETWEEN_READINGS));
         Self {
             nvml,
             index,
-            finding: Question::every(BETWEEN_READINGS),
+            finding: Query::every(BETWEEN_READINGS),
             questions: CALLS.iter().map(every).collect(),
-            earlier: Earlier::default(),
+            earlier: PowerLimit::default(),
             identity: None,
             lost_at: None,
         }
     }
 
     fn read(&mut self, now: Instant, values: &mut BTreeMap<String, (Instant, f64)>) {
-        if self.lost_at.is_some_and(|lost_at| now < lost_at + TRY_AGAIN) {
+        if self.lost_at.is_some_and(|lost_at| now < lost_at + RETRY_AFTER) {
             return;
         }
         match self.ask(now, values) {
-            Err(Silence::Lost) => {
+            Err(NoAnswer::DeviceLost) => {
                 self.lost_at = Some(now);
                 let of_this = format!("system/gpu.{}.", self.index);
                 values.retain(|name, _| !name.starts_with(&of_this));
@@ -279,7 +279,7 @@ impl Gpu {
         }
     }
 
-    fn ask(&mut self, now: Instant, values: &mut BTreeMap<String, (Instant, f64)>) -> Result<(), Silence> {
+    fn ask(&mut self, now: Instant, values: &mut BTreeMap<String, (Instant, f64)>) -> Result<(), NoAnswer> {
         // Its handle is asked for anew each time, so that one that was lost comes back.
         let device = self.finding.ask(now, || self.nvml.device_by_index(self.index))?;
         self.identity.get_or_insert_with(|| identity(&device));
@@ -288,8 +288,8 @@ impl Gpu {
             values.insert(format!("system/gpu.{index}.{name}"), (now, value));
         };
         for (question, (_, _, call)) in self.questions.iter_mut().zip(&CALLS) {
-            if question.ask(now, || call(&device, &mut self.earlier, &mut push)) == Err(Silence::Lost) {
-                return Err(Silence::Lost);
+            if question.ask(now, || call(&device, &mut self.earlier, &mut push)) == Err(NoAnswer::DeviceLost) {
+                return Err(NoAnswer::DeviceLost);
             }
         }
         Ok(())
@@ -306,7 +306,7 @@ impl Gpu {
         let questions = self.questions.iter().zip(&CALLS);
         let questions = questions.map(|(question, (_, what, _))| (question, *what));
         let all = questions.chain([(&self.finding, "itself")]);
-        let texts = all.filter_map(|(question, what)| question.news(what));
+        let texts = all.filter_map(|(question, what)| question.notice(what));
         news.extend(texts.map(|text| (Level::Info, format!("GPU {index}: {text}"))));
     }
 }
@@ -314,18 +314,18 @@ impl Gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::fake::Fake;
-    use crate::gpu::tests::eager;
+    use crate::nvidia::fake::FakeLibrary;
+    use crate::nvidia::tests::eager;
 
-    fn machine(fake: &Fake) -> Machine {
-        Machine::open(Some(&fake.path().to_owned())).unwrap_or_else(|gone| panic!("{}", gone.why))
+    fn machine(fake: &FakeLibrary) -> GpuSet {
+        GpuSet::open(Some(&fake.path().to_owned())).unwrap_or_else(|gone| panic!("{}", gone.why))
     }
 
-    fn gpus(fake: &Fake) -> Gpus {
-        Gpus::with_patience(Some(Some(fake.path().to_owned())), eager())
+    fn gpus(fake: &FakeLibrary) -> SystemGpus {
+        SystemGpus::with_timeouts(Some(Some(fake.path().to_owned())), eager())
     }
 
-    fn read(machine: &mut Machine, now: Instant) -> Vec<(String, f64)> {
+    fn read(machine: &mut GpuSet, now: Instant) -> Vec<(String, f64)> {
         let short = |name: &str| name.strip_prefix("system/gpu.").expect("its own family").to_owned();
         let values = machine.read(now).values.into_iter();
         let new = values.filter(|(_, (at, _))| *at == now);
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn each_reading_has_the_unit_of_its_name() {
-        let fake = Fake::with_devices(1);
+        let fake = FakeLibrary::with_devices(1);
         for (name, value) in [
             ("gpu", 97),
             ("memory_busy", 41),
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn dear_readings_are_rare() {
-        let fake = Fake::with_devices(8);
+        let fake = FakeLibrary::with_devices(8);
         let mut machine = machine(&fake);
         let start = Instant::now();
         for seconds in (0..120).step_by(2) {
@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn what_a_device_does_not_have_is_left_out() {
-        let fake = Fake::variant(&["without_readings"], 2);
+        let fake = FakeLibrary::variant(&["without_readings"], 2);
         let mut bare = machine(&fake);
         let expected = [
             "0.memoryAllocated",
@@ -412,7 +412,7 @@ mod tests {
 
     #[test]
     fn one_that_is_lost_is_said_and_looked_for_again_after_a_minute() {
-        let fake = Fake::with_devices(2);
+        let fake = FakeLibrary::with_devices(2);
         let mut machine = machine(&fake);
         let start = Instant::now();
         let mut lost = |seconds| {
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_left_out() {
-        let fake = Fake::with_devices(1);
+        let fake = FakeLibrary::with_devices(1);
         for (name, value) in [
             ("gpu", 150),
             ("memory_busy", u64::from(u32::MAX)),
@@ -462,12 +462,12 @@ mod tests {
     #[test]
     fn energy_is_told_since_the_beginning_of_each_who_wants_to_know() {
         let start = Instant::now();
-        let energy = |gpus: &mut Gpus, seconds, joules| {
+        let energy = |gpus: &mut SystemGpus, seconds, joules| {
             let read = (start + Duration::from_secs(seconds), joules);
             let values = [("system/gpu.0.energyJoules".to_owned(), read)].into();
             let mut readings = Readings::default();
             gpus.tell(
-                Snapshot {
+                GpuSnapshot {
                     values,
                     news: Vec::new(),
                 },
@@ -475,7 +475,7 @@ mod tests {
             );
             readings.iter().next().map(|(_, value)| value.as_f64())
         };
-        let (mut first, mut second) = (Gpus::new(None), Gpus::new(None));
+        let (mut first, mut second) = (SystemGpus::new(None), SystemGpus::new(None));
         assert_eq!(energy(&mut first, 0, 5000.0), Some(0.0));
         assert_eq!(energy(&mut first, 10, 5750.0), Some(750.0));
         assert_eq!(energy(&mut second, 10, 5750.0), Some(0.0));
@@ -486,14 +486,14 @@ mod tests {
 
     #[test]
     fn an_answer_that_comes_late_is_told_then_and_to_everybody() {
-        let fake = Fake::with_devices(1);
-        let impatient = Patience {
+        let fake = FakeLibrary::with_devices(1);
+        let impatient = SamplerTimeouts {
             unneeded: Duration::ZERO,
             later: Duration::ZERO,
             young: Duration::from_secs(60),
             ..eager()
         };
-        let open = || Gpus::with_patience(Some(Some(fake.path().to_owned())), impatient);
+        let open = || SystemGpus::with_timeouts(Some(Some(fake.path().to_owned())), impatient);
         let mut both = [open(), open()];
         for gpus in &mut both {
             let mut told = Vec::new();
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn trouble_with_the_driver_is_said_once() {
-        let fake = Fake::with_devices(1);
+        let fake = FakeLibrary::with_devices(1);
         fake.set("init", 4);
         let mut gpus = gpus(&fake);
         for notes in [1, 0] {
@@ -517,7 +517,7 @@ mod tests {
             gpus.read(&mut readings);
             assert_eq!((readings.iter().len(), readings.notes().len()), (0, notes));
         }
-        let mut off = Gpus::new(None);
+        let mut off = SystemGpus::new(None);
         let mut readings = Readings::default();
         off.read(&mut readings);
         assert_eq!(readings, Readings::default());
@@ -525,13 +525,13 @@ mod tests {
 
     #[test]
     fn a_driver_that_hangs_keeps_nobody_from_reading_on() {
-        let fake = Fake::with_devices(1);
-        let patience = Patience {
+        let fake = FakeLibrary::with_devices(1);
+        let timeouts = SamplerTimeouts {
             later: Duration::from_millis(5),
             young: Duration::ZERO,
             ..eager()
         };
-        let mut gpus = Gpus::with_patience(Some(Some(fake.path().to_owned())), patience);
+        let mut gpus = SystemGpus::with_timeouts(Some(Some(fake.path().to_owned())), timeouts);
         let mut sample = || {
             let mut readings = Readings::default();
             gpus.read(&mut readings);

@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use logcore::log::Level;
 use logcore::{BuildContext, ConfigError, Probe, ProbeError, Readings};
-use serde::Deserialize;
 
-use crate::gpu::device::{Device, Offers};
-use crate::gpu::driver::Driver;
-use crate::gpu::gauge;
-use crate::gpu::ladder::{Memory, Source};
-use crate::gpu::nvml::{Figures, Session};
-use crate::gpu::pool::{CudaFinder, pools};
-use crate::gpu::sampler::{Patience, Samplers};
-use crate::gpu::surroundings::Surroundings;
+use crate::nvidia::cuda_pool::{CudaFinder, pools};
+use crate::nvidia::device::{AvailableSources, DeviceReporter};
+use crate::nvidia::driver_reader::DriverReader;
+use crate::nvidia::env::GpuEnvironment;
+use crate::nvidia::framework;
+use crate::nvidia::options::{Fallback, GpuOptions};
+use crate::nvidia::sampler::{SamplerTimeouts, SharedSamplers};
+use crate::nvidia::session::{DriverFigures, NvmlSession};
+use crate::nvidia::source_select::{MemorySource, MemoryUsage};
 
 /// The memory of this process on the run's GPUs, in GB of 1e9 bytes:
 ///
@@ -61,65 +61,34 @@ pub struct GpuProbe {
     /// A value of `GPU_PROBE` that is none, until it was said.
     unknown: Option<String>,
     fallback: Fallback,
-    driver: Option<Driver<Vec<Figures>>>,
+    driver: Option<DriverReader<Vec<DriverFigures>>>,
     cuda: Option<CudaFinder>,
     /// What was asked for last, and when.
-    asked: Vec<(usize, Source, Memory)>,
+    asked: Vec<(usize, MemorySource, MemoryUsage)>,
     asked_at: Option<Instant>,
-    devices: BTreeMap<usize, Device>,
-}
-
-/// The options of [`GpuProbe`], in a config under `probes.gpu`.
-///
-/// ```
-/// # use logcore::serde_json;
-/// use logcore_gpu::{Fallback, GpuOptions};
-///
-/// let options: GpuOptions = serde_json::from_str(r#"{"fallback": "device"}"#).unwrap();
-/// assert_eq!(options, GpuOptions { fallback: Fallback::Device, library: None });
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GpuOptions {
-    /// What may stand in for the figures of the framework itself.
-    pub fallback: Fallback,
-    /// The path of NVML's library; without it, the system's.
-    pub library: Option<PathBuf>,
-}
-
-/// Which of the driver's figures may stand in for those of the framework.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fallback {
-    /// Those of this process; those of the device where the driver says that no other process is on it.
-    #[default]
-    Process,
-    /// Those of this process, else those of the device, whoever uses it.
-    Device,
-    /// None.
-    Strict,
+    devices: BTreeMap<usize, DeviceReporter>,
 }
 
 /// What has to be asked for is not asked for more often.
-pub(crate) const APART: Duration = Duration::from_millis(50);
+pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 impl GpuProbe {
     /// A probe for the GPUs that the environment leaves to this process. Nothing is opened before the first reading.
     pub fn new(options: GpuOptions) -> Self {
-        let surroundings = Surroundings::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()));
-        Self::within(options, surroundings, Patience::default())
+        let environment = GpuEnvironment::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()));
+        Self::within(options, environment, SamplerTimeouts::default())
     }
 
     pub(crate) fn build(options: GpuOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
         Ok(Self::new(options))
     }
 
-    pub(crate) fn within(options: GpuOptions, surroundings: Surroundings, patience: Patience) -> Self {
-        let may_ask_driver = surroundings.nvml && options.fallback != Fallback::Strict;
+    pub(crate) fn within(options: GpuOptions, environment: GpuEnvironment, timeouts: SamplerTimeouts) -> Self {
+        let may_ask_driver = environment.nvml && options.fallback != Fallback::Strict;
         Self {
-            unknown: surroundings.unknown.clone(),
-            cuda: surroundings.cuda.clone().map(CudaFinder::new),
-            driver: may_ask_driver.then(|| figures(options.library, surroundings, patience)),
+            unknown: environment.unknown.clone(),
+            cuda: environment.cuda.clone().map(CudaFinder::new),
+            driver: may_ask_driver.then(|| figures(options.library, environment, timeouts)),
             fallback: options.fallback,
             asked: Vec::new(),
             asked_at: None,
@@ -134,14 +103,14 @@ impl GpuProbe {
             );
             readings.note(Level::Warn, text);
         }
-        let counts = self.asked_at.is_none_or(|asked_at| now >= asked_at + APART);
+        let counts = self.asked_at.is_none_or(|asked_at| now >= asked_at + MIN_INTERVAL);
         if counts {
             self.asked_at = Some(now);
             self.asked = self.ask(now, readings);
         }
-        let mut offers: BTreeMap<usize, Offers> = BTreeMap::new();
-        let pushed = gauge::pushed().into_iter();
-        let pushed = pushed.map(|(ordinal, memory)| (ordinal, Source::Framework("gauge"), memory));
+        let mut offers: BTreeMap<usize, AvailableSources> = BTreeMap::new();
+        let pushed = framework::pushed().into_iter();
+        let pushed = pushed.map(|(ordinal, memory)| (ordinal, MemorySource::Framework("gauge"), memory));
         for (ordinal, source, memory) in pushed.chain(self.asked.iter().copied()) {
             offers.entry(ordinal).or_default().sources.push((source, memory));
         }
@@ -161,7 +130,7 @@ impl GpuProbe {
     }
 
     /// One that is left out this time has its source all the same.
-    fn sources(&self) -> Vec<(usize, Source)> {
+    fn sources(&self) -> Vec<(usize, MemorySource)> {
         let sources = self.devices.iter();
         sources
             .filter_map(|(ordinal, device)| Some((*ordinal, device.source()?)))
@@ -169,8 +138,8 @@ impl GpuProbe {
     }
 
     /// The frameworks' allocators and the pools.
-    fn ask(&mut self, now: Instant, readings: &mut Readings) -> Vec<(usize, Source, Memory)> {
-        let (answers, panicked) = gauge::asked();
+    fn ask(&mut self, now: Instant, readings: &mut Readings) -> Vec<(usize, MemorySource, MemoryUsage)> {
+        let (answers, panicked) = framework::asked();
         for name in panicked {
             let text =
                 format!("the allocator of `{name}` panicked when it was asked for its memory, and is not asked again");
@@ -178,16 +147,20 @@ impl GpuProbe {
         }
         let frameworks = answers
             .into_iter()
-            .map(|(ordinal, name, memory)| (ordinal, Source::Framework(name), memory));
+            .map(|(ordinal, name, memory)| (ordinal, MemorySource::Framework(name), memory));
         let pools = self.cuda.as_mut().and_then(|cuda| cuda.find(now)).map(pools);
         let pools = pools.into_iter().flatten();
         frameworks
-            .chain(pools.map(|(ordinal, memory)| (ordinal, Source::Pool, memory)))
+            .chain(pools.map(|(ordinal, memory)| (ordinal, MemorySource::Pool, memory)))
             .collect()
     }
 
     /// Adds what the driver offers; returns why it does not.
-    fn ask_driver(&mut self, offers: &mut BTreeMap<usize, Offers>, readings: &mut Readings) -> Option<String> {
+    fn ask_driver(
+        &mut self,
+        offers: &mut BTreeMap<usize, AvailableSources>,
+        readings: &mut Readings,
+    ) -> Option<String> {
         let Some(driver) = &mut self.driver else {
             return Some("neither the framework nor CUDA says anything, and nothing else may be asked".to_owned());
         };
@@ -207,12 +180,16 @@ impl GpuProbe {
 }
 
 /// Who asks for the figures of these devices.
-pub(crate) static FIGURES: Samplers<Vec<Figures>> = Samplers::new();
+pub(crate) static FIGURES: SharedSamplers<Vec<DriverFigures>> = SharedSamplers::new();
 
-fn figures(library: Option<PathBuf>, surroundings: Surroundings, patience: Patience) -> Driver<Vec<Figures>> {
+fn figures(
+    library: Option<PathBuf>,
+    environment: GpuEnvironment,
+    timeouts: SamplerTimeouts,
+) -> DriverReader<Vec<DriverFigures>> {
     let of_driver = library.clone();
-    Driver::new("figures of the NVIDIA driver", &FIGURES, library, patience, move || {
-        let mut session = Session::open(of_driver.as_ref(), &surroundings)?;
+    DriverReader::new("figures of the NVIDIA driver", &FIGURES, library, timeouts, move || {
+        let mut session = NvmlSession::open(of_driver.as_ref(), &environment)?;
         Ok(move || session.sample(Instant::now()))
     })
 }
@@ -224,7 +201,7 @@ impl Probe for GpuProbe {
 }
 
 /// One name, if all devices have the same source.
-fn in_words(sources: &[(usize, Source)]) -> String {
+fn in_words(sources: &[(usize, MemorySource)]) -> String {
     let (_, first) = sources[0];
     if sources.iter().all(|(_, source)| *source == first) {
         return first.tag().into_owned();

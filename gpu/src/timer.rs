@@ -2,12 +2,12 @@ use std::time::{Duration, Instant};
 
 /// What is done every so often, and at the first time.
 #[derive(Debug, Clone)]
-pub(crate) struct Due {
+pub(crate) struct IntervalTimer {
     every: Duration,
     last: Option<Instant>,
 }
 
-impl Due {
+impl IntervalTimer {
     pub(crate) fn every(every: Duration) -> Self {
         Self { every, last: None }
     }

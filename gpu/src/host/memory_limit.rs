@@ -12,17 +12,17 @@ pub(crate) struct HostMemory {
 
 /// Where the kernel's files are; tests have their own.
 #[derive(Debug)]
-pub(crate) struct Kernel {
+pub(crate) struct KernelFiles {
     root: PathBuf,
 }
 
-impl Default for Kernel {
+impl Default for KernelFiles {
     fn default() -> Self {
         Self { root: "/".into() }
     }
 }
 
-impl Kernel {
+impl KernelFiles {
     #[cfg(test)]
     fn at(root: &Path) -> Self {
         Self { root: root.into() }
@@ -107,7 +107,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     /// A machine of 64 GiB, half of them available.
-    fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Kernel) {
+    fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, KernelFiles) {
         let root = tempfile::tempdir().expect("a folder for the kernel's files");
         let meminfo = (
             "proc/meminfo",
@@ -118,7 +118,7 @@ mod tests {
             fs::create_dir_all(path.parent().expect("it has a folder")).unwrap();
             fs::write(path, text).unwrap();
         }
-        let kernel = Kernel::at(root.path());
+        let kernel = KernelFiles::at(root.path());
         (root, kernel)
     }
 

@@ -7,42 +7,42 @@ use std::sync::Arc;
 use logcore::Readings;
 use logcore::log::Level;
 
-use crate::gpu::sampler::{Gone, Missing, Patience, Sampler, Samplers};
+use crate::nvidia::sampler::{NoReading, Sampler, SamplerTimeouts, SharedSamplers, Unavailable};
 
 /// Opens the driver at the first question, on a thread that is shared by all who have the same question.
-pub(crate) struct Driver<T: 'static> {
+pub(crate) struct DriverReader<T: 'static> {
     /// What is missing if it does not answer.
     what: &'static str,
-    patience: Patience,
-    start: Box<Start<T>>,
+    timeouts: SamplerTimeouts,
+    start: Box<StartSampler<T>>,
     sampler: Option<Arc<Sampler<T>>>,
     /// The process that the thread is in; a fork leaves it behind.
     process: u32,
     process_now: fn() -> u32,
-    gone: Option<Gone>,
+    gone: Option<Unavailable>,
     is_stalled: bool,
 }
 
-type Start<T> = dyn Fn(u32, Patience) -> std::io::Result<Arc<Sampler<T>>> + Send;
+type StartSampler<T> = dyn Fn(u32, SamplerTimeouts) -> std::io::Result<Arc<Sampler<T>>> + Send;
 
-impl<T: Clone + Send + 'static> Driver<T> {
+impl<T: Clone + Send + 'static> DriverReader<T> {
     /// `open` runs on the thread, and so does what it returns, once for each answer.
     pub(crate) fn new<R>(
         what: &'static str,
-        samplers: &'static Samplers<T>,
+        samplers: &'static SharedSamplers<T>,
         library: Option<PathBuf>,
-        patience: Patience,
-        open: impl Fn() -> Result<R, Gone> + Clone + Send + 'static,
+        timeouts: SamplerTimeouts,
+        open: impl Fn() -> Result<R, Unavailable> + Clone + Send + 'static,
     ) -> Self
     where
-        R: FnMut() -> Result<T, Gone>,
+        R: FnMut() -> Result<T, Unavailable>,
     {
         Self {
             what,
-            patience,
-            start: Box::new(move |process, patience| {
+            timeouts,
+            start: Box::new(move |process, timeouts| {
                 samplers.get_or_start(process, library.as_deref(), || {
-                    Sampler::start("gpu-sampler", patience, open.clone())
+                    Sampler::start("gpu-sampler", timeouts, open.clone())
                 })
             }),
             sampler: None,
@@ -65,14 +65,14 @@ impl<T: Clone + Send + 'static> Driver<T> {
         }
         let newest = match self.sampler() {
             Ok(sampler) => sampler.newest(is_needed),
-            Err(gone) => Err(Missing::ForEver(gone)),
+            Err(gone) => Err(NoReading::Unavailable(gone)),
         };
-        let is_stalled = matches!(newest, Err(Missing::Stalled));
+        let is_stalled = matches!(newest, Err(NoReading::Stalled));
         let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);
         match newest {
             Ok(answer) => Ok(answer),
-            Err(Missing::NotYet) => Err("the NVIDIA driver has not answered yet".to_owned()),
-            Err(Missing::Stalled) => {
+            Err(NoReading::Pending) => Err("the NVIDIA driver has not answered yet".to_owned()),
+            Err(NoReading::Stalled) => {
                 let text = format!(
                     "the NVIDIA driver does not answer; {} are left out until it does",
                     self.what
@@ -82,9 +82,9 @@ impl<T: Clone + Send + 'static> Driver<T> {
                 }
                 Err(text)
             }
-            Err(Missing::ForEver(gone)) => {
+            Err(NoReading::Unavailable(gone)) => {
                 // Most machines have no GPU, which is no news.
-                let level = if gone.is_trouble { Level::Warn } else { Level::Trace };
+                let level = if gone.is_failure { Level::Warn } else { Level::Trace };
                 readings.note(level, format!("no {}: {}", self.what, gone.why));
                 self.sampler = None;
                 Err(self.gone.insert(gone).why.clone())
@@ -92,17 +92,17 @@ impl<T: Clone + Send + 'static> Driver<T> {
         }
     }
 
-    fn sampler(&mut self) -> Result<&Sampler<T>, Gone> {
+    fn sampler(&mut self) -> Result<&Sampler<T>, Unavailable> {
         if self.sampler.is_none() {
-            let started = (self.start)(self.process, self.patience)
-                .map_err(|error| Gone::trouble(format!("cannot start the thread `gpu-sampler`: {error}")))?;
+            let started = (self.start)(self.process, self.timeouts)
+                .map_err(|error| Unavailable::failure(format!("cannot start the thread `gpu-sampler`: {error}")))?;
             self.sampler = Some(started);
         }
         Ok(self.sampler.as_ref().expect("it is there or was just started"))
     }
 }
 
-impl<T: 'static> fmt::Debug for Driver<T> {
+impl<T: 'static> fmt::Debug for DriverReader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver")
             .field("what", &self.what)
@@ -116,29 +116,29 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::gpu::fake::{Fake, surroundings};
-    use crate::gpu::nvml::Session;
-    use crate::gpu::probe::FIGURES;
-    use crate::gpu::tests::eager;
+    use crate::nvidia::fake::{FakeLibrary, environment};
+    use crate::nvidia::probe::FIGURES;
+    use crate::nvidia::session::NvmlSession;
+    use crate::nvidia::tests::eager;
 
     #[test]
     fn a_child_of_a_fork_opens_the_driver_anew_and_waits_for_no_thread() {
-        let fake = Fake::with_devices(1);
+        let fake = FakeLibrary::with_devices(1);
         let library = Some(fake.path().to_owned());
         let of_driver = library.clone();
-        let mut driver = Driver::new("figures", &FIGURES, library, eager(), move || {
-            let mut session = Session::open(of_driver.as_ref(), &surroundings(None))?;
+        let mut driver = DriverReader::new("figures", &FIGURES, library, eager(), move || {
+            let mut session = NvmlSession::open(of_driver.as_ref(), &environment(None))?;
             Ok(move || session.sample(Instant::now()))
         });
         let mut readings = Readings::default();
         assert_eq!(driver.newest(true, &mut readings).map(|figures| figures.len()), Ok(1));
         fake.set("hang", 1);
         driver.process_now = || 0;
-        driver.patience.first = Duration::ZERO;
+        driver.timeouts.first = Duration::ZERO;
         assert!(driver.newest(true, &mut readings).is_err());
         fake.set("hang", 0);
         driver.sampler = None;
-        driver.patience = eager();
+        driver.timeouts = eager();
         assert_eq!(driver.newest(true, &mut readings).map(|figures| figures.len()), Ok(1));
     }
 }

@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use crate::gpu::cuda::{Cuda, libraries_loaded};
-use crate::gpu::ladder::Memory;
+use crate::nvidia::cuda::{CudaDriver, libraries_loaded};
+use crate::nvidia::source_select::MemoryUsage;
 
 /// Finds the driver when the program has loaded it.
 #[derive(Debug)]
 pub(crate) struct CudaFinder {
     library: OsString,
-    found: Option<Cuda>,
+    found: Option<CudaDriver>,
     /// When it was last looked for, and how many libraries there were then.
     looked: Option<(Instant, Option<u64>)>,
 }
@@ -28,7 +28,7 @@ impl CudaFinder {
         }
     }
 
-    pub(crate) fn find(&mut self, now: Instant) -> Option<&Cuda> {
+    pub(crate) fn find(&mut self, now: Instant) -> Option<&CudaDriver> {
         if self.found.is_none() {
             let libraries = libraries_loaded();
             let is_due = self.looked.is_none_or(|(looked, before)| match libraries {
@@ -37,7 +37,7 @@ impl CudaFinder {
             });
             if is_due {
                 self.looked = Some((now, libraries));
-                self.found = Cuda::loaded(&self.library);
+                self.found = CudaDriver::loaded(&self.library);
             }
         }
         self.found.as_ref()
@@ -46,12 +46,12 @@ impl CudaFinder {
 
 /// What the default pools of this process's devices hold. A pool that never held a byte is not in use: its framework
 /// allocates in another way, and 0 would be wrong.
-pub(crate) fn pools(cuda: &Cuda) -> Vec<(usize, Memory)> {
+pub(crate) fn pools(cuda: &CudaDriver) -> Vec<(usize, MemoryUsage)> {
     let count = cuda.device_count().unwrap_or(0);
     let used = (0..count).filter_map(|ordinal| Some((ordinal, cuda.pool_usage(ordinal)?)));
     used.filter(|(_, pool)| pool.used != 0 || pool.reserved != 0 || pool.highest_used != 0)
         .map(|(ordinal, pool)| {
-            let memory = Memory {
+            let memory = MemoryUsage {
                 allocated: pool.used,
                 reserved: pool.reserved,
                 max_allocated: Some(pool.highest_used),

@@ -5,7 +5,7 @@
 /// CUDA may order unlike devices by speed where `CUDA_DEVICE_ORDER` does not say `PCI_BUS_ID`; NVML's order is that of
 /// the bus. Between unlike devices, then, an index is a presumption; a UUID never is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Visible {
+pub(crate) enum VisibleDevices {
     All,
     Listed(Vec<DeviceName>),
 }
@@ -19,8 +19,8 @@ pub(crate) enum DeviceName {
     Uuid(String),
 }
 
-impl Visible {
-    /// By the rules of the CUDA programming guide: unset is all, empty is none, and the list ends at the first entry
+impl VisibleDevices {
+    /// MappedBy the rules of the CUDA programming guide: unset is all, empty is none, and the list ends at the first entry
     /// that cannot name a device.
     pub(crate) fn parse(variable: Option<&str>) -> Self {
         let Some(variable) = variable else {
@@ -49,9 +49,9 @@ mod tests {
     use super::*;
 
     fn listed(variable: &str) -> Vec<String> {
-        match Visible::parse(Some(variable)) {
-            Visible::All => vec!["all".to_owned()],
-            Visible::Listed(names) => names
+        match VisibleDevices::parse(Some(variable)) {
+            VisibleDevices::All => vec!["all".to_owned()],
+            VisibleDevices::Listed(names) => names
                 .into_iter()
                 .map(|name| match name {
                     DeviceName::Index(index) => index.to_string(),
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_rules_of_cuda() {
-        assert_eq!(Visible::parse(None), Visible::All);
+        assert_eq!(VisibleDevices::parse(None), VisibleDevices::All);
         assert_eq!(listed("1,0"), ["1", "0"]);
         assert_eq!(listed(" 2 , GPU-8932f937"), ["2", "GPU-8932f937"]);
         assert_eq!(listed("MIG-GPU-8932f937/1/0"), ["MIG-GPU-8932f937/1/0"]);
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(listed("0,x,2"), ["0"]);
         for none in ["", "-1", "x", "NoDevFiles", " ", ",0", "99999999999"] {
             assert!(listed(none).is_empty(), "{none:?}");
-            assert!(Visible::parse(Some(none)).is_none(), "{none:?}");
+            assert!(VisibleDevices::parse(Some(none)).is_none(), "{none:?}");
         }
     }
 }

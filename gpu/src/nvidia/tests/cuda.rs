@@ -1,33 +1,34 @@
-//! The ladder of sources, with the CUDA driver on it.
+//! The selector of sources, with the CUDA driver on it.
 
 use std::time::{Duration, Instant};
 
 use logcore::Readings;
 use logcore::log::Level;
 
-use crate::gpu::fake::{Fake, PID, surroundings};
-use crate::gpu::probe::{APART, Fallback, GpuProbe};
-use crate::gpu::surroundings::Surroundings;
-use crate::gpu::tests::eager;
+use crate::nvidia::env::GpuEnvironment;
+use crate::nvidia::fake::{FakeLibrary, PID, environment};
+use crate::nvidia::options::Fallback;
+use crate::nvidia::probe::{GpuProbe, MIN_INTERVAL};
+use crate::nvidia::tests::eager;
 
 const GB: u64 = 1_000_000_000;
 
 /// A program with both libraries, and what its probe says.
-struct Program {
-    nvml: Fake,
-    cuda: Fake,
+struct FakeProgram {
+    nvml: FakeLibrary,
+    cuda: FakeLibrary,
     probe: GpuProbe,
     now: Instant,
 }
 
-impl Program {
-    fn new(nvml: Fake, cuda: Fake, fallback: Fallback) -> Self {
-        let surroundings = Surroundings {
+impl FakeProgram {
+    fn new(nvml: FakeLibrary, cuda: FakeLibrary, fallback: Fallback) -> Self {
+        let environment = GpuEnvironment {
             cuda: Some(cuda.path().into()),
-            ..surroundings(None)
+            ..environment(None)
         };
         Self {
-            probe: GpuProbe::within(nvml.options(fallback), surroundings, eager()),
+            probe: GpuProbe::within(nvml.options(fallback), environment, eager()),
             nvml,
             cuda,
             now: Instant::now(),
@@ -35,12 +36,16 @@ impl Program {
     }
 
     fn with_devices(count: u64) -> Self {
-        Self::new(Fake::with_devices(count), Fake::cuda(&[], count), Fallback::Process)
+        Self::new(
+            FakeLibrary::with_devices(count),
+            FakeLibrary::cuda(&[], count),
+            Fallback::Process,
+        )
     }
 
     /// A sample that counts.
     fn sample(&mut self) -> Readings {
-        self.now += APART;
+        self.now += MIN_INTERVAL;
         let mut readings = Readings::default();
         let _ = self.probe.sample_at(self.now, &mut readings);
         readings
@@ -55,7 +60,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for FakeProgram {
     /// Whatever a test does: nothing is started, made or set.
     fn drop(&mut self) {
         if !std::thread::panicking() {
@@ -70,7 +75,7 @@ fn some(source: &str, gb: f64) -> Option<(String, f64)> {
 
 #[test]
 fn the_pool_says_exactly_what_is_allocated() {
-    let mut program = Program::with_devices(1);
+    let mut program = FakeProgram::with_devices(1);
     program.cuda.start_with(0, 1_234_567_890);
     let readings = program.sample();
     let values: Vec<_> = readings.iter().map(|(name, value)| (name, value.as_f64())).collect();
@@ -89,7 +94,7 @@ fn the_pool_says_exactly_what_is_allocated() {
 
 #[test]
 fn a_pool_that_is_empty_now_is_zero() {
-    let mut program = Program::with_devices(1);
+    let mut program = FakeProgram::with_devices(1);
     program.cuda.start_with(0, 0);
     program.cuda.set("0.highest", GB);
     assert_eq!(program.source(), some("cuda_mempool", 0.0));
@@ -105,23 +110,27 @@ fn where_the_pool_says_nothing_the_driver_stands_in() {
         (&[], ("0.pool", 801)),
         (&["without_pool"], ("0.pool", 0)),
     ] {
-        let mut program = Program::new(Fake::with_devices(1), Fake::cuda(cfgs, 1), Fallback::Process);
+        let mut program = FakeProgram::new(
+            FakeLibrary::with_devices(1),
+            FakeLibrary::cuda(cfgs, 1),
+            Fallback::Process,
+        );
         program.cuda.start_with(0, GB);
         program.cuda.set(setting.0, setting.1);
         assert_eq!(program.source(), some("nvml_process", 2.0), "{cfgs:?} {setting:?}");
     }
     // Nothing was ever allocated there: the framework does not use it.
-    let mut program = Program::with_devices(1);
+    let mut program = FakeProgram::with_devices(1);
     program.cuda.start_with(0, 0);
     assert_eq!(program.source(), some("nvml_process", 2.0));
 }
 
 #[test]
 fn a_library_that_is_not_loaded_is_not_loaded() {
-    let nvml = Fake::with_devices(1);
-    let nowhere = Surroundings {
+    let nvml = FakeLibrary::with_devices(1);
+    let nowhere = GpuEnvironment {
         cuda: Some("libcuda-of-nobody.so.1".into()),
-        ..surroundings(None)
+        ..environment(None)
     };
     let mut probe = GpuProbe::within(nvml.options(Fallback::Process), nowhere, eager());
     let mut readings = Readings::default();
@@ -131,13 +140,13 @@ fn a_library_that_is_not_loaded_is_not_loaded() {
 
 #[test]
 fn a_pool_that_comes_late_is_gone_over_to_once() {
-    let mut program = Program::with_devices(1);
+    let mut program = FakeProgram::with_devices(1);
     assert_eq!(program.source(), some("nvml_process", 2.0));
     program.cuda.start_with(0, GB);
     assert_eq!(program.source(), some("nvml_process", 2.0));
     // Too close to the one before to count.
     for _ in 0..10 {
-        program.now -= APART;
+        program.now -= MIN_INTERVAL;
         assert_eq!(program.source(), some("nvml_process", 2.0));
     }
     assert_eq!(program.source(), some("nvml_process", 2.0));
@@ -156,7 +165,7 @@ fn a_pool_that_comes_late_is_gone_over_to_once() {
 
 #[test]
 fn a_context_on_one_device_says_nothing_of_another() {
-    let mut program = Program::with_devices(2);
+    let mut program = FakeProgram::with_devices(2);
     program.cuda.start_with(1, GB);
     program.nvml.processes(0, &[]);
     let readings = program.sample();
@@ -170,7 +179,11 @@ fn a_context_on_one_device_says_nothing_of_another() {
 
 #[test]
 fn strict_is_the_pool_or_nothing() {
-    let mut program = Program::new(Fake::with_devices(1), Fake::cuda(&[], 1), Fallback::Strict);
+    let mut program = FakeProgram::new(
+        FakeLibrary::with_devices(1),
+        FakeLibrary::cuda(&[], 1),
+        Fallback::Strict,
+    );
     assert_eq!(program.source(), None);
     program.cuda.start_with(0, GB);
     assert_eq!(program.source(), some("cuda_mempool", 1.0));
@@ -180,7 +193,11 @@ fn strict_is_the_pool_or_nothing() {
 #[test]
 fn cuda_says_which_device_is_meant() {
     for cfgs in [&[] as &[&str], &["without_uuid_v2"], &["without_uuid"]] {
-        let mut program = Program::new(Fake::with_devices(2), Fake::cuda(cfgs, 2), Fallback::Process);
+        let mut program = FakeProgram::new(
+            FakeLibrary::with_devices(2),
+            FakeLibrary::cuda(cfgs, 2),
+            Fallback::Process,
+        );
         program.nvml.processes(1, &[(PID, 7 * GB)]);
         program.cuda.set("0.nvml", 1);
         program.cuda.set("1.nvml", 0);
@@ -202,7 +219,7 @@ fn cuda_says_which_device_is_meant() {
 
 #[test]
 fn a_slice_of_a_device_is_found_by_what_cuda_calls_it() {
-    let mut program = Program::with_devices(1);
+    let mut program = FakeProgram::with_devices(1);
     program.nvml.set("99.total", 10 * GB);
     program.nvml.processes(99, &[(PID, 4 * GB)]);
     program.cuda.set("0.nvml", 99);
@@ -225,7 +242,7 @@ fn a_contradiction_is_said_once_and_the_pool_is_kept() {
              process",
         ),
     ] {
-        let mut program = Program::with_devices(1);
+        let mut program = FakeProgram::with_devices(1);
         program.cuda.start_with(0, used);
         let mut warnings = || {
             let readings = program.sample();
@@ -240,7 +257,7 @@ fn a_contradiction_is_said_once_and_the_pool_is_kept() {
         assert_eq!(warnings(), [said]);
         assert!((0..5).all(|_| warnings().is_empty()));
     }
-    let mut program = Program::with_devices(1);
+    let mut program = FakeProgram::with_devices(1);
     program.cuda.start_with(0, 2 * GB);
     for _ in 0..5 {
         assert!(program.sample().notes().all(|(level, _)| level != Level::Warn));
@@ -249,10 +266,10 @@ fn a_contradiction_is_said_once_and_the_pool_is_kept() {
 
 #[test]
 fn a_list_of_processes_that_is_older_than_the_pool_is_no_contradiction() {
-    let mut program = Program::with_devices(1);
+    let mut program = FakeProgram::with_devices(1);
     program.nvml.processes(0, &[(PID, 2 * GB)]);
     program.cuda.start_with(0, GB);
-    let is_calm = |program: &mut Program| program.sample().notes().all(|(level, _)| level != Level::Warn);
+    let is_calm = |program: &mut FakeProgram| program.sample().notes().all(|(level, _)| level != Level::Warn);
     assert!(is_calm(&mut program));
     // Each time the pool has grown since the list was made.
     for grown in 4..10 {
@@ -264,13 +281,13 @@ fn a_list_of_processes_that_is_older_than_the_pool_is_no_contradiction() {
 
 #[test]
 fn a_peak_is_not_taken_over_from_another_device() {
-    let mut program = Program::with_devices(2);
+    let mut program = FakeProgram::with_devices(2);
     program.nvml.set("1.model", 1);
     for (device, gb) in [(0, 50), (1, 1)] {
         program.nvml.processes(device, &[(PID, gb * GB)]);
         program.cuda.set(&format!("{device}.nvml"), 1 - device);
     }
-    let peak = |program: &mut Program| {
+    let peak = |program: &mut FakeProgram| {
         let readings = program.sample();
         let mut values = readings.iter().map(|(name, value)| (name.to_owned(), value.as_f64()));
         values
@@ -284,7 +301,7 @@ fn a_peak_is_not_taken_over_from_another_device() {
 
 #[test]
 fn where_nvml_does_not_know_what_cuda_says_the_environment_stays() {
-    let mut program = Program::with_devices(1);
+    let mut program = FakeProgram::with_devices(1);
     program.cuda.set("0.nvml", 7);
     assert_eq!(program.source(), some("nvml_process", 2.0));
     program.cuda.set("started", 1);
@@ -295,10 +312,10 @@ fn where_nvml_does_not_know_what_cuda_says_the_environment_stays() {
 
 #[test]
 fn a_device_that_is_left_out_once_has_not_changed_its_source() {
-    let mut program = Program::with_devices(2);
+    let mut program = FakeProgram::with_devices(2);
     program.cuda.start_with(0, GB);
     let both = "cuda_mempool (cuda:0), nvml_process (cuda:1)";
-    let source = |program: &mut Program| program.sample().source().map(|(_, source)| source.to_owned());
+    let source = |program: &mut FakeProgram| program.sample().source().map(|(_, source)| source.to_owned());
     assert_eq!(source(&mut program).as_deref(), Some(both));
     program.nvml.set("1.processes", 10);
     assert_eq!(source(&mut program).as_deref(), Some(both));
@@ -306,10 +323,10 @@ fn a_device_that_is_left_out_once_has_not_changed_its_source() {
 
 #[test]
 fn a_misspelt_switch_is_said_once() {
-    let nvml = Fake::with_devices(1);
-    let typo = Surroundings {
+    let nvml = FakeLibrary::with_devices(1);
+    let typo = GpuEnvironment {
         unknown: Some("of".to_owned()),
-        ..surroundings(None)
+        ..environment(None)
     };
     let mut probe = GpuProbe::within(nvml.options(Fallback::Process), typo, eager());
     for warnings in [1, 0] {
@@ -324,12 +341,12 @@ fn a_misspelt_switch_is_said_once() {
 
 #[test]
 fn a_pool_is_not_asked_more_often_than_said() {
-    let mut program = Program::with_devices(1);
+    let mut program = FakeProgram::with_devices(1);
     program.cuda.start_with(0, GB);
     program.sample();
     let calls = program.cuda.get("calls.any");
     for _ in 0..100 {
-        program.now -= APART;
+        program.now -= MIN_INTERVAL;
         program.sample();
     }
     // The sampler's thread asked for the devices once, before.

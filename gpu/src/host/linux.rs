@@ -7,13 +7,13 @@ use logcore::Readings;
 use rustix::fs::statvfs;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::due::Due;
-use crate::system::memory::{Kernel, field, kib};
+use crate::host::memory_limit::{KernelFiles, field, kib};
+use crate::timer::IntervalTimer;
 
 #[derive(Debug)]
-pub(crate) struct Host {
-    kernel: Kernel,
-    slow: Due,
+pub(crate) struct LinuxHost {
+    kernel: KernelFiles,
+    slow: IntervalTimer,
     /// When the processor time was last read, and what it was.
     worked: Option<(Instant, Duration)>,
     network: Option<Traffic>,
@@ -27,11 +27,11 @@ struct Traffic {
     from_us: u64,
 }
 
-impl Default for Host {
+impl Default for LinuxHost {
     fn default() -> Self {
         Self {
-            kernel: Kernel::default(),
-            slow: Due::every(Duration::from_secs(10)),
+            kernel: KernelFiles::default(),
+            slow: IntervalTimer::every(Duration::from_secs(10)),
             worked: None,
             network: None,
             disks: None,
@@ -41,7 +41,7 @@ impl Default for Host {
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-impl Host {
+impl LinuxHost {
     pub(crate) fn read(&mut self, now: Instant, readings: &mut Readings) {
         self.read_processor(now, readings);
         self.read_memory(readings);
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_read() {
-        let mut host = Host::default();
+        let mut host = LinuxHost::default();
         let start = Instant::now();
         let mut names = |seconds: u64| {
             let mut readings = Readings::default();

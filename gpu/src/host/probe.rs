@@ -1,21 +1,15 @@
 //! The machine, as W&B's system page shows it.
 
-mod gpus;
-#[cfg(target_os = "linux")]
-mod host;
-#[cfg(target_os = "linux")]
-mod memory;
-
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use logcore::{BuildContext, ConfigError, Probe, ProbeError, Ranks, Readings};
 use serde::Deserialize;
 
-use self::gpus::Gpus;
+use crate::host::gpus::SystemGpus;
 #[cfg(target_os = "linux")]
-use self::host::Host;
-use crate::gpu::surroundings::Surroundings;
+use crate::host::linux::LinuxHost;
+use crate::nvidia::env::GpuEnvironment;
 
 /// Readings of the machine and of this process on it, under the names and units of W&B, so that its system page shows them:
 ///
@@ -47,8 +41,8 @@ pub struct SystemProbe {
     /// Another process on this machine reads it.
     is_others: bool,
     #[cfg(target_os = "linux")]
-    host: Host,
-    gpus: Gpus,
+    host: LinuxHost,
+    gpus: SystemGpus,
 }
 
 /// The options of [`SystemProbe`], in a config under `probes.system`.
@@ -66,7 +60,7 @@ impl SystemProbe {
     /// A probe for this machine. Nothing is opened before the first reading.
     pub fn new(options: SystemOptions) -> Self {
         let variable = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
-        Self::within(options, &Surroundings::read(variable), Ranks::from_env())
+        Self::within(options, &GpuEnvironment::read(variable), Ranks::from_env())
     }
 
     pub(crate) fn build(options: SystemOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
@@ -75,12 +69,12 @@ impl SystemProbe {
         Ok(probe)
     }
 
-    fn within(options: SystemOptions, surroundings: &Surroundings, ranks: Ranks) -> Self {
+    fn within(options: SystemOptions, environment: &GpuEnvironment, ranks: Ranks) -> Self {
         Self {
             is_others: is_others(ranks),
             #[cfg(target_os = "linux")]
-            host: Host::default(),
-            gpus: Gpus::new(surroundings.nvml.then_some(options.library)),
+            host: LinuxHost::default(),
+            gpus: SystemGpus::new(environment.nvml.then_some(options.library)),
         }
     }
 
@@ -114,7 +108,7 @@ fn is_others(ranks: Ranks) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::fake::surroundings;
+    use crate::nvidia::fake::environment;
 
     #[test]
     fn only_one_process_of_a_machine_reads_it() {
@@ -132,10 +126,10 @@ mod tests {
         }
     }
 
-    fn unopened() -> Surroundings {
-        Surroundings {
+    fn unopened() -> GpuEnvironment {
+        GpuEnvironment {
             nvml: false,
-            ..surroundings(None)
+            ..environment(None)
         }
     }
 }

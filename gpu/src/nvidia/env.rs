@@ -3,37 +3,37 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::gpu::cuda;
-use crate::gpu::visible::Visible;
+use crate::nvidia::cuda;
+use crate::nvidia::visible_devices::VisibleDevices;
 
 #[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct GpuEnvironment {
     /// NVML may be opened.
     pub(crate) nvml: bool,
     /// The name of CUDA's library, if it may be looked for.
     pub(crate) cuda: Option<OsString>,
     /// A value of `GPU_PROBE` that is none.
     pub(crate) unknown: Option<String>,
-    pub(crate) visible: Visible,
+    pub(crate) visible: VisibleDevices,
     /// CUDA orders the devices as they lie on the bus, which is NVML's order.
     pub(crate) is_by_bus: bool,
     /// The number of this process; of a child, after a fork.
     pub(crate) pid: fn() -> u32,
-    pub(crate) periods: Periods,
+    pub(crate) periods: QueryPeriods,
 }
 
 /// How often the driver is asked for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Periods {
+pub(crate) struct QueryPeriods {
     pub(crate) memory: Duration,
     /// The list is dear: some milliseconds, under a lock of the driver.
     pub(crate) processes: Duration,
 }
 
-impl Surroundings {
+impl GpuEnvironment {
     pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
         let switch = variable("GPU_PROBE").unwrap_or_default().trim().to_ascii_lowercase();
-        let visible = Visible::parse(variable("CUDA_VISIBLE_DEVICES").as_deref());
+        let visible = VisibleDevices::parse(variable("CUDA_VISIBLE_DEVICES").as_deref());
         let (nvml, pool) = match switch.as_str() {
             _ if visible.is_none() => (false, false),
             "off" => (false, false),
@@ -48,7 +48,7 @@ impl Surroundings {
             visible,
             is_by_bus: variable("CUDA_DEVICE_ORDER").is_some_and(|order| order.trim() == "PCI_BUS_ID"),
             pid: std::process::id,
-            periods: Periods {
+            periods: QueryPeriods {
                 memory: Duration::from_secs(2),
                 processes: Duration::from_secs(15),
             },
@@ -60,8 +60,8 @@ impl Surroundings {
 mod tests {
     use super::*;
 
-    fn with(probe: Option<&str>, visible: Option<&str>) -> Surroundings {
-        Surroundings::read(|name| {
+    fn with(probe: Option<&str>, visible: Option<&str>) -> GpuEnvironment {
+        GpuEnvironment::read(|name| {
             let value = match name {
                 "GPU_PROBE" => probe,
                 "CUDA_VISIBLE_DEVICES" => visible,
@@ -96,14 +96,14 @@ mod tests {
             let read = with(None, Some(visible));
             assert!(!read.nvml && read.cuda.is_none(), "{visible:?}");
         }
-        assert_eq!(with(None, Some("1,0")).visible, Visible::parse(Some("1,0")));
+        assert_eq!(with(None, Some("1,0")).visible, VisibleDevices::parse(Some("1,0")));
         assert_eq!((with(None, None).pid)(), std::process::id());
     }
 
     #[test]
     fn only_the_order_of_the_bus_is_that_of_nvml() {
         for (order, is_by_bus) in [("PCI_BUS_ID", true), ("FASTEST_FIRST", false), ("", false)] {
-            let read = Surroundings::read(|name| (name == "CUDA_DEVICE_ORDER").then(|| order.to_owned()));
+            let read = GpuEnvironment::read(|name| (name == "CUDA_DEVICE_ORDER").then(|| order.to_owned()));
             assert_eq!(read.is_by_bus, is_by_bus, "{order}");
         }
     }

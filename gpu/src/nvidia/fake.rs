@@ -7,15 +7,15 @@ use std::time::Duration;
 use libloading::Library;
 use tempfile::TempDir;
 
-use crate::gpu::probe::{Fallback, GpuOptions};
-use crate::gpu::surroundings::{Periods, Surroundings};
-use crate::gpu::visible::Visible;
+use crate::nvidia::env::{GpuEnvironment, QueryPeriods};
+use crate::nvidia::options::{Fallback, GpuOptions};
+use crate::nvidia::visible_devices::VisibleDevices;
 
 #[path = "../../tests/support/stand_in.rs"]
 mod stand_in;
 
 /// A library that answers as the test says.
-pub(crate) struct Fake {
+pub(crate) struct FakeLibrary {
     /// Open as long as the test runs; the code under test never closes it either.
     library: &'static Library,
     path: PathBuf,
@@ -24,7 +24,7 @@ pub(crate) struct Fake {
 
 pub(crate) const PID: u32 = 4711;
 
-impl Fake {
+impl FakeLibrary {
     /// A driver with some GPUs of 80 GB. Of each 3 GB are in use, 2 of them by this process.
     pub(crate) fn with_devices(count: u64) -> Self {
         Self::variant(&[], count)
@@ -133,15 +133,15 @@ impl Fake {
 }
 
 /// This process, as the driver sees it, with a value of `CUDA_VISIBLE_DEVICES`.
-pub(crate) fn surroundings(visible: Option<&str>) -> Surroundings {
-    Surroundings {
+pub(crate) fn environment(visible: Option<&str>) -> GpuEnvironment {
+    GpuEnvironment {
         nvml: true,
         cuda: None,
         unknown: None,
-        visible: Visible::parse(visible),
+        visible: VisibleDevices::parse(visible),
         pid: || PID,
         is_by_bus: false,
-        periods: Periods {
+        periods: QueryPeriods {
             memory: Duration::ZERO,
             processes: Duration::ZERO,
         },

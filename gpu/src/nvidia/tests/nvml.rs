@@ -5,33 +5,38 @@ use std::time::{Duration, Instant};
 use logcore::log::Level;
 use logcore::{Probe, ProbeError, Readings};
 
-use crate::gpu::device::Offers;
-use crate::gpu::fake::{Fake, PID, surroundings};
-use crate::gpu::ladder::Source;
-use crate::gpu::nvml::{Figures, Session};
-use crate::gpu::probe::{Fallback, GpuOptions, GpuProbe};
-use crate::gpu::resolve::By;
-use crate::gpu::sampler::{Gone, Patience};
-use crate::gpu::surroundings::Surroundings;
-use crate::gpu::tests::{eager, probe};
+use crate::nvidia::device::AvailableSources;
+use crate::nvidia::device_map::MappedBy;
+use crate::nvidia::env::GpuEnvironment;
+use crate::nvidia::fake::{FakeLibrary, PID, environment};
+use crate::nvidia::options::{Fallback, GpuOptions};
+use crate::nvidia::probe::GpuProbe;
+use crate::nvidia::sampler::{SamplerTimeouts, Unavailable};
+use crate::nvidia::session::{DriverFigures, NvmlSession};
+use crate::nvidia::source_select::MemorySource;
+use crate::nvidia::tests::{eager, probe};
 
 const GB: u64 = 1_000_000_000;
 
-fn open(fake: &Fake, visible: Option<&str>) -> Result<Session, Gone> {
-    Session::open(Some(&fake.path().to_owned()), &surroundings(visible))
+fn open(fake: &FakeLibrary, visible: Option<&str>) -> Result<NvmlSession, Unavailable> {
+    NvmlSession::open(Some(&fake.path().to_owned()), &environment(visible))
 }
 
 /// The first sample: ordinals, GB and sources.
-fn first(fake: &Fake, fallback: Fallback, visible: Option<&str>) -> Result<Vec<(usize, u64, Source)>, Gone> {
+fn first(
+    fake: &FakeLibrary,
+    fallback: Fallback,
+    visible: Option<&str>,
+) -> Result<Vec<(usize, u64, MemorySource)>, Unavailable> {
     let figures = open(fake, visible)?.sample(Instant::now())?;
     Ok(tuples(figures, fallback))
 }
 
 /// The better of the driver's two figures for each device.
-fn tuples(figures: Vec<Figures>, fallback: Fallback) -> Vec<(usize, u64, Source)> {
-    let best = |figures: Figures| {
+fn tuples(figures: Vec<DriverFigures>, fallback: Fallback) -> Vec<(usize, u64, MemorySource)> {
+    let best = |figures: DriverFigures| {
         let ordinal = figures.ordinal;
-        let mut offers = Offers::default();
+        let mut offers = AvailableSources::default();
         offers.add_driver(figures, fallback);
         let (source, memory) = offers.sources.into_iter().next()?;
         Some((ordinal, memory.allocated / GB, source))
@@ -41,9 +46,9 @@ fn tuples(figures: Vec<Figures>, fallback: Fallback) -> Vec<(usize, u64, Source)
 
 #[test]
 fn the_memory_of_this_process_is_reported_for_every_device() {
-    let fake = Fake::with_devices(2);
+    let fake = FakeLibrary::with_devices(2);
     fake.processes(1, &[(PID, 5 * GB)]);
-    let mut probe = probe(&fake, surroundings(None), eager());
+    let mut probe = probe(&fake, environment(None), eager());
     let mut readings = Readings::default();
     probe.sample(&mut readings).unwrap();
     let values: Vec<_> = readings.iter().map(|(name, value)| (name, value.as_f64())).collect();
@@ -70,12 +75,12 @@ fn the_memory_of_this_process_is_reported_for_every_device() {
 
 #[test]
 fn without_a_gpu_there_is_nothing() {
-    assert!(first(&Fake::with_devices(0), Fallback::Device, None).is_err());
+    assert!(first(&FakeLibrary::with_devices(0), Fallback::Device, None).is_err());
 }
 
 #[test]
 fn visible_devices_are_numbered_as_cuda_numbers_them() {
-    let fake = Fake::with_devices(3);
+    let fake = FakeLibrary::with_devices(3);
     for device in 0..3 {
         fake.processes(device, &[(PID, (device + 10) * GB)]);
     }
@@ -101,16 +106,16 @@ fn visible_devices_are_numbered_as_cuda_numbers_them() {
 
 #[test]
 fn a_mig_instance_is_found_by_its_uuid() {
-    let fake = Fake::with_devices(1);
+    let fake = FakeLibrary::with_devices(1);
     fake.set("99.total", 10 * GB);
     fake.processes(99, &[(PID, 4 * GB)]);
     let seen = first(&fake, Fallback::Process, Some("MIG-0000"));
-    assert_eq!(seen, Ok(vec![(0, 4, Source::Process)]));
+    assert_eq!(seen, Ok(vec![(0, 4, MemorySource::Process)]));
 }
 
 #[test]
 fn a_device_that_is_sliced_is_shown_by_its_slices() {
-    let fake = Fake::with_devices(2);
+    let fake = FakeLibrary::with_devices(2);
     fake.set("1.mig", 1);
     fake.set("1.slices", 2);
     for (slice, gb) in [(2000, 4), (2001, 6)] {
@@ -137,14 +142,14 @@ fn a_device_that_is_sliced_is_shown_by_its_slices() {
 
 #[test]
 fn an_index_is_sure_where_the_order_is() {
-    let fake = Fake::with_devices(2);
+    let fake = FakeLibrary::with_devices(2);
     let found = |visible, is_by_bus| {
-        let surroundings = Surroundings {
+        let environment = GpuEnvironment {
             is_by_bus,
-            ..surroundings(visible)
+            ..environment(visible)
         };
-        let mut session = Session::open(Some(&fake.path().to_owned()), &surroundings).unwrap();
-        session.sample(Instant::now()).unwrap()[0].by == By::Environment
+        let mut session = NvmlSession::open(Some(&fake.path().to_owned()), &environment).unwrap();
+        session.sample(Instant::now()).unwrap()[0].by == MappedBy::Environment
     };
     assert!(found(None, false));
     fake.set("1.model", 1);
@@ -154,13 +159,13 @@ fn an_index_is_sure_where_the_order_is() {
 
 #[test]
 fn a_driver_that_hangs_at_its_start_is_said_once() {
-    let fake = Fake::with_devices(1);
+    let fake = FakeLibrary::with_devices(1);
     fake.set("hang_at_start", 1);
-    let patience = Patience {
+    let timeouts = SamplerTimeouts {
         first: Duration::ZERO,
         ..eager()
     };
-    let mut probe = probe(&fake, surroundings(None), patience);
+    let mut probe = probe(&fake, environment(None), timeouts);
     let mut warnings = || {
         let mut readings = Readings::default();
         assert!(probe.sample(&mut readings).is_err());
@@ -172,7 +177,7 @@ fn a_driver_that_hangs_at_its_start_is_said_once() {
 
 #[test]
 fn what_cannot_be_known_is_absent() {
-    let fake = Fake::with_devices(1);
+    let fake = FakeLibrary::with_devices(1);
     // Another process; our own with no memory, with "not available", with more than there is, with all there is.
     for ours in [(PID + 2, GB), (PID, 0), (PID, u64::MAX), (PID, 81 * GB), (PID, 80 * GB)] {
         fake.processes(0, &[(PID + 1, GB), ours]);
@@ -182,16 +187,19 @@ fn what_cannot_be_known_is_absent() {
     assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]));
 
     let mut readings = Readings::default();
-    probe(&fake, surroundings(None), eager()).sample(&mut readings).unwrap();
+    probe(&fake, environment(None), eager()).sample(&mut readings).unwrap();
     assert_eq!((readings.iter().len(), readings.source()), (0, None));
 }
 
 #[test]
 fn alone_on_a_device_all_of_its_memory_is_ours() {
-    let fake = Fake::with_devices(1);
+    let fake = FakeLibrary::with_devices(1);
     for unknown in [0, u64::MAX] {
         fake.processes(0, &[(PID, unknown)]);
-        assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![(0, 3, Source::Device)]));
+        assert_eq!(
+            first(&fake, Fallback::Process, None),
+            Ok(vec![(0, 3, MemorySource::Device)])
+        );
     }
     for used in [0, u64::MAX, 81 * GB] {
         fake.set("0.used", used);
@@ -201,13 +209,16 @@ fn alone_on_a_device_all_of_its_memory_is_ours() {
 
 #[test]
 fn the_device_stands_in_where_that_is_wished() {
-    let fake = Fake::with_devices(2);
+    let fake = FakeLibrary::with_devices(2);
     fake.processes(0, &[(PID + 1, GB)]);
     let seen = first(&fake, Fallback::Device, None);
-    assert_eq!(seen, Ok(vec![(0, 3, Source::Device), (1, 2, Source::Process)]));
+    assert_eq!(
+        seen,
+        Ok(vec![(0, 3, MemorySource::Device), (1, 2, MemorySource::Process)])
+    );
 
     let options = fake.options(Fallback::Device);
-    let mut probe = GpuProbe::within(options, surroundings(None), eager());
+    let mut probe = GpuProbe::within(options, environment(None), eager());
     let mut readings = Readings::default();
     probe.sample(&mut readings).unwrap();
     assert_eq!(
@@ -218,39 +229,54 @@ fn the_device_stands_in_where_that_is_wished() {
 
 #[test]
 fn an_old_driver_is_asked_in_the_old_way() {
-    let fake = Fake::variant(&["without_memory_v2"], 1);
+    let fake = FakeLibrary::variant(&["without_memory_v2"], 1);
     fake.processes(0, &[]);
-    assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 3, Source::Device)]));
+    assert_eq!(
+        first(&fake, Fallback::Device, None),
+        Ok(vec![(0, 3, MemorySource::Device)])
+    );
     fake.set("0.memory", 3);
     assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![]));
     fake.processes(0, &[(PID, GB)]);
-    assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 1, Source::Process)]));
+    assert_eq!(
+        first(&fake, Fallback::Device, None),
+        Ok(vec![(0, 1, MemorySource::Process)])
+    );
 }
 
 #[test]
 fn without_any_memory_call_the_process_is_still_known() {
-    let fake = Fake::variant(&["without_memory_v1", "without_memory_v2"], 1);
-    assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![(0, 2, Source::Process)]));
+    let fake = FakeLibrary::variant(&["without_memory_v1", "without_memory_v2"], 1);
+    assert_eq!(
+        first(&fake, Fallback::Process, None),
+        Ok(vec![(0, 2, MemorySource::Process)])
+    );
 }
 
 #[test]
 fn without_a_process_list_only_the_device_is_known() {
-    let fake = Fake::variant(&["without_processes", "without_shutdown"], 1);
+    let fake = FakeLibrary::variant(&["without_processes", "without_shutdown"], 1);
     assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]));
-    assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 3, Source::Device)]));
+    assert_eq!(
+        first(&fake, Fallback::Device, None),
+        Ok(vec![(0, 3, MemorySource::Device)])
+    );
 }
 
 #[test]
 fn a_process_list_that_would_be_misread_is_not_read() {
-    let fake = Fake::variant(&["misread_entries"], 1);
+    let fake = FakeLibrary::variant(&["misread_entries"], 1);
     assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]));
-    assert_eq!(first(&fake, Fallback::Device, None), Ok(vec![(0, 3, Source::Device)]));
+    assert_eq!(
+        first(&fake, Fallback::Device, None),
+        Ok(vec![(0, 3, MemorySource::Device)])
+    );
     assert_eq!(fake.get("calls.processes"), 0);
 }
 
 #[test]
 fn no_permission_switches_off_what_is_refused_and_nothing_else() {
-    let fake = Fake::with_devices(2);
+    let fake = FakeLibrary::with_devices(2);
     fake.set("0.handle", 4);
     let mut session = open(&fake, None).unwrap();
     let handles = fake.get("calls.handle");
@@ -258,7 +284,7 @@ fn no_permission_switches_off_what_is_refused_and_nothing_else() {
         let usages = session.sample(Instant::now());
         assert_eq!(
             usages.map(|figures| tuples(figures, Fallback::Process)),
-            Ok(vec![(1, 2, Source::Process)])
+            Ok(vec![(1, 2, MemorySource::Process)])
         );
     }
     assert_eq!(fake.get("calls.handle"), handles + 2);
@@ -268,7 +294,7 @@ fn no_permission_switches_off_what_is_refused_and_nothing_else() {
         session
             .sample(Instant::now())
             .map(|figures| tuples(figures, Fallback::Process)),
-        Ok(vec![(1, 2, Source::Process)])
+        Ok(vec![(1, 2, MemorySource::Process)])
     );
     fake.set("1.processes", 4);
     let gone = session.sample(Instant::now()).unwrap_err();
@@ -280,7 +306,7 @@ fn no_permission_switches_off_what_is_refused_and_nothing_else() {
 
 #[test]
 fn a_lost_device_is_looked_for_again_after_a_minute() {
-    let fake = Fake::with_devices(2);
+    let fake = FakeLibrary::with_devices(2);
     let mut session = open(&fake, None).unwrap();
     let start = Instant::now();
     let mut seen = |seconds| {
@@ -296,7 +322,7 @@ fn a_lost_device_is_looked_for_again_after_a_minute() {
     let calls = fake.get("calls.memory_v2");
     assert_eq!(seen(60), 1);
     assert_eq!(fake.get("calls.memory_v2"), calls + 1, "the lost device was asked");
-    // Gone even from the list, then back.
+    // Unavailable even from the list, then back.
     fake.set("0.handle", 15);
     assert_eq!(seen(61), 1);
     fake.set("0.handle", 0);
@@ -315,7 +341,7 @@ fn a_lost_device_is_looked_for_again_after_a_minute() {
 
 #[test]
 fn a_passing_trouble_leaves_a_reading_out_and_changes_no_source() {
-    let fake = Fake::with_devices(1);
+    let fake = FakeLibrary::with_devices(1);
     let mut session = open(&fake, None).unwrap();
     let start = Instant::now();
     let mut seconds = 0;
@@ -332,25 +358,25 @@ fn a_passing_trouble_leaves_a_reading_out_and_changes_no_source() {
             assert_eq!(seen(), []);
         }
         fake.set("0.processes", 0);
-        assert_eq!(seen(), [(0, 2, Source::Process)]);
+        assert_eq!(seen(), [(0, 2, MemorySource::Process)]);
     }
     // Five in a row are no accident.
     fake.set("0.processes", 999);
     for _ in 0..4 {
         assert_eq!(seen(), []);
     }
-    assert_eq!(seen(), [(0, 3, Source::Device)]);
+    assert_eq!(seen(), [(0, 3, MemorySource::Device)]);
     fake.set("0.processes", 0);
-    assert_eq!(seen(), [(0, 3, Source::Device)]);
+    assert_eq!(seen(), [(0, 3, MemorySource::Device)]);
     // It is tried again after a minute.
     let seen: Vec<_> = (0..60).flat_map(|_| seen()).collect();
-    assert_eq!(seen.first(), Some(&(0, 3, Source::Device)));
-    assert_eq!(seen.last(), Some(&(0, 2, Source::Process)));
+    assert_eq!(seen.first(), Some(&(0, 3, MemorySource::Device)));
+    assert_eq!(seen.last(), Some(&(0, 2, MemorySource::Process)));
 }
 
 #[test]
 fn a_driver_that_does_not_start_is_no_trouble() {
-    let fake = Fake::with_devices(1);
+    let fake = FakeLibrary::with_devices(1);
     for (code, said) in [
         (9, "NVML does not start: NVIDIA driver is not loaded"),
         (4, "or set GPU_PROBE=off"),
@@ -363,8 +389,8 @@ fn a_driver_that_does_not_start_is_no_trouble() {
     ] {
         fake.set("init", code);
         let gone = open(&fake, None).err().expect("it cannot start");
-        assert!(gone.why.contains(said) && gone.is_trouble, "{code}: {gone:?}");
-        let mut probe = probe(&fake, surroundings(None), eager());
+        assert!(gone.why.contains(said) && gone.is_failure, "{code}: {gone:?}");
+        let mut probe = probe(&fake, environment(None), eager());
         for notes in [1, 0] {
             let mut readings = Readings::default();
             let sampled = probe.sample(&mut readings);
@@ -385,11 +411,11 @@ fn a_file_that_is_no_driver_is_no_trouble() {
             library: Some(library.into()),
             ..GpuOptions::default()
         };
-        let gone = Session::open(options.library.as_ref(), &surroundings(None))
+        let gone = NvmlSession::open(options.library.as_ref(), &environment(None))
             .err()
             .expect("it is none");
         assert!(
-            gone.why.starts_with("no NVIDIA driver: ") && !gone.is_trouble,
+            gone.why.starts_with("no NVIDIA driver: ") && !gone.is_failure,
             "{gone:?}"
         );
     }
@@ -397,11 +423,11 @@ fn a_file_that_is_no_driver_is_no_trouble() {
 
 #[test]
 fn nothing_is_opened_where_nothing_is_wished() {
-    let fake = Fake::with_devices(1);
-    let mut no_nvml = surroundings(None);
+    let fake = FakeLibrary::with_devices(1);
+    let mut no_nvml = environment(None);
     no_nvml.nvml = false;
-    for (fallback, surroundings) in [(Fallback::Process, no_nvml), (Fallback::Strict, surroundings(None))] {
-        let mut probe = GpuProbe::within(fake.options(fallback), surroundings, eager());
+    for (fallback, environment) in [(Fallback::Process, no_nvml), (Fallback::Strict, environment(None))] {
+        let mut probe = GpuProbe::within(fake.options(fallback), environment, eager());
         assert!(probe.sample(&mut Readings::default()).is_err());
     }
     assert_eq!(fake.get("calls.init"), 0);
@@ -409,10 +435,10 @@ fn nothing_is_opened_where_nothing_is_wished() {
 
 #[test]
 fn the_library_is_opened_once_and_never_closed() {
-    let fake = Fake::with_devices(1);
+    let fake = FakeLibrary::with_devices(1);
     for _ in 0..3 {
         let mut readings = Readings::default();
-        probe(&fake, surroundings(None), eager()).sample(&mut readings).unwrap();
+        probe(&fake, environment(None), eager()).sample(&mut readings).unwrap();
         assert_eq!(readings.iter().len(), 5);
     }
     assert_eq!(fake.get("calls.init"), 1);
@@ -421,13 +447,13 @@ fn the_library_is_opened_once_and_never_closed() {
 
 #[test]
 fn a_call_that_hangs_holds_up_nobody() {
-    let fake = Fake::with_devices(1);
+    let fake = FakeLibrary::with_devices(1);
     fake.set("hang", 1);
-    let patience = Patience {
+    let timeouts = SamplerTimeouts {
         first: Duration::from_millis(20),
-        ..Patience::default()
+        ..SamplerTimeouts::default()
     };
-    let mut probe = probe(&fake, surroundings(None), patience);
+    let mut probe = probe(&fake, environment(None), timeouts);
     let start = Instant::now();
     for _ in 0..1000 {
         let sampled = probe.sample(&mut Readings::default());
@@ -443,11 +469,11 @@ fn a_call_that_hangs_holds_up_nobody() {
 
 #[test]
 fn readings_come_back_after_a_hang() {
-    let fake = Fake::with_devices(1);
+    let fake = FakeLibrary::with_devices(1);
     let mut probe = probe(
         &fake,
-        surroundings(None),
-        Patience {
+        environment(None),
+        SamplerTimeouts {
             later: Duration::from_millis(5),
             ..eager()
         },
@@ -496,8 +522,8 @@ fn all_probes_are_registered_with_options_of_their_own() {
 
 #[test]
 fn what_happens_to_a_device_is_said_once() {
-    let fake = Fake::with_devices(2);
-    let mut probe = probe(&fake, surroundings(None), eager());
+    let fake = FakeLibrary::with_devices(2);
+    let mut probe = probe(&fake, environment(None), eager());
     let mut said = || {
         let mut readings = Readings::default();
         probe.sample(&mut readings).unwrap();
@@ -521,12 +547,12 @@ fn what_happens_to_a_device_is_said_once() {
 
 #[test]
 fn a_driver_that_stops_answering_is_said_once() {
-    let fake = Fake::with_devices(1);
-    let patience = Patience {
+    let fake = FakeLibrary::with_devices(1);
+    let timeouts = SamplerTimeouts {
         later: Duration::from_millis(5),
         ..eager()
     };
-    let mut probe = probe(&fake, surroundings(None), patience);
+    let mut probe = probe(&fake, environment(None), timeouts);
     let mut warnings = || {
         let mut readings = Readings::default();
         let sampled = probe.sample(&mut readings);
@@ -541,16 +567,16 @@ fn a_driver_that_stops_answering_is_said_once() {
 
 #[test]
 fn the_dear_list_of_processes_is_asked_for_rarely() {
-    let fake = Fake::with_devices(1);
-    let mut rarely = surroundings(None);
+    let fake = FakeLibrary::with_devices(1);
+    let mut rarely = environment(None);
     rarely.periods.processes = Duration::from_secs(15);
-    let mut session = Session::open(Some(&fake.path().to_owned()), &rarely).unwrap();
+    let mut session = NvmlSession::open(Some(&fake.path().to_owned()), &rarely).unwrap();
     let start = Instant::now();
     for seconds in (0..=30).step_by(2) {
         let figures = session.sample(start + Duration::from_secs(seconds));
         assert_eq!(
             figures.map(|figures| tuples(figures, Fallback::Process)),
-            Ok(vec![(0, 2, Source::Process)])
+            Ok(vec![(0, 2, MemorySource::Process)])
         );
     }
     // And once to say how large the device is.

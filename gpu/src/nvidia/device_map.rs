@@ -7,21 +7,21 @@ use std::time::Duration;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
-use crate::gpu::cuda::{Cuda, Identity};
-use crate::gpu::question::{MOST_FAILURES, Silence, meaning};
-use crate::gpu::sampler::Gone;
-use crate::gpu::visible::{DeviceName, Visible};
+use crate::nvidia::cuda::{CudaDriver, CudaIdentity};
+use crate::nvidia::query::{MAX_FAILURES, NoAnswer, classify};
+use crate::nvidia::sampler::Unavailable;
+use crate::nvidia::visible_devices::{DeviceName, VisibleDevices};
 
 /// How a device is found again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
+pub(crate) enum DeviceAddress {
     Index(u32),
     /// With its kind before it: `GPU-…`, `MIG-…`.
     Uuid(String),
-    Cuda(Identity),
+    Cuda(CudaIdentity),
 }
 
-impl Address {
+impl DeviceAddress {
     pub(crate) fn find(&self, nvml: &'static Nvml) -> Result<Device<'static>, NvmlError> {
         match self {
             Self::Index(index) => nvml.device_by_index(*index),
@@ -31,20 +31,20 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for DeviceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Index(index) => write!(f, "NVML's device {index}"),
             Self::Uuid(uuid) => write!(f, "{uuid}"),
-            Self::Cuda(Identity { uuid: Some(uuid), .. }) => write!(f, "GPU-{uuid}"),
-            Self::Cuda(Identity { bus_id, .. }) => write!(f, "the device at {}", bus_id.as_deref().unwrap_or("?")),
+            Self::Cuda(CudaIdentity { uuid: Some(uuid), .. }) => write!(f, "GPU-{uuid}"),
+            Self::Cuda(CudaIdentity { bus_id, .. }) => write!(f, "the device at {}", bus_id.as_deref().unwrap_or("?")),
         }
     }
 }
 
 /// A device by what CUDA says of it. CUDA gives a slice of a device an identity of its own, and does not say that it is one; and an old
 /// one gives none, but where the device lies on the bus.
-fn find(nvml: &'static Nvml, Identity { uuid, bus_id }: &Identity) -> Result<Device<'static>, NvmlError> {
+fn find(nvml: &'static Nvml, CudaIdentity { uuid, bus_id }: &CudaIdentity) -> Result<Device<'static>, NvmlError> {
     let by_uuid = |kind: &str| match uuid {
         Some(uuid) => nvml.device_by_uuid(format!("{kind}-{uuid}")),
         None => Err(NvmlError::NotFound),
@@ -54,8 +54,8 @@ fn find(nvml: &'static Nvml, Identity { uuid, bus_id }: &Identity) -> Result<Dev
         // Of one that is sliced, only a slice could be meant.
         (!is_sliced(&device)).then_some(device).ok_or(NvmlError::NotFound)
     };
-    let unless_lost = |error| match meaning(&error) {
-        Silence::Lost => Err(error),
+    let unless_lost = |error| match classify(&error) {
+        NoAnswer::DeviceLost => Err(error),
         _ => Ok(error),
     };
     by_uuid("GPU")
@@ -64,43 +64,47 @@ fn find(nvml: &'static Nvml, Identity { uuid, bus_id }: &Identity) -> Result<Dev
 }
 
 /// The devices, in CUDA's order, and how they were found.
-pub(crate) struct Found {
-    pub(crate) addresses: Vec<Address>,
-    pub(crate) by: By,
+pub(crate) struct DeviceMap {
+    pub(crate) addresses: Vec<DeviceAddress>,
+    pub(crate) by: MappedBy,
 }
 
 /// Who says which devices they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum By {
+pub(crate) enum MappedBy {
     Cuda,
     Environment,
     /// The environment, and CUDA may order them in another way.
-    Presumption,
+    Assumed,
 }
 
-impl fmt::Display for By {
+impl fmt::Display for MappedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cuda => "found from CUDA",
             Self::Environment => "found from the environment",
-            Self::Presumption => "presumed from the environment, for CUDA may order unlike devices by speed",
+            Self::Assumed => "presumed from the environment, for CUDA may order unlike devices by speed",
         })
     }
 }
 
 /// What the environment says. As in CUDA the list ends at the first name that no device has, and a device named twice leaves
 /// none.
-pub(crate) fn by_environment(nvml: &'static Nvml, visible: &Visible, is_by_bus: bool) -> Result<Found, Gone> {
-    let machine = Machine {
+pub(crate) fn by_environment(
+    nvml: &'static Nvml,
+    visible: &VisibleDevices,
+    is_by_bus: bool,
+) -> Result<DeviceMap, Unavailable> {
+    let machine = NvmlDevices {
         nvml,
         count: device_count(nvml)?,
     };
     let (addresses, has_indices): (Vec<_>, _) = match visible {
-        Visible::All => (
+        VisibleDevices::All => (
             (0..machine.count).filter_map(|index| machine.shown(index)).collect(),
             true,
         ),
-        Visible::Listed(names) => {
+        VisibleDevices::Listed(names) => {
             let addresses: Vec<_> = names.iter().map_while(|name| machine.look_up(name)).collect();
             let is_index = |name: &DeviceName| matches!(name, DeviceName::Index(_));
             (addresses, names.iter().any(is_index))
@@ -108,8 +112,12 @@ pub(crate) fn by_environment(nvml: &'static Nvml, visible: &Visible, is_by_bus: 
     };
     let is_twice = |(at, address)| addresses[..at].contains(address);
     let is_sure = is_by_bus || !has_indices || machine.is_of_one_kind();
-    Ok(Found {
-        by: if is_sure { By::Environment } else { By::Presumption },
+    Ok(DeviceMap {
+        by: if is_sure {
+            MappedBy::Environment
+        } else {
+            MappedBy::Assumed
+        },
         addresses: match addresses.iter().enumerate().any(is_twice) {
             true => Vec::new(),
             false => addresses,
@@ -119,13 +127,13 @@ pub(crate) fn by_environment(nvml: &'static Nvml, visible: &Visible, is_by_bus: 
 
 /// What CUDA says, once the program has started it, if NVML knows all of it. The environment only lets one presume: CUDA may order
 /// unlike devices by their speed, and shows a slice of a device (MIG) in its place.
-pub(crate) fn by_cuda(nvml: &'static Nvml, cuda: &Cuda) -> Option<Found> {
-    let address = |ordinal| cuda.identity(ordinal).map(Address::Cuda);
+pub(crate) fn by_cuda(nvml: &'static Nvml, cuda: &CudaDriver) -> Option<DeviceMap> {
+    let address = |ordinal| cuda.identity(ordinal).map(DeviceAddress::Cuda);
     let addresses: Vec<_> = (0..cuda.device_count()?).map(address).collect::<Option<_>>()?;
     let are_known = addresses.iter().all(|address| address.find(nvml).is_ok());
-    (!addresses.is_empty() && are_known).then_some(Found {
+    (!addresses.is_empty() && are_known).then_some(DeviceMap {
         addresses,
-        by: By::Cuda,
+        by: MappedBy::Cuda,
     })
 }
 
@@ -134,31 +142,31 @@ pub(crate) fn by_cuda(nvml: &'static Nvml, cuda: &Cuda) -> Option<Found> {
 /// # Errors
 ///
 /// If the driver does not say it; then it says nothing else.
-pub(crate) fn device_count(nvml: &Nvml) -> Result<u32, Gone> {
+pub(crate) fn device_count(nvml: &Nvml) -> Result<u32, Unavailable> {
     let mut failures = 0;
     loop {
         match nvml.device_count() {
             Ok(count) => return Ok(count),
-            Err(error) if meaning(&error) == Silence::Passing && failures + 1 < MOST_FAILURES => {
+            Err(error) if classify(&error) == NoAnswer::Transient && failures + 1 < MAX_FAILURES => {
                 failures += 1;
                 thread::sleep(Duration::from_secs(1));
             }
             Err(error) => {
                 let why = format!("NVML does not say how many GPUs there are: {error}");
-                return Err(Gone::trouble(why));
+                return Err(Unavailable::failure(why));
             }
         }
     }
 }
 
 /// The devices that NVML knows, which are all of the machine or of the container.
-struct Machine {
+struct NvmlDevices {
     nvml: &'static Nvml,
     count: u32,
 }
 
-impl Machine {
-    fn look_up(&self, name: &DeviceName) -> Option<Address> {
+impl NvmlDevices {
+    fn look_up(&self, name: &DeviceName) -> Option<DeviceAddress> {
         match name {
             DeviceName::Index(index) => Some(*index)
                 .filter(|index| *index < self.count)
@@ -175,24 +183,24 @@ impl Machine {
     }
 
     /// What CUDA shows of a device: the device or, of one that is sliced, its first slice.
-    fn shown(&self, index: u32) -> Option<Address> {
+    fn shown(&self, index: u32) -> Option<DeviceAddress> {
         let device = self.nvml.device_by_index(index).ok();
         match device.as_ref().filter(|device| is_sliced(device)) {
-            None => Some(Address::Index(index)),
-            Some(device) => slices(device).next().map(Address::Uuid),
+            None => Some(DeviceAddress::Index(index)),
+            Some(device) => slices(device).next().map(DeviceAddress::Uuid),
         }
     }
 
     /// The slice of this name, or of this beginning of a name.
-    fn slice(&self, name: &str) -> Option<Address> {
+    fn slice(&self, name: &str) -> Option<DeviceAddress> {
         if self.nvml.device_by_uuid(name).is_ok() {
-            return Some(Address::Uuid(name.to_owned()));
+            return Some(DeviceAddress::Uuid(name.to_owned()));
         }
         let devices: Vec<_> = (0..self.count)
             .filter_map(|index| self.nvml.device_by_index(index).ok())
             .collect();
         let all = devices.iter().filter(|device| is_sliced(device)).flat_map(slices);
-        only(all.filter(|uuid| uuid.starts_with(name))).map(Address::Uuid)
+        only(all.filter(|uuid| uuid.starts_with(name))).map(DeviceAddress::Uuid)
     }
 
     /// Whether the order of CUDA is that of the bus anyway.

@@ -11,27 +11,27 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, Nvml};
 
-use crate::due::Due;
-use crate::gpu::memory_info::{DeviceMemory, memory_info};
-use crate::gpu::pool::CudaFinder;
-use crate::gpu::question::{Known, Question, Silence, TRY_AGAIN};
-use crate::gpu::resolve::{Address, By, Found, by_cuda, by_environment};
-use crate::gpu::sampler::Gone;
-use crate::gpu::surroundings::{Periods, Surroundings};
+use crate::nvidia::cuda_pool::CudaFinder;
+use crate::nvidia::device_map::{DeviceAddress, DeviceMap, MappedBy, by_cuda, by_environment};
+use crate::nvidia::env::{GpuEnvironment, QueryPeriods};
+use crate::nvidia::memory_info::{DeviceMemory, memory_info};
+use crate::nvidia::query::{CachedQuery, NoAnswer, Query, RETRY_AFTER};
+use crate::nvidia::sampler::Unavailable;
+use crate::timer::IntervalTimer;
 
 /// The devices of this process, with the driver open. Its calls may hang.
-pub(crate) struct Session {
+pub(crate) struct NvmlSession {
     nvml: &'static Nvml,
-    devices: Vec<Watched>,
+    devices: Vec<WatchedDevice>,
     /// Asked for the devices until it knows them.
     cuda: Option<CudaFinder>,
-    cuda_due: Due,
-    rules: Rules,
+    cuda_due: IntervalTimer,
+    rules: QueryRules,
 }
 
 /// What is known of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Figures {
+pub(crate) struct DriverFigures {
     /// CUDA's number of the device in this process.
     pub(crate) ordinal: usize,
     /// What the driver holds for this process, in bytes.
@@ -46,54 +46,54 @@ pub(crate) struct Figures {
     pub(crate) is_lost: bool,
     /// Which device it is, for people, and who says so.
     pub(crate) identity: Arc<str>,
-    pub(crate) by: By,
+    pub(crate) by: MappedBy,
     /// What is to be said of the questions to it.
     pub(crate) questions: Vec<String>,
 }
 
 /// What the figures are asked for with.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub(crate) struct QueryRules {
     pub(crate) pid: u32,
-    pub(crate) periods: Periods,
+    pub(crate) periods: QueryPeriods,
     /// The list of processes is not to be read.
     pub(crate) no_processes: bool,
 }
 
-impl Session {
+impl NvmlSession {
     /// Opens the driver's library and finds the devices. An error is why there will never be a reading.
-    pub(crate) fn open(library: Option<&PathBuf>, surroundings: &Surroundings) -> Result<Self, Gone> {
+    pub(crate) fn open(library: Option<&PathBuf>, environment: &GpuEnvironment) -> Result<Self, Unavailable> {
         let nvml = open_library(library).map_err(|error| why_not_open(&error))?;
-        let found = by_environment(nvml, &surroundings.visible, surroundings.is_by_bus)?;
+        let found = by_environment(nvml, &environment.visible, environment.is_by_bus)?;
         // CUDA may know a name that NVML does not.
-        if found.addresses.is_empty() && surroundings.cuda.is_none() {
-            return Err(Gone::absent("NVML knows no GPU that this process may use"));
+        if found.addresses.is_empty() && environment.cuda.is_none() {
+            return Err(Unavailable::absent("NVML knows no GPU that this process may use"));
         }
-        let rules = Rules {
-            pid: (surroundings.pid)(),
-            periods: surroundings.periods,
+        let rules = QueryRules {
+            pid: (environment.pid)(),
+            periods: environment.periods,
             no_processes: process_entries_are_misread(nvml),
         };
         Ok(Self {
             nvml,
             devices: watched(nvml, found, rules),
-            cuda: surroundings.cuda.clone().map(CudaFinder::new),
-            cuda_due: Due::every(Duration::from_secs(10)),
+            cuda: environment.cuda.clone().map(CudaFinder::new),
+            cuda_due: IntervalTimer::every(Duration::from_secs(10)),
             rules,
         })
     }
 
     /// What can be known of each device. An error is why nothing can, now or later.
-    pub(crate) fn sample(&mut self, now: Instant) -> Result<Vec<Figures>, Gone> {
+    pub(crate) fn sample(&mut self, now: Instant) -> Result<Vec<DriverFigures>, Unavailable> {
         self.ask_cuda_for_devices(now);
         let rules = self.rules;
         let devices = self.devices.iter_mut().enumerate();
         let figures = devices
             .map(|(ordinal, device)| device.figures(ordinal, rules, now))
             .collect();
-        if self.cuda.is_none() && self.devices.iter().all(Watched::is_mute) {
+        if self.cuda.is_none() && self.devices.iter().all(WatchedDevice::is_mute) {
             let why = "the driver answers no question about the memory of these GPUs";
-            return Err(Gone::absent(why));
+            return Err(Unavailable::absent(why));
         }
         Ok(figures)
     }
@@ -113,27 +113,27 @@ impl Session {
     }
 }
 
-fn watched(nvml: &'static Nvml, Found { addresses, by }: Found, rules: Rules) -> Vec<Watched> {
-    let watched = |address| Watched::new(nvml, address, rules, by);
+fn watched(nvml: &'static Nvml, DeviceMap { addresses, by }: DeviceMap, rules: QueryRules) -> Vec<WatchedDevice> {
+    let watched = |address| WatchedDevice::new(nvml, address, rules, by);
     addresses.into_iter().map(watched).collect()
 }
 
 /// A device, and which questions it answers.
-struct Watched {
+struct WatchedDevice {
     nvml: &'static Nvml,
-    address: Address,
+    address: DeviceAddress,
     device: Option<Device<'static>>,
     lost_at: Option<Instant>,
-    finding: Question,
-    memory: Known<DeviceMemory>,
-    processes: Known<Listed>,
-    by: By,
+    finding: Query,
+    memory: CachedQuery<DeviceMemory>,
+    processes: CachedQuery<ProcessListing>,
+    by: MappedBy,
     identity: Arc<str>,
 }
 
 /// What is known of a device, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Answer {
+struct DeviceAnswer {
     process: Option<u64>,
     device: Option<u64>,
     total: Option<u64>,
@@ -143,18 +143,18 @@ struct Answer {
 
 /// What a list of processes says about this one.
 #[derive(Debug, Clone, Copy, Default)]
-struct Listed {
+struct ProcessListing {
     bytes: Option<u64>,
     is_alone: bool,
     at: Option<Instant>,
 }
 
-impl Watched {
-    fn new(nvml: &'static Nvml, address: Address, rules: Rules, by: By) -> Self {
+impl WatchedDevice {
+    fn new(nvml: &'static Nvml, address: DeviceAddress, rules: QueryRules, by: MappedBy) -> Self {
         let processes = if rules.no_processes {
-            Question::switched_off()
+            Query::switched_off()
         } else {
-            Question::every(rules.periods.processes)
+            Query::every(rules.periods.processes)
         };
         Self {
             nvml,
@@ -162,21 +162,21 @@ impl Watched {
             address,
             device: None,
             lost_at: None,
-            finding: Question::every(Duration::ZERO),
-            memory: Known::new(Question::every(rules.periods.memory)),
-            processes: Known::new(processes),
+            finding: Query::every(Duration::ZERO),
+            memory: CachedQuery::new(Query::every(rules.periods.memory)),
+            processes: CachedQuery::new(processes),
             by,
         }
     }
 
-    fn figures(&mut self, ordinal: usize, rules: Rules, now: Instant) -> Figures {
-        let is_out = self.lost_at.is_some_and(|lost_at| now < lost_at + TRY_AGAIN);
+    fn figures(&mut self, ordinal: usize, rules: QueryRules, now: Instant) -> DriverFigures {
+        let is_out = self.lost_at.is_some_and(|lost_at| now < lost_at + RETRY_AFTER);
         let answer = if is_out {
-            Err(Silence::Lost)
+            Err(NoAnswer::DeviceLost)
         } else {
             self.ask(rules, now)
         };
-        if answer == Err(Silence::Lost) && !is_out {
+        if answer == Err(NoAnswer::DeviceLost) && !is_out {
             self.lost_at = Some(now);
             self.device = None;
             self.memory.forget();
@@ -185,7 +185,7 @@ impl Watched {
             self.lost_at = None;
         }
         let answer = answer.unwrap_or_default();
-        Figures {
+        DriverFigures {
             ordinal,
             process: answer.process,
             device: answer.device,
@@ -205,14 +205,16 @@ impl Watched {
             ("its list of processes", &self.processes.question),
             ("itself", &self.finding),
         ];
-        let texts = questions.into_iter().filter_map(|(what, question)| question.news(what));
+        let texts = questions
+            .into_iter()
+            .filter_map(|(what, question)| question.notice(what));
         texts.collect()
     }
 
     /// What the process has, what is used of the device, and what there is.
     ///
     /// A question that fails once leaves all of it out: what stands lower must not jump in for one sample.
-    fn ask(&mut self, rules: Rules, now: Instant) -> Result<Answer, Silence> {
+    fn ask(&mut self, rules: QueryRules, now: Instant) -> Result<DeviceAnswer, NoAnswer> {
         let device = match &mut self.device {
             Some(device) => device,
             none => {
@@ -222,13 +224,13 @@ impl Watched {
             }
         };
         let memory = self.memory.ask(now, || memory_info(device))?;
-        let list = || Ok(Listed::of(&device.running_compute_processes()?, rules.pid, now));
+        let list = || Ok(ProcessListing::of(&device.running_compute_processes()?, rules.pid, now));
         let listed = self.processes.ask(now, list)?.unwrap_or_default();
         let total = memory.map(|memory| memory.total);
         // In some containers our own entry is there with 0, and some drivers' entries are misread: both are "unknown".
         let is_possible = |bytes: &u64| 0 < *bytes && total.is_none_or(|total| *bytes < total);
         let of_device = memory.filter(|memory| 0 < memory.used && memory.used <= memory.total);
-        Ok(Answer {
+        Ok(DeviceAnswer {
             process: listed.bytes.filter(is_possible),
             device: of_device.map(|memory| memory.used),
             total,
@@ -243,7 +245,7 @@ impl Watched {
     }
 }
 
-impl Listed {
+impl ProcessListing {
     fn of(processes: &[ProcessInfo], pid: u32, now: Instant) -> Self {
         let mine = processes.iter().find(|process| process.pid == pid);
         let bytes = match mine.map(|process| &process.used_gpu_memory) {
@@ -307,16 +309,16 @@ pub(crate) fn open_library(path: Option<&PathBuf>) -> Result<&'static Nvml, Nvml
     Ok(*open().entry(key).or_insert(nvml))
 }
 
-pub(crate) fn why_not_open(error: &NvmlError) -> Gone {
+pub(crate) fn why_not_open(error: &NvmlError) -> Unavailable {
     let remedy = match error {
-        NvmlError::LibloadingError(_) => return Gone::absent(format!("no NVIDIA driver: {error}")),
+        NvmlError::LibloadingError(_) => return Unavailable::absent(format!("no NVIDIA driver: {error}")),
         NvmlError::LibRmVersionMismatch => "; the driver was updated while it was in use: restart the machine",
         NvmlError::NoPermission | NvmlError::OperatingSystem => {
             "; let this process open the device files /dev/nvidia*, or set GPU_PROBE=off"
         }
         _ => "",
     };
-    Gone::trouble(format!("NVML does not start: {error}{remedy}"))
+    Unavailable::failure(format!("NVML does not start: {error}{remedy}"))
 }
 
 /// Drivers 535.43 to 535.86 fill entries of 32 bytes where the wrapper reads 24, and could write past its buffer. They
