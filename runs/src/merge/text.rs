@@ -8,11 +8,11 @@ use std::rc::Rc;
 use jiff::civil::DateTime;
 
 use crate::MergeError;
-use crate::clock::{Clock, Moment};
-use crate::lines::Lines;
-use crate::output::Output;
-use crate::ranks::mark;
-use crate::run::Tally;
+use crate::merge::local_clock::{LineTime, LocalClock};
+use crate::merge::output::MergedOutput;
+use crate::merge::rank_files::mark;
+use crate::merge::rank_lines::RankLines;
+use crate::merge::tally::MergeTally;
 
 /// Equal lines of several ranks within so many milliseconds are one.
 const WINDOW: i64 = 10_000;
@@ -23,15 +23,15 @@ const MOST_BYTES: usize = 64 << 20;
 const LONGEST: usize = 64 << 20;
 
 /// Merges the files of the ranks into `output`.
-pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Result<Tally, MergeError> {
-    let mut tally = Tally::default();
-    let mut clock = Clock::new();
+pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -> Result<MergeTally, MergeError> {
+    let mut tally = MergeTally::default();
+    let mut clock = LocalClock::new();
     let mut sources = Vec::new();
     for (rank, path) in files {
-        sources.push(Source::open(*rank, path.clone(), &mut clock, &mut tally)?);
+        sources.push(TextSource::open(*rank, path.clone(), &mut clock, &mut tally)?);
     }
     let mut next = heads(&mut sources, &clock);
-    let mut folds = Folds::default();
+    let mut folds = FoldWindow::default();
     while let Some(Reverse((time, at))) = next.pop() {
         let source = &mut sources[at];
         let Some(record) = source.head.take() else { continue };
@@ -58,7 +58,7 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Resu
 }
 
 /// The head of each source; of equal times the lowest rank goes first.
-fn heads(sources: &mut [Source], clock: &Clock) -> BinaryHeap<Reverse<(i64, usize)>> {
+fn heads(sources: &mut [TextSource], clock: &LocalClock) -> BinaryHeap<Reverse<(i64, usize)>> {
     let times = sources.iter_mut().enumerate();
     times
         .filter_map(|(at, source)| Some(Reverse((source.time(clock)?, at))))
@@ -67,7 +67,7 @@ fn heads(sources: &mut [Source], clock: &Clock) -> BinaryHeap<Reverse<(i64, usiz
 
 /// A record of one rank, with the lines that belong to it.
 #[derive(Debug, PartialEq)]
-struct Record {
+struct TextRecord {
     local: DateTime,
     /// The time as it was written.
     stamp: String,
@@ -76,7 +76,7 @@ struct Record {
     message: String,
 }
 
-impl Record {
+impl TextRecord {
     /// `2026-11-23 14:48:15.123 | INFO  | my_module | message`; `None` if the line is anything else.
     fn parse(line: &str) -> Option<Self> {
         let mut parts = line.splitn(4, SEPARATOR);
@@ -98,24 +98,24 @@ impl Record {
 const SEPARATOR: &str = " | ";
 
 /// The records of one rank.
-struct Source {
+struct TextSource {
     rank: u32,
-    lines: Lines,
+    lines: RankLines,
     /// The next record, whole.
-    head: Option<Record>,
+    head: Option<TextRecord>,
     /// The first line of the record after it.
-    begun: Option<Record>,
+    begun: Option<TextRecord>,
     /// When the record before the head was said, in milliseconds. In one file times never decrease.
-    before: Option<Moment>,
+    before: Option<LineTime>,
     /// The same of the head, once it was asked for.
-    time: Option<Moment>,
+    time: Option<LineTime>,
 }
 
-impl Source {
-    fn open(rank: u32, path: PathBuf, clock: &mut Clock, tally: &mut Tally) -> Result<Self, MergeError> {
+impl TextSource {
+    fn open(rank: u32, path: PathBuf, clock: &mut LocalClock, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
-            lines: Lines::open(&path)?,
+            lines: RankLines::open(&path)?,
             head: None,
             begun: None,
             before: None,
@@ -123,7 +123,7 @@ impl Source {
         };
         // What stands before the first record belongs to none.
         while let Some(line) = source.lines.next()? {
-            source.begun = Record::parse(&String::from_utf8_lossy(line));
+            source.begun = TextRecord::parse(&String::from_utf8_lossy(line));
             if source.begun.is_some() {
                 break;
             }
@@ -134,7 +134,7 @@ impl Source {
     }
 
     /// When the head was said.
-    fn time(&mut self, clock: &Clock) -> Option<i64> {
+    fn time(&mut self, clock: &LocalClock) -> Option<i64> {
         let mut said = clock.time(self.head.as_ref()?.local, self.before);
         said.time = self.before.map_or(said.time, |before| said.time.max(before.time));
         self.time = Some(said);
@@ -142,14 +142,14 @@ impl Source {
     }
 
     /// Reads the next head; returns whether it has changed what the clock says.
-    fn advance(&mut self, clock: &mut Clock) -> Result<bool, MergeError> {
+    fn advance(&mut self, clock: &mut LocalClock) -> Result<bool, MergeError> {
         self.before = self.time.take().or(self.before);
         let Some(mut head) = self.begun.take() else {
             return Ok(false);
         };
         while let Some(line) = self.lines.next()? {
             let line = String::from_utf8_lossy(line);
-            self.begun = Record::parse(&line);
+            self.begun = TextRecord::parse(&line);
             if self.begun.is_some() {
                 break;
             }
@@ -169,23 +169,23 @@ impl Source {
 }
 
 /// A line, and who has said it.
-struct Fold {
+struct FoldedLine {
     time: i64,
     stamp: String,
-    said: Rc<Said>,
+    said: Rc<LineText>,
     ranks: BTreeSet<u32>,
 }
 
 /// What has to be equal.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Said {
+struct LineText {
     head: String,
     message: String,
 }
 
-impl Fold {
+impl FoldedLine {
     fn text(&self) -> String {
-        let Said { head, message } = &*self.said;
+        let LineText { head, message } = &*self.said;
         format!("{}{head}{} {message}\n", self.stamp, mark(&self.ranks))
     }
 
@@ -196,26 +196,26 @@ impl Fold {
 
 /// The folds of the window, the oldest first.
 #[derive(Default)]
-struct Folds {
-    open: VecDeque<Fold>,
+struct FoldWindow {
+    open: VecDeque<FoldedLine>,
     /// The number of the first of them.
     first: u64,
     bytes: usize,
-    by_text: HashMap<Rc<Said>, Same>,
+    by_text: HashMap<Rc<LineText>, SameTextFolds>,
 }
 
 /// The folds of one text.
 #[derive(Default)]
-struct Same {
+struct SameTextFolds {
     /// Their numbers, in order.
     folds: VecDeque<u64>,
     /// Which of them each rank has joined last: what it says again is another line.
     joined: HashMap<u32, u64>,
 }
 
-impl Folds {
-    fn add(&mut self, rank: u32, time: i64, record: Record) {
-        let said = Rc::new(Said {
+impl FoldWindow {
+    fn add(&mut self, rank: u32, time: i64, record: TextRecord) {
+        let said = Rc::new(LineText {
             head: record.head,
             message: record.message,
         });
@@ -230,7 +230,7 @@ impl Folds {
         let number = self.first + self.open.len() as u64;
         same.folds.push_back(number);
         same.joined.insert(rank, number);
-        let fold = Fold {
+        let fold = FoldedLine {
             time,
             stamp: record.stamp,
             said,
@@ -241,7 +241,7 @@ impl Folds {
     }
 
     /// The oldest, if its time is over, or there is no room.
-    fn pop_if(&mut self, over: impl Fn(i64) -> bool) -> Option<Fold> {
+    fn pop_if(&mut self, over: impl Fn(i64) -> bool) -> Option<FoldedLine> {
         let crowded = self.open.len() >= MOST_LINES || self.bytes > MOST_BYTES;
         if !crowded && !over(self.open.front()?.time) {
             return None;
@@ -265,10 +265,10 @@ mod tests {
 
     #[test]
     fn only_our_own_lines_are_records() {
-        let record = Record::parse("2026-11-23 14:48:15.123 | INFO  | a.b | x | key=value").unwrap();
+        let record = TextRecord::parse("2026-11-23 14:48:15.123 | INFO  | a.b | x | key=value").unwrap();
         assert_eq!(record.head, " | INFO  | a.b | ");
         assert_eq!(record.message, "x | key=value");
-        let second = Record::parse("2026-11-23 14:48:16 | ERROR | a.b | x").unwrap();
+        let second = TextRecord::parse("2026-11-23 14:48:16 | ERROR | a.b | x").unwrap();
         assert!(second.local > record.local);
         for line in [
             "",
@@ -279,7 +279,7 @@ mod tests {
             "2026-11-23T14:48:15.123 | INFO  | a | x",
             "äääääääää é | INFO  | a | x",
         ] {
-            assert_eq!(Record::parse(line), None, "{line}");
+            assert_eq!(TextRecord::parse(line), None, "{line}");
         }
     }
 }

@@ -10,24 +10,24 @@ use crate::MergeError;
 const LONGEST: u64 = 64 << 20;
 
 /// Whole lines; what has no line end is being written at this moment, or was cut.
-pub(crate) struct Lines {
+pub(crate) struct RankLines {
     /// The next one last.
-    parts: Vec<Part>,
+    parts: Vec<FilePart>,
     pub(crate) torn: bool,
     line: Vec<u8>,
 }
 
-struct Part {
+struct FilePart {
     path: PathBuf,
     reader: io::Take<BufReader<File>>,
     /// How many lines were read.
     number: u64,
 }
 
-impl Lines {
+impl RankLines {
     /// Opens a file and its rotated parts, as far as they go at this moment.
     pub(crate) fn open(path: &Path) -> Result<Self, MergeError> {
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<FilePart> = Vec::new();
         let mut seen = Vec::new();
         let mut number = 0;
         // From the newest on: what is renamed meanwhile is met again, and not missed.
@@ -38,7 +38,7 @@ impl Lines {
                     let identity = identity(&metadata);
                     if identity.is_none() || !seen.contains(&identity) {
                         seen.push(identity);
-                        parts.push(Part {
+                        parts.push(FilePart {
                             path: part,
                             reader: BufReader::new(file).take(metadata.len()),
                             number: 0,
@@ -152,7 +152,7 @@ mod tests {
         // A gap, as a kill in the middle of a rotation leaves it.
         fs::write(numbered(&path, 2), "three\nfour\n").unwrap();
         fs::write(numbered(&path, 3), "one\ntwo\n").unwrap();
-        let mut lines = Lines::open(&path).unwrap();
+        let mut lines = RankLines::open(&path).unwrap();
         let mut read = Vec::new();
         while let Some(line) = lines.next().unwrap() {
             read.push(String::from_utf8(line.to_vec()).unwrap());

@@ -10,7 +10,7 @@ const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
 /// The zone in which the ranks have written, as far as it is known.
-pub(crate) struct Clock {
+pub(crate) struct LocalClock {
     zone: TimeZone,
     /// When clocks were set back of which the zone of this process does not know: the end of the hour that came twice.
     set_back: Vec<DateTime>,
@@ -18,14 +18,14 @@ pub(crate) struct Clock {
 
 /// When a line was said.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct LineTime {
     /// In milliseconds.
     pub(crate) time: i64,
     /// In the second of two hours with one name.
     again: bool,
 }
 
-impl Clock {
+impl LocalClock {
     pub(crate) fn new() -> Self {
         Self {
             zone: TimeZone::system(),
@@ -34,22 +34,22 @@ impl Clock {
     }
 
     /// When a line was said, behind the one `before` it in its file. Any time of a calendar has a place in the order.
-    pub(crate) fn time(&self, local: DateTime, before: Option<Moment>) -> Moment {
+    pub(crate) fn time(&self, local: DateTime, before: Option<LineTime>) -> LineTime {
         let (first, second) = self.times(local);
-        let is_again = |before: Moment| before.again || before.time - first > DISORDER;
+        let is_again = |before: LineTime| before.again || before.time - first > DISORDER;
         match second {
-            Some(second) if before.is_some_and(is_again) => Moment {
+            Some(second) if before.is_some_and(is_again) => LineTime {
                 time: second,
                 again: true,
             },
-            _ => Moment {
+            _ => LineTime {
                 time: first,
                 again: false,
             },
         }
     }
 
-    /// Learns from two lines of a file that follow each other. Lines that go back by almost an hour at once tell of clocks
+    /// Learns from two lines of a file that follow each other. RankLines that go back by almost an hour at once tell of clocks
     /// that were set back, also where another zone is asked than that of the ranks. Returns whether something is new.
     pub(crate) fn learn(&mut self, before: DateTime, local: DateTime) -> bool {
         let back = naive(before) - naive(local);
@@ -96,16 +96,16 @@ fn naive(local: DateTime) -> i64 {
 mod tests {
     use super::*;
 
-    fn clock(zone: TimeZone) -> Clock {
-        Clock {
+    fn clock(zone: TimeZone) -> LocalClock {
+        LocalClock {
             zone,
             set_back: Vec::new(),
         }
     }
 
     /// As a file has them: each is told by the one before.
-    fn times(clock: &mut Clock, stamps: &[&str]) -> Vec<i64> {
-        let mut times: Vec<Moment> = Vec::new();
+    fn times(clock: &mut LocalClock, stamps: &[&str]) -> Vec<i64> {
+        let mut times: Vec<LineTime> = Vec::new();
         let mut before = None;
         for stamp in stamps {
             let local = stamp.parse().unwrap();

@@ -7,7 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 /// All that one rank's logger has said of a step.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Row {
+pub(crate) struct RankRow {
     pub(crate) step: u64,
     /// Seconds since 1970.
     pub(crate) time: f64,
@@ -16,14 +16,14 @@ pub(crate) struct Row {
     pub(crate) values: Vec<(String, MetricValue)>,
 }
 
-impl Row {
+impl RankRow {
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
         let found = self.values.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_f64())
     }
 
     /// Takes a later row of the same step in.
-    pub(crate) fn take_in(&mut self, later: Row) {
+    pub(crate) fn take_in(&mut self, later: RankRow) {
         self.time = later.time;
         for (name, value) in later.values {
             match self.values.iter_mut().find(|(known, _)| *known == name) {
@@ -34,17 +34,17 @@ impl Row {
     }
 }
 
-impl<'de> Deserialize<'de> for Row {
+impl<'de> Deserialize<'de> for RankRow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Columns;
-        impl<'de> Visitor<'de> for Columns {
-            type Value = Row;
+        struct RankRowVisitor;
+        impl<'de> Visitor<'de> for RankRowVisitor {
+            type Value = RankRow;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a row with step, time, logger and numbers")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RankRow, A::Error> {
                 let (mut step, mut time, mut logger, mut values) = (None, None, None, Vec::new());
                 while let Some(name) = map.next_key::<String>()? {
                     match name.as_str() {
@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Row {
                         _ => values.push((name, map.next_value()?)),
                     }
                 }
-                Ok(Row {
+                Ok(RankRow {
                     step: step.ok_or_else(|| de::Error::missing_field("step"))?,
                     time: time.ok_or_else(|| de::Error::missing_field("time"))?,
                     logger: logger.ok_or_else(|| de::Error::missing_field("logger"))?,
@@ -62,6 +62,6 @@ impl<'de> Deserialize<'de> for Row {
                 })
             }
         }
-        deserializer.deserialize_map(Columns)
+        deserializer.deserialize_map(RankRowVisitor)
     }
 }

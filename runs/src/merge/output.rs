@@ -9,12 +9,12 @@ use logcore_files::Replacement;
 use crate::MergeError;
 
 /// Written under another name until it is finished. Dropped unfinished, it is gone.
-pub(crate) struct Output {
+pub(crate) struct MergedOutput {
     path: PathBuf,
     file: BufWriter<Replacement>,
 }
 
-impl Output {
+impl MergedOutput {
     pub(crate) fn create(folder: &Path, name: &str) -> Result<Self, MergeError> {
         let path = folder.join(name);
         let begun = fs::create_dir_all(folder).and_then(|()| Replacement::begin(&path));

@@ -1,18 +1,18 @@
 //! One logger's rows of one rank, as they follow each other.
 
-use crate::row::Row;
+use crate::merge::rank_row::RankRow;
 
 /// A step that its rank has left.
-pub(crate) struct Done {
-    pub(crate) row: Row,
+pub(crate) struct CompletedStep {
+    pub(crate) row: RankRow,
     /// How many samples the rank took in it, if that is known.
     pub(crate) samples: Option<f64>,
-    pub(crate) order: Order,
+    pub(crate) order: StepOrder,
 }
 
 /// How a step stands to those before it in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum StepOrder {
     /// Beyond all of them.
     Next,
     /// Its rank had been further, and goes on from there.
@@ -23,8 +23,8 @@ pub(crate) enum Order {
 
 /// Only a row that follows tells whether one was late, and a second row of a step belongs to the first: the newest waits.
 #[derive(Default)]
-pub(crate) struct Track {
-    newest: Option<Row>,
+pub(crate) struct StepTracker {
+    newest: Option<RankRow>,
     highest: Option<u64>,
     /// The last row that had a number of samples, and was not late: its step, and the number.
     samples: Option<(u64, f64)>,
@@ -32,9 +32,9 @@ pub(crate) struct Track {
 
 const ACCUMULATED: &str = "throughput/accumulated_samples";
 
-impl Track {
+impl StepTracker {
     /// Takes a row; returns the step that it completes.
-    pub(crate) fn push(&mut self, row: Row) -> Option<Done> {
+    pub(crate) fn push(&mut self, row: RankRow) -> Option<CompletedStep> {
         match &mut self.newest {
             Some(newest) if newest.step == row.step => {
                 newest.take_in(row);
@@ -49,30 +49,30 @@ impl Track {
     }
 
     /// No row follows.
-    pub(crate) fn end(mut self) -> Option<Done> {
+    pub(crate) fn end(mut self) -> Option<CompletedStep> {
         let complete = self.newest.take()?;
         Some(self.complete(complete, None))
     }
 
-    fn complete(&mut self, row: Row, following: Option<u64>) -> Done {
+    fn complete(&mut self, row: RankRow, following: Option<u64>) -> CompletedStep {
         let order = match self.highest {
             Some(highest) if row.step <= highest => match following {
-                Some(following) if following <= highest => Order::Again,
-                _ => Order::Late,
+                Some(following) if following <= highest => StepOrder::Again,
+                _ => StepOrder::Late,
             },
-            _ => Order::Next,
+            _ => StepOrder::Next,
         };
-        if order != Order::Late {
+        if order != StepOrder::Late {
             self.highest = Some(row.step);
         }
-        if order == Order::Again {
+        if order == StepOrder::Again {
             self.samples = None;
         }
         let samples = row
             .value(ACCUMULATED)
-            .filter(|all| order != Order::Late && all.is_finite() && *all >= 0.0)
+            .filter(|all| order != StepOrder::Late && all.is_finite() && *all >= 0.0)
             .map(|all| self.samples_of_step(row.step, all));
-        Done { row, samples, order }
+        CompletedStep { row, samples, order }
     }
 
     fn samples_of_step(&mut self, step: u64, all: f64) -> f64 {
@@ -93,8 +93,8 @@ mod tests {
 
     use super::*;
 
-    fn row(step: u64, samples: u64) -> Row {
-        Row {
+    fn row(step: u64, samples: u64) -> RankRow {
+        RankRow {
             step,
             time: 0.0,
             logger: String::new(),
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn samples_are_those_of_a_step_and_orders_are_told() {
-        let mut track = Track::default();
+        let mut track = StepTracker::default();
         let mut done = Vec::new();
         let rows = [
             (1, 32),
@@ -128,14 +128,14 @@ mod tests {
         assert_eq!(
             seen,
             [
-                (1, Some(32.0), Order::Next),
-                (2, Some(32.0), Order::Next),
-                (4, Some(16.0), Order::Next),
-                (3, None, Order::Late),
-                (5, Some(1.0), Order::Next),
-                (2, Some(8.0), Order::Again),
-                (3, Some(8.0), Order::Next),
-                (9, Some(0.0), Order::Next)
+                (1, Some(32.0), StepOrder::Next),
+                (2, Some(32.0), StepOrder::Next),
+                (4, Some(16.0), StepOrder::Next),
+                (3, None, StepOrder::Late),
+                (5, Some(1.0), StepOrder::Next),
+                (2, Some(8.0), StepOrder::Again),
+                (3, Some(8.0), StepOrder::Next),
+                (9, Some(0.0), StepOrder::Next)
             ]
         );
     }

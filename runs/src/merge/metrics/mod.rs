@@ -1,38 +1,38 @@
 //! The metrics: a row for each step of each logger.
 
-mod step;
-mod steps;
-mod track;
+mod logger_steps;
+mod merged_step;
+mod step_tracker;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::path::PathBuf;
 
 use crate::MergeError;
-use crate::lines::Lines;
-use crate::output::Output;
-use crate::row::Row;
-use crate::run::Tally;
+use crate::merge::output::MergedOutput;
+use crate::merge::rank_lines::RankLines;
+use crate::merge::rank_row::RankRow;
+use crate::merge::tally::MergeTally;
 
-use self::step::Step;
-use self::steps::Steps;
-use self::track::{Done, Track};
+use self::logger_steps::LoggerSteps;
+use self::merged_step::MergedStep;
+use self::step_tracker::{CompletedStep, StepTracker};
 
 /// Merges the files of the ranks into `output`.
 ///
 /// Rows are taken in by time, over all ranks, so that a run which was started again is behind the one before.
-pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Result<Tally, MergeError> {
-    let mut tally = Tally::default();
+pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -> Result<MergeTally, MergeError> {
+    let mut tally = MergeTally::default();
     let mut sources = Vec::new();
     for (rank, path) in files {
-        sources.push(Source::open(*rank, path, &mut tally)?);
+        sources.push(RowSource::open(*rank, path, &mut tally)?);
     }
     let mut next: BinaryHeap<_> = sources
         .iter()
         .enumerate()
         .filter_map(|(at, source)| Some(Reverse((source.time?, at))))
         .collect();
-    let mut loggers = Loggers {
+    let mut steps = StepCollector {
         live: sources
             .iter()
             .filter(|source| source.head.is_some())
@@ -49,43 +49,43 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut Output) -> Resu
         tally.read += 1;
         let logger = row.logger.clone();
         if let Some(done) = source.tracks.entry(logger.clone()).or_default().push(row) {
-            loggers.add(&logger, source.rank, done);
+            steps.add(&logger, source.rank, done);
         }
         match source.time {
             Some(time) => next.push(Reverse((time, at))),
             None => {
                 for (logger, track) in source.tracks.drain() {
                     if let Some(done) = track.end() {
-                        loggers.add(&logger, source.rank, done);
+                        steps.add(&logger, source.rank, done);
                     }
                 }
-                loggers.end(source.rank);
+                steps.end(source.rank);
             }
         }
-        loggers.write(output, &mut tally)?;
+        steps.write(output, &mut tally)?;
     }
-    loggers.finish();
-    loggers.write(output, &mut tally)?;
+    steps.finish();
+    steps.write(output, &mut tally)?;
     tally.note_torn(sources.iter().map(|source| (source.rank, source.lines.torn)));
     Ok(tally)
 }
 
 /// The rows of one rank.
-struct Source {
+struct RowSource {
     rank: u32,
-    lines: Lines,
-    head: Option<Row>,
+    lines: RankLines,
+    head: Option<RankRow>,
     /// Of the head, in microseconds; it never decreases.
     time: Option<i64>,
     /// By logger, what is known of its rows.
-    tracks: HashMap<String, Track>,
+    tracks: HashMap<String, StepTracker>,
 }
 
-impl Source {
-    fn open(rank: u32, path: &std::path::Path, tally: &mut Tally) -> Result<Self, MergeError> {
+impl RowSource {
+    fn open(rank: u32, path: &std::path::Path, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
-            lines: Lines::open(path)?,
+            lines: RankLines::open(path)?,
             head: None,
             time: None,
             tracks: HashMap::new(),
@@ -95,11 +95,11 @@ impl Source {
     }
 
     /// Takes the head, and reads the next.
-    fn advance(&mut self, tally: &mut Tally) -> Result<Option<Row>, MergeError> {
+    fn advance(&mut self, tally: &mut MergeTally) -> Result<Option<RankRow>, MergeError> {
         let taken = self.head.take();
         let before = self.time.take();
         while let Some(line) = self.lines.next()? {
-            if let Ok(row) = serde_json::from_slice::<Row>(line) {
+            if let Ok(row) = serde_json::from_slice::<RankRow>(line) {
                 self.time = before.max(Some((row.time * 1e6) as i64));
                 self.head = Some(row);
                 break;
@@ -110,17 +110,17 @@ impl Source {
     }
 }
 
-/// The open steps of all loggers.
-struct Loggers {
+/// The open steps of all steps.
+struct StepCollector {
     /// Ranks whose files have not ended.
     live: BTreeSet<u32>,
-    by_name: BTreeMap<String, Steps>,
-    /// Steps that wait to be written.
-    complete: Vec<(String, Step)>,
+    by_name: BTreeMap<String, LoggerSteps>,
+    /// LoggerSteps that wait to be written.
+    complete: Vec<(String, MergedStep)>,
 }
 
-impl Loggers {
-    fn add(&mut self, logger: &str, rank: u32, done: Done) {
+impl StepCollector {
+    fn add(&mut self, logger: &str, rank: u32, done: CompletedStep) {
         let steps = self.by_name.entry(logger.to_owned()).or_default();
         let complete = steps.add(rank, done, &self.live);
         self.complete
@@ -143,7 +143,7 @@ impl Loggers {
         }
     }
 
-    fn write(&mut self, output: &mut Output, tally: &mut Tally) -> Result<(), MergeError> {
+    fn write(&mut self, output: &mut MergedOutput, tally: &mut MergeTally) -> Result<(), MergeError> {
         for (logger, step) in self.complete.drain(..) {
             tally.written += 1;
             output.write(&step.line(&logger))?;

@@ -6,31 +6,31 @@ use logcore::MetricValue;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 /// What one rank has of a step.
-pub(crate) struct Part {
+pub(crate) struct RankStep {
     pub(crate) rank: u32,
     pub(crate) time: f64,
     pub(crate) samples: Option<f64>,
     pub(crate) values: Vec<(String, MetricValue)>,
 }
 
-pub(crate) struct Step {
+pub(crate) struct MergedStep {
     number: u64,
-    parts: BTreeMap<u32, Part>,
+    parts: BTreeMap<u32, RankStep>,
 }
 
 /// Columns of our own; a metric of such a name gets a `_`.
 const COLUMNS: [&str; 5] = ["step", "time", "logger", "ranks", "slowest_rank"];
 const BATCH_TIME: &str = "throughput/batch_time_ms";
 
-impl Step {
-    pub(crate) fn new(number: u64, part: Part) -> Self {
+impl MergedStep {
+    pub(crate) fn new(number: u64, part: RankStep) -> Self {
         Self {
             number,
             parts: [(part.rank, part)].into(),
         }
     }
 
-    pub(crate) fn add(&mut self, part: Part) {
+    pub(crate) fn add(&mut self, part: RankStep) {
         self.parts.insert(part.rank, part);
     }
 
@@ -42,7 +42,7 @@ impl Step {
     pub(crate) fn line(&self, logger: &str) -> Vec<u8> {
         let mut line = Vec::new();
         // Neither the row nor a vector has a way to fail.
-        if serde_json::to_writer(&mut line, &Merged { step: self, logger }).is_ok() {
+        if serde_json::to_writer(&mut line, &MergedRow { step: self, logger }).is_ok() {
             line.push(b'\n');
         }
         line
@@ -56,12 +56,12 @@ impl Step {
     }
 
     fn slowest_rank(&self) -> Option<u32> {
-        let slowest = |measure: &dyn Fn(&Part) -> Option<f64>| {
+        let slowest = |measure: &dyn Fn(&RankStep) -> Option<f64>| {
             let measured = self.parts.values().filter_map(|part| Some((measure(part)?, part.rank)));
             // Of equals the lowest rank.
             measured.reduce(|slowest, other| if other.0 > slowest.0 { other } else { slowest })
         };
-        let batch_time = |part: &Part| {
+        let batch_time = |part: &RankStep| {
             let (_, value) = part.values.iter().find(|(name, _)| name == BATCH_TIME)?;
             Some(value.as_f64()).filter(|time| time.is_finite())
         };
@@ -88,12 +88,12 @@ impl Step {
     }
 }
 
-struct Merged<'a> {
-    step: &'a Step,
+struct MergedRow<'a> {
+    step: &'a MergedStep,
     logger: &'a str,
 }
 
-impl Serialize for Merged<'_> {
+impl Serialize for MergedRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let metrics = self.step.metrics();
         let mut map = serializer.serialize_map(None)?;
@@ -109,7 +109,7 @@ impl Serialize for Merged<'_> {
             names.push(free((*name).to_owned(), &mut taken));
         }
         for (name, (_, values)) in names.iter().zip(&metrics) {
-            let summary = Summary::of(values);
+            let summary = ValueSummary::of(values);
             map.serialize_entry(name, &summary.mean)?;
             map.serialize_entry(&free(format!("{name}/min"), &mut taken), &summary.min)?;
             map.serialize_entry(&free(format!("{name}/max"), &mut taken), &summary.max)?;
@@ -131,14 +131,14 @@ fn free(mut name: String, taken: &mut HashSet<String>) -> String {
 
 /// The values of one metric in a step.
 #[derive(Debug, PartialEq)]
-struct Summary {
+struct ValueSummary {
     mean: MetricValue,
     min: MetricValue,
     max: MetricValue,
     not_finite: usize,
 }
 
-impl Summary {
+impl ValueSummary {
     fn of(values: &[(MetricValue, f64)]) -> Self {
         let finite: Vec<_> = values.iter().filter(|(value, _)| value.as_f64().is_finite()).collect();
         let not_finite = values.len() - finite.len();
@@ -212,26 +212,29 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_is_left_out_and_counted() {
-        let summary = Summary::of(&values(&[1.0, f64::NAN, 3.0, f64::INFINITY]));
+        let summary = ValueSummary::of(&values(&[1.0, f64::NAN, 3.0, f64::INFINITY]));
         assert_eq!((summary.mean.as_f64(), summary.not_finite), (2.0, 2));
         assert_eq!((summary.min.as_f64(), summary.max.as_f64()), (1.0, 3.0));
-        assert_eq!(Summary::of(&values(&[f64::INFINITY; 2])).mean.as_f64(), f64::INFINITY);
-        assert!(Summary::of(&values(&[f64::NAN; 2])).mean.as_f64().is_nan());
+        assert_eq!(
+            ValueSummary::of(&values(&[f64::INFINITY; 2])).mean.as_f64(),
+            f64::INFINITY
+        );
+        assert!(ValueSummary::of(&values(&[f64::NAN; 2])).mean.as_f64().is_nan());
     }
 
     #[test]
     fn integers_stay_integers_where_all_say_the_same() {
         let large = MetricValue::Int((1 << 53) + 1);
-        let summary = Summary::of(&[(large, 1.0), (large, 2.0)]);
+        let summary = ValueSummary::of(&[(large, 1.0), (large, 2.0)]);
         assert_eq!(summary.mean, large);
-        let summary = Summary::of(&[(MetricValue::Int(1), 1.0), (MetricValue::Int(2), 3.0)]);
+        let summary = ValueSummary::of(&[(MetricValue::Int(1), 1.0), (MetricValue::Int(2), 3.0)]);
         assert_eq!(summary.mean, MetricValue::Float(1.75));
         assert_eq!((summary.min, summary.max), (MetricValue::Int(1), MetricValue::Int(2)));
     }
 
     #[test]
     fn no_column_is_there_twice() {
-        let part = |rank| Part {
+        let part = |rank| RankStep {
             rank,
             time: f64::from(rank),
             samples: None,
@@ -239,7 +242,7 @@ mod tests {
                 .map(|(name, value)| (name.to_owned(), MetricValue::Float(value)))
                 .into(),
         };
-        let mut step = Step::new(7, part(0));
+        let mut step = MergedStep::new(7, part(0));
         step.add(part(1));
         assert_eq!(
             String::from_utf8(step.line("a")).unwrap(),
@@ -256,7 +259,7 @@ mod tests {
             values in prop::collection::vec((any::<f64>().prop_filter("finite", |value| value.is_finite()), 0.0..1e9), 1..9),
         ) {
             let values: Vec<_> = values.into_iter().map(|(value, weight)| (MetricValue::Float(value), weight)).collect();
-            let Summary { mean, min, max, .. } = Summary::of(&values);
+            let ValueSummary { mean, min, max, .. } = ValueSummary::of(&values);
             prop_assert!(min.as_f64() <= mean.as_f64() && mean.as_f64() <= max.as_f64());
         }
     }

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::step::{Part, Step};
-use super::track::{Done, Order};
+use crate::merge::metrics::merged_step::{MergedStep, RankStep};
+use crate::merge::metrics::step_tracker::{CompletedStep, StepOrder};
 
 /// So far may ranks drift apart.
 const MOST_OPEN: usize = 256;
 
 #[derive(Default)]
-pub(crate) struct Steps {
-    open: BTreeMap<u64, Step>,
+pub(crate) struct LoggerSteps {
+    open: BTreeMap<u64, MergedStep>,
     /// Late ones, which ranks may have in common, too.
-    late: BTreeMap<u64, Step>,
+    late: BTreeMap<u64, MergedStep>,
     /// The newest step of each rank since the run was started.
     reached: HashMap<u32, u64>,
     /// How often the run was started again, and the number of that start which each rank takes part in.
@@ -20,12 +20,12 @@ pub(crate) struct Steps {
     start_of: HashMap<u32, u64>,
 }
 
-impl Steps {
+impl LoggerSteps {
     /// Takes a rank's part of a step in; returns the steps that are complete by that.
-    pub(crate) fn add(&mut self, rank: u32, done: Done, live: &BTreeSet<u32>) -> Vec<Step> {
+    pub(crate) fn add(&mut self, rank: u32, done: CompletedStep, live: &BTreeSet<u32>) -> Vec<MergedStep> {
         let mut complete = Vec::new();
         let start = self.start_of.entry(rank).or_insert(self.starts);
-        if done.order == Order::Again {
+        if done.order == StepOrder::Again {
             if *start == self.starts {
                 // It is the first that starts again, so whatever is open is of the run before.
                 self.starts += 1;
@@ -35,15 +35,15 @@ impl Steps {
             *start = self.starts;
         }
         let number = done.row.step;
-        let part = Part {
+        let part = RankStep {
             rank,
             time: done.row.time,
             samples: done.samples,
             values: done.row.values,
         };
         let steps = match done.order {
-            Order::Late => &mut self.late,
-            Order::Next | Order::Again => {
+            StepOrder::Late => &mut self.late,
+            StepOrder::Next | StepOrder::Again => {
                 self.reached.insert(rank, number);
                 &mut self.open
             }
@@ -51,14 +51,14 @@ impl Steps {
         match steps.get_mut(&number) {
             Some(step) if !step.has(rank) => step.add(part),
             // A step that a rank has twice is two.
-            _ => complete.extend(steps.insert(number, Step::new(number, part))),
+            _ => complete.extend(steps.insert(number, MergedStep::new(number, part))),
         }
         complete.extend(self.settle(live));
         complete
     }
 
     /// Returns the steps that no rank will come to any more.
-    pub(crate) fn settle(&mut self, live: &BTreeSet<u32>) -> Vec<Step> {
+    pub(crate) fn settle(&mut self, live: &BTreeSet<u32>) -> Vec<MergedStep> {
         let mut complete = Vec::new();
         while let Some(first) = self.open.first_entry() {
             let (number, step) = (*first.key(), first.get());
@@ -77,7 +77,7 @@ impl Steps {
         complete
     }
 
-    pub(crate) fn finish(self) -> impl Iterator<Item = Step> {
+    pub(crate) fn finish(self) -> impl Iterator<Item = MergedStep> {
         self.open.into_values().chain(self.late.into_values())
     }
 }
