@@ -4,14 +4,14 @@ use std::mem;
 
 use logcore::Point;
 
-use crate::column::Column;
-use crate::steps::{Run, Steps};
+use crate::chunked_list::ChunkedList;
+use crate::step_list::{StepList, StepRun};
 
 /// Keeps one point of every `stride`, the first among them, and always the newest.
 #[derive(Debug)]
-pub(crate) struct History {
-    values: Column<f64>,
-    steps: Steps,
+pub(crate) struct SeriesHistory {
+    values: ChunkedList<f64>,
+    steps: StepList,
     /// A power of two.
     stride: u64,
     /// How many points there have been.
@@ -22,11 +22,11 @@ pub(crate) struct History {
 /// A series of so few points is not thinned: they fit in the first chunk, so nothing would be freed.
 pub(crate) const SHORTEST: usize = 16;
 
-impl History {
+impl SeriesHistory {
     pub(crate) fn new() -> Self {
         Self {
-            values: Column::default(),
-            steps: Steps::default(),
+            values: ChunkedList::default(),
+            steps: StepList::default(),
             stride: 1,
             seen: 0,
             newest: Point::new(0, f64::NAN),
@@ -34,7 +34,7 @@ impl History {
     }
 
     /// Adds points; returns by how many bytes the history has grown.
-    pub(crate) fn record(&mut self, steps: Run, values: &[f64]) -> usize {
+    pub(crate) fn record(&mut self, steps: StepRun, values: &[f64]) -> usize {
         if let (Some(step), Some(value)) = (steps.steps().last(), values.last()) {
             self.newest = Point::new(step, *value);
         }

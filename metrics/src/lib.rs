@@ -18,13 +18,13 @@
 //! assert_eq!(tracker.history(loss).unwrap()[1], logcore::Point::new(1, 2.0));
 //! ```
 
-mod column;
+mod chunked_list;
 mod history;
 mod mean;
+mod pending_values;
 mod series;
-mod steps;
+mod step_list;
 mod tracker;
-mod waiting;
 mod window;
 
 pub use self::tracker::{Tracker, TrackerOptions};

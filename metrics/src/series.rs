@@ -2,43 +2,43 @@
 
 use logcore::Stats;
 
-use crate::history::History;
-use crate::waiting::Waiting;
-use crate::window::Window;
+use crate::history::SeriesHistory;
+use crate::pending_values::PendingValues;
+use crate::window::ValueWindow;
 
 #[derive(Debug)]
-pub(crate) struct Series {
-    waiting: Waiting,
+pub(crate) struct MetricSeries {
+    pending: PendingValues,
     /// Of the run; the mean and the stride are filled in when they are asked for.
     totals: Stats,
-    pub(crate) window: Window,
-    pub(crate) history: Option<History>,
+    pub(crate) window: ValueWindow,
+    pub(crate) history: Option<SeriesHistory>,
 }
 
-impl Series {
+impl MetricSeries {
     pub(crate) fn new(history: bool) -> Self {
         Self {
-            waiting: Waiting::new(),
+            pending: PendingValues::new(),
             totals: Stats::empty(),
-            window: Window::default(),
-            history: history.then(History::new),
+            window: ValueWindow::default(),
+            history: history.then(SeriesHistory::new),
         }
     }
 
     /// Adds a value; returns by how many bytes the history has grown. What follows is of the values that are settled.
     #[inline]
     pub(crate) fn record(&mut self, step: u64, value: f64, window: usize) -> usize {
-        if self.waiting.push(step, value) {
+        if self.pending.push(step, value) {
             return 0;
         }
         let grown = self.settle(window);
-        self.waiting.push(step, value);
+        self.pending.push(step, value);
         grown
     }
 
     /// Takes in what waits; returns by how many bytes the history has grown.
     pub(crate) fn settle(&mut self, window: usize) -> usize {
-        let (steps, values) = self.waiting.get();
+        let (steps, values) = self.pending.get();
         let Some(last) = values.last() else { return 0 };
         let totals = &mut self.totals;
         totals.last = *last;
@@ -65,14 +65,14 @@ impl Series {
             Some(history) => history.record(steps, values),
             None => 0,
         };
-        self.waiting.clear();
+        self.pending.clear();
         grown
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.totals;
         stats.mean = self.window.mean().unwrap_or(f64::NAN);
-        stats.history_stride = self.history.as_ref().map_or(1, History::stride);
+        stats.history_stride = self.history.as_ref().map_or(1, SeriesHistory::stride);
         stats
     }
 }

@@ -2,8 +2,8 @@ use std::collections::BinaryHeap;
 
 use logcore::{Point, Stats};
 
-use crate::history::{History, SHORTEST};
-use crate::series::Series;
+use crate::history::{SHORTEST, SeriesHistory};
+use crate::series::MetricSeries;
 
 /// How much a [`Tracker`] keeps.
 ///
@@ -43,7 +43,7 @@ pub struct TrackerOptions {
 #[derive(Debug)]
 pub struct Tracker {
     options: TrackerOptions,
-    series: Vec<Series>,
+    series: Vec<MetricSeries>,
     history_bytes: usize,
 }
 
@@ -63,8 +63,8 @@ impl Tracker {
 
     /// Adds a series; returns its index. Indices count up from 0.
     pub fn add(&mut self) -> usize {
-        let series = Series::new(self.options.history);
-        self.history_bytes += series.history.as_ref().map_or(0, History::bytes);
+        let series = MetricSeries::new(self.options.history);
+        self.history_bytes += series.history.as_ref().map_or(0, SeriesHistory::bytes);
         self.series.push(series);
         self.series.len() - 1
     }
@@ -106,7 +106,7 @@ impl Tracker {
 
     /// The values of a series in the order in which they were recorded; `None` when history is off.
     pub fn history(&mut self, series: usize) -> Option<Vec<Point>> {
-        self.settled(series).history.as_ref().map(History::points)
+        self.settled(series).history.as_ref().map(SeriesHistory::points)
     }
 
     /// What the history of all series takes, in bytes.
@@ -125,7 +125,7 @@ impl Tracker {
             if !options.history {
                 series.history = None;
             } else if series.history.is_none() {
-                series.history = Some(History::new());
+                series.history = Some(SeriesHistory::new());
             }
         }
         self.history_bytes = self.histories().map(|history| history.bytes()).sum();
@@ -135,7 +135,7 @@ impl Tracker {
     }
 
     /// A series that has taken in all its values.
-    fn settled(&mut self, series: usize) -> &Series {
+    fn settled(&mut self, series: usize) -> &MetricSeries {
         let grown = self.series[series].settle(self.options.window);
         self.grow(grown);
         &self.series[series]
@@ -174,7 +174,7 @@ impl Tracker {
     }
 
     /// The histories; all series have one, or none has.
-    fn histories(&self) -> impl Iterator<Item = &History> {
+    fn histories(&self) -> impl Iterator<Item = &SeriesHistory> {
         self.series.iter().filter_map(|series| series.history.as_ref())
     }
 

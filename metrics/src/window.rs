@@ -5,14 +5,14 @@ use crate::mean::mean;
 /// The newest values, up to the length of the window. It takes memory for the values that there are, not for those
 /// that there might be.
 #[derive(Debug, Default)]
-pub(crate) struct Window {
+pub(crate) struct ValueWindow {
     values: Vec<f64>,
     /// The oldest value, which the next one replaces once the window is full.
     oldest: usize,
 }
 
-impl Window {
-    /// Adds values to a window of `length`, which is the same each time but for [`Window::resize`].
+impl ValueWindow {
+    /// Adds values to a window of `length`, which is the same each time but for [`ValueWindow::resize`].
     pub(crate) fn record(&mut self, values: &[f64], length: usize) {
         let newest = &values[values.len().saturating_sub(length)..];
         let room = length - self.values.len();

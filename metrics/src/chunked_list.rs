@@ -5,7 +5,7 @@ use std::mem;
 /// A list in chunks. Each new chunk is as long as all before it, up to [`LARGEST`], so no more than half is ever unused,
 /// and of a long list less than a chunk.
 #[derive(Debug)]
-pub(crate) struct Column<T> {
+pub(crate) struct ChunkedList<T> {
     full: Vec<Vec<T>>,
     tail: Vec<T>,
     len: usize,
@@ -17,7 +17,7 @@ const FIRST: usize = 128;
 /// The largest chunk, in bytes: 4096 doubles.
 const LARGEST: usize = 32 << 10;
 
-impl<T> Default for Column<T> {
+impl<T> Default for ChunkedList<T> {
     fn default() -> Self {
         Self {
             full: Vec::new(),
@@ -27,7 +27,7 @@ impl<T> Default for Column<T> {
     }
 }
 
-impl<T: Copy> Column<T> {
+impl<T: Copy> ChunkedList<T> {
     /// Adds a value; returns by how many bytes the list has grown, which is mostly 0.
     #[inline]
     pub(crate) fn push(&mut self, value: T) -> usize {
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn growth_is_reported_to_the_byte() {
-        let mut column = Column::default();
+        let mut column = ChunkedList::default();
         let mut bytes = 0;
         for value in 0..20_000_u64 {
             bytes += column.push(value);
@@ -108,7 +108,7 @@ mod tests {
             );
         }
         assert!(column.iter().eq(0..20_000));
-        let mut extended = Column::default();
+        let mut extended = ChunkedList::default();
         for values in (0..20_000_u64).collect::<Vec<_>>().chunks(31) {
             extended.extend(values);
         }

@@ -1,6 +1,6 @@
 //! The newest values of a series, before they are taken in.
 
-use crate::steps::Run;
+use crate::step_list::StepRun;
 
 /// How many values wait at most. With more the taking in would be cheaper by little, and felt by the call that does it.
 const MOST: usize = 32;
@@ -8,15 +8,15 @@ const MOST: usize = 32;
 /// Values at even steps that wait to be taken in together: comparing and copying many in a row costs a fraction of doing
 /// so one by one, when each finds the caches full of something else.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    steps: Run,
+pub(crate) struct PendingValues {
+    steps: StepRun,
     values: [f64; MOST],
 }
 
-impl Waiting {
+impl PendingValues {
     pub(crate) fn new() -> Self {
         Self {
-            steps: Run::default(),
+            steps: StepRun::default(),
             values: [0.0; MOST],
         }
     }
@@ -33,11 +33,11 @@ impl Waiting {
     }
 
     /// What waits.
-    pub(crate) fn get(&self) -> (Run, &[f64]) {
+    pub(crate) fn get(&self) -> (StepRun, &[f64]) {
         (self.steps, &self.values[..self.steps.count() as usize])
     }
 
     pub(crate) fn clear(&mut self) {
-        self.steps = Run::default();
+        self.steps = StepRun::default();
     }
 }

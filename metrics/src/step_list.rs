@@ -1,21 +1,21 @@
 //! Steps, which nearly always count up evenly.
 
-use crate::column::Column;
+use crate::chunked_list::ChunkedList;
 
 /// Steps in the order in which they came, as runs of even distance. Distances wrap around, so that late and repeated
 /// steps are runs like any other.
 #[derive(Debug, Default)]
-pub(crate) struct Steps(Column<Run>);
+pub(crate) struct StepList(ChunkedList<StepRun>);
 
 /// The steps `start`, `start + stride`, … (wrapping), `count` of them.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Run {
+pub(crate) struct StepRun {
     start: u64,
     stride: u64,
     count: u64,
 }
 
-impl Steps {
+impl StepList {
     /// Adds a step; returns by how many bytes the list has grown.
     #[inline]
     pub(crate) fn push(&mut self, step: u64) -> usize {
@@ -24,7 +24,7 @@ impl Steps {
         {
             return 0;
         }
-        self.0.push(Run {
+        self.0.push(StepRun {
             start: step,
             stride: 0,
             count: 1,
@@ -32,7 +32,7 @@ impl Steps {
     }
 
     /// Adds the steps of a run; returns by how many bytes the list has grown.
-    pub(crate) fn push_run(&mut self, run: Run) -> usize {
+    pub(crate) fn push_run(&mut self, run: StepRun) -> usize {
         if let Some(last) = self.0.last_mut()
             && last.count > 1
             && last.at(last.count) == run.start
@@ -45,11 +45,11 @@ impl Steps {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().flat_map(Run::steps)
+        self.0.iter().flat_map(StepRun::steps)
     }
 
     pub(crate) fn into_values(self) -> impl Iterator<Item = u64> {
-        self.0.into_values().flat_map(Run::steps)
+        self.0.into_values().flat_map(StepRun::steps)
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -57,7 +57,7 @@ impl Steps {
     }
 }
 
-impl Run {
+impl StepRun {
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
@@ -93,7 +93,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_steps_come_back_in_order(steps in prop::collection::vec(prop_oneof![0..8_u64, any::<u64>()], 0..200)) {
-            let mut list = Steps::default();
+            let mut list = StepList::default();
             let grown: usize = steps.iter().map(|step| list.push(*step)).sum();
             prop_assert_eq!(grown, list.bytes());
             prop_assert!(list.iter().eq(steps.iter().copied()));
@@ -104,10 +104,10 @@ mod tests {
     proptest! {
         #[test]
         fn runs_are_added_as_their_steps_are(runs in prop::collection::vec((0..4_u64, 0..3_u64, 1..5_u64), 0..30)) {
-            let (mut by_run, mut by_step) = (Steps::default(), Steps::default());
+            let (mut by_run, mut by_step) = (StepList::default(), StepList::default());
             for (start, stride, count) in runs {
                 let stride = if count == 1 { 0 } else { stride };
-                let run = Run { start, stride, count };
+                let run = StepRun { start, stride, count };
                 let grown: usize = run.steps().map(|step| by_step.push(step)).sum();
                 prop_assert_eq!(by_run.push_run(run), grown);
                 prop_assert_eq!(by_run.bytes(), by_step.bytes());
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn even_steps_take_one_run_whichever_way_they_go() {
         for stride in [1_u64, 0, 50, u64::MAX] {
-            let mut list = Steps::default();
+            let mut list = StepList::default();
             for index in 0..100_000_u64 {
                 list.push(7_000_000_u64.wrapping_add(stride.wrapping_mul(index)));
             }
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_late_step_costs_a_run_or_two() {
-        let mut list = Steps::default();
+        let mut list = StepList::default();
         for step in (0..1000).chain([3]).chain(1000..2000) {
             list.push(step);
         }
