@@ -81,7 +81,7 @@ mod with {
         }
 
         pub(crate) fn figures(&mut self) -> impl Iterator<Item = (&'static str, MetricValue)> + use<> {
-            self.inner.figures().iter()
+            self.inner.derived_metrics().iter()
         }
     }
 }

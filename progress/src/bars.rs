@@ -55,7 +55,7 @@ struct Bar {
     /// When the event was the state; the clock of the bar goes on from there.
     at: Instant,
     drawing: ProgressBar,
-    drawn: Drawn,
+    drawn: LineBuffer,
     /// The room that the style was made for.
     styled: Option<(usize, bool)>,
 }
@@ -118,7 +118,7 @@ impl Bars {
         let at = self
             .bars
             .partition_point(|bar| (bar.event.slot, bar.event.id) < (event.slot, event.id));
-        let drawn = Drawn::default();
+        let drawn = LineBuffer::default();
         let target = ProgressDrawTarget::term_like(Box::new(drawn.clone()));
         let bar = Bar {
             event: event.with_texts("", ""),
@@ -183,9 +183,9 @@ impl Bar {
 
 /// What `indicatif` draws on: it keeps the text of one line.
 #[derive(Debug, Clone, Default)]
-struct Drawn(Arc<Mutex<String>>);
+struct LineBuffer(Arc<Mutex<String>>);
 
-impl Drawn {
+impl LineBuffer {
     fn clear(&self) {
         self.take();
     }
@@ -195,7 +195,7 @@ impl Drawn {
     }
 }
 
-impl TermLike for Drawn {
+impl TermLike for LineBuffer {
     /// Nothing is cut here: the bar cuts what it draws to the terminal's width.
     fn width(&self) -> u16 {
         u16::MAX

@@ -1,19 +1,19 @@
-use crate::history::{STRETCHES, Stretch, quantile};
+use crate::segment::{MAX_SEGMENTS, RunSegment, pace_quantile};
 
-/// With fewer stretches than this, their scatter says nothing.
+/// With fewer segments than this, their scatter says nothing.
 const FEW: usize = 8;
-/// The first stretches that are so many times slower than the typical one are warm-up.
+/// The first segments that are so many times slower than the typical one are warm-up.
 const WARM_UP_FACTOR: f64 = 1.25;
 /// One in so many differences is not noise, and never fewer than a change of the pace makes.
 const OUTLIERS: usize = 16;
 const BREAK: usize = 3;
-/// Scales with fewer stretches than this say nothing of the noise.
+/// Scales with fewer segments than this say nothing of the noise.
 const COARSEST: usize = 12;
 /// Less noise than this part of the pace is taken for as much.
 const NEGLIGIBLE: f64 = 1e-3;
 /// So much more uncertain than a mean is the end of a line, for which a wide window is wanted.
 const LINE_ERROR: f64 = 2.5;
-/// No pace is taken from fewer stretches.
+/// No pace is taken from fewer segments.
 const LEAST: usize = 2;
 /// There is a trend if a line reaches so many times further back than a steady pace,
 const FURTHER: f64 = 1.5;
@@ -43,23 +43,23 @@ pub(crate) struct Forecast {
 }
 
 impl Forecast {
-    /// What these stretches say. The smoothing is how readily a change of the pace is believed, from 0, never, to 1, at once.
-    pub(crate) fn of(stretches: &[Stretch], smoothing: f64) -> Option<Self> {
-        if stretches.is_empty() {
+    /// What these segments say. The smoothing is how readily a change of the pace is believed, from 0, never, to 1, at once.
+    pub(crate) fn of(segments: &[RunSegment], smoothing: f64) -> Option<Self> {
+        if segments.is_empty() {
             return None;
         }
-        if stretches.len() < FEW {
+        if segments.len() < FEW {
             // The first ones may all be warm-up, and each may be a pause: the quick ones are more telling.
-            return Some(Self::steady(quantile(stretches, 0.25), 0.0));
+            return Some(Self::steady(pace_quantile(segments, 0.25), 0.0));
         }
-        let typical = quantile(stretches, 0.5);
-        let settled = settled(stretches, typical);
+        let typical = pace_quantile(segments, 0.5);
+        let settled = settled(segments, typical);
         let noise = noise(settled).max(NEGLIGIBLE * typical);
         let margin = (1.0 - smoothing) / smoothing * noise;
-        let (mut steady, mut line) = (Reach::default(), Reach::default());
-        let mut window = Window::default();
-        for (count, stretch) in (1..).zip(settled.iter().rev()) {
-            window.add(stretch);
+        let (mut steady, mut line) = (AgreedWindow::default(), AgreedWindow::default());
+        let mut window = FitWindow::default();
+        for (count, segment) in (1..).zip(settled.iter().rev()) {
+            window.add(segment);
             if count < LEAST {
                 continue;
             }
@@ -69,7 +69,7 @@ impl Forecast {
                 line.extend(count, window, pace, LINE_ERROR * error);
             }
         }
-        let paused = settled.iter().map(|stretch| stretch.paused).sum::<f64>() / window.units;
+        let paused = settled.iter().map(|segment| segment.paused).sum::<f64>() / window.units;
         match line.window.line() {
             Some((pace, trend)) if is_trend(settled, trend, line.count, steady.count) => Some(Self {
                 pace,
@@ -103,35 +103,35 @@ impl Forecast {
     }
 }
 
-/// The stretches without the first ones that are warm-up, but never less than half of them.
-fn settled(stretches: &[Stretch], typical: f64) -> &[Stretch] {
+/// The segments without the first ones that are warm-up, but never less than half of them.
+fn settled(segments: &[RunSegment], typical: f64) -> &[RunSegment] {
     let limit = typical * WARM_UP_FACTOR;
-    let first = &stretches[..stretches.len() / 2];
-    let warm_up = first.iter().take_while(|stretch| stretch.pace() > limit).count();
-    &stretches[warm_up..]
+    let first = &segments[..segments.len() / 2];
+    let warm_up = first.iter().take_while(|segment| segment.pace() > limit).count();
+    &segments[warm_up..]
 }
 
-/// Whether the slope of the newest so many stretches is a trend, where a steady pace reaches back so far.
-fn is_trend(stretches: &[Stretch], slope: f64, count: usize, steady: usize) -> bool {
+/// Whether the slope of the newest so many segments is a trend, where a steady pace reaches back so far.
+fn is_trend(segments: &[RunSegment], slope: f64, count: usize, steady: usize) -> bool {
     let part = |part: f64| (part * count as f64) as usize;
-    let mut older = Window::default();
-    let line = &stretches[stretches.len() - count..];
-    for stretch in line.iter().rev().skip(part(NEWEST_PART)) {
-        older.add(stretch);
+    let mut older = FitWindow::default();
+    let line = &segments[segments.len() - count..];
+    for segment in line.iter().rev().skip(part(NEWEST_PART)) {
+        older.add(segment);
     }
     let lasts = older.line().is_some_and(|(_, older)| older / slope >= 0.5);
-    lasts && count as f64 >= FURTHER * steady as f64 && count as f64 >= TREND_PART * stretches.len() as f64
+    lasts && count as f64 >= FURTHER * steady as f64 && count as f64 >= TREND_PART * segments.len() as f64
 }
 
-/// The standard deviation of the pace of a stretch, as it matters for a mean: a pace that wanders, as on a machine that is
-/// shared, scatters more over many stretches than their own scatter says, so the largest over all scales counts. It is
+/// The standard deviation of the pace of a segment, as it matters for a mean: a pace that wanders, as on a machine that is
+/// shared, scatters more over many segments than their own scatter says, so the largest over all scales counts. It is
 /// taken from second differences (the Hadamard variance), for which a trend is no noise.
-fn noise(stretches: &[Stretch]) -> f64 {
-    let mut paces = [0.0; STRETCHES];
-    for (pace, stretch) in paces.iter_mut().zip(stretches) {
-        *pace = stretch.pace();
+fn noise(segments: &[RunSegment]) -> f64 {
+    let mut paces = [0.0; MAX_SEGMENTS];
+    for (pace, segment) in paces.iter_mut().zip(segments) {
+        *pace = segment.pace();
     }
-    let (mut count, mut scale, mut largest) = (stretches.len(), 1.0, 0.0_f64);
+    let (mut count, mut scale, mut largest) = (segments.len(), 1.0, 0.0_f64);
     while scale == 1.0 || count >= COARSEST {
         largest = largest.max(scale * scatter(&paces[..count]));
         count /= 2;
@@ -145,7 +145,7 @@ fn noise(stretches: &[Stretch]) -> f64 {
 
 /// The variance of these paces around a straight line, without those at which it breaks.
 fn scatter(paces: &[f64]) -> f64 {
-    let mut squares = [0.0; STRETCHES];
+    let mut squares = [0.0; MAX_SEGMENTS];
     let squares = &mut squares[..paces.len() - 2];
     for (square, three) in squares.iter_mut().zip(paces.windows(3)) {
         *square = (three[2] - 2.0 * three[1] + three[0]).powi(2) / 6.0;
@@ -155,9 +155,9 @@ fn scatter(paces: &[f64]) -> f64 {
     squares[..kept].iter().sum::<f64>() / kept as f64
 }
 
-/// Least squares over the newest stretches, which lie at so many units before now.
+/// Least squares over the newest segments, which lie at so many units before now.
 #[derive(Clone, Copy, Default)]
-struct Window {
+struct FitWindow {
     units: f64,
     seconds: f64,
     at: f64,
@@ -165,15 +165,15 @@ struct Window {
     at_seconds: f64,
 }
 
-impl Window {
-    /// Adds the stretch before.
-    fn add(&mut self, stretch: &Stretch) {
-        let at = -(self.units + stretch.units / 2.0);
-        self.units += stretch.units;
-        self.seconds += stretch.seconds;
-        self.at += stretch.units * at;
-        self.at_squared += stretch.units * at * at;
-        self.at_seconds += stretch.seconds * at;
+impl FitWindow {
+    /// Adds the segment before.
+    fn add(&mut self, segment: &RunSegment) {
+        let at = -(self.units + segment.units / 2.0);
+        self.units += segment.units;
+        self.seconds += segment.seconds;
+        self.at += segment.units * at;
+        self.at_squared += segment.units * at * at;
+        self.at_seconds += segment.seconds * at;
     }
 
     fn pace(&self) -> f64 {
@@ -190,27 +190,27 @@ impl Window {
 }
 
 /// The largest window up to which all estimates agree: one value lies within the errors of all.
-struct Reach {
+struct AgreedWindow {
     count: usize,
-    window: Window,
+    window: FitWindow,
     low: f64,
     high: f64,
 }
 
-impl Default for Reach {
+impl Default for AgreedWindow {
     fn default() -> Self {
         Self {
             count: 0,
-            window: Window::default(),
+            window: FitWindow::default(),
             low: f64::NEG_INFINITY,
             high: f64::INFINITY,
         }
     }
 }
 
-impl Reach {
+impl AgreedWindow {
     /// The estimate of the next larger window. Once one does not agree, none after it does.
-    fn extend(&mut self, count: usize, window: Window, estimate: f64, error: f64) {
+    fn extend(&mut self, count: usize, window: FitWindow, estimate: f64, error: f64) {
         self.low = self.low.max(estimate - error);
         self.high = self.high.min(estimate + error);
         if self.low <= self.high {

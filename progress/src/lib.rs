@@ -3,8 +3,9 @@
 
 mod bars;
 mod forecast;
-mod history;
 mod meter;
+mod pace_history;
+mod segment;
 pub mod text;
 mod throughput;
 

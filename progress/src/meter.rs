@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use logcore::{MetricValue, ProgressEvent, ProgressKind};
 
-use crate::history::History;
+use crate::pace_history::PaceHistory;
 
 /// The sinks are told at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
@@ -39,12 +39,12 @@ pub struct MeterOptions {
 /// for i in 1..=50 {
 ///     meter.update(1, Some(32), start + Duration::from_millis(10 * i));
 /// }
-/// let figures = meter.figures();
-/// assert_eq!(figures.percent, Some(50.0));
-/// assert_eq!(figures.accumulated_samples, Some(1600));
-/// assert_eq!(figures.samples_per_sec.unwrap().round(), 3200.0);
-/// assert_eq!(figures.batch_time_ms.unwrap().round(), 10.0);
-/// assert_eq!((figures.eta_seconds.unwrap() * 10.0).round(), 5.0);
+/// let derived_metrics = meter.derived_metrics();
+/// assert_eq!(derived_metrics.percent, Some(50.0));
+/// assert_eq!(derived_metrics.accumulated_samples, Some(1600));
+/// assert_eq!(derived_metrics.samples_per_sec.unwrap().round(), 3200.0);
+/// assert_eq!(derived_metrics.batch_time_ms.unwrap().round(), 10.0);
+/// assert_eq!((derived_metrics.eta_seconds.unwrap() * 10.0).round(), 5.0);
 /// ```
 #[derive(Debug)]
 pub struct Meter {
@@ -55,23 +55,23 @@ pub struct Meter {
     started: Instant,
     /// The start and the first update, moved by all that is left out.
     began: Instant,
-    first: Mark,
-    now: Mark,
+    first: MeterSample,
+    now: MeterSample,
     has_samples: bool,
     /// Samples of the progresses before this one.
     samples_before: u64,
     updates: u64,
     /// The ends of the updates in the window, and of the one before it.
-    window: VecDeque<Mark>,
+    window: VecDeque<MeterSample>,
     /// When the sinks are to be told again; at first, at once.
     tell_at: Option<Instant>,
     /// All intervals after the first update.
-    history: History,
+    history: PaceHistory,
 }
 
 /// Where the progress stood at one moment.
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+struct MeterSample {
     at: Instant,
     position: u64,
     samples: u64,
@@ -93,7 +93,7 @@ pub struct DerivedMetrics {
 }
 
 impl DerivedMetrics {
-    /// The known figures under their names.
+    /// The known derived_metrics under their names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, MetricValue)> + use<> {
         [
             (
@@ -133,7 +133,7 @@ impl Meter {
         options: MeterOptions,
         now: Instant,
     ) -> Self {
-        let beginning = Mark {
+        let beginning = MeterSample {
             at: now,
             position: 0,
             samples: 0,
@@ -152,7 +152,7 @@ impl Meter {
             updates: 0,
             window: VecDeque::with_capacity(options.window.saturating_add(1).min(PREALLOCATED)),
             tell_at: None,
-            history: History::new(),
+            history: PaceHistory::new(),
         }
     }
 
@@ -181,7 +181,7 @@ impl Meter {
         self.window.push_back(self.now);
     }
 
-    /// The accumulated samples of its figures count on from those of progresses before it.
+    /// The accumulated samples of its derived_metrics count on from those of progresses before it.
     #[must_use]
     pub fn with_prior_samples(mut self, samples_before: u64) -> Self {
         self.samples_before = samples_before;
@@ -208,7 +208,7 @@ impl Meter {
     /// The work between the first update and the last, and the time that it took; one update counts from the start.
     pub fn work(&self) -> WorkSample {
         let from = match self.updates {
-            0 | 1 => Mark {
+            0 | 1 => MeterSample {
                 at: self.began,
                 position: 0,
                 samples: 0,
@@ -244,7 +244,7 @@ impl Meter {
     }
 
     /// What a row of metrics gets.
-    pub fn figures(&mut self) -> DerivedMetrics {
+    pub fn derived_metrics(&mut self) -> DerivedMetrics {
         // What was never updated has nothing to tell, not even that it stands at 0.
         if self.updates == 0 {
             return DerivedMetrics::default();
@@ -274,17 +274,17 @@ impl Meter {
 
     /// The same with rates and ETA.
     pub fn measured_event<'a>(&'a mut self, kind: ProgressKind, logger: &'a str) -> ProgressEvent<'a> {
-        let figures = self.figures();
+        let derived_metrics = self.derived_metrics();
         let mut event = self.event(kind, logger);
-        event.samples_per_sec = figures.samples_per_sec.filter(|rate| *rate > 0.0);
-        event.rate = figures.batch_time_ms.and_then(|millis| positive(1e3 / millis));
-        event.eta = figures
+        event.samples_per_sec = derived_metrics.samples_per_sec.filter(|rate| *rate > 0.0);
+        event.rate = derived_metrics.batch_time_ms.and_then(|millis| positive(1e3 / millis));
+        event.eta = derived_metrics
             .eta_seconds
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         event
     }
 
-    fn eta(&mut self, stretch: Option<Stretch>) -> Option<f64> {
+    fn eta(&mut self, stretch: Option<WindowRate>) -> Option<f64> {
         let remaining = self.total?.saturating_sub(self.now.position);
         if remaining == 0 {
             return Some(0.0);
@@ -305,10 +305,10 @@ impl Meter {
 
     /// The work over the window, without the start-up. The first update says nothing: it may be a leap to where an
     /// earlier process has stopped, and the start may be long before the loop.
-    fn stretch(&self) -> Option<Stretch> {
+    fn stretch(&self) -> Option<WindowRate> {
         let newest = self.window.back()?;
         let from = &self.window[self.warm_ups().min(self.window.len().checked_sub(2)?)];
-        Stretch::between(from, newest)
+        WindowRate::between(from, newest)
     }
 
     /// How many intervals at the beginning of the window are warm-up.
@@ -319,7 +319,7 @@ impl Meter {
         if before >= WARM_UPS || intervals < 3 {
             return 0;
         }
-        let pace = |i: usize| Stretch::between(&self.window[i], &self.window[i + 1]).map(|s| s.seconds / s.units);
+        let pace = |i: usize| WindowRate::between(&self.window[i], &self.window[i + 1]).map(|s| s.seconds / s.units);
         // The newest are enough to know what is typical, however large the window is.
         let mut paces = [0.0; 2 * WARM_UPS];
         let mut known = 0;
@@ -344,14 +344,14 @@ impl Meter {
 
 /// What was done in a stretch of time that is longer than nothing.
 #[derive(Debug, Clone, Copy)]
-struct Stretch {
+struct WindowRate {
     seconds: f64,
     units: f64,
     samples: f64,
 }
 
-impl Stretch {
-    fn between(from: &Mark, to: &Mark) -> Option<Self> {
+impl WindowRate {
+    fn between(from: &MeterSample, to: &MeterSample) -> Option<Self> {
         let seconds = to.at.saturating_duration_since(from.at).as_secs_f64();
         let units = to.position - from.position;
         (seconds > 0.0 && units > 0).then(|| Self {
@@ -395,27 +395,37 @@ mod tests {
         for slow in [vec![30_000], vec![30_000, 20_000, 9_000], vec![10, 30_000]] {
             let mut millis = slow.clone();
             millis.extend([10; 20]);
-            let figures = after(OPTIONS, Some(100), &millis).figures();
+            let derived_metrics = after(OPTIONS, Some(100), &millis).derived_metrics();
             assert!(
-                (figures.batch_time_ms.unwrap() - 10.0).abs() < 1e-6,
-                "{slow:?}: {figures:?}"
+                (derived_metrics.batch_time_ms.unwrap() - 10.0).abs() < 1e-6,
+                "{slow:?}: {derived_metrics:?}"
             );
-            assert!((figures.samples_per_sec.unwrap() - 3200.0).abs() < 1e-3);
+            assert!((derived_metrics.samples_per_sec.unwrap() - 3200.0).abs() < 1e-3);
         }
     }
 
     #[test]
     fn the_first_interval_has_no_rate() {
         let mut meter = after(OPTIONS, Some(10), &[500]);
-        let figures = meter.figures();
+        let derived_metrics = meter.derived_metrics();
         assert_eq!(
-            (figures.samples_per_sec, figures.batch_time_ms, figures.eta_seconds),
+            (
+                derived_metrics.samples_per_sec,
+                derived_metrics.batch_time_ms,
+                derived_metrics.eta_seconds
+            ),
             (None, None, None)
         );
-        assert_eq!((figures.accumulated_samples, figures.percent), (Some(32), Some(10.0)));
+        assert_eq!(
+            (derived_metrics.accumulated_samples, derived_metrics.percent),
+            (Some(32), Some(10.0))
+        );
         meter.update(1, Some(32), meter.now.at + Duration::from_millis(250));
-        let figures = meter.figures();
-        assert_eq!((figures.samples_per_sec, figures.eta_seconds), (Some(128.0), Some(2.0)));
+        let derived_metrics = meter.derived_metrics();
+        assert_eq!(
+            (derived_metrics.samples_per_sec, derived_metrics.eta_seconds),
+            (Some(128.0), Some(2.0))
+        );
     }
 
     #[test]
@@ -446,7 +456,7 @@ mod tests {
             }
         }
         assert_eq!(paused.work(), plain.work());
-        let (plain, paused) = (plain.figures(), paused.figures());
+        let (plain, paused) = (plain.derived_metrics(), paused.derived_metrics());
         assert_eq!(paused.samples_per_sec, plain.samples_per_sec);
         // Five seconds in two hundred steps: as much again in the hundred that are left would be half of that.
         let more = paused.eta_seconds.unwrap() - plain.eta_seconds.unwrap();
@@ -456,7 +466,7 @@ mod tests {
     #[test]
     fn samples_count_on_from_an_earlier_progress() {
         let mut meter = after(OPTIONS, None, &[10; 2]).with_prior_samples(1000);
-        assert_eq!(meter.figures().accumulated_samples, Some(1064));
+        assert_eq!(meter.derived_metrics().accumulated_samples, Some(1064));
         assert_eq!(meter.event(ProgressKind::Advanced, "").samples, Some(64));
     }
 
@@ -470,7 +480,10 @@ mod tests {
                 smoothing,
                 ..OPTIONS
             };
-            after(options, Some(350), &millis).figures().eta_seconds.unwrap()
+            after(options, Some(350), &millis)
+                .derived_metrics()
+                .eta_seconds
+                .unwrap()
         };
         assert!((eta(1.0, 20) - 4.0).abs() < 1e-6, "only the newest");
         let whole = (199.0 * 0.01 + 50.0 * 0.04) / 249.0 * 100.0;
@@ -484,7 +497,10 @@ mod tests {
     /// The ETA behind these steps, of a hundred more.
     fn eta_after(millis: &[u64]) -> f64 {
         let total = millis.len() as u64 + 100;
-        after(OPTIONS, Some(total), millis).figures().eta_seconds.unwrap()
+        after(OPTIONS, Some(total), millis)
+            .derived_metrics()
+            .eta_seconds
+            .unwrap()
     }
 
     #[test]
@@ -498,7 +514,7 @@ mod tests {
         for i in 1..=5 {
             meter.update(1, None, start + Duration::from_millis(10 * i));
         }
-        assert!((meter.figures().eta_seconds.unwrap() - 4.95).abs() < 1e-6);
+        assert!((meter.derived_metrics().eta_seconds.unwrap() - 4.95).abs() < 1e-6);
     }
 
     #[test]
@@ -523,14 +539,14 @@ mod tests {
         let mut millis: Vec<u64> = (0..700_u64).map(|i| 10 + i * 7919 % 13).collect();
         // An ETA is 100 ms old at most.
         millis.push(100);
-        let asked_once = after(OPTIONS, Some(1000), &millis).figures();
+        let asked_once = after(OPTIONS, Some(1000), &millis).derived_metrics();
         let mut now = Instant::now();
         let mut meter = Meter::start(1, "x", Some(1000), OPTIONS, now);
         let mut newest = DerivedMetrics::default();
         for millis in millis {
             now += Duration::from_millis(millis);
             meter.update(1, Some(32), now);
-            newest = meter.figures();
+            newest = meter.derived_metrics();
         }
         assert_eq!(newest, asked_once);
     }
@@ -539,22 +555,25 @@ mod tests {
     fn what_cannot_be_known_is_absent() {
         let now = Instant::now();
         assert_eq!(
-            Meter::start(1, "x", Some(9), OPTIONS, now).figures(),
+            Meter::start(1, "x", Some(9), OPTIONS, now).derived_metrics(),
             DerivedMetrics::default()
         );
         let mut meter = Meter::start(1, "x", Some(0), OPTIONS, now);
         meter.update(5, None, now);
         meter.update(5, None, now);
         // The clock stands still, the total is unknown, and there are no samples.
-        assert_eq!(meter.figures(), DerivedMetrics::default());
+        assert_eq!(meter.derived_metrics(), DerivedMetrics::default());
         assert!(!meter.is_complete());
     }
 
     #[test]
     fn more_than_the_total_is_all_of_it() {
         let mut meter = after(OPTIONS, Some(3), &[10; 5]);
-        let figures = meter.figures();
-        assert_eq!((figures.percent, figures.eta_seconds), (Some(100.0), Some(0.0)));
+        let derived_metrics = meter.derived_metrics();
+        assert_eq!(
+            (derived_metrics.percent, derived_metrics.eta_seconds),
+            (Some(100.0), Some(0.0))
+        );
         assert!(meter.is_complete() && meter.position() == 5);
     }
 
@@ -581,7 +600,7 @@ mod tests {
             for (n, batch, nanos) in updates {
                 now += Duration::from_nanos(nanos);
                 meter.update(n, batch, now);
-                for (name, value) in meter.figures().iter() {
+                for (name, value) in meter.derived_metrics().iter() {
                     prop_assert!(value.as_f64().is_finite() && value.as_f64() >= 0.0, "{} {:?}", name, value);
                 }
                 let event = meter.measured_event(ProgressKind::Advanced, "t");

@@ -16,12 +16,12 @@ use crate::WorkSample;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Throughput {
-    units: Amount,
-    samples: Amount,
+    units: WorkTotal,
+    samples: WorkTotal,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Amount {
+struct WorkTotal {
     count: u64,
     time: Duration,
 }
@@ -46,7 +46,7 @@ impl Throughput {
     }
 }
 
-impl Amount {
+impl WorkTotal {
     fn add(&mut self, count: u64, time: Duration) {
         self.count = self.count.saturating_add(count);
         self.time = self.time.saturating_add(time);

@@ -34,6 +34,6 @@ impl Estimator for Ours {
     }
 
     fn shown(&mut self) -> Option<f64> {
-        self.meter.figures().eta_seconds
+        self.meter.derived_metrics().eta_seconds
     }
 }
