@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use logcore::{PerProcess, SinkBooks, SinkError};
 
-use crate::owner::Owner;
+use crate::file_writer::FileWriter;
 use crate::{FilePosition, Rotation};
 
-/// A handle to the one owner of a file.
+/// A handle to the one writer of a file.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -25,14 +25,14 @@ use crate::{FilePosition, Rotation};
 /// assert_eq!(second.books().delivered, 1);
 /// ```
 pub struct Appender {
-    owner: Arc<Mutex<Owner>>,
+    writer: Arc<Mutex<FileWriter>>,
     handle: usize,
     path: PathBuf,
 }
 
-/// The owners of the files that are open. An owner that a child of a fork has from its parent may be in the middle of a
+/// The owners of the files that are open. An writer that a child of a fork has from its parent may be in the middle of a
 /// write.
-static OPEN: PerProcess<Mutex<HashMap<PathBuf, Weak<Mutex<Owner>>>>> = PerProcess::new(|_| Mutex::default());
+static OPEN: PerProcess<Mutex<HashMap<PathBuf, Weak<Mutex<FileWriter>>>>> = PerProcess::new(|_| Mutex::default());
 
 impl Appender {
     /// Opens `path` for appending, and makes its folder and itself if they are not there. If it is open already, the
@@ -46,9 +46,9 @@ impl Appender {
         Self::of_path(
             path.clone(),
             false,
-            || Owner::open(path, rotation),
-            |owner| {
-                owner.set_rotation(rotation);
+            || FileWriter::open(path, rotation),
+            |writer| {
+                writer.set_rotation(rotation);
                 Ok(())
             },
         )
@@ -68,36 +68,36 @@ impl Appender {
         Self::of_path(
             place.path.clone(),
             true,
-            || Owner::recover(&place),
-            |owner| owner.recover_also(&place),
+            || FileWriter::recover(&place),
+            |writer| writer.recover_also(&place),
         )
     }
 
     fn of_path(
         path: PathBuf,
         recovers: bool,
-        open: impl FnOnce() -> io::Result<Owner>,
-        join: impl FnOnce(&mut Owner) -> io::Result<()>,
+        open: impl FnOnce() -> io::Result<FileWriter>,
+        join: impl FnOnce(&mut FileWriter) -> io::Result<()>,
     ) -> io::Result<Self> {
         let mut all = lock(OPEN.get());
-        let owner = match all.get(&path).and_then(Weak::upgrade) {
-            Some(owner) => {
-                join(&mut lock(&owner))?;
-                owner
+        let writer = match all.get(&path).and_then(Weak::upgrade) {
+            Some(writer) => {
+                join(&mut lock(&writer))?;
+                writer
             }
             None => {
-                let owner = Arc::new(Mutex::new(open()?));
-                all.insert(path.clone(), Arc::downgrade(&owner));
-                owner
+                let writer = Arc::new(Mutex::new(open()?));
+                all.insert(path.clone(), Arc::downgrade(&writer));
+                writer
             }
         };
-        let handle = lock(&owner).add_handle(recovers);
-        Ok(Self { owner, handle, path })
+        let handle = lock(&writer).add_handle(recovers);
+        Ok(Self { writer, handle, path })
     }
 
     /// Where the file stands, and whether all that was appended is in it.
-    pub fn place(&self) -> (FilePosition, bool) {
-        lock(&self.owner).place()
+    pub fn position(&self) -> (FilePosition, bool) {
+        lock(&self.writer).position()
     }
 
     /// Takes a whole record, line end included, which stands for `weight` things in the books.
@@ -105,7 +105,7 @@ impl Appender {
     /// It is in the file after the next successful [`deliver`](Self::deliver); a good amount is written at once. While
     /// the disk is in trouble up to 16 MiB are kept; what comes beyond is dropped and counted.
     pub fn append(&mut self, record: &[u8], weight: u64) {
-        lock(&self.owner).append(self.handle, record, weight);
+        lock(&self.writer).append(self.handle, record, weight);
     }
 
     /// Writes out what is kept. After a failure it is tried again at most once a second, unless `at_once`.
@@ -114,7 +114,7 @@ impl Appender {
     ///
     /// If something is still kept because it could not be written. The error names the path.
     pub fn deliver(&mut self, at_once: bool) -> Result<(), SinkError> {
-        lock(&self.owner).deliver(at_once)
+        lock(&self.writer).deliver(at_once)
     }
 
     /// Writes out what is kept and gives up what cannot be written.
@@ -123,18 +123,18 @@ impl Appender {
     ///
     /// If something was given up.
     pub fn finish(&mut self) -> Result<(), SinkError> {
-        let mut owner = lock(&self.owner);
-        owner.write_held();
-        let result = owner.deliver(true);
+        let mut writer = lock(&self.writer);
+        writer.write_held();
+        let result = writer.deliver(true);
         if let Err(error) = &result {
-            owner.give_up(self.handle, error.reason());
+            writer.give_up(self.handle, error.reason());
         }
         result
     }
 
     /// The account of what came through this handle.
     pub fn books(&self) -> SinkBooks {
-        lock(&self.owner).books(self.handle)
+        lock(&self.writer).books(self.handle)
     }
 
     /// The path, with its folder resolved.
@@ -145,16 +145,16 @@ impl Appender {
 
 impl Drop for Appender {
     fn drop(&mut self) {
-        let _ = lock(&self.owner).deliver(true);
+        let _ = lock(&self.writer).deliver(true);
         let mut all = lock(OPEN.get());
         let known = all.get(&self.path).map(Weak::as_ptr);
-        if known == Some(Arc::as_ptr(&self.owner)) && Arc::strong_count(&self.owner) == 1 {
+        if known == Some(Arc::as_ptr(&self.writer)) && Arc::strong_count(&self.writer) == 1 {
             all.remove(&self.path);
         }
     }
 }
 
-/// A panic elsewhere leaves the owner whole: it changes its state after each write, not before.
+/// A panic elsewhere leaves the writer whole: it changes its state after each write, not before.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,13 +4,15 @@
 //! records. The owner writes whole records, keeps what a full disk has no room for, rotates, and comes back to the path
 //! when someone has moved or deleted the file.
 
+mod already_written;
 mod appender;
-mod found;
+mod file_id;
+mod file_writer;
 mod links;
 mod output;
-mod owner;
+mod position;
 mod rotation;
 
 pub use self::appender::Appender;
-pub use self::found::FilePosition;
+pub use self::position::FilePosition;
 pub use self::rotation::Rotation;

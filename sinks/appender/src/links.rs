@@ -9,10 +9,10 @@ const MOST_LINKS: usize = 40;
 
 /// The way from a path to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chain {
+pub(crate) enum PathKind {
     /// The path is its name.
-    None,
-    Links,
+    Direct,
+    Linked,
 }
 
 /// Follows the links at a path, which may lead to what is not there yet.
@@ -21,18 +21,18 @@ pub(crate) enum Chain {
 ///
 /// If one was made by somebody who has neither its folder nor this process: in a folder that several may write to, such a
 /// link is a trap. The system has the same rule for some folders (`fs.protected_symlinks`).
-pub(crate) fn follow(path: &Path) -> io::Result<Chain> {
+pub(crate) fn follow(path: &Path) -> io::Result<PathKind> {
     let mut at = path.to_owned();
     for count in 0..MOST_LINKS {
         let link = match at.symlink_metadata() {
             Ok(metadata) if metadata.is_symlink() => metadata,
-            _ if count == 0 => return Ok(Chain::None),
-            _ => return Ok(Chain::Links),
+            _ if count == 0 => return Ok(PathKind::Direct),
+            _ => return Ok(PathKind::Linked),
         };
         check_owner(&at, &link)?;
         at = folder_of(&at).join(fs::read_link(&at)?);
     }
-    Ok(Chain::Links)
+    Ok(PathKind::Linked)
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -87,10 +87,10 @@ mod tests {
         symlink("round", path("round")).unwrap();
         symlink("/dev/stdout", path("stdout")).unwrap();
         for (name, chain) in [
-            ("one", Chain::Links),
-            ("round", Chain::Links),
-            ("stdout", Chain::Links),
-            ("three", Chain::None),
+            ("one", PathKind::Linked),
+            ("round", PathKind::Linked),
+            ("stdout", PathKind::Linked),
+            ("three", PathKind::Direct),
         ] {
             assert_eq!(follow(&path(name)).unwrap(), chain, "{name}");
         }
@@ -117,6 +117,6 @@ mod tests {
             "nothing is left of asking"
         );
         chown(folder.path(), Some(OTHER), None).unwrap();
-        assert_eq!(follow(&path("trap")).unwrap(), Chain::Links);
+        assert_eq!(follow(&path("trap")).unwrap(), PathKind::Linked);
     }
 }

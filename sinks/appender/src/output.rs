@@ -7,19 +7,19 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::civil::Date;
-use serde::{Deserialize, Serialize};
 
 use crate::Rotation;
-use crate::links::{Chain, follow};
+use crate::file_id::FileId;
+use crate::links::{PathKind, follow};
 
 /// So long another process is waited for that rotates; more would be of use only to one that has been stopped amid it.
 const LOCK_WAIT: Duration = Duration::from_millis(250);
 const NAP: Duration = Duration::from_millis(1);
 
 /// A file, or in tests something that misbehaves.
-pub(crate) trait Output: Write + Send {
+pub(crate) trait FileOutput: Write + Send {
     /// How it stands now.
-    fn standing(&self) -> io::Result<Standing>;
+    fn standing(&self) -> io::Result<FileState>;
 
     /// Where the last write has ended, which others that append to the file may have moved on.
     fn position(&mut self) -> Option<u64>;
@@ -32,18 +32,18 @@ pub(crate) trait Output: Write + Send {
 
 /// How a file stands, whose name and contents others may change.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Standing {
-    pub(crate) identity: Option<Identity>,
+pub(crate) struct FileState {
+    pub(crate) identity: Option<FileId>,
     pub(crate) length: u64,
     /// No name leads to it: what is in it is gone.
     pub(crate) deleted: bool,
 }
 
-impl Output for File {
-    fn standing(&self) -> io::Result<Standing> {
+impl FileOutput for File {
+    fn standing(&self) -> io::Result<FileState> {
         let metadata = self.metadata()?;
-        Ok(Standing {
-            identity: Identity::of(&metadata),
+        Ok(FileState {
+            identity: FileId::of(&metadata),
             length: metadata.len(),
             deleted: metadata.is_file() && names(&metadata) == 0,
         })
@@ -69,47 +69,12 @@ impl Output for File {
     }
 }
 
-/// Device and number of a file, where the system has such, and when it was made: numbers are given again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    device: u64,
-    number: u64,
-    /// Nanoseconds since 1970, where the file system tells.
-    made: Option<u64>,
-}
-
-impl Identity {
-    #[cfg(unix)]
-    pub(crate) fn of(metadata: &Metadata) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        Some(Self {
-            device: metadata.dev(),
-            number: metadata.ino(),
-            made: made(metadata),
-        })
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn of(metadata: &Metadata) -> Option<Self> {
-        Some(Self {
-            device: 0,
-            number: 0,
-            made: made(metadata),
-        })
-    }
-}
-
 /// Whether a descriptor is closed: it is only a number, which any part of a program may close.
 pub(crate) fn is_closed(error: &io::Error) -> bool {
     #[cfg(unix)]
     return error.raw_os_error() == Some(libc::EBADF);
     #[cfg(not(unix))]
     return error.kind() == io::ErrorKind::InvalidInput;
-}
-
-fn made(metadata: &Metadata) -> Option<u64> {
-    let since = metadata.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_nanos()).ok()
 }
 
 #[cfg(unix)]
@@ -124,9 +89,9 @@ fn names(_: &Metadata) -> u64 {
 
 /// The kind of file that a path names, which decides what may be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FileKind {
     /// A file under its own name.
-    Plain,
+    Regular,
     /// A file behind a link, which nobody but the user replaces.
     Linked,
     /// A pipe or a device: what went into it is not there to be found, and it may take nothing for a while.
@@ -134,29 +99,29 @@ pub(crate) enum Kind {
 }
 
 /// An output whose file was opened for appending.
-pub(crate) struct Opened {
-    pub(crate) output: Box<dyn Output>,
-    pub(crate) kind: Kind,
-    pub(crate) identity: Option<Identity>,
+pub(crate) struct OpenedFile {
+    pub(crate) output: Box<dyn FileOutput>,
+    pub(crate) kind: FileKind,
+    pub(crate) identity: Option<FileId>,
     pub(crate) size: u64,
     pub(crate) day: Option<Date>,
 }
 
-impl Opened {
+impl OpenedFile {
     /// Opens the file and makes it if it is not there; waits for nobody.
     pub(crate) fn new(path: &Path, rotation: &Rotation) -> io::Result<Self> {
         let chain = follow(path)?;
         let file = open(path, chain)?;
         let metadata = file.metadata()?;
         let kind = kind_of(&metadata, chain)?;
-        let size = if kind == Kind::Stream { 0 } else { metadata.len() };
+        let size = if kind == FileKind::Stream { 0 } else { metadata.len() };
         // An empty file begins its day at this moment; lines that are there belong to the day of the last of them.
         let day = match size {
             0 => rotation.day(SystemTime::now()),
             _ => metadata.modified().ok().and_then(|time| rotation.day(time)),
         };
         Ok(Self {
-            identity: Identity::of(&metadata),
+            identity: FileId::of(&metadata),
             output: Box::new(file),
             kind,
             size,
@@ -165,14 +130,14 @@ impl Opened {
     }
 }
 
-fn open(path: &Path, chain: Chain) -> io::Result<File> {
+fn open(path: &Path, chain: PathKind) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
         // A pipe that nobody reads would be waited for, and a link may have come since it was looked for.
-        let no_follow = if chain == Chain::None { libc::O_NOFOLLOW } else { 0 };
+        let no_follow = if chain == PathKind::Direct { libc::O_NOFOLLOW } else { 0 };
         options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | no_follow);
     }
     #[cfg(not(unix))]
@@ -197,7 +162,7 @@ fn name_trouble(path: &Path, error: io::Error) -> io::Error {
     error
 }
 
-fn kind_of(metadata: &Metadata, chain: Chain) -> io::Result<Kind> {
+fn kind_of(metadata: &Metadata, chain: PathKind) -> io::Result<FileKind> {
     let kind = metadata.file_type();
     #[cfg(unix)]
     if std::os::unix::fs::FileTypeExt::is_block_device(&kind) {
@@ -207,9 +172,9 @@ fn kind_of(metadata: &Metadata, chain: Chain) -> io::Result<Kind> {
         ));
     }
     Ok(match (kind.is_file(), chain) {
-        (true, Chain::None) => Kind::Plain,
-        (true, Chain::Links) => Kind::Linked,
-        (false, _) => Kind::Stream,
+        (true, PathKind::Direct) => FileKind::Regular,
+        (true, PathKind::Linked) => FileKind::Linked,
+        (false, _) => FileKind::Stream,
     })
 }
 

@@ -15,11 +15,11 @@ fn a_new_process_goes_on_behind_a_mark_and_writes_nothing_twice() {
         let mut killed = Appender::open(&path, Rotation::default()).unwrap();
         killed.append(b"before\n", 1);
         killed.deliver(true).unwrap();
-        let (place, complete) = killed.place();
+        let (place, complete) = killed.position();
         assert!(complete);
         killed.append(b"one\n", 1);
         killed.append(b"two\n", 1);
-        assert!(!killed.place().1, "what waits in memory is in no mark");
+        assert!(!killed.position().1, "what waits in memory is in no mark");
         killed.deliver(true).unwrap();
         place
     };
@@ -51,7 +51,7 @@ fn a_mark_is_found_again_behind_a_rotation() {
         let mut killed = Appender::open(&path, rotation).unwrap();
         killed.append(b"record 1\n", 1);
         killed.deliver(true).unwrap();
-        let (place, _) = killed.place();
+        let (place, _) = killed.position();
         for record in [b"record 2\n", b"record 3\n"] {
             killed.append(record, 1);
         }
@@ -83,7 +83,7 @@ fn a_number_that_a_killed_rotation_left_free_hides_nothing() {
     let mut killed = Appender::open(&path, rotation).unwrap();
     killed.append(line(0).as_bytes(), 1);
     killed.deliver(true).unwrap();
-    let (place, _) = killed.place();
+    let (place, _) = killed.position();
     for number in 1..5 {
         killed.append(line(number).as_bytes(), 1);
         killed.deliver(true).unwrap();
@@ -138,7 +138,7 @@ fn killed(path: &Path, rotation: Rotation, written: u32) -> FilePosition {
     let mut killed = Appender::open(path, rotation).unwrap();
     killed.append(line(0).as_bytes(), 1);
     killed.deliver(true).unwrap();
-    let (place, _) = killed.place();
+    let (place, _) = killed.position();
     for number in 1..=written {
         killed.append(line(number).as_bytes(), 1);
         killed.deliver(true).unwrap();
@@ -184,7 +184,7 @@ fn what_others_have_done_to_the_file_of_a_mark_doubles_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let place = killed(&path, Rotation::default(), 3);
-    // Lines 1 to 3 went with the old contents, and the process wrote on behind a line of others.
+    // LineHashes 1 to 3 went with the old contents, and the process wrote on behind a line of others.
     for contents in [
         format!("mine\n{}", lines(4..=5)),
         format!("mine\n{}line num", lines(4..=5)),

@@ -56,7 +56,7 @@ impl Default for FileOptions {
 
 /// What another process needs to write the same lines behind them.
 #[derive(Serialize, Deserialize)]
-struct State {
+struct FileResumeState {
     place: FilePosition,
     formatter: Value,
     utc: bool,
@@ -84,7 +84,7 @@ impl FileSink {
     }
 
     /// Goes on where a killed process stood.
-    fn recover(state: State, context: &BuildContext<'_>) -> Result<Self, SinkError> {
+    fn recover(state: FileResumeState, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         let formatter = context.formatter(&state.formatter).map_err(SinkError::new)?;
         let path = context.resolve_beneath(state.place.path())?;
         let appender = Appender::recover(&state.place.at(path))?;
@@ -134,8 +134,8 @@ impl Sink for FileSink {
     }
 
     fn resume_point(&mut self) -> Option<ResumePoint> {
-        let (place, complete) = self.appender.place();
-        let mark = ResumePoint::of(&State {
+        let (place, complete) = self.appender.position();
+        let mark = ResumePoint::of(&FileResumeState {
             place: place.named(),
             formatter: self.choice.clone(),
             utc: self.style.utc,

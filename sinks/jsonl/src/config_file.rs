@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use logcore::serde_json::{Map, Value, json};
 use logcore::{SinkBooks, SinkError, epoch_seconds, redacted};
 
-use crate::document::{self, Document, Members};
+use crate::document::{self, DocumentMembers, SharedDocument};
 
 /// The part of one sink in `config.json`. Sinks with one folder share the file.
 pub(crate) struct ConfigFile {
-    document: Document,
+    document: SharedDocument,
     books: SinkBooks,
     /// This sink has logged something that is in the file.
     used: bool,
@@ -23,7 +23,7 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self {
-            document: Document::shared(path),
+            document: SharedDocument::shared(path),
             books: SinkBooks::default(),
             used: false,
             recovered: false,
@@ -34,7 +34,7 @@ impl ConfigFile {
     /// The file of a killed process, which may have `used` it.
     pub(crate) fn recover(path: PathBuf, used: bool) -> Self {
         Self {
-            document: Document::left(path),
+            document: SharedDocument::left(path),
             books: SinkBooks::default(),
             used,
             recovered: true,
@@ -103,7 +103,7 @@ impl ConfigFile {
         self.books.delivered = self.books.accepted - self.books.dropped.values().sum::<u64>();
     }
 
-    fn update(&self, change: impl FnOnce(&Members) -> Map<String, Value>) -> Result<(), SinkError> {
+    fn update(&self, change: impl FnOnce(&DocumentMembers) -> Map<String, Value>) -> Result<(), SinkError> {
         self.document.update(|path| self.first_document(path), change)
     }
 

@@ -15,30 +15,30 @@ const LONGEST: u64 = 64 << 20;
 
 /// A handle to the document at a path. Its contents are forgotten with the last handle; a later one of the same process reads them
 /// from the file, since they are those of the same run.
-pub(crate) struct Document {
-    key: Key,
+pub(crate) struct SharedDocument {
+    key: DocumentKey,
     /// `None` until it is first written.
-    contents: Arc<Mutex<Contents>>,
+    contents: Arc<Mutex<DocumentContents>>,
 }
 
-type Contents = Option<Members>;
+type DocumentContents = Option<DocumentMembers>;
 
 /// The members of a document. Each is kept as it stands in the file, too: with thousands of loggers, writing all of them anew for each
 /// that ends would take minutes.
 #[derive(Default)]
-pub(crate) struct Members {
-    all: BTreeMap<String, Member>,
+pub(crate) struct DocumentMembers {
+    all: BTreeMap<String, DocumentMember>,
     /// The whole text as it was written last; kept for its memory.
     text: String,
 }
 
-struct Member {
+struct DocumentMember {
     value: Value,
     /// `"name": value`, in the lines of the file.
     text: String,
 }
 
-impl Members {
+impl DocumentMembers {
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         Some(&self.all.get(name)?.value)
     }
@@ -53,7 +53,7 @@ impl Members {
         let text = text.strip_prefix("{\n").and_then(|text| text.strip_suffix("\n}"));
         let text = escape_json(text.unwrap_or_default()).into_owned();
         let value = alone.into_iter().next().map_or(Value::Null, |(_, value)| value);
-        self.all.insert(name, Member { value, text });
+        self.all.insert(name, DocumentMember { value, text });
         Ok(())
     }
 
@@ -73,15 +73,16 @@ impl Members {
 }
 
 /// A path, and whether a killed process has left the document there: no run of this process has a part in that.
-type Key = (PathBuf, bool);
+type DocumentKey = (PathBuf, bool);
 
 /// A child of a fork has documents of its own.
-static OPEN: PerProcess<Mutex<HashMap<Key, Weak<Mutex<Contents>>>>> = PerProcess::new(|_| Mutex::default());
+static OPEN: PerProcess<Mutex<HashMap<DocumentKey, Weak<Mutex<DocumentContents>>>>> =
+    PerProcess::new(|_| Mutex::default());
 
 /// Where this process has written documents: the paths alone are kept.
 static WRITTEN: PerProcess<Mutex<HashSet<PathBuf>>> = PerProcess::new(|_| Mutex::default());
 
-impl Document {
+impl SharedDocument {
     /// The one document of this process at a path.
     pub(crate) fn shared(path: PathBuf) -> Self {
         Self::of((path, false))
@@ -92,7 +93,7 @@ impl Document {
         Self::of((path, true))
     }
 
-    fn of(key: Key) -> Self {
+    fn of(key: DocumentKey) -> Self {
         let mut all = lock(OPEN.get());
         let known = all.get(&key).and_then(Weak::upgrade);
         let contents = known.unwrap_or_else(|| {
@@ -111,13 +112,13 @@ impl Document {
     pub(crate) fn update(
         &self,
         first: impl FnOnce(&Path) -> Map<String, Value>,
-        change: impl FnOnce(&Members) -> Map<String, Value>,
+        change: impl FnOnce(&DocumentMembers) -> Map<String, Value>,
     ) -> Result<(), SinkError> {
         let mut contents = lock(&self.contents);
         let mut begins = Map::new();
         let members = contents.get_or_insert_with(|| {
             begins = self.written_before().unwrap_or_else(|| first(self.path()));
-            Members::default()
+            DocumentMembers::default()
         });
         for (name, value) in begins {
             members.insert(name, value).map_err(SinkError::new)?;
@@ -142,7 +143,7 @@ impl Document {
     }
 }
 
-impl Drop for Document {
+impl Drop for SharedDocument {
     fn drop(&mut self) {
         let mut all = lock(OPEN.get());
         let known = all.get(&self.key).map(Weak::as_ptr);
@@ -161,7 +162,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn replace(path: &Path, members: &mut Members) -> io::Result<()> {
+fn replace(path: &Path, members: &mut DocumentMembers) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn members_stand_as_in_one_document() {
-        let (mut members, mut whole) = (Members::default(), Map::new());
+        let (mut members, mut whole) = (DocumentMembers::default(), Map::new());
         assert_eq!(members.text(), "{}\n");
         for (name, value) in [
             ("b", json!({"x": [1, {"y": "two\nlines \u{202e}"}], "z": {}})),

@@ -40,7 +40,7 @@ pub struct JsonlSink {
     rows: RowMerger,
     /// Calls that the open row holds.
     open_calls: u64,
-    run_files: RunFiles,
+    run_files: JsonlPaths,
 }
 
 #[derive(Default, Deserialize)]
@@ -51,8 +51,8 @@ struct JsonlOptions {
 
 /// The state that another process needs to go on. That process knows where the folder is.
 #[derive(Serialize, Deserialize)]
-struct State<R> {
-    run_files: NamesOfRank,
+struct JsonlResumeState<R> {
+    run_files: RankedNames,
     metrics: FilePosition,
     records: Option<FilePosition>,
     /// `config.json` has something of this sink.
@@ -62,17 +62,17 @@ struct State<R> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct NamesOfRank {
+struct RankedNames {
     rank: FileRank,
 }
 
 /// Where the files of a run are, and what their names are for the rank that writes them.
-struct RunFiles {
+struct JsonlPaths {
     folder: PathBuf,
     rank: FileRank,
 }
 
-impl RunFiles {
+impl JsonlPaths {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(self.rank.name(name))
     }
@@ -95,7 +95,7 @@ impl JsonlSink {
                 ConfigError::new("log_dir", folder.display(), remedy)
             })?;
         }
-        let run_files = RunFiles {
+        let run_files = JsonlPaths {
             folder: folder.to_owned(),
             rank: FileRank::of(context.config()),
         };
@@ -111,8 +111,8 @@ impl JsonlSink {
     }
 
     /// Goes on where a killed process stood.
-    fn recover(state: State<Row>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
-        let run_files = RunFiles {
+    fn recover(state: JsonlResumeState<Row>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
+        let run_files = JsonlPaths {
             folder: context.log_dir().to_owned(),
             rank: state.run_files.rank,
         };
@@ -158,7 +158,7 @@ impl Sink for JsonlSink {
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         let Some(file) = &mut self.records else { return Ok(()) };
-        file.append(1, |line| row::put_json(record, line))
+        file.append(1, |line| row::append_json(record, line))
     }
 
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
@@ -184,12 +184,12 @@ impl Sink for JsonlSink {
     fn resume_point(&mut self) -> Option<ResumePoint> {
         let mut complete = true;
         let mut place = |file: &LazyFile| {
-            let (place, written) = file.place();
+            let (place, written) = file.position();
             complete &= written;
             place.named()
         };
-        let mark = ResumePoint::of(&State {
-            run_files: NamesOfRank {
+        let mark = ResumePoint::of(&JsonlResumeState {
+            run_files: RankedNames {
                 rank: self.run_files.rank,
             },
             metrics: place(&self.metrics),
@@ -271,9 +271,9 @@ impl LazyFile {
         })
     }
 
-    fn place(&self) -> (FilePosition, bool) {
+    fn position(&self) -> (FilePosition, bool) {
         match &self.appender {
-            Some(appender) => appender.place(),
+            Some(appender) => appender.position(),
             None => (FilePosition::end_of(&self.path), true),
         }
     }

@@ -11,11 +11,11 @@ const COLUMNS: [&str; 3] = ["step", "time", "logger"];
 
 /// Appends the row, with its line end.
 pub(crate) fn write(row: &Row, line: &mut Vec<u8>) -> serde_json::Result<()> {
-    put_json(&Flat(row), line)
+    append_json(&FlatRow(row), line)
 }
 
 /// Appends anything as one line, without the characters at which some reader ends a line or a terminal does something.
-pub(crate) fn put_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_json::Result<()> {
+pub(crate) fn append_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_json::Result<()> {
     let start = line.len();
     serde_json::to_writer(&mut *line, value)?;
     escape_harmful(line, start);
@@ -23,9 +23,9 @@ pub(crate) fn put_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_json
     Ok(())
 }
 
-struct Flat<'a>(&'a Row);
+struct FlatRow<'a>(&'a Row);
 
-impl Serialize for Flat<'_> {
+impl Serialize for FlatRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let row = self.0;
         let mut map = serializer.serialize_map(None)?;

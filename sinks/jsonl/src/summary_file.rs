@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use logcore::serde_json::{self, Map, Value, json};
 use logcore::{SinkBooks, SinkError};
 
-use crate::document::{self, Document};
+use crate::document::{self, SharedDocument};
 
 /// The part of one logger in `summary.json`. Loggers with one folder share the file.
 pub(crate) struct SummaryFile {
-    document: Document,
+    document: SharedDocument,
     /// It is that of a killed process.
     left: bool,
     /// The logger whose process was killed; nobody else will say how its run ended.
@@ -23,15 +23,15 @@ pub(crate) struct SummaryFile {
 
 impl SummaryFile {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self::over(Document::shared(path), None)
+        Self::over(SharedDocument::shared(path), None)
     }
 
     /// The file of a killed process.
     pub(crate) fn recover(path: PathBuf, logger: &str) -> Self {
-        Self::over(Document::left(path), Some(logger.to_owned()))
+        Self::over(SharedDocument::left(path), Some(logger.to_owned()))
     }
 
-    fn over(document: Document, killed: Option<String>) -> Self {
+    fn over(document: SharedDocument, killed: Option<String>) -> Self {
         Self {
             document,
             left: killed.is_some(),

@@ -25,10 +25,10 @@ use serde::Deserialize;
 
 /// A sink that keeps what it gets, and the handle to read it: a clone is the same sink.
 #[derive(Debug, Clone, Default)]
-pub struct MemorySink(Arc<Mutex<Kept>>);
+pub struct MemorySink(Arc<Mutex<MemoryContents>>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct MemoryContents {
     records: Vec<OwnedRecord>,
     rows: Vec<Row>,
     open: RowMerger,
@@ -39,7 +39,7 @@ struct Kept {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NoOptions {}
+struct MemoryOptions {}
 
 impl MemorySink {
     /// The sink that the config of the newest logger of this name has switched on.
@@ -81,7 +81,7 @@ impl MemorySink {
         lock(&self.0).finished
     }
 
-    fn build(_: NoOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
+    fn build(_: MemoryOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let sink = Self::default();
         lock(BY_LOGGER.get())
             .get_or_insert_default()

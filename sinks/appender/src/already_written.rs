@@ -4,81 +4,38 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use crate::Rotation;
-use crate::output::Identity;
+use crate::FilePosition;
+use crate::file_id::FileId;
 use crate::rotation::numbered;
-
-/// Where an [`Appender`](crate::Appender) stands: enough for another process to go on from there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FilePosition {
-    pub(crate) path: PathBuf,
-    pub(crate) rotation: Rotation,
-    pub(crate) file: Option<Identity>,
-    /// Where our newest record ends in that file.
-    pub(crate) end: u64,
-}
-
-impl FilePosition {
-    /// The path, which a mark has without its folder: whoever goes on from there knows where that is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The same place, with another path.
-    #[must_use]
-    pub fn at(self, path: PathBuf) -> Self {
-        Self { path, ..self }
-    }
-
-    /// The same place, with nothing of the path but the file's name.
-    #[must_use]
-    pub fn named(self) -> Self {
-        let name = self.path.file_name().map(PathBuf::from);
-        self.at(name.unwrap_or_default())
-    }
-
-    /// The end of a file that nobody has opened yet, and which may not be there.
-    pub fn end_of(path: &Path) -> Self {
-        let there = fs::metadata(path).ok();
-        Self {
-            path: path.to_owned(),
-            rotation: Rotation::default(),
-            file: there.as_ref().and_then(Identity::of),
-            end: there.map_or(0, |metadata| metadata.len()),
-        }
-    }
-}
 
 /// The bytes behind a place, in the file that it names and in those that have taken its path since.
 ///
 /// Others may append to the same file, so what is found is compared record by record, and never cut.
-pub(crate) struct Found {
+pub(crate) struct AlreadyWritten {
     bytes: Vec<u8>,
     /// Where the next record may begin.
     at: usize,
     /// The lines that there are, if the file of the place is gone, or was emptied: the first records may be gone with it.
-    gap: Option<Lines>,
+    gap: Option<LineHashes>,
 }
 
 /// What there is of a record.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Written {
-    Whole,
+pub(crate) enum RecordMatch {
+    Full,
     /// The last bytes of the file are so many of its first.
-    Begun(usize),
-    Nothing,
+    Partial(usize),
+    None,
     /// If a later one is found, it has been written and was taken away since; if none is, it has not.
-    Perhaps,
+    Unknown,
 }
 
 /// What lies behind a mark is a batch, or what others have written since; of more than this only the newest is looked at.
 const MOST_BYTES: u64 = 256 << 20;
 
-impl Found {
+impl AlreadyWritten {
     /// Reads what lies behind `place`.
     pub(crate) fn behind(place: &FilePosition) -> io::Result<Self> {
         let files = files_behind(place)?;
@@ -109,7 +66,7 @@ impl Found {
         }
         parts.reverse();
         let bytes = parts.concat();
-        let gap = (has_gap && !bytes.is_empty()).then(|| Lines::of(&bytes));
+        let gap = (has_gap && !bytes.is_empty()).then(|| LineHashes::of(&bytes));
         Ok(Self { bytes, at: 0, gap })
     }
 
@@ -120,10 +77,10 @@ impl Found {
     /// Looks for a record at the beginning of a line; the next is looked for behind it.
     ///
     /// A process writes its records in order, so once one is not there, none of those after it is.
-    pub(crate) fn take(&mut self, record: &[u8]) -> Written {
+    pub(crate) fn take(&mut self, record: &[u8]) -> RecordMatch {
         if let Some(lines) = &self.gap {
             let whole = lines.may_have(record).then(|| self.find(record)).flatten();
-            let Some(at) = whole else { return Written::Perhaps };
+            let Some(at) = whole else { return RecordMatch::Unknown };
             self.gap = None;
             self.at = at;
         }
@@ -131,19 +88,19 @@ impl Found {
             let rest = &self.bytes[self.at..];
             if rest.starts_with(record) {
                 self.at += record.len();
-                return Written::Whole;
+                return RecordMatch::Full;
             }
             if record.starts_with(rest) {
                 let begun = rest.len();
                 self.at = self.bytes.len();
-                return Written::Begun(begun);
+                return RecordMatch::Partial(begun);
             }
             self.at += match rest.iter().position(|byte| *byte == b'\n') {
                 Some(end) => end + 1,
                 None => rest.len(),
             };
         }
-        Written::Nothing
+        RecordMatch::None
     }
 
     /// What is not there from now on has not been written.
@@ -166,12 +123,12 @@ impl Found {
 }
 
 /// The lines of a text, by what is left of them in a hash: who looks for many records looks only for those that may be there.
-struct Lines {
+struct LineHashes {
     hasher: RandomState,
     known: HashSet<u64>,
 }
 
-impl Lines {
+impl LineHashes {
     fn of(bytes: &[u8]) -> Self {
         let hasher = RandomState::new();
         let lines = bytes.split_inclusive(|byte| *byte == b'\n');
@@ -208,7 +165,7 @@ fn files_behind(place: &FilePosition) -> io::Result<Vec<(usize, Option<u64>)>> {
     let mut number = 0;
     let of_place = loop {
         match fs::metadata(path_of(place, number)) {
-            Ok(metadata) if Identity::of(&metadata) == Some(identity) => break Some((number, Some(place.end))),
+            Ok(metadata) if FileId::of(&metadata) == Some(identity) => break Some((number, Some(place.end))),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {}
             // A process that was killed while it rotated leaves one number free.
@@ -228,8 +185,8 @@ mod tests {
 
     use super::*;
 
-    fn found(text: &str) -> Found {
-        Found {
+    fn found(text: &str) -> AlreadyWritten {
+        AlreadyWritten {
             bytes: text.as_bytes().to_vec(),
             at: 0,
             gap: None,
@@ -239,11 +196,11 @@ mod tests {
     #[test]
     fn records_are_found_between_those_of_others() {
         let mut found = found("other\none\nother\ntwo\n  more\nthr");
-        assert_eq!(found.take(b"one\n"), Written::Whole);
-        assert_eq!(found.take(b"two\n  more\n"), Written::Whole);
+        assert_eq!(found.take(b"one\n"), RecordMatch::Full);
+        assert_eq!(found.take(b"two\n  more\n"), RecordMatch::Full);
         assert!(found.ends_in_a_line());
-        assert_eq!(found.take(b"three\n"), Written::Begun(3));
-        assert_eq!(found.take(b"four\n"), Written::Nothing);
+        assert_eq!(found.take(b"three\n"), RecordMatch::Partial(3));
+        assert_eq!(found.take(b"four\n"), RecordMatch::None);
     }
 
     proptest! {
@@ -259,10 +216,10 @@ mod tests {
             let mut text = whole[..cut].to_owned();
             let mut found = Some(found(&text));
             for record in &records {
-                match found.as_mut().map_or(Written::Nothing, |found| found.take(record.as_bytes())) {
-                    Written::Whole => continue,
-                    Written::Begun(begun) => text.push_str(&record[begun..]),
-                    Written::Nothing | Written::Perhaps => text.push_str(record),
+                match found.as_mut().map_or(RecordMatch::None, |found| found.take(record.as_bytes())) {
+                    RecordMatch::Full => continue,
+                    RecordMatch::Partial(begun) => text.push_str(&record[begun..]),
+                    RecordMatch::None | RecordMatch::Unknown => text.push_str(record),
                 }
                 found = None;
             }

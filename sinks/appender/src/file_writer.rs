@@ -11,8 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::civil::Date;
 use logcore::{SinkBooks, SinkError};
 
-use crate::found::{Found, Written};
-use crate::output::{Identity, Kind, Opened, Output, Standing, ends_amid_a_line, ends_with, is_closed};
+use crate::already_written::{AlreadyWritten, RecordMatch};
+use crate::file_id::FileId;
+use crate::output::{FileKind, FileOutput, FileState, OpenedFile, ends_amid_a_line, ends_with, is_closed};
 use crate::{FilePosition, Rotation};
 
 /// So much is written without waiting for `deliver`.
@@ -41,12 +42,12 @@ const NAP: Duration = Duration::from_millis(1);
 /// So often in a row what was written may have gone into a file that somebody has deleted meanwhile.
 const DELETED: usize = 3;
 
-pub(crate) struct Owner {
+pub(crate) struct FileWriter {
     path: PathBuf,
     rotation: Rotation,
-    output: Box<dyn Output>,
-    kind: Kind,
-    identity: Option<Identity>,
+    output: Box<dyn FileOutput>,
+    kind: FileKind,
+    identity: Option<FileId>,
     /// Bytes in the file.
     size: u64,
     /// When others were last seen to write into it as well. At the beginning they may.
@@ -56,27 +57,27 @@ pub(crate) struct Owner {
     /// Where our newest record ends in it.
     end: u64,
     /// What a killed process has written, until a record comes that it has not.
-    found: Option<Found>,
+    found: Option<AlreadyWritten>,
     /// Records of which only those that come later tell whether it has written them.
-    held: Vec<Held>,
+    held: Vec<HeldRecord>,
     held_bytes: usize,
     /// The day that the file belongs to, if days matter.
     day: Option<Date>,
     /// Records that are not all written, oldest first, one after the other in `bytes`.
-    records: VecDeque<Entry>,
+    records: VecDeque<QueuedRecord>,
     bytes: Vec<u8>,
     /// Where the oldest of them begins in `bytes`.
     start: usize,
     /// How much of `bytes` is in the file.
     written: usize,
-    accounts: Vec<Account>,
-    failure: Option<Failure>,
+    accounts: Vec<HandleAccount>,
+    failure: Option<WriteFailure>,
     looked_at: Instant,
     no_rotation_until: Option<Instant>,
 }
 
 /// Why the last write failed.
-struct Failure {
+struct WriteFailure {
     at: Instant,
     reason: String,
     /// Whoever delivers has had the error.
@@ -85,19 +86,19 @@ struct Failure {
     stalled: bool,
 }
 
-struct Account {
+struct HandleAccount {
     books: SinkBooks,
     /// Its records are those of a killed process; the other handles may be of live loggers.
     recovers: bool,
 }
 
-struct Held {
+struct HeldRecord {
     record: Box<[u8]>,
     handle: usize,
     weight: u64,
 }
 
-struct Entry {
+struct QueuedRecord {
     /// Where it ends in `bytes`.
     end: usize,
     /// Whose it is; `None` if that one has given it up after a part was written.
@@ -107,29 +108,29 @@ struct Entry {
     rest: bool,
 }
 
-impl Owner {
+impl FileWriter {
     pub(crate) fn open(path: PathBuf, rotation: Rotation) -> io::Result<Self> {
-        let opened = Opened::new(&path, &rotation)?;
-        let mut owner = Self::over(path, rotation, opened);
-        if owner.size > 0 && ends_amid_a_line(&owner.path) {
+        let opened = OpenedFile::new(&path, &rotation)?;
+        let mut writer = Self::over(path, rotation, opened);
+        if writer.size > 0 && ends_amid_a_line(&writer.path) {
             // The writer of the last line was cut off.
-            owner.push(b"\n", None, 0, true);
+            writer.push(b"\n", None, 0, true);
         }
-        Ok(owner)
+        Ok(writer)
     }
 
     /// Goes on from where a killed process stood: records that it has written are not written again.
     pub(crate) fn recover(place: &FilePosition) -> io::Result<Self> {
-        let found = Found::behind(place)?;
-        let opened = Opened::new(&place.path, &place.rotation)?;
-        let mut owner = Self::over(place.path.clone(), place.rotation, opened);
-        owner.found = Some(found);
-        Ok(owner)
+        let found = AlreadyWritten::behind(place)?;
+        let opened = OpenedFile::new(&place.path, &place.rotation)?;
+        let mut writer = Self::over(place.path.clone(), place.rotation, opened);
+        writer.found = Some(found);
+        Ok(writer)
     }
 
     /// The same for one more sink of the same file, whose mark may be older.
     pub(crate) fn recover_also(&mut self, place: &FilePosition) -> io::Result<()> {
-        let found = Found::behind(place)?;
+        let found = AlreadyWritten::behind(place)?;
         if self
             .found
             .as_ref()
@@ -141,7 +142,7 @@ impl Owner {
     }
 
     /// Where it stands, and whether all that it was given is in the file.
-    pub(crate) fn place(&self) -> (FilePosition, bool) {
+    pub(crate) fn position(&self) -> (FilePosition, bool) {
         let place = FilePosition {
             path: self.path.clone(),
             rotation: self.rotation,
@@ -151,7 +152,7 @@ impl Owner {
         (place, self.records.is_empty())
     }
 
-    fn over(path: PathBuf, rotation: Rotation, opened: Opened) -> Self {
+    fn over(path: PathBuf, rotation: Rotation, opened: OpenedFile) -> Self {
         Self {
             path,
             rotation,
@@ -186,7 +187,7 @@ impl Owner {
 
     /// A handle; what comes through one that `recovers` is looked for in the file before it is written.
     pub(crate) fn add_handle(&mut self, recovers: bool) -> usize {
-        self.accounts.push(Account {
+        self.accounts.push(HandleAccount {
             books: SinkBooks::default(),
             recovers,
         });
@@ -211,19 +212,19 @@ impl Owner {
             return self.append_new(handle, record, weight);
         };
         match found.take(record) {
-            Written::Whole => {
+            RecordMatch::Full => {
                 // Those before it were written, too, and taken away since.
                 for held in self.held.drain(..) {
                     self.accounts[held.handle].books.delivered += held.weight;
                 }
                 self.accounts[handle].books.delivered += weight;
             }
-            Written::Perhaps => self.hold(handle, record, weight),
-            Written::Begun(begun) => {
+            RecordMatch::Unknown => self.hold(handle, record, weight),
+            RecordMatch::Partial(begun) => {
                 self.found = None;
                 self.push(&record[begun..], Some(handle), weight, true);
             }
-            Written::Nothing => {
+            RecordMatch::None => {
                 let stump = found.ends_in_a_line();
                 self.found = None;
                 if stump {
@@ -237,7 +238,7 @@ impl Owner {
     fn append_new(&mut self, handle: usize, record: &[u8], weight: u64) {
         if self.failure.is_some() && self.bytes.len() - self.written + record.len() > KEPT_BYTES {
             let reason = match self.kind {
-                Kind::Stream => "nobody reads",
+                FileKind::Stream => "nobody reads",
                 _ => "disk in trouble",
             };
             self.accounts[handle].books.drop_for(reason, weight);
@@ -253,7 +254,7 @@ impl Owner {
     fn hold(&mut self, handle: usize, record: &[u8], weight: u64) {
         self.held_bytes += record.len();
         let record = record.into();
-        self.held.push(Held { record, handle, weight });
+        self.held.push(HeldRecord { record, handle, weight });
         if self.held_bytes > KEPT_BYTES {
             self.write_held();
         }
@@ -338,7 +339,7 @@ impl Owner {
 
     fn push(&mut self, record: &[u8], handle: Option<usize>, weight: u64, rest: bool) {
         self.bytes.extend_from_slice(record);
-        let entry = Entry {
+        let entry = QueuedRecord {
             end: self.bytes.len(),
             handle,
             weight,
@@ -350,7 +351,7 @@ impl Owner {
     /// Writes all there is. An output that takes nothing for so long is left for later.
     fn write_out(&mut self, patience: Duration) -> io::Result<()> {
         let result = self.try_write_out(patience);
-        self.failure = result.as_ref().err().map(|error| Failure {
+        self.failure = result.as_ref().err().map(|error| WriteFailure {
             at: Instant::now(),
             reason: String::new(),
             told: false,
@@ -424,7 +425,7 @@ impl Owner {
     /// How far may be written before the file has to be rotated: to the end of a record.
     fn portion(&self) -> usize {
         let all = self.bytes.len();
-        let Some(max) = self.rotation.max_bytes.filter(|_| self.kind == Kind::Plain) else {
+        let Some(max) = self.rotation.max_bytes.filter(|_| self.kind == FileKind::Regular) else {
             return all;
         };
         let room = match self.may_rotate() {
@@ -433,13 +434,13 @@ impl Owner {
             // By the next portion somebody else may have rotated it.
             false => max / SHARE / SHARE,
         };
-        let fits = |entry: &&Entry| (entry.end - self.written) as u64 <= room;
+        let fits = |entry: &&QueuedRecord| (entry.end - self.written) as u64 <= room;
         let fitting = self.records.iter().take_while(fits).last();
         fitting.or(self.records.front()).map_or(all, |entry| entry.end)
     }
 
     fn may_rotate(&self) -> bool {
-        self.kind == Kind::Plain && self.no_rotation_until.is_none_or(|until| Instant::now() >= until)
+        self.kind == FileKind::Regular && self.no_rotation_until.is_none_or(|until| Instant::now() >= until)
     }
 
     fn rotate_if_due(&mut self) {
@@ -482,10 +483,10 @@ impl Owner {
     /// Goes back to the path, if someone has moved or deleted the file, or it takes nothing more.
     fn stand_at_path(&mut self) -> io::Result<()> {
         let standing = self.output.standing();
-        let is_ours = |standing: &&Standing| standing.identity == self.identity;
+        let is_ours = |standing: &&FileState| standing.identity == self.identity;
         let ours = standing.as_ref().ok().filter(is_ours);
         let usable = ours.is_some_and(|standing| !self.is_deleted(*standing));
-        if let Some(standing) = ours.filter(|_| self.kind != Kind::Stream) {
+        if let Some(standing) = ours.filter(|_| self.kind != FileKind::Stream) {
             if standing.length > self.size {
                 self.others_at = Instant::now();
             }
@@ -506,7 +507,7 @@ impl Owner {
         };
         if is_foreign {
             // Its number is free, or somebody else's by now; closing it would close theirs.
-            mem::forget(mem::replace(&mut self.output, Box::new(Gone)));
+            mem::forget(mem::replace(&mut self.output, Box::new(ClosedOutput)));
         }
         match self.reopen() {
             // A file that was moved is not lost.
@@ -516,22 +517,22 @@ impl Owner {
     }
 
     /// Whether no name leads to the file any more. Some file systems count no names at all.
-    fn is_deleted(&self, standing: Standing) -> bool {
+    fn is_deleted(&self, standing: FileState) -> bool {
         standing.deleted && identity_of(fs::metadata(&self.path)) != self.identity
     }
 
     fn rotates(&self) -> bool {
-        self.kind == Kind::Plain && (self.rotation.max_bytes.is_some() || self.rotation.daily)
+        self.kind == FileKind::Regular && (self.rotation.max_bytes.is_some() || self.rotation.daily)
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        let mut opened = Opened::new(&self.path, &self.rotation).or_else(|error| {
+        let mut opened = OpenedFile::new(&self.path, &self.rotation).or_else(|error| {
             let folder = self.path.parent().filter(|_| error.kind() == io::ErrorKind::NotFound);
             fs::create_dir_all(folder.ok_or(error)?)?;
-            Opened::new(&self.path, &self.rotation)
+            OpenedFile::new(&self.path, &self.rotation)
         })?;
         let begun = &self.bytes[self.start..self.written];
-        let same = opened.identity == self.identity && opened.kind != Kind::Stream;
+        let same = opened.identity == self.identity && opened.kind != FileKind::Stream;
         if begun.is_empty() || !(same && ends_with(&self.path, begun)) {
             // A record that was begun in another file is whole in this one.
             self.written = self.start;
@@ -557,14 +558,14 @@ impl Owner {
     }
 }
 
-fn identity_of(metadata: io::Result<fs::Metadata>) -> Option<Identity> {
-    Identity::of(&metadata.ok()?)
+fn identity_of(metadata: io::Result<fs::Metadata>) -> Option<FileId> {
+    FileId::of(&metadata.ok()?)
 }
 
 /// In place of what somebody else has closed.
-struct Gone;
+struct ClosedOutput;
 
-impl io::Write for Gone {
+impl io::Write for ClosedOutput {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::NotConnected.into())
     }
@@ -574,8 +575,8 @@ impl io::Write for Gone {
     }
 }
 
-impl Output for Gone {
-    fn standing(&self) -> io::Result<Standing> {
+impl FileOutput for ClosedOutput {
+    fn standing(&self) -> io::Result<FileState> {
         Err(io::ErrorKind::NotConnected.into())
     }
 
@@ -601,18 +602,18 @@ mod tests {
     use super::*;
 
     /// Writes into memory, as a script says.
-    struct Scripted {
-        script: Arc<Mutex<Script>>,
+    struct ScriptedOutput {
+        script: Arc<Mutex<OutputScript>>,
     }
 
     #[derive(Default)]
-    struct Script {
+    struct OutputScript {
         text: Vec<u8>,
         /// What each write does: takes that many bytes, or fails.
         acts: VecDeque<Result<usize, io::ErrorKind>>,
     }
 
-    impl Write for Scripted {
+    impl Write for ScriptedOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let mut script = self.script.lock().unwrap();
             let count = match script.acts.pop_front() {
@@ -628,9 +629,9 @@ mod tests {
         }
     }
 
-    impl Output for Scripted {
-        fn standing(&self) -> io::Result<Standing> {
-            Ok(Standing {
+    impl FileOutput for ScriptedOutput {
+        fn standing(&self) -> io::Result<FileState> {
+            Ok(FileState {
                 identity: identity_of(fs::metadata(std::env::temp_dir())),
                 length: self.script.lock().unwrap().text.len() as u64,
                 deleted: false,
@@ -648,69 +649,69 @@ mod tests {
         fn unlock(&self) {}
     }
 
-    fn scripted(rotation: Rotation) -> (Owner, Arc<Mutex<Script>>) {
-        let script = Arc::<Mutex<Script>>::default();
-        let output = Box::new(Scripted {
+    fn scripted(rotation: Rotation) -> (FileWriter, Arc<Mutex<OutputScript>>) {
+        let script = Arc::<Mutex<OutputScript>>::default();
+        let output = Box::new(ScriptedOutput {
             script: Arc::clone(&script),
         });
-        let opened = Opened {
+        let opened = OpenedFile {
             output,
-            kind: Kind::Plain,
+            kind: FileKind::Regular,
             identity: identity_of(fs::metadata(std::env::temp_dir())),
             size: 0,
             day: None,
         };
-        // The path is there and has the identity of the output, so the owner stays with it.
-        (Owner::over(std::env::temp_dir(), rotation, opened), script)
+        // The path is there and has the identity of the output, so the writer stays with it.
+        (FileWriter::over(std::env::temp_dir(), rotation, opened), script)
     }
 
     #[test]
     fn a_full_disk_keeps_the_rest_of_a_record_for_later() {
-        let (mut owner, script) = scripted(Rotation::default());
-        let handle = owner.add_handle(false);
+        let (mut writer, script) = scripted(Rotation::default());
+        let handle = writer.add_handle(false);
         script.lock().unwrap().acts = [Ok(3), Err(io::ErrorKind::StorageFull)].into();
-        owner.append(handle, b"one\n", 1);
-        owner.append(handle, b"two\n", 1);
-        let error = owner.deliver(false).unwrap_err();
+        writer.append(handle, b"one\n", 1);
+        writer.append(handle, b"two\n", 1);
+        let error = writer.deliver(false).unwrap_err();
         assert_eq!(error.reason(), "disk full");
-        let waiting = owner.deliver(false).unwrap_err();
+        let waiting = writer.deliver(false).unwrap_err();
         assert_eq!(waiting.reason(), "disk full", "the same trouble, which is said once");
         assert!(waiting.to_string().contains("5 bytes wait"), "{waiting}");
-        assert_eq!(owner.books(handle).delivered, 0);
-        owner.deliver(true).unwrap();
+        assert_eq!(writer.books(handle).delivered, 0);
+        writer.deliver(true).unwrap();
         assert_eq!(script.lock().unwrap().text, b"one\ntwo\n");
-        assert_eq!(owner.books(handle).delivered, 2);
+        assert_eq!(writer.books(handle).delivered, 2);
     }
 
     #[test]
     fn what_is_kept_is_bounded_and_what_is_beyond_is_counted() {
-        let (mut owner, script) = scripted(Rotation::default());
-        let handle = owner.add_handle(false);
+        let (mut writer, script) = scripted(Rotation::default());
+        let handle = writer.add_handle(false);
         script.lock().unwrap().acts = [Err(io::ErrorKind::StorageFull)].into();
         let record = vec![b'x'; 1 << 20];
         for _ in 0..40 {
-            owner.append(handle, &record, 1);
+            writer.append(handle, &record, 1);
         }
-        let books = owner.books(handle);
+        let books = writer.books(handle);
         assert_eq!(books.dropped["disk in trouble"], 24);
-        owner.deliver(true).unwrap();
-        assert!(owner.books(handle).balanced());
+        writer.deliver(true).unwrap();
+        assert!(writer.books(handle).balanced());
     }
 
     #[test]
     fn who_gives_up_leaves_no_torn_record_and_nothing_of_others() {
-        let (mut owner, script) = scripted(Rotation::default());
-        let (mine, other) = (owner.add_handle(false), owner.add_handle(false));
+        let (mut writer, script) = scripted(Rotation::default());
+        let (mine, other) = (writer.add_handle(false), writer.add_handle(false));
         script.lock().unwrap().acts = [Ok(2), Err(io::ErrorKind::StorageFull)].into();
         for (handle, text) in [(mine, "mine 1\n"), (other, "other\n"), (mine, "mine 2\n")] {
-            owner.append(handle, text.as_bytes(), 1);
+            writer.append(handle, text.as_bytes(), 1);
         }
-        owner.deliver(true).unwrap_err();
-        owner.give_up(mine, "disk full");
-        assert_eq!(owner.books(mine).dropped["disk full"], 2);
-        owner.deliver(true).unwrap();
+        writer.deliver(true).unwrap_err();
+        writer.give_up(mine, "disk full");
+        assert_eq!(writer.books(mine).dropped["disk full"], 2);
+        writer.deliver(true).unwrap();
         assert_eq!(script.lock().unwrap().text, b"mine 1\nother\n");
-        assert!(owner.books(other).balanced() && owner.books(mine).balanced());
+        assert!(writer.books(other).balanced() && writer.books(mine).balanced());
     }
 
     proptest! {
@@ -724,19 +725,19 @@ mod tests {
             ], 0..40),
             count in 1_usize..20,
         ) {
-            let (mut owner, script) = scripted(Rotation::default());
-            let handle = owner.add_handle(false);
+            let (mut writer, script) = scripted(Rotation::default());
+            let handle = writer.add_handle(false);
             script.lock().unwrap().acts = acts.into();
             let mut expected = String::new();
             for i in 0..count {
                 let record = format!("record {i}\n");
-                owner.append(handle, record.as_bytes(), 1);
+                writer.append(handle, record.as_bytes(), 1);
                 expected += &record;
-                let _ = owner.deliver(true);
+                let _ = writer.deliver(true);
             }
-            while owner.deliver(true).is_err() {}
+            while writer.deliver(true).is_err() {}
             prop_assert_eq!(String::from_utf8(script.lock().unwrap().text.clone()).unwrap(), expected);
-            prop_assert_eq!(owner.books(handle).delivered, count as u64);
+            prop_assert_eq!(writer.books(handle).delivered, count as u64);
         }
     }
 }
