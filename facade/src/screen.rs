@@ -23,7 +23,7 @@ pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
 /// Writes the last word of a logger where it has its lines, behind all of them. Made before they are let go.
 pub(crate) struct Printer {
     #[cfg(feature = "console")]
-    printer: Option<logcore_console::Printer>,
+    printer: Option<logcore_console::ConsolePrinter>,
 }
 
 impl Printer {
@@ -34,7 +34,7 @@ impl Printer {
         Self {
             #[cfg(feature = "console")]
             printer: (config.console_level >= LevelFilter::Info)
-                .then(|| logcore_console::Printer::of(config))
+                .then(|| logcore_console::ConsolePrinter::from_config(config))
                 .flatten(),
         }
     }
@@ -53,7 +53,7 @@ impl Printer {
 /// A logger ends by this deadline, whoever does not read its lines.
 pub(crate) fn hurry(deadline: Deadline) {
     #[cfg(feature = "console")]
-    logcore_console::hurry(deadline);
+    logcore_console::limit_waiting(deadline);
     #[cfg(not(feature = "console"))]
     let _ = deadline;
 }
@@ -61,5 +61,5 @@ pub(crate) fn hurry(deadline: Deadline) {
 /// Lines of trouble on stderr go through the owner of the terminal.
 pub(crate) fn share_with_notices() {
     #[cfg(feature = "console")]
-    logcore_pipeline::set_notice_writer(logcore_console::tell);
+    logcore_pipeline::set_notice_writer(logcore_console::print_line);
 }

@@ -4,12 +4,12 @@ use std::env;
 
 use serde::Deserialize;
 
-use crate::output::Stream;
+use crate::output::StdStream;
 
 /// When something is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum When {
+pub(crate) enum DisplayWhen {
     Auto,
     Always,
     Never,
@@ -17,7 +17,7 @@ pub(crate) enum When {
 
 /// What a decision is taken from.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct StreamEnvironment {
     pub(crate) terminal: bool,
     pub(crate) term: Option<String>,
     pub(crate) no_color: Option<String>,
@@ -25,8 +25,8 @@ pub(crate) struct Surroundings {
     pub(crate) clicolor_force: Option<String>,
 }
 
-impl Surroundings {
-    pub(crate) fn of(stream: Stream) -> Self {
+impl StreamEnvironment {
+    pub(crate) fn of(stream: StdStream) -> Self {
         let variable = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self {
             terminal: stream.is_terminal(),
@@ -40,14 +40,14 @@ impl Surroundings {
 
 /// How the stream is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Display {
+pub(crate) struct DisplayMode {
     pub(crate) color: bool,
     pub(crate) bars: bool,
 }
 
-impl Display {
+impl DisplayMode {
     /// Decides, once. For the variables see <https://no-color.org> and <https://bixense.com/clicolors>.
-    pub(crate) fn decide(color: When, bars: When, around: &Surroundings) -> Self {
+    pub(crate) fn decide(color: DisplayWhen, bars: DisplayWhen, around: &StreamEnvironment) -> Self {
         let set = |variable: &Option<String>| variable.as_deref().is_some_and(|value| !value.is_empty());
         let is = |variable: &Option<String>, wanted: &str| variable.as_deref() == Some(wanted);
         let capable = around.terminal && !is(&around.term, "dumb");
@@ -65,7 +65,7 @@ impl Display {
     }
 }
 
-impl When {
+impl DisplayWhen {
     fn or(self, auto: bool) -> bool {
         match self {
             Self::Auto => auto,
@@ -81,47 +81,71 @@ mod tests {
 
     #[test]
     fn every_way_to_say_it() {
-        type Change = fn(&mut Surroundings);
-        let nothing: Change = |_| {};
-        let no_color: Change = |s| s.no_color = Some("1".into());
-        let cases: [(bool, Change, When, bool, bool); 12] = [
-            (true, nothing, When::Auto, true, true),
-            (false, nothing, When::Auto, false, false),
-            (true, no_color, When::Auto, false, true),
-            (true, |s| s.no_color = Some(String::new()), When::Auto, true, true),
-            (true, no_color, When::Always, true, true),
-            (true, nothing, When::Never, false, true),
-            (true, |s| s.term = Some("dumb".into()), When::Auto, false, false),
-            (false, |s| s.clicolor_force = Some("1".into()), When::Auto, true, false),
-            (false, |s| s.clicolor_force = Some("0".into()), When::Auto, false, false),
-            (true, |s| s.clicolor = Some("0".into()), When::Auto, false, true),
+        type EnvironmentChange = fn(&mut StreamEnvironment);
+        let nothing: EnvironmentChange = |_| {};
+        let no_color: EnvironmentChange = |s| s.no_color = Some("1".into());
+        let cases: [(bool, EnvironmentChange, DisplayWhen, bool, bool); 12] = [
+            (true, nothing, DisplayWhen::Auto, true, true),
+            (false, nothing, DisplayWhen::Auto, false, false),
+            (true, no_color, DisplayWhen::Auto, false, true),
+            (
+                true,
+                |s| s.no_color = Some(String::new()),
+                DisplayWhen::Auto,
+                true,
+                true,
+            ),
+            (true, no_color, DisplayWhen::Always, true, true),
+            (true, nothing, DisplayWhen::Never, false, true),
+            (true, |s| s.term = Some("dumb".into()), DisplayWhen::Auto, false, false),
             (
                 false,
-                |s| (s.no_color, s.clicolor_force) = (Some("1".into()), Some("1".into())),
-                When::Auto,
+                |s| s.clicolor_force = Some("1".into()),
+                DisplayWhen::Auto,
+                true,
+                false,
+            ),
+            (
+                false,
+                |s| s.clicolor_force = Some("0".into()),
+                DisplayWhen::Auto,
                 false,
                 false,
             ),
-            (true, |s| s.term = Some("xterm-256color".into()), When::Auto, true, true),
+            (true, |s| s.clicolor = Some("0".into()), DisplayWhen::Auto, false, true),
+            (
+                false,
+                |s| (s.no_color, s.clicolor_force) = (Some("1".into()), Some("1".into())),
+                DisplayWhen::Auto,
+                false,
+                false,
+            ),
+            (
+                true,
+                |s| s.term = Some("xterm-256color".into()),
+                DisplayWhen::Auto,
+                true,
+                true,
+            ),
         ];
         for (at, (terminal, change, when, color, bars)) in cases.into_iter().enumerate() {
-            let mut around = Surroundings {
+            let mut around = StreamEnvironment {
                 terminal,
-                ..Surroundings::default()
+                ..StreamEnvironment::default()
             };
             change(&mut around);
             assert_eq!(
-                Display::decide(when, When::Auto, &around),
-                Display { color, bars },
+                DisplayMode::decide(when, DisplayWhen::Auto, &around),
+                DisplayMode { color, bars },
                 "case {at}"
             );
         }
-        assert!(Display::decide(When::Auto, When::Always, &Surroundings::default()).bars);
+        assert!(DisplayMode::decide(DisplayWhen::Auto, DisplayWhen::Always, &StreamEnvironment::default()).bars);
         assert!(
-            !Display::decide(
-                When::Auto,
-                When::Never,
-                &Surroundings {
+            !DisplayMode::decide(
+                DisplayWhen::Auto,
+                DisplayWhen::Never,
+                &StreamEnvironment {
                     terminal: true,
                     ..Default::default()
                 }

@@ -15,9 +15,9 @@
 //!
 //! Off a terminal a progress is a plain line every few percent and every few seconds at most.
 
+mod bar_area;
 #[cfg(feature = "progress")]
-mod behind;
-mod block;
+mod bar_metrics;
 mod display;
 mod frame;
 mod output;
@@ -36,18 +36,18 @@ use logcore::{
 use logcore_formatters as _;
 use serde::Deserialize;
 
-use crate::display::{Display, Surroundings, When};
-use crate::output::Stream;
-use crate::terminal::Seat;
+use crate::display::{DisplayMode, DisplayWhen, StreamEnvironment};
+use crate::output::StdStream;
+use crate::terminal::TerminalHandle;
 
 /// Writes to the terminal. All of a process that write to the same stream share its one owner.
 pub struct ConsoleSink {
-    seat: Arc<Seat>,
+    handle: Arc<TerminalHandle>,
     /// The run has ended: who ends the logger waits for the terminal, and not the writer.
     ended: bool,
     /// For a stream that takes nothing at the moment.
     waits: bool,
-    stream: Stream,
+    stream: StdStream,
     formatter: Box<dyn Formatter>,
     style: Style,
     line: String,
@@ -58,10 +58,10 @@ pub struct ConsoleSink {
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ConsoleOptions {
-    stream: Stream,
-    color: When,
+    stream: StdStream,
+    color: DisplayWhen,
     keywords: bool,
-    bars: When,
+    bars: DisplayWhen,
     formatter: Value,
     utc: bool,
 }
@@ -69,10 +69,10 @@ struct ConsoleOptions {
 impl Default for ConsoleOptions {
     fn default() -> Self {
         Self {
-            stream: Stream::Stdout,
-            color: When::Auto,
+            stream: StdStream::Stdout,
+            color: DisplayWhen::Auto,
             keywords: true,
-            bars: When::Auto,
+            bars: DisplayWhen::Auto,
             formatter: "colored".into(),
             utc: false,
         }
@@ -81,13 +81,13 @@ impl Default for ConsoleOptions {
 
 impl ConsoleSink {
     fn build(options: ConsoleOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
-        let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
+        let display = DisplayMode::decide(options.color, options.bars, &StreamEnvironment::of(options.stream));
         let mut style = Style::default();
         (style.color, style.keywords, style.utc) = (display.color, options.keywords, options.utc);
         let ranks = context.ranks();
         style.rank = (!ranks.is_first()).then_some(ranks.rank);
         Ok(Self {
-            seat: Arc::new(Seat::at(options.stream)),
+            handle: Arc::new(TerminalHandle::at(options.stream)),
             ended: false,
             waits: context.config().on_full == OnFull::Wait,
             stream: options.stream,
@@ -121,8 +121,8 @@ impl Sink for ConsoleSink {
         self.formatter.format(record, &self.style, &mut self.line);
         let urgent = record.level() == logcore::log::Level::Error;
         match self.waits {
-            true => self.seat.put_patiently(&self.line, urgent),
-            false => self.seat.put(&self.line, urgent),
+            true => self.handle.put_patiently(&self.line, urgent),
+            false => self.handle.put(&self.line, urgent),
         }
         Ok(())
     }
@@ -140,11 +140,11 @@ impl Sink for ConsoleSink {
 
     #[cfg(feature = "progress")]
     fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
-        if let Some(text) = self.progress.show(event, &self.seat.terminal) {
+        if let Some(text) = self.progress.show(event, &self.handle.terminal) {
             let record = Record::at(event.time, logcore::log::Level::Info, event.logger, &text);
             self.line.clear();
             self.formatter.format(&record, &self.style, &mut self.line);
-            self.seat.terminal.put_aside(&self.line);
+            self.handle.terminal.put_aside(&self.line);
         }
         Ok(())
     }
@@ -155,11 +155,11 @@ impl Sink for ConsoleSink {
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        self.seat.terminal.write_out()
+        self.handle.terminal.write_out()
     }
 
     fn flush(&mut self, deadline: Deadline) -> Result<(), SinkError> {
-        self.seat.terminal.flush(deadline)
+        self.handle.terminal.flush(deadline)
     }
 
     fn exit_code(&mut self, _: i32) {
@@ -168,26 +168,26 @@ impl Sink for ConsoleSink {
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
         #[cfg(feature = "progress")]
-        self.progress.end(&self.seat.terminal);
+        self.progress.end(&self.handle.terminal);
         match self.ended {
-            true => self.seat.terminal.write_last(),
-            false => self.seat.settle(deadline),
+            true => self.handle.terminal.write_last(),
+            false => self.handle.settle(deadline),
         }
     }
 
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
-        let seat = Arc::clone(&self.seat);
-        let waits = self.ended && seat.terminal.is_stuck();
+        let handle = Arc::clone(&self.handle);
+        let waits = self.ended && handle.terminal.is_stuck();
         waits.then(|| -> PendingDelivery {
             Box::new(move |deadline| {
-                let settled = seat.settle(deadline);
-                (seat.books(), settled)
+                let settled = handle.settle(deadline);
+                (handle.books(), settled)
             })
         })
     }
 
     fn books(&self) -> Option<SinkBooks> {
-        Some(self.seat.books())
+        Some(self.handle.books())
     }
 
     fn destination(&self) -> Option<String> {
@@ -199,51 +199,51 @@ logcore::register_sink!("console", ConsoleSink::build);
 
 /// Writes, where the sink of a logger has its lines, what is no record. It keeps the terminal, so that what it writes stands
 /// behind all that was written before.
-pub struct Printer {
-    seat: Seat,
+pub struct ConsolePrinter {
+    handle: TerminalHandle,
     color: bool,
 }
 
-impl Printer {
+impl ConsolePrinter {
     /// For a logger with this config; `None` if it has no console.
-    pub fn of(config: &LogConfig) -> Option<Self> {
+    pub fn from_config(config: &LogConfig) -> Option<Self> {
         let options = match config.sinks.get("console") {
             _ if !config.enable_console => return None,
             Some(Value::Bool(false)) => return None,
             Some(options) if options.is_object() => ConsoleOptions::deserialize(options).unwrap_or_default(),
             _ => ConsoleOptions::default(),
         };
-        let display = Display::decide(options.color, options.bars, &Surroundings::of(options.stream));
+        let display = DisplayMode::decide(options.color, options.bars, &StreamEnvironment::of(options.stream));
         Some(Self {
-            seat: Seat::at(options.stream),
+            handle: TerminalHandle::at(options.stream),
             color: display.color,
         })
     }
 
     /// Writes `text`, which is asked whether color is wanted. What is not written by the deadline is given up.
     pub fn print(&self, text: impl FnOnce(bool) -> String, deadline: Deadline) {
-        self.seat.put(&text(self.color), true);
+        self.handle.put(&text(self.color), true);
         // There is nobody who could be told on this terminal.
-        let _ = self.seat.settle(deadline);
+        let _ = self.handle.settle(deadline);
     }
 }
 
 /// Writes a line that ends with a line feed to stderr, if that is a terminal: above the bars, and without waiting for one that
 /// stands still. Returns whether it is one; to anything else whoever asks can write by himself.
-pub fn tell(line: &str) -> bool {
-    if !Stream::Stderr.is_terminal() {
+pub fn print_line(line: &str) -> bool {
+    if !StdStream::Stderr.is_terminal() {
         return false;
     }
-    let seat = Seat::at(Stream::Stderr);
-    seat.put(line, true);
-    let _ = seat.terminal.write_last();
+    let handle = TerminalHandle::at(StdStream::Stderr);
+    handle.put(line, true);
+    let _ = handle.terminal.write_last();
     true
 }
 
 /// A logger ends by this deadline, and waits for no stream that stands still for longer than half of the time: lines that find no
 /// room then are left out and counted.
-pub fn hurry(deadline: Deadline) {
-    terminal::hurry(deadline);
+pub fn limit_waiting(deadline: Deadline) {
+    terminal::limit_waiting(deadline);
 }
 
 /// Runs `work` with the terminal to itself: the bars are taken away before and come back after it, and lines wait

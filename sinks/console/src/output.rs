@@ -10,12 +10,12 @@ use serde::Deserialize;
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Stream {
+pub(crate) enum StdStream {
     Stdout,
     Stderr,
 }
 
-impl Stream {
+impl StdStream {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
@@ -31,7 +31,7 @@ impl Stream {
     }
 }
 
-impl Stream {
+impl StdStream {
     /// Whether what is written to either stands on the same screen.
     pub(crate) fn are_one_terminal() -> bool {
         Self::Stdout.is_terminal() && Self::Stderr.is_terminal() && same_device()
@@ -45,7 +45,7 @@ fn same_device() -> bool {
         let file = duplicate(stream).ok()?;
         file.metadata().ok().map(|metadata| metadata.rdev())
     };
-    device(Stream::Stdout) == device(Stream::Stderr)
+    device(StdStream::Stdout) == device(StdStream::Stderr)
 }
 
 /// There is one console.
@@ -57,7 +57,7 @@ fn same_device() -> bool {
 /// A way to the stream that does not go through std's lock: a thread of the program may hold that lock while it waits for
 /// us.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub(crate) struct StreamOutput {
     file: io::Result<File>,
     terminal: bool,
     #[cfg(feature = "progress")]
@@ -67,15 +67,15 @@ pub(crate) struct Output {
 /// A terminal that takes nothing at once (Ctrl-S on a stream that does not block) is asked again after this.
 const AGAIN: Duration = Duration::from_millis(5);
 
-impl Output {
-    pub(crate) fn open(stream: Stream) -> Self {
+impl StreamOutput {
+    pub(crate) fn open(stream: StdStream) -> Self {
         Self {
             file: duplicate(stream),
             terminal: stream.is_terminal(),
             #[cfg(feature = "progress")]
             size: match stream {
-                Stream::Stdout => console::Term::stdout(),
-                Stream::Stderr => console::Term::stderr(),
+                StdStream::Stdout => console::Term::stdout(),
+                StdStream::Stderr => console::Term::stderr(),
             },
         }
     }
@@ -115,21 +115,21 @@ impl Output {
 }
 
 #[cfg(unix)]
-fn duplicate(stream: Stream) -> io::Result<File> {
+fn duplicate(stream: StdStream) -> io::Result<File> {
     use std::os::fd::AsFd as _;
     let duplicate = match stream {
-        Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
-        Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+        StdStream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
+        StdStream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
     };
     duplicate.map(File::from)
 }
 
 #[cfg(windows)]
-fn duplicate(stream: Stream) -> io::Result<File> {
+fn duplicate(stream: StdStream) -> io::Result<File> {
     use std::os::windows::io::AsHandle as _;
     let duplicate = match stream {
-        Stream::Stdout => io::stdout().as_handle().try_clone_to_owned(),
-        Stream::Stderr => io::stderr().as_handle().try_clone_to_owned(),
+        StdStream::Stdout => io::stdout().as_handle().try_clone_to_owned(),
+        StdStream::Stderr => io::stderr().as_handle().try_clone_to_owned(),
     };
     duplicate.map(File::from)
 }

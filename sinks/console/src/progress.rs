@@ -7,8 +7,8 @@ use logcore::log::LevelFilter;
 use logcore::{LogConfig, MetricBatch, ProgressEvent, ProgressKind};
 use logcore_progress::text;
 
-use crate::behind::Behind;
-use crate::display::Display;
+use crate::bar_metrics::BarMetrics;
+use crate::display::DisplayMode;
 use crate::terminal::Terminal;
 
 /// A line is due after so many percent, …
@@ -20,28 +20,28 @@ const LINE_AT_LATEST: Duration = Duration::from_secs(60);
 
 /// The progresses of one logger, as it shows them.
 pub(crate) struct ProgressView {
-    display: Display,
+    display: DisplayMode,
     lines: bool,
-    behind: Behind,
+    behind: BarMetrics,
     /// When the last line of each progress was written.
-    said: HashMap<u64, Said>,
+    said: HashMap<u64, LastProgressLine>,
     /// Progresses that have a bar.
     open: Vec<u64>,
 }
 
 #[derive(Default)]
-struct Said {
+struct LastProgressLine {
     elapsed: Duration,
     percent: f64,
     position: u64,
 }
 
 impl ProgressView {
-    pub(crate) fn new(config: &LogConfig, display: Display) -> Self {
+    pub(crate) fn new(config: &LogConfig, display: DisplayMode) -> Self {
         Self {
             display,
             lines: config.console_level >= LevelFilter::Info,
-            behind: Behind::new(config),
+            behind: BarMetrics::new(config),
             said: HashMap::new(),
             open: Vec::new(),
         }
@@ -61,12 +61,12 @@ impl ProgressView {
                     self.open.push(event.id);
                 }
                 let (behind, now) = (self.behind.shown(), Instant::now());
-                terminal.change_block(|block| block.bars(self.display.color).show(event, &behind, now));
+                terminal.change_bars(|area| area.bars(self.display.color).show(event, &behind, now));
                 None
             }
             (true, true) => {
                 self.open.retain(|id| *id != event.id);
-                terminal.change_block(|block| block.bars(self.display.color).finish(event.id));
+                terminal.change_bars(|area| area.bars(self.display.color).finish(event.id));
                 (event.leave && event.position > 0).then(|| text::line(event, &self.behind.shown()))
             }
             (false, _) => self.line_due(event).then(|| text::line(event, &self.behind.shown())),
@@ -76,7 +76,7 @@ impl ProgressView {
     /// Takes the bars of a logger that ends.
     pub(crate) fn end(&mut self, terminal: &Terminal) {
         for id in self.open.drain(..) {
-            terminal.change_block(|block| block.bars(self.display.color).finish(id));
+            terminal.change_bars(|area| area.bars(self.display.color).finish(id));
         }
     }
 
@@ -86,7 +86,7 @@ impl ProgressView {
         }
         match event.kind {
             ProgressKind::Started => {
-                self.said.insert(event.id, Said::default());
+                self.said.insert(event.id, LastProgressLine::default());
                 false
             }
             ProgressKind::Finished => {
@@ -101,7 +101,7 @@ impl ProgressView {
                 let enough = percent + 1e-9 >= said.percent + LINE_PERCENT && since >= LINE_NOT_BEFORE;
                 let due = enough || (since >= LINE_AT_LATEST && event.position > said.position);
                 if due {
-                    *said = Said {
+                    *said = LastProgressLine {
                         elapsed: event.elapsed,
                         percent,
                         position: event.position,
@@ -117,7 +117,7 @@ impl ProgressView {
 mod tests {
     use super::*;
 
-    const LINES: Display = Display {
+    const LINES: DisplayMode = DisplayMode {
         color: false,
         bars: false,
     };

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use logcore::{Deadline, PerProcess, SinkBooks, SinkError};
 
-use crate::block::Block;
+use crate::bar_area::BarArea;
 use crate::frame::frame;
-use crate::output::{Output, Stream};
+use crate::output::{StdStream, StreamOutput};
 
 /// A terminal that takes its lines within this is waited for, so that a line is seen before the program goes on to the
 /// next; one that does not is left to the thread.
@@ -31,28 +31,28 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Lines go through here in order, and the bars stand below them. The thread ends with the last owner.
 pub(crate) struct Terminal {
-    shared: Arc<Shared>,
+    shared: Arc<TerminalCore>,
 }
 
-struct Shared {
-    stream: Stream,
-    output: Output,
-    state: Mutex<State>,
+struct TerminalCore {
+    stream: StdStream,
+    output: StreamOutput,
+    state: Mutex<TerminalState>,
     /// Whenever the state has changed in a way that somebody may wait for.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct TerminalState {
     /// Lines that the thread has not taken yet.
     lines: String,
     /// Lines that were left out, because the backlog was full.
     left_out: u64,
-    accounts: BTreeMap<usize, Account>,
+    accounts: BTreeMap<usize, LineAccount>,
     next_account: usize,
-    block: Block,
+    bars: BarArea,
     /// Whether a block of bars is on the screen.
-    block_on_screen: bool,
+    bars_on_screen: bool,
     /// When something was written last.
     drawn_at: Option<Instant>,
     /// The bars have changed since.
@@ -69,16 +69,16 @@ struct State {
     paused: u32,
     closing: bool,
     /// When nobody waits for room: what has to be done by the end of this needs the rest of it.
-    hurry: Option<Range<Instant>>,
+    no_waiting: Option<Range<Instant>>,
     /// There is no thread, because the system gave none.
     alone: bool,
     /// Why what was written last could not be.
-    failing: Option<Failure>,
+    failing: Option<StreamFailure>,
     thread: Option<ThreadId>,
 }
 
 #[derive(Default)]
-struct Account {
+struct LineAccount {
     books: SinkBooks,
     /// Records among the lines, and among those that the thread is writing.
     waiting: u64,
@@ -88,18 +88,18 @@ struct Account {
 impl Terminal {
     /// The owner of `stream`; there is one as long as someone needs it. Where both streams are the same terminal it is the
     /// same owner.
-    pub(crate) fn of(stream: Stream) -> Arc<Self> {
+    pub(crate) fn of(stream: StdStream) -> Arc<Self> {
         let stream = match stream {
-            Stream::Stderr if Stream::are_one_terminal() => Stream::Stdout,
+            StdStream::Stderr if StdStream::are_one_terminal() => StdStream::Stdout,
             stream => stream,
         };
         let mut owner = lock(owner(stream));
         if let Some(terminal) = owner.upgrade() {
             return terminal;
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(TerminalCore {
             stream,
-            output: Output::open(stream),
+            output: StreamOutput::open(stream),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -110,7 +110,7 @@ impl Terminal {
         if let Err(error) = spawned {
             let mut state = shared.lock();
             state.alone = true;
-            state.failing = Some(Failure::of(&error));
+            state.failing = Some(StreamFailure::of(&error));
         }
         let terminal = Arc::new(Self { shared });
         *owner = Arc::downgrade(&terminal);
@@ -125,12 +125,12 @@ impl Terminal {
 
     /// Changes the bars.
     #[cfg(feature = "progress")]
-    pub(crate) fn change_block(&self, change: impl FnOnce(&mut Block)) {
+    pub(crate) fn change_bars(&self, change: impl FnOnce(&mut BarArea)) {
         let mut state = self.shared.lock();
-        change(&mut state.block);
+        change(&mut state.bars);
         state.stale = true;
         // The first and the last are shown without delay.
-        state.urgent |= state.block.is_empty() == state.block_on_screen;
+        state.urgent |= state.bars.is_empty() == state.bars_on_screen;
         self.shared.changed.notify_all();
     }
 
@@ -171,7 +171,7 @@ impl Terminal {
         self.shared.lock().stuck
     }
 
-    fn outcome(&self, state: &mut State) -> Result<(), SinkError> {
+    fn outcome(&self, state: &mut TerminalState) -> Result<(), SinkError> {
         state.stuck = state.is_behind();
         if state.stuck {
             let text = format!(
@@ -184,7 +184,7 @@ impl Terminal {
     }
 
     /// It is over only when something was written.
-    fn failure(&self, state: &State) -> Result<(), SinkError> {
+    fn failure(&self, state: &TerminalState) -> Result<(), SinkError> {
         match state.failing {
             Some(failure) => Err(failure.error().doing(format!("write to {}", self.shared.stream.name()))),
             None => Ok(()),
@@ -193,18 +193,18 @@ impl Terminal {
 }
 
 /// The account of one who writes to a terminal, and keeps it.
-pub(crate) struct Seat {
+pub(crate) struct TerminalHandle {
     pub(crate) terminal: Arc<Terminal>,
     account: usize,
 }
 
-impl Seat {
-    pub(crate) fn at(stream: Stream) -> Self {
+impl TerminalHandle {
+    pub(crate) fn at(stream: StdStream) -> Self {
         let terminal = Terminal::of(stream);
         let mut state = terminal.shared.lock();
         let account = state.next_account;
         state.next_account += 1;
-        state.accounts.insert(account, Account::default());
+        state.accounts.insert(account, LineAccount::default());
         drop(state);
         Self { terminal, account }
     }
@@ -227,7 +227,7 @@ impl Seat {
         self.take(line, urgent, self.terminal.shared.room_for(line));
     }
 
-    fn take(&self, line: &str, urgent: bool, mut state: MutexGuard<'_, State>) {
+    fn take(&self, line: &str, urgent: bool, mut state: MutexGuard<'_, TerminalState>) {
         state.urgent |= urgent;
         let full = state.is_full(line);
         if let Some(account) = state.accounts.get_mut(&self.account) {
@@ -257,7 +257,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for TerminalHandle {
     fn drop(&mut self) {
         self.terminal.shared.lock().accounts.remove(&self.account);
     }
@@ -272,21 +272,24 @@ impl Drop for Terminal {
 
 /// Runs `work` with the screen to itself: the bars are taken away before and come back after it, and lines wait.
 pub(crate) fn suspend<T>(work: impl FnOnce() -> T) -> T {
-    let live: Vec<_> = [Stream::Stdout, Stream::Stderr]
+    let live: Vec<_> = [StdStream::Stdout, StdStream::Stderr]
         .into_iter()
         .filter_map(|stream| lock(owner(stream)).upgrade())
         .collect();
-    let _pauses: Vec<Pause<'_>> = live.iter().map(|terminal| Pause::of(&terminal.shared)).collect();
+    let _pauses: Vec<TerminalPause<'_>> = live
+        .iter()
+        .map(|terminal| TerminalPause::of(&terminal.shared))
+        .collect();
     work()
 }
 
 /// A logger ends by this deadline: a stream that stands still may take half of the time, and no more.
-pub(crate) fn hurry(deadline: Deadline) {
+pub(crate) fn limit_waiting(deadline: Deadline) {
     let left = deadline.remaining().min(FOR_EVER);
     let now = Instant::now();
-    for stream in [Stream::Stdout, Stream::Stderr] {
+    for stream in [StdStream::Stdout, StdStream::Stderr] {
         if let Some(terminal) = lock(owner(stream)).upgrade() {
-            terminal.shared.lock().hurry = Some(now + left / 2..now + left);
+            terminal.shared.lock().no_waiting = Some(now + left / 2..now + left);
             terminal.shared.changed.notify_all();
         }
     }
@@ -295,18 +298,18 @@ pub(crate) fn hurry(deadline: Deadline) {
 /// A year is as good.
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 
-struct Pause<'a>(&'a Shared);
+struct TerminalPause<'a>(&'a TerminalCore);
 
-impl<'a> Pause<'a> {
+impl<'a> TerminalPause<'a> {
     /// Waits until the screen is free; a terminal that stands still is not waited for.
-    fn of(shared: &'a Shared) -> Self {
+    fn of(shared: &'a TerminalCore) -> Self {
         let mut state = shared.lock();
         state.paused += 1;
         shared.changed.notify_all();
         // A panic of the thread itself.
         if state.thread != Some(thread::current().id()) {
             let until = Instant::now() + PATIENCE * 10;
-            while (state.writing || state.block_on_screen) && !state.stuck && Instant::now() < until {
+            while (state.writing || state.bars_on_screen) && !state.stuck && Instant::now() < until {
                 state = shared.wait(state, until);
             }
         }
@@ -314,17 +317,17 @@ impl<'a> Pause<'a> {
     }
 }
 
-impl Drop for Pause<'_> {
+impl Drop for TerminalPause<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.paused -= 1;
         state.stale = true;
-        (state.asked, state.urgent) = (state.has_lines(), !state.block.is_empty());
+        (state.asked, state.urgent) = (state.has_lines(), !state.bars.is_empty());
         self.0.changed.notify_all();
     }
 }
 
-impl Shared {
+impl TerminalCore {
     /// What the thread does.
     fn write_until_closed(&self) {
         let mut state = self.lock();
@@ -346,7 +349,7 @@ impl Shared {
     }
 
     /// Writes what there is, with the lock given back meanwhile.
-    fn write<'a>(&'a self, mut state: MutexGuard<'a, State>, now: Instant) -> MutexGuard<'a, State> {
+    fn write<'a>(&'a self, mut state: MutexGuard<'a, TerminalState>, now: Instant) -> MutexGuard<'a, TerminalState> {
         let paused = state.paused > 0;
         let mut lines = String::new();
         if !paused {
@@ -364,10 +367,10 @@ impl Shared {
         }
         let bars = match paused || state.closing {
             true => Vec::new(),
-            false => state.block.lines(&self.output, now),
+            false => state.bars.lines(&self.output, now),
         };
-        let erase = state.block_on_screen;
-        state.block_on_screen = !bars.is_empty();
+        let erase = state.bars_on_screen;
+        state.bars_on_screen = !bars.is_empty();
         (state.stale, state.writing) = (false, true);
         state.drawn_at = Some(now);
         drop(state);
@@ -384,7 +387,11 @@ impl Shared {
         state
     }
 
-    fn wait_for_all<'a>(&'a self, mut state: MutexGuard<'a, State>, deadline: Deadline) -> MutexGuard<'a, State> {
+    fn wait_for_all<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, TerminalState>,
+        deadline: Deadline,
+    ) -> MutexGuard<'a, TerminalState> {
         state.asked = true;
         state.urgent = true;
         self.changed.notify_all();
@@ -392,7 +399,11 @@ impl Shared {
         self.wait_until_written(state, until)
     }
 
-    fn wait_until_written<'a>(&'a self, mut state: MutexGuard<'a, State>, until: Instant) -> MutexGuard<'a, State> {
+    fn wait_until_written<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, TerminalState>,
+        until: Instant,
+    ) -> MutexGuard<'a, TerminalState> {
         while state.is_behind() && Instant::now() < until {
             state = self.wait(state, until);
         }
@@ -401,16 +412,16 @@ impl Shared {
 
     /// A terminal leaves lines out when it stands still for too long; a pipe or a file has all of them, however long it takes,
     /// unless somebody is about to end who cannot wait for it.
-    fn room_for<'a>(&'a self, line: &str) -> MutexGuard<'a, State> {
+    fn room_for<'a>(&'a self, line: &str) -> MutexGuard<'a, TerminalState> {
         let mut state = self.lock();
         while state.is_full(line) && !self.output.is_terminal() && !state.alone {
             let now = Instant::now();
             state.asked = true;
             self.changed.notify_all();
-            state = match &state.hurry {
-                Some(hurry) if hurry.contains(&now) => break,
-                Some(hurry) if now < hurry.start => {
-                    let start = hurry.start;
+            state = match &state.no_waiting {
+                Some(period) if period.contains(&now) => break,
+                Some(period) if now < period.start => {
+                    let start = period.start;
                     self.wait(state, start)
                 }
                 _ => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -419,7 +430,7 @@ impl Shared {
         state
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, until: Instant) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, TerminalState>, until: Instant) -> MutexGuard<'a, TerminalState> {
         let timeout = until.saturating_duration_since(Instant::now());
         self.changed
             .wait_timeout(state, timeout)
@@ -428,16 +439,16 @@ impl Shared {
     }
 
     /// The state is whole between any two calls; a panic elsewhere is no reason to lose the terminal.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TerminalState> {
         lock(&self.state)
     }
 }
 
-impl State {
+impl TerminalState {
     /// Whether there is something that the thread should write now.
     fn is_due(&self, now: Instant) -> bool {
         if self.paused > 0 {
-            return self.block_on_screen;
+            return self.bars_on_screen;
         }
         self.due_at(now).is_some_and(|at| now >= at)
     }
@@ -445,15 +456,15 @@ impl State {
     /// When there is something to be written.
     fn due_at(&self, now: Instant) -> Option<Instant> {
         let after = |pause| self.drawn_at.map_or(now, |at| at + pause);
-        if self.urgent || (self.closing && (self.has_lines() || self.block_on_screen)) {
+        if self.urgent || (self.closing && (self.has_lines() || self.bars_on_screen)) {
             return Some(after(Duration::ZERO));
         }
-        let lines = match (self.asked, self.block_on_screen) {
+        let lines = match (self.asked, self.bars_on_screen) {
             (true, true) => Some(after(BETWEEN_FRAMES)),
             (true, false) => Some(after(Duration::ZERO)),
             (false, _) => None,
         };
-        let bars = match (self.block_on_screen, self.stale) {
+        let bars = match (self.bars_on_screen, self.stale) {
             (true, true) => Some(after(REDRAW)),
             (true, false) => Some(after(TICK)),
             (false, _) => None,
@@ -477,7 +488,7 @@ impl State {
 
     /// What cannot be written is given up: a terminal that is gone does not come back.
     fn account_for(&mut self, written: io::Result<()>) {
-        self.failing = written.err().map(|error| Failure::of(&error));
+        self.failing = written.err().map(|error| StreamFailure::of(&error));
         for account in self.accounts.values_mut() {
             let count = mem::take(&mut account.taken);
             match self.failing {
@@ -490,12 +501,12 @@ impl State {
 
 /// An error of the system that can be told as often as it is asked for.
 #[derive(Clone, Copy)]
-struct Failure {
+struct StreamFailure {
     code: Option<i32>,
     kind: io::ErrorKind,
 }
 
-impl Failure {
+impl StreamFailure {
     fn of(error: &io::Error) -> Self {
         Self {
             code: error.raw_os_error(),
@@ -513,12 +524,12 @@ impl Failure {
 }
 
 /// The owner has a thread, which a child of a fork has not.
-fn owner(stream: Stream) -> &'static Mutex<Weak<Terminal>> {
+fn owner(stream: StdStream) -> &'static Mutex<Weak<Terminal>> {
     static STDOUT: PerProcess<Mutex<Weak<Terminal>>> = PerProcess::new(|_| Mutex::new(Weak::new()));
     static STDERR: PerProcess<Mutex<Weak<Terminal>>> = PerProcess::new(|_| Mutex::new(Weak::new()));
     match stream {
-        Stream::Stdout => STDOUT.get(),
-        Stream::Stderr => STDERR.get(),
+        StdStream::Stdout => STDOUT.get(),
+        StdStream::Stderr => STDERR.get(),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The bars of a terminal, where the feature `progress` has them; the same face without it, with nothing behind.
 
 #[cfg(feature = "progress")]
-pub(crate) use self::with::Block;
+pub(crate) use self::with::BarArea;
 #[cfg(not(feature = "progress"))]
-pub(crate) use self::without::Block;
+pub(crate) use self::without::BarArea;
 
 #[cfg(feature = "progress")]
 mod with {
@@ -11,17 +11,17 @@ mod with {
 
     use logcore_progress::Bars;
 
-    use crate::output::Output;
+    use crate::output::StreamOutput;
 
     #[derive(Default)]
-    pub(crate) struct Block(Option<Bars>);
+    pub(crate) struct BarArea(Option<Bars>);
 
-    impl Block {
+    impl BarArea {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.as_ref().is_none_or(Bars::is_empty)
         }
 
-        pub(crate) fn lines(&mut self, output: &Output, now: Instant) -> Vec<String> {
+        pub(crate) fn lines(&mut self, output: &StreamOutput, now: Instant) -> Vec<String> {
             match &mut self.0 {
                 Some(bars) if !bars.is_empty() => bars.lines(output.room(), now),
                 _ => Vec::new(),
@@ -39,18 +39,18 @@ mod with {
 mod without {
     use std::time::Instant;
 
-    use crate::output::Output;
+    use crate::output::StreamOutput;
 
     #[derive(Default)]
-    pub(crate) struct Block;
+    pub(crate) struct BarArea;
 
     #[allow(clippy::unused_self)]
-    impl Block {
+    impl BarArea {
         pub(crate) fn is_empty(&self) -> bool {
             true
         }
 
-        pub(crate) fn lines(&mut self, _: &Output, _: Instant) -> Vec<String> {
+        pub(crate) fn lines(&mut self, _: &StreamOutput, _: Instant) -> Vec<String> {
             Vec::new()
         }
     }

@@ -14,15 +14,15 @@ const MEMORY: &str = "memory/gpu_allocated_gb";
 const MEAN: &str = ":mean";
 
 /// The newest values, or averages, of some metrics.
-pub(crate) struct Behind {
+pub(crate) struct BarMetrics {
     prefix: String,
     window: usize,
     /// Whether the first few are taken as they come.
     by_itself: bool,
-    metrics: Vec<Metric>,
+    metrics: Vec<BarMetric>,
 }
 
-struct Metric {
+struct BarMetric {
     /// As the sinks have it.
     name: String,
     label: String,
@@ -32,7 +32,7 @@ struct Metric {
     keep: usize,
 }
 
-impl Behind {
+impl BarMetrics {
     pub(crate) fn new(config: &LogConfig) -> Self {
         let mut behind = Self {
             prefix: config.metrics_prefix.clone(),
@@ -49,7 +49,7 @@ impl Behind {
                 true => name.to_owned(),
                 false => format!("{}{name}", behind.prefix),
             };
-            let metric = Metric::new(full, name, keep);
+            let metric = BarMetric::new(full, name, keep);
             behind.metrics.push(metric);
         }
         behind
@@ -70,7 +70,7 @@ impl Behind {
                 Some(label) if !(self.prefix.is_empty() && is_system(name)) && self.has_room() => label,
                 _ => continue,
             };
-            let mut metric = Metric::new(name.to_owned(), label, 1);
+            let mut metric = BarMetric::new(name.to_owned(), label, 1);
             metric.note(value.as_f64());
             self.metrics.push(metric);
             // The memory stands behind the user's own.
@@ -80,7 +80,7 @@ impl Behind {
 
     /// Each as `name=value`.
     pub(crate) fn shown(&self) -> Vec<String> {
-        self.metrics.iter().filter_map(Metric::shown).collect()
+        self.metrics.iter().filter_map(BarMetric::shown).collect()
     }
 
     fn has_room(&self) -> bool {
@@ -88,7 +88,7 @@ impl Behind {
     }
 }
 
-impl Metric {
+impl BarMetric {
     fn new(name: String, label: &str, keep: usize) -> Self {
         let label = match is_system(&name) {
             true => label.rsplit('/').next().unwrap_or(label),
@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    fn note(behind: &mut Behind, metrics: &[(&str, f64)]) {
+    fn note(behind: &mut BarMetrics, metrics: &[(&str, f64)]) {
         let batch: Vec<_> = metrics
             .iter()
             .map(|(name, value)| (*name, MetricValue::Float(*value)))
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_first_few_of_the_user_and_the_memory_behind_them() {
-        let mut behind = Behind::new(&LogConfig::default());
+        let mut behind = BarMetrics::new(&LogConfig::default());
         note(
             &mut behind,
             &[("memory/gpu_allocated_gb", 3.25), ("throughput/batch_time_ms", 1.0)],
@@ -167,7 +167,7 @@ mod tests {
             metrics_window: 2,
             ..LogConfig::default()
         };
-        let mut behind = Behind::new(&config);
+        let mut behind = BarMetrics::new(&config);
         assert!(behind.shown().is_empty());
         for value in [9.0, f64::NAN, 3.0, 1.0] {
             note(
