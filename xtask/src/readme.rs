@@ -1,6 +1,8 @@
-//! What the README tells people to do is done here. Its Rust is compiled and run by the doctests of the facade.
+//! Checks the README: its programs run as they are displayed, its commands and linked files exist.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -24,8 +26,61 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         );
     }
     ensure!(commands > 0, "README.md has no commands");
-    println!("readme: {commands} commands and all links are good");
+    let programs = run_programs(&readme)?;
+    println!("readme: {programs} programs, {commands} commands and all links are good");
     Ok(())
+}
+
+/// Runs each program of the README as a reader would: pasted into a package outside this workspace, which has the
+/// README's dependencies and no others. Returns the number of programs.
+fn run_programs(readme: &str) -> Result<usize> {
+    let package = cargo::root().join("target/readme");
+    let (sources, scratch) = (package.join("src"), package.join("scratch"));
+    for folder in [&sources, &scratch] {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(package.join("Cargo.toml"), manifest(readme, &cargo::root()))?;
+    fs::copy(cargo::root().join("Cargo.lock"), package.join("Cargo.lock"))?;
+
+    let programs = blocks(readme, "rust,no_run");
+    ensure!(!programs.is_empty(), "README.md has no programs");
+    let name = |index: usize| format!("program-{}", index + 1);
+    for (index, program) in programs.iter().enumerate() {
+        let folder = sources.join("bin").join(name(index));
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("main.rs"), program)?;
+    }
+    let manifest = package.join("Cargo.toml").display().to_string();
+    for index in 0..programs.len() {
+        let mut command = cargo::command(&["run", "--quiet", "--manifest-path", &manifest, "--bin", &name(index)]);
+        command.current_dir(&scratch);
+        cargo::run_command(&mut command).with_context(|| format!("README.md: program {}", index + 1))?;
+    }
+    Ok(programs.len())
+}
+
+/// The manifest of a package with the dependencies that the README's `toml` blocks name. A later line for a crate replaces
+/// an earlier one. The published crate is replaced by the one of this workspace.
+fn manifest(readme: &str, root: &Path) -> String {
+    let dependencies: BTreeMap<String, String> = blocks(readme, "toml")
+        .iter()
+        .flat_map(|block| block.lines())
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, requirement)| (name.to_owned(), requirement.to_owned()))
+        .collect();
+    let dependencies: String = dependencies
+        .iter()
+        .map(|(name, requirement)| format!("{name} = {requirement}\n"))
+        .collect();
+    format!(
+        "[package]\nname = \"readme\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
+         [dependencies]\n{dependencies}\n[patch.crates-io]\nlogcore-facade = {{ path = {:?} }}\n\n\
+         [profile.dev]\ndebug = false\n",
+        root.join("facade")
+    )
 }
 
 /// Tasks and examples are known by name; their own tests run them. Anything else is run.
@@ -85,6 +140,21 @@ mod tests {
         let text = "a [b](c.md#d) ![e](f.svg) [g](https://h)\n```sh\ncargo x\n```\n```rust\nlet x;\n```\n";
         assert_eq!(blocks(text, "sh"), ["cargo x"]);
         assert_eq!(links(text).collect::<Vec<_>>(), ["c.md", "f.svg"]);
+    }
+
+    #[test]
+    fn manifest_keeps_the_last_requirement_of_a_crate() {
+        let text =
+            "```toml\n[dependencies]\na = \"1\"   # a comment\nb = \"2\"\n```\n```toml\na = { version = \"1\" }\n```\n";
+        let manifest = manifest(text, Path::new("/repository"));
+        assert!(
+            manifest.contains("[dependencies]\na = { version = \"1\" }\nb = \"2\"\n\n"),
+            "{manifest}"
+        );
+        assert!(
+            manifest.contains("logcore-facade = { path = \"/repository/facade\" }"),
+            "{manifest}"
+        );
     }
 
     #[test]
