@@ -5,10 +5,10 @@ use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::bounded::Bounded;
+use crate::folder::LimitedFile;
+use crate::folder::{ARTIFACTS, RunFolder};
+use crate::log_format::proto;
 use crate::media::{MediaError, hex};
-use crate::proto;
-use crate::run_files::{ARTIFACTS, RunFiles};
 use crate::upload::digest;
 
 /// Files under one name, of which W&B keeps the versions: a checkpoint, a data set.
@@ -32,11 +32,11 @@ pub struct Artifact {
     metadata: Value,
     aliases: Vec<String>,
     /// Each with its name in the artifact.
-    files: Vec<(Source, String)>,
+    files: Vec<(FileSource, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Source {
+enum FileSource {
     File(PathBuf),
     Bytes(Vec<u8>),
 }
@@ -68,7 +68,7 @@ impl Artifact {
 
     /// Adds a file under another name, in which `/` makes folders.
     pub fn file_as(mut self, path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
-        self.files.push((Source::File(path.into()), name.into()));
+        self.files.push((FileSource::File(path.into()), name.into()));
         self
     }
 
@@ -91,7 +91,7 @@ impl Artifact {
     }
 
     /// Copies the files into the run's folder, so that what happens to them later does no harm, and takes their digests.
-    pub(crate) fn plan(self, run: &RunFiles) -> Result<Plan, MediaError> {
+    pub(crate) fn plan(self, run: &RunFolder) -> Result<ArtifactPlan, MediaError> {
         self.check()?;
         let client_id = random_id()?;
         let folder = Path::new(ARTIFACTS).join(&client_id[..16]);
@@ -107,7 +107,7 @@ impl Artifact {
         if !aliases.iter().any(|alias| alias == "latest") {
             aliases.insert(0, "latest".to_owned());
         }
-        Ok(Plan {
+        Ok(ArtifactPlan {
             name: self.name,
             kind: self.kind,
             description: self.description,
@@ -124,7 +124,12 @@ impl Artifact {
     }
 
     /// The artifact of a table that run `run_id` logs under `key`.
-    pub(crate) fn plan_table(run_id: &str, key: &str, content: Vec<u8>, run: &RunFiles) -> Result<Plan, MediaError> {
+    pub(crate) fn plan_table(
+        run_id: &str,
+        key: &str,
+        content: Vec<u8>,
+        run: &RunFolder,
+    ) -> Result<ArtifactPlan, MediaError> {
         let known = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         let plain: String = key.chars().filter(known).take(80).collect();
         // What was left out of the key must not make two keys one.
@@ -137,24 +142,24 @@ impl Artifact {
         let mut artifact = Self::new(format!("run-{run_id}-{plain}{suffix}"), "run_table");
         artifact
             .files
-            .push((Source::Bytes(content), format!("{name}.table.json")));
-        Ok(Plan {
+            .push((FileSource::Bytes(content), format!("{name}.table.json")));
+        Ok(ArtifactPlan {
             // As the official client has it: a table's artifact has no metadata at all.
             metadata: String::new(),
             ..artifact.plan(run)?
         })
     }
 
-    fn copy_to(&self, run: &RunFiles, folder: &Path) -> Result<Vec<Entry>, MediaError> {
-        let mut entries: Vec<Entry> = Vec::new();
+    fn copy_to(&self, run: &RunFolder, folder: &Path) -> Result<Vec<PlannedFile>, MediaError> {
+        let mut entries: Vec<PlannedFile> = Vec::new();
         run.folder().create_dir_all(folder)?;
         for (at, (source, name)) in self.files.iter().enumerate() {
             let copy = folder.join(at.to_string());
             let mut file = run.folder().create_new(&copy)?;
-            let mut file = Bounded::new(&mut file);
+            let mut file = LimitedFile::new(&mut file);
             let size = match source {
-                Source::Bytes(bytes) => file.write_all(bytes).map(|()| bytes.len() as u64)?,
-                Source::File(path) => logcore_files::open(path)
+                FileSource::Bytes(bytes) => file.write_all(bytes).map(|()| bytes.len() as u64)?,
+                FileSource::File(path) => logcore_files::open(path)
                     .and_then(|mut original| io::copy(&mut original, &mut file))
                     .map_err(|error| MediaError::Malformed(format!("an artifact with {}: {error}", path.display())))?,
             };
@@ -167,7 +172,7 @@ impl Artifact {
                         format!("an artifact with two files `{name}`; name one of them otherwise with `file_as`");
                     return Err(MediaError::Malformed(what));
                 }
-                None => entries.push(Entry {
+                None => entries.push(PlannedFile {
                     path: name.clone(),
                     digest,
                     size,
@@ -228,7 +233,7 @@ impl Artifact {
 
 /// An artifact whose files are copied.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Plan {
+pub(crate) struct ArtifactPlan {
     name: String,
     kind: String,
     description: String,
@@ -237,18 +242,18 @@ pub(crate) struct Plan {
     digest: String,
     client_id: String,
     sequence_client_id: String,
-    entries: Vec<Entry>,
+    entries: Vec<PlannedFile>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Entry {
+struct PlannedFile {
     path: String,
     digest: String,
     size: u64,
     local_path: String,
 }
 
-impl Plan {
+impl ArtifactPlan {
     /// Where the only file of the artifact is, in this version and in the newest.
     pub(crate) fn addresses(&self) -> [String; 2] {
         let path = self.entries.first().map_or("", |entry| entry.path.as_str());
@@ -258,14 +263,14 @@ impl Plan {
         ]
     }
 
-    pub(crate) fn record(&self) -> proto::Artifact {
+    pub(crate) fn record(&self) -> proto::ArtifactRecord {
         let contents = self.entries.iter().map(|entry| proto::ManifestEntry {
             path: entry.path.clone(),
             digest: entry.digest.clone(),
             size: i64::try_from(entry.size).unwrap_or(i64::MAX),
             local_path: entry.local_path.clone(),
         });
-        proto::Artifact {
+        proto::ArtifactRecord {
             r#type: self.kind.clone(),
             name: self.name.clone(),
             digest: self.digest.clone(),
@@ -273,10 +278,10 @@ impl Plan {
             metadata: self.metadata.clone(),
             digest_algorithm: "MANIFEST_MD5".to_owned(),
             aliases: self.aliases.clone(),
-            manifest: Some(proto::Manifest {
+            manifest: Some(proto::ManifestRecord {
                 version: 1,
                 storage_policy: "wandb-storage-policy-v1".to_owned(),
-                storage_policy_config: vec![proto::PolicyItem {
+                storage_policy_config: vec![proto::StoragePolicyItem {
                     key: "storageLayout".to_owned(),
                     value_json: "\"V2\"".to_owned(),
                 }],
@@ -285,13 +290,13 @@ impl Plan {
             finalize: true,
             client_id: self.client_id.clone(),
             sequence_client_id: self.sequence_client_id.clone(),
-            ..proto::Artifact::default()
+            ..proto::ArtifactRecord::default()
         }
     }
 }
 
 /// Over the paths, in the order of their bytes, and the digests.
-fn artifact_digest(entries: &[Entry]) -> String {
+fn artifact_digest(entries: &[PlannedFile]) -> String {
     let mut hash = Md5::new();
     hash.update(b"wandb-artifact-manifest-v1\n");
     for entry in entries {
@@ -322,7 +327,7 @@ mod tests {
     fn copies_of_an_artifact_that_cannot_be_are_taken_away() {
         let folder = tempfile::tempdir().unwrap();
         let (there, staging) = (folder.path().join("there"), folder.path().join("artifacts"));
-        let run = RunFiles::of(&folder.path().join("run-x.wandb")).unwrap();
+        let run = RunFolder::of(&folder.path().join("run-x.wandb")).unwrap();
         fs::write(&there, "x").unwrap();
         let whole = Artifact::new("a", "model").file(&there).plan(&run).unwrap();
         assert_eq!(fs::read(&whole.entries[0].local_path).unwrap(), b"x");
@@ -345,7 +350,7 @@ mod tests {
     #[test]
     fn two_files_of_one_name_are_refused_unless_they_are_equal() {
         let folder = tempfile::tempdir().unwrap();
-        let run = RunFiles::of(&folder.path().join("run-x.wandb")).unwrap();
+        let run = RunFolder::of(&folder.path().join("run-x.wandb")).unwrap();
         let [one, equal, other] = ["one", "equal", "other"].map(|name| {
             fs::create_dir(folder.path().join(name)).unwrap();
             let path = folder.path().join(name).join("weights");

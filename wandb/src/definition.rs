@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::proto;
+use crate::log_format::proto;
 
 /// How W&B shows a metric, or all whose names begin alike.
 ///
@@ -108,22 +108,22 @@ impl MetricDefinition {
     }
 
     /// A record for each name that it may have.
-    pub(crate) fn records(&self) -> Vec<proto::Metric> {
+    pub(crate) fn records(&self) -> Vec<proto::MetricRecord> {
         match self.names.as_slice() {
             [] => vec![self.record(&self.name)],
             names => names.iter().map(|name| self.record(name)).collect(),
         }
     }
 
-    fn record(&self, name: &str) -> proto::Metric {
+    fn record(&self, name: &str) -> proto::MetricRecord {
         let glob = name.ends_with('*');
-        let mut summary = proto::MetricSummary::default();
+        let mut summary = proto::MetricSummaryKinds::default();
         for kind in &self.summary {
             if let Some((_, flag)) = SUMMARIES.iter().find(|(name, _)| name == kind) {
                 *flag(&mut summary) = true;
             }
         }
-        proto::Metric {
+        proto::MetricRecord {
             name: if glob { String::new() } else { name.to_owned() },
             glob_name: if glob { name.to_owned() } else { String::new() },
             step_metric: self.step_metric.clone().unwrap_or_default(),
@@ -134,14 +134,14 @@ impl MetricDefinition {
             }),
             summary: (!self.summary.is_empty()).then_some(summary),
             control: self.overwrite.then_some(proto::MetricControl { overwrite: true }),
-            ..proto::Metric::default()
+            ..proto::MetricRecord::default()
         }
     }
 }
 
-type Flag = fn(&mut proto::MetricSummary) -> &mut bool;
+type SummaryFlag = fn(&mut proto::MetricSummaryKinds) -> &mut bool;
 
-const SUMMARIES: [(&str, Flag); 7] = [
+const SUMMARIES: [(&str, SummaryFlag); 7] = [
     ("min", |summary| &mut summary.min),
     ("max", |summary| &mut summary.max),
     ("mean", |summary| &mut summary.mean),

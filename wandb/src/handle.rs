@@ -7,26 +7,26 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::artifact::{Artifact, Plan};
+use crate::artifact::{Artifact, ArtifactPlan};
 use crate::definition::MetricDefinition;
-use crate::media::{Media, MediaError, Stored, store};
+use crate::folder::StagedFile;
+use crate::folder::{FILES, RunFolder};
+use crate::media::{Media, MediaError, StoredMedia, store};
 use crate::message::Message;
-use crate::run::Run;
-use crate::run_files::{FILES, RunFiles};
-use crate::staged::Staged;
+use crate::run::WandbRun;
 
 /// The open run of a logger. Its methods make messages for the sink `wandb`; the facade sends them through the ring.
 ///
 /// ```
 /// assert!(logcore_wandb::RunHandle::of("a logger without a run").is_none());
 /// ```
-pub struct RunHandle(Arc<Run>);
+pub struct RunHandle(Arc<WandbRun>);
 
 /// A value that only needs a step.
 pub struct PreparedValue {
-    stored: Stored,
+    stored: StoredMedia,
     key: String,
-    artifact: Option<Plan>,
+    artifact: Option<ArtifactPlan>,
     remark: Option<String>,
 }
 
@@ -64,7 +64,7 @@ pub enum AlertLevel {
 impl RunHandle {
     /// The run that the logger of this name has open; `None` if it has none.
     pub fn of(logger: &str) -> Option<Self> {
-        Run::of(logger).map(Self)
+        WandbRun::of(logger).map(Self)
     }
 
     /// The address of the run's page, once the server has said whose it is.
@@ -147,7 +147,7 @@ impl RunHandle {
             None => {
                 let wanted = wanted_name(path)?;
                 let kept = self.0.name_for(&wanted, &source, &run);
-                let copy = Staged::new(&run, |place| io::copy(&mut original, place)).map_err(named)?;
+                let copy = StagedFile::new(&run, |place| io::copy(&mut original, place)).map_err(named)?;
                 copy.place(&Path::new(FILES).join(&kept)).map_err(named)?;
                 let remark = (kept != wanted)
                     .then(|| format!("it is kept as `{kept}`, because the run has another file `{wanted}`"));
@@ -194,7 +194,7 @@ impl RunHandle {
         })
     }
 
-    fn run_files(&self) -> Result<Arc<RunFiles>, MediaError> {
+    fn run_files(&self) -> Result<Arc<RunFolder>, MediaError> {
         self.0.run_files().ok_or(MediaError::NoRun)
     }
 }

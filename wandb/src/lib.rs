@@ -36,27 +36,18 @@
 //! ```
 
 mod artifact;
-mod bounded;
-mod columns;
 mod definition;
-mod environment;
+mod folder;
 mod handle;
-mod json;
+mod log_format;
 mod media;
 mod message;
-mod proto;
 mod recovered;
-mod reopen;
 mod run;
-mod run_files;
 mod run_log;
 mod settings;
 mod sink;
-mod staged;
-mod start;
 mod sync;
-mod transaction_log;
-mod tree;
 mod upload;
 
 pub use self::artifact::Artifact;

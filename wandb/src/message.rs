@@ -5,10 +5,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::artifact::Plan;
+use crate::artifact::ArtifactPlan;
 use crate::definition::MetricDefinition;
-use crate::proto::{Alert, FileItem, Files, Kind, MEDIA};
-use crate::run_log::{Refused, RunLog};
+use crate::log_format::proto::{AlertRecord, FilesItem, FilesRecord, MEDIA, RecordKind};
+use crate::run_log::{CallRejection, RunLog};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
@@ -21,7 +21,7 @@ pub(crate) enum Message {
         key: String,
         json: String,
         file: Option<String>,
-        artifact: Option<Plan>,
+        artifact: Option<ArtifactPlan>,
     },
     Define(MetricDefinition),
     Summary {
@@ -33,7 +33,7 @@ pub(crate) enum Message {
         path: String,
         policy: i32,
     },
-    Artifact(Plan),
+    Artifact(ArtifactPlan),
     Alert {
         title: String,
         text: String,
@@ -43,7 +43,7 @@ pub(crate) enum Message {
 
 impl Message {
     /// Writes it into the log of the run.
-    pub(crate) fn write_to(self, log: &mut RunLog) -> Result<(), Refused> {
+    pub(crate) fn write_to(self, log: &mut RunLog) -> Result<(), CallRejection> {
         match self {
             Self::Value {
                 step,
@@ -63,7 +63,7 @@ impl Message {
             Self::Summary { key, value } => log.set_summary(&key, &value),
             Self::File { path, policy } => log.record(one_file(path, policy, 0)),
             Self::Artifact(plan) => log.artifact(plan.record()),
-            Self::Alert { title, text, level } => log.record(Kind::Alert(Alert {
+            Self::Alert { title, text, level } => log.record(RecordKind::Alert(AlertRecord {
                 title,
                 text,
                 level,
@@ -74,9 +74,9 @@ impl Message {
     }
 }
 
-fn one_file(path: String, policy: i32, kind: i32) -> Kind {
-    Kind::Files(Files {
-        files: vec![FileItem {
+fn one_file(path: String, policy: i32, kind: i32) -> RecordKind {
+    RecordKind::Files(FilesRecord {
+        files: vec![FilesItem {
             path,
             policy,
             r#type: kind,

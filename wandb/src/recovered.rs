@@ -8,8 +8,8 @@ use logcore::{BuildContext, Deadline, EventKind, MetricBatch, Record, Sink, Sink
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::reopen::free_from_children;
-use crate::run_log::{LogMark, Refused, RunLog};
+use crate::run_log::reopen::free_from_children;
+use crate::run_log::{CallRejection, LogResumePoint, RunLog};
 use crate::settings;
 use crate::sink::read_message;
 
@@ -26,18 +26,18 @@ pub(crate) struct RecoveredSink {
 
 /// Where a run stands.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct RunMark<'a> {
+pub(crate) struct RunResumePoint<'a> {
     /// Whether it takes messages as console lines.
     pub(crate) console: bool,
     /// The folder that W&B's is in, if that is not the log directory.
     #[serde(default)]
     pub(crate) dir: Option<Cow<'a, Path>>,
     /// Its path is relative to that folder.
-    pub(crate) log: LogMark<'a>,
+    pub(crate) log: LogResumePoint<'a>,
 }
 
 impl RecoveredSink {
-    pub(crate) fn recover(mark: RunMark<'static>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
+    pub(crate) fn recover(mark: RunResumePoint<'static>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         let path = match &mark.dir {
             None => context.resolve_beneath(mark.log.path())?,
             Some(dir) => context.resolve_beneath_folder(known_dir(dir, context)?, mark.log.path())?,
@@ -53,7 +53,7 @@ impl RecoveredSink {
         })
     }
 
-    fn write(&mut self, call: impl FnOnce(&mut RunLog) -> Result<(), Refused>) -> Result<(), SinkError> {
+    fn write(&mut self, call: impl FnOnce(&mut RunLog) -> Result<(), CallRejection>) -> Result<(), SinkError> {
         self.books.accepted += 1;
         match self.log.as_mut().map_or(Ok(()), call) {
             Ok(()) => {
@@ -154,13 +154,13 @@ mod tests {
 
     use super::*;
     use crate::definition::MetricDefinition;
+    use crate::log_format::proto::{self, RecordKind};
+    use crate::log_format::{LogEntry, LogReader};
     use crate::message::Message;
-    use crate::proto::{self, Kind};
-    use crate::transaction_log::{Entry, LogReader};
 
     /// A call, at so many seconds after the start.
     #[derive(Debug, Clone)]
-    enum Call {
+    enum LoggedCall {
         Metrics(u64, Vec<(String, MetricValue)>),
         Value(u64, String),
         Record(Level, String),
@@ -169,7 +169,7 @@ mod tests {
         Summary(String, f64),
     }
 
-    impl Call {
+    impl LoggedCall {
         fn give(&self, sink: &mut dyn Sink, time: SystemTime) {
             let message = |message: &Message| serde_json::to_string(message).unwrap();
             match self {
@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    fn call() -> impl Strategy<Value = Call> {
+    fn call() -> impl Strategy<Value = LoggedCall> {
         let name = || prop::sample::select(vec!["a", "b", "c", "epoch", "system/gpu"]).prop_map(str::to_owned);
         let value = prop_oneof![
             any::<f64>().prop_map(MetricValue::Float),
@@ -215,24 +215,24 @@ mod tests {
             prop::sample::subsequence(vec!["min", "mean", "last", "none"], 0..3),
         );
         prop_oneof![
-            6 => (0..40_u64, prop::collection::vec((name(), value), 0..4)).prop_map(|(step, values)| Call::Metrics(step, values)),
-            1 => (0..40_u64, ".{0,3}").prop_map(|(step, text)| Call::Value(step, text)),
+            6 => (0..40_u64, prop::collection::vec((name(), value), 0..4)).prop_map(|(step, values)| LoggedCall::Metrics(step, values)),
+            1 => (0..40_u64, ".{0,3}").prop_map(|(step, text)| LoggedCall::Value(step, text)),
             1 => (prop::sample::select(vec![Level::Info, Level::Error]), "x{0,9000}")
-                .prop_map(|(level, text)| Call::Record(level, text)),
-            1 => name().prop_map(Call::Config),
+                .prop_map(|(level, text)| LoggedCall::Record(level, text)),
+            1 => name().prop_map(LoggedCall::Config),
             3 => definition.prop_map(|(name, over, summary)| {
                 let definition = MetricDefinition::new(name).summary(summary);
-                Call::Define(if over { definition.step_metric("epoch") } else { definition })
+                LoggedCall::Define(if over { definition.step_metric("epoch") } else { definition })
             }),
-            3 => (name(), any::<i8>()).prop_map(|(name, value)| Call::Summary(name, f64::from(value))),
+            3 => (name(), any::<i8>()).prop_map(|(name, value)| LoggedCall::Summary(name, f64::from(value))),
         ]
     }
 
     /// The calls of a loop whose steps rise, however they were drawn.
-    fn in_order(mut calls: Vec<Call>) -> Vec<Call> {
+    fn in_order(mut calls: Vec<LoggedCall>) -> Vec<LoggedCall> {
         let mut last = 0;
         for call in &mut calls {
-            if let Call::Metrics(step, _) | Call::Value(step, _) = call {
+            if let LoggedCall::Metrics(step, _) | LoggedCall::Value(step, _) = call {
                 last += *step / 20;
                 *step = last;
             }
@@ -240,7 +240,7 @@ mod tests {
         calls
     }
 
-    struct Killed {
+    struct KilledRun {
         folder: TempDir,
         /// When the calls began.
         start: SystemTime,
@@ -253,7 +253,7 @@ mod tests {
     }
 
     /// Gives all calls to a sink that ends well, with a mark before the call `at`.
-    fn run(calls: &[Call], at: usize) -> Killed {
+    fn run(calls: &[LoggedCall], at: usize) -> KilledRun {
         let folder = TempDir::new().unwrap();
         let config = config(&folder);
         let stop = StopFlag::default();
@@ -276,7 +276,7 @@ mod tests {
         sink.exit_code(137);
         sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
         drop(sink);
-        Killed {
+        KilledRun {
             start,
             mark,
             at_mark,
@@ -287,9 +287,9 @@ mod tests {
         }
     }
 
-    impl Killed {
+    impl KilledRun {
         /// What a recovery makes of a log that has so many bytes.
-        fn recovered(&self, calls: &[Call], at: usize, length: usize) -> Vec<u8> {
+        fn recovered(&self, calls: &[LoggedCall], at: usize, length: usize) -> Vec<u8> {
             fs::write(&self.path, &self.whole[..length]).unwrap();
             // One that is killed, too.
             let mut first = self.recover().unwrap();
@@ -301,7 +301,7 @@ mod tests {
             self.recovered_at_once(calls, at)
         }
 
-        fn recovered_at_once(&self, calls: &[Call], at: usize) -> Vec<u8> {
+        fn recovered_at_once(&self, calls: &[LoggedCall], at: usize) -> Vec<u8> {
             let mut sink = self.recover().unwrap();
             for (number, call) in calls.iter().enumerate().skip(at) {
                 call.give(&mut *sink, self.start + Duration::from_secs(number as u64));
@@ -331,13 +331,13 @@ mod tests {
     }
 
     /// All records, without how long the run took in all.
-    fn records(path: &Path) -> Vec<proto::Record> {
+    fn records(path: &Path) -> Vec<proto::LogRecord> {
         let mut reader = LogReader::open(path).unwrap();
         let mut all = Vec::new();
-        while let Ok(Entry::Record(mut record)) = reader.next() {
+        while let Ok(LogEntry::Record(mut record)) = reader.next() {
             match &mut record.kind {
-                Some(Kind::Exit(exit)) => exit.runtime = 0,
-                Some(Kind::Summary(items)) if items.update[0].nested_key == ["_wandb", "runtime"] => {
+                Some(RecordKind::Exit(exit)) => exit.runtime = 0,
+                Some(RecordKind::Summary(items)) if items.update[0].nested_key == ["_wandb", "runtime"] => {
                     items.update.clear()
                 }
                 _ => {}
@@ -367,23 +367,23 @@ mod tests {
         }
     }
 
-    fn some_calls() -> Vec<Call> {
+    fn some_calls() -> Vec<LoggedCall> {
         (0..10)
-            .map(|step| Call::Metrics(step, vec![("a".to_owned(), MetricValue::Int(step as i64))]))
+            .map(|step| LoggedCall::Metrics(step, vec![("a".to_owned(), MetricValue::Int(step as i64))]))
             .collect()
     }
 
     /// Statistics that began anew where a program set the summary have the row that was open then.
     #[test]
     fn statistics_go_on_behind_what_a_program_has_set() {
-        let row = |step, value| Call::Metrics(step, vec![("a".to_owned(), MetricValue::Int(value))]);
-        let other = |step| Call::Metrics(step, vec![("b".to_owned(), MetricValue::Int(1))]);
+        let row = |step, value| LoggedCall::Metrics(step, vec![("a".to_owned(), MetricValue::Int(value))]);
+        let other = |step| LoggedCall::Metrics(step, vec![("b".to_owned(), MetricValue::Int(1))]);
         let calls = [
-            Call::Define(MetricDefinition::new("a").summary(["mean"])),
+            LoggedCall::Define(MetricDefinition::new("a").summary(["mean"])),
             row(0, 1),
             other(1),
             row(2, 3),
-            Call::Summary("a".to_owned(), 0.5),
+            LoggedCall::Summary("a".to_owned(), 0.5),
             other(3),
             row(4, 9),
         ];

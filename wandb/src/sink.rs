@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::message::Message;
 use crate::recovered::RecoveredSink;
-use crate::run::{ABANDONED, Run};
-use crate::settings::{self, Mode, Options};
-use crate::start;
+use crate::run::prepare;
+use crate::run::{ABANDONED, WandbRun};
+use crate::settings::{self, RunMode, WandbOptions};
 
 /// Writes a W&B run.
 ///
@@ -24,15 +24,15 @@ use crate::start;
 /// ```
 pub struct WandbSink {
     /// `None` where W&B is switched off.
-    run: Option<Arc<Run>>,
+    run: Option<Arc<WandbRun>>,
     exit_code: Option<i32>,
     finished: bool,
 }
 
 impl WandbSink {
-    fn build(options: Options, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
+    fn build(options: WandbOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let settings = settings::resolve(options, context.config(), &|name| std::env::var(name).ok())?;
-        if settings.mode == Mode::Disabled {
+        if settings.mode == RunMode::Disabled {
             return Ok(Self {
                 run: None,
                 exit_code: None,
@@ -40,10 +40,10 @@ impl WandbSink {
             });
         }
         // A new configuration of a run that goes on is no new run.
-        let open = Run::of(context.logger()).filter(|open| open.settings.same_run(&settings));
+        let open = WandbRun::of(context.logger()).filter(|open| open.settings.same_run(&settings));
         let run = match open {
             Some(run) => run,
-            None => start::prepare(settings, context)?,
+            None => prepare::prepare(settings, context)?,
         };
         run.add_user();
         Ok(Self {
@@ -55,7 +55,7 @@ impl WandbSink {
 
     fn write(
         &self,
-        call: impl FnOnce(&mut crate::run_log::RunLog) -> Result<(), crate::run_log::Refused>,
+        call: impl FnOnce(&mut crate::run_log::RunLog) -> Result<(), crate::run_log::CallRejection>,
     ) -> Result<(), SinkError> {
         self.run.as_ref().map_or(Ok(()), |run| run.write(call))
     }

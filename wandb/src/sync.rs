@@ -11,9 +11,12 @@ use logcore::escape::EscapingFormatter;
 use logcore::{BuildContext, LogConfig, Notices, StopFlag, redacted, suppress_logging};
 use serde_json::Value;
 
-use crate::run_files::RunFiles;
+use crate::folder::RunFolder;
 use crate::settings;
-use crate::upload::{self, Api, Control, Link, Outcome, Plan, Standing, Trouble, synced_by_other};
+use crate::upload::{
+    self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, RetryingClient, UploadErrorKind, UploadProgress,
+    synced_by_other,
+};
 
 /// How logs are delivered.
 ///
@@ -163,11 +166,11 @@ pub fn sync(
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<SyncReport, SyncError> {
     let unreadable = |error: io::Error| SyncError::Unreadable(format!("{}: {error}", log.display()));
-    let files = RunFiles::of(log).map_err(unreadable)?;
+    let files = RunFolder::of(log).map_err(unreadable)?;
     let file = files.open_log().map_err(unreadable)?;
     let size = file.metadata().map_or(0, |metadata| metadata.len());
-    let standing = Standing::load(&files);
-    if synced_by_other(&files) || standing.as_ref().is_some_and(|standing| standing.complete) {
+    let earlier = UploadProgress::load(&files);
+    if synced_by_other(&files) || earlier.is_some_and(|earlier| earlier.complete) {
         return Ok(SyncReport {
             outcome: Synced::AlreadyThere,
             url: None,
@@ -179,14 +182,14 @@ pub fn sync(
     }
     let settings = resolve(options, log).map_err(SyncError::Config)?;
     let patience = options.patience.unwrap_or(Duration::from_secs(120));
-    let control = Arc::new(Control::new(StopFlag::default(), Some(patience)));
+    let control = Arc::new(DeliveryControl::new(StopFlag::default(), Some(patience)));
     if let Some(notices) = &options.notices {
         control.set_notices(notices.clone());
     }
     for line in &settings.unread {
         control.say(line, line);
     }
-    let plan = Plan {
+    let plan = DeliveryPlan {
         files: Arc::new(files),
         live: None,
         interval: Duration::ZERO,
@@ -199,12 +202,12 @@ pub fn sync(
     let ended = std::thread::scope(|scope| {
         let work = || {
             suppress_logging(|| {
-                let link = Link {
+                let client = RetryingClient {
                     api: Arc::new(Api::new(&settings)?),
                     control: Arc::clone(&control),
                     lane: upload::Lane::Rows,
                 };
-                upload::deliver(link, plan, &mut |read| progress(read, size))
+                upload::deliver(client, plan, &mut |read| progress(read, size))
             })
         };
         // The caller's thread may belong to an asynchronous runtime.
@@ -214,10 +217,10 @@ pub fn sync(
             .map(|thread| thread.join())
     });
     let url = control.address();
-    let trouble = control.current_trouble().map(|failure| failure.to_string());
+    let trouble = control.current_trouble().map(|error| error.to_string());
     match ended {
         Ok(Ok(Ok(delivered))) => match delivered.outcome {
-            Outcome::Complete => Ok(SyncReport {
+            DeliveryOutcome::Complete => Ok(SyncReport {
                 outcome: if delivered.killed {
                     Synced::Killed
                 } else {
@@ -226,18 +229,18 @@ pub fn sync(
                 url,
                 left_out: control.left_out(),
             }),
-            Outcome::Incomplete => Err(SyncError::Incomplete(
+            DeliveryOutcome::Incomplete => Err(SyncError::Incomplete(
                 trouble.unwrap_or_else(|| "a file was refused".to_owned()),
             )),
         },
-        Ok(Ok(Err(failure))) if failure.trouble == Trouble::InUse => Err(SyncError::Live),
-        Ok(Ok(Err(failure))) => Err(SyncError::Unreadable(format!("{}: {failure}", log.display()))),
+        Ok(Ok(Err(error))) if error.trouble == UploadErrorKind::InUse => Err(SyncError::Live),
+        Ok(Ok(Err(error))) => Err(SyncError::Unreadable(format!("{}: {error}", log.display()))),
         Ok(Err(_)) => Err(SyncError::Incomplete("the delivery panicked".to_owned())),
         Err(error) => Err(SyncError::Incomplete(format!("no thread for the delivery: {error}"))),
     }
 }
 
-fn resolve(options: &SyncOptions, log: &Path) -> Result<settings::Settings, logcore::ConfigError> {
+fn resolve(options: &SyncOptions, log: &Path) -> Result<settings::RunSettings, logcore::ConfigError> {
     // Whatever mode the machine is set to: to sync is to be online.
     let mut all = options.options.clone();
     all.insert("mode".to_owned(), "online".into());

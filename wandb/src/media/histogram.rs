@@ -2,8 +2,8 @@ use logcore::Number;
 use serde_json::json;
 
 use super::sealed::Prepare;
-use super::{MediaError, Prepared};
-use crate::json;
+use super::{MediaError, PreparedMedia};
+use crate::log_format::json;
 
 /// W&B draws no more bins than this.
 const MOST_BINS: usize = 512;
@@ -63,7 +63,7 @@ impl Histogram {
 }
 
 impl Prepare for Histogram {
-    fn prepare(self) -> Result<Prepared, MediaError> {
+    fn prepare(self) -> Result<PreparedMedia, MediaError> {
         let (counts, edges) = (self.counts.len(), self.edges.len());
         if counts == 0 || counts > MOST_BINS || edges != counts + 1 {
             return Err(MediaError::Malformed(format!(
@@ -77,7 +77,7 @@ impl Prepare for Histogram {
             ));
         }
         let edges: Vec<_> = self.edges.into_iter().map(json::value).collect();
-        Ok(Prepared {
+        Ok(PreparedMedia {
             value: json!({"_type": "histogram", "values": self.counts, "bins": edges}),
             file: None,
             artifact: None,

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::sealed::Prepare;
-use super::{MediaError, Prepared, PreparedFile};
+use super::{MediaError, PreparedFile, PreparedMedia};
 
 /// A page.
 ///
@@ -21,8 +21,8 @@ impl Html {
 }
 
 impl Prepare for Html {
-    fn prepare(self) -> Result<Prepared, MediaError> {
-        Ok(Prepared {
+    fn prepare(self) -> Result<PreparedMedia, MediaError> {
+        Ok(PreparedMedia {
             value: json!({"_type": "html-file"}),
             file: Some(PreparedFile {
                 folder: "html",

@@ -2,7 +2,7 @@ use imagesize::ImageType;
 use serde_json::json;
 
 use super::sealed::Prepare;
-use super::{MediaError, Prepared, PreparedFile};
+use super::{MediaError, PreparedFile, PreparedMedia};
 
 /// An image.
 ///
@@ -15,12 +15,12 @@ use super::{MediaError, Prepared, PreparedFile};
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
-    content: Content,
+    content: ImageContent,
     caption: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Content {
+enum ImageContent {
     Encoded(Vec<u8>),
     Pixels {
         width: u32,
@@ -41,7 +41,7 @@ impl Image {
     /// An image that is PNG or JPEG already.
     pub fn encoded(bytes: impl Into<Vec<u8>>) -> Self {
         Self {
-            content: Content::Encoded(bytes.into()),
+            content: ImageContent::Encoded(bytes.into()),
             caption: None,
         }
     }
@@ -69,7 +69,7 @@ impl Image {
 
     fn pixels(width: u32, height: u32, channels: Channels, bytes: Vec<u8>) -> Self {
         Self {
-            content: Content::Pixels {
+            content: ImageContent::Pixels {
                 width,
                 height,
                 channels,
@@ -81,9 +81,9 @@ impl Image {
 }
 
 impl Prepare for Image {
-    fn prepare(self) -> Result<Prepared, MediaError> {
+    fn prepare(self) -> Result<PreparedMedia, MediaError> {
         let (format, width, height, bytes) = match self.content {
-            Content::Encoded(bytes) => {
+            ImageContent::Encoded(bytes) => {
                 let format = match imagesize::image_type(&bytes) {
                     Ok(ImageType::Png) => "png",
                     Ok(ImageType::Jpeg) => "jpg",
@@ -98,7 +98,7 @@ impl Prepare for Image {
                     .map_err(|error| malformed(format!("a {format} image without a size ({error})")))?;
                 (format, size.width, size.height, bytes)
             }
-            Content::Pixels {
+            ImageContent::Pixels {
                 width,
                 height,
                 channels,
@@ -125,7 +125,7 @@ impl Prepare for Image {
         if let Some(caption) = self.caption {
             value["caption"] = caption.into();
         }
-        Ok(Prepared {
+        Ok(PreparedMedia {
             value,
             file: Some(PreparedFile {
                 folder: "images",

@@ -18,8 +18,8 @@ pub use self::histogram::Histogram;
 pub use self::html::Html;
 pub use self::image::Image;
 pub use self::table::Table;
-use crate::run_files::{FILES, RunFiles};
-use crate::staged::Staged;
+use crate::folder::StagedFile;
+use crate::folder::{FILES, RunFolder};
 
 /// A value that a row can hold beside numbers.
 pub trait Media: sealed::Prepare {}
@@ -27,11 +27,11 @@ pub trait Media: sealed::Prepare {}
 impl<M: sealed::Prepare> Media for M {}
 
 pub(crate) mod sealed {
-    use super::{MediaError, Prepared};
+    use super::{MediaError, PreparedMedia};
 
     pub trait Prepare {
         /// Makes the value and its file.
-        fn prepare(self) -> Result<Prepared, MediaError>;
+        fn prepare(self) -> Result<PreparedMedia, MediaError>;
     }
 }
 
@@ -68,7 +68,7 @@ impl From<io::Error> for MediaError {
 
 /// A value and its file, neither of which has its name yet.
 #[doc(hidden)]
-pub struct Prepared {
+pub struct PreparedMedia {
     pub(crate) value: Value,
     pub(crate) file: Option<PreparedFile>,
     /// The content of an artifact that the value needs beside its file: W&B's page of a table reads it from there.
@@ -85,13 +85,13 @@ pub(crate) struct PreparedFile {
 }
 
 /// A value whose file is written, and which has neither a name nor a step yet.
-pub(crate) struct Stored {
+pub(crate) struct StoredMedia {
     pub(crate) value: Value,
-    file: Option<StoredFile>,
+    file: Option<StoredMediaFile>,
 }
 
-struct StoredFile {
-    content: Staged,
+struct StoredMediaFile {
+    content: StagedFile,
     folder: &'static str,
     ending: &'static str,
     digest: String,
@@ -99,23 +99,23 @@ struct StoredFile {
 }
 
 /// Writes the file of a value.
-pub(crate) fn store(value: Value, file: Option<PreparedFile>, run: &Arc<RunFiles>) -> Result<Stored, MediaError> {
+pub(crate) fn store(value: Value, file: Option<PreparedFile>, run: &Arc<RunFolder>) -> Result<StoredMedia, MediaError> {
     let stored = file.map(|file| {
-        Ok::<_, MediaError>(StoredFile {
-            content: Staged::new(run, |place| place.write_all(&file.bytes))?,
+        Ok::<_, MediaError>(StoredMediaFile {
+            content: StagedFile::new(run, |place| place.write_all(&file.bytes))?,
             folder: file.folder,
             ending: file.ending,
             digest: hex(&Sha256::digest(&file.bytes)),
             size: file.bytes.len(),
         })
     });
-    Ok(Stored {
+    Ok(StoredMedia {
         value,
         file: stored.transpose()?,
     })
 }
 
-impl Stored {
+impl StoredMedia {
     /// Names the file under the run's `files/`, and returns the value as the row has it, and the file's path.
     pub(crate) fn name(mut self, key: &str, step: u64) -> Result<(Value, Option<String>), MediaError> {
         let Some(file) = self.file else {
@@ -171,8 +171,8 @@ mod tests {
     use super::sealed::Prepare as _;
     use super::*;
 
-    fn run(folder: &Path) -> Arc<RunFiles> {
-        Arc::new(RunFiles::of(&folder.join("run-x.wandb")).unwrap())
+    fn run(folder: &Path) -> Arc<RunFolder> {
+        Arc::new(RunFolder::of(&folder.join("run-x.wandb")).unwrap())
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::sealed::Prepare;
-use super::{MediaError, Prepared, PreparedFile};
+use super::{MediaError, PreparedFile, PreparedMedia};
 
 /// The rows of a table that W&B takes, in an artifact of the table's own.
 const MOST_ROWS: usize = 200_000;
@@ -59,7 +59,7 @@ impl Table {
 }
 
 impl Prepare for Table {
-    fn prepare(self) -> Result<Prepared, MediaError> {
+    fn prepare(self) -> Result<PreparedMedia, MediaError> {
         let width = self.columns.len();
         if let Some((at, row)) = self.rows.iter().enumerate().find(|(_, row)| row.len() != width) {
             return Err(MediaError::Malformed(format!(
@@ -73,11 +73,11 @@ impl Prepare for Table {
         let types: Map<String, Value> = columns
             .map(|(at, name)| (name.clone(), type_of(rows.iter().map(|row| &row[at]))))
             .collect();
-        let shown = Shown {
+        let shown = RunTableFile {
             columns: &self.columns,
             data: &rows[..rows.len().min(SHOWN_ROWS)],
         };
-        let whole = Whole {
+        let whole = ArtifactTableFile {
             kind: "table",
             column_types: json!({"params": {"type_map": types}, "wb_type": "typedDict"}),
             columns: &self.columns,
@@ -87,7 +87,7 @@ impl Prepare for Table {
             nrows: rows.len(),
         };
         let text = |made: serde_json::Result<Vec<u8>>| made.map_err(|error| MediaError::Malformed(error.to_string()));
-        Ok(Prepared {
+        Ok(PreparedMedia {
             value: json!({
                 "_type": "table-file", "ncols": width, "nrows": rows.len(), "log_mode": "IMMUTABLE",
             }),
@@ -109,14 +109,14 @@ impl Prepare for Table {
 
 /// The table's file in the run.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct RunTableFile<'a> {
     columns: &'a [String],
     data: &'a [Vec<Value>],
 }
 
 /// The table's file in its artifact.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct ArtifactTableFile<'a> {
     #[serde(rename = "_type")]
     kind: &'a str,
     column_types: Value,

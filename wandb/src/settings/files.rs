@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::Environment;
+use super::EnvLookup;
 use super::netrc;
 
 /// The settings files.
@@ -23,7 +23,7 @@ pub(crate) struct SettingsFiles {
 
 impl SettingsFiles {
     /// Reads them; the local one is `settings` in the folder `dir`.
-    pub(crate) fn read(dir: &Path, environment: Environment<'_>) -> Self {
+    pub(crate) fn read(dir: &Path, environment: EnvLookup<'_>) -> Self {
         let mut all = Self {
             local_path: dir.join("settings"),
             ..Self::default()
@@ -63,7 +63,7 @@ pub(crate) struct NetrcPassword {
 /// The password for the base URL's host and port. A file that cannot be read is named in `unread`.
 pub(crate) fn netrc_password(
     netloc: &str,
-    environment: Environment<'_>,
+    environment: EnvLookup<'_>,
     unread: &mut Vec<String>,
 ) -> Option<NetrcPassword> {
     let home = home(environment);
@@ -123,7 +123,7 @@ pub(crate) fn forget_run(folder: &Path) {
 
 const REMEMBERED: &str = "wandb-resume.json";
 
-fn home(environment: Environment<'_>) -> Option<PathBuf> {
+fn home(environment: EnvLookup<'_>) -> Option<PathBuf> {
     environment("HOME")
         .or_else(|| environment("USERPROFILE"))
         .map(PathBuf::from)

@@ -2,9 +2,9 @@ use std::fmt;
 
 /// An API key. It is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Key(String);
+pub(crate) struct ApiKey(String);
 
-impl Key {
+impl ApiKey {
     /// A key of possible form: at least 40 letters, digits, `_` and `-` after the first `-` (or in all), or three
     /// base64url parts joined by dots.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
@@ -26,7 +26,7 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(***)")
     }
@@ -45,7 +45,7 @@ mod tests {
             "a.b-c.d_e".to_owned(),
             "a".repeat(86),
         ] {
-            assert!(Key::parse(&good).is_ok(), "{good}");
+            assert!(ApiKey::parse(&good).is_ok(), "{good}");
         }
         for bad in [
             "",
@@ -55,12 +55,12 @@ mod tests {
             &format!("x-{}", "a".repeat(39)),
             "a.b.",
         ] {
-            assert!(Key::parse(bad).is_err(), "{bad}");
+            assert!(ApiKey::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_key_is_not_shown() {
-        assert_eq!(format!("{:?}", Key::parse(&"a".repeat(40)).unwrap()), "Key(***)");
+        assert_eq!(format!("{:?}", ApiKey::parse(&"a".repeat(40)).unwrap()), "Key(***)");
     }
 }

@@ -1,12 +1,12 @@
 //! Settings of a run: from the config, the environment and files, in the order of the official client.
 
 mod files;
-mod forms;
-mod ignored;
+mod ignore;
 mod key;
-mod names;
 mod netrc;
 mod sources;
+mod urls;
+mod validate;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,25 +17,25 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::files::SettingsFiles;
-use self::forms::Text;
-pub(crate) use self::ignored::Ignored;
-pub(crate) use self::key::Key;
-pub(crate) use self::names::{SEGMENT, run_url};
-use self::sources::{Sources, extra_headers};
+pub(crate) use self::ignore::IgnoreGlobs;
+pub(crate) use self::key::ApiKey;
+use self::sources::{SettingSources, extra_headers};
+pub(crate) use self::urls::{SEGMENT, run_url};
+use self::validate::TextKind;
 use crate::run::wandb_folder;
-use crate::upload::Demand;
+use crate::upload::ResumeCondition;
 
 /// Where the official client of this year sends its runs.
 pub(crate) const DEFAULT_BASE_URL: &str = "https://api.forge.coreweave.com";
 
 /// Looks a variable up.
-pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The table `sinks.wandb`. What is not said here comes from the environment, then from files.
 // Without `Debug`: it holds the key as it was written.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Options {
+pub(crate) struct WandbOptions {
     mode: Option<String>,
     entity: Option<String>,
     project: Option<String>,
@@ -63,11 +63,11 @@ pub(crate) struct Options {
 
 /// Everything that is settled before a run begins.
 #[derive(Clone, PartialEq)]
-pub(crate) struct Settings {
-    pub(crate) mode: Mode,
+pub(crate) struct RunSettings {
+    pub(crate) mode: RunMode,
     /// The mode was asked for, and does not follow from there being a key or none.
     pub(crate) mode_said: bool,
-    pub(crate) key: Option<Key>,
+    pub(crate) key: Option<ApiKey>,
     pub(crate) base_url: String,
     pub(crate) app_url: String,
     pub(crate) entity: Option<String>,
@@ -84,7 +84,7 @@ pub(crate) struct Settings {
     pub(crate) program: Option<String>,
     pub(crate) username: Option<String>,
     pub(crate) user_email: Option<String>,
-    pub(crate) resume: Option<Resume>,
+    pub(crate) resume: Option<ResumeMode>,
     pub(crate) dir: PathBuf,
     /// It is not just the log directory.
     pub(crate) dir_is_named: bool,
@@ -93,8 +93,8 @@ pub(crate) struct Settings {
     pub(crate) stats: bool,
     /// It is kept where the run takes place.
     pub(crate) meta: bool,
-    pub(crate) ignored: Ignored,
-    pub(crate) words: Words,
+    pub(crate) ignored: IgnoreGlobs,
+    pub(crate) words: NoticeLevel,
     pub(crate) init_timeout: Duration,
     pub(crate) http_timeout: Duration,
     pub(crate) transmit_interval: Duration,
@@ -107,7 +107,7 @@ pub(crate) struct Settings {
 
 /// What of W&B's is said on the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Words {
+pub(crate) enum NoticeLevel {
     All,
     /// Trouble only.
     Few,
@@ -115,7 +115,7 @@ pub(crate) enum Words {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum RunMode {
     Online,
     Offline,
     Disabled,
@@ -123,25 +123,25 @@ pub(crate) enum Mode {
 
 /// What happens when the server has a run of this id already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resume {
+pub(crate) enum ResumeMode {
     Allow,
     Must,
     Never,
     Auto,
 }
 
-impl Resume {
+impl ResumeMode {
     /// What a delivery has to see to that nobody has asked the server for.
-    pub(crate) fn demand(self) -> Option<Demand> {
+    pub(crate) fn demand(self) -> Option<ResumeCondition> {
         match self {
-            Self::Must => Some(Demand::Must),
-            Self::Never => Some(Demand::Never),
+            Self::Must => Some(ResumeCondition::Must),
+            Self::Never => Some(ResumeCondition::Never),
             Self::Allow | Self::Auto => None,
         }
     }
 }
 
-impl Settings {
+impl RunSettings {
     /// Whether both are settings of one run: a new configuration may change how it is reached, not which it is.
     pub(crate) fn same_run(&self, newer: &Self) -> bool {
         let same_id = !newer.run_id_given || newer.run_id == self.run_id;
@@ -155,7 +155,7 @@ impl Settings {
 }
 
 /// Which run it is and how it is reached, without what may hold secrets: headers, proxies, the key.
-impl fmt::Debug for Settings {
+impl fmt::Debug for RunSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("mode", &self.mode)
@@ -190,10 +190,10 @@ fn absolute(dir: PathBuf) -> PathBuf {
 ///
 /// What has an impossible form, under the name of the field or variable that it came from.
 pub(crate) fn resolve(
-    options: Options,
+    options: WandbOptions,
     config: &LogConfig,
-    environment: Environment<'_>,
-) -> Result<Settings, ConfigError> {
+    environment: EnvLookup<'_>,
+) -> Result<RunSettings, ConfigError> {
     let environment = &|name: &str| environment(name).filter(|value| !value.is_empty());
     let named_dir = options
         .dir
@@ -204,7 +204,7 @@ pub(crate) fn resolve(
     let dir = absolute(named_dir.unwrap_or_else(|| config.log_dir.clone()));
     let beside = wandb_folder(&dir);
     let settings = resolve_beside(&beside, dir, options, config, environment)?;
-    Ok(Settings {
+    Ok(RunSettings {
         dir_is_named,
         ..settings
     })
@@ -214,18 +214,18 @@ pub(crate) fn resolve(
 pub(crate) fn resolve_beside(
     beside: &Path,
     dir: PathBuf,
-    options: Options,
+    options: WandbOptions,
     config: &LogConfig,
-    environment: Environment<'_>,
-) -> Result<Settings, ConfigError> {
+    environment: EnvLookup<'_>,
+) -> Result<RunSettings, ConfigError> {
     let environment = &|name: &str| environment(name).filter(|value| !value.is_empty());
-    let mut sources = Sources {
+    let mut sources = SettingSources {
         files: SettingsFiles::read(beside, environment),
         environment,
     };
 
     let base_url = match sources.find("base_url", &options.base_url) {
-        Some((field, url)) => forms::base_url(&field, &url)?,
+        Some((field, url)) => validate::base_url(&field, &url)?,
         None => DEFAULT_BASE_URL.to_owned(),
     };
     let key = sources.key(&options, &base_url)?;
@@ -237,7 +237,7 @@ pub(crate) fn resolve_beside(
         return Err(ConfigError::new(field, value, remedy));
     }
     let (mode, mode_field) = sources.mode(&options.mode, key.is_some())?;
-    if let (Mode::Online, Some(field), None) = (mode, &mode_field, &key) {
+    if let (RunMode::Online, Some(field), None) = (mode, &mode_field, &key) {
         return Err(ConfigError::new(
             field,
             "online",
@@ -251,19 +251,19 @@ pub(crate) fn resolve_beside(
             .find("project", &None)
             .unwrap_or_else(|| ("project".to_owned(), "default".to_owned())),
     };
-    forms::project(&project.0, &project.1)?;
+    validate::project(&project.0, &project.1)?;
     let entity = sources.find("entity", &options.entity);
     if let Some((field, entity)) = &entity {
-        forms::name(field, entity)?;
+        validate::name(field, entity)?;
     }
     let resume = sources.resume(&options.resume)?;
     let (run_id, run_id_given) = match sources.find("run_id", &options.run_id) {
         Some((field, id)) => {
-            forms::run_id(&field, &id)?;
+            validate::run_id(&field, &id)?;
             (id, true)
         }
-        None => match files::remembered_run(&wandb_folder(&dir)).filter(|_| resume == Some(Resume::Auto)) {
-            Some(id) if forms::run_id("run_id", &id).is_ok() => (id, true),
+        None => match files::remembered_run(&wandb_folder(&dir)).filter(|_| resume == Some(ResumeMode::Auto)) {
+            Some(id) if validate::run_id("run_id", &id).is_ok() => (id, true),
             _ => (new_run_id()?, false),
         },
     };
@@ -277,16 +277,16 @@ pub(crate) fn resolve_beside(
                 (field, tags.filter(|tag| !tag.is_empty()).collect())
             }),
     };
-    forms::tags(&tags_field, &mut tags)?;
+    validate::tags(&tags_field, &mut tags)?;
     let name = match (&options.name, &config.wandb_name) {
-        (None, Some(name)) => forms::text("wandb_name", name, Text::Name).map(|()| Some(name.clone()))?,
-        (option, _) => sources.words("name", option, Text::Name)?,
+        (None, Some(name)) => validate::text("wandb_name", name, TextKind::Name).map(|()| Some(name.clone()))?,
+        (option, _) => sources.words("name", option, TextKind::Name)?,
     };
     let app_url = sources.find("app_url", &options.app_url).map_or_else(
-        || Ok(names::app_url(&base_url)),
-        |(field, url)| names::given_app_url(&field, &url),
+        || Ok(urls::app_url(&base_url)),
+        |(field, url)| urls::given_app_url(&field, &url),
     )?;
-    Ok(Settings {
+    Ok(RunSettings {
         mode,
         mode_said: mode_field.is_some(),
         key,
@@ -296,15 +296,15 @@ pub(crate) fn resolve_beside(
         run_id,
         run_id_given,
         name: name.filter(|name| !name.is_empty()),
-        notes: sources.words("notes", &options.notes, Text::Notes)?,
+        notes: sources.words("notes", &options.notes, TextKind::Notes)?,
         tags,
-        group: sources.words("run_group", &options.group, Text::Name)?,
-        job_type: sources.words("job_type", &options.job_type, Text::JobType)?,
-        sweep_id: sources.words("sweep_id", &None, Text::Name)?,
-        host: sources.words("host", &None, Text::Place)?,
-        program: sources.words("program", &None, Text::Place)?,
-        username: sources.words("username", &None, Text::Place)?,
-        user_email: sources.words("user_email", &None, Text::Place)?,
+        group: sources.words("run_group", &options.group, TextKind::Name)?,
+        job_type: sources.words("job_type", &options.job_type, TextKind::JobType)?,
+        sweep_id: sources.words("sweep_id", &None, TextKind::Name)?,
+        host: sources.words("host", &None, TextKind::Place)?,
+        program: sources.words("program", &None, TextKind::Place)?,
+        username: sources.words("username", &None, TextKind::Place)?,
+        user_email: sources.words("user_email", &None, TextKind::Place)?,
         resume,
         dir,
         dir_is_named: false,
@@ -313,14 +313,14 @@ pub(crate) fn resolve_beside(
             .unwrap_or_else(|| sources.text("console", &None).is_none_or(|value| value != "off")),
         stats: !sources.is_set("x_disable_stats"),
         ignored: match sources.find("ignore_globs", &None) {
-            Some((field, patterns)) => Ignored::parse(&field, &patterns)?,
-            None => Ignored::default(),
+            Some((field, patterns)) => IgnoreGlobs::parse(&field, &patterns)?,
+            None => IgnoreGlobs::default(),
         },
         meta: !sources.is_set("x_disable_meta"),
         words: match (sources.is_set("silent"), sources.is_set("quiet")) {
-            (true, _) => Words::None,
-            (_, true) => Words::Few,
-            _ => Words::All,
+            (true, _) => NoticeLevel::None,
+            (_, true) => NoticeLevel::Few,
+            _ => NoticeLevel::All,
         },
         init_timeout: sources.seconds("init_timeout", options.init_timeout, 90.0)?,
         http_timeout: sources.seconds("http_timeout", options.http_timeout, 30.0)?,
@@ -334,16 +334,16 @@ pub(crate) fn resolve_beside(
 }
 
 /// Remembers the run for `resume = "auto"`.
-pub(crate) fn remember(settings: &Settings) -> std::io::Result<()> {
+pub(crate) fn remember(settings: &RunSettings) -> std::io::Result<()> {
     match settings.resume {
-        Some(Resume::Auto) => files::remember_run(&wandb_folder(&settings.dir), &settings.run_id),
+        Some(ResumeMode::Auto) => files::remember_run(&wandb_folder(&settings.dir), &settings.run_id),
         _ => Ok(()),
     }
 }
 
 /// A run that has ended well is not gone on with.
-pub(crate) fn forget_after(settings: &Settings, exit_code: Option<i32>) {
-    if settings.resume == Some(Resume::Auto) && exit_code == Some(0) {
+pub(crate) fn forget_after(settings: &RunSettings, exit_code: Option<i32>) {
+    if settings.resume == Some(ResumeMode::Auto) && exit_code == Some(0) {
         files::forget_run(&wandb_folder(&settings.dir));
     }
 }
@@ -381,7 +381,7 @@ mod tests {
 
     const KEY: &str = "0123456789012345678901234567890123456789";
 
-    fn resolved(options: Value, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    fn resolved(options: Value, environment: &[(&str, &str)]) -> Result<RunSettings, ConfigError> {
         let folder = tempfile::tempdir().unwrap();
         let config = LogConfig {
             log_dir: folder.path().into(),
@@ -397,11 +397,11 @@ mod tests {
     #[test]
     fn nothing_said_is_offline_without_a_key_and_online_with_one() {
         let settings = resolved(serde_json::json!({}), &[]).unwrap();
-        assert_eq!((settings.mode, settings.mode_said), (Mode::Offline, false));
+        assert_eq!((settings.mode, settings.mode_said), (RunMode::Offline, false));
         assert_eq!(settings.project, "default");
         assert_eq!(settings.run_id.len(), 8);
         let settings = resolved(serde_json::json!({}), &[("WANDB_API_KEY", KEY)]).unwrap();
-        assert_eq!(settings.mode, Mode::Online);
+        assert_eq!(settings.mode, RunMode::Online);
         let refused = resolved(serde_json::json!({"mode": "online"}), &[]).unwrap_err();
         assert_eq!(refused.field, "mode");
     }
@@ -420,7 +420,7 @@ mod tests {
         assert_eq!(settings.entity.as_deref(), Some("team"));
         assert_eq!(settings.tags, ["a", "b"]);
         assert_eq!(settings.group.as_deref(), Some("g"));
-        assert_eq!(settings.mode, Mode::Disabled);
+        assert_eq!(settings.mode, RunMode::Disabled);
     }
 
     #[test]
@@ -489,10 +489,13 @@ mod tests {
         let environment = [("NETRC", netrc.as_str()), ("WANDB_BASE_URL", "http://127.0.0.1:8080")];
         assert_eq!(
             resolved(serde_json::json!({}), &environment).unwrap().mode,
-            Mode::Online
+            RunMode::Online
         );
         let elsewhere = [("NETRC", netrc.as_str()), ("WANDB_BASE_URL", "http://127.0.0.1:8081")];
-        assert_eq!(resolved(serde_json::json!({}), &elsewhere).unwrap().mode, Mode::Offline);
+        assert_eq!(
+            resolved(serde_json::json!({}), &elsewhere).unwrap().mode,
+            RunMode::Offline
+        );
     }
 
     #[test]
@@ -580,7 +583,7 @@ mod tests {
         let config_dir = ("WANDB_CONFIG_DIR", folder.path().to_str().unwrap());
         let settings = resolved(serde_json::json!({}), &[config_dir]).unwrap();
         assert!(!settings.console && !settings.stats && !settings.meta);
-        assert_eq!(settings.words, Words::None);
+        assert_eq!(settings.words, NoticeLevel::None);
         let environment = [
             config_dir,
             ("WANDB_CONSOLE", "auto"),
@@ -591,7 +594,7 @@ mod tests {
         ];
         let settings = resolved(serde_json::json!({}), &environment).unwrap();
         assert!(settings.console && settings.stats && settings.meta);
-        assert_eq!(settings.words, Words::Few);
+        assert_eq!(settings.words, NoticeLevel::Few);
     }
 
     #[test]
@@ -608,7 +611,7 @@ mod tests {
 
     /// The file beside the runs, the user's, netrc's entry for the key, options, variables; the field that is refused, or the
     /// key that goes out.
-    type Case<'a> = (
+    type KeyCase<'a> = (
         &'a str,
         &'a str,
         &'a str,
@@ -627,7 +630,7 @@ mod tests {
         let (exact, any) = ("machine 127.0.0.1:9 password ", "default password ");
         let env = ("WANDB_API_KEY", KEY);
         #[rustfmt::skip]
-        let cases: &[Case<'_>] = &[
+        let cases: &[KeyCase<'_>] = &[
             (&url, "", "", serde_json::json!({}), &[env], Err("base_url")),
             (&url, "", "", serde_json::json!({"api_key": KEY}), &[], Err("base_url")),
             (&url, "", any, serde_json::json!({}), &[], Err("base_url")),
@@ -670,7 +673,7 @@ mod tests {
             let options = serde_json::from_value(options.clone()).unwrap();
             let settled = resolve_beside(&path("runs"), path("dir"), options, &LogConfig::default(), &look_up);
             match (settled, expected) {
-                (Ok(settings), Ok(key)) => assert_eq!(settings.key.as_ref().map(Key::expose), *key, "case {at}"),
+                (Ok(settings), Ok(key)) => assert_eq!(settings.key.as_ref().map(ApiKey::expose), *key, "case {at}"),
                 (Err(error), Err(field)) => {
                     assert_eq!(error.field, *field, "case {at}: {error}");
                     assert!(error.to_string().contains("settings"), "{error}");

@@ -6,22 +6,22 @@ use std::time::Duration;
 use logcore::ConfigError;
 
 use super::files::{self, SettingsFiles};
-use super::forms::{self, Text};
-use super::{DEFAULT_BASE_URL, Environment, Key, Mode, Options, Resume, is_yes};
+use super::validate::{self, TextKind};
+use super::{ApiKey, DEFAULT_BASE_URL, EnvLookup, ResumeMode, RunMode, WandbOptions, is_yes};
 
 /// Thirty days: no wait is longer, and sums of waits stay within what a clock can tell.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The places outside of the config in which a setting may stand.
-pub(super) struct Sources<'a> {
+pub(super) struct SettingSources<'a> {
     pub(super) files: SettingsFiles,
-    pub(super) environment: Environment<'a>,
+    pub(super) environment: EnvLookup<'a>,
 }
 
 /// Where a key was found: the field that an error would blame, the place in words, the key.
-type Found = (&'static str, String, String);
+type FoundKey = (&'static str, String, String);
 
-impl Sources<'_> {
+impl SettingSources<'_> {
     /// A setting, with the name under which an error would blame it.
     pub(super) fn find(&self, name: &str, option: &Option<String>) -> Option<(String, String)> {
         // Names of internal settings begin with `x_`, and their variables with `WANDB__`.
@@ -44,10 +44,15 @@ impl Sources<'_> {
     }
 
     /// The same of one that people read.
-    pub(super) fn words(&self, name: &str, option: &Option<String>, kind: Text) -> Result<Option<String>, ConfigError> {
+    pub(super) fn words(
+        &self,
+        name: &str,
+        option: &Option<String>,
+        kind: TextKind,
+    ) -> Result<Option<String>, ConfigError> {
         let found = self.find(name, option).filter(|(_, value)| !value.is_empty());
         found
-            .map(|(field, value)| forms::text(&field, &value, kind).map(|()| value))
+            .map(|(field, value)| validate::text(&field, &value, kind).map(|()| value))
             .transpose()
     }
 
@@ -60,7 +65,7 @@ impl Sources<'_> {
         let Some((field, url)) = self.find(name, &None) else {
             return Ok(None);
         };
-        forms::proxy(&field, &url)?;
+        validate::proxy(&field, &url)?;
         Ok(Some(url))
     }
 
@@ -86,7 +91,7 @@ impl Sources<'_> {
         }
     }
 
-    pub(super) fn key(&mut self, options: &Options, base_url: &str) -> Result<Option<Key>, ConfigError> {
+    pub(super) fn key(&mut self, options: &WandbOptions, base_url: &str) -> Result<Option<ApiKey>, ConfigError> {
         let option = &options.api_key;
         // A key that lies in a file for other purposes must not be in the way of a run that needs none.
         let mode = self.find("mode", &options.mode);
@@ -114,13 +119,13 @@ impl Sources<'_> {
         };
         found
             .map(|(field, place, key)| {
-                Key::parse(&key).map_err(|remedy| ConfigError::new(field, "***", format!("{place}{remedy}")))
+                ApiKey::parse(&key).map_err(|remedy| ConfigError::new(field, "***", format!("{place}{remedy}")))
             })
             .transpose()
     }
 
     /// A setting of the file beside the runs that chooses where a key goes, and that nobody else has said.
-    fn led_by_local_file(&self, options: &Options) -> Option<&'static str> {
+    fn led_by_local_file(&self, options: &WandbOptions) -> Option<&'static str> {
         let said = |name: &str| (self.environment)(&format!("WANDB_{}", name.to_ascii_uppercase())).is_some();
         ["http_proxy", "https_proxy", "base_url"].into_iter().find(|name| {
             let of_file = self.files.get(name).is_some_and(|(_, local)| local);
@@ -133,9 +138,9 @@ impl Sources<'_> {
     fn key_for_local_file(
         &mut self,
         setting: &'static str,
-        said: Option<Found>,
+        said: Option<FoundKey>,
         base_url: &str,
-    ) -> Result<Option<Found>, ConfigError> {
+    ) -> Result<Option<FoundKey>, ConfigError> {
         let in_netrc = (setting == "base_url")
             .then(|| self.netrc_key(base_url, true))
             .flatten();
@@ -166,7 +171,7 @@ impl Sources<'_> {
         Err(ConfigError::new(setting, shown, remedy))
     }
 
-    fn netrc_key(&mut self, base_url: &str, exact: bool) -> Option<Found> {
+    fn netrc_key(&mut self, base_url: &str, exact: bool) -> Option<FoundKey> {
         // As it is written, with the port.
         let netloc = base_url.split_once("://")?.1.split('/').next()?;
         // The new address took the old one's users over.
@@ -179,7 +184,7 @@ impl Sources<'_> {
         Some(("api_key", format!("in {}: ", found.path.display()), found.password))
     }
 
-    fn key_in_settings(&self) -> Option<Found> {
+    fn key_in_settings(&self) -> Option<FoundKey> {
         let (key, local) = self.files.get("api_key")?;
         let place = match local {
             true => self.local_place(),
@@ -193,17 +198,21 @@ impl Sources<'_> {
     }
 
     /// The mode, with the field or variable that said it.
-    pub(super) fn mode(&self, option: &Option<String>, has_key: bool) -> Result<(Mode, Option<String>), ConfigError> {
+    pub(super) fn mode(
+        &self,
+        option: &Option<String>,
+        has_key: bool,
+    ) -> Result<(RunMode, Option<String>), ConfigError> {
         let Some((field, mode)) = self.find("mode", option) else {
             return Ok(match has_key {
-                true => (Mode::Online, None),
-                false => (Mode::Offline, None),
+                true => (RunMode::Online, None),
+                false => (RunMode::Offline, None),
             });
         };
         let mode = match mode.as_str() {
-            "online" | "run" => Mode::Online,
-            "offline" | "dryrun" => Mode::Offline,
-            "disabled" => Mode::Disabled,
+            "online" | "run" => RunMode::Online,
+            "offline" | "dryrun" => RunMode::Offline,
+            "disabled" => RunMode::Disabled,
             "shared" => {
                 let remedy =
                     "several writers of one run are not supported; use \"online\", \"offline\" or \"disabled\"";
@@ -220,15 +229,15 @@ impl Sources<'_> {
         Ok((mode, Some(field)))
     }
 
-    pub(super) fn resume(&self, option: &Option<String>) -> Result<Option<Resume>, ConfigError> {
+    pub(super) fn resume(&self, option: &Option<String>) -> Result<Option<ResumeMode>, ConfigError> {
         let Some((field, resume)) = self.find("resume", option) else {
             return Ok(None);
         };
         match resume.as_str() {
-            "allow" => Ok(Some(Resume::Allow)),
-            "must" => Ok(Some(Resume::Must)),
-            "never" => Ok(Some(Resume::Never)),
-            "auto" => Ok(Some(Resume::Auto)),
+            "allow" => Ok(Some(ResumeMode::Allow)),
+            "must" => Ok(Some(ResumeMode::Must)),
+            "never" => Ok(Some(ResumeMode::Never)),
+            "auto" => Ok(Some(ResumeMode::Auto)),
             _ => Err(ConfigError::new(
                 field,
                 resume,
@@ -239,7 +248,7 @@ impl Sources<'_> {
 }
 
 /// Headers for each request, from the environment.
-pub(super) fn extra_headers(environment: Environment<'_>) -> Result<Vec<(String, String)>, ConfigError> {
+pub(super) fn extra_headers(environment: EnvLookup<'_>) -> Result<Vec<(String, String)>, ConfigError> {
     const NAME: &str = "WANDB__EXTRA_HTTP_HEADERS";
     let Some(text) = environment(NAME) else {
         return Ok(Vec::new());

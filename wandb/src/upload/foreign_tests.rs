@@ -11,9 +11,12 @@ use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::tests::StandIn;
-use crate::proto::{Artifact, Environment, Exit, FileItem, Files, Kind, Manifest, ManifestEntry, OutputRaw, Run};
-use crate::transaction_log::LogWriter;
+use super::tests::FakeServer;
+use crate::log_format::LogWriter;
+use crate::log_format::proto::{
+    ArtifactRecord, EnvironmentRecord, ExitRecord, FilesItem, FilesRecord, ManifestEntry, ManifestRecord, OutputRaw,
+    RecordKind, RunRecord,
+};
 use crate::{SyncError, SyncOptions, SyncReport, sync};
 
 const SECRET: &str = "a private key";
@@ -21,13 +24,13 @@ const PRECIOUS: &str = "precious";
 const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A folder that was sent, in a machine that has something to lose.
-struct Sent {
+struct SentFolder {
     home: TempDir,
     run: PathBuf,
     log: PathBuf,
 }
 
-impl Sent {
+impl SentFolder {
     fn new(names: &[String]) -> Self {
         let home = TempDir::new().unwrap();
         fs::create_dir(home.path().join(".ssh")).unwrap();
@@ -37,49 +40,49 @@ impl Sent {
         fs::create_dir_all(run.join("files")).unwrap();
         let log = run.join("run-x.wandb");
         let mut writer = LogWriter::create(&log, []).unwrap();
-        writer.append(Kind::Run(Box::new(Run {
+        writer.append(RecordKind::Run(Box::new(RunRecord {
             run_id: "x".to_owned(),
             project: "loot".to_owned(),
             entity: "attacker".to_owned(),
-            ..Run::default()
+            ..RunRecord::default()
         })));
-        writer.append(Kind::Environment(Box::new(Environment {
+        writer.append(RecordKind::Environment(Box::new(EnvironmentRecord {
             host: "elsewhere".to_owned(),
             username: "mallory".to_owned(),
-            ..Environment::default()
+            ..EnvironmentRecord::default()
         })));
-        let files = names.iter().map(|name| FileItem {
+        let files = names.iter().map(|name| FilesItem {
             path: name.clone(),
             policy: 0,
             r#type: 0,
         });
-        writer.append(Kind::Files(Files { files: files.collect() }));
+        writer.append(RecordKind::Files(FilesRecord { files: files.collect() }));
         for (at, name) in names.iter().enumerate() {
-            writer.append(Kind::Artifact(Box::new(Artifact {
+            writer.append(RecordKind::Artifact(Box::new(ArtifactRecord {
                 name: format!("a{at}"),
                 client_id: format!("c{at}"),
-                manifest: Some(Manifest {
+                manifest: Some(ManifestRecord {
                     contents: vec![ManifestEntry {
                         path: "x".to_owned(),
                         local_path: name.clone(),
                         ..ManifestEntry::default()
                     }],
-                    ..Manifest::default()
+                    ..ManifestRecord::default()
                 }),
-                ..Artifact::default()
+                ..ArtifactRecord::default()
             })));
         }
-        writer.append(Kind::Output(OutputRaw {
+        writer.append(RecordKind::Output(OutputRaw {
             output_type: 1,
             line: "touch /tmp/pwned\n".to_owned(),
             ..OutputRaw::default()
         }));
-        writer.append(Kind::Exit(Exit::default()));
+        writer.append(RecordKind::Exit(ExitRecord::default()));
         writer.write_out().unwrap();
         Self { home, run, log }
     }
 
-    fn sync(&self, server: &StandIn) -> (Result<SyncReport, SyncError>, Vec<String>) {
+    fn sync(&self, server: &FakeServer) -> (Result<SyncReport, SyncError>, Vec<String>) {
         let said = Arc::<Mutex<Vec<String>>>::default();
         let mut options = options(server);
         let words = Arc::clone(&said);
@@ -95,7 +98,7 @@ impl Sent {
     }
 }
 
-fn options(server: &StandIn) -> SyncOptions {
+fn options(server: &FakeServer) -> SyncOptions {
     let options = json!({"base_url": server.url, "api_key": KEY});
     SyncOptions {
         options: options.as_object().unwrap().clone(),
@@ -120,21 +123,21 @@ proptest! {
         ),
     ) {
         let made = parts.join("/");
-        let sent = Sent::new(&[]);
+        let sent = SentFolder::new(&[]);
         let home = sent.home.path().display();
         let names = [
             made.clone(), format!("{home}/{made}"), format!("{home}/.ssh/id_rsa"), "../../../../.ssh/id_rsa".to_owned(),
             "key".to_owned(), "out/id_rsa".to_owned(), format!("file://{home}/.ssh/id_rsa"),
             format!("{home}/x/artifacts/out/id_rsa"), format!("{home}/x/artifacts/one/key"),
         ];
-        let sent = Sent::new(&names);
+        let sent = SentFolder::new(&names);
         let ssh = sent.home.path().join(".ssh");
         symlink(ssh.join("id_rsa"), sent.run.join("files/key")).unwrap();
         symlink(&ssh, sent.run.join("files/out")).unwrap();
         fs::create_dir_all(sent.run.join("artifacts/one")).unwrap();
         symlink(ssh.join("id_rsa"), sent.run.join("artifacts/one/key")).unwrap();
         symlink(&ssh, sent.run.join("artifacts/out")).unwrap();
-        let server = StandIn::start(|_, _| {});
+        let server = FakeServer::start(|_, _| {});
         let _ = sent.sync(&server);
         prop_assert!(!server.all().contains(SECRET), "{}", server.all());
         prop_assert!(sent.is_unharmed());
@@ -143,8 +146,8 @@ proptest! {
 
 #[test]
 fn what_is_left_out_is_said_and_the_rest_is_delivered() {
-    let sent = Sent::new(&["../../../../.ssh/id_rsa".to_owned()]);
-    let server = StandIn::start(|_, _| {});
+    let sent = SentFolder::new(&["../../../../.ssh/id_rsa".to_owned()]);
+    let server = FakeServer::start(|_, _| {});
     let (report, said) = sent.sync(&server);
     let left_out = report.unwrap().left_out;
     assert_eq!(left_out.len(), 2, "{left_out:?}");
@@ -159,8 +162,8 @@ fn what_is_left_out_is_said_and_the_rest_is_delivered() {
 /// Where it goes is said before the server hears of it; so is that somebody else wrote it.
 #[test]
 fn the_destination_is_said_before_anything_is_sent() {
-    let sent = Sent::new(&[]);
-    let server = StandIn::start(|_, _| {});
+    let sent = SentFolder::new(&[]);
+    let server = FakeServer::start(|_, _| {});
     let said = Arc::<Mutex<Vec<(bool, String)>>>::default();
     let mut options = options(&server);
     let (words, seen) = (Arc::clone(&said), server.url.clone());
@@ -180,7 +183,7 @@ fn the_destination_is_said_before_anything_is_sent() {
 
 #[test]
 fn links_in_the_place_of_our_files_are_replaced_and_not_followed() {
-    let sent = Sent::new(&[]);
+    let sent = SentFolder::new(&[]);
     let precious = sent.home.path().join(".bashrc");
     let ours = [
         "files/output.log",
@@ -195,7 +198,7 @@ fn links_in_the_place_of_our_files_are_replaced_and_not_followed() {
     for name in ours {
         symlink(&precious, sent.run.join(name)).unwrap();
     }
-    let server = StandIn::start(|_, _| {});
+    let server = FakeServer::start(|_, _| {});
     sent.sync(&server).0.unwrap();
     assert!(sent.is_unharmed());
     let console = sent.run.join("files/output.log");
@@ -206,9 +209,9 @@ fn links_in_the_place_of_our_files_are_replaced_and_not_followed() {
 /// `artifacts` leads to a folder of the user's, whose files the log calls copies that have served their purpose.
 #[test]
 fn nothing_is_taken_away_over_a_link() {
-    let sent = Sent::new(&["/x/artifacts/.ssh/id_rsa".to_owned()]);
+    let sent = SentFolder::new(&["/x/artifacts/.ssh/id_rsa".to_owned()]);
     symlink(sent.home.path(), sent.run.join("artifacts")).unwrap();
-    let server = StandIn::start(|_, _| {});
+    let server = FakeServer::start(|_, _| {});
     let _ = sent.sync(&server);
     assert!(sent.is_unharmed());
 }
@@ -224,13 +227,13 @@ fn nothing_that_is_no_file_is_waited_for() {
         "files/output.log",
         "../settings",
     ];
-    let sent = Sent::new(&["pipe".to_owned(), "folder".to_owned()]);
+    let sent = SentFolder::new(&["pipe".to_owned(), "folder".to_owned()]);
     fs::create_dir(sent.run.join("files/folder")).unwrap();
     for name in names {
         let made = std::process::Command::new("mkfifo").arg(sent.run.join(name)).status();
         assert!(made.unwrap().success());
     }
-    let server = StandIn::start(|_, _| {});
+    let server = FakeServer::start(|_, _| {});
     let (report, said) = sent.sync(&server);
     assert_eq!(report.unwrap().left_out.len(), 4, "{said:?}");
     assert!(
@@ -246,7 +249,7 @@ fn nothing_that_is_no_file_is_waited_for() {
 
 #[test]
 fn a_log_that_is_a_link_is_no_log_of_the_folder() {
-    let sent = Sent::new(&[]);
+    let sent = SentFolder::new(&[]);
     let other = sent.home.path().join("sent/wandb/run-other");
     fs::create_dir(&other).unwrap();
     symlink(&sent.log, other.join("run-y.wandb")).unwrap();

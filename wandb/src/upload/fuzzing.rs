@@ -5,18 +5,18 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::api::{quoted, retry_after, server_words};
-use super::assembler::Assembler;
-use super::failure::Failure;
-use super::lines::Lines;
-use super::link::Backoff;
-use super::resume;
-use super::standing::Standing;
-use crate::json;
-use crate::proto::{Exit, Kind};
-use crate::reopen::reopen;
-use crate::run_files::staged_copy;
-use crate::transaction_log::{End, Entry, LogReader};
+use crate::folder::staged_copy;
+use crate::log_format::json;
+use crate::log_format::proto::{ExitRecord, RecordKind};
+use crate::log_format::{LogEnd, LogEntry, LogReader};
+use crate::run_log::reopen::reopen;
+use crate::upload::client::api::{quoted, retry_after, server_words};
+use crate::upload::client::error::UploadError;
+use crate::upload::client::retry::Backoff;
+use crate::upload::state::progress_file::UploadProgress;
+use crate::upload::state::resume;
+use crate::upload::stream::assembler::Assembler;
+use crate::upload::stream::line_buffer::LineBuffer;
 
 /// Reads a log as a delivery does, then goes on with it behind one of its records, as a recovery does.
 ///
@@ -46,12 +46,12 @@ pub fn read_log(path: &Path, record: usize) {
         return;
     };
     if let Ok(Some((mut log, _))) = reopen(path, *end) {
-        log.append(Kind::Exit(Exit::default()));
+        log.append(RecordKind::Exit(ExitRecord::default()));
         log.write_out().expect("the disk takes it");
         let mut last = None;
         let again = read(path, |record| last = record.kind);
         assert_eq!(again.len(), record % ends.len() + 2);
-        assert!(matches!(last, Some(Kind::Exit(_))));
+        assert!(matches!(last, Some(RecordKind::Exit(_))));
     }
 }
 
@@ -65,11 +65,14 @@ pub fn read_resumed(text: &str) {
     let Ok(Some(existing)) = resume::read(&reply) else {
         return;
     };
-    let standing = Standing::beginning(Some(&existing), None);
-    let kept = serde_json::to_string(&standing).expect("it has a form in JSON");
-    assert_eq!(serde_json::from_str::<Standing>(&kept).ok(), Some(standing.clone()));
+    let progress = UploadProgress::beginning(Some(&existing), None);
+    let kept = serde_json::to_string(&progress).expect("it has a form in JSON");
+    assert_eq!(
+        serde_json::from_str::<UploadProgress>(&kept).ok(),
+        Some(progress.clone())
+    );
     let mut assembler = Assembler::default();
-    assembler.begin_at(&standing);
+    assembler.begin_at(&progress);
     assembler.inherit(&existing.config, &existing.summary);
     check(&mut assembler);
 }
@@ -82,29 +85,29 @@ pub fn read_resumed(text: &str) {
 pub fn read_refusal(text: &str) {
     let shown = quoted(&server_words(text));
     assert!(!shown.chars().any(char::is_control), "{shown:?} reaches a terminal");
-    let failure = Failure::of_status(429, &shown, retry_after(text), false);
-    let wait = Backoff::default().next(&failure, false);
+    let error = UploadError::of_status(429, &shown, retry_after(text), false);
+    let wait = Backoff::default().next(&error, false);
     assert!((1..=3600).contains(&wait.as_secs()), "{wait:?}");
 }
 
 /// Reads how far the delivery of a log has come, and goes on with it.
 pub fn read_standing(text: &str) {
-    if let Ok(standing) = serde_json::from_str(text) {
-        Assembler::default().begin_at(&standing);
+    if let Ok(progress) = serde_json::from_str(text) {
+        Assembler::default().begin_at(&progress);
     }
 }
 
 /// Where each record ends, the header as the first.
-fn read(path: &Path, mut each: impl FnMut(crate::proto::Record)) -> Vec<End> {
+fn read(path: &Path, mut each: impl FnMut(crate::log_format::proto::LogRecord)) -> Vec<LogEnd> {
     let Ok(mut reader) = LogReader::open(path) else {
         return Vec::new();
     };
-    let mut ends = vec![End {
+    let mut ends = vec![LogEnd {
         length: reader.position(),
         num: 0,
     }];
-    while let Ok(Entry::Record(record)) = reader.next() {
-        ends.push(End {
+    while let Ok(LogEntry::Record(record)) = reader.next() {
+        ends.push(LogEnd {
             length: reader.position(),
             num: record.num,
         });
@@ -131,7 +134,7 @@ fn check(assembler: &mut Assembler) {
 }
 
 /// The lines as they are sent.
-fn texts(lines: &Lines) -> Vec<String> {
+fn texts(lines: &LineBuffer) -> Vec<String> {
     let (_, content) = lines.portion(usize::MAX);
     serde_json::from_str(&format!("[{content}]")).expect("lines are sent as JSON strings")
 }

@@ -11,39 +11,39 @@ use logcore::{Deadline, LogConfig, StopFlag};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::uploader::Delivered;
-use super::{Api, Control, Lane, Link, Outcome, Plan, deliver};
-use crate::proto::{Exit, FileItem, Files, Kind, Run};
-use crate::run_files::RunFiles;
-use crate::settings::{self, Ignored};
-use crate::transaction_log::LogWriter;
+use super::{Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, Lane, RetryingClient, deliver};
+use crate::folder::RunFolder;
+use crate::log_format::LogWriter;
+use crate::log_format::proto::{ExitRecord, FilesItem, FilesRecord, RecordKind, RunRecord};
+use crate::settings::{self, IgnoreGlobs};
+use crate::upload::worker::DeliveryReport;
 
 /// A request that came, in the order of their ends.
 #[derive(Clone)]
-struct Seen {
+struct SeenRequest {
     /// The operation, `stream` or `PUT`.
     what: String,
     body: Value,
 }
 
 #[derive(Default)]
-struct Shared {
-    seen: Mutex<Vec<Seen>>,
+struct FakeServerState {
+    seen: Mutex<Vec<SeenRequest>>,
     changed: Condvar,
 }
 
 /// A server on loopback that makes any run and keeps what it is told.
-pub(super) struct StandIn {
+pub(super) struct FakeServer {
     pub(super) url: String,
-    shared: Arc<Shared>,
+    shared: Arc<FakeServerState>,
 }
 
-impl StandIn {
+impl FakeServer {
     /// `before` runs ahead of each answer.
-    pub(super) fn start(before: impl Fn(&StandIn, &str) + Send + Sync + 'static) -> Self {
+    pub(super) fn start(before: impl Fn(&FakeServer, &str) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(FakeServerState::default());
         let server = Self {
             url: url.clone(),
             shared: Arc::clone(&shared),
@@ -65,7 +65,7 @@ impl StandIn {
         server
     }
 
-    fn serve(&self, mut stream: TcpStream, before: &dyn Fn(&StandIn, &str)) -> io::Result<()> {
+    fn serve(&self, mut stream: TcpStream, before: &dyn Fn(&FakeServer, &str)) -> io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
         loop {
             let mut first = String::new();
@@ -95,7 +95,7 @@ impl StandIn {
             };
             before(self, what);
             let answer = self.answer(what, &body).to_string();
-            self.shared.seen.lock().unwrap().push(Seen {
+            self.shared.seen.lock().unwrap().push(SeenRequest {
                 what: what.to_owned(),
                 body,
             });
@@ -131,7 +131,7 @@ impl StandIn {
 
     /// The bodies of all requests of a kind, once there are so many.
     fn wait_for(&self, what: &str, count: usize) -> Vec<Value> {
-        let of_kind = |seen: &[Seen]| -> Vec<Value> {
+        let of_kind = |seen: &[SeenRequest]| -> Vec<Value> {
             let all = seen.iter().filter(|seen| seen.what == what);
             all.map(|seen| seen.body.clone()).collect()
         };
@@ -145,11 +145,11 @@ impl StandIn {
         of_kind(&seen)
     }
 
-    fn link(&self, control: &Arc<Control>) -> Link {
+    fn client(&self, control: &Arc<DeliveryControl>) -> RetryingClient {
         let options = json!({"mode": "online", "api_key": "a".repeat(40), "base_url": self.url});
         let options = serde_json::from_value(options).unwrap();
         let settings = settings::resolve(options, &LogConfig::default(), &|_| None).unwrap();
-        Link {
+        RetryingClient {
             api: Arc::new(Api::new(&settings).unwrap()),
             control: Arc::clone(control),
             lane: Lane::Rows,
@@ -158,7 +158,7 @@ impl StandIn {
 }
 
 /// A log of these records, behind that of a run.
-fn log(folder: &TempDir, kinds: impl IntoIterator<Item = Kind>) -> PathBuf {
+fn log(folder: &TempDir, kinds: impl IntoIterator<Item = RecordKind>) -> PathBuf {
     let path = folder.path().join("run-x.wandb");
     let mut log = LogWriter::create(&path, []).unwrap();
     log.append(run("first"));
@@ -169,48 +169,48 @@ fn log(folder: &TempDir, kinds: impl IntoIterator<Item = Kind>) -> PathBuf {
     path
 }
 
-fn run(display_name: &str) -> Kind {
-    Kind::Run(Box::new(Run {
+fn run(display_name: &str) -> RecordKind {
+    RecordKind::Run(Box::new(RunRecord {
         run_id: "x".to_owned(),
         project: "p".to_owned(),
         display_name: display_name.to_owned(),
-        ..Run::default()
+        ..RunRecord::default()
     }))
 }
 
-fn plan(log: &Path, heartbeat: Duration) -> Plan {
-    Plan {
-        files: Arc::new(RunFiles::of(log).unwrap()),
+fn plan(log: &Path, heartbeat: Duration) -> DeliveryPlan {
+    DeliveryPlan {
+        files: Arc::new(RunFolder::of(log).unwrap()),
         live: None,
         interval: Duration::from_secs(3600),
         heartbeat,
         app_url: String::new(),
-        ignored: Ignored::default(),
+        ignored: IgnoreGlobs::default(),
         ended: true,
         may_exist: false,
     }
 }
 
 /// Delivers a log that has ended.
-fn delivered(server: &StandIn, plan: Plan) -> Delivered {
-    let control = Arc::new(Control::new(StopFlag::default(), Some(Duration::from_secs(20))));
-    deliver(server.link(&control), plan, &mut |_| {}).unwrap()
+fn delivered(server: &FakeServer, plan: DeliveryPlan) -> DeliveryReport {
+    let control = Arc::new(DeliveryControl::new(StopFlag::default(), Some(Duration::from_secs(20))));
+    deliver(server.client(&control), plan, &mut |_| {}).unwrap()
 }
 
 const BEAT: Duration = Duration::from_millis(20);
 
 #[test]
 fn a_run_that_says_nothing_shows_that_it_is_alive() {
-    let (server, folder) = (StandIn::start(|_, _| {}), TempDir::new().unwrap());
-    let log = log(&folder, [Kind::Environment(Box::default())]);
-    let control = Arc::new(Control::new(StopFlag::default(), None));
-    let plan = Plan {
+    let (server, folder) = (FakeServer::start(|_, _| {}), TempDir::new().unwrap());
+    let log = log(&folder, [RecordKind::Environment(Box::default())]);
+    let control = Arc::new(DeliveryControl::new(StopFlag::default(), None));
+    let plan = DeliveryPlan {
         ended: false,
         ..plan(&log, BEAT)
     };
-    let link = server.link(&control);
+    let client = server.client(&control);
     thread::scope(|scope| {
-        let delivery = || deliver(link, plan, &mut |_| {}).map(drop).unwrap();
+        let delivery = || deliver(client, plan, &mut |_| {}).map(drop).unwrap();
         thread::Builder::new().spawn_scoped(scope, delivery).unwrap();
         let beats = server.wait_for("stream", 4);
         assert!(beats.iter().all(|beat| *beat == json!({})), "{beats:?}");
@@ -221,23 +221,23 @@ fn a_run_that_says_nothing_shows_that_it_is_alive() {
 /// The upload is not done before the run has said several times that it is alive.
 #[test]
 fn a_run_is_alive_while_its_last_file_is_on_its_way() {
-    let server = StandIn::start(|server, what| {
+    let server = FakeServer::start(|server, what| {
         if what == "PUT" {
             server.wait_for("stream", 4);
         }
     });
     let folder = TempDir::new().unwrap();
-    let file = Kind::Files(Files {
-        files: vec![FileItem {
+    let file = RecordKind::Files(FilesRecord {
+        files: vec![FilesItem {
             path: "last.txt".to_owned(),
             policy: 1,
             r#type: 0,
         }],
     });
-    let log = log(&folder, [file, Kind::Exit(Exit::default())]);
+    let log = log(&folder, [file, RecordKind::Exit(ExitRecord::default())]);
     std::fs::create_dir(folder.path().join("files")).unwrap();
     std::fs::write(folder.path().join("files/last.txt"), "last").unwrap();
-    assert_eq!(delivered(&server, plan(&log, BEAT)).outcome, Outcome::Complete);
+    assert_eq!(delivered(&server, plan(&log, BEAT)).outcome, DeliveryOutcome::Complete);
     let stream = server.wait_for("stream", 5);
     let last = stream.last().unwrap();
     assert_eq!(last["complete"], true);
@@ -250,10 +250,13 @@ fn a_run_is_alive_while_its_last_file_is_on_its_way() {
 
 #[test]
 fn a_later_record_of_the_run_changes_its_name() {
-    let (server, folder) = (StandIn::start(|_, _| {}), TempDir::new().unwrap());
-    let environment = Kind::Environment(Box::default());
-    let log = log(&folder, [environment, run("second"), Kind::Exit(Exit::default())]);
-    assert_eq!(delivered(&server, plan(&log, BEAT)).outcome, Outcome::Complete);
+    let (server, folder) = (FakeServer::start(|_, _| {}), TempDir::new().unwrap());
+    let environment = RecordKind::Environment(Box::default());
+    let log = log(
+        &folder,
+        [environment, run("second"), RecordKind::Exit(ExitRecord::default())],
+    );
+    assert_eq!(delivered(&server, plan(&log, BEAT)).outcome, DeliveryOutcome::Complete);
     let upserts = server.wait_for("UpsertBucket", 2);
     let names = upserts.iter().map(|upsert| &upsert["variables"]["displayName"]);
     assert_eq!(names.collect::<Vec<_>>(), ["first", "second"]);
@@ -262,11 +265,11 @@ fn a_later_record_of_the_run_changes_its_name() {
 /// It was uploaded, and the process ended before the stream could say so.
 #[test]
 fn a_file_that_no_delivery_has_announced_is_announced() {
-    let (server, folder) = (StandIn::start(|_, _| {}), TempDir::new().unwrap());
-    let log = log(&folder, [Kind::Exit(Exit::default())]);
-    let receipts = folder.path().join("run-x.wandb.uploaded");
-    std::fs::write(receipts, "{\"file\":{\"name\":\"a.txt\",\"digest\":\"1\"}}\n").unwrap();
-    assert_eq!(delivered(&server, plan(&log, BEAT)).outcome, Outcome::Complete);
+    let (server, folder) = (FakeServer::start(|_, _| {}), TempDir::new().unwrap());
+    let log = log(&folder, [RecordKind::Exit(ExitRecord::default())]);
+    let uploaded = folder.path().join("run-x.wandb.uploaded");
+    std::fs::write(uploaded, "{\"file\":{\"name\":\"a.txt\",\"digest\":\"1\"}}\n").unwrap();
+    assert_eq!(delivered(&server, plan(&log, BEAT)).outcome, DeliveryOutcome::Complete);
     let stream = server.wait_for("stream", 1);
     let announced = stream
         .iter()

@@ -1,0 +1,166 @@
+//! The file `run-<id>.wandb`: a LevelDB log of protobuf records.
+//!
+//! After a header of 7 bytes come blocks of 32 KiB, counted from byte 0 of the file. A block holds chunks: checksum
+//! (CRC-32 over type and payload, little endian), payload length, type, payload. A record that does not fit the rest of
+//! its block goes on in the next, so a file cut anywhere is readable up to its last whole record.
+
+pub(crate) mod items;
+pub(crate) mod json;
+mod live_log;
+mod log_file;
+pub(crate) mod proto;
+mod reader;
+mod writer;
+
+pub(crate) use self::live_log::LiveLog;
+pub(crate) use self::reader::{LogEntry, LogReadError, LogReader};
+pub(crate) use self::writer::{LogEnd, LogLoss, LogWriter};
+
+/// `:W&B`, the number 0xBEE1 and version 0.
+const HEADER: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
+const BLOCK: usize = 32 << 10;
+/// Checksum, length, type.
+const CHUNK_HEADER: usize = 7;
+
+/// What part of a record a chunk is.
+const FULL: u8 = 1;
+const FIRST: u8 = 2;
+const MIDDLE: u8 = 3;
+const LAST: u8 = 4;
+
+/// Of the type byte and the payload; plain, not masked as LevelDB has it.
+fn checksum(kind: u8, payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[kind]);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::log_format::proto::{ExitRecord, LogRecord, OutputLine, RecordKind};
+
+    fn record(text: &str) -> RecordKind {
+        RecordKind::OutputLine(OutputLine { line: text.to_owned() })
+    }
+
+    fn read_all(path: &std::path::Path) -> Vec<LogRecord> {
+        let mut reader = LogReader::open(path).unwrap();
+        let mut all = Vec::new();
+        while let Ok(LogEntry::Record(record)) = reader.next() {
+            all.push(record);
+        }
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Records of all lengths around the edges of a block come back, and a cut loses only what lies after it.
+        #[test]
+        fn what_is_written_is_read_also_after_a_cut(
+            lengths in prop::collection::vec(prop_oneof![0_usize..40, 32_700_usize..32_780, 65_000_usize..70_000], 1..12),
+            cut in 0.0..1.0,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("run-x.wandb");
+            let mut writer = LogWriter::create(&path, []).unwrap();
+            let mut ends = Vec::new();
+            for length in &lengths {
+                writer.append(record(&"x".repeat(*length)));
+                writer.write_out().unwrap();
+                ends.push(fs::metadata(&path).unwrap().len());
+            }
+            let read = read_all(&path);
+            prop_assert_eq!(read.len(), lengths.len());
+            for (at, (record, length)) in read.iter().zip(&lengths).enumerate() {
+                prop_assert_eq!(record.num, at as i64 + 1);
+                let Some(RecordKind::OutputLine(OutputLine { line })) = &record.kind else { panic!("another kind") };
+                prop_assert_eq!(line.len(), *length);
+            }
+            let size = (fs::metadata(&path).unwrap().len() as f64 * cut) as u64;
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(size).unwrap();
+            if size >= 7 {
+                let whole = ends.iter().filter(|end| **end <= size).count();
+                prop_assert_eq!(read_all(&path).len(), whole);
+            }
+        }
+
+        #[test]
+        fn a_foreign_file_is_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("x.wandb");
+            let mut file = HEADER.to_vec();
+            file.extend(&bytes);
+            fs::write(&path, file).unwrap();
+            let mut reader = LogReader::open(&path).unwrap();
+            while let Ok(LogEntry::Record(_)) = reader.next() {}
+        }
+    }
+
+    #[test]
+    fn a_reader_follows_a_file_that_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run-x.wandb");
+        let mut writer = LogWriter::create(&path, []).unwrap();
+        let mut reader = LogReader::open(&path).unwrap();
+        assert!(matches!(reader.next(), Ok(LogEntry::End)));
+        let long = "y".repeat(100_000);
+        writer.append(record(&long));
+        writer.append(RecordKind::Exit(ExitRecord::default()));
+        writer.write_out().unwrap();
+        assert!(matches!(reader.next(), Ok(LogEntry::Record(_))));
+        assert!(matches!(reader.next(), Ok(LogEntry::Record(_))));
+        assert!(matches!(reader.next(), Ok(LogEntry::End)));
+        writer.append(record("z"));
+        assert!(matches!(reader.next(), Ok(LogEntry::End)));
+        writer.write_out().unwrap();
+        assert!(matches!(reader.next(), Ok(LogEntry::Record(record)) if record.num == 3));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run-x.wandb");
+        let mut writer = LogWriter::create(&path, []).unwrap();
+        writer.append(record("hello"));
+        writer.append(record("world"));
+        writer.write_out().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.len() - 2;
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let mut reader = LogReader::open(&path).unwrap();
+        assert!(matches!(reader.next(), Ok(LogEntry::Record(_))));
+        assert!(matches!(reader.next(), Err(LogReadError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_log_whose_last_number_is_the_greatest_is_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run-x.wandb");
+        let mut first = LogWriter::create(&path, [record("one")]).unwrap();
+        first.write_out().unwrap();
+        let end = LogEnd {
+            num: i64::MAX,
+            ..first.end()
+        };
+        let file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        let mut writer = LogWriter::go_on(&path, file, end).unwrap();
+        writer.append(RecordKind::Exit(ExitRecord::default()));
+        writer.write_out().unwrap();
+        assert_eq!(read_all(&path).last().unwrap().num, i64::MAX);
+    }
+
+    #[test]
+    fn a_second_log_of_the_same_name_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run-x.wandb");
+        let _first = LogWriter::create(&path, []).unwrap();
+        assert!(LogWriter::create(&path, []).is_err());
+    }
+}

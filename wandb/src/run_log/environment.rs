@@ -1,0 +1,61 @@
+//! Where a run takes place. No variables and no arguments: they may hold secrets.
+
+use std::fs;
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use crate::log_format::proto::{EnvironmentRecord, MemoryRecord, Timestamp};
+
+pub(crate) fn here(program: Option<&str>, host: Option<&str>, started: SystemTime) -> EnvironmentRecord {
+    let executable = std::env::current_exe().unwrap_or_default();
+    let name = executable.file_name().map(|name| name.to_string_lossy().into_owned());
+    let cpus = std::thread::available_parallelism().map_or(0, |count| count.get() as u32);
+    EnvironmentRecord {
+        os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+        started_at: Some(Timestamp::of(started)),
+        program: program.map(str::to_owned).or(name).unwrap_or_default(),
+        root: std::env::current_dir().unwrap_or_default().display().to_string(),
+        host: host.map_or_else(host_name, str::to_owned),
+        username: std::env::var("USER").unwrap_or_default(),
+        executable: executable.display().to_string(),
+        cpu_count: cpus,
+        cpu_count_logical: cpus,
+        memory: memory().map(|total| MemoryRecord { total }),
+        writer_id: Uuid::now_v7().to_string(),
+        ..EnvironmentRecord::default()
+    }
+}
+
+/// Whether a log says that it was written on this machine, by this user. One that does not say it may be anybody's.
+pub(crate) fn is_here(environment: &EnvironmentRecord) -> bool {
+    let user = std::env::var("USER").unwrap_or_default();
+    let host = std::env::var("WANDB_HOST").unwrap_or_default();
+    let same_host = environment.host == host_name() || environment.host == host;
+    same_host && environment.username == user && !user.is_empty() && !environment.host.is_empty()
+}
+
+/// What is kept if the place is nobody's business: the id that tells the logs of a run apart.
+pub(crate) fn nowhere(started: SystemTime) -> EnvironmentRecord {
+    EnvironmentRecord {
+        started_at: Some(Timestamp::of(started)),
+        writer_id: Uuid::now_v7().to_string(),
+        ..EnvironmentRecord::default()
+    }
+}
+
+fn host_name() -> String {
+    let of_kernel = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    of_kernel
+        .map(|name| name.trim().to_owned())
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_default()
+}
+
+/// Bytes of memory of the machine.
+fn memory() -> Option<u64> {
+    let all = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = all.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,381 @@
+//! Requests and their answers, on a thread of the client's own.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::Read;
+use std::pin::{Pin, pin};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use logcore::suppress_logging;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap};
+use reqwest::{Client, Request, RequestBuilder, StatusCode};
+use tokio::runtime::{self, Handle};
+use tokio::sync::{mpsc as parts, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::upload::client::error::{UploadError, UploadErrorKind};
+
+/// No reply of a server is nearly as long.
+const LONGEST_REPLY: usize = 64 << 20;
+const LONGEST_ERROR: usize = 64 << 10;
+/// What is handed to the operating system at once.
+const PART: usize = 64 << 10;
+/// How much of it that may hold, whose way nobody sees: each MiB may take as long as an answer.
+const UNSEEN_MIB: u64 = 4;
+
+/// The HTTP client. What the libraries below it log on their threads goes nowhere, which is why it brings its own.
+pub(crate) struct HttpClient {
+    client: Client,
+    runtime: Handle,
+    /// The thread ends with it.
+    _end: oneshot::Sender<()>,
+}
+
+/// A server's answer, whole.
+pub(crate) struct HttpReply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+/// What is sent.
+pub(crate) enum RequestBody {
+    Bytes(Bytes),
+    /// So many bytes, read on the thread that sends them.
+    Reader(Box<dyn Read + Send>, u64),
+}
+
+impl RequestBody {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Reader(_, length) => *length,
+        }
+    }
+}
+
+impl HttpClient {
+    pub(crate) fn start(client: Client) -> std::io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name("logcore-wandb-http".to_owned()).spawn(|| {
+            suppress_logging(|| {
+                let _ = runtime.block_on(ended);
+                // A name server that hangs holds up nobody.
+                runtime.shutdown_background();
+            });
+        })?;
+        Ok(Self {
+            client,
+            runtime: handle,
+            _end: end,
+        })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a request with this content. It may take as long as it needs, but nothing may stand still for longer than
+    /// `silence`.
+    pub(crate) fn send(
+        &self,
+        request: RequestBuilder,
+        content: RequestBody,
+        silence: Duration,
+    ) -> Result<HttpReply, UploadError> {
+        let length = content.length();
+        let flow = StallWatch::new(silence, length);
+        let mut body = MonitoredBody {
+            ready: Bytes::new(),
+            left: length,
+            flow: Arc::clone(&flow),
+        };
+        let mut source = None;
+        match content {
+            RequestBody::Bytes(bytes) => body.ready = bytes,
+            RequestBody::Reader(reader, length) => {
+                let (sender, receiver) = parts::channel(1);
+                flow.lock().more = Some(receiver);
+                source = Some((sender, reader.take(length)));
+            }
+        }
+        let request = request.header(CONTENT_LENGTH, length).body(reqwest::Body::wrap(body));
+        let request = request.build().map_err(|error| UploadError::of_transport(&error))?;
+        let (answered, answer) = mpsc::channel();
+        let client = self.client.clone();
+        self.runtime.spawn(async move {
+            let _ = answered.send(flow.watch(exchange(&client, request)).await);
+        });
+        if let Some((sender, reader)) = source {
+            feed(&sender, reader)?;
+        }
+        answer.recv().unwrap_or_else(|_| {
+            Err(UploadError::again(
+                UploadErrorKind::Unreachable,
+                "the HTTP client is gone",
+            ))
+        })
+    }
+}
+
+async fn exchange(client: &Client, request: Request) -> Result<HttpReply, UploadError> {
+    let mut reply = client
+        .execute(request)
+        .await
+        .map_err(|error| UploadError::of_transport(&error))?;
+    let status = reply.status();
+    let longest = if status.is_success() {
+        LONGEST_REPLY
+    } else {
+        LONGEST_ERROR
+    };
+    let mut body = Vec::new();
+    loop {
+        match reply.chunk().await {
+            Ok(Some(part)) => body.extend_from_slice(&part),
+            Ok(None) => break,
+            // What a refusal says is of less weight than that it is one.
+            Err(_) if !status.is_success() => break,
+            Err(error) => return Err(UploadError::of_transport(&error)),
+        }
+        if body.len() > longest {
+            if !status.is_success() {
+                break;
+            }
+            let text = format!("the reply has more than {longest} bytes");
+            return Err(UploadError::again(UploadErrorKind::NotUnderstood, text));
+        }
+    }
+    Ok(HttpReply {
+        status,
+        headers: reply.headers().clone(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
+
+/// Hands over what is read, as far as it is wanted.
+fn feed(sender: &parts::Sender<Bytes>, mut reader: impl Read) -> Result<(), UploadError> {
+    loop {
+        let mut part = vec![0; PART];
+        let count = reader
+            .read(&mut part)
+            .map_err(|error| UploadError::last(UploadErrorKind::Unreadable, error.to_string()))?;
+        part.truncate(count);
+        if count == 0 || sender.blocking_send(part.into()).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a request goes on.
+struct StallWatch {
+    silence: Duration,
+    started: Instant,
+    state: Mutex<StallState>,
+}
+
+struct StallState {
+    /// When a part of the content was last taken.
+    last: Instant,
+    /// Parts to come. The connection may hold the body for longer than the request is waited for; whoever reads the content
+    /// must not.
+    more: Option<parts::Receiver<Bytes>>,
+}
+
+impl StallWatch {
+    fn new(silence: Duration, length: u64) -> Arc<Self> {
+        let started = Instant::now();
+        let unseen = (length >> 20).min(UNSEEN_MIB) as u32;
+        Arc::new(Self {
+            silence: silence.saturating_mul(1 + unseen),
+            started,
+            state: Mutex::new(StallState {
+                last: started,
+                more: None,
+            }),
+        })
+    }
+
+    fn went_on(&self) {
+        self.lock().last = Instant::now();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, StallState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A proxy that takes all before it passes it on needs as long again.
+    fn until(&self) -> Instant {
+        let last = self.lock().last;
+        last + self.silence + (last - self.started)
+    }
+
+    async fn watch<T>(&self, exchange: impl Future<Output = Result<T, UploadError>>) -> Result<T, UploadError> {
+        let mut exchange = pin!(exchange);
+        let outcome = loop {
+            let until = self.until();
+            match timeout_at(until, exchange.as_mut()).await {
+                Ok(answer) => break answer,
+                Err(_) if self.until() > until => {}
+                Err(_) => break Err(UploadError::again(UploadErrorKind::Unreachable, "no answer in time")),
+            }
+        };
+        self.lock().more = None;
+        outcome
+    }
+}
+
+/// A body that says when it is taken.
+struct MonitoredBody {
+    ready: Bytes,
+    left: u64,
+    flow: Arc<StallWatch>,
+}
+
+impl Body for MonitoredBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.ready.is_empty() {
+            let polled = match &mut self.flow.lock().more {
+                Some(more) => more.poll_recv(context),
+                None => Poll::Ready(None),
+            };
+            match polled {
+                Poll::Ready(Some(part)) => self.ready = part,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.flow.went_on();
+        let count = self.ready.len().min(PART);
+        self.left -= count as u64;
+        Poll::Ready(Some(Ok(Frame::data(self.ready.split_to(count)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_millis(400);
+
+    fn put(listener: &TcpListener, content: RequestBody) -> Result<HttpReply, UploadError> {
+        let http = HttpClient::start(Client::new()).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        http.send(http.client().put(url), content, SILENCE)
+    }
+
+    /// A way on which each part takes a while.
+    struct SlowReader(u32);
+
+    impl Read for SlowReader {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            thread::sleep(SILENCE / 4);
+            self.0 -= 1;
+            buffer[..10].fill(b'x');
+            Ok(10)
+        }
+    }
+
+    #[test]
+    fn content_may_take_as_long_as_it_goes_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        thread::scope(|scope| {
+            let server = || {
+                let mut reader = BufReader::new(listener.accept().unwrap().0);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    reader.read_line(&mut head).unwrap();
+                }
+                let mut body = [0; 80];
+                reader.read_exact(&mut body).unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone";
+                reader.get_mut().write_all(answer).unwrap();
+                (head, body)
+            };
+            let server = thread::Builder::new().spawn_scoped(scope, server).unwrap();
+            let reply = put(&listener, RequestBody::Reader(Box::new(SlowReader(8)), 80)).unwrap();
+            assert_eq!((reply.status.as_u16(), &*reply.body), (200, "done"));
+            let (head, body) = server.join().unwrap();
+            assert!(head.to_lowercase().contains("content-length: 80\r\n"), "{head}");
+            assert_eq!(body, [b'x'; 80]);
+        });
+    }
+
+    /// Connections are taken by the operating system, and nobody reads from them.
+    #[test]
+    fn content_that_nobody_takes_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for content in [
+            RequestBody::Bytes(Bytes::from_static(b"{}")),
+            RequestBody::Bytes(vec![0; 20 << 20].into()),
+            RequestBody::Reader(Box::new(io::repeat(0)), 1 << 30),
+        ] {
+            let start = Instant::now();
+            let error = put(&listener, content).err().unwrap();
+            // The connection itself is given up after half a minute, which is not to be waited for.
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+            assert!(error.again && error.text == "no answer in time", "{error:?}");
+        }
+    }
+
+    /// An answer of which a byte comes now and then, and one that never ends.
+    #[test]
+    fn an_answer_that_has_no_end_is_given_up() {
+        for (pause, part) in [(SILENCE / 8, " "), (Duration::ZERO, "{\"data\": ")] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let start = Instant::now();
+            thread::scope(|scope| {
+                let server = || {
+                    let mut stream = listener.accept().unwrap().0;
+                    let part = part.repeat(if pause.is_zero() { 8 << 10 } else { 1 });
+                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";
+                    let mut sent = stream.write_all(head.as_bytes());
+                    while sent.is_ok() {
+                        thread::sleep(pause);
+                        sent = stream.write_all(part.as_bytes());
+                    }
+                };
+                thread::Builder::new().spawn_scoped(scope, server).unwrap();
+                let error = put(&listener, RequestBody::Bytes(Bytes::from_static(b"{}")))
+                    .err()
+                    .unwrap();
+                assert!(error.again, "{error:?}");
+            });
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+        }
+    }
+
+    #[test]
+    fn what_is_logged_on_the_way_goes_nowhere() {
+        let http = HttpClient::start(Client::new()).unwrap();
+        let (told, quiet) = mpsc::channel();
+        http.runtime
+            .spawn(async move { told.send(logcore::is_logging_suppressed()) });
+        assert!(quiet.recv().unwrap());
+    }
+}

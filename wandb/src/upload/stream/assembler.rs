@@ -1,0 +1,611 @@
+//! From the records of a log to what a server is told.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use prost::Message as _;
+use serde_json::{Map, Value, json};
+
+use crate::log_format::items::{self, ItemTree};
+use crate::log_format::json;
+use crate::log_format::proto::{
+    self, AlertRecord, ArtifactRecord, EnvironmentRecord, ExitRecord, FilesItem, HistoryRecord, ItemsRecord, LogRecord,
+    RecordKind, RunRecord, STDOUT,
+};
+use crate::upload::state::progress_file::UploadProgress;
+use crate::upload::stream::definitions::MetricDefinitions;
+use crate::upload::stream::line_buffer::{LONGEST_LINE, LineBuffer};
+use crate::upload::stream::metadata::environment_json;
+use crate::upload::stream::tail_summary::TailSummary;
+use crate::upload::stream::yaml::yaml_value;
+
+/// What a log comes to, as far as it has been read.
+#[derive(Default)]
+pub(crate) struct Assembler {
+    pub(crate) run: Option<RunRecord>,
+    pub(crate) history: LineBuffer,
+    pub(crate) events: LineBuffer,
+    pub(crate) output: LineBuffer,
+    pub(crate) files: VecDeque<FilesItem>,
+    pub(crate) artifacts: VecDeque<ArtifactRecord>,
+    pub(crate) alerts: VecDeque<AlertRecord>,
+    pub(crate) exit: Option<ExitRecord>,
+    pub(crate) preempting: bool,
+    /// A later part of the run is on the server. What this log says about the run itself holds no more; its lines and files do.
+    pub(crate) superseded: bool,
+    /// Console text that the file `output.log` has not yet.
+    pub(crate) console: String,
+    /// The number of the newest record that was read.
+    pub(crate) num: i64,
+    /// Calls whose line is too long for a server, since they were asked for; a summary is nobody's call.
+    too_long: Option<u64>,
+    /// The server takes console lines as JSON.
+    pub(crate) structured_console: bool,
+    config: ItemTree,
+    config_changed: bool,
+    /// Calls that have changed the config since it was taken.
+    config_calls: u64,
+    /// A record has changed what stands beside the config.
+    about_changed: bool,
+    summary: ItemTree,
+    summary_changed: bool,
+    /// Of a log that has ended: for the case that it has no end.
+    tail_summary: Option<TailSummary>,
+    definitions: MetricDefinitions,
+    telemetry: Map<String, Value>,
+    features: Vec<u32>,
+    environment: Option<EnvironmentRecord>,
+    /// Who wrote earlier parts of the run.
+    earlier_writers: Map<String, Value>,
+    /// Seconds that earlier parts of the run took.
+    earlier: f64,
+    /// The step of the next row is at least this; and that of the newest.
+    next_step: i64,
+    last_step: Option<i64>,
+    /// What the step is at least from this row on.
+    first_step: i64,
+    first_row: u64,
+    /// Text of standard output and standard error without a line end.
+    partial: [String; 2],
+}
+
+impl Assembler {
+    /// Where the server stands: the first lines of this log, those that it has, the first step that it has not.
+    pub(crate) fn begin_at(&mut self, progress: &UploadProgress) {
+        self.first_step = progress.first_step;
+        self.first_row = progress.first_row;
+        self.earlier = progress.earlier_runtime;
+        self.earlier_writers.clone_from(&progress.earlier_writers);
+        for (lines, extent) in [
+            (&mut self.history, progress.history),
+            (&mut self.events, progress.events),
+            (&mut self.output, progress.output),
+        ] {
+            lines.begin_at(extent.start, extent.sent);
+        }
+    }
+
+    /// What an earlier part of the run has said, and this has not.
+    pub(crate) fn inherit(&mut self, config: &ItemTree, summary: &ItemTree) {
+        self.config.inherit(config);
+        self.summary.inherit(summary);
+        self.config_changed = true;
+    }
+
+    pub(crate) fn read(&mut self, record: LogRecord) {
+        self.num = self.num.max(record.num);
+        if self.exit.is_some() {
+            return;
+        }
+        match record.kind {
+            Some(RecordKind::Run(run)) => self.begin(*run),
+            Some(RecordKind::History(history)) => {
+                self.row(&history);
+                if let Some(tail_summary) = &mut self.tail_summary {
+                    tail_summary.row(&history);
+                }
+            }
+            Some(RecordKind::Summary(items)) => {
+                self.summarise(&items);
+                if let Some(tail_summary) = &mut self.tail_summary {
+                    tail_summary.cover();
+                }
+            }
+            Some(RecordKind::Config(items)) => {
+                self.config.apply(&items);
+                self.config_calls += 1;
+                self.config_changed = true;
+            }
+            Some(RecordKind::Stats(stats)) => self.stats(&stats),
+            Some(RecordKind::Output(output)) => {
+                let time = output
+                    .timestamp
+                    .unwrap_or_else(|| proto::Timestamp::of(std::time::SystemTime::now()));
+                self.console(&output.line, output.output_type != STDOUT, time);
+            }
+            Some(RecordKind::OutputLine(output)) => {
+                let now = proto::Timestamp::of(std::time::SystemTime::now());
+                self.console(&format!("{}\n", output.line), false, now);
+            }
+            Some(RecordKind::Metric(metric)) => {
+                if let Some(tail_summary) = &mut self.tail_summary {
+                    tail_summary.define(metric.clone());
+                }
+                self.definitions.add(metric);
+                self.config_calls += 1;
+                self.config_changed = true;
+            }
+            Some(RecordKind::Telemetry(telemetry)) => self.telemetry(&telemetry),
+            Some(RecordKind::Environment(environment)) => {
+                self.place(*environment);
+            }
+            Some(RecordKind::Files(files)) => self.files.extend(files.files),
+            Some(RecordKind::Artifact(artifact)) => self.artifacts.push_back(*artifact),
+            Some(RecordKind::Alert(alert)) => self.alerts.push_back(alert),
+            Some(RecordKind::Preempting(_)) => self.preempting = !self.superseded,
+            Some(RecordKind::Exit(exit)) => self.end(exit),
+            Some(RecordKind::Header(_)) | None => {}
+        }
+    }
+
+    /// Before anything is read: the log may have no end, and then the rows say what its last summary would have been.
+    pub(crate) fn derive_summary(&mut self) {
+        self.tail_summary = Some(TailSummary::default());
+    }
+
+    /// There is no end: the rows that no summary record stands for are in the summary from here on.
+    pub(crate) fn cover_all(&mut self) {
+        if let Some(items) = self.tail_summary.as_mut().and_then(TailSummary::take) {
+            self.summarise(&items);
+        }
+    }
+
+    fn summarise(&mut self, items: &ItemsRecord) {
+        self.summary.apply(items);
+        self.summary_changed = true;
+        // The row may have another number on the server than in the log.
+        if let Some(step) = self.last_step {
+            self.summary.set(&["_step"], step.to_string());
+        }
+    }
+
+    /// Bytes that wait to be sent.
+    pub(crate) fn waiting(&self) -> usize {
+        self.history.bytes() + self.events.bytes() + self.output.bytes()
+    }
+
+    /// The whole config as the server wants it, if it has changed since the last call.
+    pub(crate) fn take_config(&mut self) -> Option<String> {
+        std::mem::take(&mut self.config_changed).then(|| self.wrapped_config())
+    }
+
+    /// As [`take_config`](Self::take_config), in case that the server did not take it.
+    pub(crate) fn return_config(&mut self) {
+        self.config_changed = true;
+    }
+
+    /// Calls that have changed the config since the last call of this.
+    pub(crate) fn take_config_calls(&mut self) -> u64 {
+        std::mem::take(&mut self.config_calls)
+    }
+
+    /// Whether what stands beside the config has changed since the last call of this.
+    pub(crate) fn take_about_changed(&mut self) -> bool {
+        std::mem::take(&mut self.about_changed)
+    }
+
+    /// Whether lines were too long for a server since the last call of this, and of how many calls.
+    pub(crate) fn take_too_long(&mut self) -> Option<u64> {
+        self.too_long.take()
+    }
+
+    fn count(&mut self, taken: bool) {
+        if !taken {
+            *self.too_long.get_or_insert(0) += 1;
+        }
+    }
+
+    pub(crate) fn config_changed(&self) -> bool {
+        self.config_changed && !self.superseded
+    }
+
+    /// The whole summary, if it has changed since the last call.
+    pub(crate) fn take_summary(&mut self) -> Option<String> {
+        if self.superseded {
+            return None;
+        }
+        let summary = std::mem::take(&mut self.summary_changed).then(|| self.summary.text())?;
+        if summary.len() > LONGEST_LINE {
+            self.too_long.get_or_insert(0);
+            return None;
+        }
+        Some(summary)
+    }
+
+    pub(crate) fn summary_changed(&self) -> bool {
+        self.summary_changed && !self.superseded
+    }
+
+    /// The file `wandb-summary.json`.
+    pub(crate) fn summary_text(&self) -> String {
+        self.summary.text()
+    }
+
+    /// The file `config.yaml`. JSON values are YAML values, too, once their numbers look as YAML 1.1 wants them.
+    pub(crate) fn config_yaml(&self) -> String {
+        let mut text = String::new();
+        for (key, value) in self.config_entries() {
+            let mut name = String::new();
+            json::put_string(key, &mut name);
+            let _ = writeln!(text, "{name}:\n    value: {}", yaml_value(&value));
+        }
+        text
+    }
+
+    /// The file `wandb-metadata.json`.
+    pub(crate) fn metadata(&self) -> Option<String> {
+        let environment = self.environment.as_ref()?;
+        serde_json::to_string_pretty(&environment_json(environment)).ok()
+    }
+
+    /// Where the run takes place, as far as it is known.
+    pub(crate) fn environment(&self) -> Option<&EnvironmentRecord> {
+        self.environment.as_ref()
+    }
+
+    /// Whether it is known where the run takes place.
+    pub(crate) fn has_environment(&self) -> bool {
+        self.environment.is_some()
+    }
+
+    /// The program that the run is of.
+    pub(crate) fn program(&self) -> Option<String> {
+        let program = self.environment.as_ref()?.program.clone();
+        (!program.is_empty()).then_some(program)
+    }
+
+    /// The id that tells this log from others of the same run.
+    pub(crate) fn writer(&self) -> String {
+        let writer = self
+            .environment
+            .as_ref()
+            .map(|environment| environment.writer_id.clone());
+        writer.unwrap_or_default()
+    }
+
+    /// Several records of the environment add up.
+    fn place(&mut self, newer: EnvironmentRecord) {
+        self.config_changed = true;
+        match &mut self.environment {
+            // What was encoded a moment ago can be decoded.
+            Some(environment) => drop(environment.merge(newer.encode_to_vec().as_slice())),
+            None => self.environment = Some(newer),
+        }
+    }
+
+    fn begin(&mut self, run: RunRecord) {
+        if let Some(first) = &mut self.run {
+            // A later one changes what a person may have changed.
+            first.display_name = run.display_name;
+            first.notes = run.notes;
+            first.tags = run.tags;
+            self.config_changed = true;
+            self.about_changed = true;
+            return;
+        }
+        if let Some(config) = &run.config {
+            self.config.apply(config);
+        }
+        if let Some(summary) = &run.summary {
+            self.summary.apply(summary);
+            self.summary_changed = true;
+        }
+        if let Some(telemetry) = &run.telemetry {
+            self.telemetry(telemetry);
+        }
+        self.config_changed = true;
+        self.run = Some(run);
+    }
+
+    fn end(&mut self, exit: ExitRecord) {
+        for stderr in [false, true] {
+            if !self.partial[usize::from(stderr)].is_empty() {
+                let now = proto::Timestamp::of(std::time::SystemTime::now());
+                self.console("\n", stderr, now);
+            }
+        }
+        self.exit = Some(exit);
+    }
+
+    fn row(&mut self, history: &HistoryRecord) {
+        let stated = history
+            .item
+            .iter()
+            .find(|item| item.key == "_step" || item.nested_key == ["_step"])
+            .and_then(|item| items::value(item).parse::<i64>().ok());
+        if self.history.end() >= self.first_row {
+            self.next_step = self.next_step.max(self.first_step);
+        }
+        let step = stated.unwrap_or(self.next_step).max(self.next_step);
+        self.next_step = step.saturating_add(1);
+        self.last_step = Some(step);
+        let mut line = String::with_capacity(history.item.len() * 32);
+        line.push('{');
+        let mut nested = ItemTree::default();
+        for item in &history.item {
+            let path = items::path(item);
+            match path.as_slice() {
+                [] | ["_step"] => {}
+                [key] => {
+                    json::put_string(key, &mut line);
+                    line.push(':');
+                    line.push_str(&items::value(item));
+                    line.push(',');
+                }
+                longer => nested.set(longer, items::value(item)),
+            }
+        }
+        for (key, value) in nested.entries() {
+            json::put_string(key, &mut line);
+            let _ = write!(line, ":{value},");
+        }
+        let _ = write!(line, "\"_step\":{step}}}");
+        self.summary.set(&["_step"], step.to_string());
+        let taken = self.history.push(line);
+        self.count(taken);
+    }
+
+    fn stats(&mut self, stats: &proto::StatsRecord) {
+        let time = stats.timestamp.map_or(0.0, proto::Timestamp::seconds);
+        // Rows of a run that was resumed at its start have it in them; those of a part that did not know, not.
+        let resumed = self.run.as_ref().is_some_and(|run| run.resumed);
+        let earlier = if resumed { self.earlier } else { 0.0 };
+        let start = self.run.as_ref().and_then(|run| run.start_time);
+        let start = start.map_or(time, proto::Timestamp::seconds);
+        let mut line = format!(
+            "{{\"_wandb\":true,\"_timestamp\":{},\"_runtime\":{}",
+            json::float(time),
+            json::float(earlier + time - start)
+        );
+        for item in &stats.item {
+            line.push(',');
+            json::put_string(&format!("system.{}", item.key), &mut line);
+            line.push(':');
+            line.push_str(&items::value(item));
+        }
+        line.push('}');
+        let taken = self.events.push(line);
+        self.count(taken);
+    }
+
+    fn console(&mut self, text: &str, stderr: bool, time: proto::Timestamp) {
+        let mut partial = std::mem::take(&mut self.partial[usize::from(stderr)]);
+        partial.push_str(text);
+        let mut rest = partial.as_str();
+        while let Some((line, after)) = rest.split_once('\n') {
+            self.console_line(line, stderr, time);
+            rest = after;
+        }
+        let rest = rest.to_owned();
+        self.partial[usize::from(stderr)] = rest;
+    }
+
+    fn console_line(&mut self, line: &str, stderr: bool, time: proto::Timestamp) {
+        // What a carriage return went back over was replaced on the terminal.
+        let line = line.trim_end_matches('\r');
+        let line = line.rsplit('\r').next().unwrap_or(line);
+        let at = Timestamp::new(time.seconds, time.nanos).unwrap_or(Timestamp::UNIX_EPOCH);
+        let at = at.strftime("%Y-%m-%dT%H:%M:%S%.6f");
+        self.console.push_str(line);
+        self.console.push('\n');
+        let sent = match (self.structured_console, stderr) {
+            (true, true) => json!({"level": "error", "ts": at.to_string(), "content": line}).to_string(),
+            (true, false) => json!({"ts": at.to_string(), "content": line}).to_string(),
+            (false, true) => format!("ERROR {at} {line}"),
+            (false, false) => format!("{at} {line}"),
+        };
+        let taken = self.output.push(sent);
+        self.count(taken);
+    }
+
+    fn telemetry(&mut self, telemetry: &proto::TelemetryRecord) {
+        for (number, text) in [
+            ("5", &telemetry.cli_version),
+            ("12", &telemetry.core_version),
+            ("13", &telemetry.platform),
+        ] {
+            if !text.is_empty() {
+                self.telemetry.insert(number.to_owned(), Value::from(text.as_str()));
+            }
+        }
+        let feature = telemetry.feature.unwrap_or_default();
+        for (on, number) in [(feature.finish, 2), (feature.offline, 4), (feature.resumed, 5)] {
+            if on && !self.features.contains(&number) {
+                self.features.push(number);
+            }
+        }
+        self.config_changed = true;
+    }
+
+    fn config_entries(&self) -> Vec<(&str, String)> {
+        let mut entries: Vec<_> = self
+            .config
+            .entries()
+            .filter(|(key, _)| !matches!(*key, "_wandb" | "wandb_version"))
+            .collect();
+        entries.push(("_wandb", self.own_config().to_string()));
+        entries
+    }
+
+    fn wrapped_config(&self) -> String {
+        let mut text = String::from("{");
+        for (key, value) in self.config_entries() {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            json::put_string(key, &mut text);
+            let _ = write!(text, ":{{\"value\":{value}}}");
+        }
+        text.push('}');
+        text
+    }
+
+    /// What W&B keeps beside the user's config. A run without `t` counts as not started and cannot be resumed.
+    fn own_config(&self) -> Value {
+        let mut t = self.telemetry.clone();
+        let mut features = self.features.clone();
+        features.sort_unstable();
+        t.insert("3".to_owned(), features.into());
+        let mut own = json!({"t": t, "m": self.definitions.list()});
+        if let Some(version) = self.telemetry.get("5") {
+            own["cli_version"] = version.clone();
+        }
+        if let Some(environment) = &self.environment {
+            let mut writers = self.earlier_writers.clone();
+            writers.insert(environment.writer_id.clone(), environment_json(environment));
+            own["e"] = writers.into();
+        }
+        own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log_format::proto::{HistoryStep, Item, OutputRaw, StatsRecord};
+
+    fn read(kinds: impl IntoIterator<Item = RecordKind>) -> Assembler {
+        let mut assembler = Assembler::default();
+        for kind in kinds {
+            let kind = Some(kind);
+            assembler.read(LogRecord { num: 0, kind });
+        }
+        assembler
+    }
+
+    fn item(key: &str, value: &str) -> Item {
+        Item {
+            key: key.to_owned(),
+            value_json: value.to_owned(),
+            ..Item::default()
+        }
+    }
+
+    fn row(items: impl IntoIterator<Item = Item>) -> RecordKind {
+        RecordKind::History(HistoryRecord {
+            item: items.into_iter().collect(),
+            step: None::<HistoryStep>,
+        })
+    }
+
+    #[test]
+    fn a_line_that_no_server_takes_is_counted_and_has_no_number() {
+        let long = format!("\"{}\"", "x".repeat(LONGEST_LINE));
+        let summary = |value: &str| {
+            RecordKind::Summary(ItemsRecord {
+                update: vec![item("x", value)],
+                remove: Vec::new(),
+            })
+        };
+        let mut assembler = read([
+            row([item("x", &long)]),
+            row([item("x", "1")]),
+            RecordKind::Stats(StatsRecord {
+                item: vec![item("x", &long)],
+                ..StatsRecord::default()
+            }),
+            RecordKind::Output(OutputRaw {
+                line: format!("{long}\n"),
+                ..OutputRaw::default()
+            }),
+            summary(&long),
+        ]);
+        assert_eq!(assembler.take_summary(), None);
+        assert_eq!(assembler.take_too_long(), Some(3));
+        assert_eq!(assembler.take_too_long(), None);
+        assert_eq!(
+            assembler.history.portion(1000),
+            (1, r#""{\"x\":1,\"_step\":1}""#.to_owned())
+        );
+        assert!(assembler.events.is_empty() && assembler.output.is_empty());
+        assembler.read(LogRecord {
+            num: 0,
+            kind: Some(summary("1")),
+        });
+        assert_eq!(assembler.take_summary().unwrap(), r#"{"_step":1,"x":1}"#);
+    }
+
+    #[test]
+    fn the_last_of_all_steps_is_no_overflow() {
+        let last = i64::MAX.to_string();
+        let assembler = read([row([item("_step", &last)]), row([item("_step", &last)])]);
+        assert_eq!(assembler.history.portion(1000).0, 2);
+    }
+
+    #[test]
+    fn a_renumbered_row_has_its_number_in_the_summary_too() {
+        let mut assembler = Assembler::default();
+        assembler.begin_at(&UploadProgress {
+            first_step: 8,
+            ..UploadProgress::default()
+        });
+        let summary = ItemsRecord {
+            update: vec![item("_step", "0"), item("x", "1")],
+            remove: Vec::new(),
+        };
+        for kind in [row([item("_step", "0")]), RecordKind::Summary(summary)] {
+            let kind = Some(kind);
+            assembler.read(LogRecord { num: 0, kind });
+        }
+        assert_eq!(assembler.summary_text(), r#"{"_step":8,"x":1}"#);
+    }
+
+    /// Of a run that was resumed when it was set up; a part that did not know of others counts from its own start, as
+    /// the official client has it.
+    #[test]
+    fn readings_of_a_resumed_run_count_from_its_first_part() {
+        for (resumed, runtime) in [(true, 110.0), (false, 10.0)] {
+            let at = |seconds| Some(proto::Timestamp { seconds, nanos: 0 });
+            let mut assembler = Assembler::default();
+            let run = RecordKind::Run(Box::new(RunRecord {
+                start_time: at(1000),
+                resumed,
+                ..RunRecord::default()
+            }));
+            assembler.read(LogRecord {
+                num: 1,
+                kind: Some(run),
+            });
+            assembler.begin_at(&UploadProgress {
+                earlier_runtime: 100.0,
+                ..UploadProgress::default()
+            });
+            let stats = RecordKind::Stats(StatsRecord {
+                timestamp: at(1010),
+                ..StatsRecord::default()
+            });
+            assembler.read(LogRecord {
+                num: 2,
+                kind: Some(stats),
+            });
+            let (_, line) = assembler.events.portion(1000);
+            let line: String = serde_json::from_str(&line).unwrap();
+            assert_eq!(json::read(&line).unwrap()["_runtime"], runtime);
+        }
+    }
+
+    #[test]
+    fn earlier_writers_stay_in_the_config() {
+        let mut assembler = read([RecordKind::Environment(Box::new(EnvironmentRecord {
+            writer_id: "b".to_owned(),
+            ..EnvironmentRecord::default()
+        }))]);
+        assembler.begin_at(&UploadProgress {
+            earlier_writers: [("a".to_owned(), json!({"os": "x"}))].into_iter().collect(),
+            ..UploadProgress::default()
+        });
+        let writers = assembler.own_config()["e"].clone();
+        assert_eq!(writers, json!({"a": {"os": "x"}, "b": {"writerId": "b"}}));
+    }
+}

@@ -1,0 +1,50 @@
+//! Where a run takes place, as W&B's page has it.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::log_format::proto::EnvironmentRecord;
+
+/// `wandb-metadata.json`, with the names that W&B's page looks for.
+pub(crate) fn environment_json(environment: &EnvironmentRecord) -> Value {
+    let mut all = Map::new();
+    let mut put = |name: &str, value: Value| {
+        if !matches!(&value, Value::Null) && value != "" && value != 0 && value != json!([]) {
+            all.insert(name.to_owned(), value);
+        }
+    };
+    put("os", environment.os.as_str().into());
+    put("python", environment.python.as_str().into());
+    put("program", environment.program.as_str().into());
+    put("codePath", environment.code_path.as_str().into());
+    put("root", environment.root.as_str().into());
+    put("host", environment.host.as_str().into());
+    put("username", environment.username.as_str().into());
+    put("executable", environment.executable.as_str().into());
+    put("args", environment.args.clone().into());
+    put("cpu_count", environment.cpu_count.into());
+    put("cpu_count_logical", environment.cpu_count_logical.into());
+    put("gpu", environment.gpu_type.as_str().into());
+    put("gpu_count", environment.gpu_count.into());
+    put("writerId", environment.writer_id.as_str().into());
+    if let Some(time) = environment.started_at {
+        let at = Timestamp::new(time.seconds, time.nanos).unwrap_or(Timestamp::UNIX_EPOCH);
+        put("startedAt", at.to_string().into());
+    }
+    if let Some(git) = &environment.git {
+        put("git", json!({"remoteUrl": git.remote_url, "commit": git.commit}));
+    }
+    // As proto's JSON has it, integers of 64 bits are strings.
+    let disks = environment.disk.iter().map(|(path, disk)| {
+        let sizes = json!({"total": disk.total.to_string(), "used": disk.used.to_string()});
+        (path.clone(), sizes)
+    });
+    let disks: Map<_, _> = disks.collect();
+    if !disks.is_empty() {
+        put("disk", disks.into());
+    }
+    if let Some(memory) = environment.memory {
+        put("memory", json!({"total": memory.total.to_string()}));
+    }
+    Value::Object(all)
+}

@@ -1,0 +1,8 @@
+//! The content of a run as the server wants it: rows, console lines, summary, config and the run's own files.
+
+pub(crate) mod assembler;
+pub(crate) mod definitions;
+pub(crate) mod line_buffer;
+pub(crate) mod metadata;
+pub(crate) mod tail_summary;
+pub(crate) mod yaml;

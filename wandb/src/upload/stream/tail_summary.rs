@@ -1,0 +1,140 @@
+use crate::log_format::items;
+use crate::log_format::proto::{HistoryRecord, Item, ItemsRecord, MetricRecord};
+use crate::run_log::row::RowColumns;
+
+/// What the rows behind the newest summary record come to: the summary that the sink would have written for them, had its
+/// process not been killed.
+#[derive(Default)]
+pub(crate) struct TailSummary {
+    columns: RowColumns,
+    /// The system's own values of the newest row.
+    own: Vec<Item>,
+}
+
+impl TailSummary {
+    pub(crate) fn define(&mut self, metric: MetricRecord) {
+        self.columns.define(metric);
+    }
+
+    pub(crate) fn row(&mut self, history: &HistoryRecord) {
+        self.own.clear();
+        for item in &history.item {
+            match items::path(item).as_slice() {
+                ["_step" | "_timestamp" | "_runtime"] => self.own.push(item.clone()),
+                [name] => self.columns.set_json(name, &items::value(item)),
+                _ => {}
+            }
+        }
+        self.columns.close([], |items| ((), items));
+    }
+
+    /// A summary record stands for all rows before it.
+    pub(crate) fn cover(&mut self) {
+        self.columns.take_stale();
+    }
+
+    /// The summary of the rows since then; `None` if it says nothing new.
+    pub(crate) fn take(&mut self) -> Option<ItemsRecord> {
+        let mut update = self.columns.take_stale();
+        if update.is_empty() {
+            return None;
+        }
+        for item in &self.own {
+            let value_json = match item.key.as_str() {
+                // Whole seconds, in a summary.
+                "_runtime" => (items::value(item).parse::<f64>().unwrap_or(0.0) as i64).to_string(),
+                _ => items::value(item),
+            };
+            update.push(Item {
+                key: items::path(item).concat(),
+                value_json,
+                ..Item::default()
+            });
+        }
+        Some(ItemsRecord {
+            update,
+            remove: Vec::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use logcore::{MetricBatch, MetricValue};
+
+    use crate::definition::MetricDefinition;
+    use crate::log_format::proto;
+    use crate::log_format::{LogEntry, LogReader};
+    use crate::run_log::{RunLog, RunStart};
+    use crate::upload::stream::assembler::Assembler;
+
+    /// The summary that a server is told of a log, as the tests compare it.
+    fn summary(log: &Path) -> serde_json::Value {
+        let mut assembler = Assembler::default();
+        assembler.derive_summary();
+        let mut reader = LogReader::open(log).unwrap();
+        while let LogEntry::Record(record) = reader.next().unwrap() {
+            assembler.read(record);
+        }
+        assembler.cover_all();
+        let mut summary = crate::log_format::json::read(&assembler.summary_text()).unwrap();
+        summary.as_object_mut().unwrap().remove("_wandb");
+        summary.as_object_mut().unwrap().remove("_runtime");
+        summary
+    }
+
+    fn log(path: &Path, started: SystemTime) -> RunLog {
+        let beginning = RunStart {
+            run: proto::RunRecord {
+                run_id: "x".to_owned(),
+                start_time: Some(proto::Timestamp::of(started)),
+                ..proto::RunRecord::default()
+            },
+            environment: proto::EnvironmentRecord::default(),
+            telemetry: proto::TelemetryRecord::default(),
+            started,
+            first_step: 0,
+            earlier: 0.0,
+            stats: true,
+        };
+        let mut log = RunLog::create(path, beginning).unwrap();
+        for definition in [
+            MetricDefinition::new("loss").summary(["min", "mean", "last"]),
+            MetricDefinition::new("hidden").summary(["none"]),
+        ] {
+            log.define(definition.records()).unwrap();
+        }
+        log.set_summary("best", &0.5.into()).unwrap();
+        for step in 0..100_u64 {
+            if step == 50 {
+                log.set_summary("x", &(-1).into()).unwrap();
+            }
+            let value = MetricValue::Float(((step * 7) % 13) as f64);
+            let values = [("loss", value), ("hidden", value), ("x", MetricValue::UInt(step))];
+            let time = started + Duration::from_secs(step);
+            log.metrics(&MetricBatch::at(time, "x", step, &values)).unwrap();
+        }
+        log
+    }
+
+    #[test]
+    fn a_log_without_an_end_has_the_summary_of_one_with_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let [whole, cut] = ["whole", "cut"].map(|name| folder.path().join(name));
+        let started = SystemTime::now();
+        let mut ended = log(&whole, started);
+        ended.end(0, SystemTime::now());
+        ended.sync().unwrap();
+        let mut killed = log(&cut, started);
+        // The newest row is open until there is a newer one.
+        let values = [("x", MetricValue::UInt(100))];
+        killed.metrics(&MetricBatch::new("x", 100, &values)).unwrap();
+        killed.write_out().unwrap();
+        assert_eq!(summary(&cut), summary(&whole));
+        assert_eq!(summary(&cut)["x"], 99);
+        assert_eq!(summary(&cut)["best"], 0.5);
+    }
+}
