@@ -61,6 +61,7 @@ mod formatter;
 mod json_capture;
 #[doc(hidden)]
 pub mod kill_point;
+mod logger_end;
 mod metric;
 mod notices;
 mod panic_guard;
@@ -94,6 +95,7 @@ pub use self::directives::{Directives, canonical_name, is_under};
 pub use self::error::{ConfigError, LogError, ProbeError, SinkError};
 pub use self::formatter::{Formatter, Style};
 pub use self::json_capture::{JsonCapture, Omission};
+pub use self::logger_end::{LoggerEnd, LoggerSummary, MetricSummary, RunEnd};
 pub use self::metric::{MetricBatch, MetricPair, MetricValue, Number, Point, Stats};
 pub use self::notices::Notices;
 pub use self::panic_guard::{catch_panic, hide_caught_panics_from_hook, is_catching_panic};

@@ -229,20 +229,20 @@ impl<K: AsRef<str>, V: Number> MetricPair for &(K, V) {
 }
 
 /// What is known of one metric.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// The newest value, which may be NaN or infinite.
-    #[serde(serialize_with = "serialize_stat")]
+    #[serde(serialize_with = "serialize_stat", deserialize_with = "deserialize_stat")]
     pub last: f64,
     /// The mean of the finite values in the window; NaN if it holds none.
-    #[serde(serialize_with = "serialize_stat")]
+    #[serde(serialize_with = "serialize_stat", deserialize_with = "deserialize_stat")]
     pub mean: f64,
     /// The least finite value of the run; NaN if there was none.
-    #[serde(serialize_with = "serialize_stat")]
+    #[serde(serialize_with = "serialize_stat", deserialize_with = "deserialize_stat")]
     pub min: f64,
     /// The greatest finite value of the run; NaN if there was none.
-    #[serde(serialize_with = "serialize_stat")]
+    #[serde(serialize_with = "serialize_stat", deserialize_with = "deserialize_stat")]
     pub max: f64,
     /// How many values there were, in the whole run.
     pub count: u64,
@@ -289,6 +289,20 @@ impl Point {
 
 fn serialize_stat<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serialize_float(*value, serializer)
+}
+
+/// Reads a number, or the text that [`serialize_float`] writes for a value that JSON has no number for.
+fn deserialize_stat<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum NumberOrText {
+        Number(f64),
+        Text(String),
+    }
+    match NumberOrText::deserialize(deserializer)? {
+        NumberOrText::Number(value) => Ok(value),
+        NumberOrText::Text(text) => text.parse().map_err(serde::de::Error::custom),
+    }
 }
 
 /// Writes a double so that the result is always valid JSON and every value can be told from every other.

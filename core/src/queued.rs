@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use crate::{
-    Deadline, EventKind, MetricBatch, MetricValue, Notices, OwnedRecord, PendingDelivery, ProgressEvent, Record,
-    ResumePoint, Sink, SinkBooks, SinkError, catch_panic, suppress_logging,
+    Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Notices, OwnedRecord, PendingDelivery,
+    ProgressEvent, Record, ResumePoint, Sink, SinkBooks, SinkError, catch_panic, suppress_logging,
 };
 
 /// Gives a slow sink a thread and a bounded queue of its own, so that it holds up no other sink.
@@ -40,6 +40,7 @@ pub struct Queued {
     /// What the wrapped sink wants, asked while it was still here.
     wanted: Vec<EventKind>,
     is_remote: bool,
+    folds_repeats: bool,
 }
 
 impl Queued {
@@ -51,7 +52,7 @@ impl Queued {
     /// Wraps `sink` with room for `capacity` waiting calls (at least 1).
     pub fn with_capacity(sink: impl Sink + 'static, capacity: usize) -> Self {
         let mut sink: Box<dyn Sink> = Box::new(sink);
-        let (destination, is_remote) = (sink.destination(), sink.is_remote());
+        let (destination, is_remote, folds_repeats) = (sink.destination(), sink.is_remote(), sink.folds_repeats());
         let wanted = [
             EventKind::Record,
             EventKind::Metrics,
@@ -87,6 +88,7 @@ impl Queued {
             destination,
             wanted,
             is_remote,
+            folds_repeats,
         }
     }
 
@@ -194,8 +196,9 @@ impl Sink for Queued {
         self.wait(Call::Flush(deadline), deadline)
     }
 
-    fn exit_code(&mut self, code: i32) {
-        self.shared.lock().queue.push_back(Call::ExitCode(code));
+    fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
+        let ended = Call::LoggerEnded(end.clone(), Box::new(summary.clone()));
+        self.shared.lock().queue.push_back(ended);
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
@@ -231,6 +234,10 @@ impl Sink for Queued {
 
     fn is_remote(&self) -> bool {
         self.is_remote
+    }
+
+    fn folds_repeats(&self) -> bool {
+        self.folds_repeats
     }
 }
 
@@ -405,7 +412,7 @@ enum Call {
     Message(String),
     Deliver,
     Flush(Deadline),
-    ExitCode(i32),
+    LoggerEnded(LoggerEnd, Box<LoggerSummary>),
     Finish(Deadline),
 }
 
@@ -432,8 +439,8 @@ impl Call {
             Self::Message(message) => sink.message(&message),
             Self::Deliver => sink.deliver(),
             Self::Flush(deadline) => sink.flush(deadline),
-            Self::ExitCode(code) => {
-                sink.exit_code(code);
+            Self::LoggerEnded(end, summary) => {
+                sink.logger_ended(&end, &summary);
                 Ok(())
             }
             Self::Finish(deadline) => sink.finish(deadline),

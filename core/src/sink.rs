@@ -1,6 +1,8 @@
 use serde_json::Value;
 
-use crate::{Deadline, MetricBatch, Notices, ProgressEvent, Record, ResumePoint, SinkBooks, SinkError};
+use crate::{
+    Deadline, LoggerEnd, LoggerSummary, MetricBatch, Notices, ProgressEvent, Record, ResumePoint, SinkBooks, SinkError,
+};
 
 /// Where things go: a terminal, a file, a server, a chat room.
 ///
@@ -33,10 +35,10 @@ use crate::{Deadline, MetricBatch, Notices, ProgressEvent, Record, ResumePoint, 
 /// borrowed. The order of calls is:
 ///
 /// ```text
-/// start   then   (record | metrics | progress | config | message | deliver | flush)*   then   exit_code   then   finish
+/// start   then   (record | metrics | progress | config | message | deliver | flush)*   then   logger_ended   then   finish
 /// ```
 ///
-/// with no `exit_code` where a new configuration takes the sink's place and the run goes on.
+/// with no `logger_ended` if a new configuration replaces the sink and the run continues.
 ///
 /// - What it logs itself while it is called goes nowhere: a sink can neither loop nor deadlock.
 /// - **A sink that buffers must override [`flush`](Sink::flush) and [`finish`](Sink::finish)**, and should write its
@@ -144,9 +146,32 @@ pub trait Sink: Send {
         self.deliver()
     }
 
-    /// Learns how the run ended: 0 is well. Called once, just before [`finish`](Sink::finish), if the run has ended.
-    fn exit_code(&mut self, code: i32) {
-        let _ = code;
+    /// Takes the end of the logger: how the run ended, and a summary of its metrics.
+    ///
+    /// Called once, just before [`finish`](Sink::finish), if the run has ended. A sink that all loggers share is called once,
+    /// after the last logger: with the worst end of all loggers, and an empty summary. The logger of a killed process ends
+    /// with [`LoggerEnd::killed`] and an empty summary when another process recovers it.
+    ///
+    /// ```
+    /// use logcore::{LoggerEnd, LoggerSummary, Sink};
+    ///
+    /// #[derive(Default)]
+    /// struct Pager { message: Option<String> }
+    ///
+    /// impl Sink for Pager {
+    ///     fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
+    ///         if end.exit_code != 0 {
+    ///             self.message = Some(format!("{} after {:?}", end.run_end, summary.duration));
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let mut pager = Pager::default();
+    /// pager.logger_ended(&LoggerEnd::from_exit_code(3), &LoggerSummary::default());
+    /// assert_eq!(pager.message.unwrap(), "failed with exit code 3 after 0ns");
+    /// ```
+    fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
+        let _ = (end, summary);
     }
 
     /// Ends the sink: delivers everything and lets go of what it holds, before `deadline`. Nothing is called after it
@@ -168,6 +193,12 @@ pub trait Sink: Send {
     /// Whether what it is given goes to others than this machine, whose answers its end has to wait for. When a signal ends the
     /// process, such a sink is ended first, while the others still take what the program says.
     fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Returns `true` if people read the output: then equal records in a row become one record that counts them, where the
+    /// field `fold_repeats` of the config asks for it. Other sinks are given each record.
+    fn folds_repeats(&self) -> bool {
         false
     }
 
@@ -226,8 +257,8 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
         (**self).flush(deadline)
     }
 
-    fn exit_code(&mut self, code: i32) {
-        (**self).exit_code(code);
+    fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
+        (**self).logger_ended(end, summary);
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
@@ -240,6 +271,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn is_remote(&self) -> bool {
         (**self).is_remote()
+    }
+
+    fn folds_repeats(&self) -> bool {
+        (**self).folds_repeats()
     }
 
     fn books(&self) -> Option<SinkBooks> {

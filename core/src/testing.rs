@@ -7,8 +7,8 @@ use log::Level;
 use serde_json::Value;
 
 use crate::{
-    ConfigError, Deadline, EventKind, FieldValue, LogConfig, MetricBatch, MetricValue, Notices, PendingDelivery,
-    ProgressEvent, ProgressKind, Record, ResumePoint, Sink, SinkBooks, SinkError,
+    ConfigError, Deadline, EventKind, FieldValue, LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricValue,
+    Notices, PendingDelivery, ProgressEvent, ProgressKind, Record, ResumePoint, Sink, SinkBooks, SinkError,
 };
 
 /// A sink that writes down every call, and the handle to read them.
@@ -86,8 +86,8 @@ impl Sink for RecordingSink {
         Ok(())
     }
 
-    fn exit_code(&mut self, code: i32) {
-        self.0.note(format!("exit_code {code}"));
+    fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
+        self.0.note(format!("logger_ended {}", end.exit_code));
     }
 
     fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
@@ -119,7 +119,7 @@ pub fn check_forwarding(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) {
 }
 
 /// Every method of [`Sink`]; a test compares them with the trait's.
-const METHODS: [&str; 16] = [
+const METHODS: [&str; 17] = [
     "wants",
     "start",
     "record",
@@ -128,12 +128,13 @@ const METHODS: [&str; 16] = [
     "config",
     "message",
     "deliver",
-    "mark",
+    "resume_point",
     "flush",
-    "exit_code",
+    "logger_ended",
     "finish",
-    "remainder",
+    "pending_delivery",
     "is_remote",
+    "folds_repeats",
     "books",
     "destination",
 ];
@@ -157,6 +158,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
     }
     answers.push(format!("destination() {:?}", sink.destination()));
     answers.push(format!("is_remote() {}", sink.is_remote()));
+    answers.push(format!("folds_repeats() {}", sink.folds_repeats()));
 
     let fields = [
         ("lr", FieldValue::Float(0.5)),
@@ -200,18 +202,20 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
     }
     answers.push(format!("resume_point() {:?}", sink.resume_point()));
     answers.push(format!("books() {:?}", sink.books()));
-    sink.exit_code(3);
+    let mut summary = LoggerSummary::default();
+    (summary.last_step, summary.warnings) = (Some(12), 1);
+    sink.logger_ended(&LoggerEnd::from_exit_code(3), &summary);
     let finished = sink.finish(soon);
     answers.push(format!(
         "finish failed for {:?}",
         finished.err().as_ref().map(SinkError::reason)
     ));
     answers.push(match sink.pending_delivery() {
-        None => "remainder() None".to_owned(),
+        None => "pending_delivery() None".to_owned(),
         Some(wait) => {
             let (books, result) = wait(soon);
             let reason = result.err().map(|error| error.reason().to_owned());
-            format!("remainder() {books:?} {reason:?}")
+            format!("pending_delivery() {books:?} {reason:?}")
         }
     });
     answers.extend(said.calls());
@@ -286,8 +290,8 @@ impl Sink for Telling {
         Ok(())
     }
 
-    fn exit_code(&mut self, code: i32) {
-        self.0.note(format!("exit_code({code})"));
+    fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
+        self.0.note(format!("logger_ended({end:?} {summary:?})"));
     }
 
     fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
@@ -302,6 +306,10 @@ impl Sink for Telling {
     }
 
     fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn folds_repeats(&self) -> bool {
         true
     }
 

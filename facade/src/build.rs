@@ -35,8 +35,7 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
         if sink.wants(EventKind::Record) {
             built.levels.insert(name.clone(), level);
         }
-        // People read these two; the others are given each record.
-        let folds = config.fold_repeats && matches!(name.as_str(), "console" | "file");
+        let folds = config.fold_repeats && sink.folds_repeats();
         let fold = folds.then(RepeatFolder::default);
         built.sinks.push(NamedSink {
             name,

@@ -12,12 +12,12 @@ use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
 use logcore::serde_json::{Map, Value};
 use logcore::{
-    ConfigError, Count, Deadline, JsonCapture, LogConfig, LogError, MetricPair, Number, PerProcess, Ranks, Readings,
-    StopFlag, WatchedLevels, is_logging_suppressed, redacted,
+    ConfigError, Count, Deadline, JsonCapture, LogConfig, LogError, LoggerEnd, MetricPair, Number, PerProcess, Ranks,
+    Readings, RunEnd, StopFlag, WatchedLevels, is_logging_suppressed, redacted,
 };
 use logcore_pipeline::{
-    ForkMutex, LoggerAccounts, MetricName, NameId, Pipeline, Producer, RecordOrigin, count_call_after_end,
-    print_notice, redact_in_notices,
+    ForkMutex, LoggerAccounts, LoggerOutcome, MetricName, NameId, Pipeline, Producer, RecordOrigin,
+    count_call_after_end, print_notice, redact_in_notices,
 };
 
 use crate::build::{BuiltSinks, level_of};
@@ -26,12 +26,12 @@ use crate::limit::Limiter;
 use crate::measures::{Measures, Sample, Step};
 use crate::memory::Memory;
 use crate::nest::Told;
-use crate::report::{FinishReport, RunEnd};
+use crate::report::FinishReport;
 use crate::sampling::Sampling;
 use crate::screen::Printer;
-use crate::summary::Summary;
+
 use crate::switchboard::{Screens, Switchboard};
-use crate::{panics, screen};
+use crate::{panics, screen, summary};
 
 pub(crate) struct Instance {
     name: String,
@@ -68,8 +68,8 @@ pub(crate) struct Instance {
 
 /// The end of a logger from its beginning to its completion.
 struct Ending {
-    summary: Summary,
-    exit_code: i32,
+    outcome: Arc<LoggerOutcome>,
+    sparklines: Vec<String>,
     deadline: Deadline,
     printer: Option<Printer>,
 }
@@ -545,14 +545,14 @@ impl Instance {
         }
         let ending = self.begin_end();
         self.refuse_from_now_on();
-        let closing = self.producer.finish(ending.exit_code, ending.deadline);
+        let closing = self.producer.finish(Arc::clone(&ending.outcome), ending.deadline);
         report.insert(self.complete_end(ending, closing)).clone()
     }
 
     /// Ends the sinks that wait for others than this machine; the logger goes on with the rest.
     pub(crate) fn wind_up(&self, deadline: Deadline) {
-        let exit_code = self.exit_code.load(Ordering::Relaxed);
-        if let Err(error) = self.producer.wind_up(exit_code, deadline) {
+        let (outcome, _) = self.outcome();
+        if let Err(error) = self.producer.wind_up(outcome, deadline) {
             print_notice(
                 &format!("wind up {}", self.name),
                 &format!("logger `{}`: {error}", self.name),
@@ -564,8 +564,8 @@ impl Instance {
     pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: Pipeline, deadline: Deadline) {
         let endings: Vec<Ending> = loggers.iter().map(|logger| logger.begin_end()).collect();
         let ports = loggers.iter().zip(&endings);
-        let ports: Vec<(&Producer, i32)> = ports
-            .map(|(logger, ending)| (&*logger.producer, ending.exit_code))
+        let ports: Vec<(&Producer, Arc<LoggerOutcome>)> = ports
+            .map(|(logger, ending)| (&*logger.producer, Arc::clone(&ending.outcome)))
             .collect();
         let (mut closings, problem) = match pipeline.close(&ports, deadline) {
             Ok(closings) => (closings.into_iter(), None),
@@ -593,23 +593,14 @@ impl Instance {
             // It is dropped by a panic: the run has failed, whether or not anybody had time to say so.
             self.cut_short(panics::end(), 1);
         }
-        let exit_code = self.exit_code.load(Ordering::Relaxed);
-        let end = match (lock(self.cut_short.get()).take(), exit_code) {
-            (Some(end), _) => end.hidden(|text| self.hidden(text)),
-            (None, 0) => RunEnd::Finished,
-            (None, exit_code) => RunEnd::Failed { exit_code },
-        };
-        let summary = self.summary(end, exit_code);
+        let (outcome, sparklines) = self.outcome();
         // The run of a forked child is its parent's.
-        let is_told = summary.is_of_a_run() && !self.producer.is_inherited();
-        if is_told {
-            self.producer.message("jsonl", &summary.json(&self.name));
-        }
+        let is_told = outcome.summary.has_metrics() && !self.producer.is_inherited();
         // Of several ranks the first has the last word.
         let has_last_word = is_told && config.finish_summary && Ranks::of(&config).is_first();
         Ending {
-            summary,
-            exit_code,
+            outcome,
+            sparklines,
             deadline,
             printer: has_last_word.then(|| Printer::of(&config)),
         }
@@ -622,14 +613,17 @@ impl Instance {
         };
         let done = FinishReport {
             logger: self.name.clone(),
-            end: ending.summary.end.clone(),
-            exit_code: ending.exit_code,
+            end: ending.outcome.end.run_end.clone(),
+            exit_code: ending.outcome.end.exit_code,
             sinks: closing.books,
             places: closing.places,
             problem,
         };
         if let Some(printer) = ending.printer {
-            printer.print(|color| ending.summary.text(&done, color), ending.deadline);
+            printer.print(
+                |color| summary::render(&ending.outcome.summary, &ending.sparklines, &done, color),
+                ending.deadline,
+            );
         }
         let losses = done.losses();
         if !losses.is_empty() {
@@ -657,17 +651,23 @@ impl Instance {
         self.producer.is_inherited() && !self.is_closed()
     }
 
-    fn summary(&self, end: RunEnd, exit_code: i32) -> Summary {
-        let mut summary = Summary {
-            end,
-            exit_code,
-            duration: self.opened.elapsed(),
-            warnings: self.warnings.load(Ordering::Relaxed),
-            errors: self.errors.load(Ordering::Relaxed),
-            ..Summary::default()
+    /// How the run ends as it stands now, and how its metrics went.
+    fn outcome(&self) -> (Arc<LoggerOutcome>, Vec<String>) {
+        let exit_code = self.exit_code.load(Ordering::Relaxed);
+        let mut outcome = LoggerOutcome::default();
+        outcome.end = match &*lock(self.cut_short.get()) {
+            Some(RunEnd::Panicked { message }) => {
+                let message = self.hidden(message);
+                LoggerEnd::new(exit_code, RunEnd::Panicked { message })
+            }
+            Some(run_end) => LoggerEnd::new(exit_code, run_end.clone()),
+            None => LoggerEnd::from_exit_code(exit_code),
         };
-        self.measures.lock().summarize(&mut summary);
-        summary
+        outcome.summary.duration = self.opened.elapsed();
+        outcome.summary.warnings = self.warnings.load(Ordering::Relaxed);
+        outcome.summary.errors = self.errors.load(Ordering::Relaxed);
+        let sparklines = self.measures.lock().summarize(&mut outcome.summary);
+        (Arc::new(outcome), sparklines)
     }
 
     /// Says what the limit has left out so far.

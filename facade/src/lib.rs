@@ -78,7 +78,7 @@ pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
     ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, Ranks, RingPlace,
-    Secret, SinkBooks, SinkError, Stats,
+    RunEnd, Secret, SinkBooks, SinkError, Stats,
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;
@@ -88,7 +88,7 @@ pub use logcore_runs::{MergeError, Merged, MergedFile, merge_ranks};
 
 pub use self::logger::{MetricHandle, Metrics, UnifiedLogger};
 pub use self::manager::LogManager;
-pub use self::report::{FinishReport, RunEnd};
+pub use self::report::FinishReport;
 pub use self::screen::suspend;
 
 /// Sets a logger up: from a name (the defaults, overlaid by the environment), or from a config as it is.

@@ -163,6 +163,7 @@ fn with_commas(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use logcore::Deadline;
@@ -210,7 +211,7 @@ mod tests {
                     of_line(line) - records,
                 ))
                 .collect();
-            let books = &producer.finish(0, soon).unwrap().books["recording"];
+            let books = &producer.finish(Arc::default(), soon).unwrap().books["recording"];
             prop_assert_eq!(&handle.calls()[..expected.len()], &expected);
             let left_out = said.len() as u64 - passed;
             prop_assert_eq!(books.dropped.get(OVER_LIMIT).copied().unwrap_or(0), left_out);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use logcore::escape::one_line;
 use logcore::log::{Level, LevelFilter};
 use logcore::{
-    ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, PerProcess, Ranks, RingPlace, Sink, StopFlag,
-    WatchedLevels, is_logging_suppressed, registry,
+    ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, LoggerEnd, PerProcess, Ranks, RingPlace, RunEnd,
+    Sink, StopFlag, WatchedLevels, is_logging_suppressed, registry,
 };
 use logcore_pipeline::{
     Pipeline, Producer, RecoveryError, Signal, at_exit, label_notices_with_rank, print_notice, recover_ranks,
@@ -19,7 +19,7 @@ use crate::build::{BuiltSinks, build_sinks};
 use crate::instance::Instance;
 use crate::logger::UnifiedLogger;
 use crate::memory::Memory;
-use crate::report::{FinishReport, RunEnd};
+use crate::report::FinishReport;
 use crate::roster::Roster;
 use crate::watch::watch;
 use crate::{global, panics, screen, signals};
@@ -475,7 +475,7 @@ impl LogManager {
             && let Some(pipeline) = &state.pipeline
         {
             let deadline = Deadline::after(LogConfig::default().finish_duration());
-            if let Err(error) = pipeline.finish_shared(exit_code, deadline) {
+            if let Err(error) = pipeline.finish_shared(LoggerEnd::from_exit_code(exit_code), deadline) {
                 print_notice("finish added sinks", &error.to_string());
             }
         }

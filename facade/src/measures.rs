@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 
-use logcore::{Count, LogConfig, MetricValue, Point, ProgressKind, Stats};
+use logcore::{Count, LogConfig, LoggerSummary, MetricSummary, MetricValue, Point, ProgressKind, Stats};
 use logcore_pipeline::{NameId, Producer, print_notice};
 
 use crate::known::{Known, KnownNames};
@@ -12,7 +12,7 @@ use crate::nest::{Nest, Told};
 use crate::progress::{Meter, State, Throughput};
 use crate::series::Series;
 use crate::steps::Steps;
-use crate::summary::{MetricSummary, SHOWN, Summary};
+use crate::summary::{SHOWN, sparkline};
 
 /// Columns of `metrics.jsonl` that a user's name must not take.
 const RESERVED: [&str; 3] = ["step", "time", "logger"];
@@ -365,27 +365,29 @@ impl Measures {
         self.series.history(metric)
     }
 
-    /// What there is to say of the run; of the user's metrics, the first few with their course.
-    pub(crate) fn summarize(&mut self, summary: &mut Summary) {
+    /// Completes the summary of the run; returns the sparklines of the user's first metrics.
+    pub(crate) fn summarize(&mut self, summary: &mut LoggerSummary) -> Vec<String> {
         summary.last_step = self.steps.highest();
         let throughput = self.throughput();
         summary.steps_per_sec = throughput.units_per_sec();
         summary.samples_per_sec = throughput.samples_per_sec();
+        let mut sparklines = Vec::new();
         for at in 0..self.names.len() {
             let Some(stats) = self.series.stats(at) else { continue };
             let Metric { logged, user, .. } = &self.names[at];
-            let kind = if *user {
-                &mut summary.metrics
-            } else {
-                &mut summary.system
-            };
-            let mut metric = MetricSummary::new(logged, stats);
-            if *user && kind.len() < SHOWN {
-                let history = self.series.history(at).unwrap_or_default();
-                metric.show_course(history.iter().map(|point| point.value));
+            let metric = MetricSummary::new(&**logged, stats);
+            if !user {
+                summary.system_metrics.push(metric);
+                continue;
             }
-            kind.push(metric);
+            if sparklines.len() < SHOWN {
+                let history = self.series.history(at).unwrap_or_default();
+                let values: Vec<f64> = history.iter().map(|point| point.value).collect();
+                sparklines.push(sparkline(&values));
+            }
+            summary.metrics.push(metric);
         }
+        sparklines
     }
 
     fn look_up(&self, name: &str) -> Option<usize> {

@@ -6,11 +6,10 @@ use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 
 use logcore::log::{Level, Record};
-use logcore::{PerProcess, is_catching_panic, is_logging_suppressed};
+use logcore::{PerProcess, RunEnd, is_catching_panic, is_logging_suppressed};
 use logcore_pipeline::RecordOrigin;
 
 use crate::manager::LogManager;
-use crate::report::RunEnd;
 use crate::{global, screen};
 
 /// What the last panic said, and where.

@@ -1,8 +1,6 @@
 use std::collections::BTreeMap;
-use std::fmt;
 
-use logcore::SinkBooks;
-use logcore::escape::one_line;
+use logcore::{RunEnd, SinkBooks};
 use logcore_pipeline::OVER_LIMIT;
 use serde::Serialize;
 
@@ -23,62 +21,6 @@ pub struct FinishReport {
     pub places: BTreeMap<String, String>,
     /// Why the accounts are not complete, if the deadline passed before every sink had ended.
     pub problem: Option<String>,
-}
-
-/// How a run ended.
-///
-/// ```
-/// use facade::RunEnd;
-///
-/// let end = RunEnd::Interrupted { signal: "SIGTERM".to_owned() };
-/// assert_eq!(end.to_string(), "interrupted by SIGTERM");
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum RunEnd {
-    /// It came to its end.
-    #[default]
-    Finished,
-    /// It came to an end with an exit code other than 0.
-    Failed {
-        /// The exit code.
-        exit_code: i32,
-    },
-    /// A panic ended it.
-    Panicked {
-        /// What the panic said, and where.
-        message: String,
-    },
-    /// A signal ended it.
-    Interrupted {
-        /// The signal's name.
-        signal: String,
-    },
-}
-
-impl fmt::Display for RunEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Finished => f.write_str("finished"),
-            Self::Failed { exit_code } => write!(f, "failed with exit code {exit_code}"),
-            // A panic may have said anything.
-            Self::Panicked { message } => write!(f, "failed: {}", one_line(message)),
-            Self::Interrupted { signal } => write!(f, "interrupted by {signal}"),
-        }
-    }
-}
-
-impl RunEnd {
-    /// The same, with its message as `hide` shows it.
-    pub(crate) fn hidden(self, hide: impl FnOnce(&str) -> String) -> Self {
-        match self {
-            Self::Panicked { message } => Self::Panicked {
-                message: hide(&message),
-            },
-            end => end,
-        }
-    }
 }
 
 impl FinishReport {

@@ -1,186 +1,115 @@
-//! The last word of a run: what it was, in numbers, for the terminal and for `summary.json`.
+//! Renders the closing summary of a run for the terminal: its end, its metrics, and the account of each sink.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use logcore::escape::short_line;
-use logcore::{SinkBooks, Stats, text};
-use serde::Serialize;
+use logcore::{LoggerSummary, RunEnd, SinkBooks, Stats, text};
 
-use crate::report::{FinishReport, RunEnd};
+use crate::report::FinishReport;
 
-/// More metrics than this are counted, not shown.
+/// Number of metrics that the summary shows; it counts the rest.
 pub(crate) const SHOWN: usize = 12;
 
-/// Columns for what a line is about.
+/// Width of the first column, in characters.
 const LABEL: usize = 8;
 
-/// No more characters of a metric's name are shown; …
+/// Longest metric name that is shown, in characters.
 const NAME: usize = 60;
-/// … of any other text of others.
+/// Longest text of any other kind that is shown, in characters.
 const TEXT: usize = 1000;
 
-/// What a run was.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Summary {
-    #[serde(flatten)]
-    pub(crate) end: RunEnd,
-    pub(crate) exit_code: i32,
-    #[serde(rename = "duration_seconds", serialize_with = "as_seconds")]
-    pub(crate) duration: Duration,
-    /// The highest step there was.
-    pub(crate) last_step: Option<u64>,
-    /// Over all time in which a progress ran.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) steps_per_sec: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) samples_per_sec: Option<f64>,
-    pub(crate) warnings: u64,
-    pub(crate) errors: u64,
-    /// In the order in which they were logged first.
-    pub(crate) metrics: Vec<MetricSummary>,
-    /// The system's own families.
-    #[serde(skip)]
-    pub(crate) system: Vec<MetricSummary>,
+/// Returns the summary as people read it. `sparklines` are those of the first metrics, in their order.
+pub(crate) fn render(run: &LoggerSummary, sparklines: &[String], report: &FinishReport, color: bool) -> String {
+    let paint = Paint(color);
+    let mut out = String::new();
+    let (mark, code) = match report.end {
+        RunEnd::Finished => ("✓", "32"),
+        _ => ("✗", "31"),
+    };
+    let duration = text::duration(run.duration);
+    let end = match &report.end {
+        RunEnd::Panicked { message } => format!("failed after {duration}: {}", short_line(message, TEXT)),
+        end => format!("{} after {duration}", short_line(&end.to_string(), TEXT)),
+    };
+    let title = format!("{mark} {} {end}", short_line(&report.logger, TEXT));
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "\n{}", paint.styled(&format!("1;{code}"), &title));
+    for (label, line) in facts(run) {
+        let _ = writeln!(out, "  {} {line}", paint.label(label));
+    }
+    out.push_str(&metric_table(run, sparklines, paint));
+    for (sink, books) in &report.sinks {
+        let place = report.places.get(sink).map_or("", String::as_str);
+        let sink = short_line(sink, NAME);
+        let _ = writeln!(out, "  {} {}", paint.label(&sink), account(books, place));
+    }
+    out.push('\n');
+    out
 }
 
-/// One metric of it.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct MetricSummary {
-    pub(crate) name: String,
-    #[serde(flatten)]
-    pub(crate) stats: Stats,
-    /// How the values went, a level for each stretch of the run.
-    #[serde(skip)]
-    pub(crate) course: String,
+fn facts(run: &LoggerSummary) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    let mut steps: Vec<String> = run.last_step.iter().map(|step| format!("up to {step}")).collect();
+    steps.extend(run.steps_per_sec.map(text::rate));
+    let samples = run.samples_per_sec;
+    steps.extend(samples.map(|rate| format!("{} samples/s", text::count(rate))));
+    if !steps.is_empty() {
+        facts.push(("steps", steps.join(", ")));
+    }
+    let system = run.system_metrics.iter();
+    let memory: Vec<String> = system
+        .filter_map(|metric| {
+            let name = metric.name.strip_prefix("memory/")?.strip_suffix("_gb")?;
+            let name = short_line(name, NAME);
+            Some(format!("{name} {} GB at most", text::value(metric.stats.max)))
+        })
+        .collect();
+    if !memory.is_empty() {
+        facts.push(("memory", memory.join(", ")));
+    }
+    if run.warnings + run.errors > 0 {
+        let (warnings, errors) = (counted(run.warnings, "warning"), counted(run.errors, "error"));
+        facts.push(("said", format!("{warnings}, {errors}")));
+    }
+    facts
 }
 
-impl Summary {
-    /// Whether there is more to tell than that a program has logged text.
-    pub(crate) fn is_of_a_run(&self) -> bool {
-        !self.metrics.is_empty() || !self.system.is_empty()
-    }
-
-    /// As `summary.json` has it.
-    pub(crate) fn json(&self, logger: &str) -> String {
-        serde_json::json!({ logger: self }).to_string()
-    }
-
-    /// As people read it.
-    pub(crate) fn text(&self, report: &FinishReport, color: bool) -> String {
-        let ink = Ink(color);
-        let mut out = String::new();
-        let (mark, paint) = match self.end {
-            RunEnd::Finished => ("✓", "32"),
-            _ => ("✗", "31"),
-        };
-        let duration = text::duration(self.duration);
-        let end = match &self.end {
-            RunEnd::Panicked { message } => format!("failed after {duration}: {}", short_line(message, TEXT)),
-            end => format!("{} after {duration}", short_line(&end.to_string(), TEXT)),
-        };
-        let title = format!("{mark} {} {end}", short_line(&report.logger, TEXT));
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "\n{}", ink.paint(&format!("1;{paint}"), &title));
-        for (label, line) in self.facts() {
-            let _ = writeln!(out, "  {} {line}", ink.label(label));
-        }
-        out.push_str(&self.table(ink));
-        for (sink, books) in &report.sinks {
-            let place = report.places.get(sink).map_or("", String::as_str);
-            let sink = short_line(sink, NAME);
-            let _ = writeln!(out, "  {} {}", ink.label(&sink), account(books, place));
-        }
-        out.push('\n');
-        out
-    }
-
-    fn facts(&self) -> Vec<(&'static str, String)> {
-        let mut facts = Vec::new();
-        let mut steps: Vec<String> = self.last_step.iter().map(|step| format!("up to {step}")).collect();
-        steps.extend(self.steps_per_sec.map(text::rate));
-        steps.extend(
-            self.samples_per_sec
-                .map(|rate| format!("{} samples/s", text::count(rate))),
+fn metric_table(run: &LoggerSummary, sparklines: &[String], paint: Paint) -> String {
+    let mut out = String::new();
+    let first = run.metrics.iter().zip(sparklines);
+    let shown: Vec<_> = first
+        .map(|(metric, sparkline)| (short_line(&metric.name, NAME), metric.stats, sparkline))
+        .collect();
+    let Some(names) = shown.iter().map(|(name, ..)| name.chars().count()).max() else {
+        return out;
+    };
+    let lines = shown.iter().map(|(.., sparkline)| sparkline.chars().count()).max();
+    let (names, lines) = (names.max(LABEL), lines.unwrap_or(0));
+    let head = format!(
+        "{:names$} {:lines$} {:>10} {:>10} {:>10} {:>10}",
+        "metric", "", "last", "mean", "min", "max"
+    );
+    let _ = writeln!(out, "  {}", paint.styled("2", &head));
+    for (name, stats, sparkline) in shown {
+        let Stats {
+            last, mean, min, max, ..
+        } = stats;
+        let [last, mean, min, max] = [last, mean, min, max].map(text::value);
+        let sparkline = paint.styled("36", &format!("{sparkline:lines$}"));
+        let _ = writeln!(
+            out,
+            "  {name:names$} {sparkline} {last:>10} {mean:>10} {min:>10} {max:>10}"
         );
-        if !steps.is_empty() {
-            facts.push(("steps", steps.join(", ")));
-        }
-        let memory: Vec<String> = self
-            .system
-            .iter()
-            .filter_map(|metric| {
-                let name = metric.name.strip_prefix("memory/")?.strip_suffix("_gb")?;
-                let name = short_line(name, NAME);
-                Some(format!("{name} {} GB at most", text::value(metric.stats.max)))
-            })
-            .collect();
-        if !memory.is_empty() {
-            facts.push(("memory", memory.join(", ")));
-        }
-        if self.warnings + self.errors > 0 {
-            facts.push((
-                "said",
-                format!(
-                    "{}, {}",
-                    counted(self.warnings, "warning"),
-                    counted(self.errors, "error")
-                ),
-            ));
-        }
-        facts
     }
-
-    fn table(&self, ink: Ink) -> String {
-        let mut out = String::new();
-        let first = self.metrics.iter().take(SHOWN);
-        let shown: Vec<_> = first.map(|metric| (short_line(&metric.name, NAME), metric)).collect();
-        let Some(names) = shown.iter().map(|(name, _)| name.chars().count()).max() else {
-            return out;
-        };
-        let courses = shown.iter().map(|(_, metric)| metric.course.chars().count()).max();
-        let (names, courses) = (names.max(LABEL), courses.unwrap_or(0));
-        let head = format!(
-            "{:names$} {:courses$} {:>10} {:>10} {:>10} {:>10}",
-            "metric", "", "last", "mean", "min", "max"
-        );
-        let _ = writeln!(out, "  {}", ink.paint("2", &head));
-        for (name, metric) in shown {
-            let Stats {
-                last, mean, min, max, ..
-            } = metric.stats;
-            let [last, mean, min, max] = [last, mean, min, max].map(text::value);
-            let course = ink.paint("36", &format!("{:courses$}", metric.course));
-            let _ = writeln!(
-                out,
-                "  {name:names$} {course} {last:>10} {mean:>10} {min:>10} {max:>10}"
-            );
-        }
-        if let Some(more) = self.metrics.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-            let _ = writeln!(out, "  … and {more} more");
-        }
-        out
+    if let Some(more) = run.metrics.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        let _ = writeln!(out, "  … and {more} more");
     }
+    out
 }
 
-impl MetricSummary {
-    pub(crate) fn new(name: &str, stats: Stats) -> Self {
-        Self {
-            name: name.to_owned(),
-            stats,
-            course: String::new(),
-        }
-    }
-
-    /// Shows how the values went.
-    pub(crate) fn show_course(&mut self, values: impl Iterator<Item = f64>) {
-        self.course = course(&values.collect::<Vec<_>>());
-    }
-}
-
-/// How values went, as bars of eight heights, each the mean of a stretch; one without a finite value is blank. Nothing where
-/// there are not two values to compare.
-fn course(values: &[f64]) -> String {
+/// Returns the values as bars of eight heights, each the mean of a stretch of values. A stretch without a finite value is
+/// blank. Fewer than two values give no bars.
+pub(crate) fn sparkline(values: &[f64]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     const WIDTH: usize = 12;
     if values.len() < 2 {
@@ -190,14 +119,14 @@ fn course(values: &[f64]) -> String {
     let mean_of = |at: usize| {
         let stretch = &values[at * values.len() / width..(at + 1) * values.len() / width];
         let finite: Vec<f64> = stretch.iter().copied().filter(|value| value.is_finite()).collect();
-        // Divided first, so that the sum of huge values stays finite.
+        // Dividing before adding keeps the sum of huge values finite.
         (!finite.is_empty()).then(|| finite.iter().map(|value| value / finite.len() as f64).sum::<f64>())
     };
     let means: Vec<Option<f64>> = (0..width).map(mean_of).collect();
-    let known = || means.iter().flatten().copied();
+    let finite = || means.iter().flatten().copied();
     let (low, high) = (
-        known().fold(f64::INFINITY, f64::min),
-        known().fold(f64::NEG_INFINITY, f64::max),
+        finite().fold(f64::INFINITY, f64::min),
+        finite().fold(f64::NEG_INFINITY, f64::max),
     );
     let height = |value: f64| {
         let range = high - low;
@@ -226,20 +155,16 @@ fn account(books: &SinkBooks, place: &str) -> String {
     }
 }
 
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
-}
-
-/// Color where it is wanted.
+/// Styles text if color is wanted.
 #[derive(Clone, Copy)]
-struct Ink(bool);
+struct Paint(bool);
 
-impl Ink {
-    fn paint(self, code: &str, text: &str) -> String {
+impl Paint {
+    fn styled(self, code: &str, text: &str) -> String {
         match self.0 {
             true => format!("\x1b[{code}m{text}\x1b[0m"),
             false => text.to_owned(),
@@ -247,42 +172,45 @@ impl Ink {
     }
 
     fn label(self, text: &str) -> String {
-        self.paint("2", &format!("{text:LABEL$}"))
+        self.styled("2", &format!("{text:LABEL$}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use logcore::MetricSummary;
+
     use super::*;
 
-    fn metric(name: &str, values: &[f64]) -> MetricSummary {
+    fn metric(name: &str, values: &[f64]) -> (MetricSummary, String) {
         let mut stats = Stats::empty();
         stats.last = values[values.len() - 1];
         stats.mean = values.iter().sum::<f64>() / values.len() as f64;
         stats.min = values.iter().copied().fold(f64::INFINITY, f64::min);
         stats.max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mut metric = MetricSummary::new(name, stats);
-        metric.show_course(values.iter().copied());
-        metric
+        (MetricSummary::new(name, stats), sparkline(values))
+    }
+
+    fn summary(metrics: Vec<(MetricSummary, String)>, system: (MetricSummary, String)) -> (LoggerSummary, Vec<String>) {
+        let mut summary = LoggerSummary::default();
+        let (metrics, sparklines) = metrics.into_iter().unzip();
+        (summary.metrics, summary.system_metrics) = (metrics, vec![system.0]);
+        (summary, sparklines)
     }
 
     #[test]
-    fn what_a_person_reads() {
+    fn a_closing_summary_shows_steps_memory_metrics_and_sinks() {
         let falling: Vec<f64> = (0..100).map(|i| 8.0 / f64::from(i + 1)).collect();
-        let summary = Summary {
-            duration: Duration::from_secs(3723),
-            last_step: Some(1200),
-            steps_per_sec: Some(36.23),
-            samples_per_sec: Some(1158.7),
-            warnings: 2,
-            errors: 1,
-            metrics: vec![
-                metric("loss", &falling),
-                metric("learning_rate", &[1e-4, f64::NAN, 1e-5]),
-            ],
-            system: vec![metric("memory/gpu_allocated_gb", &[2.0, 3.25])],
-            ..Summary::default()
-        };
+        let metrics = vec![
+            metric("loss", &falling),
+            metric("learning_rate", &[1e-4, f64::NAN, 1e-5]),
+        ];
+        let (mut run, sparklines) = summary(metrics, metric("memory/gpu_allocated_gb", &[2.0, 3.25]));
+        run.duration = Duration::from_secs(3723);
+        (run.last_step, run.steps_per_sec, run.samples_per_sec) = (Some(1200), Some(36.23), Some(1158.7));
+        (run.warnings, run.errors) = (2, 1);
         let mut report = FinishReport {
             logger: "trainer".to_owned(),
             ..FinishReport::default()
@@ -294,7 +222,7 @@ mod tests {
         report
             .places
             .insert("file".to_owned(), "outputs/logs/training.log".to_owned());
-        insta::assert_snapshot!(summary.text(&report, false), @r"
+        insta::assert_snapshot!(render(&run, &sparklines, &report, false), @r"
         ✓ trainer finished after 1:02:03
           steps    up to 1200, 36.2 it/s, 1.16k samples/s
           memory   gpu_allocated 3.2500 GB at most
@@ -304,16 +232,13 @@ mod tests {
           learning_rate █ ▁            1.000e-5        NaN   1.000e-5   1.000e-4
           file     outputs/logs/training.log: 1200 delivered, 3 dropped (disk full)
         ");
-        assert!(
-            summary
-                .text(&report, true)
-                .contains("\x1b[1;32m✓ trainer finished after 1:02:03\x1b[0m")
-        );
+        let colored = render(&run, &sparklines, &report, true);
+        assert!(colored.contains("\x1b[1;32m✓ trainer finished after 1:02:03\x1b[0m"));
     }
 
     #[test]
-    fn the_course_of_values() {
-        let courses = [
+    fn a_sparkline_has_a_bar_for_each_stretch_of_values() {
+        let sparklines = [
             &[][..],
             &[1.0],
             &[1.0, 2.0],
@@ -322,26 +247,23 @@ mod tests {
             &[f64::MAX, f64::MIN],
             &[f64::NAN, f64::NAN],
         ]
-        .map(course);
-        assert_eq!(courses, ["", "", "▁█", "▁▁▁", "▁ █ ▄", "▁▁", "  "]);
+        .map(sparkline);
+        assert_eq!(sparklines, ["", "", "▁█", "▁▁▁", "▁ █ ▄", "▁▁", "  "]);
         let rising: Vec<f64> = (0..10_000).map(f64::from).collect();
-        assert_eq!(course(&rising), "▁▂▂▃▄▄▅▅▆▇▇█");
+        assert_eq!(sparkline(&rising), "▁▂▂▃▄▄▅▅▆▇▇█");
     }
 
     #[test]
-    fn texts_of_others_stay_on_their_line_and_say_nothing_to_the_terminal() {
+    fn texts_of_a_program_stay_on_their_line_and_are_escaped() {
         let evil =
             "acc/\u{1b}]52;c;ZQ==\u{7}\u{1b}[2J\n2026-11-28 10:00:00 | ERROR | t | forged\u{202e}\u{200b}\u{9b}2J";
-        let summary = Summary {
+        let metrics = vec![metric(evil, &[1.0]), metric(&"n".repeat(1 << 20), &[1.0])];
+        let (run, sparklines) = summary(metrics, metric(&format!("memory/{evil}_gb"), &[1.0]));
+        let mut report = FinishReport {
+            logger: evil.to_owned(),
             end: RunEnd::Panicked {
                 message: evil.repeat(1000),
             },
-            metrics: vec![metric(evil, &[1.0]), metric(&"n".repeat(1 << 20), &[1.0])],
-            system: vec![metric(&format!("memory/{evil}_gb"), &[1.0])],
-            ..Summary::default()
-        };
-        let mut report = FinishReport {
-            logger: evil.to_owned(),
             ..FinishReport::default()
         };
         let mut books = SinkBooks::default();
@@ -349,7 +271,7 @@ mod tests {
         report.sinks.insert(evil.to_owned(), books);
         report.places.insert(evil.to_owned(), evil.to_owned());
         for color in [false, true] {
-            let text = summary.text(&report, color);
+            let text = render(&run, &sparklines, &report, color);
             // An empty line, the title, memory, three of the table, a sink, an empty line.
             assert_eq!(text.lines().count(), 8, "{text}");
             assert!(text.lines().all(|line| line.chars().count() < 3000), "{text}");

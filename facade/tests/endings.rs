@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use facade::logcore::{MetricBatch, Record, Sink, SinkError};
+use facade::logcore::{LoggerEnd, LoggerSummary, MetricBatch, Record, Sink, SinkError};
 use facade::{LogConfig, LogManager, UnifiedLogger, setup_logging};
 
 /// Names the case in the child.
@@ -27,10 +27,10 @@ impl Sink for Witness {
         Ok(())
     }
 
-    fn exit_code(&mut self, code: i32) {
+    fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
         let path = Path::new(&std::env::var_os(FOLDER).unwrap()).join("training.log");
         let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
-        writeln!(file, "exit code {code}").unwrap();
+        writeln!(file, "exit code {}", end.exit_code).unwrap();
     }
 }
 

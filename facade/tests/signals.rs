@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use facade::logcore::{
-    BuildContext, ConfigError, Deadline, MetricBatch, PendingDelivery, Record, Sink, SinkBooks, SinkError,
+    BuildContext, ConfigError, Deadline, LoggerEnd, LoggerSummary, MetricBatch, PendingDelivery, Record, Sink,
+    SinkBooks, SinkError,
 };
 use facade::{LogConfig, LogManager, UnifiedLogger, setup_logging};
 
@@ -32,8 +33,8 @@ impl Sink for Witness {
         Ok(())
     }
 
-    fn exit_code(&mut self, code: i32) {
-        fs::write(self.0.join("exit code"), code.to_string()).unwrap();
+    fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
+        fs::write(self.0.join("exit code"), end.exit_code.to_string()).unwrap();
     }
 }
 

@@ -15,7 +15,7 @@ mod recovery;
 mod ring;
 mod writer;
 
-pub use self::caller::command::{LoggerAccounts, NamedSink};
+pub use self::caller::command::{LoggerAccounts, LoggerOutcome, NamedSink};
 pub use self::caller::producer::{OVER_LIMIT, Producer, RING_FULL};
 pub use self::caller::shared::set_fork_takeover;
 pub use self::frame::body::{MetricName, RecordOrigin};

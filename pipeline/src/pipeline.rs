@@ -6,10 +6,11 @@ use std::thread;
 
 use log::LevelFilter;
 use logcore::{
-    Deadline, FileRank, LogConfig, LogError, OnFull, RingPlace, Sink, hide_caught_panics_from_hook, suppress_logging,
+    Deadline, FileRank, LogConfig, LogError, LoggerEnd, OnFull, RingPlace, Sink, hide_caught_panics_from_hook,
+    suppress_logging,
 };
 
-use crate::caller::command::{Close, Command, LoggerAccounts, NamedSink, Reply};
+use crate::caller::command::{Close, Command, LoggerAccounts, LoggerOutcome, NamedSink, Reply};
 use crate::caller::producer::{Producer, ask};
 use crate::caller::shared::Shared;
 use crate::frame::body::LoggerId;
@@ -176,15 +177,15 @@ impl Pipeline {
         let _ = self.shared.send(Command::Share(sink), deadline);
     }
 
-    /// Ends the sinks that every logger has.
+    /// Ends the sinks that every logger has, which learn of this `end`.
     ///
     /// # Errors
     ///
     /// [`LogError::Timeout`] past the deadline.
-    pub fn finish_shared(&self, exit_code: i32, deadline: Deadline) -> Result<(), LogError> {
+    pub fn finish_shared(&self, end: LoggerEnd, deadline: Deadline) -> Result<(), LogError> {
         let reply = Reply::new();
         let command = Command::FinishShared {
-            exit_code,
+            end,
             deadline,
             reply: reply.clone(),
         };
@@ -205,19 +206,26 @@ impl Pipeline {
     }
 
     /// The same at the end of the process: these loggers take everything until the ring is closed for all of them at one moment, and
-    /// end behind that with their exit codes. A later call to one of them finds the ring closed.
+    /// end behind that with their outcomes. A later call to one of them finds the ring closed.
     ///
     /// # Errors
     ///
     /// As for [`Pipeline::end`].
-    pub fn close(mut self, loggers: &[(&Producer, i32)], deadline: Deadline) -> Result<Vec<LoggerAccounts>, LogError> {
+    pub fn close(
+        mut self,
+        loggers: &[(&Producer, Arc<LoggerOutcome>)],
+        deadline: Deadline,
+    ) -> Result<Vec<LoggerAccounts>, LogError> {
         let file = self.file.take();
         if self.shared.is_inherited() {
             return Ok(loggers.iter().map(|_| LoggerAccounts::default()).collect());
         }
         let reply = Reply::new();
         let command = Command::Close(Close {
-            loggers: loggers.iter().map(|(producer, code)| (producer.id(), *code)).collect(),
+            loggers: loggers
+                .iter()
+                .map(|(producer, outcome)| (producer.id(), Arc::clone(outcome)))
+                .collect(),
             deadline,
             reply: reply.clone(),
         });
@@ -230,7 +238,7 @@ impl Pipeline {
         for remainder in remainders {
             remainder.settle(deadline);
         }
-        let settle = |(ended, (producer, _)): (_, &(&Producer, i32))| producer.settle(ended, deadline);
+        let settle = |(ended, (producer, _)): (_, &(&Producer, Arc<LoggerOutcome>))| producer.settle(ended, deadline);
         Ok(ended.into_iter().zip(loggers).map(settle).collect())
     }
 

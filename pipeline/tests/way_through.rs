@@ -7,9 +7,12 @@ use std::time::Duration;
 use logcore::log::{Level, LevelFilter};
 use logcore::testing::{BlockingSink, FailingSink, Gate, PanickingSink, recording};
 use logcore::{
-    Deadline, LogError, MetricBatch, MetricValue, OnFull, PendingDelivery, Record, Sink, SinkBooks, SinkError, log,
+    Deadline, LogError, LoggerEnd, MetricBatch, MetricValue, OnFull, PendingDelivery, Record, Sink, SinkBooks,
+    SinkError, log,
 };
-use logcore_pipeline::{MetricName, NamedSink, Pipeline, Producer, RING_FULL, RecordOrigin, RepeatFolder};
+use logcore_pipeline::{
+    LoggerOutcome, MetricName, NamedSink, Pipeline, Producer, RING_FULL, RecordOrigin, RepeatFolder,
+};
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
@@ -69,7 +72,7 @@ fn eight_threads_through_a_small_ring_lose_and_mix_nothing() {
             });
         }
     });
-    let books = producer.finish(0, soon()).unwrap().books;
+    let books = producer.finish(Arc::default(), soon()).unwrap().books;
     assert_eq!(books["messages"].delivered, (THREADS * LINES) as u64);
     let mut next = [0; THREADS];
     for message in messages.0.lock().unwrap().iter() {
@@ -119,7 +122,7 @@ fn a_full_ring_drops_by_policy_and_the_books_balance() {
         );
     }
     gate.open();
-    let books = &producer.finish(0, soon()).unwrap().books["slow"];
+    let books = &producer.finish(Arc::default(), soon()).unwrap().books["slow"];
     assert_eq!(books.accepted, 1000);
     assert!(books.dropped[RING_FULL] > 800, "{books:?}");
     assert!(books.balanced(), "{books:?}");
@@ -141,7 +144,7 @@ fn a_logger_that_ends_waits_for_no_sink_beyond_its_deadline() {
         producer.message("slow", "the same of a message");
     }
     gate.open();
-    let books = &producer.finish(0, soon()).unwrap().books["slow"];
+    let books = &producer.finish(Arc::default(), soon()).unwrap().books["slow"];
     assert!(books.dropped[RING_FULL] > 800 && books.balanced(), "{books:?}");
 }
 
@@ -173,7 +176,7 @@ fn what_an_earlier_configuration_delivered_is_in_the_account_of_one_that_ends_la
     say(&producer, Level::Info, "before");
     producer.open(false, None, vec![named("sink", Late)], soon()).unwrap();
     say(&producer, Level::Info, "after");
-    let books = &producer.finish(0, soon()).unwrap().books["sink"];
+    let books = &producer.finish(Arc::default(), soon()).unwrap().books["sink"];
     assert_eq!((books.accepted, books.delivered), (2, 2));
 }
 
@@ -223,7 +226,7 @@ fn a_sink_that_fails_or_panics_harms_no_other() {
     for _ in 0..10 {
         say(&producer, Level::Info, "x");
     }
-    let books = producer.finish(0, soon()).unwrap().books;
+    let books = producer.finish(Arc::default(), soon()).unwrap().books;
     assert_eq!(handle.calls().len(), 12);
     assert_eq!(books["failing"].dropped["server error"], 10);
     assert_eq!(books["panicking"].dropped["panic"], 10);
@@ -294,9 +297,11 @@ fn new_sinks_take_over_between_two_lines() {
         .open(false, None, vec![named("it", second_sink)], soon())
         .unwrap();
     say(&producer, Level::Info, "2");
-    let books = producer.finish(3, soon()).unwrap().books;
+    let mut outcome = LoggerOutcome::default();
+    outcome.end = LoggerEnd::from_exit_code(3);
+    let books = producer.finish(outcome.into(), soon()).unwrap().books;
     assert_eq!(first.calls(), ["record INFO live 1", "finish"]);
-    assert_eq!(second.calls(), ["record INFO live 2", "exit_code 3", "finish"]);
+    assert_eq!(second.calls(), ["record INFO live 2", "logger_ended 3", "finish"]);
     assert_eq!((books["it"].accepted, books["it"].delivered), (2, 2));
 }
 
@@ -334,10 +339,13 @@ fn a_shared_sink_belongs_to_every_logger() {
     let after = open(&pipeline, "after", vec![]);
     say(&before, Level::Info, "x");
     say(&after, Level::Info, "y");
-    assert_eq!(after.finish(0, soon()).unwrap().books["common"].accepted, 2);
+    assert_eq!(
+        after.finish(Arc::default(), soon()).unwrap().books["common"].accepted,
+        2
+    );
     assert_eq!(handle.calls(), ["record INFO before x", "record INFO after y", "flush"]);
-    pipeline.finish_shared(0, soon()).unwrap();
-    assert_eq!(handle.calls()[3..], ["exit_code 0", "finish"]);
+    pipeline.finish_shared(LoggerEnd::default(), soon()).unwrap();
+    assert_eq!(handle.calls()[3..], ["logger_ended 0", "finish"]);
 }
 
 #[test]
@@ -387,7 +395,7 @@ fn equal_records_in_a_row_are_one_line_and_the_books_have_them_all() {
     ];
     assert_eq!(*folding.0.lock().unwrap(), lines);
     say(&producer, Level::Warn, "one");
-    let books = producer.finish(0, soon()).unwrap().books;
+    let books = producer.finish(Arc::default(), soon()).unwrap().books;
     assert_eq!(folding.0.lock().unwrap()[lines.len()..], ["last line repeated once"]);
     assert_eq!(each.0.lock().unwrap().len(), 9);
     for (sink, books) in &books {
@@ -419,6 +427,6 @@ fn a_count_is_written_also_when_nothing_more_comes() {
     }
     assert_eq!(written.recv().unwrap(), "again");
     assert_eq!(written.recv().unwrap(), "last line repeated 2 times");
-    producer.finish(0, soon()).unwrap();
+    producer.finish(Arc::default(), soon()).unwrap();
     pipeline.end(soon()).unwrap();
 }

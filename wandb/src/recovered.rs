@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use logcore::registry::FOREIGN_PATH;
-use logcore::{BuildContext, Deadline, EventKind, MetricBatch, Record, Sink, SinkBooks, SinkError, redacted};
+use logcore::{
+    BuildContext, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Record, Sink, SinkBooks, SinkError,
+    redacted,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -118,8 +121,8 @@ impl Sink for RecoveredSink {
         self.write_out()
     }
 
-    fn exit_code(&mut self, code: i32) {
-        self.exit_code = Some(code);
+    fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
+        self.exit_code = Some(end.exit_code);
     }
 
     fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
@@ -273,7 +276,7 @@ mod tests {
         }
         sink.deliver().unwrap();
         let before_end = fs::read(&path).unwrap();
-        sink.exit_code(137);
+        sink.logger_ended(&LoggerEnd::killed(), &LoggerSummary::default());
         sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
         drop(sink);
         KilledRun {
@@ -306,7 +309,7 @@ mod tests {
             for (number, call) in calls.iter().enumerate().skip(at) {
                 call.give(&mut *sink, self.start + Duration::from_secs(number as u64));
             }
-            sink.exit_code(137);
+            sink.logger_ended(&LoggerEnd::killed(), &LoggerSummary::default());
             sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
             assert!(sink.books().unwrap().balanced());
             fs::read(&self.path).unwrap()

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, MetricBatch, Notices, PendingDelivery, Record, ResumePoint, Sink,
-    SinkBooks, SinkError, redacted,
+    BuildContext, ConfigError, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices, PendingDelivery,
+    Record, ResumePoint, Sink, SinkBooks, SinkError, redacted,
 };
 use serde_json::Value;
 
@@ -109,8 +109,8 @@ impl Sink for WandbSink {
         Ok(())
     }
 
-    fn exit_code(&mut self, code: i32) {
-        self.exit_code = Some(code);
+    fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
+        self.exit_code = Some(end.exit_code);
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use facade::wandb::{SyncError, SyncOptions, Synced, find_logs, sync};
 use facade::{LogConfig, setup_logging};
 use logcore::registry::build_sink;
-use logcore::{BuildContext, Deadline, MetricBatch, MetricValue, Notices, Sink, StopFlag};
+use logcore::{BuildContext, Deadline, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Notices, Sink, StopFlag};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -120,7 +120,7 @@ fn the_child_on_a_full_disk() {
     assert!(sink.resume_point().unwrap().is_complete());
     say_and_wait("free");
     assert!(log(&mut *sink, 100).is_err());
-    sink.exit_code(0);
+    sink.logger_ended(&LoggerEnd::default(), &LoggerSummary::default());
     sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
     say_and_wait("finished");
     let (books, result) = sink.pending_delivery().unwrap()(Deadline::after(Duration::from_millis(200)));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use facade::wandb::{Synced, find_logs};
 use facade::{LogConfig, setup_logging};
 use logcore::registry::{build_sink, recover_sink};
-use logcore::{BuildContext, Deadline, MetricBatch, MetricValue, Notices, Sink, StopFlag};
+use logcore::{BuildContext, Deadline, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Notices, Sink, StopFlag};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -249,7 +249,7 @@ fn what_was_streamed_before_a_kill_stays_right() {
         }
     }
     server.fault(On::Any, Fault::Status(401), usize::MAX);
-    killed.exit_code(0);
+    killed.logger_ended(&LoggerEnd::default(), &LoggerSummary::default());
     killed.finish(soon()).unwrap();
     killed.pending_delivery().unwrap()(soon()).1.unwrap_err();
     server.heal();
@@ -261,7 +261,7 @@ fn what_was_streamed_before_a_kill_stays_right() {
     let context = BuildContext::new(&config, &stop);
     let mut recovered = recover_sink("wandb", mark.text(), &context).unwrap();
     log(&mut *recovered, 20..45);
-    recovered.exit_code(137);
+    recovered.logger_ended(&LoggerEnd::killed(), &LoggerSummary::default());
     recovered.finish(soon()).unwrap();
     drop(recovered);
     assert_eq!(synced(&server, &left), Synced::Delivered);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use log::LevelFilter;
-use logcore::{Deadline, LogError, PendingDelivery, Sink, SinkBooks};
+use logcore::{Deadline, LogError, LoggerEnd, LoggerSummary, PendingDelivery, Sink, SinkBooks, serde_json};
 
 use crate::caller::producer::Counters;
 use crate::frame::body::{Echo, LoggerId};
@@ -22,6 +22,34 @@ pub struct NamedSink {
     pub sink: Box<dyn Sink>,
     /// Equal records in a row become one here; without it, the sink is given each.
     pub fold: Option<RepeatFolder>,
+}
+
+/// The end of a logger and the summary of its run, for its sinks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LoggerOutcome {
+    /// How the run ended.
+    pub end: LoggerEnd,
+    /// Metrics and counts of the run.
+    pub summary: LoggerSummary,
+}
+
+impl LoggerOutcome {
+    /// Returns an outcome without a summary.
+    pub(crate) fn without_summary(end: LoggerEnd) -> Self {
+        let summary = LoggerSummary::default();
+        Self { end, summary }
+    }
+
+    /// Returns the outcome as the process that recovers the ring reads it.
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(&(&self.end, &self.summary)).unwrap_or_default()
+    }
+
+    /// Reads an outcome that [`to_json`](Self::to_json) wrote.
+    pub(crate) fn from_json(json: &[u8]) -> Option<Self> {
+        let (end, summary) = serde_json::from_slice(json).ok()?;
+        Some(Self { end, summary })
+    }
 }
 
 pub(crate) enum Command {
@@ -53,20 +81,20 @@ pub(crate) enum Command {
     },
     Finish {
         id: LoggerId,
-        exit_code: i32,
+        outcome: Arc<LoggerOutcome>,
         deadline: Deadline,
         reply: Reply<Ended>,
     },
     /// Ends the sinks that every logger has.
     FinishShared {
-        exit_code: i32,
+        end: LoggerEnd,
         deadline: Deadline,
         reply: Reply<Vec<NamedRemainder>>,
     },
     /// Ends a logger's sinks that wait for others than this machine, and lets the rest go on.
     WindUp {
         id: LoggerId,
-        exit_code: i32,
+        outcome: Arc<LoggerOutcome>,
         deadline: Deadline,
         reply: Reply<Ended>,
     },
@@ -76,8 +104,8 @@ pub(crate) enum Command {
 
 /// The last work of the writer, for when everything is delivered.
 pub(crate) struct Close {
-    /// The loggers that end only then, with their exit codes.
-    pub(crate) loggers: Vec<(LoggerId, i32)>,
+    /// The loggers that end only then, with their outcomes.
+    pub(crate) loggers: Vec<(LoggerId, Arc<LoggerOutcome>)>,
     pub(crate) deadline: Deadline,
     /// Has the end of each, and what is to be waited for of sinks that every logger had.
     pub(crate) reply: Reply<(Vec<Ended>, Vec<NamedRemainder>)>,
@@ -88,7 +116,7 @@ impl Command {
     pub(crate) fn echo(&self) -> Echo {
         match self {
             Self::Flush { id, .. } => Echo::Flush(*id),
-            Self::Finish { id, exit_code, .. } => Echo::Finish(*id, *exit_code),
+            Self::Finish { id, outcome, .. } => Echo::Finish(*id, outcome.end.exit_code, outcome.to_json()),
             Self::Level { id, sink, level } => Echo::Level(*id, sink.clone(), *level),
             // The set-up returns only when a checkpoint or a frame of the writer has the logger.
             Self::Open { .. } | Self::Share(_) | Self::FinishShared { .. } => Echo::Nothing,

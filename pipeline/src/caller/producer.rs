@@ -9,7 +9,7 @@ use std::time::Duration;
 use log::{Level, LevelFilter};
 use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_logging_suppressed};
 
-use crate::caller::command::{Command, Ended, LoggerAccounts, NamedSink, Reply};
+use crate::caller::command::{Command, Ended, LoggerAccounts, LoggerOutcome, NamedSink, Reply};
 use crate::caller::shared::{NoRoom, ORPHANED, Patience, Shared};
 use crate::frame::body::{
     LoggerId, MetricName, RecordOrigin, encode_config, encode_message, encode_metric, encode_metrics, encode_progress,
@@ -273,11 +273,11 @@ impl Producer {
     /// # Errors
     ///
     /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if the writer is gone with the parent.
-    pub fn finish(&self, exit_code: i32, deadline: Deadline) -> Result<LoggerAccounts, LogError> {
+    pub fn finish(&self, outcome: Arc<LoggerOutcome>, deadline: Deadline) -> Result<LoggerAccounts, LogError> {
         let reply = Reply::new();
         let command = Command::Finish {
             id: self.id,
-            exit_code,
+            outcome,
             deadline,
             reply: reply.clone(),
         };
@@ -297,11 +297,11 @@ impl Producer {
     /// # Errors
     ///
     /// [`LogError::Timeout`] past the deadline.
-    pub fn wind_up(&self, exit_code: i32, deadline: Deadline) -> Result<(), LogError> {
+    pub fn wind_up(&self, outcome: Arc<LoggerOutcome>, deadline: Deadline) -> Result<(), LogError> {
         let reply = Reply::new();
         let command = Command::WindUp {
             id: self.id,
-            exit_code,
+            outcome,
             deadline,
             reply: reply.clone(),
         };

@@ -385,7 +385,8 @@ pub(crate) enum Echo {
     /// Its place in the order of frames is all that matters.
     Nothing,
     Flush(LoggerId),
-    Finish(LoggerId, i32),
+    /// A logger has ended: its exit code, and its outcome as JSON.
+    Finish(LoggerId, i32, Vec<u8>),
     Level(LoggerId, String, LevelFilter),
     /// A logger has come: its entry in a checkpoint.
     Opened(Vec<u8>),
@@ -397,7 +398,7 @@ pub(crate) fn encode_control(out: &mut Vec<u8>, ticket: u64, echo: &Echo) {
     let (code, logger, number, rest) = match echo {
         Echo::Nothing => (0, LoggerId(0), 0, &[][..]),
         Echo::Flush(logger) => (1, *logger, 0, &[][..]),
-        Echo::Finish(logger, exit_code) => (2, *logger, *exit_code, &[][..]),
+        Echo::Finish(logger, exit_code, outcome) => (2, *logger, *exit_code, &outcome[..]),
         Echo::Level(logger, sink, level) => (3, *logger, *level as i32, sink.as_bytes()),
         Echo::Opened(entry) => (4, LoggerId(0), 0, &entry[..]),
     };
@@ -416,7 +417,7 @@ pub(crate) fn decode_control(body: &[u8]) -> Option<(u64, Echo)> {
     let echo = match code {
         0 => Echo::Nothing,
         1 => Echo::Flush(logger),
-        2 => Echo::Finish(logger, number),
+        2 => Echo::Finish(logger, number, rest.to_owned()),
         3 => {
             let level = LevelFilter::iter().find(|filter| *filter as i32 == number)?;
             Echo::Level(logger, std::str::from_utf8(rest).ok()?.to_owned(), level)
@@ -701,7 +702,7 @@ mod tests {
         for echo in [
             Echo::Nothing,
             Echo::Flush(logger),
-            Echo::Finish(logger, -3),
+            Echo::Finish(logger, -3, b"{}".to_vec()),
             level,
             opened,
         ] {

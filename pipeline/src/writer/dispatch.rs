@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::LevelFilter;
-use logcore::{Deadline, EventKind, LogError, MetricBatch, MetricValue, Record, SinkBooks, canonical_name};
+use logcore::{Deadline, EventKind, LogError, LoggerEnd, MetricBatch, MetricValue, Record, SinkBooks, canonical_name};
 
-use crate::caller::command::{Close, Command, Ended, LoggerAccounts, NamedSink};
+use crate::caller::command::{Close, Command, Ended, LoggerAccounts, LoggerOutcome, NamedSink};
 use crate::caller::producer::Counters;
 use crate::caller::shared::Shared;
 use crate::frame::body::{
@@ -232,24 +232,21 @@ impl Delivery {
             }
             Command::Finish {
                 id,
-                exit_code,
+                outcome,
                 deadline,
                 reply,
             } => {
                 for at in self.common.clone() {
                     self.sinks.flush(at, deadline);
                 }
-                let ended = self.finish(id, exit_code, deadline);
+                let ended = self.finish(id, &outcome, deadline);
                 self.answer(move || reply.send(ended));
             }
-            Command::FinishShared {
-                exit_code,
-                deadline,
-                reply,
-            } => {
+            Command::FinishShared { end, deadline, reply } => {
+                let outcome = LoggerOutcome::without_summary(end);
                 let mut remainders = Vec::new();
                 for at in std::mem::take(&mut self.common) {
-                    if let Some(mut slot) = self.detach(at, Some(exit_code), deadline) {
+                    if let Some(mut slot) = self.detach(at, Some(&outcome), deadline) {
                         remainders.extend(slot.take_remainder(SinkBooks::default()));
                         slot.discard();
                     }
@@ -259,11 +256,11 @@ impl Delivery {
             }
             Command::WindUp {
                 id,
-                exit_code,
+                outcome,
                 deadline,
                 reply,
             } => {
-                let ended = self.wind_up(id, exit_code, deadline);
+                let ended = self.wind_up(id, &outcome, deadline);
                 self.answer(move || reply.send(ended));
             }
             Command::Close(close) => return Some(close),
@@ -278,17 +275,18 @@ impl Delivery {
             deadline,
             reply,
         } = close;
-        let exit_code = loggers.iter().map(|(_, code)| *code).max();
+        let worst = loggers.iter().max_by_key(|(_, outcome)| outcome.end.exit_code);
+        let worst = worst.map(|(_, outcome)| LoggerOutcome::without_summary(outcome.end.clone()));
         // Each call that was accepted is delivered, and no frame says so.
         self.untold = true;
         self.unfold();
         let ended: Vec<Ended> = loggers
             .into_iter()
-            .map(|(id, code)| self.finish(id, code, deadline))
+            .map(|(id, outcome)| self.finish(id, &outcome, deadline))
             .collect();
         let mut remainders = Vec::new();
         for at in std::mem::take(&mut self.common) {
-            if let Some(mut slot) = self.detach(at, exit_code, deadline) {
+            if let Some(mut slot) = self.detach(at, worst.as_ref(), deadline) {
                 remainders.extend(slot.take_remainder(SinkBooks::default()));
                 slot.discard();
             }
@@ -301,7 +299,7 @@ impl Delivery {
         (std::mem::take(&mut self.late), self.ended.clone())
     }
 
-    fn wind_up(&mut self, id: LoggerId, exit_code: i32, deadline: Deadline) -> Ended {
+    fn wind_up(&mut self, id: LoggerId, outcome: &LoggerOutcome, deadline: Deadline) -> Ended {
         let mut ended = Ended::default();
         let Some(logger) = self.loggers.get(&id) else {
             return ended;
@@ -312,7 +310,7 @@ impl Delivery {
             if !slot.is_remote() {
                 continue;
             }
-            if let Some(mut slot) = self.sinks.take(at, Some(exit_code), deadline) {
+            if let Some(mut slot) = self.sinks.take(at, Some(outcome), deadline) {
                 ended.remainders.extend(slot.take_remainder(SinkBooks::default()));
                 ended.closing.books.insert(slot.name.clone(), slot.books());
                 ended.closing.note_place(&slot);
@@ -438,7 +436,11 @@ impl Delivery {
         match echo {
             Echo::Nothing => {}
             Echo::Flush(id) => drop(self.flush(id, deadline)),
-            Echo::Finish(id, exit_code) => drop(self.finish(id, exit_code, deadline)),
+            Echo::Finish(id, exit_code, outcome) => {
+                let outcome = LoggerOutcome::from_json(&outcome)
+                    .unwrap_or_else(|| LoggerOutcome::without_summary(LoggerEnd::from_exit_code(exit_code)));
+                self.finish(id, &outcome, deadline);
+            }
             Echo::Level(id, sink, level) => self.set_level(id, &sink, level),
             // Its sinks can be made by who recovers the ring alone.
             Echo::Opened(_) => {}
@@ -463,11 +465,12 @@ impl Delivery {
             self.say_end(*id, end, time);
             self.flush(*id, deadline)?;
         }
+        let killed = LoggerOutcome::without_summary(LoggerEnd::killed());
         let mut ended = Vec::new();
         for id in left {
             if let Some(logger) = self.loggers.get(&id).filter(|logger| !logger.own.is_empty()) {
                 ended.push((logger.name.clone(), logger.step));
-                self.close(id, Some(KILLED), deadline);
+                self.close(id, Some(&killed), deadline);
             }
         }
         Ok(ended)
@@ -526,8 +529,8 @@ impl Delivery {
         self.route(&name);
     }
 
-    fn finish(&mut self, id: LoggerId, exit_code: i32, deadline: Deadline) -> Ended {
-        let ended = self.close(id, Some(exit_code), deadline);
+    fn finish(&mut self, id: LoggerId, outcome: &LoggerOutcome, deadline: Deadline) -> Ended {
+        let ended = self.close(id, Some(outcome), deadline);
         if let Some(logger) = self.loggers.remove(&id) {
             self.names.remove(&logger.name, id);
             self.route(&logger.name);
@@ -561,8 +564,8 @@ impl Delivery {
         first
     }
 
-    /// Ends the own sinks of a logger and returns all its accounts; with an exit code, as the end of its run.
-    fn close(&mut self, id: LoggerId, exit_code: Option<i32>, deadline: Deadline) -> Ended {
+    /// Ends the own sinks of a logger and returns all its accounts; with an outcome, as the end of its run.
+    fn close(&mut self, id: LoggerId, outcome: Option<&LoggerOutcome>, deadline: Deadline) -> Ended {
         let Some(logger) = self.loggers.get_mut(&id) else {
             return Ended::default();
         };
@@ -572,11 +575,11 @@ impl Delivery {
         let own = std::mem::take(&mut logger.own);
         let counters = Arc::clone(&logger.counters);
         for (at, level) in own {
-            let Some(mut slot) = self.detach(at, exit_code, deadline) else {
+            let Some(mut slot) = self.detach(at, outcome, deadline) else {
                 continue;
             };
             let mut besides = carried.remove(&slot.name).unwrap_or_default();
-            besides.add(&match exit_code {
+            besides.add(&match outcome {
                 Some(_) => slot.besides(&counters, level),
                 None => slot.folded.clone(),
             });
@@ -589,7 +592,7 @@ impl Delivery {
         }
         // Those of sinks that a reconfiguration has taken away.
         closing.books.extend(carried);
-        if exit_code.is_some() {
+        if outcome.is_some() {
             for at in &self.common {
                 if let Some(slot) = self.sinks.get(*at) {
                     let mut books = slot.books();
@@ -602,8 +605,8 @@ impl Delivery {
         Ended { closing, remainders }
     }
 
-    fn detach(&mut self, at: usize, exit_code: Option<i32>, deadline: Deadline) -> Option<Slot> {
-        let slot = self.sinks.take(at, exit_code, deadline)?;
+    fn detach(&mut self, at: usize, outcome: Option<&LoggerOutcome>, deadline: Deadline) -> Option<Slot> {
+        let slot = self.sinks.take(at, outcome, deadline)?;
         self.sinks.free(at);
         Some(slot)
     }
@@ -753,9 +756,6 @@ fn unfold(loggers: &BTreeMap<LoggerId, Logger>, sinks: &mut SinkTable, at: usize
     let record = frame.record(&logger.name, &message);
     sinks.give(at, EventKind::Record, |sink| sink.record(&record));
 }
-
-/// How a run has ended that was killed, as shells have it for SIGKILL.
-const KILLED: i32 = 128 + 9;
 
 /// The same vector, empty, for borrows of another lifetime: collecting in place keeps its memory.
 fn reuse<'a>(mut values: Vec<(&str, MetricValue)>) -> Vec<(&'a str, MetricValue)> {

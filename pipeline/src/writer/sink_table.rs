@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use logcore::kill_point::kill_point;
 use logcore::{Deadline, EventKind, Sink, SinkError};
 
-use crate::caller::command::NamedSink;
+use crate::caller::command::{LoggerOutcome, NamedSink};
 use crate::caller::shared::Shared;
 use crate::frame::body::LoggerId;
 use crate::writer::sink_slot::Slot;
@@ -89,11 +89,11 @@ impl SinkTable {
     }
 
     /// Finishes a sink and takes it from its place, which is to be [freed](Self::free) then.
-    pub(crate) fn take(&mut self, at: usize, exit_code: Option<i32>, deadline: Deadline) -> Option<Slot> {
+    pub(crate) fn take(&mut self, at: usize, outcome: Option<&LoggerOutcome>, deadline: Deadline) -> Option<Slot> {
         let mut slot = self.places.get_mut(at)?.slot.take()?;
         let result = slot.call(&self.shared, at, |sink| {
-            if let Some(code) = exit_code {
-                sink.exit_code(code);
+            if let Some(LoggerOutcome { end, summary }) = outcome {
+                sink.logger_ended(end, summary);
             }
             sink.finish(deadline)
         });

@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, MetricBatch, Notices, OnFull,
-    PendingDelivery, ProgressEvent, Record, Sink, SinkBooks, SinkError, Style,
+    BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, LoggerEnd, LoggerSummary, MetricBatch,
+    Notices, OnFull, PendingDelivery, ProgressEvent, Record, Sink, SinkBooks, SinkError, Style,
 };
 // Names the crate, so that its formatters are linked.
 use logcore_formatters as _;
@@ -162,7 +162,7 @@ impl Sink for ConsoleSink {
         self.handle.terminal.flush(deadline)
     }
 
-    fn exit_code(&mut self, _: i32) {
+    fn logger_ended(&mut self, _: &LoggerEnd, _: &LoggerSummary) {
         self.ended = true;
     }
 
@@ -184,6 +184,10 @@ impl Sink for ConsoleSink {
                 (handle.books(), settled)
             })
         })
+    }
+
+    fn folds_repeats(&self) -> bool {
+        true
     }
 
     fn books(&self) -> Option<SinkBooks> {

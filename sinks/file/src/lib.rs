@@ -151,6 +151,10 @@ impl Sink for FileSink {
         self.appender.finish()
     }
 
+    fn folds_repeats(&self) -> bool {
+        true
+    }
+
     fn books(&self) -> Option<SinkBooks> {
         Some(self.appender.books())
     }

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use logcore::serde_json::{self, Value};
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, FileRank, MetricBatch, Record, ResumePoint, Row, RowMerger, Sink,
-    SinkBooks, SinkError,
+    BuildContext, ConfigError, Deadline, EventKind, FileRank, LoggerEnd, LoggerSummary, MetricBatch, Record,
+    ResumePoint, Row, RowMerger, Sink, SinkBooks, SinkError,
 };
 use logcore_appender::{Appender, FilePosition, Rotation};
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ impl JsonlSink {
             metrics: LazyFile::new(run_files.path("metrics.jsonl")),
             records: options.records.then(|| LazyFile::new(run_files.path("records.jsonl"))),
             config: ConfigFile::new(run_files.path("config.json")),
-            summary: SummaryFile::new(run_files.path("summary.json")),
+            summary: SummaryFile::new(run_files.path("summary.json"), context.logger()),
             rows: RowMerger::default(),
             open_calls: 0,
             run_files,
@@ -172,11 +172,6 @@ impl Sink for JsonlSink {
         self.config.merge(config)
     }
 
-    /// What the facade says at the end of a run: its summary, by the logger's name.
-    fn message(&mut self, message: &str) -> Result<(), SinkError> {
-        self.summary.merge(message)
-    }
-
     fn deliver(&mut self) -> Result<(), SinkError> {
         self.files().map(|file| file.deliver(false)).fold(Ok(()), Result::and)
     }
@@ -207,9 +202,9 @@ impl Sink for JsonlSink {
         self.files().map(|file| file.deliver(true)).fold(written, Result::and)
     }
 
-    fn exit_code(&mut self, code: i32) {
-        self.config.end(code);
-        self.summary.end(code);
+    fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
+        self.config.end(end.exit_code);
+        self.summary.end(end, summary);
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {

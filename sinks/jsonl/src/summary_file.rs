@@ -1,68 +1,89 @@
-//! `summary.json`: what each run of this folder was, by its logger.
+//! Writes `summary.json`: the end of each run of this folder and its metrics in short, by logger.
 
 use std::path::{Path, PathBuf};
 
 use logcore::serde_json::{self, Map, Value, json};
-use logcore::{SinkBooks, SinkError};
+use logcore::{LoggerEnd, LoggerSummary, MetricSummary, RunEnd, SinkBooks, SinkError};
+use serde::Serialize;
 
 use crate::document::{self, SharedDocument};
 
-/// The part of one logger in `summary.json`. Loggers with one folder share the file.
+/// The entry of one logger in `summary.json`. Loggers with one folder share the file.
 pub(crate) struct SummaryFile {
     document: SharedDocument,
-    /// It is that of a killed process.
+    logger: String,
+    /// `true` if a killed process has left the file.
     left: bool,
-    /// The logger whose process was killed; nobody else will say how its run ended.
-    killed: Option<String>,
-    exit_code: Option<i32>,
-    /// The newest summary is in the document, and not yet in the file.
-    unwritten: bool,
-    /// Only a summary that is lost is in them: it is none of the calls that are counted.
+    /// The entry that [`finish`](Self::finish) writes.
+    entry: serde_json::Result<Option<Value>>,
+    /// Counts a summary that could not be written. Summaries are not among the counted calls.
     books: SinkBooks,
 }
 
+/// One logger's entry in the file.
+#[derive(Serialize)]
+struct SummaryEntry<'a> {
+    #[serde(flatten)]
+    run_end: &'a RunEnd,
+    exit_code: i32,
+    duration_seconds: f64,
+    last_step: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps_per_sec: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samples_per_sec: Option<f64>,
+    warnings: u64,
+    errors: u64,
+    metrics: &'a [MetricSummary],
+}
+
 impl SummaryFile {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self::over(SharedDocument::shared(path), None)
+    pub(crate) fn new(path: PathBuf, logger: &str) -> Self {
+        Self::over(SharedDocument::shared(path), logger, false)
     }
 
-    /// The file of a killed process.
+    /// Opens the file of a killed process.
     pub(crate) fn recover(path: PathBuf, logger: &str) -> Self {
-        Self::over(SharedDocument::left(path), Some(logger.to_owned()))
+        Self::over(SharedDocument::left(path), logger, true)
     }
 
-    fn over(document: SharedDocument, killed: Option<String>) -> Self {
+    fn over(document: SharedDocument, logger: &str, left: bool) -> Self {
         Self {
             document,
-            left: killed.is_some(),
-            killed,
-            exit_code: None,
-            unwritten: false,
+            logger: logger.to_owned(),
+            left,
+            entry: Ok(None),
             books: SinkBooks::default(),
         }
     }
 
-    /// Takes what the logger says of its run: an object with its name.
-    pub(crate) fn merge(&mut self, summary: &str) -> Result<(), SinkError> {
-        let summary: Map<String, Value> = serde_json::from_str(summary).map_err(SinkError::new)?;
-        // Its process was killed after it had said this.
-        self.killed = None;
-        self.update(summary)
-    }
-
-    /// The run has ended.
-    pub(crate) fn end(&mut self, exit_code: i32) {
-        self.exit_code = Some(exit_code);
+    /// Takes the end of the logger. A run without metrics has no entry.
+    pub(crate) fn end(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
+        let LoggerEnd { run_end, exit_code, .. } = end;
+        self.entry = match run_end {
+            RunEnd::Killed => Ok(Some(json!({"state": "killed", "exit_code": exit_code}))),
+            run_end if summary.has_metrics() => serde_json::to_value(SummaryEntry {
+                run_end,
+                exit_code: *exit_code,
+                duration_seconds: summary.duration.as_secs_f64(),
+                last_step: summary.last_step,
+                steps_per_sec: summary.steps_per_sec,
+                samples_per_sec: summary.samples_per_sec,
+                warnings: summary.warnings,
+                errors: summary.errors,
+                metrics: &summary.metrics,
+            })
+            .map(Some),
+            _ => Ok(None),
+        };
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), SinkError> {
-        let mut written = Ok(());
-        if let (Some(exit_code), Some(logger)) = (self.exit_code, self.killed.take()) {
-            let end = json!({"state": "killed", "exit_code": exit_code});
-            written = self.update(Map::from_iter([(logger, end)]));
-        } else if self.unwritten {
-            written = self.update(Map::new());
-        }
+        let written = match std::mem::replace(&mut self.entry, Ok(None)) {
+            Ok(None) => Ok(()),
+            Ok(Some(entry)) => self.update(Map::from_iter([(self.logger.clone(), entry)])),
+            Err(error) => Err(SinkError::new(error).with_reason("no form in JSON")),
+        };
         if let Err(error) = &written {
             self.books.accepted += 1;
             self.books.drop_for(error.reason(), 1);
@@ -74,11 +95,8 @@ impl SummaryFile {
         &self.books
     }
 
-    fn update(&mut self, part: Map<String, Value>) -> Result<(), SinkError> {
-        let left = self.left;
-        let first = |path: &Path| left.then(|| document::read(path)).flatten().unwrap_or_default();
-        let written = self.document.update(first, |_| part);
-        self.unwritten = written.is_err();
-        written
+    fn update(&self, entry: Map<String, Value>) -> Result<(), SinkError> {
+        let first = |path: &Path| self.left.then(|| document::read(path)).flatten().unwrap_or_default();
+        self.document.update(first, |_| entry)
     }
 }

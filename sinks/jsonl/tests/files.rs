@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use logcore::serde_json::{self, Value, json};
-use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, MetricValue, Record, Sink, StopFlag, log, registry};
+use logcore::{
+    BuildContext, Deadline, LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricSummary, MetricValue, Record, Sink,
+    Stats, StopFlag, log, registry,
+};
 use logcore_jsonl as _;
 
 fn build(folder: &Path, options: Value) -> Result<Box<dyn Sink>, logcore::ConfigError> {
@@ -82,7 +85,7 @@ fn loggers_of_one_folder_share_their_config_file() {
     );
     one.config(&json!({"lr": 1, "api_key": "s3cr3t"})).unwrap();
     two.config(&json!({"lr": 2, "seed": 7})).unwrap();
-    one.exit_code(3);
+    one.logger_ended(&LoggerEnd::from_exit_code(3), &LoggerSummary::default());
     one.finish(soon()).unwrap();
     let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
     let document: Value = serde_json::from_str(&text).unwrap();
@@ -94,6 +97,12 @@ fn loggers_of_one_folder_share_their_config_file() {
         1,
         "no temporary file is left"
     );
+}
+
+fn summary() -> LoggerSummary {
+    let mut summary = LoggerSummary::default();
+    summary.metrics.push(MetricSummary::new("loss", Stats::empty()));
+    summary
 }
 
 #[cfg(unix)]
@@ -145,12 +154,10 @@ fn documents_that_cannot_be_written_are_accounted_for_and_written_when_they_can(
         let mut sink = build(folder.path(), json!(true)).unwrap();
         let error = sink.config(&json!({"lr": 0.1})).unwrap_err();
         assert!(error.to_string().contains("config.json"), "{error}");
-        let error = sink.message(r#"{"t": {"state": "finished"}}"#).unwrap_err();
-        assert!(error.to_string().contains("summary.json"), "{error}");
         if passes {
             in_the_way.iter().for_each(|path| fs::remove_dir(path).unwrap());
         }
-        sink.exit_code(0);
+        sink.logger_ended(&LoggerEnd::default(), &summary());
         assert_eq!(sink.finish(soon()).is_ok(), passes);
         let books = sink.books().unwrap();
         assert!(books.balanced(), "{books:?}");
@@ -179,7 +186,7 @@ fn a_document_is_written_through_no_link_and_to_no_name_that_others_know() {
     }
     let mut sink = build(&run, json!(true)).unwrap();
     sink.config(&json!({"lr": 0.1})).unwrap();
-    sink.message(r#"{"t": {"state": "finished"}}"#).unwrap();
+    sink.logger_ended(&LoggerEnd::default(), &summary());
     sink.finish(soon()).unwrap();
     assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
     assert!(run.join("config.json").symlink_metadata().unwrap().is_file());
@@ -240,7 +247,7 @@ fn another_process_goes_on_behind_a_mark() {
         batch(2, "a")(&mut *next);
         hello(&mut *next);
         next.config(&json!({"seed": 1})).unwrap();
-        next.exit_code(137);
+        next.logger_ended(&LoggerEnd::killed(), &LoggerSummary::default());
         next.finish(soon()).unwrap();
         let rows = lines(&folder.path().join("metrics.jsonl"));
         assert_eq!(rows.len(), 2);

@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, MetricBatch, OwnedRecord, PerProcess, Record, Row, RowMerger, Sink, SinkError,
+    BuildContext, ConfigError, Deadline, LoggerEnd, LoggerSummary, MetricBatch, OwnedRecord, PerProcess, Record, Row,
+    RowMerger, Sink, SinkError,
 };
 use serde::Deserialize;
 
@@ -33,7 +34,7 @@ struct MemoryContents {
     rows: Vec<Row>,
     open: RowMerger,
     configs: Vec<Value>,
-    exit_code: Option<i32>,
+    end: Option<(LoggerEnd, LoggerSummary)>,
     finished: bool,
 }
 
@@ -71,9 +72,19 @@ impl MemorySink {
         lock(&self.0).configs.clone()
     }
 
-    /// How the run ended, once it has.
+    /// Returns the exit code of the run; `None` until the run has ended.
     pub fn exit_code(&self) -> Option<i32> {
-        lock(&self.0).exit_code
+        self.end().map(|end| end.exit_code)
+    }
+
+    /// Returns how the run ended; `None` until the run has ended.
+    pub fn end(&self) -> Option<LoggerEnd> {
+        lock(&self.0).end.as_ref().map(|(end, _)| end.clone())
+    }
+
+    /// Returns the summary that the logger gave at its end; `None` until the run has ended.
+    pub fn summary(&self) -> Option<LoggerSummary> {
+        lock(&self.0).end.as_ref().map(|(_, summary)| summary.clone())
     }
 
     /// Whether the sink was finished.
@@ -115,8 +126,8 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    fn exit_code(&mut self, code: i32) {
-        lock(&self.0).exit_code = Some(code);
+    fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
+        lock(&self.0).end = Some((end.clone(), summary.clone()));
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
@@ -151,7 +162,7 @@ mod tests {
         let mut sink = registry::build_sink("memory", &true.into(), &BuildContext::new(&config, &stop)).unwrap();
         sink.metrics(&MetricBatch::new("found", 3, &[("loss", MetricValue::Int(1))]))
             .unwrap();
-        sink.exit_code(2);
+        sink.logger_ended(&LoggerEnd::from_exit_code(2), &LoggerSummary::default());
         sink.finish(Deadline::after(std::time::Duration::ZERO)).unwrap();
         let memory = MemorySink::of("found").unwrap();
         assert_eq!(

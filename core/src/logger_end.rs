@@ -1,0 +1,213 @@
+//! The end of a logger as its sinks receive it: how the run ended, and a summary of its metrics.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Stats;
+use crate::escape::one_line;
+
+/// How a logger ended. An argument of [`Sink::logger_ended`](crate::Sink::logger_ended).
+///
+/// ```
+/// use logcore::{LoggerEnd, RunEnd};
+///
+/// assert_eq!(LoggerEnd::default().run_end, RunEnd::Finished);
+/// assert_eq!(LoggerEnd::from_exit_code(3).run_end, RunEnd::Failed { exit_code: 3 });
+/// let end = LoggerEnd::new(143, RunEnd::Interrupted { signal: "SIGTERM".into() });
+/// assert_eq!(end.exit_code, 143);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LoggerEnd {
+    /// The exit code of the run. 0 means success.
+    pub exit_code: i32,
+    /// How the run ended, as far as this is known.
+    pub run_end: RunEnd,
+}
+
+impl LoggerEnd {
+    /// Returns an end with this exit code and this cause.
+    #[must_use]
+    pub fn new(exit_code: i32, run_end: RunEnd) -> Self {
+        Self { exit_code, run_end }
+    }
+
+    /// Returns an end of which only the exit code is known: [`RunEnd::Finished`] for 0, else [`RunEnd::Failed`].
+    #[must_use]
+    pub fn from_exit_code(exit_code: i32) -> Self {
+        let run_end = match exit_code {
+            0 => RunEnd::Finished,
+            exit_code => RunEnd::Failed { exit_code },
+        };
+        Self { exit_code, run_end }
+    }
+
+    /// Returns the end of a logger whose process was killed: exit code 137, as shells report SIGKILL.
+    ///
+    /// ```
+    /// use logcore::{LoggerEnd, RunEnd};
+    ///
+    /// let end = LoggerEnd::killed();
+    /// assert_eq!((end.exit_code, end.run_end), (137, RunEnd::Killed));
+    /// ```
+    #[must_use]
+    pub fn killed() -> Self {
+        const SIGKILL: i32 = 9;
+        Self::new(128 + SIGKILL, RunEnd::Killed)
+    }
+}
+
+/// How a run ended.
+///
+/// ```
+/// use logcore::RunEnd;
+///
+/// let end = RunEnd::Interrupted { signal: "SIGTERM".to_owned() };
+/// assert_eq!(end.to_string(), "interrupted by SIGTERM");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RunEnd {
+    /// The run ended with exit code 0.
+    #[default]
+    Finished,
+    /// The run ended with an exit code other than 0.
+    Failed {
+        /// The exit code.
+        exit_code: i32,
+    },
+    /// A panic ended the run.
+    Panicked {
+        /// Message and location of the panic.
+        message: String,
+    },
+    /// A signal ended the run.
+    Interrupted {
+        /// Name of the signal.
+        signal: String,
+    },
+    /// The process was killed; a later process delivered what the run had left.
+    Killed,
+}
+
+impl fmt::Display for RunEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished"),
+            Self::Failed { exit_code } => write!(f, "failed with exit code {exit_code}"),
+            // The message of a panic may contain control characters.
+            Self::Panicked { message } => write!(f, "failed: {}", one_line(message)),
+            Self::Interrupted { signal } => write!(f, "interrupted by {signal}"),
+            Self::Killed => f.write_str("killed"),
+        }
+    }
+}
+
+/// The metrics and the counts of a logger at its end. An argument of [`Sink::logger_ended`](crate::Sink::logger_ended).
+///
+/// The summary is empty where nothing is known: for the logger of a killed process, and for a sink that all loggers share.
+///
+/// ```
+/// use logcore::{LoggerSummary, MetricSummary, Stats};
+///
+/// let mut summary = LoggerSummary::default();
+/// assert!(!summary.has_metrics());
+/// summary.metrics.push(MetricSummary::new("loss", Stats::empty()));
+/// assert!(summary.has_metrics());
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LoggerSummary {
+    /// Time since the logger was opened.
+    #[serde(rename = "duration_seconds", with = "seconds")]
+    pub duration: Duration,
+    /// The highest step that was logged.
+    pub last_step: Option<u64>,
+    /// Steps per second over all time in which a progress was open.
+    pub steps_per_sec: Option<f64>,
+    /// Samples per second over all time in which a progress was open.
+    pub samples_per_sec: Option<f64>,
+    /// Number of records at WARN.
+    pub warnings: u64,
+    /// Number of records at ERROR.
+    pub errors: u64,
+    /// The metrics of the user, in the order in which they were first logged.
+    pub metrics: Vec<MetricSummary>,
+    /// The metrics of the system's own families (`throughput/`, `progress/`, `memory/`, `system/`).
+    pub system_metrics: Vec<MetricSummary>,
+}
+
+impl LoggerSummary {
+    /// Returns `true` if any metric was logged, by the user or by the system.
+    #[must_use]
+    pub fn has_metrics(&self) -> bool {
+        !self.metrics.is_empty() || !self.system_metrics.is_empty()
+    }
+}
+
+/// One metric of a [`LoggerSummary`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MetricSummary {
+    /// Name of the metric as the user logged it.
+    pub name: String,
+    /// Statistics of the metric over the run.
+    #[serde(flatten)]
+    pub stats: Stats,
+}
+
+impl MetricSummary {
+    /// Returns the summary of one metric.
+    #[must_use]
+    pub fn new(name: impl Into<String>, stats: Stats) -> Self {
+        Self {
+            name: name.into(),
+            stats,
+        }
+    }
+}
+
+/// A duration as a number of seconds.
+mod seconds {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_and_summary_survive_a_round_trip_through_json() {
+        let mut stats = Stats::empty();
+        (stats.last, stats.max, stats.count) = (0.1, f64::INFINITY, 3);
+        let summary = LoggerSummary {
+            duration: Duration::from_millis(1500),
+            last_step: Some(7),
+            samples_per_sec: Some(1.0 / 3.0),
+            metrics: vec![MetricSummary::new("loss", stats)],
+            ..LoggerSummary::default()
+        };
+        let text = serde_json::to_string(&(&LoggerEnd::killed(), &summary)).unwrap();
+        let (end, again): (LoggerEnd, LoggerSummary) = serde_json::from_str(&text).unwrap();
+        assert_eq!(end, LoggerEnd::killed());
+        let stats = again.metrics[0].stats;
+        assert!(stats.mean.is_nan() && stats.min.is_nan());
+        assert_eq!((stats.last, stats.max, stats.count), (0.1, f64::INFINITY, 3));
+        assert_eq!(
+            (again.duration, again.samples_per_sec),
+            (summary.duration, summary.samples_per_sec)
+        );
+    }
+}
