@@ -81,6 +81,8 @@ mod sink;
 mod stop;
 mod suggest;
 mod suppression;
+#[doc(hidden)]
+pub mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;

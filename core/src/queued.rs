@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Notices, OwnedRecord, PendingDelivery,
-    ProgressEvent, Record, ResumePoint, Sink, SinkBooks, SinkError, catch_panic, suppress_logging,
+    ProgressEvent, Record, ResumePoint, Sink, SinkBooks, SinkError, catch_panic, suppress_logging, sync,
 };
 
 /// Gives a slow sink a thread and a bounded queue of its own, so that it holds up no other sink.
@@ -128,12 +128,7 @@ impl Queued {
                 let message = format!("{waiting} calls were not delivered in time");
                 return Err(SinkError::new(message).with_reason("not delivered in time"));
             }
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, remaining)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = sync::wait_timeout(&self.shared.changed, state, remaining);
         }
         state.error.take().map_or(Ok(()), Err)
     }
@@ -256,8 +251,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is whole between any two statements; a panic elsewhere is no reason to lose it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 }
 
@@ -387,16 +381,13 @@ impl Worker {
             }
             let changed = &self.shared.changed;
             state = match self.retry_at {
-                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => sync::wait(changed, state),
                 Some(at) => {
                     let rest = at.saturating_duration_since(Instant::now());
                     if rest.is_zero() {
                         return Some(Call::Deliver);
                     }
-                    changed
-                        .wait_timeout(state, rest)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    sync::wait_timeout(changed, state, rest)
                 }
             };
         }

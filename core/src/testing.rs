@@ -1,6 +1,6 @@
 //! Sinks for tests: one that records, one that fails, one that blocks, one that panics; and an environment of one's own.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
 use log::Level;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     ConfigError, Deadline, EventKind, FieldValue, LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricValue,
-    Notices, PendingDelivery, ProgressEvent, ProgressKind, Record, ResumePoint, Sink, SinkBooks, SinkError,
+    Notices, PendingDelivery, ProgressEvent, ProgressKind, Record, ResumePoint, Sink, SinkBooks, SinkError, sync,
 };
 
 /// A sink that writes down every call, and the handle to read them.
@@ -32,11 +32,11 @@ pub struct Recorded(Arc<Mutex<Vec<String>>>);
 impl Recorded {
     /// Every call so far, one line each; `deliver`, which comes at any time, is left out.
     pub fn calls(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.0).clone()
     }
 
     fn note(&self, call: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+        sync::lock(&self.0).push(call);
     }
 }
 
@@ -394,7 +394,7 @@ impl Gate {
     pub fn wait_for_visitor(&self) {
         let mut state = self.lock();
         while state.visitors == 0 {
-            state = self.0.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = sync::wait(&self.0.1, state);
         }
     }
 
@@ -403,12 +403,12 @@ impl Gate {
         state.visitors += 1;
         self.0.1.notify_all();
         while !state.open {
-            state = self.0.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = sync::wait(&self.0.1, state);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, GateState> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        sync::lock(&self.0.0)
     }
 }
 
