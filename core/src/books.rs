@@ -14,7 +14,7 @@ use serde::Serialize;
 /// books.accepted = 3;
 /// books.delivered = 2;
 /// books.drop_for("disk full", 1);
-/// assert!(books.balanced());
+/// assert!(books.is_balanced());
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -43,7 +43,7 @@ impl SinkBooks {
     }
 
     /// Whether everything accepted is accounted for.
-    pub fn balanced(&self) -> bool {
+    pub fn is_balanced(&self) -> bool {
         self.accepted == self.delivered + self.spooled + self.dropped_total()
     }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 ///
 /// let deadline = Deadline::after(Duration::from_secs(5));
 /// assert!(deadline.remaining() <= Duration::from_secs(5));
-/// assert!(!deadline.passed());
-/// assert!(Deadline::after(Duration::ZERO).passed());
+/// assert!(!deadline.has_passed());
+/// assert!(Deadline::after(Duration::ZERO).has_passed());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
@@ -36,7 +36,7 @@ impl Deadline {
     }
 
     /// Whether there is no time left.
-    pub fn passed(&self) -> bool {
+    pub fn has_passed(&self) -> bool {
         self.remaining().is_zero()
     }
 }

@@ -38,7 +38,7 @@ impl Directives {
     }
 
     /// The part that a target is named by, if any names it.
-    pub fn named(&self, target: &str) -> Option<LevelFilter> {
+    pub fn explicit_level(&self, target: &str) -> Option<LevelFilter> {
         self.targets
             .iter()
             .find(|(name, _)| is_under(target, name))
@@ -56,7 +56,7 @@ impl Directives {
     }
 
     fn limit(&self, target: &str) -> Option<LevelFilter> {
-        self.named(target).or(self.default)
+        self.explicit_level(target).or(self.default)
     }
 }
 

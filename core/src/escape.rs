@@ -26,28 +26,28 @@ pub enum Medium {
 /// `text` as one line for a terminal.
 ///
 /// ```
-/// use logcore::escape::one_line;
+/// use logcore::escape::to_one_line;
 ///
-/// assert_eq!(one_line("acc\u{1b}]52;c;ZQ==\u{7}\n"), r"acc\x1b]52;c;ZQ==\x07\n");
-/// assert_eq!(one_line("user\u{202e}txt.exe \u{200b}"), r"user\u{202e}txt.exe \u{200b}");
-/// assert_eq!(one_line("Größe → 模型 👩‍🚀 ❤️"), "Größe → 模型 👩‍🚀 ❤️");
+/// assert_eq!(to_one_line("acc\u{1b}]52;c;ZQ==\u{7}\n"), r"acc\x1b]52;c;ZQ==\x07\n");
+/// assert_eq!(to_one_line("user\u{202e}txt.exe \u{200b}"), r"user\u{202e}txt.exe \u{200b}");
+/// assert_eq!(to_one_line("Größe → 模型 👩‍🚀 ❤️"), "Größe → 模型 👩‍🚀 ❤️");
 /// ```
-pub fn one_line(text: &str) -> Cow<'_, str> {
+pub fn to_one_line(text: &str) -> Cow<'_, str> {
     rewritten(text, |out| escape(text, Medium::Terminal, out, push_line_end))
 }
 
 /// The same, of no more than `most` characters: what is too long ends in `…`.
 ///
 /// ```
-/// use logcore::escape::short_line;
+/// use logcore::escape::to_short_line;
 ///
-/// assert_eq!(short_line("a\nb", 10), r"a\nb");
-/// assert_eq!(short_line("abcdef", 4), "abc…");
+/// assert_eq!(to_short_line("a\nb", 10), r"a\nb");
+/// assert_eq!(to_short_line("abcdef", 4), "abc…");
 /// ```
-pub fn short_line(text: &str, most: usize) -> Cow<'_, str> {
+pub fn to_short_line(text: &str, most: usize) -> Cow<'_, str> {
     // No character becomes shorter by being escaped.
     let needed = text.char_indices().nth(most + 1).map_or(text, |(end, _)| &text[..end]);
-    let line = one_line(needed);
+    let line = to_one_line(needed);
     match line.char_indices().nth(most) {
         None => line,
         Some(_) => Cow::Owned(line.chars().take(most.saturating_sub(1)).chain(['…']).collect()),
@@ -73,7 +73,7 @@ pub struct EscapingFormatter<'a, 'f>(pub &'a mut fmt::Formatter<'f>);
 
 impl fmt::Write for EscapingFormatter<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write_str(&one_line(text))
+        self.0.write_str(&to_one_line(text))
     }
 }
 
@@ -286,7 +286,7 @@ mod tests {
             "🇩🇪",
             "ä ß — … ✓ ▁▂ 日本語",
         ] {
-            assert_eq!(one_line(kept), kept);
+            assert_eq!(to_one_line(kept), kept);
         }
         for (text, shown) in [
             ("a\u{200d}b", r"a\u{200d}b"),
@@ -299,7 +299,7 @@ mod tests {
                 r"\u{ad}\u{feff}\u{2060}\u{61c}\u{9b}2J",
             ),
         ] {
-            assert_eq!(one_line(text), shown);
+            assert_eq!(to_one_line(text), shown);
         }
     }
 
@@ -369,15 +369,15 @@ mod tests {
     proptest! {
         #[test]
         fn one_line_is_one_harmless_line(text in hostile()) {
-            let line = one_line(&text);
+            let line = to_one_line(&text);
             prop_assert!(is_harmless(&line), "{line:?}");
-            prop_assert_eq!(&one_line(&line), &line);
+            prop_assert_eq!(&to_one_line(&line), &line);
             prop_assert!(line.chars().count() >= text.chars().count());
         }
 
         #[test]
         fn a_short_line_is_harmless_and_short(text in hostile(), most in 1..20_usize) {
-            let line = short_line(&text, most);
+            let line = to_short_line(&text, most);
             prop_assert!(line.chars().count() <= most);
             prop_assert!(!line.chars().any(char::is_control));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Stats;
-use crate::escape::one_line;
+use crate::escape::to_one_line;
 
 /// How a logger ended. An argument of [`Sink::logger_ended`](crate::Sink::logger_ended).
 ///
@@ -99,7 +99,7 @@ impl fmt::Display for RunEnd {
             Self::Finished => f.write_str("finished"),
             Self::Failed { exit_code } => write!(f, "failed with exit code {exit_code}"),
             // The message of a panic may contain control characters.
-            Self::Panicked { message } => write!(f, "failed: {}", one_line(message)),
+            Self::Panicked { message } => write!(f, "failed: {}", to_one_line(message)),
             Self::Interrupted { signal } => write!(f, "interrupted by {signal}"),
             Self::Killed => f.write_str("killed"),
         }

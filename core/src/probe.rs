@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use log::Level;
@@ -46,14 +47,14 @@ pub trait Probe: Send {
 /// Named readings, where they come from, and what there is to say about them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Readings {
-    values: Vec<(String, MetricValue)>,
+    values: Vec<(Cow<'static, str>, MetricValue)>,
     source: Option<(String, String)>,
     notes: Vec<(Level, String)>,
 }
 
 impl Readings {
     /// Adds a reading under its full name: `memory/gpu_allocated_gb`. The name says the unit.
-    pub fn push(&mut self, name: impl Into<String>, value: impl Number) {
+    pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: impl Number) {
         self.values.push((name.into(), value.value()));
     }
 
@@ -81,7 +82,7 @@ impl Readings {
 
     /// The readings, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, MetricValue)> + Clone + use<'_> {
-        self.values.iter().map(|(name, value)| (name.as_str(), *value))
+        self.values.iter().map(|(name, value)| (name.as_ref(), *value))
     }
 
     /// What the readings are of, and their source.

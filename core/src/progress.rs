@@ -31,7 +31,7 @@ pub struct ProgressEvent<'a> {
     /// Time since the start.
     pub elapsed: Duration,
     /// The line among the bars that it asks for (`progress_position`).
-    pub slot: u32,
+    pub line: u32,
     /// Whether its bar stays on the screen at the end (`progress_leave`).
     pub leave: bool,
 }
@@ -52,7 +52,7 @@ impl<'a> ProgressEvent<'a> {
             samples_per_sec: None,
             eta: None,
             elapsed: Duration::ZERO,
-            slot: 0,
+            line: 0,
             leave: true,
         }
     }

@@ -135,8 +135,8 @@ impl Queued {
 }
 
 impl Sink for Queued {
-    fn wants(&self, what: EventKind) -> bool {
-        self.wanted.contains(&what)
+    fn wants(&self, kind: EventKind) -> bool {
+        self.wanted.contains(&kind)
     }
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
@@ -529,7 +529,7 @@ mod tests {
         let books = sink.books().unwrap();
         assert_eq!(books.delivered, 10 - refused);
         assert_eq!(books.dropped["queue full"], refused);
-        assert!(books.balanced());
+        assert!(books.is_balanced());
     }
 
     #[test]
@@ -543,7 +543,7 @@ mod tests {
         assert_eq!(error.reason(), "not delivered in time");
         let books = sink.books().unwrap();
         assert_eq!(books.dropped["not delivered in time"], 3);
-        assert!(books.balanced());
+        assert!(books.is_balanced());
     }
 
     #[test]
@@ -569,7 +569,7 @@ mod tests {
         sink.finish(soon()).unwrap();
         let books = sink.books().unwrap();
         assert_eq!((books.accepted, books.delivered), (3, 1));
-        assert!(books.balanced());
+        assert!(books.is_balanced());
     }
 
     #[test]
@@ -604,7 +604,7 @@ mod tests {
         }
 
         fn resume_point(&mut self) -> Option<ResumePoint> {
-            ResumePoint::of(&self.kept)
+            ResumePoint::new(&self.kept)
         }
 
         fn books(&self) -> Option<SinkBooks> {
@@ -623,12 +623,12 @@ mod tests {
             delivered: 0,
             failures: 0,
         });
-        assert_eq!(sink.resume_point(), ResumePoint::of(&0));
+        assert_eq!(sink.resume_point(), ResumePoint::new(&0));
         sink.record(&Record::new(Level::Info, "t", "m")).unwrap();
         assert!(!sink.resume_point().unwrap().is_complete());
         gate.wait();
         sink.flush(soon()).unwrap();
-        assert_eq!(sink.resume_point(), ResumePoint::of(&1));
+        assert_eq!(sink.resume_point(), ResumePoint::new(&1));
     }
 
     #[test]
@@ -651,7 +651,7 @@ mod tests {
         let _ = sink.finish(soon());
         let books = sink.books().unwrap();
         assert_eq!((books.accepted, books.spooled), (5, 5 - refused));
-        assert!(books.balanced(), "{books:?}");
+        assert!(books.is_balanced(), "{books:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{ConfigError, LogConfig};
 /// use logcore::{LogConfig, Ranks};
 ///
 /// let config = LogConfig { rank: Some(3), world_size: Some(8), ..LogConfig::default() };
-/// let ranks = Ranks::of(&config);
+/// let ranks = Ranks::from_config(&config);
 /// assert_eq!((ranks.rank, ranks.world_size), (3, Some(8)));
 /// assert!(!ranks.is_first());
 /// ```
@@ -49,7 +49,7 @@ impl Ranks {
     }
 
     /// What `config` says, and the environment where it says nothing.
-    pub fn of(config: &LogConfig) -> Self {
+    pub fn from_config(config: &LogConfig) -> Self {
         Self::from_env().overlaid(config.rank, config.world_size)
     }
 
@@ -84,9 +84,9 @@ impl Default for Ranks {
 /// ```
 /// use logcore::FileRank;
 ///
-/// assert_eq!(FileRank(Some(3)).name("training.log"), "training.rank3.log");
-/// assert_eq!(FileRank(Some(3)).name("training"), "training.rank3");
-/// assert_eq!(FileRank(None).name("training.log"), "training.log");
+/// assert_eq!(FileRank(Some(3)).file_name("training.log"), "training.rank3.log");
+/// assert_eq!(FileRank(Some(3)).file_name("training"), "training.rank3");
+/// assert_eq!(FileRank(None).file_name("training.log"), "training.log");
 /// assert_eq!(FileRank::parse("training.rank3.log"), Some(("training.log".to_owned(), 3)));
 /// assert_eq!(FileRank::parse("training.log"), None);
 /// ```
@@ -96,13 +96,13 @@ pub struct FileRank(pub Option<u32>);
 impl FileRank {
     /// The rank that stands in the names of the files of a process with this config: rank 0 has none, nor has any where
     /// `rank_files` is off.
-    pub fn of(config: &LogConfig) -> Self {
-        let ranks = Ranks::of(config);
+    pub fn from_config(config: &LogConfig) -> Self {
+        let ranks = Ranks::from_config(config);
         Self((config.rank_files && !ranks.is_first()).then_some(ranks.rank))
     }
 
     /// The name of this rank's file: the rank stands before the last ending.
-    pub fn name(&self, name: &str) -> String {
+    pub fn file_name(&self, name: &str) -> String {
         let Some(rank) = self.0 else { return name.to_owned() };
         let (stem, ending) = split(name);
         format!("{stem}.rank{rank}{ending}")
@@ -307,7 +307,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_name_is_found_again(name in "[a-z.]{0,4}[a-z][.a-z0-9]{0,8}", rank: u32) {
-            let named = FileRank(Some(rank)).name(&name);
+            let named = FileRank(Some(rank)).file_name(&name);
             prop_assert_eq!(FileRank::parse(&named), Some((name, rank)));
         }
     }

@@ -28,7 +28,7 @@ pub struct Record<'a> {
     level: Level,
     logger: &'a str,
     target: &'a str,
-    routed: bool,
+    is_from_facade: bool,
     message: &'a str,
     fields: &'a [(&'a str, FieldValue<'a>)],
 }
@@ -46,7 +46,7 @@ impl<'a> Record<'a> {
             level,
             logger,
             target: logger,
-            routed: false,
+            is_from_facade: false,
             message,
             fields: &[],
         }
@@ -58,11 +58,17 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// The same record with a target of its own. `routed` says that it came through the global `log` facade, where the
-    /// target chose the logger; see [`Record::origin`].
-    pub fn with_target(mut self, target: &'a str, routed: bool) -> Self {
+    /// The same record with a target of its own.
+    pub fn with_target(mut self, target: &'a str) -> Self {
         self.target = target;
-        self.routed = routed;
+        self.is_from_facade = false;
+        self
+    }
+
+    /// The same record with a target of its own, as it came through the global `log` facade, where the target chose the logger.
+    pub fn with_facade_target(mut self, target: &'a str) -> Self {
+        self.target = target;
+        self.is_from_facade = true;
         self
     }
 
@@ -88,13 +94,13 @@ impl<'a> Record<'a> {
 
     /// What the third column of a text line shows: the target of a record that came through the global facade, else
     /// the logger's name.
-    pub fn origin(&self) -> &'a str {
-        if self.routed { self.target } else { self.logger }
+    pub fn display_name(&self) -> &'a str {
+        if self.is_from_facade { self.target } else { self.logger }
     }
 
     /// Whether the record came through the global `log` facade.
-    pub fn routed(&self) -> bool {
-        self.routed
+    pub fn is_from_facade(&self) -> bool {
+        self.is_from_facade
     }
 
     /// The message, just as it was formatted: it may hold line ends and control characters.
@@ -226,7 +232,7 @@ pub struct OwnedRecord {
     /// Its target; see [`Record::target`].
     pub target: String,
     /// Whether it came through the global `log` facade.
-    pub routed: bool,
+    pub is_from_facade: bool,
     /// The message.
     pub message: String,
     /// The structured fields.
@@ -246,7 +252,7 @@ impl OwnedRecord {
             level: self.level,
             logger: &self.logger,
             target: &self.target,
-            routed: self.routed,
+            is_from_facade: self.is_from_facade,
             message: &self.message,
             fields: &fields,
         })
@@ -260,7 +266,7 @@ impl From<&Record<'_>> for OwnedRecord {
             level: record.level,
             logger: record.logger.to_owned(),
             target: record.target.to_owned(),
-            routed: record.routed,
+            is_from_facade: record.is_from_facade,
             message: record.message.to_owned(),
             fields: record
                 .fields

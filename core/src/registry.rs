@@ -27,11 +27,11 @@ pub struct BuildContext<'a> {
 pub const FOREIGN_PATH: &str = "foreign path";
 
 impl<'a> BuildContext<'a> {
-    /// The context of a logger with this config. The ranks are those of [`Ranks::of`].
+    /// The context of a logger with this config. The ranks are those of [`Ranks::from_config`].
     pub fn new(config: &'a LogConfig, stop: &'a StopFlag) -> Self {
         Self {
             config,
-            ranks: Ranks::of(config),
+            ranks: Ranks::from_config(config),
             stop,
             first_step: Cell::new(0),
             follows_links: false,
@@ -84,8 +84,8 @@ impl<'a> BuildContext<'a> {
     }
 
     /// Where a file of the run is, under the name that no other rank uses: `metrics.rank3.jsonl` for `metrics.jsonl`.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.config.log_dir.join(FileRank::of(self.config).name(name))
+    pub fn file_path(&self, name: &str) -> PathBuf {
+        self.config.log_dir.join(FileRank::from_config(self.config).name(name))
     }
 
     /// Where a file is that a [mark](crate::ResumePoint) names by its path within the log directory. A sink that goes on from a mark
@@ -157,7 +157,7 @@ impl<'a> BuildContext<'a> {
     /// # Errors
     ///
     /// If no linked crate has a formatter of that name, or it refuses its options.
-    pub fn formatter(&self, choice: &Value) -> Result<Box<dyn Formatter>, ConfigError> {
+    pub fn build_formatter(&self, choice: &Value) -> Result<Box<dyn Formatter>, ConfigError> {
         let (name, options) = match choice {
             Value::String(name) => (name.clone(), Value::Object(Map::new())),
             Value::Object(table) => {
@@ -506,7 +506,7 @@ fn remedy_for<P: Plugin>(name: &str) -> String {
 
 /// The features that link what is ours, for a test that compares them with what is linked: kind, name, feature.
 #[doc(hidden)]
-pub fn features_of_ours() -> Vec<(&'static str, &'static str, &'static str)> {
+pub fn bundled_plugins() -> Vec<(&'static str, &'static str, &'static str)> {
     fn of<P: Plugin>() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
         P::OURS.iter().map(|(name, feature)| (P::ROLE, *name, *feature))
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// ```
 /// use logcore::ResumePoint;
 ///
-/// let mark = ResumePoint::of(&serde_json::json!({"path": "run/training.log", "bytes": 4096})).unwrap();
+/// let mark = ResumePoint::new(&serde_json::json!({"path": "run/training.log", "bytes": 4096})).unwrap();
 /// assert_eq!(mark.text(), r#"{"bytes":4096,"path":"run/training.log"}"#);
 /// assert!(mark.is_complete());
 /// assert!(!mark.incomplete().is_complete());
@@ -19,7 +19,7 @@ pub struct ResumePoint {
 impl ResumePoint {
     /// A mark of this state, which the function that was registered with the sink reads again. `None` if it has no form in
     /// JSON.
-    pub fn of(state: &impl Serialize) -> Option<Self> {
+    pub fn new(state: &impl Serialize) -> Option<Self> {
         let text = serde_json::to_string(state).ok()?;
         Some(Self { text, complete: true })
     }

@@ -48,8 +48,8 @@ use crate::{
 /// - A sink that may be slow (a network) is wrapped in [`Queued`](crate::Queued), so that it holds up no other.
 pub trait Sink: Send {
     /// Whether the sink cares about this kind of call. Asked once; what it does not want is neither given nor counted.
-    fn wants(&self, what: EventKind) -> bool {
-        let _ = what;
+    fn wants(&self, kind: EventKind) -> bool {
+        let _ = kind;
         true
     }
 
@@ -217,8 +217,8 @@ pub trait Sink: Send {
 
 /// A boxed sink is the sink in the box.
 impl<S: Sink + ?Sized> Sink for Box<S> {
-    fn wants(&self, what: EventKind) -> bool {
-        (**self).wants(what)
+    fn wants(&self, kind: EventKind) -> bool {
+        (**self).wants(kind)
     }
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// ```
 /// let stop = logcore::StopFlag::default();
 /// let sinks_copy = stop.clone();
-/// assert!(!stop.requested());
+/// assert!(!stop.is_requested());
 /// sinks_copy.request();
-/// assert!(stop.requested());
+/// assert!(stop.is_requested());
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct StopFlag(Arc<AtomicBool>);
@@ -20,7 +20,7 @@ impl StopFlag {
     }
 
     /// Whether the run was asked to stop.
-    pub fn requested(&self) -> bool {
+    pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -46,7 +46,12 @@ pub struct RecordingSink(Recorded);
 
 impl Sink for RecordingSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        let mut call = format!("record {} {} {}", record.level(), record.origin(), record.message());
+        let mut call = format!(
+            "record {} {} {}",
+            record.level(),
+            record.display_name(),
+            record.message()
+        );
         for (name, value) in record.fields() {
             call += &format!(" {name}={value}");
         }
@@ -165,7 +170,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         ("batch", FieldValue::Json("[1]".into())),
     ];
     let record = Record::at(UNIX_EPOCH, Level::Warn, "trainer", "a message")
-        .with_target("app::data", true)
+        .with_facade_target("app::data")
         .with_fields(&fields);
     let values = [
         ("loss", MetricValue::Float(0.5)),
@@ -175,7 +180,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
     (event.time, event.position, event.total) = (UNIX_EPOCH, 3, Some(9));
     (event.samples, event.rate, event.samples_per_sec) = (Some(96), Some(2.0), Some(64.0));
     (event.eta, event.elapsed) = (Some(Duration::from_secs(3)), Duration::from_secs(2));
-    (event.slot, event.leave) = (4, false);
+    (event.line, event.leave) = (4, false);
     let said = Recorded::default();
     let notices = Notices::new({
         let said = said.clone();
@@ -282,7 +287,7 @@ impl Sink for Telling {
     }
 
     fn resume_point(&mut self) -> Option<ResumePoint> {
-        ResumePoint::of(&self.1)
+        ResumePoint::new(&self.1)
     }
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {

@@ -5,14 +5,14 @@ use std::time::Duration;
 /// A duration as `00:15`, `1:02:03` or `3d 04:05:06`.
 ///
 /// ```
-/// use logcore::text::duration;
+/// use logcore::text::format_duration;
 /// use std::time::Duration;
 ///
-/// assert_eq!(duration(Duration::from_secs(15)), "00:15");
-/// assert_eq!(duration(Duration::from_secs(3723)), "1:02:03");
-/// assert_eq!(duration(Duration::from_secs(3 * 86_400 + 61)), "3d 00:01:01");
+/// assert_eq!(format_duration(Duration::from_secs(15)), "00:15");
+/// assert_eq!(format_duration(Duration::from_secs(3723)), "1:02:03");
+/// assert_eq!(format_duration(Duration::from_secs(3 * 86_400 + 61)), "3d 00:01:01");
 /// ```
-pub fn duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes, seconds) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     match (days, hours) {
@@ -25,11 +25,11 @@ pub fn duration(duration: Duration) -> String {
 /// A number with three digits that matter: `36.2`, `1.16k`, `3.40M`.
 ///
 /// ```
-/// use logcore::text::count;
+/// use logcore::text::format_count;
 ///
-/// assert_eq!([0.5, 36.21, 1160.0, 3.4e6, 2e15].map(count), ["0.50", "36.2", "1.16k", "3.40M", "2000T"]);
+/// assert_eq!([0.5, 36.21, 1160.0, 3.4e6, 2e15].map(format_count), ["0.50", "36.2", "1.16k", "3.40M", "2000T"]);
 /// ```
-pub fn count(number: f64) -> String {
+pub fn format_count(number: f64) -> String {
     const UNITS: [&str; 5] = ["", "k", "M", "G", "T"];
     let (mut number, mut unit) = (number, 0);
     // 999.5 would be shown as 1000.
@@ -48,26 +48,26 @@ pub fn count(number: f64) -> String {
 /// A rate of units a second, turned over where it is slow: `36.2 it/s`, `2.50 s/it`.
 ///
 /// ```
-/// use logcore::text::rate;
+/// use logcore::text::format_rate;
 ///
-/// assert_eq!([36.21, 0.4].map(rate), ["36.2 it/s", "2.50 s/it"]);
+/// assert_eq!([36.21, 0.4].map(format_rate), ["36.2 it/s", "2.50 s/it"]);
 /// ```
-pub fn rate(per_second: f64) -> String {
+pub fn format_rate(per_second: f64) -> String {
     if per_second >= 1.0 {
-        format!("{} it/s", count(per_second))
+        format!("{} it/s", format_count(per_second))
     } else {
-        format!("{} s/it", count(1.0 / per_second))
+        format!("{} s/it", format_count(1.0 / per_second))
     }
 }
 
 /// A metric's value with four digits that matter: `0.4321`, `1.000e-4`, `1200`.
 ///
 /// ```
-/// use logcore::text::value;
+/// use logcore::text::format_value;
 ///
-/// assert_eq!([0.43214, 1e-4, 12.0, 123456.0, f64::NAN].map(value), ["0.4321", "1.000e-4", "12", "123456", "NaN"]);
+/// assert_eq!([0.43214, 1e-4, 12.0, 123456.0, f64::NAN].map(format_value), ["0.4321", "1.000e-4", "12", "123456", "NaN"]);
 /// ```
-pub fn value(value: f64) -> String {
+pub fn format_value(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() || value == 0.0 || (value.fract() == 0.0 && size < 1e6) {
         return format!("{value}");

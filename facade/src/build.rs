@@ -52,7 +52,7 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
 pub(crate) fn level_of(sink: &str, config: &LogConfig) -> LevelFilter {
     match sink {
         // W&B shows what the terminal shows.
-        "console" | "wandb" if Ranks::of(config).is_first() => config.console_level,
+        "console" | "wandb" if Ranks::from_config(config).is_first() => config.console_level,
         "console" | "wandb" => config.console_level.min(config.other_ranks_level),
         "file" => config.file_level,
         // A sink without a level of its own gets whatever one of the two lets in.

@@ -427,7 +427,7 @@ impl Instance {
         if self.refuses() {
             return;
         }
-        let JsonCapture { value, omitted, .. } = JsonCapture::of(config);
+        let JsonCapture { value, omitted, .. } = JsonCapture::new(config);
         let kept = if value.is_some() { ", and keeps the rest" } else { "" };
         if let Some(value) = value {
             self.producer
@@ -597,7 +597,7 @@ impl Instance {
         // The run of a forked child is its parent's.
         let is_told = outcome.summary.has_metrics() && !self.producer.is_inherited();
         // Of several ranks the first has the last word.
-        let has_last_word = is_told && config.finish_summary && Ranks::of(&config).is_first();
+        let has_last_word = is_told && config.finish_summary && Ranks::from_config(&config).is_first();
         Ending {
             outcome,
             sparklines,

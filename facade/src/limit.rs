@@ -216,7 +216,7 @@ mod tests {
             let left_out = said.len() as u64 - passed;
             prop_assert_eq!(books.dropped.get(OVER_LIMIT).copied().unwrap_or(0), left_out);
             prop_assert_eq!(books.accepted, left_out + expected.len() as u64);
-            prop_assert!(books.balanced());
+            prop_assert!(books.is_balanced());
             pipeline.end(soon).unwrap();
         }
     }

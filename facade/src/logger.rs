@@ -219,7 +219,7 @@ impl UnifiedLogger {
 
     /// Whether someone asked the run to stop, through a sink that can be asked.
     pub fn stop_requested(&self) -> bool {
-        self.instance.stop().requested()
+        self.instance.stop().is_requested()
     }
 
     /// Changes the level of one sink (`console`, `file`, …) for records from now on.

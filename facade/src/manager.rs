@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use logcore::escape::one_line;
+use logcore::escape::to_one_line;
 use logcore::log::{Level, LevelFilter};
 use logcore::{
     ConfigError, Deadline, Directives, FileRank, LogConfig, LogError, LoggerEnd, PerProcess, Ranks, RingPlace, RunEnd,
@@ -393,7 +393,7 @@ impl LogManager {
         }
         let Some(mut state) = self.lock_soon() else { return };
         // Loggers that another thread is ending at this moment are ended there.
-        while state.finishing > 0 && !deadline.passed() {
+        while state.finishing > 0 && !deadline.has_passed() {
             drop(state);
             thread::sleep(LOOK);
             let Some(again) = self.lock_soon() else { return };
@@ -534,7 +534,7 @@ impl State {
         if !self.recovered.insert(folder.clone()) {
             return;
         }
-        let (ranks, files) = (Ranks::of(config), FileRank::of(config));
+        let (ranks, files) = (Ranks::from_config(config), FileRank::from_config(config));
         let mut own = recover_ranks(config, gone, |other| other == files);
         let since = Instant::now();
         let is_closing =
@@ -638,7 +638,7 @@ fn outlive(sinks: &BuiltSinks) -> bool {
 
 /// Notices say which rank they are of. A launcher whose variables make no sense is not listened to, which is one of them.
 fn heed_ranks(config: &LogConfig) {
-    label_notices_with_rank(Ranks::of(config).rank);
+    label_notices_with_rank(Ranks::from_config(config).rank);
     if config.rank.is_none()
         && let Some(nonsense) = Ranks::env_problem()
     {
@@ -666,7 +666,7 @@ fn clean_name(name: &str) -> String {
     if name.is_empty() {
         return "root".to_owned();
     }
-    one_line(name).into_owned()
+    to_one_line(name).into_owned()
 }
 
 /// The same config with nothing that touches the disk.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use logcore::escape::short_line;
+use logcore::escape::to_short_line;
 use logcore::{LoggerSummary, RunEnd, SinkBooks, Stats, text};
 
 use crate::report::FinishReport;
@@ -26,12 +26,12 @@ pub(crate) fn render(run: &LoggerSummary, sparklines: &[String], report: &Finish
         RunEnd::Finished => ("✓", "32"),
         _ => ("✗", "31"),
     };
-    let duration = text::duration(run.duration);
+    let duration = text::format_duration(run.duration);
     let end = match &report.end {
-        RunEnd::Panicked { message } => format!("failed after {duration}: {}", short_line(message, TEXT)),
-        end => format!("{} after {duration}", short_line(&end.to_string(), TEXT)),
+        RunEnd::Panicked { message } => format!("failed after {duration}: {}", to_short_line(message, TEXT)),
+        end => format!("{} after {duration}", to_short_line(&end.to_string(), TEXT)),
     };
-    let title = format!("{mark} {} {end}", short_line(&report.logger, TEXT));
+    let title = format!("{mark} {} {end}", to_short_line(&report.logger, TEXT));
     // Writing to a string cannot fail.
     let _ = writeln!(out, "\n{}", paint.styled(&format!("1;{code}"), &title));
     for (label, line) in facts(run) {
@@ -40,7 +40,7 @@ pub(crate) fn render(run: &LoggerSummary, sparklines: &[String], report: &Finish
     out.push_str(&metric_table(run, sparklines, paint));
     for (sink, books) in &report.sinks {
         let place = report.places.get(sink).map_or("", String::as_str);
-        let sink = short_line(sink, NAME);
+        let sink = to_short_line(sink, NAME);
         let _ = writeln!(out, "  {} {}", paint.label(&sink), account(books, place));
     }
     out.push('\n');
@@ -50,9 +50,9 @@ pub(crate) fn render(run: &LoggerSummary, sparklines: &[String], report: &Finish
 fn facts(run: &LoggerSummary) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     let mut steps: Vec<String> = run.last_step.iter().map(|step| format!("up to {step}")).collect();
-    steps.extend(run.steps_per_sec.map(text::rate));
+    steps.extend(run.steps_per_sec.map(text::format_rate));
     let samples = run.samples_per_sec;
-    steps.extend(samples.map(|rate| format!("{} samples/s", text::count(rate))));
+    steps.extend(samples.map(|rate| format!("{} samples/s", text::format_count(rate))));
     if !steps.is_empty() {
         facts.push(("steps", steps.join(", ")));
     }
@@ -60,8 +60,8 @@ fn facts(run: &LoggerSummary) -> Vec<(&'static str, String)> {
     let memory: Vec<String> = system
         .filter_map(|metric| {
             let name = metric.name.strip_prefix("memory/")?.strip_suffix("_gb")?;
-            let name = short_line(name, NAME);
-            Some(format!("{name} {} GB at most", text::value(metric.stats.max)))
+            let name = to_short_line(name, NAME);
+            Some(format!("{name} {} GB at most", text::format_value(metric.stats.max)))
         })
         .collect();
     if !memory.is_empty() {
@@ -78,7 +78,7 @@ fn metric_table(run: &LoggerSummary, sparklines: &[String], paint: Paint) -> Str
     let mut out = String::new();
     let first = run.metrics.iter().zip(sparklines);
     let shown: Vec<_> = first
-        .map(|(metric, sparkline)| (short_line(&metric.name, NAME), metric.stats, sparkline))
+        .map(|(metric, sparkline)| (to_short_line(&metric.name, NAME), metric.stats, sparkline))
         .collect();
     let Some(names) = shown.iter().map(|(name, ..)| name.chars().count()).max() else {
         return out;
@@ -94,7 +94,7 @@ fn metric_table(run: &LoggerSummary, sparklines: &[String], paint: Paint) -> Str
         let Stats {
             last, mean, min, max, ..
         } = stats;
-        let [last, mean, min, max] = [last, mean, min, max].map(text::value);
+        let [last, mean, min, max] = [last, mean, min, max].map(text::format_value);
         let sparkline = paint.styled("36", &format!("{sparkline:lines$}"));
         let _ = writeln!(
             out,
@@ -147,11 +147,11 @@ fn account(books: &SinkBooks, place: &str) -> String {
         parts.push(format!("{} kept for later", books.spooled));
     }
     for (reason, count) in &books.dropped {
-        parts.push(format!("{count} dropped ({})", short_line(reason, NAME)));
+        parts.push(format!("{count} dropped ({})", to_short_line(reason, NAME)));
     }
     match place {
         "" => parts.join(", "),
-        place => format!("{}: {}", short_line(place, TEXT), parts.join(", ")),
+        place => format!("{}: {}", to_short_line(place, TEXT), parts.join(", ")),
     }
 }
 

@@ -117,7 +117,7 @@ impl<'a> Wandb<'a> {
     /// Sets a value of the run's summary, in place of what the rows say.
     pub fn set_summary(&self, key: &str, value: impl Into<Value>) {
         // As `log_config` has it: what is nested too deep for a reader is cut, and what nobody may see is hidden.
-        let value = JsonCapture::of(&value.into()).value.unwrap_or_default();
+        let value = JsonCapture::new(&value.into()).value.unwrap_or_default();
         let value = self.logger.hidden_in(redacted(&value));
         self.send("set_summary", |run| run.summary(key, value));
     }

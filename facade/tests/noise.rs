@@ -135,7 +135,7 @@ fn a_place_in_the_code_says_so_much_and_no_more() {
     assert_eq!(of("ERROR").len(), 1236);
     let report = logger.finish();
     let books = report.sink("file").unwrap();
-    assert!(books.balanced(), "{books:?}");
+    assert!(books.is_balanced(), "{books:?}");
     assert_eq!(books.dropped["limit"], 2 * 1234);
     assert_eq!(books.accepted, 3 * 1236 + expected.len() as u64);
 }

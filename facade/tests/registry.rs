@@ -48,7 +48,7 @@ fn what_is_ours_and_not_linked_names_its_feature() {
         "wandb" => cfg!(feature = "wandb"),
         other => panic!("the facade has no feature `{other}`"),
     };
-    let ours = registry::features_of_ours();
+    let ours = registry::bundled_plugins();
     let linked = |role: &str| match role {
         "sink" => registry::sink_names(),
         "formatter" => registry::formatter_names(),

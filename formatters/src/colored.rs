@@ -32,7 +32,9 @@ impl Formatter for Colored {
             out.push_str(padded(record.level()))
         });
         paint.separator(out);
-        paint.wrapped(&Color::Cyan.to_fg_str(), out, |out| escape_line(record.origin(), out));
+        paint.wrapped(&Color::Cyan.to_fg_str(), out, |out| {
+            escape_line(record.display_name(), out)
+        });
         paint.separator(out);
         paint.wrapped(&Color::Magenta.to_fg_str(), out, |out| push_rank(style, out));
         self.message.clear();

@@ -39,7 +39,7 @@ impl Formatter for Plain {
         out.push_str(" | ");
         out.push_str(padded(record.level()));
         out.push_str(" | ");
-        escape_line(record.origin(), out);
+        escape_line(record.display_name(), out);
         out.push_str(" | ");
         push_rank(style, out);
         escape_message(record.message(), INDENT, out);

@@ -54,9 +54,9 @@ fn the_mark_of_a_rank() {
 
 #[test]
 fn the_third_column_is_the_target_only_for_what_the_facade_routed() {
-    let routed = record(Level::Warn, "m", &[]).with_target("hyper::client", true);
+    let routed = record(Level::Warn, "m", &[]).with_facade_target("hyper::client");
     assert!(format(&mut Plain::default(), &routed, false).contains("| WARN  | hyper::client | m\n"));
-    let addressed = record(Level::Warn, "m", &[]).with_target("hyper::client", false);
+    let addressed = record(Level::Warn, "m", &[]).with_target("hyper::client");
     assert!(format(&mut Plain::default(), &addressed, false).contains("| WARN  | my_module | m\n"));
 }
 

@@ -114,7 +114,7 @@ impl Pipeline {
         let wish = Wish {
             place: config.ring_place,
             never_waits: config.on_full == OnFull::Drop,
-            rank: FileRank::of(config),
+            rank: FileRank::from_config(config),
         };
         match RingFile::create(folder, sizes, wish) {
             Ok((file, region)) => {

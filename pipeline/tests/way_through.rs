@@ -125,7 +125,7 @@ fn a_full_ring_drops_by_policy_and_the_books_balance() {
     let books = &producer.finish(Arc::default(), soon()).unwrap().books["slow"];
     assert_eq!(books.accepted, 1000);
     assert!(books.dropped[RING_FULL] > 800, "{books:?}");
-    assert!(books.balanced(), "{books:?}");
+    assert!(books.is_balanced(), "{books:?}");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_logger_that_ends_waits_for_no_sink_beyond_its_deadline() {
     }
     gate.open();
     let books = &producer.finish(Arc::default(), soon()).unwrap().books["slow"];
-    assert!(books.dropped[RING_FULL] > 800 && books.balanced(), "{books:?}");
+    assert!(books.dropped[RING_FULL] > 800 && books.is_balanced(), "{books:?}");
 }
 
 /// Ends later than the writer thinks.
@@ -231,7 +231,7 @@ fn a_sink_that_fails_or_panics_harms_no_other() {
     assert_eq!(books["failing"].dropped["server error"], 10);
     assert_eq!(books["panicking"].dropped["panic"], 10);
     assert!(
-        books.values().all(|books| books.accepted == 10 && books.balanced()),
+        books.values().all(|books| books.accepted == 10 && books.is_balanced()),
         "{books:?}"
     );
 }

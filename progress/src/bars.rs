@@ -7,7 +7,7 @@ use std::time::Instant;
 use console::truncate_str;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use logcore::ProgressEvent;
-use logcore::escape::short_line;
+use logcore::escape::to_short_line;
 
 use crate::text;
 
@@ -35,7 +35,7 @@ const WIDEST: usize = 500;
 /// ```
 pub struct Bars {
     color: bool,
-    /// Sorted by slot, then by age.
+    /// Sorted by line, then by age.
     bars: Vec<Bar>,
 }
 
@@ -84,7 +84,7 @@ impl Bars {
         bar.event = event.with_texts("", "");
         bar.newest = newest
             .iter()
-            .map(|text| short_line(text, WIDEST).into_owned())
+            .map(|text| to_short_line(text, WIDEST).into_owned())
             .collect();
         bar.at = now;
     }
@@ -117,12 +117,12 @@ impl Bars {
     fn insert(&mut self, event: &ProgressEvent<'_>, now: Instant) -> usize {
         let at = self
             .bars
-            .partition_point(|bar| (bar.event.slot, bar.event.id) < (event.slot, event.id));
+            .partition_point(|bar| (bar.event.line, bar.event.id) < (event.line, event.id));
         let drawn = LineBuffer::default();
         let target = ProgressDrawTarget::term_like(Box::new(drawn.clone()));
         let bar = Bar {
             event: event.with_texts("", ""),
-            description: short_line(event.description, WIDEST).into_owned(),
+            description: to_short_line(event.description, WIDEST).into_owned(),
             newest: Vec::new(),
             at: now,
             drawing: ProgressBar::with_draw_target(None, target),
@@ -282,7 +282,7 @@ mod tests {
         let (mut bars, now) = (Bars::new(false), Instant::now());
         bars.show(&event(1, "Training", 450, Some(1000)), &["loss=0.4321".into()], now);
         let mut second = event(2, "Loading", 17, None);
-        second.slot = 1;
+        second.line = 1;
         bars.show(&second, &[], now);
         insta::assert_snapshot!(lines(&mut bars, 110, now), @r"
         Training  45% ━━━━━━━━━╸────────────  450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s] loss=0.4321
@@ -333,11 +333,11 @@ mod tests {
     }
 
     #[test]
-    fn bars_stand_in_the_order_of_their_slots() {
+    fn bars_stand_in_the_order_of_their_lines() {
         let (mut bars, now) = (Bars::new(false), Instant::now());
-        for (id, slot, name) in [(1, 5, "five"), (2, 0, "zero"), (3, 2, "two")] {
+        for (id, line, name) in [(1, 5, "five"), (2, 0, "zero"), (3, 2, "two")] {
             let mut event = event(id, name, 1, None);
-            event.slot = slot;
+            event.line = line;
             bars.show(&event, &[], now);
         }
         let shown = lines(&mut bars, 80, now);

@@ -267,7 +267,7 @@ impl Meter {
         event.total = self.total;
         event.samples = self.has_samples.then_some(self.now.samples);
         event.elapsed = self.now.at.saturating_duration_since(self.started);
-        event.slot = self.options.slot;
+        event.line = self.options.slot;
         event.leave = self.options.leave;
         event
     }

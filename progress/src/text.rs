@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use logcore::ProgressEvent;
-use logcore::text::{count, duration, rate};
+use logcore::text::{format_count, format_duration, format_rate};
 
 /// Position, time and rates: `450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s]`.
 pub fn details(event: &ProgressEvent<'_>) -> String {
@@ -67,16 +67,16 @@ fn position(event: &ProgressEvent<'_>) -> String {
 }
 
 fn times(event: &ProgressEvent<'_>, with_rate: bool, with_samples: bool) -> String {
-    let mut out = format!("[{}", duration(event.elapsed));
+    let mut out = format!("[{}", format_duration(event.elapsed));
     // Writing to a string cannot fail.
     if let Some(eta) = event.eta {
-        let _ = write!(out, "<{}", duration(eta));
+        let _ = write!(out, "<{}", format_duration(eta));
     }
     if let Some(per_second) = event.rate.filter(|_| with_rate) {
-        let _ = write!(out, ", {}", rate(per_second));
+        let _ = write!(out, ", {}", format_rate(per_second));
     }
     if let Some(samples) = event.samples_per_sec.filter(|_| with_samples) {
-        let _ = write!(out, ", {} samples/s", count(samples));
+        let _ = write!(out, ", {} samples/s", format_count(samples));
     }
     out.push(']');
     out

@@ -15,7 +15,7 @@ fn run(files: &[(&str, u32, String)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, rank, text) in files {
         let rank = FileRank(Some(*rank).filter(|rank| *rank > 0));
-        fs::write(folder.path().join(rank.name(name)), text).unwrap();
+        fs::write(folder.path().join(rank.file_name(name)), text).unwrap();
     }
     folder
 }
@@ -503,7 +503,7 @@ fn the_last_of_several_values_of_a_step_counts() {
 fn what_is_no_regular_file_is_named_and_not_waited_for() {
     for name in ["training.log", "metrics.jsonl"] {
         let folder = run(&[(name, 0, line(0, "one")), (name, 2, line(1, "two"))]);
-        let pipe = folder.path().join(FileRank(Some(1)).name(name));
+        let pipe = folder.path().join(FileRank(Some(1)).file_name(name));
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
         assert!(made.unwrap().success());
         let error = merge_ranks(folder.path(), folder.path()).unwrap_err().to_string();

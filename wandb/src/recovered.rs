@@ -311,7 +311,7 @@ mod tests {
             }
             sink.logger_ended(&LoggerEnd::killed(), &LoggerSummary::default());
             sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
-            assert!(sink.books().unwrap().balanced());
+            assert!(sink.books().unwrap().is_balanced());
             fs::read(&self.path).unwrap()
         }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
-use facade::logcore::escape::one_line;
+use facade::logcore::escape::to_one_line;
 use facade::{recover, recover_trusted};
 
 /// Fails if something was left as it is. With `--trust` a ring that is a copy is delivered, too.
@@ -19,14 +19,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         ensure!(Path::new(folder).is_dir(), "{folder} is no folder");
         let outcomes = recover(Path::new(folder));
         if outcomes.is_empty() {
-            println!("{}: there is nothing to do", one_line(folder));
+            println!("{}: there is nothing to do", to_one_line(folder));
         }
         for outcome in outcomes {
             match outcome {
-                Ok(recovered) => println!("{}: {recovered}", one_line(folder)),
+                Ok(recovered) => println!("{}: {recovered}", to_one_line(folder)),
                 Err(error) => {
                     left += 1;
-                    println!("{}: {error}", one_line(folder));
+                    println!("{}: {error}", to_one_line(folder));
                 }
             }
         }

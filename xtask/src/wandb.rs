@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use facade::logcore::escape::one_line;
+use facade::logcore::escape::to_one_line;
 use facade::wandb::{SyncOptions, Synced, find_logs, sync};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -25,7 +25,7 @@ fn sync_all(arguments: &[String]) -> Result<()> {
     let mut failed = 0;
     for log in &logs {
         let shown = log.parent().unwrap_or(log).display().to_string();
-        let name = one_line(&shown);
+        let name = to_one_line(&shown);
         let mut bar = Bar::new(&name);
         let report = sync(log, &options, |read, size| bar.draw(read, size));
         bar.clear();
@@ -38,11 +38,11 @@ fn sync_all(arguments: &[String]) -> Result<()> {
                     _ => "done",
                 };
                 let url = report.url.map(|url| format!(": {url}")).unwrap_or_default();
-                println!("{}", one_line(&format!("{shown}: {what}{url}")));
+                println!("{}", to_one_line(&format!("{shown}: {what}{url}")));
             }
             Err(error) => {
                 failed += 1;
-                println!("{}", one_line(&format!("{shown}: {error}")));
+                println!("{}", to_one_line(&format!("{shown}: {error}")));
             }
         }
     }
@@ -82,7 +82,7 @@ fn parse(arguments: &[String]) -> Result<(SyncOptions, Vec<PathBuf>)> {
 
 fn list(folders: &[PathBuf]) -> String {
     let shown: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
-    one_line(&shown.join(", ")).into_owned()
+    to_one_line(&shown.join(", ")).into_owned()
 }
 
 /// How much of a log is read, on a terminal.

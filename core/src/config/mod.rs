@@ -254,7 +254,7 @@ impl LogConfig {
 
     /// The path of this rank's text file.
     pub fn log_file(&self) -> PathBuf {
-        self.log_dir.join(FileRank::of(self).name(&self.filename))
+        self.log_dir.join(FileRank::from_config(self).name(&self.filename))
     }
 
     /// `flush_timeout` as a duration.

@@ -36,7 +36,7 @@ const OF_ONE: usize = 8;
 /// struct Curriculum { warmup: f64, stages: BTreeMap<(u32, u32), f64> }
 ///
 /// let curriculum = Curriculum { warmup: f64::INFINITY, stages: [((0, 10), 0.5)].into() };
-/// let captured = JsonCapture::of(&curriculum);
+/// let captured = JsonCapture::new(&curriculum);
 /// assert_eq!(captured.value, Some(json!({"warmup": "Infinity"})));
 /// assert_eq!(captured.omitted[0].to_string(), "`stages` (a map whose keys are no text)");
 /// ```
@@ -61,7 +61,7 @@ pub struct Omission {
 
 impl JsonCapture {
     /// Walks `value`. Its own `Serialize` is run once.
-    pub fn of(value: &(impl Serialize + ?Sized)) -> Self {
+    pub fn new(value: &(impl Serialize + ?Sized)) -> Self {
         let mut walk = Walk {
             path: Vec::new(),
             room: LARGEST,

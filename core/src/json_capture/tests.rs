@@ -49,9 +49,9 @@ fn omitted(captured: &JsonCapture) -> Vec<String> {
 
 #[test]
 fn numbers_that_are_none_are_texts() {
-    let captured = JsonCapture::of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0]);
+    let captured = JsonCapture::new(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0]);
     assert_eq!(captured.value, Some(json!(["NaN", "Infinity", "-Infinity", -0.0])));
-    let captured = JsonCapture::of(&(0.1_f32, f32::NAN, f32::MAX, i64::MIN, u64::MAX, 7_u128, -7_i128));
+    let captured = JsonCapture::new(&(0.1_f32, f32::NAN, f32::MAX, i64::MIN, u64::MAX, 7_u128, -7_i128));
     let expected = json!([
         0.1,
         "NaN",
@@ -81,7 +81,7 @@ fn what_has_no_form_is_left_out_by_name_and_the_rest_stays() {
         inner: Inner,
         by_number: BTreeMap<i32, bool>,
     }
-    let captured = JsonCapture::of(&Outer {
+    let captured = JsonCapture::new(&Outer {
         stages: [((0, 10), 0.5)].into(),
         inner: Inner {
             fails: Fails,
@@ -102,7 +102,7 @@ fn what_has_no_form_is_left_out_by_name_and_the_rest_stays() {
         "`inner.endless` (there is more than 16 MiB of it)",
     ];
     assert_eq!(omitted(&captured), expected);
-    let captured = JsonCapture::of(&Fails);
+    let captured = JsonCapture::new(&Fails);
     assert_eq!(
         (captured.value.is_none(), omitted(&captured)),
         (true, vec!["all of it (a lock is poisoned)".to_owned()])
@@ -111,7 +111,7 @@ fn what_has_no_form_is_left_out_by_name_and_the_rest_stays() {
 
 #[test]
 fn what_is_too_deep_is_cut_where_json_can_still_be_read() {
-    for captured in [JsonCapture::of(&Bottomless), JsonCapture::of(&(1, Bottomless))] {
+    for captured in [JsonCapture::new(&Bottomless), JsonCapture::new(&(1, Bottomless))] {
         let text = captured.value.unwrap().to_string();
         assert!(text.contains("… (nested too deep)"), "{text}");
         serde_json::from_str::<Value>(&text).unwrap();
@@ -130,11 +130,11 @@ fn forms_are_those_of_serde_json() {
         Kind::Struct { a: (), b: [1, 2] },
     ];
     for kind in kinds {
-        assert_eq!(JsonCapture::of(&kind).value, serde_json::to_value(&kind).ok());
+        assert_eq!(JsonCapture::new(&kind).value, serde_json::to_value(&kind).ok());
     }
     let map = HashMap::from([(Wrapped('a'), serde_json::Number::from(1))]);
-    assert_eq!(JsonCapture::of(&map).value, serde_json::to_value(&map).ok());
-    assert_eq!(JsonCapture::of("x").value, Some(json!("x")));
+    assert_eq!(JsonCapture::new(&map).value, serde_json::to_value(&map).ok());
+    assert_eq!(JsonCapture::new("x").value, Some(json!("x")));
 }
 
 #[derive(Serialize, PartialEq, Eq, Hash)]
@@ -159,7 +159,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn json_is_captured_as_it_is(value in any_json()) {
-        let captured = JsonCapture::of(&value);
+        let captured = JsonCapture::new(&value);
         prop_assert_eq!(captured.omitted, []);
         prop_assert_eq!(captured.value, Some(value));
     }

@@ -55,7 +55,7 @@ impl Tally {
             ));
         }
         Ok(Self {
-            path: context.file(&options.file),
+            path: context.file_path(&options.file),
             metric: options.metric,
             records: BTreeMap::new(),
             best: None,

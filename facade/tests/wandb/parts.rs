@@ -13,7 +13,7 @@ use crate::{check_all, config, online, say_all, start, sync_options, synced};
 
 fn account(report: &FinishReport) -> (u64, u64, u64) {
     let books = report.sink("wandb").unwrap();
-    assert!(books.balanced(), "{books:?}");
+    assert!(books.is_balanced(), "{books:?}");
     (books.delivered, books.spooled, books.dropped_total())
 }
 

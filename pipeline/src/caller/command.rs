@@ -183,7 +183,7 @@ impl<T> Reply<T> {
 
     pub(crate) fn wait(&self, deadline: Deadline) -> Option<T> {
         let mut answer = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while answer.is_none() && !deadline.passed() {
+        while answer.is_none() && !deadline.has_passed() {
             answer = self
                 .0
                 .1

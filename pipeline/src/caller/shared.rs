@@ -184,7 +184,7 @@ impl Shared {
             if child_lock::writer_is_gone(self.ring.region()) {
                 return Err(self.orphaned());
             }
-            if deadline.passed() {
+            if deadline.has_passed() {
                 return Err(LogError::Timeout { call, sink: None });
             }
             self.wake();
@@ -291,7 +291,7 @@ impl Shared {
             let may_wait = match patience {
                 Patience::Never => pushed.is_none() && since.elapsed() < TURN,
                 Patience::Forever => true,
-                Patience::Until(deadline) => !deadline.passed(),
+                Patience::Until(deadline) => !deadline.has_passed(),
             };
             if !may_wait {
                 return Err(NoRoom);
@@ -328,7 +328,7 @@ impl Shared {
             let may_wait = match patience {
                 Patience::Never => false,
                 Patience::Forever => true,
-                Patience::Until(deadline) => !deadline.passed(),
+                Patience::Until(deadline) => !deadline.has_passed(),
             };
             if !may_wait || self.delivered.ended() || self.ring.is_closed() {
                 return Err(NoRoom);
@@ -422,7 +422,7 @@ impl Delivered {
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let mut holds = condition();
-        while holds && !self.ended() && !deadline.passed() {
+        while holds && !self.ended() && !deadline.has_passed() {
             guard = self
                 .changed
                 .wait_timeout(guard, deadline.remaining())

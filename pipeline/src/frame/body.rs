@@ -177,7 +177,7 @@ pub(crate) fn encode_progress(out: &mut Vec<u8>, logger: LoggerId, event: &Progr
             | u8::from(event.samples_per_sec.is_some()) << 4
             | u8::from(event.leave) << 5,
     );
-    out.extend_from_slice(&event.slot.to_le_bytes());
+    out.extend_from_slice(&event.line.to_le_bytes());
     for number in [
         event.id,
         event.position,
@@ -240,8 +240,8 @@ impl<'a> RecordFrame<'a> {
         let record = Record::at(self.time, self.level, logger, message);
         match self.route {
             RecordOrigin::Method => record,
-            RecordOrigin::Addressed => record.with_target(self.target, false),
-            RecordOrigin::Facade => record.with_target(self.target, true),
+            RecordOrigin::Addressed => record.with_target(self.target),
+            RecordOrigin::Facade => record.with_facade_target(self.target),
         }
     }
 }
@@ -325,7 +325,7 @@ pub(crate) fn decode_progress<'a>(body: &'a [u8]) -> Option<(LoggerId, ProgressE
     let id = cursor.u64()?;
     let mut event = ProgressEvent::new(kind, id, "", "");
     event.time = time;
-    event.slot = slot;
+    event.line = slot;
     event.position = cursor.u64()?;
     event.total = Some(cursor.u64()?).filter(|_| flag(0));
     event.samples = Some(cursor.u64()?).filter(|_| flag(1));
@@ -685,7 +685,7 @@ mod tests {
         event.total = Some(10);
         event.rate = Some(2.5);
         event.eta = Some(Duration::from_secs(2));
-        event.slot = 3;
+        event.line = 3;
         let mut out = Vec::new();
         encode_progress(&mut out, LoggerId(1), &event);
         let (logger, mut back) = decode_progress(&out).unwrap();

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use logcore::escape::one_line;
+use logcore::escape::to_one_line;
 use logcore::{PerProcess, Redaction, suppress_logging};
 
 /// The same trouble is said again only after this time.
@@ -80,7 +80,8 @@ pub(crate) fn notice_soon(kind: &str, text: &str) -> bool {
         0 => String::new(),
         rank => format!("[rank {rank}] "),
     };
-    DESK.get().put(format!("logcore: {mark}{}\n", one_line(&hidden(text))));
+    DESK.get()
+        .put(format!("logcore: {mark}{}\n", to_one_line(&hidden(text))));
     true
 }
 

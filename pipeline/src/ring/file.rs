@@ -397,7 +397,7 @@ pub(crate) fn rank_of(name: &str) -> FileRank {
 fn name(rank: FileRank) -> String {
     use std::hash::{BuildHasher as _, RandomState};
     let nonce = RandomState::new().hash_one(std::process::id()) as u32;
-    rank.name(&format!("{BEGINNING}{}-{nonce:08x}{ENDING}", std::process::id()))
+    rank.file_name(&format!("{BEGINNING}{}-{nonce:08x}{ENDING}", std::process::id()))
 }
 
 /// What it is called until it is finished.

@@ -777,7 +777,7 @@ mod tests {
 
     impl Sink for Marked {
         fn resume_point(&mut self) -> Option<ResumePoint> {
-            ResumePoint::of(&"x".repeat(self.0))
+            ResumePoint::new(&"x".repeat(self.0))
         }
     }
 

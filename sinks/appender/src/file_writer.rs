@@ -695,7 +695,7 @@ mod tests {
         let books = writer.books(handle);
         assert_eq!(books.dropped["disk in trouble"], 24);
         writer.deliver(true).unwrap();
-        assert!(writer.books(handle).balanced());
+        assert!(writer.books(handle).is_balanced());
     }
 
     #[test]
@@ -711,7 +711,7 @@ mod tests {
         assert_eq!(writer.books(mine).dropped["disk full"], 2);
         writer.deliver(true).unwrap();
         assert_eq!(script.lock().unwrap().text, b"mine 1\nother\n");
-        assert!(writer.books(other).balanced() && writer.books(mine).balanced());
+        assert!(writer.books(other).is_balanced() && writer.books(mine).is_balanced());
     }
 
     proptest! {

@@ -123,7 +123,7 @@ impl BarMetric {
                 finite.iter().sum::<f64>() / finite.len() as f64
             }
         };
-        (!self.values.is_empty()).then(|| format!("{}={}{}", self.label, text::value(value), self.unit))
+        (!self.values.is_empty()).then(|| format!("{}={}{}", self.label, text::format_value(value), self.unit))
     }
 }
 

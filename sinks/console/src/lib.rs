@@ -91,7 +91,7 @@ impl ConsoleSink {
             ended: false,
             waits: context.config().on_full == OnFull::Wait,
             stream: options.stream,
-            formatter: context.formatter(&options.formatter)?,
+            formatter: context.build_formatter(&options.formatter)?,
             style,
             line: String::new(),
             #[cfg(feature = "progress")]

@@ -70,7 +70,7 @@ impl FileSink {
             utc: options.utc,
             keep: options.keep,
         };
-        let formatter = context.formatter(&options.formatter)?;
+        let formatter = context.build_formatter(&options.formatter)?;
         std::fs::create_dir_all(context.log_dir()).map_err(|error| {
             let remedy = format!("the folder cannot be made ({error}); name one that can");
             ConfigError::new("log_dir", context.log_dir().display(), remedy)
@@ -85,7 +85,7 @@ impl FileSink {
 
     /// Goes on where a killed process stood.
     fn recover(state: FileResumeState, context: &BuildContext<'_>) -> Result<Self, SinkError> {
-        let formatter = context.formatter(&state.formatter).map_err(SinkError::new)?;
+        let formatter = context.build_formatter(&state.formatter).map_err(SinkError::new)?;
         let path = context.resolve_beneath(state.place.path())?;
         let appender = Appender::recover(&state.place.at(path))?;
         Ok(Self::over(appender, formatter, state.formatter, state.utc))
@@ -135,7 +135,7 @@ impl Sink for FileSink {
 
     fn resume_point(&mut self) -> Option<ResumePoint> {
         let (place, complete) = self.appender.position();
-        let mark = ResumePoint::of(&FileResumeState {
+        let mark = ResumePoint::new(&FileResumeState {
             place: place.named(),
             formatter: self.choice.clone(),
             utc: self.style.utc,

@@ -74,7 +74,7 @@ struct JsonlPaths {
 
 impl JsonlPaths {
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(self.rank.name(name))
+        self.folder.join(self.rank.file_name(name))
     }
 }
 
@@ -97,7 +97,7 @@ impl JsonlSink {
         }
         let run_files = JsonlPaths {
             folder: folder.to_owned(),
-            rank: FileRank::of(context.config()),
+            rank: FileRank::from_config(context.config()),
         };
         Ok(Self {
             metrics: LazyFile::new(run_files.path("metrics.jsonl")),
@@ -117,7 +117,7 @@ impl JsonlSink {
             rank: state.run_files.rank,
         };
         logcore_files::remove_stale_replacements(&run_files.folder);
-        let beneath = |name: &str| context.resolve_beneath(Path::new(&run_files.rank.name(name)));
+        let beneath = |name: &str| context.resolve_beneath(Path::new(&run_files.rank.file_name(name)));
         let records = state
             .records
             .map(|place| LazyFile::recover(beneath("records.jsonl")?, place));
@@ -183,7 +183,7 @@ impl Sink for JsonlSink {
             complete &= written;
             place.named()
         };
-        let mark = ResumePoint::of(&JsonlResumeState {
+        let mark = ResumePoint::new(&JsonlResumeState {
             run_files: RankedNames {
                 rank: self.run_files.rank,
             },

@@ -26,9 +26,11 @@ impl Said {
             .iter()
             .map(|(name, value)| (name.as_str(), value.value()))
             .collect();
-        let record = Record::at(self.moment.time(), level, &self.logger, &self.message)
-            .with_target(&self.target, self.routed)
-            .with_fields(&fields);
+        let record = Record::at(self.moment.time(), level, &self.logger, &self.message).with_fields(&fields);
+        let record = match self.routed {
+            true => record.with_facade_target(&self.target),
+            false => record.with_target(&self.target),
+        };
         use_it(&record)
     }
 }

@@ -148,7 +148,7 @@ fn check_notices() {
             text.starts_with("logcore: ") && !text.contains(char::is_control),
             "{line:?}"
         );
-        assert_eq!(logcore::escape::one_line(text), text);
+        assert_eq!(logcore::escape::to_one_line(text), text);
     }
 }
 
@@ -175,7 +175,7 @@ impl Progress {
             _ => ProgressKind::Finished,
         };
         let mut event = ProgressEvent::new(kind, u64::from(self.id % 4), &self.logger, &self.description);
-        (event.slot, event.position, event.total) = (u32::from(self.slot), self.position, self.total);
+        (event.line, event.position, event.total) = (u32::from(self.slot), self.position, self.total);
         (event.samples, event.leave) = (self.samples, self.leave);
         event.elapsed = Duration::from_nanos(self.elapsed_nanos);
         event.eta = self.eta_nanos.map(Duration::from_nanos);

@@ -38,7 +38,7 @@ fn check_formatters(evil: &Evil) {
     let stop = StopFlag::default();
     let context = BuildContext::new(&config, &stop);
     for name in ["plain", "colored", "json", "logfmt"] {
-        let mut formatter = context.formatter(&name.into()).expect("it is linked");
+        let mut formatter = context.build_formatter(&name.into()).expect("it is linked");
         // A formatter gets a buffer that has something in it.
         let mut out = String::from("before\n");
         evil.said.with(|record| formatter.format(record, &style, &mut out));

@@ -256,7 +256,7 @@ impl WandbRun {
         let log = state.log.as_ref()?;
         // Behind a link in the folder it is not, and then only its user can say where.
         let path = log.path().strip_prefix(&state.dir).unwrap_or(log.path());
-        let mark = ResumePoint::of(&RunResumePoint {
+        let mark = ResumePoint::new(&RunResumePoint {
             console: self.settings.console,
             dir: self.settings.dir_is_named.then_some(Cow::Borrowed(&*state.dir)),
             log: log.mark(path),
@@ -291,7 +291,7 @@ impl WandbRun {
             let Err(error) = self.try_to_end(&mut state) else {
                 return Ok(());
             };
-            if deadline.passed() {
+            if deadline.has_passed() {
                 let error = SinkError::from(error);
                 state.give_up(error.reason());
                 return Err(error.doing("write the end of the W&B run"));

@@ -49,7 +49,7 @@ impl UploadedFiles {
         // One that was given up in this process needs a moment to end.
         let deadline = Deadline::after(LONGEST_WAIT);
         while let Err(TryLockError::WouldBlock) = file.try_lock() {
-            if deadline.passed() {
+            if deadline.has_passed() {
                 return Err(InUse);
             }
             thread::sleep(Duration::from_millis(20));

@@ -54,7 +54,7 @@ impl AlertQueue {
             (self.failed_before_end, self.next) = (false, None);
         }
         while let Some(alert) = self.waiting.front() {
-            if self.next.is_some_and(|next| !next.passed()) {
+            if self.next.is_some_and(|next| !next.has_passed()) {
                 break;
             }
             control.begin(Lane::Alerts);

@@ -183,7 +183,7 @@ impl Uploader {
             self.begin_transfers();
             self.end_transfers();
             let full = self.assembler.waiting() >= REQUEST_BYTES;
-            let due = next_look.passed();
+            let due = next_look.has_passed();
             let beat = self.until_heartbeat().is_zero();
             if full || hurry || due || beat {
                 self.send(beat)?;

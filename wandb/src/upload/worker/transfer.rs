@@ -203,7 +203,7 @@ impl TransferWorker {
                     task.next.take_if(|(_, error)| error.after.is_none());
                 }
             }
-            self.rest.take_if(|(until, _)| until.passed());
+            self.rest.take_if(|(until, _)| until.has_passed());
             let wait = match &self.rest {
                 Some((until, _)) => until.remaining(),
                 None => {
