@@ -1,11 +1,17 @@
-//! How files are opened and replaced whose place others can change.
+//! Safe access to files in folders that others can change.
 //!
-//! A log directory may be shared, copied or sent by somebody, and a path may name a pipe, a device or a link. So every crate
-//! of the workspace opens files through these functions:
+//! A log directory may be shared, copied or sent by somebody, and a path may name a pipe, a device or a link. All crates of
+//! the workspace open such files through this crate:
 //!
-//! - opening never waits, and what is not a regular file is an error that says what it is;
-//! - a file that is replaced is written under a random name that nobody had, and renamed;
-//! - beneath a [`Folder`] no path leads out of it, and no link is followed.
+//! - [`open`] and [`read`] never wait, and fail for everything but regular files.
+//! - [`replace`] writes a new file under a random name and renames it.
+//! - A `Folder` (feature `folder`) refuses paths that lead out of the folder or over a link.
+//!
+//! # Stability
+//!
+//! None: this crate is a part of `logcore` and may change in any version.
+
+#![warn(missing_debug_implementations)]
 
 #[cfg(feature = "folder")]
 mod folder;
@@ -19,7 +25,7 @@ pub use self::replace::{Replacement, random_suffix, remove_stale_replacements, r
 
 use std::path::{Component, Path};
 
-/// Whether a path has nothing but normal components: it is relative, has no `..`, and no byte that ends it early.
+/// Returns `true` for a relative path without `..`, `.` and NUL bytes.
 ///
 /// ```
 /// use std::path::Path;
@@ -29,6 +35,7 @@ use std::path::{Component, Path};
 ///     assert!(!logcore_files::is_plain_relative(Path::new(path)), "{path:?}");
 /// }
 /// ```
+#[must_use]
 pub fn is_plain_relative(path: &Path) -> bool {
     !path.as_os_str().is_empty()
         && !path.as_os_str().as_encoded_bytes().contains(&0)

@@ -1,41 +1,51 @@
-//! Opening for reading.
+//! Opening and reading of regular files.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// Opens a regular file for reading; never waits. Links are followed.
+/// Opens a regular file for reading. Never waits, and follows links.
 ///
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
 /// let error = logcore_files::open(folder.path()).unwrap_err();
-/// assert_eq!(error.to_string(), "it is a folder and no regular file");
+/// assert_eq!(error.to_string(), "it is a folder, not a regular file");
 /// ```
 ///
 /// # Errors
 ///
-/// If the file cannot be opened, or is a folder, a pipe, a socket or a device ([`io::ErrorKind::InvalidInput`]).
+/// If the file cannot be opened. [`io::ErrorKind::InvalidInput`] for a folder, a pipe, a socket or a device.
 pub fn open(path: &Path) -> io::Result<File> {
     open_with(path, 0)
 }
 
-/// The same, and the last component of the path must be no link.
+/// Opens a regular file for reading, unless the last component of the path is a link. Never waits.
+///
+/// ```
+/// # #[cfg(unix)] {
+/// let folder = tempfile::tempdir().unwrap();
+/// let link = folder.path().join("link");
+/// std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+/// let error = logcore_files::open_no_follow(&link).unwrap_err();
+/// assert_eq!(error.to_string(), "it is a link, not a regular file");
+/// # }
+/// ```
 ///
 /// # Errors
 ///
-/// As for [`open`]; also if it is a link.
+/// Those of [`open`]; also if the path is a link.
 pub fn open_no_follow(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     let no_follow = libc::O_NOFOLLOW;
     #[cfg(not(unix))]
     let no_follow = 0;
     if cfg!(not(unix)) && path.symlink_metadata()?.is_symlink() {
-        return Err(link());
+        return Err(link_error());
     }
     match open_with(path, no_follow) {
-        // The answer of `O_NOFOLLOW`, which sounds as if there were several links.
+        // The error of `O_NOFOLLOW`, whose text mentions several links.
         #[cfg(unix)]
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EMLINK)) => Err(link()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EMLINK)) => Err(link_error()),
         opened => opened,
     }
 }
@@ -54,50 +64,58 @@ pub fn open_no_follow(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// As for [`open`]; [`io::ErrorKind::FileTooLarge`] beyond the limit.
+/// Those of [`open`]; [`io::ErrorKind::FileTooLarge`] beyond the limit.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_file(open(path)?, limit)
 }
 
-/// The same, and the last component of the path must be no link.
+/// Reads a regular file of at most `limit` bytes, unless the last component of the path is a link.
 ///
 /// # Errors
 ///
-/// As for [`open_no_follow`]; [`io::ErrorKind::FileTooLarge`] beyond the limit.
+/// Those of [`open_no_follow`]; [`io::ErrorKind::FileTooLarge`] beyond the limit.
 pub fn read_no_follow(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_file(open_no_follow(path)?, limit)
 }
 
 /// Reads a regular file of at most `limit` bytes as UTF-8.
 ///
+/// ```
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("settings");
+/// std::fs::write(&path, b"\xff").unwrap();
+/// let error = logcore_files::read_to_string(&path, 5).unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+/// ```
+///
 /// # Errors
 ///
-/// As for [`read`]; [`io::ErrorKind::InvalidData`] if it is no UTF-8.
+/// Those of [`read`]; [`io::ErrorKind::InvalidData`] if the file is not UTF-8.
 pub fn read_to_string(path: &Path, limit: u64) -> io::Result<String> {
     String::from_utf8(read(path, limit)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// Passes an opened file on if it is a regular one.
+/// Returns the file if it is a regular file.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::InvalidInput`] if it is anything else.
+/// [`io::ErrorKind::InvalidInput`] for a folder, a pipe, a socket or a device.
 pub fn check_regular(file: File) -> io::Result<File> {
     let kind = file.metadata()?.file_type();
     if kind.is_file() {
         return Ok(file);
     }
-    let why = format!("it is {} and no regular file", describe_file_type(kind));
-    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+    Err(not_regular(describe_file_type(kind)))
 }
 
-/// The noun for something that has a path.
+/// Returns a noun for the type of a file, with an article.
 ///
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
 /// let kind = folder.path().metadata().unwrap().file_type();
 /// assert_eq!(logcore_files::describe_file_type(kind), "a folder");
 /// ```
+#[must_use]
 pub fn describe_file_type(kind: FileType) -> &'static str {
     #[cfg(unix)]
     {
@@ -123,39 +141,38 @@ pub fn describe_file_type(kind: FileType) -> &'static str {
 
 pub(crate) fn read_file(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // The length that the file tells may change, or be 0 for a file of the system.
+    // The reported length may change, and is 0 for files in `/proc`.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        let why = format!("it is longer than {limit} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+        let text = format!("it is longer than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok(bytes)
 }
 
-pub(crate) fn link() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "it is a link and no regular file")
+pub(crate) fn link_error() -> io::Error {
+    not_regular("a link")
+}
+
+fn not_regular(noun: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("it is {noun}, not a regular file"))
 }
 
 fn open_with(path: &Path, flags: i32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
-    // A pipe without a writer would be waited for.
+    // Opening a pipe without a writer would block.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY | flags);
     #[cfg(not(unix))]
     let _ = flags;
     match options.open(path) {
         Ok(file) => check_regular(file),
-        // A socket cannot be opened at all, and says so in the words of an absent device.
+        // Opening a socket fails with the error of an absent device.
         #[cfg(unix)]
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
-            let kind = path
-                .metadata()
-                .map_or("no regular file", |metadata| describe_file_type(metadata.file_type()));
-            Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("it is {kind} and no regular file"),
-            ))
+            let file_type = path.metadata().map(|metadata| metadata.file_type());
+            Err(not_regular(file_type.map_or("a device", describe_file_type)))
         }
         Err(error) => Err(error),
     }
@@ -168,8 +185,8 @@ mod tests {
 
     use super::*;
 
-    /// Everything that a path can name and is no regular file.
-    fn others(folder: &Path) -> Vec<(&'static str, std::path::PathBuf)> {
+    /// Creates one file of every other type.
+    fn other_files(folder: &Path) -> Vec<(&'static str, std::path::PathBuf)> {
         use rustix::fs::{CWD, FileType, Mode, mknodat};
         let pipe = folder.join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -187,9 +204,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_a_regular_file_is_opened_and_nothing_is_waited_for() {
+    fn open_of_other_file_types_fails_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
-        for (word, path) in others(folder.path()) {
+        for (word, path) in other_files(folder.path()) {
             for opened in [open(&path), open_no_follow(&path)] {
                 let error = opened.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{}: {error}", path.display());
@@ -203,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_followed_only_where_that_is_meant() {
+    fn read_follows_links_and_read_no_follow_does_not() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         std::fs::write(&file, "x").unwrap();
@@ -214,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_utf_8_is_an_error() {
+    fn read_to_string_of_invalid_utf_8_fails() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, b"\xff").unwrap();

@@ -1,15 +1,16 @@
-//! Replacing a file as a whole.
+//! Atomic replacement of files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// How many names are tried before it is said that none is free.
-const TRIES: usize = 16;
+/// Number of random names to try.
+const MAX_ATTEMPTS: usize = 16;
 
-/// Puts `contents` in the place of whatever is at `path`: a reader finds the old file or the new one, never half of one.
-/// If `path` is a link, the link is replaced, and never what it leads to.
+/// Replaces the file at `path` atomically: a reader finds the old or the new contents, never a part.
+///
+/// If `path` is a link, the link is replaced, but not its target.
 ///
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
@@ -21,15 +22,15 @@ const TRIES: usize = 16;
 ///
 /// # Errors
 ///
-/// If the folder takes no new file, or has something at `path` that cannot be replaced, such as a folder.
+/// If no file can be created in the folder, or `path` cannot be replaced, for instance because it is a folder.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut replacement = Replacement::begin(path)?;
     replacement.write_all(contents)?;
     replacement.finish()
 }
 
-/// A file that is being written under a name of its own, and takes the place of another when it is finished. Dropped
-/// before that, it is gone.
+/// A file that is written under a temporary name, and replaces another file at the end. Dropping the value without
+/// [`finish`](Self::finish) removes the temporary file.
 ///
 /// ```
 /// use std::io::Write as _;
@@ -45,32 +46,32 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Replacement {
     file: File,
-    fresh: PathBuf,
+    temporary: PathBuf,
     path: PathBuf,
     finished: bool,
 }
 
 impl Replacement {
-    /// Makes an empty file beside `path`, under a random name that nobody had.
+    /// Creates an empty file beside `path`, under a random name.
     ///
     /// # Errors
     ///
-    /// If the folder takes no new file.
+    /// If no file can be created in the folder.
     pub fn begin(path: &Path) -> io::Result<Self> {
         let name = path
             .file_name()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
-        for _ in 0..TRIES {
-            // Short, whatever the name: a name may be as long as the file system allows.
-            let fresh = path.with_file_name(format!(".logcore-{}.tmp", random_suffix()));
-            debug_assert_ne!(Some(name), fresh.file_name());
-            // `O_EXCL`: neither a file nor a link that is there already is opened.
-            match OpenOptions::new().write(true).create_new(true).open(&fresh) {
-                // A process that sweeps the folder at this moment may have been quicker.
-                Ok(file) if is_claimed(&file) => {
+        for _ in 0..MAX_ATTEMPTS {
+            // A fixed length, because `name` may have the maximum length.
+            let temporary = path.with_file_name(format!(".logcore-{}.tmp", random_suffix()));
+            debug_assert_ne!(Some(name), temporary.file_name());
+            // `O_EXCL`: opens neither an existing file nor a link.
+            match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+                // Another process may remove the file as stale before it is locked.
+                Ok(file) if lock_new_file(&file) => {
                     return Ok(Self {
                         file,
-                        fresh,
+                        temporary,
                         path: path.to_owned(),
                         finished: false,
                     });
@@ -83,18 +84,19 @@ impl Replacement {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// The file that is being written.
+    /// Returns the temporary file.
+    #[must_use]
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Puts the file in its place.
+    /// Renames the temporary file to its final path.
     ///
     /// # Errors
     ///
-    /// If the system refuses, such as where a folder has the name. The new file is gone then.
+    /// If the system refuses, for instance because the path is a folder. The temporary file is then removed.
     pub fn finish(mut self) -> io::Result<()> {
-        fs::rename(&self.fresh, &self.path)?;
+        fs::rename(&self.temporary, &self.path)?;
         self.finished = true;
         Ok(())
     }
@@ -113,12 +115,12 @@ impl Write for Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         if !self.finished {
-            let _ = fs::remove_file(&self.fresh);
+            let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
-/// Removes the unfinished files that killed processes have left in a folder. Those of live ones are locked, and stay.
+/// Removes the temporary files that killed processes left in a folder. Files of live processes are locked, and stay.
 ///
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
@@ -131,7 +133,7 @@ impl Drop for Replacement {
 /// ```
 pub fn remove_stale_replacements(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if is_unfinished(&entry.file_name().to_string_lossy())
+        if is_temporary_name(&entry.file_name().to_string_lossy())
             && let Ok(file) = crate::open_no_follow(&entry.path())
             && file.try_lock().is_ok()
         {
@@ -140,15 +142,17 @@ pub fn remove_stale_replacements(folder: &Path) {
     }
 }
 
-fn is_unfinished(name: &str) -> bool {
+fn is_temporary_name(name: &str) -> bool {
     let digits = name
         .strip_prefix(".logcore-")
         .and_then(|name| name.strip_suffix(".tmp"));
     digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// Locks a new file, so that it is known for that of a live process; not where the file system has no locks.
-fn is_claimed(file: &File) -> bool {
+/// Locks a new file to mark it as the file of a live process. Returns `false` if another process removed the file.
+///
+/// On a file system without locks, the file stays unlocked.
+fn lock_new_file(file: &File) -> bool {
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
         return false;
     }
@@ -162,9 +166,15 @@ fn is_claimed(file: &File) -> bool {
     true
 }
 
-/// Sixteen hexadecimal digits that nobody else can foretell.
+/// Returns sixteen hexadecimal digits that no other process can predict.
 ///
-/// The keys of [`RandomState`] come from the system.
+/// The keys of [`RandomState`] come from the operating system.
+///
+/// ```
+/// assert_ne!(logcore_files::random_suffix(), logcore_files::random_suffix());
+/// assert_eq!(logcore_files::random_suffix().len(), 16);
+/// ```
+#[must_use]
 pub fn random_suffix() -> String {
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }
@@ -175,7 +185,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_is_replaced_and_not_followed() {
+    fn replace_of_a_link_keeps_its_target() {
         let folder = tempfile::tempdir().unwrap();
         let (precious, path) = (folder.path().join("precious"), folder.path().join("config.json"));
         fs::write(&precious, "precious").unwrap();
@@ -187,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stays_behind_of_what_fails() {
+    fn failed_replacement_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("taken");
         fs::create_dir(&path).unwrap();
@@ -198,12 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_swept_all_the_time_hinders_nobody() {
+    fn replace_succeeds_while_another_thread_removes_stale_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         std::thread::scope(|scope| {
-            let sweeping = scope.spawn(|| (0..2000).for_each(|_| remove_stale_replacements(folder.path())));
-            while !sweeping.is_finished() {
+            let cleaner = scope.spawn(|| (0..2000).for_each(|_| remove_stale_replacements(folder.path())));
+            while !cleaner.is_finished() {
                 replace(&path, b"{}").unwrap();
             }
         });
@@ -211,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_any_length_can_be_replaced() {
+    fn replace_works_for_names_of_the_maximum_length() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n".repeat(255));
         replace(&path, b"new").unwrap();

@@ -1,0 +1,94 @@
+//! A folder by path, for systems without descriptors of folders: each component is checked before it is used.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A folder by path.
+#[derive(Debug)]
+pub(super) struct PathFolder(PathBuf);
+
+impl PathFolder {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        match path.is_dir() {
+            true => path.canonicalize().map(Self),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        !self.0.is_dir()
+    }
+
+    pub(super) fn folder(&self, relative: &Path) -> io::Result<Self> {
+        Self::open(&self.resolve_beneath(relative)?)
+    }
+
+    pub(super) fn open_file(&self, relative: &Path) -> io::Result<File> {
+        File::open(self.resolve_beneath(relative)?)
+    }
+
+    pub(super) fn replace(&self, relative: &Path, contents: &[u8]) -> io::Result<()> {
+        crate::replace(&self.resolve_parent(relative)?, contents)
+    }
+
+    pub(super) fn append(&self, relative: &Path) -> io::Result<File> {
+        let path = self.resolve_parent(relative)?;
+        if path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
+            return Err(crate::open::link_error());
+        }
+        OpenOptions::new().read(true).append(true).create(true).open(path)
+    }
+
+    pub(super) fn create_new(&self, relative: &Path) -> io::Result<File> {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(self.resolve_parent(relative)?)
+    }
+
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(self.resolve_parent(from)?, self.resolve_parent(to)?)
+    }
+
+    pub(super) fn remove_file(&self, relative: &Path) -> io::Result<()> {
+        fs::remove_file(self.resolve_parent(relative)?)
+    }
+
+    pub(super) fn remove_dir(&self, relative: &Path) -> io::Result<()> {
+        fs::remove_dir(self.resolve_parent(relative)?)
+    }
+
+    /// Returns a path whose last component may be a link, or missing.
+    fn resolve_parent(&self, relative: &Path) -> io::Result<PathBuf> {
+        self.resolve_beneath(relative.parent().unwrap_or(Path::new("")))?;
+        Ok(self.0.join(relative))
+    }
+
+    pub(super) fn create_dir_all(&self, relative: &Path) -> io::Result<()> {
+        let mut at = self.0.clone();
+        for component in relative.components() {
+            at.push(component);
+            match fs::create_dir(&at) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        self.resolve_beneath(relative).map(drop)
+    }
+
+    /// Returns the path if no component is a link.
+    fn resolve_beneath(&self, relative: &Path) -> io::Result<PathBuf> {
+        let mut at = self.0.clone();
+        for component in relative.components() {
+            at.push(component);
+            if at.symlink_metadata()?.is_symlink() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "the path leads over a link",
+                ));
+            }
+        }
+        Ok(at)
+    }
+}

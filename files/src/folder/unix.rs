@@ -1,0 +1,162 @@
+//! A folder by descriptor, on Unix.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use crate::random_suffix;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+const APPEND: OFlags = OFlags::RDWR
+    .union(OFlags::APPEND)
+    .union(OFlags::CREATE)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+const CREATE_NEW: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// A folder by descriptor.
+#[derive(Debug)]
+pub(super) struct DescriptorFolder(OwnedFd);
+
+impl DescriptorFolder {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(open(path, DIRECTORY, Mode::empty())?))
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        rustix::fs::fstat(&self.0).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    pub(super) fn folder(&self, relative: &Path) -> io::Result<Self> {
+        self.open_beneath(relative, DIRECTORY).map(Self)
+    }
+
+    pub(super) fn open_file(&self, relative: &Path) -> io::Result<File> {
+        self.open_beneath(relative, READ).map(File::from)
+    }
+
+    pub(super) fn append(&self, relative: &Path) -> io::Result<File> {
+        let (parent, name) = self.split(relative)?;
+        let parent = parent.as_ref().unwrap_or(self);
+        let file = openat(&parent.0, name, APPEND, Mode::from_raw_mode(0o666)).map_err(describe_link)?;
+        Ok(file.into())
+    }
+
+    pub(super) fn create_new(&self, relative: &Path) -> io::Result<File> {
+        let (parent, name) = self.split(relative)?;
+        let parent = parent.as_ref().unwrap_or(self);
+        Ok(openat(&parent.0, name, CREATE_NEW, Mode::from_raw_mode(0o666))?.into())
+    }
+
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let ((old, from), (new, to)) = (self.split(from)?, self.split(to)?);
+        let (old, new) = (old.as_ref().unwrap_or(self), new.as_ref().unwrap_or(self));
+        Ok(renameat(&old.0, from, &new.0, to)?)
+    }
+
+    pub(super) fn remove_file(&self, relative: &Path) -> io::Result<()> {
+        self.unlink(relative, AtFlags::empty())
+    }
+
+    pub(super) fn remove_dir(&self, relative: &Path) -> io::Result<()> {
+        self.unlink(relative, AtFlags::REMOVEDIR)
+    }
+
+    fn unlink(&self, relative: &Path, flags: AtFlags) -> io::Result<()> {
+        let (parent, name) = self.split(relative)?;
+        Ok(unlinkat(&parent.as_ref().unwrap_or(self).0, name, flags)?)
+    }
+
+    /// Opens the parent folder of the path, unless it is this folder, and returns the last name of the path.
+    fn split<'a>(&self, relative: &'a Path) -> io::Result<(Option<Self>, &'a OsStr)> {
+        match (relative.parent(), relative.file_name()) {
+            (Some(parent), Some(name)) if parent != Path::new("") => Ok((Some(self.folder(parent)?), name)),
+            (_, Some(name)) => Ok((None, name)),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    pub(super) fn replace(&self, relative: &Path, contents: &[u8]) -> io::Result<()> {
+        let (parent, name) = self.split(relative)?;
+        let parent = parent.as_ref().unwrap_or(self);
+        let temporary = format!(".logcore-{}.tmp", random_suffix());
+        let file = openat(&parent.0, &temporary, CREATE_NEW, Mode::from_raw_mode(0o666))?;
+        let replaced = File::from(file)
+            .write_all(contents)
+            .and_then(|()| Ok(renameat(&parent.0, &temporary, &parent.0, name)?));
+        if replaced.is_err() {
+            let _ = unlinkat(&parent.0, &temporary, AtFlags::empty());
+        }
+        replaced
+    }
+
+    pub(super) fn create_dir_all(&self, relative: &Path) -> io::Result<()> {
+        let mut at = None;
+        for component in relative.components() {
+            let within = at.as_ref().unwrap_or(&self.0);
+            match mkdirat(within, component.as_os_str(), Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            at = Some(open_component(within, component, DIRECTORY)?);
+        }
+        Ok(())
+    }
+
+    /// Lets the kernel resolve the path, which is safe against concurrent changes. Without that system call, opens one
+    /// component after the other.
+    fn open_beneath(&self, relative: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{ResolveFlags, openat2};
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            match openat2(&self.0, relative, flags, Mode::empty(), resolve) {
+                // Linux before 5.6, and some sandboxes, lack the system call.
+                Err(Errno::NOSYS | Errno::PERM) => {}
+                Err(error) => return Err(describe_link(error)),
+                Ok(file) => return Ok(file),
+            }
+        }
+        self.open_stepwise(relative, flags)
+    }
+
+    /// Opens each component of the path relative to the one before, without following links.
+    pub(super) fn open_stepwise(&self, relative: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let mut at = None;
+        let mut components = relative.components().peekable();
+        while let Some(component) = components.next() {
+            let flags = if components.peek().is_some() { DIRECTORY } else { flags };
+            at = Some(open_component(at.as_ref().unwrap_or(&self.0), component, flags)?);
+        }
+        at.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+}
+
+fn open_component(within: &OwnedFd, component: Component<'_>, flags: OFlags) -> io::Result<OwnedFd> {
+    openat(within, component.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty()).map_err(describe_link)
+}
+
+/// Replaces the text of the system, which is "too many levels of symbolic links" for a single link.
+fn describe_link(error: Errno) -> io::Error {
+    match error {
+        Errno::LOOP | Errno::MLINK | Errno::XDEV => {
+            io::Error::new(io::ErrorKind::InvalidInput, "the path leads over a link")
+        }
+        error => error.into(),
+    }
+}
