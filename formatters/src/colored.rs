@@ -1,22 +1,38 @@
+//! The colored line.
+
 use colored::Color;
 use logcore::log::Level;
 use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
 
-use crate::clock::Clock;
 use crate::escape::{escape_line, escape_message};
 use crate::keywords;
 use crate::plain::{INDENT, padded, push_fields, push_rank};
+use crate::time_writer::TimeWriter;
 
-/// The line of [`Plain`](crate::Plain) in colors, where the sink asks for them: the level in its own, and words such as
-/// Starting, Complete and Failed highlighted. Without color it is the plain line to the byte.
+/// The line of [`Plain`](crate::Plain) in colors: each level has its color, and keywords such as Starting, Complete and
+/// Failed are highlighted.
+///
+/// Without [`Style::color`], the output is the plain line.
+///
+/// ```
+/// use logcore::{Formatter, Record, Style};
+/// use logcore_formatters::{Colored, Plain};
+///
+/// let record = Record::new(logcore::log::Level::Info, "trainer", "Loading data");
+/// let (mut plain, mut colored, mut style) = (String::new(), String::new(), Style::default());
+/// Plain::default().format(&record, &style, &mut plain);
+/// style.color = true;
+/// Colored::default().format(&record, &style, &mut colored);
+/// assert!(colored.contains("\x1b[") && !plain.contains("\x1b["));
+/// ```
 #[derive(Debug, Default)]
 pub struct Colored {
-    clock: Clock,
+    clock: TimeWriter,
     message: String,
 }
 
 impl Colored {
-    pub(crate) fn build(_: crate::NoOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
+    pub(crate) fn build(_: crate::FormatterOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
         Ok(Self::default())
     }
 }
@@ -24,9 +40,7 @@ impl Colored {
 impl Formatter for Colored {
     fn format(&mut self, record: &Record<'_>, style: &Style, out: &mut String) {
         let paint = Paint(style.color);
-        paint.wrapped(DIM, out, |out| {
-            self.clock.write(record.time(), style.utc, style.millis, out)
-        });
+        paint.wrapped(DIM, out, |out| self.clock.write(record.time(), style, out));
         paint.separator(out);
         paint.wrapped(&level_code(record.level()), out, |out| {
             out.push_str(padded(record.level()))
@@ -46,6 +60,7 @@ impl Formatter for Colored {
 }
 
 impl Colored {
+    /// Appends the escaped message, line by line. No color code spans a line end.
     fn push_message(&self, level: Level, style: &Style, out: &mut String) {
         let paint = Paint(style.color);
         for (i, line) in self.message.split('\n').enumerate() {
@@ -54,9 +69,9 @@ impl Colored {
             }
             match level {
                 _ if !style.color => out.push_str(line),
-                // A grave message is seen by its own color; words in it need none of theirs.
+                // The whole message has the color of its level, so keywords need no color.
                 Level::Error | Level::Warn => {
-                    paint.wrapped(&level_colour(level).to_fg_str(), out, |out| out.push_str(line))
+                    paint.wrapped(&level_color(level).to_fg_str(), out, |out| out.push_str(line))
                 }
                 _ if style.keywords => keywords::highlight(line, out, |code, word, out| {
                     paint.wrapped(code, out, |out| out.push_str(word));
@@ -67,9 +82,11 @@ impl Colored {
     }
 }
 
+/// Code of dim text, for times, separators and fields.
 const DIM: &str = "2";
 
-fn level_colour(level: Level) -> Color {
+/// Returns the color of a level.
+fn level_color(level: Level) -> Color {
     match level {
         Level::Error => Color::Red,
         Level::Warn => Color::Yellow,
@@ -79,16 +96,19 @@ fn level_colour(level: Level) -> Color {
     }
 }
 
+/// Returns the code for the name of a level: its color, and bold for errors.
 fn level_code(level: Level) -> String {
     let bold = if level == Level::Error { "1;" } else { "" };
-    format!("{bold}{}", level_colour(level).to_fg_str())
+    format!("{bold}{}", level_color(level).to_fg_str())
 }
 
-/// Puts codes around text, if color is wanted. The codes are written by hand around the names of `colored`, because that
-/// crate's own switch is one for the whole process, and here each sink decides.
+/// Writes color codes around text, if color is wanted.
+///
+/// The crate `colored` provides the codes. Its own switch applies to the whole process, but here each sink decides.
 struct Paint(bool);
 
 impl Paint {
+    /// Appends the text that `write` appends, inside of a color code. Appends no code around an empty text.
     fn wrapped(&self, code: &str, out: &mut String, write: impl FnOnce(&mut String)) {
         if !self.0 {
             write(out);

@@ -1,21 +1,14 @@
-//! Text of others, made harmless for a line of ours.
+//! Escaping of messages, names and values for text lines.
 
 use logcore::escape::{Medium, escape};
 
-/// Appends `text` on one line: control characters, line separators and what changes the direction of text are escaped, as
-/// [`logcore::escape`] has it for files. A terminal's owner makes the rest visible.
-///
-/// ```
-/// let mut out = String::new();
-/// logcore_formatters::escape_line("two\nlines\t\u{1b}[31m", &mut out);
-/// assert_eq!(out, r"two\nlines\t\x1b[31m");
-/// ```
-pub fn escape_line(text: &str, out: &mut String) {
+/// Appends `text` on one line, escaped for a file. The console sink also escapes invisible characters.
+pub(crate) fn escape_line(text: &str, out: &mut String) {
     escape(text, Medium::File, out, |out| out.push_str("\\n"));
 }
 
-/// Appends a message: like [`escape_line`], but what follows a line end stands on a line of its own, behind `indent`.
-/// Line ends at the end are left out.
+/// Appends a message of several lines, escaped for a file, with `indent` before each line after the first. Drops line
+/// ends at the end.
 pub(crate) fn escape_message(message: &str, indent: &str, out: &mut String) {
     escape(message.trim_end_matches('\n'), Medium::File, out, |out| {
         out.push('\n');
@@ -23,7 +16,7 @@ pub(crate) fn escape_message(message: &str, indent: &str, out: &mut String) {
     });
 }
 
-/// Appends the value of a field, in quotes where it would not be read back as one word.
+/// Appends the value of a field, in quotes if it is not a single word.
 pub(crate) fn escape_value(value: &str, out: &mut String) {
     let plain = !value.is_empty()
         && !value
@@ -36,10 +29,10 @@ pub(crate) fn escape_value(value: &str, out: &mut String) {
     out.push('"');
     for (i, part) in value.split(['"', '\\']).enumerate() {
         if i > 0 {
-            // What separated the parts is the byte before this one.
-            let at = part.as_ptr() as usize - value.as_ptr() as usize - 1;
+            // The byte before the part is the separator.
+            let separator = part.as_ptr() as usize - value.as_ptr() as usize - 1;
             out.push('\\');
-            out.push(char::from(value.as_bytes()[at]));
+            out.push(char::from(value.as_bytes()[separator]));
         }
         escape_line(part, out);
     }
@@ -53,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_quoted_only_where_they_must_be() {
+    fn escape_value_quotes_values_that_are_not_words() {
         for (value, shown) in [
             ("0.1", "0.1"),
             ("two words", "\"two words\""),
@@ -74,7 +67,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_harmful_is_left(text in "(\\PC|\\pC|[\n\r\t\u{2028}\u{2029}\u{85}\u{202e}\u{2066}äé]){0,40}") {
+        fn escape_leaves_no_harmful_characters(
+            text in "(\\PC|\\pC|[\n\r\t\u{2028}\u{2029}\u{85}\u{202e}\u{2066}äé]){0,40}",
+        ) {
             let mut out = String::new();
             escape_line(&text, &mut out);
             prop_assert!(!out.chars().any(needs_escape));

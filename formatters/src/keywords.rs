@@ -1,11 +1,11 @@
-//! Words that tell how a run goes, each class in its color.
+//! Highlighted keywords: words about the state of a run.
 
 use std::sync::LazyLock;
 
 use colored::Color;
 
-/// Words are found whole, with a small or a capital first letter.
-const CLASSES: [(Color, &[&str]); 4] = [
+/// Keywords by color. They match whole words, with a small or a capital first letter.
+const KEYWORDS: [(Color, &[&str]); 4] = [
     (
         Color::Green,
         &[
@@ -63,7 +63,7 @@ const CLASSES: [(Color, &[&str]); 4] = [
     ),
 ];
 
-/// Appends `line`, giving each keyword to `paint` with the code of its color.
+/// Appends `line`. Calls `paint` with color code and text for each keyword.
 pub(crate) fn highlight(line: &str, out: &mut String, mut paint: impl FnMut(&str, &str, &mut String)) {
     let mut rest = line;
     while let Some(start) = rest.find(|c: char| c.is_alphanumeric()) {
@@ -73,7 +73,7 @@ pub(crate) fn highlight(line: &str, out: &mut String, mut paint: impl FnMut(&str
                 .unwrap_or(from.len()),
         );
         out.push_str(before);
-        match code(word) {
+        match color_code(word) {
             Some(code) => paint(code, word, out),
             None => out.push_str(word),
         }
@@ -82,9 +82,10 @@ pub(crate) fn highlight(line: &str, out: &mut String, mut paint: impl FnMut(&str
     out.push_str(rest);
 }
 
-fn code(word: &str) -> Option<&'static str> {
+/// Returns the color code of a keyword, or `None` for any other word.
+fn color_code(word: &str) -> Option<&'static str> {
     static WORDS: LazyLock<Vec<(&'static str, String)>> = LazyLock::new(|| {
-        let mut words: Vec<_> = CLASSES
+        let mut words: Vec<_> = KEYWORDS
             .iter()
             .flat_map(|(color, words)| words.iter().map(|word| (*word, format!("1;{}", color.to_fg_str()))))
             .collect();
@@ -97,10 +98,10 @@ fn code(word: &str) -> Option<&'static str> {
     }
     let (first, rest) = word.split_at(1);
     let at = WORDS
-        .binary_search_by(|(known, _)| {
-            known[..1]
+        .binary_search_by(|(keyword, _)| {
+            keyword[..1]
                 .cmp(&first.to_ascii_lowercase())
-                .then_with(|| known[1..].cmp(rest))
+                .then_with(|| keyword[1..].cmp(rest))
         })
         .ok()?;
     Some(&WORDS[at].1)
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_words_with_a_small_or_capital_first_letter() {
+    fn highlight_matches_whole_words_with_a_small_or_capital_first_letter() {
         let mut out = String::new();
         highlight(
             "Starting: failed_once, done (restarting, Färben) nan! FAILED",
@@ -129,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn every_word_is_found() {
-        for (color, words) in CLASSES {
+    fn color_code_finds_every_keyword() {
+        for (color, words) in KEYWORDS {
             for word in words {
-                assert!(code(word).unwrap().ends_with(&*color.to_fg_str()), "{word}");
+                assert!(color_code(word).unwrap().ends_with(&*color.to_fg_str()), "{word}");
             }
         }
     }

@@ -1,18 +1,32 @@
+//! The logfmt line.
+
 use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
 
-use crate::clock::Clock;
 use crate::escape::escape_value;
+use crate::time_writer::TimeWriter;
 
-/// `time=2026-11-23T14:48:15.123+01:00 level=info logger=my_module target=my_module msg="Starting process..." key=value`
+/// One line of `name=value` pairs per record, for tools that read [logfmt](https://brandur.org/logfmt).
 ///
-/// Always one line.
+/// ```
+/// use logcore::{FieldValue, Formatter, Record, Style};
+/// use logcore_formatters::Logfmt;
+/// use std::time::UNIX_EPOCH;
+///
+/// let fields = [("lr", FieldValue::Float(0.1))];
+/// let record = Record::at(UNIX_EPOCH, logcore::log::Level::Info, "trainer", "epoch done").with_fields(&fields);
+/// let (mut out, mut style) = (String::new(), Style::default());
+/// style.utc = true;
+/// Logfmt::default().format(&record, &style, &mut out);
+/// assert!(out.starts_with("time=1970-01-01T00:00:00.000+00:00 level=info logger=trainer target=trainer"));
+/// assert!(out.ends_with("msg=\"epoch done\" lr=0.1\n"));
+/// ```
 #[derive(Debug, Default)]
 pub struct Logfmt {
-    clock: Clock,
+    clock: TimeWriter,
 }
 
 impl Logfmt {
-    pub(crate) fn build(_: crate::NoOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
+    pub(crate) fn build(_: crate::FormatterOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
         Ok(Self::default())
     }
 }
@@ -20,7 +34,7 @@ impl Logfmt {
 impl Formatter for Logfmt {
     fn format(&mut self, record: &Record<'_>, style: &Style, out: &mut String) {
         out.push_str("time=");
-        self.clock.write_rfc3339(record.time(), style.utc, out);
+        self.clock.write_rfc3339(record.time(), style, out);
         out.push_str(" level=");
         out.push_str(&record.level().as_str().to_ascii_lowercase());
         for (name, value) in [
@@ -47,7 +61,7 @@ impl Formatter for Logfmt {
     }
 }
 
-/// The line's own names, which no field may have again.
+/// Names that the line itself uses. A field of such a name has a `_` appended.
 const RESERVED: [&str; 6] = ["time", "level", "logger", "target", "msg", "rank"];
 
 logcore::register_formatter!("logfmt", Logfmt::build);

@@ -1,14 +1,20 @@
+//! The plain line.
+
 use std::fmt::Write as _;
 
 use logcore::{BuildContext, ConfigError, FieldValue, Formatter, Record, Style};
 
-use crate::clock::Clock;
 use crate::escape::{escape_line, escape_message, escape_value};
+use crate::time_writer::TimeWriter;
 
-/// `2026-11-23 14:48:15.123 | INFO  | my_module | Starting process... | key=value other=2`
+/// One line of columns per record: time, level, name, message, and fields.
 ///
-/// Control characters are escaped, and the lines after the first of a message are indented, so that no message can pass
-/// for a record of its own.
+/// ```text
+/// 2026-11-23 14:48:15.123 | INFO  | my_module | Starting process... | key=value other=2
+/// ```
+///
+/// Control characters are escaped, and lines of a message after the first are indented. So no message can look like
+/// another record.
 ///
 /// ```
 /// use logcore::{Formatter, Record, Style};
@@ -24,18 +30,18 @@ use crate::escape::{escape_line, escape_message, escape_value};
 /// ```
 #[derive(Debug, Default)]
 pub struct Plain {
-    clock: Clock,
+    clock: TimeWriter,
 }
 
 impl Plain {
-    pub(crate) fn build(_: crate::NoOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
+    pub(crate) fn build(_: crate::FormatterOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
         Ok(Self::default())
     }
 }
 
 impl Formatter for Plain {
     fn format(&mut self, record: &Record<'_>, style: &Style, out: &mut String) {
-        self.clock.write(record.time(), style.utc, style.millis, out);
+        self.clock.write(record.time(), style, out);
         out.push_str(" | ");
         out.push_str(padded(record.level()));
         out.push_str(" | ");
@@ -48,10 +54,10 @@ impl Formatter for Plain {
     }
 }
 
-/// What stands before the lines of a message after its first.
+/// Indentation of the lines of a message after the first.
 pub(crate) const INDENT: &str = "    ";
 
-/// A level's name, as wide as the widest.
+/// Returns the name of a level, padded to five characters.
 pub(crate) fn padded(level: logcore::log::Level) -> &'static str {
     use logcore::log::Level::{Debug, Error, Info, Trace, Warn};
     match level {
@@ -63,7 +69,7 @@ pub(crate) fn padded(level: logcore::log::Level) -> &'static str {
     }
 }
 
-/// Appends `[rank 3] `, if the message is to be marked.
+/// Appends `[rank 3] `, if the style has a rank.
 pub(crate) fn push_rank(style: &Style, out: &mut String) {
     if let Some(rank) = style.rank {
         // Writing to a string cannot fail.
@@ -78,7 +84,7 @@ pub(crate) fn push_fields(record: &Record<'_>, out: &mut String) {
         escape_value(name, out);
         out.push('=');
         match value {
-            // Its quotes and brackets say where it ends, and quotes around them would make it hard to read.
+            // JSON has a clear end. Quotes around it would make it hard to read.
             FieldValue::Json(json) => escape_line(json, out),
             value => escape_value(&value.to_string(), out),
         }

@@ -1,4 +1,4 @@
-//! What people see, and that no text can spoil it.
+//! The lines of all formatters, and properties that hold for any text.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -30,7 +30,7 @@ fn record<'a>(level: Level, message: &'a str, fields: &'a [(&'a str, FieldValue<
 }
 
 #[test]
-fn the_lines() {
+fn lines_of_all_formatters() {
     let fields = [("key", FieldValue::Text("value".into())), ("other", FieldValue::Int(2))];
     let starting = record(Level::Info, "Starting process...", &fields);
     insta::assert_snapshot!(format(&mut Plain::default(), &starting, false), @"2026-11-23 14:48:15.123 | INFO  | my_module | Starting process... | key=value other=2");
@@ -39,23 +39,23 @@ fn the_lines() {
 }
 
 #[test]
-fn the_mark_of_a_rank() {
+fn rank_stands_before_the_message() {
     let record = record(Level::Warn, "two\nlines", &[]);
-    let marked = |formatter: &mut dyn Formatter| {
+    let line_with_rank = |formatter: &mut dyn Formatter| {
         let (mut out, mut style) = (String::new(), style(false));
         style.rank = Some(3);
         formatter.format(&record, &style, &mut out);
         out
     };
-    assert!(marked(&mut Plain::default()).ends_with("| my_module | [rank 3] two\n    lines\n"));
-    assert!(marked(&mut Logfmt::default()).ends_with(" msg=\"two\\nlines\" rank=3\n"));
-    assert!(marked(&mut Json::default()).ends_with("\"message\":\"two\\nlines\",\"rank\":3}\n"));
+    assert!(line_with_rank(&mut Plain::default()).ends_with("| my_module | [rank 3] two\n    lines\n"));
+    assert!(line_with_rank(&mut Logfmt::default()).ends_with(" msg=\"two\\nlines\" rank=3\n"));
+    assert!(line_with_rank(&mut Json::default()).ends_with("\"message\":\"two\\nlines\",\"rank\":3}\n"));
 }
 
 #[test]
-fn the_third_column_is_the_target_only_for_what_the_facade_routed() {
-    let routed = record(Level::Warn, "m", &[]).with_facade_target("hyper::client");
-    assert!(format(&mut Plain::default(), &routed, false).contains("| WARN  | hyper::client | m\n"));
+fn third_column_is_the_target_only_for_records_of_the_log_facade() {
+    let from_facade = record(Level::Warn, "m", &[]).with_facade_target("hyper::client");
+    assert!(format(&mut Plain::default(), &from_facade, false).contains("| WARN  | hyper::client | m\n"));
     let addressed = record(Level::Warn, "m", &[]).with_target("hyper::client");
     assert!(format(&mut Plain::default(), &addressed, false).contains("| WARN  | my_module | m\n"));
 }
@@ -67,17 +67,17 @@ mod color {
     use super::*;
 
     #[test]
-    fn the_coloured_lines() {
-        let shown = |level, message| {
+    fn lines_in_color() {
+        let line_of = |level, message| {
             let line = format(&mut Colored::default(), &record(level, message, &[]), true);
             line.replace('\x1b', "␛")
         };
-        insta::assert_snapshot!(shown(Level::Info, "Loading data: done"), @"␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[32mINFO ␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m␛[1;36mLoading␛[0m data: ␛[1;32mdone␛[0m");
-        insta::assert_snapshot!(shown(Level::Error, "Failed"), @"␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[1;31mERROR␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m␛[31mFailed␛[0m");
+        insta::assert_snapshot!(line_of(Level::Info, "Loading data: done"), @"␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[32mINFO ␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m␛[1;36mLoading␛[0m data: ␛[1;32mdone␛[0m");
+        insta::assert_snapshot!(line_of(Level::Error, "Failed"), @"␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[1;31mERROR␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m␛[31mFailed␛[0m");
     }
 
-    /// The text without color codes.
-    fn stripped(text: &str) -> String {
+    /// Returns the text without color codes.
+    fn strip_codes(text: &str) -> String {
         let mut parts = text.split("\x1b[");
         let first = parts.next().unwrap_or_default().to_owned();
         parts.fold(first, |plain, part| {
@@ -87,14 +87,17 @@ mod color {
 
     proptest! {
         #[test]
-        fn without_its_codes_it_is_the_plain_line(message in "(\\PC|\\pC|[\n\r\t]|Starting|failed ){0,20}", at in 0_usize..5) {
-            let level = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace][at];
+        fn colored_line_without_codes_is_the_plain_line(
+            message in "(\\PC|\\pC|[\n\r\t]|Starting|failed ){0,20}",
+            index in 0_usize..5,
+        ) {
+            let level = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace][index];
             let record = record(level, &message, &[]);
             let plain = format(&mut Plain::default(), &record, false);
             let colored = format(&mut Colored::default(), &record, true);
             prop_assert_eq!(&format(&mut Colored::default(), &record, false), &plain);
-            prop_assert_eq!(&stripped(&colored), &plain);
-            // No line leaves its color to the next.
+            prop_assert_eq!(&strip_codes(&colored), &plain);
+            // Every line resets its color.
             for line in colored.lines() {
                 prop_assert!(line.rfind("\x1b[").is_none_or(|at| line[at..].starts_with("\x1b[0m")));
             }
@@ -104,7 +107,11 @@ mod color {
 
 proptest! {
     #[test]
-    fn a_record_stays_one_record(message in "(\\PC|\\pC|[\n\r\t\u{2028}\u{85}]){0,40}", name in "(\\PC|\n){1,5}", value in "(\\PC|[\n\"= ]){0,9}") {
+    fn record_stays_one_record(
+        message in "(\\PC|\\pC|[\n\r\t\u{2028}\u{85}]){0,40}",
+        name in "(\\PC|\n){1,5}",
+        value in "(\\PC|[\n\"= ]){0,9}",
+    ) {
         let fields = [(name.as_str(), FieldValue::Text(value.as_str().into()))];
         let record = record(Level::Info, &message, &fields);
         let plain = format(&mut Plain::default(), &record, false);

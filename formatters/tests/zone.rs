@@ -1,30 +1,33 @@
-//! Local time is that of `date` under the same `TZ`.
+//! Local time agrees with `date` under the same `TZ`.
 #![cfg(unix)]
 
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
-use logcore_formatters::{Clock, take_zone_problem};
+use logcore::log::Level;
+use logcore::{Formatter, Record, Style};
+use logcore_formatters::{Plain, take_zone_problem};
 
-/// A second of a winter and one of a summer.
+/// A second in winter and a second in summer.
 const SECONDS: [u64; 2] = [1_767_225_600, 1_782_864_000];
 
-/// Is run as a process of its own, for its environment, and says what it finds.
+/// Prints local times and the number of problems. The other tests run this test in a process with another `TZ`.
 #[test]
-#[allow(clippy::print_stdout, reason = "the process that started this one reads it")]
-fn says_the_time_of_its_zone() {
-    let mut said = String::new();
-    for second in SECONDS {
-        said.push('|');
-        Clock::default().write(UNIX_EPOCH + Duration::from_secs(second), false, false, &mut said);
-    }
+#[allow(clippy::print_stdout, reason = "the parent process reads the output")]
+fn print_local_times() {
+    let times = SECONDS.map(|second| {
+        let time = UNIX_EPOCH + Duration::from_secs(second);
+        let mut line = String::new();
+        Plain::default().format(&Record::at(time, Level::Info, "", ""), &Style::default(), &mut line);
+        line.split(" |").next().unwrap_or_default().to_owned()
+    });
     let problems = [take_zone_problem(), take_zone_problem()];
-    println!("{said}|{}|", problems.iter().flatten().count());
+    println!("|{}|{}|", times.join("|"), problems.iter().flatten().count());
 }
 
-fn said_in(zone: &str) -> Vec<String> {
+fn output_in(zone: &str) -> Vec<String> {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["says_the_time_of_its_zone", "--exact", "--nocapture"])
+        .args(["print_local_times", "--exact", "--nocapture"])
         .env("TZ", zone)
         .output()
         .unwrap();
@@ -43,7 +46,7 @@ fn date_in(zone: &str, second: u64) -> String {
 }
 
 #[test]
-fn zones_are_those_of_date() {
+fn local_time_agrees_with_date() {
     let zones = [
         "Europe/Berlin",
         ":America/New_York",
@@ -55,17 +58,17 @@ fn zones_are_those_of_date() {
         "",
     ];
     for zone in zones {
-        let said = said_in(zone);
-        assert_eq!(said[..2], SECONDS.map(|second| date_in(zone, second)), "TZ={zone}");
-        assert_eq!(said[2], "0", "TZ={zone}");
+        let output = output_in(zone);
+        assert_eq!(output[..2], SECONDS.map(|second| date_in(zone, second)), "TZ={zone}");
+        assert_eq!(output[2], "0", "TZ={zone}");
     }
 }
 
 #[test]
-fn a_zone_that_is_not_there_is_utc_and_is_told_once() {
+fn unknown_zone_is_utc_and_is_reported_once() {
     for zone in ["Mars/Olympus_Mons", ":nowhere", "/etc/passwd"] {
-        let said = said_in(zone);
-        assert_eq!(said[..2], SECONDS.map(|second| date_in("UTC", second)), "TZ={zone}");
-        assert_eq!(said[2], "1", "TZ={zone}");
+        let output = output_in(zone);
+        assert_eq!(output[..2], SECONDS.map(|second| date_in("UTC", second)), "TZ={zone}");
+        assert_eq!(output[2], "1", "TZ={zone}");
     }
 }
