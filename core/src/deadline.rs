@@ -1,8 +1,11 @@
+//! The end of a time budget that several calls share.
+
 use std::time::{Duration, Instant};
 
 /// A point in time by which a call must have returned.
 ///
-/// Whoever passes a deadline on passes the same one, so that the sum of all waits stays within it.
+/// A function that calls others passes on the deadline that it received. The sum of all waits then stays within the
+/// deadline, which a relative time-out cannot promise.
 ///
 /// ```
 /// use logcore::Deadline;
@@ -15,19 +18,21 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
-    /// `None`: so far away that the clock has no name for it.
+    /// `None` if the deadline lies beyond the range of the clock.
     at: Option<Instant>,
 }
 
 impl Deadline {
-    /// The deadline that lies `duration` from now.
+    /// Returns the deadline that lies `duration` from now.
+    #[must_use]
     pub fn after(duration: Duration) -> Self {
         Self {
             at: Instant::now().checked_add(duration),
         }
     }
 
-    /// How long there is until the deadline; zero once it has passed.
+    /// Returns the time until the deadline; zero after the deadline.
+    #[must_use]
     pub fn remaining(&self) -> Duration {
         match self.at {
             Some(at) => at.saturating_duration_since(Instant::now()),
@@ -35,7 +40,8 @@ impl Deadline {
         }
     }
 
-    /// Whether there is no time left.
+    /// Returns `true` if no time is left.
+    #[must_use]
     pub fn has_passed(&self) -> bool {
         self.remaining().is_zero()
     }

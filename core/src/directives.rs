@@ -1,3 +1,5 @@
+//! Levels by target.
+
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +11,10 @@ use crate::config::parse_level;
 
 /// Levels by target: `info,hyper=warn,my_app::data=debug`.
 ///
-/// The part that names the longest matching target decides; a level without a target is for all that no part names.
-/// They narrow what the levels of the sinks let through, and name targets that a logger takes although they lie
-/// outside its name.
+/// The part with the longest matching target decides. A level without a target applies to all other targets.
+///
+/// Directives act in addition to the levels of the sinks: a record must pass both. A logger also takes records from the
+/// targets that its directives name, even if they lie outside the logger's name.
 ///
 /// ```
 /// use logcore::Directives;
@@ -27,17 +30,28 @@ use crate::config::parse_level;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directives {
     default: Option<LevelFilter>,
-    /// Longest target first.
+    /// Levels by target, the longest target first.
     targets: Vec<(String, LevelFilter)>,
 }
 
 impl Directives {
-    /// Whether a record of `target` and `level` may pass.
+    /// Returns `true` if a record with this target and level passes.
+    #[must_use]
     pub fn allows(&self, target: &str, level: Level) -> bool {
         self.limit(target).is_none_or(|limit| level <= limit)
     }
 
-    /// The part that a target is named by, if any names it.
+    /// Returns the level of the part that matches `target`, or `None` if no part matches.
+    ///
+    /// ```
+    /// use logcore::Directives;
+    /// use logcore::log::LevelFilter;
+    ///
+    /// let directives: Directives = "info,hyper=warn".parse().unwrap();
+    /// assert_eq!(directives.explicit_level("hyper::client"), Some(LevelFilter::Warn));
+    /// assert_eq!(directives.explicit_level("trainer"), None);
+    /// ```
+    #[must_use]
     pub fn explicit_level(&self, target: &str) -> Option<LevelFilter> {
         self.targets
             .iter()
@@ -45,12 +59,13 @@ impl Directives {
             .map(|(_, level)| *level)
     }
 
-    /// The targets that are named, with their levels.
+    /// Returns the targets with their levels, the longest target first.
     pub fn targets(&self) -> impl Iterator<Item = (&str, LevelFilter)> {
         self.targets.iter().map(|(name, level)| (name.as_str(), *level))
     }
 
-    /// Whether everything may pass.
+    /// Returns `true` if every record passes.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.default.is_none() && self.targets.is_empty()
     }
@@ -65,7 +80,7 @@ impl FromStr for Directives {
 
     /// # Errors
     ///
-    /// If a level is unknown, a target empty, or one named twice.
+    /// If a level is unknown, a target is empty, or a target occurs twice.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let refuse = |remedy: String| ConfigError::new("directives", text, remedy);
         let mut directives = Self::default();
@@ -76,17 +91,17 @@ impl FromStr for Directives {
             };
             let level = parse_level(level).ok_or_else(|| {
                 refuse(format!(
-                    "`{level}` is no level; write it as in `info,hyper=warn,my_app::data=debug`"
+                    "unknown level `{level}`; use the form `info,hyper=warn,my_app::data=debug`"
                 ))
             })?;
             match target {
                 None if directives.default.replace(level).is_some() => {
-                    return Err(refuse("it has two levels without a target; keep one".to_owned()));
+                    return Err(refuse("two levels without a target; keep one".to_owned()));
                 }
                 None => {}
-                Some("") => return Err(refuse(format!("`{part}` has no target before the `=`"))),
-                Some(target) if directives.targets.iter().any(|(known, _)| is_same_name(known, target)) => {
-                    return Err(refuse(format!("`{target}` is named twice; keep one")));
+                Some("") => return Err(refuse(format!("no target before the `=` in `{part}`"))),
+                Some(target) if directives.targets.iter().any(|(other, _)| is_same_name(other, target)) => {
+                    return Err(refuse(format!("target `{target}` occurs twice; keep one")));
                 }
                 Some(target) => directives.targets.push((target.to_owned(), level)),
             }
@@ -113,8 +128,10 @@ impl fmt::Display for Directives {
     }
 }
 
-/// Whether `target` is `name` or a part of it. Only whole parts count; `.` and `::` are the same separator, `-` and `_` the
-/// same character, because the package `my-app` is the crate `my_app`.
+/// Returns `true` if `target` is `name` or lies under it.
+///
+/// Only whole parts count. The separators `.` and `::` are equal, and so are `-` and `_`, because the package `my-app` is
+/// the crate `my_app`.
 ///
 /// ```
 /// assert!(logcore::is_under("my_app::data", "my_app"));
@@ -123,29 +140,27 @@ impl fmt::Display for Directives {
 /// assert!(!logcore::is_under("my_app", "my"));
 /// assert!(!logcore::is_under("my_app", "my_app::data"));
 /// ```
+#[must_use]
 pub fn is_under(target: &str, name: &str) -> bool {
     let (target, name) = (target.as_bytes(), name.as_bytes());
-    // Nearly every pair is decided where the two first differ; only characters that are written differently, or separators
-    // that are cut by this place, need a closer look.
-    let same = target
-        .iter()
-        .zip(name)
-        .take_while(|(found, wanted)| found == wanted)
-        .count();
+    // The first difference decides nearly every pair. Only a difference at a separator, or between `-` and `_`, needs the
+    // slow comparison by parts.
+    let same = target.iter().zip(name).take_while(|(a, b)| a == b).count();
     match (target.get(same), name.get(same)) {
         (None, None) => true,
         (None, Some(_)) => false,
-        (Some(b'.' | b':'), _) | (_, Some(b'.' | b':')) => lies_under_by_parts(target, name),
-        (Some(b'-' | b'_'), Some(b'-' | b'_')) => lies_under_by_parts(target, name),
+        (Some(b'.' | b':'), _) | (_, Some(b'.' | b':')) => is_under_by_parts(target, name),
+        (Some(b'-' | b'_'), Some(b'-' | b'_')) => is_under_by_parts(target, name),
         (Some(_), _) => false,
     }
 }
 
-/// The one form of all names that are the same to [`is_under`]: `my_app.data` for `my-app::data`.
+/// Returns the canonical form of all names that [`is_under`] treats as equal: `my_app.data` for `my-app::data`.
 ///
 /// ```
 /// assert_eq!(logcore::canonical_name("my-app::data"), "my_app.data");
 /// ```
+#[must_use]
 pub fn canonical_name(name: &str) -> Cow<'_, str> {
     match name.contains(['-', ':']) {
         true => Cow::Owned(name.replace("::", ".").replace('-', "_")),
@@ -157,7 +172,7 @@ fn is_same_name(one: &str, other: &str) -> bool {
     canonical_name(one) == canonical_name(other)
 }
 
-fn lies_under_by_parts(mut target: &[u8], mut name: &[u8]) -> bool {
+fn is_under_by_parts(mut target: &[u8], mut name: &[u8]) -> bool {
     loop {
         match (split_separator(name), split_separator(target)) {
             (Some(name_rest), Some(target_rest)) => (name, target) = (name_rest, target_rest),
@@ -191,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_directives_are_refused() {
         for wrong in [
             "loud",
             "hyper=loud",
@@ -206,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_limits_nothing() {
+    fn empty_directives_pass_every_record() {
         let none: Directives = " , ".parse().unwrap();
         assert!(none.is_empty());
         assert!(none.allows("any", Level::Trace));
@@ -214,7 +229,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(parts in prop::collection::btree_map("[a-z]{1,3}(::[a-z]{1,3}){0,2}", 0_usize..6, 0..6)) {
+        fn displayed_directives_parse_to_the_same(
+            parts in prop::collection::btree_map("[a-z]{1,3}(::[a-z]{1,3}){0,2}", 0_usize..6, 0..6),
+        ) {
             let levels = ["off", "ERROR", "warning", "Info", "debug", "trace"];
             let text: Vec<_> = parts.iter().map(|(target, at)| format!("{target}={}", levels[*at])).collect();
             let directives: Directives = text.join(",").parse().unwrap();
@@ -222,15 +239,20 @@ mod tests {
         }
 
         #[test]
-        fn lying_under_is_by_whole_parts(target in "[a_-]{0,2}((::|\\.)[a_-]{0,2}){0,3}", name in "[a_-]{0,2}((::|\\.)[a_-]{0,2}){0,3}") {
-            let split = |text: &str| text.replace("::", ".").replace('-', "_").split('.').map(str::to_owned).collect::<Vec<_>>();
+        fn is_under_compares_whole_parts(
+            target in "[a_-]{0,2}((::|\\.)[a_-]{0,2}){0,3}",
+            name in "[a_-]{0,2}((::|\\.)[a_-]{0,2}){0,3}",
+        ) {
+            let split = |text: &str| -> Vec<String> {
+                text.replace("::", ".").replace('-', "_").split('.').map(str::to_owned).collect()
+            };
             prop_assert_eq!(is_under(&target, &name), split(&target).starts_with(&split(&name)));
             prop_assert_eq!(canonical_name(&target) == canonical_name(&name), split(&target) == split(&name));
         }
 
         #[test]
-        fn the_deepest_target_decides_however_it_is_written(dashes in any::<u8>(), colons in any::<u8>()) {
-            // Colons make a name longer and no deeper.
+        fn deepest_target_decides_in_every_spelling(dashes in any::<u8>(), colons in any::<u8>()) {
+            // Colons make a name longer but not deeper.
             let spell = |parts: &[&str], at: usize| {
                 let separator = if colons >> at & 1 == 1 { "::" } else { "." };
                 let text = parts.join(separator);

@@ -1,29 +1,31 @@
-//! Text of others, made harmless: what a terminal obeys, what changes the order of what is read, and what nobody sees becomes
-//! visible.
+//! Escaping of untrusted text for terminals, text files and JSON.
+//!
+//! A message may contain anything: codes that a terminal obeys, characters that reorder the text around them, characters
+//! that nobody sees. The functions of this module make such characters visible, as `\x1b` or `\u{202e}`.
 //!
 //! | characters | in text files | on terminals |
 //! |---|---|---|
-//! | control characters (C0, DEL, C1) and the line separators U+2028 and U+2029 | escaped | escaped |
+//! | control characters (C0, DEL, C1), line separators U+2028 and U+2029 | escaped | escaped |
 //! | bidirectional marks, overrides and isolates | escaped | escaped |
-//! | whatever else Unicode leaves out of sight: zero-width characters, soft hyphens, fillers, tags, variation selectors | kept | escaped |
+//! | other invisible characters: zero-width, soft hyphens, fillers, tags, variation selectors | kept | escaped |
 //!
-//! Joiners and variation selectors stay where they make an emoji of characters that are emoji themselves: 👩‍🚀, ❤️, 1️⃣. The flags
-//! that are made of tags (England, Scotland, Wales) are shown as the flag they begin with and the codes of their tags, because
-//! tags can spell any hidden text.
+//! Joiners and variation selectors stay inside an emoji: 👩‍🚀, ❤️, 1️⃣. Flags that consist of tags (England, Scotland,
+//! Wales) become a black flag and escaped tags, because tags can spell any hidden text.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// Where a text is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The medium that shows a text; see the [module](self) for the differences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Medium {
-    /// In a file: what is merely invisible stays as it is.
+    /// A text file.
     File,
-    /// On a terminal.
+    /// A terminal.
     Terminal,
 }
 
-/// `text` as one line for a terminal.
+/// Escapes `text` to one line for a terminal.
 ///
 /// ```
 /// use logcore::escape::to_one_line;
@@ -32,11 +34,12 @@ pub enum Medium {
 /// assert_eq!(to_one_line("user\u{202e}txt.exe \u{200b}"), r"user\u{202e}txt.exe \u{200b}");
 /// assert_eq!(to_one_line("Größe → 模型 👩‍🚀 ❤️"), "Größe → 模型 👩‍🚀 ❤️");
 /// ```
+#[must_use]
 pub fn to_one_line(text: &str) -> Cow<'_, str> {
-    rewritten(text, |out| escape(text, Medium::Terminal, out, push_line_end))
+    rewrite(text, |out| escape(text, Medium::Terminal, out, push_line_end))
 }
 
-/// The same, of no more than `most` characters: what is too long ends in `…`.
+/// Escapes `text` to one line of at most `max_chars` characters. A longer line ends in `…`.
 ///
 /// ```
 /// use logcore::escape::to_short_line;
@@ -44,17 +47,21 @@ pub fn to_one_line(text: &str) -> Cow<'_, str> {
 /// assert_eq!(to_short_line("a\nb", 10), r"a\nb");
 /// assert_eq!(to_short_line("abcdef", 4), "abc…");
 /// ```
-pub fn to_short_line(text: &str, most: usize) -> Cow<'_, str> {
-    // No character becomes shorter by being escaped.
-    let needed = text.char_indices().nth(most + 1).map_or(text, |(end, _)| &text[..end]);
+#[must_use]
+pub fn to_short_line(text: &str, max_chars: usize) -> Cow<'_, str> {
+    // Escaping makes no character shorter.
+    let needed = text
+        .char_indices()
+        .nth(max_chars + 1)
+        .map_or(text, |(end, _)| &text[..end]);
     let line = to_one_line(needed);
-    match line.char_indices().nth(most) {
+    match line.char_indices().nth(max_chars) {
         None => line,
-        Some(_) => Cow::Owned(line.chars().take(most.saturating_sub(1)).chain(['…']).collect()),
+        Some(_) => Cow::Owned(line.chars().take(max_chars.saturating_sub(1)).chain(['…']).collect()),
     }
 }
 
-/// Hands on what is written to it as one harmless line: `Display` of an error writes through it.
+/// A writer that escapes to one line, for `Display` implementations of errors.
 ///
 /// ```
 /// use std::fmt::{self, Display, Write as _};
@@ -71,15 +78,29 @@ pub fn to_short_line(text: &str, most: usize) -> Cow<'_, str> {
 /// ```
 pub struct EscapingFormatter<'a, 'f>(pub &'a mut fmt::Formatter<'f>);
 
+impl fmt::Debug for EscapingFormatter<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EscapingFormatter").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Write for EscapingFormatter<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write_str(&to_one_line(text))
     }
 }
 
-/// Appends `text` without its harmful characters; `line_end` writes what stands for a line feed.
+/// Appends `text` with its harmful characters escaped. `line_end` writes the replacement of a line feed.
+///
+/// ```
+/// use logcore::escape::{Medium, escape};
+///
+/// let mut out = String::new();
+/// escape("one\ntwo\u{1b}", Medium::File, &mut out, |out| out.push_str("\n    "));
+/// assert_eq!(out, "one\n    two\\x1b");
+/// ```
 pub fn escape(text: &str, medium: Medium, out: &mut String, mut line_end: impl FnMut(&mut String)) {
-    escape_but(text, medium, out, |rest, out| match rest.starts_with('\n') {
+    escape_unless(text, medium, out, |rest, out| match rest.starts_with('\n') {
         true => {
             line_end(out);
             1
@@ -88,8 +109,9 @@ pub fn escape(text: &str, medium: Medium, out: &mut String, mut line_end: impl F
     });
 }
 
-/// `text`, in which line feeds and codes of color and weight (`ESC [ … m`) are ours; every other code and all that is harmful is
-/// made visible. The last look at what goes to a terminal, whoever has written it.
+/// Escapes `text` for a terminal, except line feeds and codes for color and weight (`ESC [ … m`).
+///
+/// The console sink passes everything through this function before it writes to the terminal.
 ///
 /// ```
 /// use logcore::escape::escape_except_styles;
@@ -97,9 +119,10 @@ pub fn escape(text: &str, medium: Medium, out: &mut String, mut line_end: impl F
 /// assert_eq!(escape_except_styles("\u{1b}[1;32mok\u{1b}[0m\n"), "\u{1b}[1;32mok\u{1b}[0m\n");
 /// assert_eq!(escape_except_styles("\u{1b}[2J\u{1b}]0;title\u{7}"), r"\x1b[2J\x1b]0;title\x07");
 /// ```
+#[must_use]
 pub fn escape_except_styles(text: &str) -> Cow<'_, str> {
-    rewritten(text, |out| {
-        escape_but(text, Medium::Terminal, out, |rest, out| {
+    rewrite(text, |out| {
+        escape_unless(text, Medium::Terminal, out, |rest, out| {
             let kept = if rest.starts_with('\n') { 1 } else { style_length(rest) };
             out.push_str(&rest[..kept]);
             kept
@@ -107,15 +130,16 @@ pub fn escape_except_styles(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// A JSON text in which what is harmful is written as `\\u202e`, so that every reader of JSON gives it back as it was.
+/// Escapes harmful characters of a JSON document as `\\u202e`. Parsing the result returns the original texts.
 ///
 /// ```
 /// use logcore::escape::escape_json;
 ///
 /// assert_eq!(escape_json("{\"a\":\"\u{202e}\u{e0041}\"}"), r#"{"a":"\u202e\udb40\udc41"}"#);
 /// ```
+#[must_use]
 pub fn escape_json(json: &str) -> Cow<'_, str> {
-    // White space between the parts of a document is no part of a text.
+    // A line feed can only be white space between the parts of a document.
     let is_text = |c: char| needs_escape(c) && c != '\n';
     if !json.bytes().fold(false, |found, byte| found | (byte >= 0x7f)) || !json.contains(is_text) {
         return Cow::Borrowed(json);
@@ -135,13 +159,21 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a terminal obeys `c`, or a reader does not see it, or sees what stands beside it in another order.
+/// Returns `true` for characters that a terminal obeys, that reorder the text around them, or that are invisible.
+///
+/// ```
+/// use logcore::escape::needs_escape;
+///
+/// assert!(needs_escape('\u{202e}') && needs_escape('\u{200b}'));
+/// assert!(!needs_escape('ä'));
+/// ```
+#[must_use]
 pub fn needs_escape(c: char) -> bool {
     may_mislead(c) || is_invisible(c)
 }
 
-/// The text that `write` appends; `text` itself where that is the same.
-fn rewritten(text: &str, write: impl FnOnce(&mut String)) -> Cow<'_, str> {
+/// Returns the text that `write` appends, or `text` itself if nothing needs escaping.
+fn rewrite(text: &str, write: impl FnOnce(&mut String)) -> Cow<'_, str> {
     if Medium::Terminal.is_clean(text) {
         return Cow::Borrowed(text);
     }
@@ -154,9 +186,11 @@ fn push_line_end(out: &mut String) {
     out.push_str("\\n");
 }
 
-/// Escapes what is harmful, but leaves to `special` what it takes: it is given the text from a harmful character on, and
-/// says how many bytes it has written something for.
-fn escape_but(text: &str, medium: Medium, out: &mut String, mut special: impl FnMut(&str, &mut String) -> usize) {
+/// Escapes harmful characters, except those that `replace` handles.
+///
+/// `replace` receives the rest of the text from a harmful character on. It appends a replacement, and returns the number of
+/// bytes that it replaced; 0 if none.
+fn escape_unless(text: &str, medium: Medium, out: &mut String, mut replace: impl FnMut(&str, &mut String) -> usize) {
     if medium.is_clean(text) {
         out.push_str(text);
         return;
@@ -166,16 +200,16 @@ fn escape_but(text: &str, medium: Medium, out: &mut String, mut special: impl Fn
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         let after = chars.peek().map(|(_, c)| *c);
-        // The characters that `special` has taken are behind us.
+        // Skips the characters that `replace` replaced.
         if at < clean_from || !medium.needs_escape(before.replace(c), c, after) {
             continue;
         }
         out.push_str(&text[clean_from..at]);
-        let taken = special(&text[at..], out);
-        if taken == 0 {
+        let replaced = replace(&text[at..], out);
+        if replaced == 0 {
             push_code(c, out);
         }
-        clean_from = at + taken.max(c.len_utf8());
+        clean_from = at + replaced.max(c.len_utf8());
     }
     out.push_str(&text[clean_from..]);
 }
@@ -191,7 +225,7 @@ fn push_code(c: char, out: &mut String) {
     };
 }
 
-/// How many bytes of a code of color or weight `text` begins with.
+/// Returns the length of the code for color or weight at the start of `text`; 0 if there is none.
 fn style_length(text: &str) -> usize {
     let Some(code) = text.strip_prefix("\u{1b}[") else {
         return 0;
@@ -204,10 +238,12 @@ fn style_length(text: &str) -> usize {
 }
 
 impl Medium {
-    /// Whether nothing in `text` can matter. Looks only at the bytes that can begin such a character: C1 and the soft hyphen
-    /// are C2, U+061C is D8 9C, U+200E to U+2069 are E2.
+    /// Returns `true` if no character of `text` can need escaping.
+    ///
+    /// Looks only at the first bytes of such characters: C2 for C1 and the soft hyphen, D8 for U+061C, E2 for U+200E to
+    /// U+2069.
     fn is_clean(self, text: &str) -> bool {
-        // Without a way out of the loop the compiler looks at many bytes at once, and nearly every text has none of these.
+        // A loop without an exit is vectorized, and nearly every text is clean.
         let found = match self {
             Self::File => |found, byte: u8| found | (byte < 0x20) | matches!(byte, 0x7f | 0xc2 | 0xd8 | 0xe2),
             Self::Terminal => |found, byte: u8| found | !matches!(byte, 0x20..0x7f),
@@ -223,7 +259,7 @@ impl Medium {
     }
 }
 
-/// Control characters, line separators, and what changes the direction of the text.
+/// Returns `true` for control characters, line separators, and characters that change the direction of text.
 fn may_mislead(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -232,7 +268,7 @@ fn may_mislead(c: char) -> bool {
         )
 }
 
-/// Unicode's Default_Ignorable_Code_Point, and the marks of annotations.
+/// Returns `true` for Unicode's Default_Ignorable_Code_Point, and for annotation marks.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -243,7 +279,7 @@ pub(crate) fn is_invisible(c: char) -> bool {
     )
 }
 
-/// Whether `c` makes one emoji of its neighbours.
+/// Returns `true` if `c` joins its neighbors to one emoji.
 fn joins_emoji(before: Option<char>, c: char, after: Option<char>) -> bool {
     let is_emoji = |c: Option<char>| c.is_some_and(is_emoji);
     match c {
@@ -256,7 +292,7 @@ fn joins_emoji(before: Option<char>, c: char, after: Option<char>) -> bool {
     }
 }
 
-/// The blocks that emoji come from.
+/// Returns `true` for characters of the Unicode blocks with emoji.
 fn is_emoji(c: char) -> bool {
     matches!(
         c,
@@ -273,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn emoji_stay_and_what_hides_among_them_does_not() {
+    fn to_one_line_keeps_emoji_and_escapes_hidden_characters() {
         for kept in [
             "👩‍🚀",
             "👨‍👩‍👧‍👦",
@@ -304,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_keeps_what_is_merely_invisible() {
+    fn escape_for_a_file_keeps_invisible_characters() {
         let mut out = String::new();
         escape(
             "a\u{200b}\u{ad}b\u{202e}\u{2069}\u{85}\n",
@@ -316,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_styles_pass() {
+    fn escape_except_styles_keeps_only_complete_styles() {
         for kept in ["\u{1b}[m", "\u{1b}[0m", "\u{1b}[38;5;1m", "\u{1b}[4:3mx"] {
             assert_eq!(escape_except_styles(kept), kept);
         }
@@ -333,8 +369,8 @@ mod tests {
         }
     }
 
-    /// Texts in which every second character is one of those that matter.
-    fn hostile() -> impl Strategy<Value = String> {
+    /// Texts in which every second character needs escaping.
+    fn hostile_text() -> impl Strategy<Value = String> {
         let special: Vec<char> = (0..=0x0e_0fff)
             .filter_map(char::from_u32)
             .filter(|c| needs_escape(*c))
@@ -356,7 +392,7 @@ mod tests {
         prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
     }
 
-    /// Whether a terminal sees nothing but characters: emoji are made of visible ones.
+    /// Returns `true` if no character needs escaping, except inside of emoji.
     fn is_harmless(text: &str) -> bool {
         let chars: Vec<char> = text.chars().collect();
         (0..chars.len()).all(|i| {
@@ -368,7 +404,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_line_is_one_harmless_line(text in hostile()) {
+        fn to_one_line_returns_one_harmless_line(text in hostile_text()) {
             let line = to_one_line(&text);
             prop_assert!(is_harmless(&line), "{line:?}");
             prop_assert_eq!(&to_one_line(&line), &line);
@@ -376,14 +412,14 @@ mod tests {
         }
 
         #[test]
-        fn a_short_line_is_harmless_and_short(text in hostile(), most in 1..20_usize) {
-            let line = to_short_line(&text, most);
-            prop_assert!(line.chars().count() <= most);
+        fn to_short_line_returns_a_harmless_short_line(text in hostile_text(), max_chars in 1..20_usize) {
+            let line = to_short_line(&text, max_chars);
+            prop_assert!(line.chars().count() <= max_chars);
             prop_assert!(!line.chars().any(char::is_control));
         }
 
         #[test]
-        fn nothing_but_styles_and_line_ends_passes(text in hostile()) {
+        fn escape_except_styles_passes_only_styles_and_line_ends(text in hostile_text()) {
             let shown = escape_except_styles(&text);
             let mut rest = &*shown;
             let mut plain = String::new();
@@ -401,7 +437,7 @@ mod tests {
         }
 
         #[test]
-        fn json_stays_what_it_was(text in hostile()) {
+        fn escape_json_keeps_the_parsed_value(text in hostile_text()) {
             let json = serde_json::to_string(&text).unwrap();
             let shown = escape_json(&json);
             prop_assert!(!shown.chars().any(needs_escape));
@@ -409,7 +445,7 @@ mod tests {
         }
 
         #[test]
-        fn a_file_has_no_codes_and_no_overrides(text in hostile()) {
+        fn escape_for_a_file_leaves_no_codes_and_overrides(text in hostile_text()) {
             let mut out = String::new();
             escape(&text, Medium::File, &mut out, push_line_end);
             prop_assert!(!out.chars().any(may_mislead));

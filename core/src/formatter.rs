@@ -1,9 +1,16 @@
+//! The trait that turns records into text.
+
 use crate::Record;
 
-/// How a record becomes text.
+/// The text form of records: plain lines, colored lines, JSON, logfmt.
 ///
-/// A formatter appends to the caller's buffer, one record whole, with the line end. It never adds color that was not
-/// asked for, and lets no text of a message pass for a record of its own.
+/// A formatter appends one whole record, with the line end, to the caller's buffer. It obeys two rules:
+///
+/// - No color codes unless [`Style::color`] asks for them.
+/// - No part of a message may look like another record: escape line ends, or indent the lines after the first.
+///
+/// Text sinks use a formatter by name (`sinks.file.formatter = "bare"`) once
+/// [`register_formatter!`](crate::register_formatter) has registered it.
 ///
 /// ```
 /// use logcore::{Formatter, Record, Style};
@@ -27,19 +34,27 @@ pub trait Formatter: Send {
     fn format(&mut self, record: &Record<'_>, style: &Style, out: &mut String);
 }
 
-/// What the sink wants of the formatter.
+/// The wishes of a sink for the text form of a record.
+///
+/// ```
+/// use logcore::Style;
+///
+/// let mut style = Style::default();
+/// (style.utc, style.millis) = (true, true);
+/// assert!(!style.color);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Style {
-    /// Color codes are wanted: the output is a terminal that understands them.
+    /// `true` if the output is a terminal that understands color codes.
     pub color: bool,
-    /// Words such as Starting, Complete and Failed are to be highlighted (where there is color).
+    /// `true` if words such as Starting, Complete and Failed are highlighted. Needs [`color`](Self::color).
     pub keywords: bool,
-    /// Times are to be in UTC instead of local time.
+    /// `true` if times are in UTC instead of local time.
     pub utc: bool,
-    /// Times are to have milliseconds.
+    /// `true` if times have milliseconds.
     pub millis: bool,
-    /// Several processes write to the same place, and this is the rank of the one that does here: text formatters put
-    /// `[rank 3] ` before the message.
+    /// Rank of this process, if several processes write to the same place. Text formatters put `[rank 3] ` before the
+    /// message.
     pub rank: Option<u32>,
 }

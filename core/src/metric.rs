@@ -1,12 +1,15 @@
+//! Metrics, as sinks receive them: batches of names and numbers.
+
 use std::fmt;
 use std::time::SystemTime;
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
-use serde::{Serialize, Serializer};
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
-/// The values of one `log_metrics` call, as a sink gets them.
+/// The values of one `log_metrics` call, as a sink receives them.
 ///
-/// Names are as the user will find them: with the prefix of the config, the system's own families as they are.
+/// A name includes the config's `metrics_prefix`. The logger's own families (`throughput/`, `progress/`, `memory/`,
+/// `system/`) have no prefix.
 ///
 /// ```
 /// use logcore::{MetricBatch, MetricValue};
@@ -26,12 +29,14 @@ pub struct MetricBatch<'a> {
 }
 
 impl<'a> MetricBatch<'a> {
-    /// A batch of now.
+    /// Creates a batch of the present moment.
+    #[must_use]
     pub fn new(logger: &'a str, step: u64, values: &'a [(&'a str, MetricValue)]) -> Self {
         Self::at(SystemTime::now(), logger, step, values)
     }
 
-    /// A batch of `time`.
+    /// Creates a batch of the moment `time`.
+    #[must_use]
     pub fn at(time: SystemTime, logger: &'a str, step: u64, values: &'a [(&'a str, MetricValue)]) -> Self {
         Self {
             logger,
@@ -41,22 +46,25 @@ impl<'a> MetricBatch<'a> {
         }
     }
 
-    /// The logger that the metrics were given to.
+    /// Returns the name of the logger.
+    #[must_use]
     pub fn logger(&self) -> &'a str {
         self.logger
     }
 
-    /// The step that they belong to.
+    /// Returns the step of all values.
+    #[must_use]
     pub fn step(&self) -> u64 {
         self.step
     }
 
-    /// When the call was made.
+    /// Returns the time of the call.
+    #[must_use]
     pub fn time(&self) -> SystemTime {
         self.time
     }
 
-    /// Names and values, in the order of the call; no name comes twice.
+    /// Returns the names and values, in the order of the call. Each name occurs once.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a str, MetricValue)> + Clone + use<'a> {
         self.values.iter().copied()
     }
@@ -64,7 +72,8 @@ impl<'a> MetricBatch<'a> {
 
 /// A number as it was logged: integers stay integers.
 ///
-/// As JSON it is a number, or one of the strings `"NaN"`, `"Infinity"` and `"-Infinity"`, which JSON has no numbers for.
+/// The JSON form is a number, or one of the strings `"NaN"`, `"Infinity"` and `"-Infinity"`, because JSON has no such
+/// numbers.
 ///
 /// ```
 /// use logcore::MetricValue;
@@ -85,7 +94,12 @@ pub enum MetricValue {
 }
 
 impl MetricValue {
-    /// The value as a double; integers beyond 2^53 are rounded.
+    /// Returns the value as a double. Integers beyond 2^53 are rounded.
+    ///
+    /// ```
+    /// assert_eq!(logcore::MetricValue::Int(3).as_f64(), 3.0);
+    /// ```
+    #[must_use]
     pub fn as_f64(self) -> f64 {
         match self {
             Self::Float(value) => value,
@@ -105,11 +119,11 @@ impl Serialize for MetricValue {
     }
 }
 
-/// Reads what [`Serialize`] writes; a number with a point or an exponent is a float.
+/// Parses the JSON form. A number with a point or an exponent becomes a float.
 impl<'de> Deserialize<'de> for MetricValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Numbers;
-        impl Visitor<'_> for Numbers {
+        struct MetricValueVisitor;
+        impl Visitor<'_> for MetricValueVisitor {
             type Value = MetricValue;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,13 +151,28 @@ impl<'de> Deserialize<'de> for MetricValue {
                 }
             }
         }
-        deserializer.deserialize_any(Numbers)
+        deserializer.deserialize_any(MetricValueVisitor)
     }
 }
 
-/// Whatever can be the value of a metric: every primitive number, a [`MetricValue`], and references to them.
+/// A type that can be the value of a metric: every primitive number, [`MetricValue`], and references to them.
+///
+/// The trait is open: implement it for number types of other crates, such as half-precision floats.
+///
+/// ```
+/// use logcore::{MetricValue, Number};
+///
+/// /// Hundredths of a percent.
+/// struct BasisPoints(i32);
+///
+/// impl Number for BasisPoints {
+///     fn value(&self) -> MetricValue { MetricValue::Float(f64::from(self.0) / 10_000.0) }
+/// }
+///
+/// assert_eq!(BasisPoints(250).value(), MetricValue::Float(0.025));
+/// ```
 pub trait Number {
-    /// The number, integers as integers.
+    /// Returns the number; integers stay integers.
     fn value(&self) -> MetricValue;
 }
 
@@ -159,7 +188,7 @@ impl Number for MetricValue {
     }
 }
 
-macro_rules! numbers {
+macro_rules! impl_number {
     (floats: $($float:ty)*; small: $($small:ty)*; large: $($large:ty)*) => {
         $(impl Number for $float {
             fn value(&self) -> MetricValue {
@@ -180,11 +209,11 @@ macro_rules! numbers {
                 }
             }
         })*
-        $(from_number!($float);)* $(from_number!($small);)* $(from_number!($large);)*
+        $(impl_from_number!($float);)* $(impl_from_number!($small);)* $(impl_from_number!($large);)*
     };
 }
 
-macro_rules! from_number {
+macro_rules! impl_from_number {
     ($number:ty) => {
         impl From<$number> for MetricValue {
             fn from(number: $number) -> Self {
@@ -194,19 +223,27 @@ macro_rules! from_number {
     };
 }
 
-numbers! {
+impl_number! {
     floats: f32 f64;
     small: i8 i16 i32 i64 u8 u16 u32;
     large: u64 i128 u128 isize usize
 }
 
-/// A name and a number: what `log_metrics` takes any number of.
+/// A name and a number: the items that `log_metrics` takes.
 ///
-/// Pairs by value and by reference, so that arrays, slices, vectors and maps all serve.
+/// Pairs implement the trait by value and by reference, so `log_metrics` takes arrays, slices, vectors and maps. The
+/// trait is open: implement it for a metric type of your own.
+///
+/// ```
+/// use logcore::{MetricPair, MetricValue};
+///
+/// let pair = &("loss", 0.5_f32);
+/// assert_eq!((pair.name(), pair.value()), ("loss", MetricValue::Float(0.5)));
+/// ```
 pub trait MetricPair {
-    /// The metric's name.
+    /// Returns the name of the metric.
     fn name(&self) -> &str;
-    /// Its value.
+    /// Returns the value of the metric.
     fn value(&self) -> MetricValue;
 }
 
@@ -228,34 +265,40 @@ impl<K: AsRef<str>, V: Number> MetricPair for &(K, V) {
     }
 }
 
-/// What is known of one metric.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
+/// The statistics of one metric.
+///
+/// ```
+/// let stats = logcore::Stats::empty();
+/// assert!(stats.count == 0 && stats.mean.is_nan());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The newest value, which may be NaN or infinite.
+    /// Newest value; may be NaN or infinite.
     #[serde(serialize_with = "serialize_stat", deserialize_with = "deserialize_stat")]
     pub last: f64,
-    /// The mean of the finite values in the window; NaN if it holds none.
+    /// Mean of the finite values in the window; NaN if there are none.
     #[serde(serialize_with = "serialize_stat", deserialize_with = "deserialize_stat")]
     pub mean: f64,
-    /// The least finite value of the run; NaN if there was none.
+    /// Smallest finite value of the run; NaN if there was none.
     #[serde(serialize_with = "serialize_stat", deserialize_with = "deserialize_stat")]
     pub min: f64,
-    /// The greatest finite value of the run; NaN if there was none.
+    /// Largest finite value of the run; NaN if there was none.
     #[serde(serialize_with = "serialize_stat", deserialize_with = "deserialize_stat")]
     pub max: f64,
-    /// How many values there were, in the whole run.
+    /// Number of values in the whole run.
     pub count: u64,
-    /// How many of them were NaN.
+    /// Number of NaNs in the whole run.
     pub nan_count: u64,
-    /// How many of them were infinite.
+    /// Number of infinite values in the whole run.
     pub infinite_count: u64,
-    /// The history in memory holds one value of this many: 1 until its budget is used up.
+    /// The history in memory keeps one value of this many; 1 until the memory budget is used up.
     pub history_stride: u64,
 }
 
 impl Stats {
-    /// Stats of a metric that has had no value yet.
+    /// Returns the statistics of a metric without values.
+    #[must_use]
     pub fn empty() -> Self {
         Self {
             last: f64::NAN,
@@ -270,18 +313,24 @@ impl Stats {
     }
 }
 
-/// One value of a metric's history.
+/// One value in the history of a metric.
+///
+/// ```
+/// let point = logcore::Point::new(120, 0.5);
+/// assert_eq!((point.step, point.value), (120, 0.5));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Point {
-    /// The step that it was logged at.
+    /// Step of the value.
     pub step: u64,
-    /// The value.
+    /// Logged value.
     pub value: f64,
 }
 
 impl Point {
-    /// The value `value` at `step`.
+    /// Creates the point of `value` at `step`.
+    #[must_use]
     pub fn new(step: u64, value: f64) -> Self {
         Self { step, value }
     }
@@ -291,21 +340,12 @@ fn serialize_stat<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S:
     serialize_float(*value, serializer)
 }
 
-/// Reads a number, or the text that [`serialize_float`] writes for a value that JSON has no number for.
+/// Parses a number, or the text of a value that JSON has no number for.
 fn deserialize_stat<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum NumberOrText {
-        Number(f64),
-        Text(String),
-    }
-    match NumberOrText::deserialize(deserializer)? {
-        NumberOrText::Number(value) => Ok(value),
-        NumberOrText::Text(text) => text.parse().map_err(serde::de::Error::custom),
-    }
+    Ok(MetricValue::deserialize(deserializer)?.as_f64())
 }
 
-/// Writes a double so that the result is always valid JSON and every value can be told from every other.
+/// Serializes a double as valid JSON. NaN and the infinities become three distinct strings.
 pub(crate) fn serialize_float<S: Serializer>(value: f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() {
         serializer.serialize_f64(value)

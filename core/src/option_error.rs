@@ -1,32 +1,33 @@
-//! Advice about names that nobody knows.
+//! Errors of options: unknown names with suggestions, and values of the wrong type.
 
 use serde_json::Value;
 
 use crate::ConfigError;
 use crate::secret::HIDDEN;
 
-/// `what`, then the nearest of `known` if one is near, then all of them.
-pub(crate) fn did_you_mean<S: AsRef<str>>(name: &str, known: impl Iterator<Item = S>, what: &str) -> String {
-    let known: Vec<S> = known.collect();
-    let nearest = known
+/// Returns `problem`, the most similar candidate if there is one, and all candidates.
+pub(crate) fn suggest_name<S: AsRef<str>>(name: &str, candidates: impl Iterator<Item = S>, problem: &str) -> String {
+    let candidates: Vec<S> = candidates.collect();
+    let nearest = candidates
         .iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate.as_ref()), candidate.as_ref()))
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        // Below this, names are merely both English.
-        .filter(|(likeness, _)| *likeness > 0.7);
-    let all: Vec<_> = known.iter().map(|candidate| candidate.as_ref()).collect();
+        // Below this similarity, the names are unrelated words.
+        .filter(|(similarity, _)| *similarity > 0.7);
+    let all: Vec<_> = candidates.iter().map(|candidate| candidate.as_ref()).collect();
     match nearest {
-        Some((_, nearest)) => format!("{what}; did you mean `{nearest}`? Known are: {}", all.join(", ")),
-        None if all.is_empty() => what.to_owned(),
-        None => format!("{what}; known are: {}", all.join(", ")),
+        Some((_, nearest)) => format!("{problem}; did you mean `{nearest}`? The names are: {}", all.join(", ")),
+        None if all.is_empty() => problem.to_owned(),
+        None => format!("{problem}; the names are: {}", all.join(", ")),
     }
 }
 
-/// The words of serde about a table of options, as an error that names the option and a remedy, and shows a value only if it is
-/// none of a secret: neither what stands under a name that nobody knows, nor a table or list where something else should be.
+/// Converts serde's error about a table of options into an error that names the option and a remedy.
+///
+/// The error hides values that may be secrets: the value of an unknown option, and a table or list in the wrong place.
 pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error) -> ConfigError {
     let message = error.to_string();
-    // serde's words for an unknown field are: unknown field `x`, expected one of `a`, `b`.
+    // serde's text for an unknown field: unknown field `x`, expected one of `a`, `b`.
     if let Some(rest) = message.strip_prefix("unknown field `") {
         let mut names = rest.split('`').step_by(2);
         let unknown = names.next().unwrap_or_default();
@@ -34,7 +35,7 @@ pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error)
             "." => "",
             path => path.strip_suffix(unknown).unwrap_or(path).trim_end_matches('.'),
         };
-        let known: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
+        let options: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
         let field = if parent.is_empty() {
             unknown.to_owned()
         } else {
@@ -43,14 +44,14 @@ pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error)
         return ConfigError::new(
             field,
             HIDDEN,
-            did_you_mean(unknown, known.iter(), "there is no such option"),
+            suggest_name(unknown, options.iter(), "there is no such option"),
         );
     }
     let path = if path == "." { "" } else { path };
     let value = value_at(table, path).unwrap_or(table);
     let remedy = match crate::config::level_remedy(path) {
-        Some(levels) => format!("write {levels}"),
-        None => without_found(&message),
+        Some(levels) => format!("use {levels}"),
+        None => without_quoted_value(&message),
     };
     let error = ConfigError::new(path, value, remedy);
     match value {
@@ -59,8 +60,8 @@ pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error)
     }
 }
 
-/// serde's words without the value that they quote: `invalid type: string "x", expected u64`.
-fn without_found(message: &str) -> String {
+/// Returns serde's text without the value that it quotes: `invalid type: string "x", expected u64`.
+fn without_quoted_value(message: &str) -> String {
     match message.rsplit_once(", expected ") {
         Some((found, expected)) => {
             let kind = found.split(['"', '`']).next().unwrap_or_default();
@@ -70,7 +71,7 @@ fn without_found(message: &str) -> String {
     }
 }
 
-/// All texts in a value.
+/// Returns all texts in a value.
 fn texts(value: &Value) -> impl Iterator<Item = &str> {
     let mut waiting = vec![value];
     std::iter::from_fn(move || {
@@ -85,7 +86,7 @@ fn texts(value: &Value) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The value at a path such as `sinks.file.names[2]`.
+/// Returns the value at a path such as `sinks.file.names[2]`.
 fn value_at<'v>(table: &'v Value, path: &str) -> Option<&'v Value> {
     let mut value = table;
     for part in path.split(['.', '[']).filter(|part| !part.is_empty()) {
@@ -104,15 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_comes_first() {
-        let remedy = did_you_mean("hok", ["url", "hook"].iter(), "no such option");
-        assert_eq!(remedy, "no such option; did you mean `hook`? Known are: url, hook");
-        let remedy = did_you_mean("zzz", ["url", "hook"].iter(), "no such option");
-        assert_eq!(remedy, "no such option; known are: url, hook");
+    fn suggest_name_puts_the_most_similar_name_first() {
+        let remedy = suggest_name("hok", ["url", "hook"].iter(), "no such option");
+        assert_eq!(remedy, "no such option; did you mean `hook`? The names are: url, hook");
+        let remedy = suggest_name("zzz", ["url", "hook"].iter(), "no such option");
+        assert_eq!(remedy, "no such option; the names are: url, hook");
     }
 
     #[test]
-    fn what_serde_quotes_is_not_shown() {
+    fn without_quoted_value_keeps_the_rest() {
         for (message, shown) in [
             (
                 r#"invalid type: string "S", expected u64"#,
@@ -132,12 +133,12 @@ mod tests {
             ),
             ("use 1 or 2", "use 1 or 2"),
         ] {
-            assert_eq!(without_found(message), shown);
+            assert_eq!(without_quoted_value(message), shown);
         }
     }
 
     #[test]
-    fn a_path_leads_to_its_value() {
+    fn value_at_follows_keys_and_indices() {
         let table = json!({"a": {"b": [1, {"c": 2}]}});
         assert_eq!(value_at(&table, "a.b[1].c"), Some(&json!(2)));
         assert_eq!(value_at(&table, "a.x"), None);

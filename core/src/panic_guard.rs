@@ -1,4 +1,4 @@
-//! Panics of sinks, which are trouble of that sink and of nobody else.
+//! Isolation of panics in sinks.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -6,11 +6,11 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::thread;
 
-/// Runs code of a sink.
+/// Runs code of a sink and returns the message of a panic as an error.
 ///
-/// Code that calls sinks for others runs each call in it: the writer, and [`Queued`](crate::Queued) on its thread. The sink's
-/// panic goes no further and is not printed, since a sink that panics on every call would print as many; it is told as the
-/// sink's error.
+/// The writer thread and [`Queued`](crate::Queued) call every sink through this function. The panic does not reach the
+/// panic hook: a sink that panics on every call would print on every call. The caller reports the panic as an error of
+/// the sink.
 ///
 /// ```
 /// let result: Result<(), String> = logcore::catch_panic(|| panic!("no such table"));
@@ -21,49 +21,63 @@ use std::thread;
 ///
 /// The message of the panic.
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    struct Restore(bool);
-    impl Drop for Restore {
+    struct RestoreCatching(bool);
+    impl Drop for RestoreCatching {
         fn drop(&mut self) {
-            let _ = CONTAINED.try_with(|contained| contained.set(self.0));
+            let _ = CATCHING.try_with(|catching| catching.set(self.0));
         }
     }
-    let _restore = Restore(CONTAINED.try_with(|contained| contained.replace(true)).unwrap_or(true));
+    let before = CATCHING.try_with(|catching| catching.replace(true));
+    let _restore = RestoreCatching(before.unwrap_or(true));
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        let text = text_of(&*payload);
-        // A payload may panic when it is dropped.
+        let message = message_of(&*payload);
+        // The destructor of a payload may panic, too.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        text
+        message
     })
 }
 
-/// Whether this thread is inside [`catch_panic`].
+/// Returns `true` inside [`catch_panic`].
+///
+/// ```
+/// assert!(!logcore::is_catching_panic());
+/// assert_eq!(logcore::catch_panic(logcore::is_catching_panic), Ok(true));
+/// ```
+#[must_use]
 pub fn is_catching_panic() -> bool {
-    CONTAINED.try_with(Cell::get).unwrap_or(false)
+    CATCHING.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Keeps the panics of sinks from the hook of the process, which has all others as before. Only the first call counts.
+/// Installs a panic hook that ignores panics inside [`catch_panic`] and passes all others to the previous hook. Further
+/// calls have no effect.
+///
+/// ```
+/// logcore::hide_caught_panics_from_hook();
+/// // Prints nothing on stderr:
+/// assert!(logcore::catch_panic(|| panic!("no such table")).is_err());
+/// ```
 pub fn hide_caught_panics_from_hook() {
     static ONCE: Once = Once::new();
-    // Hooks cannot be changed by a thread that is panicking; the next call will do it.
+    // A panicking thread cannot change the hook. The next call installs the hook.
     if thread::panicking() {
         return;
     }
     ONCE.call_once(|| {
-        let earlier = panic::take_hook();
+        let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // Without unwinding the process ends here, and whoever looks for the reason has nothing else.
+            // Without unwinding the process ends here, and the hook prints the only trace of the cause.
             if !is_catching_panic() || cfg!(panic = "abort") {
-                earlier(info);
+                previous(info);
             }
         }));
     });
 }
 
 thread_local! {
-    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+    static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-fn text_of(payload: &(dyn Any + Send)) -> String {
+fn message_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("(no message)")

@@ -1,3 +1,5 @@
+//! The trait for sources of readings, such as GPU memory.
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -7,8 +9,8 @@ use crate::{MetricValue, Number, ProbeError};
 
 /// A source of readings: GPU memory, temperature, the memory of this process.
 ///
-/// A probe is asked on the thread that logs, so it must be quick; one whose source may hang samples on a thread of its
-/// own and hands out the newest reading, or has a [`period`](Probe::period).
+/// `log_memory` samples a probe on the calling thread, so a sample must be quick. A probe whose source may hang has two
+/// choices: it samples on a thread of its own and returns the newest reading, or it has a [`period`](Probe::period).
 ///
 /// ```
 /// use logcore::{Probe, ProbeError, Readings};
@@ -27,24 +29,36 @@ use crate::{MetricValue, Number, ProbeError};
 /// assert_eq!(readings.iter().next().unwrap().0, "system/uptime_seconds");
 /// ```
 pub trait Probe: Send {
-    /// Adds the newest readings. What cannot be known is left out: absent is not zero.
+    /// Adds the newest readings. Omit a reading that is unknown: absent is not zero.
     ///
     /// # Errors
     ///
-    /// [`ProbeError::Unavailable`] if there will never be a reading: the probe is then not asked again.
-    /// [`ProbeError::Transient`] if there is none this time. Neither is trouble for the run.
+    /// [`ProbeError::Unavailable`] if there will never be a reading; the logger does not ask again.
+    /// [`ProbeError::Transient`] if this sample failed. Neither error affects the run.
     fn sample(&mut self, readings: &mut Readings) -> Result<(), ProbeError>;
 
-    /// How often the logger asks on its own: for readings of the machine, which are of a time and not of a step.
+    /// Returns the interval at which the logger samples the probe, for readings that belong to a time and not to a step.
     ///
-    /// Such a probe is asked on a thread of the logger of low priority, from its beginning to its end, and may take its time. It is not asked
-    /// by `log_memory`. Without a period it is asked by nothing else.
+    /// A low-priority thread samples periodic probes for the logger's lifetime, so a sample may block. `log_memory`
+    /// does not sample them.
+    ///
+    /// `None`: only `log_memory` samples the probe.
     fn period(&self) -> Option<Duration> {
         None
     }
 }
 
-/// Named readings, where they come from, and what there is to say about them.
+/// The readings of one sample, with their source and with notes for the log.
+///
+/// ```
+/// use logcore::Readings;
+///
+/// let mut readings = Readings::default();
+/// readings.push("memory/gpu_allocated_gb", 1.5);
+/// readings.set_source("GPU memory", "nvml_process");
+/// assert_eq!(readings.iter().next().unwrap().1.as_f64(), 1.5);
+/// assert_eq!(readings.source(), Some(("GPU memory", "nvml_process")));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Readings {
     values: Vec<(Cow<'static, str>, MetricValue)>,
@@ -53,20 +67,22 @@ pub struct Readings {
 }
 
 impl Readings {
-    /// Adds a reading under its full name: `memory/gpu_allocated_gb`. The name says the unit.
+    /// Adds a reading under its full name, which ends in the unit: `memory/gpu_allocated_gb`.
     pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: impl Number) {
         self.values.push((name.into(), value.value()));
     }
 
-    /// Says what the readings are of and where they come from: `("GPU memory", "nvml_process")`.
+    /// Sets the subject and the source of the readings: `("GPU memory", "nvml_process")`.
     ///
-    /// The user is told once, and again when it changes, because the same name from another source means another thing.
-    pub fn set_source(&mut self, of: impl Into<String>, source: impl Into<String>) {
-        self.source = Some((of.into(), source.into()));
+    /// The logger logs the source once, and again after each change, because the same name from another source has
+    /// another meaning.
+    pub fn set_source(&mut self, subject: impl Into<String>, source: impl Into<String>) {
+        self.source = Some((subject.into(), source.into()));
     }
 
-    /// Has the run's logger say something: that a device is gone, that a source contradicts another. It is said each time,
-    /// also when the sample fails, so a probe notes a thing once.
+    /// Adds a note, which the logger logs even if the sample fails: a lost device, two sources that disagree.
+    ///
+    /// The logger logs every note, so a probe adds the same note only once.
     ///
     /// ```
     /// use logcore::Readings;
@@ -80,17 +96,20 @@ impl Readings {
         self.notes.push((level, text.into()));
     }
 
-    /// The readings, in order.
+    /// Returns the readings, in the order in which they were added.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, MetricValue)> + Clone + use<'_> {
         self.values.iter().map(|(name, value)| (name.as_ref(), *value))
     }
 
-    /// What the readings are of, and their source.
+    /// Returns the subject and the source of the readings.
+    #[must_use]
     pub fn source(&self) -> Option<(&str, &str)> {
-        self.source.as_ref().map(|(of, source)| (of.as_str(), source.as_str()))
+        self.source
+            .as_ref()
+            .map(|(subject, source)| (subject.as_str(), source.as_str()))
     }
 
-    /// What there is to say, in order.
+    /// Returns the notes, in the order in which they were added.
     pub fn notes(&self) -> impl ExactSizeIterator<Item = (Level, &str)> + Clone + use<'_> {
         self.notes.iter().map(|(level, text)| (*level, text.as_str()))
     }

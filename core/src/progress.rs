@@ -1,43 +1,54 @@
+//! The state of a progress, as sinks receive it.
+
 use std::time::{Duration, SystemTime};
 
 /// The state of a progress at one moment.
 ///
-/// Progress is a state and not a history: a sink may miss any but the first and the last event of one.
+/// Progress is a state and not a history. A sink may skip every event of a progress except the first and the last.
+///
+/// ```
+/// use logcore::{ProgressEvent, ProgressKind};
+///
+/// let mut event = ProgressEvent::new(ProgressKind::Started, 1, "trainer", "Training");
+/// event.total = Some(1000);
+/// assert_eq!((event.position, event.percent()), (0, Some(0.0)));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ProgressEvent<'a> {
-    /// What happened.
+    /// The change that caused the event.
     pub kind: ProgressKind,
-    /// Tells the progresses of one process apart; a new one has a new number.
+    /// Number of the progress, unique in the process.
     pub id: u64,
-    /// The logger that it belongs to.
+    /// Name of the logger.
     pub logger: &'a str,
-    /// What is being done: `Training`.
+    /// Description of the work: `Training`.
     pub description: &'a str,
-    /// When this was the state.
+    /// Time of the state.
     pub time: SystemTime,
-    /// How far it has come; it may exceed the total.
+    /// Number of units that are done. May exceed the total.
     pub position: u64,
-    /// How far it will go, if that is known.
+    /// Number of units of the whole work, if known.
     pub total: Option<u64>,
-    /// All batch sizes so far, if there were any.
+    /// Sum of all batch sizes so far, if there were any.
     pub samples: Option<u64>,
-    /// Units a second over the window, if known: finite and above 0.
+    /// Units per second over the window, if known; finite and above 0.
     pub rate: Option<f64>,
-    /// Samples a second over the window, if known: finite and above 0.
+    /// Samples per second over the window, if known; finite and above 0.
     pub samples_per_sec: Option<f64>,
-    /// How long it will still take, if that can be said.
+    /// Estimated time until the end, if known.
     pub eta: Option<Duration>,
     /// Time since the start.
     pub elapsed: Duration,
-    /// The line among the bars that it asks for (`progress_position`).
+    /// Line of the bar among several bars; the config field `progress_position`.
     pub line: u32,
-    /// Whether its bar stays on the screen at the end (`progress_leave`).
+    /// `true` if the finished bar stays on the screen; the config field `progress_leave`.
     pub leave: bool,
 }
 
 impl<'a> ProgressEvent<'a> {
-    /// An event of now with nothing known but what is given.
+    /// Creates an event of the present moment. The position is 0 and everything else is unknown.
+    #[must_use]
     pub fn new(kind: ProgressKind, id: u64, logger: &'a str, description: &'a str) -> Self {
         Self {
             kind,
@@ -57,7 +68,16 @@ impl<'a> ProgressEvent<'a> {
         }
     }
 
-    /// The same state with other texts, so that it can outlive those that it borrows.
+    /// Returns the same state with other texts, for instance with texts that live longer.
+    ///
+    /// ```
+    /// use logcore::{ProgressEvent, ProgressKind};
+    ///
+    /// let event = ProgressEvent::new(ProgressKind::Started, 1, "trainer", "Training");
+    /// let kept: ProgressEvent<'static> = event.with_texts("", "");
+    /// assert_eq!(kept.with_texts("trainer", "Training"), event);
+    /// ```
+    #[must_use]
     pub fn with_texts<'b>(&self, logger: &'b str, description: &'b str) -> ProgressEvent<'b> {
         ProgressEvent {
             logger,
@@ -66,7 +86,7 @@ impl<'a> ProgressEvent<'a> {
         }
     }
 
-    /// How much of the total is done, from 0 to 100; `None` where the total is unknown.
+    /// Returns the done share of the total in percent, at most 100. Returns `None` if the total is unknown.
     ///
     /// ```
     /// use logcore::{ProgressEvent, ProgressKind};
@@ -79,6 +99,7 @@ impl<'a> ProgressEvent<'a> {
     /// event.position = 9;
     /// assert_eq!(event.percent(), Some(100.0));
     /// ```
+    #[must_use]
     pub fn percent(&self) -> Option<f64> {
         match self.total {
             None | Some(0) => None,
@@ -87,21 +108,22 @@ impl<'a> ProgressEvent<'a> {
     }
 }
 
-/// What happened to a progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The change of a progress that caused an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProgressKind {
-    /// It began.
+    /// The progress started.
     Started,
-    /// It moved.
+    /// The position changed.
     Advanced,
-    /// It ended: at its total, by `finish_progress`, by the next start, or with the logger.
+    /// The progress ended: at its total, by `finish_progress`, by the next start, or with the logger.
     Finished,
 }
 
-/// Whatever can say how many: every integer type, and `Option<u64>`.
+/// A number of units that may be unknown: every integer type, and `Option<u64>`.
 ///
-/// `None`, and anything below 0, is "not known".
+/// `None` and negative numbers mean "unknown". The trait is open, so that a program can implement it for its own
+/// counters.
 ///
 /// ```
 /// use logcore::Count;
@@ -112,7 +134,7 @@ pub enum ProgressKind {
 /// assert_eq!(None.count(), None);
 /// ```
 pub trait Count {
-    /// The count, if there is one.
+    /// Returns the number of units, or `None` if it is unknown.
     fn count(self) -> Option<u64>;
 }
 
@@ -122,15 +144,18 @@ impl Count for Option<u64> {
     }
 }
 
-macro_rules! counts {
+macro_rules! impl_count {
     ($($integer:ty)*) => {
         $(impl Count for $integer {
-            // One form for all widths; for u64 it is the identity.
-            #[allow(clippy::unnecessary_fallible_conversions, unused_comparisons)]
+            #[allow(
+                clippy::unnecessary_fallible_conversions,
+                unused_comparisons,
+                reason = "one body serves all widths; for u64 the conversion is the identity"
+            )]
             fn count(self) -> Option<u64> {
                 match u64::try_from(self) {
                     Ok(count) => Some(count),
-                    // What does not fit is below 0, or beyond any count there will ever be.
+                    // Negative, or beyond any real count.
                     Err(_) => if self < 0 { None } else { Some(u64::MAX) },
                 }
             }
@@ -138,4 +163,4 @@ macro_rules! counts {
     };
 }
 
-counts!(i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize);
+impl_count!(i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize);

@@ -1,4 +1,4 @@
-//! Which of several processes this is.
+//! The rank of this process in a run of several processes.
 
 use std::env;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ConfigError, LogConfig};
 
-/// The place of this process among those of the run, as its launcher or the config says.
+/// The rank of this process in the run, from the config or from the environment of the launcher.
 ///
 /// ```
 /// use logcore::{LogConfig, Ranks};
@@ -19,16 +19,16 @@ use crate::{ConfigError, LogConfig};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ranks {
-    /// The number of the process in the whole run; 0 where there is only one.
+    /// Number of the process in the whole run; 0 in a run of one process.
     pub rank: u32,
-    /// The number of the process on its machine, if that is known.
+    /// Number of the process on its machine, if known.
     pub local_rank: Option<u32>,
-    /// How many processes there are, if that is known.
+    /// Number of processes in the run, if known.
     pub world_size: Option<u32>,
 }
 
 impl Ranks {
-    /// What the environment says. The first of these launchers that gives a rank is asked for all three:
+    /// Reads the environment. The first of these launchers that sets a rank provides all three numbers:
     ///
     /// | launcher | rank | local rank | world size |
     /// |---|---|---|---|
@@ -37,30 +37,35 @@ impl Ranks {
     /// | Open MPI | `OMPI_COMM_WORLD_RANK` | `OMPI_COMM_WORLD_LOCAL_RANK` | `OMPI_COMM_WORLD_SIZE` |
     /// | other MPIs | `PMI_RANK` | `PMI_LOCAL_RANK` or `MPI_LOCALRANKID` | `PMI_SIZE` |
     ///
-    /// One whose variables make no sense is left out; [`Ranks::env_problem`] tells. Without a launcher there is one
+    /// A launcher with invalid variables is ignored; see [`Ranks::env_problem`]. Without a launcher, the run has one
     /// process.
+    #[must_use]
     pub fn from_env() -> Self {
         read(variable).0
     }
 
-    /// What [`Ranks::from_env`] has left out, and why: a variable that is no number, a rank beyond the world size.
+    /// Returns the reason why [`Ranks::from_env`] ignored a launcher: a variable that is not a number, or a rank beyond
+    /// the world size.
+    #[must_use]
     pub fn env_problem() -> Option<ConfigError> {
         read(variable).1
     }
 
-    /// What `config` says, and the environment where it says nothing.
+    /// Reads the config, and the environment for the fields that the config leaves open.
+    #[must_use]
     pub fn from_config(config: &LogConfig) -> Self {
         Self::from_env().overlaid(config.rank, config.world_size)
     }
 
-    /// Whether this is rank 0, which speaks for all.
+    /// Returns `true` for rank 0, which logs for all ranks.
+    #[must_use]
     pub fn is_first(&self) -> bool {
         self.rank == 0
     }
 
     fn overlaid(mut self, rank: Option<u32>, world_size: Option<u32>) -> Self {
         if let Some(rank) = rank.filter(|rank| *rank != self.rank) {
-            // The local rank is that of the rank which the environment gave.
+            // The local rank belongs to the rank of the environment.
             (self.rank, self.local_rank) = (rank, None);
         }
         self.world_size = world_size.or(self.world_size).filter(|size| self.rank < *size);
@@ -68,7 +73,7 @@ impl Ranks {
     }
 }
 
-/// One process alone.
+/// The rank of the only process of a run.
 impl Default for Ranks {
     fn default() -> Self {
         Self {
@@ -79,7 +84,7 @@ impl Default for Ranks {
     }
 }
 
-/// The rank in the names of a process's files, if it has files of its own.
+/// The rank in the file names of a process: `training.rank3.log`. `None` if the names have no rank.
 ///
 /// ```
 /// use logcore::FileRank;
@@ -94,49 +99,52 @@ impl Default for Ranks {
 pub struct FileRank(pub Option<u32>);
 
 impl FileRank {
-    /// The rank that stands in the names of the files of a process with this config: rank 0 has none, nor has any where
+    /// Returns the rank for the file names of a process with this config. Rank 0 has none, and no rank has one if
     /// `rank_files` is off.
+    #[must_use]
     pub fn from_config(config: &LogConfig) -> Self {
         let ranks = Ranks::from_config(config);
         Self((config.rank_files && !ranks.is_first()).then_some(ranks.rank))
     }
 
-    /// The name of this rank's file: the rank stands before the last ending.
+    /// Returns the name of this rank's file. The rank stands before the last extension.
+    #[must_use]
     pub fn file_name(&self, name: &str) -> String {
         let Some(rank) = self.0 else { return name.to_owned() };
-        let (stem, ending) = split(name);
-        format!("{stem}.rank{rank}{ending}")
+        let (stem, extension) = split_extension(name);
+        format!("{stem}.rank{rank}{extension}")
     }
 
-    /// The name without a rank, and the rank; `None` if there is none in it.
+    /// Splits a file name into the name without a rank, and the rank. Returns `None` if the name has no rank.
+    #[must_use]
     pub fn parse(name: &str) -> Option<(String, u32)> {
-        let of = |text: &str, ending: &str| {
+        let parse = |text: &str, extension: &str| {
             let (stem, digits) = text.rsplit_once(".rank")?;
             let rank: u32 = digits.parse().ok()?;
-            // Only what `name` would have written.
-            (!stem.is_empty() && rank.to_string() == digits).then(|| (format!("{stem}{ending}"), rank))
+            // Only names that `file_name` returns: no leading zeros.
+            (!stem.is_empty() && rank.to_string() == digits).then(|| (format!("{stem}{extension}"), rank))
         };
-        let (stem, ending) = split(name);
-        of(stem, ending).or_else(|| of(name, ""))
+        let (stem, extension) = split_extension(name);
+        parse(stem, extension).or_else(|| parse(name, ""))
     }
 }
 
-/// A name before its last ending, and the ending with its dot. A dot at the beginning begins no ending.
-fn split(name: &str) -> (&str, &str) {
+/// Splits a name into stem and extension. The extension includes its dot; a leading dot starts no extension.
+fn split_extension(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         None | Some(0) => (name, ""),
         Some(dot) => name.split_at(dot),
     }
 }
 
-/// What one launcher calls them. Of several names the first that is set counts.
+/// The variables of one launcher. Of several names, the first that is set counts.
 struct Launcher {
     rank: &'static str,
     local_rank: &'static [&'static str],
     world_size: &'static str,
 }
 
-/// The innermost first: torchrun is started by SLURM, never the other way around.
+/// The innermost launcher first: SLURM starts torchrun, never the other way around.
 const LAUNCHERS: [Launcher; 4] = [
     Launcher {
         rank: "RANK",
@@ -165,24 +173,25 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn read(variable: impl Fn(&str) -> Option<String>) -> (Ranks, Option<ConfigError>) {
-    let mut nonsense = None;
+    let mut problem = None;
     for launcher in &LAUNCHERS {
         match launcher.read(&variable) {
-            Ok(Some(ranks)) => return (ranks, nonsense),
+            Ok(Some(ranks)) => return (ranks, problem),
             Ok(None) => {}
-            Err(error) => drop(nonsense.get_or_insert(error)),
+            Err(error) => drop(problem.get_or_insert(error)),
         }
     }
-    (Ranks::default(), nonsense)
+    (Ranks::default(), problem)
 }
 
 impl Launcher {
-    /// `None` if it gives no rank: then it did not start this process.
+    /// Returns `None` if the launcher sets no rank: it did not start this process.
     fn read(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Ranks>, ConfigError> {
         let number = |name: &str| {
             let Some(text) = variable(name) else { return Ok(None) };
             text.trim().parse::<u32>().map(Some).map_err(|_| {
-                let remedy = "it is no number from 0 on, so this launcher is not listened to; unset it, or set `rank` and `world_size`";
+                let remedy = "not a non-negative integer, so this launcher is ignored; unset the variable, or set \
+                              `rank` and `world_size`";
                 ConfigError::new(name, format!("\"{}\"", text.escape_debug()), remedy)
             })
         };
@@ -192,7 +201,7 @@ impl Launcher {
         let world_size = number(self.world_size)?;
         if let Some(size) = world_size.filter(|size| rank >= *size) {
             let remedy = format!(
-                "{} says that there are {size} processes, so this launcher is not listened to; set `rank` and `world_size`",
+                "{} is {size}, so this launcher is ignored; set `rank` and `world_size`",
                 self.world_size
             );
             return Err(ConfigError::new(self.rank, rank, remedy));
@@ -213,11 +222,11 @@ mod tests {
     use super::*;
 
     fn of(variables: &[(&str, &str)]) -> (Ranks, Option<String>) {
-        let (ranks, nonsense) = read(|name| {
-            let found = variables.iter().find(|(known, _)| *known == name);
+        let (ranks, problem) = read(|name| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned())
         });
-        (ranks, nonsense.map(|error| error.field))
+        (ranks, problem.map(|error| error.field))
     }
 
     fn ranks(rank: u32, local_rank: Option<u32>, world_size: Option<u32>) -> Ranks {
@@ -229,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn every_launcher_is_understood() {
+    fn from_env_reads_every_launcher() {
         for (variables, expected) in [
             (&[][..], Ranks::default()),
             (
@@ -252,12 +261,12 @@ mod tests {
                 &[("PMI_RANK", "5"), ("PMI_SIZE", "6"), ("MPI_LOCALRANKID", "1")],
                 ranks(5, Some(1), Some(6)),
             ),
-            // A step of a shell in an allocation is one process.
+            // A shell in a SLURM allocation is one process.
             (
                 &[("SLURM_PROCID", "0"), ("SLURM_LOCALID", "0"), ("SLURM_NTASKS", "1")],
                 Ranks::default(),
             ),
-            // The set of the inner launcher is taken as a whole.
+            // The inner launcher provides all three numbers.
             (
                 &[
                     ("RANK", "7"),
@@ -267,7 +276,7 @@ mod tests {
                 ],
                 ranks(7, None, None),
             ),
-            // Whoever gives no rank has started nothing.
+            // A launcher without a rank did not start the process.
             (
                 &[("WORLD_SIZE", "8"), ("LOCAL_RANK", "2"), ("SLURM_NTASKS", "8")],
                 Ranks::default(),
@@ -278,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_left_out_and_named() {
+    fn from_env_with_invalid_variables_ignores_the_launcher_and_names_the_variable() {
         for (variables, expected, field) in [
             (&[("RANK", "gold")][..], Ranks::default(), "RANK"),
             (&[("RANK", "-1"), ("WORLD_SIZE", "8")], Ranks::default(), "RANK"),
@@ -295,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_config_goes_before_the_environment() {
+    fn config_overrides_the_environment() {
         let env = ranks(5, Some(1), Some(8));
         assert_eq!(env.overlaid(None, None), env);
         assert_eq!(env.overlaid(Some(2), None), ranks(2, None, Some(8)));
@@ -306,7 +315,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_is_found_again(name in "[a-z.]{0,4}[a-z][.a-z0-9]{0,8}", rank: u32) {
+        fn parse_reverts_file_name(name in "[a-z.]{0,4}[a-z][.a-z0-9]{0,8}", rank: u32) {
             let named = FileRank(Some(rank)).file_name(&name);
             prop_assert_eq!(FileRank::parse(&named), Some((name, rank)));
         }

@@ -1,3 +1,5 @@
+//! Records, as sinks receive them: borrowed during a call, or owned.
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::{self, Display};
@@ -7,7 +9,7 @@ use log::Level;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
-/// One levelled message, as a sink gets it. Everything in it is borrowed.
+/// One leveled message, as a sink receives it. All texts are borrowed.
 ///
 /// ```
 /// use logcore::{FieldValue, Record};
@@ -20,8 +22,8 @@ use serde_json::Value;
 /// assert_eq!(shown, ["lr=0.1"]);
 /// ```
 ///
-/// As JSON it is one object: `time` (seconds since 1970), `level`, `logger`, `target`, `message` and, if there are
-/// any, `fields`.
+/// The JSON form is one object: `time` (seconds since 1970), `level`, `logger`, `target`, `message` and, if the record
+/// has fields, `fields`.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     time: SystemTime,
@@ -34,12 +36,22 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// A record of now, addressed to `logger`, without fields.
+    /// Creates a record of the present moment, addressed to `logger`, without fields.
+    #[must_use]
     pub fn new(level: Level, logger: &'a str, message: &'a str) -> Self {
         Self::at(SystemTime::now(), level, logger, message)
     }
 
-    /// A record of `time`, addressed to `logger`, without fields.
+    /// Creates a record of the moment `time`, addressed to `logger`, without fields.
+    ///
+    /// ```
+    /// use logcore::Record;
+    /// use logcore::log::Level;
+    /// use std::time::UNIX_EPOCH;
+    ///
+    /// assert_eq!(Record::at(UNIX_EPOCH, Level::Info, "trainer", "hello").time(), UNIX_EPOCH);
+    /// ```
+    #[must_use]
     pub fn at(time: SystemTime, level: Level, logger: &'a str, message: &'a str) -> Self {
         Self {
             time,
@@ -52,64 +64,90 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The same record with structured fields.
+    /// Sets the structured fields.
+    #[must_use]
     pub fn with_fields(mut self, fields: &'a [(&'a str, FieldValue<'a>)]) -> Self {
         self.fields = fields;
         self
     }
 
-    /// The same record with a target of its own.
+    /// Sets the target of a record that was addressed to its logger.
+    ///
+    /// ```
+    /// use logcore::Record;
+    /// use logcore::log::Level;
+    ///
+    /// let record = Record::new(Level::Info, "trainer", "hello").with_target("app::data");
+    /// assert_eq!((record.target(), record.display_name()), ("app::data", "trainer"));
+    /// ```
+    #[must_use]
     pub fn with_target(mut self, target: &'a str) -> Self {
         self.target = target;
         self.is_from_facade = false;
         self
     }
 
-    /// The same record with a target of its own, as it came through the global `log` facade, where the target chose the logger.
+    /// Sets the target of a record that came through the global `log` facade, where the target selected the logger.
+    ///
+    /// ```
+    /// use logcore::Record;
+    /// use logcore::log::Level;
+    ///
+    /// let record = Record::new(Level::Info, "trainer", "hello").with_facade_target("hyper::client");
+    /// assert_eq!(record.display_name(), "hyper::client");
+    /// ```
+    #[must_use]
     pub fn with_facade_target(mut self, target: &'a str) -> Self {
         self.target = target;
         self.is_from_facade = true;
         self
     }
 
-    /// When the call was made.
+    /// Returns the time of the call.
+    #[must_use]
     pub fn time(&self) -> SystemTime {
         self.time
     }
 
-    /// How grave it is.
+    /// Returns the severity level.
+    #[must_use]
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// The name of the logger that took the record.
+    /// Returns the name of the logger.
+    #[must_use]
     pub fn logger(&self) -> &'a str {
         self.logger
     }
 
-    /// The record's target: the module that logged through a `log` macro, else the logger's name.
+    /// Returns the target: the module that logged through a `log` macro, or else the logger's name.
+    #[must_use]
     pub fn target(&self) -> &'a str {
         self.target
     }
 
-    /// What the third column of a text line shows: the target of a record that came through the global facade, else
+    /// Returns the name for the third column of a text line: the target of a record of the global `log` facade, or else
     /// the logger's name.
+    #[must_use]
     pub fn display_name(&self) -> &'a str {
         if self.is_from_facade { self.target } else { self.logger }
     }
 
-    /// Whether the record came through the global `log` facade.
+    /// Returns `true` if the record came through the global `log` facade.
+    #[must_use]
     pub fn is_from_facade(&self) -> bool {
         self.is_from_facade
     }
 
-    /// The message, just as it was formatted: it may hold line ends and control characters.
+    /// Returns the formatted message. It may contain line ends and control characters.
+    #[must_use]
     pub fn message(&self) -> &'a str {
         self.message
     }
 
-    /// The same, each under a name of its own that is none of `reserved`: for formats in which names stand once. A name that
-    /// is taken has `_` behind it.
+    /// Returns the structured fields under unique names, for formats in which a name occurs once. A field whose name is
+    /// `reserved` or taken by an earlier field has a `_` appended.
     ///
     /// ```
     /// use logcore::{FieldValue, Record};
@@ -123,7 +161,7 @@ impl<'a> Record<'a> {
         unique_names(self.fields, reserved).zip(self.fields.iter().map(|(_, value)| value))
     }
 
-    /// The structured fields, as pairs of name and value.
+    /// Returns the structured fields as pairs of name and value, in the order of the call.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a FieldValue<'a>)> + Clone + use<'a> {
         self.fields.iter().map(|(name, value)| (*name, value))
     }
@@ -138,13 +176,20 @@ impl Serialize for Record<'_> {
         map.serialize_entry("target", self.target)?;
         map.serialize_entry("message", self.message)?;
         if !self.fields.is_empty() {
-            map.serialize_entry("fields", &Fields(self.fields))?;
+            map.serialize_entry("fields", &UniqueFields(self.fields))?;
         }
         map.end()
     }
 }
 
 /// The value of a structured field. Numbers stay numbers until a formatter writes them.
+///
+/// ```
+/// use logcore::FieldValue;
+///
+/// assert_eq!(FieldValue::Text("two words".into()).to_string(), "two words");
+/// assert_eq!(FieldValue::Null.to_string(), "null");
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum FieldValue<'a> {
@@ -156,16 +201,16 @@ pub enum FieldValue<'a> {
     UInt(u64),
     /// A floating-point number.
     Float(f64),
-    /// Text, or anything else as its `Display` wrote it.
+    /// Text, or the `Display` form of another type.
     Text(Cow<'a, str>),
-    /// A list or an object (`key:serde = value`), as JSON.
+    /// A list or an object as JSON (`key:serde = value`).
     Json(Cow<'a, str>),
-    /// Nothing: `None`, or `()`.
+    /// `None` or `()`.
     Null,
 }
 
 impl FieldValue<'_> {
-    /// The value with its type, and what a list or an object holds.
+    /// Returns the value as JSON, with its type. Lists and objects are parsed.
     ///
     /// ```
     /// use logcore::FieldValue;
@@ -174,11 +219,12 @@ impl FieldValue<'_> {
     /// assert_eq!(FieldValue::Json(r#"{"tokens":[3,4]}"#.into()).to_json(), json!({"tokens": [3, 4]}));
     /// assert_eq!(FieldValue::Float(f64::NAN).to_json(), json!("NaN"));
     /// ```
+    #[must_use]
     pub fn to_json(&self) -> Value {
         match self {
-            // JSON that is nested too deeply to be read stays text.
+            // JSON that is nested too deep for the parser stays text.
             Self::Json(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_ref())),
-            // No other value fails.
+            // Serializing the other variants cannot fail.
             other => serde_json::to_value(other).unwrap_or_default(),
         }
     }
@@ -211,7 +257,7 @@ impl Serialize for FieldValue<'_> {
     }
 }
 
-/// A record that owns what it holds, for sinks that keep records or hand them to another thread.
+/// A record that owns its texts, for sinks that keep records or send them to another thread.
 ///
 /// ```
 /// use logcore::{OwnedRecord, Record};
@@ -223,31 +269,31 @@ impl Serialize for FieldValue<'_> {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct OwnedRecord {
-    /// When the call was made.
+    /// Time of the call.
     pub time: SystemTime,
-    /// How grave it is.
+    /// Severity level.
     pub level: Level,
-    /// The logger that took it.
+    /// Name of the logger.
     pub logger: String,
-    /// Its target; see [`Record::target`].
+    /// Target; see [`Record::target`].
     pub target: String,
-    /// Whether it came through the global `log` facade.
+    /// `true` if the record came through the global `log` facade.
     pub is_from_facade: bool,
-    /// The message.
+    /// Formatted message.
     pub message: String,
-    /// The structured fields.
+    /// Structured fields, as pairs of name and value.
     pub fields: Vec<(String, FieldValue<'static>)>,
 }
 
 impl OwnedRecord {
-    /// Lends the record to `use_it` in the form that sinks take.
-    pub fn with_record<T>(&self, use_it: impl FnOnce(&Record<'_>) -> T) -> T {
+    /// Calls `work` with the record in the form that sinks take.
+    pub fn with_record<T>(&self, work: impl FnOnce(&Record<'_>) -> T) -> T {
         let fields: Vec<_> = self
             .fields
             .iter()
             .map(|(name, value)| (name.as_str(), value.clone()))
             .collect();
-        use_it(&Record {
+        work(&Record {
             time: self.time,
             level: self.level,
             logger: &self.logger,
@@ -278,7 +324,16 @@ impl From<&Record<'_>> for OwnedRecord {
 }
 
 impl FieldValue<'_> {
-    /// The same value, borrowing nothing.
+    /// Returns the same value without borrowed texts.
+    ///
+    /// ```
+    /// use logcore::FieldValue;
+    ///
+    /// let text = String::from("adam");
+    /// let owned: FieldValue<'static> = FieldValue::Text(text.as_str().into()).into_owned();
+    /// assert_eq!(owned.to_string(), "adam");
+    /// ```
+    #[must_use]
     pub fn into_owned(self) -> FieldValue<'static> {
         match self {
             Self::Bool(value) => FieldValue::Bool(value),
@@ -292,22 +347,24 @@ impl FieldValue<'_> {
     }
 }
 
-/// Seconds since 1970, negative before; the form of every time in our JSON, which pandas and DuckDB take as it is.
+/// Returns the seconds since 1970, negative before. All JSON files of a run have times in this form, which pandas and
+/// DuckDB read directly.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
 /// assert_eq!(logcore::epoch_seconds(UNIX_EPOCH + Duration::from_millis(1500)), 1.5);
 /// ```
+#[must_use]
 pub fn epoch_seconds(time: SystemTime) -> f64 {
     match time.duration_since(UNIX_EPOCH) {
-        // Whole microseconds: a double has no room for more at today's date, and shorter numbers read better.
+        // Whole microseconds: a double has no more digits at today's date, and short numbers read better.
         Ok(after) => after.as_micros() as f64 / 1e6,
         Err(before) => -(before.duration().as_micros() as f64 / 1e6),
     }
 }
 
-/// The names of fields, each once: JSON with a key twice is read differently by every reader. One that is taken, by a field
-/// before it or by `reserved`, has as many `_` behind it as it needs.
+/// Returns the names of fields, each once: readers of JSON disagree about repeated keys. A name that is reserved or
+/// taken by an earlier field has as many `_` appended as needed.
 fn unique_names<'a>(
     fields: &'a [(&'a str, FieldValue<'a>)],
     reserved: &'a [&'a str],
@@ -315,7 +372,7 @@ fn unique_names<'a>(
     let mut taken: HashSet<Cow<'a, str>> = HashSet::new();
     fields.iter().map(move |(name, _)| {
         let mut name = Cow::Borrowed(*name);
-        // Few fields are compared sooner than hashed; a single one that nothing is reserved beside, not at all.
+        // A single field without reserved names cannot clash.
         while fields.len() + reserved.len() > 1 && (taken.contains(&name) || reserved.contains(&&*name)) {
             name.to_mut().push('_');
         }
@@ -324,9 +381,9 @@ fn unique_names<'a>(
     })
 }
 
-struct Fields<'a>(&'a [(&'a str, FieldValue<'a>)]);
+struct UniqueFields<'a>(&'a [(&'a str, FieldValue<'a>)]);
 
-impl Serialize for Fields<'_> {
+impl Serialize for UniqueFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (name, (_, value)) in unique_names(self.0, &[]).zip(self.0) {

@@ -1,3 +1,5 @@
+//! User-defined patterns of texts that no sink may see.
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -7,11 +9,11 @@ use serde_json::Value;
 use crate::secret::HIDDEN;
 use crate::{ConfigError, PerProcess};
 
-/// Hides what matches a pattern.
+/// A set of patterns; `***` replaces every match.
 ///
-/// A pattern is a regular expression in the syntax of the crate `regex-lite`, or the name `api_keys`, which stands for the
-/// keys of OpenAI and Anthropic, Hugging Face, GitHub, GitLab, AWS, Google, Slack, Stripe, Replicate, npm and W&B (those that
-/// begin with `wandb_v1_`), for JSON web tokens and for private keys in PEM. All that matches becomes `***`.
+/// A pattern is a regular expression in the syntax of the crate `regex-lite`, or the name `api_keys`. The name stands for
+/// keys of OpenAI, Anthropic, Hugging Face, GitHub, GitLab, AWS, Google, Slack, Stripe, Replicate, npm and W&B (with the
+/// prefix `wandb_v1_`), for JSON web tokens, and for private keys in PEM.
 ///
 /// ```
 /// use logcore::Redaction;
@@ -25,36 +27,45 @@ pub struct Redaction {
 }
 
 impl Redaction {
-    /// Hides what any of these patterns matches.
+    /// Compiles the patterns.
+    ///
+    /// ```
+    /// use logcore::Redaction;
+    ///
+    /// let error = Redaction::new(&["fine", "("]).unwrap_err();
+    /// assert_eq!(error.field, "redact[1]");
+    /// ```
     ///
     /// # Errors
     ///
-    /// The first pattern that is no regular expression, or matches the empty text, as `redact[<its place>]`.
+    /// The first pattern that is not a regular expression, or that matches the empty text. The field of the error is
+    /// `redact[<index>]`.
     pub fn new<P: AsRef<str>>(patterns: &[P]) -> Result<Self, ConfigError> {
-        let mut read = Vec::new();
-        for (at, pattern) in patterns.iter().enumerate() {
+        let mut compiled = Vec::new();
+        for (index, pattern) in patterns.iter().enumerate() {
             let pattern = pattern.as_ref();
-            // It may be the very secret that nobody is to see.
-            let refuse = |remedy: String| ConfigError::new(format!("redact[{at}]"), pattern, remedy).hidden();
+            // The pattern may contain the secret.
+            let refuse = |remedy: String| ConfigError::new(format!("redact[{index}]"), pattern, remedy).hidden();
             let expressions = if pattern == "api_keys" {
                 API_KEYS.as_slice()
             } else {
                 &[pattern]
             };
             for expression in expressions {
-                let pattern = Pattern::new(expression)
-                    .map_err(|error| refuse(format!("it is no regular expression: {error}")))?;
-                if pattern.matches_nothing() {
-                    let remedy = "it matches the empty text, and so everything; make it match something";
+                let pattern =
+                    Pattern::new(expression).map_err(|error| refuse(format!("not a regular expression: {error}")))?;
+                if pattern.matches_empty_text() {
+                    let remedy = "this pattern matches the empty text, and so every text; use a more specific pattern";
                     return Err(refuse(remedy.to_owned()));
                 }
-                read.push(pattern);
+                compiled.push(pattern);
             }
         }
-        Ok(Self { patterns: read })
+        Ok(Self { patterns: compiled })
     }
 
-    /// The text without what may not be seen.
+    /// Returns the text with `***` in place of every match.
+    #[must_use]
     pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut shown = Cow::Borrowed(text);
         for pattern in &self.patterns {
@@ -65,7 +76,14 @@ impl Redaction {
         shown
     }
 
-    /// The same for every text in `value`. The names in it stay as they are.
+    /// Replaces every match in all texts in `value`. Names of object members stay.
+    ///
+    /// ```
+    /// let redaction = logcore::Redaction::new(&["s3cr3t"]).unwrap();
+    /// let mut value = serde_json::json!({"notes": ["a s3cr3t"]});
+    /// redaction.hide_in(&mut value);
+    /// assert_eq!(value, serde_json::json!({"notes": ["a ***"]}));
+    /// ```
     pub fn hide_in(&self, value: &mut Value) {
         match value {
             Value::String(text) => {
@@ -80,7 +98,7 @@ impl Redaction {
     }
 }
 
-/// Keys that are known by how they begin. The older ones of W&B are not: they are hexadecimal digits, as digests are.
+/// Keys with a known prefix. Older keys of W&B have none: they look like digests.
 const API_KEYS: [&str; 15] = [
     r"\bsk-[A-Za-z0-9_-]{16,}",
     r"\bsk_live_[A-Za-z0-9]{16,}",
@@ -100,35 +118,42 @@ const API_KEYS: [&str; 15] = [
 ];
 
 struct Pattern {
-    /// A regular expression has a lock for its scratch memory. One of another process may be locked for ever; a clone shares only what
-    /// was parsed.
+    /// The expression contains a lock for scratch memory, which may stay locked in a forked child. A clone shares only the
+    /// parsed program.
     regex: PerProcess<Regex>,
-    /// What every match begins with; to look for it is a few dozen times cheaper than to look for a match.
-    beginning: String,
+    /// Literal prefix of every match. The search for the prefix is dozens of times cheaper than the search for a match.
+    prefix: String,
 }
 
 impl Pattern {
     fn new(expression: &str) -> Result<Self, regex_lite::Error> {
-        Ok(Self::of(Regex::new(expression)?, beginning(expression).to_owned()))
+        Ok(Self::from_regex(
+            Regex::new(expression)?,
+            literal_prefix(expression).to_owned(),
+        ))
     }
 
-    fn of(regex: Regex, beginning: String) -> Self {
-        let again = |parent: Option<&Regex>| parent.unwrap_or_else(|| unreachable!("it begins with a value")).clone();
+    fn from_regex(regex: Regex, prefix: String) -> Self {
+        let clone = |parent: Option<&Regex>| {
+            parent
+                .unwrap_or_else(|| unreachable!("the first value is set below"))
+                .clone()
+        };
         Self {
-            regex: PerProcess::with(regex, again),
-            beginning,
+            regex: PerProcess::with_value(regex, clone),
+            prefix,
         }
     }
 
-    /// Whether the empty text is a match, by itself or beside a letter.
-    fn matches_nothing(&self) -> bool {
+    /// Returns `true` if the empty text is a match, alone or beside a letter.
+    fn matches_empty_text(&self) -> bool {
         ["", "a"]
             .iter()
             .any(|text| self.regex.get().find(text).is_some_and(|found| found.is_empty()))
     }
 
     fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        match text.contains(&self.beginning) {
+        match text.contains(&self.prefix) {
             true => self.regex.get().replace_all(text, NoExpand(HIDDEN)),
             false => Cow::Borrowed(text),
         }
@@ -137,7 +162,7 @@ impl Pattern {
 
 impl Clone for Pattern {
     fn clone(&self) -> Self {
-        Self::of(self.regex.get().clone(), self.beginning.clone())
+        Self::from_regex(self.regex.get().clone(), self.prefix.clone())
     }
 }
 
@@ -147,8 +172,8 @@ impl fmt::Debug for Pattern {
     }
 }
 
-/// The characters at the beginning of an expression that stand for themselves in each of its matches.
-fn beginning(expression: &str) -> &str {
+/// Returns the literal characters with which every match of an expression begins.
+fn literal_prefix(expression: &str) -> &str {
     let expression = expression.strip_prefix(r"\b").unwrap_or(expression);
     if expression.contains('|') {
         return "";
@@ -157,7 +182,7 @@ fn beginning(expression: &str) -> &str {
     let end = expression.find(|c| !is_plain(c)).unwrap_or(expression.len());
     let (plain, rest) = expression.split_at(end);
     match rest.starts_with(['*', '?', '{']) {
-        // What may be repeated may be absent.
+        // The last character is optional.
         true => &plain[..plain.char_indices().next_back().map_or(0, |(last, _)| last)],
         false => plain,
     }
@@ -171,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_that_cannot_work_is_named() {
+    fn invalid_pattern_is_named() {
         for (pattern, remedy) in [
             ("(", "regular expression"),
             ("x*", "empty text"),
@@ -185,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_known_by_how_they_begin() {
+    fn api_keys_are_hidden_by_their_prefix() {
         let redaction = Redaction::new(&["api_keys"]).unwrap();
         for key in [
             "sk-proj-0123456789abcdef",
@@ -208,16 +233,16 @@ mod tests {
     }
 
     #[test]
-    fn texts_at_any_depth() {
+    fn hide_in_replaces_texts_at_any_depth() {
         let mut value = json!({"token=1": ["token=1", {"deep": "token=1"}], "n": 1});
         Redaction::new(&["token=."]).unwrap().hide_in(&mut value);
         assert_eq!(value, json!({"token=1": ["***", {"deep": "***"}], "n": 1}));
     }
 
     proptest! {
-        /// The look for the beginning changes nothing but the time.
+        /// The search for the prefix changes only the speed.
         #[test]
-        fn all_that_matches_is_hidden(
+        fn prefix_search_hides_the_same_as_the_expression(
             expression in r"(\\b)?[ab]{0,3}(\*|\?|\+|\{0,2\}|\.|\||\[ab\])?[ab]{1,2}",
             text in "[abc ]{0,20}",
         ) {
@@ -228,8 +253,8 @@ mod tests {
     }
 
     #[test]
-    fn what_every_match_begins_with() {
-        for (expression, begins) in [
+    fn literal_prefix_of_expressions() {
+        for (expression, prefix) in [
             (r"password=\S+", "password="),
             (r"\bsk-[a-z]{16}", "sk-"),
             ("ab*c", "a"),
@@ -238,7 +263,7 @@ mod tests {
             ("one|two", ""),
             ("(?i)one", ""),
         ] {
-            assert_eq!(beginning(expression), begins, "{expression}");
+            assert_eq!(literal_prefix(expression), prefix, "{expression}");
         }
     }
 }

@@ -1,14 +1,17 @@
+//! The state from which a later process resumes the output of a sink.
+
 use serde::Serialize;
 
-/// Where the output of a sink stands, in a form that a later process can go on from; see [`Sink::resume_point`](crate::Sink::resume_point).
+/// The position in a sink's output, from which a later process can resume; see
+/// [`Sink::resume_point`](crate::Sink::resume_point).
 ///
 /// ```
 /// use logcore::ResumePoint;
 ///
-/// let mark = ResumePoint::new(&serde_json::json!({"path": "run/training.log", "bytes": 4096})).unwrap();
-/// assert_eq!(mark.text(), r#"{"bytes":4096,"path":"run/training.log"}"#);
-/// assert!(mark.is_complete());
-/// assert!(!mark.incomplete().is_complete());
+/// let point = ResumePoint::new(&serde_json::json!({"path": "run/training.log", "bytes": 4096})).unwrap();
+/// assert_eq!(point.text(), r#"{"bytes":4096,"path":"run/training.log"}"#);
+/// assert!(point.is_complete());
+/// assert!(!point.incomplete().is_complete());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumePoint {
@@ -17,27 +20,32 @@ pub struct ResumePoint {
 }
 
 impl ResumePoint {
-    /// A mark of this state, which the function that was registered with the sink reads again. `None` if it has no form in
-    /// JSON.
+    /// Creates a complete resume point from a state, which the third argument of
+    /// [`register_sink!`](crate::register_sink) reads again. Returns `None` if the state has no form in JSON.
+    #[must_use]
     pub fn new(state: &impl Serialize) -> Option<Self> {
         let text = serde_json::to_string(state).ok()?;
         Some(Self { text, complete: true })
     }
 
-    /// The same mark, of a sink that still keeps something in memory which is neither in its output nor in the mark: a disk
-    /// takes nothing. What it was given since its last complete mark is kept for it, as long as there is room.
+    /// Marks data that is still only in memory, for instance because the disk is full: neither the output nor the
+    /// resume point holds it.
+    ///
+    /// The ring then keeps the calls since the last complete resume point, as long as it has room.
     #[must_use]
     pub fn incomplete(mut self) -> Self {
         self.complete = false;
         self
     }
 
-    /// Whether everything that the sink was given is in its output or in the mark.
+    /// Returns `true` if the output and the resume point together hold every call that the sink received.
+    #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// The state, as JSON.
+    /// Returns the state as JSON.
+    #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -1,3 +1,5 @@
+//! Rows: all metrics of one step, merged from several calls.
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
@@ -5,30 +7,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::{MetricBatch, MetricValue};
 
-/// One row of metrics: all that was logged at one step.
+/// One row of metrics: all values of one step.
+///
+/// [`RowMerger`] makes rows of metric calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Row {
-    /// The step.
+    /// Step of all values.
     pub step: u64,
-    /// When the newest value of the row was logged.
+    /// Time of the newest value.
     #[serde(with = "crate::signed_time")]
     pub time: SystemTime,
-    /// The logger.
+    /// Name of the logger.
     pub logger: String,
-    /// Names and values, in the order in which the names first came.
+    /// Names and values, in the order in which the names first occurred.
     pub values: Vec<(String, MetricValue)>,
-    /// When values were logged, once there was a second call: each time holds from its place in `values` to the next.
+    /// Times of the values; empty until a second call. Each time holds from its index in `values` to the next index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    times: BTreeMap<usize, Moment>,
+    times: BTreeMap<usize, LogTime>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-struct Moment(#[serde(with = "crate::signed_time")] SystemTime);
+struct LogTime(#[serde(with = "crate::signed_time")] SystemTime);
 
 impl Row {
-    fn of(batch: &MetricBatch<'_>) -> Self {
+    fn from_batch(batch: &MetricBatch<'_>) -> Self {
         Self {
             step: batch.step(),
             time: batch.time(),
@@ -38,40 +42,42 @@ impl Row {
         }
     }
 
-    /// When the value at a place was logged.
-    fn time_of(&self, at: usize) -> SystemTime {
+    /// Returns the time at which the value at `index` was logged.
+    fn time_of(&self, index: usize) -> SystemTime {
         self.times
-            .range(..=at)
+            .range(..=index)
             .next_back()
             .map_or(self.time, |(_, time)| time.0)
     }
 
-    fn set_time_of(&mut self, at: usize, time: SystemTime) {
-        if at + 1 < self.values.len() {
-            let next = self.time_of(at + 1);
-            self.times.entry(at + 1).or_insert(Moment(next));
+    fn set_time_of(&mut self, index: usize, time: SystemTime) {
+        if index + 1 < self.values.len() {
+            let next = self.time_of(index + 1);
+            self.times.entry(index + 1).or_insert(LogTime(next));
         }
-        self.times.insert(at, Moment(time));
+        self.times.insert(index, LogTime(time));
     }
 
-    /// The value at a place, in a row of its own.
-    fn alone(&self, at: usize) -> Self {
+    /// Returns a row that holds only the value at `index`.
+    fn single_value_row(&self, index: usize) -> Self {
         Self {
             step: self.step,
-            time: self.time_of(at),
+            time: self.time_of(index),
             logger: self.logger.clone(),
-            values: vec![self.values[at].clone()],
+            values: vec![self.values[index].clone()],
             times: BTreeMap::new(),
         }
     }
 }
 
-/// Merges calls into one row a step, for sinks that have rows.
+/// Merges metric calls into one row per step, for sinks that write rows.
 ///
-/// A row is complete when a call for another step comes, or when the sink asks for it ([`RowMerger::take`], as on
-/// `flush` and `finish`). A late or repeated step makes a row of its own, and so does a value of the user's that is said
-/// again at its step: nothing is dropped. Of the system's own families (`throughput/`, `progress/`, `memory/`, `system/`,
-/// `time/`), which tell a state, the row has the last value.
+/// The merger has at most one open row. The row is complete when a call for another step comes, or when the sink takes
+/// the row with [`RowMerger::take`], as on `flush` and `finish`.
+///
+/// No value of the user is dropped: a late or repeated step makes a row of its own, and a value that is logged twice in a
+/// step makes a row for the earlier value. The logger's own families (`throughput/`, `progress/`, `memory/`, `system/`,
+/// `time/`) describe a state, so the row keeps only their last value.
 ///
 /// ```
 /// use logcore::{MetricBatch, MetricValue, RowMerger};
@@ -92,16 +98,18 @@ impl Row {
 #[derive(Debug, Default)]
 pub struct RowMerger {
     open: Option<Row>,
-    /// Where each name of the open row stands; built only when a second call meets the row.
+    /// Index of each name in the open row. Empty until a second call for the row.
     index: HashMap<String, usize>,
 }
 
-/// Families whose values tell a state, so that the last one of a step is all there is to keep.
-const STATES: [&str; 5] = ["throughput/", "progress/", "memory/", "system/", "time/"];
+/// Families that describe a state. A row keeps their last value.
+const STATE_FAMILIES: [&str; 5] = ["throughput/", "progress/", "memory/", "system/", "time/"];
 
 impl RowMerger {
-    /// Adds a call. Returns the rows that it made complete: the one before it, if it is of another step, or else a row for
-    /// each earlier value that it says anew, with the time at which that was logged.
+    /// Adds a call and returns the rows that are now complete.
+    ///
+    /// A call for another step completes the open row. A call for the same step completes a row for each value that it
+    /// replaces, with the time of the replaced value.
     pub fn push(&mut self, batch: &MetricBatch<'_>) -> Vec<Row> {
         let mut complete = Vec::new();
         let open = self.open.as_ref();
@@ -109,12 +117,12 @@ impl RowMerger {
             self.merge(batch, &mut complete);
         } else {
             complete.extend(self.take());
-            self.open = Some(Row::of(batch));
+            self.open = Some(Row::from_batch(batch));
         }
         complete
     }
 
-    /// Takes the open row, complete or not.
+    /// Takes the open row.
     pub fn take(&mut self) -> Option<Row> {
         self.index.clear();
         let mut row = self.open.take()?;
@@ -122,12 +130,25 @@ impl RowMerger {
         Some(row)
     }
 
-    /// The open row, which a sink's [`ResumePoint`](crate::ResumePoint) has to hold.
+    /// Returns the open row, which a sink's [`ResumePoint`](crate::ResumePoint) must include.
+    #[must_use]
     pub fn open(&self) -> Option<&Row> {
         self.open.as_ref()
     }
 
-    /// Goes on with a row that was open when its process was killed.
+    /// Creates a merger that continues the open row of a killed process.
+    ///
+    /// ```
+    /// use logcore::{MetricBatch, MetricValue, RowMerger};
+    ///
+    /// let mut rows = RowMerger::default();
+    /// rows.push(&MetricBatch::new("trainer", 7, &[("loss", MetricValue::Float(0.5))]));
+    /// let state = serde_json::to_string(&rows.open()).unwrap();
+    ///
+    /// let mut resumed = RowMerger::reopen(serde_json::from_str(&state).unwrap());
+    /// assert_eq!(resumed.take().unwrap().step, 7);
+    /// ```
+    #[must_use]
     pub fn reopen(row: Option<Row>) -> Self {
         Self {
             open: row,
@@ -135,28 +156,28 @@ impl RowMerger {
         }
     }
 
-    fn merge(&mut self, batch: &MetricBatch<'_>, earlier: &mut Vec<Row>) {
+    fn merge(&mut self, batch: &MetricBatch<'_>, replaced: &mut Vec<Row>) {
         let Some(row) = &mut self.open else { return };
         if self.index.is_empty() {
             let names = row.values.iter().enumerate();
-            self.index.extend(names.map(|(at, (name, _))| (name.clone(), at)));
+            self.index.extend(names.map(|(index, (name, _))| (name.clone(), index)));
         }
         if row.times.is_empty() {
-            row.times.insert(0, Moment(row.time));
+            row.times.insert(0, LogTime(row.time));
         }
         row.time = batch.time();
-        row.times.insert(row.values.len(), Moment(batch.time()));
+        row.times.insert(row.values.len(), LogTime(batch.time()));
         for (name, value) in batch.iter() {
-            let Some(&at) = self.index.get(name) else {
+            let Some(&index) = self.index.get(name) else {
                 self.index.insert(name.to_owned(), row.values.len());
                 row.values.push((name.to_owned(), value));
                 continue;
             };
-            if !STATES.iter().any(|family| name.starts_with(family)) {
-                earlier.push(row.alone(at));
+            if !STATE_FAMILIES.iter().any(|family| name.starts_with(family)) {
+                replaced.push(row.single_value_row(index));
             }
-            row.set_time_of(at, batch.time());
-            row.values[at].1 = value;
+            row.set_time_of(index, batch.time());
+            row.values[index].1 = value;
         }
     }
 }
@@ -168,40 +189,43 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever calls come, each value of the user's is in a row once, with its time, and the newest is in the last row.
+        /// For any calls, each value of the user is in one row, with its time, and the newest value is in the last row.
         #[test]
         fn every_value_of_a_step_is_kept_with_its_time(
             calls in prop::collection::vec(prop::collection::btree_map("[ab]|throughput/a", any::<i32>(), 0..4), 1..9),
             killed_after in 0_usize..9,
         ) {
             let (mut rows, mut written) = (RowMerger::default(), Vec::new());
-            // Clocks may stand at any year.
+            // The clock may be before 1970.
             let start = std::time::UNIX_EPOCH - std::time::Duration::from_millis(2500);
             let time = |call: usize| start + std::time::Duration::from_secs(call as u64);
             for (call, values) in calls.iter().enumerate() {
-                let pairs: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), MetricValue::from(*value))).collect();
+                let pairs = values.iter().map(|(name, value)| (name.as_str(), MetricValue::from(*value)));
+                let pairs: Vec<_> = pairs.collect();
                 written.extend(rows.push(&MetricBatch::at(time(call), "trainer", 7, &pairs)));
                 if call == killed_after {
-                    let mark = serde_json::to_string(&rows.open()).unwrap();
-                    rows = RowMerger::reopen(serde_json::from_str(&mark).unwrap());
+                    let state = serde_json::to_string(&rows.open()).unwrap();
+                    rows = RowMerger::reopen(serde_json::from_str(&state).unwrap());
                 }
             }
             let last = rows.take().unwrap();
             prop_assert_eq!(last.time, time(calls.len() - 1));
             for name in ["a", "b", "throughput/a"] {
-                let said = calls.iter().enumerate().filter_map(|(call, values)| Some((time(call), *values.get(name)?)));
-                let mut said: Vec<_> = said.map(|(time, value)| (time, MetricValue::from(value))).collect();
-                let newest = said.pop().map(|(_, value)| value);
-                let in_last = last.values.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+                let calls = calls.iter().enumerate();
+                let logged = calls.filter_map(|(call, values)| Some((time(call), *values.get(name)?)));
+                let mut logged: Vec<_> = logged.map(|(time, value)| (time, MetricValue::from(value))).collect();
+                let newest = logged.pop().map(|(_, value)| value);
+                let in_last = last.values.iter().find(|(other, _)| other == name).map(|(_, value)| *value);
                 prop_assert_eq!(in_last, newest);
-                let alone: Vec<_> = written.iter().filter(|row| row.values[0].0 == name).map(|row| (row.time, row.values[0].1)).collect();
-                prop_assert_eq!(alone, if name == "throughput/a" { Vec::new() } else { said });
+                let of_name = written.iter().filter(|row| row.values[0].0 == name);
+                let alone: Vec<_> = of_name.map(|row| (row.time, row.values[0].1)).collect();
+                prop_assert_eq!(alone, if name == "throughput/a" { Vec::new() } else { logged });
             }
             prop_assert!(written.iter().all(|row| row.values.len() == 1 && row.step == 7));
         }
 
         #[test]
-        fn an_open_row_goes_on_as_it_was(floats in prop::collection::vec(any::<f64>(), 1..9), int: i64, uint: u64) {
+        fn reopened_row_continues_as_before(floats in prop::collection::vec(any::<f64>(), 1..9), int: i64, uint: u64) {
             let mut values: Vec<_> = floats.into_iter().map(MetricValue::from).collect();
             values.extend([MetricValue::from(int), MetricValue::from(uint)]);
             let names: Vec<_> = (0..values.len()).map(|at| format!("m/{at}")).collect();

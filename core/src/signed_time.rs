@@ -1,5 +1,7 @@
-//! `#[serde(with = "logcore::signed_time")]` for a `SystemTime`: also one before 1970, which serde's own form refuses. A machine
-//! without a clock of its own may begin there. From 1970 on the form is that of serde.
+//! A serde form for `SystemTime` that allows times before 1970: `#[serde(with = "logcore::signed_time")]`.
+//!
+//! serde refuses times before 1970, but a machine without a battery-backed clock may start there. From 1970 on, the form
+//! is the same as serde's.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,56 +21,67 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Writes a time.
+/// Serializes a time.
 ///
 /// # Errors
 ///
 /// Those of the serializer.
 pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    Parts::of(*time).serialize(serializer)
+    SplitTime::from_time(*time).serialize(serializer)
 }
 
-/// Reads what [`serialize`] or serde wrote.
+/// Deserializes a time that [`serialize`] or serde wrote.
 ///
 /// # Errors
 ///
 /// Those of the deserializer.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-    Parts::deserialize(deserializer).map(Parts::time)
+    SplitTime::deserialize(deserializer).map(SplitTime::to_time)
 }
 
-/// The same for a time that may be missing: `#[serde(with = "logcore::signed_time::option")]`.
+/// The same form for an optional time: `#[serde(with = "logcore::signed_time::option")]`.
+///
+/// ```
+/// #[derive(serde::Serialize)]
+/// struct Run {
+///     #[serde(with = "logcore::signed_time::option")]
+///     finished: Option<std::time::SystemTime>,
+/// }
+///
+/// let text = logcore::serde_json::to_string(&Run { finished: None }).unwrap();
+/// assert_eq!(text, r#"{"finished":null}"#);
+/// ```
 pub mod option {
     use super::*;
 
-    /// Writes a time, if there is one.
+    /// Serializes a time, or null.
     ///
     /// # Errors
     ///
     /// Those of the serializer.
     pub fn serialize<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-        time.map(Parts::of).serialize(serializer)
+        time.map(SplitTime::from_time).serialize(serializer)
     }
 
-    /// Reads what [`serialize`] or serde wrote.
+    /// Deserializes a time that [`serialize`] or serde wrote.
     ///
     /// # Errors
     ///
     /// Those of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
-        Ok(Option::<Parts>::deserialize(deserializer)?.map(Parts::time))
+        Ok(Option::<SplitTime>::deserialize(deserializer)?.map(SplitTime::to_time))
     }
 }
 
-/// Whole seconds, rounded down, and what is beyond them.
+/// Whole seconds since 1970, rounded down, and the rest in nanoseconds.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct Parts {
+struct SplitTime {
     secs_since_epoch: i64,
     nanos_since_epoch: u32,
 }
 
-impl Parts {
-    fn of(time: SystemTime) -> Self {
+impl SplitTime {
+    fn from_time(time: SystemTime) -> Self {
         let (secs, nanos) = match time.duration_since(UNIX_EPOCH) {
             Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
             Err(before) => {
@@ -86,7 +99,7 @@ impl Parts {
         }
     }
 
-    fn time(self) -> SystemTime {
+    fn to_time(self) -> SystemTime {
         let whole = Duration::from_secs(self.secs_since_epoch.unsigned_abs());
         let seconds = match self.secs_since_epoch < 0 {
             true => UNIX_EPOCH.checked_sub(whole),
@@ -105,9 +118,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_time_comes_back(seconds in -400_000_000_000_i64..400_000_000_000, nanos in 0_u32..1_000_000_000) {
-            let time = Parts { secs_since_epoch: seconds, nanos_since_epoch: nanos }.time();
-            let parts = Parts::of(time);
+        fn every_time_survives_a_round_trip(
+            seconds in -400_000_000_000_i64..400_000_000_000,
+            nanos in 0_u32..1_000_000_000,
+        ) {
+            let time = SplitTime { secs_since_epoch: seconds, nanos_since_epoch: nanos }.to_time();
+            let parts = SplitTime::from_time(time);
             prop_assert_eq!((parts.secs_since_epoch, parts.nanos_since_epoch), (seconds, nanos));
             if seconds >= 0 {
                 prop_assert_eq!(serde_json::to_string(&parts).unwrap(), serde_json::to_string(&time).unwrap());

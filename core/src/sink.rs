@@ -1,15 +1,21 @@
+//! The trait that every output implements.
+
 use serde_json::Value;
 
 use crate::{
     Deadline, LoggerEnd, LoggerSummary, MetricBatch, Notices, ProgressEvent, Record, ResumePoint, SinkBooks, SinkError,
 };
 
-/// Where things go: a terminal, a file, a server, a chat room.
+/// An output of a logger: a terminal, a file, a server, a chat room.
+///
+/// A sink implements the methods for the calls that it cares about; every method has a default. Register the sink with
+/// [`register_sink!`](crate::register_sink), so that a config can switch it on, or pass a value to
+/// `LogManager::add_sink` of `logcore-facade`.
 ///
 /// ```
 /// use logcore::{MetricBatch, Record, Sink, SinkError};
 ///
-/// /// Counts what it is given.
+/// /// Counts records and values.
 /// #[derive(Default)]
 /// struct Counter { records: u64, values: u64 }
 ///
@@ -31,54 +37,94 @@ use crate::{
 ///
 /// # Contract
 ///
-/// A sink overrides what it cares about. It is called by one thread at a time and needs no locks; what it gets is
-/// borrowed. The order of calls is:
+/// The writer thread calls one method at a time, so a sink needs no locks. Arguments are borrowed for the call; a sink
+/// that keeps them copies them, for instance into an [`OwnedRecord`](crate::OwnedRecord). The order of calls is:
 ///
 /// ```text
-/// start   then   (record | metrics | progress | config | message | deliver | flush)*   then   logger_ended   then   finish
+/// start
+/// (record | metrics | progress | config | message | deliver | flush)*
+/// logger_ended
+/// finish
 /// ```
 ///
-/// with no `logger_ended` if a new configuration replaces the sink and the run continues.
+/// The writer skips `logger_ended` when a new configuration replaces the sink and the run continues.
 ///
-/// - What it logs itself while it is called goes nowhere: a sink can neither loop nor deadlock.
+/// - The logger drops records that a sink logs during a call. A sink therefore cannot loop or deadlock.
 /// - **A sink that buffers must override [`flush`](Sink::flush) and [`finish`](Sink::finish)**, and should write its
-///   buffer out in [`deliver`](Sink::deliver), or what it holds is seen late or never.
-/// - An error costs the call it came from and nothing else: the other sinks get theirs, the sink is called again, the
-///   user reads one line for each kind of trouble, and the books count it. A panic is such an error.
-/// - A sink that may be slow (a network) is wrapped in [`Queued`](crate::Queued), so that it holds up no other.
+///   buffer in [`deliver`](Sink::deliver). Otherwise its data appears late or never.
+/// - An error affects only the call that returned it. The other sinks receive the same call, the sink receives the next
+///   one, the terminal shows one line for each [reason](SinkError::reason), and the books count the error. A panic
+///   counts as an error.
+/// - Wrap a sink that may be slow, such as a network client, in [`Queued`](crate::Queued). Otherwise it delays all other
+///   sinks.
+///
+/// # Example: a sink that buffers
+///
+/// ```
+/// use logcore::{Deadline, Record, Sink, SinkError};
+/// use std::io::Write;
+///
+/// struct Lines<W> { buffer: String, output: W }
+///
+/// impl<W: Write + Send> Sink for Lines<W> {
+///     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+///         self.buffer += &format!("{:?}\n", record.message());
+///         Ok(())
+///     }
+///     fn deliver(&mut self) -> Result<(), SinkError> {
+///         self.output.write_all(self.buffer.as_bytes())?;
+///         self.buffer.clear();
+///         Ok(())
+///     }
+///     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
+///         self.deliver()?;
+///         Ok(self.output.flush()?)
+///     }
+///     // `finish` calls `flush` by default.
+/// }
+///
+/// let mut sink = Lines { buffer: String::new(), output: Vec::new() };
+/// sink.record(&Record::new(logcore::log::Level::Info, "trainer", "hello")).unwrap();
+/// sink.finish(Deadline::after(std::time::Duration::from_secs(1))).unwrap();
+/// assert_eq!(sink.output, b"\"hello\"\n");
+/// ```
 pub trait Sink: Send {
-    /// Whether the sink cares about this kind of call. Asked once; what it does not want is neither given nor counted.
+    /// Returns `true` if the sink wants calls of this kind. Asked once, before the first call.
+    ///
+    /// The writer neither makes nor counts calls that the sink does not want.
     fn wants(&self, kind: EventKind) -> bool {
         let _ = kind;
         true
     }
 
-    /// Takes up its work. What touches the world outside is made here and not when the sink is built, because a config may
-    /// be built only to be tried. What a sink's own threads have to tell people goes to `notices`.
+    /// Starts the sink. Open files and connections here and not in the constructor: a config may be built only to
+    /// validate it.
+    ///
+    /// Threads of the sink report problems to the user through `notices`.
     ///
     /// # Errors
     ///
-    /// If something is in the way. The sink is called all the same, and may yet find its way.
+    /// If start-up failed. The sink still receives calls and may recover.
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
         let _ = notices;
         Ok(())
     }
 
-    /// Takes a message.
+    /// Takes a record.
     ///
     /// # Errors
     ///
-    /// If the message is not, and will not be, delivered.
+    /// If the sink drops the record.
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         let _ = record;
         Ok(())
     }
 
-    /// Takes the metrics of one call.
+    /// Takes the metrics of one `log_metrics` call.
     ///
     /// # Errors
     ///
-    /// If they are not, and will not be, delivered.
+    /// If the sink drops the metrics.
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
         let _ = batch;
         Ok(())
@@ -88,69 +134,71 @@ pub trait Sink: Send {
     ///
     /// # Errors
     ///
-    /// If it could not be shown.
+    /// If the sink could not show the state.
     fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
         let _ = event;
         Ok(())
     }
 
-    /// Takes hyper-parameters. They may come in several calls.
+    /// Takes hyper-parameters. A run may log hyper-parameters in several calls.
     ///
     /// # Errors
     ///
-    /// If they are not, and will not be, delivered.
+    /// If the sink drops the hyper-parameters.
     fn config(&mut self, config: &Value) -> Result<(), SinkError> {
         let _ = config;
         Ok(())
     }
 
-    /// Takes what was said to this sink alone, in a form that only it and who said it know.
+    /// Takes a message that is addressed to this sink alone. The sink and the sender agree on the format.
     ///
     /// # Errors
     ///
-    /// If it is not, and will not be, delivered.
+    /// If the sink drops the message.
     fn message(&mut self, message: &str) -> Result<(), SinkError> {
         let _ = message;
         Ok(())
     }
 
-    /// Writes out what is buffered: there is nothing more to come for the moment, or a good portion has come.
+    /// Writes buffered data. The writer calls this method when no more calls are waiting, or after a large batch.
     ///
-    /// Called every few milliseconds while there is work, and each second while the last call failed.
+    /// While there is work, calls are a few milliseconds apart; after an error the writer retries once a second.
     ///
     /// # Errors
     ///
-    /// If some of it could not be written. It stays the sink's to keep and to try again.
+    /// If some data could not be written. The sink must keep the data and retry.
     fn deliver(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
 
-    /// Where the output stands, for a sink whose output outlives the process. Asked after [`deliver`](Sink::deliver).
+    /// Returns the position in the output, if the output outlives the process. Asked after
+    /// [`deliver`](Sink::deliver).
     ///
-    /// If the process is killed, the next one makes a sink of the last mark, through the third argument of
-    /// [`register_sink!`](crate::register_sink), and gives it what came after the mark: each call once, whatever of it is in
-    /// the output already. So a mark holds what the sink keeps in memory, and the sink that is made of it goes back to the
-    /// place that it names, or leaves out what it finds written behind it. `None`: what a killed process had for this sink,
-    /// and had not delivered, is not delivered later.
+    /// If the process is killed, the next process builds a sink from the last resume point, through the third argument
+    /// of [`register_sink!`](crate::register_sink). The new sink receives every call after the resume point once, even
+    /// if the output already holds part of it. So a resume point must hold the data that the sink keeps in memory. The
+    /// new sink truncates its output to the resume point, or skips what it finds after it.
+    ///
+    /// `None`: calls that a killed process has not delivered to this sink are lost.
     fn resume_point(&mut self) -> Option<ResumePoint> {
         None
     }
 
-    /// Delivers everything that was given so far, before `deadline`.
+    /// Delivers everything received so far, before `deadline`.
     ///
     /// # Errors
     ///
-    /// If something is undelivered when it returns.
+    /// If some data is undelivered when the method returns.
     fn flush(&mut self, deadline: Deadline) -> Result<(), SinkError> {
         let _ = deadline;
         self.deliver()
     }
 
-    /// Takes the end of the logger: how the run ended, and a summary of its metrics.
+    /// Takes the end of the logger: the cause of the end, and a summary of the metrics.
     ///
-    /// Called once, just before [`finish`](Sink::finish), if the run has ended. A sink that all loggers share is called once,
-    /// after the last logger: with the worst end of all loggers, and an empty summary. The logger of a killed process ends
-    /// with [`LoggerEnd::killed`] and an empty summary when another process recovers it.
+    /// Called once, just before [`finish`](Sink::finish), if the run has ended. A sink that all loggers share gets one call
+    /// after the last logger, with the worst end of all loggers and an empty summary. After a kill, the process that
+    /// recovers the logger calls the method with [`LoggerEnd::killed`] and an empty summary.
     ///
     /// ```
     /// use logcore::{LoggerEnd, LoggerSummary, Sink};
@@ -174,48 +222,53 @@ pub trait Sink: Send {
         let _ = (end, summary);
     }
 
-    /// Ends the sink: delivers everything and lets go of what it holds, before `deadline`. Nothing is called after it
-    /// but [`pending_delivery`](Sink::pending_delivery) and [`books`](Sink::books).
+    /// Delivers everything and releases all resources, before `deadline`.
+    ///
+    /// Only [`pending_delivery`](Sink::pending_delivery) and [`books`](Sink::books) are called afterwards.
     ///
     /// # Errors
     ///
-    /// If something is undelivered when it returns.
+    /// If some data is undelivered when the method returns.
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
         self.flush(deadline)
     }
 
-    /// What is still to be waited for when the sink has finished, because others do it: a server that a thread of the
-    /// sink's own delivers to. Whoever ends the logger does the waiting, so that no other sink has to.
+    /// Returns the work that continues on a thread of the sink after [`finish`](Sink::finish), such as an upload.
+    ///
+    /// The thread that ends the logger waits for this work, so that no other sink has to wait.
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         None
     }
 
-    /// Whether what it is given goes to others than this machine, whose answers its end has to wait for. When a signal ends the
-    /// process, such a sink is ended first, while the others still take what the program says.
+    /// Returns `true` if the sink delivers to another machine and its end waits for answers.
+    ///
+    /// When a signal ends the process, remote sinks end first, while the others still take records.
     fn is_remote(&self) -> bool {
         false
     }
 
-    /// Returns `true` if people read the output: then equal records in a row become one record that counts them, where the
-    /// field `fold_repeats` of the config asks for it. Other sinks are given each record.
+    /// Returns `true` if people read the output. With `fold_repeats` in the config, the sink then receives one record that
+    /// counts the repetitions instead of each repeated record.
     fn folds_repeats(&self) -> bool {
         false
     }
 
-    /// The sink's own account, if it keeps one. Without it, a call that returned `Ok` is counted as delivered.
+    /// Returns the sink's own books, if it keeps them. Otherwise the writer counts each call that returned `Ok` as
+    /// delivered.
     fn books(&self) -> Option<SinkBooks> {
         None
     }
 
-    /// A name for the place where the output goes, such as the path of a file.
+    /// Returns a name for the destination, such as the path of a file.
     ///
-    /// A record that propagates to several loggers is given once to each destination. `None` is a place of its own.
+    /// A record that propagates to several loggers is delivered once to each destination. `None`: the destination of
+    /// this sink is like no other.
     fn destination(&self) -> Option<String> {
         None
     }
 }
 
-/// A boxed sink is the sink in the box.
+/// Forwards every call to the sink in the box.
 impl<S: Sink + ?Sized> Sink for Box<S> {
     fn wants(&self, kind: EventKind) -> bool {
         (**self).wants(kind)
@@ -286,19 +339,32 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
     }
 }
 
-/// Waits, until the deadline at most, and returns the sink's account as it then is, and what was not delivered.
+/// A function that waits for the rest of a delivery, at most until the deadline.
+///
+/// Returns the books of the sink after the wait, and an error if some data is still undelivered. See
+/// [`Sink::pending_delivery`].
 pub type PendingDelivery = Box<dyn FnOnce(Deadline) -> (SinkBooks, Result<(), SinkError>) + Send>;
 
-/// The kinds of calls that bring a sink something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The kinds of calls that bring data to a sink; see [`Sink::wants`].
+///
+/// ```
+/// use logcore::{EventKind, Sink};
+///
+/// struct MetricsOnly;
+/// impl Sink for MetricsOnly {
+///     fn wants(&self, kind: EventKind) -> bool { kind == EventKind::Metrics }
+/// }
+/// assert!(!MetricsOnly.wants(EventKind::Record));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// [`Sink::record`].
+    /// A call of [`Sink::record`].
     Record,
-    /// [`Sink::metrics`].
+    /// A call of [`Sink::metrics`].
     Metrics,
-    /// [`Sink::progress`].
+    /// A call of [`Sink::progress`].
     Progress,
-    /// [`Sink::config`].
+    /// A call of [`Sink::config`].
     Config,
 }

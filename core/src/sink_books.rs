@@ -1,11 +1,13 @@
+//! The account of one sink.
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The account of one sink: what it was given, and what became of it.
+/// The account of one sink: received calls, and their fate.
 ///
-/// Records, metric calls and configs count; progress, being a state, does not. Once a logger is finished the books
-/// balance: `accepted` is the sum of the rest.
+/// Records, metric calls, hyper-parameters and messages count. Progress does not count, because it is a state that a
+/// sink may skip. The books of a finished logger balance: `accepted` is the sum of the other numbers.
 ///
 /// ```
 /// use logcore::SinkBooks;
@@ -15,39 +17,54 @@ use serde::Serialize;
 /// books.delivered = 2;
 /// books.drop_for("disk full", 1);
 /// assert!(books.is_balanced());
+/// assert_eq!(books.dropped["disk full"], 1);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SinkBooks {
-    /// What the sink was to deliver.
+    /// Number of calls that the sink was to deliver.
     pub accepted: u64,
-    /// What it delivered.
+    /// Number of calls that reached the destination.
     pub delivered: u64,
-    /// What is kept on disk to be delivered later.
+    /// Number of calls that wait on disk for a later delivery.
     pub spooled: u64,
-    /// What was given up, by reason.
+    /// Number of dropped calls, by [reason](crate::SinkError::reason).
     pub dropped: BTreeMap<String, u64>,
 }
 
 impl SinkBooks {
-    /// Counts `count` drops for `reason`; none are no entry.
+    /// Adds `count` dropped calls under `reason`; 0 adds no entry.
     pub fn drop_for(&mut self, reason: &str, count: u64) {
         if count > 0 {
             *self.dropped.entry(reason.to_owned()).or_default() += count;
         }
     }
 
-    /// All drops together.
+    /// Returns the number of dropped calls, for all reasons together.
+    #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.dropped.values().sum()
     }
 
-    /// Whether everything accepted is accounted for.
+    /// Returns `true` if every accepted call is delivered, spooled or dropped.
+    #[must_use]
     pub fn is_balanced(&self) -> bool {
         self.accepted == self.delivered + self.spooled + self.dropped_total()
     }
 
-    /// Adds the account of another stretch of the same sink's life.
+    /// Adds the books of another period of the same sink.
+    ///
+    /// ```
+    /// use logcore::SinkBooks;
+    ///
+    /// let mut before = SinkBooks::default();
+    /// (before.accepted, before.delivered) = (2, 2);
+    /// let mut after = SinkBooks::default();
+    /// after.accepted = 1;
+    /// after.drop_for("queue full", 1);
+    /// before.add(&after);
+    /// assert_eq!((before.accepted, before.dropped_total()), (3, 1));
+    /// ```
     pub fn add(&mut self, other: &SinkBooks) {
         self.accepted += other.accepted;
         self.delivered += other.delivered;

@@ -1,13 +1,17 @@
+//! The request to stop a run.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Through this a sink passes on that someone wants the run to stop.
+/// A flag with which a sink asks the run to stop, for instance after a click on W&B's stop button.
+///
+/// Clones share one flag. The program reads the flag through `UnifiedLogger::stop_requested`.
 ///
 /// ```
 /// let stop = logcore::StopFlag::default();
-/// let sinks_copy = stop.clone();
+/// let copy_of_sink = stop.clone();
 /// assert!(!stop.is_requested());
-/// sinks_copy.request();
+/// copy_of_sink.request();
 /// assert!(stop.is_requested());
 /// ```
 #[derive(Debug, Clone, Default)]
@@ -19,7 +23,8 @@ impl StopFlag {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the run was asked to stop.
+    /// Returns `true` if the run was asked to stop.
+    #[must_use]
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,11 +1,12 @@
-//! Records that arise while a record is being delivered.
+//! Suppression of records that arise while a record is being delivered.
 
 use std::cell::Cell;
 
-/// Runs `work` with logging from this thread switched off.
+/// Runs `work` and drops all records that this thread logs meanwhile.
 ///
-/// A sink's own HTTP client logs, too. If those records came back to the sink, each would make another. The
-/// writer calls every sink in this way; a sink that has threads of its own wraps their work in it.
+/// The HTTP client of a sink logs, too. If its records came back to the sink, each record would cause another. The
+/// writer thread calls every sink through this function; a sink with threads of its own wraps the work of those
+/// threads.
 ///
 /// ```
 /// assert!(!logcore::is_logging_suppressed());
@@ -13,23 +14,25 @@ use std::cell::Cell;
 /// assert!(!logcore::is_logging_suppressed());
 /// ```
 pub fn suppress_logging<T>(work: impl FnOnce() -> T) -> T {
-    struct Restore(bool);
-    impl Drop for Restore {
+    struct RestoreSuppression(bool);
+    impl Drop for RestoreSuppression {
         fn drop(&mut self) {
-            let _ = QUIET.try_with(|quiet| quiet.set(self.0));
+            let _ = SUPPRESSED.try_with(|suppressed| suppressed.set(self.0));
         }
     }
-    let _restore = Restore(QUIET.try_with(|quiet| quiet.replace(true)).unwrap_or(true));
+    let before = SUPPRESSED.try_with(|suppressed| suppressed.replace(true));
+    let _restore = RestoreSuppression(before.unwrap_or(true));
     work()
 }
 
-/// Whether this thread is inside [`suppress_logging`].
+/// Returns `true` inside [`suppress_logging`].
 #[inline]
+#[must_use]
 pub fn is_logging_suppressed() -> bool {
-    // A thread whose locals are gone is ending; nothing may be logged from there that could wait.
-    QUIET.try_with(Cell::get).unwrap_or(false)
+    // A thread without thread-local variables is ending. Its records are taken: `false`.
+    SUPPRESSED.try_with(Cell::get).unwrap_or(false)
 }
 
 thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
+    static SUPPRESSED: Cell<bool> = const { Cell::new(false) };
 }

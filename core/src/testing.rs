@@ -1,4 +1,6 @@
-//! Sinks for tests: one that records, one that fails, one that blocks, one that panics; and an environment of one's own.
+//! Test doubles: sinks that record, fail, block or panic, and a check for sinks that wrap other sinks.
+//!
+//! Needs the feature `testing`.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
@@ -11,7 +13,7 @@ use crate::{
     Notices, PendingDelivery, ProgressEvent, ProgressKind, Record, ResumePoint, Sink, SinkBooks, SinkError, sync,
 };
 
-/// A sink that writes down every call, and the handle to read them.
+/// Creates a sink that records every call, and a handle to read the calls.
 ///
 /// ```
 /// use logcore::{Record, Sink};
@@ -20,29 +22,31 @@ use crate::{
 /// sink.record(&Record::new(logcore::log::Level::Warn, "trainer", "hot")).unwrap();
 /// assert_eq!(handle.calls(), ["record WARN trainer hot"]);
 /// ```
-pub fn recording() -> (Recorded, RecordingSink) {
-    let recorded = Recorded::default();
-    (recorded.clone(), RecordingSink(recorded))
+#[must_use]
+pub fn recording() -> (RecordedCalls, RecordingSink) {
+    let calls = RecordedCalls::default();
+    (calls.clone(), RecordingSink(calls))
 }
 
-/// What a [`RecordingSink`] was given.
+/// The calls that a [`RecordingSink`] received. Clones share the list.
 #[derive(Debug, Clone, Default)]
-pub struct Recorded(Arc<Mutex<Vec<String>>>);
+pub struct RecordedCalls(Arc<Mutex<Vec<String>>>);
 
-impl Recorded {
-    /// Every call so far, one line each; `deliver`, which comes at any time, is left out.
+impl RecordedCalls {
+    /// Returns all calls so far, one line each, without `deliver`, whose calls depend on timing.
+    #[must_use]
     pub fn calls(&self) -> Vec<String> {
         sync::lock(&self.0).clone()
     }
 
-    fn note(&self, call: String) {
+    fn push(&self, call: String) {
         sync::lock(&self.0).push(call);
     }
 }
 
-/// Writes down every call. Made by [`recording`].
+/// A sink that records every call. Created by [`recording`].
 #[derive(Debug)]
-pub struct RecordingSink(Recorded);
+pub struct RecordingSink(RecordedCalls);
 
 impl Sink for RecordingSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
@@ -55,7 +59,7 @@ impl Sink for RecordingSink {
         for (name, value) in record.fields() {
             call += &format!(" {name}={value}");
         }
-        self.0.note(call);
+        self.0.push(call);
         Ok(())
     }
 
@@ -64,7 +68,7 @@ impl Sink for RecordingSink {
         for (name, value) in batch.iter() {
             call += &format!(" {name}={value:?}");
         }
-        self.0.note(call);
+        self.0.push(call);
         Ok(())
     }
 
@@ -77,32 +81,34 @@ impl Sink for RecordingSink {
             ..
         } = event;
         self.0
-            .note(format!("progress {logger} {description} {kind:?} {position}"));
+            .push(format!("progress {logger} {description} {kind:?} {position}"));
         Ok(())
     }
 
     fn config(&mut self, config: &Value) -> Result<(), SinkError> {
-        self.0.note(format!("config {config}"));
+        self.0.push(format!("config {config}"));
         Ok(())
     }
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
-        self.0.note("flush".to_owned());
+        self.0.push("flush".to_owned());
         Ok(())
     }
 
     fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
-        self.0.note(format!("logger_ended {}", end.exit_code));
+        self.0.push(format!("logger_ended {}", end.exit_code));
     }
 
     fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
-        self.0.note("finish".to_owned());
+        self.0.push("finish".to_owned());
         Ok(())
     }
 }
 
-/// Checks that a sink which wraps another passes on every call of [`Sink`] and every answer, an error at the latest with the
-/// next call. A wrapper that works on a thread of its own is given time by a `flush` after each call.
+/// Checks that a sink which wraps another sink forwards every method of [`Sink`] and every result.
+///
+/// The wrapper may return an error with a later call. A `flush` after each call gives a wrapper with its own thread time
+/// to make the call.
 ///
 /// ```
 /// use logcore::Queued;
@@ -113,17 +119,21 @@ impl Sink for RecordingSink {
 ///
 /// # Panics
 ///
-/// If the wrapper keeps something to itself.
+/// If the wrapper does not forward a method or a result.
 pub fn check_forwarding(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) {
     let expected = drive(|sink| sink);
     for method in METHODS {
         let is_driven = expected.iter().any(|line| line.starts_with(&format!("{method}(")));
         assert!(is_driven, "the check itself does not call `{method}`");
     }
-    assert_eq!(drive(wrap), expected, "left: the wrapped sink, right: the sink alone");
+    assert_eq!(
+        drive(wrap),
+        expected,
+        "left: calls through the wrapper, right: direct calls"
+    );
 }
 
-/// Every method of [`Sink`]; a test compares them with the trait's.
+/// Every method of [`Sink`]. A test compares the list with the trait.
 const METHODS: [&str; 17] = [
     "wants",
     "start",
@@ -144,26 +154,26 @@ const METHODS: [&str; 17] = [
     "destination",
 ];
 
-/// One of the calls whose errors may come later.
-type Call<'a> = dyn Fn(&mut dyn Sink) -> Result<(), SinkError> + 'a;
+/// A call whose error may come later.
+type FallibleCall<'a> = dyn Fn(&mut dyn Sink) -> Result<(), SinkError> + 'a;
 
-/// Calls every method; returns what a [`Telling`] sink within was given, and what its answers were by the way out.
+/// Calls every method of a wrapped [`ScriptedSink`]. Returns the calls that it received, and the results of the wrapper.
 fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
-    let told = Recorded::default();
-    let mut sink = wrap(Box::new(Telling(told.clone(), 0)));
-    let soon = Deadline::after(Duration::from_secs(60));
-    let mut answers = Vec::new();
-    for what in [
+    let calls_inside = RecordedCalls::default();
+    let mut sink = wrap(Box::new(ScriptedSink(calls_inside.clone(), 0)));
+    let deadline = Deadline::after(Duration::from_secs(60));
+    let mut results = Vec::new();
+    for kind in [
         EventKind::Record,
         EventKind::Metrics,
         EventKind::Progress,
         EventKind::Config,
     ] {
-        answers.push(format!("wants({what:?}) {}", sink.wants(what)));
+        results.push(format!("wants({kind:?}) {}", sink.wants(kind)));
     }
-    answers.push(format!("destination() {:?}", sink.destination()));
-    answers.push(format!("is_remote() {}", sink.is_remote()));
-    answers.push(format!("folds_repeats() {}", sink.folds_repeats()));
+    results.push(format!("destination() {:?}", sink.destination()));
+    results.push(format!("is_remote() {}", sink.is_remote()));
+    results.push(format!("folds_repeats() {}", sink.folds_repeats()));
 
     let fields = [
         ("lr", FieldValue::Float(0.5)),
@@ -181,12 +191,12 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
     (event.samples, event.rate, event.samples_per_sec) = (Some(96), Some(2.0), Some(64.0));
     (event.eta, event.elapsed) = (Some(Duration::from_secs(3)), Duration::from_secs(2));
     (event.line, event.leave) = (4, false);
-    let said = Recorded::default();
+    let printed = RecordedCalls::default();
     let notices = Notices::new({
-        let said = said.clone();
-        move |kind, text| said.note(format!("{kind}: {text}"))
+        let printed = printed.clone();
+        move |kind, text| printed.push(format!("{kind}: {text}"))
     });
-    let calls: [(&str, &Call<'_>); 7] = [
+    let calls: [(&str, &FallibleCall<'_>); 7] = [
         ("start", &|sink| sink.start(&notices)),
         ("record", &|sink| sink.record(&record)),
         ("metrics", &|sink| {
@@ -194,68 +204,68 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         }),
         ("progress", &|sink| sink.progress(&event)),
         ("config", &|sink| sink.config(&serde_json::json!({"lr": [1, null]}))),
-        ("message", &|sink| sink.message("for it alone")),
+        ("message", &|sink| sink.message("to this sink")),
         ("deliver", &|sink| sink.deliver()),
     ];
     for (name, call) in calls {
-        // An error of the call may be told by the flush.
-        let results = [call(&mut *sink), sink.flush(soon)];
-        let reason = results.iter().find_map(|result| result.as_ref().err());
-        answers.push(format!("{name} failed for {:?}", reason.map(SinkError::reason)));
-        // So that the next call is not told of this one.
-        let _ = sink.flush(soon);
+        // The flush may return the error of the call.
+        let outcomes = [call(&mut *sink), sink.flush(deadline)];
+        let reason = outcomes.iter().find_map(|result| result.as_ref().err());
+        results.push(format!("{name} failed for {:?}", reason.map(SinkError::reason)));
+        // Takes a late error, which the next call would return.
+        let _ = sink.flush(deadline);
     }
-    answers.push(format!("resume_point() {:?}", sink.resume_point()));
-    answers.push(format!("books() {:?}", sink.books()));
+    results.push(format!("resume_point() {:?}", sink.resume_point()));
+    results.push(format!("books() {:?}", sink.books()));
     let mut summary = LoggerSummary::default();
     (summary.last_step, summary.warnings) = (Some(12), 1);
     sink.logger_ended(&LoggerEnd::from_exit_code(3), &summary);
-    let finished = sink.finish(soon);
-    answers.push(format!(
+    let finished = sink.finish(deadline);
+    results.push(format!(
         "finish failed for {:?}",
         finished.err().as_ref().map(SinkError::reason)
     ));
-    answers.push(match sink.pending_delivery() {
+    results.push(match sink.pending_delivery() {
         None => "pending_delivery() None".to_owned(),
         Some(wait) => {
-            let (books, result) = wait(soon);
+            let (books, result) = wait(deadline);
             let reason = result.err().map(|error| error.reason().to_owned());
             format!("pending_delivery() {books:?} {reason:?}")
         }
     });
-    answers.extend(said.calls());
-    // Asking and flushing may be done as often as a wrapper needs to.
-    let mut told = told.calls();
-    told.dedup_by(|next, line| next == line && line.starts_with("flush"));
-    told.extend(answers);
-    told
+    results.extend(printed.calls());
+    // A wrapper may flush more often.
+    let mut all = calls_inside.calls();
+    all.dedup_by(|next, line| next == line && line.starts_with("flush"));
+    all.extend(results);
+    all
 }
 
-/// Tells of every call, and has an answer to each that is not the default.
-struct Telling(Recorded, u64);
+/// A sink that records every call, and returns a result that differs from the default.
+struct ScriptedSink(RecordedCalls, u64);
 
-impl Telling {
+impl ScriptedSink {
     fn take(&mut self, call: String, reason: Option<&'static str>) -> Result<(), SinkError> {
         self.1 += 1;
-        self.0.note(call);
+        self.0.push(call);
         reason.map_or(Ok(()), |reason| Err(SinkError::new("made to fail").with_reason(reason)))
     }
 
-    fn account(&self) -> SinkBooks {
+    fn scripted_books(&self) -> SinkBooks {
         let mut books = SinkBooks::default();
         (books.accepted, books.delivered, books.spooled) = (self.1 + 5, self.1, 2);
-        books.drop_for("its own reason", 3);
+        books.drop_for("a reason of the sink", 3);
         books
     }
 }
 
-impl Sink for Telling {
+impl Sink for ScriptedSink {
     fn wants(&self, what: EventKind) -> bool {
         matches!(what, EventKind::Record | EventKind::Progress)
     }
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
-        notices.print("address", "it is here");
+        notices.print("address", "http://localhost");
         self.take("start()".to_owned(), Some("start"))
     }
 
@@ -282,7 +292,7 @@ impl Sink for Telling {
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        self.0.note("deliver()".to_owned());
+        self.0.push("deliver()".to_owned());
         Err(SinkError::new("made to fail").with_reason("deliver"))
     }
 
@@ -291,12 +301,12 @@ impl Sink for Telling {
     }
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
-        self.0.note("flush()".to_owned());
+        self.0.push("flush()".to_owned());
         Ok(())
     }
 
     fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
-        self.0.note(format!("logger_ended({end:?} {summary:?})"));
+        self.0.push(format!("logger_ended({end:?} {summary:?})"));
     }
 
     fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
@@ -304,7 +314,7 @@ impl Sink for Telling {
     }
 
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
-        let books = self.account();
+        let books = self.scripted_books();
         Some(Box::new(move |_| {
             (books, Err(SinkError::new("made to fail").with_reason("remainder")))
         }))
@@ -319,15 +329,23 @@ impl Sink for Telling {
     }
 
     fn books(&self) -> Option<SinkBooks> {
-        Some(self.account())
+        Some(self.scripted_books())
     }
 
     fn destination(&self) -> Option<String> {
-        Some("a place".to_owned())
+        Some("a destination".to_owned())
     }
 }
 
-/// Fails at every record and metric, for the reason it is given.
+/// A sink that fails at every record and metric, with the given [reason](SinkError::reason).
+///
+/// ```
+/// use logcore::testing::FailingSink;
+/// use logcore::{Record, Sink};
+///
+/// let record = Record::new(logcore::log::Level::Info, "trainer", "hello");
+/// assert_eq!(FailingSink("disk full").record(&record).unwrap_err().reason(), "disk full");
+/// ```
 #[derive(Debug)]
 pub struct FailingSink(pub &'static str);
 
@@ -341,7 +359,7 @@ impl Sink for FailingSink {
     }
 }
 
-/// Panics at every record.
+/// A sink that panics at every record.
 #[derive(Debug)]
 pub struct PanickingSink;
 
@@ -351,9 +369,9 @@ impl Sink for PanickingSink {
     }
 }
 
-/// Blocks at every record until its gate is opened.
+/// A sink that blocks at every record until its gate is open.
 #[derive(Debug)]
-pub struct BlockingSink(pub Gate);
+pub struct BlockingSink(pub SinkGate);
 
 impl Sink for BlockingSink {
     fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
@@ -362,12 +380,8 @@ impl Sink for BlockingSink {
     }
 }
 
-/// [`LogConfig::with_env`] with these variables in the place of the environment, which a test cannot change for itself alone.
-/// Their names are those behind `LOGCORE_`.
-///
-/// # Errors
-///
-/// The same.
+/// Does the same as [`LogConfig::with_env`], with these variables instead of the process environment, which all tests
+/// share. The names have no `LOGCORE_`.
 ///
 /// ```
 /// use logcore::LogConfig;
@@ -377,6 +391,10 @@ impl Sink for BlockingSink {
 /// assert_eq!(with_variables(LogConfig::default(), variables)?.filename, "run.log");
 /// # Ok::<(), logcore::ConfigError>(())
 /// ```
+///
+/// # Errors
+///
+/// Those of [`LogConfig::with_env`].
 pub fn with_variables(
     config: LogConfig,
     variables: impl IntoIterator<Item = (String, String)>,
@@ -384,18 +402,32 @@ pub fn with_variables(
     config.with_variables(variables.into_iter().map(|(name, value)| (name, Ok(value))))
 }
 
-/// Holds up a [`BlockingSink`]; closed at first.
+/// The gate of a [`BlockingSink`]. A new gate is closed; clones share one gate.
+///
+/// ```
+/// use logcore::testing::{BlockingSink, SinkGate};
+/// use logcore::{Record, Sink};
+///
+/// let gate = SinkGate::default();
+/// let mut sink = BlockingSink(gate.clone());
+/// let writer = std::thread::spawn(move || {
+///     sink.record(&Record::new(logcore::log::Level::Info, "trainer", "hello"))
+/// });
+/// gate.wait_for_visitor();
+/// gate.open();
+/// writer.join().unwrap().unwrap();
+/// ```
 #[derive(Debug, Clone, Default)]
-pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
+pub struct SinkGate(Arc<(Mutex<SinkGateState>, Condvar)>);
 
-impl Gate {
-    /// Lets everything through from now on.
+impl SinkGate {
+    /// Opens the gate for good.
     pub fn open(&self) {
         self.lock().open = true;
         self.0.1.notify_all();
     }
 
-    /// Waits until something stands before the gate.
+    /// Waits until a call has reached the gate.
     pub fn wait_for_visitor(&self) {
         let mut state = self.lock();
         while state.visitors == 0 {
@@ -412,13 +444,13 @@ impl Gate {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, GateState> {
+    fn lock(&self) -> MutexGuard<'_, SinkGateState> {
         sync::lock(&self.0.0)
     }
 }
 
 #[derive(Debug, Default)]
-struct GateState {
+struct SinkGateState {
     open: bool,
     visitors: usize,
 }
@@ -428,7 +460,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_check_of_wrappers_calls_every_method_there_is() {
+    fn check_forwarding_calls_every_method_of_the_trait() {
         let text = include_str!("sink.rs");
         let body = text
             .split_once("pub trait Sink")
@@ -440,25 +472,25 @@ mod tests {
             .collect();
         assert_eq!(
             methods, METHODS,
-            "add the new method to `drive`, to `Telling` and to every wrapper"
+            "add the new method to `drive`, to `ScriptedSink` and to every wrapper"
         );
     }
 
     #[test]
-    fn a_box_forwards_everything() {
-        // A box of a box: the outer one is the wrapper.
+    fn box_forwards_every_method() {
+        // The outer box is the wrapper.
         check_forwarding(|sink| Box::new(sink));
     }
 
     #[test]
-    #[should_panic(expected = "the wrapped sink")]
-    fn a_wrapper_that_keeps_something_to_itself_is_found() {
-        struct Forgetful(Box<dyn Sink>);
-        impl Sink for Forgetful {
+    #[should_panic(expected = "calls through the wrapper")]
+    fn check_forwarding_finds_an_incomplete_wrapper() {
+        struct IncompleteWrapper(Box<dyn Sink>);
+        impl Sink for IncompleteWrapper {
             fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
                 self.0.record(record)
             }
         }
-        check_forwarding(|sink| Box::new(Forgetful(sink)));
+        check_forwarding(|sink| Box::new(IncompleteWrapper(sink)));
     }
 }

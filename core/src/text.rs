@@ -1,8 +1,11 @@
-//! Numbers in words that are short and do not jump about.
+//! Short texts for numbers on a terminal.
+//!
+//! The texts have a fixed precision, so that a number that is redrawn in place keeps its width. Bars, summaries and
+//! console lines share these forms.
 
 use std::time::Duration;
 
-/// A duration as `00:15`, `1:02:03` or `3d 04:05:06`.
+/// Formats a duration as `00:15`, `1:02:03` or `3d 04:05:06`.
 ///
 /// ```
 /// use logcore::text::format_duration;
@@ -12,6 +15,7 @@ use std::time::Duration;
 /// assert_eq!(format_duration(Duration::from_secs(3723)), "1:02:03");
 /// assert_eq!(format_duration(Duration::from_secs(3 * 86_400 + 61)), "3d 00:01:01");
 /// ```
+#[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes, seconds) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
@@ -22,36 +26,38 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// A number with three digits that matter: `36.2`, `1.16k`, `3.40M`.
+/// Formats a number with three significant digits and a unit prefix: `36.2`, `1.16k`, `3.40M`.
 ///
 /// ```
 /// use logcore::text::format_count;
 ///
 /// assert_eq!([0.5, 36.21, 1160.0, 3.4e6, 2e15].map(format_count), ["0.50", "36.2", "1.16k", "3.40M", "2000T"]);
 /// ```
+#[must_use]
 pub fn format_count(number: f64) -> String {
-    const UNITS: [&str; 5] = ["", "k", "M", "G", "T"];
-    let (mut number, mut unit) = (number, 0);
-    // 999.5 would be shown as 1000.
-    while number >= 999.5 && unit < UNITS.len() - 1 {
+    const PREFIXES: [&str; 5] = ["", "k", "M", "G", "T"];
+    let (mut number, mut prefix) = (number, 0);
+    // 999.5 would be rounded to 1000.
+    while number >= 999.5 && prefix < PREFIXES.len() - 1 {
         number /= 1000.0;
-        unit += 1;
+        prefix += 1;
     }
     let digits = match number {
         ..9.995 => 2,
         ..99.95 => 1,
         _ => 0,
     };
-    format!("{number:.digits$}{}", UNITS[unit])
+    format!("{number:.digits$}{}", PREFIXES[prefix])
 }
 
-/// A rate of units a second, turned over where it is slow: `36.2 it/s`, `2.50 s/it`.
+/// Formats a rate in iterations per second, or in seconds per iteration below 1: `36.2 it/s`, `2.50 s/it`.
 ///
 /// ```
 /// use logcore::text::format_rate;
 ///
 /// assert_eq!([36.21, 0.4].map(format_rate), ["36.2 it/s", "2.50 s/it"]);
 /// ```
+#[must_use]
 pub fn format_rate(per_second: f64) -> String {
     if per_second >= 1.0 {
         format!("{} it/s", format_count(per_second))
@@ -60,19 +66,21 @@ pub fn format_rate(per_second: f64) -> String {
     }
 }
 
-/// A metric's value with four digits that matter: `0.4321`, `1.000e-4`, `1200`.
+/// Formats the value of a metric with four significant digits: `0.4321`, `1.000e-4`, `1200`.
 ///
 /// ```
 /// use logcore::text::format_value;
 ///
-/// assert_eq!([0.43214, 1e-4, 12.0, 123456.0, f64::NAN].map(format_value), ["0.4321", "1.000e-4", "12", "123456", "NaN"]);
+/// let values = [0.43214, 1e-4, 12.0, 123456.0, f64::NAN];
+/// assert_eq!(values.map(format_value), ["0.4321", "1.000e-4", "12", "123456", "NaN"]);
 /// ```
+#[must_use]
 pub fn format_value(value: f64) -> String {
-    let size = value.abs();
-    if !value.is_finite() || value == 0.0 || (value.fract() == 0.0 && size < 1e6) {
+    let magnitude = value.abs();
+    if !value.is_finite() || value == 0.0 || (value.fract() == 0.0 && magnitude < 1e6) {
         return format!("{value}");
     }
-    match size {
+    match magnitude {
         ..1e-3 | 1e6.. => format!("{value:.3e}"),
         ..10.0 => format!("{value:.4}"),
         ..100.0 => format!("{value:.3}"),

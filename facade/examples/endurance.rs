@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use facade::logcore::testing::{BlockingSink, Gate};
+use facade::logcore::testing::{BlockingSink, SinkGate};
 use facade::{LogConfig, LogManager, OnFull, UnifiedLogger, setup_logging};
 use serde_json::json;
 
@@ -95,7 +95,7 @@ fn many_names(config: &LogConfig) {
 }
 
 fn a_sink_that_hangs(config: LogConfig) {
-    let (on_full, gate) = (config.on_full, Gate::default());
+    let (on_full, gate) = (config.on_full, SinkGate::default());
     let logger = open(&config);
     LogManager::get_instance()
         .add_sink("hangs", Box::new(BlockingSink(gate.clone())))

@@ -78,7 +78,7 @@ pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
     ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, Ranks, RingPlace,
-    RunEnd, Secret, SinkBooks, SinkError, Stats,
+    RunEnd, Secret, SinkBooks, SinkError, SinkErrorKind, Stats,
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;

@@ -193,7 +193,7 @@ mod tests {
             }];
             producer.open(false, None, sinks, soon).unwrap();
             // A period that no test outlives.
-            let limiter = Limiter::new(SiteLimit { records, period: Duration::from_secs(3600) });
+            let limiter = Limiter::new(SiteLimit::new(records, Duration::from_secs(3600)));
             let mut passed = 0;
             for (line, fails) in &said {
                 let level = if *fails { Level::Error } else { Level::Info };

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-use facade::logcore::testing::{Recorded, recording};
+use facade::logcore::testing::{RecordedCalls, recording};
 use facade::logcore::{log, serde_json};
 use facade::{
     LevelFilter, LogConfig, LogError, LogManager, MetricValue, OnFull, UnifiedLogger, cleanup_logging, get_logger,
@@ -51,7 +51,7 @@ fn refused(config: LogConfig) -> facade::ConfigError {
     }
 }
 
-fn listen(name: &str) -> Recorded {
+fn listen(name: &str) -> RecordedCalls {
     let (handle, sink) = recording();
     LogManager::get_instance().add_sink(name, Box::new(sink)).unwrap();
     handle
@@ -600,9 +600,9 @@ fn fields_are_kept_as_text_and_as_json() {
 
 #[test]
 fn the_dropping_policy_counts_what_it_drops() {
-    use facade::logcore::testing::{BlockingSink, Gate};
+    use facade::logcore::testing::{BlockingSink, SinkGate};
     let folder = tempfile::tempdir().unwrap();
-    let gate = Gate::default();
+    let gate = SinkGate::default();
     let config = LogConfig {
         ring_bytes: 8192,
         on_full: OnFull::Drop,

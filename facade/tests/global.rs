@@ -1,7 +1,7 @@
 //! What arrives through the global `log` facade. Each test is a process of its own (nextest), for the facade is one a process.
 
 use facade::logcore::log;
-use facade::logcore::testing::{Recorded, recording};
+use facade::logcore::testing::{RecordedCalls, recording};
 use facade::{LogConfig, LogManager, UnifiedLogger, setup_logging};
 
 /// A logger that writes no files.
@@ -18,7 +18,7 @@ fn logger(name: &str, change: impl FnOnce(&mut LogConfig)) -> UnifiedLogger {
     setup_logging(config).unwrap()
 }
 
-fn listen() -> Recorded {
+fn listen() -> RecordedCalls {
     let (handle, sink) = recording();
     LogManager::get_instance()
         .add_sink("listening", Box::new(sink))
@@ -26,7 +26,7 @@ fn listen() -> Recorded {
     handle
 }
 
-fn records(handle: &Recorded, flushed: &UnifiedLogger) -> Vec<String> {
+fn records(handle: &RecordedCalls, flushed: &UnifiedLogger) -> Vec<String> {
     flushed.flush().unwrap();
     handle
         .calls()

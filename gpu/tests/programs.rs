@@ -59,8 +59,7 @@ fn off_looks_for_nothing() {
     let machine = Machine::new();
     for with_cuda in [false, true] {
         let (said, loader) = machine.run(Some("off"), with_cuda);
-        let nothing =
-            "no reading this time: neither the framework nor CUDA says anything, and nothing else may be asked\n";
+        let nothing = "reading failed: neither the framework nor CUDA says anything, and nothing else may be asked\n";
         assert_eq!(said, nothing);
         assert!(!loader.contains("nvidia"), "{loader}");
         assert!(!loader.contains("find library=libcuda"), "{loader}");

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use logcore::log::{Level, LevelFilter};
-use logcore::testing::{BlockingSink, FailingSink, Gate, PanickingSink, recording};
+use logcore::testing::{BlockingSink, FailingSink, PanickingSink, SinkGate, recording};
 use logcore::{
     Deadline, LogError, LoggerEnd, MetricBatch, MetricValue, OnFull, PendingDelivery, Record, Sink, SinkBooks,
     SinkError, log,
@@ -111,7 +111,7 @@ fn long_messages_go_in_pieces_and_come_whole() {
 #[test]
 fn a_full_ring_drops_by_policy_and_the_books_balance() {
     let pipeline = Pipeline::start(4096).unwrap();
-    let gate = Gate::default();
+    let gate = SinkGate::default();
     let producer = open(&pipeline, "dropping", vec![named("slow", BlockingSink(gate.clone()))]);
     producer.set_policy(OnFull::Drop, Duration::ZERO);
     for _ in 0..1000 {
@@ -131,7 +131,7 @@ fn a_full_ring_drops_by_policy_and_the_books_balance() {
 #[test]
 fn a_logger_that_ends_waits_for_no_sink_beyond_its_deadline() {
     let pipeline = Pipeline::start(4096).unwrap();
-    let gate = Gate::default();
+    let gate = SinkGate::default();
     let producer = open(&pipeline, "ending", vec![named("slow", BlockingSink(gate.clone()))]);
     producer.end_by(Deadline::after(Duration::ZERO));
     // Far more than there is room for: that this comes to an end is what is tested.
@@ -194,7 +194,7 @@ fn an_error_is_delivered_when_the_call_returns() {
 #[test]
 fn a_sink_that_hangs_is_named_and_costs_an_error_its_wait_once() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
-    let gate = Gate::default();
+    let gate = SinkGate::default();
     let producer = open(&pipeline, "hanging", vec![named("stuck", BlockingSink(gate.clone()))]);
     producer.set_policy(OnFull::Wait, Duration::from_millis(500));
     // Only the first of these waits; if each did, this would take over ten minutes.

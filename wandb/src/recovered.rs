@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use logcore::registry::FOREIGN_PATH;
 use logcore::{
     BuildContext, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Record, Sink, SinkBooks, SinkError,
-    redacted,
+    SinkErrorKind, redacted,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -86,7 +85,7 @@ fn known_dir<'d>(dir: &'d Path, context: &BuildContext<'_>) -> Result<&'d Path, 
                 "its W&B folder is in {}, which neither `sinks.wandb.dir` nor `WANDB_DIR` names now",
                 dir.display()
             );
-            Err(SinkError::new(words).with_reason(FOREIGN_PATH))
+            Err(SinkError::new(words).with_kind(SinkErrorKind::ForeignPath))
         }
     }
 }
@@ -429,7 +428,7 @@ mod tests {
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(&other.path, &killed.path).unwrap();
-            assert_eq!(killed.recover().err().unwrap().reason(), FOREIGN_PATH);
+            assert_eq!(killed.recover().err().unwrap().reason(), "foreign path");
         }
     }
 

@@ -1,11 +1,11 @@
-//! Names that the text file cannot have.
+//! Validation of `filename`, the name of the text file.
 
 use std::path::{Component, Path};
 
 use crate::{ConfigError, FileRank};
 
-/// Files and folders of a run that are not its text.
-const OURS: [&str; 14] = [
+/// Other files and folders of a run.
+const RESERVED_NAMES: [&str; 14] = [
     "config.json",
     "events.jsonl",
     "incidents",
@@ -22,11 +22,11 @@ const OURS: [&str; 14] = [
     "metrics.merged.jsonl",
 ];
 
-/// Names that stand for devices on Windows, whatever ending they have; so a folder with them cannot be copied there.
-const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
+/// Device names on Windows, with any extension. A log directory with such a file could not be copied to Windows.
+const WINDOWS_DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 
-/// Refuses a name for the text file that leads elsewhere, or to another file of the run. File systems differ in whether they
-/// tell small letters from capitals.
+/// Refuses a name that leads out of the log directory, or to another file of the run. The comparison ignores case, as
+/// some file systems do.
 pub(super) fn validate(filename: &str) -> Result<(), ConfigError> {
     let refuse = |remedy: &str| Err(ConfigError::new("filename", filename.escape_debug(), remedy));
     let mut parts = Path::new(filename).components();
@@ -39,12 +39,15 @@ pub(super) fn validate(filename: &str) -> Result<(), ConfigError> {
     }
     let name = filename.to_lowercase();
     let name = name.trim_end_matches(['.', ' ']);
-    let of_rank = FileRank::parse(name).map(|(first, _)| first);
-    if OURS.contains(&of_rank.as_deref().unwrap_or(name)) || name.starts_with(".logcore") || name == ".lock" {
-        return refuse("it is the name of another file of the run; use one such as training.log");
+    let without_rank = FileRank::parse(name).map(|(first, _)| first);
+    if RESERVED_NAMES.contains(&without_rank.as_deref().unwrap_or(name))
+        || name.starts_with(".logcore")
+        || name == ".lock"
+    {
+        return refuse("this is the name of another file of the run; use a name such as training.log");
     }
     if is_device(name) {
-        return refuse("it is the name of a device on Windows; use one such as training.log");
+        return refuse("this is the name of a device on Windows; use a name such as training.log");
     }
     Ok(())
 }
@@ -55,7 +58,7 @@ fn is_device(name: &str) -> bool {
         let number = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
         number.is_some_and(|number| number.len() == 1 && number.as_bytes()[0].is_ascii_digit())
     };
-    DEVICES.contains(&stem) || is_port(stem)
+    WINDOWS_DEVICES.contains(&stem) || is_port(stem)
 }
 
 #[cfg(test)]
@@ -63,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_has_a_name_of_its_own() {
+    fn validate_refuses_names_of_other_files() {
         for name in [
             "metrics.jsonl",
             "METRICS.JSONL",

@@ -1,12 +1,12 @@
-//! Levels in text, written as in Python or in Rust.
+//! Level names, in the spelling of Python or Rust.
 
 use log::LevelFilter;
 use serde::{Deserialize, Deserializer, Serializer, de};
 
-/// What to write instead of a level that is unknown.
-pub(crate) const LEVELS: &str = "off, error, warning, info, debug or trace";
+/// The level names for error texts.
+pub(crate) const LEVEL_NAMES: &str = "off, error, warning, info, debug or trace";
 
-/// Reads a level: `WARNING`, `warn`, `CRITICAL` (which is error), … in any case.
+/// Parses a level in any case: `WARNING`, `warn`, `CRITICAL` (error), ….
 pub(crate) fn parse_level(text: &str) -> Option<LevelFilter> {
     Some(match text.trim().to_ascii_lowercase().as_str() {
         "off" | "none" => LevelFilter::Off,
@@ -25,5 +25,5 @@ pub(super) fn serialize<S: Serializer>(level: &LevelFilter, serializer: S) -> Re
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LevelFilter, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_level(&text).ok_or_else(|| de::Error::custom(format!("write {LEVELS}")))
+    parse_level(&text).ok_or_else(|| de::Error::custom(format!("use {LEVEL_NAMES}")))
 }

@@ -1,4 +1,4 @@
-//! A config from a table, a file, or the environment; every error names the field.
+//! Configs from tables, files and the environment. Every error names the field.
 
 use std::convert::Infallible;
 use std::env;
@@ -9,26 +9,28 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
 use super::LogConfig;
-use super::depth::{DEEPEST, depth};
-use super::fields::Fields;
-use super::level::LEVELS;
+use super::level::LEVEL_NAMES;
+use super::serde_form::ConfigFields;
+use super::toml_depth::{MAX_DEPTH, nesting_depth};
 use crate::ConfigError;
+use crate::option_error::{option_error, suggest_name};
 use crate::secret::HIDDEN;
-use crate::suggest::{did_you_mean, option_error};
 
 const ENV_PREFIX: &str = "LOGCORE_";
-/// Longer is no config.
-const LONGEST: u64 = 1 << 20;
+/// Largest size of a config file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 impl LogConfig {
-    /// Reads a config from a TOML or JSON file, by its ending. What the file leaves out has its default; a `watch_file` that
-    /// it names lies beside it.
+    /// Reads a config from a file that ends in `.toml` or `.json`.
+    ///
+    /// Missing fields have their defaults. A relative `watch_file` is relative to the folder of the config file.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read (it is no regular file, is longer than 1 MiB, or is no text), is neither, or holds a field or
-    /// a value that cannot work. The error names the file, and the field and its line as far as they are known; the field is
-    /// `config file` where there is none to name.
+    /// - If the file cannot be read: it is not a regular file, larger than 1 MiB, or not UTF-8. The field of the error is
+    ///   then `config file`.
+    /// - If the file is neither TOML nor JSON, or a field or value is invalid. The error names the file, the field, and
+    ///   the line if the field occurs once.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -46,22 +48,28 @@ impl LogConfig {
         Self::read_file(path.as_ref()).map(|(config, _)| config)
     }
 
-    /// The config in a file, and the fields that the file names.
+    /// Reads a config, and the names of the fields that the file sets.
     pub(super) fn read_file(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
         let refuse = |remedy: String| ConfigError::new("config file", path.display(), remedy);
-        let text = logcore_files::read_to_string(path, LONGEST).map_err(|error| refuse(unreadable(&error)))?;
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        let table: Map<String, Value> = match ending.to_ascii_lowercase().as_str() {
-            "toml" if depth(&text) > DEEPEST => return Err(refuse(format!("it is nested more than {DEEPEST} deep"))),
-            "toml" => basic_toml::from_str(&text).map_err(|error| refuse(format!("it is not valid TOML: {error}")))?,
+        let text =
+            logcore_files::read_to_string(path, MAX_FILE_BYTES).map_err(|error| refuse(describe_read_error(&error)))?;
+        let extension = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or_default();
+        let table: Map<String, Value> = match extension.to_ascii_lowercase().as_str() {
+            "toml" if nesting_depth(&text) > MAX_DEPTH => {
+                return Err(refuse(format!("nested more than {MAX_DEPTH} levels deep")));
+            }
+            "toml" => basic_toml::from_str(&text).map_err(|error| refuse(format!("not valid TOML: {error}")))?,
             "json" => match serde_json::from_str(&text) {
                 Ok(Value::Object(table)) => table,
-                Ok(_) => return Err(refuse("it holds no JSON object, which has the fields".to_owned())),
-                Err(error) => return Err(refuse(format!("it is not valid JSON: {error}"))),
+                Ok(_) => return Err(refuse("not a JSON object with the fields of a config".to_owned())),
+                Err(error) => return Err(refuse(format!("not valid JSON: {error}"))),
             },
-            _ => return Err(refuse("name it with the ending .toml or .json".to_owned())),
+            _ => return Err(refuse("use a file name that ends in .toml or .json".to_owned())),
         };
-        let named = table.keys().cloned().collect();
+        let fields = table.keys().cloned().collect();
         let in_file = |error: ConfigError| match line_of(&text, &error.field) {
             Some(line) => error.read_from(format_args!("{}, line {line}", path.display())),
             None => error.read_from(path.display()),
@@ -71,15 +79,25 @@ impl LogConfig {
         if let (Some(watched), Some(folder)) = (&mut config.watch_file, path.parent()) {
             *watched = folder.join(&*watched);
         }
-        Ok((config, named))
+        Ok((config, fields))
     }
 
-    /// Lays the environment over the config: `LOGCORE_<FIELD>`, for example `LOGCORE_CONSOLE_LEVEL=debug`. Lists are
-    /// written with commas, tables (`LOGCORE_SINKS`) as JSON.
+    /// Overrides fields with environment variables: `LOGCORE_<FIELD>`, for example `LOGCORE_CONSOLE_LEVEL=debug`.
+    ///
+    /// Lists are separated by commas, and tables (`LOGCORE_SINKS`) are JSON. So code overrides the environment only if it
+    /// sets a field after this call:
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    ///
+    /// let config = LogConfig { name: "trainer".into(), ..LogConfig::default().with_env()? };
+    /// assert_eq!(config.name, "trainer");
+    /// # Ok::<(), logcore::ConfigError>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// If a variable that begins with `LOGCORE_` names no field, or its value cannot work.
+    /// If a variable that begins with `LOGCORE_` names no field, or its value is invalid.
     pub fn with_env(self) -> Result<Self, ConfigError> {
         let variables = env::vars_os().filter_map(|(name, value)| {
             let name = name.to_str()?.strip_prefix(ENV_PREFIX)?.to_owned();
@@ -104,10 +122,11 @@ impl LogConfig {
                     .keys()
                     .map(|field| format!("{ENV_PREFIX}{}", field.to_ascii_uppercase()));
                 let name = format!("{ENV_PREFIX}{name}");
-                let remedy = did_you_mean(&name, fields, "no field of LogConfig is called so");
+                let remedy = suggest_name(&name, fields, "LogConfig has no such field");
                 return Err(ConfigError::new(&name, HIDDEN, remedy));
             };
-            let text = value.map_err(|raw| shown(ConfigError::new(&field, raw, "the variable is not valid UTF-8")))?;
+            let text = value
+                .map_err(|raw| without_free_text(ConfigError::new(&field, raw, "the variable is not valid UTF-8")))?;
             *slot = from_variable(slot, &field, &text)?;
             changed = true;
         }
@@ -119,25 +138,26 @@ impl LogConfig {
         Ok(config)
     }
 
-    /// The config that a table of fields describes.
+    /// Parses a table of fields.
     pub(crate) fn from_table(table: Map<String, Value>) -> Result<Self, ConfigError> {
-        let known = Self::default().table();
-        if let Some(field) = table.keys().find(|field| !known.contains_key(*field)) {
-            let remedy = did_you_mean(field, known.keys(), "there is no such field");
-            // So that a name that nobody sees is one.
+        let fields = Self::default().table();
+        if let Some(field) = table.keys().find(|field| !fields.contains_key(*field)) {
+            let remedy = suggest_name(field, fields.keys(), "there is no such field");
+            // Makes an empty name visible.
             let field = if field.is_empty() { "\"\"" } else { field };
             return Err(ConfigError::new(field, HIDDEN, remedy));
         }
         let table = Value::Object(table);
         let mut track = serde_path_to_error::Track::new();
-        Fields::deserialize(serde_path_to_error::Deserializer::new(&table, &mut track))
-            .map_err(|error: serde_json::Error| shown(option_error(&table, &track.path().to_string(), &error)))
+        ConfigFields::deserialize(serde_path_to_error::Deserializer::new(&table, &mut track)).map_err(
+            |error: serde_json::Error| without_free_text(option_error(&table, &track.path().to_string(), &error)),
+        )
     }
 
     fn table(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(table)) => table,
-            // A struct of plain fields; only a path that is not UTF-8 has no form in JSON.
+            // Only a path that is not UTF-8 has no form in JSON.
             _ => Map::new(),
         }
     }
@@ -145,13 +165,13 @@ impl LogConfig {
 
 impl Serialize for LogConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Fields::serialize(self, serializer)
+        ConfigFields::serialize(self, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for LogConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Serde's own error for what is no table would quote it.
+        // Serde's own error would quote a value that is not a table.
         match Value::deserialize(deserializer)? {
             Value::Object(table) => Self::from_table(table).map_err(de::Error::custom),
             _ => Err(de::Error::custom("a config is a table of fields")),
@@ -159,19 +179,19 @@ impl<'de> Deserialize<'de> for LogConfig {
     }
 }
 
-/// A logger of this name; everything else is the default, overlaid by the environment.
+/// Creates the config of a logger with this name. The environment overrides the defaults of all other fields.
 impl TryFrom<&str> for LogConfig {
     type Error = ConfigError;
 
     fn try_from(name: &str) -> Result<Self, ConfigError> {
         let mut config = Self::default().with_env()?;
-        // What stands in the code goes before the environment.
+        // Code overrides the environment.
         config.name = name.to_owned();
         Ok(config)
     }
 }
 
-/// The same as from `&str`.
+/// Like the conversion from `&str`.
 impl TryFrom<String> for LogConfig {
     type Error = ConfigError;
 
@@ -180,7 +200,7 @@ impl TryFrom<String> for LogConfig {
     }
 }
 
-/// The same as from `&str`.
+/// Like the conversion from `&str`.
 impl TryFrom<&String> for LogConfig {
     type Error = ConfigError;
 
@@ -189,38 +209,38 @@ impl TryFrom<&String> for LogConfig {
     }
 }
 
-/// A borrowed config, as it is.
+/// Clones a borrowed config.
 impl From<&LogConfig> for LogConfig {
     fn from(config: &LogConfig) -> Self {
         config.clone()
     }
 }
 
-/// Fields that are numbers, or nothing: then their value does not tell.
+/// Fields of the type `Option` of a number. Their present value may not show that they take numbers.
 const OPTIONAL_NUMBERS: [&str; 2] = ["rank", "world_size"];
 
-/// Reads a variable as the kind of value that the field has now.
-fn from_variable(now: &Value, field: &str, text: &str) -> Result<Value, ConfigError> {
-    let refuse = |remedy: &str| shown(ConfigError::new(field, format!("\"{text}\""), remedy));
-    Ok(match now {
+/// Parses a variable as the type of the present value of the field.
+fn from_variable(present: &Value, field: &str, text: &str) -> Result<Value, ConfigError> {
+    let refuse = |remedy: &str| without_free_text(ConfigError::new(field, format!("\"{text}\""), remedy));
+    Ok(match present {
         Value::Bool(_) => match text.trim().to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => true.into(),
             "0" | "false" | "no" | "off" | "" => false.into(),
-            _ => return Err(refuse("write true or false")),
+            _ => return Err(refuse("use true or false")),
         },
-        _ if matches!(now, Value::Number(_)) || OPTIONAL_NUMBERS.contains(&field) => {
-            let number: Value = serde_json::from_str(text.trim()).map_err(|_| refuse("write a number"))?;
+        _ if matches!(present, Value::Number(_)) || OPTIONAL_NUMBERS.contains(&field) => {
+            let number: Value = serde_json::from_str(text.trim()).map_err(|_| refuse("use a number"))?;
             if !number.is_number() {
-                return Err(refuse("write a number"));
+                return Err(refuse("use a number"));
             }
             number
         }
         Value::Array(_) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
         Value::Object(_) => {
             let table: Value =
-                serde_json::from_str(text).map_err(|error| refuse(&format!("write a JSON object: {error}")))?;
+                serde_json::from_str(text).map_err(|error| refuse(&format!("use a JSON object: {error}")))?;
             if !table.is_object() {
-                return Err(refuse("write a JSON object"));
+                return Err(refuse("use a JSON object"));
             }
             table
         }
@@ -228,8 +248,8 @@ fn from_variable(now: &Value, field: &str, text: &str) -> Result<Value, ConfigEr
     })
 }
 
-/// The error as it may be seen: what stands in the fields that may hold anything is not shown.
-fn shown(error: ConfigError) -> ConfigError {
+/// Hides the values of fields that may hold any text, and so a secret.
+fn without_free_text(error: ConfigError) -> ConfigError {
     let field = error.field.split(['.', '[']).next().unwrap_or_default();
     match matches!(field, "sinks" | "probes" | "redact") {
         true => error.without_text(),
@@ -237,15 +257,15 @@ fn shown(error: ConfigError) -> ConfigError {
     }
 }
 
-fn unreadable(error: &io::Error) -> String {
+fn describe_read_error(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::InvalidData => "it cannot be read: it is not text in UTF-8".to_owned(),
-        io::ErrorKind::FileTooLarge => format!("it cannot be read: it is longer than {LONGEST} bytes"),
-        _ => format!("it cannot be read: {error}"),
+        io::ErrorKind::InvalidData => "cannot be read: it is not UTF-8 text".to_owned(),
+        io::ErrorKind::FileTooLarge => format!("cannot be read: it is longer than {MAX_FILE_BYTES} bytes"),
+        _ => format!("cannot be read: {error}"),
     }
 }
 
-/// The only line of a file that gives a value to the field, counted from 1. The parsers do not keep it.
+/// Returns the number of the only line that sets the field, counted from 1. The parsers do not report lines.
 fn line_of(text: &str, field: &str) -> Option<usize> {
     let name = field.split(['[', ']']).next()?.rsplit('.').next()?;
     let sets = |line: &str| {
@@ -262,17 +282,17 @@ fn line_of(text: &str, field: &str) -> Option<usize> {
     found.next().is_none().then_some(line)
 }
 
-/// Whether `LogConfig` has a field of this name.
+/// Returns `true` if `LogConfig` has a field of this name.
 pub(crate) fn is_field(name: &str) -> bool {
     LogConfig::default().table().contains_key(name)
 }
 
-/// The advice for a level that serde's own words do not give.
+/// Returns the level names if the field takes a level. Serde's error does not list them.
 pub(crate) fn level_remedy(field: &str) -> Option<&'static str> {
-    matches!(field, "console_level" | "file_level" | "other_ranks_level").then_some(LEVELS)
+    matches!(field, "console_level" | "file_level" | "other_ranks_level").then_some(LEVEL_NAMES)
 }
 
-// `LogError: From<Infallible>` is what lets `setup_logging` take a config that needs no conversion.
+// `setup_logging` takes a config without conversion, whose error type is `Infallible`.
 const _: fn(Infallible) -> crate::LogError = crate::LogError::from;
 
 #[cfg(test)]
@@ -291,7 +311,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_regular_file_is_named_and_not_waited_for() {
+    fn from_file_of_a_pipe_or_device_fails_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe.toml");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
@@ -312,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_nested_without_end_is_an_error() {
+    fn from_file_with_deep_nesting_fails() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logging.toml");
         for level in ["[", "{a=", "a."] {
@@ -325,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_sets_every_kind_of_field() {
+    fn environment_overrides_every_type_of_field() {
         let config = overlay(&[
             ("CONSOLE_LEVEL", "CRITICAL"),
             ("ENABLE_FILE", "0"),
@@ -353,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_environment_gets_wrong_is_named() {
+    fn invalid_variable_is_named_in_the_error() {
         for (variable, value, field) in [
             ("CONSOL_LEVEL", "info", "LOGCORE_CONSOL_LEVEL"),
             ("CONSOLE_LEVEL", "loud", "console_level"),
@@ -376,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_table_names_field_value_and_remedy() {
+    fn invalid_table_names_field_value_and_remedy() {
         let read = |text: &str| LogConfig::from_table(serde_json::from_str(text).unwrap()).unwrap_err();
         let error = read(r#"{"metric_window": 5}"#);
         assert_eq!((error.field.as_str(), error.value.as_str()), ("metric_window", "***"));
@@ -393,9 +413,9 @@ mod tests {
         assert_eq!((error.field.as_str(), error.value.as_str()), ("wandb_tags[1]", "3"));
     }
 
-    /// Wherever a key stands that should stand elsewhere, no error shows it.
+    /// No error shows an API key, even if the key stands in the wrong field.
     #[test]
-    fn a_secret_at_a_wrong_place_is_not_shown() {
+    fn secret_in_the_wrong_field_is_hidden() {
         const KEY: &str = "S3CR3T-0123456789abcdef0123456789abcdef0";
         let tables = [
             json!({"wandb_api": KEY}),
@@ -462,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_config_is_said_to_be() {
+    fn from_file_of_another_file_type_fails() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir(at("folder.toml")).unwrap();
@@ -477,9 +497,9 @@ mod tests {
         for (name, words) in [
             ("missing.toml", "cannot be read"),
             ("folder.toml", "a folder"),
-            ("binary.toml", "not text in UTF-8"),
+            ("binary.toml", "not UTF-8 text"),
             ("huge.json", "longer than 1048576 bytes"),
-            ("list.json", "no JSON object"),
+            ("list.json", "not a JSON object"),
             ("deep.json", "recursion limit"),
             ("other.yaml", ".toml or .json"),
         ] {
@@ -493,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_a_file_names_file_and_line() {
+    fn error_in_a_file_names_file_and_line() {
         let folder = tempfile::tempdir().unwrap();
         let read = |name: &str, text: &str| {
             std::fs::write(folder.path().join(name), text).unwrap();

@@ -1,12 +1,16 @@
-//! What a user can set.
+//! The config of a logger: fields, defaults, validation, and the ways to load it.
+//!
+//! A config is a plain struct. It comes from code (`LogConfig { name: "trainer".into(), ..LogConfig::default() }`), from
+//! a file ([`LogConfig::from_file`]), or from the environment ([`LogConfig::with_env`]). Code overrides the environment,
+//! which overrides the file, which overrides the defaults.
 
-mod depth;
-mod fields;
 mod filename;
 mod level;
 mod load;
+mod serde_form;
 mod site_limit;
-mod watched;
+mod toml_depth;
+mod watched_levels;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,46 +24,13 @@ use serde_json::Value;
 pub(crate) use self::level::parse_level;
 pub(crate) use self::load::{is_field, level_remedy};
 pub use self::site_limit::SiteLimit;
-pub use self::watched::WatchedLevels;
+pub use self::watched_levels::WatchedLevels;
 use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 
-/// Everything that can be set about a logger. The default is a working configuration.
+/// The settings of a logger. The default is a working config.
 ///
-/// | field | default | |
-/// |---|---|---|
-/// | `name` | `root` | the logger's name |
-/// | `log_dir` | `outputs/logs` | the folder of the run's files |
-/// | `console_level`, `file_level` | INFO, DEBUG | from which level on |
-/// | `filename` | `training.log` | the text file in `log_dir`; a name, not a path |
-/// | `enable_console`, `enable_file` | on | |
-/// | `enable_wandb` | off | |
-/// | `enable_progress`, `enable_metrics`, `enable_memory` | on | |
-/// | `capture_warnings` | on | warnings and errors of any crate, and panics |
-/// | `handle_signals` | on | SIGINT, SIGTERM and SIGHUP finish the loggers before they end the process |
-/// | `propagate` | off | records also go to the sinks of the parents of `name` |
-/// | `rank`, `world_size` | of the environment | which of several processes this is, see [`Ranks`](crate::Ranks) |
-/// | `rank_files` | on | ranks above 0 have files of their own: `training.rank3.log` |
-/// | `other_ranks_level` | WARN | the console of ranks above 0 shows this at most |
-/// | `other_ranks_wandb` | off | ranks above 0 have W&B runs, too |
-/// | `wandb_project`, `wandb_name`, `wandb_tags` | none | |
-/// | `progress_window` | 100 | updates that a rate is taken over |
-/// | `progress_smoothing` | 0.3 | how readily the ETA believes in a new rate: 0 trusts the whole run, 1 only the newest window |
-/// | `progress_metrics` | none | shown behind a progress: `loss` newest, `loss:mean` averaged; none: the first few |
-/// | `progress_position`, `progress_leave` | 0, on | the bar's line; whether it stays |
-/// | `metrics_window` | 100 | values that an average is taken over |
-/// | `metrics_history`, `metrics_prefix` | on, `metrics/` | |
-/// | `sinks` | none | options of one sink by its name; `false` switches it off |
-/// | `probes` | none | the same for probes |
-/// | `directives` | none | levels by target, see [`Directives`] |
-/// | `watch_file` | none | a config file whose levels are taken over when it changes |
-/// | `fold_repeats` | off | equal lines in a row are one on the console and in the text file |
-/// | `limit_per_site` | none | `100/10s`: so many records from one place in the code, see [`SiteLimit`] |
-/// | `redact` | none | patterns of what no sink may see, see [`Redaction`] |
-/// | `ring_bytes` | 4 MiB | of the ring between callers and writer; the first logger of a process decides |
-/// | `ring_place` | `auto` | where the ring lies, so that a killed process loses nothing |
-/// | `on_full` | `wait` | what a call does when the ring is full |
-/// | `finish_summary` | on | the end of a run with metrics is told on the console |
-/// | `flush_timeout`, `finish_timeout` | 5 s, 30 s | |
+/// Create a config with struct-update syntax. New versions add fields, so always end with `..LogConfig::default()`;
+/// a new field is not a breaking change.
 ///
 /// ```
 /// use logcore::LogConfig;
@@ -67,6 +38,16 @@ use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 ///
 /// let config = LogConfig { name: "trainer".into(), ..LogConfig::default() };
 /// assert_eq!(config.console_level, LevelFilter::Info);
+/// config.validate().unwrap();
+/// ```
+///
+/// # Example: a config as JSON
+///
+/// Levels have the names of Python or Rust, in any case. An unknown field is an error that names the nearest field.
+///
+/// ```
+/// use logcore::LogConfig;
+/// use logcore::log::LevelFilter;
 ///
 /// let config: LogConfig = serde_json::from_str(r#"{"console_level": "WARNING"}"#).unwrap();
 /// assert_eq!(config.console_level, LevelFilter::Warn);
@@ -74,120 +55,143 @@ use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 /// let error = serde_json::from_str::<LogConfig>(r#"{"consol_level": "INFO"}"#).unwrap_err();
 /// assert!(error.to_string().contains("`console_level`"));
 /// ```
+///
+/// # Example: options of a sink
+///
+/// ```
+/// use logcore::LogConfig;
+///
+/// let mut config = LogConfig::default();
+/// config.sinks.insert("file".into(), serde_json::json!({"rotate_mb": 100, "utc": true}));
+/// config.sinks.insert("jsonl".into(), false.into()); // Switches the sink off.
+/// assert_eq!(config.sinks["file"]["rotate_mb"], 100);
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct LogConfig {
-    /// The logger's name. `a.b` and `a::b` lie under `a`.
+    /// Name of the logger. `a.b` and `a::b` lie under `a`. Default: `root`.
     pub name: String,
-    /// The folder that the run's files go to; made if it is not there.
+    /// Folder of the run's files; created if missing. Default: `outputs/logs`.
     pub log_dir: PathBuf,
-    /// The console shows this level and what is graver.
+    /// Minimum level on the console. Default: INFO.
     pub console_level: LevelFilter,
-    /// The text file holds this level and what is graver.
+    /// Minimum level in the text file. Default: DEBUG.
     pub file_level: LevelFilter,
-    /// The name of the text file.
+    /// Name of the text file in `log_dir`, without a path. Default: `training.log`.
     pub filename: String,
 
-    /// Whether there is console output.
+    /// `true` to write to the console. Default: on.
     pub enable_console: bool,
-    /// Whether there is a text file.
+    /// `true` to write a text file. Default: on.
     pub enable_file: bool,
-    /// Whether there is a W&B run.
+    /// `true` to record a W&B run. Default: off.
     pub enable_wandb: bool,
-    /// Whether progress is measured and shown.
+    /// `true` to measure and show progress. Default: on.
     pub enable_progress: bool,
-    /// Whether metrics are tracked.
+    /// `true` to track metrics. Default: on.
     pub enable_metrics: bool,
-    /// Whether memory is read.
+    /// `true` to sample memory. Default: on.
     pub enable_memory: bool,
-    /// Whether this logger also writes warnings and errors that other crates send to the `log` facade, and panics.
+    /// `true` to also log panics, and warnings and errors that other crates send to the `log` facade. Default: on.
     pub capture_warnings: bool,
-    /// Whether SIGINT, SIGTERM and SIGHUP finish the loggers before they end the process, and Ctrl-Z leaves a clean terminal. A
-    /// signal that the program handles by itself, or ignores, is left to it. The first logger of a process decides.
+    /// `true` to finish the loggers on SIGINT, SIGTERM and SIGHUP before the process ends, and to leave a clean terminal
+    /// on Ctrl-Z. Signals that the program handles or ignores are left alone. The first logger of a process decides.
+    /// Default: on.
     pub handle_signals: bool,
-    /// Whether records also go to the sinks of the parents of `name`.
+    /// `true` to also send records to the sinks of the parents of `name`. Default: off.
     pub propagate: bool,
 
-    /// Which of several processes this is; `None` is what the launcher says, see [`Ranks::from_env`](crate::Ranks::from_env).
+    /// Rank of this process; `None` reads the launcher's environment, see [`Ranks::from_env`](crate::Ranks::from_env).
     pub rank: Option<u32>,
-    /// How many processes there are; `None` is what the launcher says.
+    /// Number of processes; `None` reads the launcher's environment.
     pub world_size: Option<u32>,
-    /// Whether ranks above 0 have files of their own. If not, all ranks append to the same.
+    /// `true` to give ranks above 0 files of their own, such as `training.rank3.log`; `false` lets all ranks append to
+    /// the same files. Default: on.
     pub rank_files: bool,
-    /// The console of ranks above 0 shows this level and what is graver, and never more than `console_level`.
+    /// Minimum level on the console of ranks above 0, in addition to `console_level`. Default: WARN.
     pub other_ranks_level: LevelFilter,
-    /// Whether ranks above 0 have W&B runs of their own, where `enable_wandb` is on.
+    /// `true` to record W&B runs for ranks above 0, too, if `enable_wandb` is on. Default: off.
     pub other_ranks_wandb: bool,
 
-    /// The W&B project; `None` is `WANDB_PROJECT`, else "default".
+    /// W&B project; `None` reads `WANDB_PROJECT`, and else is "default".
     pub wandb_project: Option<String>,
-    /// The name of the W&B run.
+    /// Name of the W&B run.
     pub wandb_name: Option<String>,
-    /// The tags of the W&B run.
+    /// Tags of the W&B run.
     pub wandb_tags: Vec<String>,
 
-    /// How many updates a rate is taken over; at least 1.
+    /// Number of updates over which a rate is measured; at least 1. Default: 100.
     pub progress_window: usize,
-    /// How readily the ETA believes in a new rate: 0 trusts the whole run, 1 only the newest window.
+    /// Weight of the newest rate in the ETA, from 0 (the mean of the whole run) to 1 (only the newest window). Default:
+    /// 0.3.
     pub progress_smoothing: f64,
-    /// The metrics that are shown behind a progress: `loss` for the newest value, `loss:mean` for the average over
-    /// `metrics_window`. With none, the first few that are logged.
+    /// Metrics beside a progress bar: `loss` shows the newest value, `loss:mean` the average over `metrics_window`.
+    /// Default: the first few metrics that are logged.
     pub progress_metrics: Vec<String>,
-    /// The line of the bar among several.
+    /// Line of the bar among several bars. Default: 0.
     pub progress_position: u32,
-    /// Whether a bar stays on the screen when it is done.
+    /// `true` to leave finished bars on the screen. Default: on.
     pub progress_leave: bool,
 
-    /// How many values an average is taken over; at least 1.
+    /// Number of values over which an average is taken; at least 1. Default: 100.
     pub metrics_window: usize,
-    /// Whether all values are kept.
+    /// `true` to keep a history of all values. Default: on.
     pub metrics_history: bool,
-    /// What stands before a metric's name in the sinks.
+    /// Prefix of metric names in the sinks. Default: `metrics/`.
     pub metrics_prefix: String,
 
-    /// Options of the sinks, by name. A sink from any linked crate is switched on by having an entry; `false` switches
-    /// one off.
+    /// Options of the sinks by name. An entry switches on a sink of any linked crate; `false` switches a sink off.
     pub sinks: BTreeMap<String, Value>,
-    /// Options of the probes, by name, in the same way.
+    /// Options of the probes by name. `false` switches a probe off.
     pub probes: BTreeMap<String, Value>,
     /// Levels by target; see [`Directives`].
     pub directives: String,
-    /// A config file that is looked at twice a second while the logger lives: when what it says of `console_level`,
-    /// `file_level` or `directives` changes, the logger takes it over. What it does not name, and every other field, stays as
-    /// it is. In a file of its own name, `watch_file = "logging.toml"` has that file watched.
+    /// Config file to check twice a second: the logger adopts changes of `console_level`, `file_level` and `directives`.
+    /// Fields that the file does not set, and all other fields, stay as they are. A config file can watch itself with
+    /// `watch_file = "logging.toml"`.
     pub watch_file: Option<PathBuf>,
-    /// Whether equal lines in a row become one line and "last line repeated 999 times", on the console and in the text file.
-    /// Equal is what has the same level, logger, target, message and fields.
+    /// `true` to replace repeated lines by one line and "last line repeated 999 times", on the console and in the text
+    /// file. Lines are equal if level, logger, target, message and fields are equal. Default: off.
     pub fold_repeats: bool,
-    /// How many records a place in the code may emit in a period, such as `100/10s`; what is more is counted and said in one
-    /// line. Empty is no limit. Errors always pass.
+    /// Rate limit for each place in the code, such as `100/10s`; see [`SiteLimit`]. One line tells how many records were
+    /// dropped. Errors always pass. Default: no limit.
     pub limit_per_site: String,
-    /// Patterns of what is replaced by `***` before any sink sees it: in messages, fields, hyper-parameters and descriptions of
-    /// progresses, in the message of a panic wherever the run's end is told, in what this logger says to W&B, and in lines of
-    /// trouble. The lines that Rust's own panic hook prints on stderr are not ours. See [`Redaction`].
+    /// Patterns of texts that `***` replaces before any sink sees them; see [`Redaction`].
+    ///
+    /// Redaction covers messages, fields, hyper-parameters, descriptions of progress, panic messages in the report of
+    /// the run, W&B calls, and notices. It does not cover the lines that Rust's own panic hook prints on stderr.
     pub redact: Vec<String>,
-    /// The size of the ring between callers and writer, in bytes; rounded up to a power of two.
+    /// Size of the ring between callers and writer in bytes, rounded up to a power of two; from 4096 to 2^30. The first
+    /// logger of a process decides. Default: 4 MiB.
     pub ring_bytes: usize,
-    /// Where the ring lies; the first logger of a process decides.
+    /// Location of the ring. The first logger of a process decides.
     pub ring_place: RingPlace,
-    /// What a call does when the ring is full.
+    /// Behavior of a call when the ring is full.
     pub on_full: OnFull,
-    /// Whether the console tells at the end what the run was: how long, how fast, each metric, what went where.
+    /// `true` to print a summary of the run on the console at its end: duration, speed, metrics, books. Default: on.
     pub finish_summary: bool,
-    /// How long `flush` may take, in seconds.
+    /// Time limit of `flush`, in seconds. Default: 5.
     pub flush_timeout: f64,
-    /// How long `finish` may take, in seconds.
+    /// Time limit of `finish`, in seconds. Default: 30.
     pub finish_timeout: f64,
 }
 
 impl LogConfig {
-    /// Checks all that can be checked without touching anything outside.
+    /// Checks every field, without touching files or the network.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    ///
+    /// let config = LogConfig { metrics_window: 0, ..LogConfig::default() };
+    /// let error = config.validate().unwrap_err();
+    /// assert_eq!(error.to_string(), "invalid metrics_window = 0: use at least 1; the default is 100");
+    /// ```
     ///
     /// # Errors
     ///
-    /// The first field that cannot work: a window of 0, a smoothing outside 0 to 1, a `filename` with a path in it, …
+    /// The first invalid field: a window of 0, a smoothing outside 0 to 1, a `filename` with a path, ….
     pub fn validate(&self) -> Result<(), ConfigError> {
-        at_least_one("progress_window", self.progress_window)?;
-        at_least_one("metrics_window", self.metrics_window)?;
+        require_at_least_one("progress_window", self.progress_window)?;
+        require_at_least_one("metrics_window", self.metrics_window)?;
         if !(0.0..=1.0).contains(&self.progress_smoothing) {
             return Err(ConfigError::new(
                 "progress_smoothing",
@@ -201,7 +205,7 @@ impl LogConfig {
             return Err(ConfigError::new(
                 "log_dir",
                 "\"\"",
-                "name a folder; `.` is the current one",
+                "use the path of a folder; `.` is the current folder",
             ));
         }
         self.directives()?;
@@ -214,25 +218,25 @@ impl LogConfig {
                 format!("use from {MIN_RING_BYTES} to {MAX_RING_BYTES} bytes"),
             ));
         }
-        seconds("flush_timeout", self.flush_timeout)?;
-        seconds("finish_timeout", self.finish_timeout)?;
+        require_seconds("flush_timeout", self.flush_timeout)?;
+        require_seconds("finish_timeout", self.finish_timeout)?;
         Ok(())
     }
 
-    /// The levels by target.
+    /// Parses the field `directives`.
     ///
     /// # Errors
     ///
-    /// If they cannot be read.
+    /// If the field is invalid; see [`Directives`].
     pub fn directives(&self) -> Result<Directives, ConfigError> {
         self.directives.parse()
     }
 
-    /// The limit for each place in the code, if there is one.
+    /// Parses the field `limit_per_site`. Returns `None` if the field is empty.
     ///
     /// # Errors
     ///
-    /// If it cannot be read.
+    /// If the field is invalid; see [`SiteLimit`].
     pub fn site_limit(&self) -> Result<Option<SiteLimit>, ConfigError> {
         match self.limit_per_site.trim() {
             "" => Ok(None),
@@ -240,11 +244,11 @@ impl LogConfig {
         }
     }
 
-    /// What may not be seen; `None` if nothing is hidden.
+    /// Compiles the patterns of the field `redact`. Returns `None` if there are none.
     ///
     /// # Errors
     ///
-    /// If a pattern cannot work.
+    /// If a pattern is invalid; see [`Redaction::new`].
     pub fn redaction(&self) -> Result<Option<Redaction>, ConfigError> {
         match self.redact.as_slice() {
             [] => Ok(None),
@@ -252,17 +256,28 @@ impl LogConfig {
         }
     }
 
-    /// The path of this rank's text file.
+    /// Returns the path of this rank's text file.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    /// use std::path::Path;
+    ///
+    /// let config = LogConfig { log_dir: "run".into(), rank: Some(3), ..LogConfig::default() };
+    /// assert_eq!(config.log_file(), Path::new("run/training.rank3.log"));
+    /// ```
+    #[must_use]
     pub fn log_file(&self) -> PathBuf {
-        self.log_dir.join(FileRank::from_config(self).name(&self.filename))
+        self.log_dir.join(FileRank::from_config(self).file_name(&self.filename))
     }
 
-    /// `flush_timeout` as a duration.
+    /// Returns `flush_timeout` as a duration.
+    #[must_use]
     pub fn flush_duration(&self) -> Duration {
         Duration::try_from_secs_f64(self.flush_timeout).unwrap_or(Duration::MAX)
     }
 
-    /// `finish_timeout` as a duration.
+    /// Returns `finish_timeout` as a duration.
+    #[must_use]
     pub fn finish_duration(&self) -> Duration {
         Duration::try_from_secs_f64(self.finish_timeout).unwrap_or(Duration::MAX)
     }
@@ -270,7 +285,11 @@ impl LogConfig {
     fn validate_ranks(&self) -> Result<(), ConfigError> {
         let Some(size) = self.world_size else { return Ok(()) };
         if size == 0 {
-            return Err(ConfigError::new("world_size", size, "use at least 1, or leave it out"));
+            return Err(ConfigError::new(
+                "world_size",
+                size,
+                "use at least 1, or omit the field",
+            ));
         }
         match self.rank {
             Some(rank) if rank >= size => {
@@ -332,7 +351,7 @@ impl Default for LogConfig {
     }
 }
 
-/// Shows the options of sinks without the values of secrets, and no pattern of what is to be hidden.
+/// Shows the options of sinks without secrets, and hides the patterns of `redact`.
 impl fmt::Debug for LogConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = serde_json::to_value(self).unwrap_or_default();
@@ -344,49 +363,69 @@ impl fmt::Debug for LogConfig {
     }
 }
 
-/// What a call does when the ring is full.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The behavior of a call when the ring is full.
+///
+/// ```
+/// use logcore::OnFull;
+///
+/// assert_eq!(serde_json::from_str::<OnFull>(r#""drop""#).unwrap(), OnFull::Drop);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OnFull {
-    /// It waits until there is room: nothing is lost.
+    /// The call waits for room. Nothing is lost.
     #[default]
     Wait,
-    /// It drops what it was told, counts it and returns: nothing waits.
+    /// The call drops its data, counts the drop, and returns at once.
     Drop,
 }
 
-/// Where the ring between callers and writer lies. What is in it when the process is killed, the next process that logs into
-/// the same folder delivers, unless it lies in plain memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The location of the ring between callers and writer.
+///
+/// The ring survives a kill of the process, unless it lies in plain memory: the next process that logs into the same
+/// folder delivers the remaining calls.
+///
+/// ```
+/// use logcore::RingPlace;
+///
+/// assert_eq!(serde_json::from_str::<RingPlace>(r#""log_dir""#).unwrap(), RingPlace::LogDir);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RingPlace {
-    /// In the log directory, if that is on ext4 or in memory, where the room for a file is certain. Elsewhere in the machine's shared
-    /// memory, with a name in the log directory that leads there, and in the directory where there is no such memory: that of a
-    /// container is used only if the directory cannot be. With `on_full = "drop"` shared memory comes first, because a disk that
-    /// is frozen for a snapshot holds up whoever writes to a file. In plain memory if nothing else is left.
+    /// The first of these locations that works:
+    ///
+    /// 1. The log directory, if it is on ext4 or in memory: only there is the space of a file certain.
+    /// 2. The machine's shared memory, with a file in the log directory that names the ring.
+    /// 3. The log directory on any other file system.
+    /// 4. The shared memory of a container.
+    /// 5. Plain memory.
+    ///
+    /// With `on_full = "drop"`, shared memory comes first, because a frozen disk (a snapshot) blocks writes to a file.
     #[default]
     Auto,
-    /// In the log directory: it is still there after a container's restart or a logout.
+    /// The log directory. The ring survives the restart of a container and a logout.
     LogDir,
-    /// In `/dev/shm`: a busy disk never holds up a call.
+    /// `/dev/shm`. A busy disk never delays a call.
     SharedMemory,
-    /// In plain memory: what was not delivered when the process is killed is lost.
+    /// Plain memory. A kill of the process loses undelivered calls.
     Memory,
 }
 
-/// A ring smaller than this could not hold a useful frame.
+/// A smaller ring has no room for a useful frame.
 const MIN_RING_BYTES: usize = 4096;
-/// A larger ring would only hide a sink that is too slow.
+/// A larger ring only hides a sink that is too slow.
 const MAX_RING_BYTES: usize = 1 << 30;
 
-fn at_least_one(field: &str, value: usize) -> Result<(), ConfigError> {
+fn require_at_least_one(field: &str, value: usize) -> Result<(), ConfigError> {
     if value == 0 {
         return Err(ConfigError::new(field, value, "use at least 1; the default is 100"));
     }
     Ok(())
 }
 
-fn seconds(field: &str, value: f64) -> Result<(), ConfigError> {
+fn require_seconds(field: &str, value: f64) -> Result<(), ConfigError> {
     if value.is_nan() || value < 0.0 {
         return Err(ConfigError::new(field, value, "use a number of seconds, 0 or more"));
     }
@@ -398,14 +437,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_works() {
+    fn default_config_is_valid() {
         LogConfig::default().validate().unwrap();
     }
 
     #[test]
-    fn what_cannot_work_is_named() {
-        type Spoil = fn(&mut LogConfig);
-        let wrong: [(&str, Spoil); 18] = [
+    fn validate_names_the_invalid_field() {
+        type BreakConfig = fn(&mut LogConfig);
+        let wrong: [(&str, BreakConfig); 18] = [
             ("progress_window", |c| c.progress_window = 0),
             ("metrics_window", |c| c.metrics_window = 0),
             ("progress_smoothing", |c| c.progress_smoothing = 1.01),
@@ -425,9 +464,9 @@ mod tests {
             ("flush_timeout", |c| c.flush_timeout = -1.0),
             ("finish_timeout", |c| c.finish_timeout = f64::NAN),
         ];
-        for (field, spoil) in wrong {
+        for (field, break_config) in wrong {
             let mut config = LogConfig::default();
-            spoil(&mut config);
+            break_config(&mut config);
             let error = config.validate().unwrap_err();
             assert_eq!(error.field, field);
             assert!(!error.remedy.is_empty());
@@ -435,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_hides_secrets_and_serde_keeps_them() {
+    fn debug_hides_secrets_that_serde_keeps() {
         let mut config = LogConfig::default();
         config
             .sinks

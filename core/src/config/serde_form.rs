@@ -1,4 +1,4 @@
-//! The form of a config in files and in JSON.
+//! The serialized form of a config, in files and in JSON.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use super::{LogConfig, OnFull, RingPlace, level};
 
-/// The fields of [`LogConfig`]: serde reads and writes a config through this, so that `LogConfig` can say by itself what is wrong
-/// with a field. A field that is missing here does not compile.
+/// The fields of [`LogConfig`], for serde. `LogConfig` implements the serde traits itself, because its errors name the
+/// field and a remedy. The compiler reports a field that is missing here.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "LogConfig", default = "LogConfig::default", deny_unknown_fields)]
-pub(super) struct Fields {
+pub(super) struct ConfigFields {
     name: String,
     log_dir: PathBuf,
     #[serde(with = "level")]

@@ -1,12 +1,14 @@
+//! The rate limit for one place in the code.
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::ConfigError;
 
-/// How many records one place in the code may emit in a period: `100/10s`.
+/// The number of records that one place in the code may emit per period: `100/10s`.
 ///
-/// The period has a unit: `ms`, `s`, `min` or `h`.
+/// The units of the period are `ms`, `s`, `min` and `h`.
 ///
 /// ```
 /// use logcore::SiteLimit;
@@ -17,11 +19,27 @@ use crate::ConfigError;
 /// assert_eq!("5 / 2 min".parse::<SiteLimit>().unwrap().to_string(), "5/120s");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SiteLimit {
-    /// So many records; at least 1.
+    /// Number of records; at least 1.
     pub records: u64,
-    /// In this time, which begins with the first of them.
+    /// Period, which starts with the first record.
     pub period: Duration,
+}
+
+impl SiteLimit {
+    /// Creates a limit of `records` per `period`.
+    ///
+    /// ```
+    /// use logcore::SiteLimit;
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(SiteLimit::new(100, Duration::from_secs(10)).to_string(), "100/10s");
+    /// ```
+    #[must_use]
+    pub fn new(records: u64, period: Duration) -> Self {
+        Self { records, period }
+    }
 }
 
 impl FromStr for SiteLimit {
@@ -29,15 +47,15 @@ impl FromStr for SiteLimit {
 
     /// # Errors
     ///
-    /// If it is not a number, a slash and a period, or one of the two is 0.
+    /// If the text is not a number, a slash and a period, or a number is 0.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let read = || {
+        let parse = || {
             let (records, period) = text.split_once('/')?;
-            let (records, period) = (records.trim().parse().ok()?, read_period(period.trim())?);
+            let (records, period) = (records.trim().parse().ok()?, parse_period(period.trim())?);
             (records > 0 && !period.is_zero()).then_some(Self { records, period })
         };
-        let remedy = "write a number of records and a period, as in `100/10s`, `1/500ms`, `5/2min` or `20/1h`";
-        read().ok_or_else(|| ConfigError::new("limit_per_site", text, remedy))
+        let remedy = "use a number of records and a period, such as `100/10s`, `1/500ms`, `5/2min` or `20/1h`";
+        parse().ok_or_else(|| ConfigError::new("limit_per_site", text, remedy))
     }
 }
 
@@ -47,7 +65,7 @@ impl fmt::Display for SiteLimit {
     }
 }
 
-fn read_period(text: &str) -> Option<Duration> {
+fn parse_period(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let number: u64 = number.parse().ok()?;
     match unit.trim() {
@@ -66,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_limits_are_refused() {
         for wrong in [
             "100",
             "/10s",
@@ -86,15 +104,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(records in 1_u64.., millis in 1_u64..1_000_000) {
-            // In milliseconds where it is shown so, in seconds else.
+        fn displayed_limit_parses_to_the_same(records in 1_u64.., millis in 1_u64..1_000_000) {
+            // Display has milliseconds only below a second.
             let period = Duration::from_millis(if millis < 1000 { millis } else { millis / 1000 * 1000 });
             let limit = SiteLimit { records, period };
             prop_assert_eq!(limit.to_string().parse::<SiteLimit>().unwrap(), limit);
         }
 
         #[test]
-        fn any_text_is_no_panic(text in "\\PC{0,20}") {
+        fn parsing_any_text_does_not_panic(text in "\\PC{0,20}") {
             let _ = text.parse::<SiteLimit>();
         }
     }

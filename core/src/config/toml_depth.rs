@@ -1,17 +1,18 @@
-//! How deep a TOML text is nested. Its parser calls itself for each level, and a stack has an end.
+//! The nesting depth of a TOML text. The TOML parser is recursive, so a deep text would overflow the stack.
 
-/// Deeper is no config.
-pub(super) const DEEPEST: usize = 64;
+/// Deepest nesting that a config may have.
+pub(super) const MAX_DEPTH: usize = 64;
 
-/// How many brackets are open at once, or how many dots a key has. Where the text is no TOML, up to there.
-pub(super) fn depth(text: &str) -> usize {
+/// Returns the largest number of open brackets or of dots in a key. In invalid TOML, the scan ends at the first
+/// unterminated string.
+pub(super) fn nesting_depth(text: &str) -> usize {
     let (mut open, mut dots, mut deepest) = (0_usize, 0, 0);
     let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        rest = behind;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
         match first {
-            b'"' | b'\'' => rest = behind_string(*first, behind),
-            b'#' => rest = behind_line(behind),
+            b'"' | b'\'' => rest = skip_string(*first, tail),
+            b'#' => rest = skip_line(tail),
             b'[' | b'{' => (open, dots) = (open + 1, 0),
             b']' | b'}' => (open, dots) = (open.saturating_sub(1), 0),
             b'.' => dots += 1,
@@ -23,7 +24,7 @@ pub(super) fn depth(text: &str) -> usize {
     deepest
 }
 
-fn behind_string(quote: u8, text: &[u8]) -> &[u8] {
+fn skip_string(quote: u8, text: &[u8]) -> &[u8] {
     let quotes = [quote; 3];
     let (mut rest, end) = match text.strip_prefix(&quotes[..2]) {
         Some(rest) => (rest, &quotes[..]),
@@ -36,7 +37,7 @@ fn behind_string(quote: u8, text: &[u8]) -> &[u8] {
     rest.get(end.len()..).unwrap_or_default()
 }
 
-fn behind_line(text: &[u8]) -> &[u8] {
+fn skip_line(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|byte| *byte == b'\n');
     end.map_or(&[], |end| &text[end..])
 }
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brackets_and_dots_count_where_they_are_no_text() {
+    fn nesting_depth_counts_brackets_and_dots_outside_strings() {
         for (text, expected) in [
             ("a = 1\nb = 2.5\n[c]\nd = [0.1, 0.2, 0.3]", 1),
             ("[a.b.c]\nd.e.f.g = 1", 3),
@@ -54,12 +55,12 @@ mod tests {
             ("a = { b = [{ c = 1 }] }", 3),
             ("a = \"[[[\\\"[\" # [[[\nb = '[[\\'", 0),
             ("a = \"\"\"[\"\"[\n[\\\"\"\"\"\nb = '''[[\n''[''' ", 0),
-            // What closes in a text closes nothing.
+            // A bracket in a string closes nothing.
             ("a = [\"]\", [\"]\", ['''\n]''', [", 4),
             ("a = \"", 0),
             ("a = \"\\", 0),
         ] {
-            assert_eq!(depth(text), expected, "{text}");
+            assert_eq!(nesting_depth(text), expected, "{text}");
         }
     }
 }

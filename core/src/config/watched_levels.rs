@@ -1,3 +1,5 @@
+//! The levels that a watched config file may change during a run.
+
 use std::fmt;
 use std::path::Path;
 
@@ -6,7 +8,7 @@ use log::LevelFilter;
 use super::LogConfig;
 use crate::ConfigError;
 
-/// The levels that a config file names, which may change while a run goes on; see [`LogConfig::watch_file`].
+/// The levels in a config file, which may change during a run; see [`LogConfig::watch_file`].
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -21,11 +23,11 @@ use crate::ConfigError;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WatchedLevels {
-    /// `console_level`, if the file names it.
+    /// The field `console_level`, if the file sets it.
     pub console_level: Option<LevelFilter>,
-    /// `file_level`, if the file names it.
+    /// The field `file_level`, if the file sets it.
     pub file_level: Option<LevelFilter>,
-    /// `directives`, if the file names them.
+    /// The field `directives`, if the file sets it.
     pub directives: Option<String>,
 }
 
@@ -34,18 +36,28 @@ impl WatchedLevels {
     ///
     /// # Errors
     ///
-    /// Those of [`LogConfig::from_file`]: a file that is no config as a whole has no levels either.
+    /// Those of [`LogConfig::from_file`]. An error in any field makes the whole file invalid.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let (config, named) = LogConfig::read_file(path.as_ref())?;
-        let named = |field: &str| named.iter().any(|name| name == field);
+        let (config, fields) = LogConfig::read_file(path.as_ref())?;
+        let is_set = |field: &str| fields.iter().any(|name| name == field);
         Ok(Self {
-            console_level: named("console_level").then_some(config.console_level),
-            file_level: named("file_level").then_some(config.file_level),
-            directives: named("directives").then_some(config.directives),
+            console_level: is_set("console_level").then_some(config.console_level),
+            file_level: is_set("file_level").then_some(config.file_level),
+            directives: is_set("directives").then_some(config.directives),
         })
     }
 
-    /// Puts what is named here into a config.
+    /// Sets the levels in a config.
+    ///
+    /// ```
+    /// use logcore::{LogConfig, WatchedLevels};
+    ///
+    /// let mut levels = WatchedLevels::default();
+    /// levels.directives = Some("hyper=warn".to_owned());
+    /// let mut config = LogConfig::default();
+    /// levels.apply_to(&mut config);
+    /// assert_eq!(config.directives, "hyper=warn");
+    /// ```
     pub fn apply_to(&self, config: &mut LogConfig) {
         if let Some(level) = self.console_level {
             config.console_level = level;
@@ -58,7 +70,7 @@ impl WatchedLevels {
         }
     }
 
-    /// What is named here and was not, or was different, in `before`.
+    /// Returns the levels that `before` lacks, or has with another value.
     #[must_use]
     pub fn changed_since(self, before: &Self) -> Self {
         Self {
@@ -71,14 +83,14 @@ impl WatchedLevels {
     }
 }
 
-/// As the lines of a file: `console_level = DEBUG, directives = "hyper=warn"`.
+/// Formats the levels as in a file: `console_level = DEBUG, directives = "hyper=warn"`.
 impl fmt::Display for WatchedLevels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let console = self.console_level.map(|level| format!("console_level = {level}"));
         let file = self.file_level.map(|level| format!("file_level = {level}"));
         let directives = self.directives.as_ref().map(|text| format!("directives = {text:?}"));
-        let named: Vec<String> = [console, file, directives].into_iter().flatten().collect();
-        f.write_str(&named.join(", "))
+        let fields: Vec<String> = [console, file, directives].into_iter().flatten().collect();
+        f.write_str(&fields.join(", "))
     }
 }
 
@@ -87,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_file_names_and_has_changed_is_laid_over() {
+    fn changed_since_keeps_only_fields_that_the_file_sets_and_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logging.json");
         let read = |text: &str| {
@@ -116,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watched_file_lies_beside_the_one_that_names_it() {
+    fn watch_file_is_relative_to_the_folder_of_the_config_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logging.toml");
         std::fs::write(&path, "watch_file = \"logging.toml\"\n").unwrap();

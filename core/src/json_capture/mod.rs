@@ -1,4 +1,4 @@
-//! Anything that serde can walk, as JSON: what has no form there does not take the rest with it.
+//! Conversion of any serializable value to JSON, which omits only the members that have no form in JSON.
 
 mod key;
 
@@ -11,20 +11,20 @@ use serde::ser::{
 };
 use serde_json::{Map, Value};
 
-use self::key::Key;
+use self::key::KeySerializer;
 
-/// Levels below this are cut. Readers of JSON give up at 128, and what is written has a few levels of its own.
-const DEEPEST: usize = 100;
-/// More text than this is not taken, as with messages.
-const LARGEST: usize = 16 << 20;
-/// The share of that which a value without a text of its own costs.
-const OF_ONE: usize = 8;
+/// Deeper levels are cut. JSON parsers refuse 128 levels, and the files of a run add a few levels.
+const MAX_DEPTH: usize = 100;
+/// Largest size of a value, in bytes of text; the same as for messages.
+const MAX_BYTES: usize = 16 << 20;
+/// Bytes that a value without a text counts.
+const BYTES_PER_VALUE: usize = 8;
 
-/// A value as JSON, and what is not in it.
+/// A value as JSON, and the omitted members.
 ///
-/// Infinities and NaN are texts: `"Infinity"`, `"-Infinity"`, `"NaN"`. A member that has no form in JSON, or whose `Serialize`
-/// fails, is left out by name, and the others stay; in a list `null` takes its place. A value that is nested deeper than 100
-/// levels is cut, and one that has more than 16 MiB of text is left out.
+/// - Infinities and NaN become texts: `"Infinity"`, `"-Infinity"`, `"NaN"`.
+/// - A member is omitted if it has no form in JSON, or if its `Serialize` fails. In a list, `null` takes its place.
+/// - A value deeper than 100 levels is cut; a value with more than 16 MiB of text is omitted.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -38,46 +38,53 @@ const OF_ONE: usize = 8;
 /// let curriculum = Curriculum { warmup: f64::INFINITY, stages: [((0, 10), 0.5)].into() };
 /// let captured = JsonCapture::new(&curriculum);
 /// assert_eq!(captured.value, Some(json!({"warmup": "Infinity"})));
-/// assert_eq!(captured.omitted[0].to_string(), "`stages` (a map whose keys are no text)");
+/// assert_eq!(captured.omitted[0].to_string(), "`stages` (a map whose keys are not texts)");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct JsonCapture {
-    /// The value; `None` if nothing of it has a form in JSON.
+    /// JSON form of the value; `None` if the whole value has none.
     pub value: Option<Value>,
-    /// The parts that are not in it.
+    /// Members that are not in the JSON form.
     pub omitted: Vec<Omission>,
 }
 
-/// A part that is not in a captured value.
+/// A member that is not in the JSON form of a value.
+///
+/// ```
+/// let captured = logcore::JsonCapture::new(&(1, u128::MAX));
+/// assert_eq!(captured.value, Some(serde_json::json!([1, null])));
+/// assert_eq!((&*captured.omitted[0].path, &*captured.omitted[0].cause), ("[1]", "an integer of more than 64 bits"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Omission {
-    /// Where it would be: `model.stages[2]`; empty for the whole.
+    /// Path of the member: `model.stages[2]`; empty for the whole value.
     pub path: String,
-    /// Why it is not there.
-    pub why: String,
+    /// Reason of the omission.
+    pub cause: String,
 }
 
 impl JsonCapture {
-    /// Walks `value`. Its own `Serialize` is run once.
+    /// Converts `value`, and calls its `Serialize` once.
+    #[must_use]
     pub fn new(value: &(impl Serialize + ?Sized)) -> Self {
-        let mut walk = Walk {
+        let mut serializer = CaptureSerializer {
             path: Vec::new(),
-            room: LARGEST,
+            remaining_bytes: MAX_BYTES,
             omitted: Vec::new(),
         };
-        let value = match value.serialize(&mut walk) {
+        let value = match value.serialize(&mut serializer) {
             Ok(value) => Some(value),
-            Err(refused) => {
-                walk.omitted.clear();
-                walk.leave_out(&refused);
+            Err(error) => {
+                serializer.omitted.clear();
+                serializer.omit(&error);
                 None
             }
         };
         Self {
             value,
-            omitted: walk.omitted,
+            omitted: serializer.omitted,
         }
     }
 }
@@ -85,72 +92,77 @@ impl JsonCapture {
 impl Display for Omission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.path {
-            "" => write!(f, "all of it ({})", self.why),
-            path => write!(f, "`{path}` ({})", self.why),
+            "" => write!(f, "the whole value ({})", self.cause),
+            path => write!(f, "`{path}` ({})", self.cause),
         }
     }
 }
 
-/// Why a value has no form.
+/// The reason why a value has no form in JSON.
 #[derive(Debug)]
-enum Refused {
-    /// Its own `Serialize` says so.
-    Failed(String),
-    Keys,
-    Large,
-    /// An integer that no reader of JSON keeps.
-    Wide,
+enum CaptureError {
+    /// The `Serialize` of the value failed.
+    Custom(String),
+    InvalidKey,
+    TooLarge,
+    /// An integer of more than 64 bits, which JSON parsers do not keep.
+    TooWide,
 }
 
-impl Display for Refused {
+impl Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Failed(why) => why,
-            Self::Keys => "a map whose keys are no text",
-            Self::Large => "there is more than 16 MiB of it",
-            Self::Wide => "an integer of more than 64 bits",
+            Self::Custom(cause) => cause,
+            Self::InvalidKey => "a map whose keys are not texts",
+            Self::TooLarge => "more than 16 MiB",
+            Self::TooWide => "an integer of more than 64 bits",
         })
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for CaptureError {}
 
-impl ser::Error for Refused {
-    fn custom<T: Display>(why: T) -> Self {
-        Self::Failed(why.to_string())
+impl ser::Error for CaptureError {
+    fn custom<T: Display>(cause: T) -> Self {
+        Self::Custom(cause.to_string())
     }
 }
 
-struct Walk {
-    /// Names and places of the members that lead to where the walk is.
-    path: Vec<Step>,
-    /// How much text may still be taken.
-    room: usize,
+/// Serializes a value to JSON and collects the omitted members.
+struct CaptureSerializer {
+    /// Path of the present member.
+    path: Vec<PathSegment>,
+    /// Bytes of text until the limit.
+    remaining_bytes: usize,
     omitted: Vec<Omission>,
 }
 
-enum Step {
+enum PathSegment {
     Name(String),
-    Place(usize),
+    Index(usize),
 }
 
-impl Walk {
-    fn pay(&mut self, text: usize) -> Result<(), Refused> {
-        self.room = self.room.checked_sub(text + OF_ONE).ok_or(Refused::Large)?;
+impl CaptureSerializer {
+    /// Counts a value with `text` bytes of text against the limit.
+    fn count_bytes(&mut self, text: usize) -> Result<(), CaptureError> {
+        self.remaining_bytes = self
+            .remaining_bytes
+            .checked_sub(text + BYTES_PER_VALUE)
+            .ok_or(CaptureError::TooLarge)?;
         Ok(())
     }
 
-    /// The value of a member, or `None` if it is left out.
-    fn member<T: Serialize + ?Sized>(&mut self, step: Step, value: &T) -> Option<Value> {
-        let (room, known) = (self.room, self.omitted.len());
-        self.path.push(step);
+    /// Serializes a member; `None` if the member is omitted.
+    fn serialize_member<T: Serialize + ?Sized>(&mut self, segment: PathSegment, value: &T) -> Option<Value> {
+        let (remaining_bytes, omitted) = (self.remaining_bytes, self.omitted.len());
+        self.path.push(segment);
         let value = match value.serialize(&mut *self) {
             Ok(value) => Some(value),
-            Err(refused) => {
-                // A member that failed as a whole has taken nothing, and none of its parts is told.
-                self.room = room;
-                self.omitted.truncate(known);
-                self.leave_out(&refused);
+            Err(error) => {
+                // An omitted member counts no bytes, and reports none of its parts.
+                self.remaining_bytes = remaining_bytes;
+                self.omitted.truncate(omitted);
+                self.omit(&error);
                 None
             }
         };
@@ -158,35 +170,35 @@ impl Walk {
         value
     }
 
-    fn leave_out(&mut self, why: &dyn Display) {
+    fn omit(&mut self, cause: &dyn Display) {
         let mut path = String::new();
-        for step in &self.path {
-            match step {
-                Step::Name(name) if path.is_empty() => path.push_str(name),
-                Step::Name(name) => path.extend([".", name]),
-                Step::Place(place) => path.push_str(&format!("[{place}]")),
+        for segment in &self.path {
+            match segment {
+                PathSegment::Name(name) if path.is_empty() => path.push_str(name),
+                PathSegment::Name(name) => path.extend([".", name]),
+                PathSegment::Index(index) => path.push_str(&format!("[{index}]")),
             }
         }
         self.omitted.push(Omission {
             path,
-            why: why.to_string(),
+            cause: cause.to_string(),
         });
     }
 
-    fn number(&mut self, number: impl Into<Value>) -> Result<Value, Refused> {
-        self.pay(0)?;
+    fn number(&mut self, number: impl Into<Value>) -> Result<Value, CaptureError> {
+        self.count_bytes(0)?;
         Ok(number.into())
     }
 
-    /// Begins something with members. Where it lies too deep, it has none.
-    fn open(&mut self, variant: Option<&'static str>) -> Result<Members<'_>, Refused> {
-        self.pay(0)?;
-        let is_cut = self.path.len() >= DEEPEST;
+    /// Starts a value with members. Beyond the depth limit, the members are cut.
+    fn open(&mut self, variant: Option<&'static str>) -> Result<CompoundSerializer<'_>, CaptureError> {
+        self.count_bytes(0)?;
+        let is_cut = self.path.len() >= MAX_DEPTH;
         if is_cut {
-            self.leave_out(&format_args!("nested more than {DEEPEST} levels deep, and cut there"));
+            self.omit(&format_args!("nested more than {MAX_DEPTH} levels deep, and cut"));
         }
-        Ok(Members {
-            walk: self,
+        Ok(CompoundSerializer {
+            parent: self,
             variant,
             is_cut,
             items: Vec::new(),
@@ -196,9 +208,9 @@ impl Walk {
     }
 }
 
-/// A value with members, as it grows.
-struct Members<'w> {
-    walk: &'w mut Walk,
+/// Serializes a list, a map or a struct.
+struct CompoundSerializer<'w> {
+    parent: &'w mut CaptureSerializer,
     variant: Option<&'static str>,
     is_cut: bool,
     items: Vec<Value>,
@@ -206,34 +218,34 @@ struct Members<'w> {
     key: Option<String>,
 }
 
-impl Members<'_> {
-    fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
-        // Also of an item that is not taken: a list may have no end.
-        self.walk.pay(0)?;
+impl CompoundSerializer<'_> {
+    fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CaptureError> {
+        // Cut items count, too: a list may be endless.
+        self.parent.count_bytes(0)?;
         if !self.is_cut {
-            let step = Step::Place(self.items.len());
-            let value = self.walk.member(step, value);
+            let segment = PathSegment::Index(self.items.len());
+            let value = self.parent.serialize_member(segment, value);
             self.items.push(value.unwrap_or_default());
         }
         Ok(())
     }
 
-    fn insert<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Refused> {
-        self.walk.pay(name.len())?;
+    fn insert<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), CaptureError> {
+        self.parent.count_bytes(name.len())?;
         if !self.is_cut
-            && let Some(value) = self.walk.member(Step::Name(name.to_owned()), value)
+            && let Some(value) = self.parent.serialize_member(PathSegment::Name(name.to_owned()), value)
         {
             self.map.insert(name.to_owned(), value);
         }
         Ok(())
     }
 
-    fn list(mut self) -> Value {
+    fn into_list(mut self) -> Value {
         let items = std::mem::take(&mut self.items);
         self.close(items.into())
     }
 
-    fn table(mut self) -> Value {
+    fn into_table(mut self) -> Value {
         let map = std::mem::take(&mut self.map);
         self.close(map.into())
     }
@@ -250,71 +262,71 @@ impl Members<'_> {
     }
 }
 
-impl<'w> Serializer for &'w mut Walk {
+impl<'w> Serializer for &'w mut CaptureSerializer {
     type Ok = Value;
-    type Error = Refused;
-    type SerializeSeq = Members<'w>;
-    type SerializeTuple = Members<'w>;
-    type SerializeTupleStruct = Members<'w>;
-    type SerializeTupleVariant = Members<'w>;
-    type SerializeMap = Members<'w>;
-    type SerializeStruct = Members<'w>;
-    type SerializeStructVariant = Members<'w>;
+    type Error = CaptureError;
+    type SerializeSeq = CompoundSerializer<'w>;
+    type SerializeTuple = CompoundSerializer<'w>;
+    type SerializeTupleStruct = CompoundSerializer<'w>;
+    type SerializeTupleVariant = CompoundSerializer<'w>;
+    type SerializeMap = CompoundSerializer<'w>;
+    type SerializeStruct = CompoundSerializer<'w>;
+    type SerializeStructVariant = CompoundSerializer<'w>;
 
-    fn serialize_bool(self, value: bool) -> Result<Value, Refused> {
+    fn serialize_bool(self, value: bool) -> Result<Value, CaptureError> {
         self.number(value)
     }
 
-    fn serialize_i8(self, value: i8) -> Result<Value, Refused> {
+    fn serialize_i8(self, value: i8) -> Result<Value, CaptureError> {
         self.number(value)
     }
 
-    fn serialize_i16(self, value: i16) -> Result<Value, Refused> {
+    fn serialize_i16(self, value: i16) -> Result<Value, CaptureError> {
         self.number(value)
     }
 
-    fn serialize_i32(self, value: i32) -> Result<Value, Refused> {
+    fn serialize_i32(self, value: i32) -> Result<Value, CaptureError> {
         self.number(value)
     }
 
-    fn serialize_i64(self, value: i64) -> Result<Value, Refused> {
+    fn serialize_i64(self, value: i64) -> Result<Value, CaptureError> {
         self.number(value)
     }
 
-    fn serialize_i128(self, value: i128) -> Result<Value, Refused> {
+    fn serialize_i128(self, value: i128) -> Result<Value, CaptureError> {
         match (i64::try_from(value), u64::try_from(value)) {
             (Ok(value), _) => self.number(value),
             (_, Ok(value)) => self.number(value),
-            _ => Err(Refused::Wide),
+            _ => Err(CaptureError::TooWide),
         }
     }
 
-    fn serialize_u8(self, value: u8) -> Result<Value, Refused> {
+    fn serialize_u8(self, value: u8) -> Result<Value, CaptureError> {
         self.number(value)
     }
 
-    fn serialize_u16(self, value: u16) -> Result<Value, Refused> {
+    fn serialize_u16(self, value: u16) -> Result<Value, CaptureError> {
         self.number(value)
     }
 
-    fn serialize_u32(self, value: u32) -> Result<Value, Refused> {
+    fn serialize_u32(self, value: u32) -> Result<Value, CaptureError> {
         self.number(value)
     }
 
-    fn serialize_u64(self, value: u64) -> Result<Value, Refused> {
+    fn serialize_u64(self, value: u64) -> Result<Value, CaptureError> {
         self.number(value)
     }
 
-    fn serialize_u128(self, value: u128) -> Result<Value, Refused> {
-        self.number(u64::try_from(value).map_err(|_| Refused::Wide)?)
+    fn serialize_u128(self, value: u128) -> Result<Value, CaptureError> {
+        self.number(u64::try_from(value).map_err(|_| CaptureError::TooWide)?)
     }
 
-    fn serialize_f32(self, value: f32) -> Result<Value, Refused> {
+    fn serialize_f32(self, value: f32) -> Result<Value, CaptureError> {
         // The digits of an f32: 0.1 and not 0.10000000149011612.
         self.serialize_f64(value.to_string().parse().unwrap_or_else(|_| value.into()))
     }
 
-    fn serialize_f64(self, value: f64) -> Result<Value, Refused> {
+    fn serialize_f64(self, value: f64) -> Result<Value, CaptureError> {
         let word = match value {
             value if value.is_finite() => return self.number(value),
             value if value.is_nan() => "NaN",
@@ -324,41 +336,45 @@ impl<'w> Serializer for &'w mut Walk {
         self.serialize_str(word)
     }
 
-    fn serialize_char(self, value: char) -> Result<Value, Refused> {
+    fn serialize_char(self, value: char) -> Result<Value, CaptureError> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
-    fn serialize_str(self, value: &str) -> Result<Value, Refused> {
-        self.pay(value.len())?;
+    fn serialize_str(self, value: &str) -> Result<Value, CaptureError> {
+        self.count_bytes(value.len())?;
         Ok(value.into())
     }
 
-    fn serialize_bytes(self, value: &[u8]) -> Result<Value, Refused> {
-        self.pay(value.len().saturating_mul(OF_ONE))?;
+    fn serialize_bytes(self, value: &[u8]) -> Result<Value, CaptureError> {
+        self.count_bytes(value.len().saturating_mul(BYTES_PER_VALUE))?;
         Ok(value.into())
     }
 
-    fn serialize_none(self) -> Result<Value, Refused> {
+    fn serialize_none(self) -> Result<Value, CaptureError> {
         self.serialize_unit()
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Value, Refused> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Value, CaptureError> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<Value, Refused> {
+    fn serialize_unit(self) -> Result<Value, CaptureError> {
         self.number(())
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<Value, Refused> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<Value, CaptureError> {
         self.serialize_unit()
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Value, Refused> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Value, CaptureError> {
         self.serialize_str(variant)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Value, Refused> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Value, CaptureError> {
         value.serialize(self)
     }
 
@@ -368,21 +384,21 @@ impl<'w> Serializer for &'w mut Walk {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<Value, Refused> {
+    ) -> Result<Value, CaptureError> {
         let mut members = self.open(None)?;
         members.insert(variant, value)?;
-        Ok(members.table())
+        Ok(members.into_table())
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Members<'w>, Refused> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<CompoundSerializer<'w>, CaptureError> {
         self.open(None)
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Members<'w>, Refused> {
+    fn serialize_tuple(self, _: usize) -> Result<CompoundSerializer<'w>, CaptureError> {
         self.open(None)
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Members<'w>, Refused> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<CompoundSerializer<'w>, CaptureError> {
         self.open(None)
     }
 
@@ -392,15 +408,15 @@ impl<'w> Serializer for &'w mut Walk {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Members<'w>, Refused> {
+    ) -> Result<CompoundSerializer<'w>, CaptureError> {
         self.open(Some(variant))
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Members<'w>, Refused> {
+    fn serialize_map(self, _: Option<usize>) -> Result<CompoundSerializer<'w>, CaptureError> {
         self.open(None)
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members<'w>, Refused> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<CompoundSerializer<'w>, CaptureError> {
         self.open(None)
     }
 
@@ -410,105 +426,105 @@ impl<'w> Serializer for &'w mut Walk {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Members<'w>, Refused> {
+    ) -> Result<CompoundSerializer<'w>, CaptureError> {
         self.open(Some(variant))
     }
 }
 
-impl SerializeSeq for Members<'_> {
+impl SerializeSeq for CompoundSerializer<'_> {
     type Ok = Value;
-    type Error = Refused;
+    type Error = CaptureError;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CaptureError> {
         self.push(value)
     }
 
-    fn end(self) -> Result<Value, Refused> {
-        Ok(self.list())
+    fn end(self) -> Result<Value, CaptureError> {
+        Ok(self.into_list())
     }
 }
 
-impl SerializeTuple for Members<'_> {
+impl SerializeTuple for CompoundSerializer<'_> {
     type Ok = Value;
-    type Error = Refused;
+    type Error = CaptureError;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CaptureError> {
         self.push(value)
     }
 
-    fn end(self) -> Result<Value, Refused> {
-        Ok(self.list())
+    fn end(self) -> Result<Value, CaptureError> {
+        Ok(self.into_list())
     }
 }
 
-impl SerializeTupleStruct for Members<'_> {
+impl SerializeTupleStruct for CompoundSerializer<'_> {
     type Ok = Value;
-    type Error = Refused;
+    type Error = CaptureError;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CaptureError> {
         self.push(value)
     }
 
-    fn end(self) -> Result<Value, Refused> {
-        Ok(self.list())
+    fn end(self) -> Result<Value, CaptureError> {
+        Ok(self.into_list())
     }
 }
 
-impl SerializeTupleVariant for Members<'_> {
+impl SerializeTupleVariant for CompoundSerializer<'_> {
     type Ok = Value;
-    type Error = Refused;
+    type Error = CaptureError;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CaptureError> {
         self.push(value)
     }
 
-    fn end(self) -> Result<Value, Refused> {
-        Ok(self.list())
+    fn end(self) -> Result<Value, CaptureError> {
+        Ok(self.into_list())
     }
 }
 
-impl SerializeMap for Members<'_> {
+impl SerializeMap for CompoundSerializer<'_> {
     type Ok = Value;
-    type Error = Refused;
+    type Error = CaptureError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Refused> {
-        self.key = Some(key.serialize(Key)?);
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), CaptureError> {
+        self.key = Some(key.serialize(KeySerializer)?);
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Refused> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CaptureError> {
         let key = self.key.take().unwrap_or_default();
         self.insert(&key, value)
     }
 
-    fn end(self) -> Result<Value, Refused> {
-        Ok(self.table())
+    fn end(self) -> Result<Value, CaptureError> {
+        Ok(self.into_table())
     }
 }
 
-impl SerializeStruct for Members<'_> {
+impl SerializeStruct for CompoundSerializer<'_> {
     type Ok = Value;
-    type Error = Refused;
+    type Error = CaptureError;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Refused> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), CaptureError> {
         self.insert(name, value)
     }
 
-    fn end(self) -> Result<Value, Refused> {
-        Ok(self.table())
+    fn end(self) -> Result<Value, CaptureError> {
+        Ok(self.into_table())
     }
 }
 
-impl SerializeStructVariant for Members<'_> {
+impl SerializeStructVariant for CompoundSerializer<'_> {
     type Ok = Value;
-    type Error = Refused;
+    type Error = CaptureError;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Refused> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), CaptureError> {
         self.insert(name, value)
     }
 
-    fn end(self) -> Result<Value, Refused> {
-        Ok(self.table())
+    fn end(self) -> Result<Value, CaptureError> {
+        Ok(self.into_table())
     }
 }
 

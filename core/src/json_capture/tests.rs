@@ -6,18 +6,18 @@ use serde_json::json;
 
 use super::*;
 
-struct Fails;
+struct FailingValue;
 
-impl Serialize for Fails {
+impl Serialize for FailingValue {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(ser::Error::custom("a lock is poisoned"))
     }
 }
 
 /// A list without an end.
-struct Endless;
+struct EndlessList;
 
-impl Serialize for Endless {
+impl Serialize for EndlessList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
         loop {
@@ -27,16 +27,16 @@ impl Serialize for Endless {
 }
 
 /// A tree without an end.
-struct Bottomless;
+struct EndlessTree;
 
-impl Serialize for Bottomless {
+impl Serialize for EndlessTree {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq([Bottomless])
+        serializer.collect_seq([EndlessTree])
     }
 }
 
 #[derive(Serialize)]
-enum Kind {
+enum AnyVariant {
     Unit,
     New(f32),
     Tuple(u8, Option<char>),
@@ -48,7 +48,7 @@ fn omitted(captured: &JsonCapture) -> Vec<String> {
 }
 
 #[test]
-fn numbers_that_are_none_are_texts() {
+fn nan_and_infinities_become_texts() {
     let captured = JsonCapture::new(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0]);
     assert_eq!(captured.value, Some(json!(["NaN", "Infinity", "-Infinity", -0.0])));
     let captured = JsonCapture::new(&(0.1_f32, f32::NAN, f32::MAX, i64::MIN, u64::MAX, 7_u128, -7_i128));
@@ -66,28 +66,28 @@ fn numbers_that_are_none_are_texts() {
 }
 
 #[test]
-fn what_has_no_form_is_left_out_by_name_and_the_rest_stays() {
+fn member_without_a_form_is_omitted_and_the_rest_stays() {
     #[derive(Serialize)]
-    struct Inner {
-        fails: Fails,
-        list: (u8, Fails, u8),
+    struct InnerStruct {
+        fails: FailingValue,
+        list: (u8, FailingValue, u8),
         wide: u128,
-        endless: Endless,
+        endless: EndlessList,
         kept: &'static str,
     }
     #[derive(Serialize)]
-    struct Outer {
+    struct OuterStruct {
         stages: BTreeMap<(u32, u32), f64>,
-        inner: Inner,
+        inner: InnerStruct,
         by_number: BTreeMap<i32, bool>,
     }
-    let captured = JsonCapture::new(&Outer {
+    let captured = JsonCapture::new(&OuterStruct {
         stages: [((0, 10), 0.5)].into(),
-        inner: Inner {
-            fails: Fails,
-            list: (1, Fails, 3),
+        inner: InnerStruct {
+            fails: FailingValue,
+            list: (1, FailingValue, 3),
             wide: u128::MAX,
-            endless: Endless,
+            endless: EndlessList,
             kept: "x",
         },
         by_number: [(-1, true)].into(),
@@ -95,50 +95,50 @@ fn what_has_no_form_is_left_out_by_name_and_the_rest_stays() {
     let expected = json!({"inner": {"list": [1, null, 3], "kept": "x"}, "by_number": {"-1": true}});
     assert_eq!(captured.value, Some(expected));
     let expected = [
-        "`stages` (a map whose keys are no text)",
+        "`stages` (a map whose keys are not texts)",
         "`inner.fails` (a lock is poisoned)",
         "`inner.list[1]` (a lock is poisoned)",
         "`inner.wide` (an integer of more than 64 bits)",
-        "`inner.endless` (there is more than 16 MiB of it)",
+        "`inner.endless` (more than 16 MiB)",
     ];
     assert_eq!(omitted(&captured), expected);
-    let captured = JsonCapture::new(&Fails);
+    let captured = JsonCapture::new(&FailingValue);
     assert_eq!(
         (captured.value.is_none(), omitted(&captured)),
-        (true, vec!["all of it (a lock is poisoned)".to_owned()])
+        (true, vec!["the whole value (a lock is poisoned)".to_owned()])
     );
 }
 
 #[test]
-fn what_is_too_deep_is_cut_where_json_can_still_be_read() {
-    for captured in [JsonCapture::new(&Bottomless), JsonCapture::new(&(1, Bottomless))] {
+fn deep_value_is_cut_at_a_depth_that_parsers_accept() {
+    for captured in [JsonCapture::new(&EndlessTree), JsonCapture::new(&(1, EndlessTree))] {
         let text = captured.value.unwrap().to_string();
         assert!(text.contains("… (nested too deep)"), "{text}");
         serde_json::from_str::<Value>(&text).unwrap();
         assert_eq!(captured.omitted.len(), 1);
-        assert!(captured.omitted[0].why.contains("100 levels"));
+        assert!(captured.omitted[0].cause.contains("100 levels"));
     }
 }
 
 #[test]
-fn forms_are_those_of_serde_json() {
+fn variants_have_the_form_of_serde_json() {
     let kinds = [
-        Kind::Unit,
-        Kind::New(0.5),
-        Kind::Tuple(1, Some('x')),
-        Kind::Tuple(1, None),
-        Kind::Struct { a: (), b: [1, 2] },
+        AnyVariant::Unit,
+        AnyVariant::New(0.5),
+        AnyVariant::Tuple(1, Some('x')),
+        AnyVariant::Tuple(1, None),
+        AnyVariant::Struct { a: (), b: [1, 2] },
     ];
     for kind in kinds {
         assert_eq!(JsonCapture::new(&kind).value, serde_json::to_value(&kind).ok());
     }
-    let map = HashMap::from([(Wrapped('a'), serde_json::Number::from(1))]);
+    let map = HashMap::from([(CharKey('a'), serde_json::Number::from(1))]);
     assert_eq!(JsonCapture::new(&map).value, serde_json::to_value(&map).ok());
     assert_eq!(JsonCapture::new("x").value, Some(json!("x")));
 }
 
 #[derive(Serialize, PartialEq, Eq, Hash)]
-struct Wrapped(char);
+struct CharKey(char);
 
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -158,7 +158,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn json_is_captured_as_it_is(value in any_json()) {
+    fn json_value_is_captured_unchanged(value in any_json()) {
         let captured = JsonCapture::new(&value);
         prop_assert_eq!(captured.omitted, []);
         prop_assert_eq!(captured.value, Some(value));

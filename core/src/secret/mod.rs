@@ -1,7 +1,7 @@
-//! Values that must not be shown.
+//! Values that must not appear in any output.
 
 mod names;
-mod texts;
+mod text_scan;
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 pub(crate) use self::names::is_secret_name;
-use self::names::{is_plural, is_surely_secret_name};
-pub(crate) use self::texts::hide_in_text;
-use self::texts::{asks_for_secret, is_special_token};
+use self::names::{is_certain_secret_name, is_plural};
+pub(crate) use self::text_scan::hide_in_text;
+use self::text_scan::{is_secret_option, is_special_token};
 
-/// A value that shows itself as `***` wherever it is written: in a message, a field, a config, an error.
+/// A value that is written as `***` everywhere: in messages, fields, configs and errors.
 ///
 /// ```
 /// use logcore::Secret;
@@ -23,7 +23,7 @@ use self::texts::{asks_for_secret, is_special_token};
 /// assert_eq!(serde_json::to_string(&key).unwrap(), r#""***""#);
 /// assert_eq!(key.expose(), "abc");
 ///
-/// // It can be read, so it may stand in a config.
+/// // Deserialize reads the real value, so a config can hold a secret.
 /// let key: Secret<String> = serde_json::from_str(r#""abc""#).unwrap();
 /// assert_eq!(key.expose(), "abc");
 /// ```
@@ -32,12 +32,14 @@ use self::texts::{asks_for_secret, is_special_token};
 pub struct Secret<T>(T);
 
 impl<T> Secret<T> {
-    /// A secret of this value.
+    /// Wraps a value.
+    #[must_use]
     pub const fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// The value, for the one place that needs it.
+    /// Returns the real value.
+    #[must_use]
     pub const fn expose(&self) -> &T {
         &self.0
     }
@@ -69,24 +71,30 @@ impl<T> From<T> for Secret<T> {
 
 pub(crate) const HIDDEN: &str = "***";
 
-/// A copy of `value` in which secrets are hidden: the values of secret names (`api_key`, `hfToken`, `database_url`, …), what
-/// stands behind such a name in a list of arguments, and in texts the passwords of addresses, `--api-key=…`, headers, and keys
-/// that are known by how they begin.
+/// Returns a copy of `value` with `***` in place of secrets:
+///
+/// - values whose names suggest a secret: `api_key`, `hfToken`, `database_url`, …;
+/// - list items that follow such a name: `["--password", "abc"]`;
+/// - parts of texts: passwords in URLs, `--api-key=…`, headers, and keys with a known prefix.
 ///
 /// ```
 /// let shown = logcore::redacted(&serde_json::json!({"lr": 0.1, "hf_token": "abc", "args": ["--password", "abc"]}));
 /// assert_eq!(shown, serde_json::json!({"lr": 0.1, "hf_token": "***", "args": ["--password", "***"]}));
 /// ```
+#[must_use]
 pub fn redacted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let names_secret = map
                 .values()
-                .any(|name| name.as_str().is_some_and(is_surely_secret_name));
+                .any(|name| name.as_str().is_some_and(is_certain_secret_name));
             map.iter()
                 .map(|(name, inner)| {
                     let is_named = names_secret && matches!(&**name, "value" | "val" | "default" | "content" | "data");
-                    (name.clone(), shown_as(is_named || is_secret_name(name), name, inner))
+                    (
+                        name.clone(),
+                        visible_form(is_named || is_secret_name(name), name, inner),
+                    )
                 })
                 .collect()
         }
@@ -94,10 +102,10 @@ pub fn redacted(value: &Value) -> Value {
             .map(|at| {
                 let before = at.checked_sub(1).and_then(|before| items[before].as_str());
                 let is_named = before.is_some_and(|before| {
-                    asks_for_secret(before) || (items.len() == 2 && is_surely_secret_name(before))
+                    is_secret_option(before) || (items.len() == 2 && is_certain_secret_name(before))
                 });
                 let is_option = items[at].as_str().is_some_and(|item| item.starts_with("--"));
-                shown_as(is_named && !is_option, before.unwrap_or_default(), &items[at])
+                visible_form(is_named && !is_option, before.unwrap_or_default(), &items[at])
             })
             .collect(),
         Value::String(text) => hide_in_text(text).into(),
@@ -105,21 +113,21 @@ pub fn redacted(value: &Value) -> Value {
     }
 }
 
-/// The visible form of a value under a name that is, or is not, that of a secret.
-fn shown_as(is_secret: bool, name: &str, value: &Value) -> Value {
-    let tells_nothing = || match value {
-        // A switch is only on or off: `use_auth_token`.
+/// Returns the visible form of a value under a name that may be the name of a secret.
+fn visible_form(is_secret: bool, name: &str, value: &Value) -> Value {
+    let is_harmless = || match value {
+        // A switch such as `use_auth_token`.
         Value::Null | Value::Bool(_) => true,
         Value::String(text) => is_special_token(text),
         value => is_plural(name) && is_numeric(value),
     };
-    match is_secret && !tells_nothing() {
+    match is_secret && !is_harmless() {
         true => HIDDEN.into(),
         false => redacted(value),
     }
 }
 
-/// A count, or a list of numbers.
+/// Returns `true` for a number and for a list of numbers.
 fn is_numeric(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().all(Value::is_number),
@@ -134,14 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_switch_is_no_secret() {
+    fn switch_with_a_secret_name_stays_visible() {
         let config = json!({"use_auth_token": true, "auth_token": 5, "api_key": null, "key": {"a": 1}});
         let shown = json!({"use_auth_token": true, "auth_token": "***", "api_key": null, "key": "***"});
         assert_eq!(redacted(&config), shown);
     }
 
     #[test]
-    fn what_is_named_beside_its_value() {
+    fn value_beside_a_secret_name_is_hidden() {
         let config = json!({
             "args": ["--api-key=S", "--password", "S", "--lr", "0.1", "--token", "--verbose"],
             "headers": [["Authorization", "Bearer S"], ["Accept", "text/html"]],

@@ -1,32 +1,32 @@
-//! Secrets within texts: addresses with passwords, arguments, headers, keys that are known by their form.
+//! Detection of secrets in texts: URLs with passwords, arguments, headers, and keys with a known prefix.
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::HIDDEN;
-use super::names::{is_secret_name, is_signature, is_surely_secret_name};
+use super::names::{is_certain_secret_name, is_secret_name, is_signature};
 use crate::Redaction;
 
-/// A copy of `text` in which what is known as a secret is `***`:
+/// Returns `text` with `***` in place of secrets:
 ///
-/// - the password in an address (`postgres://user:***@host/db`), and parameters of it that are secrets or signatures;
-/// - what stands behind a secret name and `=` or `:`, or behind an option (`--api-key=***`, `--password ***`);
-/// - what stands behind `Bearer` and `Basic`;
-/// - keys that are known by how they begin, see [`Redaction`].
+/// - the password in a URL (`postgres://user:***@host/db`), and URL parameters that are secrets or signatures;
+/// - the value after a secret name and `=` or `:`, or after an option (`--api-key=***`, `--password ***`);
+/// - the word after `Bearer` and `Basic`;
+/// - keys with a known prefix, see [`Redaction`].
 pub(crate) fn hide_in_text(text: &str) -> Cow<'_, str> {
     static KEYS: LazyLock<Option<Redaction>> = LazyLock::new(|| Redaction::new(&["api_keys"]).ok());
     let mut hidden: Vec<Range<usize>> = Vec::new();
     if text.contains('@') {
-        passwords(text, &mut hidden);
+        find_passwords(text, &mut hidden);
     }
     if text.contains(['=', ':']) {
-        assigned(text, &mut hidden);
+        find_assigned_values(text, &mut hidden);
     }
     if text.contains(' ') {
-        behind_words(text, &mut hidden);
+        find_values_after_words(text, &mut hidden);
     }
-    let shown = without(text, hidden);
+    let shown = replace_ranges(text, hidden);
     match (&*KEYS, shown) {
         (Some(keys), Cow::Borrowed(text)) => keys.hide(text),
         (Some(keys), Cow::Owned(text)) => Cow::Owned(keys.hide(&text).into_owned()),
@@ -34,20 +34,20 @@ pub(crate) fn hide_in_text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether the argument is an option whose value, a secret, is the next argument.
-pub(super) fn asks_for_secret(argument: &str) -> bool {
+/// Returns `true` if the argument is an option whose value, the next argument, is a secret.
+pub(super) fn is_secret_option(argument: &str) -> bool {
     argument.starts_with('-') && !argument.contains(['=', ' ']) && is_secret_name(argument)
 }
 
-/// Whether `value` cannot be a secret, whatever its name: a piece of text that a tokenizer knows.
+/// Returns `true` for a special token of a tokenizer, such as `<pad>`, which is never a secret.
 pub(super) fn is_special_token(value: &str) -> bool {
     [('<', '>'), ('[', ']')]
         .iter()
         .any(|(open, close)| value.len() < 40 && value.starts_with(*open) && value.ends_with(*close))
 }
 
-/// The passwords of addresses, `scheme://user:password@host`, also without the scheme.
-fn passwords(text: &str, hidden: &mut Vec<Range<usize>>) {
+/// Finds the passwords in URLs: `scheme://user:password@host`, with or without a scheme.
+fn find_passwords(text: &str, hidden: &mut Vec<Range<usize>>) {
     for (start, word) in words(text) {
         let word_start = start;
         let (scheme, address) = match word.find("://") {
@@ -59,7 +59,7 @@ fn passwords(text: &str, hidden: &mut Vec<Range<usize>>) {
         let port = authority.rsplit_once(':').map(|(_, port)| port);
         let at = match authority.rfind('@') {
             Some(at) => at,
-            // A password with a slash in it: what stands behind the colon is no port.
+            // A password may contain a slash: the text after the colon is not a port.
             None if port.is_some_and(|port| !port.is_empty() && !port.bytes().all(|byte| byte.is_ascii_digit())) => {
                 match address.rfind('@') {
                     Some(at) => at,
@@ -73,15 +73,15 @@ fn passwords(text: &str, hidden: &mut Vec<Range<usize>>) {
             Some(colon) if colon + 1 < at && !is_digest && &address[..colon] != "mailto" => {
                 hidden.push(start + colon + 1..start + at);
             }
-            // A name alone is a token where people have no names.
+            // A user name without a password is a token in http URLs.
             None if at > 0 && scheme.trim_start_matches("git+").starts_with("http") => hidden.push(start..start + at),
             _ => debug_assert!(word_start <= start),
         }
     }
 }
 
-/// The values behind a secret name and `=` or `:`.
-fn assigned(text: &str, hidden: &mut Vec<Range<usize>>) {
+/// Finds the values after a secret name and `=` or `:`.
+fn find_assigned_values(text: &str, hidden: &mut Vec<Range<usize>>) {
     for (at, _) in text.match_indices(['=', ':']) {
         let sign = text.as_bytes()[at];
         let doubled = |byte: Option<&u8>| matches!(byte, Some(b'=' | b':' | b'!' | b'<' | b'>'));
@@ -94,10 +94,10 @@ fn assigned(text: &str, hidden: &mut Vec<Range<usize>>) {
         if name.is_empty() || !(is_secret_name(name) || (in_query && is_signature(name))) {
             continue;
         }
-        let value = value_behind(text, at + 1, in_query);
+        let value = value_range(text, at + 1, in_query);
         let shown = &text[value.clone()];
         let is_number = shown.parse::<f64>().is_ok() && super::names::is_plural(name);
-        let is_sure = is_option || sign == b'=' || is_surely_secret_name(name) || looks_random(shown);
+        let is_sure = is_option || sign == b'=' || is_certain_secret_name(name) || looks_random(shown);
         if is_sure
             && !is_number
             && !is_special_token(shown)
@@ -108,13 +108,13 @@ fn assigned(text: &str, hidden: &mut Vec<Range<usize>>) {
     }
 }
 
-/// The words behind `Bearer`, and behind an option that is the name of a secret.
-fn behind_words(text: &str, hidden: &mut Vec<Range<usize>>) {
+/// Finds the words after `Bearer`, and after an option with a secret name.
+fn find_values_after_words(text: &str, hidden: &mut Vec<Range<usize>>) {
     let mut words = words(text).peekable();
     while let Some((_, word)) = words.next() {
         let Some((start, next)) = words.peek() else { return };
         let is_scheme = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
-        let is_secret = match asks_for_secret(word) {
+        let is_secret = match is_secret_option(word) {
             true => !next.starts_with('-'),
             false => is_scheme && (looks_random(next) || next.len() >= 20),
         };
@@ -124,13 +124,13 @@ fn behind_words(text: &str, hidden: &mut Vec<Range<usize>>) {
     }
 }
 
-/// The name that `text` ends with, without quotes around it, and what stands before.
+/// Splits the name at the end of `text`, without quotes, from the text before.
 fn name_before(text: &str) -> (&str, &str) {
     let named = text.trim_end_matches([' ', '\t']);
     let named = named
         .strip_suffix(['"', '\''])
         .map_or(named, |inner| inner.trim_end_matches('\\'));
-    // Longer names are none.
+    // Names have at most 80 characters.
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     let start = named
         .char_indices()
@@ -142,8 +142,8 @@ fn name_before(text: &str) -> (&str, &str) {
     (&named[..start], &named[start..])
 }
 
-/// Where the value is that begins at `from`, behind blanks and a quote.
-fn value_behind(text: &str, from: usize, in_query: bool) -> Range<usize> {
+/// Returns the range of the value that begins at `from`, after blanks and a quote.
+fn value_range(text: &str, from: usize, in_query: bool) -> Range<usize> {
     let rest = &text[from..];
     let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
     let quoted = rest[blanks..].trim_start_matches('\\');
@@ -161,7 +161,7 @@ fn value_behind(text: &str, from: usize, in_query: bool) -> Range<usize> {
         _ if in_query => line
             .find(|c: char| matches!(c, '&' | '#') || c.is_whitespace())
             .unwrap_or(line.len()),
-        // A header has a scheme first, or several pieces.
+        // The value of a header may begin with a scheme, or have several parts.
         _ if is_scheme(first) => {
             let behind = line[first.len()..].trim_start();
             line.len() - behind.len() + word(behind)
@@ -178,19 +178,19 @@ fn is_scheme(word: &str) -> bool {
         .any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
-/// Whether a word is none of a language.
+/// Returns `true` if a word is unlikely to be a word of a language.
 fn looks_random(word: &str) -> bool {
     word.len() >= 8 && word.contains(|c: char| c.is_ascii_digit()) && word.contains(char::is_alphabetic)
 }
 
-/// The words of a text with their places, without the quotes and brackets around them.
+/// Splits a text into words and their positions, without quotes and brackets.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '(' | ')'))
         .filter(|word| !word.is_empty())
         .map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
 }
 
-fn without(text: &str, mut hidden: Vec<Range<usize>>) -> Cow<'_, str> {
+fn replace_ranges(text: &str, mut hidden: Vec<Range<usize>>) -> Cow<'_, str> {
     if hidden.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -198,7 +198,7 @@ fn without(text: &str, mut hidden: Vec<Range<usize>>) -> Cow<'_, str> {
     let mut shown = String::with_capacity(text.len());
     let mut from = 0;
     for range in hidden {
-        // One that lies within another, or laps over it, was hidden with that.
+        // A range that overlaps the previous range is hidden already.
         if range.start >= from {
             shown.push_str(&text[from..range.start]);
             shown.push_str(HIDDEN);
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_secret_in_a_text() {
+    fn hide_in_text_hides_secrets() {
         for (text, shown) in [
             ("postgres://user:S3CR3T@host/db", "postgres://user:***@host/db"),
             (
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_stays() {
+    fn hide_in_text_keeps_other_texts() {
         for text in [
             "https://host:8080/path?step=3&tokens=5",
             "ssh://git@github.com/a.git",

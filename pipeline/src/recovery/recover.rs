@@ -412,14 +412,14 @@ impl<'a> Request<'a> {
                 }),
                 Err(error) => {
                     let words = format!("sink `{}` of logger `{}`: {error}", saved.name, shortened(&logger.name));
-                    if error.reason() == registry::FOREIGN_PATH {
+                    if error.kind().is_foreign_path() {
                         return Err(Unusable::Foreign(words));
                     }
                     if may_pass(&error) {
                         return Err(Unusable::NotNow(format!("{words}; {LATER}")));
                     }
                     // An output that its user has taken away is not to come back; anything else may be wanted.
-                    *is_whole &= error.reason() == "not found";
+                    *is_whole &= error.kind().is_not_found();
                     problems.push(words);
                 }
             }

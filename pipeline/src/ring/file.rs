@@ -101,7 +101,7 @@ impl RingFile {
             RingPlace::LogDir => here(),
             RingPlace::SharedMemory => there(),
             RingPlace::Memory => Err(io::ErrorKind::Unsupported.into()),
-            RingPlace::Auto => match order(Ground::of(folder), shared_memory_is_of_the_machine(), wish.never_waits) {
+            _ => match order(Ground::of(folder), shared_memory_is_of_the_machine(), wish.never_waits) {
                 Order::There => warned(folder, there()),
                 Order::HereThenThere => here().or_else(|error| warned(folder, there()).map_err(|_: io::Error| error)),
                 Order::ThereThenHere => there().or_else(|error| here().map_err(|_: io::Error| error)),

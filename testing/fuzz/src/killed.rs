@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use facade::{LogConfig, LogManager, RingPlace, setup_logging};
-use logcore::testing::{BlockingSink, Gate};
+use logcore::testing::{BlockingSink, SinkGate};
 use serde_json::json;
 
 use crate::folder;
@@ -19,7 +19,7 @@ pub(crate) fn files() -> Vec<(String, Vec<u8>)> {
     logger.update_progress(1, 32);
     logger.flush().expect("a disk takes it");
     logger.log_metrics_at(2, [("loss", 0.25)]);
-    let gate = Gate::default();
+    let gate = SinkGate::default();
     let sink = Box::new(BlockingSink(gate.clone()));
     LogManager::get_instance()
         .add_sink("gate", sink)
