@@ -1,4 +1,4 @@
-//! What a killed process has written behind its last mark.
+//! Comparison of a killed process's records with the bytes that it wrote after its last position was saved.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -10,47 +10,50 @@ use crate::FilePosition;
 use crate::file_id::FileId;
 use crate::rotation::numbered;
 
-/// The bytes behind a place, in the file that it names and in those that have taken its path since.
+/// The bytes after a position, from the file of the position and from the files that took its path since.
 ///
-/// Others may append to the same file, so what is found is compared record by record, and never cut.
+/// Other processes may append to the same file, so the bytes are compared record by record and never cut.
 pub(crate) struct AlreadyWritten {
     bytes: Vec<u8>,
-    /// Where the next record may begin.
+    /// Offset at which the next record may begin.
     at: usize,
-    /// The lines that there are, if the file of the place is gone, or was emptied: the first records may be gone with it.
+    /// The lines of `bytes`, if the file of the position is gone or was emptied. Then the first records may be gone, too.
     gap: Option<LineHashes>,
 }
 
-/// What there is of a record.
+/// Result of looking for a record among the bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RecordMatch {
+    /// The whole record was found.
     Full,
-    /// The last bytes of the file are so many of its first.
+    /// The bytes end with this many bytes of the record.
     Partial(usize),
+    /// The record was not written.
     None,
-    /// If a later one is found, it has been written and was taken away since; if none is, it has not.
+    /// A later record decides: if that one is found, this one was written and removed since; else it was not written.
     Unknown,
 }
 
-/// What lies behind a mark is a batch, or what others have written since; of more than this only the newest is looked at.
+/// Maximum number of bytes that are read. Usually they are one batch, or what other processes have written since. Of
+/// more, only the newest are compared.
 const MOST_BYTES: u64 = 256 << 20;
 
 impl AlreadyWritten {
-    /// Reads what lies behind `place`.
-    pub(crate) fn behind(place: &FilePosition) -> io::Result<Self> {
-        let files = files_behind(place)?;
+    /// Reads the bytes after `position`.
+    pub(crate) fn read(position: &FilePosition) -> io::Result<Self> {
+        let files = files_after(position)?;
         let mut has_gap = files.iter().all(|(_, from)| from.is_none());
         let (mut parts, mut room) = (Vec::new(), MOST_BYTES);
         for (number, from) in files.into_iter().rev() {
-            let mut file = match logcore_files::open(&path_of(place, number)) {
+            let mut file = match logcore_files::open(&path_of(position, number)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                // Lines that went into a pipe or a device are not there to be found.
+                // A pipe or a device cannot be read back.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => continue,
                 opened => opened?,
             };
             let from = match from {
                 Some(from) if ends_a_line(&mut file, from)? => from,
-                // Someone has emptied it, or put other bytes there; all of it is new.
+                // The file was emptied or overwritten, so all of it is new.
                 Some(_) => {
                     has_gap = true;
                     0
@@ -66,21 +69,22 @@ impl AlreadyWritten {
         }
         parts.reverse();
         let bytes = parts.concat();
-        let gap = (has_gap && !bytes.is_empty()).then(|| LineHashes::of(&bytes));
+        let gap = (has_gap && !bytes.is_empty()).then(|| LineHashes::new(&bytes));
         Ok(Self { bytes, at: 0, gap })
     }
 
+    /// Returns the number of bytes that were not compared yet.
     pub(crate) fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }
 
-    /// Looks for a record at the beginning of a line; the next is looked for behind it.
+    /// Looks for a record at the beginning of a line. The next call continues after the record.
     ///
-    /// A process writes its records in order, so once one is not there, none of those after it is.
-    pub(crate) fn take(&mut self, record: &[u8]) -> RecordMatch {
+    /// A process writes its records in order: if one is missing, all later ones are missing, too.
+    pub(crate) fn match_next(&mut self, record: &[u8]) -> RecordMatch {
         if let Some(lines) = &self.gap {
-            let whole = lines.may_have(record).then(|| self.find(record)).flatten();
-            let Some(at) = whole else { return RecordMatch::Unknown };
+            let found = lines.may_have(record).then(|| self.find(record)).flatten();
+            let Some(at) = found else { return RecordMatch::Unknown };
             self.gap = None;
             self.at = at;
         }
@@ -91,9 +95,9 @@ impl AlreadyWritten {
                 return RecordMatch::Full;
             }
             if record.starts_with(rest) {
-                let begun = rest.len();
+                let length = rest.len();
                 self.at = self.bytes.len();
-                return RecordMatch::Partial(begun);
+                return RecordMatch::Partial(length);
             }
             self.at += match rest.iter().position(|byte| *byte == b'\n') {
                 Some(end) => end + 1,
@@ -103,7 +107,7 @@ impl AlreadyWritten {
         RecordMatch::None
     }
 
-    /// What is not there from now on has not been written.
+    /// Ends [`RecordMatch::Unknown`]: a record that is not found was not written.
     pub(crate) fn close_gap(&mut self) {
         self.gap = None;
     }
@@ -116,29 +120,29 @@ impl AlreadyWritten {
         Some(at)
     }
 
-    /// Whether the file ends in the middle of a line.
-    pub(crate) fn ends_in_a_line(&self) -> bool {
+    /// Returns `true` if the bytes end in the middle of a line.
+    pub(crate) fn ends_amid_a_line(&self) -> bool {
         self.bytes.last().is_some_and(|last| *last != b'\n')
     }
 }
 
-/// The lines of a text, by what is left of them in a hash: who looks for many records looks only for those that may be there.
+/// Hashes of the lines of a text: a search through the text is needed only for records whose lines are all among them.
 struct LineHashes {
     hasher: RandomState,
-    known: HashSet<u64>,
+    hashes: HashSet<u64>,
 }
 
 impl LineHashes {
-    fn of(bytes: &[u8]) -> Self {
+    fn new(bytes: &[u8]) -> Self {
         let hasher = RandomState::new();
         let lines = bytes.split_inclusive(|byte| *byte == b'\n');
-        let known = lines.map(|line| hasher.hash_one(line)).collect();
-        Self { hasher, known }
+        let hashes = lines.map(|line| hasher.hash_one(line)).collect();
+        Self { hasher, hashes }
     }
 
     fn may_have(&self, record: &[u8]) -> bool {
         let mut lines = record.split_inclusive(|byte| *byte == b'\n');
-        lines.all(|line| self.known.contains(&self.hasher.hash_one(line)))
+        lines.all(|line| self.hashes.contains(&self.hasher.hash_one(line)))
     }
 }
 
@@ -149,34 +153,34 @@ fn ends_a_line(file: &mut File, at: u64) -> io::Result<bool> {
     Ok(file.read(&mut byte)? == 1 && byte == *b"\n")
 }
 
-fn path_of(place: &FilePosition, number: usize) -> PathBuf {
+fn path_of(position: &FilePosition, number: usize) -> PathBuf {
     match number {
-        0 => place.path.clone(),
-        number => numbered(&place.path, number),
+        0 => position.path.clone(),
+        number => numbered(&position.path, number),
     }
 }
 
-/// The files behind a place, oldest first, by the number in their names (0 is the path itself), and where to begin in the one
-/// that the place is in. If that one is gone, all are behind it.
-fn files_behind(place: &FilePosition) -> io::Result<Vec<(usize, Option<u64>)>> {
-    let Some(identity) = place.file else {
-        return Ok(vec![(0, Some(place.end))]);
+/// Returns the files after a position, oldest first: the number in the name (0 is the path itself), and the offset to start
+/// from in the file of the position. If that file is gone, all files count.
+fn files_after(position: &FilePosition) -> io::Result<Vec<(usize, Option<u64>)>> {
+    let Some(id) = position.file else {
+        return Ok(vec![(0, Some(position.end))]);
     };
     let mut number = 0;
-    let of_place = loop {
-        match fs::metadata(path_of(place, number)) {
-            Ok(metadata) if FileId::of(&metadata) == Some(identity) => break Some((number, Some(place.end))),
+    let of_position = loop {
+        match fs::metadata(path_of(position, number)) {
+            Ok(metadata) if FileId::of(&metadata) == Some(id) => break Some((number, Some(position.end))),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {}
-            // A process that was killed while it rotated leaves one number free.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path_of(place, number + 1).exists() => {}
+            // A process that was killed during a rotation leaves one number free.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path_of(position, number + 1).exists() => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => break None,
             Err(error) => return Err(error),
         }
         number += 1;
     };
     let newer = (0..number).rev().map(|number| (number, None));
-    Ok(of_place.into_iter().chain(newer).collect())
+    Ok(of_position.into_iter().chain(newer).collect())
 }
 
 #[cfg(test)]
@@ -185,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    fn found(text: &str) -> AlreadyWritten {
+    fn written(text: &str) -> AlreadyWritten {
         AlreadyWritten {
             bytes: text.as_bytes().to_vec(),
             at: 0,
@@ -194,19 +198,19 @@ mod tests {
     }
 
     #[test]
-    fn records_are_found_between_those_of_others() {
-        let mut found = found("other\none\nother\ntwo\n  more\nthr");
-        assert_eq!(found.take(b"one\n"), RecordMatch::Full);
-        assert_eq!(found.take(b"two\n  more\n"), RecordMatch::Full);
-        assert!(found.ends_in_a_line());
-        assert_eq!(found.take(b"three\n"), RecordMatch::Partial(3));
-        assert_eq!(found.take(b"four\n"), RecordMatch::None);
+    fn match_next_skips_the_records_of_other_processes() {
+        let mut written = written("other\none\nother\ntwo\n  more\nthr");
+        assert_eq!(written.match_next(b"one\n"), RecordMatch::Full);
+        assert_eq!(written.match_next(b"two\n  more\n"), RecordMatch::Full);
+        assert!(written.ends_amid_a_line());
+        assert_eq!(written.match_next(b"three\n"), RecordMatch::Partial(3));
+        assert_eq!(written.match_next(b"four\n"), RecordMatch::None);
     }
 
     proptest! {
-        /// However the file was cut, what is found and what is then appended are all records, each once.
+        /// The bytes that were written plus the rest that is appended are all records, each once.
         #[test]
-        fn a_cut_anywhere_is_completed(
+        fn a_file_that_was_cut_anywhere_is_completed(
             records in prop::collection::vec("[ab]{0,3}(\n [ab]{0,2})?", 0..12),
             cut in 0.0..1.0,
         ) {
@@ -214,14 +218,14 @@ mod tests {
             let whole = records.concat();
             let cut = (whole.len() as f64 * cut) as usize;
             let mut text = whole[..cut].to_owned();
-            let mut found = Some(found(&text));
+            let mut written = Some(written(&text));
             for record in &records {
-                match found.as_mut().map_or(RecordMatch::None, |found| found.take(record.as_bytes())) {
+                match written.as_mut().map_or(RecordMatch::None, |written| written.match_next(record.as_bytes())) {
                     RecordMatch::Full => continue,
-                    RecordMatch::Partial(begun) => text.push_str(&record[begun..]),
+                    RecordMatch::Partial(length) => text.push_str(&record[length..]),
                     RecordMatch::None | RecordMatch::Unknown => text.push_str(record),
                 }
-                found = None;
+                written = None;
             }
             prop_assert_eq!(text, whole);
         }

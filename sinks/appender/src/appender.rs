@@ -1,4 +1,7 @@
+//! The public handle of a file, and the table of the files that are open.
+
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use logcore::{PerProcess, SinkBooks, SinkError};
 
-use crate::file_writer::FileWriter;
+use crate::file_writer::{FileWriter, RecordSource};
 use crate::{FilePosition, Rotation};
 
-/// A handle to the one writer of a file.
+/// A handle to the single writer of a file.
+///
+/// Opening the same path again returns another handle to the same writer. A writer lives as long as its handles.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -20,7 +25,7 @@ use crate::{FilePosition, Rotation};
 /// let mut second = Appender::open(&path, Rotation::default()).unwrap();
 /// first.append(b"one\n", 1);
 /// second.append(b"two\n", 1);
-/// first.deliver(true).unwrap();
+/// first.deliver_now().unwrap();
 /// assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
 /// assert_eq!(second.books().delivered, 1);
 /// ```
@@ -30,22 +35,31 @@ pub struct Appender {
     path: PathBuf,
 }
 
-/// The owners of the files that are open. An writer that a child of a fork has from its parent may be in the middle of a
-/// write.
+/// The writers of the files that are open, per process: a writer that a fork copied may be in the middle of a write.
 static OPEN: PerProcess<Mutex<HashMap<PathBuf, Weak<Mutex<FileWriter>>>>> = PerProcess::new(|_| Mutex::default());
 
 impl Appender {
-    /// Opens `path` for appending, and makes its folder and itself if they are not there. If it is open already, the
-    /// newest rotation holds.
+    /// Opens `path` for appending. Creates the file and its folder if they do not exist.
+    ///
+    /// If the path is open already, the new `rotation` replaces the old one.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_appender::{Appender, Rotation};
+    ///
+    /// let path = folder.path().join("outputs/training.log");
+    /// let appender = Appender::open(&path, Rotation::default()).unwrap();
+    /// assert!(path.exists());
+    /// ```
     ///
     /// # Errors
     ///
-    /// If the folder cannot be made, or the file cannot be opened.
+    /// If the folder cannot be created, or the file cannot be opened.
     pub fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
         let path = resolved(path)?;
-        Self::of_path(
+        Self::share(
             path.clone(),
-            false,
+            RecordSource::Live,
             || FileWriter::open(path, rotation),
             |writer| {
                 writer.set_rotation(rotation);
@@ -54,28 +68,31 @@ impl Appender {
         )
     }
 
-    /// Goes on from where a killed process stood: of the records that are appended next, those which it has written already
-    /// are found in the file and not written again, and one that it has begun is completed.
+    /// Continues at the position of a killed process.
+    ///
+    /// The caller appends all records since that position again. A record that is in the file already is skipped, and one
+    /// that is there in part is completed. [`FilePosition`] has an example.
     ///
     /// # Errors
     ///
-    /// If what it has written cannot be read, or the file cannot be opened.
-    pub fn recover(place: &FilePosition) -> io::Result<Self> {
-        let place = FilePosition {
-            path: resolved(&place.path)?,
-            ..place.clone()
+    /// If the bytes after the position cannot be read, or the file cannot be opened.
+    pub fn recover(position: &FilePosition) -> io::Result<Self> {
+        let position = FilePosition {
+            path: resolved(&position.path)?,
+            ..position.clone()
         };
-        Self::of_path(
-            place.path.clone(),
-            true,
-            || FileWriter::recover(&place),
-            |writer| writer.recover_also(&place),
+        Self::share(
+            position.path.clone(),
+            RecordSource::Recovery,
+            || FileWriter::recover(&position),
+            |writer| writer.recover_also(&position),
         )
     }
 
-    fn of_path(
+    /// Returns a handle to the writer of `path`: one that is open and that `join` prepares, or a new one from `open`.
+    fn share(
         path: PathBuf,
-        recovers: bool,
+        source: RecordSource,
         open: impl FnOnce() -> io::Result<FileWriter>,
         join: impl FnOnce(&mut FileWriter) -> io::Result<()>,
     ) -> io::Result<Self> {
@@ -91,53 +108,96 @@ impl Appender {
                 writer
             }
         };
-        let handle = lock(&writer).add_handle(recovers);
+        let handle = lock(&writer).add_handle(source);
         Ok(Self { writer, handle, path })
     }
 
-    /// Where the file stands, and whether all that was appended is in it.
+    /// Returns the position behind the newest record in the file, and `true` if no appended record is still in memory.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_appender::{Appender, Rotation};
+    ///
+    /// let mut appender = Appender::open(&folder.path().join("training.log"), Rotation::default()).unwrap();
+    /// appender.append(b"one\n", 1);
+    /// let (_, complete) = appender.position();
+    /// assert!(!complete);
+    /// ```
+    #[must_use]
     pub fn position(&self) -> (FilePosition, bool) {
         lock(&self.writer).position()
     }
 
-    /// Takes a whole record, line end included, which stands for `weight` things in the books.
+    /// Queues one record, including its line end. The record counts as `weight` in the [`books`](Self::books).
     ///
-    /// It is in the file after the next successful [`deliver`](Self::deliver); a good amount is written at once. While
-    /// the disk is in trouble up to 16 MiB are kept; what comes beyond is dropped and counted.
+    /// The next successful [`deliver`](Self::deliver) writes the record; from 64 KiB on, this call writes. While the disk
+    /// fails, up to 16 MiB are kept. Records beyond that are dropped and counted.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_appender::{Appender, Rotation};
+    ///
+    /// let path = folder.path().join("metrics.jsonl");
+    /// let mut appender = Appender::open(&path, Rotation::default()).unwrap();
+    /// appender.append(b"{\"step\":1}\n", 3); // One row for three calls.
+    /// appender.deliver().unwrap();
+    /// assert_eq!(appender.books().delivered, 3);
+    /// ```
     pub fn append(&mut self, record: &[u8], weight: u64) {
         lock(&self.writer).append(self.handle, record, weight);
     }
 
-    /// Writes out what is kept. After a failure it is tried again at most once a second, unless `at_once`.
+    /// Writes the queued records of all handles of the file. After a failure, the next attempt is made a second later.
     ///
     /// # Errors
     ///
-    /// If something is still kept because it could not be written. The error names the path.
-    pub fn deliver(&mut self, at_once: bool) -> Result<(), SinkError> {
-        lock(&self.writer).deliver(at_once)
+    /// If records are still queued because they cannot be written. The error names the path.
+    pub fn deliver(&mut self) -> Result<(), SinkError> {
+        lock(&self.writer).deliver()
     }
 
-    /// Writes out what is kept and gives up what cannot be written.
+    /// Writes the queued records at once, even right after a failure. A full pipe is waited for up to 2 seconds.
     ///
     /// # Errors
     ///
-    /// If something was given up.
+    /// As [`deliver`](Self::deliver).
+    pub fn deliver_now(&mut self) -> Result<(), SinkError> {
+        lock(&self.writer).deliver_now()
+    }
+
+    /// Writes the queued records, and drops and counts the records of this handle that cannot be written.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_appender::{Appender, Rotation};
+    ///
+    /// let mut appender = Appender::open(&folder.path().join("training.log"), Rotation::default()).unwrap();
+    /// appender.append(b"one\n", 1);
+    /// appender.finish().unwrap();
+    /// assert!(appender.books().is_balanced());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If records were dropped.
     pub fn finish(&mut self) -> Result<(), SinkError> {
         let mut writer = lock(&self.writer);
         writer.write_held();
-        let result = writer.deliver(true);
+        let result = writer.deliver_now();
         if let Err(error) = &result {
             writer.give_up(self.handle, error.reason());
         }
         result
     }
 
-    /// The account of what came through this handle.
+    /// Returns the counts of the records that were appended through this handle.
+    #[must_use]
     pub fn books(&self) -> SinkBooks {
         lock(&self.writer).books(self.handle)
     }
 
-    /// The path, with its folder resolved.
+    /// Returns the path, with links in its folder resolved.
+    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -145,22 +205,30 @@ impl Appender {
 
 impl Drop for Appender {
     fn drop(&mut self) {
-        let _ = lock(&self.writer).deliver(true);
+        let _ = lock(&self.writer).deliver_now();
         let mut all = lock(OPEN.get());
-        let known = all.get(&self.path).map(Weak::as_ptr);
-        if known == Some(Arc::as_ptr(&self.writer)) && Arc::strong_count(&self.writer) == 1 {
+        let listed = all.get(&self.path).map(Weak::as_ptr);
+        if listed == Some(Arc::as_ptr(&self.writer)) && Arc::strong_count(&self.writer) == 1 {
             all.remove(&self.path);
         }
     }
 }
 
-/// A panic elsewhere leaves the writer whole: it changes its state after each write, not before.
+impl fmt::Debug for Appender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A panic leaves the writer consistent: it changes its state after each write, not before.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The same file under one name, however its folder was written.
-fn resolved(path: &Path) -> io::Result<PathBuf> {
+/// Resolves the folder of a path, so that a file has one path however it was written.
+pub(crate) fn resolved(path: &Path) -> io::Result<PathBuf> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -168,6 +236,17 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let name = path
         .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"))?;
     Ok(folder.canonicalize()?.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn appender_is_send_and_sync() {
+        fn assert_send_sync<T: Send + Sync>() {}
+        assert_send_sync::<Appender>();
+    }
 }

@@ -1,14 +1,16 @@
+//! The identity of a file, whatever its name is.
+
 use std::fs::Metadata;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-/// Device and number of a file, where the system has such, and when it was made: numbers are given again.
+/// Device and inode number of a file, where the system has them, and its creation time: inode numbers are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileId {
     device: u64,
     number: u64,
-    /// Nanoseconds since 1970, where the file system tells.
+    /// Nanoseconds since 1970, where the file system records the creation.
     made: Option<u64>,
 }
 
@@ -19,7 +21,7 @@ impl FileId {
         Some(Self {
             device: metadata.dev(),
             number: metadata.ino(),
-            made: made(metadata),
+            made: creation_nanos(metadata),
         })
     }
 
@@ -28,12 +30,12 @@ impl FileId {
         Some(Self {
             device: 0,
             number: 0,
-            made: made(metadata),
+            made: creation_nanos(metadata),
         })
     }
 }
 
-fn made(metadata: &Metadata) -> Option<u64> {
+fn creation_nanos(metadata: &Metadata) -> Option<u64> {
     let since = metadata.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     u64::try_from(since.as_nanos()).ok()
 }

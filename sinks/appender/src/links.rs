@@ -1,26 +1,27 @@
-//! Links in place of a file.
+//! Symbolic links at the path of a log file, and the ones that are refused.
 
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// More the system does not follow either.
+/// Maximum length of a chain of links; the system follows no longer one.
 const MOST_LINKS: usize = 40;
 
-/// The way from a path to a file.
+/// Kind of the way from a path to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PathKind {
-    /// The path is its name.
+    /// The path is the name of the file.
     Direct,
+    /// The path leads over links.
     Linked,
 }
 
-/// Follows the links at a path, which may lead to what is not there yet.
+/// Follows the links at a path. The file need not exist.
 ///
 /// # Errors
 ///
-/// If one was made by somebody who has neither its folder nor this process: in a folder that several may write to, such a
-/// link is a trap. The system has the same rule for some folders (`fs.protected_symlinks`).
+/// If a link was made by a user who owns neither its folder nor this process: in a folder that several users may write to,
+/// such a link is a trap. Linux has the same rule for sticky folders (`fs.protected_symlinks`).
 pub(crate) fn follow(path: &Path) -> io::Result<PathKind> {
     let mut at = path.to_owned();
     for count in 0..MOST_LINKS {
@@ -51,12 +52,12 @@ fn check_owner(path: &Path, link: &Metadata) -> io::Result<()> {
     if owner == ROOT || owner == folder.metadata()?.uid() || owner == own_user(&folder)? {
         return Ok(());
     }
-    let why = format!(
-        "{} is a link that user {owner} has made, who owns neither its folder nor this process: remove it, or use another \
+    let text = format!(
+        "{} is a link made by user {owner}, who owns neither its folder nor this process. Remove the link, or use another \
          folder",
         path.display()
     );
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 #[cfg(not(unix))]
@@ -64,12 +65,12 @@ fn check_owner(_: &Path, _: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// The user whose files this process makes.
+/// Returns the user who owns the files that this process creates.
 #[cfg(unix)]
 fn own_user(folder: &Path) -> io::Result<u32> {
     use std::os::unix::fs::MetadataExt as _;
-    let made = logcore_files::Replacement::begin(&folder.join("owner"))?;
-    Ok(made.file().metadata()?.uid())
+    let temporary = logcore_files::Replacement::begin(&folder.join("owner"))?;
+    Ok(temporary.file().metadata()?.uid())
 }
 
 #[cfg(all(test, unix))]
@@ -79,32 +80,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_of_the_user_are_followed_wherever_they_lead() {
+    fn follow_accepts_links_of_the_user_wherever_they_lead() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         symlink("two", path("one")).unwrap();
         symlink("three", path("two")).unwrap();
         symlink("round", path("round")).unwrap();
         symlink("/dev/stdout", path("stdout")).unwrap();
-        for (name, chain) in [
+        for (name, kind) in [
             ("one", PathKind::Linked),
             ("round", PathKind::Linked),
             ("stdout", PathKind::Linked),
             ("three", PathKind::Direct),
         ] {
-            assert_eq!(follow(&path(name)).unwrap(), chain, "{name}");
+            assert_eq!(follow(&path(name)).unwrap(), kind, "{name}");
         }
     }
 
     #[test]
-    fn a_link_of_another_user_is_followed_only_in_their_own_folder() {
+    fn follow_accepts_a_link_of_another_user_only_in_their_own_folder() {
         const OTHER: u32 = 4321;
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         symlink("target", path("trap")).unwrap();
         symlink("trap", path("mine")).unwrap();
         if lchown(path("trap"), Some(OTHER), None).is_err() {
-            // Only root can make a link of another user's.
+            // Only root can give a link to another user.
             return;
         }
         for name in ["trap", "mine"] {
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(
             fs::read_dir(folder.path()).unwrap().count(),
             2,
-            "nothing is left of asking"
+            "`follow` left a file behind"
         );
         chown(folder.path(), Some(OTHER), None).unwrap();
         assert_eq!(follow(&path("trap")).unwrap(), PathKind::Linked);

@@ -1,3 +1,5 @@
+//! Rotation: moving a full file aside, and deleting the oldest ones.
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,46 +11,54 @@ use jiff::{Timestamp, ZonedDateTime};
 use logcore::kill_point::kill_point;
 use serde::{Deserialize, Serialize};
 
-/// When a file is put aside, and how many of those are kept.
+/// Conditions for starting a new file, and the number of old files that are kept.
 ///
-/// The current name stays: `training.log` becomes `training.log.1`, what was `.1` becomes `.2`, and so on.
+/// The name of the current file stays: `training.log` is renamed to `training.log.1`, the former `.1` to `.2`, and so on.
+/// The default never rotates. Files behind a link, pipes and devices are not rotated.
+///
+/// ```
+/// use logcore_appender::Rotation;
+///
+/// let daily = Rotation { daily: true, keep: 7, ..Rotation::default() };
+/// assert_eq!(daily.max_bytes, None);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rotation {
-    /// Before it would grow beyond this many bytes; a record is never split.
+    /// Maximum size of a file in bytes. A record is never split, so one larger record makes a larger file.
     pub max_bytes: Option<u64>,
-    /// At midnight.
+    /// `true` starts a new file at midnight.
     pub daily: bool,
-    /// Midnight is that of UTC, not of local time.
+    /// `true` takes midnight in UTC instead of local time.
     pub utc: bool,
-    /// How many are kept; the oldest is deleted. 0 keeps none but the current one.
+    /// Number of old files that are kept. 0 keeps none.
     pub keep: usize,
 }
 
 impl Rotation {
-    /// The day of `time`, if days matter. A clock may be far beyond the years that a calendar knows.
+    /// Returns the day of `time` for a daily rotation. A time outside the calendar's years is clamped.
     pub(crate) fn day(&self, time: SystemTime) -> Option<Date> {
         if !self.daily {
             return None;
         }
         let zone = if self.utc { TimeZone::UTC } else { TimeZone::system() };
-        let beyond = match time < SystemTime::UNIX_EPOCH {
+        let nearest = match time < SystemTime::UNIX_EPOCH {
             true => Timestamp::MIN,
             false => Timestamp::MAX,
         };
-        let timestamp = Timestamp::try_from(time).unwrap_or(beyond);
+        let timestamp = Timestamp::try_from(time).unwrap_or(nearest);
         Some(ZonedDateTime::new(timestamp, zone).date())
     }
 
-    /// Moves the file out of the way. The caller holds the lock of the file, so that nobody else moves anything meanwhile.
+    /// Moves the file aside. The caller holds the lock of the file, so no other process moves anything meanwhile.
     ///
     /// # Errors
     ///
-    /// If it could not be renamed; it is then still in its place.
+    /// If the file could not be renamed; then it still has its name.
     pub(crate) fn put_aside(&self, path: &Path) -> io::Result<()> {
         let keep = self.keep.max(1);
-        // A number that is free is filled, so that of processes killed amid this at most one gap is ever left.
+        // A free number is filled first: however many processes were killed while they rotated, at most one gap remains.
         let free = (1..=keep).find(|number| is_free(&numbered(path, *number)));
-        // One more than is kept, and any that an earlier, larger `keep` has left.
+        // One file more than is kept, and all that an earlier, larger `keep` has left.
         let mut beyond = if free.is_some() { keep.saturating_add(1) } else { keep };
         while remove_if_there(&numbered(path, beyond))? {
             beyond = beyond.saturating_add(1);
@@ -68,7 +78,7 @@ impl Rotation {
         }
     }
 
-    /// Undoes [`put_aside`](Self::put_aside), where nobody has taken the place.
+    /// Reverts [`put_aside`](Self::put_aside), unless another process has created the file again.
     pub(crate) fn put_back(&self, path: &Path) {
         let _ = rename_if_there(&numbered(path, 1), path);
     }
@@ -84,7 +94,7 @@ fn is_free(path: &Path) -> bool {
     matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Renames onto nothing: whatever has the name already stays.
+/// Renames a file, but never over another one.
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     if !is_free(to) {
         return Err(io::ErrorKind::AlreadyExists.into());
@@ -98,17 +108,17 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Only a file is deleted: what else has the name was put there by somebody.
+/// Deletes a regular file; returns `true` if there was one. Anything else under that name was put there by a user.
 fn remove_if_there(path: &Path) -> io::Result<bool> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Ok(metadata) if !metadata.is_file() => {
-            let why = format!(
-                "{} is {} and no rotated file",
+            let text = format!(
+                "{} is {}, not a rotated file",
                 path.display(),
                 logcore_files::describe_file_type(metadata.file_type())
             );
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
         _ => {}
     }

@@ -11,7 +11,7 @@ fn read(path: &Path) -> String {
 
 fn put(appender: &mut Appender, text: &str) {
     appender.append(format!("{text}\n").as_bytes(), 1);
-    appender.deliver(true).unwrap();
+    appender.deliver_now().unwrap();
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn rotation_by_size_keeps_whole_records_and_so_many_files() {
     }
     appender.append(b"a record that is longer than a file may be\n", 1);
     appender.append(b"end\n", 1);
-    appender.deliver(false).unwrap();
+    appender.deliver().unwrap();
     assert_eq!(read(&path), "end\n");
     assert_eq!(
         read(&folder.path().join("training.log.1")),
@@ -124,7 +124,7 @@ fn a_disk_that_is_full_and_freed_again_loses_nothing() {
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     let mut appender = Appender::open(&path, Rotation::default()).unwrap();
     appender.append(b"kept\n", 1);
-    let error = appender.deliver(true).unwrap_err();
+    let error = appender.deliver_now().unwrap_err();
     assert_eq!(error.reason(), "disk full");
     assert!(error.to_string().contains("training.log"), "{error}");
     fs::remove_file(&path).unwrap();
@@ -159,7 +159,7 @@ fn one_path_has_one_owner_however_it_is_written() {
         first.append(format!("{}\n", "a".repeat(i % 80)).as_bytes(), 1);
         second.append(format!("{}\n", "b".repeat(i % 80)).as_bytes(), 1);
     }
-    first.deliver(true).unwrap();
+    first.deliver_now().unwrap();
     let text = read(&plain);
     assert_eq!(text.lines().count(), 2000);
     assert!(text.lines().all(|line| !(line.contains('a') && line.contains('b'))));

@@ -73,7 +73,7 @@ fn a_link_of_the_users_is_written_through_and_never_rotated() {
     let expected: String = (0..9).map(|number| format!("line number {number}\n")).collect();
     for line in expected.split_inclusive('\n') {
         appender.append(line.as_bytes(), 1);
-        appender.deliver(true).unwrap();
+        appender.deliver_now().unwrap();
     }
     assert_eq!(fs::read_to_string(&other).unwrap(), expected);
     assert!(path.is_symlink());
@@ -97,11 +97,11 @@ fn a_pipe_is_never_rotated_and_a_reader_that_pauses_gets_every_line() {
     }
     // Nobody reads: the writer gets its time back, and keeps what there is.
     let since = Instant::now();
-    assert_eq!(appender.deliver(false).unwrap_err().reason(), "nobody reads");
+    assert_eq!(appender.deliver().unwrap_err().reason(), "nobody reads");
     assert!(since.elapsed() < Duration::from_secs(1));
     thread::scope(|scope| {
         let reader = scope.spawn(|| read_from(&mut reader, all));
-        appender.deliver(true).unwrap();
+        appender.deliver_now().unwrap();
         assert_eq!(reader.join().unwrap(), lines.concat());
     });
     assert_eq!(appender.books().delivered, 5000);
@@ -119,12 +119,12 @@ fn a_reader_that_goes_away_is_trouble_and_the_next_gets_whole_lines() {
     appender.append(b"one\n", 1);
     for _ in 0..3 {
         let since = Instant::now();
-        assert!(appender.deliver(true).is_err());
+        assert!(appender.deliver_now().is_err());
         assert!(since.elapsed() < Duration::from_secs(1));
     }
     let mut reader = open_reader(&path);
     appender.append(b"two\n", 1);
-    appender.deliver(true).unwrap();
+    appender.deliver_now().unwrap();
     assert_eq!(read_from(&mut reader, 8), "one\ntwo\n");
 }
 
@@ -139,7 +139,7 @@ fn a_pipe_that_nobody_reads_to_the_end_costs_what_is_left_and_no_time() {
     let since = Instant::now();
     for _ in 0..40 {
         appender.append(&record, 1);
-        let _ = appender.deliver(false);
+        let _ = appender.deliver();
     }
     assert!(appender.finish().is_err());
     drop(appender.books());
@@ -154,7 +154,7 @@ fn a_file_that_becomes_something_else_amid_the_run_hangs_nothing() {
     let path = folder.path().join("training.log");
     let mut appender = Appender::open(&path, SMALL).unwrap();
     appender.append(b"one\n", 1);
-    appender.deliver(true).unwrap();
+    appender.deliver_now().unwrap();
     let kinds: [fn(&Path); 3] = [
         make_pipe,
         |path| fs::create_dir(path).unwrap(),
@@ -167,9 +167,9 @@ fn a_file_that_becomes_something_else_amid_the_run_hangs_nothing() {
         make(&path);
         let line = format!("kept {number}\n");
         appender.append(line.as_bytes(), 1);
-        assert!(appender.deliver(true).is_err());
+        assert!(appender.deliver_now().is_err());
         fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
-        appender.deliver(true).unwrap();
+        appender.deliver_now().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), line);
     }
     assert!(appender.books().is_balanced() && appender.books().delivered == 4);

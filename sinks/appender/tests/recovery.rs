@@ -14,13 +14,13 @@ fn a_new_process_goes_on_behind_a_mark_and_writes_nothing_twice() {
     let place = {
         let mut killed = Appender::open(&path, Rotation::default()).unwrap();
         killed.append(b"before\n", 1);
-        killed.deliver(true).unwrap();
+        killed.deliver_now().unwrap();
         let (place, complete) = killed.position();
         assert!(complete);
         killed.append(b"one\n", 1);
         killed.append(b"two\n", 1);
         assert!(!killed.position().1, "what waits in memory is in no mark");
-        killed.deliver(true).unwrap();
+        killed.deliver_now().unwrap();
         place
     };
     // The kill cut the second record, and another process has appended a line of its own before.
@@ -50,12 +50,12 @@ fn a_mark_is_found_again_behind_a_rotation() {
     let place = {
         let mut killed = Appender::open(&path, rotation).unwrap();
         killed.append(b"record 1\n", 1);
-        killed.deliver(true).unwrap();
+        killed.deliver_now().unwrap();
         let (place, _) = killed.position();
         for record in [b"record 2\n", b"record 3\n"] {
             killed.append(record, 1);
         }
-        killed.deliver(true).unwrap();
+        killed.deliver_now().unwrap();
         place
     };
     let mut next = Appender::recover(&place).unwrap();
@@ -82,11 +82,11 @@ fn a_number_that_a_killed_rotation_left_free_hides_nothing() {
     let line = |number: u32| format!("line number {number:02}\n");
     let mut killed = Appender::open(&path, rotation).unwrap();
     killed.append(line(0).as_bytes(), 1);
-    killed.deliver(true).unwrap();
+    killed.deliver_now().unwrap();
     let (place, _) = killed.position();
     for number in 1..5 {
         killed.append(line(number).as_bytes(), 1);
-        killed.deliver(true).unwrap();
+        killed.deliver_now().unwrap();
     }
     drop(killed);
     // The rotation that came next was killed behind its first rename.
@@ -137,11 +137,11 @@ fn line(number: u32) -> String {
 fn killed(path: &Path, rotation: Rotation, written: u32) -> FilePosition {
     let mut killed = Appender::open(path, rotation).unwrap();
     killed.append(line(0).as_bytes(), 1);
-    killed.deliver(true).unwrap();
+    killed.deliver_now().unwrap();
     let (place, _) = killed.position();
     for number in 1..=written {
         killed.append(line(number).as_bytes(), 1);
-        killed.deliver(true).unwrap();
+        killed.deliver_now().unwrap();
     }
     place
 }

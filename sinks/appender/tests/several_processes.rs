@@ -46,7 +46,7 @@ fn write_lines(path: &Path, rotation: Rotation, number: usize) {
             1,
         );
         if at % 7 == number {
-            appender.deliver(true).unwrap();
+            appender.deliver_now().unwrap();
         }
     }
     appender.finish().unwrap();
@@ -155,10 +155,10 @@ fn a_record_that_meets_a_limit_amid_its_bytes_is_completed_when_there_is_room() 
         expected += &line;
         appender.append(line.as_bytes(), 1);
         for _ in 0..3 {
-            assert!(appender.deliver(true).is_err());
+            assert!(appender.deliver_now().is_err());
         }
         limit(Resource::Fsize, None);
-        appender.deliver(true).unwrap();
+        appender.deliver_now().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     }
 }
@@ -178,7 +178,7 @@ fn without_descriptors_a_rotation_goes_on_in_the_old_file() {
     limit(Resource::Nofile, Some(0));
     for number in 0..9 {
         appender.append(format!("line {number}\n").as_bytes(), 1);
-        appender.deliver(true).unwrap();
+        appender.deliver_now().unwrap();
     }
     limit(Resource::Nofile, Some(1024));
     let expected: String = (0..9).map(|number| format!("line {number}\n")).collect();

@@ -1,33 +1,60 @@
-//! The text file of a run, as the sink `file`.
+//! The sink `file`: the log of a run as a text file, one record per line.
 //!
-//! `training.log`, or what `filename` says; for ranks above 0 with the rank in it: `training.rank3.log`.
+//! ```text
+//! 2026-11-23 14:48:15.123 | INFO  | my_module | Starting process...
+//! 2026-11-23 14:48:16.004 | WARN  | my_module | loss went up | step=12 loss=0.51
+//! ```
 //!
-//! Options, under `sinks.file`:
+//! The file is `training.log` in `log_dir`; `filename` names another one. Ranks above 0 have the rank in the name:
+//! `training.rank3.log`. The file is appended to, so a run that is started again continues it.
 //!
-//! | option | default | |
-//! |---|---|---|
-//! | `rotate_mb` | off | a new file before this size is passed, in MB (1e6 bytes) |
-//! | `rotate_daily` | off | a new file at midnight |
-//! | `keep` | 10 | how many old files are kept: `training.log.1`, `.2`, … |
-//! | `utc` | off | times in UTC |
-//! | `formatter` | `plain` | how a record becomes text |
+//! # Options
+//!
+//! Under `sinks.file` in the config:
+//!
+//! | name | type | default | meaning |
+//! |---|---|---|---|
+//! | `rotate_mb` | number | off | maximum size of the file in MB (1e6 bytes); then a new file is started |
+//! | `rotate_daily` | bool | `false` | start a new file at midnight |
+//! | `keep` | integer | 10 | number of old files that are kept: `training.log.1`, `.2`, … |
+//! | `utc` | bool | `false` | write times, and take midnight, in UTC instead of local time |
+//! | `formatter` | text or table | `"plain"` | format of a record: `plain`, `json`, `logfmt`, or a formatter of another crate |
+//!
+//! # Example
+//!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! use logcore::{BuildContext, LogConfig, Record, StopFlag, log::Level, registry, serde_json::json};
+//! # use logcore_file as _;
+//!
+//! let config = LogConfig { log_dir: folder.path().into(), ..LogConfig::default() };
+//! let options = json!({"formatter": "logfmt", "rotate_mb": 100, "keep": 3});
+//! let stop = StopFlag::default();
+//! let mut sink = registry::build_sink("file", &options, &BuildContext::new(&config, &stop)).unwrap();
+//! sink.record(&Record::new(Level::Info, "trainer", "hello")).unwrap();
+//! sink.deliver().unwrap();
+//! let text = std::fs::read_to_string(folder.path().join("training.log")).unwrap();
+//! assert!(text.ends_with(" level=info logger=trainer target=trainer msg=hello\n"));
+//! ```
+//!
+//! For records that a program reads, use the sink `jsonl` with `records = true`.
 
 use logcore::serde_json::Value;
 use logcore::{
     BuildContext, ConfigError, Deadline, EventKind, Formatter, Notices, Record, ResumePoint, Sink, SinkBooks,
     SinkError, Style,
 };
-use logcore_appender::{Appender, FilePosition, Rotation};
+use logcore_appender::{Appender, FilePosition, LazyAppender, Rotation};
 // Names the crate, so that its formatters are linked.
 use logcore_formatters as _;
 use serde::{Deserialize, Serialize};
 
-/// Appends records to a file.
+/// The sink that appends records to a text file. It is registered as `file`, and built from a config.
 pub struct FileSink {
-    appender: Appender,
+    file: LazyAppender,
     formatter: Box<dyn Formatter>,
     /// The option that the formatter was built from.
-    choice: Value,
+    formatter_option: Value,
     style: Style,
     line: String,
 }
@@ -54,7 +81,7 @@ impl Default for FileOptions {
     }
 }
 
-/// What another process needs to write the same lines behind them.
+/// State from which another process continues the file with the same format.
 #[derive(Serialize, Deserialize)]
 struct FileResumeState {
     place: FilePosition,
@@ -65,7 +92,7 @@ struct FileResumeState {
 impl FileSink {
     fn build(options: FileOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let rotation = Rotation {
-            max_bytes: options.rotate_mb.map(bytes).transpose()?,
+            max_bytes: options.rotate_mb.map(bytes_from_mb).transpose()?,
             daily: options.rotate_daily,
             utc: options.utc,
             keep: options.keep,
@@ -76,28 +103,30 @@ impl FileSink {
             ConfigError::new("log_dir", context.log_dir().display(), remedy)
         })?;
         let path = context.config().log_file();
-        let appender = Appender::open(&path, rotation).map_err(|error| {
+        let mut file = LazyAppender::new(path.clone(), rotation);
+        // A config may be built only to validate it, so the file is created in `start`.
+        file.check().map_err(|error| {
             let remedy = format!("{} cannot be opened for appending: {error}", path.display());
             ConfigError::new("filename", &context.config().filename, remedy)
         })?;
-        Ok(Self::over(appender, formatter, options.formatter, options.utc))
+        Ok(Self::new(file, formatter, options.formatter, options.utc))
     }
 
-    /// Goes on where a killed process stood.
+    /// Continues the file of a killed process.
     fn recover(state: FileResumeState, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         let formatter = context.build_formatter(&state.formatter).map_err(SinkError::new)?;
         let path = context.resolve_beneath(state.place.path())?;
-        let appender = Appender::recover(&state.place.at(path))?;
-        Ok(Self::over(appender, formatter, state.formatter, state.utc))
+        let appender = Appender::recover(&state.place.with_path(path))?;
+        Ok(Self::new(appender.into(), formatter, state.formatter, state.utc))
     }
 
-    fn over(appender: Appender, formatter: Box<dyn Formatter>, choice: Value, utc: bool) -> Self {
+    fn new(file: LazyAppender, formatter: Box<dyn Formatter>, formatter_option: Value, utc: bool) -> Self {
         let mut style = Style::default();
         (style.millis, style.utc) = (true, utc);
         Self {
-            appender,
+            file,
             formatter,
-            choice,
+            formatter_option,
             style,
             line: String::new(),
         }
@@ -115,40 +144,41 @@ impl Sink for FileSink {
         {
             notices.print("time zone", &problem);
         }
+        self.file.open()?;
         Ok(())
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.line.clear();
         self.formatter.format(record, &self.style, &mut self.line);
-        self.appender.append(self.line.as_bytes(), 1);
-        // One huge message must not hold its memory for ever.
+        let appended = self.file.append(self.line.as_bytes(), 1);
+        // The memory of one huge message is not kept for the rest of the run.
         if self.line.capacity() > 1 << 20 {
             self.line = String::new();
         }
-        Ok(())
+        appended
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        self.appender.deliver(false)
+        self.file.deliver()
     }
 
     fn resume_point(&mut self) -> Option<ResumePoint> {
-        let (place, complete) = self.appender.position();
-        let mark = ResumePoint::new(&FileResumeState {
-            place: place.named(),
-            formatter: self.choice.clone(),
+        let (position, complete) = self.file.position();
+        let point = ResumePoint::new(&FileResumeState {
+            place: position.file_name_only(),
+            formatter: self.formatter_option.clone(),
             utc: self.style.utc,
         })?;
-        Some(if complete { mark } else { mark.incomplete() })
+        Some(if complete { point } else { point.incomplete() })
     }
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
-        self.appender.deliver(true)
+        self.file.deliver_now()
     }
 
     fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
-        self.appender.finish()
+        self.file.finish()
     }
 
     fn folds_repeats(&self) -> bool {
@@ -156,17 +186,25 @@ impl Sink for FileSink {
     }
 
     fn books(&self) -> Option<SinkBooks> {
-        Some(self.appender.books())
+        Some(self.file.books())
     }
 
     fn destination(&self) -> Option<String> {
-        Some(self.appender.path().to_string_lossy().into_owned())
+        Some(self.file.path().to_string_lossy().into_owned())
+    }
+}
+
+impl std::fmt::Debug for FileSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileSink")
+            .field("path", &self.file.path())
+            .finish_non_exhaustive()
     }
 }
 
 logcore::register_sink!("file", FileSink::build, FileSink::recover);
 
-fn bytes(megabytes: f64) -> Result<u64, ConfigError> {
+fn bytes_from_mb(megabytes: f64) -> Result<u64, ConfigError> {
     if megabytes.is_finite() && megabytes > 0.0 {
         Ok((megabytes * 1e6).ceil() as u64)
     } else {
@@ -195,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_lines_in_the_chosen_format() {
+    fn record_writes_a_line_in_the_chosen_format() {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = build(folder.path(), json!({"formatter": "logfmt", "utc": true})).unwrap();
         let record = Record::at(std::time::UNIX_EPOCH, Level::Info, "trainer", "hello");
@@ -210,15 +248,15 @@ mod tests {
     }
 
     #[test]
-    fn another_process_goes_on_behind_a_mark() {
+    fn recover_continues_at_the_resume_point_of_a_killed_process() {
         let folder = tempfile::tempdir().unwrap();
         let line = |text: &'static str| Record::at(std::time::UNIX_EPOCH, Level::Info, "trainer", text);
         let mut killed = build(folder.path(), json!({"formatter": "logfmt", "utc": true})).unwrap();
         killed.record(&line("one")).unwrap();
         assert!(!killed.resume_point().unwrap().is_complete());
         killed.deliver().unwrap();
-        let mark = killed.resume_point().unwrap();
-        assert!(mark.is_complete());
+        let point = killed.resume_point().unwrap();
+        assert!(point.is_complete());
         killed.record(&line("two")).unwrap();
         drop(killed);
         let config = LogConfig {
@@ -227,7 +265,7 @@ mod tests {
         };
         let stop = StopFlag::default();
         let context = BuildContext::new(&config, &stop);
-        let mut next = registry::recover_sink("file", mark.text(), &context).unwrap();
+        let mut next = registry::recover_sink("file", point.text(), &context).unwrap();
         next.record(&line("two")).unwrap();
         next.record(&line("three")).unwrap();
         next.finish(Deadline::after(std::time::Duration::from_secs(5))).unwrap();
@@ -244,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_cannot_work_are_named() {
+    fn build_names_the_option_that_is_invalid() {
         let folder = tempfile::tempdir().unwrap();
         for (options, field) in [
             (json!({"rotate_mb": 0}), "sinks.file.rotate_mb"),
@@ -261,5 +299,14 @@ mod tests {
         );
         std::fs::create_dir(folder.path().join("training.log")).unwrap();
         assert_eq!(build(folder.path(), json!(true)).err().unwrap().field, "filename");
+    }
+
+    #[test]
+    fn build_leaves_no_file_and_start_creates_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sink = build(folder.path(), json!(true)).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        sink.start(&Notices::new(|_, _| {})).unwrap();
+        assert!(folder.path().join("training.log").exists());
     }
 }

@@ -1,4 +1,4 @@
-//! `config.json`: what the run was started with, where, and how it ended.
+//! `config.json`: hyper-parameters, environment and exit code of a run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use logcore::{SinkBooks, SinkError, epoch_seconds, redacted};
 
 use crate::document::{self, DocumentMembers, SharedDocument};
 
-/// The part of one sink in `config.json`. Sinks with one folder share the file.
+/// The part of one sink in `config.json`. Sinks with the same folder share the file.
 pub(crate) struct ConfigFile {
     document: SharedDocument,
     books: SinkBooks,
-    /// This sink has logged something that is in the file.
+    /// `true` if hyper-parameters of this sink are in the file.
     used: bool,
-    /// The file is that of a killed process, and is completed.
+    /// `true` if the file is the one of a killed process, which is completed.
     recovered: bool,
     exit_code: Option<i32>,
 }
@@ -31,10 +31,10 @@ impl ConfigFile {
         }
     }
 
-    /// The file of a killed process, which may have `used` it.
+    /// Continues the file of a killed process. `used` is `true` if that process had logged hyper-parameters.
     pub(crate) fn recover(path: PathBuf, used: bool) -> Self {
         Self {
-            document: SharedDocument::left(path),
+            document: SharedDocument::of_killed_process(path),
             books: SinkBooks::default(),
             used,
             recovered: true,
@@ -42,19 +42,19 @@ impl ConfigFile {
         }
     }
 
-    /// Whether the file has something of this sink.
+    /// Returns `true` if hyper-parameters of this sink are in the file.
     pub(crate) fn is_used(&self) -> bool {
         self.used
     }
 
-    /// Adds hyper-parameters, by name; later ones replace earlier ones.
+    /// Adds hyper-parameters by name. A later value replaces an earlier one.
     pub(crate) fn merge(&mut self, config: &Value) -> Result<(), SinkError> {
         self.books.accepted += 1;
         self.used = true;
         let written = self.update(|document| {
             let merged = match (document.get("config"), redacted(config)) {
                 (Some(Value::Object(all)), Value::Object(new)) => all.clone().into_iter().chain(new).collect(),
-                // A value that is no table erases none.
+                // A value that is not a table must not erase the table.
                 (Some(Value::Object(all)), other) => {
                     let value = ("value".to_owned(), other);
                     all.clone().into_iter().chain([value]).collect()
@@ -63,14 +63,14 @@ impl ConfigFile {
             };
             Map::from_iter([("config".to_owned(), merged)])
         });
-        // A value that could not be written is in the document, and so in the next write.
+        // After a failure the value is still in the document, so the next write includes it.
         if written.is_ok() {
             self.settle();
         }
         written
     }
 
-    /// The run has ended.
+    /// Notes the exit code of the run, for [`finish`](Self::finish).
     pub(crate) fn end(&mut self, exit_code: i32) {
         self.exit_code = Some(exit_code);
     }
@@ -108,12 +108,12 @@ impl ConfigFile {
     }
 
     fn first_document(&self, path: &Path) -> Map<String, Value> {
-        let known = self.recovered.then(|| document::read(path)).flatten();
-        known.unwrap_or_else(|| Map::from_iter([("environment".to_owned(), environment())]))
+        let existing = self.recovered.then(|| document::read(path)).flatten();
+        existing.unwrap_or_else(|| Map::from_iter([("environment".to_owned(), environment())]))
     }
 }
 
-/// Where the run takes place. No variables and no arguments: they may hold secrets.
+/// Describes the machine and the process. Variables and arguments are left out, because they may contain secrets.
 fn environment() -> Value {
     let program = std::env::current_exe().ok();
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").ok();

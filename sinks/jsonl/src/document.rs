@@ -1,4 +1,4 @@
-//! Small JSON files that several sinks of a process write together, each replaced as a whole.
+//! Small JSON files that several sinks of a process share, and that are replaced as a whole.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -10,31 +10,33 @@ use logcore::escape::escape_json;
 use logcore::serde_json::{self, Map, Value};
 use logcore::{PerProcess, SinkError};
 
-/// A longer file is no document of ours.
+/// Maximum length of a file that is read back.
 const LONGEST: u64 = 64 << 20;
 
-/// A handle to the document at a path. Its contents are forgotten with the last handle; a later one of the same process reads them
-/// from the file, since they are those of the same run.
+/// A handle to the document at a path.
+///
+/// The contents are dropped with the last handle. A later handle of the same process reads them from the file, because they
+/// belong to the same run.
 pub(crate) struct SharedDocument {
     key: DocumentKey,
-    /// `None` until it is first written.
+    /// `None` until the document is first written.
     contents: Arc<Mutex<DocumentContents>>,
 }
 
 type DocumentContents = Option<DocumentMembers>;
 
-/// The members of a document. Each is kept as it stands in the file, too: with thousands of loggers, writing all of them anew for each
-/// that ends would take minutes.
+/// The members of a document, each with its text in the file: with thousands of loggers, formatting all members again for
+/// each logger that ends would take minutes.
 #[derive(Default)]
 pub(crate) struct DocumentMembers {
     all: BTreeMap<String, DocumentMember>,
-    /// The whole text as it was written last; kept for its memory.
+    /// The text that was written last. It is kept so that its memory is reused.
     text: String,
 }
 
 struct DocumentMember {
     value: Value,
-    /// `"name": value`, in the lines of the file.
+    /// The lines `"name": value` of the file.
     text: String,
 }
 
@@ -43,13 +45,15 @@ impl DocumentMembers {
         Some(&self.all.get(name)?.value)
     }
 
+    /// Adds or replaces a member.
+    ///
     /// # Errors
     ///
-    /// If it has no form in JSON.
+    /// If the value has no form in JSON.
     pub(crate) fn insert(&mut self, name: String, value: Value) -> serde_json::Result<()> {
         let alone = Map::from_iter([(name.clone(), value)]);
         let text = serde_json::to_string_pretty(&alone)?;
-        // Between the line of the first brace and that of the last.
+        // The lines between the first brace and the last.
         let text = text.strip_prefix("{\n").and_then(|text| text.strip_suffix("\n}"));
         let text = escape_json(text.unwrap_or_default()).into_owned();
         let value = alone.into_iter().next().map_or(Value::Null, |(_, value)| value);
@@ -57,7 +61,7 @@ impl DocumentMembers {
         Ok(())
     }
 
-    /// The text of the document.
+    /// Returns the text of the document.
     fn text(&mut self) -> &str {
         self.text.clear();
         self.text.push('{');
@@ -72,31 +76,31 @@ impl DocumentMembers {
     }
 }
 
-/// A path, and whether a killed process has left the document there: no run of this process has a part in that.
+/// A path, and `true` for the document of a killed process, in which no run of this process has a part.
 type DocumentKey = (PathBuf, bool);
 
-/// A child of a fork has documents of its own.
+/// The documents that are open. A forked child has documents of its own.
 static OPEN: PerProcess<Mutex<HashMap<DocumentKey, Weak<Mutex<DocumentContents>>>>> =
     PerProcess::new(|_| Mutex::default());
 
-/// Where this process has written documents: the paths alone are kept.
+/// The paths at which this process has written documents.
 static WRITTEN: PerProcess<Mutex<HashSet<PathBuf>>> = PerProcess::new(|_| Mutex::default());
 
 impl SharedDocument {
-    /// The one document of this process at a path.
+    /// Returns the document of this process at a path.
     pub(crate) fn shared(path: PathBuf) -> Self {
         Self::of((path, false))
     }
 
-    /// The one that a killed process has left there.
-    pub(crate) fn left(path: PathBuf) -> Self {
+    /// Returns the document of a killed process at a path.
+    pub(crate) fn of_killed_process(path: PathBuf) -> Self {
         Self::of((path, true))
     }
 
     fn of(key: DocumentKey) -> Self {
         let mut all = lock(OPEN.get());
-        let known = all.get(&key).and_then(Weak::upgrade);
-        let contents = known.unwrap_or_else(|| {
+        let open = all.get(&key).and_then(Weak::upgrade);
+        let contents = open.unwrap_or_else(|| {
             let contents = Arc::default();
             all.insert(key.clone(), Arc::downgrade(&contents));
             contents
@@ -108,7 +112,7 @@ impl SharedDocument {
         &self.key.0
     }
 
-    /// Changes the document, which begins as `first`, and writes it: `change` tells which members are new.
+    /// Changes the document and writes it. `first` returns the members of a new document, `change` the new members.
     pub(crate) fn update(
         &self,
         first: impl FnOnce(&Path) -> Map<String, Value>,
@@ -128,32 +132,32 @@ impl SharedDocument {
         }
         replace(self.path(), members)
             .map_err(|error| SinkError::from(error).doing(format!("write {}", self.path().display())))?;
-        let (path, for_dead_process) = &self.key;
-        if !for_dead_process {
+        let (path, of_killed_process) = &self.key;
+        if !of_killed_process {
             lock(WRITTEN.get()).insert(path.clone());
         }
         Ok(())
     }
 
-    /// The document that an earlier handle of this process has left in the file.
+    /// Returns the document that an earlier handle of this process has written.
     fn written_before(&self) -> Option<Map<String, Value>> {
-        let (path, for_dead_process) = &self.key;
-        let known = !for_dead_process && lock(WRITTEN.get()).contains(path);
-        known.then(|| read(path)).flatten()
+        let (path, of_killed_process) = &self.key;
+        let written = !of_killed_process && lock(WRITTEN.get()).contains(path);
+        written.then(|| read(path)).flatten()
     }
 }
 
 impl Drop for SharedDocument {
     fn drop(&mut self) {
         let mut all = lock(OPEN.get());
-        let known = all.get(&self.key).map(Weak::as_ptr);
-        if known == Some(Arc::as_ptr(&self.contents)) && Arc::strong_count(&self.contents) == 1 {
+        let open = all.get(&self.key).map(Weak::as_ptr);
+        if open == Some(Arc::as_ptr(&self.contents)) && Arc::strong_count(&self.contents) == 1 {
             all.remove(&self.key);
         }
     }
 }
 
-/// What an earlier process has left at `path`, if it can be read.
+/// Reads the document that an earlier process has written at `path`; `None` if it cannot be read.
 pub(crate) fn read(path: &Path) -> Option<Map<String, Value>> {
     serde_json::from_slice(&logcore_files::read_no_follow(path, LONGEST).ok()?).ok()
 }
@@ -176,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_stand_as_in_one_document() {
+    fn text_equals_the_pretty_form_of_the_whole_document() {
         let (mut members, mut whole) = (DocumentMembers::default(), Map::new());
         assert_eq!(members.text(), "{}\n");
         for (name, value) in [

@@ -1,23 +1,61 @@
-//! JSON lines, as the sink `jsonl`: `metrics.jsonl`, `records.jsonl`, `config.json`, `summary.json`.
+//! The sink `jsonl`: metrics, records, hyper-parameters and the summary of a run as JSON, for other programs to read.
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
-//! | `metrics.jsonl` | a flat row a step: `{"step":12,"time":1763909295.123,"logger":"my_module","metrics/loss":0.5}` |
-//! | `records.jsonl` | with `sinks.jsonl.records`: a record a line |
-//! | `summary.json` | how the run of each logger ended, and its metrics in short |
-//! | `config.json` | hyper-parameters, environment and how the run ended, once hyper-parameters are logged |
+//! | `metrics.jsonl` | one row per step, with a column for each metric |
+//! | `records.jsonl` | one record per line, with `sinks.jsonl.records = true` |
+//! | `config.json` | hyper-parameters, environment and exit code, once hyper-parameters are logged |
+//! | `summary.json` | the end of each logger's run, with statistics of its metrics |
 //!
-//! Ranks above 0 have files of their own: `metrics.rank3.jsonl`, …
+//! ```text
+//! {"step":12,"time":1763909295.123,"logger":"my_module","metrics/loss":0.5,"metrics/lr":0.0001}
+//! {"step":13,"time":1763909295.167,"logger":"my_module","metrics/loss":"NaN","metrics/lr":0.0001}
+//! ```
 //!
-//! Each comes into being when there is something to write. What JSON has no number for is `"NaN"`, `"Infinity"` or
-//! `"-Infinity"`. A row is written when the step moves on, on `flush` and on `finish`. Of several values of one name at one
-//! step the row has the last; the earlier ones stand before it, each in a row of its own.
+//! - The rows are flat, so pandas (`read_json(…, lines=True)`) and DuckDB open the file as it is.
+//! - JSON has no number for NaN and the infinities. They are the texts `"NaN"`, `"Infinity"` and `"-Infinity"`.
+//! - A row is written when the step moves on, on `flush` and on `finish`. If a name was logged several times at one step,
+//!   the row has the last value, and each earlier value precedes it in a row of its own.
+//! - A file is created when there is something to write.
+//! - Ranks above 0 have files of their own: `metrics.rank3.jsonl`, …
+//!
+//! # Options
+//!
+//! Under `sinks.jsonl` in the config:
+//!
+//! | name | type | default | meaning |
+//! |---|---|---|---|
+//! | `records` | bool | `false` | write `records.jsonl`, too |
+//!
+//! # Example
+//!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! use std::time::Duration;
+//!
+//! use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, MetricValue, StopFlag, registry, serde_json};
+//! # use logcore_jsonl as _;
+//!
+//! let config = LogConfig { log_dir: folder.path().into(), ..LogConfig::default() };
+//! let stop = StopFlag::default();
+//! let context = BuildContext::new(&config, &stop);
+//! let mut sink = registry::build_sink("jsonl", &serde_json::json!(true), &context).unwrap();
+//! sink.metrics(&MetricBatch::new("trainer", 12, &[("metrics/loss", MetricValue::Float(0.5))])).unwrap();
+//! sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
+//!
+//! let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+//! let row: serde_json::Value = serde_json::from_str(&text).unwrap();
+//! assert_eq!((&row["step"], &row["metrics/loss"]), (&12.into(), &0.5.into()));
+//! ```
+//!
+//! For a log that people read, use the sink `file`.
 
 mod config_file;
 mod document;
 mod row;
 mod summary_file;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use logcore::serde_json::{self, Value};
@@ -25,22 +63,22 @@ use logcore::{
     BuildContext, ConfigError, Deadline, EventKind, FileRank, LoggerEnd, LoggerSummary, MetricBatch, Record,
     ResumePoint, Row, RowMerger, Sink, SinkBooks, SinkError,
 };
-use logcore_appender::{Appender, FilePosition, Rotation};
+use logcore_appender::{Appender, FilePosition, LazyAppender, Rotation};
 use serde::{Deserialize, Serialize};
 
 use crate::config_file::ConfigFile;
 use crate::summary_file::SummaryFile;
 
-/// Writes JSON lines.
+/// The sink that writes JSON files. It is registered as `jsonl`, and built from a config.
 pub struct JsonlSink {
-    metrics: LazyFile,
-    records: Option<LazyFile>,
+    metrics: JsonLines,
+    records: Option<JsonLines>,
     config: ConfigFile,
     summary: SummaryFile,
     rows: RowMerger,
-    /// Calls that the open row holds.
+    /// Number of calls whose values are in the open row.
     open_calls: u64,
-    run_files: JsonlPaths,
+    paths: JsonlPaths,
 }
 
 #[derive(Default, Deserialize)]
@@ -49,13 +87,13 @@ struct JsonlOptions {
     records: bool,
 }
 
-/// The state that another process needs to go on. That process knows where the folder is.
+/// State from which another process continues the files. The folder may have moved, so the paths are names only.
 #[derive(Serialize, Deserialize)]
 struct JsonlResumeState<R> {
     run_files: RankedNames,
     metrics: FilePosition,
     records: Option<FilePosition>,
-    /// `config.json` has something of this sink.
+    /// `true` if this sink has written to `config.json`.
     config: bool,
     row: Option<R>,
     open_calls: u64,
@@ -66,7 +104,7 @@ struct RankedNames {
     rank: FileRank,
 }
 
-/// Where the files of a run are, and what their names are for the rank that writes them.
+/// The folder of a run's files, and the rank in their names.
 struct JsonlPaths {
     folder: PathBuf,
     rank: FileRank,
@@ -89,61 +127,63 @@ impl JsonlSink {
             ));
         }
         if options.records {
-            // Something will be written for certain, so that a folder that cannot be made is better known now.
+            // This file will certainly be written, so a folder that cannot be created is an error at setup.
             std::fs::create_dir_all(folder).map_err(|error| {
                 let remedy = format!("the folder cannot be made ({error}); name one that can");
                 ConfigError::new("log_dir", folder.display(), remedy)
             })?;
         }
-        let run_files = JsonlPaths {
+        let paths = JsonlPaths {
             folder: folder.to_owned(),
             rank: FileRank::from_config(context.config()),
         };
         Ok(Self {
-            metrics: LazyFile::new(run_files.path("metrics.jsonl")),
-            records: options.records.then(|| LazyFile::new(run_files.path("records.jsonl"))),
-            config: ConfigFile::new(run_files.path("config.json")),
-            summary: SummaryFile::new(run_files.path("summary.json"), context.logger()),
+            metrics: JsonLines::new(paths.path("metrics.jsonl")),
+            records: options.records.then(|| JsonLines::new(paths.path("records.jsonl"))),
+            config: ConfigFile::new(paths.path("config.json")),
+            summary: SummaryFile::new(paths.path("summary.json"), context.logger()),
             rows: RowMerger::default(),
             open_calls: 0,
-            run_files,
+            paths,
         })
     }
 
-    /// Goes on where a killed process stood.
+    /// Continues the files of a killed process.
     fn recover(state: JsonlResumeState<Row>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
-        let run_files = JsonlPaths {
+        let paths = JsonlPaths {
             folder: context.log_dir().to_owned(),
             rank: state.run_files.rank,
         };
-        logcore_files::remove_stale_replacements(&run_files.folder);
-        let beneath = |name: &str| context.resolve_beneath(Path::new(&run_files.rank.file_name(name)));
+        logcore_files::remove_stale_replacements(&paths.folder);
+        let beneath = |name: &str| context.resolve_beneath(Path::new(&paths.rank.file_name(name)));
         let records = state
             .records
-            .map(|place| LazyFile::recover(beneath("records.jsonl")?, place));
+            .map(|position| JsonLines::recover(beneath("records.jsonl")?, position));
         Ok(Self {
-            metrics: LazyFile::recover(beneath("metrics.jsonl")?, state.metrics)?,
+            metrics: JsonLines::recover(beneath("metrics.jsonl")?, state.metrics)?,
             records: records.transpose()?,
-            config: ConfigFile::recover(run_files.path("config.json"), state.config),
-            summary: SummaryFile::recover(run_files.path("summary.json"), context.logger()),
+            config: ConfigFile::recover(paths.path("config.json"), state.config),
+            summary: SummaryFile::recover(paths.path("summary.json"), context.logger()),
             rows: RowMerger::reopen(state.row),
             open_calls: state.open_calls,
-            run_files,
+            paths,
         })
     }
 
-    /// Writes rows as one record, which stands for the calls that were open.
+    /// Writes rows as one record, which counts as the calls that were open.
     fn write_rows(&mut self, rows: &[Row]) -> Result<(), SinkError> {
         if rows.is_empty() {
             return Ok(());
         }
         let calls = std::mem::take(&mut self.open_calls);
-        self.metrics
-            .append(calls, |lines| rows.iter().try_for_each(|row| row::write(row, lines)))
+        self.metrics.append(calls, |lines| {
+            rows.iter().try_for_each(|row| row::append_row(row, lines))
+        })
     }
 
-    fn files(&mut self) -> impl Iterator<Item = &mut LazyFile> {
-        std::iter::once(&mut self.metrics).chain(&mut self.records)
+    fn files(&mut self) -> impl Iterator<Item = &mut LazyAppender> {
+        let lines = std::iter::once(&mut self.metrics).chain(&mut self.records);
+        lines.map(|lines| &mut lines.file)
     }
 }
 
@@ -173,33 +213,31 @@ impl Sink for JsonlSink {
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        self.files().map(|file| file.deliver(false)).fold(Ok(()), Result::and)
+        self.files().map(LazyAppender::deliver).fold(Ok(()), Result::and)
     }
 
     fn resume_point(&mut self) -> Option<ResumePoint> {
         let mut complete = true;
-        let mut place = |file: &LazyFile| {
-            let (place, written) = file.position();
+        let mut position = |lines: &JsonLines| {
+            let (position, written) = lines.file.position();
             complete &= written;
-            place.named()
+            position.file_name_only()
         };
-        let mark = ResumePoint::new(&JsonlResumeState {
-            run_files: RankedNames {
-                rank: self.run_files.rank,
-            },
-            metrics: place(&self.metrics),
-            records: self.records.as_ref().map(place),
+        let point = ResumePoint::new(&JsonlResumeState {
+            run_files: RankedNames { rank: self.paths.rank },
+            metrics: position(&self.metrics),
+            records: self.records.as_ref().map(position),
             config: self.config.is_used(),
             row: self.rows.open(),
             open_calls: self.open_calls,
         })?;
-        Some(if complete { mark } else { mark.incomplete() })
+        Some(if complete { point } else { point.incomplete() })
     }
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
         let open = self.rows.take();
         let written = self.write_rows(open.as_slice());
-        self.files().map(|file| file.deliver(true)).fold(written, Result::and)
+        self.files().map(LazyAppender::deliver_now).fold(written, Result::and)
     }
 
     fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
@@ -210,16 +248,16 @@ impl Sink for JsonlSink {
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
         let flushed = self.flush(deadline);
         self.files()
-            .map(LazyFile::finish)
+            .map(LazyAppender::finish)
             .fold(flushed, Result::and)
             .and(self.config.finish())
             .and(self.summary.finish())
     }
 
     fn books(&self) -> Option<SinkBooks> {
-        let mut books = self.metrics.books();
+        let mut books = self.metrics.file.books();
         if let Some(records) = &self.records {
-            books.add(&records.books());
+            books.add(&records.file.books());
         }
         books.add(self.config.books());
         books.add(self.summary.books());
@@ -228,97 +266,58 @@ impl Sink for JsonlSink {
     }
 
     fn destination(&self) -> Option<String> {
-        let file = self.records.as_ref().unwrap_or(&self.metrics);
-        Some(file.path.to_string_lossy().into_owned())
+        let file = &self.records.as_ref().unwrap_or(&self.metrics).file;
+        Some(file.path().to_string_lossy().into_owned())
+    }
+}
+
+impl fmt::Debug for JsonlSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonlSink")
+            .field("folder", &self.paths.folder)
+            .finish_non_exhaustive()
     }
 }
 
 logcore::register_sink!("jsonl", JsonlSink::build, JsonlSink::recover);
 
-/// A file that comes into being with its first line.
-struct LazyFile {
-    path: PathBuf,
-    appender: Option<Appender>,
+/// A file of JSON lines, which is created with its first line.
+struct JsonLines {
+    file: LazyAppender,
     line: Vec<u8>,
-    /// What could not even be opened.
-    unopened: SinkBooks,
 }
 
-impl LazyFile {
+impl JsonLines {
     fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            appender: None,
-            line: Vec::new(),
-            unopened: SinkBooks::default(),
-        }
+        LazyAppender::new(path, Rotation::default()).into()
     }
 
-    /// A file of a killed process, which may have come into being after the mark.
-    fn recover(path: PathBuf, place: FilePosition) -> Result<Self, SinkError> {
-        let appender = match path.symlink_metadata() {
-            Ok(_) => Some(Appender::recover(&place.at(path.clone()))?),
-            Err(_) => None,
-        };
-        Ok(Self {
-            appender,
-            ..Self::new(path)
+    /// Continues a file of a killed process. The process may have been killed before it created the file.
+    fn recover(path: PathBuf, position: FilePosition) -> Result<Self, SinkError> {
+        Ok(match path.symlink_metadata() {
+            Ok(_) => LazyAppender::from(Appender::recover(&position.with_path(path))?).into(),
+            Err(_) => Self::new(path),
         })
     }
 
-    fn position(&self) -> (FilePosition, bool) {
-        match &self.appender {
-            Some(appender) => appender.position(),
-            None => (FilePosition::end_of(&self.path), true),
-        }
-    }
-
+    /// Appends what `write` writes, which counts as `weight` calls.
     fn append(
         &mut self,
         weight: u64,
         write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
     ) -> Result<(), SinkError> {
-        let appended = self.try_append(weight, write);
-        if let Err(error) = &appended {
-            self.unopened.accepted += weight;
-            self.unopened.drop_for(error.reason(), weight);
-        }
-        appended
-    }
-
-    fn try_append(
-        &mut self,
-        weight: u64,
-        write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
-    ) -> Result<(), SinkError> {
         self.line.clear();
-        write(&mut self.line).map_err(|error| SinkError::new(error).with_reason("no form in JSON"))?;
-        if self.appender.is_none() {
-            let opened = Appender::open(&self.path, Rotation::default());
-            self.appender =
-                Some(opened.map_err(|error| SinkError::from(error).doing(format!("open {}", self.path.display())))?);
+        if let Err(error) = write(&mut self.line) {
+            let error = SinkError::new(error).with_reason("no form in JSON");
+            self.file.reject(weight, error.reason());
+            return Err(error);
         }
-        if let Some(appender) = &mut self.appender {
-            appender.append(&self.line, weight);
-        }
-        Ok(())
+        self.file.append(&self.line, weight)
     }
+}
 
-    fn deliver(&mut self, at_once: bool) -> Result<(), SinkError> {
-        self.appender
-            .as_mut()
-            .map_or(Ok(()), |appender| appender.deliver(at_once))
-    }
-
-    fn finish(&mut self) -> Result<(), SinkError> {
-        self.appender.as_mut().map_or(Ok(()), Appender::finish)
-    }
-
-    fn books(&self) -> SinkBooks {
-        let mut books = self.unopened.clone();
-        if let Some(appender) = &self.appender {
-            books.add(&appender.books());
-        }
-        books
+impl From<LazyAppender> for JsonLines {
+    fn from(file: LazyAppender) -> Self {
+        Self { file, line: Vec::new() }
     }
 }

@@ -1,4 +1,4 @@
-//! A row or a record as one line of JSON.
+//! Formatting of a row or a record as one line of JSON.
 
 use logcore::escape::escape_json;
 use logcore::serde_json;
@@ -6,15 +6,15 @@ use logcore::{Row, epoch_seconds};
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
-/// Columns of our own; a value of such a name would make a key twice.
+/// Columns that every row has. A metric of such a name would repeat a key, so it is left out.
 const COLUMNS: [&str; 3] = ["step", "time", "logger"];
 
-/// Appends the row, with its line end.
-pub(crate) fn write(row: &Row, line: &mut Vec<u8>) -> serde_json::Result<()> {
+/// Appends the row and a line end.
+pub(crate) fn append_row(row: &Row, line: &mut Vec<u8>) -> serde_json::Result<()> {
     append_json(&FlatRow(row), line)
 }
 
-/// Appends anything as one line, without the characters at which some reader ends a line or a terminal does something.
+/// Appends a value as one line. Characters that some reader takes for a line end, or a terminal for a command, are escaped.
 pub(crate) fn append_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_json::Result<()> {
     let start = line.len();
     serde_json::to_writer(&mut *line, value)?;
@@ -41,13 +41,13 @@ impl Serialize for FlatRow<'_> {
     }
 }
 
-/// Escapes the characters that serde_json leaves as they are, and a terminal obeys or nobody sees.
+/// Escapes control, direction and invisible characters, which serde_json leaves as they are.
 fn escape_harmful(line: &mut Vec<u8>, start: usize) {
     if line[start..].is_ascii() && !line[start..].contains(&0x7f) {
         return;
     }
     let bytes = line.split_off(start);
-    // It is UTF-8, since it is JSON.
+    // JSON is valid UTF-8, so nothing is replaced here.
     line.extend_from_slice(escape_json(&String::from_utf8_lossy(&bytes)).as_bytes());
 }
 
@@ -71,7 +71,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_and_value_reads_back(
+        fn append_row_writes_any_name_and_value_so_that_it_reads_back(
             step: u64,
             values in prop::collection::btree_map("(\\PC|[\u{2028}\u{202e}\u{200b}\u{85}\u{9b}\u{7f}\n\"\\\\]){0,6}", value(), 0..8),
         ) {
@@ -79,7 +79,7 @@ mod tests {
             let mut rows = RowMerger::default();
             rows.push(&MetricBatch::new("trainer", step, &values));
             let mut line = Vec::new();
-            write(&rows.take().unwrap(), &mut line).unwrap();
+            append_row(&rows.take().unwrap(), &mut line).unwrap();
             let text = String::from_utf8(line).unwrap();
             prop_assert_eq!(text.lines().count(), 1);
             let harmful = text.trim_end_matches('\n').contains(logcore::escape::needs_escape);

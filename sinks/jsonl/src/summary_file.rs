@@ -1,4 +1,4 @@
-//! Writes `summary.json`: the end of each run of this folder and its metrics in short, by logger.
+//! `summary.json`: the end of each run in this folder and statistics of its metrics, by logger.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use crate::document::{self, SharedDocument};
 
-/// The entry of one logger in `summary.json`. Loggers with one folder share the file.
+/// The entry of one logger in `summary.json`. Loggers with the same folder share the file.
 pub(crate) struct SummaryFile {
     document: SharedDocument,
     logger: String,
-    /// `true` if a killed process has left the file.
-    left: bool,
+    /// `true` if the file is the one of a killed process.
+    recovered: bool,
     /// The entry that [`finish`](Self::finish) writes.
     entry: serde_json::Result<Option<Value>>,
     /// Counts a summary that could not be written. Summaries are not among the counted calls.
@@ -39,19 +39,19 @@ struct SummaryEntry<'a> {
 
 impl SummaryFile {
     pub(crate) fn new(path: PathBuf, logger: &str) -> Self {
-        Self::over(SharedDocument::shared(path), logger, false)
+        Self::with_document(SharedDocument::shared(path), logger, false)
     }
 
-    /// Opens the file of a killed process.
+    /// Continues the file of a killed process.
     pub(crate) fn recover(path: PathBuf, logger: &str) -> Self {
-        Self::over(SharedDocument::left(path), logger, true)
+        Self::with_document(SharedDocument::of_killed_process(path), logger, true)
     }
 
-    fn over(document: SharedDocument, logger: &str, left: bool) -> Self {
+    fn with_document(document: SharedDocument, logger: &str, recovered: bool) -> Self {
         Self {
             document,
             logger: logger.to_owned(),
-            left,
+            recovered,
             entry: Ok(None),
             books: SinkBooks::default(),
         }
@@ -96,7 +96,7 @@ impl SummaryFile {
     }
 
     fn update(&self, entry: Map<String, Value>) -> Result<(), SinkError> {
-        let first = |path: &Path| self.left.then(|| document::read(path)).flatten().unwrap_or_default();
+        let first = |path: &Path| self.recovered.then(|| document::read(path)).flatten().unwrap_or_default();
         self.document.update(first, |_| entry)
     }
 }

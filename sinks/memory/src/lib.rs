@@ -1,18 +1,22 @@
-//! A sink that keeps what it gets in memory, for the tests of programs that log.
+//! The sink `memory`: keeps everything in memory, for the tests of programs that log.
+//!
+//! There are two ways to use it. A program can build the sink and add it to its loggers:
 //!
 //! ```
 //! use logcore::{Record, Sink};
 //! use logcore_memory::MemorySink;
 //!
 //! let memory = MemorySink::default();
-//! // `LogManager::add_sink("memory", Box::new(memory.clone()))` gives it to every logger.
+//! // `LogManager::add_sink("memory", Box::new(memory.clone()))` adds it to every logger.
 //! let mut sink = memory.clone();
 //! sink.record(&Record::new(logcore::log::Level::Warn, "trainer", "loss is NaN")).unwrap();
 //! assert_eq!(memory.messages(), ["loss is NaN"]);
 //! ```
 //!
-//! With an entry `sinks.memory` in its config a logger has one of its own, which [`MemorySink::of`] finds by the
-//! logger's name.
+//! Or a config switches it on: with an entry `sinks.memory = true`, each logger has a sink of its own, which
+//! [`MemorySink::of`] finds by the logger's name. The sink has no options.
+//!
+//! The sink keeps everything until it is dropped, so it is not meant for long runs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +28,19 @@ use logcore::{
 };
 use serde::Deserialize;
 
-/// A sink that keeps what it gets, and the handle to read it: a clone is the same sink.
+/// A sink that keeps records, metrics and configs in memory. It is its own reading handle: a clone is the same sink.
+///
+/// ```
+/// use logcore::{MetricBatch, MetricValue, Sink};
+/// use logcore_memory::MemorySink;
+///
+/// let memory = MemorySink::default();
+/// let mut sink = memory.clone();
+/// for (step, loss) in [(1, 0.5), (2, 0.25)] {
+///     sink.metrics(&MetricBatch::new("trainer", step, &[("loss", MetricValue::Float(loss))])).unwrap();
+/// }
+/// assert_eq!(memory.rows().len(), 1, "the row of step 2 is still open");
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct MemorySink(Arc<Mutex<MemoryContents>>);
 
@@ -43,17 +59,40 @@ struct MemoryContents {
 struct MemoryOptions {}
 
 impl MemorySink {
-    /// The sink that the config of the newest logger of this name has switched on.
+    /// Returns the sink that the config of the newest logger of this name has switched on.
+    ///
+    /// ```
+    /// use logcore::{BuildContext, LogConfig, StopFlag, registry};
+    /// use logcore_memory::MemorySink;
+    ///
+    /// let config = LogConfig { name: "trainer".into(), ..LogConfig::default() };
+    /// let stop = StopFlag::default();
+    /// registry::build_sink("memory", &true.into(), &BuildContext::new(&config, &stop)).unwrap();
+    /// assert!(MemorySink::of("trainer").is_some());
+    /// assert!(MemorySink::of("other").is_none());
+    /// ```
+    #[must_use]
     pub fn of(logger: &str) -> Option<Self> {
         lock(BY_LOGGER.get()).as_ref()?.get(logger).cloned()
     }
 
-    /// All records.
+    /// Returns all records.
+    ///
+    /// ```
+    /// use logcore::{Record, Sink, log::Level};
+    /// use logcore_memory::MemorySink;
+    ///
+    /// let mut sink = MemorySink::default();
+    /// sink.record(&Record::new(Level::Warn, "trainer", "loss is NaN")).unwrap();
+    /// assert_eq!(sink.records()[0].level, Level::Warn);
+    /// ```
+    #[must_use]
     pub fn records(&self) -> Vec<OwnedRecord> {
         lock(&self.0).records.clone()
     }
 
-    /// The messages of all records.
+    /// Returns the messages of all records.
+    #[must_use]
     pub fn messages(&self) -> Vec<String> {
         lock(&self.0)
             .records
@@ -62,32 +101,80 @@ impl MemorySink {
             .collect()
     }
 
-    /// All metrics, a row a step; a row is complete when the step moves on, on `flush` and on `finish`.
+    /// Returns all complete rows of metrics. A row is complete when the step moves on, on `flush` and on `finish`.
+    ///
+    /// ```
+    /// use logcore::{MetricBatch, MetricValue, Sink};
+    /// use logcore_memory::MemorySink;
+    ///
+    /// let mut sink = MemorySink::default();
+    /// sink.metrics(&MetricBatch::new("trainer", 1, &[("loss", MetricValue::Float(0.5))])).unwrap();
+    /// sink.metrics(&MetricBatch::new("trainer", 2, &[("loss", MetricValue::Float(0.4))])).unwrap();
+    /// assert_eq!(sink.rows()[0].step, 1);
+    /// ```
+    #[must_use]
     pub fn rows(&self) -> Vec<Row> {
         lock(&self.0).rows.clone()
     }
 
-    /// All hyper-parameters, call by call.
+    /// Returns all hyper-parameters, one value per call.
+    ///
+    /// ```
+    /// use logcore::{Sink, serde_json::json};
+    /// use logcore_memory::MemorySink;
+    ///
+    /// let mut sink = MemorySink::default();
+    /// sink.config(&json!({"lr": 1e-4})).unwrap();
+    /// assert_eq!(sink.configs(), [json!({"lr": 1e-4})]);
+    /// ```
+    #[must_use]
     pub fn configs(&self) -> Vec<Value> {
         lock(&self.0).configs.clone()
     }
 
     /// Returns the exit code of the run; `None` until the run has ended.
+    #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
         self.end().map(|end| end.exit_code)
     }
 
-    /// Returns how the run ended; `None` until the run has ended.
+    /// Returns the end of the run; `None` until the run has ended.
+    ///
+    /// ```
+    /// use logcore::{LoggerEnd, LoggerSummary, Sink};
+    /// use logcore_memory::MemorySink;
+    ///
+    /// let mut sink = MemorySink::default();
+    /// assert!(sink.end().is_none() && sink.summary().is_none());
+    /// sink.logger_ended(&LoggerEnd::from_exit_code(3), &LoggerSummary::default());
+    /// assert_eq!(sink.end().unwrap().exit_code, 3);
+    /// assert!(sink.summary().unwrap().metrics.is_empty());
+    /// ```
+    #[must_use]
     pub fn end(&self) -> Option<LoggerEnd> {
         lock(&self.0).end.as_ref().map(|(end, _)| end.clone())
     }
 
     /// Returns the summary that the logger gave at its end; `None` until the run has ended.
+    #[must_use]
     pub fn summary(&self) -> Option<LoggerSummary> {
         lock(&self.0).end.as_ref().map(|(_, summary)| summary.clone())
     }
 
-    /// Whether the sink was finished.
+    /// Returns `true` if the sink was finished.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use logcore::{Deadline, Sink};
+    /// use logcore_memory::MemorySink;
+    ///
+    /// let mut sink = MemorySink::default();
+    /// assert!(!sink.finished());
+    /// sink.finish(Deadline::after(Duration::from_secs(1))).unwrap();
+    /// assert!(sink.finished());
+    /// ```
+    #[must_use]
     pub fn finished(&self) -> bool {
         lock(&self.0).finished
     }
@@ -108,9 +195,9 @@ impl Sink for MemorySink {
     }
 
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
-        let mut kept = lock(&self.0);
-        let complete = kept.open.push(batch);
-        kept.rows.extend(complete);
+        let mut contents = lock(&self.0);
+        let complete = contents.open.push(batch);
+        contents.rows.extend(complete);
         Ok(())
     }
 
@@ -120,9 +207,9 @@ impl Sink for MemorySink {
     }
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
-        let mut kept = lock(&self.0);
-        let open = kept.open.take();
-        kept.rows.extend(open);
+        let mut contents = lock(&self.0);
+        let open = contents.open.take();
+        contents.rows.extend(open);
         Ok(())
     }
 
@@ -152,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sink_from_a_config_is_found_by_its_logger() {
+    fn of_finds_the_sink_of_a_config_by_its_logger() {
         let config = LogConfig {
             name: "found".into(),
             ..LogConfig::default()
