@@ -112,6 +112,7 @@ mod deadline;
 mod directives;
 mod error;
 pub mod escape;
+pub mod families;
 mod formatter;
 mod json_capture;
 #[doc(hidden)]

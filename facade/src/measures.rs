@@ -15,7 +15,7 @@ use crate::steps::Steps;
 use crate::summary::{SHOWN, sparkline};
 
 /// Columns of `metrics.jsonl` that a user's name must not take.
-const RESERVED: [&str; 3] = ["step", "time", "logger"];
+const RESERVED: [&str; 3] = logcore::families::ROW_COLUMNS;
 
 /// The columns that W&B makes itself.
 #[cfg(feature = "wandb")]
@@ -23,7 +23,7 @@ const WANDB_OWN: [&str; 3] = ["_step", "_runtime", "_timestamp"];
 
 /// How the names of the system's own metrics begin, and those that a program may want to draw others over.
 #[cfg(feature = "wandb")]
-const FAMILIES: [&str; 4] = ["throughput/", "progress/", "memory/", "system/"];
+const FAMILIES: [&str; 4] = logcore::families::SYSTEM_FAMILIES;
 #[cfg(feature = "wandb")]
 const FIGURES: [&str; 5] = [
     "throughput/samples_per_sec",

@@ -1,96 +1,95 @@
-//! What stands behind a progress: the metrics that the user chose, else the first few.
+//! The metrics beside a progress bar: those that the user chose, else the first few.
 
 use std::collections::VecDeque;
 
+use logcore::families::is_system_metric;
 use logcore::{LogConfig, MetricBatch, text};
 
-/// So many metrics are shown where none are chosen.
-const FIRST: usize = 4;
-/// The system's own families are shown only where they are chosen, …
-const SYSTEM: [&str; 4] = ["throughput/", "progress/", "memory/", "system/"];
-/// … except this one.
+/// Number of metrics that are shown if the user chose none.
+const DEFAULT_COUNT: usize = 4;
+/// The only metric of the system that is shown without being chosen.
 const MEMORY: &str = "memory/gpu_allocated_gb";
-/// Behind a name in `progress_metrics`: the average over `metrics_window` instead of the newest value.
+/// Suffix of a name in `progress_metrics` that chooses the average over `metrics_window` instead of the newest value.
 const MEAN: &str = ":mean";
 
 /// The newest values, or averages, of some metrics.
 pub(crate) struct BarMetrics {
     prefix: String,
     window: usize,
-    /// Whether the first few are taken as they come.
-    by_itself: bool,
+    /// `true` if the user chose none, so that the first few are shown.
+    takes_first: bool,
     metrics: Vec<BarMetric>,
 }
 
 struct BarMetric {
-    /// As the sinks have it.
+    /// The full name, with the prefix of the user's metrics.
     name: String,
     label: String,
     unit: &'static str,
-    /// The values of the window where the average is shown, else the newest.
+    /// The newest values: those of the window for an average, else one.
     values: VecDeque<f64>,
     keep: usize,
 }
 
 impl BarMetrics {
     pub(crate) fn new(config: &LogConfig) -> Self {
-        let mut behind = Self {
+        let mut metrics = Self {
             prefix: config.metrics_prefix.clone(),
             window: config.metrics_window,
-            by_itself: config.progress_metrics.is_empty(),
+            takes_first: config.progress_metrics.is_empty(),
             metrics: Vec::new(),
         };
         for chosen in &config.progress_metrics {
             let (name, keep) = match chosen.strip_suffix(MEAN) {
-                Some(name) => (name, behind.window),
+                Some(name) => (name, metrics.window),
                 None => (chosen.as_str(), 1),
             };
-            let full = match is_system(name) {
+            let full = match is_system_metric(name) {
                 true => name.to_owned(),
-                false => format!("{}{name}", behind.prefix),
+                false => format!("{}{name}", metrics.prefix),
             };
             let metric = BarMetric::new(full, name, keep);
-            behind.metrics.push(metric);
+            metrics.metrics.push(metric);
         }
-        behind
+        metrics
     }
 
-    pub(crate) fn note(&mut self, batch: &MetricBatch<'_>) {
+    pub(crate) fn record(&mut self, batch: &MetricBatch<'_>) {
         for (name, value) in batch.iter() {
-            let mut known = false;
+            let mut shown = false;
             for metric in self.metrics.iter_mut().filter(|metric| metric.name == name) {
-                metric.note(value.as_f64());
-                known = true;
+                metric.record(value.as_f64());
+                shown = true;
             }
-            if known || !self.by_itself {
+            if shown || !self.takes_first {
                 continue;
             }
             let label = match name.strip_prefix(self.prefix.as_str()) {
                 _ if name == MEMORY => name,
-                Some(label) if !(self.prefix.is_empty() && is_system(name)) && self.has_room() => label,
+                Some(label) if !(self.prefix.is_empty() && is_system_metric(name)) && self.has_room() => label,
                 _ => continue,
             };
             let mut metric = BarMetric::new(name.to_owned(), label, 1);
-            metric.note(value.as_f64());
+            metric.record(value.as_f64());
             self.metrics.push(metric);
-            // The memory stands behind the user's own.
+            // The memory comes after the user's own metrics.
             self.metrics.sort_by_key(|metric| metric.name == MEMORY);
         }
     }
 
-    /// Each as `name=value`.
+    /// Returns the metrics that have a value, each as `name=value`.
     pub(crate) fn shown(&self) -> Vec<String> {
         self.metrics.iter().filter_map(BarMetric::shown).collect()
     }
 
     fn has_room(&self) -> bool {
-        self.metrics.iter().filter(|metric| metric.name != MEMORY).count() < FIRST
+        self.metrics.iter().filter(|metric| metric.name != MEMORY).count() < DEFAULT_COUNT
     }
 }
 
 impl BarMetric {
     fn new(name: String, label: &str, keep: usize) -> Self {
-        let label = match is_system(&name) {
+        let label = match is_system_metric(&name) {
             true => label.rsplit('/').next().unwrap_or(label),
             false => label,
         };
@@ -107,7 +106,7 @@ impl BarMetric {
         }
     }
 
-    fn note(&mut self, value: f64) {
+    fn record(&mut self, value: f64) {
         if self.values.len() >= self.keep {
             self.values.pop_front();
         }
@@ -118,7 +117,7 @@ impl BarMetric {
         let value = match self.keep {
             1 => *self.values.back()?,
             _ => {
-                // The same as the average that `metrics().average` gives: of what is finite.
+                // Averages are over the finite values, as in `metrics().average`.
                 let finite: Vec<f64> = self.values.iter().copied().filter(|value| value.is_finite()).collect();
                 finite.iter().sum::<f64>() / finite.len() as f64
             }
@@ -127,51 +126,47 @@ impl BarMetric {
     }
 }
 
-fn is_system(name: &str) -> bool {
-    SYSTEM.iter().any(|family| name.starts_with(family))
-}
-
 #[cfg(test)]
 mod tests {
     use logcore::MetricValue;
 
     use super::*;
 
-    fn note(behind: &mut BarMetrics, metrics: &[(&str, f64)]) {
-        let batch: Vec<_> = metrics
+    fn record(metrics: &mut BarMetrics, values: &[(&str, f64)]) {
+        let batch: Vec<_> = values
             .iter()
             .map(|(name, value)| (*name, MetricValue::Float(*value)))
             .collect();
-        behind.note(&MetricBatch::new("t", 1, &batch));
+        metrics.record(&MetricBatch::new("t", 1, &batch));
     }
 
     #[test]
-    fn the_first_few_of_the_user_and_the_memory_behind_them() {
-        let mut behind = BarMetrics::new(&LogConfig::default());
-        note(
-            &mut behind,
+    fn the_first_few_metrics_are_shown_and_the_memory_after_them() {
+        let mut metrics = BarMetrics::new(&LogConfig::default());
+        record(
+            &mut metrics,
             &[("memory/gpu_allocated_gb", 3.25), ("throughput/batch_time_ms", 1.0)],
         );
-        note(&mut behind, &[("metrics/loss", 0.5)]);
-        note(&mut behind, &[("metrics/loss", 0.25), ("metrics/lr", 1e-4)]);
+        record(&mut metrics, &[("metrics/loss", 0.5)]);
+        record(&mut metrics, &[("metrics/loss", 0.25), ("metrics/lr", 1e-4)]);
         for more in ["metrics/a", "metrics/b", "metrics/c"] {
-            note(&mut behind, &[(more, 1.0)]);
+            record(&mut metrics, &[(more, 1.0)]);
         }
-        insta::assert_snapshot!(behind.shown().join(" "), @"loss=0.2500 lr=1.000e-4 a=1 b=1 gpu_allocated=3.2500 GB");
+        insta::assert_snapshot!(metrics.shown().join(" "), @"loss=0.2500 lr=1.000e-4 a=1 b=1 gpu_allocated=3.2500 GB");
     }
 
     #[test]
-    fn those_that_are_chosen_newest_or_averaged() {
+    fn chosen_metrics_are_shown_newest_or_averaged() {
         let config = LogConfig {
             progress_metrics: vec!["loss:mean".into(), "loss".into(), "throughput/batch_time_ms".into()],
             metrics_window: 2,
             ..LogConfig::default()
         };
-        let mut behind = BarMetrics::new(&config);
-        assert!(behind.shown().is_empty());
+        let mut metrics = BarMetrics::new(&config);
+        assert!(metrics.shown().is_empty());
         for value in [9.0, f64::NAN, 3.0, 1.0] {
-            note(
-                &mut behind,
+            record(
+                &mut metrics,
                 &[
                     ("metrics/loss", value),
                     ("metrics/other", 1.0),
@@ -179,6 +174,6 @@ mod tests {
                 ],
             );
         }
-        insta::assert_snapshot!(behind.shown().join(" "), @"loss=2 loss=1 batch_time_ms=7.5000");
+        insta::assert_snapshot!(metrics.shown().join(" "), @"loss=2 loss=1 batch_time_ms=7.5000");
     }
 }

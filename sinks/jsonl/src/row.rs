@@ -1,13 +1,11 @@
 //! Formatting of a row or a record as one line of JSON.
 
 use logcore::escape::escape_json;
+use logcore::families::ROW_COLUMNS;
 use logcore::serde_json;
 use logcore::{Row, epoch_seconds};
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
-
-/// Columns that every row has. A metric of such a name would repeat a key, so it is left out.
-const COLUMNS: [&str; 3] = ["step", "time", "logger"];
 
 /// Appends the row and a line end.
 pub(crate) fn append_row(row: &Row, line: &mut Vec<u8>) -> serde_json::Result<()> {
@@ -33,7 +31,8 @@ impl Serialize for FlatRow<'_> {
         map.serialize_entry("time", &epoch_seconds(row.time))?;
         map.serialize_entry("logger", &row.logger)?;
         for (name, value) in &row.values {
-            if !COLUMNS.contains(&name.as_str()) {
+            // A metric of such a name would repeat a key.
+            if !ROW_COLUMNS.contains(&name.as_str()) {
                 map.serialize_entry(name, value)?;
             }
         }

@@ -1,0 +1,30 @@
+//! Names that the system reserves: the columns of a row of metrics, and the families of its own metrics.
+
+/// Columns that every row of metrics has. A user's metric of such a name is written with a `_` behind it.
+///
+/// ```
+/// assert!(logcore::families::ROW_COLUMNS.contains(&"step"));
+/// ```
+pub const ROW_COLUMNS: [&str; 3] = ["step", "time", "logger"];
+
+/// Prefixes of the metrics that the system itself logs. `metrics_prefix` is not put before them.
+///
+/// ```
+/// use logcore::families::SYSTEM_FAMILIES;
+///
+/// assert!(SYSTEM_FAMILIES.iter().all(|family| family.ends_with('/')));
+/// ```
+pub const SYSTEM_FAMILIES: [&str; 4] = ["throughput/", "progress/", "memory/", "system/"];
+
+/// Returns `true` if a name belongs to a family of the system.
+///
+/// ```
+/// use logcore::families::is_system_metric;
+///
+/// assert!(is_system_metric("progress/percent"));
+/// assert!(!is_system_metric("metrics/loss"));
+/// ```
+#[must_use]
+pub fn is_system_metric(name: &str) -> bool {
+    SYSTEM_FAMILIES.iter().any(|family| name.starts_with(family))
+}
