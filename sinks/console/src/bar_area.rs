@@ -1,4 +1,4 @@
-//! The bars of a terminal, where the feature `progress` has them; the same face without it, with nothing behind.
+//! The bars of a terminal. Without the feature `progress` the area is always empty.
 
 #[cfg(feature = "progress")]
 pub(crate) use self::with::BarArea;
@@ -23,14 +23,17 @@ mod with {
 
         pub(crate) fn lines(&mut self, output: &StreamOutput, now: Instant) -> Vec<String> {
             match &mut self.0 {
-                Some(bars) if !bars.is_empty() => bars.lines(output.room(), now),
+                Some(bars) if !bars.is_empty() => bars.lines(output.viewport(), now),
                 _ => Vec::new(),
             }
         }
 
-        /// The bars; colored or not as the first who asks for them says.
+        /// Returns the bars. The first caller decides about color.
         pub(crate) fn bars(&mut self, color: bool) -> &mut Bars {
-            self.0.get_or_insert_with(|| Bars::new(color))
+            self.0.get_or_insert_with(|| match color {
+                true => Bars::colored(),
+                false => Bars::plain(),
+            })
         }
     }
 }
@@ -44,7 +47,7 @@ mod without {
     #[derive(Default)]
     pub(crate) struct BarArea;
 
-    #[allow(clippy::unused_self)]
+    #[allow(clippy::unused_self, reason = "the methods of the area with bars")]
     impl BarArea {
         pub(crate) fn is_empty(&self) -> bool {
             true

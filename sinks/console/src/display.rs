@@ -1,4 +1,4 @@
-//! What is shown: color or not, bars or lines.
+//! The decision between color and plain text, and between bars and lines.
 
 use std::env;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::output::StdStream;
 
-/// When something is shown.
+/// An option of the config that can be left to the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DisplayWhen {
@@ -15,7 +15,7 @@ pub(crate) enum DisplayWhen {
     Never,
 }
 
-/// What a decision is taken from.
+/// The facts that the decision depends on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamEnvironment {
     pub(crate) terminal: bool,
@@ -38,7 +38,7 @@ impl StreamEnvironment {
     }
 }
 
-/// How the stream is used.
+/// The result of the decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DisplayMode {
     pub(crate) color: bool,
@@ -46,12 +46,12 @@ pub(crate) struct DisplayMode {
 }
 
 impl DisplayMode {
-    /// Decides, once. For the variables see <https://no-color.org> and <https://bixense.com/clicolors>.
+    /// Decides by options, terminal and environment variables (<https://no-color.org>, <https://bixense.com/clicolors>).
     pub(crate) fn decide(color: DisplayWhen, bars: DisplayWhen, around: &StreamEnvironment) -> Self {
         let set = |variable: &Option<String>| variable.as_deref().is_some_and(|value| !value.is_empty());
         let is = |variable: &Option<String>, wanted: &str| variable.as_deref() == Some(wanted);
         let capable = around.terminal && !is(&around.term, "dumb");
-        let auto_colour = if set(&around.no_color) {
+        let auto_color = if set(&around.no_color) {
             false
         } else if set(&around.clicolor_force) && !is(&around.clicolor_force, "0") {
             true
@@ -59,7 +59,7 @@ impl DisplayMode {
             capable && !is(&around.clicolor, "0")
         };
         Self {
-            color: color.or(auto_colour),
+            color: color.or(auto_color),
             bars: bars.or(capable),
         }
     }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_say_it() {
+    fn decide_obeys_options_variables_and_the_terminal() {
         type EnvironmentChange = fn(&mut StreamEnvironment);
         let nothing: EnvironmentChange = |_| {};
         let no_color: EnvironmentChange = |s| s.no_color = Some("1".into());

@@ -1,13 +1,13 @@
-//! The text that is written to a terminal at once, and the last look at it: whatever a formatter, a bar or the last word has
-//! left in it, the terminal gets no codes but those of color and those that are written here.
+//! The text of one write to a terminal. It is also the last filter: of the control codes that a formatter or a bar has left in
+//! the text, only those of color reach the terminal.
 //!
-//! While there are bars, the cursor stands at the beginning of an empty line above them. So they can be erased without
-//! knowing how many rows they take, which a terminal that was made narrower has changed; and a line that the program prints
-//! by itself stands above them, whole.
+//! While there are bars, the cursor is at the beginning of an empty line above them. So the bars can be erased without knowing
+//! how many rows they take, which changes when the window is made narrower. And a line that the program itself prints appears
+//! above them, complete.
 
 use logcore::escape::escape_except_styles;
 
-/// Clears what stands below the cursor, if bars were drawn there; then lines, then bars.
+/// Returns the text that erases the old bars, if there are any, and writes lines and new bars.
 pub(crate) fn frame(erase: bool, lines: &str, bars: &[String]) -> String {
     let mut out = String::with_capacity(lines.len() + 256);
     if erase {

@@ -1,19 +1,46 @@
-//! The terminal, as the sink `console`: colored lines with bars below them; plain lines where there is no terminal.
+//! The sink `console`: log lines on the terminal with progress bars below them, and plain lines elsewhere.
 //!
-//! Options, under `sinks.console`:
+//! ```text
+//! 2026-11-25 10:04:10 | INFO  | train | Starting: 1502711 bytes of 264 files
+//! 2026-11-25 10:04:11 | INFO  | train | Validation at step 150: 3.800 bits per byte
 //!
-//! | option | default | |
-//! |---|---|---|
-//! | `stream` | `stdout` | or `stderr` |
-//! | `color` | `auto` | `always`, `never`; `auto` asks the terminal, `NO_COLOR`, `CLICOLOR_FORCE` and `TERM` |
-//! | `keywords` | on | words such as Starting, Complete and Failed are highlighted |
-//! | `bars` | `auto` | `always`, `never`; `auto` draws them on a terminal |
-//! | `formatter` | `colored` | how a record becomes text |
-//! | `utc` | off | times in UTC |
+//! Training  33% ━━━━━━━╸─────────────── 301/900 [00:01<00:03, 151 it/s, 19.3k samples/s] loss=3.3973
+//! ```
 //!
-//! Ranks above 0 have no bars and no lines of progress, and their messages are marked: `[rank 3] …`.
+//! - One thread owns the terminal, so lines and bars never mix. A stalled terminal (Ctrl-S, a pager) delays nothing.
+//! - In a file, a pipe or CI, a progress is a plain line every few percent, and at most every few seconds.
+//! - Ranks above 0 show no progress, and their messages begin with the rank: `[rank 3] …`.
 //!
-//! Off a terminal a progress is a plain line every few percent and every few seconds at most.
+//! # Options
+//!
+//! Under `sinks.console` in the config:
+//!
+//! | name | type | default | meaning |
+//! |---|---|---|---|
+//! | `stream` | `"stdout"`, `"stderr"` | `"stdout"` | the stream that gets the lines |
+//! | `color` | `"auto"`, `"always"`, `"never"` | `"auto"` | `auto` obeys the terminal, `NO_COLOR`, `CLICOLOR_FORCE` and `TERM` |
+//! | `keywords` | bool | `true` | highlight words such as Starting, Complete and Failed |
+//! | `bars` | `"auto"`, `"always"`, `"never"` | `"auto"` | `auto` draws bars on a terminal |
+//! | `formatter` | text or table | `"colored"` | format of a record |
+//! | `utc` | bool | `false` | write times in UTC instead of local time |
+//!
+//! Bars and progress lines need the Cargo feature `progress`.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use logcore::{BuildContext, Deadline, LogConfig, Record, StopFlag, log::Level, registry, serde_json::json};
+//! # use logcore_console as _;
+//!
+//! let (config, stop) = (LogConfig::default(), StopFlag::default());
+//! let context = BuildContext::new(&config, &stop);
+//! let mut sink = registry::build_sink("console", &json!({"stream": "stderr", "color": "never"}), &context).unwrap();
+//! sink.record(&Record::new(Level::Info, "train", "hello")).unwrap();
+//! sink.flush(Deadline::after(Duration::from_secs(1))).unwrap();
+//! assert_eq!(sink.books().unwrap().delivered, 1);
+//! ```
 
 mod bar_area;
 #[cfg(feature = "progress")]
@@ -25,6 +52,7 @@ mod output;
 mod progress;
 mod terminal;
 
+use std::fmt;
 use std::sync::Arc;
 
 use logcore::serde_json::Value;
@@ -38,15 +66,17 @@ use serde::Deserialize;
 
 use crate::display::{DisplayMode, DisplayWhen, StreamEnvironment};
 use crate::output::StdStream;
-use crate::terminal::TerminalHandle;
+use crate::terminal::{TerminalHandle, WriteRequest};
 
-/// Writes to the terminal. All of a process that write to the same stream share its one owner.
+/// The sink that writes to the terminal. It is registered as `console`, and built from a config.
+///
+/// All console sinks of a process that write to the same stream share its owner.
 pub struct ConsoleSink {
     handle: Arc<TerminalHandle>,
-    /// The run has ended: who ends the logger waits for the terminal, and not the writer.
-    ended: bool,
-    /// For a stream that takes nothing at the moment.
-    waits: bool,
+    /// `true` once the logger has ended. Then the thread that ends it waits for the terminal, not the writer thread.
+    logger_ended: bool,
+    /// `true` if records wait for room in a stalled pipe or file.
+    waits_for_room: bool,
     stream: StdStream,
     formatter: Box<dyn Formatter>,
     style: Style,
@@ -79,17 +109,23 @@ impl Default for ConsoleOptions {
     }
 }
 
+impl ConsoleOptions {
+    fn display(&self) -> DisplayMode {
+        DisplayMode::decide(self.color, self.bars, &StreamEnvironment::of(self.stream))
+    }
+}
+
 impl ConsoleSink {
     fn build(options: ConsoleOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
-        let display = DisplayMode::decide(options.color, options.bars, &StreamEnvironment::of(options.stream));
+        let display = options.display();
         let mut style = Style::default();
         (style.color, style.keywords, style.utc) = (display.color, options.keywords, options.utc);
         let ranks = context.ranks();
         style.rank = (!ranks.is_first()).then_some(ranks.rank);
         Ok(Self {
-            handle: Arc::new(TerminalHandle::at(options.stream)),
-            ended: false,
-            waits: context.config().on_full == OnFull::Wait,
+            handle: Arc::new(TerminalHandle::open(options.stream)),
+            logger_ended: false,
+            waits_for_room: context.config().on_full == OnFull::Wait,
             stream: options.stream,
             formatter: context.build_formatter(&options.formatter)?,
             style,
@@ -102,9 +138,9 @@ impl ConsoleSink {
 
 impl Sink for ConsoleSink {
     fn wants(&self, what: EventKind) -> bool {
-        // Only the first of several ranks shows how far the run is.
-        let shown_behind_bars = matches!(what, EventKind::Metrics | EventKind::Progress) && self.style.rank.is_none();
-        what == EventKind::Record || (shown_behind_bars && cfg!(feature = "progress"))
+        // Only the first rank shows progress.
+        let of_progress = matches!(what, EventKind::Metrics | EventKind::Progress) && self.style.rank.is_none();
+        what == EventKind::Record || (of_progress && cfg!(feature = "progress"))
     }
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
@@ -119,17 +155,20 @@ impl Sink for ConsoleSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.line.clear();
         self.formatter.format(record, &self.style, &mut self.line);
-        let urgent = record.level() == logcore::log::Level::Error;
-        match self.waits {
-            true => self.handle.put_patiently(&self.line, urgent),
-            false => self.handle.put(&self.line, urgent),
+        let request = match record.level() {
+            logcore::log::Level::Error => WriteRequest::Now,
+            _ => WriteRequest::None,
+        };
+        match self.waits_for_room {
+            true => self.handle.put_when_room(&self.line, request),
+            false => self.handle.put(&self.line, request),
         }
         Ok(())
     }
 
     #[cfg(feature = "progress")]
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
-        self.progress.note(batch);
+        self.progress.record_metrics(batch);
         Ok(())
     }
 
@@ -163,13 +202,13 @@ impl Sink for ConsoleSink {
     }
 
     fn logger_ended(&mut self, _: &LoggerEnd, _: &LoggerSummary) {
-        self.ended = true;
+        self.logger_ended = true;
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
         #[cfg(feature = "progress")]
         self.progress.end(&self.handle.terminal);
-        match self.ended {
+        match self.logger_ended {
             true => self.handle.terminal.write_last(),
             false => self.handle.settle(deadline),
         }
@@ -177,8 +216,8 @@ impl Sink for ConsoleSink {
 
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         let handle = Arc::clone(&self.handle);
-        let waits = self.ended && handle.terminal.is_stuck();
-        waits.then(|| -> PendingDelivery {
+        let pending = self.logger_ended && handle.terminal.is_stuck();
+        pending.then(|| -> PendingDelivery {
             Box::new(move |deadline| {
                 let settled = handle.settle(deadline);
                 (handle.books(), settled)
@@ -199,67 +238,130 @@ impl Sink for ConsoleSink {
     }
 }
 
+impl fmt::Debug for ConsoleSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsoleSink")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
 logcore::register_sink!("console", ConsoleSink::build);
 
-/// Writes, where the sink of a logger has its lines, what is no record. It keeps the terminal, so that what it writes stands
-/// behind all that was written before.
+/// Prints texts that are not records to the stream of a logger's console sink, such as the summary at the end of a run.
+///
+/// The printer shares the owner of the stream, so its text comes after all lines that were written before.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use logcore::{Deadline, LogConfig};
+/// use logcore_console::ConsolePrinter;
+///
+/// let printer = ConsolePrinter::from_config(&LogConfig::default()).unwrap();
+/// let text = |color| format!("{}finished\n", if color { "✓ " } else { "" });
+/// printer.print(text, Deadline::after(Duration::from_secs(1)));
+///
+/// let silent = LogConfig { enable_console: false, ..LogConfig::default() };
+/// assert!(ConsolePrinter::from_config(&silent).is_none());
+/// ```
 pub struct ConsolePrinter {
     handle: TerminalHandle,
-    color: bool,
+    display: DisplayMode,
 }
 
 impl ConsolePrinter {
-    /// For a logger with this config; `None` if it has no console.
+    /// Opens the stream of the console sink in this config; `None` if the config has no console sink.
+    #[must_use]
     pub fn from_config(config: &LogConfig) -> Option<Self> {
         let options = match config.sinks.get("console") {
             _ if !config.enable_console => return None,
             Some(Value::Bool(false)) => return None,
+            // An invalid option was refused when the sink was built.
             Some(options) if options.is_object() => ConsoleOptions::deserialize(options).unwrap_or_default(),
             _ => ConsoleOptions::default(),
         };
-        let display = DisplayMode::decide(options.color, options.bars, &StreamEnvironment::of(options.stream));
         Some(Self {
-            handle: TerminalHandle::at(options.stream),
-            color: display.color,
+            handle: TerminalHandle::open(options.stream),
+            display: options.display(),
         })
     }
 
-    /// Writes `text`, which is asked whether color is wanted. What is not written by the deadline is given up.
+    /// Prints the text that `text` returns; its argument is `true` if the stream shows color. A text that is not written by
+    /// the deadline is dropped.
     pub fn print(&self, text: impl FnOnce(bool) -> String, deadline: Deadline) {
-        self.handle.put(&text(self.color), true);
-        // There is nobody who could be told on this terminal.
+        self.handle.put(&text(self.display.color), WriteRequest::Now);
+        // An error of this stream cannot be reported on this stream.
         let _ = self.handle.settle(deadline);
     }
 }
 
-/// Writes a line that ends with a line feed to stderr, if that is a terminal: above the bars, and without waiting for one that
-/// stands still. Returns whether it is one; to anything else whoever asks can write by himself.
+impl fmt::Debug for ConsolePrinter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsolePrinter")
+            .field("display", &self.display)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes a line, including its line end, to stderr above the bars, if stderr is a terminal. Never waits for a stalled one.
+///
+/// Returns `false` if stderr is not a terminal. Then the caller writes the line itself: there are no bars to disturb.
+///
+/// ```
+/// let line = "logcore: the disk is full\n";
+/// if !logcore_console::print_line(line) {
+///     eprint!("{line}");
+/// }
+/// ```
 pub fn print_line(line: &str) -> bool {
     if !StdStream::Stderr.is_terminal() {
         return false;
     }
-    let handle = TerminalHandle::at(StdStream::Stderr);
-    handle.put(line, true);
+    let handle = TerminalHandle::open(StdStream::Stderr);
+    handle.put(line, WriteRequest::Now);
     let _ = handle.terminal.write_last();
     true
 }
 
-/// A logger ends by this deadline, and waits for no stream that stands still for longer than half of the time: lines that find no
-/// room then are left out and counted.
+/// Limits the wait for stalled streams to half of the time until `deadline`, because a logger has to end by then.
+///
+/// After that half, lines that find no room are skipped and counted instead.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// logcore_console::limit_waiting(logcore::Deadline::after(Duration::from_secs(30)));
+/// ```
 pub fn limit_waiting(deadline: Deadline) {
     terminal::limit_waiting(deadline);
 }
 
-/// Runs `work` with the terminal to itself: the bars are taken away before and come back after it, and lines wait
-/// meanwhile. For what a program prints by itself, or when it hands the terminal to another.
+/// Runs `work` with the terminal to itself: the bars are erased before and drawn again after it, and lines wait.
+///
+/// Use it around output of the program's own, or around another program that uses the terminal.
 ///
 /// ```
 /// let answer = logcore_console::suspend(|| {
-///     println!("this stands above the bars, whole");
+///     println!("this appears above the bars, complete");
 ///     42
 /// });
 /// assert_eq!(answer, 42);
 /// ```
 pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
     terminal::suspend(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn console_sink_is_send_and_printer_is_sync() {
+        fn assert_send<T: Send>() {}
+        fn assert_sync<T: Sync>() {}
+        assert_send::<ConsoleSink>();
+        assert_send::<ConsolePrinter>();
+        assert_sync::<ConsolePrinter>();
+    }
 }

@@ -1,4 +1,4 @@
-//! The stream itself.
+//! The standard streams: their names, and writing to them without the lock of `std`.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Which of the two.
+/// A standard stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum StdStream {
@@ -29,10 +29,8 @@ impl StdStream {
             Self::Stderr => io::stderr().is_terminal(),
         }
     }
-}
 
-impl StdStream {
-    /// Whether what is written to either stands on the same screen.
+    /// Returns `true` if both streams write to the same screen.
     pub(crate) fn are_one_terminal() -> bool {
         Self::Stdout.is_terminal() && Self::Stderr.is_terminal() && same_device()
     }
@@ -48,24 +46,24 @@ fn same_device() -> bool {
     device(StdStream::Stdout) == device(StdStream::Stderr)
 }
 
-/// There is one console.
+/// A Windows process has one console.
 #[cfg(not(unix))]
 fn same_device() -> bool {
     true
 }
 
-/// A way to the stream that does not go through std's lock: a thread of the program may hold that lock while it waits for
-/// us.
+/// A duplicate of a standard stream. It bypasses the lock of `std`: a thread of the program may hold that lock while it waits
+/// for the terminal thread.
 #[derive(Debug)]
 pub(crate) struct StreamOutput {
     file: io::Result<File>,
     terminal: bool,
     #[cfg(feature = "progress")]
-    size: console::Term,
+    term: console::Term,
 }
 
-/// A terminal that takes nothing at once (Ctrl-S on a stream that does not block) is asked again after this.
-const AGAIN: Duration = Duration::from_millis(5);
+/// Sleep between two attempts to write to a stalled stream that does not block.
+const POLL: Duration = Duration::from_millis(5);
 
 impl StreamOutput {
     pub(crate) fn open(stream: StdStream) -> Self {
@@ -73,7 +71,7 @@ impl StreamOutput {
             file: duplicate(stream),
             terminal: stream.is_terminal(),
             #[cfg(feature = "progress")]
-            size: match stream {
+            term: match stream {
                 StdStream::Stdout => console::Term::stdout(),
                 StdStream::Stderr => console::Term::stderr(),
             },
@@ -84,18 +82,18 @@ impl StreamOutput {
         self.terminal
     }
 
-    /// The size of the terminal at this moment.
+    /// Returns the current size of the terminal; 80 by 24 if it is unknown.
     #[cfg(feature = "progress")]
-    pub(crate) fn room(&self) -> logcore_progress::Viewport {
-        let (rows, columns) = self.size.size_checked().unwrap_or((24, 80));
+    pub(crate) fn viewport(&self) -> logcore_progress::Viewport {
+        let (rows, columns) = self.term.size_checked().unwrap_or((24, 80));
         logcore_progress::Viewport {
             columns: usize::from(columns),
             rows: usize::from(rows),
         }
     }
 
-    /// Writes all of `text`, however long the stream takes, unless it `is_over` meanwhile.
-    pub(crate) fn write(&self, text: &str, is_over: impl Fn() -> bool) -> io::Result<()> {
+    /// Writes all of `text`, however long it takes. A stalled stream is given up once `is_closing` returns `true`.
+    pub(crate) fn write(&self, text: &str, is_closing: impl Fn() -> bool) -> io::Result<()> {
         let mut file = match &self.file {
             Ok(file) => file,
             Err(error) => return Err(error.kind().into()),
@@ -106,7 +104,7 @@ impl StreamOutput {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => rest = &rest[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_over() => thread::sleep(AGAIN),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_closing() => thread::sleep(POLL),
                 Err(error) => return Err(error),
             }
         }

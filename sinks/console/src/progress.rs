@@ -1,4 +1,4 @@
-//! Progress on the terminal as bars, elsewhere as a line now and then.
+//! Progress as bars on a terminal, and as rate-limited lines elsewhere.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,21 +11,22 @@ use crate::bar_metrics::BarMetrics;
 use crate::display::DisplayMode;
 use crate::terminal::Terminal;
 
-/// A line is due after so many percent, …
+/// Progress between two lines, in percent of the total …
 const LINE_PERCENT: f64 = 5.0;
-/// … but not sooner than this after the last, …
+/// … if this time has passed since the last line.
 const LINE_NOT_BEFORE: Duration = Duration::from_secs(3);
-/// … and in any case after this, if it has moved.
+/// A line is due after this time in any case, if the position has changed.
 const LINE_AT_LATEST: Duration = Duration::from_secs(60);
 
-/// The progresses of one logger, as it shows them.
+/// Shows the progresses of one logger.
 pub(crate) struct ProgressView {
     display: DisplayMode,
+    /// `true` if the console level admits progress lines.
     lines: bool,
-    behind: BarMetrics,
-    /// When the last line of each progress was written.
-    said: HashMap<u64, LastProgressLine>,
-    /// Progresses that have a bar.
+    metrics: BarMetrics,
+    /// The last line of each progress, by its id.
+    last_lines: HashMap<u64, LastProgressLine>,
+    /// Ids of the progresses that have a bar.
     open: Vec<u64>,
 }
 
@@ -41,18 +42,18 @@ impl ProgressView {
         Self {
             display,
             lines: config.console_level >= LevelFilter::Info,
-            behind: BarMetrics::new(config),
-            said: HashMap::new(),
+            metrics: BarMetrics::new(config),
+            last_lines: HashMap::new(),
             open: Vec::new(),
         }
     }
 
-    /// Keeps what is to be shown behind the progress.
-    pub(crate) fn note(&mut self, batch: &MetricBatch<'_>) {
-        self.behind.note(batch);
+    /// Notes metrics that are shown beside the progress.
+    pub(crate) fn record_metrics(&mut self, batch: &MetricBatch<'_>) {
+        self.metrics.record(batch);
     }
 
-    /// Shows a progress; returns the line to be written, if one is due.
+    /// Shows a progress; returns the line to write, if one is due.
     pub(crate) fn show(&mut self, event: &ProgressEvent<'_>, terminal: &Terminal) -> Option<String> {
         let finished = event.kind == ProgressKind::Finished;
         match (self.display.bars, finished) {
@@ -60,20 +61,20 @@ impl ProgressView {
                 if !self.open.contains(&event.id) {
                     self.open.push(event.id);
                 }
-                let (behind, now) = (self.behind.shown(), Instant::now());
-                terminal.change_bars(|area| area.bars(self.display.color).show(event, &behind, now));
+                let (metrics, now) = (self.metrics.shown(), Instant::now());
+                terminal.change_bars(|area| area.bars(self.display.color).show(event, &metrics, now));
                 None
             }
             (true, true) => {
                 self.open.retain(|id| *id != event.id);
                 terminal.change_bars(|area| area.bars(self.display.color).finish(event.id));
-                (event.leave && event.position > 0).then(|| text::line(event, &self.behind.shown()))
+                (event.leave && event.position > 0).then(|| text::line(event, &self.metrics.shown()))
             }
-            (false, _) => self.line_due(event).then(|| text::line(event, &self.behind.shown())),
+            (false, _) => self.line_due(event).then(|| text::line(event, &self.metrics.shown())),
         }
     }
 
-    /// Takes the bars of a logger that ends.
+    /// Removes the bars of a logger that ends.
     pub(crate) fn end(&mut self, terminal: &Terminal) {
         for id in self.open.drain(..) {
             terminal.change_bars(|area| area.bars(self.display.color).finish(id));
@@ -86,22 +87,22 @@ impl ProgressView {
         }
         match event.kind {
             ProgressKind::Started => {
-                self.said.insert(event.id, LastProgressLine::default());
+                self.last_lines.insert(event.id, LastProgressLine::default());
                 false
             }
             ProgressKind::Finished => {
-                self.said.remove(&event.id);
+                self.last_lines.remove(&event.id);
                 event.position > 0
             }
             _ => {
-                let said = self.said.entry(event.id).or_default();
+                let last = self.last_lines.entry(event.id).or_default();
                 let percent = event.percent().unwrap_or(0.0);
-                let since = event.elapsed.saturating_sub(said.elapsed);
-                // The sum of two rounded numbers may lie a hair above the third.
-                let enough = percent + 1e-9 >= said.percent + LINE_PERCENT && since >= LINE_NOT_BEFORE;
-                let due = enough || (since >= LINE_AT_LATEST && event.position > said.position);
+                let since = event.elapsed.saturating_sub(last.elapsed);
+                // The sum of two rounded numbers may be slightly above the exact one.
+                let enough = percent + 1e-9 >= last.percent + LINE_PERCENT && since >= LINE_NOT_BEFORE;
+                let due = enough || (since >= LINE_AT_LATEST && event.position > last.position);
                 if due {
-                    *said = LastProgressLine {
+                    *last = LastProgressLine {
                         elapsed: event.elapsed,
                         percent,
                         position: event.position,
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_every_few_percent_and_every_few_seconds_at_most() {
+    fn line_due_limits_lines_by_percent_and_by_seconds() {
         let lines = |seconds_a_unit: u64, up_to: u64| {
             let mut view = view();
             view.line_due(&event(ProgressKind::Started, 0, 0));
@@ -141,17 +142,17 @@ mod tests {
                 .filter(|i| view.line_due(&event(ProgressKind::Advanced, *i, i * seconds_a_unit)))
                 .count()
         };
-        assert_eq!(lines(0, 100), 0, "too fast for any but the last");
+        assert_eq!(lines(0, 100), 0, "too fast for any line but the last");
         assert_eq!(lines(1, 100), 20, "each 5 %");
-        assert_eq!(lines(90, 10), 10, "slow ones at each minute or more");
+        assert_eq!(lines(90, 10), 10, "slow updates: one line a minute at most");
         assert!(
             view().line_due(&event(ProgressKind::Finished, 100, 0)),
-            "the last always"
+            "the last line always"
         );
     }
 
     #[test]
-    fn a_day_leaves_few_lines() {
+    fn a_progress_of_a_day_writes_less_than_300_kb() {
         const DAY: u64 = 86_400;
         let mut view = view();
         let newest: Vec<String> = (0..4).map(|i| format!("a_metric_{i}=0.{i}123")).collect();
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_console_has_no_lines() {
+    fn a_console_level_above_info_has_no_progress_lines() {
         let config = LogConfig {
             console_level: LevelFilter::Warn,
             ..LogConfig::default()

@@ -1,5 +1,5 @@
-//! The one owner of a stream. What is to be seen is handed to a thread that does nothing but write, so that a terminal which
-//! stands still (Ctrl-S, a pager, a slow line) holds up neither the other sinks nor the run.
+//! The single owner of a stream. A thread that does nothing but write shows its lines and bars, so that a stalled terminal
+//! (Ctrl-S, a pager, a slow connection) delays neither the other sinks nor the run.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,30 +15,32 @@ use crate::bar_area::BarArea;
 use crate::frame::frame;
 use crate::output::{StdStream, StreamOutput};
 
-/// A terminal that takes its lines within this is waited for, so that a line is seen before the program goes on to the
-/// next; one that does not is left to the thread.
+/// Time that a terminal is given to show its lines before the program continues. A slower terminal is left to the thread.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Lines that wait for a terminal, in bytes; what comes beyond is left out there and counted.
+/// Maximum length of the lines that wait for a stalled terminal, in bytes. Lines beyond are skipped and counted.
 const BACKLOG: usize = 64 << 20;
-/// Why lines are left out.
+/// Reason for skipped lines in the books.
 const STANDS_STILL: &str = "terminal stands still";
-/// While there are bars, lines are written no more often than this: each time the bars are drawn anew.
+/// Minimum time between two frames with lines while there are bars: each frame draws the bars again.
 const BETWEEN_FRAMES: Duration = Duration::from_millis(50);
-/// Bars are redrawn no more often than this, …
+/// Minimum time between two frames without lines.
 const REDRAW: Duration = Duration::from_millis(100);
-/// … and no less often, because their clock goes on.
+/// Maximum time between two frames, because the bars show the elapsed time.
 const TICK: Duration = Duration::from_secs(1);
+/// Limit for deadlines, so that adding one to a time cannot overflow.
+const ONE_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// Lines go through here in order, and the bars stand below them. The thread ends with the last owner.
+/// The owner of a stream: shows lines in order, and bars below them. The thread ends with the last handle of the owner.
 pub(crate) struct Terminal {
-    shared: Arc<TerminalCore>,
+    core: Arc<TerminalCore>,
 }
 
+/// The part of a [`Terminal`] that the thread shares.
 struct TerminalCore {
     stream: StdStream,
     output: StreamOutput,
     state: Mutex<TerminalState>,
-    /// Whenever the state has changed in a way that somebody may wait for.
+    /// Notified when the state has changed in a way that a thread may wait for.
     changed: Condvar,
 }
 
@@ -46,47 +48,64 @@ struct TerminalCore {
 struct TerminalState {
     /// Lines that the thread has not taken yet.
     lines: String,
-    /// Lines that were left out, because the backlog was full.
-    left_out: u64,
+    /// Number of lines that were skipped because the backlog was full.
+    skipped: u64,
     accounts: BTreeMap<usize, LineAccount>,
     next_account: usize,
     bars: BarArea,
-    /// Whether a block of bars is on the screen.
+    /// `true` while bars are on the screen.
     bars_on_screen: bool,
-    /// When something was written last.
+    /// `true` if the bars have changed since they were drawn.
+    bars_changed: bool,
     drawn_at: Option<Instant>,
-    /// The bars have changed since.
-    stale: bool,
-    /// The lines are to be written, …
-    asked: bool,
-    /// … and at once.
-    urgent: bool,
-    /// The thread is writing.
-    writing: bool,
-    /// The thread was waited for in vain and has not come through since.
+    request: WriteRequest,
+    phase: WriterPhase,
+    /// `true` if a caller has waited for the thread in vain, and nothing was written since.
     stuck: bool,
-    /// How many want the screen for themselves.
+    /// Number of callers that want the screen for themselves.
     paused: u32,
     closing: bool,
-    /// When nobody waits for room: what has to be done by the end of this needs the rest of it.
+    /// Period in which no caller waits for room, because a logger ends.
     no_waiting: Option<Range<Instant>>,
-    /// There is no thread, because the system gave none.
-    alone: bool,
-    /// Why what was written last could not be.
-    failing: Option<StreamFailure>,
+    /// Cause of the failure of the last write.
+    failure: Option<StreamFailure>,
     thread: Option<ThreadId>,
+}
+
+/// Activity of the writing thread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum WriterPhase {
+    /// The thread waits for a request or for the next redraw.
+    #[default]
+    Idle,
+    /// The thread writes, without the lock.
+    Writing,
+    /// There is no thread, because the system could not start one.
+    Missing,
+}
+
+/// Urgency with which the queued lines are to be written. A later request only raises it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WriteRequest {
+    #[default]
+    None,
+    /// At the next frame: while there are bars, that is up to 50 ms away.
+    NextFrame,
+    /// At once.
+    Now,
 }
 
 #[derive(Default)]
 struct LineAccount {
     books: SinkBooks,
-    /// Records among the lines, and among those that the thread is writing.
+    /// Number of records among the lines that wait.
     waiting: u64,
+    /// Number of records among the lines that the thread is writing.
     taken: u64,
 }
 
 impl Terminal {
-    /// The owner of `stream`; there is one as long as someone needs it. Where both streams are the same terminal it is the
+    /// Returns the owner of `stream`, and starts it if there is none. If both streams are the same terminal, they have the
     /// same owner.
     pub(crate) fn of(stream: StdStream) -> Arc<Self> {
         let stream = match stream {
@@ -97,111 +116,114 @@ impl Terminal {
         if let Some(terminal) = owner.upgrade() {
             return terminal;
         }
-        let shared = Arc::new(TerminalCore {
+        let core = Arc::new(TerminalCore {
             stream,
             output: StreamOutput::open(stream),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let writer = Arc::clone(&shared);
+        let writer = Arc::clone(&core);
         let spawned = thread::Builder::new()
             .name("logcore-console".to_owned())
             .spawn(move || writer.write_until_closed());
         if let Err(error) = spawned {
-            let mut state = shared.lock();
-            state.alone = true;
-            state.failing = Some(StreamFailure::of(&error));
+            let mut state = core.lock();
+            state.phase = WriterPhase::Missing;
+            state.failure = Some(StreamFailure::of(&error));
         }
-        let terminal = Arc::new(Self { shared });
+        let terminal = Arc::new(Self { core });
         *owner = Arc::downgrade(&terminal);
         terminal
     }
 
-    /// Takes a line that is no record.
+    /// Queues a line that is not a record.
     #[cfg(feature = "progress")]
     pub(crate) fn put_aside(&self, line: &str) {
-        self.shared.lock().lines.push_str(line);
+        self.core.lock().lines.push_str(line);
     }
 
     /// Changes the bars.
     #[cfg(feature = "progress")]
     pub(crate) fn change_bars(&self, change: impl FnOnce(&mut BarArea)) {
-        let mut state = self.shared.lock();
+        let mut state = self.core.lock();
         change(&mut state.bars);
-        state.stale = true;
-        // The first and the last are shown without delay.
-        state.urgent |= state.bars.is_empty() == state.bars_on_screen;
-        self.shared.changed.notify_all();
+        state.bars_changed = true;
+        // The first bar appears, and the last one disappears, without delay.
+        if state.bars.is_empty() == state.bars_on_screen {
+            state.request(WriteRequest::Now);
+        }
+        self.core.changed.notify_all();
     }
 
-    /// Has the lines written, above the bars; waits for it a moment.
+    /// Has the queued lines written; waits for that up to [`PATIENCE`].
     pub(crate) fn write_out(&self) -> Result<(), SinkError> {
-        let mut state = self.shared.lock();
+        let mut state = self.core.lock();
         if state.has_lines() {
-            state.asked = true;
-            self.shared.changed.notify_all();
+            state.request(WriteRequest::NextFrame);
+            self.core.changed.notify_all();
         }
         if state.paused == 0 && !state.stuck && state.is_due(Instant::now()) {
-            state = self.shared.wait_until_written(state, Instant::now() + PATIENCE);
+            state = self.core.wait_until_written(state, Instant::now() + PATIENCE);
             state.stuck = state.is_behind();
         }
         self.failure(&state)
     }
 
-    /// The same with the bars, until the deadline; a terminal that is known to stand still is not waited for.
+    /// Has lines and bars written until the deadline. A terminal that is stuck already gets only [`PATIENCE`].
     pub(crate) fn flush(&self, deadline: Deadline) -> Result<(), SinkError> {
-        let state = self.shared.lock();
+        let state = self.core.lock();
         let until = if state.stuck {
             Deadline::after(PATIENCE)
         } else {
             deadline
         };
-        self.outcome(&mut self.shared.wait_for_all(state, until))
+        self.outcome(&mut self.core.wait_for_all(state, until))
     }
 
-    /// Has everything written, and waits for it only a moment: [`Terminal::is_stuck`] says whether that was enough.
+    /// Has lines and bars written; waits for that up to [`PATIENCE`]. [`is_stuck`](Self::is_stuck) tells whether it was
+    /// enough.
     pub(crate) fn write_last(&self) -> Result<(), SinkError> {
-        let mut state = self.shared.wait_for_all(self.shared.lock(), Deadline::after(PATIENCE));
+        let mut state = self.core.wait_for_all(self.core.lock(), Deadline::after(PATIENCE));
         state.stuck = state.is_behind();
         self.failure(&state)
     }
 
-    /// Whether it stands still, and something waits for it.
+    /// Returns `true` if the terminal is stalled while something waits to be written.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.shared.lock().stuck
+        self.core.lock().stuck
     }
 
     fn outcome(&self, state: &mut TerminalState) -> Result<(), SinkError> {
         state.stuck = state.is_behind();
         if state.stuck {
             let text = format!(
-                "{} takes nothing; what waits is shown when it does",
-                self.shared.stream.name()
+                "{} accepts nothing; the waiting lines are written as soon as it does",
+                self.core.stream.name()
             );
             return Err(SinkError::new(text).with_reason(STANDS_STILL));
         }
         self.failure(state)
     }
 
-    /// It is over only when something was written.
+    /// Returns the error of the last write. Only a successful write clears it.
     fn failure(&self, state: &TerminalState) -> Result<(), SinkError> {
-        match state.failing {
-            Some(failure) => Err(failure.error().doing(format!("write to {}", self.shared.stream.name()))),
+        match state.failure {
+            Some(failure) => Err(failure.error().doing(format!("write to {}", self.core.stream.name()))),
             None => Ok(()),
         }
     }
 }
 
-/// The account of one who writes to a terminal, and keeps it.
+/// A handle to a terminal, with an account of the lines that came through it.
 pub(crate) struct TerminalHandle {
     pub(crate) terminal: Arc<Terminal>,
     account: usize,
 }
 
 impl TerminalHandle {
-    pub(crate) fn at(stream: StdStream) -> Self {
+    pub(crate) fn open(stream: StdStream) -> Self {
         let terminal = Terminal::of(stream);
-        let mut state = terminal.shared.lock();
+        let mut state = terminal.core.lock();
         let account = state.next_account;
         state.next_account += 1;
         state.accounts.insert(account, LineAccount::default());
@@ -210,25 +232,25 @@ impl TerminalHandle {
     }
 
     pub(crate) fn books(&self) -> SinkBooks {
-        let state = self.terminal.shared.lock();
+        let state = self.terminal.core.lock();
         state
             .accounts
             .get(&self.account)
             .map_or_else(SinkBooks::default, |account| account.books.clone())
     }
 
-    /// Takes the line of a record, which the next `write_out` writes; an urgent one is seen when that returns.
-    pub(crate) fn put(&self, line: &str, urgent: bool) {
-        self.take(line, urgent, self.terminal.shared.lock());
+    /// Queues the line of a record. A line that finds no room is skipped.
+    pub(crate) fn put(&self, line: &str, request: WriteRequest) {
+        self.queue(line, request, self.terminal.core.lock());
     }
 
-    /// The same, and waits for room where the stream is one that shall have all lines, however long it takes: no terminal.
-    pub(crate) fn put_patiently(&self, line: &str, urgent: bool) {
-        self.take(line, urgent, self.terminal.shared.room_for(line));
+    /// Queues the line of a record, and waits for room first, unless the stream is a terminal.
+    pub(crate) fn put_when_room(&self, line: &str, request: WriteRequest) {
+        self.queue(line, request, self.terminal.core.wait_for_room(line));
     }
 
-    fn take(&self, line: &str, urgent: bool, mut state: MutexGuard<'_, TerminalState>) {
-        state.urgent |= urgent;
+    fn queue(&self, line: &str, request: WriteRequest, mut state: MutexGuard<'_, TerminalState>) {
+        state.request(request);
         let full = state.is_full(line);
         if let Some(account) = state.accounts.get_mut(&self.account) {
             account.books.accepted += 1;
@@ -238,15 +260,15 @@ impl TerminalHandle {
             }
         }
         match full {
-            true => state.left_out += 1,
+            true => state.skipped += 1,
             false => state.lines.push_str(line),
         }
     }
 
-    /// Has everything written until the deadline; what is not by then is given up in the account.
+    /// Has everything written until the deadline. Lines that are not written by then are counted as dropped.
     pub(crate) fn settle(&self, deadline: Deadline) -> Result<(), SinkError> {
-        let shared = &self.terminal.shared;
-        let mut state = shared.wait_for_all(shared.lock(), deadline);
+        let core = &self.terminal.core;
+        let mut state = core.wait_for_all(core.lock(), deadline);
         if state.is_behind()
             && let Some(account) = state.accounts.get_mut(&self.account)
         {
@@ -259,18 +281,18 @@ impl TerminalHandle {
 
 impl Drop for TerminalHandle {
     fn drop(&mut self) {
-        self.terminal.shared.lock().accounts.remove(&self.account);
+        self.terminal.core.lock().accounts.remove(&self.account);
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        self.shared.lock().closing = true;
-        self.shared.changed.notify_all();
+        self.core.lock().closing = true;
+        self.core.changed.notify_all();
     }
 }
 
-/// Runs `work` with the screen to itself: the bars are taken away before and come back after it, and lines wait.
+/// Runs `work` with the screen to itself: the bars are erased before and drawn again after it, and lines wait.
 pub(crate) fn suspend<T>(work: impl FnOnce() -> T) -> T {
     let live: Vec<_> = [StdStream::Stdout, StdStream::Stderr]
         .into_iter()
@@ -278,42 +300,43 @@ pub(crate) fn suspend<T>(work: impl FnOnce() -> T) -> T {
         .collect();
     let _pauses: Vec<TerminalPause<'_>> = live
         .iter()
-        .map(|terminal| TerminalPause::of(&terminal.shared))
+        .map(|terminal| TerminalPause::begin(&terminal.core))
         .collect();
     work()
 }
 
-/// A logger ends by this deadline: a stream that stands still may take half of the time, and no more.
+/// Limits the wait for stalled streams to half of the time until the deadline, because a logger ends by then.
 pub(crate) fn limit_waiting(deadline: Deadline) {
-    let left = deadline.remaining().min(FOR_EVER);
+    let left = deadline.remaining().min(ONE_YEAR);
     let now = Instant::now();
     for stream in [StdStream::Stdout, StdStream::Stderr] {
         if let Some(terminal) = lock(owner(stream)).upgrade() {
-            terminal.shared.lock().no_waiting = Some(now + left / 2..now + left);
-            terminal.shared.changed.notify_all();
+            terminal.core.lock().no_waiting = Some(now + left / 2..now + left);
+            terminal.core.changed.notify_all();
         }
     }
 }
 
-/// A year is as good.
-const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
-
+/// A period in which only `suspend`'s caller writes to the screen.
 struct TerminalPause<'a>(&'a TerminalCore);
 
 impl<'a> TerminalPause<'a> {
-    /// Waits until the screen is free; a terminal that stands still is not waited for.
-    fn of(shared: &'a TerminalCore) -> Self {
-        let mut state = shared.lock();
+    /// Waits until the screen is free, but not for a stalled terminal.
+    fn begin(core: &'a TerminalCore) -> Self {
+        let mut state = core.lock();
         state.paused += 1;
-        shared.changed.notify_all();
-        // A panic of the thread itself.
+        core.changed.notify_all();
+        // The thread itself gets here if it panics, because the panic hook suspends the terminal.
         if state.thread != Some(thread::current().id()) {
             let until = Instant::now() + PATIENCE * 10;
-            while (state.writing || state.bars_on_screen) && !state.stuck && Instant::now() < until {
-                state = shared.wait(state, until);
+            while (state.phase == WriterPhase::Writing || state.bars_on_screen)
+                && !state.stuck
+                && Instant::now() < until
+            {
+                state = core.wait(state, until);
             }
         }
-        Self(shared)
+        Self(core)
     }
 }
 
@@ -321,14 +344,18 @@ impl Drop for TerminalPause<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.paused -= 1;
-        state.stale = true;
-        (state.asked, state.urgent) = (state.has_lines(), !state.bars.is_empty());
+        state.bars_changed = true;
+        state.request = match (state.bars.is_empty(), state.has_lines()) {
+            (false, _) => WriteRequest::Now,
+            (true, true) => WriteRequest::NextFrame,
+            (true, false) => WriteRequest::None,
+        };
         self.0.changed.notify_all();
     }
 }
 
 impl TerminalCore {
-    /// What the thread does.
+    /// The body of the thread.
     fn write_until_closed(&self) {
         let mut state = self.lock();
         state.thread = Some(thread::current().id());
@@ -348,21 +375,19 @@ impl TerminalCore {
         }
     }
 
-    /// Writes what there is, with the lock given back meanwhile.
+    /// Writes a frame. The lock is released meanwhile.
     fn write<'a>(&'a self, mut state: MutexGuard<'a, TerminalState>, now: Instant) -> MutexGuard<'a, TerminalState> {
         let paused = state.paused > 0;
         let mut lines = String::new();
         if !paused {
-            (state.asked, state.urgent) = (false, false);
+            state.request = WriteRequest::None;
             lines = mem::take(&mut state.lines);
             for account in state.accounts.values_mut() {
                 account.taken += mem::take(&mut account.waiting);
             }
-            if state.left_out > 0 {
-                let count = mem::take(&mut state.left_out);
-                lines.push_str(&format!(
-                    "… {count} lines were left out here: the terminal stood still\n"
-                ));
+            if state.skipped > 0 {
+                let count = mem::take(&mut state.skipped);
+                lines.push_str(&format!("… {count} lines skipped: the terminal was stalled\n"));
             }
         }
         let bars = match paused || state.closing {
@@ -371,17 +396,19 @@ impl TerminalCore {
         };
         let erase = state.bars_on_screen;
         state.bars_on_screen = !bars.is_empty();
-        (state.stale, state.writing) = (false, true);
+        state.bars_changed = false;
+        state.phase = WriterPhase::Writing;
         state.drawn_at = Some(now);
         drop(state);
         let written = self.output.write(&frame(erase, &lines, &bars), || self.lock().closing);
         let mut state = self.lock();
-        // One huge message must not hold its memory for ever; other lines go on in the same memory.
+        // The buffer is used again, unless one huge message has made it large.
         if state.lines.is_empty() && lines.capacity() <= 1 << 20 {
             lines.clear();
             state.lines = lines;
         }
-        (state.writing, state.stuck) = (false, false);
+        state.phase = WriterPhase::Idle;
+        state.stuck = false;
         state.account_for(written);
         self.changed.notify_all();
         state
@@ -392,10 +419,9 @@ impl TerminalCore {
         mut state: MutexGuard<'a, TerminalState>,
         deadline: Deadline,
     ) -> MutexGuard<'a, TerminalState> {
-        state.asked = true;
-        state.urgent = true;
+        state.request(WriteRequest::Now);
         self.changed.notify_all();
-        let until = Instant::now() + deadline.remaining().min(FOR_EVER);
+        let until = Instant::now() + deadline.remaining().min(ONE_YEAR);
         self.wait_until_written(state, until)
     }
 
@@ -410,13 +436,13 @@ impl TerminalCore {
         state
     }
 
-    /// A terminal leaves lines out when it stands still for too long; a pipe or a file has all of them, however long it takes,
-    /// unless somebody is about to end who cannot wait for it.
-    fn room_for<'a>(&'a self, line: &str) -> MutexGuard<'a, TerminalState> {
+    /// Waits until the line finds room, if the stream is a pipe or a file: those get all lines, however long it takes,
+    /// unless a logger is about to end. A terminal that is stalled for too long skips lines instead.
+    fn wait_for_room<'a>(&'a self, line: &str) -> MutexGuard<'a, TerminalState> {
         let mut state = self.lock();
-        while state.is_full(line) && !self.output.is_terminal() && !state.alone {
+        while state.is_full(line) && !self.output.is_terminal() && state.phase != WriterPhase::Missing {
             let now = Instant::now();
-            state.asked = true;
+            state.request(WriteRequest::NextFrame);
             self.changed.notify_all();
             state = match &state.no_waiting {
                 Some(period) if period.contains(&now) => break,
@@ -438,14 +464,18 @@ impl TerminalCore {
             .0
     }
 
-    /// The state is whole between any two calls; a panic elsewhere is no reason to lose the terminal.
+    /// A panic leaves the state consistent, because it is consistent between any two calls.
     fn lock(&self) -> MutexGuard<'_, TerminalState> {
         lock(&self.state)
     }
 }
 
 impl TerminalState {
-    /// Whether there is something that the thread should write now.
+    fn request(&mut self, request: WriteRequest) {
+        self.request = self.request.max(request);
+    }
+
+    /// Returns `true` if the thread should write now.
     fn is_due(&self, now: Instant) -> bool {
         if self.paused > 0 {
             return self.bars_on_screen;
@@ -453,18 +483,19 @@ impl TerminalState {
         self.due_at(now).is_some_and(|at| now >= at)
     }
 
-    /// When there is something to be written.
+    /// Returns the time of the next frame.
     fn due_at(&self, now: Instant) -> Option<Instant> {
         let after = |pause| self.drawn_at.map_or(now, |at| at + pause);
-        if self.urgent || (self.closing && (self.has_lines() || self.bars_on_screen)) {
+        if self.closing && (self.has_lines() || self.bars_on_screen) {
             return Some(after(Duration::ZERO));
         }
-        let lines = match (self.asked, self.bars_on_screen) {
-            (true, true) => Some(after(BETWEEN_FRAMES)),
-            (true, false) => Some(after(Duration::ZERO)),
-            (false, _) => None,
+        let lines = match (self.request, self.bars_on_screen) {
+            (WriteRequest::Now, _) => return Some(after(Duration::ZERO)),
+            (WriteRequest::NextFrame, true) => Some(after(BETWEEN_FRAMES)),
+            (WriteRequest::NextFrame, false) => Some(after(Duration::ZERO)),
+            (WriteRequest::None, _) => None,
         };
-        let bars = match (self.bars_on_screen, self.stale) {
+        let bars = match (self.bars_on_screen, self.bars_changed) {
             (true, true) => Some(after(REDRAW)),
             (true, false) => Some(after(TICK)),
             (false, _) => None,
@@ -473,25 +504,29 @@ impl TerminalState {
     }
 
     fn has_lines(&self) -> bool {
-        !self.lines.is_empty() || self.left_out > 0
+        !self.lines.is_empty() || self.skipped > 0
     }
 
-    /// Whether this line has no place among those that wait. A first one always has.
+    /// Returns `true` if a line does not fit into the backlog. The first line always fits.
     fn is_full(&self, line: &str) -> bool {
         !self.lines.is_empty() && self.lines.len() + line.len() > BACKLOG
     }
 
-    /// Whether anything is asked for that is not on the screen.
+    /// Returns `true` if something was requested that is not on the screen yet.
     fn is_behind(&self) -> bool {
-        !self.alone && (self.writing || self.asked || self.urgent)
+        match self.phase {
+            WriterPhase::Missing => false,
+            WriterPhase::Writing => true,
+            WriterPhase::Idle => self.request > WriteRequest::None,
+        }
     }
 
-    /// What cannot be written is given up: a terminal that is gone does not come back.
+    /// Counts the lines of a write as delivered or dropped. A terminal that failed does not come back.
     fn account_for(&mut self, written: io::Result<()>) {
-        self.failing = written.err().map(|error| StreamFailure::of(&error));
+        self.failure = written.err().map(|error| StreamFailure::of(&error));
         for account in self.accounts.values_mut() {
             let count = mem::take(&mut account.taken);
-            match self.failing {
+            match self.failure {
                 None => account.books.delivered += count,
                 Some(failure) => account.books.drop_for(failure.error().reason(), count),
             }
@@ -499,7 +534,7 @@ impl TerminalState {
     }
 }
 
-/// An error of the system that can be told as often as it is asked for.
+/// A system error that can be returned any number of times.
 #[derive(Clone, Copy)]
 struct StreamFailure {
     code: Option<i32>,
@@ -523,7 +558,7 @@ impl StreamFailure {
     }
 }
 
-/// The owner has a thread, which a child of a fork has not.
+/// Returns the slot of a stream's owner, per process: a forked child does not have the owner's thread.
 fn owner(stream: StdStream) -> &'static Mutex<Weak<Terminal>> {
     static STDOUT: PerProcess<Mutex<Weak<Terminal>>> = PerProcess::new(|_| Mutex::new(Weak::new()));
     static STDERR: PerProcess<Mutex<Weak<Terminal>>> = PerProcess::new(|_| Mutex::new(Weak::new()));
