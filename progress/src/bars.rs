@@ -1,3 +1,5 @@
+//! Progress bars as lines of text.
+
 use std::fmt;
 use std::io;
 use std::mem;
@@ -11,14 +13,17 @@ use logcore::escape::to_short_line;
 
 use crate::text;
 
-/// More bars than this are counted, not shown.
+/// Maximum number of bars that are shown. Further bars are only counted.
 const VISIBLE: usize = 7;
-/// Below this many columns there is no room for the bar itself.
+/// Minimum width of a terminal, in columns, that has room for the bar itself.
 const NARROW: usize = 50;
-/// No terminal shows more characters of a description or of a metric.
+/// Maximum length of a description or of a metric, in characters. No terminal shows more.
 const WIDEST: usize = 500;
 
-/// The bars at the foot of a terminal, as lines of text; whoever owns the terminal writes them.
+/// The progress bars below the log lines of a terminal.
+///
+/// The bars are only text: the owner of the terminal writes the [`lines`](Self::lines). A line never wraps. Where there is
+/// little room, the least important parts are left out first: metrics, samples, rate, times.
 ///
 /// ```
 /// use logcore::{ProgressEvent, ProgressKind};
@@ -28,7 +33,7 @@ const WIDEST: usize = 500;
 /// let now = Instant::now();
 /// let mut event = ProgressEvent::new(ProgressKind::Advanced, 1, "trainer", "Training");
 /// (event.position, event.total) = (450, Some(1000));
-/// let mut bars = Bars::new(false);
+/// let mut bars = Bars::plain();
 /// bars.show(&event, &["loss=0.4321".to_owned()], now);
 /// let lines = bars.lines(Viewport { columns: 70, rows: 24 }, now);
 /// assert_eq!(lines, ["Training  45% ━━━━━━╸───────  450/1000 [00:00] loss=0.4321"]);
@@ -42,9 +47,9 @@ pub struct Bars {
 /// The size of a terminal, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Viewport {
-    /// Its width.
+    /// Width.
     pub columns: usize,
-    /// Its height.
+    /// Height.
     pub rows: usize,
 }
 
@@ -52,29 +57,47 @@ struct Bar {
     event: ProgressEvent<'static>,
     description: String,
     newest: Vec<String>,
-    /// When the event was the state; the clock of the bar goes on from there.
+    /// Time of the event. The elapsed time of the bar continues from there.
     at: Instant,
     drawing: ProgressBar,
     drawn: LineBuffer,
-    /// The room that the style was made for.
+    /// Width of the bar, and whether there is a total, for which the style was made.
     styled: Option<(usize, bool)>,
 }
 
 impl Bars {
-    /// No bars; those to come are colored or not.
-    pub fn new(color: bool) -> Self {
+    /// Returns an empty set of bars that are drawn with color codes.
+    ///
+    /// ```
+    /// assert!(logcore_progress::Bars::colored().is_empty());
+    /// ```
+    #[must_use]
+    pub fn colored() -> Self {
         Self {
-            color,
+            color: true,
             bars: Vec::new(),
         }
     }
 
-    /// Whether there are none.
+    /// Returns an empty set of bars that are drawn as plain text.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self {
+            color: false,
+            bars: Vec::new(),
+        }
+    }
+
+    /// Returns `true` if there is no bar.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bars.is_empty()
     }
 
-    /// Takes the state of a progress, with what stands behind it (metrics, say). `now` is the time of the state.
+    /// Updates the bar of a progress, or adds one. `newest` is shown behind the bar, such as the newest metrics. `now` is the
+    /// time of the event.
+    ///
+    /// The description of a bar is the one of its first event.
     pub fn show(&mut self, event: &ProgressEvent<'_>, newest: &[String], now: Instant) {
         let at = match self.bars.iter().position(|bar| bar.event.id == event.id) {
             Some(at) => at,
@@ -89,15 +112,29 @@ impl Bars {
         bar.at = now;
     }
 
-    /// Takes a bar away.
+    /// Removes the bar of a progress.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    ///
+    /// use logcore::{ProgressEvent, ProgressKind};
+    /// use logcore_progress::Bars;
+    ///
+    /// let mut bars = Bars::plain();
+    /// bars.show(&ProgressEvent::new(ProgressKind::Started, 1, "trainer", "Training"), &[], Instant::now());
+    /// bars.finish(1);
+    /// assert!(bars.is_empty());
+    /// ```
     pub fn finish(&mut self, id: u64) {
         self.bars.retain(|bar| bar.event.id != id);
     }
 
-    /// The bars as they stand at `now`, the topmost first. No line is as wide as the terminal, and there are fewer than it
-    /// has rows; those that have no room are counted in the last line.
-    pub fn lines(&mut self, room: Viewport, now: Instant) -> Vec<String> {
-        let most = VISIBLE.min(room.rows.saturating_sub(2)).max(1);
+    /// Draws the bars as of `now`, the topmost first.
+    ///
+    /// Each line is narrower than the terminal, and there are fewer lines than rows. The last line counts the bars that have
+    /// no room.
+    pub fn lines(&mut self, viewport: Viewport, now: Instant) -> Vec<String> {
+        let most = VISIBLE.min(viewport.rows.saturating_sub(2)).max(1);
         let shown = match self.bars.len() {
             count if count <= most => count,
             _ => most - 1,
@@ -105,11 +142,11 @@ impl Bars {
         let color = self.color;
         let mut lines: Vec<String> = self.bars[..shown]
             .iter_mut()
-            .map(|bar| bar.line(room.columns, color, now))
+            .map(|bar| bar.line(viewport.columns, color, now))
             .collect();
         if shown < self.bars.len() {
             let hidden = self.bars.len() - shown;
-            lines.push(within(&format!("… and {hidden} more"), room.columns));
+            lines.push(within(&format!("… and {hidden} more"), viewport.columns));
         }
         lines
     }
@@ -146,7 +183,7 @@ impl Bar {
             _ => (columns / 5).clamp(8, 30),
         };
         let percent = event.total.map_or(0, |_| " 100%".len());
-        // A blank before the bar and one behind, one before the message, one column that stays free.
+        // Blanks before and after the bar and before the message, and one column that stays free.
         let taken = console::measure_text_width(&description) + percent + if bar > 0 { bar + 1 } else { 0 } + 2;
         let message = text::fitted(&event, &self.newest, columns.saturating_sub(taken));
         self.style(bar, color);
@@ -169,19 +206,19 @@ impl Bar {
             return;
         }
         self.styled = Some(shape);
-        let (bold, bar_colour) = if color { (":.bold", ".cyan/dim") } else { ("", "") };
+        let (bold, bar_color) = if color { (":.bold", ".cyan/dim") } else { ("", "") };
         let template = match shape {
             (_, false) => format!("{{prefix{bold}}} {{msg}}"),
             (0, true) => format!("{{prefix{bold}}} {{percent:>3}}% {{msg}}"),
-            (bar, true) => format!("{{prefix{bold}}} {{percent:>3}}% {{bar:{bar}{bar_colour}}} {{msg}}"),
+            (bar, true) => format!("{{prefix{bold}}} {{percent:>3}}% {{bar:{bar}{bar_color}}} {{msg}}"),
         };
-        // The templates are ours; one that could not be read would still leave a usable bar.
+        // The templates are constants. An invalid one would still leave a usable bar.
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
         self.drawing.set_style(style.progress_chars("━╸─"));
     }
 }
 
-/// What `indicatif` draws on: it keeps the text of one line.
+/// The terminal that `indicatif` draws on: a buffer for one line of text.
 #[derive(Debug, Clone, Default)]
 struct LineBuffer(Arc<Mutex<String>>);
 
@@ -196,7 +233,7 @@ impl LineBuffer {
 }
 
 impl TermLike for LineBuffer {
-    /// Nothing is cut here: the bar cuts what it draws to the terminal's width.
+    /// The width is unlimited, because [`Bar::line`] fits the text to the real terminal.
     fn width(&self) -> u16 {
         u16::MAX
     }
@@ -235,7 +272,7 @@ impl TermLike for LineBuffer {
     }
 }
 
-/// One column stays free, so that no terminal wraps the line.
+/// Truncates a line so that one column stays free, and no terminal wraps it.
 fn within(line: &str, columns: usize) -> String {
     truncate_str(line, columns.saturating_sub(1), "…").into_owned()
 }
@@ -278,8 +315,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_and_one_without_a_total() {
-        let (mut bars, now) = (Bars::new(false), Instant::now());
+    fn lines_shows_bars_with_and_without_a_total() {
+        let (mut bars, now) = (Bars::plain(), Instant::now());
         bars.show(&event(1, "Training", 450, Some(1000)), &["loss=0.4321".into()], now);
         let mut second = event(2, "Loading", 17, None);
         second.line = 1;
@@ -291,8 +328,8 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_description_nor_a_name_moves_the_cursor() {
-        let (mut bars, now) = (Bars::new(false), Instant::now());
+    fn control_characters_of_descriptions_and_names_are_escaped() {
+        let (mut bars, now) = (Bars::plain(), Instant::now());
         let evil = event(1, "one\u{1b}[2J\u{2028}two", 5, Some(10));
         bars.show(&evil, &["a\u{1b}[2J\u{9b}1A\u{85}\u{2029}=1".to_owned()], now);
         let line = lines(&mut bars, 130, now);
@@ -301,8 +338,8 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_least_goes_first_where_there_is_no_room() {
-        let (mut bars, now) = (Bars::new(false), Instant::now());
+    fn narrow_bars_leave_out_the_least_important_parts_first() {
+        let (mut bars, now) = (Bars::plain(), Instant::now());
         let newest = ["loss=0.4321".to_owned(), "lr=1.000e-4".to_owned()];
         bars.show(&event(1, "Training", 450, Some(1000)), &newest, now);
         let all: Vec<String> = [130, 100, 90, 80, 70, 60, 50, 40, 30, 20]
@@ -323,8 +360,8 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_of_a_bar_goes_on_between_two_updates() {
-        let (mut bars, now) = (Bars::new(false), Instant::now());
+    fn the_elapsed_time_of_a_bar_continues_between_updates() {
+        let (mut bars, now) = (Bars::plain(), Instant::now());
         bars.show(&event(1, "Training", 450, Some(1000)), &[], now);
         let later = lines(&mut bars, 100, now + Duration::from_secs(9));
         assert!(later.contains("[00:21<00:06,"), "{later}");
@@ -333,9 +370,9 @@ mod tests {
     }
 
     #[test]
-    fn bars_stand_in_the_order_of_their_lines() {
-        let (mut bars, now) = (Bars::new(false), Instant::now());
-        for (id, line, name) in [(1, 5, "five"), (2, 0, "zero"), (3, 2, "two")] {
+    fn bars_are_sorted_by_their_slots() {
+        let (mut bars, now) = (Bars::plain(), Instant::now());
+        for (id, slot, name) in [(1, 5, "five"), (2, 0, "zero"), (3, 2, "two")] {
             let mut event = event(id, name, 1, None);
             event.line = line;
             bars.show(&event, &[], now);
@@ -347,7 +384,7 @@ mod tests {
 
     #[test]
     fn bars_without_room_are_counted() {
-        let (mut bars, now) = (Bars::new(false), Instant::now());
+        let (mut bars, now) = (Bars::plain(), Instant::now());
         for id in 0..10 {
             bars.show(&event(id, "work", 1, Some(2)), &[], now);
         }
@@ -373,7 +410,7 @@ mod tests {
             total: Option<u64>,
             color: bool,
         ) {
-            let (mut bars, now) = (Bars::new(color), Instant::now());
+            let (mut bars, now) = (if color { Bars::colored() } else { Bars::plain() }, Instant::now());
             bars.show(&event(1, &description, position, total.filter(|total| *total > 0)), &newest, now);
             let lines = bars.lines(Viewport { columns, rows: 24 }, now);
             prop_assert_eq!(lines.len(), 1);

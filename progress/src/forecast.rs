@@ -1,55 +1,62 @@
+//! The estimate of the remaining time, from the segments of a run.
+
 use crate::segment::{MAX_SEGMENTS, RunSegment, pace_quantile};
 
-/// With fewer segments than this, their scatter says nothing.
+/// Minimum number of segments whose scatter is meaningful.
 const FEW: usize = 8;
-/// The first segments that are so many times slower than the typical one are warm-up.
+/// The first segments are a warm-up if they are this many times slower than the typical one.
 const WARM_UP_FACTOR: f64 = 1.25;
-/// One in so many differences is not noise, and never fewer than a change of the pace makes.
+/// One difference in this many is an outlier, not noise …
 const OUTLIERS: usize = 16;
+/// … but at least this many, because a change of the pace makes as many large differences.
 const BREAK: usize = 3;
-/// Scales with fewer segments than this say nothing of the noise.
+/// Minimum number of segments at the coarsest scale at which noise is measured.
 const COARSEST: usize = 12;
-/// Less noise than this part of the pace is taken for as much.
+/// Minimum noise, as a part of the pace.
 const NEGLIGIBLE: f64 = 1e-3;
-/// So much more uncertain than a mean is the end of a line, for which a wide window is wanted.
+/// Uncertainty of the end of a fitted line, compared with that of a mean. Larger values make wider windows.
 const LINE_ERROR: f64 = 2.5;
-/// No pace is taken from fewer segments.
+/// Minimum number of segments for a pace.
 const LEAST: usize = 2;
-/// There is a trend if a line reaches so many times further back than a steady pace,
+/// There is a trend if a line fits this many times further back than a steady pace …
 const FURTHER: f64 = 1.5;
-/// and over this part of the run.
+/// … and over this part of the run.
 const TREND_PART: f64 = 0.75;
-/// The newest part of a line, without which it must still have half of its slope: a change of the pace is no trend.
+/// Part of a line that is left out for a check: the rest must still have half of the slope, or the pace has only changed.
 const NEWEST_PART: f64 = 0.25;
-/// A trend never makes the rest more than twice as quick.
+/// Limit for a falling trend: the rest of the run is at most twice as fast.
 const QUICKEST: f64 = 0.5;
 
-/// What the past of a progress says of its rest.
+/// An estimate of the time that the rest of a progress takes.
 ///
-/// The rest takes as long a unit as the newest part of the past in which the pace was the same, within its noise. That is the
-/// whole run where it is steady, however noisy; what came after a change of the pace; what came after the warm-up. The
-/// windows grow backwards for as long as the estimates of all agree ("intersection of confidence intervals", A. Goldenshluger
-/// and A. Nemirovski, 1997). Where a straight line explains more of the past than a steady pace does, the pace has a trend,
-/// which is believed for as long ahead as it has lasted. Pauses come on top, by their share of the whole run.
+/// The estimate is the pace of the newest part of the run in which the pace was constant, within its noise. That part is the
+/// whole run if it is steady, else the part after the last change of the pace or after the warm-up. It is found with windows
+/// that grow backwards as long as the estimates of all windows agree ("intersection of confidence intervals",
+/// A. Goldenshluger and A. Nemirovski, 1997).
+///
+/// If a straight line fits more of the run than a constant pace does, the pace has a trend. The trend is assumed to continue
+/// for as long as it has lasted. Pauses are added by their share of the whole run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forecast {
-    /// Seconds a unit, now.
+    /// Seconds per unit, now.
     pace: f64,
-    /// By how much that grows with each unit, over so many units.
+    /// Growth of the pace per unit.
     trend: f64,
+    /// Number of units for which the trend continues.
     span: f64,
-    /// Seconds of pauses a unit.
+    /// Seconds of pauses per unit.
     paused: f64,
 }
 
 impl Forecast {
-    /// What these segments say. The smoothing is how readily a change of the pace is believed, from 0, never, to 1, at once.
+    /// Computes the forecast; `None` without segments. `smoothing` is the weight of a change of the pace, from 0 (never) to 1
+    /// (at once).
     pub(crate) fn of(segments: &[RunSegment], smoothing: f64) -> Option<Self> {
         if segments.is_empty() {
             return None;
         }
         if segments.len() < FEW {
-            // The first ones may all be warm-up, and each may be a pause: the quick ones are more telling.
+            // All of the first segments may be warm-up, and each may be a pause, so a fast one is more typical.
             return Some(Self::steady(pace_quantile(segments, 0.25), 0.0));
         }
         let typical = pace_quantile(segments, 0.5);
@@ -90,9 +97,9 @@ impl Forecast {
         }
     }
 
-    /// The seconds that so many units take.
+    /// Returns the seconds that `units` take.
     pub(crate) fn seconds(&self, units: f64) -> f64 {
-        // The mean distance at which the trend is read, if it ends at its span.
+        // Mean distance at which the trend applies. The trend ends after its span.
         let ahead = if units <= self.span {
             units / 2.0
         } else {
@@ -103,7 +110,7 @@ impl Forecast {
     }
 }
 
-/// The segments without the first ones that are warm-up, but never less than half of them.
+/// Returns the segments without the warm-up, which is at most half of them.
 fn settled(segments: &[RunSegment], typical: f64) -> &[RunSegment] {
     let limit = typical * WARM_UP_FACTOR;
     let first = &segments[..segments.len() / 2];
@@ -111,7 +118,7 @@ fn settled(segments: &[RunSegment], typical: f64) -> &[RunSegment] {
     &segments[warm_up..]
 }
 
-/// Whether the slope of the newest so many segments is a trend, where a steady pace reaches back so far.
+/// Returns `true` if the slope of the newest `count` segments is a trend, while a constant pace fits `steady` segments.
 fn is_trend(segments: &[RunSegment], slope: f64, count: usize, steady: usize) -> bool {
     let part = |part: f64| (part * count as f64) as usize;
     let mut older = FitWindow::default();
@@ -123,9 +130,10 @@ fn is_trend(segments: &[RunSegment], slope: f64, count: usize, steady: usize) ->
     lasts && count as f64 >= FURTHER * steady as f64 && count as f64 >= TREND_PART * segments.len() as f64
 }
 
-/// The standard deviation of the pace of a segment, as it matters for a mean: a pace that wanders, as on a machine that is
-/// shared, scatters more over many segments than their own scatter says, so the largest over all scales counts. It is
-/// taken from second differences (the Hadamard variance), for which a trend is no noise.
+/// Returns the standard deviation of a segment's pace, as far as it matters for a mean.
+///
+/// On a shared machine the pace drifts: over many segments it scatters more than the scatter of single segments suggests. So
+/// the largest value over all scales counts. Second differences (the Hadamard variance) ignore a trend.
 fn noise(segments: &[RunSegment]) -> f64 {
     let mut paces = [0.0; MAX_SEGMENTS];
     for (pace, segment) in paces.iter_mut().zip(segments) {
@@ -143,7 +151,7 @@ fn noise(segments: &[RunSegment]) -> f64 {
     largest.sqrt()
 }
 
-/// The variance of these paces around a straight line, without those at which it breaks.
+/// Returns the variance of the paces around a straight line, without outliers and changes of the pace.
 fn scatter(paces: &[f64]) -> f64 {
     let mut squares = [0.0; MAX_SEGMENTS];
     let squares = &mut squares[..paces.len() - 2];
@@ -155,7 +163,7 @@ fn scatter(paces: &[f64]) -> f64 {
     squares[..kept].iter().sum::<f64>() / kept as f64
 }
 
-/// Least squares over the newest segments, which lie at so many units before now.
+/// Sums for a least-squares fit over the newest segments. `at` is their distance from now in units, so it is negative.
 #[derive(Clone, Copy, Default)]
 struct FitWindow {
     units: f64,
@@ -166,7 +174,7 @@ struct FitWindow {
 }
 
 impl FitWindow {
-    /// Adds the segment before.
+    /// Adds the segment before those that were added.
     fn add(&mut self, segment: &RunSegment) {
         let at = -(self.units + segment.units / 2.0);
         self.units += segment.units;
@@ -180,7 +188,7 @@ impl FitWindow {
         self.seconds / self.units
     }
 
-    /// The pace now, and by how much it grows with each unit.
+    /// Returns the pace now and its growth per unit.
     fn line(&self) -> Option<(f64, f64)> {
         let spread = self.units * self.at_squared - self.at * self.at;
         let trend = (self.units * self.at_seconds - self.at * self.seconds) / spread;
@@ -189,7 +197,7 @@ impl FitWindow {
     }
 }
 
-/// The largest window up to which all estimates agree: one value lies within the errors of all.
+/// The largest window whose estimate agrees with those of all smaller ones: one value is within the errors of all.
 struct AgreedWindow {
     count: usize,
     window: FitWindow,
@@ -209,7 +217,7 @@ impl Default for AgreedWindow {
 }
 
 impl AgreedWindow {
-    /// The estimate of the next larger window. Once one does not agree, none after it does.
+    /// Adds the estimate of the next larger window. After one that does not agree, no larger one is accepted.
     fn extend(&mut self, count: usize, window: FitWindow, estimate: f64, error: f64) {
         self.low = self.low.max(estimate - error);
         self.high = self.high.min(estimate + error);

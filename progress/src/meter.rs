@@ -1,3 +1,5 @@
+//! Measuring a progress: rates over a window of updates, and the estimated time to its end.
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -5,46 +7,66 @@ use logcore::{MetricValue, ProgressEvent, ProgressKind};
 
 use crate::pace_history::PaceHistory;
 
-/// The sinks are told at most this often.
-const TELL_EVERY: Duration = Duration::from_millis(100);
-/// An early interval that is so many times slower than the typical one is a warm-up (a compilation, a cold cache).
+/// Minimum time between two events for the sinks.
+const EVENT_INTERVAL: Duration = Duration::from_millis(100);
+/// An early update that takes this many times longer than the typical one is a warm-up (a compilation, a cold cache).
 const WARM_UP_FACTOR: f64 = 4.0;
-/// How many of the first intervals may be warm-up.
+/// Maximum number of updates at the start that may be a warm-up.
 const WARM_UPS: usize = 10;
-/// A window is not allocated beyond this before it is used.
+/// Maximum number of samples for which a window allocates memory in advance.
 const PREALLOCATED: usize = 1024;
 
-/// How a progress is measured and shown.
+/// Options for measuring a progress.
+///
+/// ```
+/// use logcore_progress::MeterOptions;
+///
+/// let options = MeterOptions { window: 20, ..MeterOptions::default() };
+/// assert_eq!((options.smoothing, options.slot, options.leave), (0.3, 0, true));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MeterOptions {
-    /// Updates that rates are taken over; at least 1.
+    /// Number of updates that the rates are averaged over; at least 1.
     pub window: usize,
-    /// How readily the ETA believes in a new rate: 0 trusts the whole run, 1 only the newest window.
+    /// Weight of new rates in the ETA, from 0 (the whole run counts) to 1 (only the window counts).
     pub smoothing: f64,
-    /// The line of the bar among several.
+    /// Position of the bar among several bars, from 0 (topmost).
     pub slot: u32,
-    /// Whether the bar stays when it is done.
+    /// `true` if a line about the progress stays on the terminal after its end.
     pub leave: bool,
 }
 
-/// Measures a progress. An update is arithmetic: it allocates nothing and costs nanoseconds.
+impl Default for MeterOptions {
+    /// The defaults of the config: `progress_window`, `progress_smoothing`, `progress_position`, `progress_leave`.
+    fn default() -> Self {
+        Self {
+            window: 100,
+            smoothing: 0.3,
+            slot: 0,
+            leave: true,
+        }
+    }
+}
+
+/// Measures a progress. An update is arithmetic only: it takes nanoseconds, and allocates no memory once the window is full.
+///
+/// The caller passes the time, so tests need no clock.
 ///
 /// ```
 /// use logcore_progress::{Meter, MeterOptions};
 /// use std::time::{Duration, Instant};
 ///
 /// let start = Instant::now();
-/// let options = MeterOptions { window: 100, smoothing: 0.3, slot: 0, leave: true };
-/// let mut meter = Meter::start(1, "Training", Some(100), options, start);
+/// let mut meter = Meter::start(1, "Training", Some(100), MeterOptions::default(), start);
 /// for i in 1..=50 {
 ///     meter.update(1, Some(32), start + Duration::from_millis(10 * i));
 /// }
-/// let derived_metrics = meter.derived_metrics();
-/// assert_eq!(derived_metrics.percent, Some(50.0));
-/// assert_eq!(derived_metrics.accumulated_samples, Some(1600));
-/// assert_eq!(derived_metrics.samples_per_sec.unwrap().round(), 3200.0);
-/// assert_eq!(derived_metrics.batch_time_ms.unwrap().round(), 10.0);
-/// assert_eq!((derived_metrics.eta_seconds.unwrap() * 10.0).round(), 5.0);
+/// let metrics = meter.derived_metrics();
+/// assert_eq!(metrics.percent, Some(50.0));
+/// assert_eq!(metrics.accumulated_samples, Some(1600));
+/// assert_eq!(metrics.samples_per_sec.unwrap().round(), 3200.0);
+/// assert_eq!(metrics.batch_time_ms.unwrap().round(), 10.0);
+/// assert_eq!((metrics.eta_seconds.unwrap() * 10.0).round(), 5.0);
 /// ```
 #[derive(Debug)]
 pub struct Meter {
@@ -53,23 +75,23 @@ pub struct Meter {
     total: Option<u64>,
     options: MeterOptions,
     started: Instant,
-    /// The start and the first update, moved by all that is left out.
+    /// The start and the first update. Both are moved forward by the pauses that are excluded.
     began: Instant,
     first: MeterSample,
     now: MeterSample,
     has_samples: bool,
-    /// Samples of the progresses before this one.
+    /// Number of samples of earlier progresses.
     samples_before: u64,
     updates: u64,
-    /// The ends of the updates in the window, and of the one before it.
+    /// The ends of the updates in the window, and of the update before the window.
     window: VecDeque<MeterSample>,
-    /// When the sinks are to be told again; at first, at once.
-    tell_at: Option<Instant>,
-    /// All intervals after the first update.
+    /// Time of the next event for the sinks. `None` before the first.
+    next_event_at: Option<Instant>,
+    /// All updates after the first one.
     history: PaceHistory,
 }
 
-/// Where the progress stood at one moment.
+/// Position and samples of the progress at one moment.
 #[derive(Debug, Clone, Copy)]
 struct MeterSample {
     at: Instant,
@@ -77,23 +99,31 @@ struct MeterSample {
     samples: u64,
 }
 
-/// What a row of metrics gets of a progress. What is not known is `None`; the rest is finite and not negative.
+/// The metrics of a progress in a row of metrics. An unknown metric is `None`; the others are finite and not negative.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct DerivedMetrics {
-    /// Samples a second over the window.
+    /// Samples per second, over the window.
     pub samples_per_sec: Option<f64>,
-    /// Milliseconds a unit over the window.
+    /// Milliseconds per unit, over the window.
     pub batch_time_ms: Option<f64>,
-    /// All batch sizes so far, those of the progresses before it included.
+    /// Sum of all batch sizes so far, including those of earlier progresses.
     pub accumulated_samples: Option<u64>,
-    /// Seconds that are still to go.
+    /// Estimated seconds to the end.
     pub eta_seconds: Option<f64>,
-    /// How much of the total is done, up to 100.
+    /// Percentage of the total that is done, from 0 to 100.
     pub percent: Option<f64>,
 }
 
 impl DerivedMetrics {
-    /// The known derived_metrics under their names.
+    /// Iterates over the metrics that are known, with their names.
+    ///
+    /// ```
+    /// use logcore_progress::DerivedMetrics;
+    ///
+    /// let metrics = DerivedMetrics { percent: Some(50.0), ..DerivedMetrics::default() };
+    /// let names: Vec<_> = metrics.iter().map(|(name, _)| name).collect();
+    /// assert_eq!(names, ["progress/percent"]);
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, MetricValue)> + use<> {
         [
             (
@@ -113,19 +143,20 @@ impl DerivedMetrics {
     }
 }
 
-/// WorkSample that was done, and the time that it took.
+/// An amount of work, and the time that it took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WorkSample {
-    /// Units.
+    /// Number of units.
     pub units: u64,
-    /// Samples, if they are counted.
+    /// Number of samples, if they are counted.
     pub samples: Option<u64>,
-    /// The time that it took.
+    /// Duration of the work.
     pub time: Duration,
 }
 
 impl Meter {
-    /// A progress that begins now. A total of 0 is an unknown one.
+    /// Starts a progress. A total of 0 is treated as unknown. `id` must be unique among the progresses of the process.
+    #[must_use]
     pub fn start(
         id: u64,
         description: impl Into<String>,
@@ -151,12 +182,12 @@ impl Meter {
             samples_before: 0,
             updates: 0,
             window: VecDeque::with_capacity(options.window.saturating_add(1).min(PREALLOCATED)),
-            tell_at: None,
+            next_event_at: None,
             history: PaceHistory::new(),
         }
     }
 
-    /// It has come `n` units further, in which `batch` samples were done.
+    /// Advances the progress by `n` units, which were `batch` samples.
     #[inline]
     pub fn update(&mut self, n: u64, batch: Option<u64>, now: Instant) {
         let before = self.now;
@@ -181,20 +212,45 @@ impl Meter {
         self.window.push_back(self.now);
     }
 
-    /// The accumulated samples of its derived_metrics count on from those of progresses before it.
+    /// Sets the number of samples of earlier progresses, from which `accumulated_samples` continues.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    ///
+    /// use logcore_progress::{Meter, MeterOptions};
+    ///
+    /// let now = Instant::now();
+    /// let mut meter = Meter::start(1, "Epoch 2", None, MeterOptions::default(), now).with_prior_samples(1000);
+    /// meter.update(1, Some(32), now);
+    /// assert_eq!(meter.accumulated_samples(), 1032);
+    /// ```
     #[must_use]
     pub fn with_prior_samples(mut self, samples_before: u64) -> Self {
         self.samples_before = samples_before;
         self
     }
 
-    /// The accumulated samples, those before it included.
+    /// Returns the number of samples so far, including those of earlier progresses.
+    #[must_use]
     pub fn accumulated_samples(&self) -> u64 {
         self.samples_before.saturating_add(self.now.samples)
     }
 
-    /// For so long it has stood still until now, because another progress ran within it: no rate shall count that. The ETA
-    /// takes it for a pause, because there may be more of them.
+    /// Excludes a pause that ends now from all rates, because another progress ran within this one. The ETA includes it as a
+    /// pause, because more of them may follow.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use logcore_progress::{Meter, MeterOptions};
+    ///
+    /// let start = Instant::now();
+    /// let mut meter = Meter::start(1, "Epochs", Some(10), MeterOptions::default(), start);
+    /// meter.update(1, None, start + Duration::from_secs(1));
+    /// meter.exclude_pause(Duration::from_secs(60)); // A validation.
+    /// meter.update(1, None, start + Duration::from_secs(62));
+    /// assert_eq!(meter.derived_metrics().batch_time_ms, Some(1000.0));
+    /// ```
     pub fn exclude_pause(&mut self, pause: Duration) {
         let marks = self.window.iter_mut().chain([&mut self.first, &mut self.now]);
         for at in marks.map(|mark| &mut mark.at).chain([&mut self.began]) {
@@ -205,7 +261,21 @@ impl Meter {
         }
     }
 
-    /// The work between the first update and the last, and the time that it took; one update counts from the start.
+    /// Returns the work between the first update and the last one. A single update counts from the start.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use logcore_progress::{Meter, MeterOptions};
+    ///
+    /// let start = Instant::now();
+    /// let mut meter = Meter::start(1, "Training", None, MeterOptions::default(), start);
+    /// for second in 1..=3 {
+    ///     meter.update(5, None, start + Duration::from_secs(second));
+    /// }
+    /// assert_eq!((meter.work().units, meter.work().time), (10, Duration::from_secs(2)));
+    /// ```
+    #[must_use]
     pub fn work(&self) -> WorkSample {
         let from = match self.updates {
             0 | 1 => MeterSample {
@@ -222,45 +292,59 @@ impl Meter {
         }
     }
 
-    /// How far it has come.
+    /// Returns the number of units so far.
+    #[must_use]
     pub fn position(&self) -> u64 {
         self.now.position
     }
 
-    /// Whether it has reached its total.
+    /// Returns `true` if the total is reached.
+    #[must_use]
     #[inline]
     pub fn is_complete(&self) -> bool {
         self.total.is_some_and(|total| self.now.position >= total)
     }
 
-    /// Whether it is time to tell the sinks: at the first update, then at most ten times a second.
+    /// Returns `true` if the sinks should get an event now: at the first call, then at most ten times a second.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use logcore_progress::{Meter, MeterOptions};
+    ///
+    /// let start = Instant::now();
+    /// let mut meter = Meter::start(1, "Training", None, MeterOptions::default(), start);
+    /// assert!(meter.due(start));
+    /// assert!(!meter.due(start + Duration::from_millis(50)));
+    /// assert!(meter.due(start + Duration::from_millis(100)));
+    /// ```
     #[inline]
     pub fn due(&mut self, now: Instant) -> bool {
-        let due = self.tell_at.is_none_or(|at| now >= at);
+        let due = self.next_event_at.is_none_or(|at| now >= at);
         if due {
-            self.tell_at = now.checked_add(TELL_EVERY);
+            self.next_event_at = now.checked_add(EVENT_INTERVAL);
         }
         due
     }
 
-    /// What a row of metrics gets.
+    /// Returns the metrics for a row, such as rates and ETA. Before the first update all are unknown.
     pub fn derived_metrics(&mut self) -> DerivedMetrics {
-        // What was never updated has nothing to tell, not even that it stands at 0.
         if self.updates == 0 {
             return DerivedMetrics::default();
         }
-        let stretch = self.stretch();
-        let samples = stretch.filter(|_| self.has_samples);
+        let rate = self.window_rate();
+        let samples = rate.filter(|_| self.has_samples);
         DerivedMetrics {
-            samples_per_sec: samples.and_then(|stretch| positive(stretch.samples / stretch.seconds)),
-            batch_time_ms: stretch.and_then(|stretch| positive(stretch.seconds / stretch.units * 1e3)),
+            samples_per_sec: samples.and_then(|rate| positive(rate.samples / rate.seconds)),
+            batch_time_ms: rate.and_then(|rate| positive(rate.seconds / rate.units * 1e3)),
             accumulated_samples: self.has_samples.then(|| self.accumulated_samples()),
-            eta_seconds: self.eta(stretch),
+            eta_seconds: self.eta(rate),
             percent: self.event(ProgressKind::Advanced, "").percent(),
         }
     }
 
-    /// What the sinks are told.
+    /// Returns an event for the sinks, without rates and ETA.
+    #[must_use]
     pub fn event<'a>(&'a self, kind: ProgressKind, logger: &'a str) -> ProgressEvent<'a> {
         let mut event = ProgressEvent::new(kind, self.id, logger, &self.description);
         event.position = self.now.position;
@@ -272,19 +356,33 @@ impl Meter {
         event
     }
 
-    /// The same with rates and ETA.
+    /// Returns an event for the sinks, with rates and ETA.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use logcore::ProgressKind;
+    /// use logcore_progress::{Meter, MeterOptions};
+    ///
+    /// let start = Instant::now();
+    /// let mut meter = Meter::start(1, "Training", Some(10), MeterOptions::default(), start);
+    /// meter.update(1, None, start + Duration::from_secs(1));
+    /// meter.update(1, None, start + Duration::from_secs(2));
+    /// let event = meter.measured_event(ProgressKind::Advanced, "trainer");
+    /// assert_eq!((event.rate, event.eta), (Some(1.0), Some(Duration::from_secs(8))));
+    /// ```
     pub fn measured_event<'a>(&'a mut self, kind: ProgressKind, logger: &'a str) -> ProgressEvent<'a> {
-        let derived_metrics = self.derived_metrics();
+        let metrics = self.derived_metrics();
         let mut event = self.event(kind, logger);
-        event.samples_per_sec = derived_metrics.samples_per_sec.filter(|rate| *rate > 0.0);
-        event.rate = derived_metrics.batch_time_ms.and_then(|millis| positive(1e3 / millis));
-        event.eta = derived_metrics
+        event.samples_per_sec = metrics.samples_per_sec.filter(|rate| *rate > 0.0);
+        event.rate = metrics.batch_time_ms.and_then(|millis| positive(1e3 / millis));
+        event.eta = metrics
             .eta_seconds
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         event
     }
 
-    fn eta(&mut self, stretch: Option<WindowRate>) -> Option<f64> {
+    fn eta(&mut self, rate: Option<WindowRate>) -> Option<f64> {
         let remaining = self.total?.saturating_sub(self.now.position);
         if remaining == 0 {
             return Some(0.0);
@@ -297,30 +395,32 @@ impl Meter {
         };
         let seconds = match forecast {
             Some(forecast) => forecast.seconds(remaining),
-            None => remaining * stretch.map(|stretch| stretch.seconds / stretch.units)?,
+            None => remaining * rate.map(|rate| rate.seconds / rate.units)?,
         };
-        // Nothing takes no time: then the clock has stood still.
+        // An ETA of 0 before the end means that the clock has not advanced.
         positive(seconds).filter(|seconds| *seconds > 0.0)
     }
 
-    /// The work over the window, without the start-up. The first update says nothing: it may be a leap to where an
-    /// earlier process has stopped, and the start may be long before the loop.
-    fn stretch(&self) -> Option<WindowRate> {
+    /// Returns the rate over the window, without the warm-up.
+    ///
+    /// The first update does not count: it may jump to the position of an earlier process, and the start may be long before
+    /// the loop.
+    fn window_rate(&self) -> Option<WindowRate> {
         let newest = self.window.back()?;
         let from = &self.window[self.warm_ups().min(self.window.len().checked_sub(2)?)];
         WindowRate::between(from, newest)
     }
 
-    /// How many intervals at the beginning of the window are warm-up.
+    /// Returns the number of updates at the start of the window that are a warm-up.
     fn warm_ups(&self) -> usize {
-        // The first interval of the window is number `updates - intervals` of the run, from 0.
+        // The first interval of the window has the number `updates - intervals` in the run, from 0.
         let intervals = self.window.len() - 1;
         let before = usize::try_from(self.updates - 1).unwrap_or(usize::MAX) - intervals;
         if before >= WARM_UPS || intervals < 3 {
             return 0;
         }
         let pace = |i: usize| WindowRate::between(&self.window[i], &self.window[i + 1]).map(|s| s.seconds / s.units);
-        // The newest are enough to know what is typical, however large the window is.
+        // The typical pace is the median of the newest intervals, however large the window is.
         let mut paces = [0.0; 2 * WARM_UPS];
         let mut known = 0;
         let newest = (intervals.saturating_sub(paces.len())..intervals).filter_map(pace);
@@ -333,7 +433,7 @@ impl Meter {
         }
         let (_, typical, _) = paces[..known].select_nth_unstable_by(known / 2, f64::total_cmp);
         let limit = *typical * WARM_UP_FACTOR;
-        // After the last interval that is far too slow, but never so that nothing is left.
+        // The warm-up ends after the last slow interval, but at least one interval is left.
         let early = (WARM_UPS - before).min(intervals - 1);
         (0..early)
             .rev()
@@ -342,7 +442,7 @@ impl Meter {
     }
 }
 
-/// What was done in a stretch of time that is longer than nothing.
+/// The work between two samples; the time is above zero.
 #[derive(Debug, Clone, Copy)]
 struct WindowRate {
     seconds: f64,
@@ -379,7 +479,7 @@ mod tests {
         leave: true,
     };
 
-    /// A meter after updates of 1 unit and 32 samples that took so many milliseconds each.
+    /// Returns a meter after updates of 1 unit and 32 samples each, which took the given milliseconds.
     fn after(options: MeterOptions, total: Option<u64>, millis: &[u64]) -> Meter {
         let mut now = Instant::now();
         let mut meter = Meter::start(1, "x", total, options, now);
@@ -391,41 +491,31 @@ mod tests {
     }
 
     #[test]
-    fn slow_first_steps_do_not_spoil_the_rate() {
+    fn the_rate_ignores_slow_first_steps() {
         for slow in [vec![30_000], vec![30_000, 20_000, 9_000], vec![10, 30_000]] {
             let mut millis = slow.clone();
             millis.extend([10; 20]);
-            let derived_metrics = after(OPTIONS, Some(100), &millis).derived_metrics();
+            let metrics = after(OPTIONS, Some(100), &millis).derived_metrics();
             assert!(
-                (derived_metrics.batch_time_ms.unwrap() - 10.0).abs() < 1e-6,
-                "{slow:?}: {derived_metrics:?}"
+                (metrics.batch_time_ms.unwrap() - 10.0).abs() < 1e-6,
+                "{slow:?}: {metrics:?}"
             );
-            assert!((derived_metrics.samples_per_sec.unwrap() - 3200.0).abs() < 1e-3);
+            assert!((metrics.samples_per_sec.unwrap() - 3200.0).abs() < 1e-3);
         }
     }
 
     #[test]
     fn the_first_interval_has_no_rate() {
         let mut meter = after(OPTIONS, Some(10), &[500]);
-        let derived_metrics = meter.derived_metrics();
+        let metrics = meter.derived_metrics();
         assert_eq!(
-            (
-                derived_metrics.samples_per_sec,
-                derived_metrics.batch_time_ms,
-                derived_metrics.eta_seconds
-            ),
+            (metrics.samples_per_sec, metrics.batch_time_ms, metrics.eta_seconds),
             (None, None, None)
         );
-        assert_eq!(
-            (derived_metrics.accumulated_samples, derived_metrics.percent),
-            (Some(32), Some(10.0))
-        );
+        assert_eq!((metrics.accumulated_samples, metrics.percent), (Some(32), Some(10.0)));
         meter.update(1, Some(32), meter.now.at + Duration::from_millis(250));
-        let derived_metrics = meter.derived_metrics();
-        assert_eq!(
-            (derived_metrics.samples_per_sec, derived_metrics.eta_seconds),
-            (Some(128.0), Some(2.0))
-        );
+        let metrics = meter.derived_metrics();
+        assert_eq!((metrics.samples_per_sec, metrics.eta_seconds), (Some(128.0), Some(2.0)));
     }
 
     #[test]
@@ -494,7 +584,7 @@ mod tests {
         );
     }
 
-    /// The ETA behind these steps, of a hundred more.
+    /// Returns the ETA of a hundred more steps after these.
     fn eta_after(millis: &[u64]) -> f64 {
         let total = millis.len() as u64 + 100;
         after(OPTIONS, Some(total), millis)
@@ -504,10 +594,10 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_warm_up_nor_what_came_before_the_start_spoils_the_eta() {
+    fn the_eta_ignores_a_warm_up_and_the_jump_of_a_resumed_run() {
         let warm_up = [&[30_000, 20_000, 9_000, 4_000][..], &[10; 100]].concat();
         assert!((eta_after(&warm_up) - 1.0).abs() < 1e-6);
-        // A run that is resumed begins with a leap.
+        // A resumed run begins with a jump.
         let start = Instant::now();
         let mut meter = Meter::start(1, "x", Some(1000), OPTIONS, start);
         meter.update(500, None, start);
@@ -518,26 +608,26 @@ mod tests {
     }
 
     #[test]
-    fn pauses_count_by_their_share() {
+    fn the_eta_includes_pauses_by_their_share() {
         let steps: Vec<u64> = (1..=411).map(|i| if i % 50 == 0 { 510 } else { 10 }).collect();
         let expected = 100.0 * (0.01 + 8.0 * 0.5 / 410.0);
         assert!((eta_after(&steps) - expected).abs() < 0.05, "{}", eta_after(&steps));
-        // Whether a pause was just now or long ago makes no difference to speak of.
+        // The time since the last pause makes hardly any difference.
         let before = eta_after(&steps[..349]);
         assert!((eta_after(&steps[..351]) / before - 1.0).abs() < 0.1, "{before}");
     }
 
     #[test]
-    fn a_trend_goes_on() {
+    fn the_eta_continues_a_trend() {
         let steps: Vec<u64> = (0..400).map(|i| 1000 + i).collect();
         let rest: f64 = (400..500).map(|i| f64::from(1000 + i) / 1e3).sum();
         assert!((eta_after(&steps) / rest - 1.0).abs() < 0.01);
     }
 
     #[test]
-    fn the_eta_is_the_same_however_often_it_was_asked_for() {
+    fn the_eta_does_not_depend_on_how_often_it_is_computed() {
         let mut millis: Vec<u64> = (0..700_u64).map(|i| 10 + i * 7919 % 13).collect();
-        // An ETA is 100 ms old at most.
+        // A forecast is reused for 100 ms.
         millis.push(100);
         let asked_once = after(OPTIONS, Some(1000), &millis).derived_metrics();
         let mut now = Instant::now();
@@ -552,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_known_is_absent() {
+    fn unknown_metrics_are_none() {
         let now = Instant::now();
         assert_eq!(
             Meter::start(1, "x", Some(9), OPTIONS, now).derived_metrics(),
@@ -561,24 +651,21 @@ mod tests {
         let mut meter = Meter::start(1, "x", Some(0), OPTIONS, now);
         meter.update(5, None, now);
         meter.update(5, None, now);
-        // The clock stands still, the total is unknown, and there are no samples.
+        // The clock has not advanced, the total is unknown, and there are no samples.
         assert_eq!(meter.derived_metrics(), DerivedMetrics::default());
         assert!(!meter.is_complete());
     }
 
     #[test]
-    fn more_than_the_total_is_all_of_it() {
+    fn a_position_beyond_the_total_is_100_percent() {
         let mut meter = after(OPTIONS, Some(3), &[10; 5]);
-        let derived_metrics = meter.derived_metrics();
-        assert_eq!(
-            (derived_metrics.percent, derived_metrics.eta_seconds),
-            (Some(100.0), Some(0.0))
-        );
+        let metrics = meter.derived_metrics();
+        assert_eq!((metrics.percent, metrics.eta_seconds), (Some(100.0), Some(0.0)));
         assert!(meter.is_complete() && meter.position() == 5);
     }
 
     #[test]
-    fn it_is_due_at_first_and_then_ten_times_a_second() {
+    fn due_allows_ten_events_per_second() {
         let start = Instant::now();
         let mut meter = Meter::start(1, "x", None, OPTIONS, start);
         let due = (0..1000)
@@ -589,7 +676,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn figures_are_finite_whatever_happens(
+        fn derived_metrics_are_finite_for_any_updates(
             updates in prop::collection::vec((any::<u64>(), prop::option::of(any::<u64>()), 0_u64..5_000_000_000), 0..60),
             total: Option<u64>,
             window in 1_usize..20,

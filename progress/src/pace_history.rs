@@ -1,36 +1,38 @@
+//! The past of a progress, in bounded memory, and its last forecast.
+
 use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::forecast::Forecast;
 use crate::segment::{MAX_SEGMENTS, RunSegment, pace_quantile};
 
-/// An update that takes so many times longer than is typical is a pause: a validation, a checkpoint.
+/// An update that takes this many times longer than the typical one is a pause, such as a validation or a checkpoint.
 const PAUSE_FACTOR: u64 = 4;
 
-/// A forecast is good for so long. A row of metrics may ask at every step, and a viewer does not see more.
-const GOOD_FOR: Duration = Duration::from_millis(100);
+/// Time for which a forecast is reused. Rows of metrics may need one at every step, but a viewer sees no more.
+const FORECAST_AGE: Duration = Duration::from_millis(100);
 
-/// The past of a progress in little memory: segments of equally many updates, which are made twice as long when there are
-/// too many.
+/// The past of a progress: segments of equally many updates. When there are too many, each two are joined.
 #[derive(Debug)]
 pub(crate) struct PaceHistory {
     segments: Vec<RunSegment>,
-    /// Updates in a segment.
+    /// Number of updates in a segment.
     length: u64,
     open: OpenSegment,
-    /// Nanoseconds that have brought no units yet.
+    /// Nanoseconds since the last update with units.
     waited: u64,
-    /// Updates in all segments, and at how many the typical pace is found out again.
+    /// Number of updates in all segments.
     updates: u64,
+    /// Number of updates at which the typical pace is computed again.
     typical_until: u64,
-    /// Nanoseconds a unit, above which an update is slow.
+    /// Nanoseconds per unit above which an update is slow.
     slow_above: u64,
     was_slow: bool,
-    /// The last forecast, and when it was made.
+    /// The last forecast, and its time.
     forecast: Option<(Forecast, Instant)>,
 }
 
-/// The segment that is not over. In integers, because every update adds to it.
+/// The segment that is not complete. It has integers, because every update adds to it.
 #[derive(Debug, Default)]
 struct OpenSegment {
     updates: u64,
@@ -54,7 +56,7 @@ impl PaceHistory {
         }
     }
 
-    /// An update that brought so many units and took so many nanoseconds.
+    /// Adds an update of `units` that took `nanos` nanoseconds.
     #[inline]
     pub(crate) fn add(&mut self, units: u64, nanos: u64) {
         let nanos = self.waited + nanos;
@@ -64,7 +66,7 @@ impl PaceHistory {
         }
         self.waited = 0;
         let slow = nanos > self.slow_above.saturating_mul(units);
-        // Two slow ones in a row are no pause, but a slower pace.
+        // Two slow updates in a row are a slower pace, not a pause.
         if slow && !self.was_slow {
             self.open.paused += nanos - self.slow_above * units / PAUSE_FACTOR;
         }
@@ -77,11 +79,11 @@ impl PaceHistory {
         }
     }
 
-    /// What it says of the rest, if that is known.
+    /// Returns a forecast for the rest of the run; `None` without a complete segment.
     pub(crate) fn forecast(&mut self, smoothing: f64, now: Instant) -> Option<Forecast> {
         if self
             .forecast
-            .is_none_or(|(_, made)| now.duration_since(made) >= GOOD_FOR)
+            .is_none_or(|(_, made)| now.duration_since(made) >= FORECAST_AGE)
         {
             self.forecast = Forecast::of(&self.segments, smoothing).map(|forecast| (forecast, now));
         }
@@ -106,7 +108,7 @@ impl PaceHistory {
         }
     }
 
-    /// Joins each two. The open one is then half of its new length.
+    /// Joins each two segments. The open one is then half as long as a complete one.
     fn halve(&mut self) {
         for at in 0..MAX_SEGMENTS / 2 {
             let (first, second) = (self.segments[2 * at], self.segments[2 * at + 1]);

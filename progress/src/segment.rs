@@ -1,22 +1,26 @@
-/// The run is kept as at most so many segments: 6 KiB, and half a percent to a percent of the run each.
+//! The segments into which the past of a progress is divided.
+
+/// Maximum number of segments: 6 KiB in memory, and 0.4 to 0.8 percent of the run each.
 pub(crate) const MAX_SEGMENTS: usize = 256;
-/// What was done in a part of the run.
+
+/// The work in one part of the run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RunSegment {
     pub(crate) units: f64,
-    /// Seconds without the pauses.
+    /// Seconds, without pauses.
     pub(crate) seconds: f64,
+    /// Seconds of pauses.
     pub(crate) paused: f64,
 }
 
 impl RunSegment {
-    /// Seconds a unit.
+    /// Returns the seconds per unit, without pauses.
     pub(crate) fn pace(&self) -> f64 {
         self.seconds / self.units
     }
 }
 
-/// The pace that this part of the segments, of which there are some, is quicker than.
+/// Returns the `part` quantile of the paces, with `part` from 0 to below 1. `segments` must not be empty.
 pub(crate) fn pace_quantile(segments: &[RunSegment], part: f64) -> f64 {
     let mut paces = [0.0; MAX_SEGMENTS];
     let paces = &mut paces[..segments.len()];

@@ -1,19 +1,44 @@
-//! A progress in words.
+//! The text of a progress: position, times and rates.
 
 use std::fmt::Write as _;
 
 use logcore::ProgressEvent;
 use logcore::text::{format_count, format_duration, format_rate};
 
-/// Position, time and rates: `450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s]`.
+/// Returns position, times and rates of a progress: `450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s]`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use logcore::{ProgressEvent, ProgressKind};
+///
+/// let mut event = ProgressEvent::new(ProgressKind::Advanced, 1, "trainer", "Training");
+/// (event.position, event.total, event.elapsed) = (450, Some(1000), Duration::from_secs(12));
+/// event.rate = Some(36.21);
+/// assert_eq!(logcore_progress::text::details(&event), "450/1000 [00:12, 36.2 it/s]");
+/// ```
+#[must_use]
 pub fn details(event: &ProgressEvent<'_>) -> String {
     format!("{} {}", position(event), times(event, true, true))
 }
 
-/// What stands behind a bar, as much as fits into `room` columns. What matters least goes first: all of `newest` (metrics,
-/// say) but the first, the samples, the first, the rate, the times. The position is as wide as the total, so that nothing
-/// behind it moves.
-pub fn fitted(event: &ProgressEvent<'_>, newest: &[String], room: usize) -> String {
+/// Returns the text behind a bar, as much as fits into `columns`.
+///
+/// `newest` are further texts, such as metrics. Where there is no room, parts are left out in this order: all of `newest` but
+/// the first, the samples, the first of `newest`, the rate, the times. The position is padded to the width of the total, so
+/// that the text does not move.
+///
+/// ```
+/// use logcore::{ProgressEvent, ProgressKind};
+///
+/// let mut event = ProgressEvent::new(ProgressKind::Advanced, 1, "trainer", "Training");
+/// (event.position, event.total) = (5, Some(100));
+/// let newest = ["loss=0.1".to_owned()];
+/// assert_eq!(logcore_progress::text::fitted(&event, &newest, 40), "  5/100 [00:00] loss=0.1");
+/// assert_eq!(logcore_progress::text::fitted(&event, &newest, 20), "  5/100 [00:00]");
+/// ```
+#[must_use]
+pub fn fitted(event: &ProgressEvent<'_>, newest: &[String], columns: usize) -> String {
     let position = match event.total {
         Some(total) => format!("{:>width$}", position(event), width = 2 * total.to_string().len() + 1),
         None => position(event),
@@ -31,11 +56,11 @@ pub fn fitted(event: &ProgressEvent<'_>, newest: &[String], room: usize) -> Stri
     all.chain([(first, true, false), (0, true, false), (0, false, false)])
         .map(|(count, rate, samples)| shown(count, rate, samples))
         .chain([position.clone()])
-        .find(|text| console::measure_text_width(text) <= room)
+        .find(|text| console::measure_text_width(text) <= columns)
         .unwrap_or_default()
 }
 
-/// A progress as one line of text, with `newest` (metrics, say) behind it.
+/// Returns a progress as one line of text, with `newest` at its end, such as metrics.
 ///
 /// ```
 /// use logcore::{ProgressEvent, ProgressKind};
@@ -45,6 +70,7 @@ pub fn fitted(event: &ProgressEvent<'_>, newest: &[String], room: usize) -> Stri
 /// let newest = ["loss=0.1".to_owned()];
 /// assert_eq!(logcore_progress::text::line(&event, &newest), "Training: 100% 5/5 [00:00] loss=0.1");
 /// ```
+#[must_use]
 pub fn line(event: &ProgressEvent<'_>, newest: &[String]) -> String {
     let percent = event
         .percent()

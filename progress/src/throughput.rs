@@ -1,8 +1,10 @@
+//! The throughput of a whole run.
+
 use std::time::Duration;
 
 use crate::WorkSample;
 
-/// The throughput of several progresses, one after the other: all of their work over all of their time.
+/// The throughput of several progresses, one after the other: the sum of their work by the sum of their times.
 ///
 /// ```
 /// use logcore_progress::{Throughput, WorkSample};
@@ -27,7 +29,7 @@ struct WorkTotal {
 }
 
 impl Throughput {
-    /// Adds what a progress has done.
+    /// Adds the work of one progress.
     pub fn add(&mut self, work: WorkSample) {
         self.units.add(work.units, work.time);
         if let Some(samples) = work.samples {
@@ -35,12 +37,14 @@ impl Throughput {
         }
     }
 
-    /// Units a second; `None` where nothing was done, or in no time.
+    /// Returns the units per second; `None` if there were no units, or no time has passed.
+    #[must_use]
     pub fn units_per_sec(&self) -> Option<f64> {
         self.units.rate()
     }
 
-    /// Samples a second, over the progresses that count them.
+    /// Returns the samples per second, over the progresses that count samples.
+    #[must_use]
     pub fn samples_per_sec(&self) -> Option<f64> {
         self.samples.rate()
     }
