@@ -1,9 +1,9 @@
-//! A growing list that is compact while it is short and never copied while it is long.
+//! A list that is compact while it is short, and that grows without copying.
 
 use std::mem;
 
-/// A list in chunks. Each new chunk is as long as all before it, up to [`LARGEST`], so no more than half is ever unused,
-/// and of a long list less than a chunk.
+/// A list in chunks. Each new chunk is as long as all chunks before it together, up to [`LARGEST`]. So at most half of the
+/// memory is unused, and for a long list at most one chunk.
 #[derive(Debug)]
 pub(crate) struct ChunkedList<T> {
     full: Vec<Vec<T>>,
@@ -11,10 +11,10 @@ pub(crate) struct ChunkedList<T> {
     len: usize,
 }
 
-/// The first chunk, in bytes: sixteen doubles. Most metrics of a run with thousands of them have few values.
+/// Size of the first chunk in bytes: sixteen doubles. In a run with thousands of metrics, most of them have few values.
 const FIRST: usize = 128;
 
-/// The largest chunk, in bytes: 4096 doubles.
+/// Maximum size of a chunk in bytes: 4096 doubles.
 const LARGEST: usize = 32 << 10;
 
 impl<T> Default for ChunkedList<T> {
@@ -28,7 +28,7 @@ impl<T> Default for ChunkedList<T> {
 }
 
 impl<T: Copy> ChunkedList<T> {
-    /// Adds a value; returns by how many bytes the list has grown, which is mostly 0.
+    /// Adds a value; returns the number of bytes by which the list has grown, which is mostly 0.
     #[inline]
     pub(crate) fn push(&mut self, value: T) -> usize {
         let grown = if self.tail.len() == self.tail.capacity() {
@@ -41,7 +41,7 @@ impl<T: Copy> ChunkedList<T> {
         grown
     }
 
-    /// Adds values; returns by how many bytes the list has grown.
+    /// Adds values; returns the number of bytes by which the list has grown.
     pub(crate) fn extend(&mut self, mut values: &[T]) -> usize {
         let mut grown = 0;
         while !values.is_empty() {
@@ -68,12 +68,12 @@ impl<T: Copy> ChunkedList<T> {
         self.full.iter().flatten().chain(&self.tail).copied()
     }
 
-    /// The values; each chunk is freed when its last value has been taken.
+    /// Returns the values by moving them out. Each chunk is freed after its last value.
     pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
         self.full.into_iter().flatten().chain(self.tail)
     }
 
-    /// What the list has on the heap.
+    /// Returns the size of the list on the heap, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let values: usize = self.full.iter().chain([&self.tail]).map(Vec::capacity).sum();
         values * size_of::<T>() + self.full.capacity() * size_of::<Vec<T>>()
@@ -96,25 +96,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_reported_to_the_byte() {
-        let mut column = ChunkedList::default();
+    fn push_and_extend_report_growth_to_the_byte() {
+        let mut list = ChunkedList::default();
         let mut bytes = 0;
         for value in 0..20_000_u64 {
-            bytes += column.push(value);
-            assert_eq!(bytes, column.bytes());
+            bytes += list.push(value);
+            assert_eq!(bytes, list.bytes());
             assert!(
-                bytes <= 128 + 2 * 8 * column.len() + 24 * (4 + column.len() / 16),
+                bytes <= 128 + 2 * 8 * list.len() + 24 * (4 + list.len() / 16),
                 "{bytes}"
             );
         }
-        assert!(column.iter().eq(0..20_000));
+        assert!(list.iter().eq(0..20_000));
         let mut extended = ChunkedList::default();
         for values in (0..20_000_u64).collect::<Vec<_>>().chunks(31) {
             extended.extend(values);
         }
-        assert!(extended.iter().eq(column.iter()));
+        assert!(extended.iter().eq(list.iter()));
         assert_eq!(extended.bytes(), bytes);
-        assert!(column.into_values().eq(0..20_000));
+        assert!(list.into_values().eq(0..20_000));
         assert!(bytes < 20_000 * 8 + LARGEST + 1024, "{bytes}");
     }
 }

@@ -1,4 +1,4 @@
-//! The points of one series, thinned when memory is short.
+//! The history of one series, which is thinned when memory is short.
 
 use std::mem;
 
@@ -7,19 +7,19 @@ use logcore::Point;
 use crate::chunked_list::ChunkedList;
 use crate::step_list::{StepList, StepRun};
 
-/// Keeps one point of every `stride`, the first among them, and always the newest.
+/// Points of a series: of every `stride` points the first one, and always the newest.
 #[derive(Debug)]
 pub(crate) struct SeriesHistory {
     values: ChunkedList<f64>,
     steps: StepList,
     /// A power of two.
     stride: u64,
-    /// How many points there have been.
+    /// Number of points that were recorded.
     seen: u64,
     newest: Point,
 }
 
-/// A series of so few points is not thinned: they fit in the first chunk, so nothing would be freed.
+/// Number of points up to which a series is not thinned: they fit into the first chunk, so no memory would be freed.
 pub(crate) const SHORTEST: usize = 16;
 
 impl SeriesHistory {
@@ -33,7 +33,7 @@ impl SeriesHistory {
         }
     }
 
-    /// Adds points; returns by how many bytes the history has grown.
+    /// Adds points; returns the number of bytes by which the history has grown.
     pub(crate) fn record(&mut self, steps: StepRun, values: &[f64]) -> usize {
         if let (Some(step), Some(value)) = (steps.steps().last(), values.last()) {
             self.newest = Point::new(step, *value);
@@ -52,7 +52,7 @@ impl SeriesHistory {
         grown
     }
 
-    /// The points that are left, in the order in which they were recorded.
+    /// Returns the kept points in the order in which they were recorded.
     pub(crate) fn points(&self) -> Vec<Point> {
         let mut points = Vec::with_capacity(self.len() + 1);
         points.extend(
@@ -67,9 +67,9 @@ impl SeriesHistory {
         points
     }
 
-    /// Drops every second of the points that are kept, and from now on keeps half as many.
+    /// Drops every second point, and from now on keeps half as many.
     ///
-    /// The old columns are freed while the new ones grow, so that no more memory is needed on the way.
+    /// The old lists are freed while the new ones grow, so that no additional memory is needed.
     pub(crate) fn thin(&mut self) {
         let steps = mem::take(&mut self.steps).into_values();
         let values = mem::take(&mut self.values).into_values();
@@ -80,7 +80,7 @@ impl SeriesHistory {
         self.stride *= 2;
     }
 
-    /// How many points are kept.
+    /// Returns the number of points that are kept, without the newest one.
     pub(crate) fn len(&self) -> usize {
         self.values.len()
     }
@@ -89,7 +89,7 @@ impl SeriesHistory {
         self.stride
     }
 
-    /// What the history takes, itself included.
+    /// Returns the size of the history in bytes, including the struct itself.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.values.bytes() + self.steps.bytes()
     }

@@ -1,8 +1,8 @@
-//! The mean, without rounding on the way.
+//! The mean of values, without intermediate rounding.
 
-/// The mean of finite values, within one unit in the last place of the exact one; `None` if there are none.
+/// Returns the mean of finite values, within one unit in the last place of the exact mean; `None` without values.
 ///
-/// It is as right for 1e16, 1, -1e16 as for the values of a usual loss, and does not overflow.
+/// It is exact for 1e16, 1, -1e16, too, and does not overflow.
 pub(crate) fn mean(values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
     let count = values.clone().count() as f64;
     if count == 0.0 {
@@ -12,15 +12,15 @@ pub(crate) fn mean(values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
     if sum.is_finite() {
         return Some(sum / count);
     }
-    // The sum is beyond the largest double, the mean is not. Dividing by a power of two loses nothing but bits that are
-    // far below the last place of such a mean.
+    // The sum is larger than any double, but the mean is not. Dividing by a power of two loses only bits that are far below
+    // the last place of such a mean.
     let scale = (2.0 * count).log2().ceil().exp2();
     let mean = exact_sum(values.map(|value| value / scale)) / count * scale;
     Some(mean.clamp(f64::MIN, f64::MAX))
 }
 
-/// The sum by Shewchuk's expansions ("Adaptive precision floating-point arithmetic", 1997): the exact sum is held as
-/// doubles that do not overlap, the smallest first. There are rarely more than three. Not finite on overflow.
+/// Returns the sum, computed with Shewchuk's expansions ("Adaptive precision floating-point arithmetic", 1997): the exact sum is held as
+/// doubles that do not overlap, the smallest first; rarely more than three. On overflow it is not finite.
 fn exact_sum(values: impl Iterator<Item = f64>) -> f64 {
     let mut parts: Vec<f64> = Vec::with_capacity(8);
     for value in values {
@@ -40,7 +40,7 @@ fn exact_sum(values: impl Iterator<Item = f64>) -> f64 {
     parts.into_iter().sum()
 }
 
-/// The rounded sum of two doubles and what the rounding lost (Knuth's form, for operands of any order).
+/// Returns the rounded sum of two doubles, and the rounding error (Knuth's form, for operands of any order).
 fn add(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let of_b = sum - a;
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn cancellation_loses_nothing() {
+    fn mean_is_exact_under_cancellation() {
         assert_eq!(mean_of(&[1e16, 1.0, -1e16]), Some(1.0 / 3.0));
         assert_eq!(mean_of(&[1e300, 1e200, 1.0, -1e300, -1e200]), Some(0.2));
         assert_eq!(mean_of(&[0.1; 10]), Some(0.1));
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_values_do_not_overflow() {
+    fn mean_of_the_largest_values_does_not_overflow() {
         for count in [2, 3, 100, 1000] {
             assert_eq!(mean_of(&vec![1e308; count]), Some(1e308), "{count}");
             assert_eq!(mean_of(&vec![f64::MAX; count]), Some(f64::MAX), "{count}");
@@ -76,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_mean() {
+    fn mean_of_no_values_is_none() {
         assert_eq!(mean_of(&[]), None);
     }
 
     proptest! {
         /// Integers times 2^-40 have an exact sum in i128.
         #[test]
-        fn the_sum_is_the_exact_one(integers in prop::collection::vec(-(1_i64 << 53)..1 << 53, 1..300), shifts in any::<u64>()) {
+        fn exact_sum_equals_the_sum_of_integers(integers in prop::collection::vec(-(1_i64 << 53)..1 << 53, 1..300), shifts in any::<u64>()) {
             let shift = |index: usize| (shifts.rotate_left(index as u32) % 60) as i32;
             let values: Vec<f64> = integers
                 .iter()
@@ -101,7 +101,7 @@ mod tests {
         }
 
         #[test]
-        fn the_mean_lies_among_the_values(values in prop::collection::vec(-f64::MAX..f64::MAX, 1..50)) {
+        fn mean_is_between_the_smallest_and_the_largest_value(values in prop::collection::vec(-f64::MAX..f64::MAX, 1..50)) {
             let mean = mean_of(&values).unwrap();
             let (min, max) = values.iter().fold((f64::MAX, f64::MIN), |(min, max), v| (min.min(*v), max.max(*v)));
             prop_assert!(mean.is_finite());

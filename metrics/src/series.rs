@@ -1,4 +1,4 @@
-//! All that is known of one metric.
+//! One series: its pending values, totals, window and history.
 
 use logcore::Stats;
 
@@ -6,10 +6,11 @@ use crate::history::SeriesHistory;
 use crate::pending_values::PendingValues;
 use crate::window::ValueWindow;
 
+/// The values of one metric.
 #[derive(Debug)]
 pub(crate) struct MetricSeries {
     pending: PendingValues,
-    /// Of the run; the mean and the stride are filled in when they are asked for.
+    /// Statistics of the run. Mean and stride are filled in by [`stats`](Self::stats).
     totals: Stats,
     pub(crate) window: ValueWindow,
     pub(crate) history: Option<SeriesHistory>,
@@ -25,7 +26,7 @@ impl MetricSeries {
         }
     }
 
-    /// Adds a value; returns by how many bytes the history has grown. What follows is of the values that are settled.
+    /// Adds a value; returns the number of bytes by which the history has grown.
     #[inline]
     pub(crate) fn record(&mut self, step: u64, value: f64, window: usize) -> usize {
         if self.pending.push(step, value) {
@@ -36,7 +37,7 @@ impl MetricSeries {
         grown
     }
 
-    /// Takes in what waits; returns by how many bytes the history has grown.
+    /// Moves the pending values into totals, window and history; returns the number of bytes by which the history has grown.
     pub(crate) fn settle(&mut self, window: usize) -> usize {
         let (steps, values) = self.pending.get();
         let Some(last) = values.last() else { return 0 };
@@ -51,7 +52,7 @@ impl MetricSeries {
             finite += 1;
         }
         if finite > 0 {
-            // The other operand is taken where one is NaN, as both are at first.
+            // `min` and `max` ignore a NaN, which the totals are at first.
             totals.min = totals.min.min(min);
             totals.max = totals.max.max(max);
         }
@@ -69,6 +70,7 @@ impl MetricSeries {
         grown
     }
 
+    /// Returns the statistics of the settled values.
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.totals;
         stats.mean = self.window.mean().unwrap_or(f64::NAN);

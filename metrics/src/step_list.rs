@@ -1,9 +1,9 @@
-//! Steps, which nearly always count up evenly.
+//! A compressed list of steps, which nearly always increase evenly.
 
 use crate::chunked_list::ChunkedList;
 
-/// Steps in the order in which they came, as runs of even distance. Distances wrap around, so that late and repeated
-/// steps are runs like any other.
+/// Steps in the order of recording, as runs with a constant stride. Strides wrap around, so a run may also go backwards or
+/// repeat one step.
 #[derive(Debug, Default)]
 pub(crate) struct StepList(ChunkedList<StepRun>);
 
@@ -16,7 +16,7 @@ pub(crate) struct StepRun {
 }
 
 impl StepList {
-    /// Adds a step; returns by how many bytes the list has grown.
+    /// Adds a step; returns the number of bytes by which the list has grown.
     #[inline]
     pub(crate) fn push(&mut self, step: u64) -> usize {
         if let Some(run) = self.0.last_mut()
@@ -31,7 +31,7 @@ impl StepList {
         })
     }
 
-    /// Adds the steps of a run; returns by how many bytes the list has grown.
+    /// Adds the steps of a run; returns the number of bytes by which the list has grown.
     pub(crate) fn push_run(&mut self, run: StepRun) -> usize {
         if let Some(last) = self.0.last_mut()
             && last.count > 1
@@ -62,7 +62,7 @@ impl StepRun {
         self.count
     }
 
-    /// Adds a step, if it goes on as those before it. One or two steps are even whatever they are.
+    /// Adds a step if it continues the run; returns `false` if it does not. Any two steps are a run.
     #[inline]
     pub(crate) fn extend(&mut self, step: u64) -> bool {
         match self.count {
@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_steps_come_back_in_order(steps in prop::collection::vec(prop_oneof![0..8_u64, any::<u64>()], 0..200)) {
+        fn push_keeps_any_steps_in_order(steps in prop::collection::vec(prop_oneof![0..8_u64, any::<u64>()], 0..200)) {
             let mut list = StepList::default();
             let grown: usize = steps.iter().map(|step| list.push(*step)).sum();
             prop_assert_eq!(grown, list.bytes());
@@ -103,7 +103,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_are_added_as_their_steps_are(runs in prop::collection::vec((0..4_u64, 0..3_u64, 1..5_u64), 0..30)) {
+        fn push_run_equals_pushing_its_steps(runs in prop::collection::vec((0..4_u64, 0..3_u64, 1..5_u64), 0..30)) {
             let (mut by_run, mut by_step) = (StepList::default(), StepList::default());
             for (start, stride, count) in runs {
                 let stride = if count == 1 { 0 } else { stride };
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn even_steps_take_one_run_whichever_way_they_go() {
+    fn even_steps_take_one_run_in_either_direction() {
         for stride in [1_u64, 0, 50, u64::MAX] {
             let mut list = StepList::default();
             for index in 0..100_000_u64 {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_step_costs_a_run_or_two() {
+    fn a_late_step_adds_at_most_two_runs() {
         let mut list = StepList::default();
         for step in (0..1000).chain([3]).chain(1000..2000) {
             list.push(step);

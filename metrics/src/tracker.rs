@@ -1,3 +1,5 @@
+//! The public tracker: any number of series under one memory budget.
+
 use std::collections::BinaryHeap;
 
 use logcore::{Point, Stats};
@@ -5,31 +7,48 @@ use logcore::{Point, Stats};
 use crate::history::{SHORTEST, SeriesHistory};
 use crate::series::MetricSeries;
 
-/// How much a [`Tracker`] keeps.
+/// Limits of a [`Tracker`].
 ///
-/// The windows come on top of the budget: 8 bytes for each value in them, and while one fills up to 16; and so do up to 32
-/// values a series that have not been taken in.
+/// The budget does not include the windows, which take 8 bytes per value (up to 16 while a window fills), and up to 32 pending
+/// values per series.
+///
+/// ```
+/// use logcore_metrics::TrackerOptions;
+///
+/// let options = TrackerOptions { window: 10, ..TrackerOptions::default() };
+/// assert!(options.history);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrackerOptions {
-    /// How many of the newest values an average is over. 0 is taken as 1.
+    /// Number of newest values that an average is computed over. 0 is treated as 1.
     pub window: usize,
-    /// Whether the values of the whole run are kept, as far as the budget goes.
+    /// `true` keeps the values of the whole run, within the budget.
     pub history: bool,
-    /// What the history of all series together may take, in bytes. A series may always have 1 KiB, so with a great many
-    /// of them the history takes up to so much each.
+    /// Maximum size of all histories together, in bytes. Each series may have 1 KiB in any case.
     pub budget_bytes: usize,
 }
 
-/// Series of values: the mean of the newest, the extremes of all, and a history.
+impl Default for TrackerOptions {
+    /// A window of 100 values, and a history of 24 MiB.
+    fn default() -> Self {
+        Self {
+            window: 100,
+            history: true,
+            budget_bytes: 24 << 20,
+        }
+    }
+}
+
+/// Series of values, each with an average of the newest values, statistics of all values, and a history.
 ///
-/// The history is exact until its budget is used up. Then the longest series is thinned to every second point, as often
-/// as that is needed; its first and its newest point are always there. [`Stats::history_stride`] says how far a series
-/// has been thinned.
+/// The history is exact until its budget is used up. Then the longest series is thinned to every second point, as often as
+/// necessary. The first and the newest point of a series are always kept. [`Stats::history_stride`] is the distance of the
+/// kept points.
 ///
 /// ```
 /// use logcore_metrics::{Tracker, TrackerOptions};
 ///
-/// let mut tracker = Tracker::new(TrackerOptions { window: 100, history: true, budget_bytes: 1 << 20 });
+/// let mut tracker = Tracker::new(TrackerOptions { budget_bytes: 1 << 20, ..TrackerOptions::default() });
 /// let loss = tracker.add();
 /// for step in 0..1_000_000 {
 ///     tracker.record(loss, step, 1.0 / (step + 1) as f64);
@@ -47,21 +66,35 @@ pub struct Tracker {
     history_bytes: usize,
 }
 
-/// What a series may take whatever the budget. A series that cannot be thinned any more takes less (a test says so), so
-/// thinning always frees enough to be rare.
+/// Minimum budget per series, in bytes. A series that cannot be thinned any more is smaller (a test checks that), so thinning
+/// always frees enough memory to be rare.
 const FLOOR: usize = 1 << 10;
 
 impl Tracker {
-    /// A tracker without series.
+    /// Returns a tracker without series.
+    ///
+    /// ```
+    /// use logcore_metrics::{Tracker, TrackerOptions};
+    ///
+    /// assert!(Tracker::new(TrackerOptions::default()).is_empty());
+    /// ```
+    #[must_use]
     pub fn new(options: TrackerOptions) -> Self {
         Self {
-            options: sound(options),
+            options: validated(options),
             series: Vec::new(),
             history_bytes: 0,
         }
     }
 
     /// Adds a series; returns its index. Indices count up from 0.
+    ///
+    /// ```
+    /// use logcore_metrics::{Tracker, TrackerOptions};
+    ///
+    /// let mut tracker = Tracker::new(TrackerOptions::default());
+    /// assert_eq!((tracker.add(), tracker.add(), tracker.len()), (0, 1, 2));
+    /// ```
     pub fn add(&mut self) -> usize {
         let series = MetricSeries::new(self.options.history);
         self.history_bytes += series.history.as_ref().map_or(0, SeriesHistory::bytes);
@@ -69,12 +102,14 @@ impl Tracker {
         self.series.len() - 1
     }
 
-    /// How many series there are.
+    /// Returns the number of series.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.series.len()
     }
 
-    /// Whether there is no series yet.
+    /// Returns `true` if there is no series.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.series.is_empty()
     }
@@ -83,7 +118,7 @@ impl Tracker {
     ///
     /// # Panics
     ///
-    /// If there is no such series, as all methods that take one do.
+    /// If there is no such series. The other methods that take a series panic, too.
     #[inline]
     pub fn record(&mut self, series: usize, step: u64, value: f64) {
         let grown = self.series[series].record(step, value, self.options.window);
@@ -92,33 +127,76 @@ impl Tracker {
         }
     }
 
-    /// The mean of the finite values in the window; `None` if it holds none.
+    /// Returns the mean of the finite values in the window; `None` if there are none.
     ///
-    /// It is computed from these values alone, without rounding on the way, and costs about 20 ns a value.
+    /// The mean is computed from these values alone, without intermediate rounding. It takes about 20 ns per value.
+    ///
+    /// ```
+    /// use logcore_metrics::{Tracker, TrackerOptions};
+    ///
+    /// let mut tracker = Tracker::new(TrackerOptions { window: 2, ..TrackerOptions::default() });
+    /// let loss = tracker.add();
+    /// for (step, value) in [(0, 9.0), (1, 2.0), (2, 1.0)] {
+    ///     tracker.record(loss, step, value);
+    /// }
+    /// assert_eq!(tracker.average(loss), Some(1.5));
+    /// ```
     pub fn average(&mut self, series: usize) -> Option<f64> {
         self.settled(series).window.mean()
     }
 
-    /// What is known of a series.
+    /// Returns the statistics of a series: the mean over the window, everything else over the run.
+    ///
+    /// ```
+    /// use logcore_metrics::{Tracker, TrackerOptions};
+    ///
+    /// let mut tracker = Tracker::new(TrackerOptions::default());
+    /// let loss = tracker.add();
+    /// tracker.record(loss, 0, 0.5);
+    /// tracker.record(loss, 1, f64::NAN);
+    /// let stats = tracker.stats(loss);
+    /// assert_eq!((stats.min, stats.count, stats.nan_count), (0.5, 2, 1));
+    /// ```
     pub fn stats(&mut self, series: usize) -> Stats {
         self.settled(series).stats()
     }
 
-    /// The values of a series in the order in which they were recorded; `None` when history is off.
+    /// Returns the points of a series in the order in which they were recorded; `None` if the history is off.
+    ///
+    /// ```
+    /// use logcore::Point;
+    /// use logcore_metrics::{Tracker, TrackerOptions};
+    ///
+    /// let mut tracker = Tracker::new(TrackerOptions::default());
+    /// let loss = tracker.add();
+    /// tracker.record(loss, 7, 0.5);
+    /// assert_eq!(tracker.history(loss).unwrap(), [Point::new(7, 0.5)]);
+    /// ```
     pub fn history(&mut self, series: usize) -> Option<Vec<Point>> {
         self.settled(series).history.as_ref().map(SeriesHistory::points)
     }
 
-    /// What the history of all series takes, in bytes.
+    /// Returns the size of all histories together, in bytes.
+    #[must_use]
     pub fn history_bytes(&self) -> usize {
         self.history_bytes
     }
 
-    /// Changes the options; what is there is kept as far as they allow. A smaller window keeps the newest values.
+    /// Changes the options. Existing values are kept as far as the new options allow; a smaller window keeps the newest ones.
     ///
-    /// History that is switched off is dropped; switched on, it begins with the next value.
+    /// Switching the history off drops it. Switched on again, it begins with the next value.
+    ///
+    /// ```
+    /// use logcore_metrics::{Tracker, TrackerOptions};
+    ///
+    /// let mut tracker = Tracker::new(TrackerOptions::default());
+    /// let loss = tracker.add();
+    /// tracker.record(loss, 0, 0.5);
+    /// tracker.reconfigure(TrackerOptions { history: false, ..TrackerOptions::default() });
+    /// assert_eq!((tracker.history(loss), tracker.average(loss)), (None, Some(0.5)));
+    /// ```
     pub fn reconfigure(&mut self, options: TrackerOptions) {
-        let before = std::mem::replace(&mut self.options, sound(options));
+        let before = std::mem::replace(&mut self.options, validated(options));
         for series in &mut self.series {
             series.settle(before.window);
             series.window.resize(self.options.window);
@@ -134,7 +212,7 @@ impl Tracker {
         }
     }
 
-    /// A series that has taken in all its values.
+    /// Returns a series without pending values.
     fn settled(&mut self, series: usize) -> &MetricSeries {
         let grown = self.series[series].settle(self.options.window);
         self.grow(grown);
@@ -149,8 +227,8 @@ impl Tracker {
         }
     }
 
-    /// Thins the longest series, one after the other, until a part of the limit is free: large enough that the many
-    /// values which then fit pay for looking at every series, small enough that no call takes long.
+    /// Thins the longest series, one after the other, until 1/32 of the limit is free: enough that the next call is far away,
+    /// and little enough that this call is short.
     #[cold]
     fn thin(&mut self) {
         let enough = self.limit() / 32 * 31;
@@ -173,7 +251,7 @@ impl Tracker {
         self.history_bytes = bytes;
     }
 
-    /// The histories; all series have one, or none has.
+    /// Iterates over the histories. Either all series have one, or none.
     fn histories(&self) -> impl Iterator<Item = &SeriesHistory> {
         self.series.iter().filter_map(|series| series.history.as_ref())
     }
@@ -183,7 +261,7 @@ impl Tracker {
     }
 }
 
-fn sound(options: TrackerOptions) -> TrackerOptions {
+fn validated(options: TrackerOptions) -> TrackerOptions {
     TrackerOptions {
         window: options.window.max(1),
         ..options

@@ -1,18 +1,17 @@
-//! The newest values of a series.
+//! The window of a series: its newest values.
 
 use crate::mean::mean;
 
-/// The newest values, up to the length of the window. It takes memory for the values that there are, not for those
-/// that there might be.
+/// The newest values, up to the length of the window. Memory is allocated for existing values only.
 #[derive(Debug, Default)]
 pub(crate) struct ValueWindow {
     values: Vec<f64>,
-    /// The oldest value, which the next one replaces once the window is full.
+    /// Index of the oldest value, which the next one replaces once the window is full.
     oldest: usize,
 }
 
 impl ValueWindow {
-    /// Adds values to a window of `length`, which is the same each time but for [`ValueWindow::resize`].
+    /// Adds values to a window of `length`. Only [`ValueWindow::resize`] changes the length.
     pub(crate) fn record(&mut self, values: &[f64], length: usize) {
         let newest = &values[values.len().saturating_sub(length)..];
         let room = length - self.values.len();
@@ -27,7 +26,7 @@ impl ValueWindow {
         self.oldest = (self.oldest + replacing.len()) % length;
     }
 
-    /// Makes the window fit for another length; keeps the newest values.
+    /// Changes the length; keeps the newest values.
     pub(crate) fn resize(&mut self, length: usize) {
         self.values.rotate_left(self.oldest);
         self.oldest = 0;
@@ -37,7 +36,7 @@ impl ValueWindow {
         }
     }
 
-    /// The mean of the finite values, if there are any.
+    /// Returns the mean of the finite values; `None` if there are none.
     pub(crate) fn mean(&self) -> Option<f64> {
         mean(self.values.iter().copied().filter(|value| value.is_finite()))
     }

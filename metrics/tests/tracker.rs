@@ -1,4 +1,4 @@
-//! What a tracker promises: exact averages, an exact history while it fits, an honest one when it does not.
+//! Properties of the tracker: exact averages, and a history that is exact within its budget and thinned beyond.
 
 use logcore_metrics::{Tracker, TrackerOptions};
 use proptest::prelude::*;
@@ -44,7 +44,7 @@ fn any_points(most: usize) -> impl Strategy<Value = Vec<(usize, u64, f64)>> {
 
 proptest! {
     #[test]
-    fn a_history_within_its_budget_is_what_was_recorded(points in any_points(500)) {
+    fn a_history_within_its_budget_has_all_points(points in any_points(500)) {
         let mut tracker = tracker(10, PLENTY, 3);
         for (series, step, value) in &points {
             tracker.record(*series, *step, *value);
@@ -61,7 +61,7 @@ proptest! {
     }
 
     #[test]
-    fn a_thinned_history_is_part_of_what_was_recorded(points in any_points(4000), budget in 0..8000_usize) {
+    fn a_thinned_history_is_a_subsequence_of_the_recorded_points(points in any_points(4000), budget in 0..8000_usize) {
         let mut tracker = tracker(10, budget, 3);
         let limit = budget.max(3 << 10);
         for (series, step, value) in &points {
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn stats_are_those_of_the_run(values in prop::collection::vec(any::<f64>(), 1..200), window in 1..50_usize) {
+    fn stats_cover_the_whole_run(values in prop::collection::vec(any::<f64>(), 1..200), window in 1..50_usize) {
         let mut tracker = tracker(window, PLENTY, 1);
         for (step, value) in values.iter().enumerate() {
             tracker.record(0, step as u64, *value);
@@ -161,7 +161,7 @@ fn ten_million_points_stay_within_the_budget() {
             assert_eq!(point.value, point.step as f64 + series as f64 / 8.0);
         }
     }
-    // The short one has paid for none of it.
+    // The short series was not thinned.
     assert_eq!(tracker.history(4).unwrap().len(), 25);
     assert_eq!(tracker.stats(4).history_stride, 1);
 }
@@ -171,7 +171,7 @@ fn ten_thousand_series_have_a_floor_of_one_kilobyte_each() {
     let mut tracker = tracker(100, 0, 10_000);
     for step in 0..300 {
         for series in 0..10_000 {
-            // Odd steps are the dearest: hardly any run is longer than two.
+            // Uneven steps need the most memory: hardly any run is longer than two.
             tracker.record(series, step * step * step, 1.0);
         }
         assert!(tracker.history_bytes() <= 10_000 << 10, "{}", tracker.history_bytes());
@@ -195,7 +195,7 @@ fn few_points_take_few_bytes() {
 }
 
 #[test]
-fn new_options_keep_what_there_is() {
+fn reconfigure_keeps_existing_values() {
     let mut tracker = tracker(4, PLENTY, 2);
     for value in [0.0, 1.0, 2.0, 3.0, 4.0] {
         tracker.record(0, value as u64, value);
