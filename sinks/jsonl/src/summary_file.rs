@@ -96,7 +96,12 @@ impl SummaryFile {
     }
 
     fn update(&self, entry: Map<String, Value>) -> Result<(), SinkError> {
-        let first = |path: &Path| self.recovered.then(|| document::read(path)).flatten().unwrap_or_default();
+        let first = |path: &Path| {
+            self.recovered
+                .then(|| document::read(path))
+                .flatten()
+                .unwrap_or_default()
+        };
         self.document.update(first, |_| entry)
     }
 }
