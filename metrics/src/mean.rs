@@ -83,7 +83,10 @@ mod tests {
     proptest! {
         /// Integers times 2^-40 have an exact sum in i128.
         #[test]
-        fn exact_sum_equals_the_sum_of_integers(integers in prop::collection::vec(-(1_i64 << 53)..1 << 53, 1..300), shifts in any::<u64>()) {
+        fn exact_sum_equals_the_sum_of_integers(
+            integers in prop::collection::vec(-(1_i64 << 53)..1 << 53, 1..300),
+            shifts in any::<u64>(),
+        ) {
             let shift = |index: usize| (shifts.rotate_left(index as u32) % 60) as i32;
             let values: Vec<f64> = integers
                 .iter()
@@ -101,7 +104,9 @@ mod tests {
         }
 
         #[test]
-        fn mean_is_between_the_smallest_and_the_largest_value(values in prop::collection::vec(-f64::MAX..f64::MAX, 1..50)) {
+        fn mean_is_between_the_smallest_and_the_largest_value(
+            values in prop::collection::vec(-f64::MAX..f64::MAX, 1..50),
+        ) {
             let mean = mean_of(&values).unwrap();
             let (min, max) = values.iter().fold((f64::MAX, f64::MIN), |(min, max), v| (min.min(*v), max.max(*v)));
             prop_assert!(mean.is_finite());

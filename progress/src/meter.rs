@@ -677,7 +677,10 @@ mod tests {
     proptest! {
         #[test]
         fn derived_metrics_are_finite_for_any_updates(
-            updates in prop::collection::vec((any::<u64>(), prop::option::of(any::<u64>()), 0_u64..5_000_000_000), 0..60),
+            updates in prop::collection::vec(
+                (any::<u64>(), prop::option::of(any::<u64>()), 0_u64..5_000_000_000),
+                0..60,
+            ),
             total: Option<u64>,
             window in 1_usize..20,
             smoothing in 0.0..=1.0,

@@ -15,7 +15,7 @@ fn put(appender: &mut Appender, text: &str) {
 }
 
 #[test]
-fn rotation_by_size_keeps_whole_records_and_so_many_files() {
+fn rotation_by_size_splits_no_record_and_keeps_the_configured_number_of_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let rotation = Rotation {
@@ -41,10 +41,10 @@ fn rotation_by_size_keeps_whole_records_and_so_many_files() {
 }
 
 #[test]
-fn what_cannot_be_rotated_goes_on_in_the_old_file() {
+fn a_failed_rotation_continues_in_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
-    // Nobody can put a file there, or delete it as one.
+    // A folder under the name of a rotated file makes every rotation fail.
     fs::create_dir_all(folder.path().join("training.log.1/x")).unwrap();
     let rotation = Rotation {
         max_bytes: Some(20),
@@ -61,7 +61,7 @@ fn what_cannot_be_rotated_goes_on_in_the_old_file() {
 }
 
 #[test]
-fn rotation_by_day_goes_by_the_day_of_the_file() {
+fn rotation_by_day_compares_the_day_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     fs::write(&path, "yesterday\n").unwrap();
@@ -86,13 +86,13 @@ fn rotation_by_day_goes_by_the_day_of_the_file() {
 }
 
 #[test]
-fn a_file_that_is_moved_or_deleted_is_made_anew() {
+fn a_moved_or_deleted_file_is_created_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/er/training.log");
     let mut appender = Appender::open(&path, Rotation::default()).unwrap();
     put(&mut appender, "one");
     fs::rename(&path, folder.path().join("moved")).unwrap();
-    // It is looked at most ten times a second.
+    // The path is checked at most ten times a second.
     std::thread::sleep(std::time::Duration::from_millis(110));
     put(&mut appender, "two");
     assert_eq!(
@@ -106,7 +106,7 @@ fn a_file_that_is_moved_or_deleted_is_made_anew() {
 }
 
 #[test]
-fn a_stump_of_a_killed_process_gets_its_line_end() {
+fn open_ends_a_line_that_a_killed_process_left_incomplete() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     fs::write(&path, "whole\nstum").unwrap();
@@ -118,7 +118,7 @@ fn a_stump_of_a_killed_process_gets_its_line_end() {
 
 #[cfg(unix)]
 #[test]
-fn a_disk_that_is_full_and_freed_again_loses_nothing() {
+fn a_full_disk_that_is_freed_again_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
@@ -135,7 +135,7 @@ fn a_disk_that_is_full_and_freed_again_loses_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn finishing_on_a_full_disk_balances_the_books() {
+fn finish_on_a_full_disk_balances_the_books() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
@@ -148,7 +148,7 @@ fn finishing_on_a_full_disk_balances_the_books() {
 }
 
 #[test]
-fn one_path_has_one_owner_however_it_is_written() {
+fn different_spellings_of_a_path_share_one_writer() {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("training.log");
     let winding = folder.path().join(".").join("training.log");
@@ -166,7 +166,7 @@ fn one_path_has_one_owner_however_it_is_written() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_an_error() {
+fn open_fails_if_the_folder_cannot_be_created() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     assert!(Appender::open(&folder.path().join("file/below/training.log"), Rotation::default()).is_err());
@@ -175,7 +175,7 @@ fn a_folder_that_cannot_be_made_is_an_error() {
 #[cfg(target_os = "linux")]
 #[test]
 #[allow(unsafe_code, reason = "what others do to our descriptors")]
-fn a_descriptor_that_is_closed_under_us_loses_nothing() {
+fn a_descriptor_that_the_program_closes_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().canonicalize().unwrap().join("training.log");
     let mut appender = Appender::open(&path, Rotation::default()).unwrap();
@@ -186,9 +186,9 @@ fn a_descriptor_that_is_closed_under_us_loses_nothing() {
     let leads_here = |descriptor: &std::path::PathBuf| fs::read_link(descriptor).is_ok_and(|path_of| path_of == path);
     let ours = descriptors.find(leads_here).unwrap();
     let number = ours.file_name().unwrap().to_str().unwrap().parse().unwrap();
-    // SAFETY: the descriptor is the appender's, which is what is tested; it does not close it again.
+    // SAFETY: closing the appender's descriptor is the purpose of the test, and the appender does not close it again.
     assert_eq!(unsafe { libc::close(number) }, 0);
-    // The next file of the program gets its number.
+    // The next file that the program opens gets the number of the closed descriptor.
     let foreign = fs::File::create(folder.path().join("foreign")).unwrap();
     put(&mut appender, "two");
     put(&mut appender, "three");
@@ -199,7 +199,7 @@ fn a_descriptor_that_is_closed_under_us_loses_nothing() {
 }
 
 #[test]
-fn what_is_deleted_takes_no_line_with_it_that_comes_later() {
+fn a_deleted_file_loses_no_line_that_is_written_later() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let mut appender = Appender::open(&path, Rotation::default()).unwrap();
@@ -211,7 +211,7 @@ fn what_is_deleted_takes_no_line_with_it_that_comes_later() {
 }
 
 #[test]
-fn a_rotation_deletes_and_moves_nothing_but_files() {
+fn a_rotation_moves_and_deletes_only_regular_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let rotation = Rotation {
@@ -230,7 +230,7 @@ fn a_rotation_deletes_and_moves_nothing_but_files() {
 }
 
 #[test]
-fn a_limit_of_any_size_and_number_of_files_works() {
+fn extreme_limits_of_a_rotation_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let rotation = Rotation {

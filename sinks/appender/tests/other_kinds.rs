@@ -44,7 +44,7 @@ fn read_from(pipe: &mut File, count: usize) -> String {
 }
 
 #[test]
-fn what_takes_no_lines_is_refused_in_words_and_at_once() {
+fn open_refuses_what_is_not_a_file_and_names_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     make_pipe(&path("pipe"));
@@ -65,7 +65,7 @@ fn what_takes_no_lines_is_refused_in_words_and_at_once() {
 }
 
 #[test]
-fn a_link_of_the_users_is_written_through_and_never_rotated() {
+fn a_link_of_the_user_is_followed_and_never_rotated() {
     let folder = tempfile::tempdir().unwrap();
     let (path, other) = (folder.path().join("training.log"), folder.path().join("other disk"));
     symlink(&other, &path).unwrap();
@@ -81,13 +81,13 @@ fn a_link_of_the_users_is_written_through_and_never_rotated() {
 }
 
 #[test]
-fn a_pipe_is_never_rotated_and_a_reader_that_pauses_gets_every_line() {
+fn a_pipe_is_never_rotated_and_a_slow_reader_gets_every_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     make_pipe(&path);
     let mut reader = open_reader(&path);
     let mut appender = Appender::open(&path, SMALL).unwrap();
-    // More than a pipe holds.
+    // More than fits into a pipe.
     let lines: Vec<String> = (0..5000)
         .map(|number| format!("line {number:06} {}\n", "y".repeat(80)))
         .collect();
@@ -95,7 +95,7 @@ fn a_pipe_is_never_rotated_and_a_reader_that_pauses_gets_every_line() {
     for line in &lines {
         appender.append(line.as_bytes(), 1);
     }
-    // Nobody reads: the writer gets its time back, and keeps what there is.
+    // Without a reader, `deliver` returns early and the records are kept.
     let since = Instant::now();
     assert_eq!(appender.deliver().unwrap_err().reason(), "nobody reads");
     assert!(since.elapsed() < Duration::from_secs(1));
@@ -109,7 +109,7 @@ fn a_pipe_is_never_rotated_and_a_reader_that_pauses_gets_every_line() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_trouble_and_the_next_gets_whole_lines() {
+fn a_closed_reader_is_an_error_and_the_next_reader_gets_whole_lines() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.jsonl");
     make_pipe(&path);
@@ -129,7 +129,7 @@ fn a_reader_that_goes_away_is_trouble_and_the_next_gets_whole_lines() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_to_the_end_costs_what_is_left_and_no_time() {
+fn finish_on_a_full_pipe_drops_the_rest_and_returns_soon() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     make_pipe(&path);
@@ -149,7 +149,7 @@ fn a_pipe_that_nobody_reads_to_the_end_costs_what_is_left_and_no_time() {
 }
 
 #[test]
-fn a_file_that_becomes_something_else_amid_the_run_hangs_nothing() {
+fn a_file_that_is_replaced_by_a_pipe_during_the_run_blocks_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let mut appender = Appender::open(&path, SMALL).unwrap();

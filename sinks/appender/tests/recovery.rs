@@ -1,4 +1,4 @@
-//! What a killed process has written is found by the next, and not written again.
+//! Recovery: records that a killed process has written are not written again.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::path::Path;
 use logcore_appender::{Appender, FilePosition, Rotation};
 
 #[test]
-fn a_new_process_goes_on_behind_a_mark_and_writes_nothing_twice() {
+fn recover_continues_at_the_position_and_writes_nothing_twice() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let place = {
@@ -19,11 +19,14 @@ fn a_new_process_goes_on_behind_a_mark_and_writes_nothing_twice() {
         assert!(complete);
         killed.append(b"one\n", 1);
         killed.append(b"two\n", 1);
-        assert!(!killed.position().1, "what waits in memory is in no mark");
+        assert!(
+            !killed.position().1,
+            "a record that waits in memory makes the position incomplete"
+        );
         killed.deliver_now().unwrap();
         place
     };
-    // The kill cut the second record, and another process has appended a line of its own before.
+    // The kill cut the second record, and before it another process had appended a line.
     fs::write(&path, "before\nother\none\ntw").unwrap();
     for _ in 0..2 {
         let mut next = Appender::recover(&place).unwrap();
@@ -33,13 +36,13 @@ fn a_new_process_goes_on_behind_a_mark_and_writes_nothing_twice() {
         next.finish().unwrap();
         assert_eq!(next.books().delivered, 3);
         drop(next);
-        // The second time everything is found.
+        // The second recovery finds all records.
         assert_eq!(fs::read_to_string(&path).unwrap(), "before\nother\none\ntwo\nthree\n");
     }
 }
 
 #[test]
-fn a_mark_is_found_again_behind_a_rotation() {
+fn recover_finds_the_position_after_a_rotation() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let rotation = Rotation {
@@ -71,7 +74,7 @@ fn a_mark_is_found_again_behind_a_rotation() {
 }
 
 #[test]
-fn a_number_that_a_killed_rotation_left_free_hides_nothing() {
+fn recover_looks_beyond_the_gap_of_a_killed_rotation() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let rotation = Rotation {
@@ -89,7 +92,7 @@ fn a_number_that_a_killed_rotation_left_free_hides_nothing() {
         killed.deliver_now().unwrap();
     }
     drop(killed);
-    // The rotation that came next was killed behind its first rename.
+    // The next rotation was killed after its first rename.
     let numbered = |number: u32| folder.path().join(format!("training.log.{number}"));
     let oldest = (1..).take_while(|number| numbered(*number).exists()).last().unwrap();
     fs::rename(numbered(oldest), numbered(oldest + 1)).unwrap();
@@ -109,7 +112,7 @@ fn a_number_that_a_killed_rotation_left_free_hides_nothing() {
 }
 
 #[test]
-fn a_gap_is_filled_and_costs_no_file_that_is_to_be_kept() {
+fn a_rotation_fills_a_gap_before_it_deletes_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let numbered = |number: u32| folder.path().join(format!("training.log.{number}"));
@@ -146,7 +149,7 @@ fn killed(path: &Path, rotation: Rotation, written: u32) -> FilePosition {
     place
 }
 
-/// What the files hold after all lines behind the mark were given again.
+/// Returns the contents of the files after all lines since the position were appended again.
 fn recovered(folder: &Path, place: &FilePosition, lines: u32) -> String {
     let mut next = Appender::recover(place).unwrap();
     for number in 1..=lines {
@@ -166,7 +169,7 @@ fn lines(numbers: RangeInclusive<u32>) -> String {
 }
 
 #[test]
-fn a_mark_whose_file_was_rotated_away_doubles_nothing() {
+fn a_position_whose_file_was_rotated_away_repeats_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let rotation = Rotation {
         max_bytes: Some(40),
@@ -175,16 +178,16 @@ fn a_mark_whose_file_was_rotated_away_doubles_nothing() {
     };
     let place = killed(&folder.path().join("training.log"), rotation, 9);
     assert_eq!(recovered(folder.path(), &place, 9), lines(4..=9));
-    // Two more were not written yet; their file pushes out the oldest.
+    // Two more lines were not written yet. Their file replaces the oldest one.
     assert_eq!(recovered(folder.path(), &place, 11), lines(6..=11));
 }
 
 #[test]
-fn what_others_have_done_to_the_file_of_a_mark_doubles_nothing() {
+fn a_file_that_others_changed_repeats_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let place = killed(&path, Rotation::default(), 3);
-    // LineHashes 1 to 3 went with the old contents, and the process wrote on behind a line of others.
+    // Lines 1 to 3 are gone with the old contents, and the process continued after a line of another process.
     for contents in [
         format!("mine\n{}", lines(4..=5)),
         format!("mine\n{}line num", lines(4..=5)),
@@ -192,7 +195,7 @@ fn what_others_have_done_to_the_file_of_a_mark_doubles_nothing() {
         fs::write(&path, &contents).unwrap();
         let whole = contents.strip_suffix("line num").unwrap_or(&contents);
         assert_eq!(recovered(folder.path(), &place, 6), whole.to_owned() + &line(6));
-        // A new file under the old name, too.
+        // The same with a new file under the old name.
         fs::remove_file(&path).unwrap();
         fs::write(folder.path().join("new"), &contents).unwrap();
         fs::rename(folder.path().join("new"), &path).unwrap();
@@ -209,7 +212,7 @@ fn what_others_have_done_to_the_file_of_a_mark_doubles_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_neither_waited_for_nor_taken_for_one() {
+fn recover_does_not_block_on_a_pipe() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let place = killed(&path, Rotation::default(), 3);
@@ -240,7 +243,7 @@ fn a_live_logger_of_the_same_file_does_not_disturb_a_recovery() {
 }
 
 #[test]
-fn what_was_begun_is_completed_in_its_file_however_large_that_is() {
+fn an_incomplete_record_is_completed_in_its_file_beyond_the_size_limit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let rotation = Rotation {
@@ -268,7 +271,7 @@ fn what_was_begun_is_completed_in_its_file_however_large_that_is() {
         (line(0) + &long, line(1))
     );
 
-    // Whoever does not know the record ends its line there.
+    // A writer that does not have the record ends its line.
     cut();
     let mut other = Appender::open(&path, rotation).unwrap();
     other.append(line(2).as_bytes(), 1);

@@ -13,7 +13,7 @@ const PROCESSES: usize = 6;
 const LINES: usize = 3000;
 const LIMIT: u64 = 20_000;
 
-/// This program again, for a part of one of the tests below.
+/// Returns a command that runs this program again, for a part of one of the tests below.
 fn part(name: &str, folder: &Path, number: usize) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture"]);
@@ -24,8 +24,8 @@ fn part(name: &str, folder: &Path, number: usize) -> Command {
     command
 }
 
-/// The folder and the number from [`part`]; `None` if this is the test itself.
-fn told() -> Option<(PathBuf, usize)> {
+/// Returns the folder and the number from [`part`]; `None` in the test itself.
+fn part_arguments() -> Option<(PathBuf, usize)> {
     let folder = std::env::var_os("PART_FOLDER")?;
     let number = std::env::var("PART_NUMBER").ok()?.parse().ok()?;
     Some((folder.into(), number))
@@ -70,7 +70,7 @@ fn rotations_of_several_processes_lose_no_line() {
         keep: 1000,
         ..Rotation::default()
     };
-    if let Some((folder, number)) = told() {
+    if let Some((folder, number)) = part_arguments() {
         return write_lines(&folder.join("training.log"), rotation, number);
     }
     let folder = tempfile::tempdir().unwrap();
@@ -80,20 +80,20 @@ fn rotations_of_several_processes_lose_no_line() {
         assert!(part.wait().unwrap().success());
     }
     assert_all_there(folder.path());
-    // A process that finds the machine busy goes on in the old file for a while.
+    // On a busy machine a process may continue in the old file for a while.
     let all = (PROCESSES * LINES * 102) as u64;
     let count = files(folder.path()).len() as u64;
     assert!(count > all / LIMIT / 2, "only {count} files");
 }
 
 #[test]
-fn at_midnight_several_processes_rotate_once() {
+fn several_processes_rotate_once_at_midnight() {
     let rotation = Rotation {
         daily: true,
         keep: 3,
         ..Rotation::default()
     };
-    if let Some((folder, number)) = told() {
+    if let Some((folder, number)) = part_arguments() {
         return write_lines(&folder.join("training.log"), rotation, number);
     }
     let folder = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn at_midnight_several_processes_rotate_once() {
         .set_modified(yesterday)
         .unwrap();
     let parts = (0..PROCESSES).map(|number| {
-        part("at_midnight_several_processes_rotate_once", folder.path(), number)
+        part("several_processes_rotate_once_at_midnight", folder.path(), number)
             .spawn()
             .unwrap()
     });
@@ -125,7 +125,7 @@ fn at_midnight_several_processes_rotate_once() {
 /// Runs a test again in a process of its own, which a limit does not outlive.
 fn run_alone(name: &str) {
     let folder = tempfile::tempdir().unwrap();
-    // SIGXFSZ would end it, as it does every program that does not ignore it.
+    // Without this, SIGXFSZ would end the process.
     let test = part(name, folder.path(), 0);
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
@@ -141,9 +141,9 @@ fn limit(resource: Resource, current: Option<u64>) {
 }
 
 #[test]
-fn a_record_that_meets_a_limit_amid_its_bytes_is_completed_when_there_is_room() {
-    let Some((folder, _)) = told() else {
-        return run_alone("a_record_that_meets_a_limit_amid_its_bytes_is_completed_when_there_is_room");
+fn a_record_that_reaches_the_file_size_limit_is_completed_later() {
+    let Some((folder, _)) = part_arguments() else {
+        return run_alone("a_record_that_reaches_the_file_size_limit_is_completed_later");
     };
     let path = folder.join("training.log");
     let mut appender = Appender::open(&path, Rotation::default()).unwrap();
@@ -164,9 +164,9 @@ fn a_record_that_meets_a_limit_amid_its_bytes_is_completed_when_there_is_room() 
 }
 
 #[test]
-fn without_descriptors_a_rotation_goes_on_in_the_old_file() {
-    let Some((folder, _)) = told() else {
-        return run_alone("without_descriptors_a_rotation_goes_on_in_the_old_file");
+fn a_rotation_without_free_descriptors_continues_in_the_old_file() {
+    let Some((folder, _)) = part_arguments() else {
+        return run_alone("a_rotation_without_free_descriptors_continues_in_the_old_file");
     };
     let path = folder.join("training.log");
     let rotation = Rotation {

@@ -72,7 +72,11 @@ mod tests {
         #[test]
         fn append_row_writes_any_name_and_value_so_that_it_reads_back(
             step: u64,
-            values in prop::collection::btree_map("(\\PC|[\u{2028}\u{202e}\u{200b}\u{85}\u{9b}\u{7f}\n\"\\\\]){0,6}", value(), 0..8),
+            values in prop::collection::btree_map(
+                "(\\PC|[\u{2028}\u{202e}\u{200b}\u{85}\u{9b}\u{7f}\n\"\\\\]){0,6}",
+                value(),
+                0..8,
+            ),
         ) {
             let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             let mut rows = RowMerger::default();

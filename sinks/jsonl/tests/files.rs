@@ -29,7 +29,7 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn a_row_a_step_and_the_books_count_calls() {
+fn metrics_writes_one_row_per_step_and_the_books_count_calls() {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = build(folder.path(), json!(true)).unwrap();
     let path = folder.path().join("metrics.jsonl");
@@ -62,7 +62,7 @@ fn a_row_a_step_and_the_books_count_calls() {
 }
 
 #[test]
-fn records_where_they_are_wanted() {
+fn records_are_written_only_with_the_option() {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = build(folder.path(), json!({"records": true})).unwrap();
     assert!(sink.wants(logcore::EventKind::Record));
@@ -107,7 +107,7 @@ fn summary() -> LoggerSummary {
 
 #[cfg(unix)]
 #[test]
-fn on_a_full_disk_the_books_balance() {
+fn the_books_balance_on_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/dev/full", folder.path().join("metrics.jsonl")).unwrap();
     let mut sink = build(folder.path(), json!(true)).unwrap();
@@ -146,7 +146,7 @@ fn every_value_of_a_step_has_a_row() {
 }
 
 #[test]
-fn documents_that_cannot_be_written_are_accounted_for_and_written_when_they_can() {
+fn documents_that_cannot_be_written_are_counted_and_written_later() {
     for passes in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let in_the_way = [folder.path().join("config.json"), folder.path().join("summary.json")];
@@ -173,7 +173,7 @@ fn documents_that_cannot_be_written_are_accounted_for_and_written_when_they_can(
 
 #[cfg(unix)]
 #[test]
-fn a_document_is_written_through_no_link_and_to_no_name_that_others_know() {
+fn a_document_is_not_written_through_links() {
     let folder = tempfile::tempdir().unwrap();
     let precious = folder.path().join("precious");
     fs::write(&precious, "precious").unwrap();
@@ -193,7 +193,7 @@ fn a_document_is_written_through_no_link_and_to_no_name_that_others_know() {
 }
 
 #[test]
-fn a_later_logger_of_the_process_goes_on_with_its_documents() {
+fn a_later_logger_of_the_process_continues_the_documents() {
     let folder = tempfile::tempdir().unwrap();
     let read = || fs::read_to_string(folder.path().join("config.json")).unwrap();
     let mut one = build(folder.path(), json!(true)).unwrap();
@@ -210,7 +210,7 @@ fn a_later_logger_of_the_process_goes_on_with_its_documents() {
 }
 
 #[test]
-fn another_process_goes_on_behind_a_mark() {
+fn recover_continues_at_the_resume_point() {
     let folder = tempfile::tempdir().unwrap();
     let batch = |step, name: &'static str| {
         let values = vec![(name, MetricValue::Float(0.5))];
@@ -229,7 +229,7 @@ fn another_process_goes_on_behind_a_mark() {
     killed.deliver().unwrap();
     let mark = killed.resume_point().unwrap();
     assert!(mark.is_complete(), "the open row is in the mark");
-    // What the kill comes in between of: the file has a part of what came after the mark.
+    // The kill came in the middle: the file has a part of the rows after the resume point.
     batch(1, "b")(&mut *killed);
     batch(2, "a")(&mut *killed);
     killed.deliver().unwrap();
