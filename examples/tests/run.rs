@@ -1,4 +1,4 @@
-//! Every example is run, and its files hold what it says.
+//! Runs each example, and checks the files that it writes.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -12,7 +12,7 @@ fn run(program: &str, arguments: &[&str]) -> (TempDir, Output) {
     let output = Command::new(program)
         .args(arguments)
         .arg(folder.path())
-        // Whose key the machine may have is nothing to a test.
+        // A test must not use an API key of the machine.
         .env("HOME", folder.path())
         .env_remove("WANDB_API_KEY")
         .output()
@@ -156,9 +156,9 @@ fn wandb_run() {
     let name = run.file_name().unwrap().to_string_lossy().into_owned();
     assert!(name.starts_with("offline-run-"), "{name}");
     assert!(run.join("files/media/images").is_dir());
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said.matches("wandb sync").count(), 1, "{said}");
-    assert!(said.contains(&name), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr.matches("wandb sync").count(), 1, "{stderr}");
+    assert!(stderr.contains(&name), "{stderr}");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn train() {
     );
     let config: Value = serde_json::from_str(&read(&folder, "config.json")).unwrap();
     assert_eq!(config["config"]["batch_size"], 192);
-    assert!(read(&folder, "training.log").contains("What it writes by itself:\n    "));
+    assert!(read(&folder, "training.log").contains("Sample of the model:\n    "));
     assert!(
         String::from_utf8(output.stdout)
             .unwrap()
@@ -187,8 +187,8 @@ fn train() {
 
 #[cfg(unix)]
 #[test]
-fn an_output_that_takes_nothing_is_said_once_and_the_run_goes_on() {
-    // std opens /dev/null in the place of a stream that is closed when a program starts: nothing is wrong then.
+fn a_stdout_that_cannot_be_written_is_reported_once_and_the_run_continues() {
+    // In place of a stream that is closed at the start, std opens /dev/null, which causes no errors.
     for (redirection, times) in [("> /dev/full", 1), (">&-", 0)] {
         let folder = tempfile::tempdir().unwrap();
         let output = Command::new("sh")
@@ -198,17 +198,17 @@ fn an_output_that_takes_nothing_is_said_once_and_the_run_goes_on() {
             .arg(folder.path())
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{said}");
-        assert_eq!(said.matches("write to stdout: ").count(), times, "{said}");
-        assert!(!said.contains("delivers again"), "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stderr}");
+        assert_eq!(stderr.matches("write to stdout: ").count(), times, "{stderr}");
+        assert!(!stderr.contains("delivers again"), "{stderr}");
         assert!(read(&folder, "training.log").contains("Starting training"));
     }
 }
 
 #[cfg(unix)]
 #[test]
-fn a_reader_that_goes_away_is_no_trouble_for_the_run() {
+fn a_closed_pipe_on_stdout_is_reported_once_and_the_run_continues() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_several_loggers"))
         .arg(folder.path())
@@ -218,8 +218,8 @@ fn a_reader_that_goes_away_is_no_trouble_for_the_run() {
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{said}");
-    assert_eq!(said.matches("write to stdout: Broken pipe").count(), 1, "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr.matches("write to stdout: Broken pipe").count(), 1, "{stderr}");
     assert!(read(&folder, "training.log").contains("Starting training"));
 }

@@ -1,4 +1,4 @@
-//! Builds the shim against the libtorch that torch-sys has found, and has the program load all of it.
+//! Builds the shim against the libtorch that torch-sys has found, and links the whole library.
 
 use std::env;
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ fn main() {
         return;
     }
     println!("cargo:rerun-if-changed=src/shim.cpp");
-    // Told by torch-sys, on which this package depends only for that.
-    let libraries = env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys tells where libtorch is");
+    // torch-sys sets this variable; the package depends on it only for that.
+    let libraries = env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys sets DEP_TCH_LIBTORCH_LIB");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
@@ -17,7 +17,7 @@ fn main() {
         .warnings(false)
         .file("src/shim.cpp")
         .compile("torch_memory_shim");
-    // Without this the linker leaves libtorch_cuda out, since no symbol of it is named, and tch sees no GPU.
+    // Without this the linker drops libtorch_cuda, because the program uses none of its symbols, and tch finds no GPU.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{libraries}");
     println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
     println!("cargo:rustc-link-arg=-ltorch");

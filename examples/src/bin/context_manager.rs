@@ -1,4 +1,4 @@
-//! A block is a context manager: the logger closes when the last clone of what `setup_logging` returned is dropped.
+//! Closes a logger at the end of a block: when the last clone of the logger from `setup_logging` is dropped.
 //!
 //! ```sh
 //! cargo run -p examples --bin context_manager
@@ -9,7 +9,10 @@ use facade::{LogConfig, get_logger, setup_logging};
 fn main() -> anyhow::Result<()> {
     let config = LogConfig {
         name: "block".into(),
-        log_dir: examples::log_dir("context_manager"),
+        log_dir: std::env::args_os()
+            .nth(1)
+            .unwrap_or("outputs/context_manager".into())
+            .into(),
         ..LogConfig::default()
     };
     {
@@ -17,13 +20,13 @@ fn main() -> anyhow::Result<()> {
         logger.info("Starting...");
         work();
     }
-    // Everything is on disk here, and the same name can be set up again.
+    // Here everything is on disk, and the same name can be set up again.
     let again = setup_logging(config)?;
     again.info("Starting again...");
     Ok(())
 }
 
 fn work() {
-    // A handle by name; dropping it closes nothing.
+    // Dropping a handle from `get_logger` does not close the logger.
     get_logger("block").info("working");
 }

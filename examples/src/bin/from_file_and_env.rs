@@ -1,10 +1,13 @@
-//! Where a configuration comes from: code goes before the environment, that before a file, that before the defaults.
+//! Reads the configuration from a file and from environment variables.
+//!
+//! Code overrides the environment, which overrides the file, which overrides the defaults.
 //!
 //! ```sh
 //! LOGCORE_CONSOLE_LEVEL=debug cargo run -p examples --bin from_file_and_env
 //! ```
 
 use std::fs;
+use std::path::PathBuf;
 
 use facade::{LogConfig, setup_logging};
 
@@ -20,7 +23,7 @@ formatter = "json"
 "#;
 
 fn main() -> anyhow::Result<()> {
-    let log_dir = examples::log_dir("from_file_and_env");
+    let log_dir = PathBuf::from(std::env::args_os().nth(1).unwrap_or("outputs/from_file_and_env".into()));
     fs::create_dir_all(&log_dir)?;
     let file = log_dir.join("logging.toml");
     fs::write(&file, CONFIG)?;
@@ -28,13 +31,14 @@ fn main() -> anyhow::Result<()> {
     let mut config = LogConfig::from_file(&file)?.with_env()?;
     config.log_dir = log_dir;
     let logger = setup_logging(config)?;
-    logger.info("in the file, as JSON; on the console only if the environment asks for it");
+    // The console shows this line only if the environment lowers its level.
+    logger.info("in the file, as JSON");
 
-    // What cannot work is refused before anything starts, with the field, the value and what to do.
-    let wrong = LogConfig {
+    // An invalid value is refused before anything starts. The error names the field, the value and the remedy.
+    let invalid = LogConfig {
         metrics_window: 0,
         ..LogConfig::default()
     };
-    logger.warning(format_args!("refused: {}", setup_logging(wrong).unwrap_err()));
+    logger.warning(format_args!("refused: {}", setup_logging(invalid).unwrap_err()));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Every field of the configuration that most programs ever set, with its default in the comment where it differs.
+//! Sets all fields of the configuration that programs commonly use. A comment names the default where it differs.
 //!
 //! ```sh
 //! cargo run -p examples --bin full_config
@@ -9,8 +9,11 @@ use serde_json::json;
 
 fn main() -> anyhow::Result<()> {
     let config = LogConfig {
-        name: "my_module".into(),                  // "root"
-        log_dir: examples::log_dir("full_config"), // "outputs/logs"
+        name: "my_module".into(), // "root"
+        log_dir: std::env::args_os()
+            .nth(1)
+            .unwrap_or("outputs/full_config".into())
+            .into(), // "outputs/logs"
         console_level: LevelFilter::Info,
         file_level: LevelFilter::Debug,
         filename: "training.log".into(),
@@ -37,7 +40,7 @@ fn main() -> anyhow::Result<()> {
         metrics_history: true,
         metrics_prefix: "metrics/".into(),
 
-        // What single sinks take. A sink of any linked crate is switched on by having an entry here.
+        // Options of single sinks. An entry also switches on the sink, which may come from any linked crate.
         sinks: [
             (
                 "file".into(),

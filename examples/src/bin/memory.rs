@@ -1,4 +1,4 @@
-//! Memory: the GPU where there is one, the process, and a probe of one's own.
+//! Logs memory: of the GPU if there is one, of the process, and a reading of a custom probe.
 //!
 //! ```sh
 //! cargo run -p examples --bin memory
@@ -12,7 +12,7 @@ use serde_json::json;
 #[serde(deny_unknown_fields)]
 struct OpenFilesOptions {}
 
-/// How many files this process has open.
+/// A probe that counts the open files of this process.
 struct OpenFiles;
 
 impl OpenFiles {
@@ -34,8 +34,8 @@ logcore::register_probe!("open_files", OpenFiles::build);
 fn main() -> anyhow::Result<()> {
     let logger = setup_logging(LogConfig {
         name: "memory".into(),
-        log_dir: examples::log_dir("memory"),
-        // `gpu` needs no entry; it says nothing where there is no GPU. `system` is asked from time to time, by itself.
+        log_dir: std::env::args_os().nth(1).unwrap_or("outputs/memory".into()).into(),
+        // The probe `gpu` needs no entry. `system` is sampled periodically, without a call.
         probes: [
             ("host".into(), json!(true)),
             ("open_files".into(), json!(true)),
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
         ..LogConfig::default()
     })?;
     logger.log_metrics([("loss", 0.5)]);
-    // Readings belong to the step that is being worked on.
+    // The readings belong to the current step.
     logger.log_memory();
     logger.info(format_args!(
         "memory of the process: {:?} MiB",

@@ -1,4 +1,4 @@
-//! Metrics: windows, statistics, history, handles for hot loops, mixed number types, NaN.
+//! Logs metrics, and reads averages, statistics and history back.
 //!
 //! ```sh
 //! cargo run -p examples --bin metrics
@@ -9,12 +9,12 @@ use facade::{LogConfig, metrics, setup_logging};
 fn main() -> anyhow::Result<()> {
     let logger = setup_logging(LogConfig {
         name: "metrics".into(),
-        log_dir: examples::log_dir("metrics"),
+        log_dir: std::env::args_os().nth(1).unwrap_or("outputs/metrics".into()).into(),
         metrics_window: 10,
         ..LogConfig::default()
     })?;
 
-    // The name is looked up once.
+    // A handle looks the name up once, which makes `record` faster than `log_metrics`.
     let loss = logger.metric("loss/train");
     for step in 0..100 {
         loss.record(step, 1.0 / (step + 1) as f64);
@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
         99,
         metrics! { "epoch" => 3, "learning_rate" => 1e-4, "samples" => 6_400_u64 },
     );
-    // A late step and a NaN are kept, too; the average leaves the NaN out and the statistics count it.
+    // A late step and a NaN are kept. The average ignores the NaN, and the statistics count it.
     logger.log_metrics_at(50, [("loss/train", f64::NAN)]);
 
     let stats = logger.metrics().stats("loss/train");

@@ -1,5 +1,6 @@
-//! Several bars: one for the epochs, one for the batches inside, and one whose end nobody knows. On a terminal they stand
-//! below the log lines; elsewhere they are a line now and then.
+//! Shows several progress bars: for epochs, for the batches of an epoch, and one without a total.
+//!
+//! On a terminal the bars are below the log lines. Elsewhere a progress is a line every few seconds.
 //!
 //! ```sh
 //! cargo run -p examples --bin progress
@@ -12,7 +13,7 @@ use facade::{LogConfig, setup_logging};
 
 fn main() -> anyhow::Result<()> {
     let base = LogConfig {
-        log_dir: examples::log_dir("progress"),
+        log_dir: std::env::args_os().nth(1).unwrap_or("outputs/progress".into()).into(),
         ..LogConfig::default()
     };
     let epochs = setup_logging(LogConfig {
@@ -34,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     downloads.start_progress(None, "Downloading");
     epochs.start_progress(3, "Epochs");
     for epoch in 1..=3 {
-        // One bar an epoch; the steps go on where the last one ended.
+        // Each epoch has a bar of its own. The steps continue across epochs.
         batches.start_progress(40, format!("Epoch {epoch}"));
         for batch in 1..=40 {
             thread::sleep(Duration::from_millis(10));

@@ -1,4 +1,4 @@
-//! The quick start: one logger for text, progress, metrics and memory.
+//! Quick start: one logger for text, progress, metrics and memory.
 //!
 //! ```sh
 //! cargo run -p examples --bin quick_start
@@ -7,10 +7,13 @@
 use facade::{LogConfig, setup_logging};
 
 fn main() -> anyhow::Result<()> {
-    // `setup_logging("my_module")` would do: all else has a default.
+    // `setup_logging("my_module")` is enough, because every field has a default.
     let logger = setup_logging(LogConfig {
         name: "my_module".into(),
-        log_dir: examples::log_dir("quick_start"),
+        log_dir: std::env::args_os()
+            .nth(1)
+            .unwrap_or("outputs/quick_start".into())
+            .into(),
         ..LogConfig::default()
     })?;
     logger.info("Starting process...");

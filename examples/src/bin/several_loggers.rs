@@ -1,4 +1,4 @@
-//! Several loggers under one manager: one config, one file, each line with its logger's name; records that propagate.
+//! Uses several loggers with one config and one file, and loggers that propagate their records to a parent.
 //!
 //! ```sh
 //! cargo run -p examples --bin several_loggers
@@ -9,7 +9,10 @@ use facade::{LogConfig, LogManager, setup_logging};
 fn main() -> anyhow::Result<()> {
     let manager = LogManager::get_instance();
     let config = LogConfig {
-        log_dir: examples::log_dir("several_loggers"),
+        log_dir: std::env::args_os()
+            .nth(1)
+            .unwrap_or("outputs/several_loggers".into())
+            .into(),
         ..LogConfig::default()
     };
     manager.configure_from_config(config.clone())?;
@@ -18,10 +21,10 @@ fn main() -> anyhow::Result<()> {
     let trainer = manager.get_logger("app.trainer");
     loader.info("Loading 3 shards");
     trainer.info("Starting training");
-    // The plain macros reach the logger whose name the target lies under.
+    // The macros of `log` reach the logger whose name is a prefix of the target.
     log::info!(target: "app::loader::shard", "shard 1 is there");
 
-    // A logger with a file of its own, whose records also go to its parent's.
+    // A logger with a file of its own. With `propagate`, its records also go to the file of its parent.
     let parent = setup_logging(LogConfig {
         name: "eval".into(),
         filename: "eval.log".into(),

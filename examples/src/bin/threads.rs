@@ -1,4 +1,4 @@
-//! Threads share a logger by reference or by clone; no line is lost or torn, and each thread's lines keep their order.
+//! Logs from several threads. No line is lost or torn, and the lines of each thread keep their order.
 //!
 //! ```sh
 //! cargo run -p examples --bin threads
@@ -11,7 +11,7 @@ use facade::{LogConfig, setup_logging};
 fn main() -> anyhow::Result<()> {
     let logger = setup_logging(LogConfig {
         name: "threads".into(),
-        log_dir: examples::log_dir("threads"),
+        log_dir: std::env::args_os().nth(1).unwrap_or("outputs/threads".into()).into(),
         enable_console: false,
         ..LogConfig::default()
     })?;

@@ -1,9 +1,15 @@
-//! A W&B run: metrics and what they mean, an image, a histogram, a table, a checkpoint.
+//! Records a W&B run: metrics with definitions, an image, a histogram, a table and a checkpoint.
 //!
-//! Without an API key it stays on disk, for `cargo xtask wandb sync`; with one (`WANDB_API_KEY`, `~/.netrc`) it is on the
-//! server as it goes.
+//! With an API key (`WANDB_API_KEY` or `~/.netrc`) the run is uploaded while it goes on. Without one it is kept on disk, and
+//! the logger prints the command that uploads it later.
+//!
+//! ```sh
+//! cargo run -p examples --bin wandb_run
+//! ```
 
-#![allow(clippy::print_stdout, reason = "a program talks to the person who runs it")]
+#![allow(clippy::print_stdout, reason = "a program prints its results")]
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use facade::wandb::{Artifact, Histogram, Image, MetricDefinition, Table};
@@ -11,7 +17,7 @@ use facade::{LogConfig, setup_logging};
 use serde_json::json;
 
 fn main() -> Result<()> {
-    let log_dir = examples::log_dir("wandb_run");
+    let log_dir = PathBuf::from(std::env::args_os().nth(1).unwrap_or("outputs/wandb_run".into()));
     let logger = setup_logging(LogConfig {
         name: "wandb_run".into(),
         log_dir: log_dir.clone(),

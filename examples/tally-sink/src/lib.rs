@@ -1,11 +1,17 @@
-//! A sink of one's own, in a crate of its own. It counts records by level, remembers the best value of one metric, and at
-//! the end writes both into a file.
+//! A sink in a crate of its own, as a template for other sinks. It counts records by level and keeps the best value of one
+//! metric. At the end of the run it writes both to a file.
 //!
-//! A program gets it in three steps:
+//! A program uses the sink in three steps:
 //!
-//! 1. depend on this crate,
-//! 2. name it once, so that it is linked: `use tally_sink as _;`,
-//! 3. give it an entry in the config: `sinks.tally = { metric = "metrics/loss" }`.
+//! 1. Depend on this crate.
+//! 2. Name the crate once, so that it is linked: `use tally_sink as _;`.
+//! 3. Add an entry to the config: `sinks.tally = { metric = "metrics/loss" }`.
+//!
+//! The file, `tally.json` in the log folder:
+//!
+//! ```json
+//! {"best": {"step": 2, "value": 0.25}, "metric": "metrics/loss", "records": {"INFO": 4}}
+//! ```
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,13 +21,13 @@ use logcore::serde_json::json;
 use logcore::{BuildContext, ConfigError, Deadline, EventKind, MetricBatch, Record, Sink, SinkError};
 use serde::Deserialize;
 
-/// What stands under `sinks.tally` in the config.
+/// The options under `sinks.tally` in the config.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TallyOptions {
-    /// The metric whose least value is remembered, with its prefix.
+    /// Full name of the metric whose smallest value is kept, with its prefix.
     metric: String,
-    /// The file in the log folder that the tally is written to.
+    /// Name of the file in the log folder.
     #[serde(default = "default_file")]
     file: String,
 }
@@ -34,7 +40,7 @@ struct Tally {
     path: PathBuf,
     metric: String,
     records: BTreeMap<&'static str, u64>,
-    /// The step and the value.
+    /// Step and value.
     best: Option<(u64, f64)>,
 }
 
@@ -76,7 +82,7 @@ impl Sink for Tally {
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
         for (name, value) in batch.iter() {
             let value = value.as_f64();
-            // A NaN is never the best: it is not less than anything.
+            // A NaN is never the best value.
             if name == self.metric && !value.is_nan() && self.best.is_none_or(|(_, best)| value < best) {
                 self.best = Some((batch.step(), value));
             }
@@ -115,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn it_counts_and_remembers_the_best() {
+    fn finish_writes_counts_and_the_best_value() {
         let folder = std::env::temp_dir().join(format!("tally-{}", std::process::id()));
         let mut sink = build(&folder, json!({"metric": "metrics/loss"})).unwrap();
         sink.record(&Record::new(log::Level::Info, "t", "hello")).unwrap();
@@ -131,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_cannot_work_are_named() {
+    fn build_names_the_option_that_is_invalid() {
         for (options, field) in [
             (json!({"metric": ""}), "sinks.tally.metric"),
             (json!({"metric": "m", "file": "a/b"}), "sinks.tally.file"),

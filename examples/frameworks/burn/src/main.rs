@@ -1,22 +1,23 @@
-//! Fits a line with burn on CUDA, whose own allocator is asked at each `log_memory`.
+//! Fits a line with burn on CUDA, and logs the memory that burn's allocator reports.
 //!
 //! ```sh
 //! cd examples/frameworks
 //! cargo run -p burn-memory
 //! ```
 //!
-//! It builds without CUDA, and needs a GPU to run. The build downloads LLVM, for burn's kernels; `DOCS_RS=1 cargo check` does without.
+//! The program builds without CUDA, but needs a GPU to run. The build downloads LLVM for burn's kernels;
+//! `DOCS_RS=1 cargo check` works without it.
 //!
-//! burn keeps pages of its own and takes them from the driver past its pool, so only burn knows what is in live tensors. From burn 0.22
-//! on it answers for the whole device, whichever thread asks. Before that the cubecl client has to be asked (`client.memory_usage()`),
-//! and cubecl 0.9 and 0.10 answer for the calling thread's stream only: there, log memory on the thread that trains.
+//! burn manages its own pages and bypasses the driver's memory pool, so only burn can report the memory of live tensors. Since
+//! 0.22, `memory_pool_usage` covers the whole device. Older versions have `client.memory_usage()` of cubecl, which in 0.9 and
+//! 0.10 covers only the stream of the calling thread: there, call `log_memory` on the training thread.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use facade::{LogConfig, setup_logging};
 
 const STEPS: u64 = 20;
 const LEARNING_RATE: f32 = 0.1;
-/// As CUDA counts them.
+/// CUDA's number of the device.
 const ORDINAL: usize = 0;
 
 fn main() -> anyhow::Result<()> {

@@ -1,10 +1,10 @@
-//! Fits a line with candle, and has the GPU memory in the log with nothing to do for it: candle allocates from the CUDA driver's
-//! pool, which the logger reads.
+//! Fits a line with candle, and logs the GPU memory. candle allocates from the CUDA driver's pool, which the logger reads without
+//! any set-up.
 //!
 //! ```sh
 //! cd examples/frameworks
-//! cargo run -p candle-memory                   # on the processor, where there is no GPU memory to log
-//! cargo run -p candle-memory --features cuda   # on a GPU; needs nvcc
+//! cargo run -p candle-memory                   # on the CPU: no GPU memory to log
+//! cargo run -p candle-memory --features cuda   # on a GPU: needs nvcc
 //! ```
 
 use std::thread;
@@ -49,7 +49,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What `memory/gpu_allocated_gb` has grown by is the size of a tensor, to the byte.
+/// Checks that `memory/gpu_allocated_gb` grows by exactly the size of a tensor.
 fn check_known_tensor(logger: &UnifiedLogger, device: &Device) -> anyhow::Result<()> {
     const BYTES: usize = 256 << 20;
     let before = allocated(logger, device)?;

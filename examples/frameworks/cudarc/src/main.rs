@@ -1,11 +1,11 @@
-//! Allocates a known number of bytes with cudarc, and finds exactly them in `memory/gpu_allocated_gb`.
+//! Allocates a number of bytes with cudarc, and checks that `memory/gpu_allocated_gb` has exactly this value.
 //!
 //! ```sh
 //! cd examples/frameworks
 //! cargo run -p cudarc-memory
 //! ```
 //!
-//! It builds without CUDA, and needs a GPU to run: without a driver cudarc panics.
+//! The program builds without CUDA, but needs a GPU to run: without a driver, cudarc panics.
 
 use anyhow::ensure;
 use cudarc::driver::CudaContext;

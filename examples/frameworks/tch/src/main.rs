@@ -1,4 +1,4 @@
-//! Fits a line with tch, and pushes what libtorch's allocator counts to a gauge.
+//! Fits a line with tch, and logs the memory that libtorch's allocator reports, through a gauge.
 //!
 //! ```sh
 //! pip install torch==2.13.0   # or any libtorch of that version, in LIBTORCH
@@ -6,8 +6,8 @@
 //! LIBTORCH_USE_PYTORCH=1 cargo run
 //! ```
 //!
-//! libtorch takes its memory past the CUDA driver's pool, and neither its C interface nor tch tells how much. So a few lines of C++
-//! (`shim.cpp`) are built against the libtorch that tch links. Without a GPU it trains on the processor and logs no GPU memory.
+//! libtorch bypasses the CUDA driver's memory pool, and neither its C interface nor tch reports its usage. So a few lines of C++
+//! (`shim.cpp`) are built against the libtorch that tch links. Without a GPU the program trains on the CPU and logs no GPU memory.
 
 mod allocator;
 
@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 const STEPS: u64 = 20;
 const LEARNING_RATE: f64 = 0.1;
-/// As CUDA counts them.
+/// CUDA's number of the device.
 const ORDINAL: usize = 0;
 
 fn main() -> anyhow::Result<()> {

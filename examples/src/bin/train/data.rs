@@ -1,3 +1,5 @@
+//! The text to learn from: the sources below a folder.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -5,35 +7,34 @@ use anyhow::{Context, Result, ensure};
 
 use crate::rng::Rng;
 
-/// The bytes to learn from, and those to be judged by. A file is wholly in one of them.
+/// The text for training and the text for validation. Each file is in one of them.
 pub(crate) struct Corpus {
     pub(crate) train: Text,
     pub(crate) validation: Text,
 }
 
-/// Files one after the other, each ended by a zero byte.
+/// The bytes of several files, each followed by a zero byte.
 pub(crate) struct Text {
     pub(crate) files: usize,
     bytes: Vec<u8>,
     context: usize,
 }
 
-/// One part in this many goes to the validation.
+/// One part in this many is for validation.
 const VALIDATION_PART: usize = 10;
 
 impl Corpus {
-    /// Reads all `.rs` and `.md` files below a folder, for a model that looks `context` bytes back.
+    /// Reads all `.rs` and `.md` files below a folder, for a model that predicts a byte from `context` bytes.
     pub(crate) fn read(folder: &Path, context: usize, rng: &mut Rng) -> Result<Self> {
         let mut paths = Vec::new();
         collect(folder, &mut paths)?;
         ensure!(
             paths.len() >= 2,
-            "{} has {} .rs and .md files, and one to learn from and one to be judged by are needed: \
-             name another folder with --data",
+            "{} has {} .rs and .md files, but training and validation need one each. Name another folder with --data",
             folder.display(),
             paths.len(),
         );
-        // The order in which a folder lists its files is not the same everywhere.
+        // Systems list the files of a folder in different orders.
         paths.sort();
         rng.shuffle(&mut paths);
         let mut files = Vec::new();
@@ -43,7 +44,7 @@ impl Corpus {
         let corpus = Self::split(files, context);
         ensure!(
             corpus.train.targets() > 0 && corpus.validation.targets() > 0,
-            "the files below {} hold too little text: name another folder with --data",
+            "the files below {} have too little text. Name another folder with --data",
             folder.display(),
         );
         Ok(corpus)
@@ -53,7 +54,7 @@ impl Corpus {
         let wanted = files.iter().map(Vec::len).sum::<usize>() / VALIDATION_PART;
         let (mut train, mut validation) = (Text::new(context), Text::new(context));
         for file in files {
-            // The first file that would be too much for the validation, and at least one, is learned from.
+            // Validation gets at least one file, and more as long as they fit into its part.
             if validation.files == 0 || validation.targets() + file.len() <= wanted {
                 validation.push(&file);
             } else {
@@ -82,23 +83,23 @@ impl Text {
         self.bytes.push(0);
     }
 
-    /// How many bytes can be asked for.
+    /// Returns the number of bytes that can be predicted.
     pub(crate) fn targets(&self) -> usize {
         self.bytes.len() - self.context
     }
 
-    /// A byte, and those before it.
+    /// Returns the bytes before a target, and the target.
     pub(crate) fn example(&self, target: usize) -> (&[u8], u8) {
         let end = target + self.context;
         (&self.bytes[target..end], self.bytes[end])
     }
 
-    /// Examples drawn at random.
+    /// Draws examples at random.
     pub(crate) fn batch(&self, size: usize, rng: &mut Rng) -> Vec<(&[u8], u8)> {
         (0..size).map(|_| self.example(rng.below(self.targets()))).collect()
     }
 
-    /// At most `count` examples, evenly spread and always the same.
+    /// Returns at most `count` examples, evenly distributed and the same in each call.
     pub(crate) fn spread(&self, count: usize) -> Vec<(&[u8], u8)> {
         let stride = self.targets().div_ceil(count);
         (0..self.targets())
@@ -108,7 +109,7 @@ impl Text {
     }
 }
 
-/// Hidden folders, and those that hold what was made and not written, are left out.
+/// Collects source files. Hidden folders and folders of generated files are skipped.
 fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot list the folder {}", folder.display()))?;
     for entry in entries {
@@ -116,7 +117,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
         let (path, name) = (entry.path(), entry.file_name());
         let kind = entry
             .file_type()
-            .with_context(|| format!("cannot look at {}", path.display()))?;
+            .with_context(|| format!("cannot read the type of {}", path.display()))?;
         let hidden = name.as_encoded_bytes().starts_with(b".");
         if kind.is_dir() && !hidden && name != "target" && name != "outputs" {
             collect(&path, paths)?;
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sources_are_read_and_a_seed_is_a_split() {
+    fn read_skips_generated_files_and_splits_by_the_seed() {
         let folder = tempfile::tempdir().unwrap();
         for skipped in ["target", "outputs", ".git"] {
             fs::create_dir(folder.path().join(skipped)).unwrap();
@@ -145,13 +146,13 @@ mod tests {
         let read = || Corpus::read(folder.path(), 3, &mut Rng::new(7)).unwrap();
         let corpus = read();
         assert_eq!((corpus.train.files, corpus.validation.files), (1, 1));
-        // Four and two bytes, and the end of each.
+        // Four and two bytes, and a zero byte after each.
         assert_eq!(corpus.train.targets() + corpus.validation.targets(), 8);
         assert_eq!(corpus.train.bytes, read().train.bytes);
     }
 
     #[test]
-    fn an_example_is_a_byte_and_those_before_it() {
+    fn example_returns_a_byte_and_the_bytes_before_it() {
         let mut text = Text::new(3);
         text.push(b"ab");
         text.push(b"c");
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_serve_is_named() {
+    fn read_names_a_folder_that_is_unsuitable() {
         let folder = tempfile::tempdir().unwrap();
         let read = |path: &Path| format!("{:#}", Corpus::read(path, 3, &mut Rng::new(1)).err().unwrap());
         assert!(read(folder.path()).contains("has 0 .rs and .md files"));

@@ -1,12 +1,12 @@
-//! A real training: a small language model learns to say which byte of this workspace's own source comes next. One logger
-//! takes all that the run has to say; at the end stands what was measured.
+//! A real training: a small language model learns to predict the next byte of source code. One logger records text,
+//! progress, metrics, memory and hyper-parameters. At the end the program prints its measurements.
 //!
 //! ```sh
 //! cargo run --release -p examples --bin train
 //! cargo run --release -p examples --bin train -- --fast --log-dir outputs/train --data .
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program talks to the person who runs it")]
+#![allow(clippy::print_stdout, reason = "a program prints its results")]
 
 mod data;
 mod matrix;
@@ -30,9 +30,9 @@ use crate::rng::Rng;
 use crate::schedule::Schedule;
 use crate::sgd::Sgd;
 
-/// Validation after so many parts of the run.
+/// Number of validations in the run.
 const VALIDATIONS: u64 = 6;
-/// Bytes that a validation looks at.
+/// Number of bytes that a validation predicts.
 const VALIDATION_BYTES: usize = 2000;
 
 fn main() -> Result<()> {
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     let model = Model::new(options.shape, &mut rng);
     logger.log_config(&options);
     logger.info(format_args!(
-        "Starting: {} bytes of {} files to learn from, {} of {} to judge by, {} weights",
+        "Starting: {} bytes of {} files to learn from, {} of {} for validation, {} weights",
         corpus.train.targets(),
         corpus.train.files,
         corpus.validation.targets(),
@@ -66,15 +66,15 @@ fn main() -> Result<()> {
         model.parameters()
     ));
 
-    let (model, judged) = train(&logger, &options, &corpus, model, &mut rng);
+    let (model, validation) = train(&logger, &options, &corpus, model, &mut rng);
     logger.info(format_args!(
-        "What it writes by itself:\n{}",
+        "Sample of the model:\n{}",
         sample(&model, &options, &mut rng)
     ));
-    report(&logger, &options, judged)
+    report(&logger, &options, validation)
 }
 
-/// A run on the server of this address, with the key of the environment; or one that stays on disk.
+/// Returns the options for a run on the server at this address, or for one that stays on disk.
 fn wandb_options(options: &Options) -> Value {
     match options.wandb.as_deref() {
         None | Some("offline") => json!({"mode": "offline"}),
@@ -82,7 +82,7 @@ fn wandb_options(options: &Options) -> Value {
     }
 }
 
-/// A path as seen from the current folder, if it is below.
+/// Returns a path relative to the current folder, if it is below.
 fn near(path: &Path) -> &Path {
     let here = std::env::current_dir().unwrap_or_default();
     match path.strip_prefix(here) {
@@ -92,7 +92,7 @@ fn near(path: &Path) -> &Path {
     }
 }
 
-/// Trains for the steps of the options; returns the model and its last validation.
+/// Trains the model; returns it with the score of its last validation.
 fn train(
     logger: &UnifiedLogger,
     options: &Options,
@@ -100,7 +100,7 @@ fn train(
     mut model: Model,
     rng: &mut Rng,
 ) -> (Model, Score) {
-    // The summary of the loss is then its least value, too, and not only the last.
+    // The summary of the run then has the minimum of the loss, not only its last value.
     logger
         .wandb()
         .define_metric(MetricDefinition::new("loss").summary(["min", "last"]));
@@ -110,8 +110,8 @@ fn train(
         steps: options.steps,
     };
     let mut sgd = Sgd::new(&model, options.momentum);
-    let judges = corpus.validation.spread(VALIDATION_BYTES);
-    let mut judged = model.score(&judges);
+    let examples = corpus.validation.spread(VALIDATION_BYTES);
+    let mut validation = model.score(&examples);
 
     logger.start_progress(options.steps, "Training");
     for step in 1..=options.steps {
@@ -134,19 +134,19 @@ fn train(
             logger.log_memory();
         }
         if step % (options.steps / VALIDATIONS).max(1) == 0 || step == options.steps {
-            judged = model.score(&judges);
-            logger.log_metrics([("val/loss", judged.bits), ("val/accuracy", judged.accuracy)]);
+            validation = model.score(&examples);
+            logger.log_metrics([("val/loss", validation.bits), ("val/accuracy", validation.accuracy)]);
             logger.info(format_args!(
                 "Validation at step {step}: {:.3} bits per byte, {:.1} % right",
-                judged.bits,
-                judged.accuracy * 100.0
+                validation.bits,
+                validation.accuracy * 100.0
             ));
         }
     }
-    (model, judged)
+    (model, validation)
 }
 
-/// A few lines of the model's own.
+/// Returns a few lines of text that the model writes.
 fn sample(model: &Model, options: &Options, rng: &mut Rng) -> String {
     let context = options.shape.context;
     let mut text = format!("{:>context$}", "\npub fn ").into_bytes();
@@ -156,21 +156,21 @@ fn sample(model: &Model, options: &Options, rng: &mut Rng) -> String {
     String::from_utf8_lossy(&text).trim().to_owned()
 }
 
-/// Ends the run; says what was measured, and whether it came to what was promised.
-fn report(logger: &UnifiedLogger, options: &Options, judged: Score) -> Result<()> {
+/// Ends the run and prints its measurements. A loss above the expected limit is an error.
+fn report(logger: &UnifiedLogger, options: &Options, validation: Score) -> Result<()> {
     let loss = logger.metrics().stats("loss");
     let first = logger
         .metrics()
         .history("loss")
         .and_then(|points| points.first().copied());
     let throughput = logger.metrics().average("throughput/samples_per_sec");
-    let kept = loss.is_some_and(|loss| loss.mean < options.promise);
-    if kept {
+    let converged = loss.is_some_and(|loss| loss.mean < options.max_loss);
+    if converged {
         logger.info("Training complete");
     } else {
         logger.warning(format_args!(
             "the loss did not come below {} bits per byte",
-            options.promise
+            options.max_loss
         ));
         logger.set_exit_code(1);
     }
@@ -185,8 +185,8 @@ fn report(logger: &UnifiedLogger, options: &Options, judged: Score) -> Result<()
     }
     println!(
         "validation:    {:.2} bits per byte, {:.1} % right",
-        judged.bits,
-        judged.accuracy * 100.0
+        validation.bits,
+        validation.accuracy * 100.0
     );
     if let Some(throughput) = throughput {
         println!("throughput:    {throughput:.0} bytes per second");
@@ -201,9 +201,9 @@ fn report(logger: &UnifiedLogger, options: &Options, judged: Score) -> Result<()
         println!("W&B:           {page}");
     }
     ensure!(
-        kept,
-        "the loss did not come below the promised {} bits per byte",
-        options.promise
+        converged,
+        "the loss did not come below the limit of {} bits per byte",
+        options.max_loss
     );
     Ok(())
 }

@@ -1,4 +1,6 @@
-/// Numbers in rows.
+//! A matrix with the operations that the model needs.
+
+/// A matrix in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Matrix {
     columns: usize,

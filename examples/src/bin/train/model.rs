@@ -1,3 +1,5 @@
+//! The model: an embedding, one hidden layer, and an output layer with a score for each byte.
+
 use std::f64::consts::LN_2;
 
 use crate::matrix::Matrix;
@@ -18,25 +20,25 @@ pub(crate) struct Model {
 
 #[derive(Clone, Copy, serde::Serialize)]
 pub(crate) struct Shape {
-    /// How many bytes it looks back.
+    /// Number of bytes from which the next one is predicted.
     pub(crate) context: usize,
-    /// How many numbers stand for a byte.
+    /// Number of values per byte in the embedding.
     pub(crate) embedding: usize,
     pub(crate) hidden: usize,
 }
 
-/// How well a batch was predicted.
+/// Quality of the predictions for a batch.
 #[derive(Clone, Copy)]
 pub(crate) struct Score {
-    /// The mean surprise, in bits per byte: 8 knows nothing.
+    /// Mean cross-entropy in bits per byte. 8 is guessing.
     pub(crate) bits: f64,
-    /// The part of the bytes that were thought the likeliest.
+    /// Fraction of the bytes that had the highest score.
     pub(crate) accuracy: f64,
 }
 
 const BYTES: usize = 256;
 
-/// What the way forward leaves for the way back.
+/// Intermediate results of the forward pass, for the backward pass.
 struct Pass {
     inputs: Matrix,
     activations: Matrix,
@@ -44,7 +46,7 @@ struct Pass {
 }
 
 impl Model {
-    /// A model that knows nothing: its output layer is zero, so every byte is as likely as any other.
+    /// Returns an untrained model. Its output layer is zero, so all bytes are equally likely.
     pub(crate) fn new(shape: Shape, rng: &mut Rng) -> Self {
         let mut model = Self::zeros(shape);
         // Uniform, with the spread that keeps the variance of a layer's sums at about 1.
@@ -78,7 +80,7 @@ impl Model {
         score(&self.forward(batch).probabilities, batch)
     }
 
-    /// The score of a batch, and the gradient of the mean surprise in nats.
+    /// Returns the score of a batch, and the gradient of the mean cross-entropy in nats.
     pub(crate) fn gradient(&self, batch: &[(&[u8], u8)]) -> (Score, Model) {
         let pass = self.forward(batch);
         let score = score(&pass.probabilities, batch);
@@ -113,7 +115,7 @@ impl Model {
         (score, gradient)
     }
 
-    /// Draws the byte after a context; a low temperature keeps to the likely ones.
+    /// Draws the next byte after a context. A low temperature prefers likely bytes.
     pub(crate) fn draw(&self, context: &[u8], temperature: f32, rng: &mut Rng) -> u8 {
         let pass = self.forward(&[(context, 0)]);
         let weights = pass.probabilities.row(0).iter().map(|p| p.powf(temperature.recip()));
@@ -188,7 +190,7 @@ fn score(probabilities: &Matrix, batch: &[(&[u8], u8)]) -> Score {
     for (row, (_, target)) in probabilities.rows().zip(batch) {
         let probability = row[usize::from(*target)];
         nats -= f64::from(probability.max(f32::MIN_POSITIVE)).ln();
-        // Of those that are equally likely none is the likeliest: a model that knows nothing is never right.
+        // If several bytes have the highest score, the prediction does not count: an untrained model is never right.
         hits += usize::from(row.iter().filter(|other| **other >= probability).count() == 1);
     }
     let count = batch.len() as f64;

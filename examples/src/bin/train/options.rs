@@ -1,3 +1,5 @@
+//! The command line of the example.
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -5,7 +7,7 @@ use serde::Serialize;
 
 use crate::model::Shape;
 
-/// What a run is started with; logged as its hyper-parameters.
+/// Options of a run. They are logged as its hyper-parameters.
 #[derive(Serialize)]
 pub(crate) struct Options {
     pub(crate) shape: Shape,
@@ -14,18 +16,18 @@ pub(crate) struct Options {
     pub(crate) learning_rate: f32,
     pub(crate) momentum: f32,
     pub(crate) seed: u64,
-    /// Bits per byte that the mean loss of the last steps has to come below.
-    pub(crate) promise: f64,
+    /// Upper limit for the mean loss of the last steps, in bits per byte.
+    pub(crate) max_loss: f64,
     pub(crate) data: PathBuf,
     #[serde(skip)]
     pub(crate) log_dir: PathBuf,
-    /// `offline`, or the address of a W&B server; without it there is no W&B run.
+    /// `offline`, or the address of a W&B server. `None` records no W&B run.
     #[serde(skip)]
     pub(crate) wandb: Option<String>,
 }
 
 impl Options {
-    /// `--fast`, `--steps N`, `--data DIR`, `--log-dir DIR`, `--wandb URL`.
+    /// Parses `--fast`, `--steps N`, `--data DIR`, `--log-dir DIR`, `--wandb URL`.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
         let mut arguments = arguments.peekable();
@@ -47,8 +49,8 @@ impl Options {
                     let steps = value()?;
                     options.steps = steps.parse().with_context(|| format!("--steps {steps}"))?;
                     ensure!(options.steps > 0, "--steps 0: a training takes at least one step");
-                    // So few steps promise no more than that something is learned.
-                    options.promise = 8.0;
+                    // So few steps max_loss no more than that something is learned.
+                    options.max_loss = 8.0;
                 }
                 other => bail!(
                     "`{other}` is not known; there are --fast, --steps N, --data DIR, --log-dir DIR and --wandb URL"
@@ -58,7 +60,7 @@ impl Options {
         Ok(options)
     }
 
-    /// A few seconds.
+    /// Options for a run of a few seconds.
     fn fast() -> Self {
         Self {
             shape: Shape {
@@ -68,14 +70,14 @@ impl Options {
             },
             batch_size: 128,
             steps: 900,
-            promise: 5.0,
+            max_loss: 5.0,
             ..Self::default()
         }
     }
 }
 
 impl Default for Options {
-    /// Well under a minute.
+    /// Options for a run of less than a minute.
     fn default() -> Self {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
         Self {
@@ -89,7 +91,7 @@ impl Default for Options {
             learning_rate: 0.25,
             momentum: 0.9,
             seed: 1,
-            promise: 4.0,
+            max_loss: 4.0,
             data: workspace.unwrap_or(Path::new(".")).to_owned(),
             log_dir: PathBuf::from("outputs/train"),
             wandb: None,

@@ -1,4 +1,6 @@
-/// SplitMix64: eight lines, and the same numbers on every machine. See <https://prng.di.unimi.it/splitmix64.c>.
+//! Random numbers that are the same on every machine.
+
+/// The generator SplitMix64. See <https://prng.di.unimi.it/splitmix64.c>.
 pub(crate) struct Rng(u64);
 
 impl Rng {
@@ -14,13 +16,13 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A whole number below `bound`, which must not be 0.
+    /// Returns an integer below `bound`, which must not be 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         // The high half of a 128-bit product: no division, and a bias below 2⁻³² for any corpus that fits in memory.
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 
-    /// From 0 up to, but not including, 1.
+    /// Returns a number from 0 to below 1.
     pub(crate) fn unit(&mut self) -> f32 {
         (self.next_u64() >> 40) as f32 / (1_u64 << 24) as f32
     }

@@ -1,3 +1,5 @@
+//! The learning rate over the steps of the run.
+
 use std::f32::consts::PI;
 
 /// The learning rate: a linear warm-up, then half a cosine down to a twentieth of the peak.
@@ -7,11 +9,11 @@ pub(crate) struct Schedule {
     pub(crate) steps: u64,
 }
 
-/// What is left of the peak at the end.
+/// Learning rate at the end, as a fraction of the peak.
 const FLOOR: f32 = 0.05;
 
 impl Schedule {
-    /// The rate of a step, counted from 0.
+    /// Returns the rate of a step, counted from 0.
     pub(crate) fn rate(&self, step: u64) -> f32 {
         if step < self.warm_up {
             return self.peak * (step + 1) as f32 / self.warm_up as f32;
@@ -27,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_rises_to_the_peak_and_falls_to_the_floor() {
+    fn rate_rises_to_the_peak_and_falls_to_the_floor() {
         let schedule = Schedule {
             peak: 2.0,
             warm_up: 10,

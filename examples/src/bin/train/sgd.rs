@@ -1,3 +1,5 @@
+//! The optimizer.
+
 use crate::model::Model;
 
 /// Stochastic gradient descent with momentum.
@@ -6,8 +8,8 @@ pub(crate) struct Sgd {
     momentum: f32,
 }
 
-/// A gradient that is longer is shortened to this, so that one odd batch cannot throw the model away.
-const LONGEST: f64 = 1.0;
+/// Maximum length of a gradient. A longer one is scaled down, so that one odd batch cannot ruin the model.
+const MAX_LENGTH: f64 = 1.0;
 
 impl Sgd {
     pub(crate) fn new(model: &Model, momentum: f32) -> Self {
@@ -22,7 +24,7 @@ impl Sgd {
     pub(crate) fn step(&mut self, model: &mut Model, gradient: &Model, rate: f32) -> f64 {
         let squares = gradient.tensors().map(|tensor| squares(tensor.values()));
         let length = squares.iter().sum::<f64>().sqrt();
-        let scale = (LONGEST / length).min(1.0) as f32 * rate;
+        let scale = (MAX_LENGTH / length).min(1.0) as f32 * rate;
         let tensors = model.tensors_mut().into_iter().zip(gradient.tensors());
         for (velocity, (tensor, slopes)) in self.velocity.iter_mut().zip(tensors) {
             let numbers = tensor.values_mut().iter_mut().zip(slopes.values());
@@ -35,7 +37,7 @@ impl Sgd {
     }
 }
 
-/// Summed in eight lanes, which the compiler may not do by itself: it would change the result.
+/// Sums squares in eight lanes. The compiler may not do that itself, because it would change the result.
 fn squares(values: &[f32]) -> f64 {
     let mut lanes = [0.0_f32; 8];
     let mut eights = values.chunks_exact(8);
