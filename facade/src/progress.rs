@@ -41,7 +41,7 @@ mod with {
             let options = MeterOptions {
                 window: config.progress_window,
                 smoothing: config.progress_smoothing,
-                slot: config.progress_position,
+                line: config.progress_position,
                 leave: config.progress_leave,
             };
             let id = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use console::truncate_str;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use logcore::ProgressEvent;
 use logcore::escape::to_short_line;
+use logcore::sync::lock;
 
 use crate::text;
 
@@ -228,7 +229,7 @@ impl LineBuffer {
     }
 
     fn take(&self) -> String {
-        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *lock(&self.0))
     }
 }
 
@@ -259,7 +260,7 @@ impl TermLike for LineBuffer {
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
+        lock(&self.0).push_str(text);
         Ok(())
     }
 
@@ -370,9 +371,9 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_sorted_by_their_slots() {
+    fn bars_are_sorted_by_their_lines() {
         let (mut bars, now) = (Bars::plain(), Instant::now());
-        for (id, slot, name) in [(1, 5, "five"), (2, 0, "zero"), (3, 2, "two")] {
+        for (id, line, name) in [(1, 5, "five"), (2, 0, "zero"), (3, 2, "two")] {
             let mut event = event(id, name, 1, None);
             event.line = line;
             bars.show(&event, &[], now);

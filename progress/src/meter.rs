@@ -22,7 +22,7 @@ const PREALLOCATED: usize = 1024;
 /// use logcore_progress::MeterOptions;
 ///
 /// let options = MeterOptions { window: 20, ..MeterOptions::default() };
-/// assert_eq!((options.smoothing, options.slot, options.leave), (0.3, 0, true));
+/// assert_eq!((options.smoothing, options.line, options.leave), (0.3, 0, true));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MeterOptions {
@@ -31,7 +31,7 @@ pub struct MeterOptions {
     /// Weight of new rates in the ETA, from 0 (the whole run counts) to 1 (only the window counts).
     pub smoothing: f64,
     /// Position of the bar among several bars, from 0 (topmost).
-    pub slot: u32,
+    pub line: u32,
     /// `true` if a line about the progress stays on the terminal after its end.
     pub leave: bool,
 }
@@ -42,7 +42,7 @@ impl Default for MeterOptions {
         Self {
             window: 100,
             smoothing: 0.3,
-            slot: 0,
+            line: 0,
             leave: true,
         }
     }
@@ -351,7 +351,7 @@ impl Meter {
         event.total = self.total;
         event.samples = self.has_samples.then_some(self.now.samples);
         event.elapsed = self.now.at.saturating_duration_since(self.started);
-        event.line = self.options.slot;
+        event.line = self.options.line;
         event.leave = self.options.leave;
         event
     }
@@ -475,7 +475,7 @@ mod tests {
     const OPTIONS: MeterOptions = MeterOptions {
         window: 100,
         smoothing: 0.3,
-        slot: 0,
+        line: 0,
         leave: true,
     };
 

@@ -5,8 +5,9 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
+use logcore::sync::lock;
 use logcore::{PerProcess, SinkBooks, SinkError};
 
 use crate::file_writer::{FileWriter, RecordSource};
@@ -220,11 +221,6 @@ impl fmt::Debug for Appender {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
-}
-
-/// A panic leaves the writer consistent: it changes its state after each write, not before.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Resolves the folder of a path, so that a file has one path however it was written.

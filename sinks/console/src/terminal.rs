@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use logcore::sync;
 use logcore::{Deadline, PerProcess, SinkBooks, SinkError};
 
 use crate::bar_area::BarArea;
@@ -112,7 +113,7 @@ impl Terminal {
             StdStream::Stderr if StdStream::are_one_terminal() => StdStream::Stdout,
             stream => stream,
         };
-        let mut owner = lock(owner(stream));
+        let mut owner = sync::lock(owner(stream));
         if let Some(terminal) = owner.upgrade() {
             return terminal;
         }
@@ -296,7 +297,7 @@ impl Drop for Terminal {
 pub(crate) fn suspend<T>(work: impl FnOnce() -> T) -> T {
     let live: Vec<_> = [StdStream::Stdout, StdStream::Stderr]
         .into_iter()
-        .filter_map(|stream| lock(owner(stream)).upgrade())
+        .filter_map(|stream| sync::lock(owner(stream)).upgrade())
         .collect();
     let _pauses: Vec<TerminalPause<'_>> = live
         .iter()
@@ -310,7 +311,7 @@ pub(crate) fn limit_waiting(deadline: Deadline) {
     let left = deadline.remaining().min(ONE_YEAR);
     let now = Instant::now();
     for stream in [StdStream::Stdout, StdStream::Stderr] {
-        if let Some(terminal) = lock(owner(stream)).upgrade() {
+        if let Some(terminal) = sync::lock(owner(stream)).upgrade() {
             terminal.core.lock().no_waiting = Some(now + left / 2..now + left);
             terminal.core.changed.notify_all();
         }
@@ -367,7 +368,7 @@ impl TerminalCore {
                 }
                 state = match state.due_at(now) {
                     Some(at) if state.paused == 0 => self.wait(state, at),
-                    _ => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    _ => sync::wait(&self.changed, state),
                 };
                 continue;
             }
@@ -450,7 +451,7 @@ impl TerminalCore {
                     let start = period.start;
                     self.wait(state, start)
                 }
-                _ => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                _ => sync::wait(&self.changed, state),
             };
         }
         state
@@ -458,15 +459,11 @@ impl TerminalCore {
 
     fn wait<'a>(&self, state: MutexGuard<'a, TerminalState>, until: Instant) -> MutexGuard<'a, TerminalState> {
         let timeout = until.saturating_duration_since(Instant::now());
-        self.changed
-            .wait_timeout(state, timeout)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
+        sync::wait_timeout(&self.changed, state, timeout)
     }
 
-    /// A panic leaves the state consistent, because it is consistent between any two calls.
     fn lock(&self) -> MutexGuard<'_, TerminalState> {
-        lock(&self.state)
+        sync::lock(&self.state)
     }
 }
 
@@ -566,8 +563,4 @@ fn owner(stream: StdStream) -> &'static Mutex<Weak<Terminal>> {
         StdStream::Stdout => STDOUT.get(),
         StdStream::Stderr => STDERR.get(),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

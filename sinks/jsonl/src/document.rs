@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use logcore::escape::escape_json;
 use logcore::serde_json::{self, Map, Value};
+use logcore::sync::lock;
 use logcore::{PerProcess, SinkError};
 
 /// Maximum length of a file that is read back.
@@ -160,10 +161,6 @@ impl Drop for SharedDocument {
 /// Reads the document that an earlier process has written at `path`; `None` if it cannot be read.
 pub(crate) fn read(path: &Path) -> Option<Map<String, Value>> {
     serde_json::from_slice(&logcore_files::read_no_follow(path, LONGEST).ok()?).ok()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn replace(path: &Path, members: &mut DocumentMembers) -> io::Result<()> {

@@ -19,9 +19,10 @@
 //! The sink keeps everything until it is dropped, so it is not meant for long runs.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use logcore::serde_json::Value;
+use logcore::sync::lock;
 use logcore::{
     BuildContext, ConfigError, Deadline, LoggerEnd, LoggerSummary, MetricBatch, OwnedRecord, PerProcess, Record, Row,
     RowMerger, Sink, SinkError,
@@ -227,10 +228,6 @@ impl Sink for MemorySink {
 logcore::register_sink!("memory", MemorySink::build);
 
 static BY_LOGGER: PerProcess<Mutex<Option<HashMap<String, MemorySink>>>> = PerProcess::new(|_| Mutex::default());
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[cfg(test)]
 mod tests {

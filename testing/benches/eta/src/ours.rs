@@ -18,7 +18,7 @@ impl Ours {
         let options = MeterOptions {
             window: 100,
             smoothing: 0.3,
-            slot: 0,
+            line: 0,
             leave: true,
         };
         Self {
