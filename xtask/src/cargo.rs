@@ -1,4 +1,4 @@
-//! Running cargo, and asking it about the workspace.
+//! Commands of cargo, and its metadata of the workspace.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,25 +7,28 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-/// The folder of the workspace.
+/// The selection of all packages but `benches`, with all features. Steps with this selection share the crates that they build.
+pub(crate) const EVERYTHING: [&str; 4] = ["--workspace", "--exclude", "benches", "--all-features"];
+
+/// Returns the folder of the workspace.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
 }
 
-/// A command of cargo, in the workspace.
+/// Returns a command of cargo in the workspace.
 pub(crate) fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.args(arguments).current_dir(root());
     command
 }
 
-/// Runs cargo and shows what it says.
+/// Runs cargo, which prints on the terminal.
 pub(crate) fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Result<()> {
     run_command(&mut command(arguments))
 }
 
-/// Runs a command and shows what it says.
+/// Runs a command, which prints on the terminal.
 pub(crate) fn run_command(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
     if !status.success() {
@@ -34,11 +37,12 @@ pub(crate) fn run_command(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo and returns what it says.
+/// Runs cargo and returns its standard output.
 pub(crate) fn output<S: AsRef<OsStr>>(arguments: &[S]) -> Result<String> {
     output_of(&mut command(arguments))
 }
 
+/// Runs a command and returns its standard output.
 fn output_of(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     if !output.status.success() {
@@ -63,28 +67,28 @@ pub(crate) fn build_with_cfg(name: &str, arguments: &[&str]) -> Result<PathBuf> 
     executable(command.env("RUSTC_WORKSPACE_WRAPPER", wrapper))
 }
 
-/// The program that a command of cargo has built.
+/// Returns the path of the program that a command of cargo builds.
 fn executable(command: &mut Command) -> Result<PathBuf> {
     let messages = output_of(command)?;
     let executable = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .find_map(|message| Some(message["executable"].as_str()?.to_owned()));
-    Ok(executable.context("cargo named no program")?.into())
+    Ok(executable.context("cargo has built no program")?.into())
 }
 
-/// The packages of the workspace, as `cargo metadata` describes them.
+/// Returns the packages of the workspace as `cargo metadata` describes them.
 pub(crate) fn packages() -> Result<Vec<Value>> {
     let metadata: Value = serde_json::from_str(&output(&["metadata", "--no-deps", "--format-version", "1"])?)?;
     Ok(metadata["packages"].as_array().cloned().unwrap_or_default())
 }
 
-/// Whether a package goes to the registry.
+/// Returns `true` if a package is published.
 pub(crate) fn is_published(package: &Value) -> bool {
     package["publish"].is_null()
 }
 
-/// A package's name.
+/// Returns the name of a package.
 pub(crate) fn name(package: &Value) -> &str {
     package["name"].as_str().unwrap_or_default()
 }

@@ -1,10 +1,10 @@
-//! Everything that has to hold.
+//! All checks, with the time that each takes.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, demo, features, frameworks, fuzz, instructions, model, package, test, torture};
+use crate::{cargo, demo, features, frameworks, fuzz, instructions, model, package, programs, test, tools};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let after_test = match arguments {
@@ -14,53 +14,39 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     };
     let mut steps = Steps::default();
     steps.run("format", || cargo::run(&["fmt", "--all", "--check"]))?;
+    steps.run("spelling", || tools::typos(&[]))?;
+    steps.run("licenses", || tools::deny(&[]))?;
     steps.run("lints", || {
-        let all = [
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--exclude",
-            "benches",
-            "--all-targets",
-            "--all-features",
-        ];
-        cargo::run(&[&all[..], &["--", "-D", "warnings"]].concat())
+        let clippy = [&["clippy", "--quiet", "--all-targets"], &cargo::EVERYTHING[..]].concat();
+        cargo::run(&[&clippy[..], &["--", "-D", "warnings"]].concat())
     })?;
     if !after_test {
         steps.run("tests", || test::run(&[]))?;
     }
     steps.run("model", || model::run(&[]))?;
     steps.run("torture", || {
-        let kills = torture::SHORT.to_string();
-        torture::run(&["--kills".to_owned(), kills])
+        let kills = programs::SHORT_TORTURE.to_string();
+        programs::torture(&["--kills".to_owned(), kills])
     })?;
+    steps.run("demo", || demo::run(&["--fast".to_owned(), "--dev".to_owned()]))?;
     steps.run("fuzz", || {
         let seconds = fuzz::SHORT.to_string();
         fuzz::run(&["--seconds".to_owned(), seconds])
     })?;
     steps.run("docs", || {
-        let mut doc = cargo::command(&[
-            "doc",
-            "--quiet",
-            "--no-deps",
-            "--workspace",
-            "--exclude",
-            "benches",
-            "--all-features",
-        ]);
+        let mut doc = cargo::command(&[&["doc", "--quiet", "--no-deps"], &cargo::EVERYTHING[..]].concat());
         cargo::run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     steps.run("features", || features::run(&[]))?;
     steps.run("packages", || package::run(&[]))?;
     steps.run("instructions", || instructions::run(&[]))?;
-    steps.run("benches build", || cargo::run(&["check", "--quiet", "-p", "benches"]))?;
-    steps.run("frameworks", || frameworks::run(&[]))?;
-    steps.run("demo", || demo::run(&["--fast".to_owned()]))?;
+    steps.run("benches check", || cargo::run(&["check", "--quiet", "-p", "benches"]))?;
+    steps.run("frameworks", || frameworks::run(&["--quick".to_owned()]))?;
     steps.report();
     Ok(())
 }
 
-/// How long each step took.
+/// The steps that have passed, with their times.
 #[derive(Default)]
 struct Steps(Vec<(&'static str, Duration)>);
 
@@ -74,9 +60,11 @@ impl Steps {
     }
 
     fn report(&self) {
-        println!("\n== all is well");
+        println!("\n== all checks have passed");
         for (name, time) in &self.0 {
             println!("{name:<14} {:>6.1} s", time.as_secs_f64());
         }
+        let total: Duration = self.0.iter().map(|(_, time)| *time).sum();
+        println!("{:<14} {:>6.1} s", "sum", total.as_secs_f64());
     }
 }

@@ -1,4 +1,4 @@
-//! The walkthrough: a few steps, each one sentence and then the real thing.
+//! The walkthrough: a few steps, each with one sentence of explanation.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,27 +11,26 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cargo;
-use facade::wandb::find_logs;
 
-/// Bits per byte that the training promises to come below.
+/// Bits per byte that the loss must fall below.
 const BOUND: f64 = 4.0;
 const BOUND_FAST: f64 = 5.0;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let options = Options::parse(arguments)?;
+    let options = DemoOptions::parse(arguments)?;
     let stage = Stage::new();
     if options.out.exists() {
         fs::remove_dir_all(&options.out).with_context(|| format!("clean {}", options.out.display()))?;
     }
     println!("Building the examples ...");
-    cargo::run(&["build", "--release", "--quiet", "-p", "examples", "--bins"])?;
+    let profile = options.build_examples()?;
 
     stage.title(
         "1. The smallest program",
         "One logger takes text, progress, metrics and memory.",
     );
     let quick = options.out.join("quick_start");
-    example("quick_start", &[quick.to_string_lossy().as_ref()])?;
+    profile.run("quick_start", &[quick.to_string_lossy().as_ref()])?;
 
     stage.title(
         "2. A real training",
@@ -44,10 +43,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         arguments.push("--fast");
     }
     let start = Instant::now();
-    example("train", &arguments)?;
+    profile.run("train", &arguments)?;
     let wall = start.elapsed();
 
-    stage.title("3. What it left", "Plain files, which any tool opens.");
+    stage.title("3. Its files", "Plain files, which any tool opens.");
     for (name, lines) in [("training.log", 4), ("metrics.jsonl", 2), ("config.json", 6)] {
         show_head(&training.join(name), lines)?;
     }
@@ -66,12 +65,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "The crate `tally-sink` is switched on by a config file; nothing else knows of it.",
     );
     let custom = options.out.join("custom_sink");
-    example("custom_sink", &[custom.to_string_lossy().as_ref()])?;
+    profile.run("custom_sink", &[custom.to_string_lossy().as_ref()])?;
     show_head(&custom.join("tally.json"), 12)?;
 
     let run = TrainingRun::read(&training)?;
     run.check(if options.fast { BOUND_FAST } else { BOUND })?;
-    stage.title("What was measured", "Read back from metrics.jsonl.");
+    stage.title("Measurements", "Read back from metrics.jsonl.");
     run.table(wall);
     println!("\nThe files are in");
     for folder in [&quick, &training, &custom] {
@@ -80,17 +79,20 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-struct Options {
+struct DemoOptions {
     fast: bool,
+    /// `true` for programs of the profile `dev`, which the tests build, too.
+    dev: bool,
     /// The address of a W&B server, or `offline`.
     wandb: String,
     out: PathBuf,
 }
 
-impl Options {
+impl DemoOptions {
     fn parse(arguments: &[String]) -> Result<Self> {
         let mut options = Self {
             fast: false,
+            dev: false,
             wandb: "offline".to_owned(),
             out: cargo::root().join("outputs/demo"),
         };
@@ -98,12 +100,28 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--fast" => options.fast = true,
+                "--dev" => options.dev = true,
                 "--wandb" => options.wandb = arguments.next().context("--wandb needs an address")?.clone(),
                 "--out" => options.out = arguments.next().context("--out needs a folder")?.into(),
-                other => bail!("`{other}` is not known; the demo takes --fast, --wandb URL and --out DIR"),
+                other => bail!("unknown argument `{other}`: the demo takes --fast, --dev, --wandb URL and --out DIR"),
             }
         }
         Ok(options)
+    }
+
+    /// Builds the examples and returns their folder.
+    fn build_examples(&self) -> Result<ExamplePrograms> {
+        // The profile `dev` is for CI, with the selection of the tests, which have built the programs already.
+        let selection = match self.dev {
+            true => [
+                &cargo::EVERYTHING[..],
+                &["--bin", "train", "--bin", "quick_start", "--bin", "custom_sink"],
+            ]
+            .concat(),
+            false => vec!["--release", "-p", "examples", "--bins"],
+        };
+        let program = cargo::build(&[&["build", "--quiet"], &selection[..]].concat())?;
+        Ok(ExamplePrograms(program.parent().unwrap_or(&program).to_owned()))
     }
 }
 
@@ -126,13 +144,15 @@ impl Stage {
     }
 }
 
-/// Runs an example, whose output is the demo's.
-fn example(name: &str, arguments: &[&str]) -> Result<()> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| cargo::root().join("target"), PathBuf::from);
-    let program = target
-        .join("release")
-        .join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    cargo::run_command(Command::new(program).args(arguments).current_dir(cargo::root()))
+/// The folder of the built examples.
+struct ExamplePrograms(PathBuf);
+
+impl ExamplePrograms {
+    /// Runs an example, which prints on the terminal.
+    fn run(&self, name: &str, arguments: &[&str]) -> Result<()> {
+        let program = self.0.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+        cargo::run_command(Command::new(program).args(arguments).current_dir(cargo::root()))
+    }
 }
 
 fn show_head(path: &Path, lines: usize) -> Result<()> {
@@ -148,13 +168,17 @@ fn show_head(path: &Path, lines: usize) -> Result<()> {
     Ok(())
 }
 
-/// The files of the newest run; there must be a log among them.
+/// Lists the files of the newest W&B run.
 fn show_wandb(log_dir: &Path) -> Result<()> {
-    let logs = find_logs(log_dir);
-    let log = logs
+    let runs = log_dir.join("wandb");
+    let entries = fs::read_dir(&runs).with_context(|| format!("read {}", runs.display()))?;
+    let mut folders: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    // The names hold the time of the start; `latest-run` is a link.
+    folders.retain(|folder| folder.is_dir() && !folder.is_symlink());
+    folders.sort();
+    let folder = folders
         .last()
-        .with_context(|| format!("there is no W&B run in {}", log_dir.display()))?;
-    let folder = log.parent().unwrap_or(log_dir);
+        .with_context(|| format!("there is no W&B run in {}", runs.display()))?;
     println!("{}", folder.display());
     let mut names: Vec<_> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
     names.sort_by_key(|entry| entry.file_name());
@@ -169,7 +193,7 @@ fn show_wandb(log_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the training left.
+/// The files of the training.
 struct TrainingRun {
     rows: Vec<Value>,
     log: String,
@@ -193,7 +217,7 @@ impl TrainingRun {
         })
     }
 
-    /// The values of a column, by step; rows of one step are one.
+    /// Returns the values of a column by step; rows of the same step count as one.
     fn column(&self, name: &str) -> BTreeMap<u64, f64> {
         self.rows
             .iter()
@@ -201,7 +225,7 @@ impl TrainingRun {
             .collect()
     }
 
-    /// Whether all that was promised is in the files.
+    /// Fails if something promised is missing in the files.
     fn check(&self, bound: f64) -> Result<()> {
         let loss = self.column("metrics/loss");
         let (first, last) = (loss.keys().next(), loss.keys().next_back());

@@ -1,20 +1,21 @@
-//! `cargo xtask frameworks`: the programs for candle, burn, tch and cudarc, each in the framework's newest version.
+//! The programs for candle, burn, tch and cudarc, each in the framework's newest version.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{cargo, no_arguments};
+use crate::cargo;
 
-/// The workspaces, whose lock files are their own.
+/// The workspaces, each with a lock file of its own.
 const MOST: &str = "examples/frameworks";
 const TCH: &str = "examples/frameworks/tch";
 
-/// One by one, as people build them: together, burn would get the version of CUDA that the program for cudarc names.
+/// The programs, each with its workspace and its selection. They are built one by one: together, burn would get the version of
+/// CUDA that the program for cudarc names. The first builds in seconds, the others in minutes.
 const PROGRAMS: [(&str, &str, &[&str]); 4] = [
     ("cudarc", MOST, &["--package", "cudarc-memory"]),
     ("tch", TCH, &["--features", "doc-only"]),
@@ -22,20 +23,27 @@ const PROGRAMS: [(&str, &str, &[&str]); 4] = [
     ("candle", MOST, &["--package", "candle-memory"]),
 ];
 
-/// Rows that candle's program leaves.
+/// Number of rows that the program for candle logs.
 const STEPS: usize = 20;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    no_arguments(arguments)?;
+    let programs = match arguments {
+        [] => &PROGRAMS[..],
+        [only] if only == "--quick" => &PROGRAMS[..1],
+        _ => bail!("frameworks takes --quick or nothing"),
+    };
     for workspace in [MOST, TCH] {
         cargo::run_command(&mut command(workspace, &["fmt", "--check"]))?;
     }
-    for (framework, workspace, selection) in PROGRAMS {
+    for (framework, workspace, selection) in programs {
         let start = Instant::now();
         lint(workspace, selection)?;
         println!("frameworks: {framework} in {:.0} s", start.elapsed().as_secs_f64());
     }
-    candle_on_the_processor()
+    if programs.len() == PROGRAMS.len() {
+        check_candle_without_gpu()?;
+    }
+    Ok(())
 }
 
 fn lint(workspace: &str, selection: &[&str]) -> Result<()> {
@@ -45,23 +53,23 @@ fn lint(workspace: &str, selection: &[&str]) -> Result<()> {
         &["--", "-D", "warnings"],
     ]
     .concat();
-    // burn's compiler for CUDA stands on LLVM, which is downloaded unless the code is only to be read.
+    // The CUDA compiler of burn downloads LLVM, except for documentation.
     cargo::run_command(command(workspace, &clippy).env("DOCS_RS", "1"))
 }
 
-/// Where no GPU is used there is no GPU memory, and all else is as it should be.
-fn candle_on_the_processor() -> Result<()> {
+/// Trains with candle on the processor and checks that the rows hold a falling loss and no GPU memory.
+fn check_candle_without_gpu() -> Result<()> {
     let start = Instant::now();
     let left = cargo::root().join(MOST).join("outputs/examples/candle-memory");
     if left.exists() {
         fs::remove_dir_all(&left).with_context(|| format!("clean {}", left.display()))?;
     }
-    // On a machine that has a GPU, NVML would know of the device, if not of this process.
+    // On a machine with a GPU, NVML would report its memory.
     let mut program = command(MOST, &["run", "--quiet", "-p", "candle-memory"]);
     let output = program.env("GPU_PROBE", "pool").output().context("start cargo")?;
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "candle's program failed:\n{said}");
-    ensure!(!said.contains("GPU"), "candle's program speaks of GPUs:\n{said}");
+    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "candle's program failed:\n{printed}");
+    ensure!(!printed.contains("GPU"), "candle's program mentions GPUs:\n{printed}");
 
     let rows = left.join("metrics.jsonl");
     let text = fs::read_to_string(&rows).with_context(|| format!("read {}", rows.display()))?;
@@ -82,7 +90,7 @@ fn candle_on_the_processor() -> Result<()> {
     Ok(())
 }
 
-/// A command of cargo in a workspace of frameworks. What they build is kept apart from ours.
+/// Returns a command of cargo in a workspace of frameworks, with a target folder of its own.
 fn command<S: AsRef<OsStr>>(workspace: &str, arguments: &[S]) -> Command {
     let root = cargo::root();
     let mut command = cargo::command(arguments);

@@ -1,5 +1,4 @@
-//! What each call costs its caller, in instructions: exact where times are not, so that a change for the worse is seen
-//! on any machine.
+//! The cost of each call in instructions. Unlike times they are exact, so a change for the worse is visible on any machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,16 +9,16 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cargo;
 
-/// The function that valgrind counts in.
+/// The function in which valgrind counts.
 const COUNTED: &str = "hot_paths::measured";
-/// Calls of each path.
+/// Number of calls of each path.
 const CALLS: u64 = 1000;
-/// A path may cost so much more than is on record, in percent; another processor copies bytes by other instructions.
+/// Tolerance above the record in percent, because another processor copies bytes by other instructions.
 const MARGIN: u64 = 10;
-/// And in instructions, for the shortest paths.
+/// Least tolerance in instructions, for the shortest paths.
 const LEAST_MARGIN: u64 = 10;
 
-/// Instructions a call, by path.
+/// Instructions of a call, by path.
 type Counts = BTreeMap<String, u64>;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -33,7 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let recorded: Counts = match fs::read(&record) {
         Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("read {}", record.display()))?,
         Err(_) if update => Counts::new(),
-        Err(error) => return Err(error).with_context(|| format!("read {}; --update makes it", record.display())),
+        Err(error) => return Err(error).with_context(|| format!("read {}; `--update` creates it", record.display())),
     };
     let worse = compare(&names_and_counts, &recorded);
     if update {
@@ -43,14 +42,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     ensure!(
         worse.is_empty(),
-        "dearer than {} allows: {}; `cargo xtask instructions --update` records it, if it has to be",
+        "more instructions than {} allows: {}. If they are needed, `cargo xtask instructions --update` records them",
         record.display(),
         worse.join(", ")
     );
     Ok(())
 }
 
-/// Prints the table; returns the paths that are not within the margin.
+/// Prints the table and returns the paths above the tolerance.
 fn compare(counts: &[(String, u64)], recorded: &Counts) -> Vec<String> {
     println!("{:<36} {:>8} {:>8}", "instructions a call", "now", "recorded");
     let mut worse = Vec::new();
@@ -67,7 +66,7 @@ fn compare(counts: &[(String, u64)], recorded: &Counts) -> Vec<String> {
     worse
 }
 
-/// Walks all paths under valgrind.
+/// Runs all paths under valgrind.
 fn count() -> Result<Vec<(String, u64)>> {
     let program = cargo::build(&["build", "--release", "--quiet", "-p", "hot-paths"])?;
     let folder = cargo::root().join("target/instructions");
@@ -84,7 +83,7 @@ fn count() -> Result<Vec<(String, u64)>> {
         .arg(&program)
         .args(["--once", &CALLS.to_string()])
         .output()
-        .context("start valgrind, which counts the instructions; is it installed?")?;
+        .context("start valgrind, which must be installed")?;
     ensure!(
         output.status.success(),
         "{} under valgrind: {}\n{}",
@@ -97,12 +96,12 @@ fn count() -> Result<Vec<(String, u64)>> {
     names.lines().enumerate().map(of_path).collect()
 }
 
-/// Where the first thread's counts of a path are: valgrind numbers the dumps from 1.
+/// Returns the file with the counts of a path on the first thread; valgrind numbers the files from 1.
 fn part(counts: &Path, number: usize) -> PathBuf {
     counts.with_file_name(format!("counts.{number}-01"))
 }
 
-/// The sum that ends a file of counts.
+/// Returns the sum at the end of a file of counts.
 fn total(path: &Path) -> Result<u64> {
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let total = text.lines().find_map(|line| line.strip_prefix("totals: "));

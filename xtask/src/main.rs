@@ -1,6 +1,6 @@
 //! The tasks of this workspace: `cargo xtask TASK`.
 
-#![allow(clippy::print_stdout, reason = "a task talks to the person who runs it")]
+#![allow(clippy::print_stdout, reason = "a task reports to the person who runs it")]
 
 mod cargo;
 mod ci;
@@ -10,31 +10,25 @@ mod frameworks;
 mod fuzz;
 mod instructions;
 mod layers;
-mod merge;
 mod model;
 mod package;
-mod picture;
-mod random;
+mod programs;
 mod readme;
-mod repair;
-mod rig;
 mod test;
-mod torture;
-mod wandb;
+mod tools;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use facade::logcore::escape::escape_except_styles;
 
-/// A task: its name, its arguments, what it does.
+/// A task: its name, its arguments, its purpose and its function.
 type Task = (&'static str, &'static str, &'static str, fn(&[String]) -> Result<()>);
 
-const TASKS: [Task; 16] = [
+const TASKS: &[Task] = &[
     (
         "demo",
-        "[--fast] [--wandb URL] [--out DIR]",
-        "a walkthrough: a real training, and what it leaves",
+        "[--fast] [--dev] [--wandb URL] [--out DIR]",
+        "a walkthrough: trains a real model and shows its files",
         demo::run,
     ),
     ("test", "", "all tests", test::run),
@@ -42,23 +36,23 @@ const TASKS: [Task; 16] = [
         "bench",
         "[--quick] [--markdown FILE] [FILTER]",
         "the system beside its peers",
-        bench,
+        programs::bench,
     ),
     (
         "instructions",
         "[--update]",
-        "what each call costs its caller, against the record",
+        "the cost of each call in instructions, against the record",
         instructions::run,
     ),
     (
         "features",
         "",
-        "every choice of features, the layers, the size of a small pick",
+        "each feature, the layers, the size of a small pick",
         features::run,
     ),
     (
         "frameworks",
-        "",
+        "[--quick]",
         "the programs for candle, burn, tch and cudarc",
         frameworks::run,
     ),
@@ -67,13 +61,13 @@ const TASKS: [Task; 16] = [
         "picture",
         "",
         "the README's picture of the terminal, from a real run",
-        picture::run,
+        programs::picture,
     ),
     (
         "wandb",
         "sync [--url URL] [--patience SECONDS] DIR…",
         "delivers W&B runs that are only on disk",
-        wandb::run,
+        programs::wandb,
     ),
     (
         "model",
@@ -84,43 +78,44 @@ const TASKS: [Task; 16] = [
     (
         "merge",
         "DIR [--out DIR]",
-        "one text and one metrics file of what several ranks have logged",
-        merge::run,
+        "merges the logs of several ranks into one text and one metrics file",
+        programs::merge,
     ),
     (
         "repair",
         "[--trust] DIR…",
-        "delivers what killed runs have left",
-        repair::run,
+        "delivers the rings of killed runs",
+        programs::repair,
     ),
     (
         "torture",
         "[--kills N] [--seed S] [--release]",
-        "processes that log are killed; nothing is lost, doubled or torn",
-        torture::run,
+        "kills processes that log; nothing is lost, doubled or torn",
+        programs::torture,
     ),
     (
         "fuzz",
         "[--seconds S] [--seed N] [--replay FILE] [TARGET…]",
-        "what comes from outside, as hostile as a fuzzer can make it",
+        "fuzzes every parser of untrusted input",
         fuzz::run,
     ),
+    (
+        "deny",
+        "[--advisories]",
+        "licenses and sources of all dependencies",
+        tools::deny,
+    ),
+    ("typos", "", "the spelling in all files", tools::typos),
     ("readme", "", "the README's commands and files", readme::run),
-    ("ci", "[--after-test]", "everything that has to hold", ci::run),
+    ("ci", "[--after-test]", "all checks", ci::run),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let done = match arguments.split_first() {
-        // What `torture` starts and kills.
-        Some((name, rest)) if name == "torture-child" => torture::child(rest),
-        _ => dispatch(&arguments),
-    };
-    match done {
+    match dispatch(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Its lines are ours, what stands in them may be anybody's.
-            println!("\nxtask: {}", escape_except_styles(&format!("{error:#}")));
+            println!("\nxtask: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -130,27 +125,21 @@ fn dispatch(arguments: &[String]) -> Result<()> {
     let Some((name, rest)) = arguments.split_first() else {
         println!("cargo xtask TASK, where TASK is one of\n");
         for (name, arguments, summary, _) in TASKS {
-            println!("  {:<48} {summary}", format!("{name} {arguments}"));
+            println!("  {:<54} {summary}", format!("{name} {arguments}"));
         }
         return Ok(());
     };
     let Some((.., run)) = TASKS.iter().find(|(task, ..)| task == name) else {
         let known: Vec<_> = TASKS.iter().map(|(task, ..)| *task).collect();
-        bail!("there is no task `{name}`; there are: {}", known.join(", "));
+        bail!("unknown task `{name}`: the tasks are {}", known.join(", "));
     };
     run(rest)
 }
 
-fn bench(arguments: &[String]) -> Result<()> {
-    let mut command = vec!["run", "--release", "--quiet", "-p", "benches", "--"];
-    command.extend(arguments.iter().map(String::as_str));
-    cargo::run(&command)
-}
-
-/// Refuses arguments that a task does not know.
+/// Fails if a task without arguments has some.
 fn no_arguments(arguments: &[String]) -> Result<()> {
     match arguments.first() {
-        Some(unknown) => bail!("`{unknown}` is not known here; the task takes no arguments"),
+        Some(unknown) => bail!("unexpected argument `{unknown}`: the task takes none"),
         None => Ok(()),
     }
 }

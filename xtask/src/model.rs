@@ -1,4 +1,4 @@
-//! `cargo xtask model`: every interleaving of callers and the writer on the ring.
+//! Explores every interleaving of callers and the writer on the ring, with loom.
 
 use anyhow::Result;
 
@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "model::",
     ];
     let mut command = cargo::command(&tests);
-    // In a folder of its own: another flag would build everything anew, again and again.
+    // A target folder of its own, because another flag would rebuild everything each time.
     command
         .env("RUSTFLAGS", "--cfg loom")
         .env("CARGO_TARGET_DIR", cargo::root().join("target/loom"));

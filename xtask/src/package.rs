@@ -1,4 +1,4 @@
-//! Every library is ready to publish.
+//! Checks that every library is ready to publish.
 
 use anyhow::{Result, ensure};
 
@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             ensure!(filled, "{} has no {field}", cargo::name(package));
         }
         let docs = &package["metadata"]["docs"]["rs"];
-        ensure!(docs.is_object(), "{} says nothing to docs.rs", cargo::name(package));
+        ensure!(docs.is_object(), "{} has no settings for docs.rs", cargo::name(package));
     }
     cargo::run(&command)?;
     println!(

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     for path in links(&readme) {
         ensure!(
             cargo::root().join(path).exists(),
-            "README.md points to {path}, which is not there"
+            "README.md points to {path}, which does not exist"
         );
     }
     ensure!(commands > 0, "README.md has no commands");
@@ -83,7 +83,7 @@ fn manifest(readme: &str, root: &Path) -> String {
     )
 }
 
-/// Tasks and examples are known by name; their own tests run them. Anything else is run.
+/// Checks that a task or an example exists, which have tests of their own, and runs any other command.
 fn check_command(command: &str) -> Result<()> {
     let words: Vec<&str> = command.split_whitespace().collect();
     match words.as_slice() {
@@ -99,12 +99,12 @@ fn check_command(command: &str) -> Result<()> {
             );
         }
         ["cargo", rest @ ..] => drop(cargo::output(rest)?),
-        _ => anyhow::bail!("only cargo commands can be checked"),
+        _ => anyhow::bail!("only commands of cargo can be checked"),
     }
     Ok(())
 }
 
-/// The fenced blocks of a language.
+/// Returns the fenced blocks of a language.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
@@ -122,7 +122,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     blocks
 }
 
-/// What is linked to within the repository.
+/// Returns the links to files of the repository.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](")
         .skip(1)
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_and_links_are_found() {
+    fn blocks_and_links_of_a_page_are_found() {
         let text = "a [b](c.md#d) ![e](f.svg) [g](https://h)\n```sh\ncargo x\n```\n```rust\nlet x;\n```\n";
         assert_eq!(blocks(text, "sh"), ["cargo x"]);
         assert_eq!(links(text).collect::<Vec<_>>(), ["c.md", "f.svg"]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_are_not_there_are_refused() {
+    fn check_command_refuses_unknown_tasks_and_examples() {
         check_command("cargo xtask demo --fast").unwrap();
         assert!(check_command("cargo xtask dance").is_err());
         assert!(check_command("cargo run -p examples --bin nothing").is_err());

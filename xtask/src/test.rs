@@ -1,16 +1,13 @@
-//! All tests.
+//! All tests, with cargo-nextest: each in a process of its own, and all cores busy.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::{cargo, no_arguments, readme};
+use crate::{cargo, no_arguments, readme, tools};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     no_arguments(arguments)?;
-    let all = ["--workspace", "--exclude", "benches", "--all-features"];
-    // The tests are written for one process each: the global logger and the panic hook are one a process.
-    cargo::output(&["nextest", "--version"])
-        .context("cargo-nextest is needed: cargo install --locked cargo-nextest")?;
-    cargo::run(&[&["nextest", "run"][..], &all[..]].concat())?;
-    cargo::run(&[&["test", "--doc"][..], &all[..]].concat())?;
+    let mut nextest = tools::NEXTEST.command()?;
+    cargo::run_command(nextest.args(["nextest", "run"]).args(cargo::EVERYTHING))?;
+    cargo::run(&[&["test", "--doc"], &cargo::EVERYTHING[..]].concat())?;
     readme::run(&[])
 }

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 
 use crate::cargo;
 
-/// What makes the compiler count which edges of the program's graph are taken, and tell what is compared with what. These are
-/// flags of LLVM, which a stable compiler passes on.
+/// Flags for coverage: the program counts the edges of its graph that it takes, and reports the operands of comparisons. A stable
+/// compiler passes these flags to LLVM.
 const INSTRUMENTED: [&str; 8] = [
     "--cfg=fuzzing",
     "--cfg=instrumented",
@@ -23,10 +23,9 @@ const INSTRUMENTED: [&str; 8] = [
     // Otherwise each unit registers its counters twice.
     "-Ccodegen-units=1",
 ];
-/// More memory than this, in MB, is held by no input.
+/// Limit of resident memory in MB.
 const MOST_RESIDENT: u64 = 512;
-/// And more than this, in KB, is not given to the program: what is asked for in one piece is found at once. The threads of a logger
-/// reserve some.
+/// Limit of virtual memory in KB, at which one huge allocation fails at once. The threads of a logger reserve some.
 const MOST_RESERVED: u64 = 4 << 20;
 
 pub(super) struct Driver {
@@ -34,16 +33,16 @@ pub(super) struct Driver {
     seed: u32,
 }
 
-/// How a run ended.
-pub(super) struct Outcome {
+/// The outcome of a run.
+pub(super) struct FuzzOutcome {
     inputs: String,
     last: String,
-    pub(super) found: Option<Found>,
+    pub(super) found: Option<FailingInput>,
 }
 
-/// An input that broke a promise.
-pub(super) struct Found {
-    pub(super) what: String,
+/// An input that a target fails on.
+pub(super) struct FailingInput {
+    pub(super) cause: String,
     pub(super) input: PathBuf,
     pub(super) log: PathBuf,
 }
@@ -60,10 +59,10 @@ impl Driver {
             "fuzz",
             "--profile",
             "fuzz",
-            // With a target, programs that only the build runs are left as they are.
+            // With a target, build scripts and macros are not instrumented.
             "--target",
-            host.context("cargo does not say what it runs on")?,
-            // In a folder of its own: other flags would build everything anew, again and again.
+            host.context("cargo does not report its host")?,
+            // A target folder of its own, because other flags would rebuild everything each time.
             "--target-dir",
             "target/fuzz",
             "--config",
@@ -72,8 +71,8 @@ impl Driver {
         Ok(Self { program, seed })
     }
 
-    /// Gives a target inputs for `seconds`, or until one breaks a promise. One that takes more than `patience` seconds hangs.
-    pub(super) fn run(&self, (target, longest): &(&str, u32), seconds: u64, patience: u64) -> Result<Outcome> {
+    /// Gives a target inputs for `seconds`, or until it fails on one. An input that takes longer than `patience` seconds hangs.
+    pub(super) fn run(&self, (target, longest): &(&str, u32), seconds: u64, patience: u64) -> Result<FuzzOutcome> {
         let root = cargo::root().join("target/fuzz");
         let [corpus, found, logs] = ["corpus", "found", "log"].map(|folder| root.join(folder));
         let corpus = corpus.join(target);
@@ -104,15 +103,15 @@ impl Driver {
             .stdout(work.output()?)
             .stderr(File::create(&log)?);
         let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-        let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-        let mut outcome = Outcome::read(&said);
+        let printed = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+        let mut outcome = FuzzOutcome::read(&printed);
         if !status.success() {
-            let input = said
+            let input = printed
                 .lines()
                 .rev()
                 .find_map(|line| line.split_once("Test unit written to "));
-            outcome.found = Some(Found {
-                what: what_was_said(&said).unwrap_or_else(|| status.to_string()),
+            outcome.found = Some(FailingInput {
+                cause: cause_of(&printed).unwrap_or_else(|| status.to_string()),
                 input: input
                     .with_context(|| format!("{target} ended without an input: {status}; see {}", log.display()))?
                     .1
@@ -124,10 +123,10 @@ impl Driver {
     }
 }
 
-impl Outcome {
-    /// libFuzzer says where it stands in lines such as `#4096 pulse cov: 12 ft: 13 corp: 3/9b … exec/s: 2048 rss: 30Mb`.
-    fn read(said: &str) -> Self {
-        let mut lines = said
+impl FuzzOutcome {
+    /// Parses the last line about the progress; libFuzzer prints lines such as `#4096 pulse cov: 12 ft: 13 corp: 3/9b … exec/s: 2048 rss: 30Mb`.
+    fn read(printed: &str) -> Self {
+        let mut lines = printed
             .lines()
             .filter(|line| line.starts_with('#') && line.contains("corp: "));
         let last = lines.next_back().unwrap_or_default();
@@ -143,7 +142,7 @@ impl Outcome {
         }
     }
 
-    /// A row of the table.
+    /// Returns a row of the table.
     pub(super) fn row(&self, target: &str) -> String {
         let after = |name: &str| {
             let mut words = self.last.split_whitespace().skip_while(|word| *word != name);
@@ -161,50 +160,50 @@ impl Outcome {
     }
 }
 
-/// The panic, or what libFuzzer calls it.
-fn what_was_said(said: &str) -> Option<String> {
-    let mut lines = said.lines();
+/// Returns the message of the panic, or the summary of libFuzzer.
+fn cause_of(printed: &str) -> Option<String> {
+    let mut lines = printed.lines();
     if let Some(place) = lines.by_ref().find(|line| line.contains("panicked at")) {
         return Some(format!("{place} {}", lines.next().unwrap_or_default()));
     }
-    let summary = said.lines().find_map(|line| line.strip_prefix("SUMMARY: "));
+    let summary = printed.lines().find_map(|line| line.strip_prefix("SUMMARY: "));
     summary.map(str::to_owned)
 }
 
-/// Where a target works.
-pub(super) struct Work(PathBuf);
+/// The working folder of a target, which is removed in the end.
+pub(super) struct WorkFolder(PathBuf);
 
-impl Work {
+impl WorkFolder {
     pub(super) fn path(&self) -> PathBuf {
         self.0.join("folder")
     }
 
-    /// Its standard output.
+    /// Opens the file for the standard output of the target.
     pub(super) fn output(&self) -> io::Result<File> {
-        // Appended to, so that a target may empty it.
+        // In the mode for appending, so that a target may empty the file.
         File::options().create(true).append(true).open(self.0.join("output"))
     }
 }
 
-impl Drop for Work {
+impl Drop for WorkFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A folder in memory, where there is some. It has the same name in each run of this checkout, so that inputs in which paths stand
-/// can be taken again; each target has one, so two runs at once are one too many.
-pub(super) fn work_folder(target: &str) -> Result<Work> {
+/// Creates the working folder of a target, in memory if possible. Each run of this checkout gives it the same name, so that inputs
+/// with paths can be replayed; two runs at once would share it.
+pub(super) fn work_folder(target: &str) -> Result<WorkFolder> {
     let memory = Some(Path::new("/dev/shm")).filter(|memory| memory.is_dir());
     let parent = memory.map_or_else(std::env::temp_dir, Path::to_owned);
     let mut checkout = DefaultHasher::new();
     cargo::root().hash(&mut checkout);
-    let work = Work(
+    let work = WorkFolder(
         parent
             .join(format!("logcore-fuzz-{:016x}", checkout.finish()))
             .join(target),
     );
-    // What a run that was killed has left.
+    // A killed run has left its folder.
     let _ = fs::remove_dir_all(&work.0);
     fs::create_dir_all(work.path())?;
     Ok(work)

@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: what comes from outside, as hostile as a fuzzer can make it.
+//! Fuzzes every parser of untrusted input.
 //!
-//! The fuzzer is libFuzzer, guided by coverage, in a program that is instrumented by flags which a stable compiler takes. The
-//! targets are in the folder `fuzz`.
+//! The fuzzer is libFuzzer, guided by coverage, in a program that flags of a stable compiler instrument. The targets are in
+//! `testing/fuzz`.
 
 mod driver;
 mod options;
@@ -16,10 +16,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::driver::Driver;
-use self::options::Options;
+use self::options::FuzzOptions;
 use crate::cargo;
 
-/// The targets, each with the length of its longest inputs.
+/// The targets, each with the greatest length of its inputs.
 const TARGETS: [(&str, u32); 7] = [
     ("config", 4 << 10),
     ("ring", 32 << 10),
@@ -29,18 +29,18 @@ const TARGETS: [(&str, u32); 7] = [
     ("text", 1 << 10),
     ("console", 2 << 10),
 ];
-/// Those that are wrong on purpose.
+/// Targets with a fault that the fuzzer must find.
 const PLANTED: [(&str, u32); 3] = [("planted-panic", 64), ("planted-hang", 64), ("planted-memory", 64)];
-/// How long the fuzzer may look for what was planted. It takes 2 to 11 s, and took more than 20 beside two builds.
+/// Limit in seconds for finding a planted fault. It takes 2 to 11 s, and more than 20 s beside two builds.
 const PLANTED_SECONDS: u64 = 180;
-/// How long an input may take, in seconds. Most take less than a millisecond, on a machine that does nothing else.
+/// Limit in seconds for one input. Most take less than a millisecond.
 const PATIENCE: u64 = 20;
 const PLANTED_PATIENCE: u64 = 2;
-/// What CI takes time for, in seconds for each target.
+/// Seconds for each target in CI.
 pub(crate) const SHORT: u64 = 30;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let options = Options::read(arguments)?;
+    let options = FuzzOptions::read(arguments)?;
     if let Some(file) = &options.replay {
         return replay(file, options.targets[0].0);
     }
@@ -58,26 +58,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     })?;
     let found = found.into_inner().unwrap_or_default();
     for (target, found) in &found {
-        println!("\n{target}, seed {}: {}", options.seed, found.what);
+        println!("\n{target}, seed {}: {}", options.seed, found.cause);
         println!("  cargo xtask fuzz --replay {} {target}", found.input.display());
-        println!("  all that was said: {}", found.log.display());
+        println!("  log: {}", found.log.display());
     }
-    ensure!(found.is_empty(), "{} targets broke a promise", found.len());
+    ensure!(found.is_empty(), "{} targets have failed", found.len());
     Ok(())
 }
 
-/// Takes an input again, in a program that is not instrumented.
+/// Runs an input again, in a program without instrumentation, which a debugger can follow.
 fn replay(file: &Path, target: &str) -> Result<()> {
     let file = file.canonicalize().with_context(|| format!("no {}", file.display()))?;
     let program = cargo::build_with_cfg("fuzzing", &["build", "--quiet", "-p", "fuzz"])?;
     let work = driver::work_folder(target)?;
     let mut command = Command::new(program);
     command.arg(target).arg(file).current_dir(work.path());
-    // The target of the terminal reads what it has written.
+    // The target `console` reads its own output.
     cargo::run_command(command.stdout(work.output()?))
 }
 
-/// A fuzzer that finds nothing where there is something says nothing elsewhere.
+/// Checks that the fuzzer finds the planted faults.
 fn find_planted(driver: &Driver) -> Result<()> {
     in_parallel(&PLANTED, |target| {
         let start = Instant::now();
@@ -91,7 +91,7 @@ fn find_planted(driver: &Driver) -> Result<()> {
     })
 }
 
-/// As many at a time as there are cores.
+/// Does the work on all items, as many at a time as there are cores.
 fn in_parallel<T: Sync>(all: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     let next = Mutex::new(all.iter());
     let cores = thread::available_parallelism().map_or(1, usize::from);

@@ -1,3 +1,5 @@
+//! The arguments of `cargo xtask fuzz`.
+
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -5,15 +7,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{SHORT, TARGETS};
 
-/// What was asked for.
-pub(super) struct Options {
+/// The arguments, parsed.
+pub(super) struct FuzzOptions {
     pub(super) seconds: u64,
     pub(super) seed: u32,
     pub(super) replay: Option<PathBuf>,
     pub(super) targets: Vec<(&'static str, u32)>,
 }
 
-impl Options {
+impl FuzzOptions {
     pub(super) fn read(arguments: &[String]) -> Result<Self> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let mut options = Self {
@@ -45,7 +47,7 @@ fn target(name: &str) -> Result<(&'static str, u32)> {
     let Some(target) = TARGETS.iter().find(|(target, _)| *target == name) else {
         let known: Vec<_> = TARGETS.iter().map(|(target, _)| *target).collect();
         bail!(
-            "fuzz takes --seconds S, --seed N, --replay FILE and targets, of which `{name}` is none; there are: {}",
+            "unknown argument `{name}`: fuzz takes --seconds S, --seed N, --replay FILE and the targets {}",
             known.join(", ")
         );
     };

@@ -1,0 +1,438 @@
+//! What a person sees: programs in a real terminal, and the same programs with their output elsewhere.
+#![cfg(all(unix, feature = "progress"))]
+
+mod programs;
+
+use std::fs;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::programs::{CROWD, OUTER, STEADY, THREADS, said};
+use testkit::terminal::{CommandBuilder, FOLDER, PROGRAM, TestTerminal};
+
+/// Does nothing unless it is the child.
+#[test]
+fn the_child() {
+    programs::run();
+}
+
+/// Screens that showed a bar, each with what was wrong with it.
+#[derive(Default)]
+struct Seen {
+    with_bar: usize,
+    faults: Vec<String>,
+}
+
+/// Watches that each bar is on the screen once at most, and no log line below one.
+fn watch(terminal: &mut TestTerminal, bars: &'static [&'static str]) -> Arc<Mutex<Seen>> {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let shared = Arc::clone(&seen);
+    terminal.watch(move |screen| {
+        let text = screen.contents();
+        let is_bar = |line: &str, bar: &str| line.starts_with(bar) && !line.contains(&format!("{bar}:"));
+        let counts = bars.map_count(|bar| text.lines().filter(|line| is_bar(line, bar)).count());
+        let mut below = text
+            .lines()
+            .skip_while(|line| !bars.iter().any(|bar| is_bar(line, bar)));
+        let mut seen = shared.lock().unwrap();
+        if counts.iter().any(|count| *count > 0) {
+            seen.with_bar += 1;
+        }
+        if counts.iter().any(|count| *count > 1) {
+            seen.faults.push(format!("a ghost of a bar:\n{text}"));
+        }
+        if below.any(|line| line.contains("| INFO ")) {
+            seen.faults.push(format!("a line below a bar:\n{text}"));
+        }
+    });
+    seen
+}
+
+trait MapCount {
+    fn map_count(&self, count: impl Fn(&str) -> usize) -> Vec<usize>;
+}
+
+impl MapCount for &[&str] {
+    fn map_count(&self, count: impl Fn(&str) -> usize) -> Vec<usize> {
+        self.iter().map(|bar| count(bar)).collect()
+    }
+}
+
+fn assert_clean(terminal: &TestTerminal, seen: &Mutex<Seen>) {
+    let seen = seen.lock().unwrap();
+    assert!(
+        seen.faults.is_empty(),
+        "{} screens, such as {}",
+        seen.faults.len(),
+        seen.faults[0]
+    );
+    assert!(seen.with_bar > 0, "no bar was drawn");
+    assert!(
+        !terminal.screen().contains('━'),
+        "a ghost of a bar:\n{}",
+        terminal.screen()
+    );
+    assert!(!terminal.cursor_is_hidden());
+}
+
+/// How a terminal breaks a line leaves blanks where a wide character had no room.
+fn squeezed(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace()).collect()
+}
+
+#[test]
+fn four_threads_at_full_speed_over_three_bars_at_any_width() {
+    for columns in [20, 33, 50, 80, 120, 300] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut terminal = TestTerminal::run("crowd", folder.path(), columns, &[]);
+        let seen = watch(&mut terminal, &["bar-a", "bar-b", "bar-c"]);
+        assert!(terminal.read_to_end().success());
+        assert_clean(&terminal, &seen);
+        let text = squeezed(&terminal.transcript().concat());
+        for thread in 0..THREADS {
+            let mut behind = 0;
+            for i in 0..CROWD {
+                let wanted = format!("|{}", squeezed(&said(thread, i).replace('\t', "\\t")));
+                let at = text[behind..].find(&wanted).unwrap_or_else(|| {
+                    panic!("torn, lost or out of order at {columns} columns: {wanted}");
+                });
+                behind += at + wanted.len();
+            }
+            let count = text.matches(&format!("|<{thread}:")).count();
+            assert_eq!(count, CROWD, "doubled at {columns} columns");
+        }
+    }
+}
+
+#[test]
+fn a_terminal_that_is_resized_in_the_middle_shows_no_ghosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("stages", folder.path(), 120, &[]);
+    let seen = watch(&mut terminal, &["bar-a", "bar-b", "bar-c"]);
+    for (stage, columns) in [60, 20, 300, 80, 40, 120].into_iter().enumerate() {
+        let last = format!("stage {stage} is over");
+        terminal.read_until(|screen| {
+            let text = screen.contents().replace('\n', "");
+            text.contains(&last) && text.contains("bar-c")
+        });
+        terminal.resize(columns);
+        fs::write(folder.path().join(format!("go-{stage}")), "").unwrap();
+    }
+    assert!(terminal.read_to_end().success());
+    assert_clean(&terminal, &seen);
+    assert!(
+        terminal.screen().contains("| a | stage 6 is over\n"),
+        "{}",
+        terminal.screen()
+    );
+}
+
+#[test]
+fn a_terminal_that_is_stopped_stops_nothing_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("steady", folder.path(), 100, &[]);
+    let seen = watch(&mut terminal, &["bar-steady"]);
+    terminal.read_until(|screen| screen.contents().contains("line 5 of the training"));
+    terminal.type_keys(b"\x13");
+    let through = folder.path().join("through");
+    let in_file = || {
+        let text = fs::read_to_string(folder.path().join("training.log")).unwrap_or_default();
+        text.matches("of the training").count() as u64
+    };
+    // Read on: what was on its way comes, and then nothing more.
+    while !through.exists() || in_file() < STEADY {
+        terminal.read_for(Duration::from_millis(20));
+    }
+    assert!(
+        !terminal.screen().contains("line 199 of"),
+        "the terminal was not stopped"
+    );
+    terminal.type_keys(b"\x11");
+    assert!(terminal.read_to_end().success());
+    assert_clean(&terminal, &seen);
+    let shown: Vec<String> = terminal
+        .transcript()
+        .into_iter()
+        .filter(|line| line.contains("of the training"))
+        .collect();
+    assert_eq!(shown.len() as u64, STEADY);
+    for (i, line) in shown.iter().enumerate() {
+        assert!(
+            line.ends_with(&format!("| steady | line {i} of the training")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_terminal_that_is_stopped_at_the_end_takes_no_time_from_the_other_sinks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("ends stopped", folder.path(), 100, &[]);
+    terminal.read_until(|screen| screen.contents().contains("the first line"));
+    terminal.type_keys(b"\x13");
+    // The line discipline has taken the key when it echoes nothing more: a moment is enough, and too little is seen below.
+    terminal.read_for(Duration::from_millis(100));
+    fs::write(folder.path().join("go"), "").unwrap();
+    let ended = folder.path().join("report");
+    while !ended.exists() {
+        terminal.read_for(Duration::from_millis(20));
+    }
+    assert!(
+        !terminal.screen().contains("of the training"),
+        "the terminal was not stopped"
+    );
+    let status = terminal.read_to_end();
+    assert!(status.success(), "{status:?}");
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&ended).unwrap()).unwrap();
+    assert_eq!(report["problem"], serde_json::Value::Null, "{report}");
+    let sinks = &report["sinks"];
+    assert_eq!(sinks["file"]["delivered"], STEADY + 1, "{report}");
+    assert_eq!(sinks["jsonl"]["delivered"], STEADY, "{report}");
+    assert_eq!(sinks["console"]["delivered"], 1, "{report}");
+    assert_eq!(sinks["console"]["dropped"]["terminal stands still"], STEADY, "{report}");
+}
+
+#[test]
+fn a_panic_is_printed_whole_above_the_bars() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("panics", folder.path(), 200, &[]);
+    let seen = watch(&mut terminal, &["bar-panics"]);
+    assert!(terminal.read_to_end().success());
+    assert_clean(&terminal, &seen);
+    let transcript = terminal.transcript();
+    let by_the_hook = transcript
+        .iter()
+        .position(|line| line.starts_with("thread 'worker'") && line.contains("panicked at"))
+        .unwrap_or_else(|| panic!("{}", transcript.join("\n")));
+    assert_eq!(transcript[by_the_hook + 1], "the data are not there");
+    assert!(
+        transcript
+            .iter()
+            .any(|line| line.ends_with("| INFO  | panics | still here"))
+    );
+}
+
+#[test]
+fn ctrl_c_leaves_a_clean_screen() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("forever", folder.path(), 100, &[]);
+    let seen = watch(&mut terminal, &["bar-forever"]);
+    terminal.read_until(|screen| screen.contents().contains("line 20 of the training"));
+    terminal.type_keys(b"\x03");
+    let status = terminal.read_to_end();
+    assert_eq!(status.signal(), Some("Interrupt"), "{status:?}");
+    assert_clean(&terminal, &seen);
+    let transcript = terminal.transcript();
+    let bars = transcript
+        .iter()
+        .filter(|line| line.contains("| INFO  | forever | bar-forever:"));
+    assert_eq!(bars.count(), 1, "the bar's last line: {}", transcript.join("\n"));
+    assert!(
+        transcript
+            .iter()
+            .any(|line| line.ends_with("| WARN  | forever | Interrupted by SIGINT"))
+    );
+}
+
+#[test]
+fn ctrl_z_and_fg_leave_no_ghosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = CommandBuilder::new("bash");
+    shell.args(["--norc", "--noprofile", "-i"]);
+    shell.env("PS1", "$ ");
+    shell.env(PROGRAM, "forever");
+    shell.env(FOLDER, folder.path());
+    shell.env("TEST", std::env::current_exe().unwrap());
+    let mut terminal = TestTerminal::spawn(shell, 100, &[]);
+    let seen = watch(&mut terminal, &["bar-forever"]);
+    terminal.type_keys(b"\"$TEST\" --exact the_child --nocapture --test-threads=1\n");
+    for round in 0..3 {
+        let stopped = |text: &str| text.matches("Stopped").count();
+        terminal.read_until(|screen| screen.contents().contains("bar-forever"));
+        let before = stopped(&terminal.transcript().join("\n"));
+        terminal.type_keys(b"\x1a");
+        terminal.read_until(|screen| {
+            let text = screen.contents();
+            text.trim_end().ends_with('$') && text.contains("Stopped")
+        });
+        assert_eq!(stopped(&terminal.transcript().join("\n")), before + 1, "round {round}");
+        assert!(
+            !terminal.screen().contains('━'),
+            "a ghost of a bar:\n{}",
+            terminal.screen()
+        );
+        terminal.type_keys(b"fg\n");
+    }
+    terminal.read_until(|screen| screen.contents().contains("bar-forever"));
+    terminal.type_keys(b"\x03");
+    terminal.read_until(|screen| screen.contents().contains("Interrupted by SIGINT"));
+    terminal.type_keys(b"exit\n");
+    terminal.read_to_end();
+    assert_clean(&terminal, &seen);
+    let numbers: Vec<u64> = terminal
+        .transcript()
+        .iter()
+        .filter_map(|line| line.split_once("| forever | line ")?.1.split(' ').next()?.parse().ok())
+        .collect();
+    assert!(
+        !numbers.is_empty() && numbers.iter().copied().eq(0..numbers.len() as u64),
+        "{numbers:?}"
+    );
+}
+
+#[test]
+fn what_a_program_prints_by_itself_stands_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("prints", folder.path(), 100, &[]);
+    let seen = watch(&mut terminal, &["bar-prints"]);
+    assert!(terminal.read_to_end().success());
+    assert_clean(&terminal, &seen);
+    let transcript = terminal.transcript();
+    for i in 0..10 {
+        let own = format!("a line {i} of my own");
+        assert_eq!(
+            transcript.iter().filter(|line| **line == own).count(),
+            1,
+            "{}",
+            transcript.join("\n")
+        );
+        for j in 0..5 {
+            let away = format!("line {i}.{j} while the bars are away");
+            assert_eq!(transcript.iter().filter(|line| **line == away).count(), 1);
+        }
+    }
+}
+
+#[test]
+fn lines_stand_whole_and_in_order_above_a_bar_within_a_bar() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("outer", folder.path(), 120, &[]);
+    let seen = watch(&mut terminal, &["Outer work", "inner"]);
+    assert!(terminal.read_to_end().success());
+    assert_clean(&terminal, &seen);
+    let transcript = terminal.transcript();
+    let lines: Vec<&String> = transcript
+        .iter()
+        .filter(|line| line.contains("| INFO  | child | Starting line"))
+        .collect();
+    assert_eq!(lines.len() as u64, OUTER, "{}", terminal.screen());
+    for (i, line) in lines.iter().enumerate() {
+        let end = format!("Starting line {} of many, with 寛い characters", i + 1);
+        assert!(line.ends_with(&end), "{line}");
+    }
+    let last = transcript.join("\n");
+    assert!(last.contains("| WARN  | child | two\n    lines"), "{last}");
+    assert!(last.contains("Outer work: 100% 40/40"), "{last}");
+    assert!(
+        !last.contains("inner:"),
+        "a bar that does not stay leaves no line:\n{last}"
+    );
+    let colored = String::from_utf8_lossy(&terminal.bytes);
+    assert!(colored.contains("\x1b[32mINFO ") && colored.contains("\x1b[1;36mStarting"));
+}
+
+/// All bytes that a terminal got, without the codes with which bars are drawn and lines colored.
+fn without_our_codes(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut parts = text.split('\x1b');
+    let mut plain = parts.next().unwrap().to_owned();
+    for part in parts {
+        let code = part
+            .strip_prefix('[')
+            .unwrap_or_else(|| panic!("a foreign code: {part:?}"));
+        let behind = code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        let behind = behind
+            .strip_prefix(['m', 'A', 'J'])
+            .unwrap_or_else(|| panic!("a foreign code: {code:?}"));
+        // The screen is cleared by nobody.
+        assert!(!code.starts_with("2J"), "{code:?}");
+        plain.push_str(behind);
+    }
+    plain
+}
+
+/// Names of loggers, metrics and progresses, messages, a panic's words, an error of the program's own, on one real terminal.
+#[test]
+fn texts_of_others_say_nothing_to_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("hostile", folder.path(), 400, &[]);
+    assert!(!terminal.read_to_end().success());
+    let plain = without_our_codes(&terminal.bytes);
+    let harmful = |c: char| facade::logcore::escape::needs_escape(c) && !matches!(c, '\n' | '\r');
+    assert!(!plain.contains(harmful), "{plain:?}");
+    let transcript = terminal.transcript();
+    assert!(
+        !transcript.iter().any(|line| line.starts_with("2026-01-01")),
+        "{transcript:#?}"
+    );
+    assert!(
+        transcript
+            .iter()
+            .any(|line| line.starts_with("logcore: log_config of logger `run \\x1b]0;")),
+        "{transcript:#?}"
+    );
+    let last_word = transcript.iter().skip_while(|line| !line.starts_with('✗'));
+    let shown: Vec<String> = last_word
+        .take_while(|line| !line.is_empty())
+        // How fast it was is another thing each time.
+        .filter(|line| !line.starts_with("  steps"))
+        .map(|line| line.replace(&*folder.path().to_string_lossy(), "FOLDER"))
+        .map(|line| match line.split_once(" failed after ") {
+            Some((name, behind)) => format!("{name} failed{}", &behind[behind.find(": bad").unwrap()..]),
+            None => line,
+        })
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"), @r"
+    ✗ run \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041} failed: bad token \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041}
+      said     1 warning, 1 error
+      metric                                                              last       mean        min        max
+      loss \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-0…           1          1          1          1
+      nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…           2          2          2          2
+      console  stdout: 2 delivered
+      file     FOLDER/training.log: 2 delivered
+      jsonl    FOLDER/metrics.jsonl: 4 delivered
+    ");
+}
+
+#[test]
+fn no_color_is_obeyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("outer", folder.path(), 120, &[("NO_COLOR", "1")]);
+    let seen = watch(&mut terminal, &["Outer work"]);
+    assert!(terminal.read_to_end().success());
+    // Bars need no color.
+    assert_clean(&terminal, &seen);
+    let text = String::from_utf8_lossy(&terminal.bytes);
+    let styles = text.split("\x1b[").skip(1).filter(|code| {
+        let end = code.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
+        code[end..].starts_with('m')
+    });
+    assert_eq!(styles.count(), 0, "{}", text.escape_debug());
+}
+
+#[test]
+fn a_dumb_terminal_gets_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut terminal = TestTerminal::run("outer", folder.path(), 120, &[("TERM", "dumb")]);
+    assert!(terminal.read_to_end().success());
+    assert!(!terminal.bytes.contains(&0x1b));
+    assert!(terminal.screen().contains("Outer work: 100% 40/40"));
+}
+
+#[test]
+fn off_a_terminal_there_are_no_codes_and_no_carriage_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
+        .env(PROGRAM, "outer")
+        .env(FOLDER, folder.path())
+        .env_remove("CLICOLOR_FORCE")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains(['\x1b', '\r', '━']), "{}", text.escape_debug());
+    assert!(text.contains("| INFO  | child | Outer work: 100% 40/40"), "{text}");
+    assert_eq!(text.matches("Starting line").count() as u64, OUTER);
+    assert!(text.contains("loss=0.0250"), "the newest metrics are shown: {text}");
+}

@@ -1,0 +1,252 @@
+//! The programs that run in the terminal: this test program itself, run again.
+#![allow(clippy::print_stdout, reason = "programs that print are what is tested")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use facade::{LogConfig, UnifiedLogger, setup_logging};
+
+use testkit::terminal::{FOLDER, PROGRAM};
+
+/// Lines of each thread of `crowd`.
+pub(crate) const CROWD: usize = 1500;
+pub(crate) const THREADS: usize = 4;
+/// Lines of `steady`.
+pub(crate) const STEADY: u64 = 200;
+/// Lines of `outer`.
+pub(crate) const OUTER: u64 = 40;
+
+/// Runs the program that the environment names; nothing if there is none.
+pub(crate) fn run() {
+    let Some(program) = std::env::var_os(PROGRAM) else {
+        return;
+    };
+    // What the test harness has begun ends here.
+    println!();
+    match program.to_str().unwrap() {
+        "outer" => outer(),
+        "crowd" => crowd(),
+        "stages" => stages(),
+        "steady" => steady(),
+        "forever" => forever(),
+        "ends stopped" => ends_stopped(),
+        "panics" => panics(),
+        "prints" => prints(),
+        "hostile" => hostile(),
+        other => panic!("there is no program {other}"),
+    }
+}
+
+pub(crate) fn folder() -> PathBuf {
+    std::env::var_os(FOLDER).unwrap().into()
+}
+
+fn logger(name: &str, position: u32) -> UnifiedLogger {
+    let config = LogConfig {
+        name: name.into(),
+        log_dir: folder(),
+        progress_position: position,
+        progress_leave: position == 0,
+        ..LogConfig::default()
+    };
+    setup_logging(config).unwrap()
+}
+
+/// A bar within a bar.
+fn outer() {
+    let (logger, inner) = (logger("child", 0), logger("child.inner", 1));
+    logger.start_progress(OUTER, "Outer work");
+    for i in 1..=OUTER {
+        inner.start_progress(None, "inner");
+        inner.update_progress(1, None);
+        // The bars are drawn ten times a second; this is what makes the program last long enough to see them.
+        thread::sleep(Duration::from_millis(20));
+        logger.log_metrics([("loss", 1.0 / i as f64)]);
+        logger.update_progress(1, 8);
+        logger.info(format_args!("Starting line {i} of many, with 寛い characters"));
+    }
+    logger.warning("two\nlines");
+    inner.finish();
+    logger.finish();
+}
+
+/// What thread `thread` says as its `i`th line.
+pub(crate) fn said(thread: usize, i: usize) -> String {
+    let tail = match i % 5 {
+        0 => String::new(),
+        1 => "寛い文字 and 🚀🧪 emoji ".repeat(3),
+        2 => "a very long line ".repeat(30),
+        3 => "combining e\u{301} and\ttabs".to_owned(),
+        _ => "two\nlines".to_owned(),
+    };
+    format!("<{thread}:{i}> {tail}|end")
+}
+
+/// Four threads at full speed over three bars.
+fn crowd() {
+    let loggers = ["a", "b", "c"].map(|name| logger(name, 1));
+    for (logger, bar) in loggers.iter().zip(["bar-a", "bar-b", "bar-c"]) {
+        logger.start_progress((CROWD * THREADS) as u64, bar);
+    }
+    let start = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (loggers, start) = (&loggers, &start);
+            scope.spawn(move || {
+                start.wait();
+                for i in 0..CROWD {
+                    loggers[i % 3].info(said(thread, i));
+                    for logger in loggers {
+                        logger.update_progress(1, 32);
+                    }
+                }
+            });
+        }
+    });
+    for logger in &loggers {
+        logger.finish();
+    }
+}
+
+/// Bars and lines, with a pause for whoever changes the terminal.
+fn stages() {
+    let loggers = ["a", "b", "c"].map(|name| logger(name, 1));
+    for (logger, bar) in loggers.iter().zip(["bar-a", "bar-b", "bar-c"]) {
+        logger.start_progress(1000, bar);
+    }
+    for stage in 0.. {
+        for i in 0..20 {
+            for logger in &loggers {
+                logger.update_progress(1, 32);
+                logger.info(format_args!("{stage}:{i} {}", "a line that is broken ".repeat(i % 7)));
+            }
+        }
+        loggers[0].info(format_args!("stage {stage} is over"));
+        if stage == 6 {
+            break;
+        }
+        while !folder().join(format!("go-{stage}")).exists() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    for logger in &loggers {
+        logger.finish();
+    }
+}
+
+/// A training that does not care about its terminal; says in a file when it is through.
+fn steady() {
+    let logger = logger("steady", 0);
+    logger.start_progress(STEADY, "bar-steady");
+    for i in 0..STEADY {
+        logger.info(format_args!("line {i} of the training"));
+        logger.update_progress(1, 8);
+        thread::sleep(Duration::from_millis(5));
+    }
+    fs::write(folder().join("through"), "").unwrap();
+    logger.finish();
+}
+
+/// A training that goes on until it is ended.
+fn forever() {
+    let logger = logger("forever", 0);
+    logger.start_progress(1_000_000, "bar-forever");
+    for i in 0.. {
+        logger.info(format_args!("line {i} of the training"));
+        logger.update_progress(1, 8);
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A run that ends while its terminal stands still; writes its report into a file, and nothing on the terminal.
+fn ends_stopped() {
+    let config = LogConfig {
+        name: "stopped".into(),
+        log_dir: folder(),
+        finish_timeout: 1.0,
+        ..LogConfig::default()
+    };
+    let logger = setup_logging(config).unwrap();
+    logger.info("the first line");
+    while !folder().join("go").exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    for i in 0..STEADY {
+        logger.info(format_args!("line {i} of the training"));
+        logger.log_metrics([("loss", i)]);
+    }
+    let report = logger.finish();
+    let report = serde_json::to_string(&report).unwrap();
+    fs::write(folder().join("report"), report).unwrap();
+    std::process::exit(0);
+}
+
+/// A thread that panics while there are bars.
+fn panics() {
+    let logger = logger("panics", 0);
+    logger.start_progress(10, "bar-panics");
+    for i in 0..10 {
+        logger.update_progress(1, 8);
+        thread::sleep(Duration::from_millis(40));
+        if i == 5 {
+            let result = thread::Builder::new()
+                .name("worker".to_owned())
+                .spawn(|| panic!("the data are not there"))
+                .unwrap()
+                .join();
+            assert!(result.is_err());
+        }
+    }
+    logger.info("still here");
+    logger.finish();
+}
+
+/// Sets a title and the clipboard, clears the screen, forges a line, turns the order of characters, hides some.
+pub(crate) const EVIL: &str = "\x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041}";
+
+/// A member that cannot be logged, and says so in hostile words.
+struct Fails;
+
+impl serde::Serialize for Fails {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(EVIL))
+    }
+}
+
+/// A run whose names and messages all come from somebody who hates terminals.
+fn hostile() {
+    // Rust's own hook prints a message as it is.
+    std::panic::set_hook(Box::new(|_| {}));
+    let logger = logger(&format!("run {EVIL}"), 0);
+    logger.start_progress(2, format!("bar {EVIL}"));
+    logger.log_metrics([(format!("loss {EVIL}"), 1.0), ("n".repeat(1 << 16), 2.0)]);
+    logger.update_progress(1, 8);
+    logger.warning(EVIL);
+    logger.log_config(&std::collections::BTreeMap::from([(EVIL, Fails)]));
+    // The bar is drawn with all of it.
+    thread::sleep(Duration::from_millis(300));
+    let _logger = logger;
+    panic!("bad token {EVIL}");
+}
+
+/// A program that prints, too.
+fn prints() {
+    let logger = logger("prints", 0);
+    logger.start_progress(10, "bar-prints");
+    for i in 0..10 {
+        logger.update_progress(1, 8);
+        // Long enough that the bars are drawn again between two of these.
+        thread::sleep(Duration::from_millis(250));
+        println!("a line {i} of my own");
+        thread::sleep(Duration::from_millis(250));
+        facade::suspend(|| {
+            for j in 0..5 {
+                println!("line {i}.{j} while the bars are away");
+            }
+        });
+    }
+    logger.finish();
+}

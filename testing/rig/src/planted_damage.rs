@@ -1,0 +1,284 @@
+//! Damage done on purpose, which the checks must find: a rig that finds nothing must be known to look.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::chain::KillChain;
+use crate::findings::{ComparedOutput, Findings};
+use crate::plan::{KillPlan, ProcessPlan};
+use crate::random::{Random, mix};
+use crate::receipts::CallKind;
+use crate::wandb_log::{self, HISTORY, OUTPUT};
+use crate::wandb_rewrite::rewrite;
+
+/// Damages files in a log directory; returns `false` if there was nothing to damage.
+type Tamper = fn(&Path) -> Result<bool>;
+
+/// Damage before the recovery, of a process that was killed at this point.
+const BEFORE: [(&str, &str, Tamper); 2] = [
+    ("the ring deleted", "before write", delete_ring),
+    ("an uncommitted frame taken for committed", "body", commit_all),
+];
+
+/// Damage after the recovery, with the output in which the check must see it; `None` for another kind of fault.
+const AFTER: [(&str, Option<ComparedOutput>, Tamper); 19] = [
+    ("a line doubled", Some(ComparedOutput::Text), |folder| {
+        lines(&folder.join("training.log"), doubled)
+    }),
+    ("a line cut", Some(ComparedOutput::Text), |folder| {
+        lines(&folder.join("training.log"), |all| cut(all))
+    }),
+    ("a line removed", Some(ComparedOutput::Text), |folder| {
+        lines(&folder.join("training.log"), removed)
+    }),
+    (
+        "two lines of a thread exchanged",
+        Some(ComparedOutput::Text),
+        |folder| lines(&folder.join("training.log"), |all| exchanged(all)),
+    ),
+    ("the end removed", None, |folder| {
+        lines(&folder.join("training.log"), without_end)
+    }),
+    ("a record doubled", Some(ComparedOutput::Records), |folder| {
+        lines(&folder.join("records.jsonl"), doubled)
+    }),
+    ("a record removed", Some(ComparedOutput::Records), |folder| {
+        lines(&folder.join("records.jsonl"), removed)
+    }),
+    ("a record cut", Some(ComparedOutput::Records), |folder| {
+        lines(&folder.join("records.jsonl"), |all| cut(all))
+    }),
+    ("a row doubled", Some(ComparedOutput::Rows), |folder| {
+        lines(&folder.join("metrics.jsonl"), doubled)
+    }),
+    ("a row removed", Some(ComparedOutput::Rows), |folder| {
+        lines(&folder.join("metrics.jsonl"), removed)
+    }),
+    ("a row cut", Some(ComparedOutput::Rows), |folder| {
+        lines(&folder.join("metrics.jsonl"), |all| cut(all))
+    }),
+    (
+        "a console line of the W&B log doubled",
+        Some(ComparedOutput::RunLines),
+        |folder| run_records(folder, OUTPUT, doubled),
+    ),
+    (
+        "a console line of the W&B log removed",
+        Some(ComparedOutput::RunLines),
+        |folder| run_records(folder, OUTPUT, removed),
+    ),
+    (
+        "console lines of the W&B log in another order",
+        Some(ComparedOutput::RunLines),
+        |folder| run_records(folder, OUTPUT, |all| all.reverse()),
+    ),
+    (
+        "a letter of a console line changed",
+        Some(ComparedOutput::RunLines),
+        |folder| run_records(folder, OUTPUT, |all| changed(all)),
+    ),
+    (
+        "a row of the W&B log doubled",
+        Some(ComparedOutput::RunRows),
+        |folder| run_records(folder, HISTORY, doubled),
+    ),
+    (
+        "a row of the W&B log removed",
+        Some(ComparedOutput::RunRows),
+        |folder| run_records(folder, HISTORY, removed),
+    ),
+    ("the W&B log cut", None, |folder| {
+        run_log(folder, |bytes| bytes.truncate(bytes.len() - 9))
+    }),
+    ("a bit of the W&B log flipped", None, |folder| {
+        run_log(folder, |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+        })
+    }),
+];
+
+/// Number of kills to try, because the moment of a kill decides if there is something to damage.
+const TRIES: u64 = 20;
+
+/// Number of values that the first thread must have logged before the run is damaged.
+const ENOUGH: u64 = 100;
+
+pub(crate) fn run(folder: &Path, seed: u64) -> Result<()> {
+    let mut random = Random::new(mix(seed));
+    for (name, point, tamper) in BEFORE {
+        let mut caught = false;
+        for _ in 0..TRIES {
+            let times = 3 + random.below(400) % if point == "body" { 400 } else { 4 };
+            let mut chain = killed(&mut random, folder, &KillPlan::Point(point, times))?;
+            let tampered = tamper(&chain.log())?;
+            chain.recover()?;
+            if tampered {
+                caught = chain.check()?.any();
+                break;
+            }
+        }
+        ensure!(caught, "the rig does not see this damage: {name}");
+    }
+    let mut time = 20_000;
+    let mut chain = loop {
+        let chain = killed(&mut random, folder, &KillPlan::Ready(time))?;
+        if chain.dead[0].returned.count(0, CallKind::Values) > ENOUGH {
+            break chain;
+        }
+        time *= 2;
+    };
+    chain.recover()?;
+    let before = chain.check()?;
+    ensure!(
+        !before.any(),
+        "a run without damage fails the check: {:?}",
+        before.words
+    );
+    for (name, output, tamper) in AFTER {
+        let findings = tampered(&chain, tamper)?;
+        let seen = output.map_or(findings.other > 0, |output| findings.any_in(output));
+        ensure!(seen, "the rig does not see this damage: {name}");
+    }
+    println!("{} kinds of planted damage are found", BEFORE.len() + AFTER.len());
+    Ok(fs::remove_dir_all(folder)?)
+}
+
+fn killed(random: &mut Random, folder: &Path, death: &KillPlan) -> Result<KillChain> {
+    let mut chain = KillChain::new(folder)?;
+    let life = ProcessPlan {
+        folder: chain.log(),
+        receipts: folder.join("receipts"),
+        seed: random.next(),
+        generation: 0,
+        threads: 2,
+        gap: 0,
+        ring_bytes: 4 << 20,
+        shared_memory: false,
+        rotate_mb: None,
+        own_steps: false,
+    };
+    chain.live(&life, death)?;
+    Ok(chain)
+}
+
+/// Returns the findings after damage, which is undone.
+fn tampered(chain: &KillChain, tamper: Tamper) -> Result<Findings> {
+    let names = ["training.log", "records.jsonl", "metrics.jsonl"];
+    let mut files: Vec<_> = names.iter().map(|name| chain.log().join(name)).collect();
+    files.extend(wandb_log::find(&chain.log())?);
+    let contents: Vec<_> = files.iter().map(fs::read).collect::<Result<_, _>>()?;
+    ensure!(tamper(&chain.log())?, "there is nothing to damage");
+    let findings = chain.check()?;
+    for (path, content) in files.iter().zip(contents) {
+        fs::write(path, content)?;
+    }
+    Ok(findings)
+}
+
+fn ring(folder: &Path) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "ring") {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+fn delete_ring(folder: &Path) -> Result<bool> {
+    let Some(ring) = ring(folder)? else { return Ok(false) };
+    fs::remove_file(ring)?;
+    Ok(true)
+}
+
+/// Sets the last bit in the word of each record that is not committed; see `ring.rs` of `logcore-pipeline`.
+fn commit_all(folder: &Path) -> Result<bool> {
+    const RECORD: u64 = 1;
+
+    let Some(path) = ring(folder)? else { return Ok(false) };
+    let mut bytes = fs::read(&path)?;
+    let word = |bytes: &[u8], at: u64| {
+        let word = bytes.get(at as usize..).and_then(|rest| rest.first_chunk());
+        word.map(|word| u64::from_le_bytes(*word)).context("a short ring")
+    };
+    let (capacity, nonce) = (word(&bytes, 8)?, word(&bytes, 16)?);
+    let data = 4096 + word(&bytes, 40)? + 2 * word(&bytes, 48)?;
+    let mut committed = false;
+    for place in (0..capacity).step_by(8) {
+        let found = word(&bytes, data + place)?;
+        // A word holds its own position; bytes elsewhere are no word.
+        let at = (((found >> 24) ^ nonce) & 0xff_ffff_ffff) << 3;
+        if at & (capacity - 1) == place && found & 1 == 0 && (found >> 1) & 7 == RECORD {
+            bytes[(data + place) as usize] |= 1;
+            committed = true;
+        }
+    }
+    fs::write(&path, bytes)?;
+    Ok(committed)
+}
+
+fn run_log(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
+    let Some(path) = wandb_log::find(folder)?.pop() else {
+        return Ok(false);
+    };
+    let mut bytes = fs::read(&path)?;
+    change(&mut bytes);
+    fs::write(path, bytes)?;
+    Ok(true)
+}
+
+/// Changes the records of this kind in the W&B log, which stays readable.
+fn run_records(folder: &Path, kind: u64, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Result<bool> {
+    run_log(folder, |bytes| {
+        if let Some(rewritten) = rewrite(bytes, kind, change) {
+            *bytes = rewritten;
+        }
+    })
+}
+
+fn lines(path: &Path, change: impl FnOnce(&mut Vec<String>)) -> Result<bool> {
+    let text = fs::read_to_string(path)?;
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    if lines.len() < 10 {
+        return Ok(false);
+    }
+    change(&mut lines);
+    fs::write(path, lines.concat())?;
+    Ok(true)
+}
+
+fn doubled<T: Clone>(all: &mut Vec<T>) {
+    all.insert(all.len() / 2, all[all.len() / 2].clone());
+}
+
+fn cut(lines: &mut [String]) {
+    let middle = lines.len() / 2;
+    let line = &mut lines[middle];
+    line.truncate(line.len() - 3);
+}
+
+fn removed<T>(all: &mut Vec<T>) {
+    all.remove(all.len() / 2);
+}
+
+/// Changes the last letter, which stands before the line end.
+fn changed(records: &mut [Vec<u8>]) {
+    let middle = records.len() / 2;
+    if let [.., letter, _] = &mut records[middle][..] {
+        *letter ^= 1;
+    }
+}
+
+fn exchanged(lines: &mut [String]) {
+    let of_first: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].contains(" t0 ")).collect();
+    if let [.., one, other] = of_first[..] {
+        lines.swap(one, other);
+    }
+}
+
+fn without_end(lines: &mut Vec<String>) {
+    lines.pop();
+}

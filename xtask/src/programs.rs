@@ -1,0 +1,69 @@
+//! Tasks that need the logging system: programs of their own, which are built when they are asked for.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{cargo, no_arguments};
+
+/// Number of kills that CI takes time for.
+pub(crate) const SHORT_TORTURE: u64 = 60;
+
+/// Builds the crash rig with its kill points and runs it; with `--release` among the arguments, optimized.
+pub(crate) fn torture(arguments: &[String]) -> Result<()> {
+    let (release, arguments): (Vec<_>, Vec<_>) = arguments.iter().partition(|argument| *argument == "--release");
+    // The selection of the tests, so that the rig shares all crates from outside with them.
+    let mut build = [&["build", "--quiet"], &cargo::EVERYTHING[..], &["--bin", "rig"]].concat();
+    if !release.is_empty() {
+        build.push("--release");
+    }
+    let program = cargo::build_with_cfg("logcore_kill_points", &build)?;
+    // A shell that starts a task in the background has it ignore some signals, and the processes of the rig would survive them.
+    let mut command = Command::new("env");
+    command
+        .arg("--default-signal")
+        .arg(program)
+        .args(["--folder", "target/torture"])
+        .args(arguments)
+        .current_dir(cargo::root());
+    cargo::run_command(&mut command)
+}
+
+pub(crate) fn merge(arguments: &[String]) -> Result<()> {
+    tool("merge", arguments)
+}
+
+pub(crate) fn repair(arguments: &[String]) -> Result<()> {
+    tool("repair", arguments)
+}
+
+pub(crate) fn wandb(arguments: &[String]) -> Result<()> {
+    tool("wandb", arguments)
+}
+
+/// Runs a tool for the files of runs. Its folders are relative to the folder in which the task was started.
+fn tool(name: &str, arguments: &[String]) -> Result<()> {
+    let program = cargo::build(&["build", "--quiet", "-p", "tools"])?;
+    cargo::run_command(Command::new(program).arg(name).args(arguments))
+}
+
+/// Draws the README's picture from a real run.
+pub(crate) fn picture(arguments: &[String]) -> Result<()> {
+    no_arguments(arguments)?;
+    let training = cargo::build(&["build", "--release", "--quiet", "-p", "examples", "--bin", "train"])?;
+    let draw = ["-p", "testkit", "--features", "terminal", "--example", "picture"];
+    let program = cargo::build(&[&["build", "--quiet"], &draw[..]].concat())?;
+    let mut command = Command::new(program);
+    command
+        .arg(training)
+        .arg("docs/terminal.svg")
+        .current_dir(cargo::root());
+    cargo::run_command(&mut command)
+}
+
+/// Measures the system beside its peers.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    let mut command = vec!["run", "--release", "--quiet", "-p", "benches", "--"];
+    command.extend(arguments.iter().map(String::as_str));
+    cargo::run(&command)
+}
