@@ -1,4 +1,4 @@
-//! What can be known of the GPU memory of this process on this machine, and where from.
+//! Prints the GPU memory of this process, and the source of the values.
 //!
 //! ```sh
 //! cargo run -p logcore-gpu --example gpu_readings

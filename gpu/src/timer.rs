@@ -1,43 +1,50 @@
+//! Decides when a repeated action is due.
+
 use std::time::{Duration, Instant};
 
-/// What is done every so often, and at the first time.
+/// An action that is due at once, and then every interval.
 #[derive(Debug, Clone)]
 pub(crate) struct IntervalTimer {
-    every: Duration,
+    interval: Duration,
+    /// Time of the last action; `None`: due at the next call.
     last: Option<Instant>,
 }
 
 impl IntervalTimer {
-    pub(crate) fn every(every: Duration) -> Self {
-        Self { every, last: None }
+    pub(crate) fn new(interval: Duration) -> Self {
+        Self { interval, last: None }
     }
 
-    /// The first time was just now.
-    pub(crate) fn begun(every: Duration, now: Instant) -> Self {
-        Self { every, last: Some(now) }
+    /// A timer whose first action was made at `now`.
+    pub(crate) fn started(interval: Duration, now: Instant) -> Self {
+        Self {
+            interval,
+            last: Some(now),
+        }
     }
 
-    /// Whether it is time; asked again, it is not. A little early is in time, because the asker's own period is not exact.
-    pub(crate) fn is_now(&mut self, now: Instant) -> bool {
-        let is_now = self
+    /// Returns `true` if the action is due, and counts it as done. Up to 100 ms too early is in time,
+    /// because callers have periods of their own that are not exact.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self
             .last
-            .is_none_or(|last| now + Duration::from_millis(100).min(self.every) >= last + self.every);
-        if is_now {
+            .is_none_or(|last| now + Duration::from_millis(100).min(self.interval) >= last + self.interval);
+        if is_due {
             self.last = Some(now);
         }
-        is_now
+        is_due
     }
 
-    /// It is time again at the next question.
-    pub(crate) fn again(&mut self) {
+    /// Makes the action due at the next call.
+    pub(crate) fn reset(&mut self) {
         self.last = None;
     }
 
-    /// From here on it is done less often, if there is room below `most`; returns how often then.
-    pub(crate) fn slow_down(&mut self, factor: u32, most: Duration) -> Option<Duration> {
-        let slower = (self.every * factor).min(most);
-        (slower > self.every).then(|| {
-            self.every = slower;
+    /// Multiplies the interval by `factor`, up to `max`. Returns the new interval if it is longer.
+    pub(crate) fn slow_down(&mut self, factor: u32, max: Duration) -> Option<Duration> {
+        let slower = (self.interval * factor).min(max);
+        (slower > self.interval).then(|| {
+            self.interval = slower;
             slower
         })
     }

@@ -1,4 +1,4 @@
-//! What a program says of its own allocators, through the probe. Gauges are the process's, so this is one test.
+//! Values that a program reports about its own allocators. Gauges belong to the process, so this is one test.
 
 use logcore::log::Level;
 use logcore::{Probe, Readings};
@@ -16,17 +16,14 @@ fn values(readings: &Readings) -> Vec<(String, f64)> {
 }
 
 #[test]
-fn what_is_pushed_and_asked_for_is_read() {
-    // High ordinals, which no machine has.
+fn probe_reads_gauges_and_callbacks() {
+    // No machine has devices of such high ordinals.
     let (first, second) = (101, 102);
-    let options = GpuOptions {
-        fallback: Fallback::Strict,
-        ..GpuOptions::default()
-    };
+    let options = GpuOptions::default().with_fallback(Fallback::Strict);
     let mut probe = GpuProbe::new(options.clone());
     assert_eq!(sample(&mut probe).iter().len(), 0);
 
-    // Each value is of its own call, however close they are.
+    // Each sample has the newest value, however close the samples are.
     gauge(first).set(5_000_000_000, 6_000_000_000);
     sample(&mut probe);
     for (allocated, gb) in [(1_500_000_000, 1.5), (0, 0.0)] {

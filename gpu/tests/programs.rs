@@ -1,6 +1,6 @@
-//! What a whole program opens, starts and reads, with stand-ins in the place of the system's libraries.
+//! Tests of whole programs, with fakes in place of the system's libraries: opened libraries and readings.
 //!
-//! The loader of glibc says each library that it looks for and each that it loads.
+//! With `LD_DEBUG`, the loader of glibc prints each library that it searches and loads.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 #[path = "support/stand_in.rs"]
@@ -11,22 +11,22 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A machine that has both libraries.
-struct Machine(TempDir);
+/// A folder with both fake libraries.
+struct FakeMachine(TempDir);
 
-/// One device of 80 GB, and 3 GB in the pool of a program that has started CUDA.
+/// One device of 80 GB; 3 GB in the pool of a program that has started CUDA.
 const STATE: &str = "devices=1,0.total=80000000000,started=1,0.active=1,0.used=3000000000,0.reserved=4000000000,\
                      0.highest=5000000000";
 
-impl Machine {
+impl FakeMachine {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder for the stand-ins");
+        let folder = tempfile::tempdir().expect("a folder for the fakes");
         stand_in::compile("nvml", &[], &folder.path().join("libnvidia-ml.so.1"));
         stand_in::compile("cuda", &[], &folder.path().join("libcuda.so.1"));
         Self(folder)
     }
 
-    /// Runs the program that reads once; returns what it prints, and what the loader says.
+    /// Runs a program that reads once. Returns its output, and the loader's.
     fn run(&self, switch: Option<&str>, with_cuda: bool) -> (String, String) {
         let mut command = Command::new(example("gpu_readings"));
         command.env_remove("CUDA_VISIBLE_DEVICES").env_remove("GPU_PROBE");
@@ -47,7 +47,7 @@ impl Machine {
     }
 }
 
-/// Cargo builds the examples of a package beside its tests.
+/// Returns the path of an example, which Cargo builds beside the tests of a package.
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("it has a path");
     let folder = test.parent().and_then(Path::parent).expect("it lies in `deps`");
@@ -55,20 +55,20 @@ fn example(name: &str) -> PathBuf {
 }
 
 #[test]
-fn off_looks_for_nothing() {
-    let machine = Machine::new();
+fn switch_off_searches_no_library() {
+    let machine = FakeMachine::new();
     for with_cuda in [false, true] {
-        let (said, loader) = machine.run(Some("off"), with_cuda);
-        let nothing = "reading failed: neither the framework nor CUDA says anything, and nothing else may be asked\n";
-        assert_eq!(said, nothing);
+        let (output, loader) = machine.run(Some("off"), with_cuda);
+        let reason = "neither a framework nor CUDA reports GPU memory, and NVML is disabled\n";
+        assert!(output.ends_with(reason) && output.lines().count() == 1, "{output}");
         assert!(!loader.contains("nvidia"), "{loader}");
         assert!(!loader.contains("find library=libcuda"), "{loader}");
     }
 }
 
 #[test]
-fn cuda_is_never_loaded_by_the_probe() {
-    let machine = Machine::new();
+fn probe_never_loads_cuda() {
+    let machine = FakeMachine::new();
     for switch in [None, Some("pool"), Some("nvml")] {
         let (_, loader) = machine.run(switch, false);
         let loaded = loader.lines().filter(|line| line.contains("calling init:"));
@@ -82,11 +82,11 @@ fn cuda_is_never_loaded_by_the_probe() {
 }
 
 #[test]
-fn a_program_with_cuda_is_read_from_its_pool() {
-    let machine = Machine::new();
+fn pool_of_a_program_with_cuda_is_read() {
+    let machine = FakeMachine::new();
     for switch in [None, Some("pool"), Some("all")] {
-        let (said, _) = machine.run(switch, true);
-        let lines: Vec<_> = said
+        let (output, _) = machine.run(switch, true);
+        let lines: Vec<_> = output
             .lines()
             .filter(|line| line.starts_with("GPU memory") || line.contains("_gb"))
             .collect();
@@ -101,8 +101,8 @@ fn a_program_with_cuda_is_read_from_its_pool() {
             "{switch:?}"
         );
     }
-    // Told to leave CUDA alone, it does.
-    let (said, loader) = machine.run(Some("nvml"), true);
-    assert!(!said.contains("cuda_mempool"), "{said}");
+    // With `nvml`, CUDA is not searched.
+    let (output, loader) = machine.run(Some("nvml"), true);
+    assert!(!output.contains("cuda_mempool"), "{output}");
     assert!(!loader.contains("find library=libcuda"), "{loader}");
 }

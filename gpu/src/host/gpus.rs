@@ -1,4 +1,4 @@
-//! What NVML says of all the GPUs of a machine.
+//! Reads all GPUs of the machine through NVML.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,205 +14,263 @@ use crate::nvidia::device_map::device_count;
 use crate::nvidia::driver_reader::DriverReader;
 use crate::nvidia::memory_info::memory_info;
 use crate::nvidia::query::{NoAnswer, Query, RETRY_AFTER};
-use crate::nvidia::sampler::{SamplerTimeouts, SharedSamplers, Unavailable};
-use crate::nvidia::session::{identity, open_library, why_not_open};
+use crate::nvidia::sampler::{ReadingNeed, SamplerTimeouts, SharedSamplers, Unavailable};
+use crate::nvidia::session::{identity, open_error, open_library};
 
-/// Opens the driver at the first reading. It is asked on a thread of its own: where it hangs, the host's readings go on.
+/// The GPUs' readings for one logger.
+///
+/// NVML is opened at the first reading, on a thread of its own. If a call hangs, the host's readings go on.
 #[derive(Debug)]
 pub(crate) struct SystemGpus {
-    /// Without it, nothing is read.
+    /// `None` if NVML must not be opened.
     driver: Option<DriverReader<GpuSnapshot>>,
-    /// The newest reading that was told.
-    told: Option<Instant>,
-    /// What each counter of energy stood at first.
-    energy: BTreeMap<String, f64>,
-    said: Vec<(Level, String)>,
+    /// Time of the newest value that was reported.
+    newest_reported: Option<Instant>,
+    /// First value of each energy counter, in J.
+    first_energy: BTreeMap<String, f64>,
+    /// Notices that were reported and still hold.
+    active_notices: Vec<(Level, String)>,
 }
 
-/// The newest values, each with the time of its reading, and what is to be said as long as it is so.
+/// The newest values, each with the time of its reading, and the notices that hold at the moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GpuSnapshot {
     values: BTreeMap<String, (Instant, f64)>,
-    news: Vec<(Level, String)>,
+    notices: Vec<(Level, String)>,
 }
 
 static SNAPSHOTS: SharedSamplers<GpuSnapshot> = SharedSamplers::new();
 
-/// Three times as old as what is read most rarely.
-const STALE: Duration = Duration::from_secs(180);
-/// Less than the logger waits for its last readings.
-const PATIENCE: Duration = Duration::from_millis(150);
+/// Oldest value that a new logger reports: three times the longest interval of a reading.
+const MAX_AGE: Duration = Duration::from_secs(180);
+/// Wait for a snapshot: less than the logger waits for its last readings.
+const SNAPSHOT_WAIT: Duration = Duration::from_millis(150);
 
 impl SystemGpus {
-    /// Without a place of the library, which may be the system's, nothing is read.
-    pub(crate) fn new(library: Option<Option<PathBuf>>) -> Self {
+    /// The GPUs by the library of this path; `None` is the system's.
+    pub(crate) fn new(library: Option<PathBuf>) -> Self {
         let timeouts = SamplerTimeouts {
-            unneeded: PATIENCE,
-            later: PATIENCE,
+            first_optional: SNAPSHOT_WAIT,
+            refresh: SNAPSHOT_WAIT,
             period: None,
             ..SamplerTimeouts::default()
         };
         Self::with_timeouts(library, timeouts)
     }
 
-    fn with_timeouts(library: Option<Option<PathBuf>>, timeouts: SamplerTimeouts) -> Self {
-        let driver = |library: Option<PathBuf>| {
-            let of_driver = library.clone();
-            DriverReader::new("readings of GPUs", &SNAPSHOTS, library, timeouts, move || {
-                let mut machine = GpuSet::open(of_driver.as_ref())?;
-                Ok(move || Ok(machine.read(Instant::now())))
-            })
-        };
+    /// No GPUs: nothing is opened or read.
+    pub(crate) fn disabled() -> Self {
         Self {
-            driver: library.map(driver),
-            told: None,
-            energy: BTreeMap::new(),
-            said: Vec::new(),
+            driver: None,
+            newest_reported: None,
+            first_energy: BTreeMap::new(),
+            active_notices: Vec::new(),
         }
     }
 
-    /// Adds what the driver has said since the last time. It is not waited for long: what comes later is added then.
+    fn with_timeouts(library: Option<PathBuf>, timeouts: SamplerTimeouts) -> Self {
+        let to_open = library.clone();
+        let driver = DriverReader::new("GPU readings from NVML", &SNAPSHOTS, library, timeouts, move || {
+            let mut gpus = GpuSet::open(to_open.as_ref())?;
+            Ok(move || Ok(gpus.read(Instant::now())))
+        });
+        Self {
+            driver: Some(driver),
+            ..Self::disabled()
+        }
+    }
+
+    /// Adds the values that are new since the last call. If the driver is slow, they come with a later call.
     pub(crate) fn read(&mut self, readings: &mut Readings) {
         let Some(driver) = &mut self.driver else { return };
-        if let Ok(snapshot) = driver.newest(false, readings) {
-            self.tell(snapshot, readings);
+        if let Ok(snapshot) = driver.newest(ReadingNeed::Optional, readings) {
+            self.report(snapshot, readings);
         }
     }
 
-    fn tell(&mut self, snapshot: GpuSnapshot, readings: &mut Readings) {
-        for (level, text) in snapshot.news.iter().filter(|news| !self.said.contains(news)) {
-            readings.note(*level, text.as_str());
+    fn report(&mut self, snapshot: GpuSnapshot, readings: &mut Readings) {
+        for notice in &snapshot.notices {
+            if !self.active_notices.contains(notice) {
+                readings.note(notice.0, notice.1.as_str());
+            }
         }
-        self.said = snapshot.news;
-        let told = self.told;
-        // Others may have read for long before this one begins.
-        let is_new = |at: &Instant| told.map_or(at.elapsed() < STALE, |told| *at > told);
+        self.active_notices = snapshot.notices;
+        let last = self.newest_reported;
+        // Another logger may have started the sampler long before this one.
+        let is_new = |at: &Instant| last.map_or(at.elapsed() < MAX_AGE, |last| *at > last);
         for (name, (at, value)) in snapshot.values.into_iter().filter(|(_, (at, _))| is_new(at)) {
-            let since_start = match name.ends_with(".energyJoules") {
-                // A driver that was loaded anew counts from 0.
-                true => (value - *self.energy.entry(name.clone()).or_insert(value)).max(0.0),
-                false => value,
+            let value = if name.ends_with(".energyJoules") {
+                // A driver that was loaded again counts from 0.
+                (value - *self.first_energy.entry(name.clone()).or_insert(value)).max(0.0)
+            } else {
+                value
             };
-            readings.push(name, since_start);
-            self.told = self.told.max(Some(at));
+            readings.push(name, value);
+            self.newest_reported = self.newest_reported.max(Some(at));
         }
     }
 }
 
-/// The GPUs, with the driver open. Its calls may hang.
+/// All GPUs, with NVML open. Each call into NVML may hang.
 struct GpuSet {
     gpus: Vec<MonitoredGpu>,
     values: BTreeMap<String, (Instant, f64)>,
 }
 
+/// A GPU and the state of its queries.
 struct MonitoredGpu {
     nvml: &'static Nvml,
     index: u32,
-    finding: Query,
-    /// One for each of [`CALLS`].
-    questions: Vec<Query>,
-    earlier: PowerLimit,
+    handle_query: Query,
+    /// The queries of [`CALLS`], in the same order.
+    queries: Vec<Query>,
+    power_limit: PowerLimit,
     identity: Option<String>,
     lost_at: Option<Instant>,
 }
 
-/// What a value is told against.
+/// The power limit that was read last; the power is reported as a share of it.
 #[derive(Debug, Default)]
 struct PowerLimit {
-    limit_watts: Option<f64>,
+    watts: Option<f64>,
 }
 
-/// What is read by one call: how often, in seconds, what it is, and how.
-type GpuCall = (
-    u64,
-    &'static str,
-    fn(&Device<'_>, &mut PowerLimit, &mut dyn FnMut(&str, f64)) -> Result<(), NvmlError>,
-);
+/// One call of NVML.
+struct GpuCall {
+    /// Interval in seconds; 0: as often as a logger asks.
+    seconds: u64,
+    /// Name of the query, for messages.
+    subject: &'static str,
+    /// Makes the call, and pushes its values by name.
+    read: fn(&Device<'_>, &mut PowerLimit, &mut dyn FnMut(&str, f64)) -> Result<(), NvmlError>,
+}
 
-/// A device is asked as often as somebody wants to know, which is each 2 s for a logger and once more at its end, but no more often
-/// than this.
-const BETWEEN_READINGS: Duration = Duration::from_millis(500);
+/// Shortest time between two calls of one kind. A logger asks every 2 s and once at its end; with several
+/// loggers the calls are no more frequent than this.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The limit of the power goes before the power, whose share of it is told. 0 s is as often as somebody asks.
+/// All calls. The power limit precedes the power, which is reported as a share of it.
 const CALLS: [GpuCall; 11] = [
-    (0, "the memory", |device, _, push| {
-        let memory = memory_info(device)?;
-        if memory.total > 0 && memory.used <= memory.total {
-            push("memoryAllocatedBytes", memory.used as f64);
-            push("memoryAllocated", 100.0 * memory.used as f64 / memory.total as f64);
-        }
-        Ok(())
-    }),
-    (0, "the utilisation", |device, _, push| {
-        let utilisation = device.utilization_rates()?;
-        for (name, percent) in [("gpu", utilisation.gpu), ("memory", utilisation.memory)] {
-            if percent <= 100 {
-                push(name, f64::from(percent));
+    GpuCall {
+        seconds: 0,
+        subject: "the memory",
+        read: |device, _, push| {
+            let memory = memory_info(device)?;
+            if memory.total > 0 && memory.used <= memory.total {
+                push("memoryAllocatedBytes", memory.used as f64);
+                push("memoryAllocated", 100.0 * memory.used as f64 / memory.total as f64);
             }
-        }
-        Ok(())
-    }),
-    (60, "the limit of the power", |device, earlier, push| {
-        if let Some(watts) = known(device.enforced_power_limit()?).map(|milliwatts| milliwatts / 1e3) {
-            earlier.limit_watts = Some(watts).filter(|watts| *watts > 0.0);
-            push("enforcedPowerLimitWatts", watts);
-        }
-        Ok(())
-    }),
-    (60, "corrected errors", |device, _, push| {
-        errors(device, MemoryError::Corrected, "correctedMemoryErrors", push)
-    }),
-    (60, "uncorrected errors", |device, _, push| {
-        errors(device, MemoryError::Uncorrected, "uncorrectedMemoryErrors", push)
-    }),
-    (10, "the temperature", |device, _, push| {
-        if let Some(celsius) = known(device.temperature(TemperatureSensor::Gpu)?) {
-            push("temp", celsius);
-        }
-        Ok(())
-    }),
-    (10, "the power", |device, earlier, push| {
-        if let Some(watts) = known(device.power_usage()?).map(|milliwatts| milliwatts / 1e3) {
-            push("powerWatts", watts);
-            if let Some(limit) = earlier.limit_watts {
-                push("powerPercent", 100.0 * watts / limit);
+            Ok(())
+        },
+    },
+    GpuCall {
+        seconds: 0,
+        subject: "the utilization",
+        read: |device, _, push| {
+            let utilization = device.utilization_rates()?;
+            for (name, percent) in [("gpu", utilization.gpu), ("memory", utilization.memory)] {
+                if percent <= 100 {
+                    push(name, f64::from(percent));
+                }
             }
-        }
-        Ok(())
-    }),
-    (10, "the clock of its processors", |device, _, push| {
-        if let Some(mhz) = known(device.clock_info(Clock::SM)?) {
-            push("smClock", mhz);
-        }
-        Ok(())
-    }),
-    (10, "the clock of its memory", |device, _, push| {
-        if let Some(mhz) = known(device.clock_info(Clock::Memory)?) {
-            push("memoryClock", mhz);
-        }
-        Ok(())
-    }),
-    // Since the driver was loaded.
-    (10, "the energy", |device, _, push| {
-        let millijoules = device.total_energy_consumption()?;
-        if millijoules != u64::MAX {
-            push("energyJoules", millijoules as f64 / 1e3);
-        }
-        Ok(())
-    }),
-    (10, "the reasons of throttling", |device, _, push| {
-        push("throttleReasons", device.current_throttle_reasons()?.bits() as f64);
-        Ok(())
-    }),
+            Ok(())
+        },
+    },
+    GpuCall {
+        seconds: 60,
+        subject: "the power limit",
+        read: |device, limit, push| {
+            if let Some(milliwatts) = available(device.enforced_power_limit()?) {
+                let watts = milliwatts / 1e3;
+                limit.watts = Some(watts).filter(|watts| *watts > 0.0);
+                push("enforcedPowerLimitWatts", watts);
+            }
+            Ok(())
+        },
+    },
+    GpuCall {
+        seconds: 60,
+        subject: "corrected memory errors",
+        read: |device, _, push| read_errors(device, MemoryError::Corrected, "correctedMemoryErrors", push),
+    },
+    GpuCall {
+        seconds: 60,
+        subject: "uncorrected memory errors",
+        read: |device, _, push| read_errors(device, MemoryError::Uncorrected, "uncorrectedMemoryErrors", push),
+    },
+    GpuCall {
+        seconds: 10,
+        subject: "the temperature",
+        read: |device, _, push| {
+            if let Some(celsius) = available(device.temperature(TemperatureSensor::Gpu)?) {
+                push("temp", celsius);
+            }
+            Ok(())
+        },
+    },
+    GpuCall {
+        seconds: 10,
+        subject: "the power",
+        read: |device, limit, push| {
+            if let Some(milliwatts) = available(device.power_usage()?) {
+                let watts = milliwatts / 1e3;
+                push("powerWatts", watts);
+                if let Some(limit) = limit.watts {
+                    push("powerPercent", 100.0 * watts / limit);
+                }
+            }
+            Ok(())
+        },
+    },
+    GpuCall {
+        seconds: 10,
+        subject: "the SM clock",
+        read: |device, _, push| {
+            if let Some(mhz) = available(device.clock_info(Clock::SM)?) {
+                push("smClock", mhz);
+            }
+            Ok(())
+        },
+    },
+    GpuCall {
+        seconds: 10,
+        subject: "the memory clock",
+        read: |device, _, push| {
+            if let Some(mhz) = available(device.clock_info(Clock::Memory)?) {
+                push("memoryClock", mhz);
+            }
+            Ok(())
+        },
+    },
+    GpuCall {
+        seconds: 10,
+        subject: "the energy",
+        read: |device, _, push| {
+            // Counted since the driver was loaded.
+            let millijoules = device.total_energy_consumption()?;
+            if millijoules != u64::MAX {
+                push("energyJoules", millijoules as f64 / 1e3);
+            }
+            Ok(())
+        },
+    },
+    GpuCall {
+        seconds: 10,
+        subject: "the throttle reasons",
+        read: |device, _, push| {
+            push("throttleReasons", device.current_throttle_reasons()?.bits() as f64);
+            Ok(())
+        },
+    },
 ];
 
-/// The number that stands for "not available" is none.
-fn known(value: u32) -> Option<f64> {
+/// Returns the value, unless it is NVML's number for "not available".
+fn available(value: u32) -> Option<f64> {
     (value != u32::MAX).then_some(f64::from(value))
 }
 
-/// Since the driver was loaded: the count over the life of the device never goes back.
-fn errors(
+/// Reads the errors since the driver was loaded. The counter for the life of the device would never reset.
+fn read_errors(
     device: &Device<'_>,
     kind: MemoryError,
     name: &str,
@@ -227,9 +285,9 @@ fn errors(
 
 impl GpuSet {
     fn open(library: Option<&PathBuf>) -> Result<Self, Unavailable> {
-        let nvml = open_library(library).map_err(|error| why_not_open(&error))?;
+        let nvml = open_library(library).map_err(|error| open_error(&error))?;
         match device_count(nvml)? {
-            0 => Err(Unavailable::absent("NVML knows no GPU")),
+            0 => Err(Unavailable::absent("NVML lists no GPU")),
             count => Ok(Self {
                 gpus: (0..count).map(|index| MonitoredGpu::new(nvml, index)).collect(),
                 values: BTreeMap::new(),
@@ -238,27 +296,27 @@ impl GpuSet {
     }
 
     fn read(&mut self, now: Instant) -> GpuSnapshot {
-        let mut news = Vec::new();
+        let mut notices = Vec::new();
         for gpu in &mut self.gpus {
             gpu.read(now, &mut self.values);
-            gpu.tell(&mut news);
+            gpu.add_notices(&mut notices);
         }
         GpuSnapshot {
             values: self.values.clone(),
-            news,
+            notices,
         }
     }
 }
 
 impl MonitoredGpu {
     fn new(nvml: &'static Nvml, index: u32) -> Self {
-        let every = |(seconds, ..): &GpuCall| Query::every(Duration::from_secs(*seconds).max(BETWEEN_READINGS));
+        let query = |call: &GpuCall| Query::every(Duration::from_secs(call.seconds).max(MIN_INTERVAL));
         Self {
             nvml,
             index,
-            finding: Query::every(BETWEEN_READINGS),
-            questions: CALLS.iter().map(every).collect(),
-            earlier: PowerLimit::default(),
+            handle_query: Query::every(MIN_INTERVAL),
+            queries: CALLS.iter().map(query).collect(),
+            power_limit: PowerLimit::default(),
             identity: None,
             lost_at: None,
         }
@@ -271,8 +329,8 @@ impl MonitoredGpu {
         match self.ask(now, values) {
             Err(NoAnswer::DeviceLost) => {
                 self.lost_at = Some(now);
-                let of_this = format!("system/gpu.{}.", self.index);
-                values.retain(|name, _| !name.starts_with(&of_this));
+                let own = format!("system/gpu.{}.", self.index);
+                values.retain(|name, _| !name.starts_with(&own));
             }
             Ok(()) => self.lost_at = None,
             Err(_) => {}
@@ -280,34 +338,35 @@ impl MonitoredGpu {
     }
 
     fn ask(&mut self, now: Instant, values: &mut BTreeMap<String, (Instant, f64)>) -> Result<(), NoAnswer> {
-        // Its handle is asked for anew each time, so that one that was lost comes back.
-        let device = self.finding.ask(now, || self.nvml.device_by_index(self.index))?;
+        // The handle is requested each time: the old handle of a lost device stays invalid.
+        let device = self.handle_query.ask(now, || self.nvml.device_by_index(self.index))?;
         self.identity.get_or_insert_with(|| identity(&device));
         let index = self.index;
         let mut push = |name: &str, value: f64| {
             values.insert(format!("system/gpu.{index}.{name}"), (now, value));
         };
-        for (question, (_, _, call)) in self.questions.iter_mut().zip(&CALLS) {
-            if question.ask(now, || call(&device, &mut self.earlier, &mut push)) == Err(NoAnswer::DeviceLost) {
+        for (query, call) in self.queries.iter_mut().zip(&CALLS) {
+            let answer = query.ask(now, || (call.read)(&device, &mut self.power_limit, &mut push));
+            if answer == Err(NoAnswer::DeviceLost) {
                 return Err(NoAnswer::DeviceLost);
             }
         }
         Ok(())
     }
 
-    /// What is to be said of it now.
-    fn tell(&self, news: &mut Vec<(Level, String)>) {
+    /// Adds the messages that hold at the moment.
+    fn add_notices(&self, notices: &mut Vec<(Level, String)>) {
         let index = self.index;
         if self.lost_at.is_some() {
-            let identity = self.identity.as_deref().unwrap_or("of which nothing is known");
-            let text = format!("GPU {index} is lost to the driver: {identity}; it is looked for again every minute");
-            news.push((Level::Error, text));
+            let identity = self.identity.as_deref().unwrap_or("unknown device");
+            let text = format!("GPU {index} is lost: {identity}. Retrying every minute");
+            notices.push((Level::Error, text));
         }
-        let questions = self.questions.iter().zip(&CALLS);
-        let questions = questions.map(|(question, (_, what, _))| (question, *what));
-        let all = questions.chain([(&self.finding, "itself")]);
-        let texts = all.filter_map(|(question, what)| question.notice(what));
-        news.extend(texts.map(|text| (Level::Info, format!("GPU {index}: {text}"))));
+        let queries = self.queries.iter().zip(&CALLS);
+        let queries = queries.map(|(query, call)| (query, call.subject));
+        let all = queries.chain([(&self.handle_query, "the device handle")]);
+        let texts = all.filter_map(|(query, subject)| query.notice(subject));
+        notices.extend(texts.map(|text| (Level::Info, format!("GPU {index}: {text}"))));
     }
 }
 
@@ -317,17 +376,17 @@ mod tests {
     use crate::nvidia::fake::FakeLibrary;
     use crate::nvidia::tests::eager;
 
-    fn machine(fake: &FakeLibrary) -> GpuSet {
-        GpuSet::open(Some(&fake.path().to_owned())).unwrap_or_else(|gone| panic!("{}", gone.why))
+    fn gpu_set(fake: &FakeLibrary) -> GpuSet {
+        GpuSet::open(Some(&fake.path().to_owned())).unwrap_or_else(|unavailable| panic!("{}", unavailable.reason))
     }
 
     fn gpus(fake: &FakeLibrary) -> SystemGpus {
-        SystemGpus::with_timeouts(Some(Some(fake.path().to_owned())), eager())
+        SystemGpus::with_timeouts(Some(fake.path().to_owned()), eager())
     }
 
-    fn read(machine: &mut GpuSet, now: Instant) -> Vec<(String, f64)> {
-        let short = |name: &str| name.strip_prefix("system/gpu.").expect("its own family").to_owned();
-        let values = machine.read(now).values.into_iter();
+    fn read(gpus: &mut GpuSet, now: Instant) -> Vec<(String, f64)> {
+        let short = |name: &str| name.strip_prefix("system/gpu.").expect("a reading of a GPU").to_owned();
+        let values = gpus.read(now).values.into_iter();
         let new = values.filter(|(_, (at, _))| *at == now);
         new.map(|(name, (_, value))| (short(&name), value)).collect()
     }
@@ -354,7 +413,7 @@ mod tests {
         ] {
             fake.set(&format!("0.{name}"), value);
         }
-        let mut machine = machine(&fake);
+        let mut gpus = gpu_set(&fake);
         let start = Instant::now();
         let expected = [
             ("0.memoryAllocatedBytes", 3e9),
@@ -374,33 +433,33 @@ mod tests {
         ];
         let mut expected = expected.map(|(name, value)| (name.to_owned(), value));
         expected.sort_by(|one, other| one.0.cmp(&other.0));
-        assert_eq!(read(&mut machine, start), expected);
+        assert_eq!(read(&mut gpus, start), expected);
         fake.set("0.millijoules", 5_750_000);
-        let later = read(&mut machine, start + Duration::from_secs(10));
+        let later = read(&mut gpus, start + Duration::from_secs(10));
         assert!(later.contains(&("0.energyJoules".to_owned(), 5750.0)), "{later:?}");
     }
 
     #[test]
-    fn dear_readings_are_rare() {
+    fn expensive_readings_are_rare() {
         let fake = FakeLibrary::with_devices(8);
-        let mut machine = machine(&fake);
+        let mut gpus = gpu_set(&fake);
         let start = Instant::now();
         for seconds in (0..120).step_by(2) {
-            read(&mut machine, start + Duration::from_secs(seconds));
+            read(&mut gpus, start + Duration::from_secs(seconds));
         }
-        // In two minutes, of 8 devices: 2 calls every 2 s, 6 every 10 s, 3 every 60 s. And once how large each is.
+        // In two minutes and of 8 devices: 2 calls every 2 s, 6 every 10 s, 3 every 60 s, and one for the identity.
         assert_eq!(
             fake.get("calls.memory_v2") + fake.get("calls.readings"),
             8 * (60 * 2 + 12 * 6 + 2 * 3) + 8
         );
-        // And the dearest never.
+        // The most expensive call is never made.
         assert_eq!(fake.get("calls.processes"), 0);
     }
 
     #[test]
-    fn what_a_device_does_not_have_is_left_out() {
+    fn unsupported_readings_are_left_out() {
         let fake = FakeLibrary::variant(&["without_readings"], 2);
-        let mut bare = machine(&fake);
+        let mut bare = gpu_set(&fake);
         let expected = [
             "0.memoryAllocated",
             "0.memoryAllocatedBytes",
@@ -411,34 +470,38 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_lost_is_said_and_looked_for_again_after_a_minute() {
+    fn lost_gpu_is_reported_and_retried_after_a_minute() {
         let fake = FakeLibrary::with_devices(2);
-        let mut machine = machine(&fake);
+        let mut gpus = gpu_set(&fake);
         let start = Instant::now();
         let mut lost = |seconds| {
             let now = start + Duration::from_secs(seconds);
-            let snapshot = machine.read(now);
+            let snapshot = gpus.read(now);
             let is_first =
                 |(name, (at, _)): (&String, &(Instant, f64))| name.starts_with("system/gpu.0.") && *at == now;
             let is_read = snapshot.values.iter().any(is_first);
-            let said: Vec<_> = snapshot.news.into_iter().map(|(_, text)| text).collect();
-            assert_eq!(said.is_empty(), is_read);
-            said
+            let texts: Vec<_> = snapshot.notices.into_iter().map(|(_, text)| text).collect();
+            assert_eq!(texts.is_empty(), is_read);
+            texts
         };
         assert!(lost(0).is_empty());
         fake.set("0.handle", 15);
-        let said = "GPU 0 is lost to the driver: NVIDIA H100, 80.0 GB, NVML's device 0, GPU-0aaa-bbb, 0000:00:00.0, driver 550.54; it is \
-                    looked for again every minute";
-        assert_eq!(lost(2), [said]);
+        let expected = "GPU 0 is lost: NVIDIA H100, 80.0 GB, NVML device 0, GPU-0aaa-bbb, 0000:00:00.0, driver 550.54. \
+                        Retrying every minute";
+        assert_eq!(lost(2), [expected]);
         let handles = fake.get("calls.handle");
         fake.set("0.handle", 0);
-        assert_eq!(lost(60), [said]);
-        assert_eq!(fake.get("calls.handle"), handles + 1, "the lost one was looked for");
+        assert_eq!(lost(60), [expected]);
+        assert_eq!(
+            fake.get("calls.handle"),
+            handles + 1,
+            "the lost GPU was queried too early"
+        );
         assert!(lost(62).is_empty());
     }
 
     #[test]
-    fn what_cannot_be_is_left_out() {
+    fn impossible_values_are_left_out() {
         let fake = FakeLibrary::with_devices(1);
         for (name, value) in [
             ("gpu", 150),
@@ -455,60 +518,60 @@ mod tests {
         ] {
             fake.set(&format!("0.{name}"), value);
         }
-        let read = read(&mut machine(&fake), Instant::now());
+        let read = read(&mut gpu_set(&fake), Instant::now());
         assert_eq!(names(&read), ["0.throttleReasons"]);
     }
 
     #[test]
-    fn energy_is_told_since_the_beginning_of_each_who_wants_to_know() {
+    fn energy_counts_from_the_first_reading_of_each_logger() {
         let start = Instant::now();
         let energy = |gpus: &mut SystemGpus, seconds, joules| {
             let read = (start + Duration::from_secs(seconds), joules);
             let values = [("system/gpu.0.energyJoules".to_owned(), read)].into();
             let mut readings = Readings::default();
-            gpus.tell(
+            gpus.report(
                 GpuSnapshot {
                     values,
-                    news: Vec::new(),
+                    notices: Vec::new(),
                 },
                 &mut readings,
             );
             readings.iter().next().map(|(_, value)| value.as_f64())
         };
-        let (mut first, mut second) = (SystemGpus::new(None), SystemGpus::new(None));
+        let (mut first, mut second) = (SystemGpus::disabled(), SystemGpus::disabled());
         assert_eq!(energy(&mut first, 0, 5000.0), Some(0.0));
         assert_eq!(energy(&mut first, 10, 5750.0), Some(750.0));
         assert_eq!(energy(&mut second, 10, 5750.0), Some(0.0));
-        assert_eq!(energy(&mut first, 10, 5750.0), None, "it was told");
+        assert_eq!(energy(&mut first, 10, 5750.0), None, "reported before");
         assert_eq!(energy(&mut second, 20, 6000.0), Some(250.0));
-        assert_eq!(energy(&mut second, 30, 1.0), Some(0.0), "the counter began anew");
+        assert_eq!(energy(&mut second, 30, 1.0), Some(0.0), "the counter restarted");
     }
 
     #[test]
-    fn an_answer_that_comes_late_is_told_then_and_to_everybody() {
+    fn late_answer_reaches_every_logger() {
         let fake = FakeLibrary::with_devices(1);
         let impatient = SamplerTimeouts {
-            unneeded: Duration::ZERO,
-            later: Duration::ZERO,
-            young: Duration::from_secs(60),
+            first_optional: Duration::ZERO,
+            refresh: Duration::ZERO,
+            max_age: Duration::from_secs(60),
             ..eager()
         };
-        let open = || SystemGpus::with_timeouts(Some(Some(fake.path().to_owned())), impatient);
+        let open = || SystemGpus::with_timeouts(Some(fake.path().to_owned()), impatient);
         let mut both = [open(), open()];
         for gpus in &mut both {
-            let mut told = Vec::new();
-            while told.is_empty() {
+            let mut names = Vec::new();
+            while names.is_empty() {
                 let mut readings = Readings::default();
                 gpus.read(&mut readings);
-                told.extend(readings.iter().map(|(name, _)| name.to_owned()));
+                names.extend(readings.iter().map(|(name, _)| name.to_owned()));
             }
-            assert!(told.contains(&"system/gpu.0.temp".to_owned()), "{told:?}");
+            assert!(names.contains(&"system/gpu.0.temp".to_owned()), "{names:?}");
         }
         assert_eq!(fake.get("calls.init"), 1);
     }
 
     #[test]
-    fn trouble_with_the_driver_is_said_once() {
+    fn driver_failure_is_reported_once() {
         let fake = FakeLibrary::with_devices(1);
         fake.set("init", 4);
         let mut gpus = gpus(&fake);
@@ -517,21 +580,21 @@ mod tests {
             gpus.read(&mut readings);
             assert_eq!((readings.iter().len(), readings.notes().len()), (0, notes));
         }
-        let mut off = SystemGpus::new(None);
+        let mut off = SystemGpus::disabled();
         let mut readings = Readings::default();
         off.read(&mut readings);
         assert_eq!(readings, Readings::default());
     }
 
     #[test]
-    fn a_driver_that_hangs_keeps_nobody_from_reading_on() {
+    fn hanging_driver_does_not_block_a_reader() {
         let fake = FakeLibrary::with_devices(1);
         let timeouts = SamplerTimeouts {
-            later: Duration::from_millis(5),
-            young: Duration::ZERO,
+            refresh: Duration::from_millis(5),
+            max_age: Duration::ZERO,
             ..eager()
         };
-        let mut gpus = SystemGpus::with_timeouts(Some(Some(fake.path().to_owned())), timeouts);
+        let mut gpus = SystemGpus::with_timeouts(Some(fake.path().to_owned()), timeouts);
         let mut sample = || {
             let mut readings = Readings::default();
             gpus.read(&mut readings);
@@ -542,15 +605,15 @@ mod tests {
         };
         assert_eq!(sample(), (true, 0));
         fake.set("hang_at_handle", 1);
-        // It is asked when it is time again.
-        let first = std::iter::repeat_with(&mut sample).find(|(_, said)| *said > 0);
+        // The call hangs at the next query of the handle.
+        let first = std::iter::repeat_with(&mut sample).find(|(_, warnings)| *warnings > 0);
         assert_eq!((first, sample()), (Some((false, 1)), (false, 0)));
         fake.set("hang_at_handle", 0);
-        // The late answer is of another time, and is not handed out; the one after it is.
+        // The late answer is too old to be handed out; the next one is new.
         while gpus
             .driver
             .as_mut()
-            .is_some_and(|driver| driver.newest(false, &mut Readings::default()).is_err())
+            .is_some_and(|driver| driver.newest(ReadingNeed::Optional, &mut Readings::default()).is_err())
         {
             std::thread::yield_now();
         }

@@ -1,4 +1,4 @@
-//! The host: processor, memory, disks, network.
+//! Reads a Linux host: processor, memory, disks and network.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,34 +7,39 @@ use logcore::Readings;
 use rustix::fs::statvfs;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::host::memory_limit::{KernelFiles, field, kib};
+use crate::host::memory_limit::{KernelFiles, field};
+use crate::host::process::kib;
 use crate::timer::IntervalTimer;
 
+/// The reader of the host. Counters are reported relative to the first reading.
 #[derive(Debug)]
 pub(crate) struct LinuxHost {
     kernel: KernelFiles,
+    /// Timer of the readings that are slow to change: disks and network.
     slow: IntervalTimer,
-    /// When the processor time was last read, and what it was.
-    worked: Option<(Instant, Duration)>,
-    network: Option<Traffic>,
-    disks: Option<BTreeMap<String, Traffic>>,
+    /// Processor time of this process at the last reading.
+    processor: Option<(Instant, Duration)>,
+    first_network: Option<Traffic>,
+    first_disks: Option<BTreeMap<String, Traffic>>,
 }
 
-/// Bytes in and out.
+/// Counters in bytes since the host was started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Traffic {
-    to_us: u64,
-    from_us: u64,
+    /// Bytes received or read.
+    inbound: u64,
+    /// Bytes sent or written.
+    outbound: u64,
 }
 
 impl Default for LinuxHost {
     fn default() -> Self {
         Self {
             kernel: KernelFiles::default(),
-            slow: IntervalTimer::every(Duration::from_secs(10)),
-            worked: None,
-            network: None,
-            disks: None,
+            slow: IntervalTimer::new(Duration::from_secs(10)),
+            processor: None,
+            first_network: None,
+            first_disks: None,
         }
     }
 }
@@ -45,24 +50,24 @@ impl LinuxHost {
     pub(crate) fn read(&mut self, now: Instant, readings: &mut Readings) {
         self.read_processor(now, readings);
         self.read_memory(readings);
-        if self.slow.is_now(now) {
+        if self.slow.is_due(now) {
             self.read_network(readings);
             self.read_disks(readings);
         }
     }
 
-    /// The share of the cores that this process may use, since the reading before.
+    /// Adds the share of the usable cores that this process has used since the last reading.
     fn read_processor(&mut self, now: Instant, readings: &mut Readings) {
-        let worked = clock_gettime(ClockId::ProcessCPUTime);
-        let worked = Duration::new(worked.tv_sec as u64, worked.tv_nsec as u32);
-        let before = self.worked.replace((now, worked));
-        // The standard library minds the affinity of the process and the quota of its cgroup.
+        let used = clock_gettime(ClockId::ProcessCPUTime);
+        let used = Duration::new(used.tv_sec as u64, used.tv_nsec as u32);
+        let before = self.processor.replace((now, used));
+        // The standard library respects the affinity of the process and the quota of its cgroup.
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         if let Some((at, before)) = before
             && let elapsed = (now - at).as_secs_f64()
             && elapsed > 0.0
         {
-            let share = worked.saturating_sub(before).as_secs_f64() / elapsed / cores;
+            let share = used.saturating_sub(before).as_secs_f64() / elapsed / cores;
             readings.push("system/cpu", 100.0 * share);
         }
     }
@@ -90,70 +95,75 @@ impl LinuxHost {
     }
 
     fn read_network(&mut self, readings: &mut Readings) {
-        let Some(all) = self.kernel.read("proc/net/dev").map(|text| network(&text)) else {
+        let Some(now) = self.kernel.read("proc/net/dev").map(|text| parse_network(&text)) else {
             return;
         };
-        let first = *self.network.get_or_insert(all);
-        readings.push("system/network.recv", all.to_us.saturating_sub(first.to_us));
-        readings.push("system/network.sent", all.from_us.saturating_sub(first.from_us));
+        let first = *self.first_network.get_or_insert(now);
+        readings.push("system/network.recv", now.inbound.saturating_sub(first.inbound));
+        readings.push("system/network.sent", now.outbound.saturating_sub(first.outbound));
     }
 
     fn read_disks(&mut self, readings: &mut Readings) {
         if let Ok(space) = statvfs("/") {
-            // As `df` and W&B count it: what only root may use is no part of the whole.
+            // As in `df` and W&B, blocks reserved for root are not part of the total.
             let used = space.f_blocks.saturating_sub(space.f_bfree);
-            let whole = used + space.f_bavail;
-            if whole > 0 {
-                readings.push("system/disk./.usagePercent", 100.0 * used as f64 / whole as f64);
+            let total = used + space.f_bavail;
+            if total > 0 {
+                readings.push("system/disk./.usagePercent", 100.0 * used as f64 / total as f64);
             }
             readings.push(
                 "system/disk./.usageGB",
                 used as f64 * space.f_frsize as f64 / MIB / 1024.0,
             );
         }
-        let Some(all) = self.kernel.read("proc/diskstats").map(|text| disks(&text)) else {
+        let Some(disks) = self.kernel.read("proc/diskstats").map(|text| parse_disks(&text)) else {
             return;
         };
-        let first = self.disks.get_or_insert_with(|| all.clone());
-        for (device, now) in &all {
-            // One that came later begins at what it has.
+        let first = self.first_disks.get_or_insert_with(|| disks.clone());
+        for (device, now) in &disks {
+            // A disk that is added later starts at its own first counters.
             let before = *first.entry(device.clone()).or_insert(*now);
             let mib = |bytes: u64, before: u64| bytes.saturating_sub(before) as f64 / MIB;
-            readings.push(format!("system/disk.{device}.in"), mib(now.to_us, before.to_us));
-            readings.push(format!("system/disk.{device}.out"), mib(now.from_us, before.from_us));
+            readings.push(format!("system/disk.{device}.in"), mib(now.inbound, before.inbound));
+            readings.push(format!("system/disk.{device}.out"), mib(now.outbound, before.outbound));
         }
     }
 }
 
-/// The sum over all interfaces of `/proc/net/dev`.
-fn network(text: &str) -> Traffic {
+/// Returns the sum over all interfaces of `/proc/net/dev`.
+fn parse_network(text: &str) -> Traffic {
     let mut sum = Traffic::default();
     for (_, numbers) in text.lines().filter_map(|line| line.split_once(':')) {
         let mut numbers = numbers
             .split_whitespace()
             .map(|number| number.parse::<u64>().unwrap_or(0));
-        sum.to_us += numbers.next().unwrap_or(0);
-        sum.from_us += numbers.nth(7).unwrap_or(0);
+        sum.inbound += numbers.next().unwrap_or(0);
+        sum.outbound += numbers.nth(7).unwrap_or(0);
     }
     sum
 }
 
-/// The disks of `/proc/diskstats`, without their parts and without those that are no devices. A sector is 512 bytes there.
-fn disks(text: &str) -> BTreeMap<String, Traffic> {
+/// Returns the disks of `/proc/diskstats`, without partitions and virtual devices.
+fn parse_disks(text: &str) -> BTreeMap<String, Traffic> {
+    /// Bytes of a sector in that file, for every device.
+    const SECTOR: u64 = 512;
     let mut disks: BTreeMap<String, Traffic> = BTreeMap::new();
     for line in text.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         let (Some(name), Some(read), Some(written)) = (words.get(2), words.get(5), words.get(9)) else {
             continue;
         };
-        let is_pseudo = ["loop", "ram", "zram", "dm-", "md"]
+        let is_virtual = ["loop", "ram", "zram", "dm-", "md"]
             .iter()
             .any(|kind| name.starts_with(kind));
-        let is_part = disks.keys().any(|disk| name.starts_with(disk.as_str()));
-        if let (Ok(read), Ok(written), false) = (read.parse::<u64>(), written.parse::<u64>(), is_pseudo || is_part) {
+        let is_partition = disks.keys().any(|disk| name.starts_with(disk.as_str()));
+        if is_virtual || is_partition {
+            continue;
+        }
+        if let (Ok(read), Ok(written)) = (read.parse::<u64>(), written.parse::<u64>()) {
             let traffic = Traffic {
-                to_us: read.saturating_mul(512),
-                from_us: written.saturating_mul(512),
+                inbound: read.saturating_mul(SECTOR),
+                outbound: written.saturating_mul(SECTOR),
             };
             disks.insert((*name).to_owned(), traffic);
         }
@@ -166,22 +176,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interfaces_are_summed() {
+    fn network_sums_all_interfaces() {
         let text = "Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
     lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0
   eth0:5000000000  20    0    0    0     0          0         0     3000      10    0    0    0     0       0          0
 ";
         let expected = Traffic {
-            to_us: 5_000_000_100,
-            from_us: 3100,
+            inbound: 5_000_000_100,
+            outbound: 3100,
         };
-        assert_eq!(network(text), expected);
-        assert_eq!(network("x: 1\n:\nnonsense"), Traffic { to_us: 1, from_us: 0 });
+        assert_eq!(parse_network(text), expected);
+        assert_eq!(
+            parse_network("x: 1\n:\nnonsense"),
+            Traffic {
+                inbound: 1,
+                outbound: 0
+            }
+        );
     }
 
     #[test]
-    fn disks_are_whole_devices() {
+    fn disks_exclude_partitions_and_virtual_devices() {
         let text = "   7       0 loop0 1 0 8 0 0 0 0 0 0 0 0
  259       0 nvme0n1 10 0 2048 0 20 0 4096 0 0 0 0
  259       1 nvme0n1p1 10 0 2048 0 20 0 4096 0 0 0 0
@@ -189,17 +205,17 @@ mod tests {
  253       0 dm-0 1 0 2 3 4 5 6 7 8 9 10
    8       0 sda short
 ";
-        let disks = disks(text);
+        let disks = parse_disks(text);
         assert_eq!(disks.keys().collect::<Vec<_>>(), ["nvme0n1", "vda"]);
         let expected = Traffic {
-            to_us: 1 << 20,
-            from_us: 2 << 20,
+            inbound: 1 << 20,
+            outbound: 2 << 20,
         };
         assert_eq!(disks["nvme0n1"], expected);
     }
 
     #[test]
-    fn this_machine_is_read() {
+    fn host_is_read() {
         let mut host = LinuxHost::default();
         let start = Instant::now();
         let mut names = |seconds: u64| {
@@ -218,7 +234,7 @@ mod tests {
         ] {
             assert!(first.contains(&format!("system/{name}")), "{name} in {first:?}");
         }
-        // The slow ones rest, and the processor's share needs a time before.
+        // Disks are not due, and the processor needs two readings.
         let second = names(2);
         assert!(second.contains(&"system/cpu".to_owned()) && !first.contains(&"system/cpu".to_owned()));
         assert!(!second.iter().any(|name| name.starts_with("system/disk")));

@@ -1,16 +1,18 @@
-//! The memory that there is for this process, by the machine and by its cgroup.
+//! Reads how much memory this process may use, by the machine and by its cgroups.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// In bytes.
+use crate::host::process::kib;
+
+/// The memory of a machine or a cgroup, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HostMemory {
     pub(crate) total: u64,
     pub(crate) available: u64,
 }
 
-/// Where the kernel's files are; tests have their own.
+/// The kernel's files under `/proc` and `/sys`. Tests use another root.
 #[derive(Debug)]
 pub(crate) struct KernelFiles {
     root: PathBuf,
@@ -32,7 +34,7 @@ impl KernelFiles {
         fs::read_to_string(self.root.join(path)).ok()
     }
 
-    /// The tightest of the machine and the cgroups above this process.
+    /// Returns the memory of the machine or, if one is smaller, of the smallest cgroup around this process.
     pub(crate) fn memory(&self) -> Option<HostMemory> {
         let meminfo = self.read("proc/meminfo")?;
         let machine = HostMemory {
@@ -49,7 +51,7 @@ impl KernelFiles {
         Some(limited.min_by_key(|group| group.total).unwrap_or(machine))
     }
 
-    /// The limits of the cgroups that this process is in, of the second version of cgroups or the first.
+    /// Returns the cgroups of this process that have a limit, of version 1 or 2.
     fn memory_groups(&self) -> Vec<HostMemory> {
         let membership = self.read("proc/self/cgroup").unwrap_or_default();
         let mut groups = Vec::new();
@@ -65,7 +67,7 @@ impl KernelFiles {
                 }
                 _ => continue,
             };
-            // In a container the path may be that of the host, whose folders are not there; the mount itself is.
+            // In a container the path may be the host's, whose folders do not exist; the mount does.
             let above = Path::new(path.trim_start_matches('/')).ancestors();
             let folders = above.map(|folder| Path::new(mount).join(folder));
             groups.extend(folders.filter_map(|folder| self.group(&folder, limit, usage)));
@@ -73,12 +75,12 @@ impl KernelFiles {
         groups
     }
 
-    /// A cgroup with a limit.
+    /// Returns the memory of the cgroup in `folder`, if it has a limit.
     fn group(&self, folder: &Path, limit: &str, usage: &str) -> Option<HostMemory> {
         let number = |file: &str| self.read(folder.join(file).to_str()?)?.trim().parse::<u64>().ok();
         let total = number(limit)?;
         let used = number(usage)?;
-        // What the kernel keeps of files and can give back is not used up.
+        // Cached files that the kernel can drop count as available.
         let stat = self.read(folder.join("memory.stat").to_str()?).unwrap_or_default();
         let cache = field(&stat, "total_inactive_file").or(field(&stat, "inactive_file"));
         Some(HostMemory {
@@ -88,13 +90,7 @@ impl KernelFiles {
     }
 }
 
-/// The kibibytes behind a name of `/proc/meminfo` or `/proc/self/status`.
-pub(crate) fn kib(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.trim().strip_suffix("kB")?.trim().parse().ok()
-}
-
-/// The number behind a name.
+/// Returns the number behind a name at the beginning of a line.
 pub(crate) fn field(text: &str, name: &str) -> Option<u64> {
     let mut words = text.lines().map(str::split_whitespace);
     words.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()?.parse().ok())?)
@@ -129,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_it_is_the_machine() {
+    fn memory_without_a_limit_is_the_memory_of_the_machine() {
         assert_eq!(memory(&[]), (64, 32));
         let unlimited = [
             ("proc/self/cgroup", "0::/job\n"),
@@ -137,7 +133,7 @@ mod tests {
             ("sys/fs/cgroup/job/memory.current", "1\n"),
         ];
         assert_eq!(memory(&unlimited), (64, 32));
-        // The first version says so by a number beyond all machines.
+        // Version 1 has a number larger than any machine.
         let unlimited = [
             ("proc/self/cgroup", "4:memory:/\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
@@ -147,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_limit_of_the_second_version_counts() {
+    fn smallest_limit_of_cgroup_version_2_counts() {
         let limited = [
             ("proc/self/cgroup", "0::/job/step\n"),
             ("sys/fs/cgroup/job/memory.max", "17179869184\n"),
@@ -156,12 +152,12 @@ mod tests {
             ("sys/fs/cgroup/job/step/memory.max", "34359738368\n"),
             ("sys/fs/cgroup/job/step/memory.current", "1073741824\n"),
         ];
-        // 12 GiB in use, 2 of them files that can be given back.
+        // 12 GiB are in use, 2 of them cached files.
         assert_eq!(memory(&limited), (16, 6));
     }
 
     #[test]
-    fn the_limit_of_a_container_is_at_the_mount() {
+    fn limit_of_a_container_is_read_at_the_mount() {
         let limited = [
             (
                 "proc/self/cgroup",
@@ -178,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_files_are_no_limit() {
+    fn malformed_files_are_no_limit() {
         let odd = [
             ("proc/self/cgroup", "nonsense\n1:memory\n0::/a\n:::\n"),
             ("sys/fs/cgroup/a/memory.max", "-1\n"),

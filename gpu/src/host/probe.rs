@@ -1,4 +1,4 @@
-//! The machine, as W&B's system page shows it.
+//! The probe `system`: the machine, as W&B's system page shows it.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,21 +11,31 @@ use crate::host::gpus::SystemGpus;
 use crate::host::linux::LinuxHost;
 use crate::nvidia::env::GpuEnvironment;
 
-/// Readings of the machine and of this process on it, under the names and units of W&B, so that its system page shows them:
+/// The machine and this process on it, under W&B's names and in its units.
 ///
-/// - every 2 s: `system/cpu` (% of the cores that the process may use), `system/proc.memory.rssMB`, `.percent`,
-///   `.availableMB`, `system/memory_percent`, `system/proc.cpu.threads`; MB are MiB, and the limit of a cgroup counts as the
-///   machine's memory;
-/// - every 10 s: `system/disk./.usagePercent` and `.usageGB` (GiB), `system/disk.<device>.in` and `.out` (MiB since the start),
-///   `system/network.sent` and `.recv` (bytes since the start);
-/// - of each NVIDIA GPU, as NVML numbers them, every 2 s: `system/gpu.0.memoryAllocatedBytes`, `.memoryAllocated` (% of the
-///   device), `.gpu` and `.memory` (% of the time that a kernel ran, or the memory was busy); every 10 s: `.temp` (°C),
-///   `.powerWatts`, `.powerPercent`, `.smClock` and `.memoryClock` (MHz), `.energyJoules` (since the start),
-///   `.throttleReasons` (NVML's mask); every 60 s: `.enforcedPowerLimitWatts`, `.correctedMemoryErrors`,
-///   `.uncorrectedMemoryErrors`.
+/// | reading, after `system/` | unit | every |
+/// |---|---|--:|
+/// | `cpu` | % of the cores that this process may use | 2 s |
+/// | `proc.memory.rssMB`, `proc.memory.availableMB` | MiB | 2 s |
+/// | `proc.memory.percent`, `memory_percent` | % of the machine or its cgroup | 2 s |
+/// | `proc.cpu.threads` | threads | 2 s |
+/// | `disk./.usagePercent`, `disk./.usageGB` | %, GiB | 10 s |
+/// | `disk.<device>.in`, `disk.<device>.out` | MiB read and written since the start | 10 s |
+/// | `network.recv`, `network.sent` | bytes since the start | 10 s |
+/// | `gpu.<i>.memoryAllocatedBytes`, `gpu.<i>.memoryAllocated` | bytes, % of the device | 2 s |
+/// | `gpu.<i>.gpu`, `gpu.<i>.memory` | % of the time that a kernel ran or memory was accessed | 2 s |
+/// | `gpu.<i>.temp` | °C | 10 s |
+/// | `gpu.<i>.powerWatts`, `gpu.<i>.powerPercent` | W, % of the limit | 10 s |
+/// | `gpu.<i>.smClock`, `gpu.<i>.memoryClock` | MHz | 10 s |
+/// | `gpu.<i>.energyJoules` | J since the start | 10 s |
+/// | `gpu.<i>.throttleReasons` | NVML's bit mask | 10 s |
+/// | `gpu.<i>.enforcedPowerLimitWatts` | W | 60 s |
+/// | `gpu.<i>.correctedMemoryErrors`, `gpu.<i>.uncorrectedMemoryErrors` | errors since the driver was loaded | 60 s |
 ///
-/// A logger asks it on a thread of its own, once at the beginning and once more at the end. Of several processes on a machine
-/// only the one with local rank 0 reads anything. The host's readings are for Linux only.
+/// `<i>` is NVML's index. The readings of the host exist on Linux only.
+///
+/// A logger samples the probe on a low-priority thread, once at its start, every 2 s, and once at its end.
+/// Of several processes on a machine only the one with local rank 0 reads.
 ///
 /// ```
 /// use logcore::{Probe, Readings};
@@ -38,50 +48,91 @@ use crate::nvidia::env::GpuEnvironment;
 /// ```
 #[derive(Debug)]
 pub struct SystemProbe {
-    /// Another process on this machine reads it.
-    is_others: bool,
+    /// `true` if another process of this machine is the reader.
+    is_idle: bool,
     #[cfg(target_os = "linux")]
     host: LinuxHost,
     gpus: SystemGpus,
 }
 
 /// The options of [`SystemProbe`], in a config under `probes.system`.
+///
+/// | option | default | meaning |
+/// |---|---|---|
+/// | `library` | the system's | path of NVML's library, `libnvidia-ml` |
+///
+/// ```
+/// # use logcore::serde_json;
+/// use logcore_gpu::SystemOptions;
+///
+/// let options: SystemOptions = serde_json::from_str(r#"{"library": "/opt/libnvidia-ml.so.1"}"#).unwrap();
+/// assert_eq!(options, SystemOptions::default().with_library("/opt/libnvidia-ml.so.1"));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
 pub struct SystemOptions {
-    /// The path of NVML's library; without it, the system's.
+    /// Path of NVML's library; `None` is the system's.
     pub library: Option<PathBuf>,
 }
 
-/// The shortest period of a reading.
+impl SystemOptions {
+    /// Sets the path of NVML's library.
+    ///
+    /// ```
+    /// use logcore_gpu::SystemOptions;
+    ///
+    /// assert!(SystemOptions::default().with_library("/opt/libnvidia-ml.so.1").library.is_some());
+    /// ```
+    #[must_use]
+    pub fn with_library(mut self, library: impl Into<PathBuf>) -> Self {
+        self.library = Some(library.into());
+        self
+    }
+}
+
+/// Shortest interval of a reading.
 const PERIOD: Duration = Duration::from_secs(2);
 
 impl SystemProbe {
-    /// A probe for this machine. Nothing is opened before the first reading.
+    /// Creates a probe for this machine. Opens nothing before the first sample.
+    ///
+    /// ```
+    /// use logcore::Probe;
+    ///
+    /// let probe = logcore_gpu::SystemProbe::new(Default::default());
+    /// assert_eq!(probe.period().unwrap().as_secs(), 2);
+    /// ```
+    #[must_use]
     pub fn new(options: SystemOptions) -> Self {
-        let variable = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
-        Self::within(options, &GpuEnvironment::read(variable), Ranks::from_env())
+        Self::with_environment(options, &GpuEnvironment::from_process(), Ranks::from_env())
     }
 
     pub(crate) fn build(options: SystemOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let mut probe = Self::new(options);
-        probe.is_others = is_others(context.ranks());
+        probe.is_idle = is_idle(context.ranks());
         Ok(probe)
     }
 
-    fn within(options: SystemOptions, environment: &GpuEnvironment, ranks: Ranks) -> Self {
+    fn with_environment(options: SystemOptions, environment: &GpuEnvironment, ranks: Ranks) -> Self {
         Self {
-            is_others: is_others(ranks),
+            is_idle: is_idle(ranks),
             #[cfg(target_os = "linux")]
             host: LinuxHost::default(),
-            gpus: SystemGpus::new(environment.nvml.then_some(options.library)),
+            gpus: if environment.nvml {
+                SystemGpus::new(options.library)
+            } else {
+                SystemGpus::disabled()
+            },
         }
     }
 
+    // Without Linux there are no readings of the host, which alone need the time.
+    #[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
     fn sample_at(&mut self, now: Instant, readings: &mut Readings) -> Result<(), ProbeError> {
-        if self.is_others {
-            let why = "the process with local rank 0 reads the machine".to_owned();
-            return Err(ProbeError::Unavailable(why));
+        if self.is_idle {
+            let reason = "the process with local rank 0 reads this machine".to_owned();
+            return Err(ProbeError::Unavailable(reason));
         }
         #[cfg(target_os = "linux")]
         self.host.read(now, readings);
@@ -100,8 +151,9 @@ impl Probe for SystemProbe {
     }
 }
 
-/// Where the launcher does not say which process of the machine this is, only the first of the run reads its machine.
-fn is_others(ranks: Ranks) -> bool {
+/// Returns `true` if another process reads this machine. If the launcher gives no local rank, only rank 0 of
+/// the run reads its machine.
+fn is_idle(ranks: Ranks) -> bool {
     ranks.local_rank.unwrap_or(ranks.rank) != 0
 }
 
@@ -111,11 +163,11 @@ mod tests {
     use crate::nvidia::fake::environment;
 
     #[test]
-    fn only_one_process_of_a_machine_reads_it() {
+    fn only_local_rank_0_reads_the_machine() {
         let of = |local_rank, rank| {
             let mut ranks = Ranks::default();
             (ranks.local_rank, ranks.rank) = (local_rank, rank);
-            let mut probe = SystemProbe::within(SystemOptions::default(), &unopened(), ranks);
+            let mut probe = SystemProbe::with_environment(SystemOptions::default(), &unopened(), ranks);
             probe.sample(&mut Readings::default())
         };
         assert_eq!(of(Some(0), 0), Ok(()));

@@ -1,7 +1,9 @@
-//! The CUDA driver of a program that has loaded it.
+//! Calls the CUDA driver of a program that has loaded it.
 //!
-//! Nothing here loads the driver, starts it, makes or keeps a context, or sets anything: a context costs hundreds of
-//! megabytes of the GPU. So before the program itself has begun with CUDA there is nothing to be seen.
+//! Nothing here loads or starts the driver, creates or keeps a context, or sets anything: a context costs
+//! hundreds of megabytes of the GPU. Before the program has started CUDA there are no values, therefore.
+// The driver is a C library that is found at run time, so each call of it is unsafe.
+#![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
 use std::fmt::Write as _;
@@ -16,7 +18,8 @@ macro_rules! extern_fn {
     ($($argument:ty),*) => { unsafe extern "system" fn($($argument),*) -> c_int };
 }
 
-/// The driver's calls that are used, of a library that is never closed.
+/// The functions of the driver's library that are used. The library is never closed, so the pointers stay
+/// valid.
 #[derive(Debug)]
 pub(crate) struct CudaDriver {
     _library: ManuallyDrop<Library>,
@@ -29,38 +32,38 @@ pub(crate) struct CudaDriver {
     pool_attribute: Option<extern_fn!(*mut c_void, c_uint, *mut u64)>,
 }
 
-/// What the driver's default pool of a device holds, in bytes.
+/// The usage of a device's default pool, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PoolUsage {
     pub(crate) used: u64,
     pub(crate) reserved: u64,
-    pub(crate) highest_used: u64,
+    pub(crate) peak_used: u64,
 }
 
-/// MappedBy what NVML knows a device, too.
+/// The names of a device that NVML has, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CudaIdentity {
-    /// Without the kind of device that NVML puts before it.
+    /// UUID without NVML's prefix `GPU-` or `MIG-`.
     pub(crate) uuid: Option<String>,
-    /// Where the device lies on the bus: `0000:3b:00.0`.
+    /// Location on the bus: `0000:3b:00.0`.
     pub(crate) bus_id: Option<String>,
 }
 
 pub(crate) const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 
-// From cuda.h, where they are so since CUDA 11.2.
+// From cuda.h; unchanged since CUDA 11.2.
 const SUCCESS: c_int = 0;
 const RESERVED_CURRENT: c_uint = 5;
 const USED_CURRENT: c_uint = 7;
 const USED_HIGHEST: c_uint = 8;
 
-#[allow(unsafe_code)]
 impl CudaDriver {
-    /// The driver, if this process has it loaded.
+    /// Returns the driver if this process has loaded it.
     pub(crate) fn loaded(name: &OsStr) -> Option<Self> {
         let library = already_loaded(name)?;
-        // SAFETY: the types are those of the functions of these names in cuda.h, which has not changed them since their
-        // first version; a name that is not there is an error. `_library` is never closed, so they stay valid.
+        // SAFETY: the types are those of the functions of these names in cuda.h, which has not changed them
+        // since their first version. A missing function is an error. `_library` is never closed, so the
+        // pointers stay valid.
         unsafe {
             Some(Self {
                 device_count: *library.get(b"cuDeviceGetCount\0").ok()?,
@@ -79,81 +82,83 @@ impl CudaDriver {
         }
     }
 
-    /// How many devices CUDA shows to this process; nothing before the program has started CUDA.
+    /// Returns the number of devices that CUDA shows to this process; `None` before the program has started
+    /// CUDA.
     pub(crate) fn device_count(&self) -> Option<usize> {
         let mut count = 0;
-        // SAFETY: the call writes one integer.
+        // SAFETY: the call writes one `int`, which `count` is, and keeps no pointer.
         let code = unsafe { (self.device_count)(&mut count) };
         (code == SUCCESS).then(|| usize::try_from(count).ok())?
     }
 
-    /// MappedBy what other libraries know a device, which for a slice of one (MIG) is that of the slice.
+    /// Returns the names of a device or of the slice (MIG) that CUDA shows in its place.
     pub(crate) fn identity(&self, ordinal: usize) -> Option<CudaIdentity> {
         let device = self.device(ordinal)?;
         Some(CudaIdentity {
-            uuid: self.uuid(device).map(dashed),
+            uuid: self.uuid(device).map(format_uuid),
             bus_id: self.bus_id(device),
         })
     }
 
     fn uuid(&self, device: c_int) -> Option<[u8; 16]> {
         let mut uuid = [0; 16];
-        // SAFETY: the call writes one `CUuuid`, which is sixteen bytes.
+        // SAFETY: the call writes one `CUuuid`, which is 16 bytes, as `uuid` is.
         let code = unsafe { (self.uuid?)(&mut uuid, device) };
         (code == SUCCESS).then_some(uuid)
     }
 
     fn bus_id(&self, device: c_int) -> Option<String> {
         let mut text = [0; 32];
-        // SAFETY: the call writes no more than the bytes that it is told of, with a zero at the end.
+        // SAFETY: the call writes at most as many bytes as its second argument says, which is the length of
+        // `text`. It ends the text with a zero.
         let code = unsafe { (self.pci_bus_id?)(text.as_mut_ptr().cast(), text.len() as c_int, device) };
         let text = CStr::from_bytes_until_nul(&text).ok()?;
         (code == SUCCESS).then(|| text.to_str().ok().map(str::to_owned))?
     }
 
-    /// The usage of a device's default pool, if this process has a context on the device.
+    /// Returns the usage of a device's default pool, if this process has a context on the device.
     pub(crate) fn pool_usage(&self, ordinal: usize) -> Option<PoolUsage> {
         let device = self.device(ordinal)?;
         if !self.has_context(device) {
             return None;
         }
         let mut pool = std::ptr::null_mut();
-        // SAFETY: the call writes one pointer.
+        // SAFETY: the call writes one pointer, which `pool` is.
         let code = unsafe { (self.default_pool?)(&mut pool, device) };
         if code != SUCCESS || pool.is_null() {
             return None;
         }
         let attribute = |attribute| {
             let mut value = 0;
-            // SAFETY: the pool is the driver's own, which lives as long as the process; of these attributes the call
-            // writes 64 bits.
+            // SAFETY: the driver owns the default pool, which lives as long as the process. For the three
+            // attributes that are asked for, the call writes 64 bits, which `value` is.
             let code = unsafe { (self.pool_attribute?)(pool, attribute, &mut value) };
             (code == SUCCESS).then_some(value)
         };
         Some(PoolUsage {
             used: attribute(USED_CURRENT)?,
             reserved: attribute(RESERVED_CURRENT)?,
-            highest_used: attribute(USED_HIGHEST)?,
+            peak_used: attribute(USED_HIGHEST)?,
         })
     }
 
     fn device(&self, ordinal: usize) -> Option<c_int> {
         let mut device = 0;
-        // SAFETY: the call writes one integer.
+        // SAFETY: the call writes one `int`, which `device` is.
         let code = unsafe { (self.device)(&mut device, c_int::try_from(ordinal).ok()?) };
         (code == SUCCESS).then_some(device)
     }
 
     fn has_context(&self, device: c_int) -> bool {
         let (mut flags, mut active) = (0, 0);
-        // SAFETY: the call writes two integers.
+        // SAFETY: the call writes one `unsigned int` and one `int`, which these two are.
         let code = unsafe { (self.context_state)(device, &mut flags, &mut active) };
         code == SUCCESS && active != 0
     }
 }
 
-/// As NVML writes it.
-fn dashed(uuid: [u8; 16]) -> String {
+/// Formats a UUID as NVML does, with dashes.
+fn format_uuid(uuid: [u8; 16]) -> String {
     let mut text = String::new();
     for (at, byte) in uuid.into_iter().enumerate() {
         if matches!(at, 4 | 6 | 8 | 10) {
@@ -165,24 +170,29 @@ fn dashed(uuid: [u8; 16]) -> String {
 }
 
 #[cfg(unix)]
-#[allow(unsafe_code)]
 fn already_loaded(name: &OsStr) -> Option<Library> {
     let flags = libc::RTLD_LAZY | libc::RTLD_LOCAL | libc::RTLD_NOLOAD;
-    // SAFETY: with RTLD_NOLOAD no code is loaded, so none runs.
+    // SAFETY: with RTLD_NOLOAD no library is loaded, so no code of one runs.
     unsafe { Library::open(Some(name), flags) }.ok()
 }
 
-/// How many libraries this process has loaded so far, where its loader tells.
+#[cfg(windows)]
+fn already_loaded(name: &OsStr) -> Option<Library> {
+    Library::open_already_loaded(name).ok()
+}
+
+/// Returns how many libraries this process has loaded so far; `None` if the loader does not count them.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
 pub(crate) fn libraries_loaded() -> Option<u64> {
     unsafe extern "C" fn of_first(library: *mut libc::dl_phdr_info, _: libc::size_t, count: *mut c_void) -> c_int {
-        // SAFETY: the loader gives a struct of its own for as long as this runs, and hands `count` through.
+        // SAFETY: the loader passes a struct of its own that is valid during this call, and the pointer to
+        // `count` that it was given below.
         unsafe { *count.cast::<u64>() = (*library).dlpi_adds };
         1
     }
     let mut count = 0_u64;
-    // SAFETY: the function is called while this call runs, with the pointer to `count`; its 1 ends the walk at once.
+    // SAFETY: `of_first` has the type that the call expects, and runs only during the call, while `count`
+    // lives. Its result of 1 ends the walk at the first library.
     unsafe { libc::dl_iterate_phdr(Some(of_first), (&raw mut count).cast()) };
     Some(count)
 }
@@ -190,9 +200,4 @@ pub(crate) fn libraries_loaded() -> Option<u64> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn libraries_loaded() -> Option<u64> {
     None
-}
-
-#[cfg(windows)]
-fn already_loaded(name: &OsStr) -> Option<Library> {
-    Library::open_already_loaded(name).ok()
 }

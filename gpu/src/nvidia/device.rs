@@ -1,4 +1,4 @@
-//! One device of the run: its readings, and what there is to say about it.
+//! Reports one device: its readings, and messages about changes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +11,7 @@ use crate::nvidia::options::Fallback;
 use crate::nvidia::session::DriverFigures;
 use crate::nvidia::source_select::{MemorySource, MemoryUsage, SourceSelector};
 
+/// The reporter of one device. Each change is noted once.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceReporter {
     selector: SourceSelector,
@@ -18,22 +19,23 @@ pub(crate) struct DeviceReporter {
     is_lost: bool,
     last: Option<MemoryUsage>,
     has_warned: bool,
-    /// What was said of the questions to it.
-    questions: Vec<String>,
+    /// Notices about queries that were reported and still hold.
+    active_notices: Vec<String>,
     contradiction: ContradictionCheck,
 }
 
-/// Whether the driver's list of processes, which is some seconds old, contradicts a source that is asked anew each time.
+/// Compares a source that is read at each sample with the driver's process list, which is seconds old.
 #[derive(Debug, Default)]
 struct ContradictionCheck {
-    /// When the list was made that was compared last, and how many in a row contradicted.
+    /// Time of the list that was compared last.
     listed_at: Option<Instant>,
+    /// Number of lists in a row that contradict the source.
     in_a_row: u32,
-    /// The least that was allocated since then.
-    least: Option<u64>,
+    /// Lowest `allocated` since that list.
+    min_allocated: Option<u64>,
 }
 
-/// What the sources offer for one device, the best first.
+/// The sources that have a value for one device, best first.
 #[derive(Debug, Default)]
 pub(crate) struct AvailableSources {
     pub(crate) sources: Vec<(MemorySource, MemoryUsage)>,
@@ -41,8 +43,10 @@ pub(crate) struct AvailableSources {
 }
 
 impl AvailableSources {
-    /// Adds what the driver offers, which knows nothing of allocators: all that is held counts as allocated. What is used of the
-    /// device may stand for the process where that is wished, and where no other process is on it.
+    /// Adds the driver's values. The driver cannot see inside an allocator, so all memory that it holds
+    /// counts as allocated.
+    ///
+    /// The usage of the whole device is added if `fallback` allows it or no other process uses the device.
     pub(crate) fn add_driver(&mut self, figures: DriverFigures, fallback: Fallback) {
         let held = |bytes| MemoryUsage {
             allocated: bytes,
@@ -51,31 +55,31 @@ impl AvailableSources {
         };
         self.sources
             .extend(figures.process.map(|bytes| (MemorySource::Process, held(bytes))));
-        let of_device = figures
+        let device = figures
             .device
-            .filter(|_| fallback == Fallback::Device || figures.is_alone);
+            .filter(|_| fallback == Fallback::Device || figures.is_exclusive);
         self.sources
-            .extend(of_device.map(|bytes| (MemorySource::Device, held(bytes))));
+            .extend(device.map(|bytes| (MemorySource::Device, held(bytes))));
         self.driver = Some(figures);
     }
 }
 
 impl DeviceReporter {
-    /// Where its readings come from.
+    /// Returns the source of the readings.
     pub(crate) fn source(&self) -> Option<MemorySource> {
-        self.selector.chosen()
+        self.selector.selected()
     }
 
-    /// Adds the device's readings; returns whether the source of the most important ones has any this time.
+    /// Adds the device's readings. Returns `true` if the selected source has a value this time.
     pub(crate) fn read(
         &mut self,
         ordinal: usize,
-        offers: &AvailableSources,
+        available: &AvailableSources,
         counts: bool,
         readings: &mut Readings,
     ) -> bool {
-        if let Some(figures) = &offers.driver {
-            self.tell(ordinal, figures, readings);
+        if let Some(figures) = &available.driver {
+            self.note_changes(ordinal, figures, readings);
         }
         let suffix = match ordinal {
             0 => String::new(),
@@ -83,50 +87,55 @@ impl DeviceReporter {
         };
         let mut push = |name: &str, value: MetricValue| readings.push(format!("memory/gpu_{name}{suffix}"), value);
         let gb = |bytes: u64| MetricValue::Float(bytes as f64 / 1e9);
-        let chosen = self.selector.choose(&offers.sources, counts);
-        if let Some((source, memory)) = chosen {
+        let selected = self.selector.select(&available.sources, counts);
+        if let Some((source, memory)) = selected {
             push("allocated_gb", gb(memory.allocated));
             push("reserved_gb", gb(memory.reserved));
             push("max_allocated_gb", gb(memory.max_allocated.unwrap_or(memory.allocated)));
-            push("source", source.rank().value());
+            push("source", source.number().value());
             self.last = Some(memory);
         }
-        if let Some(figures) = &offers.driver {
+        if let Some(figures) = &available.driver {
             if let Some(bytes) = figures.process {
                 push("process_gb", gb(bytes));
             }
-            if let Some((source, memory)) = chosen.filter(|(source, _)| !source.is_driver()) {
+            if let Some((source, memory)) = selected.filter(|(source, _)| !source.is_nvml()) {
                 self.compare(ordinal, (source, memory), figures, readings);
             }
         }
-        chosen.is_some()
+        selected.is_some()
     }
 
-    fn tell(&mut self, ordinal: usize, figures: &DriverFigures, readings: &mut Readings) {
+    fn note_changes(&mut self, ordinal: usize, figures: &DriverFigures, readings: &mut Readings) {
         let identity = &figures.identity;
         if figures.is_lost && !self.is_lost {
             let last = match self.last {
-                Some(memory) => format!("; it had {:.3} GB allocated", memory.allocated as f64 / 1e9),
+                Some(memory) => format!(", with {:.3} GB allocated", memory.allocated as f64 / 1e9),
                 None => String::new(),
             };
-            let text =
-                format!("cuda:{ordinal} is lost to the driver: {identity}{last}; it is looked for again every minute");
+            let text = format!("cuda:{ordinal} is lost: {identity}{last}. Retrying every minute");
             readings.note(Level::Error, text);
         } else if !figures.is_lost && self.identity.as_ref() != Some(identity) {
-            readings.note(Level::Info, format!("cuda:{ordinal} is {identity}, {}", figures.by));
+            readings.note(
+                Level::Info,
+                format!("cuda:{ordinal} is {identity}, {}", figures.mapped_by),
+            );
             let was_another = self.identity.replace(Arc::clone(identity)).is_some();
-            if was_another && self.source().is_some_and(MemorySource::is_driver) {
-                self.selector.forget_peak();
+            if was_another && self.source().is_some_and(MemorySource::is_nvml) {
+                self.selector.reset_peak();
             }
         }
         self.is_lost = figures.is_lost;
-        for text in figures.questions.iter().filter(|text| !self.questions.contains(text)) {
-            readings.note(Level::Info, format!("cuda:{ordinal}: {text}"));
+        for text in &figures.notices {
+            if !self.active_notices.contains(text) {
+                readings.note(Level::Info, format!("cuda:{ordinal}: {text}"));
+            }
         }
-        self.questions.clone_from(&figures.questions);
+        self.active_notices.clone_from(&figures.notices);
     }
 
-    /// Says once that a source contradicts the driver. Its figures are kept: the driver's may be the wrong ones.
+    /// Warns once if the source contradicts the driver. The source stays selected, because the driver's
+    /// values may be the wrong ones.
     fn compare(
         &mut self,
         ordinal: usize,
@@ -134,21 +143,25 @@ impl DeviceReporter {
         figures: &DriverFigures,
         readings: &mut Readings,
     ) {
-        // Before CUDA has said which devices they are, the driver's figures may be another's.
-        if self.has_warned || figures.by != MappedBy::Cuda {
+        // Before CUDA has named the devices, the driver's values may be those of another device.
+        if self.has_warned || figures.mapped_by != MappedBy::Cuda {
             return;
         }
         let gb = |bytes: u64| bytes as f64 / 1e9;
         let against = match (figures.total, figures.process) {
             (Some(total), _) if memory.reserved > total => format!("the device has {:.3} GB", gb(total)),
-            (_, Some(process)) if self.contradiction.stays(memory.allocated, process, figures.listed_at) => {
-                format!("the driver counts {:.3} GB for this process", gb(process))
+            (_, Some(process))
+                if self
+                    .contradiction
+                    .persists(memory.allocated, process, figures.listed_at) =>
+            {
+                format!("the driver reports {:.3} GB for this process", gb(process))
             }
             _ => return,
         };
         self.has_warned = true;
         let text = format!(
-            "cuda:{ordinal}: {} says {:.3} GB allocated and {:.3} GB reserved, but {against}",
+            "cuda:{ordinal}: {} reports {:.3} GB allocated and {:.3} GB reserved, but {against}",
             source.tag(),
             gb(memory.allocated),
             gb(memory.reserved)
@@ -158,16 +171,17 @@ impl DeviceReporter {
 }
 
 impl ContradictionCheck {
-    /// Whether two lists in a row say clearly less than was allocated both before and after they were made.
-    fn stays(&mut self, allocated: u64, listed: u64, listed_at: Option<Instant>) -> bool {
-        let least = self.least.map_or(allocated, |least| least.min(allocated));
+    /// Returns `true` if two lists in a row have over 5 % less than was allocated both before and after
+    /// the list was made.
+    fn persists(&mut self, allocated: u64, listed: u64, listed_at: Option<Instant>) -> bool {
+        let min_allocated = self.min_allocated.map_or(allocated, |min| min.min(allocated));
         if self.listed_at == listed_at {
-            self.least = Some(least);
+            self.min_allocated = Some(min_allocated);
             return false;
         }
-        let is_one = self.least.is_some() && (listed as f64) < 0.95 * least as f64;
-        self.in_a_row = if is_one { self.in_a_row + 1 } else { 0 };
-        (self.listed_at, self.least) = (listed_at, Some(allocated));
+        let contradicts = self.min_allocated.is_some() && (listed as f64) < 0.95 * min_allocated as f64;
+        self.in_a_row = if contradicts { self.in_a_row + 1 } else { 0 };
+        (self.listed_at, self.min_allocated) = (listed_at, Some(allocated));
         self.in_a_row >= 2
     }
 }

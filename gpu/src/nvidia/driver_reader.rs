@@ -1,4 +1,4 @@
-//! What the driver (NVML) says, for a caller who does not wait for it.
+//! Hands out the driver's newest answers to callers that cannot wait for the driver.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,28 +7,31 @@ use std::sync::Arc;
 use logcore::Readings;
 use logcore::log::Level;
 
-use crate::nvidia::sampler::{NoReading, Sampler, SamplerTimeouts, SharedSamplers, Unavailable};
+use crate::nvidia::sampler::{NoReading, ReadingNeed, Sampler, SamplerTimeouts, SharedSamplers, Unavailable};
 
-/// Opens the driver at the first question, on a thread that is shared by all who have the same question.
+/// The answers of the driver's library NVML to one kind of query.
+///
+/// The first call opens the library on a thread. All readers of the same kind share that thread.
 pub(crate) struct DriverReader<T: 'static> {
-    /// What is missing if it does not answer.
-    what: &'static str,
+    /// Name of the answers, for messages: `GPU memory from NVML`.
+    subject: &'static str,
     timeouts: SamplerTimeouts,
     start: Box<StartSampler<T>>,
     sampler: Option<Arc<Sampler<T>>>,
-    /// The process that the thread is in; a fork leaves it behind.
+    /// Id of the process that the thread is in; a fork leaves the thread behind.
     process: u32,
-    process_now: fn() -> u32,
-    gone: Option<Unavailable>,
+    current_process: fn() -> u32,
+    unavailable: Option<Unavailable>,
     is_stalled: bool,
 }
 
 type StartSampler<T> = dyn Fn(u32, SamplerTimeouts) -> std::io::Result<Arc<Sampler<T>>> + Send;
 
 impl<T: Clone + Send + 'static> DriverReader<T> {
-    /// `open` runs on the thread, and so does what it returns, once for each answer.
+    /// Creates a reader and opens nothing. The thread calls `open` once, and the function that `open`
+    /// returns for each answer.
     pub(crate) fn new<R>(
-        what: &'static str,
+        subject: &'static str,
         samplers: &'static SharedSamplers<T>,
         library: Option<PathBuf>,
         timeouts: SamplerTimeouts,
@@ -38,7 +41,7 @@ impl<T: Clone + Send + 'static> DriverReader<T> {
         R: FnMut() -> Result<T, Unavailable>,
     {
         Self {
-            what,
+            subject,
             timeouts,
             start: Box::new(move |process, timeouts| {
                 samplers.get_or_start(process, library.as_deref(), || {
@@ -47,25 +50,25 @@ impl<T: Clone + Send + 'static> DriverReader<T> {
             }),
             sampler: None,
             process: std::process::id(),
-            process_now: std::process::id,
-            gone: None,
+            current_process: std::process::id,
+            unavailable: None,
             is_stalled: false,
         }
     }
 
-    /// The newest answer, or why there is none. Trouble is noted once. The first one is waited for if it is needed.
-    pub(crate) fn newest(&mut self, is_needed: bool, readings: &mut Readings) -> Result<T, String> {
-        if let Some(gone) = &self.gone {
-            return Err(gone.why.clone());
+    /// Returns the newest answer, or the reason why there is none. Each failure is noted once.
+    pub(crate) fn newest(&mut self, need: ReadingNeed, readings: &mut Readings) -> Result<T, String> {
+        if let Some(unavailable) = &self.unavailable {
+            return Err(unavailable.reason.clone());
         }
-        let process = (self.process_now)();
+        let process = (self.current_process)();
         if self.process != process {
             self.process = process;
             self.sampler = None;
         }
         let newest = match self.sampler() {
-            Ok(sampler) => sampler.newest(is_needed),
-            Err(gone) => Err(NoReading::Unavailable(gone)),
+            Ok(sampler) => sampler.newest(need),
+            Err(unavailable) => Err(NoReading::Unavailable(unavailable)),
         };
         let is_stalled = matches!(newest, Err(NoReading::Stalled));
         let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);
@@ -74,39 +77,43 @@ impl<T: Clone + Send + 'static> DriverReader<T> {
             Err(NoReading::Pending) => Err("the NVIDIA driver has not answered yet".to_owned()),
             Err(NoReading::Stalled) => {
                 let text = format!(
-                    "the NVIDIA driver does not answer; {} are left out until it does",
-                    self.what
+                    "cannot read {}: the NVIDIA driver does not respond. Its values are left out until it does",
+                    self.subject
                 );
                 if !was_stalled {
                     readings.note(Level::Warn, format!("gpu.sampler_stalled: {text}"));
                 }
                 Err(text)
             }
-            Err(NoReading::Unavailable(gone)) => {
-                // Most machines have no GPU, which is no news.
-                let level = if gone.is_failure { Level::Warn } else { Level::Trace };
-                readings.note(level, format!("no {}: {}", self.what, gone.why));
+            Err(NoReading::Unavailable(unavailable)) => {
+                // Most machines have no GPU, so that is worth no more than a line at TRACE.
+                let level = if unavailable.is_failure {
+                    Level::Warn
+                } else {
+                    Level::Trace
+                };
+                readings.note(level, format!("cannot read {}: {}", self.subject, unavailable.reason));
                 self.sampler = None;
-                Err(self.gone.insert(gone).why.clone())
+                Err(self.unavailable.insert(unavailable).reason.clone())
             }
         }
     }
 
     fn sampler(&mut self) -> Result<&Sampler<T>, Unavailable> {
-        if self.sampler.is_none() {
-            let started = (self.start)(self.process, self.timeouts)
-                .map_err(|error| Unavailable::failure(format!("cannot start the thread `gpu-sampler`: {error}")))?;
-            self.sampler = Some(started);
-        }
-        Ok(self.sampler.as_ref().expect("it is there or was just started"))
+        let sampler = match self.sampler.take() {
+            Some(sampler) => sampler,
+            None => (self.start)(self.process, self.timeouts)
+                .map_err(|error| Unavailable::failure(format!("cannot start the thread `gpu-sampler`: {error}")))?,
+        };
+        Ok(self.sampler.insert(sampler))
     }
 }
 
 impl<T: 'static> fmt::Debug for DriverReader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver")
-            .field("what", &self.what)
-            .field("gone", &self.gone)
+        f.debug_struct("DriverReader")
+            .field("subject", &self.subject)
+            .field("unavailable", &self.unavailable)
             .finish_non_exhaustive()
     }
 }
@@ -122,23 +129,33 @@ mod tests {
     use crate::nvidia::tests::eager;
 
     #[test]
-    fn a_child_of_a_fork_opens_the_driver_anew_and_waits_for_no_thread() {
+    fn reader_in_a_forked_child_opens_the_driver_again() {
         let fake = FakeLibrary::with_devices(1);
         let library = Some(fake.path().to_owned());
-        let of_driver = library.clone();
+        let to_open = library.clone();
         let mut driver = DriverReader::new("figures", &FIGURES, library, eager(), move || {
-            let mut session = NvmlSession::open(of_driver.as_ref(), &environment(None))?;
+            let mut session = NvmlSession::open(to_open.as_ref(), &environment(None))?;
             Ok(move || session.sample(Instant::now()))
         });
         let mut readings = Readings::default();
-        assert_eq!(driver.newest(true, &mut readings).map(|figures| figures.len()), Ok(1));
+        assert_eq!(
+            driver
+                .newest(ReadingNeed::Required, &mut readings)
+                .map(|figures| figures.len()),
+            Ok(1)
+        );
         fake.set("hang", 1);
-        driver.process_now = || 0;
-        driver.timeouts.first = Duration::ZERO;
-        assert!(driver.newest(true, &mut readings).is_err());
+        driver.current_process = || 0;
+        driver.timeouts.first_required = Duration::ZERO;
+        assert!(driver.newest(ReadingNeed::Required, &mut readings).is_err());
         fake.set("hang", 0);
         driver.sampler = None;
         driver.timeouts = eager();
-        assert_eq!(driver.newest(true, &mut readings).map(|figures| figures.len()), Ok(1));
+        assert_eq!(
+            driver
+                .newest(ReadingNeed::Required, &mut readings)
+                .map(|figures| figures.len()),
+            Ok(1)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What the process and its environment say about GPUs.
+//! Reads the environment variables that concern GPUs.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -6,31 +6,38 @@ use std::time::Duration;
 use crate::nvidia::cuda;
 use crate::nvidia::visible_devices::VisibleDevices;
 
+/// The settings that come from the process and its environment variables.
 #[derive(Debug, Clone)]
 pub(crate) struct GpuEnvironment {
-    /// NVML may be opened.
+    /// `true` if NVML may be opened.
     pub(crate) nvml: bool,
-    /// The name of CUDA's library, if it may be looked for.
+    /// Name of CUDA's library; `None` if CUDA must not be looked for.
     pub(crate) cuda: Option<OsString>,
-    /// A value of `GPU_PROBE` that is none.
-    pub(crate) unknown: Option<String>,
+    /// An invalid value of `GPU_PROBE`.
+    pub(crate) unknown_switch: Option<String>,
     pub(crate) visible: VisibleDevices,
-    /// CUDA orders the devices as they lie on the bus, which is NVML's order.
-    pub(crate) is_by_bus: bool,
-    /// The number of this process; of a child, after a fork.
+    /// `true` if CUDA sorts devices by bus id, as NVML does.
+    pub(crate) is_pci_order: bool,
+    /// Returns the id of the current process, which differs in a forked child.
     pub(crate) pid: fn() -> u32,
     pub(crate) periods: QueryPeriods,
 }
 
-/// How often the driver is asked for what.
+/// The intervals of driver queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueryPeriods {
     pub(crate) memory: Duration,
-    /// The list is dear: some milliseconds, under a lock of the driver.
+    /// Interval of the process list, which takes some milliseconds under a lock of the driver.
     pub(crate) processes: Duration,
 }
 
 impl GpuEnvironment {
+    /// Reads the environment variables of this process.
+    pub(crate) fn from_process() -> Self {
+        Self::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
+    }
+
+    /// Reads environment variables through `variable`.
     pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
         let switch = variable("GPU_PROBE").unwrap_or_default().trim().to_ascii_lowercase();
         let visible = VisibleDevices::parse(variable("CUDA_VISIBLE_DEVICES").as_deref());
@@ -41,12 +48,13 @@ impl GpuEnvironment {
             "pool" => (false, true),
             _ => (true, true),
         };
+        let is_unknown = !["", "off", "nvml", "pool", "all"].contains(&switch.as_str());
         Self {
             nvml,
             cuda: pool.then(|| cuda::LIBRARY.into()),
-            unknown: Some(switch).filter(|switch| !["", "off", "nvml", "pool", "all"].contains(&switch.as_str())),
+            unknown_switch: Some(switch).filter(|_| is_unknown),
             visible,
-            is_by_bus: variable("CUDA_DEVICE_ORDER").is_some_and(|order| order.trim() == "PCI_BUS_ID"),
+            is_pci_order: variable("CUDA_DEVICE_ORDER").is_some_and(|order| order.trim() == "PCI_BUS_ID"),
             pid: std::process::id,
             periods: QueryPeriods {
                 memory: Duration::from_secs(2),
@@ -66,14 +74,14 @@ mod tests {
                 "GPU_PROBE" => probe,
                 "CUDA_VISIBLE_DEVICES" => visible,
                 "CUDA_DEVICE_ORDER" => None,
-                other => panic!("{other} is none of ours"),
+                other => panic!("{other} is not read by this crate"),
             };
             value.map(str::to_owned)
         })
     }
 
     #[test]
-    fn the_switch_says_what_may_be_opened() {
+    fn switch_limits_the_libraries() {
         for (switch, nvml, pool) in [
             (None, true, true),
             (Some(""), true, true),
@@ -84,14 +92,14 @@ mod tests {
         ] {
             let read = with(switch, None);
             let seen = (read.nvml, read.cuda.is_some());
-            assert_eq!((seen, read.unknown), ((nvml, pool), None), "{switch:?}");
+            assert_eq!((seen, read.unknown_switch), ((nvml, pool), None), "{switch:?}");
         }
         let typo = with(Some("of"), None);
-        assert_eq!((typo.nvml, typo.unknown.as_deref()), (true, Some("of")));
+        assert_eq!((typo.nvml, typo.unknown_switch.as_deref()), (true, Some("of")));
     }
 
     #[test]
-    fn a_program_without_devices_opens_nothing() {
+    fn environment_without_visible_devices_opens_nothing() {
         for visible in ["", "-1"] {
             let read = with(None, Some(visible));
             assert!(!read.nvml && read.cuda.is_none(), "{visible:?}");
@@ -101,10 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn only_the_order_of_the_bus_is_that_of_nvml() {
-        for (order, is_by_bus) in [("PCI_BUS_ID", true), ("FASTEST_FIRST", false), ("", false)] {
+    fn only_pci_bus_order_is_the_order_of_nvml() {
+        for (order, is_pci_order) in [("PCI_BUS_ID", true), ("FASTEST_FIRST", false), ("", false)] {
             let read = GpuEnvironment::read(|name| (name == "CUDA_DEVICE_ORDER").then(|| order.to_owned()));
-            assert_eq!(read.is_by_bus, is_by_bus, "{order}");
+            assert_eq!(read.is_pci_order, is_pci_order, "{order}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Builds and steers the stand-ins for libnvidia-ml and libcuda.
+//! Builds and controls the fakes of libnvidia-ml and libcuda.
 
 use std::ffi::{CString, c_char};
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use crate::nvidia::visible_devices::VisibleDevices;
 #[path = "../../tests/support/stand_in.rs"]
 mod stand_in;
 
-/// A library that answers as the test says.
+/// A library whose answers a test sets.
 pub(crate) struct FakeLibrary {
-    /// Open as long as the test runs; the code under test never closes it either.
+    /// Never closed, as in the code under test.
     library: &'static Library,
     path: PathBuf,
     _folder: TempDir,
@@ -25,7 +25,7 @@ pub(crate) struct FakeLibrary {
 pub(crate) const PID: u32 = 4711;
 
 impl FakeLibrary {
-    /// A driver with some GPUs of 80 GB. Of each 3 GB are in use, 2 of them by this process.
+    /// A driver with GPUs of 80 GB each: 3 GB are in use, 2 of them by this process.
     pub(crate) fn with_devices(count: u64) -> Self {
         Self::variant(&[], count)
     }
@@ -42,7 +42,7 @@ impl FakeLibrary {
         fake
     }
 
-    /// A CUDA that the program has loaded and not started, with some devices in the order of NVML.
+    /// A CUDA driver that is loaded and not started, with devices in the order of NVML.
     pub(crate) fn cuda(cfgs: &[&str], count: u64) -> Self {
         let fake = Self::compile("cuda", cfgs);
         fake.set("devices", count);
@@ -52,7 +52,7 @@ impl FakeLibrary {
         fake
     }
 
-    /// The program starts CUDA and has some bytes in use, and twice as many reserved.
+    /// Starts CUDA on a device with `used` bytes in use and twice as many reserved.
     pub(crate) fn start_with(&self, device: u64, used: u64) {
         self.set("started", 1);
         self.set(&format!("{device}.active"), 1);
@@ -74,46 +74,43 @@ impl FakeLibrary {
     }
 
     pub(crate) fn options(&self, fallback: Fallback) -> GpuOptions {
-        GpuOptions {
-            fallback,
-            library: Some(self.path.clone()),
-        }
+        GpuOptions::default().with_fallback(fallback).with_library(&self.path)
     }
 
     #[allow(unsafe_code)]
     pub(crate) fn set(&self, name: &str, value: u64) {
         let name = CString::new(name).expect("no zero in a name");
-        // SAFETY: the stand-in has this function with this signature.
+        // SAFETY: the fake library has this function with this signature.
         unsafe {
             let call = self
                 .library
                 .get::<unsafe extern "C" fn(*const c_char, u64)>(b"fake_set");
-            call.expect("the stand-in has it")(name.as_ptr(), value);
+            call.expect("the fake library has it")(name.as_ptr(), value);
         }
     }
 
     #[allow(unsafe_code)]
     pub(crate) fn get(&self, name: &str) -> u64 {
         let name = CString::new(name).expect("no zero in a name");
-        // SAFETY: the stand-in has this function with this signature.
+        // SAFETY: the fake library has this function with this signature.
         unsafe {
             let call = self
                 .library
                 .get::<unsafe extern "C" fn(*const c_char) -> u64>(b"fake_get");
-            call.expect("the stand-in has it")(name.as_ptr())
+            call.expect("the fake library has it")(name.as_ptr())
         }
     }
 
-    /// Returns when the number is at least `value`.
+    /// Waits until the number is at least `value`.
     #[allow(unsafe_code)]
     pub(crate) fn wait(&self, name: &str, value: u64) {
         let name = CString::new(name).expect("no zero in a name");
-        // SAFETY: the stand-in has this function with this signature.
+        // SAFETY: the fake library has this function with this signature.
         unsafe {
             let call = self
                 .library
                 .get::<unsafe extern "C" fn(*const c_char, u64)>(b"fake_wait");
-            call.expect("the stand-in has it")(name.as_ptr(), value);
+            call.expect("the fake library has it")(name.as_ptr(), value);
         }
     }
 
@@ -122,7 +119,7 @@ impl FakeLibrary {
         let folder = tempfile::tempdir().expect("a folder for the stand-in");
         let path = folder.path().join(format!("libfake_{of}.so"));
         stand_in::compile(of, cfgs, &path);
-        // SAFETY: a library of our own, whose loading runs nothing.
+        // SAFETY: loading this library, built above, runs no code.
         let library = unsafe { Library::new(&path) }.expect("it was just built");
         Self {
             library: Box::leak(Box::new(library)),
@@ -132,15 +129,15 @@ impl FakeLibrary {
     }
 }
 
-/// This process, as the driver sees it, with a value of `CUDA_VISIBLE_DEVICES`.
+/// The environment of a process with this value of `CUDA_VISIBLE_DEVICES`.
 pub(crate) fn environment(visible: Option<&str>) -> GpuEnvironment {
     GpuEnvironment {
         nvml: true,
         cuda: None,
-        unknown: None,
+        unknown_switch: None,
         visible: VisibleDevices::parse(visible),
         pid: || PID,
-        is_by_bus: false,
+        is_pci_order: false,
         periods: QueryPeriods {
             memory: Duration::ZERO,
             processes: Duration::ZERO,

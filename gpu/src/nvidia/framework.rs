@@ -1,4 +1,4 @@
-//! What a framework says of its own allocator: pushed to a gauge, or asked for.
+//! The memory that a framework reports about its own allocator: pushed to a gauge, or returned by a callback.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,20 +8,29 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::nvidia::source_select::MemoryUsage;
 
-/// The memory that the program's own framework reports for a device; from [`gauge`].
+/// The memory that the program's own framework reports for a device; returned by [`gauge`].
 ///
-/// Nothing can stand above it: while a gauge has a value, the device's `memory/gpu_…` readings are that value.
+/// A gauge is the best source: once it has a value, the device's `memory/gpu_…` readings are that value.
+///
+/// ```
+/// use logcore_gpu::{Gauge, gauge};
+///
+/// let first: &'static Gauge = gauge(0);
+/// first.set(1_500_000_000, 2_000_000_000);
+/// assert!(std::ptr::eq(first, gauge(0)), "a device has one gauge");
+/// assert!(format!("{first:?}").contains("1500000000"));
+/// ```
 pub struct Gauge {
-    /// [`UNSET`] before the first value.
+    /// Bytes, or [`UNSET`] before the first value.
     allocated: AtomicU64,
     reserved: AtomicU64,
-    highest: AtomicU64,
+    peak: AtomicU64,
 }
 
-/// No device has so much.
+/// A number of bytes that no device has.
 const UNSET: u64 = u64::MAX;
 
-// Read on every call, and so by some thread at a fork: readers do not shut a child out.
+// Some thread may be reading at a fork. Reader locks do not shut the forked child out.
 static GAUGES: RwLock<BTreeMap<usize, &'static Gauge>> = RwLock::new(BTreeMap::new());
 static ALLOCATORS: RwLock<BTreeMap<usize, RegisteredAllocator>> = RwLock::new(BTreeMap::new());
 
@@ -31,12 +40,14 @@ struct RegisteredAllocator {
     usage: Arc<dyn Fn() -> Option<(u64, u64)> + Send + Sync>,
 }
 
-/// The gauge of the device that CUDA calls `ordinal` in this process. The same one each time, so it can be kept.
+/// Returns the gauge of the device that CUDA calls `ordinal` in this process.
+///
+/// All calls return the same gauge, so a program can keep it.
 ///
 /// ```
 /// use logcore::{Probe, Readings};
 ///
-/// // In the program, wherever the numbers are at hand: bytes in live tensors, and bytes held from the driver.
+/// // In the program: bytes in live tensors, and bytes held from the driver.
 /// logcore_gpu::gauge(0).set(1_500_000_000, 2_000_000_000);
 ///
 /// // In the logger, at `log_memory`.
@@ -46,17 +57,21 @@ struct RegisteredAllocator {
 /// assert_eq!(allocated.map(|(_, value)| value.as_f64()), Some(1.5));
 /// assert_eq!(readings.source(), Some(("GPU memory", "framework:gauge")));
 /// ```
+#[must_use = "a gauge has no value before `set`"]
 pub fn gauge(ordinal: usize) -> &'static Gauge {
     write(&GAUGES)
         .entry(ordinal)
         .or_insert_with(|| Box::leak(Box::new(Gauge::new())))
 }
 
-/// Has a framework's allocator asked at each `log_memory`, at most every 50 ms, on the thread that logs.
+/// Registers a callback that reports the memory of a framework's allocator.
 ///
-/// `usage` returns the bytes in live tensors and the bytes held from the driver, or nothing if that cannot be known now. It
-/// must be quick, must not wait for the GPU and must not log memory itself. If it panics it is not asked again. A second
-/// allocator for the same device takes the place of the first; a [`gauge`] that has a value goes before it.
+/// `log_memory` calls it on the thread that logs, at most every 50 ms. `usage` returns the bytes in live
+/// tensors and the bytes held from the driver, or `None` if they are unknown at the moment. It must be
+/// quick, must not wait for the GPU and must not log memory itself.
+///
+/// A second callback for the same device replaces the first. A callback that panics is removed. A
+/// [`gauge`] that has a value takes precedence.
 ///
 /// ```
 /// use logcore::{Probe, Readings};
@@ -82,16 +97,32 @@ impl Gauge {
         Self {
             allocated: AtomicU64::new(UNSET),
             reserved: AtomicU64::new(0),
-            highest: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
         }
     }
 
-    /// The bytes in live tensors, and the bytes that the allocator holds from the driver. A few nanoseconds; any thread.
+    /// Sets the bytes in live tensors, and the bytes that the allocator holds from the driver.
+    ///
+    /// Takes a few nanoseconds, on any thread.
+    ///
+    /// ```
+    /// use logcore::{Probe, Readings};
+    /// use logcore_gpu::{GpuProbe, gauge};
+    ///
+    /// gauge(2).set(6_000_000_000, 8_000_000_000);
+    /// gauge(2).set(1_000_000_000, 8_000_000_000);
+    ///
+    /// let mut readings = Readings::default();
+    /// GpuProbe::new(Default::default()).sample(&mut readings).unwrap();
+    /// // Between two samples the gauge keeps the peak.
+    /// let peak = readings.iter().find(|(name, _)| *name == "memory/gpu_max_allocated_gb/cuda:2");
+    /// assert_eq!(peak.map(|(_, value)| value.as_f64()), Some(6.0));
+    /// ```
     pub fn set(&self, allocated: u64, reserved: u64) {
         self.reserved.store(reserved, Ordering::Relaxed);
         self.allocated.store(allocated, Ordering::Relaxed);
-        if self.highest.load(Ordering::Relaxed) < allocated {
-            self.highest.fetch_max(allocated, Ordering::Relaxed);
+        if self.peak.load(Ordering::Relaxed) < allocated {
+            self.peak.fetch_max(allocated, Ordering::Relaxed);
         }
     }
 
@@ -99,9 +130,9 @@ impl Gauge {
         let allocated = self.allocated.load(Ordering::Relaxed);
         (allocated != UNSET).then(|| MemoryUsage {
             allocated,
-            // The two may be of different calls.
+            // The two numbers may come from different calls of `set`.
             reserved: self.reserved.load(Ordering::Relaxed).max(allocated),
-            max_allocated: Some(self.highest.load(Ordering::Relaxed).max(allocated)),
+            max_allocated: Some(self.peak.load(Ordering::Relaxed).max(allocated)),
         })
     }
 }
@@ -112,29 +143,38 @@ impl fmt::Debug for Gauge {
     }
 }
 
-/// The gauges that have a value, by ordinal.
-pub(crate) fn pushed() -> Vec<(usize, MemoryUsage)> {
+/// Returns the values of all gauges that have one, by ordinal.
+pub(crate) fn gauge_values() -> Vec<(usize, MemoryUsage)> {
     let value = |(ordinal, gauge): (&usize, &&Gauge)| Some((*ordinal, gauge.read()?));
     read(&GAUGES).iter().filter_map(value).collect()
 }
 
-/// Asks the allocators: what they say, and which of them panicked.
-pub(crate) fn asked() -> (Vec<(usize, &'static str, MemoryUsage)>, Vec<&'static str>) {
-    // Not under the lock: it is the user's code.
-    let allocators = read(&ALLOCATORS).clone();
-    let (answers, panicked) = answers(&allocators);
-    if !panicked.is_empty() {
-        write(&ALLOCATORS).retain(|_, allocator| !panicked.contains(&allocator.name));
-    }
-    (answers, panicked)
+/// The result of calling the registered callbacks.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct AllocatorAnswers {
+    /// Ordinal, name and usage.
+    pub(crate) usages: Vec<(usize, &'static str, MemoryUsage)>,
+    /// Names of the callbacks that panicked.
+    pub(crate) panicked: Vec<&'static str>,
 }
 
-fn answers(of: &BTreeMap<usize, RegisteredAllocator>) -> (Vec<(usize, &'static str, MemoryUsage)>, Vec<&'static str>) {
-    let (mut answers, mut panicked) = (Vec::new(), Vec::new());
-    for (&ordinal, RegisteredAllocator { name, usage }) in of {
+/// Calls the registered callbacks, and removes those that panic.
+pub(crate) fn ask_allocators() -> AllocatorAnswers {
+    // A callback is the program's code, so no lock is held.
+    let allocators = read(&ALLOCATORS).clone();
+    let answers = call_each(&allocators);
+    if !answers.panicked.is_empty() {
+        write(&ALLOCATORS).retain(|_, allocator| !answers.panicked.contains(&allocator.name));
+    }
+    answers
+}
+
+fn call_each(allocators: &BTreeMap<usize, RegisteredAllocator>) -> AllocatorAnswers {
+    let mut answers = AllocatorAnswers::default();
+    for (&ordinal, RegisteredAllocator { name, usage }) in allocators {
         match catch_unwind(AssertUnwindSafe(|| usage())) {
             Ok(None) => {}
-            Ok(Some((allocated, reserved))) => answers.push((
+            Ok(Some((allocated, reserved))) => answers.usages.push((
                 ordinal,
                 *name,
                 MemoryUsage {
@@ -143,18 +183,18 @@ fn answers(of: &BTreeMap<usize, RegisteredAllocator>) -> (Vec<(usize, &'static s
                     max_allocated: None,
                 },
             )),
-            Err(_) => panicked.push(*name),
+            Err(_) => answers.panicked.push(*name),
         }
     }
-    (answers, panicked)
+    answers
 }
 
-fn read<T>(of_all: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    of_all.read().unwrap_or_else(PoisonError::into_inner)
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write<T>(of_all: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    of_all.write().unwrap_or_else(PoisonError::into_inner)
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -162,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gauge_has_nothing_before_it_is_set_and_keeps_its_peak() {
+    fn gauge_is_empty_before_set_and_keeps_its_peak() {
         let gauge = Gauge::new();
         assert_eq!(gauge.read(), None);
         for (allocated, reserved, peak) in [(5, 8, 5), (3, 8, 5), (9, 7, 9), (0, 0, 9)] {
@@ -174,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allocator_may_panic_or_know_nothing() {
+    fn callback_may_panic_or_return_none() {
         let allocator = |name, usage: fn() -> Option<(u64, u64)>| RegisteredAllocator {
             name,
             usage: Arc::new(usage),
@@ -184,13 +224,13 @@ mod tests {
             (1, allocator("idle", || None)),
             (2, allocator("whole", || Some((3, 2)))),
         ]);
-        let (answers, panicked) = answers(&all);
-        assert_eq!(panicked, ["broken"]);
+        let answers = call_each(&all);
+        assert_eq!(answers.panicked, ["broken"]);
         let whole = MemoryUsage {
             allocated: 3,
             reserved: 3,
             max_allocated: None,
         };
-        assert_eq!(answers, [(2, "whole", whole)]);
+        assert_eq!(answers.usages, [(2, "whole", whole)]);
     }
 }

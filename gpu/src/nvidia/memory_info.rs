@@ -1,18 +1,20 @@
-//! The memory of a device, from drivers old and new.
+//! Reads the memory of a device, from old drivers, too.
+// One unsafe call: the wrapper has no safe name for the first version of a function of NVML.
+#![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
 
 use nvml_wrapper::Device;
 use nvml_wrapper::error::NvmlError;
 
-/// In bytes. Whether `used` holds what the driver keeps for itself depends on the driver.
+/// The memory of a device in bytes. Some drivers count in `used` what they keep for themselves, some do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceMemory {
     pub(crate) used: u64,
     pub(crate) total: u64,
 }
 
-/// Asks for the memory of a device, by the second version of the call or, where a driver has not got it, by the first.
+/// Returns the memory of a device. Uses the second version of the call or, if the driver lacks it, the first.
 pub(crate) fn memory_info(device: &Device<'_>) -> Result<DeviceMemory, NvmlError> {
     match device.memory_info() {
         Ok(info) => Ok(DeviceMemory {
@@ -26,18 +28,19 @@ pub(crate) fn memory_info(device: &Device<'_>) -> Result<DeviceMemory, NvmlError
     }
 }
 
-/// The wrapper has no safe name for the first version of the call, only its pointer.
-#[allow(unsafe_code)]
 fn first_version(device: &Device<'_>) -> Result<DeviceMemory, NvmlError> {
     let call = match &device.nvml().lib().nvmlDeviceGetMemoryInfo {
         Ok(call) => call,
         Err(error) => return Err(NvmlError::FailedToLoadSymbol(error.to_string())),
     };
     let mut info = MaybeUninit::zeroed();
-    // SAFETY: the pointer comes from the library that the device's handle comes from, and both live as long as the
-    // device's `Nvml` is borrowed. The call writes one struct, of the type in the pointer's own signature; three
-    // integers, for which the zeroes that are there before are valid, too.
-    let (code, info) = unsafe { (call(device.handle(), info.as_mut_ptr()), info.assume_init()) };
+    // SAFETY: the function pointer and the device's handle come from the same library. Both are valid as
+    // long as the device's `Nvml`, which is borrowed here. `info` is one struct of the type in the
+    // pointer's own signature, so the call writes inside of it.
+    let code = unsafe { call(device.handle(), info.as_mut_ptr()) };
+    // SAFETY: the struct consists of three integers, for which zeroes are valid, so it is initialized even
+    // if the call has written nothing.
+    let info = unsafe { info.assume_init() };
     match code {
         0 => Ok(DeviceMemory {
             used: info.used,

@@ -1,3 +1,5 @@
+//! The probe of GPU memory: asks all sources, and reports the best of them for each device.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,125 +13,145 @@ use crate::nvidia::driver_reader::DriverReader;
 use crate::nvidia::env::GpuEnvironment;
 use crate::nvidia::framework;
 use crate::nvidia::options::{Fallback, GpuOptions};
-use crate::nvidia::sampler::{SamplerTimeouts, SharedSamplers};
+use crate::nvidia::sampler::{ReadingNeed, SamplerTimeouts, SharedSamplers};
 use crate::nvidia::session::{DriverFigures, NvmlSession};
 use crate::nvidia::source_select::{MemorySource, MemoryUsage};
 
-/// The memory of this process on the run's GPUs, in GB of 1e9 bytes:
+/// The memory of this process on its GPUs, in GB (1e9 bytes).
 ///
-/// - `memory/gpu_allocated_gb`: bytes in live tensors;
-/// - `memory/gpu_reserved_gb`: bytes that the allocator holds from the driver;
-/// - `memory/gpu_max_allocated_gb`: the highest of the first;
-/// - `memory/gpu_process_gb`: all that the driver holds for this process, the CUDA context included.
+/// | reading | meaning |
+/// |---|---|
+/// | `memory/gpu_allocated_gb` | bytes in live tensors |
+/// | `memory/gpu_reserved_gb` | bytes that the allocator holds from the driver |
+/// | `memory/gpu_max_allocated_gb` | highest value of `memory/gpu_allocated_gb` |
+/// | `memory/gpu_source` | number of the source of these three in the list below |
+/// | `memory/gpu_process_gb` | bytes that the driver holds for this process, including the CUDA context |
 ///
-/// The run's GPU is the first that this process may use. Further ones have names of their own:
-/// `memory/gpu_allocated_gb/cuda:1`, and so on.
+/// Names without a suffix belong to the first device of the process, `cuda:0`. Other devices have a suffix:
+/// `memory/gpu_allocated_gb/cuda:1`.
 ///
-/// The readings say where the first three come from, for each device the best of these:
+/// # Sources
 ///
-/// 1. `framework:…`: the program's own framework, by a [`gauge`](crate::gauge) or [`ask_allocator`](crate::ask_allocator);
-/// 2. `cuda_mempool`: the CUDA driver's memory pool, exact for what allocates from it, as candle and cudarc do;
-/// 3. `nvml_process`: what the driver holds for this process, the context (0.3 to 0.6 GB) included;
-/// 4. `nvml_device`: what is used of the whole device, where [`Fallback`] allows it.
+/// For each device the probe selects the best available source:
 ///
-/// The last two do not tell live tensors from the cache of an allocator, so their values are the same. What cannot be known
-/// is left out: in a container, for one, the driver lists process ids that are not those of the container. A source is kept as
-/// long as it answers; a better one is changed to when it has stayed for three samples.
+/// 1. `framework:…`: the program's own framework, through a [`gauge`](crate::gauge) or
+///    [`ask_allocator`](crate::ask_allocator).
+/// 2. `cuda_mempool`: the CUDA driver's default memory pool. It is exact for programs that allocate from
+///    it, as candle and cudarc do.
+/// 3. `nvml_process`: the memory that the driver holds for this process, including the context of 0.3 to
+///    0.6 GB.
+/// 4. `nvml_device`: the memory in use on the whole device, if [`Fallback`] allows it.
 ///
-/// No call sets anything, starts CUDA or makes a context. NVML is asked on a thread of its own, `gpu-sampler`, which starts
-/// with the first reading. If there is no better source, that reading is waited for up to two seconds, while the driver
-/// starts; a later one never.
+/// The last two cannot tell live tensors from the cache of an allocator, so allocated and reserved are equal.
+/// Unknown values are left out. In a container, for example, the driver lists process ids of the host.
+/// The probe keeps a source as long as it has values, and changes to a better one after three samples.
 ///
-/// `memory/gpu_source` is the number of the source in that list, beside the values it is of.
+/// # Side effects
 ///
-/// The environment variable `GPU_PROBE` says what may be opened: `off` (then there is only what the program tells itself),
-/// `nvml`, `pool`, or `all`.
+/// The probe never sets anything, starts CUDA or creates a context. It calls NVML on the thread
+/// `gpu-sampler`, which starts with the first sample. If there is no better source, the first sample waits
+/// up to 2 s while the driver starts; later ones never wait.
+///
+/// The environment variable `GPU_PROBE` limits the libraries: `off` (none: only values that the program
+/// reports), `nvml`, `pool` (CUDA only), or `all` (default).
+///
+/// # Example: no driver
 ///
 /// ```
 /// use logcore::{Probe, ProbeError, Readings};
 /// use logcore_gpu::{GpuOptions, GpuProbe};
 ///
-/// // In a program with a GPU the options are the default ones, and nothing has to be built by hand.
-/// let library = Some("no-such-library.so".into());
-/// let mut probe = GpuProbe::new(GpuOptions { library, ..GpuOptions::default() });
+/// // Loggers build their probes from the config; this is the same by hand.
+/// let mut probe = GpuProbe::new(GpuOptions::default().with_library("no-such-library.so"));
 /// let mut readings = Readings::default();
 /// assert!(matches!(probe.sample(&mut readings), Err(ProbeError::Transient(_))));
 /// assert_eq!(readings.iter().len(), 0);
 /// ```
 #[derive(Debug)]
 pub struct GpuProbe {
-    /// A value of `GPU_PROBE` that is none, until it was said.
-    unknown: Option<String>,
+    /// An invalid value of `GPU_PROBE`, until the warning about it.
+    unknown_switch: Option<String>,
     fallback: Fallback,
     driver: Option<DriverReader<Vec<DriverFigures>>>,
     cuda: Option<CudaFinder>,
-    /// What was asked for last, and when.
-    asked: Vec<(usize, MemorySource, MemoryUsage)>,
+    /// The answers of callbacks and CUDA's pools at `asked_at`.
+    answers: Vec<(usize, MemorySource, MemoryUsage)>,
     asked_at: Option<Instant>,
     devices: BTreeMap<usize, DeviceReporter>,
 }
 
-/// What has to be asked for is not asked for more often.
+/// Shortest time between two calls of callbacks and of CUDA.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 impl GpuProbe {
-    /// A probe for the GPUs that the environment leaves to this process. Nothing is opened before the first reading.
+    /// Creates a probe for the GPUs that `CUDA_VISIBLE_DEVICES` leaves to this process. Opens nothing before
+    /// the first sample.
+    ///
+    /// ```
+    /// use logcore::Probe;
+    ///
+    /// let probe = logcore_gpu::GpuProbe::new(Default::default());
+    /// assert_eq!(probe.period(), None, "it is sampled at `log_memory`");
+    /// ```
+    #[must_use]
     pub fn new(options: GpuOptions) -> Self {
-        let environment = GpuEnvironment::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()));
-        Self::within(options, environment, SamplerTimeouts::default())
+        Self::with_environment(options, GpuEnvironment::from_process(), SamplerTimeouts::default())
     }
 
     pub(crate) fn build(options: GpuOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
         Ok(Self::new(options))
     }
 
-    pub(crate) fn within(options: GpuOptions, environment: GpuEnvironment, timeouts: SamplerTimeouts) -> Self {
-        let may_ask_driver = environment.nvml && options.fallback != Fallback::Strict;
+    pub(crate) fn with_environment(
+        options: GpuOptions,
+        environment: GpuEnvironment,
+        timeouts: SamplerTimeouts,
+    ) -> Self {
+        let may_open_nvml = environment.nvml && options.fallback != Fallback::Strict;
         Self {
-            unknown: environment.unknown.clone(),
+            unknown_switch: environment.unknown_switch.clone(),
             cuda: environment.cuda.clone().map(CudaFinder::new),
-            driver: may_ask_driver.then(|| figures(options.library, environment, timeouts)),
+            driver: may_open_nvml.then(|| driver(options.library, environment, timeouts)),
             fallback: options.fallback,
-            asked: Vec::new(),
+            answers: Vec::new(),
             asked_at: None,
             devices: BTreeMap::new(),
         }
     }
 
     pub(crate) fn sample_at(&mut self, now: Instant, readings: &mut Readings) -> Result<(), ProbeError> {
-        if let Some(unknown) = self.unknown.take() {
-            let text = format!(
-                "GPU_PROBE is `{unknown}`, which is none of `off`, `nvml`, `pool` and `all`; it is taken as `all`"
-            );
+        if let Some(switch) = self.unknown_switch.take() {
+            let text =
+                format!("unknown GPU_PROBE value `{switch}`: using `all`. Set it to `off`, `nvml`, `pool` or `all`");
             readings.note(Level::Warn, text);
         }
         let counts = self.asked_at.is_none_or(|asked_at| now >= asked_at + MIN_INTERVAL);
         if counts {
             self.asked_at = Some(now);
-            self.asked = self.ask(now, readings);
+            self.answers = self.ask(now, readings);
         }
-        let mut offers: BTreeMap<usize, AvailableSources> = BTreeMap::new();
-        let pushed = framework::pushed().into_iter();
-        let pushed = pushed.map(|(ordinal, memory)| (ordinal, MemorySource::Framework("gauge"), memory));
-        for (ordinal, source, memory) in pushed.chain(self.asked.iter().copied()) {
-            offers.entry(ordinal).or_default().sources.push((source, memory));
+        let mut available: BTreeMap<usize, AvailableSources> = BTreeMap::new();
+        let gauges = framework::gauge_values().into_iter();
+        let gauges = gauges.map(|(ordinal, memory)| (ordinal, MemorySource::Framework("gauge"), memory));
+        for (ordinal, source, memory) in gauges.chain(self.answers.iter().copied()) {
+            available.entry(ordinal).or_default().sources.push((source, memory));
         }
-        let why = self.ask_driver(&mut offers, readings);
+        let no_driver = self.ask_driver(&mut available, readings).err();
 
-        let mut is_any = false;
-        for (ordinal, offers) in &offers {
+        let mut has_reading = false;
+        for (ordinal, available) in &available {
             let device = self.devices.entry(*ordinal).or_default();
-            is_any |= device.read(*ordinal, offers, counts, readings);
+            has_reading |= device.read(*ordinal, available, counts, readings);
         }
-        match (is_any, why) {
-            (true, _) => readings.set_source("GPU memory", in_words(&self.sources())),
-            (false, Some(why)) => return Err(ProbeError::Transient(why)),
+        match (has_reading, no_driver) {
+            (true, _) => readings.set_source("GPU memory", describe(&self.sources())),
+            (false, Some(reason)) => return Err(ProbeError::Transient(reason)),
             (false, None) => {}
         }
         Ok(())
     }
 
-    /// One that is left out this time has its source all the same.
+    /// Returns the sources of all devices, including devices without a reading this time.
     fn sources(&self) -> Vec<(usize, MemorySource)> {
         let sources = self.devices.iter();
         sources
@@ -137,15 +159,15 @@ impl GpuProbe {
             .collect()
     }
 
-    /// The frameworks' allocators and the pools.
+    /// Calls the frameworks' callbacks and reads CUDA's pools.
     fn ask(&mut self, now: Instant, readings: &mut Readings) -> Vec<(usize, MemorySource, MemoryUsage)> {
-        let (answers, panicked) = framework::asked();
-        for name in panicked {
-            let text =
-                format!("the allocator of `{name}` panicked when it was asked for its memory, and is not asked again");
+        let answers = framework::ask_allocators();
+        for name in answers.panicked {
+            let text = format!("cannot read the memory of allocator `{name}`: its callback panicked and is removed");
             readings.note(Level::Warn, text);
         }
         let frameworks = answers
+            .usages
             .into_iter()
             .map(|(ordinal, name, memory)| (ordinal, MemorySource::Framework(name), memory));
         let pools = self.cuda.as_mut().and_then(|cuda| cuda.find(now)).map(pools);
@@ -155,41 +177,41 @@ impl GpuProbe {
             .collect()
     }
 
-    /// Adds what the driver offers; returns why it does not.
+    /// Adds the driver's values. An error is the reason why there are none.
     fn ask_driver(
         &mut self,
-        offers: &mut BTreeMap<usize, AvailableSources>,
+        available: &mut BTreeMap<usize, AvailableSources>,
         readings: &mut Readings,
-    ) -> Option<String> {
+    ) -> Result<(), String> {
         let Some(driver) = &mut self.driver else {
-            return Some("neither the framework nor CUDA says anything, and nothing else may be asked".to_owned());
+            return Err("neither a framework nor CUDA reports GPU memory, and NVML is disabled".to_owned());
         };
-        match driver.newest(offers.is_empty(), readings) {
-            Ok(figures) => {
-                for figures in figures {
-                    offers
-                        .entry(figures.ordinal)
-                        .or_default()
-                        .add_driver(figures, self.fallback);
-                }
-                None
-            }
-            Err(why) => Some(why),
+        let need = if available.is_empty() {
+            ReadingNeed::Required
+        } else {
+            ReadingNeed::Optional
+        };
+        for figures in driver.newest(need, readings)? {
+            available
+                .entry(figures.ordinal)
+                .or_default()
+                .add_driver(figures, self.fallback);
         }
+        Ok(())
     }
 }
 
-/// Who asks for the figures of these devices.
+/// The threads that read memory from NVML.
 pub(crate) static FIGURES: SharedSamplers<Vec<DriverFigures>> = SharedSamplers::new();
 
-fn figures(
+fn driver(
     library: Option<PathBuf>,
     environment: GpuEnvironment,
     timeouts: SamplerTimeouts,
 ) -> DriverReader<Vec<DriverFigures>> {
-    let of_driver = library.clone();
-    DriverReader::new("figures of the NVIDIA driver", &FIGURES, library, timeouts, move || {
-        let mut session = NvmlSession::open(of_driver.as_ref(), &environment)?;
+    let to_open = library.clone();
+    DriverReader::new("GPU memory from NVML", &FIGURES, library, timeouts, move || {
+        let mut session = NvmlSession::open(to_open.as_ref(), &environment)?;
         Ok(move || session.sample(Instant::now()))
     })
 }
@@ -200,14 +222,15 @@ impl Probe for GpuProbe {
     }
 }
 
-/// One name, if all devices have the same source.
-fn in_words(sources: &[(usize, MemorySource)]) -> String {
-    let (_, first) = sources[0];
-    if sources.iter().all(|(_, source)| *source == first) {
+/// Returns one name if all devices have the same source, else a list: `cuda_mempool (cuda:0), …`.
+fn describe(sources: &[(usize, MemorySource)]) -> String {
+    if let Some((_, first)) = sources.first()
+        && sources.iter().all(|(_, source)| source == first)
+    {
         return first.tag().into_owned();
     }
-    let words = sources
+    let names = sources
         .iter()
         .map(|(ordinal, source)| format!("{} (cuda:{ordinal})", source.tag()));
-    words.collect::<Vec<_>>().join(", ")
+    names.collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! What the driver is asked for: how often, and for how long it is asked at all.
+//! Schedules one kind of driver query: its interval, its cost, and if the driver supports it.
 
 use std::time::{Duration, Instant};
 
@@ -6,112 +6,130 @@ use nvml_wrapper::error::NvmlError;
 
 use crate::timer::IntervalTimer;
 
-/// A kind of question.
+/// A repeated query.
+///
+/// - A failed query is repeated at the next chance. After [`MAX_FAILURES`] failures in a row it is tried
+///   once in [`RETRY_AFTER`].
+/// - A query that the driver does not support or refuses is never repeated.
+/// - A slow query is made less often, see [`CallCost`].
 #[derive(Debug, Clone)]
 pub(crate) struct Query {
-    due: IntervalTimer,
-    /// There will never be an answer.
-    off: bool,
+    timer: IntervalTimer,
+    is_disabled: bool,
+    /// Number of failures in a row.
     failures: u32,
-    /// It has failed so often that it is only tried now and then.
-    trial: Option<IntervalTimer>,
+    /// Set while the query fails so often that it is only retried from time to time.
+    retry: Option<IntervalTimer>,
     cost: CallCost,
-    /// How often it is asked, if that is less often than it should be because the answers take long.
-    slowed: Option<Duration>,
+    /// The increased interval, if the query was found slow.
+    slow_interval: Option<Duration>,
 }
 
-/// Why there is no answer.
+/// The reason why a query has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// It is not asked yet.
+    /// The query is not due yet.
     NotDue,
-    /// Not this time.
+    /// The call failed; the next one may succeed.
     Transient,
-    /// Never: not from this driver, not from this device, or not for us. Or not until it works again.
+    /// This driver, this device or our permissions do not allow the query, or it waits for a retry.
     Disabled,
-    /// The device is gone.
+    /// The device fell off the bus, or has to be reset.
     DeviceLost,
 }
 
-/// A question that fails so often in a row is only asked from time to time.
+/// Number of failures in a row after which a query is only retried every [`RETRY_AFTER`].
 pub(crate) const MAX_FAILURES: u32 = 5;
-/// A device that fell off the bus, and what has failed too often, is tried again after this long.
+/// Time between two tries of a lost device or a failing query.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// A call that takes longer holds up others in the driver: those of the training, too.
+/// A call that takes longer is slow. It holds a lock of the driver that the training needs, too.
 const SLOW_CALL: Duration = Duration::from_millis(5);
 const SLOW_DOWN_FACTOR: u32 = 4;
 const MAX_INTERVAL: Duration = Duration::from_secs(120);
 
 impl Query {
-    pub(crate) fn every(every: Duration) -> Self {
+    /// A query that is due at once, and then every `interval`.
+    pub(crate) fn every(interval: Duration) -> Self {
         Self {
-            due: IntervalTimer::every(every),
-            off: false,
+            timer: IntervalTimer::new(interval),
+            is_disabled: false,
             failures: 0,
-            trial: None,
+            retry: None,
             cost: CallCost::default(),
-            slowed: None,
+            slow_interval: None,
         }
     }
 
-    pub(crate) fn switched_off() -> Self {
+    /// A query that is never made.
+    pub(crate) fn disabled() -> Self {
         Self {
-            off: true,
+            is_disabled: true,
             ..Self::every(Duration::ZERO)
         }
     }
 
-    pub(crate) fn is_off(&self) -> bool {
-        self.off
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.is_disabled
     }
 
-    /// What there is to say, if it is not asked as it should be. It stays the same as long as that does.
-    pub(crate) fn notice(&self, what: &str) -> Option<String> {
-        if self.trial.is_some() {
+    /// Returns the message for users while the query fails or is slow. The text of a state never changes.
+    pub(crate) fn notice(&self, subject: &str) -> Option<String> {
+        if self.retry.is_some() {
             return Some(format!(
-                "the driver has failed {MAX_FAILURES} times in a row to tell {what}, and is only asked each minute until it does"
+                "cannot query {subject}: {MAX_FAILURES} calls in a row failed. Retrying every minute"
             ));
         }
-        let seconds = self.slowed?.as_secs();
+        let seconds = self.slow_interval?.as_secs();
         Some(format!(
-            "the driver takes more than 5 ms to tell {what}, and is only asked every {seconds} s"
+            "querying {subject} takes more than 5 ms, so the interval is now {seconds} s"
         ))
     }
 
+    /// Makes the call if it is due.
     pub(crate) fn ask<T>(&mut self, now: Instant, call: impl FnOnce() -> Result<T, NvmlError>) -> Result<T, NoAnswer> {
-        if self.off || self.trial.as_mut().is_some_and(|trial| !trial.is_now(now)) {
+        if self.is_disabled || self.retry.as_mut().is_some_and(|retry| !retry.is_due(now)) {
             return Err(NoAnswer::Disabled);
         }
-        if !self.due.is_now(now) {
+        if !self.timer.is_due(now) {
             return Err(NoAnswer::NotDue);
         }
-        let asked = Instant::now();
+        let start = Instant::now();
         let answer = call();
-        if self.cost.is_dear(asked.elapsed()) {
-            self.slowed = self.due.slow_down(SLOW_DOWN_FACTOR, MAX_INTERVAL).or(self.slowed);
+        if self.cost.is_slow(start.elapsed()) {
+            self.slow_interval = self
+                .timer
+                .slow_down(SLOW_DOWN_FACTOR, MAX_INTERVAL)
+                .or(self.slow_interval);
         }
-        let silence = match answer {
+        let no_answer = match answer {
             Ok(answer) => {
-                (self.failures, self.trial) = (0, None);
+                (self.failures, self.retry) = (0, None);
                 return Ok(answer);
             }
             Err(error) => classify(&error),
         };
-        self.due.again();
-        match silence {
-            NoAnswer::Disabled => self.off = true,
+        self.timer.reset();
+        match no_answer {
+            NoAnswer::Disabled => self.is_disabled = true,
             NoAnswer::Transient => self.failures += 1,
             _ => {}
         }
-        if silence == NoAnswer::Transient && self.failures >= MAX_FAILURES {
-            self.trial.get_or_insert_with(|| IntervalTimer::begun(RETRY_AFTER, now));
+        if no_answer == NoAnswer::Transient && self.failures >= MAX_FAILURES {
+            self.retry
+                .get_or_insert_with(|| IntervalTimer::started(RETRY_AFTER, now));
             return Err(NoAnswer::Disabled);
         }
-        Err(silence)
+        Err(no_answer)
+    }
+
+    /// Makes the query due at the next call.
+    fn reset(&mut self) {
+        self.timer.reset();
     }
 }
 
+/// Returns the meaning of an error for the query that failed.
 pub(crate) fn classify(error: &NvmlError) -> NoAnswer {
     match error {
         NvmlError::GpuLost | NvmlError::ResetRequired => NoAnswer::DeviceLost,
@@ -124,25 +142,25 @@ pub(crate) fn classify(error: &NvmlError) -> NoAnswer {
     }
 }
 
-/// A question with the answer it had last.
+/// A query and its last answer.
 #[derive(Debug, Clone)]
 pub(crate) struct CachedQuery<T> {
-    pub(crate) question: Query,
+    pub(crate) query: Query,
     last: Option<T>,
 }
 
 impl<T: Copy> CachedQuery<T> {
-    pub(crate) fn new(question: Query) -> Self {
-        Self { question, last: None }
+    pub(crate) fn new(query: Query) -> Self {
+        Self { query, last: None }
     }
 
-    /// The newest answer; none if there will never be one.
+    /// Returns a new answer if the query is due, else the last one; `None` if the query is disabled.
     pub(crate) fn ask(
         &mut self,
         now: Instant,
         call: impl FnOnce() -> Result<T, NvmlError>,
     ) -> Result<Option<T>, NoAnswer> {
-        let answer = match self.question.ask(now, call) {
+        let answer = match self.query.ask(now, call) {
             Err(NoAnswer::NotDue) => return Ok(self.last),
             Err(NoAnswer::Disabled) => Ok(None),
             other => other.map(Some),
@@ -151,31 +169,32 @@ impl<T: Copy> CachedQuery<T> {
         answer
     }
 
-    pub(crate) fn forget(&mut self) {
+    /// Drops the last answer and makes the query due.
+    pub(crate) fn invalidate(&mut self) {
         self.last = None;
-        self.question.due.again();
+        self.query.reset();
     }
 }
 
-/// How long the last calls took. One that is slow now and then is not dear.
+/// Durations of the last calls. The median of eight decides, so a single slow call has no effect.
 #[derive(Debug, Clone, Default)]
 struct CallCost {
-    took: [Duration; 8],
+    durations: [Duration; 8],
     calls: usize,
 }
 
 impl CallCost {
-    /// Whether that is too long by half of the last eight calls; then it counts from nothing again.
-    fn is_dear(&mut self, took: Duration) -> bool {
-        self.took[self.calls % 8] = took;
+    /// Adds a call. Returns `true` if half of the last eight calls were slow, and then starts anew.
+    fn is_slow(&mut self, duration: Duration) -> bool {
+        self.durations[self.calls % 8] = duration;
         self.calls += 1;
-        let mut sorted = self.took;
+        let mut sorted = self.durations;
         sorted.sort_unstable();
-        let is_dear = self.calls >= 8 && sorted[4] > SLOW_CALL;
-        if is_dear {
+        let is_slow = self.calls >= 8 && sorted[4] > SLOW_CALL;
+        if is_slow {
             *self = Self::default();
         }
-        is_dear
+        is_slow
     }
 }
 
@@ -186,10 +205,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn it_is_asked_when_it_is_due_and_again_at_once_when_it_failed() {
-        let mut question = Query::every(10 * SECOND);
+    fn query_is_made_when_due_and_at_once_after_a_failure() {
+        let mut query = Query::every(10 * SECOND);
         let start = Instant::now();
-        let mut at = |seconds, answer: Result<(), NvmlError>| question.ask(start + seconds * SECOND, || answer);
+        let mut at = |seconds, answer: Result<(), NvmlError>| query.ask(start + seconds * SECOND, || answer);
         assert_eq!(at(0, Ok(())), Ok(()));
         assert_eq!(at(2, Ok(())), Err(NoAnswer::NotDue));
         assert_eq!(at(10, Err(NvmlError::Timeout)), Err(NoAnswer::Transient));
@@ -200,18 +219,18 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_five_times_is_tried_again_after_a_minute() {
-        let mut question = Query::every(Duration::ZERO);
+    fn query_that_fails_five_times_is_retried_after_a_minute() {
+        let mut query = Query::every(Duration::ZERO);
         let start = Instant::now();
         let mut at = |seconds, answer: Result<(), NvmlError>| {
-            let answer = question.ask(start + seconds * SECOND, || answer);
-            (answer, question.notice("it").is_some())
+            let answer = query.ask(start + seconds * SECOND, || answer);
+            (answer, query.notice("it").is_some())
         };
         for seconds in 0..4 {
             assert_eq!(at(seconds, Err(NvmlError::Timeout)), (Err(NoAnswer::Transient), false));
         }
         assert_eq!(at(4, Err(NvmlError::Timeout)), (Err(NoAnswer::Disabled), true));
-        assert_eq!(at(30, Ok(())), (Err(NoAnswer::Disabled), true), "it is not asked");
+        assert_eq!(at(30, Ok(())), (Err(NoAnswer::Disabled), true), "no call is made");
         assert_eq!(at(64, Err(NvmlError::Timeout)), (Err(NoAnswer::Disabled), true));
         assert_eq!(at(100, Ok(())), (Err(NoAnswer::Disabled), true));
         assert_eq!(at(124, Ok(())), (Ok(()), false));
@@ -219,10 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_known_until_the_next() {
-        let mut known = CachedQuery::new(Query::every(10 * SECOND));
+    fn cached_query_returns_the_last_answer_until_the_next() {
+        let mut cached = CachedQuery::new(Query::every(10 * SECOND));
         let start = Instant::now();
-        let mut at = |seconds, answer: Result<i32, NvmlError>| known.ask(start + seconds * SECOND, || answer);
+        let mut at = |seconds, answer: Result<i32, NvmlError>| cached.ask(start + seconds * SECOND, || answer);
         assert_eq!(at(0, Ok(1)), Ok(Some(1)));
         assert_eq!(at(5, Ok(2)), Ok(Some(1)));
         assert_eq!(at(10, Err(NvmlError::Timeout)), Err(NoAnswer::Transient));
@@ -232,20 +251,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_slow_by_half_is_asked_a_quarter_as_often() {
+    fn query_that_is_slow_in_half_of_its_calls_gets_a_longer_interval() {
         let (quick, slow) = (SLOW_CALL, SLOW_CALL + Duration::from_nanos(1));
         let mut cost = CallCost::default();
         let half = [quick, slow, quick, slow, quick, slow, slow];
-        assert!(half.into_iter().all(|took| !cost.is_dear(took)), "seven say nothing");
-        assert!(cost.is_dear(slow));
         assert!(
-            (0..7).all(|_| !cost.is_dear(slow)) && cost.is_dear(slow),
-            "it counts anew"
+            half.into_iter().all(|took| !cost.is_slow(took)),
+            "seven calls do not decide"
+        );
+        assert!(cost.is_slow(slow));
+        assert!(
+            (0..7).all(|_| !cost.is_slow(slow)) && cost.is_slow(slow),
+            "the count starts anew"
         );
         let mut now_and_then = CallCost::default();
-        assert!((0..99).all(|call| !now_and_then.is_dear(if call % 3 == 1 { slow } else { quick })));
+        assert!((0..99).all(|call| !now_and_then.is_slow(if call % 3 == 1 { slow } else { quick })));
 
-        let mut due = IntervalTimer::every(15 * SECOND);
+        let mut due = IntervalTimer::new(15 * SECOND);
         let slower = [60, 120].map(|seconds| Some(seconds * SECOND));
         assert_eq!(
             [

@@ -1,4 +1,4 @@
-//! A thread that reads what may hang, for callers who cannot wait.
+//! Runs calls that may hang on a thread of their own, for callers that cannot wait.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,75 +8,89 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Reads again and again on its own thread, and hands out the newest reading.
+/// A thread that reads repeatedly, and the newest reading that it has.
 #[derive(Debug)]
 pub(crate) struct Sampler<T> {
     shared: Arc<SamplerShared<T>>,
     timeouts: SamplerTimeouts,
     thread: Option<JoinHandle<()>>,
+    /// Id of the process that started the thread.
     process: u32,
 }
 
-/// How long what may take.
+/// The times that a sampler and its callers wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SamplerTimeouts {
-    /// The wait for the first reading, which has to start the driver: 1.5 s have been seen.
-    pub(crate) first: Duration,
-    /// The wait for the first reading where others stand in for it.
-    pub(crate) unneeded: Duration,
-    /// The wait for a later reading, where the thread reads when it is asked, or the newest is no longer young.
-    pub(crate) later: Duration,
-    /// A reading so old is not handed out, and a thread that reads for so long has stalled.
-    pub(crate) young: Duration,
-    /// The thread reads so often; without it, only when it is asked.
+    /// Longest wait for the first reading when the caller has no other source. The driver has to
+    /// start first, which was seen to take 1.5 s.
+    pub(crate) first_required: Duration,
+    /// Longest wait for the first reading when the caller has another source.
+    pub(crate) first_optional: Duration,
+    /// Longest wait for a later reading, when the caller has to request one.
+    pub(crate) refresh: Duration,
+    /// Age from which a reading is not handed out, and time after which a running call has stalled.
+    pub(crate) max_age: Duration,
+    /// Time between two readings. `None`: the thread reads only on request.
     pub(crate) period: Option<Duration>,
-    /// The wait for the thread at the end.
-    pub(crate) goodbye: Duration,
+    /// Longest wait for the thread when the sampler is dropped.
+    pub(crate) shutdown: Duration,
 }
 
-/// Why there will be no more readings.
+/// The reason why there will be no more readings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unavailable {
-    pub(crate) why: String,
-    /// Something is there and does not work, rather than not being there.
+    pub(crate) reason: String,
+    /// `true` if the source exists and fails; `false` if there is no such source.
     pub(crate) is_failure: bool,
 }
 
-/// Why there is no reading.
+/// The reason why a call returns no reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoReading {
+    /// There will be no more readings.
     Unavailable(Unavailable),
-    /// It is being read.
+    /// The thread is reading.
     Pending,
-    /// The thread has been reading for too long.
+    /// The thread has been reading for longer than [`SamplerTimeouts::max_age`].
     Stalled,
+}
+
+/// The caller's need of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadingNeed {
+    /// The caller has no other source.
+    Required,
+    /// The caller has another source.
+    Optional,
 }
 
 impl Default for SamplerTimeouts {
     fn default() -> Self {
         let period = Duration::from_secs(2);
         Self {
-            first: Duration::from_secs(2),
-            unneeded: Duration::ZERO,
-            later: Duration::ZERO,
-            young: 3 * period,
+            first_required: Duration::from_secs(2),
+            first_optional: Duration::ZERO,
+            refresh: Duration::ZERO,
+            max_age: 3 * period,
             period: Some(period),
-            goodbye: Duration::from_millis(200),
+            shutdown: Duration::from_millis(200),
         }
     }
 }
 
 impl Unavailable {
-    pub(crate) fn absent(why: impl Into<String>) -> Self {
+    /// A source that does not exist on this machine.
+    pub(crate) fn absent(reason: impl Into<String>) -> Self {
         Self {
-            why: why.into(),
+            reason: reason.into(),
             is_failure: false,
         }
     }
 
-    pub(crate) fn failure(why: impl Into<String>) -> Self {
+    /// A source that exists and does not work.
+    pub(crate) fn failure(reason: impl Into<String>) -> Self {
         Self {
-            why: why.into(),
+            reason: reason.into(),
             is_failure: true,
         }
     }
@@ -90,19 +104,20 @@ struct SamplerShared<T> {
 
 #[derive(Debug)]
 struct SamplerState<T> {
-    /// When somebody has asked, if there is no answer yet.
-    asked: Option<Instant>,
-    /// The first reading was waited for.
-    waited: bool,
+    /// Time of the open request; `None` if each request was answered.
+    requested_at: Option<Instant>,
+    /// `true` once a caller has waited for a required first reading.
+    has_waited_for_first: bool,
     newest: Option<(Instant, T)>,
-    over: Option<Unavailable>,
-    /// Nobody is interested any more.
-    abandoned: bool,
+    /// Set when the thread has ended.
+    ended: Option<Unavailable>,
+    /// `true` once the sampler is dropped.
+    is_abandoned: bool,
 }
 
 impl<T: Clone + Send + 'static> Sampler<T> {
-    /// Starts the thread. `open` runs there, and so does what it returns, once for each reading; an error of either is
-    /// why there will be none.
+    /// Starts the thread. The thread calls `open` once, and the function that `open` returns for each
+    /// reading. An error of either ends the thread and is returned to all callers.
     pub(crate) fn start<R>(
         name: &str,
         timeouts: SamplerTimeouts,
@@ -113,26 +128,26 @@ impl<T: Clone + Send + 'static> Sampler<T> {
     {
         let shared = Arc::new(SamplerShared {
             state: Mutex::new(SamplerState {
-                asked: None,
-                waited: false,
+                requested_at: None,
+                has_waited_for_first: false,
                 newest: None,
-                over: None,
-                abandoned: false,
+                ended: None,
+                is_abandoned: false,
             }),
             changed: Condvar::new(),
         });
-        let of_thread = Arc::clone(&shared);
+        let thread_shared = Arc::clone(&shared);
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
             lower_thread_priority();
-            let serve = || of_thread.serve(open, timeouts.period);
+            let serve = || thread_shared.serve(open, timeouts.period);
             let outcome = catch_unwind(AssertUnwindSafe(|| logcore::suppress_logging(serve)));
-            let gone = match outcome {
+            let unavailable = match outcome {
                 Ok(Ok(())) => Unavailable::absent("the probe is closed"),
-                Ok(Err(gone)) => gone,
-                Err(_) => Unavailable::failure("reading panicked"),
+                Ok(Err(unavailable)) => unavailable,
+                Err(_) => Unavailable::failure("the sampler thread panicked"),
             };
-            of_thread.lock().over = Some(gone);
-            of_thread.changed.notify_all();
+            thread_shared.lock().ended = Some(unavailable);
+            thread_shared.changed.notify_all();
         })?;
         Ok(Self {
             shared,
@@ -142,56 +157,59 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         })
     }
 
-    /// The newest reading; where the thread reads when it is asked, one of now if that comes soon. The first is waited for, if it is
-    /// `needed`; but not long, and what was needed in vain is not waited for again, whoever asks.
-    pub(crate) fn newest(&self, needed: bool) -> Result<T, NoReading> {
-        let SamplerTimeouts {
-            first,
-            unneeded,
-            later,
-            young,
-            period,
-            ..
-        } = self.timeouts;
+    /// Returns the newest reading, after requesting one and waiting for it where that is due.
+    ///
+    /// - Before the first reading, each call requests one. A call waits up to
+    ///   [`first_required`](SamplerTimeouts::first_required) or
+    ///   [`first_optional`](SamplerTimeouts::first_optional). After one wait for a required reading no
+    ///   call waits again, so a driver that hangs costs the process a single timeout.
+    /// - Later, a call requests a reading if the thread reads only on request or the newest reading is
+    ///   too old, and waits up to [`refresh`](SamplerTimeouts::refresh). A call does neither while an
+    ///   earlier request is open.
+    pub(crate) fn newest(&self, need: ReadingNeed) -> Result<T, NoReading> {
         let mut state = self.shared.lock();
-        let wait = if state.newest.is_none() {
-            let wait = if needed { first } else { unneeded };
-            self.ask(&mut state);
-            let in_vain = state.waited;
-            state.waited |= needed;
-            (!in_vain).then_some(wait)
-        } else if (period.is_none() || !state.is_young(young)) && state.asked.is_none() {
-            self.ask(&mut state);
-            Some(later)
-        } else {
-            None
-        };
-        if let Some(wait) = wait {
-            let is_awaited = |state: &mut SamplerState<T>| state.asked.is_some() && state.over.is_none();
-            let waited = self.shared.changed.wait_timeout_while(state, wait, is_awaited);
+        if let Some(wait) = self.request_if_due(&mut state, need) {
+            let is_open = |state: &mut SamplerState<T>| state.requested_at.is_some() && state.ended.is_none();
+            let waited = self.shared.changed.wait_timeout_while(state, wait, is_open);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if let Some(gone) = &state.over {
-            return Err(NoReading::Unavailable(gone.clone()));
-        }
-        match (&state.newest, state.asked) {
-            (Some((_, reading)), asked) if asked.is_none() || state.is_young(young) => Ok(reading.clone()),
-            (_, Some(asked)) if asked.elapsed() < young => Err(NoReading::Pending),
-            _ => Err(NoReading::Stalled),
-        }
+        state.newest_reading(self.timeouts.max_age)
     }
 
-    fn ask(&self, state: &mut SamplerState<T>) {
-        state.asked.get_or_insert_with(Instant::now);
+    /// Requests a reading if one is due. Returns the time to wait for the answer; `None`: do not wait.
+    fn request_if_due(&self, state: &mut SamplerState<T>, need: ReadingNeed) -> Option<Duration> {
+        if state.newest.is_none() {
+            self.request(state);
+            let has_waited = state.has_waited_for_first;
+            state.has_waited_for_first |= need == ReadingNeed::Required;
+            let wait = match need {
+                ReadingNeed::Required => self.timeouts.first_required,
+                ReadingNeed::Optional => self.timeouts.first_optional,
+            };
+            return (!has_waited).then_some(wait);
+        }
+        let reads_on_request = self.timeouts.period.is_none();
+        let needs_refresh = reads_on_request || !state.is_fresh(self.timeouts.max_age);
+        if !needs_refresh || state.requested_at.is_some() {
+            return None;
+        }
+        self.request(state);
+        Some(self.timeouts.refresh)
+    }
+
+    fn request(&self, state: &mut SamplerState<T>) {
+        state.requested_at.get_or_insert_with(Instant::now);
         self.shared.changed.notify_all();
     }
 }
 
-/// The threads of this process that read one kind of thing, by the library that they read it from: whoever wants to know shares one,
-/// so that a driver is not waited for longer the more loggers there are, nor asked for more.
+/// The samplers of this process that read one kind of thing, by library.
+///
+/// All loggers share the sampler of a library. The number of loggers changes neither how long they wait
+/// for a driver nor how often the driver is called.
 pub(crate) struct SharedSamplers<T>(Mutex<BTreeMap<SamplerKey, Weak<Sampler<T>>>>);
 
-/// A child of a fork has threads of its own.
+/// Process id and path of the library. The id keeps a forked child from using its parent's threads.
 type SamplerKey = (u32, Option<PathBuf>);
 
 impl<T> SharedSamplers<T> {
@@ -199,49 +217,51 @@ impl<T> SharedSamplers<T> {
         Self(Mutex::new(BTreeMap::new()))
     }
 
+    /// Returns the running sampler of `library`, or the one that `start` returns.
     pub(crate) fn get_or_start(
         &self,
         process: u32,
         library: Option<&Path>,
         start: impl FnOnce() -> io::Result<Sampler<T>>,
     ) -> io::Result<Arc<Sampler<T>>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, sampler| sampler.strong_count() > 0);
+        let mut samplers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        samplers.retain(|_, sampler| sampler.strong_count() > 0);
         let key = (process, library.map(Path::to_owned));
-        if let Some(sampler) = all.get(&key).and_then(Weak::upgrade) {
+        if let Some(sampler) = samplers.get(&key).and_then(Weak::upgrade) {
             return Ok(sampler);
         }
         let sampler = Arc::new(start()?);
-        all.insert(key, Arc::downgrade(&sampler));
+        samplers.insert(key, Arc::downgrade(&sampler));
         Ok(sampler)
     }
 }
 
 impl<T> Drop for Sampler<T> {
-    /// A thread that hangs in a call cannot be ended; it is left behind, and harms nobody.
+    /// Ends the thread, and waits up to [`SamplerTimeouts::shutdown`]. A thread that hangs in a call
+    /// cannot be ended: it is left behind and does nothing once the call returns.
     fn drop(&mut self) {
-        // A child of a fork has not got the thread, and its lock may be held for ever.
+        // A forked child has not got the thread, and another thread may have held the lock at the fork.
         if self.process != std::process::id() {
             return;
         }
         let mut state = self.shared.lock();
-        state.abandoned = true;
+        state.is_abandoned = true;
         self.shared.changed.notify_all();
         let (state, _) = self
             .shared
             .changed
-            .wait_timeout_while(state, self.timeouts.goodbye, |state| state.over.is_none())
+            .wait_timeout_while(state, self.timeouts.shutdown, |state| state.ended.is_none())
             .unwrap_or_else(PoisonError::into_inner);
-        let ended = state.over.is_some();
+        let has_ended = state.ended.is_some();
         drop(state);
-        if ended && let Some(thread) = self.thread.take() {
+        if has_ended && let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
 impl<T> SamplerShared<T> {
-    /// The thread's life: reads until nobody is interested.
+    /// Runs on the thread: reads until the sampler is dropped or a reading fails for good.
     fn serve<R: FnMut() -> Result<T, Unavailable>>(
         &self,
         open: impl FnOnce() -> Result<R, Unavailable>,
@@ -252,28 +272,28 @@ impl<T> SamplerShared<T> {
             let reading = read()?;
             let mut state = self.lock();
             state.newest = Some((Instant::now(), reading));
-            state.asked = None;
+            state.requested_at = None;
             self.changed.notify_all();
         }
         Ok(())
     }
 
-    /// Whether there is one, rather than an end.
+    /// Waits for a request or the end of the period. Returns `false` once the sampler is dropped.
     fn wait_for_turn(&self, period: Option<Duration>) -> bool {
         let state = self.lock();
-        let idle = |state: &mut SamplerState<T>| state.asked.is_none() && !state.abandoned;
+        let is_idle = |state: &mut SamplerState<T>| state.requested_at.is_none() && !state.is_abandoned;
         let mut state = match period {
             Some(period) => {
-                let waited = self.changed.wait_timeout_while(state, period, idle);
+                let waited = self.changed.wait_timeout_while(state, period, is_idle);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
             None => self
                 .changed
-                .wait_while(state, idle)
+                .wait_while(state, is_idle)
                 .unwrap_or_else(PoisonError::into_inner),
         };
-        state.asked.get_or_insert_with(Instant::now);
-        !state.abandoned
+        state.requested_at.get_or_insert_with(Instant::now);
+        !state.is_abandoned
     }
 
     fn lock(&self) -> MutexGuard<'_, SamplerState<T>> {
@@ -281,17 +301,34 @@ impl<T> SamplerShared<T> {
     }
 }
 
-impl<T> SamplerState<T> {
-    fn is_young(&self, young: Duration) -> bool {
-        self.newest.as_ref().is_some_and(|(at, _)| at.elapsed() < young)
+impl<T: Clone> SamplerState<T> {
+    /// Returns the newest reading. An old one counts only if no request is open.
+    fn newest_reading(&self, max_age: Duration) -> Result<T, NoReading> {
+        if let Some(unavailable) = &self.ended {
+            return Err(NoReading::Unavailable(unavailable.clone()));
+        }
+        match (&self.newest, self.requested_at) {
+            (Some((_, reading)), None) => Ok(reading.clone()),
+            (Some((_, reading)), Some(_)) if self.is_fresh(max_age) => Ok(reading.clone()),
+            (_, Some(requested_at)) if requested_at.elapsed() < max_age => Err(NoReading::Pending),
+            _ => Err(NoReading::Stalled),
+        }
+    }
+
+    fn is_fresh(&self, max_age: Duration) -> bool {
+        self.newest.as_ref().is_some_and(|(at, _)| at.elapsed() < max_age)
     }
 }
 
-/// The training goes first. Where that is not allowed, the thread is as others.
+/// Lowers the priority of this thread to nice 10, so that the training goes first. An error is ignored:
+/// the thread then runs at the program's priority.
+///
+/// `logcore-pipeline` has the same function. This crate does not depend on that one, and `logcore`, on
+/// which both depend, makes no system calls and has no dependency for them.
 fn lower_thread_priority() {
     #[cfg(target_os = "linux")]
     if let Ok(nice) = rustix::process::getpriority_process(None) {
-        // Of this thread alone, which is what Linux means by a process here.
+        // On Linux `None` means the calling thread, not the process.
         let _ = rustix::process::setpriority_process(None, nice.max(10));
     }
 }
@@ -304,24 +341,24 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn timeouts(young: Duration) -> SamplerTimeouts {
+    fn timeouts(max_age: Duration) -> SamplerTimeouts {
         SamplerTimeouts {
-            first: LONG,
-            unneeded: Duration::ZERO,
-            later: LONG,
-            young,
+            first_required: LONG,
+            first_optional: Duration::ZERO,
+            refresh: LONG,
+            max_age,
             period: None,
-            goodbye: LONG,
+            shutdown: LONG,
         }
     }
 
-    /// Readings that count up, one for each message that arrives; a closed channel is the end.
+    /// A sampler that reads a counter once for each message; a closed channel ends the thread.
     fn counting(timeouts: SamplerTimeouts) -> (mpsc::Sender<()>, Sampler<u32>) {
         let (gate, gated) = mpsc::channel();
         let sampler = Sampler::start("test-sampler", timeouts, move || {
             let mut count = 0;
             Ok(move || {
-                gated.recv().map_err(|_| Unavailable::absent("the gate is gone"))?;
+                gated.recv().map_err(|_| Unavailable::absent("the gate is closed"))?;
                 count += 1;
                 Ok(count)
             })
@@ -330,24 +367,24 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_does_not_read_on_its_own_is_asked_each_time() {
+    fn sampler_without_period_reads_at_each_request() {
         let (gate, sampler) = counting(timeouts(LONG));
         for count in 1..=3 {
             gate.send(()).unwrap();
-            assert_eq!(sampler.newest(true), Ok(count));
+            assert_eq!(sampler.newest(ReadingNeed::Required), Ok(count));
         }
     }
 
     #[test]
-    fn the_thread_reads_on_its_own_and_nobody_waits() {
+    fn sampler_with_period_reads_without_a_waiting_caller() {
         let (gate, sampler) = counting(SamplerTimeouts {
             period: Some(Duration::from_millis(1)),
             ..timeouts(LONG)
         });
-        assert_eq!(sampler.newest(false), Err(NoReading::Pending));
+        assert_eq!(sampler.newest(ReadingNeed::Optional), Err(NoReading::Pending));
         for count in 1..=3 {
             gate.send(()).unwrap();
-            while sampler.newest(false) != Ok(count) {
+            while sampler.newest(ReadingNeed::Optional) != Ok(count) {
                 std::thread::yield_now();
             }
         }
@@ -355,32 +392,32 @@ mod tests {
     }
 
     #[test]
-    fn a_hang_is_waited_for_once_and_never_at_the_end() {
+    fn sampler_that_hangs_costs_one_timeout_and_none_at_drop() {
         let brief = Duration::from_millis(5);
         let (gate, sampler) = counting(SamplerTimeouts {
-            first: brief,
-            goodbye: brief,
+            first_required: brief,
+            shutdown: brief,
             ..timeouts(LONG)
         });
         for _ in 0..10_000 {
-            assert_eq!(sampler.newest(true), Err(NoReading::Pending));
+            assert_eq!(sampler.newest(ReadingNeed::Required), Err(NoReading::Pending));
         }
-        let of_long_ago = Instant::now().checked_sub(2 * LONG).expect("the clock is old enough");
-        sampler.shared.lock().asked = Some(of_long_ago);
-        assert_eq!(sampler.newest(true), Err(NoReading::Stalled));
+        let long_ago = Instant::now().checked_sub(2 * LONG).expect("the clock is old enough");
+        sampler.shared.lock().requested_at = Some(long_ago);
+        assert_eq!(sampler.newest(ReadingNeed::Required), Err(NoReading::Stalled));
         drop(sampler);
         drop(gate);
     }
 
     #[test]
-    fn an_old_reading_is_not_handed_out() {
+    fn newest_with_an_old_reading_is_pending() {
         let (gate, sampler) = counting(SamplerTimeouts {
-            later: Duration::ZERO,
+            refresh: Duration::ZERO,
             period: Some(LONG),
             ..timeouts(Duration::from_secs(60))
         });
         gate.send(()).unwrap();
-        assert_eq!(sampler.newest(true), Ok(1));
+        assert_eq!(sampler.newest(ReadingNeed::Required), Ok(1));
         let back = |by| {
             let mut state = sampler.shared.lock();
             let (at, _) = state.newest.as_mut().expect("there is one");
@@ -389,14 +426,14 @@ mod tests {
                 .expect("the clock is old enough");
         };
         back(30);
-        assert_eq!(sampler.newest(true), Ok(1));
+        assert_eq!(sampler.newest(ReadingNeed::Required), Ok(1));
         back(31);
-        assert_eq!(sampler.newest(true), Err(NoReading::Pending));
+        assert_eq!(sampler.newest(ReadingNeed::Required), Err(NoReading::Pending));
         drop(gate);
     }
 
     #[test]
-    fn who_wants_the_same_shares_a_thread() {
+    fn samplers_of_one_library_and_process_are_shared() {
         static SAMPLERS: SharedSamplers<u32> = SharedSamplers::new();
         let start = || Sampler::start("test-sampler", timeouts(LONG), || Ok(|| Ok(1)));
         let [first, second] = [0, 1].map(|_| SAMPLERS.get_or_start(1, None, start).unwrap());
@@ -406,44 +443,55 @@ mod tests {
         let ended = Arc::downgrade(&first);
         drop((first, second));
         assert!(ended.upgrade().is_none());
-        assert_eq!(SAMPLERS.get_or_start(1, None, start).unwrap().newest(true), Ok(1));
+        assert_eq!(
+            SAMPLERS
+                .get_or_start(1, None, start)
+                .unwrap()
+                .newest(ReadingNeed::Required),
+            Ok(1)
+        );
     }
 
     #[test]
-    fn what_ends_the_thread_is_said_at_every_call() {
+    fn newest_after_the_end_returns_the_reason_at_each_call() {
         let no_driver = Unavailable::absent("no driver");
-        let of_thread = no_driver.clone();
+        let reason = no_driver.clone();
         let refused = Sampler::<u32>::start("test-sampler", timeouts(LONG), || {
-            Err::<fn() -> Result<u32, Unavailable>, _>(of_thread)
+            Err::<fn() -> Result<u32, Unavailable>, _>(reason)
         });
         let refused = refused.unwrap();
         for _ in 0..2 {
-            assert_eq!(refused.newest(true), Err(NoReading::Unavailable(no_driver.clone())));
+            assert_eq!(
+                refused.newest(ReadingNeed::Required),
+                Err(NoReading::Unavailable(no_driver.clone()))
+            );
         }
         let panicking = Sampler::start("test-sampler", timeouts(LONG), || {
             Ok(|| -> Result<u32, Unavailable> { panic!("made to panic") })
         });
-        let panicked = panicking.unwrap().newest(true);
+        let panicked = panicking.unwrap().newest(ReadingNeed::Required);
         assert_eq!(
             panicked,
-            Err(NoReading::Unavailable(Unavailable::failure("reading panicked")))
+            Err(NoReading::Unavailable(Unavailable::failure(
+                "the sampler thread panicked"
+            )))
         );
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_thread_gives_way_to_others() {
+    fn sampler_thread_has_low_priority() {
         let nice = || rustix::process::getpriority_process(None).unwrap_or(0);
         let sampler = Sampler::start("test-sampler", timeouts(LONG), move || Ok(move || Ok(nice())));
-        assert!(sampler.unwrap().newest(true).unwrap() >= 10);
-        assert!(nice() < 10, "this thread stays as it is");
+        assert!(sampler.unwrap().newest(ReadingNeed::Required).unwrap() >= 10);
+        assert!(nice() < 10, "the priority of this thread is unchanged");
     }
 
     #[test]
-    fn the_thread_logs_nothing() {
+    fn sampler_thread_logs_nothing() {
         let sampler = Sampler::start("test-sampler", timeouts(LONG), || {
             Ok(|| Ok(logcore::is_logging_suppressed()))
         });
-        assert_eq!(sampler.unwrap().newest(true), Ok(true));
+        assert_eq!(sampler.unwrap().newest(ReadingNeed::Required), Ok(true));
     }
 }

@@ -1,4 +1,4 @@
-//! What the driver knows about the devices of this process.
+//! Reads the memory of this process's devices from the driver's library NVML.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -19,142 +19,144 @@ use crate::nvidia::query::{CachedQuery, NoAnswer, Query, RETRY_AFTER};
 use crate::nvidia::sampler::Unavailable;
 use crate::timer::IntervalTimer;
 
-/// The devices of this process, with the driver open. Its calls may hang.
+/// The devices of this process, with NVML open. Each call into NVML may hang.
 pub(crate) struct NvmlSession {
     nvml: &'static Nvml,
     devices: Vec<WatchedDevice>,
-    /// Asked for the devices until it knows them.
+    /// Source of the exact devices; `None` once CUDA has named them.
     cuda: Option<CudaFinder>,
-    cuda_due: IntervalTimer,
+    cuda_timer: IntervalTimer,
     rules: QueryRules,
 }
 
-/// What is known of one device.
+/// What NVML reports of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DriverFigures {
     /// CUDA's number of the device in this process.
     pub(crate) ordinal: usize,
-    /// What the driver holds for this process, in bytes.
+    /// Bytes that the driver holds for this process.
     pub(crate) process: Option<u64>,
-    /// What is used of the device, in bytes.
+    /// Bytes in use on the device.
     pub(crate) device: Option<u64>,
+    /// Bytes that the device has.
     pub(crate) total: Option<u64>,
-    /// No other process is on it.
-    pub(crate) is_alone: bool,
-    /// When the processes were listed.
+    /// `true` if no other process uses the device.
+    pub(crate) is_exclusive: bool,
+    /// Time of the process list.
     pub(crate) listed_at: Option<Instant>,
     pub(crate) is_lost: bool,
-    /// Which device it is, for people, and who says so.
+    /// Description of the device for people.
     pub(crate) identity: Arc<str>,
-    pub(crate) by: MappedBy,
-    /// What is to be said of the questions to it.
-    pub(crate) questions: Vec<String>,
+    pub(crate) mapped_by: MappedBy,
+    /// Messages for users about failing and slow queries.
+    pub(crate) notices: Vec<String>,
 }
 
-/// What the figures are asked for with.
+/// The parameters of all queries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QueryRules {
     pub(crate) pid: u32,
     pub(crate) periods: QueryPeriods,
-    /// The list of processes is not to be read.
-    pub(crate) no_processes: bool,
+    /// `false` if this driver's process list would be misread.
+    pub(crate) lists_processes: bool,
 }
 
 impl NvmlSession {
-    /// Opens the driver's library and finds the devices. An error is why there will never be a reading.
+    /// Opens the library and finds the devices. After an error there will never be a reading.
     pub(crate) fn open(library: Option<&PathBuf>, environment: &GpuEnvironment) -> Result<Self, Unavailable> {
-        let nvml = open_library(library).map_err(|error| why_not_open(&error))?;
-        let found = by_environment(nvml, &environment.visible, environment.is_by_bus)?;
-        // CUDA may know a name that NVML does not.
-        if found.addresses.is_empty() && environment.cuda.is_none() {
-            return Err(Unavailable::absent("NVML knows no GPU that this process may use"));
+        let nvml = open_library(library).map_err(|error| open_error(&error))?;
+        let map = by_environment(nvml, &environment.visible, environment.is_pci_order)?;
+        // CUDA may name a device that NVML did not find.
+        if map.addresses.is_empty() && environment.cuda.is_none() {
+            return Err(Unavailable::absent("NVML lists no GPU that this process may use"));
         }
         let rules = QueryRules {
             pid: (environment.pid)(),
             periods: environment.periods,
-            no_processes: process_entries_are_misread(nvml),
+            lists_processes: !misreads_process_entries(nvml),
         };
         Ok(Self {
             nvml,
-            devices: watched(nvml, found, rules),
+            devices: watched(nvml, map, rules),
             cuda: environment.cuda.clone().map(CudaFinder::new),
-            cuda_due: IntervalTimer::every(Duration::from_secs(10)),
+            cuda_timer: IntervalTimer::new(Duration::from_secs(10)),
             rules,
         })
     }
 
-    /// What can be known of each device. An error is why nothing can, now or later.
+    /// Reads each device. After an error there will never be a reading.
     pub(crate) fn sample(&mut self, now: Instant) -> Result<Vec<DriverFigures>, Unavailable> {
-        self.ask_cuda_for_devices(now);
+        self.find_devices_by_cuda(now);
         let rules = self.rules;
         let devices = self.devices.iter_mut().enumerate();
         let figures = devices
             .map(|(ordinal, device)| device.figures(ordinal, rules, now))
             .collect();
-        if self.cuda.is_none() && self.devices.iter().all(WatchedDevice::is_mute) {
-            let why = "the driver answers no question about the memory of these GPUs";
-            return Err(Unavailable::absent(why));
+        if self.cuda.is_none() && self.devices.iter().all(WatchedDevice::is_disabled) {
+            return Err(Unavailable::absent(
+                "the driver supports no memory query for these GPUs",
+            ));
         }
         Ok(figures)
     }
 
-    fn ask_cuda_for_devices(&mut self, now: Instant) {
+    fn find_devices_by_cuda(&mut self, now: Instant) {
         let cuda = self.cuda.as_mut().and_then(|finder| finder.find(now));
         let Some(cuda) = cuda.filter(|cuda| cuda.device_count().is_some()) else {
             return;
         };
-        if !self.cuda_due.is_now(now) {
+        if !self.cuda_timer.is_due(now) {
             return;
         }
-        if let Some(found) = by_cuda(self.nvml, cuda) {
+        if let Some(map) = by_cuda(self.nvml, cuda) {
             self.cuda = None;
-            self.devices = watched(self.nvml, found, self.rules);
+            self.devices = watched(self.nvml, map, self.rules);
         }
     }
 }
 
-fn watched(nvml: &'static Nvml, DeviceMap { addresses, by }: DeviceMap, rules: QueryRules) -> Vec<WatchedDevice> {
-    let watched = |address| WatchedDevice::new(nvml, address, rules, by);
-    addresses.into_iter().map(watched).collect()
+fn watched(nvml: &'static Nvml, map: DeviceMap, rules: QueryRules) -> Vec<WatchedDevice> {
+    let watched = |address| WatchedDevice::new(nvml, address, rules, map.mapped_by);
+    map.addresses.into_iter().map(watched).collect()
 }
 
-/// A device, and which questions it answers.
+/// A device and the state of its queries.
 struct WatchedDevice {
     nvml: &'static Nvml,
     address: DeviceAddress,
     device: Option<Device<'static>>,
     lost_at: Option<Instant>,
-    finding: Query,
+    handle_query: Query,
     memory: CachedQuery<DeviceMemory>,
     processes: CachedQuery<ProcessListing>,
-    by: MappedBy,
+    mapped_by: MappedBy,
     identity: Arc<str>,
 }
 
-/// What is known of a device, in bytes.
+/// The answers for one device, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct DeviceAnswer {
     process: Option<u64>,
     device: Option<u64>,
     total: Option<u64>,
-    is_alone: bool,
+    is_exclusive: bool,
     listed_at: Option<Instant>,
 }
 
-/// What a list of processes says about this one.
+/// The entry of this process in a device's process list.
 #[derive(Debug, Clone, Copy, Default)]
 struct ProcessListing {
     bytes: Option<u64>,
-    is_alone: bool,
+    is_exclusive: bool,
     at: Option<Instant>,
 }
 
 impl WatchedDevice {
-    fn new(nvml: &'static Nvml, address: DeviceAddress, rules: QueryRules, by: MappedBy) -> Self {
-        let processes = if rules.no_processes {
-            Query::switched_off()
-        } else {
+    fn new(nvml: &'static Nvml, address: DeviceAddress, rules: QueryRules, mapped_by: MappedBy) -> Self {
+        let processes = if rules.lists_processes {
             Query::every(rules.periods.processes)
+        } else {
+            Query::disabled()
         };
         Self {
             nvml,
@@ -162,25 +164,25 @@ impl WatchedDevice {
             address,
             device: None,
             lost_at: None,
-            finding: Query::every(Duration::ZERO),
+            handle_query: Query::every(Duration::ZERO),
             memory: CachedQuery::new(Query::every(rules.periods.memory)),
             processes: CachedQuery::new(processes),
-            by,
+            mapped_by,
         }
     }
 
     fn figures(&mut self, ordinal: usize, rules: QueryRules, now: Instant) -> DriverFigures {
-        let is_out = self.lost_at.is_some_and(|lost_at| now < lost_at + RETRY_AFTER);
-        let answer = if is_out {
+        let waits_for_retry = self.lost_at.is_some_and(|lost_at| now < lost_at + RETRY_AFTER);
+        let answer = if waits_for_retry {
             Err(NoAnswer::DeviceLost)
         } else {
             self.ask(rules, now)
         };
-        if answer == Err(NoAnswer::DeviceLost) && !is_out {
+        if answer == Err(NoAnswer::DeviceLost) && !waits_for_retry {
             self.lost_at = Some(now);
             self.device = None;
-            self.memory.forget();
-            self.processes.forget();
+            self.memory.invalidate();
+            self.processes.invalidate();
         } else if answer.is_ok() {
             self.lost_at = None;
         }
@@ -190,84 +192,91 @@ impl WatchedDevice {
             process: answer.process,
             device: answer.device,
             total: answer.total,
-            is_alone: answer.is_alone,
+            is_exclusive: answer.is_exclusive,
             listed_at: answer.listed_at,
             is_lost: self.lost_at.is_some(),
             identity: Arc::clone(&self.identity),
-            by: self.by,
-            questions: self.about_questions(),
+            mapped_by: self.mapped_by,
+            notices: self.notices(),
         }
     }
 
-    fn about_questions(&self) -> Vec<String> {
-        let questions = [
-            ("its memory", &self.memory.question),
-            ("its list of processes", &self.processes.question),
-            ("itself", &self.finding),
+    fn notices(&self) -> Vec<String> {
+        let queries = [
+            ("the memory", &self.memory.query),
+            ("the process list", &self.processes.query),
+            ("the device handle", &self.handle_query),
         ];
-        let texts = questions
-            .into_iter()
-            .filter_map(|(what, question)| question.notice(what));
+        let texts = queries.into_iter().filter_map(|(subject, query)| query.notice(subject));
         texts.collect()
     }
 
-    /// What the process has, what is used of the device, and what there is.
+    /// Reads the memory of the process and of the device.
     ///
-    /// A question that fails once leaves all of it out: what stands lower must not jump in for one sample.
+    /// If one query fails once, all values of this sample are left out. Otherwise a source of lower
+    /// quality would replace a better one for a single sample.
     fn ask(&mut self, rules: QueryRules, now: Instant) -> Result<DeviceAnswer, NoAnswer> {
         let device = match &mut self.device {
             Some(device) => device,
             none => {
-                let device = self.finding.ask(now, || self.address.find(self.nvml))?;
+                let device = self.handle_query.ask(now, || self.address.find(self.nvml))?;
                 self.identity = identity(&device).into();
                 none.insert(device)
             }
         };
         let memory = self.memory.ask(now, || memory_info(device))?;
-        let list = || Ok(ProcessListing::of(&device.running_compute_processes()?, rules.pid, now));
+        let list = || {
+            Ok(ProcessListing::new(
+                &device.running_compute_processes()?,
+                rules.pid,
+                now,
+            ))
+        };
         let listed = self.processes.ask(now, list)?.unwrap_or_default();
         let total = memory.map(|memory| memory.total);
-        // In some containers our own entry is there with 0, and some drivers' entries are misread: both are "unknown".
+        // In some containers the entry of this process has 0 bytes, and entries of some drivers are
+        // misread. Both mean "unknown".
         let is_possible = |bytes: &u64| 0 < *bytes && total.is_none_or(|total| *bytes < total);
-        let of_device = memory.filter(|memory| 0 < memory.used && memory.used <= memory.total);
+        let valid = memory.filter(|memory| 0 < memory.used && memory.used <= memory.total);
         Ok(DeviceAnswer {
             process: listed.bytes.filter(is_possible),
-            device: of_device.map(|memory| memory.used),
+            device: valid.map(|memory| memory.used),
             total,
-            is_alone: listed.is_alone,
+            is_exclusive: listed.is_exclusive,
             listed_at: listed.at,
         })
     }
 
-    /// Whether there will never be a reading.
-    fn is_mute(&self) -> bool {
-        self.finding.is_off() || (self.processes.question.is_off() && self.memory.question.is_off())
+    /// Returns `true` if there will never be a reading.
+    fn is_disabled(&self) -> bool {
+        self.handle_query.is_disabled() || (self.processes.query.is_disabled() && self.memory.query.is_disabled())
     }
 }
 
 impl ProcessListing {
-    fn of(processes: &[ProcessInfo], pid: u32, now: Instant) -> Self {
-        let mine = processes.iter().find(|process| process.pid == pid);
-        let bytes = match mine.map(|process| &process.used_gpu_memory) {
+    fn new(processes: &[ProcessInfo], pid: u32, now: Instant) -> Self {
+        let own = processes.iter().find(|process| process.pid == pid);
+        let bytes = match own.map(|process| &process.used_gpu_memory) {
             Some(UsedGpuMemory::Used(bytes)) => Some(*bytes),
             _ => None,
         };
         Self {
             bytes,
-            is_alone: mine.is_some() && processes.iter().all(|process| process.pid == pid),
+            is_exclusive: own.is_some() && processes.iter().all(|process| process.pid == pid),
             at: Some(now),
         }
     }
 }
 
-/// Which device it is, as far as it says: `NVIDIA H100, 80.0 GB, NVML's device 3, GPU-8932f937-…, 00000000:3B:00.0, driver 550.54`.
+/// Returns the description of a device, without the parts that the driver does not report:
+/// `NVIDIA H100, 80.0 GB, NVML device 3, GPU-8932f937-…, 00000000:3B:00.0, driver 550.54`.
 pub(crate) fn identity(device: &Device<'_>) -> String {
-    let index = |device: &Device<'_>| device.index().map(|index| format!("NVML's device {index}"));
-    let place = match device.mig_is_mig_device_handle() {
+    let index = |device: &Device<'_>| device.index().map(|index| format!("NVML device {index}"));
+    let location = match device.mig_is_mig_device_handle() {
         Ok(true) => device
             .mig_parent_device()
-            .and_then(|whole| index(&whole))
-            .map(|whole| format!("a slice of {whole}")),
+            .and_then(|parent| index(&parent))
+            .map(|parent| format!("a slice of {parent}")),
         _ => index(device),
     };
     let parts = [
@@ -275,7 +284,7 @@ pub(crate) fn identity(device: &Device<'_>) -> String {
         memory_info(device)
             .ok()
             .map(|memory| format!("{:.1} GB", memory.total as f64 / 1e9)),
-        place.ok(),
+        location.ok(),
         device.uuid().ok(),
         device.pci_info().ok().map(|pci| pci.bus_id),
         device
@@ -287,44 +296,46 @@ pub(crate) fn identity(device: &Device<'_>) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// The libraries that are open, by their path; `None` is the system's. A child of a fork opens them anew.
+/// The open libraries by process and path; `None` is the system's. A forked child opens them again.
 ///
-/// They are never closed: a thread may hang inside, the dropping of `Nvml` panics where a library has no
+/// They are never closed. A thread may hang inside, `Nvml`'s destructor panics if a library has no
 /// `nvmlShutdown`, and a process ends more safely with the library than without it.
 static OPEN: Mutex<BTreeMap<(u32, Option<PathBuf>), &'static Nvml>> = Mutex::new(BTreeMap::new());
 
+/// Returns the library of this path, opened once for each process.
 pub(crate) fn open_library(path: Option<&PathBuf>) -> Result<&'static Nvml, NvmlError> {
     let open = || OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (std::process::id(), path.cloned());
     if let Some(nvml) = open().get(&key) {
         return Ok(nvml);
     }
-    // Not under the lock: it may hang.
+    // The call may hang, so the lock is not held.
     let nvml = match path {
         Some(path) => Nvml::builder().lib_path(OsStr::new(path)).init()?,
         None => Nvml::init()?,
     };
-    // Whoever loses a race leaves one more behind; NVML counts how often it was opened.
+    // Two threads may both get here. The loser's handle is leaked; NVML counts its initializations.
     let nvml: &'static Nvml = Box::leak(Box::new(nvml));
     Ok(*open().entry(key).or_insert(nvml))
 }
 
-pub(crate) fn why_not_open(error: &NvmlError) -> Unavailable {
+/// Returns why NVML could not be opened, with the remedy.
+pub(crate) fn open_error(error: &NvmlError) -> Unavailable {
     let remedy = match error {
         NvmlError::LibloadingError(_) => return Unavailable::absent(format!("no NVIDIA driver: {error}")),
-        NvmlError::LibRmVersionMismatch => "; the driver was updated while it was in use: restart the machine",
+        NvmlError::LibRmVersionMismatch => ". The driver was updated while it was in use: restart the machine",
         NvmlError::NoPermission | NvmlError::OperatingSystem => {
-            "; let this process open the device files /dev/nvidia*, or set GPU_PROBE=off"
+            ". Let this process open the device files /dev/nvidia*, or set GPU_PROBE=off"
         }
         _ => "",
     };
-    Unavailable::failure(format!("NVML does not start: {error}{remedy}"))
+    Unavailable::failure(format!("cannot start NVML: {error}{remedy}"))
 }
 
-/// Drivers 535.43 to 535.86 fill entries of 32 bytes where the wrapper reads 24, and could write past its buffer. They
-/// are known by one symbol that they have and one that they have not got
+/// Returns `true` for drivers 535.43 to 535.86. These fill entries of 32 bytes where the wrapper reads 24,
+/// and could write past its buffer. One symbol that they have and one that they lack identify them
 /// (<https://github.com/XuehaiPan/nvitop/pull/79>).
-fn process_entries_are_misread(nvml: &Nvml) -> bool {
+fn misreads_process_entries(nvml: &Nvml) -> bool {
     let library = nvml.lib();
     library.nvmlDeviceGetConfComputeMemSizeInfo.is_ok() && library.nvmlDeviceGetRunningProcessDetailList.is_err()
 }

@@ -1,46 +1,54 @@
-//! Which of several sources a device's readings come from.
+//! Selects the source of a device's readings.
 
 use std::borrow::Cow;
 
-/// MemoryUsage of this process on a device, in bytes.
+/// The memory of this process on a device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemoryUsage {
+    /// Bytes in live tensors.
     pub(crate) allocated: u64,
+    /// Bytes that the allocator holds from the driver.
     pub(crate) reserved: u64,
-    /// The peak of `allocated`, if the source knows it.
+    /// Peak of `allocated`, if the source counts it.
     pub(crate) max_allocated: Option<u64>,
 }
 
-/// Where figures come from, the best first.
+/// The sources of a device's memory usage, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum MemorySource {
-    /// The framework's own allocator.
+    /// The allocator of the program's framework, by name.
     Framework(&'static str),
     /// The default memory pool of the CUDA driver.
     Pool,
-    /// What the driver holds for this process.
+    /// NVML's entry of this process.
     Process,
-    /// What is used of the whole device.
+    /// NVML's usage of the whole device.
     Device,
 }
 
-/// One device's choice of source. A chart must not change its meaning back and forth, so a choice is kept:
+/// Selects one device's source, and keeps it so that a chart does not change its meaning back and forth.
 ///
-/// - A better source has to stay for three samples, and is changed to once.
-/// - A source that fails leaves its readings out; only after five samples another takes its place.
+/// - A better source replaces the selected one after three samples in a row, at most once.
+/// - While the selected source has no value, the reading is left out. After five such samples another
+///   source replaces it.
 #[derive(Debug, Default)]
 pub(crate) struct SourceSelector {
-    chosen: Option<MemorySource>,
-    climbed: bool,
-    better: u32,
-    missed: u32,
-    highest: u64,
+    selected: Option<MemorySource>,
+    /// `true` once a better source has replaced another one.
+    has_upgraded: bool,
+    /// Number of samples in a row with a better source.
+    better_samples: u32,
+    /// Number of samples in a row without the selected source.
+    missed_samples: u32,
+    /// Highest `allocated` of the selected source, in bytes.
+    peak: u64,
 }
 
-const STAYS: u32 = 3;
-const MISSES: u32 = 5;
+const SAMPLES_TO_UPGRADE: u32 = 3;
+const MISSES_TO_REPLACE: u32 = 5;
 
 impl MemorySource {
+    /// Returns the name that users see: `cuda_mempool`.
     pub(crate) fn tag(self) -> Cow<'static, str> {
         match self {
             Self::Framework(name) => format!("framework:{name}").into(),
@@ -50,8 +58,8 @@ impl MemorySource {
         }
     }
 
-    /// The best is 1.
-    pub(crate) fn rank(self) -> u32 {
+    /// Returns the value of `memory/gpu_source`: 1 for the best source, 4 for the worst.
+    pub(crate) fn number(self) -> u32 {
         match self {
             Self::Framework(_) => 1,
             Self::Pool => 2,
@@ -60,51 +68,54 @@ impl MemorySource {
         }
     }
 
-    /// It knows nothing of allocators.
-    pub(crate) fn is_driver(self) -> bool {
+    /// Returns `true` if the source is NVML, which cannot see inside an allocator.
+    pub(crate) fn is_nvml(self) -> bool {
         matches!(self, Self::Process | Self::Device)
     }
 
     fn is_better_than(self, other: Self) -> bool {
-        self.rank() < other.rank()
+        self.number() < other.number()
     }
 }
 
 impl SourceSelector {
-    pub(crate) fn chosen(&self) -> Option<MemorySource> {
-        self.chosen
+    pub(crate) fn selected(&self) -> Option<MemorySource> {
+        self.selected
     }
 
-    /// The figures so far were another device's.
-    pub(crate) fn forget_peak(&mut self) {
-        self.highest = 0;
+    /// Forgets the peak, because the values so far were those of another device.
+    pub(crate) fn reset_peak(&mut self) {
+        self.peak = 0;
     }
 
-    /// The figures of the chosen source among `offers`, the best of which stand first. `counts` says whether this is a
-    /// sample of its own, or too close to the one before.
-    pub(crate) fn choose(
+    /// Returns the usage by the selected one of `available`, which is sorted by quality, best first.
+    ///
+    /// `counts` is `false` for a sample too close to the one before: it returns a value and has no
+    /// influence on the selection.
+    pub(crate) fn select(
         &mut self,
-        offers: &[(MemorySource, MemoryUsage)],
+        available: &[(MemorySource, MemoryUsage)],
         counts: bool,
     ) -> Option<(MemorySource, MemoryUsage)> {
-        let &(best, _) = offers.first()?;
+        let &(best, _) = available.first()?;
         let counted = u32::from(counts);
-        let chosen = *self.chosen.get_or_insert(best);
-        let is_there = offers.iter().any(|(source, _)| *source == chosen);
-        self.missed = if is_there { 0 } else { self.missed + counted };
-        self.better = if best.is_better_than(chosen) {
-            self.better + counted
+        let selected = *self.selected.get_or_insert(best);
+        let is_available = available.iter().any(|(source, _)| *source == selected);
+        self.missed_samples = if is_available { 0 } else { self.missed_samples + counted };
+        self.better_samples = if best.is_better_than(selected) {
+            self.better_samples + counted
         } else {
             0
         };
-        if self.missed >= MISSES || (self.better >= STAYS && !self.climbed) {
-            self.climbed |= best.is_better_than(chosen);
-            self.chosen = Some(best);
-            (self.missed, self.better, self.highest) = (0, 0, 0);
+        let may_upgrade = self.better_samples >= SAMPLES_TO_UPGRADE && !self.has_upgraded;
+        if self.missed_samples >= MISSES_TO_REPLACE || may_upgrade {
+            self.has_upgraded |= best.is_better_than(selected);
+            self.selected = Some(best);
+            (self.missed_samples, self.better_samples, self.peak) = (0, 0, 0);
         }
-        let (source, mut memory) = *offers.iter().find(|(source, _)| Some(*source) == self.chosen)?;
-        self.highest = self.highest.max(memory.allocated);
-        memory.max_allocated = memory.max_allocated.or(Some(self.highest));
+        let (source, mut memory) = *available.iter().find(|(source, _)| Some(*source) == self.selected)?;
+        self.peak = self.peak.max(memory.allocated);
+        memory.max_allocated = memory.max_allocated.or(Some(self.peak));
         Some((source, memory))
     }
 }
@@ -121,17 +132,21 @@ mod tests {
         }
     }
 
-    /// What each sample is from, where these sources are there.
-    fn choices(selector: &mut SourceSelector, offered: &[MemorySource], samples: usize) -> Vec<Option<MemorySource>> {
+    /// Returns the source of each sample while these sources are available.
+    fn selections(
+        selector: &mut SourceSelector,
+        offered: &[MemorySource],
+        samples: usize,
+    ) -> Vec<Option<MemorySource>> {
         let offers: Vec<_> = offered.iter().map(|source| (*source, memory(1))).collect();
-        let mut choose = || Some(selector.choose(&offers, true)?.0);
-        (0..samples).map(|_| choose()).collect()
+        let mut select = || Some(selector.select(&offers, true)?.0);
+        (0..samples).map(|_| select()).collect()
     }
 
     const FRAMEWORK: MemorySource = MemorySource::Framework("test");
 
     #[test]
-    fn the_best_is_taken_first() {
+    fn selector_takes_the_best_source_first() {
         let all = [
             FRAMEWORK,
             MemorySource::Pool,
@@ -140,73 +155,73 @@ mod tests {
         ];
         for from in 0..all.len() {
             let mut selector = SourceSelector::default();
-            assert_eq!(choices(&mut selector, &all[from..], 2), [Some(all[from]); 2]);
+            assert_eq!(selections(&mut selector, &all[from..], 2), [Some(all[from]); 2]);
         }
-        assert_eq!(choices(&mut SourceSelector::default(), &[], 1), [None]);
+        assert_eq!(selections(&mut SourceSelector::default(), &[], 1), [None]);
     }
 
     #[test]
-    fn a_better_source_has_to_stay_and_is_changed_to_once() {
+    fn better_source_is_selected_after_three_samples_and_once() {
         let mut selector = SourceSelector::default();
         let (low, high) = ([MemorySource::Process], [MemorySource::Pool, MemorySource::Process]);
-        assert_eq!(choices(&mut selector, &low, 1), [Some(MemorySource::Process)]);
-        // It comes and goes.
+        assert_eq!(selections(&mut selector, &low, 1), [Some(MemorySource::Process)]);
+        // The better source comes and goes.
         for _ in 0..4 {
-            assert_eq!(choices(&mut selector, &high, 2), [Some(MemorySource::Process); 2]);
-            assert_eq!(choices(&mut selector, &low, 1), [Some(MemorySource::Process)]);
+            assert_eq!(selections(&mut selector, &high, 2), [Some(MemorySource::Process); 2]);
+            assert_eq!(selections(&mut selector, &low, 1), [Some(MemorySource::Process)]);
         }
-        let climbing = [
+        let upgrading = [
             Some(MemorySource::Process),
             Some(MemorySource::Process),
             Some(MemorySource::Pool),
         ];
-        assert_eq!(choices(&mut selector, &high, 3), climbing);
-        // Down again, and then there it stays.
-        let falling = [None, None, None, None, Some(MemorySource::Process)];
-        assert_eq!(choices(&mut selector, &low, 5), falling);
-        assert_eq!(choices(&mut selector, &high, 20), [Some(MemorySource::Process); 20]);
+        assert_eq!(selections(&mut selector, &high, 3), upgrading);
+        // The better source fails, and is not selected again.
+        let replaced = [None, None, None, None, Some(MemorySource::Process)];
+        assert_eq!(selections(&mut selector, &low, 5), replaced);
+        assert_eq!(selections(&mut selector, &high, 20), [Some(MemorySource::Process); 20]);
     }
 
     #[test]
-    fn a_source_that_fails_now_and_then_is_kept() {
+    fn source_that_misses_some_samples_is_kept() {
         let mut selector = SourceSelector::default();
         let (whole, broken) = ([MemorySource::Pool, MemorySource::Process], [MemorySource::Process]);
         for _ in 0..5 {
-            assert_eq!(choices(&mut selector, &whole, 1), [Some(MemorySource::Pool)]);
-            assert_eq!(choices(&mut selector, &broken, 4), [None; 4]);
+            assert_eq!(selections(&mut selector, &whole, 1), [Some(MemorySource::Pool)]);
+            assert_eq!(selections(&mut selector, &broken, 4), [None; 4]);
         }
     }
 
     #[test]
-    fn what_is_left_is_taken_wherever_it_stands() {
+    fn missing_source_is_replaced_by_a_better_or_worse_one() {
         let mut selector = SourceSelector {
-            climbed: true,
+            has_upgraded: true,
             ..SourceSelector::default()
         };
-        choices(&mut selector, &[MemorySource::Process], 1);
-        let last = choices(&mut selector, &[MemorySource::Pool], 5);
+        selections(&mut selector, &[MemorySource::Process], 1);
+        let last = selections(&mut selector, &[MemorySource::Pool], 5);
         assert_eq!(last, [None, None, None, None, Some(MemorySource::Pool)]);
     }
 
     #[test]
-    fn samples_that_are_too_close_do_not_count() {
+    fn samples_too_close_together_do_not_count() {
         let mut selector = SourceSelector::default();
-        choices(&mut selector, &[MemorySource::Process], 1);
+        selections(&mut selector, &[MemorySource::Process], 1);
         let offers = [(MemorySource::Pool, memory(1)), (MemorySource::Process, memory(1))];
         for _ in 0..10 {
             assert_eq!(
-                selector.choose(&offers, false).map(|(source, _)| source),
+                selector.select(&offers, false).map(|(source, _)| source),
                 Some(MemorySource::Process)
             );
         }
     }
 
     #[test]
-    fn a_peak_is_of_one_source_only() {
+    fn peak_belongs_to_one_source() {
         let mut selector = SourceSelector::default();
         let mut peak = |offers: &[(MemorySource, MemoryUsage)]| {
             selector
-                .choose(offers, true)
+                .select(offers, true)
                 .and_then(|(_, memory)| memory.max_allocated)
         };
         assert_eq!(peak(&[(MemorySource::Process, memory(9))]), Some(9));

@@ -1,27 +1,27 @@
-//! Which devices a program sees: the variable `CUDA_VISIBLE_DEVICES`.
+//! Parses `CUDA_VISIBLE_DEVICES`, the variable that says which devices a program sees.
 
-/// The devices of a process, in CUDA's order: `cuda:0` first.
+/// The devices of a process in CUDA's order: `cuda:0` first.
 ///
-/// CUDA may order unlike devices by speed where `CUDA_DEVICE_ORDER` does not say `PCI_BUS_ID`; NVML's order is that of
-/// the bus. Between unlike devices, then, an index is a presumption; a UUID never is.
+/// Unless `CUDA_DEVICE_ORDER` is `PCI_BUS_ID`, CUDA may sort devices of different models by speed. NVML
+/// sorts by bus id. Between different models an index is an assumption therefore; a UUID never is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum VisibleDevices {
     All,
     Listed(Vec<DeviceName>),
 }
 
-/// How the variable names a device.
+/// The name of a device in the variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeviceName {
     /// NVML's index.
     Index(u32),
-    /// `GPU-…` or `MIG-…`; of the former the beginning is enough.
+    /// `GPU-…` or `MIG-…`, or the beginning of such a UUID.
     Uuid(String),
 }
 
 impl VisibleDevices {
-    /// MappedBy the rules of the CUDA programming guide: unset is all, empty is none, and the list ends at the first entry
-    /// that cannot name a device.
+    /// Parses the variable by the rules of the CUDA programming guide: an unset one means all devices, an
+    /// empty one means none, and the list ends at the first entry that cannot name a device.
     pub(crate) fn parse(variable: Option<&str>) -> Self {
         let Some(variable) = variable else {
             return Self::All;
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_of_cuda() {
+    fn visible_devices_follow_the_rules_of_cuda() {
         assert_eq!(VisibleDevices::parse(None), VisibleDevices::All);
         assert_eq!(listed("1,0"), ["1", "0"]);
         assert_eq!(listed(" 2 , GPU-8932f937"), ["2", "GPU-8932f937"]);

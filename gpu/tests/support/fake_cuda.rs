@@ -1,14 +1,14 @@
-//! A stand-in for libcuda, as `fake_nvml.rs` is one for libnvidia-ml. Its numbers:
+//! A fake of libcuda, as `fake_nvml.rs` is one of libnvidia-ml. Its numbers:
 //!
 //! | name | meaning |
 //! |---|---|
 //! | `started` | 1: the program has called `cuInit` |
-//! | `devices` | how many CUDA shows |
-//! | `1.nvml` | which of NVML's devices is device 1 |
+//! | `devices` | number of devices that CUDA shows |
+//! | `1.nvml` | NVML's index of device 1 |
 //! | `1.active` | 1: the process has a context there |
 //! | `1.used`, `1.reserved`, `1.highest` | its default pool, in bytes |
-//! | `1.pool` | what asking for the pool returns |
-//! | `calls.forbidden` | how often a call was made that starts, makes or sets something |
+//! | `1.pool` | result code of the call that returns the pool |
+//! | `calls.forbidden` | number of calls that start, create or set something |
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> c_in
         if ordinal < 0 || ordinal as u64 >= get("devices") {
             return INVALID_DEVICE;
         }
-        // A number of its own, so that the two are not mixed up.
+        // A handle differs from an ordinal, so that a mix-up is found.
         unsafe { *device = ordinal + 1000 };
         SUCCESS
     })

@@ -1,18 +1,18 @@
-//! A stand-in for libnvidia-ml: a library of its own, compiled by the tests and opened by the code that opens the real
-//! one. A test steers it with `fake_set` and looks inside with `fake_get` (`state.rs`); numbers under names, such as:
+//! A fake of libnvidia-ml: a library that the tests compile, and that the code under test opens like the real
+//! one. A test sets values with `fake_set` and reads them with `fake_get` (`state.rs`); each is a number with a name:
 //!
 //! | name | meaning |
 //! |---|---|
-//! | `devices` | how many there are |
-//! | `init` | what `nvmlInit_v2` returns |
-//! | `1.handle`, `1.memory`, `1.processes` | what these calls return for device 1 |
+//! | `devices` | number of devices |
+//! | `init` | result code of `nvmlInit_v2` |
+//! | `1.handle`, `1.memory`, `1.processes` | result codes of these calls for device 1 |
 //! | `1.used`, `1.total` | its memory, in bytes |
 //! | `1.gpu`, `1.memory_busy`, `1.temperature`, … | its readings, in NVML's units |
 //! | `1.count`, `1.0.pid`, `1.0.bytes` | its processes |
 //! | `1.model` | 1: another model than the others |
-//! | `1.mig`, `1.slices` | 1: it is sliced; how many slices there are |
-//! | `hang`, `hang_at_start`, `hang_at_handle` | 1: the process list, `nvmlInit_v2`, a handle's call does not return until this is 0 again |
-//! | `calls.…` | how often a call was made |
+//! | `1.mig`, `1.slices` | 1: the device is sliced; number of slices |
+//! | `hang`, `hang_at_start`, `hang_at_handle` | 1: the process list, `nvmlInit_v2`, a handle's call blocks until it is 0 |
+//! | `calls.…` | number of calls |
 //!
 //! Calls are left out with `--cfg without_…`, those of one bad driver are added with `--cfg misread_entries`. A copy of
 //! the library under another name has its own state.
@@ -51,27 +51,27 @@ pub unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> c_uint {
 }
 
 /// A handle is the device's index plus one.
-type Handle = usize;
+type NvmlHandle = usize;
 
-/// The index of the one MIG instance of a device that does not list it.
+/// Index of the only MIG instance of a device that does not list it.
 const MIG: usize = 99;
 
 /// The slices of device 1 have the numbers from 2000 on.
 const SLICES: usize = 1000;
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: *mut Handle) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, handle: *mut NvmlHandle) -> c_uint {
     called("handle");
     wait_while_set("hang_at_handle");
     if u64::from(index) >= get("devices") {
         return INVALID_ARGUMENT;
     }
-    unsafe { *handle = index as Handle + 1 };
+    unsafe { *handle = index as NvmlHandle + 1 };
     get(&format!("{index}.handle")) as c_uint
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: *mut Handle) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: *mut NvmlHandle) -> c_uint {
     called("handle_by_uuid");
     let uuid = unsafe { CStr::from_ptr(uuid) }.to_str().unwrap();
     let index = match uuid.split_once('-') {
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: 
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetName(handle: Handle, text: *mut c_char, _: c_uint) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetName(handle: NvmlHandle, text: *mut c_char, _: c_uint) -> c_uint {
     let name = match get(&format!("{}.model", handle - 1)) {
         0 => c"NVIDIA H100",
         _ => c"NVIDIA A30",
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn nvmlDeviceGetName(handle: Handle, text: *mut c_char, _:
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetIndex(handle: Handle, index: *mut c_uint) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetIndex(handle: NvmlHandle, index: *mut c_uint) -> c_uint {
     unsafe { *index = (handle - 1) as c_uint };
     SUCCESS
 }
@@ -115,14 +115,14 @@ pub unsafe extern "C" fn nvmlSystemGetDriverVersion(text: *mut c_char, _: c_uint
 }
 
 #[repr(C)]
-pub struct Pci {
+pub struct NvmlPci {
     legacy: [u8; 16],
     numbers: [c_uint; 5],
     bus_id: [u8; 32],
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(handle: Handle, pci: *mut Pci) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(handle: NvmlHandle, pci: *mut NvmlPci) -> c_uint {
     let bus_id = format!("0000:{:02}:00.0", handle - 1);
     unsafe { (&mut (*pci).bus_id)[..bus_id.len()].copy_from_slice(bus_id.as_bytes()) };
     SUCCESS
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(handle: Handle, pci: *mut Pci) 
 
 /// A bus with the devices at `0000:00:00.0`, `0000:01:00.0`, …
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: *const c_char, handle: *mut Handle) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: *const c_char, handle: *mut NvmlHandle) -> c_uint {
     let bus_id = unsafe { CStr::from_ptr(bus_id) }.to_str().unwrap();
     let index: Option<usize> = bus_id.split(':').nth(1).and_then(|bus| bus.parse().ok());
     let Some(index) = index.filter(|index| (*index as u64) < get("devices")) else {
@@ -141,23 +141,23 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: *const c_char,
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetMigMode(handle: Handle, current: *mut c_uint, pending: *mut c_uint) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetMigMode(handle: NvmlHandle, current: *mut c_uint, pending: *mut c_uint) -> c_uint {
     let mode = get(&format!("{}.mig", handle - 1)) as c_uint;
     unsafe { (*current, *pending) = (mode, mode) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(_: Handle, count: *mut c_uint) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(_: NvmlHandle, count: *mut c_uint) -> c_uint {
     unsafe { *count = 7 };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
-    handle: Handle,
+    handle: NvmlHandle,
     index: c_uint,
-    slice: *mut Handle,
+    slice: *mut NvmlHandle,
 ) -> c_uint {
     if u64::from(index) >= get(&format!("{}.slices", handle - 1)) {
         return NOT_FOUND;
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
 
 /// `GPU-<index>aaa-bbb`, or `MIG-<number>-slice`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetUUID(handle: Handle, text: *mut c_char, length: c_uint) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetUUID(handle: NvmlHandle, text: *mut c_char, length: c_uint) -> c_uint {
     let uuid = match handle - 1 {
         slice if slice >= SLICES => format!("MIG-{slice}-slice\0"),
         device => format!("GPU-{device}aaa-bbb\0"),
@@ -181,7 +181,7 @@ pub unsafe extern "C" fn nvmlDeviceGetUUID(handle: Handle, text: *mut c_char, le
 }
 
 #[repr(C)]
-pub struct Memory {
+pub struct NvmlMemory {
     total: c_ulonglong,
     free: c_ulonglong,
     used: c_ulonglong,
@@ -189,14 +189,14 @@ pub struct Memory {
 
 #[cfg(not(without_memory_v1))]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo(handle: Handle, memory: *mut Memory) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo(handle: NvmlHandle, memory: *mut NvmlMemory) -> c_uint {
     called("memory_v1");
     let (total, used) = (
         get(&format!("{}.total", handle - 1)),
         get(&format!("{}.used", handle - 1)),
     );
     unsafe {
-        *memory = Memory {
+        *memory = NvmlMemory {
             total,
             free: total.wrapping_sub(used),
             used,
@@ -206,7 +206,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo(handle: Handle, memory: *mut Me
 }
 
 #[repr(C)]
-pub struct MemoryV2 {
+pub struct NvmlMemoryV2 {
     version: c_uint,
     total: c_ulonglong,
     reserved: c_ulonglong,
@@ -216,10 +216,10 @@ pub struct MemoryV2 {
 
 #[cfg(not(without_memory_v2))]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: Handle, memory: *mut MemoryV2) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: NvmlHandle, memory: *mut NvmlMemoryV2) -> c_uint {
     called("memory_v2");
     let version = unsafe { (*memory).version };
-    if version as usize != size_of::<MemoryV2>() | 2 << 24 {
+    if version as usize != size_of::<NvmlMemoryV2>() | 2 << 24 {
         return VERSION_MISMATCH;
     }
     let (total, used) = (
@@ -227,7 +227,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: Handle, memory: *mut
         get(&format!("{}.used", handle - 1)),
     );
     unsafe {
-        *memory = MemoryV2 {
+        *memory = NvmlMemoryV2 {
             version,
             total,
             reserved: 0,
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(handle: Handle, memory: *mut
 }
 
 #[repr(C)]
-pub struct Process {
+pub struct NvmlProcess {
     pid: c_uint,
     bytes: c_ulonglong,
     gpu_instance: c_uint,
@@ -249,9 +249,9 @@ pub struct Process {
 #[cfg(not(without_processes))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
-    handle: Handle,
+    handle: NvmlHandle,
     count: *mut c_uint,
-    processes: *mut Process,
+    processes: *mut NvmlProcess,
 ) -> c_uint {
     called("processes");
     wait_while_set("hang");
@@ -266,7 +266,7 @@ pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
         return INSUFFICIENT_SIZE;
     }
     for index in 0..there as usize {
-        let process = Process {
+        let process = NvmlProcess {
             pid: get(&format!("{device}.{index}.pid")) as c_uint,
             bytes: get(&format!("{device}.{index}.bytes")),
             gpu_instance: c_uint::MAX,
@@ -283,50 +283,50 @@ pub extern "C" fn nvmlDeviceGetConfComputeMemSizeInfo() -> c_uint {
     SUCCESS
 }
 
-/// What is read of a device, each by a call of its own that writes one number.
+/// The readings of a device. Each call writes one number.
 #[cfg(not(without_readings))]
 mod readings {
     use super::*;
 
-    fn reading(handle: Handle, name: &str) -> u64 {
+    fn reading(handle: NvmlHandle, name: &str) -> u64 {
         called("readings");
         get(&format!("{}.{name}", handle - 1))
     }
 
     #[repr(C)]
-    pub struct Utilization {
+    pub struct NvmlUtilization {
         gpu: c_uint,
         memory: c_uint,
     }
 
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(handle: Handle, rates: *mut Utilization) -> c_uint {
+    pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(handle: NvmlHandle, rates: *mut NvmlUtilization) -> c_uint {
         let gpu = reading(handle, "gpu") as c_uint;
         let memory = get(&format!("{}.memory_busy", handle - 1)) as c_uint;
-        unsafe { *rates = Utilization { gpu, memory } };
+        unsafe { *rates = NvmlUtilization { gpu, memory } };
         SUCCESS
     }
 
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn nvmlDeviceGetTemperature(handle: Handle, _: c_uint, celsius: *mut c_uint) -> c_uint {
+    pub unsafe extern "C" fn nvmlDeviceGetTemperature(handle: NvmlHandle, _: c_uint, celsius: *mut c_uint) -> c_uint {
         unsafe { *celsius = reading(handle, "temperature") as c_uint };
         SUCCESS
     }
 
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn nvmlDeviceGetPowerUsage(handle: Handle, milliwatts: *mut c_uint) -> c_uint {
+    pub unsafe extern "C" fn nvmlDeviceGetPowerUsage(handle: NvmlHandle, milliwatts: *mut c_uint) -> c_uint {
         unsafe { *milliwatts = reading(handle, "milliwatts") as c_uint };
         SUCCESS
     }
 
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn nvmlDeviceGetEnforcedPowerLimit(handle: Handle, milliwatts: *mut c_uint) -> c_uint {
+    pub unsafe extern "C" fn nvmlDeviceGetEnforcedPowerLimit(handle: NvmlHandle, milliwatts: *mut c_uint) -> c_uint {
         unsafe { *milliwatts = reading(handle, "limit") as c_uint };
         SUCCESS
     }
 
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn nvmlDeviceGetClockInfo(handle: Handle, clock: c_uint, mhz: *mut c_uint) -> c_uint {
+    pub unsafe extern "C" fn nvmlDeviceGetClockInfo(handle: NvmlHandle, clock: c_uint, mhz: *mut c_uint) -> c_uint {
         let name = match clock {
             1 => "sm_clock",
             2 => "memory_clock",
@@ -337,26 +337,26 @@ mod readings {
     }
 
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn nvmlDeviceGetTotalEnergyConsumption(handle: Handle, millijoules: *mut u64) -> c_uint {
+    pub unsafe extern "C" fn nvmlDeviceGetTotalEnergyConsumption(handle: NvmlHandle, millijoules: *mut u64) -> c_uint {
         unsafe { *millijoules = reading(handle, "millijoules") };
         SUCCESS
     }
 
     #[unsafe(no_mangle)]
-    pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(handle: Handle, mask: *mut u64) -> c_uint {
+    pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(handle: NvmlHandle, mask: *mut u64) -> c_uint {
         unsafe { *mask = reading(handle, "throttling") };
         SUCCESS
     }
 
     #[unsafe(no_mangle)]
     pub unsafe extern "C" fn nvmlDeviceGetMemoryErrorCounter(
-        handle: Handle,
+        handle: NvmlHandle,
         kind: c_uint,
         counter: c_uint,
         location: c_uint,
         count: *mut u64,
     ) -> c_uint {
-        // Volatile ones of the device's memory.
+        // Volatile errors of the device's memory.
         if counter != 0 || location != 2 {
             return INVALID_ARGUMENT;
         }

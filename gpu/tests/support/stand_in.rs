@@ -1,9 +1,9 @@
-//! Builds the stand-ins.
+//! Compiles the fake libraries.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Compiles `fake_<of>.rs` to a library of this name, which other programs know it by, too.
+/// Compiles `fake_<of>.rs` to a library of this path, whose file name is also its soname.
 pub(crate) fn compile(of: &str, cfgs: &[&str], library: &Path) {
     let soname = library.file_name().expect("it is a file").to_string_lossy();
     let mut command = Command::new(rustc());
@@ -19,10 +19,10 @@ pub(crate) fn compile(of: &str, cfgs: &[&str], library: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// From any package of this workspace.
+/// Path of the sources, from any package of this workspace.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../gpu/tests/support");
 
-/// The compiler that belongs to the cargo which builds this.
+/// Returns the compiler of the cargo that runs this test.
 fn rustc() -> PathBuf {
     match std::env::var_os("RUSTC") {
         Some(rustc) => rustc.into(),

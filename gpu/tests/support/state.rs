@@ -1,4 +1,4 @@
-//! The state of a stand-in: numbers under names. What `FAKE_STATE` says is there from the start: `devices=1,0.used=5`.
+//! The state of a fake: numbers with names. `FAKE_STATE` sets the first ones: `devices=1,0.used=5`.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
@@ -21,7 +21,7 @@ pub fn called(name: &str) {
     CHANGED.notify_all();
 }
 
-/// Returns when `name` is 0.
+/// Waits until `name` is 0.
 pub fn wait_while_set(name: &str) {
     let is_set = |state: &mut BTreeMap<String, u64>| state.get(name).copied().unwrap_or(0) != 0;
     drop(CHANGED.wait_while(STATE.lock().unwrap(), is_set).unwrap());
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn fake_get(name: *const c_char) -> u64 {
     get(unsafe { CStr::from_ptr(name) }.to_str().unwrap())
 }
 
-/// Returns when `name` is at least `value`.
+/// Waits until `name` is at least `value`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fake_wait(name: *const c_char, value: u64) {
     let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap();

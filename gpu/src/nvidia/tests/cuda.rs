@@ -1,4 +1,4 @@
-//! The selector of sources, with the CUDA driver on it.
+//! Tests of the selection of sources with a fake CUDA driver.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::nvidia::tests::eager;
 
 const GB: u64 = 1_000_000_000;
 
-/// A program with both libraries, and what its probe says.
+/// A program with both libraries, and its probe.
 struct FakeProgram {
     nvml: FakeLibrary,
     cuda: FakeLibrary,
@@ -28,7 +28,7 @@ impl FakeProgram {
             ..environment(None)
         };
         Self {
-            probe: GpuProbe::within(nvml.options(fallback), environment, eager()),
+            probe: GpuProbe::with_environment(nvml.options(fallback), environment, eager()),
             nvml,
             cuda,
             now: Instant::now(),
@@ -61,7 +61,7 @@ impl FakeProgram {
 }
 
 impl Drop for FakeProgram {
-    /// Whatever a test does: nothing is started, made or set.
+    /// No test may make the probe start, create or set anything.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             assert_eq!(self.cuda.get("calls.forbidden"), 0);
@@ -74,7 +74,7 @@ fn some(source: &str, gb: f64) -> Option<(String, f64)> {
 }
 
 #[test]
-fn the_pool_says_exactly_what_is_allocated() {
+fn pool_reports_the_exact_allocation() {
     let mut program = FakeProgram::with_devices(1);
     program.cuda.start_with(0, 1_234_567_890);
     let readings = program.sample();
@@ -93,7 +93,7 @@ fn the_pool_says_exactly_what_is_allocated() {
 }
 
 #[test]
-fn a_pool_that_is_empty_now_is_zero() {
+fn emptied_pool_reports_zero() {
     let mut program = FakeProgram::with_devices(1);
     program.cuda.start_with(0, 0);
     program.cuda.set("0.highest", GB);
@@ -101,12 +101,12 @@ fn a_pool_that_is_empty_now_is_zero() {
 }
 
 #[test]
-fn where_the_pool_says_nothing_the_driver_stands_in() {
+fn driver_replaces_a_pool_without_values() {
     for (cfgs, setting) in [
         (&[] as &[&str], ("started", 0)),
         (&[], ("devices", 0)),
         (&[], ("0.active", 0)),
-        // Not supported by the device.
+        // The device does not support pools.
         (&[], ("0.pool", 801)),
         (&["without_pool"], ("0.pool", 0)),
     ] {
@@ -119,39 +119,39 @@ fn where_the_pool_says_nothing_the_driver_stands_in() {
         program.cuda.set(setting.0, setting.1);
         assert_eq!(program.source(), some("nvml_process", 2.0), "{cfgs:?} {setting:?}");
     }
-    // Nothing was ever allocated there: the framework does not use it.
+    // The pool never held a byte: the framework does not use it.
     let mut program = FakeProgram::with_devices(1);
     program.cuda.start_with(0, 0);
     assert_eq!(program.source(), some("nvml_process", 2.0));
 }
 
 #[test]
-fn a_library_that_is_not_loaded_is_not_loaded() {
+fn probe_never_loads_cuda() {
     let nvml = FakeLibrary::with_devices(1);
     let nowhere = GpuEnvironment {
         cuda: Some("libcuda-of-nobody.so.1".into()),
         ..environment(None)
     };
-    let mut probe = GpuProbe::within(nvml.options(Fallback::Process), nowhere, eager());
+    let mut probe = GpuProbe::with_environment(nvml.options(Fallback::Process), nowhere, eager());
     let mut readings = Readings::default();
     probe.sample_at(Instant::now(), &mut readings).unwrap();
     assert_eq!(readings.source(), Some(("GPU memory", "nvml_process")));
 }
 
 #[test]
-fn a_pool_that_comes_late_is_gone_over_to_once() {
+fn late_pool_is_selected_once() {
     let mut program = FakeProgram::with_devices(1);
     assert_eq!(program.source(), some("nvml_process", 2.0));
     program.cuda.start_with(0, GB);
     assert_eq!(program.source(), some("nvml_process", 2.0));
-    // Too close to the one before to count.
+    // These samples are too close together to count.
     for _ in 0..10 {
         program.now -= MIN_INTERVAL;
         assert_eq!(program.source(), some("nvml_process", 2.0));
     }
     assert_eq!(program.source(), some("nvml_process", 2.0));
     assert_eq!(program.source(), some("cuda_mempool", 1.0));
-    // The context goes, and with it the pool.
+    // The context ends, and with it the pool.
     program.cuda.set("0.active", 0);
     for _ in 0..4 {
         assert_eq!(program.source(), None);
@@ -164,7 +164,7 @@ fn a_pool_that_comes_late_is_gone_over_to_once() {
 }
 
 #[test]
-fn a_context_on_one_device_says_nothing_of_another() {
+fn context_on_one_device_is_not_assumed_on_another() {
     let mut program = FakeProgram::with_devices(2);
     program.cuda.start_with(1, GB);
     program.nvml.processes(0, &[]);
@@ -178,7 +178,7 @@ fn a_context_on_one_device_says_nothing_of_another() {
 }
 
 #[test]
-fn strict_is_the_pool_or_nothing() {
+fn strict_fallback_uses_the_pool_only() {
     let mut program = FakeProgram::new(
         FakeLibrary::with_devices(1),
         FakeLibrary::cuda(&[], 1),
@@ -191,7 +191,7 @@ fn strict_is_the_pool_or_nothing() {
 }
 
 #[test]
-fn cuda_says_which_device_is_meant() {
+fn cuda_names_the_devices() {
     for cfgs in [&[] as &[&str], &["without_uuid_v2"], &["without_uuid"]] {
         let mut program = FakeProgram::new(
             FakeLibrary::with_devices(2),
@@ -210,15 +210,15 @@ fn cuda_says_which_device_is_meant() {
         assert_eq!(
             notes,
             [
-                "cuda:0 is NVIDIA H100, 80.0 GB, NVML's device 1, GPU-1aaa-bbb, 0000:01:00.0, driver 550.54, found from CUDA",
-                "cuda:1 is NVIDIA H100, 80.0 GB, NVML's device 0, GPU-0aaa-bbb, 0000:00:00.0, driver 550.54, found from CUDA",
+                "cuda:0 is NVIDIA H100, 80.0 GB, NVML device 1, GPU-1aaa-bbb, 0000:01:00.0, driver 550.54, found from CUDA",
+                "cuda:1 is NVIDIA H100, 80.0 GB, NVML device 0, GPU-0aaa-bbb, 0000:00:00.0, driver 550.54, found from CUDA",
             ]
         );
     }
 }
 
 #[test]
-fn a_slice_of_a_device_is_found_by_what_cuda_calls_it() {
+fn mig_slice_is_found_by_its_cuda_uuid() {
     let mut program = FakeProgram::with_devices(1);
     program.nvml.set("99.total", 10 * GB);
     program.nvml.processes(99, &[(PID, 4 * GB)]);
@@ -228,18 +228,18 @@ fn a_slice_of_a_device_is_found_by_what_cuda_calls_it() {
 }
 
 #[test]
-fn a_contradiction_is_said_once_and_the_pool_is_kept() {
+fn contradiction_is_reported_once_and_the_pool_is_kept() {
     for (used, lists, said) in [
         (
             60 * GB,
             1,
-            "cuda:0: cuda_mempool says 60.000 GB allocated and 120.000 GB reserved, but the device has 80.000 GB",
+            "cuda:0: cuda_mempool reports 60.000 GB allocated and 120.000 GB reserved, but the device has 80.000 GB",
         ),
         (
             3 * GB,
             3,
-            "cuda:0: cuda_mempool says 3.000 GB allocated and 6.000 GB reserved, but the driver counts 2.000 GB for this \
-             process",
+            "cuda:0: cuda_mempool reports 3.000 GB allocated and 6.000 GB reserved, but the driver reports 2.000 GB for \
+             this process",
         ),
     ] {
         let mut program = FakeProgram::with_devices(1);
@@ -250,7 +250,7 @@ fn a_contradiction_is_said_once_and_the_pool_is_kept() {
             let warned = readings.notes().filter(|(level, _)| *level == Level::Warn);
             warned.map(|(_, text)| text.to_owned()).collect::<Vec<_>>()
         };
-        // One list of processes may be of another moment.
+        // A single process list may be outdated.
         for _ in 1..lists {
             assert!(warnings().is_empty());
         }
@@ -265,13 +265,13 @@ fn a_contradiction_is_said_once_and_the_pool_is_kept() {
 }
 
 #[test]
-fn a_list_of_processes_that_is_older_than_the_pool_is_no_contradiction() {
+fn outdated_process_list_is_no_contradiction() {
     let mut program = FakeProgram::with_devices(1);
     program.nvml.processes(0, &[(PID, 2 * GB)]);
     program.cuda.start_with(0, GB);
     let is_calm = |program: &mut FakeProgram| program.sample().notes().all(|(level, _)| level != Level::Warn);
     assert!(is_calm(&mut program));
-    // Each time the pool has grown since the list was made.
+    // The pool has grown since each list was made.
     for grown in 4..10 {
         program.cuda.start_with(0, grown * GB);
         assert!(is_calm(&mut program), "{grown}");
@@ -280,7 +280,7 @@ fn a_list_of_processes_that_is_older_than_the_pool_is_no_contradiction() {
 }
 
 #[test]
-fn a_peak_is_not_taken_over_from_another_device() {
+fn peak_is_reset_when_the_device_changes() {
     let mut program = FakeProgram::with_devices(2);
     program.nvml.set("1.model", 1);
     for (device, gb) in [(0, 50), (1, 1)] {
@@ -300,7 +300,7 @@ fn a_peak_is_not_taken_over_from_another_device() {
 }
 
 #[test]
-fn where_nvml_does_not_know_what_cuda_says_the_environment_stays() {
+fn device_unknown_to_nvml_keeps_the_map_of_the_environment() {
     let mut program = FakeProgram::with_devices(1);
     program.cuda.set("0.nvml", 7);
     assert_eq!(program.source(), some("nvml_process", 2.0));
@@ -311,7 +311,7 @@ fn where_nvml_does_not_know_what_cuda_says_the_environment_stays() {
 }
 
 #[test]
-fn a_device_that_is_left_out_once_has_not_changed_its_source() {
+fn device_that_misses_a_sample_keeps_its_source() {
     let mut program = FakeProgram::with_devices(2);
     program.cuda.start_with(0, GB);
     let both = "cuda_mempool (cuda:0), nvml_process (cuda:1)";
@@ -322,25 +322,25 @@ fn a_device_that_is_left_out_once_has_not_changed_its_source() {
 }
 
 #[test]
-fn a_misspelt_switch_is_said_once() {
+fn invalid_switch_is_reported_once() {
     let nvml = FakeLibrary::with_devices(1);
     let typo = GpuEnvironment {
-        unknown: Some("of".to_owned()),
+        unknown_switch: Some("of".to_owned()),
         ..environment(None)
     };
-    let mut probe = GpuProbe::within(nvml.options(Fallback::Process), typo, eager());
+    let mut probe = GpuProbe::with_environment(nvml.options(Fallback::Process), typo, eager());
     for warnings in [1, 0] {
         let mut readings = Readings::default();
         probe.sample_at(Instant::now(), &mut readings).unwrap();
         let warned = readings
             .notes()
-            .filter(|(_, text)| text.starts_with("GPU_PROBE is `of`"));
+            .filter(|(_, text)| text.starts_with("unknown GPU_PROBE value `of`"));
         assert_eq!(warned.count(), warnings);
     }
 }
 
 #[test]
-fn a_pool_is_not_asked_more_often_than_said() {
+fn pool_is_read_at_most_once_per_interval() {
     let mut program = FakeProgram::with_devices(1);
     program.cuda.start_with(0, GB);
     program.sample();
@@ -349,7 +349,7 @@ fn a_pool_is_not_asked_more_often_than_said() {
         program.now -= MIN_INTERVAL;
         program.sample();
     }
-    // The sampler's thread asked for the devices once, before.
+    // The sampler thread asked for the devices once, before.
     assert_eq!(program.cuda.get("calls.any"), calls);
     program.now += Duration::from_secs(1);
     program.sample();

@@ -1,4 +1,4 @@
-//! The probe against stand-ins for the driver's libraries.
+//! Tests of the probe against fakes of the driver's libraries.
 
 mod cuda;
 mod nvml;
@@ -12,16 +12,16 @@ use crate::nvidia::probe::GpuProbe;
 use crate::nvidia::sampler::SamplerTimeouts;
 
 fn probe(fake: &FakeLibrary, environment: GpuEnvironment, timeouts: SamplerTimeouts) -> GpuProbe {
-    GpuProbe::within(fake.options(Fallback::Process), environment, timeouts)
+    GpuProbe::with_environment(fake.options(Fallback::Process), environment, timeouts)
 }
 
-/// Asks for a new reading every time, and waits for it.
+/// Timeouts with which each call requests a reading and waits for it.
 pub(crate) fn eager() -> SamplerTimeouts {
     SamplerTimeouts {
-        first: Duration::from_secs(60),
-        unneeded: Duration::from_secs(60),
-        later: Duration::from_secs(60),
-        young: Duration::ZERO,
+        first_required: Duration::from_secs(60),
+        first_optional: Duration::from_secs(60),
+        refresh: Duration::from_secs(60),
+        max_age: Duration::ZERO,
         period: None,
         ..SamplerTimeouts::default()
     }

@@ -1,4 +1,4 @@
-//! The probe against drivers of all kinds.
+//! Tests of the probe against fake drivers of all kinds.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn open(fake: &FakeLibrary, visible: Option<&str>) -> Result<NvmlSession, Unavai
     NvmlSession::open(Some(&fake.path().to_owned()), &environment(visible))
 }
 
-/// The first sample: ordinals, GB and sources.
+/// Returns the first sample: ordinals, GB and sources.
 fn first(
     fake: &FakeLibrary,
     fallback: Fallback,
@@ -32,7 +32,7 @@ fn first(
     Ok(tuples(figures, fallback))
 }
 
-/// The better of the driver's two figures for each device.
+/// Returns the better of the driver's two values for each device.
 fn tuples(figures: Vec<DriverFigures>, fallback: Fallback) -> Vec<(usize, u64, MemorySource)> {
     let best = |figures: DriverFigures| {
         let ordinal = figures.ordinal;
@@ -45,7 +45,7 @@ fn tuples(figures: Vec<DriverFigures>, fallback: Fallback) -> Vec<(usize, u64, M
 }
 
 #[test]
-fn the_memory_of_this_process_is_reported_for_every_device() {
+fn probe_reports_this_process_on_every_device() {
     let fake = FakeLibrary::with_devices(2);
     fake.processes(1, &[(PID, 5 * GB)]);
     let mut probe = probe(&fake, environment(None), eager());
@@ -68,13 +68,13 @@ fn the_memory_of_this_process_is_reported_for_every_device() {
         ]
     );
     assert_eq!(readings.source(), Some(("GPU memory", "nvml_process")));
-    // The second form of the memory call was understood.
+    // The second version of the memory call was used.
     assert_eq!(fake.get("calls.memory_v1"), 0);
     assert!(fake.get("calls.memory_v2") > 0);
 }
 
 #[test]
-fn without_a_gpu_there_is_nothing() {
+fn driver_without_gpus_has_no_readings() {
     assert!(first(&FakeLibrary::with_devices(0), Fallback::Device, None).is_err());
 }
 
@@ -105,7 +105,7 @@ fn visible_devices_are_numbered_as_cuda_numbers_them() {
 }
 
 #[test]
-fn a_mig_instance_is_found_by_its_uuid() {
+fn mig_slice_is_found_by_its_uuid() {
     let fake = FakeLibrary::with_devices(1);
     fake.set("99.total", 10 * GB);
     fake.processes(99, &[(PID, 4 * GB)]);
@@ -114,7 +114,7 @@ fn a_mig_instance_is_found_by_its_uuid() {
 }
 
 #[test]
-fn a_device_that_is_sliced_is_shown_by_its_slices() {
+fn sliced_device_is_replaced_by_its_slices() {
     let fake = FakeLibrary::with_devices(2);
     fake.set("1.mig", 1);
     fake.set("1.slices", 2);
@@ -134,22 +134,22 @@ fn a_device_that_is_sliced_is_shown_by_its_slices() {
     assert_eq!(seen(Some("GPU-1aaa,0")), [(0, 4), (1, 2)]);
     assert_eq!(seen(Some("MIG-2001-slice")), [(0, 6)]);
     assert_eq!(seen(Some("MIG-2001")), [(0, 6)]);
-    // Of both slices, and of none.
+    // Ambiguous, and unknown.
     for none in ["MIG-2", "MIG-2007-slice"] {
         assert_eq!(seen(Some(none)), [], "{none}");
     }
 }
 
 #[test]
-fn an_index_is_sure_where_the_order_is() {
+fn index_is_exact_if_the_order_is_known() {
     let fake = FakeLibrary::with_devices(2);
-    let found = |visible, is_by_bus| {
+    let found = |visible, is_pci_order| {
         let environment = GpuEnvironment {
-            is_by_bus,
+            is_pci_order,
             ..environment(visible)
         };
         let mut session = NvmlSession::open(Some(&fake.path().to_owned()), &environment).unwrap();
-        session.sample(Instant::now()).unwrap()[0].by == MappedBy::Environment
+        session.sample(Instant::now()).unwrap()[0].mapped_by == MappedBy::Environment
     };
     assert!(found(None, false));
     fake.set("1.model", 1);
@@ -158,11 +158,11 @@ fn an_index_is_sure_where_the_order_is() {
 }
 
 #[test]
-fn a_driver_that_hangs_at_its_start_is_said_once() {
+fn driver_that_hangs_at_start_is_reported_once() {
     let fake = FakeLibrary::with_devices(1);
     fake.set("hang_at_start", 1);
     let timeouts = SamplerTimeouts {
-        first: Duration::ZERO,
+        first_required: Duration::ZERO,
         ..eager()
     };
     let mut probe = probe(&fake, environment(None), timeouts);
@@ -176,9 +176,9 @@ fn a_driver_that_hangs_at_its_start_is_said_once() {
 }
 
 #[test]
-fn what_cannot_be_known_is_absent() {
+fn unknown_values_are_left_out() {
     let fake = FakeLibrary::with_devices(1);
-    // Another process; our own with no memory, with "not available", with more than there is, with all there is.
+    // Another process; this process with 0 bytes, "not available", more than the device has, all it has.
     for ours in [(PID + 2, GB), (PID, 0), (PID, u64::MAX), (PID, 81 * GB), (PID, 80 * GB)] {
         fake.processes(0, &[(PID + 1, GB), ours]);
         assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]), "{ours:?}");
@@ -192,7 +192,7 @@ fn what_cannot_be_known_is_absent() {
 }
 
 #[test]
-fn alone_on_a_device_all_of_its_memory_is_ours() {
+fn exclusive_device_counts_for_the_process() {
     let fake = FakeLibrary::with_devices(1);
     for unknown in [0, u64::MAX] {
         fake.processes(0, &[(PID, unknown)]);
@@ -208,7 +208,7 @@ fn alone_on_a_device_all_of_its_memory_is_ours() {
 }
 
 #[test]
-fn the_device_stands_in_where_that_is_wished() {
+fn device_fallback_reports_the_whole_device() {
     let fake = FakeLibrary::with_devices(2);
     fake.processes(0, &[(PID + 1, GB)]);
     let seen = first(&fake, Fallback::Device, None);
@@ -218,7 +218,7 @@ fn the_device_stands_in_where_that_is_wished() {
     );
 
     let options = fake.options(Fallback::Device);
-    let mut probe = GpuProbe::within(options, environment(None), eager());
+    let mut probe = GpuProbe::with_environment(options, environment(None), eager());
     let mut readings = Readings::default();
     probe.sample(&mut readings).unwrap();
     assert_eq!(
@@ -228,7 +228,7 @@ fn the_device_stands_in_where_that_is_wished() {
 }
 
 #[test]
-fn an_old_driver_is_asked_in_the_old_way() {
+fn old_driver_gets_the_first_version_of_the_call() {
     let fake = FakeLibrary::variant(&["without_memory_v2"], 1);
     fake.processes(0, &[]);
     assert_eq!(
@@ -245,7 +245,7 @@ fn an_old_driver_is_asked_in_the_old_way() {
 }
 
 #[test]
-fn without_any_memory_call_the_process_is_still_known() {
+fn process_is_reported_without_any_memory_call() {
     let fake = FakeLibrary::variant(&["without_memory_v1", "without_memory_v2"], 1);
     assert_eq!(
         first(&fake, Fallback::Process, None),
@@ -254,7 +254,7 @@ fn without_any_memory_call_the_process_is_still_known() {
 }
 
 #[test]
-fn without_a_process_list_only_the_device_is_known() {
+fn device_is_reported_without_a_process_list() {
     let fake = FakeLibrary::variant(&["without_processes", "without_shutdown"], 1);
     assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]));
     assert_eq!(
@@ -264,7 +264,7 @@ fn without_a_process_list_only_the_device_is_known() {
 }
 
 #[test]
-fn a_process_list_that_would_be_misread_is_not_read() {
+fn misread_process_list_is_not_requested() {
     let fake = FakeLibrary::variant(&["misread_entries"], 1);
     assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]));
     assert_eq!(
@@ -275,7 +275,7 @@ fn a_process_list_that_would_be_misread_is_not_read() {
 }
 
 #[test]
-fn no_permission_switches_off_what_is_refused_and_nothing_else() {
+fn refused_query_is_disabled_and_others_continue() {
     let fake = FakeLibrary::with_devices(2);
     fake.set("0.handle", 4);
     let mut session = open(&fake, None).unwrap();
@@ -297,15 +297,12 @@ fn no_permission_switches_off_what_is_refused_and_nothing_else() {
         Ok(vec![(1, 2, MemorySource::Process)])
     );
     fake.set("1.processes", 4);
-    let gone = session.sample(Instant::now()).unwrap_err();
-    assert_eq!(
-        gone.why,
-        "the driver answers no question about the memory of these GPUs"
-    );
+    let unavailable = session.sample(Instant::now()).unwrap_err();
+    assert_eq!(unavailable.reason, "the driver supports no memory query for these GPUs");
 }
 
 #[test]
-fn a_lost_device_is_looked_for_again_after_a_minute() {
+fn lost_device_is_retried_after_a_minute() {
     let fake = FakeLibrary::with_devices(2);
     let mut session = open(&fake, None).unwrap();
     let start = Instant::now();
@@ -321,7 +318,7 @@ fn a_lost_device_is_looked_for_again_after_a_minute() {
     assert_eq!(seen(1), 1);
     let calls = fake.get("calls.memory_v2");
     assert_eq!(seen(60), 1);
-    assert_eq!(fake.get("calls.memory_v2"), calls + 1, "the lost device was asked");
+    assert_eq!(fake.get("calls.memory_v2"), calls + 1, "the lost device was queried");
     // Unavailable even from the list, then back.
     fake.set("0.handle", 15);
     assert_eq!(seen(61), 1);
@@ -331,7 +328,7 @@ fn a_lost_device_is_looked_for_again_after_a_minute() {
     let handles = fake.get("calls.handle");
     assert_eq!(seen(121), 2);
     assert_eq!(fake.get("calls.handle"), handles + 1, "its old handle was used");
-    // One that wants a reset is as good as lost.
+    // A device that needs a reset counts as lost.
     fake.set("1.processes", 16);
     assert_eq!(seen(122), 1);
     fake.set("1.processes", 0);
@@ -340,7 +337,7 @@ fn a_lost_device_is_looked_for_again_after_a_minute() {
 }
 
 #[test]
-fn a_passing_trouble_leaves_a_reading_out_and_changes_no_source() {
+fn transient_failure_skips_a_sample_and_keeps_the_source() {
     let fake = FakeLibrary::with_devices(1);
     let mut session = open(&fake, None).unwrap();
     let start = Instant::now();
@@ -360,7 +357,7 @@ fn a_passing_trouble_leaves_a_reading_out_and_changes_no_source() {
         fake.set("0.processes", 0);
         assert_eq!(seen(), [(0, 2, MemorySource::Process)]);
     }
-    // Five in a row are no accident.
+    // Five failures in a row disable the query.
     fake.set("0.processes", 999);
     for _ in 0..4 {
         assert_eq!(seen(), []);
@@ -368,17 +365,17 @@ fn a_passing_trouble_leaves_a_reading_out_and_changes_no_source() {
     assert_eq!(seen(), [(0, 3, MemorySource::Device)]);
     fake.set("0.processes", 0);
     assert_eq!(seen(), [(0, 3, MemorySource::Device)]);
-    // It is tried again after a minute.
+    // The query is retried after a minute.
     let seen: Vec<_> = (0..60).flat_map(|_| seen()).collect();
     assert_eq!(seen.first(), Some(&(0, 3, MemorySource::Device)));
     assert_eq!(seen.last(), Some(&(0, 2, MemorySource::Process)));
 }
 
 #[test]
-fn a_driver_that_does_not_start_is_no_trouble() {
+fn driver_that_does_not_start_is_reported_once() {
     let fake = FakeLibrary::with_devices(1);
     for (code, said) in [
-        (9, "NVML does not start: NVIDIA driver is not loaded"),
+        (9, "cannot start NVML: NVIDIA driver is not loaded"),
         (4, "or set GPU_PROBE=off"),
         (18, "restart the machine"),
         (12, "a shared library couldn't be found"),
@@ -388,14 +385,17 @@ fn a_driver_that_does_not_start_is_no_trouble() {
         (12345, "12345"),
     ] {
         fake.set("init", code);
-        let gone = open(&fake, None).err().expect("it cannot start");
-        assert!(gone.why.contains(said) && gone.is_failure, "{code}: {gone:?}");
+        let unavailable = open(&fake, None).err().expect("it cannot start");
+        assert!(
+            unavailable.reason.contains(said) && unavailable.is_failure,
+            "{code}: {unavailable:?}"
+        );
         let mut probe = probe(&fake, environment(None), eager());
         for notes in [1, 0] {
             let mut readings = Readings::default();
             let sampled = probe.sample(&mut readings);
-            assert_eq!(sampled, Err(ProbeError::Transient(gone.why.clone())));
-            // It is said once.
+            assert_eq!(sampled, Err(ProbeError::Transient(unavailable.reason.clone())));
+            // The failure is reported once.
             assert_eq!(
                 readings.notes().filter(|(level, _)| *level == Level::Warn).count(),
                 notes
@@ -405,36 +405,33 @@ fn a_driver_that_does_not_start_is_no_trouble() {
 }
 
 #[test]
-fn a_file_that_is_no_driver_is_no_trouble() {
+fn file_that_is_no_driver_counts_as_no_driver() {
     for library in ["/nowhere/libnvidia-ml.so.1", "/proc/self/status"] {
-        let options = GpuOptions {
-            library: Some(library.into()),
-            ..GpuOptions::default()
-        };
-        let gone = NvmlSession::open(options.library.as_ref(), &environment(None))
+        let options = GpuOptions::default().with_library(library);
+        let unavailable = NvmlSession::open(options.library.as_ref(), &environment(None))
             .err()
             .expect("it is none");
         assert!(
-            gone.why.starts_with("no NVIDIA driver: ") && !gone.is_failure,
-            "{gone:?}"
+            unavailable.reason.starts_with("no NVIDIA driver: ") && !unavailable.is_failure,
+            "{unavailable:?}"
         );
     }
 }
 
 #[test]
-fn nothing_is_opened_where_nothing_is_wished() {
+fn disabled_probe_opens_nothing() {
     let fake = FakeLibrary::with_devices(1);
     let mut no_nvml = environment(None);
     no_nvml.nvml = false;
     for (fallback, environment) in [(Fallback::Process, no_nvml), (Fallback::Strict, environment(None))] {
-        let mut probe = GpuProbe::within(fake.options(fallback), environment, eager());
+        let mut probe = GpuProbe::with_environment(fake.options(fallback), environment, eager());
         assert!(probe.sample(&mut Readings::default()).is_err());
     }
     assert_eq!(fake.get("calls.init"), 0);
 }
 
 #[test]
-fn the_library_is_opened_once_and_never_closed() {
+fn library_is_opened_once_and_never_closed() {
     let fake = FakeLibrary::with_devices(1);
     for _ in 0..3 {
         let mut readings = Readings::default();
@@ -446,11 +443,11 @@ fn the_library_is_opened_once_and_never_closed() {
 }
 
 #[test]
-fn a_call_that_hangs_holds_up_nobody() {
+fn hanging_call_does_not_block_a_caller() {
     let fake = FakeLibrary::with_devices(1);
     fake.set("hang", 1);
     let timeouts = SamplerTimeouts {
-        first: Duration::from_millis(20),
+        first_required: Duration::from_millis(20),
         ..SamplerTimeouts::default()
     };
     let mut probe = probe(&fake, environment(None), timeouts);
@@ -461,7 +458,7 @@ fn a_call_that_hangs_holds_up_nobody() {
     }
     fake.wait("calls.processes", 1);
     drop(probe);
-    // Far more than it takes; far less than a thousand waits, or one for the end of a call that has none.
+    // Far longer than needed, and far shorter than a thousand timeouts or the end of the call.
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(fake.get("calls.processes"), 1);
     fake.set("hang", 0);
@@ -474,7 +471,7 @@ fn readings_come_back_after_a_hang() {
         &fake,
         environment(None),
         SamplerTimeouts {
-            later: Duration::from_millis(5),
+            refresh: Duration::from_millis(5),
             ..eager()
         },
     );
@@ -492,7 +489,7 @@ fn readings_come_back_after_a_hang() {
 }
 
 #[test]
-fn all_probes_are_registered_with_options_of_their_own() {
+fn probes_are_registered_with_their_own_options() {
     use logcore::{BuildContext, LogConfig, StopFlag, registry};
 
     assert_eq!(registry::probe_names().unwrap(), ["gpu", "host", "system"]);
@@ -512,7 +509,7 @@ fn all_probes_are_registered_with_options_of_their_own() {
     assert_eq!(
         (refused.field.as_str(), refused.value.as_str()),
         ("probes.gpu.fallback", "***"),
-        "a text could be a secret in the wrong place"
+        "a text could be a misplaced secret"
     );
     let refused = build("gpu", serde_json::json!({"fallbak": "process"})).err().unwrap();
     assert_eq!(refused.field, "probes.gpu.fallbak");
@@ -521,7 +518,7 @@ fn all_probes_are_registered_with_options_of_their_own() {
 }
 
 #[test]
-fn what_happens_to_a_device_is_said_once() {
+fn device_changes_are_reported_once() {
     let fake = FakeLibrary::with_devices(2);
     let mut probe = probe(&fake, environment(None), eager());
     let mut said = || {
@@ -531,14 +528,14 @@ fn what_happens_to_a_device_is_said_once() {
         notes.collect::<Vec<_>>()
     };
     let identity = |index: u32| {
-        format!("NVIDIA H100, 80.0 GB, NVML's device {index}, GPU-{index}aaa-bbb, 0000:0{index}:00.0, driver 550.54")
+        format!("NVIDIA H100, 80.0 GB, NVML device {index}, GPU-{index}aaa-bbb, 0000:0{index}:00.0, driver 550.54")
     };
     let both = [0, 1].map(|index| format!("INFO cuda:{index} is {}, found from the environment", identity(index)));
     assert_eq!(said(), both);
     assert!(said().is_empty());
     fake.set("1.memory", 15);
     let lost = format!(
-        "ERROR cuda:1 is lost to the driver: {}; it had 2.000 GB allocated; it is looked for again every minute",
+        "ERROR cuda:1 is lost: {}, with 2.000 GB allocated. Retrying every minute",
         identity(1)
     );
     assert_eq!(said(), [lost]);
@@ -546,10 +543,10 @@ fn what_happens_to_a_device_is_said_once() {
 }
 
 #[test]
-fn a_driver_that_stops_answering_is_said_once() {
+fn driver_that_stops_answering_is_reported_once() {
     let fake = FakeLibrary::with_devices(1);
     let timeouts = SamplerTimeouts {
-        later: Duration::from_millis(5),
+        refresh: Duration::from_millis(5),
         ..eager()
     };
     let mut probe = probe(&fake, environment(None), timeouts);
@@ -566,7 +563,7 @@ fn a_driver_that_stops_answering_is_said_once() {
 }
 
 #[test]
-fn the_dear_list_of_processes_is_asked_for_rarely() {
+fn process_list_is_requested_rarely() {
     let fake = FakeLibrary::with_devices(1);
     let mut rarely = environment(None);
     rarely.periods.processes = Duration::from_secs(15);
@@ -579,7 +576,7 @@ fn the_dear_list_of_processes_is_asked_for_rarely() {
             Ok(vec![(0, 2, MemorySource::Process)])
         );
     }
-    // And once to say how large the device is.
+    // One more for the identity of the device.
     assert_eq!(fake.get("calls.memory_v2"), 16 + 1);
     // At 0 and 16 seconds; the next would be at 31. Each time once for the count and once for the list.
     assert_eq!(fake.get("calls.processes"), 4);
