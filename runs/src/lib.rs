@@ -1,7 +1,34 @@
-//! Reads what runs have left behind in their folders.
+//! Reads what runs have left in their folders.
 //!
-//! The first part is [`merge_ranks`]: it folds what the ranks of a distributed training have logged, each into files of
-//! its own, into one text and one metrics file.
+//! The crate needs nothing from a run but its files. The run may still be going on, may have been killed, or
+//! may lack some of its ranks. No file that is read is changed.
+//!
+//! # Merging ranks
+//!
+//! [`merge_ranks`] is the first part of the crate. Each rank of a distributed training logs to files of its
+//! own. The function merges them:
+//!
+//! | files of the ranks | merged file | content |
+//! |---|---|---|
+//! | `training.log`, `training.rank1.log`, … | `training.merged.log` | all records, sorted by time; equal ones once |
+//! | `metrics.jsonl`, `metrics.rank1.jsonl`, … | `metrics.merged.jsonl` | one row for each step of each logger |
+//!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! use std::fs;
+//!
+//! for (name, loss) in [("metrics.jsonl", 0.5), ("metrics.rank1.jsonl", 1.5)] {
+//!     let row = format!("{{\"step\":7,\"time\":1.0,\"logger\":\"trainer\",\"loss\":{loss}}}\n");
+//!     fs::write(folder.path().join(name), row).unwrap();
+//! }
+//! logcore_runs::merge_ranks(folder.path(), folder.path())?;
+//! assert_eq!(
+//!     fs::read_to_string(folder.path().join("metrics.merged.jsonl")).unwrap(),
+//!     "{\"step\":7,\"time\":1.0,\"logger\":\"trainer\",\"ranks\":2,\"slowest_rank\":0,\
+//!      \"loss\":1.0,\"loss/min\":0.5,\"loss/max\":1.5}\n",
+//! );
+//! # Ok::<(), logcore_runs::MergeError>(())
+//! ```
 
 mod merge;
 

@@ -1,4 +1,4 @@
-//! Files of ranks, and what they become.
+//! Merges of files of ranks.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A run with these files, by name and rank.
+/// Returns a folder with these files, by name and rank.
 fn run(files: &[(&str, u32, String)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, rank, text) in files {
@@ -33,7 +33,7 @@ fn text(folder: &TempDir) -> String {
     fs::read_to_string(folder.path().join("training.merged.log")).unwrap()
 }
 
-/// `rows` in the form `step: metrics`, a second apart.
+/// Returns rows of these steps and metrics, a second apart.
 fn rows(rows: &[(u64, &str)]) -> String {
     rows_from(0.0, rows)
 }
@@ -53,7 +53,7 @@ fn merged_rows(folder: &TempDir) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Step, ranks and mean of `loss`, in the order of the file.
+/// Returns step, ranks and mean of `loss` of each row, in the order of the file.
 fn losses(folder: &TempDir) -> Vec<(u64, u64, f64)> {
     merged_rows(folder)
         .iter()
@@ -68,7 +68,7 @@ fn losses(folder: &TempDir) -> Vec<(u64, u64, f64)> {
 }
 
 #[test]
-fn equal_lines_fold_and_all_are_in_order() {
+fn equal_lines_fold_and_lines_are_sorted() {
     let folder = run(&[
         (
             "training.log",
@@ -87,7 +87,7 @@ fn equal_lines_fold_and_all_are_in_order() {
             2,
             line(20, "INFO  | trainer | Starting") + &line(1_999, "INFO  | trainer | Model\n    layers: 3"),
         ),
-        // The level is part of the line.
+        // Lines of different levels are not equal.
         (
             "training.log",
             5,
@@ -108,14 +108,14 @@ fn equal_lines_fold_and_all_are_in_order() {
     assert_eq!(
         file.to_string(),
         format!(
-            "{}: 9 of ranks 0-2,5 became 5; there is nothing of ranks 3-4",
+            "{}: 9 entries of ranks 0-2,5 merged into 5; no file of ranks 3-4",
             folder.path().join("training.merged.log").display()
         )
     );
 }
 
 #[test]
-fn beyond_the_window_and_from_the_same_rank_a_line_is_another() {
+fn lines_beyond_the_window_or_of_one_rank_do_not_fold() {
     let beat = "INFO  | trainer | beat";
     let folder = run(&[
         ("training.log", 0, line(0, beat) + &line(5, beat) + &line(20_000, beat)),
@@ -136,7 +136,7 @@ fn beyond_the_window_and_from_the_same_rank_a_line_is_another() {
 }
 
 #[test]
-fn rotated_parts_torn_ends_and_foreign_lines() {
+fn merge_reads_rotated_parts_and_skips_torn_and_foreign_lines() {
     let folder = run(&[
         ("training.log", 0, line(3, "INFO  | a | three") + "2026-11-23 14:48:1"),
         (
@@ -146,7 +146,7 @@ fn rotated_parts_torn_ends_and_foreign_lines() {
         ),
     ]);
     fs::write(folder.path().join("training.log.1"), line(1, "INFO  | a | one")).unwrap();
-    // Half of a row, and a row that is none.
+    // A foreign line, and half of a row.
     fs::write(
         folder.path().join("metrics.jsonl"),
         rows(&[(1, "\"loss\":1")]) + "[1]\n{\"step\":2,",
@@ -159,20 +159,20 @@ fn rotated_parts_torn_ends_and_foreign_lines() {
             + &line(2, "INFO  | a | [rank 1] two\nprinted by somebody")
             + &line(3, "INFO  | a | [rank 0] three")
     );
-    let said = merged.files[1].to_string();
+    let summary = merged.files[1].to_string();
     assert!(
-        said.contains("; 1 line is none of ours and left out, from line 1 of ") && said.contains("training.rank1.log"),
-        "{said}"
+        summary.contains("; skipped 1 foreign line, the first is line 1 of ") && summary.contains("training.rank1.log"),
+        "{summary}"
     );
     assert!(
-        said.ends_with("; the last line of rank 0 is not whole and left out"),
-        "{said}"
+        summary.ends_with("; skipped the incomplete last line of rank 0"),
+        "{summary}"
     );
     let metrics = &merged.files[0];
     assert_eq!((metrics.read, metrics.written, metrics.left_out), (1, 1, 1));
     assert!(metrics.first_left_out.as_ref().unwrap().starts_with("line 2 of "));
     assert!(metrics.torn.contains(&0));
-    // Merged again, the results are no input.
+    // A second merge does not read the results of the first.
     assert_eq!(merge(&folder), merged);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6);
 }
@@ -188,7 +188,7 @@ fn means_are_weighted_by_the_samples_of_each_rank() {
     let (d, e) = (row(3.0, 16, 11.0), row(4.0, 24, 9.0));
     let folder = run(&[
         ("metrics.jsonl", 0, rows(&[(1, &a), (2, &b), (3, &c)])),
-        // It has smaller batches, and stops early.
+        // Rank 1 has smaller batches, and stops early.
         ("metrics.jsonl", 1, rows(&[(1, &d), (2, &e)])),
     ]);
     merge(&folder);
@@ -210,7 +210,7 @@ fn means_are_weighted_by_the_samples_of_each_rank() {
 }
 
 #[test]
-fn without_samples_all_weigh_the_same_and_the_last_in_time_is_the_slowest() {
+fn ranks_without_samples_weigh_the_same() {
     let folder = run(&[
         ("metrics.jsonl", 0, rows(&[(1, "\"loss\":1")])),
         ("metrics.jsonl", 1, rows_from(0.5, &[(1, "\"loss\":\"NaN\"")])),
@@ -227,7 +227,7 @@ fn without_samples_all_weigh_the_same_and_the_last_in_time_is_the_slowest() {
 }
 
 #[test]
-fn late_rows_are_rows_of_their_own_and_two_rows_of_a_step_are_one() {
+fn late_rows_stay_apart_and_rows_of_one_step_merge() {
     let (first, second, third) = ("\"loss\":1", "\"loss\":2", "\"loss\":3");
     let folder = run(&[
         (
@@ -257,7 +257,7 @@ fn late_rows_are_rows_of_their_own_and_two_rows_of_a_step_are_one() {
 }
 
 #[test]
-fn a_run_that_was_started_again_is_not_mixed_with_the_one_before() {
+fn restarted_run_is_not_mixed_with_the_run_before() {
     let (old, new) = ("\"loss\":1", "\"loss\":9");
     let steps = |from: u64, to: u64, loss| (from..=to).map(|step| (step, loss)).collect::<Vec<_>>();
     let folder = run(&[
@@ -282,7 +282,7 @@ fn a_run_that_was_started_again_is_not_mixed_with_the_one_before() {
 }
 
 #[test]
-fn loggers_are_kept_apart_and_nobody_waits_for_a_rank_that_never_comes() {
+fn loggers_stay_apart_and_wait_for_no_missing_rank() {
     let mut texts = [String::new(), String::new()];
     for step in 0..2_000 {
         for (rank, text) in texts.iter_mut().enumerate() {
@@ -310,12 +310,12 @@ fn loggers_are_kept_apart_and_nobody_waits_for_a_rank_that_never_comes() {
 }
 
 #[test]
-fn trouble_is_named_and_leaves_nothing_half_done() {
+fn errors_name_the_file_and_leave_no_partial_result() {
     let empty = tempfile::tempdir().unwrap();
     let error = merge_ranks(empty.path(), empty.path()).unwrap_err();
     assert!(matches!(error, MergeError::Nothing { .. }), "{error}");
     let error = merge_ranks(&empty.path().join("not there"), empty.path()).unwrap_err();
-    assert!(error.to_string().contains("not there cannot be read: "), "{error}");
+    assert!(error.to_string().contains("not there: "), "{error}");
 
     let folder = run(&[("training.log", 0, line(1, "INFO  | a | x"))]);
     fs::create_dir(folder.path().join("training.rank1.log.1")).unwrap();
@@ -324,7 +324,7 @@ fn trouble_is_named_and_leaves_nothing_half_done() {
     assert!(
         error
             .to_string()
-            .contains("training.rank1.log.1 cannot be read: it is a folder"),
+            .contains("training.rank1.log.1: it is a folder"),
         "{error}"
     );
     assert_eq!(
@@ -347,7 +347,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The ranks that a mark names.
+/// Returns the ranks in the mark of a line.
 fn marked(line: &str) -> Vec<u32> {
     let mark = line.split_once("| [rank").unwrap().1.split_once(']').unwrap().0;
     let mut ranks = Vec::new();
@@ -359,9 +359,9 @@ fn marked(line: &str) -> Vec<u32> {
 }
 
 proptest! {
-    /// Whatever the ranks say and when, each of their lines is in exactly one of the merged, and these are in order.
+    /// Each line of each rank is in exactly one merged line, and the merged lines are sorted.
     #[test]
-    fn each_line_of_each_rank_is_there_once(
+    fn each_line_of_each_rank_is_merged_once(
         said in prop::collection::vec(prop::collection::vec((0_u32..9_000, 0_u8..4), 0..40), 1..5),
     ) {
         let mut expected: BTreeMap<(u32, String), usize> = BTreeMap::new();
@@ -399,7 +399,7 @@ proptest! {
 }
 
 #[test]
-fn the_hour_that_comes_twice_is_merged_in_true_order() {
+fn repeated_hour_is_merged_in_true_order() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, stamps: &[&str]| {
         let lines = stamps
@@ -422,7 +422,7 @@ fn the_hour_that_comes_twice_is_merged_in_true_order() {
         "training.rank1.log",
         &["02:59:58.700", "02:59:59.700", "02:00:00.700", "02:00:01.700"],
     );
-    // It comes later, so that nothing in its own file tells.
+    // This rank starts after the repeated hour, so its own file does not show it.
     write("training.rank2.log", &["03:05:00.000", "03:15:00.000"]);
     merge_ranks(folder.path(), folder.path()).unwrap();
     let text = fs::read_to_string(folder.path().join("training.merged.log")).unwrap();
@@ -447,7 +447,7 @@ fn the_hour_that_comes_twice_is_merged_in_true_order() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_file_is_named_and_not_waited_for() {
+fn socket_in_place_of_a_file_is_an_error() {
     let line = "2026-11-23 14:48:15.123 | INFO  | trainer | Starting\n";
     for name in ["training.rank1.log", "training.log.1", "metrics.jsonl"] {
         let folder = tempfile::tempdir().unwrap();
@@ -460,7 +460,7 @@ fn what_is_no_file_is_named_and_not_waited_for() {
 
 #[cfg(unix)]
 #[test]
-fn a_result_replaces_a_link_and_leaves_what_it_leads_to() {
+fn result_replaces_a_link_and_keeps_its_target() {
     let folder = tempfile::tempdir().unwrap();
     let (precious, merged) = (
         folder.path().join("precious"),
@@ -479,12 +479,12 @@ fn a_result_replaces_a_link_and_leaves_what_it_leads_to() {
     fs::remove_file(&merged).unwrap();
     fs::create_dir(&merged).unwrap();
     let error = merge_ranks(folder.path(), folder.path()).unwrap_err().to_string();
-    assert!(error.contains("cannot be written"), "{error}");
+    assert!(error.starts_with("cannot write "), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
 }
 
 #[test]
-fn the_last_of_several_values_of_a_step_counts() {
+fn last_of_several_values_of_a_step_counts() {
     let folder = tempfile::tempdir().unwrap();
     let rows = "{\"step\":7,\"time\":1.0,\"logger\":\"t\",\"loss\":0.5}\n\
                 {\"step\":7,\"time\":2.0,\"logger\":\"t\",\"loss\":0.25,\"lr\":0.1}\n";
@@ -500,7 +500,7 @@ fn the_last_of_several_values_of_a_step_counts() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_regular_file_is_named_and_not_waited_for() {
+fn pipe_in_place_of_a_file_is_an_error() {
     for name in ["training.log", "metrics.jsonl"] {
         let folder = run(&[(name, 0, line(0, "one")), (name, 2, line(1, "two"))]);
         let pipe = folder.path().join(FileRank(Some(1)).file_name(name));

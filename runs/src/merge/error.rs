@@ -1,39 +1,50 @@
+//! The error of a merge.
+
 use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::path::PathBuf;
 
 use logcore::escape::EscapingFormatter;
 
-/// Why ranks could not be merged. What was there before is still there.
+/// The reason why ranks could not be merged. Files that existed before are unchanged.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// use logcore_runs::{MergeError, merge_ranks};
+///
+/// let error = merge_ranks(folder.path(), folder.path()).unwrap_err();
+/// assert!(matches!(error, MergeError::Nothing { .. }));
+/// assert!(error.to_string().contains("no files of a run"));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MergeError {
     /// The folder holds no files of a run.
     Nothing {
-        /// The folder.
+        /// Path of the folder.
         folder: PathBuf,
     },
-    /// Something could not be read.
+    /// A file or folder could not be read.
     Unreadable {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// The line, from 1 on; 0 where there is none to name.
+        /// Number of the line, from 1; 0 if the error belongs to no line.
         line: u64,
-        /// What the system said.
+        /// Error of the system.
         error: io::Error,
     },
-    /// A line is longer than any that is ours.
+    /// A line is longer than 64 MiB, which no record or row is.
     TooLong {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The line, from 1 on.
+        /// Number of the line, from 1.
         line: u64,
     },
-    /// What was merged could not be written.
+    /// A merged file could not be written.
     Unwritable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         error: io::Error,
     },
 }
@@ -44,38 +55,38 @@ impl Display for MergeError {
         match self {
             Self::Nothing { folder } => write!(
                 f,
-                "{} has no files of a run: name the `log_dir` of one, where training.log, training.rank1.log or \
-                 metrics.jsonl are",
+                "cannot merge {}: no files of a run. Name the `log_dir` of a run, with training.log, \
+                 training.rank1.log or metrics.jsonl",
                 folder.display()
             ),
             Self::Unreadable { path, line, error } => {
-                write!(f, "{} cannot be read", path.display())?;
+                write!(f, "cannot read {}", path.display())?;
                 if *line > 0 {
-                    write!(f, " at line {line}")?;
+                    write!(f, ", line {line}")?;
                 }
-                write!(f, ": {error}; ")?;
+                write!(f, ": {error}. ")?;
                 f.write_str(match error.raw_os_error() {
-                    Some(TOO_MANY_OPEN) => "allow more open files (`ulimit -n`)",
-                    _ if error.kind() == io::ErrorKind::NotFound => "name the `log_dir` of a run",
-                    _ => "make it readable, or move it out of the folder to merge the others",
+                    Some(TOO_MANY_OPEN) => "Allow more open files (`ulimit -n`)",
+                    _ if error.kind() == io::ErrorKind::NotFound => "Name the `log_dir` of a run",
+                    _ => "Make it readable, or move it out of the folder to merge the other files",
                 })
             }
             Self::TooLong { path, line } => write!(
                 f,
-                "line {line} of {} is longer than 64 MiB, so it is no log of ours: move it out of the folder",
+                "cannot read {}, line {line}: the line is longer than 64 MiB. Move the file out of the folder",
                 path.display()
             ),
             Self::Unwritable { path, error } => write!(
                 f,
-                "{} cannot be written: {error}; name another folder for the result",
+                "cannot write {}: {error}. Name another folder for the result",
                 path.display()
             ),
         }
     }
 }
 
-// What the system said is in the text already.
+// The text already contains the system's error, so `source` returns none.
 impl std::error::Error for MergeError {}
 
-/// EMFILE, on every Unix.
+/// The code EMFILE, which is 24 on every Unix. On Windows, 24 is ERROR_BAD_LENGTH, which no open returns.
 const TOO_MANY_OPEN: i32 = 24;

@@ -1,28 +1,28 @@
-//! When the lines of a text were said: they have local time, of which an hour comes twice when the clocks are set back.
+//! Converts the local times of lines to points in time. At the end of daylight saving time an hour occurs twice.
 
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp};
 
-/// A rank whose lines are so much out of order has not gone back to an hour that was there before.
-const DISORDER: i64 = 5_000;
+/// Most milliseconds that lines of one file may be out of order without counting as a repeated hour.
+const MAX_DISORDER: i64 = 5_000;
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
-/// The zone in which the ranks have written, as far as it is known.
+/// The time zone of the ranks, as far as it is known.
 pub(crate) struct LocalClock {
     zone: TimeZone,
-    /// When clocks were set back of which the zone of this process does not know: the end of the hour that came twice.
+    /// Ends of repeated hours that the time zone of this process does not have.
     set_back: Vec<DateTime>,
 }
 
-/// When a line was said.
+/// The time of a line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LineTime {
-    /// In milliseconds.
-    pub(crate) time: i64,
-    /// In the second of two hours with one name.
-    again: bool,
+    /// Milliseconds since 1970.
+    pub(crate) millis: i64,
+    /// `true` in the second occurrence of a repeated hour.
+    is_repeated: bool,
 }
 
 impl LocalClock {
@@ -33,26 +33,26 @@ impl LocalClock {
         }
     }
 
-    /// When a line was said, behind the one `before` it in its file. Any time of a calendar has a place in the order.
+    /// Returns the time of a line that follows the line of `before` in its file. Each calendar time is valid.
     pub(crate) fn time(&self, local: DateTime, before: Option<LineTime>) -> LineTime {
         let (first, second) = self.times(local);
-        let is_again = |before: LineTime| before.again || before.time - first > DISORDER;
+        let is_repeated = |before: LineTime| before.is_repeated || before.millis - first > MAX_DISORDER;
         match second {
-            Some(second) if before.is_some_and(is_again) => LineTime {
-                time: second,
-                again: true,
+            Some(second) if before.is_some_and(is_repeated) => LineTime {
+                millis: second,
+                is_repeated: true,
             },
             _ => LineTime {
-                time: first,
-                again: false,
+                millis: first,
+                is_repeated: false,
             },
         }
     }
 
-    /// Learns from two lines of a file that follow each other. RankLines that go back by almost an hour at once tell of clocks
-    /// that were set back, also where another zone is asked than that of the ranks. Returns whether something is new.
+    /// Learns from two consecutive lines of a file. A step back by almost an hour shows that the clocks were
+    /// set back, even if the time zone of this process differs from the ranks'. Returns `true` if that is new.
     pub(crate) fn learn(&mut self, before: DateTime, local: DateTime) -> bool {
-        let back = naive(before) - naive(local);
+        let back = as_utc(before) - as_utc(local);
         if !(55 * MINUTE..HOUR).contains(&back) || self.times(local).1.is_some() {
             return false;
         }
@@ -64,9 +64,10 @@ impl LocalClock {
         true
     }
 
+    /// Returns the time, and a second one in a repeated hour.
     fn times(&self, local: DateTime) -> (i64, Option<i64>) {
         let ambiguous = self.zone.to_ambiguous_timestamp(local);
-        let mut first = ambiguous.earlier().map_or(naive(local), Timestamp::as_millisecond);
+        let mut first = ambiguous.earlier().map_or(as_utc(local), Timestamp::as_millisecond);
         let mut second = match ambiguous.offset() {
             AmbiguousOffset::Fold { .. } => ambiguous.later().ok().map(Timestamp::as_millisecond),
             _ => None,
@@ -75,7 +76,7 @@ impl LocalClock {
             if local >= *end {
                 first += HOUR;
                 second = second.map(|second| second + HOUR);
-            } else if naive(*end) - naive(local) <= HOUR {
+            } else if as_utc(*end) - as_utc(local) <= HOUR {
                 second = Some(first + HOUR);
             }
         }
@@ -83,13 +84,16 @@ impl LocalClock {
     }
 }
 
-/// As if it were a time of UTC.
-fn naive(local: DateTime) -> i64 {
-    let beyond = match local.year() < 1970 {
+/// Returns the milliseconds since 1970 as if the time were UTC.
+fn as_utc(local: DateTime) -> i64 {
+    let out_of_range = match local.year() < 1970 {
         true => Timestamp::MIN,
         false => Timestamp::MAX,
     };
-    TimeZone::UTC.to_timestamp(local).unwrap_or(beyond).as_millisecond()
+    TimeZone::UTC
+        .to_timestamp(local)
+        .unwrap_or(out_of_range)
+        .as_millisecond()
 }
 
 #[cfg(test)]
@@ -103,7 +107,7 @@ mod tests {
         }
     }
 
-    /// As a file has them: each is told by the one before.
+    /// Returns the times of the lines of one file, in order.
     fn times(clock: &mut LocalClock, stamps: &[&str]) -> Vec<i64> {
         let mut times: Vec<LineTime> = Vec::new();
         let mut before = None;
@@ -114,7 +118,7 @@ mod tests {
             }
             times.push(clock.time(local, times.last().copied()));
         }
-        times.iter().map(|moment| moment.time).collect()
+        times.iter().map(|line| line.millis).collect()
     }
 
     const FOLD: [&str; 6] = [
@@ -127,7 +131,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_hour_that_comes_twice_comes_once_after_the_other() {
+    fn repeated_hour_is_told_by_the_order_of_lines() {
         let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         for zone in [berlin, TimeZone::UTC] {
             let times = times(&mut clock(zone), &FOLD);
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_tells_what_no_line_shows() {
+    fn repeated_hour_is_told_by_the_time_zone() {
         let mut clock = clock(TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap());
         let times = times(
             &mut clock,
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_out_of_order_and_clocks_that_are_put_right_are_no_end_of_summer() {
+    fn disorder_and_clock_corrections_are_no_repeated_hour() {
         let mut clock = clock(TimeZone::UTC);
         times(
             &mut clock,
@@ -162,11 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn any_time_of_a_calendar_has_a_place() {
+    fn each_calendar_time_is_ordered() {
         for zone in [TimeZone::UTC, TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap()] {
             let clock = clock(zone);
             let stamps = [DateTime::MIN, "1969-12-31 23:59:59".parse().unwrap(), DateTime::MAX];
-            assert!(stamps.map(|stamp| clock.time(stamp, None).time).is_sorted());
+            assert!(stamps.map(|stamp| clock.time(stamp, None).millis).is_sorted());
         }
     }
 }

@@ -1,43 +1,42 @@
-//! The merging of what the ranks of a run have logged: one text and one metrics file.
-//!
-//! Nothing of a run is asked but its files, so it may still go on, be killed, or lack some of its ranks.
+//! Merges the files that the ranks of a run have logged: one text and one metrics file.
 //!
 //! # The text
 //!
-//! `training.log`, `training.rank1.log`, … become `training.merged.log`: all lines in the order of their times. A line that
-//! several ranks have said, to the letter and within ten seconds, is there once, where the first of them said it:
+//! The records of all ranks are sorted by time. Equal records of several ranks within ten seconds are written
+//! once, at the time of the first of them:
 //!
 //! ```text
 //! 2026-11-23 14:48:15.123 | INFO  | trainer | [ranks 0-2,5] Starting training
 //! 2026-11-23 14:48:16.007 | WARN  | trainer | [rank 3] GPU is slow
 //! ```
 //!
-//! Lines have local time, of which an hour comes twice at the end of summer time. The second one is told by the lines of
-//! the same file, which go on in it.
+//! Records have local time. At the end of daylight saving time an hour occurs twice; the order of the lines in
+//! a file tells the second one.
 //!
 //! # The metrics
 //!
-//! `metrics.jsonl`, `metrics.rank1.jsonl`, … become `metrics.merged.jsonl`: a row for each step of each logger.
+//! Each step of each logger becomes a row:
 //!
-//! | column | what |
+//! | column | meaning |
 //! |---|---|
 //! | `step`, `logger` | as in the rows of the ranks |
-//! | `time` | of the last of them, in seconds since 1970 |
-//! | `ranks` | how many ranks have the step |
-//! | `slowest_rank` | the one with the greatest `throughput/batch_time_ms`; without those, the one whose row is the last in time |
-//! | `<name>` | the mean of the finite values, weighted by the samples that each rank took in the step |
-//! | `<name>/min`, `<name>/max` | the least and the greatest finite value |
-//! | `<name>/nan` | how many values were NaN or infinite, if any was |
+//! | `time` | time of the last rank's row, in seconds since 1970 |
+//! | `ranks` | number of ranks that have the step |
+//! | `slowest_rank` | rank with the highest `throughput/batch_time_ms`; without that, the rank whose row is last in time |
+//! | `<name>` | mean of the finite values, weighted by the samples of each rank in the step |
+//! | `<name>/min`, `<name>/max` | lowest and highest finite value |
+//! | `<name>/nan` | number of values that are NaN or infinite, if there are any |
 //!
-//! The samples of a rank in a step are the difference of its `throughput/accumulated_samples` to its row before, for each
-//! step between them; if a rank of the step has none, all weigh the same. A row that comes late (its rank had been
-//! further), or after the ranks have drifted apart by more than 256 steps, is a row of its own. A run that was started again in the same folder at
-//! an earlier step is told from the one before.
+//! The samples of a rank in a step are the increase of its `throughput/accumulated_samples` since its last row,
+//! divided by the number of steps since then. If a rank of the step has none, all ranks weigh the same.
+//!
+//! A late row, of a step that its rank had passed, becomes a row of its own. The same holds for rows of ranks that are more than
+//! 256 steps apart. A run that was restarted at an earlier step is not mixed with the run before.
 //!
 //! # Bounds
 //!
-//! Files are read once, from beginning to end, and only as far as they went when the merge began. In memory are one line and
-//! one row a rank, at most 65,536 lines or 64 MB of the last ten seconds, and 256 steps a logger.
+//! Files are read once, up to their length at the start of the merge. The memory holds one line and one row for each
+//! rank, at most 65,536 records or 64 MiB of the last ten seconds, and 256 steps for each logger.
 
 mod error;
 mod local_clock;
@@ -56,12 +55,14 @@ use std::path::{Path, PathBuf};
 use logcore::escape::EscapingFormatter;
 
 use self::output::MergedOutput;
-use self::rank_files::{find, mark};
+use self::rank_files::{find, rank_list};
 
 pub use self::error::MergeError;
 
-/// Merges what the ranks have logged into `folder`, and puts it into `out`, which may be the same. Nothing that is read is
-/// changed, and results of earlier merges are replaced.
+/// Merges the files of all ranks in `folder` into files in `out`, which may be the same folder.
+///
+/// `training.log` and its ranks become `training.merged.log`; `metrics.jsonl` and its ranks become
+/// `metrics.merged.jsonl`. Results of earlier merges are replaced. No file that is read is changed.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -83,11 +84,11 @@ pub use self::error::MergeError;
 ///
 /// # Errors
 ///
-/// If there is nothing to merge, a file cannot be read to its end, or the result cannot be written. A file that was merged
-/// before the trouble is there, whole; of the others there is nothing.
+/// If there is nothing to merge, a file cannot be read to its end, or a result cannot be written. Files that
+/// were merged before the error exist and are complete; no other file is written.
 pub fn merge_ranks(folder: &Path, out: &Path) -> Result<Merged, MergeError> {
     let mut found = find(folder)?;
-    // The text has the records, and documents are no series.
+    // `training.log` has the records, and documents are no series of lines.
     found.retain(|name, _| name != "records.jsonl" && !name.ends_with(".json"));
     if found.is_empty() {
         return Err(MergeError::Nothing {
@@ -114,35 +115,60 @@ pub fn merge_ranks(folder: &Path, out: &Path) -> Result<Merged, MergeError> {
     Ok(merged)
 }
 
-/// What was merged.
+/// The result of a merge; returned by [`merge_ranks`].
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let line = "2026-11-23 14:48:15.123 | INFO  | trainer | Starting\n";
+/// # std::fs::write(folder.path().join("training.rank1.log"), line).unwrap();
+/// let merged = logcore_runs::merge_ranks(folder.path(), folder.path())?;
+/// let summary = merged.files[0].to_string();
+/// assert!(summary.ends_with("training.merged.log: 1 entry of rank 1 merged into 1; no file of rank 0"));
+/// # Ok::<(), logcore_runs::MergeError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Merged {
-    /// The files that were written, by name.
+    /// The files that were written, sorted by name.
     pub files: Vec<MergedFile>,
 }
 
-/// One file that was merged of those of several ranks.
+/// One merged file, with counts. Its `Display` is a line for people.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let line = "2026-11-23 14:48:15.123 | INFO  | trainer | Starting\n";
+/// // A file of rank 1 that begins with a foreign line and ends in the middle of a record.
+/// let text = format!("no record\n{line}2026-11-23 14:4");
+/// std::fs::write(folder.path().join("training.rank1.log"), text).unwrap();
+///
+/// let merged = logcore_runs::merge_ranks(folder.path(), folder.path())?;
+/// let file = &merged.files[0];
+/// assert_eq!((file.read, file.written, file.left_out), (1, 1, 1));
+/// assert!(file.first_left_out.as_ref().unwrap().starts_with("line 1 of "));
+/// assert!(file.torn.contains(&1));
+/// # Ok::<(), logcore_runs::MergeError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MergedFile {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// The ranks that had a file for it.
+    /// Ranks that had a file to merge.
     pub ranks: BTreeSet<u32>,
-    /// How many records or rows these held.
+    /// Number of records or rows in the files of the ranks.
     pub read: u64,
-    /// How many it holds.
+    /// Number of records or rows in the merged file.
     pub written: u64,
-    /// How many lines were left out because they are none of ours.
+    /// Number of lines that were skipped because they are neither records nor rows.
     pub left_out: u64,
-    /// The first of them: `line 1 of logs/training.rank3.log`.
+    /// Location of the first skipped line: `line 1 of logs/training.rank3.log`.
     pub first_left_out: Option<String>,
-    /// Ranks whose last line is not whole. They are still writing, or were cut off; it was left out.
+    /// Ranks whose last line is incomplete and was skipped. These ranks are still writing, or were killed.
     pub torn: BTreeSet<u32>,
 }
 
-/// `training.merged.log` for `training.log`.
+/// Returns `training.merged.log` for `training.log`.
 fn merged_name(name: &str) -> String {
     match name.rfind('.') {
         Some(dot) if dot > 0 => format!("{}.merged{}", &name[..dot], &name[dot..]),
@@ -153,34 +179,27 @@ fn merged_name(name: &str) -> String {
 impl Display for MergedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let f = &mut EscapingFormatter(f);
+        let entries = if self.read == 1 { "entry" } else { "entries" };
         write!(
             f,
-            "{}: {} of {} became {}",
+            "{}: {} {entries} of {} merged into {}",
             self.path.display(),
             self.read,
-            mark(&self.ranks).trim_matches(['[', ']']),
+            rank_list(&self.ranks),
             self.written
         )?;
         let missing: BTreeSet<u32> = (0..self.ranks.last().copied().unwrap_or(0))
             .filter(|rank| !self.ranks.contains(rank))
             .collect();
         if !missing.is_empty() {
-            write!(f, "; there is nothing of {}", mark(&missing).trim_matches(['[', ']']))?;
+            write!(f, "; no file of {}", rank_list(&missing))?;
         }
-        if let Some(place) = &self.first_left_out {
-            let lines = if self.left_out == 1 { "line is" } else { "lines are" };
-            write!(
-                f,
-                "; {} {lines} none of ours and left out, from {place} on",
-                self.left_out
-            )?;
+        if let Some(location) = &self.first_left_out {
+            let lines = if self.left_out == 1 { "line" } else { "lines" };
+            write!(f, "; skipped {} foreign {lines}, the first is {location}", self.left_out)?;
         }
         if !self.torn.is_empty() {
-            write!(
-                f,
-                "; the last line of {} is not whole and left out",
-                mark(&self.torn).trim_matches(['[', ']'])
-            )?;
+            write!(f, "; skipped the incomplete last line of {}", rank_list(&self.torn))?;
         }
         Ok(())
     }

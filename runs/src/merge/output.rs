@@ -1,4 +1,4 @@
-//! A file that is there whole or not at all.
+//! Writes a merged file that exists completely or not at all.
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -8,7 +8,7 @@ use logcore_files::Replacement;
 
 use crate::MergeError;
 
-/// Written under another name until it is finished. Dropped unfinished, it is gone.
+/// A merged file. It has a temporary name until it is finished, and is deleted if dropped before.
 pub(crate) struct MergedOutput {
     path: PathBuf,
     file: BufWriter<Replacement>,
@@ -29,10 +29,13 @@ impl MergedOutput {
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), MergeError> {
         let written = self.file.write_all(bytes);
-        written.map_err(|error| self.unwritable(error))
+        written.map_err(|error| MergeError::Unwritable {
+            path: self.path.clone(),
+            error,
+        })
     }
 
-    /// Gives the file its name.
+    /// Flushes the file to the disk and gives it its name. Returns its path.
     pub(crate) fn finish(self) -> Result<PathBuf, MergeError> {
         let path = self.path;
         let finished = self
@@ -43,13 +46,6 @@ impl MergedOutput {
         match finished {
             Ok(()) => Ok(path),
             Err(error) => Err(MergeError::Unwritable { path, error }),
-        }
-    }
-
-    fn unwritable(&self, error: io::Error) -> MergeError {
-        MergeError::Unwritable {
-            path: self.path.clone(),
-            error,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The files of a run, by rank; and numbers of ranks in words.
+//! Finds the files of a run by rank, and formats sets of ranks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,22 +8,22 @@ use logcore::FileRank;
 
 use crate::MergeError;
 
-/// The files of a run that are one of another's rank, by the name that rank 0's has.
+/// The files of a run by rank 0's name and by rank.
 pub(crate) type RankFiles = BTreeMap<String, BTreeMap<u32, PathBuf>>;
 
-/// These are merged even if only rank 0 has them.
+/// Files that are merged even if only rank 0 has them.
 const DEFAULT_NAMES: [&str; 2] = ["training.log", "metrics.jsonl"];
 
-/// Finds them in a folder. Rotated parts count for their file.
+/// Returns the files in a folder that several ranks may have. Rotated parts count for their file.
 pub(crate) fn find(folder: &Path) -> Result<RankFiles, MergeError> {
-    let failed = |error| MergeError::Unreadable {
+    let unreadable = |error| MergeError::Unreadable {
         path: folder.to_owned(),
         line: 0,
         error,
     };
     let mut names = BTreeSet::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
         if let Some(name) = name.to_str().filter(|name| !name.starts_with('.'))
             && !entry.path().is_dir()
@@ -46,7 +46,7 @@ pub(crate) fn find(folder: &Path) -> Result<RankFiles, MergeError> {
     Ok(found)
 }
 
-/// `training.log` for `training.log.3`.
+/// Returns `training.log` for `training.log.3`.
 fn unrotated(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((rest, number)) if !rest.is_empty() && number.parse::<u32>().is_ok() => rest,
@@ -54,8 +54,13 @@ fn unrotated(name: &str) -> &str {
     }
 }
 
-/// `[rank 3]` or `[ranks 0-2,5]`.
-pub(crate) fn mark(ranks: &BTreeSet<u32>) -> String {
+/// Returns the mark of a merged record: `[rank 3]` or `[ranks 0-2,5]`.
+pub(crate) fn rank_mark(ranks: &BTreeSet<u32>) -> String {
+    format!("[{}]", rank_list(ranks))
+}
+
+/// Returns `rank 3` or `ranks 0-2,5`.
+pub(crate) fn rank_list(ranks: &BTreeSet<u32>) -> String {
     let mut spans: Vec<(u32, u32)> = Vec::new();
     for rank in ranks {
         match spans.last_mut() {
@@ -71,7 +76,7 @@ pub(crate) fn mark(ranks: &BTreeSet<u32>) -> String {
         })
         .collect();
     let word = if ranks.len() == 1 { "rank" } else { "ranks" };
-    format!("[{word} {}]", spans.join(","))
+    format!("{word} {}", spans.join(","))
 }
 
 #[cfg(test)]
@@ -79,19 +84,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_in_words() {
+    fn rank_mark_joins_ranges() {
         for (ranks, words) in [
             (&[3][..], "[rank 3]"),
             (&[0, 1], "[ranks 0-1]"),
             (&[0, 1, 2, 5], "[ranks 0-2,5]"),
             (&[1, 3, 4], "[ranks 1,3-4]"),
         ] {
-            assert_eq!(mark(&ranks.iter().copied().collect()), words);
+            assert_eq!(rank_mark(&ranks.iter().copied().collect()), words);
         }
     }
 
     #[test]
-    fn files_are_found_with_their_rotated_parts() {
+    fn find_includes_rotated_parts() {
         let folder = tempfile::tempdir().unwrap();
         for name in [
             "training.log",

@@ -1,4 +1,4 @@
-//! The lines of one rank's file, its rotated parts first.
+//! Reads the complete lines of one rank's file, oldest rotated part first.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -6,31 +6,34 @@ use std::path::{Path, PathBuf};
 
 use crate::MergeError;
 
-/// A message is at most 16 MiB, and an escaped character at most four times as long.
-const LONGEST: u64 = 64 << 20;
+/// Longest line in bytes. A message has at most 16 MiB, and escaping makes it at most four times as long.
+const MAX_LINE: u64 = 64 << 20;
 
-/// Whole lines; what has no line end is being written at this moment, or was cut.
+/// The complete lines of a file and its rotated parts.
+///
+/// An incomplete last line is skipped: the rank is still writing it, or was killed.
 pub(crate) struct RankLines {
-    /// The next one last.
+    /// The parts that are not read yet; the next one is last.
     parts: Vec<FilePart>,
-    pub(crate) torn: bool,
+    /// `true` once a part has ended with an incomplete line.
+    pub(crate) is_torn: bool,
     line: Vec<u8>,
 }
 
 struct FilePart {
     path: PathBuf,
     reader: io::Take<BufReader<File>>,
-    /// How many lines were read.
-    number: u64,
+    /// Number of lines read.
+    lines: u64,
 }
 
 impl RankLines {
-    /// Opens a file and its rotated parts, as far as they go at this moment.
+    /// Opens a file and its rotated parts, up to their present length.
     pub(crate) fn open(path: &Path) -> Result<Self, MergeError> {
         let mut parts: Vec<FilePart> = Vec::new();
         let mut seen = Vec::new();
         let mut number = 0;
-        // From the newest on: what is renamed meanwhile is met again, and not missed.
+        // The newest part first: a part that is renamed meanwhile is met twice and never missed.
         loop {
             let part = numbered(path, number);
             match open(&part) {
@@ -41,11 +44,11 @@ impl RankLines {
                         parts.push(FilePart {
                             path: part,
                             reader: BufReader::new(file).take(metadata.len()),
-                            number: 0,
+                            lines: 0,
                         });
                     }
                 }
-                // A process that was killed while it rotated leaves one number free.
+                // A process that is killed while it rotates leaves one number unused.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     if number > 0 && !numbered(path, number + 1).exists() {
                         break;
@@ -63,56 +66,57 @@ impl RankLines {
         }
         Ok(Self {
             parts,
-            torn: false,
+            is_torn: false,
             line: Vec::new(),
         })
     }
 
-    /// The next line, without its end.
+    /// Returns the next line, without its line end.
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, MergeError> {
         while let Some(part) = self.parts.last_mut() {
             self.line.clear();
-            let line = part.number + 1;
+            let line = part.lines + 1;
             part.reader
                 .by_ref()
-                .take(LONGEST)
+                .take(MAX_LINE)
                 .read_until(b'\n', &mut self.line)
                 .map_err(|error| MergeError::Unreadable {
                     path: part.path.clone(),
                     line,
                     error,
                 })?;
-            part.number = line;
+            part.lines = line;
             if self.line.pop_if(|last| *last == b'\n').is_some() {
                 return Ok(Some(&self.line));
             }
-            if self.line.len() as u64 == LONGEST {
+            if self.line.len() as u64 == MAX_LINE {
                 return Err(self.too_long());
             }
-            self.torn |= !self.line.is_empty();
+            self.is_torn |= !self.line.is_empty();
             self.parts.pop();
         }
         Ok(None)
     }
 
-    /// The line that was read last is too long, or belongs to what is.
+    /// Returns the error for the last line, which makes a record too long.
     pub(crate) fn too_long(&self) -> MergeError {
         let (path, line) = match self.parts.last() {
-            Some(part) => (part.path.clone(), part.number),
+            Some(part) => (part.path.clone(), part.lines),
             None => Default::default(),
         };
         MergeError::TooLong { path, line }
     }
 
-    /// Where the line stands that was read last.
-    pub(crate) fn place(&self) -> String {
+    /// Returns the location of the last line: `line 3 of logs/training.log`.
+    pub(crate) fn location(&self) -> String {
         match self.parts.last() {
-            Some(part) => format!("line {} of {}", part.number, part.path.display()),
+            Some(part) => format!("line {} of {}", part.lines, part.path.display()),
             None => String::new(),
         }
     }
 }
 
+/// Returns the path of a rotated part; number 0 is the file itself.
 fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     if number > 0 {
@@ -127,12 +131,15 @@ fn open(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
+/// Returns device and inode, which stay the same when a file is renamed.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     Some((metadata.dev(), metadata.ino()))
 }
 
+/// Returns `None`: the standard library has no stable file identity here. A file that is rotated during a
+/// merge may then be read twice.
 #[cfg(not(unix))]
 fn identity(_: &Metadata) -> Option<(u64, u64)> {
     None
@@ -145,11 +152,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_read_from_the_oldest_on_and_a_torn_end_is_said() {
+    fn lines_begin_with_the_oldest_part_and_skip_a_torn_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("training.log");
         fs::write(&path, "five\nsi").unwrap();
-        // A gap, as a kill in the middle of a rotation leaves it.
+        // A kill in the middle of a rotation leaves such a gap.
         fs::write(numbered(&path, 2), "three\nfour\n").unwrap();
         fs::write(numbered(&path, 3), "one\ntwo\n").unwrap();
         let mut lines = RankLines::open(&path).unwrap();
@@ -158,6 +165,6 @@ mod tests {
             read.push(String::from_utf8(line.to_vec()).unwrap());
         }
         assert_eq!(read, ["one", "two", "three", "four", "five"]);
-        assert!(lines.torn);
+        assert!(lines.is_torn);
     }
 }

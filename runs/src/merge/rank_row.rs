@@ -1,33 +1,33 @@
-//! A row of `metrics.jsonl`, as a rank has written it.
+//! Parses a row of `metrics.jsonl`.
 
 use std::fmt;
 
 use logcore::MetricValue;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-/// All that one rank's logger has said of a step.
+/// The values that a logger of one rank has logged for a step.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RankRow {
     pub(crate) step: u64,
     /// Seconds since 1970.
     pub(crate) time: f64,
     pub(crate) logger: String,
-    /// In the order of the row.
+    /// Names and values, in the order of the row.
     pub(crate) values: Vec<(String, MetricValue)>,
 }
 
 impl RankRow {
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
-        let found = self.values.iter().find(|(known, _)| known == name);
+        let found = self.values.iter().find(|(own, _)| own == name);
         found.map(|(_, value)| value.as_f64())
     }
 
-    /// Takes a later row of the same step in.
-    pub(crate) fn take_in(&mut self, later: RankRow) {
+    /// Adds the values of a later row of the same step; they replace earlier ones of the same name.
+    pub(crate) fn add(&mut self, later: RankRow) {
         self.time = later.time;
         for (name, value) in later.values {
-            match self.values.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, known)) => *known = value,
+            match self.values.iter_mut().find(|(own, _)| *own == name) {
+                Some((_, own)) => *own = value,
                 None => self.values.push((name, value)),
             }
         }

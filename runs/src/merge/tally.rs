@@ -1,9 +1,9 @@
-//! The counts of one merged file.
+//! Counts the lines of one merged file.
 
 use std::collections::BTreeSet;
 
-/// What a merge counts.
-#[derive(Default)]
+/// The counts of one merged file, see [`MergedFile`](crate::MergedFile).
+#[derive(Debug, Default)]
 pub(crate) struct MergeTally {
     pub(crate) read: u64,
     pub(crate) written: u64,
@@ -13,13 +13,14 @@ pub(crate) struct MergeTally {
 }
 
 impl MergeTally {
-    pub(crate) fn leave_out(&mut self, place: impl FnOnce() -> String) {
+    /// Counts a skipped line. Calls `location` for the first one only.
+    pub(crate) fn skip_line(&mut self, location: impl FnOnce() -> String) {
         self.left_out += 1;
-        self.first_left_out.get_or_insert_with(place);
+        self.first_left_out.get_or_insert_with(location);
     }
 
-    /// Takes whether the file of each rank is torn.
-    pub(crate) fn note_torn(&mut self, ranks: impl Iterator<Item = (u32, bool)>) {
+    /// Adds the ranks whose file ends with an incomplete line.
+    pub(crate) fn add_torn(&mut self, ranks: impl Iterator<Item = (u32, bool)>) {
         self.torn.extend(ranks.filter_map(|(rank, torn)| torn.then_some(rank)));
     }
 }

@@ -1,4 +1,4 @@
-//! The text: all lines by time, and what several ranks say once.
+//! Merges texts: sorts the records of all ranks by time, and folds equal ones.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -10,17 +10,18 @@ use jiff::civil::DateTime;
 use crate::MergeError;
 use crate::merge::local_clock::{LineTime, LocalClock};
 use crate::merge::output::MergedOutput;
-use crate::merge::rank_files::mark;
+use crate::merge::rank_files::rank_mark;
 use crate::merge::rank_lines::RankLines;
 use crate::merge::tally::MergeTally;
 
-/// Equal lines of several ranks within so many milliseconds are one.
+/// Milliseconds within which equal records of several ranks are folded.
 const WINDOW: i64 = 10_000;
-/// More lines of a window than this, or more bytes, are not kept: the oldest are then written before their time.
-const MOST_LINES: usize = 65_536;
-const MOST_BYTES: usize = 64 << 20;
-/// More is no message of ours.
-const LONGEST: usize = 64 << 20;
+/// Most records of a window that are kept. With more, the oldest are written before their time.
+const MAX_RECORDS: usize = 65_536;
+/// Most bytes of a window that are kept.
+const MAX_BYTES: usize = 64 << 20;
+/// Longest record in bytes.
+const MAX_RECORD: usize = 64 << 20;
 
 /// Merges the files of the ranks into `output`.
 pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -> Result<MergeTally, MergeError> {
@@ -31,33 +32,33 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -
         sources.push(TextSource::open(*rank, path.clone(), &mut clock, &mut tally)?);
     }
     let mut next = heads(&mut sources, &clock);
-    let mut folds = FoldWindow::default();
+    let mut window = FoldWindow::default();
     while let Some(Reverse((time, at))) = next.pop() {
         let source = &mut sources[at];
         let Some(record) = source.head.take() else { continue };
         let rank = source.rank;
         if source.advance(&mut clock)? {
-            // The other heads may be of another time than it seemed.
+            // With what the clock has learned, the other heads may have other times.
             next = heads(&mut sources, &clock);
         } else if let Some(time) = source.time(&clock) {
             next.push(Reverse((time, at)));
         }
         tally.read += 1;
-        while let Some(fold) = folds.pop_if(|oldest| oldest + WINDOW < time) {
+        while let Some(line) = window.pop_if(|oldest| oldest + WINDOW < time) {
             tally.written += 1;
-            output.write(fold.text().as_bytes())?;
+            output.write(line.text().as_bytes())?;
         }
-        folds.add(rank, time, record);
+        window.add(rank, time, record);
     }
-    while let Some(fold) = folds.pop_if(|_| true) {
+    while let Some(line) = window.pop_if(|_| true) {
         tally.written += 1;
-        output.write(fold.text().as_bytes())?;
+        output.write(line.text().as_bytes())?;
     }
-    tally.note_torn(sources.iter().map(|source| (source.rank, source.lines.torn)));
+    tally.add_torn(sources.iter().map(|source| (source.rank, source.lines.is_torn)));
     Ok(tally)
 }
 
-/// The head of each source; of equal times the lowest rank goes first.
+/// Returns time and index of each source's head. Of equal times the lowest rank comes first.
 fn heads(sources: &mut [TextSource], clock: &LocalClock) -> BinaryHeap<Reverse<(i64, usize)>> {
     let times = sources.iter_mut().enumerate();
     times
@@ -65,19 +66,19 @@ fn heads(sources: &mut [TextSource], clock: &LocalClock) -> BinaryHeap<Reverse<(
         .collect()
 }
 
-/// A record of one rank, with the lines that belong to it.
+/// A record of one rank, including the further lines of its message.
 #[derive(Debug, PartialEq)]
 struct TextRecord {
     local: DateTime,
     /// The time as it was written.
     stamp: String,
-    /// What stands behind the time, up to the message: level and logger.
+    /// Level and logger, with their separators.
     head: String,
     message: String,
 }
 
 impl TextRecord {
-    /// `2026-11-23 14:48:15.123 | INFO  | my_module | message`; `None` if the line is anything else.
+    /// Parses `2026-11-23 14:48:15.123 | INFO  | my_module | message`. Returns `None` for any other line.
     fn parse(line: &str) -> Option<Self> {
         let mut parts = line.splitn(4, SEPARATOR);
         let (stamp, level, origin, message) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -101,13 +102,13 @@ const SEPARATOR: &str = " | ";
 struct TextSource {
     rank: u32,
     lines: RankLines,
-    /// The next record, whole.
+    /// The next record, complete.
     head: Option<TextRecord>,
-    /// The first line of the record after it.
+    /// The first line of the record after the head.
     begun: Option<TextRecord>,
-    /// When the record before the head was said, in milliseconds. In one file times never decrease.
+    /// Time of the record before the head. The times of one file never decrease.
     before: Option<LineTime>,
-    /// The same of the head, once it was asked for.
+    /// Time of the head, once computed.
     time: Option<LineTime>,
 }
 
@@ -121,27 +122,27 @@ impl TextSource {
             before: None,
             time: None,
         };
-        // What stands before the first record belongs to none.
+        // Lines before the first record belong to no record.
         while let Some(line) = source.lines.next()? {
             source.begun = TextRecord::parse(&String::from_utf8_lossy(line));
             if source.begun.is_some() {
                 break;
             }
-            tally.leave_out(|| source.lines.place());
+            tally.skip_line(|| source.lines.location());
         }
         source.advance(clock)?;
         Ok(source)
     }
 
-    /// When the head was said.
+    /// Returns the time of the head in milliseconds.
     fn time(&mut self, clock: &LocalClock) -> Option<i64> {
-        let mut said = clock.time(self.head.as_ref()?.local, self.before);
-        said.time = self.before.map_or(said.time, |before| said.time.max(before.time));
-        self.time = Some(said);
-        Some(said.time)
+        let mut time = clock.time(self.head.as_ref()?.local, self.before);
+        time.millis = self.before.map_or(time.millis, |before| time.millis.max(before.millis));
+        self.time = Some(time);
+        Some(time.millis)
     }
 
-    /// Reads the next head; returns whether it has changed what the clock says.
+    /// Reads the next head. Returns `true` if the clock has learned from it.
     fn advance(&mut self, clock: &mut LocalClock) -> Result<bool, MergeError> {
         self.before = self.time.take().or(self.before);
         let Some(mut head) = self.begun.take() else {
@@ -153,30 +154,30 @@ impl TextSource {
             if self.begun.is_some() {
                 break;
             }
-            if head.message.len() + line.len() > LONGEST {
+            if head.message.len() + line.len() > MAX_RECORD {
                 return Err(self.lines.too_long());
             }
             head.message.push('\n');
             head.message.push_str(&line);
         }
-        let learned = self
+        let has_learned = self
             .begun
             .as_ref()
             .is_some_and(|begun| clock.learn(head.local, begun.local));
         self.head = Some(head);
-        Ok(learned)
+        Ok(has_learned)
     }
 }
 
-/// A line, and who has said it.
+/// A merged record, and the ranks that have logged it.
 struct FoldedLine {
     time: i64,
     stamp: String,
-    said: Rc<LineText>,
+    text: Rc<LineText>,
     ranks: BTreeSet<u32>,
 }
 
-/// What has to be equal.
+/// The parts of a record that have to be equal to fold it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct LineText {
     head: String,
@@ -185,77 +186,78 @@ struct LineText {
 
 impl FoldedLine {
     fn text(&self) -> String {
-        let LineText { head, message } = &*self.said;
-        format!("{}{head}{} {message}\n", self.stamp, mark(&self.ranks))
+        let LineText { head, message } = &*self.text;
+        format!("{}{head}{} {message}\n", self.stamp, rank_mark(&self.ranks))
     }
 
     fn bytes(&self) -> usize {
-        self.stamp.len() + self.said.head.len() + self.said.message.len()
+        self.stamp.len() + self.text.head.len() + self.text.message.len()
     }
 }
 
-/// The folds of the window, the oldest first.
+/// The records of the window, oldest first.
 #[derive(Default)]
 struct FoldWindow {
     open: VecDeque<FoldedLine>,
-    /// The number of the first of them.
+    /// Number of the first open record; records are numbered in order.
     first: u64,
     bytes: usize,
     by_text: HashMap<Rc<LineText>, SameTextFolds>,
 }
 
-/// The folds of one text.
+/// The open records of one text.
 #[derive(Default)]
 struct SameTextFolds {
-    /// Their numbers, in order.
-    folds: VecDeque<u64>,
-    /// Which of them each rank has joined last: what it says again is another line.
+    /// Numbers of the records, in order.
+    numbers: VecDeque<u64>,
+    /// Number of the record that each rank has joined last. A repetition by the same rank is another record.
     joined: HashMap<u32, u64>,
 }
 
 impl FoldWindow {
+    /// Adds a rank's record: to an equal one that the rank has not joined, or as a new one.
     fn add(&mut self, rank: u32, time: i64, record: TextRecord) {
-        let said = Rc::new(LineText {
+        let text = Rc::new(LineText {
             head: record.head,
             message: record.message,
         });
-        let same = self.by_text.entry(Rc::clone(&said)).or_default();
+        let same = self.by_text.entry(Rc::clone(&text)).or_default();
         let after = same.joined.get(&rank).map_or(0, |last| last + 1);
-        let candidate = same.folds.partition_point(|fold| *fold < after);
-        if let Some(number) = same.folds.get(candidate) {
+        let candidate = same.numbers.partition_point(|number| *number < after);
+        if let Some(number) = same.numbers.get(candidate) {
             same.joined.insert(rank, *number);
             self.open[(number - self.first) as usize].ranks.insert(rank);
             return;
         }
         let number = self.first + self.open.len() as u64;
-        same.folds.push_back(number);
+        same.numbers.push_back(number);
         same.joined.insert(rank, number);
-        let fold = FoldedLine {
+        let line = FoldedLine {
             time,
             stamp: record.stamp,
-            said,
+            text,
             ranks: [rank].into(),
         };
-        self.bytes += fold.bytes();
-        self.open.push_back(fold);
+        self.bytes += line.bytes();
+        self.open.push_back(line);
     }
 
-    /// The oldest, if its time is over, or there is no room.
-    fn pop_if(&mut self, over: impl Fn(i64) -> bool) -> Option<FoldedLine> {
-        let crowded = self.open.len() >= MOST_LINES || self.bytes > MOST_BYTES;
-        if !crowded && !over(self.open.front()?.time) {
+    /// Removes the oldest record if `is_over` holds for its time, or the window is full.
+    fn pop_if(&mut self, is_over: impl Fn(i64) -> bool) -> Option<FoldedLine> {
+        let is_full = self.open.len() >= MAX_RECORDS || self.bytes > MAX_BYTES;
+        if !is_full && !is_over(self.open.front()?.time) {
             return None;
         }
-        let fold = self.open.pop_front()?;
+        let line = self.open.pop_front()?;
         self.first += 1;
-        self.bytes -= fold.bytes();
-        if let Some(same) = self.by_text.get_mut(&fold.said) {
-            same.folds.pop_front();
-            if same.folds.is_empty() {
-                self.by_text.remove(&fold.said);
+        self.bytes -= line.bytes();
+        if let Some(same) = self.by_text.get_mut(&line.text) {
+            same.numbers.pop_front();
+            if same.numbers.is_empty() {
+                self.by_text.remove(&line.text);
             }
         }
-        Some(fold)
+        Some(line)
     }
 }
 
@@ -264,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_lines_are_records() {
+    fn parse_accepts_records_only() {
         let record = TextRecord::parse("2026-11-23 14:48:15.123 | INFO  | a.b | x | key=value").unwrap();
         assert_eq!(record.head, " | INFO  | a.b | ");
         assert_eq!(record.message, "x | key=value");

@@ -319,7 +319,7 @@ fn lost_device_is_retried_after_a_minute() {
     let calls = fake.get("calls.memory_v2");
     assert_eq!(seen(60), 1);
     assert_eq!(fake.get("calls.memory_v2"), calls + 1, "the lost device was queried");
-    // Unavailable even from the list, then back.
+    // The device disappears from the list, and returns.
     fake.set("0.handle", 15);
     assert_eq!(seen(61), 1);
     fake.set("0.handle", 0);

@@ -1,11 +1,11 @@
-//! A step, with what each rank has of it, and the row that it becomes.
+//! Merges the values of one step over all ranks, and writes them as a row.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use logcore::MetricValue;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-/// What one rank has of a step.
+/// The values of one rank in a step.
 pub(crate) struct RankStep {
     pub(crate) rank: u32,
     pub(crate) time: f64,
@@ -13,12 +13,13 @@ pub(crate) struct RankStep {
     pub(crate) values: Vec<(String, MetricValue)>,
 }
 
+/// A step with the values of all ranks that have it.
 pub(crate) struct MergedStep {
     number: u64,
     parts: BTreeMap<u32, RankStep>,
 }
 
-/// Columns of our own; a metric of such a name gets a `_`.
+/// Columns of each merged row. `_` is appended to a metric of such a name.
 const COLUMNS: [&str; 5] = ["step", "time", "logger", "ranks", "slowest_rank"];
 const BATCH_TIME: &str = "throughput/batch_time_ms";
 
@@ -38,10 +39,10 @@ impl MergedStep {
         self.parts.contains_key(&rank)
     }
 
-    /// The row, with its line end.
+    /// Returns the row, with its line end.
     pub(crate) fn line(&self, logger: &str) -> Vec<u8> {
         let mut line = Vec::new();
-        // Neither the row nor a vector has a way to fail.
+        // Neither the row nor a vector can fail.
         if serde_json::to_writer(&mut line, &MergedRow { step: self, logger }).is_ok() {
             line.push(b'\n');
         }
@@ -58,7 +59,7 @@ impl MergedStep {
     fn slowest_rank(&self) -> Option<u32> {
         let slowest = |measure: &dyn Fn(&RankStep) -> Option<f64>| {
             let measured = self.parts.values().filter_map(|part| Some((measure(part)?, part.rank)));
-            // Of equals the lowest rank.
+            // Of equal ranks the lowest.
             measured.reduce(|slowest, other| if other.0 > slowest.0 { other } else { slowest })
         };
         let batch_time = |part: &RankStep| {
@@ -69,15 +70,15 @@ impl MergedStep {
         found.map(|(_, rank)| rank)
     }
 
-    /// By name, in the order in which they first come, each value with its weight.
+    /// Returns the values and weights by name, in the order in which the names occur first.
     fn metrics(&self) -> Vec<(&str, Vec<(MetricValue, f64)>)> {
-        let counted = self.parts.values().all(|part| part.samples.is_some());
+        let has_samples = self.parts.values().all(|part| part.samples.is_some());
         let mut metrics: Vec<(&str, Vec<(MetricValue, f64)>)> = Vec::new();
-        let mut known: HashMap<&str, usize> = HashMap::new();
+        let mut indices: HashMap<&str, usize> = HashMap::new();
         for part in self.parts.values() {
-            let weight = part.samples.filter(|_| counted).unwrap_or(1.0);
+            let weight = part.samples.filter(|_| has_samples).unwrap_or(1.0);
             for (name, value) in &part.values {
-                let at = *known.entry(name).or_insert_with(|| {
+                let at = *indices.entry(name).or_insert_with(|| {
                     metrics.push((name, Vec::new()));
                     metrics.len() - 1
                 });
@@ -104,42 +105,44 @@ impl Serialize for MergedRow<'_> {
         map.serialize_entry("slowest_rank", &self.step.slowest_rank())?;
         let mut taken: HashSet<String> = COLUMNS.map(str::to_owned).into();
         let mut names: Vec<String> = Vec::new();
-        // What the run has called so keeps its name before what is made here.
+        // The run's own names take precedence over the names made here.
         for (name, _) in &metrics {
-            names.push(free((*name).to_owned(), &mut taken));
+            names.push(unique((*name).to_owned(), &mut taken));
         }
         for (name, (_, values)) in names.iter().zip(&metrics) {
-            let summary = ValueSummary::of(values);
+            let summary = ValueSummary::new(values);
             map.serialize_entry(name, &summary.mean)?;
-            map.serialize_entry(&free(format!("{name}/min"), &mut taken), &summary.min)?;
-            map.serialize_entry(&free(format!("{name}/max"), &mut taken), &summary.max)?;
+            map.serialize_entry(&unique(format!("{name}/min"), &mut taken), &summary.min)?;
+            map.serialize_entry(&unique(format!("{name}/max"), &mut taken), &summary.max)?;
             if summary.not_finite > 0 {
-                map.serialize_entry(&free(format!("{name}/nan"), &mut taken), &summary.not_finite)?;
+                map.serialize_entry(&unique(format!("{name}/nan"), &mut taken), &summary.not_finite)?;
             }
         }
         map.end()
     }
 }
 
-/// The name, with so many `_` behind it that no column has it yet.
-fn free(mut name: String, taken: &mut HashSet<String>) -> String {
+/// Appends `_` to a name until no column has it.
+fn unique(mut name: String, taken: &mut HashSet<String>) -> String {
     while !taken.insert(name.clone()) {
         name.push('_');
     }
     name
 }
 
-/// The values of one metric in a step.
+/// The summary of one metric in a step.
 #[derive(Debug, PartialEq)]
 struct ValueSummary {
     mean: MetricValue,
     min: MetricValue,
     max: MetricValue,
+    /// Number of values that are NaN or infinite.
     not_finite: usize,
 }
 
 impl ValueSummary {
-    fn of(values: &[(MetricValue, f64)]) -> Self {
+    /// Summarizes values with their weights.
+    fn new(values: &[(MetricValue, f64)]) -> Self {
         let finite: Vec<_> = values.iter().filter(|(value, _)| value.as_f64().is_finite()).collect();
         let not_finite = values.len() - finite.len();
         let (Some(min), Some(max)) = (
@@ -152,12 +155,12 @@ impl ValueSummary {
                 .map(|(value, _)| *value)
                 .reduce(|a, b| if less(a, b) { b } else { a }),
         ) else {
-            // An infinity of all ranks stays one; anything else is NaN.
-            let all = MetricValue::Float(values.iter().map(|(value, _)| value.as_f64()).sum());
+            // The sum is infinite if all values are the same infinity, else NaN.
+            let sum = MetricValue::Float(values.iter().map(|(value, _)| value.as_f64()).sum());
             return Self {
-                mean: all,
-                min: all,
-                max: all,
+                mean: sum,
+                min: sum,
+                max: sum,
                 not_finite,
             };
         };
@@ -166,17 +169,16 @@ impl ValueSummary {
             true => weight / total,
             false => 1.0 / finite.len() as f64,
         };
-        let mean = match !less(min, max) {
-            // What all say is what they say, integers as integers.
-            true => min,
-            // Shares add up to 1, so no sum overflows; rounding must not lead out of the range.
-            false => {
-                let sum: f64 = finite
-                    .iter()
-                    .map(|(value, weight)| value.as_f64() * share(*weight))
-                    .sum();
-                MetricValue::Float(sum.clamp(min.as_f64(), max.as_f64()))
-            }
+        let mean = if less(min, max) {
+            // The shares add up to 1, so the sum cannot overflow. The clamp undoes rounding.
+            let sum: f64 = finite
+                .iter()
+                .map(|(value, weight)| value.as_f64() * share(*weight))
+                .sum();
+            MetricValue::Float(sum.clamp(min.as_f64(), max.as_f64()))
+        } else {
+            // If all values are equal, the mean keeps their type.
+            min
         };
         Self {
             mean,
@@ -187,7 +189,7 @@ impl ValueSummary {
     }
 }
 
-/// Integers are compared as such: not all of them are doubles.
+/// Compares integers as integers, because not every integer is an `f64`.
 fn less(a: MetricValue, b: MetricValue) -> bool {
     let integer = |value| match value {
         MetricValue::Int(value) => Some(i128::from(value)),
@@ -211,29 +213,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_left_out_and_counted() {
-        let summary = ValueSummary::of(&values(&[1.0, f64::NAN, 3.0, f64::INFINITY]));
+    fn summary_leaves_out_and_counts_values_that_are_not_finite() {
+        let summary = ValueSummary::new(&values(&[1.0, f64::NAN, 3.0, f64::INFINITY]));
         assert_eq!((summary.mean.as_f64(), summary.not_finite), (2.0, 2));
         assert_eq!((summary.min.as_f64(), summary.max.as_f64()), (1.0, 3.0));
         assert_eq!(
-            ValueSummary::of(&values(&[f64::INFINITY; 2])).mean.as_f64(),
+            ValueSummary::new(&values(&[f64::INFINITY; 2])).mean.as_f64(),
             f64::INFINITY
         );
-        assert!(ValueSummary::of(&values(&[f64::NAN; 2])).mean.as_f64().is_nan());
+        assert!(ValueSummary::new(&values(&[f64::NAN; 2])).mean.as_f64().is_nan());
     }
 
     #[test]
-    fn integers_stay_integers_where_all_say_the_same() {
+    fn mean_of_equal_integers_is_an_integer() {
         let large = MetricValue::Int((1 << 53) + 1);
-        let summary = ValueSummary::of(&[(large, 1.0), (large, 2.0)]);
+        let summary = ValueSummary::new(&[(large, 1.0), (large, 2.0)]);
         assert_eq!(summary.mean, large);
-        let summary = ValueSummary::of(&[(MetricValue::Int(1), 1.0), (MetricValue::Int(2), 3.0)]);
+        let summary = ValueSummary::new(&[(MetricValue::Int(1), 1.0), (MetricValue::Int(2), 3.0)]);
         assert_eq!(summary.mean, MetricValue::Float(1.75));
         assert_eq!((summary.min, summary.max), (MetricValue::Int(1), MetricValue::Int(2)));
     }
 
     #[test]
-    fn no_column_is_there_twice() {
+    fn row_has_unique_columns() {
         let part = |rank| RankStep {
             rank,
             time: f64::from(rank),
@@ -255,11 +257,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_mean_lies_between_the_least_and_the_greatest(
+        fn mean_lies_between_min_and_max(
             values in prop::collection::vec((any::<f64>().prop_filter("finite", |value| value.is_finite()), 0.0..1e9), 1..9),
         ) {
             let values: Vec<_> = values.into_iter().map(|(value, weight)| (MetricValue::Float(value), weight)).collect();
-            let ValueSummary { mean, min, max, .. } = ValueSummary::of(&values);
+            let ValueSummary { mean, min, max, .. } = ValueSummary::new(&values);
             prop_assert!(min.as_f64() <= mean.as_f64() && mean.as_f64() <= max.as_f64());
         }
     }

@@ -1,4 +1,4 @@
-//! The metrics: a row for each step of each logger.
+//! Merges metrics: one row for each step of each logger.
 
 mod logger_steps;
 mod merged_step;
@@ -6,7 +6,7 @@ mod step_tracker;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::MergeError;
 use crate::merge::output::MergedOutput;
@@ -20,7 +20,8 @@ use self::step_tracker::{CompletedStep, StepTracker};
 
 /// Merges the files of the ranks into `output`.
 ///
-/// Rows are taken in by time, over all ranks, so that a run which was started again is behind the one before.
+/// Rows are read in the order of their times over all ranks, so that a restarted run comes after the run
+/// before.
 pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -> Result<MergeTally, MergeError> {
     let mut tally = MergeTally::default();
     let mut sources = Vec::new();
@@ -38,7 +39,7 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -
             .filter(|source| source.head.is_some())
             .map(|source| source.rank)
             .collect(),
-        by_name: BTreeMap::new(),
+        by_logger: BTreeMap::new(),
         complete: Vec::new(),
     };
     while let Some(Reverse((_, at))) = next.pop() {
@@ -48,25 +49,25 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -
         };
         tally.read += 1;
         let logger = row.logger.clone();
-        if let Some(done) = source.tracks.entry(logger.clone()).or_default().push(row) {
-            steps.add(&logger, source.rank, done);
+        if let Some(step) = source.trackers.entry(logger.clone()).or_default().push(row) {
+            steps.add(&logger, source.rank, step);
         }
         match source.time {
             Some(time) => next.push(Reverse((time, at))),
             None => {
-                for (logger, track) in source.tracks.drain() {
-                    if let Some(done) = track.end() {
-                        steps.add(&logger, source.rank, done);
+                for (logger, tracker) in source.trackers.drain() {
+                    if let Some(step) = tracker.finish() {
+                        steps.add(&logger, source.rank, step);
                     }
                 }
-                steps.end(source.rank);
+                steps.end_rank(source.rank);
             }
         }
         steps.write(output, &mut tally)?;
     }
     steps.finish();
     steps.write(output, &mut tally)?;
-    tally.note_torn(sources.iter().map(|source| (source.rank, source.lines.torn)));
+    tally.add_torn(sources.iter().map(|source| (source.rank, source.lines.is_torn)));
     Ok(tally)
 }
 
@@ -75,26 +76,25 @@ struct RowSource {
     rank: u32,
     lines: RankLines,
     head: Option<RankRow>,
-    /// Of the head, in microseconds; it never decreases.
+    /// Time of the head in microseconds. It never decreases.
     time: Option<i64>,
-    /// By logger, what is known of its rows.
-    tracks: HashMap<String, StepTracker>,
+    trackers: HashMap<String, StepTracker>,
 }
 
 impl RowSource {
-    fn open(rank: u32, path: &std::path::Path, tally: &mut MergeTally) -> Result<Self, MergeError> {
+    fn open(rank: u32, path: &Path, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
             lines: RankLines::open(path)?,
             head: None,
             time: None,
-            tracks: HashMap::new(),
+            trackers: HashMap::new(),
         };
         source.advance(tally)?;
         Ok(source)
     }
 
-    /// Takes the head, and reads the next.
+    /// Returns the head, and reads the next one.
     fn advance(&mut self, tally: &mut MergeTally) -> Result<Option<RankRow>, MergeError> {
         let taken = self.head.take();
         let before = self.time.take();
@@ -104,41 +104,42 @@ impl RowSource {
                 self.head = Some(row);
                 break;
             }
-            tally.leave_out(|| self.lines.place());
+            tally.skip_line(|| self.lines.location());
         }
         Ok(taken)
     }
 }
 
-/// The open steps of all steps.
+/// The steps of all loggers.
 struct StepCollector {
     /// Ranks whose files have not ended.
     live: BTreeSet<u32>,
-    by_name: BTreeMap<String, LoggerSteps>,
-    /// LoggerSteps that wait to be written.
+    by_logger: BTreeMap<String, LoggerSteps>,
+    /// Logger and step of each row that is ready to be written.
     complete: Vec<(String, MergedStep)>,
 }
 
 impl StepCollector {
-    fn add(&mut self, logger: &str, rank: u32, done: CompletedStep) {
-        let steps = self.by_name.entry(logger.to_owned()).or_default();
-        let complete = steps.add(rank, done, &self.live);
+    fn add(&mut self, logger: &str, rank: u32, step: CompletedStep) {
+        let steps = self.by_logger.entry(logger.to_owned()).or_default();
+        let complete = steps.add(rank, step, &self.live);
         self.complete
             .extend(complete.into_iter().map(|step| (logger.to_owned(), step)));
     }
 
-    /// The file of a rank has ended: nobody waits for it any more.
-    fn end(&mut self, rank: u32) {
+    /// Completes the steps that only waited for this rank, whose file has ended.
+    fn end_rank(&mut self, rank: u32) {
         self.live.remove(&rank);
-        for (logger, steps) in &mut self.by_name {
-            let complete = steps.settle(&self.live);
+        for (logger, steps) in &mut self.by_logger {
+            let complete = steps.take_complete(&self.live);
             self.complete
                 .extend(complete.into_iter().map(|step| (logger.clone(), step)));
         }
     }
 
+    /// Completes all steps.
     fn finish(&mut self) {
-        for (logger, steps) in std::mem::take(&mut self.by_name) {
+        for (logger, steps) in std::mem::take(&mut self.by_logger) {
             self.complete.extend(steps.finish().map(|step| (logger.clone(), step)));
         }
     }

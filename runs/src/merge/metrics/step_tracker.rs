@@ -1,43 +1,46 @@
-//! One logger's rows of one rank, as they follow each other.
+//! Tracks the steps of one logger of one rank, in the order of its rows.
 
 use crate::merge::rank_row::RankRow;
 
 /// A step that its rank has left.
 pub(crate) struct CompletedStep {
     pub(crate) row: RankRow,
-    /// How many samples the rank took in it, if that is known.
+    /// Number of samples of the rank in this step, if it is known.
     pub(crate) samples: Option<f64>,
     pub(crate) order: StepOrder,
 }
 
-/// How a step stands to those before it in its file.
+/// The position of a step relative to the steps before it in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StepOrder {
-    /// Beyond all of them.
+    /// Higher than all of them.
     Next,
-    /// Its rank had been further, and goes on from there.
+    /// Lower than one of them, and the rank continues after the highest.
     Late,
-    /// Its rank had been further, and goes on from here: the run was started again.
-    Again,
+    /// Lower than one of them, and the rank continues from this one: the run was restarted.
+    Restart,
 }
 
-/// Only a row that follows tells whether one was late, and a second row of a step belongs to the first: the newest waits.
+/// The state of one logger of one rank.
+///
+/// The newest row is held back. Only the row after it tells if it was late, and a second row of the same
+/// step belongs to it.
 #[derive(Default)]
 pub(crate) struct StepTracker {
     newest: Option<RankRow>,
     highest: Option<u64>,
-    /// The last row that had a number of samples, and was not late: its step, and the number.
+    /// Step and accumulated samples of the last row that has samples and is not late.
     samples: Option<(u64, f64)>,
 }
 
 const ACCUMULATED: &str = "throughput/accumulated_samples";
 
 impl StepTracker {
-    /// Takes a row; returns the step that it completes.
+    /// Adds a row. Returns the step that it completes.
     pub(crate) fn push(&mut self, row: RankRow) -> Option<CompletedStep> {
         match &mut self.newest {
             Some(newest) if newest.step == row.step => {
-                newest.take_in(row);
+                newest.add(row);
                 None
             }
             newest => {
@@ -48,8 +51,8 @@ impl StepTracker {
         }
     }
 
-    /// No row follows.
-    pub(crate) fn end(mut self) -> Option<CompletedStep> {
+    /// Returns the last step.
+    pub(crate) fn finish(mut self) -> Option<CompletedStep> {
         let complete = self.newest.take()?;
         Some(self.complete(complete, None))
     }
@@ -57,7 +60,7 @@ impl StepTracker {
     fn complete(&mut self, row: RankRow, following: Option<u64>) -> CompletedStep {
         let order = match self.highest {
             Some(highest) if row.step <= highest => match following {
-                Some(following) if following <= highest => StepOrder::Again,
+                Some(following) if following <= highest => StepOrder::Restart,
                 _ => StepOrder::Late,
             },
             _ => StepOrder::Next,
@@ -65,24 +68,25 @@ impl StepTracker {
         if order != StepOrder::Late {
             self.highest = Some(row.step);
         }
-        if order == StepOrder::Again {
+        if order == StepOrder::Restart {
             self.samples = None;
         }
         let samples = row
             .value(ACCUMULATED)
-            .filter(|all| order != StepOrder::Late && all.is_finite() && *all >= 0.0)
-            .map(|all| self.samples_of_step(row.step, all));
+            .filter(|total| order != StepOrder::Late && total.is_finite() && *total >= 0.0)
+            .map(|total| self.samples_of_step(row.step, total));
         CompletedStep { row, samples, order }
     }
 
-    fn samples_of_step(&mut self, step: u64, all: f64) -> f64 {
-        match self.samples.replace((step, all)) {
-            Some((before, counted)) if counted <= all => {
-                // Rows of the throughput alone come at any step, which need not be that of the other ranks.
-                (all - counted) / step.saturating_sub(before).max(1) as f64
+    /// Returns the samples in this step, from the accumulated samples at its end.
+    fn samples_of_step(&mut self, step: u64, total: f64) -> f64 {
+        match self.samples.replace((step, total)) {
+            Some((before, counted)) if counted <= total => {
+                // Rows that only have a throughput may come at steps that other ranks do not have.
+                (total - counted) / step.saturating_sub(before).max(1) as f64
             }
-            // The first, or that of the next progress, which counts from 0.
-            _ => all,
+            // The first step, or the first of the next progress, which counts from 0.
+            _ => total,
         }
     }
 }
@@ -103,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_those_of_a_step_and_orders_are_told() {
-        let mut track = StepTracker::default();
+    fn tracker_returns_samples_and_order_of_each_step() {
+        let mut tracker = StepTracker::default();
         let mut done = Vec::new();
         let rows = [
             (1, 32),
@@ -118,9 +122,9 @@ mod tests {
             (9, 16),
         ];
         for (step, samples) in rows {
-            done.extend(track.push(row(step, samples)));
+            done.extend(tracker.push(row(step, samples)));
         }
-        done.extend(track.end());
+        done.extend(tracker.finish());
         let seen: Vec<_> = done
             .iter()
             .map(|done| (done.row.step, done.samples, done.order))
@@ -133,7 +137,7 @@ mod tests {
                 (4, Some(16.0), StepOrder::Next),
                 (3, None, StepOrder::Late),
                 (5, Some(1.0), StepOrder::Next),
-                (2, Some(8.0), StepOrder::Again),
+                (2, Some(8.0), StepOrder::Restart),
                 (3, Some(8.0), StepOrder::Next),
                 (9, Some(0.0), StepOrder::Next)
             ]
