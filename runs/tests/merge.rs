@@ -181,7 +181,8 @@ fn merge_reads_rotated_parts_and_skips_torn_and_foreign_lines() {
 fn means_are_weighted_by_the_samples_of_each_rank() {
     let row = |loss: f64, samples: u64, millis: f64| {
         format!(
-            "\"loss\":{loss:?},\"epoch\":3,\"throughput/accumulated_samples\":{samples},\"throughput/batch_time_ms\":{millis:?}"
+            "\"loss\":{loss:?},\"epoch\":3,\"throughput/accumulated_samples\":{samples},\
+             \"throughput/batch_time_ms\":{millis:?}"
         )
     };
     let (a, b, c) = (row(1.0, 32, 10.0), row(2.0, 64, 10.0), row(5.0, 66, 9.0));
@@ -322,9 +323,7 @@ fn errors_name_the_file_and_leave_no_partial_result() {
     fs::write(folder.path().join("training.rank1.log"), line(1, "INFO  | a | x")).unwrap();
     let error = merge_ranks(folder.path(), folder.path()).unwrap_err();
     assert!(
-        error
-            .to_string()
-            .contains("training.rank1.log.1: it is a folder"),
+        error.to_string().contains("training.rank1.log.1: it is a folder"),
         "{error}"
     );
     assert_eq!(

@@ -177,10 +177,10 @@ mod tests {
 
     #[test]
     fn network_sums_all_interfaces() {
-        let text = "Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
-    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0
-  eth0:5000000000  20    0    0    0     0          0         0     3000      10    0    0    0     0       0          0
+        let text = "Inter-|   Receive                            |  Transmit
+ face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier compressed
+    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0      0
+  eth0:5000000000  20    0    0    0     0          0         0     3000      10    0    0    0     0       0      0
 ";
         let expected = Traffic {
             inbound: 5_000_000_100,

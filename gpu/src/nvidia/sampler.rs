@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use logcore::sync::lock;
+
 /// A thread that reads repeatedly, and the newest reading that it has.
 #[derive(Debug)]
 pub(crate) struct Sampler<T> {
@@ -224,7 +226,7 @@ impl<T> SharedSamplers<T> {
         library: Option<&Path>,
         start: impl FnOnce() -> io::Result<Sampler<T>>,
     ) -> io::Result<Arc<Sampler<T>>> {
-        let mut samplers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samplers = lock(&self.0);
         samplers.retain(|_, sampler| sampler.strong_count() > 0);
         let key = (process, library.map(Path::to_owned));
         if let Some(sampler) = samplers.get(&key).and_then(Weak::upgrade) {
@@ -297,7 +299,7 @@ impl<T> SamplerShared<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, SamplerState<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

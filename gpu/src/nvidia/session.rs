@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use logcore::sync::lock;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
@@ -29,7 +30,7 @@ pub(crate) struct NvmlSession {
     rules: QueryRules,
 }
 
-/// What NVML reports of one device.
+/// NVML's values of one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DriverFigures {
     /// CUDA's number of the device in this process.
@@ -304,9 +305,8 @@ static OPEN: Mutex<BTreeMap<(u32, Option<PathBuf>), &'static Nvml>> = Mutex::new
 
 /// Returns the library of this path, opened once for each process.
 pub(crate) fn open_library(path: Option<&PathBuf>) -> Result<&'static Nvml, NvmlError> {
-    let open = || OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (std::process::id(), path.cloned());
-    if let Some(nvml) = open().get(&key) {
+    if let Some(nvml) = lock(&OPEN).get(&key) {
         return Ok(nvml);
     }
     // The call may hang, so the lock is not held.
@@ -316,7 +316,7 @@ pub(crate) fn open_library(path: Option<&PathBuf>) -> Result<&'static Nvml, Nvml
     };
     // Two threads may both get here. The loser's handle is leaked; NVML counts its initializations.
     let nvml: &'static Nvml = Box::leak(Box::new(nvml));
-    Ok(*open().entry(key).or_insert(nvml))
+    Ok(*lock(&OPEN).entry(key).or_insert(nvml))
 }
 
 /// Returns why NVML could not be opened, with the remedy.

@@ -11,11 +11,12 @@
 //! | `1.count`, `1.0.pid`, `1.0.bytes` | its processes |
 //! | `1.model` | 1: another model than the others |
 //! | `1.mig`, `1.slices` | 1: the device is sliced; number of slices |
-//! | `hang`, `hang_at_start`, `hang_at_handle` | 1: the process list, `nvmlInit_v2`, a handle's call blocks until it is 0 |
+//! | `hang` | 1: the call of the process list blocks until this is 0 |
+//! | `hang_at_start`, `hang_at_handle` | the same for `nvmlInit_v2`, for the call of a handle |
 //! | `calls.…` | number of calls |
 //!
-//! Calls are left out with `--cfg without_…`, those of one bad driver are added with `--cfg misread_entries`. A copy of
-//! the library under another name has its own state.
+//! `--cfg without_…` leaves out calls, and `--cfg misread_entries` adds the calls of one bad driver. A copy of the library
+//! under another name has its own state.
 
 use std::ffi::{CStr, c_char, c_uint, c_ulonglong};
 
@@ -82,7 +83,8 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: 
         }
         Some((kind, hex)) => {
             let index = hex.split('-').next().and_then(|hex| usize::from_str_radix(hex, 16).ok());
-            index.filter(|index| (kind == "MIG") == (*index == MIG) && (*index == MIG || (*index as u64) < get("devices")))
+            let is_known = |index: &usize| *index == MIG || (*index as u64) < get("devices");
+            index.filter(|index| (kind == "MIG") == (*index == MIG) && is_known(index))
         }
         None => None,
     };
@@ -141,7 +143,11 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(bus_id: *const c_char,
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetMigMode(handle: NvmlHandle, current: *mut c_uint, pending: *mut c_uint) -> c_uint {
+pub unsafe extern "C" fn nvmlDeviceGetMigMode(
+    handle: NvmlHandle,
+    current: *mut c_uint,
+    pending: *mut c_uint,
+) -> c_uint {
     let mode = get(&format!("{}.mig", handle - 1)) as c_uint;
     unsafe { (*current, *pending) = (mode, mode) };
     SUCCESS

@@ -22,7 +22,7 @@
 //! | `step`, `logger` | as in the rows of the ranks |
 //! | `time` | time of the last rank's row, in seconds since 1970 |
 //! | `ranks` | number of ranks that have the step |
-//! | `slowest_rank` | rank with the highest `throughput/batch_time_ms`; without that, the rank whose row is last in time |
+//! | `slowest_rank` | rank with the highest `throughput/batch_time_ms`, else the rank whose row is last in time |
 //! | `<name>` | mean of the finite values, weighted by the samples of each rank in the step |
 //! | `<name>/min`, `<name>/max` | lowest and highest finite value |
 //! | `<name>/nan` | number of values that are NaN or infinite, if there are any |
@@ -30,8 +30,8 @@
 //! The samples of a rank in a step are the increase of its `throughput/accumulated_samples` since its last row,
 //! divided by the number of steps since then. If a rank of the step has none, all ranks weigh the same.
 //!
-//! A late row, of a step that its rank had passed, becomes a row of its own. The same holds for rows of ranks that are more than
-//! 256 steps apart. A run that was restarted at an earlier step is not mixed with the run before.
+//! A late row, of a step that its rank had passed, becomes a row of its own. The same holds for rows of ranks
+//! that are more than 256 steps apart. A run that was restarted at an earlier step is not mixed with the run before.
 //!
 //! # Bounds
 //!
@@ -196,7 +196,11 @@ impl Display for MergedFile {
         }
         if let Some(location) = &self.first_left_out {
             let lines = if self.left_out == 1 { "line" } else { "lines" };
-            write!(f, "; skipped {} foreign {lines}, the first is {location}", self.left_out)?;
+            write!(
+                f,
+                "; skipped {} foreign {lines}, the first is {location}",
+                self.left_out
+            )?;
         }
         if !self.torn.is_empty() {
             write!(f, "; skipped the incomplete last line of {}", rank_list(&self.torn))?;

@@ -207,13 +207,13 @@ fn cuda_names_the_devices() {
         let values: Vec<_> = readings.iter().map(|(_, value)| value.as_f64()).collect();
         assert_eq!((values[0], values[5]), (7.0, 2.0));
         let notes: Vec<_> = readings.notes().map(|(_, text)| text).collect();
-        assert_eq!(
-            notes,
-            [
-                "cuda:0 is NVIDIA H100, 80.0 GB, NVML device 1, GPU-1aaa-bbb, 0000:01:00.0, driver 550.54, found from CUDA",
-                "cuda:1 is NVIDIA H100, 80.0 GB, NVML device 0, GPU-0aaa-bbb, 0000:00:00.0, driver 550.54, found from CUDA",
-            ]
-        );
+        let expected = [(0, 1), (1, 0)].map(|(ordinal, index)| {
+            format!(
+                "cuda:{ordinal} is NVIDIA H100, 80.0 GB, NVML device {index}, GPU-{index}aaa-bbb, 0000:0{index}:00.0, \
+                 driver 550.54, found from CUDA"
+            )
+        });
+        assert_eq!(notes, expected);
     }
 }
 
@@ -238,8 +238,8 @@ fn contradiction_is_reported_once_and_the_pool_is_kept() {
         (
             3 * GB,
             3,
-            "cuda:0: cuda_mempool reports 3.000 GB allocated and 6.000 GB reserved, but the driver reports 2.000 GB for \
-             this process",
+            "cuda:0: cuda_mempool reports 3.000 GB allocated and 6.000 GB reserved, but the driver reports 2.000 GB \
+             for this process",
         ),
     ] {
         let mut program = FakeProgram::with_devices(1);

@@ -255,12 +255,19 @@ mod tests {
         );
     }
 
+    fn finite() -> impl Strategy<Value = f64> {
+        any::<f64>().prop_filter("finite", |value| value.is_finite())
+    }
+
     proptest! {
         #[test]
         fn mean_lies_between_min_and_max(
-            values in prop::collection::vec((any::<f64>().prop_filter("finite", |value| value.is_finite()), 0.0..1e9), 1..9),
+            values in prop::collection::vec((finite(), 0.0..1e9), 1..9),
         ) {
-            let values: Vec<_> = values.into_iter().map(|(value, weight)| (MetricValue::Float(value), weight)).collect();
+            let values: Vec<_> = values
+                .into_iter()
+                .map(|(value, weight)| (MetricValue::Float(value), weight))
+                .collect();
             let ValueSummary { mean, min, max, .. } = ValueSummary::new(&values);
             prop_assert!(min.as_f64() <= mean.as_f64() && mean.as_f64() <= max.as_f64());
         }
