@@ -11,6 +11,7 @@ pub(crate) struct IntervalTimer {
 }
 
 impl IntervalTimer {
+    /// Creates a timer that is due at the first call.
     pub(crate) fn new(interval: Duration) -> Self {
         Self { interval, last: None }
     }

@@ -39,6 +39,7 @@ pub(crate) struct GpuSnapshot {
     notices: Vec<(Level, String)>,
 }
 
+/// The threads that read all GPUs, by library.
 static SNAPSHOTS: SharedSamplers<GpuSnapshot> = SharedSamplers::new();
 
 /// Oldest value that a new logger reports: three times the longest interval of a reading.
@@ -88,6 +89,7 @@ impl SystemGpus {
         }
     }
 
+    /// Adds the values that are newer than the last report, and the notices that are new.
     fn report(&mut self, snapshot: GpuSnapshot, readings: &mut Readings) {
         for notice in &snapshot.notices {
             if !self.active_notices.contains(notice) {
@@ -284,6 +286,11 @@ fn read_errors(
 }
 
 impl GpuSet {
+    /// Opens NVML and lists the GPUs.
+    ///
+    /// # Errors
+    ///
+    /// If there is no driver, no GPU, or NVML does not start.
     fn open(library: Option<&PathBuf>) -> Result<Self, Unavailable> {
         let nvml = open_library(library).map_err(|error| open_error(&error))?;
         match device_count(nvml)? {
@@ -295,6 +302,7 @@ impl GpuSet {
         }
     }
 
+    /// Makes the calls that are due on each GPU. The snapshot keeps the last values of the others.
     fn read(&mut self, now: Instant) -> GpuSnapshot {
         let mut notices = Vec::new();
         for gpu in &mut self.gpus {
@@ -309,6 +317,7 @@ impl GpuSet {
 }
 
 impl MonitoredGpu {
+    /// A GPU by NVML's index. Makes no call.
     fn new(nvml: &'static Nvml, index: u32) -> Self {
         let query = |call: &GpuCall| Query::every(Duration::from_secs(call.seconds).max(MIN_INTERVAL));
         Self {
@@ -322,6 +331,7 @@ impl MonitoredGpu {
         }
     }
 
+    /// Reads the GPU, and drops its values once it is lost.
     fn read(&mut self, now: Instant, values: &mut BTreeMap<String, (Instant, f64)>) {
         if self.lost_at.is_some_and(|lost_at| now < lost_at + RETRY_AFTER) {
             return;
@@ -337,6 +347,8 @@ impl MonitoredGpu {
         }
     }
 
+    /// Makes the calls that are due and stores their values. Stops at the first call that finds the GPU lost;
+    /// a call that fails otherwise only leaves out its own values.
     fn ask(&mut self, now: Instant, values: &mut BTreeMap<String, (Instant, f64)>) -> Result<(), NoAnswer> {
         // The handle is requested each time: the old handle of a lost device stays invalid.
         let device = self.handle_query.ask(now, || self.nvml.device_by_index(self.index))?;

@@ -44,9 +44,11 @@ impl Default for LinuxHost {
     }
 }
 
+/// Bytes of a MiB, the unit of W&B's names with MB.
 const MIB: f64 = 1024.0 * 1024.0;
 
 impl LinuxHost {
+    /// Adds processor and memory, and every 10 s the network and the disks.
     pub(crate) fn read(&mut self, now: Instant, readings: &mut Readings) {
         self.read_processor(now, readings);
         self.read_memory(readings);
@@ -72,6 +74,7 @@ impl LinuxHost {
         }
     }
 
+    /// Adds the memory of this process, and its share of the memory that it may use.
     fn read_memory(&self, readings: &mut Readings) {
         let status = self.kernel.read("proc/self/status").unwrap_or_default();
         let resident = kib(&status, "VmRSS:").map(|kib| kib * 1024);
@@ -94,6 +97,7 @@ impl LinuxHost {
         }
     }
 
+    /// Adds the bytes of all interfaces since the first reading.
     fn read_network(&mut self, readings: &mut Readings) {
         let Some(now) = self.kernel.read("proc/net/dev").map(|text| parse_network(&text)) else {
             return;
@@ -103,6 +107,7 @@ impl LinuxHost {
         readings.push("system/network.sent", now.outbound.saturating_sub(first.outbound));
     }
 
+    /// Adds the usage of the root file system, and the bytes of each disk since the first reading.
     fn read_disks(&mut self, readings: &mut Readings) {
         if let Ok(space) = statvfs("/") {
             // As in `df` and W&B, blocks reserved for root are not part of the total.

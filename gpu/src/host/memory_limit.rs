@@ -30,6 +30,7 @@ impl KernelFiles {
         Self { root: root.into() }
     }
 
+    /// Returns the contents of a file, by its path relative to the root.
     pub(crate) fn read(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.root.join(path)).ok()
     }

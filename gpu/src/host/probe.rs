@@ -108,12 +108,14 @@ impl SystemProbe {
         Self::with_environment(options, &GpuEnvironment::from_process(), Ranks::from_env())
     }
 
+    /// Builds the probe from the config. The ranks come from the logger, which may override the launcher's.
     pub(crate) fn build(options: SystemOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let mut probe = Self::new(options);
         probe.is_idle = is_idle(context.ranks());
         Ok(probe)
     }
 
+    /// A probe with these environment variables and ranks, for tests.
     fn with_environment(options: SystemOptions, environment: &GpuEnvironment, ranks: Ranks) -> Self {
         Self {
             is_idle: is_idle(ranks),

@@ -35,6 +35,7 @@ pub struct HostProbe(());
 #[non_exhaustive]
 pub struct HostOptions {}
 
+/// The kernel's description of this process.
 const STATUS: &str = "/proc/self/status";
 
 impl HostProbe {

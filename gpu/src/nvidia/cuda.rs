@@ -49,6 +49,7 @@ pub(crate) struct CudaIdentity {
     pub(crate) bus_id: Option<String>,
 }
 
+/// Name under which programs load the driver.
 pub(crate) const LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
 
 // From cuda.h; unchanged since CUDA 11.2.
@@ -100,6 +101,7 @@ impl CudaDriver {
         })
     }
 
+    /// Returns the UUID of a device or slice; `None` before CUDA 9.2.
     fn uuid(&self, device: c_int) -> Option<[u8; 16]> {
         let mut uuid = [0; 16];
         // SAFETY: the call writes one `CUuuid`, which is 16 bytes, as `uuid` is.
@@ -107,6 +109,7 @@ impl CudaDriver {
         (code == SUCCESS).then_some(uuid)
     }
 
+    /// Returns the location of a device on the PCI bus.
     fn bus_id(&self, device: c_int) -> Option<String> {
         let mut text = [0; 32];
         // SAFETY: the call writes at most as many bytes as its second argument says, which is the length of
@@ -142,6 +145,7 @@ impl CudaDriver {
         })
     }
 
+    /// Returns CUDA's handle of a device, which is valid without a context.
     fn device(&self, ordinal: usize) -> Option<c_int> {
         let mut device = 0;
         // SAFETY: the call writes one `int`, which `device` is.
@@ -149,6 +153,7 @@ impl CudaDriver {
         (code == SUCCESS).then_some(device)
     }
 
+    /// Returns `true` if this process has a primary context on the device. The call creates none.
     fn has_context(&self, device: c_int) -> bool {
         let (mut flags, mut active) = (0, 0);
         // SAFETY: the call writes one `unsigned int` and one `int`, which these two are.
@@ -169,6 +174,7 @@ fn format_uuid(uuid: [u8; 16]) -> String {
     text
 }
 
+/// Returns a handle of a library that this process has loaded under this name.
 #[cfg(unix)]
 fn already_loaded(name: &OsStr) -> Option<Library> {
     let flags = libc::RTLD_LAZY | libc::RTLD_LOCAL | libc::RTLD_NOLOAD;
@@ -176,6 +182,7 @@ fn already_loaded(name: &OsStr) -> Option<Library> {
     unsafe { Library::open(Some(name), flags) }.ok()
 }
 
+/// Returns a handle of a library that this process has loaded under this name.
 #[cfg(windows)]
 fn already_loaded(name: &OsStr) -> Option<Library> {
     Library::open_already_loaded(name).ok()
@@ -197,6 +204,7 @@ pub(crate) fn libraries_loaded() -> Option<u64> {
     Some(count)
 }
 
+/// Returns `None`: loaders of other systems do not count what they load.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn libraries_loaded() -> Option<u64> {
     None

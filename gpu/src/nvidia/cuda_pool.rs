@@ -20,6 +20,7 @@ pub(crate) struct CudaFinder {
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl CudaFinder {
+    /// A finder for the library of this name. Searches nothing yet.
     pub(crate) fn new(library: OsString) -> Self {
         Self {
             library,

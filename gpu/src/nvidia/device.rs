@@ -106,6 +106,9 @@ impl DeviceReporter {
         selected.is_some()
     }
 
+    /// Notes a lost device, a new identity, and new notices about queries.
+    ///
+    /// If another device takes the place of the first, the peak of NVML's values begins anew.
     fn note_changes(&mut self, ordinal: usize, figures: &DriverFigures, readings: &mut Readings) {
         let identity = &figures.identity;
         if figures.is_lost && !self.is_lost {

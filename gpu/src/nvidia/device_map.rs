@@ -24,6 +24,7 @@ pub(crate) enum DeviceAddress {
 }
 
 impl DeviceAddress {
+    /// Returns NVML's device of this address.
     pub(crate) fn find(&self, nvml: &'static Nvml) -> Result<Device<'static>, NvmlError> {
         match self {
             Self::Index(index) => nvml.device_by_index(*index),
@@ -172,6 +173,7 @@ struct NvmlDevices {
 }
 
 impl NvmlDevices {
+    /// Returns the device of a name in `CUDA_VISIBLE_DEVICES`, if exactly one has it.
     fn look_up(&self, name: &DeviceName) -> Option<DeviceAddress> {
         match name {
             DeviceName::Index(index) => Some(*index)
@@ -218,6 +220,7 @@ impl NvmlDevices {
     }
 }
 
+/// Returns `true` if the device is in MIG mode, in which CUDA shows slices instead of the device.
 fn is_sliced(device: &Device<'_>) -> bool {
     device.mig_mode().is_ok_and(|mode| mode.current == 1)
 }

@@ -25,6 +25,7 @@ pub(crate) struct DriverReader<T: 'static> {
     is_stalled: bool,
 }
 
+/// Returns the running sampler of a process, or starts it.
 type StartSampler<T> = dyn Fn(u32, SamplerTimeouts) -> std::io::Result<Arc<Sampler<T>>> + Send;
 
 impl<T: Clone + Send + 'static> DriverReader<T> {
@@ -99,6 +100,7 @@ impl<T: Clone + Send + 'static> DriverReader<T> {
         }
     }
 
+    /// Returns the sampler, which the first call starts.
     fn sampler(&mut self) -> Result<&Sampler<T>, Unavailable> {
         let sampler = match self.sampler.take() {
             Some(sampler) => sampler,

@@ -32,6 +32,7 @@ const UNSET: u64 = u64::MAX;
 
 // Some thread may be reading at a fork. Reader locks do not shut the forked child out.
 static GAUGES: RwLock<BTreeMap<usize, &'static Gauge>> = RwLock::new(BTreeMap::new());
+/// The registered callbacks, by ordinal.
 static ALLOCATORS: RwLock<BTreeMap<usize, RegisteredAllocator>> = RwLock::new(BTreeMap::new());
 
 #[derive(Clone)]
@@ -126,6 +127,7 @@ impl Gauge {
         }
     }
 
+    /// Returns the value, or `None` before the first one.
     fn read(&self) -> Option<MemoryUsage> {
         let allocated = self.allocated.load(Ordering::Relaxed);
         (allocated != UNSET).then(|| MemoryUsage {
@@ -169,6 +171,7 @@ pub(crate) fn ask_allocators() -> AllocatorAnswers {
     answers
 }
 
+/// Calls each callback, and catches panics: a failing callback must not end the program's step.
 fn call_each(allocators: &BTreeMap<usize, RegisteredAllocator>) -> AllocatorAnswers {
     let mut answers = AllocatorAnswers::default();
     for (&ordinal, RegisteredAllocator { name, usage }) in allocators {

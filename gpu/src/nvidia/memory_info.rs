@@ -28,6 +28,7 @@ pub(crate) fn memory_info(device: &Device<'_>) -> Result<DeviceMemory, NvmlError
     }
 }
 
+/// Calls the first version of the function, which drivers before 510 have alone.
 fn first_version(device: &Device<'_>) -> Result<DeviceMemory, NvmlError> {
     let call = match &device.nvml().lib().nvmlDeviceGetMemoryInfo {
         Ok(call) => call,

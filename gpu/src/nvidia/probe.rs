@@ -98,10 +98,12 @@ impl GpuProbe {
         Self::with_environment(options, GpuEnvironment::from_process(), SamplerTimeouts::default())
     }
 
+    /// Builds the probe from the config.
     pub(crate) fn build(options: GpuOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
         Ok(Self::new(options))
     }
 
+    /// A probe with these environment variables and timeouts, for tests.
     pub(crate) fn with_environment(
         options: GpuOptions,
         environment: GpuEnvironment,
@@ -119,6 +121,11 @@ impl GpuProbe {
         }
     }
 
+    /// Samples all sources at the time `now`.
+    ///
+    /// # Errors
+    ///
+    /// If no source has a value, with the driver's reason.
     pub(crate) fn sample_at(&mut self, now: Instant, readings: &mut Readings) -> Result<(), ProbeError> {
         if let Some(switch) = self.unknown_switch.take() {
             let text =
@@ -204,6 +211,7 @@ impl GpuProbe {
 /// The threads that read memory from NVML.
 pub(crate) static FIGURES: SharedSamplers<Vec<DriverFigures>> = SharedSamplers::new();
 
+/// Creates the reader of NVML's values. Opens nothing.
 fn driver(
     library: Option<PathBuf>,
     environment: GpuEnvironment,

@@ -45,7 +45,9 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// A call that takes longer is slow. It holds a lock of the driver that the training needs, too.
 const SLOW_CALL: Duration = Duration::from_millis(5);
+/// Factor of the interval of a slow query.
 const SLOW_DOWN_FACTOR: u32 = 4;
+/// Longest interval of a slow query.
 const MAX_INTERVAL: Duration = Duration::from_secs(120);
 
 impl Query {
@@ -69,6 +71,7 @@ impl Query {
         }
     }
 
+    /// Returns `true` if the query is never made again.
     pub(crate) fn is_disabled(&self) -> bool {
         self.is_disabled
     }

@@ -98,12 +98,14 @@ impl Unavailable {
     }
 }
 
+/// The state that callers and the thread share.
 #[derive(Debug)]
 struct SamplerShared<T> {
     state: Mutex<SamplerState<T>>,
     changed: Condvar,
 }
 
+/// The requests, the newest reading, and the end of the thread.
 #[derive(Debug)]
 struct SamplerState<T> {
     /// Time of the open request; `None` if each request was answered.
@@ -199,6 +201,7 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         Some(self.timeouts.refresh)
     }
 
+    /// Opens a request, if none is open, and wakes the thread.
     fn request(&self, state: &mut SamplerState<T>) {
         state.requested_at.get_or_insert_with(Instant::now);
         self.shared.changed.notify_all();
@@ -317,6 +320,7 @@ impl<T: Clone> SamplerState<T> {
         }
     }
 
+    /// Returns `true` if there is a reading younger than `max_age`.
     fn is_fresh(&self, max_age: Duration) -> bool {
         self.newest.as_ref().is_some_and(|(at, _)| at.elapsed() < max_age)
     }

@@ -101,6 +101,8 @@ impl NvmlSession {
         Ok(figures)
     }
 
+    /// Replaces the devices of the environment by CUDA's, once the program has started CUDA and NVML knows them
+    /// all. Before that, tries every 10 s.
     fn find_devices_by_cuda(&mut self, now: Instant) {
         let cuda = self.cuda.as_mut().and_then(|finder| finder.find(now));
         let Some(cuda) = cuda.filter(|cuda| cuda.device_count().is_some()) else {
@@ -116,6 +118,7 @@ impl NvmlSession {
     }
 }
 
+/// Returns the devices of a map, with new queries.
 fn watched(nvml: &'static Nvml, map: DeviceMap, rules: QueryRules) -> Vec<WatchedDevice> {
     let watched = |address| WatchedDevice::new(nvml, address, rules, map.mapped_by);
     map.addresses.into_iter().map(watched).collect()
@@ -172,6 +175,8 @@ impl WatchedDevice {
         }
     }
 
+    /// Returns the device's values at the time `now`. A lost device has none, and is tried again after
+    /// [`RETRY_AFTER`].
     fn figures(&mut self, ordinal: usize, rules: QueryRules, now: Instant) -> DriverFigures {
         let waits_for_retry = self.lost_at.is_some_and(|lost_at| now < lost_at + RETRY_AFTER);
         let answer = if waits_for_retry {
@@ -202,6 +207,7 @@ impl WatchedDevice {
         }
     }
 
+    /// Returns the messages about queries that fail or are slow.
     fn notices(&self) -> Vec<String> {
         let queries = [
             ("the memory", &self.memory.query),
@@ -255,6 +261,7 @@ impl WatchedDevice {
 }
 
 impl ProcessListing {
+    /// Finds the entry of process `pid` in a list.
     fn new(processes: &[ProcessInfo], pid: u32, now: Instant) -> Self {
         let own = processes.iter().find(|process| process.pid == pid);
         let bytes = match own.map(|process| &process.used_gpu_memory) {

@@ -44,7 +44,9 @@ pub(crate) struct SourceSelector {
     peak: u64,
 }
 
+/// Number of samples in a row after which a better source is selected.
 const SAMPLES_TO_UPGRADE: u32 = 3;
+/// Number of samples in a row without a value after which another source is selected.
 const MISSES_TO_REPLACE: u32 = 5;
 
 impl MemorySource {
@@ -79,6 +81,7 @@ impl MemorySource {
 }
 
 impl SourceSelector {
+    /// Returns the selected source; `None` before the first sample.
     pub(crate) fn selected(&self) -> Option<MemorySource> {
         self.selected
     }

@@ -29,12 +29,14 @@ impl VisibleDevices {
         Self::Listed(variable.split(',').map_while(DeviceName::parse).collect())
     }
 
+    /// Returns `true` if the process sees no device.
     pub(crate) fn is_none(&self) -> bool {
         matches!(self, Self::Listed(names) if names.is_empty())
     }
 }
 
 impl DeviceName {
+    /// Parses an entry. Returns `None` if it cannot name a device, as `-1` and `NoDevFiles`.
     fn parse(entry: &str) -> Option<Self> {
         let entry = entry.trim();
         if entry.starts_with("GPU-") || entry.starts_with("MIG-") {

@@ -26,6 +26,7 @@ pub(crate) struct LineTime {
 }
 
 impl LocalClock {
+    /// A clock in the time zone of this process.
     pub(crate) fn new() -> Self {
         Self {
             zone: TimeZone::system(),

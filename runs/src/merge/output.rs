@@ -15,6 +15,7 @@ pub(crate) struct MergedOutput {
 }
 
 impl MergedOutput {
+    /// Creates the file under a temporary name, and its folder.
     pub(crate) fn create(folder: &Path, name: &str) -> Result<Self, MergeError> {
         let path = folder.join(name);
         let begun = fs::create_dir_all(folder).and_then(|()| Replacement::begin(&path));
@@ -27,6 +28,7 @@ impl MergedOutput {
         }
     }
 
+    /// Appends to the file.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), MergeError> {
         let written = self.file.write_all(bytes);
         written.map_err(|error| MergeError::Unwritable {

@@ -20,6 +20,7 @@ pub(crate) struct RankLines {
     line: Vec<u8>,
 }
 
+/// An open file: a rotated part, or the newest.
 struct FilePart {
     path: PathBuf,
     reader: io::Take<BufReader<File>>,
@@ -125,6 +126,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
+/// Opens a regular file for reading. Never waits for a pipe.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = logcore_files::open(path)?;
     let metadata = file.metadata()?;

@@ -17,6 +17,7 @@ pub(crate) struct RankRow {
 }
 
 impl RankRow {
+    /// Returns the value of this name as a float.
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
         let found = self.values.iter().find(|(own, _)| own == name);
         found.map(|(_, value)| value.as_f64())

@@ -96,6 +96,7 @@ impl TextRecord {
     }
 }
 
+/// Separator of the columns of the formatter `plain`.
 const SEPARATOR: &str = " | ";
 
 /// The records of one rank.
@@ -113,6 +114,7 @@ struct TextSource {
 }
 
 impl TextSource {
+    /// Opens the file of a rank, and reads its first record.
     fn open(rank: u32, path: PathBuf, clock: &mut LocalClock, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
@@ -185,11 +187,13 @@ struct LineText {
 }
 
 impl FoldedLine {
+    /// Returns the record with its mark and line end.
     fn text(&self) -> String {
         let LineText { head, message } = &*self.text;
         format!("{}{head}{} {message}\n", self.stamp, rank_mark(&self.ranks))
     }
 
+    /// Returns the bytes that the record occupies in the window.
     fn bytes(&self) -> usize {
         self.stamp.len() + self.text.head.len() + self.text.message.len()
     }

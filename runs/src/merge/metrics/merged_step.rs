@@ -21,9 +21,11 @@ pub(crate) struct MergedStep {
 
 /// Columns of each merged row. `_` is appended to a metric of such a name.
 const COLUMNS: [&str; 5] = ["step", "time", "logger", "ranks", "slowest_rank"];
+/// Metric that tells the slowest rank.
 const BATCH_TIME: &str = "throughput/batch_time_ms";
 
 impl MergedStep {
+    /// A step that one rank has so far.
     pub(crate) fn new(number: u64, part: RankStep) -> Self {
         Self {
             number,
@@ -31,10 +33,12 @@ impl MergedStep {
         }
     }
 
+    /// Adds the values of another rank.
     pub(crate) fn add(&mut self, part: RankStep) {
         self.parts.insert(part.rank, part);
     }
 
+    /// Returns `true` if the rank has the step.
     pub(crate) fn has(&self, rank: u32) -> bool {
         self.parts.contains_key(&rank)
     }
@@ -49,6 +53,7 @@ impl MergedStep {
         line
     }
 
+    /// Returns the time of the last rank's row.
     fn time(&self) -> f64 {
         self.parts
             .values()
@@ -56,6 +61,7 @@ impl MergedStep {
             .fold(f64::NEG_INFINITY, f64::max)
     }
 
+    /// Returns the rank with the highest batch time or, if no rank has one, the rank whose row is last in time.
     fn slowest_rank(&self) -> Option<u32> {
         let slowest = |measure: &dyn Fn(&RankStep) -> Option<f64>| {
             let measured = self.parts.values().filter_map(|part| Some((measure(part)?, part.rank)));
@@ -89,6 +95,7 @@ impl MergedStep {
     }
 }
 
+/// A row as it is written.
 struct MergedRow<'a> {
     step: &'a MergedStep,
     logger: &'a str,

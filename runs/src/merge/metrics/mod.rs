@@ -82,6 +82,7 @@ struct RowSource {
 }
 
 impl RowSource {
+    /// Opens the file of a rank, and reads its first row.
     fn open(rank: u32, path: &Path, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
@@ -120,6 +121,7 @@ struct StepCollector {
 }
 
 impl StepCollector {
+    /// Adds a rank's step of a logger.
     fn add(&mut self, logger: &str, rank: u32, step: CompletedStep) {
         let steps = self.by_logger.entry(logger.to_owned()).or_default();
         let complete = steps.add(rank, step, &self.live);
@@ -144,6 +146,7 @@ impl StepCollector {
         }
     }
 
+    /// Writes the rows that are ready.
     fn write(&mut self, output: &mut MergedOutput, tally: &mut MergeTally) -> Result<(), MergeError> {
         for (logger, step) in self.complete.drain(..) {
             tally.written += 1;

@@ -33,6 +33,7 @@ pub(crate) struct StepTracker {
     samples: Option<(u64, f64)>,
 }
 
+/// Metric with the number of samples since the start of a progress.
 const ACCUMULATED: &str = "throughput/accumulated_samples";
 
 impl StepTracker {
@@ -57,6 +58,7 @@ impl StepTracker {
         Some(self.complete(complete, None))
     }
 
+    /// Determines the order and the samples of a step, now that the next step is known.
     fn complete(&mut self, row: RankRow, following: Option<u64>) -> CompletedStep {
         let order = match self.highest {
             Some(highest) if row.step <= highest => match following {
