@@ -1,7 +1,7 @@
-//! Points at which the crash rig (`cargo xtask torture`) has the process kill itself. Without `--cfg logcore_kill_points`
-//! nothing of them is in the program.
+//! Kill points: places in the code at which the crash tests kill the process.
 //!
-//! The points are here because the ring and the files have some, and see nothing else of each other.
+//! Without `--cfg logcore_kill_points`, the functions are empty. They live in this crate because the ring and the file
+//! sinks both call them and share no other crate.
 
 #[cfg(logcore_kill_points)]
 pub use self::armed::{arm_kill_point, kill_point, kill_point_amid};
@@ -19,7 +19,7 @@ mod armed {
 
     static ARMED: OnceLock<ArmedPoint> = OnceLock::new();
 
-    /// Has `kill` called when the point `name` is passed for the n-th time, `times` being n. Only the first call counts.
+    /// Arms the point `name`: its pass number `times` calls `kill`. Further calls have no effect.
     pub fn arm_kill_point(name: &str, times: u64, kill: fn()) {
         let _ = ARMED.set(ArmedPoint {
             name: name.to_owned(),
@@ -28,7 +28,7 @@ mod armed {
         });
     }
 
-    /// Kills the process if this point is armed and its time has come.
+    /// Passes a point, and kills the process if the point is armed for this pass.
     pub fn kill_point(name: &str) {
         if let Some(point) = ARMED.get()
             && point.name == name
@@ -38,7 +38,7 @@ mod armed {
         }
     }
 
-    /// Passes a point in the middle of a copy: half of `bytes` is written first.
+    /// Writes half of `bytes`, and passes a point in the middle of the copy.
     pub fn kill_point_amid(name: &str, bytes: &[u8], write: impl FnOnce(&[u8])) {
         write(&bytes[..bytes.len() / 2]);
         kill_point(name);

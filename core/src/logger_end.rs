@@ -1,4 +1,4 @@
-//! The end of a logger as its sinks receive it: how the run ended, and a summary of its metrics.
+//! The end of a logger, as sinks receive it: the cause of the end, and a summary of the metrics.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::Stats;
 use crate::escape::to_one_line;
 
-/// How a logger ended. An argument of [`Sink::logger_ended`](crate::Sink::logger_ended).
+/// Exit code and cause of the end of a logger; an argument of [`Sink::logger_ended`](crate::Sink::logger_ended).
 ///
 /// ```
 /// use logcore::{LoggerEnd, RunEnd};
@@ -21,20 +21,20 @@ use crate::escape::to_one_line;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LoggerEnd {
-    /// The exit code of the run. 0 means success.
+    /// Exit code of the run; 0 means success.
     pub exit_code: i32,
-    /// How the run ended, as far as this is known.
+    /// Cause of the end, as far as it is known.
     pub run_end: RunEnd,
 }
 
 impl LoggerEnd {
-    /// Returns an end with this exit code and this cause.
+    /// Creates an end with this exit code and this cause.
     #[must_use]
     pub fn new(exit_code: i32, run_end: RunEnd) -> Self {
         Self { exit_code, run_end }
     }
 
-    /// Returns an end of which only the exit code is known: [`RunEnd::Finished`] for 0, else [`RunEnd::Failed`].
+    /// Creates an end whose cause follows from the exit code: [`RunEnd::Finished`] for 0, else [`RunEnd::Failed`].
     #[must_use]
     pub fn from_exit_code(exit_code: i32) -> Self {
         let run_end = match exit_code {
@@ -44,7 +44,7 @@ impl LoggerEnd {
         Self { exit_code, run_end }
     }
 
-    /// Returns the end of a logger whose process was killed: exit code 137, as shells report SIGKILL.
+    /// Creates the end of a logger whose process was killed. The exit code is 137, as shells report SIGKILL.
     ///
     /// ```
     /// use logcore::{LoggerEnd, RunEnd};
@@ -59,7 +59,7 @@ impl LoggerEnd {
     }
 }
 
-/// How a run ended.
+/// The cause of the end of a run.
 ///
 /// ```
 /// use logcore::RunEnd;
@@ -76,7 +76,7 @@ pub enum RunEnd {
     Finished,
     /// The run ended with an exit code other than 0.
     Failed {
-        /// The exit code.
+        /// Exit code, not 0.
         exit_code: i32,
     },
     /// A panic ended the run.
@@ -106,9 +106,9 @@ impl fmt::Display for RunEnd {
     }
 }
 
-/// The metrics and the counts of a logger at its end. An argument of [`Sink::logger_ended`](crate::Sink::logger_ended).
+/// Metrics and counts of a logger at its end; an argument of [`Sink::logger_ended`](crate::Sink::logger_ended).
 ///
-/// The summary is empty where nothing is known: for the logger of a killed process, and for a sink that all loggers share.
+/// The summary is empty for the logger of a killed process, and for a sink that all loggers share.
 ///
 /// ```
 /// use logcore::{LoggerSummary, MetricSummary, Stats};
@@ -124,19 +124,19 @@ pub struct LoggerSummary {
     /// Time since the logger was opened.
     #[serde(rename = "duration_seconds", with = "seconds")]
     pub duration: Duration,
-    /// The highest step that was logged.
+    /// Highest logged step.
     pub last_step: Option<u64>,
-    /// Steps per second over all time in which a progress was open.
+    /// Steps per second over the time with an open progress.
     pub steps_per_sec: Option<f64>,
-    /// Samples per second over all time in which a progress was open.
+    /// Samples per second over the time with an open progress.
     pub samples_per_sec: Option<f64>,
-    /// Number of records at WARN.
+    /// Number of records of the level WARN.
     pub warnings: u64,
-    /// Number of records at ERROR.
+    /// Number of records of the level ERROR.
     pub errors: u64,
     /// The metrics of the user, in the order in which they were first logged.
     pub metrics: Vec<MetricSummary>,
-    /// The metrics of the system's own families (`throughput/`, `progress/`, `memory/`, `system/`).
+    /// The logger's own metrics: `throughput/`, `progress/`, `memory/`, `system/`.
     pub system_metrics: Vec<MetricSummary>,
 }
 
@@ -160,7 +160,14 @@ pub struct MetricSummary {
 }
 
 impl MetricSummary {
-    /// Returns the summary of one metric.
+    /// Creates the summary of one metric.
+    ///
+    /// ```
+    /// use logcore::{MetricSummary, Stats};
+    ///
+    /// let loss = MetricSummary::new("loss", Stats::empty());
+    /// assert_eq!((&*loss.name, loss.stats.count), ("loss", 0));
+    /// ```
     #[must_use]
     pub fn new(name: impl Into<String>, stats: Stats) -> Self {
         Self {
@@ -170,7 +177,7 @@ impl MetricSummary {
     }
 }
 
-/// A duration as a number of seconds.
+/// The serde form of a duration: a number of seconds.
 mod seconds {
     use super::*;
 

@@ -12,8 +12,8 @@ use crate::{ConfigError, PerProcess};
 /// A set of patterns; `***` replaces every match.
 ///
 /// A pattern is a regular expression in the syntax of the crate `regex-lite`, or the name `api_keys`. The name stands for
-/// keys of OpenAI, Anthropic, Hugging Face, GitHub, GitLab, AWS, Google, Slack, Stripe, Replicate, npm and W&B (with the
-/// prefix `wandb_v1_`), for JSON web tokens, and for private keys in PEM.
+/// JSON web tokens, for private keys in PEM, and for the keys of these services: OpenAI, Anthropic, Hugging Face, GitHub, GitLab, AWS, Google, Slack, Stripe, Replicate, npm and W&B (with the
+/// prefix `wandb_v1_`).
 ///
 /// ```
 /// use logcore::Redaction;

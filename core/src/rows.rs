@@ -75,7 +75,7 @@ impl Row {
 /// The merger has at most one open row. The row is complete when a call for another step comes, or when the sink takes
 /// the row with [`RowMerger::take`], as on `flush` and `finish`.
 ///
-/// No value of the user is dropped: a late or repeated step makes a row of its own, and a value that is logged twice in a
+/// No value of the user is dropped. A late or repeated step makes a row of its own. A value that is logged twice in a
 /// step makes a row for the earlier value. The logger's own families (`throughput/`, `progress/`, `memory/`, `system/`,
 /// `time/`) describe a state, so the row keeps only their last value.
 ///

@@ -53,8 +53,8 @@ use crate::{
 /// - **A sink that buffers must override [`flush`](Sink::flush) and [`finish`](Sink::finish)**, and should write its
 ///   buffer in [`deliver`](Sink::deliver). Otherwise its data appears late or never.
 /// - An error affects only the call that returned it. The other sinks receive the same call, the sink receives the next
-///   one, the terminal shows one line for each [reason](SinkError::reason), and the books count the error. A panic
-///   counts as an error.
+///   one. The terminal shows one line for each [reason](SinkError::reason), and the books count the error. A panic counts
+///   as an error.
 /// - Wrap a sink that may be slow, such as a network client, in [`Queued`](crate::Queued). Otherwise it delays all other
 ///   sinks.
 ///

@@ -39,22 +39,22 @@ impl Colored {
 
 impl Formatter for Colored {
     fn format(&mut self, record: &Record<'_>, style: &Style, out: &mut String) {
-        let paint = Paint(style.color);
-        paint.wrapped(DIM, out, |out| self.clock.write(record.time(), style, out));
-        paint.separator(out);
-        paint.wrapped(&level_code(record.level()), out, |out| {
+        let color = ColorWriter(style.color);
+        color.wrapped(DIM, out, |out| self.clock.write(record.time(), style, out));
+        color.separator(out);
+        color.wrapped(&level_code(record.level()), out, |out| {
             out.push_str(padded(record.level()))
         });
-        paint.separator(out);
-        paint.wrapped(&Color::Cyan.to_fg_str(), out, |out| {
+        color.separator(out);
+        color.wrapped(&Color::Cyan.to_fg_str(), out, |out| {
             escape_line(record.display_name(), out)
         });
-        paint.separator(out);
-        paint.wrapped(&Color::Magenta.to_fg_str(), out, |out| push_rank(style, out));
+        color.separator(out);
+        color.wrapped(&Color::Magenta.to_fg_str(), out, |out| push_rank(style, out));
         self.message.clear();
         escape_message(record.message(), INDENT, &mut self.message);
         self.push_message(record.level(), style, out);
-        paint.wrapped(DIM, out, |out| push_fields(record, out));
+        color.wrapped(DIM, out, |out| push_fields(record, out));
         out.push('\n');
     }
 }
@@ -62,7 +62,7 @@ impl Formatter for Colored {
 impl Colored {
     /// Appends the escaped message, line by line. No color code spans a line end.
     fn push_message(&self, level: Level, style: &Style, out: &mut String) {
-        let paint = Paint(style.color);
+        let color = ColorWriter(style.color);
         for (i, line) in self.message.split('\n').enumerate() {
             if i > 0 {
                 out.push('\n');
@@ -71,10 +71,10 @@ impl Colored {
                 _ if !style.color => out.push_str(line),
                 // The whole message has the color of its level, so keywords need no color.
                 Level::Error | Level::Warn => {
-                    paint.wrapped(&level_color(level).to_fg_str(), out, |out| out.push_str(line))
+                    color.wrapped(&level_color(level).to_fg_str(), out, |out| out.push_str(line))
                 }
                 _ if style.keywords => keywords::highlight(line, out, |code, word, out| {
-                    paint.wrapped(code, out, |out| out.push_str(word));
+                    color.wrapped(code, out, |out| out.push_str(word));
                 }),
                 _ => out.push_str(line),
             }
@@ -105,9 +105,9 @@ fn level_code(level: Level) -> String {
 /// Writes color codes around text, if color is wanted.
 ///
 /// The crate `colored` provides the codes. Its own switch applies to the whole process, but here each sink decides.
-struct Paint(bool);
+struct ColorWriter(bool);
 
-impl Paint {
+impl ColorWriter {
     /// Appends the text that `write` appends, inside of a color code. Appends no code around an empty text.
     fn wrapped(&self, code: &str, out: &mut String, write: impl FnOnce(&mut String)) {
         if !self.0 {

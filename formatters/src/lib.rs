@@ -30,8 +30,8 @@
 //!
 //! # Text from outside
 //!
-//! A message may contain anything. No formatter lets a part of a message look like another record, and no output contains
-//! control characters except line ends and, if the sink wants them, color codes.
+//! A message may contain anything. No part of a message can look like another record. The only control characters in the
+//! output are line ends and, if the sink wants them, color codes.
 //!
 //! # Stability
 //!

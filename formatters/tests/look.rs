@@ -33,9 +33,23 @@ fn record<'a>(level: Level, message: &'a str, fields: &'a [(&'a str, FieldValue<
 fn lines_of_all_formatters() {
     let fields = [("key", FieldValue::Text("value".into())), ("other", FieldValue::Int(2))];
     let starting = record(Level::Info, "Starting process...", &fields);
-    insta::assert_snapshot!(format(&mut Plain::default(), &starting, false), @"2026-11-23 14:48:15.123 | INFO  | my_module | Starting process... | key=value other=2");
-    insta::assert_snapshot!(format(&mut Logfmt::default(), &starting, false), @r#"time=2026-11-23T14:48:15.123+00:00 level=info logger=my_module target=my_module msg="Starting process..." key=value other=2"#);
-    insta::assert_snapshot!(format(&mut Json::default(), &starting, false), @r#"{"time":1795445295.123,"level":"INFO","logger":"my_module","target":"my_module","message":"Starting process...","fields":{"key":"value","other":2}}"#);
+    assert_eq!(
+        format(&mut Plain::default(), &starting, false),
+        "2026-11-23 14:48:15.123 | INFO  | my_module | Starting process... | key=value other=2\n"
+    );
+    assert_eq!(
+        format(&mut Logfmt::default(), &starting, false),
+        "time=2026-11-23T14:48:15.123+00:00 level=info logger=my_module target=my_module \
+         msg=\"Starting process...\" key=value other=2\n"
+    );
+    assert_eq!(
+        format(&mut Json::default(), &starting, false),
+        concat!(
+            r#"{"time":1795445295.123,"level":"INFO","logger":"my_module","target":"my_module","#,
+            r#""message":"Starting process...","fields":{"key":"value","other":2}}"#,
+            "\n"
+        )
+    );
 }
 
 #[test]
@@ -72,8 +86,16 @@ mod color {
             let line = format(&mut Colored::default(), &record(level, message, &[]), true);
             line.replace('\x1b', "␛")
         };
-        insta::assert_snapshot!(line_of(Level::Info, "Loading data: done"), @"␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[32mINFO ␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m␛[1;36mLoading␛[0m data: ␛[1;32mdone␛[0m");
-        insta::assert_snapshot!(line_of(Level::Error, "Failed"), @"␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[1;31mERROR␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m␛[31mFailed␛[0m");
+        assert_eq!(
+            line_of(Level::Info, "Loading data: done"),
+            "␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[32mINFO ␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m\
+             ␛[1;36mLoading␛[0m data: ␛[1;32mdone␛[0m\n"
+        );
+        assert_eq!(
+            line_of(Level::Error, "Failed"),
+            "␛[2m2026-11-23 14:48:15.123␛[0m␛[2m | ␛[0m␛[1;31mERROR␛[0m␛[2m | ␛[0m␛[36mmy_module␛[0m␛[2m | ␛[0m\
+             ␛[31mFailed␛[0m\n"
+        );
     }
 
     /// Returns the text without color codes.

@@ -29,8 +29,8 @@ pub struct ConfigError {
 impl ConfigError {
     /// Refuses `value` for `field` and tells the user the remedy.
     ///
-    /// The error keeps neither the value of a field whose name suggests a secret (`api_key`, `token`, …), nor a secret
-    /// inside another value, such as the password in a URL.
+    /// The error hides the value of a field whose name suggests a secret (`api_key`, `token`, …). It also hides secrets
+    /// inside other values, such as the password in a URL.
     ///
     /// ```
     /// use logcore::ConfigError;

@@ -4,15 +4,15 @@ use super::*;
 
 /// An error whose text does not include the text of its source, as the API guidelines recommend.
 #[derive(Debug)]
-struct UploadError(io::Error);
+struct OuterError(io::Error);
 
-impl Display for UploadError {
+impl Display for OuterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the upload failed")
     }
 }
 
-impl Error for UploadError {
+impl Error for OuterError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.0)
     }
@@ -41,14 +41,14 @@ fn error_chain_repeats_no_text() {
             vec!["sink `file` failed: cannot append to training.log: no storage space"],
         ),
         (
-            of_sink(SinkError::caused_by(UploadError(full()))),
+            of_sink(SinkError::caused_by(OuterError(full()))),
             vec![
                 "sink `file` failed: cannot append to training.log: the upload failed",
                 "no storage space",
             ],
         ),
         (
-            of_sink(io::Error::other(UploadError(full())).into()),
+            of_sink(io::Error::other(OuterError(full())).into()),
             vec![
                 "sink `file` failed: cannot append to training.log: the upload failed",
                 "no storage space",

@@ -8,7 +8,7 @@
 //! Registration happens at link time. Rust does not link a crate that is only listed in `Cargo.toml`: mention the
 //! crate once in the program, for instance with `use my_sink as _;`.
 //!
-//! ```
+//! ```standalone_crate
 //! use logcore::registry;
 //!
 //! // No plugin crate is linked into this example.
@@ -29,7 +29,7 @@ use crate::{ConfigError, Formatter, Probe, Sink, SinkError, SinkErrorKind};
 
 /// Returns the names of all linked sinks, sorted.
 ///
-/// ```
+/// ```standalone_crate
 /// # struct Null;
 /// # impl logcore::Sink for Null {}
 /// # #[derive(serde::Deserialize)]
