@@ -73,8 +73,8 @@ pub fn probe_names() -> Result<Vec<&'static str>, ConfigError> {
 ///
 /// let (config, stop) = (LogConfig::default(), StopFlag::default());
 /// let context = BuildContext::new(&config, &stop);
-/// let error = registry::build_sink("slack", &json!(true), &context).err().unwrap();
-/// assert_eq!(error.field, "sinks.slack");
+/// let error = registry::build_sink("pager", &json!(true), &context).err().unwrap();
+/// assert_eq!(error.field, "sinks.pager");
 /// assert!(error.remedy.contains("use my_sink as _;"));
 /// ```
 ///
