@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use logcore::{SinkBooks, SinkError};
+use logcore::{SinkBooks, SinkError, SinkErrorKind};
 
 use crate::already_written::{AlreadyWritten, RecordMatch};
 use crate::file_id::FileId;
@@ -42,6 +42,13 @@ const STALL_POLL: Duration = Duration::from_millis(1);
 const DELETED: usize = 3;
 
 /// The single writer of one file. The handles of [`Appender`](crate::Appender) share it behind a lock.
+///
+/// ```text
+/// append ──▶ recovery: written by the killed process? ──no──▶ queue ──▶ file ──▶ account of the handle
+///                 └─ yes: counted as delivered
+/// ```
+///
+/// Before each write the path is checked: a file that was moved, deleted or rotated by another process is opened again.
 pub(crate) struct FileWriter {
     path: PathBuf,
     rotation: Rotation,
@@ -63,9 +70,8 @@ pub(crate) struct FileWriter {
 /// The cause of the last failed write.
 struct WriteFailure {
     at: Instant,
-    reason: String,
-    /// The error was already returned from `deliver`.
-    reported: bool,
+    /// Kind and reason of the error, once it was returned from `deliver`.
+    reported: Option<(SinkErrorKind, String)>,
     /// The file is a pipe or a device that is full; nothing else is wrong.
     stalled: bool,
 }
@@ -260,13 +266,18 @@ impl FileWriter {
         if self.queue.is_empty() {
             return Ok(());
         }
-        match &self.failure {
-            // A pipe is polled, so that a reader that reads again gets its lines soon.
-            Some(failure) if failure.stalled => self.write_and_report(Duration::ZERO),
-            Some(failure) if failure.reported && failure.at.elapsed() < RETRY => {
+        let Some(failure) = &self.failure else {
+            return self.write_and_report(STALL_TIMEOUT);
+        };
+        // A pipe is polled, so that a reader that reads again gets its lines soon.
+        if failure.stalled {
+            return self.write_and_report(Duration::ZERO);
+        }
+        match &failure.reported {
+            Some((kind, reason)) if failure.at.elapsed() < RETRY => {
                 let (waiting, path) = (self.queue.unwritten_len(), self.path.display());
                 let text = format!("{waiting} bytes wait to be written to {path}");
-                Err(SinkError::new(text).with_reason(failure.reason.clone()))
+                Err(SinkError::new(text).with_kind(*kind).with_reason(reason.clone()))
             }
             _ => self.write_and_report(STALL_TIMEOUT),
         }
@@ -290,8 +301,7 @@ impl FileWriter {
                 error = error.with_reason("nobody reads");
             }
             if let Some(failure) = &mut self.failure {
-                error.reason().clone_into(&mut failure.reason);
-                failure.reported = true;
+                failure.reported = Some((error.kind(), error.reason().to_owned()));
             }
             error
         })
@@ -308,8 +318,7 @@ impl FileWriter {
         let result = self.try_write_out(stall_timeout);
         self.failure = result.as_ref().err().map(|error| WriteFailure {
             at: Instant::now(),
-            reason: String::new(),
-            reported: false,
+            reported: None,
             stalled: error.kind() == io::ErrorKind::WouldBlock,
         });
         result
@@ -610,7 +619,7 @@ mod tests {
         let error = writer.deliver().unwrap_err();
         assert_eq!(error.reason(), "disk full");
         let waiting = writer.deliver().unwrap_err();
-        assert_eq!(waiting.reason(), "disk full", "the same reason until the next attempt");
+        assert!(waiting.kind().is_disk_full(), "the same kind until the next attempt");
         assert!(waiting.to_string().contains("5 bytes wait"), "{waiting}");
         assert_eq!(writer.books(handle).delivered, 0);
         writer.deliver_now().unwrap();

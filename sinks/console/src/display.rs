@@ -1,4 +1,16 @@
 //! The decision between color and plain text, and between bars and lines.
+//!
+//! With `color = "auto"` the first rule that applies decides:
+//!
+//! | condition | color |
+//! |---|---|
+//! | `NO_COLOR` is set and not empty | no |
+//! | `CLICOLOR_FORCE` is set, and neither empty nor `0` | yes |
+//! | the stream is not a terminal, or `TERM` is `dumb` | no |
+//! | `CLICOLOR` is `0` | no |
+//! | otherwise | yes |
+//!
+//! With `bars = "auto"` bars are drawn on a terminal whose `TERM` is not `dumb`.
 
 use std::env;
 
@@ -10,6 +22,7 @@ use crate::output::StdStream;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DisplayWhen {
+    /// The terminal and the environment decide.
     Auto,
     Always,
     Never,
@@ -18,6 +31,7 @@ pub(crate) enum DisplayWhen {
 /// The facts that the decision depends on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamEnvironment {
+    /// `true` if the stream is a terminal.
     pub(crate) terminal: bool,
     pub(crate) term: Option<String>,
     pub(crate) no_color: Option<String>,

@@ -23,3 +23,23 @@ pub(crate) fn frame(erase: bool, lines: &str, bars: &[String]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frame_returns_the_cursor_to_the_line_above_the_bars() {
+        let bars = ["one".to_owned(), "two".to_owned()];
+        assert_eq!(frame(false, "line\n", &bars), "line\n\none\ntwo\x1b[2A\r");
+        assert_eq!(frame(true, "", &[]), "\r\x1b[J");
+    }
+
+    #[test]
+    fn frame_keeps_colors_and_escapes_other_codes() {
+        assert_eq!(
+            frame(false, "\x1b[31mred\x1b[0m \x1b[2J\n", &[]),
+            "\x1b[31mred\x1b[0m \\x1b[2J\n"
+        );
+    }
+}

@@ -1,5 +1,16 @@
 //! The single owner of a stream. A thread that does nothing but write shows its lines and bars, so that a stalled terminal
 //! (Ctrl-S, a pager, a slow connection) delays neither the other sinks nor the run.
+//!
+//! ```text
+//! writer thread                          terminal thread
+//! put ─────────▶ lines (up to 64 MiB)
+//! change_bars ─▶ bars                    waits until a frame is due:
+//! write_out ───▶ request, waits          - at once, for an error, the first bar, or the end
+//!                up to 100 ms ◀───────── - 50 ms after the last frame, for lines above bars
+//!                                        - 100 ms after it, for changed bars; 1 s for the clock
+//! ```
+//!
+//! A caller that waits in vain marks the terminal as stuck. Until the next write succeeds, no caller waits again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +21,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use logcore::sync;
-use logcore::{Deadline, PerProcess, SinkBooks, SinkError};
+use logcore::{Deadline, PerProcess, SinkBooks, SinkError, SinkErrorKind};
 
 use crate::bar_area::BarArea;
 use crate::frame::frame;
@@ -201,7 +212,8 @@ impl Terminal {
                 "{} accepts nothing; the waiting lines are written as soon as it does",
                 self.core.stream.name()
             );
-            return Err(SinkError::new(text).with_reason(STANDS_STILL));
+            let error = SinkError::new(text).with_kind(SinkErrorKind::TimedOut);
+            return Err(error.with_reason(STANDS_STILL));
         }
         self.failure(state)
     }
