@@ -1,4 +1,15 @@
 //! `config.json`: hyper-parameters, environment and exit code of a run.
+//!
+//! ```json
+//! {
+//!   "config": {"lr": 0.0001, "batch_size": 32},
+//!   "end": {"exit_code": 0, "time": 1763909300.5},
+//!   "environment": {"program": "train", "hostname": "node7", "cpus": 16, "pid": 4711, "started": 1763909295.1}
+//! }
+//! ```
+//!
+//! Values of secret names are replaced before they are written. The environment is that of the first write; variables and
+//! arguments of the process are left out. The file is written at each `log_config` and at the end of the run.
 
 use std::fs;
 use std::path::{Path, PathBuf};

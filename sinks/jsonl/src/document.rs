@@ -1,4 +1,7 @@
 //! Small JSON files that several sinks of a process share, and that are replaced as a whole.
+//!
+//! Loggers with the same folder each have a part in `config.json` and `summary.json`. So the contents of a file are shared
+//! by all sinks that write it, and each write replaces the file: a reader sees the old document or the new one, never a part.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;

@@ -1,4 +1,8 @@
 //! Formatting of a row or a record as one line of JSON.
+//!
+//! `serde_json` escapes what JSON requires. Readers and terminals need more: U+2028 ends a line for some readers, U+202E
+//! reverses the text of a terminal, and U+200B is invisible. These characters are escaped, too, so that each line is one line
+//! for every reader and shows all it contains.
 
 use logcore::escape::escape_json;
 use logcore::families::ROW_COLUMNS;

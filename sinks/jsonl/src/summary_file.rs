@@ -1,4 +1,16 @@
 //! `summary.json`: the end of each run in this folder and statistics of its metrics, by logger.
+//!
+//! ```json
+//! {
+//!   "train": {
+//!     "state": "finished", "exit_code": 0, "duration_seconds": 6.2, "last_step": 900,
+//!     "steps_per_sec": 136.1, "samples_per_sec": 17400.0, "warnings": 0, "errors": 0,
+//!     "metrics": [{"name": "loss", "last": 2.4811, "mean": 2.6926, "min": 2.1872, "max": 8.0, "count": 900}]
+//!   }
+//! }
+//! ```
+//!
+//! The entry of a killed run has `state` and `exit_code` only. A logger without metrics has no entry.
 
 use std::path::{Path, PathBuf};
 
