@@ -156,7 +156,7 @@ fn finish_waits_for_no_reader_beyond_its_time() {
     let text = running.read("training.log");
     assert_eq!(text.lines().count(), 3000);
     let report = running.read("finished");
-    assert!(report.contains("terminal stands still"), "{report}");
+    assert!(report.contains("terminal stalled"), "{report}");
 }
 
 #[test]

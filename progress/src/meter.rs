@@ -252,8 +252,8 @@ impl Meter {
     /// assert_eq!(meter.derived_metrics().batch_time_ms, Some(1000.0));
     /// ```
     pub fn exclude_pause(&mut self, pause: Duration) {
-        let marks = self.window.iter_mut().chain([&mut self.first, &mut self.now]);
-        for at in marks.map(|mark| &mut mark.at).chain([&mut self.began]) {
+        let samples = self.window.iter_mut().chain([&mut self.first, &mut self.now]);
+        for at in samples.map(|sample| &mut sample.at).chain([&mut self.began]) {
             *at = at.checked_add(pause).unwrap_or(*at);
         }
         if self.updates > 0 {

@@ -20,7 +20,7 @@ fn main() -> anyhow::Result<()> {
             let logger = &logger;
             scope.spawn(move || {
                 for line in 0..1000 {
-                    logger.info(format_args!("worker {worker} says line {line}"));
+                    logger.info(format_args!("worker {worker}, line {line}"));
                 }
             });
         }

@@ -230,7 +230,7 @@ impl FileWriter {
         if self.failure.is_some() && self.queue.unwritten_len() + record.len() > KEPT_BYTES {
             let reason = match self.file.kind {
                 FileKind::Stream => "nobody reads",
-                _ => "disk in trouble",
+                _ => "disk error",
             };
             self.accounts[handle].books.drop_for(reason, weight);
             return;
@@ -637,7 +637,7 @@ mod tests {
             writer.append(handle, &record, 1);
         }
         let books = writer.books(handle);
-        assert_eq!(books.dropped["disk in trouble"], 24);
+        assert_eq!(books.dropped["disk error"], 24);
         writer.deliver_now().unwrap();
         assert!(writer.books(handle).is_balanced());
     }

@@ -136,7 +136,7 @@ fn line(number: u32) -> String {
     format!("line number {number:02}\n")
 }
 
-/// A killed process with a mark behind its first line, and lines that it has written since.
+/// Returns the position of a killed process after its first line; the process has written more lines since.
 fn killed(path: &Path, rotation: Rotation, written: u32) -> FilePosition {
     let mut killed = Appender::open(path, rotation).unwrap();
     killed.append(line(0).as_bytes(), 1);

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Maximum length of the lines that wait for a stalled terminal, in bytes. Lines beyond are skipped and counted.
 const BACKLOG: usize = 64 << 20;
 /// Reason for skipped lines in the books.
-const STANDS_STILL: &str = "terminal stands still";
+const STALLED: &str = "terminal stalled";
 /// Minimum time between two frames with lines while there are bars: each frame draws the bars again.
 const BETWEEN_FRAMES: Duration = Duration::from_millis(50);
 /// Minimum time between two frames without lines.
@@ -213,7 +213,7 @@ impl Terminal {
                 self.core.stream.name()
             );
             let error = SinkError::new(text).with_kind(SinkErrorKind::TimedOut);
-            return Err(error.with_reason(STANDS_STILL));
+            return Err(error.with_reason(STALLED));
         }
         self.failure(state)
     }
@@ -268,7 +268,7 @@ impl TerminalHandle {
         if let Some(account) = state.accounts.get_mut(&self.account) {
             account.books.accepted += 1;
             match full {
-                true => account.books.drop_for(STANDS_STILL, 1),
+                true => account.books.drop_for(STALLED, 1),
                 false => account.waiting += 1,
             }
         }
@@ -286,7 +286,7 @@ impl TerminalHandle {
             && let Some(account) = state.accounts.get_mut(&self.account)
         {
             let count = mem::take(&mut account.waiting) + mem::take(&mut account.taken);
-            account.books.drop_for(STANDS_STILL, count);
+            account.books.drop_for(STALLED, count);
         }
         self.terminal.outcome(&mut state)
     }

@@ -227,8 +227,8 @@ fn recover_continues_at_the_resume_point() {
     batch(1, "a")(&mut *killed);
     killed.config(&json!({"lr": 0.1})).unwrap();
     killed.deliver().unwrap();
-    let mark = killed.resume_point().unwrap();
-    assert!(mark.is_complete(), "the open row is in the mark");
+    let point = killed.resume_point().unwrap();
+    assert!(point.is_complete(), "the open row is part of the resume point");
     // The kill came in the middle: the file has a part of the rows after the resume point.
     batch(1, "b")(&mut *killed);
     batch(2, "a")(&mut *killed);
@@ -242,7 +242,7 @@ fn recover_continues_at_the_resume_point() {
         };
         let stop = StopFlag::default();
         let context = BuildContext::new(&config, &stop);
-        let mut next = registry::recover_sink("jsonl", mark.text(), &context).unwrap();
+        let mut next = registry::recover_sink("jsonl", point.text(), &context).unwrap();
         batch(1, "b")(&mut *next);
         batch(2, "a")(&mut *next);
         hello(&mut *next);

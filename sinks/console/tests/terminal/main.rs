@@ -190,7 +190,7 @@ fn a_terminal_that_is_stopped_at_the_end_takes_no_time_from_the_other_sinks() {
     assert_eq!(sinks["file"]["delivered"], STEADY + 1, "{report}");
     assert_eq!(sinks["jsonl"]["delivered"], STEADY, "{report}");
     assert_eq!(sinks["console"]["delivered"], 1, "{report}");
-    assert_eq!(sinks["console"]["dropped"]["terminal stands still"], STEADY, "{report}");
+    assert_eq!(sinks["console"]["dropped"]["terminal stalled"], STEADY, "{report}");
 }
 
 #[test]
