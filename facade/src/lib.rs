@@ -1,5 +1,5 @@
-//! One logger for a training run: levelled text, progress with throughput and ETA, metrics with windowed averages and
-//! history, memory, hyper-parameters.
+//! One logger for a training run: leveled text, progress with throughput and ETA, metrics with windowed averages and history,
+//! memory, hyper-parameters.
 //!
 //! ```
 //! # let folder = tempfile::tempdir().unwrap();
@@ -26,53 +26,175 @@
 //! # Ok::<(), facade::LogError>(())
 //! ```
 //!
-//! What the logger is told goes through one bounded ring to one writer thread and from there to the sinks: the terminal,
-//! a text file, `metrics.jsonl`, and those of any other crate that is linked and named in the config. No call fails or
-//! panics because a disk or a terminal is in trouble, and a return from `main`, `exit` and a panic lose nothing.
+//! Every call goes through one bounded ring to one writer thread, and from there to the sinks: the terminal, a text file,
+//! `metrics.jsonl`, Weights & Biases, and the sinks of any other crate that is linked and named in the config. No call fails or
+//! panics because a disk, a terminal or a server is in trouble.
+//!
+//! # Text
+//!
+//! [`UnifiedLogger::info`] and its siblings log a message at a level. The logger also takes the records of the `log` macros: with
+//! `log::info!(logger: logger, "…")` from anywhere, and with plain `log::info!` from all modules under the logger's name.
+//! Structured fields are kept. Levels are set for each sink ([`UnifiedLogger::set_level`]) and by target
+//! ([`UnifiedLogger::set_directives`]).
+//!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+//! use facade::logcore::log;
+//!
+//! let logger = facade::setup_logging(config)?;
+//! log::warn!(logger: logger, rate:? = 1e-9; "learning rate is too low");
+//! logger.flush()?;
+//! # #[cfg(feature = "file")]
+//! assert!(std::fs::read_to_string(folder.path().join("training.log")).unwrap().contains("too low | rate=1e-9"));
+//! # Ok::<(), facade::LogError>(())
+//! ```
+//!
+//! # Progress
+//!
+//! [`UnifiedLogger::start_progress`] starts a progress, [`UnifiedLogger::update_progress`] advances it. A terminal shows bars with
+//! rate, samples per second, ETA and the newest metrics, below the log lines. Elsewhere the console prints one line every few
+//! percent. A start within an open progress is nested. [`suspend`] hands the terminal to the program.
+//!
+//! # Metrics
+//!
+//! [`UnifiedLogger::log_metrics`] takes any pairs of name and number, [`UnifiedLogger::log_metrics_at`] an explicit step,
+//! [`UnifiedLogger::metric`] returns a handle for hot loops. [`UnifiedLogger::metrics`] gives averages over a window,
+//! statistics over the run, and the history. All calls of one step are one row in `metrics.jsonl` and in W&B. NaN and infinite
+//! values are kept and counted.
+//!
+//! # Runs and ranks
+//!
+//! A run leaves its files in `log_dir`: `training.log`, `metrics.jsonl`, `config.json`, `summary.json`, and more
+//! ([guide to the files][files]). In a distributed run, [`Ranks`] come from the variables of torchrun, SLURM and others: rank 0
+//! owns the terminal, and the files of other ranks have the rank in their names. `merge_ranks` (feature `merge`) merges the
+//! files ([guide to ranks][ranks]).
+//!
+//! # Weights & Biases
+//!
+//! With the feature `wandb` and `enable_wandb = true`, everything is also recorded as a W&B run, online or offline, with the
+//! network never in the way of the training. `UnifiedLogger::wandb` adds images, tables, histograms, files, artifacts
+//! and alerts; `wandb::sync` delivers a run that is only on disk ([guide to W&B][wandb]).
+//!
+//! # GPU
+//!
+//! With the feature `gpu`, [`UnifiedLogger::log_memory`] logs the memory of the GPUs (GB = 1e9 bytes), and the probe `system`
+//! logs readings of GPUs, CPU and memory periodically ([guide to GPUs][gpu]).
+//!
+//! # Ends and kills
+//!
+//! A return from `main`, `exit`, a panic, and the signals SIGINT, SIGTERM and SIGHUP lose nothing: every accepted call is
+//! delivered. If the process is killed, the ring stays in `log_dir`. The next start in this folder, or [`recover`], delivers its
+//! content, each call once ([guide to reliability][reliability]). [`UnifiedLogger::finish`] returns a [`FinishReport`]
+//! with the account of each sink.
+//!
+//! # Async
+//!
+//! The logger needs no runtime and works in any. Most calls never wait for I/O, but these block the thread:
+//!
+//! - [`UnifiedLogger::error`] waits until the message is delivered, at most for `flush_timeout` (5 s by default).
+//! - [`UnifiedLogger::flush`] waits at most for `flush_timeout`.
+//! - [`UnifiedLogger::finish`], [`cleanup_logging`] and the drop of the last handle wait at most for `finish_timeout` (30 s).
+//! - Every call waits while the ring is full, unless `on_full = "drop"`.
+//!
+//! On a healthy disk the waits take milliseconds. If a blocked executor thread must never happen, run these calls on a thread
+//! for blocking work:
+//!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+//! let logger = facade::setup_logging(config)?;
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! logger.info("does not wait for the disk");
+//! let to_flush = logger.clone();
+//! tokio::task::spawn_blocking(move || to_flush.flush()).await.unwrap()
+//! # })?;
+//! # Ok::<(), facade::LogError>(())
+//! ```
+//!
+//! # Sinks and their options
+//!
+//! An entry in [`LogConfig::sinks`] sets the options of a sink and switches the sink on; `false` switches it off.
+//!
+//! | sink | option | default | meaning |
+//! |---|---|---|---|
+//! | `console` | `stream` | `"stdout"` | `"stdout"` or `"stderr"` |
+//! | | `color`, `bars` | `"auto"` | `"auto"`, `"always"`, `"never"` |
+//! | | `keywords` | `true` | highlight words such as `Starting`, `Complete`, `Failed` |
+//! | | `formatter` | `"colored"` | `"colored"`, `"plain"`, `"json"`, `"logfmt"`, or that of another crate |
+//! | | `utc` | `false` | UTC instead of local time |
+//! | `file` | `rotate_mb` | none | start a new file at this size (MB = 1e6 bytes) |
+//! | | `rotate_daily` | `false` | start a new file each day |
+//! | | `keep` | `10` | number of old files to keep |
+//! | | `formatter` | `"plain"` | as for `console` |
+//! | | `utc` | `false` | UTC instead of local time |
+//! | `jsonl` | `records` | `false` | also write the log records, to `records.jsonl` |
+//! | `memory` | | off | keeps records and rows in memory, for tests; no options |
+//! | `wandb` | `mode` | by the key | `"online"`, `"offline"`, `"disabled"` |
+//! | | `entity`, `project`, `name`, `tags`, `group`, `job_type`, `notes` | none | as in W&B |
+//! | | `run_id`, `resume` | new run | `resume`: `"allow"`, `"must"`, `"never"`, `"auto"` |
+//! | | `base_url`, `app_url`, `api_key` | as for the official client | the server and its key |
+//! | | `dir` | `log_dir` | the folder in which `wandb/` is made |
+//! | | `console` | `true` | send log lines as console lines |
+//! | | `init_timeout`, `http_timeout`, `transmit_interval` | | seconds; see the [guide to W&B][wandb] |
+//!
+//! ```
+//! # let folder = tempfile::tempdir().unwrap();
+//! use facade::{LogConfig, setup_logging};
+//! use serde_json::json;
+//!
+//! let sinks = [("file".into(), json!({"rotate_mb": 100, "keep": 5})), ("jsonl".into(), json!({"records": true}))];
+//! # #[cfg(all(feature = "file", feature = "jsonl"))] {
+//! let config = LogConfig { sinks: sinks.into(), log_dir: folder.path().into(), ..LogConfig::default() };
+//! let logger = setup_logging(config)?;
+//! logger.info("hello");
+//! logger.finish();
+//! assert!(std::fs::read_to_string(folder.path().join("records.jsonl")).unwrap().contains("hello"));
+//! # }
+//! # Ok::<(), facade::LogError>(())
+//! ```
+//!
+//! A sink of your own implements [`logcore::Sink`] and is added by [`LogManager::add_sink`], or registered by its crate
+//! with [`logcore::register_sink!`].
 //!
 //! # Features
 //!
 //! - `console`: colored lines on the terminal. On by default.
 //! - `file`: the text file `training.log`, with rotation. On by default.
-//! - `jsonl`: `metrics.jsonl`, `records.jsonl`, `config.json`. On by default.
+//! - `jsonl`: `metrics.jsonl`, `records.jsonl`, `config.json`, `summary.json`. On by default.
 //! - `progress`: throughput, ETA, bars. On by default.
-//! - `metrics`: averages, statistics, history. On by default.
-//! - `memory`: a sink that keeps what it gets, for tests.
-//! - `gpu`: GPU and host memory.
+//! - `metrics`: on by default, and without effect: averages, statistics and history are always there.
+//! - `memory`: a sink that keeps its records and rows in memory, for tests.
+//! - `gpu`: readings of the GPU and the machine.
 //! - `wandb`: Weights & Biases, offline and online.
-//! - `merge`: `merge_ranks`, which folds what several ranks have logged.
+//! - `merge`: `merge_ranks`, which merges the files of several ranks.
 //! - `full`: all of them.
 //!
-//! The calls are the same whatever is switched on; what is left out does nothing.
+//! The calls are the same with any features; calls for a feature that is off do nothing.
+//!
+//! # Guides
+//!
+//! - [Configuration][configuration]: all fields, variables and options
+//! - [Files of a run][files], [Terminal][terminal], [Ranks][ranks], [GPU][gpu], [Weights & Biases][wandb]
+//! - [Error messages: cause and remedy][failures], [Reliability][reliability], [Security][security]
+//! - [Less output][noise], [Benchmarks][benchmarks], [Comparison with other loggers][compare]
+//!
+//! [configuration]: https://github.com/logcore/logcore/blob/main/docs/configuration.md
+//! [files]: https://github.com/logcore/logcore/blob/main/docs/files.md
+//! [terminal]: https://github.com/logcore/logcore/blob/main/docs/terminal.md
+//! [ranks]: https://github.com/logcore/logcore/blob/main/docs/ranks.md
+//! [gpu]: https://github.com/logcore/logcore/blob/main/docs/gpu.md
+//! [wandb]: https://github.com/logcore/logcore/blob/main/docs/wandb.md
+//! [failures]: https://github.com/logcore/logcore/blob/main/docs/failures.md
+//! [reliability]: https://github.com/logcore/logcore/blob/main/docs/reliability.md
+//! [security]: https://github.com/logcore/logcore/blob/main/docs/security.md
+//! [noise]: https://github.com/logcore/logcore/blob/main/docs/noise.md
+//! [benchmarks]: https://github.com/logcore/logcore/blob/main/docs/benchmarks.md
+//! [compare]: https://github.com/logcore/logcore/blob/main/docs/compare.md
 
-mod build;
-mod global;
-#[cfg(feature = "gpu")]
-pub mod gpu;
-mod instance;
-mod known;
-mod limit;
+mod api;
 mod logger;
-mod manager;
-mod measures;
-mod memory;
-mod nest;
-mod panics;
-mod plugins;
-mod progress;
-mod report;
-mod roster;
-mod sampling;
-mod screen;
-mod series;
-mod signals;
-mod steps;
-mod summary;
-mod switchboard;
-mod table;
-#[cfg(feature = "wandb")]
-pub mod wandb;
-mod watch;
+mod process;
 
 pub use logcore;
 pub use logcore::log::LevelFilter;
@@ -86,64 +208,15 @@ pub use logcore_pipeline::{Recovered, RecoveryError, recover, recover_trusted};
 #[cfg(feature = "merge")]
 pub use logcore_runs::{MergeError, Merged, MergedFile, merge_ranks};
 
-pub use self::logger::{MetricHandle, Metrics, UnifiedLogger};
-pub use self::manager::LogManager;
-pub use self::report::FinishReport;
-pub use self::screen::suspend;
-
-/// Sets a logger up: from a name (the defaults, overlaid by the environment), or from a config as it is.
-///
-/// A logger of that name that is live already gets the new configuration without losing a line. The logger closes when
-/// the last clone of the returned value is dropped, so a block is a context manager.
-///
-/// # Errors
-///
-/// [`LogError::Config`] if the configuration cannot work; it names the field, the value and what to do.
-///
-/// ```
-/// # let folder = tempfile::tempdir().unwrap();
-/// use facade::{LogConfig, LogError, setup_logging};
-///
-/// let config = LogConfig { metrics_window: 0, log_dir: folder.path().into(), ..LogConfig::default() };
-/// match setup_logging(config) {
-///     Err(LogError::Config(error)) => assert_eq!(error.field, "metrics_window"),
-///     other => panic!("{other:?}"),
-/// }
-/// ```
-pub fn setup_logging<C>(config: C) -> Result<UnifiedLogger, LogError>
-where
-    C: TryInto<LogConfig>,
-    LogError: From<C::Error>,
-{
-    LogManager::get_instance().set_up(config.try_into()?)
-}
-
-/// The logger of this name; made, with the config of [`LogManager::configure_from_config`], if it is not there.
-///
-/// It never fails: trouble with its files is said once on stderr. Dropping the handle closes nothing.
-pub fn get_logger(name: &str) -> UnifiedLogger {
-    LogManager::get_instance().get_logger(name)
-}
-
-/// Finishes every logger and forgets the config.
-pub fn cleanup_logging() {
-    LogManager::get_instance().cleanup();
-}
-
-/// Metrics of mixed number types.
-///
-/// ```
-/// use facade::MetricValue;
-///
-/// let values = facade::metrics! { "loss" => 0.5, "epoch" => 3, "samples" => 1_u64 << 40 };
-/// assert_eq!(values[1], ("epoch", MetricValue::Int(3)));
-/// ```
-#[macro_export]
-macro_rules! metrics {
-    ($($name:expr => $value:expr),* $(,)?) => {
-        [$(($name, $crate::Number::value(&$value))),*]
-    };
-}
+#[cfg(feature = "gpu")]
+pub use self::api::gpu;
+pub use self::api::logger::UnifiedLogger;
+pub use self::api::manager::{LogManager, cleanup_logging, get_logger, setup_logging};
+pub use self::api::metrics::{MetricHandle, Metrics};
+#[cfg(feature = "wandb")]
+pub use self::api::wandb;
+pub use self::logger::report::FinishReport;
+pub use self::logger::terminal::suspend;
 
 /// The README's programs are compiled and run as tests.
 #[cfg(doctest)]

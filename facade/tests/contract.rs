@@ -102,7 +102,7 @@ fn the_quick_start_of_the_seed() {
 }
 
 #[test]
-fn a_config_that_cannot_work_is_refused_with_field_value_and_remedy() {
+fn an_invalid_config_is_refused_with_field_value_and_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -170,7 +170,7 @@ fn a_config_that_cannot_work_is_refused_with_field_value_and_remedy() {
 }
 
 #[test]
-fn pairs_of_every_kind_are_metrics() {
+fn log_metrics_takes_pairs_of_every_kind() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("pairs", &folder)).unwrap();
     logger.log_metrics([("a", 1)]);
@@ -202,7 +202,7 @@ fn pairs_of_every_kind_are_metrics() {
 }
 
 #[test]
-fn steps_without_and_with_progress() {
+fn steps_count_calls_without_progress_and_positions_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("steps", &folder)).unwrap();
     logger.log_metrics([("m", 0)]);
@@ -233,7 +233,7 @@ fn steps_without_and_with_progress() {
 }
 
 #[test]
-fn windows_statistics_and_history() {
+fn metrics_give_window_averages_statistics_and_history() {
     let folder = tempfile::tempdir().unwrap();
     let config = LogConfig {
         metrics_window: 3,
@@ -269,7 +269,7 @@ fn windows_statistics_and_history() {
 }
 
 #[test]
-fn history_can_be_off_and_metrics_too() {
+fn history_and_metrics_can_be_off() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         metrics_history: false,
@@ -314,7 +314,7 @@ fn a_name_that_clashes_with_a_column_gets_an_underscore() {
 }
 
 #[test]
-fn each_metric_has_a_column_of_its_own_and_no_key_is_there_twice() {
+fn each_metric_has_its_own_column_and_no_row_has_a_key_twice() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         metrics_prefix: String::new(),
@@ -347,7 +347,7 @@ fn each_metric_has_a_column_of_its_own_and_no_key_is_there_twice() {
 }
 
 #[test]
-fn handles_and_an_iterator_that_logs() {
+fn a_handle_and_an_iterator_that_logs_do_not_deadlock() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("handles", &folder)).unwrap();
     let loss = logger.metric("loss");
@@ -369,7 +369,7 @@ fn handles_and_an_iterator_that_logs() {
 }
 
 #[test]
-fn progress_of_every_odd_kind() {
+fn progress_accepts_odd_totals_and_updates() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("odd", &folder)).unwrap();
     logger.update_progress(1, 1);
@@ -396,7 +396,7 @@ fn progress_of_every_odd_kind() {
 }
 
 #[test]
-fn a_block_is_a_context_manager_and_clones_hold_it_open() {
+fn a_logger_closes_with_its_last_clone() {
     let folder = tempfile::tempdir().unwrap();
     let outside: UnifiedLogger;
     {
@@ -417,7 +417,7 @@ fn a_block_is_a_context_manager_and_clones_hold_it_open() {
 }
 
 #[test]
-fn after_finish_nothing_is_taken_and_nothing_fails() {
+fn calls_after_finish_are_ignored_and_do_not_fail() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("after", &folder)).unwrap();
     logger.finish();
@@ -447,7 +447,7 @@ fn setting_up_again_reconfigures_the_live_logger() {
 }
 
 #[test]
-fn reconfiguring_under_fire_loses_no_line() {
+fn reconfiguring_while_threads_log_loses_no_line() {
     let folders: Vec<_> = (0..8).map(|_| tempfile::tempdir().unwrap()).collect();
     let manager = LogManager::get_instance();
     let logger = setup_logging(quiet_config("fire", &folders[0])).unwrap();
@@ -517,7 +517,7 @@ fn get_logger_never_fails() {
 }
 
 #[test]
-fn an_added_sink_belongs_to_loggers_that_are_and_will_be() {
+fn an_added_sink_belongs_to_present_and_later_loggers() {
     let folder = tempfile::tempdir().unwrap();
     let before = setup_logging(quiet_config("before", &folder)).unwrap();
     let handle = listen("mine");
@@ -539,7 +539,7 @@ fn an_added_sink_belongs_to_loggers_that_are_and_will_be() {
 }
 
 #[test]
-fn text_of_every_kind_stays_one_record() {
+fn any_text_stays_one_record() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = quiet_config("text", &folder);
     config.sinks.insert("jsonl".into(), json!({"records": true}));
@@ -627,7 +627,7 @@ fn the_dropping_policy_counts_what_it_drops() {
 }
 
 #[test]
-fn levels_are_each_sinks_own_and_change_while_running() {
+fn each_sink_has_its_own_level_which_can_change_while_running() {
     let folder = tempfile::tempdir().unwrap();
     let config = LogConfig {
         file_level: LevelFilter::Warn,
@@ -657,7 +657,7 @@ fn levels_are_each_sinks_own_and_change_while_running() {
 }
 
 #[test]
-fn eight_threads_by_a_hundred_thousand_lines() {
+fn eight_threads_log_a_hundred_thousand_lines_each_without_loss() {
     const EACH: usize = 100_000;
     let folder = tempfile::tempdir().unwrap();
     let config = LogConfig {
@@ -715,7 +715,7 @@ fn hyper_parameters_go_to_config_json() {
 
 /// A value that JSON has no form for takes nothing else with it, and every call is there or told.
 #[test]
-fn hyper_parameters_of_every_odd_kind() {
+fn log_config_accepts_odd_values() {
     #[derive(serde::Serialize)]
     struct Clip {
         max_grad_norm: f64,
@@ -765,7 +765,7 @@ fn hyper_parameters_of_every_odd_kind() {
 
 /// A key at a wrong place among the options of a sink, or in a field of its own, is in no error.
 #[test]
-fn no_error_of_a_config_shows_a_secret() {
+fn config_errors_show_no_secret() {
     const KEY: &str = "S3CR3T-0123456789abcdef0123456789abcdef0";
     let folder = tempfile::tempdir().unwrap();
     for wrong in [
@@ -794,7 +794,7 @@ fn no_error_of_a_config_shows_a_secret() {
 
 /// Names of any length and of any characters: every file stays what it is.
 #[test]
-fn names_of_every_kind_leave_every_file_whole() {
+fn any_logger_or_metric_name_leaves_the_files_valid() {
     let folder = tempfile::tempdir().unwrap();
     let evil = "a\u{1b}[2J\n\r\u{9b}31m\u{202e}\u{2028}\u{200b}\u{e0041}\0\"\\";
     let logger = setup_logging(quiet_config(evil, &folder)).unwrap();

@@ -231,22 +231,22 @@ fn survives(program: &str, cases: &[&str]) {
 }
 
 #[test]
-fn btrfs_that_is_full() {
+fn a_full_btrfs_costs_only_what_is_counted() {
     survives("mkfs.btrfs", &["btrfs, full, here", "btrfs, full, auto"]);
 }
 
 #[test]
-fn xfs_that_is_full_or_shut_down() {
+fn a_full_or_shut_down_xfs_costs_only_what_is_counted() {
     let cases = ["xfs, full, here", "xfs, shut down, here", "xfs, shut down, auto"];
     survives("mkfs.xfs", &cases);
 }
 
 #[test]
-fn a_disk_that_is_frozen() {
+fn a_frozen_disk_does_not_stop_the_run() {
     survives("mkfs.ext4", &["ext4, frozen, auto", "ext4, frozen, drop"]);
 }
 
 #[test]
-fn xfs_that_is_frozen() {
+fn a_frozen_xfs_does_not_stop_the_run() {
     survives("mkfs.xfs", &["xfs, frozen, auto"]);
 }

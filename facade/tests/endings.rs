@@ -240,7 +240,7 @@ fn an_error_before_an_abort_is_on_disk() {
 }
 
 #[test]
-fn what_is_said_to_a_logger_that_has_ended_is_told() {
+fn calls_to_a_finished_logger_are_reported() {
     let (status, lines, said) = run_and_listen("said afterwards");
     assert!(status.success(), "{said}");
     assert_all_there(&lines);
@@ -254,7 +254,7 @@ fn what_is_said_to_a_logger_that_has_ended_is_told() {
 
 #[cfg(unix)]
 #[test]
-fn exit_handlers_are_heard_or_told() {
+fn calls_from_exit_handlers_are_delivered_or_reported() {
     let (status, lines, said) = run_and_listen("exit handlers");
     assert!(status.success(), "{said}");
     assert_all_there(&lines[..10_000]);
@@ -268,7 +268,7 @@ fn exit_handlers_are_heard_or_told() {
 }
 
 #[test]
-fn a_sink_that_panics_is_said_once_and_asked_more_and_more_rarely() {
+fn a_panicking_sink_is_reported_once_and_called_less_and_less_often() {
     let (status, lines, said) = run_and_listen("panicking sink");
     assert!(status.success(), "{said}");
     assert!(lines.len() >= 14_000, "the others have theirs");

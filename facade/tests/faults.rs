@@ -243,7 +243,7 @@ fn a_ring_that_is_cut_costs_the_run_nothing() {
 }
 
 #[test]
-fn a_fault_of_the_program_is_its_own() {
+fn a_memory_fault_of_the_program_still_ends_the_process() {
     for case in ["a fault of the program", "a signal that is sent"] {
         let folder = tempfile::tempdir().unwrap();
         let (signal, _, words) = end(start(case, folder.path()));

@@ -81,7 +81,7 @@ fn fields_keep_their_types_in_json_and_are_readable_in_text() {
 }
 
 #[test]
-fn a_name_twice_loses_no_value() {
+fn a_field_name_that_appears_twice_loses_no_value() {
     let say = || log::info!(target: "fields", message = 1, level = 2, time = 3, msg = 4, a = 5, a = 6, a_ = 7; "hello");
     let (record, [_, in_json, logfmt]) = logged(|_| {}, say);
     let line: Value = serde_json::from_str(&in_json).unwrap();
@@ -97,7 +97,7 @@ fn a_name_twice_loses_no_value() {
 }
 
 #[test]
-fn what_is_redacted_is_hidden_in_structures() {
+fn redaction_hides_matches_in_structured_fields() {
     let batch = json!({"list": ["token=s3cr3t"]});
     let say = || log::info!(target: "fields", batch:serde = batch; "hello");
     let (record, texts) = logged(|config| config.redact = vec![r"s3cr\dt".into()], say);

@@ -366,23 +366,23 @@ fn run(case: &str) -> (tempfile::TempDir, String) {
 }
 
 #[test]
-fn no_descriptor_of_the_program_is_closed() {
+fn a_fork_closes_no_file_descriptor_of_the_program() {
     run("descriptors");
 }
 
 #[test]
-fn no_lock_that_another_thread_held_at_the_fork_is_waited_for() {
+fn a_child_waits_for_no_lock_that_a_thread_held_at_the_fork() {
     run("storm");
 }
 
 #[test]
-fn a_child_that_sets_up_a_logger_has_one() {
+fn a_child_can_set_up_a_logger_of_its_own() {
     run("own");
     run("own after the end");
 }
 
 #[test]
-fn a_daemon_goes_on_with_a_writer_of_its_own() {
+fn a_daemon_continues_with_its_own_writer() {
     for case in ["daemon by _exit", "daemon by exit", "daemon after finish"] {
         // Its output ends when the daemon has ended, too.
         let (folder, said) = run(case);
@@ -406,7 +406,7 @@ fn a_daemon_goes_on_with_a_writer_of_its_own() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn children_that_are_killed_while_they_log_hold_up_nobody() {
+fn killed_children_do_not_block_other_processes() {
     run("killed");
 }
 
@@ -416,11 +416,11 @@ fn a_signal_ends_a_child_as_it_ends_its_parent() {
 }
 
 #[test]
-fn a_worker_that_exits_ends_nothing_of_its_parent() {
+fn the_exit_of_a_worker_ends_no_logger_of_its_parent() {
     run("exit");
 }
 
 #[test]
-fn a_child_has_a_writer_where_the_ring_lies_in_plain_memory() {
+fn a_child_has_its_own_writer_if_the_ring_is_in_plain_memory() {
     run("plain memory");
 }

@@ -92,7 +92,7 @@ fn a_directive_names_a_crate_by_its_package() {
 }
 
 #[test]
-fn the_longest_name_that_the_target_lies_under_takes_it() {
+fn a_record_goes_to_the_longest_name_above_its_target() {
     let app = logger("app", |_| {});
     let data = logger("app.data", |_| {});
     let handle = listen();
@@ -116,7 +116,7 @@ fn the_longest_name_that_the_target_lies_under_takes_it() {
 }
 
 #[test]
-fn root_takes_what_no_name_fits() {
+fn root_takes_records_that_no_other_name_fits() {
     let root = logger("root", |_| {});
     let handle = listen();
     log::info!("from anywhere, any crate");
@@ -127,7 +127,7 @@ fn root_takes_what_no_name_fits() {
 }
 
 #[test]
-fn without_a_root_only_warnings_and_what_directives_name_are_taken() {
+fn without_root_only_warnings_and_directed_targets_are_taken() {
     let one = logger("one", |config| config.capture_warnings = true);
     let two = logger("two", |config| {
         config.capture_warnings = true;
@@ -166,7 +166,7 @@ fn max_level_is_the_highest_in_use() {
 }
 
 #[test]
-fn a_panic_is_written_and_an_earlier_hook_still_runs() {
+fn a_panic_is_logged_and_the_earlier_hook_still_runs() {
     use std::sync::atomic::{AtomicBool, Ordering};
     static EARLIER: AtomicBool = AtomicBool::new(false);
     std::panic::set_hook(Box::new(|_| EARLIER.store(true, Ordering::Relaxed)));
@@ -193,7 +193,7 @@ fn a_panic_is_written_and_an_earlier_hook_still_runs() {
 }
 
 #[test]
-fn another_global_logger_is_lived_with() {
+fn setup_succeeds_beside_another_global_logger() {
     struct Other;
     impl log::Log for Other {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {

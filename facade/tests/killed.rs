@@ -300,7 +300,7 @@ fn the_child() {
 }
 
 #[test]
-fn what_a_killed_process_had_said_is_delivered_once() {
+fn recovery_delivers_each_call_of_a_killed_process_once() {
     let folder = tempfile::tempdir().unwrap();
     kill("lines", folder.path());
     assert_eq!(rings(folder.path()), 1);
@@ -318,7 +318,7 @@ fn what_a_killed_process_had_said_is_delivered_once() {
 }
 
 #[test]
-fn the_next_start_delivers_it_before_anything_new() {
+fn the_next_start_recovers_before_it_writes_anything_new() {
     let folder = tempfile::tempdir().unwrap();
     kill("shared memory", folder.path());
     let logger = setup_logging(config(folder.path(), RingPlace::Auto)).unwrap();
@@ -335,7 +335,7 @@ fn assert_all_there_before(text: &str, folder: &Path, logger: &UnifiedLogger) {
 }
 
 #[test]
-fn a_folder_that_was_renamed_is_recovered_where_it_is() {
+fn a_renamed_folder_is_recovered_in_its_new_place() {
     let outer = tempfile::tempdir().unwrap();
     let (was, is) = (outer.path().join("was"), outer.path().join("is"));
     kill("lines", &was);
@@ -346,7 +346,7 @@ fn a_folder_that_was_renamed_is_recovered_where_it_is() {
 }
 
 #[test]
-fn a_live_process_is_left_alone() {
+fn recovery_leaves_a_live_process_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = start("lines", folder.path());
     let left = recover(folder.path()).pop().unwrap().unwrap_err();
@@ -362,7 +362,7 @@ fn a_live_process_is_left_alone() {
 }
 
 #[test]
-fn a_run_that_had_finished_leaves_nothing_to_do() {
+fn a_finished_run_leaves_nothing_to_recover() {
     let folder = tempfile::tempdir().unwrap();
     kill("finished", folder.path());
     assert_eq!(rings(folder.path()), 0);
@@ -371,7 +371,7 @@ fn a_run_that_had_finished_leaves_nothing_to_do() {
 }
 
 #[test]
-fn a_message_larger_than_a_frame_is_whole() {
+fn a_message_larger_than_a_frame_is_recovered_whole() {
     let folder = tempfile::tempdir().unwrap();
     kill("long", folder.path());
     recover(folder.path()).pop().unwrap().unwrap();
@@ -381,7 +381,7 @@ fn a_message_larger_than_a_frame_is_whole() {
 }
 
 #[test]
-fn what_was_counted_and_not_written_is_not_lost() {
+fn a_pending_repeat_count_is_recovered() {
     // The child goes on, so where it and the writer stand when the kill comes is another place each time.
     for attempt in 1..=4 {
         let folder = tempfile::tempdir().unwrap();
@@ -419,7 +419,7 @@ fn what_was_counted_and_not_written_is_not_lost() {
 }
 
 #[test]
-fn in_plain_memory_the_last_moments_are_lost_and_nothing_is_torn() {
+fn a_ring_in_plain_memory_loses_the_last_calls_and_tears_none() {
     let folder = tempfile::tempdir().unwrap();
     kill("plain memory", folder.path());
     assert!(recover(folder.path()).is_empty());
@@ -451,7 +451,7 @@ fn assert_left_for_later(folder: &Path, left: &str, over: impl FnOnce()) {
 }
 
 #[test]
-fn without_room_for_what_is_recovered_it_is_recovered_later() {
+fn recovery_without_disk_space_is_repeated_later() {
     let folder = tempfile::tempdir().unwrap();
     kill("lines", folder.path());
     let mut child = command("recovers without room", folder.path()).spawn().unwrap();
@@ -465,7 +465,7 @@ fn without_room_for_what_is_recovered_it_is_recovered_later() {
 }
 
 #[test]
-fn a_folder_in_the_place_of_a_file_is_waited_for() {
+fn recovery_waits_while_a_folder_stands_in_the_place_of_a_file() {
     let folder = tempfile::tempdir().unwrap();
     kill("lines", folder.path());
     for name in ["training.log", "metrics.jsonl"] {
@@ -485,7 +485,7 @@ fn a_folder_in_the_place_of_a_file_is_waited_for() {
 }
 
 #[test]
-fn a_file_that_may_not_be_read_is_waited_for() {
+fn recovery_waits_while_a_file_cannot_be_read() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let folder = tempfile::tempdir().unwrap();
@@ -504,7 +504,7 @@ fn a_file_that_may_not_be_read_is_waited_for() {
 }
 
 #[test]
-fn files_that_were_deleted_come_back_with_what_was_on_its_way() {
+fn recovery_creates_deleted_files_again_with_the_pending_calls() {
     let folder = tempfile::tempdir().unwrap();
     kill("lines", folder.path());
     let before = whole_messages(folder.path());
@@ -534,7 +534,7 @@ fn files_that_were_deleted_come_back_with_what_was_on_its_way() {
 
 /// It must hold neither the lock on the ring nor anything else that outlives the process.
 #[test]
-fn a_program_that_was_started_and_lives_on_is_not_waited_for() {
+fn recovery_does_not_wait_for_a_program_that_the_process_had_started() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = command("has a program running", folder.path()).spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -553,7 +553,7 @@ fn a_program_that_was_started_and_lives_on_is_not_waited_for() {
 
 /// It holds up neither who recovers its parent, nor, were its calls to wait for a writer that is gone, itself: it has its own.
 #[test]
-fn a_child_of_a_fork_that_outlives_its_parent_waits_for_nobody() {
+fn a_child_that_outlives_its_parent_does_not_block() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = command("forked and left", folder.path()).spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -573,7 +573,7 @@ fn a_child_of_a_fork_that_outlives_its_parent_waits_for_nobody() {
 }
 
 #[test]
-fn what_is_no_ring_of_ours_is_refused_and_stays() {
+fn recovery_refuses_and_keeps_a_file_that_is_not_a_ring() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(format!(".logcore-{name}.ring"));
     let secret = folder.path().join("secret");
@@ -599,7 +599,7 @@ fn what_is_no_ring_of_ours_is_refused_and_stays() {
 }
 
 #[test]
-fn what_is_no_file_hangs_nobody() {
+fn recovery_does_not_block_on_a_pipe_or_device() {
     let folder = tempfile::tempdir().unwrap();
     kill("lines", folder.path());
     let ring = ring(folder.path());
@@ -639,7 +639,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// The maker of a ring decides what is in it: somebody may have sent the folder.
 #[test]
-fn a_copy_of_a_ring_is_none() {
+fn recovery_ignores_a_copy_of_a_ring() {
     for case in ["lines", "shared memory"] {
         let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         kill(case, folder.path());
@@ -665,7 +665,7 @@ fn a_copy_of_a_ring_is_none() {
 
 /// A link may lead to any file of the user.
 #[test]
-fn nothing_is_delivered_through_a_link() {
+fn recovery_follows_no_link() {
     for name in ["training.log", "metrics.jsonl"] {
         let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         kill("lines", folder.path());
@@ -682,7 +682,7 @@ fn nothing_is_delivered_through_a_link() {
 }
 
 #[test]
-fn a_relative_folder_stays_where_it_was() {
+fn a_relative_log_dir_stays_when_the_working_folder_changes() {
     let folder = tempfile::tempdir().unwrap();
     kill("goes elsewhere", folder.path());
     recover(&folder.path().join("logs")).pop().unwrap().unwrap();
@@ -691,7 +691,7 @@ fn a_relative_folder_stays_where_it_was() {
 }
 
 #[test]
-fn a_folder_need_be_no_text() {
+fn a_folder_name_need_not_be_valid_unicode() {
     use std::os::unix::ffi::OsStrExt as _;
 
     for case in ["lines", "shared memory"] {
@@ -729,7 +729,7 @@ fn more_loggers_than_the_ring_has_room_for_lose_nothing() {
 }
 
 #[test]
-fn loggers_that_have_come_since_the_last_checkpoint_are_known() {
+fn recovery_finds_loggers_opened_after_the_last_checkpoint() {
     for _ in 0..3 {
         let folder = tempfile::tempdir().unwrap();
         kill("very many loggers", folder.path());
@@ -746,7 +746,7 @@ fn loggers_that_have_come_since_the_last_checkpoint_are_known() {
 }
 
 #[test]
-fn what_no_logger_takes_is_kept() {
+fn recovery_keeps_calls_that_no_logger_takes() {
     let folder = tempfile::tempdir().unwrap();
     kill("no place for marks", folder.path());
     let before = fs::read(ring(folder.path())).unwrap();

@@ -33,7 +33,7 @@ fn summary(folder: &Path) -> Value {
 }
 
 #[test]
-fn a_run_that_comes_to_its_end_has_finished() {
+fn a_run_without_errors_ends_as_finished() {
     let folder = tempfile::tempdir().unwrap();
     let logger = quiet(folder.path());
     for step in 0..100_u32 {
@@ -59,7 +59,7 @@ fn a_run_that_comes_to_its_end_has_finished() {
 }
 
 #[test]
-fn a_run_that_fails_says_so() {
+fn a_run_with_an_exit_code_ends_as_failed() {
     let folder = tempfile::tempdir().unwrap();
     let logger = quiet(folder.path());
     logger.log_metrics([("loss", 1.0)]);
@@ -147,7 +147,7 @@ fn child(case: &str, folder: &Path) {
 
 /// Text that `redact` hides is in none of the places where the end of a run is told.
 #[test]
-fn what_is_hidden_is_hidden_in_the_end_too() {
+fn redaction_hides_matches_at_the_end_of_a_run_too() {
     let folder = tempfile::tempdir().unwrap();
     let output = run("secret", folder.path());
     let told = String::from_utf8(output.stdout).unwrap();
@@ -201,7 +201,7 @@ fn run(case: &str, folder: &Path) -> Output {
 }
 
 #[test]
-fn the_console_tells_what_a_run_was() {
+fn the_console_shows_the_closing_summary() {
     let told = |case| {
         let folder = tempfile::tempdir().unwrap();
         String::from_utf8(run(case, folder.path()).stdout).unwrap()
@@ -217,7 +217,7 @@ fn the_console_tells_what_a_run_was() {
 }
 
 #[test]
-fn every_end_has_its_name() {
+fn summary_json_names_every_kind_of_end() {
     let state = |case| {
         let folder = tempfile::tempdir().unwrap();
         let output = run(case, folder.path());

@@ -131,7 +131,7 @@ fn the_average_rate_is_all_samples_by_all_time() {
 }
 
 #[test]
-fn every_progress_is_begun_and_ended_once_from_the_inside_out() {
+fn every_progress_starts_and_ends_once_and_inner_ones_end_first() {
     let folder = tempfile::tempdir().unwrap();
     let (handle, sink) = recording();
     LogManager::get_instance()

@@ -33,7 +33,7 @@ fn lines(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn equal_lines_in_a_row_are_one() {
+fn equal_lines_in_a_row_become_one() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         fold_repeats: true,
@@ -80,7 +80,7 @@ fn the_child_that_folds() {
 }
 
 #[test]
-fn the_console_folds_by_itself() {
+fn the_console_folds_repeats_by_default() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_child_that_folds", "--nocapture", "--test-threads=1"])
@@ -95,7 +95,7 @@ fn the_console_folds_by_itself() {
 }
 
 #[test]
-fn without_the_option_every_line_is_there() {
+fn without_fold_repeats_every_line_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(config("trainer", &folder)).unwrap();
     (0..1000).for_each(|_| logger.info("again"));
@@ -104,7 +104,7 @@ fn without_the_option_every_line_is_there() {
 }
 
 #[test]
-fn a_place_in_the_code_says_so_much_and_no_more() {
+fn site_limit_bounds_the_records_of_a_call_site() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         limit_per_site: "2/1h".into(),
@@ -141,7 +141,7 @@ fn a_place_in_the_code_says_so_much_and_no_more() {
 }
 
 #[test]
-fn the_manager_changes_the_levels_of_all_there_are_and_will_be() {
+fn the_manager_changes_the_levels_of_present_and_later_loggers() {
     let folder = tempfile::tempdir().unwrap();
     let manager = LogManager::get_instance();
     manager.configure_from_config(config("any", &folder)).unwrap();
@@ -174,7 +174,7 @@ fn the_manager_changes_the_levels_of_all_there_are_and_will_be() {
 }
 
 #[test]
-fn what_matches_a_pattern_is_in_no_sink_and_not_in_the_ring() {
+fn redacted_text_reaches_neither_sinks_nor_ring() {
     const KEY: &str = "hf_0123456789abcdefghij";
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
@@ -210,7 +210,7 @@ fn what_matches_a_pattern_is_in_no_sink_and_not_in_the_ring() {
 }
 
 #[test]
-fn a_secret_is_shown_nowhere() {
+fn a_secret_appears_in_no_output() {
     #[derive(Debug, serde::Serialize)]
     struct Config {
         endpoint: &'static str,
@@ -260,7 +260,7 @@ fn log_until_told_to_stop(logger: &UnifiedLogger, stop: &Path) {
 }
 
 #[test]
-fn a_process_takes_over_the_levels_of_its_file_when_it_changes() {
+fn a_change_of_the_watched_file_changes_the_levels() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("logging.toml");
     let write = |levels: &str| {

@@ -284,7 +284,7 @@ fn each_rank_has_files_of_its_own_and_a_killed_one_is_recovered_once() {
 
 #[cfg(feature = "merge")]
 #[test]
-fn what_the_ranks_have_logged_is_merged() {
+fn merge_ranks_merges_the_files_of_all_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     run(folder, true);
@@ -350,7 +350,7 @@ fn what_the_ranks_have_logged_is_merged() {
 }
 
 #[test]
-fn all_of_it_can_be_changed() {
+fn the_rank_options_change_every_default() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let logs = folder.join("logs");
@@ -394,7 +394,7 @@ fn all_of_it_can_be_changed() {
 }
 
 #[test]
-fn what_a_larger_run_has_left_the_first_rank_delivers() {
+fn the_first_rank_recovers_ranks_that_this_run_does_not_have() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let logs = folder.join("logs");
@@ -417,7 +417,7 @@ fn what_a_larger_run_has_left_the_first_rank_delivers() {
 }
 
 #[test]
-fn of_many_that_share_their_files_one_delivers() {
+fn one_of_many_processes_with_shared_files_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let logs = folder.join("logs");
@@ -452,7 +452,7 @@ fn at_once(folder: &Path, environment: &[(&str, &str)]) -> Vec<String> {
 
 #[cfg(feature = "wandb")]
 #[test]
-fn others_have_wandb_runs_where_that_is_wanted() {
+fn other_ranks_have_wandb_runs_if_the_config_asks_for_them() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let logs = folder.join("logs");
@@ -472,7 +472,7 @@ fn others_have_wandb_runs_where_that_is_wanted() {
 }
 
 #[test]
-fn a_launcher_that_makes_no_sense_is_not_listened_to() {
+fn a_launcher_with_invalid_variables_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let logs = folder.join("logs");

@@ -38,7 +38,7 @@ fn the_linked_probes_are_those_of_the_features() {
 }
 
 #[test]
-fn what_is_ours_and_not_linked_names_its_feature() {
+fn an_error_about_an_unlinked_plugin_names_its_feature() {
     let is_on = |feature: &str| match feature {
         "console" => cfg!(feature = "console"),
         "file" => cfg!(feature = "file"),
@@ -95,7 +95,7 @@ fn what_is_ours_and_not_linked_names_its_feature() {
 
 #[cfg(not(feature = "wandb"))]
 #[test]
-fn a_sink_that_is_not_linked_names_its_feature() {
+fn an_error_about_an_unlinked_sink_names_its_feature() {
     let mut config = facade::LogConfig::default();
     config
         .sinks

@@ -80,7 +80,7 @@ fn logger(name: &str, period_ms: u64) -> (UnifiedLogger, Receiver<()>, Sender<()
 }
 
 #[test]
-fn the_first_reading_is_at_the_beginning_and_the_last_at_the_end() {
+fn a_periodic_probe_is_sampled_at_the_start_and_at_the_end() {
     let (logger, was_asked, go_on, _folder) = logger("sampling.ends", 3_600_000);
     for _ in 0..9 {
         go_on.send(()).unwrap();
@@ -94,7 +94,7 @@ fn the_first_reading_is_at_the_beginning_and_the_last_at_the_end() {
 }
 
 #[test]
-fn readings_go_on_while_the_program_says_nothing() {
+fn a_periodic_probe_is_sampled_while_the_program_logs_nothing() {
     let (logger, was_asked, go_on, _folder) = logger("sampling.period", 1);
     for _ in 0..6 {
         was_asked.recv().unwrap();

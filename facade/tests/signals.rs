@@ -230,7 +230,7 @@ impl Running {
 }
 
 #[test]
-fn a_signal_leaves_the_last_lines_and_ends_the_process_as_it_would_have() {
+fn a_signal_delivers_the_last_lines_and_ends_the_process_as_usual() {
     for (signal, name) in [
         (libc::SIGTERM, "SIGTERM"),
         (libc::SIGINT, "SIGINT"),
@@ -254,7 +254,7 @@ fn a_signal_leaves_the_last_lines_and_ends_the_process_as_it_would_have() {
 }
 
 #[test]
-fn a_program_that_handles_a_signal_decides_what_becomes_of_it() {
+fn a_handler_of_the_program_replaces_ours() {
     for case in ["earlier handler", "later handler"] {
         let mut running = Running::start(case);
         running.send(libc::SIGTERM);
@@ -280,7 +280,7 @@ fn a_second_signal_ends_the_process_at_once() {
 }
 
 #[test]
-fn where_signals_are_left_alone_they_do_what_they_do() {
+fn without_handle_signals_a_signal_has_its_default_effect() {
     let mut running = Running::start("left alone");
     running.send(libc::SIGTERM);
     assert_eq!(running.end().signal(), Some(libc::SIGTERM));
@@ -323,7 +323,7 @@ impl Running {
 }
 
 #[test]
-fn nothing_that_a_call_returned_for_is_missing_whenever_the_signal_comes() {
+fn a_signal_at_any_moment_loses_no_returned_call() {
     for (number, signal) in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGTERM]
         .into_iter()
         .enumerate()
@@ -337,7 +337,7 @@ fn nothing_that_a_call_returned_for_is_missing_whenever_the_signal_comes() {
 }
 
 #[test]
-fn while_others_are_waited_for_what_is_said_is_taken() {
+fn calls_are_taken_while_remote_sinks_end() {
     let mut running = Running::start("remote");
     running.send(libc::SIGTERM);
     running.wait_for("delivers");
@@ -354,7 +354,7 @@ fn while_others_are_waited_for_what_is_said_is_taken() {
 }
 
 #[test]
-fn a_signal_amid_a_finish_lets_that_come_to_its_end() {
+fn a_signal_during_finish_waits_for_the_finish() {
     let mut running = Running::start("finishing");
     running.wait_for("delivers");
     running.send(libc::SIGTERM);

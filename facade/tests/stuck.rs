@@ -149,7 +149,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn finish_waits_for_no_reader_beyond_its_time() {
+fn finish_waits_for_a_stuck_reader_only_until_its_deadline() {
     let mut running = Running::start("finish");
     running.wait_for("logged", SOON);
     running.wait_for("finished", LIMIT);
@@ -160,7 +160,7 @@ fn finish_waits_for_no_reader_beyond_its_time() {
 }
 
 #[test]
-fn who_drops_never_waits() {
+fn a_dropping_logger_never_waits_for_a_stuck_reader() {
     let mut running = Running::start("drop");
     running.wait_for("finished", SOON);
     let longest: u128 = running.read("longest").parse().unwrap();

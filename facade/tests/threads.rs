@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[test]
-fn threads_that_come_and_go_leave_their_lines_and_nothing_else() {
+fn short_lived_threads_lose_no_lines_and_leave_no_memory() {
     const THREADS: u64 = 1000;
     const BURST: u64 = 50_000;
     let folder = tempfile::tempdir().unwrap();

@@ -39,7 +39,7 @@ fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
 }
 
 #[test]
-fn a_log_directory_that_is_removed_is_made_anew() {
+fn a_removed_log_directory_is_created_again() {
     let outer = tempfile::tempdir().unwrap();
     let folder = outer.path().join("log");
     let logger = open(&folder);
@@ -63,7 +63,7 @@ fn a_log_directory_that_is_removed_is_made_anew() {
 }
 
 #[test]
-fn a_file_that_others_empty_goes_on_from_its_beginning() {
+fn a_truncated_file_continues_from_its_beginning() {
     let folder = tempfile::tempdir().unwrap();
     let logger = open(folder.path());
     logger.info("before");
@@ -114,7 +114,7 @@ const FOLDER: &str = "TROUBLE_FOLDER";
 
 /// What a quota does: files can grow no further, and later they can.
 #[test]
-fn a_limit_that_is_lifted_again_loses_nothing() {
+fn a_file_size_limit_that_is_lifted_again_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])

@@ -25,14 +25,17 @@
 //! assert_eq!(lines, ["Training  50% ━━━━━━━━╸───────  50/100 [00:05<00:05, 10.0 it/s, 320 samples/s]"]);
 //! ```
 
+#[cfg(feature = "bars")]
 mod bars;
 mod forecast;
 mod meter;
 mod pace_history;
 mod segment;
+#[cfg(feature = "bars")]
 pub mod text;
 mod throughput;
 
+#[cfg(feature = "bars")]
 pub use self::bars::{Bars, Viewport};
 pub use self::meter::{DerivedMetrics, Meter, MeterOptions, WorkSample};
 pub use self::throughput::Throughput;

@@ -1,4 +1,4 @@
-//! The loggers as the `log` facade looks for them: by the name under which a target lies.
+//! The routing table of the global logger: the logger for each target, by the longest name above the target.
 
 use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
@@ -6,119 +6,120 @@ use std::sync::Arc;
 use logcore::log::{Level, LevelFilter};
 use logcore::{canonical_name, is_under, process_number};
 
-use crate::instance::Instance;
+use crate::logger::inner::LoggerInner;
 
-/// The loggers that are there. A table never changes: whoever adds a logger gets another one, which has all but a little in common
-/// with the one before, so that thousands of loggers can come and go.
+/// An immutable table of loggers. A change returns a new table that shares most of its chunks with the old one, so that
+/// thousands of loggers can come and go.
 #[derive(Clone, Default)]
-pub(crate) struct Table {
-    /// In the order of [`order`], in which a name stands right before all that lies beneath it.
-    chunks: Vec<Arc<Chunk>>,
+pub(crate) struct RoutingTable {
+    /// Entries in the order of [`order`], in which a name stands right before the names beneath it.
+    chunks: Vec<Arc<RouteChunk>>,
     /// Targets that directives name, the longest first.
-    named: Arc<Vec<Named>>,
-    root: Option<Arc<Instance>>,
-    /// The one logger that takes warnings, errors and panics from anywhere.
-    capturing: Option<Arc<Instance>>,
-    /// The process that made it: a child of a fork still has the loggers of its parent.
+    directed: Arc<Vec<DirectedTarget>>,
+    root: Option<Arc<LoggerInner>>,
+    /// The logger that takes warnings, errors and panics of any target.
+    capturing: Option<Arc<LoggerInner>>,
+    /// Number of the process that made the table: a forked child still has the loggers of its parent.
     process: u64,
 }
 
-/// Some loggers whose names follow each other.
-struct Chunk {
-    entries: Vec<Entry>,
-    /// The most verbose level of all of them.
+/// Some loggers with neighboring names.
+struct RouteChunk {
+    entries: Vec<RouteEntry>,
+    /// The most verbose level of these loggers.
     level: LevelFilter,
-    /// The oldest that captures warnings.
-    capturing: Option<Arc<Instance>>,
+    /// The oldest of these loggers that captures warnings.
+    capturing: Option<Arc<LoggerInner>>,
 }
 
 #[derive(Clone)]
-struct Entry {
+struct RouteEntry {
     name: Arc<str>,
-    logger: Arc<Instance>,
+    logger: Arc<LoggerInner>,
     level: LevelFilter,
     captures: bool,
 }
 
+/// A target that a directive of a logger names.
 #[derive(Clone)]
-struct Named {
+struct DirectedTarget {
     target: Arc<str>,
-    /// The length of the target in its canonical form.
+    /// Length of the target in its canonical form.
     length: usize,
     level: LevelFilter,
-    logger: Arc<Instance>,
+    logger: Arc<LoggerInner>,
 }
 
-/// A chunk of more entries is divided.
+/// A chunk with more entries is split.
 const MOST_ENTRIES: usize = 128;
-/// So many are looked at one by one in less time than in halves: a program has one to three loggers.
+/// Up to this number of entries, a linear search is faster than a binary one. Most programs have one to three loggers.
 const FEW: usize = 8;
 
-impl Table {
-    /// The same with this logger as it is now, in place of one of its name.
-    pub(crate) fn with(&self, logger: &Arc<Instance>) -> Self {
+impl RoutingTable {
+    /// Returns the table with this logger as it is now, which replaces a logger of the same name.
+    pub(crate) fn with(&self, logger: &Arc<LoggerInner>) -> Self {
         let mut table = self.of_this_process();
         let settings = logger.settings();
-        let entry = Entry {
+        let entry = RouteEntry {
             name: canonical_name(logger.name()).into(),
             logger: Arc::clone(logger),
             level: settings.level(),
             captures: settings.config.capture_warnings,
         };
         let replaced = table.replace(&entry.name.clone(), Some(entry));
-        table.name_targets(logger, replaced.as_ref());
-        table.choose();
+        table.set_targets(logger, replaced.as_ref());
+        table.choose_fallbacks();
         table
     }
 
-    /// The same without this logger.
-    pub(crate) fn without(&self, logger: &Arc<Instance>) -> Self {
+    /// Returns the table without this logger.
+    pub(crate) fn without(&self, logger: &Arc<LoggerInner>) -> Self {
         let mut table = self.of_this_process();
         let name = canonical_name(logger.name());
-        // Another one of its name may have come.
-        let is_there = |known: &&Entry| Arc::ptr_eq(&known.logger, logger);
-        if table.find(&name).filter(is_there).is_some() {
+        // A newer logger may have taken the name.
+        let is_same = |entry: &&RouteEntry| Arc::ptr_eq(&entry.logger, logger);
+        if table.find(&name).filter(is_same).is_some() {
             table.replace(&name, None);
         }
-        table.forget_targets(|named| Arc::ptr_eq(&named.logger, logger));
-        table.choose();
+        table.remove_targets(|directed| Arc::ptr_eq(&directed.logger, logger));
+        table.choose_fallbacks();
         table
     }
 
-    /// The logger for what is said of a target, if there is one.
-    pub(crate) fn route(&self, target: &str, level: Level) -> Option<&Arc<Instance>> {
+    /// Returns the logger for a record of this target and level.
+    pub(crate) fn route(&self, target: &str, level: Level) -> Option<&Arc<LoggerInner>> {
         self.above(target).or(self.root.as_ref()).or_else(|| {
-            let named = self
-                .named
+            let directed = self
+                .directed
                 .iter()
-                .find(|named| level <= named.level && is_under(target, &named.target));
-            match named {
-                Some(named) => Some(&named.logger),
+                .find(|directed| level <= directed.level && is_under(target, &directed.target));
+            match directed {
+                Some(directed) => Some(&directed.logger),
                 None => self.capturing.as_ref().filter(|_| level <= Level::Warn),
             }
         })
     }
 
-    pub(crate) fn capturing(&self) -> Option<&Arc<Instance>> {
+    pub(crate) fn capturing(&self) -> Option<&Arc<LoggerInner>> {
         self.capturing.as_ref()
     }
 
-    pub(crate) fn loggers(&self) -> impl Iterator<Item = &Arc<Instance>> {
+    pub(crate) fn loggers(&self) -> impl Iterator<Item = &Arc<LoggerInner>> {
         self.entries().map(|entry| &entry.logger)
     }
 
-    /// The most verbose level of all loggers.
+    /// Returns the most verbose level of all loggers.
     pub(crate) fn level(&self) -> LevelFilter {
         let levels = self.chunks.iter().map(|chunk| chunk.level);
         levels.max().unwrap_or(LevelFilter::Off)
     }
 
-    /// The logger with the longest name under which a target lies.
-    fn above(&self, mut target: &str) -> Option<&Arc<Instance>> {
+    /// Returns the logger with the longest name above a target.
+    fn above(&self, mut target: &str) -> Option<&Arc<LoggerInner>> {
         if let [chunk] = &*self.chunks
             && chunk.entries.len() <= FEW
         {
-            // Of those above it, the longest stands last.
+            // Of the names above the target, the longest stands last.
             let mut entries = chunk.entries.iter().rev();
             return entries
                 .find(|entry| is_under(target, &entry.name))
@@ -129,14 +130,14 @@ impl Table {
             if is_under(target, &before.name) {
                 return Some(&before.logger);
             }
-            // Whatever both lie under stands before both.
+            // A name above both stands before both.
             target = common_parts(target, &before.name)?;
         }
     }
 
-    /// The last entry whose name does not come after this one.
-    fn last_up_to(&self, name: &str) -> Option<&Entry> {
-        let is_up_to = |entry: &Entry| order(&entry.name, name) != Ordering::Greater;
+    /// Returns the last entry whose name does not come after this name.
+    fn last_up_to(&self, name: &str) -> Option<&RouteEntry> {
+        let is_up_to = |entry: &RouteEntry| order(&entry.name, name) != Ordering::Greater;
         let chunk = self
             .chunks
             .partition_point(|chunk| chunk.entries.first().is_some_and(is_up_to));
@@ -144,17 +145,17 @@ impl Table {
         entries.get(entries.partition_point(is_up_to).checked_sub(1)?)
     }
 
-    fn find(&self, name: &str) -> Option<&Entry> {
+    fn find(&self, name: &str) -> Option<&RouteEntry> {
         self.last_up_to(name).filter(|entry| &*entry.name == name)
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
+    fn entries(&self) -> impl Iterator<Item = &RouteEntry> {
         self.chunks.iter().flat_map(|chunk| &chunk.entries)
     }
 
-    /// Puts an entry in the place of the one of this name; returns the logger that was there.
-    fn replace(&mut self, name: &str, entry: Option<Entry>) -> Option<Arc<Instance>> {
-        let comes_before = |other: &Entry| order(&other.name, name) != Ordering::Greater;
+    /// Replaces the entry of this name; returns the logger of the old entry.
+    fn replace(&mut self, name: &str, entry: Option<RouteEntry>) -> Option<Arc<LoggerInner>> {
+        let comes_before = |other: &RouteEntry| order(&other.name, name) != Ordering::Greater;
         let behind = self
             .chunks
             .partition_point(|chunk| chunk.entries.first().is_some_and(comes_before));
@@ -173,49 +174,51 @@ impl Table {
         let mut chunks = Vec::new();
         while entries.len() > MOST_ENTRIES {
             let rest = entries.split_off(MOST_ENTRIES / 2);
-            chunks.push(Arc::new(Chunk::of(std::mem::replace(&mut entries, rest))));
+            chunks.push(Arc::new(RouteChunk::new(std::mem::replace(&mut entries, rest))));
         }
         if !entries.is_empty() {
-            chunks.push(Arc::new(Chunk::of(entries)));
+            chunks.push(Arc::new(RouteChunk::new(entries)));
         }
         let old = at..self.chunks.len().min(at + 1);
         self.chunks.splice(old, chunks);
         replaced
     }
 
-    /// Names the targets of a logger's directives, in place of those of the logger before it.
-    fn name_targets(&mut self, logger: &Arc<Instance>, replaced: Option<&Arc<Instance>>) {
-        let is_old = |named: &Named| replaced.is_some_and(|replaced| Arc::ptr_eq(&named.logger, replaced));
-        self.forget_targets(|named| is_old(named) || Arc::ptr_eq(&named.logger, logger));
+    /// Sets the targets of a logger's directives, which replace those of the logger that it replaced.
+    fn set_targets(&mut self, logger: &Arc<LoggerInner>, replaced: Option<&Arc<LoggerInner>>) {
+        let is_old =
+            |directed: &DirectedTarget| replaced.is_some_and(|replaced| Arc::ptr_eq(&directed.logger, replaced));
+        self.remove_targets(|directed| is_old(directed) || Arc::ptr_eq(&directed.logger, logger));
         let settings = logger.settings();
-        let mut new = settings.screens.directives.targets().peekable();
+        let mut new = settings.rules.directives.targets().peekable();
         if new.peek().is_none() {
             return;
         }
-        let new = new.map(|(target, level)| Named {
+        let new = new.map(|(target, level)| DirectedTarget {
             length: canonical_name(target).len(),
             target: target.into(),
             level,
             logger: Arc::clone(logger),
         });
-        let all = Arc::make_mut(&mut self.named);
+        let all = Arc::make_mut(&mut self.directed);
         all.extend(new);
-        all.sort_by_key(|named| (Reverse(named.length), rank(&named.logger)));
+        all.sort_by_key(|directed| (Reverse(directed.length), seniority(&directed.logger)));
     }
 
-    fn forget_targets(&mut self, is_gone: impl Fn(&Named) -> bool) {
-        if self.named.iter().any(&is_gone) {
-            Arc::make_mut(&mut self.named).retain(|named| !is_gone(named));
+    fn remove_targets(&mut self, is_gone: impl Fn(&DirectedTarget) -> bool) {
+        if self.directed.iter().any(&is_gone) {
+            Arc::make_mut(&mut self.directed).retain(|directed| !is_gone(directed));
         }
     }
 
-    fn choose(&mut self) {
+    /// Finds the logger named `root` and the one that captures warnings.
+    fn choose_fallbacks(&mut self) {
         self.root = self.find("root").map(|entry| Arc::clone(&entry.logger));
         let capturing = self.chunks.iter().filter_map(|chunk| chunk.capturing.as_ref());
-        self.capturing = capturing.min_by_key(|logger| rank(logger)).cloned();
+        self.capturing = capturing.min_by_key(|logger| seniority(logger)).cloned();
     }
 
-    /// The same; in a child of a fork, with those of its parent's loggers alone that are open, and behind its own ones.
+    /// Returns the table for this process. A forked child keeps only the open loggers of its parent.
     fn of_this_process(&self) -> Self {
         if self.process == process_number() || self.chunks.is_empty() {
             let process = process_number();
@@ -230,16 +233,18 @@ impl Table {
         };
         for entry in self.entries().filter(|entry| entry.logger.is_inherited()) {
             table.replace(&entry.name, Some(entry.clone()));
-            table.name_targets(&entry.logger, None);
+            table.set_targets(&entry.logger, None);
         }
         table
     }
 }
 
-impl Chunk {
-    fn of(entries: Vec<Entry>) -> Self {
+impl RouteChunk {
+    fn new(entries: Vec<RouteEntry>) -> Self {
         let capturing = entries.iter().filter(|entry| entry.captures);
-        let capturing = capturing.map(|entry| &entry.logger).min_by_key(|logger| rank(logger));
+        let capturing = capturing
+            .map(|entry| &entry.logger)
+            .min_by_key(|logger| seniority(logger));
         Self {
             level: entries
                 .iter()
@@ -252,15 +257,15 @@ impl Chunk {
     }
 }
 
-/// The older one comes first; in a child of a fork behind all of its own.
-fn rank(logger: &Instance) -> (bool, u64) {
+/// Returns the sort key that puts older loggers first, and inherited loggers last.
+fn seniority(logger: &LoggerInner) -> (bool, u64) {
     (logger.is_inherited(), logger.age())
 }
 
-/// How names follow each other, however they are written: each right before all that lies beneath it.
+/// Orders names by their canonical form: each name right before the names beneath it.
 fn order(one: &str, other: &str) -> Ordering {
     let (a, b) = (one.as_bytes(), other.as_bytes());
-    // Nearly every pair is decided where the two first differ.
+    // The first difference decides nearly every pair.
     let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let is_plain = |byte: u8| !matches!(byte, b'.' | b':' | b'-' | b'_');
     match (a.get(same), b.get(same)) {
@@ -270,7 +275,7 @@ fn order(one: &str, other: &str) -> Ordering {
     }
 }
 
-/// The parts of `target` that it has in common with a name, if there are any, and fewer than all.
+/// Returns the leading parts that `target` has in common with a name, if there are any, and fewer than all.
 fn common_parts<'a>(target: &'a str, name: &str) -> Option<&'a str> {
     let (mut common, mut others) = (0, units(name));
     for (at, unit) in units(target) {
@@ -287,7 +292,7 @@ fn common_parts<'a>(target: &'a str, name: &str) -> Option<&'a str> {
 
 const SEPARATOR: u16 = 0;
 
-/// The bytes of a name in its canonical form, with their places; a separator comes before all else.
+/// Returns the bytes of a name in its canonical form with their offsets. A separator sorts before all other bytes.
 fn units(name: &str) -> impl Iterator<Item = (usize, u16)> {
     let (bytes, mut next) = (name.as_bytes(), 0);
     std::iter::from_fn(move || {
@@ -311,21 +316,21 @@ mod tests {
 
     use super::*;
 
-    fn logger(name: &str) -> Arc<Instance> {
-        Arc::new(Instance::new(name, Producer::dead(name), StopFlag::default()))
+    fn logger(name: &str) -> Arc<LoggerInner> {
+        Arc::new(LoggerInner::new(name, Producer::dead(name), StopFlag::default()))
     }
 
     proptest! {
         #[test]
-        fn a_target_goes_to_the_longest_name_above_it(
+        fn the_table_routes_a_target_to_the_longest_name_above_it(
             come in prop_oneof![0..FEW + 3, 0..300_usize].prop_flat_map(|count| {
                 prop::collection::vec(("[ab]{1,2}(([.]|::)[a_-]{1,2}){0,3}", any::<bool>()), count)
             }),
             targets in prop::collection::vec("[ab]{0,2}(([.]|::|:)[a_-]{0,2}){0,4}", 9),
         ) {
-            let (mut table, mut there) = (Table::default(), Vec::<Arc<Instance>>::new());
+            let (mut table, mut there) = (RoutingTable::default(), Vec::<Arc<LoggerInner>>::new());
             for (name, goes) in &come {
-                let is_it = |other: &Arc<Instance>| canonical_name(other.name()) == canonical_name(name);
+                let is_it = |other: &Arc<LoggerInner>| canonical_name(other.name()) == canonical_name(name);
                 match there.iter().position(is_it) {
                     Some(at) if *goes => table = table.without(&there.remove(at)),
                     Some(_) => {}
@@ -345,7 +350,7 @@ mod tests {
         }
 
         #[test]
-        fn names_are_in_the_order_of_their_parts(one in "[ab.:_-]{0,5}", other in "[ab.:_-]{0,5}") {
+        fn order_compares_names_part_by_part(one in "[ab.:_-]{0,5}", other in "[ab.:_-]{0,5}") {
             let parts = |name: &str| canonical_name(name).split('.').map(str::to_owned).collect::<Vec<_>>();
             prop_assert_eq!(order(&one, &other), parts(&one).cmp(&parts(&other)), "{} {}", one, other);
         }

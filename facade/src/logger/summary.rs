@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use logcore::escape::to_short_line;
 use logcore::{LoggerSummary, RunEnd, SinkBooks, Stats, text};
 
-use crate::report::FinishReport;
+use crate::logger::report::FinishReport;
 
 /// Number of metrics that the summary shows; it counts the rest.
-pub(crate) const SHOWN: usize = 12;
+pub(crate) const SHOWN_METRICS: usize = 12;
 
 /// Width of the first column, in characters.
 const LABEL: usize = 8;
@@ -20,7 +20,7 @@ const TEXT: usize = 1000;
 
 /// Returns the summary as people read it. `sparklines` are those of the first metrics, in their order.
 pub(crate) fn render(run: &LoggerSummary, sparklines: &[String], report: &FinishReport, color: bool) -> String {
-    let paint = Paint(color);
+    let style = AnsiStyle(color);
     let mut out = String::new();
     let (mark, code) = match report.end {
         RunEnd::Finished => ("✓", "32"),
@@ -33,15 +33,15 @@ pub(crate) fn render(run: &LoggerSummary, sparklines: &[String], report: &Finish
     };
     let title = format!("{mark} {} {end}", to_short_line(&report.logger, TEXT));
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "\n{}", paint.styled(&format!("1;{code}"), &title));
+    let _ = writeln!(out, "\n{}", style.styled(&format!("1;{code}"), &title));
     for (label, line) in facts(run) {
-        let _ = writeln!(out, "  {} {line}", paint.label(label));
+        let _ = writeln!(out, "  {} {line}", style.label(label));
     }
-    out.push_str(&metric_table(run, sparklines, paint));
+    out.push_str(&metric_table(run, sparklines, style));
     for (sink, books) in &report.sinks {
         let place = report.places.get(sink).map_or("", String::as_str);
         let sink = to_short_line(sink, NAME);
-        let _ = writeln!(out, "  {} {}", paint.label(&sink), account(books, place));
+        let _ = writeln!(out, "  {} {}", style.label(&sink), account(books, place));
     }
     out.push('\n');
     out
@@ -74,7 +74,7 @@ fn facts(run: &LoggerSummary) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn metric_table(run: &LoggerSummary, sparklines: &[String], paint: Paint) -> String {
+fn metric_table(run: &LoggerSummary, sparklines: &[String], style: AnsiStyle) -> String {
     let mut out = String::new();
     let first = run.metrics.iter().zip(sparklines);
     let shown: Vec<_> = first
@@ -89,19 +89,19 @@ fn metric_table(run: &LoggerSummary, sparklines: &[String], paint: Paint) -> Str
         "{:names$} {:lines$} {:>10} {:>10} {:>10} {:>10}",
         "metric", "", "last", "mean", "min", "max"
     );
-    let _ = writeln!(out, "  {}", paint.styled("2", &head));
+    let _ = writeln!(out, "  {}", style.styled("2", &head));
     for (name, stats, sparkline) in shown {
         let Stats {
             last, mean, min, max, ..
         } = stats;
         let [last, mean, min, max] = [last, mean, min, max].map(text::format_value);
-        let sparkline = paint.styled("36", &format!("{sparkline:lines$}"));
+        let sparkline = style.styled("36", &format!("{sparkline:lines$}"));
         let _ = writeln!(
             out,
             "  {name:names$} {sparkline} {last:>10} {mean:>10} {min:>10} {max:>10}"
         );
     }
-    if let Some(more) = run.metrics.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+    if let Some(more) = run.metrics.len().checked_sub(SHOWN_METRICS).filter(|more| *more > 0) {
         let _ = writeln!(out, "  … and {more} more");
     }
     out
@@ -161,9 +161,9 @@ fn counted(count: u64, noun: &str) -> String {
 
 /// Styles text if color is wanted.
 #[derive(Clone, Copy)]
-struct Paint(bool);
+struct AnsiStyle(bool);
 
-impl Paint {
+impl AnsiStyle {
     fn styled(self, code: &str, text: &str) -> String {
         match self.0 {
             true => format!("\x1b[{code}m{text}\x1b[0m"),

@@ -1,72 +1,73 @@
-//! Which step a metrics call belongs to.
+//! The choice of a step for each metrics call.
 
-/// The steps of one logger.
+/// Counts the steps of one logger.
 #[derive(Debug, Default)]
-pub(crate) struct Steps {
+pub(crate) struct StepCounter {
     highest: Option<u64>,
-    /// Where the newest progress began, once there was one.
-    progress: Option<Progress>,
+    /// Position of the newest progress, once a progress has started.
+    progress: Option<ProgressPosition>,
 }
 
 #[derive(Debug)]
-struct Progress {
+struct ProgressPosition {
+    /// Highest step at the start of the progress.
     base: u64,
     position: u64,
 }
 
-impl Steps {
-    /// A progress begins: its steps go on from the highest there was.
+impl StepCounter {
+    /// Starts a progress: its steps continue from the highest step so far.
     pub(crate) fn start_progress(&mut self) {
-        if let Some(step) = self.of_progress() {
+        if let Some(step) = self.progress_step() {
             self.note(step);
         }
-        self.progress = Some(Progress {
+        self.progress = Some(ProgressPosition {
             base: self.highest.unwrap_or(0),
             position: 0,
         });
     }
 
-    /// The progress has come to `position`.
+    /// Advances the progress by `n`.
     pub(crate) fn advance(&mut self, n: u64) {
         if let Some(progress) = &mut self.progress {
             progress.position = progress.position.saturating_add(n);
         }
     }
 
-    /// The step of a call that names none.
+    /// Takes the step of a call that names no step.
     pub(crate) fn next(&mut self) -> u64 {
         let step = self
-            .of_progress()
+            .progress_step()
             .unwrap_or_else(|| self.highest.map_or(0, |highest| highest.saturating_add(1)));
         self.note(step);
         step
     }
 
-    /// The step that is being worked on: for readings that belong to a step and do not make one.
+    /// Returns the step of readings that belong to a step and do not start one.
     pub(crate) fn current(&self) -> u64 {
-        self.of_progress().or(self.highest).unwrap_or(0)
+        self.progress_step().or(self.highest).unwrap_or(0)
     }
 
-    /// The step that the newest progress stands at.
-    pub(crate) fn of_progress(&self) -> Option<u64> {
+    /// Returns the step of the newest progress.
+    pub(crate) fn progress_step(&self) -> Option<u64> {
         self.progress
             .as_ref()
             .map(|progress| progress.base.saturating_add(progress.position))
     }
 
-    /// The run goes on from an earlier one, whose steps are those below `first`.
+    /// Continues an earlier run, whose steps are those below `first`.
     pub(crate) fn start_from(&mut self, first: u64) {
         if let Some(last) = first.checked_sub(1) {
             self.note(last);
         }
     }
 
-    /// The highest step there was.
+    /// Returns the highest step so far.
     pub(crate) fn highest(&self) -> Option<u64> {
         self.highest
     }
 
-    /// A step was used.
+    /// Notes that a step was used.
     pub(crate) fn note(&mut self, step: u64) {
         self.highest = Some(self.highest.map_or(step, |highest| highest.max(step)));
     }
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn without_progress_each_call_is_one_more_than_the_highest() {
-        let mut steps = Steps::default();
+        let mut steps = StepCounter::default();
         assert_eq!((steps.current(), steps.next(), steps.next()), (0, 0, 1));
         steps.note(120);
         steps.note(7);
@@ -86,14 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_an_epoch_does_not_start_again_at_0() {
-        let mut steps = Steps::default();
+    fn a_progress_for_each_epoch_counts_on() {
+        let mut steps = StepCounter::default();
         steps.start_progress();
         steps.advance(1);
         assert_eq!((steps.next(), steps.next()), (1, 1));
         steps.advance(99);
         assert_eq!(steps.next(), 100);
-        // Past the total, and until the next start, it stays with the progress.
+        // After the total, calls stay at the progress until the next start.
         assert_eq!(steps.next(), 100);
         steps.start_progress();
         assert_eq!(steps.current(), 100);
@@ -102,8 +103,8 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_goes_on_where_it_stood() {
-        let mut steps = Steps::default();
+    fn a_resumed_run_continues_at_its_first_step() {
+        let mut steps = StepCounter::default();
         steps.start_from(0);
         assert_eq!(steps.next(), 0);
         steps.start_from(50);
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn positions_without_metrics_count_as_steps() {
-        let mut steps = Steps::default();
+        let mut steps = StepCounter::default();
         steps.start_progress();
         steps.advance(50);
         steps.start_progress();

@@ -1,4 +1,4 @@
-//! A crate that is only named in a manifest is not linked, and its registration is then not there: each is named here.
+//! Names each plugin crate, because the linker drops a crate that only the manifest names, and its registration with it.
 
 #[cfg(feature = "console")]
 use logcore_console as _;

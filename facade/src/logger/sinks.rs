@@ -1,4 +1,7 @@
-//! The sinks that a config asks for.
+//! Building the sinks that a config asks for.
+//!
+//! The sinks `console`, `file` and `wandb` appear here by name because fields of [`LogConfig`] are theirs (`enable_console`,
+//! `file_level`, …), and `jsonl` because it is on unless the config turns it off. The config is part of the public contract.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +14,22 @@ use serde_json::Value;
 /// The sinks of one logger, built but not yet in use.
 pub(crate) struct BuiltSinks {
     pub(crate) sinks: Vec<NamedSink>,
-    /// The level of each sink that takes records.
+    /// Level of each sink that takes records.
     pub(crate) levels: BTreeMap<String, LevelFilter>,
-    /// The step that the run goes on from, if it is resumed.
+    /// First step of this run, if it resumes an earlier one; else 0.
     pub(crate) first_step: u64,
-    /// Which of the folders with a name of the ring their files are in.
+    /// Number of the folder of their files, if the folder holds a name of the ring.
     pub(crate) folder: Option<FolderNumber>,
 }
 
-/// Builds every sink that `config` asks for and that is linked.
+impl BuiltSinks {
+    /// Returns `true` if a killed process may leave something for one of these sinks. A terminal needs no recovery.
+    pub(crate) fn can_recover(&self) -> bool {
+        self.sinks.iter().any(|sink| registry::can_recover(&sink.name))
+    }
+}
+
+/// Builds every linked sink that `config` asks for.
 pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSinks, ConfigError> {
     let context = BuildContext::new(config, stop);
     let ranks = context.ranks();
@@ -29,48 +39,44 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
         first_step: 0,
         folder: None,
     };
-    for (name, options) in wanted(config, ranks)? {
+    for (name, options) in wanted_sinks(config, ranks)? {
         let sink = registry::build_sink(&name, &options, &context)?;
         let level = level_of(&name, config);
         if sink.wants(EventKind::Record) {
             built.levels.insert(name.clone(), level);
         }
         let folds = config.fold_repeats && sink.folds_repeats();
-        let fold = folds.then(RepeatFolder::default);
         built.sinks.push(NamedSink {
             name,
             level,
             sink,
-            fold,
+            fold: folds.then(RepeatFolder::default),
         });
     }
     built.first_step = context.first_step();
     Ok(built)
 }
 
-/// From which level on a sink gets records.
+/// Returns the level from which a sink gets records.
 pub(crate) fn level_of(sink: &str, config: &LogConfig) -> LevelFilter {
     match sink {
-        // W&B shows what the terminal shows.
+        // W&B shows the lines of the terminal.
         "console" | "wandb" if Ranks::from_config(config).is_first() => config.console_level,
         "console" | "wandb" => config.console_level.min(config.other_ranks_level),
         "file" => config.file_level,
-        // A sink without a level of its own gets whatever one of the two lets in.
+        // The config has no level for any other sink: it gets what the console or the file gets.
         _ => config.console_level.max(config.file_level),
     }
 }
 
-/// Names and options of the sinks that are on: those of the flags, those that are on by being linked, those that have an
-/// entry of their own.
-fn wanted(config: &LogConfig, ranks: Ranks) -> Result<BTreeMap<String, Value>, ConfigError> {
+/// Returns names and options of the sinks that are on: by a flag of the config, by being linked, or by an entry in `sinks`.
+fn wanted_sinks(config: &LogConfig, ranks: Ranks) -> Result<BTreeMap<String, Value>, ConfigError> {
     let linked = registry::sink_names()?;
+    let wandb_is_on = config.enable_wandb && (ranks.is_first() || config.other_ranks_wandb);
     let flags = [
         ("console", config.enable_console),
         ("file", config.enable_file),
-        (
-            "wandb",
-            config.enable_wandb && (ranks.is_first() || config.other_ranks_wandb),
-        ),
+        ("wandb", wandb_is_on),
     ];
     if config.enable_wandb && !linked.contains(&"wandb") {
         return Err(ConfigError::new(
@@ -92,10 +98,10 @@ fn wanted(config: &LogConfig, ranks: Ranks) -> Result<BTreeMap<String, Value>, C
         wanted.insert("jsonl".to_owned(), Value::Bool(true));
     }
     for (name, options) in &config.sinks {
-        let flagged_off = flags.iter().any(|(flagged, on)| flagged == name && !on);
+        let is_flagged_off = flags.iter().any(|(flagged, on)| flagged == name && !on);
         if *options == Value::Bool(false) {
             wanted.remove(name);
-        } else if !flagged_off {
+        } else if !is_flagged_off {
             wanted.insert(name.clone(), options.clone());
         }
     }

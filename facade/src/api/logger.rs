@@ -1,0 +1,543 @@
+//! The logger, as programs hold it.
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+
+use logcore::log::{Level, LevelFilter, Log, Metadata, Record};
+use logcore::{ConfigError, Count, LogError, MetricPair};
+use logcore_pipeline::RecordOrigin;
+use serde::Serialize;
+
+use crate::api::metrics::{MetricHandle, Metrics};
+use crate::logger::inner::LoggerInner;
+use crate::logger::metric_table::StepChoice;
+use crate::logger::report::FinishReport;
+use crate::process::registry;
+
+/// One logger for everything that a training run reports.
+///
+/// A clone is the same logger. It is a [`log::Log`](logcore::log::Log): `log::info!(logger: logger, "…")` reaches it, as do the
+/// plain `log` macros in all modules under its name.
+///
+/// Calls are cheap and do not wait for disks or servers, with these exceptions:
+///
+/// - [`error`](Self::error) waits until the message is delivered, at most for `flush_timeout`.
+/// - [`flush`](Self::flush) waits at most for `flush_timeout`, [`finish`](Self::finish) at most for `finish_timeout`.
+/// - Every call waits while the ring is full, if `on_full` is `"wait"` (the default).
+///
+/// In async code, run these in `spawn_blocking`; see [the front page](crate#async).
+#[derive(Clone)]
+#[must_use = "the logger closes when this value is dropped"]
+pub struct UnifiedLogger {
+    inner: Arc<LoggerInner>,
+    /// Held by the values that a set-up returned: the last of them closes the logger.
+    _guard: Option<Arc<SetupGuard>>,
+}
+
+impl UnifiedLogger {
+    pub(crate) fn borrowing(inner: Arc<LoggerInner>) -> Self {
+        Self { inner, _guard: None }
+    }
+
+    pub(crate) fn owning(inner: Arc<LoggerInner>) -> Self {
+        let guard = SetupGuard {
+            setup: inner.count_setup(),
+            logger: Arc::clone(&inner),
+        };
+        Self {
+            inner,
+            _guard: Some(Arc::new(guard)),
+        }
+    }
+
+    /// Returns the logger's name.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// assert_eq!(logger.name(), "root");
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    /// Logs at TRACE.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// # if cfg!(feature = "file") {
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.set_level("file", facade::LevelFilter::Trace)?;
+    /// logger.trace("weights loaded");
+    /// logger.flush()?;
+    /// let text = std::fs::read_to_string(folder.path().join("training.log")).unwrap();
+    /// assert!(text.contains("TRACE | root | weights loaded"), "{text}");
+    /// # }
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[track_caller]
+    pub fn trace(&self, message: impl Display) {
+        self.inner.log_message(Level::Trace, format_args!("{message}"));
+    }
+
+    /// Logs at DEBUG.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// # if cfg!(feature = "file") {
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.set_level("file", facade::LevelFilter::Trace)?;
+    /// logger.debug(format_args!("batch {}", 7));
+    /// logger.flush()?;
+    /// let text = std::fs::read_to_string(folder.path().join("training.log")).unwrap();
+    /// assert!(text.contains("DEBUG | root | batch 7"), "{text}");
+    /// # }
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[track_caller]
+    pub fn debug(&self, message: impl Display) {
+        self.inner.log_message(Level::Debug, format_args!("{message}"));
+    }
+
+    /// Logs at INFO.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// # if cfg!(feature = "file") {
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.set_level("file", facade::LevelFilter::Trace)?;
+    /// logger.info("Starting process...");
+    /// logger.flush()?;
+    /// let text = std::fs::read_to_string(folder.path().join("training.log")).unwrap();
+    /// assert!(text.contains("INFO  | root | Starting process..."), "{text}");
+    /// # }
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[track_caller]
+    pub fn info(&self, message: impl Display) {
+        self.inner.log_message(Level::Info, format_args!("{message}"));
+    }
+
+    /// Logs at WARN.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// # if cfg!(feature = "file") {
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.set_level("file", facade::LevelFilter::Trace)?;
+    /// logger.warning("learning rate is 0");
+    /// logger.flush()?;
+    /// let text = std::fs::read_to_string(folder.path().join("training.log")).unwrap();
+    /// assert!(text.contains("WARN  | root | learning rate is 0"), "{text}");
+    /// # }
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[track_caller]
+    pub fn warning(&self, message: impl Display) {
+        self.inner.log_message(Level::Warn, format_args!("{message}"));
+    }
+
+    /// Logs at ERROR; the message is delivered when this returns.
+    ///
+    /// Blocks until the sinks have the message, at most for `flush_timeout` (5 s by default).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.error("loss is NaN");
+    /// # #[cfg(feature = "file")]
+    /// assert!(std::fs::read_to_string(folder.path().join("training.log")).unwrap().contains("loss is NaN"));
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[track_caller]
+    pub fn error(&self, message: impl Display) {
+        self.inner.log_message(Level::Error, format_args!("{message}"));
+    }
+
+    /// Starts a progress over `total` units. `None` and 0 mean that the total is unknown.
+    ///
+    /// Until the next start, metrics without a step belong to the step of the progress: the highest step so far plus the
+    /// position of the progress.
+    ///
+    /// A start while another progress is open and below its total starts a nested progress, such as a validation during the
+    /// training. A nested progress has a bar of its own and nothing else: its updates are no steps, and its samples and rates
+    /// do not count for the run. The outer progress continues when the nested one ends.
+    ///
+    /// A start first ends the innermost progress if its total is unknown. It also ends a progress whose description is the
+    /// same but for its digits, with all progresses nested in it, because `Epoch 1` follows `Epoch 0`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.start_progress(100, "Train");
+    /// for _ in 0..3 {
+    ///     logger.update_progress(1, 32);
+    ///     logger.start_progress(10, "Validate");
+    ///     for _ in 0..10 {
+    ///         logger.update_progress(1, 32);
+    ///     }
+    ///     logger.log_metrics([("val_loss", 0.5)]);
+    /// }
+    /// assert_eq!(logger.metrics().history("val_loss").unwrap().last().unwrap().step, 3);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn start_progress(&self, total: impl Count, description: impl Into<String>) {
+        self.inner.start_progress(total, &description.into());
+    }
+
+    /// Advances the progress by `n` units with `batch_size` samples; `None` if samples are not counted.
+    ///
+    /// The rates, the ETA and the percentage go to the sinks as metrics of the families `throughput/` and `progress/`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.start_progress(1000, "Train");
+    /// logger.update_progress(1, 32);
+    /// logger.update_progress(1, 32);
+    /// # #[cfg(feature = "progress")]
+    /// assert!(logger.metrics().average("throughput/samples_per_sec").unwrap() > 0.0);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn update_progress(&self, n: u64, batch_size: impl Count) {
+        self.inner.metrics().update_progress(n, batch_size);
+    }
+
+    /// Ends the innermost progress.
+    ///
+    /// A progress also ends when it reaches its total, when a start replaces it, and with [`finish`](Self::finish). If the
+    /// innermost progress has reached its total and no update came since, this call ends nothing.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.start_progress(None, "Reading");
+    /// logger.update_progress(7, None);
+    /// logger.finish_progress();
+    /// logger.log_metrics([("files", 7)]);
+    /// assert_eq!(logger.metrics().history("files").unwrap()[0].step, 7);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn finish_progress(&self) {
+        self.inner.metrics().finish_progress();
+    }
+
+    /// Logs metrics at the next step: the step of the progress, else one more than the highest step so far, from 0.
+    ///
+    /// Takes pairs of a name and any number: arrays, vectors, maps, by value or by reference. If a name appears twice in a
+    /// call, the last value wins.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// use std::collections::BTreeMap;
+    ///
+    /// logger.log_metrics([("loss", 0.5), ("accuracy", 0.95)]);
+    /// logger.log_metrics(&BTreeMap::from([("epoch", 3_u64)]));
+    /// logger.log_metrics(vec![(String::from("lr"), 1e-4_f32)]);
+    /// assert_eq!(logger.metrics().averages().len(), 4);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn log_metrics<M>(&self, metrics: M)
+    where
+        M: IntoIterator<Item: MetricPair>,
+    {
+        self.inner.metrics().log(StepChoice::Next, metrics);
+    }
+
+    /// Logs metrics at the given step. A step may come late or again; all values are kept.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.log_metrics_at(120, [("loss", 0.5)]);
+    /// logger.log_metrics([("loss", 0.4)]);
+    /// let steps: Vec<u64> = logger.metrics().history("loss").unwrap().iter().map(|point| point.step).collect();
+    /// assert_eq!(steps, [120, 121]);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn log_metrics_at<M>(&self, step: u64, metrics: M)
+    where
+        M: IntoIterator<Item: MetricPair>,
+    {
+        self.inner.metrics().log(StepChoice::At(step), metrics);
+    }
+
+    /// Returns a handle to one metric, for hot loops: the name is looked up once.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// let loss = logger.metric("loss");
+    /// for step in 0..4 {
+    ///     loss.record(step, 1.0 / (step + 1) as f64);
+    /// }
+    /// assert_eq!(logger.metrics().stats("loss").unwrap().last, 0.25);
+    ///
+    /// // Several metrics of a step are cheaper in one call, in which a handle stands for its name.
+    /// let accuracy = logger.metric("accuracy");
+    /// logger.log_metrics_at(4, [(&loss, 0.2), (&accuracy, 0.9)]);
+    /// assert_eq!(logger.metrics().stats("loss").unwrap().last, 0.2);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn metric(&self, name: &str) -> MetricHandle {
+        MetricHandle::new(&self.inner, name)
+    }
+
+    /// Returns the metrics so far.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.log_metrics([("loss", 0.5)]);
+    /// assert_eq!(logger.metrics().average("loss"), Some(0.5));
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn metrics(&self) -> Metrics<'_> {
+        Metrics(&self.inner)
+    }
+
+    /// Logs memory: `memory/gpu_allocated_gb` and `memory/gpu_reserved_gb` (GB = 1e9 bytes), and the readings of the config's
+    /// other probes. Logs nothing where nothing can be read.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.log_memory();
+    /// # #[cfg(feature = "gpu")] {
+    /// facade::gpu::gauge(0).set(1_500_000_000, 2_000_000_000);
+    /// logger.log_memory();
+    /// assert_eq!(logger.metrics().stats("memory/gpu_reserved_gb").unwrap().last, 2.0);
+    /// # }
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn log_memory(&self) {
+        self.inner.log_memory();
+    }
+
+    /// Logs hyper-parameters: any value that serde can serialize. Later calls add to the earlier ones.
+    ///
+    /// Secrets are hidden: see [`redacted`](logcore::redacted).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.log_config(&serde_json::json!({"lr": 1e-4, "api_key": "s3cr3t"}));
+    /// logger.finish();
+    /// # #[cfg(feature = "jsonl")] {
+    /// let config = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
+    /// assert!(config.contains("\"lr\": 0.0001") && !config.contains("s3cr3t"));
+    /// # }
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn log_config(&self, config: &impl Serialize) {
+        self.inner.log_config(config);
+    }
+
+    /// Returns the calls that only a W&B run takes: images, tables, definitions of metrics. Without such a run they do nothing.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// assert_eq!(logger.wandb().url(), None, "`enable_wandb` is off");
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[cfg(feature = "wandb")]
+    pub fn wandb(&self) -> crate::wandb::Wandb<'_> {
+        crate::wandb::Wandb::new(&self.inner)
+    }
+
+    /// Delivers everything that was logged before.
+    ///
+    /// Blocks until everything is delivered, at most for `flush_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Timeout`] after `flush_timeout`, [`LogError::Sink`] if a sink cannot deliver, [`LogError::Closed`] once the
+    /// logger is finished.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.info("hello");
+    /// logger.flush()?;
+    /// # #[cfg(feature = "file")]
+    /// assert!(std::fs::read_to_string(folder.path().join("training.log")).unwrap().ends_with("hello\n"));
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn flush(&self) -> Result<(), LogError> {
+        self.inner.flush()
+    }
+
+    /// Sets the exit code of the run, for the sinks that record it. 0 means success.
+    ///
+    /// Without this call, a logger that a panic drops ends with 1. A logger that is open when the process exits ends with the
+    /// exit code of the process, where the C library reports it (glibc).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.set_exit_code(3);
+    /// assert_eq!(logger.finish().exit_code, 3);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn set_exit_code(&self, code: i32) {
+        self.inner.outcome().set_exit_code(code);
+    }
+
+    /// Returns `true` if a sink has asked the run to stop, as the stop button of W&B does.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// for _ in 0..3 {
+    ///     if logger.stop_requested() {
+    ///         break;
+    ///     }
+    /// }
+    /// assert!(!logger.stop_requested());
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[must_use]
+    pub fn stop_requested(&self) -> bool {
+        self.inner.stop().is_requested()
+    }
+
+    /// Changes the level of one sink (`console`, `file`, …) for records from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the logger has no such sink.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// use facade::LevelFilter;
+    ///
+    /// # #[cfg(feature = "file")]
+    /// logger.set_level("file", LevelFilter::Debug)?;
+    /// assert!(logger.set_level("carrier pigeon", LevelFilter::Debug).is_err());
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn set_level(&self, sink: &str, level: LevelFilter) -> Result<(), ConfigError> {
+        self.inner.set_level(sink, level)?;
+        registry::publish(&self.inner);
+        Ok(())
+    }
+
+    /// Changes the levels by target for records from now on. The syntax is that of [`Directives`](logcore::Directives).
+    ///
+    /// # Errors
+    ///
+    /// If the directives are invalid.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.set_directives("warn,root=info")?;
+    /// assert!(logger.set_directives("root=loud").is_err());
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn set_directives(&self, directives: &str) -> Result<(), ConfigError> {
+        self.inner.set_directives(directives)?;
+        registry::publish(&self.inner);
+        Ok(())
+    }
+
+    /// Ends the logger: delivers everything, closes files and bars, and reports what each sink delivered. A repeated call
+    /// returns the same report.
+    ///
+    /// Blocks until everything is delivered, at most for `finish_timeout` (30 s by default).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.log_metrics([("loss", 0.5)]);
+    /// let report = logger.finish();
+    /// assert!(report.all_delivered());
+    /// assert_eq!(logger.finish(), report);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn finish(&self) -> FinishReport {
+        registry::finish(&self.inner)
+    }
+}
+
+/// A record that names the logger is taken with any target.
+impl Log for UnifiedLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.inner.is_enabled(RecordOrigin::Addressed, metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.inner.log(RecordOrigin::Addressed, record);
+    }
+
+    fn flush(&self) {
+        let _ = self.inner.flush();
+    }
+}
+
+impl fmt::Debug for UnifiedLogger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnifiedLogger")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Closes the logger when the last handle of its set-up is dropped.
+struct SetupGuard {
+    logger: Arc<LoggerInner>,
+    setup: u64,
+}
+
+impl Drop for SetupGuard {
+    fn drop(&mut self) {
+        // A later set-up of the same name keeps the logger open.
+        if self.logger.setups() == self.setup {
+            registry::finish(&self.logger);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_can_go_to_other_threads() {
+        fn assert_send_sync<T: Send + Sync>() {}
+        assert_send_sync::<UnifiedLogger>();
+        assert_send_sync::<MetricHandle>();
+        assert_send_sync::<Metrics<'static>>();
+        assert_send_sync::<FinishReport>();
+        assert_send_sync::<crate::LogManager>();
+        #[cfg(feature = "wandb")]
+        assert_send_sync::<crate::wandb::Wandb<'static>>();
+    }
+}

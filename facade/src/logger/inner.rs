@@ -1,0 +1,531 @@
+//! One logger, as all its handles share it: text, levels, configuration, and its end.
+
+use std::fmt::{Arguments, Display};
+use std::ops::ControlFlow;
+use std::panic::Location;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use logcore::sync::lock;
+use arc_swap::ArcSwap;
+use logcore::log::{self, LevelFilter};
+use logcore::serde_json::{Map, Value};
+use logcore::{
+    ConfigError, Deadline, JsonCapture, LogConfig, LogError, PerProcess, Ranks, StopFlag, WatchedLevels,
+    is_logging_suppressed, redacted,
+};
+use logcore_pipeline::{
+    LoggerAccounts, LoggerOutcome, Pipeline, Producer, RecordOrigin, print_notice, redact_in_notices,
+};
+
+use crate::logger::filter::{FilterRules, RecordFilter};
+use crate::logger::gate::CallGate;
+use crate::logger::metrics::MetricRecorder;
+use crate::logger::outcome::{RunOutcome, last_panic};
+use crate::logger::probe_thread::ProbeThread;
+use crate::logger::probes::{ProbeReport, ProbeSet};
+use crate::logger::rate_limit::SiteRateLimiter;
+use crate::logger::report::FinishReport;
+use crate::logger::sinks::{BuiltSinks, level_of};
+use crate::logger::summary;
+use crate::logger::terminal::{self, SummaryPrinter};
+
+pub(crate) struct LoggerInner {
+    gate: Arc<CallGate>,
+    /// Number in the order in which loggers were opened.
+    age: u64,
+    /// The most verbose level that any sink wants. The one level check of every call compares with it.
+    level: AtomicUsize,
+    /// `true` if the filter has rules; without rules, records pass by the filter.
+    is_filtered: AtomicBool,
+    filter: ArcSwap<RecordFilter>,
+    settings: ArcSwap<LoggerSettings>,
+    metrics: MetricRecorder,
+    /// Built at the first `log_memory`, unless a configuration has brought them.
+    probes: PerProcess<Mutex<Option<ProbeSet>>>,
+    probe_thread: PerProcess<Mutex<Option<ProbeThread>>>,
+    stop: StopFlag,
+    outcome: RunOutcome,
+    /// Number of set-ups, so that a handle of an earlier set-up does not close a later one.
+    setups: AtomicU64,
+    report: PerProcess<Mutex<Option<FinishReport>>>,
+}
+
+/// The settings of a running logger.
+#[derive(Clone, Default)]
+pub(crate) struct LoggerSettings {
+    pub(crate) config: Arc<LogConfig>,
+    pub(crate) rules: FilterRules,
+    /// Levels by sink.
+    levels: std::collections::BTreeMap<String, LevelFilter>,
+}
+
+impl LoggerSettings {
+    /// Returns the most verbose level that a sink wants.
+    pub(crate) fn level(&self) -> LevelFilter {
+        self.levels.values().copied().max().unwrap_or(LevelFilter::Off)
+    }
+}
+
+/// The end of a logger between its beginning and its completion.
+struct LoggerEnding {
+    outcome: Arc<LoggerOutcome>,
+    sparklines: Vec<String>,
+    deadline: Deadline,
+    printer: Option<SummaryPrinter>,
+}
+
+impl LoggerInner {
+    /// Returns a logger without sinks; [`LoggerInner::configure`] opens it.
+    pub(crate) fn new(name: &str, producer: Producer, stop: StopFlag) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let gate = Arc::new(CallGate::new(name, producer));
+        Self {
+            age: NEXT.fetch_add(1, Ordering::Relaxed),
+            level: AtomicUsize::new(0),
+            is_filtered: AtomicBool::new(false),
+            filter: ArcSwap::from_pointee(RecordFilter::new(&gate, &FilterRules::default())),
+            settings: ArcSwap::default(),
+            metrics: MetricRecorder::new(Arc::clone(&gate)),
+            gate,
+            probes: PerProcess::default(),
+            probe_thread: PerProcess::default(),
+            stop,
+            outcome: RunOutcome::new(),
+            setups: AtomicU64::new(0),
+            report: PerProcess::default(),
+        }
+    }
+
+    /// Gives the logger a config, with the sinks and probes that were built for it.
+    pub(crate) fn configure(
+        self: &Arc<Self>,
+        config: LogConfig,
+        built: BuiltSinks,
+        mut probes: ProbeSet,
+        has_shared_sinks: bool,
+    ) -> Result<(), LogError> {
+        let deadline = Deadline::after(config.finish_duration());
+        let rules = FilterRules {
+            directives: config.directives()?,
+            limiter: config.site_limit()?.map(|limit| Arc::new(SiteRateLimiter::new(limit))),
+            redaction: config.redaction()?.map(Arc::new),
+        };
+        if let Some(redaction) = &rules.redaction {
+            redact_in_notices(redaction);
+        }
+        let config = Arc::new(config);
+        self.report_dropped();
+        let producer = self.producer();
+        producer.set_policy(config.on_full, config.flush_duration());
+        producer.open(config.propagate, built.folder, built.sinks, deadline)?;
+        self.metrics.configure(&config, built.first_step);
+        let periodic = probes.take_periodic();
+        *lock(self.probes.get()) = Some(probes);
+        let mut levels = built.levels;
+        if has_shared_sinks {
+            levels.insert(SHARED_SINKS.to_owned(), config.console_level.max(config.file_level));
+        }
+        self.apply(LoggerSettings { config, rules, levels });
+        let logger = Arc::downgrade(self);
+        let deliver = move |report| match logger.upgrade() {
+            Some(logger) => {
+                logger.log_report(report);
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        };
+        let start = |(probes, period)| ProbeThread::start(probes, period, deliver);
+        *lock(self.probe_thread.get()) = periodic.and_then(start);
+        Ok(())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.gate.logger()
+    }
+
+    pub(crate) fn age(&self) -> u64 {
+        self.age
+    }
+
+    pub(crate) fn producer(&self) -> &Producer {
+        self.gate.producer()
+    }
+
+    pub(crate) fn metrics(&self) -> &MetricRecorder {
+        &self.metrics
+    }
+
+    pub(crate) fn outcome(&self) -> &RunOutcome {
+        &self.outcome
+    }
+
+    pub(crate) fn stop(&self) -> &StopFlag {
+        &self.stop
+    }
+
+    pub(crate) fn settings(&self) -> LoggerSettings {
+        LoggerSettings::clone(&self.settings.load())
+    }
+
+    /// Returns `true` if this process has the open logger from the process that forked it.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.gate.is_inherited()
+    }
+
+    /// Returns the number of set-ups so far.
+    pub(crate) fn setups(&self) -> u64 {
+        self.setups.load(Ordering::Relaxed)
+    }
+
+    /// Counts a set-up, whose handle closes the logger instead of the handles before.
+    pub(crate) fn count_setup(&self) -> u64 {
+        self.setups.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn is_enabled(&self, origin: RecordOrigin, metadata: &log::Metadata<'_>) -> bool {
+        self.wants(metadata.level())
+            && (!self.is_filtered.load(Ordering::Acquire) || self.filter.load().for_origin(origin).enabled(metadata))
+    }
+
+    /// Logs a record from the `log` macros.
+    pub(crate) fn log(&self, origin: RecordOrigin, record: &log::Record<'_>) {
+        if self.wants(record.level()) {
+            self.send(origin, record);
+        }
+    }
+
+    /// Logs a message from a method of the logger.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn log_message(&self, level: log::Level, message: Arguments<'_>) {
+        if self.wants(level) {
+            self.send_message(level, message, Location::caller());
+        }
+    }
+
+    /// Returns `true` if some sink wants records of this level.
+    #[inline]
+    fn wants(&self, level: log::Level) -> bool {
+        level as usize <= self.level.load(Ordering::Relaxed)
+    }
+
+    fn send_message(&self, level: log::Level, message: Arguments<'_>, site: &'static Location<'static>) {
+        let record = log::Record::builder()
+            .level(level)
+            .target(self.name())
+            .file_static(Some(site.file()))
+            .line(Some(site.line()))
+            .args(message)
+            .build();
+        self.send(RecordOrigin::Method, &record);
+    }
+
+    fn send(&self, origin: RecordOrigin, record: &log::Record<'_>) {
+        self.outcome.count_record(record.level());
+        if self.is_filtered.load(Ordering::Acquire) {
+            self.filter.load().for_origin(origin).log(record);
+        } else {
+            self.producer().record(origin, record);
+        }
+    }
+
+    /// Changes the level of a sink for records from now on.
+    pub(crate) fn set_level(&self, sink: &str, level: LevelFilter) -> Result<(), ConfigError> {
+        let mut settings = self.settings();
+        let Some(current) = settings.levels.get_mut(sink) else {
+            let names: Vec<_> = settings.levels.keys().map(String::as_str).collect();
+            let remedy = format!(
+                "logger `{}` has no sink of this name that takes records; it has: {}",
+                self.name(),
+                names.join(", ")
+            );
+            return Err(ConfigError::new("sink", sink, remedy));
+        };
+        *current = level;
+        let deadline = Deadline::after(settings.config.flush_duration());
+        self.producer().set_level(sink, level, deadline);
+        self.apply(settings);
+        Ok(())
+    }
+
+    pub(crate) fn set_directives(&self, text: &str) -> Result<(), ConfigError> {
+        let mut settings = self.settings();
+        settings.rules.directives = text.parse()?;
+        self.apply(settings);
+        Ok(())
+    }
+
+    /// Returns `true` if the logger's config has this file watched.
+    pub(crate) fn watches(&self, file: &Path) -> bool {
+        self.settings().config.watch_file.as_deref() == Some(file)
+    }
+
+    /// Applies the levels that a watched file now has.
+    pub(crate) fn apply_levels(&self, levels: &WatchedLevels) -> Result<(), ConfigError> {
+        let mut settings = self.settings();
+        let before = Arc::clone(&settings.config);
+        levels.apply_to(Arc::make_mut(&mut settings.config));
+        if levels.directives.is_some() {
+            settings.rules.directives = settings.config.directives()?;
+        }
+        let deadline = Deadline::after(settings.config.flush_duration());
+        for (sink, level) in &mut settings.levels {
+            let wanted = level_of(sink, &settings.config);
+            if wanted != level_of(sink, &before) {
+                *level = wanted;
+                self.producer().set_level(sink, wanted, deadline);
+            }
+        }
+        self.apply(settings);
+        Ok(())
+    }
+
+    /// Notes that all loggers now have a shared sink.
+    pub(crate) fn note_shared_sink(&self) {
+        let mut settings = self.settings();
+        let level = settings.config.console_level.max(settings.config.file_level);
+        settings.levels.insert(SHARED_SINKS.to_owned(), level);
+        self.apply(settings);
+    }
+
+    fn apply(&self, settings: LoggerSettings) {
+        if self.gate.is_closed() {
+            return;
+        }
+        let level = settings.level();
+        self.filter
+            .store(Arc::new(RecordFilter::new(&self.gate, &settings.rules)));
+        self.is_filtered.store(!settings.rules.is_empty(), Ordering::Release);
+        self.settings.store(Arc::new(settings));
+        self.level.store(level as usize, Ordering::Relaxed);
+    }
+
+    pub(crate) fn log_memory(&self) {
+        if is_logging_suppressed() || !self.gate.admits_call() {
+            return;
+        }
+        let mut probes = lock(self.probes.get());
+        let report = probes.get_or_insert_with(|| self.new_probes()).sample();
+        drop(probes);
+        self.log_report(report);
+    }
+
+    /// Builds probes in a forked child. The fork may have interrupted those of its parent in the middle of a call.
+    fn new_probes(&self) -> ProbeSet {
+        let built = ProbeSet::build(&self.settings().config, &self.stop);
+        let mut probes = built.unwrap_or_default();
+        drop(probes.take_periodic());
+        probes
+    }
+
+    fn log_report(&self, report: ProbeReport) {
+        if self.gate.is_closed() {
+            return;
+        }
+        for (level, text) in report.messages {
+            self.log_message(level, format_args!("{text}"));
+        }
+        self.metrics.log_readings(&report.readings);
+    }
+
+    pub(crate) fn log_config(&self, config: &impl serde::Serialize) {
+        if !self.gate.admits_call() {
+            return;
+        }
+        let JsonCapture { value, omitted, .. } = JsonCapture::new(config);
+        let kept = if value.is_some() { ", and keeps the rest" } else { "" };
+        if let Some(value) = value {
+            let value = self.redact_value(redacted(&table_of(value)));
+            self.producer().config(&value.to_string());
+        }
+        let Some(first) = omitted.first() else { return };
+        let mut parts: Vec<String> = omitted.iter().take(NAMED_OMISSIONS).map(ToString::to_string).collect();
+        if omitted.len() > NAMED_OMISSIONS {
+            parts.push(format!("and {} more", omitted.len() - NAMED_OMISSIONS));
+        }
+        let text = format!(
+            "log_config of logger `{}` leaves out what has no form in JSON{kept}: {}",
+            self.name(),
+            parts.join(", ")
+        );
+        print_notice(&format!("log_config {} {}", self.name(), first.path), &text);
+    }
+
+    pub(crate) fn start_progress(&self, total: impl logcore::Count, description: &str) {
+        self.metrics.start_progress(total, &self.redact(description));
+    }
+
+    /// Sends a message to one sink.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn send_to_sink(&self, sink: &str, message: &str) {
+        if self.gate.admits_call() {
+            self.producer().message(sink, message);
+        }
+    }
+
+    /// Returns `text` without the matches of the config's patterns in `redact`.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let redaction = self.settings().rules.redaction;
+        redaction.map_or_else(|| text.to_owned(), |redaction| redaction.hide(text).into_owned())
+    }
+
+    /// Returns `value` without the matches of the config's patterns in `redact`.
+    pub(crate) fn redact_value(&self, mut value: Value) -> Value {
+        if let Some(redaction) = self.settings().rules.redaction {
+            redaction.hide_in(&mut value);
+        }
+        value
+    }
+
+    pub(crate) fn flush(&self) -> Result<(), LogError> {
+        if self.gate.is_closed() {
+            return Err(LogError::Closed {
+                logger: self.name().to_owned(),
+            });
+        }
+        self.report_dropped();
+        let deadline = Deadline::after(self.settings().config.flush_duration());
+        self.producer().flush(deadline)
+    }
+
+    /// Limits every wait of the logger, because the logger is about to end; returns the deadline.
+    pub(crate) fn limit_waiting(&self) -> Deadline {
+        let deadline = Deadline::after(self.settings().config.finish_duration());
+        let deadline = self.producer().end_by(deadline);
+        terminal::limit_waiting(deadline);
+        deadline
+    }
+
+    /// Ends the logger; a second call returns the report of the first.
+    pub(crate) fn finish(&self) -> FinishReport {
+        let mut report = lock(self.report.get());
+        if let Some(report) = &*report {
+            return report.clone();
+        }
+        let ending = self.begin_end();
+        self.close();
+        let accounts = self.producer().finish(Arc::clone(&ending.outcome), ending.deadline);
+        report.insert(self.complete_end(ending, accounts)).clone()
+    }
+
+    /// Ends the remote sinks; the logger continues with the others.
+    pub(crate) fn end_remote_sinks(&self, deadline: Deadline) {
+        let (outcome, _) = self.current_outcome();
+        if let Err(error) = self.producer().wind_up(outcome, deadline) {
+            print_notice(
+                &format!("wind up {}", self.name()),
+                &format!("logger `{}`: {error}", self.name()),
+            );
+        }
+    }
+
+    /// Ends loggers of a process that ends: they take every call up to one moment, and no later call returns.
+    pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: Pipeline, deadline: Deadline) {
+        let endings: Vec<LoggerEnding> = loggers.iter().map(|logger| logger.begin_end()).collect();
+        let producers = loggers.iter().zip(&endings);
+        let producers: Vec<(&Producer, Arc<LoggerOutcome>)> = producers
+            .map(|(logger, ending)| (logger.producer(), Arc::clone(&ending.outcome)))
+            .collect();
+        let (mut closed, problem) = match pipeline.close(&producers, deadline) {
+            Ok(closed) => (closed.into_iter(), None),
+            Err(error) => (Vec::new().into_iter(), Some(error.to_string())),
+        };
+        for (logger, ending) in loggers.iter().zip(endings) {
+            let accounts = closed.next().ok_or_else(|| problem.clone().unwrap_or_default());
+            let report = logger.complete_end(ending, accounts);
+            lock(logger.report.get()).get_or_insert(report);
+        }
+    }
+
+    fn begin_end(&self) -> LoggerEnding {
+        if let Some(thread) = lock(self.probe_thread.get()).take() {
+            thread.end();
+        }
+        let config = self.settings().config;
+        let deadline = self.limit_waiting();
+        self.metrics.finish_all_progress();
+        self.report_dropped();
+        if std::thread::panicking() {
+            // A panic drops the logger, so the run has failed even if nobody set an exit code.
+            self.outcome.cut_short(last_panic(), 1);
+        }
+        let (outcome, sparklines) = self.current_outcome();
+        // A forked child shares the run of its parent. Of several ranks, only the first prints the closing summary.
+        let prints_summary = outcome.summary.has_metrics()
+            && !self.producer().is_inherited()
+            && config.finish_summary
+            && Ranks::from_config(&config).is_first();
+        LoggerEnding {
+            outcome,
+            sparklines,
+            deadline,
+            printer: prints_summary.then(|| SummaryPrinter::new(&config)),
+        }
+    }
+
+    fn complete_end(&self, ending: LoggerEnding, accounts: Result<LoggerAccounts, impl Display>) -> FinishReport {
+        let (accounts, problem) = match accounts {
+            Ok(accounts) => (accounts, None),
+            Err(error) => (LoggerAccounts::default(), Some(self.redact(&error.to_string()))),
+        };
+        let report = FinishReport {
+            logger: self.name().to_owned(),
+            end: ending.outcome.end.run_end.clone(),
+            exit_code: ending.outcome.end.exit_code,
+            sinks: accounts.books,
+            places: accounts.places,
+            problem,
+        };
+        if let Some(printer) = ending.printer {
+            let render = |color| summary::render(&ending.outcome.summary, &ending.sparklines, &report, color);
+            printer.print(render, ending.deadline);
+        }
+        let losses = report.losses();
+        if !losses.is_empty() {
+            print_notice(
+                &format!("losses of {}", self.name()),
+                &format!("logger `{}`: {losses}", self.name()),
+            );
+        }
+        report
+    }
+
+    /// Refuses calls from now on. The level stays, so that only calls that the logger would have taken are counted.
+    fn close(&self) {
+        self.filter.store(Arc::new(RecordFilter::closed(self.name())));
+        self.is_filtered.store(true, Ordering::Release);
+        self.gate.close();
+    }
+
+    /// Returns the end of the run as it stands now with its summary, and the sparklines of its metrics.
+    fn current_outcome(&self) -> (Arc<LoggerOutcome>, Vec<String>) {
+        let mut outcome = LoggerOutcome::default();
+        outcome.end = self.outcome.end(|text| self.redact(text));
+        outcome.summary = self.outcome.summary();
+        let sparklines = self.metrics.summarize(&mut outcome.summary);
+        (Arc::new(outcome), sparklines)
+    }
+
+    /// Reports the records that the rate limit has dropped so far.
+    fn report_dropped(&self) {
+        if let Some(limiter) = self.settings().rules.limiter {
+            limiter.report_dropped(self.producer());
+        }
+    }
+}
+
+/// The name in a logger's levels that stands for the sinks that all loggers share.
+const SHARED_SINKS: &str = "shared";
+
+/// Number of members that the notice of `log_config` names; it counts the rest.
+const NAMED_OMISSIONS: usize = 10;
+
+/// Returns hyper-parameters as a JSON object; any other value becomes the member `value` of one.
+fn table_of(value: Value) -> Value {
+    match value {
+        Value::Object(_) => value,
+        other => Map::from_iter([("value".to_owned(), other)]).into(),
+    }
+}

@@ -1,0 +1,357 @@
+//! The metrics of a logger behind one lock: names, steps, windows, history, and the open progresses.
+
+use std::mem;
+use std::sync::Arc;
+
+use logcore::{Count, LogConfig, LoggerSummary, MetricSummary, MetricValue, Point, ProgressKind, Stats};
+use logcore_metrics::{Tracker, TrackerOptions};
+use logcore_pipeline::NameId;
+use logcore_progress::Throughput;
+
+use crate::logger::metric_names::{Interner, MetricNames};
+use crate::logger::progress::{ProgressMeter, ProgressSnapshot, ProgressStack, ProgressUpdate};
+use crate::logger::steps::StepCounter;
+use crate::logger::summary::{SHOWN_METRICS, sparkline};
+
+/// Memory budget of a logger's history. The whole history is on disk.
+const HISTORY_BYTES: usize = 24 << 20;
+
+/// The rate whose average is taken over the whole run.
+const SAMPLES_PER_SEC: &str = "throughput/samples_per_sec";
+
+/// The metrics of one logger.
+pub(crate) struct MetricTable {
+    config: Arc<LogConfig>,
+    steps: StepCounter,
+    names: MetricNames,
+    /// Index of the last sample of each metric in the call at hand.
+    last_sample: Vec<usize>,
+    /// `None` until the logger is configured.
+    tracker: Option<Tracker>,
+    progress: ProgressStack,
+    /// Throughput of the progresses before the newest.
+    throughput: Throughput,
+    accumulated_samples: u64,
+    /// The newest step whose row has the metrics derived from the progress.
+    derived_step: Option<u64>,
+}
+
+/// A metric of one call, on its way into the ring.
+#[derive(Clone, Copy)]
+pub(crate) struct MetricSample {
+    pub(crate) metric: u32,
+    /// The short form of the name, if there is one.
+    pub(crate) id: Option<NameId>,
+    pub(crate) value: MetricValue,
+}
+
+/// An update of a progress for the sinks.
+pub(crate) struct ProgressRow {
+    pub(crate) snapshot: ProgressSnapshot,
+    /// `true` for the first and the last update.
+    pub(crate) is_lasting: bool,
+    /// The step of the derived metrics.
+    pub(crate) step: u64,
+}
+
+/// The step of a metrics call.
+#[derive(Clone, Copy)]
+pub(crate) enum StepChoice {
+    /// The step that the user gives.
+    At(u64),
+    /// The next step.
+    Next,
+    /// The step of the newest progress or call.
+    Current,
+}
+
+impl MetricTable {
+    pub(crate) fn new(intern: Interner) -> Self {
+        Self {
+            config: Arc::default(),
+            steps: StepCounter::default(),
+            names: MetricNames::new(intern),
+            last_sample: Vec::new(),
+            tracker: None,
+            progress: ProgressStack::default(),
+            throughput: Throughput::default(),
+            accumulated_samples: 0,
+            derived_step: None,
+        }
+    }
+
+    /// Configures the table; the run continues at `first_step` if it is resumed.
+    pub(crate) fn configure(&mut self, config: &Arc<LogConfig>, first_step: u64) {
+        let options = TrackerOptions {
+            window: config.metrics_window,
+            history: config.metrics_history,
+            budget_bytes: HISTORY_BYTES,
+        };
+        match &mut self.tracker {
+            Some(tracker) => tracker.reconfigure(options),
+            None => {
+                let mut tracker = Tracker::new(options);
+                for _ in 0..self.names.len() {
+                    tracker.add();
+                }
+                self.tracker = Some(tracker);
+            }
+        }
+        self.names.set_prefix(&config.metrics_prefix);
+        self.config = Arc::clone(config);
+        self.steps.start_from(first_step);
+    }
+
+    #[cfg(feature = "wandb")]
+    pub(crate) fn names(&self) -> &MetricNames {
+        &self.names
+    }
+
+    /// Returns the step of a call that logs no metric.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn step_of(&mut self, explicit: Option<u64>) -> u64 {
+        let step = explicit.unwrap_or_else(|| self.steps.current());
+        self.steps.note(step);
+        step
+    }
+
+    /// Returns the metric of a user's name, for a thread that does not have it in its cache.
+    pub(crate) fn user(&mut self, naming: u64, name: &str) -> crate::logger::name_cache::CachedName {
+        let cached = self.names.user(naming, name);
+        self.track_new();
+        cached
+    }
+
+    /// Adds a sample of a metric in the system's own families.
+    pub(crate) fn add_system(&mut self, name: &str, value: MetricValue, samples: &mut Vec<MetricSample>) {
+        let (metric, id) = self.names.system(name);
+        self.track_new();
+        samples.push(MetricSample { metric, id, value });
+    }
+
+    pub(crate) fn add(&mut self, metric: u32, value: MetricValue, samples: &mut Vec<MetricSample>) {
+        let id = self.names.id(metric);
+        samples.push(MetricSample { metric, id, value });
+    }
+
+    /// Completes a call: chooses its step, adds derived metrics, and updates windows and history.
+    pub(crate) fn record(&mut self, choice: StepChoice, samples: &mut Vec<MetricSample>) -> u64 {
+        let step = match choice {
+            StepChoice::Next => self.steps.next(),
+            StepChoice::Current => self.steps.current(),
+            StepChoice::At(step) => step,
+        };
+        self.steps.note(step);
+        if self.derived_step != Some(step) && self.steps.progress_step() == Some(step) {
+            self.add_derived(step, samples);
+        }
+        self.keep_last_of_each(samples);
+        self.track(step, samples);
+        step
+    }
+
+    /// Records one metric by itself. `None` if the metric needs a whole call, because its row has no derived metrics yet or
+    /// its name has no short form.
+    pub(crate) fn record_one(&mut self, metric: u32, step: u64, value: MetricValue) -> Option<NameId> {
+        let starts_row = self.derived_step != Some(step) && self.steps.progress_step() == Some(step);
+        if starts_row && self.progress.has_meter() {
+            return None;
+        }
+        let id = self.names.id(metric)?;
+        self.steps.note(step);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.record(metric as usize, step, value.as_f64());
+        }
+        Some(id)
+    }
+
+    /// Returns `true` if the innermost progress must end before one of this description starts.
+    pub(crate) fn must_end_before(&mut self, description: &str) -> bool {
+        self.progress.must_end_before(description)
+    }
+
+    /// Returns `true` if a progress is open.
+    pub(crate) fn is_in_progress(&self) -> bool {
+        self.progress.is_open()
+    }
+
+    /// Starts a progress: nested in the open one, else one whose positions are steps.
+    pub(crate) fn start_progress(&mut self, total: Option<u64>, description: &str) -> Option<ProgressSnapshot> {
+        let total = total.filter(|total| *total > 0);
+        let is_nested = self.progress.is_open();
+        if !is_nested {
+            if let Some(meter) = self.progress.meter() {
+                meter.add_to(&mut self.throughput);
+                self.accumulated_samples = meter.accumulated_samples();
+            }
+            self.steps.start_progress();
+            self.derived_step = None;
+        }
+        let samples_before = if is_nested { 0 } else { self.accumulated_samples };
+        // Without the feature, a progress counts steps and shows nothing.
+        let is_metered = cfg!(feature = "progress") && self.config.enable_progress;
+        let meter = is_metered.then(|| ProgressMeter::start(&self.config, total, description, samples_before));
+        self.progress.start(total, description, meter);
+        self.progress.started()
+    }
+
+    /// Advances the innermost progress; returns news for the sinks if they are due.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: u64, batch: impl Count) -> Option<ProgressUpdate> {
+        let batch = batch.count();
+        if !self.progress.is_flat()
+            && let Some(update) = self.progress.advance_nested(n, batch)
+        {
+            return update;
+        }
+        self.steps.advance(n);
+        self.progress.advance_outermost(n, batch)
+    }
+
+    /// Ends the innermost progress, if it is open.
+    pub(crate) fn end_progress(&mut self) -> Option<ProgressUpdate> {
+        self.progress.end_innermost()
+    }
+
+    /// Turns an update into a row for the sinks. Only the outermost progress has derived metrics.
+    pub(crate) fn progress_row(
+        &mut self,
+        update: ProgressUpdate,
+        samples: &mut Vec<MetricSample>,
+    ) -> Option<ProgressRow> {
+        let step = self.steps.current();
+        let kind = match update {
+            ProgressUpdate::Nested { snapshot, is_lasting } => {
+                return Some(ProgressRow {
+                    snapshot,
+                    is_lasting,
+                    step,
+                });
+            }
+            ProgressUpdate::Outermost(kind) => kind,
+        };
+        self.steps.note(step);
+        if self.config.enable_metrics {
+            self.add_derived(step, samples);
+            self.track(step, samples);
+        }
+        Some(ProgressRow {
+            snapshot: self.progress.meter()?.snapshot(kind),
+            is_lasting: kind != ProgressKind::Advanced,
+            step,
+        })
+    }
+
+    /// Returns the names that the sinks get for these samples.
+    pub(crate) fn full_names(&self, samples: &[MetricSample]) -> Vec<Arc<str>> {
+        let name = |sample: &MetricSample| Arc::clone(self.names.full(sample.metric));
+        samples.iter().map(name).collect()
+    }
+
+    pub(crate) fn average(&mut self, name: &str) -> Option<f64> {
+        if name == SAMPLES_PER_SEC && !self.names.has_user(name) && self.config.enable_metrics {
+            return self.total_throughput().samples_per_sec();
+        }
+        let metric = self.names.find(name)?;
+        self.tracker.as_mut()?.average(metric)
+    }
+
+    pub(crate) fn averages(&mut self) -> Vec<(String, f64)> {
+        let names: Vec<_> = (0..self.names.len())
+            .map(|at| Arc::clone(self.names.logged(at)))
+            .collect();
+        let mut averages: Vec<_> = names
+            .iter()
+            .filter_map(|name| Some((name.to_string(), self.average(name)?)))
+            .collect();
+        averages.sort_by(|a, b| a.0.cmp(&b.0));
+        averages
+    }
+
+    pub(crate) fn stats(&mut self, name: &str) -> Option<Stats> {
+        let metric = self.names.find(name)?;
+        self.stats_of(metric)
+    }
+
+    pub(crate) fn history(&mut self, name: &str) -> Option<Vec<Point>> {
+        let metric = self.names.find(name)?;
+        self.tracker.as_mut()?.history(metric)
+    }
+
+    /// Completes the summary of the run; returns the sparklines of the user's first metrics.
+    pub(crate) fn summarize(&mut self, summary: &mut LoggerSummary) -> Vec<String> {
+        summary.last_step = self.steps.highest();
+        let throughput = self.total_throughput();
+        summary.steps_per_sec = throughput.units_per_sec();
+        summary.samples_per_sec = throughput.samples_per_sec();
+        let mut sparklines = Vec::new();
+        for at in 0..self.names.len() {
+            let Some(stats) = self.stats_of(at) else { continue };
+            let metric = MetricSummary::new(&**self.names.logged(at), stats);
+            if !self.names.is_user(at) {
+                summary.system_metrics.push(metric);
+                continue;
+            }
+            if sparklines.len() < SHOWN_METRICS {
+                let history = self.tracker.as_mut().and_then(|tracker| tracker.history(at));
+                let values: Vec<f64> = history.unwrap_or_default().iter().map(|point| point.value).collect();
+                sparklines.push(sparkline(&values));
+            }
+            summary.metrics.push(metric);
+        }
+        sparklines
+    }
+
+    fn stats_of(&mut self, metric: usize) -> Option<Stats> {
+        Some(self.tracker.as_mut()?.stats(metric)).filter(|stats| stats.count > 0)
+    }
+
+    /// Returns the throughput of all progresses so far.
+    fn total_throughput(&mut self) -> Throughput {
+        let mut throughput = self.throughput;
+        if let Some(meter) = self.progress.meter() {
+            meter.add_to(&mut throughput);
+        }
+        throughput
+    }
+
+    /// Gives a metric that a look-up has added its place in the tracker.
+    fn track_new(&mut self) {
+        while self.last_sample.len() < self.names.len() {
+            self.last_sample.push(0);
+            if let Some(tracker) = &mut self.tracker {
+                tracker.add();
+            }
+        }
+    }
+
+    fn track(&mut self, step: u64, samples: &[MetricSample]) {
+        let Some(tracker) = &mut self.tracker else { return };
+        for sample in samples {
+            tracker.record(sample.metric as usize, step, sample.value.as_f64());
+        }
+    }
+
+    /// Drops all but the last sample of each metric.
+    fn keep_last_of_each(&mut self, samples: &mut Vec<MetricSample>) {
+        let mut has_doubles = false;
+        for (at, sample) in samples.iter().enumerate() {
+            let before = mem::replace(&mut self.last_sample[sample.metric as usize], at);
+            // An index from an earlier call is harmless: the sample at that index is compared again.
+            has_doubles |= before < at && samples[before].metric == sample.metric;
+        }
+        if has_doubles {
+            let mut at = 0..;
+            samples.retain(|sample| at.next() == Some(self.last_sample[sample.metric as usize]));
+        }
+    }
+
+    /// Adds the metrics derived from the outermost progress, if it has a meter.
+    fn add_derived(&mut self, step: u64, samples: &mut Vec<MetricSample>) {
+        let Some(meter) = self.progress.meter() else { return };
+        for (name, value) in meter.derived_metrics() {
+            self.add_system(name, value, samples);
+        }
+        self.derived_step = Some(step);
+    }
+}

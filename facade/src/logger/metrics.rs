@@ -1,0 +1,229 @@
+//! The recorder of a logger's metrics: from a call's names and values to a frame in the ring.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use logcore::sync::lock;
+use logcore::{Count, LogConfig, LoggerSummary, MetricPair, Number, PerProcess, Readings, is_logging_suppressed};
+use logcore_pipeline::{ForkMutex, MetricName, NameId};
+
+use crate::logger::gate::CallGate;
+use crate::logger::metric_table::{MetricSample, MetricTable, StepChoice};
+use crate::logger::name_cache::{NameCache, next_naming};
+use crate::logger::progress::ProgressUpdate;
+
+/// Records the metrics and the progress of one logger.
+pub(crate) struct MetricRecorder {
+    gate: Arc<CallGate>,
+    enabled: AtomicBool,
+    /// Number of the current naming. It changes when the sinks get names in another form, and so invalidates the name caches.
+    naming: AtomicU64,
+    /// Held from the choice of a call's step until the call is in the ring, so that sinks get steps in order. Taken before
+    /// the lock of the table.
+    order: PerProcess<Mutex<()>>,
+    table: ForkMutex<MetricTable>,
+}
+
+impl MetricRecorder {
+    pub(crate) fn new(gate: Arc<CallGate>) -> Self {
+        let interning = Arc::clone(&gate);
+        let table = MetricTable::new(Box::new(move |name| interning.producer().intern(name)));
+        Self {
+            gate,
+            enabled: AtomicBool::new(true),
+            naming: AtomicU64::new(next_naming()),
+            order: PerProcess::default(),
+            table: ForkMutex::new(table),
+        }
+    }
+
+    pub(crate) fn configure(&self, config: &Arc<LogConfig>, first_step: u64) {
+        self.table.lock().configure(config, first_step);
+        self.naming.store(next_naming(), Ordering::Release);
+        self.enabled.store(config.enable_metrics, Ordering::Relaxed);
+    }
+
+    /// Returns the metrics so far.
+    pub(crate) fn table(&self) -> MutexGuard<'_, MetricTable> {
+        self.table.lock()
+    }
+
+    /// Logs the metrics of one call.
+    pub(crate) fn log<M>(&self, step: StepChoice, metrics: M)
+    where
+        M: IntoIterator<Item: MetricPair>,
+    {
+        if !self.admits_metrics() {
+            return;
+        }
+        with_scratch(|Scratch { samples, names }| {
+            let naming = self.naming.load(Ordering::Acquire);
+            // The iterator, the names and the numbers are user code and may log, too: no lock is held here.
+            for pair in metrics {
+                let (name, value) = (pair.name(), pair.value());
+                let (metric, id) = match names.find(naming, name) {
+                    Some(cached) => (cached.metric, cached.id),
+                    None => self.look_up(naming, name, names),
+                };
+                samples.push(MetricSample { metric, id, value });
+            }
+            self.complete(step, samples);
+        });
+    }
+
+    /// Returns the metric of a user's name, and the name, for a handle.
+    pub(crate) fn handle(&self, name: &str) -> (u32, Arc<str>) {
+        let naming = self.naming.load(Ordering::Acquire);
+        let cached = self.table.lock().user(naming, name);
+        (cached.metric, cached.logged)
+    }
+
+    /// Logs one value of a metric from [`handle`](Self::handle).
+    pub(crate) fn record(&self, metric: u32, step: u64, value: impl Number) {
+        if !self.admits_metrics() {
+            return;
+        }
+        let value = value.value();
+        let recorded = self.table.lock().record_one(metric, step, value);
+        if let Some(name) = recorded {
+            self.gate.producer().metric(step, name, value);
+            return;
+        }
+        with_scratch(|Scratch { samples, .. }| {
+            self.table.lock().add(metric, value, samples);
+            self.complete(StepChoice::At(step), samples);
+        });
+    }
+
+    /// Logs the readings of probes at the current step.
+    pub(crate) fn log_readings(&self, readings: &[Readings]) {
+        if !self.enabled.load(Ordering::Relaxed) {
+            return;
+        }
+        with_scratch(|Scratch { samples, .. }| {
+            let mut table = self.table.lock();
+            for (name, value) in readings.iter().flat_map(|readings| readings.iter()) {
+                table.add_system(name, value, samples);
+            }
+            drop(table);
+            self.complete(StepChoice::Current, samples);
+        });
+    }
+
+    /// Runs `send` at a step, in order with the metrics; `None` is the current step.
+    #[cfg(feature = "wandb")]
+    pub(crate) fn at_step<T>(&self, step: Option<u64>, send: impl FnOnce(u64) -> T) -> T {
+        let _order = lock(self.order.get());
+        let step = self.table.lock().step_of(step);
+        send(step)
+    }
+
+    pub(crate) fn start_progress(&self, total: impl Count, description: &str) {
+        while self.table.lock().must_end_before(description) {
+            self.finish_progress();
+        }
+        let snapshot = self.table.lock().start_progress(total.count(), description);
+        if let Some(snapshot) = snapshot.filter(|_| !self.gate.is_closed()) {
+            snapshot.with_event(self.gate.logger(), |event| self.gate.producer().progress(event, true));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn update_progress(&self, n: u64, batch: impl Count) {
+        let update = self.table.lock().advance(n, batch);
+        if let Some(update) = update {
+            self.send_progress(update);
+        }
+    }
+
+    pub(crate) fn finish_progress(&self) {
+        let update = self.table.lock().end_progress();
+        if let Some(update) = update {
+            self.send_progress(update);
+        }
+    }
+
+    pub(crate) fn finish_all_progress(&self) {
+        while self.table.lock().is_in_progress() {
+            self.finish_progress();
+        }
+    }
+
+    /// Completes the summary of the run; returns the sparklines of the user's first metrics.
+    pub(crate) fn summarize(&self, summary: &mut LoggerSummary) -> Vec<String> {
+        self.table.lock().summarize(summary)
+    }
+
+    #[inline]
+    fn admits_metrics(&self) -> bool {
+        let is_on = self.enabled.load(Ordering::Relaxed) && !is_logging_suppressed();
+        is_on && self.gate.admits_call()
+    }
+
+    #[cold]
+    fn look_up(&self, naming: u64, name: &str, names: &mut NameCache) -> (u32, Option<NameId>) {
+        let found = self.table.lock().user(naming, name);
+        let metric = (found.metric, found.id);
+        names.insert(found);
+        metric
+    }
+
+    /// Completes a call that has all its samples, and sends it.
+    fn complete(&self, step: StepChoice, samples: &mut Vec<MetricSample>) {
+        if samples.is_empty() {
+            return;
+        }
+        let _order = lock(self.order.get());
+        let step = self.table.lock().record(step, samples);
+        self.send(step, samples);
+    }
+
+    fn send(&self, step: u64, samples: &[MetricSample]) {
+        let named =
+            |sample: &MetricSample, text| (sample.id.map_or(MetricName::Text(text), MetricName::Id), sample.value);
+        let producer = self.gate.producer();
+        if samples.iter().all(|sample| sample.id.is_some()) {
+            return producer.metrics(step, samples.iter().map(|sample| named(sample, "")));
+        }
+        let texts = self.table.lock().full_names(samples);
+        let named = samples.iter().zip(&texts).map(|(sample, text)| named(sample, text));
+        producer.metrics(step, named);
+    }
+
+    /// Sends an update of a progress with the metrics derived from it.
+    fn send_progress(&self, update: ProgressUpdate) {
+        with_scratch(|Scratch { samples, .. }| {
+            let row = self.table.lock().progress_row(update, samples);
+            let Some(row) = row.filter(|_| !self.gate.is_closed()) else {
+                return;
+            };
+            if !samples.is_empty() {
+                self.send(row.step, samples);
+            }
+            let producer = self.gate.producer();
+            row.snapshot
+                .with_event(self.gate.logger(), |event| producer.progress(event, row.is_lasting));
+        });
+    }
+}
+
+/// The memory that a metrics call works with.
+#[derive(Default)]
+struct Scratch {
+    samples: Vec<MetricSample>,
+    names: NameCache,
+}
+
+/// Lends the thread's own scratch memory; after the first calls of a thread nothing is allocated.
+fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+    thread_local! {
+        static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+    }
+    // The call takes the memory out, so that a call from within the user's iterator gets memory of its own.
+    let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
+    scratch.samples.clear();
+    let result = work(&mut scratch);
+    let _ = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
+    result
+}

@@ -1,0 +1,19 @@
+//! One logger: its text, its metrics, its progress, its probes, and its end.
+
+pub(crate) mod filter;
+pub(crate) mod gate;
+pub(crate) mod inner;
+pub(crate) mod metric_names;
+pub(crate) mod metric_table;
+pub(crate) mod metrics;
+pub(crate) mod name_cache;
+pub(crate) mod outcome;
+pub(crate) mod probe_thread;
+pub(crate) mod probes;
+pub(crate) mod progress;
+pub(crate) mod rate_limit;
+pub(crate) mod report;
+pub(crate) mod sinks;
+pub(crate) mod steps;
+pub(crate) mod summary;
+pub(crate) mod terminal;

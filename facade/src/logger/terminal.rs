@@ -1,0 +1,69 @@
+//! The terminal, if the console sink is linked: handing it over, and printing the closing summary.
+
+#[cfg(feature = "console")]
+use logcore::log::LevelFilter;
+use logcore::{Deadline, LogConfig};
+
+/// Runs `work` with the terminal to itself.
+///
+/// The bars disappear before `work` and return after it; log lines wait meanwhile. Use it for what a program prints by
+/// itself, and to hand the terminal to another program. Without the feature `console`, it only runs `work`.
+///
+/// ```
+/// let answer = facade::suspend(|| {
+///     println!("two lines of my own,");
+///     println!("whole, above the bars");
+///     42
+/// });
+/// assert_eq!(answer, 42);
+/// ```
+pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(feature = "console")]
+    return logcore_console::suspend(work);
+    #[cfg(not(feature = "console"))]
+    work()
+}
+
+/// Prints the closing summary of a logger after all its lines, where the lines went. Made before the sinks are released.
+pub(crate) struct SummaryPrinter {
+    #[cfg(feature = "console")]
+    printer: Option<logcore_console::ConsolePrinter>,
+}
+
+impl SummaryPrinter {
+    /// Returns the printer for a logger with this config. It prints nothing if the console shows no records at INFO.
+    pub(crate) fn new(config: &LogConfig) -> Self {
+        #[cfg(not(feature = "console"))]
+        let _ = config;
+        Self {
+            #[cfg(feature = "console")]
+            printer: (config.console_level >= LevelFilter::Info)
+                .then(|| logcore_console::ConsolePrinter::from_config(config))
+                .flatten(),
+        }
+    }
+
+    /// Prints the text that `render` returns; its argument is `true` if color is wanted.
+    pub(crate) fn print(&self, render: impl FnOnce(bool) -> String, deadline: Deadline) {
+        #[cfg(feature = "console")]
+        if let Some(printer) = &self.printer {
+            printer.print(render, deadline);
+        }
+        #[cfg(not(feature = "console"))]
+        let _ = (render, deadline);
+    }
+}
+
+/// Limits how long anything may wait for the terminal from now on.
+pub(crate) fn limit_waiting(deadline: Deadline) {
+    #[cfg(feature = "console")]
+    logcore_console::limit_waiting(deadline);
+    #[cfg(not(feature = "console"))]
+    let _ = deadline;
+}
+
+/// Sends the notices on stderr through the owner of the terminal, so that they do not break the bars.
+pub(crate) fn print_notices_above_bars() {
+    #[cfg(feature = "console")]
+    logcore_pipeline::set_notice_writer(logcore_console::print_line);
+}

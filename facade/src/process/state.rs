@@ -1,0 +1,382 @@
+//! The state of the process: its open loggers, its pipeline, and what the loggers to come will have.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use logcore::log::LevelFilter;
+use logcore::{
+    Deadline, FileRank, LogConfig, LogError, LoggerEnd, Ranks, RingPlace, Sink, SinkError, StopFlag, canonical_name,
+};
+use logcore_pipeline::{
+    Pipeline, RecoveryError, Signal, at_exit, label_notices_with_rank, print_notice, recover_ranks, set_fork_takeover,
+};
+
+use crate::logger::inner::LoggerInner;
+use crate::logger::probes::ProbeSet;
+use crate::logger::sinks::{BuiltSinks, build_sinks};
+use crate::logger::terminal;
+use crate::process::config_watch::{self, WatchHooks};
+use crate::process::logger_config::{with_absolute_paths, with_name};
+use crate::process::{global_log, panic_hook, signals};
+
+/// The calls that the process makes when something happens to it.
+#[derive(Clone, Copy)]
+pub(crate) struct ProcessHooks {
+    /// Runs at the exit of the process, with the exit code if it is known.
+    pub(crate) on_exit: fn(Option<i32>),
+    /// Runs when a panic is about to abort the process.
+    pub(crate) on_abort: fn(),
+    /// Runs when a signal is about to end the process.
+    pub(crate) on_signal: fn(Signal),
+    /// Runs in a forked child whose parent is gone.
+    pub(crate) on_orphaned: fn(),
+    pub(crate) watch: WatchHooks,
+}
+
+/// The loggers of a process, and what they share.
+pub(crate) struct ProcessState {
+    hooks: ProcessHooks,
+    /// The config for loggers that have none of their own.
+    pub(crate) template: Option<LogConfig>,
+    pub(crate) loggers: OpenLoggers,
+    /// Levels by sink that were set since, for the loggers to come.
+    pub(crate) levels: BTreeMap<String, LevelFilter>,
+    /// Directives that were set since, for the loggers to come.
+    pub(crate) directives: Option<String>,
+    watched: BTreeSet<PathBuf>,
+    /// Names of the sinks that all loggers share.
+    pub(crate) shared: Vec<String>,
+    /// Shared sinks that wait for the first logger.
+    waiting: Vec<(String, Box<dyn Sink>)>,
+    /// Exists from the first logger to the last.
+    pub(crate) pipeline: Option<Pipeline>,
+    /// Number of loggers that are no longer open and not yet finished.
+    pub(crate) finishing: usize,
+    /// Folders whose killed runs have been delivered.
+    recovered: BTreeSet<PathBuf>,
+}
+
+/// The open loggers, by age and by name.
+#[derive(Default)]
+pub(crate) struct OpenLoggers {
+    by_age: BTreeMap<u64, Arc<LoggerInner>>,
+    by_name: HashMap<String, Arc<LoggerInner>>,
+}
+
+impl OpenLoggers {
+    /// Returns the logger of this name, in any spelling of the name.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<LoggerInner>> {
+        self.by_name.get(&*canonical_name(name))
+    }
+
+    pub(crate) fn contains(&self, logger: &LoggerInner) -> bool {
+        self.by_age.contains_key(&logger.age())
+    }
+
+    pub(crate) fn add(&mut self, logger: Arc<LoggerInner>) {
+        let name = canonical_name(logger.name()).into_owned();
+        self.by_name.insert(name, Arc::clone(&logger));
+        self.by_age.insert(logger.age(), logger);
+    }
+
+    /// Removes a logger; returns `true` if it was there.
+    pub(crate) fn remove(&mut self, logger: &Arc<LoggerInner>) -> bool {
+        let was_there = self.by_age.remove(&logger.age()).is_some();
+        let name = canonical_name(logger.name());
+        if was_there && self.find(&name).is_some_and(|found| Arc::ptr_eq(found, logger)) {
+            self.by_name.remove(&*name);
+        }
+        was_there
+    }
+
+    /// Returns the loggers, the oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<LoggerInner>> {
+        self.by_age.values()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_age.is_empty()
+    }
+}
+
+impl ProcessState {
+    pub(crate) fn new(hooks: ProcessHooks) -> Self {
+        Self {
+            hooks,
+            template: None,
+            loggers: OpenLoggers::default(),
+            levels: BTreeMap::new(),
+            directives: None,
+            watched: BTreeSet::new(),
+            shared: Vec::new(),
+            waiting: Vec::new(),
+            pipeline: None,
+            finishing: 0,
+            recovered: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the state of a forked child: the settings for new loggers, and no loggers. Without the settings if the fork
+    /// interrupted a change of them.
+    pub(crate) fn of_child(parent: &Mutex<Self>, hooks: ProcessHooks) -> Self {
+        let mut child = Self::new(hooks);
+        if let Ok(parent) = parent.try_lock() {
+            child.template.clone_from(&parent.template);
+            child.levels.clone_from(&parent.levels);
+            child.directives.clone_from(&parent.directives);
+        }
+        child
+    }
+
+    /// Opens a logger of this config, or gives the config to the open logger of this name.
+    pub(crate) fn open(&mut self, config: LogConfig) -> Result<Arc<LoggerInner>, LogError> {
+        config.validate()?;
+        let mut config = with_absolute_paths(config)?;
+        note_rank(&config);
+        self.recover(&config, None);
+        let live = self.loggers.find(&config.name).cloned();
+        if let Some(live) = &live {
+            // The logger is shown by the first spelling of its name.
+            live.name().clone_into(&mut config.name);
+        }
+        let stop = live
+            .as_ref()
+            .map_or_else(StopFlag::default, |logger| logger.stop().clone());
+        let mut sinks = build_sinks(&config, &stop)?;
+        let probes = ProbeSet::build(&config, &stop)?;
+        let (capture_warnings, handle_signals) = (config.capture_warnings, config.handle_signals);
+        let logger = match live {
+            Some(logger) => logger,
+            None => {
+                let producer = self.pipeline(&config, &sinks)?.producer(&config.name);
+                Arc::new(LoggerInner::new(&config.name, producer, stop))
+            }
+        };
+        self.name_ring(&config, &mut sinks);
+        logger.configure(config, sinks, probes, !self.shared.is_empty())?;
+        for (sink, level) in &self.levels {
+            // Not every logger has every sink.
+            let _ = logger.set_level(sink, *level);
+        }
+        if let Some(directives) = &self.directives {
+            logger.set_directives(directives)?;
+        }
+        if self.loggers.find(logger.name()).is_none() {
+            self.loggers.add(Arc::clone(&logger));
+        }
+        self.watch(&logger);
+        global_log::publish(&logger);
+        if capture_warnings {
+            panic_hook::install(self.hooks.on_abort);
+        }
+        if handle_signals {
+            signals::handle(self.hooks.on_signal);
+        }
+        Ok(logger)
+    }
+
+    /// Gives every open logger this config, and keeps the config for the loggers to come.
+    pub(crate) fn configure(&mut self, config: LogConfig) -> Result<(), LogError> {
+        config.validate()?;
+        let config = with_absolute_paths(config)?;
+        note_rank(&config);
+        self.recover(&config, None);
+        let mut built = Vec::new();
+        for logger in self.loggers.iter() {
+            let config = with_name(&config, logger.name());
+            let sinks = build_sinks(&config, logger.stop())?;
+            let probes = ProbeSet::build(&config, logger.stop())?;
+            built.push((Arc::clone(logger), config, sinks, probes));
+        }
+        // Without a logger, sinks that no logger opens try the config.
+        if built.is_empty() {
+            build_sinks(&config, &StopFlag::default())?;
+        }
+        let has_shared_sinks = !self.shared.is_empty();
+        for (logger, config, mut sinks, probes) in built {
+            self.name_ring(&config, &mut sinks);
+            logger.configure(config, sinks, probes, has_shared_sinks)?;
+            self.watch(&logger);
+            global_log::publish(&logger);
+        }
+        self.template = Some(config);
+        self.levels.clear();
+        self.directives = None;
+        Ok(())
+    }
+
+    /// In a forked child, gives a logger of the parent sinks of its own.
+    pub(crate) fn adopt(&mut self, logger: Arc<LoggerInner>) -> Result<(), LogError> {
+        let config = LogConfig::clone(&logger.settings().config);
+        // Calls that the ring still has are written before anything new.
+        self.recover(&config, Some(logger.producer().writer_pid()));
+        let mut sinks = build_sinks(&config, logger.stop())?;
+        let probes = ProbeSet::build(&config, logger.stop())?;
+        if self.pipeline.is_none() {
+            let recoverable = sinks.can_recover().then_some(&config);
+            let started = Pipeline::start_in_place_of(logger.producer(), recoverable);
+            self.pipeline = Some(started.map_err(cannot_start)?);
+        }
+        self.name_ring(&config, &mut sinks);
+        logger.configure(config.clone(), sinks, probes, false)?;
+        if config.handle_signals {
+            signals::handle(self.hooks.on_signal);
+        }
+        global_log::publish(&logger);
+        self.loggers.add(logger);
+        Ok(())
+    }
+
+    /// Adds a sink that all loggers share. The name must be new.
+    pub(crate) fn share(&mut self, name: &str, sink: Box<dyn Sink>) {
+        match &self.pipeline {
+            Some(pipeline) => pipeline.share(name, sink, Deadline::after(SHARE_TIMEOUT)),
+            None => self.waiting.push((name.to_owned(), sink)),
+        }
+        self.shared.push(name.to_owned());
+        for logger in self.loggers.iter() {
+            logger.note_shared_sink();
+            global_log::publish(logger);
+        }
+    }
+
+    /// Ends the shared sinks.
+    pub(crate) fn finish_shared(&mut self, exit_code: i32) {
+        self.waiting.clear();
+        if !std::mem::take(&mut self.shared).is_empty()
+            && let Some(pipeline) = &self.pipeline
+        {
+            let deadline = Deadline::after(LogConfig::default().finish_duration());
+            if let Err(error) = pipeline.finish_shared(LoggerEnd::from_exit_code(exit_code), deadline) {
+                print_notice("finish added sinks", &error.to_string());
+            }
+        }
+    }
+
+    /// Stops watching a file.
+    pub(crate) fn unwatch(&mut self, file: &Path) {
+        self.watched.remove(file);
+    }
+
+    /// Ends the pipeline if nothing uses it any more.
+    pub(crate) fn end_unused_pipeline(&mut self) {
+        if self.finishing > 0 || !self.loggers.is_empty() || !self.shared.is_empty() {
+            return;
+        }
+        self.recovered.clear();
+        if let Some(pipeline) = self.pipeline.take()
+            && let Err(error) = pipeline.end(Deadline::after(LogConfig::default().flush_duration()))
+        {
+            print_notice("end of the writer", &error.to_string());
+        }
+    }
+
+    /// Watches the file that a logger's config names.
+    fn watch(&mut self, logger: &LoggerInner) {
+        if let Some(file) = &logger.settings().config.watch_file
+            && self.watched.insert(file.clone())
+        {
+            config_watch::spawn(file, self.hooks.watch);
+        }
+    }
+
+    /// Returns the pipeline; the first logger starts it.
+    fn pipeline(&mut self, config: &LogConfig, sinks: &BuiltSinks) -> Result<&Pipeline, LogError> {
+        if self.pipeline.is_none() {
+            let started = match sinks.can_recover() {
+                true => Pipeline::start_in(config),
+                false => Pipeline::start(config.ring_bytes),
+            };
+            let pipeline = started.map_err(cannot_start)?;
+            for (name, sink) in self.waiting.drain(..) {
+                pipeline.share(&name, sink, Deadline::after(SHARE_TIMEOUT));
+            }
+            self.pipeline = Some(pipeline);
+            terminal::print_notices_above_bars();
+            set_fork_takeover(self.hooks.on_orphaned);
+            at_exit(self.hooks.on_exit);
+        }
+        self.pipeline.as_ref().ok_or_else(|| LogError::Closed {
+            logger: config.name.clone(),
+        })
+    }
+
+    /// Lets the next process find the ring also from the folder of these sinks.
+    fn name_ring(&self, config: &LogConfig, sinks: &mut BuiltSinks) {
+        if let Some(pipeline) = &self.pipeline
+            && config.ring_place != RingPlace::Memory
+            && sinks.can_recover()
+        {
+            sinks.folder = pipeline.point_from(&config.log_dir);
+        }
+    }
+
+    /// Delivers what killed runs have left in the config's folder, before anything new is written there.
+    ///
+    /// Each rank recovers its own files. The first rank also recovers the files that no rank of this run has. The process
+    /// `gone` has just ended, and may close its files a moment after its threads have ended.
+    fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
+        let folder = config.log_dir.canonicalize().unwrap_or_else(|_| config.log_dir.clone());
+        if !self.recovered.insert(folder.clone()) {
+            return;
+        }
+        let (ranks, files) = (Ranks::from_config(config), FileRank::from_config(config));
+        let mut own = recover_ranks(config, gone, |other| other == files);
+        let since = Instant::now();
+        let is_closing =
+            |outcome: &Result<_, _>| matches!(outcome, Err(RecoveryError::Live { pid }) if Some(*pid) == gone);
+        while own.iter().any(is_closing) && since.elapsed() < CLOSE_TIMEOUT {
+            thread::sleep(RETRY_INTERVAL);
+            own.retain(|outcome| !is_closing(outcome));
+            own.extend(recover_ranks(config, gone, |other| other == files));
+        }
+        let is_orphaned = |other: u32| !config.rank_files || ranks.world_size.is_some_and(|size| other >= size);
+        let mut orphans = recover_ranks(config, None, |other| {
+            ranks.is_first() && other.0.is_some_and(is_orphaned)
+        });
+        // A live process has files of its own.
+        orphans.retain(|outcome| !matches!(outcome, Err(RecoveryError::Live { .. })));
+        for outcome in own.into_iter().chain(orphans) {
+            match outcome {
+                Ok(recovered) => print_notice(&format!("recovered {}", recovered.pid), &recovered.to_string()),
+                Err(RecoveryError::Live { pid }) => print_notice(
+                    &format!("shared folder {}", folder.display()),
+                    &format!(
+                        "process {pid} logs into {}, too: both append to the same files",
+                        folder.display()
+                    ),
+                ),
+                Err(error) => print_notice(&format!("ring in {}", folder.display()), &error.to_string()),
+            };
+        }
+    }
+}
+
+fn cannot_start(error: std::io::Error) -> LogError {
+    LogError::Sink {
+        sink: "all".to_owned(),
+        error: SinkError::from(error).doing("start the writer thread"),
+    }
+}
+
+/// Labels notices with the rank, and reports a launcher whose variables are invalid.
+fn note_rank(config: &LogConfig) {
+    label_notices_with_rank(Ranks::from_config(config).rank);
+    if config.rank.is_none()
+        && let Some(problem) = Ranks::env_problem()
+    {
+        print_notice("ranks", &problem.to_string());
+    }
+}
+
+/// A process closes its files within this time after its end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between two looks at a process that is ending.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Timeout for handing one command to the writer, which takes it within milliseconds unless a sink hangs.
+const SHARE_TIMEOUT: Duration = Duration::from_secs(5);
