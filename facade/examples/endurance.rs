@@ -1,5 +1,6 @@
-//! What a run costs that goes on for long: a history of 10^8 points, 10,000 names, a sink that hangs, a minute of idling.
-//! `cargo run --release -p logcore-facade --features full --example endurance`; the numbers stand in `docs/reliability.md`.
+//! Measures a long run: a history of 10^8 points, 10,000 names, a sink that hangs, a minute of
+//! idling. `cargo run --release -p logcore-facade --features full --example endurance`; the results
+//! are in `docs/reliability.md`.
 
 #![allow(clippy::print_stdout, reason = "a program that talks to the person who runs it")]
 

@@ -1,5 +1,5 @@
-//! One logger for a training run: leveled text, progress with throughput and ETA, metrics with windowed averages and history,
-//! memory, hyper-parameters.
+//! One logger for a training run: leveled text, progress with throughput and ETA, metrics with
+//! windowed averages and history, memory, hyper-parameters.
 //!
 //! ```
 //! # let folder = tempfile::tempdir().unwrap();
@@ -26,15 +26,17 @@
 //! # Ok::<(), facade::LogError>(())
 //! ```
 //!
-//! Every call goes through one bounded ring to one writer thread, and from there to the sinks: the terminal, a text file,
-//! `metrics.jsonl`, Weights & Biases, and the sinks of any other crate that is linked and named in the config. No call fails or
-//! panics because a disk, a terminal or a server is in trouble.
+//! Every call goes through one bounded ring to one writer thread, and from there to the sinks: the
+//! terminal, a text file, `metrics.jsonl`, Weights & Biases, and the sinks of any other crate that
+//! is linked and named in the config. No call fails or panics because a disk, a terminal or a
+//! server is in trouble.
 //!
 //! # Text
 //!
-//! [`UnifiedLogger::info`] and its siblings log a message at a level. The logger also takes the records of the `log` macros: with
-//! `log::info!(logger: logger, "…")` from anywhere, and with plain `log::info!` from all modules under the logger's name.
-//! Structured fields are kept. Levels are set for each sink ([`UnifiedLogger::set_level`]) and by target
+//! [`UnifiedLogger::info`] and its siblings log a message at a level. The logger also takes the
+//! records of the `log` macros: with `log::info!(logger: logger, "…")` from anywhere, and with
+//! plain `log::info!` from all modules under the logger's name. Structured fields are kept. Levels
+//! are set for each sink ([`UnifiedLogger::set_level`]) and by target
 //! ([`UnifiedLogger::set_directives`]).
 //!
 //! ```
@@ -52,53 +54,62 @@
 //!
 //! # Progress
 //!
-//! [`UnifiedLogger::start_progress`] starts a progress, [`UnifiedLogger::update_progress`] advances it. A terminal shows bars with
-//! rate, samples per second, ETA and the newest metrics, below the log lines. Elsewhere the console prints one line every few
-//! percent. A start within an open progress is nested. [`suspend`] hands the terminal to the program.
+//! [`UnifiedLogger::start_progress`] starts a progress, [`UnifiedLogger::update_progress`] advances
+//! it. A terminal shows bars with rate, samples per second, ETA and the newest metrics, below the
+//! log lines. Elsewhere the console prints one line every few percent. A start within an open
+//! progress is nested. [`suspend`] hands the terminal to the program.
 //!
 //! # Metrics
 //!
-//! [`UnifiedLogger::log_metrics`] takes any pairs of name and number, [`UnifiedLogger::log_metrics_at`] an explicit step,
-//! [`UnifiedLogger::metric`] returns a handle for hot loops. [`UnifiedLogger::metrics`] gives averages over a window,
-//! statistics over the run, and the history. All calls of one step are one row in `metrics.jsonl` and in W&B. NaN and infinite
-//! values are kept and counted.
+//! [`UnifiedLogger::log_metrics`] takes any pairs of name and number,
+//! [`UnifiedLogger::log_metrics_at`] an explicit step, [`UnifiedLogger::metric`] returns a handle
+//! for hot loops. [`UnifiedLogger::metrics`] gives averages over a window, statistics over the run,
+//! and the history. All calls of one step are one row in `metrics.jsonl` and in W&B. NaN and
+//! infinite values are kept and counted.
 //!
 //! # Runs and ranks
 //!
-//! A run leaves its files in `log_dir`: `training.log`, `metrics.jsonl`, `config.json`, `summary.json`, and more
-//! ([guide to the files][files]). In a distributed run, [`Ranks`] come from the variables of torchrun, SLURM and others: rank 0
-//! owns the terminal, and the files of other ranks have the rank in their names. `merge_ranks` (feature `merge`) merges the
-//! files ([guide to ranks][ranks]).
+//! A run leaves its files in `log_dir`: `training.log`, `metrics.jsonl`, `config.json`,
+//! `summary.json`, and more ([guide to the files][files]). In a distributed run, [`Ranks`] come
+//! from the variables of torchrun, SLURM and others: rank 0 owns the terminal, and the files of
+//! other ranks have the rank in their names. `merge_ranks` (feature `merge`) merges the files
+//! ([guide to ranks][ranks]).
 //!
 //! # Weights & Biases
 //!
-//! With the feature `wandb` and `enable_wandb = true`, everything is also recorded as a W&B run, online or offline, with the
-//! network never in the way of the training. `UnifiedLogger::wandb` adds images, tables, histograms, files, artifacts
-//! and alerts; `wandb::sync` delivers a run that is only on disk ([guide to W&B][wandb]).
+//! With the feature `wandb` and `enable_wandb = true`, everything is also recorded as a W&B run,
+//! online or offline, with the network never in the way of the training. `UnifiedLogger::wandb`
+//! adds images, tables, histograms, files, artifacts and alerts; `wandb::sync` delivers a run that
+//! is only on disk ([guide to W&B][wandb]).
 //!
 //! # GPU
 //!
-//! With the feature `gpu`, [`UnifiedLogger::log_memory`] logs the memory of the GPUs (GB = 1e9 bytes), and the probe `system`
-//! logs readings of GPUs, CPU and memory periodically ([guide to GPUs][gpu]).
+//! With the feature `gpu`, [`UnifiedLogger::log_memory`] logs the memory of the GPUs (GB = 1e9
+//! bytes), and the probe `system` logs readings of GPUs, CPU and memory periodically ([guide to
+//! GPUs][gpu]).
 //!
 //! # Ends and kills
 //!
-//! A return from `main`, `exit`, a panic, and the signals SIGINT, SIGTERM and SIGHUP lose nothing: every accepted call is
-//! delivered. If the process is killed, the ring stays in `log_dir`. The next start in this folder, or [`recover`], delivers its
-//! content, each call once ([guide to reliability][reliability]). [`UnifiedLogger::finish`] returns a [`FinishReport`]
-//! with the account of each sink.
+//! A return from `main`, `exit`, a panic, and the signals SIGINT, SIGTERM and SIGHUP lose nothing:
+//! every accepted call is delivered. If the process is killed, the ring stays in `log_dir`. The
+//! next start in this folder, or [`recover`], delivers its content, each call once ([guide to
+//! reliability][reliability]). [`UnifiedLogger::finish`] returns a [`FinishReport`] with the
+//! account of each sink.
 //!
 //! # Async
 //!
-//! The logger needs no runtime and works in any. Most calls never wait for I/O, but these block the thread:
+//! The logger needs no runtime and works in any. Most calls never wait for I/O, but these block the
+//! thread:
 //!
-//! - [`UnifiedLogger::error`] waits until the message is delivered, at most for `flush_timeout` (5 s by default).
+//! - [`UnifiedLogger::error`] waits until the message is delivered, at most for `flush_timeout` (5
+//!   s by default).
 //! - [`UnifiedLogger::flush`] waits at most for `flush_timeout`.
-//! - [`UnifiedLogger::finish`], [`cleanup_logging`] and the drop of the last handle wait at most for `finish_timeout` (30 s).
+//! - [`UnifiedLogger::finish`], [`cleanup_logging`] and the drop of the last handle wait at most
+//!   for `finish_timeout` (30 s).
 //! - Every call waits while the ring is full, unless `on_full = "drop"`.
 //!
-//! On a healthy disk the waits take milliseconds. If a blocked executor thread must never happen, run these calls on a thread
-//! for blocking work:
+//! On a healthy disk the waits take milliseconds. If a blocked executor thread must never happen,
+//! run these calls on a thread for blocking work:
 //!
 //! ```
 //! # let folder = tempfile::tempdir().unwrap();
@@ -114,7 +125,8 @@
 //!
 //! # Sinks and their options
 //!
-//! An entry in [`LogConfig::sinks`] sets the options of a sink and switches the sink on; `false` switches it off.
+//! An entry in [`LogConfig::sinks`] sets the options of a sink and switches the sink on; `false`
+//! switches it off.
 //!
 //! | sink | option | default | meaning |
 //! |---|---|---|---|
@@ -154,8 +166,8 @@
 //! # Ok::<(), facade::LogError>(())
 //! ```
 //!
-//! A sink of your own implements [`logcore::Sink`] and is added by [`LogManager::add_sink`], or registered by its crate
-//! with [`logcore::register_sink!`].
+//! A sink of your own implements [`logcore::Sink`] and is added by [`LogManager::add_sink`], or
+//! registered by its crate with [`logcore::register_sink!`].
 //!
 //! # Features
 //!
@@ -163,7 +175,8 @@
 //! - `file`: the text file `training.log`, with rotation. On by default.
 //! - `jsonl`: `metrics.jsonl`, `records.jsonl`, `config.json`, `summary.json`. On by default.
 //! - `progress`: throughput, ETA, bars. On by default.
-//! - `metrics`: on by default, and without effect: averages, statistics and history are always there.
+//! - `metrics`: on by default, and without effect: averages, statistics and history are always
+//!   there.
 //! - `memory`: a sink that keeps its records and rows in memory, for tests.
 //! - `gpu`: readings of the GPU and the machine.
 //! - `wandb`: Weights & Biases, offline and online.
@@ -175,11 +188,15 @@
 //! # Guides
 //!
 //! - [Configuration][configuration]: all fields, variables and options
-//! - [Files of a run][files], [Terminal][terminal], [Ranks][ranks], [GPU][gpu], [Weights & Biases][wandb]
+//! - [Metrics and progress][metrics], [Sinks, formatters and probes of your own][extending]
+//! - [Files of a run][files], [Terminal][terminal], [Ranks][ranks], [GPU][gpu], [Weights &
+//!   Biases][wandb]
 //! - [Error messages: cause and remedy][failures], [Reliability][reliability], [Security][security]
 //! - [Less output][noise], [Benchmarks][benchmarks], [Comparison with other loggers][compare]
 //!
 //! [configuration]: https://github.com/logcore/logcore/blob/main/docs/configuration.md
+//! [metrics]: https://github.com/logcore/logcore/blob/main/docs/metrics.md
+//! [extending]: https://github.com/logcore/logcore/blob/main/docs/extending.md
 //! [files]: https://github.com/logcore/logcore/blob/main/docs/files.md
 //! [terminal]: https://github.com/logcore/logcore/blob/main/docs/terminal.md
 //! [ranks]: https://github.com/logcore/logcore/blob/main/docs/ranks.md

@@ -1,4 +1,4 @@
-//! What a loop repeats allocates nothing on its own thread, once it has been round.
+//! A loop that logs allocates nothing on its own thread after its first round.
 #![cfg(all(feature = "file", feature = "jsonl", feature = "metrics", feature = "progress"))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,22 +9,23 @@ use std::time::Duration;
 use facade::logcore::log;
 use facade::{LogConfig, UnifiedLogger, setup_logging};
 
-/// The system's allocator, with a count of what each thread takes.
-struct Counting;
+/// The system's allocator with a counter of allocations for each thread.
+struct CountingAllocator;
 
 thread_local! {
     static TAKEN: Cell<u64> = const { Cell::new(0) };
 }
 
 fn count() {
-    // A thread whose locals are gone is none that is looked at here.
+    // A thread that is past its thread-locals is not measured here.
     let _ = TAKEN.try_with(|taken| taken.set(taken.get() + 1));
 }
 
-// SAFETY: every call goes to the system's allocator as it came, and what that returns is returned. Counting allocates
-// nothing: the counter has no destructor and is initialised at compile time.
+// SAFETY: every call goes to the system's allocator unchanged, and its result is returned
+// unchanged. Counting allocates nothing: the counter has no destructor and is initialised at
+// compile time.
 #[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: the caller's promises are those of `System`.
@@ -44,18 +45,19 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; whatever is freed here came from `System`.
+        // SAFETY: as above; the freed memory came from `System`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// How often this thread allocates while `call` is made a thousand times, after it was made as often before.
+/// How often this thread allocates while `call` is made a thousand times, after it was made as
+/// often before.
 fn allocations(logger: &UnifiedLogger, call: impl Fn(u64)) -> u64 {
     (0..1000).for_each(&call);
-    // A full ring would have callers wait, and say so.
+    // With a full ring, callers would wait and print a notice.
     logger.flush().unwrap();
     let before = TAKEN.get();
     (1000..2000).for_each(&call);
@@ -64,7 +66,7 @@ fn allocations(logger: &UnifiedLogger, call: impl Fn(u64)) -> u64 {
     taken
 }
 
-/// A call of the logger, and what it is called here.
+/// A call of the logger, with a name for messages.
 type Call<'a> = (&'a str, &'a dyn Fn(u64));
 
 fn open(name: &str, history: bool, folder: &tempfile::TempDir) -> UnifiedLogger {
@@ -112,7 +114,7 @@ fn text_allocates_nothing() {
 fn metrics_allocate_nothing() {
     const NAMES: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
     let folder = tempfile::tempdir().unwrap();
-    // History grows by a chunk now and then, each longer than the last, whatever the call.
+    // The history grows by a chunk now and then, each longer than the last.
     for (name, chunks) in [("without history", 0), ("with history", 1)] {
         let logger = open(name, chunks > 0, &folder);
         let loss = logger.metric("a");
@@ -141,7 +143,8 @@ fn metrics_allocate_nothing() {
         ];
         for ((name, call), metrics) in calls {
             let taken = allocations(&logger, call);
-            // A chunk holds as many values as all before it, and its list grows as rarely; so do the runs of steps.
+            // A chunk holds as many values as all before it, and its list grows as rarely; so do
+            // the runs of steps.
             assert!(taken <= 4 * chunks * metrics, "{name}: {taken}");
         }
     }

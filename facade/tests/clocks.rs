@@ -1,4 +1,5 @@
-//! A clock that is far off: before 1970, before what frames can hold, and after year 9999.
+//! Logging with a clock that is far off: before 1970, outside the range of frames, and after year
+//! 9999.
 #![cfg(all(
     target_os = "linux",
     feature = "console",
@@ -29,7 +30,7 @@ int clock_gettime(clockid_t id, struct timespec *at) {
 }
 "#;
 
-/// Is run as a process of its own, under such a clock.
+/// Runs as a process of its own, with such a clock.
 #[test]
 fn logs_into_a_folder() {
     let Some(folder) = std::env::var_os("CLOCK_FOLDER") else {

@@ -713,7 +713,7 @@ fn hyper_parameters_go_to_config_json() {
     assert_eq!(config["end"]["exit_code"], 3);
 }
 
-/// A value that JSON has no form for takes nothing else with it, and every call is there or told.
+/// A value without a form in JSON loses no other value; a notice names it.
 #[test]
 fn log_config_accepts_odd_values() {
     #[derive(serde::Serialize)]
@@ -763,7 +763,8 @@ fn log_config_accepts_odd_values() {
     assert!(!config["deep98"].to_string().contains("nested too deep"));
 }
 
-/// A key at a wrong place among the options of a sink, or in a field of its own, is in no error.
+/// An API key at a wrong place among the options of a sink, or in another field, appears in no
+/// error.
 #[test]
 fn config_errors_show_no_secret() {
     const KEY: &str = "S3CR3T-0123456789abcdef0123456789abcdef0";
@@ -792,7 +793,7 @@ fn config_errors_show_no_secret() {
     }
 }
 
-/// Names of any length and of any characters: every file stays what it is.
+/// Names of any length and with any characters leave every file valid.
 #[test]
 fn any_logger_or_metric_name_leaves_the_files_valid() {
     let folder = tempfile::tempdir().unwrap();

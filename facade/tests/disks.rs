@@ -1,6 +1,7 @@
-//! File systems that are full, shut down or frozen while a training logs into them. Each case is a child process, this test program
-//! run again, in a mount namespace of its own: whatever becomes of it, its mounts go with it. Where mounts are not allowed, or the
-//! programs that make file systems are not there, nothing is tried; `faults.rs` has what needs no file system.
+//! File systems that are full, shut down or frozen while a training logs into them. Each case is a
+//! child process, this test program run again, in a mount namespace of its own, which takes its
+//! mounts along when it ends. Without the right to mount, or without the programs that make file
+//! systems, the tests do nothing; `faults.rs` has the tests that need no file system.
 #![cfg(all(target_os = "linux", feature = "file", feature = "jsonl"))]
 #![allow(unsafe_code, reason = "room is taken, and memory")]
 #![allow(clippy::print_stdout, reason = "a test that tries nothing says so")]
@@ -80,11 +81,11 @@ fn the_child() {
         let may_wait = !in_memory || !memory_is_of_the_machine();
         assert!(may_wait || slowest_call < FROZEN / 2, "a call took {slowest_call:?}");
     }
-    // Calls that a disk does not take are lost; that the process is there to say so is what matters.
+    // Calls that a disk does not take are lost. The process must survive and report them.
     drop(logger.finish());
 }
 
-/// Where it is a container's, the ring is on the disk.
+/// In a container with its own `/dev/shm`, the ring is on the disk.
 fn memory_is_of_the_machine() -> bool {
     fs::read_link("/proc/self/ns/ipc").unwrap() == Path::new("ipc:[4026531839]")
 }
@@ -149,7 +150,7 @@ impl<'a> Disk<'a> {
     fn fill(&self) {
         let file = File::create(self.folder.join("disk/filling")).unwrap();
         run(self.folder, "sync -f disk");
-        // A backup that shares its blocks with what it is of, where there is such.
+        // A backup with shared blocks, on file systems that support them.
         run(self.folder, "cp -a --reflink=auto disk/logs disk/backup; sync -f disk");
         let mut at = 0;
         for bytes in [64 << 20, 8 << 20, 1 << 20, 64 << 10, 4096] {
@@ -170,7 +171,8 @@ impl<'a> Disk<'a> {
     }
 
     fn freeze(&self) {
-        // Another process thaws it, and is there before it is frozen: nothing stays frozen if this one is killed.
+        // Another process thaws it, and is there before it is frozen: nothing stays frozen if this
+        // one is killed.
         let thaw = format!("sleep {}; fsfreeze -u disk", FROZEN.as_secs());
         let mut thaw = command(self.folder, &thaw).process_group(0).spawn().unwrap();
         run(self.folder, "sync -f disk; fsfreeze -f disk");
@@ -188,7 +190,7 @@ fn run(folder: &Path, words: &str) {
     assert!(command(folder, words).status().unwrap().success(), "{words}");
 }
 
-/// Whether this process may mount, and has what makes these file systems.
+/// Returns `true` if this process may mount, and has the programs that make these file systems.
 fn may_mount(program: &str) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let try_it = format!(

@@ -1,4 +1,5 @@
-//! How a process may end, and what is then on disk. Each case is a child process: this test program, run again.
+//! The ends of a process, and the files afterwards. Each case is a child process: this test
+//! program, run again.
 #![cfg(feature = "file")]
 
 use std::fs;
@@ -15,10 +16,10 @@ use facade::{LogConfig, LogManager, UnifiedLogger, setup_logging};
 const CASE: &str = "ENDINGS_CASE";
 const FOLDER: &str = "ENDINGS_FOLDER";
 
-/// Says at the end of the text how the run ended.
-struct Witness;
+/// Writes the exit code at the end of the text file.
+struct ExitCodeWriter;
 
-impl Sink for Witness {
+impl Sink for ExitCodeWriter {
     fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
         Ok(())
     }
@@ -36,7 +37,7 @@ impl Sink for Witness {
 
 fn set_up() -> UnifiedLogger {
     LogManager::get_instance()
-        .add_sink("witness", Box::new(Witness))
+        .add_sink("witness", Box::new(ExitCodeWriter))
         .unwrap();
     setup_logging(LogConfig {
         name: "child".into(),
@@ -47,7 +48,7 @@ fn set_up() -> UnifiedLogger {
     .unwrap()
 }
 
-/// What the child does, instead of the tests.
+/// Runs a case in the child, instead of the tests.
 fn child(case: &str) {
     #[cfg(unix)]
     if case == "behind the end" {
@@ -130,9 +131,9 @@ fn say_behind_the_end() {
 static ENDED: std::sync::OnceLock<UnifiedLogger> = std::sync::OnceLock::new();
 
 /// Panics whenever it is given something.
-struct Panicking(Arc<AtomicU64>);
+struct PanickingAtRecord(Arc<AtomicU64>);
 
-impl Sink for Panicking {
+impl Sink for PanickingAtRecord {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.0.fetch_add(1, Ordering::Relaxed);
         panic!("no table for {}", record.message());
@@ -141,7 +142,7 @@ impl Sink for Panicking {
 
 fn log_to_a_sink_that_panics(logger: &UnifiedLogger) {
     let asked = Arc::default();
-    let sink = Panicking(Arc::clone(&asked));
+    let sink = PanickingAtRecord(Arc::clone(&asked));
     LogManager::get_instance()
         .add_sink("panicking", Box::new(sink))
         .unwrap();
@@ -169,7 +170,7 @@ fn run(case: &str) -> (ExitStatus, Vec<String>) {
     (status, lines)
 }
 
-/// The same, with what it said on stderr.
+/// Like `run`, and returns the text on stderr, too.
 fn run_and_listen(case: &str) -> (ExitStatus, Vec<String>, String) {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())

@@ -1,5 +1,5 @@
-//! Memory that fails: the file of a ring is cut, the system gives no more. Each case is a child process: this test program, run
-//! again.
+//! Memory that fails: the file of a ring is cut, the system gives no more. Each case is a child
+//! process: this test program, run again.
 #![cfg(all(target_os = "linux", feature = "file", feature = "jsonl"))]
 #![allow(unsafe_code, reason = "faults are made, and limits set")]
 #![allow(clippy::print_stdout, reason = "a child tells its parent how far it is")]
@@ -69,7 +69,7 @@ fn log_while_the_ring_is_cut(folder: &Path) {
                 for number in 0..LINES {
                     logger.info(format_args!("{thread} {number}"));
                     if thread == 0 {
-                        // No value is a run of zeros, which would look like what is gone.
+                        // No value is a run of zeros, which would look like lost data.
                         let value = f64::from(number) + 0.1;
                         logger.log_metrics_at(u64::from(number) + 1, [("value", value), ("other", value)]);
                     }
@@ -103,7 +103,7 @@ fn empty_mapping(folder: &Path) -> *mut u8 {
 
 fn touch_what_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    // SAFETY: the mapping is there, and the signal is what is tested.
+    // SAFETY: the mapping exists, and the test wants the signal.
     unsafe { empty_mapping(folder.path()).write_volatile(1) };
 }
 
@@ -121,7 +121,7 @@ extern "C" fn mend(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_v
 
 /// The handler that had the signal before us gets the faults that are not ours, and none that is.
 fn mend_own_fault(folder: &Path) {
-    // SAFETY: a handler of the form that the flags say.
+    // SAFETY: the handler has the form that the flags announce.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = mend as *const () as usize;
@@ -174,7 +174,7 @@ fn start(case: &str, folder: &Path) -> Child {
         .unwrap()
 }
 
-/// How the child ended, by which signal or with which code, and what it had said.
+/// Returns the signal or the exit code of the child, and its text on stderr.
 fn end(child: Child) -> (Option<i32>, Option<i32>, String) {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,4 +1,5 @@
-//! Children of a fork without `exec`. Each case is a process of its own: this test program, run again.
+//! Children of a fork without `exec`. Each case is a process of its own: this test program, run
+//! again.
 #![cfg(all(unix, feature = "file", feature = "jsonl", feature = "metrics"))]
 #![allow(unsafe_code, reason = "a fork")]
 
@@ -41,7 +42,7 @@ fn say_all(logger: &UnifiedLogger, number: u64) {
 
 /// Runs `work` in a child, which ends by `_exit`; returns its id.
 fn fork(work: impl FnOnce()) -> i32 {
-    // SAFETY: what the child does is the case at hand, and it ends by `_exit`.
+    // SAFETY: the child runs only the case at hand, and ends by `_exit`.
     unsafe {
         match libc::fork() {
             0 => {
@@ -129,7 +130,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 fn fork_while_threads_log(folder: &Path) {
     const CHILDREN: u64 = 60;
     let patient = LogConfig {
-        // The threads say so much that the writer is far behind on a busy machine.
+        // The threads log so much that the writer lags behind on a busy machine.
         flush_timeout: SOON.as_secs_f64() / 3.0,
         finish_timeout: SOON.as_secs_f64() / 3.0,
         ..config(folder, "run")
@@ -216,8 +217,8 @@ fn become_a_daemon(folder: &Path, end: impl FnOnce(&UnifiedLogger)) {
     logger.log_metrics([("value", 0)]);
     let parent = std::process::id();
     let daemon = || {
-        // Until the process has ended that has the writer.
-        // SAFETY: asks whether it is there; nobody waits for it before it is gone.
+        // Until the process has ended that has the writer. SAFETY: signal 0 only checks that the
+        // process exists; nobody waits for its end before that.
         while unsafe { libc::kill(parent as i32, 0) } == 0 && !is_zombie(parent) {
             thread::yield_now();
         }
@@ -287,7 +288,7 @@ fn be_ended_by_a_signal(folder: &Path) {
     let text = fs::read_to_string(folder.join("own/training.log")).unwrap();
     assert_eq!(text.lines().count(), 1001);
     assert!(text.ends_with("Interrupted by SIGTERM\n"));
-    // One that has nothing of its own is ended as ever.
+    // A child without loggers of its own ends as usual.
     let pid = fork(|| {
         logger.info("of the child");
         // SAFETY: as above.
@@ -351,7 +352,7 @@ fn the_child() {
     }
 }
 
-/// Runs a case; returns its folder and what it said on stderr.
+/// Runs a case; returns its folder and its text on stderr.
 fn run(case: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())

@@ -1,4 +1,5 @@
-//! What arrives through the global `log` facade. Each test is a process of its own (nextest), for the facade is one a process.
+//! Records through the global logger of the `log` crate. Each test is a process of its own
+//! (nextest), because a process has one global logger.
 
 use facade::logcore::log;
 use facade::logcore::testing::{RecordedCalls, recording};
@@ -54,7 +55,8 @@ fn names_that_differ_in_dashes_and_separators_are_one() {
     }
     let again = logger("my_trainer.data", |_| {});
     assert_eq!(again.name(), "my-trainer::data", "shown as it was written first");
-    // The later set-up of the same logger has taken over, so the handle of the earlier closes nothing.
+    // The later set-up of the same logger has taken over, so the handle of the earlier closes
+    // nothing.
     drop(data);
     log::info!(target: "my_trainer::data", "5");
     inner.info("6");

@@ -1,4 +1,5 @@
-//! A process that is killed, and the next one. Each case is a child process: this test program, run again.
+//! A process that is killed, and the next one. Each case is a child process: this test program, run
+//! again.
 #![cfg(all(unix, feature = "file", feature = "jsonl"))]
 #![allow(unsafe_code, reason = "a fork is one of the ends of a process")]
 #![allow(clippy::print_stdout, reason = "a child tells its parent how far it is")]
@@ -27,7 +28,8 @@ fn config(folder: &Path, place: RingPlace) -> LogConfig {
     }
 }
 
-/// What the child does, instead of the tests: it says when a call has returned, and waits for its end.
+/// Runs a case in the child, instead of the tests: the child reports each returned call, and waits
+/// to be killed.
 fn child(case: &str) {
     let folder = std::env::var_os(FOLDER).unwrap();
     let folder = Path::new(&folder);
@@ -74,7 +76,7 @@ fn child(case: &str) {
     be_ready();
 }
 
-/// Files can grow no further than the text file has grown: what a quota does.
+/// Limits files to the size of the text file, as a quota does.
 fn recover_without_room(folder: &Path) {
     let length = fs::metadata(folder.join("training.log")).unwrap().len();
     let limit = libc::rlimit {
@@ -87,7 +89,7 @@ fn recover_without_room(folder: &Path) {
     println!("ready: {left}");
 }
 
-/// A relative path means what it meant at the set-up.
+/// A relative path keeps the meaning that it had at the set-up.
 fn go_elsewhere(folder: &Path) {
     std::env::set_current_dir(folder).unwrap();
     let logger = setup_logging(config(Path::new("logs"), RingPlace::Auto)).unwrap();
@@ -98,7 +100,7 @@ fn go_elsewhere(folder: &Path) {
     be_ready();
 }
 
-/// So many that what their sinks have to remember is longer than its place in the ring.
+/// Opens so many loggers that the resume points of their sinks do not fit into the ring.
 const MANY: u32 = 200;
 
 fn be_many(folder: &Path, has_place: bool) {
@@ -120,8 +122,11 @@ fn be_many(folder: &Path, has_place: bool) {
     let mut loggers = vec![first];
     loggers.extend((1..MANY).map(|number| setup_logging(named(number)).unwrap()));
     if !has_place {
-        // The writer comes no further than to the first record, and the ring has room for those of some.
-        LogManager::get_instance().add_sink("stuck", Box::new(Stuck)).unwrap();
+        // The writer comes no further than to the first record, and the ring has room for those of
+        // some.
+        LogManager::get_instance()
+            .add_sink("stuck", Box::new(StuckSink))
+            .unwrap();
     }
     let saying = if has_place { loggers.len() } else { 100 };
     for (number, logger) in loggers.iter().take(saying).enumerate() {
@@ -148,9 +153,9 @@ fn be_very_many(folder: &Path) {
     be_ready();
 }
 
-struct Stuck;
+struct StuckSink;
 
-impl Sink for Stuck {
+impl Sink for StuckSink {
     fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
         loop {
             std::thread::park();
@@ -189,7 +194,8 @@ fn fork_and_log(logger: &UnifiedLogger) {
     }
 }
 
-/// The child of the fork logs when its parent is no more and was recovered, and many times what the ring has room for.
+/// The child of the fork logs after its parent has ended and was recovered, many times the size of
+/// the ring.
 fn fork_and_outlive(logger: &UnifiedLogger, folder: &Path) {
     // SAFETY: the child only looks at a folder and logs, and ends by `_exit`.
     unsafe {
@@ -221,7 +227,7 @@ fn command(case: &str, folder: &Path) -> Command {
     command
 }
 
-/// Runs a child until it says that it is ready.
+/// Runs a child until it reports that it is ready.
 fn start(case: &str, folder: &Path) -> Child {
     let mut child = command(case, folder).spawn().unwrap();
     let stdout = child.stdout.take().unwrap();
@@ -382,7 +388,8 @@ fn a_message_larger_than_a_frame_is_recovered_whole() {
 
 #[test]
 fn a_pending_repeat_count_is_recovered() {
-    // The child goes on, so where it and the writer stand when the kill comes is another place each time.
+    // The child keeps running, so that each kill comes at another moment of the child and the
+    // writer.
     for attempt in 1..=4 {
         let folder = tempfile::tempdir().unwrap();
         let mut child = start("folded", folder.path());
@@ -436,7 +443,7 @@ fn a_child_of_a_fork_logs_through_its_parent() {
     assert_all_there(folder.path());
 }
 
-/// What cannot be written now is neither lost nor, when it can be, written twice.
+/// Calls that cannot be written now are neither lost nor written twice later.
 fn assert_left_for_later(folder: &Path, left: &str, over: impl FnOnce()) {
     assert!(
         left.contains("is left alone: sink `") && left.contains("it is delivered when that is over"),
@@ -514,7 +521,7 @@ fn recovery_creates_deleted_files_again_with_the_pending_calls() {
         fs::remove_file(folder.path().join(name)).unwrap();
     }
     recover(folder.path()).pop().unwrap().unwrap();
-    // Nothing of what stood before the mark, and all that did not stand anywhere yet.
+    // Only calls from after the resume point are written.
     let after = messages(folder.path());
     assert_eq!(
         after.last().unwrap(),
@@ -551,7 +558,7 @@ fn recovery_does_not_wait_for_a_program_that_the_process_had_started() {
     assert_all_there(folder.path());
 }
 
-/// It holds up neither who recovers its parent, nor, were its calls to wait for a writer that is gone, itself: it has its own.
+/// The child blocks neither the recovery of its parent nor itself: it has a writer of its own.
 #[test]
 fn a_child_that_outlives_its_parent_does_not_block() {
     let folder = tempfile::tempdir().unwrap();
@@ -594,7 +601,7 @@ fn recovery_refuses_and_keeps_a_file_that_is_not_a_ring() {
     assert!(!path("3-gone").exists() && !path("4-noise").exists());
     assert!(folder.path().join(".logcore-4-noise.unreadable").exists());
     assert_eq!(fs::read_to_string(secret).unwrap(), "mine");
-    // What was put aside is not asked about again.
+    // Recovery does not look at a file again that it has put aside.
     assert_eq!(recover(folder.path()).len(), 2);
 }
 
@@ -637,7 +644,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The maker of a ring decides what is in it: somebody may have sent the folder.
+/// A ring may come from somebody else, with any content.
 #[test]
 fn recovery_ignores_a_copy_of_a_ring() {
     for case in ["lines", "shared memory"] {
@@ -654,7 +661,7 @@ fn recovery_ignores_a_copy_of_a_ring() {
         assert_eq!((before(folder.path()), before(other.path())), (here, there));
         assert_eq!((rings(folder.path()), rings(other.path())), (1, 1));
         if case == "lines" {
-            // The user says that it is theirs, and the original is delivered as if there were no copy.
+            // The user trusts the copy, and the original is delivered as if there were no copy.
             recover_trusted(other.path()).pop().unwrap().unwrap();
             assert_all_there(other.path());
         }

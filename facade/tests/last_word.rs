@@ -1,4 +1,4 @@
-//! What a run leaves as its last word: in the report, in `summary.json`, on the console.
+//! The end of a run in the report, in `summary.json`, and on the console.
 #![cfg(feature = "full")]
 
 use std::fs;
@@ -93,29 +93,29 @@ fn loggers_with_one_folder_share_the_file() {
     );
 }
 
-struct Fails(&'static str);
+struct FailingValue(&'static str);
 
-impl serde::Serialize for Fails {
+impl serde::Serialize for FailingValue {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom(self.0))
     }
 }
 
-/// Says a secret in every way that there is, and panics with it.
+/// Logs a secret with every call, and panics with it.
 fn tell_everywhere(logger: &UnifiedLogger, secret: &'static str) {
     logger.info(secret);
     logger.log_metrics([("loss", 0.5)]);
     logger.start_progress(1, secret);
     logger.update_progress(1, 1);
     logger.log_config(&serde_json::json!({"note": secret, "list": [{"deep": secret}]}));
-    logger.log_config(&std::collections::BTreeMap::from([("fails", Fails(secret))]));
+    logger.log_config(&std::collections::BTreeMap::from([("fails", FailingValue(secret))]));
     let wandb = logger.wandb();
     wandb.set_summary("note", secret);
     wandb.alert(secret, secret, facade::wandb::AlertLevel::Warn);
     panic!("{secret}");
 }
 
-/// What the child does, instead of the tests.
+/// Runs a case in the child, instead of the tests.
 fn child(case: &str, folder: &Path) {
     let secret = case == "secret";
     let logger = setup_logging(LogConfig {
@@ -145,7 +145,7 @@ fn child(case: &str, folder: &Path) {
     }
 }
 
-/// Text that `redact` hides is in none of the places where the end of a run is told.
+/// Text that `redact` hides is in no output about the end of a run.
 #[test]
 fn redaction_hides_matches_at_the_end_of_a_run_too() {
     let folder = tempfile::tempdir().unwrap();
@@ -221,7 +221,7 @@ fn summary_json_names_every_kind_of_end() {
     let state = |case| {
         let folder = tempfile::tempdir().unwrap();
         let output = run(case, folder.path());
-        // What a killed process leaves, the next one delivers.
+        // The next process delivers the calls that a killed one has left.
         facade::recover(folder.path());
         let text = String::from_utf8(output.stdout).unwrap();
         (summary(folder.path())["trainer"].clone(), text)

@@ -82,7 +82,8 @@ fn samples_count_on_from_one_epoch_to_the_next() {
     );
 }
 
-/// Steps of two speeds, a resumed progress, and a validation amid: the average is samples by time, whatever the rows say.
+/// Steps of two speeds, a resumed progress, and a validation in between: the average is all samples
+/// by all time.
 #[test]
 fn the_average_rate_is_all_samples_by_all_time() {
     let folder = tempfile::tempdir().unwrap();

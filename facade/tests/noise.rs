@@ -1,4 +1,4 @@
-//! Less noise: folded lines, limits, levels that change, and what nobody may see.
+//! Less output: folded repeats, limits, levels that change, redaction.
 #![cfg(all(feature = "console", feature = "file", feature = "jsonl"))]
 #![allow(clippy::print_stdout, reason = "a child tells its parent how far it is")]
 
@@ -54,7 +54,7 @@ fn equal_lines_in_a_row_become_one() {
     assert_eq!(lines(folder.path()), expected);
     let books = report.sink("file").unwrap();
     assert_eq!((books.accepted, books.delivered), (1001, 1001));
-    // Who reads records by a program gets each.
+    // Sinks that programs read get each record.
     let records = fs::read_to_string(folder.path().join("records.jsonl")).unwrap();
     assert_eq!(records.lines().count(), 1001);
 }
@@ -62,7 +62,7 @@ fn equal_lines_in_a_row_become_one() {
 /// Names the folder of a child that shows lines.
 const FOLDED: &str = "NOISE_FOLDED";
 
-/// Does nothing unless it is the child: says on the console what repeats there, though not in the file.
+/// Does nothing unless it is the child: logs lines that repeat on the console and not in the file.
 #[test]
 fn the_child_that_folds() {
     let Some(folder) = std::env::var_os(FOLDED) else { return };
@@ -295,7 +295,7 @@ fn a_change_of_the_watched_file_changes_the_levels() {
     write("file_level = \"debug\"\n");
     let loud = wait_for("DEBUG a detail", quiet);
     wait_for("DEBUG a detail of the data", quiet);
-    // What is no config changes nothing.
+    // An invalid config changes nothing.
     fs::write(&file, "file_level = \"lou").unwrap();
     let notice = notices.next().unwrap();
     assert!(notice.contains("the levels stay as they are"), "{notice}");

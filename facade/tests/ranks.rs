@@ -1,4 +1,5 @@
-//! Several processes of one run in one folder, started as torchrun would. Each is this test program, run again.
+//! Several processes of one run in one folder, started as torchrun would. Each is this test
+//! program, run again.
 #![cfg(all(
     unix,
     feature = "console",
@@ -57,7 +58,7 @@ fn train() {
     .unwrap();
     logger.info("Starting training");
     logger.warning("careful");
-    // What a killed process has not shown yet, nobody shows for it.
+    // Recovery prints nothing on the terminal.
     logger.flush().unwrap();
     logger.debug(format_args!("only {rank} says this"));
     logger.log_config(&serde_json::json!({"lr": 0.1}));
@@ -81,7 +82,7 @@ fn train() {
     logger.finish();
 }
 
-/// A logger as the environment has it, which speaks and waits.
+/// Sets a logger up from the environment, logs, and waits.
 fn talk() {
     let logger = setup_logging("talker").unwrap();
     logger.info("hello");
@@ -91,19 +92,19 @@ fn talk() {
     wait();
 }
 
-/// Until the parent says so.
+/// Waits for a line from the parent.
 fn wait() {
     std::io::stdin().lock().read_line(&mut String::new()).unwrap();
 }
 
 /// A rank that runs, with the terminal that all share.
-struct Running {
+struct RunningRank {
     child: Child,
     stderr: BufReader<ChildStderr>,
     said: String,
 }
 
-impl Running {
+impl RunningRank {
     fn start(case: &str, folder: &Path, environment: &[(&str, &str)]) -> Self {
         let terminal = File::options().create(true).append(true).open(folder.join("terminal"));
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -141,7 +142,7 @@ impl Running {
         }
     }
 
-    /// What it has said on stderr, when it has ended as it should.
+    /// Returns the text on stderr after a successful end.
     fn end(mut self) -> String {
         self.stderr.read_to_string(&mut self.said).unwrap();
         assert!(self.child.wait().unwrap().success(), "{}", self.said);
@@ -149,13 +150,14 @@ impl Running {
     }
 }
 
-/// All ranks at once; returns what each has said on stderr. In the first run one of them is killed.
+/// Runs all ranks at once; returns the text of each on stderr. In the first run one of them is
+/// killed.
 fn run(folder: &Path, first: bool) -> Vec<String> {
     let again: &[_] = if first { &[] } else { &[("AGAIN", "1")] };
     let mut ranks: Vec<_> = (0..WORLD)
-        .map(|rank| Running::rank("train", folder, rank, again))
+        .map(|rank| RunningRank::rank("train", folder, rank, again))
         .collect();
-    ranks.iter_mut().for_each(Running::go);
+    ranks.iter_mut().for_each(RunningRank::go);
     let mut said = Vec::new();
     for (rank, mut running) in (0..).zip(ranks) {
         if first && rank == KILLED.0 {
@@ -323,8 +325,8 @@ fn merge_ranks_merges_the_files_of_all_ranks() {
     assert!(steps.iter().copied().eq(1..=STEPS), "{steps:?}");
     for row in &merged {
         let step = row["step"].as_u64().unwrap();
-        // The rank r has the loss r + step, and took 8 (r + 1) samples: 168 is the sum of r (r + 1), 36 that of r + 1. Rank 5
-        // is gone after step 2, rank 3 after step 4.
+        // The rank r has the loss r + step, and took 8 (r + 1) samples: 168 is the sum of r (r +
+        // 1), 36 that of r + 1. Rank 5 is gone after step 2, rank 3 after step 4.
         let (ranks, mean) = match step {
             1..=2 => (8, 168.0 / 36.0),
             3..=4 => (7, (168.0 - 30.0) / (36.0 - 6.0)),
@@ -360,12 +362,12 @@ fn the_rank_options_change_every_default() {
         ("LOGCORE_RANK_FILES", "off"),
         ("LOGCORE_OTHER_RANKS_LEVEL", "info"),
     ];
-    let mut first = Running::rank("talk", folder, 0, &shared);
+    let mut first = RunningRank::rank("talk", folder, 0, &shared);
     first.until_ready();
-    let mut second = Running::rank("talk", folder, 1, &shared);
+    let mut second = RunningRank::rank("talk", folder, 1, &shared);
     second.until_ready();
     // `LOGCORE_RANK` goes before the launcher.
-    let mut third = Running::rank("talk", folder, 1, &[logs, ("LOGCORE_RANK", "2")]);
+    let mut third = RunningRank::rank("talk", folder, 1, &[logs, ("LOGCORE_RANK", "2")]);
     third.until_ready();
     first.go();
     second.go();
@@ -399,7 +401,7 @@ fn the_first_rank_recovers_ranks_that_this_run_does_not_have() {
     let folder = folder.path();
     let logs = folder.join("logs");
     let logs = ("LOGCORE_LOG_DIR", logs.to_str().unwrap());
-    let mut killed = Running::rank("talk", folder, 12, &[logs, ("WORLD_SIZE", "16")]);
+    let mut killed = RunningRank::rank("talk", folder, 12, &[logs, ("WORLD_SIZE", "16")]);
     killed.until_ready();
     killed.child.kill().unwrap();
     killed.child.wait().unwrap();
@@ -425,7 +427,7 @@ fn one_of_many_processes_with_shared_files_recovers() {
         ("LOGCORE_LOG_DIR", logs.to_str().unwrap()),
         ("LOGCORE_RANK_FILES", "off"),
     ];
-    let mut killed = Running::rank("talk", folder, 6, &shared);
+    let mut killed = RunningRank::rank("talk", folder, 6, &shared);
     killed.until_ready();
     killed.child.kill().unwrap();
     killed.child.wait().unwrap();
@@ -440,14 +442,14 @@ fn one_of_many_processes_with_shared_files_recovers() {
     );
 }
 
-/// All ranks talk at once; returns what each has said on stderr.
+/// Runs all ranks at once; returns the text of each on stderr.
 fn at_once(folder: &Path, environment: &[(&str, &str)]) -> Vec<String> {
     let mut ranks: Vec<_> = (0..WORLD)
-        .map(|rank| Running::rank("talk", folder, rank, environment))
+        .map(|rank| RunningRank::rank("talk", folder, rank, environment))
         .collect();
-    ranks.iter_mut().for_each(Running::until_ready);
-    ranks.iter_mut().for_each(Running::go);
-    ranks.into_iter().map(Running::end).collect()
+    ranks.iter_mut().for_each(RunningRank::until_ready);
+    ranks.iter_mut().for_each(RunningRank::go);
+    ranks.into_iter().map(RunningRank::end).collect()
 }
 
 #[cfg(feature = "wandb")]
@@ -463,7 +465,7 @@ fn other_ranks_have_wandb_runs_if_the_config_asks_for_them() {
     ];
     for (wanted, runs) in [("off", 0), ("on", 1)] {
         let environment = [&environment[..], &[("LOGCORE_OTHER_RANKS_WANDB", wanted)]].concat();
-        let mut running = Running::rank("talk", folder, 2, &environment);
+        let mut running = RunningRank::rank("talk", folder, 2, &environment);
         running.until_ready();
         running.go();
         running.end();
@@ -477,7 +479,7 @@ fn a_launcher_with_invalid_variables_is_ignored() {
     let folder = folder.path();
     let logs = folder.join("logs");
     let environment = [("RANK", "gold"), ("LOGCORE_LOG_DIR", logs.to_str().unwrap())];
-    let mut running = Running::start("talk", folder, &environment);
+    let mut running = RunningRank::start("talk", folder, &environment);
     running.until_ready();
     running.go();
     let said = running.end();

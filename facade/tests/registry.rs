@@ -1,4 +1,5 @@
-//! The exact list of what is linked, for every choice of features: a linker that drops a registration is caught here.
+//! The exact list of linked plugins, for every choice of features: a test fails if the linker drops
+//! a registration.
 
 use facade::logcore::registry;
 
@@ -78,7 +79,7 @@ fn an_error_about_an_unlinked_plugin_names_its_feature() {
         match role {
             "sink" => drop(config.sinks.insert(name.into(), serde_json::json!({}))),
             "probe" => drop(config.probes.insert(name.into(), serde_json::json!({}))),
-            // Whatever sink there is that takes one.
+            // Any linked sink that takes a formatter will do.
             _ if cfg!(feature = "file") => {
                 drop(
                     config

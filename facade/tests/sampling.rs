@@ -9,7 +9,8 @@ use facade::logcore::{self, BuildContext, ConfigError, Probe, ProbeError, Readin
 use facade::{LogConfig, UnifiedLogger, setup_logging};
 use serde_json::json;
 
-/// The other ends of the next probe that is built: it says each time that it is asked, and waits to be let on.
+/// The other ends of the next probe that is built. The probe reports each sample, and waits for a
+/// permission to continue.
 static NEXT: Mutex<Option<(Sender<()>, Receiver<()>)>> = Mutex::new(None);
 /// One test at a time builds its logger.
 static TURN: Mutex<()> = Mutex::new(());
@@ -86,7 +87,7 @@ fn a_periodic_probe_is_sampled_at_the_start_and_at_the_end() {
         go_on.send(()).unwrap();
     }
     was_asked.recv().unwrap();
-    // It has a time of its own, and is not asked here.
+    // The probe has a period of its own, so that `log_memory` does not sample it.
     logger.log_memory();
     logger.log_memory();
     logger.finish();

@@ -1,4 +1,5 @@
-//! Signals that end a process that logs. Each case is a child process: this test program, run again.
+//! Signals that end a process that logs. Each case is a child process: this test program, run
+//! again.
 #![cfg(all(unix, feature = "file"))]
 
 use std::fs;
@@ -22,9 +23,9 @@ const FOLDER: &str = "SIGNALS_FOLDER";
 const SOON: Duration = Duration::from_secs(60);
 
 /// Writes down how the run ended.
-struct Witness(PathBuf);
+struct ExitCodeFile(PathBuf);
 
-impl Sink for Witness {
+impl Sink for ExitCodeFile {
     fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
         Ok(())
     }
@@ -39,9 +40,9 @@ impl Sink for Witness {
 }
 
 /// Hangs when it is to end.
-struct Hanging(PathBuf);
+struct HangingSink(PathBuf);
 
-impl Sink for Hanging {
+impl Sink for HangingSink {
     fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
         Ok(())
     }
@@ -57,19 +58,19 @@ impl Sink for Hanging {
     }
 }
 
-/// A sink that delivers to others, who take their time.
-struct Remote;
+/// A remote sink, which needs time to end.
+struct RemoteSink;
 
 #[derive(serde::Deserialize)]
-struct NoOptions {}
+struct RemoteOptions {}
 
-impl Remote {
-    fn build(_: NoOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
+impl RemoteSink {
+    fn build(_: RemoteOptions, _: &BuildContext<'_>) -> Result<Self, ConfigError> {
         Ok(Self)
     }
 }
 
-impl Sink for Remote {
+impl Sink for RemoteSink {
     fn is_remote(&self) -> bool {
         true
     }
@@ -87,9 +88,9 @@ impl Sink for Remote {
     }
 }
 
-facade::logcore::register_sink!("remote", Remote::build);
+facade::logcore::register_sink!("remote", RemoteSink::build);
 
-/// Calls without end; after each the file says how many have returned.
+/// Logs without end; after each call the file has the number of returned calls.
 fn log_at_full_speed(logger: &UnifiedLogger, folder: &Path) {
     thread::scope(|scope| {
         for thread in 0..3_u64 {
@@ -122,15 +123,19 @@ fn handle_by_itself(signal: i32) {
     }
 }
 
-/// What the child does, instead of the tests.
+/// Runs a case in the child, instead of the tests.
 fn child(case: &str, folder: &Path) {
     if case == "earlier handler" {
         handle_by_itself(libc::SIGTERM);
     }
     let manager = LogManager::get_instance();
-    manager.add_sink("witness", Box::new(Witness(folder.into()))).unwrap();
+    manager
+        .add_sink("witness", Box::new(ExitCodeFile(folder.into())))
+        .unwrap();
     if case == "hanging" {
-        manager.add_sink("hanging", Box::new(Hanging(folder.into()))).unwrap();
+        manager
+            .add_sink("hanging", Box::new(HangingSink(folder.into())))
+            .unwrap();
     }
     let config = LogConfig {
         name: "child".into(),
@@ -172,13 +177,13 @@ fn the_child() {
     }
 }
 
-struct Running {
+struct SignaledChild {
     child: Child,
     folder: tempfile::TempDir,
 }
 
-impl Running {
-    /// Starts the child and waits until it has said everything.
+impl SignaledChild {
+    /// Starts the child and waits until it is ready.
     fn start(case: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
@@ -236,7 +241,7 @@ fn a_signal_delivers_the_last_lines_and_ends_the_process_as_usual() {
         (libc::SIGINT, "SIGINT"),
         (libc::SIGHUP, "SIGHUP"),
     ] {
-        let mut running = Running::start("plain");
+        let mut running = SignaledChild::start("plain");
         running.send(signal);
         assert_eq!(running.end().signal(), Some(signal), "{name}");
         let text = running.text();
@@ -256,7 +261,7 @@ fn a_signal_delivers_the_last_lines_and_ends_the_process_as_usual() {
 #[test]
 fn a_handler_of_the_program_replaces_ours() {
     for case in ["earlier handler", "later handler"] {
-        let mut running = Running::start(case);
+        let mut running = SignaledChild::start(case);
         running.send(libc::SIGTERM);
         assert!(running.end().success(), "{case}");
         let text = running.text();
@@ -270,7 +275,7 @@ fn a_handler_of_the_program_replaces_ours() {
 
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
-    let mut running = Running::start("hanging");
+    let mut running = SignaledChild::start("hanging");
     running.send(libc::SIGINT);
     running.wait_for("hangs");
     running.send(libc::SIGINT);
@@ -281,14 +286,14 @@ fn a_second_signal_ends_the_process_at_once() {
 
 #[test]
 fn without_handle_signals_a_signal_has_its_default_effect() {
-    let mut running = Running::start("left alone");
+    let mut running = SignaledChild::start("left alone");
     running.send(libc::SIGTERM);
     assert_eq!(running.end().signal(), Some(libc::SIGTERM));
     assert!(!running.text().contains("Interrupted"));
     assert_eq!(running.exit_code(), None);
 }
 
-impl Running {
+impl SignaledChild {
     /// Looks for each call that had returned.
     fn assert_nothing_missing(&self, case: &str) {
         let text = self.text();
@@ -328,7 +333,7 @@ fn a_signal_at_any_moment_loses_no_returned_call() {
         .into_iter()
         .enumerate()
     {
-        let mut running = Running::start("full speed");
+        let mut running = SignaledChild::start("full speed");
         thread::sleep(Duration::from_millis(37 * number as u64));
         running.send(signal);
         assert_eq!(running.end().signal(), Some(signal));
@@ -338,7 +343,7 @@ fn a_signal_at_any_moment_loses_no_returned_call() {
 
 #[test]
 fn calls_are_taken_while_remote_sinks_end() {
-    let mut running = Running::start("remote");
+    let mut running = SignaledChild::start("remote");
     running.send(libc::SIGTERM);
     running.wait_for("delivers");
     let returned = || fs::read(running.folder.path().join("returned 0")).unwrap();
@@ -355,7 +360,7 @@ fn calls_are_taken_while_remote_sinks_end() {
 
 #[test]
 fn a_signal_during_finish_waits_for_the_finish() {
-    let mut running = Running::start("finishing");
+    let mut running = SignaledChild::start("finishing");
     running.wait_for("delivers");
     running.send(libc::SIGTERM);
     fs::write(running.folder.path().join("go on"), "").unwrap();

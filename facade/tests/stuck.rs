@@ -1,4 +1,5 @@
-//! Streams that nobody reads any more: pipes that are full. Each case is a process of its own: this test program, run again.
+//! Streams that nobody reads any more: pipes that are full. Each case is a process of its own: this
+//! test program, run again.
 #![cfg(all(unix, feature = "file", feature = "console"))]
 
 use std::fs;
@@ -15,7 +16,7 @@ use facade::{LogConfig, OnFull, setup_logging};
 const CASE: &str = "STUCK_CASE";
 const FOLDER: &str = "STUCK_FOLDER";
 const FINISH_TIMEOUT: f64 = 2.0;
-/// A limit for what has to end within the timeout, on a machine with much to do.
+/// Timeout for anything that must end in time, also on a busy machine.
 const LIMIT: Duration = Duration::from_secs(8);
 /// A limit for anything else.
 const SOON: Duration = Duration::from_secs(60);
@@ -38,7 +39,7 @@ fn child(case: &str, folder: &Path) {
     match case {
         "finish" => (0..3000).for_each(|number| logger.info(format!("{number:060}"))),
         "drop" => {
-            // More than the pipe, the ring and what waits for a terminal take together.
+            // More than the pipe, the ring and the queue of the terminal hold together.
             let line = "x".repeat(256 << 10);
             let mut longest = Duration::ZERO;
             for _ in 0..500 {
@@ -61,7 +62,7 @@ fn child(case: &str, folder: &Path) {
     stage("logged");
     let report = logger.finish();
     fs::write(folder.join("finished"), format!("{report:?}")).unwrap();
-    // A call after the end must wait for nobody, either.
+    // A call after the end must not wait, either.
     logger.info("late");
 }
 
@@ -73,14 +74,14 @@ fn the_child() {
     }
 }
 
-struct Running {
+struct StuckChild {
     child: Child,
     folder: tempfile::TempDir,
     /// Open, and never read.
     _reader: std::io::PipeReader,
 }
 
-impl Running {
+impl StuckChild {
     fn start(case: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (reader, writer) = pipe().unwrap();
@@ -140,7 +141,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for StuckChild {
     fn drop(&mut self) {
         // The harness of the child writes its own last word into the pipe, too, and waits for ever.
         let _ = self.child.kill();
@@ -150,7 +151,7 @@ impl Drop for Running {
 
 #[test]
 fn finish_waits_for_a_stuck_reader_only_until_its_deadline() {
-    let mut running = Running::start("finish");
+    let mut running = StuckChild::start("finish");
     running.wait_for("logged", SOON);
     running.wait_for("finished", LIMIT);
     let text = running.read("training.log");
@@ -161,7 +162,7 @@ fn finish_waits_for_a_stuck_reader_only_until_its_deadline() {
 
 #[test]
 fn a_dropping_logger_never_waits_for_a_stuck_reader() {
-    let mut running = Running::start("drop");
+    let mut running = StuckChild::start("drop");
     running.wait_for("finished", SOON);
     let longest: u128 = running.read("longest").parse().unwrap();
     assert!(longest < 2000, "a call took {longest} ms");
@@ -169,8 +170,8 @@ fn a_dropping_logger_never_waits_for_a_stuck_reader() {
 
 #[test]
 fn a_signal_ends_the_process_within_the_time_for_its_end() {
-    let mut running = Running::start("term");
-    // Until nothing moves: the pipe is full, then what waits for it, then the ring.
+    let mut running = StuckChild::start("term");
+    // Waits until nothing moves: the pipe is full, then the queue, then the ring.
     let (mut returned, mut since) = (0, Instant::now());
     while returned == 0 || since.elapsed() < Duration::from_secs(2) {
         let now = running.returned();

@@ -1,4 +1,5 @@
-//! Threads that come and go. The only test of its program, because it counts what the whole process holds.
+//! Threads that come and go. The only test of its program, because it counts what the whole process
+//! holds.
 #![cfg(all(feature = "file", feature = "jsonl", feature = "metrics"))]
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -11,12 +12,13 @@ use std::thread;
 use facade::{LogConfig, setup_logging};
 
 /// The system's allocator, with a count of the bytes that are taken and not given back.
-struct Counting;
+struct HeapCounter;
 
 static HELD: AtomicIsize = AtomicIsize::new(0);
 
-// SAFETY: every call goes to the system's allocator as it came, and what that returns is returned.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: every call goes to the system's allocator unchanged, and its result is returned
+// unchanged.
+unsafe impl GlobalAlloc for HeapCounter {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HELD.fetch_add(layout.size() as isize, Ordering::Relaxed);
         // SAFETY: the caller's promises are those of `System`.
@@ -25,13 +27,13 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: as above; whatever is freed here came from `System`.
+        // SAFETY: as above; the freed memory came from `System`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: HeapCounter = HeapCounter;
 
 #[test]
 fn short_lived_threads_lose_no_lines_and_leave_no_memory() {
@@ -61,14 +63,14 @@ fn short_lived_threads_lose_no_lines_and_leave_no_memory() {
         logger.flush().unwrap();
         HELD.load(Ordering::Relaxed)
     };
-    // Until every buffer has grown to what a full ring needs.
+    // Lets every buffer grow to the size that a full ring needs.
     (0..BURST).for_each(|number| {
         logger.info("in a burst");
         logger.log_metrics_at(number, [("value", number), ("other", number)]);
     });
     let before = come_and_go(BURST..BURST + THREADS);
     let after = come_and_go(BURST + THREADS..BURST + 2 * THREADS);
-    // What a thread knows of three names alone is a hundred times as much.
+    // The cache of three names in each thread alone would be a hundred times as much.
     assert!(after - before < 16 * THREADS as isize, "{} bytes more", after - before);
     logger.finish();
     let text = fs::read_to_string(folder.path().join("training.log")).unwrap();

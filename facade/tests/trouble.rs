@@ -1,4 +1,4 @@
-//! What others do to a run's files while it goes on.
+//! Changes that other programs make to a run's files while the run continues.
 #![cfg(all(unix, feature = "file", feature = "jsonl"))]
 #![allow(unsafe_code, reason = "limits and pipes have no names in the standard library")]
 #![allow(clippy::print_stdout, reason = "a child tells its parent how it went")]
@@ -89,7 +89,7 @@ fn a_pipe_in_the_place_of_a_file_gets_every_line() {
     let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
     // SAFETY: the text ends with a zero.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-    // Somebody has it open to read before it is logged to; the thread may be late.
+    // A reader opens the pipe before the logger does; the thread may be late.
     let mut options = fs::File::options();
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
     let opened = options.read(true).open(&path).unwrap();
@@ -112,7 +112,7 @@ fn a_pipe_in_the_place_of_a_file_gets_every_line() {
 
 const FOLDER: &str = "TROUBLE_FOLDER";
 
-/// What a quota does: files can grow no further, and later they can.
+/// Imitates a quota: files cannot grow, and later they can.
 #[test]
 fn a_file_size_limit_that_is_lifted_again_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -127,7 +127,7 @@ fn a_file_size_limit_that_is_lifted_again_loses_nothing() {
     messages.truncate(5000);
     assert_eq!(messages, numbers(0..5000));
     assert_eq!(rows(folder.path()), 5000);
-    // One line for the ring and for each sink, which says what it is.
+    // One line for the ring and one for each sink.
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said.matches("the ring lies in plain memory").count(), 1, "{said}");
     for sink in ["file", "jsonl"] {
@@ -151,7 +151,8 @@ fn the_child() {
         // SAFETY: numbers alone are passed; the process is a child for this test.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
     };
-    // Less than the ring has, and nobody ignores the signal by which the system ends whoever writes beyond it.
+    // Less than the ring needs. SIGXFSZ, by which the system ends a process that writes beyond it,
+    // has its default effect.
     limit_to(1 << 20);
     let logger = open(Path::new(&folder));
     limit_to(30_000);

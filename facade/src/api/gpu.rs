@@ -1,7 +1,8 @@
-//! GPU memory that a framework manages itself, for [`log_memory`](crate::UnifiedLogger::log_memory).
+//! GPU memory that a framework manages itself, for
+//! [`log_memory`](crate::UnifiedLogger::log_memory).
 //!
-//! The CUDA driver knows the memory of candle and cudarc, so that programs with these frameworks need nothing of this module.
-//! For other frameworks, set a gauge:
+//! The CUDA driver knows the memory of candle and cudarc, so that programs with these frameworks
+//! need nothing of this module. For other frameworks, set a gauge:
 //!
 //! ```
 //! # let folder = tempfile::tempdir().unwrap();

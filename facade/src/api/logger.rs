@@ -16,13 +16,14 @@ use crate::process::registry;
 
 /// One logger for everything that a training run reports.
 ///
-/// A clone is the same logger. It is a [`log::Log`](logcore::log::Log): `log::info!(logger: logger, "…")` reaches it, as do the
-/// plain `log` macros in all modules under its name.
+/// A clone is the same logger. It is a [`log::Log`](logcore::log::Log): `log::info!(logger: logger,
+/// "…")` reaches it, as do the plain `log` macros in all modules under its name.
 ///
 /// Calls are cheap and do not wait for disks or servers, with these exceptions:
 ///
 /// - [`error`](Self::error) waits until the message is delivered, at most for `flush_timeout`.
-/// - [`flush`](Self::flush) waits at most for `flush_timeout`, [`finish`](Self::finish) at most for `finish_timeout`.
+/// - [`flush`](Self::flush) waits at most for `flush_timeout`, [`finish`](Self::finish) at most for
+///   `finish_timeout`.
 /// - Every call waits while the ring is full, if `on_full` is `"wait"` (the default).
 ///
 /// In async code, run these in `spawn_blocking`; see [the front page](crate#async).
@@ -164,15 +165,17 @@ impl UnifiedLogger {
 
     /// Starts a progress over `total` units. `None` and 0 mean that the total is unknown.
     ///
-    /// Until the next start, metrics without a step belong to the step of the progress: the highest step so far plus the
-    /// position of the progress.
+    /// Until the next start, metrics without a step belong to the step of the progress: the highest
+    /// step so far plus the position of the progress.
     ///
-    /// A start while another progress is open and below its total starts a nested progress, such as a validation during the
-    /// training. A nested progress has a bar of its own and nothing else: its updates are no steps, and its samples and rates
-    /// do not count for the run. The outer progress continues when the nested one ends.
+    /// A start while another progress is open and below its total starts a nested progress, such as
+    /// a validation during the training. A nested progress has a bar of its own and nothing else:
+    /// its updates are no steps, and its samples and rates do not count for the run. The outer
+    /// progress continues when the nested one ends.
     ///
-    /// A start first ends the innermost progress if its total is unknown. It also ends a progress whose description is the
-    /// same but for its digits, with all progresses nested in it, because `Epoch 1` follows `Epoch 0`.
+    /// A start first ends the innermost progress if its total is unknown. It also ends a progress
+    /// whose description is the same but for its digits, with all progresses nested in it, because
+    /// `Epoch 1` follows `Epoch 0`.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -194,9 +197,11 @@ impl UnifiedLogger {
         self.inner.start_progress(total, &description.into());
     }
 
-    /// Advances the progress by `n` units with `batch_size` samples; `None` if samples are not counted.
+    /// Advances the progress by `n` units with `batch_size` samples; `None` if samples are not
+    /// counted.
     ///
-    /// The rates, the ETA and the percentage go to the sinks as metrics of the families `throughput/` and `progress/`.
+    /// The rates, the ETA and the percentage go to the sinks as metrics of the families
+    /// `throughput/` and `progress/`.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -215,8 +220,9 @@ impl UnifiedLogger {
 
     /// Ends the innermost progress.
     ///
-    /// A progress also ends when it reaches its total, when a start replaces it, and with [`finish`](Self::finish). If the
-    /// innermost progress has reached its total and no update came since, this call ends nothing.
+    /// A progress also ends when it reaches its total, when a start replaces it, and with
+    /// [`finish`](Self::finish). If the innermost progress has reached its total and no update came
+    /// since, this call ends nothing.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -233,10 +239,11 @@ impl UnifiedLogger {
         self.inner.metrics().finish_progress();
     }
 
-    /// Logs metrics at the next step: the step of the progress, else one more than the highest step so far, from 0.
+    /// Logs metrics at the next step: the step of the progress, else one more than the highest step
+    /// so far, from 0.
     ///
-    /// Takes pairs of a name and any number: arrays, vectors, maps, by value or by reference. If a name appears twice in a
-    /// call, the last value wins.
+    /// Takes pairs of a name and any number: arrays, vectors, maps, by value or by reference. If a
+    /// name appears twice in a call, the last value wins.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -312,8 +319,8 @@ impl UnifiedLogger {
         Metrics(&self.inner)
     }
 
-    /// Logs memory: `memory/gpu_allocated_gb` and `memory/gpu_reserved_gb` (GB = 1e9 bytes), and the readings of the config's
-    /// other probes. Logs nothing where nothing can be read.
+    /// Logs memory: `memory/gpu_allocated_gb` and `memory/gpu_reserved_gb` (GB = 1e9 bytes), and
+    /// the readings of the config's other probes. Logs nothing where nothing can be read.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -331,7 +338,8 @@ impl UnifiedLogger {
         self.inner.log_memory();
     }
 
-    /// Logs hyper-parameters: any value that serde can serialize. Later calls add to the earlier ones.
+    /// Logs hyper-parameters: any value that serde can serialize. Later calls add to the earlier
+    /// ones.
     ///
     /// Secrets are hidden: see [`redacted`](logcore::redacted).
     ///
@@ -351,7 +359,8 @@ impl UnifiedLogger {
         self.inner.log_config(config);
     }
 
-    /// Returns the calls that only a W&B run takes: images, tables, definitions of metrics. Without such a run they do nothing.
+    /// Returns the calls that only a W&B run takes: images, tables, definitions of metrics. Without
+    /// such a run they do nothing.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -371,8 +380,8 @@ impl UnifiedLogger {
     ///
     /// # Errors
     ///
-    /// [`LogError::Timeout`] after `flush_timeout`, [`LogError::Sink`] if a sink cannot deliver, [`LogError::Closed`] once the
-    /// logger is finished.
+    /// [`LogError::Timeout`] after `flush_timeout`, [`LogError::Sink`] if a sink cannot deliver,
+    /// [`LogError::Closed`] once the logger is finished.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -390,8 +399,9 @@ impl UnifiedLogger {
 
     /// Sets the exit code of the run, for the sinks that record it. 0 means success.
     ///
-    /// Without this call, a logger that a panic drops ends with 1. A logger that is open when the process exits ends with the
-    /// exit code of the process, where the C library reports it (glibc).
+    /// Without this call, a logger that a panic drops ends with 1. A logger that is open when the
+    /// process exits ends with the exit code of the process, where the C library reports it
+    /// (glibc).
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -447,7 +457,8 @@ impl UnifiedLogger {
         Ok(())
     }
 
-    /// Changes the levels by target for records from now on. The syntax is that of [`Directives`](logcore::Directives).
+    /// Changes the levels by target for records from now on. The syntax is that of
+    /// [`Directives`](logcore::Directives).
     ///
     /// # Errors
     ///
@@ -467,8 +478,8 @@ impl UnifiedLogger {
         Ok(())
     }
 
-    /// Ends the logger: delivers everything, closes files and bars, and reports what each sink delivered. A repeated call
-    /// returns the same report.
+    /// Ends the logger: delivers everything, closes files and bars, and reports what each sink
+    /// delivered. A repeated call returns the same report.
     ///
     /// Blocks until everything is delivered, at most for `finish_timeout` (30 s by default).
     ///

@@ -8,14 +8,16 @@ use logcore::{ConfigError, LogConfig, LogError, Sink};
 use crate::api::logger::UnifiedLogger;
 use crate::process::registry;
 
-/// Sets a logger up: from a name (the defaults, overlaid by the environment), or from a config as it is.
+/// Sets a logger up: from a name (the defaults, overlaid by the environment), or from a config as
+/// it is.
 ///
-/// An open logger of that name gets the new configuration without losing a line. The logger closes when the last clone of
-/// the returned value is dropped, so a block works like a context manager.
+/// An open logger of that name gets the new configuration without losing a line. The logger closes
+/// when the last clone of the returned value is dropped, so a block works like a context manager.
 ///
 /// # Errors
 ///
-/// [`LogError::Config`] if the configuration is invalid; it names the field, the value and the remedy.
+/// [`LogError::Config`] if the configuration is invalid; it names the field, the value and the
+/// remedy.
 ///
 /// # Example: a logger for one block
 ///
@@ -57,7 +59,8 @@ where
 /// Returns the logger of this name; opens it if it is not there, with the config of
 /// [`LogManager::configure_from_config`].
 ///
-/// Never fails: a notice on stderr reports trouble with the files of the logger once. Dropping the handle closes nothing.
+/// Never fails: a notice on stderr reports trouble with the files of the logger once. Dropping the
+/// handle closes nothing.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -122,8 +125,8 @@ impl LogManager {
         &MANAGER
     }
 
-    /// Configures every open logger, without losing a line, and those that [`get_logger`](Self::get_logger) will open. Each
-    /// keeps its own name.
+    /// Configures every open logger, without losing a line, and those that
+    /// [`get_logger`](Self::get_logger) will open. Each keeps its own name.
     ///
     /// # Errors
     ///
@@ -145,8 +148,9 @@ impl LogManager {
         registry::configure(config)
     }
 
-    /// Changes the level of a sink (`console`, `file`, …) of every logger, also of those to come, for records from now on.
-    /// A later [`configure_from_config`](Self::configure_from_config) sets the levels of its config again.
+    /// Changes the level of a sink (`console`, `file`, …) of every logger, also of those to come,
+    /// for records from now on. A later [`configure_from_config`](Self::configure_from_config) sets
+    /// the levels of its config again.
     ///
     /// # Errors
     ///
@@ -175,9 +179,10 @@ impl LogManager {
         registry::set_level(sink, level)
     }
 
-    /// Changes the levels by target of every logger, also of those to come, for records from now on. The syntax is that of
-    /// [`Directives`](logcore::Directives). A later [`configure_from_config`](Self::configure_from_config) sets the
-    /// directives of its config again.
+    /// Changes the levels by target of every logger, also of those to come, for records from now
+    /// on. The syntax is that of [`Directives`](logcore::Directives). A later
+    /// [`configure_from_config`](Self::configure_from_config) sets the directives of its config
+    /// again.
     ///
     /// # Errors
     ///
@@ -197,8 +202,8 @@ impl LogManager {
 
     /// Returns the logger of this name; opens it if it is not there.
     ///
-    /// Never fails: a notice on stderr reports trouble with the files of the logger once, and the logger does without files.
-    /// Dropping the handle closes nothing.
+    /// Never fails: a notice on stderr reports trouble with the files of the logger once, and the
+    /// logger does without files. Dropping the handle closes nothing.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,8 @@ use logcore::{Number, Point, Stats};
 
 use crate::logger::inner::LoggerInner;
 
-/// A metric whose name has been looked up. Made by [`UnifiedLogger::metric`](crate::UnifiedLogger::metric).
+/// A metric whose name has been looked up. Made by
+/// [`UnifiedLogger::metric`](crate::UnifiedLogger::metric).
 #[derive(Clone)]
 #[must_use]
 pub struct MetricHandle {
@@ -43,7 +44,8 @@ impl MetricHandle {
     }
 }
 
-/// Returns the name that the handle was made with, so that a handle can stand for its name in a call.
+/// Returns the name that the handle was made with, so that a handle can stand for its name in a
+/// call.
 impl AsRef<str> for MetricHandle {
     fn as_ref(&self) -> &str {
         &self.name
@@ -66,8 +68,8 @@ impl fmt::Debug for MetricHandle {
 pub struct Metrics<'a>(pub(crate) &'a LoggerInner);
 
 impl Metrics<'_> {
-    /// Returns the mean of the finite values in the window, which holds the last `metrics_window` values; `None` if it holds
-    /// no finite value.
+    /// Returns the mean of the finite values in the window, which holds the last `metrics_window`
+    /// values; `None` if it holds no finite value.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -117,11 +119,12 @@ impl Metrics<'_> {
         self.0.metrics().table().stats(name)
     }
 
-    /// Returns the values of a metric in the order in which they were logged; `None` if it was never logged, or if
-    /// `metrics_history` is off.
+    /// Returns the values of a metric in the order in which they were logged; `None` if it was
+    /// never logged, or if `metrics_history` is off.
     ///
-    /// Memory stays bounded: past 24 MiB a logger keeps one point in [`history_stride`](Stats::history_stride) of its
-    /// longest series. All points are in `metrics.jsonl`.
+    /// Memory stays bounded: past 24 MiB a logger keeps one point in
+    /// [`history_stride`](Stats::history_stride) of its longest series. All points are in
+    /// `metrics.jsonl`.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! Weights & Biases: the calls that only a W&B run takes, through [`UnifiedLogger::wandb`](crate::UnifiedLogger::wandb), and the
-//! delivery of runs that are only on disk.
+//! Weights & Biases: the calls that only a W&B run takes, through
+//! [`UnifiedLogger::wandb`](crate::UnifiedLogger::wandb), and the delivery of runs that are only on
+//! disk.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,14 +18,16 @@ use serde_json::Value;
 
 use crate::logger::inner::LoggerInner;
 
-/// Delivers the log of a run to the server. Repeating is harmless: nothing is sent twice. `progress` gets the number of bytes
-/// read so far, and the size of the log.
+/// Delivers the log of a run to the server. Repeating is harmless: nothing is sent twice.
+/// `progress` gets the number of bytes read so far, and the size of the log.
 ///
-/// If a killed process has left calls for the log in its ring, they are added first, with the end of the run.
+/// If a killed process has left calls for the log in its ring, they are added first, with the end
+/// of the run.
 ///
-/// Before anything is sent, a line says where the log goes; further lines name what is left out of it. The lines go to stderr
-/// unless `options` have [`notices`](SyncOptions::notices). A folder from somebody else can be synced safely: nothing outside
-/// of it is read or written, and no settings file in it chooses the server that gets your key.
+/// Before anything is sent, a line says where the log goes; further lines name what is left out of
+/// it. The lines go to stderr unless `options` have [`notices`](SyncOptions::notices). A folder
+/// from somebody else can be synced safely: nothing outside of it is read or written, and no
+/// settings file in it chooses the server that gets your key.
 ///
 /// ```
 /// use facade::wandb::{SyncError, SyncOptions, sync};
@@ -66,8 +69,8 @@ pub fn sync(log: &Path, options: &SyncOptions, progress: impl FnMut(u64, u64) + 
 
 /// The W&B run of a logger.
 ///
-/// Malformed values are skipped with a warning in the log. Without a run (`enable_wandb` is off, or the mode is `disabled`) the
-/// calls do nothing.
+/// Malformed values are skipped with a warning in the log. Without a run (`enable_wandb` is off, or
+/// the mode is `disabled`) the calls do nothing.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -260,8 +263,8 @@ impl<'a> Wandb<'a> {
 
     /// Saves a copy of a file, as it is now, with the run.
     ///
-    /// A different file of the same name is saved under another name, which a warning reports. The same file replaces its
-    /// earlier copy.
+    /// A different file of the same name is saved under another name, which a warning reports. The
+    /// same file replaces its earlier copy.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -413,7 +416,8 @@ impl<'a> Wandb<'a> {
 
     fn log(&self, call: &str, key: &str, media: impl Media, step: Option<u64>) {
         let Some(run) = &self.run else { return };
-        // Encoding an image takes long. The step is chosen when the image is ready, so that newer steps do not overtake it.
+        // Encoding an image takes long. The step is chosen when the image is ready, so that newer
+        // steps do not overtake it.
         let logged = run.prepare(key, media).and_then(|value| {
             if let Some(remark) = value.remark() {
                 self.warn(format_args!("{call} of `{key}`: {remark}"));

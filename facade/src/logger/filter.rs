@@ -1,4 +1,5 @@
-//! The filter on the caller's side: directives, rate limits and redaction, before a record goes into the ring.
+//! The filter on the caller's side: directives, rate limits and redaction, before a record goes
+//! into the ring.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ impl FilterRules {
     }
 }
 
-/// The filter of a logger: a dispatch for each way in which a record can reach the logger. The logger itself checks the level.
+/// The filter of a logger: a dispatch for each way in which a record can reach the logger. The
+/// logger itself checks the level.
 pub(crate) struct RecordFilter {
     method: Box<dyn Log>,
     addressed: Box<dyn Log>,
@@ -104,8 +106,9 @@ impl Log for RingAppender {
             return;
         }
         match &self.redaction {
-            // The producer formats the record once and redacts the encoded texts. Redacting the `log::Record` would run the
-            // user's `Display` impls twice, and they may have side effects.
+            // The producer formats the record once and redacts the encoded texts. Redacting the
+            // `log::Record` would run the user's `Display` impls twice, and they may have side
+            // effects.
             Some(redaction) => producer.rewritten_record(self.origin, record, &|text| redaction.hide(text)),
             None => producer.record(self.origin, record),
         }

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use logcore::sync::lock;
 use arc_swap::ArcSwap;
 use logcore::log::{self, LevelFilter};
 use logcore::serde_json::{Map, Value};
+use logcore::sync::lock;
 use logcore::{
     ConfigError, Deadline, JsonCapture, LogConfig, LogError, PerProcess, Ranks, StopFlag, WatchedLevels,
     is_logging_suppressed, redacted,
@@ -35,7 +35,8 @@ pub(crate) struct LoggerInner {
     gate: Arc<CallGate>,
     /// Number in the order in which loggers were opened.
     age: u64,
-    /// The most verbose level that any sink wants. The one level check of every call compares with it.
+    /// The most verbose level that any sink wants. The one level check of every call compares with
+    /// it.
     level: AtomicUsize,
     /// `true` if the filter has rules; without rules, records pass by the filter.
     is_filtered: AtomicBool,
@@ -312,7 +313,8 @@ impl LoggerInner {
         self.log_report(report);
     }
 
-    /// Builds probes in a forked child. The fork may have interrupted those of its parent in the middle of a call.
+    /// Builds probes in a forked child. The fork may have interrupted those of its parent in the
+    /// middle of a call.
     fn new_probes(&self) -> ProbeSet {
         let built = ProbeSet::build(&self.settings().config, &self.stop);
         let mut probes = built.unwrap_or_default();
@@ -421,7 +423,8 @@ impl LoggerInner {
         }
     }
 
-    /// Ends loggers of a process that ends: they take every call up to one moment, and no later call returns.
+    /// Ends loggers of a process that ends: they take every call up to one moment, and no later
+    /// call returns.
     pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: Pipeline, deadline: Deadline) {
         let endings: Vec<LoggerEnding> = loggers.iter().map(|logger| logger.begin_end()).collect();
         let producers = loggers.iter().zip(&endings);
@@ -452,7 +455,8 @@ impl LoggerInner {
             self.outcome.cut_short(last_panic(), 1);
         }
         let (outcome, sparklines) = self.current_outcome();
-        // A forked child shares the run of its parent. Of several ranks, only the first prints the closing summary.
+        // A forked child shares the run of its parent. Of several ranks, only the first prints the
+        // closing summary.
         let prints_summary = outcome.summary.has_metrics()
             && !self.producer().is_inherited()
             && config.finish_summary
@@ -492,14 +496,16 @@ impl LoggerInner {
         report
     }
 
-    /// Refuses calls from now on. The level stays, so that only calls that the logger would have taken are counted.
+    /// Refuses calls from now on. The level stays, so that only calls that the logger would have
+    /// taken are counted.
     fn close(&self) {
         self.filter.store(Arc::new(RecordFilter::closed(self.name())));
         self.is_filtered.store(true, Ordering::Release);
         self.gate.close();
     }
 
-    /// Returns the end of the run as it stands now with its summary, and the sparklines of its metrics.
+    /// Returns the end of the run as it stands now with its summary, and the sparklines of its
+    /// metrics.
     fn current_outcome(&self) -> (Arc<LoggerOutcome>, Vec<String>) {
         let mut outcome = LoggerOutcome::default();
         outcome.end = self.outcome.end(|text| self.redact(text));

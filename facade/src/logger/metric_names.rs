@@ -1,4 +1,5 @@
-//! The names of a logger's metrics: the user's, with the prefix, and those of the system's own families.
+//! The names of a logger's metrics: the user's, with the prefix, and those of the system's own
+//! families.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,7 +101,8 @@ impl MetricNames {
             Some(metric) => *metric,
             None => {
                 let full = self.full_name(name);
-                // Without a prefix, a user's metric with the name of a system's metric is the same metric.
+                // Without a prefix, a user's metric with the name of a system's metric is the same
+                // metric.
                 let system = self.system.get(&full).copied();
                 let metric = system.unwrap_or_else(|| self.add(name.into(), full, true));
                 self.user.insert(name.to_owned(), metric);
@@ -152,7 +154,8 @@ impl MetricNames {
         metric
     }
 
-    /// Returns a user's name with the prefix. A name that is a reserved column gets a `_`, and a notice says so.
+    /// Returns a user's name with the prefix. A name that is a reserved column gets a `_`, and a
+    /// notice says so.
     fn full_name(&self, name: &str) -> String {
         let mut full = format!("{}{name}", self.prefix);
         // The user may log both `step` and `step_`, and each gets a column of its own.
@@ -177,8 +180,9 @@ impl MetricNames {
 /// Names for the definitions of W&B metrics.
 #[cfg(feature = "wandb")]
 impl MetricNames {
-    /// Returns the names that sinks may get for a metric or a family (`progress/*`): the user's name with the prefix, and the
-    /// name as it stands if it can be one of the system's metrics or has the prefix already.
+    /// Returns the names that sinks may get for a metric or a family (`progress/*`): the user's
+    /// name with the prefix, and the name as it stands if it can be one of the system's metrics or
+    /// has the prefix already.
     pub(crate) fn possible_names(&self, name: &str) -> Vec<String> {
         /// Columns that W&B adds to each row.
         const WANDB_COLUMNS: [&str; 3] = ["_step", "_runtime", "_timestamp"];
@@ -196,8 +200,8 @@ impl MetricNames {
         names
     }
 
-    /// Returns the most likely of the possible names: that of an existing metric, else that of a metric derived from a
-    /// progress, else the user's.
+    /// Returns the most likely of the possible names: that of an existing metric, else that of a
+    /// metric derived from a progress, else the user's.
     pub(crate) fn likely_name(&self, name: &str) -> String {
         const DERIVED: [&str; 5] = [
             "throughput/samples_per_sec",

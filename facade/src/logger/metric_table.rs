@@ -1,4 +1,5 @@
-//! The metrics of a logger behind one lock: names, steps, windows, history, and the open progresses.
+//! The metrics of a logger behind one lock: names, steps, windows, history, and the open
+//! progresses.
 
 use std::mem;
 use std::sync::Arc;
@@ -150,8 +151,8 @@ impl MetricTable {
         step
     }
 
-    /// Records one metric by itself. `None` if the metric needs a whole call, because its row has no derived metrics yet or
-    /// its name has no short form.
+    /// Records one metric by itself. `None` if the metric needs a whole call, because its row has
+    /// no derived metrics yet or its name has no short form.
     pub(crate) fn record_one(&mut self, metric: u32, step: u64, value: MetricValue) -> Option<NameId> {
         let starts_row = self.derived_step != Some(step) && self.steps.progress_step() == Some(step);
         if starts_row && self.progress.has_meter() {
@@ -337,7 +338,8 @@ impl MetricTable {
         let mut has_doubles = false;
         for (at, sample) in samples.iter().enumerate() {
             let before = mem::replace(&mut self.last_sample[sample.metric as usize], at);
-            // An index from an earlier call is harmless: the sample at that index is compared again.
+            // An index from an earlier call is harmless: the sample at that index is compared
+            // again.
             has_doubles |= before < at && samples[before].metric == sample.metric;
         }
         if has_doubles {

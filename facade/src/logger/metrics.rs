@@ -17,10 +17,11 @@ use crate::logger::progress::ProgressUpdate;
 pub(crate) struct MetricRecorder {
     gate: Arc<CallGate>,
     enabled: AtomicBool,
-    /// Number of the current naming. It changes when the sinks get names in another form, and so invalidates the name caches.
+    /// Number of the current naming. It changes when the sinks get names in another form, and so
+    /// invalidates the name caches.
     naming: AtomicU64,
-    /// Held from the choice of a call's step until the call is in the ring, so that sinks get steps in order. Taken before
-    /// the lock of the table.
+    /// Held from the choice of a call's step until the call is in the ring, so that sinks get steps
+    /// in order. Taken before the lock of the table.
     order: PerProcess<Mutex<()>>,
     table: ForkMutex<MetricTable>,
 }
@@ -59,7 +60,8 @@ impl MetricRecorder {
         }
         with_scratch(|Scratch { samples, names }| {
             let naming = self.naming.load(Ordering::Acquire);
-            // The iterator, the names and the numbers are user code and may log, too: no lock is held here.
+            // The iterator, the names and the numbers are user code and may log, too: no lock is
+            // held here.
             for pair in metrics {
                 let (name, value) = (pair.name(), pair.value());
                 let (metric, id) = match names.find(naming, name) {
@@ -220,7 +222,8 @@ fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     thread_local! {
         static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
     }
-    // The call takes the memory out, so that a call from within the user's iterator gets memory of its own.
+    // The call takes the memory out, so that a call from within the user's iterator gets memory of
+    // its own.
     let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
     scratch.samples.clear();
     let result = work(&mut scratch);

@@ -18,7 +18,8 @@ pub(crate) struct CachedName {
     pub(crate) id: Option<NameId>,
 }
 
-/// Returns a number for the names of a logger as it is configured now. No other logger or configuration has this number.
+/// Returns a number for the names of a logger as it is configured now. No other logger or
+/// configuration has this number.
 pub(crate) fn next_naming() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -26,8 +27,8 @@ pub(crate) fn next_naming() -> u64 {
 
 /// The names that a thread has looked up.
 ///
-/// A loop logs the same names in the same order. So the cache first compares a name with the one that followed last time:
-/// one comparison, where a map would need a hash and a lock.
+/// A loop logs the same names in the same order. So the cache first compares a name with the one
+/// that followed last time: one comparison, where a map would need a hash and a lock.
 #[derive(Default)]
 pub(crate) struct NameCache {
     entries: Vec<CacheEntry>,
@@ -63,7 +64,8 @@ impl NameCache {
         Some(cached)
     }
 
-    /// Adds a name that [`find`](Self::find) did not return; from now on the cache expects it after the last one.
+    /// Adds a name that [`find`](Self::find) did not return; from now on the cache expects it after
+    /// the last one.
     pub(crate) fn insert(&mut self, name: CachedName) {
         let key = (name.naming, name.metric);
         let at = match self.indices.get(&key) {
@@ -91,7 +93,8 @@ impl NameCache {
 mod tests {
     use super::*;
 
-    /// Looks a name up as a call does; returns whether the cache had the name. A metric's number is its name's bytes.
+    /// Looks a name up as a call does; returns whether the cache had the name. A metric's number is
+    /// its name's bytes.
     fn look_up(cache: &mut NameCache, naming: u64, name: &str) -> bool {
         if let Some(cached) = cache.find(naming, name) {
             assert_eq!((cached.naming, &*cached.logged), (naming, name));

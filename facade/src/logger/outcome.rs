@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use logcore::sync::lock;
 use logcore::log::Level;
+use logcore::sync::lock;
 use logcore::{LoggerEnd, LoggerSummary, PerProcess, RunEnd};
 
 /// The outcome of one logger's run, as far as it is known.
@@ -42,7 +42,8 @@ impl RunOutcome {
         self.exit_code.store(code, Ordering::Relaxed);
     }
 
-    /// Notes that the run ends now, and the exit code of the process. An exit code that was set before stays.
+    /// Notes that the run ends now, and the exit code of the process. An exit code that was set
+    /// before stays.
     pub(crate) fn cut_short(&self, cause: Option<RunEnd>, exit_code: i32) {
         let _ = self
             .exit_code
@@ -50,7 +51,8 @@ impl RunOutcome {
         *lock(self.cause.get()) = cause;
     }
 
-    /// Returns the end of the run as it stands now. `redact` hides secrets in the message of a panic.
+    /// Returns the end of the run as it stands now. `redact` hides secrets in the message of a
+    /// panic.
     pub(crate) fn end(&self, redact: impl FnOnce(&str) -> String) -> LoggerEnd {
         let exit_code = self.exit_code.load(Ordering::Relaxed);
         match &*lock(self.cause.get()) {

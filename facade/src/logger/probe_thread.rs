@@ -31,7 +31,8 @@ enum ThreadPhase {
 const LAST_SAMPLE_TIMEOUT: Duration = Duration::from_millis(200);
 
 impl ProbeThread {
-    /// Starts a thread that samples `probes` and gives each report to `deliver`, until `deliver` breaks.
+    /// Starts a thread that samples `probes` and gives each report to `deliver`, until `deliver`
+    /// breaks.
     pub(crate) fn start(
         probes: ProbeSet,
         period: Duration,

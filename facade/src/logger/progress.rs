@@ -1,4 +1,5 @@
-//! The open progresses of a logger: the outermost, whose positions are steps, and those nested in it.
+//! The open progresses of a logger: the outermost, whose positions are steps, and those nested in
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +13,9 @@ use logcore_progress::{Meter, MeterOptions, Throughput};
 pub(crate) struct ProgressStack {
     /// The newest progress that counts steps. It stays here after its end.
     outermost: Option<ProgressLevel>,
-    /// The progresses nested in it, the innermost last. Only the innermost may be over: it stays until the next update or
-    /// start, so that a `finish_progress` after its loop ends nothing else.
+    /// The progresses nested in it, the innermost last. Only the innermost may be over: it stays
+    /// until the next update or start, so that a `finish_progress` after its loop ends nothing
+    /// else.
     nested: Vec<ProgressLevel>,
 }
 
@@ -39,8 +41,8 @@ pub(crate) enum ProgressUpdate {
 }
 
 impl ProgressStack {
-    /// Returns `true` if the innermost progress has to end before one of this description starts: its total is unknown, or the
-    /// new progress replaces it or an outer one.
+    /// Returns `true` if the innermost progress has to end before one of this description starts:
+    /// its total is unknown, or the new progress replaces it or an outer one.
     pub(crate) fn must_end_before(&mut self, description: &str) -> bool {
         self.remove_over();
         let kind = kind_of(description);
@@ -148,7 +150,8 @@ impl ProgressStack {
         matches!(&self.outermost, Some(level) if level.meter.is_some())
     }
 
-    /// Excludes the time of the innermost progress, which ends now, from the pace of the progress around it.
+    /// Excludes the time of the innermost progress, which ends now, from the pace of the progress
+    /// around it.
     fn resume_outer(&mut self) {
         let (Some(innermost), outer) = (self.nested.last(), self.nested.len().saturating_sub(2)) else {
             return;

@@ -1,4 +1,5 @@
-//! Rate limits for call sites: `site_limit` bounds how many records one place in the code may log in a period.
+//! Rate limits for call sites: `site_limit` bounds how many records one place in the code may log
+//! in a period.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,8 +11,8 @@ use logcore_pipeline::{ForkMutex, Producer, RecordOrigin};
 
 /// Counts the records of each call site in a period, and drops those beyond the limit.
 ///
-/// One line for each call site reports the number of dropped records: with the first record after the period, and before a
-/// flush and the end.
+/// One line for each call site reports the number of dropped records: with the first record after
+/// the period, and before a flush and the end.
 pub(crate) struct SiteRateLimiter {
     limit: SiteLimit,
     period: ForkMutex<LimitPeriod>,
@@ -26,7 +27,8 @@ struct LimitPeriod {
 
 /// A call site that has logged in this period.
 struct CallSite {
-    /// Location, level, origin and target of the first record, for the line that reports the dropped ones.
+    /// Location, level, origin and target of the first record, for the line that reports the
+    /// dropped ones.
     location: String,
     level: Level,
     origin: RecordOrigin,
@@ -55,7 +57,8 @@ impl SiteRateLimiter {
         }
     }
 
-    /// Returns `true` if the limit admits the record, and counts a record that it does not admit. It admits every error.
+    /// Returns `true` if the limit admits the record, and counts a record that it does not admit.
+    /// It admits every error.
     pub(crate) fn admits(&self, producer: &Producer, origin: RecordOrigin, record: &Record<'_>) -> bool {
         if record.level() == Level::Error {
             return true;
@@ -130,7 +133,8 @@ impl CallSite {
     }
 }
 
-/// Logs the notices. The caller holds no lock, because the ring may be full and other callers must not wait for it here.
+/// Logs the notices. The caller holds no lock, because the ring may be full and other callers must
+/// not wait for it here.
 fn log_notices(producer: &Producer, notices: Vec<DropNotice>) {
     for notice in notices {
         producer.record(
@@ -232,7 +236,8 @@ mod tests {
         let limiter = SiteRateLimiter::new("1/1ms".parse().unwrap());
         let record = Record::builder().file_static(Some("a.rs")).line(Some(7)).build();
         let mut notices = Vec::new();
-        // The limiter drops a call within a millisecond of the previous one, and a later call ends the period.
+        // The limiter drops a call within a millisecond of the previous one, and a later call ends
+        // the period.
         while notices.is_empty() {
             notices = limiter.count(RecordOrigin::Method, &record).1;
         }

@@ -6,7 +6,8 @@ use logcore::{RunEnd, SinkBooks};
 use logcore_pipeline::OVER_LIMIT;
 use serde::Serialize;
 
-/// The result of [`UnifiedLogger::finish`](crate::UnifiedLogger::finish): how the run ended, and what each sink delivered.
+/// The result of [`UnifiedLogger::finish`](crate::UnifiedLogger::finish): how the run ended, and
+/// what each sink delivered.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -27,13 +28,15 @@ pub struct FinishReport {
     pub logger: String,
     /// How the run ended.
     pub end: RunEnd,
-    /// The code given to `set_exit_code`, else the exit code of the process as far as it is known. 0 means success.
+    /// The code given to `set_exit_code`, else the exit code of the process as far as it is known.
+    /// 0 means success.
     pub exit_code: i32,
     /// The account of each sink, by the sink's name in the config.
     pub sinks: BTreeMap<String, SinkBooks>,
     /// The destination of each sink that has a named one: path of a file or folder, or `stdout`.
     pub places: BTreeMap<String, String>,
-    /// The reason why the accounts are incomplete, if the deadline passed before every sink had ended.
+    /// The reason why the accounts are incomplete, if the deadline passed before every sink had
+    /// ended.
     pub problem: Option<String>,
 }
 
@@ -66,7 +69,8 @@ impl FinishReport {
         self.problem.is_none() && self.sinks.values().all(|books| books.accepted == books.delivered)
     }
 
-    /// Returns the report of a `finish` that a sink called: waiting for the sink's own thread would never end.
+    /// Returns the report of a `finish` that a sink called: waiting for the sink's own thread would
+    /// never end.
     pub(crate) fn from_within_sink(logger: &str) -> Self {
         Self {
             logger: logger.to_owned(),

@@ -1,7 +1,8 @@
 //! Building the sinks that a config asks for.
 //!
-//! The sinks `console`, `file` and `wandb` appear here by name because fields of [`LogConfig`] are theirs (`enable_console`,
-//! `file_level`, …), and `jsonl` because it is on unless the config turns it off. The config is part of the public contract.
+//! The sinks `console`, `file` and `wandb` appear here by name because fields of [`LogConfig`] are
+//! theirs (`enable_console`, `file_level`, …), and `jsonl` because it is on unless the config turns
+//! it off. The config is part of the public contract.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,8 @@ pub(crate) struct BuiltSinks {
 }
 
 impl BuiltSinks {
-    /// Returns `true` if a killed process may leave something for one of these sinks. A terminal needs no recovery.
+    /// Returns `true` if a killed process may leave something for one of these sinks. A terminal
+    /// needs no recovery.
     pub(crate) fn can_recover(&self) -> bool {
         self.sinks.iter().any(|sink| registry::can_recover(&sink.name))
     }
@@ -69,7 +71,8 @@ pub(crate) fn level_of(sink: &str, config: &LogConfig) -> LevelFilter {
     }
 }
 
-/// Returns names and options of the sinks that are on: by a flag of the config, by being linked, or by an entry in `sinks`.
+/// Returns names and options of the sinks that are on: by a flag of the config, by being linked, or
+/// by an entry in `sinks`.
 fn wanted_sinks(config: &LogConfig, ranks: Ranks) -> Result<BTreeMap<String, Value>, ConfigError> {
     let linked = registry::sink_names()?;
     let wandb_is_on = config.enable_wandb && (ranks.is_first() || config.other_ranks_wandb);
@@ -83,8 +86,8 @@ fn wanted_sinks(config: &LogConfig, ranks: Ranks) -> Result<BTreeMap<String, Val
             "enable_wandb",
             true,
             format!(
-                "no linked crate has the sink `wandb`: switch on the Cargo feature `wandb` of logcore-facade, or leave it off; \
-                 linked are: {}",
+                "no linked crate has the sink `wandb`: switch on the Cargo feature `wandb` of \
+                 logcore-facade, or leave it off; linked are: {}",
                 linked.join(", ")
             ),
         ));

@@ -1,4 +1,5 @@
-//! Renders the closing summary of a run for the terminal: its end, its metrics, and the account of each sink.
+//! Renders the closing summary of a run for the terminal: its end, its metrics, and the account of
+//! each sink.
 
 use std::fmt::Write as _;
 
@@ -18,7 +19,8 @@ const NAME: usize = 60;
 /// Longest text of any other kind that is shown, in characters.
 const TEXT: usize = 1000;
 
-/// Returns the summary as people read it. `sparklines` are those of the first metrics, in their order.
+/// Returns the summary as people read it. `sparklines` are those of the first metrics, in their
+/// order.
 pub(crate) fn render(run: &LoggerSummary, sparklines: &[String], report: &FinishReport, color: bool) -> String {
     let style = AnsiStyle(color);
     let mut out = String::new();
@@ -107,8 +109,8 @@ fn metric_table(run: &LoggerSummary, sparklines: &[String], style: AnsiStyle) ->
     out
 }
 
-/// Returns the values as bars of eight heights, each the mean of a stretch of values. A stretch without a finite value is
-/// blank. Fewer than two values give no bars.
+/// Returns the values as bars of eight heights, each the mean of a stretch of values. A stretch
+/// without a finite value is blank. Fewer than two values give no bars.
 pub(crate) fn sparkline(values: &[f64]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     const WIDTH: usize = 12;

@@ -6,8 +6,9 @@ use logcore::{Deadline, LogConfig};
 
 /// Runs `work` with the terminal to itself.
 ///
-/// The bars disappear before `work` and return after it; log lines wait meanwhile. Use it for what a program prints by
-/// itself, and to hand the terminal to another program. Without the feature `console`, it only runs `work`.
+/// The bars disappear before `work` and return after it; log lines wait meanwhile. Use it for what
+/// a program prints by itself, and to hand the terminal to another program. Without the feature
+/// `console`, it only runs `work`.
 ///
 /// ```
 /// let answer = facade::suspend(|| {
@@ -24,14 +25,16 @@ pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Prints the closing summary of a logger after all its lines, where the lines went. Made before the sinks are released.
+/// Prints the closing summary of a logger after all its lines, where the lines went. Made before
+/// the sinks are released.
 pub(crate) struct SummaryPrinter {
     #[cfg(feature = "console")]
     printer: Option<logcore_console::ConsolePrinter>,
 }
 
 impl SummaryPrinter {
-    /// Returns the printer for a logger with this config. It prints nothing if the console shows no records at INFO.
+    /// Returns the printer for a logger with this config. It prints nothing if the console shows no
+    /// records at INFO.
     pub(crate) fn new(config: &LogConfig) -> Self {
         #[cfg(not(feature = "console"))]
         let _ = config;
@@ -62,7 +65,8 @@ pub(crate) fn limit_waiting(deadline: Deadline) {
     let _ = deadline;
 }
 
-/// Sends the notices on stderr through the owner of the terminal, so that they do not break the bars.
+/// Sends the notices on stderr through the owner of the terminal, so that they do not break the
+/// bars.
 pub(crate) fn print_notices_above_bars() {
     #[cfg(feature = "console")]
     logcore_pipeline::set_notice_writer(logcore_console::print_line);

@@ -7,7 +7,8 @@ use std::time::Duration;
 use logcore::WatchedLevels;
 use logcore_pipeline::print_notice;
 
-/// Time between two looks at a file. A change counts when two looks agree, so that a half-written file is never read.
+/// Time between two looks at a file. A change counts when two looks agree, so that a half-written
+/// file is never read.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Longest config file, in bytes.
@@ -22,7 +23,8 @@ pub(crate) struct WatchHooks {
     pub(crate) on_change: fn(&Path, &WatchedLevels),
 }
 
-/// Starts a thread that watches a file until no logger's config names the file. The present content counts as known.
+/// Starts a thread that watches a file until no logger's config names the file. The present content
+/// counts as known.
 pub(crate) fn spawn(file: &Path, hooks: WatchHooks) {
     let content = read(file);
     let watcher = FileWatcher {

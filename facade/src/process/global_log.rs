@@ -62,7 +62,8 @@ fn install() -> bool {
         if !is_installed {
             print_notice(
                 "another logger",
-                "another global logger is installed already: what goes through the `log` macros without `logger:` stays with it",
+                "another global logger is installed already: what goes through the `log` macros without \
+                 `logger:` stays with it",
             );
         }
         is_installed

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use logcore::escape::to_one_line;
 use logcore::{ConfigError, LogConfig};
 
-/// Returns the config with absolute paths, so that a later change of the working folder does not matter.
+/// Returns the config with absolute paths, so that a later change of the working folder does not
+/// matter.
 pub(crate) fn with_absolute_paths(mut config: LogConfig) -> Result<LogConfig, ConfigError> {
     let make_absolute = |field: &str, path: &mut PathBuf| {
         *path = std::path::absolute(&*path).map_err(|error| {
@@ -46,7 +47,8 @@ pub(crate) fn without_files(config: LogConfig) -> LogConfig {
     }
 }
 
-/// Returns the name with control characters escaped, so that it fits in a line of text. The empty name becomes `root`.
+/// Returns the name with control characters escaped, so that it fits in a line of text. The empty
+/// name becomes `root`.
 pub(crate) fn printable_name(name: &str) -> String {
     if name.is_empty() {
         return "root".to_owned();

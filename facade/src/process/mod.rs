@@ -1,4 +1,5 @@
-//! All loggers of the process: the registry, the routes of the global logger, and the ends of the process.
+//! All loggers of the process: the registry, the routes of the global logger, and the ends of the
+//! process.
 
 pub(crate) mod config_watch;
 pub(crate) mod global_log;

@@ -13,7 +13,8 @@ use crate::logger::outcome::note_panic;
 use crate::logger::terminal;
 use crate::process::global_log;
 
-/// Installs the hook before the present one, once. `on_abort` runs after a panic that aborts the process.
+/// Installs the hook before the present one, once. `on_abort` runs after a panic that aborts the
+/// process.
 pub(crate) fn install(on_abort: fn()) {
     static ONCE: Once = Once::new();
     // A panicking thread must not change hooks; the next set-up installs the hook.
@@ -49,7 +50,8 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let Some(logger) = global_log::capturing() else {
         return;
     };
-    // In a forked child, a thread of the parent may have held the lock of the backtrace at the fork.
+    // In a forked child, a thread of the parent may have held the lock of the backtrace at the
+    // fork.
     let backtrace = match logger.producer().is_inherited() {
         true => Backtrace::disabled(),
         false => Backtrace::force_capture(),

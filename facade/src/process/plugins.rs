@@ -1,4 +1,5 @@
-//! Names each plugin crate, because the linker drops a crate that only the manifest names, and its registration with it.
+//! Names each plugin crate, because the linker drops a crate that only the manifest names, and its
+//! registration with it.
 
 #[cfg(feature = "console")]
 use logcore_console as _;

@@ -1,12 +1,13 @@
-//! The registry of the process: free functions over its one state, for `LogManager`, `UnifiedLogger`, and the ends of the process.
+//! The registry of the process: free functions over its one state, for `LogManager`,
+//! `UnifiedLogger`, and the ends of the process.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-use logcore::sync::lock;
 use logcore::log::{Level, LevelFilter};
+use logcore::sync::lock;
 use logcore::{
     ConfigError, Deadline, Directives, LogConfig, LogError, PerProcess, RunEnd, Sink, StopFlag, WatchedLevels,
     is_logging_suppressed, registry,
@@ -83,7 +84,8 @@ pub(crate) fn set_up(mut config: LogConfig) -> Result<Arc<LoggerInner>, LogError
     state().open(config)
 }
 
-/// Returns the logger of this name; opens it if it is not there. Notices report trouble with its files.
+/// Returns the logger of this name; opens it if it is not there. Notices report trouble with its
+/// files.
 pub(crate) fn get_or_open(name: &str) -> Arc<LoggerInner> {
     let name = printable_name(name);
     let mut state = state();
@@ -144,7 +146,8 @@ pub(crate) fn clean_up() {
 /// Finishes one logger.
 pub(crate) fn finish(logger: &Arc<LoggerInner>) -> FinishReport {
     if is_logging_suppressed() {
-        // A sink finishes the logger that it serves, on the thread that would have to end that logger.
+        // A sink finishes the logger that it serves, on the thread that would have to end that
+        // logger.
         return FinishReport::from_within_sink(logger.name());
     }
     {
@@ -182,7 +185,8 @@ fn is_watched(file: &Path) -> bool {
     is_watched
 }
 
-/// Gives the levels of a watched file to the loggers whose config names the file, and to those to come.
+/// Gives the levels of a watched file to the loggers whose config names the file, and to those to
+/// come.
 fn apply_levels(file: &Path, levels: &WatchedLevels) {
     let mut state = state();
     if let Some(template) = &mut state.template
@@ -219,8 +223,9 @@ fn end_at_abort() {
 
 /// Ends all loggers when a signal ends the process.
 ///
-/// The program continues meanwhile, and the loggers take its calls. First the remote sinks end, which may take long. Then the
-/// ring is closed, for all loggers at one moment. A later call waits for the end of the process.
+/// The program continues meanwhile, and the loggers take its calls. First the remote sinks end,
+/// which may take long. Then the ring is closed, for all loggers at one moment. A later call waits
+/// for the end of the process.
 fn end_at_signal(signal: Signal) {
     let Some(state) = state_soon() else { return };
     let loggers: Vec<_> = state.loggers.iter().cloned().collect();
@@ -252,7 +257,8 @@ fn end_at_signal(signal: Signal) {
         state = again;
     }
     if let Some(pipeline) = state.pipeline.take() {
-        // The lock stays taken: a thread that wants to open or end a logger now waits for the end of the process.
+        // The lock stays taken: a thread that wants to open or end a logger now waits for the end
+        // of the process.
         let loggers: Vec<_> = state.loggers.iter().cloned().collect();
         LoggerInner::close_all(&loggers, pipeline, deadline);
     }

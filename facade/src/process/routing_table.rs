@@ -1,4 +1,5 @@
-//! The routing table of the global logger: the logger for each target, by the longest name above the target.
+//! The routing table of the global logger: the logger for each target, by the longest name above
+//! the target.
 
 use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use logcore::{canonical_name, is_under, process_number};
 
 use crate::logger::inner::LoggerInner;
 
-/// An immutable table of loggers. A change returns a new table that shares most of its chunks with the old one, so that
-/// thousands of loggers can come and go.
+/// An immutable table of loggers. A change returns a new table that shares most of its chunks with
+/// the old one, so that thousands of loggers can come and go.
 #[derive(Clone, Default)]
 pub(crate) struct RoutingTable {
     /// Entries in the order of [`order`], in which a name stands right before the names beneath it.
@@ -19,7 +20,8 @@ pub(crate) struct RoutingTable {
     root: Option<Arc<LoggerInner>>,
     /// The logger that takes warnings, errors and panics of any target.
     capturing: Option<Arc<LoggerInner>>,
-    /// Number of the process that made the table: a forked child still has the loggers of its parent.
+    /// Number of the process that made the table: a forked child still has the loggers of its
+    /// parent.
     process: u64,
 }
 
@@ -52,7 +54,8 @@ struct DirectedTarget {
 
 /// A chunk with more entries is split.
 const MOST_ENTRIES: usize = 128;
-/// Up to this number of entries, a linear search is faster than a binary one. Most programs have one to three loggers.
+/// Up to this number of entries, a linear search is faster than a binary one. Most programs have
+/// one to three loggers.
 const FEW: usize = 8;
 
 impl RoutingTable {
@@ -184,7 +187,8 @@ impl RoutingTable {
         replaced
     }
 
-    /// Sets the targets of a logger's directives, which replace those of the logger that it replaced.
+    /// Sets the targets of a logger's directives, which replace those of the logger that it
+    /// replaced.
     fn set_targets(&mut self, logger: &Arc<LoggerInner>, replaced: Option<&Arc<LoggerInner>>) {
         let is_old =
             |directed: &DirectedTarget| replaced.is_some_and(|replaced| Arc::ptr_eq(&directed.logger, replaced));
@@ -218,7 +222,8 @@ impl RoutingTable {
         self.capturing = capturing.min_by_key(|logger| seniority(logger)).cloned();
     }
 
-    /// Returns the table for this process. A forked child keeps only the open loggers of its parent.
+    /// Returns the table for this process. A forked child keeps only the open loggers of its
+    /// parent.
     fn of_this_process(&self) -> Self {
         if self.process == process_number() || self.chunks.is_empty() {
             let process = process_number();
@@ -275,7 +280,8 @@ fn order(one: &str, other: &str) -> Ordering {
     }
 }
 
-/// Returns the leading parts that `target` has in common with a name, if there are any, and fewer than all.
+/// Returns the leading parts that `target` has in common with a name, if there are any, and fewer
+/// than all.
 fn common_parts<'a>(target: &'a str, name: &str) -> Option<&'a str> {
     let (mut common, mut others) = (0, units(name));
     for (at, unit) in units(target) {
@@ -292,7 +298,8 @@ fn common_parts<'a>(target: &'a str, name: &str) -> Option<&'a str> {
 
 const SEPARATOR: u16 = 0;
 
-/// Returns the bytes of a name in its canonical form with their offsets. A separator sorts before all other bytes.
+/// Returns the bytes of a name in its canonical form with their offsets. A separator sorts before
+/// all other bytes.
 fn units(name: &str) -> impl Iterator<Item = (usize, u16)> {
     let (bytes, mut next) = (name.as_bytes(), 0);
     std::iter::from_fn(move || {

@@ -1,4 +1,5 @@
-//! Signals: one that ends the process finishes the loggers first; one that stops it gets a clean terminal.
+//! Signals: one that ends the process finishes the loggers first; one that stops it gets a clean
+//! terminal.
 
 use logcore_pipeline::{Signal, SignalWork, handle_signals, print_notice};
 

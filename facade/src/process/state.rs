@@ -1,4 +1,5 @@
-//! The state of the process: its open loggers, its pipeline, and what the loggers to come will have.
+//! The state of the process: its open loggers, its pipeline, and what the loggers to come will
+//! have.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -119,8 +120,8 @@ impl ProcessState {
         }
     }
 
-    /// Returns the state of a forked child: the settings for new loggers, and no loggers. Without the settings if the fork
-    /// interrupted a change of them.
+    /// Returns the state of a forked child: the settings for new loggers, and no loggers. Without
+    /// the settings if the fork interrupted a change of them.
     pub(crate) fn of_child(parent: &Mutex<Self>, hooks: ProcessHooks) -> Self {
         let mut child = Self::new(hooks);
         if let Ok(parent) = parent.try_lock() {
@@ -314,10 +315,12 @@ impl ProcessState {
         }
     }
 
-    /// Delivers what killed runs have left in the config's folder, before anything new is written there.
+    /// Delivers what killed runs have left in the config's folder, before anything new is written
+    /// there.
     ///
-    /// Each rank recovers its own files. The first rank also recovers the files that no rank of this run has. The process
-    /// `gone` has just ended, and may close its files a moment after its threads have ended.
+    /// Each rank recovers its own files. The first rank also recovers the files that no rank of
+    /// this run has. The process `gone` has just ended, and may close its files a moment after its
+    /// threads have ended.
     fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
         let folder = config.log_dir.canonicalize().unwrap_or_else(|_| config.log_dir.clone());
         if !self.recovered.insert(folder.clone()) {
@@ -378,5 +381,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two looks at a process that is ending.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Timeout for handing one command to the writer, which takes it within milliseconds unless a sink hangs.
+/// Timeout for handing one command to the writer, which takes it within milliseconds unless a sink
+/// hangs.
 const SHARE_TIMEOUT: Duration = Duration::from_secs(5);
