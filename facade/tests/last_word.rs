@@ -74,6 +74,29 @@ fn a_run_with_an_exit_code_ends_as_failed() {
 }
 
 #[test]
+fn every_sink_gets_the_end_and_the_summary_of_its_logger() {
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(LogConfig {
+        enable_console: false,
+        sinks: [("memory".to_owned(), true.into())].into(),
+        ..config(folder.path())
+    })
+    .unwrap();
+    logger.log_metrics_at(7, [("loss", 0.5)]);
+    logger.error("loss is NaN");
+    logger.set_exit_code(3);
+    logger.finish();
+    let memory = facade::MemorySink::of("trainer").unwrap();
+    assert_eq!(memory.end().unwrap().run_end, RunEnd::Failed { exit_code: 3 });
+    let summary = memory.summary().unwrap();
+    assert_eq!((summary.last_step, summary.errors), (Some(7), 1));
+    assert_eq!(
+        (summary.metrics[0].name.as_str(), summary.metrics[0].stats.last),
+        ("loss", 0.5)
+    );
+}
+
+#[test]
 fn loggers_with_one_folder_share_the_file() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["one", "two"] {
