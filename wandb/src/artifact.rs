@@ -1,3 +1,5 @@
+//! Artifacts: versioned files of a run.
+
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,7 @@ use crate::log_format::proto;
 use crate::media::{MediaError, hex};
 use crate::upload::digest;
 
-/// Files under one name, of which W&B keeps the versions: a checkpoint, a data set.
+/// Named files of which W&B keeps every version, such as a checkpoint or a data set.
 ///
 /// ```
 /// use logcore_wandb::Artifact;
@@ -31,10 +33,11 @@ pub struct Artifact {
     description: String,
     metadata: Value,
     aliases: Vec<String>,
-    /// Each with its name in the artifact.
+    /// The files, each with its name in the artifact.
     files: Vec<(FileSource, String)>,
 }
 
+/// The content of a file of an artifact.
 #[derive(Debug, Clone, PartialEq)]
 enum FileSource {
     File(PathBuf),
@@ -42,7 +45,14 @@ enum FileSource {
 }
 
 impl Artifact {
-    /// An artifact of this name and type (`model`, `dataset`, …) without files.
+    /// Creates an artifact without files. `kind` is the type in W&B: `model`, `dataset`, …
+    ///
+    /// ```
+    /// use logcore_wandb::Artifact;
+    ///
+    /// assert_eq!(Artifact::new("digits", "dataset").name(), "digits");
+    /// ```
+    #[must_use]
     pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -54,49 +64,97 @@ impl Artifact {
         }
     }
 
-    /// Its name.
+    /// Returns the name.
+    ///
+    /// ```
+    /// use logcore_wandb::Artifact;
+    ///
+    /// assert_eq!(Artifact::new("model", "model").alias("best").name(), "model");
+    /// ```
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Adds a file under the name that it has.
+    /// Adds a file under its own name.
+    ///
+    /// ```
+    /// use logcore_wandb::Artifact;
+    ///
+    /// let short = Artifact::new("model", "model").file("out/weights.bin");
+    /// assert_eq!(short, Artifact::new("model", "model").file_as("out/weights.bin", "weights.bin"));
+    /// ```
+    #[must_use]
     pub fn file(self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         self.file_as(path, name.unwrap_or_default())
     }
 
-    /// Adds a file under another name, in which `/` makes folders.
+    /// Adds a file under another name. `/` separates folders.
+    ///
+    /// ```
+    /// use logcore_wandb::Artifact;
+    ///
+    /// let model = Artifact::new("model", "model").file_as("/tmp/a.json", "config/model.json");
+    /// assert_ne!(model, Artifact::new("model", "model").file("/tmp/a.json"));
+    /// ```
+    #[must_use]
     pub fn file_as(mut self, path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
         self.files.push((FileSource::File(path.into()), name.into()));
         self
     }
 
-    /// Gives this version a name, beside `latest` that the newest has.
+    /// Adds a name of this version. The newest version is also named `latest`.
+    ///
+    /// ```
+    /// use logcore_wandb::Artifact;
+    ///
+    /// let model = Artifact::new("model", "model");
+    /// assert_ne!(model.clone().alias("best"), model);
+    /// ```
+    #[must_use]
     pub fn alias(mut self, alias: impl Into<String>) -> Self {
         self.aliases.push(alias.into());
         self
     }
 
-    /// Says what it is.
+    /// Sets the description.
+    ///
+    /// ```
+    /// use logcore_wandb::Artifact;
+    ///
+    /// let model = Artifact::new("model", "model");
+    /// assert_ne!(model.clone().description("after 10 epochs"), model);
+    /// ```
+    #[must_use]
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.description = text.into();
         self
     }
 
-    /// Keeps an object of values beside it.
+    /// Sets the metadata, which must be a JSON object.
+    ///
+    /// ```
+    /// use logcore_wandb::Artifact;
+    /// use serde_json::json;
+    ///
+    /// let model = Artifact::new("model", "model");
+    /// assert_ne!(model.clone().metadata(json!({"epoch": 10})), model);
+    /// ```
+    #[must_use]
     pub fn metadata(mut self, metadata: Value) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// Copies the files into the run's folder, so that what happens to them later does no harm, and takes their digests.
+    /// Copies the files into the folder of the run, so that later changes of the originals do not
+    /// matter, and computes their digests.
     pub(crate) fn plan(self, run: &RunFolder) -> Result<ArtifactPlan, MediaError> {
         self.check()?;
         let client_id = random_id()?;
         let folder = Path::new(ARTIFACTS).join(&client_id[..16]);
         let mut entries = self.copy_to(run, &folder).inspect_err(|_| {
-            // Nobody would ever take them away.
             for at in 0..self.files.len() {
                 let _ = run.folder().remove_file(&folder.join(at.to_string()));
             }
@@ -123,7 +181,7 @@ impl Artifact {
         })
     }
 
-    /// The artifact of a table that run `run_id` logs under `key`.
+    /// Creates the artifact of a table that the run logs under `key`.
     pub(crate) fn plan_table(
         run_id: &str,
         key: &str,
@@ -132,7 +190,7 @@ impl Artifact {
     ) -> Result<ArtifactPlan, MediaError> {
         let known = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         let plain: String = key.chars().filter(known).take(80).collect();
-        // What was left out of the key must not make two keys one.
+        // Keys that differ only in dropped characters get different names.
         let suffix = match plain == key {
             true => String::new(),
             false => format!("-{}", &hex(&Md5::digest(key))[..6]),
@@ -144,12 +202,13 @@ impl Artifact {
             .files
             .push((FileSource::Bytes(content), format!("{name}.table.json")));
         Ok(ArtifactPlan {
-            // As the official client has it: a table's artifact has no metadata at all.
+            // As in the official client, the artifact of a table has no metadata.
             metadata: String::new(),
             ..artifact.plan(run)?
         })
     }
 
+    /// Copies the files into a folder, numbered in their order.
     fn copy_to(&self, run: &RunFolder, folder: &Path) -> Result<Vec<PlannedFile>, MediaError> {
         let mut entries: Vec<PlannedFile> = Vec::new();
         run.folder().create_dir_all(folder)?;
@@ -161,22 +220,24 @@ impl Artifact {
                 FileSource::Bytes(bytes) => file.write_all(bytes).map(|()| bytes.len() as u64)?,
                 FileSource::File(path) => logcore_files::open(path)
                     .and_then(|mut original| io::copy(&mut original, &mut file))
-                    .map_err(|error| MediaError::Malformed(format!("an artifact with {}: {error}", path.display())))?,
+                    .map_err(|error| {
+                        MediaError::Malformed(format!("cannot copy {} into an artifact: {error}", path.display()))
+                    })?,
             };
             let digest = digest(&run.folder().open_file(&copy)?)?;
             match entries.iter().find(|entry| entry.path == *name) {
-                // The same content under the same name is one file.
+                // Equal files of one name are stored once.
                 Some(entry) if entry.digest == digest => run.folder().remove_file(&copy)?,
                 Some(_) => {
                     let what =
-                        format!("an artifact with two files `{name}`; name one of them otherwise with `file_as`");
+                        format!("an artifact has two files `{name}`; give one of them another name with `file_as`");
                     return Err(MediaError::Malformed(what));
                 }
                 None => entries.push(PlannedFile {
                     path: name.clone(),
                     digest,
                     size,
-                    local_path: run.place_of(&copy)?.to_string_lossy().into_owned(),
+                    local_path: run.absolute(&copy)?.to_string_lossy().into_owned(),
                 }),
             }
         }
@@ -186,6 +247,7 @@ impl Artifact {
         Ok(entries)
     }
 
+    /// Checks names, aliases and metadata.
     fn check(&self) -> Result<(), MediaError> {
         let refuse = |what: String| Err(MediaError::Malformed(format!("an artifact {what}")));
         let plain = |text: &str| {
@@ -216,7 +278,7 @@ impl Artifact {
         if !self.metadata.is_null() && !self.metadata.is_object() {
             return refuse("whose metadata is not an object".to_owned());
         }
-        let leads_out = |name: &str| {
+        let is_invalid = |name: &str| {
             let parts = Path::new(name).components();
             name.is_empty()
                 || name.contains(['\\', '\0'])
@@ -224,14 +286,14 @@ impl Artifact {
                     .into_iter()
                     .all(|part| matches!(part, std::path::Component::Normal(_)))
         };
-        match self.files.iter().find(|(_, name)| leads_out(name)) {
+        match self.files.iter().find(|(_, name)| is_invalid(name)) {
             Some((_, name)) => refuse(format!("with a file `{name}`; write a relative path without `..`")),
             None => Ok(()),
         }
     }
 }
 
-/// An artifact whose files are copied.
+/// An artifact whose files have been copied.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ArtifactPlan {
     name: String,
@@ -245,6 +307,7 @@ pub(crate) struct ArtifactPlan {
     entries: Vec<PlannedFile>,
 }
 
+/// A copied file of an artifact.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct PlannedFile {
     path: String,
@@ -254,7 +317,7 @@ struct PlannedFile {
 }
 
 impl ArtifactPlan {
-    /// Where the only file of the artifact is, in this version and in the newest.
+    /// Returns the address of the only file of the artifact, in this version and in the newest.
     pub(crate) fn addresses(&self) -> [String; 2] {
         let path = self.entries.first().map_or("", |entry| entry.path.as_str());
         [
@@ -263,6 +326,7 @@ impl ArtifactPlan {
         ]
     }
 
+    /// Returns the record of the artifact.
     pub(crate) fn record(&self) -> proto::ArtifactRecord {
         let contents = self.entries.iter().map(|entry| proto::ManifestEntry {
             path: entry.path.clone(),
@@ -295,7 +359,7 @@ impl ArtifactPlan {
     }
 }
 
-/// Over the paths, in the order of their bytes, and the digests.
+/// Returns the digest of an artifact, computed from the sorted paths and the digests of the files.
 fn artifact_digest(entries: &[PlannedFile]) -> String {
     let mut hash = Md5::new();
     hash.update(b"wandb-artifact-manifest-v1\n");
@@ -305,12 +369,13 @@ fn artifact_digest(entries: &[PlannedFile]) -> String {
     hex(&hash.finalize())
 }
 
-/// 128 letters and digits that nobody else draws.
+/// Returns a random id of 128 letters and digits.
 fn random_id() -> Result<String, MediaError> {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz012345";
     let mut bytes = [0_u8; 128];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| MediaError::Malformed(format!("an artifact without random numbers for its id: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        MediaError::Malformed(format!("cannot draw random numbers for the id of an artifact: {error}"))
+    })?;
     Ok(bytes
         .iter()
         .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
@@ -324,10 +389,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_of_an_artifact_that_cannot_be_are_taken_away() {
+    fn copies_of_a_failed_artifact_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let (there, staging) = (folder.path().join("there"), folder.path().join("artifacts"));
-        let run = RunFolder::of(&folder.path().join("run-x.wandb")).unwrap();
+        let run = RunFolder::open(&folder.path().join("run-x.wandb")).unwrap();
         fs::write(&there, "x").unwrap();
         let whole = Artifact::new("a", "model").file(&there).plan(&run).unwrap();
         assert_eq!(fs::read(&whole.entries[0].local_path).unwrap(), b"x");
@@ -348,9 +413,9 @@ mod tests {
     }
 
     #[test]
-    fn two_files_of_one_name_are_refused_unless_they_are_equal() {
+    fn two_different_files_of_one_name_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let run = RunFolder::of(&folder.path().join("run-x.wandb")).unwrap();
+        let run = RunFolder::open(&folder.path().join("run-x.wandb")).unwrap();
         let [one, equal, other] = ["one", "equal", "other"].map(|name| {
             fs::create_dir(folder.path().join(name)).unwrap();
             let path = folder.path().join(name).join("weights");

@@ -1,15 +1,15 @@
-//! What a metric means: its x-axis, and what its summary holds.
+//! Definitions of metrics: the x-axis and the summary.
 
 use serde::{Deserialize, Serialize};
 
 use crate::log_format::proto;
 
-/// How W&B shows a metric, or all whose names begin alike.
+/// The presentation of a metric in W&B, or of all metrics with a common prefix.
 ///
 /// ```
 /// use logcore_wandb::MetricDefinition;
 ///
-/// // All of `val/` is drawn over `epoch`; the summary of `loss` holds its best and its newest value.
+/// // Metrics of `val/` are drawn over `epoch`. The summary of `loss` has its least and its last value.
 /// let validation = MetricDefinition::new("val/*").step_metric("epoch");
 /// let loss = MetricDefinition::new("loss").summary(["min", "last"]);
 /// assert_ne!(validation, loss);
@@ -17,7 +17,7 @@ use crate::log_format::proto;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricDefinition {
     name: String,
-    /// The names that sinks may have for it; none where it is the name itself.
+    /// The names that sinks may use for the metric. Empty if `name` is the only one.
     #[serde(default)]
     names: Vec<String>,
     step_metric: Option<String>,
@@ -28,7 +28,14 @@ pub struct MetricDefinition {
 }
 
 impl MetricDefinition {
-    /// A definition of the metric `name`; with a `*` at its end, of all that begin so.
+    /// Creates a definition of a metric, or of all metrics with a prefix if `name` ends with `*`.
+    ///
+    /// ```
+    /// use logcore_wandb::MetricDefinition;
+    ///
+    /// assert_ne!(MetricDefinition::new("loss"), MetricDefinition::new("val/*"));
+    /// ```
+    #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -41,73 +48,114 @@ impl MetricDefinition {
         }
     }
 
-    /// The metric that is its x-axis. Rows without it get its last value; see [`step_sync`](Self::step_sync).
+    /// Sets the metric of the x-axis. Rows without that metric get its last value; see
+    /// [`without_step_sync`](Self::without_step_sync).
+    ///
+    /// ```
+    /// use logcore_wandb::MetricDefinition;
+    ///
+    /// let loss = MetricDefinition::new("loss");
+    /// assert_ne!(loss.clone().step_metric("epoch"), loss);
+    /// ```
+    #[must_use]
     pub fn step_metric(mut self, name: impl Into<String>) -> Self {
         self.step_metric = Some(name.into());
         self
     }
 
-    /// Whether rows that have the metric but not its step metric get the step metric's last value. On, unless said here.
-    pub fn step_sync(mut self, on: bool) -> Self {
-        self.step_sync = Some(on);
+    /// Keeps rows without the step metric as they are, instead of adding its last value.
+    ///
+    /// ```
+    /// use logcore_wandb::MetricDefinition;
+    ///
+    /// let loss = MetricDefinition::new("loss");
+    /// assert_ne!(loss.clone().without_step_sync(), loss);
+    /// ```
+    #[must_use]
+    pub fn without_step_sync(mut self) -> Self {
+        self.step_sync = Some(false);
         self
     }
 
-    /// Leaves the metric out of the charts that W&B makes on its own.
+    /// Hides the metric in W&B's automatic charts.
+    ///
+    /// ```
+    /// use logcore_wandb::MetricDefinition;
+    ///
+    /// let loss = MetricDefinition::new("loss");
+    /// assert_ne!(loss.clone().hidden(), loss);
+    /// ```
+    #[must_use]
     pub fn hidden(mut self) -> Self {
         self.hidden = true;
         self
     }
 
-    /// What the summary holds instead of the last value: any of `min`, `max`, `mean`, `last`, `first`;
-    /// or `copy`, which is the last value by itself, or `none`.
+    /// Sets the values of the summary: any of `min`, `max`, `mean`, `last` and `first`, or else
+    /// `copy` (the plain last value, which is the default) or `none`.
+    ///
+    /// ```
+    /// use logcore_wandb::MetricDefinition;
+    ///
+    /// let loss = MetricDefinition::new("loss");
+    /// assert_ne!(loss.clone().summary(["min", "last"]), loss);
+    /// ```
+    #[must_use]
     pub fn summary(mut self, kinds: impl IntoIterator<Item: AsRef<str>>) -> Self {
         self.summary = kinds.into_iter().map(|kind| kind.as_ref().to_owned()).collect();
         self
     }
 
-    /// Replaces an earlier definition of the same name; without it, what is not said here stays as it was said there.
+    /// Replaces an earlier definition of the same name. By default the definitions are merged.
+    ///
+    /// ```
+    /// use logcore_wandb::MetricDefinition;
+    ///
+    /// let loss = MetricDefinition::new("loss");
+    /// assert_ne!(loss.clone().overwrite(), loss);
+    /// ```
+    #[must_use]
     pub fn overwrite(mut self) -> Self {
         self.overwrite = true;
         self
     }
 
-    /// The same with names as the sinks have them: all that the metric may have, and the one of its step metric.
+    /// Translates the names into those of the sinks: all names of the metric, and the name of its
+    /// step metric.
     #[doc(hidden)]
+    #[must_use]
     pub fn map_names(mut self, names: impl Fn(&str) -> Vec<String>, step: impl Fn(&str) -> String) -> Self {
         self.names = names(&self.name);
         self.step_metric = self.step_metric.map(|name| step(&name));
         self
     }
 
-    /// What is wrong with it, if something is.
+    /// Checks the name and the summaries.
+    ///
+    /// # Errors
+    ///
+    /// A description of the problem.
     #[doc(hidden)]
-    pub fn problem(&self) -> Option<String> {
-        if self.name.is_empty() || self.name == "*" {
-            return Some(format!(
-                "define_metric(`{}`): name a metric, or a beginning and `*`",
-                self.name
-            ));
+    pub fn check(&self) -> Result<(), String> {
+        let name = &self.name;
+        if name.is_empty() || name == "*" {
+            return Err(format!("define_metric(`{name}`): write a name, or a prefix and `*`"));
         }
-        if self.name.trim_end_matches('*').contains('*') || self.name.ends_with("**") {
-            return Some(format!(
-                "define_metric(`{}`): a `*` can only stand at the end",
-                self.name
-            ));
+        if name.trim_end_matches('*').contains('*') || name.ends_with("**") {
+            return Err(format!("define_metric(`{name}`): write `*` only at the end"));
         }
-        let known = |kind: &str| SUMMARIES.iter().any(|(name, _)| *name == kind);
-        if let Some(kind) = self.summary.iter().find(|kind| !known(kind)) {
+        let is_known = |kind: &str| SUMMARIES.iter().any(|(name, _)| *name == kind);
+        if let Some(kind) = self.summary.iter().find(|kind| !is_known(kind)) {
             let names: Vec<_> = SUMMARIES.iter().map(|(name, _)| *name).collect();
-            return Some(format!(
-                "define_metric(`{}`): there is no summary `{kind}`; there are {}",
-                self.name,
+            return Err(format!(
+                "define_metric(`{name}`): there is no summary `{kind}`; use one of {}",
                 names.join(", ")
             ));
         }
-        None
+        Ok(())
     }
 
-    /// A record for each name that it may have.
+    /// Returns a record for each name of the metric.
     pub(crate) fn records(&self) -> Vec<proto::MetricRecord> {
         match self.names.as_slice() {
             [] => vec![self.record(&self.name)],
@@ -115,6 +163,7 @@ impl MetricDefinition {
         }
     }
 
+    /// Returns the record for one name.
     fn record(&self, name: &str) -> proto::MetricRecord {
         let glob = name.ends_with('*');
         let mut summary = proto::MetricSummaryKinds::default();
@@ -139,8 +188,10 @@ impl MetricDefinition {
     }
 }
 
+/// Selects one flag of the summary kinds.
 type SummaryFlag = fn(&mut proto::MetricSummaryKinds) -> &mut bool;
 
+/// The names of the summary kinds, each with its flag.
 const SUMMARIES: [(&str, SummaryFlag); 7] = [
     ("min", |summary| &mut summary.min),
     ("max", |summary| &mut summary.max),

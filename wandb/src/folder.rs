@@ -1,17 +1,19 @@
 //! The folder of a run, and the files that are written into it.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use logcore::sync::lock;
 use logcore_files::Folder;
 
-/// The folder of a run, by descriptor: its log, what stands beside the log, `files/` and `artifacts/`.
+/// The open folder of a run: the log, the files beside the log, `files/` and `artifacts/`.
 ///
-/// The sender of a folder, or anyone who may write to it, chooses what is in it. So nothing that a log names leads out of the
-/// folder, no link in it is followed, and what is replaced is replaced itself and never what a link leads to.
+/// Anybody may have written the content of a folder. So paths in a log never lead out of the
+/// folder, links in the folder are not followed, and a replaced link is replaced itself and not its
+/// target.
 pub(crate) struct RunFolder {
     folder: Mutex<Arc<Folder>>,
     log: OsString,
@@ -19,8 +21,8 @@ pub(crate) struct RunFolder {
 }
 
 impl RunFolder {
-    /// Of the log at this path.
-    pub(crate) fn of(log: &Path) -> io::Result<Self> {
+    /// Opens the folder of a log.
+    pub(crate) fn open(log: &Path) -> io::Result<Self> {
         let name = log.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self {
             folder: Mutex::new(Arc::new(Folder::open(parent_of(log))?)),
@@ -29,9 +31,9 @@ impl RunFolder {
         })
     }
 
-    /// The folder; if it was removed and made anew, the new one.
+    /// Returns the folder. A folder that was removed and created again is reopened.
     pub(crate) fn folder(&self) -> Arc<Folder> {
-        let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut folder = lock(&self.folder);
         if folder.is_removed()
             && let Ok(anew) = Folder::open(parent_of(&self.path))
         {
@@ -40,29 +42,30 @@ impl RunFolder {
         Arc::clone(&folder)
     }
 
-    /// The path of the log, for people.
+    /// Returns the path of the log, for notices.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of something beneath the folder.
-    pub(crate) fn place_of(&self, relative: &Path) -> io::Result<PathBuf> {
+    /// Returns the absolute path of a file in the folder.
+    pub(crate) fn absolute(&self, relative: &Path) -> io::Result<PathBuf> {
         std::path::absolute(self.path.with_file_name("").join(relative))
     }
 
+    /// Opens the log for reading.
     pub(crate) fn open_log(&self) -> io::Result<File> {
         self.folder().open_file(Path::new(&self.log))
     }
 
-    /// The name of a file beside the log: that of the log with `suffix` behind it.
-    pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
+    /// Returns the name of a file beside the log: the name of the log, a dot and `suffix`.
+    pub(crate) fn name_with(&self, suffix: &str) -> PathBuf {
         let mut name = self.log.clone();
         name.push(".");
         name.push(suffix);
         name.into()
     }
 
-    /// Replaces a file of ours, and makes the folder that it lies in.
+    /// Replaces a file, and creates the folder of the file.
     pub(crate) fn replace(&self, relative: &Path, content: &[u8]) -> io::Result<()> {
         if let Some(parent) = relative.parent().filter(|parent| *parent != Path::new("")) {
             self.folder().create_dir_all(parent)?;
@@ -71,13 +74,14 @@ impl RunFolder {
     }
 }
 
+/// Returns the folder of a path.
 fn parent_of(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| *parent != Path::new(""));
     parent.unwrap_or(Path::new("."))
 }
 
-/// Where a copy for an artifact lies beneath the run's folder: `artifacts/<id>/<number>`, of whatever place the log names,
-/// because the folder may have been moved since. `None` for any other place.
+/// Returns the relative path of a copy for an artifact: `artifacts/<id>/<number>`. Only the end of
+/// the path in the log counts, because the folder may have been moved. `None` for any other path.
 pub(crate) fn staged_copy(local_path: &str) -> Option<PathBuf> {
     let mut parts = local_path.rsplit(['/', std::path::MAIN_SEPARATOR]);
     let (number, id, folder) = (parts.next()?, parts.next()?, parts.next()?);
@@ -85,20 +89,20 @@ pub(crate) fn staged_copy(local_path: &str) -> Option<PathBuf> {
     (folder == ARTIFACTS && logcore_files::is_plain_relative(&copy) && copy.components().count() == 3).then_some(copy)
 }
 
-/// The folder for copies of an artifact's files.
+/// The folder for copies of the files of artifacts.
 pub(crate) const ARTIFACTS: &str = "artifacts";
 /// The folder of the run's files.
 pub(crate) const FILES: &str = "files";
 
-/// A file of a run that is whole before it gets its name: nobody finds a part of it, and what had the name before stays
-/// until then.
+/// A file of a run that is written completely before it gets its name. Until then, an older file
+/// keeps the name.
 pub(crate) struct StagedFile {
     files: Arc<RunFolder>,
     path: PathBuf,
 }
 
 impl StagedFile {
-    /// A new file in the folder of a run, for `fill` to write it.
+    /// Creates a file in the folder of a run, and has `fill` write the content.
     pub(crate) fn new<T>(
         files: &Arc<RunFolder>,
         fill: impl FnOnce(&mut LimitedFile<'_>) -> io::Result<T>,
@@ -115,8 +119,8 @@ impl StagedFile {
         Ok(staged)
     }
 
-    /// Gives it its name beneath the folder of the run.
-    pub(crate) fn place(self, target: &Path) -> io::Result<()> {
+    /// Moves the file to its path in the folder of the run.
+    pub(crate) fn persist(self, target: &Path) -> io::Result<()> {
         let folder = self.files.folder();
         if let Some(parent) = target.parent().filter(|parent| *parent != Path::new("")) {
             folder.create_dir_all(parent)?;
@@ -127,23 +131,24 @@ impl StagedFile {
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        // Once it has its name, there is nothing here any more.
+        // A persisted file is not here any more.
         let _ = self.files.folder().remove_file(&self.path);
     }
 }
 
-/// A new file, which refuses what is beyond the longest that the process may write (`ulimit -f`): the system would end the process by
-/// SIGXFSZ.
+/// A file that returns an error instead of exceeding `ulimit -f`, for which the system would kill
+/// the process by SIGXFSZ.
 pub(crate) struct LimitedFile<'a> {
     file: &'a mut File,
     room: u64,
 }
 
 impl<'a> LimitedFile<'a> {
+    /// Limits a new file to the file size limit of the process.
     pub(crate) fn new(file: &'a mut File) -> Self {
         Self {
             file,
-            room: longest_file(),
+            room: file_size_limit(),
         }
     }
 }
@@ -163,15 +168,38 @@ impl Write for LimitedFile<'_> {
     }
 }
 
+/// Returns the greatest file size of the process in bytes.
 #[cfg(unix)]
-fn longest_file() -> u64 {
+fn file_size_limit() -> u64 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
     limit.current.unwrap_or(u64::MAX)
 }
 
 #[cfg(not(unix))]
-fn longest_file() -> u64 {
+fn file_size_limit() -> u64 {
     u64::MAX
+}
+
+/// Returns the folder of all runs: `wandb`, or `.wandb` if that exists.
+pub(crate) fn wandb_folder(dir: &Path) -> PathBuf {
+    let hidden = dir.join(".wandb");
+    match hidden.is_dir() {
+        true => hidden,
+        false => dir.join("wandb"),
+    }
+}
+
+/// Makes the link `latest-run` point to a folder. An error is ignored.
+pub(crate) fn point_latest_to(folder: &Path) {
+    #[cfg(unix)]
+    if let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) {
+        let fresh = root.join(format!(".latest-run-{}", logcore_files::random_suffix()));
+        if std::os::unix::fs::symlink(name, &fresh).is_ok() && fs::rename(&fresh, root.join("latest-run")).is_err() {
+            let _ = fs::remove_file(&fresh);
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = folder;
 }
 
 #[cfg(test)]
@@ -182,8 +210,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_place_that_a_log_names_leads_out(place in "(/|artifacts|\\.\\.|\\.|\\\\|a|\u{0}|file:|etc){0,8}") {
-            if let Some(copy) = staged_copy(&place) {
+        fn no_path_of_a_log_leads_out_of_the_folder(path in "(/|artifacts|\\.\\.|\\.|\\\\|a|\u{0}|file:|etc){0,8}") {
+            if let Some(copy) = staged_copy(&path) {
                 prop_assert!(logcore_files::is_plain_relative(&copy), "{copy:?}");
                 prop_assert!(copy.starts_with(ARTIFACTS), "{copy:?}");
             }
@@ -191,12 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_found_wherever_the_folder_lies_now() {
+    fn copies_are_found_after_the_folder_was_moved() {
         let copy = Some(PathBuf::from("artifacts/abc/0"));
-        for place in ["/run/artifacts/abc/0", "/elsewhere/artifacts/abc/0", "artifacts/abc/0"] {
-            assert_eq!(staged_copy(place), copy, "{place}");
+        for path in ["/run/artifacts/abc/0", "/elsewhere/artifacts/abc/0", "artifacts/abc/0"] {
+            assert_eq!(staged_copy(path), copy, "{path}");
         }
-        for place in [
+        for path in [
             "",
             "/etc/passwd",
             "/artifacts/../passwd",
@@ -204,12 +232,12 @@ mod tests {
             "/artifacts//0",
             "artifacts/0",
         ] {
-            assert_eq!(staged_copy(place), None, "{place}");
+            assert_eq!(staged_copy(path), None, "{path}");
         }
     }
 
     #[test]
-    fn what_is_beyond_the_limit_is_refused() {
+    fn bytes_beyond_the_file_size_limit_are_refused() {
         let mut file = tempfile::tempfile().unwrap();
         let mut bounded = LimitedFile {
             file: &mut file,

@@ -1,5 +1,6 @@
-//! What a program says to its run alone.
+//! The calls of a program that only a W&B run accepts.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,14 +16,51 @@ use crate::media::{Media, MediaError, StoredMedia, store};
 use crate::message::Message;
 use crate::run::WandbRun;
 
-/// The open run of a logger. Its methods make messages for the sink `wandb`; the facade sends them through the ring.
+/// The open run of a logger.
+///
+/// The methods create messages for the sink `wandb`. The facade sends these messages through the
+/// ring.
 ///
 /// ```
-/// assert!(logcore_wandb::RunHandle::of("a logger without a run").is_none());
+/// # let folder = tempfile::tempdir().unwrap();
+/// use logcore::{BuildContext, LogConfig, Notices, StopFlag, registry};
+/// use logcore_wandb::{AlertLevel, Artifact, Image, MetricDefinition, RunHandle, SavePolicy};
+/// use serde_json::json;
+///
+/// let config = LogConfig { log_dir: folder.path().into(), name: "trainer".into(), ..LogConfig::default() };
+/// let stop = StopFlag::default();
+/// let mut sink = registry::build_sink("wandb", &json!({"mode": "offline"}), &BuildContext::new(&config, &stop))?;
+/// sink.start(&Notices::new(|_, line| println!("{line}")))?;
+///
+/// let run = RunHandle::of("trainer").unwrap();
+/// sink.message(&run.definition(MetricDefinition::new("loss").summary(["min"]))?)?;
+/// sink.message(&run.summary("best", json!(0.91))?)?;
+/// sink.message(&run.prepare("sample", Image::rgb(1, 1, [255, 0, 0]))?.message(0)?)?;
+/// sink.message(&run.alert("loss is NaN", "at step 3", AlertLevel::Error)?)?;
+///
+/// let weights = folder.path().join("weights.bin");
+/// std::fs::write(&weights, "x")?;
+/// let saved = run.file(&weights, SavePolicy::End)?;
+/// assert_eq!(saved.remark, None);
+/// sink.message(&saved.message)?;
+/// sink.message(&run.artifact(Artifact::new("model", "model").file(&weights))?)?;
+/// sink.deliver()?;
+///
+/// assert!(run.folder().unwrap().join("files/weights.bin").is_file());
+/// assert_eq!(run.url(), None, "the run is offline");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RunHandle(Arc<WandbRun>);
 
-/// A value that only needs a step.
+impl fmt::Debug for RunHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunHandle")
+            .field("folder", &self.folder())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A value whose file is written, and that only needs a step.
 pub struct PreparedValue {
     stored: StoredMedia,
     key: String,
@@ -30,19 +68,37 @@ pub struct PreparedValue {
     remark: Option<String>,
 }
 
-/// A file that is kept with the run.
+impl fmt::Debug for PreparedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedValue")
+            .field("key", &self.key)
+            .field("remark", &self.remark)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file that was copied into the folder of the run.
+#[derive(Debug)]
+#[non_exhaustive]
 pub struct SavedFile {
     /// A text for [`Sink::message`](logcore::Sink::message).
     pub message: String,
-    /// A line that says under which other name it is kept, if it is.
+    /// A notice if the copy has another name than the file.
     pub remark: Option<String>,
 }
 
 /// A text for [`Sink::message`](logcore::Sink::message).
 pub type MessageText = Result<String, MediaError>;
 
-/// When a saved file is uploaded.
+/// The time at which a saved file is uploaded.
+///
+/// ```
+/// use logcore_wandb::SavePolicy;
+///
+/// assert_ne!(SavePolicy::Now, SavePolicy::End);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SavePolicy {
     /// At once.
     Now,
@@ -50,8 +106,17 @@ pub enum SavePolicy {
     End,
 }
 
-/// How grave an alert is.
+/// The severity of an alert.
+///
+/// ```
+/// use logcore_wandb::AlertLevel;
+///
+/// let loss = f64::NAN;
+/// let level = if loss.is_nan() { AlertLevel::Error } else { AlertLevel::Info };
+/// assert_eq!(level, AlertLevel::Error);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AlertLevel {
     /// For information.
     Info,
@@ -62,26 +127,29 @@ pub enum AlertLevel {
 }
 
 impl RunHandle {
-    /// The run that the logger of this name has open; `None` if it has none.
+    /// Returns the open run of a logger; `None` if the logger has no run.
+    #[must_use]
     pub fn of(logger: &str) -> Option<Self> {
-        WandbRun::of(logger).map(Self)
+        WandbRun::open_of(logger).map(Self)
     }
 
-    /// The address of the run's page, once the server has said whose it is.
+    /// Returns the address of the run's page, once the server has named the owner of the run.
+    #[must_use]
     pub fn url(&self) -> Option<String> {
         self.0.control.address()
     }
 
-    /// The folder of the run.
+    /// Returns the folder of the run.
+    #[must_use]
     pub fn folder(&self) -> Option<PathBuf> {
         self.0.folder()
     }
 
-    /// Makes a value ready for a row; all that takes time is done when this returns.
+    /// Encodes a value and writes its file. Adding the value to a row takes no more time.
     ///
     /// # Errors
     ///
-    /// If it is malformed, or its file cannot be written.
+    /// If the value is malformed, or its file cannot be written.
     pub fn prepare(&self, key: &str, media: impl Media) -> Result<PreparedValue, MediaError> {
         let prepared = media.prepare()?;
         let run = self.run_files()?;
@@ -103,23 +171,23 @@ impl RunHandle {
         })
     }
 
-    /// A definition.
+    /// Creates the message of a definition.
     ///
     /// # Errors
     ///
-    /// If it is malformed.
+    /// If the definition is malformed.
     pub fn definition(&self, definition: MetricDefinition) -> MessageText {
-        match definition.problem() {
-            Some(problem) => Err(MediaError::Malformed(problem)),
-            None => text(&Message::Define(definition)),
+        match definition.check() {
+            Err(problem) => Err(MediaError::Malformed(problem)),
+            Ok(()) => text(&Message::Define(definition)),
         }
     }
 
-    /// A value of the summary.
+    /// Creates the message of a summary value.
     ///
     /// # Errors
     ///
-    /// If it has no form as a message.
+    /// If the value cannot be serialized.
     pub fn summary(&self, key: &str, value: Value) -> MessageText {
         text(&Message::Summary {
             key: key.to_owned(),
@@ -127,12 +195,12 @@ impl RunHandle {
         })
     }
 
-    /// A file to keep with the run; it is copied before this returns. Another file of the same name, or a name of ours, stays:
-    /// then this one gets a name of its own, and the remark says so.
+    /// Copies a file into the folder of the run. If another file has the same name, the copy gets a
+    /// numbered name, and [`SavedFile::remark`] names it.
     ///
     /// # Errors
     ///
-    /// If it cannot be read or copied.
+    /// If the file cannot be read or copied.
     pub fn file(&self, path: &Path, policy: SavePolicy) -> Result<SavedFile, MediaError> {
         let named = |error: io::Error| {
             let text = format!("{}: {error}", path.display());
@@ -141,16 +209,16 @@ impl RunHandle {
         let run = self.run_files()?;
         let mut original = logcore_files::open(path).map_err(named)?;
         let source = path.canonicalize().map_err(named)?;
-        let in_place = run.place_of(Path::new(FILES)).and_then(|files| files.canonicalize());
+        let in_place = run.absolute(Path::new(FILES)).and_then(|files| files.canonicalize());
         let (kept, remark) = match in_place.ok().and_then(|files| source.strip_prefix(files).ok()) {
             Some(kept) => (text_of(kept), None),
             None => {
                 let wanted = wanted_name(path)?;
                 let kept = self.0.name_for(&wanted, &source, &run);
-                let copy = StagedFile::new(&run, |place| io::copy(&mut original, place)).map_err(named)?;
-                copy.place(&Path::new(FILES).join(&kept)).map_err(named)?;
+                let copy = StagedFile::new(&run, |copy| io::copy(&mut original, copy)).map_err(named)?;
+                copy.persist(&Path::new(FILES).join(&kept)).map_err(named)?;
                 let remark = (kept != wanted)
-                    .then(|| format!("it is kept as `{kept}`, because the run has another file `{wanted}`"));
+                    .then(|| format!("the copy is kept as `{kept}`, because the run has another file `{wanted}`"));
                 (kept, remark)
             }
         };
@@ -164,20 +232,20 @@ impl RunHandle {
         Ok(SavedFile { message, remark })
     }
 
-    /// An artifact; its files are copied before this returns.
+    /// Copies the files of an artifact into the folder of the run, and creates the message.
     ///
     /// # Errors
     ///
-    /// If it is malformed, or a file cannot be read or copied.
+    /// If the artifact is malformed, or a file cannot be read or copied.
     pub fn artifact(&self, artifact: Artifact) -> MessageText {
         text(&Message::Artifact(artifact.plan(&*self.run_files()?)?))
     }
 
-    /// An alert.
+    /// Creates the message of an alert.
     ///
     /// # Errors
     ///
-    /// If it has no title.
+    /// If the title is empty.
     pub fn alert(&self, title: &str, body: &str, level: AlertLevel) -> MessageText {
         if title.trim().is_empty() {
             return Err(MediaError::Malformed("an alert without a title".to_owned()));
@@ -194,22 +262,24 @@ impl RunHandle {
         })
     }
 
+    /// Returns the folder of the run.
     fn run_files(&self) -> Result<Arc<RunFolder>, MediaError> {
         self.0.run_files().ok_or(MediaError::NoRun)
     }
 }
 
 impl PreparedValue {
-    /// A line that says which part of the value was left out, if one was.
+    /// Returns a notice about the part of the value that was dropped, if any.
+    #[must_use]
     pub fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
     }
 
-    /// Puts the value into the row of `step`.
+    /// Creates the message that adds the value to the row of `step`.
     ///
     /// # Errors
     ///
-    /// If its file cannot get its name.
+    /// If the file cannot be moved to its path.
     pub fn message(self, step: u64) -> MessageText {
         let (value, file) = self.stored.name(&self.key, step)?;
         text(&Message::Value {
@@ -223,7 +293,8 @@ impl PreparedValue {
     }
 }
 
-/// A relative path keeps its folders, as long as they lead nowhere else.
+/// Returns the name of a saved file. A relative path keeps its folders, unless they lead out of the
+/// run.
 fn wanted_name(path: &Path) -> Result<String, MediaError> {
     let name = path
         .file_name()
@@ -234,7 +305,7 @@ fn wanted_name(path: &Path) -> Result<String, MediaError> {
     }))
 }
 
-/// A path as W&B has it, and as the file is called here, whatever its bytes were.
+/// Returns a path with `/` as separator. Invalid UTF-8 is replaced, in the name of the copy, too.
 fn text_of(path: &Path) -> String {
     let text = path.to_string_lossy();
     match std::path::MAIN_SEPARATOR {
@@ -243,6 +314,7 @@ fn text_of(path: &Path) -> String {
     }
 }
 
+/// Serializes a message.
 fn text(message: &Message) -> MessageText {
     serde_json::to_string(message).map_err(|error| MediaError::Malformed(error.to_string()))
 }

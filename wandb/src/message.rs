@@ -1,7 +1,8 @@
-//! What a program says to the run alone, on its way through the ring.
+//! Messages of a program to its run, in the form in which they pass the ring.
 
 use std::time::SystemTime;
 
+use logcore::SinkError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,12 +11,14 @@ use crate::definition::MetricDefinition;
 use crate::log_format::proto::{AlertRecord, FilesItem, FilesRecord, MEDIA, RecordKind};
 use crate::run_log::{CallRejection, RunLog};
 
+/// A call of [`RunHandle`](crate::RunHandle).
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// A value that is no number, for the row of a step; its file lies in the run's folder already.
+    /// A JSON value for the row of a step. The file of the value is in the folder of the run
+    /// already.
     Value {
         step: u64,
-        /// Of the call, so that a message that is given again after a crash makes the same row.
+        /// Time of the call, so that a message that is repeated after a crash writes the same row.
         #[serde(with = "logcore::signed_time")]
         time: SystemTime,
         key: String,
@@ -28,7 +31,7 @@ pub(crate) enum Message {
         key: String,
         value: Value,
     },
-    /// A file of the run; `policy` as W&B numbers it.
+    /// A file of the run. `policy` is W&B's number of a policy.
     File {
         path: String,
         policy: i32,
@@ -41,8 +44,14 @@ pub(crate) enum Message {
     },
 }
 
+/// Parses a message of the program.
+pub(crate) fn parse(text: &str) -> Result<Message, SinkError> {
+    serde_json::from_str(text)
+        .map_err(|error| SinkError::new(format!("cannot parse a message: {error}")).with_reason("not understood"))
+}
+
 impl Message {
-    /// Writes it into the log of the run.
+    /// Writes the message into the log of the run.
     pub(crate) fn write_to(self, log: &mut RunLog) -> Result<(), CallRejection> {
         match self {
             Self::Value {
@@ -67,13 +76,14 @@ impl Message {
                 title,
                 text,
                 level,
-                // The pause between equal alerts that the official client asks for.
+                // The time between equal alerts of the official client, in milliseconds.
                 wait_duration: 60_000,
             })),
         }
     }
 }
 
+/// Returns the record of one file.
 fn one_file(path: String, policy: i32, kind: i32) -> RecordKind {
     RecordKind::Files(FilesRecord {
         files: vec![FilesItem {

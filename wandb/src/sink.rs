@@ -1,5 +1,4 @@
-use std::sync::Arc;
-use std::time::Duration;
+//! The sink `wandb`.
 
 use logcore::{
     BuildContext, ConfigError, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices, PendingDelivery,
@@ -7,15 +6,16 @@ use logcore::{
 };
 use serde_json::Value;
 
-use crate::message::Message;
-use crate::recovered::RecoveredSink;
+use crate::message;
 use crate::run::prepare;
-use crate::run::{ABANDONED, WandbRun};
+use crate::run_log::RunResumePoint;
 use crate::settings::{self, RunMode, WandbOptions};
+use crate::target::{LogTarget, OpenRun, RecoveredRun};
 
-/// Writes a W&B run.
+/// Writes a W&B run: of this process, or of a killed process.
 ///
-/// It is made by its name, for which its crate has to be linked.
+/// The registry creates this sink under the name `wandb`. For that, the program has to link this
+/// crate.
 ///
 /// ```
 /// use logcore_wandb as _;
@@ -23,90 +23,92 @@ use crate::settings::{self, RunMode, WandbOptions};
 /// assert!(logcore::registry::sink_names().unwrap().contains(&"wandb"));
 /// ```
 pub struct WandbSink {
-    /// `None` where W&B is switched off.
-    run: Option<Arc<WandbRun>>,
+    /// `None` in the mode `disabled`.
+    target: Option<Box<dyn LogTarget>>,
     exit_code: Option<i32>,
-    finished: bool,
+}
+
+impl std::fmt::Debug for WandbSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WandbSink")
+            .field("enabled", &self.target.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl WandbSink {
+    /// Builds the sink for a logger that is being configured.
     fn build(options: WandbOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let settings = settings::resolve(options, context.config(), &|name| std::env::var(name).ok())?;
         if settings.mode == RunMode::Disabled {
             return Ok(Self {
-                run: None,
+                target: None,
                 exit_code: None,
-                finished: false,
             });
         }
-        // A new configuration of a run that goes on is no new run.
-        let open = WandbRun::of(context.logger()).filter(|open| open.settings.same_run(&settings));
-        let run = match open {
-            Some(run) => run,
-            None => prepare::prepare(settings, context)?,
-        };
-        run.add_user();
-        Ok(Self {
-            run: Some(run),
-            exit_code: None,
-            finished: false,
-        })
+        let run = prepare::open_or_create(settings, context)?;
+        Ok(Self::new(OpenRun::new(run)))
     }
 
-    fn write(
-        &self,
-        call: impl FnOnce(&mut crate::run_log::RunLog) -> Result<(), crate::run_log::CallRejection>,
-    ) -> Result<(), SinkError> {
-        self.run.as_ref().map_or(Ok(()), |run| run.write(call))
+    /// Builds the sink for the run of a killed process.
+    fn recover(point: RunResumePoint<'static>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
+        Ok(Self::new(RecoveredRun::open(&point, context)?))
+    }
+
+    fn new(target: impl LogTarget + 'static) -> Self {
+        Self {
+            target: Some(Box::new(target)),
+            exit_code: None,
+        }
     }
 }
 
 impl Sink for WandbSink {
     fn wants(&self, what: EventKind) -> bool {
-        match (&self.run, what) {
-            (None, _) => false,
-            (Some(run), EventKind::Record) => run.settings.console,
-            (_, EventKind::Metrics | EventKind::Config) => true,
+        let Some(target) = &self.target else { return false };
+        match what {
+            EventKind::Record => target.has_console(),
+            EventKind::Metrics | EventKind::Config => true,
             _ => false,
         }
     }
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
-        self.run.as_ref().map_or(Ok(()), |run| run.start(notices))
+        self.target.as_mut().map_or(Ok(()), |target| target.start(notices))
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        self.write(|log| log.console(record))
+        let Some(target) = &mut self.target else { return Ok(()) };
+        target.write(&mut |log| log.console(record))
     }
 
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
-        self.write(|log| log.metrics(batch))
+        let Some(target) = &mut self.target else { return Ok(()) };
+        target.write(&mut |log| log.metrics(batch))
     }
 
     fn config(&mut self, config: &Value) -> Result<(), SinkError> {
-        self.write(|log| log.config(&redacted(config)))
+        let Some(target) = &mut self.target else { return Ok(()) };
+        target.write(&mut |log| log.config(&redacted(config)))
     }
 
-    fn message(&mut self, message: &str) -> Result<(), SinkError> {
-        let message = read_message(message)?;
-        self.write(|log| message.write_to(log))
+    fn message(&mut self, text: &str) -> Result<(), SinkError> {
+        let mut message = Some(message::parse(text)?);
+        let Some(target) = &mut self.target else { return Ok(()) };
+        target.write(&mut |log| message.take().map_or(Ok(()), |message| message.write_to(log)))
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        let Some(run) = &self.run else { return Ok(()) };
-        run.write_out()
+        self.target.as_mut().map_or(Ok(()), |target| target.write_out())
     }
 
     fn resume_point(&mut self) -> Option<ResumePoint> {
-        self.run.as_ref()?.resume_point()
+        self.target.as_mut()?.resume_point()
     }
 
-    /// Everything is in the log when this returns; the server gets it without being waited for.
+    /// Writes everything to the log. The server gets the log later.
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
-        let Some(run) = &self.run else { return Ok(()) };
-        run.write_out()?;
-        run.control.urge();
-        Ok(())
+        self.target.as_mut().map_or(Ok(()), |target| target.flush())
     }
 
     fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
@@ -114,52 +116,23 @@ impl Sink for WandbSink {
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
-        self.finished = true;
-        let Some(run) = &self.run else { return Ok(()) };
-        let others = run.drop_user();
-        if self.exit_code.is_none() && others {
-            let written = run.write_out();
-            // From here on the other sink speaks for the run: its account has what this one was given.
-            self.run = None;
-            return written;
-        }
-        run.end(self.exit_code.unwrap_or(0), deadline);
-        settings::forget_after(&run.settings, self.exit_code);
-        match self.exit_code {
-            // What waits for room on the disk holds up nobody but those who wait for the remainder.
-            Some(_) => Ok(()),
-            None => run.write_end(Deadline::after(Duration::ZERO)),
-        }
+        let exit_code = self.exit_code;
+        let Some(target) = &mut self.target else { return Ok(()) };
+        target.finish(exit_code, deadline)
     }
 
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
-        let run = Arc::clone(self.run.as_ref().filter(|_| self.exit_code.is_some())?);
-        Some(Box::new(move |deadline| run.settle(deadline)))
+        self.exit_code?;
+        self.target.as_mut()?.pending_delivery()
     }
 
     fn is_remote(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| run.is_online())
+        self.target.as_ref().is_some_and(|target| target.is_remote())
     }
 
     fn books(&self) -> Option<SinkBooks> {
-        Some(self.run.as_ref().map(|run| run.books()).unwrap_or_default())
+        Some(self.target.as_ref().map(|target| target.books()).unwrap_or_default())
     }
 }
 
-/// What a program has said to its run alone.
-pub(crate) fn read_message(text: &str) -> Result<Message, SinkError> {
-    serde_json::from_str(text)
-        .map_err(|error| SinkError::new(format!("a message that is none: {error}")).with_reason("not understood"))
-}
-
-impl Drop for WandbSink {
-    fn drop(&mut self) {
-        if let Some(run) = self.run.as_ref().filter(|_| !self.finished)
-            && !run.drop_user()
-        {
-            run.end(0, Deadline::after(ABANDONED));
-        }
-    }
-}
-
-logcore::register_sink!("wandb", WandbSink::build, RecoveredSink::recover);
+logcore::register_sink!("wandb", WandbSink::build, WandbSink::recover);

@@ -1,4 +1,4 @@
-//! Delivers logs afterwards.
+//! Delivers logs of runs that have ended.
 
 use std::fmt::{self, Display, Write as _};
 use std::fs;
@@ -12,13 +12,13 @@ use logcore::{BuildContext, LogConfig, Notices, StopFlag, redacted, suppress_log
 use serde_json::Value;
 
 use crate::folder::RunFolder;
-use crate::settings;
+use crate::settings::{self, RunSettings};
 use crate::upload::{
-    self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, RetryingClient, UploadErrorKind, UploadProgress,
-    synced_by_other,
+    self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, DeliveryReport, Lane, RetryingClient, UploadError,
+    UploadErrorKind, UploadProgress, synced_by_official,
 };
 
-/// How logs are delivered.
+/// Options of [`sync`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,60 +33,68 @@ use crate::upload::{
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct SyncOptions {
-    /// As under `sinks.wandb`: `base_url`, `api_key`, …; what is not said comes from the environment and files.
+    /// Options as under `sinks.wandb`: `base_url`, `api_key`, … Missing values come from the
+    /// environment and from files.
     pub options: serde_json::Map<String, Value>,
-    /// How long a server may fail before a log is given up; two minutes, if nothing is said.
+    /// Time for which a server may fail before the sync gives up. The default is two minutes.
     pub patience: Option<Duration>,
-    /// Takes lines for people: before anything is sent, where a log goes; and what is left out of it.
+    /// Receives notices: the destination of a log before anything is sent, and the skipped files.
     pub notices: Option<Notices>,
 }
 
-/// Without the key.
+/// Does not show the key.
 impl fmt::Debug for SyncOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SyncOptions")
             .field("options", &redacted(&Value::Object(self.options.clone())))
             .field("patience", &self.patience)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
-/// What became of one log.
+/// The result of a delivered log.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SyncReport {
-    /// What was done.
+    /// How the delivery ended.
     pub outcome: Synced,
-    /// The run's page, if the server has said whose it is.
+    /// Address of the run's page, if the server has named the owner of the run.
     pub url: Option<String>,
-    /// The files and artifacts that the log names and that were not sent, in words: files that are not there, and places that
-    /// are not in the run's folder.
-    pub left_out: Vec<String>,
+    /// Descriptions of the files and artifacts of the log that were not sent: files that do not
+    /// exist, and paths outside of the folder of the run.
+    pub skipped: Vec<String>,
 }
 
-/// How the delivery of a log ended.
+/// The end of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Synced {
     /// The server has everything now.
     Delivered,
-    /// The process that wrote the log did not end it: the run is delivered, and marked as failed.
+    /// The process of the run was killed. The run is delivered, and marked as failed.
     Killed,
     /// The server had everything before.
     AlreadyThere,
 }
 
-/// Why a log was not delivered.
+/// Cause for which a log was not delivered.
+///
+/// ```
+/// use logcore_wandb::SyncError;
+///
+/// let error = SyncError::Incomplete("no connection".into());
+/// assert_eq!(error.to_string(), "the run is not delivered completely: no connection; sync it again to continue");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SyncError {
-    /// The settings cannot work.
+    /// The settings are invalid.
     Config(logcore::ConfigError),
-    /// The process that writes it lives, or another delivers it; it can be synced when that has ended.
+    /// A running process writes or delivers the log. Sync the log after that process has ended.
     Live,
-    /// Something is still only on disk, for this reason. Another sync goes on where this one stopped.
+    /// A part of the run is still only on disk, for this reason. Another sync continues.
     Incomplete(String),
-    /// The log cannot be read, or not to its end; what could be read was delivered.
+    /// The log cannot be read to its end, for this reason. The readable part was delivered.
     Unreadable(String),
 }
 
@@ -96,23 +104,42 @@ impl Display for SyncError {
         match self {
             Self::Config(error) => write!(f, "{error}"),
             Self::Live => {
-                f.write_str("the process that writes or delivers it is still running; sync it when that has ended")
+                f.write_str("a running process writes or delivers the log; sync it when that process has ended")
             }
-            Self::Incomplete(why) => write!(f, "not everything was delivered: {why}; sync it again to go on"),
-            Self::Unreadable(why) => write!(f, "{why}"),
+            Self::Incomplete(cause) => {
+                write!(
+                    f,
+                    "the run is not delivered completely: {cause}; sync it again to continue"
+                )
+            }
+            Self::Unreadable(cause) => write!(f, "{cause}"),
         }
     }
 }
 
 impl std::error::Error for SyncError {}
 
-/// The logs in a folder: of one run, of a folder of runs, or of a log directory; or a log itself.
+/// Returns the logs in a folder: in the folder of a run, in a folder of runs, or in a log
+/// directory. The path of a log returns that log.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let log_dir = folder.path();
+/// use logcore_wandb::find_logs;
+///
+/// let run = log_dir.join("wandb/offline-run-20260101_000000-abc");
+/// std::fs::create_dir_all(&run)?;
+/// std::fs::write(run.join("run-abc.wandb"), "")?;
+/// assert_eq!(find_logs(log_dir), [run.join("run-abc.wandb")]);
+/// assert_eq!(find_logs(&run), find_logs(log_dir));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[must_use]
 pub fn find_logs(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
     }
-    let mut found = Vec::new();
+    let mut logs = Vec::new();
     let mut folders = vec![path.to_owned()];
     for name in ["wandb", ".wandb"] {
         folders.push(path.join(name));
@@ -120,27 +147,29 @@ pub fn find_logs(path: &Path) -> Vec<PathBuf> {
     for folder in folders {
         let mut entries = entries(&folder);
         entries.sort();
-        found.extend(entries.iter().filter(|path| is_log(path)).cloned());
-        // `latest-run` leads to one that is found under its own name.
+        logs.extend(entries.iter().filter(|path| is_log(path)).cloned());
+        // The target of the link `latest-run` is found under its own name.
         let runs = entries.iter().filter(|path| path.is_dir() && !path.is_symlink());
         for run in runs {
-            found.extend(self::entries(run).into_iter().filter(|path| is_log(path)));
+            logs.extend(self::entries(run).into_iter().filter(|path| is_log(path)));
         }
     }
-    found.sort();
-    found.dedup();
-    found
+    logs.sort();
+    logs.dedup();
+    logs
 }
 
-/// Delivers a log. It is harmless to repeat: nothing is doubled, and what the server has is not sent again. `progress` is
-/// told how many bytes of the log were read, of how many.
+/// Delivers a log to the server. Repeating a sync is harmless: rows are not doubled, and only
+/// missing content is sent. Calls `progress` with the bytes of the log that were read, and with the
+/// size of the log.
 ///
-/// A folder that somebody has sent can be synced: nothing is read or written outside of it, no link in it is followed, and a
-/// settings file in it chooses no server for a key of yours. Where the log goes, and what it says of where it comes from, is
-/// said through [`SyncOptions::notices`] before anything is sent.
+/// It is safe to sync a folder that somebody has sent. Nothing outside of the folder is read or
+/// written, and links in it are not followed. A settings file in it cannot redirect your API key.
+/// Before anything is sent, [`SyncOptions::notices`] get the destination and the writer of the log.
 ///
-/// Of a run that was resumed since, what is left of this part (rows, console lines, files) goes behind what the server has,
-/// and nothing else changes: config, summary, name and end are those of the newest part. That part should have ended.
+/// The run may have been resumed since. Then the remaining rows, console lines and files of this
+/// log are added behind those of the server. The config, the summary, the name and the end of the
+/// run stay those of the newest part, which should have ended.
 ///
 /// ```
 /// use std::path::Path;
@@ -152,43 +181,67 @@ pub fn find_logs(path: &Path) -> Vec<PathBuf> {
 /// for log in find_logs(folder) {
 ///     sync(&log, &SyncOptions::default(), |read, size| println!("{read} of {size} bytes"))?;
 /// }
-/// let nothing = sync(Path::new("run-x.wandb"), &SyncOptions::default(), |_, _| {});
-/// assert!(matches!(nothing, Err(SyncError::Unreadable(_))));
+/// let missing = sync(Path::new("run-x.wandb"), &SyncOptions::default(), |_, _| {});
+/// assert!(matches!(missing, Err(SyncError::Unreadable(_))));
 /// # Ok::<(), SyncError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// If not everything was delivered.
+/// If a part of the run was not delivered.
 pub fn sync(
     log: &Path,
     options: &SyncOptions,
     mut progress: impl FnMut(u64, u64) + Send,
 ) -> Result<SyncReport, SyncError> {
-    let unreadable = |error: io::Error| SyncError::Unreadable(format!("{}: {error}", log.display()));
-    let files = RunFolder::of(log).map_err(unreadable)?;
+    let unreadable = |error: io::Error| SyncError::Unreadable(format!("cannot read {}: {error}", log.display()));
+    let files = RunFolder::open(log).map_err(unreadable)?;
     let file = files.open_log().map_err(unreadable)?;
     let size = file.metadata().map_or(0, |metadata| metadata.len());
-    let earlier = UploadProgress::load(&files);
-    if synced_by_other(&files) || earlier.is_some_and(|earlier| earlier.complete) {
+    if is_delivered(&files) {
         return Ok(SyncReport {
             outcome: Synced::AlreadyThere,
             url: None,
-            left_out: Vec::new(),
+            skipped: Vec::new(),
         });
     }
     if matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)) {
         return Err(SyncError::Live);
     }
     let settings = resolve(options, log).map_err(SyncError::Config)?;
-    let patience = options.patience.unwrap_or(Duration::from_secs(120));
+    let control = control(options, &settings);
+    let delivered = deliver(files, &settings, &control, &mut |read| progress(read, size));
+    report(log, delivered, &control)
+}
+
+/// Returns `true` if the server has the whole run already.
+fn is_delivered(files: &RunFolder) -> bool {
+    synced_by_official(files) || UploadProgress::load(files).is_some_and(|progress| progress.complete)
+}
+
+/// Creates the control of a sync, and prints the warnings about settings files.
+fn control(options: &SyncOptions, settings: &RunSettings) -> Arc<DeliveryControl> {
+    let patience = options.patience.unwrap_or(DEFAULT_PATIENCE);
     let control = Arc::new(DeliveryControl::new(StopFlag::default(), Some(patience)));
     if let Some(notices) = &options.notices {
         control.set_notices(notices.clone());
     }
-    for line in &settings.unread {
-        control.say(line, line);
+    for line in &settings.warnings {
+        control.print_notice(line, line);
     }
+    control
+}
+
+/// Time for which a server may fail before a sync gives up.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Delivers a log on a separate thread, because the caller may be inside an asynchronous runtime.
+fn deliver(
+    files: RunFolder,
+    settings: &RunSettings,
+    control: &Arc<DeliveryControl>,
+    on_read: &mut (dyn FnMut(u64) + Send),
+) -> Result<DeliveryReport, SyncFailure> {
     let plan = DeliveryPlan {
         files: Arc::new(files),
         live: None,
@@ -196,78 +249,104 @@ pub fn sync(
         heartbeat: upload::HEARTBEAT,
         may_exist: true,
         app_url: settings.app_url.clone(),
-        ignored: settings.ignored.clone(),
+        ignore_globs: settings.ignore_globs.clone(),
         ended: true,
     };
+    let work = || {
+        suppress_logging(|| {
+            let client = RetryingClient {
+                api: Arc::new(Api::new(&settings.server)?),
+                control: Arc::clone(control),
+                lane: Lane::Rows,
+            };
+            upload::deliver(client, plan, &mut |read| on_read(read))
+        })
+    };
     let ended = std::thread::scope(|scope| {
-        let work = || {
-            suppress_logging(|| {
-                let client = RetryingClient {
-                    api: Arc::new(Api::new(&settings)?),
-                    control: Arc::clone(&control),
-                    lane: upload::Lane::Rows,
-                };
-                upload::deliver(client, plan, &mut |read| progress(read, size))
-            })
-        };
-        // The caller's thread may belong to an asynchronous runtime.
         std::thread::Builder::new()
             .name("logcore-wandb-sync".to_owned())
             .spawn_scoped(scope, work)
             .map(|thread| thread.join())
     });
-    let url = control.address();
-    let trouble = control.current_trouble().map(|error| error.to_string());
     match ended {
-        Ok(Ok(Ok(delivered))) => match delivered.outcome {
-            DeliveryOutcome::Complete => Ok(SyncReport {
-                outcome: if delivered.killed {
-                    Synced::Killed
-                } else {
-                    Synced::Delivered
-                },
-                url,
-                left_out: control.left_out(),
-            }),
-            DeliveryOutcome::Incomplete => Err(SyncError::Incomplete(
-                trouble.unwrap_or_else(|| "a file was refused".to_owned()),
-            )),
-        },
-        Ok(Ok(Err(error))) if error.trouble == UploadErrorKind::InUse => Err(SyncError::Live),
-        Ok(Ok(Err(error))) => Err(SyncError::Unreadable(format!("{}: {error}", log.display()))),
-        Ok(Err(_)) => Err(SyncError::Incomplete("the delivery panicked".to_owned())),
-        Err(error) => Err(SyncError::Incomplete(format!("no thread for the delivery: {error}"))),
+        Ok(Ok(delivered)) => delivered.map_err(SyncFailure::Upload),
+        Ok(Err(_)) => Err(SyncFailure::Thread("the delivery panicked".to_owned())),
+        Err(error) => Err(SyncFailure::Thread(format!(
+            "cannot start the thread of the delivery: {error}"
+        ))),
     }
 }
 
-fn resolve(options: &SyncOptions, log: &Path) -> Result<settings::RunSettings, logcore::ConfigError> {
-    // Whatever mode the machine is set to: to sync is to be online.
+/// The failure of a delivery, or of its thread.
+enum SyncFailure {
+    Upload(UploadError),
+    Thread(String),
+}
+
+/// Turns the result of a delivery into the result of a sync.
+fn report(
+    log: &Path,
+    delivered: Result<DeliveryReport, SyncFailure>,
+    control: &DeliveryControl,
+) -> Result<SyncReport, SyncError> {
+    let delivered = delivered.map_err(|failure| match failure {
+        SyncFailure::Upload(error) if error.kind == UploadErrorKind::InUse => SyncError::Live,
+        SyncFailure::Upload(error) => SyncError::Unreadable(format!("{}: {error}", log.display())),
+        SyncFailure::Thread(cause) => SyncError::Incomplete(cause),
+    })?;
+    if delivered.outcome == DeliveryOutcome::Incomplete {
+        let cause = control.current_error().map(|error| error.to_string());
+        return Err(SyncError::Incomplete(
+            cause.unwrap_or_else(|| "the server refused a file".to_owned()),
+        ));
+    }
+    Ok(SyncReport {
+        outcome: match delivered.killed {
+            true => Synced::Killed,
+            false => Synced::Delivered,
+        },
+        url: control.address(),
+        skipped: control.skipped(),
+    })
+}
+
+/// Settles the settings of a sync.
+fn resolve(options: &SyncOptions, log: &Path) -> Result<RunSettings, logcore::ConfigError> {
+    // A sync is online, even if the machine is set to another mode.
     let mut all = options.options.clone();
     all.insert("mode".to_owned(), "online".into());
     let (config, stop) = (LogConfig::default(), StopFlag::default());
     let context = BuildContext::new(&config, &stop);
     let read = logcore::__private::build(Value::Object(all), &context, |read, _| Ok(read));
     let read = read.map_err(|error| error.within("options"))?;
-    // The folder that holds the run's, whatever its name: its settings file lies with the log.
-    let whole = std::path::absolute(log).unwrap_or_else(|_| log.to_owned());
-    let beside = whole.parent().and_then(Path::parent).unwrap_or(Path::new("."));
-    // Settings that the log itself has must not be in the way.
+    // The folder of all runs, whose settings file is read.
+    let absolute = std::path::absolute(log).unwrap_or_else(|_| log.to_owned());
+    let runs_folder = absolute.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    // The log has these settings itself.
     let environment = |name: &str| match name {
         "WANDB_MODE" | "WANDB_RUN_ID" | "WANDB_PROJECT" | "WANDB_TAGS" | "WANDB_RESUME" => None,
         name => std::env::var(name).ok(),
     };
-    settings::resolve_beside(beside, beside.to_owned(), read, &LogConfig::default(), &environment)
+    settings::resolve_beside(
+        runs_folder,
+        runs_folder.to_owned(),
+        read,
+        &LogConfig::default(),
+        &environment,
+    )
 }
 
+/// Returns the paths in a folder.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let read = fs::read_dir(folder).into_iter().flatten();
     read.flatten().map(|entry| entry.path()).collect()
 }
 
+/// Returns `true` for a regular file with the extension `wandb`.
 fn is_log(path: &Path) -> bool {
-    // A link may lead to a log of somebody else.
-    path.symlink_metadata().is_ok_and(|there| there.is_file())
-        && path.extension().is_some_and(|ending| ending == "wandb")
+    // A link may lead to the log of another user.
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+        && path.extension().is_some_and(|extension| extension == "wandb")
 }
 
 #[cfg(test)]
@@ -277,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_among_the_options_is_not_shown() {
+    fn a_key_in_the_options_is_not_shown() {
         let mut options = SyncOptions::default();
         options.options.insert("api_key".to_owned(), "s3cr3t".into());
         let shown = format!("{options:?}");

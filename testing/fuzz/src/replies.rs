@@ -9,7 +9,7 @@ pub(crate) fn run(input: &[u8]) {
     match kind % 3 {
         0 => logcore_wandb::fuzzing::read_resumed(&text),
         1 => logcore_wandb::fuzzing::read_refusal(&text),
-        _ => logcore_wandb::fuzzing::read_standing(&text),
+        _ => logcore_wandb::fuzzing::read_progress(&text),
     }
 }
 

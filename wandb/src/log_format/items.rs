@@ -1,14 +1,16 @@
-//! Keys, nested or not, with values as JSON text: a summary or a config.
+//! A tree of keys with values as JSON texts: a summary or a config.
 
 use std::collections::BTreeMap;
 
 use crate::log_format::json;
 use crate::log_format::proto::{Item, ItemsRecord, TypedValue};
 
-/// A JSON object whose leaves are kept as text, so that a server gets the numbers as they were written.
+/// A JSON object whose leaves are kept as text, so that numbers reach the server as they were
+/// written.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ItemTree(BTreeMap<String, ItemNode>);
 
+/// A value, or a nested tree.
 #[derive(Debug, Clone, PartialEq)]
 enum ItemNode {
     Leaf(String),
@@ -16,11 +18,12 @@ enum ItemNode {
 }
 
 impl ItemTree {
+    /// Returns `true` if there are no keys.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Takes over what a record says.
+    /// Applies a record.
     pub(crate) fn apply(&mut self, items: &ItemsRecord) {
         for item in &items.update {
             self.set(&path(item), value(item));
@@ -30,6 +33,7 @@ impl ItemTree {
         }
     }
 
+    /// Sets the value at a path.
     pub(crate) fn set(&mut self, path: &[&str], value: String) {
         match path {
             [] => {}
@@ -51,14 +55,14 @@ impl ItemTree {
         }
     }
 
-    /// Takes over what `older` has and this has not.
+    /// Adds the keys of `older` that are missing here.
     pub(crate) fn inherit(&mut self, older: &Self) {
         for (key, node) in &older.0 {
             self.0.entry(key.clone()).or_insert_with(|| node.clone());
         }
     }
 
-    /// The top level of a JSON object; of anything else, nothing.
+    /// Reads the top level of a JSON object. Anything else becomes an empty tree.
     pub(crate) fn read(text: &str) -> Self {
         let members = json::members(text).into_iter();
         Self(
@@ -68,13 +72,13 @@ impl ItemTree {
         )
     }
 
-    /// Top-level keys and their values as JSON.
+    /// Returns the top-level keys with their values as JSON.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, String)> {
         self.0.iter().map(|(key, node)| (key.as_str(), node.text()))
     }
 
-    /// The same as a record has it.
-    pub(crate) fn items(&self) -> ItemsRecord {
+    /// Returns the top-level entries as a record.
+    pub(crate) fn to_items(&self) -> ItemsRecord {
         let update = self.entries().map(|(key, value_json)| Item {
             key: key.to_owned(),
             value_json,
@@ -86,7 +90,7 @@ impl ItemTree {
         }
     }
 
-    /// The whole as JSON.
+    /// Returns the tree as JSON.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from("{");
         for (at, (key, node)) in self.0.iter().enumerate() {
@@ -104,6 +108,7 @@ impl ItemTree {
         text
     }
 
+    /// Removes the value at a path.
     fn remove(&mut self, path: &[&str]) {
         match path {
             [] => {}
@@ -128,10 +133,10 @@ impl ItemNode {
     }
 }
 
-/// No object of a person is deeper; what is deeper is left out.
+/// The greatest depth of a path. Deeper values are skipped.
 const DEEPEST: usize = 100;
 
-/// The path of an item.
+/// Returns the path of an item.
 pub(crate) fn path(item: &Item) -> Vec<&str> {
     match item.nested_key.len() {
         0 => vec![&item.key],
@@ -140,7 +145,8 @@ pub(crate) fn path(item: &Item) -> Vec<&str> {
     }
 }
 
-/// The value of an item as JSON. A damaged one is null rather than a line that nobody can read.
+/// Returns the value of an item as JSON. A malformed value becomes null, so that the line stays
+/// readable.
 pub(crate) fn value(item: &Item) -> String {
     let written = |text: &String| match json::is_valid(text) {
         true => text.clone(),
@@ -166,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lead_into_objects() {
+    fn nested_values_are_set_and_removed() {
         let mut tree = ItemTree::default();
         tree.set(&["loss"], "NaN".to_owned());
         tree.set(&["_wandb"], r#"{"a":1}"#.to_owned());
@@ -182,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_newer_stays() {
+    fn inherited_values_do_not_replace_newer_ones() {
         let mut tree = ItemTree::default();
         tree.set(&["lr"], "1".to_owned());
         tree.inherit(&ItemTree::read(r#"{"lr": 2, "depth": 3}"#));
@@ -190,13 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_of_numbers_stays() {
+    fn numbers_keep_their_text() {
         let text = r#"{"a":NaN,"b":{"c":[-Infinity]},"d":1.50}"#;
         assert_eq!(ItemTree::read(text).text(), text);
     }
 
     #[test]
-    fn damaged_items_are_no_damage() {
+    fn malformed_items_become_null() {
         let item = |value: &str| Item {
             key: "x".to_owned(),
             value_json: value.to_owned(),

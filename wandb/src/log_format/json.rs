@@ -1,10 +1,10 @@
-//! JSON as W&B has it: numbers may be the bare words `NaN`, `Infinity` and `-Infinity`.
+//! W&B's dialect of JSON: numbers may be the bare words `NaN`, `Infinity` and `-Infinity`.
 
 use logcore::MetricValue;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-/// Appends a number; a double so that it reads back to the last bit.
+/// Appends a number. A double is written so that it is read back exactly.
 pub(crate) fn put_number(value: MetricValue, text: &mut String) {
     match value {
         MetricValue::Int(value) => text.push_str(itoa::Buffer::new().format(value)),
@@ -13,9 +13,9 @@ pub(crate) fn put_number(value: MetricValue, text: &mut String) {
     }
 }
 
-/// Appends a double; a whole one without a fraction, as the official client does.
+/// Appends a double. Integral values have no fraction, as in the official client.
 pub(crate) fn put_float(value: f64, text: &mut String) {
-    // Below this every whole number has a double of its own, and the digits say which.
+    // Below this limit, all integers are exact.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() < EXACT {
         if value.is_sign_negative() {
@@ -31,60 +31,60 @@ pub(crate) fn put_float(value: f64, text: &mut String) {
     }
 }
 
-/// A double as a value; what is not finite is null.
+/// Returns a double as a value. NaN and infinities become null.
 pub(crate) fn value(number: f64) -> Value {
     serde_json::from_str(&float(number)).unwrap_or_default()
 }
 
-/// A double as text.
+/// Returns a double as text.
 pub(crate) fn float(value: f64) -> String {
     let mut text = String::new();
     put_float(value, &mut text);
     text
 }
 
-/// Appends a string with its quotes.
+/// Appends a quoted string.
 pub(crate) fn put_string(value: &str, text: &mut String) {
-    // A string always has a form in JSON.
+    // Serialization of a string cannot fail.
     text.push_str(&serde_json::to_string(value).unwrap_or_default());
 }
 
-/// The number that a text of this dialect is, if it is one.
+/// Parses a number of this dialect.
 pub(crate) fn number(text: &str) -> Option<f64> {
     match text {
         "NaN" => Some(f64::NAN),
         "Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
-        // Rust's own words for these (`inf`, `nan`) are not JSON.
+        // Rust also parses `inf` and `nan`, which are not JSON.
         _ if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => text.parse().ok(),
         _ => None,
     }
 }
 
-/// Reads a text of this dialect; what JSON has no number for becomes null.
+/// Parses a text of this dialect. Bare words become null.
 pub(crate) fn read(text: &str) -> Option<Value> {
     serde_json::from_str(text)
         .ok()
         .or_else(|| serde_json::from_str(&without_bare_words(text, |_| "null".to_owned())).ok())
 }
 
-/// What the text of a bare word begins with.
+/// The first character of a text that stands for a bare word.
 pub(crate) const BARE: char = '\0';
 
-/// The same, but bare words become texts that begin with [`BARE`].
+/// As [`read`], but bare words become texts that start with [`BARE`].
 pub(crate) fn read_with_words(text: &str) -> Option<Value> {
     serde_json::from_str(text)
         .ok()
         .or_else(|| serde_json::from_str(&without_bare_words(text, |word| format!("\"\\u0000{word}\""))).ok())
 }
 
-/// Whether a text is a value of this dialect.
+/// Returns `true` if a text is valid in this dialect.
 pub(crate) fn is_valid(text: &str) -> bool {
     let plain = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
     plain(text) || plain(&without_bare_words(text, |_| "null".to_owned()))
 }
 
-/// The members of an object of this dialect, with their values as they are written; of anything else, none.
+/// Returns the members of an object, with their values as written. Anything else has no members.
 pub(crate) fn members(text: &str) -> Vec<(String, &str)> {
     let text = text.trim();
     let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
@@ -99,7 +99,7 @@ pub(crate) fn members(text: &str) -> Vec<(String, &str)> {
         .collect()
 }
 
-/// The parts of a valid text between those separators that stand in no string, object or array.
+/// Splits a valid text at the separators outside of strings, objects and arrays.
 fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     text.split(move |c| {
@@ -116,6 +116,7 @@ fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Replaces the bare words outside of strings.
 fn without_bare_words(text: &str, replacement: impl Fn(&str) -> String) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
@@ -150,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn doubles_read_back(value in any::<f64>()) {
+        fn doubles_are_read_back_exactly(value in any::<f64>()) {
             let read = number(&float(value)).unwrap();
             prop_assert!(read.to_bits() == value.to_bits() || (read.is_nan() && value.is_nan()));
         }
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_as_they_are_written() {
+    fn members_keep_their_text() {
         let text = r#" {"a" : NaN, "b": {"c,}": [1.50, "x\"]"]}, "d": "\\", "é\"": -Infinity } "#;
         let expected = [
             ("a", "NaN"),
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_numbers_are_numbers() {
+    fn only_json_numbers_are_parsed() {
         assert_eq!(number("-3e2"), Some(-300.0));
         for text in ["\"1\"", "null", "inf", "nan", "{}", "", "-inf"] {
             assert!(

@@ -1,21 +1,26 @@
-use std::fs::File;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! The state that the writer and the reader of one log share in a process.
 
-/// The state that the writer and the reader of one log share in a process: which file it is, and from where on it is
-/// another than the reader has read.
+use std::fs::File;
+use std::sync::Mutex;
+
+use logcore::sync::lock;
+
+/// The file of a log that is being written, and the part of it that the reader has to read again.
 pub(crate) struct LiveLog(Mutex<LiveLogState>);
 
+/// The state behind the lock.
 struct LiveLogState {
     file: File,
-    /// Counts what has happened to the file.
+    /// Number of changes of the file.
     changes: u64,
-    /// From this byte on the file is new to the reader.
+    /// The offset from which the file is new to the reader.
     cut: Option<u64>,
-    /// The number of the newest record that the reader has.
+    /// The number of the newest record that was read.
     read: i64,
 }
 
 impl LiveLog {
+    /// Creates the state of a new log.
     pub(super) fn new(file: File) -> Self {
         Self(Mutex::new(LiveLogState {
             file,
@@ -25,9 +30,9 @@ impl LiveLog {
         }))
     }
 
-    /// Writer: the log goes on in this file, which is as it was up to `cut`, or wholly.
-    pub(super) fn goes_on_in(&self, file: File, cut: Option<u64>) {
-        let mut state = self.lock();
+    /// Writer: continues in another file. Its content is unchanged up to `cut`, or completely.
+    pub(super) fn set_file(&self, file: File, cut: Option<u64>) {
+        let mut state = lock(&self.0);
         state.file = file;
         state.changes += 1;
         state.cut = match (state.cut, cut) {
@@ -36,20 +41,20 @@ impl LiveLog {
         };
     }
 
-    /// Writer: the newest record that was read.
-    pub(super) fn read(&self) -> i64 {
-        self.lock().read
+    /// Writer: returns the number of the newest record that was read.
+    pub(super) fn last_read(&self) -> i64 {
+        lock(&self.0).read
     }
 
-    /// Reader: this record was read.
-    pub(super) fn set_read(&self, num: i64) {
-        let mut state = self.lock();
+    /// Reader: notes that a record was read.
+    pub(super) fn set_last_read(&self, num: i64) {
+        let mut state = lock(&self.0);
         state.read = state.read.max(num);
     }
 
-    /// Reader: what has happened since the change of this number, if anything has.
-    pub(super) fn since(&self, seen: &mut u64) -> Option<(File, Option<u64>)> {
-        let mut state = self.lock();
+    /// Reader: returns the file and the cut if the file has changed since the change `seen`.
+    pub(super) fn changes_since(&self, seen: &mut u64) -> Option<(File, Option<u64>)> {
+        let mut state = lock(&self.0);
         if state.changes == *seen {
             return None;
         }
@@ -58,12 +63,8 @@ impl LiveLog {
         Some((file, state.cut.take()))
     }
 
-    /// The file, for a reader that begins.
+    /// Returns the file for a new reader.
     pub(crate) fn file(&self) -> std::io::Result<File> {
-        self.lock().file.try_clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LiveLogState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).file.try_clone()
     }
 }

@@ -1,42 +1,44 @@
-//! Whether the file of a log is still what was written, and the way back where it is not.
+//! The file of a log: detects that another program has changed, moved or removed the file, and
+//! repairs that.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The name is looked at no more often.
-const LOOK: Duration = Duration::from_secs(1);
-/// So much of a log tells it from all others: the id of its writer is in it.
+/// Interval of the checks that the file still has its name.
+const NAME_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes that identify a log. They include the id of its writer.
 const BEGINNING: usize = 4096;
-/// As many foreign files are in the way of a log's name before it is given up.
+/// Number of names that are tried if other files have the name of the log.
 const MOST_NAMES: u32 = 100;
 
-/// The file of a log, and how it is known again.
+/// The file of a log, and the data that identifies the file.
 pub(super) struct LogFile {
     path: PathBuf,
     file: File,
     identity: Option<(u64, u64)>,
     beginning: Vec<u8>,
-    knows_beginning: bool,
-    looked_at: Instant,
+    beginning_is_known: bool,
+    name_checked: Instant,
     locked: bool,
-    /// The last write failed: the descriptor may be good no more.
-    doubted: bool,
+    /// `true` after a failed write: the descriptor may be broken.
+    suspect: bool,
 }
 
-/// The state in which the file was found.
+/// The state of the file at a check.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum FileState {
-    /// The file is the one that was written to, with all that was written.
-    Same,
-    /// Another file has all that was written.
-    Elsewhere,
-    /// The file, or another in its place, has only so many bytes of it.
-    Shorter(u64),
+pub(super) enum LogFileState {
+    /// The file is unchanged.
+    Unchanged,
+    /// Another file has the complete content.
+    Replaced,
+    /// The file, or another in its place, has only this number of bytes.
+    Truncated(u64),
 }
 
 impl LogFile {
+    /// Takes over an open file and locks it.
     pub(super) fn new(path: PathBuf, file: File) -> Self {
         let identity = file.metadata().ok().and_then(|there| identity(&there));
         let mut keeper = Self {
@@ -44,98 +46,109 @@ impl LogFile {
             file,
             identity,
             beginning: Vec::new(),
-            knows_beginning: false,
-            looked_at: Instant::now(),
+            beginning_is_known: false,
+            name_checked: Instant::now(),
             locked: false,
-            doubted: false,
+            suspect: false,
         };
         keeper.lock();
         keeper
     }
 
+    /// Returns the current path of the log.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A write has failed. Room on a disk comes back by itself, and anything else may be the descriptor's fault.
-    pub(super) fn doubt(&mut self, error: &io::Error) {
+    /// Notes a failed write. Unless the disk is full, the descriptor may be broken.
+    pub(super) fn note_write_error(&mut self, error: &io::Error) {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WouldBlock};
-        self.doubted |= !matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | WouldBlock);
+        self.suspect |= !matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | WouldBlock);
     }
 
+    /// Sets the path after the file was renamed.
     pub(super) fn set_path(&mut self, path: PathBuf) {
         self.path = path;
     }
 
-    pub(super) fn file(&mut self) -> &mut File {
+    /// Returns the open file.
+    pub(super) fn handle(&mut self) -> &mut File {
         &mut self.file
     }
 
+    /// Duplicates the descriptor of the open file.
     pub(super) fn clone_file(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 
-    /// The first records were written: whatever file has them is this log, however old it is.
-    pub(super) fn learn_beginning(&mut self, written: &[u8]) {
-        if !std::mem::replace(&mut self.knows_beginning, true) {
+    /// Notes the first records. A file that starts with them is this log or an older copy.
+    pub(super) fn set_beginning(&mut self, written: &[u8]) {
+        if !std::mem::replace(&mut self.beginning_is_known, true) {
             let room = BEGINNING - self.beginning.len();
             self.beginning.extend_from_slice(&written[..written.len().min(room)]);
         }
     }
 
-    /// Behind this byte the file will be another.
-    pub(super) fn forget_behind(&mut self, cut: u64) {
+    /// Notes that the file will be rewritten from an offset on.
+    pub(super) fn forget_after(&mut self, cut: u64) {
         if cut < self.beginning.len() as u64 {
             self.beginning.truncate(cut as usize);
-            self.knows_beginning = false;
+            self.beginning_is_known = false;
         }
     }
 
-    /// Looks whether the file has the `length` bytes that were written to it, and still has its name.
+    /// Checks that the file has exactly the `length` bytes that were written, and still has its
+    /// name.
     ///
     /// # Errors
     ///
-    /// If there is no way to a file that can be written to; it is to be tried again.
-    pub(super) fn check(&mut self, length: u64) -> io::Result<FileState> {
+    /// If there is no file that can be written to. The check may be repeated.
+    pub(super) fn check(&mut self, length: u64) -> io::Result<LogFileState> {
         let known = self.file.metadata().ok();
         let same = known.as_ref().is_some_and(|there| identity(there) == self.identity);
-        if self.doubted || !same {
-            return self.return_to_path(length, same);
+        if self.suspect || !same {
+            return self.reopen(length, same);
         }
-        let nameless = known.as_ref().is_some_and(|there| names(there) == Some(0));
+        let nameless = known.as_ref().is_some_and(|there| link_count(there) == Some(0));
         let there = known.map_or(0, |there| there.len());
         if there < length {
-            return Ok(FileState::Shorter(there));
+            return Ok(LogFileState::Truncated(there));
         }
         if there > length {
-            // Bytes that others append would stand between our records, and hide all that follow.
+            // Appended bytes of another program would hide all later records from readers.
             self.file.set_len(length)?;
         }
-        if nameless || self.looked_at.elapsed() >= LOOK {
-            self.looked_at = Instant::now();
+        if nameless || self.name_checked.elapsed() >= NAME_CHECK_INTERVAL {
+            self.name_checked = Instant::now();
             if !self.locked {
-                // The reader of this process may have had the old file open for a while.
+                // The reader of this process may have kept the old file locked for a while.
                 self.lock();
             }
-            return self.keep_name(length);
+            return self.restore_name(length);
         }
-        Ok(FileState::Same)
+        Ok(LogFileState::Unchanged)
     }
 
-    /// The same, now, however lately it was looked at.
-    pub(super) fn check_now(&mut self, length: u64) -> io::Result<FileState> {
-        self.looked_at = Instant::now().checked_sub(LOOK).unwrap_or(self.looked_at);
+    /// As [`check`](Self::check), and checks the name in any case.
+    pub(super) fn check_now(&mut self, length: u64) -> io::Result<LogFileState> {
+        self.name_checked = Instant::now()
+            .checked_sub(NAME_CHECK_INTERVAL)
+            .unwrap_or(self.name_checked);
         self.check(length)
     }
 
-    /// The file is open, and has all; whether anybody finds it?
-    fn keep_name(&mut self, length: u64) -> io::Result<FileState> {
+    /// Gives the complete, open file its name again if necessary.
+    fn restore_name(&mut self, length: u64) -> io::Result<LogFileState> {
         match fs::symlink_metadata(&self.path) {
-            Ok(there) if identity(&there) == self.identity => Ok(FileState::Same),
-            // It was moved with its folder, which it stays in. Some file systems count no names at all.
-            Err(_) if names(&self.file.metadata()?) != Some(0) && !self.has_folder() => Ok(FileState::Same),
+            Ok(there) if identity(&there) == self.identity => Ok(LogFileState::Unchanged),
+            // The whole folder was moved, and the file stays in it. Some file systems do not count
+            // links.
+            Err(_) if link_count(&self.file.metadata()?) != Some(0) && !self.has_folder() => {
+                Ok(LogFileState::Unchanged)
+            }
             Ok(there) => {
-                // An empty file and an older copy of this very log give way, and anything else stays where it is.
+                // An empty file and an older copy of this log are replaced. Any other file keeps
+                // the name.
                 if there.len() > 0 && !self.is_copy(&self.path) {
                     self.path = self.free_name()?;
                 }
@@ -146,30 +159,31 @@ impl LogFile {
         }
     }
 
-    /// The descriptor is bad, or is another file's by now; `readable` says that it is at least ours.
-    fn return_to_path(&mut self, length: u64, readable: bool) -> io::Result<FileState> {
+    /// Reopens the log because the descriptor is broken or belongs to another file. `readable` is
+    /// `true` if the descriptor can still be read.
+    fn reopen(&mut self, length: u64, readable: bool) -> io::Result<LogFileState> {
         match open_for_appending(&self.path) {
             Ok(file) => {
                 let there = file.metadata()?;
                 if identity(&there) == self.identity || begins_with(&file, &self.beginning) {
-                    self.take(file);
-                    self.doubted = false;
-                    return self.measured(length, there.len());
+                    self.replace_file(file);
+                    self.suspect = false;
+                    return self.check_length(length, there.len());
                 }
                 if there.len() == 0 {
-                    self.take(file);
-                    self.doubted = false;
-                    return Ok(FileState::Shorter(0));
+                    self.replace_file(file);
+                    self.suspect = false;
+                    return Ok(LogFileState::Truncated(0));
                 }
                 self.path = self.free_name()?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // Something that is no file has the name.
+            // A folder or a device has the name.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.path = self.free_name()?,
             Err(error) => return Err(error),
         }
         if readable && let Ok(found) = self.copy_to_path(length) {
-            self.doubted = false;
+            self.suspect = false;
             return Ok(found);
         }
         if let Some(folder) = self.path.parent() {
@@ -180,21 +194,22 @@ impl LogFile {
             .append(true)
             .create_new(true)
             .open(&self.path)?;
-        self.take(file);
-        self.doubted = false;
-        Ok(FileState::Shorter(0))
+        self.replace_file(file);
+        self.suspect = false;
+        Ok(LogFileState::Truncated(0))
     }
 
-    fn measured(&mut self, length: u64, there: u64) -> io::Result<FileState> {
+    /// Compares the length of a reopened file with the expected length, and removes appended bytes.
+    fn check_length(&mut self, length: u64, there: u64) -> io::Result<LogFileState> {
         if there < length {
-            return Ok(FileState::Shorter(there));
+            return Ok(LogFileState::Truncated(there));
         }
         self.file.set_len(length)?;
-        Ok(FileState::Elsewhere)
+        Ok(LogFileState::Replaced)
     }
 
-    /// Gives all that was written its name again: as long as the file is open, it is there.
-    fn copy_to_path(&mut self, length: u64) -> io::Result<FileState> {
+    /// Copies the content of the open file to the path.
+    fn copy_to_path(&mut self, length: u64) -> io::Result<LogFileState> {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -218,34 +233,36 @@ impl LogFile {
             let _ = fs::remove_file(&fresh);
             return Err(error);
         }
-        self.take(file);
-        Ok(FileState::Elsewhere)
+        self.replace_file(file);
+        Ok(LogFileState::Replaced)
     }
 
-    fn take(&mut self, file: File) {
+    /// Continues with another open file.
+    fn replace_file(&mut self, file: File) {
         let fresh = file.metadata().ok().and_then(|there| identity(&there));
         let known = std::mem::replace(&mut self.identity, fresh);
         let old = std::mem::replace(&mut self.file, file);
         let is_ours = old.metadata().is_ok_and(|there| identity(&there) == known);
-        leave(old, is_ours);
+        close(old, is_ours);
         self.lock();
     }
 
-    /// Locks the log, so that a process that would deliver it can see that it is still being written. Where there are no locks,
-    /// no process can.
+    /// Locks the log, so that another process can detect that the log is still being written.
     fn lock(&mut self) {
         self.locked = self.file.try_lock().is_ok();
     }
 
+    /// Returns `true` if the folder of the log exists.
     fn has_folder(&self) -> bool {
         self.path.parent().is_some_and(Path::is_dir)
     }
 
+    /// Returns `true` if a file starts like this log.
     fn is_copy(&self, path: &Path) -> bool {
         logcore_files::open_no_follow(path).is_ok_and(|file| begins_with(&file, &self.beginning))
     }
 
-    /// A name beside the one that somebody else's file has.
+    /// Returns a free name beside a name that another file has.
     fn free_name(&self) -> io::Result<PathBuf> {
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
         let names = (1..MOST_NAMES).map(|number| self.path.with_file_name(format!("{stem}-{number}.wandb")));
@@ -254,8 +271,8 @@ impl LogFile {
     }
 }
 
-/// A descriptor that somebody else has closed may be another file's by now, which is not ours to close.
-fn leave(file: File, is_ours: bool) {
+/// Closes a file, unless its descriptor was closed by others and may belong to another file now.
+fn close(file: File, is_ours: bool) {
     #[cfg(unix)]
     if !is_ours {
         let _ = std::os::fd::IntoRawFd::into_raw_fd(file);
@@ -265,14 +282,16 @@ fn leave(file: File, is_ours: bool) {
     drop(file);
 }
 
+/// Opens a regular file for appending, without following a link.
 fn open_for_appending(path: &Path) -> io::Result<File> {
-    // Looked at before it is opened for writing, which may do something to what is no file.
+    // Opening a device or a pipe for writing may have effects, so that the type is checked before.
     drop(logcore_files::open_no_follow(path)?);
     let mut options = OpenOptions::new();
     options.read(true).append(true);
     logcore_files::check_regular(options.open(path)?)
 }
 
+/// Returns `true` if a file starts with these bytes.
 fn begins_with(file: &File, beginning: &[u8]) -> bool {
     let mut there = Vec::with_capacity(beginning.len());
     let Ok(mut file) = file.try_clone() else { return false };
@@ -282,6 +301,7 @@ fn begins_with(file: &File, beginning: &[u8]) -> bool {
     read.is_ok() && !beginning.is_empty() && there == beginning
 }
 
+/// Returns the device and the inode of a file.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
@@ -293,13 +313,13 @@ fn identity(_: &Metadata) -> Option<(u64, u64)> {
     None
 }
 
-/// How many names a file has, where that is known.
+/// Returns the number of names of a file, if the platform counts them.
 #[cfg(unix)]
-fn names(metadata: &Metadata) -> Option<u64> {
+fn link_count(metadata: &Metadata) -> Option<u64> {
     Some(std::os::unix::fs::MetadataExt::nlink(metadata))
 }
 
 #[cfg(not(unix))]
-fn names(_: &Metadata) -> Option<u64> {
+fn link_count(_: &Metadata) -> Option<u64> {
     None
 }

@@ -1,8 +1,9 @@
 //! The file `run-<id>.wandb`: a LevelDB log of protobuf records.
 //!
-//! After a header of 7 bytes come blocks of 32 KiB, counted from byte 0 of the file. A block holds chunks: checksum
-//! (CRC-32 over type and payload, little endian), payload length, type, payload. A record that does not fit the rest of
-//! its block goes on in the next, so a file cut anywhere is readable up to its last whole record.
+//! After a header of 7 bytes come blocks of 32 KiB, counted from byte 0 of the file. A block holds
+//! chunks: checksum (CRC-32 over type and payload, little endian), payload length, type, payload. A
+//! record that does not fit the rest of its block continues in the next block. So a file that is
+//! cut anywhere is readable up to the last complete record.
 
 pub(crate) mod items;
 pub(crate) mod json;
@@ -18,17 +19,18 @@ pub(crate) use self::writer::{LogEnd, LogLoss, LogWriter};
 
 /// `:W&B`, the number 0xBEE1 and version 0.
 const HEADER: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
+/// Bytes of a block.
 const BLOCK: usize = 32 << 10;
 /// Checksum, length, type.
 const CHUNK_HEADER: usize = 7;
 
-/// What part of a record a chunk is.
+/// Types of chunks: a complete record, or a part of a record.
 const FULL: u8 = 1;
 const FIRST: u8 = 2;
 const MIDDLE: u8 = 3;
 const LAST: u8 = 4;
 
-/// Of the type byte and the payload; plain, not masked as LevelDB has it.
+/// Returns the checksum of a chunk. Unlike in LevelDB, the checksum is not masked.
 fn checksum(kind: u8, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&[kind]);
@@ -60,10 +62,14 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Records of all lengths around the edges of a block come back, and a cut loses only what lies after it.
+        /// Records of all lengths around the ends of blocks are read back, and a cut loses only the
+        /// records after it.
         #[test]
-        fn what_is_written_is_read_also_after_a_cut(
-            lengths in prop::collection::vec(prop_oneof![0_usize..40, 32_700_usize..32_780, 65_000_usize..70_000], 1..12),
+        fn written_records_are_read_back_up_to_a_cut(
+            lengths in prop::collection::vec(
+                prop_oneof![0_usize..40, 32_700_usize..32_780, 65_000_usize..70_000],
+                1..12,
+            ),
             cut in 0.0..1.0,
         ) {
             let folder = tempfile::tempdir().unwrap();
@@ -91,7 +97,7 @@ mod tests {
         }
 
         #[test]
-        fn a_foreign_file_is_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn random_bytes_are_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("x.wandb");
             let mut file = HEADER.to_vec();
@@ -103,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_follows_a_file_that_grows() {
+    fn a_reader_follows_a_growing_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run-x.wandb");
         let mut writer = LogWriter::create(&path, []).unwrap();
@@ -123,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_is_found() {
+    fn a_flipped_bit_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run-x.wandb");
         let mut writer = LogWriter::create(&path, []).unwrap();
@@ -140,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_whose_last_number_is_the_greatest_is_gone_on_with() {
+    fn a_log_with_the_greatest_record_number_can_be_continued() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run-x.wandb");
         let mut first = LogWriter::create(&path, [record("one")]).unwrap();
@@ -150,7 +156,7 @@ mod tests {
             ..first.end()
         };
         let file = fs::OpenOptions::new().append(true).open(&path).unwrap();
-        let mut writer = LogWriter::go_on(&path, file, end).unwrap();
+        let mut writer = LogWriter::continue_at(&path, file, end).unwrap();
         writer.append(RecordKind::Exit(ExitRecord::default()));
         writer.write_out().unwrap();
         assert_eq!(read_all(&path).last().unwrap().num, i64::MAX);

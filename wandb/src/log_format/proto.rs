@@ -1,11 +1,13 @@
-//! The records of a `.wandb` file: the part of W&B's `wandb_internal.proto` that a client writes or `sync` reads.
+//! The records of a `.wandb` file: the part of W&B's `wandb_internal.proto` that this crate writes
+//! or reads.
 //!
-//! Field numbers are those of the release 0.31.0. What is not named here is skipped when a foreign file is read.
+//! Field numbers are those of the release 0.31.0. Readers skip unknown fields.
 
 use std::collections::HashMap;
 
 use prost::{Message, Oneof};
 
+/// A record of the log, with its number.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct LogRecord {
     /// Counts 1, 2, 3, … in the order of the file.
@@ -18,6 +20,7 @@ pub(crate) struct LogRecord {
     pub(crate) kind: Option<RecordKind>,
 }
 
+/// The content of a record.
 #[derive(Clone, PartialEq, Oneof)]
 pub(crate) enum RecordKind {
     #[prost(message, tag = "2")]
@@ -54,21 +57,25 @@ pub(crate) enum RecordKind {
     OutputLine(OutputLine),
 }
 
+/// The first record of a log.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct HeaderRecord {
     #[prost(message, optional, tag = "1")]
     pub(crate) version: Option<VersionRecord>,
 }
 
+/// The versions of the writer and of the oldest server.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct VersionRecord {
     #[prost(string, tag = "1")]
     pub(crate) producer: String,
-    /// The oldest *server* that can take the run.
+    /// The oldest *server* that accepts the run.
     #[prost(string, tag = "2")]
     pub(crate) min_consumer: String,
 }
 
+/// The names and the start of a run. Later records of this kind change the name, the notes and the
+/// tags.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct RunRecord {
     #[prost(string, tag = "1")]
@@ -105,16 +112,18 @@ pub(crate) struct RunRecord {
     pub(crate) resumed: bool,
     #[prost(message, optional, tag = "19")]
     pub(crate) telemetry: Option<TelemetryRecord>,
-    /// Seconds that earlier parts of the run took.
+    /// Seconds for which earlier parts of the run lasted.
     #[prost(int32, tag = "20")]
     pub(crate) runtime: i32,
     #[prost(message, optional, tag = "21")]
     pub(crate) git: Option<GitRecord>,
-    /// `allow` or `must` was asked, so that `sync` asks the server where the run stands.
+    /// `true` if the run resumes an earlier run whose state is unknown, so that a sync asks the
+    /// server.
     #[prost(bool, tag = "24")]
     pub(crate) resume: bool,
 }
 
+/// The git commit of the program.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct GitRecord {
     #[prost(string, tag = "1")]
@@ -123,7 +132,7 @@ pub(crate) struct GitRecord {
     pub(crate) commit: String,
 }
 
-/// A `ConfigRecord` or a `SummaryRecord`: they have the same form.
+/// A `ConfigRecord` or a `SummaryRecord`, which have the same form.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ItemsRecord {
     #[prost(message, repeated, tag = "1")]
@@ -132,7 +141,7 @@ pub(crate) struct ItemsRecord {
     pub(crate) remove: Vec<Item>,
 }
 
-/// A key or the path of one, and the value as JSON.
+/// A key, or the path of a nested key, and the value as JSON.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
     #[prost(string, tag = "1")]
@@ -141,11 +150,12 @@ pub(crate) struct Item {
     pub(crate) nested_key: Vec<String>,
     #[prost(string, tag = "16")]
     pub(crate) value_json: String,
-    /// Newer clients can write a typed value instead; it is only read.
+    /// A typed value, which newer clients write instead of JSON.
     #[prost(oneof = "TypedValue", tags = "3, 4, 5, 6, 7, 8")]
     pub(crate) typed: Option<TypedValue>,
 }
 
+/// A value of a newer client.
 #[derive(Clone, PartialEq, Oneof)]
 pub(crate) enum TypedValue {
     #[prost(message, tag = "3")]
@@ -162,9 +172,11 @@ pub(crate) enum TypedValue {
     Json(String),
 }
 
+/// The JSON value null.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct NullValue {}
 
+/// A row.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct HistoryRecord {
     #[prost(message, repeated, tag = "1")]
@@ -173,12 +185,14 @@ pub(crate) struct HistoryRecord {
     pub(crate) step: Option<HistoryStep>,
 }
 
+/// The step of a row.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct HistoryStep {
     #[prost(int64, tag = "1")]
     pub(crate) num: i64,
 }
 
+/// Readings of the machine at one time.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct StatsRecord {
     #[prost(int32, tag = "1")]
@@ -189,13 +203,14 @@ pub(crate) struct StatsRecord {
     pub(crate) item: Vec<Item>,
 }
 
+/// A part of the console output.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct OutputRaw {
     #[prost(int32, tag = "1")]
     pub(crate) output_type: i32,
     #[prost(message, optional, tag = "2")]
     pub(crate) timestamp: Option<Timestamp>,
-    /// Any piece of text, line ends included.
+    /// Text with line ends, not necessarily a complete line.
     #[prost(string, tag = "3")]
     pub(crate) line: String,
 }
@@ -203,12 +218,14 @@ pub(crate) struct OutputRaw {
 /// `OutputRaw::output_type` of standard output; standard error is 0.
 pub(crate) const STDOUT: i32 = 1;
 
+/// A console line without a time.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct OutputLine {
     #[prost(string, tag = "1")]
     pub(crate) line: String,
 }
 
+/// The end of a run.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct ExitRecord {
     #[prost(int32, tag = "1")]
@@ -220,24 +237,27 @@ pub(crate) struct ExitRecord {
     pub(crate) not_complete: bool,
 }
 
+/// Notice that the run is about to be preempted.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct PreemptingRecord {}
 
+/// Files of the run to upload.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FilesRecord {
     #[prost(message, repeated, tag = "1")]
     pub(crate) files: Vec<FilesItem>,
 }
 
+/// A file of the run to upload.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FilesItem {
     /// Relative to `files/`, with `/`.
     #[prost(string, tag = "1")]
     pub(crate) path: String,
-    /// 0 now, 1 at the end, 2 whenever it changes.
+    /// Time of the upload: 0 now, 1 at the end of the run, 2 whenever the file changes.
     #[prost(int32, tag = "2")]
     pub(crate) policy: i32,
-    /// 0 other, 1 W&B's own, 2 media, 3 artifact.
+    /// Type of the file: 0 other, 1 W&B's own, 2 media, 3 artifact.
     #[prost(int32, tag = "3")]
     pub(crate) r#type: i32,
 }
@@ -245,6 +265,7 @@ pub(crate) struct FilesItem {
 /// `FilesItem::type` of media.
 pub(crate) const MEDIA: i32 = 2;
 
+/// The definition of a metric.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct MetricRecord {
     #[prost(string, tag = "1")]
@@ -259,7 +280,7 @@ pub(crate) struct MetricRecord {
     pub(crate) options: Option<MetricOptions>,
     #[prost(message, optional, tag = "7")]
     pub(crate) summary: Option<MetricSummaryKinds>,
-    /// 1 minimise, 2 maximise.
+    /// 1 minimize, 2 maximize.
     #[prost(int32, tag = "8")]
     pub(crate) goal: i32,
     #[prost(message, optional, tag = "9")]
@@ -269,7 +290,8 @@ pub(crate) struct MetricRecord {
 }
 
 impl MetricRecord {
-    /// A later definition of the same name: what it does not say stays, unless it is to replace the earlier one.
+    /// Merges a later definition of the same name, or replaces this one if the later definition
+    /// asks for that.
     pub(crate) fn update(&mut self, newer: Self) {
         if newer.control.is_some_and(|control| control.overwrite) {
             *self = newer;
@@ -291,17 +313,19 @@ impl MetricRecord {
     }
 }
 
+/// Flags of the definition of a metric.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct MetricOptions {
     #[prost(bool, tag = "1")]
     pub(crate) step_sync: bool,
     #[prost(bool, tag = "2")]
     pub(crate) hidden: bool,
-    /// It was defined by the user, and is not only somebody's step metric.
+    /// `true` if the user defined the metric, `false` if it is only a step metric.
     #[prost(bool, tag = "3")]
     pub(crate) defined: bool,
 }
 
+/// The values that the summary of a metric has.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct MetricSummaryKinds {
     #[prost(bool, tag = "1")]
@@ -322,12 +346,14 @@ pub(crate) struct MetricSummaryKinds {
     pub(crate) first: bool,
 }
 
+/// The handling of an earlier definition of the same metric.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct MetricControl {
     #[prost(bool, tag = "1")]
     pub(crate) overwrite: bool,
 }
 
+/// A notification for people.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AlertRecord {
     #[prost(string, tag = "1")]
@@ -336,11 +362,12 @@ pub(crate) struct AlertRecord {
     pub(crate) text: String,
     #[prost(string, tag = "3")]
     pub(crate) level: String,
-    /// Milliseconds.
+    /// Time between equal alerts in milliseconds.
     #[prost(int64, tag = "4")]
     pub(crate) wait_duration: i64,
 }
 
+/// Versions and features of the client.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TelemetryRecord {
     #[prost(message, optional, tag = "3")]
@@ -353,7 +380,7 @@ pub(crate) struct TelemetryRecord {
     pub(crate) platform: String,
 }
 
-/// What the run made use of; one flag each.
+/// Features that the run used.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct FeatureRecord {
     #[prost(bool, tag = "2")]
@@ -364,6 +391,7 @@ pub(crate) struct FeatureRecord {
     pub(crate) resumed: bool,
 }
 
+/// An artifact of the run.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ArtifactRecord {
     #[prost(string, tag = "1")]
@@ -400,6 +428,7 @@ pub(crate) struct ArtifactRecord {
     pub(crate) digest_algorithm: String,
 }
 
+/// The list of the files of an artifact.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ManifestRecord {
     #[prost(int32, tag = "1")]
@@ -412,6 +441,7 @@ pub(crate) struct ManifestRecord {
     pub(crate) contents: Vec<ManifestEntry>,
 }
 
+/// A setting of the storage of an artifact.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct StoragePolicyItem {
     #[prost(string, tag = "1")]
@@ -420,6 +450,7 @@ pub(crate) struct StoragePolicyItem {
     pub(crate) value_json: String,
 }
 
+/// A file of an artifact.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ManifestEntry {
     #[prost(string, tag = "1")]
@@ -428,11 +459,12 @@ pub(crate) struct ManifestEntry {
     pub(crate) digest: String,
     #[prost(int64, tag = "4")]
     pub(crate) size: i64,
-    /// Where the content lies until it is uploaded.
+    /// Path of the copy that is uploaded.
     #[prost(string, tag = "6")]
     pub(crate) local_path: String,
 }
 
+/// The machine, the user and the program of a run.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct EnvironmentRecord {
     #[prost(string, tag = "1")]
@@ -473,6 +505,7 @@ pub(crate) struct EnvironmentRecord {
     pub(crate) writer_id: String,
 }
 
+/// The size of a disk in bytes.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct DiskRecord {
     #[prost(uint64, tag = "1")]
@@ -481,6 +514,7 @@ pub(crate) struct DiskRecord {
     pub(crate) used: u64,
 }
 
+/// The size of the memory in bytes.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct MemoryRecord {
     #[prost(uint64, tag = "1")]
@@ -497,7 +531,8 @@ pub(crate) struct Timestamp {
 }
 
 impl Timestamp {
-    pub(crate) fn of(time: std::time::SystemTime) -> Self {
+    /// Converts a time. Times before 1970 become 1970.
+    pub(crate) fn from_system(time: std::time::SystemTime) -> Self {
         let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self {
             seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
@@ -505,6 +540,7 @@ impl Timestamp {
         }
     }
 
+    /// Returns the seconds since 1970.
     pub(crate) fn seconds(self) -> f64 {
         self.seconds as f64 + f64::from(self.nanos) / 1e9
     }

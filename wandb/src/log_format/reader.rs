@@ -1,3 +1,5 @@
+//! The reader of a log.
+
 use std::fmt::{self, Display};
 use std::fs::File;
 use std::io;
@@ -9,37 +11,37 @@ use super::live_log::LiveLog;
 use super::{BLOCK, CHUNK_HEADER, FIRST, FULL, HEADER, LAST, MIDDLE, checksum};
 use crate::log_format::proto::LogRecord;
 
-/// No record of ours is longer; a longer one in a foreign file is damage.
+/// Bytes of the longest record. A longer one is damage.
 const LONGEST: usize = 1 << 30;
 
-/// Reads the records of a file, which may still be growing.
+/// Reads the records of a file that may still grow.
 pub(crate) struct LogReader {
     file: File,
-    /// A part of the file, and where in the file it begins.
+    /// A part of the file, and the offset of that part.
     buffer: Vec<u8>,
     start: u64,
-    /// Where the next record begins.
+    /// The offset of the next record.
     position: u64,
-    /// The writer of the log, where that is in this process, and what was seen of it.
+    /// The state of a writer in this process, and the number of its last change that was seen.
     live: Option<(Arc<LiveLog>, u64)>,
-    /// From here on the file is another than was read.
+    /// The offset from which the file has changed since it was read.
     rewound: Option<u64>,
 }
 
-/// What comes next in a log.
+/// The next entry of a log.
 #[derive(Debug)]
 pub(crate) enum LogEntry {
     Record(LogRecord),
-    /// There is no further whole record, at least not yet.
+    /// There is no further complete record yet.
     End,
 }
 
-/// Why a log cannot be read.
+/// Cause for which a log cannot be read.
 #[derive(Debug)]
 pub(crate) enum LogReadError {
-    /// It does not begin as such a file does.
-    Foreign,
-    /// A chunk at this byte is not what was written.
+    /// The header is not the header of a W&B log.
+    NotALog,
+    /// The chunk at this offset is damaged.
     Damaged {
         at: u64,
     },
@@ -47,18 +49,18 @@ pub(crate) enum LogReadError {
 }
 
 impl LogReader {
-    /// Opens a log; one that is shorter than its header has no record yet.
+    /// Opens a log. A file that is shorter than the header has no record yet.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn open(path: &std::path::Path) -> Result<Self, LogReadError> {
-        Self::of(logcore_files::open(path).map_err(LogReadError::Io)?)
+        Self::new(logcore_files::open(path).map_err(LogReadError::Io)?)
     }
 
-    /// The same of a file that is open.
-    pub(crate) fn of(file: File) -> Result<Self, LogReadError> {
+    /// Creates a reader of an open file.
+    pub(crate) fn new(file: File) -> Result<Self, LogReadError> {
         let mut header = Vec::with_capacity(HEADER.len());
         read_at(&file, 0, HEADER.len(), &mut header).map_err(LogReadError::Io)?;
         if !HEADER.starts_with(&header) {
-            return Err(LogReadError::Foreign);
+            return Err(LogReadError::NotALog);
         }
         Ok(Self {
             file,
@@ -70,41 +72,46 @@ impl LogReader {
         })
     }
 
-    /// A reader of a log that is being written in this process. It follows the writer to another file, and knows what others
-    /// have cut off.
+    /// Creates a reader of a log that is being written in this process. The reader follows the
+    /// writer to another file, and notices a cut.
     pub(crate) fn following(live: &Arc<LiveLog>) -> Result<Self, LogReadError> {
         let mut seen = 0;
-        let newest = live.since(&mut seen).map(|(file, _)| file);
+        let newest = live.changes_since(&mut seen).map(|(file, _)| file);
         let file = newest.map_or_else(|| live.file(), Ok).map_err(LogReadError::Io)?;
         Ok(Self {
             live: Some((Arc::clone(live), seen)),
-            ..Self::of(file)?
+            ..Self::new(file)?
         })
     }
 
-    /// Whether the writer of the log is in this process, and may mend what is wrong with it.
+    /// Returns `true` if the writer of the log is in this process, and may repair the log.
     pub(crate) fn is_live(&self) -> bool {
         self.live.is_some()
     }
 
-    /// The place from which the file is another than was read, if somebody has cut it since the last call.
+    /// Returns the offset of a cut since the last call. From there on, the file has changed since
+    /// it was read.
     pub(crate) fn take_rewound(&mut self) -> Option<u64> {
         self.rewound.take()
     }
 
-    /// The next record. After [`LogEntry::End`] it may be asked again; after an error, no more.
+    /// Returns the next record. May be called again after [`LogEntry::End`], but not after an
+    /// error.
     pub(crate) fn next(&mut self) -> Result<LogEntry, LogReadError> {
-        self.follow();
-        let entry = self.read_on();
+        self.follow_writer();
+        let entry = self.read_record();
         if let (Ok(LogEntry::Record(record)), Some((live, _))) = (&entry, &self.live) {
-            live.set_read(record.num);
+            live.set_last_read(record.num);
         }
         entry
     }
 
-    fn follow(&mut self) {
+    /// Reopens the file if the writer has replaced or cut it.
+    fn follow_writer(&mut self) {
         let Some((live, seen)) = &mut self.live else { return };
-        let Some((file, cut)) = live.since(seen) else { return };
+        let Some((file, cut)) = live.changes_since(seen) else {
+            return;
+        };
         self.file = file;
         self.buffer.clear();
         self.start = 0;
@@ -117,7 +124,8 @@ impl LogReader {
         }
     }
 
-    fn read_on(&mut self) -> Result<LogEntry, LogReadError> {
+    /// Reads the record at the current position.
+    fn read_record(&mut self) -> Result<LogEntry, LogReadError> {
         let mut at = self.position;
         let mut long = Vec::new();
         loop {
@@ -132,12 +140,12 @@ impl LogReader {
             let sum = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
             let length = usize::from(u16::from_le_bytes([header[4], header[5]]));
             let kind = header[6];
-            let in_place = match kind {
+            let is_expected = match kind {
                 FULL | FIRST => long.is_empty() && at == self.first_chunk(),
                 MIDDLE | LAST => at != self.first_chunk(),
                 _ => false,
             };
-            if !in_place || CHUNK_HEADER + length > room || long.len() + length > LONGEST {
+            if !is_expected || CHUNK_HEADER + length > room || long.len() + length > LONGEST {
                 return Err(LogReadError::Damaged { at });
             }
             let Some(payload) = self.bytes(at + CHUNK_HEADER as u64, length)? else {
@@ -163,12 +171,12 @@ impl LogReader {
         }
     }
 
-    /// How many bytes of the file were read as whole records.
+    /// Returns the offset behind the last record that was read.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Where the next record's first chunk stands, past the filling of a block.
+    /// Returns the offset of the first chunk of the next record, behind the padding of a block.
     fn first_chunk(&self) -> u64 {
         let room = BLOCK as u64 - self.position % BLOCK as u64;
         if room < CHUNK_HEADER as u64 {
@@ -178,7 +186,7 @@ impl LogReader {
         }
     }
 
-    /// These bytes of the file, if it is that long already.
+    /// Returns bytes of the file, if the file is long enough.
     fn bytes(&mut self, at: u64, length: usize) -> Result<Option<&[u8]>, LogReadError> {
         let end = at + length as u64;
         if at < self.start || end > self.start + self.buffer.len() as u64 {
@@ -191,8 +199,8 @@ impl LogReader {
     }
 }
 
-/// Appends up to `length` bytes from a place of the file. The place where others stand in the file stays as it is: a writer may
-/// have the same descriptor.
+/// Appends up to `length` bytes from an offset of the file. The file's own position does not
+/// change, because a writer may use the same descriptor.
 fn read_at(file: &File, at: u64, length: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
     let begin = buffer.len();
     buffer.resize(begin + length, 0);
@@ -212,6 +220,7 @@ fn read_at(file: &File, at: u64, length: usize, buffer: &mut Vec<u8>) -> io::Res
     Ok(())
 }
 
+/// Reads at an offset, without moving the position of the file.
 #[cfg(unix)]
 fn read_part(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, at)
@@ -227,8 +236,8 @@ fn read_part(mut file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 impl Display for LogReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Foreign => f.write_str("it does not begin as a W&B log does"),
-            Self::Damaged { at } => write!(f, "it is damaged at byte {at}; what stands before can be read"),
+            Self::NotALog => f.write_str("the file is not a W&B log"),
+            Self::Damaged { at } => write!(f, "the log is damaged at byte {at}; the records before can be read"),
             Self::Io(error) => Display::fmt(error, f),
         }
     }

@@ -1,3 +1,5 @@
+//! The writer of a log.
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -7,71 +9,73 @@ use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
 use super::live_log::LiveLog;
-use super::log_file::{FileState, LogFile};
+use super::log_file::{LogFile, LogFileState};
 use super::reader::{LogEntry, LogReader};
 use super::{BLOCK, CHUNK_HEADER, FIRST, FULL, HEADER, LAST, MIDDLE, checksum};
 use crate::log_format::proto::{LogRecord, RecordKind};
 
-/// The end of a file that holds whole records.
+/// A position of a log behind a complete record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogEnd {
-    /// Of the file, in bytes.
+    /// Length of the file in bytes.
     pub(crate) length: u64,
-    /// The number of its last record.
+    /// Number of the last record.
     pub(crate) num: i64,
 }
 
-/// Records that somebody has cut off the file.
+/// Records that another program has cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogLoss {
-    /// Those behind this number, and behind the newest that the reader had read, are gone.
+    /// The lost records follow this number.
     pub(crate) behind: i64,
-    /// Up to this number.
+    /// The number of the last lost record.
     pub(crate) to: i64,
-    /// So many of them were written again.
-    pub(crate) again: u64,
+    /// Number of lost records that were written again.
+    pub(crate) rewritten: u64,
 }
 
 /// Appends records to a file.
 ///
-/// What is appended waits in memory until [`LogWriter::write_out`]; what a full disk refuses stays there and is written
-/// when there is room again, exactly where it was to stand. Before each write it is looked whether the file is as it was left:
-/// one that was removed is made anew, a descriptor that is bad is opened again, and behind the last whole record of one that
-/// was cut come first the records that a run needs, and then the new ones.
+/// Appended records wait in memory until [`LogWriter::write_out`], and stay there while the disk is
+/// full.
+///
+/// The writer checks the file before each write. A removed file is created again, a broken
+/// descriptor is reopened, and a file that was cut continues behind its last complete record: first
+/// with the records that a run needs, then with the new records.
 pub(crate) struct LogWriter {
-    keeper: LogFile,
+    file: LogFile,
     live: Option<Arc<LiveLog>>,
-    /// Framed bytes that are not in the file yet.
+    /// Chunks that are not in the file yet.
     waiting: Vec<u8>,
-    /// How much of `waiting` is in the file already.
+    /// Bytes of `waiting` that are in the file already.
     written: usize,
-    /// Where the next chunk will stand in its block.
-    place: usize,
-    /// Of the last record.
+    /// The offset of the next chunk in its block.
+    block_offset: usize,
+    /// The number of the last record.
     num: i64,
-    /// Where the file ended when nothing waited.
+    /// The end of the file when nothing was waiting.
     end: LogEnd,
-    /// One record; kept for its memory.
+    /// An encoded record, kept to reuse its memory.
     record: Vec<u8>,
-    /// Records without which those that follow mean less: the run, its config, what it defines. `None` in a recovery, which
-    /// knows only a part of them.
-    lasting: Option<Vec<(i64, RecordKind)>>,
-    lasting_bytes: usize,
+    /// Records that are written again after a cut: the run, its config, its definitions. `None` in
+    /// a recovery, which has only a part of these records.
+    essential: Option<Vec<(i64, RecordKind)>>,
+    essential_bytes: usize,
     losses: Vec<LogLoss>,
 }
 
-/// The run itself, where it takes place and what wrote it, behind the header.
+/// Number of first records: header, run, environment, telemetry.
 const FIRST_RECORDS: usize = 4;
-/// More is not kept to be written again.
-const MOST_LASTING: usize = 4 << 20;
+/// Bytes of the records that are kept to be written again.
+const MOST_ESSENTIAL: usize = 4 << 20;
 
 impl LogWriter {
-    /// Makes the file, with its first records. It has its name only when they are in it, so that whoever finds it finds them,
-    /// also if the process is killed meanwhile.
+    /// Creates the file with its first records. The file gets its name last, so that a log always
+    /// has its first records, even if the process is killed meanwhile.
     ///
     /// # Errors
     ///
-    /// If it is there already, or cannot be made.
+    /// If the file exists, or cannot be created.
     pub(crate) fn create(path: &Path, first: impl IntoIterator<Item = RecordKind>) -> io::Result<Self> {
         if path.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -83,16 +87,16 @@ impl LogWriter {
             .create_new(true)
             .open(&unfinished)?;
         let mut writer = Self {
-            keeper: LogFile::new(unfinished.clone(), file),
+            file: LogFile::new(unfinished.clone(), file),
             live: None,
             waiting: HEADER.to_vec(),
             written: 0,
-            place: HEADER.len(),
+            block_offset: HEADER.len(),
             num: 0,
             end: LogEnd { length: 0, num: 0 },
             record: Vec::new(),
-            lasting: Some(Vec::new()),
-            lasting_bytes: 0,
+            essential: Some(Vec::new()),
+            essential_bytes: 0,
             losses: Vec::new(),
         };
         for kind in first {
@@ -103,95 +107,98 @@ impl LogWriter {
             let _ = fs::remove_file(&unfinished);
         }
         made?;
-        // A process that goes on with it may stand elsewhere, or find the folder under another name.
-        writer.keeper.set_path(path.canonicalize()?);
-        writer.live = writer.keeper.clone_file().ok().map(|file| Arc::new(LiveLog::new(file)));
+        // A process that recovers the log may have another working folder, or another name for the
+        // folder.
+        writer.file.set_path(path.canonicalize()?);
+        writer.live = writer.file.clone_file().ok().map(|file| Arc::new(LiveLog::new(file)));
         Ok(writer)
     }
 
-    /// Goes on behind the records of a file, which is open for appending; what stands behind them is cut off.
+    /// Continues a file behind `end`. The file must be open for appending, and is cut at `end`.
     ///
     /// # Errors
     ///
-    /// If it cannot be cut.
-    pub(crate) fn go_on(path: &Path, file: File, end: LogEnd) -> io::Result<Self> {
+    /// If the file cannot be cut.
+    pub(crate) fn continue_at(path: &Path, file: File, end: LogEnd) -> io::Result<Self> {
         file.set_len(end.length)?;
         Ok(Self {
-            keeper: LogFile::new(path.to_owned(), file),
+            file: LogFile::new(path.to_owned(), file),
             live: None,
             waiting: Vec::new(),
             written: 0,
-            place: (end.length % BLOCK as u64) as usize,
+            block_offset: (end.length % BLOCK as u64) as usize,
             num: end.num,
             end,
             record: Vec::new(),
-            lasting: None,
-            lasting_bytes: 0,
+            essential: None,
+            essential_bytes: 0,
             losses: Vec::new(),
         })
     }
 
-    /// For a reader in the same process.
+    /// Returns the state that a reader of this process follows.
     pub(crate) fn live(&self) -> Option<Arc<LiveLog>> {
         self.live.clone()
     }
 
+    /// Returns the path of the log.
     pub(crate) fn path(&self) -> &Path {
-        self.keeper.path()
+        self.file.path()
     }
 
-    /// The records that others have cut off since the last call of this.
+    /// Returns the records that other programs have cut off since the last call.
     pub(crate) fn take_losses(&mut self) -> Vec<LogLoss> {
         std::mem::take(&mut self.losses)
     }
 
-    /// Adds a record and returns its number. It is given back, for its memory.
+    /// Adds a record, and returns its number and the record itself, so that the caller can reuse
+    /// its memory.
     pub(crate) fn append(&mut self, kind: RecordKind) -> (i64, Option<RecordKind>) {
-        // A log of others may have any number.
+        // A recovered log may have any number.
         self.num = self.num.saturating_add(1);
-        self.keep(&kind);
+        self.keep_if_essential(&kind);
         (self.num, self.put(self.num, kind))
     }
 
-    /// The number of the last record.
+    /// Returns the number of the last record.
     pub(crate) fn last(&self) -> i64 {
         self.num
     }
 
-    /// Where the file ended when nothing waited.
+    /// Returns the end of the file when nothing was waiting.
     pub(crate) fn end(&self) -> LogEnd {
         self.end
     }
 
-    /// Bytes that are not in the file yet.
+    /// Returns the number of bytes that are not in the file yet.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len() - self.written
     }
 
-    /// Writes to the file what waits.
+    /// Writes the waiting records to the file.
     ///
     /// # Errors
     ///
-    /// If the disk refuses it; it is kept and can be tried again.
+    /// If the disk is full or the write fails. The records are kept, and the call may be repeated.
     pub(crate) fn write_out(&mut self) -> io::Result<()> {
-        if self.lasting.is_some() {
-            let found = self.keeper.check(self.in_file())?;
-            self.settle(found)?;
+        if self.essential.is_some() {
+            let found = self.file.check(self.expected_length())?;
+            self.react(found)?;
         }
         while self.written < self.waiting.len() {
-            match self.keeper.file().write(&self.waiting[self.written..]) {
+            match self.file.handle().write(&self.waiting[self.written..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.keeper.doubt(&error);
+                    self.file.note_write_error(&error);
                     return Err(error);
                 }
             }
         }
-        self.keeper.learn_beginning(&self.waiting);
+        self.file.set_beginning(&self.waiting);
         self.end = LogEnd {
-            length: self.in_file(),
+            length: self.expected_length(),
             num: self.num,
         };
         self.waiting.clear();
@@ -199,51 +206,53 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Has the operating system put all of it on the disk, under its name.
+    /// Writes everything, and waits until the file is on the disk under its name.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        if self.lasting.is_some() {
-            let found = self.keeper.check_now(self.in_file())?;
-            self.settle(found)?;
+        if self.essential.is_some() {
+            let found = self.file.check_now(self.expected_length())?;
+            self.react(found)?;
         }
         self.write_out()?;
-        let synced = self.keeper.file().sync_data();
+        let synced = self.file.handle().sync_data();
         if let Err(error) = &synced {
-            self.keeper.doubt(error);
+            self.file.note_write_error(error);
         }
         synced
     }
 
-    /// How long the file is to be.
-    fn in_file(&self) -> u64 {
+    /// Returns the expected length of the file.
+    fn expected_length(&self) -> u64 {
         self.end.length + self.written as u64
     }
 
-    fn settle(&mut self, found: FileState) -> io::Result<()> {
+    /// Adapts the writer to the state of the file.
+    fn react(&mut self, found: LogFileState) -> io::Result<()> {
         match found {
-            FileState::Same => {}
-            FileState::Elsewhere => self.tell_reader(None),
-            // A part of what waits is in memory still.
-            FileState::Shorter(there) if there >= self.end.length => {
-                self.keeper.file().set_len(self.end.length)?;
+            LogFileState::Unchanged => {}
+            LogFileState::Replaced => self.notify_reader(None),
+            // The missing bytes are still in memory.
+            LogFileState::Truncated(there) if there >= self.end.length => {
+                self.file.handle().set_len(self.end.length)?;
                 self.written = 0;
-                self.tell_reader(Some(self.end.length));
+                self.notify_reader(Some(self.end.length));
             }
-            FileState::Shorter(_) => self.mend()?,
+            LogFileState::Truncated(_) => self.repair()?,
         }
         Ok(())
     }
 
-    fn tell_reader(&self, cut: Option<u64>) {
-        if let (Some(live), Ok(file)) = (&self.live, self.keeper.clone_file()) {
-            live.goes_on_in(file, cut);
+    /// Passes the current file to the reader.
+    fn notify_reader(&self, cut: Option<u64>) {
+        if let (Some(live), Ok(file)) = (&self.live, self.file.clone_file()) {
+            live.set_file(file, cut);
         }
     }
 
-    /// Goes on behind the last whole record of a file that somebody has cut.
-    fn mend(&mut self) -> io::Result<()> {
-        let (cut, num) = whole_records(self.keeper.clone_file()?, self.end.length);
-        self.keeper.file().set_len(cut)?;
-        self.keeper.forget_behind(cut);
+    /// Continues a cut file behind its last complete record.
+    fn repair(&mut self) -> io::Result<()> {
+        let (cut, num) = complete_records(self.file.clone_file()?, self.end.length);
+        self.file.handle().set_len(cut)?;
+        self.file.forget_after(cut);
         let waiting = payloads(&self.waiting, self.end.length);
         let lost_to = self.end.num;
         self.end = LogEnd {
@@ -252,19 +261,19 @@ impl LogWriter {
         };
         self.waiting.clear();
         self.written = 0;
-        self.place = (cut % BLOCK as u64) as usize;
+        self.block_offset = (cut % BLOCK as u64) as usize;
         if cut == 0 {
             self.waiting.extend_from_slice(&HEADER);
-            self.place = HEADER.len();
+            self.block_offset = HEADER.len();
         }
-        let read = self.live.as_ref().map_or(0, |live| live.read());
-        let mut again = 0;
-        for (of, kind) in self.lasting.clone().unwrap_or_default() {
-            // An alert that was read is sent, and would be sent twice.
+        let read = self.live.as_ref().map_or(0, |live| live.last_read());
+        let mut rewritten = 0;
+        for (of, kind) in self.essential.clone().unwrap_or_default() {
+            // An alert that was read would be sent twice.
             let done = matches!(kind, RecordKind::Alert(_)) && of <= read;
             if of > num && of <= lost_to && !done {
                 self.put(lost_to, kind);
-                again += u64::from(of > read.max(FIRST_RECORDS as i64));
+                rewritten += u64::from(of > read.max(FIRST_RECORDS as i64));
             }
         }
         for payload in waiting {
@@ -273,16 +282,17 @@ impl LogWriter {
         self.losses.push(LogLoss {
             behind: num.max(read),
             to: lost_to,
-            again,
+            rewritten,
         });
-        self.tell_reader(Some(cut));
+        self.notify_reader(Some(cut));
         Ok(())
     }
 
-    fn keep(&mut self, kind: &RecordKind) {
-        let Some(lasting) = &mut self.lasting else { return };
-        let lasts = match kind {
-            // A value that a program has set comes alone; the others say what the rows say.
+    /// Keeps a record that is written again after a cut.
+    fn keep_if_essential(&mut self, kind: &RecordKind) {
+        let Some(essential) = &mut self.essential else { return };
+        let is_essential = match kind {
+            // Summaries that the program has set have one item. Others follow from the rows.
             RecordKind::Summary(items) => items.update.len() == 1,
             RecordKind::History(_)
             | RecordKind::Stats(_)
@@ -291,17 +301,18 @@ impl LogWriter {
             | RecordKind::Preempting(_) => false,
             _ => true,
         };
-        let bytes = if lasts { kind.encoded_len() } else { 0 };
-        if lasts && (lasting.len() < FIRST_RECORDS || self.lasting_bytes + bytes <= MOST_LASTING) {
-            self.lasting_bytes += bytes;
-            lasting.push((self.num, kind.clone()));
+        let bytes = if is_essential { kind.encoded_len() } else { 0 };
+        if is_essential && (essential.len() < FIRST_RECORDS || self.essential_bytes + bytes <= MOST_ESSENTIAL) {
+            self.essential_bytes += bytes;
+            essential.push((self.num, kind.clone()));
         }
     }
 
+    /// Encodes a record into chunks.
     fn put(&mut self, num: i64, kind: RecordKind) -> Option<RecordKind> {
         let record = LogRecord { num, kind: Some(kind) };
         self.record.clear();
-        // Encoding fails only for want of room, and a vector makes room.
+        // Encoding fails only without room, and a vector grows.
         let _ = record.encode(&mut self.record);
         let bytes = std::mem::take(&mut self.record);
         self.frame(&bytes);
@@ -309,13 +320,14 @@ impl LogWriter {
         record.kind
     }
 
+    /// Splits an encoded record into chunks.
     fn frame(&mut self, mut rest: &[u8]) {
         let mut first = true;
         loop {
-            let room = BLOCK - self.place;
+            let room = BLOCK - self.block_offset;
             if room < CHUNK_HEADER {
                 self.waiting.resize(self.waiting.len() + room, 0);
-                self.place = 0;
+                self.block_offset = 0;
                 continue;
             }
             let (payload, after) = rest.split_at(rest.len().min(room - CHUNK_HEADER));
@@ -330,7 +342,7 @@ impl LogWriter {
             self.waiting.extend_from_slice(&(payload.len() as u16).to_le_bytes());
             self.waiting.push(kind);
             self.waiting.extend_from_slice(payload);
-            self.place = (self.place + CHUNK_HEADER + payload.len()) % BLOCK;
+            self.block_offset = (self.block_offset + CHUNK_HEADER + payload.len()) % BLOCK;
             rest = after;
             first = false;
             if rest.is_empty() {
@@ -340,9 +352,10 @@ impl LogWriter {
     }
 }
 
-/// Where the whole records of a file end, of its first `length` bytes, and the number of the last.
-fn whole_records(file: File, length: u64) -> (u64, i64) {
-    let Ok(mut reader) = LogReader::of(file) else {
+/// Returns the end of the complete records in the first `length` bytes of a file, and the number of
+/// the last record.
+fn complete_records(file: File, length: u64) -> (u64, i64) {
+    let Ok(mut reader) = LogReader::new(file) else {
         return (0, 0);
     };
     let (mut cut, mut num) = (0, 0);
@@ -355,17 +368,17 @@ fn whole_records(file: File, length: u64) -> (u64, i64) {
     (cut, num)
 }
 
-/// The records of framed bytes that were to stand at a place of the file.
+/// Returns the encoded records in chunks for the offset `at` of the file.
 fn payloads(framed: &[u8], at: u64) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = Vec::new();
-    let (mut place, mut rest) = ((at % BLOCK as u64) as usize, framed);
+    let (mut offset, mut rest) = ((at % BLOCK as u64) as usize, framed);
     if at == 0 {
-        (place, rest) = (HEADER.len(), &rest[HEADER.len().min(rest.len())..]);
+        (offset, rest) = (HEADER.len(), &rest[HEADER.len().min(rest.len())..]);
     }
     while rest.len() >= CHUNK_HEADER {
-        let room = BLOCK - place;
+        let room = BLOCK - offset;
         if room < CHUNK_HEADER {
-            (place, rest) = (0, &rest[room.min(rest.len())..]);
+            (offset, rest) = (0, &rest[room.min(rest.len())..]);
             continue;
         }
         let length = usize::from(u16::from_le_bytes([rest[4], rest[5]]));
@@ -375,7 +388,7 @@ fn payloads(framed: &[u8], at: u64) -> Vec<Vec<u8>> {
             _ => all.push(chunk.to_vec()),
         }
         rest = &rest[CHUNK_HEADER + length..];
-        place = (place + CHUNK_HEADER + length) % BLOCK;
+        offset = (offset + CHUNK_HEADER + length) % BLOCK;
     }
     all
 }
@@ -392,7 +405,7 @@ mod tests {
         RecordKind::OutputLine(OutputLine { line: text.into() })
     }
 
-    /// A log of a run, which begins as every log of ours does.
+    /// Creates a log with the usual first records.
     fn log(folder: &TempDir) -> LogWriter {
         log_in(folder.path())
     }
@@ -411,11 +424,11 @@ mod tests {
         LogWriter::create(&folder.join("run-x.wandb"), first).unwrap()
     }
 
-    /// All records of the log, and the lines among them.
+    /// Reads all records of a log, and the console lines among them.
     fn read(path: &Path) -> (Vec<RecordKind>, Vec<String>) {
         let mut reader = LogReader::open(path).unwrap();
         let mut kinds = Vec::new();
-        while let LogEntry::Record(record) = reader.next().expect("the log is whole") {
+        while let LogEntry::Record(record) = reader.next().expect("the log is complete") {
             kinds.extend(record.kind);
         }
         let lines = kinds.iter().filter_map(|kind| match kind {
@@ -432,10 +445,9 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
-        /// Wherever others cut it, and whatever they append: what stood before is there, what comes after is there, and what
-        /// is gone is told.
+        /// Another program cuts the log anywhere, and appends anything.
         #[test]
-        fn a_log_that_is_cut_goes_on(
+        fn a_cut_log_keeps_earlier_and_later_records_and_reports_the_loss(
             before in prop::collection::vec(prop_oneof![1_usize..40, 32_700_usize..32_780, 65_000_usize..70_000], 0..8),
             waiting in prop::collection::vec(1_usize..40_000, 0..4),
             after in prop::collection::vec(1_usize..40, 1..4),
@@ -471,14 +483,15 @@ mod tests {
             let (kinds, lines) = read(&path);
             prop_assert!(has_run(&kinds));
             prop_assert!(kinds.iter().any(|kind| matches!(kind, RecordKind::Config(_))));
-            let later: Vec<_> = waiting.iter().map(|length| "w".repeat(*length)).chain(after.iter().map(|length| "a".repeat(*length))).collect();
+            let waited = waiting.iter().map(|length| "w".repeat(*length));
+            let later: Vec<_> = waited.chain(after.iter().map(|length| "a".repeat(*length))).collect();
             let kept = lines.len() - later.len();
             prop_assert_eq!(&lines[kept..], &later[..]);
             // Garbage may look like the byte that was cut off.
             prop_assert_eq!(&lines[..kept], &expected[..kept]);
             let losses = writer.take_losses();
             prop_assert!(losses.len() <= 1);
-            let lost: i64 = losses.iter().map(|loss| loss.to - loss.behind - loss.again as i64).sum();
+            let lost: i64 = losses.iter().map(|loss| loss.to - loss.behind - loss.rewritten as i64).sum();
             let first_lost = losses.first().map_or(0, |loss| (FIRST_RECORDS as i64 - loss.behind).max(0));
             prop_assert_eq!(lost - first_lost, (before.len() - kept) as i64, "{:?}", losses);
             let mut followed = Vec::new();
@@ -492,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_whose_name_is_taken_keeps_all_that_was_written() {
+    fn a_log_whose_name_another_file_has_keeps_its_records() {
         let folder = TempDir::new().unwrap();
         let mut writer = log(&folder);
         let path = writer.path().to_owned();
@@ -522,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_moved_is_made_anew_unless_its_folder_goes_with_it() {
+    fn a_moved_log_is_created_again_unless_its_folder_was_moved() {
         let folder = TempDir::new().unwrap();
         let run = folder.path().join("run");
         fs::create_dir(&run).unwrap();
@@ -560,7 +573,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_descriptor_that_takes_nothing_is_opened_again() {
+    fn a_broken_descriptor_is_reopened() {
         for (bad, also_gone) in [("/dev/full", false), ("read-only", false), ("/dev/full", true)] {
             let folder = TempDir::new().unwrap();
             let mut writer = log(&folder);
@@ -573,8 +586,9 @@ mod tests {
                 "read-only" => File::open(&path).unwrap(),
                 device => OpenOptions::new().write(true).open(device).unwrap(),
             };
-            // As when a server of files forgets us, or somebody closes descriptors that are not theirs.
-            *writer.keeper.file() = bad;
+            // As when a server of files forgets us, or somebody closes descriptors that are not
+            // theirs.
+            *writer.file.handle() = bad;
             if also_gone {
                 fs::remove_file(&path).unwrap();
             }

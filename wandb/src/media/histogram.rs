@@ -1,3 +1,5 @@
+//! Histograms.
+
 use logcore::Number;
 use serde_json::json;
 
@@ -5,10 +7,10 @@ use super::sealed::Prepare;
 use super::{MediaError, PreparedMedia};
 use crate::log_format::json;
 
-/// W&B draws no more bins than this.
+/// The greatest number of bins in W&B.
 const MOST_BINS: usize = 512;
 
-/// How often values lie in which range.
+/// Counts of values in ranges.
 ///
 /// ```
 /// use logcore_wandb::Histogram;
@@ -23,8 +25,17 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// A histogram of `bins` equal ranges (1 to 512) from the least to the greatest value. The last range holds its upper
-    /// end, too; NaN and infinities are left out. If all values are equal, the ranges reach half a unit to either side.
+    /// Counts values in `bins` equal ranges (1 to 512) from the least to the greatest value. The
+    /// last range includes its upper end. NaN and infinities are skipped. If all values are equal,
+    /// the ranges extend half a unit to either side.
+    ///
+    /// ```
+    /// use logcore_wandb::Histogram;
+    ///
+    /// let gradients = Histogram::of([0.0, 0.1, f64::NAN, 1.0], 2);
+    /// assert_eq!(gradients, Histogram::from_counts([2, 1], [0.0, 0.5, 1.0]));
+    /// ```
+    #[must_use]
     pub fn of(values: impl IntoIterator<Item: Number>, bins: usize) -> Self {
         let values = values.into_iter().map(|value| value.value().as_f64());
         let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
@@ -40,20 +51,28 @@ impl Histogram {
         if low == high {
             (low, high) = (low - 0.5, high + 0.5);
         }
-        // Divided first: the difference of two finite numbers may not be one.
+        // Divide first: the difference of two finite numbers may be infinite.
         let width = high / bins as f64 - low / bins as f64;
         let mut edges: Vec<f64> = (0..=bins).map(|at| low + at as f64 * width).collect();
         edges[bins] = high;
         let mut counts = vec![0; bins];
         for value in values {
-            // The edges are what is shown, so they decide where rounding would put a value elsewhere.
+            // W&B shows the edges, so that they decide the range even if rounding disagrees.
             let above = edges.partition_point(|edge| *edge <= value);
             counts[above.saturating_sub(1).min(bins - 1)] += 1;
         }
         Self { counts, edges }
     }
 
-    /// A histogram that was counted elsewhere: one more edge than counts.
+    /// Creates a histogram from counts and edges. There is one more edge than counts.
+    ///
+    /// ```
+    /// use logcore_wandb::Histogram;
+    ///
+    /// let counted = Histogram::from_counts([1, 1], [0.0, 0.5, 1.0]);
+    /// assert_eq!(counted, Histogram::of([0.0, 1.0], 2));
+    /// ```
+    #[must_use]
     pub fn from_counts(counts: impl Into<Vec<u64>>, edges: impl Into<Vec<f64>>) -> Self {
         Self {
             counts: counts.into(),
@@ -67,13 +86,13 @@ impl Prepare for Histogram {
         let (counts, edges) = (self.counts.len(), self.edges.len());
         if counts == 0 || counts > MOST_BINS || edges != counts + 1 {
             return Err(MediaError::Malformed(format!(
-                "a histogram of {counts} counts and {edges} edges; it has 1 to {MOST_BINS} counts, and one more edge"
+                "a histogram has {counts} counts and {edges} edges; use 1 to {MOST_BINS} counts, and one more edge"
             )));
         }
         let rising = self.edges.windows(2).all(|pair| pair[0] <= pair[1]);
         if !rising || !self.edges.iter().all(|edge| edge.is_finite()) {
             return Err(MediaError::Malformed(
-                "a histogram whose edges are not finite numbers in rising order".to_owned(),
+                "the edges of a histogram are not finite numbers in rising order".to_owned(),
             ));
         }
         let edges: Vec<_> = self.edges.into_iter().map(json::value).collect();
@@ -94,7 +113,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_finite_value_is_counted_once(values in prop::collection::vec(any::<f64>(), 0..50), bins in 0_usize..600) {
+        fn every_finite_value_is_counted_once(
+            values in prop::collection::vec(any::<f64>(), 0..50),
+            bins in 0_usize..600,
+        ) {
             let finite = values.iter().filter(|value| value.is_finite()).count() as u64;
             let histogram = Histogram::of(&values, bins);
             prop_assert_eq!(histogram.counts.iter().sum::<u64>(), finite);
@@ -103,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn as_numpy_counts() {
+    fn values_are_counted_as_in_numpy() {
         // numpy.histogram([1, 2, 2, 3, 10], bins=3)
         let histogram = Histogram::of([1, 2, 2, 3, 10], 3);
         assert_eq!(histogram, Histogram::from_counts([4, 0, 1], [1.0, 4.0, 7.0, 10.0]));
@@ -115,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_edges_must_fit() {
+    fn counts_and_edges_that_do_not_fit_are_refused() {
         for (counts, edges) in [
             (vec![], vec![0.0]),
             (vec![1], vec![0.0]),

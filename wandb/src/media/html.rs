@@ -1,9 +1,11 @@
+//! HTML pages.
+
 use serde_json::json;
 
 use super::sealed::Prepare;
 use super::{MediaError, PreparedFile, PreparedMedia};
 
-/// A page.
+/// An HTML page.
 ///
 /// ```
 /// use logcore_wandb::Html;
@@ -14,7 +16,14 @@ use super::{MediaError, PreparedFile, PreparedMedia};
 pub struct Html(String);
 
 impl Html {
-    /// The page of this text.
+    /// Creates a page from its text.
+    ///
+    /// ```
+    /// use logcore_wandb::Html;
+    ///
+    /// assert_eq!(Html::new("<b>x</b>"), Html::new(String::from("<b>x</b>")));
+    /// ```
+    #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -26,7 +35,7 @@ impl Prepare for Html {
             value: json!({"_type": "html-file"}),
             file: Some(PreparedFile {
                 folder: "html",
-                ending: ".html",
+                suffix: ".html",
                 bytes: self.0.into_bytes(),
             }),
             artifact: None,

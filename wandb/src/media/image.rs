@@ -1,10 +1,12 @@
+//! Images.
+
 use imagesize::ImageType;
 use serde_json::json;
 
 use super::sealed::Prepare;
 use super::{MediaError, PreparedFile, PreparedMedia};
 
-/// An image.
+/// An image with an optional caption.
 ///
 /// ```
 /// use logcore_wandb::Image;
@@ -19,6 +21,7 @@ pub struct Image {
     caption: Option<String>,
 }
 
+/// The content of an image.
 #[derive(Debug, Clone, PartialEq)]
 enum ImageContent {
     Encoded(Vec<u8>),
@@ -30,6 +33,7 @@ enum ImageContent {
     },
 }
 
+/// The bytes of a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Channels {
     Grey = 1,
@@ -38,7 +42,15 @@ enum Channels {
 }
 
 impl Image {
-    /// An image that is PNG or JPEG already.
+    /// Creates an image from a PNG or JPEG file.
+    ///
+    /// ```
+    /// use logcore_wandb::Image;
+    ///
+    /// let jpeg: &[u8] = &[0xff, 0xd8, 0xff];
+    /// assert_ne!(Image::encoded(jpeg), Image::encoded([]));
+    /// ```
+    #[must_use]
     pub fn encoded(bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             content: ImageContent::Encoded(bytes.into()),
@@ -46,22 +58,54 @@ impl Image {
         }
     }
 
-    /// An image from pixels of three bytes, red, green and blue, row by row from the top.
+    /// Creates an image from pixels of three bytes, red, green and blue, row by row from the top.
+    ///
+    /// ```
+    /// use logcore_wandb::Image;
+    ///
+    /// // One red pixel.
+    /// assert_eq!(Image::rgb(1, 1, [255, 0, 0]), Image::rgb(1, 1, vec![255, 0, 0]));
+    /// ```
+    #[must_use]
     pub fn rgb(width: u32, height: u32, pixels: impl Into<Vec<u8>>) -> Self {
         Self::pixels(width, height, Channels::Rgb, pixels.into())
     }
 
-    /// An image from pixels of four bytes, the last of which is 255 where it is opaque.
+    /// Creates an image from pixels of four bytes, red, green, blue and opacity (255 is opaque).
+    ///
+    /// ```
+    /// use logcore_wandb::Image;
+    ///
+    /// // One transparent pixel.
+    /// assert_ne!(Image::rgba(1, 1, [255, 0, 0, 0]), Image::rgb(1, 1, [255, 0, 0]));
+    /// ```
+    #[must_use]
     pub fn rgba(width: u32, height: u32, pixels: impl Into<Vec<u8>>) -> Self {
         Self::pixels(width, height, Channels::Rgba, pixels.into())
     }
 
-    /// An image from pixels of one byte, from black to white.
+    /// Creates an image from pixels of one byte, from black (0) to white (255).
+    ///
+    /// ```
+    /// use logcore_wandb::Image;
+    ///
+    /// // A black and a white pixel.
+    /// assert_ne!(Image::grey(2, 1, [0, 255]), Image::grey(1, 2, [0, 255]));
+    /// ```
+    #[must_use]
     pub fn grey(width: u32, height: u32, pixels: impl Into<Vec<u8>>) -> Self {
         Self::pixels(width, height, Channels::Grey, pixels.into())
     }
 
-    /// Puts a text under it.
+    /// Sets the caption.
+    ///
+    /// ```
+    /// use logcore_wandb::Image;
+    ///
+    /// let image = Image::grey(1, 1, [0]);
+    /// assert_ne!(image.clone().caption("black"), image);
+    /// ```
+    #[must_use]
     pub fn caption(mut self, text: impl Into<String>) -> Self {
         self.caption = Some(text.into());
         self
@@ -89,13 +133,13 @@ impl Prepare for Image {
                     Ok(ImageType::Jpeg) => "jpg",
                     _ => {
                         return Err(malformed(format!(
-                            "{} bytes that are neither PNG nor JPEG",
+                            "an image of {} bytes is neither PNG nor JPEG",
                             bytes.len()
                         )));
                     }
                 };
                 let size = imagesize::blob_size(&bytes)
-                    .map_err(|error| malformed(format!("a {format} image without a size ({error})")))?;
+                    .map_err(|error| malformed(format!("cannot read the size of a {format} image: {error}")))?;
                 (format, size.width, size.height, bytes)
             }
             ImageContent::Pixels {
@@ -107,9 +151,9 @@ impl Prepare for Image {
                 let wanted = u128::from(width) * u128::from(height) * channels as u128;
                 if wanted != bytes.len() as u128 || wanted == 0 {
                     let what = format!(
-                        "{} bytes for {width} x {height} pixels of {} bytes; they should be {wanted}, and more than none",
-                        bytes.len(),
-                        channels as u8
+                        "an image of {width} x {height} pixels of {} bytes needs {wanted} bytes (not 0), and has {}",
+                        channels as u8,
+                        bytes.len()
                     );
                     return Err(malformed(what));
                 }
@@ -129,7 +173,7 @@ impl Prepare for Image {
             value,
             file: Some(PreparedFile {
                 folder: "images",
-                ending: if format == "png" { ".png" } else { ".jpg" },
+                suffix: if format == "png" { ".png" } else { ".jpg" },
                 bytes,
             }),
             artifact: None,
@@ -138,6 +182,7 @@ impl Prepare for Image {
     }
 }
 
+/// Encodes pixels as PNG.
 fn png(width: u32, height: u32, channels: Channels, pixels: &[u8]) -> Result<Vec<u8>, MediaError> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width, height);
@@ -147,15 +192,15 @@ fn png(width: u32, height: u32, channels: Channels, pixels: &[u8]) -> Result<Vec
         Channels::Rgb => png::ColorType::Rgb,
         Channels::Rgba => png::ColorType::Rgba,
     });
-    let failed = |error: png::EncodingError| malformed(format!("pixels that do not become PNG ({error})"));
+    let failed = |error: png::EncodingError| malformed(format!("cannot encode an image as PNG: {error}"));
     let mut writer = encoder.write_header().map_err(failed)?;
     writer.write_image_data(pixels).map_err(failed)?;
     writer.finish().map_err(failed)?;
     Ok(file)
 }
 
-fn malformed(what: String) -> MediaError {
-    MediaError::Malformed(format!("an image of {what}"))
+fn malformed(text: String) -> MediaError {
+    MediaError::Malformed(text)
 }
 
 #[cfg(test)]
@@ -176,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_refused() {
+    fn malformed_images_are_refused() {
         for image in [
             Image::encoded(b"GIF89a".to_vec()),
             Image::encoded([0xff, 0xd8, 0xff].to_vec()),

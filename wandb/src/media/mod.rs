@@ -1,4 +1,4 @@
-//! Values that are no numbers: images, histograms, tables, pages.
+//! Media values of a row: images, histograms, tables, HTML pages.
 
 mod histogram;
 mod html;
@@ -21,7 +21,20 @@ pub use self::table::Table;
 use crate::folder::StagedFile;
 use crate::folder::{FILES, RunFolder};
 
-/// A value that a row can hold beside numbers.
+/// A value that a row can have besides numbers: an [`Image`], a [`Histogram`], a [`Table`] or an
+/// [`Html`] page.
+///
+/// The trait is sealed.
+///
+/// ```
+/// use logcore_wandb::{Html, Image, Media};
+///
+/// fn is_media(_: &impl Media) -> bool {
+///     true
+/// }
+///
+/// assert!(is_media(&Html::new("<b>good</b>")) && is_media(&Image::grey(1, 1, [0])));
+/// ```
 pub trait Media: sealed::Prepare {}
 
 impl<M: sealed::Prepare> Media for M {}
@@ -29,21 +42,29 @@ impl<M: sealed::Prepare> Media for M {}
 pub(crate) mod sealed {
     use super::{MediaError, PreparedMedia};
 
+    /// A value that can be encoded.
     pub trait Prepare {
-        /// Makes the value and its file.
+        /// Encodes the value and the content of its file.
         fn prepare(self) -> Result<PreparedMedia, MediaError>;
     }
 }
 
-/// Why a value cannot be logged.
+/// Cause for which a value, a file or an artifact cannot be logged.
+///
+/// ```
+/// use logcore_wandb::MediaError;
+///
+/// let error = MediaError::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
+/// assert_eq!(error.to_string(), "cannot write the file: no storage space");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MediaError {
-    /// It is not what it should be.
+    /// The value is malformed, with a description.
     Malformed(String),
-    /// Its file cannot be written.
+    /// The file of the value cannot be written.
     Io(io::Error),
-    /// The logger has no W&B run that it could go to.
+    /// The logger has no W&B run.
     NoRun,
 }
 
@@ -52,8 +73,8 @@ impl Display for MediaError {
         let f = &mut EscapingFormatter(f);
         match self {
             Self::Malformed(what) => f.write_str(what),
-            Self::Io(error) => write!(f, "its file cannot be written: {error}"),
-            Self::NoRun => f.write_str("there is no W&B run"),
+            Self::Io(error) => write!(f, "cannot write the file: {error}"),
+            Self::NoRun => f.write_str("the logger has no W&B run"),
         }
     }
 }
@@ -66,34 +87,38 @@ impl From<io::Error> for MediaError {
     }
 }
 
-/// A value and its file, neither of which has its name yet.
+/// A value and the content of its file, without a name.
 #[doc(hidden)]
+#[derive(Debug)]
 pub struct PreparedMedia {
     pub(crate) value: Value,
     pub(crate) file: Option<PreparedFile>,
-    /// The content of an artifact that the value needs beside its file: W&B's page of a table reads it from there.
+    /// The content of the artifact of a table, from which W&B's page reads the table.
     pub(crate) artifact: Option<Vec<u8>>,
-    /// A part of it was left out: a line that says so.
+    /// A notice if a part of the value was dropped.
     pub(crate) remark: Option<String>,
 }
 
+/// The content of a file of a value.
+#[derive(Debug)]
 pub(crate) struct PreparedFile {
     /// The folder under `media/`.
     pub(crate) folder: &'static str,
-    pub(crate) ending: &'static str,
+    pub(crate) suffix: &'static str,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A value whose file is written, and which has neither a name nor a step yet.
+/// A value whose file is written, without a name and a step.
 pub(crate) struct StoredMedia {
     pub(crate) value: Value,
     file: Option<StoredMediaFile>,
 }
 
+/// A written file without its final name.
 struct StoredMediaFile {
     content: StagedFile,
     folder: &'static str,
-    ending: &'static str,
+    suffix: &'static str,
     digest: String,
     size: usize,
 }
@@ -102,9 +127,9 @@ struct StoredMediaFile {
 pub(crate) fn store(value: Value, file: Option<PreparedFile>, run: &Arc<RunFolder>) -> Result<StoredMedia, MediaError> {
     let stored = file.map(|file| {
         Ok::<_, MediaError>(StoredMediaFile {
-            content: StagedFile::new(run, |place| place.write_all(&file.bytes))?,
+            content: StagedFile::new(run, |staged| staged.write_all(&file.bytes))?,
             folder: file.folder,
-            ending: file.ending,
+            suffix: file.suffix,
             digest: hex(&Sha256::digest(&file.bytes)),
             size: file.bytes.len(),
         })
@@ -116,7 +141,7 @@ pub(crate) fn store(value: Value, file: Option<PreparedFile>, run: &Arc<RunFolde
 }
 
 impl StoredMedia {
-    /// Names the file under the run's `files/`, and returns the value as the row has it, and the file's path.
+    /// Moves the file to its path in `files/`. Returns the value for the row and the path.
     pub(crate) fn name(mut self, key: &str, step: u64) -> Result<(Value, Option<String>), MediaError> {
         let Some(file) = self.file else {
             return Ok((self.value, None));
@@ -126,9 +151,9 @@ impl StoredMedia {
             file.folder,
             path_of(key),
             &file.digest[..20],
-            file.ending
+            file.suffix
         );
-        file.content.place(&Path::new(FILES).join(&path))?;
+        file.content.persist(&Path::new(FILES).join(&path))?;
         self.value["path"] = path.as_str().into();
         self.value["sha256"] = file.digest.into();
         self.value["size"] = json!(file.size);
@@ -136,7 +161,7 @@ impl StoredMedia {
     }
 }
 
-/// A key as part of a path: `/` makes folders, and nothing leads out of them.
+/// Turns a key into a part of a path. `/` separates folders, and the path stays in `files/`.
 fn path_of(key: &str) -> String {
     let parts = key.split('/').filter(|part| !part.is_empty()).map(|part| {
         let safe: String = part
@@ -158,6 +183,7 @@ fn path_of(key: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
+/// Returns bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -172,12 +198,12 @@ mod tests {
     use super::*;
 
     fn run(folder: &Path) -> Arc<RunFolder> {
-        Arc::new(RunFolder::of(&folder.join("run-x.wandb")).unwrap())
+        Arc::new(RunFolder::open(&folder.join("run-x.wandb")).unwrap())
     }
 
     proptest! {
         #[test]
-        fn no_key_leads_out_of_the_folder(key in "(\\.|/|\\\\|a|\u{0}|ü){0,12}") {
+        fn files_of_any_key_stay_in_the_folder(key in "(\\.|/|\\\\|a|\u{0}|ü){0,12}") {
             let folder = tempfile::tempdir().unwrap();
             let files = folder.path().join("files");
             let page = Html::new("x").prepare().unwrap();

@@ -1,3 +1,5 @@
+//! Tables.
+
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -6,9 +8,9 @@ use serde_json::{Map, Value, json};
 use super::sealed::Prepare;
 use super::{MediaError, PreparedFile, PreparedMedia};
 
-/// The rows of a table that W&B takes, in an artifact of the table's own.
+/// The greatest number of rows in the artifact of a table.
 const MOST_ROWS: usize = 200_000;
-/// The rows that the run itself shows.
+/// The greatest number of rows in the table file of the run.
 const SHOWN_ROWS: usize = 10_000;
 
 /// Rows of values under named columns.
@@ -28,7 +30,14 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table without rows.
+    /// Creates a table without rows.
+    ///
+    /// ```
+    /// use logcore_wandb::Table;
+    ///
+    /// assert!(Table::new(["id", "text"]).is_empty());
+    /// ```
+    #[must_use]
     pub fn new(columns: impl IntoIterator<Item: Into<String>>) -> Self {
         Self {
             columns: columns.into_iter().map(Into::into).collect(),
@@ -36,23 +45,52 @@ impl Table {
         }
     }
 
-    /// Adds a row; it has a cell for each column.
+    /// Adds a row with a cell for each column.
+    ///
+    /// ```
+    /// use logcore_wandb::Table;
+    ///
+    /// assert_eq!(Table::new(["a", "b"]).row([1, 2]).row([3, 4]).len(), 2);
+    /// ```
+    #[must_use]
     pub fn row(mut self, cells: impl IntoIterator<Item: Into<Value>>) -> Self {
         self.push(cells);
         self
     }
 
-    /// Adds a row in place.
+    /// Adds a row in place, with a cell for each column.
+    ///
+    /// ```
+    /// use logcore_wandb::Table;
+    ///
+    /// let mut table = Table::new(["step"]);
+    /// (0..3).for_each(|step| table.push([step]));
+    /// assert_eq!(table.len(), 3);
+    /// ```
     pub fn push(&mut self, cells: impl IntoIterator<Item: Into<Value>>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// How many rows it has.
+    /// Returns the number of rows.
+    ///
+    /// ```
+    /// use logcore_wandb::Table;
+    ///
+    /// assert_eq!(Table::new(["a"]).row([1]).len(), 1);
+    /// ```
+    #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether it has none.
+    /// Returns `true` if there are no rows.
+    ///
+    /// ```
+    /// use logcore_wandb::Table;
+    ///
+    /// assert!(!Table::new(["a"]).row([1]).is_empty());
+    /// ```
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -62,10 +100,9 @@ impl Prepare for Table {
     fn prepare(self) -> Result<PreparedMedia, MediaError> {
         let width = self.columns.len();
         if let Some((at, row)) = self.rows.iter().enumerate().find(|(_, row)| row.len() != width) {
-            return Err(MediaError::Malformed(format!(
-                "a table of {width} columns whose row {at} has {} cells",
-                row.len()
-            )));
+            let cells = row.len();
+            let text = format!("row {at} of a table has {cells} cells for {width} columns");
+            return Err(MediaError::Malformed(text));
         }
         let rows = &self.rows[..self.rows.len().min(MOST_ROWS)];
         let cut = self.rows.len() - rows.len();
@@ -93,28 +130,26 @@ impl Prepare for Table {
             }),
             file: Some(PreparedFile {
                 folder: "table",
-                ending: ".table.json",
+                suffix: ".table.json",
                 bytes: text(serde_json::to_vec(&shown))?,
             }),
             artifact: Some(text(serde_json::to_vec(&whole))?),
             remark: (cut > 0).then(|| {
                 let all = self.rows.len();
-                format!(
-                    "a table has its first {MOST_ROWS} rows only: W&B takes no more, and {cut} of {all} are left out"
-                )
+                format!("dropping {cut} of {all} rows of a table: W&B accepts {MOST_ROWS}")
             }),
         })
     }
 }
 
-/// The table's file in the run.
+/// The table file of the run.
 #[derive(Serialize)]
 struct RunTableFile<'a> {
     columns: &'a [String],
     data: &'a [Vec<Value>],
 }
 
-/// The table's file in its artifact.
+/// The table file of the artifact.
 #[derive(Serialize)]
 struct ArtifactTableFile<'a> {
     #[serde(rename = "_type")]
@@ -127,7 +162,7 @@ struct ArtifactTableFile<'a> {
     nrows: usize,
 }
 
-/// The type of a column, in W&B's words: each may be missing in a row.
+/// Returns W&B's type of a column. Any cell may be null.
 fn type_of<'a>(cells: impl Iterator<Item = &'a Value>) -> Value {
     let mut found: BTreeSet<&str> = cells
         .filter_map(|cell| match cell {
@@ -166,13 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_do_not_fit_are_refused() {
+    fn rows_with_another_number_of_cells_are_refused() {
         assert!(Table::new(["a", "b"]).row([1]).prepare().is_err());
     }
 
-    /// The official client: 10,000 rows in the run's file, 200,000 in the artifact, and what is beyond is cut off.
+    /// As in the official client: 10,000 rows in the file of the run, 200,000 in the artifact, and
+    /// the rest is dropped.
     #[test]
-    fn a_long_table_is_kept_as_far_as_servers_take_it() {
+    fn the_rows_of_a_long_table_are_limited() {
         for (rows, shown, kept) in [
             (SHOWN_ROWS + 1, SHOWN_ROWS, SHOWN_ROWS + 1),
             (MOST_ROWS + 2, SHOWN_ROWS, MOST_ROWS),

@@ -1,31 +1,33 @@
-//! One run: its folder, its log, and the thread that delivers it.
+//! A run of this process: its folder, its log, and the thread that delivers the log.
 
+mod accounts;
 pub(crate) mod prepare;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
+use logcore::sync::lock;
 use logcore::{Deadline, Notices, PerProcess, ResumePoint, SinkBooks, SinkError, StopFlag, suppress_logging};
 
-use crate::folder::{FILES, RunFolder};
+use self::accounts::CallAccounts;
+use crate::folder::{FILES, RunFolder, point_latest_to, wandb_folder};
 use crate::log_format::LogLoss;
 use crate::log_format::items::ItemTree;
 use crate::log_format::proto::{self, Timestamp};
-use crate::recovered::RunResumePoint;
-use crate::run_log::environment;
-use crate::run_log::{CallRejection, RunLog, RunStart};
+use crate::run_log::{CallRejection, RunLog, RunResumePoint, RunStart, environment};
 use crate::settings::{self, NoticeLevel, ResumeMode, RunMode, RunSettings};
+use crate::upload::state::resume::RemoteRun;
 use crate::upload::{
-    self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, RetryingClient, UploadError, UploadProgress,
-    state::resume::ServerRun,
+    self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, Lane, RetryingClient, UploadError, UploadErrorKind,
+    UploadProgress,
 };
 
 /// A run of this process.
@@ -33,46 +35,44 @@ pub(crate) struct WandbRun {
     logger: String,
     pub(crate) settings: RunSettings,
     pub(crate) control: Arc<DeliveryControl>,
-    /// When the run was set up: its rows count their time from here.
+    /// Time of the setup, from which the runtime of rows counts.
     started: SystemTime,
-    /// Files that the program has kept with the run: the name of each, and where it came from.
+    /// The names of the files that the program saved with the run, each with the path of the
+    /// original.
     saved: Mutex<BTreeMap<String, PathBuf>>,
     state: Mutex<RunState>,
 }
 
+/// The changing state of a run.
+#[derive(Default)]
 struct RunState {
-    /// Sinks that write to it: two while one configuration takes the place of another.
+    /// Number of sinks that write to the run: two while one configuration replaces another.
     users: usize,
     log: Option<RunLog>,
-    /// The log of a run that has ended, until all of it is in the file.
+    /// The log of an ended run, until all records are in the file.
     ending: Option<RunLog>,
     folder: Option<PathBuf>,
     files: Option<Arc<RunFolder>>,
-    /// The folder above those of W&B runs, with links resolved.
+    /// The folder above the W&B folder, with links resolved.
     dir: PathBuf,
-    /// When the log was last tried to be made.
+    /// Time of the last attempt to create the log.
     tried: Option<Instant>,
-    /// Where the server stood when the run began, if it was asked.
-    existing: Option<Box<ServerRun>>,
+    /// The run on the server when this run began, if the server was asked.
+    existing: Option<Box<RemoteRun>>,
     online: bool,
-    /// Calls that are in the log.
-    calls: u64,
-    /// Which calls the records up to a number hold; the newest last.
-    marks: VecDeque<(i64, u64)>,
-    books: SinkBooks,
+    accounts: CallAccounts,
     ended: bool,
     complete: bool,
 }
 
-/// A log that could not be made is tried again after this.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// And one whose end could not be written after this.
-const TRY_TO_END_AGAIN: Duration = Duration::from_millis(50);
-/// More marks than this are thinned: a server that is down for days costs no memory.
-const MOST_MARKS: usize = 4096;
+/// Time between two attempts to create the log.
+const CREATE_RETRY: Duration = Duration::from_secs(1);
+/// Time between two attempts to write the end of the log.
+const END_RETRY: Duration = Duration::from_millis(50);
 
 impl WandbRun {
-    pub(crate) fn new(logger: &str, settings: RunSettings, existing: Option<ServerRun>, stop: &StopFlag) -> Arc<Self> {
+    /// Creates a run. Nothing is written before [`start`](Self::start).
+    pub(crate) fn new(logger: &str, settings: RunSettings, existing: Option<RemoteRun>, stop: &StopFlag) -> Arc<Self> {
         Arc::new(Self {
             logger: logger.to_owned(),
             settings,
@@ -80,55 +80,46 @@ impl WandbRun {
             started: SystemTime::now(),
             saved: Mutex::default(),
             state: Mutex::new(RunState {
-                users: 0,
-                log: None,
-                ending: None,
-                folder: None,
-                files: None,
-                dir: PathBuf::new(),
-                tried: None,
                 existing: existing.map(Box::new),
-                online: false,
-                calls: 0,
-                marks: VecDeque::new(),
-                books: SinkBooks::default(),
-                ended: false,
-                complete: false,
+                ..RunState::default()
             }),
         })
     }
 
-    /// The run that the logger of this name has open.
-    pub(crate) fn of(logger: &str) -> Option<Arc<Self>> {
+    /// Returns the open run of a logger.
+    pub(crate) fn open_of(logger: &str) -> Option<Arc<Self>> {
         lock(RUNS.get()).get_or_insert_default().get(logger).cloned()
     }
 
+    /// Adds a sink to the users of the run.
     pub(crate) fn add_user(&self) {
         lock(&self.state).users += 1;
     }
 
-    /// A sink that never started, or has finished, lets go. Returns whether there is another.
+    /// Removes a sink from the users of the run. Returns `true` if another sink uses the run.
     pub(crate) fn drop_user(&self) -> bool {
         let mut state = lock(&self.state);
         state.users = state.users.saturating_sub(1);
         state.users > 0
     }
 
-    /// Makes the folder and the log, and starts the delivery, unless an earlier configuration has.
+    /// Creates the folder and the log, and starts the delivery, unless an earlier configuration has
+    /// done so.
     pub(crate) fn start(self: &Arc<Self>, notices: &Notices) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
         if state.log.is_some() || state.ended {
             return Ok(());
         }
-        match self.settings.words {
+        match self.settings.notices {
             NoticeLevel::All => self.control.set_notices(notices.clone()),
-            NoticeLevel::Few => self.control.set_notices(without_news(notices.clone())),
+            NoticeLevel::Problems => self.control.set_notices(only_problems(notices.clone())),
             NoticeLevel::None => {}
         }
-        for line in &self.settings.unread {
-            self.control.say(line, line);
+        for line in &self.settings.warnings {
+            self.control.print_notice(line, line);
         }
-        // What cannot be remembered is a run that the next start does not go on with; no reason to refuse this one.
+        // On an error the next start does not resume this run, which is no reason to refuse the
+        // run.
         let _ = settings::remember(&self.settings);
         lock(RUNS.get())
             .get_or_insert_default()
@@ -136,136 +127,113 @@ impl WandbRun {
         self.open(&mut state)
     }
 
-    /// What start does, and what is tried again while the disk does not let it.
+    /// Creates the folder and the log. Repeated by later calls after an error.
     fn open(self: &Arc<Self>, state: &mut RunState) -> Result<(), SinkError> {
         state.tried = Some(Instant::now());
         let started = self.started;
-        let folder = self.make_folder().map_err(|error| {
+        let folder = self.create_folder().map_err(|error| {
             SinkError::from(error).doing(format!(
-                "make a folder for the W&B run in {}",
+                "create a folder for the W&B run in {}",
                 self.settings.dir.display()
             ))
         })?;
         let path = folder.join(format!("run-{}.wandb", self.settings.run_id));
         let log = fs::create_dir(folder.join("files"))
             .and_then(|()| fs::create_dir(folder.join("logs")))
-            .and_then(|()| RunLog::create(&path, self.beginning(started, state.existing.as_deref())))
+            .and_then(|()| RunLog::create(&path, self.first_records(started, state.existing.as_deref())))
             .map_err(|error| {
-                // It is tried again, and makes a folder each time.
+                // The next attempt creates another folder.
                 let _ = fs::remove_dir_all(&folder);
-                SinkError::from(error).doing(format!("make {}", path.display()))
+                SinkError::from(error).doing(format!("create {}", path.display()))
             })?;
         point_latest_to(&folder);
-        state.files = RunFolder::of(&path).ok().map(Arc::new);
+        state.files = RunFolder::open(&path).ok().map(Arc::new);
         state.log = Some(log);
         state.dir = self.settings.dir.canonicalize().unwrap_or_default();
         state.folder = Some(folder.clone());
-        let demand = self.settings.resume.and_then(ResumeMode::demand);
-        if demand.is_some() || state.existing.is_some() {
-            // If it cannot be kept, the delivery asks the server again.
-            let beginning = UploadProgress::beginning(state.existing.as_deref(), demand);
-            let _ = RunFolder::of(&path).and_then(|files| beginning.save(&files));
+        let condition = self.settings.resume.and_then(ResumeMode::condition);
+        if condition.is_some() || state.existing.is_some() {
+            // On an error the delivery asks the server again.
+            let progress = UploadProgress::at_start(state.existing.as_deref(), condition);
+            let _ = RunFolder::open(&path).and_then(|files| progress.save(&files));
         }
         if self.settings.mode == RunMode::Online {
             self.start_delivery(state, &path);
         }
-        self.say_where(&folder);
+        self.print_offline_notice(&folder);
         Ok(())
     }
 
-    /// Has a call written to the log.
+    /// Runs and counts a call that writes to the log.
     pub(crate) fn write(
         self: &Arc<Self>,
-        call: impl FnOnce(&mut RunLog) -> Result<(), CallRejection>,
+        call: &mut dyn FnMut(&mut RunLog) -> Result<(), CallRejection>,
     ) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
-        state.books.accepted += 1;
-        let waited = state.tried.is_none_or(|tried| tried.elapsed() >= TRY_AGAIN);
-        if state.log.is_none() && !state.ended && waited {
-            // It is said by whoever started the sink; here it is only another try.
+        state.accounts.accept();
+        let is_due = state.tried.is_none_or(|tried| tried.elapsed() >= CREATE_RETRY);
+        if state.log.is_none() && !state.ended && is_due {
+            // `start` has returned the error already.
             let _ = self.open(&mut state);
         }
         let Some(log) = &mut state.log else {
-            state.books.drop_for("no log", 1);
+            state.accounts.reject("no log");
             return Err(SinkError::new("the run has no log").with_reason("no log"));
         };
         match call(log) {
             Ok(()) => {
-                state.calls += 1;
+                state.accounts.add_to_log();
                 Ok(())
             }
-            Err(refused) => {
-                state.books.drop_for(refused.reason(), 1);
-                refused.error()
+            Err(rejection) => {
+                state.accounts.reject(rejection.reason());
+                rejection.into_error().map_or(Ok(()), Err)
             }
         }
     }
 
-    /// Writes to the file what waits, and tells the uploader.
+    /// Writes the waiting records to the file.
     pub(crate) fn write_out(&self) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
         let open_calls = state.log.as_ref().map_or(0, RunLog::open_calls);
         let Some(log) = &mut state.log else { return Ok(()) };
         let written = log.write_out();
-        let (last, place) = (log.last(), log.path().to_owned());
+        let (last, path) = (log.last(), log.path().to_owned());
         let losses = log.take_losses();
-        self.account_for(&mut state, losses, &place);
-        written.map_err(|error| SinkError::from(error).doing(format!("write to {}", place.display())))?;
-        let closed = state.calls - open_calls;
-        if state
-            .marks
-            .back()
-            .is_none_or(|(num, calls)| (*num, *calls) != (last, closed))
-        {
-            state.marks.push_back((last, closed));
-        }
-        if state.marks.len() > MOST_MARKS {
-            let mut odd = false;
-            state.marks.retain(|_| {
-                odd = !odd;
-                odd
-            });
-        }
+        self.account_for(&mut state, &losses, &path);
+        written.map_err(|error| SinkError::from(error).doing(format!("write to {}", path.display())))?;
+        state.accounts.mark(last, open_calls);
         Ok(())
     }
 
-    /// Somebody has cut the log: what of it is gone, and nobody has read, is lost.
-    fn account_for(&self, state: &mut RunState, losses: Vec<LogLoss>, place: &Path) {
-        for LogLoss { behind, to, again } in losses {
-            let calls_to = |num: i64| {
-                let marks = state.marks.iter().take_while(|mark| mark.0 <= num);
-                marks.last().map_or(0, |mark| mark.1)
-            };
-            let (kept, all) = (calls_to(behind), calls_to(to));
-            let lost = all.saturating_sub(kept).saturating_sub(again);
-            state.marks.retain(|mark| mark.0 <= behind);
-            state.marks.push_back((to, all - lost));
-            state.calls -= lost;
-            state.books.drop_for("cut off by others", lost);
+    /// Counts and reports the calls that another program has cut off the log.
+    fn account_for(&self, state: &mut RunState, losses: &[LogLoss], path: &Path) {
+        for loss in losses {
+            let lost = state.accounts.lose(loss);
             let text = format!(
-                "W&B: {} was cut by somebody else; the run goes on in it, and {lost} calls that stood there are lost",
-                place.display()
+                "W&B: another program cut {}; the run continues in the file, and {lost} calls are lost",
+                path.display()
             );
-            self.control.say("log cut", &text);
+            self.control.print_notice("log cut", &text);
         }
     }
 
-    /// Where the log stands; `None` if there is none.
+    /// Returns the position of the log, for a process that recovers the run. `None` without a log.
     pub(crate) fn resume_point(&self) -> Option<ResumePoint> {
         let state = lock(&self.state);
         let log = state.log.as_ref()?;
-        // Behind a link in the folder it is not, and then only its user can say where.
+        // The path stays absolute if a link in the folder leads elsewhere.
         let path = log.path().strip_prefix(&state.dir).unwrap_or(log.path());
-        let mark = ResumePoint::new(&RunResumePoint {
-            console: self.settings.console,
-            dir: self.settings.dir_is_named.then_some(Cow::Borrowed(&*state.dir)),
-            log: log.mark(path),
+        let point = ResumePoint::new(&RunResumePoint {
+            console: self.settings.has_console,
+            dir: self.settings.dir_is_explicit.then_some(Cow::Borrowed(&*state.dir)),
+            log: log.resume_point(path),
         })?;
-        Some(if log.waits() { mark.incomplete() } else { mark })
+        Some(if log.is_waiting() { point.incomplete() } else { point })
     }
 
-    /// Ends the run, and gives the delivery until `deadline`. What the disk does not take at once is for
-    /// [`write_end`](Self::write_end).
+    /// Ends the run, and sets the deadline of the delivery. Records that a full disk does not
+    /// accept are left to [`write_end`](Self::write_end).
     pub(crate) fn end(&self, exit_code: i32, deadline: Deadline) {
         let mut state = lock(&self.state);
         if std::mem::replace(&mut state.ended, true) {
@@ -274,9 +242,9 @@ impl WandbRun {
         let Some(mut log) = state.log.take() else { return };
         log.end(exit_code, SystemTime::now());
         state.ending = Some(log);
-        // If it fails, it is tried again.
+        // After an error, `write_end` tries again.
         let _ = self.try_to_end(&mut state);
-        self.control.end(deadline);
+        self.control.run_ended(deadline);
         let mut runs = lock(RUNS.get());
         let runs = runs.get_or_insert_default();
         if runs.get(&self.logger).is_some_and(|run| std::ptr::eq(&**run, self)) {
@@ -284,7 +252,8 @@ impl WandbRun {
         }
     }
 
-    /// Tries until `deadline` to write the end of the run; then what is not in the file is lost.
+    /// Tries until `deadline` to write the end of the run. Then the records that are not in the
+    /// file are lost.
     pub(crate) fn write_end(&self, deadline: Deadline) -> Result<(), SinkError> {
         loop {
             let mut state = lock(&self.state);
@@ -293,94 +262,87 @@ impl WandbRun {
             };
             if deadline.has_passed() {
                 let error = SinkError::from(error);
-                state.give_up(error.reason());
+                state.ending = None;
+                state.accounts.drop_unwritten(error.reason());
                 return Err(error.doing("write the end of the W&B run"));
             }
             drop(state);
-            thread::sleep(deadline.remaining().min(TRY_TO_END_AGAIN));
+            thread::sleep(deadline.remaining().min(END_RETRY));
         }
     }
 
-    /// Whether a server is to have it.
+    /// Returns `true` if the run is delivered to a server.
     pub(crate) fn is_online(&self) -> bool {
         lock(&self.state).online
     }
 
+    /// Tries once to write the end of the log.
     fn try_to_end(&self, state: &mut RunState) -> io::Result<()> {
         let Some(log) = &mut state.ending else { return Ok(()) };
         let synced = log.sync();
-        let (last, place) = (log.last(), log.path().to_owned());
+        let (last, path) = (log.last(), log.path().to_owned());
         let losses = log.take_losses();
-        self.account_for(state, losses, &place);
+        self.account_for(state, &losses, &path);
         synced?;
-        state.marks.push_back((last, state.calls));
+        state.accounts.mark(last, 0);
         state.ending = None;
         Ok(())
     }
 
-    /// Waits for the delivery; returns the account, and what is only on disk.
+    /// Waits for the delivery. Returns the books, and an error if something is only on disk.
     pub(crate) fn settle(&self, deadline: Deadline) -> (SinkBooks, Result<(), SinkError>) {
         let written = self.write_end(deadline);
         let online = lock(&self.state).online;
-        let over = !online || self.control.wait_until_over(deadline);
+        let finished = !online || self.control.wait_until_finished(deadline);
         let books = self.books();
-        let missing = online && !(over && lock(&self.state).complete);
-        let result = match missing && self.settings.words != NoticeLevel::None {
+        let missing = online && !(finished && lock(&self.state).complete);
+        let result = match missing && self.settings.notices != NoticeLevel::None {
             false => Ok(()),
             true => Err(self.undelivered(&books)),
         };
         (books, written.and(result))
     }
 
+    /// Returns the books of all sinks of the run.
     pub(crate) fn books(&self) -> SinkBooks {
         let mut state = lock(&self.state);
-        let reached = self.control.delivered();
-        let left_out = self.control.dropped();
-        let mut delivered = match (state.online, state.complete) {
-            (false, _) => 0,
-            (true, true) => state.calls,
-            (true, false) => {
-                let num = reached.num;
-                while state.marks.len() > 1 && state.marks[1].0 <= num {
-                    state.marks.pop_front();
-                }
-                state
-                    .marks
-                    .front()
-                    .filter(|mark| mark.0 <= num)
-                    .map_or(0, |mark| mark.1.saturating_sub(reached.missing))
-            }
+        let position = self.control.position();
+        let mut books = match (state.online, state.complete) {
+            (false, _) => state.accounts.offline(),
+            (true, true) => state.accounts.complete(),
+            (true, false) => state.accounts.delivered_to(position),
         };
-        let mut books = state.books.clone();
-        books.spooled = state.calls - delivered;
-        for (reason, calls) in left_out {
-            let calls = calls.min(delivered);
-            delivered -= calls;
+        drop(state);
+        for (reason, calls) in self.control.dropped_calls() {
+            let calls = calls.min(books.delivered);
+            books.delivered -= calls;
             books.drop_for(reason, calls);
         }
-        books.delivered = delivered;
         books
     }
 
+    /// Returns the folder of the run, once it exists.
     pub(crate) fn folder(&self) -> Option<PathBuf> {
         lock(&self.state).folder.clone()
     }
 
+    /// Returns the open folder of the run.
     pub(crate) fn run_files(&self) -> Option<Arc<RunFolder>> {
         lock(&self.state).files.clone()
     }
 
-    /// The name under which a file that the program saves is kept: that which is wanted, unless it is another's.
+    /// Returns the name of a saved file: the wanted name, or a numbered one if another file has
+    /// that name.
     pub(crate) fn name_for(&self, wanted: &str, source: &Path, run: &RunFolder) -> String {
         let mut saved = lock(&self.saved);
-        let is_there = |name: &str| run.folder().open_file(&Path::new(FILES).join(name)).is_ok();
-        let free = |name: &str| match saved.get(name) {
+        let exists = |name: &str| run.folder().open_file(&Path::new(FILES).join(name)).is_ok();
+        let is_free = |name: &str| match saved.get(name) {
             Some(known) => known == source,
-            None => !OWN_FILES.contains(&name) && !is_there(name),
+            None => !OWN_FILES.contains(&name) && !exists(name),
         };
         let mut name = wanted.to_owned();
         for number in 2.. {
-            if free(&name) {
+            if is_free(&name) {
                 break;
             }
             name = numbered(wanted, number);
@@ -389,19 +351,20 @@ impl WandbRun {
         name
     }
 
+    /// Starts the thread that delivers the log.
     fn start_delivery(self: &Arc<Self>, state: &mut RunState, path: &Path) {
-        let files = match RunFolder::of(path) {
+        let files = match RunFolder::open(path) {
             Ok(files) => Arc::new(files),
-            Err(error) => return self.no_delivery(&format!("{}: {error}", path.display())),
+            Err(error) => return self.report_no_delivery(&format!("{}: {error}", path.display())),
         };
         let plan = DeliveryPlan {
             files,
             live: state.log.as_ref().and_then(RunLog::live),
             interval: self.settings.transmit_interval,
             heartbeat: upload::HEARTBEAT,
-            may_exist: self.settings.run_id_given,
+            may_exist: self.settings.run_id_is_explicit,
             app_url: self.settings.app_url.clone(),
-            ignored: self.settings.ignored.clone(),
+            ignore_globs: self.settings.ignore_globs.clone(),
             ended: false,
         };
         let run = Arc::clone(self);
@@ -410,64 +373,63 @@ impl WandbRun {
             .spawn(move || suppress_logging(|| run.deliver(plan)));
         match spawned {
             Ok(_) => state.online = true,
-            Err(error) => self.no_delivery(&format!("no thread for the delivery: {error}")),
+            Err(error) => self.report_no_delivery(&format!("cannot start the thread of the delivery: {error}")),
         }
     }
 
-    fn no_delivery(&self, why: &str) {
-        let error = UploadError::last(upload::UploadErrorKind::Unreadable, why);
-        self.control.trouble(upload::Lane::Rows, &error);
+    /// Reports that the log stays on disk.
+    fn report_no_delivery(&self, cause: &str) {
+        let error = UploadError::permanent(UploadErrorKind::Unreadable, cause);
+        self.control.request_failed(Lane::Rows, &error);
     }
 
+    /// Delivers the log, on the thread of the delivery.
     fn deliver(&self, plan: DeliveryPlan) {
-        let _over = FinishGuard(&self.control);
-        let delivered = Api::new(&self.settings).and_then(|api| {
+        let _guard = FinishGuard(&self.control);
+        let delivered = Api::new(&self.settings.server).and_then(|api| {
             let client = RetryingClient {
                 api: Arc::new(api),
                 control: Arc::clone(&self.control),
-                lane: upload::Lane::Rows,
+                lane: Lane::Rows,
             };
             upload::deliver(client, plan, &mut |_| {})
         });
         match delivered {
             Ok(delivered) => lock(&self.state).complete = delivered.outcome == DeliveryOutcome::Complete,
-            Err(error) => self.control.trouble(upload::Lane::Rows, &error),
+            Err(error) => self.control.request_failed(Lane::Rows, &error),
         }
     }
 
+    /// Returns the error that names the undelivered calls and the way to send them.
     fn undelivered(&self, books: &SinkBooks) -> SinkError {
-        let why = self.control.current_trouble();
+        let cause = self.control.current_error();
+        let folder = lock(&self.state).folder.clone().unwrap_or_default();
         let (what, them) = match books.spooled {
             0 => ("a part of the run is".to_owned(), "it"),
             calls => (format!("{calls} of {} calls are", books.accepted), "them"),
         };
         let text = format!(
-            "{what} only on disk{}; send {them} with `{}`",
-            why.map(|error| format!(" ({error})")).unwrap_or_default(),
-            self.sync_command(),
+            "{what} only on disk{}; send {them} with {}",
+            cause.map(|error| format!(" ({error})")).unwrap_or_default(),
+            sync_hint(&folder),
         );
         SinkError::new(text).with_reason("not delivered in time")
     }
 
-    /// What sends a run that is only on disk.
-    fn sync_command(&self) -> String {
-        let folder = lock(&self.state).folder.clone().unwrap_or_default();
-        format!("cargo xtask wandb sync {}", folder.display())
-    }
-
-    /// Nobody asked for a run that stays on disk: it must be said.
-    fn say_where(&self, folder: &Path) {
-        if self.settings.mode == RunMode::Offline && !self.settings.mode_said {
+    /// Prints that the run is kept on disk, because that was not asked for explicitly.
+    fn print_offline_notice(&self, folder: &Path) {
+        if self.settings.mode == RunMode::Offline && !self.settings.mode_is_explicit {
             let text = format!(
-                "W&B: there is no API key, so the run is kept offline; send it with `cargo xtask wandb sync {}`",
-                folder.display()
+                "W&B: there is no API key, so the run is kept offline; send it with {}",
+                sync_hint(folder)
             );
-            self.control.say("offline", &text);
+            self.control.print_notice("offline", &text);
         }
     }
 
-    /// `<dir>/wandb/[offline-]run-<time>-<id>`, with a number at its end if there is one already.
-    fn make_folder(&self) -> io::Result<PathBuf> {
+    /// Creates `<dir>/wandb/[offline-]run-<time>-<id>`, with a number at its end if that folder
+    /// exists.
+    fn create_folder(&self) -> io::Result<PathBuf> {
         let root = wandb_folder(&self.settings.dir);
         fs::create_dir_all(&root)?;
         let kind = match self.settings.mode {
@@ -494,10 +456,11 @@ impl WandbRun {
         Ok(folder)
     }
 
-    fn beginning(&self, started: SystemTime, existing: Option<&ServerRun>) -> RunStart {
+    /// Returns the first records of the log.
+    fn first_records(&self, started: SystemTime, existing: Option<&RemoteRun>) -> RunStart {
         let settings = &self.settings;
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let inherited = |tree: Option<&ItemTree>| tree.filter(|tree| !tree.is_empty()).map(ItemTree::items);
+        let inherited = |tree: Option<&ItemTree>| tree.filter(|tree| !tree.is_empty()).map(ItemTree::to_items);
         let (mut tags, mut notes) = (settings.tags.clone(), text(&settings.notes));
         if let Some(existing) = existing {
             if tags.is_empty() {
@@ -508,10 +471,10 @@ impl WandbRun {
             }
         }
         let first_step = existing.map_or(0, |existing| existing.next_step);
-        let earlier = existing.map_or(0.0, |existing| existing.runtime);
-        let environment = match settings.meta {
-            true => environment::here(settings.program.as_deref(), settings.host.as_deref(), started),
-            false => environment::nowhere(started),
+        let earlier_runtime = existing.map_or(0.0, |existing| existing.runtime);
+        let environment = match settings.has_environment {
+            true => environment::of_this_machine(settings.program.as_deref(), settings.host.as_deref(), started),
+            false => environment::anonymous(started),
         };
         RunStart {
             run: proto::RunRecord {
@@ -528,10 +491,10 @@ impl WandbRun {
                 sweep_id: text(&settings.sweep_id),
                 host: environment.host.clone(),
                 starting_step: i64::try_from(first_step).unwrap_or(0),
-                start_time: Some(Timestamp::of(started)),
+                start_time: Some(Timestamp::from_system(started)),
                 resumed: existing.is_some(),
-                runtime: earlier as i32,
-                // Where the server was not asked yet, the delivery has to.
+                runtime: earlier_runtime as i32,
+                // If the server was not asked at setup, the delivery has to.
                 resume: existing.is_none() && settings.resume.is_some_and(|resume| resume != ResumeMode::Never),
                 ..proto::RunRecord::default()
             },
@@ -548,32 +511,27 @@ impl WandbRun {
             },
             started,
             first_step,
-            earlier,
-            stats: settings.stats,
+            earlier_runtime,
+            has_stats: settings.has_stats,
         }
     }
 }
 
-impl RunState {
-    /// What is not in the file will not be.
-    fn give_up(&mut self, reason: &str) {
-        self.ending = None;
-        let written = self.marks.back().map_or(0, |mark| mark.1);
-        self.books.drop_for(reason, self.calls - written);
-        self.calls = written;
-    }
-}
-
-/// Nobody waits for a delivery that has panicked.
+/// Marks the delivery as finished even if it panics, so that nobody waits for it.
 struct FinishGuard<'a>(&'a DeliveryControl);
 
 impl Drop for FinishGuard<'_> {
     fn drop(&mut self) {
-        self.0.set_over();
+        self.0.set_finished();
     }
 }
 
-/// The names that the run itself keeps in `files/`.
+/// Names the function that sends a run that is only on disk.
+fn sync_hint(folder: &Path) -> String {
+    format!("`facade::wandb::sync` (the run is in {})", folder.display())
+}
+
+/// The files in `files/` that belong to the run itself.
 const OWN_FILES: [&str; 5] = [
     "config.yaml",
     "media",
@@ -582,7 +540,7 @@ const OWN_FILES: [&str; 5] = [
     "wandb-summary.json",
 ];
 
-/// `a/model.bin` becomes `a/model-2.bin`.
+/// Adds a number to a file name: `a/model.bin` becomes `a/model-2.bin`.
 fn numbered(name: &str, number: u32) -> String {
     let path = Path::new(name);
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -591,37 +549,15 @@ fn numbered(name: &str, number: u32) -> String {
     path.with_file_name(file).to_string_lossy().into_owned()
 }
 
-/// How long the end of a run that nobody has ended may take.
-pub(crate) const ABANDONED: Duration = Duration::from_secs(5);
+/// Time for the delivery of a run whose sink is dropped without an end.
+pub(crate) const ABANDONED_RUN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The newest run of each logger that is open.
+/// The open run of each logger.
 static RUNS: PerProcess<Mutex<Option<OpenRuns>>> = PerProcess::new(|_| Mutex::default());
 type OpenRuns = HashMap<String, Arc<WandbRun>>;
 
-/// The folder of the runs: `wandb`, or `.wandb` if that is there.
-pub(crate) fn wandb_folder(dir: &Path) -> PathBuf {
-    let hidden = dir.join(".wandb");
-    match hidden.is_dir() {
-        true => hidden,
-        false => dir.join("wandb"),
-    }
-}
-
-/// `latest-run` leads to the newest run; where links cannot be made, nothing does.
-fn point_latest_to(folder: &Path) {
-    #[cfg(unix)]
-    if let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) {
-        let fresh = root.join(format!(".latest-run-{}", logcore_files::random_suffix()));
-        if std::os::unix::fs::symlink(name, &fresh).is_ok() && fs::rename(&fresh, root.join("latest-run")).is_err() {
-            let _ = fs::remove_file(&fresh);
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = folder;
-}
-
-/// Lines that are no trouble are left out.
-fn without_news(notices: Notices) -> Notices {
+/// Returns notices without those that report no problem.
+fn only_problems(notices: Notices) -> Notices {
     Notices::new(move |kind, text| {
         if !matches!(kind, "address" | "offline") {
             notices.print(kind, text);
@@ -629,13 +565,8 @@ fn without_news(notices: Notices) -> Notices {
     })
 }
 
-/// Now; a clock that is beyond every calendar stands at the end of ours.
+/// Returns the local time. A clock beyond the calendar reads as the end of the calendar.
 fn local_now() -> ZonedDateTime {
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MAX);
     ZonedDateTime::new(now, TimeZone::system())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What it guards is whole between any two statements.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

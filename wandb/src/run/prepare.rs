@@ -1,19 +1,24 @@
-//! Before a run begins: where it stands on the server, if it is to go on.
+//! Opens the run of a logger, and asks the server for a run to resume.
 
 use std::sync::Arc;
 use std::thread;
 
 use logcore::{BuildContext, ConfigError, Deadline, StopFlag, suppress_logging};
 
-use crate::run::WandbRun;
+use super::WandbRun;
 use crate::settings::{ResumeMode, RunMode, RunSettings};
-use crate::upload::state::resume::{self, ServerRun};
+use crate::upload::state::resume::{self, RemoteRun};
 use crate::upload::{Api, DeliveryControl, Lane, RetryingClient};
 
-/// A run of these settings; with `resume`, waits for the server up to `init_timeout`.
-pub(crate) fn prepare(settings: RunSettings, context: &BuildContext<'_>) -> Result<Arc<WandbRun>, ConfigError> {
+/// Returns the open run of the logger, or else a new run. With `resume`, waits for the server up to
+/// `init_timeout`.
+pub(crate) fn open_or_create(settings: RunSettings, context: &BuildContext<'_>) -> Result<Arc<WandbRun>, ConfigError> {
+    // Another configuration of an open run does not start a new run.
+    if let Some(open) = WandbRun::open_of(context.logger()).filter(|open| open.settings.is_same_run(&settings)) {
+        return Ok(open);
+    }
     let existing = match (settings.resume, settings.mode) {
-        (Some(resume), RunMode::Online) => on_server(&settings, resume)?,
+        (Some(resume), RunMode::Online) => run_to_resume(&settings, resume)?,
         _ => None,
     };
     if let Some(existing) = &existing {
@@ -22,9 +27,12 @@ pub(crate) fn prepare(settings: RunSettings, context: &BuildContext<'_>) -> Resu
     Ok(WandbRun::new(context.logger(), settings, existing, context.stop_flag()))
 }
 
-/// The run to go on with. `None` if there is none, or if the server cannot be asked now: then the delivery asks it.
-fn on_server(settings: &RunSettings, resume: ResumeMode) -> Result<Option<ServerRun>, ConfigError> {
-    let Some(existing) = ask(settings) else { return Ok(None) };
+/// Returns the run to resume. `None` if there is no such run, or the server cannot be reached. In
+/// the latter case the delivery asks again.
+fn run_to_resume(settings: &RunSettings, resume: ResumeMode) -> Result<Option<RemoteRun>, ConfigError> {
+    let Some(existing) = query(settings) else {
+        return Ok(None);
+    };
     let run = &settings.run_id;
     let refuse = |value: &str, remedy: String| Err(ConfigError::new("resume", value, remedy));
     let existing = existing.filter(|existing| existing.started);
@@ -35,32 +43,33 @@ fn on_server(settings: &RunSettings, resume: ResumeMode) -> Result<Option<Server
         ),
         (ResumeMode::Never, Some(_)) => refuse(
             "never",
-            format!("the server has run `{run}` already; choose another `run_id`, or use \"allow\""),
+            format!("the server already has run `{run}`; choose another `run_id`, or use \"allow\""),
         ),
         _ => Ok(existing),
     }
 }
 
-/// On a thread of its own: the caller's may belong to an asynchronous runtime.
-fn ask(settings: &RunSettings) -> Option<Option<ServerRun>> {
-    let ask = || {
+/// Asks the server on a separate thread, because the caller may be inside an asynchronous runtime.
+/// The outer `None` means that there was no reply.
+fn query(settings: &RunSettings) -> Option<Option<RemoteRun>> {
+    let query = || {
         let control = Arc::new(DeliveryControl::new(StopFlag::default(), None));
         let deadline = Deadline::after(settings.init_timeout);
-        control.end(deadline);
+        control.run_ended(deadline);
         let client = RetryingClient {
-            api: Arc::new(Api::new(settings).ok()?.until(deadline)),
+            api: Arc::new(Api::new(&settings.server).ok()?.with_deadline(deadline)),
             control,
             lane: Lane::Rows,
         };
         let entity = settings.entity.as_deref();
         client
-            .persist(|api| resume::ask(api, entity, &settings.project, &settings.run_id))
+            .persist(|api| resume::query(api, entity, &settings.project, &settings.run_id))
             .ok()
     };
     thread::scope(|scope| {
         thread::Builder::new()
             .name("logcore-wandb-start".to_owned())
-            .spawn_scoped(scope, || suppress_logging(ask))
+            .spawn_scoped(scope, || suppress_logging(query))
             .ok()?
             .join()
             .ok()?

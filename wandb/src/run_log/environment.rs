@@ -1,4 +1,4 @@
-//! Where a run takes place. No variables and no arguments: they may hold secrets.
+//! The environment of a run, without variables and arguments, which may hold secrets.
 
 use std::fs;
 use std::time::SystemTime;
@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use crate::log_format::proto::{EnvironmentRecord, MemoryRecord, Timestamp};
 
-pub(crate) fn here(program: Option<&str>, host: Option<&str>, started: SystemTime) -> EnvironmentRecord {
+/// Returns the environment of this process.
+pub(crate) fn of_this_machine(program: Option<&str>, host: Option<&str>, started: SystemTime) -> EnvironmentRecord {
     let executable = std::env::current_exe().unwrap_or_default();
     let name = executable.file_name().map(|name| name.to_string_lossy().into_owned());
     let cpus = std::thread::available_parallelism().map_or(0, |count| count.get() as u32);
     EnvironmentRecord {
         os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-        started_at: Some(Timestamp::of(started)),
+        started_at: Some(Timestamp::from_system(started)),
         program: program.map(str::to_owned).or(name).unwrap_or_default(),
         root: std::env::current_dir().unwrap_or_default().display().to_string(),
         host: host.map_or_else(host_name, str::to_owned),
@@ -27,32 +28,34 @@ pub(crate) fn here(program: Option<&str>, host: Option<&str>, started: SystemTim
     }
 }
 
-/// Whether a log says that it was written on this machine, by this user. One that does not say it may be anybody's.
-pub(crate) fn is_here(environment: &EnvironmentRecord) -> bool {
+/// Returns `true` if a log names this machine and this user as its writer.
+pub(crate) fn is_of_this_user(environment: &EnvironmentRecord) -> bool {
     let user = std::env::var("USER").unwrap_or_default();
     let host = std::env::var("WANDB_HOST").unwrap_or_default();
     let same_host = environment.host == host_name() || environment.host == host;
     same_host && environment.username == user && !user.is_empty() && !environment.host.is_empty()
 }
 
-/// What is kept if the place is nobody's business: the id that tells the logs of a run apart.
-pub(crate) fn nowhere(started: SystemTime) -> EnvironmentRecord {
+/// Returns an environment without personal data: the time and the id that distinguishes the logs of
+/// a run.
+pub(crate) fn anonymous(started: SystemTime) -> EnvironmentRecord {
     EnvironmentRecord {
-        started_at: Some(Timestamp::of(started)),
+        started_at: Some(Timestamp::from_system(started)),
         writer_id: Uuid::now_v7().to_string(),
         ..EnvironmentRecord::default()
     }
 }
 
+/// Returns the name of the host.
 fn host_name() -> String {
-    let of_kernel = fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    of_kernel
+    let kernel_name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    kernel_name
         .map(|name| name.trim().to_owned())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_default()
 }
 
-/// Bytes of memory of the machine.
+/// Returns the bytes of memory of the machine.
 fn memory() -> Option<u64> {
     let all = fs::read_to_string("/proc/meminfo").ok()?;
     let line = all.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

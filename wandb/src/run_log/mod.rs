@@ -1,4 +1,4 @@
-//! What a run writes into its log: rows, summary, config, console lines, files.
+//! The log of a run: rows, summary, config, console lines, files.
 
 pub(crate) mod environment;
 pub(crate) mod reopen;
@@ -16,23 +16,23 @@ use logcore::{MetricBatch, MetricValue, Record, SinkError, epoch_seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::reopen::reopen;
+use self::row::RowColumns;
 use crate::log_format::json;
 use crate::log_format::proto::{self, HistoryRecord, Item, ItemsRecord, RecordKind, Timestamp};
 use crate::log_format::{LiveLog, LogEnd, LogLoss, LogWriter};
-use crate::run_log::reopen::reopen;
-use crate::run_log::row::RowColumns;
 
-/// What may wait for a disk that takes nothing; beyond it records are given up and counted.
+/// Bytes that may wait for a full disk. Beyond that, calls are dropped and counted.
 const MOST_WAITING: usize = 16 << 20;
-/// The summary is written again when the rows since then are this many times its size: a thirtieth more bytes, and what a
-/// killed process leaves is never far behind its rows.
+/// The summary is written again when the rows since then are this many times its size. So the log
+/// grows by a thirtieth, and the summary of a killed process is never far behind its rows.
 const SUMMARY_SHARE: usize = 30;
-/// The same for rows that are rare: a row so much newer than the summary takes it along.
+/// The summary is also written with a row that is this much newer.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(15);
-/// Families that are readings of the machine, not rows.
+/// Prefix of the names of machine readings, which are no rows.
 const SYSTEM: &str = "system/";
 
-/// The log of one run, as the sink writes it.
+/// The writer of the log of one run.
 pub(crate) struct RunLog {
     log: LogWriter,
     columns: RowColumns,
@@ -41,7 +41,7 @@ pub(crate) struct RunLog {
     console_line: String,
 }
 
-/// Whose run it is; the official client attaches artifacts by it.
+/// The owner of the run, which artifact records repeat for the official client.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct RunOwner {
     run_id: String,
@@ -49,31 +49,36 @@ pub(crate) struct RunOwner {
     entity: String,
 }
 
-/// How far a run has come, beside what its columns hold.
+/// The progress of a run, besides the values of its columns.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct RunCourse {
     #[serde(with = "logcore::signed_time")]
     started: SystemTime,
-    /// Seconds that earlier parts of the run took.
-    earlier: f64,
-    /// When the newest call was made.
+    /// Seconds for which earlier parts of the run lasted.
+    #[serde(rename = "earlier")]
+    earlier_runtime: f64,
+    /// Time of the newest call.
     #[serde(with = "logcore::signed_time")]
     newest: SystemTime,
-    /// Readings of the machine are kept.
-    stats: bool,
+    /// `true` if readings of the machine are written.
+    #[serde(rename = "stats")]
+    has_stats: bool,
     open: Option<OpenRow>,
-    /// The newest step of a row that is closed, or that the server has.
+    /// The newest step of a closed row, or of a row on the server.
     highest: Option<u64>,
-    /// When the newest closed row was logged.
+    /// Time of the newest closed row.
     #[serde(with = "logcore::signed_time::option")]
     last_row: Option<SystemTime>,
     /// `last_row` when the summary was written.
     #[serde(with = "logcore::signed_time::option")]
-    summarised: Option<SystemTime>,
+    #[serde(rename = "summarised")]
+    summarized: Option<SystemTime>,
+    /// Bytes of rows since the last summary.
     summary_debt: usize,
     summary_size: usize,
 }
 
+/// The row that later calls of the same step extend.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct OpenRow {
     step: u64,
@@ -82,7 +87,8 @@ struct OpenRow {
     calls: u64,
 }
 
-/// Where a log stands, for a process that goes on with it: what the log itself does not tell.
+/// The position of a log and the state that is not in the log itself, for a process that continues
+/// the log.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LogResumePoint<'a> {
     path: Cow<'a, Path>,
@@ -91,65 +97,79 @@ pub(crate) struct LogResumePoint<'a> {
     owner: Cow<'a, RunOwner>,
     /// Names and values of the open row.
     row: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// Names whose summary was set since their last value.
-    said: Vec<Cow<'a, str>>,
+    /// Names whose summary the program has set since their last value.
+    #[serde(rename = "said")]
+    set_summaries: Vec<Cow<'a, str>>,
 }
 
 impl LogResumePoint<'_> {
-    /// Where the log is within its folder.
+    /// Returns the path of the log, relative to its folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Why something is not in the log.
+/// The resume point of the sink: the position of the log, and the settings that a recovery needs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunResumePoint<'a> {
+    /// `true` if log records become console lines.
+    pub(crate) console: bool,
+    /// The folder above the W&B folder, if that is not the log directory.
+    #[serde(default)]
+    pub(crate) dir: Option<Cow<'a, Path>>,
+    /// The position of the log, with a path relative to that folder.
+    pub(crate) log: LogResumePoint<'a>,
+}
+
+/// Cause for which a call is not in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallRejection {
-    /// The server would drop a row behind one that it has.
-    Late,
-    /// The disk takes nothing and memory is not for that.
+    /// The step is not after the newest closed row. The server would drop the row.
+    StepTooOld,
+    /// The disk is full, and so is the memory for waiting records.
     DiskFull,
 }
 
 impl CallRejection {
-    /// What it is counted under.
+    /// Returns the reason in the books.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            Self::Late => "step behind the newest, which W&B drops",
+            Self::StepTooOld => "step behind the newest, which W&B drops",
             Self::DiskFull => "disk full",
         }
     }
 
-    /// What is said at once. The late ones are said at the end, with their count.
-    pub(crate) fn error(self) -> Result<(), SinkError> {
+    /// Returns the error to report at once. Old steps are only counted, and reported at the end.
+    pub(crate) fn into_error(self) -> Option<SinkError> {
         match self {
-            Self::Late => Ok(()),
+            Self::StepTooOld => None,
             Self::DiskFull => {
-                Err(SinkError::new("the disk takes nothing and 16 MiB wait in memory").with_reason(self.reason()))
+                Some(SinkError::new("the disk is full, and 16 MiB wait in memory").with_reason(self.reason()))
             }
         }
     }
 }
 
-/// How a run begins.
+/// The first records of a run.
 pub(crate) struct RunStart {
     pub(crate) run: proto::RunRecord,
     pub(crate) environment: proto::EnvironmentRecord,
     pub(crate) telemetry: proto::TelemetryRecord,
     pub(crate) started: SystemTime,
-    /// The first step that the server has not.
+    /// The lowest step of the first row.
     pub(crate) first_step: u64,
-    pub(crate) earlier: f64,
-    pub(crate) stats: bool,
+    /// Seconds for which earlier parts of the run lasted.
+    pub(crate) earlier_runtime: f64,
+    pub(crate) has_stats: bool,
 }
 
 impl RunLog {
-    /// Makes the log and writes what must be in it from the first moment.
-    pub(crate) fn create(path: &Path, beginning: RunStart) -> io::Result<Self> {
+    /// Creates the log with its first records.
+    pub(crate) fn create(path: &Path, start: RunStart) -> io::Result<Self> {
         let owner = RunOwner {
-            run_id: beginning.run.run_id.clone(),
-            project: beginning.run.project.clone(),
-            entity: beginning.run.entity.clone(),
+            run_id: start.run.run_id.clone(),
+            project: start.run.project.clone(),
+            entity: start.run.entity.clone(),
         };
         let header = proto::HeaderRecord {
             version: Some(proto::VersionRecord {
@@ -159,23 +179,23 @@ impl RunLog {
         };
         let first = [
             RecordKind::Header(header),
-            RecordKind::Run(Box::new(beginning.run)),
-            RecordKind::Environment(Box::new(beginning.environment)),
-            RecordKind::Telemetry(beginning.telemetry),
+            RecordKind::Run(Box::new(start.run)),
+            RecordKind::Environment(Box::new(start.environment)),
+            RecordKind::Telemetry(start.telemetry),
         ];
         let log = LogWriter::create(path, first)?;
         Ok(Self {
             log,
             columns: RowColumns::default(),
             course: RunCourse {
-                started: beginning.started,
-                earlier: beginning.earlier,
-                newest: beginning.started,
-                stats: beginning.stats,
+                started: start.started,
+                earlier_runtime: start.earlier_runtime,
+                newest: start.started,
+                has_stats: start.has_stats,
                 open: None,
-                highest: beginning.first_step.checked_sub(1),
+                highest: start.first_step.checked_sub(1),
                 last_row: None,
-                summarised: None,
+                summarized: None,
                 summary_debt: 0,
                 summary_size: 0,
             },
@@ -184,29 +204,32 @@ impl RunLog {
         })
     }
 
-    /// Goes on with a log whose process was killed, from where it stood at `mark`. `None` if that process had ended the run:
-    /// then all that it was given is there.
-    pub(crate) fn recover(mark: &LogResumePoint<'_>, path: &Path) -> Result<Option<Self>, SinkError> {
-        let reopened = reopen(path, mark.end).map_err(|error| error.doing(format!("go on with {}", path.display())))?;
+    /// Continues the log of a killed process from a resume point. `None` if that process had ended
+    /// the run: then the log has all calls.
+    pub(crate) fn recover(point: &LogResumePoint<'_>, path: &Path) -> Result<Option<Self>, SinkError> {
+        let reopened = reopen(path, point.end).map_err(|error| error.doing(format!("continue {}", path.display())))?;
         let Some((log, columns)) = reopened else {
             return Ok(None);
         };
         let mut recovered = Self {
             log,
             columns,
-            course: mark.course,
-            owner: mark.owner.clone().into_owned(),
+            course: point.course,
+            owner: point.owner.clone().into_owned(),
             console_line: String::new(),
         };
-        for (name, value) in &mark.row {
+        for (name, value) in &point.row {
             recovered.columns.set_json(name, value);
         }
-        mark.said.iter().for_each(|name| recovered.columns.keep_said(name));
+        for name in &point.set_summaries {
+            recovered.columns.mark_summary_set(name);
+        }
         Ok(Some(recovered))
     }
 
-    /// Where the log stands, which is at `path` within a folder that others know. Records that [wait](Self::waits) are not in it.
-    pub(crate) fn mark<'a>(&'a self, path: &'a Path) -> LogResumePoint<'a> {
+    /// Returns the position of the log. `path` is the path relative to a known folder.
+    /// [Waiting](Self::is_waiting) records are not included.
+    pub(crate) fn resume_point<'a>(&'a self, path: &'a Path) -> LogResumePoint<'a> {
         let row = self.columns.row();
         LogResumePoint {
             path: Cow::Borrowed(path),
@@ -214,24 +237,24 @@ impl RunLog {
             course: self.course,
             owner: Cow::Borrowed(&self.owner),
             row: row.map(|(name, value)| (name.into(), value.into())).collect(),
-            said: self.columns.said().map(Cow::from).collect(),
+            set_summaries: self.columns.set_summaries().map(Cow::from).collect(),
         }
     }
 
-    /// Whether the disk has not taken everything.
-    pub(crate) fn waits(&self) -> bool {
+    /// Returns `true` if records wait for the disk.
+    pub(crate) fn is_waiting(&self) -> bool {
         self.log.waiting() > 0
     }
 
     /// Adds the values of a call to the row of its step.
     pub(crate) fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), CallRejection> {
-        self.room()?;
-        self.note(batch.time());
+        self.check_room()?;
+        self.note_time(batch.time());
         let mut readings: Vec<(&str, MetricValue)> = Vec::new();
         let mut opened = false;
         for (name, value) in batch.iter() {
             if let Some(name) = name.strip_prefix(SYSTEM) {
-                if self.course.stats {
+                if self.course.has_stats {
                     readings.push((name, value));
                 }
                 continue;
@@ -243,15 +266,15 @@ impl RunLog {
             self.columns.set_number(name, value);
         }
         if !readings.is_empty() {
-            self.stats(batch.time(), &readings);
+            self.write_stats(batch.time(), &readings);
         }
         Ok(())
     }
 
-    /// Adds a value that is no number, as JSON, to the row of `step`.
+    /// Adds a JSON value to the row of `step`.
     pub(crate) fn value(&mut self, step: u64, time: SystemTime, name: &str, value: &str) -> Result<(), CallRejection> {
-        self.room()?;
-        self.note(time);
+        self.check_room()?;
+        self.note_time(time);
         self.open_row(step, time)?;
         self.columns.set_json(name, value);
         Ok(())
@@ -259,7 +282,7 @@ impl RunLog {
 
     /// Adds hyper-parameters.
     pub(crate) fn config(&mut self, config: &Value) -> Result<(), CallRejection> {
-        self.room()?;
+        self.check_room()?;
         let update = match config {
             Value::Object(all) => all.iter().map(|(key, value)| item(key, value.to_string())).collect(),
             other => vec![item("config", other.to_string())],
@@ -273,8 +296,8 @@ impl RunLog {
 
     /// Adds a message as console lines.
     pub(crate) fn console(&mut self, record: &Record<'_>) -> Result<(), CallRejection> {
-        self.room()?;
-        self.note(record.time());
+        self.check_room()?;
+        self.note_time(record.time());
         let mut line = std::mem::take(&mut self.console_line);
         line.clear();
         line.push_str(match record.level() {
@@ -282,12 +305,12 @@ impl RunLog {
             Level::Warn => "WARN: ",
             _ => "",
         });
-        // The page of a run obeys codes as a terminal does.
+        // The page of a run interprets control sequences like a terminal.
         escape(record.message(), Medium::Terminal, &mut line, |line| line.push('\n'));
         line.push('\n');
         let output = proto::OutputRaw {
             output_type: proto::STDOUT,
-            timestamp: Some(Timestamp::of(record.time())),
+            timestamp: Some(Timestamp::from_system(record.time())),
             line,
         };
         if let (_, Some(RecordKind::Output(output))) = self.log.append(RecordKind::Output(output)) {
@@ -296,8 +319,9 @@ impl RunLog {
         Ok(())
     }
 
+    /// Adds metric definitions.
     pub(crate) fn define(&mut self, metrics: Vec<proto::MetricRecord>) -> Result<(), CallRejection> {
-        self.room()?;
+        self.check_room()?;
         for metric in metrics {
             self.columns.define(metric.clone());
             self.log.append(RecordKind::Metric(metric));
@@ -305,12 +329,12 @@ impl RunLog {
         Ok(())
     }
 
-    /// Sets a summary value, whatever the rows say.
+    /// Sets a summary value, in place of the values of the rows.
     pub(crate) fn set_summary(&mut self, key: &str, value: &Value) -> Result<(), CallRejection> {
-        self.room()?;
-        // What the rows before say is older than this.
-        self.summary();
-        self.columns.say(key);
+        self.check_room()?;
+        // The values of earlier rows come first.
+        self.write_summary();
+        self.columns.set_summary(key);
         self.log.append(RecordKind::Summary(ItemsRecord {
             update: vec![item(key, value.to_string())],
             remove: Vec::new(),
@@ -333,19 +357,19 @@ impl RunLog {
         })))
     }
 
-    /// Adds a record as it is.
+    /// Adds a record.
     pub(crate) fn record(&mut self, kind: RecordKind) -> Result<(), CallRejection> {
-        self.room()?;
+        self.check_room()?;
         self.log.append(kind);
         Ok(())
     }
 
-    /// The number of the last record.
+    /// Returns the number of the last record.
     pub(crate) fn last(&self) -> i64 {
         self.log.last()
     }
 
-    /// Calls whose row is in no record yet.
+    /// Returns the number of calls whose row is still open.
     pub(crate) fn open_calls(&self) -> u64 {
         self.course.open.map_or(0, |open| open.calls)
     }
@@ -355,36 +379,37 @@ impl RunLog {
         self.log.write_out()
     }
 
+    /// Returns the path of the log.
     pub(crate) fn path(&self) -> &Path {
         self.log.path()
     }
 
-    /// For the delivery.
+    /// Returns the state that the reader of a delivery follows.
     pub(crate) fn live(&self) -> Option<Arc<LiveLog>> {
         self.log.live()
     }
 
-    /// The records that others have cut off the log since the last call. After a loss, the values that rows
-    /// have put into the summary are written again.
+    /// Returns the records that another program has cut off since the last call. After a loss, the
+    /// whole summary is written again.
     pub(crate) fn take_losses(&mut self) -> Vec<LogLoss> {
         let losses = self.log.take_losses();
         if !losses.is_empty() {
-            self.columns.make_stale();
-            // With the next row.
+            self.columns.mark_all_stale();
+            // The next row writes the summary.
             self.course.summary_size = 0;
         }
         losses
     }
 
-    /// When the newest call was made.
+    /// Returns the time of the newest call.
     pub(crate) fn newest(&self) -> SystemTime {
         self.course.newest
     }
 
-    /// Adds what stands at the end of a run, for [`sync`](Self::sync) to write.
+    /// Adds the last records of the run. [`sync`](Self::sync) writes them.
     pub(crate) fn end(&mut self, exit_code: i32, time: SystemTime) {
         self.close_row();
-        self.summary();
+        self.write_summary();
         let runtime = self.runtime(time);
         self.log.append(RecordKind::Summary(ItemsRecord {
             update: vec![
@@ -411,11 +436,12 @@ impl RunLog {
         }));
     }
 
-    /// Writes everything to the file, and has the operating system put it on the disk.
+    /// Writes everything to the file, and waits until the file is on the disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.log.sync()
     }
 
+    /// Opens the row of a step, and closes the row of an earlier step.
     fn open_row(&mut self, step: u64, time: SystemTime) -> Result<(), CallRejection> {
         match &mut self.course.open {
             Some(open) if open.step == step => {
@@ -423,17 +449,18 @@ impl RunLog {
                 open.calls += 1;
                 return Ok(());
             }
-            Some(open) if step < open.step => return Err(CallRejection::Late),
+            Some(open) if step < open.step => return Err(CallRejection::StepTooOld),
             Some(_) => self.close_row(),
             None => {}
         }
         if self.course.highest.is_some_and(|highest| step <= highest) {
-            return Err(CallRejection::Late);
+            return Err(CallRejection::StepTooOld);
         }
         self.course.open = Some(OpenRow { step, time, calls: 1 });
         Ok(())
     }
 
+    /// Writes the open row, and the summary if it is due.
     fn close_row(&mut self) {
         let Some(open) = self.course.open.take() else { return };
         self.course.highest = Some(open.step);
@@ -441,7 +468,7 @@ impl RunLog {
         if self.columns.is_empty() {
             return;
         }
-        self.columns.sync_steps();
+        self.columns.fill_step_metrics();
         let own = [
             item("_step", open.step.to_string()),
             item("_runtime", json::float(self.runtime(open.time))),
@@ -463,21 +490,21 @@ impl RunLog {
         });
         self.course.summary_debt += self.log.waiting() - before;
         let course = &self.course;
-        let due = course.summarised.is_some_and(|at| match open.time.duration_since(at) {
+        let due = course.summarized.is_some_and(|at| match open.time.duration_since(at) {
             Ok(since) => since >= SUMMARY_INTERVAL,
-            // The clock was put back.
+            // The clock was set back.
             Err(_) => true,
         });
         if due || course.summary_debt >= course.summary_size * SUMMARY_SHARE {
-            self.summary();
+            self.write_summary();
         }
     }
 
-    /// Writes what has changed in the summary.
-    fn summary(&mut self) {
+    /// Writes the changes of the summary.
+    fn write_summary(&mut self) {
         let mut update = self.columns.take_stale();
         self.course.summary_debt = 0;
-        self.course.summarised = self.course.last_row;
+        self.course.summarized = self.course.last_row;
         let (Some(step), Some(time), false) = (self.course.highest, self.course.last_row, update.is_empty()) else {
             return;
         };
@@ -492,7 +519,8 @@ impl RunLog {
         self.course.summary_size = self.log.waiting() - before;
     }
 
-    fn stats(&mut self, time: SystemTime, readings: &[(&str, MetricValue)]) {
+    /// Writes readings of the machine.
+    fn write_stats(&mut self, time: SystemTime, readings: &[(&str, MetricValue)]) {
         let item = readings
             .iter()
             .map(|(name, value)| {
@@ -503,22 +531,24 @@ impl RunLog {
             .collect();
         self.log.append(RecordKind::Stats(proto::StatsRecord {
             stats_type: 0,
-            timestamp: Some(Timestamp::of(time)),
+            timestamp: Some(Timestamp::from_system(time)),
             item,
         }));
     }
 
-    /// Seconds since the run began, earlier parts of it included.
+    /// Returns the seconds since the start of the run, including earlier parts.
     fn runtime(&self, time: SystemTime) -> f64 {
         let course = &self.course;
-        course.earlier + time.duration_since(course.started).unwrap_or_default().as_secs_f64()
+        course.earlier_runtime + time.duration_since(course.started).unwrap_or_default().as_secs_f64()
     }
 
-    fn note(&mut self, time: SystemTime) {
+    /// Notes the time of a call.
+    fn note_time(&mut self, time: SystemTime) {
         self.course.newest = self.course.newest.max(time);
     }
 
-    fn room(&self) -> Result<(), CallRejection> {
+    /// Rejects a call while too much waits for the disk.
+    fn check_room(&self) -> Result<(), CallRejection> {
         match self.log.waiting() > MOST_WAITING {
             true => Err(CallRejection::DiskFull),
             false => Ok(()),
@@ -526,6 +556,7 @@ impl RunLog {
     }
 }
 
+/// Creates an item without a nested key.
 fn item(key: &str, value_json: String) -> Item {
     Item {
         key: key.to_owned(),
@@ -552,20 +583,21 @@ mod tests {
         fn new() -> Self {
             let folder = TempDir::new().unwrap();
             let start = SystemTime::now();
-            let beginning = RunStart {
+            let first = RunStart {
                 run: proto::RunRecord::default(),
                 environment: proto::EnvironmentRecord::default(),
                 telemetry: proto::TelemetryRecord::default(),
                 started: start,
                 first_step: 0,
-                earlier: 0.0,
-                stats: true,
+                earlier_runtime: 0.0,
+                has_stats: true,
             };
-            let log = RunLog::create(&folder.path().join("run-x.wandb"), beginning).unwrap();
+            let log = RunLog::create(&folder.path().join("run-x.wandb"), first).unwrap();
             Self { log, start, folder }
         }
 
-        /// Logs a row, so many seconds after the start; negative where the clock was put back.
+        /// Logs a row at a number of seconds after the start. The number is negative if the clock
+        /// was set back.
         fn row(&mut self, step: u64, seconds: i64, values: &[(&str, f64)]) -> Result<(), CallRejection> {
             let values: Vec<_> = values
                 .iter()
@@ -590,7 +622,7 @@ mod tests {
             all
         }
 
-        /// The summary that a reader of the file has.
+        /// Returns a summary value that a reader of the file has.
         fn summary(&mut self, key: &str) -> Option<String> {
             let records = self.records();
             let mut summaries = records.iter().filter_map(|kind| match kind {
@@ -602,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_of_rare_rows_is_that_of_the_newest_one() {
+    fn the_summary_of_rare_rows_follows_the_newest_closed_row() {
         let mut running = TestLog::new();
         for epoch in 0..30 {
             running
@@ -614,7 +646,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_put_back_stops_nothing() {
+    fn rows_and_summaries_continue_after_the_clock_is_set_back() {
         let mut running = TestLog::new();
         for (step, seconds) in [0, 100, -3600, -3590, -3500].into_iter().enumerate() {
             running.row(step as u64, seconds, &[("loss", step as f64)]).unwrap();
@@ -632,7 +664,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_has_set_wins_over_what_it_had_logged() {
+    fn a_set_summary_overrides_earlier_rows() {
         let mut running = TestLog::new();
         running.row(0, 0, &[("loss", 0.5), ("other", 1.0)]).unwrap();
         running.log.set_summary("loss", &json!(0.1)).unwrap();
@@ -642,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_later_wins_over_what_a_program_had_set() {
+    fn later_rows_override_a_set_summary() {
         for step in [0, 1] {
             let mut running = TestLog::new();
             running.row(0, 0, &[("loss", 0.5)]).unwrap();
@@ -654,7 +686,7 @@ mod tests {
     }
 
     #[test]
-    fn statistics_begin_anew_where_a_program_sets_the_summary() {
+    fn statistics_start_anew_when_the_summary_is_set() {
         let mut running = TestLog::new();
         let definition = crate::MetricDefinition::new("loss").summary(["min", "mean"]);
         running.log.define(definition.records()).unwrap();
@@ -668,12 +700,12 @@ mod tests {
     }
 
     #[test]
-    fn a_late_call_leaves_nothing() {
+    fn a_call_with_an_old_step_writes_nothing() {
         let mut running = TestLog::new();
         running.row(5, 0, &[("loss", 0.5)]).unwrap();
         let before = running.records().len();
         let late = running.row(3, 0, &[("system/gpu", 1.0), ("loss", 1.0), ("system/cpu", 1.0)]);
-        assert_eq!(late, Err(CallRejection::Late));
+        assert_eq!(late, Err(CallRejection::StepTooOld));
         assert_eq!(running.records().len(), before);
     }
 }

@@ -1,4 +1,4 @@
-//! The log of a process that was killed, opened to go on with it.
+//! Reopens the log of a killed process.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -11,31 +11,32 @@ use crate::log_format::proto::RecordKind;
 use crate::log_format::{LogEnd, LogEntry, LogReadError, LogReader, LogWriter};
 use crate::run_log::row::RowColumns;
 
-/// Opens the log at `path` behind its records up to `end`, which are all that is believed: what stands behind them is cut
-/// off. Returns what they come to, too; `None`, with the file as it is, if the end of the run stands behind them.
+/// Opens a log behind the records up to `end`, and cuts off the records behind them. Returns the
+/// columns of the kept records, too. Returns `None` and leaves the file unchanged if the process
+/// had ended the run.
 ///
 /// # Errors
 ///
-/// If it is not the file that had these records, or somebody writes to it.
+/// If the file does not have these records, or another process writes to it.
 pub(crate) fn reopen(path: &Path, end: LogEnd) -> Result<Option<(LogWriter, RowColumns)>, SinkError> {
     let file = open(path)?;
-    let mut reader = LogReader::of(file.try_clone()?).map_err(unreadable)?;
-    // To cut it at a place behind its end would fill it up with zeros.
+    let mut reader = LogReader::new(file.try_clone()?).map_err(unreadable)?;
+    // `set_len` would fill a shorter file up with zeros.
     if file.metadata()?.len() < end.length {
-        return Err(foreign("it has become shorter"));
+        return Err(foreign("the file has become shorter"));
     }
     let columns = read_until(end, &mut reader)?;
-    if has_end(&mut reader) {
+    if has_exit(&mut reader) {
         return Ok(None);
     }
-    Ok(Some((LogWriter::go_on(path, file, end)?, columns)))
+    Ok(Some((LogWriter::continue_at(path, file, end)?, columns)))
 }
 
-/// Puts a copy in the place of a log whose process is dead and whose lock is held still: a child that it forked has inherited the lock, and
-/// may live for days, in which nobody could deliver the run.
+/// Replaces the log of a dead process by a copy if the log is still locked. A child of that process
+/// has inherited the lock and may live for days, and meanwhile nobody could deliver the run.
 pub(crate) fn free_from_children(path: &Path) -> Result<(), SinkError> {
     if !fs::symlink_metadata(path)?.is_file() {
-        return Err(foreign("it is not a regular file"));
+        return Err(foreign("the path is not a regular file"));
     }
     let mut file = File::open(path)?;
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
@@ -46,52 +47,54 @@ pub(crate) fn free_from_children(path: &Path) -> Result<(), SinkError> {
     Ok(())
 }
 
-/// The items that close a row and are no values of the user's.
+/// Number of internal items at the end of a row.
 const OWN_ITEMS: usize = 3;
 
+/// Opens and locks a regular file.
 fn open(path: &Path) -> Result<File, SinkError> {
     if !fs::symlink_metadata(path)?.is_file() {
-        return Err(foreign("it is not a regular file"));
+        return Err(foreign("the path is not a regular file"));
     }
     let file = OpenOptions::new().read(true).append(true).open(path)?;
-    // Where there are no locks, nobody can tell.
+    // Without file locks, a running writer cannot be detected.
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-        return Err(SinkError::new("the process that writes it is still running").with_reason("still running"));
+        return Err(SinkError::new("the process that writes the file is still running").with_reason("still running"));
     }
     Ok(file)
 }
 
+/// Reads the records up to `end`, and returns their columns.
 fn read_until(end: LogEnd, reader: &mut LogReader) -> Result<RowColumns, SinkError> {
     let mut columns = RowColumns::default();
     let mut num = 0;
     while reader.position() < end.length {
         let record = match reader.next().map_err(unreadable)? {
             LogEntry::Record(record) => record,
-            LogEntry::End => return Err(foreign("it has become shorter")),
+            LogEntry::End => return Err(foreign("the file has become shorter")),
         };
         num = record.num;
         match record.kind {
             Some(RecordKind::Metric(metric)) => columns.define(metric),
             Some(RecordKind::History(history)) => {
                 let values = history.item.len().saturating_sub(OWN_ITEMS);
-                columns.take_in(&history.item[..values]);
+                columns.add_closed_row(&history.item[..values]);
             }
             Some(RecordKind::Summary(items)) => match items.update.as_slice() {
-                // What a program has set comes alone.
-                [one] => columns.say(&one.key),
-                all => columns.in_summary(all),
+                // A summary that the program has set is a record of its own.
+                [one] => columns.set_summary(&one.key),
+                all => columns.mark_written(all),
             },
             _ => {}
         }
     }
     match (reader.position(), num) == (end.length, end.num) {
         true => Ok(columns),
-        false => Err(foreign("it is another log than the one that was written there")),
+        false => Err(foreign("the file is another log")),
     }
 }
 
-/// Whether the end of the run is among the records that come next.
-fn has_end(reader: &mut LogReader) -> bool {
+/// Returns `true` if an exit record is among the next records.
+fn has_exit(reader: &mut LogReader) -> bool {
     while let Ok(LogEntry::Record(record)) = reader.next() {
         if matches!(record.kind, Some(RecordKind::Exit(_))) {
             return true;
@@ -100,10 +103,12 @@ fn has_end(reader: &mut LogReader) -> bool {
     false
 }
 
-fn foreign(what: &str) -> SinkError {
-    SinkError::new(what).with_reason("not the same file")
+/// Returns the error of a file that does not fit the resume point.
+fn foreign(text: &str) -> SinkError {
+    SinkError::new(text).with_reason("not the same file")
 }
 
+/// Returns the error of a damaged log.
 fn unreadable(error: LogReadError) -> SinkError {
     SinkError::new(error).with_reason("damaged")
 }
@@ -114,7 +119,7 @@ mod tests {
     use crate::log_format::proto::OutputLine;
 
     #[test]
-    fn a_log_that_has_become_shorter_is_left_as_it_is() {
+    fn a_truncated_log_is_refused_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run-x.wandb");
         let mut log = LogWriter::create(&path, [RecordKind::OutputLine(OutputLine::default())]).unwrap();

@@ -1,4 +1,4 @@
-//! The names of a run: what the open row holds of each, and its summary.
+//! The columns of a run: the values of the open row, and the summary of each metric.
 
 use std::collections::HashMap;
 
@@ -7,39 +7,43 @@ use logcore::MetricValue;
 use crate::log_format::json;
 use crate::log_format::proto::{Item, MetricRecord, MetricSummaryKinds};
 
-/// All names that rows have had.
+/// The columns of all rows.
 ///
-/// A loop logs the same names in the same order, so a name is first looked for where it stood in the last row; and its
-/// strings are used again, so that a row allocates nothing.
+/// A loop logs the same names in the same order. So a name is first compared with the name at the
+/// same position of the last row. Strings are reused, so that a row does not allocate.
 #[derive(Default)]
 pub(crate) struct RowColumns {
     all: Vec<MetricColumn>,
     index: HashMap<String, usize>,
-    /// The columns of the open row, in the order in which they came; then those of the row before.
+    /// The columns of the open row, in order.
     open: Vec<usize>,
+    /// The columns of the last row, in order.
     before: Vec<usize>,
-    /// The columns whose summary a program has set since their last value.
-    said: Vec<usize>,
-    /// What was defined by name, and by beginning.
+    /// The columns whose summary the program has set since their last value.
+    summary_set: Vec<usize>,
+    /// Definitions by name.
     definitions: HashMap<String, MetricRecord>,
+    /// Definitions by prefix.
     globs: Vec<MetricRecord>,
-    /// The items of one record; kept for their memory.
+    /// The items of one record, kept to reuse their memory.
     items: Vec<Item>,
 }
 
+/// A metric with its current value and its statistics.
 struct MetricColumn {
-    /// The name and the value of the open row, or the last one.
+    /// The name, and the value of the open row or of the last row with this column.
     item: Item,
     in_row: bool,
-    /// It is among those that are `said`.
-    said: bool,
+    /// `true` if the program has set the summary since the last value.
+    summary_set: bool,
     definition: Option<MetricRecord>,
     aggregate: Aggregate,
-    /// The summary in the file is older than the last value.
+    /// `true` if the summary in the file is older than the last value.
     stale: bool,
 }
 
 impl RowColumns {
+    /// Sets a number of the open row.
     pub(crate) fn set_number(&mut self, name: &str, value: MetricValue) {
         let at = self.enter(name);
         let column = &mut self.all[at];
@@ -47,6 +51,7 @@ impl RowColumns {
         json::put_number(value, &mut column.item.value_json);
     }
 
+    /// Sets a JSON value of the open row.
     pub(crate) fn set_json(&mut self, name: &str, value: &str) {
         let at = self.enter(name);
         let text = &mut self.all[at].item.value_json;
@@ -54,12 +59,12 @@ impl RowColumns {
         text.push_str(value);
     }
 
-    /// Whether the open row has no values.
+    /// Returns `true` if the open row has no values.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Defines a metric, or a family of them, for rows to come.
+    /// Defines a metric, or all metrics with a prefix, for later rows.
     pub(crate) fn define(&mut self, metric: MetricRecord) {
         if metric.glob_name.is_empty() {
             match self.definitions.get_mut(&metric.name) {
@@ -77,8 +82,8 @@ impl RowColumns {
         }
     }
 
-    /// Puts the last values of step metrics into the open row, where it has a metric over them and not them.
-    pub(crate) fn sync_steps(&mut self) {
+    /// Adds the last values of step metrics to the open row, for metrics that are drawn over them.
+    pub(crate) fn fill_step_metrics(&mut self) {
         if self.definitions.is_empty() && self.globs.is_empty() {
             return;
         }
@@ -100,7 +105,7 @@ impl RowColumns {
         }
     }
 
-    /// Closes the open row: lends its items, and makes its values the last ones.
+    /// Closes the open row. Lends its items to `take`, together with `more`.
     pub(crate) fn close<T>(
         &mut self,
         more: impl IntoIterator<Item = Item>,
@@ -111,7 +116,7 @@ impl RowColumns {
         for &at in &self.open {
             let column = &mut self.all[at];
             column.in_row = false;
-            column.stale = !column.said;
+            column.stale = !column.summary_set;
             column
                 .aggregate
                 .add(column.definition.as_ref(), &column.item.value_json);
@@ -128,7 +133,7 @@ impl RowColumns {
         result
     }
 
-    /// The summary of every name with a newer value than at the last call; the open row is for the next.
+    /// Returns the summary of every column that changed since the last call, without the open row.
     pub(crate) fn take_stale(&mut self) -> Vec<Item> {
         let stale = self.all.iter_mut().filter(|column| column.stale && !column.in_row);
         stale
@@ -140,52 +145,52 @@ impl RowColumns {
             .collect()
     }
 
-    /// The summary in the file is gone.
-    pub(crate) fn make_stale(&mut self) {
+    /// Marks all summaries as missing in the file.
+    pub(crate) fn mark_all_stale(&mut self) {
         for column in &mut self.all {
-            column.stale = !column.said && !column.item.value_json.is_empty();
+            column.stale = !column.summary_set && !column.item.value_json.is_empty();
         }
     }
 
-    /// A program has set the summary of this name: older values do not count for it any more.
-    pub(crate) fn say(&mut self, name: &str) {
+    /// Notes that the program has set a summary. Statistics of earlier values are forgotten.
+    pub(crate) fn set_summary(&mut self, name: &str) {
         if let Some(&at) = self.index.get(name) {
             self.all[at].aggregate = Aggregate::default();
         }
-        self.keep_said(name);
+        self.mark_summary_set(name);
     }
 
-    /// The summary of this name is what a program has set.
-    pub(crate) fn keep_said(&mut self, name: &str) {
+    /// Notes that the program has set a summary since the last value of the column.
+    pub(crate) fn mark_summary_set(&mut self, name: &str) {
         let Some(&at) = self.index.get(name) else { return };
         let column = &mut self.all[at];
         column.stale = false;
-        if !std::mem::replace(&mut column.said, true) {
-            self.said.push(at);
+        if !std::mem::replace(&mut column.summary_set, true) {
+            self.summary_set.push(at);
         }
     }
 
-    /// The names and values of the open row.
+    /// Returns the names and values of the open row.
     pub(crate) fn row(&self) -> impl Iterator<Item = (&str, &str)> {
         let items = self.open.iter().map(|&at| &self.all[at].item);
         items.map(|item| (item.key.as_str(), item.value_json.as_str()))
     }
 
-    /// The names whose summary a program has set since their last value.
-    pub(crate) fn said(&self) -> impl Iterator<Item = &str> {
-        self.said.iter().map(|&at| self.all[at].item.key.as_str())
+    /// Returns the names whose summary the program has set since their last value.
+    pub(crate) fn set_summaries(&self) -> impl Iterator<Item = &str> {
+        self.summary_set.iter().map(|&at| self.all[at].item.key.as_str())
     }
 
-    /// Takes in a row that was closed by an earlier process.
-    pub(crate) fn take_in(&mut self, row: &[Item]) {
+    /// Adds a row of the log that a recovery continues.
+    pub(crate) fn add_closed_row(&mut self, row: &[Item]) {
         for item in row {
             self.set_json(&item.key, &item.value_json);
         }
         self.close([], |items| ((), items));
     }
 
-    /// The summary that was written by an earlier process has these.
-    pub(crate) fn in_summary(&mut self, items: &[Item]) {
+    /// Notes the summaries in the log that a recovery continues.
+    pub(crate) fn mark_written(&mut self, items: &[Item]) {
         for item in items {
             if let Some(&at) = self.index.get(&item.key) {
                 self.all[at].stale = false;
@@ -193,10 +198,11 @@ impl RowColumns {
         }
     }
 
+    /// Adds a column to the open row, and returns the index of the column.
     fn enter(&mut self, name: &str) -> usize {
         let at = self.find(name);
-        if std::mem::take(&mut self.all[at].said) {
-            self.said.retain(|said| *said != at);
+        if std::mem::take(&mut self.all[at].summary_set) {
+            self.summary_set.retain(|summary_set| *summary_set != at);
         }
         if !std::mem::replace(&mut self.all[at].in_row, true) {
             self.open.push(at);
@@ -204,6 +210,7 @@ impl RowColumns {
         at
     }
 
+    /// Returns the index of a column. A new name gets a new column.
     fn find(&mut self, name: &str) -> usize {
         if let Some(&at) = self.before.get(self.open.len())
             && self.all[at].item.key == name
@@ -220,7 +227,7 @@ impl RowColumns {
                 ..Item::default()
             },
             in_row: false,
-            said: false,
+            summary_set: false,
             definition: find(&self.definitions, &self.globs, name),
             aggregate: Aggregate::default(),
             stale: false,
@@ -236,7 +243,7 @@ impl MetricColumn {
             Some(kinds) => self.aggregate.summary(kinds, &self.item.value_json)?,
             None => self.item.value_json.clone(),
         };
-        // A null makes no entry.
+        // The summary has no null values.
         (value_json != "null").then(|| Item {
             key: self.item.key.clone(),
             value_json,
@@ -246,13 +253,13 @@ impl MetricColumn {
 }
 
 fn find(definitions: &HashMap<String, MetricRecord>, globs: &[MetricRecord], name: &str) -> Option<MetricRecord> {
-    // The system's own names are in nobody's family.
-    let in_family =
+    // Internal names do not match prefixes.
+    let has_prefix =
         |glob: &&MetricRecord| !name.starts_with('_') && name.starts_with(glob.glob_name.trim_end_matches('*'));
-    definitions.get(name).or_else(|| globs.iter().find(in_family)).cloned()
+    definitions.get(name).or_else(|| globs.iter().find(has_prefix)).cloned()
 }
 
-/// What the values of one metric come to.
+/// Statistics of the values of one metric.
 #[derive(Default)]
 struct Aggregate {
     first: Option<f64>,
@@ -276,7 +283,7 @@ impl Aggregate {
                 ..Self::default()
             };
         }
-        // As W&B has it, one value that is no number spoils them all.
+        // As in W&B, NaN is the minimum and the maximum once it occurs.
         self.min = if value < self.min || value.is_nan() {
             value
         } else {
@@ -311,7 +318,7 @@ impl Aggregate {
             .filter(|(wanted, ..)| *wanted)
             .map(|(_, name, value)| format!("\"{name}\":{value}"))
             .collect();
-        // A copy is the value by itself, and has no place beside others.
+        // `copy` alone is the plain value, and is ignored beside other kinds.
         Some(match members.is_empty() {
             true => last.to_owned(),
             false => format!("{{{}}}", members.join(",")),

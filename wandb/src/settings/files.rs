@@ -1,4 +1,4 @@
-//! What lies in files: settings, keys, the id of a run to resume.
+//! The settings files, the passwords of netrc, and the remembered id of a run to resume.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 use super::EnvLookup;
 use super::netrc;
 
-/// The settings files.
+/// The values of the two settings files.
 #[derive(Default)]
 pub(crate) struct SettingsFiles {
-    /// The user's own.
+    /// The file of the user.
     pub(crate) user: BTreeMap<String, String>,
-    /// That which lies with the runs, and goes before the user's own. It may be anybody's who could write there, or who has
-    /// sent the folder.
+    /// The file beside the runs, which overrides the file of the user. Anybody who may write there,
+    /// or who sent the folder, may have written that file.
     pub(crate) local: BTreeMap<String, String>,
     pub(crate) local_path: PathBuf,
-    /// Lines about files that are there and cannot be read.
-    pub(crate) unread: Vec<String>,
+    /// Notices about files that exist and cannot be read.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl SettingsFiles {
-    /// Reads them; the local one is `settings` in the folder `dir`.
+    /// Reads both files. The local file is `settings` in the folder `dir`.
     pub(crate) fn read(dir: &Path, environment: EnvLookup<'_>) -> Self {
         let mut all = Self {
             local_path: dir.join("settings"),
@@ -38,7 +38,7 @@ impl SettingsFiles {
         all
     }
 
-    /// A value, with whether it is the local file's alone.
+    /// Returns a value, and `true` if only the local file has that value.
     pub(crate) fn get(&self, name: &str) -> Option<(&String, bool)> {
         let user = self.user.get(name);
         match self.local.get(name) {
@@ -47,8 +47,11 @@ impl SettingsFiles {
         }
     }
 
+    /// Reads the values of one file.
     fn values(&mut self, path: &Path) -> BTreeMap<String, String> {
-        read(path, &mut self.unread).map(|text| ini(&text)).unwrap_or_default()
+        read(path, &mut self.warnings)
+            .map(|text| ini(&text))
+            .unwrap_or_default()
     }
 }
 
@@ -56,15 +59,16 @@ impl SettingsFiles {
 pub(crate) struct NetrcPassword {
     pub(crate) path: PathBuf,
     pub(crate) password: String,
-    /// It is of the very machine, and not of the entry for all others.
+    /// `true` if the entry is of this very machine, `false` if it is the `default` entry.
     pub(crate) exact: bool,
 }
 
-/// The password for the base URL's host and port. A file that cannot be read is named in `unread`.
+/// Returns the password for the host and port of the base URL. A file that cannot be read adds a
+/// warning.
 pub(crate) fn netrc_password(
     netloc: &str,
     environment: EnvLookup<'_>,
-    unread: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Option<NetrcPassword> {
     let home = home(environment);
     let path = match environment("NETRC") {
@@ -80,19 +84,19 @@ pub(crate) fn netrc_password(
                 .rfind(|path| path.exists())?
         }
     };
-    let (password, exact) = netrc::password(&read(&path, unread)?, netloc)?;
+    let (password, exact) = netrc::password(&read(&path, warnings)?, netloc)?;
     Some(NetrcPassword { path, password, exact })
 }
 
-/// The text of a file, if it is there.
-fn read(path: &Path, unread: &mut Vec<String>) -> Option<String> {
+/// Returns the text of a file, if the file exists.
+fn read(path: &Path, warnings: &mut Vec<String>) -> Option<String> {
     match logcore_files::read_to_string(path, LONGEST) {
         Ok(text) => Some(text),
         Err(error) => {
             if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
-                let line = format!("W&B: {} is passed over: {error}", path.display());
-                if !unread.contains(&line) {
-                    unread.push(line);
+                let line = format!("W&B: ignoring {}: {error}", path.display());
+                if !warnings.contains(&line) {
+                    warnings.push(line);
                 }
             }
             None
@@ -100,36 +104,40 @@ fn read(path: &Path, unread: &mut Vec<String>) -> Option<String> {
     }
 }
 
-/// Files that people write by hand are shorter.
+/// Bytes of the longest file that is read.
 const LONGEST: u64 = 1 << 20;
 
-/// The id that `resume = "auto"` goes on with.
+/// Returns the id of the run that `resume = "auto"` continues.
 pub(crate) fn remembered_run(folder: &Path) -> Option<String> {
     let text = logcore_files::read_to_string(&folder.join(REMEMBERED), LONGEST).ok()?;
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     Some(value["run_id"].as_str()?.to_owned())
 }
 
+/// Writes the id of a run for `resume = "auto"`.
 pub(crate) fn remember_run(folder: &Path, run_id: &str) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
     let text = serde_json::json!({"run_id": run_id}).to_string();
     logcore_files::replace(&folder.join(REMEMBERED), text.as_bytes())
 }
 
+/// Removes the remembered id.
 pub(crate) fn forget_run(folder: &Path) {
-    // If it cannot be taken away, the next start goes on with a run that has ended, as it would after a crash.
+    // If the file stays, the next start resumes the ended run, as after a crash.
     let _ = fs::remove_file(folder.join(REMEMBERED));
 }
 
+/// The name of the file with the remembered id.
 const REMEMBERED: &str = "wandb-resume.json";
 
+/// Returns the home folder.
 fn home(environment: EnvLookup<'_>) -> Option<PathBuf> {
     environment("HOME")
         .or_else(|| environment("USERPROFILE"))
         .map(PathBuf::from)
 }
 
-/// The section `[default]`; a name without a value says nothing.
+/// Parses the section `[default]`. Names without a value are skipped.
 fn ini(text: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut in_default = false;
@@ -154,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_section_of_a_settings_file_counts() {
+    fn only_the_default_section_of_a_settings_file_is_read() {
         let all = ini("x = 1\n[other]\nentity = no\n[default]\n# c\nEntity = team\nbase_url=http://a:1\n");
         assert_eq!(all["entity"], "team");
         assert_eq!(all["base_url"], "http://a:1");
@@ -162,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_local_file_wins_over_the_global_one() {
+    fn the_local_settings_file_overrides_the_global_file() {
         let folder = tempfile::tempdir().unwrap();
         let (global, local) = (folder.path().join("config"), folder.path().join("wandb"));
         for (path, text) in [
@@ -176,12 +184,12 @@ mod tests {
         let all = SettingsFiles::read(&local, &environment);
         assert_eq!(all.get("entity"), Some((&"b".to_owned(), true)));
         assert_eq!(all.get("project"), Some((&"p".to_owned(), false)));
-        assert!(all.unread.is_empty());
+        assert!(all.warnings.is_empty());
     }
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_is_passed_over_in_words() {
+    fn settings_that_are_no_regular_file_add_a_warning() {
         let folder = tempfile::tempdir().unwrap();
         let local = folder.path().join("wandb");
         fs::create_dir_all(local.join("settings")).unwrap();
@@ -190,10 +198,10 @@ mod tests {
             "NETRC" => Some("/dev/zero".to_owned()),
             _ => None,
         };
-        let mut unread = SettingsFiles::read(&local, &environment).unread;
-        assert!(netrc_password("a", &environment, &mut unread).is_none());
-        let [settings, netrc] = unread.as_slice() else {
-            panic!("{unread:?}")
+        let mut warnings = SettingsFiles::read(&local, &environment).warnings;
+        assert!(netrc_password("a", &environment, &mut warnings).is_none());
+        let [settings, netrc] = warnings.as_slice() else {
+            panic!("{warnings:?}")
         };
         assert!(settings.contains("a folder") && netrc.contains("/dev/zero") && netrc.contains("a device"));
     }
@@ -208,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_remembered() {
+    fn a_malformed_file_of_a_remembered_run_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         for text in ["", "{", "[]", "{\"run_id\": 1}"] {
             fs::write(folder.path().join(REMEMBERED), text).unwrap();

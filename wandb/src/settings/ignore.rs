@@ -1,11 +1,13 @@
+//! Patterns of files that are not uploaded.
+
 use glob::{MatchOptions, Pattern};
 use logcore::ConfigError;
 
-/// Files of a run that are not uploaded.
+/// Patterns of files of a run that are not uploaded.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct IgnoreGlobs(Vec<Pattern>);
 
-/// As the official client has it: `*` stays within a folder.
+/// The rules of the official client: `*` does not cross `/`.
 const RULES: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
@@ -13,7 +15,7 @@ const RULES: MatchOptions = MatchOptions {
 };
 
 impl IgnoreGlobs {
-    /// Patterns between commas.
+    /// Parses a comma-separated list of patterns.
     pub(crate) fn parse(field: &str, text: &str) -> Result<Self, ConfigError> {
         let patterns = text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty());
         let read = patterns.map(|pattern| {
@@ -25,8 +27,8 @@ impl IgnoreGlobs {
         Ok(Self(read.collect::<Result<_, _>>()?))
     }
 
-    /// Whether a file of this path in the run's `files/` is one.
-    pub(crate) fn has(&self, path: &str) -> bool {
+    /// Returns `true` if a pattern matches this path beneath `files/`.
+    pub(crate) fn matches(&self, path: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches_with(path, RULES))
     }
 }
@@ -36,15 +38,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_of_paths() {
+    fn patterns_match_whole_paths() {
         let ignored = IgnoreGlobs::parse("i", "*.ckpt, output.log,media/images/*,").unwrap();
         for path in ["a.ckpt", ".ckpt", "output.log", "media/images/x.png"] {
-            assert!(ignored.has(path), "{path}");
+            assert!(ignored.matches(path), "{path}");
         }
         for path in ["a/b.ckpt", "output.log.1", "media/images/a/x.png", "media/html/x", ""] {
-            assert!(!ignored.has(path), "{path}");
+            assert!(!ignored.matches(path), "{path}");
         }
-        assert!(!IgnoreGlobs::default().has("a"));
+        assert!(!IgnoreGlobs::default().matches("a"));
         assert_eq!(IgnoreGlobs::parse("i", "[a").unwrap_err().field, "i");
     }
 }

@@ -1,15 +1,17 @@
+//! The API key.
+
 use std::fmt;
 
-/// An API key. It is shown nowhere.
+/// An API key. `Debug` does not show the key.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ApiKey(String);
 
 impl ApiKey {
-    /// A key of possible form: at least 40 letters, digits, `_` and `-` after the first `-` (or in all), or three
-    /// base64url parts joined by dots.
+    /// Parses a key: at least 40 letters, digits, `_` and `-` after the first `-` (or in all), or
+    /// three base64url parts joined by dots. The error is a remedy.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.trim() != text {
-            return Err("take away the white space around it");
+            return Err("remove the white space around it");
         }
         let of_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let parts: Vec<_> = text.split('.').collect();
@@ -21,6 +23,7 @@ impl ApiKey {
         Err("an API key has at least 40 letters, digits, `_` and `-`; copy it from the page `authorize` of your server")
     }
 
+    /// Returns the key itself.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -37,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_of_possible_form() {
+    fn only_plausible_keys_are_accepted() {
         let forty = "a".repeat(40);
         for good in [
             forty.clone(),
@@ -60,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_not_shown() {
+    fn debug_does_not_show_the_key() {
         assert_eq!(format!("{:?}", ApiKey::parse(&"a".repeat(40)).unwrap()), "Key(***)");
     }
 }

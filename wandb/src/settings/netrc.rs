@@ -1,11 +1,12 @@
-//! Passwords by machine, in the form that `ftp` brought up.
+//! Parses netrc files.
 
-/// The password of `machine`, or that of the `default` entry; and whether it is the machine's own.
+/// Returns the password of `machine`, or else of the `default` entry; and `true` if the entry is of
+/// `machine`.
 pub(crate) fn password(text: &str, machine: &str) -> Option<(String, bool)> {
     let mut tokens = tokens(text).into_iter();
     let mut here = None;
     let mut fallback = None;
-    // Whose entry the tokens are of.
+    // `Some(Some(true))` in the entry of `machine`, `Some(Some(false))` in the default entry.
     let mut entry = None;
     while let Some(token) = tokens.next() {
         match token.as_str() {
@@ -27,11 +28,11 @@ pub(crate) fn password(text: &str, machine: &str) -> Option<(String, bool)> {
         .or(fallback.map(|password| (password, false)))
 }
 
-/// Words, with comments and macros left out and quotes taken off.
+/// Splits a file into words. Comments and macros are skipped, quotes removed.
 fn tokens(text: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut in_macro = false;
-    // What follows these words is a value, whatever it looks like.
+    // `true` if the next word is a value, even if it looks like a keyword or a comment.
     let mut value_next = false;
     for line in text.lines() {
         if in_macro {
@@ -57,7 +58,7 @@ fn tokens(text: &str) -> Vec<String> {
     all
 }
 
-/// The first word of a line, which may be quoted, and what comes after it.
+/// Returns the first word of a line, which may be quoted, and the rest of the line.
 fn word(line: &str) -> (String, &str) {
     let Some(quoted) = line.strip_prefix('"') else {
         let end = line.find(char::is_whitespace).unwrap_or(line.len());

@@ -1,4 +1,4 @@
-//! Where a setting stands: in an option, a variable or a file, in this order.
+//! Looks settings up: in an option, a variable or a file, in this order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,22 +7,22 @@ use logcore::ConfigError;
 
 use super::files::{self, SettingsFiles};
 use super::validate::{self, TextKind};
-use super::{ApiKey, DEFAULT_BASE_URL, EnvLookup, ResumeMode, RunMode, WandbOptions, is_yes};
+use super::{ApiKey, DEFAULT_BASE_URL, EnvLookup, ResumeMode, RunMode, WandbOptions};
 
-/// Thirty days: no wait is longer, and sums of waits stay within what a clock can tell.
+/// The longest wait of any setting. Sums of such waits do not overflow a clock.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The places outside of the config in which a setting may stand.
+/// The sources of settings besides the options of the sink.
 pub(super) struct SettingSources<'a> {
     pub(super) files: SettingsFiles,
     pub(super) environment: EnvLookup<'a>,
 }
 
-/// Where a key was found: the field that an error would blame, the place in words, the key.
+/// A key that was found: the field for an error, the source in words, the key.
 type FoundKey = (&'static str, String, String);
 
 impl SettingSources<'_> {
-    /// A setting, with the name under which an error would blame it.
+    /// Returns the field that an error about the setting names, and the value.
     pub(super) fn find(&self, name: &str, option: &Option<String>) -> Option<(String, String)> {
         // Names of internal settings begin with `x_`, and their variables with `WANDB__`.
         let variable = name
@@ -37,14 +37,15 @@ impl SettingSources<'_> {
             .or_else(|| Some((option_name.to_owned(), self.files.get(name)?.0.clone())))
     }
 
+    /// Returns a value that is not empty.
     pub(super) fn text(&self, name: &str, option: &Option<String>) -> Option<String> {
         self.find(name, option)
             .map(|(_, value)| value)
             .filter(|value| !value.is_empty())
     }
 
-    /// The same of one that people read.
-    pub(super) fn words(
+    /// Returns a text for people that is valid and not empty.
+    pub(super) fn checked_text(
         &self,
         name: &str,
         option: &Option<String>,
@@ -56,11 +57,12 @@ impl SettingSources<'_> {
             .transpose()
     }
 
-    /// Whether a setting that is off by default is on.
+    /// Returns `true` if a switch that is off by default is on.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.text(name, &None).is_some_and(|value| is_yes(&value))
     }
 
+    /// Returns the address of a proxy.
     pub(super) fn proxy(&self, name: &str) -> Result<Option<String>, ConfigError> {
         let Some((field, url)) = self.find(name, &None) else {
             return Ok(None);
@@ -69,6 +71,7 @@ impl SettingSources<'_> {
         Ok(Some(url))
     }
 
+    /// Returns a duration. `default` is in seconds.
     pub(super) fn seconds(&self, name: &str, option: Option<f64>, default: f64) -> Result<Duration, ConfigError> {
         let field = name.trim_start_matches("x_file_stream_").to_owned();
         let (field, seconds) = match option {
@@ -91,66 +94,69 @@ impl SettingSources<'_> {
         }
     }
 
+    /// Returns the API key from the first source that has one.
     pub(super) fn key(&mut self, options: &WandbOptions, base_url: &str) -> Result<Option<ApiKey>, ConfigError> {
         let option = &options.api_key;
-        // A key that lies in a file for other purposes must not be in the way of a run that needs none.
+        // A malformed key in a file must not stop a run that needs no key.
         let mode = self.find("mode", &options.mode);
         let needed = mode.is_none_or(|(_, mode)| !matches!(mode.as_str(), "offline" | "dryrun" | "disabled"));
-        let said = option
+        let explicit = option
             .clone()
             .map(|key| ("api_key", String::new(), key))
             .or_else(|| Some(("WANDB_API_KEY", String::new(), (self.environment)("WANDB_API_KEY")?)));
         if let Some((field, path)) = self.find("identity_token_file", &None) {
-            // A key that merely lies in a file is not in its way.
-            let remedy = match said.is_some() {
-                true => "there is an API key, too, and only one of them can count: unset this one",
-                false => "identity tokens are not supported yet; unset it and use an API key",
+            let remedy = match explicit.is_some() {
+                true => "there is an API key, too: set only one of them",
+                false => "identity tokens are not supported; unset it and use an API key",
             };
             return Err(ConfigError::new(field, path, remedy));
         }
         let found = match needed {
-            false => said,
-            true => match self.led_by_local_file(options) {
-                None => said
+            false => explicit,
+            true => match self.redirecting_setting(options) {
+                None => explicit
                     .or_else(|| self.netrc_key(base_url, false))
                     .or_else(|| self.key_in_settings()),
-                Some(setting) => self.key_for_local_file(setting, said, base_url)?,
+                Some(setting) => self.key_for_redirect(setting, explicit, base_url)?,
             },
         };
         found
-            .map(|(field, place, key)| {
-                ApiKey::parse(&key).map_err(|remedy| ConfigError::new(field, "***", format!("{place}{remedy}")))
+            .map(|(field, source, key)| {
+                ApiKey::parse(&key).map_err(|remedy| ConfigError::new(field, "***", format!("{source}{remedy}")))
             })
             .transpose()
     }
 
-    /// A setting of the file beside the runs that chooses where a key goes, and that nobody else has said.
-    fn led_by_local_file(&self, options: &WandbOptions) -> Option<&'static str> {
-        let said = |name: &str| (self.environment)(&format!("WANDB_{}", name.to_ascii_uppercase())).is_some();
+    /// Returns a setting that only the file beside the runs has, and that decides where a key is
+    /// sent.
+    fn redirecting_setting(&self, options: &WandbOptions) -> Option<&'static str> {
+        let is_in_environment =
+            |name: &str| (self.environment)(&format!("WANDB_{}", name.to_ascii_uppercase())).is_some();
         ["http_proxy", "https_proxy", "base_url"].into_iter().find(|name| {
             let of_file = self.files.get(name).is_some_and(|(_, local)| local);
-            of_file && !said(name) && !(*name == "base_url" && options.base_url.is_some())
+            of_file && !is_in_environment(name) && !(*name == "base_url" && options.base_url.is_some())
         })
     }
 
-    /// The key where the file beside the runs has chosen the way to the server. The sender of the folder, or anyone who may
-    /// write to it, may have made the file: so no key goes there but the file's own, or one that netrc has for that very host.
-    fn key_for_local_file(
+    /// Returns the key if the file beside the runs chooses the way to the server. The sender of the
+    /// folder, or anyone who may write to it, may have written that file. So only two keys may go
+    /// there: the key of that file, and a netrc key for that very host.
+    fn key_for_redirect(
         &mut self,
         setting: &'static str,
-        said: Option<FoundKey>,
+        explicit: Option<FoundKey>,
         base_url: &str,
     ) -> Result<Option<FoundKey>, ConfigError> {
         let in_netrc = (setting == "base_url")
             .then(|| self.netrc_key(base_url, true))
             .flatten();
         let own = self.files.local.get("api_key");
-        let own = own.map(|key| ("api_key", self.local_place(), key.clone()));
-        // A user who has said a key means that one, and not the key of the file.
-        if let Some(key) = in_netrc.or(own.filter(|_| said.is_none())) {
+        let own = own.map(|key| ("api_key", self.local_source(), key.clone()));
+        // An explicit key takes precedence over the key of the file.
+        if let Some(key) = in_netrc.or(own.filter(|_| explicit.is_none())) {
             return Ok(Some(key));
         }
-        let other = said
+        let other = explicit
             .or_else(|| self.netrc_key(base_url, false))
             .or_else(|| self.key_in_settings());
         if other.is_none() {
@@ -165,39 +171,43 @@ impl SettingSources<'_> {
             _ => ("***", format!("set {variable} yourself")),
         };
         let remedy = format!(
-            "your API key is not sent where {} leads, which may be anybody's file; if it shall be, {how}",
+            "{} chooses this address, and anybody may have written that file, so your API key is not sent \
+             there; to send it, {how}",
             self.files.local_path.display()
         );
         Err(ConfigError::new(setting, shown, remedy))
     }
 
+    /// Returns the netrc password of the server; with `exact`, only of an entry for this host.
     fn netrc_key(&mut self, base_url: &str, exact: bool) -> Option<FoundKey> {
-        // As it is written, with the port.
+        // The port is compared as written.
         let netloc = base_url.split_once("://")?.1.split('/').next()?;
-        // The new address took the old one's users over.
+        // Users of the old default address keep their netrc entry.
         let old = (base_url == DEFAULT_BASE_URL).then_some("api.wandb.ai");
         let machines = [Some(netloc), old];
-        let unread = &mut self.files.unread;
+        let warnings = &mut self.files.warnings;
         let found = machines.into_iter().flatten().find_map(|machine| {
-            files::netrc_password(machine, self.environment, unread).filter(|found| found.exact || !exact)
+            files::netrc_password(machine, self.environment, warnings).filter(|found| found.exact || !exact)
         })?;
         Some(("api_key", format!("in {}: ", found.path.display()), found.password))
     }
 
+    /// Returns the key of a settings file.
     fn key_in_settings(&self) -> Option<FoundKey> {
         let (key, local) = self.files.get("api_key")?;
-        let place = match local {
-            true => self.local_place(),
+        let source = match local {
+            true => self.local_source(),
             false => "in a settings file: ".to_owned(),
         };
-        Some(("api_key", place, key.clone()))
+        Some(("api_key", source, key.clone()))
     }
 
-    fn local_place(&self) -> String {
+    /// Names the file beside the runs in errors.
+    fn local_source(&self) -> String {
         format!("in a settings file, {}: ", self.files.local_path.display())
     }
 
-    /// The mode, with the field or variable that said it.
+    /// Returns the mode, and the field or variable that names the mode.
     pub(super) fn mode(
         &self,
         option: &Option<String>,
@@ -229,6 +239,7 @@ impl SettingSources<'_> {
         Ok((mode, Some(field)))
     }
 
+    /// Returns the resume mode.
     pub(super) fn resume(&self, option: &Option<String>) -> Result<Option<ResumeMode>, ConfigError> {
         let Some((field, resume)) = self.find("resume", option) else {
             return Ok(None);
@@ -247,13 +258,13 @@ impl SettingSources<'_> {
     }
 }
 
-/// Headers for each request, from the environment.
+/// Returns the headers for each request, from the environment.
 pub(super) fn extra_headers(environment: EnvLookup<'_>) -> Result<Vec<(String, String)>, ConfigError> {
     const NAME: &str = "WANDB__EXTRA_HTTP_HEADERS";
     let Some(text) = environment(NAME) else {
         return Ok(Vec::new());
     };
-    // serde's message is not shown: it may quote a secret.
+    // The message of serde may quote a secret and is not shown.
     let headers: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|error| {
         let remedy = format!(
             "write a JSON object of texts (wrong at line {}, column {})",
@@ -263,4 +274,12 @@ pub(super) fn extra_headers(environment: EnvLookup<'_>) -> Result<Vec<(String, S
         ConfigError::new(NAME, "***", remedy)
     })?;
     Ok(headers.into_iter().collect())
+}
+
+/// Returns `true` for the texts that mean yes in the official client.
+pub(super) fn is_yes(text: &str) -> bool {
+    matches!(
+        text.to_ascii_lowercase().as_str(),
+        "y" | "yes" | "t" | "true" | "on" | "1"
+    )
 }

@@ -1,8 +1,9 @@
-//! What names, addresses and keys may look like; what they are is for the server to say.
+//! Checks of names, texts and addresses, before the server sees them.
 
 use logcore::ConfigError;
 use reqwest::Url;
 
+/// Checks the name of a project.
 pub(crate) fn project(field: &str, name: &str) -> Result<(), ConfigError> {
     if name.is_empty()
         || name.chars().count() > 128
@@ -15,9 +16,10 @@ pub(crate) fn project(field: &str, name: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Checks the id of a run.
 pub(crate) fn run_id(field: &str, id: &str) -> Result<(), ConfigError> {
     let bad = id.is_empty() || id.trim() != id || id.chars().count() > 128 || has_control(id);
-    // It is a part of file names and addresses.
+    // The id is a part of file names and addresses.
     if bad || id.contains([':', ';', ',', '#', '?', '/', '\'', '\\', '%']) || id.starts_with('.') {
         let remedy = "a run id has 1 to 128 characters, no space around it, and none of : ; , # ? / ' \\ %";
         return Err(ConfigError::new(field, id.escape_debug(), remedy));
@@ -25,6 +27,7 @@ pub(crate) fn run_id(field: &str, id: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Checks tags, and removes duplicates.
 pub(crate) fn tags(field: &str, tags: &mut Vec<String>) -> Result<(), ConfigError> {
     if let Some(tag) = tags
         .iter()
@@ -38,19 +41,20 @@ pub(crate) fn tags(field: &str, tags: &mut Vec<String>) -> Result<(), ConfigErro
     Ok(())
 }
 
+/// Checks the name of a user or team.
 pub(crate) fn name(field: &str, name: &str) -> Result<(), ConfigError> {
     if name.is_empty() || name.contains('/') || has_control(name) || name.chars().count() > 128 {
-        let remedy = "it has 1 to 128 characters, no `/` and no control characters";
+        let remedy = "use 1 to 128 characters, no `/` and no control characters";
         return Err(ConfigError::new(field, name.escape_debug(), remedy));
     }
     Ok(())
 }
 
-/// Checks a text that people read: a name, a group, notes. A server refuses the whole run for one that it does not take, and
-/// goes on refusing it.
+/// Checks a text for people: a name, a group, notes. One invalid text makes the server refuse the
+/// whole run.
 pub(crate) fn text(field: &str, text: &str, kind: TextKind) -> Result<(), ConfigError> {
     let long = text.chars().count() > kind.longest();
-    // Notes have lines.
+    // Notes have several lines.
     let allowed = |c: char| kind == TextKind::Notes && matches!(c, '\n' | '\r' | '\t');
     if long || text.chars().any(|c| c.is_control() && !allowed(c)) {
         let start: String = text.chars().take(SHOWN).collect();
@@ -74,38 +78,38 @@ pub(crate) fn text(field: &str, text: &str, kind: TextKind) -> Result<(), Config
     Ok(())
 }
 
-/// The kind of a text for people, which decides how long W&B lets it be.
+/// The kind of a text for people, which decides the greatest length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TextKind {
-    /// The name that is shown, the group, the sweep.
+    /// The display name, the group or the sweep.
     Name,
-    /// `job_type`, which servers cut off shorter: <https://github.com/wandb/wandb/issues/6402>.
+    /// `job_type`, which servers truncate: <https://github.com/wandb/wandb/issues/6402>.
     JobType,
     Notes,
-    /// The host, the program, who runs it.
-    Place,
+    /// The host, the program or the user.
+    Environment,
 }
 
 impl TextKind {
+    /// Returns the greatest number of characters.
     fn longest(self) -> usize {
         match self {
             Self::Name => 128,
             Self::JobType => 64,
-            // A page that people read.
             Self::Notes => 64 << 10,
-            Self::Place => 4096,
+            Self::Environment => 4096,
         }
     }
 }
 
-/// How much of a refused text an error repeats.
+/// Number of characters of a refused text that an error repeats.
 const SHOWN: usize = 200;
 
-/// Checks the address of a server; returns it without a slash at its end.
+/// Checks the address of a server, and returns the address without trailing slashes.
 pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
     let trimmed = text.trim_end_matches('/');
     let Ok(url) = Url::parse(trimmed) else {
-        // It may hold a password or a token all the same.
+        // Even a malformed address may hold a password or a token.
         let shown = if trimmed.contains(['@', '?', '#']) {
             "***".to_owned()
         } else {
@@ -117,7 +121,8 @@ pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
             "write an address such as https://api.wandb.ai",
         ));
     };
-    // A character that a parser takes out or reads as `/` makes an address that people read as another.
+    // A parser drops such characters or reads them as `/`, so that people and the parser would see
+    // different hosts.
     if trimmed.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
         let remedy = "the address has white space, a control character or a backslash in it";
         return Err(ConfigError::new(field, "***", remedy));
@@ -129,14 +134,14 @@ pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
             "the address must not hold a name or password; use `api_key` or WANDB_API_KEY",
         ));
     }
-    // What stands behind the host may be a secret, too.
+    // The part after the host may be a secret, too.
     let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or("***"));
     let refuse = |remedy: &str| Err(ConfigError::new(field, &shown, remedy));
     let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
         return refuse("an address begins with http:// or https:// and names a host");
     };
     if url.query().is_some() || url.fragment().is_some() {
-        return refuse("leave out what stands after `?` and `#`");
+        return refuse("remove `?` and `#` and the text after them");
     }
     if host == "wandb.ai" || host.ends_with(".wandb.ai") {
         if url.scheme() != "https" {
@@ -152,7 +157,7 @@ pub(crate) fn base_url(field: &str, text: &str) -> Result<String, ConfigError> {
     Ok(trimmed.to_owned())
 }
 
-/// Checks the address of a proxy, which may hold a password and is never shown.
+/// Checks the address of a proxy. The address may hold a password and is never shown.
 pub(crate) fn proxy(field: &str, url: &str) -> Result<(), ConfigError> {
     let remedy = "write an address such as http://proxy:3128";
     reqwest::Proxy::all(url)
@@ -160,6 +165,7 @@ pub(crate) fn proxy(field: &str, url: &str) -> Result<(), ConfigError> {
         .map_err(|_| ConfigError::new(field, "***", remedy))
 }
 
+/// Returns `true` if a text has control characters.
 fn has_control(text: &str) -> bool {
     text.chars().any(char::is_control)
 }
@@ -169,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn impossible_forms_are_refused() {
+    fn invalid_names_ids_and_tags_are_refused() {
         for bad in ["", "a/b", "a\\b", "a#", "a?", "50%", "a:b", "a\nb", &"x".repeat(129)] {
             assert_eq!(project("p", bad).unwrap_err().field, "p", "{bad}");
         }
@@ -186,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_no_server_takes_are_refused_by_their_field() {
+    fn a_text_that_is_too_long_or_has_control_characters_is_refused() {
         for (kind, longest) in [
             (TextKind::Name, 128),
             (TextKind::JobType, 64),
@@ -205,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses() {
+    fn a_base_url_is_checked_without_repeating_secrets() {
         assert_eq!(
             base_url("b", "http://127.0.0.1:80/x/").unwrap(),
             "http://127.0.0.1:80/x"

@@ -1,4 +1,4 @@
-//! Folders that somebody has sent: what their logs name, and what lies in them.
+//! Tests of hostile folders: the paths in their logs, and the links and pipes in them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,7 +23,7 @@ const SECRET: &str = "a private key";
 const PRECIOUS: &str = "precious";
 const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A folder that was sent, in a machine that has something to lose.
+/// A folder that somebody has sent, in a home folder with secrets.
 struct SentFolder {
     home: TempDir,
     run: PathBuf,
@@ -83,13 +83,13 @@ impl SentFolder {
     }
 
     fn sync(&self, server: &FakeServer) -> (Result<SyncReport, SyncError>, Vec<String>) {
-        let said = Arc::<Mutex<Vec<String>>>::default();
+        let notices = Arc::<Mutex<Vec<String>>>::default();
         let mut options = options(server);
-        let words = Arc::clone(&said);
+        let words = Arc::clone(&notices);
         options.notices = Some(Notices::new(move |_, line| words.lock().unwrap().push(line.to_owned())));
         let report = sync(&self.log, &options, |_, _| {});
-        let said = said.lock().unwrap().clone();
-        (report, said)
+        let notices = notices.lock().unwrap().clone();
+        (report, notices)
     }
 
     fn is_unharmed(&self) -> bool {
@@ -109,15 +109,14 @@ fn options(server: &FakeServer) -> SyncOptions {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
-    /// Whatever a log names, as a file or as the place of an artifact's copy: nothing from outside of the folder goes out, and
-    /// no link in it is followed.
+    /// A log names any paths, as files and as copies for artifacts.
     #[test]
-    fn no_log_reaches_a_file_outside_of_its_folder(
+    fn a_log_never_reaches_a_file_outside_of_its_folder(
         parts in prop::collection::vec(
             prop_oneof![
-                Just("..".to_owned()), Just(".".to_owned()), Just(String::new()), Just("out".to_owned()), Just("key".to_owned()),
-                Just(".ssh".to_owned()), Just("id_rsa".to_owned()), Just("artifacts".to_owned()), Just("files".to_owned()),
-                Just("\0".to_owned()), Just("file:".to_owned()),
+                Just("..".to_owned()), Just(".".to_owned()), Just(String::new()), Just("out".to_owned()),
+                Just("key".to_owned()), Just(".ssh".to_owned()), Just("id_rsa".to_owned()),
+                Just("artifacts".to_owned()), Just("files".to_owned()), Just("\0".to_owned()), Just("file:".to_owned()),
             ],
             0..7,
         ),
@@ -145,44 +144,53 @@ proptest! {
 }
 
 #[test]
-fn what_is_left_out_is_said_and_the_rest_is_delivered() {
+fn skipped_files_are_reported_and_the_rest_is_delivered() {
     let sent = SentFolder::new(&["../../../../.ssh/id_rsa".to_owned()]);
     let server = FakeServer::start(|_, _| {});
-    let (report, said) = sent.sync(&server);
-    let left_out = report.unwrap().left_out;
-    assert_eq!(left_out.len(), 2, "{left_out:?}");
+    let (report, notices) = sent.sync(&server);
+    let skipped = report.unwrap().skipped;
+    assert_eq!(skipped.len(), 2, "{skipped:?}");
     assert!(
-        left_out.iter().all(|what| said.iter().any(|line| line.contains(what))),
-        "{said:?}"
+        skipped
+            .iter()
+            .all(|what| notices.iter().any(|line| line.contains(what))),
+        "{notices:?}"
     );
-    assert!(left_out[0].contains("leads out of its folder"), "{left_out:?}");
+    assert!(skipped[0].contains("leads out of its folder"), "{skipped:?}");
     assert!(server.all().contains("complete"), "{}", server.all());
 }
 
-/// Where it goes is said before the server hears of it; so is that somebody else wrote it.
+/// The notice also names the foreign writer.
 #[test]
-fn the_destination_is_said_before_anything_is_sent() {
+fn the_destination_is_printed_before_anything_is_sent() {
     let sent = SentFolder::new(&[]);
     let server = FakeServer::start(|_, _| {});
-    let said = Arc::<Mutex<Vec<(bool, String)>>>::default();
+    let notices = Arc::<Mutex<Vec<(bool, String)>>>::default();
     let mut options = options(&server);
-    let (words, seen) = (Arc::clone(&said), server.url.clone());
+    let (words, seen) = (Arc::clone(&notices), server.url.clone());
     let watch = Arc::new(server);
     let watched = Arc::clone(&watch);
     options.notices = Some(Notices::new(move |_, line| {
         words.lock().unwrap().push((watched.all().is_empty(), line.to_owned()));
     }));
     sync(&sent.log, &options, |_, _| {}).unwrap();
-    let said = said.lock().unwrap();
-    let (before, line) = &said[0];
-    assert!(before, "{said:?}");
-    for word in [seen.as_str(), "attacker", "loot", "mallory", "elsewhere", "not you"] {
+    let notices = notices.lock().unwrap();
+    let (before, line) = &notices[0];
+    assert!(before, "{notices:?}");
+    for word in [
+        seen.as_str(),
+        "attacker",
+        "loot",
+        "mallory",
+        "elsewhere",
+        "another writer than you",
+    ] {
         assert!(line.contains(word), "{line} lacks {word}");
     }
 }
 
 #[test]
-fn links_in_the_place_of_our_files_are_replaced_and_not_followed() {
+fn links_in_place_of_own_files_are_replaced_and_not_followed() {
     let sent = SentFolder::new(&[]);
     let precious = sent.home.path().join(".bashrc");
     let ours = [
@@ -206,9 +214,9 @@ fn links_in_the_place_of_our_files_are_replaced_and_not_followed() {
     assert_eq!(fs::read_to_string(console).unwrap(), "touch /tmp/pwned\n");
 }
 
-/// `artifacts` leads to a folder of the user's, whose files the log calls copies that have served their purpose.
+/// `artifacts` is a link to a folder of the user, and the log names its files as copies.
 #[test]
-fn nothing_is_taken_away_over_a_link() {
+fn nothing_is_removed_through_a_link() {
     let sent = SentFolder::new(&["/x/artifacts/.ssh/id_rsa".to_owned()]);
     symlink(sent.home.path(), sent.run.join("artifacts")).unwrap();
     let server = FakeServer::start(|_, _| {});
@@ -216,9 +224,9 @@ fn nothing_is_taken_away_over_a_link() {
     assert!(sent.is_unharmed());
 }
 
-/// Pipes and folders in the place of files hang nothing, wherever they are.
+/// Pipes and folders in place of files do not block a sync.
 #[test]
-fn nothing_that_is_no_file_is_waited_for() {
+fn pipes_and_folders_in_place_of_files_do_not_block() {
     let names = [
         "files/pipe",
         "run-x.wandb.upload",
@@ -234,12 +242,13 @@ fn nothing_that_is_no_file_is_waited_for() {
         assert!(made.unwrap().success());
     }
     let server = FakeServer::start(|_, _| {});
-    let (report, said) = sent.sync(&server);
-    assert_eq!(report.unwrap().left_out.len(), 4, "{said:?}");
+    let (report, notices) = sent.sync(&server);
+    assert_eq!(report.unwrap().skipped.len(), 4, "{notices:?}");
     assert!(
-        said.iter()
-            .any(|line| line.contains("settings is passed over: it is a pipe")),
-        "{said:?}"
+        notices
+            .iter()
+            .any(|line| line.contains("ignoring") && line.contains("settings: it is a pipe")),
+        "{notices:?}"
     );
     let log = sent.run.join("run-pipe.wandb");
     fs::rename(sent.run.join("files/pipe"), &log).unwrap();
@@ -248,7 +257,7 @@ fn nothing_that_is_no_file_is_waited_for() {
 }
 
 #[test]
-fn a_log_that_is_a_link_is_no_log_of_the_folder() {
+fn a_link_to_a_log_is_neither_found_nor_synced() {
     let sent = SentFolder::new(&[]);
     let other = sent.home.path().join("sent/wandb/run-other");
     fs::create_dir(&other).unwrap();

@@ -1,5 +1,5 @@
-//! Ways for the fuzzer into what is read: logs, the replies of a server, what stands beside a log. Each panics if a promise is
-//! broken.
+//! Entry points of the fuzzer: logs, replies of a server, and the files beside a log. Each function
+//! panics if a promise is broken.
 
 use std::path::Path;
 
@@ -10,24 +10,25 @@ use crate::log_format::json;
 use crate::log_format::proto::{ExitRecord, RecordKind};
 use crate::log_format::{LogEnd, LogEntry, LogReader};
 use crate::run_log::reopen::reopen;
-use crate::upload::client::api::{quoted, retry_after, server_words};
+use crate::upload::client::api::{quoted, retry_after, server_message};
 use crate::upload::client::error::UploadError;
 use crate::upload::client::retry::Backoff;
 use crate::upload::state::progress_file::UploadProgress;
 use crate::upload::state::resume;
 use crate::upload::stream::assembler::Assembler;
-use crate::upload::stream::line_buffer::LineBuffer;
+use crate::upload::stream::line_buffer::StreamLines;
 
-/// Reads a log as a delivery does, then goes on with it behind one of its records, as a recovery does.
+/// Reads a log as a delivery does, then continues the log behind one of its records, as a recovery
+/// does.
 ///
 /// # Panics
 ///
-/// If what a server would get is not JSON, or a record that is added cannot be read behind those that stand before it.
+/// If the content for a server is not JSON, or an added record cannot be read back.
 pub fn read_log(path: &Path, record: usize) {
     let mut assembler = Assembler::default();
     assembler.derive_summary();
     let ends = read(path, |record| assembler.read(record));
-    assembler.cover_all();
+    assembler.add_tail_summary();
     check(&mut assembler);
     for entry in assembler
         .artifacts
@@ -55,17 +56,17 @@ pub fn read_log(path: &Path, record: usize) {
     }
 }
 
-/// Reads what a server says of a run that is resumed, and begins a delivery there.
+/// Reads the reply about a resumed run, and starts a delivery there.
 ///
 /// # Panics
 ///
-/// If what is kept of it is read back as something else, or what the server would get is not JSON.
+/// If the saved progress is read back differently, or the content for the server is not JSON.
 pub fn read_resumed(text: &str) {
     let reply: Value = serde_json::from_str(text).unwrap_or_default();
-    let Ok(Some(existing)) = resume::read(&reply) else {
+    let Ok(Some(existing)) = resume::read(reply) else {
         return;
     };
-    let progress = UploadProgress::beginning(Some(&existing), None);
+    let progress = UploadProgress::at_start(Some(&existing), None);
     let kept = serde_json::to_string(&progress).expect("it has a form in JSON");
     assert_eq!(
         serde_json::from_str::<UploadProgress>(&kept).ok(),
@@ -77,27 +78,27 @@ pub fn read_resumed(text: &str) {
     check(&mut assembler);
 }
 
-/// Reads the words with which a server refuses something, and how long it wants to be left alone.
+/// Reads the message of an error and its retry time.
 ///
 /// # Panics
 ///
-/// If the words would be obeyed by a terminal, or the wait is none or has no end.
+/// If the message has control characters, or the wait is not between a second and an hour.
 pub fn read_refusal(text: &str) {
-    let shown = quoted(&server_words(text));
+    let shown = quoted(&server_message(text));
     assert!(!shown.chars().any(char::is_control), "{shown:?} reaches a terminal");
-    let error = UploadError::of_status(429, &shown, retry_after(text), false);
+    let error = UploadError::from_status(429, &shown, retry_after(text), false);
     let wait = Backoff::default().next(&error, false);
     assert!((1..=3600).contains(&wait.as_secs()), "{wait:?}");
 }
 
-/// Reads how far the delivery of a log has come, and goes on with it.
-pub fn read_standing(text: &str) {
+/// Reads the progress of a delivery, and continues the delivery.
+pub fn read_progress(text: &str) {
     if let Ok(progress) = serde_json::from_str(text) {
         Assembler::default().begin_at(&progress);
     }
 }
 
-/// Where each record ends, the header as the first.
+/// Returns the end of the header and of each record.
 fn read(path: &Path, mut each: impl FnMut(crate::log_format::proto::LogRecord)) -> Vec<LogEnd> {
     let Ok(mut reader) = LogReader::open(path) else {
         return Vec::new();
@@ -116,6 +117,7 @@ fn read(path: &Path, mut each: impl FnMut(crate::log_format::proto::LogRecord)) 
     ends
 }
 
+/// Checks that all content for the server is valid JSON.
 fn check(assembler: &mut Assembler) {
     for lines in [&assembler.history, &assembler.events] {
         for line in texts(lines) {
@@ -133,8 +135,8 @@ fn check(assembler: &mut Assembler) {
     let _ = assembler.metadata();
 }
 
-/// The lines as they are sent.
-fn texts(lines: &LineBuffer) -> Vec<String> {
+/// Returns the lines as they are sent.
+fn texts(lines: &StreamLines) -> Vec<String> {
     let (_, content) = lines.portion(usize::MAX);
     serde_json::from_str(&format!("[{content}]")).expect("lines are sent as JSON strings")
 }

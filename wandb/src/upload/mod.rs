@@ -1,4 +1,8 @@
-//! From the log to the server: the log is the spool, and what is in it reaches the server exactly once.
+//! Delivers a log to the server. The log is the spool, and each of its records reaches the server
+//! exactly once.
+//!
+//! The worker reads the log, the assembler in `stream` turns records into lines, and the client
+//! sends them. `state` has the progress of the delivery.
 
 pub(crate) mod client;
 #[cfg(all(test, unix))]
@@ -16,5 +20,5 @@ pub(crate) use self::client::error::{UploadError, UploadErrorKind};
 pub(crate) use self::client::put_file::digest;
 pub(crate) use self::client::retry::RetryingClient;
 pub(crate) use self::state::control::{DeliveryControl, Lane};
-pub(crate) use self::state::progress_file::{ResumeCondition, UploadProgress, synced_by_other};
-pub(crate) use self::worker::{DeliveryOutcome, DeliveryPlan, HEARTBEAT, deliver};
+pub(crate) use self::state::progress_file::{UploadProgress, synced_by_official};
+pub(crate) use self::worker::{DeliveryOutcome, DeliveryPlan, DeliveryReport, HEARTBEAT, deliver};

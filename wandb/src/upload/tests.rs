@@ -1,4 +1,4 @@
-//! Deliveries of logs that no sink writes, to a server that answers each request as the test says.
+//! Tests of deliveries of hand-made logs to a fake server.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,16 +11,15 @@ use logcore::{Deadline, LogConfig, StopFlag};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, Lane, RetryingClient, deliver};
+use super::{Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, DeliveryReport, Lane, RetryingClient, deliver};
 use crate::folder::RunFolder;
 use crate::log_format::LogWriter;
 use crate::log_format::proto::{ExitRecord, FilesItem, FilesRecord, RecordKind, RunRecord};
 use crate::settings::{self, IgnoreGlobs};
-use crate::upload::worker::DeliveryReport;
 
-/// A request that came, in the order of their ends.
+/// A request that the server has answered.
 #[derive(Clone)]
-struct SeenRequest {
+struct RecordedRequest {
     /// The operation, `stream` or `PUT`.
     what: String,
     body: Value,
@@ -28,18 +27,18 @@ struct SeenRequest {
 
 #[derive(Default)]
 struct FakeServerState {
-    seen: Mutex<Vec<SeenRequest>>,
+    seen: Mutex<Vec<RecordedRequest>>,
     changed: Condvar,
 }
 
-/// A server on loopback that makes any run and keeps what it is told.
+/// A server on the loopback interface that accepts any run and records the requests.
 pub(super) struct FakeServer {
     pub(super) url: String,
     shared: Arc<FakeServerState>,
 }
 
 impl FakeServer {
-    /// `before` runs ahead of each answer.
+    /// Starts the server. `before` runs before each reply.
     pub(super) fn start(before: impl Fn(&FakeServer, &str) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -95,7 +94,7 @@ impl FakeServer {
             };
             before(self, what);
             let answer = self.answer(what, &body).to_string();
-            self.shared.seen.lock().unwrap().push(SeenRequest {
+            self.shared.seen.lock().unwrap().push(RecordedRequest {
                 what: what.to_owned(),
                 body,
             });
@@ -121,7 +120,7 @@ impl FakeServer {
         json!({"data": data})
     }
 
-    /// All that came, as text.
+    /// Returns all requests as text.
     pub(super) fn all(&self) -> String {
         let seen = self.shared.seen.lock().unwrap();
         seen.iter()
@@ -129,9 +128,9 @@ impl FakeServer {
             .collect()
     }
 
-    /// The bodies of all requests of a kind, once there are so many.
+    /// Waits for `count` requests of a kind, and returns their bodies.
     fn wait_for(&self, what: &str, count: usize) -> Vec<Value> {
-        let of_kind = |seen: &[SeenRequest]| -> Vec<Value> {
+        let of_kind = |seen: &[RecordedRequest]| -> Vec<Value> {
             let all = seen.iter().filter(|seen| seen.what == what);
             all.map(|seen| seen.body.clone()).collect()
         };
@@ -150,14 +149,14 @@ impl FakeServer {
         let options = serde_json::from_value(options).unwrap();
         let settings = settings::resolve(options, &LogConfig::default(), &|_| None).unwrap();
         RetryingClient {
-            api: Arc::new(Api::new(&settings).unwrap()),
+            api: Arc::new(Api::new(&settings.server).unwrap()),
             control: Arc::clone(control),
             lane: Lane::Rows,
         }
     }
 }
 
-/// A log of these records, behind that of a run.
+/// Creates a log of a run record and other records.
 fn log(folder: &TempDir, kinds: impl IntoIterator<Item = RecordKind>) -> PathBuf {
     let path = folder.path().join("run-x.wandb");
     let mut log = LogWriter::create(&path, []).unwrap();
@@ -180,18 +179,18 @@ fn run(display_name: &str) -> RecordKind {
 
 fn plan(log: &Path, heartbeat: Duration) -> DeliveryPlan {
     DeliveryPlan {
-        files: Arc::new(RunFolder::of(log).unwrap()),
+        files: Arc::new(RunFolder::open(log).unwrap()),
         live: None,
         interval: Duration::from_secs(3600),
         heartbeat,
         app_url: String::new(),
-        ignored: IgnoreGlobs::default(),
+        ignore_globs: IgnoreGlobs::default(),
         ended: true,
         may_exist: false,
     }
 }
 
-/// Delivers a log that has ended.
+/// Delivers a complete log.
 fn delivered(server: &FakeServer, plan: DeliveryPlan) -> DeliveryReport {
     let control = Arc::new(DeliveryControl::new(StopFlag::default(), Some(Duration::from_secs(20))));
     deliver(server.client(&control), plan, &mut |_| {}).unwrap()
@@ -200,7 +199,7 @@ fn delivered(server: &FakeServer, plan: DeliveryPlan) -> DeliveryReport {
 const BEAT: Duration = Duration::from_millis(20);
 
 #[test]
-fn a_run_that_says_nothing_shows_that_it_is_alive() {
+fn a_run_without_records_sends_heartbeats() {
     let (server, folder) = (FakeServer::start(|_, _| {}), TempDir::new().unwrap());
     let log = log(&folder, [RecordKind::Environment(Box::default())]);
     let control = Arc::new(DeliveryControl::new(StopFlag::default(), None));
@@ -214,13 +213,13 @@ fn a_run_that_says_nothing_shows_that_it_is_alive() {
         thread::Builder::new().spawn_scoped(scope, delivery).unwrap();
         let beats = server.wait_for("stream", 4);
         assert!(beats.iter().all(|beat| *beat == json!({})), "{beats:?}");
-        control.end(Deadline::after(Duration::ZERO));
+        control.run_ended(Deadline::after(Duration::ZERO));
     });
 }
 
-/// The upload is not done before the run has said several times that it is alive.
+/// The upload ends only after several heartbeats.
 #[test]
-fn a_run_is_alive_while_its_last_file_is_on_its_way() {
+fn heartbeats_continue_during_the_last_upload() {
     let server = FakeServer::start(|server, what| {
         if what == "PUT" {
             server.wait_for("stream", 4);
@@ -249,7 +248,7 @@ fn a_run_is_alive_while_its_last_file_is_on_its_way() {
 }
 
 #[test]
-fn a_later_record_of_the_run_changes_its_name() {
+fn a_later_run_record_changes_the_name() {
     let (server, folder) = (FakeServer::start(|_, _| {}), TempDir::new().unwrap());
     let environment = RecordKind::Environment(Box::default());
     let log = log(
@@ -262,9 +261,9 @@ fn a_later_record_of_the_run_changes_its_name() {
     assert_eq!(names.collect::<Vec<_>>(), ["first", "second"]);
 }
 
-/// It was uploaded, and the process ended before the stream could say so.
+/// The process ended between the upload and the announcement.
 #[test]
-fn a_file_that_no_delivery_has_announced_is_announced() {
+fn an_unannounced_file_of_an_earlier_delivery_is_announced() {
     let (server, folder) = (FakeServer::start(|_, _| {}), TempDir::new().unwrap());
     let log = log(&folder, [RecordKind::Exit(ExitRecord::default())]);
     let uploaded = folder.path().join("run-x.wandb.uploaded");

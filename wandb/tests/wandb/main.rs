@@ -293,18 +293,21 @@ fn impossible_settings_are_refused_at_setup() {
     ] {
         let options = with(json!({"mode": "offline"}), json!({ option: value }));
         let error = refused(config(&folder, "impossible", options));
-        assert!(error.starts_with(&format!("sinks.wandb.{option} = ")), "{error}");
+        assert!(
+            error.starts_with(&format!("invalid sinks.wandb.{option} = ")),
+            "{error}"
+        );
     }
     let error = refused(LogConfig {
         wandb_project: Some("a/b".into()),
         ..config(&folder, "impossible", json!({"mode": "offline"}))
     });
-    assert!(error.starts_with("wandb_project = a/b"), "{error}");
+    assert!(error.starts_with("invalid wandb_project = a/b"), "{error}");
     let error = refused(LogConfig {
         wandb_name: Some("x".repeat(129)),
         ..config(&folder, "impossible", json!({"mode": "offline"}))
     });
-    assert!(error.starts_with("wandb_name = "), "{error}");
+    assert!(error.starts_with("invalid wandb_name = "), "{error}");
     assert!(!folder.path().join("wandb").exists());
 }
 

@@ -274,7 +274,7 @@ fn without_a_key_one_line_says_how_to_send_it() {
     let errors = running.errors();
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(
-        errors[0].contains("cargo xtask wandb sync") && errors[0].contains("offline-run-"),
+        errors[0].contains("facade::wandb::sync") && errors[0].contains("offline-run-"),
         "{errors:?}"
     );
 }
@@ -292,7 +292,7 @@ fn each_kind_of_trouble_is_one_line_and_one_when_it_is_over() {
     assert_eq!(errors.len(), 3, "{errors:#?}");
     assert!(errors[0].contains("W&B: the run is at http://127.0.0.1"), "{errors:#?}");
     assert!(errors[1].contains("503") && errors[1].contains("W&B"), "{errors:#?}");
-    assert!(errors[2].contains("the trouble is over"), "{errors:#?}");
+    assert!(errors[2].contains("accepts requests again"), "{errors:#?}");
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn a_refused_key_is_one_line_and_the_end_says_how_to_send_the_rest() {
     assert_eq!(errors.len(), 2, "{errors:#?}");
     assert!(errors[0].contains("401"), "{errors:#?}");
     assert!(errors[1].contains("200 of 200 calls are only on disk"), "{errors:#?}");
-    assert!(errors[1].contains("cargo xtask wandb sync"), "{errors:#?}");
+    assert!(errors[1].contains("facade::wandb::sync"), "{errors:#?}");
 }
 
 #[test]

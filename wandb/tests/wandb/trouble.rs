@@ -362,7 +362,7 @@ fn a_log_that_is_emptied_goes_on_and_the_books_tell() {
             assert_eq!(server.run().steps(), [0, 1, 2, 3, 4, 5]);
             assert!(server.run().is_whole());
         } else {
-            assert_eq!(books.dropped["cut off by others"], 2, "{books:?}");
+            assert_eq!(books.dropped["cut off by another program"], 2, "{books:?}");
             assert_eq!(synced(&server, &folder), Synced::Delivered);
             assert_eq!(server.run().steps(), [2, 3, 4, 5], "the row that was open is there");
         }

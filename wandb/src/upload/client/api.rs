@@ -1,4 +1,4 @@
-//! Single requests to the server; see `persist` for what happens when they fail.
+//! Single requests to the server. The retries are in [`retry`](super::retry).
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
@@ -11,93 +11,96 @@ use logcore::Deadline;
 use percent_encoding::utf8_percent_encode;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Proxy, RequestBuilder, redirect};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::settings::{RunSettings, SEGMENT};
-use crate::upload::client::error::{UploadError, UploadErrorKind};
-use crate::upload::client::http::{HttpClient, HttpReply, RequestBody};
-use crate::upload::client::secret::{SecretFilter, credentials};
+use super::error::{UploadError, UploadErrorKind};
+use super::http::{HttpClient, HttpReply, RequestBody};
+use super::replies::{GraphqlReply, StreamReply, from_part, list_from_part};
+use super::secret::{SecretFilter, credentials};
+use crate::settings::{SEGMENT, ServerConfig};
 
-/// How much of a server's own words an error repeats.
+/// Number of characters of a server's message that an error repeats.
 const QUOTED: usize = 200;
-/// A client that waits longer has a clock that cannot.
+/// The longest timeout. Longer ones overflow the clocks of some platforms.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The server of a run.
 pub(crate) struct Api {
     http: HttpClient,
-    base: String,
+    base_url: String,
     authorization: HeaderValue,
-    own_headers: HeaderMap,
-    secret: SecretFilter,
+    extra_headers: HeaderMap,
+    secrets: SecretFilter,
     timeout: Duration,
-    /// No request to GraphQL goes beyond it.
+    /// The deadline of every GraphQL request.
     deadline: Option<Deadline>,
 }
 
 impl Api {
-    pub(crate) fn new(settings: &RunSettings) -> Result<Self, UploadError> {
-        let key = settings.key.as_ref().map_or("", |key| key.expose());
-        let mut authorization = HeaderValue::from_str(&format!("Basic {}", credentials(key))).map_err(|_| {
-            UploadError::last(
-                UploadErrorKind::KeyRefused,
-                "the API key has characters that no key has",
-            )
-        })?;
+    /// Starts the HTTP client of a server.
+    ///
+    /// # Errors
+    ///
+    /// If the key has invalid characters, or the client cannot be set up.
+    pub(crate) fn new(config: &ServerConfig) -> Result<Self, UploadError> {
+        let key = config.key.as_ref().map_or("", |key| key.expose());
+        let mut authorization = HeaderValue::from_str(&format!("Basic {}", credentials(key)))
+            .map_err(|_| UploadError::permanent(UploadErrorKind::KeyRefused, "the API key has invalid characters"))?;
         authorization.set_sensitive(true);
-        let http = HttpClient::start(client(settings)?).map_err(|error| {
-            UploadError::last(
+        let http = HttpClient::start(client(config)?).map_err(|error| {
+            UploadError::permanent(
                 UploadErrorKind::Unreadable,
-                format!("no thread for the HTTP client: {error}"),
+                format!("cannot start the thread of the HTTP client: {error}"),
             )
         })?;
-        let mut own_headers = HeaderMap::new();
-        for (name, value) in &settings.extra_headers {
+        let mut extra_headers = HeaderMap::new();
+        for (name, value) in &config.extra_headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
-                own_headers.insert(name, value);
+                extra_headers.insert(name, value);
             }
         }
         for (name, value) in [
-            ("x-wandb-username", &settings.username),
-            ("x-wandb-user-email", &settings.user_email),
+            ("x-wandb-username", &config.username),
+            ("x-wandb-user-email", &config.user_email),
         ] {
             if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
-                own_headers.insert(name, value);
+                extra_headers.insert(name, value);
             }
         }
         Ok(Self {
             http,
-            base: settings.base_url.clone(),
+            base_url: config.base_url.clone(),
             authorization,
-            own_headers,
-            secret: SecretFilter::of(settings),
-            timeout: settings.http_timeout.min(LONGEST_TIMEOUT),
+            extra_headers,
+            secrets: SecretFilter::new(config),
+            timeout: config.timeout.min(LONGEST_TIMEOUT),
             deadline: None,
         })
     }
 
-    /// A text without the secrets that requests carry.
-    pub(crate) fn clean(&self, text: &str) -> String {
-        self.secret.clean(text)
+    /// Replaces the secrets of requests in a text.
+    pub(crate) fn hide_secrets(&self, text: &str) -> String {
+        self.secrets.hide(text)
     }
 
-    /// The address of the server.
-    pub(crate) fn base(&self) -> &str {
-        &self.base
+    /// Returns the address of the server.
+    pub(crate) fn base_url(&self) -> &str {
+        &self.base_url
     }
 
-    /// The same for requests that somebody waits for.
-    pub(crate) fn until(self, deadline: Deadline) -> Self {
+    /// Limits all GraphQL requests to a deadline.
+    pub(crate) fn with_deadline(self, deadline: Deadline) -> Self {
         Self {
             deadline: Some(deadline),
             ..self
         }
     }
 
-    /// Asks GraphQL; returns the `data` of the reply.
+    /// Sends a GraphQL request, and returns the `data` of the reply.
     pub(crate) fn graphql(&self, operation: &str, query: &str, variables: Value) -> Result<Value, UploadError> {
         let body = json!({"query": query, "variables": variables, "operationName": operation});
-        let request = self.to_server(self.http.client().post(format!("{}/graphql", self.base)));
+        let request = self.to_server(self.http.client().post(format!("{}/graphql", self.base_url)));
         let reply = self.send(
             request
                 .timeout(self.time_left())
@@ -105,40 +108,53 @@ impl Api {
             RequestBody::Bytes(body.to_string().into()),
             operation == "UpsertBucket",
         )?;
-        let mut reply: Value = serde_json::from_str(&reply.body).map_err(|_| self.not_understood(&reply.body))?;
-        if let Some(errors) = reply["errors"].as_array().filter(|errors| !errors.is_empty()) {
-            let messages: Vec<_> = errors
-                .iter()
-                .map(|error| {
-                    error["message"]
-                        .as_str()
-                        .or(error.as_str())
-                        .unwrap_or("an error without a message")
-                })
-                .collect();
-            let said = quoted(&self.secret.clean(&messages.join("; ")));
-            return Err(UploadError::last(UploadErrorKind::Refused, said));
+        let reply: Value = serde_json::from_str(&reply.body).map_err(|_| self.not_understood(&reply.body))?;
+        let reply: GraphqlReply = from_part(reply);
+        if !reply.errors.is_empty() {
+            let messages: Vec<_> = reply.errors.iter().map(error_message).collect();
+            let message = quoted(&self.secrets.hide(&messages.join("; ")));
+            return Err(UploadError::permanent(UploadErrorKind::Refused, message));
         }
-        match reply.get_mut("data").map(Value::take) {
-            Some(data @ Value::Object(_)) => Ok(data),
-            _ => Err(UploadError::again(
+        match reply.data {
+            data @ Value::Object(_) => Ok(data),
+            _ => Err(UploadError::temporary(
                 UploadErrorKind::NotUnderstood,
                 "the reply has no `data`",
             )),
         }
     }
 
-    /// Asks GraphQL for a part of the `data`; a reply without it is no answer.
-    pub(crate) fn ask(
+    /// Sends a GraphQL request, and returns a part of the `data`, given as a JSON pointer.
+    ///
+    /// # Errors
+    ///
+    /// As [`graphql`](Self::graphql), and if the reply does not have the part.
+    pub(crate) fn query<T: DeserializeOwned + Default>(
         &self,
         operation: &str,
         query: &str,
         variables: &Value,
         part: &str,
-    ) -> Result<Value, UploadError> {
+    ) -> Result<T, UploadError> {
+        self.query_part(operation, query, variables, part).map(from_part)
+    }
+
+    /// As [`query`](Self::query), for a list.
+    pub(crate) fn query_list<T: DeserializeOwned + Default>(
+        &self,
+        operation: &str,
+        query: &str,
+        variables: &Value,
+        part: &str,
+    ) -> Result<Vec<T>, UploadError> {
+        self.query_part(operation, query, variables, part).map(list_from_part)
+    }
+
+    /// Sends a GraphQL request, and returns a part of the reply that is not null.
+    fn query_part(&self, operation: &str, query: &str, variables: &Value, part: &str) -> Result<Value, UploadError> {
         let mut data = self.graphql(operation, query, variables.clone())?;
         match data.pointer_mut(part).map(Value::take) {
-            Some(Value::Null) | None => Err(UploadError::again(
+            Some(Value::Null) | None => Err(UploadError::temporary(
                 UploadErrorKind::NotUnderstood,
                 format!("the reply to {operation} has no {part}"),
             )),
@@ -146,7 +162,7 @@ impl Api {
         }
     }
 
-    /// Sends a part of the file stream; returns whether the run was asked to stop.
+    /// Sends a part of the file stream. Returns `true` if a user asks the run to stop.
     pub(crate) fn stream(
         &self,
         entity: &str,
@@ -156,7 +172,7 @@ impl Api {
         gzip: bool,
     ) -> Result<bool, UploadError> {
         let [entity, project, run] = [entity, project, run].map(|part| utf8_percent_encode(part, SEGMENT).to_string());
-        let url = format!("{}/files/{entity}/{project}/{run}/file_stream", self.base);
+        let url = format!("{}/files/{entity}/{project}/{run}/file_stream", self.base_url);
         let mut request = self
             .to_server(self.http.client().post(url))
             .header(CONTENT_TYPE, "application/json");
@@ -168,18 +184,20 @@ impl Api {
             None => body.to_owned().into(),
         };
         let reply = self.send(request, RequestBody::Bytes(content), false)?;
-        // A proxy's page says 200, too, and has not taken the rows. Whatever else a server says, it has.
+        // A proxy answers with a page and status 200, too, and drops the rows. Any other body is a
+        // success.
         if is_page(&reply) || reply.body.trim_start().starts_with('<') {
             return Err(self.not_understood(&reply.body));
         }
-        let reply: Value = serde_json::from_str(&reply.body).unwrap_or_default();
-        Ok(reply["stopped"] == true)
+        let reply: StreamReply = from_part(serde_json::from_str(&reply.body).unwrap_or_default());
+        Ok(reply.stopped)
     }
 
-    /// Puts content at an address that the server has signed. No key goes there.
+    /// Uploads content to an address that the server has signed. The request does not carry the
+    /// key.
     pub(crate) fn put(&self, url: &str, headers: &[(String, String)], content: RequestBody) -> Result<(), UploadError> {
         let url = if url.starts_with('/') {
-            format!("{}{url}", self.base)
+            format!("{}{url}", self.base_url)
         } else {
             url.to_owned()
         };
@@ -194,17 +212,20 @@ impl Api {
         }
     }
 
+    /// Returns the timeout of a GraphQL request.
     fn time_left(&self) -> Duration {
         let left = self.deadline.map(|deadline| deadline.remaining());
         left.map_or(self.timeout, |left| left.min(self.timeout))
     }
 
+    /// Adds the headers that only the server itself may see.
     fn to_server(&self, request: RequestBuilder) -> RequestBuilder {
         request
-            .headers(self.own_headers.clone())
+            .headers(self.extra_headers.clone())
             .header(AUTHORIZATION, self.authorization.clone())
     }
 
+    /// Sends a request, and turns error statuses into errors.
     fn send(
         &self,
         request: RequestBuilder,
@@ -219,59 +240,63 @@ impl Api {
             .headers
             .get(RETRY_AFTER)
             .and_then(|value| retry_after(value.to_str().ok()?));
-        let said = quoted(&server_words(&self.secret.clean(&reply.body)));
-        Err(UploadError::of_status(
+        let message = quoted(&server_message(&self.secrets.hide(&reply.body)));
+        Err(UploadError::from_status(
             reply.status.as_u16(),
-            &said,
+            &message,
             after,
             retry_conflict,
         ))
     }
 
+    /// Returns the error of a reply that is not JSON.
     fn not_understood(&self, text: &str) -> UploadError {
-        let start: String = quoted(&self.secret.clean(text)).chars().take(60).collect();
-        UploadError::again(
+        let start: String = quoted(&self.secrets.hide(text)).chars().take(60).collect();
+        UploadError::temporary(
             UploadErrorKind::NotUnderstood,
             format!("the reply is not JSON; it begins with `{start}`"),
         )
     }
 }
 
-fn client(settings: &RunSettings) -> Result<Client, UploadError> {
-    let setup = |error: reqwest::Error| UploadError::setup(&error);
-    match builder(settings).map_err(setup)?.build() {
-        // Where the machine knows no authorities, a server without TLS needs none; any other is not trusted.
-        Err(_) if settings.base_url.starts_with("http://") => {
-            let builder = builder(settings).map_err(setup)?;
+/// Creates the client. Without certificate authorities, only plain HTTP works.
+fn client(config: &ServerConfig) -> Result<Client, UploadError> {
+    let setup = |error: reqwest::Error| UploadError::from_setup(&error);
+    match builder(config).map_err(setup)?.build() {
+        // A server without TLS needs no authorities, so that a machine without any can reach it.
+        Err(_) if config.base_url.starts_with("http://") => {
+            let builder = builder(config).map_err(setup)?;
             builder.tls_certs_only([]).build().map_err(setup)
         }
         built => built.map_err(setup),
     }
 }
 
-fn builder(settings: &RunSettings) -> reqwest::Result<ClientBuilder> {
+/// Sets up the proxies, the timeouts and the redirect policy.
+fn builder(config: &ServerConfig) -> reqwest::Result<ClientBuilder> {
     let mut builder = Client::builder()
         .user_agent(concat!("logcore/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(settings.http_timeout.min(LONGEST_TIMEOUT))
-        // The key goes to the server that was named, and a page to sign in on has taken no file.
+        .connect_timeout(config.timeout.min(LONGEST_TIMEOUT))
+        // A redirect would take the key to another server, and a login page drops the content.
         .redirect(redirect::Policy::none());
-    if let Some(url) = &settings.https_proxy {
+    if let Some(url) = &config.https_proxy {
         builder = builder.proxy(Proxy::https(url)?);
     }
-    if let Some(url) = &settings.http_proxy {
+    if let Some(url) = &config.http_proxy {
         builder = builder.proxy(Proxy::http(url)?);
     }
     Ok(builder)
 }
 
-/// Whether a reply is a page for people.
+/// Returns `true` if a reply is a page for people.
 fn is_page(reply: &HttpReply) -> bool {
     let kind = reply.headers.get(CONTENT_TYPE);
     kind.and_then(|kind| kind.to_str().ok())
         .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
 }
 
-/// The beginning of what a server says, on one line, without what a terminal would obey or a reader would not see.
+/// Returns the beginning of a message on one line. Hidden characters and terminal commands are
+/// replaced.
 pub(crate) fn quoted(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let shown = line.chars().take(QUOTED);
@@ -280,43 +305,49 @@ pub(crate) fn quoted(text: &str) -> String {
         .collect()
 }
 
-/// Control characters, those of no width, and those that turn the direction of writing.
+/// Returns `true` for control characters, characters without width, and changes of the writing
+/// direction.
 fn is_hidden(c: char) -> bool {
     let invisible = matches!(
         c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}'
     );
     c.is_control() || invisible
 }
 
-/// A text of a reply; an empty one, if it is something else.
-pub(crate) fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+/// Returns the message of one GraphQL error.
+fn error_message(error: &Value) -> &str {
+    error["message"]
+        .as_str()
+        .or(error.as_str())
+        .unwrap_or("an error without a message")
 }
 
-/// An empty text is sent as null.
-pub(crate) fn some(text: &str) -> Option<&str> {
+/// Returns `None` for an empty text, which is sent as null.
+pub(crate) fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// What a server says in an error's body, which comes in several forms.
-pub(crate) fn server_words(body: &str) -> String {
+/// Returns the message in the body of an error, which has one of several forms.
+pub(crate) fn server_message(body: &str) -> String {
     let parsed: Value = serde_json::from_str(body).unwrap_or_default();
-    let said = parsed["error"]
+    let message = parsed["error"]
         .as_str()
         .or(parsed["error"]["message"].as_str())
         .or(parsed["errors"][0].as_str())
         .or(parsed["errors"][0]["message"].as_str());
-    let said = match said {
-        Some(said) => said,
-        // A page for people says nothing here.
+    let message = match message {
+        Some(message) => message,
+        // The page of a proxy is no message.
         None if body.trim_start().starts_with('<') => "",
         None => body,
     };
-    said.to_owned()
+    message.to_owned()
 }
 
-/// Seconds, also with a fraction, or a date (RFC 9110, section 10.2.3).
+/// Parses a `Retry-After` header: seconds, also with a fraction, or a date (RFC 9110, section
+/// 10.2.3).
 pub(crate) fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
@@ -329,6 +360,7 @@ pub(crate) fn retry_after(value: &str) -> Option<Duration> {
     Some(Duration::from_secs(u64::try_from(wait).unwrap_or(0)))
 }
 
+/// Compresses a body.
 fn gzipped(body: &str) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
     encoder.write_all(body.as_bytes()).ok()?;
@@ -351,7 +383,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_words_of_a_server_reach_the_terminal_as_commands(text in "(\\x1b|\\u{9b}|\\u{202e}|\\u{200b}|\\n|\\[31m|a| ){0,40}|\\PC*") {
+        fn quoted_messages_have_no_hidden_characters(
+            text in "(\\x1b|\\u{9b}|\\u{202e}|\\u{200b}|\\n|\\[31m|a| ){0,40}|\\PC*",
+        ) {
             let shown = quoted(&text);
             prop_assert!(!shown.chars().any(is_hidden), "{shown:?}");
             prop_assert!(shown.chars().count() <= QUOTED);
@@ -359,8 +393,8 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_server_are_found() {
-        for (body, said) in [
+    fn the_message_is_found_in_every_form_of_an_error() {
+        for (body, message) in [
             (r#"{"error": "no"}"#, "no"),
             (r#"{"error": {"message": "no\n way"}}"#, "no\n way"),
             (r#"{"errors": [{"message": "no"}]}"#, "no"),
@@ -368,7 +402,7 @@ mod tests {
             ("<html><body>Bad gateway</body></html>", ""),
             ("plain", "plain"),
         ] {
-            assert_eq!(server_words(body), said);
+            assert_eq!(server_message(body), message);
         }
     }
 }

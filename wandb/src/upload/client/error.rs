@@ -1,20 +1,24 @@
+//! The error of everything between the log and the server.
+
 use std::borrow::Cow;
 use std::error::Error as _;
 use std::fmt::{self, Display};
 use std::time::Duration;
 
-/// Why a request did not succeed.
+/// Cause of a failed request or delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadError {
-    pub(crate) trouble: UploadErrorKind,
+    pub(crate) kind: UploadErrorKind,
     pub(crate) text: String,
-    /// Trying again soon may help.
-    pub(crate) again: bool,
-    /// The server said when.
-    pub(crate) after: Option<Duration>,
+    /// `true` if another try may succeed soon.
+    pub(crate) is_temporary: bool,
+    /// Time after which the server accepts another try.
+    pub(crate) retry_after: Option<Duration>,
+    /// `true` if the error concerns a single file or artifact, so that others may succeed.
+    pub(crate) is_of_item: bool,
 }
 
-/// The kinds of trouble with a server; each is said once until it is over.
+/// Kind of an [`UploadError`]. Each kind is printed once until a request succeeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UploadErrorKind {
     Unreachable,
@@ -25,20 +29,24 @@ pub(crate) enum UploadErrorKind {
     RateLimited,
     ServerError,
     NotUnderstood,
+    /// The server understood the request and does not accept it.
     Refused,
-    /// The run's own files cannot be read.
+    /// The files of the run cannot be read.
     Unreadable,
-    /// Another delivery of the same log is on.
+    /// Another delivery of the same log is running.
     InUse,
+    /// There was no time left, or the run had ended and the server still refused. The data stays on
+    /// disk.
+    GaveUp,
 }
 
-/// No server is asked more often because it says so.
-const SHORTEST_NAMED: Duration = Duration::from_secs(1);
-/// A server whose clock or arithmetic is wrong does not keep a run on disk for ever.
-const LONGEST_NAMED: Duration = Duration::from_secs(3600);
+/// A server that asks for less is asked no sooner.
+const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A server with a wrong clock does not keep a run on disk for ever.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 impl UploadErrorKind {
-    /// The name under which the books and the terminal have it.
+    /// Returns the name in accounts and notices.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Unreachable => "server unreachable",
@@ -52,65 +60,82 @@ impl UploadErrorKind {
             Self::Refused => "refused",
             Self::Unreadable => "log unreadable",
             Self::InUse => "log in use",
+            Self::GaveUp => "gave up",
         }
     }
 }
 
 impl UploadError {
-    /// One that will not go away soon by trying again.
-    pub(crate) fn last(trouble: UploadErrorKind, text: impl Into<String>) -> Self {
+    /// Creates an error that another try will not remove soon.
+    pub(crate) fn permanent(kind: UploadErrorKind, text: impl Into<String>) -> Self {
         Self {
-            trouble,
+            kind,
             text: text.into(),
-            again: false,
-            after: None,
+            is_temporary: false,
+            retry_after: None,
+            is_of_item: false,
         }
     }
 
-    /// One that may.
-    pub(crate) fn again(trouble: UploadErrorKind, text: impl Into<String>) -> Self {
+    /// Creates an error that another try may remove.
+    pub(crate) fn temporary(kind: UploadErrorKind, text: impl Into<String>) -> Self {
         Self {
-            again: true,
-            ..Self::last(trouble, text)
+            is_temporary: true,
+            ..Self::permanent(kind, text)
         }
     }
 
-    pub(crate) fn setup(error: &reqwest::Error) -> Self {
+    /// Creates the error of a delivery that stops.
+    pub(crate) fn gave_up() -> Self {
+        Self::permanent(UploadErrorKind::GaveUp, "no time was left")
+    }
+
+    /// Restricts the error to a single file or artifact.
+    pub(crate) fn of_item(self) -> Self {
+        Self {
+            is_of_item: true,
+            ..self
+        }
+    }
+
+    /// Creates the error of a client that cannot be set up.
+    pub(crate) fn from_setup(error: &reqwest::Error) -> Self {
         let cause = innermost(error).map_or_else(|| error.to_string(), |cause| cause.to_string());
-        let text = format!("the HTTP client cannot be set up: {cause}");
+        let text = format!("cannot set up the HTTP client: {cause}");
         match text.contains("certificate") {
-            true => Self::last(
+            true => Self::permanent(
                 UploadErrorKind::Unverified,
-                format!("{text}; name the file of the authorities to trust in SSL_CERT_FILE"),
+                format!("{text}; set SSL_CERT_FILE to a file of trusted authorities"),
             ),
-            false => Self::last(UploadErrorKind::Refused, text),
+            false => Self::permanent(UploadErrorKind::Refused, text),
         }
     }
 
-    /// No answer came.
-    pub(crate) fn of_transport(error: &reqwest::Error) -> Self {
-        let text = chain(error);
-        let certificate = ["certificate", "UnknownIssuer", "CertificateError"]
+    /// Creates the error of a request without a reply.
+    pub(crate) fn from_transport(error: &reqwest::Error) -> Self {
+        let text = describe_transport(error);
+        let is_certificate = ["certificate", "UnknownIssuer", "CertificateError"]
             .iter()
             .any(|word| text.contains(word));
-        if certificate {
-            return Self::last(
+        if is_certificate {
+            return Self::permanent(
                 UploadErrorKind::Unverified,
-                format!("{text}; if the server has a CA of its own, name its file in SSL_CERT_FILE"),
+                format!("{text}; if the server has a private CA, set SSL_CERT_FILE to its file"),
             );
         }
         if text.contains("proxy authorization required") {
-            return Self::of_status(407, "", None, false);
+            return Self::from_status(407, "", None, false);
         }
         match error.is_builder() || error.is_redirect() {
-            true => Self::last(UploadErrorKind::Refused, text),
-            false => Self::again(UploadErrorKind::Unreachable, text),
+            true => Self::permanent(UploadErrorKind::Refused, text),
+            false => Self::temporary(UploadErrorKind::Unreachable, text),
         }
     }
 
-    /// The server refused. A conflict is worth another try only where runs are made.
-    pub(crate) fn of_status(status: u16, said: &str, after: Option<Duration>, retry_conflict: bool) -> Self {
-        let trouble = match status {
+    /// Creates the error of a reply with an error status. A conflict is temporary only while a run
+    /// is created.
+    pub(crate) fn from_status(status: u16, message: &str, retry_after: Option<Duration>, retry_conflict: bool) -> Self {
+        let kind = match status {
             401 => UploadErrorKind::KeyRefused,
             402 | 403 => UploadErrorKind::NoAccess,
             404 | 410 => UploadErrorKind::NotFound,
@@ -119,26 +144,27 @@ impl UploadError {
             _ => UploadErrorKind::ServerError,
         };
         let what: Cow<'_, str> = match status {
-            401 => "the server does not know this API key (401)".into(),
+            401 => "the server does not accept this API key (401)".into(),
             403 => "the key has no access to this project (403)".into(),
             404 => "the server has no such project or run (404)".into(),
-            407 => "the proxy wants a login (407): http://user:password@host:port".into(),
-            429 => "the server asks for patience (429)".into(),
+            407 => "the proxy requires a login (407): http://user:password@host:port".into(),
+            429 => "the server limits the rate of requests (429)".into(),
             other => format!("the server answered {other}").into(),
         };
-        let text = match said {
+        let text = match message {
             "" => what.into_owned(),
-            said => format!("{what}: {said}"),
+            message => format!("{what}: {message}"),
         };
-        let last = matches!(status, 400..=404 | 409 | 410 | 413 | 422 | 501);
+        let is_permanent = matches!(status, 400..=404 | 409 | 410 | 413 | 422 | 501);
         Self {
-            trouble,
+            kind,
             text,
-            again: !last || (status == 409 && retry_conflict),
-            // "At once" is no time, and is left to the ordinary waits, which grow.
-            after: after
-                .filter(|after| *after >= SHORTEST_NAMED)
-                .map(|after| after.min(LONGEST_NAMED)),
+            is_temporary: !is_permanent || (status == 409 && retry_conflict),
+            // A shorter time is no time, and is left to the backoff, which grows.
+            retry_after: retry_after
+                .filter(|after| *after >= SHORTEST_RETRY_AFTER)
+                .map(|after| after.min(LONGEST_RETRY_AFTER)),
+            is_of_item: false,
         }
     }
 }
@@ -149,14 +175,14 @@ impl Display for UploadError {
     }
 }
 
-/// An error with its causes, without the address, which may hold a signature.
-fn chain(error: &reqwest::Error) -> String {
+/// Describes an error without the address, which may hold a signature.
+fn describe_transport(error: &reqwest::Error) -> String {
     let mut text = if error.is_timeout() {
-        "no answer in time".to_owned()
+        "no reply in time".to_owned()
     } else if error.is_connect() {
         "no connection".to_owned()
     } else {
-        "no whole answer".to_owned()
+        "incomplete reply".to_owned()
     };
     if let Some(cause) = innermost(error) {
         text.push_str(": ");
@@ -165,7 +191,7 @@ fn chain(error: &reqwest::Error) -> String {
     text
 }
 
-/// Only this says what happened.
+/// Returns the last cause, which is the only specific one.
 fn innermost(error: &reqwest::Error) -> Option<&dyn std::error::Error> {
     let mut cause = error.source()?;
     while let Some(deeper) = cause.source() {

@@ -1,11 +1,11 @@
-//! Requests and their answers, on a thread of the client's own.
+//! The HTTP client, with a thread of its own.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::Read;
 use std::pin::{Pin, pin};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -13,45 +13,48 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use logcore::suppress_logging;
+use logcore::sync::lock;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Client, Request, RequestBuilder, StatusCode};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{mpsc as parts, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::upload::client::error::{UploadError, UploadErrorKind};
+use super::error::{UploadError, UploadErrorKind};
 
-/// No reply of a server is nearly as long.
+/// Bytes of the longest reply.
 const LONGEST_REPLY: usize = 64 << 20;
+/// Bytes of an error reply that are read.
 const LONGEST_ERROR: usize = 64 << 10;
-/// What is handed to the operating system at once.
+/// Bytes that are handed to the operating system at once.
 const PART: usize = 64 << 10;
-/// How much of it that may hold, whose way nobody sees: each MiB may take as long as an answer.
+/// MiB that the operating system may buffer unseen. Each may take as long as a reply.
 const UNSEEN_MIB: u64 = 4;
 
-/// The HTTP client. What the libraries below it log on their threads goes nowhere, which is why it brings its own.
+/// The HTTP client. Its thread discards the log output of the libraries below.
 pub(crate) struct HttpClient {
     client: Client,
     runtime: Handle,
-    /// The thread ends with it.
+    /// The thread ends when this is dropped.
     _end: oneshot::Sender<()>,
 }
 
-/// A server's answer, whole.
+/// A complete reply.
 pub(crate) struct HttpReply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
-/// What is sent.
+/// The content of a request.
 pub(crate) enum RequestBody {
     Bytes(Bytes),
-    /// So many bytes, read on the thread that sends them.
+    /// A reader on the sending thread, and its number of bytes.
     Reader(Box<dyn Read + Send>, u64),
 }
 
 impl RequestBody {
+    /// Returns the number of bytes.
     fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -61,6 +64,7 @@ impl RequestBody {
 }
 
 impl HttpClient {
+    /// Starts the thread of the client.
     pub(crate) fn start(client: Client) -> std::io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -68,7 +72,7 @@ impl HttpClient {
         thread::Builder::new().name("logcore-wandb-http".to_owned()).spawn(|| {
             suppress_logging(|| {
                 let _ = runtime.block_on(ended);
-                // A name server that hangs holds up nobody.
+                // Do not wait for a name server that hangs.
                 runtime.shutdown_background();
             });
         })?;
@@ -79,12 +83,13 @@ impl HttpClient {
         })
     }
 
+    /// Returns the client, to build requests.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Sends a request with this content. It may take as long as it needs, but nothing may stand still for longer than
-    /// `silence`.
+    /// Sends a request. The total time is unlimited, but the request fails after `silence` without
+    /// progress.
     pub(crate) fn send(
         &self,
         request: RequestBuilder,
@@ -103,12 +108,12 @@ impl HttpClient {
             RequestBody::Bytes(bytes) => body.ready = bytes,
             RequestBody::Reader(reader, length) => {
                 let (sender, receiver) = parts::channel(1);
-                flow.lock().more = Some(receiver);
+                lock(&flow.state).more = Some(receiver);
                 source = Some((sender, reader.take(length)));
             }
         }
         let request = request.header(CONTENT_LENGTH, length).body(reqwest::Body::wrap(body));
-        let request = request.build().map_err(|error| UploadError::of_transport(&error))?;
+        let request = request.build().map_err(|error| UploadError::from_transport(&error))?;
         let (answered, answer) = mpsc::channel();
         let client = self.client.clone();
         self.runtime.spawn(async move {
@@ -118,19 +123,20 @@ impl HttpClient {
             feed(&sender, reader)?;
         }
         answer.recv().unwrap_or_else(|_| {
-            Err(UploadError::again(
+            Err(UploadError::temporary(
                 UploadErrorKind::Unreachable,
-                "the HTTP client is gone",
+                "the HTTP client has stopped",
             ))
         })
     }
 }
 
+/// Sends a request and reads the reply.
 async fn exchange(client: &Client, request: Request) -> Result<HttpReply, UploadError> {
     let mut reply = client
         .execute(request)
         .await
-        .map_err(|error| UploadError::of_transport(&error))?;
+        .map_err(|error| UploadError::from_transport(&error))?;
     let status = reply.status();
     let longest = if status.is_success() {
         LONGEST_REPLY
@@ -142,16 +148,16 @@ async fn exchange(client: &Client, request: Request) -> Result<HttpReply, Upload
         match reply.chunk().await {
             Ok(Some(part)) => body.extend_from_slice(&part),
             Ok(None) => break,
-            // What a refusal says is of less weight than that it is one.
+            // The status of an error matters more than its body.
             Err(_) if !status.is_success() => break,
-            Err(error) => return Err(UploadError::of_transport(&error)),
+            Err(error) => return Err(UploadError::from_transport(&error)),
         }
         if body.len() > longest {
             if !status.is_success() {
                 break;
             }
             let text = format!("the reply has more than {longest} bytes");
-            return Err(UploadError::again(UploadErrorKind::NotUnderstood, text));
+            return Err(UploadError::temporary(UploadErrorKind::NotUnderstood, text));
         }
     }
     Ok(HttpReply {
@@ -161,13 +167,13 @@ async fn exchange(client: &Client, request: Request) -> Result<HttpReply, Upload
     })
 }
 
-/// Hands over what is read, as far as it is wanted.
+/// Reads the content and hands it to the connection, until the connection has enough.
 fn feed(sender: &parts::Sender<Bytes>, mut reader: impl Read) -> Result<(), UploadError> {
     loop {
         let mut part = vec![0; PART];
         let count = reader
             .read(&mut part)
-            .map_err(|error| UploadError::last(UploadErrorKind::Unreadable, error.to_string()))?;
+            .map_err(|error| UploadError::permanent(UploadErrorKind::Unreadable, error.to_string()))?;
         part.truncate(count);
         if count == 0 || sender.blocking_send(part.into()).is_err() {
             return Ok(());
@@ -175,18 +181,19 @@ fn feed(sender: &parts::Sender<Bytes>, mut reader: impl Read) -> Result<(), Uplo
     }
 }
 
-/// Whether a request goes on.
+/// Detects a request without progress.
 struct StallWatch {
     silence: Duration,
     started: Instant,
     state: Mutex<StallState>,
 }
 
+/// The progress of a request.
 struct StallState {
-    /// When a part of the content was last taken.
+    /// Time of the last progress.
     last: Instant,
-    /// Parts to come. The connection may hold the body for longer than the request is waited for; whoever reads the content
-    /// must not.
+    /// Parts to come. They are dropped when the request fails: the connection may keep the body for
+    /// longer, and the reading thread must not wait for it.
     more: Option<parts::Receiver<Bytes>>,
 }
 
@@ -204,36 +211,35 @@ impl StallWatch {
         })
     }
 
-    fn went_on(&self) {
-        self.lock().last = Instant::now();
+    /// Notes that a part of the content was sent.
+    fn record_progress(&self) {
+        lock(&self.state).last = Instant::now();
     }
 
-    fn lock(&self) -> MutexGuard<'_, StallState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A proxy that takes all before it passes it on needs as long again.
-    fn until(&self) -> Instant {
-        let last = self.lock().last;
+    /// Returns the time at which the request fails. A buffering proxy needs as long again as the
+    /// upload took.
+    fn deadline(&self) -> Instant {
+        let last = lock(&self.state).last;
         last + self.silence + (last - self.started)
     }
 
+    /// Runs a request until it ends or makes no progress.
     async fn watch<T>(&self, exchange: impl Future<Output = Result<T, UploadError>>) -> Result<T, UploadError> {
         let mut exchange = pin!(exchange);
         let outcome = loop {
-            let until = self.until();
-            match timeout_at(until, exchange.as_mut()).await {
+            let deadline = self.deadline();
+            match timeout_at(deadline, exchange.as_mut()).await {
                 Ok(answer) => break answer,
-                Err(_) if self.until() > until => {}
-                Err(_) => break Err(UploadError::again(UploadErrorKind::Unreachable, "no answer in time")),
+                Err(_) if self.deadline() > deadline => {}
+                Err(_) => break Err(UploadError::temporary(UploadErrorKind::Unreachable, "no reply in time")),
             }
         };
-        self.lock().more = None;
+        lock(&self.state).more = None;
         outcome
     }
 }
 
-/// A body that says when it is taken.
+/// A request body that records its progress.
 struct MonitoredBody {
     ready: Bytes,
     left: u64,
@@ -249,7 +255,7 @@ impl Body for MonitoredBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.ready.is_empty() {
-            let polled = match &mut self.flow.lock().more {
+            let polled = match &mut lock(&self.flow.state).more {
                 Some(more) => more.poll_recv(context),
                 None => Poll::Ready(None),
             };
@@ -259,7 +265,7 @@ impl Body for MonitoredBody {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.flow.went_on();
+        self.flow.record_progress();
         let count = self.ready.len().min(PART);
         self.left -= count as u64;
         Poll::Ready(Some(Ok(Frame::data(self.ready.split_to(count)))))
@@ -289,7 +295,7 @@ mod tests {
         http.send(http.client().put(url), content, SILENCE)
     }
 
-    /// A way on which each part takes a while.
+    /// A slow source.
     struct SlowReader(u32);
 
     impl Read for SlowReader {
@@ -302,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn content_may_take_as_long_as_it_goes_on() {
+    fn a_slow_upload_with_progress_succeeds() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         thread::scope(|scope| {
             let server = || {
@@ -326,9 +332,9 @@ mod tests {
         });
     }
 
-    /// Connections are taken by the operating system, and nobody reads from them.
+    /// The operating system accepts the connections, and nobody reads from them.
     #[test]
-    fn content_that_nobody_takes_is_given_up() {
+    fn an_upload_without_progress_fails() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for content in [
             RequestBody::Bytes(Bytes::from_static(b"{}")),
@@ -337,15 +343,16 @@ mod tests {
         ] {
             let start = Instant::now();
             let error = put(&listener, content).err().unwrap();
-            // The connection itself is given up after half a minute, which is not to be waited for.
+            // The connection itself fails after half a minute, and the client must not wait for
+            // that.
             assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-            assert!(error.again && error.text == "no answer in time", "{error:?}");
+            assert!(error.is_temporary && error.text == "no reply in time", "{error:?}");
         }
     }
 
-    /// An answer of which a byte comes now and then, and one that never ends.
+    /// A reply that trickles, and a reply without an end.
     #[test]
-    fn an_answer_that_has_no_end_is_given_up() {
+    fn an_endless_reply_fails() {
         for (pause, part) in [(SILENCE / 8, " "), (Duration::ZERO, "{\"data\": ")] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let start = Instant::now();
@@ -364,18 +371,18 @@ mod tests {
                 let error = put(&listener, RequestBody::Bytes(Bytes::from_static(b"{}")))
                     .err()
                     .unwrap();
-                assert!(error.again, "{error:?}");
+                assert!(error.is_temporary, "{error:?}");
             });
             assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
         }
     }
 
     #[test]
-    fn what_is_logged_on_the_way_goes_nowhere() {
+    fn logging_is_suppressed_on_the_client_thread() {
         let http = HttpClient::start(Client::new()).unwrap();
-        let (told, quiet) = mpsc::channel();
+        let (sender, suppressed) = mpsc::channel();
         http.runtime
-            .spawn(async move { told.send(logcore::is_logging_suppressed()) });
-        assert!(quiet.recv().unwrap());
+            .spawn(async move { sender.send(logcore::is_logging_suppressed()) });
+        assert!(suppressed.recv().unwrap());
     }
 }

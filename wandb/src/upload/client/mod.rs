@@ -4,5 +4,6 @@ pub(crate) mod api;
 pub(crate) mod error;
 pub(crate) mod http;
 pub(crate) mod put_file;
+pub(crate) mod replies;
 pub(crate) mod retry;
 pub(crate) mod secret;

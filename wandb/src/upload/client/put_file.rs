@@ -1,4 +1,4 @@
-//! The content of files on its way to addresses that the server has signed.
+//! Uploads content to addresses that the server has signed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
@@ -8,14 +8,14 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
-use serde_json::Value;
 
-use crate::upload::client::error::{UploadError, UploadErrorKind};
-use crate::upload::client::http::RequestBody;
-use crate::upload::client::retry::RetryingClient;
+use super::error::{UploadError, UploadErrorKind};
+use super::http::RequestBody;
+use super::retry::RetryingClient;
 use crate::upload::state::control::{DeliveryControl, Lane};
 
-/// Sends a file, whose name is for people. An address that has expired is worth another try with a new one.
+/// Uploads a file. `name` is the name in errors. An expired address is a temporary error: a new one
+/// may be good.
 pub(crate) fn put_file(
     client: &RetryingClient,
     url: &str,
@@ -23,7 +23,7 @@ pub(crate) fn put_file(
     name: &str,
     mut file: File,
 ) -> Result<(), UploadError> {
-    let unreadable = |error: io::Error| UploadError::last(UploadErrorKind::Unreadable, format!("{name}: {error}"));
+    let unreadable = |error: io::Error| UploadError::permanent(UploadErrorKind::Unreadable, format!("{name}: {error}"));
     file.rewind().map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
     let content = MonitoredFile {
@@ -34,35 +34,31 @@ pub(crate) fn put_file(
     put(client, url, headers, RequestBody::Reader(Box::new(content), length))
 }
 
-/// Sends content in the same way.
+/// Uploads content in the same way.
 pub(crate) fn put(
     client: &RetryingClient,
     url: &str,
     headers: &[(String, String)],
     content: RequestBody,
 ) -> Result<(), UploadError> {
-    client
-        .api
-        .put(url, headers, content)
-        .map_err(|error| match error.trouble {
-            UploadErrorKind::NoAccess => UploadError::again(
-                UploadErrorKind::NoAccess,
-                "the address for an upload is good no more (403)",
-            ),
-            _ => error,
-        })
+    client.api.put(url, headers, content).map_err(|error| match error.kind {
+        UploadErrorKind::NoAccess => UploadError::temporary(
+            UploadErrorKind::NoAccess,
+            "the address for the upload has expired (403)",
+        ),
+        _ => error,
+    })
 }
 
-/// Headers come as texts `Name:value`.
-pub(crate) fn headers(list: &Value) -> Vec<(String, String)> {
-    let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
-    texts
+/// Splits headers of the form `Name:value`.
+pub(crate) fn split_headers(list: &[String]) -> Vec<(String, String)> {
+    list.iter()
         .filter_map(|text| text.split_once(':'))
         .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
         .collect()
 }
 
-/// The MD5 of a file, as base64.
+/// Returns the MD5 digest of a file in base64.
 pub(crate) fn digest(mut file: &File) -> io::Result<String> {
     let mut hash = Md5::new();
     let mut buffer = vec![0; 1 << 16];
@@ -74,7 +70,7 @@ pub(crate) fn digest(mut file: &File) -> io::Result<String> {
     }
 }
 
-/// A file that the network takes part by part. A long way is no failure: meanwhile patience stands still.
+/// A file that extends the patience of a sync while its content is being sent.
 struct MonitoredFile {
     file: File,
     control: Arc<DeliveryControl>,
@@ -83,7 +79,7 @@ struct MonitoredFile {
 
 impl Read for MonitoredFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.control.flowed(Lane::Files, self.last.elapsed());
+        self.control.extend_patience(Lane::Files, self.last.elapsed());
         self.last = Instant::now();
         self.file.read(buffer)
     }

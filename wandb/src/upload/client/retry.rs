@@ -1,23 +1,27 @@
+//! Repeats requests until they succeed.
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::upload::client::api::Api;
-use crate::upload::client::error::{UploadError, UploadErrorKind};
+use super::api::Api;
+use super::error::{UploadError, UploadErrorKind};
 use crate::upload::state::control::{DeliveryControl, Lane};
 
-/// The first wait before a request is tried again; each further one is twice as long.
+/// The first wait before a request is repeated. Each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The same where a server has asked for patience.
-const FIRST_WAIT_IF_ASKED: Duration = Duration::from_secs(1);
+/// The first wait if the server limits the rate of requests.
+const FIRST_WAIT_IF_LIMITED: Duration = Duration::from_secs(1);
+/// The longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// While the run ends nobody has the time for long waits.
+/// The longest wait after the end of the run, when little time is left.
 const LONGEST_WAIT_AT_END: Duration = Duration::from_secs(2);
-/// After a refusal that time alone will not change.
-const AFTER_REFUSAL: Duration = Duration::from_secs(300);
+/// The wait after a permanent error, which only a person can remove.
+const WAIT_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 
-/// The way to a server that may be down: every request is tried until it succeeds or there is no time left.
+/// A client of a server that may be down. Every request is repeated until it succeeds or no time is
+/// left.
 #[derive(Clone)]
 pub(crate) struct RetryingClient {
     pub(crate) api: Arc<Api>,
@@ -25,8 +29,8 @@ pub(crate) struct RetryingClient {
     pub(crate) lane: Lane,
 }
 
-/// The run, as the server has named it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The names under which the server has the run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RunIdentity {
     pub(crate) entity: String,
     pub(crate) project: String,
@@ -34,16 +38,13 @@ pub(crate) struct RunIdentity {
 }
 
 impl RunIdentity {
+    /// Returns the names as variables of a GraphQL request.
     pub(crate) fn variables(&self) -> Value {
         json!({"entityName": self.entity, "projectName": self.project, "runName": self.run_id})
     }
 }
 
-/// There is no time left, or the server refuses for good; what was to be sent stays on disk.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct GivenUp;
-
-/// Waits between tries, each longer than the one before.
+/// The waits between the tries of a request, each longer than the last.
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
 
@@ -54,19 +55,20 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How long to wait after this failure.
-    pub(crate) fn next(&mut self, error: &UploadError, ending: bool) -> Duration {
-        if error.trouble == UploadErrorKind::RateLimited {
-            self.0 = self.0.max(FIRST_WAIT_IF_ASKED);
+    /// Returns the wait after this error. `is_ending` is `true` if the run has ended.
+    pub(crate) fn next(&mut self, error: &UploadError, is_ending: bool) -> Duration {
+        if error.kind == UploadErrorKind::RateLimited {
+            self.0 = self.0.max(FIRST_WAIT_IF_LIMITED);
         }
-        let wait = match (error.again, error.after) {
-            // It grows, too: a server that names the same short time again and again has no room.
+        let wait = match (error.is_temporary, error.retry_after) {
+            // The backoff is a lower bound: a server that repeats the same short time has no
+            // capacity.
             (true, Some(named)) => named.max(jittered(self.0)),
             (true, None) => jittered(self.0),
-            (false, _) => AFTER_REFUSAL,
+            (false, _) => WAIT_AFTER_REFUSAL,
         };
         self.0 = (self.0 * 2).min(LONGEST_WAIT);
-        match ending && error.after.is_none() {
+        match is_ending && error.retry_after.is_none() {
             true => wait.min(LONGEST_WAIT_AT_END),
             false => wait,
         }
@@ -74,49 +76,53 @@ impl Backoff {
 }
 
 impl RetryingClient {
-    /// Tries until the request succeeds; after a refusal, too, but rarely: a key may be mended, a project made.
-    pub(crate) fn persist<T>(&self, request: impl FnMut(&Api) -> Result<T, UploadError>) -> Result<T, GivenUp> {
-        self.persist_unless(|_| false, request).map_err(|_| GivenUp)
+    /// Repeats a request until it succeeds. Permanent errors are retried, too, but rarely: a person
+    /// may replace the key or create the project.
+    ///
+    /// # Errors
+    ///
+    /// [`UploadErrorKind::GaveUp`] if no time is left. The cause has been reported to the control.
+    pub(crate) fn persist<T>(&self, request: impl FnMut(&Api) -> Result<T, UploadError>) -> Result<T, UploadError> {
+        self.persist_unless(|_| false, request)
     }
 
-    /// The same, but a failure of the kind `hopeless` ends it; `Some` is what that was.
+    /// As [`persist`](Self::persist), but returns an error for which `is_final` is `true` at once
+    /// and unreported.
     pub(crate) fn persist_unless<T>(
         &self,
-        hopeless: impl Fn(&UploadError) -> bool,
+        is_final: impl Fn(&UploadError) -> bool,
         mut request: impl FnMut(&Api) -> Result<T, UploadError>,
-    ) -> Result<T, Option<UploadError>> {
+    ) -> Result<T, UploadError> {
         let mut backoff = Backoff::default();
         loop {
-            let ending = self.control.ending();
-            self.control.begin(self.lane);
+            let is_ending = self.control.is_ending();
+            self.control.request_started(self.lane);
             let error = match request(&self.api) {
                 Ok(reply) => {
-                    self.control.well(self.lane);
+                    self.control.request_succeeded(self.lane);
                     return Ok(reply);
                 }
-                Err(error) if hopeless(&error) => return Err(Some(error)),
+                Err(error) if is_final(&error) => return Err(error),
                 Err(error) => error,
             };
-            self.control.trouble(self.lane, &error);
-            if !ending && self.control.ending() && error.after.is_none() {
-                // The end has begun meanwhile, and deserves a try of its own.
+            self.control.request_failed(self.lane, &error);
+            if !is_ending && self.control.is_ending() && error.retry_after.is_none() {
+                // The run ended during the request, and its end allows one immediate try.
                 continue;
             }
-            if ending && !error.again {
-                return Err(None);
+            if is_ending && !error.is_temporary {
+                return Err(UploadError::gave_up());
             }
-            let pause = backoff.next(&error, ending);
-            if !self
-                .control
-                .pause(self.lane, pause, error.again && error.after.is_some())
-            {
-                return Err(None);
+            let wait = backoff.next(&error, is_ending);
+            let named_by_server = error.is_temporary && error.retry_after.is_some();
+            if !self.control.wait_to_retry(self.lane, wait, named_by_server) {
+                return Err(UploadError::gave_up());
             }
         }
     }
 }
 
-/// A wait that many clients of one server do not share.
+/// Lengthens a wait by a random part, so that the clients of one server do not retry together.
 fn jittered(wait: Duration) -> Duration {
     let mut byte = [0_u8];
     // Without a random number the waits are merely equal.
@@ -132,21 +138,21 @@ mod tests {
     use crate::upload::client::api::retry_after;
 
     proptest! {
-        /// Whatever a server says of when it wants to be asked again.
+        /// Replies name any retry time.
         #[test]
-        fn no_server_makes_us_hurry_or_wait_for_ever(
-            said in prop_oneof![
+        fn waits_are_bounded_for_any_retry_after_header(
+            header in prop_oneof![
                 Just("0".to_owned()), Just("-5".to_owned()), Just("1e300".to_owned()), Just("NaN".to_owned()),
                 Just("0.0001".to_owned()), Just("99999999999999999999".to_owned()), Just(String::new()),
                 Just("Wed, 21 Oct 2015 07:28:00 GMT".to_owned()), Just("Fri, 31 Dec 9999 23:59:59 GMT".to_owned()),
                 any::<f64>().prop_map(|seconds| seconds.to_string()), "\\PC{0,20}",
             ],
             status in prop_oneof![Just(429_u16), Just(503), Just(500)],
-            ending in any::<bool>(),
+            is_ending in any::<bool>(),
         ) {
-            let error = UploadError::of_status(status, "", retry_after(&said), false);
+            let error = UploadError::from_status(status, "", retry_after(&header), false);
             let mut backoff = Backoff::default();
-            let waits: Vec<_> = (0..12).map(|_| backoff.next(&error, ending)).collect();
+            let waits: Vec<_> = (0..12).map(|_| backoff.next(&error, is_ending)).collect();
             let shortest = if status == 429 { Duration::from_secs(1) } else { FIRST_WAIT };
             prop_assert!(waits.iter().all(|wait| (shortest..=Duration::from_secs(3600)).contains(wait)), "{waits:?}");
             prop_assert!(waits.iter().sum::<Duration>() > Duration::from_secs(15), "{waits:?}");

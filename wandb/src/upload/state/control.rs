@@ -1,24 +1,28 @@
+//! The state that the sink and the delivering threads share.
+
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use logcore::sync::{lock, wait_timeout};
 use logcore::{Deadline, Notices, StopFlag};
 
 use crate::upload::client::error::{UploadError, UploadErrorKind};
 
-/// What the sink and the threads that deliver tell each other.
+/// The link between the sink and the threads of a delivery: the end of the run, errors, and the
+/// position reached.
 pub(crate) struct DeliveryControl {
     state: Mutex<ControlState>,
     changed: Condvar,
     stop: StopFlag,
-    /// For a sync, in which the run has ended and has no deadline: how long a lane may fail before it is given up.
+    /// Time for which a lane may fail before a sync gives up. `None` unless this is a sync.
     patience: Option<Duration>,
 }
 
-/// A log may name any number of things that are not there.
-const MOST_LEFT_OUT: usize = 100;
+/// The greatest number of skipped files in a report. A log may name any number of missing files.
+const MOST_SKIPPED: usize = 100;
 
-/// Rows, files and alerts go separate ways, and one may be in trouble when the others are not.
+/// An independent stream of requests. One may fail while the others succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
     Rows,
@@ -26,43 +30,46 @@ pub(crate) enum Lane {
     Alerts,
 }
 
+/// The state behind the lock.
 #[derive(Default)]
 struct ControlState {
-    /// The user asked for a flush: no waiting for company.
-    urged: bool,
-    /// The run has ended, and this is how long its delivery may still take.
-    ending: Option<Deadline>,
-    delivered: DeliveryPosition,
-    /// Calls that the server does not take, by reason.
+    /// The user asked for a flush: do not collect rows any longer.
+    flush_requested: bool,
+    /// The deadline of the delivery, once the run has ended.
+    deadline: Option<Deadline>,
+    position: DeliveryPosition,
+    /// Calls that the server does not accept, by reason.
     dropped: BTreeMap<&'static str, u64>,
-    /// The files and artifacts that are not sent, in words.
-    left_out: Vec<String>,
-    over: bool,
-    /// By lane: the newest failure, until a request succeeds, and the kinds that were said since the last success.
-    trouble: [Option<UploadError>; 3],
-    said: [Vec<UploadErrorKind>; 3],
-    /// A trouble that was said is over, and others are not.
-    over_unsaid: bool,
-    /// By lane: when patience ends, while there is a request that has not succeeded.
+    /// Descriptions of the files and artifacts that are not sent.
+    skipped: Vec<String>,
+    finished: bool,
+    /// By lane: the newest error, until a request succeeds.
+    errors: [Option<UploadError>; 3],
+    /// By lane: the kinds of errors that were printed since the last success.
+    printed: [Vec<UploadErrorKind>; 3],
+    /// A printed error is over while another lane still fails.
+    recovery_unprinted: bool,
+    /// By lane: time at which patience ends, while a request fails.
     patience_ends: [Option<Instant>; 3],
-    /// Something that no waiting will change.
-    lasting: Option<UploadError>,
+    /// The first error that waiting does not remove.
+    permanent: Option<UploadError>,
     notices: Option<Notices>,
     address: Option<String>,
-    /// Counts what other threads have to tell the uploader.
+    /// Number of notifications for the uploader.
     messages: u64,
 }
 
-/// How far a delivery has come.
+/// The position of a delivery in the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct DeliveryPosition {
-    /// The number of the newest record that the server has, with all before it that are lines.
+    /// Highest record number acknowledged together with all earlier line records.
     pub(crate) num: i64,
-    /// Calls up to there whose file, artifact or alert it has not.
+    /// Number of calls up to there whose file, artifact or alert is missing on the server.
     pub(crate) missing: u64,
 }
 
 impl DeliveryControl {
+    /// Creates the control of a delivery. `patience` is only set for a sync.
     pub(crate) fn new(stop: StopFlag, patience: Option<Duration>) -> Self {
         Self {
             state: Mutex::default(),
@@ -72,20 +79,20 @@ impl DeliveryControl {
         }
     }
 
-    /// Sink: what is there shall be sent now.
-    pub(crate) fn urge(&self) {
-        self.change(|state| state.urged = true);
+    /// Sink: sends all rows now.
+    pub(crate) fn request_flush(&self) {
+        self.change(|state| state.flush_requested = true);
     }
 
-    /// Sink: everything is in the file; what is not delivered by then stays there.
-    pub(crate) fn end(&self, deadline: Deadline) {
-        self.change(|state| state.ending = Some(deadline));
+    /// Sink: the log is complete. Records that are not delivered by `deadline` stay on disk.
+    pub(crate) fn run_ended(&self, deadline: Deadline) {
+        self.change(|state| state.deadline = Some(deadline));
     }
 
-    /// Sink: waits until the delivery is over; returns whether it is.
-    pub(crate) fn wait_until_over(&self, deadline: Deadline) -> bool {
-        let mut state = self.lock();
-        while !state.over {
+    /// Sink: waits until the delivery has finished. Returns `false` if the deadline passes first.
+    pub(crate) fn wait_until_finished(&self, deadline: Deadline) -> bool {
+        let mut state = lock(&self.state);
+        while !state.finished {
             let remaining = deadline.remaining();
             if remaining.is_zero() {
                 return false;
@@ -95,131 +102,140 @@ impl DeliveryControl {
         true
     }
 
-    /// How far the server has it.
-    pub(crate) fn delivered(&self) -> DeliveryPosition {
-        self.lock().delivered
+    /// Returns the position that the delivery has reached.
+    pub(crate) fn position(&self) -> DeliveryPosition {
+        lock(&self.state).position
     }
 
-    /// Calls that the server does not take, by reason.
-    pub(crate) fn dropped(&self) -> BTreeMap<&'static str, u64> {
-        self.lock().dropped.clone()
+    /// Returns the number of calls that the server does not accept, by reason.
+    pub(crate) fn dropped_calls(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.state).dropped.clone()
     }
 
-    /// What is wrong at the moment, or has been for good.
-    pub(crate) fn current_trouble(&self) -> Option<UploadError> {
-        let state = self.lock();
+    /// Returns the error of a lane that fails now, or else the first permanent error.
+    pub(crate) fn current_error(&self) -> Option<UploadError> {
+        let state = lock(&self.state);
         state
-            .trouble
+            .errors
             .iter()
             .flatten()
             .next()
-            .or(state.lasting.as_ref())
+            .or(state.permanent.as_ref())
             .cloned()
     }
 
-    /// Where lines for people go.
+    /// Sets the receiver of notices.
     pub(crate) fn set_notices(&self, notices: Notices) {
-        self.lock().notices = Some(notices);
+        lock(&self.state).notices = Some(notices);
     }
 
-    pub(crate) fn say(&self, kind: &str, text: &str) {
-        let notices = self.lock().notices.clone();
+    /// Prints a notice. `kind` identifies the notice, so that a receiver can suppress repetitions.
+    pub(crate) fn print_notice(&self, kind: &str, text: &str) {
+        let notices = lock(&self.state).notices.clone();
         if let Some(notices) = notices {
             notices.print(kind, text);
         }
     }
 
-    /// The address of the run's page, once the server has said whose it is.
+    /// Returns the address of the run's page, once the server has named the owner of the run.
     pub(crate) fn address(&self) -> Option<String> {
-        self.lock().address.clone()
+        lock(&self.state).address.clone()
     }
 
+    /// Sets and prints the address of the run's page.
     pub(crate) fn set_address(&self, address: String) {
-        self.say("address", &format!("W&B: the run is at {address}"));
-        self.lock().address = Some(address);
+        self.print_notice("address", &format!("W&B: the run is at {address}"));
+        lock(&self.state).address = Some(address);
     }
 
-    pub(crate) fn set_delivered(&self, reached: DeliveryPosition) {
-        self.lock().delivered = reached;
+    /// Sets the position that the delivery has reached.
+    pub(crate) fn set_position(&self, reached: DeliveryPosition) {
+        lock(&self.state).position = reached;
     }
 
-    /// Something that the log names is not sent, now or later.
-    pub(crate) fn leave_out(&self, what: &str) {
-        self.say(what, &format!("W&B: {what}"));
-        let left_out = &mut self.lock().left_out;
-        if left_out.len() < MOST_LEFT_OUT {
-            left_out.push(what.to_owned());
+    /// Records that a file or artifact of the log is never sent.
+    pub(crate) fn skip(&self, what: &str) {
+        self.print_notice(what, &format!("W&B: {what}"));
+        let skipped = &mut lock(&self.state).skipped;
+        if skipped.len() < MOST_SKIPPED {
+            skipped.push(what.to_owned());
         }
     }
 
-    /// The files and artifacts that were left out, in words.
-    pub(crate) fn left_out(&self) -> Vec<String> {
-        self.lock().left_out.clone()
+    /// Returns descriptions of the skipped files and artifacts.
+    pub(crate) fn skipped(&self) -> Vec<String> {
+        lock(&self.state).skipped.clone()
     }
 
-    /// Calls will never be on the server.
-    pub(crate) fn drop_for(&self, reason: &'static str, calls: u64) {
+    /// Records calls that the server will never have.
+    pub(crate) fn drop_calls(&self, reason: &'static str, calls: u64) {
         if calls > 0 {
-            *self.lock().dropped.entry(reason).or_default() += calls;
+            *lock(&self.state).dropped.entry(reason).or_default() += calls;
         }
     }
 
+    /// Asks the program to stop, because a user asks for that on the page of the run.
     pub(crate) fn request_stop(&self) {
         self.stop.request();
     }
 
-    /// Another thread has something for the uploader.
+    /// Wakes the uploader for a message of another thread.
     pub(crate) fn notify(&self) {
         self.change(|state| state.messages += 1);
     }
 
-    pub(crate) fn set_over(&self) {
-        self.change(|state| state.over = true);
+    /// Notes that the delivery has finished.
+    pub(crate) fn set_finished(&self) {
+        self.change(|state| state.finished = true);
     }
 
-    /// Whether the run has ended.
-    pub(crate) fn ending(&self) -> bool {
-        self.patience.is_some() || self.lock().ending.is_some()
+    /// Returns `true` if the run has ended.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.patience.is_some() || lock(&self.state).deadline.is_some()
     }
 
-    /// Whether there is no time left to deliver anything on this lane.
-    pub(crate) fn too_late(&self, lane: Lane) -> bool {
-        self.lock().remaining(lane).is_some_and(|remaining| remaining.is_zero())
+    /// Returns `true` if no time is left for this lane.
+    pub(crate) fn is_out_of_time(&self, lane: Lane) -> bool {
+        lock(&self.state)
+            .remaining(lane)
+            .is_some_and(|remaining| remaining.is_zero())
     }
 
-    /// Whether that will be so after this pause.
-    pub(crate) fn too_late_for(&self, lane: Lane, pause: Duration) -> bool {
-        self.lock().remaining(lane).is_some_and(|remaining| remaining < pause)
+    /// Returns `true` if no time will be left for this lane after a pause.
+    pub(crate) fn is_out_of_time_after(&self, lane: Lane, pause: Duration) -> bool {
+        lock(&self.state)
+            .remaining(lane)
+            .is_some_and(|remaining| remaining < pause)
     }
 
-    /// Uploader: waits until `until`, or the run ends, or another thread has something to tell, or a flush is asked for;
-    /// returns whether it was.
-    pub(crate) fn rest(&self, until: Deadline) -> bool {
-        let mut state = self.lock();
+    /// Uploader: waits for the time `until`, the end of the run, a message of another thread, or a
+    /// flush. Returns `true` if a flush was requested.
+    pub(crate) fn wait_for_work(&self, until: Deadline) -> bool {
+        let mut state = lock(&self.state);
         let messages = state.messages;
         loop {
             let remaining = until.remaining();
-            if std::mem::take(&mut state.urged) {
+            if std::mem::take(&mut state.flush_requested) {
                 return true;
             }
-            if remaining.is_zero() || state.ending.is_some() || state.messages != messages {
+            if remaining.is_zero() || state.deadline.is_some() || state.messages != messages {
                 return false;
             }
             state = self.wait(state, remaining);
         }
     }
 
-    /// Uploader at the end: waits for a message of another thread.
-    pub(crate) fn rest_for_message(&self, longest: Duration) {
-        drop(self.wait(self.lock(), longest));
+    /// Uploader, after the end of the run: waits for a message of another thread.
+    pub(crate) fn wait_for_message(&self, longest: Duration) {
+        drop(self.wait(lock(&self.state), longest));
     }
 
-    /// Waits before a request is tried again; returns whether it is worth it. The end of the run cuts a wait short, unless
-    /// the server itself named it.
-    pub(crate) fn pause(&self, lane: Lane, wait: Duration, named_by_server: bool) -> bool {
+    /// Waits before a request is repeated. Returns `false` if no time is left for another try. The
+    /// end of the run shortens the wait, unless the server named its length.
+    pub(crate) fn wait_to_retry(&self, lane: Lane, wait: Duration, named_by_server: bool) -> bool {
         let until = Deadline::after(wait);
-        let mut state = self.lock();
-        let was_ending = self.patience.is_some() || state.ending.is_some();
+        let mut state = lock(&self.state);
+        let was_ending = self.patience.is_some() || state.deadline.is_some();
         loop {
             let remaining = until.remaining();
             if let Some(left) = state.remaining(lane) {
@@ -237,91 +253,90 @@ impl DeliveryControl {
         }
     }
 
-    /// A request failed. Each kind of trouble is said once, until one succeeds.
-    pub(crate) fn trouble(&self, lane: Lane, error: &UploadError) {
+    /// Records a failed request. Each kind of error is printed once, until a request succeeds.
+    pub(crate) fn request_failed(&self, lane: Lane, error: &UploadError) {
         {
-            let mut state = self.lock();
-            state.trouble[lane as usize] = Some(error.clone());
-            let said = &mut state.said[lane as usize];
-            if said.contains(&error.trouble) {
+            let mut state = lock(&self.state);
+            state.errors[lane as usize] = Some(error.clone());
+            let printed = &mut state.printed[lane as usize];
+            if printed.contains(&error.kind) {
                 return;
             }
-            said.push(error.trouble);
+            printed.push(error.kind);
         }
-        self.say(
-            error.trouble.reason(),
-            &format!("W&B: {error}; the run goes on, and what it logs is kept on disk until this is over"),
+        self.print_notice(
+            error.kind.reason(),
+            &format!("W&B: {error}; the run continues, and its log is kept on disk until the server accepts it"),
         );
     }
 
-    /// Something that waiting does not change; it is said once, and is the reason in the account at the end.
-    pub(crate) fn lasting(&self, error: &UploadError) {
-        self.say(error.trouble.reason(), &format!("W&B: {error}"));
-        self.lock().lasting.get_or_insert_with(|| error.clone());
+    /// Prints an error that waiting does not remove, and keeps the first one for the account at the
+    /// end.
+    pub(crate) fn report_permanent(&self, error: &UploadError) {
+        self.print_notice(error.kind.reason(), &format!("W&B: {error}"));
+        lock(&self.state).permanent.get_or_insert_with(|| error.clone());
     }
 
-    /// A request begins. Patience counts from the first that has not succeeded.
-    pub(crate) fn begin(&self, lane: Lane) {
+    /// Records the start of a request. Patience counts from the first request that fails.
+    pub(crate) fn request_started(&self, lane: Lane) {
         let until = self.patience.and_then(|patience| Instant::now().checked_add(patience));
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let ends = &mut state.patience_ends[lane as usize];
         *ends = ends.or(until);
     }
 
-    /// A request succeeded.
-    pub(crate) fn well(&self, lane: Lane) {
-        let is_over = {
-            let mut state = self.lock();
-            state.trouble[lane as usize] = None;
+    /// Records a successful request.
+    pub(crate) fn request_succeeded(&self, lane: Lane) {
+        let has_recovered = {
+            let mut state = lock(&self.state);
+            state.errors[lane as usize] = None;
             state.patience_ends[lane as usize] = None;
-            let was_said = !std::mem::take(&mut state.said[lane as usize]).is_empty();
-            // Rows may go while files do not: then it is not over.
-            state.over_unsaid |= was_said;
-            let all_well = state.trouble.iter().all(Option::is_none);
-            all_well && std::mem::take(&mut state.over_unsaid)
+            let was_printed = !std::mem::take(&mut state.printed[lane as usize]).is_empty();
+            // The recovery is printed when no lane fails any more.
+            state.recovery_unprinted |= was_printed;
+            let all_succeed = state.errors.iter().all(Option::is_none);
+            all_succeed && std::mem::take(&mut state.recovery_unprinted)
         };
-        if is_over {
-            self.say("over", "W&B: the trouble is over, and what was kept is being sent");
+        if has_recovered {
+            self.print_notice(
+                "over",
+                "W&B: the server accepts requests again; sending what was kept on disk",
+            );
         }
     }
 
-    /// A request succeeded, while others of its lane still fail.
-    pub(crate) fn goes_on(&self, lane: Lane) {
+    /// Records a successful request while others of the same lane still fail.
+    pub(crate) fn renew_patience(&self, lane: Lane) {
         let until = self.patience.and_then(|patience| Instant::now().checked_add(patience));
-        self.lock().patience_ends[lane as usize] = until;
+        lock(&self.state).patience_ends[lane as usize] = until;
     }
 
-    /// Content was on its way for so long.
-    pub(crate) fn flowed(&self, lane: Lane, time: Duration) {
-        let ends = &mut self.lock().patience_ends[lane as usize];
+    /// Extends the patience by the time for which content was sent.
+    pub(crate) fn extend_patience(&self, lane: Lane, time: Duration) {
+        let ends = &mut lock(&self.state).patience_ends[lane as usize];
         *ends = ends.and_then(|ends| ends.checked_add(time));
     }
 
+    /// Changes the state and wakes all waiting threads.
     fn change(&self, change: impl FnOnce(&mut ControlState)) {
-        change(&mut self.lock());
+        change(&mut lock(&self.state));
         self.changed.notify_all();
     }
 
+    /// Waits for a change of the state.
     fn wait<'a>(&self, state: MutexGuard<'a, ControlState>, longest: Duration) -> MutexGuard<'a, ControlState> {
-        // A deadline may lie centuries away.
+        // The platform may not support waits of centuries.
         let longest = longest.min(Duration::from_secs(3600));
-        self.changed
-            .wait_timeout(state, longest)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ControlState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        wait_timeout(&self.changed, state, longest)
     }
 }
 
 impl ControlState {
-    /// How long the lane has; `None` if nothing limits it.
+    /// Returns the time that is left for a lane; `None` if there is no limit.
     fn remaining(&self, lane: Lane) -> Option<Duration> {
         let patience = self.patience_ends[lane as usize];
         let patience = patience.map(|ends| ends.saturating_duration_since(Instant::now()));
-        patience.or(self.ending.map(|deadline| deadline.remaining()))
+        patience.or(self.deadline.map(|deadline| deadline.remaining()))
     }
 }
 
@@ -332,48 +347,54 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn each_lane_has_its_own_patience_and_a_long_way_takes_none() {
+    fn each_lane_has_its_own_patience_and_slow_content_extends_it() {
         let control = DeliveryControl::new(StopFlag::default(), Some(HOUR));
-        assert!(!control.too_late_for(Lane::Files, 2 * HOUR), "nothing has failed yet");
-        control.begin(Lane::Files);
-        assert!(control.too_late_for(Lane::Files, HOUR + HOUR / 2));
-        control.well(Lane::Rows);
         assert!(
-            control.too_late_for(Lane::Files, HOUR + HOUR / 2),
-            "other rows renew nothing"
+            !control.is_out_of_time_after(Lane::Files, 2 * HOUR),
+            "no request has failed"
         );
-        control.flowed(Lane::Files, HOUR);
-        assert!(!control.too_late_for(Lane::Files, HOUR + HOUR / 2));
-        control.goes_on(Lane::Files);
-        assert!(control.too_late_for(Lane::Files, HOUR + HOUR / 2), "it counts anew");
-        assert!(!control.too_late_for(Lane::Files, HOUR / 2));
-        control.well(Lane::Files);
-        assert!(!control.too_late_for(Lane::Files, 4 * HOUR));
+        control.request_started(Lane::Files);
+        assert!(control.is_out_of_time_after(Lane::Files, HOUR + HOUR / 2));
+        control.request_succeeded(Lane::Rows);
+        assert!(
+            control.is_out_of_time_after(Lane::Files, HOUR + HOUR / 2),
+            "another lane renews nothing"
+        );
+        control.extend_patience(Lane::Files, HOUR);
+        assert!(!control.is_out_of_time_after(Lane::Files, HOUR + HOUR / 2));
+        control.renew_patience(Lane::Files);
+        assert!(
+            control.is_out_of_time_after(Lane::Files, HOUR + HOUR / 2),
+            "patience starts again"
+        );
+        assert!(!control.is_out_of_time_after(Lane::Files, HOUR / 2));
+        control.request_succeeded(Lane::Files);
+        assert!(!control.is_out_of_time_after(Lane::Files, 4 * HOUR));
     }
 
     #[test]
-    fn trouble_is_over_when_no_lane_has_any() {
+    fn the_recovery_is_printed_when_no_lane_fails_any_more() {
         use std::sync::Arc;
 
-        let said = Arc::<Mutex<Vec<String>>>::default();
+        let printed = Arc::<Mutex<Vec<String>>>::default();
         let control = DeliveryControl::new(StopFlag::default(), None);
-        let words = Arc::clone(&said);
-        control.set_notices(Notices::new(move |kind, _| words.lock().unwrap().push(kind.to_owned())));
-        let error = UploadError::again(UploadErrorKind::ServerError, "503");
-        control.trouble(Lane::Rows, &error);
-        control.trouble(Lane::Files, &error);
-        control.well(Lane::Rows);
-        assert_eq!(said.lock().unwrap().len(), 2, "files still fail");
-        control.well(Lane::Files);
-        control.well(Lane::Rows);
-        assert_eq!(said.lock().unwrap()[2..], ["over"]);
+        let kinds = Arc::clone(&printed);
+        control.set_notices(Notices::new(move |kind, _| kinds.lock().unwrap().push(kind.to_owned())));
+        let error = UploadError::temporary(UploadErrorKind::ServerError, "503");
+        control.request_failed(Lane::Rows, &error);
+        control.request_failed(Lane::Files, &error);
+        control.request_succeeded(Lane::Rows);
+        assert_eq!(printed.lock().unwrap().len(), 2, "files still fail");
+        control.request_succeeded(Lane::Files);
+        control.request_succeeded(Lane::Rows);
+        assert_eq!(printed.lock().unwrap()[2..], ["over"]);
     }
 
     #[test]
     fn waits_of_any_length_are_possible() {
         let control = DeliveryControl::new(StopFlag::default(), None);
-        control.end(Deadline::after(Duration::ZERO));
-        assert!(!control.pause(Lane::Rows, Duration::MAX, true));
-        assert!(!control.rest(Deadline::after(Duration::MAX)));
+        control.run_ended(Deadline::after(Duration::ZERO));
+        assert!(!control.wait_to_retry(Lane::Rows, Duration::MAX, true));
+        assert!(!control.wait_for_work(Deadline::after(Duration::MAX)));
     }
 }

@@ -1,4 +1,5 @@
-//! The state of a delivery: its progress on disk, the run on the server, and the state shared with the sink.
+//! The state of a delivery: its progress on disk, the run on the server, and the state shared with
+//! the sink.
 
 pub(crate) mod control;
 pub(crate) mod progress_file;

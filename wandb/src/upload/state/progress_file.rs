@@ -1,69 +1,66 @@
+//! The progress of a delivery, in a file beside the log.
+
 use std::io;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::resume::RemoteRun;
 use crate::folder::RunFolder;
-use crate::upload::state::resume::ServerRun;
+use crate::settings::ResumeCondition;
 
-/// How far the delivery of a log has come: a file beside the log, so that a later delivery of the same log neither
-/// doubles nor omits anything.
+/// The progress of the delivery of a log. With this file, a later delivery of the same log neither
+/// doubles nor omits a line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct UploadProgress {
     pub(crate) entity: String,
     pub(crate) project: String,
     pub(crate) run_id: String,
-    /// The server's own id of the run.
+    /// The server's internal id of the run.
     pub(crate) storage_id: String,
-    /// Where each file of the stream began and stands, in lines.
+    /// The lines of the history, of the events and of the console.
     pub(crate) history: LineRange,
     pub(crate) events: LineRange,
     pub(crate) output: LineRange,
-    /// The first step that the server did not have when the delivery began, or went on behind lines of others.
+    /// The lowest step for rows from `first_row` on.
     pub(crate) first_step: i64,
-    /// The number of the first row that it is for.
+    /// The number of the first row with a step of at least `first_step`.
     pub(crate) first_row: u64,
     pub(crate) earlier_runtime: f64,
-    /// Who wrote earlier parts of the run, as the config names them.
+    /// The writers of earlier parts of the run, as the config names them.
     pub(crate) earlier_writers: Map<String, Value>,
-    /// Who has written the newest part of the run, if that is later than this one.
-    pub(crate) later: Option<String>,
-    /// What the run is to be, where nobody has asked the server yet.
-    pub(crate) demand: Option<ResumeCondition>,
-    /// Alerts that were sent.
+    /// The writer of the newest part of the run, if that part is newer than this log.
+    #[serde(rename = "later")]
+    pub(crate) later_writer: Option<String>,
+    /// The condition to check, if the server could not be asked at setup.
+    #[serde(rename = "demand")]
+    pub(crate) condition: Option<ResumeCondition>,
+    /// Number of alerts that were sent.
     pub(crate) alerts: usize,
-    /// Everything was delivered, the end of the run included.
+    /// `true` if everything is delivered, the end of the run included.
     pub(crate) complete: bool,
 }
 
-/// On which condition a run begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ResumeCondition {
-    /// The server has it.
-    Must,
-    /// The server has it not.
-    Never,
-}
-
+/// The lines of a log in one file of the run on the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LineRange {
-    /// The number of the log's first line.
+    /// The number of the first line of the log.
     pub(crate) start: u64,
-    /// The number of the first line that the server has not.
+    /// The number of the first line that the server does not have.
     pub(crate) sent: u64,
 }
 
 impl LineRange {
+    /// Creates a range without sent lines.
     pub(crate) fn at(start: u64) -> Self {
         Self { start, sent: start }
     }
 
-    /// The server has so many lines. If those that nobody has told of are not this log's own, what is left of it goes behind
-    /// them; returns whether it does.
-    fn follow(&mut self, lines: u64, own: impl FnOnce() -> bool) -> bool {
-        if lines <= self.sent || own() {
+    /// The server has `lines` lines. If the unexpected ones are not lines of this log, moves the
+    /// rest of this log behind them and returns `true`.
+    fn follow(&mut self, lines: u64, are_own: impl FnOnce() -> bool) -> bool {
+        if lines <= self.sent || are_own() {
             return false;
         }
         let had = self.sent.saturating_sub(self.start);
@@ -76,11 +73,11 @@ impl LineRange {
 }
 
 impl UploadProgress {
-    /// Of a log that begins: behind what the server has of the run, if that is known.
-    pub(crate) fn beginning(existing: Option<&ServerRun>, demand: Option<ResumeCondition>) -> Self {
+    /// Creates the progress of a new log, behind the lines that the server has of a resumed run.
+    pub(crate) fn at_start(existing: Option<&RemoteRun>, condition: Option<ResumeCondition>) -> Self {
         let Some(existing) = existing else {
             return Self {
-                demand,
+                condition,
                 ..Self::default()
             };
         };
@@ -92,8 +89,8 @@ impl UploadProgress {
         }
     }
 
-    /// Behind the lines of a run that is not resumed.
-    pub(crate) fn behind(existing: &ServerRun) -> Self {
+    /// Creates the progress of a new log behind the lines of a run that is not resumed.
+    pub(crate) fn behind(existing: &RemoteRun) -> Self {
         Self {
             storage_id: existing.storage_id.clone(),
             history: LineRange::at(existing.history),
@@ -104,37 +101,38 @@ impl UploadProgress {
         }
     }
 
-    /// Of the log of a run; `None` if its delivery has not begun.
+    /// Reads the progress of a log; `None` if no delivery has begun.
     pub(crate) fn load(files: &RunFolder) -> Option<Self> {
-        let kept = files.folder().read(&files.beside("upload"), LONGEST).ok()?;
+        let kept = files.folder().read(&files.name_with("upload"), LONGEST).ok()?;
         serde_json::from_slice(&kept).ok()
     }
 
-    /// Replaces what was kept. It is small, and it is kept before what it stands for is relied on.
+    /// Writes the file. The progress is saved before anything relies on it.
     pub(crate) fn save(&self, files: &RunFolder) -> io::Result<()> {
-        files.replace(&files.beside("upload"), &serde_json::to_vec(self)?)?;
-        if !self.is_known() {
+        files.replace(&files.name_with("upload"), &serde_json::to_vec(self)?)?;
+        if !self.has_run() {
             return Ok(());
         }
-        // What the official client looks for when it syncs the same log.
-        let own_state = format!(
+        // The official client reads this file when it syncs the same log.
+        let official_state = format!(
             "{{\"starting_step\":{},\"starting_runtime\":{}}}",
             self.first_step,
             // In milliseconds.
             (self.earlier_runtime * 1e3) as i64
         );
-        files.replace(&files.beside("syncstate"), own_state.as_bytes())?;
+        files.replace(&files.name_with("syncstate"), official_state.as_bytes())?;
         if self.complete {
-            files.replace(&files.beside("synced"), b"")?;
+            files.replace(&files.name_with("synced"), b"")?;
         }
         Ok(())
     }
 
-    /// Goes on behind lines that other logs of the run have left since. `later` is who has written the newest part of it, if
-    /// that is another; `own` says whether a row, or a reading, that the server has is of this log.
+    /// Moves the rest of the log behind the lines that other logs of the run have added since.
+    /// `later` is the writer of the newest part of the run, if that is another. `own_row` and
+    /// `own_event` return `true` if a row, or a reading, on the server is of this log.
     pub(crate) fn follow(
         &mut self,
-        existing: &ServerRun,
+        existing: &RemoteRun,
         later: Option<&str>,
         own_row: impl FnOnce(&Value) -> bool,
         own_event: impl FnOnce(&Value) -> bool,
@@ -145,21 +143,22 @@ impl UploadProgress {
             self.first_row = existing.history;
         }
         self.events.follow(existing.events, || own_event(&existing.last_event));
-        // The server shows none of the console's lines.
-        let known = self.later.as_deref() == later;
-        self.output.follow(existing.output, || known && !rows);
-        self.later = later.map(str::to_owned);
+        // The server does not return console lines.
+        let same_writer = self.later_writer.as_deref() == later;
+        self.output.follow(existing.output, || same_writer && !rows);
+        self.later_writer = later.map(str::to_owned);
     }
 
-    pub(crate) fn is_known(&self) -> bool {
+    /// Returns `true` if the server has created or found the run.
+    pub(crate) fn has_run(&self) -> bool {
         !self.storage_id.is_empty()
     }
 }
 
-/// Whether the official client has delivered this log.
-pub(crate) fn synced_by_other(files: &RunFolder) -> bool {
-    files.folder().open_file(&files.beside("synced")).is_ok()
+/// Returns `true` if the official client has delivered this log.
+pub(crate) fn synced_by_official(files: &RunFolder) -> bool {
+    files.folder().open_file(&files.name_with("synced")).is_ok()
 }
 
-/// The writers of the parts of a run are in it, and no run has that many.
+/// Bytes of the longest file. The file lists the writers of all parts of a run.
 const LONGEST: u64 = 16 << 20;

@@ -1,3 +1,5 @@
+//! The list of uploaded files and artifacts, in a file beside the log.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -8,20 +10,23 @@ use logcore::Deadline;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::RunFolder;
+use crate::upload::client::error::{UploadError, UploadErrorKind};
 
-/// What the server has of a run besides its lines: a file beside the log, with a line for each.
+/// The files and artifacts of a run that the server has, one line each.
 ///
-/// It only grows, so that a run of many files costs no more for each. Whoever has it open is the one delivery of the log.
+/// The file is only appended to, so that its cost does not grow with the number of files. Its lock
+/// makes sure that there is one delivery of the log.
 pub(crate) struct UploadedFiles {
-    /// `None` where it cannot be written: then a later delivery sends again what this one has sent.
+    /// `None` if the file cannot be written. Then a later delivery uploads the same files again.
     file: Option<File>,
-    /// Delivered files, with the digest of what was delivered.
+    /// Uploaded files, each with the digest of its content.
     files: BTreeMap<String, String>,
     artifacts: BTreeSet<String>,
-    /// Delivered files that the stream has not announced.
+    /// Uploaded files that the stream has not announced.
     unannounced: BTreeSet<String>,
 }
 
+/// A line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum UploadedEntry {
@@ -30,27 +35,30 @@ enum UploadedEntry {
     Announced(Vec<String>),
 }
 
-/// Another delivery of the same log is on.
-#[derive(Debug)]
-pub(crate) struct InUse;
-
 impl UploadedFiles {
-    /// Of the log of a run.
-    pub(crate) fn open(run: &RunFolder) -> Result<Self, InUse> {
+    /// Opens the list of a log.
+    ///
+    /// # Errors
+    ///
+    /// [`UploadErrorKind::InUse`] if another delivery has the list open.
+    pub(crate) fn open(run: &RunFolder) -> Result<Self, UploadError> {
         let mut uploaded = Self {
             file: None,
             files: BTreeMap::new(),
             artifacts: BTreeSet::new(),
             unannounced: BTreeSet::new(),
         };
-        let Ok(mut file) = run.folder().append(&run.beside("uploaded")) else {
+        let Ok(mut file) = run.folder().append(&run.name_with("uploaded")) else {
             return Ok(uploaded);
         };
-        // One that was given up in this process needs a moment to end.
+        // A stopped delivery of this process needs a moment to end.
         let deadline = Deadline::after(LONGEST_WAIT);
         while let Err(TryLockError::WouldBlock) = file.try_lock() {
             if deadline.has_passed() {
-                return Err(InUse);
+                return Err(UploadError::permanent(
+                    UploadErrorKind::InUse,
+                    "another delivery of the same log is running",
+                ));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -59,9 +67,9 @@ impl UploadedFiles {
             return Ok(uploaded);
         }
         for line in text.lines() {
-            // A line that was cut is of something that is sent again.
-            if let Ok(receipt) = serde_json::from_str(line) {
-                uploaded.take(receipt);
+            // The file of a truncated line is uploaded again.
+            if let Ok(entry) = serde_json::from_str(line) {
+                uploaded.apply(entry);
             }
         }
         if !text.is_empty() && !text.ends_with('\n') {
@@ -71,49 +79,56 @@ impl UploadedFiles {
         Ok(uploaded)
     }
 
-    /// The digest of what the server has of a file.
+    /// Returns the digest of an uploaded file.
     pub(crate) fn digest(&self, name: &str) -> Option<&String> {
         self.files.get(name)
     }
 
+    /// Returns `true` if an artifact was uploaded.
     pub(crate) fn has_artifact(&self, client_id: &str) -> bool {
         self.artifacts.contains(client_id)
     }
 
-    /// Files that the stream has to announce.
+    /// Returns the files that the stream has to announce.
     pub(crate) fn unannounced(&self) -> Vec<String> {
         self.unannounced.iter().cloned().collect()
     }
 
-    pub(crate) fn any_unannounced(&self) -> bool {
+    /// Returns `true` if the stream has to announce a file.
+    pub(crate) fn has_unannounced(&self) -> bool {
         !self.unannounced.is_empty()
     }
 
-    pub(crate) fn file(&mut self, name: String, digest: String) -> io::Result<()> {
-        self.keep(UploadedEntry::File { name, digest })
+    /// Notes that a file was uploaded.
+    pub(crate) fn add_file(&mut self, name: String, digest: String) -> io::Result<()> {
+        self.append(UploadedEntry::File { name, digest })
     }
 
-    pub(crate) fn artifact(&mut self, client_id: String) -> io::Result<()> {
-        self.keep(UploadedEntry::Artifact(client_id))
+    /// Notes that an artifact was uploaded.
+    pub(crate) fn add_artifact(&mut self, client_id: String) -> io::Result<()> {
+        self.append(UploadedEntry::Artifact(client_id))
     }
 
-    pub(crate) fn announced(&mut self, names: Vec<String>) -> io::Result<()> {
+    /// Notes that the stream has announced files.
+    pub(crate) fn mark_announced(&mut self, names: Vec<String>) -> io::Result<()> {
         match names.is_empty() {
             true => Ok(()),
-            false => self.keep(UploadedEntry::Announced(names)),
+            false => self.append(UploadedEntry::Announced(names)),
         }
     }
 
-    fn keep(&mut self, receipt: UploadedEntry) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&receipt)?;
+    /// Appends an entry to the file.
+    fn append(&mut self, entry: UploadedEntry) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         let kept = self.file.as_mut().map_or(Ok(()), |file| file.write_all(&line));
-        self.take(receipt);
+        self.apply(entry);
         kept
     }
 
-    fn take(&mut self, receipt: UploadedEntry) {
-        match receipt {
+    /// Applies an entry to the state in memory.
+    fn apply(&mut self, entry: UploadedEntry) {
+        match entry {
             UploadedEntry::File { name, digest } => {
                 self.unannounced.insert(name.clone());
                 self.files.insert(name, digest);
@@ -128,8 +143,9 @@ impl UploadedFiles {
     }
 }
 
+/// Time to wait for the lock of another delivery.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// Millions of files; what is beyond is sent again.
+/// Bytes that are read of the list: millions of files. The rest is uploaded again.
 const LONGEST: u64 = 1 << 30;
 
 #[cfg(test)]
@@ -137,23 +153,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_kept_is_known_again_also_behind_a_line_that_was_cut() {
+    fn entries_are_read_back_without_a_truncated_line() {
         let folder = tempfile::tempdir().unwrap();
-        let log = RunFolder::of(&folder.path().join("run-x.wandb")).unwrap();
+        let log = RunFolder::open(&folder.path().join("run-x.wandb")).unwrap();
         let mut uploaded = UploadedFiles::open(&log).unwrap();
-        uploaded.file("a".to_owned(), "1".to_owned()).unwrap();
-        uploaded.announced(vec!["a".to_owned()]).unwrap();
-        uploaded.file("b".to_owned(), "2".to_owned()).unwrap();
-        uploaded.artifact("id".to_owned()).unwrap();
+        uploaded.add_file("a".to_owned(), "1".to_owned()).unwrap();
+        uploaded.mark_announced(vec!["a".to_owned()]).unwrap();
+        uploaded.add_file("b".to_owned(), "2".to_owned()).unwrap();
+        uploaded.add_artifact("id".to_owned()).unwrap();
         drop(uploaded);
-        let path = folder.path().join(log.beside("uploaded"));
+        let path = folder.path().join(log.name_with("uploaded"));
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
         let mut uploaded = UploadedFiles::open(&log).unwrap();
         assert_eq!(uploaded.digest("a").unwrap(), "1");
         assert_eq!(uploaded.unannounced(), ["b"]);
         assert!(!uploaded.has_artifact("id"));
-        uploaded.artifact("id".to_owned()).unwrap();
+        uploaded.add_artifact("id".to_owned()).unwrap();
         drop(uploaded);
         assert!(UploadedFiles::open(&log).unwrap().has_artifact("id"));
     }

@@ -1,4 +1,4 @@
-//! From the records of a log to what a server is told.
+//! Turns the records of a log into the content that is sent to the server.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -15,67 +15,69 @@ use crate::log_format::proto::{
 };
 use crate::upload::state::progress_file::UploadProgress;
 use crate::upload::stream::definitions::MetricDefinitions;
-use crate::upload::stream::line_buffer::{LONGEST_LINE, LineBuffer};
+use crate::upload::stream::line_buffer::{LONGEST_LINE, StreamLines};
 use crate::upload::stream::metadata::environment_json;
 use crate::upload::stream::tail_summary::TailSummary;
 use crate::upload::stream::yaml::yaml_value;
 
-/// What a log comes to, as far as it has been read.
+/// The content of a log, as far as the log has been read.
 #[derive(Default)]
 pub(crate) struct Assembler {
     pub(crate) run: Option<RunRecord>,
-    pub(crate) history: LineBuffer,
-    pub(crate) events: LineBuffer,
-    pub(crate) output: LineBuffer,
+    pub(crate) history: StreamLines,
+    pub(crate) events: StreamLines,
+    pub(crate) output: StreamLines,
     pub(crate) files: VecDeque<FilesItem>,
     pub(crate) artifacts: VecDeque<ArtifactRecord>,
     pub(crate) alerts: VecDeque<AlertRecord>,
     pub(crate) exit: Option<ExitRecord>,
     pub(crate) preempting: bool,
-    /// A later part of the run is on the server. What this log says about the run itself holds no more; its lines and files do.
+    /// `true` if the server has a newer part of the run. Then only the lines and files of this log
+    /// are sent, and the run itself is not changed.
     pub(crate) superseded: bool,
-    /// Console text that the file `output.log` has not yet.
+    /// Console text that is not in the file `output.log` yet.
     pub(crate) console: String,
-    /// The number of the newest record that was read.
+    /// The number of the newest record.
     pub(crate) num: i64,
-    /// Calls whose line is too long for a server, since they were asked for; a summary is nobody's call.
+    /// Number of calls whose line is too long for a server. A summary counts as no call.
     too_long: Option<u64>,
-    /// The server takes console lines as JSON.
+    /// `true` if the server accepts console lines as JSON.
     pub(crate) structured_console: bool,
     config: ItemTree,
     config_changed: bool,
-    /// Calls that have changed the config since it was taken.
+    /// Number of calls that changed the config since the config was taken.
     config_calls: u64,
-    /// A record has changed what stands beside the config.
-    about_changed: bool,
+    /// `true` if a record has changed the name, the notes or the tags.
+    run_changed: bool,
     summary: ItemTree,
     summary_changed: bool,
-    /// Of a log that has ended: for the case that it has no end.
+    /// The summary of the last rows. `None` while the log still grows.
     tail_summary: Option<TailSummary>,
     definitions: MetricDefinitions,
     telemetry: Map<String, Value>,
     features: Vec<u32>,
     environment: Option<EnvironmentRecord>,
-    /// Who wrote earlier parts of the run.
+    /// The writers of earlier parts of the run.
     earlier_writers: Map<String, Value>,
-    /// Seconds that earlier parts of the run took.
-    earlier: f64,
-    /// The step of the next row is at least this; and that of the newest.
+    /// Seconds for which earlier parts of the run lasted.
+    earlier_runtime: f64,
+    /// The lowest step of the next row.
     next_step: i64,
     last_step: Option<i64>,
-    /// What the step is at least from this row on.
+    /// The lowest step for rows from `first_row` on.
     first_step: i64,
     first_row: u64,
-    /// Text of standard output and standard error without a line end.
+    /// Unfinished lines of standard output and standard error.
     partial: [String; 2],
 }
 
 impl Assembler {
-    /// Where the server stands: the first lines of this log, those that it has, the first step that it has not.
+    /// Sets the position on the server: the first lines of this log, the lines that the server has,
+    /// the lowest step.
     pub(crate) fn begin_at(&mut self, progress: &UploadProgress) {
         self.first_step = progress.first_step;
         self.first_row = progress.first_row;
-        self.earlier = progress.earlier_runtime;
+        self.earlier_runtime = progress.earlier_runtime;
         self.earlier_writers.clone_from(&progress.earlier_writers);
         for (lines, extent) in [
             (&mut self.history, progress.history),
@@ -86,13 +88,15 @@ impl Assembler {
         }
     }
 
-    /// What an earlier part of the run has said, and this has not.
+    /// Adds the config and the summary of an earlier part of the run, without changing existing
+    /// values.
     pub(crate) fn inherit(&mut self, config: &ItemTree, summary: &ItemTree) {
         self.config.inherit(config);
         self.summary.inherit(summary);
         self.config_changed = true;
     }
 
+    /// Adds a record. Records behind the exit record are ignored.
     pub(crate) fn read(&mut self, record: LogRecord) {
         self.num = self.num.max(record.num);
         if self.exit.is_some() {
@@ -107,9 +111,9 @@ impl Assembler {
                 }
             }
             Some(RecordKind::Summary(items)) => {
-                self.summarise(&items);
+                self.apply_summary(&items);
                 if let Some(tail_summary) = &mut self.tail_summary {
-                    tail_summary.cover();
+                    tail_summary.reset();
                 }
             }
             Some(RecordKind::Config(items)) => {
@@ -121,11 +125,11 @@ impl Assembler {
             Some(RecordKind::Output(output)) => {
                 let time = output
                     .timestamp
-                    .unwrap_or_else(|| proto::Timestamp::of(std::time::SystemTime::now()));
+                    .unwrap_or_else(|| proto::Timestamp::from_system(std::time::SystemTime::now()));
                 self.console(&output.line, output.output_type != STDOUT, time);
             }
             Some(RecordKind::OutputLine(output)) => {
-                let now = proto::Timestamp::of(std::time::SystemTime::now());
+                let now = proto::Timestamp::from_system(std::time::SystemTime::now());
                 self.console(&format!("{}\n", output.line), false, now);
             }
             Some(RecordKind::Metric(metric)) => {
@@ -138,7 +142,7 @@ impl Assembler {
             }
             Some(RecordKind::Telemetry(telemetry)) => self.telemetry(&telemetry),
             Some(RecordKind::Environment(environment)) => {
-                self.place(*environment);
+                self.merge_environment(*environment);
             }
             Some(RecordKind::Files(files)) => self.files.extend(files.files),
             Some(RecordKind::Artifact(artifact)) => self.artifacts.push_back(*artifact),
@@ -149,68 +153,74 @@ impl Assembler {
         }
     }
 
-    /// Before anything is read: the log may have no end, and then the rows say what its last summary would have been.
+    /// Prepares for a log without an exit record: derives the last summary from the rows. Call this
+    /// before reading.
     pub(crate) fn derive_summary(&mut self) {
         self.tail_summary = Some(TailSummary::default());
     }
 
-    /// There is no end: the rows that no summary record stands for are in the summary from here on.
-    pub(crate) fn cover_all(&mut self) {
+    /// Adds the rows behind the last summary record to the summary.
+    pub(crate) fn add_tail_summary(&mut self) {
         if let Some(items) = self.tail_summary.as_mut().and_then(TailSummary::take) {
-            self.summarise(&items);
+            self.apply_summary(&items);
         }
     }
 
-    fn summarise(&mut self, items: &ItemsRecord) {
+    /// Applies a change of the summary.
+    fn apply_summary(&mut self, items: &ItemsRecord) {
         self.summary.apply(items);
         self.summary_changed = true;
-        // The row may have another number on the server than in the log.
+        // The row may have another step on the server than in the log.
         if let Some(step) = self.last_step {
             self.summary.set(&["_step"], step.to_string());
         }
     }
 
-    /// Bytes that wait to be sent.
+    /// Returns the number of waiting bytes.
     pub(crate) fn waiting(&self) -> usize {
         self.history.bytes() + self.events.bytes() + self.output.bytes()
     }
 
-    /// The whole config as the server wants it, if it has changed since the last call.
+    /// Returns the whole config in the form of the server, if the config has changed since the last
+    /// call.
     pub(crate) fn take_config(&mut self) -> Option<String> {
         std::mem::take(&mut self.config_changed).then(|| self.wrapped_config())
     }
 
-    /// As [`take_config`](Self::take_config), in case that the server did not take it.
+    /// Reverts [`take_config`](Self::take_config), because the config was not sent.
     pub(crate) fn return_config(&mut self) {
         self.config_changed = true;
     }
 
-    /// Calls that have changed the config since the last call of this.
+    /// Returns the number of calls that changed the config since the last call of this function.
     pub(crate) fn take_config_calls(&mut self) -> u64 {
         std::mem::take(&mut self.config_calls)
     }
 
-    /// Whether what stands beside the config has changed since the last call of this.
-    pub(crate) fn take_about_changed(&mut self) -> bool {
-        std::mem::take(&mut self.about_changed)
+    /// Returns `true` if the name, the notes or the tags have changed since the last call.
+    pub(crate) fn take_run_changed(&mut self) -> bool {
+        std::mem::take(&mut self.run_changed)
     }
 
-    /// Whether lines were too long for a server since the last call of this, and of how many calls.
+    /// Returns the number of calls with lines that are too long, if there was such a line since the
+    /// last call.
     pub(crate) fn take_too_long(&mut self) -> Option<u64> {
         self.too_long.take()
     }
 
-    fn count(&mut self, taken: bool) {
-        if !taken {
+    /// Counts a line that was not accepted.
+    fn count_if_too_long(&mut self, accepted: bool) {
+        if !accepted {
             *self.too_long.get_or_insert(0) += 1;
         }
     }
 
+    /// Returns `true` if the config has to be sent.
     pub(crate) fn config_changed(&self) -> bool {
         self.config_changed && !self.superseded
     }
 
-    /// The whole summary, if it has changed since the last call.
+    /// Returns the whole summary, if the summary has changed since the last call.
     pub(crate) fn take_summary(&mut self) -> Option<String> {
         if self.superseded {
             return None;
@@ -223,16 +233,17 @@ impl Assembler {
         Some(summary)
     }
 
+    /// Returns `true` if the summary has to be sent.
     pub(crate) fn summary_changed(&self) -> bool {
         self.summary_changed && !self.superseded
     }
 
-    /// The file `wandb-summary.json`.
+    /// Returns the content of `wandb-summary.json`.
     pub(crate) fn summary_text(&self) -> String {
         self.summary.text()
     }
 
-    /// The file `config.yaml`. JSON values are YAML values, too, once their numbers look as YAML 1.1 wants them.
+    /// Returns the content of `config.yaml`.
     pub(crate) fn config_yaml(&self) -> String {
         let mut text = String::new();
         for (key, value) in self.config_entries() {
@@ -243,30 +254,30 @@ impl Assembler {
         text
     }
 
-    /// The file `wandb-metadata.json`.
+    /// Returns the content of `wandb-metadata.json`.
     pub(crate) fn metadata(&self) -> Option<String> {
         let environment = self.environment.as_ref()?;
         serde_json::to_string_pretty(&environment_json(environment)).ok()
     }
 
-    /// Where the run takes place, as far as it is known.
+    /// Returns the environment of the run, if it is known.
     pub(crate) fn environment(&self) -> Option<&EnvironmentRecord> {
         self.environment.as_ref()
     }
 
-    /// Whether it is known where the run takes place.
+    /// Returns `true` if the environment of the run is known.
     pub(crate) fn has_environment(&self) -> bool {
         self.environment.is_some()
     }
 
-    /// The program that the run is of.
+    /// Returns the name of the program.
     pub(crate) fn program(&self) -> Option<String> {
         let program = self.environment.as_ref()?.program.clone();
         (!program.is_empty()).then_some(program)
     }
 
-    /// The id that tells this log from others of the same run.
-    pub(crate) fn writer(&self) -> String {
+    /// Returns the id that distinguishes this log from others of the same run.
+    pub(crate) fn writer_id(&self) -> String {
         let writer = self
             .environment
             .as_ref()
@@ -274,24 +285,25 @@ impl Assembler {
         writer.unwrap_or_default()
     }
 
-    /// Several records of the environment add up.
-    fn place(&mut self, newer: EnvironmentRecord) {
+    /// Merges a record of the environment into the earlier ones.
+    fn merge_environment(&mut self, newer: EnvironmentRecord) {
         self.config_changed = true;
         match &mut self.environment {
-            // What was encoded a moment ago can be decoded.
+            // Decoding cannot fail: the bytes are valid.
             Some(environment) => drop(environment.merge(newer.encode_to_vec().as_slice())),
             None => self.environment = Some(newer),
         }
     }
 
+    /// Applies a run record.
     fn begin(&mut self, run: RunRecord) {
         if let Some(first) = &mut self.run {
-            // A later one changes what a person may have changed.
+            // A later record changes what a person may change: the name, the notes, the tags.
             first.display_name = run.display_name;
             first.notes = run.notes;
             first.tags = run.tags;
             self.config_changed = true;
-            self.about_changed = true;
+            self.run_changed = true;
             return;
         }
         if let Some(config) = &run.config {
@@ -308,16 +320,18 @@ impl Assembler {
         self.run = Some(run);
     }
 
+    /// Applies the exit record, and completes the unfinished console lines.
     fn end(&mut self, exit: ExitRecord) {
         for stderr in [false, true] {
             if !self.partial[usize::from(stderr)].is_empty() {
-                let now = proto::Timestamp::of(std::time::SystemTime::now());
+                let now = proto::Timestamp::from_system(std::time::SystemTime::now());
                 self.console("\n", stderr, now);
             }
         }
         self.exit = Some(exit);
     }
 
+    /// Adds a row as a line of the history.
     fn row(&mut self, history: &HistoryRecord) {
         let stated = history
             .item
@@ -352,15 +366,16 @@ impl Assembler {
         }
         let _ = write!(line, "\"_step\":{step}}}");
         self.summary.set(&["_step"], step.to_string());
-        let taken = self.history.push(line);
-        self.count(taken);
+        let accepted = self.history.push(line);
+        self.count_if_too_long(accepted);
     }
 
+    /// Adds readings of the machine as a line of the events.
     fn stats(&mut self, stats: &proto::StatsRecord) {
         let time = stats.timestamp.map_or(0.0, proto::Timestamp::seconds);
-        // Rows of a run that was resumed at its start have it in them; those of a part that did not know, not.
+        // The runtime of rows includes earlier parts only if the run was resumed at its start.
         let resumed = self.run.as_ref().is_some_and(|run| run.resumed);
-        let earlier = if resumed { self.earlier } else { 0.0 };
+        let earlier = if resumed { self.earlier_runtime } else { 0.0 };
         let start = self.run.as_ref().and_then(|run| run.start_time);
         let start = start.map_or(time, proto::Timestamp::seconds);
         let mut line = format!(
@@ -375,10 +390,11 @@ impl Assembler {
             line.push_str(&items::value(item));
         }
         line.push('}');
-        let taken = self.events.push(line);
-        self.count(taken);
+        let accepted = self.events.push(line);
+        self.count_if_too_long(accepted);
     }
 
+    /// Adds console text, which may contain several lines or parts of lines.
     fn console(&mut self, text: &str, stderr: bool, time: proto::Timestamp) {
         let mut partial = std::mem::take(&mut self.partial[usize::from(stderr)]);
         partial.push_str(text);
@@ -391,8 +407,9 @@ impl Assembler {
         self.partial[usize::from(stderr)] = rest;
     }
 
+    /// Adds a complete console line.
     fn console_line(&mut self, line: &str, stderr: bool, time: proto::Timestamp) {
-        // What a carriage return went back over was replaced on the terminal.
+        // A terminal shows only the text after the last carriage return.
         let line = line.trim_end_matches('\r');
         let line = line.rsplit('\r').next().unwrap_or(line);
         let at = Timestamp::new(time.seconds, time.nanos).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -405,10 +422,11 @@ impl Assembler {
             (false, true) => format!("ERROR {at} {line}"),
             (false, false) => format!("{at} {line}"),
         };
-        let taken = self.output.push(sent);
-        self.count(taken);
+        let accepted = self.output.push(sent);
+        self.count_if_too_long(accepted);
     }
 
+    /// Merges a record about the client.
     fn telemetry(&mut self, telemetry: &proto::TelemetryRecord) {
         for (number, text) in [
             ("5", &telemetry.cli_version),
@@ -428,6 +446,7 @@ impl Assembler {
         self.config_changed = true;
     }
 
+    /// Returns the user's config and W&B's internal part.
     fn config_entries(&self) -> Vec<(&str, String)> {
         let mut entries: Vec<_> = self
             .config
@@ -438,6 +457,7 @@ impl Assembler {
         entries
     }
 
+    /// Returns the config in the form of the server: each value in an object of its own.
     fn wrapped_config(&self) -> String {
         let mut text = String::from("{");
         for (key, value) in self.config_entries() {
@@ -451,7 +471,8 @@ impl Assembler {
         text
     }
 
-    /// What W&B keeps beside the user's config. A run without `t` counts as not started and cannot be resumed.
+    /// Returns W&B's internal part of the config. A run without `t` counts as not started and
+    /// cannot be resumed.
     fn own_config(&self) -> Value {
         let mut t = self.telemetry.clone();
         let mut features = self.features.clone();
@@ -500,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_no_server_takes_is_counted_and_has_no_number() {
+    fn a_line_that_is_too_long_is_counted_and_skipped() {
         let long = format!("\"{}\"", "x".repeat(LONGEST_LINE));
         let summary = |value: &str| {
             RecordKind::Summary(ItemsRecord {
@@ -537,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_all_steps_is_no_overflow() {
+    fn the_greatest_step_does_not_overflow() {
         let last = i64::MAX.to_string();
         let assembler = read([row([item("_step", &last)]), row([item("_step", &last)])]);
         assert_eq!(assembler.history.portion(1000).0, 2);
@@ -561,8 +582,8 @@ mod tests {
         assert_eq!(assembler.summary_text(), r#"{"_step":8,"x":1}"#);
     }
 
-    /// Of a run that was resumed when it was set up; a part that did not know of others counts from its own start, as
-    /// the official client has it.
+    /// The runtime includes earlier parts only if the run was resumed at setup, as in the official
+    /// client.
     #[test]
     fn readings_of_a_resumed_run_count_from_its_first_part() {
         for (resumed, runtime) in [(true, 110.0), (false, 10.0)] {

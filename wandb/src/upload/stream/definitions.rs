@@ -1,15 +1,15 @@
-//! Metric definitions as the server wants them: `_wandb.m` in the config.
+//! Metric definitions in the form of the server: `_wandb.m` in the config.
 
 use serde_json::{Map, Value};
 
 use crate::log_format::proto::MetricRecord;
 
-/// All definitions of a run, in the order in which they came.
+/// The metric definitions of a run, in their order.
 #[derive(Default)]
 pub(crate) struct MetricDefinitions(Vec<MetricRecord>);
 
 impl MetricDefinitions {
-    /// Adds a definition, or merges it into the one of the same name.
+    /// Adds a definition, or merges it with the definition of the same name.
     pub(crate) fn add(&mut self, metric: MetricRecord) {
         if metric.expanded_from_glob {
             return;
@@ -27,11 +27,12 @@ impl MetricDefinitions {
         }
     }
 
-    /// A list of objects whose keys are field numbers.
+    /// Returns a list of objects whose keys are field numbers.
     pub(crate) fn list(&self) -> Value {
         self.0.iter().map(|metric| self.entry(metric)).collect()
     }
 
+    /// Returns the object of one definition.
     fn entry(&self, metric: &MetricRecord) -> Value {
         let mut entry = Map::new();
         let mut put = |number: &str, value: Value| entry.insert(number.to_owned(), value);
@@ -43,7 +44,7 @@ impl MetricDefinitions {
         if !metric.step_metric.is_empty()
             && let Some(at) = self.0.iter().position(|known| known.name == metric.step_metric)
         {
-            // Counted from 1.
+            // Definitions are numbered from 1.
             put("5", (at + 1).into());
         }
         let options = metric.options.unwrap_or_default();
@@ -65,7 +66,7 @@ impl MetricDefinitions {
                 kinds.best,
                 kinds.last,
                 kinds.none,
-                // The last value by itself is what there is without a definition, too.
+                // `copy` is never sent: it is the default.
                 false,
                 kinds.first,
             ]),
@@ -77,7 +78,7 @@ impl MetricDefinitions {
     }
 }
 
-/// The field numbers of the flags that are set.
+/// Returns the field numbers of the flags that are set.
 fn numbers<const N: usize>(flags: [bool; N]) -> Value {
     let set = flags.iter().enumerate().filter(|(_, on)| **on);
     set.map(|(at, _)| Value::from(at + 1)).collect()

@@ -1,28 +1,31 @@
+//! Lines that wait to be sent.
+
 use std::collections::VecDeque;
 
 use crate::log_format::json;
 
-/// A longer line is refused by servers.
+/// Bytes of the longest line that servers accept.
 pub(crate) const LONGEST_LINE: usize = (10 << 20) - (100 << 10);
 
-/// Lines of one file of the stream that are not sent yet.
+/// The waiting lines of one file of the stream.
 #[derive(Default)]
-pub(crate) struct LineBuffer {
-    /// The number of the first of them in the whole run.
+pub(crate) struct StreamLines {
+    /// The number of the first waiting line in the whole run.
     pub(crate) next: u64,
-    /// Lines that the server has already, from an earlier delivery of the same log.
+    /// Number of lines to skip, because an earlier delivery of the same log has sent them.
     skip: u64,
     waiting: VecDeque<String>,
     bytes: usize,
 }
 
-impl LineBuffer {
-    /// Whether nothing waits.
+impl StreamLines {
+    /// Returns `true` if no line waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// The lines that fit into `room` bytes, at least one; how many, and as JSON strings.
+    /// Returns the lines that fit into `room` bytes, at least one: their number, and the lines as
+    /// JSON strings.
     pub(crate) fn portion(&self, room: usize) -> (usize, String) {
         let mut content = String::new();
         let mut count = 0;
@@ -39,31 +42,32 @@ impl LineBuffer {
         (count, content)
     }
 
-    /// The server has the first `count` of them.
-    pub(crate) fn sent(&mut self, count: usize) {
+    /// Removes the first `count` lines, which the server has now.
+    pub(crate) fn mark_sent(&mut self, count: usize) {
         for line in self.waiting.drain(..count) {
             self.bytes -= line.len();
         }
         self.next += count as u64;
     }
 
-    /// Where the first line stands, and the first that the server has not.
+    /// Sets the number of the first line of the log, and of the first line that the server does not
+    /// have.
     pub(crate) fn begin_at(&mut self, start: u64, sent: u64) {
         self.next = start;
         self.skip = sent.saturating_sub(start);
     }
 
-    /// The number of the line that is added next.
+    /// Returns the number of the next line that is added.
     pub(crate) fn end(&self) -> u64 {
         self.next + self.waiting.len() as u64
     }
 
-    /// The content of the lines that wait, in bytes.
+    /// Returns the number of waiting bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Adds a line; returns whether servers take one of this length.
+    /// Adds a line. Returns `false` if servers do not accept its length.
     pub(crate) fn push(&mut self, line: String) -> bool {
         if line.len() > LONGEST_LINE {
             return false;

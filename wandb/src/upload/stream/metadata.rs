@@ -1,11 +1,11 @@
-//! Where a run takes place, as W&B's page has it.
+//! The environment of a run in the form of W&B's page.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::log_format::proto::EnvironmentRecord;
 
-/// `wandb-metadata.json`, with the names that W&B's page looks for.
+/// Returns the content of `wandb-metadata.json`. Empty values are left out.
 pub(crate) fn environment_json(environment: &EnvironmentRecord) -> Value {
     let mut all = Map::new();
     let mut put = |name: &str, value: Value| {
@@ -34,7 +34,7 @@ pub(crate) fn environment_json(environment: &EnvironmentRecord) -> Value {
     if let Some(git) = &environment.git {
         put("git", json!({"remoteUrl": git.remote_url, "commit": git.commit}));
     }
-    // As proto's JSON has it, integers of 64 bits are strings.
+    // The JSON form of protobuf has 64-bit integers as strings.
     let disks = environment.disk.iter().map(|(path, disk)| {
         let sizes = json!({"total": disk.total.to_string(), "used": disk.used.to_string()});
         (path.clone(), sizes)

@@ -1,21 +1,25 @@
+//! The summary of the end of a log without an exit record.
+
 use crate::log_format::items;
 use crate::log_format::proto::{HistoryRecord, Item, ItemsRecord, MetricRecord};
 use crate::run_log::row::RowColumns;
 
-/// What the rows behind the newest summary record come to: the summary that the sink would have written for them, had its
-/// process not been killed.
+/// The summary of the rows behind the last summary record, as the killed process would have written
+/// it.
 #[derive(Default)]
 pub(crate) struct TailSummary {
     columns: RowColumns,
-    /// The system's own values of the newest row.
+    /// The internal values of the newest row: step, time and runtime.
     own: Vec<Item>,
 }
 
 impl TailSummary {
+    /// Adds a metric definition.
     pub(crate) fn define(&mut self, metric: MetricRecord) {
         self.columns.define(metric);
     }
 
+    /// Adds a row.
     pub(crate) fn row(&mut self, history: &HistoryRecord) {
         self.own.clear();
         for item in &history.item {
@@ -28,12 +32,12 @@ impl TailSummary {
         self.columns.close([], |items| ((), items));
     }
 
-    /// A summary record stands for all rows before it.
-    pub(crate) fn cover(&mut self) {
+    /// Forgets the rows before a summary record, which covers them.
+    pub(crate) fn reset(&mut self) {
         self.columns.take_stale();
     }
 
-    /// The summary of the rows since then; `None` if it says nothing new.
+    /// Returns the summary of the rows since then; `None` if there are no new values.
     pub(crate) fn take(&mut self) -> Option<ItemsRecord> {
         let mut update = self.columns.take_stale();
         if update.is_empty() {
@@ -41,7 +45,7 @@ impl TailSummary {
         }
         for item in &self.own {
             let value_json = match item.key.as_str() {
-                // Whole seconds, in a summary.
+                // The runtime of a summary is in whole seconds.
                 "_runtime" => (items::value(item).parse::<f64>().unwrap_or(0.0) as i64).to_string(),
                 _ => items::value(item),
             };
@@ -71,7 +75,7 @@ mod tests {
     use crate::run_log::{RunLog, RunStart};
     use crate::upload::stream::assembler::Assembler;
 
-    /// The summary that a server is told of a log, as the tests compare it.
+    /// Returns the summary that the server would get of a log.
     fn summary(log: &Path) -> serde_json::Value {
         let mut assembler = Assembler::default();
         assembler.derive_summary();
@@ -79,7 +83,7 @@ mod tests {
         while let LogEntry::Record(record) = reader.next().unwrap() {
             assembler.read(record);
         }
-        assembler.cover_all();
+        assembler.add_tail_summary();
         let mut summary = crate::log_format::json::read(&assembler.summary_text()).unwrap();
         summary.as_object_mut().unwrap().remove("_wandb");
         summary.as_object_mut().unwrap().remove("_runtime");
@@ -90,15 +94,15 @@ mod tests {
         let beginning = RunStart {
             run: proto::RunRecord {
                 run_id: "x".to_owned(),
-                start_time: Some(proto::Timestamp::of(started)),
+                start_time: Some(proto::Timestamp::from_system(started)),
                 ..proto::RunRecord::default()
             },
             environment: proto::EnvironmentRecord::default(),
             telemetry: proto::TelemetryRecord::default(),
             started,
             first_step: 0,
-            earlier: 0.0,
-            stats: true,
+            earlier_runtime: 0.0,
+            has_stats: true,
         };
         let mut log = RunLog::create(path, beginning).unwrap();
         for definition in [
@@ -129,7 +133,7 @@ mod tests {
         ended.end(0, SystemTime::now());
         ended.sync().unwrap();
         let mut killed = log(&cut, started);
-        // The newest row is open until there is a newer one.
+        // The newest row is open until a newer row starts, and is not in the log.
         let values = [("x", MetricValue::UInt(100))];
         killed.metrics(&MetricBatch::new("x", 100, &values)).unwrap();
         killed.write_out().unwrap();

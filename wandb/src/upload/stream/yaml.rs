@@ -1,4 +1,4 @@
-//! JSON as YAML 1.1 reads it.
+//! Converts JSON to YAML 1.1.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::log_format::json;
 
-/// YAML 1.1 takes `1e-5` for a text: a float needs a point.
+/// Converts a JSON text. YAML 1.1 reads `1e-5` as a text, so that floats get a decimal point.
 pub(crate) fn yaml_value(text: &str) -> String {
     match json::read_with_words(text) {
         Some(value) => {
@@ -18,6 +18,7 @@ pub(crate) fn yaml_value(text: &str) -> String {
     }
 }
 
+/// Appends a value in the flow style of YAML.
 fn put_yaml(value: &Value, out: &mut String) {
     match value {
         Value::Number(number) => {
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn yaml_has_its_own_words_for_what_is_no_number() {
+    fn yaml_has_its_own_names_for_nan_and_infinity() {
         assert_eq!(
             yaml_value(r#"{"a": NaN, "b": [-Infinity, 1e-7, "NaN"]}"#),
             r#"{"a": .nan, "b": [-.inf, 1.0e-7, "NaN"]}"#

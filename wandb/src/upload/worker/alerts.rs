@@ -1,4 +1,4 @@
-//! Alerts go beside the rows: one that a server does not take holds nothing else up.
+//! Sends alerts. An alert that the server refuses delays nothing else.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,69 +16,72 @@ const ALERT: &str = "mutation NotifyScriptableRunAlert($entityName: String!, $pr
      notifyScriptableRunAlert(input: {entityName: $entityName, projectName: $projectName, runName: $runName, \
      title: $title, text: $text, severity: $severity, waitDuration: $waitDuration}) { success } }";
 
-/// Alerts that have not been sent, in their order.
+/// The alerts that have not been sent, in the order of the log.
 #[derive(Default)]
 pub(crate) struct AlertQueue {
     waiting: VecDeque<AlertRecord>,
-    /// When the first may be tried again.
-    next: Option<Deadline>,
+    /// The deadline of the wait after an error.
+    retry: Option<Deadline>,
     backoff: Backoff,
-    /// A try has failed before the run ended.
+    /// The last try failed before the run ended.
     failed_before_end: bool,
 }
 
 impl AlertQueue {
+    /// Adds alerts.
     pub(crate) fn add(&mut self, alerts: impl IntoIterator<Item = AlertRecord>) {
         self.waiting.extend(alerts);
     }
 
-    /// How many wait.
+    /// Returns the number of waiting alerts.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// How long until there is something to do, if anything waits.
-    pub(crate) fn rest(&self) -> Option<Duration> {
-        self.next
+    /// Returns the time until the next try, if an alert waits for one.
+    pub(crate) fn time_to_retry(&self) -> Option<Duration> {
+        self.retry
             .filter(|_| !self.waiting.is_empty())
-            .map(|next| next.remaining())
+            .map(|retry| retry.remaining())
     }
 
-    /// Sends those whose time has come; returns how many are done with. Each is tried once: rows wait meanwhile.
+    /// Sends the alerts that are due, and returns the number of alerts that are done. Each alert is
+    /// tried once, because rows wait meanwhile.
     pub(crate) fn send(&mut self, client: &RetryingClient, run: &RunIdentity) -> usize {
         let control = &client.control;
         let before = self.waiting.len();
-        let ending = control.ending();
-        if self.failed_before_end && ending {
-            // The end deserves a try of its own.
-            (self.failed_before_end, self.next) = (false, None);
+        let is_ending = control.is_ending();
+        if self.failed_before_end && is_ending {
+            // The end of the run allows one immediate try.
+            (self.failed_before_end, self.retry) = (false, None);
         }
         while let Some(alert) = self.waiting.front() {
-            if self.next.is_some_and(|next| !next.has_passed()) {
+            if self.retry.is_some_and(|retry| !retry.has_passed()) {
                 break;
             }
-            control.begin(Lane::Alerts);
+            control.request_started(Lane::Alerts);
             let sent = client
                 .api
                 .graphql("NotifyScriptableRunAlert", ALERT, variables(alert, run));
             match sent {
-                Ok(_) => control.well(Lane::Alerts),
-                Err(error) if error.again || error.trouble == UploadErrorKind::KeyRefused => {
-                    control.trouble(Lane::Alerts, &error);
-                    self.failed_before_end = !ending && error.after.is_none();
-                    self.next = Some(Deadline::after(self.backoff.next(&error, ending)));
+                Ok(_) => control.request_succeeded(Lane::Alerts),
+                Err(error) if error.is_temporary || error.kind == UploadErrorKind::KeyRefused => {
+                    control.request_failed(Lane::Alerts, &error);
+                    self.failed_before_end = !is_ending && error.retry_after.is_none();
+                    self.retry = Some(Deadline::after(self.backoff.next(&error, is_ending)));
                     break;
                 }
-                Err(error) => leave_out(control, alert, &error),
+                Err(error) => skip(control, alert, &error),
             }
             self.waiting.pop_front();
-            self.next = None;
+            self.retry = None;
             self.backoff = Backoff::default();
         }
         before - self.waiting.len()
     }
 }
 
+/// Returns the variables of the request.
 fn variables(alert: &AlertRecord, run: &RunIdentity) -> Value {
     let mut variables = run.variables();
     variables["title"] = alert.title.as_str().into();
@@ -88,10 +91,11 @@ fn variables(alert: &AlertRecord, run: &RunIdentity) -> Value {
     variables
 }
 
-fn leave_out(control: &DeliveryControl, alert: &AlertRecord, error: &UploadError) {
-    control.drop_for("refused by the server", 1);
-    control.say(
+/// Drops an alert that the server does not accept.
+fn skip(control: &DeliveryControl, alert: &AlertRecord, error: &UploadError) {
+    control.drop_calls("refused by the server", 1);
+    control.print_notice(
         "alert refused",
-        &format!("W&B: the alert `{}` is left out: {error}", alert.title),
+        &format!("W&B: skipping the alert `{}`: {error}", alert.title),
     );
 }

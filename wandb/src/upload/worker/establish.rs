@@ -1,4 +1,4 @@
-//! Where a log stands on the server, before any of its rows goes there.
+//! Creates or finds the run on the server, and the lines from which the delivery starts.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,19 +12,22 @@ use crate::log_format::items;
 use crate::log_format::proto::{EnvironmentRecord, RecordKind, RunRecord};
 use crate::log_format::{LogEntry, LogReadError, LogReader};
 use crate::run_log::environment;
+use crate::settings::ResumeCondition;
 use crate::settings::run_url;
-use crate::upload::client::api::text;
 use crate::upload::client::error::{UploadError, UploadErrorKind};
-use crate::upload::client::retry::{GivenUp, RunIdentity};
+use crate::upload::client::replies::ServerInfo;
+use crate::upload::client::retry::RunIdentity;
 use crate::upload::state::control::Lane;
-use crate::upload::state::progress_file::{ResumeCondition, UploadProgress};
-use crate::upload::state::resume::{self, ServerRun};
+use crate::upload::state::progress_file::UploadProgress;
+use crate::upload::state::resume::{self, RemoteRun};
 
+/// The query of the official client.
 const FEATURES: &str = "query ServerFeaturesQuery { serverInfo { features { name isEnabled } } }";
 
 impl Uploader {
-    /// The first records of a log are there from its first moment, unless the disk was full at that moment.
-    pub(super) fn wait_for_run(&mut self) -> Result<(), GivenUp> {
+    /// Waits for the first records of the log. They exist from the start, unless the disk was full
+    /// then.
+    pub(super) fn wait_for_run(&mut self) -> Result<(), UploadError> {
         loop {
             self.read_beginning();
             if self.assembler.run.is_some() && (self.held.is_some() || self.assembler.has_environment()) {
@@ -33,16 +36,18 @@ impl Uploader {
             if self.assembler.run.is_some() && self.plan.ended {
                 return Ok(());
             }
-            if self.plan.ended || self.damaged.is_some() || self.client.control.too_late(Lane::Rows) {
-                self.damaged.get_or_insert(LogReadError::Foreign);
-                return Err(GivenUp);
+            if self.plan.ended || self.damaged.is_some() || self.client.control.is_out_of_time(Lane::Rows) {
+                self.damaged.get_or_insert(LogReadError::NotALog);
+                return Err(UploadError::gave_up());
             }
-            self.client.control.rest(Deadline::after(Duration::from_secs(1)));
+            self.client
+                .control
+                .wait_for_work(Deadline::after(Duration::from_secs(1)));
         }
     }
 
-    /// Reads what a run is called and where it takes place. Where it stands must be known before any row is read: the
-    /// record behind these is held back.
+    /// Reads the names and the environment of the run. The next record is held back: no row may be
+    /// read before the position on the server is known.
     fn read_beginning(&mut self) {
         while self.held.is_none() && !self.assembler.has_environment() {
             match self.reader.next() {
@@ -54,7 +59,7 @@ impl Uploader {
                     _ => self.assembler.read(record),
                 },
                 Ok(LogEntry::End) => return,
-                Err(_) if self.reader.is_live() && !self.client.control.ending() => return,
+                Err(_) if self.reader.is_live() && !self.client.control.is_ending() => return,
                 Err(error) => {
                     self.damaged = Some(error);
                     return;
@@ -63,9 +68,9 @@ impl Uploader {
         }
     }
 
-    /// Says where a log goes before anything of it is sent. The writer of the log has chosen that: not always the
-    /// person who syncs it.
-    pub(super) fn show_destination(&self) {
+    /// Prints the destination of the log before anything is sent. The writer of the log chose the
+    /// destination, and may be another person than the user who syncs the log.
+    pub(super) fn print_destination(&self) {
         let Some(run) = &self.assembler.run else { return };
         let entity = [&self.progress.entity, &run.entity]
             .into_iter()
@@ -77,42 +82,46 @@ impl Uploader {
         let [project, run_id] = self.names(run);
         let log = self.plan.files.path().display();
         let mut text = format!(
-            "W&B: {log} goes to {}: {entity}, project `{project}`, run `{run_id}`",
-            self.client.api.base()
+            "W&B: sending {log} to {}: {entity}, project `{project}`, run `{run_id}`",
+            self.client.api.base_url()
         );
         match self.assembler.environment() {
-            Some(environment) if environment::is_here(environment) => {}
+            Some(environment) if environment::is_of_this_user(environment) => {}
             Some(EnvironmentRecord { host, username, .. }) if !host.is_empty() || !username.is_empty() => {
                 let _ = write!(
                     text,
-                    "; it says that it was written by `{username}` on `{host}`, which is not you here"
+                    "; the log names another writer than you: `{username}` on `{host}`"
                 );
             }
-            _ => text.push_str("; it does not say who wrote it, and where"),
+            _ => text.push_str("; the log does not name its writer"),
         }
-        self.client.control.say(&format!("destination of {log}"), &text);
+        self.client
+            .control
+            .print_notice(&format!("destination of {log}"), &text);
     }
 
-    /// Makes the run on the server, or finds it there, and learns where it stands.
-    pub(super) fn establish(&mut self) -> Result<(), GivenUp> {
-        let run = self.assembler.run.clone().ok_or(GivenUp)?;
-        let mut known = self.progress.is_known();
-        let demand = self.progress.demand;
-        if self.plan.ended || !known && (run.resume || demand.is_some() || self.plan.may_exist) {
-            // Asked before the run is touched, because its config tells whether this very log was delivered before.
+    /// Creates the run on the server or finds it there, and determines the position of the log's
+    /// lines.
+    pub(super) fn establish(&mut self) -> Result<(), UploadError> {
+        let run = self.assembler.run.clone().ok_or_else(UploadError::gave_up)?;
+        let mut has_run = self.progress.has_run();
+        let condition = self.progress.condition;
+        if self.plan.ended || !has_run && (run.resume || condition.is_some() || self.plan.may_exist) {
+            // The server is asked before the upsert, which adds this log to the writers in the
+            // config.
             let existing = self.existing()?;
-            if !std::mem::replace(&mut known, true) {
-                self.adopt_or_refuse(&run, existing.as_ref(), demand)?;
+            if !std::mem::replace(&mut has_run, true) {
+                self.adopt_or_refuse(&run, existing.as_ref(), condition)?;
             }
-            if let Some(existing) = existing.filter(|_| self.plan.ended && self.progress.is_known()) {
-                let writer = self.assembler.writer();
-                let later = existing.later_than(&writer);
+            if let Some(existing) = existing.filter(|_| self.plan.ended && self.progress.has_run()) {
+                let writer = self.assembler.writer_id();
+                let later = existing.writer_after(&writer);
                 let log = &self.plan.files;
                 self.progress.follow(
                     &existing,
                     later,
-                    |row| has(log, row, row_time),
-                    |event| has(log, event, event_time),
+                    |row| has_record_of(log, row, row_time),
+                    |event| has_record_of(log, event, event_time),
                 );
                 if later.is_some() {
                     self.supersede(&run, &existing);
@@ -121,32 +130,32 @@ impl Uploader {
             }
         }
         self.assembler.begin_at(&self.progress);
-        let reply = self.upsert()?;
-        if !known
-            && reply["bucket"]["historyLineCount"].as_u64().unwrap_or(0) > 0
+        let bucket = self.upsert()?;
+        if !has_run
+            && bucket.history_line_count > 0
             && let Some(existing) = self.existing()?
         {
             self.adopt(&existing, false);
             self.assembler.begin_at(&self.progress);
         }
-        let bucket = &reply["bucket"];
         self.identity = RunIdentity {
-            entity: text(&bucket["project"]["entity"]["name"]),
-            project: text(&bucket["project"]["name"]),
-            run_id: text(&bucket["name"]),
+            entity: bucket.project.entity.name.unwrap_or_default(),
+            project: bucket.project.name,
+            run_id: bucket.name,
         };
-        self.progress.storage_id = text(&bucket["id"]);
+        self.progress.storage_id = bucket.id;
         self.progress.entity.clone_from(&self.identity.entity);
         self.progress.project.clone_from(&self.identity.project);
         self.progress.run_id.clone_from(&self.identity.run_id);
-        self.keep_standing();
-        self.show_address();
-        self.features();
+        self.save_progress();
+        self.print_address();
+        self.query_features();
         Ok(())
     }
 
-    /// The run was resumed since this log was written: its lines go behind what is there, and it is not made anew.
-    fn supersede(&mut self, run: &RunRecord, existing: &ServerRun) {
+    /// Continues a run that was resumed since this log was written. The remaining lines go behind
+    /// those of the server, and the run itself is not changed.
+    fn supersede(&mut self, run: &RunRecord, existing: &RemoteRun) {
         let [project, run_id] = self.names(run).map(str::to_owned);
         self.identity = RunIdentity {
             entity: existing.entity.clone(),
@@ -155,22 +164,24 @@ impl Uploader {
         };
         self.assembler.superseded = true;
         self.assembler.begin_at(&self.progress);
-        self.keep_standing();
-        self.show_address();
-        self.features();
+        self.save_progress();
+        self.print_address();
+        self.query_features();
     }
 
-    fn show_address(&self) {
+    /// Publishes the address of the page of the run.
+    fn print_address(&self) {
         let address = run_url(
             &self.plan.app_url,
             &self.identity.entity,
             &self.identity.project,
             &self.identity.run_id,
         );
-        self.client.control.set_address(self.client.api.clean(&address));
+        self.client.control.set_address(self.client.api.hide_secrets(&address));
     }
 
-    /// Project and id, as the server has named them, if it has.
+    /// Returns the project and the id of the run: the names of the server, or else those of the
+    /// log.
     fn names<'a>(&'a self, run: &'a RunRecord) -> [&'a str; 2] {
         let progress = &self.progress;
         [(&progress.project, &run.project), (&progress.run_id, &run.run_id)]
@@ -178,31 +189,33 @@ impl Uploader {
             .map(String::as_str)
     }
 
+    /// Decides how a new log continues a run of the server.
     fn adopt_or_refuse(
         &mut self,
         run: &RunRecord,
-        existing: Option<&ServerRun>,
-        demand: Option<ResumeCondition>,
-    ) -> Result<(), GivenUp> {
-        let writer = self.assembler.writer();
-        let has_part = |existing: &ServerRun| existing.writers.contains_key(&writer);
-        match (existing, demand) {
+        existing: Option<&RemoteRun>,
+        condition: Option<ResumeCondition>,
+    ) -> Result<(), UploadError> {
+        let writer = self.assembler.writer_id();
+        let has_part = |existing: &RemoteRun| existing.writers.contains_key(&writer);
+        match (existing, condition) {
             (Some(existing), _) if has_part(existing) => {
-                // The lines of a run of its own begin at 0, whatever of them is there.
+                // Without other writers, the lines of the log begin at 0, so that sending them
+                // again is harmless.
                 let alone = existing.writers.len() == 1 && !run.resume && !run.resumed;
                 match alone {
                     true => Ok(()),
                     false => self.refuse(
-                        "it was delivered in part, and the file beside it that says how far is gone; nothing more is \
-                         sent, so that no row is overwritten",
+                        "it was delivered in part, and the file with its progress is missing; nothing more is sent, so \
+                         that no row is overwritten",
                     ),
                 }
             }
             (Some(existing), Some(ResumeCondition::Never)) if existing.started => {
-                self.refuse("the server has a run of this id already, and `resume` is \"never\"; it stays on disk")
+                self.refuse("the server already has a run of this id, and `resume` is \"never\"; the run stays on disk")
             }
             (existing, Some(ResumeCondition::Must)) if existing.is_none_or(|existing| !existing.started) => {
-                self.refuse("the server has no run of this id, and `resume` is \"must\"; it stays on disk")
+                self.refuse("the server has no run of this id, and `resume` is \"must\"; the run stays on disk")
             }
             (Some(existing), _) => {
                 let resumed = run.resume && existing.started;
@@ -213,15 +226,17 @@ impl Uploader {
         }
     }
 
-    fn refuse(&self, why: &str) -> Result<(), GivenUp> {
+    /// Reports why the log is not sent, and stops the delivery.
+    fn refuse(&self, why: &str) -> Result<(), UploadError> {
         let text = format!("{}: {why}", self.plan.files.path().display());
         self.client
             .control
-            .lasting(&UploadError::last(UploadErrorKind::Refused, text));
-        Err(GivenUp)
+            .report_permanent(&UploadError::permanent(UploadErrorKind::Refused, text));
+        Err(UploadError::gave_up())
     }
 
-    fn existing(&self) -> Result<Option<ServerRun>, GivenUp> {
+    /// Asks the server for the run.
+    fn existing(&self) -> Result<Option<RemoteRun>, UploadError> {
         let Some(run) = &self.assembler.run else {
             return Ok(None);
         };
@@ -229,20 +244,21 @@ impl Uploader {
         let entity = entity.into_iter().find(|name| !name.is_empty());
         let [project, run_id] = self.names(run);
         self.client
-            .persist(|api| resume::ask(api, entity.map(String::as_str), project, run_id))
+            .persist(|api| resume::query(api, entity.map(String::as_str), project, run_id))
     }
 
-    /// Goes on behind the lines of a run that the server has; if it is resumed, with its steps, config and summary. If
-    /// nobody asked to resume it, its lines stay and these follow.
-    fn adopt(&mut self, existing: &ServerRun, resumed: bool) {
+    /// Continues behind the lines of a run that the server has. A resumed run also keeps its steps,
+    /// config and summary.
+    fn adopt(&mut self, existing: &RemoteRun, resumed: bool) {
         let alerts = self.progress.alerts;
         self.progress = match resumed {
-            true => UploadProgress::beginning(Some(existing), None),
+            true => UploadProgress::at_start(Some(existing), None),
             false => UploadProgress::behind(existing),
         };
         self.progress.alerts = alerts;
-        // Before the run is touched: afterwards its config names this log, too.
-        self.keep_standing();
+        // The progress is saved before the upsert, which adds this log to the writers in the
+        // config.
+        self.save_progress();
         if !resumed {
             return;
         }
@@ -257,22 +273,19 @@ impl Uploader {
         }
     }
 
-    /// What the server can do beyond the ordinary; it is not asked again, and what is not known is off.
-    fn features(&mut self) {
-        let reply = self.client.api.graphql("ServerFeaturesQuery", FEATURES, json!({}));
-        let reply = reply.unwrap_or_default();
-        let has = |name: &str| {
-            let mut all = reply["serverInfo"]["features"].as_array().into_iter().flatten();
-            all.any(|feature| feature["name"] == name && feature["isEnabled"] == true)
-        };
-        self.gzip = has("FILESTREAM_GZIP");
-        self.assembler.structured_console = has("STRUCTURED_CONSOLE_LOGS");
+    /// Asks for the optional features of the server. They stay off if the request fails.
+    fn query_features(&mut self) {
+        let api = &self.client.api;
+        let reply = api.query("ServerFeaturesQuery", FEATURES, &json!({}), "/serverInfo");
+        let info: ServerInfo = reply.unwrap_or_default();
+        self.gzip = info.has("FILESTREAM_GZIP");
+        self.assembler.structured_console = info.has("STRUCTURED_CONSOLE_LOGS");
     }
 }
 
-/// Whether a line that the server has is of a record in the log: no two have the same time.
-fn has(files: &RunFolder, line: &Value, time_of: impl Fn(&RecordKind) -> Option<f64>) -> bool {
-    let reader = files.open_log().map_err(LogReadError::Io).and_then(LogReader::of);
+/// Returns `true` if a line of the server is of a record in the log. Times identify records.
+fn has_record_of(files: &RunFolder, line: &Value, time_of: impl Fn(&RecordKind) -> Option<f64>) -> bool {
+    let reader = files.open_log().map_err(LogReadError::Io).and_then(LogReader::new);
     let (Some(time), Ok(mut reader)) = (line["_timestamp"].as_f64(), reader) else {
         return false;
     };
@@ -284,6 +297,7 @@ fn has(files: &RunFolder, line: &Value, time_of: impl Fn(&RecordKind) -> Option<
     false
 }
 
+/// Returns the time of a row.
 fn row_time(kind: &RecordKind) -> Option<f64> {
     let RecordKind::History(history) = kind else {
         return None;
@@ -292,6 +306,7 @@ fn row_time(kind: &RecordKind) -> Option<f64> {
     items::value(item).parse().ok()
 }
 
+/// Returns the time of a reading.
 fn event_time(kind: &RecordKind) -> Option<f64> {
     let RecordKind::Stats(stats) = kind else { return None };
     Some(stats.timestamp?.seconds())

@@ -1,4 +1,4 @@
-//! Files and artifacts: those that the log names, and the run's own.
+//! Queues the files and artifacts of the log, and writes the run's own files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -6,22 +6,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Uploader;
+use super::transfer::{FinishedTransfer, TransferItem, TransferJob, TransferOutcome, TransferQueue};
 use crate::folder::{ARTIFACTS, FILES, RunFolder, staged_copy};
 use crate::log_format::proto::ArtifactRecord;
-use crate::upload::worker::transfer::{FinishedTransfer, TransferItem, TransferJob, TransferOutcome, TransferQueue};
 
+/// `FilesItem::policy` of a file that is uploaded when the run ends.
 const AT_END: i32 = 1;
+/// `FilesItem::policy` of a file that is uploaded whenever it changes.
 const LIVE: i32 = 2;
 
 impl Uploader {
-    pub(super) fn begin_transfers(&mut self) {
+    /// Queues the files and artifacts that were read from the log.
+    pub(super) fn queue_transfers(&mut self) {
         let mut now = BTreeMap::<String, u64>::new();
         for file in std::mem::take(&mut self.assembler.files) {
             self.missing += 1;
             match file.policy {
                 AT_END => *self.at_end.entry(file.path).or_default() += 1,
                 policy => {
-                    // One that is sent whenever it changes is sent again at the end, if it has.
+                    // A live file is uploaded again at the end if it has changed.
                     if policy == LIVE {
                         self.at_end.entry(file.path.clone()).or_default();
                     }
@@ -41,6 +44,7 @@ impl Uploader {
         }
     }
 
+    /// Queues files, each with the number of its calls.
     pub(super) fn push_files(&mut self, files: impl IntoIterator<Item = (String, u64)>) {
         for (name, calls) in files {
             let known = self.uploaded.digest(&name).cloned();
@@ -51,6 +55,7 @@ impl Uploader {
         }
     }
 
+    /// Queues a job, and starts the thread for the first one.
     fn push(&mut self, job: TransferJob) {
         if self.transfers.is_none() {
             self.transfers =
@@ -62,44 +67,46 @@ impl Uploader {
         }
     }
 
-    pub(super) fn end_transfers(&mut self) {
+    /// Takes over the results of the finished transfers.
+    pub(super) fn finish_transfers(&mut self) {
         let done = self.transfers.as_mut().map(TransferQueue::poll).unwrap_or_default();
-        for FinishedTransfer { calls, end } in done {
+        for FinishedTransfer { calls, outcome } in done {
             self.missing -= calls;
-            match end {
+            match outcome {
                 TransferOutcome::Known => {}
                 TransferOutcome::File { name, digest } => {
-                    let kept = self.uploaded.file(name, digest);
-                    self.said_if_not_kept(kept);
+                    let saved = self.uploaded.add_file(name, digest);
+                    self.report_unsaved(saved);
                 }
                 TransferOutcome::Artifact(artifact) => {
-                    let kept = self.uploaded.artifact(artifact.client_id.clone());
-                    self.said_if_not_kept(kept);
-                    forget_copies(&artifact, &self.plan.files);
+                    let saved = self.uploaded.add_artifact(artifact.client_id.clone());
+                    self.report_unsaved(saved);
+                    remove_copies(&artifact, &self.plan.files);
                 }
                 TransferOutcome::Missing { name } => {
-                    self.client.control.drop_for("file not there", calls);
-                    let text = format!("the file {name} of the run is not there and is left out");
-                    self.client.control.leave_out(&text);
+                    self.client.control.drop_calls("file not there", calls);
+                    let text = format!("skipping the file {name}: it does not exist in the folder of the run");
+                    self.client.control.skip(&text);
                 }
-                TransferOutcome::Omission { what, why } => {
-                    self.client.control.drop_for("no file of the run", calls);
-                    self.client.control.leave_out(&format!("{what} is left out: {why}"));
+                TransferOutcome::Skipped { what, why } => {
+                    self.client.control.drop_calls("no file of the run", calls);
+                    self.client.control.skip(&format!("skipping {what}: {why}"));
                 }
-                TransferOutcome::GivenUp(error) => {
+                TransferOutcome::Failed(error) => {
                     self.missing += calls;
                     self.refused = true;
-                    self.client.control.lasting(&error);
+                    self.client.control.report_permanent(&error);
                 }
             }
         }
     }
 
+    /// Returns the number of unfinished transfers.
     pub(super) fn open_transfers(&self) -> usize {
         self.transfers.as_ref().map_or(0, TransferQueue::open)
     }
 
-    /// Writes the files that W&B's page looks for; returns the names of those that could be.
+    /// Writes the files for the page of the run, and returns the names of the written files.
     pub(super) fn write_own_files(&mut self) -> Vec<String> {
         self.write_console();
         let mut texts = vec![
@@ -118,10 +125,11 @@ impl Uploader {
         if self.console.is_some() {
             names.push("output.log".to_owned());
         }
-        names.retain(|name| !self.plan.ignored.has(name));
+        names.retain(|name| !self.plan.ignore_globs.matches(name));
         names
     }
 
+    /// Appends the console lines to `files/output.log`.
     pub(super) fn write_console(&mut self) {
         if self.assembler.console.is_empty() {
             return;
@@ -134,21 +142,22 @@ impl Uploader {
             self.console = opened.ok();
         }
         if let Some(file) = &mut self.console {
-            // The lines themselves are in the log and in the stream; the file is a copy for downloads.
+            // An error is harmless: the log and the stream have the lines, and the file is a copy
+            // for downloads.
             let _ = file.write_all(text.as_bytes());
         }
     }
 }
 
-/// The copies of an artifact's files have served their purpose.
-fn forget_copies(artifact: &ArtifactRecord, files: &RunFolder) {
+/// Removes the copies of the files of an uploaded artifact.
+fn remove_copies(artifact: &ArtifactRecord, files: &RunFolder) {
     let entries = artifact.manifest.iter().flat_map(|manifest| &manifest.contents);
     let copies: BTreeSet<_> = entries.filter_map(|entry| staged_copy(&entry.local_path)).collect();
     for copy in &copies {
         let _ = files.folder().remove_file(copy);
     }
     let folders: BTreeSet<_> = copies.iter().filter_map(|copy| copy.parent()).collect();
-    // Each goes when the last file in it has gone.
+    // A folder is only removed once it is empty.
     for folder in folders.into_iter().chain([Path::new(ARTIFACTS)]) {
         let _ = files.folder().remove_dir(folder);
     }

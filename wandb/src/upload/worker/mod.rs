@@ -23,48 +23,49 @@ use crate::log_format::proto::{ExitRecord, LogRecord};
 use crate::log_format::{LiveLog, LogEntry, LogReadError, LogReader};
 use crate::settings::IgnoreGlobs;
 use crate::upload::client::error::{UploadError, UploadErrorKind};
-use crate::upload::client::retry::{GivenUp, RetryingClient, RunIdentity};
+use crate::upload::client::retry::{RetryingClient, RunIdentity};
 use crate::upload::state::control::{DeliveryPosition, Lane};
 use crate::upload::state::progress_file::{LineRange, UploadProgress};
-use crate::upload::state::uploaded_files::{InUse, UploadedFiles};
+use crate::upload::state::uploaded_files::UploadedFiles;
 use crate::upload::stream::assembler::Assembler;
-use crate::upload::stream::line_buffer::LineBuffer;
+use crate::upload::stream::line_buffer::StreamLines;
 
-/// The content of one request of the stream. Servers take five times as much; a backlog is in memory a few times over.
+/// Bytes of content in one request of the stream. Servers accept five times as much, but a backlog
+/// is in memory several times.
 const REQUEST_BYTES: usize = 2 << 20;
-/// A server that has heard nothing for minutes takes the run for crashed.
+/// Interval of signs of life. After minutes without one, the server marks the run as crashed.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(30);
-/// Changes of the config are collected for this long.
+/// Time for which changes of the config are collected.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is to be delivered, and how often.
+/// The log to deliver, and the intervals of the delivery.
 pub(crate) struct DeliveryPlan {
     pub(crate) files: Arc<RunFolder>,
     /// The writer of the log, if that is this process.
     pub(crate) live: Option<Arc<LiveLog>>,
-    /// A row waits at most this long for company.
+    /// Time for which rows are collected.
     pub(crate) interval: Duration,
-    /// A run is silent at most this long.
+    /// The longest time without a request.
     pub(crate) heartbeat: Duration,
-    /// Where the pages of runs are.
+    /// The address of the web app.
     pub(crate) app_url: String,
-    /// Files that stay here.
-    pub(crate) ignored: IgnoreGlobs,
-    /// The log does not grow any more.
+    /// Patterns of files that are not uploaded.
+    pub(crate) ignore_globs: IgnoreGlobs,
+    /// `true` if the log does not grow any more.
     pub(crate) ended: bool,
-    /// The server may have a run of this id.
+    /// `true` if the server may have a run of this id.
     pub(crate) may_exist: bool,
 }
 
-/// How the delivery of a log ended.
+/// The result of the delivery of a log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeliveryReport {
     pub(crate) outcome: DeliveryOutcome,
-    /// The log has no end: its process was killed.
+    /// `true` if the log has no exit record, because its process was killed.
     pub(crate) killed: bool,
 }
 
-/// How much was delivered.
+/// The completeness of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryOutcome {
     /// The server has everything.
@@ -73,8 +74,12 @@ pub(crate) enum DeliveryOutcome {
     Incomplete,
 }
 
-/// Delivers the log of `plan`; returns when all is delivered or there is no time left. `on_read` is told how many
-/// bytes of the log have been read.
+/// Delivers the log of `plan`, until everything is delivered or no time is left. Calls `on_read`
+/// with the number of bytes of the log that were read.
+///
+/// # Errors
+///
+/// If the log cannot be read, or another delivery of the log is running.
 pub(crate) fn deliver(
     client: RetryingClient,
     plan: DeliveryPlan,
@@ -82,21 +87,16 @@ pub(crate) fn deliver(
 ) -> Result<DeliveryReport, UploadError> {
     let reader = match &plan.live {
         Some(live) => LogReader::following(live),
-        None => plan.files.open_log().map_err(LogReadError::Io).and_then(LogReader::of),
+        None => plan.files.open_log().map_err(LogReadError::Io).and_then(LogReader::new),
     };
     let reader = reader.map_err(unreadable)?;
-    let uploaded = UploadedFiles::open(&plan.files)
-        .map_err(|InUse| UploadError::last(UploadErrorKind::InUse, "another delivery of the same log is on"))?;
+    let uploaded = UploadedFiles::open(&plan.files)?;
     let progress = UploadProgress::load(&plan.files).unwrap_or_default();
     let mut uploader = Uploader {
         client,
         reader,
         assembler: Assembler::default(),
-        identity: RunIdentity {
-            entity: String::new(),
-            project: String::new(),
-            run_id: String::new(),
-        },
+        identity: RunIdentity::default(),
         transfers: None,
         gzip: false,
         uploaded,
@@ -117,7 +117,7 @@ pub(crate) fn deliver(
         uploader.assembler.derive_summary();
     }
     let outcome = match uploader.run(on_read) {
-        Ok(()) if uploader.nothing_refused() => DeliveryOutcome::Complete,
+        Ok(()) if uploader.is_complete() => DeliveryOutcome::Complete,
         _ => DeliveryOutcome::Incomplete,
     };
     match uploader.damaged {
@@ -129,6 +129,7 @@ pub(crate) fn deliver(
     }
 }
 
+/// The delivery of one log.
 struct Uploader {
     client: RetryingClient,
     plan: DeliveryPlan,
@@ -140,18 +141,19 @@ struct Uploader {
     gzip: bool,
     uploaded: UploadedFiles,
     damaged: Option<LogReadError>,
-    /// A record that was read before its time.
+    /// The first record behind the run and its environment, until the position on the server is
+    /// known.
     held: Option<LogRecord>,
-    /// Calls whose file or artifact is not on the server, or not yet.
+    /// Number of calls whose file or artifact is not on the server (yet).
     missing: u64,
-    /// A file or artifact was refused.
+    /// `true` if a file or artifact was refused.
     refused: bool,
-    /// The calls of a config that was refused.
+    /// Number of calls of a refused config.
     config_refused: Option<u64>,
-    /// Files that go when the run ends, with the calls that asked for each.
+    /// Files to upload when the run ends, each with the number of its calls.
     at_end: BTreeMap<String, u64>,
     last_sent: Option<Instant>,
-    /// Alerts at the beginning of the log that an earlier delivery has sent.
+    /// Number of alerts at the beginning of the log that an earlier delivery has sent.
     sent_alerts: usize,
     alerts: AlertQueue,
     /// `files/output.log`.
@@ -159,91 +161,99 @@ struct Uploader {
 }
 
 impl Uploader {
-    fn run(&mut self, on_read: &mut dyn FnMut(u64)) -> Result<(), GivenUp> {
+    /// Delivers the log until its end, or until no time is left.
+    fn run(&mut self, on_read: &mut dyn FnMut(u64)) -> Result<(), UploadError> {
         self.wait_for_run()?;
         if self.plan.ended {
-            self.show_destination();
+            self.print_destination();
         }
         self.establish()?;
         let mut last_config = Instant::now();
-        let mut next_look = Deadline::after(Duration::ZERO);
-        let mut urged = false;
+        let mut next_request = Deadline::after(Duration::ZERO);
+        let mut flush_requested = false;
         loop {
-            let all_read = self.read_on();
+            let all_read = self.read_batch();
             on_read(self.reader.position());
             let over = self.assembler.exit.is_some() || self.damaged.is_some() || (self.plan.ended && all_read);
             if over && self.assembler.exit.is_none() {
-                self.assembler.cover_all();
+                self.assembler.add_tail_summary();
             }
-            let hurry = over || urged || self.client.control.ending();
+            let hurry = over || flush_requested || self.client.control.is_ending();
             if self.assembler.config_changed() && (hurry || last_config.elapsed() >= CONFIG_INTERVAL) {
                 self.update()?;
                 last_config = Instant::now();
             }
-            self.begin_transfers();
-            self.end_transfers();
+            self.queue_transfers();
+            self.finish_transfers();
             let full = self.assembler.waiting() >= REQUEST_BYTES;
-            let due = next_look.has_passed();
-            let beat = self.until_heartbeat().is_zero();
-            if full || hurry || due || beat {
-                self.send(beat)?;
+            let due = next_request.has_passed();
+            let heartbeat = self.until_heartbeat().is_zero();
+            if full || hurry || due || heartbeat {
+                self.send(heartbeat)?;
             }
             if due {
-                next_look = Deadline::after(self.plan.interval);
+                next_request = Deadline::after(self.plan.interval);
             }
             self.send_alerts();
-            if self.nothing_waits() {
-                self.account();
+            if self.nothing_is_waiting() {
+                self.publish_position();
                 if over {
-                    return self.end();
+                    return self.finish();
                 }
             }
-            if self.client.control.too_late(Lane::Rows) {
-                return Err(GivenUp);
+            if self.client.control.is_out_of_time(Lane::Rows) {
+                return Err(UploadError::gave_up());
             }
-            if full || (hurry && !self.nothing_waits()) {
+            if full || (hurry && !self.nothing_is_waiting()) {
                 continue;
             }
-            urged = if self.client.control.ending() {
-                self.client.control.rest_for_message(LONGEST_REST_AT_END);
+            flush_requested = if self.client.control.is_ending() {
+                self.client.control.wait_for_message(LONGEST_WAIT_AT_END);
                 false
             } else {
                 let config = CONFIG_INTERVAL.saturating_sub(last_config.elapsed());
-                let rests = [
-                    Some(next_look.remaining()),
+                let waits = [
+                    Some(next_request.remaining()),
                     self.assembler.config_changed().then_some(config),
-                    self.alerts.rest(),
+                    self.alerts.time_to_retry(),
                     Some(self.until_heartbeat()),
                 ];
-                let rest = rests.into_iter().flatten().min().unwrap_or_default();
-                self.client.control.rest(Deadline::after(rest.max(SHORTEST_REST)))
+                let wait = waits.into_iter().flatten().min().unwrap_or_default();
+                self.client
+                    .control
+                    .wait_for_work(Deadline::after(wait.max(SHORTEST_WAIT)))
             };
         }
     }
 
-    /// Reads what the log has, up to a request's worth; returns whether that is all of it.
-    fn read_on(&mut self) -> bool {
-        let all = self.read_some(|assembler| assembler.waiting() >= REQUEST_BYTES);
-        self.assembler.files.retain(|file| !self.plan.ignored.has(&file.path));
+    /// Reads the log up to the content of one request. Returns `true` if that was the rest of the
+    /// log.
+    fn read_batch(&mut self) -> bool {
+        let all = self.read_until(|assembler| assembler.waiting() >= REQUEST_BYTES);
+        self.assembler
+            .files
+            .retain(|file| !self.plan.ignore_globs.matches(&file.path));
         self.write_console();
-        self.say_too_long();
+        self.report_too_long();
         all
     }
 
-    /// What no server takes is left out, here as by the official client.
-    fn say_too_long(&mut self) {
+    /// Reports lines that were skipped because no server accepts their length. The official client
+    /// skips them, too.
+    fn report_too_long(&mut self) {
         if let Some(calls) = self.assembler.take_too_long() {
-            self.client.control.drop_for("longer than servers take", calls);
-            let text = "W&B: a line of more than 10 MB is left out: no server takes it";
-            self.client.control.say("line too long", text);
+            self.client.control.drop_calls("longer than servers accept", calls);
+            let text = "W&B: skipping a line of more than 10 MB, which no server accepts";
+            self.client.control.print_notice("line too long", text);
         }
     }
 
-    fn read_some(&mut self, enough: impl Fn(&Assembler) -> bool) -> bool {
+    /// Reads records until `is_enough` is `true`. Returns `true` at the end of the log.
+    fn read_until(&mut self, is_enough: impl Fn(&Assembler) -> bool) -> bool {
         if let Some(record) = self.held.take() {
             self.assembler.read(record);
         }
-        while self.damaged.is_none() && !enough(&self.assembler) {
+        while self.damaged.is_none() && !is_enough(&self.assembler) {
             let entry = self.reader.next();
             if let Some(cut) = self.reader.take_rewound() {
                 self.follow_cut(cut);
@@ -251,16 +261,17 @@ impl Uploader {
             match entry {
                 Ok(LogEntry::Record(record)) => self.assembler.read(record),
                 Ok(LogEntry::End) => return true,
-                // The writer of the log finds it out at the next write, and mends it.
-                Err(_) if self.reader.is_live() && !self.client.control.ending() => return true,
+                // The writer repairs the log at its next write.
+                Err(_) if self.reader.is_live() && !self.client.control.is_ending() => return true,
                 Err(error) => self.damaged = Some(error),
             }
         }
         self.damaged.is_some()
     }
 
-    /// The log was cut at this place, and goes on there: what is behind it are other lines than those that were read. They
-    /// follow those on the server, here and in any later delivery.
+    /// Adapts the positions to a log that was cut at byte `cut`. The lines behind the cut are other
+    /// lines than those that were read, and follow the lines on the server, now and in any later
+    /// delivery.
     fn follow_cut(&mut self, cut: u64) {
         let mut before = Assembler::default();
         let nothing_sent = LineRange {
@@ -275,7 +286,7 @@ impl Uploader {
         };
         before.begin_at(&whole);
         let file = self.plan.live.as_ref().map(|live| live.file());
-        if let Some(Ok(mut reader)) = file.map(|file| file.map_err(LogReadError::Io).and_then(LogReader::of)) {
+        if let Some(Ok(mut reader)) = file.map(|file| file.map_err(LogReadError::Io).and_then(LogReader::new)) {
             while let Ok(LogEntry::Record(record)) = reader.next() {
                 if reader.position() > cut {
                     break;
@@ -291,31 +302,33 @@ impl Uploader {
         ] {
             extent.start = lines.end().saturating_sub(before.end());
         }
-        self.keep_standing();
+        self.save_progress();
     }
 
-    fn nothing_refused(&self) -> bool {
+    /// Returns `true` if the server has accepted everything so far.
+    fn is_complete(&self) -> bool {
         !self.refused && self.config_refused.is_none()
     }
 
-    /// The lines of all that was read are on the server.
-    fn account(&self) {
-        self.client.control.set_delivered(DeliveryPosition {
+    /// Publishes the position: the server has the lines of all records that were read.
+    fn publish_position(&self) {
+        self.client.control.set_position(DeliveryPosition {
             num: self.assembler.num,
             missing: self.missing + self.alerts.len() as u64 + self.config_refused.unwrap_or_default(),
         });
     }
 
-    fn nothing_waits(&self) -> bool {
+    /// Returns `true` if everything that was read is sent.
+    fn nothing_is_waiting(&self) -> bool {
         let lines = [&self.assembler.history, &self.assembler.events, &self.assembler.output];
-        lines.into_iter().all(LineBuffer::is_empty)
+        lines.into_iter().all(StreamLines::is_empty)
             && !self.assembler.summary_changed()
             && !self.assembler.config_changed()
-            && !self.uploaded.any_unannounced()
+            && !self.uploaded.has_unannounced()
     }
 
-    /// Sends one request of the stream, if there is something to send or to show that the run is alive.
-    fn send(&mut self, beat: bool) -> Result<(), GivenUp> {
+    /// Sends one request of the stream, if there is content or `heartbeat` is `true`.
+    fn send(&mut self, heartbeat: bool) -> Result<(), UploadError> {
         let mut room = REQUEST_BYTES;
         let mut files = Vec::new();
         let mut counts = [0; 3];
@@ -352,37 +365,39 @@ impl Uploader {
         if std::mem::take(&mut self.assembler.preempting) {
             members.push("\"preempting\":true".to_owned());
         }
-        if members.is_empty() && !beat {
+        if members.is_empty() && !heartbeat {
             return Ok(());
         }
         self.post(&format!("{{{}}}", members.join(",")))?;
-        self.announced(uploaded);
-        self.assembler.history.sent(counts[0]);
-        self.assembler.events.sent(counts[1]);
-        self.assembler.output.sent(counts[2]);
+        self.mark_announced(uploaded);
+        self.assembler.history.mark_sent(counts[0]);
+        self.assembler.events.mark_sent(counts[1]);
+        self.assembler.output.mark_sent(counts[2]);
         self.progress.history.sent = self.assembler.history.next;
         self.progress.events.sent = self.assembler.events.next;
         self.progress.output.sent = self.assembler.output.next;
-        self.keep_standing();
+        self.save_progress();
         Ok(())
     }
 
-    fn announced(&mut self, names: Vec<String>) {
-        let kept = self.uploaded.announced(names);
-        self.said_if_not_kept(kept);
+    /// Notes that the stream has announced files.
+    fn mark_announced(&mut self, names: Vec<String>) {
+        let saved = self.uploaded.mark_announced(names);
+        self.report_unsaved(saved);
     }
 
-    /// How long the run may still be silent.
+    /// Returns the time until the next sign of life.
     fn until_heartbeat(&self) -> Duration {
         if self.assembler.superseded {
-            // Whether the run is alive is not this log's to say.
+            // Only the newest part of a run sends signs of life.
             return Duration::MAX;
         }
         let silent = self.last_sent.map(|sent| sent.elapsed());
         silent.map_or(Duration::ZERO, |silent| self.plan.heartbeat.saturating_sub(silent))
     }
 
-    fn post(&mut self, body: &str) -> Result<(), GivenUp> {
+    /// Sends one request of the stream.
+    fn post(&mut self, body: &str) -> Result<(), UploadError> {
         let RunIdentity {
             entity,
             project,
@@ -398,7 +413,7 @@ impl Uploader {
         Ok(())
     }
 
-    /// Alerts of the log that no earlier delivery has sent.
+    /// Sends the alerts of the log that no earlier delivery has sent.
     fn send_alerts(&mut self) {
         let fresh = std::mem::take(&mut self.assembler.alerts);
         let sent_before = self.sent_alerts.min(fresh.len());
@@ -407,12 +422,12 @@ impl Uploader {
         let done = self.alerts.send(&self.client, &self.identity);
         if done > 0 {
             self.progress.alerts += done;
-            self.keep_standing();
+            self.save_progress();
         }
     }
 
-    /// All rows are there: the files that stand for the whole run, then the last word.
-    fn end(&mut self) -> Result<(), GivenUp> {
+    /// Uploads the last files after all rows, and then marks the run as complete.
+    fn finish(&mut self) -> Result<(), UploadError> {
         let own = match self.assembler.superseded {
             true => Vec::new(),
             false => self.write_own_files(),
@@ -421,36 +436,38 @@ impl Uploader {
         let files: Vec<_> = std::mem::take(&mut self.at_end).into_iter().chain(own).collect();
         self.push_files(files);
         loop {
-            self.end_transfers();
+            self.finish_transfers();
             self.send_alerts();
-            self.account();
+            self.publish_position();
             let control = &self.client.control;
-            let files_wait = self.open_transfers() > 0 && !control.too_late(Lane::Files);
-            let alerts_wait =
-                self.alerts.len() > 0 && !control.too_late_for(Lane::Alerts, self.alerts.rest().unwrap_or_default());
+            let files_wait = self.open_transfers() > 0 && !control.is_out_of_time(Lane::Files);
+            let alerts_wait = self.alerts.len() > 0
+                && !control.is_out_of_time_after(Lane::Alerts, self.alerts.time_to_retry().unwrap_or_default());
             if !files_wait && !alerts_wait {
                 break;
             }
             if self.until_heartbeat().is_zero() {
                 self.send(true)?;
             }
-            self.client.control.rest_for_message(LONGEST_REST_AT_END);
+            self.client.control.wait_for_message(LONGEST_WAIT_AT_END);
         }
-        if self.client.control.too_late(Lane::Rows) {
-            return Err(GivenUp);
+        if self.client.control.is_out_of_time(Lane::Rows) {
+            return Err(UploadError::gave_up());
         }
         self.refused |= self.open_transfers() > 0 || self.alerts.len() > 0;
         match self.assembler.superseded {
             true => self.send(false)?,
-            false => self.say_the_end()?,
+            false => self.send_exit()?,
         }
-        self.progress.complete = self.nothing_refused() && self.damaged.is_none();
-        self.keep_standing();
+        self.progress.complete = self.is_complete() && self.damaged.is_none();
+        self.save_progress();
         Ok(())
     }
 
-    fn say_the_end(&mut self) -> Result<(), GivenUp> {
-        // A process that was killed leaves no exit record; W&B has no other word for it than failed.
+    /// Marks the run as ended on the server.
+    fn send_exit(&mut self) -> Result<(), UploadError> {
+        // A killed process leaves no exit record, and W&B knows no other state for that than
+        // failed.
         let exit = self.assembler.exit.unwrap_or(ExitRecord {
             exit_code: 1,
             ..ExitRecord::default()
@@ -464,30 +481,33 @@ impl Uploader {
             last["uploaded"] = json!(uploaded);
         }
         self.post(&last.to_string())?;
-        self.announced(uploaded);
+        self.mark_announced(uploaded);
         Ok(())
     }
 
-    /// Without it a later delivery begins at the beginning, which overwrites and doubles nothing.
-    fn keep_standing(&self) {
-        self.said_if_not_kept(self.progress.save(&self.plan.files));
+    /// Saves the progress. Without the file, a later delivery starts at the first line, which is
+    /// harmless.
+    fn save_progress(&self) {
+        self.report_unsaved(self.progress.save(&self.plan.files));
     }
 
-    fn said_if_not_kept(&self, kept: std::io::Result<()>) {
-        if let Err(error) = kept {
+    /// Prints an error of a file beside the log.
+    fn report_unsaved(&self, saved: std::io::Result<()>) {
+        if let Err(error) = saved {
             let text = format!(
-                "W&B: how far {} is delivered cannot be kept: {error}",
+                "W&B: cannot save the progress of {}: {error}",
                 self.plan.files.path().display()
             );
-            self.client.control.say("standing", &text);
+            self.client.control.print_notice("progress", &text);
         }
     }
 }
 
-/// Between two looks at a log that grows.
-const SHORTEST_REST: Duration = Duration::from_millis(50);
-const LONGEST_REST_AT_END: Duration = Duration::from_millis(100);
+/// The shortest wait before a growing log is read again.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait for a transfer or an alert after the end of the run.
+const LONGEST_WAIT_AT_END: Duration = Duration::from_millis(100);
 
 fn unreadable(error: LogReadError) -> UploadError {
-    UploadError::last(UploadErrorKind::Unreadable, error.to_string())
+    UploadError::permanent(UploadErrorKind::Unreadable, error.to_string())
 }

@@ -1,4 +1,5 @@
-//! Files and artifacts go on a thread of their own, so that a large one holds up no rows.
+//! Uploads files and artifacts on a thread of their own, so that a large file does not delay the
+//! rows.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,33 +13,36 @@ use std::time::Duration;
 use logcore::{Deadline, suppress_logging};
 use serde_json::json;
 
+use super::artifact::{ArtifactProgress, missing_copy, upload_artifact};
+
 use crate::folder::{FILES, RunFolder};
 use crate::log_format::proto::ArtifactRecord;
 use crate::upload::client::error::{UploadError, UploadErrorKind};
-use crate::upload::client::put_file::{digest, headers, put_file};
+use crate::upload::client::put_file::{digest, put_file, split_headers};
+use crate::upload::client::replies::CreatedRunFiles;
 use crate::upload::client::retry::{Backoff, RetryingClient, RunIdentity};
 use crate::upload::state::control::Lane;
-use crate::upload::worker::artifact::{ArtifactProgress, missing_copy, upload_artifact};
 
-const CREATE_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, $files: [String!]!) { \
-     createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, files: $files}) { \
-     runID uploadHeaders files { name uploadUrl } } }";
+const CREATE_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, \
+     $files: [String!]!) { createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, \
+     files: $files}) { runID uploadHeaders files { name uploadUrl } } }";
 
-/// The thread that uploads files.
+/// The queue of the thread that uploads files.
 pub(crate) struct TransferQueue {
     jobs: Sender<TransferJob>,
     results: Receiver<FinishedTransfer>,
     open: usize,
 }
 
-/// Something to upload, for which so many calls asked.
+/// A file or artifact to upload, and the number of calls for it.
 pub(crate) struct TransferJob {
     pub(crate) calls: u64,
     pub(crate) what: TransferItem,
 }
 
+/// The file or artifact of a job.
 pub(crate) enum TransferItem {
-    /// A file of the run; `known` is the digest of what the server has of it.
+    /// A file of the run. `known` is the digest of the content that the server has.
     File {
         name: String,
         known: Option<String>,
@@ -46,43 +50,38 @@ pub(crate) enum TransferItem {
     Artifact(Box<ArtifactRecord>),
 }
 
-/// A job has ended.
+/// A job that has ended.
 pub(crate) struct FinishedTransfer {
     pub(crate) calls: u64,
-    pub(crate) end: TransferOutcome,
+    pub(crate) outcome: TransferOutcome,
 }
 
+/// The result of a job.
 pub(crate) enum TransferOutcome {
-    /// The server has the file, with this digest.
+    /// The file was uploaded.
     File {
         name: String,
         digest: String,
     },
-    /// The server had the file.
+    /// The server had the content already.
     Known,
     Artifact(Box<ArtifactRecord>),
-    /// A file that is not there (any more), which no trying will change.
+    /// The file does not exist (any more).
     Missing {
         name: String,
     },
-    /// Something that the log names and that is no file of the run: a link, a pipe, a place outside of the run's folder.
-    Omission {
+    /// The log names something that is not a file in the folder of the run, such as a link or a
+    /// pipe.
+    Skipped {
         what: String,
         why: String,
     },
-    /// It is refused, or there is no time left; what was to be sent stays where it is.
-    GivenUp(UploadError),
-}
-
-/// Why a job goes back into the queue, or is given up.
-pub(crate) enum Hitch {
-    /// The server itself: nothing else would go now.
-    Server(UploadError),
-    /// This content: others may go.
-    Content(UploadError),
+    /// The server refused, or no time is left. The file stays on disk.
+    Failed(UploadError),
 }
 
 impl TransferQueue {
+    /// Starts the thread.
     pub(crate) fn start(client: RetryingClient, run: RunIdentity, files: Arc<RunFolder>) -> Option<Self> {
         let (jobs, inbox) = channel();
         let (outbox, results) = channel();
@@ -94,30 +93,31 @@ impl TransferQueue {
             run,
             files,
             queue: VecDeque::new(),
-            rest: None,
+            server_wait: None,
             backoff: Backoff::default(),
             was_ending: false,
             outbox,
         };
         thread::Builder::new()
             .name("logcore-wandb-files".to_owned())
-            .spawn(move || suppress_logging(|| worker.work(&inbox)))
+            .spawn(move || suppress_logging(|| worker.run(&inbox)))
             .ok()?;
         Some(Self { jobs, results, open: 0 })
     }
 
+    /// Adds a job.
     pub(crate) fn push(&mut self, job: TransferJob) {
         self.open += 1;
-        // Without the thread it is given up when it is asked for.
+        // If the thread has stopped, `poll` reports the failure.
         let _ = self.jobs.send(job);
     }
 
-    /// Jobs that have not ended.
+    /// Returns the number of jobs that have not ended.
     pub(crate) fn open(&self) -> usize {
         self.open
     }
 
-    /// What has ended since the last call.
+    /// Returns the jobs that have ended since the last call.
     pub(crate) fn poll(&mut self) -> Vec<FinishedTransfer> {
         let mut all = Vec::new();
         loop {
@@ -127,14 +127,15 @@ impl TransferQueue {
                     all.push(done);
                 }
                 Err(TryRecvError::Empty) => return all,
-                // The thread is gone, and what it had not done it will not do.
                 Err(TryRecvError::Disconnected) => {
                     if std::mem::take(&mut self.open) > 0 {
-                        let error =
-                            UploadError::last(UploadErrorKind::Unreadable, "the thread that uploads files is gone");
+                        let error = UploadError::permanent(
+                            UploadErrorKind::Unreadable,
+                            "the thread that uploads files has stopped",
+                        );
                         all.push(FinishedTransfer {
                             calls: 0,
-                            end: TransferOutcome::GivenUp(error),
+                            outcome: TransferOutcome::Failed(error),
                         });
                     }
                     return all;
@@ -144,45 +145,48 @@ impl TransferQueue {
     }
 }
 
+/// The thread that uploads files.
 struct TransferWorker {
     client: RetryingClient,
     run: RunIdentity,
     files: Arc<RunFolder>,
     queue: VecDeque<TransferTask>,
-    /// Nothing is asked of the server until then, after this failure.
-    rest: Option<(Deadline, UploadError)>,
+    /// The server is not asked until this deadline, because of this error.
+    server_wait: Option<(Deadline, UploadError)>,
     backoff: Backoff,
     was_ending: bool,
     outbox: Sender<FinishedTransfer>,
 }
 
+/// A job with the state of its tries.
 struct TransferTask {
     job: TransferJob,
-    /// When it may be tried again, if it has failed, and how.
-    next: Option<(Deadline, UploadError)>,
+    /// The deadline of the wait after an error.
+    retry: Option<(Deadline, UploadError)>,
     backoff: Backoff,
-    /// Of an artifact.
+    /// The progress of an artifact.
     progress: ArtifactProgress,
 }
 
 impl TransferWorker {
-    fn work(mut self, inbox: &Receiver<TransferJob>) {
-        while let Some(mut task) = self.next(inbox) {
+    /// Works on the jobs until the uploader stops.
+    fn run(mut self, inbox: &Receiver<TransferJob>) {
+        while let Some(mut task) = self.next_task(inbox) {
             let stored = task.progress.stored();
-            match self.turn(&mut task) {
-                Ok(end) => self.ended(task.job.calls, end),
+            match self.attempt(&mut task) {
+                Ok(outcome) => self.finish(task.job.calls, outcome),
                 Err(error) => {
                     if task.progress.stored() > stored {
                         task.backoff = Backoff::default();
                     }
-                    self.failed(task, error);
+                    self.requeue(task, error);
                 }
             }
         }
     }
 
-    /// The next task whose time has come. `None` if nobody wants any more.
-    fn next(&mut self, inbox: &Receiver<TransferJob>) -> Option<TransferTask> {
+    /// Returns the next task that is due. `None` if the uploader has stopped.
+    fn next_task(&mut self, inbox: &Receiver<TransferJob>) -> Option<TransferTask> {
         loop {
             match inbox.try_recv() {
                 Ok(job) => {
@@ -196,15 +200,16 @@ impl TransferWorker {
                 self.queue.push_back(TransferTask::new(inbox.recv().ok()?));
                 continue;
             }
-            if !std::mem::replace(&mut self.was_ending, self.client.control.ending()) && self.was_ending {
-                // The end deserves a try of its own, unless the server has named another time.
-                self.rest.take_if(|(_, error)| error.after.is_none());
+            if !std::mem::replace(&mut self.was_ending, self.client.control.is_ending()) && self.was_ending {
+                // The end of the run allows one immediate try, unless the server has named another
+                // time.
+                self.server_wait.take_if(|(_, error)| error.retry_after.is_none());
                 for task in &mut self.queue {
-                    task.next.take_if(|(_, error)| error.after.is_none());
+                    task.retry.take_if(|(_, error)| error.retry_after.is_none());
                 }
             }
-            self.rest.take_if(|(until, _)| until.has_passed());
-            let wait = match &self.rest {
+            self.server_wait.take_if(|(until, _)| until.has_passed());
+            let wait = match &self.server_wait {
                 Some((until, _)) => until.remaining(),
                 None => {
                     if let Some(at) = self.queue.iter().position(|task| task.wait().is_zero()) {
@@ -213,11 +218,11 @@ impl TransferWorker {
                     self.queue.iter().map(TransferTask::wait).min().unwrap_or_default()
                 }
             };
-            if self.was_ending && self.client.control.too_late_for(Lane::Files, wait) {
-                self.give_up();
+            if self.was_ending && self.client.control.is_out_of_time_after(Lane::Files, wait) {
+                self.fail_all();
                 continue;
             }
-            match inbox.recv_timeout(wait.min(LONGEST_REST)) {
+            match inbox.recv_timeout(wait.min(LONGEST_WAIT)) {
                 Ok(job) => self.queue.push_back(TransferTask::new(job)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -225,21 +230,21 @@ impl TransferWorker {
         }
     }
 
-    /// None of what waits has the time that it would need.
-    fn give_up(&mut self) {
-        let rest = self.rest.take().map(|(_, error)| error);
+    /// Fails all waiting tasks, because no time is left for them.
+    fn fail_all(&mut self) {
+        let server_error = self.server_wait.take().map(|(_, error)| error);
         for task in std::mem::take(&mut self.queue) {
-            let error = task.next.map(|(_, error)| error).or_else(|| rest.clone());
-            let error = error.unwrap_or_else(|| UploadError::again(UploadErrorKind::Unreachable, "no time was left"));
-            self.tell(FinishedTransfer {
+            let error = task.retry.map(|(_, error)| error).or_else(|| server_error.clone());
+            let error = error.unwrap_or_else(UploadError::gave_up);
+            self.report(FinishedTransfer {
                 calls: task.job.calls,
-                end: TransferOutcome::GivenUp(error),
+                outcome: TransferOutcome::Failed(error),
             });
         }
     }
 
     /// Tries a task once.
-    fn turn(&self, task: &mut TransferTask) -> Result<TransferOutcome, Hitch> {
+    fn attempt(&self, task: &mut TransferTask) -> Result<TransferOutcome, UploadError> {
         match &task.job.what {
             TransferItem::File { name, known } => {
                 let opened = self.files.folder().open_file(&Path::new(FILES).join(name));
@@ -250,7 +255,7 @@ impl TransferWorker {
                         return Ok(TransferOutcome::Missing { name: name.clone() });
                     }
                     Err(error) => {
-                        return Ok(TransferOutcome::Omission {
+                        return Ok(TransferOutcome::Skipped {
                             what: format!("the file {name}"),
                             why: error.to_string(),
                         });
@@ -267,105 +272,104 @@ impl TransferWorker {
             }
             TransferItem::Artifact(artifact) => {
                 if let Some(why) = missing_copy(artifact, &self.files) {
-                    return Ok(TransferOutcome::Omission {
+                    return Ok(TransferOutcome::Skipped {
                         what: format!("the artifact {}", artifact.name),
                         why,
                     });
                 }
-                self.client.control.begin(Lane::Files);
+                self.client.control.request_started(Lane::Files);
                 upload_artifact(&self.client, &self.run, &self.files, artifact, &mut task.progress)?;
                 Ok(TransferOutcome::Artifact(artifact.clone()))
             }
         }
     }
 
-    /// An address may be good for minutes only: each try gets a fresh one.
-    fn upload(&self, name: &str, file: File) -> Result<(), Hitch> {
-        self.client.control.begin(Lane::Files);
-        let created = self.client.api.ask(
+    /// Uploads a file. Addresses may expire within minutes, so that each try asks for a new one.
+    fn upload(&self, name: &str, file: File) -> Result<(), UploadError> {
+        self.client.control.request_started(Lane::Files);
+        let created: CreatedRunFiles = self.client.api.query(
             "CreateRunFiles",
             CREATE_FILES,
             &json!({"entity": self.run.entity, "project": self.run.project, "run": self.run.run_id, "files": [name]}),
             "/createRunFiles",
-        );
-        let created = created.map_err(Hitch::Server)?;
-        let mut files = created["files"].as_array().into_iter().flatten();
-        let address = files
-            .find(|file| file["name"] == name)
-            .and_then(|file| file["uploadUrl"].as_str())
+        )?;
+        let address = created
+            .files
+            .into_iter()
+            .find(|file| file.name == name)
+            .and_then(|file| file.upload_url)
             .ok_or_else(|| {
                 let text = format!("the reply has no address for the file {name}");
-                Hitch::Content(UploadError::again(UploadErrorKind::NotUnderstood, text))
+                UploadError::temporary(UploadErrorKind::NotUnderstood, text).of_item()
             })?;
-        let headers = headers(&created["uploadHeaders"]);
-        put_file(&self.client, address, &headers, name, file).map_err(Hitch::Content)
+        let headers = split_headers(&created.upload_headers);
+        put_file(&self.client, &address, &headers, name, file).map_err(UploadError::of_item)
     }
 
-    fn ended(&mut self, calls: u64, end: TransferOutcome) {
-        if matches!(end, TransferOutcome::File { .. } | TransferOutcome::Artifact(_)) {
+    /// Reports the result of a task.
+    fn finish(&mut self, calls: u64, outcome: TransferOutcome) {
+        if matches!(outcome, TransferOutcome::File { .. } | TransferOutcome::Artifact(_)) {
             self.backoff = Backoff::default();
-            // As long as one fails the trouble is not over.
-            match self.queue.iter().any(|task| task.next.is_some()) {
-                true => self.client.control.goes_on(Lane::Files),
-                false => self.client.control.well(Lane::Files),
+            match self.queue.iter().any(|task| task.retry.is_some()) {
+                true => self.client.control.renew_patience(Lane::Files),
+                false => self.client.control.request_succeeded(Lane::Files),
             }
         }
-        self.tell(FinishedTransfer { calls, end });
+        self.report(FinishedTransfer { calls, outcome });
     }
 
-    /// Back into the queue: behind the others, or, where they would fare no better, before them.
-    fn failed(&mut self, mut task: TransferTask, error: Hitch) {
+    /// Puts a failed task back: behind the others, or first if the error concerns all of them.
+    fn requeue(&mut self, mut task: TransferTask, error: UploadError) {
         let control = &self.client.control;
-        let (error, whole_server) = match error {
-            Hitch::Server(error) => (error, true),
-            Hitch::Content(error) => (error, false),
-        };
-        if !error.again {
+        let is_of_server = !error.is_of_item;
+        if !error.is_temporary {
             let calls = task.job.calls;
-            return self.tell(FinishedTransfer {
+            return self.report(FinishedTransfer {
                 calls,
-                end: TransferOutcome::GivenUp(error),
+                outcome: TransferOutcome::Failed(error),
             });
         }
-        control.trouble(Lane::Files, &error);
-        let ending = control.ending();
-        let backoff = if whole_server {
+        control.request_failed(Lane::Files, &error);
+        let is_ending = control.is_ending();
+        let backoff = if is_of_server {
             &mut self.backoff
         } else {
             &mut task.backoff
         };
-        let until = Deadline::after(backoff.next(&error, ending));
-        if whole_server {
-            task.next = Some((Deadline::after(Duration::ZERO), error.clone()));
-            self.rest = Some((until, error));
+        let until = Deadline::after(backoff.next(&error, is_ending));
+        if is_of_server {
+            task.retry = Some((Deadline::after(Duration::ZERO), error.clone()));
+            self.server_wait = Some((until, error));
             self.queue.push_front(task);
         } else {
-            task.next = Some((until, error));
+            task.retry = Some((until, error));
             self.queue.push_back(task);
         }
     }
 
-    fn tell(&self, done: FinishedTransfer) {
+    /// Sends a result to the uploader.
+    fn report(&self, done: FinishedTransfer) {
         let _ = self.outbox.send(done);
         self.client.control.notify();
     }
 }
 
-/// Between two looks whether the run has ended meanwhile.
-const LONGEST_REST: Duration = Duration::from_millis(100);
+/// The longest wait before the end of the run is checked again.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 impl TransferTask {
     fn new(job: TransferJob) -> Self {
         Self {
             job,
-            next: None,
+            retry: None,
             backoff: Backoff::default(),
             progress: ArtifactProgress::default(),
         }
     }
 
+    /// Returns the time until the next try.
     fn wait(&self) -> Duration {
-        self.next
+        self.retry
             .as_ref()
             .map_or(Duration::ZERO, |(until, _)| until.remaining())
     }
@@ -376,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_of_a_thread_that_is_gone_are_given_up() {
+    fn jobs_of_a_stopped_thread_fail() {
         let (jobs, _) = channel();
         let (_, results) = channel();
         let mut transfers = TransferQueue { jobs, results, open: 0 };
@@ -391,7 +395,7 @@ mod tests {
         assert!(matches!(
             done.as_slice(),
             [FinishedTransfer {
-                end: TransferOutcome::GivenUp(_),
+                outcome: TransferOutcome::Failed(_),
                 ..
             }]
         ));

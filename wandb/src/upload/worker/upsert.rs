@@ -1,12 +1,13 @@
-//! What a run is called, and its config.
+//! Creates the run on the server, and updates its names and its config.
 
 use serde_json::{Value, json};
 
 use super::Uploader;
-use crate::upload::client::api::{Api, some};
+use crate::upload::client::api::{Api, non_empty};
 use crate::upload::client::error::{UploadError, UploadErrorKind};
-use crate::upload::client::retry::GivenUp;
+use crate::upload::client::replies::{UpsertReply, UpsertedBucket, from_part};
 
+/// The query of the official client.
 const UPSERT: &str = "mutation UpsertBucket($id: String, $name: String, $project: String, $entity: String, \
      $groupName: String, $description: String, $displayName: String, $notes: String, $commit: String, \
      $config: JSONString, $host: String, $debug: Boolean, $program: String, $repo: String, $jobType: String, \
@@ -18,9 +19,10 @@ const UPSERT: &str = "mutation UpsertBucket($id: String, $name: String, $project
      project { id name entity { id name } } } inserted } }";
 
 impl Uploader {
-    /// Makes the run on the server. Nothing goes before that, so that a refusal holds everything back.
-    pub(super) fn upsert(&mut self) -> Result<Value, GivenUp> {
-        let variables = self.variables(true).ok_or(GivenUp)?;
+    /// Creates the run on the server. All other requests come later, so that a refusal holds
+    /// everything back.
+    pub(super) fn upsert(&mut self) -> Result<UpsertedBucket, UploadError> {
+        let variables = self.variables(true).ok_or_else(UploadError::gave_up)?;
         let reply = self.client.persist(|api| send_upsert(api, &variables));
         if reply.is_err() {
             self.assembler.return_config();
@@ -28,33 +30,38 @@ impl Uploader {
         reply
     }
 
-    /// Sends what has changed about the run. What the server refuses for good is left out; rows go on.
-    pub(super) fn update(&mut self) -> Result<(), GivenUp> {
-        let whole = self.assembler.take_about_changed();
-        let variables = self.variables(whole).ok_or(GivenUp)?;
-        let refused = |error: &UploadError| error.trouble == UploadErrorKind::Refused;
-        match self.client.persist_unless(refused, |api| send_upsert(api, &variables)) {
-            // It was the whole of it.
+    /// Sends the changes of the run. A change that the server refuses is skipped, so that the rows
+    /// continue.
+    pub(super) fn update(&mut self) -> Result<(), UploadError> {
+        let whole = self.assembler.take_run_changed();
+        let variables = self.variables(whole).ok_or_else(UploadError::gave_up)?;
+        let is_refused = |error: &UploadError| error.kind == UploadErrorKind::Refused;
+        match self
+            .client
+            .persist_unless(is_refused, |api| send_upsert(api, &variables))
+        {
+            // Each update has the whole config.
             Ok(_) => {
                 self.config_refused = None;
                 self.assembler.take_config_calls();
                 Ok(())
             }
-            Err(Some(error)) => {
-                let text = format!("a change of the config is not on the server: {error}");
-                self.client.control.lasting(&UploadError { text, ..error });
+            Err(error) if is_refused(&error) => {
+                let text = format!("skipping a change of the config: {error}");
+                self.client.control.report_permanent(&UploadError { text, ..error });
                 let calls = self.config_refused.unwrap_or_default() + self.assembler.take_config_calls();
                 self.config_refused = Some(calls);
                 Ok(())
             }
-            Err(None) => {
+            Err(error) => {
                 self.assembler.return_config();
-                Err(GivenUp)
+                Err(error)
             }
         }
     }
 
-    /// What is sent about the run: the config, and if it is `whole` the rest.
+    /// Returns the variables of an upsert: the config, and the rest of the run if `whole` is
+    /// `true`.
     fn variables(&mut self, whole: bool) -> Option<Value> {
         let config = self.assembler.take_config().unwrap_or_default();
         let run = self.assembler.run.as_ref()?;
@@ -68,13 +75,13 @@ impl Uploader {
         let entity = [&self.identity.entity, &self.progress.entity, &run.entity]
             .into_iter()
             .find(|name| !name.is_empty());
-        let mut variables = json!({"name": name, "project": project, "entity": entity, "config": some(&config)});
+        let mut variables = json!({"name": name, "project": project, "entity": entity, "config": non_empty(&config)});
         if whole {
             let more = json!({
-                "id": some(&self.progress.storage_id), "groupName": some(&run.run_group), "jobType": some(&run.job_type),
-                "displayName": some(&run.display_name), "notes": some(&run.notes), "host": some(&run.host),
-                "sweep": some(&run.sweep_id), "program": self.assembler.program(),
-                "tags": (!run.tags.is_empty()).then_some(&run.tags),
+                "id": non_empty(&self.progress.storage_id), "groupName": non_empty(&run.run_group),
+                "jobType": non_empty(&run.job_type), "displayName": non_empty(&run.display_name),
+                "notes": non_empty(&run.notes), "host": non_empty(&run.host), "sweep": non_empty(&run.sweep_id),
+                "program": self.assembler.program(), "tags": (!run.tags.is_empty()).then_some(&run.tags),
             });
             if let (Value::Object(all), Value::Object(more)) = (&mut variables, more) {
                 all.extend(more);
@@ -84,14 +91,15 @@ impl Uploader {
     }
 }
 
-fn send_upsert(api: &Api, variables: &Value) -> Result<Value, UploadError> {
-    let data = api.graphql("UpsertBucket", UPSERT, variables.clone())?;
-    let reply = &data["upsertBucket"];
-    match reply["bucket"]["project"]["entity"]["name"].is_string() {
-        true => Ok(reply.clone()),
-        false => Err(UploadError::again(
+/// Sends an upsert. A reply without the owner of the run is an error.
+fn send_upsert(api: &Api, variables: &Value) -> Result<UpsertedBucket, UploadError> {
+    let mut data = api.graphql("UpsertBucket", UPSERT, variables.clone())?;
+    let bucket = from_part::<UpsertReply>(data["upsertBucket"].take()).bucket;
+    match bucket.project.entity.name {
+        Some(_) => Ok(bucket),
+        None => Err(UploadError::temporary(
             UploadErrorKind::NotUnderstood,
-            "the reply does not say whose the run is",
+            "the reply does not name the owner of the run",
         )),
     }
 }

@@ -1,70 +1,194 @@
-//! A run whose process was killed, as the next process ends it.
+//! The logs that the sink writes to: of an open run, and of a run whose process was killed.
 
-use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use logcore::{
-    BuildContext, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Record, Sink, SinkBooks, SinkError,
-    SinkErrorKind, redacted,
-};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use logcore::{BuildContext, Deadline, Notices, PendingDelivery, ResumePoint, SinkBooks, SinkError, SinkErrorKind};
 
+use crate::run::{ABANDONED_RUN_TIMEOUT, WandbRun};
 use crate::run_log::reopen::free_from_children;
-use crate::run_log::{CallRejection, LogResumePoint, RunLog};
+use crate::run_log::{CallRejection, RunLog, RunResumePoint};
 use crate::settings;
-use crate::sink::read_message;
 
-/// Goes on with the log of a run, and ends it. No server is told: that is for whoever syncs the log. All that it writes
-/// follows from the mark and the calls, so that the lines a server has already stay as they are, and a recovery that is
-/// killed itself is done again.
-pub(crate) struct RecoveredSink {
-    console: bool,
-    /// `None` if the process had ended the run: what it was given since the mark is there.
+/// A call that writes to a log.
+pub(crate) type LogCall<'a> = &'a mut dyn FnMut(&mut RunLog) -> Result<(), CallRejection>;
+
+/// A run with a log, as the sink writes it.
+pub(crate) trait LogTarget: Send {
+    /// Starts the run, if it has to be started.
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        let _ = notices;
+        Ok(())
+    }
+
+    /// Returns `true` if log records become console lines.
+    fn has_console(&self) -> bool;
+
+    /// Runs and counts a call.
+    fn write(&mut self, call: LogCall<'_>) -> Result<(), SinkError>;
+
+    /// Writes the waiting records to the file.
+    fn write_out(&mut self) -> Result<(), SinkError>;
+
+    /// Writes the waiting records, and sends them soon.
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.write_out()
+    }
+
+    /// Returns the position of the log, for a process that recovers the run.
+    fn resume_point(&mut self) -> Option<ResumePoint> {
+        None
+    }
+
+    /// Closes the sink. `exit_code` is `None` if the logger continues with another configuration.
+    fn finish(&mut self, exit_code: Option<i32>, deadline: Deadline) -> Result<(), SinkError>;
+
+    /// Returns the delivery that continues after `finish`.
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
+        None
+    }
+
+    /// Returns `true` if the log is delivered to a server.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Returns the books.
+    fn books(&self) -> SinkBooks;
+}
+
+/// The run of this process, which several sinks share while one configuration replaces another.
+pub(crate) struct OpenRun {
+    run: Arc<WandbRun>,
+    finished: bool,
+    /// `true` if another sink continues the run, and accounts for the calls of this sink, too.
+    handed_over: bool,
+}
+
+impl OpenRun {
+    pub(crate) fn new(run: Arc<WandbRun>) -> Self {
+        run.add_user();
+        Self {
+            run,
+            finished: false,
+            handed_over: false,
+        }
+    }
+}
+
+impl LogTarget for OpenRun {
+    fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
+        self.run.start(notices)
+    }
+
+    fn has_console(&self) -> bool {
+        self.run.settings.has_console
+    }
+
+    fn write(&mut self, call: LogCall<'_>) -> Result<(), SinkError> {
+        self.run.write(call)
+    }
+
+    fn write_out(&mut self) -> Result<(), SinkError> {
+        self.run.write_out()
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.run.write_out()?;
+        self.run.control.request_flush();
+        Ok(())
+    }
+
+    fn resume_point(&mut self) -> Option<ResumePoint> {
+        self.run.resume_point()
+    }
+
+    fn finish(&mut self, exit_code: Option<i32>, deadline: Deadline) -> Result<(), SinkError> {
+        self.finished = true;
+        let has_users = self.run.drop_user();
+        if exit_code.is_none() && has_users {
+            self.handed_over = true;
+            return self.run.write_out();
+        }
+        self.run.end(exit_code.unwrap_or(0), deadline);
+        settings::forget_after(&self.run.settings, exit_code);
+        match exit_code {
+            // A full disk delays only the thread that waits for the pending delivery.
+            Some(_) => Ok(()),
+            None => self.run.write_end(Deadline::after(Duration::ZERO)),
+        }
+    }
+
+    fn pending_delivery(&mut self) -> Option<PendingDelivery> {
+        let run = Arc::clone(&self.run);
+        Some(Box::new(move |deadline| run.settle(deadline)))
+    }
+
+    fn is_remote(&self) -> bool {
+        !self.handed_over && self.run.is_online()
+    }
+
+    fn books(&self) -> SinkBooks {
+        match self.handed_over {
+            true => SinkBooks::default(),
+            false => self.run.books(),
+        }
+    }
+}
+
+impl Drop for OpenRun {
+    fn drop(&mut self) {
+        if !self.finished && !self.run.drop_user() {
+            self.run.end(0, Deadline::after(ABANDONED_RUN_TIMEOUT));
+        }
+    }
+}
+
+/// Continues and ends the log of a killed process. Nothing is sent: that is left to a sync.
+///
+/// All that is written follows from the resume point and the calls. So lines that the server has
+/// already stay as they are, and a recovery that is killed itself can be repeated.
+pub(crate) struct RecoveredRun {
+    has_console: bool,
+    /// `None` if the process had ended the run: then the log has all calls since the resume point.
     log: Option<RunLog>,
-    exit_code: Option<i32>,
     books: SinkBooks,
 }
 
-/// Where a run stands.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct RunResumePoint<'a> {
-    /// Whether it takes messages as console lines.
-    pub(crate) console: bool,
-    /// The folder that W&B's is in, if that is not the log directory.
-    #[serde(default)]
-    pub(crate) dir: Option<Cow<'a, Path>>,
-    /// Its path is relative to that folder.
-    pub(crate) log: LogResumePoint<'a>,
-}
-
-impl RecoveredSink {
-    pub(crate) fn recover(mark: RunResumePoint<'static>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
-        let path = match &mark.dir {
-            None => context.resolve_beneath(mark.log.path())?,
-            Some(dir) => context.resolve_beneath_folder(known_dir(dir, context)?, mark.log.path())?,
+impl RecoveredRun {
+    /// Opens the log of a resume point.
+    pub(crate) fn open(point: &RunResumePoint<'_>, context: &BuildContext<'_>) -> Result<Self, SinkError> {
+        let path = match &point.dir {
+            None => context.resolve_beneath(point.log.path())?,
+            Some(dir) => context.resolve_beneath_folder(check_dir(dir, context)?, point.log.path())?,
         };
         if context.is_for_dead_process() {
-            free_from_children(&path).map_err(|error| error.doing(format!("go on with {}", path.display())))?;
+            free_from_children(&path).map_err(|error| error.doing(format!("continue {}", path.display())))?;
         }
         Ok(Self {
-            console: mark.console,
-            log: RunLog::recover(&mark.log, &path)?,
-            exit_code: None,
+            has_console: point.console,
+            log: RunLog::recover(&point.log, &path)?,
             books: SinkBooks::default(),
         })
     }
+}
 
-    fn write(&mut self, call: impl FnOnce(&mut RunLog) -> Result<(), CallRejection>) -> Result<(), SinkError> {
+impl LogTarget for RecoveredRun {
+    fn has_console(&self) -> bool {
+        self.has_console
+    }
+
+    fn write(&mut self, call: LogCall<'_>) -> Result<(), SinkError> {
         self.books.accepted += 1;
         match self.log.as_mut().map_or(Ok(()), call) {
             Ok(()) => {
                 self.books.spooled += 1;
                 Ok(())
             }
-            Err(refused) => {
-                self.books.drop_for(refused.reason(), 1);
-                refused.error()
+            Err(rejection) => {
+                self.books.drop_for(rejection.reason(), 1);
+                rejection.into_error().map_or(Ok(()), Err)
             }
         }
     }
@@ -72,62 +196,11 @@ impl RecoveredSink {
     fn write_out(&mut self) -> Result<(), SinkError> {
         Ok(self.log.as_mut().map_or(Ok(()), RunLog::write_out)?)
     }
-}
 
-/// The folder, if this start's settings name it, too: a mark may say anything.
-fn known_dir<'d>(dir: &'d Path, context: &BuildContext<'_>) -> Result<&'d Path, SinkError> {
-    let named = settings::named_dir(context.config().sinks.get("wandb"));
-    let chosen = named.and_then(|dir| dir.canonicalize().ok());
-    match chosen.is_some_and(|chosen| chosen == dir) {
-        true => Ok(dir),
-        false => {
-            let words = format!(
-                "its W&B folder is in {}, which neither `sinks.wandb.dir` nor `WANDB_DIR` names now",
-                dir.display()
-            );
-            Err(SinkError::new(words).with_kind(SinkErrorKind::ForeignPath))
-        }
-    }
-}
-
-impl Sink for RecoveredSink {
-    fn wants(&self, what: EventKind) -> bool {
-        match what {
-            EventKind::Record => self.console,
-            EventKind::Metrics | EventKind::Config => true,
-            _ => false,
-        }
-    }
-
-    fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
-        self.write(|log| log.console(record))
-    }
-
-    fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
-        self.write(|log| log.metrics(batch))
-    }
-
-    fn config(&mut self, config: &Value) -> Result<(), SinkError> {
-        self.write(|log| log.config(&redacted(config)))
-    }
-
-    fn message(&mut self, message: &str) -> Result<(), SinkError> {
-        let message = read_message(message)?;
-        self.write(|log| message.write_to(log))
-    }
-
-    fn deliver(&mut self) -> Result<(), SinkError> {
-        self.write_out()
-    }
-
-    fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
-        self.exit_code = Some(end.exit_code);
-    }
-
-    fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
-        match (&mut self.log, self.exit_code) {
+    fn finish(&mut self, exit_code: Option<i32>, _: Deadline) -> Result<(), SinkError> {
+        match (&mut self.log, exit_code) {
             (Some(log), Some(code)) => {
-                // Its process is gone; the run has lasted until its last call.
+                // The time of the kill is unknown, so that the run ends with its last call.
                 log.end(code, log.newest());
                 log.sync()
                     .map_err(|error| SinkError::from(error).doing("write the end of the W&B run"))
@@ -136,20 +209,37 @@ impl Sink for RecoveredSink {
         }
     }
 
-    fn books(&self) -> Option<SinkBooks> {
-        Some(self.books.clone())
+    fn books(&self) -> SinkBooks {
+        self.books.clone()
+    }
+}
+
+/// Returns the folder of the resume point if the current settings name that folder, too. A resume
+/// point may be forged.
+fn check_dir<'d>(dir: &'d Path, context: &BuildContext<'_>) -> Result<&'d Path, SinkError> {
+    let explicit = settings::explicit_dir(context.config().sinks.get("wandb"));
+    let explicit = explicit.and_then(|dir| dir.canonicalize().ok());
+    match explicit.is_some_and(|explicit| explicit == dir) {
+        true => Ok(dir),
+        false => {
+            let text = format!(
+                "its W&B folder is in {}, which neither `sinks.wandb.dir` nor `WANDB_DIR` names now",
+                dir.display()
+            );
+            Err(SinkError::new(text).with_kind(SinkErrorKind::ForeignPath))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::{Path, PathBuf};
-    use std::time::{Duration, SystemTime};
+    use std::path::PathBuf;
+    use std::time::SystemTime;
 
     use logcore::log::Level;
     use logcore::registry::{build_sink, recover_sink};
-    use logcore::{LogConfig, MetricValue, Notices, ResumePoint, StopFlag};
+    use logcore::{LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Record, Sink, StopFlag};
     use proptest::prelude::*;
     use serde_json::json;
     use tempfile::TempDir;
@@ -160,7 +250,7 @@ mod tests {
     use crate::log_format::{LogEntry, LogReader};
     use crate::message::Message;
 
-    /// A call, at so many seconds after the start.
+    /// A call of a program.
     #[derive(Debug, Clone)]
     enum LoggedCall {
         Metrics(u64, Vec<(String, MetricValue)>),
@@ -172,7 +262,7 @@ mod tests {
     }
 
     impl LoggedCall {
-        fn give(&self, sink: &mut dyn Sink, time: SystemTime) {
+        fn send(&self, sink: &mut dyn Sink, time: SystemTime) {
             let message = |message: &Message| serde_json::to_string(message).unwrap();
             match self {
                 Self::Metrics(step, values) => {
@@ -217,7 +307,8 @@ mod tests {
             prop::sample::subsequence(vec!["min", "mean", "last", "none"], 0..3),
         );
         prop_oneof![
-            6 => (0..40_u64, prop::collection::vec((name(), value), 0..4)).prop_map(|(step, values)| LoggedCall::Metrics(step, values)),
+            6 => (0..40_u64, prop::collection::vec((name(), value), 0..4))
+                .prop_map(|(step, values)| LoggedCall::Metrics(step, values)),
             1 => (0..40_u64, ".{0,3}").prop_map(|(step, text)| LoggedCall::Value(step, text)),
             1 => (prop::sample::select(vec![Level::Info, Level::Error]), "x{0,9000}")
                 .prop_map(|(level, text)| LoggedCall::Record(level, text)),
@@ -230,7 +321,7 @@ mod tests {
         ]
     }
 
-    /// The calls of a loop whose steps rise, however they were drawn.
+    /// Makes the steps of random calls rise.
     fn in_order(mut calls: Vec<LoggedCall>) -> Vec<LoggedCall> {
         let mut last = 0;
         for call in &mut calls {
@@ -246,15 +337,15 @@ mod tests {
         folder: TempDir,
         /// When the calls began.
         start: SystemTime,
-        mark: ResumePoint,
+        point: ResumePoint,
         path: PathBuf,
-        /// Bytes of the log at the mark, before the end and after it.
-        at_mark: u64,
+        /// Bytes of the log at the resume point, before the end of the run, and after it.
+        length_at_point: u64,
         before_end: Vec<u8>,
         whole: Vec<u8>,
     }
 
-    /// Gives all calls to a sink that ends well, with a mark before the call `at`.
+    /// Gives all calls to a sink that is not killed, with a resume point before the call `at`.
     fn run(calls: &[LoggedCall], at: usize) -> KilledRun {
         let folder = TempDir::new().unwrap();
         let config = config(&folder);
@@ -263,15 +354,15 @@ mod tests {
         sink.start(&Notices::new(|_, _| {})).unwrap();
         let start = SystemTime::now();
         for (number, call) in calls[..at].iter().enumerate() {
-            call.give(&mut *sink, start + Duration::from_secs(number as u64));
+            call.send(&mut *sink, start + Duration::from_secs(number as u64));
         }
         sink.deliver().unwrap();
-        let mark = sink.resume_point().unwrap();
-        assert!(mark.is_complete());
+        let point = sink.resume_point().unwrap();
+        assert!(point.is_complete());
         let path = crate::find_logs(folder.path()).remove(0);
-        let at_mark = fs::metadata(&path).unwrap().len();
+        let length_at_point = fs::metadata(&path).unwrap().len();
         for (number, call) in calls.iter().enumerate().skip(at) {
-            call.give(&mut *sink, start + Duration::from_secs(number as u64));
+            call.send(&mut *sink, start + Duration::from_secs(number as u64));
         }
         sink.deliver().unwrap();
         let before_end = fs::read(&path).unwrap();
@@ -280,8 +371,8 @@ mod tests {
         drop(sink);
         KilledRun {
             start,
-            mark,
-            at_mark,
+            point,
+            length_at_point,
             before_end,
             whole: fs::read(&path).unwrap(),
             path,
@@ -290,13 +381,13 @@ mod tests {
     }
 
     impl KilledRun {
-        /// What a recovery makes of a log that has so many bytes.
+        /// Recovers a log that has `length` bytes.
         fn recovered(&self, calls: &[LoggedCall], at: usize, length: usize) -> Vec<u8> {
             fs::write(&self.path, &self.whole[..length]).unwrap();
-            // One that is killed, too.
+            // The first recovery is killed, too.
             let mut first = self.recover().unwrap();
             for (number, call) in calls.iter().enumerate().skip(at).take(length % 7) {
-                call.give(&mut *first, self.start + Duration::from_secs(number as u64));
+                call.send(&mut *first, self.start + Duration::from_secs(number as u64));
             }
             first.deliver().unwrap();
             drop(first);
@@ -306,7 +397,7 @@ mod tests {
         fn recovered_at_once(&self, calls: &[LoggedCall], at: usize) -> Vec<u8> {
             let mut sink = self.recover().unwrap();
             for (number, call) in calls.iter().enumerate().skip(at) {
-                call.give(&mut *sink, self.start + Duration::from_secs(number as u64));
+                call.send(&mut *sink, self.start + Duration::from_secs(number as u64));
             }
             sink.logger_ended(&LoggerEnd::killed(), &LoggerSummary::default());
             sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
@@ -318,7 +409,7 @@ mod tests {
             let config = config(&self.folder);
             recover_sink(
                 "wandb",
-                self.mark.text(),
+                self.point.text(),
                 &BuildContext::new(&config, &StopFlag::default()),
             )
         }
@@ -332,7 +423,7 @@ mod tests {
         }
     }
 
-    /// All records, without how long the run took in all.
+    /// All records, without the total runtime of the run.
     fn records(path: &Path) -> Vec<proto::LogRecord> {
         let mut reader = LogReader::open(path).unwrap();
         let mut all = Vec::new();
@@ -352,7 +443,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(96))]
         #[test]
-        fn wherever_it_was_killed_the_log_is_as_if_it_was_not(
+        fn a_recovered_log_equals_the_log_of_a_run_that_was_not_killed(
             calls in prop::collection::vec(call(), 1..40).prop_map(in_order),
             at in 0.0..1.0,
             cut in 0.0..=1.0,
@@ -360,8 +451,8 @@ mod tests {
             let at = (calls.len() as f64 * at) as usize;
             let killed = run(&calls, at);
             let expected = records(&killed.path);
-            let behind = killed.before_end.len() - killed.at_mark as usize;
-            let length = killed.at_mark as usize + (behind as f64 * cut) as usize;
+            let behind = killed.before_end.len() - killed.length_at_point as usize;
+            let length = killed.length_at_point as usize + (behind as f64 * cut) as usize;
             let once = killed.recovered(&calls, at, length);
             prop_assert_eq!(records(&killed.path), expected);
             fs::write(&killed.path, &killed.whole[..length]).unwrap();
@@ -375,9 +466,10 @@ mod tests {
             .collect()
     }
 
-    /// Statistics that began anew where a program set the summary have the row that was open then.
+    /// Statistics that started anew when a program set the summary include the row that was open
+    /// then.
     #[test]
-    fn statistics_go_on_behind_what_a_program_has_set() {
+    fn recovered_statistics_continue_behind_a_summary_of_the_program() {
         let row = |step, value| LoggedCall::Metrics(step, vec![("a".to_owned(), MetricValue::Int(value))]);
         let other = |step| LoggedCall::Metrics(step, vec![("b".to_owned(), MetricValue::Int(1))]);
         let calls = [
@@ -392,13 +484,13 @@ mod tests {
         for at in 0..calls.len() {
             let killed = run(&calls, at);
             let expected = records(&killed.path);
-            killed.recovered(&calls, at, killed.at_mark as usize);
+            killed.recovered(&calls, at, killed.length_at_point as usize);
             assert_eq!(records(&killed.path), expected, "killed before call {at}");
         }
     }
 
     #[test]
-    fn a_run_that_has_ended_stays_as_it_is() {
+    fn the_log_of_an_ended_run_is_unchanged() {
         let calls = some_calls();
         let killed = run(&calls, 4);
         let whole = killed.recovered_at_once(&calls, 4);
@@ -406,11 +498,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_log_of_the_mark_is_refused_and_left_alone() {
+    fn a_log_that_does_not_fit_the_resume_point_is_refused_unchanged() {
         let calls = some_calls();
         let killed = run(&calls, 4);
         let other = run(&calls, 4);
-        let shorter = &killed.whole[..killed.at_mark as usize - 1];
+        let shorter = &killed.whole[..killed.length_at_point as usize - 1];
         let mut flipped = killed.before_end.clone();
         flipped[100] ^= 1;
         for (bytes, reason) in [
@@ -433,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_being_written_is_refused() {
+    fn a_log_of_a_running_writer_is_refused() {
         let calls = some_calls();
         let killed = run(&calls, 4);
         fs::write(&killed.path, &killed.before_end).unwrap();
@@ -442,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_says_what_the_disk_has_not_taken() {
+    fn a_resume_point_is_incomplete_while_records_wait() {
         let folder = TempDir::new().unwrap();
         let config = config(&folder);
         let stop = StopFlag::default();
@@ -460,7 +552,7 @@ mod tests {
         assert_eq!(
             waiting.text(),
             before.text(),
-            "it is the place behind what is in the file"
+            "the position is behind the records in the file"
         );
     }
 }
