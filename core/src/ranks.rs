@@ -46,6 +46,11 @@ impl Ranks {
 
     /// Returns the reason why [`Ranks::from_env`] ignored a launcher: a variable that is not a number, or a rank beyond
     /// the world size.
+    ///
+    /// ```
+    /// // No launcher started this program, or its variables are valid.
+    /// assert_eq!(logcore::Ranks::env_problem(), None);
+    /// ```
     #[must_use]
     pub fn env_problem() -> Option<ConfigError> {
         read(variable).1

@@ -10,6 +10,16 @@ use crate::{MetricBatch, MetricValue};
 /// One row of metrics: all values of one step.
 ///
 /// [`RowMerger`] makes rows of metric calls.
+///
+/// ```
+/// use logcore::{MetricBatch, MetricValue, RowMerger};
+///
+/// let mut rows = RowMerger::default();
+/// rows.push(&MetricBatch::new("trainer", 3, &[("loss", MetricValue::Float(0.5))]));
+/// rows.push(&MetricBatch::new("trainer", 3, &[("epoch", MetricValue::Int(1))]));
+/// let row = rows.take().unwrap();
+/// assert_eq!((row.step, row.values.len()), (3, 2));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Row {

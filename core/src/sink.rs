@@ -343,6 +343,27 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 ///
 /// Returns the books of the sink after the wait, and an error if some data is still undelivered. See
 /// [`Sink::pending_delivery`].
+///
+/// ```
+/// use logcore::{Deadline, PendingDelivery, Sink, SinkBooks};
+/// use std::thread::JoinHandle;
+/// use std::time::Duration;
+///
+/// struct Uploader { upload: Option<JoinHandle<SinkBooks>> }
+///
+/// impl Sink for Uploader {
+///     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
+///         let upload = self.upload.take()?;
+///         // A real sink stops to wait at the deadline.
+///         Some(Box::new(|_: Deadline| (upload.join().unwrap_or_default(), Ok(()))))
+///     }
+/// }
+///
+/// let mut sink = Uploader { upload: Some(std::thread::spawn(SinkBooks::default)) };
+/// let wait = sink.pending_delivery().unwrap();
+/// let (books, result) = wait(Deadline::after(Duration::from_secs(5)));
+/// assert!(books.is_balanced() && result.is_ok());
+/// ```
 pub type PendingDelivery = Box<dyn FnOnce(Deadline) -> (SinkBooks, Result<(), SinkError>) + Send>;
 
 /// The kinds of calls that bring data to a sink; see [`Sink::wants`].

@@ -97,6 +97,14 @@ pub fn read_to_string(path: &Path, limit: u64) -> io::Result<String> {
 
 /// Returns the file if it is a regular file.
 ///
+/// ```
+/// # #[cfg(unix)] {
+/// let device = std::fs::File::open("/dev/null").unwrap();
+/// let error = logcore_files::check_regular(device).unwrap_err();
+/// assert_eq!(error.to_string(), "it is a device, not a regular file");
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// [`io::ErrorKind::InvalidInput`] for a folder, a pipe, a socket or a device.

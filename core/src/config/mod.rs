@@ -225,6 +225,15 @@ impl LogConfig {
 
     /// Parses the field `directives`.
     ///
+    /// ```
+    /// use logcore::LogConfig;
+    /// use logcore::log::Level;
+    ///
+    /// let config = LogConfig { directives: "hyper=warn".into(), ..LogConfig::default() };
+    /// assert!(!config.directives()?.allows("hyper::client", Level::Info));
+    /// # Ok::<(), logcore::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the field is invalid; see [`Directives`].
@@ -233,6 +242,15 @@ impl LogConfig {
     }
 
     /// Parses the field `limit_per_site`. Returns `None` if the field is empty.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    ///
+    /// assert_eq!(LogConfig::default().site_limit()?, None);
+    /// let config = LogConfig { limit_per_site: "100/10s".into(), ..LogConfig::default() };
+    /// assert_eq!(config.site_limit()?.unwrap().records, 100);
+    /// # Ok::<(), logcore::ConfigError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -245,6 +263,14 @@ impl LogConfig {
     }
 
     /// Compiles the patterns of the field `redact`. Returns `None` if there are none.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    ///
+    /// let config = LogConfig { redact: vec![r"user=\w+".into()], ..LogConfig::default() };
+    /// assert_eq!(config.redaction()?.unwrap().hide("user=ann logs in"), "*** logs in");
+    /// # Ok::<(), logcore::ConfigError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -271,6 +297,13 @@ impl LogConfig {
     }
 
     /// Returns `flush_timeout` as a duration.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(LogConfig::default().flush_duration(), Duration::from_secs(5));
+    /// ```
     #[must_use]
     pub fn flush_duration(&self) -> Duration {
         Duration::try_from_secs_f64(self.flush_timeout).unwrap_or(Duration::MAX)

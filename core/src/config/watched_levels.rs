@@ -71,6 +71,17 @@ impl WatchedLevels {
     }
 
     /// Returns the levels that `before` lacks, or has with another value.
+    ///
+    /// ```
+    /// use logcore::WatchedLevels;
+    /// use logcore::log::LevelFilter;
+    ///
+    /// let mut before = WatchedLevels::default();
+    /// before.file_level = Some(LevelFilter::Info);
+    /// let mut after = before.clone();
+    /// after.console_level = Some(LevelFilter::Debug);
+    /// assert_eq!(after.changed_since(&before).to_string(), "console_level = DEBUG");
+    /// ```
     #[must_use]
     pub fn changed_since(self, before: &Self) -> Self {
         Self {

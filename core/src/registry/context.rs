@@ -157,7 +157,7 @@ impl<'a> BuildContext<'a> {
         Ok(whole)
     }
 
-    /// Returns the flag with which a sink asks the run to stop.
+    /// Returns the flag with which a sink asks the run to stop. A sink keeps a clone.
     #[must_use]
     pub fn stop_flag(&self) -> &'a StopFlag {
         self.stop
@@ -184,6 +184,17 @@ impl<'a> BuildContext<'a> {
     }
 
     /// Builds the formatter that an option names: `"json"`, or a table with `name` and the formatter's options.
+    ///
+    /// ```
+    /// use logcore::{BuildContext, LogConfig, StopFlag};
+    /// use logcore::serde_json::json;
+    ///
+    /// let (config, stop) = (LogConfig::default(), StopFlag::default());
+    /// let context = BuildContext::new(&config, &stop);
+    /// // This program links no crate with a formatter.
+    /// let error = context.build_formatter(&json!({"name": "yaml"})).err().unwrap();
+    /// assert_eq!((&*error.field, &*error.value), ("formatter", "yaml"));
+    /// ```
     ///
     /// # Errors
     ///

@@ -106,6 +106,15 @@ pub fn can_recover(name: &str) -> bool {
 
 /// Builds the sink `name` from the text of a [`ResumePoint`](crate::ResumePoint) that a killed process left behind.
 ///
+/// ```
+/// use logcore::{BuildContext, LogConfig, SinkErrorKind, StopFlag, registry};
+///
+/// let (config, stop) = (LogConfig::default(), StopFlag::default());
+/// let context = BuildContext::new(&config, &stop);
+/// let error = registry::recover_sink("pager", "{}", &context).err().unwrap();
+/// assert_eq!(error.kind(), SinkErrorKind::NotLinked);
+/// ```
+///
 /// # Errors
 ///
 /// - [`SinkErrorKind::NotLinked`] if no linked crate registered a sink of this name that can resume;

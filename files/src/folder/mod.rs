@@ -83,6 +83,18 @@ impl Folder {
 
     /// Opens a regular file for reading and appending, and creates a missing file. Never waits.
     ///
+    /// ```
+    /// use std::io::Write as _;
+    /// use std::path::Path;
+    ///
+    /// let outside = tempfile::tempdir().unwrap();
+    /// let run = logcore_files::Folder::open(outside.path()).unwrap();
+    /// run.append(Path::new("log")).unwrap().write_all(b"one\n").unwrap();
+    /// run.append(Path::new("log")).unwrap().write_all(b"two\n").unwrap();
+    /// run.rename(Path::new("log"), Path::new("old")).unwrap();
+    /// assert_eq!(run.read(Path::new("old"), 100).unwrap(), b"one\ntwo\n");
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`open_file`](Self::open_file).
