@@ -62,3 +62,20 @@ pub use self::nvidia::{Fallback, Gauge, GpuOptions, GpuProbe, ask_allocator, gau
 logcore::register_probe!("gpu", GpuProbe::build);
 logcore::register_probe!("host", HostProbe::build);
 logcore::register_probe!("system", SystemProbe::build);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_types_cross_threads() {
+        fn assert_send<T: Send>() {}
+        fn assert_send_and_sync<T: Send + Sync>() {}
+        assert_send::<GpuProbe>();
+        assert_send::<HostProbe>();
+        assert_send::<SystemProbe>();
+        assert_send_and_sync::<Gauge>();
+        assert_send_and_sync::<GpuOptions>();
+        assert_send_and_sync::<SystemOptions>();
+    }
+}

@@ -33,3 +33,15 @@
 mod merge;
 
 pub use self::merge::{MergeError, Merged, MergedFile, merge_ranks};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_cross_threads() {
+        fn assert_send_and_sync<T: Send + Sync>() {}
+        assert_send_and_sync::<Merged>();
+        assert_send_and_sync::<MergeError>();
+    }
+}

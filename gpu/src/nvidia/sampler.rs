@@ -1,4 +1,17 @@
 //! Runs calls that may hang on a thread of their own, for callers that cannot wait.
+//!
+//! ```text
+//! caller                           thread
+//! ------                           ------
+//! newest(): opens a request   -->  wakes, or wakes on its own after `period`
+//! waits for at most a timeout      calls `read`, which may hang
+//!                             <--  stores the reading, closes the request
+//! returns the newest reading       waits for the next request or period
+//! ```
+//!
+//! A caller that has waited in vain gets [`NoReading::Pending`] and, once the call takes longer than
+//! [`max_age`](SamplerTimeouts::max_age), [`NoReading::Stalled`]. When the call returns after all, the
+//! sampler works again.
 
 use std::collections::BTreeMap;
 use std::io;

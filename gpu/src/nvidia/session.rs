@@ -1,4 +1,7 @@
 //! Reads the memory of this process's devices from the driver's library NVML.
+//!
+//! Each device has three queries: for its handle, its memory, and its process list. Each has an interval,
+//! a cost and failures of its own, see [`Query`]. A reading consists of the last answers of all three.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

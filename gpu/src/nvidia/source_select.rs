@@ -1,4 +1,14 @@
 //! Selects the source of a device's readings.
+//!
+//! A program that starts with NVML only and then uses CUDA's pool:
+//!
+//! | sample | available | selected |
+//! |---|---|---|
+//! | 1 | process | process |
+//! | 2, 3 | pool, process | process: the pool may disappear again |
+//! | 4 | pool, process | pool |
+//! | 5 to 8 | process | pool, without a value |
+//! | 9 | process | process; the pool will not be selected again |
 
 use std::borrow::Cow;
 

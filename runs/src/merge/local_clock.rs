@@ -1,4 +1,13 @@
 //! Converts the local times of lines to points in time. At the end of daylight saving time an hour occurs twice.
+//!
+//! In Berlin the clocks go from 02:59:59 back to 02:00:00, so the local time alone does not tell which of
+//! two hours is meant. Two facts decide:
+//!
+//! - The lines of one file are in order. A line at 02:10 after a line at 02:50 is in the second hour.
+//! - A rank that starts in that hour has no line before. Its first lines count as the first hour.
+//!
+//! The time zone of this process may differ from the ranks'. So a step back by 55 to 60 minutes between two
+//! lines counts as the end of daylight saving time, too.
 
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};

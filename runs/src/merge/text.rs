@@ -1,4 +1,14 @@
 //! Merges texts: sorts the records of all ranks by time, and folds equal ones.
+//!
+//! The merge reads one record ahead of each rank. A heap selects the earliest of these heads; the next record
+//! of its rank takes its place. A record then waits in a window of ten seconds:
+//!
+//! - An equal record of another rank adds that rank to the waiting one.
+//! - An equal record of a rank that has already joined is a record of its own. A rank that logs a line
+//!   three times has three records, and other ranks join them in turn.
+//! - A record leaves the window ten seconds later, or earlier if the window is full.
+//!
+//! So the merged file is sorted by the time of the first rank, and the memory does not grow with the files.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};

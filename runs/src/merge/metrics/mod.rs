@@ -1,4 +1,13 @@
 //! Merges metrics: one row for each step of each logger.
+//!
+//! The rows pass three stages:
+//!
+//! 1. [`StepTracker`], for each rank and logger: joins the rows of a step, counts its samples, and finds out
+//!    if it is late or begins a restarted run.
+//! 2. [`LoggerSteps`], for each logger: collects the parts of a step until all ranks have passed it.
+//! 3. [`MergedStep`]: computes the means and writes the row.
+//!
+//! A rank whose file has ended is not waited for.
 
 mod logger_steps;
 mod merged_step;

@@ -1,4 +1,10 @@
 //! Tracks the steps of one logger of one rank, in the order of its rows.
+//!
+//! | steps of the rows | order of the step in the middle |
+//! |---|---|
+//! | 4, 5, 6 | [`Next`](StepOrder::Next) |
+//! | 5, 3, 6 | [`Late`](StepOrder::Late): the rank goes on after 5 |
+//! | 5, 3, 4 | [`Restart`](StepOrder::Restart): the rank goes on after 3 |
 
 use crate::merge::rank_row::RankRow;
 
