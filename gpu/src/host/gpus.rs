@@ -144,8 +144,11 @@ struct GpuCall {
     /// Name of the query, for messages.
     subject: &'static str,
     /// Makes the call, and pushes its values by name.
-    read: fn(&Device<'_>, &mut PowerLimit, &mut dyn FnMut(&str, f64)) -> Result<(), NvmlError>,
+    read: ReadGpu,
 }
+
+/// Reads a device, and pushes values by name.
+type ReadGpu = fn(&Device<'_>, &mut PowerLimit, &mut dyn FnMut(&str, f64)) -> Result<(), NvmlError>;
 
 /// Shortest time between two calls of one kind. A logger asks every 2 s and once at its end; with several
 /// loggers the calls are no more frequent than this.
