@@ -1,11 +1,66 @@
-//! The way through the system: caller → ring → writer → sinks.
+//! The pipeline of a logging system: callers → ring → writer → sinks.
 //!
-//! Callers encode what they are told into frames in a bounded ring of bytes ([`Producer`]); one thread, the writer, takes
-//! them out in order and calls the sinks. The ring outlives a process that is killed, and [`recover`] delivers what is left
-//! in it. Programs use this through `logcore-facade`.
-
-// The ring is the one place in the workspace where memory is shared by hand. Each block has its proof beside it.
-#![allow(unsafe_code)]
+//! Programs log through `logcore-facade`, which uses this crate. Its interface has no stability of
+//! its own.
+//!
+//! # The way of a call
+//!
+//! 1. A call of a logger reaches its [`Producer`]. The producer encodes the call into a frame, in a
+//!    buffer of the thread.
+//! 2. The frame is copied into the ring: a bounded queue of bytes, 4 MiB by default, in a file that
+//!    is mapped into memory. Then the call returns. A record of level ERROR waits for its delivery.
+//! 3. The writer, one thread, takes the frames out of the ring in order, and calls the sinks of
+//!    their logger.
+//! 4. After each batch the sinks write, and return how their output can be resumed. A checkpoint in
+//!    the ring contains these resume points. Then callers may overwrite the frames of the batch.
+//!
+//! If the process is killed, the file of the ring remains. The next process that logs into the same
+//! folder finds it there, and [`recover`] delivers the frames that were not delivered yet: each of
+//! them once.
+//!
+//! # Example: a call and its delivery
+//!
+//! ```
+//! use logcore::{Deadline, log};
+//! use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! let pipeline = Pipeline::start(1 << 20)?;
+//! let producer = pipeline.producer("trainer");
+//! let (handle, sink) = logcore::testing::recording();
+//! let sink = NamedSink {
+//!     name: "recording".into(),
+//!     level: log::LevelFilter::Info,
+//!     sink: Box::new(sink),
+//!     repeat_folder: None,
+//! };
+//! let soon = Deadline::after(Duration::from_secs(5));
+//! producer.open(false, None, vec![sink], soon).unwrap();
+//!
+//! producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
+//! let accounts = producer.finish(Arc::default(), soon).unwrap();
+//! assert_eq!(accounts.books["recording"].delivered, 1);
+//! assert_eq!(handle.calls()[0], "record INFO trainer hello");
+//! pipeline.end(soon).unwrap();
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # The folders
+//!
+//! Each folder uses only those above it in this list, so a reader can stop anywhere.
+//!
+//! | folder | content |
+//! |---|---|
+//! | `process/` | the process around the pipeline: exit, forks, signals, notices on stderr |
+//! | `ring/` | shared memory, the queue of frames, the file of the ring and its names |
+//! | `frame/` | the layout of frames: encoding, decoding, rewriting, chunks of long frames |
+//! | `caller/` | [`Producer`], the state shared with the writer, the commands to it |
+//! | `writer/` | the writer's thread, the loggers and sinks, checkpoints |
+//! | `recovery/` | the delivery of what killed processes have left |
+//!
+//! `unsafe` code is denied, except in five files of `ring/` (the shared memory) and in
+//! `process/sys/` (calls of the C library).
 
 mod caller;
 mod frame;
@@ -16,16 +71,19 @@ mod ring;
 mod writer;
 
 pub use self::caller::command::{LoggerAccounts, LoggerOutcome, NamedSink};
-pub use self::caller::producer::{OVER_LIMIT, Producer, RING_FULL};
-pub use self::caller::shared::set_fork_takeover;
-pub use self::frame::body::{MetricName, RecordOrigin};
+pub use self::caller::counters::{OVER_LIMIT, RING_FULL};
+pub use self::caller::pipeline_state::set_fork_takeover;
+pub use self::caller::producer::Producer;
 pub use self::frame::repeats::RepeatFolder;
-pub use self::pipeline::{FolderNumber, Pipeline};
+pub use self::frame::types::{MetricName, RecordOrigin};
+pub use self::pipeline::Pipeline;
 pub use self::process::exit::at_exit;
 pub use self::process::fork::ForkMutex;
 pub use self::process::late_calls::count_call_after_end;
 pub use self::process::notice::{label_notices_with_rank, print_notice, redact_in_notices, set_notice_writer};
 pub use self::process::priority::lower_thread_priority;
 pub use self::process::signals::{Signal, SignalWork, handle_signals};
-pub use self::recovery::recover::{Recovered, RecoveryError, recover, recover_ranks, recover_trusted};
+pub use self::recovery::outcome::{Recovered, RecoveryError};
+pub use self::recovery::recover::{recover, recover_ranks, recover_trusted};
+pub use self::ring::file::FolderNumber;
 pub use self::ring::name_table::NameId;

@@ -1,7 +1,10 @@
+//! A pipeline: its start, its loggers and shared sinks, and its end.
+
+use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use log::LevelFilter;
@@ -10,18 +13,25 @@ use logcore::{
     suppress_logging,
 };
 
-use crate::caller::command::{Close, Command, LoggerAccounts, LoggerOutcome, NamedSink, Reply};
-use crate::caller::producer::{Producer, ask};
-use crate::caller::shared::Shared;
-use crate::frame::body::LoggerId;
-use crate::process::fork;
+use crate::caller::command::{
+    CloseRequest, ClosedAccounts, Command, CommandReply, LoggerAccounts, LoggerOutcome, NamedSink,
+};
+use crate::caller::pipeline_state::PipelineState;
+use crate::caller::producer::Producer;
+use crate::frame::types::LoggerId;
+use crate::process::block_write_signals;
+use crate::process::exit::report_at_unload;
+use crate::process::fork::{InheritedByChildren, close_in_children, watch_forks};
 use crate::process::notice::print_notice;
-use crate::process::write_signals::shield_writes;
-use crate::ring::file::{RingFile, Wish};
-use crate::ring::queue::{Reader, Ring, Sizes};
+use crate::ring::file::{FolderNumber, RingFile, RingRequest};
+use crate::ring::layout::RingSizes;
+use crate::ring::queue::Ring;
+use crate::ring::reader::RingReader;
 use crate::writer::thread::Writer;
 
-/// The ring and its writer.
+/// A ring and its writer.
+///
+/// # Example: one logger with one sink
 ///
 /// ```
 /// use logcore::{Deadline, log};
@@ -31,9 +41,14 @@ use crate::writer::thread::Writer;
 /// let pipeline = Pipeline::start(1 << 20)?;
 /// let producer = pipeline.producer("trainer");
 /// let (handle, sink) = logcore::testing::recording();
-/// let sinks = vec![NamedSink { name: "recording".into(), level: log::LevelFilter::Info, sink: Box::new(sink), fold: None }];
+/// let sink = NamedSink {
+///     name: "recording".into(),
+///     level: log::LevelFilter::Info,
+///     sink: Box::new(sink),
+///     repeat_folder: None,
+/// };
 /// let soon = Deadline::after(Duration::from_secs(5));
-/// producer.open(false, None, sinks, soon).unwrap();
+/// producer.open(false, None, vec![sink], soon).unwrap();
 ///
 /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
 /// producer.flush(soon).unwrap();
@@ -42,186 +57,311 @@ use crate::writer::thread::Writer;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Pipeline {
-    shared: Arc<Shared>,
-    /// Where the ring lies, if it outlives the process.
+    state: Arc<PipelineState>,
+    /// The file of the ring, if the ring outlives the process.
     file: Option<RingFile>,
 }
 
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("ring_bytes", &self.state.ring.capacity())
+            .field("outlives_process", &self.file.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Pipeline {
-    /// Starts the writer over a ring of `ring_bytes` bytes in plain memory, rounded up to a power of two.
+    /// Starts the writer over a ring of `ring_bytes` bytes in plain memory, rounded up to a power
+    /// of two.
     ///
     /// # Errors
     ///
     /// If the system has no thread for the writer, or no memory even for a small ring.
+    ///
+    /// ```
+    /// use logcore::Deadline;
+    /// use logcore_pipeline::Pipeline;
+    /// use std::time::Duration;
+    ///
+    /// let pipeline = Pipeline::start(1 << 20)?;
+    /// pipeline.end(Deadline::after(Duration::from_secs(5))).unwrap();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn start(ring_bytes: usize) -> io::Result<Self> {
         Self::start_plain(ring_bytes, None)
     }
 
-    /// The same over a ring that the next process finds in the log directory of `config`, should this one be killed. Where that
-    /// cannot be, one line says so, and the ring lies in plain memory.
+    /// Starts the writer over a ring that the next process finds in the log directory of `config`,
+    /// if this process is killed. If the ring cannot be there, a notice reports it, and the ring is
+    /// in plain memory.
     ///
     /// # Errors
     ///
     /// If the system has no thread for the writer, or no memory even for a small ring.
+    ///
+    /// ```
+    /// use logcore::{Deadline, LogConfig};
+    /// use logcore_pipeline::Pipeline;
+    /// use std::time::Duration;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let config = LogConfig { log_dir: folder.path().into(), ..LogConfig::default() };
+    /// let pipeline = Pipeline::start_in(&config)?;
+    /// # #[cfg(target_os = "linux")]
+    /// assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
+    /// pipeline.end(Deadline::after(Duration::from_secs(5))).unwrap();
+    /// assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn start_in(config: &LogConfig) -> io::Result<Self> {
         Self::start_mapped(config, config.ring_bytes, None)
     }
 
-    /// In a child of a fork: takes the place of the pipeline that the loggers have from its parent, which is gone; in the log directory
-    /// of `config`, if what is in the ring shall outlive the process.
+    /// In a child of a fork: starts a pipeline that replaces the pipeline of `producer`, whose
+    /// writer is gone with the parent. With a `config`, the ring outlives the process, and is found
+    /// in the log directory.
     ///
     /// # Errors
     ///
     /// If the system has no thread for the writer, or no memory even for a small ring.
-    pub fn start_in_place_of(producer: &Producer, config: Option<&LogConfig>) -> io::Result<Self> {
-        let gone = producer.shared();
-        // The numbers of names are places in a dictionary of this size.
-        let ring_bytes = gone.ring.capacity() as usize;
+    pub fn start_replacing(producer: &Producer, config: Option<&LogConfig>) -> io::Result<Self> {
+        let predecessor = producer.state();
+        // The numbers of names are offsets in a table of this size.
+        let ring_bytes = predecessor.ring.capacity() as usize;
         let started = match config {
-            Some(config) => Self::start_mapped(config, ring_bytes, Some(gone)),
-            None => Self::start_plain(ring_bytes, Some(gone)),
+            Some(config) => Self::start_mapped(config, ring_bytes, Some(predecessor)),
+            None => Self::start_plain(ring_bytes, Some(predecessor)),
         }?;
-        gone.leave_to(&started.shared);
+        predecessor.set_successor(&started.state);
         Ok(started)
     }
 
-    fn start_plain(ring_bytes: usize, gone: Option<&Shared>) -> io::Result<Self> {
+    fn start_plain(ring_bytes: usize, predecessor: Option<&PipelineState>) -> io::Result<Self> {
         let mut bytes = ring_bytes;
         let (ring, reader) = loop {
-            match Ring::plain(bytes) {
-                Ok(made) => break made,
-                Err(error) if bytes / 2 < SMALLEST => return Err(error),
+            match RingReader::plain(bytes) {
+                Ok(created) => break created,
+                Err(error) if bytes / 2 < MIN_RING_BYTES => return Err(error),
                 Err(_) => bytes /= 2,
             }
         };
         if bytes < ring_bytes {
             print_notice(
                 "small ring",
-                &format!(
-                    "the ring has {bytes} bytes instead of {ring_bytes}, since the process may have no more memory"
-                ),
+                &format!("the ring has {bytes} bytes instead of {ring_bytes}: the process may have no more memory"),
             );
         }
-        Self::over(ring, reader, None, gone)
+        Self::start_writer(ring, reader, None, predecessor)
     }
 
-    fn start_mapped(config: &LogConfig, ring_bytes: usize, gone: Option<&Shared>) -> io::Result<Self> {
+    fn start_mapped(config: &LogConfig, ring_bytes: usize, predecessor: Option<&PipelineState>) -> io::Result<Self> {
         let folder = &config.log_dir;
         if config.ring_place == RingPlace::Memory {
-            return Self::start_plain(ring_bytes, gone);
+            return Self::start_plain(ring_bytes, predecessor);
         }
-        let sizes = Sizes::of(ring_bytes);
-        let wish = Wish {
+        let sizes = RingSizes::for_capacity(ring_bytes);
+        let request = RingRequest {
             place: config.ring_place,
             never_waits: config.on_full == OnFull::Drop,
             rank: FileRank::from_config(config),
         };
-        match RingFile::create(folder, sizes, wish) {
+        match RingFile::create(folder, sizes, request) {
             Ok((file, region)) => {
-                let (ring, reader) = Ring::new(region, sizes);
-                Self::over(ring, reader, Some(file), gone)
+                let (ring, reader) = RingReader::in_region(region, sizes);
+                Self::start_writer(ring, reader, Some(file), predecessor)
             }
             Err(error) => {
                 print_notice(
                     "ring in memory",
                     &format!(
-                        "the ring lies in plain memory, since {} does not take it ({error}): should this process be killed, \
+                        "cannot put the ring into {}: {error}. The ring is in plain memory: if this process is killed, \
                          its last milliseconds are lost",
                         folder.display()
                     ),
                 );
-                Self::start_plain(ring_bytes, gone)
+                Self::start_plain(ring_bytes, predecessor)
             }
         }
     }
 
-    /// Lets the next process that logs into `folder` find the ring from there, too. Returns the folder's number, by which
-    /// loggers that write there are [opened](Producer::open); without it, what they have in the ring dies with the process.
-    pub fn point_from(&self, folder: &Path) -> Option<FolderNumber> {
+    fn start_writer(
+        ring: Arc<Ring>,
+        reader: RingReader,
+        file: Option<RingFile>,
+        predecessor: Option<&PipelineState>,
+    ) -> io::Result<Self> {
+        watch_forks();
+        report_at_unload();
+        hide_caught_panics_from_hook();
+        let state = Arc::new(match predecessor {
+            Some(predecessor) => PipelineState::replacing(predecessor, ring),
+            None => PipelineState::new(ring),
+        });
+        let inherited: Weak<PipelineState> = Arc::downgrade(&state);
+        close_in_children(inherited as Weak<dyn InheritedByChildren>);
+        let names = file.as_ref().map(|file| Arc::clone(file.names()));
+        let writer = Writer::new(Arc::clone(&state), reader, names);
+        thread::Builder::new()
+            .name("logcore-writer".to_owned())
+            .spawn(move || {
+                block_write_signals();
+                suppress_logging(|| writer.run());
+            })?;
+        Ok(Self { state, file })
+    }
+
+    /// Lets the next process that logs into `folder` find the ring from there. Returns the number
+    /// of the folder, with which loggers that write there are [opened](Producer::open). Without a
+    /// number, their frames in the ring are lost if the process is killed.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// // A ring in plain memory dies with the process.
+    /// let folder = tempfile::tempdir()?;
+    /// assert_eq!(pipeline.link_from(folder.path()), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn link_from(&self, folder: &Path) -> Option<FolderNumber> {
         let Some(file) = &self.file else {
             print_notice(
                 "ring in memory",
                 &format!(
-                    "the ring lies in plain memory, where the first logger of this process has put it: should the process be \
-                     killed, the last milliseconds of what goes to {} are lost",
+                    "the ring is in plain memory, as the first logger of this process required: if the process is \
+                     killed, the last milliseconds of the log in {} are lost",
                     folder.display()
                 ),
             );
             return None;
         };
-        let number = file.point_from(folder).inspect_err(|error| {
+        let number = file.link_from(folder).inspect_err(|error| {
             print_notice(
                 "ring not named",
-                &format!("{} has no place for the name of the ring: {error}", folder.display()),
+                &format!("cannot write the name of the ring into {}: {error}", folder.display()),
             );
         });
         number.ok().map(FolderNumber)
     }
 
-    /// The way into the ring for one more logger, which has no sinks until it is opened.
+    /// Returns the access to the ring for one more logger, which has no sinks until it is
+    /// [opened](Producer::open).
+    #[must_use]
     pub fn producer(&self, logger: &str) -> Producer {
-        // A logger that a child of a fork has from its parent keeps its number there, whatever the child sets up besides.
+        // Numbers are unique in the process: a logger that a child of a fork has from its parent
+        // keeps its number there.
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = LoggerId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Producer::new(Arc::clone(&self.shared), id, logger)
+        Producer::new(Arc::clone(&self.state), id, logger)
     }
 
-    /// Adds a sink that every logger has, those to come included.
+    /// Adds a sink that every logger has, now and later.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// let (shared, sink) = logcore::testing::recording();
+    /// pipeline.share("shared", Box::new(sink), soon);
+    /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
+    /// producer.flush(soon).unwrap();
+    /// assert_eq!(shared.calls()[0], "record INFO trainer hello");
+    ///
+    /// pipeline.finish_shared(logcore::LoggerEnd::default(), soon).unwrap();
+    /// assert_eq!(shared.calls()[2..], ["logger_ended 0", "finish"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn share(&self, name: &str, sink: Box<dyn Sink>, deadline: Deadline) {
         let sink = NamedSink {
             name: name.to_owned(),
             level: LevelFilter::Trace,
             sink,
-            fold: None,
+            repeat_folder: None,
         };
-        let _ = self.shared.send(Command::Share(sink), deadline);
+        let _ = self.state.send(Command::Share(sink), deadline);
     }
 
-    /// Ends the sinks that every logger has, which learn of this `end`.
+    /// Ends the sinks that every logger has. They learn of this `end`.
     ///
     /// # Errors
     ///
     /// [`LogError::Timeout`] past the deadline.
     pub fn finish_shared(&self, end: LoggerEnd, deadline: Deadline) -> Result<(), LogError> {
-        let reply = Reply::new();
+        let reply = CommandReply::new();
         let command = Command::FinishShared {
             end,
             deadline,
             reply: reply.clone(),
         };
-        for remainder in ask(&self.shared, "finish", command, &reply, deadline)? {
-            remainder.settle(deadline);
+        for account in self.state.ask("finish", command, &reply, deadline)? {
+            account.settle(deadline);
         }
         Ok(())
     }
 
-    /// Ends the writer when it has delivered everything, and takes the ring away. In a child of a fork that has it from its parent,
-    /// nothing happens.
+    /// Ends the writer when everything is delivered, and removes the ring. In a child of a fork,
+    /// whose parent has the pipeline, nothing happens.
     ///
     /// # Errors
     ///
-    /// [`LogError::Timeout`] past the deadline. The ring then stays where it is, and the next process delivers it.
+    /// [`LogError::Timeout`] past the deadline. Then the ring stays, and the next process delivers
+    /// it.
     pub fn end(self, deadline: Deadline) -> Result<(), LogError> {
         self.close(&[], deadline).map(drop)
     }
 
-    /// The same at the end of the process: these loggers take everything until the ring is closed for all of them at one moment, and
-    /// end behind that with their outcomes. A later call to one of them finds the ring closed.
+    /// Ends these loggers and the pipeline at the end of the process: the ring is closed for all
+    /// loggers at one moment, and the loggers end with their outcomes when everything before that
+    /// is delivered. Later calls find the ring closed.
     ///
     /// # Errors
     ///
     /// As for [`Pipeline::end`].
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// use logcore::LoggerEnd;
+    /// use logcore_pipeline::LoggerOutcome;
+    /// use std::sync::Arc;
+    ///
+    /// let outcome = LoggerOutcome { end: LoggerEnd::from_exit_code(3), ..LoggerOutcome::default() };
+    /// let accounts = pipeline.close(&[(&producer, Arc::new(outcome))], soon).unwrap();
+    /// assert!(accounts[0].books["recording"].is_balanced());
+    /// assert_eq!(handle.calls(), ["logger_ended 3", "finish"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn close(
         mut self,
         loggers: &[(&Producer, Arc<LoggerOutcome>)],
         deadline: Deadline,
     ) -> Result<Vec<LoggerAccounts>, LogError> {
         let file = self.file.take();
-        if self.shared.is_inherited() {
+        if self.state.is_inherited() {
             return Ok(loggers.iter().map(|_| LoggerAccounts::default()).collect());
         }
-        let reply = Reply::new();
-        let command = Command::Close(Close {
+        let reply = CommandReply::new();
+        let command = Command::Close(CloseRequest {
             loggers: loggers
                 .iter()
                 .map(|(producer, outcome)| (producer.id(), Arc::clone(outcome)))
@@ -229,42 +369,25 @@ impl Pipeline {
             deadline,
             reply: reply.clone(),
         });
-        let ended = ask(&self.shared, "finish", command, &reply, deadline);
-        match ended {
+        let closed = self.state.ask("finish", command, &reply, deadline);
+        match closed {
             Ok(_) => drop(file),
             Err(_) => std::mem::forget(file),
         }
-        let (ended, remainders) = ended?;
-        for remainder in remainders {
-            remainder.settle(deadline);
+        let ClosedAccounts {
+            loggers: accounts,
+            shared_sinks,
+        } = closed?;
+        for account in shared_sinks {
+            account.settle(deadline);
         }
-        let settle = |(ended, (producer, _)): (_, &(&Producer, Arc<LoggerOutcome>))| producer.settle(ended, deadline);
-        Ok(ended.into_iter().zip(loggers).map(settle).collect())
-    }
-
-    fn over(ring: Arc<Ring>, reader: Reader, file: Option<RingFile>, gone: Option<&Shared>) -> io::Result<Self> {
-        fork::watch();
-        hide_caught_panics_from_hook();
-        let shared = Arc::new(match gone {
-            Some(gone) => Shared::in_place_of(gone, ring),
-            None => Shared::new(ring),
-        });
-        fork::shut_in_children(&shared);
-        let names = file.as_ref().map(|file| Arc::clone(file.names()));
-        let writer = Writer::new(Arc::clone(&shared), reader, names);
-        thread::Builder::new()
-            .name("logcore-writer".to_owned())
-            .spawn(move || {
-                shield_writes();
-                suppress_logging(|| writer.run());
-            })?;
-        Ok(Self { shared, file })
+        let loggers = loggers.iter().map(|(producer, _)| producer);
+        let settled = accounts.into_iter().zip(loggers);
+        Ok(settled
+            .map(|(accounts, producer)| producer.settle(accounts, deadline))
+            .collect())
     }
 }
 
-/// Which of the log directories that hold a name of the ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FolderNumber(pub(crate) u32);
-
-/// A ring has this many bytes at least, if the system gives them; the smallest that a config allows.
-const SMALLEST: usize = 4096;
+/// A ring has at least this many bytes, if the system has them. A config allows no smaller ring.
+const MIN_RING_BYTES: usize = 4096;

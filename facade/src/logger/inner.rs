@@ -395,7 +395,7 @@ impl LoggerInner {
     /// Limits every wait of the logger, because the logger is about to end; returns the deadline.
     pub(crate) fn limit_waiting(&self) -> Deadline {
         let deadline = Deadline::after(self.settings().config.finish_duration());
-        let deadline = self.producer().end_by(deadline);
+        let deadline = self.producer().set_end_deadline(deadline);
         terminal::limit_waiting(deadline);
         deadline
     }
@@ -415,7 +415,7 @@ impl LoggerInner {
     /// Ends the remote sinks; the logger continues with the others.
     pub(crate) fn end_remote_sinks(&self, deadline: Deadline) {
         let (outcome, _) = self.current_outcome();
-        if let Err(error) = self.producer().wind_up(outcome, deadline) {
+        if let Err(error) = self.producer().end_remote_sinks(outcome, deadline) {
             print_notice(
                 &format!("wind up {}", self.name()),
                 &format!("logger `{}`: {error}", self.name()),
@@ -479,7 +479,7 @@ impl LoggerInner {
             end: ending.outcome.end.run_end.clone(),
             exit_code: ending.outcome.end.exit_code,
             sinks: accounts.books,
-            places: accounts.places,
+            places: accounts.destinations,
             problem,
         };
         if let Some(printer) = ending.printer {

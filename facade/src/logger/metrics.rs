@@ -127,7 +127,7 @@ impl MetricRecorder {
         }
         let snapshot = self.table.lock().start_progress(total.count(), description);
         if let Some(snapshot) = snapshot.filter(|_| !self.gate.is_closed()) {
-            snapshot.with_event(self.gate.logger(), |event| self.gate.producer().progress(event, true));
+            snapshot.with_event(self.gate.logger(), |event| self.gate.producer().progress(event));
         }
     }
 
@@ -205,7 +205,10 @@ impl MetricRecorder {
             }
             let producer = self.gate.producer();
             row.snapshot
-                .with_event(self.gate.logger(), |event| producer.progress(event, row.is_lasting));
+                .with_event(self.gate.logger(), |event| match row.is_lasting {
+                    true => producer.progress(event),
+                    false => producer.progress_if_room(event),
+                });
         });
     }
 }

@@ -65,7 +65,7 @@ impl SiteRateLimiter {
         }
         let (is_admitted, notices) = self.count(origin, record);
         if !is_admitted {
-            producer.over_limit(record.level());
+            producer.count_over_limit(record.level());
         }
         log_notices(producer, notices);
         is_admitted
@@ -199,7 +199,7 @@ mod tests {
                 name: "recording".to_owned(),
                 level: logcore::log::LevelFilter::Info,
                 sink: Box::new(sink),
-                fold: None,
+                repeat_folder: None,
             }];
             producer.open(false, None, sinks, soon).unwrap();
             // Longer than any test runs.

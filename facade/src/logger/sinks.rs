@@ -52,7 +52,7 @@ pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSi
             name,
             level,
             sink,
-            fold: folds.then(RepeatFolder::default),
+            repeat_folder: folds.then(RepeatFolder::default),
         });
     }
     built.first_step = context.first_step();

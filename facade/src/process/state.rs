@@ -218,7 +218,7 @@ impl ProcessState {
         let probes = ProbeSet::build(&config, logger.stop())?;
         if self.pipeline.is_none() {
             let recoverable = sinks.can_recover().then_some(&config);
-            let started = Pipeline::start_in_place_of(logger.producer(), recoverable);
+            let started = Pipeline::start_replacing(logger.producer(), recoverable);
             self.pipeline = Some(started.map_err(cannot_start)?);
         }
         self.name_ring(&config, &mut sinks);
@@ -311,7 +311,7 @@ impl ProcessState {
             && config.ring_place != RingPlace::Memory
             && sinks.can_recover()
         {
-            sinks.folder = pipeline.point_from(&config.log_dir);
+            sinks.folder = pipeline.link_from(&config.log_dir);
         }
     }
 

@@ -1,33 +1,54 @@
-//! What callers ask of the writer besides delivering.
+//! The commands that callers send to the writer, and its answers.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex};
 
 use log::LevelFilter;
-use logcore::{Deadline, LogError, LoggerEnd, LoggerSummary, PendingDelivery, Sink, SinkBooks, serde_json};
+use logcore::sync::{lock, wait_timeout};
+use logcore::{Deadline, LoggerEnd, LoggerSummary, PendingDelivery, Sink, SinkBooks, serde_json};
 
-use crate::caller::producer::Counters;
-use crate::frame::body::{Echo, LoggerId};
+use super::counters::DropCounters;
 use crate::frame::repeats::RepeatFolder;
-use crate::pipeline::FolderNumber;
+use crate::frame::types::{LoggerId, ReplayHint};
 use crate::process::notice::print_notice;
+use crate::ring::file::FolderNumber;
 
-/// A sink, under the name that it has in the config.
+/// A sink, with the name that it has in the config. See [`Pipeline`](crate::Pipeline) for an
+/// example.
 pub struct NamedSink {
     /// The name.
     pub name: String,
-    /// It gets records of this level and graver.
+    /// Minimum level of the records that the sink receives.
     pub level: LevelFilter,
     /// The sink itself.
     pub sink: Box<dyn Sink>,
-    /// Equal records in a row become one here; without it, the sink is given each.
-    pub fold: Option<RepeatFolder>,
+    /// Folds equal records in a row into one; without it, the sink receives each record.
+    pub repeat_folder: Option<RepeatFolder>,
+}
+
+impl fmt::Debug for NamedSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, level, .. } = self;
+        f.debug_struct("NamedSink")
+            .field("name", name)
+            .field("level", level)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The end of a logger and the summary of its run, for its sinks.
+///
+/// ```
+/// use logcore::LoggerEnd;
+/// use logcore_pipeline::LoggerOutcome;
+///
+/// let outcome = LoggerOutcome { end: LoggerEnd::from_exit_code(3), ..LoggerOutcome::default() };
+/// assert_eq!(outcome.end.exit_code, 3);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LoggerOutcome {
-    /// How the run ended.
+    /// The end of the run, such as its exit code.
     pub end: LoggerEnd,
     /// Metrics and counts of the run.
     pub summary: LoggerSummary,
@@ -52,150 +73,196 @@ impl LoggerOutcome {
     }
 }
 
+/// The accounts of a logger's sinks when the logger has ended, by the names of the sinks.
+///
+/// ```
+/// use logcore::{Deadline, log};
+/// use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// let pipeline = Pipeline::start(1 << 20)?;
+/// let producer = pipeline.producer("trainer");
+/// let sink = NamedSink {
+///     name: "recording".into(),
+///     level: log::LevelFilter::Info,
+///     sink: Box::new(logcore::testing::recording().1),
+///     repeat_folder: None,
+/// };
+/// let soon = Deadline::after(Duration::from_secs(5));
+/// producer.open(false, None, vec![sink], soon).unwrap();
+/// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
+///
+/// let accounts = producer.finish(Arc::default(), soon).unwrap();
+/// assert_eq!(accounts.books["recording"].delivered, 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct LoggerAccounts {
+    /// The numbers of calls that each sink accepted, delivered and dropped.
+    pub books: BTreeMap<String, SinkBooks>,
+    /// The destinations of the sinks that have one, such as a path.
+    pub destinations: BTreeMap<String, String>,
+}
+
+impl LoggerAccounts {
+    /// Waits for the pending deliveries of sinks, and collects the accounts.
+    pub(crate) fn settle(accounts: Vec<SinkAccount>, deadline: Deadline) -> Self {
+        let mut settled = Self::default();
+        for mut account in accounts {
+            let sink = std::mem::take(&mut account.sink);
+            if let Some(destination) = account.destination.take() {
+                settled.destinations.insert(sink.clone(), destination);
+            }
+            settled.books.entry(sink).or_default().add(&account.settle(deadline));
+        }
+        settled
+    }
+}
+
+/// The account of one sink that has finished.
+#[derive(Default)]
+pub(crate) struct SinkAccount {
+    pub(crate) sink: String,
+    pub(crate) label: String,
+    pub(crate) destination: Option<String>,
+    /// The books of the sink.
+    pub(crate) books: SinkBooks,
+    /// Calls that were meant for the sink and never reached it.
+    pub(crate) unseen: SinkBooks,
+    /// A delivery that continues after `finish`. It returns the books of the sink at its end.
+    pub(crate) pending: Option<PendingDelivery>,
+}
+
+impl SinkAccount {
+    /// Waits for the pending delivery, and returns the final books.
+    pub(crate) fn settle(self, deadline: Deadline) -> SinkBooks {
+        let mut books = self.books;
+        if let Some(wait) = self.pending {
+            let result;
+            (books, result) = wait(deadline);
+            if let Err(error) = result {
+                print_notice(
+                    &format!("{} {}", self.label, error.reason()),
+                    &format!("{}: {error}", self.label),
+                );
+            }
+        }
+        books.add(&self.unseen);
+        books
+    }
+}
+
+/// A command to the writer.
 pub(crate) enum Command {
-    /// Opens a logger, or gives an open one new sinks.
+    /// Opens a logger, or gives new sinks to an open one.
     Open {
         id: LoggerId,
         name: String,
         propagate: bool,
         folder: Option<FolderNumber>,
         sinks: Vec<NamedSink>,
-        counters: Arc<Counters>,
-        /// By when the sinks that are replaced have to be finished.
+        counters: Arc<DropCounters>,
+        /// The replaced sinks have to be finished by then.
         deadline: Deadline,
-        reply: Reply<()>,
+        reply: CommandReply<()>,
     },
-    Level {
+    SetLevel {
         id: LoggerId,
         sink: String,
         level: LevelFilter,
     },
     /// Adds a sink that every logger has.
     Share(NamedSink),
-    /// Writes what was counted as repeated, as every command does.
-    Unfold,
+    /// Writes the counts of repeated records, as every command does.
+    WriteRepeats,
     Flush {
         id: LoggerId,
         deadline: Deadline,
-        reply: Reply<Result<(), LogError>>,
+        reply: CommandReply<Result<(), logcore::LogError>>,
     },
     Finish {
         id: LoggerId,
         outcome: Arc<LoggerOutcome>,
         deadline: Deadline,
-        reply: Reply<Ended>,
+        reply: CommandReply<Vec<SinkAccount>>,
     },
     /// Ends the sinks that every logger has.
     FinishShared {
         end: LoggerEnd,
         deadline: Deadline,
-        reply: Reply<Vec<NamedRemainder>>,
+        reply: CommandReply<Vec<SinkAccount>>,
     },
-    /// Ends a logger's sinks that wait for others than this machine, and lets the rest go on.
-    WindUp {
+    /// Ends the sinks of a logger that deliver to other machines. The other sinks continue.
+    EndRemoteSinks {
         id: LoggerId,
         outcome: Arc<LoggerOutcome>,
         deadline: Deadline,
-        reply: Reply<Ended>,
+        reply: CommandReply<Vec<SinkAccount>>,
     },
-    /// Closes the ring, and ends the writer when all that was accepted until then is delivered.
-    Close(Close),
+    /// Closes the ring, and ends the writer when all calls that were accepted until then are
+    /// delivered.
+    Close(CloseRequest),
 }
 
-/// The last work of the writer, for when everything is delivered.
-pub(crate) struct Close {
+/// The last command, which the writer executes when everything is delivered.
+pub(crate) struct CloseRequest {
     /// The loggers that end only then, with their outcomes.
     pub(crate) loggers: Vec<(LoggerId, Arc<LoggerOutcome>)>,
     pub(crate) deadline: Deadline,
-    /// Has the end of each, and what is to be waited for of sinks that every logger had.
-    pub(crate) reply: Reply<(Vec<Ended>, Vec<NamedRemainder>)>,
+    pub(crate) reply: CommandReply<ClosedAccounts>,
+}
+
+/// The accounts at the end of the writer.
+#[derive(Default)]
+pub(crate) struct ClosedAccounts {
+    /// The accounts of each logger, in the order of the request.
+    pub(crate) loggers: Vec<Vec<SinkAccount>>,
+    /// The accounts of the sinks that every logger had.
+    pub(crate) shared_sinks: Vec<SinkAccount>,
 }
 
 impl Command {
-    /// What the next process has to know of it, if this one is killed.
-    pub(crate) fn echo(&self) -> Echo {
+    /// Returns what the next process has to know of the command if this process is killed.
+    pub(crate) fn replay_hint(&self) -> ReplayHint {
         match self {
-            Self::Flush { id, .. } => Echo::Flush(*id),
-            Self::Finish { id, outcome, .. } => Echo::Finish(*id, outcome.end.exit_code, outcome.to_json()),
-            Self::Level { id, sink, level } => Echo::Level(*id, sink.clone(), *level),
-            // The set-up returns only when a checkpoint or a frame of the writer has the logger.
-            Self::Open { .. } | Self::Share(_) | Self::FinishShared { .. } => Echo::Nothing,
-            // The process that recovers this one says how it ended.
-            Self::WindUp { .. } | Self::Close(_) => Echo::Nothing,
-            // That there is a command is all that matters.
-            Self::Unfold => Echo::Nothing,
+            Self::Flush { id, .. } => ReplayHint::Flush(*id),
+            Self::Finish { id, outcome, .. } => ReplayHint::Finish(*id, outcome.end.exit_code, outcome.to_json()),
+            Self::SetLevel { id, sink, level } => ReplayHint::SetLevel(*id, sink.clone(), *level),
+            // `open` returns only when a checkpoint or a frame of the writer contains the logger.
+            Self::Open { .. } | Self::Share(_) | Self::FinishShared { .. } => ReplayHint::None,
+            // The process that recovers the ring decides how the run ended.
+            Self::EndRemoteSinks { .. } | Self::Close(_) => ReplayHint::None,
+            // Every command has this effect.
+            Self::WriteRepeats => ReplayHint::None,
         }
     }
 }
 
-/// What its sinks say when a logger has ended, by their names.
-#[derive(Debug, Default)]
-pub struct LoggerAccounts {
-    /// Their accounts.
-    pub books: BTreeMap<String, SinkBooks>,
-    /// Where what they delivered is, for those that say so.
-    pub places: BTreeMap<String, String>,
-}
+/// The place for the writer's answer to a command.
+pub(crate) struct CommandReply<T>(Arc<(Mutex<Option<T>>, Condvar)>);
 
-/// What the end of a logger leaves.
-#[derive(Default)]
-pub(crate) struct Ended {
-    pub(crate) closing: LoggerAccounts,
-    pub(crate) remainders: Vec<NamedRemainder>,
-}
-
-/// What is to be waited for after a sink has finished.
-pub(crate) struct NamedRemainder {
-    pub(crate) sink: String,
-    pub(crate) label: String,
-    pub(crate) wait: PendingDelivery,
-    /// What the sink does not know of.
-    pub(crate) besides: SinkBooks,
-}
-
-impl NamedRemainder {
-    /// Waits for it; returns the sink's account as it is then.
-    pub(crate) fn settle(self, deadline: Deadline) -> SinkBooks {
-        let (mut books, result) = (self.wait)(deadline);
-        books.add(&self.besides);
-        if let Err(error) = result {
-            print_notice(
-                &format!("{} {}", self.label, error.reason()),
-                &format!("{}: {error}", self.label),
-            );
-        }
-        books
-    }
-}
-
-/// Where the writer puts its answer.
-pub(crate) struct Reply<T>(Arc<(Mutex<Option<T>>, Condvar)>);
-
-impl<T> Reply<T> {
+impl<T> CommandReply<T> {
     pub(crate) fn new() -> Self {
         Self(Arc::new((Mutex::new(None), Condvar::new())))
     }
 
     pub(crate) fn send(&self, answer: T) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        *lock(&self.0.0) = Some(answer);
         self.0.1.notify_all();
     }
 
+    /// Waits for the answer; `None` if it does not come before the deadline.
     pub(crate) fn wait(&self, deadline: Deadline) -> Option<T> {
-        let mut answer = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answer = lock(&self.0.0);
         while answer.is_none() && !deadline.has_passed() {
-            answer = self
-                .0
-                .1
-                .wait_timeout(answer, deadline.remaining())
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            answer = wait_timeout(&self.0.1, answer, deadline.remaining());
         }
         answer.take()
     }
 }
 
-impl<T> Clone for Reply<T> {
+impl<T> Clone for CommandReply<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }

@@ -1,89 +1,193 @@
-//! A logger's way into the ring.
+//! A logger's access to the ring.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use log::{Level, LevelFilter};
+use logcore::sync::lock;
 use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_logging_suppressed};
 
-use crate::caller::command::{Command, Ended, LoggerAccounts, LoggerOutcome, NamedSink, Reply};
-use crate::caller::shared::{NoRoom, ORPHANED, Patience, Shared};
-use crate::frame::body::{
-    LoggerId, MetricName, RecordOrigin, encode_config, encode_message, encode_metric, encode_metrics, encode_progress,
-    encode_record, rewrite_record,
-};
+use super::command::{Command, CommandReply, LoggerAccounts, LoggerOutcome, NamedSink, SinkAccount};
+use super::counters::{DropCounters, RING_FULL};
+use super::pipeline_state::{NoRoom, ORPHANED, PipelineState, WaitPolicy};
 use crate::frame::buffer::with_buffer;
-use crate::pipeline::FolderNumber;
+use crate::frame::encode::{
+    encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
+};
+use crate::frame::rewrite::rewrite_record;
+use crate::frame::types::{LoggerId, MetricName, RecordOrigin};
 use crate::process::late_calls::count_call_after_end;
-use crate::process::notice::notice_soon;
-use crate::process::signals::wait_for_the_end;
+use crate::process::notice::post_notice;
+use crate::process::{exit, wait_for_process_end};
+use crate::ring::file::FolderNumber;
 use crate::ring::name_table::NameId;
-use crate::ring::queue::{Kind, Ring};
+use crate::ring::queue::{FrameKind, Ring};
 
-/// A logger's way into the ring: encodes what it is told and returns.
+/// A logger's access to the ring: encodes the arguments of a call, pushes a frame, and returns.
 ///
-/// What is said on the writer's own thread, or on a sink's (see [`logcore::suppress_logging`]), goes nowhere.
+/// Calls on the writer's thread, or on the thread of a sink (see [`logcore::suppress_logging`]),
+/// have no effect.
+///
+/// # Example: a record and a metric
+///
+/// ```
+/// use logcore::{Deadline, MetricValue, log};
+/// use logcore_pipeline::{MetricName, NamedSink, Pipeline, RecordOrigin};
+/// use std::time::Duration;
+///
+/// let pipeline = Pipeline::start(1 << 20)?;
+/// let producer = pipeline.producer("trainer");
+/// let (handle, sink) = logcore::testing::recording();
+/// let sink = NamedSink {
+///     name: "recording".into(),
+///     level: log::LevelFilter::Info,
+///     sink: Box::new(sink),
+///     repeat_folder: None,
+/// };
+/// let soon = Deadline::after(Duration::from_secs(5));
+/// producer.open(false, None, vec![sink], soon).unwrap();
+///
+/// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
+/// let loss = producer.intern("loss").unwrap();
+/// producer.metric(7, loss, MetricValue::Float(0.5));
+/// producer.metrics(8, [(MetricName::Text("lr"), MetricValue::Float(0.1))].into_iter());
+/// producer.flush(soon).unwrap();
+/// assert_eq!(
+///     handle.calls(),
+///     [
+///         "record INFO trainer hello",
+///         "metrics trainer 7 loss=Float(0.5)",
+///         "metrics trainer 8 lr=Float(0.1)",
+///         "flush"
+///     ]
+/// );
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Producer {
-    shared: Arc<Shared>,
+    state: Arc<PipelineState>,
     id: LoggerId,
     logger: String,
+    /// `true` if a call is dropped instead of waiting for room.
     drops: AtomicBool,
-    /// The logger ends: nothing that it still says is waited for beyond this.
-    ends_by: OnceLock<Deadline>,
+    /// The logger ends: no call waits for room beyond this.
+    end_deadline: OnceLock<Deadline>,
     error_wait_ms: AtomicU64,
-    counters: Arc<Counters>,
-    /// Where delivery stood when waiting for an error was given up; it is not waited for again until it moves.
+    counters: Arc<DropCounters>,
+    /// The position of delivery when the wait for an error timed out. No further error waits until
+    /// the position changes.
     stalled_at: AtomicU64,
-    /// Accounts of sinks that ended before the logger.
-    wound_up: Mutex<BTreeMap<String, SinkBooks>>,
+    /// The books of sinks that ended before the logger.
+    ended_early: Mutex<BTreeMap<String, SinkBooks>>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("logger", &self.logger)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Producer {
-    pub(crate) fn new(shared: Arc<Shared>, id: LoggerId, logger: &str) -> Self {
+    pub(crate) fn new(state: Arc<PipelineState>, id: LoggerId, logger: &str) -> Self {
         Self {
-            shared,
+            state,
             id,
             logger: logger.to_owned(),
             drops: AtomicBool::new(false),
-            ends_by: OnceLock::new(),
+            end_deadline: OnceLock::new(),
             error_wait_ms: AtomicU64::new(5000),
             counters: Arc::default(),
             stalled_at: AtomicU64::new(u64::MAX),
-            wound_up: Mutex::default(),
+            ended_early: Mutex::default(),
         }
     }
 
-    /// A way to nowhere, for a logger that could not be opened: what it is told is dropped and counted.
-    pub fn dead(logger: &str) -> Self {
-        let shared = Shared::new(Ring::dead());
-        shared.delivered.end();
-        shared.ring.close();
-        let producer = Self::new(Arc::new(shared), LoggerId(0), logger);
+    /// Creates a producer without a pipeline, for a logger that could not be opened. It drops and
+    /// counts all calls.
+    ///
+    /// ```
+    /// use logcore::Deadline;
+    /// use logcore_pipeline::Producer;
+    ///
+    /// let producer = Producer::disconnected("trainer");
+    /// producer.config("{}");
+    /// assert!(producer.flush(Deadline::after(std::time::Duration::ZERO)).is_err());
+    /// ```
+    #[must_use]
+    pub fn disconnected(logger: &str) -> Self {
+        exit::report_at_unload();
+        let state = PipelineState::new(Ring::disconnected());
+        state.delivered.end();
+        state.ring.close();
+        let producer = Self::new(Arc::new(state), LoggerId(0), logger);
         producer.drops.store(true, Ordering::Relaxed);
         producer
     }
 
-    /// What to do when the ring is full, and how long an error may be waited for.
+    /// Sets what happens when the ring is full, and how long a record of level ERROR waits for its
+    /// delivery.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// use logcore::OnFull;
+    /// use std::time::Duration;
+    ///
+    /// // Never wait: neither for room in the ring, nor for the delivery of an error.
+    /// producer.set_policy(OnFull::Drop, Duration::ZERO);
+    /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
+    /// producer.flush(soon).unwrap();
+    /// assert_eq!(handle.calls()[0], "record INFO trainer hello");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn set_policy(&self, on_full: OnFull, error_wait: Duration) {
         self.drops.store(on_full == OnFull::Drop, Ordering::Relaxed);
         let millis = u64::try_from(error_wait.as_millis()).unwrap_or(u64::MAX);
         self.error_wait_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// The logger is about to end: from now on no call waits for room beyond `deadline`. Only the first counts; returns that.
-    pub fn end_by(&self, deadline: Deadline) -> Deadline {
-        *self.ends_by.get_or_init(|| deadline)
+    /// Announces the end of the logger: from now on no call waits for room beyond `deadline`. Only
+    /// the first deadline counts; returns that one.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// let later = Deadline::after(std::time::Duration::from_secs(60));
+    /// producer.set_end_deadline(soon);
+    /// assert!(producer.set_end_deadline(later).remaining() <= soon.remaining());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_end_deadline(&self, deadline: Deadline) -> Deadline {
+        *self.end_deadline.get_or_init(|| deadline)
     }
 
-    /// Gives the logger its sinks, in place of those that it had, which are finished first. Their files are in `folder`, should
-    /// another process have to go on with them.
+    /// Gives sinks to the logger. The sinks that it had are finished first.
+    ///
+    /// With `propagate`, records also go to the sinks of the logger's parents. `folder` is the log
+    /// directory of the sinks, in case another process has to recover them.
     ///
     /// # Errors
     ///
-    /// [`LogError::Timeout`] if the writer did not get to it before the deadline.
+    /// [`LogError::Timeout`] if the writer does not open the logger before the deadline.
     pub fn open(
         &self,
         propagate: bool,
@@ -91,7 +195,7 @@ impl Producer {
         sinks: Vec<NamedSink>,
         deadline: Deadline,
     ) -> Result<(), LogError> {
-        let reply = Reply::new();
+        let reply = CommandReply::new();
         let command = Command::Open {
             id: self.id,
             name: self.logger.clone(),
@@ -102,179 +206,364 @@ impl Producer {
             deadline,
             reply: reply.clone(),
         };
-        self.ask("setup", command, &reply, deadline)
+        self.state().ask("setup", command, &reply, deadline)
     }
 
-    /// Changes the level of one sink, for records from now on.
+    /// Changes the minimum level of one sink, for all further records.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// producer.set_level("recording", log::LevelFilter::Warn, soon);
+    /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
+    /// producer.flush(soon).unwrap();
+    /// assert_eq!(handle.calls(), ["flush"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn set_level(&self, sink: &str, level: LevelFilter, deadline: Deadline) {
-        let command = Command::Level {
+        let command = Command::SetLevel {
             id: self.id,
             sink: sink.to_owned(),
             level,
         };
-        let _ = self.shared().send(command, deadline);
+        let _ = self.state().send(command, deadline);
     }
 
-    /// Hands over a record. One of level ERROR is delivered when this returns, if delivery is possible.
-    pub fn record(&self, route: RecordOrigin, record: &log::Record<'_>) {
-        self.edited_record(route, record, |_| {});
+    /// Pushes a record. A record of level ERROR is delivered when the call returns, if delivery is
+    /// possible.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// producer.record(
+    ///     RecordOrigin::Method,
+    ///     &log::Record::builder().level(log::Level::Error).args(format_args!("loss is {}", f64::NAN)).build(),
+    /// );
+    /// assert_eq!(handle.calls(), ["record ERROR trainer loss is NaN"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn record(&self, origin: RecordOrigin, record: &log::Record<'_>) {
+        self.edited_record(origin, record, |_| {});
     }
 
-    /// The same, with every text in it, but for names, as `rewrite` has it.
+    /// Pushes a record, with the message and the texts of its fields replaced by the results of
+    /// `rewrite`. Names stay.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// producer.rewritten_record(
+    ///     RecordOrigin::Method,
+    ///     &log::Record::builder().args(format_args!("token hf_123")).build(),
+    ///     &|text| text.replace("hf_123", "***").into(),
+    /// );
+    /// producer.flush(soon).unwrap();
+    /// assert_eq!(handle.calls()[0], "record INFO trainer token ***");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn rewritten_record(
         &self,
-        route: RecordOrigin,
+        origin: RecordOrigin,
         record: &log::Record<'_>,
         rewrite: &dyn for<'t> Fn(&'t str) -> Cow<'t, str>,
     ) {
-        self.edited_record(route, record, |body| rewrite_record(body, rewrite));
+        self.edited_record(origin, record, |body| rewrite_record(body, rewrite));
     }
 
-    /// Counts a record that the logger's limit has left out.
-    pub fn over_limit(&self, level: Level) {
+    /// Counts a record that the logger's rate limit has dropped.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// use logcore_pipeline::OVER_LIMIT;
+    ///
+    /// producer.count_over_limit(log::Level::Info);
+    /// let accounts = producer.finish(Default::default(), soon).unwrap();
+    /// assert_eq!(accounts.books["recording"].dropped[OVER_LIMIT], 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn count_over_limit(&self, level: Level) {
         self.counters.over_limit[level as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     #[inline]
-    fn edited_record(&self, route: RecordOrigin, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
+    fn edited_record(&self, origin: RecordOrigin, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
         if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
-            encode_record(body, self.id, route, record);
+            encode_record(body, self.id, origin, record);
             edit(body);
-            self.shared.push(Kind::Record, body, self.patience())
+            self.state.push(FrameKind::Record, body, self.wait_policy())
         });
         match pushed {
             Ok(end) if record.level() == Level::Error => self.wait_for_delivery(end),
             Ok(_) => {}
-            Err(NoRoom) => self.dropped(&self.counters.records[record.level() as usize]),
+            Err(NoRoom) => self.count_dropped(&self.counters.records[record.level() as usize]),
         }
     }
 
-    /// Hands over the metrics of one call.
+    /// Pushes the metrics of one call.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// use logcore::MetricValue;
+    /// use logcore_pipeline::MetricName;
+    ///
+    /// let values = [(MetricName::Text("loss"), MetricValue::Float(0.5)), (MetricName::Text("epoch"), MetricValue::Int(3))];
+    /// producer.metrics(7, values.into_iter());
+    /// producer.flush(soon).unwrap();
+    /// assert_eq!(handle.calls()[0], "metrics trainer 7 loss=Float(0.5) epoch=Int(3)");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn metrics<'a>(&self, step: u64, values: impl Iterator<Item = (MetricName<'a>, MetricValue)>) {
         if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
             encode_metrics(body, self.id, step, values);
-            self.shared.push(Kind::Metrics, body, self.patience())
+            self.state.push(FrameKind::Metrics, body, self.wait_policy())
         });
         if pushed.is_err() {
-            self.dropped(&self.counters.metrics);
+            self.count_dropped(&self.counters.metrics);
         }
     }
 
-    /// Hands over one metric.
+    /// Pushes one metric.
     pub fn metric(&self, step: u64, name: NameId, value: MetricValue) {
         if is_logging_suppressed() {
             return;
         }
         let body = encode_metric(self.id, step, name, value);
-        if self.shared.push(Kind::Metrics, &body, self.patience()).is_err() {
-            self.dropped(&self.counters.metrics);
+        if self.state.push(FrameKind::Metrics, &body, self.wait_policy()).is_err() {
+            self.count_dropped(&self.counters.metrics);
         }
     }
 
-    /// Hands over the state of a progress; where there is no room it is left out, unless it is the first or the last.
-    pub fn progress(&self, event: &ProgressEvent<'_>, lasting: bool) {
+    /// Pushes the state of a progress bar that must not be skipped: its first or its last.
+    pub fn progress(&self, event: &ProgressEvent<'_>) {
+        self.push_progress(event, self.wait_policy());
+    }
+
+    /// Pushes an intermediate state of a progress bar, unless the ring is full.
+    pub fn progress_if_room(&self, event: &ProgressEvent<'_>) {
+        self.push_progress(event, WaitPolicy::Never);
+    }
+
+    fn push_progress(&self, event: &ProgressEvent<'_>, wait: WaitPolicy) {
         if is_logging_suppressed() {
             return;
         }
-        let patience = if lasting { self.patience() } else { Patience::Never };
         let _ = with_buffer(|body| {
             encode_progress(body, self.id, event);
-            self.shared.push(Kind::Progress, body, patience)
+            self.state.push(FrameKind::Progress, body, wait)
         });
     }
 
-    /// Hands over hyper-parameters, as JSON.
+    /// Pushes hyperparameters, as JSON.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// producer.config(r#"{"lr": 0.1}"#);
+    /// producer.flush(soon).unwrap();
+    /// assert_eq!(handle.calls()[0], r#"config {"lr":0.1}"#);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn config(&self, json: &str) {
         if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
             encode_config(body, self.id, json);
-            self.shared.push(Kind::Config, body, self.patience())
+            self.state.push(FrameKind::Config, body, self.wait_policy())
         });
         if pushed.is_err() {
-            self.dropped(&self.counters.configs);
+            self.count_dropped(&self.counters.configs);
         }
     }
 
-    /// Hands over what is for one of the logger's sinks alone.
+    /// Pushes a message for one of the logger's sinks.
+    ///
+    /// ```
+    /// use logcore::{Deadline, Sink, SinkError, log};
+    /// use logcore_pipeline::{NamedSink, Pipeline};
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// struct Tags(mpsc::Sender<String>);
+    ///
+    /// impl Sink for Tags {
+    ///     fn message(&mut self, message: &str) -> Result<(), SinkError> {
+    ///         self.0.send(message.to_owned()).map_err(SinkError::new)
+    ///     }
+    /// }
+    ///
+    /// let pipeline = Pipeline::start(1 << 20)?;
+    /// let producer = pipeline.producer("trainer");
+    /// let (sender, tags) = mpsc::channel();
+    /// let sink = NamedSink {
+    ///     name: "tags".into(),
+    ///     level: log::LevelFilter::Info,
+    ///     sink: Box::new(Tags(sender)),
+    ///     repeat_folder: None,
+    /// };
+    /// producer.open(false, None, vec![sink], Deadline::after(Duration::from_secs(5))).unwrap();
+    ///
+    /// producer.message("tags", "baseline");
+    /// assert_eq!(tags.recv().unwrap(), "baseline");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn message(&self, sink: &str, message: &str) {
         if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
             encode_message(body, self.id, sink, message);
-            self.shared.push(Kind::Message, body, self.patience())
+            self.state.push(FrameKind::Message, body, self.wait_policy())
         });
         if pushed.is_err() {
-            self.dropped(&self.counters.messages);
+            self.count_dropped(&self.counters.messages);
         }
     }
 
-    /// The short form in which a metric's name travels, if there is room for one more name.
+    /// Returns the number under which the name of a metric travels; `None` if the table of names is
+    /// full.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// let loss = producer.intern("loss").unwrap();
+    /// assert_eq!(producer.intern("loss"), Some(loss));
+    /// assert_ne!(producer.intern("lr"), Some(loss));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
     pub fn intern(&self, name: &str) -> Option<NameId> {
-        let shared = self.shared();
-        // Two processes that add to it would write over each other's names.
-        if shared.is_inherited() {
+        let state = self.state();
+        // Two processes that add names would overwrite each other's.
+        if state.is_inherited() {
             return None;
         }
-        shared.dictionary.intern(name)
+        state.names.intern(name)
     }
 
-    /// Whether the writer is that of another process, from which this one was forked.
+    /// Returns `true` if the writer belongs to another process, from which this one was forked.
+    #[must_use]
     pub fn is_inherited(&self) -> bool {
-        self.shared().is_inherited()
+        self.state().is_inherited()
     }
 
-    /// The process that has the writer, or had it.
+    /// Returns the id of the process that has the writer, or had it.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// assert_eq!(producer.writer_pid(), u64::from(std::process::id()));
+    /// assert!(!producer.is_inherited());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
     pub fn writer_pid(&self) -> u64 {
-        self.shared().ring.pid()
+        self.state().ring.pid()
     }
 
     pub(crate) fn id(&self) -> LoggerId {
         self.id
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        self.shared.current()
+    pub(crate) fn state(&self) -> &Arc<PipelineState> {
+        self.state.current()
     }
 
-    /// Waits until everything said before is delivered.
+    /// Waits until everything pushed before is delivered.
     ///
     /// # Errors
     ///
-    /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if a sink could not deliver.
+    /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if a sink cannot deliver.
     pub fn flush(&self, deadline: Deadline) -> Result<(), LogError> {
         if is_logging_suppressed() {
-            // On the writer's own thread: waiting for it would be for ever.
+            // The writer's own thread would wait for itself.
             return Ok(());
         }
         if self.is_inherited() && !self.wait_for_parent("flush", deadline)? {
             return Ok(());
         }
-        let reply = Reply::new();
+        let reply = CommandReply::new();
         let command = Command::Flush {
             id: self.id,
             deadline,
             reply: reply.clone(),
         };
-        self.ask("flush", command, &reply, deadline)?
+        self.state().ask("flush", command, &reply, deadline)?
     }
 
-    /// Ends the logger: its sinks deliver and are let go. In a child of a fork that has it from its parent, who ends it, all that was
-    /// said here is waited for.
+    /// Ends the logger: its sinks deliver, and are dropped. In a child of a fork, the parent ends
+    /// the logger, and the child waits until everything it has pushed is released.
     ///
     /// # Errors
     ///
-    /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if the writer is gone with the parent.
+    /// [`LogError::Timeout`] past the deadline, [`LogError::Sink`] if the writer is gone with the
+    /// parent.
     pub fn finish(&self, outcome: Arc<LoggerOutcome>, deadline: Deadline) -> Result<LoggerAccounts, LogError> {
-        let reply = Reply::new();
+        let reply = CommandReply::new();
         let command = Command::Finish {
             id: self.id,
             outcome,
@@ -282,54 +571,52 @@ impl Producer {
             reply: reply.clone(),
         };
         if is_logging_suppressed() {
-            let _ = self.shared().send(command, Deadline::after(Duration::ZERO));
+            let _ = self.state().send(command, Deadline::after(Duration::ZERO));
             return Ok(LoggerAccounts::default());
         }
         if self.is_inherited() && !self.wait_for_parent("finish", deadline)? {
             return Ok(LoggerAccounts::default());
         }
-        let ended = self.ask("finish", command, &reply, deadline)?;
-        Ok(self.settle(ended, deadline))
+        let accounts = self.state().ask("finish", command, &reply, deadline)?;
+        Ok(self.settle(accounts, deadline))
     }
 
-    /// Ends those of the logger's sinks that wait for others than this machine; what is said meanwhile goes to the rest.
+    /// Ends those of the logger's sinks that deliver to other machines. The other sinks still
+    /// receive all calls.
     ///
     /// # Errors
     ///
     /// [`LogError::Timeout`] past the deadline.
-    pub fn wind_up(&self, outcome: Arc<LoggerOutcome>, deadline: Deadline) -> Result<(), LogError> {
-        let reply = Reply::new();
-        let command = Command::WindUp {
+    pub fn end_remote_sinks(&self, outcome: Arc<LoggerOutcome>, deadline: Deadline) -> Result<(), LogError> {
+        let reply = CommandReply::new();
+        let command = Command::EndRemoteSinks {
             id: self.id,
             outcome,
             deadline,
             reply: reply.clone(),
         };
-        let ended = self.ask("finish", command, &reply, deadline)?;
-        *self.wound_up.lock().unwrap_or_else(PoisonError::into_inner) = self.settle(ended, deadline).books;
+        let accounts = self.state().ask("finish", command, &reply, deadline)?;
+        *lock(&self.ended_early) = self.settle(accounts, deadline).books;
         Ok(())
     }
 
-    /// Waits for what sinks have left to others, and completes the accounts.
-    pub(crate) fn settle(&self, mut ended: Ended, deadline: Deadline) -> LoggerAccounts {
-        for remainder in ended.remainders {
-            let sink = remainder.sink.clone();
-            ended.closing.books.insert(sink, remainder.settle(deadline));
+    /// Waits for the pending deliveries of sinks, and completes their accounts.
+    pub(crate) fn settle(&self, accounts: Vec<SinkAccount>, deadline: Deadline) -> LoggerAccounts {
+        let mut settled = LoggerAccounts::settle(accounts, deadline);
+        for (sink, books) in std::mem::take(&mut *lock(&self.ended_early)) {
+            settled.books.entry(sink).or_default().add(&books);
         }
-        let wound_up = std::mem::take(&mut *self.wound_up.lock().unwrap_or_else(PoisonError::into_inner));
-        for (sink, books) in wound_up {
-            ended.closing.books.entry(sink).or_default().add(&books);
-        }
-        ended.closing
+        settled
     }
 
-    /// In a child of a fork: waits until the parent's writer has taken what was said here; returns whether it is gone, and this
-    /// process has a writer of its own instead.
+    /// In a child of a fork: waits until the parent's writer has taken everything that this process
+    /// has pushed. Returns `true` if that writer is gone, and this process has a writer of its own
+    /// instead.
     fn wait_for_parent(&self, call: &'static str, deadline: Deadline) -> Result<bool, LogError> {
-        let shared = self.shared();
-        let released = shared.wait_for_release(call, deadline);
-        if released.is_err() && shared.is_orphaned() {
-            shared.take_over();
+        let state = self.state();
+        let released = state.wait_for_release(call, deadline);
+        if released.is_err() && state.is_orphaned() {
+            state.take_over();
         }
         match self.is_inherited() {
             true => released.map(|()| false),
@@ -337,36 +624,26 @@ impl Producer {
         }
     }
 
-    fn ask<T>(
-        &self,
-        call: &'static str,
-        command: Command,
-        reply: &Reply<T>,
-        deadline: Deadline,
-    ) -> Result<T, LogError> {
-        ask(self.shared(), call, command, reply, deadline)
-    }
-
-    fn patience(&self) -> Patience {
-        match self.ends_by.get() {
-            _ if self.drops.load(Ordering::Relaxed) => Patience::Never,
-            Some(deadline) => Patience::Until(*deadline),
-            None => Patience::Forever,
+    fn wait_policy(&self) -> WaitPolicy {
+        match self.end_deadline.get() {
+            _ if self.drops.load(Ordering::Relaxed) => WaitPolicy::Never,
+            Some(deadline) => WaitPolicy::Until(*deadline),
+            None => WaitPolicy::Forever,
         }
     }
 
     fn wait_for_delivery(&self, end: u64) {
-        let shared = self.shared();
-        if shared.is_inherited() || self.drops.load(Ordering::Relaxed) {
-            return shared.wake();
+        let state = self.state();
+        if state.is_inherited() || self.drops.load(Ordering::Relaxed) {
+            return state.wake();
         }
-        let delivered = &shared.delivered;
+        let delivered = &state.delivered;
         if self.stalled_at.load(Ordering::Relaxed) == delivered.position() {
             return;
         }
-        shared.wake();
+        state.wake();
         let wait = Duration::from_millis(self.error_wait_ms.load(Ordering::Relaxed));
-        let deadline = match self.ends_by.get() {
+        let deadline = match self.end_deadline.get() {
             Some(end) => Deadline::after(wait.min(end.remaining())),
             None => Deadline::after(wait),
         };
@@ -375,11 +652,12 @@ impl Producer {
             false => delivered.position(),
         };
         if stalled_at != u64::MAX {
-            let sink = shared.busy_sink().unwrap_or_else(|| "a sink".to_owned());
-            notice_soon(
+            let sink = state.busy_sink().unwrap_or_else(|| "a sink".to_owned());
+            post_notice(
                 &format!("error of {} waits", self.logger),
                 &format!(
-                    "an error of logger `{}` is not delivered yet and is waited for no longer: {sink} is slow or hangs",
+                    "an error of logger `{}` is not delivered yet, and its call does not wait longer: \
+                     {sink} is slow or hangs",
                     self.logger
                 ),
             );
@@ -388,76 +666,31 @@ impl Producer {
     }
 
     #[cold]
-    fn dropped(&self, counter: &AtomicU64) {
+    fn count_dropped(&self, counter: &AtomicU64) {
         if !self.drops.load(Ordering::Relaxed) {
-            // A call that returns when a signal ends the process is in the ring; what is not was not promised.
-            wait_for_the_end();
+            // If a signal ends the process, a call must not return without its data in the ring.
+            wait_for_process_end();
         }
-        let shared = self.shared();
-        if shared.is_orphaned() {
+        let state = self.state();
+        if state.is_orphaned() {
             counter.fetch_add(1, Ordering::Relaxed);
-            let text = format!("logger `{}` drops calls: {}", self.logger, shared.orphaned());
-            notice_soon(&format!("{} {ORPHANED}", self.logger), &text);
+            let text = format!("logger `{}` drops calls: {}", self.logger, state.orphaned_error());
+            post_notice(&format!("{} {ORPHANED}", self.logger), &text);
             return;
         }
-        if shared.ring.is_closed() {
-            wait_for_the_end();
+        if state.ring.is_closed() {
+            wait_for_process_end();
             return count_call_after_end(&self.logger);
         }
         counter.fetch_add(1, Ordering::Relaxed);
         let advice = match self.drops.load(Ordering::Relaxed) {
             true => "(`on_full = \"wait\"` would wait, a larger `ring_bytes` helps with bursts)",
-            false => "and the time for its end is over",
+            false => "and the deadline of its end has passed",
         };
         let text = format!(
-            "logger `{}` drops calls: the ring is full {advice}; they are counted as `{RING_FULL}`",
+            "logger `{}` drops calls: the ring is full {advice}. They are counted as `{RING_FULL}`",
             self.logger
         );
-        notice_soon(&format!("dropping {}", self.logger), &text);
+        post_notice(&format!("dropping {}", self.logger), &text);
     }
 }
-
-/// The reason in the books for what the ring had no room for.
-pub const RING_FULL: &str = "ring full";
-
-/// The reason in the books for what a place in the code said beyond its limit.
-pub const OVER_LIMIT: &str = "limit";
-
-/// What a logger lost before any sink saw it.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    /// By level, as the `log` crate numbers them, from 1.
-    pub(crate) records: [AtomicU64; 6],
-    /// The same, of those that were over the limit for their place in the code.
-    pub(crate) over_limit: [AtomicU64; 6],
-    pub(crate) metrics: AtomicU64,
-    pub(crate) configs: AtomicU64,
-    /// To single sinks, which are not told apart here.
-    pub(crate) messages: AtomicU64,
-}
-
-/// The sum of what is counted of `level` and graver.
-pub(crate) fn up_to(level: LevelFilter, counts: &[AtomicU64; 6]) -> u64 {
-    let counts = counts[..=level as usize].iter();
-    counts.map(|count| count.load(Ordering::Relaxed)).sum()
-}
-
-/// Sends a command and waits for its answer.
-pub(crate) fn ask<T>(
-    shared: &Shared,
-    call: &'static str,
-    command: Command,
-    reply: &Reply<T>,
-    deadline: Deadline,
-) -> Result<T, LogError> {
-    let timeout = || LogError::Timeout {
-        call,
-        sink: shared.busy_sink(),
-    };
-    shared.send(command, deadline).map_err(|NoRoom| timeout())?;
-    // The sinks have until the deadline; the answer may need a moment more.
-    let grace = Deadline::after(deadline.remaining().saturating_add(ANSWER_GRACE));
-    reply.wait(grace).ok_or_else(timeout)
-}
-
-const ANSWER_GRACE: Duration = Duration::from_millis(50);

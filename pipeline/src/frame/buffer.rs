@@ -1,4 +1,4 @@
-//! The thread's own buffer, in which a frame is written before it goes into the ring.
+//! The buffer of each thread, in which a frame is encoded before it goes into the ring.
 
 use std::cell::RefCell;
 
@@ -10,19 +10,20 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         Ok(mut buffer) => {
             buffer.clear();
             let result = lend(&mut buffer);
-            // One huge message must not hold its memory for the life of the thread.
-            if buffer.capacity() > KEPT_BYTES {
+            // One huge message must not keep its memory for the life of the thread.
+            if buffer.capacity() > MAX_KEPT_BYTES {
                 buffer.clear();
-                buffer.shrink_to(KEPT_BYTES);
+                buffer.shrink_to(MAX_KEPT_BYTES);
             }
             result
         }
-        // A `Display` that logs while it is being formatted: the buffer is in use further up this thread's stack.
+        // A `Display` that logs while it is being formatted: the buffer is in use further up on the
+        // stack of this thread.
         Err(_) => lend(&mut Vec::new()),
     });
     match result.ok().flatten() {
         Some(result) => result,
-        // The thread is ending and its locals are gone.
+        // The thread is ending, and its locals are gone.
         None => match lend(&mut Vec::new()) {
             Some(result) => result,
             None => unreachable!("the work is done at most once, and its result was taken"),
@@ -30,7 +31,7 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     }
 }
 
-const KEPT_BYTES: usize = 1 << 20;
+const MAX_KEPT_BYTES: usize = 1 << 20;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_within_a_call_has_a_buffer_of_its_own() {
+    fn nested_call_gets_its_own_buffer() {
         let (outer, inner) = with_buffer(|outer| {
             outer.extend_from_slice(b"outer");
             let inner = with_buffer(|inner| {
@@ -57,11 +58,11 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_message_does_not_keep_its_memory() {
+    fn huge_message_does_not_keep_its_memory() {
         with_buffer(|buffer| buffer.resize(8 << 20, 0));
         with_buffer(|buffer| {
             assert!(buffer.is_empty());
-            assert!(buffer.capacity() <= KEPT_BYTES);
+            assert!(buffer.capacity() <= MAX_KEPT_BYTES);
         });
     }
 }

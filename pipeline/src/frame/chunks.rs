@@ -1,86 +1,90 @@
-//! Frames that are too long for the ring and come in pieces.
+//! Assembles frames that are too long for the ring from their chunks.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
-use crate::frame::body::{Cursor, decode_piece};
-use crate::ring::queue::Kind;
+use super::bytes::ByteCursor;
+use super::decode::decode_chunk;
+use crate::ring::file::create_private_file;
+use crate::ring::queue::FrameKind;
 
-/// The pieces of frames that are not whole yet.
+/// The chunks of frames that are not complete yet.
 ///
-/// What was read of them cannot stay in the ring, or it would never have room for the rest. So each is also in a file, for
-/// the case that the process is killed before its frame is whole.
+/// Chunks that were read cannot stay in the ring, or the ring would never have room for the rest.
+/// So each chunk is also kept in a file, in case the process is killed before its frame is
+/// complete.
 #[derive(Default)]
-pub(crate) struct Pieces {
-    open: HashMap<u64, Vec<u8>>,
-    /// Where the file is, if the ring outlives the process.
+pub(crate) struct ChunkAssembler {
+    incomplete: HashMap<u64, Vec<u8>>,
+    /// The path of the file, if the ring outlives the process.
     path: Option<PathBuf>,
     file: Option<File>,
-    /// How much of the file counts.
+    /// Number of valid bytes in the file.
     kept: u64,
 }
 
-impl Pieces {
-    /// From now on the process has nothing that outlives it.
-    pub(crate) fn keep_no_more(&mut self) {
-        (self.path, self.file, self.kept) = (None, None, 0);
-    }
-
-    /// Keeps pieces in the file at `path`, too.
-    pub(crate) fn kept_in(path: Option<PathBuf>) -> Self {
+impl ChunkAssembler {
+    /// Keeps chunks in the file at `path`, too.
+    pub(crate) fn with_file(path: Option<PathBuf>) -> Self {
         Self {
             path,
             ..Self::default()
         }
     }
 
-    /// The pieces that a killed process had read, of which its checkpoint says how many bytes count.
-    pub(crate) fn of_dead(file: Option<File>, kept: u64) -> Self {
-        let mut pieces = Self::default();
+    /// Restores the chunks of a killed process from its file, of which the first `kept` bytes are
+    /// valid.
+    pub(crate) fn restore(file: Option<File>, kept: u64) -> Self {
+        let mut assembler = Self::default();
         let mut bytes = Vec::new();
         // Without the file a long message is lost, and nothing else.
         if let Some(file) = file {
             let _ = file.take(kept).read_to_end(&mut bytes);
         }
-        let mut cursor = Cursor::over(&bytes);
+        let mut cursor = ByteCursor::new(&bytes);
         while let Some(length) = cursor.u32()
             && let Some(body) = cursor.take(length as usize)
         {
-            // Those that are whole were delivered before the checkpoint.
-            let _ = pieces.put(body);
+            // Complete frames were delivered before the checkpoint.
+            let _ = assembler.append(body);
         }
-        pieces
+        assembler
     }
 
-    /// Adds a piece to its frame; returns the frame if it was the last.
-    pub(crate) fn add(&mut self, body: &[u8]) -> Option<(Kind, Vec<u8>)> {
-        let whole = self.put(body);
-        if whole.is_none() || !self.open.is_empty() {
+    /// Adds a chunk to its frame. Returns the frame if the chunk completes it.
+    pub(crate) fn add(&mut self, body: &[u8]) -> Option<(FrameKind, Vec<u8>)> {
+        let complete = self.append(body);
+        if complete.is_none() || !self.incomplete.is_empty() {
             self.keep(body);
         }
-        whole
+        complete
     }
 
-    /// Forgets frames of which the rest will not come.
+    /// Forgets frames whose remaining chunks will not come.
     pub(crate) fn abandon(&mut self, numbers: Vec<u64>) {
         for number in numbers {
-            self.open.remove(&number);
+            self.incomplete.remove(&number);
         }
     }
 
-    /// How many bytes of the file a checkpoint has to name.
-    pub(crate) fn kept(&self) -> u64 {
-        match self.open.is_empty() {
+    /// Stops to keep chunks in a file, because nothing of the process outlives it anymore.
+    pub(crate) fn detach_file(&mut self) {
+        (self.path, self.file, self.kept) = (None, None, 0);
+    }
+
+    /// Returns the number of valid bytes in the file, for a checkpoint.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        match self.incomplete.is_empty() {
             true => 0,
             false => self.kept,
         }
     }
 
-    /// A checkpoint names so many bytes as [`kept`](Self::kept) says; if that is none, the file is emptied.
-    pub(crate) fn settle(&mut self) {
-        if self.open.is_empty() && self.kept > 0 {
+    /// Removes the file if the newest checkpoint refers to no byte of it.
+    pub(crate) fn remove_unused_file(&mut self) {
+        if self.incomplete.is_empty() && self.kept > 0 {
             self.kept = 0;
             if let (Some(path), Some(_)) = (&self.path, self.file.take()) {
                 let _ = std::fs::remove_file(path);
@@ -88,26 +92,25 @@ impl Pieces {
         }
     }
 
-    fn put(&mut self, body: &[u8]) -> Option<(Kind, Vec<u8>)> {
-        let piece = decode_piece(body)?;
-        self.open
-            .entry(piece.number)
+    fn append(&mut self, body: &[u8]) -> Option<(FrameKind, Vec<u8>)> {
+        let chunk = decode_chunk(body)?;
+        self.incomplete
+            .entry(chunk.number)
             .or_default()
-            .extend_from_slice(piece.bytes);
-        if !piece.last {
+            .extend_from_slice(chunk.bytes);
+        if !chunk.is_last {
             return None;
         }
-        let whole = self.open.remove(&piece.number)?;
-        // A piece of pieces would be one that we never wrote.
-        let kind = Kind::from_bits(u64::from(piece.kind)).filter(|kind| *kind != Kind::Piece)?;
-        Some((kind, whole))
+        let complete = self.incomplete.remove(&chunk.number)?;
+        Some((chunk.kind?, complete))
     }
 
-    /// What a full disk does not take is lost if the process is killed before the frame is whole.
+    /// If the disk is full, the chunk is lost should the process be killed before its frame is
+    /// complete.
     fn keep(&mut self, body: &[u8]) {
         let Some(path) = &self.path else { return };
         if self.file.is_none() {
-            self.file = crate::ring::file::private_file(path).ok();
+            self.file = create_private_file(path).ok();
         }
         let Ok(length) = u32::try_from(body.len()) else { return };
         if let Some(file) = &mut self.file
@@ -124,35 +127,35 @@ impl Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::body::encode_piece;
+    use crate::frame::encode::encode_chunk;
 
-    fn piece(number: u64, last: bool, text: &str) -> Vec<u8> {
+    fn chunk(number: u64, is_last: bool, text: &str) -> Vec<u8> {
         let mut body = Vec::new();
-        encode_piece(&mut body, number, Kind::Config as u8, last, text.as_bytes());
+        encode_chunk(&mut body, number, FrameKind::Config, is_last, text.as_bytes());
         body
     }
 
     #[test]
-    fn what_was_read_of_a_long_frame_outlives_the_process() {
+    fn chunks_of_an_incomplete_frame_outlive_the_process() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pieces");
-        let mut pieces = Pieces::kept_in(Some(path.clone()));
-        assert_eq!(pieces.add(&piece(1, false, "one ")), None);
-        assert_eq!(pieces.add(&piece(2, false, "other ")), None);
-        assert_eq!(pieces.add(&piece(2, true, "whole")).unwrap().1, b"other whole");
-        let kept = pieces.kept();
-        assert_eq!(pieces.add(&piece(1, false, "two ")), None);
+        let path = folder.path().join("chunks");
+        let mut assembler = ChunkAssembler::with_file(Some(path.clone()));
+        assert_eq!(assembler.add(&chunk(1, false, "one ")), None);
+        assert_eq!(assembler.add(&chunk(2, false, "other ")), None);
+        assert_eq!(assembler.add(&chunk(2, true, "whole")).unwrap().1, b"other whole");
+        let kept = assembler.kept_bytes();
+        assert_eq!(assembler.add(&chunk(1, false, "two ")), None);
 
-        let mut next = Pieces::of_dead(File::open(&path).ok(), kept);
-        assert_eq!(next.add(&piece(1, false, "two ")), None);
+        let mut next = ChunkAssembler::restore(File::open(&path).ok(), kept);
+        assert_eq!(next.add(&chunk(1, false, "two ")), None);
         assert_eq!(
-            next.add(&piece(1, true, "three")).unwrap(),
-            (Kind::Config, b"one two three".to_vec())
+            next.add(&chunk(1, true, "three")).unwrap(),
+            (FrameKind::Config, b"one two three".to_vec())
         );
 
-        assert!(pieces.add(&piece(1, true, "three")).is_some());
-        assert_eq!(pieces.kept(), 0);
-        pieces.settle();
+        assert!(assembler.add(&chunk(1, true, "three")).is_some());
+        assert_eq!(assembler.kept_bytes(), 0);
+        assembler.remove_unused_file();
         assert!(!path.exists());
     }
 }

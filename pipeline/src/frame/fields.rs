@@ -1,7 +1,8 @@
-//! The structured fields of a record, as they lie in a frame: name length u32, name, tag u8, 8 bytes | length u32, text.
+//! The structured fields of a record in a frame: name length u32, name, tag u8, then 8 bytes or
+//! length u32 and text.
 //!
-//! Scalars keep their type. A value of serde (`key:serde`) that is no scalar is written as JSON straight into the frame, so
-//! that a caller allocates nothing but room in its buffer.
+//! Scalars keep their type. Other values of serde (`key:serde`) are written as JSON straight into
+//! the frame, so a caller allocates only room in its buffer.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -11,31 +12,32 @@ use log::kv::{Error as KvError, Key, Source, Value as KvValue, VisitSource, Visi
 use logcore::{FieldValue, MetricValue};
 use serde::Serialize;
 
-use crate::frame::body::{Cursor, FLOAT, INT, Limited, MAX_MESSAGE, UINT, put_text, value_bits, value_from};
-use crate::frame::json::{Top, write_json};
+use super::bytes::{ByteCursor, FLOAT, INT, LimitedWriter, MAX_TEXT, UINT, put_text, value_bits, value_from};
+use super::json::{JsonShape, write_json};
 
 const BOOL: u8 = 3;
 const TEXT: u8 = 4;
 const NULL: u8 = 5;
 const JSON: u8 = 6;
 
-/// Appends the fields of a record; returns how many there are. A value whose code fails or panics leaves words instead.
+/// Appends the fields of a record, and returns their number. If the code of a value fails or
+/// panics, a text replaces the value.
 pub(crate) fn encode_fields(out: &mut Vec<u8>, source: &dyn Source) -> u16 {
     let mut fields = FieldWriter {
-        whole: out.len(),
+        complete_end: out.len(),
         value_at: None,
         count: 0,
         out,
     };
     let visited = catch_unwind(AssertUnwindSafe(|| source.visit(&mut fields)));
     if visited.is_err() {
-        fields.give_up_value("(the field's code panicked here)");
+        fields.replace_value("(the field's code panicked here)");
     }
     fields.count
 }
 
 /// Reads `count` fields.
-pub(crate) fn decode_fields<'a>(cursor: &mut Cursor<'a>, count: u16) -> Option<Vec<(&'a str, FieldValue<'a>)>> {
+pub(crate) fn decode_fields<'a>(cursor: &mut ByteCursor<'a>, count: u16) -> Option<Vec<(&'a str, FieldValue<'a>)>> {
     let mut fields = Vec::with_capacity(usize::from(count));
     for _ in 0..count {
         let name = cursor.long_text()?;
@@ -55,7 +57,8 @@ pub(crate) fn decode_fields<'a>(cursor: &mut Cursor<'a>, count: u16) -> Option<V
     Some(fields)
 }
 
-/// Appends a field with its texts as `rewrite` has them; `None` if a frame has no such value.
+/// Appends a field, with its texts replaced by the results of `rewrite`. `None` if a frame cannot
+/// hold the value.
 pub(crate) fn put_rewritten_field(
     out: &mut Vec<u8>,
     name: &str,
@@ -105,29 +108,29 @@ fn rewrite_texts(value: &mut serde_json::Value, rewrite: &dyn for<'t> Fn(&'t str
 
 struct FieldWriter<'a> {
     out: &'a mut Vec<u8>,
-    /// Where the last complete field ends.
-    whole: usize,
-    /// Where the value of the field at hand begins, once its name is written.
+    /// End of the last complete field.
+    complete_end: usize,
+    /// Beginning of the value of the current field, once its name is written.
     value_at: Option<usize>,
     count: u16,
 }
 
 impl FieldWriter<'_> {
-    /// Puts words in the place of a value that cannot be had.
-    fn give_up_value(&mut self, words: &str) {
+    /// Replaces the value of the current field by a text.
+    fn replace_value(&mut self, text: &str) {
         match self.value_at {
             Some(at) => {
                 self.out.truncate(at);
-                put_tagged_text(self.out, words);
+                put_tagged_text(self.out, text);
                 self.complete();
             }
-            None => self.out.truncate(self.whole),
+            None => self.out.truncate(self.complete_end),
         }
     }
 
     fn complete(&mut self) {
         self.value_at = None;
-        self.whole = self.out.len();
+        self.complete_end = self.out.len();
         self.count += 1;
     }
 }
@@ -151,9 +154,9 @@ impl<'kvs> VisitSource<'kvs> for FieldWriter<'_> {
                 clippy::needless_borrow,
                 reason = "without the borrow only the first of the two traits is found"
             )]
-            let put = (&JsonCapture(&value)).put(self.out);
+            let put = (&SerdeCapture(&value)).put(self.out);
             if put.is_err() {
-                self.give_up_value("(the field's Serialize failed here)");
+                self.replace_value("(the field's Serialize failed here)");
                 return Ok(());
             }
         }
@@ -162,7 +165,7 @@ impl<'kvs> VisitSource<'kvs> for FieldWriter<'_> {
     }
 }
 
-/// Writes scalars, and tells where there is something else.
+/// Writes scalars, and recognizes other values.
 struct ScalarWriter<'a> {
     out: &'a mut Vec<u8>,
     is_other: bool,
@@ -201,7 +204,7 @@ impl<'v> VisitValue<'v> for &mut ScalarWriter<'_> {
     fn visit_u128(&mut self, value: u128) -> Result<(), KvError> {
         match u64::try_from(value) {
             Ok(value) => self.visit_u64(value),
-            // Its digits, all of which a double would not have.
+            // As text, because a double has too few digits.
             Err(_) => put_limited_text(self.out, &value),
         }
     }
@@ -223,7 +226,7 @@ impl<'v> VisitValue<'v> for &mut ScalarWriter<'_> {
     }
 
     fn visit_str(&mut self, value: &str) -> Result<(), KvError> {
-        put_tagged_text(self.out, &value[..value.floor_char_boundary(MAX_MESSAGE)]);
+        put_tagged_text(self.out, &value[..value.floor_char_boundary(MAX_TEXT)]);
         Ok(())
     }
 }
@@ -235,16 +238,16 @@ fn put_tagged_text(out: &mut Vec<u8>, text: &str) {
 
 fn put_limited_text(out: &mut Vec<u8>, text: &dyn fmt::Display) -> Result<(), KvError> {
     out.push(TEXT);
-    with_length(out, |out| {
-        if write!(Limited::new(out), "{text}").is_err() {
+    put_with_length(out, |out| {
+        if write!(LimitedWriter::new(out), "{text}").is_err() {
             out.extend_from_slice(b" (the value's Display failed here)");
         }
     });
     Ok(())
 }
 
-/// Has `write` append something, with its length before it.
-fn with_length<T>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+/// Appends the output of `write`, preceded by its length.
+fn put_with_length<T>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
     let result = write(out);
@@ -253,26 +256,26 @@ fn with_length<T>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> T) -> T
     result
 }
 
-/// A value that is no scalar.
+/// A value that is not a scalar.
 ///
-/// `log` can give its structure away only where some crate of the program has switched on its feature `kv_serde`: then its
-/// values implement `Serialize`, and the first of these two traits is the nearer one. A dependency on that feature would
-/// bring every program six crates.
-struct JsonCapture<T>(T);
+/// `log` reveals the structure of a value only if some crate of the program enables its feature
+/// `kv_serde`: then values implement `Serialize`, and method resolution prefers the first of these
+/// two traits. Depending on that feature here would bring six crates to every program.
+struct SerdeCapture<T>(T);
 
 #[allow(dead_code, reason = "unused in a program without `kv_serde`")]
-trait PutStructure {
+trait EncodeStructure {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), KvError>;
 }
 
-impl<T: Serialize + fmt::Display> PutStructure for JsonCapture<&T> {
+impl<T: Serialize + fmt::Display> EncodeStructure for SerdeCapture<&T> {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), KvError> {
         let at = out.len();
         out.push(JSON);
-        let written = with_length(out, |out| write_json(self.0, out, MAX_MESSAGE));
+        let written = put_with_length(out, |out| write_json(self.0, out, MAX_TEXT));
         match written {
-            Ok(Top::Text) => out[at] = TEXT,
-            Ok(Top::Structure) => {}
+            Ok(JsonShape::Text) => out[at] = TEXT,
+            Ok(JsonShape::Other) => {}
             Err(error) if error.is_too_long() => {
                 out.truncate(at);
                 return put_limited_text(out, self.0);
@@ -284,11 +287,11 @@ impl<T: Serialize + fmt::Display> PutStructure for JsonCapture<&T> {
 }
 
 #[allow(dead_code, reason = "unused in a program with `kv_serde`")]
-trait PutWords {
+trait EncodeText {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), KvError>;
 }
 
-impl<T: fmt::Display> PutWords for &JsonCapture<&T> {
+impl<T: fmt::Display> EncodeText for &SerdeCapture<&T> {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), KvError> {
         put_limited_text(out, self.0)
     }
@@ -303,7 +306,7 @@ mod tests {
     fn fields(source: &dyn Source) -> Vec<(String, FieldValue<'static>)> {
         let mut out = Vec::new();
         let count = encode_fields(&mut out, source);
-        let decoded = decode_fields(&mut Cursor::over(&out), count).unwrap();
+        let decoded = decode_fields(&mut ByteCursor::new(&out), count).unwrap();
         let owned = |(name, value): (&str, FieldValue<'_>)| (name.to_owned(), value.into_owned());
         decoded.into_iter().map(owned).collect()
     }
@@ -313,14 +316,14 @@ mod tests {
     }
 
     #[derive(Debug, serde::Serialize)]
-    struct Batch {
+    struct BatchFields {
         id: u32,
         tokens: Vec<u32>,
         text: Option<String>,
         loss: f64,
     }
 
-    const BATCH: Batch = Batch {
+    const BATCH: BatchFields = BatchFields {
         id: 1,
         tokens: Vec::new(),
         text: None,
@@ -328,7 +331,7 @@ mod tests {
     };
 
     #[test]
-    fn a_value_of_serde_keeps_its_structure() {
+    fn serde_value_keeps_its_structure() {
         assert_eq!(
             field(KvValue::from_serde(&BATCH)),
             FieldValue::Json(r#"{"id":1,"tokens":[],"text":null,"loss":"NaN"}"#.into())
@@ -344,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_structure_is_its_words() {
+    fn value_without_structure_becomes_text() {
         assert_eq!(field(KvValue::from_debug(&Some(1))), FieldValue::Text("Some(1)".into()));
         let error = std::io::Error::other("no");
         assert_eq!(field(KvValue::from_dyn_error(&error)), FieldValue::Text("no".into()));
@@ -353,10 +356,10 @@ mod tests {
         assert!(matches!(field(f64::NAN.into()), FieldValue::Float(value) if value.is_nan()));
     }
 
-    /// Fails or panics, as its value says.
-    struct Faulty(bool);
+    /// Fails, or panics if the value is `true`.
+    struct FaultySerialize(bool);
 
-    impl Serialize for Faulty {
+    impl Serialize for FaultySerialize {
         fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
             assert!(!self.0, "made to panic");
             Err(serde::ser::Error::custom("made to fail"))
@@ -364,11 +367,11 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_fails_costs_no_other_field() {
+    fn failing_value_does_not_affect_other_fields() {
         let source = [
             ("first", KvValue::from(1)),
-            ("fails", KvValue::from_serde(&Faulty(false))),
-            ("panics", KvValue::from_serde(&Faulty(true))),
+            ("fails", KvValue::from_serde(&FaultySerialize(false))),
+            ("panics", KvValue::from_serde(&FaultySerialize(true))),
         ];
         let shown: Vec<_> = fields(&source)
             .iter()
@@ -385,20 +388,20 @@ mod tests {
     }
 
     #[test]
-    fn texts_in_a_structure_are_rewritten() {
+    fn rewrite_reaches_texts_in_a_structure() {
         let hide = |text: &str| -> Cow<'_, str> { Cow::Owned(text.replace("s3cr3t", "***")) };
         let value = FieldValue::Json(r#"{"a":["s3cr3t\"",1]}"#.into());
         let mut out = Vec::new();
         put_rewritten_field(&mut out, "it", &value, &|text| Cow::Owned(hide(text).into_owned())).unwrap();
-        let read = decode_fields(&mut Cursor::over(&out), 1).unwrap().remove(0).1;
+        let read = decode_fields(&mut ByteCursor::new(&out), 1).unwrap().remove(0).1;
         assert_eq!(read.to_json(), json!({"a": ["***\"", 1]}));
     }
 
     #[test]
-    fn a_huge_structure_is_cut_and_stays_readable() {
+    fn huge_structure_is_cut_and_stays_readable() {
         let huge = vec!["x".repeat(1 << 20); 17];
         let value = field(KvValue::from_serde(&huge));
-        assert!(matches!(value, FieldValue::Text(text) if text.len() <= MAX_MESSAGE));
+        assert!(matches!(value, FieldValue::Text(text) if text.len() <= MAX_TEXT));
         assert_eq!(field(KvValue::from_serde(&Value::Null)), FieldValue::Null);
     }
 }

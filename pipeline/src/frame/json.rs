@@ -1,7 +1,7 @@
-//! Any value of serde as JSON, into a buffer that is there already.
+//! Writes any value of serde as JSON into an existing buffer.
 //!
-//! `serde_json` writes `null` for numbers that are not finite, and refuses keys that are no texts. In a log both are kept:
-//! `"NaN"`, `"Infinity"`, `"-Infinity"`, and keys in quotes.
+//! `serde_json` writes `null` for numbers that are not finite, and refuses keys that are not texts.
+//! A log keeps both: as `"NaN"`, `"Infinity"` and `"-Infinity"`, and as keys in quotes.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -10,45 +10,49 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// The kinds of values that are told apart.
+/// The shape of a written value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Top {
-    /// It is a text, which stands in the buffer without quotes.
+pub(crate) enum JsonShape {
+    /// A text, written without quotes.
     Text,
-    /// It is anything else, as JSON.
-    Structure,
+    /// Any other value, written as JSON.
+    Other,
 }
 
 /// Appends a value of at most `limit` bytes.
 ///
 /// # Errors
 ///
-/// If its own code fails, or it is too long. Then a part of it is in the buffer.
-pub(crate) fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>, limit: usize) -> Result<Top, Error> {
-    let mut json = Json {
+/// If the code of the value fails, or the value is too long. Then a part of it is in the buffer.
+pub(crate) fn write_json(
+    value: &(impl Serialize + ?Sized),
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> Result<JsonShape, JsonError> {
+    let mut json = JsonWriter {
         limit: out.len() + limit,
         out,
         is_top: true,
-        top: Top::Structure,
+        shape: JsonShape::Other,
     };
     value.serialize(&mut json)?;
-    Ok(json.top)
+    Ok(json.shape)
 }
 
-/// Why there is no JSON.
+/// The reason why a value could not be written.
 #[derive(Debug)]
-pub(crate) enum Error {
+pub(crate) enum JsonError {
     TooLong,
     Failed(String),
 }
 
-impl Error {
+impl JsonError {
     pub(crate) fn is_too_long(&self) -> bool {
         matches!(self, Self::TooLong)
     }
 }
 
-impl Display for Error {
+impl Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => f.write_str("the value is too long"),
@@ -57,63 +61,63 @@ impl Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for JsonError {}
 
-impl serde::ser::Error for Error {
+impl serde::ser::Error for JsonError {
     fn custom<T: Display>(why: T) -> Self {
         Self::Failed(why.to_string())
     }
 }
 
-struct Json<'a> {
+struct JsonWriter<'a> {
     out: &'a mut Vec<u8>,
     limit: usize,
-    /// Nothing was written yet.
+    /// `true` until something is written.
     is_top: bool,
-    top: Top,
+    shape: JsonShape,
 }
 
-impl Json<'_> {
-    fn put(&mut self, text: &str) -> Result<(), Error> {
+impl JsonWriter<'_> {
+    fn put(&mut self, text: &str) -> Result<(), JsonError> {
         if self.out.len() + text.len() > self.limit {
-            return Err(Error::TooLong);
+            return Err(JsonError::TooLong);
         }
         self.out.extend_from_slice(text.as_bytes());
         self.is_top = false;
         Ok(())
     }
 
-    fn put_display(&mut self, value: impl Display) -> Result<(), Error> {
-        let mut raw = Raw {
+    fn put_display(&mut self, value: impl Display) -> Result<(), JsonError> {
+        let mut raw = RawText {
             json: self,
             result: Ok(()),
         };
         let written = write!(raw, "{value}");
-        raw.result.and(written.map_err(Error::custom))
+        raw.result.and(written.map_err(JsonError::custom))
     }
 
-    /// Appends a text in quotes; at the top without them.
-    fn put_text(&mut self, write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) -> Result<(), Error> {
+    /// Appends a text: without quotes if it is the whole value.
+    fn put_text(&mut self, write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) -> Result<(), JsonError> {
         if std::mem::replace(&mut self.is_top, false) {
-            self.top = Top::Text;
-            let mut raw = Raw {
+            self.shape = JsonShape::Text;
+            let mut raw = RawText {
                 json: self,
                 result: Ok(()),
             };
             let written = write(&mut raw);
-            return raw.result.and(written.map_err(Error::custom));
+            return raw.result.and(written.map_err(JsonError::custom));
         }
         self.put("\"")?;
-        let mut escaped = Escaped(Raw {
+        let mut escaped = EscapedText(RawText {
             json: self,
             result: Ok(()),
         });
         let written = write(&mut escaped);
-        escaped.0.result.and(written.map_err(Error::custom))?;
+        escaped.0.result.and(written.map_err(JsonError::custom))?;
         self.put("\"")
     }
 
-    fn put_float(&mut self, value: f64, digits: impl Display) -> Result<(), Error> {
+    fn put_float(&mut self, value: f64, digits: impl Display) -> Result<(), JsonError> {
         match value {
             _ if value.is_finite() => self.put_display(digits),
             _ if value.is_nan() => self.put("\"NaN\""),
@@ -122,8 +126,8 @@ impl Json<'_> {
         }
     }
 
-    /// Appends a key. One that is no text is put in quotes.
-    fn put_key(&mut self, key: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+    /// Appends a key, in quotes even if it is not a text.
+    fn put_key(&mut self, key: &(impl Serialize + ?Sized)) -> Result<(), JsonError> {
         let at = self.out.len();
         key.serialize(&mut *self)?;
         if self.out.get(at) != Some(&b'"') {
@@ -135,23 +139,23 @@ impl Json<'_> {
     }
 }
 
-/// Text as it is.
-struct Raw<'j, 'a> {
-    json: &'j mut Json<'a>,
-    result: Result<(), Error>,
+/// Writes text unchanged.
+struct RawText<'j, 'a> {
+    json: &'j mut JsonWriter<'a>,
+    result: Result<(), JsonError>,
 }
 
-impl fmt::Write for Raw<'_, '_> {
+impl fmt::Write for RawText<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.result = self.json.put(text);
         self.result.is_ok().then_some(()).ok_or(fmt::Error)
     }
 }
 
-/// Text as it stands between quotes.
-struct Escaped<'j, 'a>(Raw<'j, 'a>);
+/// Writes text with the escapes that it needs between quotes.
+struct EscapedText<'j, 'a>(RawText<'j, 'a>);
 
-impl fmt::Write for Escaped<'_, '_> {
+impl fmt::Write for EscapedText<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut clean_from = 0;
         for (at, byte) in text.bytes().enumerate() {
@@ -174,87 +178,87 @@ impl fmt::Write for Escaped<'_, '_> {
 
 macro_rules! numbers {
     ($($method:ident: $number:ty),*) => {
-        $(fn $method(self, value: $number) -> Result<(), Error> {
+        $(fn $method(self, value: $number) -> Result<(), JsonError> {
             self.put_display(value)
         })*
     };
 }
 
-impl<'j, 'a> Serializer for &'j mut Json<'a> {
+impl<'j, 'a> Serializer for &'j mut JsonWriter<'a> {
     type Ok = ();
-    type Error = Error;
-    type SerializeSeq = Items<'j, 'a>;
-    type SerializeTuple = Items<'j, 'a>;
-    type SerializeTupleStruct = Items<'j, 'a>;
-    type SerializeTupleVariant = Items<'j, 'a>;
-    type SerializeMap = Items<'j, 'a>;
-    type SerializeStruct = Items<'j, 'a>;
-    type SerializeStructVariant = Items<'j, 'a>;
+    type Error = JsonError;
+    type SerializeSeq = JsonItems<'j, 'a>;
+    type SerializeTuple = JsonItems<'j, 'a>;
+    type SerializeTupleStruct = JsonItems<'j, 'a>;
+    type SerializeTupleVariant = JsonItems<'j, 'a>;
+    type SerializeMap = JsonItems<'j, 'a>;
+    type SerializeStruct = JsonItems<'j, 'a>;
+    type SerializeStructVariant = JsonItems<'j, 'a>;
 
     numbers!(serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64);
 
-    fn serialize_i128(self, value: i128) -> Result<(), Error> {
+    fn serialize_i128(self, value: i128) -> Result<(), JsonError> {
         match i64::try_from(value).is_ok() || u64::try_from(value).is_ok() {
             true => self.put_display(value),
-            // Readers would make a double of it.
+            // Readers would turn the number into a double.
             false => self.put_text(|out| write!(out, "{value}")),
         }
     }
 
-    fn serialize_u128(self, value: u128) -> Result<(), Error> {
+    fn serialize_u128(self, value: u128) -> Result<(), JsonError> {
         match u64::try_from(value) {
             Ok(value) => self.put_display(value),
             Err(_) => self.put_text(|out| write!(out, "{value}")),
         }
     }
 
-    fn serialize_f32(self, value: f32) -> Result<(), Error> {
+    fn serialize_f32(self, value: f32) -> Result<(), JsonError> {
         // The shortest digits of the narrower type: 0.1 and not 0.10000000149011612.
         self.put_float(value.into(), format_args!("{value:?}"))
     }
 
-    fn serialize_f64(self, value: f64) -> Result<(), Error> {
+    fn serialize_f64(self, value: f64) -> Result<(), JsonError> {
         self.put_float(value, format_args!("{value:?}"))
     }
 
-    fn serialize_char(self, value: char) -> Result<(), Error> {
+    fn serialize_char(self, value: char) -> Result<(), JsonError> {
         self.put_text(|out| out.write_char(value))
     }
 
-    fn serialize_str(self, value: &str) -> Result<(), Error> {
+    fn serialize_str(self, value: &str) -> Result<(), JsonError> {
         self.put_text(|out| out.write_str(value))
     }
 
-    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), Error> {
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), JsonError> {
         self.put_text(|out| write!(out, "{value}"))
     }
 
-    fn serialize_bytes(self, bytes: &[u8]) -> Result<(), Error> {
+    fn serialize_bytes(self, bytes: &[u8]) -> Result<(), JsonError> {
         bytes.serialize(self)
     }
 
-    fn serialize_none(self) -> Result<(), Error> {
+    fn serialize_none(self) -> Result<(), JsonError> {
         self.put("null")
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), JsonError> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<(), Error> {
+    fn serialize_unit(self) -> Result<(), JsonError> {
         self.put("null")
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Error> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), JsonError> {
         self.put("null")
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Error> {
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), JsonError> {
         self.serialize_str(variant)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Error> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), JsonError> {
         value.serialize(self)
     }
 
@@ -264,23 +268,23 @@ impl<'j, 'a> Serializer for &'j mut Json<'a> {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), Error> {
+    ) -> Result<(), JsonError> {
         self.put("{")?;
         self.put_key(variant)?;
         value.serialize(&mut *self)?;
         self.put("}")
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'j, 'a>, Error> {
-        Items::begin(self, "[", "]")
+    fn serialize_seq(self, _: Option<usize>) -> Result<JsonItems<'j, 'a>, JsonError> {
+        JsonItems::begin(self, "[", "]")
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Items<'j, 'a>, Error> {
-        Items::begin(self, "[", "]")
+    fn serialize_tuple(self, _: usize) -> Result<JsonItems<'j, 'a>, JsonError> {
+        JsonItems::begin(self, "[", "]")
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Items<'j, 'a>, Error> {
-        Items::begin(self, "[", "]")
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<JsonItems<'j, 'a>, JsonError> {
+        JsonItems::begin(self, "[", "]")
     }
 
     fn serialize_tuple_variant(
@@ -289,18 +293,18 @@ impl<'j, 'a> Serializer for &'j mut Json<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Items<'j, 'a>, Error> {
+    ) -> Result<JsonItems<'j, 'a>, JsonError> {
         self.put("{")?;
         self.put_key(variant)?;
-        Items::begin(self, "[", "]}")
+        JsonItems::begin(self, "[", "]}")
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Items<'j, 'a>, Error> {
-        Items::begin(self, "{", "}")
+    fn serialize_map(self, _: Option<usize>) -> Result<JsonItems<'j, 'a>, JsonError> {
+        JsonItems::begin(self, "{", "}")
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'j, 'a>, Error> {
-        Items::begin(self, "{", "}")
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<JsonItems<'j, 'a>, JsonError> {
+        JsonItems::begin(self, "{", "}")
     }
 
     fn serialize_struct_variant(
@@ -309,22 +313,22 @@ impl<'j, 'a> Serializer for &'j mut Json<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Items<'j, 'a>, Error> {
+    ) -> Result<JsonItems<'j, 'a>, JsonError> {
         self.put("{")?;
         self.put_key(variant)?;
-        Items::begin(self, "{", "}}")
+        JsonItems::begin(self, "{", "}}")
     }
 }
 
-/// A list or an object that is being written.
-struct Items<'j, 'a> {
-    json: &'j mut Json<'a>,
+/// A list or an object in progress.
+struct JsonItems<'j, 'a> {
+    json: &'j mut JsonWriter<'a>,
     separator: &'static str,
     end: &'static str,
 }
 
-impl<'j, 'a> Items<'j, 'a> {
-    fn begin(json: &'j mut Json<'a>, begin: &str, end: &'static str) -> Result<Self, Error> {
+impl<'j, 'a> JsonItems<'j, 'a> {
+    fn begin(json: &'j mut JsonWriter<'a>, begin: &str, end: &'static str) -> Result<Self, JsonError> {
         json.put(begin)?;
         Ok(Self {
             json,
@@ -333,37 +337,37 @@ impl<'j, 'a> Items<'j, 'a> {
         })
     }
 
-    fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+    fn item(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), JsonError> {
         self.json.put(std::mem::replace(&mut self.separator, ","))?;
         value.serialize(&mut *self.json)
     }
 
-    fn key(&mut self, key: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+    fn key(&mut self, key: &(impl Serialize + ?Sized)) -> Result<(), JsonError> {
         self.json.put(std::mem::replace(&mut self.separator, ","))?;
         self.json.put_key(key)
     }
 
-    fn field(&mut self, key: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+    fn field(&mut self, key: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), JsonError> {
         self.key(key)?;
         value.serialize(&mut *self.json)
     }
 
-    fn close(self) -> Result<(), Error> {
+    fn close(self) -> Result<(), JsonError> {
         self.json.put(self.end)
     }
 }
 
 macro_rules! items {
     ($($kind:ident::$method:ident),*) => {
-        $(impl $kind for Items<'_, '_> {
+        $(impl $kind for JsonItems<'_, '_> {
             type Ok = ();
-            type Error = Error;
+            type Error = JsonError;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonError> {
                 self.item(value)
             }
 
-            fn end(self) -> Result<(), Error> {
+            fn end(self) -> Result<(), JsonError> {
                 self.close()
             }
         })*
@@ -379,15 +383,19 @@ items!(
 
 macro_rules! fields {
     ($($kind:ident),*) => {
-        $(impl $kind for Items<'_, '_> {
+        $(impl $kind for JsonItems<'_, '_> {
             type Ok = ();
-            type Error = Error;
+            type Error = JsonError;
 
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                key: &'static str,
+                value: &T,
+            ) -> Result<(), JsonError> {
                 self.field(key, value)
             }
 
-            fn end(self) -> Result<(), Error> {
+            fn end(self) -> Result<(), JsonError> {
                 self.close()
             }
         })*
@@ -396,19 +404,19 @@ macro_rules! fields {
 
 fields!(SerializeStruct, SerializeStructVariant);
 
-impl SerializeMap for Items<'_, '_> {
+impl SerializeMap for JsonItems<'_, '_> {
     type Ok = ();
-    type Error = Error;
+    type Error = JsonError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), JsonError> {
         self.key(key)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonError> {
         value.serialize(&mut *self.json)
     }
 
-    fn end(self) -> Result<(), Error> {
+    fn end(self) -> Result<(), JsonError> {
         self.close()
     }
 }
@@ -422,14 +430,14 @@ mod tests {
 
     use super::*;
 
-    fn written(value: &impl Serialize) -> (Top, String) {
+    fn written(value: &impl Serialize) -> (JsonShape, String) {
         let mut out = Vec::new();
-        let top = write_json(value, &mut out, 1 << 20).unwrap();
-        (top, String::from_utf8(out).unwrap())
+        let shape = write_json(value, &mut out, 1 << 20).unwrap();
+        (shape, String::from_utf8(out).unwrap())
     }
 
     #[derive(serde::Serialize)]
-    enum Shape {
+    enum SerdeShape {
         Unit,
         New(u8),
         Tuple(u8, char),
@@ -437,12 +445,12 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_is_what_serde_json_makes_of_it() {
+    fn every_shape_is_written_as_serde_json_does() {
         let shapes = [
-            Shape::Unit,
-            Shape::New(1),
-            Shape::Tuple(2, 'x'),
-            Shape::Struct { a: None, b: () },
+            SerdeShape::Unit,
+            SerdeShape::New(1),
+            SerdeShape::Tuple(2, 'x'),
+            SerdeShape::Struct { a: None, b: () },
         ];
         let all = (shapes, (1_i8, -0.5_f64), [Some("a\"b\\\n\u{1}é")], b"ab");
         let read: Value = serde_json::from_str(&written(&all).1).unwrap();
@@ -450,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_has_no_form_for_is_kept_as_text() {
+    fn values_without_json_form_are_kept_as_text() {
         let odd = (
             f64::NAN,
             f32::INFINITY,
@@ -474,13 +482,13 @@ mod tests {
     }
 
     #[test]
-    fn a_text_at_the_top_has_no_quotes() {
-        assert_eq!(written(&"a\"b"), (Top::Text, "a\"b".to_owned()));
-        assert_eq!(written(&json!([1])), (Top::Structure, "[1]".to_owned()));
+    fn text_at_the_top_has_no_quotes() {
+        assert_eq!(written(&"a\"b"), (JsonShape::Text, "a\"b".to_owned()));
+        assert_eq!(written(&json!([1])), (JsonShape::Other, "[1]".to_owned()));
     }
 
     #[test]
-    fn a_long_value_is_refused() {
+    fn too_long_value_is_refused() {
         let mut out = Vec::new();
         assert!(write_json(&vec!["abc"; 100], &mut out, 50).unwrap_err().is_too_long());
         assert!(out.len() <= 50);
@@ -506,7 +514,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(value in any_json()) {
+        fn written_value_is_read_back(value in any_json()) {
             let value = vec![value];
             let read: Vec<Value> = serde_json::from_str(&written(&value).1).unwrap();
             prop_assert_eq!(read, value);

@@ -1,9 +1,28 @@
-//! The frames that travel through the ring: what their bodies hold, and how they are written and read.
+//! The frames that travel through the ring: the layout of their bodies, and how they are written
+//! and read.
+//!
+//! All numbers are little endian, and there are no pointers: another process may read a frame.
+//! Times are nanoseconds since 1970.
+//!
+//! ```text
+//! record    time i64, logger u32, level u8, origin u8, fields u16, target length u32, message length u32,
+//!           target, message, fields (see `fields`)
+//! metrics   time i64, logger u32, count u32, step u64, count x { tag u8, 8 bytes, id u32 | NO_ID, length u32, name }
+//! progress  time i64, logger u32, kind u8, flags u8, line u32, id u64, position u64, total u64,
+//!           samples u64, elapsed ns u64, eta ns u64, rate f64, samples/s f64,
+//!           description length u32, description
+//! config    time i64, logger u32, length u32, JSON
+//! message   time i64, logger u32, length u32, name of the sink, length u32, text
+//! chunk     number u64, kind of the whole frame u8, last u8, length u32, bytes
+//! control   ticket u64, code u8, logger u32, number i32, length u32, bytes (such as the name of a sink)
+//! ```
 
-pub(crate) mod body;
 pub(crate) mod buffer;
+pub(crate) mod bytes;
 pub(crate) mod chunks;
 pub(crate) mod clock;
+pub(crate) mod decode;
+pub(crate) mod encode;
 mod fields;
 #[allow(
     dead_code,
@@ -11,3 +30,5 @@ mod fields;
 )]
 mod json;
 pub(crate) mod repeats;
+pub(crate) mod rewrite;
+pub(crate) mod types;

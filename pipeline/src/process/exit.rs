@@ -1,94 +1,55 @@
-//! What runs when the process ends by a return from `main` or by `exit`.
+//! Work at the end of a process that returns from `main` or calls `exit`.
 
-use std::cell::Cell;
-use std::panic::catch_unwind;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::process::late_calls::tell_late;
-use crate::process::notice::settle_notices;
-use crate::process::signals::wait_for_the_end;
+use super::ending::{begin_exit_hooks, wait_for_process_end};
+use super::late_calls::report_late_calls;
+use super::notice::settle_notices;
+use super::sys;
 
-/// Has `work` called once when the process exits, with its exit code where the system tells it. Only the first call
-/// counts.
+/// Has `work` called once when the process exits, with the exit code if the system reveals it. Only
+/// the first call counts.
 ///
-/// The other threads are still alive then, so the writer can be waited for.
+/// The other threads still run then, so `work` can wait for the writer.
+///
+/// ```
+/// logcore_pipeline::at_exit(|code| {
+///     // On Linux with glibc, the exit code of the process.
+///     assert!(code.is_none_or(|code| code == 0));
+/// });
+/// ```
 pub fn at_exit(work: fn(Option<i32>)) {
-    if WORK.set(work).is_ok() {
-        register();
+    if EXIT_WORK.set(work).is_ok() {
+        #[cfg(unix)]
+        sys::call_at_exit(run);
     }
 }
 
-/// Whether this thread is ending the process: what it says now is not said by the program's work any more.
-pub(crate) fn runs_exit_handlers() -> bool {
-    EXITING.try_with(Cell::get).unwrap_or(false)
+/// Has the last notices of the process reported when it unloads its libraries.
+///
+/// The exit hooks that the program registered before ours run after ours, and may still log.
+pub(crate) fn report_at_unload() {
+    sys::call_at_unload(report_last);
 }
 
-static WORK: OnceLock<fn(Option<i32>)> = OnceLock::new();
+static EXIT_WORK: OnceLock<fn(Option<i32>)> = OnceLock::new();
 
-thread_local! {
-    static EXITING: Cell<bool> = const { Cell::new(false) };
-}
-
+#[cfg(unix)]
 fn run(code: Option<i32>) {
-    if let Some(work) = WORK.get() {
-        // A signal that ends the process has it end as it should; whoever exits meanwhile must not cut that short.
-        wait_for_the_end();
-        let _ = EXITING.try_with(|exiting| exiting.set(true));
-        // Unwinding into C would abort the process and change its exit code.
-        let _ = catch_unwind(|| {
-            work(code);
-            tell_the_last();
-        });
+    if let Some(work) = EXIT_WORK.get() {
+        // A signal that ends the process must have its full effect; a thread that exits meanwhile
+        // must not cut that short.
+        wait_for_process_end();
+        begin_exit_hooks();
+        work(code);
+        report_last();
     }
 }
 
-/// Handlers that the program registered before ours run after ours; what they say is told when the process lets go of its
-/// libraries, which is the last that happens.
-#[cfg(target_os = "linux")]
-mod last {
-    extern "C" fn tell() {
-        let _ = std::panic::catch_unwind(super::tell_the_last);
-    }
-
-    #[used]
-    // SAFETY: the section holds addresses of functions without arguments, which the system's start-up code calls in turn.
-    #[unsafe(link_section = ".fini_array")]
-    static TELL: extern "C" fn() = tell;
-}
-
-fn tell_the_last() {
-    /// A reader of stderr that has not read by then does not read.
-    const PATIENCE: Duration = Duration::from_millis(200);
-    tell_late();
-    settle_notices(PATIENCE);
-}
-
-/// glibc tells the code, see `on_exit(3)`.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn register() {
-    use std::ffi::{c_int, c_void};
-
-    unsafe extern "C" {
-        fn on_exit(work: extern "C" fn(c_int, *mut c_void), data: *mut c_void) -> c_int;
-    }
-
-    extern "C" fn at_exit(code: c_int, _: *mut c_void) {
-        run(Some(code));
-    }
-
-    // SAFETY: the declaration is that of the manual; the function lives for ever, does not unwind and leaves its data alone.
-    // Failure means that the system has no room for one more handler; then an orderly `finish` is all there is.
-    let _ = unsafe { on_exit(at_exit, std::ptr::null_mut()) };
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn register() {
-    extern "C" fn at_exit() {
-        run(None);
-    }
-
-    // SAFETY: the function has the C signature, lives for ever and does not unwind. Failure means that the system has no
-    // room for one more handler; then an orderly `finish` is all there is.
-    let _ = unsafe { libc::atexit(at_exit) };
+fn report_last() {
+    /// A reader of stderr that has not read by then never reads.
+    const TIMEOUT: Duration = Duration::from_millis(200);
+    report_late_calls();
+    settle_notices(TIMEOUT);
 }

@@ -1,27 +1,32 @@
-//! Calls to loggers that have ended: nobody takes them any more, so they are counted and told.
+//! Calls to loggers that have ended: nothing delivers them anymore, so they are counted and
+//! reported.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use logcore::PerProcess;
 
-use crate::process::notice::{notice_soon, print_notice};
+use super::notice::{post_notice, print_notice};
 
-static COUNT: PerProcess<AtomicU64> = PerProcess::new(|_| AtomicU64::new(0));
+static LATE_CALLS: PerProcess<AtomicU64> = PerProcess::new(|_| AtomicU64::new(0));
 
-/// Counts a call to a logger that has ended; the first is told at once, the rest when the process ends.
+/// Counts a call to a logger that has ended. The first such call of a logger is reported on stderr
+/// at once, the number of all of them when the process ends.
+///
+/// ```
+/// // Prints `logcore: logger `trainer` has ended: …` to stderr.
+/// logcore_pipeline::count_call_after_end("trainer");
+/// ```
 pub fn count_call_after_end(logger: &str) {
-    COUNT.get().fetch_add(1, Ordering::Relaxed);
-    notice_soon(
+    LATE_CALLS.get().fetch_add(1, Ordering::Relaxed);
+    post_notice(
         &format!("late {logger}"),
-        &format!(
-            "logger `{logger}` has ended: what is still said to it is dropped, and counted until the process ends"
-        ),
+        &format!("logger `{logger}` has ended: further calls are dropped, and counted until the process ends"),
     );
 }
 
-/// Tells how many there were since this was told.
-pub(crate) fn tell_late() {
-    let count = COUNT.get().swap(0, Ordering::Relaxed);
+/// Reports the number of calls since the last report.
+pub(crate) fn report_late_calls() {
+    let count = LATE_CALLS.get().swap(0, Ordering::Relaxed);
     if count > 0 {
         let (calls, were) = if count == 1 { ("call", "was") } else { ("calls", "were") };
         let text = format!("{count} {calls} came after the end of their logger and {were} dropped");

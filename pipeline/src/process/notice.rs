@@ -1,106 +1,169 @@
-//! The last resort: one line on stderr for each kind of trouble.
+//! Notices: the last resort, one line on stderr for each kind of trouble.
 //!
-//! Nobody may read stderr: a full pipe, a terminal that stands still. So a thread of its own writes the lines, and whoever has one
-//! waits for it a moment at most. The stream is never switched to non-blocking, because other processes have it, too; and std's
-//! lock of it is not taken, because the program's own `eprintln!` would wait for that.
+//! Nobody may read stderr: a pipe may be full, a terminal may be stopped. So a separate thread
+//! writes the lines, and a thread that has a notice waits only for a moment. The stream is never
+//! switched to non-blocking, because other processes share it. The standard library's lock of
+//! stderr is not taken, because the program's own `eprintln!` would wait for that lock.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, TryLockError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use logcore::escape::to_one_line;
+use logcore::sync::{lock, wait_timeout};
 use logcore::{PerProcess, Redaction, suppress_logging};
 
-/// The same trouble is said again only after this time.
-const AGAIN: Duration = Duration::from_secs(60);
-/// A stream that takes a line within this is waited for, so that the line is read before what the program says next.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// Lines that wait; those beyond are counted.
-const BACKLOG: usize = 256;
-/// Kinds of trouble that are remembered.
-const KINDS: usize = 4096;
+/// The same kind of trouble is reported again only after this time.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+/// A notice is awaited for this long, so that a reader finds it before the program's next output.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(50);
+/// Number of lines that wait; further lines are counted.
+const MAX_LINES: usize = 256;
+/// Number of kinds of trouble that are remembered.
+const MAX_KINDS: usize = 4096;
 
-/// Writes a whole line to stderr; returns whether it did, or leaves it to whoever asks.
-type Way = fn(&str) -> bool;
+/// Writes a whole line and returns `true`, or returns `false` and leaves the line to the caller.
+type NoticeWriter = fn(&str) -> bool;
 
-static WAY: OnceLock<Way> = OnceLock::new();
-/// The rank of this process, if it has others beside it on the same stderr; 0 is not marked.
+static WRITER: OnceLock<NoticeWriter> = OnceLock::new();
+/// The rank of this process among those that share its stderr. Rank 0 has no label.
 static RANK: AtomicU32 = AtomicU32::new(0);
+/// The patterns of all loggers, because trouble concerns the whole process.
+static REDACTIONS: RwLock<Vec<Weak<Redaction>>> = RwLock::new(Vec::new());
+/// The times at which each kind of trouble was last reported.
+static REPORTED: PerProcess<Mutex<HashMap<String, Instant>>> = PerProcess::new(|_| Mutex::default());
+static QUEUE: PerProcess<NoticeQueue> = PerProcess::new(|_| NoticeQueue::default());
 
-/// Has `way` write the notices from now on, where it can: who owns the terminal has them above its bars. The first one stays.
-pub fn set_notice_writer(way: Way) {
-    let _ = WAY.set(way);
+/// Has `writer` write all further notices, such as above the progress bars of a terminal. Only the
+/// first call counts.
+///
+/// `writer` returns `true` if it wrote the line; otherwise the line goes to stderr.
+///
+/// ```
+/// logcore_pipeline::set_notice_writer(|line| {
+///     assert!(line.starts_with("logcore: "));
+///     true
+/// });
+/// logcore_pipeline::print_notice("disk", "the disk is full");
+/// ```
+pub fn set_notice_writer(writer: fn(&str) -> bool) {
+    let _ = WRITER.set(writer);
 }
 
-/// Marks the notices of this process from now on, unless it is the first: `logcore: [rank 3] …`.
+/// Labels all further notices of this process, unless `rank` is 0: `logcore: [rank 3] …`.
+///
+/// ```
+/// logcore_pipeline::set_notice_writer(|line| {
+///     assert_eq!(line, "logcore: [rank 3] the disk is full\n");
+///     true
+/// });
+/// logcore_pipeline::label_notices_with_rank(3);
+/// logcore_pipeline::print_notice("disk", "the disk is full");
+/// ```
 pub fn label_notices_with_rank(rank: u32) {
     RANK.store(rank, Ordering::Relaxed);
 }
 
-/// Patterns of what no notice may show: those of all loggers there are, since trouble is that of the process.
-static HIDDEN: RwLock<Vec<Weak<Redaction>>> = RwLock::new(Vec::new());
-
-/// Has all notices from now on without what these patterns match, for as long as somebody keeps them.
-pub fn redact_in_notices(redaction: &Arc<Redaction>) {
-    let mut hidden = HIDDEN.write().unwrap_or_else(PoisonError::into_inner);
-    hidden.retain(|redaction| redaction.strong_count() > 0);
-    hidden.push(Arc::downgrade(redaction));
-}
-
-/// Writes `logcore: <text>` to stderr, once a minute at most for each `kind`, and waits a moment for it to be taken. Returns
-/// whether it is the time to say it.
+/// Hides the matches of `redaction` in all further notices, for as long as the caller keeps the
+/// `Arc`.
 ///
-/// If stderr is gone there is nobody left to tell, and the run goes on.
-pub fn print_notice(kind: &str, text: &str) -> bool {
-    let said = notice_soon(kind, text);
-    if said {
-        settle_notices(PATIENCE);
-    }
-    said
+/// ```
+/// use std::sync::Arc;
+///
+/// logcore_pipeline::set_notice_writer(|line| {
+///     assert!(line.contains("***") && !line.contains("hf_123"));
+///     true
+/// });
+/// let redaction = Arc::new(logcore::Redaction::new(&["hf_[0-9]+".to_owned()])?);
+/// logcore_pipeline::redact_in_notices(&redaction);
+/// logcore_pipeline::print_notice("token", "cannot use token hf_123");
+/// # Ok::<(), logcore::ConfigError>(())
+/// ```
+pub fn redact_in_notices(redaction: &Arc<Redaction>) {
+    let mut redactions = REDACTIONS.write().unwrap_or_else(PoisonError::into_inner);
+    redactions.retain(|redaction| redaction.strong_count() > 0);
+    redactions.push(Arc::downgrade(redaction));
 }
 
-/// The same without any wait.
-pub(crate) fn notice_soon(kind: &str, text: &str) -> bool {
+/// Writes `logcore: <text>` to stderr, at most once a minute for each `kind`, and waits up to 50 ms
+/// for the line to be written. Returns `true` unless the minute of the last notice of this kind has
+/// not passed.
+///
+/// If stderr is closed the notice is lost, and the run continues.
+///
+/// ```
+/// use logcore_pipeline::print_notice;
+///
+/// assert!(print_notice("disk full", "cannot write training.log: the disk is full"));
+/// assert!(!print_notice("disk full", "cannot write training.log: the disk is full"));
+/// ```
+pub fn print_notice(kind: &str, text: &str) -> bool {
+    let is_due = post_notice(kind, text);
+    if is_due {
+        settle_notices(WRITE_TIMEOUT);
+    }
+    is_due
+}
+
+/// Does the same without waiting.
+pub(crate) fn post_notice(kind: &str, text: &str) -> bool {
     {
-        let mut said = lock(SAID.get());
-        match said.get(kind) {
-            Some(last) if last.elapsed() < AGAIN => return false,
+        let mut reported = lock(REPORTED.get());
+        match reported.get(kind) {
+            Some(last) if last.elapsed() < REPEAT_INTERVAL => return false,
             _ => {
-                if said.len() >= KINDS {
-                    said.retain(|_, last| last.elapsed() < AGAIN);
+                if reported.len() >= MAX_KINDS {
+                    reported.retain(|_, last| last.elapsed() < REPEAT_INTERVAL);
                 }
-                said.insert(kind.to_owned(), Instant::now())
+                reported.insert(kind.to_owned(), Instant::now())
             }
         };
     }
-    let mark = match RANK.load(Ordering::Relaxed) {
+    let label = match RANK.load(Ordering::Relaxed) {
         0 => String::new(),
         rank => format!("[rank {rank}] "),
     };
-    DESK.get()
-        .put(format!("logcore: {mark}{}\n", to_one_line(&hidden(text))));
+    QUEUE
+        .get()
+        .push(format!("logcore: {label}{}\n", to_one_line(&redacted(text))));
     true
 }
 
-/// The text without what nobody may see.
-fn hidden(text: &str) -> Cow<'_, str> {
-    let Some(patterns) = patterns() else {
+/// Waits until all notices are written, for at most `timeout`. Returns at once if the stream is
+/// known to be stuck.
+pub(crate) fn settle_notices(timeout: Duration) {
+    let queue = QUEUE.get();
+    let until = Instant::now() + timeout;
+    let mut state = lock(&queue.state);
+    while state.is_behind() && !state.is_stuck {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            state.is_stuck = true;
+            return;
+        }
+        state = wait_timeout(&queue.changed, state, left);
+    }
+}
+
+fn redacted(text: &str) -> Cow<'_, str> {
+    let Some(redactions) = redactions() else {
         return "***".into();
     };
-    patterns.iter().fold(Cow::Borrowed(text), |text, redaction| {
+    redactions.iter().fold(Cow::Borrowed(text), |text, redaction| {
         Cow::Owned(redaction.hide(&text).into_owned())
     })
 }
 
-/// `None` if they cannot be had: in a child of a fork that caught them while they changed, nobody ends the change.
-fn patterns() -> Option<Vec<Arc<Redaction>>> {
-    let until = Instant::now() + PATIENCE;
+/// `None` if the lock cannot be had: a fork may have caught it while another thread held it, and no
+/// thread of the child releases it.
+fn redactions() -> Option<Vec<Arc<Redaction>>> {
+    let until = Instant::now() + WRITE_TIMEOUT;
     loop {
-        let hidden = match HIDDEN.try_read() {
-            Ok(hidden) => hidden,
+        let redactions = match REDACTIONS.try_read() {
+            Ok(redactions) => redactions,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
             Err(TryLockError::WouldBlock) if Instant::now() < until => {
                 thread::yield_now();
@@ -108,123 +171,100 @@ fn patterns() -> Option<Vec<Arc<Redaction>>> {
             }
             Err(TryLockError::WouldBlock) => return None,
         };
-        return Some(hidden.iter().filter_map(Weak::upgrade).collect());
+        return Some(redactions.iter().filter_map(Weak::upgrade).collect());
     }
 }
 
-/// Waits until all notices are written, `patience` at most; a stream that is known to take nothing is not waited for.
-pub(crate) fn settle_notices(patience: Duration) {
-    let desk = DESK.get();
-    let until = Instant::now() + patience;
-    let mut state = lock(&desk.state);
-    while state.is_behind() && !state.stuck {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            state.stuck = true;
-            return;
-        }
-        state = desk
-            .changed
-            .wait_timeout(state, left)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
-    }
-}
-
-static SAID: PerProcess<Mutex<HashMap<String, Instant>>> = PerProcess::new(|_| Mutex::default());
-static DESK: PerProcess<Desk> = PerProcess::new(|_| Desk::default());
-
-/// Where lines wait for the thread that writes them.
+/// The lines that wait for the thread that writes them.
 #[derive(Default)]
-struct Desk {
-    state: Mutex<State>,
+struct NoticeQueue {
+    state: Mutex<NoticeState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct NoticeState {
     lines: VecDeque<String>,
-    /// Lines that had no place.
-    unsaid: u64,
-    writing: bool,
-    /// The thread was waited for in vain and has not come through since.
-    stuck: bool,
+    /// Number of lines beyond `MAX_LINES`.
+    dropped: u64,
+    is_writing: bool,
+    /// A wait for the thread timed out, and the thread has not written a line since.
+    is_stuck: bool,
     has_thread: bool,
 }
 
-impl State {
-    fn is_behind(&self) -> bool {
-        self.has_thread && (self.writing || !self.lines.is_empty())
-    }
-}
-
-impl Desk {
-    fn put(&'static self, line: String) {
+impl NoticeQueue {
+    fn push(&'static self, line: String) {
         let mut state = lock(&self.state);
-        match state.lines.len() < BACKLOG {
+        match state.lines.len() < MAX_LINES {
             true => state.lines.push_back(line),
-            false => state.unsaid += 1,
+            false => state.dropped += 1,
         }
         if !state.has_thread {
             let started = thread::Builder::new()
                 .name("logcore-notices".to_owned())
                 .spawn(|| suppress_logging(|| self.write_all()));
-            // Without a thread it waits for the next notice, which tries again.
+            // Without a thread the line waits for the next notice, which tries again.
             state.has_thread = started.is_ok();
         }
         drop(state);
         self.changed.notify_all();
     }
 
-    /// The loop of the thread. It ends when there has been nothing for a while: trouble is rare.
+    /// The loop of the thread. Trouble is rare, so the thread ends after some idle seconds.
     fn write_all(&self) {
         const IDLE: Duration = Duration::from_secs(5);
         let mut state = lock(&self.state);
+        let mut idle_since = Instant::now();
         loop {
             let Some(line) = state.next_line() else {
-                let (next, waited) = self
-                    .changed
-                    .wait_timeout(state, IDLE)
-                    .unwrap_or_else(PoisonError::into_inner);
-                state = next;
-                if waited.timed_out() && state.lines.is_empty() {
+                let left = IDLE.saturating_sub(idle_since.elapsed());
+                if left.is_zero() {
                     state.has_thread = false;
                     return;
                 }
+                state = wait_timeout(&self.changed, state, left);
                 continue;
             };
-            state.writing = true;
+            state.is_writing = true;
             drop(state);
-            write(&line);
+            write_line(&line);
+            idle_since = Instant::now();
             state = lock(&self.state);
-            (state.writing, state.stuck) = (false, false);
+            (state.is_writing, state.is_stuck) = (false, false);
             self.changed.notify_all();
         }
     }
 }
 
-impl State {
+impl NoticeState {
+    fn is_behind(&self) -> bool {
+        self.has_thread && (self.is_writing || !self.lines.is_empty())
+    }
+
     fn next_line(&mut self) -> Option<String> {
         if let Some(line) = self.lines.pop_front() {
             return Some(line);
         }
-        let unsaid = std::mem::take(&mut self.unsaid);
-        (unsaid > 0).then(|| format!("logcore: {unsaid} more lines like these could not be said: nobody read them\n"))
+        let dropped = std::mem::take(&mut self.dropped);
+        (dropped > 0).then(|| format!("logcore: {dropped} more lines like these were dropped: nobody read them\n"))
     }
 }
 
-/// One write for the whole line where the stream takes it, so that it stays whole among others.
-fn write(line: &str) {
-    if WAY.get().is_some_and(|way| way(line)) {
+/// Writes a whole line at once if the stream accepts that, so that the line is not mixed with
+/// others.
+fn write_line(line: &str) {
+    if WRITER.get().is_some_and(|write| write(line)) {
         return;
     }
     let mut rest = line.as_bytes();
     while !rest.is_empty() {
         match write_some(rest) {
+            Ok(0) => return,
             Ok(count) => rest = &rest[count..],
             Err(error) => match error.kind() {
                 std::io::ErrorKind::Interrupted => {}
-                // Somebody has made it a stream that does not block.
+                // Another process has switched the stream to non-blocking.
                 std::io::ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(5)),
                 _ => return,
             },
@@ -234,20 +274,11 @@ fn write(line: &str) {
 
 #[cfg(unix)]
 fn write_some(bytes: &[u8]) -> std::io::Result<usize> {
-    // SAFETY: the bytes live through the call, which only reads them; nothing is assumed of the descriptor.
-    let count = unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
-    match usize::try_from(count) {
-        Ok(0) => Err(std::io::ErrorKind::WriteZero.into()),
-        Ok(count) => Ok(count),
-        Err(_) => Err(std::io::Error::last_os_error()),
-    }
+    // Without the standard library's lock.
+    Ok(rustix::io::write(std::io::stderr(), bytes)?)
 }
 
 #[cfg(not(unix))]
 fn write_some(bytes: &[u8]) -> std::io::Result<usize> {
     std::io::Write::write(&mut std::io::stderr(), bytes)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

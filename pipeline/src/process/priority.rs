@@ -1,21 +1,34 @@
-//! Threads that have time.
+//! The priority of background threads.
 
-/// Has the calling thread give way to others: to the training, above all. Where that is not allowed, it stays as it is.
+/// Lowers the priority of the calling thread, so that it gives way to the training above all.
+///
+/// The thread gets a nice value of at least 10, the conventional one for background work. If the
+/// system refuses, or is not Linux, the priority stays as it is.
+///
+/// ```
+/// std::thread::spawn(logcore_pipeline::lower_thread_priority).join().unwrap();
+/// # #[cfg(target_os = "linux")]
+/// std::thread::spawn(|| {
+///     logcore_pipeline::lower_thread_priority();
+///     // The 19th field of the thread's statistics is its nice value.
+///     let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+///     let nice: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(16).unwrap().parse().unwrap();
+///     assert!(nice >= 10);
+/// })
+/// .join()
+/// .unwrap();
+/// ```
 pub fn lower_thread_priority() {
     #[cfg(target_os = "linux")]
-    yield_on_linux();
-}
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
 
-/// Of 19; what is meant for background work by convention.
-#[cfg(target_os = "linux")]
-const NICE: libc::c_int = 10;
-
-#[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
-fn yield_on_linux() {
-    // SAFETY: the calls take and return integers. Linux means by a process here the calling thread alone.
-    unsafe {
-        let nice = libc::getpriority(libc::PRIO_PROCESS as _, 0);
-        libc::setpriority(libc::PRIO_PROCESS as _, 0, nice.max(NICE));
+        // To Linux, "process" means the calling thread alone here.
+        let nice = getpriority_process(None).unwrap_or(0);
+        let _ = setpriority_process(None, nice.max(BACKGROUND_NICE));
     }
 }
+
+/// Nice values go up to 19.
+#[cfg(target_os = "linux")]
+const BACKGROUND_NICE: i32 = 10;

@@ -1,46 +1,52 @@
-//! Locks by which a process shares its ring with children of a fork, any of which may be killed at any moment.
+//! Locks by which a process shares its ring with children of a fork, each of which may be killed at
+//! any moment.
 //!
-//! Two locks lie in the ring's block, both of a kind that the system gives back when its holder dies. The writer's thread holds the
-//! first one while it lives, so that a child learns by a look into memory that the writer is gone. The second one is held by the
-//! child that puts in a frame: if it dies at that, the writer learns that nobody will ever commit the frame that it waits for.
+//! Two locks are in the block of the ring. The system releases both when their holder dies.
+//!
+//! - The writer's thread holds the first lock while it lives, so a child learns from memory alone
+//!   that the writer is gone.
+//! - A child holds the second lock while it pushes a frame. If the child dies meanwhile, the writer
+//!   learns that nobody will ever commit the frame that it waits for.
+//!
 //! Threads of the process that has the writer need neither.
 
 use std::sync::atomic::Ordering;
 
-use crate::ring::layout::{CHILDREN_LOCK, DIED, WRITER_LOCK, WRITER_STATE};
-use crate::ring::region::Region;
+use super::Region;
+use super::layout::{CHILD_DEATHS, CHILD_LOCK, WRITER_LOCK, WRITER_STATE};
 
-/// The first lock is not held yet.
-const COMING: u64 = 0;
-const THERE: u64 = 1;
+// States of the writer.
+/// The writer does not hold its lock yet.
+const STARTING: u64 = 0;
+const RUNNING: u64 = 1;
 const GONE: u64 = 2;
 
-/// Prepares a fresh block.
-pub(crate) fn begin(region: &Region) {
-    lock::begin(region, WRITER_LOCK);
-    lock::begin(region, CHILDREN_LOCK);
+/// Initializes the locks of a fresh block.
+pub(super) fn initialize(region: &Region) {
+    robust::initialize(region, WRITER_LOCK);
+    robust::initialize(region, CHILD_LOCK);
 }
 
-/// By the writer's thread: it is there.
-pub(crate) fn writer_begins(region: &Region) {
-    lock::try_take(region, WRITER_LOCK);
-    region.front_word(WRITER_STATE).store(THERE, Ordering::Release);
+/// For the writer's thread: notes that the writer runs.
+pub(crate) fn writer_started(region: &Region) {
+    robust::try_lock(region, WRITER_LOCK);
+    region.front_word(WRITER_STATE).store(RUNNING, Ordering::Release);
 }
 
-/// By the writer's thread: it reads nothing more.
-pub(crate) fn writer_ends(region: &Region) {
+/// For the writer's thread: notes that the writer reads no more frames.
+pub(crate) fn writer_stopped(region: &Region) {
     region.front_word(WRITER_STATE).store(GONE, Ordering::Release);
-    lock::give_back(region, WRITER_LOCK);
+    robust::unlock(region, WRITER_LOCK);
 }
 
-/// By a child: whether the writer has ended, or died with its process.
-pub(crate) fn writer_is_gone(region: &Region) -> bool {
+/// For a child: returns `true` if the writer has stopped, or died with its process.
+pub(crate) fn is_writer_gone(region: &Region) -> bool {
     match region.front_word(WRITER_STATE).load(Ordering::Acquire) {
-        COMING => false,
-        THERE => match lock::try_take(region, WRITER_LOCK) {
-            lock::Taken::No => false,
-            lock::Taken::Yes | lock::Taken::FromTheDead => {
-                writer_ends(region);
+        STARTING => false,
+        RUNNING => match robust::try_lock(region, WRITER_LOCK) {
+            LockAttempt::Failed => false,
+            LockAttempt::Locked | LockAttempt::LockedAfterDeath => {
+                writer_stopped(region);
                 true
             }
         },
@@ -48,51 +54,58 @@ pub(crate) fn writer_is_gone(region: &Region) -> bool {
     }
 }
 
-/// By a child, for the time of one frame; `None` if another child is at it.
-pub(crate) fn take_turn(region: &Region) -> Option<Turn<'_>> {
-    match lock::try_take(region, CHILDREN_LOCK) {
-        lock::Taken::No => return None,
-        lock::Taken::Yes => {}
-        lock::Taken::FromTheDead => drop(region.front_word(DIED).fetch_add(1, Ordering::AcqRel)),
+/// For a child, for the time of one frame: takes the lock. Returns `None` if another child holds
+/// it.
+pub(crate) fn try_lock_for_child(region: &Region) -> Option<ChildLock<'_>> {
+    match robust::try_lock(region, CHILD_LOCK) {
+        LockAttempt::Failed => return None,
+        LockAttempt::Locked => {}
+        LockAttempt::LockedAfterDeath => drop(region.front_word(CHILD_DEATHS).fetch_add(1, Ordering::AcqRel)),
     }
-    Some(Turn(region))
+    Some(ChildLock(region))
 }
 
-/// How many children have died at putting in a frame.
-pub(crate) fn died(region: &Region) -> u64 {
-    region.front_word(DIED).load(Ordering::Acquire)
+/// Returns the number of children that died while they pushed a frame.
+pub(crate) fn child_deaths(region: &Region) -> u64 {
+    region.front_word(CHILD_DEATHS).load(Ordering::Acquire)
 }
 
-/// No child puts in a frame while it lives.
-pub(crate) struct Turn<'a>(&'a Region);
+/// The lock of children: no other child pushes a frame while the value lives.
+pub(crate) struct ChildLock<'a>(&'a Region);
 
-impl Drop for Turn<'_> {
+impl Drop for ChildLock<'_> {
     fn drop(&mut self) {
-        lock::give_back(self.0, CHILDREN_LOCK);
+        robust::unlock(self.0, CHILD_LOCK);
     }
+}
+
+#[cfg_attr(
+    any(loom, not(target_os = "linux")),
+    allow(dead_code, reason = "without robust locks no holder dies")
+)]
+enum LockAttempt {
+    Failed,
+    Locked,
+    /// The holder had died.
+    LockedAfterDeath,
 }
 
 #[cfg(all(target_os = "linux", not(loom)))]
-mod lock {
+mod robust {
     use std::mem::MaybeUninit;
 
-    use crate::ring::region::Region;
-
-    pub(super) enum Taken {
-        No,
-        Yes,
-        FromTheDead,
-    }
+    use super::{LockAttempt, Region};
 
     fn at(region: &Region, offset: usize) -> *mut libc::pthread_mutex_t {
         const { assert!(size_of::<libc::pthread_mutex_t>() <= 128) };
         region.front_address(offset, size_of::<libc::pthread_mutex_t>()).cast()
     }
 
-    pub(super) fn begin(region: &Region, offset: usize) {
+    pub(super) fn initialize(region: &Region, offset: usize) {
         let mut attributes = MaybeUninit::uninit();
-        // SAFETY: the attributes are initialised by the first call and live through the others; the lock lies in a fresh block
-        // that nobody else knows, on 128 bytes of its own, aligned to them.
+        // SAFETY: the first call initializes the attributes, which live through the other calls.
+        // The lock is in a fresh block that nobody else knows, on 128 bytes of its own, aligned to
+        // them.
         unsafe {
             libc::pthread_mutexattr_init(attributes.as_mut_ptr());
             libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED);
@@ -102,48 +115,41 @@ mod lock {
         }
     }
 
-    pub(super) fn try_take(region: &Region, offset: usize) -> Taken {
+    pub(super) fn try_lock(region: &Region, offset: usize) -> LockAttempt {
         let lock = at(region, offset);
-        // SAFETY: initialised in `begin`, and the block outlives the call. The state that it guards is whole at every moment: a
-        // frame that is not committed is none.
+        // SAFETY: initialized in `initialize`, and the block outlives the call. The guarded state
+        // is consistent at every moment: an uncommitted frame does not count.
         unsafe {
             match libc::pthread_mutex_trylock(lock) {
-                0 => Taken::Yes,
+                0 => LockAttempt::Locked,
                 libc::EOWNERDEAD => {
                     libc::pthread_mutex_consistent(lock);
-                    Taken::FromTheDead
+                    LockAttempt::LockedAfterDeath
                 }
-                _ => Taken::No,
+                _ => LockAttempt::Failed,
             }
         }
     }
 
-    pub(super) fn give_back(region: &Region, offset: usize) {
-        // SAFETY: as above; it is this thread's, or the call does nothing.
+    pub(super) fn unlock(region: &Region, offset: usize) {
+        // SAFETY: as above. The lock belongs to this thread, or the call does nothing.
         unsafe { libc::pthread_mutex_unlock(at(region, offset)) };
     }
 }
 
-/// Without such locks a child takes the writer for alive, and is not to be killed.
+/// Without such locks, a child takes the writer for alive, and must not be killed.
 #[cfg(not(all(target_os = "linux", not(loom))))]
-mod lock {
-    use crate::ring::region::Region;
+mod robust {
+    use super::{LockAttempt, Region};
 
-    #[allow(dead_code)]
-    pub(super) enum Taken {
-        No,
-        Yes,
-        FromTheDead,
-    }
+    pub(super) fn initialize(_: &Region, _: usize) {}
 
-    pub(super) fn begin(_: &Region, _: usize) {}
-
-    pub(super) fn try_take(_: &Region, offset: usize) -> Taken {
+    pub(super) fn try_lock(_: &Region, offset: usize) -> LockAttempt {
         match offset == super::WRITER_LOCK {
-            true => Taken::No,
-            false => Taken::Yes,
+            true => LockAttempt::Failed,
+            false => LockAttempt::Locked,
         }
     }
 
-    pub(super) fn give_back(_: &Region, _: usize) {}
+    pub(super) fn unlock(_: &Region, _: usize) {}
 }

@@ -1,124 +1,150 @@
-//! The file that a ring lies in, and the names under which the next process finds it.
+//! The file of a ring, and the names by which the next process finds it.
 //!
-//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or, if it lies elsewhere, lines that lead to it:
+//! In the log directory, `.logcore-<pid>-<nonce>.ring` is the ring itself, or a *pointer*: lines
+//! that lead to a ring in another folder.
 //!
 //! ```text
 //! at <path>
-//! on <place>
+//! on <host id>
 //! of <nonce> <inode>
 //! ```
 //!
-//! With `.rank3` before the ending it is that of a process whose files are those of rank 3. The process holds a lock on the
-//! ring; who gets the lock knows that the process is no more. The ring knows its own inode and that of each of its names, so that a
-//! copy of any of them is none: what it says is believed of the folders alone that it was made for.
+//! The name ends in `.rank3.ring` if the process writes the files of rank 3. The process holds a
+//! lock on the ring; a process that gets the lock knows that the owner is dead. The ring contains
+//! its own inode and that of each of its names, so recovery recognizes copies. Recovery delivers a
+//! ring only into the folders that it was made for.
 
 use std::fs::{self, File};
 use std::io;
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use logcore::kill_point::kill_point;
+use logcore::sync::lock;
 use logcore::{FileRank, RingPlace, process_number};
 
-use crate::process::fork::OwnDescriptor;
+use super::Region;
+use super::file_system::{FileSystem, is_shared_memory_of_machine};
+use super::host_id::{HostId, boot_number};
+use super::layout::RingSizes;
+use super::queue::{Ring, RingIdentity};
 use crate::process::notice::print_notice;
-use crate::ring::file_system::{Ground, shared_memory_is_of_the_machine};
-use crate::ring::host_id::{Place, this_boot};
-use crate::ring::queue::{Origin, Ring, Sizes};
-use crate::ring::region::Region;
-use crate::writer::checkpoint::NamedFolder;
+use crate::process::sys::ExclusiveDescriptor;
 
-/// Begins the content of a name that leads to a ring in another folder.
-pub(crate) const POINTER: &str = "at ";
-/// Begins its second line: several machines may share the log directory, and none of them sees another's shared memory.
-pub(crate) const MACHINE: &str = "\non ";
-/// Begins its last line.
-pub(crate) const ORIGIN: &str = "\nof ";
-const BEGINNING: &str = ".logcore-";
-const ENDING: &str = ".ring";
-/// While a ring is being made, nobody may take it for one.
+/// Begins a pointer, before the path of the ring.
+pub(crate) const POINTER_PATH: &str = "at ";
+/// Begins the second line of a pointer: machines that share the log directory do not share their
+/// memory.
+pub(crate) const POINTER_HOST: &str = "\non ";
+/// Begins the last line of a pointer.
+pub(crate) const POINTER_IDENTITY: &str = "\nof ";
+const PREFIX: &str = ".logcore-";
+const SUFFIX: &str = ".ring";
+/// Added to the name of a ring that is not complete, so that no process takes it for one.
 const UNFINISHED: &str = ".new";
-/// Memory that is a file: as fast as any, and gone with the machine.
+/// Memory that is a file: fast, and lost at a reboot.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// The file of a live ring. Dropped, it is gone: its ring has been delivered.
+/// One of the log directories that have a name of the ring; see
+/// [`Pipeline::link_from`](crate::Pipeline::link_from).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderNumber(pub(crate) u32);
+
+/// A log directory that has a name of the ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedFolder {
+    pub(crate) path: PathBuf,
+    /// The inode of the name's file: of the ring itself, or of a pointer to it.
+    pub(crate) inode: u64,
+}
+
+/// The file of a live ring. Its drop removes the file, because the ring has been delivered.
 pub(crate) struct RingFile {
-    /// Its lock says that the process lives. Never closed in a child of a fork, where `fork` has closed it already.
-    file: ManuallyDrop<File>,
-    own: ManuallyDrop<OwnDescriptor>,
+    /// The lock on the file proves that the process lives. A child of a fork never closes it,
+    /// because the fork has closed its copy.
+    file: Option<File>,
+    descriptor: Option<ExclusiveDescriptor>,
     process: u64,
     names: Arc<RingNames>,
 }
 
-/// Where the next process will look for a ring, and what it will look for.
+/// The names of a ring, and the files beside it.
 pub(crate) struct RingNames {
     path: PathBuf,
-    origin: Origin,
-    /// The log directories, by their numbers in marks.
+    identity: RingIdentity,
+    /// The log directories, by their [`FolderNumber`].
     folders: Mutex<Vec<NamedFolder>>,
-    /// The first of them, if it came into being for the ring: a run that leaves no files leaves no folder either.
-    fresh: Option<PathBuf>,
+    /// The first log directory, if it was created for the ring: a run without files leaves no
+    /// folder.
+    created_folder: Option<PathBuf>,
 }
 
-/// Where a ring is to lie.
+/// The wishes of a config for its ring.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish {
+pub(crate) struct RingRequest {
     pub(crate) place: RingPlace,
-    /// A caller never waits, whatever stands still: a disk, too, that is frozen for a snapshot.
+    /// `true` if a caller never waits, not even for a disk that is frozen for a snapshot.
     pub(crate) never_waits: bool,
     pub(crate) rank: FileRank,
 }
 
 impl RingFile {
-    /// Makes the file of a ring for the loggers of `folder` and maps it.
+    /// Creates the file of a ring for the loggers of `folder`, and maps it.
     ///
     /// # Errors
     ///
-    /// If neither that folder nor shared memory takes it: then it has to be plain memory.
+    /// If neither the folder nor shared memory has room for the ring. Then plain memory has to do.
     #[cfg(unix)]
-    pub(crate) fn create(folder: &Path, sizes: Sizes, wish: Wish) -> io::Result<(Self, Region)> {
-        let name = name(wish.rank);
-        let fresh = !folder.exists();
+    pub(crate) fn create(folder: &Path, sizes: RingSizes, request: RingRequest) -> io::Result<(Self, Region)> {
+        let name = new_name(request.rank);
+        let is_new = !folder.exists();
         fs::create_dir_all(folder)?;
-        // However it was written, and wherever the process goes: a name must never take the place of the ring itself.
+        // Independent of its spelling and of the current directory: a name must never replace the
+        // ring itself.
         let folder = &*folder.canonicalize()?;
-        let fresh = fresh.then(|| folder.to_owned());
-        let here = || {
-            let made = Unnamed::create(&folder.join(&name), sizes)?;
-            let inode = made.origin.inode;
-            Ok(made.named(folder, inode, fresh.clone()))
+        let created_folder = is_new.then(|| folder.to_owned());
+        let in_log_dir = || {
+            let ring = NewRing::create(&folder.join(&name), sizes)?;
+            let inode = ring.identity.inode;
+            Ok(ring.with_name_in(folder, inode, created_folder.clone()))
         };
-        let there = || {
-            // Its name is begun first: a ring that no name leads to would stay there until the machine is started anew.
+        let in_shared_memory = || {
+            // The pointer comes first: without a pointer the ring would stay in memory until the
+            // next reboot.
             let path = Path::new(SHARED_MEMORY).join(&name);
-            let pointer = Pointer::begin(folder, &path)?;
-            let made = Unnamed::create(&path, sizes)?;
-            let inode = pointer.finish(made.origin)?;
-            Ok(made.named(folder, inode, fresh.clone()))
+            let pointer = RingPointer::begin(folder, &path)?;
+            let ring = NewRing::create(&path, sizes)?;
+            let inode = pointer.finish(ring.identity)?;
+            Ok(ring.with_name_in(folder, inode, created_folder.clone()))
         };
-        match wish.place {
-            RingPlace::LogDir => here(),
-            RingPlace::SharedMemory => there(),
+        match request.place {
+            RingPlace::LogDir => in_log_dir(),
+            RingPlace::SharedMemory => in_shared_memory(),
             RingPlace::Memory => Err(io::ErrorKind::Unsupported.into()),
-            _ => match order(Ground::of(folder), shared_memory_is_of_the_machine(), wish.never_waits) {
-                Order::There => warned(folder, there()),
-                Order::HereThenThere => here().or_else(|error| warned(folder, there()).map_err(|_: io::Error| error)),
-                Order::ThereThenHere => there().or_else(|error| here().map_err(|_: io::Error| error)),
-            },
+            _ => {
+                let is_machine_memory = is_shared_memory_of_machine();
+                match placement(FileSystem::of(folder), is_machine_memory, request.never_waits) {
+                    Placement::SharedMemory => warn_in_container(folder, in_shared_memory()),
+                    Placement::LogDirFirst => in_log_dir()
+                        .or_else(|error| warn_in_container(folder, in_shared_memory()).map_err(|_: io::Error| error)),
+                    Placement::SharedMemoryFirst => {
+                        in_shared_memory().or_else(|error| in_log_dir().map_err(|_: io::Error| error))
+                    }
+                }
+            }
         }
     }
 
-    /// Lets the next process that logs into `folder` find the ring from there; returns the folder's number.
-    pub(crate) fn point_from(&self, folder: &Path) -> io::Result<u32> {
+    /// Lets the next process that logs into `folder` find the ring from there. Returns the number
+    /// of the folder.
+    pub(crate) fn link_from(&self, folder: &Path) -> io::Result<u32> {
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
         let mut folders = self.names.folders();
-        let known = folders.iter().position(|known| known.path == folder);
-        let number = match known {
+        let number = match folders.iter().position(|named| named.path == folder) {
             Some(number) => number,
             None => {
-                let inode = Pointer::begin(&folder, &self.names.path)?.finish(self.names.origin)?;
+                let inode = RingPointer::begin(&folder, &self.names.path)?.finish(self.names.identity)?;
                 folders.push(NamedFolder { path: folder, inode });
                 folders.len() - 1
             }
@@ -126,7 +152,7 @@ impl RingFile {
         u32::try_from(number).map_err(|_| io::ErrorKind::InvalidInput.into())
     }
 
-    /// The names of the ring, for the writer.
+    /// Returns the names of the ring, for the writer.
     pub(crate) fn names(&self) -> &Arc<RingNames> {
         &self.names
     }
@@ -135,144 +161,142 @@ impl RingFile {
 impl Drop for RingFile {
     fn drop(&mut self) {
         if self.process != process_number() {
+            std::mem::forget((self.file.take(), self.descriptor.take()));
             return;
         }
         self.names.remove();
-        // SAFETY: dropped once, here, and not used afterwards.
-        unsafe {
-            ManuallyDrop::drop(&mut self.own);
-            ManuallyDrop::drop(&mut self.file);
-        }
+        drop(self.descriptor.take());
+        drop(self.file.take());
     }
 }
 
 impl RingNames {
-    /// Where the ring itself is.
+    /// Returns the path of the ring itself.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The log directories that hold a name.
+    /// Returns the log directories that have a name.
     pub(crate) fn folders(&self) -> MutexGuard<'_, Vec<NamedFolder>> {
-        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.folders)
     }
 
-    /// Where pieces of long frames are kept.
-    pub(crate) fn pieces(&self) -> PathBuf {
-        pieces_of(&self.path)
+    /// Returns the path of the file that keeps chunks of long frames.
+    pub(crate) fn chunk_file(&self) -> PathBuf {
+        chunk_file(&self.path)
     }
 
-    /// Where the checkpoint of a turn is kept that is too long for the ring.
-    pub(crate) fn marks(&self, turn: u64) -> PathBuf {
-        marks_of(&self.path, turn)
+    /// Returns the path of the file for the checkpoint of a turn that is too long for the ring.
+    pub(crate) fn checkpoint_file(&self, turn: u64) -> PathBuf {
+        checkpoint_file(&self.path, turn)
     }
 
-    /// Takes the ring away, so that nobody finds it.
+    /// Removes the ring and everything that leads to it.
     pub(crate) fn remove(&self) {
         if let Some(name) = self.path.file_name() {
             for folder in &*self.folders() {
                 let _ = fs::remove_file(folder.path.join(name));
             }
         }
-        for path in beside(&self.path) {
+        for path in files_beside(&self.path) {
             let _ = fs::remove_file(path);
         }
         let _ = fs::remove_file(&self.path);
-        if let Some(folder) = &self.fresh {
-            // Only if it is empty.
+        if let Some(folder) = &self.created_folder {
+            // Succeeds only if the folder is empty.
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-/// In which order places are tried.
+/// The order in which places are tried.
 #[derive(Debug, PartialEq, Eq)]
-enum Order {
-    HereThenThere,
-    ThereThenHere,
-    There,
+enum Placement {
+    LogDirFirst,
+    SharedMemoryFirst,
+    SharedMemory,
 }
 
-/// The memory of a container is gone when it is started anew, with what was in it; that of a machine is gone with the machine, as is
-/// what a ring in a file is worth.
-fn order(ground: Ground, memory_is_of_the_machine: bool, never_waits: bool) -> Order {
-    match ground {
-        Ground::Remote => Order::There,
-        Ground::Firm if !(never_waits && memory_is_of_the_machine) => Order::HereThenThere,
-        _ if memory_is_of_the_machine => Order::ThereThenHere,
-        _ => Order::HereThenThere,
+/// The memory of a container is lost when the container restarts. The memory of a machine is lost
+/// when the machine reboots, and then a ring in a file is worth nothing, either.
+fn placement(file_system: FileSystem, is_machine_memory: bool, never_waits: bool) -> Placement {
+    match file_system {
+        FileSystem::Remote => Placement::SharedMemory,
+        FileSystem::InPlace if !(never_waits && is_machine_memory) => Placement::LogDirFirst,
+        _ if is_machine_memory => Placement::SharedMemoryFirst,
+        _ => Placement::LogDirFirst,
     }
 }
 
-/// Says what it means that a container has the ring in memory of its own.
-fn warned<T>(folder: &Path, made: io::Result<T>) -> io::Result<T> {
-    if made.is_ok() && !shared_memory_is_of_the_machine() {
+/// Prints a notice if the ring is in the memory of a container.
+fn warn_in_container<T>(folder: &Path, created: io::Result<T>) -> io::Result<T> {
+    if created.is_ok() && !is_shared_memory_of_machine() {
         print_notice(
             "ring in a container",
             &format!(
-                "the ring lies in {SHARED_MEMORY}, since {} does not take it: should the process be killed and its container be \
-                 started anew, its last moments are lost",
+                "the ring is in {SHARED_MEMORY}, because {} cannot hold it: if the process is killed and its \
+                 container restarts, its last moments are lost",
                 folder.display()
             ),
         );
     }
-    made
+    created
 }
 
-/// A ring that has been made, and its lock.
-struct Unnamed {
+/// A ring that is created and locked.
+struct NewRing {
     file: File,
     path: PathBuf,
-    origin: Origin,
+    identity: RingIdentity,
     region: Region,
 }
 
 #[cfg(unix)]
-impl Unnamed {
-    fn create(path: &Path, sizes: Sizes) -> io::Result<Self> {
-        let unfinished = unfinished(path);
-        let file = private_file(&unfinished)?;
+impl NewRing {
+    fn create(path: &Path, sizes: RingSizes) -> io::Result<Self> {
+        let unfinished = unfinished_path(path);
+        let file = create_private_file(&unfinished)?;
         kill_point("ring begun");
-        let made = Self::fill(&file, &unfinished, sizes);
+        let filled = Self::fill(&file, &unfinished, sizes);
         kill_point("ring made");
-        let renamed = made.and_then(|made| fs::rename(&unfinished, path).map(|()| made));
+        let renamed = filled.and_then(|filled| fs::rename(&unfinished, path).map(|()| filled));
         if renamed.is_err() {
             let _ = fs::remove_file(&unfinished);
         }
-        let (origin, region) = renamed?;
+        let (identity, region) = renamed?;
         kill_point("ring named");
-        let ours = (process_number(), origin.nonce);
-        OURS.lock().unwrap_or_else(PoisonError::into_inner).push(ours);
+        lock(&OWN_RINGS).push((process_number(), identity.nonce));
         Ok(Self {
             file,
             path: path.to_owned(),
-            origin,
+            identity,
             region,
         })
     }
 
-    fn fill(file: &File, path: &Path, sizes: Sizes) -> io::Result<(Origin, Region)> {
+    fn fill(file: &File, path: &Path, sizes: RingSizes) -> io::Result<(RingIdentity, Region)> {
         file.try_lock()?;
-        take_room(file, sizes.total())?;
-        let origin = Origin::new(inode_of(file)?, this_boot());
-        // A child of a fork keeps the mapping, and with it whatever it was made of: not what is locked.
-        let mapped = open_again(file, path)?;
+        allocate(file, sizes.total())?;
+        let identity = RingIdentity::new(inode_of(file)?, boot_number());
+        // A child of a fork keeps the mapping, and with the mapping the open file behind it: that
+        // must not be the locked one.
+        let mapped = reopen(file, path)?;
         let region = Region::map(&mapped, file, sizes.total(), sizes.front())?;
-        Ring::begin(&region, sizes, origin);
-        Ok((origin, region))
+        Ring::initialize(&region, sizes, identity);
+        Ok((identity, region))
     }
 
-    fn named(self, folder: &Path, inode: u64, fresh: Option<PathBuf>) -> (RingFile, Region) {
+    fn with_name_in(self, folder: &Path, inode: u64, created_folder: Option<PathBuf>) -> (RingFile, Region) {
         let path = folder.to_owned();
         let names = RingNames {
             path: self.path,
-            origin: self.origin,
+            identity: self.identity,
             folders: Mutex::new(vec![NamedFolder { path, inode }]),
-            fresh,
+            created_folder,
         };
         let file = RingFile {
-            own: ManuallyDrop::new(OwnDescriptor::of(&self.file)),
-            file: ManuallyDrop::new(self.file),
+            descriptor: Some(ExclusiveDescriptor::register(&self.file)),
+            file: Some(self.file),
             process: process_number(),
             names: Arc::new(names),
         };
@@ -280,13 +304,14 @@ impl Unnamed {
     }
 }
 
-/// The rings that this process has made, and those from which it was forked.
-static OURS: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
+/// The processes and nonces of the rings that this process has created, or that its ancestors had
+/// created before the fork.
+static OWN_RINGS: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
 
-/// Whether this process has made the ring of this nonce. Numbers of processes are no answer: each container counts its own.
-pub(crate) fn is_ours(nonce: u64) -> bool {
-    let ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
-    ours.contains(&(process_number(), nonce))
+/// Returns `true` if this process has created the ring of this nonce. Process ids do not answer
+/// that, because each container counts its own.
+pub(crate) fn is_own_ring(nonce: u64) -> bool {
+    lock(&OWN_RINGS).contains(&(process_number(), nonce))
 }
 
 #[cfg(unix)]
@@ -299,42 +324,52 @@ pub(crate) fn inode_of(_: &File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Opens a file once more that nobody else may have exchanged.
+/// Flags of files whose path another user could have replaced.
 #[cfg(unix)]
-fn open_again(file: &File, path: &Path) -> io::Result<File> {
+pub(crate) fn cautious_flags() -> i32 {
+    use rustix::fs::OFlags;
+
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC)
+        .bits()
+        .cast_signed()
+}
+
+/// Opens a file again, and checks that its path still leads to it.
+#[cfg(unix)]
+fn reopen(file: &File, path: &Path) -> io::Result<File> {
     use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
     let again = File::options()
         .read(true)
         .write(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .custom_flags(cautious_flags())
         .open(path)?;
-    let (one, other) = (file.metadata()?, again.metadata()?);
-    match (one.dev(), one.ino()) == (other.dev(), other.ino()) {
+    let (first, second) = (file.metadata()?, again.metadata()?);
+    match (first.dev(), first.ino()) == (second.dev(), second.ino()) {
         true => Ok(again),
-        false => Err(io::Error::other("somebody has put another file in its place")),
+        false => Err(io::Error::other("another file has replaced it")),
     }
 }
 
-/// A name that will lead to a ring in another folder. Dropped unfinished, it is gone.
-struct Pointer {
-    /// Its lock says that somebody is at it.
+/// A name that will lead to a ring in another folder. Its drop removes an unfinished pointer.
+struct RingPointer {
+    /// The lock on the file shows that a process is writing the pointer.
     file: File,
     path: PathBuf,
 }
 
-impl Pointer {
+impl RingPointer {
     fn begin(folder: &Path, ring: &Path) -> io::Result<Self> {
         let name = ring.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
         let path = folder.join(name);
-        let mut file = private_file(&unfinished(&path))?;
+        let mut file = create_private_file(&unfinished_path(&path))?;
         let written = file.try_lock().map_err(io::Error::from).and_then(|()| {
-            let place = Place::of(ring.parent().unwrap_or(ring)).to_string();
+            let host = HostId::for_file(ring).to_string();
             let text = [
-                POINTER.as_bytes(),
+                POINTER_PATH.as_bytes(),
                 ring.as_os_str().as_encoded_bytes(),
-                MACHINE.as_bytes(),
-                place.as_bytes(),
+                POINTER_HOST.as_bytes(),
+                host.as_bytes(),
             ];
             io::Write::write_all(&mut file, &text.concat())
         });
@@ -342,73 +377,74 @@ impl Pointer {
         written.map(|()| pointer)
     }
 
-    /// Gives it its name; returns its inode.
-    fn finish(mut self, origin: Origin) -> io::Result<u64> {
-        let text = format!("{ORIGIN}{:x} {:x}\n", origin.nonce, origin.inode);
+    /// Completes the pointer, and returns its inode.
+    fn finish(mut self, identity: RingIdentity) -> io::Result<u64> {
+        let text = format!("{POINTER_IDENTITY}{:x} {:x}\n", identity.nonce, identity.inode);
         io::Write::write_all(&mut self.file, text.as_bytes())?;
         kill_point("pointer");
-        fs::rename(unfinished(&self.path), &self.path)?;
+        fs::rename(unfinished_path(&self.path), &self.path)?;
         inode_of(&self.file)
     }
 }
 
-impl Drop for Pointer {
+impl Drop for RingPointer {
     fn drop(&mut self) {
-        // After `finish` there is none.
-        let _ = fs::remove_file(unfinished(&self.path));
+        // After `finish` there is no such file.
+        let _ = fs::remove_file(unfinished_path(&self.path));
     }
 }
 
-/// Beside a ring, where pieces of long frames are kept.
-pub(crate) fn pieces_of(ring: &Path) -> PathBuf {
-    let mut name = ring.as_os_str().to_owned();
-    name.push(".pieces");
+/// Returns the path of the file that keeps chunks of long frames.
+pub(crate) fn chunk_file(ring: &Path) -> PathBuf {
+    with_suffix(ring, ".pieces")
+}
+
+/// Returns the path of the file for the checkpoint of a turn that is too long for the ring. The
+/// file of the turn before stays meanwhile.
+pub(crate) fn checkpoint_file(ring: &Path, turn: u64) -> PathBuf {
+    with_suffix(ring, if turn & 1 == 0 { ".marks0" } else { ".marks1" })
+}
+
+/// Returns the paths of all files that may be beside a ring.
+pub(crate) fn files_beside(ring: &Path) -> [PathBuf; 3] {
+    [chunk_file(ring), checkpoint_file(ring, 0), checkpoint_file(ring, 1)]
+}
+
+/// Returns the path of a ring or a pointer that is not complete.
+pub(crate) fn unfinished_path(path: &Path) -> PathBuf {
+    with_suffix(path, UNFINISHED)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
     name.into()
 }
 
-/// Beside a ring, where a checkpoint is kept that is too long for it; the one before stays meanwhile.
-pub(crate) fn marks_of(ring: &Path, turn: u64) -> PathBuf {
-    let mut name = ring.as_os_str().to_owned();
-    name.push(if turn & 1 == 0 { ".marks0" } else { ".marks1" });
-    name.into()
-}
-
-/// All files that may be beside a ring.
-pub(crate) fn beside(ring: &Path) -> [PathBuf; 3] {
-    [pieces_of(ring), marks_of(ring, 0), marks_of(ring, 1)]
-}
-
-/// Whether a file's name is that of a ring or of a pointer to one.
+/// Returns `true` if a file name is that of a ring or of a pointer.
 pub(crate) fn is_ring_name(name: &str) -> bool {
-    name.starts_with(BEGINNING) && name.ends_with(ENDING)
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
-/// Whether it is that of one which was never finished.
-pub(crate) fn is_unfinished(name: &str) -> bool {
+/// Returns `true` if a file name is that of an unfinished ring or pointer.
+pub(crate) fn is_unfinished_name(name: &str) -> bool {
     name.strip_suffix(UNFINISHED).is_some_and(is_ring_name)
 }
 
-/// The rank in the name of a ring, finished or not.
+/// Returns the rank in the name of a ring, finished or not.
 pub(crate) fn rank_of(name: &str) -> FileRank {
     let name = name.strip_suffix(UNFINISHED).unwrap_or(name);
     FileRank(FileRank::parse(name).map(|(_, rank)| rank))
 }
 
-fn name(rank: FileRank) -> String {
+fn new_name(rank: FileRank) -> String {
     use std::hash::{BuildHasher as _, RandomState};
     let nonce = RandomState::new().hash_one(std::process::id()) as u32;
-    rank.file_name(&format!("{BEGINNING}{}-{nonce:08x}{ENDING}", std::process::id()))
+    rank.file_name(&format!("{PREFIX}{}-{nonce:08x}{SUFFIX}", std::process::id()))
 }
 
-/// What it is called until it is finished.
-pub(crate) fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(UNFINISHED);
-    name.into()
-}
-
-/// A new file that nobody else may read: what is said in it may be for some eyes only.
-pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+/// Creates a file that only its user may read, because logs may be confidential.
+pub(crate) fn create_private_file(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create_new(true);
     #[cfg(unix)]
@@ -416,33 +452,22 @@ pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Has the disk set aside all of the file: a page that it has no room for later would be a fatal signal.
+/// Makes the disk allocate all of the file: a later page without room would be a fatal signal.
 #[cfg(unix)]
-fn take_room(file: &File, bytes: usize) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
+fn allocate(file: &File, bytes: usize) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    use rustix::process::{Resource, getrlimit};
 
-    let length = libc::off_t::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
-    if bytes as u64 > longest_file() {
+    let limit = getrlimit(Resource::Fsize).current;
+    if limit.is_some_and(|limit| bytes as u64 > limit) {
         // The system would not only refuse, but end the process by SIGXFSZ.
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    // SAFETY: the descriptor is open for the length of the call, which touches no memory of ours.
-    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
-}
-
-/// How long a file of this process may become (`ulimit -f`).
-#[cfg(unix)]
-fn longest_file() -> u64 {
-    let mut limit = std::mem::MaybeUninit::<libc::rlimit>::uninit();
-    // SAFETY: the struct lives through the call, which fills it if it succeeds.
-    unsafe {
-        match libc::getrlimit(libc::RLIMIT_FSIZE, limit.as_mut_ptr()) {
-            0 => limit.assume_init().rlim_cur,
-            _ => u64::MAX,
-        }
+    match fallocate(file, FallocateFlags::empty(), 0, bytes as u64) {
+        // Old file systems allocate only when they are written to.
+        Err(Errno::OPNOTSUPP) => io::copy(&mut io::Read::take(io::repeat(0), bytes as u64), &mut &*file).map(drop),
+        allocated => Ok(allocated?),
     }
 }
 
@@ -450,8 +475,8 @@ fn longest_file() -> u64 {
 mod tests {
     use super::*;
 
-    fn wish(place: RingPlace) -> Wish {
-        Wish {
+    fn request(place: RingPlace) -> RingRequest {
+        RingRequest {
             place,
             never_waits: false,
             rank: FileRank(None),
@@ -459,13 +484,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_known_again() {
+    fn ring_names_are_recognized() {
         for rank in [FileRank(None), FileRank(Some(3))] {
-            let name = name(rank);
+            let name = new_name(rank);
             assert!(is_ring_name(&name));
             assert_eq!((rank_of(&name), rank_of(&format!("{name}.new"))), (rank, rank));
             assert!(!is_ring_name("training.log") && !is_ring_name(&format!("{name}.new")));
-            assert!(is_unfinished(&format!("{name}.new")));
+            assert!(is_unfinished_name(&format!("{name}.new")));
         }
     }
 
@@ -476,22 +501,23 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
-        let (ring, region) = RingFile::create(folder.path(), Sizes::of(4096), wish(RingPlace::LogDir)).unwrap();
-        assert!(region.outlives());
-        // The same folder in another form: a name there would take the place of the ring.
+        let (ring, region) =
+            RingFile::create(folder.path(), RingSizes::for_capacity(4096), request(RingPlace::LogDir)).unwrap();
+        assert!(region.outlives_process());
+        // The same folder in another spelling: a name there would replace the ring.
         for same in [
             folder.path().to_owned(),
             folder.path().join("."),
             folder.path().join("x/.."),
         ] {
             fs::create_dir_all(folder.path().join("x")).unwrap();
-            ring.point_from(&same).unwrap();
+            ring.link_from(&same).unwrap();
         }
         fs::remove_dir(folder.path().join("x")).unwrap();
-        ring.point_from(other.path()).unwrap();
+        ring.link_from(other.path()).unwrap();
         let metadata = fs::metadata(&ring.names.path).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
-        assert_eq!(metadata.len() as usize, Sizes::of(4096).total());
+        assert_eq!(metadata.len() as usize, RingSizes::for_capacity(4096).total());
         assert!(fs::read(&ring.names.path).unwrap().starts_with(b"LOGRING2"));
         assert!(File::open(&ring.names.path).unwrap().try_lock().is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -503,30 +529,42 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn shared_memory_is_found_from_the_log_directory() {
+    fn a_ring_in_shared_memory_has_a_pointer_in_the_log_directory() {
         let folder = tempfile::tempdir().unwrap();
-        let (ring, _region) = RingFile::create(folder.path(), Sizes::of(4096), wish(RingPlace::SharedMemory)).unwrap();
+        let (ring, _region) = RingFile::create(
+            folder.path(),
+            RingSizes::for_capacity(4096),
+            request(RingPlace::SharedMemory),
+        )
+        .unwrap();
         let pointer = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let text = fs::read_to_string(pointer).unwrap();
-        let (path, machine) = text.strip_prefix(POINTER).unwrap().split_once(MACHINE).unwrap();
+        let (path, machine) = text
+            .strip_prefix(POINTER_PATH)
+            .unwrap()
+            .split_once(POINTER_HOST)
+            .unwrap();
         assert_eq!(path, ring.names.path.to_str().unwrap());
-        let (machine, origin) = machine.split_once(ORIGIN).unwrap();
-        assert_eq!(Place::parse(machine), Some(Place::of(Path::new(SHARED_MEMORY))));
-        let known = ring.names.origin;
-        assert_eq!(origin, format!("{:x} {:x}\n", known.nonce, known.inode));
+        let (machine, origin) = machine.split_once(POINTER_IDENTITY).unwrap();
+        assert_eq!(
+            HostId::parse(machine),
+            Some(HostId::for_folder(Path::new(SHARED_MEMORY)))
+        );
+        let identity = ring.names.identity;
+        assert_eq!(origin, format!("{:x} {:x}\n", identity.nonce, identity.inode));
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_leads_to_the_memory_of_another_machine_is_left_alone() {
+    fn recovery_keeps_pointers_of_other_machines() {
         let folder = tempfile::tempdir().unwrap();
         let to_nowhere = "/dev/shm/.logcore-1-nowhere.ring";
         let begun = |name: &str, machine: &str| {
             let path = folder.path().join(name);
-            fs::write(&path, format!("{POINTER}{to_nowhere}{MACHINE}{machine}\n")).unwrap();
+            fs::write(&path, format!("{POINTER_PATH}{to_nowhere}{POINTER_HOST}{machine}\n")).unwrap();
             path
         };
-        let ours = Place::of(Path::new(SHARED_MEMORY)).to_string();
+        let ours = HostId::for_folder(Path::new(SHARED_MEMORY)).to_string();
         let of_another = begun(".logcore-1-a.ring", &format!("another-{ours}"));
         let ours = begun(".logcore-1-b.ring", &ours);
         assert!(crate::recover(folder.path()).is_empty());
@@ -535,24 +573,25 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_was_begun_by_a_process_that_died_is_forgotten() {
+    fn recovery_removes_unfinished_rings_of_dead_processes() {
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         // The process died before its first logger was open.
-        let (ring, _region) = RingFile::create(folder.path(), Sizes::of(4096), wish(RingPlace::LogDir)).unwrap();
+        let (ring, _region) =
+            RingFile::create(folder.path(), RingSizes::for_capacity(4096), request(RingPlace::LogDir)).unwrap();
         let copy = elsewhere.path().join(".logcore-1-copy.ring");
         fs::copy(&ring.names.path, &copy).unwrap();
         assert!(crate::recover(elsewhere.path()).is_empty());
         assert!(!copy.exists());
-        // It died before the name was whole that leads to its ring.
+        // The process died before the pointer to its ring was complete.
         let far = elsewhere.path().join(".logcore-2-far.ring");
-        for far in [far.clone(), unfinished(&far)] {
+        for far in [far.clone(), unfinished_path(&far)] {
             fs::copy(&ring.names.path, &far).unwrap();
         }
         drop(ring);
-        let begun = Pointer::begin(folder.path(), &far).unwrap();
+        let begun = RingPointer::begin(folder.path(), &far).unwrap();
         assert!(crate::recover(folder.path()).is_empty());
-        assert!(far.exists(), "somebody is at it");
+        assert!(far.exists(), "another process works on the pointer");
         begun.file.unlock().unwrap();
         assert!(crate::recover(folder.path()).is_empty());
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);

@@ -1,28 +1,30 @@
-//! Which machine this is, and which of its starts.
+//! The identity of the machine, of its boot, and of the container that sees a file.
 
 use std::fmt;
 use std::path::Path;
 
-/// A number that is the same for all processes between two starts of the machine; 0 where the system does not say.
-pub(crate) fn this_boot() -> u64 {
+/// Returns a number that all processes between two boots of the machine share; 0 if the system has
+/// none.
+pub(crate) fn boot_number() -> u64 {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    // 128 random bits in hexadecimal digits, of which half are enough.
+    // The id has 128 random bits in hexadecimal digits, of which half suffice.
     let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
     u64::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
-/// Who sees the files of a folder that is no machine's own, such as shared memory: a machine by its name, in one of its starts, and of
-/// its containers, which may share that name, those that have this file system.
+/// The group of processes that see the files of a folder such as shared memory: the processes of
+/// one machine, in one boot, and of the containers of the machine those that share the file system.
+/// Containers may share the name of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct HostId {
     name: String,
     boot: u64,
     device: u64,
 }
 
-impl Place {
-    /// Of this process, for a file in this folder.
-    pub(crate) fn of(folder: &Path) -> Self {
+impl HostId {
+    /// Returns the identity of this process with respect to files in `folder`.
+    pub(crate) fn for_folder(folder: &Path) -> Self {
         #[cfg(unix)]
         let device = std::fs::metadata(folder).map_or(0, |metadata| std::os::unix::fs::MetadataExt::dev(&metadata));
         #[cfg(not(unix))]
@@ -30,11 +32,17 @@ impl Place {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self {
             name: name.trim_end().to_owned(),
-            boot: this_boot(),
+            boot: boot_number(),
             device,
         }
     }
 
+    /// Returns the identity of this process with respect to a file.
+    pub(crate) fn for_file(path: &Path) -> Self {
+        Self::for_folder(path.parent().unwrap_or(path))
+    }
+
+    /// Parses the text of [`Display`](fmt::Display).
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.trim_end().rsplitn(3, ' ');
         let mut number = || u64::from_str_radix(parts.next()?, 16).ok();
@@ -43,15 +51,15 @@ impl Place {
         Some(Self { name, boot, device })
     }
 
-    /// Whether a file that `self` cannot see may be there for `other`.
+    /// Returns `true` if a file that `other` cannot see may exist for `self`.
     pub(crate) fn may_be_hidden_from(&self, other: &Self) -> bool {
         let is_same_machine = !self.name.is_empty() && self.name == other.name;
-        // What was in the memory of an earlier start is nowhere.
+        // The memory of an earlier boot is gone.
         !(is_same_machine && (self.boot != other.boot || self.device == other.device))
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for HostId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, boot, device } = self;
         write!(f, "{name} {boot:x} {device:x}")
@@ -63,34 +71,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_does_not_change() {
-        assert_eq!(this_boot(), this_boot());
+    fn boot_number_does_not_change() {
+        assert_eq!(boot_number(), boot_number());
         if cfg!(target_os = "linux") {
-            assert_ne!(this_boot(), 0);
+            assert_ne!(boot_number(), 0);
         }
     }
 
     #[test]
-    fn what_is_not_seen_may_be_there_for_others() {
-        let here = Place::of(Path::new("/"));
-        assert_eq!(Place::parse(&format!("{here}\n")), Some(here.clone()));
-        for none in ["", "x", "x 1", "x y 1", "x 1 z"] {
-            assert_eq!(Place::parse(none), None, "{none}");
+    fn files_of_other_hosts_may_be_hidden() {
+        let here = HostId::for_folder(Path::new("/"));
+        assert_eq!(HostId::parse(&format!("{here}\n")), Some(here.clone()));
+        for invalid in ["", "x", "x 1", "x y 1", "x 1 z"] {
+            assert_eq!(HostId::parse(invalid), None, "{invalid}");
         }
-        let place = |name: &str, boot, device| Place {
+        let host = |name: &str, boot, device| HostId {
             name: name.to_owned(),
             boot,
             device,
         };
-        let ours = place("node 1", 7, 23);
-        assert_eq!(Place::parse(&ours.to_string()), Some(ours.clone()));
+        let ours = host("node 1", 7, 23);
+        assert_eq!(HostId::parse(&ours.to_string()), Some(ours.clone()));
         assert!(!ours.may_be_hidden_from(&ours));
-        assert!(!place("node 1", 6, 23).may_be_hidden_from(&ours), "before a restart");
-        assert!(place("node 2", 7, 23).may_be_hidden_from(&ours));
+        assert!(!host("node 1", 6, 23).may_be_hidden_from(&ours), "before a reboot");
+        assert!(host("node 2", 7, 23).may_be_hidden_from(&ours));
         assert!(
-            place("node 1", 7, 24).may_be_hidden_from(&ours),
-            "another container's memory"
+            host("node 1", 7, 24).may_be_hidden_from(&ours),
+            "memory of another container"
         );
-        assert!(place("", 7, 23).may_be_hidden_from(&place("", 7, 23)), "of no name");
+        assert!(host("", 7, 23).may_be_hidden_from(&host("", 7, 23)), "without a name");
     }
 }

@@ -1,11 +1,13 @@
-//! Every interleaving of a few calls and the writer, as far as the memory model lets them differ: `cargo xtask model`.
+//! Model tests of a few calls and the writer, in every interleaving that the memory model tells
+//! apart: `cargo xtask model`.
 
 use std::sync::Arc;
 
 use loom::thread;
 
-use crate::ring::queue::{Kind, Next, Reader, Ring};
-use crate::ring::wakeup::{ASLEEP, Bell, NAPPING};
+use super::queue::{FrameKind, Ring};
+use super::reader::{NextFrame, RingReader};
+use super::wakeup::{ASLEEP, NAPPING};
 
 /// Four frames of one number each.
 const BYTES: usize = 64;
@@ -17,21 +19,21 @@ fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
 }
 
 fn push(ring: &Ring, number: u64) {
-    while ring.push(Kind::Record, &number.to_le_bytes()).is_err() {
+    while ring.push(FrameKind::Record, &number.to_le_bytes()).is_err() {
         thread::yield_now();
     }
 }
 
-/// Reads numbers until there are `count`, and gives the ring back after each.
-fn read(reader: &mut Reader, count: usize) -> Vec<u64> {
+/// Reads `count` numbers, and releases what it has read whenever the ring is empty.
+fn read(reader: &mut RingReader, count: usize) -> Vec<u64> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
         match reader.next() {
-            Next::Frame(kind, body) => {
-                assert_eq!(kind, Kind::Record);
+            NextFrame::Frame(kind, body) => {
+                assert_eq!(kind, FrameKind::Record);
                 numbers.push(u64::from_le_bytes(body.try_into().unwrap()));
             }
-            Next::Pending | Next::Empty => {
+            NextFrame::Pending | NextFrame::Empty => {
                 reader.release();
                 thread::yield_now();
             }
@@ -44,7 +46,7 @@ fn read(reader: &mut Reader, count: usize) -> Vec<u64> {
 #[test]
 fn two_callers_and_the_writer() {
     explore(3, || {
-        let (ring, mut reader) = Ring::plain(BYTES).unwrap();
+        let (ring, mut reader) = RingReader::plain(BYTES).unwrap();
         let callers = [1, 2].map(|number| {
             let ring = Arc::clone(&ring);
             thread::spawn(move || push(&ring, number))
@@ -61,7 +63,7 @@ fn two_callers_and_the_writer() {
 #[test]
 fn room_is_taken_again_only_when_it_was_read() {
     explore(2, || {
-        let (ring, mut reader) = Ring::plain(BYTES).unwrap();
+        let (ring, mut reader) = RingReader::plain(BYTES).unwrap();
         let caller = thread::spawn(move || (1..=6).for_each(|number| push(&ring, number)));
         assert_eq!(read(&mut reader, 6), [1, 2, 3, 4, 5, 6]);
         caller.join().unwrap();
@@ -69,26 +71,26 @@ fn room_is_taken_again_only_when_it_was_read() {
 }
 
 #[test]
-fn no_wake_up_is_lost() {
+fn no_wakeup_is_lost() {
     explore(3, || {
-        let (ring, mut reader) = Ring::plain(BYTES).unwrap();
+        let (ring, mut reader) = RingReader::plain(BYTES).unwrap();
         let caller = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {
                 push(&ring, 1);
-                let bell = Bell(ring.sleeping());
-                if bell.state() == ASLEEP {
-                    bell.ring();
+                let wakeup = ring.wakeup();
+                if wakeup.state() == ASLEEP {
+                    wakeup.wake();
                 }
             })
         };
-        // As the writer does it: once it sleeps for good, only a caller can wake it.
-        let bell = Bell(ring.sleeping());
+        // As in the writer: when it sleeps without a limit, only a caller can wake it.
+        let wakeup = ring.wakeup();
         loop {
             match reader.next() {
-                Next::Frame(..) => break,
-                Next::Pending => thread::yield_now(),
-                Next::Empty => bell.sleep(ASLEEP, None, || ring.tail() == reader.position()),
+                NextFrame::Frame(..) => break,
+                NextFrame::Pending => thread::yield_now(),
+                NextFrame::Empty => wakeup.sleep(ASLEEP, None, || ring.tail() == reader.position()),
             }
         }
         caller.join().unwrap();
@@ -96,23 +98,23 @@ fn no_wake_up_is_lost() {
 }
 
 #[test]
-fn who_waits_is_not_kept_waiting_by_a_nap() {
+fn a_wakeup_ends_a_nap() {
     explore(3, || {
-        let (ring, mut reader) = Ring::plain(BYTES).unwrap();
+        let (ring, mut reader) = RingReader::plain(BYTES).unwrap();
         let caller = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {
                 push(&ring, 1);
-                Bell(ring.sleeping()).ring();
+                ring.wakeup().wake();
             })
         };
-        // A nap that nobody ends is for ever here.
-        let bell = Bell(ring.sleeping());
+        // A nap that nobody ends lasts forever in the model.
+        let wakeup = ring.wakeup();
         loop {
             match reader.next() {
-                Next::Frame(..) => break,
-                Next::Pending => thread::yield_now(),
-                Next::Empty => bell.sleep(NAPPING, None, || true),
+                NextFrame::Frame(..) => break,
+                NextFrame::Pending => thread::yield_now(),
+                NextFrame::Empty => wakeup.sleep(NAPPING, None, || true),
             }
         }
         caller.join().unwrap();

@@ -1,7 +1,8 @@
-//! The memory that the ring lies in.
+//! The memory of a ring.
 //!
-//! Everything that callers and the writer share is in one block of bytes with fixed offsets, and nothing in it is a
-//! pointer: the block is a file that is mapped where the ring shall outlive its process, and plain memory elsewhere.
+//! Everything that callers and the writer share is in one block of bytes with fixed offsets,
+//! without pointers. The block is a mapped file if the ring shall outlive its process, and plain
+//! memory otherwise.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
@@ -9,39 +10,40 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 #[cfg(target_os = "linux")]
-use crate::ring::fault::Watched;
-use crate::ring::layout::HEADER_BYTES;
+use super::fault::GuardedMapping;
+use super::layout::HEADER_BYTES;
 
 /// No page is smaller.
 const PAGE: usize = 4096;
 
-/// A block of bytes, zeroed at first, aligned to a page.
+/// A block of bytes, initially zero, aligned to a page.
 pub(crate) struct Region {
     start: NonNull<u8>,
     layout: Layout,
-    /// The first bytes of the block, as live processes have them: the block itself, or, since others may cut a file and a disk may
-    /// fail, memory that is no file and that a process shares with its forks.
+    /// The first bytes of the block, as live processes use them. This is the block itself, or
+    /// anonymous memory that a process shares with its forks, because a file may be truncated and a
+    /// disk may fail.
     front: NonNull<u8>,
     front_bytes: usize,
-    mapped: bool,
-    /// Has faults of the mapping mended.
+    is_mapped: bool,
+    /// Repairs faults of the mapping.
     #[cfg(target_os = "linux")]
-    watched: Option<Watched>,
+    guard: Option<GuardedMapping>,
 }
 
-// SAFETY: the block belongs to this value alone, or is shared with other processes on the same terms as with other
-// threads, and stays where it is; all access goes through atomics, or through the methods whose callers promise that
-// nobody else touches those bytes in the meantime.
+// SAFETY: the block belongs to this value alone, or is shared with other processes on the same
+// terms as with other threads, and stays at its address. All access goes through atomics, or
+// through methods whose callers promise that nobody else touches those bytes in the meantime.
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Takes `bytes` bytes of plain memory. Pages that are never touched cost nothing.
+    /// Allocates `bytes` bytes of plain memory. Pages that are never touched cost nothing.
     ///
     /// # Errors
     ///
-    /// If the system does not give so much.
+    /// If the system has too little memory.
     pub(crate) fn plain(bytes: usize) -> io::Result<Self> {
         let layout = layout(bytes)?;
         // SAFETY: the layout is not empty.
@@ -51,18 +53,19 @@ impl Region {
             layout,
             front: start,
             front_bytes: layout.size(),
-            mapped: false,
+            is_mapped: false,
             #[cfg(target_os = "linux")]
-            watched: None,
+            guard: None,
         })
     }
 
-    /// Maps a file of `bytes` bytes, for all of which it has room; the first `front_bytes` live processes have elsewhere. `kept` is
-    /// the same file, which stays open for as long as the ring is used.
+    /// Maps a file of `bytes` bytes, all of which are allocated on its disk; live processes keep
+    /// the first `front_bytes` elsewhere. `kept` is the same file, and stays open for as long as
+    /// the ring is used.
     ///
     /// # Errors
     ///
-    /// If the system has no memory or no address for it.
+    /// If the system has no memory or no address range left.
     #[cfg(unix)]
     pub(crate) fn map(
         file: &std::fs::File,
@@ -70,131 +73,136 @@ impl Region {
         bytes: usize,
         front_bytes: usize,
     ) -> io::Result<Self> {
-        use std::os::fd::AsRawFd as _;
+        use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 
-        let layout = layout(bytes)?;
-        let start = map(layout.size(), libc::MAP_SHARED, file.as_raw_fd())?;
-        let unmap = |start: NonNull<u8>, bytes: usize| {
-            // SAFETY: just mapped with this length, and nobody knows of it yet.
-            let _ = unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
-        };
         #[cfg(not(target_os = "linux"))]
         let _ = kept;
-        let front = map(front_bytes, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)
-            .inspect_err(|_| unmap(start, layout.size()))?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let layout = layout(bytes)?;
+        // SAFETY: a new mapping at an address of the system's choice touches no memory in use.
+        let start = unsafe { mmap(std::ptr::null_mut(), layout.size(), access, MapFlags::SHARED, file, 0) };
+        let start = Mapping::from_raw(start?, layout.size())?;
+        // SAFETY: as above.
+        let front = unsafe { mmap_anonymous(std::ptr::null_mut(), front_bytes, access, MapFlags::SHARED) };
+        let front = Mapping::from_raw(front?, front_bytes)?;
         #[cfg(target_os = "linux")]
-        let watched = Watched::begin(start, layout.size(), kept, front)
-            .inspect_err(|_| {
-                unmap(front, front_bytes);
-                unmap(start, layout.size());
-            })
-            .map(Some)?;
+        let guard = Some(GuardedMapping::guard(start.start, layout.size(), kept, front.start)?);
         Ok(Self {
-            start,
+            start: start.into_raw(),
             layout,
-            front,
+            front: front.into_raw(),
             front_bytes,
-            mapped: true,
+            is_mapped: true,
             #[cfg(target_os = "linux")]
-            watched,
+            guard,
         })
     }
 
-    /// Has the system provide the pages of a part of the block for writing, so that no caller meets a fault that a disk
-    /// is slow to serve.
+    /// Makes the system provide the pages of a part of the block for writing, so that no caller
+    /// meets a fault that a disk is slow to serve.
     ///
-    /// Each page is touched, as a caller would. To ask for them (`MADV_POPULATE_WRITE`) is no way: on a disk that is frozen the
-    /// system call holds the lock on the process' memory for as long, and with it whoever in the program allocates some.
+    /// Each page is touched as a caller would touch it. The advice `MADV_POPULATE_WRITE` is no
+    /// alternative: on a frozen disk, the system call holds the lock on the memory of the process
+    /// until the disk thaws, and blocks every allocation meanwhile.
     pub(crate) fn populate(&self, offset: usize, length: usize) {
         for page in (offset..offset + length).step_by(PAGE) {
             let word = self.word(page);
             let value = word.load(Ordering::Relaxed);
-            // A write that changes nothing, in one step: where a caller has been faster, either it fails or it puts back what the
-            // caller has written. (Others that change nothing are taken for reads by the compiler.)
+            // An atomic write that changes nothing. If a caller was faster, the exchange fails or
+            // writes the caller's value again. The compiler turns other such writes, like
+            // `fetch_or(0)`, into reads.
             let _ = word.compare_exchange(value, value, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    /// Has the process have all pages for itself, after it was parted from the file.
+    /// Gives the process private copies of all pages, after the mapping was detached from the file.
     #[cfg(target_os = "linux")]
-    pub(crate) fn own(&self) {
-        // SAFETY: the range is the block, and the advice changes none of its bytes. A page that cannot be had stays a fault.
+    pub(crate) fn make_private(&self) {
+        use rustix::mm::{Advice, madvise};
+
+        // SAFETY: the range is the block, and the advice changes none of its bytes. A page without
+        // a copy stays a fault.
         let _ = unsafe {
-            libc::madvise(
+            madvise(
                 self.start.as_ptr().cast(),
                 self.layout.size(),
-                libc::MADV_POPULATE_WRITE,
+                Advice::LinuxPopulateWrite,
             )
         };
     }
 
-    /// Elsewhere nothing is parted.
+    /// Does nothing: on other systems no mapping is ever detached.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn own(&self) {}
+    pub(crate) fn make_private(&self) {}
 
-    /// Whether it outlives the process: it is a file, and has not been parted from it.
-    pub(crate) fn outlives(&self) -> bool {
-        self.mapped && !self.has_parted()
+    /// Returns `true` if the contents outlive the process: the block is a file, and the mapping is
+    /// not detached from it.
+    pub(crate) fn outlives_process(&self) -> bool {
+        self.is_mapped && !self.is_detached()
     }
 
-    /// Whether it was a file and is memory of this process now, because the file was cut or its disk has failed.
+    /// Returns `true` if the block was a file and is now memory of this process, because the file
+    /// was truncated or its disk failed.
     #[cfg(target_os = "linux")]
-    pub(crate) fn has_parted(&self) -> bool {
-        self.watched.as_ref().is_some_and(Watched::has_parted)
+    pub(crate) fn is_detached(&self) -> bool {
+        self.guard.as_ref().is_some_and(GuardedMapping::is_detached)
     }
 
-    /// Elsewhere a fault ends the process.
+    /// Returns `false`: on other systems a fault ends the process.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn has_parted(&self) -> bool {
+    pub(crate) fn is_detached(&self) -> bool {
         false
     }
 
-    /// Whether something is missing of these bytes, which were reserved at the position `at` and are complete by now, because it had
-    /// been written before a page was lost with the file.
+    /// Returns `true` if some of these bytes were lost with a page of the file. They were reserved
+    /// at `position`, and are complete by now.
     ///
-    /// Copies go forwards, and what is missing is zeros, where a page begins or the bytes do. So nothing that is whole is taken for
-    /// damaged, unless it was on its way when the file was cut and has eight zeros just there.
+    /// Copies go forward, and lost bytes are zeros at the beginning of a page or of the range. So
+    /// an intact range is never taken for damaged, unless it was written while the file was
+    /// truncated and has eight zeros at just that place.
     #[cfg(target_os = "linux")]
-    pub(crate) fn has_lost(&self, offset: usize, length: usize, at: u64) -> bool {
-        const LOOK: usize = 8;
-        let Some(watched) = &self.watched else { return false };
-        watched.gone(offset, length, at).any(|page| {
+    pub(crate) fn has_lost(&self, offset: usize, length: usize, position: u64) -> bool {
+        const SAMPLE: usize = 8;
+        let Some(guard) = &self.guard else { return false };
+        guard.lost_pages(offset, length, position).any(|page| {
             let from = page.max(offset);
-            let bytes = LOOK.min(offset + length - from);
-            // SAFETY: the caller has seen the release store that hands them over.
+            let bytes = SAMPLE.min(offset + length - from);
+            // SAFETY: the caller has seen the release store that hands the bytes over.
             unsafe { self.bytes(from, bytes) }.iter().all(|byte| *byte == 0)
         })
     }
 
-    /// Elsewhere a fault ends the process.
+    /// Returns `false`: on other systems a fault ends the process.
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn has_lost(&self, _: usize, _: usize, _: u64) -> bool {
         false
     }
 
-    /// The word at `offset`, a multiple of 8.
+    /// Returns the word at `offset`, a multiple of 8.
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.layout.size());
-        // SAFETY: in bounds and aligned, as just checked (the block itself is aligned to a page). Bytes that are also
-        // written by `write` are handed from one side to the other by release and acquire on such words.
+        // SAFETY: in bounds and aligned, as just checked (the block itself is aligned to a page).
+        // Bytes that are also written by `write` are handed from one side to the other by release
+        // and acquire on such words.
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(offset).cast()) }
     }
 
-    /// Where `bytes` bytes at `offset` of the front lie, for locks of the system.
+    /// Returns the address of `bytes` bytes at `offset` of the front, for locks of the system.
     #[cfg(target_os = "linux")]
     pub(crate) fn front_address(&self, offset: usize, bytes: usize) -> *mut u8 {
         assert!(offset + bytes <= self.front_bytes);
         self.front.as_ptr().wrapping_add(offset)
     }
 
-    /// The word at `offset`, a multiple of 8, of the front.
+    /// Returns the word at `offset`, a multiple of 8, of the front.
     pub(crate) fn front_word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.front_bytes);
         // SAFETY: in bounds and aligned, as for `word`.
         unsafe { AtomicU64::from_ptr(self.front.as_ptr().add(offset).cast()) }
     }
 
-    /// The half word at `offset`, a multiple of 4, of the front, of which no byte is ever part of a word.
+    /// Returns the half word at `offset`, a multiple of 4, of the front. None of its bytes are ever
+    /// part of a word.
     pub(crate) fn front_half_word(&self, offset: usize) -> &AtomicU32 {
         assert!(offset.is_multiple_of(4) && offset + 4 <= self.front_bytes);
         // SAFETY: in bounds and aligned, as just checked; nobody accesses it in another size.
@@ -205,11 +213,13 @@ impl Region {
     ///
     /// # Safety
     ///
-    /// Nobody else reads or writes these bytes until the caller has handed them over through a release store.
+    /// Nobody else reads or writes these bytes until the caller has handed them over through a
+    /// release store.
     pub(crate) unsafe fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(offset + bytes.len() <= self.layout.size());
-        // SAFETY: in bounds as just checked; the source is another object; no one else is there by the caller's promise.
-        unsafe { put(self.start, offset, bytes) }
+        // SAFETY: in bounds as just checked; the source is another object; nobody else is there by
+        // the caller's promise.
+        unsafe { copy_to(self.start, offset, bytes) }
     }
 
     /// Copies `bytes` to `offset` of the front, and of the file behind it.
@@ -221,26 +231,27 @@ impl Region {
         assert!(offset + bytes.len() <= self.front_bytes);
         // SAFETY: as for `write`; the front is no longer than the block.
         unsafe {
-            if self.mapped {
-                put(self.start, offset, bytes);
+            if self.is_mapped {
+                copy_to(self.start, offset, bytes);
             }
-            put(self.front, offset, bytes);
+            copy_to(self.front, offset, bytes);
         }
     }
 
-    /// The bytes at `offset`.
+    /// Returns the bytes at `offset`.
     ///
     /// # Safety
     ///
-    /// Their last writer has handed them over (an acquire load has seen its release store), and nobody writes them while
-    /// the slice lives.
+    /// Their last writer has handed them over (an acquire load has seen its release store), and
+    /// nobody writes them while the slice lives.
     pub(crate) unsafe fn bytes(&self, offset: usize, length: usize) -> &[u8] {
         assert!(offset + length <= self.layout.size());
-        // SAFETY: in bounds as just checked, initialised (zeroed at first), not written meanwhile by the caller's promise.
+        // SAFETY: in bounds as just checked, initialized (zeroed at first), not written meanwhile
+        // by the caller's promise.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), length) }
     }
 
-    /// The bytes at `offset` of the front.
+    /// Returns the bytes at `offset` of the front.
     ///
     /// # Safety
     ///
@@ -251,7 +262,7 @@ impl Region {
         unsafe { std::slice::from_raw_parts(self.front.as_ptr().add(offset), length) }
     }
 
-    /// All bytes, for who has the block alone.
+    /// Returns all bytes to an exclusive owner.
     pub(crate) fn all_bytes(&mut self) -> &mut [u8] {
         // SAFETY: the block lives as long as this value, which is borrowed for writing.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
@@ -261,15 +272,20 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         #[cfg(unix)]
-        if self.mapped {
-            // Before the addresses are another's.
+        if self.is_mapped {
+            // Before the addresses belong to another mapping.
             #[cfg(target_os = "linux")]
-            drop(self.watched.take());
-            // SAFETY: mapped in `map` with these lengths; nothing that borrows from them outlives this value.
-            unsafe {
-                libc::munmap(self.front.as_ptr().cast(), self.front_bytes);
-                libc::munmap(self.start.as_ptr().cast(), self.layout.size());
-            }
+            drop(self.guard.take());
+            drop((
+                Mapping {
+                    start: self.front,
+                    bytes: self.front_bytes,
+                },
+                Mapping {
+                    start: self.start,
+                    bytes: self.layout.size(),
+                },
+            ));
             return;
         }
         // SAFETY: allocated in `plain` with this layout.
@@ -277,10 +293,38 @@ impl Drop for Region {
     }
 }
 
+/// A mapping that ends when it is dropped. Nothing borrows from it by then.
+#[cfg(unix)]
+struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+#[cfg(unix)]
+impl Mapping {
+    fn from_raw(start: *mut std::ffi::c_void, bytes: usize) -> io::Result<Self> {
+        // The system gives the lowest page only to programs that ask for it.
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, bytes })
+    }
+
+    fn into_raw(self) -> NonNull<u8> {
+        std::mem::ManuallyDrop::new(self).start
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: made by `Region::map` with this length, and nothing borrows from it.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
 /// # Safety
 ///
 /// There are so many bytes behind `start`, and nobody else reads or writes them.
-unsafe fn put(start: NonNull<u8>, offset: usize, bytes: &[u8]) {
+unsafe fn copy_to(start: NonNull<u8>, offset: usize, bytes: &[u8]) {
     // SAFETY: by the caller's promise.
     unsafe {
         start
@@ -288,27 +332,6 @@ unsafe fn put(start: NonNull<u8>, offset: usize, bytes: &[u8]) {
             .add(offset)
             .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
     }
-}
-
-#[cfg(unix)]
-fn map(bytes: usize, flags: libc::c_int, file: libc::c_int) -> io::Result<NonNull<u8>> {
-    // SAFETY: a new mapping at an address of the system's choice touches no memory that is in use; the descriptor is open for
-    // the length of the call, or none.
-    let start = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            bytes,
-            libc::PROT_READ | libc::PROT_WRITE,
-            flags,
-            file,
-            0,
-        )
-    };
-    if start == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    // The system gives the lowest page only to those who ask for it.
-    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
 fn layout(bytes: usize) -> io::Result<Layout> {

@@ -1,28 +1,29 @@
-//! The memory of a ring in the model that explores every interleaving: atomics and cells that it watches.
+//! The memory of a ring in the model checker: atomics and cells that it watches.
 
 use std::fs::File;
 use std::io;
 
 use loom::cell::UnsafeCell;
 
-use crate::ring::atomic::{AtomicU32, AtomicU64};
-use crate::ring::layout::SLEEPING;
+use super::atomic::{AtomicU32, AtomicU64};
+use super::layout::WAKEUP;
 
-/// A block of zeroed bytes, each eight of which are watched for races.
-pub(crate) struct Region {
+/// A block of zeroed bytes. Each eight of them are watched for races. The interface is that of the
+/// real memory.
+pub(crate) struct ModelRegion {
     words: Vec<AtomicU64>,
-    sleeping: AtomicU32,
+    wakeup: AtomicU32,
     cells: Vec<UnsafeCell<[u8; 8]>>,
 }
 
 // SAFETY: the model checks that no cell is accessed by two threads at once.
-unsafe impl Sync for Region {}
+unsafe impl Sync for ModelRegion {}
 
-impl Region {
+impl ModelRegion {
     pub(crate) fn plain(bytes: usize) -> io::Result<Self> {
         Ok(Self {
             words: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
-            sleeping: AtomicU32::new(0),
+            wakeup: AtomicU32::new(0),
             cells: (0..bytes / 8).map(|_| UnsafeCell::new([0; 8])).collect(),
         })
     }
@@ -33,13 +34,13 @@ impl Region {
 
     pub(crate) fn populate(&self, _: usize, _: usize) {}
 
-    pub(crate) fn own(&self) {}
+    pub(crate) fn make_private(&self) {}
 
-    pub(crate) fn outlives(&self) -> bool {
+    pub(crate) fn outlives_process(&self) -> bool {
         false
     }
 
-    pub(crate) fn has_parted(&self) -> bool {
+    pub(crate) fn is_detached(&self) -> bool {
         false
     }
 
@@ -48,7 +49,7 @@ impl Region {
     }
 
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset != SLEEPING);
+        assert!(offset.is_multiple_of(8) && offset != WAKEUP);
         &self.words[offset / 8]
     }
 
@@ -57,13 +58,13 @@ impl Region {
     }
 
     pub(crate) fn front_half_word(&self, offset: usize) -> &AtomicU32 {
-        assert_eq!(offset, SLEEPING);
-        &self.sleeping
+        assert_eq!(offset, WAKEUP);
+        &self.wakeup
     }
 
     /// # Safety
     ///
-    /// As of the real one; the model checks it.
+    /// As of the real memory; the model checks it.
     pub(crate) unsafe fn write(&self, offset: usize, bytes: &[u8]) {
         for (at, part) in bytes.chunks(8).enumerate() {
             // SAFETY: by the caller's promise, which the model checks.
@@ -73,7 +74,7 @@ impl Region {
 
     /// # Safety
     ///
-    /// As of the real one; the model checks it.
+    /// As of the real memory; the model checks it.
     pub(crate) unsafe fn bytes(&self, offset: usize, length: usize) -> &[u8] {
         let cells = &self.cells[offset / 8..(offset + length).div_ceil(8)];
         // SAFETY: by the caller's promise, which the model checks.
@@ -81,13 +82,13 @@ impl Region {
             .iter()
             .flat_map(|cell| cell.with(|cell| unsafe { *cell }))
             .take(length);
-        // The model is small and over soon.
+        // The model is small and soon over.
         Vec::leak(bytes.collect())
     }
 
     /// # Safety
     ///
-    /// As of the real one; the model checks it.
+    /// As of the real memory; the model checks it.
     pub(crate) unsafe fn write_front(&self, offset: usize, bytes: &[u8]) {
         // SAFETY: by the caller's promise, which the model checks.
         unsafe { self.write(offset, bytes) }
@@ -95,13 +96,13 @@ impl Region {
 
     /// # Safety
     ///
-    /// As of the real one; the model checks it.
+    /// As of the real memory; the model checks it.
     pub(crate) unsafe fn front_bytes(&self, offset: usize, length: usize) -> &[u8] {
         // SAFETY: by the caller's promise, which the model checks.
         unsafe { self.bytes(offset, length) }
     }
 
-    /// The model reads no rings.
+    /// Returns nothing: the model reads no rings of dead processes.
     pub(crate) fn all_bytes(&mut self) -> &mut [u8] {
         &mut []
     }

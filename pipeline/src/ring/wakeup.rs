@@ -1,74 +1,80 @@
-//! How the writer sleeps, and how callers wake it.
+//! Puts the writer to sleep, and wakes it.
 //!
-//! The hand-shake needs no fence on the caller's side: a caller moves the tail and then loads the state; the writer stores
-//! the state and then loads the tail; all four are sequentially consistent, so that either the caller sees the writer
-//! asleep, or the writer sees the frame.
+//! The handshake needs no fence on the side of the caller. A caller moves the tail and then loads
+//! the state. The writer stores the state and then loads the tail. All four accesses are
+//! sequentially consistent, so either the caller sees the writer asleep, or the writer sees the
+//! frame.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::ring::atomic::{AtomicU32, sequential};
+use super::atomic::{AtomicU32, sequential};
 
-/// The writer is at work.
+/// The writer works.
 pub(crate) const AWAKE: u32 = 0;
 /// The writer looks again within milliseconds.
 pub(crate) const NAPPING: u32 = 1;
-/// The writer has to be woken.
+/// The writer sleeps until a caller wakes it.
 pub(crate) const ASLEEP: u32 = 2;
-/// Somebody waits for the writer: it looks again before it rests.
-pub(crate) const RUNG: u32 = 3;
+/// A caller has woken the writer, which looks once more before it sleeps.
+pub(crate) const WOKEN: u32 = 3;
 
-/// The state of the writer, in memory that all callers share: after a fork, callers in both processes.
-pub(crate) struct Bell<'a>(pub(crate) &'a AtomicU32);
+/// The state of the writer, in memory that all callers share: after a fork, the callers of both
+/// processes.
+pub(crate) struct Wakeup<'a>(pub(super) &'a AtomicU32);
 
-impl Bell<'_> {
-    /// What the writer is doing.
+impl Wakeup<'_> {
+    /// Returns what the writer is doing.
     pub(crate) fn state(&self) -> u32 {
         sequential();
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Caller: wakes the writer, or has it look again.
-    pub(crate) fn ring(&self) {
+    /// For callers: wakes the writer, or makes it look once more.
+    pub(crate) fn wake(&self) {
         sequential();
-        if matches!(self.0.swap(RUNG, Ordering::SeqCst), NAPPING | ASLEEP) {
+        if matches!(self.0.swap(WOKEN, Ordering::SeqCst), NAPPING | ASLEEP) {
             wake(self.0);
         }
     }
 
-    /// Writer: sleeps until it is woken or the time is over, if nobody has rung since the last time and there is still
-    /// `nothing` to do once callers can see that it sleeps.
-    pub(crate) fn sleep(&self, state: u32, limit: Option<Duration>, nothing: impl FnOnce() -> bool) {
-        let rung = self.0.swap(state, Ordering::SeqCst) == RUNG;
+    /// For the writer: sleeps until a caller wakes it or `limit` has passed.
+    ///
+    /// Returns at once if a caller has called [`wake`](Self::wake) since the last sleep, or if
+    /// `is_idle` returns `false` when callers can already see that the writer sleeps.
+    pub(crate) fn sleep(&self, state: u32, limit: Option<Duration>, is_idle: impl FnOnce() -> bool) {
+        let was_woken = self.0.swap(state, Ordering::SeqCst) == WOKEN;
         sequential();
-        if !rung && nothing() {
+        if !was_woken && is_idle() {
             wait(self.0, state, limit);
         }
-        // Who rings before this has put something into the ring before that, which the next look finds.
+        // A caller that wakes the writer before this line has pushed a frame before, which the next
+        // look finds.
         self.0.swap(AWAKE, Ordering::SeqCst);
     }
 }
 
-/// Sleeps if the word still holds `expected`; may return early.
+/// Sleeps if the word still holds `expected`. May return early. The futex is not private, because
+/// another process may share the word.
 #[cfg(all(target_os = "linux", not(loom)))]
 fn wait(word: &AtomicU32, expected: u32, limit: Option<Duration>) {
-    let time = limit.map(|limit| libc::timespec {
-        tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+    use rustix::thread::futex;
+
+    let limit = limit.map(|limit| rustix::time::Timespec {
+        tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: limit.subsec_nanos().into(),
     });
-    let time: *const libc::timespec = time.as_ref().map_or(std::ptr::null(), |time| time);
-    // SAFETY: the word and the time live for the length of the call, which only reads them. Not "private": the word may lie
-    // in memory that another process shares.
-    let _ = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, time) };
+    let _ = futex::wait(word, futex::Flags::empty(), expected, limit.as_ref());
 }
 
 #[cfg(all(target_os = "linux", not(loom)))]
 fn wake(word: &AtomicU32) {
-    // SAFETY: the address is only a key for the system's table of sleepers.
-    let _ = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
+    use rustix::thread::futex;
+
+    let _ = futex::wake(word, futex::Flags::empty(), 1);
 }
 
-/// A sleeper that nobody wakes sleeps for ever, which the model finds.
+/// Sleeps forever if nobody wakes it, which the model checker reports.
 #[cfg(loom)]
 fn wait(word: &AtomicU32, expected: u32, _: Option<Duration>) {
     while word.load(Ordering::SeqCst) == expected {
@@ -76,14 +82,11 @@ fn wait(word: &AtomicU32, expected: u32, _: Option<Duration>) {
     }
 }
 
-/// Where the system has no such call, the writer looks every few milliseconds.
+/// Without such a system call, the writer looks every few milliseconds.
 #[cfg(not(any(target_os = "linux", loom)))]
 fn wait(_: &AtomicU32, _: u32, limit: Option<Duration>) {
-    std::thread::sleep(
-        limit
-            .unwrap_or(Duration::from_millis(10))
-            .min(Duration::from_millis(10)),
-    );
+    const LONGEST: Duration = Duration::from_millis(10);
+    std::thread::sleep(limit.unwrap_or(LONGEST).min(LONGEST));
 }
 
 #[cfg(any(not(target_os = "linux"), loom))]
@@ -96,29 +99,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_sleeps_is_woken() {
+    fn a_sleeping_writer_is_woken() {
         let word = AtomicU32::new(AWAKE);
         thread::scope(|scope| {
-            let writer = scope.spawn(|| Bell(&word).sleep(ASLEEP, None, || true));
+            let writer = scope.spawn(|| Wakeup(&word).sleep(ASLEEP, None, || true));
             while !writer.is_finished() {
-                Bell(&word).ring();
+                Wakeup(&word).wake();
                 thread::yield_now();
             }
         });
     }
 
     #[test]
-    fn who_rings_is_not_kept_waiting_by_a_rest_that_comes_after() {
+    fn a_wakeup_before_the_sleep_prevents_it() {
         let word = AtomicU32::new(AWAKE);
-        Bell(&word).ring();
-        Bell(&word).sleep(ASLEEP, None, || true);
-        assert_eq!(Bell(&word).state(), AWAKE);
+        Wakeup(&word).wake();
+        Wakeup(&word).sleep(ASLEEP, None, || true);
+        assert_eq!(Wakeup(&word).state(), AWAKE);
     }
 
     #[test]
-    fn a_nap_ends_by_itself_and_work_is_not_slept_through() {
+    fn a_nap_ends_by_itself_and_a_busy_writer_does_not_sleep() {
         let word = AtomicU32::new(AWAKE);
-        Bell(&word).sleep(NAPPING, Some(Duration::from_millis(1)), || true);
-        Bell(&word).sleep(ASLEEP, None, || false);
+        Wakeup(&word).sleep(NAPPING, Some(Duration::from_millis(1)), || true);
+        Wakeup(&word).sleep(ASLEEP, None, || false);
     }
 }

@@ -1,32 +1,38 @@
-//! What another process needs to deliver what a killed one has left: where in the ring to begin, which loggers there were,
-//! and where the output of each of their sinks stood then.
+//! The format of a checkpoint: the position in the ring, the loggers, and the resume points of
+//! their sinks.
+//!
+//! A checkpoint is all that another process needs to deliver the frames that a killed process has
+//! left.
 //!
 //! ```text
-//! version text, folders u32 x { path, inode u64 }, at u64, pieces u64, time i64,
+//! version text, folders u32 x { path, inode u64 }, position u64, chunk bytes u64, time i64,
 //!     loggers u32 x { id u32, name, propagate u8, step + 1 u64, folder + 1 u32, left out u32,
-//!                     sinks u32 x { name, level u8, mark, repeated u64, frame } }
+//!                     sinks u32 x { name, level u8, resume point, repeated + 1 u64, frame } }
 //! ```
 //!
-//! Texts and paths are a u32 length and bytes; times are nanoseconds since 1970. In the version before, there was one folder, a
-//! text without inode, and loggers had neither a folder nor a number of what was left out.
+//! Texts and paths are a u32 length and bytes; times are nanoseconds since 1970. The version before
+//! had one folder, a text without an inode, and its loggers had neither a folder nor a number of
+//! sinks that were left out.
 
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
-use crate::frame::body::{Cursor, LoggerId, put_text, put_u32};
+use crate::frame::bytes::{ByteCursor, put_text, put_u32};
+use crate::frame::types::LoggerId;
+use crate::ring::file::NamedFolder;
 
-/// The newest state of everything that outlives the process.
+/// A checkpoint that was read.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Checkpoint {
-    /// Who wrote it: another version may write lines of another look.
+    /// The version of its writer: another version may format lines differently.
     pub(crate) version: String,
-    /// The log directories, each of which holds a name of the ring.
+    /// The log directories, each of which has a name of the ring.
     pub(crate) folders: Vec<NamedFolder>,
-    /// Frames before this position are in the marks.
-    pub(crate) at: u64,
-    /// How much counts of the file in which pieces of long frames are.
-    pub(crate) pieces: u64,
+    /// The resume points cover the frames before this position.
+    pub(crate) position: u64,
+    /// Number of valid bytes in the file that keeps chunks of long frames.
+    pub(crate) chunk_bytes: u64,
     pub(crate) time: i64,
     pub(crate) loggers: Vec<SavedLogger>,
 }
@@ -38,56 +44,49 @@ pub(crate) struct SavedLogger {
     pub(crate) propagate: bool,
     /// The highest step of its metrics.
     pub(crate) step: Option<u64>,
-    /// Which of the folders its sinks write to; `None` if that one has no name of the ring.
+    /// Index of the folder of its sinks; `None` if that folder has no name of the ring.
     pub(crate) folder: Option<u32>,
-    /// So many of its sinks are not here, because there was no room for their marks.
+    /// Number of its sinks that are missing, because there was no room for their resume points.
     pub(crate) left_out: u32,
     pub(crate) sinks: Vec<SavedSink>,
-}
-
-/// A log directory that the ring has a name in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NamedFolder {
-    pub(crate) path: PathBuf,
-    /// Of the name's file there: of the ring itself, or of what leads to it.
-    pub(crate) inode: u64,
 }
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct SavedSink {
     pub(crate) name: String,
     pub(crate) level: LevelFilter,
-    pub(crate) mark: String,
-    /// The frame of the record that it was given last, and how often that had come again; see [`RepeatFolder`](crate::RepeatFolder).
-    pub(crate) fold: Option<(Vec<u8>, u64)>,
+    pub(crate) resume_point: String,
+    /// The frame of its last record and the number of repetitions; see
+    /// [`RepeatFolder`](crate::RepeatFolder).
+    pub(crate) repeats: Option<(Vec<u8>, u64)>,
 }
 
-/// The version of this crate, which decides how lines look.
+/// The version of this crate, which decides how lines are formatted.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Where the writer stands; see [`Checkpoint`].
+/// The position of the writer; see [`Checkpoint`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Here<'a> {
+pub(crate) struct WriterPosition<'a> {
     pub(crate) folders: &'a [NamedFolder],
-    pub(crate) at: u64,
-    pub(crate) pieces: u64,
+    pub(crate) position: u64,
+    pub(crate) chunk_bytes: u64,
 }
 
-/// Begins a checkpoint at a position; loggers and their sinks follow.
-pub(crate) fn begin(out: &mut Vec<u8>, here: Here<'_>, time: i64, loggers: usize) {
+/// Writes the head of a checkpoint. Loggers and their sinks follow.
+pub(crate) fn write_head(out: &mut Vec<u8>, writer: WriterPosition<'_>, time: i64, loggers: usize) {
     put_text(out, VERSION);
-    put_u32(out, here.folders.len());
-    for folder in here.folders {
+    put_u32(out, writer.folders.len());
+    for folder in writer.folders {
         put_path(out, &folder.path);
         out.extend_from_slice(&folder.inode.to_le_bytes());
     }
-    out.extend_from_slice(&here.at.to_le_bytes());
-    out.extend_from_slice(&here.pieces.to_le_bytes());
+    out.extend_from_slice(&writer.position.to_le_bytes());
+    out.extend_from_slice(&writer.chunk_bytes.to_le_bytes());
     out.extend_from_slice(&time.to_le_bytes());
     put_u32(out, loggers);
 }
 
-/// The head of a logger: its entry in a checkpoint up to its sinks.
+/// The entry of a logger without its sinks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoggerHead<'a> {
     pub(crate) id: LoggerId,
@@ -99,7 +98,8 @@ pub(crate) struct LoggerHead<'a> {
     pub(crate) sinks: usize,
 }
 
-pub(crate) fn put_logger(out: &mut Vec<u8>, head: LoggerHead<'_>) {
+/// Writes the head of a logger. Its sinks follow.
+pub(crate) fn write_logger(out: &mut Vec<u8>, head: LoggerHead<'_>) {
     put_u32(out, head.id.0 as usize);
     put_text(out, head.name);
     out.push(u8::from(head.propagate));
@@ -109,64 +109,47 @@ pub(crate) fn put_logger(out: &mut Vec<u8>, head: LoggerHead<'_>) {
     put_u32(out, head.sinks);
 }
 
-pub(crate) fn put_sink(out: &mut Vec<u8>, name: &str, level: LevelFilter, mark: &str, fold: Option<(&[u8], u64)>) {
+/// Writes a sink of the last logger.
+pub(crate) fn write_sink(
+    out: &mut Vec<u8>,
+    name: &str,
+    level: LevelFilter,
+    resume_point: &str,
+    repeats: Option<(&[u8], u64)>,
+) {
     put_text(out, name);
     out.push(level as u8);
-    put_text(out, mark);
-    // Whether there is a fold at all is in the place of the number.
-    let (frame, count) = fold.unwrap_or_default();
-    out.extend_from_slice(&fold.map_or(0, |_| count.saturating_add(1)).to_le_bytes());
+    put_text(out, resume_point);
+    let (frame, count) = repeats.unwrap_or_default();
+    out.extend_from_slice(&repeats.map_or(0, |_| count.saturating_add(1)).to_le_bytes());
     put_u32(out, frame.len());
     out.extend_from_slice(frame);
 }
 
-/// A path is bytes, which need be no text.
-fn put_path(out: &mut Vec<u8>, path: &Path) {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    put_u32(out, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-fn read_path(cursor: &mut Cursor<'_>) -> Option<PathBuf> {
-    let length = cursor.u32()? as usize;
-    path_of(cursor.take(length)?)
-}
-
-/// The path of these bytes.
-#[cfg(unix)]
-pub(crate) fn path_of(bytes: &[u8]) -> Option<PathBuf> {
-    Some(std::os::unix::ffi::OsStrExt::from_bytes(bytes)).map(|path: &std::ffi::OsStr| path.into())
-}
-
-#[cfg(not(unix))]
-pub(crate) fn path_of(bytes: &[u8]) -> Option<PathBuf> {
-    std::str::from_utf8(bytes).ok().map(PathBuf::from)
-}
-
-/// Reads what the functions above wrote, or, if it is of the `older` version, what theirs did; `None` if it is not that.
-pub(crate) fn read(bytes: &[u8], older: bool) -> Option<Checkpoint> {
-    let mut cursor = Cursor::over(bytes);
+/// Reads a checkpoint, of the version before if `is_older`; `None` if the bytes are damaged.
+pub(crate) fn read(bytes: &[u8], is_older: bool) -> Option<Checkpoint> {
+    let mut cursor = ByteCursor::new(bytes);
     let version = cursor.long_text()?.to_owned();
-    let folders = match older {
+    let folders = match is_older {
         true => 1,
         false => cursor.u32()?,
     };
     let mut read_folder = || {
         Some(NamedFolder {
             path: read_path(&mut cursor)?,
-            inode: if older { 0 } else { cursor.u64()? },
+            inode: if is_older { 0 } else { cursor.u64()? },
         })
     };
     let folders = (0..folders).map(|_| read_folder()).collect::<Option<_>>()?;
-    let (at, pieces, time) = (cursor.u64()?, cursor.u64()?, cursor.u64()? as i64);
+    let (position, chunk_bytes, time) = (cursor.u64()?, cursor.u64()?, cursor.u64()? as i64);
     let loggers = (0..cursor.u32()?)
-        .map(|_| read_logger(&mut cursor, older))
+        .map(|_| read_logger(&mut cursor, is_older))
         .collect::<Option<_>>()?;
     Some(Checkpoint {
         version,
         folders,
-        at,
-        pieces,
+        position,
+        chunk_bytes,
         time,
         loggers,
     })
@@ -174,15 +157,15 @@ pub(crate) fn read(bytes: &[u8], older: bool) -> Option<Checkpoint> {
 
 /// Reads the entry of one logger.
 pub(crate) fn read_entry(bytes: &[u8]) -> Option<SavedLogger> {
-    read_logger(&mut Cursor::over(bytes), false)
+    read_logger(&mut ByteCursor::new(bytes), false)
 }
 
-fn read_logger(cursor: &mut Cursor<'_>, older: bool) -> Option<SavedLogger> {
+fn read_logger(cursor: &mut ByteCursor<'_>, is_older: bool) -> Option<SavedLogger> {
     let id = LoggerId(cursor.u32()?);
     let name = cursor.long_text()?.to_owned();
     let propagate = cursor.u8()? != 0;
     let step = cursor.u64()?.checked_sub(1);
-    let (folder, left_out) = match older {
+    let (folder, left_out) = match is_older {
         true => (Some(0), 0),
         false => (cursor.u32()?.checked_sub(1), cursor.u32()?),
     };
@@ -198,20 +181,43 @@ fn read_logger(cursor: &mut Cursor<'_>, older: bool) -> Option<SavedLogger> {
     })
 }
 
-fn read_sink(cursor: &mut Cursor<'_>) -> Option<SavedSink> {
+fn read_sink(cursor: &mut ByteCursor<'_>) -> Option<SavedSink> {
     let name = cursor.long_text()?.to_owned();
     let level = cursor.u8()?;
     Some(SavedSink {
         name,
         level: LevelFilter::iter().find(|filter| *filter as u8 == level)?,
-        mark: cursor.long_text()?.to_owned(),
-        fold: {
+        resume_point: cursor.long_text()?.to_owned(),
+        repeats: {
             let count = cursor.u64()?.checked_sub(1);
             let length = cursor.u32()? as usize;
             let frame = cursor.take(length)?;
             count.map(|count| (frame.to_owned(), count))
         },
     })
+}
+
+/// Writes a path as bytes, which need not be a text.
+fn put_path(out: &mut Vec<u8>, path: &Path) {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    put_u32(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+fn read_path(cursor: &mut ByteCursor<'_>) -> Option<PathBuf> {
+    let length = cursor.u32()? as usize;
+    path_from_bytes(cursor.take(length)?)
+}
+
+/// Returns the path of these bytes.
+#[cfg(unix)]
+pub(crate) fn path_from_bytes(bytes: &[u8]) -> Option<PathBuf> {
+    Some(std::os::unix::ffi::OsStrExt::from_bytes(bytes)).map(|path: &std::ffi::OsStr| path.into())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn path_from_bytes(bytes: &[u8]) -> Option<PathBuf> {
+    std::str::from_utf8(bytes).ok().map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -222,35 +228,39 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_reads_back(
-            names in prop::collection::vec(("\\PC{0,9}", any::<bool>(), any::<Option<u32>>(), "\\PC{0,30}", any::<Option<(Vec<u8>, u32)>>()), 0..5),
+        fn checkpoint_is_read_as_written(
+            names in prop::collection::vec(
+                ("\\PC{0,9}", any::<bool>(), any::<Option<u32>>(), "\\PC{0,30}", any::<Option<(Vec<u8>, u32)>>()),
+                0..5,
+            ),
             folders in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..9), any::<u64>()), 0..3),
-            at: u64,
+            position: u64,
             time: i64,
         ) {
             let mut bytes = Vec::new();
             let folders: Vec<_> = folders
                 .into_iter()
-                .map(|(path, inode)| NamedFolder { path: path_of(&path).unwrap_or_default(), inode })
+                .map(|(path, inode)| NamedFolder { path: path_from_bytes(&path).unwrap_or_default(), inode })
                 .collect();
-            begin(&mut bytes, Here { folders: &folders, at, pieces: 9 }, time, names.len());
+            write_head(&mut bytes, WriterPosition { folders: &folders, position, chunk_bytes: 9 }, time, names.len());
             let version = VERSION.to_owned();
-            let mut expected = Checkpoint { version, folders, at, pieces: 9, time, loggers: Vec::new() };
-            for (number, (name, propagate, step, mark, fold)) in names.into_iter().enumerate() {
+            let mut expected = Checkpoint { version, folders, position, chunk_bytes: 9, time, loggers: Vec::new() };
+            for (number, (name, propagate, step, resume_point, repeats)) in names.into_iter().enumerate() {
                 let (id, step, level) = (LoggerId(number as u32), step.map(u64::from), LevelFilter::Debug);
                 let (folder, left_out) = ((number as u32).checked_sub(1), number as u32);
                 let head = LoggerHead { id, name: &name, propagate, step, folder, left_out: number, sinks: 1 };
-                put_logger(&mut bytes, head);
-                let fold = fold.map(|(frame, count)| (frame, u64::from(count)));
-                put_sink(&mut bytes, "file", level, &mark, fold.as_ref().map(|(frame, count)| (frame.as_slice(), *count)));
-                let sinks = vec![SavedSink { name: "file".to_owned(), level, mark, fold }];
+                write_logger(&mut bytes, head);
+                let repeats = repeats.map(|(frame, count)| (frame, u64::from(count)));
+                let borrowed = repeats.as_ref().map(|(frame, count)| (frame.as_slice(), *count));
+                write_sink(&mut bytes, "file", level, &resume_point, borrowed);
+                let sinks = vec![SavedSink { name: "file".to_owned(), level, resume_point, repeats }];
                 expected.loggers.push(SavedLogger { id, name, propagate, step, folder, left_out, sinks });
             }
             prop_assert_eq!(read(&bytes, false), Some(expected));
         }
 
         #[test]
-        fn damage_is_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn reading_damaged_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (read(&bytes, false), read(&bytes, true));
         }
     }

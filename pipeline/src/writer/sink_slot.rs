@@ -1,4 +1,4 @@
-//! A sink as the writer has it: what it is given, what it says, how it stands.
+//! One sink of the writer: its calls, its account, and its trouble.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,42 +9,45 @@ use logcore::{
 };
 use serde_json::Value;
 
-use crate::caller::command::{LoggerAccounts, NamedRemainder, NamedSink};
-use crate::caller::producer::{Counters, OVER_LIMIT, RING_FULL, up_to};
-use crate::caller::shared::Shared;
-use crate::frame::body::LoggerId;
+use super::routes::{RoutedSink, SinkIndex};
+use crate::caller::command::{NamedSink, SinkAccount};
+use crate::caller::counters::{DropCounters, OVER_LIMIT, RING_FULL, sum_up_to};
+use crate::caller::pipeline_state::PipelineState;
 use crate::frame::repeats::RepeatFolder;
+use crate::frame::types::LoggerId;
 use crate::process::notice::print_notice;
 
-/// A sink in its place.
-pub(crate) struct Slot {
-    pub(crate) name: String,
-    pub(crate) label: String,
-    pub(crate) sink: Box<dyn Sink>,
-    pub(crate) destination: Option<String>,
-    /// The logger whose own it is.
-    pub(crate) owner: Option<LoggerId>,
+/// A sink and its state.
+pub(super) struct SinkSlot {
+    pub(super) name: String,
+    label: String,
+    sink: Box<dyn Sink>,
+    destination: Option<String>,
+    /// The logger of the sink; `None` if every logger has it.
+    pub(super) owner: Option<LoggerId>,
+    /// The answers of `Sink::wants`, in the order of `EVENT_KINDS`.
     wanted: [bool; 4],
     /// The pipeline's own account, for sinks that keep none.
     counted: SinkBooks,
-    /// The record that it was given last, if equal ones in a row become one here.
-    pub(crate) fold: Option<RepeatFolder>,
-    /// The account of those that have no line of their own.
-    pub(crate) folded: SinkBooks,
-    /// It was given something since it was last asked to deliver.
-    pub(crate) dirty: bool,
-    /// Where it stood when it was last asked.
-    pub(crate) mark: Option<ResumePoint>,
-    /// It could not deliver when it was last asked.
-    pub(crate) stuck_since: Option<Instant>,
-    /// The kinds of trouble that were said, and not yet that they are over.
-    said: Vec<String>,
-    panics: Panics,
+    /// Folds equal records in a row, if the sink has them folded.
+    pub(super) repeat_folder: Option<RepeatFolder>,
+    /// The account of the calls that the sink never saw: repeated records, and calls while it was
+    /// kept away for its panics.
+    pub(super) unseen: SinkBooks,
+    /// `true` if the sink received something after its last delivery.
+    pub(super) is_dirty: bool,
+    /// The answer of the sink when it was last asked.
+    pub(super) resume_point: Option<ResumePoint>,
+    /// The time of the last delivery if that failed.
+    pub(super) failed_at: Option<Instant>,
+    /// The reasons of the errors that are reported and not over.
+    reported: Vec<String>,
+    panics: PanicBackoff,
 }
 
-impl Slot {
-    pub(crate) fn new(named: NamedSink, label: String, owner: Option<LoggerId>) -> Self {
-        let asked = catch_panic(|| (named.sink.destination(), EVENT_KINDS.map(|what| named.sink.wants(what))));
+impl SinkSlot {
+    pub(super) fn new(named: NamedSink, label: String, owner: Option<LoggerId>) -> Self {
+        let asked = catch_panic(|| (named.sink.destination(), EVENT_KINDS.map(|kind| named.sink.wants(kind))));
         let (destination, wanted) = asked.unwrap_or((None, [true; 4]));
         Self {
             name: named.name,
@@ -54,103 +57,134 @@ impl Slot {
             owner,
             wanted,
             counted: SinkBooks::default(),
-            fold: named.fold,
-            folded: SinkBooks::default(),
-            dirty: false,
-            mark: None,
-            stuck_since: None,
-            said: Vec::new(),
-            panics: Panics::default(),
+            repeat_folder: named.repeat_folder,
+            unseen: SinkBooks::default(),
+            is_dirty: false,
+            resume_point: None,
+            failed_at: None,
+            reported: Vec::new(),
+            panics: PanicBackoff::default(),
         }
     }
 
-    /// Whether what it is given goes to others than this machine.
-    pub(crate) fn is_remote(&self) -> bool {
+    /// Returns `true` if the sink delivers to other machines.
+    pub(super) fn is_remote(&self) -> bool {
         catch_panic(|| self.sink.is_remote()).unwrap_or(false)
     }
 
-    pub(crate) fn wants(&self, what: EventKind) -> bool {
+    pub(super) fn wants(&self, kind: EventKind) -> bool {
         EVENT_KINDS
             .iter()
-            .position(|kind| *kind == what)
-            .is_some_and(|at| self.wanted[at])
+            .position(|other| *other == kind)
+            .is_some_and(|index| self.wanted[index])
     }
 
-    /// Calls the sink so that its panics stay here and a caller that waits can say what it waits for.
-    pub(crate) fn call(
+    pub(super) fn routed(&self) -> RoutedSink<'_> {
+        RoutedSink {
+            wants_records: self.wants(EventKind::Record),
+            destination: self.destination.as_deref(),
+        }
+    }
+
+    /// Calls the sink. Its panics become errors, and callers that wait can name the sink meanwhile.
+    pub(super) fn call(
         &mut self,
-        shared: &Shared,
-        at: usize,
+        state: &PipelineState,
+        index: SinkIndex,
         call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
-        shared.busy.0.store(at as u64 + 1, Ordering::Relaxed);
+        state.busy.0.store(index.0 as u64 + 1, Ordering::Relaxed);
         let called = catch_panic(|| call(&mut *self.sink));
-        shared.busy.0.store(0, Ordering::Relaxed);
+        state.busy.0.store(0, Ordering::Relaxed);
         called.unwrap_or_else(|panic| {
             self.panics.add();
             Err(SinkError::panicked(&panic))
         })
     }
 
-    /// Gives the sink something, and keeps the account. A message for the sink alone has no kind.
+    /// Calls the sink with an event, and keeps the account. A message for this sink alone has no
+    /// kind.
     #[inline]
-    pub(crate) fn give(
+    pub(super) fn give(
         &mut self,
-        shared: &Shared,
-        at: usize,
-        what: Option<EventKind>,
+        state: &PipelineState,
+        index: SinkIndex,
+        kind: Option<EventKind>,
         call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
     ) {
-        let counts = u64::from(what != Some(EventKind::Progress));
-        if self.panics.keep_away() {
-            self.folded.accepted += counts;
-            self.folded.drop_for(PANIC, counts);
+        let counts = u64::from(kind != Some(EventKind::Progress));
+        if self.panics.keeps_away() {
+            self.unseen.accepted += counts;
+            self.unseen.drop_for(PANIC, counts);
             return;
         }
-        self.dirty = true;
+        self.is_dirty = true;
         self.counted.accepted += counts;
-        match self.call(shared, at, call) {
+        match self.call(state, index, call) {
             Ok(()) => {
                 self.counted.delivered += counts;
-                self.panics.is_over();
+                self.panics.reset();
             }
             Err(error) => {
                 self.counted.drop_for(error.reason(), counts);
-                self.say(&error);
+                self.report(&error);
             }
         }
     }
 
-    /// Asks the sink where it stands; returns whether the mark has all that it was given.
-    pub(crate) fn take_mark(&mut self) -> bool {
-        self.mark = catch_panic(|| self.sink.resume_point()).unwrap_or(None);
-        self.mark.as_ref().is_none_or(ResumePoint::is_complete)
+    /// Asks the sink for its resume point. Returns `true` if the resume point covers everything
+    /// that the sink received.
+    pub(super) fn update_resume_point(&mut self) -> bool {
+        self.resume_point = catch_panic(|| self.sink.resume_point()).unwrap_or(None);
+        self.resume_point.as_ref().is_none_or(ResumePoint::is_complete)
     }
 
-    /// Whether it has something to write out, is in trouble, or has a count of repeated records.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.dirty || self.stuck_since.is_some() || self.fold.as_ref().is_some_and(RepeatFolder::is_waiting)
+    /// Returns `true` if the sink has to deliver, has failed, or has a count of repeated records.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_dirty || self.failed_at.is_some() || self.repeat_folder.as_ref().is_some_and(RepeatFolder::is_counting)
     }
 
-    pub(crate) fn books(&self) -> SinkBooks {
+    fn books(&self) -> SinkBooks {
         let own = catch_panic(|| self.sink.books()).unwrap_or(None);
         own.unwrap_or_else(|| self.counted.clone())
     }
 
-    /// How much of a checkpoint it takes, but for what is always short.
-    pub(crate) fn saved_bytes(&self) -> usize {
-        let frame = self.fold.as_ref().map_or(0, |fold| fold.state().0.len());
-        self.mark.as_ref().map_or(0, |mark| mark.text().len()) + frame
+    /// Returns the account of the sink, which continues.
+    pub(super) fn account(&self, unseen: SinkBooks) -> SinkAccount {
+        SinkAccount {
+            sink: self.name.clone(),
+            label: self.label.clone(),
+            destination: self.destination.clone(),
+            books: self.books(),
+            unseen,
+            pending: None,
+        }
     }
 
-    /// What was meant for this sink and it does not know of: records without a line of their own, those beyond a limit, what
-    /// the ring had no room for.
-    pub(crate) fn besides(&self, counters: &Counters, level: LevelFilter) -> SinkBooks {
-        let mut besides = self.folded.clone();
+    /// Returns the account of the sink, which has finished, and drops the sink. Catches a panic of
+    /// its `drop`.
+    pub(super) fn into_account(mut self, unseen: SinkBooks) -> SinkAccount {
+        let mut account = self.account(unseen);
+        account.pending = catch_panic(|| self.sink.pending_delivery()).unwrap_or(None);
+        let _ = catch_panic(|| drop(self.sink));
+        account
+    }
+
+    /// Returns the number of bytes that the sink takes in a checkpoint, without the parts that are
+    /// always short.
+    pub(super) fn saved_bytes(&self) -> usize {
+        let frame = self.repeat_folder.as_ref().map_or(0, |folder| folder.state().0.len());
+        self.resume_point.as_ref().map_or(0, |point| point.text().len()) + frame
+    }
+
+    /// Returns the account of all calls that were meant for the sink and never reached it: besides
+    /// its `unseen` ones, those that the ring had no room for, and records over a rate limit.
+    pub(super) fn unseen_with(&self, counters: &DropCounters, level: LevelFilter) -> SinkBooks {
+        let mut unseen = self.unseen.clone();
         let (mut lost, mut over_limit) = (0, 0);
         if self.wants(EventKind::Record) {
-            lost += up_to(level, &counters.records);
-            over_limit = up_to(level, &counters.over_limit);
+            lost += sum_up_to(level, &counters.records);
+            over_limit = sum_up_to(level, &counters.over_limit);
         }
         if self.wants(EventKind::Metrics) {
             lost += counters.metrics.load(Ordering::Relaxed);
@@ -158,139 +192,125 @@ impl Slot {
         if self.wants(EventKind::Config) {
             lost += counters.configs.load(Ordering::Relaxed);
         }
-        besides.accepted += lost + over_limit;
-        besides.drop_for(RING_FULL, lost);
-        besides.drop_for(OVER_LIMIT, over_limit);
-        besides
+        unseen.accepted += lost + over_limit;
+        unseen.drop_for(RING_FULL, lost);
+        unseen.drop_for(OVER_LIMIT, over_limit);
+        unseen
     }
 
-    pub(crate) fn retry_due(&self, retry: Duration) -> bool {
-        self.stuck_since.is_some_and(|since| since.elapsed() >= retry)
+    pub(super) fn is_retry_due(&self, interval: Duration) -> bool {
+        self.failed_at.is_some_and(|at| at.elapsed() >= interval)
     }
 
-    /// What trouble is one with that of another sink: two loggers with one terminal have one trouble with it.
-    pub(crate) fn place(&self) -> &str {
-        self.destination.as_deref().unwrap_or(&self.label)
-    }
-
-    pub(crate) fn start(&mut self, shared: &Shared, at: usize) {
-        let place = self.place().to_owned();
+    pub(super) fn start(&mut self, state: &PipelineState, index: SinkIndex) {
+        let subject = self.subject().to_owned();
         let notices = Notices::new(move |kind, text| {
-            print_notice(&format!("{place} {kind}"), text);
+            print_notice(&format!("{subject} {kind}"), text);
         });
-        if let Err(error) = self.call(shared, at, |sink| sink.start(&notices)) {
-            self.say(&error);
+        if let Err(error) = self.call(state, index, |sink| sink.start(&notices)) {
+            self.report(&error);
         }
     }
 
-    /// Says each kind of trouble once, until it is over.
-    pub(crate) fn say(&mut self, error: &SinkError) {
-        if self.said.iter().any(|said| said == error.reason()) {
+    /// Reports each reason once, until the trouble is over.
+    pub(super) fn report(&mut self, error: &SinkError) {
+        if self.reported.iter().any(|reason| reason == error.reason()) {
             return;
         }
-        self.said.push(error.reason().to_owned());
+        self.reported.push(error.reason().to_owned());
         print_notice(
-            &format!("{} {}", self.place(), error.reason()),
+            &format!("{} {}", self.subject(), error.reason()),
             &format!(
-                "{}: {error}; the run goes on, and what cannot be delivered is counted",
+                "{}: {error}. The run continues, and undelivered calls are counted",
                 self.label
             ),
         );
     }
 
-    /// Says that the trouble is over.
-    pub(crate) fn over(&mut self) {
-        let before = self.said.len();
-        // Of one that panics when it is given something, a call with nothing to do says nothing.
+    /// Reports that the trouble is over.
+    pub(super) fn report_recovery(&mut self) {
+        let before = self.reported.len();
+        // A successful delivery proves nothing about a sink that panics whenever it receives an
+        // event.
         let panics = self.panics.count > 0;
-        self.said.retain(|reason| panics && reason == PANIC);
-        if self.said.len() < before {
+        self.reported.retain(|reason| panics && reason == PANIC);
+        if self.reported.len() < before {
             print_notice(
-                &format!("{} over", self.place()),
+                &format!("{} over", self.subject()),
                 &format!("{} delivers again", self.label),
             );
         }
     }
 
-    /// The wait that remains after the sink has finished; `besides` is what it does not know of.
-    pub(crate) fn take_remainder(&mut self, besides: SinkBooks) -> Option<NamedRemainder> {
-        let wait = catch_panic(|| self.sink.pending_delivery()).unwrap_or(None)?;
-        Some(NamedRemainder {
-            sink: self.name.clone(),
-            label: self.label.clone(),
-            wait,
-            besides,
-        })
-    }
-
-    /// Drops the sink; a panic in its `drop` stays here.
-    pub(crate) fn discard(self) {
-        let _ = catch_panic(|| drop(self.sink));
+    /// The subject of notices. Two loggers with one terminal have one trouble with it.
+    fn subject(&self) -> &str {
+        self.destination.as_deref().unwrap_or(&self.label)
     }
 }
 
-/// How often a sink has panicked since a call went well. Each panic costs as much as many lines, and one that always panics would
-/// be asked as often as the others.
+/// Keeps a sink away that panics again and again. Each panic costs as much as many lines, and a
+/// sink that always panics would be called as often as the others.
 #[derive(Default)]
-struct Panics {
+struct PanicBackoff {
+    /// Number of panics since the last successful call.
     count: u32,
-    /// It is given nothing before.
+    /// The sink receives nothing before this time.
     until: Option<Instant>,
 }
 
-/// So many panics cost no more than the calls in which they were.
-const FORGIVEN: u32 = 3;
-/// A sink that goes on panicking is asked again after twice the time each time, and at last this often.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+/// Number of panics without a pause.
+const FREE_PANICS: u32 = 3;
+/// Each further panic doubles the pause, up to this one.
+const MAX_PANIC_PAUSE: Duration = Duration::from_secs(60);
 const PANIC: &str = "panic";
 
-impl Panics {
+impl PanicBackoff {
     fn add(&mut self) {
         self.count = self.count.saturating_add(1);
-        if let Some(more) = self.count.checked_sub(FORGIVEN) {
-            let rest = Duration::from_millis(100) * 2_u32.pow(more.min(10));
-            self.until = Some(Instant::now() + rest.min(LONGEST_REST));
+        if let Some(doublings) = self.count.checked_sub(FREE_PANICS) {
+            let pause = Duration::from_millis(100) * 2_u32.pow(doublings.min(10));
+            self.until = Some(Instant::now() + pause.min(MAX_PANIC_PAUSE));
         }
     }
 
-    fn is_over(&mut self) {
+    fn reset(&mut self) {
         (self.count, self.until) = (0, None);
     }
 
-    fn keep_away(&self) -> bool {
+    fn keeps_away(&self) -> bool {
         self.until.is_some_and(|until| Instant::now() < until)
     }
 }
 
-/// In the place of a sink that has ended before its logger: all that still comes is counted.
+/// Replaces a sink that ended before its logger: refuses all further events, so that they are
+/// counted.
 #[derive(Default)]
-pub(crate) struct Departed {
-    /// Something was said since.
-    refused: bool,
+pub(super) struct EndedSink {
+    has_refused: bool,
 }
 
-impl Departed {
-    pub(crate) fn named(name: String) -> NamedSink {
+impl EndedSink {
+    pub(super) fn named(name: String) -> NamedSink {
         NamedSink {
             name,
             level: LevelFilter::Trace,
             sink: Box::new(Self::default()),
-            fold: None,
+            repeat_folder: None,
         }
     }
 
     fn refuse(&mut self) -> Result<(), SinkError> {
-        self.refused = true;
-        Self::nothing_more()
+        self.has_refused = true;
+        Self::refusal()
     }
 
-    fn nothing_more() -> Result<(), SinkError> {
-        let text = "the process is ending, and what it says now is in the files alone";
-        Err(SinkError::new(text).with_reason("said while the process was ending"))
+    fn refusal() -> Result<(), SinkError> {
+        let text = "the process is ending: its last calls are only in the files";
+        Err(SinkError::new(text).with_reason("logged while the process was ending"))
     }
 }
 
-impl Sink for Departed {
+impl Sink for EndedSink {
     fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
         self.refuse()
     }
@@ -307,21 +327,13 @@ impl Sink for Departed {
         self.refuse()
     }
 
-    /// So that nobody takes the trouble for over.
+    /// Fails after a refusal, so that nobody reports the trouble as over.
     fn deliver(&mut self) -> Result<(), SinkError> {
-        if self.refused { Self::nothing_more() } else { Ok(()) }
+        if self.has_refused { Self::refusal() } else { Ok(()) }
     }
 
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
         Ok(())
-    }
-}
-
-impl LoggerAccounts {
-    pub(crate) fn note_place(&mut self, slot: &Slot) {
-        if let Some(place) = &slot.destination {
-            self.places.insert(slot.name.clone(), place.clone());
-        }
     }
 }
 

@@ -1,203 +1,290 @@
-//! The sinks of all loggers, each in its place.
+//! The sinks of all loggers, by index.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logcore::kill_point::kill_point;
+use logcore::sync::lock;
 use logcore::{Deadline, EventKind, Sink, SinkError};
 
+use super::routes::SinkIndex;
+use super::sink_slot::{EndedSink, SinkSlot};
 use crate::caller::command::{LoggerOutcome, NamedSink};
-use crate::caller::shared::Shared;
-use crate::frame::body::LoggerId;
-use crate::writer::sink_slot::Slot;
+use crate::caller::pipeline_state::PipelineState;
+use crate::frame::decode::decode_record;
+use crate::frame::repeats::{RepeatFolder, repeat_message};
+use crate::frame::types::LoggerId;
 
-/// The sinks by place; a place is free again when its sink is gone.
+/// The sinks by index. The index of a sink that is gone is used again.
 ///
-/// A process may have thousands of loggers of which few say something at a time. So the places at which something is to be done are
-/// in two lists, and nothing that is done for each batch of frames looks at all places.
-pub(crate) struct SinkTable {
-    shared: Arc<Shared>,
-    places: Vec<Place>,
-    free: Vec<usize>,
-    lists: Lists,
+/// A process may have thousands of loggers, of which few log at a time. So two lists contain the
+/// indices of the sinks with something to do, and no work for a batch of frames visits all sinks.
+pub(super) struct SinkTable {
+    state: Arc<PipelineState>,
+    entries: Vec<TableEntry>,
+    free: Vec<SinkIndex>,
+    lists: AttentionLists,
 }
 
 #[derive(Default)]
-struct Place {
-    slot: Option<Slot>,
-    /// It is in the list of this name.
-    busy: bool,
-    moved: bool,
+struct TableEntry {
+    slot: Option<SinkSlot>,
+    /// `true` if the sink is in the list `busy`.
+    is_busy: bool,
+    /// `true` if the sink is in the list `moved`.
+    is_moved: bool,
 }
 
 #[derive(Default)]
-struct Lists {
-    /// Places of sinks that were given something, are in trouble, or have a count of repeated records.
-    busy: Vec<usize>,
-    /// Places of sinks that may stand elsewhere than the last checkpoint says.
-    moved: Vec<usize>,
+struct AttentionLists {
+    /// The sinks that received something, have failed, or have a count of repeated records.
+    busy: Vec<SinkIndex>,
+    /// The sinks whose resume point may differ from that of the newest checkpoint.
+    moved: Vec<SinkIndex>,
 }
 
-impl Lists {
+impl AttentionLists {
     #[inline]
-    fn note(&mut self, at: usize, place: &mut Place) {
-        if !std::mem::replace(&mut place.busy, true) {
-            self.busy.push(at);
+    fn add(&mut self, index: SinkIndex, entry: &mut TableEntry) {
+        if !std::mem::replace(&mut entry.is_busy, true) {
+            self.busy.push(index);
         }
-        if !std::mem::replace(&mut place.moved, true) {
-            self.moved.push(at);
+        if !std::mem::replace(&mut entry.is_moved, true) {
+            self.moved.push(index);
         }
     }
 }
 
 impl SinkTable {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(state: Arc<PipelineState>) -> Self {
         Self {
-            shared,
-            places: Vec::new(),
+            state,
+            entries: Vec::new(),
             free: Vec::new(),
-            lists: Lists::default(),
+            lists: AttentionLists::default(),
         }
     }
 
-    /// Starts a sink and returns its place; `owner` is the logger whose own it is.
-    pub(crate) fn attach(&mut self, named: NamedSink, label: String, owner: Option<LoggerId>) -> usize {
-        let at = self.free.pop().unwrap_or(self.places.len());
-        let mut slot = Slot::new(named, label.clone(), owner);
-        slot.start(&self.shared, at);
-        let mut labels = self.shared.labels.lock().unwrap_or_else(PoisonError::into_inner);
-        if at == self.places.len() {
-            self.places.push(Place::default());
+    /// Starts a sink, and returns its index. `owner` is its logger, unless every logger has the
+    /// sink.
+    pub(super) fn attach(&mut self, named: NamedSink, label: String, owner: Option<LoggerId>) -> SinkIndex {
+        let index = self.free.pop().unwrap_or(SinkIndex(self.entries.len()));
+        let mut slot = SinkSlot::new(named, label.clone(), owner);
+        slot.start(&self.state, index);
+        let mut labels = lock(&self.state.labels);
+        if index.0 == self.entries.len() {
+            self.entries.push(TableEntry::default());
             labels.push(label);
         } else {
-            labels[at] = label;
+            labels[index.0] = label;
         }
         drop(labels);
-        self.put(at, slot);
-        at
+        self.put(index, slot);
+        index
     }
 
-    /// Has another sink stand in the place of one that was taken.
-    pub(crate) fn stand_in(&mut self, at: usize, named: NamedSink, label: String, owner: LoggerId) {
-        self.put(at, Slot::new(named, label, Some(owner)));
+    /// Finishes a sink, and removes it. With an outcome, the sink learns that its logger has ended.
+    pub(super) fn detach(
+        &mut self,
+        index: SinkIndex,
+        outcome: Option<&LoggerOutcome>,
+        deadline: Deadline,
+    ) -> Option<SinkSlot> {
+        let slot = self.finish(index, outcome, deadline)?;
+        self.free.push(index);
+        Some(slot)
     }
 
-    fn put(&mut self, at: usize, slot: Slot) {
-        let place = &mut self.places[at];
-        place.slot = Some(slot);
-        self.lists.note(at, place);
+    /// Finishes a sink, and replaces it by one that refuses all further events.
+    pub(super) fn end_early(
+        &mut self,
+        index: SinkIndex,
+        outcome: &LoggerOutcome,
+        deadline: Deadline,
+        owner: LoggerId,
+        label: String,
+    ) -> Option<SinkSlot> {
+        let slot = self.finish(index, Some(outcome), deadline)?;
+        let ended = EndedSink::named(slot.name.clone());
+        self.put(index, SinkSlot::new(ended, label, Some(owner)));
+        Some(slot)
     }
 
-    /// Finishes a sink and takes it from its place, which is to be [freed](Self::free) then.
-    pub(crate) fn take(&mut self, at: usize, outcome: Option<&LoggerOutcome>, deadline: Deadline) -> Option<Slot> {
-        let mut slot = self.places.get_mut(at)?.slot.take()?;
-        let result = slot.call(&self.shared, at, |sink| {
+    fn finish(&mut self, index: SinkIndex, outcome: Option<&LoggerOutcome>, deadline: Deadline) -> Option<SinkSlot> {
+        let mut slot = self.entries.get_mut(index.0)?.slot.take()?;
+        let result = slot.call(&self.state, index, |sink| {
             if let Some(LoggerOutcome { end, summary }) = outcome {
                 sink.logger_ended(end, summary);
             }
             sink.finish(deadline)
         });
         if let Err(error) = result {
-            slot.say(&error);
+            slot.report(&error);
         }
         Some(slot)
     }
 
-    pub(crate) fn free(&mut self, at: usize) {
-        self.free.push(at);
+    fn put(&mut self, index: SinkIndex, slot: SinkSlot) {
+        let entry = &mut self.entries[index.0];
+        entry.slot = Some(slot);
+        self.lists.add(index, entry);
     }
 
     #[inline]
-    pub(crate) fn get(&self, at: usize) -> Option<&Slot> {
-        self.places.get(at)?.slot.as_ref()
+    pub(super) fn get(&self, index: SinkIndex) -> Option<&SinkSlot> {
+        self.entries.get(index.0)?.slot.as_ref()
     }
 
-    /// The sink of a place, to which something is about to happen.
+    /// Returns a sink that is about to change.
     #[inline]
-    pub(crate) fn touch(&mut self, at: usize) -> Option<&mut Slot> {
-        let place = self.places.get_mut(at)?;
-        self.lists.note(at, place);
-        place.slot.as_mut()
+    fn get_mut(&mut self, index: SinkIndex) -> Option<&mut SinkSlot> {
+        let entry = self.entries.get_mut(index.0)?;
+        self.lists.add(index, entry);
+        entry.slot.as_mut()
     }
 
-    /// Has a sink flush, and says an error.
-    pub(crate) fn flush(&mut self, at: usize, deadline: Deadline) -> Option<(&mut Slot, Result<(), SinkError>)> {
-        let shared = Arc::clone(&self.shared);
-        let slot = self.touch(at)?;
-        let result = slot.call(&shared, at, |sink| sink.flush(deadline));
-        if let Err(error) = &result {
-            slot.say(error);
-        }
-        Some((slot, result))
+    /// Flushes a sink, and reports an error.
+    pub(super) fn flush(&mut self, index: SinkIndex, deadline: Deadline) -> Result<(), (String, SinkError)> {
+        let state = Arc::clone(&self.state);
+        let Some(slot) = self.get_mut(index) else { return Ok(()) };
+        let result = slot.call(&state, index, |sink| sink.flush(deadline));
+        slot.is_dirty = false;
+        // Only `deliver` decides that the trouble is over: a sink with a spool can be flushed in
+        // spite of it.
+        result.map_err(|error| {
+            slot.report(&error);
+            slot.failed_at = Some(Instant::now());
+            (slot.name.clone(), error)
+        })
     }
 
-    /// Gives a sink something, if it wants that kind of thing, and keeps the account. A message for the sink alone has no kind.
-    pub(crate) fn give(
+    /// Calls a sink with an event, if it wants this kind of event, and keeps the account. A message
+    /// for this sink alone has no kind.
+    pub(super) fn give(
         &mut self,
-        at: usize,
-        what: impl Into<Option<EventKind>>,
+        index: SinkIndex,
+        kind: impl Into<Option<EventKind>>,
         call: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>,
     ) {
-        let what = what.into();
-        let Some(place) = self.places.get_mut(at) else { return };
-        let wanted = |slot: &Slot| what.is_none_or(|what| slot.wants(what));
-        if !place.slot.as_ref().is_some_and(wanted) {
+        let kind = kind.into();
+        let Some(entry) = self.entries.get_mut(index.0) else {
+            return;
+        };
+        let is_wanted = |slot: &SinkSlot| kind.is_none_or(|kind| slot.wants(kind));
+        if !entry.slot.as_ref().is_some_and(is_wanted) {
             return;
         }
-        self.lists.note(at, place);
-        if let Some(slot) = &mut place.slot {
-            slot.give(&self.shared, at, what, call);
+        self.lists.add(index, entry);
+        if let Some(slot) = &mut entry.slot {
+            slot.give(&self.state, index, kind, call);
         }
     }
 
-    /// Has every sink that got something write it out, and those in trouble try again every `retry`.
-    pub(crate) fn deliver(&mut self, retry: Duration) {
-        let (places, shared, moved) = (&mut self.places, &self.shared, &mut self.lists.moved);
-        self.lists.busy.retain(|&at| {
-            let place = &mut places[at];
-            place.busy = false;
-            let Some(slot) = &mut place.slot else { return false };
-            if slot.dirty || slot.retry_due(retry) {
-                slot.dirty = false;
+    /// Returns `true` if the sink folds repeated records, and `frame` repeats its last record.
+    /// Otherwise the count of an earlier repetition is written, because another record comes.
+    #[inline]
+    pub(super) fn folds<'n>(
+        &mut self,
+        index: SinkIndex,
+        frame: &[u8],
+        logger_name: impl FnOnce(LoggerId) -> Option<&'n str>,
+    ) -> bool {
+        let Some(SinkSlot {
+            repeat_folder: Some(folder),
+            ..
+        }) = self.get_mut(index)
+        else {
+            return false;
+        };
+        if folder.count(frame) {
+            return true;
+        }
+        let counted = folder.take();
+        folder.begin(frame);
+        self.write_count(index, counted, logger_name);
+        false
+    }
+
+    /// Writes the count of repeated records of a sink, if it has one.
+    pub(super) fn write_repeats<'n>(
+        &mut self,
+        index: SinkIndex,
+        logger_name: impl FnOnce(LoggerId) -> Option<&'n str>,
+    ) {
+        let folder = self.get_mut(index).and_then(|slot| slot.repeat_folder.as_mut());
+        let counted = folder.and_then(RepeatFolder::take);
+        self.write_count(index, counted, logger_name);
+    }
+
+    fn write_count<'n>(
+        &mut self,
+        index: SinkIndex,
+        counted: Option<(Vec<u8>, u64)>,
+        logger_name: impl FnOnce(LoggerId) -> Option<&'n str>,
+    ) {
+        let Some((frame, count)) = counted else { return };
+        let Some(frame) = decode_record(&frame) else { return };
+        let Some(name) = logger_name(frame.logger) else { return };
+        if let Some(slot) = self.get_mut(index) {
+            // The line itself accounts for one of the records.
+            slot.unseen.accepted += count - 1;
+            slot.unseen.delivered += count - 1;
+        }
+        let message = repeat_message(count);
+        let record = frame.record(name, &message);
+        self.give(index, EventKind::Record, |sink| sink.record(&record));
+    }
+
+    /// Makes every sink that received something deliver, and every sink that has failed try again
+    /// after `retry_interval`.
+    pub(super) fn deliver(&mut self, retry_interval: Duration) {
+        let (entries, state, moved) = (&mut self.entries, &self.state, &mut self.lists.moved);
+        self.lists.busy.retain(|&index| {
+            let entry = &mut entries[index.0];
+            entry.is_busy = false;
+            let Some(slot) = &mut entry.slot else { return false };
+            if slot.is_dirty || slot.is_retry_due(retry_interval) {
+                slot.is_dirty = false;
                 kill_point("before write");
-                let result = slot.call(shared, at, |sink| sink.deliver());
+                let result = slot.call(state, index, |sink| sink.deliver());
                 kill_point("after write");
-                slot.stuck_since = result.is_err().then(Instant::now);
+                slot.failed_at = result.is_err().then(Instant::now);
                 match result {
-                    Ok(()) => slot.over(),
-                    Err(error) => slot.say(&error),
+                    Ok(()) => slot.report_recovery(),
+                    Err(error) => slot.report(&error),
                 }
-                if !std::mem::replace(&mut place.moved, true) {
-                    moved.push(at);
+                if !std::mem::replace(&mut entry.is_moved, true) {
+                    moved.push(index);
                 }
             }
-            place.busy = slot.is_busy();
-            place.busy
+            entry.is_busy = slot.is_busy();
+            entry.is_busy
         });
     }
 
-    /// The places of sinks that are busy, in their order.
-    pub(crate) fn busy_places(&self) -> Vec<usize> {
-        let mut places = self.lists.busy.clone();
-        places.sort_unstable();
-        places
+    /// Returns the indices of the busy sinks, in ascending order.
+    pub(super) fn busy_indices(&self) -> Vec<SinkIndex> {
+        let mut indices = self.lists.busy.clone();
+        indices.sort_unstable();
+        indices
     }
 
-    /// The sinks that are busy.
-    pub(crate) fn busy(&self) -> impl Iterator<Item = &Slot> {
-        self.lists.busy.iter().filter_map(|at| self.get(*at))
+    /// Returns the busy sinks.
+    pub(super) fn busy(&self) -> impl Iterator<Item = &SinkSlot> {
+        self.lists.busy.iter().filter_map(|index| self.get(*index))
     }
 
-    /// Asks every sink to which something has happened where it stands, and tells of whose it is; returns whether all that sinks
-    /// were given is in their outputs or in their marks.
-    pub(crate) fn take_marks(&mut self, mut moved: impl FnMut(LoggerId)) -> bool {
-        let places = &mut self.places;
-        self.lists.moved.retain(|at| {
-            let place = &mut places[*at];
-            let complete = place.slot.as_mut().is_none_or(Slot::take_mark);
-            place.moved = !complete;
-            place.slot.iter().filter_map(|slot| slot.owner).for_each(&mut moved);
-            place.moved
+    /// Asks the sinks that have changed for their resume points, and calls `moved` with their
+    /// loggers. Returns `true` if the output and the resume points of all sinks cover everything
+    /// that the sinks received.
+    pub(super) fn update_resume_points(&mut self, mut moved: impl FnMut(LoggerId)) -> bool {
+        let entries = &mut self.entries;
+        self.lists.moved.retain(|index| {
+            let entry = &mut entries[index.0];
+            let is_complete = entry.slot.as_mut().is_none_or(SinkSlot::update_resume_point);
+            entry.is_moved = !is_complete;
+            entry.slot.iter().filter_map(|slot| slot.owner).for_each(&mut moved);
+            entry.is_moved
         });
         self.lists.moved.is_empty()
     }

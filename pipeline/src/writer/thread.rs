@@ -1,486 +1,304 @@
-//! The one thread that takes frames out of the ring and has them delivered.
+//! The writer's thread: reads frames in batches, has them delivered, and sleeps when there is
+//! nothing to do.
 
-use std::fs::File;
-use std::hint;
-use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use logcore::Deadline;
-use logcore::kill_point::kill_point;
 
-use crate::caller::command::{Close, Command};
-use crate::caller::shared::Shared;
-use crate::frame::body::{Echo, LoggerId, decode_control, logger_of};
-use crate::frame::chunks::Pieces;
-use crate::frame::repeats::LONGEST_WAIT;
+use super::checkpoint_saver::CheckpointSaver;
+use super::commands::CommandExecutor;
+use super::dispatch::Dispatcher;
+use super::idle::{IdlePolicy, SpinWait};
+use crate::caller::command::{CloseRequest, Command};
+use crate::caller::pipeline_state::PipelineState;
+use crate::frame::chunks::ChunkAssembler;
+use crate::frame::decode::decode_control;
+use crate::frame::repeats::{MAX_DELAY, RepeatFolder};
 use crate::process::late_calls::count_call_after_end;
 use crate::process::notice::print_notice;
 use crate::ring::child_lock;
-use crate::ring::file::{RingNames, private_file};
-use crate::ring::queue::{Kind, Next, Reader};
+use crate::ring::file::RingNames;
+use crate::ring::queue::{FrameKind, Ring};
+use crate::ring::reader::{NextFrame, RingReader};
 use crate::ring::wakeup::{ASLEEP, NAPPING};
-use crate::writer::checkpoint::Here;
-use crate::writer::dispatch::Delivery;
 
-/// The sinks are asked to write out at the latest after this many bytes.
+/// The sinks deliver after this many bytes at the latest.
 const BATCH_BYTES: u64 = 256 << 10;
-/// Naps between looks while there was work a moment ago; the longest bounds the delay of a lone line.
+/// The naps between looks for more work. The longest bounds the delay of a single record.
 const NAPS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(5)];
-/// A thread that lives commits what it has reserved within this time, even on a machine with too much to do.
-const DEAD_AFTER: Duration = Duration::from_secs(1);
-/// A longer checkpoint is not made for each batch, but after a pause of many times what it took: with thousands of loggers it would
-/// be most of the writer's work.
-const LONG_CHECKPOINT: usize = match cfg!(logcore_kill_points) {
-    false => 64 << 10,
-    // In the crash rig each may be, so that what follows is tried with the few loggers that it has.
-    true => 0,
-};
-const PAUSE_OF_CHECKPOINTS: u32 = 20;
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// A sink in trouble is asked to try again after this.
-const RETRY: Duration = Duration::from_secs(1);
+/// A sink that has failed tries again after this time.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The state of the writer's thread.
 pub(crate) struct Writer {
-    shared: Arc<Shared>,
-    reader: Reader,
-    delivery: Delivery,
-    /// Long frames that have not all their pieces yet.
-    pieces: Pieces,
-    /// Where the next process looks for the ring, if it outlives this one.
-    names: Option<Arc<RingNames>>,
-    /// The newest checkpoint; kept for its memory.
-    checkpoint: Vec<u8>,
-    /// Checkpoints that are too long for the ring.
-    marks: MarkFiles,
-    /// Something that was read is not given back, because it is in no file yet or because checkpoints are long.
-    held_back: bool,
-    /// The next checkpoint that is not needed at once is made then.
-    save_at: Instant,
-    /// How many folders the newest checkpoint names.
-    saved_folders: usize,
-    /// Bytes of calls that were lost, as it was said.
-    said_lost: u64,
-    /// The ring is closed at this position, and this is done there.
-    closing: Option<(u64, Close)>,
-    /// The frame that is waited for, and since when.
-    pending: Option<(u64, Instant)>,
-    /// How many children had died when there was nothing to wait for.
-    died: u64,
-}
-
-/// Two files beside the ring, for checkpoints by turns: while one is written, the other counts.
-#[derive(Default)]
-struct MarkFiles([Option<File>; 2]);
-
-impl MarkFiles {
-    /// Writes a checkpoint into the file at `path` that is for this turn.
-    fn write(&mut self, turn: u64, path: &Path, checkpoint: &[u8]) -> io::Result<()> {
-        let place = &mut self.0[usize::from(turn & 1 == 1)];
-        let mut file = match place.take() {
-            Some(file) => file,
-            None => private_file(path)?,
-        };
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(checkpoint)?;
-        kill_point("marks beside");
-        *place = Some(file);
-        Ok(())
-    }
+    state: Arc<PipelineState>,
+    reader: RingReader,
+    dispatcher: Dispatcher,
+    commands: CommandExecutor,
+    chunks: ChunkAssembler,
+    saver: CheckpointSaver,
+    /// Number of lost bytes that a notice has reported.
+    reported_lost: u64,
+    /// The request to close the ring, and the position of the end.
+    closing: Option<(u64, CloseRequest)>,
+    stalled: StalledFrame,
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, reader: Reader, names: Option<Arc<RingNames>>) -> Self {
+    /// Creates the writer of a ring. `names` are the names of the ring, if it outlives the process.
+    pub(crate) fn new(state: Arc<PipelineState>, reader: RingReader, names: Option<Arc<RingNames>>) -> Self {
         Self {
-            delivery: Delivery::new(Arc::clone(&shared)),
-            shared,
+            dispatcher: Dispatcher::new(Arc::clone(&state)),
+            commands: CommandExecutor::default(),
+            chunks: ChunkAssembler::with_file(names.as_ref().map(|names| names.chunk_file())),
+            saver: CheckpointSaver::new(names),
+            state,
             reader,
-            pieces: Pieces::kept_in(names.as_ref().map(|names| names.pieces())),
-            names,
-            checkpoint: Vec::new(),
-            marks: MarkFiles::default(),
-            held_back: false,
-            save_at: Instant::now(),
-            saved_folders: 0,
-            said_lost: 0,
+            reported_lost: 0,
             closing: None,
-            pending: None,
-            died: 0,
+            stalled: StalledFrame::default(),
         }
     }
 
-    /// Works until it is told to end.
+    /// Runs until the ring is closed.
     pub(crate) fn run(mut self) {
-        // If a fault of our own ends this thread, callers must learn of it instead of waiting for ever.
-        struct End(Arc<Shared>);
-        impl Drop for End {
+        // If a defect of this crate ends the thread, callers must learn of that instead of waiting
+        // forever.
+        struct EndGuard(Arc<PipelineState>);
+        impl Drop for EndGuard {
             fn drop(&mut self) {
                 self.0.ring.close();
-                child_lock::writer_ends(self.0.ring.region());
+                child_lock::writer_stopped(self.0.ring.region());
                 self.0.delivered.end();
             }
         }
-        let _end = End(Arc::clone(&self.shared));
-        child_lock::writer_begins(self.shared.ring.region());
+        let _guard = EndGuard(Arc::clone(&self.state));
+        child_lock::writer_started(self.state.ring.region());
 
-        let mut rhythm = Rhythm::new(Instant::now());
+        let mut idle = IdlePolicy::new(Instant::now());
         let mut naps = 0;
         loop {
             self.reader.populate();
-            if self.shared.ring.has_parted() {
-                self.go_on_in_memory();
+            if self.state.ring.is_detached() {
+                self.continue_in_memory();
             }
-            if self.delivery.fold_is_due() {
-                // Without room there is work, and another time to try.
-                let _ = self.shared.send(Command::Unfold, Deadline::after(Duration::ZERO));
+            if self.dispatcher.loggers.repeat_folders().any(RepeatFolder::is_due) {
+                // If the ring has no room, there is work, and a later turn tries again.
+                let _ = self.state.send(Command::WriteRepeats, Deadline::after(Duration::ZERO));
             }
-            let drained = self.drain();
-            if drained != Drained::Nothing {
-                rhythm.work(Instant::now());
+            let batch = self.deliver_batch();
+            if batch != BatchExtent::Empty {
+                idle.note_work(Instant::now());
                 naps = 0;
             }
-            if let Some((_, close)) = self.closing.take_if(|(end, _)| *end <= self.reader.position()) {
-                return self.close(close);
+            if let Some((_, request)) = self.closing.take_if(|(end, _)| *end <= self.reader.position()) {
+                return self.close(request);
             }
-            // After the last frame, too: a writer that stays at the heels of its callers makes a batch of every few calls,
-            // and takes from their caches what they are about to write to.
-            if drained != Drained::Part {
-                self.rest(rhythm.expects_more(Instant::now()), naps);
+            // The writer rests even after the last frame. A writer that follows its callers closely
+            // makes a batch of every few calls, and takes from their caches the lines that they are
+            // about to write.
+            if batch != BatchExtent::Partial {
+                self.rest(idle.expects_work(Instant::now()), naps);
                 naps += 1;
             }
         }
     }
 
     /// Delivers a batch.
-    fn drain(&mut self) -> Drained {
+    fn deliver_batch(&mut self) -> BatchExtent {
         let start = self.reader.position();
-        let mut patience = Patience::new();
-        let mut drained = Drained::Part;
+        let mut spin = SpinWait::new();
+        let mut batch = BatchExtent::Partial;
         loop {
             match self.reader.next() {
-                Next::Frame(kind, body) => {
-                    let close = handle(&self.shared, &mut self.delivery, &mut self.pieces, kind, body);
-                    if let Some(close) = close {
-                        self.closing = Some((self.shared.ring.close(), close));
+                NextFrame::Frame(kind, body) => {
+                    let handler = FrameHandler {
+                        state: &self.state,
+                        dispatcher: &mut self.dispatcher,
+                        commands: &mut self.commands,
+                        chunks: &mut self.chunks,
+                    };
+                    if let Some(request) = handler.handle(kind, body) {
+                        self.closing = Some((self.state.ring.close(), request));
                     }
-                    patience = Patience::new();
+                    spin = SpinWait::new();
                 }
-                // What is complete is not held up by a caller that has lost its core between reserving and committing.
-                Next::Pending if patience.wait() => {}
-                Next::Pending => {
-                    self.pass_over_the_dead();
+                // Complete frames do not wait for a caller that has lost its processor between
+                // reservation and commit.
+                NextFrame::Pending if spin.wait() => {}
+                NextFrame::Pending => {
+                    self.stalled.skip_if_dead(&mut self.reader);
                     break;
                 }
-                Next::Empty => {
-                    self.died = child_lock::died(self.shared.ring.region());
-                    drained = Drained::All;
+                NextFrame::Empty => {
+                    self.stalled.note_empty(self.reader.ring());
+                    batch = BatchExtent::Complete;
                     break;
                 }
             }
-            if self.reader.position() - start >= BATCH_BYTES || self.delivery.has_answers() {
+            if self.reader.position() - start >= BATCH_BYTES || self.commands.has_answers() {
                 break;
             }
         }
-        let worked = self.reader.position() != start;
-        self.delivery.deliver(RETRY);
-        if worked {
-            self.pieces.abandon(self.shared.take_abandoned());
+        let has_worked = self.reader.position() != start;
+        self.dispatcher.loggers.sinks.deliver(RETRY_INTERVAL);
+        if has_worked {
+            self.chunks.abandon(self.state.take_abandoned());
         }
-        if worked || self.held_back {
-            self.release();
+        if has_worked || self.saver.is_delayed() {
+            self.save_and_release();
         }
-        if worked {
-            self.tell_late();
-            self.shared.delivered.advance(self.reader.position());
-            self.delivery.give_answers();
-            drained
+        if has_worked {
+            self.report_late_calls();
+            self.state.delivered.advance(self.reader.position());
+            self.commands.send_answers();
+            batch
         } else {
-            Drained::Nothing
+            BatchExtent::Empty
         }
     }
 
-    /// A child of a fork that was killed while it put in a frame never commits it.
-    fn pass_over_the_dead(&mut self) {
-        let at = self.reader.position();
-        let since = match self.pending {
-            Some((position, since)) if position == at => since,
-            _ => Instant::now(),
-        };
-        self.pending = Some((at, since));
-        let ring = Arc::clone(&self.shared.ring);
-        if since.elapsed() < DEAD_AFTER {
-            return;
-        }
-        // No child puts in anything meanwhile.
-        let Some(_turn) = child_lock::take_turn(ring.region()) else {
-            return;
-        };
-        if child_lock::died(ring.region()) != self.died {
-            self.reader.pass_over();
-        }
+    /// Does the last work, after everything that was accepted is delivered.
+    fn close(&mut self, request: CloseRequest) {
+        self.commands.close(request, &mut self.dispatcher.loggers);
+        self.dispatcher.loggers.sinks.deliver(RETRY_INTERVAL);
+        self.save_and_release();
+        self.report_late_calls();
+        self.commands.send_answers();
     }
 
-    /// Does the last work, when all that was accepted is delivered.
-    fn close(&mut self, close: Close) {
-        self.delivery.close_all(close);
-        self.delivery.deliver(RETRY);
-        self.release();
-        self.tell_late();
-        self.delivery.give_answers();
+    fn save_and_release(&mut self) {
+        let loggers = &mut self.dispatcher.loggers;
+        self.saver
+            .save_and_release(&self.state, &mut self.reader, loggers, &mut self.chunks);
     }
 
-    fn tell_late(&mut self) {
-        let (count, logger) = self.delivery.take_late();
+    fn report_late_calls(&mut self) {
+        let (count, logger) = self.dispatcher.take_late_calls();
         (0..count).for_each(|_| count_call_after_end(&logger));
     }
 
-    /// Gives the ring back up to where everything is in files or in the marks of a checkpoint.
-    ///
-    /// What a sink still has in memory, because a disk takes nothing, stays in the ring as long as half of it is free: should
-    /// the process be killed, it is delivered from there.
-    fn release(&mut self) {
-        let ring = &self.shared.ring;
-        if ring.outlives()
-            && let Some(names) = &self.names
-        {
-            let complete = self.delivery.take_marks();
-            let start = Instant::now();
-            let folders = names.folders();
-            let is_told = |delivery: &mut Delivery| {
-                folders.len() == self.saved_folders && !delivery.has_untold() && tell_opened(&self.shared, delivery)
-            };
-            let may_wait =
-                (!complete && !self.delivery.has_changed()) || (start < self.save_at && is_told(&mut self.delivery));
-            self.held_back = may_wait && ring.used() < ring.capacity() / 2;
-            if self.held_back {
-                return;
-            }
-            kill_point("marks");
-            let mut checkpoint = std::mem::take(&mut self.checkpoint);
-            let here = Here {
-                folders: &folders,
-                at: self.reader.position(),
-                pieces: self.pieces.kept(),
-            };
-            let (room, turn) = (ring.checkpoint_room(), self.reader.next_turn());
-            self.delivery.checkpoint(here, usize::MAX, &mut checkpoint);
-            if checkpoint.len() <= room {
-                self.reader.save(&checkpoint);
-            } else if self.marks.write(turn, &names.marks(turn), &checkpoint).is_ok() {
-                self.reader.save_beside(checkpoint.len());
-            } else {
-                self.delivery.checkpoint(here, room, &mut checkpoint);
-                self.reader.save(&checkpoint);
-            }
-            self.saved_folders = folders.len();
-            drop(folders);
-            self.checkpoint = checkpoint;
-            if self.checkpoint.len() > LONG_CHECKPOINT {
-                self.save_at = start + (start.elapsed() * PAUSE_OF_CHECKPOINTS).min(LONGEST_PAUSE);
-            }
-            self.pieces.settle();
-        }
-        self.reader.release();
-        kill_point("head");
-    }
-
-    /// The ring is no file any more: nobody may find what is left of it, whose checkpoint will not be renewed.
-    fn go_on_in_memory(&mut self) {
-        if let Some(names) = self.names.take() {
+    /// Removes the names of a ring that was detached from its file: no checkpoint will be saved in
+    /// the file anymore.
+    fn continue_in_memory(&mut self) {
+        if let Some(names) = self.saver.detach() {
             names.remove();
-            self.pieces.keep_no_more();
-            self.reader.own();
+            self.chunks.detach_file();
+            self.reader.make_private();
             print_notice(
                 "ring parted",
                 &format!(
-                    "the file of the ring, {}, was cut, or its disk has failed or is full: the run goes on in plain memory, and \
-                     should the process be killed, its last milliseconds are lost",
+                    "cannot use the ring file {} anymore: it was truncated, or its disk has failed or is full. The run \
+                     continues in plain memory: if the process is killed, its last milliseconds are lost",
                     names.path().display()
                 ),
             );
         }
-        let lost = self.reader.lost();
-        if lost > self.said_lost {
-            self.said_lost = lost;
+        let lost = self.reader.lost_bytes();
+        if lost > self.reported_lost {
+            self.reported_lost = lost;
             print_notice(
                 "ring lost",
-                &format!(
-                    "{lost} bytes of what was said had not been delivered, and are lost with the file of the ring"
-                ),
+                &format!("{lost} bytes of undelivered calls are lost with the ring file"),
             );
         }
     }
 
-    fn rest(&self, expects_more: bool, naps: usize) {
-        let bell = self.shared.bell();
-        if expects_more {
-            bell.sleep(NAPPING, Some(NAPS[naps.min(NAPS.len() - 1)]), || true);
+    fn rest(&self, expects_work: bool, naps: usize) {
+        let wakeup = self.state.ring.wakeup();
+        if expects_work {
+            wakeup.sleep(NAPPING, Some(NAPS[naps.min(NAPS.len() - 1)]), || true);
         } else {
-            let to_save = self
-                .held_back
-                .then(|| self.save_at.saturating_duration_since(Instant::now()));
-            let limit = match self.delivery.in_trouble() {
-                true => Some(RETRY),
-                false => self.delivery.has_folds().then_some(LONGEST_WAIT),
+            let loggers = &self.dispatcher.loggers;
+            let limit = match loggers.sinks.busy().any(|slot| slot.failed_at.is_some()) {
+                true => Some(RETRY_INTERVAL),
+                false => loggers
+                    .repeat_folders()
+                    .any(RepeatFolder::is_counting)
+                    .then_some(MAX_DELAY),
             };
-            let limit = limit.into_iter().chain(to_save.filter(|left| !left.is_zero())).min();
-            bell.sleep(ASLEEP, limit, || self.shared.ring.tail() == self.reader.position());
+            let limit = limit.into_iter().chain(self.saver.remaining_delay()).min();
+            wakeup.sleep(ASLEEP, limit, || self.state.ring.tail() == self.reader.position());
         }
     }
 }
 
-/// When work came, and so how long more is looked for. A caller need not wake a writer that looks; but each look at nothing costs
-/// the machine some thirty microseconds, and of readings that come each two seconds they would be most of the cost.
-struct Rhythm {
-    last: Instant,
-    /// After this long without work the writer sleeps until it is woken.
-    patience: Duration,
-}
-
-/// What comes further apart is waited for asleep.
-const LONG: Duration = Duration::from_millis(200);
-/// What comes closer together is of one burst.
-const SHORT: Duration = Duration::from_millis(20);
-
-impl Rhythm {
-    fn new(now: Instant) -> Self {
-        Self {
-            last: now,
-            patience: SHORT,
-        }
-    }
-
-    fn work(&mut self, now: Instant) {
-        let gap = now.duration_since(self.last);
-        if gap >= SHORT {
-            self.patience = if gap < LONG { LONG } else { SHORT };
-        }
-        self.last = now;
-    }
-
-    fn expects_more(&self, now: Instant) -> bool {
-        now.duration_since(self.last) < self.patience
-    }
-}
-
-/// How far a drain has come.
+/// The extent of a batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Drained {
-    /// There was nothing, or nothing that is complete.
-    Nothing,
-    /// There may be more.
-    Part,
-    All,
+enum BatchExtent {
+    /// The ring had no complete frame.
+    Empty,
+    /// The ring may have more frames.
+    Partial,
+    /// The batch contains all frames of the ring.
+    Complete,
 }
 
-/// Has the sinks do what a frame of a dead process says; returns whose call it was, if it was one that sinks are given.
-pub(crate) fn replay(
-    delivery: &mut Delivery,
-    pieces: &mut Pieces,
-    kind: Kind,
-    body: &[u8],
-    deadline: Deadline,
-) -> Option<LoggerId> {
-    match kind {
-        Kind::Control => {
-            if let Some((_, echo)) = decode_control(body) {
-                delivery.replay(echo, deadline);
+/// The parts of the writer that handle a frame while its bytes are borrowed from the reader.
+struct FrameHandler<'w> {
+    state: &'w PipelineState,
+    dispatcher: &'w mut Dispatcher,
+    commands: &'w mut CommandExecutor,
+    chunks: &'w mut ChunkAssembler,
+}
+
+impl FrameHandler<'_> {
+    /// Handles a frame. Returns a request to close the ring.
+    fn handle(self, kind: FrameKind, body: &[u8]) -> Option<CloseRequest> {
+        match kind {
+            FrameKind::Control => {
+                let command = decode_control(body).and_then(|(ticket, _)| self.state.take_command(ticket))?;
+                self.commands.execute(command, &mut self.dispatcher.loggers)
             }
-            None
-        }
-        Kind::Piece => {
-            let (kind, body) = pieces.add(body)?;
-            replay(delivery, pieces, kind, &body, deadline)
-        }
-        kind => {
-            deliver(delivery, kind, body);
-            logger_of(body).filter(|_| kind != Kind::Progress)
-        }
-    }
-}
-
-/// Tells the next process by frames which loggers have come, instead of by a checkpoint; returns whether all are told.
-fn tell_opened(shared: &Shared, delivery: &mut Delivery) -> bool {
-    while let Some(entry) = delivery.opened() {
-        if !shared.tell(&Echo::Opened(entry.to_owned())) {
-            return false;
-        }
-        kill_point("opened");
-        delivery.told();
-    }
-    true
-}
-
-fn handle(shared: &Shared, delivery: &mut Delivery, pieces: &mut Pieces, kind: Kind, body: &[u8]) -> Option<Close> {
-    match kind {
-        Kind::Control => {
-            let command = decode_control(body).and_then(|(ticket, _)| shared.take_command(ticket));
-            return command.and_then(|command| delivery.command(command));
-        }
-        Kind::Piece => {
-            if let Some((kind, body)) = pieces.add(body) {
-                return handle(shared, delivery, pieces, kind, &body);
+            FrameKind::Chunk => {
+                let (kind, body) = self.chunks.add(body)?;
+                self.handle(kind, &body)
+            }
+            kind => {
+                self.dispatcher.dispatch(kind, body);
+                None
             }
         }
-        kind => deliver(delivery, kind, body),
-    }
-    None
-}
-
-fn deliver(delivery: &mut Delivery, kind: Kind, body: &[u8]) {
-    match kind {
-        Kind::Record => delivery.record(body),
-        Kind::Metrics => delivery.metrics(body),
-        Kind::Progress => delivery.progress(body),
-        Kind::Message => delivery.message(body),
-        Kind::Config => delivery.config(body),
-        Kind::Control | Kind::Piece | Kind::Padding => {}
     }
 }
 
-/// How long to wait for a caller that is between reserving and committing: the time of a copy, then that of a time slice.
-struct Patience(u32);
-
-impl Patience {
-    fn new() -> Self {
-        Self(0)
-    }
-
-    /// Waits a little; returns whether it is worth looking again.
-    fn wait(&mut self) -> bool {
-        self.0 += 1;
-        match self.0 {
-            0..100 => hint::spin_loop(),
-            100..200 => thread::yield_now(),
-            _ => return false,
-        }
-        true
-    }
+/// Watches for a frame that nobody will commit, because the child of a fork was killed while it
+/// pushed the frame.
+#[derive(Default)]
+struct StalledFrame {
+    /// The position of the pending frame, and the beginning of the wait.
+    pending: Option<(u64, Instant)>,
+    /// Number of dead children when the ring was empty.
+    deaths: u64,
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
+/// A living thread commits within this time, even on an overloaded machine.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-    #[test]
-    fn more_is_expected_as_long_as_it_came_before() {
-        let start = Instant::now();
-        let at = |millis| start + Duration::from_millis(millis);
-        let mut rhythm = Rhythm::new(start);
-        // A lone burst.
-        for millis in [2000, 2001, 2015] {
-            rhythm.work(at(millis));
+impl StalledFrame {
+    fn note_empty(&mut self, ring: &Ring) {
+        self.deaths = child_lock::child_deaths(ring.region());
+    }
+
+    /// Skips the pending frame if its caller is dead.
+    fn skip_if_dead(&mut self, reader: &mut RingReader) {
+        let position = reader.position();
+        let since = match self.pending {
+            Some((pending, since)) if pending == position => since,
+            _ => Instant::now(),
+        };
+        self.pending = Some((position, since));
+        if since.elapsed() < COMMIT_TIMEOUT {
+            return;
         }
-        assert!(rhythm.expects_more(at(2030)) && !rhythm.expects_more(at(2040)));
-        // Steps of a training: once the writer has been woken, it waits for the next.
-        for millis in [4000, 4100, 4101, 4200] {
-            rhythm.work(at(millis));
+        let ring = Arc::clone(reader.ring());
+        // No child pushes a frame meanwhile.
+        let Some(_lock) = child_lock::try_lock_for_child(ring.region()) else {
+            return;
+        };
+        if child_lock::child_deaths(ring.region()) != self.deaths {
+            reader.skip_uncommitted();
         }
-        assert!(rhythm.expects_more(at(4390)) && !rhythm.expects_more(at(4400)));
-        // It pauses, and begins again.
-        rhythm.work(at(9000));
-        assert!(!rhythm.expects_more(at(9030)));
     }
 }

@@ -1,4 +1,4 @@
-//! The way from callers to sinks, with what can go wrong on it.
+//! Calls on their way to sinks, with slow, failing and panicking sinks.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -11,7 +11,7 @@ use logcore::{
     SinkError, log,
 };
 use logcore_pipeline::{
-    LoggerOutcome, MetricName, NamedSink, Pipeline, Producer, RING_FULL, RecordOrigin, RepeatFolder,
+    ForkMutex, LoggerOutcome, MetricName, NamedSink, Pipeline, Producer, RING_FULL, RecordOrigin, RepeatFolder,
 };
 
 fn soon() -> Deadline {
@@ -23,7 +23,7 @@ fn named(name: &str, sink: impl Sink + 'static) -> NamedSink {
         name: name.to_owned(),
         level: LevelFilter::Trace,
         sink: Box::new(sink),
-        fold: None,
+        repeat_folder: None,
     }
 }
 
@@ -33,18 +33,18 @@ fn open(pipeline: &Pipeline, name: &str, sinks: Vec<NamedSink>) -> Producer {
     producer
 }
 
-fn say(producer: &Producer, level: Level, text: &str) {
+fn log_text(producer: &Producer, level: Level, text: &str) {
     producer.record(
         RecordOrigin::Method,
         &log::Record::builder().level(level).args(format_args!("{text}")).build(),
     );
 }
 
-/// Keeps messages, in a form that is cheap for many.
+/// Keeps messages, cheaply even if there are many.
 #[derive(Clone, Default)]
-struct Messages(Arc<Mutex<Vec<String>>>);
+struct MessageSink(Arc<Mutex<Vec<String>>>);
 
-impl Sink for Messages {
+impl Sink for MessageSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.0.lock().unwrap().push(record.message().to_owned());
         Ok(())
@@ -52,18 +52,18 @@ impl Sink for Messages {
 }
 
 #[test]
-fn eight_threads_through_a_small_ring_lose_and_mix_nothing() {
+fn small_ring_keeps_records_of_eight_threads_complete_and_in_order() {
     const THREADS: usize = 8;
     const LINES: usize = 20_000;
     let pipeline = Pipeline::start(16 << 10).unwrap();
-    let messages = Messages::default();
+    let messages = MessageSink::default();
     let producer = open(&pipeline, "many", vec![named("messages", messages.clone())]);
     thread::scope(|scope| {
         for id in 0..THREADS {
             let producer = &producer;
             scope.spawn(move || {
                 for number in 0..LINES {
-                    say(
+                    log_text(
                         producer,
                         Level::Info,
                         &format!("{id} {number} {}", "x".repeat(number % 97)),
@@ -87,9 +87,9 @@ fn eight_threads_through_a_small_ring_lose_and_mix_nothing() {
 }
 
 #[test]
-fn long_messages_go_in_pieces_and_come_whole() {
+fn long_message_is_delivered_whole() {
     let pipeline = Pipeline::start(4096).unwrap();
-    let messages = Messages::default();
+    let messages = MessageSink::default();
     let producer = open(&pipeline, "long", vec![named("messages", messages.clone())]);
     let text = |id: usize| {
         (0..1_000_000)
@@ -99,7 +99,7 @@ fn long_messages_go_in_pieces_and_come_whole() {
     thread::scope(|scope| {
         for id in 0..3 {
             let producer = &producer;
-            scope.spawn(move || say(producer, Level::Info, &text(id)));
+            scope.spawn(move || log_text(producer, Level::Info, &text(id)));
         }
     });
     producer.flush(soon()).unwrap();
@@ -109,13 +109,13 @@ fn long_messages_go_in_pieces_and_come_whole() {
 }
 
 #[test]
-fn a_full_ring_drops_by_policy_and_the_books_balance() {
+fn full_ring_drops_by_policy_and_the_books_balance() {
     let pipeline = Pipeline::start(4096).unwrap();
     let gate = SinkGate::default();
     let producer = open(&pipeline, "dropping", vec![named("slow", BlockingSink(gate.clone()))]);
     producer.set_policy(OnFull::Drop, Duration::ZERO);
     for _ in 0..1000 {
-        say(
+        log_text(
             &producer,
             Level::Info,
             "a line of some length, so that the ring is full soon",
@@ -129,14 +129,14 @@ fn a_full_ring_drops_by_policy_and_the_books_balance() {
 }
 
 #[test]
-fn a_logger_that_ends_waits_for_no_sink_beyond_its_deadline() {
+fn ending_logger_waits_for_no_sink_beyond_its_deadline() {
     let pipeline = Pipeline::start(4096).unwrap();
     let gate = SinkGate::default();
     let producer = open(&pipeline, "ending", vec![named("slow", BlockingSink(gate.clone()))]);
-    producer.end_by(Deadline::after(Duration::ZERO));
-    // Far more than there is room for: that this comes to an end is what is tested.
+    producer.set_end_deadline(Deadline::after(Duration::ZERO));
+    // Far more than there is room for. The test is that the loop ends.
     for _ in 0..1000 {
-        say(
+        log_text(
             &producer,
             Level::Info,
             "a line of some length, so that the ring is full soon",
@@ -148,10 +148,10 @@ fn a_logger_that_ends_waits_for_no_sink_beyond_its_deadline() {
     assert!(books.dropped[RING_FULL] > 800 && books.is_balanced(), "{books:?}");
 }
 
-/// Ends later than the writer thinks.
-struct Late;
+/// A sink whose delivery continues after `finish`.
+struct PendingSink;
 
-impl Sink for Late {
+impl Sink for PendingSink {
     fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
         Ok(())
     }
@@ -170,36 +170,38 @@ impl Sink for Late {
 }
 
 #[test]
-fn what_an_earlier_configuration_delivered_is_in_the_account_of_one_that_ends_late() {
+fn account_of_a_pending_delivery_includes_replaced_sinks() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let producer = open(&pipeline, "late", vec![named("sink", recording().1)]);
-    say(&producer, Level::Info, "before");
-    producer.open(false, None, vec![named("sink", Late)], soon()).unwrap();
-    say(&producer, Level::Info, "after");
+    log_text(&producer, Level::Info, "before");
+    producer
+        .open(false, None, vec![named("sink", PendingSink)], soon())
+        .unwrap();
+    log_text(&producer, Level::Info, "after");
     let books = &producer.finish(Arc::default(), soon()).unwrap().books["sink"];
     assert_eq!((books.accepted, books.delivered), (2, 2));
 }
 
 #[test]
-fn an_error_is_delivered_when_the_call_returns() {
+fn error_is_delivered_when_the_call_returns() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (handle, sink) = recording();
     let producer = open(&pipeline, "errors", vec![named("recording", sink)]);
     for number in 0..100 {
-        say(&producer, Level::Error, &number.to_string());
+        log_text(&producer, Level::Error, &number.to_string());
         assert_eq!(handle.calls().len(), number + 1);
     }
 }
 
 #[test]
-fn a_sink_that_hangs_is_named_and_costs_an_error_its_wait_once() {
+fn hanging_sink_is_named_and_delays_only_the_first_error() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let gate = SinkGate::default();
     let producer = open(&pipeline, "hanging", vec![named("stuck", BlockingSink(gate.clone()))]);
     producer.set_policy(OnFull::Wait, Duration::from_millis(500));
-    // Only the first of these waits; if each did, this would take over ten minutes.
+    // Only the first call waits. If each did, the test would take over ten minutes.
     for _ in 0..1500 {
-        say(&producer, Level::Error, "x");
+        log_text(&producer, Level::Error, "x");
     }
     gate.wait_for_visitor();
     match producer.flush(Deadline::after(Duration::from_millis(20))).unwrap_err() {
@@ -214,7 +216,7 @@ fn a_sink_that_hangs_is_named_and_costs_an_error_its_wait_once() {
 }
 
 #[test]
-fn a_sink_that_fails_or_panics_harms_no_other() {
+fn failing_or_panicking_sink_does_not_affect_others() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (handle, sink) = recording();
     let sinks = vec![
@@ -224,7 +226,7 @@ fn a_sink_that_fails_or_panics_harms_no_other() {
     ];
     let producer = open(&pipeline, "unharmed", sinks);
     for _ in 0..10 {
-        say(&producer, Level::Info, "x");
+        log_text(&producer, Level::Info, "x");
     }
     let books = producer.finish(Arc::default(), soon()).unwrap().books;
     assert_eq!(handle.calls().len(), 12);
@@ -237,11 +239,11 @@ fn a_sink_that_fails_or_panics_harms_no_other() {
 }
 
 #[test]
-fn what_a_sink_logs_itself_goes_nowhere() {
-    struct Chatty(Arc<Producer>);
-    impl Sink for Chatty {
+fn log_calls_of_a_sink_are_ignored() {
+    struct LoggingSink(Arc<Producer>);
+    impl Sink for LoggingSink {
         fn record(&mut self, _: &Record<'_>) -> Result<(), SinkError> {
-            say(&self.0, Level::Error, "from within");
+            log_text(&self.0, Level::Error, "from within");
             self.0.metrics(0, std::iter::empty());
             self.0.flush(soon()).map_err(SinkError::new)
         }
@@ -249,7 +251,7 @@ fn what_a_sink_logs_itself_goes_nowhere() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (handle, sink) = recording();
     let producer = Arc::new(pipeline.producer("chatty"));
-    let chatty = Chatty(Arc::clone(&producer));
+    let chatty = LoggingSink(Arc::clone(&producer));
     producer
         .open(
             false,
@@ -258,17 +260,17 @@ fn what_a_sink_logs_itself_goes_nowhere() {
             soon(),
         )
         .unwrap();
-    say(&producer, Level::Info, "once");
+    log_text(&producer, Level::Info, "once");
     producer.flush(soon()).unwrap();
     assert_eq!(handle.calls(), ["record INFO chatty once", "flush"]);
 }
 
 #[test]
-fn a_display_that_logs_is_a_record_of_its_own() {
-    struct Logs<'a>(&'a Producer);
-    impl std::fmt::Display for Logs<'_> {
+fn display_that_logs_makes_a_record_of_its_own() {
+    struct LoggingDisplay<'a>(&'a Producer);
+    impl std::fmt::Display for LoggingDisplay<'_> {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            say(self.0, Level::Info, "inner");
+            log_text(self.0, Level::Info, "inner");
             f.write_str("outer")
         }
     }
@@ -277,7 +279,9 @@ fn a_display_that_logs_is_a_record_of_its_own() {
     let producer = open(&pipeline, "nested", vec![named("recording", sink)]);
     producer.record(
         RecordOrigin::Method,
-        &log::Record::builder().args(format_args!("{}", Logs(&producer))).build(),
+        &log::Record::builder()
+            .args(format_args!("{}", LoggingDisplay(&producer)))
+            .build(),
     );
     producer.flush(soon()).unwrap();
     assert_eq!(
@@ -287,16 +291,16 @@ fn a_display_that_logs_is_a_record_of_its_own() {
 }
 
 #[test]
-fn new_sinks_take_over_between_two_lines() {
+fn reopened_logger_switches_sinks_between_two_records() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (first, first_sink) = recording();
     let (second, second_sink) = recording();
     let producer = open(&pipeline, "live", vec![named("it", first_sink)]);
-    say(&producer, Level::Info, "1");
+    log_text(&producer, Level::Info, "1");
     producer
         .open(false, None, vec![named("it", second_sink)], soon())
         .unwrap();
-    say(&producer, Level::Info, "2");
+    log_text(&producer, Level::Info, "2");
     let mut outcome = LoggerOutcome::default();
     outcome.end = LoggerEnd::from_exit_code(3);
     let books = producer.finish(outcome.into(), soon()).unwrap().books;
@@ -306,7 +310,7 @@ fn new_sinks_take_over_between_two_lines() {
 }
 
 #[test]
-fn records_climb_to_the_parents_that_they_propagate_to() {
+fn records_propagate_to_parents() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (root, root_sink) = recording();
     let (top, top_sink) = recording();
@@ -315,7 +319,7 @@ fn records_climb_to_the_parents_that_they_propagate_to() {
     let _top = open(&pipeline, "app", vec![named("it", top_sink)]);
     let producer = pipeline.producer("app::data.loader");
     producer.open(true, None, vec![named("it", leaf_sink)], soon()).unwrap();
-    say(&producer, Level::Info, "x");
+    log_text(&producer, Level::Info, "x");
     producer.metrics(4, [(MetricName::Text("loss"), MetricValue::Int(1))].into_iter());
     producer.flush(soon()).unwrap();
     assert_eq!(
@@ -331,14 +335,14 @@ fn records_climb_to_the_parents_that_they_propagate_to() {
 }
 
 #[test]
-fn a_shared_sink_belongs_to_every_logger() {
+fn shared_sink_receives_records_of_every_logger() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let before = open(&pipeline, "before", vec![]);
     let (handle, sink) = recording();
     pipeline.share("common", Box::new(sink), soon());
     let after = open(&pipeline, "after", vec![]);
-    say(&before, Level::Info, "x");
-    say(&after, Level::Info, "y");
+    log_text(&before, Level::Info, "x");
+    log_text(&after, Level::Info, "y");
     assert_eq!(
         after.finish(Arc::default(), soon()).unwrap().books["common"].accepted,
         2
@@ -349,7 +353,7 @@ fn a_shared_sink_belongs_to_every_logger() {
 }
 
 #[test]
-fn names_travel_as_numbers_and_as_they_are() {
+fn metric_names_travel_as_numbers_or_as_text() {
     let pipeline = Pipeline::start(1 << 16).unwrap();
     let (handle, sink) = recording();
     let producer = open(&pipeline, "names", vec![named("recording", sink)]);
@@ -367,22 +371,22 @@ fn names_travel_as_numbers_and_as_they_are() {
 }
 
 #[test]
-fn equal_records_in_a_row_are_one_line_and_the_books_have_them_all() {
+fn repeated_records_become_one_line_and_count_in_the_books() {
     let pipeline = Pipeline::start(1 << 20).unwrap();
-    let (folding, each) = (Messages::default(), Messages::default());
+    let (folding, each) = (MessageSink::default(), MessageSink::default());
     let folded = NamedSink {
-        fold: Some(RepeatFolder::default()),
+        repeat_folder: Some(RepeatFolder::default()),
         ..named("folding", folding.clone())
     };
     let producer = open(&pipeline, "many", vec![folded, named("each", each.clone())]);
     let other = open(&pipeline, "other", Vec::new());
     for text in ["one", "two", "two", "two", "one", "one"] {
-        say(&producer, Level::Info, text);
+        log_text(&producer, Level::Info, text);
     }
-    say(&producer, Level::Warn, "one");
-    // What goes elsewhere does not come between.
-    say(&other, Level::Info, "else");
-    say(&producer, Level::Warn, "one");
+    log_text(&producer, Level::Warn, "one");
+    // A record of another logger does not end the repetition.
+    log_text(&other, Level::Info, "else");
+    log_text(&producer, Level::Warn, "one");
     producer.flush(soon()).unwrap();
     let lines = [
         "one",
@@ -394,7 +398,7 @@ fn equal_records_in_a_row_are_one_line_and_the_books_have_them_all() {
         "last line repeated once",
     ];
     assert_eq!(*folding.0.lock().unwrap(), lines);
-    say(&producer, Level::Warn, "one");
+    log_text(&producer, Level::Warn, "one");
     let books = producer.finish(Arc::default(), soon()).unwrap().books;
     assert_eq!(folding.0.lock().unwrap()[lines.len()..], ["last line repeated once"]);
     assert_eq!(each.0.lock().unwrap().len(), 9);
@@ -404,29 +408,37 @@ fn equal_records_in_a_row_are_one_line_and_the_books_have_them_all() {
     pipeline.end(soon()).unwrap();
 }
 
-/// Passes messages on.
-struct Passing(mpsc::Sender<String>);
+/// A sink that sends messages to a channel.
+struct ChannelSink(mpsc::Sender<String>);
 
-impl Sink for Passing {
+impl Sink for ChannelSink {
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.0.send(record.message().to_owned()).map_err(SinkError::new)
     }
 }
 
 #[test]
-fn a_count_is_written_also_when_nothing_more_comes() {
+fn repeat_count_is_written_without_a_further_record() {
     let pipeline = Pipeline::start(1 << 20).unwrap();
     let (lines, written) = mpsc::channel();
     let sink = NamedSink {
-        fold: Some(RepeatFolder::default()),
-        ..named("folding", Passing(lines))
+        repeat_folder: Some(RepeatFolder::default()),
+        ..named("folding", ChannelSink(lines))
     };
     let producer = open(&pipeline, "many", vec![sink]);
     for _ in 0..3 {
-        say(&producer, Level::Info, "again");
+        log_text(&producer, Level::Info, "again");
     }
     assert_eq!(written.recv().unwrap(), "again");
     assert_eq!(written.recv().unwrap(), "last line repeated 2 times");
     producer.finish(Arc::default(), soon()).unwrap();
     pipeline.end(soon()).unwrap();
+}
+
+#[test]
+fn handles_can_be_shared_between_threads() {
+    fn assert_shareable<T: Send + Sync>() {}
+    assert_shareable::<Producer>();
+    assert_shareable::<Pipeline>();
+    assert_shareable::<ForkMutex<Vec<u8>>>();
 }

@@ -1,0 +1,138 @@
+//! Numbers and texts in bytes: how they are appended to a frame, and read from one.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use logcore::MetricValue;
+
+use super::clock::from_nanos;
+
+/// Longer messages and texts are cut: 16 MiB.
+pub(crate) const MAX_TEXT: usize = 16 << 20;
+
+// Tags of numbers.
+pub(super) const FLOAT: u8 = 0;
+pub(super) const INT: u8 = 1;
+pub(super) const UINT: u8 = 2;
+
+/// Returns the tag and the bits of a number.
+#[inline]
+pub(super) fn value_bits(value: MetricValue) -> (u8, u64) {
+    match value {
+        MetricValue::Int(value) => (INT, value as u64),
+        MetricValue::UInt(value) => (UINT, value),
+        other => (FLOAT, other.as_f64().to_bits()),
+    }
+}
+
+/// Returns the number of a tag and bits; `None` if the tag is not that of a number.
+pub(super) fn value_from(tag: u8, bits: u64) -> Option<MetricValue> {
+    Some(match tag {
+        FLOAT => MetricValue::Float(f64::from_bits(bits)),
+        INT => MetricValue::Int(bits as i64),
+        UINT => MetricValue::UInt(bits),
+        _ => return None,
+    })
+}
+
+/// Appends a number as u32.
+pub(crate) fn put_u32(out: &mut Vec<u8>, number: usize) {
+    out.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+/// Appends the length of a text, and the text.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_u32(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends the first [`MAX_TEXT`] bytes of a text, and counts the rest.
+pub(super) struct LimitedWriter<'a> {
+    out: &'a mut Vec<u8>,
+    /// Greatest length of `out`.
+    limit: usize,
+    /// Number of bytes that were cut.
+    pub(super) cut: usize,
+}
+
+impl<'a> LimitedWriter<'a> {
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+        Self {
+            limit: out.len() + MAX_TEXT,
+            out,
+            cut: 0,
+        }
+    }
+
+    #[cold]
+    fn cut(&mut self, text: &str) {
+        let kept = text.floor_char_boundary(self.limit - self.out.len());
+        self.out.extend_from_slice(&text.as_bytes()[..kept]);
+        self.cut += text.len() - kept;
+        // Nothing may follow the cut.
+        self.limit = self.out.len();
+    }
+}
+
+impl fmt::Write for LimitedWriter<'_> {
+    #[inline]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.out.len() + text.len() <= self.limit {
+            self.out.extend_from_slice(text.as_bytes());
+        } else {
+            self.cut(text);
+        }
+        Ok(())
+    }
+}
+
+/// Reads bytes from the front. Each method returns `None` if too few are left.
+#[derive(Clone)]
+pub(crate) struct ByteCursor<'a>(&'a [u8]);
+
+impl<'a> ByteCursor<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn time(&mut self) -> Option<SystemTime> {
+        self.array().map(i64::from_le_bytes).map(from_nanos)
+    }
+
+    /// Reads a text of `length` bytes.
+    pub(super) fn text(&mut self, length: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.take(length)?).ok()
+    }
+
+    /// Reads what [`put_text`] has written.
+    pub(crate) fn long_text(&mut self) -> Option<&'a str> {
+        let length = self.u32()? as usize;
+        self.text(length)
+    }
+}

@@ -1,0 +1,395 @@
+//! Reads the bodies of frames. Damaged bodies give `None`.
+
+use std::time::{Duration, SystemTime};
+
+use log::{Level, LevelFilter};
+use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind, Record};
+
+use super::bytes::{ByteCursor, value_from};
+use super::encode::NO_ID;
+use super::fields::decode_fields;
+use super::types::{LoggerId, MetricName, RecordOrigin, ReplayHint};
+use crate::ring::name_table::NameId;
+use crate::ring::queue::FrameKind;
+
+/// A record in the ring.
+pub(crate) struct RecordFrame<'a> {
+    pub(crate) time: SystemTime,
+    pub(crate) logger: LoggerId,
+    pub(crate) level: Level,
+    pub(crate) origin: RecordOrigin,
+    pub(crate) target: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) fields: Vec<(&'a str, FieldValue<'a>)>,
+}
+
+impl<'a> RecordFrame<'a> {
+    /// Returns the record for sinks, with `message` instead of its own message, and without its
+    /// fields.
+    pub(crate) fn record<'r>(&self, logger: &'r str, message: &'r str) -> Record<'r>
+    where
+        'a: 'r,
+    {
+        let record = Record::at(self.time, self.level, logger, message);
+        match self.origin {
+            RecordOrigin::Method => record,
+            RecordOrigin::Addressed => record.with_target(self.target),
+            RecordOrigin::Facade => record.with_facade_target(self.target),
+        }
+    }
+}
+
+pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
+    let mut cursor = ByteCursor::new(body);
+    let time = cursor.time()?;
+    let logger = LoggerId(cursor.u32()?);
+    let level = level(cursor.u8()?)?;
+    let origin = match cursor.u8()? {
+        0 => RecordOrigin::Method,
+        1 => RecordOrigin::Addressed,
+        2 => RecordOrigin::Facade,
+        _ => return None,
+    };
+    let count = cursor.u16()?;
+    let target_length = cursor.u32()? as usize;
+    let message_length = cursor.u32()? as usize;
+    let target = cursor.text(target_length)?;
+    let message = cursor.text(message_length)?;
+    let fields = decode_fields(&mut cursor, count)?;
+    Some(RecordFrame {
+        time,
+        logger,
+        level,
+        origin,
+        target,
+        message,
+        fields,
+    })
+}
+
+/// The head of a metrics frame; [`MetricsFrame::values`] reads the values.
+pub(crate) struct MetricsFrame<'a> {
+    pub(crate) time: SystemTime,
+    pub(crate) logger: LoggerId,
+    pub(crate) step: u64,
+    count: u32,
+    rest: ByteCursor<'a>,
+}
+
+pub(crate) fn decode_metrics(body: &[u8]) -> Option<MetricsFrame<'_>> {
+    let mut cursor = ByteCursor::new(body);
+    Some(MetricsFrame {
+        time: cursor.time()?,
+        logger: LoggerId(cursor.u32()?),
+        count: cursor.u32()?,
+        step: cursor.u64()?,
+        rest: cursor,
+    })
+}
+
+impl<'a> MetricsFrame<'a> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = (MetricName<'a>, MetricValue)> {
+        let mut cursor = self.rest.clone();
+        (0..self.count).map_while(move |_| {
+            let tag = cursor.u8()?;
+            let value = value_from(tag, cursor.u64()?)?;
+            let name = match cursor.u32()? {
+                NO_ID => MetricName::Text(cursor.long_text()?),
+                id => MetricName::Id(NameId(id)),
+            };
+            Some((name, value))
+        })
+    }
+}
+
+/// Reads the state of a progress bar. The frame has the number of the logger, the event needs its
+/// name.
+pub(crate) fn decode_progress<'a>(body: &'a [u8]) -> Option<(LoggerId, ProgressEvent<'a>)> {
+    let mut cursor = ByteCursor::new(body);
+    let time = cursor.time()?;
+    let logger = LoggerId(cursor.u32()?);
+    let kind = match cursor.u8()? {
+        0 => ProgressKind::Started,
+        2 => ProgressKind::Finished,
+        _ => ProgressKind::Advanced,
+    };
+    let flags = cursor.u8()?;
+    let flag = |bit: u8| flags & (1 << bit) != 0;
+    let line = cursor.u32()?;
+    let id = cursor.u64()?;
+    let mut event = ProgressEvent::new(kind, id, "", "");
+    event.time = time;
+    event.line = line;
+    event.position = cursor.u64()?;
+    event.total = Some(cursor.u64()?).filter(|_| flag(0));
+    event.samples = Some(cursor.u64()?).filter(|_| flag(1));
+    event.elapsed = Duration::from_nanos(cursor.u64()?);
+    event.eta = Some(Duration::from_nanos(cursor.u64()?)).filter(|_| flag(2));
+    event.rate = Some(f64::from_bits(cursor.u64()?)).filter(|_| flag(3));
+    event.samples_per_sec = Some(f64::from_bits(cursor.u64()?)).filter(|_| flag(4));
+    event.leave = flag(5);
+    event.description = cursor.long_text()?;
+    Some((logger, event))
+}
+
+/// Reads the logger of any frame except controls and chunks: all others begin with the time and the
+/// logger.
+pub(crate) fn logger_of(body: &[u8]) -> Option<LoggerId> {
+    let mut cursor = ByteCursor::new(body);
+    cursor.u64()?;
+    Some(LoggerId(cursor.u32()?))
+}
+
+pub(crate) fn decode_config(body: &[u8]) -> Option<(LoggerId, &str)> {
+    let mut cursor = ByteCursor::new(body);
+    cursor.time()?;
+    Some((LoggerId(cursor.u32()?), cursor.long_text()?))
+}
+
+/// Reads the logger, the name of the sink, and the message for this sink.
+pub(crate) fn decode_message(body: &[u8]) -> Option<(LoggerId, &str, &str)> {
+    let mut cursor = ByteCursor::new(body);
+    cursor.time()?;
+    Some((LoggerId(cursor.u32()?), cursor.long_text()?, cursor.long_text()?))
+}
+
+/// A part of a long body.
+pub(crate) struct ChunkFrame<'a> {
+    /// The number of the long body.
+    pub(crate) number: u64,
+    /// The kind of the whole frame. A chunk of chunks does not exist.
+    pub(crate) kind: Option<FrameKind>,
+    pub(crate) is_last: bool,
+    pub(crate) bytes: &'a [u8],
+}
+
+pub(crate) fn decode_chunk(body: &[u8]) -> Option<ChunkFrame<'_>> {
+    let mut cursor = ByteCursor::new(body);
+    let (number, kind, is_last) = (cursor.u64()?, cursor.u8()?, cursor.u8()? != 0);
+    let length = cursor.u32()? as usize;
+    let bytes = cursor.take(length)?;
+    Some(ChunkFrame {
+        number,
+        kind: FrameKind::from_bits(u64::from(kind)).filter(|kind| *kind != FrameKind::Chunk),
+        is_last,
+        bytes,
+    })
+}
+
+/// Reads the ticket and the hint of a command.
+pub(crate) fn decode_control(body: &[u8]) -> Option<(u64, ReplayHint)> {
+    let mut cursor = ByteCursor::new(body);
+    let (ticket, code, logger) = (cursor.u64()?, cursor.u8()?, LoggerId(cursor.u32()?));
+    let (number, length) = (cursor.u32()? as i32, cursor.u32()? as usize);
+    let rest = cursor.take(length)?;
+    let hint = match code {
+        0 => ReplayHint::None,
+        1 => ReplayHint::Flush(logger),
+        2 => ReplayHint::Finish(logger, number, rest.to_owned()),
+        3 => {
+            let level = LevelFilter::iter().find(|filter| *filter as i32 == number)?;
+            ReplayHint::SetLevel(logger, std::str::from_utf8(rest).ok()?.to_owned(), level)
+        }
+        4 => ReplayHint::Opened(rest.to_owned()),
+        _ => return None,
+    };
+    Some((ticket, hint))
+}
+
+fn level(number: u8) -> Option<Level> {
+    Level::iter().find(|level| *level as u8 == number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use log::kv::Value as KvValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frame::bytes::{MAX_TEXT, value_bits};
+    use crate::frame::encode::{encode_control, encode_metric, encode_metrics, encode_progress, encode_record};
+
+    fn encoded(record: &log::Record<'_>, origin: RecordOrigin) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_record(&mut out, LoggerId(7), origin, record);
+        out
+    }
+
+    #[test]
+    fn record_is_decoded_with_its_fields() {
+        let fields: &[(&str, KvValue<'_>)] = &[
+            ("lr", 0.1.into()),
+            ("epoch", 3.into()),
+            ("big", u64::MAX.into()),
+            ("warm", true.into()),
+            ("who", "me".into()),
+            ("none", KvValue::null()),
+        ];
+        let body = encoded(
+            &log::Record::builder()
+                .level(Level::Warn)
+                .target("app::data")
+                .args(format_args!("loss is {}", 0.5))
+                .key_values(&fields)
+                .build(),
+            RecordOrigin::Facade,
+        );
+        let frame = decode_record(&body).unwrap();
+        assert_eq!(
+            (frame.logger, frame.level, frame.origin),
+            (LoggerId(7), Level::Warn, RecordOrigin::Facade)
+        );
+        assert_eq!((frame.target, frame.message), ("app::data", "loss is 0.5"));
+        let shown: Vec<_> = frame
+            .fields
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "lr=0.1",
+                "epoch=3",
+                "big=18446744073709551615",
+                "warm=true",
+                "who=me",
+                "none=null"
+            ]
+        );
+    }
+
+    #[test]
+    fn message_names_a_display_that_fails_or_panics() {
+        struct FailingDisplay;
+        impl fmt::Display for FailingDisplay {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("half")?;
+                Err(fmt::Error)
+            }
+        }
+        struct PanickingDisplay;
+        impl fmt::Display for PanickingDisplay {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("made to")
+            }
+        }
+        let body = encoded(
+            &log::Record::builder().args(format_args!("x {FailingDisplay}")).build(),
+            RecordOrigin::Method,
+        );
+        assert_eq!(
+            decode_record(&body).unwrap().message,
+            "x half (the message's Display failed here)"
+        );
+        let body = encoded(
+            &log::Record::builder()
+                .args(format_args!("x {PanickingDisplay}"))
+                .build(),
+            RecordOrigin::Method,
+        );
+        assert_eq!(
+            decode_record(&body).unwrap().message,
+            "x  (the message's Display panicked here)"
+        );
+    }
+
+    #[test]
+    fn long_message_is_cut_between_characters_and_tells_how_much() {
+        let long = "ä".repeat(MAX_TEXT / 2) + "öü";
+        let body = encoded(
+            &log::Record::builder().args(format_args!("{}", &long)).build(),
+            RecordOrigin::Method,
+        );
+        let message = decode_record(&body).unwrap().message;
+        assert!(message.ends_with("ä (… 4 bytes more were cut: a message holds 16 MiB)"));
+        assert_eq!(message.matches('ä').count(), MAX_TEXT / 2);
+    }
+
+    #[test]
+    fn progress_is_decoded() {
+        let mut event = ProgressEvent::new(ProgressKind::Advanced, 9, "trainer", "Training");
+        event.position = 5;
+        event.total = Some(10);
+        event.rate = Some(2.5);
+        event.eta = Some(Duration::from_secs(2));
+        event.line = 3;
+        let mut out = Vec::new();
+        encode_progress(&mut out, LoggerId(1), &event);
+        let (logger, mut back) = decode_progress(&out).unwrap();
+        back.logger = "trainer";
+        assert_eq!(logger, LoggerId(1));
+        assert_eq!(back, event);
+    }
+
+    #[test]
+    fn command_is_decoded() {
+        let logger = LoggerId(4);
+        let level = ReplayHint::SetLevel(logger, "file".to_owned(), LevelFilter::Debug);
+        let opened = ReplayHint::Opened(vec![0xff, 0]);
+        for hint in [
+            ReplayHint::None,
+            ReplayHint::Flush(logger),
+            ReplayHint::Finish(logger, -3, b"{}".to_vec()),
+            level,
+            opened,
+        ] {
+            let mut out = Vec::new();
+            encode_control(&mut out, 77, &hint);
+            assert_eq!(decode_control(&out), Some((77, hint)));
+        }
+    }
+
+    #[test]
+    fn single_metric_is_decoded_like_a_call_of_one() {
+        let body = encode_metric(LoggerId(3), 9, NameId(70), MetricValue::Int(-4));
+        let frame = decode_metrics(&body).unwrap();
+        let values: Vec<_> = frame.values().collect();
+        assert_eq!((frame.logger, frame.step), (LoggerId(3), 9));
+        assert!(matches!(
+            values[..],
+            [(MetricName::Id(NameId(70)), MetricValue::Int(-4))]
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn metrics_are_decoded(
+            step: u64,
+            values in prop::collection::vec((any::<u32>(), any::<u64>(), 0_u8..3, ".{0,9}"), 0..20),
+        ) {
+            let sent: Vec<_> = values.iter().map(|(id, bits, tag, text)| {
+                let name = if id % 2 == 0 { MetricName::Id(NameId(id / 2)) } else { MetricName::Text(text) };
+                (name, value_from(*tag, *bits).unwrap())
+            }).collect();
+            let mut out = Vec::new();
+            encode_metrics(&mut out, LoggerId(2), step, sent.iter().copied());
+            out.extend_from_slice(&[0xAB; 7]);
+            let frame = decode_metrics(&out).unwrap();
+            prop_assert_eq!((frame.logger, frame.step), (LoggerId(2), step));
+            let same = frame.values().zip(&sent).all(|((name, value), (sent_name, sent_value))| {
+                let names = match (name, sent_name) {
+                    (MetricName::Id(a), MetricName::Id(b)) => a == *b,
+                    (MetricName::Text(a), MetricName::Text(b)) => a == *b,
+                    _ => false,
+                };
+                names && value_bits(value) == value_bits(*sent_value)
+            });
+            prop_assert!(same && frame.values().count() == sent.len());
+        }
+
+        #[test]
+        fn decoding_arbitrary_bytes_never_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_record(&body);
+            if let Some(frame) = decode_metrics(&body) {
+                let _ = frame.values().count();
+            }
+            let _ = decode_progress(&body);
+            let _ = decode_config(&body);
+            let _ = decode_message(&body);
+            let _ = decode_chunk(&body);
+            let _ = decode_control(&body);
+        }
+    }
+}

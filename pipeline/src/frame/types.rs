@@ -1,0 +1,44 @@
+//! The values that frames carry.
+
+use log::LevelFilter;
+
+use crate::ring::name_table::NameId;
+
+/// The logger of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LoggerId(pub(crate) u32);
+
+/// The way on which a record reached its logger; see [`Producer::record`](crate::Producer::record).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordOrigin {
+    /// A method of the logger: the target is the logger's name.
+    Method,
+    /// A `log` macro that named the logger.
+    Addressed,
+    /// A `log` macro that did not: the target led to the logger.
+    Facade,
+}
+
+/// The name of a metric in a frame; see [`Producer::metrics`](crate::Producer::metrics).
+#[derive(Debug, Clone, Copy)]
+pub enum MetricName<'a> {
+    /// The number of an [interned](crate::Producer::intern) name.
+    Id(NameId),
+    /// The name itself, for a name that the table has no room for.
+    Text(&'a str),
+}
+
+/// A command as the next process sees it: enough to repeat its effect on the files, if this process
+/// is killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReplayHint {
+    /// Nothing to repeat. The position in the order of frames still matters: repeated records are
+    /// written there.
+    None,
+    Flush(LoggerId),
+    /// A logger ended: its exit code, and its outcome as JSON.
+    Finish(LoggerId, i32, Vec<u8>),
+    SetLevel(LoggerId, String, LevelFilter),
+    /// A logger was opened. The bytes are its entry in a checkpoint.
+    Opened(Vec<u8>),
+}
