@@ -625,7 +625,7 @@ fn recovery_does_not_block_on_a_pipe_or_device() {
     assert_eq!(delivered.len(), 1);
     assert!(refused.len() >= 2, "{refused:?}");
     for refused in refused {
-        assert!(refused.unwrap_err().to_string().contains("it is no file"));
+        assert!(refused.unwrap_err().to_string().contains("it is not a file"));
     }
     assert_eq!(messages(folder.path()).len(), LINES as usize + 1);
 }

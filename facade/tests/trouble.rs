@@ -129,7 +129,7 @@ fn a_file_size_limit_that_is_lifted_again_loses_nothing() {
     assert_eq!(rows(folder.path()), 5000);
     // One line for the ring and one for each sink.
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(said.matches("the ring lies in plain memory").count(), 1, "{said}");
+    assert_eq!(said.matches("The ring is in plain memory").count(), 1, "{said}");
     for sink in ["file", "jsonl"] {
         let trouble: Vec<_> = said
             .lines()

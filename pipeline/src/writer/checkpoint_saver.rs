@@ -89,8 +89,8 @@ impl CheckpointSaver {
         if state.ring.outlives_process()
             && let Some(names) = self.names.clone()
         {
-            let start = Instant::now();
             let is_complete = loggers.update_resume_points();
+            let start = Instant::now();
             let may_wait = (!is_complete && !loggers.changes.exist())
                 || (start < self.next_at && self.can_skip(state, loggers, names.folders().len()));
             self.is_delayed = may_wait && state.ring.used() < state.ring.capacity() / 2;
