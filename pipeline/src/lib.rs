@@ -59,7 +59,7 @@
 //! | `writer/` | the writer's thread, the loggers and sinks, checkpoints |
 //! | `recovery/` | the delivery of what killed processes have left |
 //!
-//! `unsafe` code is denied, except in five files of `ring/` (the shared memory) and in
+//! `unsafe` code is denied, except in six files of `ring/` (the shared memory) and in
 //! `process/sys/` (calls of the C library).
 
 mod caller;
