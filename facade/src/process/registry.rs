@@ -119,7 +119,11 @@ pub(crate) fn get_or_open(name: &str) -> Arc<LoggerInner> {
             &format!("get_logger {name}"),
             &format!("logger `{name}` writes nothing: {error}"),
         );
-        Arc::new(LoggerInner::new(&name, Producer::disconnected(&name), StopFlag::default()))
+        Arc::new(LoggerInner::new(
+            &name,
+            Producer::disconnected(&name),
+            StopFlag::default(),
+        ))
     })
 }
 

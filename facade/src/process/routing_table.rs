@@ -324,7 +324,11 @@ mod tests {
     use super::*;
 
     fn logger(name: &str) -> Arc<LoggerInner> {
-        Arc::new(LoggerInner::new(name, Producer::disconnected(name), StopFlag::default()))
+        Arc::new(LoggerInner::new(
+            name,
+            Producer::disconnected(name),
+            StopFlag::default(),
+        ))
     }
 
     proptest! {
