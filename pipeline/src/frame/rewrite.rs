@@ -37,13 +37,18 @@ mod tests {
     #[test]
     fn rewrite_replaces_texts_and_keeps_the_rest() {
         let fields: &[(&str, log::kv::Value<'_>)] = &[("token", "s3cr3t".into()), ("step", 3.into())];
-        let record = log::Record::builder()
-            .target("s3cr3t::target")
-            .args(format_args!("token is {}", "s3cr3t"))
-            .key_values(&fields)
-            .build();
         let mut body = Vec::new();
-        encode_record(&mut body, LoggerId(7), RecordOrigin::Facade, &record);
+        let mut record = log::Record::builder();
+        encode_record(
+            &mut body,
+            LoggerId(7),
+            RecordOrigin::Facade,
+            &record
+                .target("s3cr3t::target")
+                .args(format_args!("token is {}", "s3cr3t"))
+                .key_values(&fields)
+                .build(),
+        );
         rewrite_record(&mut body, &|text| Cow::Owned(text.replace("s3cr3t", "***")));
         let frame = decode_record(&body).unwrap();
         assert_eq!((frame.target, frame.message), ("s3cr3t::target", "token is ***"));

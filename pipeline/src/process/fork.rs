@@ -57,7 +57,6 @@ impl<T> ForkMutex<T> {
     /// Takes the lock, even if a thread panicked while holding it. The value is consistent, because
     /// no code of users runs under the lock.
     #[inline]
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         lock(&self.inner)
     }
