@@ -301,8 +301,10 @@ fn reopened_logger_switches_sinks_between_two_records() {
         .open(false, None, vec![named("it", second_sink)], soon())
         .unwrap();
     log_text(&producer, Level::Info, "2");
-    let mut outcome = LoggerOutcome::default();
-    outcome.end = LoggerEnd::from_exit_code(3);
+    let outcome = LoggerOutcome {
+        end: LoggerEnd::from_exit_code(3),
+        ..LoggerOutcome::default()
+    };
     let books = producer.finish(outcome.into(), soon()).unwrap().books;
     assert_eq!(first.calls(), ["record INFO live 1", "finish"]);
     assert_eq!(second.calls(), ["record INFO live 2", "logger_ended 3", "finish"]);
