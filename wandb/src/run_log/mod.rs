@@ -1,7 +1,11 @@
 //! The log of a run: rows, summary, config, console lines, files.
+//!
+//! Calls of one step are collected in the open row, because W&B has one value of a name per step.
+//! The row is written when a later step begins or the run ends.
 
 pub(crate) mod environment;
 pub(crate) mod reopen;
+mod resume_point;
 pub(crate) mod row;
 
 use std::borrow::Cow;
@@ -13,14 +17,15 @@ use std::time::{Duration, SystemTime};
 use logcore::escape::{Medium, escape};
 use logcore::log::Level;
 use logcore::{MetricBatch, MetricValue, Record, SinkError, epoch_seconds};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::reopen::reopen;
+pub(crate) use self::resume_point::{LogResumePoint, RunResumePoint};
+use self::resume_point::{OpenRow, RunCourse, RunOwner};
 use self::row::RowColumns;
 use crate::log_format::json;
 use crate::log_format::proto::{self, HistoryRecord, Item, ItemsRecord, RecordKind, Timestamp};
-use crate::log_format::{LiveLog, LogEnd, LogLoss, LogWriter};
+use crate::log_format::{LiveLog, LogLoss, LogWriter};
 
 /// Bytes that may wait for a full disk. Beyond that, calls are dropped and counted.
 const MOST_WAITING: usize = 16 << 20;
@@ -39,86 +44,6 @@ pub(crate) struct RunLog {
     course: RunCourse,
     owner: RunOwner,
     console_line: String,
-}
-
-/// The owner of the run, which artifact records repeat for the official client.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct RunOwner {
-    run_id: String,
-    project: String,
-    entity: String,
-}
-
-/// The progress of a run, besides the values of its columns.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct RunCourse {
-    #[serde(with = "logcore::signed_time")]
-    started: SystemTime,
-    /// Seconds for which earlier parts of the run lasted.
-    #[serde(rename = "earlier")]
-    earlier_runtime: f64,
-    /// Time of the newest call.
-    #[serde(with = "logcore::signed_time")]
-    newest: SystemTime,
-    /// `true` if readings of the machine are written.
-    #[serde(rename = "stats")]
-    has_stats: bool,
-    open: Option<OpenRow>,
-    /// The newest step of a closed row, or of a row on the server.
-    highest: Option<u64>,
-    /// Time of the newest closed row.
-    #[serde(with = "logcore::signed_time::option")]
-    last_row: Option<SystemTime>,
-    /// `last_row` when the summary was written.
-    #[serde(with = "logcore::signed_time::option")]
-    #[serde(rename = "summarised")]
-    summarized: Option<SystemTime>,
-    /// Bytes of rows since the last summary.
-    summary_debt: usize,
-    summary_size: usize,
-}
-
-/// The row that later calls of the same step extend.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct OpenRow {
-    step: u64,
-    #[serde(with = "logcore::signed_time")]
-    time: SystemTime,
-    calls: u64,
-}
-
-/// The position of a log and the state that is not in the log itself, for a process that continues
-/// the log.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LogResumePoint<'a> {
-    path: Cow<'a, Path>,
-    end: LogEnd,
-    course: RunCourse,
-    owner: Cow<'a, RunOwner>,
-    /// Names and values of the open row.
-    row: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// Names whose summary the program has set since their last value.
-    #[serde(rename = "said")]
-    set_summaries: Vec<Cow<'a, str>>,
-}
-
-impl LogResumePoint<'_> {
-    /// Returns the path of the log, relative to its folder.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-/// The resume point of the sink: the position of the log, and the settings that a recovery needs.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct RunResumePoint<'a> {
-    /// `true` if log records become console lines.
-    pub(crate) console: bool,
-    /// The folder above the W&B folder, if that is not the log directory.
-    #[serde(default)]
-    pub(crate) dir: Option<Cow<'a, Path>>,
-    /// The position of the log, with a path relative to that folder.
-    pub(crate) log: LogResumePoint<'a>,
 }
 
 /// Cause for which a call is not in the log.

@@ -1,4 +1,7 @@
 //! Reopens the log of a killed process.
+//!
+//! A recovery trusts the log only up to the resume point, and repeats the calls after it. All that
+//! it writes follows from the resume point and these calls, so that a recovery can be repeated.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;

@@ -1,4 +1,7 @@
 //! The columns of a run: the values of the open row, and the summary of each metric.
+//!
+//! The summary of a metric is its last value, or the statistics that its definition asks for. A
+//! program can set a summary value itself, which holds until the metric is logged again.
 
 use std::collections::HashMap;
 
