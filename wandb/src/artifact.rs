@@ -1,4 +1,7 @@
 //! Artifacts: versioned files of a run.
+//!
+//! The files are copied into `artifacts/<id>/<number>` when the artifact is logged, and the copies
+//! are removed after the upload.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -28,10 +31,15 @@ use crate::upload::digest;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Artifact {
+    /// Name of the artifact.
     name: String,
+    /// Type of the artifact.
     kind: String,
+    /// Description for people.
     description: String,
+    /// A JSON object, or null.
     metadata: Value,
+    /// Names of this version.
     aliases: Vec<String>,
     /// The files, each with its name in the artifact.
     files: Vec<(FileSource, String)>,

@@ -1,4 +1,7 @@
 //! The folder of a run, and the files that are written into it.
+//!
+//! All access goes through the descriptor of the folder and never follows a link, because the
+//! folder may have been sent by somebody else.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -1,4 +1,7 @@
 //! The calls of a program that only a W&B run accepts.
+//!
+//! Values are encoded and files are copied on the thread of the caller. What passes the ring is a
+//! small message.
 
 use std::fmt;
 use std::io;
@@ -317,4 +320,20 @@ fn text_of(path: &Path) -> String {
 /// Serializes a message.
 fn text(message: &Message) -> MessageText {
     serde_json::to_string(message).map_err(|error| MediaError::Malformed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_can_be_shared_and_sent_between_threads() {
+        fn is_shared<T: Send + Sync>() {}
+        fn is_sent<T: Send>() {}
+        is_shared::<RunHandle>();
+        is_shared::<Artifact>();
+        is_shared::<MetricDefinition>();
+        is_sent::<PreparedValue>();
+        is_sent::<crate::WandbSink>();
+    }
 }

@@ -1,4 +1,6 @@
 //! Messages of a program to its run, in the form in which they pass the ring.
+//!
+//! A message is JSON text in the ring, so that another process can recover it after a crash.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,6 @@
 //! Delivers logs of runs that have ended.
+//!
+//! A sync uses the same delivery as an online run, with a log that does not grow any more.
 
 use std::fmt::{self, Display, Write as _};
 use std::fs;

@@ -1,4 +1,6 @@
 //! The logs that the sink writes to: of an open run, and of a run whose process was killed.
+//!
+//! The sink treats both alike through [`LogTarget`]. Only an open run has a delivery.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,10 @@
 //! The file of a log: detects that another program has changed, moved or removed the file, and
 //! repairs that.
+//!
+//! A run may last for weeks, and users clean up folders, rotate logs and restore backups meanwhile.
+//! Before each write the file is compared with what was written: its identity, its length and, once
+//! a second, its name. Content that is still open is copied back to its path. A file of somebody
+//! else keeps the path, and the log gets a numbered name beside it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -15,12 +20,18 @@ const MOST_NAMES: u32 = 100;
 
 /// The file of a log, and the data that identifies the file.
 pub(super) struct LogFile {
+    /// Current path of the log.
     path: PathBuf,
+    /// The open file.
     file: File,
+    /// Device and inode of the open file.
     identity: Option<(u64, u64)>,
+    /// The first bytes of the log.
     beginning: Vec<u8>,
     beginning_is_known: bool,
+    /// Time of the last check of the name.
     name_checked: Instant,
+    /// `true` if this process holds the lock.
     locked: bool,
     /// `true` after a failed write: the descriptor may be broken.
     suspect: bool,

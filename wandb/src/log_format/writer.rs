@@ -1,4 +1,7 @@
 //! The writer of a log.
+//!
+//! The file is valid after each write: its first records come with the file itself, and a cut file
+//! is continued behind its last complete record.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -43,7 +46,9 @@ pub(crate) struct LogLoss {
 /// descriptor is reopened, and a file that was cut continues behind its last complete record: first
 /// with the records that a run needs, then with the new records.
 pub(crate) struct LogWriter {
+    /// The file, and the checks of its state.
     file: LogFile,
+    /// The state for a reader in this process.
     live: Option<Arc<LiveLog>>,
     /// Chunks that are not in the file yet.
     waiting: Vec<u8>,
@@ -61,6 +66,7 @@ pub(crate) struct LogWriter {
     /// a recovery, which has only a part of these records.
     essential: Option<Vec<(i64, RecordKind)>>,
     essential_bytes: usize,
+    /// The losses since the last report.
     losses: Vec<LogLoss>,
 }
 

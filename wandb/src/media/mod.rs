@@ -1,4 +1,7 @@
 //! Media values of a row: images, histograms, tables, HTML pages.
+//!
+//! The file of a value is written before its name is known: the name contains the step, which the
+//! logger chooses last, so that a slow encoder does not delay rows.
 
 mod histogram;
 mod html;

@@ -1,4 +1,7 @@
 //! A run of this process: its folder, its log, and the thread that delivers the log.
+//!
+//! Several sinks may share a run, while one configuration replaces another. If the disk is full at
+//! the start, later calls create the log.
 
 mod accounts;
 pub(crate) mod prepare;
@@ -32,8 +35,11 @@ use crate::upload::{
 
 /// A run of this process.
 pub(crate) struct WandbRun {
+    /// Name of the logger.
     logger: String,
+    /// The settings of the run.
     pub(crate) settings: RunSettings,
+    /// The state that the run and its delivery share.
     pub(crate) control: Arc<DeliveryControl>,
     /// Time of the setup, from which the runtime of rows counts.
     started: SystemTime,
@@ -48,10 +54,13 @@ pub(crate) struct WandbRun {
 struct RunState {
     /// Number of sinks that write to the run: two while one configuration replaces another.
     users: usize,
+    /// The log. `None` before the start and after the end.
     log: Option<RunLog>,
     /// The log of an ended run, until all records are in the file.
     ending: Option<RunLog>,
+    /// Path of the folder of the run.
     folder: Option<PathBuf>,
+    /// The open folder of the run.
     files: Option<Arc<RunFolder>>,
     /// The folder above the W&B folder, with links resolved.
     dir: PathBuf,
@@ -59,9 +68,13 @@ struct RunState {
     tried: Option<Instant>,
     /// The run on the server when this run began, if the server was asked.
     existing: Option<Box<RemoteRun>>,
+    /// `true` if a thread delivers the log.
     online: bool,
+    /// The accounts of the calls.
     accounts: CallAccounts,
+    /// `true` after the end of the run.
     ended: bool,
+    /// `true` if the server has everything.
     complete: bool,
 }
 

@@ -37,18 +37,31 @@ pub(crate) type EnvLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct WandbOptions {
+    /// `online`, `offline` or `disabled`.
     mode: Option<String>,
+    /// User or team that owns the project.
     entity: Option<String>,
+    /// Name of the project.
     project: Option<String>,
+    /// Display name of the run.
     name: Option<String>,
+    /// Tags of the run.
     tags: Option<Vec<String>>,
+    /// Id of the run. The default is a random id.
     run_id: Option<String>,
+    /// Group of the run.
     group: Option<String>,
+    /// Type of the job, such as `train` or `eval`.
     job_type: Option<String>,
+    /// Description of the run, with several lines.
     notes: Option<String>,
+    /// `allow`, `must`, `never` or `auto`.
     resume: Option<String>,
+    /// Address of the API.
     base_url: Option<String>,
+    /// Address of the web app.
     app_url: Option<String>,
+    /// The API key.
     api_key: Option<String>,
     /// The folder in which `wandb/` is created. The default is the log directory.
     dir: Option<PathBuf>,
@@ -65,11 +78,15 @@ pub(crate) struct WandbOptions {
 /// The settings of one run.
 #[derive(Clone, PartialEq)]
 pub(crate) struct RunSettings {
+    /// The way of the run to the server.
     pub(crate) mode: RunMode,
     /// `false` if the mode follows from the presence of an API key.
     pub(crate) mode_is_explicit: bool,
+    /// The server and the identity of its client.
     pub(crate) server: ServerConfig,
+    /// Address of the web app.
     pub(crate) app_url: String,
+    /// User or team. `None` is the default of the API key.
     pub(crate) entity: Option<String>,
     pub(crate) project: String,
     pub(crate) run_id: String,
@@ -80,10 +97,13 @@ pub(crate) struct RunSettings {
     pub(crate) tags: Vec<String>,
     pub(crate) group: Option<String>,
     pub(crate) job_type: Option<String>,
+    /// Id of the sweep that started the run.
     pub(crate) sweep_id: Option<String>,
     pub(crate) host: Option<String>,
     pub(crate) program: Option<String>,
+    /// The handling of an existing run.
     pub(crate) resume: Option<ResumeMode>,
+    /// Absolute path of the folder above the W&B folder.
     pub(crate) dir: PathBuf,
     /// `false` if `dir` is the log directory by default.
     pub(crate) dir_is_explicit: bool,
@@ -93,9 +113,13 @@ pub(crate) struct RunSettings {
     pub(crate) has_stats: bool,
     /// The host, the user and the program go to W&B.
     pub(crate) has_environment: bool,
+    /// Patterns of files that are not uploaded.
     pub(crate) ignore_globs: IgnoreGlobs,
+    /// The notices to print.
     pub(crate) notices: NoticeLevel,
+    /// The longest wait for the server at setup.
     pub(crate) init_timeout: Duration,
+    /// Time for which rows are collected before a request.
     pub(crate) transmit_interval: Duration,
     /// Notices about settings files that exist and could not be read.
     pub(crate) warnings: Vec<String>,
@@ -104,7 +128,9 @@ pub(crate) struct RunSettings {
 /// The address of the server, and the identity of its client.
 #[derive(Clone, PartialEq)]
 pub(crate) struct ServerConfig {
+    /// Address of the API, without a trailing slash.
     pub(crate) base_url: String,
+    /// `None` only if the run is offline.
     pub(crate) key: Option<ApiKey>,
     pub(crate) username: Option<String>,
     pub(crate) user_email: Option<String>,
@@ -112,31 +138,40 @@ pub(crate) struct ServerConfig {
     pub(crate) timeout: Duration,
     pub(crate) http_proxy: Option<String>,
     pub(crate) https_proxy: Option<String>,
+    /// Headers of each request to the server.
     pub(crate) extra_headers: Vec<(String, String)>,
 }
 
 /// The notices of W&B that are printed on the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoticeLevel {
+    /// All notices.
     All,
+    /// Only notices about problems.
     Problems,
+    /// No notices.
     None,
 }
 
 /// The way of a run to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunMode {
+    /// A thread delivers the log while the run continues.
     Online,
+    /// The log stays on disk until a sync.
     Offline,
+    /// Nothing is written.
     Disabled,
 }
 
 /// The handling of a run id that the server has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResumeMode {
+    /// Resume the run if there is one.
     Allow,
     Must,
     Never,
+    /// Resume the last run of this folder that did not end well.
     Auto,
 }
 

@@ -1,4 +1,7 @@
 //! Looks settings up: in an option, a variable or a file, in this order.
+//!
+//! The module also decides which key may be sent to which server. A settings file beside the runs
+//! may be written by anybody, so that it cannot redirect a key from another source.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -27,10 +27,13 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The server of a run.
 pub(crate) struct Api {
+    /// The HTTP client.
     http: HttpClient,
     base_url: String,
+    /// The header with the API key.
     authorization: HeaderValue,
     extra_headers: HeaderMap,
+    /// The secrets that are removed from messages.
     secrets: SecretFilter,
     timeout: Duration,
     /// The deadline of every GraphQL request.

@@ -1,4 +1,7 @@
 //! The error of everything between the log and the server.
+//!
+//! An error is temporary if repeating the request may help, and permanent otherwise. `GaveUp` is
+//! the only kind that stops a delivery, and means that the data stays on disk.
 
 use std::borrow::Cow;
 use std::error::Error as _;
@@ -8,7 +11,9 @@ use std::time::Duration;
 /// Cause of a failed request or delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct UploadError {
+    /// Kind of the error.
     pub(crate) kind: UploadErrorKind,
+    /// Text for notices, without secrets.
     pub(crate) text: String,
     /// `true` if another try may succeed soon.
     pub(crate) is_temporary: bool,
@@ -21,13 +26,21 @@ pub(crate) struct UploadError {
 /// Kind of an [`UploadError`]. Each kind is printed once until a request succeeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UploadErrorKind {
+    /// No connection, or no complete reply.
     Unreachable,
+    /// The certificate of the server is not trusted.
     Unverified,
+    /// The server does not accept the API key.
     KeyRefused,
+    /// The key has no access to the project.
     NoAccess,
+    /// There is no such project or run.
     NotFound,
+    /// The server limits the rate of requests.
     RateLimited,
+    /// The server has failed.
     ServerError,
+    /// The reply has another form than expected.
     NotUnderstood,
     /// The server understood the request and does not accept it.
     Refused,

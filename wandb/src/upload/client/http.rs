@@ -1,4 +1,8 @@
 //! The HTTP client, with a thread of its own.
+//!
+//! A request has no total timeout, because a large file takes as long as it takes. Instead a
+//! request fails after a time without progress. The kernel buffers content unseen, so that large
+//! requests get more time before the reply.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -33,7 +37,9 @@ const UNSEEN_MIB: u64 = 4;
 
 /// The HTTP client. Its thread discards the log output of the libraries below.
 pub(crate) struct HttpClient {
+    /// The client of reqwest.
     client: Client,
+    /// The runtime on the thread of the client.
     runtime: Handle,
     /// The thread ends when this is dropped.
     _end: oneshot::Sender<()>,
@@ -41,8 +47,11 @@ pub(crate) struct HttpClient {
 
 /// A complete reply.
 pub(crate) struct HttpReply {
+    /// The HTTP status.
     pub(crate) status: StatusCode,
+    /// The headers.
     pub(crate) headers: HeaderMap,
+    /// The body. Invalid UTF-8 is replaced.
     pub(crate) body: String,
 }
 
@@ -183,7 +192,9 @@ fn feed(sender: &parts::Sender<Bytes>, mut reader: impl Read) -> Result<(), Uplo
 
 /// Detects a request without progress.
 struct StallWatch {
+    /// The longest time without progress.
     silence: Duration,
+    /// Start of the request.
     started: Instant,
     state: Mutex<StallState>,
 }
@@ -241,8 +252,11 @@ impl StallWatch {
 
 /// A request body that records its progress.
 struct MonitoredBody {
+    /// The rest of the current part.
     ready: Bytes,
+    /// Number of bytes that were not taken yet.
     left: u64,
+    /// The detector that is told about progress.
     flow: Arc<StallWatch>,
 }
 

@@ -12,7 +12,9 @@ use serde_json::Value;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct GraphqlReply {
+    /// The result, by operation.
     pub(crate) data: Value,
+    /// The errors. An empty list means success.
     #[serde(deserialize_with = "lenient_list")]
     pub(crate) errors: Vec<Value>,
 }
@@ -69,6 +71,7 @@ pub(crate) struct UpsertedBucket {
     pub(crate) id: String,
     #[serde(deserialize_with = "lenient")]
     pub(crate) name: String,
+    /// Number of rows that the server has.
     #[serde(deserialize_with = "lenient")]
     pub(crate) history_line_count: u64,
     #[serde(deserialize_with = "lenient")]
@@ -118,20 +121,28 @@ pub(crate) struct ResumeModel {
 pub(crate) struct ResumeBucket {
     #[serde(deserialize_with = "lenient")]
     pub(crate) id: String,
+    /// Number of rows.
     #[serde(deserialize_with = "lenient")]
     pub(crate) history_line_count: Option<u64>,
+    /// Number of readings of the machine.
     #[serde(deserialize_with = "lenient")]
     pub(crate) events_line_count: Option<u64>,
+    /// Number of console lines.
     #[serde(deserialize_with = "lenient")]
     pub(crate) log_line_count: Option<u64>,
+    /// The last rows: a JSON array of JSON texts.
     #[serde(deserialize_with = "lenient")]
     pub(crate) history_tail: String,
+    /// The last readings, in the same form.
     #[serde(deserialize_with = "lenient")]
     pub(crate) events_tail: String,
+    /// The summary.
     #[serde(deserialize_with = "lenient")]
     pub(crate) summary_metrics: String,
+    /// The config, with each value in an object of its own.
     #[serde(deserialize_with = "lenient")]
     pub(crate) config: String,
+    /// W&B's internal part of the config. A started run has the key `t`.
     #[serde(deserialize_with = "lenient")]
     pub(crate) wandb_config: String,
     #[serde(deserialize_with = "lenient_list")]
@@ -144,6 +155,7 @@ pub(crate) struct ResumeBucket {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct CreatedRunFiles {
+    /// Headers of the upload, as `Name:value`.
     #[serde(deserialize_with = "lenient_list")]
     pub(crate) upload_headers: Vec<String>,
     #[serde(deserialize_with = "lenient_list")]
@@ -156,6 +168,7 @@ pub(crate) struct CreatedRunFiles {
 pub(crate) struct CreatedRunFile {
     #[serde(deserialize_with = "lenient")]
     pub(crate) name: String,
+    /// Signed address for the content.
     #[serde(deserialize_with = "lenient")]
     pub(crate) upload_url: Option<String>,
 }
@@ -185,8 +198,10 @@ pub(crate) struct CreatedManifest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct UploadAddress {
+    /// Signed address for the content.
     #[serde(deserialize_with = "lenient")]
     pub(crate) upload_url: Option<String>,
+    /// Headers of the upload, as `Name:value`.
     #[serde(deserialize_with = "lenient_list")]
     pub(crate) upload_headers: Vec<String>,
 }

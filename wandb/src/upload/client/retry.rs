@@ -1,4 +1,8 @@
 //! Repeats requests until they succeed.
+//!
+//! A request is repeated with growing, jittered waits. After the end of the run, waits are short
+//! and permanent errors stop the delivery. During the run, permanent errors are retried every five
+//! minutes. A time that the server names is a lower bound, within one second and one hour.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +28,22 @@ const WAIT_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 /// left.
 #[derive(Clone)]
 pub(crate) struct RetryingClient {
+    /// The requests.
     pub(crate) api: Arc<Api>,
+    /// The deadlines, and the receiver of errors.
     pub(crate) control: Arc<DeliveryControl>,
+    /// The lane of the requests.
     pub(crate) lane: Lane,
 }
 
 /// The names under which the server has the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RunIdentity {
+    /// User or team that owns the project.
     pub(crate) entity: String,
+    /// Name of the project.
     pub(crate) project: String,
+    /// Id of the run.
     pub(crate) run_id: String,
 }
 

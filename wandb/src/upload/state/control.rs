@@ -1,4 +1,8 @@
 //! The state that the sink and the delivering threads share.
+//!
+//! Requests run in three lanes. Each lane has its own errors and, in a sync, its own patience: the
+//! time for which it may fail. A run of this process has a deadline instead, which starts with the
+//! end of the run.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -13,7 +17,9 @@ use crate::upload::client::error::{UploadError, UploadErrorKind};
 /// position reached.
 pub(crate) struct DeliveryControl {
     state: Mutex<ControlState>,
+    /// Notified after each change of the state.
     changed: Condvar,
+    /// The flag that asks the program to stop.
     stop: StopFlag,
     /// Time for which a lane may fail before a sync gives up. `None` unless this is a sync.
     patience: Option<Duration>,
@@ -25,8 +31,11 @@ const MOST_SKIPPED: usize = 100;
 /// An independent stream of requests. One may fail while the others succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
+    /// Rows, console lines, summary and config.
     Rows,
+    /// Files and artifacts.
     Files,
+    /// Alerts.
     Alerts,
 }
 
@@ -42,6 +51,7 @@ struct ControlState {
     dropped: BTreeMap<&'static str, u64>,
     /// Descriptions of the files and artifacts that are not sent.
     skipped: Vec<String>,
+    /// `true` after the end of the delivery.
     finished: bool,
     /// By lane: the newest error, until a request succeeds.
     errors: [Option<UploadError>; 3],
@@ -53,7 +63,9 @@ struct ControlState {
     patience_ends: [Option<Instant>; 3],
     /// The first error that waiting does not remove.
     permanent: Option<UploadError>,
+    /// The receiver of notices.
     notices: Option<Notices>,
+    /// The address of the page of the run.
     address: Option<String>,
     /// Number of notifications for the uploader.
     messages: u64,

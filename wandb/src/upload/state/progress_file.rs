@@ -1,4 +1,10 @@
 //! The progress of a delivery, in a file beside the log.
+//!
+//! The file `<log>.upload` has the range of lines of each file of the stream, and is written before
+//! anything relies on it. After a crash, a later delivery sends the lines since the last saved
+//! number again. They have the same numbers, so that the server overwrites and never doubles them.
+//! The files `<log>.syncstate` and `<log>.synced` have the names and the content that the official
+//! client expects.
 
 use std::io;
 
@@ -14,8 +20,11 @@ use crate::settings::ResumeCondition;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct UploadProgress {
+    /// User or team, as the server named it.
     pub(crate) entity: String,
+    /// Project, as the server named it.
     pub(crate) project: String,
+    /// Id of the run, as the server named it.
     pub(crate) run_id: String,
     /// The server's internal id of the run.
     pub(crate) storage_id: String,

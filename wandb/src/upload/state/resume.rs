@@ -17,7 +17,9 @@ const QUERY: &str = "query RunResumeStatus($project: String, $entity: String, $n
 /// A run that the server has.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RemoteRun {
+    /// The server's internal id of the run.
     pub(crate) storage_id: String,
+    /// User or team that owns the project.
     pub(crate) entity: String,
     /// Number of rows.
     pub(crate) history: u64,
@@ -25,15 +27,21 @@ pub(crate) struct RemoteRun {
     pub(crate) events: u64,
     /// Number of console lines.
     pub(crate) output: u64,
+    /// The last row, or null.
     pub(crate) last_row: Value,
+    /// The last reading, or null.
     pub(crate) last_event: Value,
     /// The first step after those of the run.
     pub(crate) next_step: u64,
     /// Seconds for which the run has lasted so far.
     pub(crate) runtime: f64,
+    /// The config, without W&B's internal part.
     pub(crate) config: ItemTree,
+    /// The summary.
     pub(crate) summary: ItemTree,
+    /// The tags.
     pub(crate) tags: Vec<String>,
+    /// The notes.
     pub(crate) notes: String,
     /// `true` if a client started the run, so that the run can be resumed.
     pub(crate) started: bool,

@@ -1,4 +1,8 @@
 //! Turns the records of a log into the content that is sent to the server.
+//!
+//! Rows, readings and console lines become lines with consecutive numbers. Config and summary are
+//! trees whose current state is sent as a whole. A row without a step, or with a step that the
+//! server has already, gets the next free step.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -23,14 +27,23 @@ use crate::upload::stream::yaml::yaml_value;
 /// The content of a log, as far as the log has been read.
 #[derive(Default)]
 pub(crate) struct Assembler {
+    /// The names of the run.
     pub(crate) run: Option<RunRecord>,
+    /// Rows.
     pub(crate) history: StreamLines,
+    /// Readings of the machine.
     pub(crate) events: StreamLines,
+    /// Console lines.
     pub(crate) output: StreamLines,
+    /// Files to upload.
     pub(crate) files: VecDeque<FilesItem>,
+    /// Artifacts to upload.
     pub(crate) artifacts: VecDeque<ArtifactRecord>,
+    /// Alerts to send.
     pub(crate) alerts: VecDeque<AlertRecord>,
+    /// The end of the run.
     pub(crate) exit: Option<ExitRecord>,
+    /// `true` if the run is about to be preempted.
     pub(crate) preempting: bool,
     /// `true` if the server has a newer part of the run. Then only the lines and files of this log
     /// are sent, and the run itself is not changed.
@@ -43,19 +56,23 @@ pub(crate) struct Assembler {
     too_long: Option<u64>,
     /// `true` if the server accepts console lines as JSON.
     pub(crate) structured_console: bool,
+    /// The config.
     config: ItemTree,
     config_changed: bool,
     /// Number of calls that changed the config since the config was taken.
     config_calls: u64,
     /// `true` if a record has changed the name, the notes or the tags.
     run_changed: bool,
+    /// The summary.
     summary: ItemTree,
     summary_changed: bool,
     /// The summary of the last rows. `None` while the log still grows.
     tail_summary: Option<TailSummary>,
+    /// The metric definitions.
     definitions: MetricDefinitions,
     telemetry: Map<String, Value>,
     features: Vec<u32>,
+    /// The environment of the run.
     environment: Option<EnvironmentRecord>,
     /// The writers of earlier parts of the run.
     earlier_writers: Map<String, Value>,

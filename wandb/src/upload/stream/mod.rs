@@ -1,5 +1,5 @@
-//! The content of a run in the form of the server: rows, console lines, summary, config and the run's
-//! own files.
+//! The content of a run in the form of the server: rows, console lines, summary, config and the
+//! run's own files.
 
 pub(crate) mod assembler;
 pub(crate) mod definitions;

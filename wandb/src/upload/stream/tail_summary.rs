@@ -1,4 +1,7 @@
 //! The summary of the end of a log without an exit record.
+//!
+//! The sink writes the summary only now and then. If the process was killed, the last summary
+//! record is older than the last rows, and this module computes the difference.
 
 use crate::log_format::items;
 use crate::log_format::proto::{HistoryRecord, Item, ItemsRecord, MetricRecord};

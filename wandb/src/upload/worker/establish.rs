@@ -1,4 +1,17 @@
 //! Creates or finds the run on the server, and the lines from which the delivery starts.
+//!
+//! Each line of the stream has a number on the server, and sending a number again overwrites the
+//! line. So before the first line is sent, this module decides at which number the log starts:
+//!
+//! - A new run starts at 0.
+//! - A resumed run starts behind the lines of the server, and keeps its steps, config and summary.
+//! - A run whose id the server has already, without `resume`, also starts behind these lines.
+//! - A log that was delivered in part continues where its progress file ends.
+//! - A log without that file whose writer the config of the run names was delivered before. The log
+//!   starts at 0 if it is the whole run, and is refused otherwise: its lines on the server cannot
+//!   be distinguished from other lines.
+//! - A log whose run was resumed since (only in a sync) continues behind the lines of the newer
+//!   part, and no longer changes the run itself.
 
 use std::fmt::Write as _;
 use std::time::Duration;

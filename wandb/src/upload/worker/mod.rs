@@ -1,4 +1,10 @@
 //! Delivers a log to the server, while it grows or afterwards.
+//!
+//! The uploader is a loop on one thread. It reads records up to the content of one request, sends
+//! the lines, and waits for new records, a flush, the heartbeat or the end of the run. Files and
+//! artifacts are uploaded on a second thread, and alerts are tried beside the rows, so that a
+//! refused file delays nothing else. The first upsert comes before everything: without it there is
+//! no run.
 
 mod alerts;
 mod artifact;
@@ -131,15 +137,25 @@ pub(crate) fn deliver(
 
 /// The delivery of one log.
 struct Uploader {
+    /// The requests of the lane of rows.
     client: RetryingClient,
+    /// The log and the intervals.
     plan: DeliveryPlan,
+    /// The reader of the log.
     reader: LogReader,
+    /// The content that was read and not sent.
     assembler: Assembler,
+    /// The progress on disk.
     progress: UploadProgress,
+    /// The names of the run on the server.
     identity: RunIdentity,
+    /// The thread for files, once there is a file.
     transfers: Option<TransferQueue>,
+    /// `true` if the server accepts compressed requests.
     gzip: bool,
+    /// The list of uploaded files.
     uploaded: UploadedFiles,
+    /// The error at which reading stopped.
     damaged: Option<LogReadError>,
     /// The first record behind the run and its environment, until the position on the server is
     /// known.
@@ -152,9 +168,11 @@ struct Uploader {
     config_refused: Option<u64>,
     /// Files to upload when the run ends, each with the number of its calls.
     at_end: BTreeMap<String, u64>,
+    /// Time of the last request of the stream.
     last_sent: Option<Instant>,
     /// Number of alerts at the beginning of the log that an earlier delivery has sent.
     sent_alerts: usize,
+    /// The waiting alerts.
     alerts: AlertQueue,
     /// `files/output.log`.
     console: Option<File>,

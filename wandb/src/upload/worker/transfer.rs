@@ -1,5 +1,8 @@
 //! Uploads files and artifacts on a thread of their own, so that a large file does not delay the
 //! rows.
+//!
+//! An error of the server pauses all tasks, an error of a file only that task. A file is compared
+//! with the uploaded digest first, so that an unchanged file is not sent again.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,8 +32,11 @@ const CREATE_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: 
 
 /// The queue of the thread that uploads files.
 pub(crate) struct TransferQueue {
+    /// Jobs for the thread.
     jobs: Sender<TransferJob>,
+    /// Results of the thread.
     results: Receiver<FinishedTransfer>,
+    /// Number of jobs without a result.
     open: usize,
 }
 
