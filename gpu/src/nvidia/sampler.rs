@@ -21,6 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use logcore::PerProcess;
 use logcore::sync::lock;
 
 /// A thread that reads repeatedly, and the newest reading that it has.
@@ -225,14 +226,16 @@ impl<T: Clone + Send + 'static> Sampler<T> {
 ///
 /// All loggers share the sampler of a library. The number of loggers changes neither how long they wait
 /// for a driver nor how often the driver is called.
-pub(crate) struct SharedSamplers<T>(Mutex<BTreeMap<SamplerKey, Weak<Sampler<T>>>>);
+///
+/// A forked child has a list of its own: at the fork, another thread may have held the lock.
+pub(crate) struct SharedSamplers<T>(PerProcess<Mutex<BTreeMap<SamplerKey, Weak<Sampler<T>>>>>);
 
 /// Process id and path of the library. The id keeps a forked child from using its parent's threads.
 type SamplerKey = (u32, Option<PathBuf>);
 
 impl<T> SharedSamplers<T> {
     pub(crate) const fn new() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
+        Self(PerProcess::new(|_| Mutex::new(BTreeMap::new())))
     }
 
     /// Returns the running sampler of `library`, or the one that `start` returns.
@@ -242,7 +245,7 @@ impl<T> SharedSamplers<T> {
         library: Option<&Path>,
         start: impl FnOnce() -> io::Result<Sampler<T>>,
     ) -> io::Result<Arc<Sampler<T>>> {
-        let mut samplers = lock(&self.0);
+        let mut samplers = lock(self.0.get());
         samplers.retain(|_, sampler| sampler.strong_count() > 0);
         let key = (process, library.map(Path::to_owned));
         if let Some(sampler) = samplers.get(&key).and_then(Weak::upgrade) {

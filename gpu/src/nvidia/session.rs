@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use logcore::PerProcess;
 use logcore::sync::lock;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
@@ -311,12 +312,16 @@ pub(crate) fn identity(device: &Device<'_>) -> String {
 ///
 /// They are never closed. A thread may hang inside, `Nvml`'s destructor panics if a library has no
 /// `nvmlShutdown`, and a process ends more safely with the library than without it.
-static OPEN: Mutex<BTreeMap<(u32, Option<PathBuf>), &'static Nvml>> = Mutex::new(BTreeMap::new());
+///
+/// A forked child has a map of its own: at the fork, another thread may have held the lock.
+static OPEN: PerProcess<Mutex<OpenLibraries>> = PerProcess::new(|_| Mutex::new(BTreeMap::new()));
+
+type OpenLibraries = BTreeMap<(u32, Option<PathBuf>), &'static Nvml>;
 
 /// Returns the library of this path, opened once for each process.
 pub(crate) fn open_library(path: Option<&PathBuf>) -> Result<&'static Nvml, NvmlError> {
     let key = (std::process::id(), path.cloned());
-    if let Some(nvml) = lock(&OPEN).get(&key) {
+    if let Some(nvml) = lock(OPEN.get()).get(&key) {
         return Ok(nvml);
     }
     // The call may hang, so the lock is not held.
@@ -326,7 +331,7 @@ pub(crate) fn open_library(path: Option<&PathBuf>) -> Result<&'static Nvml, Nvml
     };
     // Two threads may both get here. The loser's handle is leaked; NVML counts its initializations.
     let nvml: &'static Nvml = Box::leak(Box::new(nvml));
-    Ok(*lock(&OPEN).entry(key).or_insert(nvml))
+    Ok(*lock(OPEN.get()).entry(key).or_insert(nvml))
 }
 
 /// Returns why NVML could not be opened, with the remedy.
