@@ -141,12 +141,7 @@ fn from_file_and_env() {
     let (folder, _) = run(env!("CARGO_BIN_EXE_from_file_and_env"), &[]);
     let text = read(&folder, "training.log");
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(
-        records[1]["message"]
-            .as_str()
-            .unwrap()
-            .starts_with("refused: metrics_window = 0")
-    );
+    assert!(records[1]["message"].as_str().unwrap().contains("metrics_window"));
 }
 
 #[test]

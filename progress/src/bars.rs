@@ -61,7 +61,7 @@ struct Bar {
     /// Time of the event. The elapsed time of the bar continues from there.
     at: Instant,
     drawing: ProgressBar,
-    drawn: LineBuffer,
+    drawn: BarBuffer,
     /// Width of the bar, and whether there is a total, for which the style was made.
     styled: Option<(usize, bool)>,
 }
@@ -156,7 +156,7 @@ impl Bars {
         let at = self
             .bars
             .partition_point(|bar| (bar.event.line, bar.event.id) < (event.line, event.id));
-        let drawn = LineBuffer::default();
+        let drawn = BarBuffer::default();
         let target = ProgressDrawTarget::term_like(Box::new(drawn.clone()));
         let bar = Bar {
             event: event.with_texts("", ""),
@@ -221,9 +221,9 @@ impl Bar {
 
 /// The terminal that `indicatif` draws on: a buffer for one line of text.
 #[derive(Debug, Clone, Default)]
-struct LineBuffer(Arc<Mutex<String>>);
+struct BarBuffer(Arc<Mutex<String>>);
 
-impl LineBuffer {
+impl BarBuffer {
     fn clear(&self) {
         self.take();
     }
@@ -233,7 +233,7 @@ impl LineBuffer {
     }
 }
 
-impl TermLike for LineBuffer {
+impl TermLike for BarBuffer {
     /// The width is unlimited, because [`Bar::line`] fits the text to the real terminal.
     fn width(&self) -> u16 {
         u16::MAX

@@ -11,7 +11,7 @@ use logcore::{SinkBooks, SinkError, SinkErrorKind};
 
 use crate::already_written::{AlreadyWritten, RecordMatch};
 use crate::file_id::FileId;
-use crate::output::{FileKind, FileOutput, FileState, OpenedFile, ends_amid_a_line, ends_with, is_closed};
+use crate::output::{FileKind, FileOutput, FileStatus, OpenedFile, ends_amid_a_line, ends_with, is_closed};
 use crate::record_queue::{LinePart, RecordQueue};
 use crate::{FilePosition, Rotation};
 
@@ -332,7 +332,7 @@ impl FileWriter {
             let end = self.queue.end_within(self.room());
             let written = self.write_until(end, stall_timeout);
             // Nobody can have read bytes that went into a file without a name.
-            if deleted < DELETED && self.file.output.state().is_ok_and(|state| self.is_deleted(state)) {
+            if deleted < DELETED && self.file.output.status().is_ok_and(|state| self.is_deleted(state)) {
                 deleted += 1;
                 self.queue.rewind();
             }
@@ -430,8 +430,8 @@ impl FileWriter {
 
     /// Opens the path again if the file was moved or deleted, or if the last write failed.
     fn reopen_if_replaced(&mut self) -> io::Result<()> {
-        let state = self.file.output.state();
-        let is_ours = |state: &&FileState| state.id == self.file.id;
+        let state = self.file.output.status();
+        let is_ours = |state: &&FileStatus| state.id == self.file.id;
         let ours = state.as_ref().ok().filter(is_ours);
         let usable = ours.is_some_and(|state| !self.is_deleted(*state));
         if let Some(state) = ours.filter(|_| self.file.kind != FileKind::Stream) {
@@ -465,7 +465,7 @@ impl FileWriter {
     }
 
     /// Returns `true` if no name leads to the file any more. Some file systems count no names at all, so the path decides.
-    fn is_deleted(&self, state: FileState) -> bool {
+    fn is_deleted(&self, state: FileStatus) -> bool {
         state.deleted && id_of(fs::metadata(&self.path)) != self.file.id
     }
 
@@ -520,7 +520,7 @@ impl io::Write for ClosedOutput {
 }
 
 impl FileOutput for ClosedOutput {
-    fn state(&self) -> io::Result<FileState> {
+    fn status(&self) -> io::Result<FileStatus> {
         Err(io::ErrorKind::NotConnected.into())
     }
 
@@ -574,8 +574,8 @@ mod tests {
     }
 
     impl FileOutput for ScriptedOutput {
-        fn state(&self) -> io::Result<FileState> {
-            Ok(FileState {
+        fn status(&self) -> io::Result<FileStatus> {
+            Ok(FileStatus {
                 id: id_of(fs::metadata(std::env::temp_dir())),
                 length: self.script.lock().unwrap().text.len() as u64,
                 deleted: false,

@@ -19,8 +19,8 @@ const LOCK_POLL: Duration = Duration::from_millis(1);
 
 /// An output with a lock: a file, or a test double that fails on demand.
 pub(crate) trait FileOutput: Write + Send {
-    /// Returns the state of the file on disk.
-    fn state(&self) -> io::Result<FileState>;
+    /// Returns the status of the file on disk.
+    fn status(&self) -> io::Result<FileStatus>;
 
     /// Returns the offset behind the last write. Appending processes may have moved it.
     fn position(&mut self) -> Option<u64>;
@@ -31,9 +31,9 @@ pub(crate) trait FileOutput: Write + Send {
     fn unlock(&self);
 }
 
-/// State of a file on disk, which other processes may change.
+/// Status of a file on disk, which other processes may change.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct FileState {
+pub(crate) struct FileStatus {
     pub(crate) id: Option<FileId>,
     pub(crate) length: u64,
     /// No name leads to the file, so its contents are lost.
@@ -41,9 +41,9 @@ pub(crate) struct FileState {
 }
 
 impl FileOutput for File {
-    fn state(&self) -> io::Result<FileState> {
+    fn status(&self) -> io::Result<FileStatus> {
         let metadata = self.metadata()?;
-        Ok(FileState {
+        Ok(FileStatus {
             id: FileId::of(&metadata),
             length: metadata.len(),
             deleted: metadata.is_file() && count_names(&metadata) == 0,

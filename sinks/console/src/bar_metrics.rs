@@ -1,4 +1,8 @@
 //! The metrics beside a progress bar: those that the user chose, else the first few.
+//!
+//! `progress_metrics = ["loss", "loss:mean", "memory/gpu_allocated_gb"]` chooses the newest value of `loss`, its average over
+//! `metrics_window`, and the GPU memory. Without a choice, the first four metrics of the user are shown, and the GPU memory if
+//! it is logged. Names are shown without their prefix and family, and a suffix `_gb` becomes the unit.
 
 use std::collections::VecDeque;
 
@@ -24,10 +28,12 @@ pub(crate) struct BarMetrics {
 struct BarMetric {
     /// The full name, with the prefix of the user's metrics.
     name: String,
+    /// Name beside the bar.
     label: String,
     unit: &'static str,
     /// The newest values: those of the window for an average, else one.
     values: VecDeque<f64>,
+    /// Maximum number of `values`.
     keep: usize,
 }
 
@@ -54,6 +60,7 @@ impl BarMetrics {
         metrics
     }
 
+    /// Notes the values of a call of `log_metrics`.
     pub(crate) fn record(&mut self, batch: &MetricBatch<'_>) {
         for (name, value) in batch.iter() {
             let mut shown = false;
@@ -82,6 +89,7 @@ impl BarMetrics {
         self.metrics.iter().filter_map(BarMetric::shown).collect()
     }
 
+    /// Returns `true` if fewer than the default number of metrics are shown.
     fn has_room(&self) -> bool {
         self.metrics.iter().filter(|metric| metric.name != MEMORY).count() < DEFAULT_COUNT
     }
@@ -113,6 +121,7 @@ impl BarMetric {
         self.values.push_back(value);
     }
 
+    /// Returns the metric as `name=value`; `None` without a value.
     fn shown(&self) -> Option<String> {
         let value = match self.keep {
             1 => *self.values.back()?,

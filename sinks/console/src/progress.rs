@@ -1,4 +1,12 @@
 //! Progress as bars on a terminal, and as rate-limited lines elsewhere.
+//!
+//! A line is written
+//!
+//! - after 5 percent of the total, but at most every 3 seconds,
+//! - at least every minute, if the position has changed,
+//! - at the end of each progress that was updated.
+//!
+//! So a progress of a day writes less than 300 KB. A bar leaves one line when its progress ends, if `progress_leave` is set.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -38,6 +46,7 @@ struct LastProgressLine {
 }
 
 impl ProgressView {
+    /// Returns a view for the logger of this config.
     pub(crate) fn new(config: &LogConfig, display: DisplayMode) -> Self {
         Self {
             display,
@@ -81,6 +90,7 @@ impl ProgressView {
         }
     }
 
+    /// Returns `true` if a line about this event is due, and notes its position.
     fn line_due(&mut self, event: &ProgressEvent<'_>) -> bool {
         if !self.lines {
             return false;

@@ -1,4 +1,4 @@
-//! What a person sees: programs in a real terminal, and the same programs with their output elsewhere.
+//! Tests of the screen: programs in a real terminal, and the same programs with their output in a file or a pipe.
 #![cfg(all(unix, feature = "progress"))]
 
 mod programs;
@@ -11,20 +11,20 @@ use std::time::Duration;
 use crate::programs::{CROWD, OUTER, STEADY, THREADS, said};
 use testkit::terminal::{CommandBuilder, FOLDER, PROGRAM, TestTerminal};
 
-/// Does nothing unless it is the child.
+/// Runs a program if this process is the child of a test.
 #[test]
 fn the_child() {
     programs::run();
 }
 
-/// Screens that showed a bar, each with what was wrong with it.
+/// Screens that showed a bar, with the errors on each of them.
 #[derive(Default)]
 struct Seen {
     with_bar: usize,
     faults: Vec<String>,
 }
 
-/// Watches that each bar is on the screen once at most, and no log line below one.
+/// Checks on each screen that a bar appears at most once, and no log line below a bar.
 fn watch(terminal: &mut TestTerminal, bars: &'static [&'static str]) -> Arc<Mutex<Seen>> {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let shared = Arc::clone(&seen);
@@ -76,7 +76,7 @@ fn assert_clean(terminal: &TestTerminal, seen: &Mutex<Seen>) {
     assert!(!terminal.cursor_is_hidden());
 }
 
-/// How a terminal breaks a line leaves blanks where a wide character had no room.
+/// Removes blanks: a terminal leaves one at the end of a line where a wide character had no room.
 fn squeezed(text: &str) -> String {
     text.chars().filter(|c| !c.is_whitespace()).collect()
 }
@@ -106,7 +106,7 @@ fn four_threads_at_full_speed_over_three_bars_at_any_width() {
 }
 
 #[test]
-fn a_terminal_that_is_resized_in_the_middle_shows_no_ghosts() {
+fn a_resized_terminal_shows_no_remains_of_bars() {
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = TestTerminal::run("stages", folder.path(), 120, &[]);
     let seen = watch(&mut terminal, &["bar-a", "bar-b", "bar-c"]);
@@ -129,7 +129,7 @@ fn a_terminal_that_is_resized_in_the_middle_shows_no_ghosts() {
 }
 
 #[test]
-fn a_terminal_that_is_stopped_stops_nothing_and_loses_nothing() {
+fn a_stalled_terminal_delays_nothing_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = TestTerminal::run("steady", folder.path(), 100, &[]);
     let seen = watch(&mut terminal, &["bar-steady"]);
@@ -140,7 +140,7 @@ fn a_terminal_that_is_stopped_stops_nothing_and_loses_nothing() {
         let text = fs::read_to_string(folder.path().join("training.log")).unwrap_or_default();
         text.matches("of the training").count() as u64
     };
-    // Read on: what was on its way comes, and then nothing more.
+    // The bytes that were on their way arrive, and then no more.
     while !through.exists() || in_file() < STEADY {
         terminal.read_for(Duration::from_millis(20));
     }
@@ -166,12 +166,12 @@ fn a_terminal_that_is_stopped_stops_nothing_and_loses_nothing() {
 }
 
 #[test]
-fn a_terminal_that_is_stopped_at_the_end_takes_no_time_from_the_other_sinks() {
+fn a_terminal_that_is_stalled_at_the_end_takes_no_time_from_other_sinks() {
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = TestTerminal::run("ends stopped", folder.path(), 100, &[]);
     terminal.read_until(|screen| screen.contents().contains("the first line"));
     terminal.type_keys(b"\x13");
-    // The line discipline has taken the key when it echoes nothing more: a moment is enough, and too little is seen below.
+    // The line discipline needs a moment to handle the key. Too short a sleep would fail the check below.
     terminal.read_for(Duration::from_millis(100));
     fs::write(folder.path().join("go"), "").unwrap();
     let ended = folder.path().join("report");
@@ -236,7 +236,7 @@ fn ctrl_c_leaves_a_clean_screen() {
 }
 
 #[test]
-fn ctrl_z_and_fg_leave_no_ghosts() {
+fn ctrl_z_and_fg_leave_no_remains_of_bars() {
     let folder = tempfile::tempdir().unwrap();
     let mut shell = CommandBuilder::new("bash");
     shell.args(["--norc", "--noprofile", "-i"]);
@@ -282,7 +282,7 @@ fn ctrl_z_and_fg_leave_no_ghosts() {
 }
 
 #[test]
-fn what_a_program_prints_by_itself_stands_whole() {
+fn output_of_the_program_itself_appears_complete() {
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = TestTerminal::run("prints", folder.path(), 100, &[]);
     let seen = watch(&mut terminal, &["bar-prints"]);
@@ -305,7 +305,7 @@ fn what_a_program_prints_by_itself_stands_whole() {
 }
 
 #[test]
-fn lines_stand_whole_and_in_order_above_a_bar_within_a_bar() {
+fn lines_appear_complete_and_in_order_above_nested_bars() {
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = TestTerminal::run("outer", folder.path(), 120, &[]);
     let seen = watch(&mut terminal, &["Outer work", "inner"]);
@@ -332,7 +332,7 @@ fn lines_stand_whole_and_in_order_above_a_bar_within_a_bar() {
     assert!(colored.contains("\x1b[32mINFO ") && colored.contains("\x1b[1;36mStarting"));
 }
 
-/// All bytes that a terminal got, without the codes with which bars are drawn and lines colored.
+/// Returns the bytes that a terminal got, without the codes that draw bars and color lines.
 fn without_our_codes(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut parts = text.split('\x1b');
@@ -345,16 +345,16 @@ fn without_our_codes(bytes: &[u8]) -> String {
         let behind = behind
             .strip_prefix(['m', 'A', 'J'])
             .unwrap_or_else(|| panic!("a foreign code: {code:?}"));
-        // The screen is cleared by nobody.
+        // The text must not contain a code that clears the screen.
         assert!(!code.starts_with("2J"), "{code:?}");
         plain.push_str(behind);
     }
     plain
 }
 
-/// Names of loggers, metrics and progresses, messages, a panic's words, an error of the program's own, on one real terminal.
+/// Names of loggers, metrics and progresses, messages, the text of a panic, and an error of the program, on a real terminal.
 #[test]
-fn texts_of_others_say_nothing_to_the_terminal() {
+fn control_codes_in_texts_do_not_reach_the_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let mut terminal = TestTerminal::run("hostile", folder.path(), 400, &[]);
     assert!(!terminal.read_to_end().success());
@@ -375,7 +375,7 @@ fn texts_of_others_say_nothing_to_the_terminal() {
     let last_word = transcript.iter().skip_while(|line| !line.starts_with('✗'));
     let shown: Vec<String> = last_word
         .take_while(|line| !line.is_empty())
-        // How fast it was is another thing each time.
+        // The rates differ from run to run.
         .filter(|line| !line.starts_with("  steps"))
         .map(|line| line.replace(&*folder.path().to_string_lossy(), "FOLDER"))
         .map(|line| match line.split_once(" failed after ") {
@@ -401,7 +401,7 @@ fn no_color_is_obeyed() {
     let mut terminal = TestTerminal::run("outer", folder.path(), 120, &[("NO_COLOR", "1")]);
     let seen = watch(&mut terminal, &["Outer work"]);
     assert!(terminal.read_to_end().success());
-    // Bars need no color.
+    // Bars are drawn without color.
     assert_clean(&terminal, &seen);
     let text = String::from_utf8_lossy(&terminal.bytes);
     let styles = text.split("\x1b[").skip(1).filter(|code| {
@@ -421,7 +421,7 @@ fn a_dumb_terminal_gets_lines() {
 }
 
 #[test]
-fn off_a_terminal_there_are_no_codes_and_no_carriage_returns() {
+fn a_file_gets_no_codes_and_no_carriage_returns() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])

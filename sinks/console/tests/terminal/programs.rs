@@ -1,4 +1,4 @@
-//! The programs that run in the terminal: this test program itself, run again.
+//! The programs that run in the terminal. Each is this test program, started again.
 #![allow(clippy::print_stdout, reason = "programs that print are what is tested")]
 
 use std::fs;
@@ -11,20 +11,20 @@ use facade::{LogConfig, UnifiedLogger, setup_logging};
 
 use testkit::terminal::{FOLDER, PROGRAM};
 
-/// Lines of each thread of `crowd`.
+/// Number of lines of each thread of `crowd`.
 pub(crate) const CROWD: usize = 1500;
 pub(crate) const THREADS: usize = 4;
-/// Lines of `steady`.
+/// Number of lines of `steady`.
 pub(crate) const STEADY: u64 = 200;
-/// Lines of `outer`.
+/// Number of lines of `outer`.
 pub(crate) const OUTER: u64 = 40;
 
-/// Runs the program that the environment names; nothing if there is none.
+/// Runs the program that an environment variable names, if it is set.
 pub(crate) fn run() {
     let Some(program) = std::env::var_os(PROGRAM) else {
         return;
     };
-    // What the test harness has begun ends here.
+    // Ends the line that the test harness has begun.
     println!();
     match program.to_str().unwrap() {
         "outer" => outer(),
@@ -62,7 +62,7 @@ fn outer() {
     for i in 1..=OUTER {
         inner.start_progress(None, "inner");
         inner.update_progress(1, None);
-        // The bars are drawn ten times a second; this is what makes the program last long enough to see them.
+        // Makes the program last long enough to draw the bars, which happens ten times a second.
         thread::sleep(Duration::from_millis(20));
         logger.log_metrics([("loss", 1.0 / i as f64)]);
         logger.update_progress(1, 8);
@@ -73,7 +73,7 @@ fn outer() {
     logger.finish();
 }
 
-/// What thread `thread` says as its `i`th line.
+/// Returns line `i` of thread `thread`.
 pub(crate) fn said(thread: usize, i: usize) -> String {
     let tail = match i % 5 {
         0 => String::new(),
@@ -111,7 +111,7 @@ fn crowd() {
     }
 }
 
-/// Bars and lines, with a pause for whoever changes the terminal.
+/// Bars and lines, with a pause in which the test changes the terminal.
 fn stages() {
     let loggers = ["a", "b", "c"].map(|name| logger(name, 1));
     for (logger, bar) in loggers.iter().zip(["bar-a", "bar-b", "bar-c"]) {
@@ -137,7 +137,7 @@ fn stages() {
     }
 }
 
-/// A training that does not care about its terminal; says in a file when it is through.
+/// A training that writes a file when it has ended.
 fn steady() {
     let logger = logger("steady", 0);
     logger.start_progress(STEADY, "bar-steady");
@@ -150,7 +150,7 @@ fn steady() {
     logger.finish();
 }
 
-/// A training that goes on until it is ended.
+/// A training that runs until it is killed.
 fn forever() {
     let logger = logger("forever", 0);
     logger.start_progress(1_000_000, "bar-forever");
@@ -161,7 +161,7 @@ fn forever() {
     }
 }
 
-/// A run that ends while its terminal stands still; writes its report into a file, and nothing on the terminal.
+/// A run that ends while its terminal is stalled. It writes its report to a file, and nothing to the terminal.
 fn ends_stopped() {
     let config = LogConfig {
         name: "stopped".into(),
@@ -207,7 +207,7 @@ fn panics() {
 /// Sets a title and the clipboard, clears the screen, forges a line, turns the order of characters, hides some.
 pub(crate) const EVIL: &str = "\x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041}";
 
-/// A member that cannot be logged, and says so in hostile words.
+/// A value that cannot be serialized; the text of its error contains control codes.
 struct Fails;
 
 impl serde::Serialize for Fails {
@@ -216,9 +216,9 @@ impl serde::Serialize for Fails {
     }
 }
 
-/// A run whose names and messages all come from somebody who hates terminals.
+/// A run whose names and messages all contain control codes.
 fn hostile() {
-    // Rust's own hook prints a message as it is.
+    // The default hook of Rust prints a message without escaping.
     std::panic::set_hook(Box::new(|_| {}));
     let logger = logger(&format!("run {EVIL}"), 0);
     logger.start_progress(2, format!("bar {EVIL}"));
@@ -226,19 +226,19 @@ fn hostile() {
     logger.update_progress(1, 8);
     logger.warning(EVIL);
     logger.log_config(&std::collections::BTreeMap::from([(EVIL, Fails)]));
-    // The bar is drawn with all of it.
+    // The bar contains all of these texts.
     thread::sleep(Duration::from_millis(300));
     let _logger = logger;
     panic!("bad token {EVIL}");
 }
 
-/// A program that prints, too.
+/// A program that also prints.
 fn prints() {
     let logger = logger("prints", 0);
     logger.start_progress(10, "bar-prints");
     for i in 0..10 {
         logger.update_progress(1, 8);
-        // Long enough that the bars are drawn again between two of these.
+        // Long enough that the bars are drawn again in between.
         thread::sleep(Duration::from_millis(250));
         println!("a line {i} of my own");
         thread::sleep(Duration::from_millis(250));
