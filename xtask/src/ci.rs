@@ -12,7 +12,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         [only] if only == "--after-test" => true,
         _ => bail!("ci takes --after-test or nothing"),
     };
-    let mut steps = Steps::default();
+    let mut steps = CiSteps::default();
     steps.run("format", || cargo::run(&["fmt", "--all", "--check"]))?;
     steps.run("spelling", || tools::typos(&[]))?;
     steps.run("licenses", || tools::deny(&[]))?;
@@ -48,9 +48,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// The steps that have passed, with their times.
 #[derive(Default)]
-struct Steps(Vec<(&'static str, Duration)>);
+struct CiSteps(Vec<(&'static str, Duration)>);
 
-impl Steps {
+impl CiSteps {
     fn run(&mut self, name: &'static str, step: impl FnOnce() -> Result<()>) -> Result<()> {
         println!("\n== {name}");
         let start = Instant::now();

@@ -19,14 +19,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::peers::Entry;
+use crate::peers::PeerEntry;
 use crate::plan::{Choice, Plan};
 use crate::sections::alone::ALONE;
 use crate::sections::{alone, calls, eta, levels, life};
 use crate::sections::{lines, metrics, progress, readings};
-use crate::table::Table;
+use crate::table::ReportTable;
 
-type Section = fn(&Plan, &[Entry]) -> Result<Vec<Table>>;
+type Section = fn(&Plan, &[PeerEntry]) -> Result<Vec<ReportTable>>;
 
 const SECTIONS: &[(&str, Section)] = &[
     ("calls", calls::measure),
@@ -74,9 +74,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn legend(peers: &[Entry]) -> Table {
+fn legend(peers: &[PeerEntry]) -> ReportTable {
     let note = "Each writes the same line behind time, level and target into a file of its own.";
-    let mut table = Table::new("Peers", note, &["peer", "a line is in the file"]);
+    let mut table = ReportTable::new("Peers", note, &["peer", "a line is in the file"]);
     for entry in peers {
         table.row([entry.name, entry.delivery].map(str::to_owned));
     }

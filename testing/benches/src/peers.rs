@@ -17,10 +17,10 @@ pub(crate) use self::ours::config;
 /// A logger that is ready to write to its file. Dropping it ends it.
 pub(crate) trait Peer: Send + Sync {
     /// Writes the line at level INFO.
-    fn say(&self, line: &Line);
+    fn log_line(&self, line: &Line);
 
     /// Writes it at level TRACE, which is switched off.
-    fn mutter(&self, line: &Line);
+    fn log_disabled(&self, line: &Line);
 
     /// Asks for everything to be in the file. Some only promise it.
     fn flush(&self) {}
@@ -33,13 +33,13 @@ pub(crate) trait Peer: Send + Sync {
 
 /// How to get a peer.
 #[derive(Clone, Copy)]
-pub(crate) struct Entry {
+pub(crate) struct PeerEntry {
     pub(crate) name: &'static str,
-    /// When a line is in the file.
+    /// The moment at which a line is in the file.
     pub(crate) delivery: &'static str,
-    /// Whether there is a file at all.
+    /// `true` if the peer writes a file.
     pub(crate) writes: bool,
-    /// Whether it is the logger before it, called in another way, so that only its calls are worth a row.
+    /// `true` if this is the previous logger, called in another way, so that only the times of its calls need a row.
     pub(crate) again: bool,
     /// Opens it on [`FILE`] in a folder of its own.
     pub(crate) open: fn(&Path) -> Result<Box<dyn Peer>>,
@@ -49,7 +49,7 @@ pub(crate) struct Entry {
 pub(crate) const FILE: &str = "peer.log";
 
 /// Formatting the same line into a reused buffer and throwing it away.
-pub(crate) const LIMIT: Entry = Entry {
+pub(crate) const LIMIT: PeerEntry = PeerEntry {
     name: "limit: format only",
     delivery: "never",
     writes: false,
@@ -58,7 +58,7 @@ pub(crate) const LIMIT: Entry = Entry {
 };
 
 /// Nothing at all: what reading the clock costs.
-pub(crate) const CLOCK: Entry = Entry {
+pub(crate) const CLOCK: PeerEntry = PeerEntry {
     name: "the clock alone",
     delivery: "never",
     writes: false,
@@ -67,7 +67,7 @@ pub(crate) const CLOCK: Entry = Entry {
 };
 
 /// The fastest `log` peer that loses nothing as long as someone flushes it.
-pub(crate) const BASELINE: Entry = Entry {
+pub(crate) const BASELINE: PeerEntry = PeerEntry {
     name: "simplelog, BufWriter",
     delivery: "when 8 KiB are full, or flush",
     writes: true,
@@ -76,7 +76,7 @@ pub(crate) const BASELINE: Entry = Entry {
 };
 
 /// Ours with a W&B run that stays on disk.
-pub(crate) const WITH_WANDB: Entry = Entry {
+pub(crate) const WITH_WANDB: PeerEntry = PeerEntry {
     name: "logcore, with W&B offline",
     delivery: OURS,
     writes: true,
@@ -87,15 +87,15 @@ pub(crate) const WITH_WANDB: Entry = Entry {
 const OURS: &str = "within milliseconds, by a thread";
 
 /// All who write a file.
-pub(crate) fn all() -> Vec<Entry> {
-    let entry = |name, delivery, open| Entry {
+pub(crate) fn all() -> Vec<PeerEntry> {
+    let entry = |name, delivery, open| PeerEntry {
         name,
         delivery,
         writes: true,
         again: false,
         open,
     };
-    let again = |name, open| Entry {
+    let again = |name, open| PeerEntry {
         again: true,
         ..entry(name, OURS, open)
     };

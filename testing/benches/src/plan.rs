@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::peers::{self, BASELINE, Entry};
+use crate::peers::{self, BASELINE, PeerEntry};
 
 /// The amounts of a run.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ impl Plan {
     };
 }
 
-/// Which of it, by a part of a name: a section's, else some peers'.
+/// The chosen sections, by a part of their names, or else the chosen peers.
 pub(crate) struct Choice {
     filter: String,
     names_a_section: bool,
@@ -68,9 +68,10 @@ impl Choice {
     }
 
     /// The peers that are wanted, and the one that the others are compared with.
-    pub(crate) fn peers(&self) -> Vec<Entry> {
-        let wanted =
-            |entry: &Entry| self.names_a_section || entry.name.contains(&self.filter) || entry.name == BASELINE.name;
+    pub(crate) fn peers(&self) -> Vec<PeerEntry> {
+        let wanted = |entry: &PeerEntry| {
+            self.names_a_section || entry.name.contains(&self.filter) || entry.name == BASELINE.name
+        };
         peers::all().into_iter().filter(wanted).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What the official Python client of W&B costs its caller.
+//! The cost of a call to the official Python client of W&B.
 
 use std::process::Command;
 

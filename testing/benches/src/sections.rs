@@ -1,4 +1,4 @@
-//! What is measured, one table (or two) a section.
+//! The sections of the report, each with one or two tables.
 
 pub(crate) mod alone;
 pub(crate) mod calls;

@@ -11,7 +11,7 @@ use hot_paths::Line;
 use log::LevelFilter;
 use tempfile::TempDir;
 
-use crate::peers::{Entry, FILE, Peer};
+use crate::peers::{FILE, Peer, PeerEntry};
 
 /// How long a line may take before it counts as lost. Longer than any peer's own flush interval.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn open(entry: &Entry) -> Result<Self> {
+    pub(crate) fn open(entry: &PeerEntry) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for a peer's file")?;
         // A peer that is not the global logger does not set this; one that is sets it again.
         log::set_max_level(LevelFilter::Info);
@@ -48,7 +48,7 @@ impl Session {
     /// Says the lines of `steps`, and waits until they are in the file.
     pub(crate) fn warm_up(&mut self, steps: u64) {
         self.peer
-            .enter(&mut || (0..steps).for_each(|step| self.peer.say(&Line::at(step))));
+            .enter(&mut || (0..steps).for_each(|step| self.peer.log_line(&Line::at(step))));
         self.settle();
     }
 
@@ -60,7 +60,8 @@ impl Session {
         }
         let step = u64::MAX - self.marks;
         self.marks += 1;
-        self.peer.enter(&mut || self.peer.say(&Line { step, ..Line::at(0) }));
+        self.peer
+            .enter(&mut || self.peer.log_line(&Line { step, ..Line::at(0) }));
         self.peer.flush();
         let wanted = format!("step {step} ");
         let started = Instant::now();
@@ -69,9 +70,9 @@ impl Session {
         }
     }
 
-    /// Ends the peer and returns how many of the `said` lines (besides those of `settle`) are not in the file; below
+    /// Ends the peer and returns how many of the `logged` lines (besides those of `settle`) are not in the file; below
     /// zero, how many are there twice.
-    pub(crate) fn close(self, said: u64) -> Result<i64> {
+    pub(crate) fn close(self, logged: u64) -> Result<i64> {
         let path = self.path();
         drop(self.peer);
         if !self.writes {
@@ -80,7 +81,7 @@ impl Session {
         let content = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         let whole = |line: &&[u8]| line.ends_with(b" samples/s") && line.windows(5).any(|part| part == b"step ");
         let written = content.split(|&byte| byte == b'\n').filter(whole).count();
-        Ok((said + self.marks) as i64 - written as i64)
+        Ok((logged + self.marks) as i64 - written as i64)
     }
 
     fn tail(&self) -> String {

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 /// A table whose first column is text and whose others are figures.
-pub(crate) struct Table {
+pub(crate) struct ReportTable {
     title: String,
     note: String,
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl ReportTable {
     pub(crate) fn new(title: impl Into<String>, note: impl Into<String>, columns: &[&str]) -> Self {
         Self {
             title: title.into(),
@@ -89,8 +89,8 @@ pub(crate) fn figure(value: f64) -> String {
 mod tests {
     use super::*;
 
-    fn table() -> Table {
-        let mut table = Table::new("Calls", "in ns", &["peer", "p50"]);
+    fn table() -> ReportTable {
+        let mut table = ReportTable::new("Calls", "in ns", &["peer", "p50"]);
         table.row(["limit".to_owned(), figure(380.4)]);
         table.row(["a peer".to_owned(), figure(1.0)]);
         table

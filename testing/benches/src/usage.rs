@@ -1,4 +1,4 @@
-//! What the process uses.
+//! The resources that this process uses.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Calls with anything in them.
+//! Calls with arbitrary content.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,19 +6,19 @@ use arbitrary::{Arbitrary, Unstructured};
 use logcore::log::Level;
 use logcore::{FieldValue, MetricValue, Record};
 
-/// A record, before it is one.
+/// The parts of a record.
 #[derive(Debug, Arbitrary)]
-pub(crate) struct Said {
+pub(crate) struct ArbitraryRecord {
     pub(crate) level: u8,
     pub(crate) logger: String,
     pub(crate) target: String,
     pub(crate) routed: bool,
     pub(crate) message: String,
-    pub(crate) fields: Vec<(String, Field)>,
-    pub(crate) moment: Moment,
+    pub(crate) fields: Vec<(String, ArbitraryField)>,
+    pub(crate) moment: ArbitraryTime,
 }
 
-impl Said {
+impl ArbitraryRecord {
     pub(crate) fn with<T>(&self, use_it: impl FnOnce(&Record<'_>) -> T) -> T {
         let level = Level::iter().nth(usize::from(self.level % 5)).unwrap_or(Level::Info);
         let fields: Vec<_> = self
@@ -36,7 +36,7 @@ impl Said {
 }
 
 #[derive(Debug, Arbitrary)]
-pub(crate) enum Field {
+pub(crate) enum ArbitraryField {
     Bool(bool),
     Int(i64),
     UInt(u64),
@@ -44,7 +44,7 @@ pub(crate) enum Field {
     Text(String),
 }
 
-impl Field {
+impl ArbitraryField {
     pub(crate) fn value(&self) -> FieldValue<'_> {
         match self {
             Self::Bool(value) => FieldValue::Bool(*value),
@@ -56,11 +56,11 @@ impl Field {
     }
 }
 
-/// A time that a frame can hold: nanoseconds before or after 1970.
+/// A time that a frame can hold, in nanoseconds before or after 1970.
 #[derive(Debug, Arbitrary)]
-pub(crate) struct Moment(i64);
+pub(crate) struct ArbitraryTime(i64);
 
-impl Moment {
+impl ArbitraryTime {
     pub(crate) fn time(&self) -> SystemTime {
         let distance = Duration::from_nanos(self.0.unsigned_abs());
         match self.0 {
@@ -72,9 +72,9 @@ impl Moment {
 
 /// A number of any of the three kinds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Number(pub(crate) MetricValue);
+pub(crate) struct ArbitraryNumber(pub(crate) MetricValue);
 
-impl<'a> Arbitrary<'a> for Number {
+impl<'a> Arbitrary<'a> for ArbitraryNumber {
     fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
         Ok(Self(match u.int_in_range(0..=2)? {
             0 => MetricValue::Float(u.arbitrary()?),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::folder;
 
-/// The first byte says what the rest is.
+/// Runs the reader that the first byte chooses.
 pub(crate) fn run(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
@@ -33,18 +33,18 @@ fn check_hides(error: &ConfigError, json: &[u8]) {
     };
     let fields = serde_json::to_value(LogConfig::default()).expect("a config has a form in JSON");
     let open = |name: &str| fields.get(name).is_some() && !matches!(name, "sinks" | "probes" | "redact");
-    let said = format!("{} {} {error} {error:?}", error.value, error.remedy);
+    let shown = format!("{} {} {error} {error:?}", error.value, error.remedy);
     // A name may be shown, and so may what is a part of our own words.
     let ours = format!("{} {fields} {}", error.field, LogConfig::from_file("/").unwrap_err());
     for (name, value) in table.iter().filter(|(name, _)| !open(name)) {
         for text in texts(value).filter(|text| text.len() > 8 && !text.contains(['"', '\\'])) {
             let is_name = ours.contains(text) || name.contains(text) || text.parse::<f64>().is_ok();
-            assert!(is_name || !said.contains(text), "{text:?} is shown: {said}");
+            assert!(is_name || !shown.contains(text), "{text:?} is shown: {shown}");
         }
     }
 }
 
-/// All texts in a value.
+/// Collects all texts in a value.
 fn texts(value: &Value) -> Box<dyn Iterator<Item = &str> + '_> {
     match value {
         Value::String(text) => Box::new(std::iter::once(text.as_str())),
@@ -89,7 +89,7 @@ fn from_file(name: &str, bytes: &[u8]) -> Result<LogConfig, ConfigError> {
     config
 }
 
-/// A variable a line, without `LOGCORE_`.
+/// Returns one variable for each line; lines omit `LOGCORE_`.
 fn from_variables(lines: &str) -> Result<LogConfig, ConfigError> {
     let variables = lines.lines().filter_map(|line| line.split_once('='));
     with_variables(
@@ -98,7 +98,7 @@ fn from_variables(lines: &str) -> Result<LogConfig, ConfigError> {
     )
 }
 
-/// What was accepted can be written down and is accepted again, as the same; what was refused says where.
+/// Checks that an accepted config reads back as itself, and that an error names a field.
 fn check(read: Result<LogConfig, ConfigError>) {
     match read {
         Ok(config) => {

@@ -1,5 +1,4 @@
-//! The terminal: what a program says never moves the cursor or takes another line's place, in lines and bars, in notices and
-//! in the last word of a run.
+//! The terminal: no logged text moves the cursor or overwrites another line, in lines, bars, notices and the summary of a run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,18 +12,18 @@ use logcore::registry::build_sink;
 use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, ProgressEvent, ProgressKind, RingPlace, Sink, StopFlag};
 use serde_json::json;
 
-use crate::call::{Number, Said};
+use crate::call::{ArbitraryNumber, ArbitraryRecord};
 use crate::text::check_one_record;
 
 #[derive(Debug, Arbitrary)]
 enum Shown {
-    Record(Said),
-    Metrics(String, Number),
-    Progress(Progress),
+    Record(ArbitraryRecord),
+    Metrics(String, ArbitraryNumber),
+    ShownProgress(ShownProgress),
 }
 
 #[derive(Debug, Arbitrary)]
-struct Progress {
+struct ShownProgress {
     kind: u8,
     id: u8,
     slot: u8,
@@ -41,36 +40,36 @@ struct Progress {
 }
 
 #[derive(Debug, Arbitrary)]
-struct Terminal {
+struct EmulatedTerminal {
     color: bool,
     bars: bool,
     keywords: bool,
     calls: Vec<Shown>,
     notices: Vec<String>,
-    run: Option<Run>,
+    run: Option<ShownRun>,
 }
 
-/// A run that ends, and has its last word.
+/// A run that ends with its summary.
 #[derive(Debug, Arbitrary)]
-struct Run {
+struct ShownRun {
     name: String,
-    metrics: Vec<(String, Number)>,
+    metrics: Vec<(String, ArbitraryNumber)>,
     description: String,
-    config: BTreeMap<String, Fails>,
+    config: BTreeMap<String, FailsToSerialize>,
 }
 
-/// A hyper-parameter that has no form, and says so by itself.
+/// A hyper-parameter that cannot be serialized, with an error text of its own.
 #[derive(Debug, Arbitrary)]
-struct Fails(String);
+struct FailsToSerialize(String);
 
-impl serde::Serialize for Fails {
+impl serde::Serialize for FailsToSerialize {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom(&self.0))
     }
 }
 
 pub(crate) fn run(input: &[u8]) {
-    let Ok(terminal) = Terminal::arbitrary(&mut Unstructured::new(input)) else {
+    let Ok(terminal) = EmulatedTerminal::arbitrary(&mut Unstructured::new(input)) else {
         return;
     };
     let when = |on: bool| if on { "always" } else { "never" };
@@ -90,7 +89,7 @@ pub(crate) fn run(input: &[u8]) {
     }
     catch_notices();
     for (number, text) in terminal.notices.iter().enumerate() {
-        // One of each kind is said.
+        // One of each kind is record.
         logcore_pipeline::print_notice(&format!("{number} {text}"), text);
     }
     if let Some(run) = &terminal.run {
@@ -100,7 +99,7 @@ pub(crate) fn run(input: &[u8]) {
     check_notices();
 }
 
-impl Run {
+impl ShownRun {
     fn end(&self, console: &serde_json::Value) {
         let config = LogConfig {
             name: self.name.clone(),
@@ -123,7 +122,7 @@ impl Run {
     }
 }
 
-/// Notices that come here instead of to stderr.
+/// Returns notices that are collected instead of printed.
 static NOTICES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn catch_notices() {
@@ -139,7 +138,7 @@ fn catch_notices() {
     });
 }
 
-/// Each is one line, and nothing in it is more than a character.
+/// Checks that each notice is one line without control characters.
 fn check_notices() {
     let notices = std::mem::take(&mut *NOTICES.lock().unwrap_or_else(PoisonError::into_inner));
     for line in notices {
@@ -155,19 +154,19 @@ fn check_notices() {
 impl Shown {
     fn give(&self, sink: &mut dyn Sink) {
         let given = match self {
-            Self::Record(said) => said.with(|record| sink.record(record)),
-            // What is shown beside a bar are the user's own.
+            Self::Record(record) => record.with(|record| sink.record(record)),
+            // Only metrics of the user stand beside a bar.
             Self::Metrics(name, value) => {
                 let name = format!("{}{name}", LogConfig::default().metrics_prefix);
                 sink.metrics(&MetricBatch::new("run", 1, &[(&name, value.0)]))
             }
-            Self::Progress(progress) => sink.progress(&progress.event()),
+            Self::ShownProgress(progress) => sink.progress(&progress.event()),
         };
         given.and_then(|()| sink.deliver()).expect("it takes everything");
     }
 }
 
-impl Progress {
+impl ShownProgress {
     fn event(&self) -> ProgressEvent<'_> {
         let kind = match self.kind % 3 {
             0 => ProgressKind::Started,
@@ -184,7 +183,7 @@ impl Progress {
     }
 }
 
-/// What stands in the file that is our standard output, which is empty afterwards.
+/// Returns and removes the content of the file that is the standard output of this process.
 fn take_output() -> String {
     const OUTPUT: &str = "/proc/self/fd/1";
     let text = fs::read(OUTPUT).expect("the standard output of a target is a file");
@@ -196,7 +195,7 @@ fn take_output() -> String {
     String::from_utf8(text).expect("a terminal gets text")
 }
 
-/// Without bars, each record is one, and a progress is a record, too.
+/// Checks the lines of a console without bars, where a progress is a line, too.
 fn check_lines(text: &str) {
     if !text.is_empty() {
         let first = text.split_once('\n').expect("a line has an end").0;
@@ -210,7 +209,7 @@ fn check_lines(text: &str) {
     }
 }
 
-/// With bars, the codes are those with which lines are drawn and deleted; a title or a clipboard is none.
+/// Checks that the only codes on a console with bars draw and delete lines; none sets a title or the clipboard.
 fn check_codes(text: &str) {
     let mut parts = text.split('\u{1b}');
     let mut plain = parts.next().unwrap_or_default().to_owned();

@@ -1,14 +1,14 @@
-//! The folder that a target works in.
+//! The working folder of a target.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// The current folder, which has to be empty at first: whatever is in it is removed again and again.
+/// Returns the current folder, which must be empty at first, because each input removes all files in it.
 ///
 /// # Panics
 ///
-/// If there is something in it.
+/// If the folder is not empty.
 pub(crate) fn path() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
         let here = std::env::current_dir().and_then(|here| here.canonicalize());
@@ -24,7 +24,7 @@ pub(crate) fn path() -> &'static Path {
     &PATH
 }
 
-/// Leaves nothing in it.
+/// Removes all files.
 pub(crate) fn clear() {
     for entry in fs::read_dir(path()).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -36,7 +36,7 @@ pub(crate) fn clear() {
     }
 }
 
-/// Every file in it and below, by its path from there.
+/// Returns all files below the folder, by relative path.
 pub(crate) fn files() -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![path().to_owned()];

@@ -1,4 +1,4 @@
-//! The sink `jsonl`: whatever goes in, each line is JSON, and reads back as what was said.
+//! The sink `jsonl`: each line is JSON and reads back as the logged values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,21 +9,21 @@ use logcore::registry::build_sink;
 use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, MetricValue, Sink, StopFlag};
 use serde_json::{Value, json};
 
-use crate::call::{Field, Moment, Number, Said};
+use crate::call::{ArbitraryField, ArbitraryNumber, ArbitraryRecord, ArbitraryTime};
 use crate::folder;
 
 #[derive(Debug, Arbitrary)]
-enum Call {
-    Metrics(u64, Vec<(String, Number)>, Moment),
-    Record(Said),
+enum JsonlCall {
+    Metrics(u64, Vec<(String, ArbitraryNumber)>, ArbitraryTime),
+    Record(ArbitraryRecord),
     Flush,
 }
 
-/// What a row has to hold.
+/// The content that a row must have.
 type Expected = (u64, BTreeMap<String, MetricValue>);
 
 pub(crate) fn run(input: &[u8]) {
-    let Ok(calls) = Vec::<Call>::arbitrary(&mut Unstructured::new(input)) else {
+    let Ok(calls) = Vec::<JsonlCall>::arbitrary(&mut Unstructured::new(input)) else {
         return;
     };
     let config = LogConfig {
@@ -46,7 +46,7 @@ pub(crate) fn run(input: &[u8]) {
     folder::clear();
 }
 
-impl Call {
+impl JsonlCall {
     fn give(&self, sink: &mut dyn Sink, deadline: Deadline) {
         let given = match self {
             Self::Metrics(step, values, moment) => {
@@ -54,22 +54,22 @@ impl Call {
                 let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
                 sink.metrics(&MetricBatch::at(moment.time(), "run", *step, &values))
             }
-            Self::Record(said) => said.with(|record| sink.record(record)),
+            Self::Record(record) => record.with(|record| sink.record(record)),
             Self::Flush => sink.flush(deadline),
         };
         given.expect("it takes everything");
     }
 }
 
-/// No name comes twice in a batch: that is seen to before it.
-fn unique(values: &[(String, Number)]) -> BTreeMap<String, MetricValue> {
+/// Removes doubled names from a batch, as the logger does before the sink.
+fn unique(values: &[(String, ArbitraryNumber)]) -> BTreeMap<String, MetricValue> {
     values.iter().map(|(name, value)| (name.clone(), value.0)).collect()
 }
 
-/// Families of which a row has the last value alone.
+/// Families of which a row keeps only the last value.
 const STATES: [&str; 5] = ["throughput/", "progress/", "memory/", "system/", "time/"];
 
-/// Which rows the calls come to.
+/// The rows that the calls must produce.
 #[derive(Default)]
 struct Rows {
     complete: Vec<Expected>,
@@ -77,9 +77,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn add(&mut self, call: &Call) {
+    fn add(&mut self, call: &JsonlCall) {
         match call {
-            Call::Metrics(step, values, _) => {
+            JsonlCall::Metrics(step, values, _) => {
                 if self.open.as_ref().is_some_and(|(open, _)| open != step) {
                     self.complete.extend(self.open.take());
                 }
@@ -92,8 +92,8 @@ impl Rows {
                     }
                 }
             }
-            Call::Flush => self.complete.extend(self.open.take()),
-            Call::Record(_) => {}
+            JsonlCall::Flush => self.complete.extend(self.open.take()),
+            JsonlCall::Record(_) => {}
         }
     }
 
@@ -138,22 +138,22 @@ fn check_rows(expected: &[Expected]) {
     }
 }
 
-fn check_records(calls: &[Call]) {
-    let said = calls.iter().filter_map(|call| match call {
-        Call::Record(said) => Some(said),
+fn check_records(calls: &[JsonlCall]) {
+    let logged = calls.iter().filter_map(|call| match call {
+        JsonlCall::Record(logged) => Some(logged),
         _ => None,
     });
-    let said: Vec<_> = said.collect();
+    let logged: Vec<_> = logged.collect();
     let records = lines("records.jsonl");
-    assert_eq!(records.len(), said.len());
-    for (record, said) in records.iter().zip(said) {
-        said.with(|expected| assert_eq!(record["level"], expected.level().as_str()));
-        assert_eq!(record["message"], *said.message);
-        assert_eq!(record["logger"], *said.logger);
-        assert_eq!(record["target"], *said.target);
+    assert_eq!(records.len(), logged.len());
+    for (record, logged) in records.iter().zip(logged) {
+        logged.with(|expected| assert_eq!(record["level"], expected.level().as_str()));
+        assert_eq!(record["message"], *logged.message);
+        assert_eq!(record["logger"], *logged.logger);
+        assert_eq!(record["target"], *logged.target);
         // A name that is taken has `_` behind it.
         let mut taken = BTreeSet::new();
-        for (name, field) in &said.fields {
+        for (name, field) in &logged.fields {
             let mut name = name.clone();
             while !taken.insert(name.clone()) {
                 name.push('_');
@@ -163,18 +163,18 @@ fn check_records(calls: &[Call]) {
     }
 }
 
-fn check_field(read: &Value, field: &Field) {
+fn check_field(read: &Value, field: &ArbitraryField) {
     let same = match field {
-        Field::Bool(value) => read == value,
-        Field::Int(value) => read.as_i64() == Some(*value),
-        Field::UInt(value) => read.as_u64() == Some(*value),
-        Field::Float(value) => is_number(read, MetricValue::Float(*value)),
-        Field::Text(text) => read == text,
+        ArbitraryField::Bool(value) => read == value,
+        ArbitraryField::Int(value) => read.as_i64() == Some(*value),
+        ArbitraryField::UInt(value) => read.as_u64() == Some(*value),
+        ArbitraryField::Float(value) => is_number(read, MetricValue::Float(*value)),
+        ArbitraryField::Text(text) => read == text,
     };
     assert!(same, "{field:?} became {read}");
 }
 
-/// Whether this is that number, to the last bit.
+/// Returns `true` if the JSON number is this number to the last bit.
 fn is_number(read: &Value, value: MetricValue) -> bool {
     match value {
         MetricValue::Int(value) => read.as_i64() == Some(value),

@@ -1,4 +1,4 @@
-//! What a killed process leaves.
+//! The files of a killed process.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::folder;
 
-/// The files of a process at a moment at which it might be killed: its writer stands still, and there are calls of each kind in the
-/// ring behind the checkpoint. A kill leaves the ring's file as it is then, because its memory is that file.
+/// Returns the files of a process at a moment when it could be killed: its writer waits, and the ring holds calls of each kind behind
+/// the checkpoint. A kill would leave the same ring file, because the memory of the ring is this file.
 pub(crate) fn files() -> Vec<(String, Vec<u8>)> {
     let logger = setup_logging(config()).expect("a logger can be made");
     logger.info("before the checkpoint");

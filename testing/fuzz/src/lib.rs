@@ -1,7 +1,7 @@
-//! What comes from outside, as hostile as a fuzzer can make it: the targets of `cargo xtask fuzz`.
+//! The fuzz targets of `cargo xtask fuzz`: every parser of untrusted input.
 //!
-//! A target is a function of bytes that panics if a promise is broken. It works in the current folder, which has to be empty at
-//! first and is empty after each input.
+//! A target is a function of bytes that panics if a promise is broken. It works in the current folder, which must be empty at first
+//! and is empty after each input.
 
 mod call;
 mod config;
@@ -18,74 +18,74 @@ mod text;
 #[cfg(fuzzing)]
 mod wandb_log;
 
-/// Something that takes what it is given.
-pub struct Target {
-    /// How it is asked for.
+/// A function that must accept any input.
+pub struct FuzzTarget {
+    /// Name on the command line.
     pub name: &'static str,
-    /// Takes an input; panics if a promise is broken.
+    /// Runs the target on an input; panics if a promise is broken.
     pub run: fn(&[u8]),
-    /// Inputs to begin with.
+    /// Returns inputs to begin with.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// All of them; those that are planted are wrong on purpose, so that one knows that the fuzzer would say so.
-pub const TARGETS: &[Target] = &[
-    Target {
+/// All targets. The planted ones have a fault on purpose, which the fuzzer must find.
+pub const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "config",
         run: config::run,
         seeds: config::seeds,
     },
-    Target {
+    FuzzTarget {
         name: "ring",
         run: ring::run,
         seeds: ring::seeds,
     },
     #[cfg(fuzzing)]
-    Target {
+    FuzzTarget {
         name: "wandb-log",
         run: wandb_log::run,
         seeds: wandb_log::seeds,
     },
     #[cfg(fuzzing)]
-    Target {
+    FuzzTarget {
         name: "replies",
         run: replies::run,
         seeds: replies::seeds,
     },
-    Target {
+    FuzzTarget {
         name: "jsonl",
         run: jsonl::run,
         seeds: Vec::new,
     },
-    Target {
+    FuzzTarget {
         name: "text",
         run: text::run,
         seeds: Vec::new,
     },
-    Target {
+    FuzzTarget {
         name: "console",
         run: console::run,
         seeds: Vec::new,
     },
-    Target {
+    FuzzTarget {
         name: "planted-panic",
         run: planted::panic,
         seeds: Vec::new,
     },
-    Target {
+    FuzzTarget {
         name: "planted-hang",
         run: planted::hang,
         seeds: Vec::new,
     },
-    Target {
+    FuzzTarget {
         name: "planted-memory",
         run: planted::memory,
         seeds: Vec::new,
     },
 ];
 
-/// The target of this name.
+/// Returns the target of this name.
 #[must_use]
-pub fn target(name: &str) -> Option<&'static Target> {
+pub fn target(name: &str) -> Option<&'static FuzzTarget> {
     TARGETS.iter().find(|target| target.name == name)
 }

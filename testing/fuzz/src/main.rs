@@ -1,6 +1,5 @@
-//! The program of `cargo xtask fuzz`. Instrumented, it is libFuzzer around the target that `FUZZ_TARGET` names, which begins with
-//! the seeds that it puts into the folder `FUZZ_SEEDS`. Otherwise `fuzz TARGET [FILE…]` gives a target these files, or its
-//! seeds.
+//! The program of `cargo xtask fuzz`. With `--cfg instrumented` it is libFuzzer around the target that `FUZZ_TARGET` names, whose
+//! seeds it writes into the folder `FUZZ_SEEDS`. Otherwise `fuzz TARGET [FILE…]` runs a target on these files, or on its seeds.
 
 #![cfg_attr(instrumented, no_main)]
 
@@ -12,9 +11,9 @@ mod driven {
     use std::sync::LazyLock;
     use std::{env, fs};
 
-    use fuzz::{Target, target};
+    use fuzz::{FuzzTarget, target};
 
-    static TARGET: LazyLock<&Target> = LazyLock::new(|| {
+    static TARGET: LazyLock<&FuzzTarget> = LazyLock::new(|| {
         let name = env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target");
         target(&name).unwrap_or_else(|| panic!("there is no target `{name}`"))
     });

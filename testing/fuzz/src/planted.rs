@@ -1,13 +1,13 @@
-//! Decoders without their checks. The fuzzer has to find each within seconds, or it finds nothing elsewhere either.
+//! Decoders without their checks. The fuzzer must find each fault within seconds; otherwise its other results mean nothing.
 
-/// Believes a length.
+/// Trusts a length.
 pub(crate) fn panic(input: &[u8]) {
     if let [b'L', b'O', b'G', length, rest @ ..] = input {
         let _ = &rest[..usize::from(*length)];
     }
 }
 
-/// Believes that every entry has a length.
+/// Trusts that every entry has a length.
 pub(crate) fn hang(input: &[u8]) {
     let [b'L', b'O', b'G', entries @ ..] = input else {
         return;
@@ -18,7 +18,7 @@ pub(crate) fn hang(input: &[u8]) {
     }
 }
 
-/// Makes room for as much as is announced.
+/// Allocates the announced size.
 pub(crate) fn memory(input: &[u8]) {
     if let [b'L', b'O', b'G', length @ ..] = input
         && let Some(length) = length.first_chunk()

@@ -1,6 +1,6 @@
-//! What a W&B server answers, and what stands beside a log: both may be anybody's.
+//! Answers of a W&B server, and files beside a log. Both may come from anybody.
 
-/// The first byte says what the rest is.
+/// Runs the reader that the first byte chooses.
 pub(crate) fn run(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
@@ -14,8 +14,8 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let resumed = r#"{"model": {"entity": {"name": "me"}, "bucket": {"id": "x", "historyLineCount": 3, "eventsLineCount": 1,
-        "logLineCount": 0, "historyTail": "[\"{\\\"_step\\\":2,\\\"_runtime\\\":1.5,\\\"loss\\\":NaN}\"]", "eventsTail": "[]",
+    let resumed = r#"{"model": {"entity": {"name": "me"}, "bucket": {"id": "x", "historyLineCount": 3,
+        "eventsLineCount": 1, "logLineCount": 0, "historyTail": "[\"{\\\"_step\\\":2,\\\"_runtime\\\":1.5,\\\"loss\\\":NaN}\"]", "eventsTail": "[]",
         "summaryMetrics": "{\"_step\":2,\"loss\":-Infinity,\"a\":{\"b\":[1,2]}}", "tags": ["a"], "notes": "n",
         "config": "{\"lr\":{\"value\":0.1},\"_wandb\":{\"value\":{\"e\":{\"w\":{}},\"t\":{\"4\":\"0.1\"}}}}",
         "wandbConfig": "{\"t\":{}}"}}}"#;

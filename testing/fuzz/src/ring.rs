@@ -1,7 +1,7 @@
-//! What recovery finds in a folder: a ring that anything may have happened to, and the files beside it.
+//! The recovery of a folder with a damaged ring and arbitrary files beside it.
 //!
-//! An input is the ring's length, and then [sections](crate::sections): files, parts of the ring, and frames, which get the words
-//! that they need to be read.
+//! An input is the length of the ring and then [sections](crate::sections): files, parts of the ring, and frames, which get valid
+//! header words.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -23,7 +23,7 @@ const PART: u8 = 1;
 const FRAME: u8 = 2;
 
 const RING: &str = ".logcore-1-00000000.ring";
-/// The largest of the target; what is longer takes long and finds nothing more.
+/// Greatest length of the ring; longer rings are slow and find no other faults.
 const LONGEST: u32 = 1 << 20;
 
 // As `pipeline/src/ring/layout.rs` has it.
@@ -62,8 +62,8 @@ pub(crate) fn run(input: &[u8]) {
     folder::clear();
 }
 
-/// The ring is delivered, put aside or refused; delivered, nothing is left of it. Each is a copy, so that only one who trusts it
-/// comes to what is in it.
+/// Recovers the folder: the ring is delivered, set aside or refused. It is a copy, so only a trusting recovery delivers it, and then
+/// the ring is gone.
 fn check(ring: &Path) {
     for outcome in facade::recover_trusted(folder::path()) {
         match outcome {
@@ -78,7 +78,7 @@ fn check(ring: &Path) {
     assert_eq!(again.is_empty(), !ring.exists());
 }
 
-/// A ring with its files, as it was left; without its files; and an empty one.
+/// Returns a ring with its files, a ring without them, and an empty ring.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let left = killed::files();
     let is_ring = |name: &str| name.starts_with(".logcore-") && name.ends_with(".ring");
@@ -110,7 +110,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     vec![whole, alone, with_frames, vec![0; 4]]
 }
 
-/// The parts of a file that are not nothing.
+/// Returns the parts of a file that are not zeros.
 fn written_parts(bytes: &[u8]) -> Vec<(usize, &[u8])> {
     const GAP: usize = 16;
     let mut parts = Vec::new();
@@ -125,7 +125,7 @@ fn written_parts(bytes: &[u8]) -> Vec<(usize, &[u8])> {
     parts
 }
 
-/// A file beside the ring, of a name that does not lead away.
+/// Writes a file beside the ring, if its name stays in the folder.
 fn file(part: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = part.split_first()?;
     let (name, content) = rest.split_at_checked(usize::from(*length))?;
@@ -147,7 +147,7 @@ fn put_part(ring: &mut [u8], part: &[u8]) {
     }
 }
 
-/// Appends a frame as a caller would have.
+/// Appends a frame in the way of a caller.
 fn put_frame(ring: &mut [u8], part: &[u8]) -> Option<()> {
     let (kind, body) = part.split_first()?;
     let (tail, capacity, nonce) = (tail(ring)?, word(ring, CAPACITY)?, word(ring, NONCE)?);
@@ -164,7 +164,7 @@ fn put_frame(ring: &mut [u8], part: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// The end of the newest frame: each says of which position it is.
+/// Returns the end of the newest frame; each frame holds its position.
 fn tail(ring: &[u8]) -> Option<u64> {
     let (capacity, nonce) = (word(ring, CAPACITY)?, word(ring, NONCE)?);
     let data = ring.len().checked_sub(usize::try_from(capacity).ok()?)?;
@@ -188,18 +188,18 @@ fn put_word(ring: &mut [u8], at: usize, value: u64) {
     }
 }
 
-/// What a ring of now has in it.
+/// The boot id that a ring of this boot holds.
 static BOOT_ID: LazyLock<u64> = LazyLock::new(|| {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
     u64::from_str_radix(&digits, 16).unwrap_or(0)
 });
 
-/// What stands before a file's identity in a mark, and before its path.
+/// The JSON before the identity of a file in a resume point, and before its path.
 const IDENTITY: &[u8] = b"\"file\":{";
 const PATH: &[u8] = b"\"path\":\"";
 
-/// The files are new, and have another identity than when the marks were made.
+/// Replaces the identities in resume points, because the files are new ones.
 fn put_identities(ring: &mut [u8]) {
     let places: Vec<_> = memmem::find_iter(ring, IDENTITY)
         .map(|at| at + IDENTITY.len())

@@ -1,6 +1,6 @@
-//! Inputs of several parts: `tag u8, length u16, bytes`, again and again. Any bytes are such an input.
+//! Inputs of several parts, each `tag u8, length u16, bytes`. Any bytes are such an input.
 
-/// The parts of an input; the last may be cut.
+/// Returns the parts of an input; the last may be cut.
 pub(crate) fn read(input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = input;
     std::iter::from_fn(move || {
@@ -12,7 +12,7 @@ pub(crate) fn read(input: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// Appends a part. One that is too long is cut.
+/// Appends a part, which is cut if it is too long.
 pub(crate) fn put(tag: u8, part: &[u8], out: &mut Vec<u8>) {
     let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
     out.push(tag);

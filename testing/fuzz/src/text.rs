@@ -1,4 +1,4 @@
-//! Evil text: a record can never forge another, and no name leads out of its folder.
+//! Hostile text: a record never forges another one, and no name leads out of its folder.
 
 use std::fs;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use logcore::registry::build_sink;
 use logcore::{BuildContext, Deadline, LogConfig, StopFlag, Style};
 use serde_json::{Value, json};
 
-use crate::call::Said;
+use crate::call::ArbitraryRecord;
 use crate::folder;
 
 #[derive(Debug, Arbitrary)]
 struct Evil {
-    said: Said,
+    record: ArbitraryRecord,
     color: bool,
     keywords: bool,
     utc: bool,
@@ -41,18 +41,18 @@ fn check_formatters(evil: &Evil) {
         let mut formatter = context.build_formatter(&name.into()).expect("it is linked");
         // A formatter gets a buffer that has something in it.
         let mut out = String::from("before\n");
-        evil.said.with(|record| formatter.format(record, &style, &mut out));
+        evil.record.with(|record| formatter.format(record, &style, &mut out));
         let text = out.strip_prefix("before\n").expect("what was there is left alone");
         check_one_record(text, name);
         match name {
-            "json" => check_json(text, &evil.said),
+            "json" => check_json(text, &evil.record),
             "logfmt" => assert_eq!(text.matches('\n').count(), 1, "{text:?}"),
             _ => {}
         }
     }
 }
 
-/// Lines after the first are indented, and nothing in them moves the cursor.
+/// Checks that later lines are indented and that no line moves the cursor.
 pub(crate) fn check_one_record(text: &str, formatter: &str) {
     assert!(text.ends_with('\n'), "{formatter}: {text:?}");
     for (number, line) in text.split_terminator('\n').enumerate() {
@@ -66,7 +66,7 @@ pub(crate) fn check_one_record(text: &str, formatter: &str) {
     }
 }
 
-/// The codes that change a color, and no others, are left out.
+/// Returns the text without codes for colors.
 fn without_colours(line: &str) -> String {
     let mut parts = line.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -81,11 +81,11 @@ fn without_colours(line: &str) -> String {
     plain
 }
 
-fn check_json(line: &str, said: &Said) {
+fn check_json(line: &str, record: &ArbitraryRecord) {
     let read: Value = serde_json::from_str(line).expect("it is JSON");
-    assert_eq!(read["message"], *said.message);
-    assert_eq!(read["logger"], *said.logger);
-    assert_eq!(read["target"], *said.target);
+    assert_eq!(read["message"], *record.message);
+    assert_eq!(read["logger"], *record.logger);
+    assert_eq!(read["target"], *record.target);
     assert_eq!(line.matches('\n').count(), 1);
 }
 
@@ -103,7 +103,9 @@ fn check_file(evil: &Evil) {
     let stop = StopFlag::default();
     // A name may still be too long for the file system, or one that it does not take.
     if let Ok(mut sink) = build_sink("file", &json!({}), &BuildContext::new(&config, &stop)) {
-        evil.said.with(|record| sink.record(record)).expect("it takes a record");
+        evil.record
+            .with(|record| sink.record(record))
+            .expect("it takes a record");
         sink.finish(Deadline::after(Duration::from_secs(5)))
             .expect("it writes everything");
         let files: Vec<_> = folder::files();

@@ -1,4 +1,4 @@
-//! W&B logs that are read back: as files of any bytes, and as records of any bytes in chunks whose checksums hold.
+//! W&B logs: files of any bytes, and records of any bytes in chunks with valid checksums.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ const HEADER: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
 const BLOCK: usize = 32 << 10;
 const CHUNK_HEADER: usize = 7;
 
-/// The first byte says what the rest is, the second behind which record the log is gone on with.
+/// Reads a log. The first byte chooses its form, the second the record behind which the log is resumed.
 pub(crate) fn run(input: &[u8]) {
     let Some((&[kind, record], rest)) = input.split_first_chunk() else {
         return;

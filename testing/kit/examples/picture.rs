@@ -135,7 +135,8 @@ fn write_row(screen: &vt100::Screen, row: u16, svg: &mut String) {
         let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let _ = writeln!(
             svg,
-            "<text x=\"{x:.1}\" y=\"{y:.0}\" textLength=\"{length:.1}\" lengthAdjust=\"spacingAndGlyphs\" xml:space=\"preserve\" {}>{text}</text>",
+            "<text x=\"{x:.1}\" y=\"{y:.0}\" textLength=\"{length:.1}\" lengthAdjust=\"spacingAndGlyphs\" \
+             xml:space=\"preserve\" {}>{text}</text>",
             style.attributes()
         );
     }

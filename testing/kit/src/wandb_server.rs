@@ -77,13 +77,13 @@ pub enum ServerFault {
 #[derive(Debug, Default)]
 pub struct ServerState {
     /// Runs by project and id.
-    pub runs: BTreeMap<(String, String), ServerRun>,
+    pub runs: BTreeMap<(String, String), StoredRun>,
     /// Artifacts in the order of their creation.
-    pub artifacts: Vec<ServerArtifact>,
+    pub artifacts: Vec<StoredArtifact>,
     /// Names of the features that the server offers.
     pub features: Vec<String>,
     /// All requests, in their order.
-    pub requests: Vec<SeenRequest>,
+    pub requests: Vec<ReceivedRequest>,
     /// `true` if runs are asked to stop.
     pub stop: bool,
     faults: Vec<(FaultTarget, ServerFault, usize)>,
@@ -92,7 +92,7 @@ pub struct ServerState {
 
 /// A request that the server has received.
 #[derive(Debug, Clone)]
-pub struct SeenRequest {
+pub struct ReceivedRequest {
     /// Path of the address.
     pub path: String,
     /// `true` if the body was compressed.
@@ -103,7 +103,7 @@ pub struct SeenRequest {
 
 /// A run, as the server knows it.
 #[derive(Debug, Clone, Default)]
-pub struct ServerRun {
+pub struct StoredRun {
     /// Id of the run.
     pub id: String,
     /// Id by which the server keeps it.
@@ -140,7 +140,7 @@ pub struct ServerRun {
 
 /// An artifact, as the server knows it.
 #[derive(Debug, Clone, Default)]
-pub struct ServerArtifact {
+pub struct StoredArtifact {
     /// Input of the request that created it.
     pub input: Value,
     /// `true` if it was committed.
@@ -218,7 +218,7 @@ impl WandbServer {
     /// # Panics
     ///
     /// If there is not exactly one run.
-    pub fn run(&self) -> ServerRun {
+    pub fn run(&self) -> StoredRun {
         let state = self.state();
         assert_eq!(state.runs.len(), 1, "{:?}", state.runs.keys());
         state.runs.values().next().unwrap().clone()
@@ -261,7 +261,7 @@ impl Drop for WandbServer {
     }
 }
 
-impl ServerRun {
+impl StoredRun {
     /// Returns the rows in the order of their lines; numbers that JSON does not have are texts.
     pub fn rows(&self) -> Vec<Map<String, Value>> {
         self.history
@@ -493,7 +493,7 @@ async fn answer(
         Some(ServerFault::Body(text)) => (200, (*text).to_owned(), None),
         _ => (status, reply.to_string(), None),
     };
-    shared.lock().requests.push(SeenRequest {
+    shared.lock().requests.push(ReceivedRequest {
         path: path.clone(),
         gzip,
         status: if matches!(&fault, Some(ServerFault::Reset | ServerFault::LostReply)) {
@@ -639,7 +639,8 @@ impl ServerState {
                 };
                 let at = artifact_number(&input["artifactID"]);
                 self.artifacts[at].committed = true;
-                json!({"commitArtifact": {"artifact": {"id": format!("A{at}"), "digest": self.artifacts[at].input["digest"]}}})
+                let digest = &self.artifacts[at].input["digest"];
+                json!({"commitArtifact": {"artifact": {"id": format!("A{at}"), "digest": digest}}})
             }
             _ => json!({}),
         };
@@ -662,12 +663,12 @@ impl ServerState {
             (text("project").unwrap_or_else(|| "uncategorized".to_owned()), id)
         });
         let inserted = !self.runs.contains_key(&key);
-        let run = self.runs.entry(key.clone()).or_insert_with(|| ServerRun {
+        let run = self.runs.entry(key.clone()).or_insert_with(|| StoredRun {
             id: key.1.clone(),
             storage_id: format!("S:{}:{}", key.0, key.1),
             entity: text("entity").unwrap_or_else(|| "team".to_owned()),
             project: key.0.clone(),
-            ..ServerRun::default()
+            ..StoredRun::default()
         });
         if let Some(config) = text("config") {
             run.config = lenient(&config);
@@ -712,15 +713,15 @@ impl ServerState {
     }
 
     fn create_artifact(&mut self, input: &Value) -> Value {
-        let same = |other: &ServerArtifact| {
+        let same = |other: &StoredArtifact| {
             other.committed
                 && other.input["digest"] == input["digest"]
                 && other.input["artifactCollectionName"] == input["artifactCollectionName"]
         };
         let at = self.artifacts.iter().position(same).unwrap_or_else(|| {
-            self.artifacts.push(ServerArtifact {
+            self.artifacts.push(StoredArtifact {
                 input: input.clone(),
-                ..ServerArtifact::default()
+                ..StoredArtifact::default()
             });
             self.artifacts.len() - 1
         });

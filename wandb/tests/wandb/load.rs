@@ -8,7 +8,7 @@ use logcore::{BuildContext, MetricBatch, MetricValue, Notices, StopFlag};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{check_all, config, delivered, online, say_all, start, with};
+use crate::{check_all, config, delivered, log_all, online, start, with};
 use testkit::wandb_server::{KEY, WandbServer};
 
 #[test]
@@ -52,7 +52,7 @@ fn threads_lose_no_row() {
     assert_eq!(server.run().steps(), (0..8000).collect::<Vec<_>>());
 }
 
-/// What takes long to make is not late for its row, whatever other threads log meanwhile.
+/// Media that take long to encode still reach their row while other threads log.
 #[test]
 fn images_of_other_threads_are_not_late() {
     let folder = TempDir::new().unwrap();
@@ -92,7 +92,7 @@ fn it_works_inside_tokio() {
         runtime.block_on(async {
             let options = with(online(&server), json!({"resume": "allow", "run_id": "x"}));
             let logger = start(&folder, &format!("tokio_{at}"), options);
-            say_all(&logger, &folder);
+            log_all(&logger, &folder);
             delivered(&logger.finish());
         });
         check_all(&server);
@@ -118,7 +118,7 @@ fn ten_thousand_names_and_many_rows() {
     assert_eq!(run.summary.as_object().unwrap().len(), 10_000 + 1 + 4);
 }
 
-/// What a server that is down has not taken lies on disk and not in memory.
+/// Data for a server that is down stay on disk and not in memory.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_stays_flat_while_a_server_is_down() {

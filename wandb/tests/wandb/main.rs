@@ -55,8 +55,8 @@ fn with(mut options: Value, more: Value) -> Value {
     options
 }
 
-/// What most tests say.
-fn say_all(logger: &UnifiedLogger, folder: &TempDir) {
+/// Logs the calls of most tests.
+fn log_all(logger: &UnifiedLogger, folder: &TempDir) {
     logger.log_config(&json!({"lr": 0.1, "nested": {"x": [1, 2]}}));
     let wandb = logger.wandb();
     wandb.define_metric(MetricDefinition::new("loss").summary(["min", "last"]));
@@ -81,7 +81,7 @@ fn say_all(logger: &UnifiedLogger, folder: &TempDir) {
     std::fs::write(&saved, "changed later").unwrap();
 }
 
-/// What the server should then have.
+/// Checks that the server has received them.
 fn check_all(server: &WandbServer) {
     let run = server.run();
     assert!(run.is_whole(), "{run:?}");
@@ -157,7 +157,7 @@ fn delivered(report: &FinishReport) {
 fn online_the_server_has_all_of_it() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     let logger = start(&folder, "online_all", online(&server));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     delivered(&logger.finish());
     check_all(&server);
 }
@@ -166,7 +166,7 @@ fn online_the_server_has_all_of_it() {
 fn offline_then_synced_the_server_has_the_same() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     let logger = start(&folder, "offline_all", json!({"mode": "offline"}));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     let report = logger.finish();
     let books = report.sink("wandb").unwrap();
     assert!(books.is_balanced() && books.spooled == books.accepted, "{books:?}");
@@ -246,7 +246,7 @@ fn gzip_is_used_where_it_is_offered() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     server.state().features = vec!["FILESTREAM_GZIP".to_owned()];
     let logger = start(&folder, "gzip", online(&server));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     delivered(&logger.finish());
     check_all(&server);
     let state = server.state();

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use crate::processes::Running;
+use crate::processes::RunningChild;
 use testkit::wandb_server::WandbServer;
 
 /// A forward proxy. It leads everybody to one server, whatever the address says.
@@ -97,7 +97,7 @@ fn authority(folder: &TempDir, name: &str) -> (PathBuf, TlsAcceptor) {
 /// Runs the child, and checks that the server has its rows.
 fn delivers(server: &WandbServer, address: &str, environment: &[(&str, &str)]) {
     let folder = TempDir::new().unwrap();
-    let mut running = Running::start_in("online", &folder, address, environment);
+    let mut running = RunningChild::start_in("online", &folder, address, environment);
     running.wait_for("logged");
     running.go_on();
     running.wait_for("logged");
@@ -160,7 +160,7 @@ fn a_server_whose_authority_is_unknown_gets_nothing_until_it_is_known() {
     let (other, _) = authority(&folder, "other.pem");
     let server = WandbServer::start_tls(identity);
     let environment = [("SSL_CERT_FILE", other.to_str().unwrap())];
-    let mut running = Running::start_in("online", &folder, &server.url(), &environment);
+    let mut running = RunningChild::start_in("online", &folder, &server.url(), &environment);
     running.wait_for("logged");
     running.go_on();
     running.wait_for("logged");
@@ -179,7 +179,7 @@ fn a_server_whose_authority_is_unknown_gets_nothing_until_it_is_known() {
         "what libraries say of it is none of the run's: {others:#?}"
     );
     let environment = [("SSL_CERT_FILE", known.to_str().unwrap())];
-    Running::start_in("sync", &folder, &server.url(), &environment).wait_for("Delivered");
+    RunningChild::start_in("sync", &folder, &server.url(), &environment).wait_for("Delivered");
     assert_eq!(server.run().steps(), (0..200).collect::<Vec<_>>());
 }
 

@@ -8,7 +8,7 @@ use facade::{FinishReport, LogConfig, setup_logging};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{check_all, config, online, say_all, start, sync_options, synced};
+use crate::{check_all, config, log_all, online, start, sync_options, synced};
 use testkit::wandb_server::{FaultTarget, ServerFault, WandbServer};
 
 fn account(report: &FinishReport) -> (u64, u64, u64) {
@@ -52,7 +52,7 @@ fn an_alert_that_cannot_be_sent_now_holds_up_no_row() {
         ..config(&folder, "alert_waits", online(&server))
     })
     .unwrap();
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     server.wait_until(|state| state.runs.values().any(|run| run.history.len() >= 11));
     let (_, spooled, dropped) = account(&logger.finish());
     assert_eq!((spooled, dropped), (1, 0));
@@ -72,7 +72,7 @@ fn a_refused_config_holds_up_no_row() {
         usize::MAX,
     );
     let logger = start(&folder, "config_refused", online(&server));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     let report = logger.finish();
     assert_eq!(account(&report).1, 3, "the config and two definitions are only on disk");
     let run = server.run();
@@ -90,7 +90,7 @@ fn an_address_that_has_expired_is_asked_for_again() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     server.fault(FaultTarget::Put, ServerFault::Expired, 6);
     let logger = start(&folder, "expired", online(&server));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     let report = logger.finish();
     assert_eq!(account(&report).1, 0, "{report:?}");
     check_all(&server);
@@ -102,7 +102,7 @@ fn an_artifact_is_not_committed_without_its_files() {
     let short = ServerFault::Body(r#"{"data": {"createArtifactFiles": {"files": {"edges": []}}}}"#);
     server.fault(FaultTarget::GraphQl("CreateArtifactFiles"), short, 2);
     let logger = start(&folder, "short", online(&server));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     let report = logger.finish();
     assert_eq!(account(&report).1, 0, "{report:?}");
     check_all(&server);
@@ -144,7 +144,7 @@ fn a_file_that_cannot_be_sent_now_holds_up_no_other_and_is_counted() {
 fn a_sync_whose_uploads_fail_ends_and_says_so() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     let logger = start(&folder, "uploads_fail", json!({"mode": "offline"}));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     logger.finish();
     server.fault(FaultTarget::Put, ServerFault::Status(503), usize::MAX);
     let log = find_logs(folder.path()).remove(0);
@@ -186,7 +186,7 @@ fn copies_for_artifacts_go_when_the_server_has_them() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     server.fault(FaultTarget::GraphQl("CommitArtifact"), ServerFault::Status(400), 1);
     let logger = start(&folder, "copies", online(&server));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     let copies = logger.wandb().folder().unwrap().join("artifacts");
     let report = logger.finish();
     assert_eq!(account(&report).1, 1);
@@ -200,7 +200,7 @@ fn copies_for_artifacts_go_when_the_server_has_them() {
 fn a_log_is_delivered_by_one_at_a_time() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     let logger = start(&folder, "one_at_a_time", json!({"mode": "offline"}));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     logger.finish();
     let log = find_logs(folder.path()).remove(0);
     let other = File::create(format!("{}.uploaded", log.display())).unwrap();

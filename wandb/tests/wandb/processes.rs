@@ -1,5 +1,4 @@
-//! What a person reads on the terminal, and what a process leaves that was killed. Each case is a child process: this test
-//! program, run again.
+//! Notices on the terminal, and the files of killed processes. Each case is a child process: this test program, run again.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -130,12 +129,12 @@ fn the_child_on_a_full_disk() {
 }
 
 /// A child whose lines the test reads.
-pub(crate) struct Running {
+pub(crate) struct RunningChild {
     child: Child,
     words: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
-impl Running {
+impl RunningChild {
     fn start(case: &str, folder: &TempDir, server: &str) -> Self {
         Self::start_in(case, folder, server, &[])
     }
@@ -178,7 +177,7 @@ impl Running {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
-    /// What it wrote to the terminal, when it has ended.
+    /// Waits for the end and returns the output on the terminal.
     pub(crate) fn errors(mut self) -> Vec<String> {
         self.go_on();
         self.words.by_ref().for_each(drop);
@@ -196,7 +195,7 @@ impl Running {
 #[test]
 fn a_killed_run_is_delivered_and_marked() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
-    let mut running = Running::start("offline", &folder, &server.url());
+    let mut running = RunningChild::start("offline", &folder, &server.url());
     running.wait_for("logged");
     let log = find_logs(folder.path()).remove(0);
     let early = sync(&log, &sync_options(&server), |_, _| {});
@@ -216,7 +215,7 @@ fn a_killed_run_is_delivered_and_marked() {
 #[test]
 fn a_killed_run_is_delivered_though_a_worker_of_it_lives() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
-    let mut running = Running::start("forks", &folder, &server.url());
+    let mut running = RunningChild::start("forks", &folder, &server.url());
     running.wait_for("logged");
     running.child.kill().unwrap();
     running.child.wait().unwrap();
@@ -226,11 +225,11 @@ fn a_killed_run_is_delivered_though_a_worker_of_it_lives() {
     assert_eq!(run.exit_code, Some(137));
 }
 
-/// Where the ring is gone, what is in the log is delivered.
+/// Without the ring, the records in the log are delivered.
 #[test]
 fn a_killed_run_without_its_ring_is_delivered_as_far_as_it_was_written() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
-    let mut running = Running::start("offline", &folder, &server.url());
+    let mut running = RunningChild::start("offline", &folder, &server.url());
     running.wait_for("logged");
     let log = find_logs(folder.path()).remove(0);
     running.child.kill().unwrap();
@@ -253,7 +252,7 @@ fn a_killed_run_without_its_ring_is_delivered_as_far_as_it_was_written() {
 #[test]
 fn a_run_killed_online_is_gone_on_with_by_a_sync() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
-    let mut running = Running::start("online", &folder, &server.url());
+    let mut running = RunningChild::start("online", &folder, &server.url());
     running.wait_for("logged");
     server.wait_until(|state| state.runs.values().any(|run| run.history.len() >= 50));
     running.child.kill().unwrap();
@@ -267,7 +266,7 @@ fn a_run_killed_online_is_gone_on_with_by_a_sync() {
 #[test]
 fn without_a_key_one_line_says_how_to_send_it() {
     let folder = TempDir::new().unwrap();
-    let mut running = Running::start("no key", &folder, "http://127.0.0.1:9");
+    let mut running = RunningChild::start("no key", &folder, "http://127.0.0.1:9");
     running.wait_for("logged");
     running.go_on();
     running.wait_for("logged");
@@ -283,7 +282,7 @@ fn without_a_key_one_line_says_how_to_send_it() {
 fn each_kind_of_trouble_is_one_line_and_one_when_it_is_over() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     server.fault(FaultTarget::Stream, ServerFault::Status(503), 3);
-    let mut running = Running::start("online", &folder, &server.url());
+    let mut running = RunningChild::start("online", &folder, &server.url());
     running.wait_for("logged");
     server.wait_until(|state| state.runs.values().any(|run| run.history.len() >= 99));
     running.go_on();
@@ -299,7 +298,7 @@ fn each_kind_of_trouble_is_one_line_and_one_when_it_is_over() {
 fn a_refused_key_is_one_line_and_the_end_says_how_to_send_the_rest() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     server.fault(FaultTarget::Any, ServerFault::Status(401), usize::MAX);
-    let mut running = Running::start("online", &folder, &server.url());
+    let mut running = RunningChild::start("online", &folder, &server.url());
     running.wait_for("logged");
     server.wait_until(|state| !state.requests.is_empty());
     running.go_on();
@@ -316,7 +315,7 @@ fn a_silent_run_says_nothing_and_a_quiet_one_says_its_troubles() {
     for (variable, lines) in [("WANDB_SILENT", 0), ("WANDB_QUIET", 2)] {
         let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
         server.fault(FaultTarget::Stream, ServerFault::Status(401), usize::MAX);
-        let mut running = Running::start_in("online", &folder, &server.url(), &[(variable, "true")]);
+        let mut running = RunningChild::start_in("online", &folder, &server.url(), &[(variable, "true")]);
         running.wait_for("logged");
         server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 401));
         running.go_on();
@@ -335,7 +334,7 @@ fn this_program(mut command: Command, test: &str) -> Command {
 
 /// Files of the child cannot grow beyond so many bytes, as on a disk that is full.
 #[cfg(target_os = "linux")]
-fn limit_files(running: &Running, bytes: &str) {
+fn limit_files(running: &RunningChild, bytes: &str) {
     let limited = Command::new("prlimit")
         .args(["--pid", &running.child.id().to_string(), &format!("--fsize={bytes}:")])
         .status();
@@ -357,7 +356,7 @@ fn a_full_disk_costs_nothing_once_it_has_room_again() {
             .env(CASE, "full")
             .env(FOLDER, folder.path())
             .env("HOME", folder.path());
-        let mut running = Running::spawn(child);
+        let mut running = RunningChild::spawn(child);
         running.wait_for("built");
         limit_files(&running, "0");
         running.go_on();
@@ -368,7 +367,10 @@ fn a_full_disk_costs_nothing_once_it_has_room_again() {
         running.go_on();
         running.wait_for("started");
         let log = find_logs(folder.path()).remove(0);
-        let fill = |running: &Running| limit_files(running, &(std::fs::metadata(&log).unwrap().len() + 9).to_string());
+        let fill = |running: &RunningChild| {
+            let limit = std::fs::metadata(&log).unwrap().len() + 9;
+            limit_files(running, &limit.to_string());
+        };
         fill(&running);
         running.go_on();
         running.wait_for("full");
@@ -432,7 +434,7 @@ fn a_key_that_a_server_repeats_is_not_shown() {
         ServerFault::StatusWithBody(200, errors),
         1,
     );
-    let mut running = Running::start("online", &folder, &server.url());
+    let mut running = RunningChild::start("online", &folder, &server.url());
     running.wait_for("logged");
     server.wait_until(|state| state.requests.len() >= 3);
     running.go_on();

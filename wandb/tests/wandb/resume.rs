@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{config, delivered, forget, online, start, sync_options, synced, with};
-use testkit::wandb_server::{FaultTarget, ServerFault, ServerRun, WandbServer};
+use testkit::wandb_server::{FaultTarget, ServerFault, StoredRun, WandbServer};
 
 #[test]
 fn a_run_is_resumed_where_the_server_stands() {
@@ -43,7 +43,7 @@ fn auto_goes_on_with_a_run_that_did_not_end_well() {
         delivered(&logger.finish());
     }
     let state = server.state();
-    let mut rows: Vec<_> = state.runs.values().map(ServerRun::steps).collect();
+    let mut rows: Vec<_> = state.runs.values().map(StoredRun::steps).collect();
     rows.sort();
     assert_eq!(
         rows,
@@ -146,7 +146,7 @@ fn must_and_never_hold_when_the_server_comes_back() {
         assert_eq!(server.run().history.len(), 1, "only the run that was there");
         refused(&server, &folder, resume);
     }
-    // What is as it was demanded is delivered.
+    // A run that meets the demand is delivered.
     for (resume, run_id, rows) in [("must", "there", 2), ("never", "new", 1)] {
         let folder = TempDir::new().unwrap();
         server.fault(
@@ -191,7 +191,7 @@ fn a_run_behind_another_is_never_sent_over_it() {
     logger.log_metrics([("x", 2)]);
     logger.finish();
     assert_eq!(synced(&server, &folder), Synced::Delivered);
-    let values = |run: &ServerRun| run.rows().iter().map(|row| row["x"].clone()).collect::<Vec<_>>();
+    let values = |run: &StoredRun| run.rows().iter().map(|row| row["x"].clone()).collect::<Vec<_>>();
     assert_eq!(values(&server.run()), [1, 2]);
     forget(&folder);
     refused(&server, &folder, "delivered in part");
@@ -259,7 +259,7 @@ fn part_cut_off(server: &WandbServer, folder: &TempDir, part: i64) {
     server.heal();
 }
 
-/// What a part of a run says at its beginning.
+/// Logs the beginning of one part of a run.
 fn say_part(logger: &UnifiedLogger, folder: &TempDir, part: i64) {
     logger.log_config(&json!({"part": part}));
     logger.wandb().set_summary("best", part);
@@ -282,7 +282,7 @@ fn part_delivered(server: &WandbServer, part: i64) {
     delivered(&logger.finish());
 }
 
-fn values(run: &ServerRun) -> Vec<i64> {
+fn values(run: &StoredRun) -> Vec<i64> {
     run.rows().iter().map(|row| row["x"].as_i64().unwrap()).collect()
 }
 

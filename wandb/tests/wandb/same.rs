@@ -1,11 +1,11 @@
-//! What the official client reads of ours, and leaves where we leave the same.
+//! Compares our client with the official one: it reads our runs, and the same calls leave the same run on the server.
 
 use facade::UnifiedLogger;
 use facade::wandb::{Histogram, MetricDefinition, Synced, find_logs};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{check_all, official, online, say_all, start, synced, with};
+use crate::{check_all, log_all, official, online, start, synced, with};
 use testkit::wandb_server::{KEY, WandbServer};
 
 /// Cut anywhere, a log is readable up to its last whole record, for the official client as for us.
@@ -13,7 +13,7 @@ use testkit::wandb_server::{KEY, WandbServer};
 fn the_official_client_reads_a_log_that_was_cut() {
     let folder = TempDir::new().unwrap();
     let logger = start(&folder, "cut", json!({"mode": "offline"}));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     for step in 100..1500_u64 {
         logger.log_metrics_at(step, [("x", step)]);
     }
@@ -82,7 +82,7 @@ run.finish()
 fn the_official_client_syncs_what_we_wrote() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     let logger = start(&folder, "for_official", json!({"mode": "offline"}));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     logger.finish();
     official::sync(&server, &official::latest(folder.path()));
     check_all(&server);
@@ -214,7 +214,7 @@ fn say_the_same(logger: &UnifiedLogger) {
     logger.finish();
 }
 
-/// What a run has come to, without what differs from run to run.
+/// Returns the state of a run without the parts that differ from run to run.
 fn state_of(server: &WandbServer) -> Value {
     let run = server.run();
     let timeless = |mut row: serde_json::Map<String, Value>| {

@@ -10,7 +10,7 @@ use logcore::{BuildContext, Deadline, LoggerEnd, LoggerSummary, MetricBatch, Met
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{check_all, config, delivered, online, say_all, start, synced, with};
+use crate::{check_all, config, delivered, log_all, online, start, synced, with};
 use testkit::wandb_server::{FaultTarget, KEY, ServerFault, WandbServer};
 
 /// Each of these passes by itself: the run is delivered whole, and its logger was never held up.
@@ -59,7 +59,7 @@ fn passing_trouble_costs_nothing_but_time() {
                 let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
                 server.fault(on, fault.clone(), 2);
                 let logger = start(&folder, &format!("passing_{at}"), online(&server));
-                say_all(&logger, &folder);
+                log_all(&logger, &folder);
                 let report = logger.finish();
                 assert_eq!(report.sink("wandb").unwrap().spooled, 0, "{on:?} {fault:?}");
                 check_all(&server);
@@ -85,7 +85,7 @@ fn refusals_end_the_delivery_soon_and_lose_nothing() {
         let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
         server.fault(on, ServerFault::Status(status), usize::MAX);
         let logger = start(&folder, &format!("refused_{at}"), online(&server));
-        say_all(&logger, &folder);
+        log_all(&logger, &folder);
         server.wait_until(|state| state.requests.iter().any(|seen| seen.status == status));
         let before = Instant::now();
         let report = logger.finish();
@@ -115,7 +115,7 @@ fn a_wait_of_any_length_is_given_up_at_the_end() {
         let after = ServerFault::StatusWith(429, "retry-after", "1e19".to_owned());
         server.fault(on, after, 1);
         let logger = start(&folder, &format!("long_wait_{at}"), online(&server));
-        say_all(&logger, &folder);
+        log_all(&logger, &folder);
         server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 429));
         let before = Instant::now();
         let report = logger.finish();
@@ -138,7 +138,7 @@ fn setup_waits_for_a_server_no_longer_than_it_is_told_to() {
     let before = Instant::now();
     let logger = start(&folder, "slow_setup", with(online(&server), options));
     assert!(before.elapsed() < Duration::from_secs(20));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     delivered(&logger.finish());
     check_all(&server);
 }
@@ -148,7 +148,7 @@ fn a_refusal_that_is_mended_before_the_end_is_forgotten() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
     server.fault(FaultTarget::Stream, ServerFault::Status(401), 1);
     let logger = start(&folder, "mended", online(&server));
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     server.wait_until(|state| state.requests.iter().any(|seen| seen.status == 401));
     delivered(&logger.finish());
     check_all(&server);
@@ -168,7 +168,7 @@ fn a_server_that_is_not_there_holds_nobody_up() {
     })
     .unwrap();
     let before = Instant::now();
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     logger.flush().unwrap();
     assert!(before.elapsed() < Duration::from_secs(2));
     let report = logger.finish();
@@ -190,7 +190,7 @@ fn a_server_that_comes_back_gets_everything() {
     drop(server);
     let options = json!({"mode": "online", "base_url": address, "api_key": KEY, "transmit_interval": 0.05});
     let logger = start(&folder, "comes_back", options);
-    say_all(&logger, &folder);
+    log_all(&logger, &folder);
     // Some tries have failed by now, or will have; the result is the same.
     let server = WandbServer::start_on(&place);
     delivered(&logger.finish());
@@ -244,7 +244,7 @@ fn what_was_streamed_before_a_kill_stays_right() {
     log(&mut *killed, 20..40);
     killed.flush(soon()).unwrap();
     server.wait_until(|state| state.runs.values().any(|run| run.history.len() == 39));
-    // What it leaves, as it is at this moment.
+    // A copy of the files at this moment, as a kill would leave them.
     let left = TempDir::new().unwrap();
     let run = fs::canonicalize(folder.path().join("wandb/latest-run")).unwrap();
     let copy = left.path().join("wandb").join(run.file_name().unwrap());

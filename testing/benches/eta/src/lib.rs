@@ -10,8 +10,8 @@ mod traces;
 
 use std::ops::Range;
 
-pub use self::score::Score;
-pub use self::traces::{KINDS, Kind, RECORDED};
+pub use self::score::EtaScore;
+pub use self::traces::{KINDS, RECORDED, RunKind};
 
 /// Seeds that the constants of our estimator were not chosen with.
 pub const HELD_OUT: Range<u64> = 200_000..200_100;
@@ -26,10 +26,10 @@ trait Estimator {
 }
 
 /// The mean scores of ours, of indicatif's and of tqdm's estimate over runs of this kind.
-pub fn compare(kind: Kind, seeds: Range<u64>) -> [Score; 3] {
+pub fn compare(kind: RunKind, seeds: Range<u64>) -> [EtaScore; 3] {
     let (_, steps) = kind;
     let runs = (seeds.end - seeds.start) as f64;
-    let mut means = [Score::default(); 3];
+    let mut means = [EtaScore::default(); 3];
     for seed in seeds {
         let steps = steps(seed);
         let total = steps.len() as u64;
@@ -56,7 +56,7 @@ mod tests {
     /// One estimator with fixed constants. Not so for the recorded runs: see `docs/benchmarks.md`.
     #[test]
     fn ours_errs_least_on_every_made_kind_of_run() {
-        let check = |kind: Kind| {
+        let check = |kind: RunKind| {
             let [ours, indicatif, tqdm] = compare(kind, HELD_OUT).map(|score| score.error);
             let name = kind.0;
             assert!(

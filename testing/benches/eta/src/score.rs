@@ -8,7 +8,7 @@ const UNTIL: f64 = 0.95;
 
 /// How good what was shown is.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Score {
+pub struct EtaScore {
     /// The mean of |shown − true| / true over the looks. Nothing shown is as wrong as 0.
     pub error: f64,
     /// The mean of how far the finish moves between two looks, as a part of the true remaining time.
@@ -16,7 +16,7 @@ pub struct Score {
 }
 
 /// Shows an estimator steps that take so many seconds.
-pub(crate) fn score(estimator: &mut dyn Estimator, steps: &[f64]) -> Score {
+pub(crate) fn score(estimator: &mut dyn Estimator, steps: &[f64]) -> EtaScore {
     let total: f64 = steps.iter().sum();
     let look_at = |look: u32| total * (FROM + (UNTIL - FROM) * f64::from(look) / f64::from(LOOKS - 1));
     let (mut at, mut look) = (0.0, 0);
@@ -38,7 +38,7 @@ pub(crate) fn score(estimator: &mut dyn Estimator, steps: &[f64]) -> Score {
         }
         estimator.step(at);
     }
-    Score {
+    EtaScore {
         error: errors / f64::from(LOOKS),
         jump: jumps / f64::from(LOOKS - 1),
     }

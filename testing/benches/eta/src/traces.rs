@@ -3,36 +3,49 @@ use std::ops::RangeInclusive;
 
 use fastrand::Rng;
 
-/// A kind of run: its name, and the seconds that each of its steps takes, as a seed decides.
-pub type Kind = (&'static str, fn(u64) -> Vec<f64>);
+/// A kind of run: its name, and a function from a seed to the seconds of each step.
+pub type RunKind = (&'static str, fn(u64) -> Vec<f64>);
 
-/// What trainings do. Lengths, paces and amounts come from the seed, too.
-pub const KINDS: &[Kind] = &[
-    ("constant", |seed| Run::new(seed).steps()),
-    ("warm-up: slow first steps", |seed| Run::new(seed).compile().steps()),
-    ("warm-up: a cold cache", |seed| Run::new(seed).cold_cache().steps()),
-    ("drift", |seed| Run::new(seed).drift().steps()),
-    ("a change of pace at half", |seed| Run::new(seed).change().steps()),
-    ("validation", |seed| Run::new(seed).validation().steps()),
-    ("heavy tail: log-normal", |seed| Run::new(seed).log_normal().steps()),
-    ("heavy tail: Pareto", |seed| Run::new(seed).pareto().steps()),
+/// All kinds of training runs. The seed decides their lengths and paces.
+pub const KINDS: &[RunKind] = &[
+    ("constant", |seed| TraceBuilder::new(seed).steps()),
+    ("warm-up: slow first steps", |seed| {
+        TraceBuilder::new(seed).compile().steps()
+    }),
+    ("warm-up: a cold cache", |seed| {
+        TraceBuilder::new(seed).cold_cache().steps()
+    }),
+    ("drift", |seed| TraceBuilder::new(seed).drift().steps()),
+    ("a change of pace at half", |seed| {
+        TraceBuilder::new(seed).change().steps()
+    }),
+    ("validation", |seed| TraceBuilder::new(seed).validation().steps()),
+    ("heavy tail: log-normal", |seed| {
+        TraceBuilder::new(seed).log_normal().steps()
+    }),
+    ("heavy tail: Pareto", |seed| TraceBuilder::new(seed).pareto().steps()),
     ("warm-up and validation", |seed| {
-        Run::new(seed).compile().validation().steps()
+        TraceBuilder::new(seed).compile().validation().steps()
     }),
     ("drift and validation", |seed| {
-        Run::new(seed).drift().validation().steps()
+        TraceBuilder::new(seed).drift().validation().steps()
     }),
     ("warm-up, validation, heavy tail", |seed| {
-        Run::new(seed).log_normal().compile().validation().steps()
+        TraceBuilder::new(seed).log_normal().compile().validation().steps()
     }),
     ("cold cache, drift, validation, heavy tail", |seed| {
-        Run::new(seed).pareto().cold_cache().drift().validation().steps()
+        TraceBuilder::new(seed)
+            .pareto()
+            .cold_cache()
+            .drift()
+            .validation()
+            .steps()
     }),
 ];
 
 /// Two runs of the example `train` while builds took the same two cores; the seed says which. From the times of the rows in
 /// `metrics.jsonl`, which went by 4 ms there.
-pub const RECORDED: Kind = ("recorded", recorded);
+pub const RECORDED: RunKind = ("recorded", recorded);
 
 fn recorded(seed: u64) -> Vec<f64> {
     let runs: Vec<&str> = include_str!("recorded.txt").lines().collect();
@@ -44,14 +57,14 @@ fn recorded(seed: u64) -> Vec<f64> {
 }
 
 /// The steps of a run, changed by one property after the other.
-struct Run {
+struct TraceBuilder {
     rng: Rng,
     /// The seconds that a typical step takes.
     typical: f64,
     steps: Vec<f64>,
 }
 
-impl Run {
+impl TraceBuilder {
     /// 50 to 100,000 steps in one minute to ten hours, each order of magnitude as likely, with a jitter of 1 to 10 %.
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);

@@ -1,5 +1,4 @@
-//! What every measurement of this system has in common: the line that is logged, the limit that nobody can beat, and
-//! the statistics.
+//! The common parts of all measurements: the line that is logged, the lower limit of its cost, and the statistics.
 
 mod limit;
 mod line;

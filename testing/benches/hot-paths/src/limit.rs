@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::ZonedDateTime;
 
 use crate::line::{Line, TARGET};
-use crate::say;
+use crate::with_line;
 
 /// Formats the line into a reused buffer and throws it away. The text of the second is kept for the calls within it, as
 /// any careful logger would: the limit is to be hard to reach.
@@ -16,7 +16,7 @@ pub fn format_only(line: &Line) {
     BUFFER.with_borrow_mut(|buffer| {
         buffer.prefix();
         // Writing to a String cannot fail.
-        let _ = say!(line, write!(buffer.text,));
+        let _ = with_line!(line, write!(buffer.text,));
         black_box(&buffer.text);
     });
 }

@@ -1,9 +1,9 @@
-//! The line that everyone writes.
+//! The line that every logger writes.
 
 /// The target that every line names.
 pub const TARGET: &str = "trainer";
 
-/// What a training step has to say: three floats, so that formatting is nearly all of a call's cost.
+/// The line of a training step. It has three floats, so formatting is nearly all of the cost of a call.
 #[derive(Clone, Copy)]
 pub struct Line {
     /// The number of the step.
@@ -31,9 +31,9 @@ impl Line {
     }
 }
 
-/// Calls a formatting macro with the line behind the arguments given: `say!(line, log::info!(logger: logger,))`.
+/// Calls a formatting macro with the line behind the arguments given: `with_line!(line, log::info!(logger: logger,))`.
 #[macro_export]
-macro_rules! say {
+macro_rules! with_line {
     ($line:expr, $($name:ident)::+ ! ($($before:tt)*)) => {
         $($name)::+!(
             $($before)*

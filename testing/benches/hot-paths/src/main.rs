@@ -1,5 +1,5 @@
-//! What each call costs its caller: `hot-paths [ROUNDS]` times the calls beside the limit, `hot-paths --once CALLS` makes
-//! each of them so often, for whoever counts its instructions (`cargo xtask instructions`).
+//! The cost of each call: `hot-paths [ROUNDS]` measures its time beside the limit. `hot-paths --once CALLS` makes each call so
+//! often, so that `cargo xtask instructions` can count instructions.
 
 #![allow(clippy::print_stdout, reason = "a program whose output is its result")]
 
@@ -37,7 +37,7 @@ fn once(calls: u64) -> Result<()> {
     Ok(())
 }
 
-/// What is counted, by this function's name.
+/// Makes the calls. `cargo xtask instructions` counts in this function, by its name.
 #[inline(never)]
 fn measured(call: &dyn Fn(u64), calls: u64) {
     (calls..2 * calls).for_each(call);

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use anyhow::{Context, Result};
 use facade::logcore::serde_json::json;
 use facade::{LogConfig, MetricHandle, UnifiedLogger, setup_logging};
-use hot_paths::{Line, TARGET, TEN_METRICS, format_only, say};
+use hot_paths::{Line, TARGET, TEN_METRICS, format_only, with_line};
 use log::LevelFilter;
 use tempfile::TempDir;
 
@@ -75,7 +75,7 @@ impl Paths {
             ..
         } = self;
         for logger in [text, metrics, by_handle, in_one_call, progress, training] {
-            // What a failed flush leaves behind costs no caller anything.
+            // A failed flush has no cost for callers.
             let _ = logger.flush();
         }
     }
@@ -98,17 +98,17 @@ impl Paths {
                 black_box(step);
             }),
             path("log::info!(logger: …)", move |step| {
-                say!(Line::at(step), log::info!(logger: text, target: TARGET,));
+                with_line!(Line::at(step), log::info!(logger: text, target: TARGET,));
             }),
             path("logger.info(…)", move |step| {
-                text.info(say!(Line::at(step), format_args!()))
+                text.info(with_line!(Line::at(step), format_args!()))
             }),
             path("global log::info!", move |step| {
-                say!(Line::at(step), log::info!(target: TARGET,));
+                with_line!(Line::at(step), log::info!(target: TARGET,));
             }),
             path("logger.info, a literal", move |_| text.info("the validation begins")),
             path("logger.debug, which nobody wants", move |step| {
-                text.debug(say!(Line::at(step), format_args!()));
+                text.debug(with_line!(Line::at(step), format_args!()));
             }),
             path("ten metrics by name", move |step| {
                 metrics.log_metrics_at(step, pairs(TEN_METRICS, step))

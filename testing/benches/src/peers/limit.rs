@@ -2,7 +2,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use anyhow::Result;
-use hot_paths::{Line, TARGET, say};
+use hot_paths::{Line, TARGET, with_line};
 
 use super::Peer;
 
@@ -19,24 +19,24 @@ pub(super) fn nothing(_: &Path) -> Result<Box<dyn Peer>> {
 struct FormatOnly;
 
 impl Peer for FormatOnly {
-    fn say(&self, line: &Line) {
+    fn log_line(&self, line: &Line) {
         hot_paths::format_only(line);
     }
 
-    /// What `log` itself costs where nobody wants a level: a logger that does nothing stands behind it.
-    fn mutter(&self, line: &Line) {
-        say!(line, log::trace!(logger: log::logger(), target: TARGET,));
+    /// The cost of `log` itself at a disabled level, with a logger that does nothing.
+    fn log_disabled(&self, line: &Line) {
+        with_line!(line, log::trace!(logger: log::logger(), target: TARGET,));
     }
 }
 
 struct Nothing;
 
 impl Peer for Nothing {
-    fn say(&self, line: &Line) {
+    fn log_line(&self, line: &Line) {
         black_box(line);
     }
 
-    fn mutter(&self, line: &Line) {
+    fn log_disabled(&self, line: &Line) {
         black_box(line);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use flexi_logger::{FileSpec, WriteMode};
-use hot_paths::{Line, TARGET, say};
+use hot_paths::{Line, TARGET, with_line};
 use log::{LevelFilter, Log};
 
 use super::{FILE, Peer};
@@ -113,17 +113,17 @@ fn peer(logger: Box<dyn Log>) -> Box<dyn Peer> {
 
 struct LogPeer {
     logger: Box<dyn Log>,
-    /// What must not be dropped before the logger.
+    /// A guard that must be dropped after the logger.
     _alive: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Peer for LogPeer {
-    fn say(&self, line: &Line) {
-        say!(line, log::info!(logger: self.logger, target: TARGET,));
+    fn log_line(&self, line: &Line) {
+        with_line!(line, log::info!(logger: self.logger, target: TARGET,));
     }
 
-    fn mutter(&self, line: &Line) {
-        say!(line, log::trace!(logger: self.logger, target: TARGET,));
+    fn log_disabled(&self, line: &Line) {
+        with_line!(line, log::trace!(logger: self.logger, target: TARGET,));
     }
 
     fn flush(&self) {

@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::Result;
 use facade::logcore::serde_json::json;
 use facade::{LogConfig, UnifiedLogger, setup_logging};
-use hot_paths::{Line, TARGET, say};
+use hot_paths::{Line, TARGET, with_line};
 use log::LevelFilter;
 
 use super::{FILE, Peer};
@@ -21,11 +21,11 @@ pub(crate) fn config(dir: &Path) -> LogConfig {
 }
 
 pub(super) fn handle(dir: &Path) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Handle(setup_logging(config(dir))?)))
+    Ok(Box::new(OurHandle(setup_logging(config(dir))?)))
 }
 
 pub(super) fn with_wandb(dir: &Path) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Handle(setup_logging(LogConfig {
+    Ok(Box::new(OurHandle(setup_logging(LogConfig {
         enable_wandb: true,
         sinks: [("wandb".to_owned(), json!({"mode": "offline"}))].into(),
         ..config(dir)
@@ -40,15 +40,15 @@ pub(super) fn global(dir: &Path) -> Result<Box<dyn Peer>> {
     Ok(Box::new(Global(setup_logging(config(dir))?)))
 }
 
-struct Handle(UnifiedLogger);
+struct OurHandle(UnifiedLogger);
 
-impl Peer for Handle {
-    fn say(&self, line: &Line) {
-        say!(line, log::info!(logger: self.0, target: TARGET,));
+impl Peer for OurHandle {
+    fn log_line(&self, line: &Line) {
+        with_line!(line, log::info!(logger: self.0, target: TARGET,));
     }
 
-    fn mutter(&self, line: &Line) {
-        say!(line, log::trace!(logger: self.0, target: TARGET,));
+    fn log_disabled(&self, line: &Line) {
+        with_line!(line, log::trace!(logger: self.0, target: TARGET,));
     }
 
     fn flush(&self) {
@@ -59,12 +59,12 @@ impl Peer for Handle {
 struct Method(UnifiedLogger);
 
 impl Peer for Method {
-    fn say(&self, line: &Line) {
-        self.0.info(say!(line, format_args!()));
+    fn log_line(&self, line: &Line) {
+        self.0.info(with_line!(line, format_args!()));
     }
 
-    fn mutter(&self, line: &Line) {
-        self.0.trace(say!(line, format_args!()));
+    fn log_disabled(&self, line: &Line) {
+        self.0.trace(with_line!(line, format_args!()));
     }
 
     fn flush(&self) {
@@ -75,12 +75,12 @@ impl Peer for Method {
 struct Global(UnifiedLogger);
 
 impl Peer for Global {
-    fn say(&self, line: &Line) {
-        say!(line, log::info!(target: TARGET,));
+    fn log_line(&self, line: &Line) {
+        with_line!(line, log::info!(target: TARGET,));
     }
 
-    fn mutter(&self, line: &Line) {
-        say!(line, log::trace!(target: TARGET,));
+    fn log_disabled(&self, line: &Line) {
+        with_line!(line, log::trace!(target: TARGET,));
     }
 
     fn flush(&self) {
@@ -89,6 +89,6 @@ impl Peer for Global {
 }
 
 fn flush(logger: &UnifiedLogger) {
-    // What a failed flush leaves behind shows as lost lines.
+    // A failed flush shows as lost lines.
     let _ = logger.flush();
 }

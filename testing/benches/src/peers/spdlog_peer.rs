@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use hot_paths::{Line, TARGET, say};
+use hot_paths::{Line, TARGET, with_line};
 use spdlog::sink::{AsyncPoolSink, FileSink, Sink};
 use spdlog::{LevelFilter, Logger, ThreadPool};
 
@@ -39,12 +39,12 @@ struct SpdlogPeer {
 }
 
 impl Peer for SpdlogPeer {
-    fn say(&self, line: &Line) {
-        say!(line, spdlog::info!(logger: self.logger,));
+    fn log_line(&self, line: &Line) {
+        with_line!(line, spdlog::info!(logger: self.logger,));
     }
 
-    fn mutter(&self, line: &Line) {
-        say!(line, spdlog::trace!(logger: self.logger,));
+    fn log_disabled(&self, line: &Line) {
+        with_line!(line, spdlog::trace!(logger: self.logger,));
     }
 
     fn flush(&self) {

@@ -3,7 +3,7 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::Result;
-use hot_paths::{Line, say};
+use hot_paths::{Line, with_line};
 use tracing::Dispatch;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
@@ -31,12 +31,12 @@ struct TracingPeer {
 }
 
 impl Peer for TracingPeer {
-    fn say(&self, line: &Line) {
-        say!(line, tracing::info!(target: "trainer",));
+    fn log_line(&self, line: &Line) {
+        with_line!(line, tracing::info!(target: "trainer",));
     }
 
-    fn mutter(&self, line: &Line) {
-        say!(line, tracing::trace!(target: "trainer",));
+    fn log_disabled(&self, line: &Line) {
+        with_line!(line, tracing::trace!(target: "trainer",));
     }
 
     fn enter(&self, body: &mut dyn FnMut()) {

@@ -1,4 +1,4 @@
-//! What a peer costs that has nothing, or little, to do: each in a process of its own.
+//! The cost of a peer that has nothing or little to do, measured in a process of its own.
 
 use std::fs;
 use std::process::Command;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use hot_paths::{Line, median};
 
-use crate::peers::{self, Entry, LIMIT};
+use crate::peers::{self, LIMIT, PeerEntry};
 use crate::plan::Plan;
 use crate::session::Session;
-use crate::table::{Table, figure};
+use crate::table::{ReportTable, figure};
 use crate::usage::{cpu_seconds, resident_mb};
 
 /// The argument with which this program measures one peer by itself.
@@ -23,18 +23,19 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// Intervals between lone lines: in the first a writer is still polling, in the second it may have gone to sleep.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(300)];
 
-pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {
+pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let note = format!(
-        "Each in a process of its own. The delay is from the call of a lone line until the file has grown (a dash: not within {} \
-         s, only when a buffer is full or flushed), with 50 ms and 300 ms between the lines, median and worst of {} each. The \
-         call is what it costs the caller then, after sleeping, with cold caches. Idle is CPU time over {} s in which nothing is \
-         said. Memory is what is resident more than before the peer was opened: after 1000 lines, and after {} lines at once.",
+        "Each in a process of its own. The delay is from the call of a lone line until the file has grown (a dash: \
+         not within {} s, only when a buffer is full or flushed), with 50 ms and 300 ms between the lines, median \
+         and worst of {} each. The call is what it costs the caller then, after sleeping, with cold caches. Idle is \
+         CPU time over {} s in which nothing is said. Memory is what is resident more than before the peer was \
+         opened: after 1000 lines, and after {} lines at once.",
         PATIENCE.as_secs_f64(),
         plan.lone_lines,
         plan.idle.as_secs_f64(),
         plan.lines,
     );
-    let mut table = Table::new(
+    let mut table = ReportTable::new(
         "A lone line, idleness and memory",
         note,
         &[
@@ -91,9 +92,9 @@ pub(crate) fn figures(plan: &Plan, name: &str) -> Result<Vec<f64>> {
     let Some(entry) = peers::all().into_iter().find(|entry| entry.name == name) else {
         bail!("there is no peer `{name}`");
     };
-    // What formatting needs in any case is not the peer's.
+    // Memory for formatting is used in any case, so it is taken before the first measurement.
     let limit = Session::open(&LIMIT)?;
-    (0..1000).for_each(|step| limit.peer().say(&Line::at(step)));
+    (0..1000).for_each(|step| limit.peer().log_line(&Line::at(step)));
 
     let before = resident_mb();
     let mut session = Session::open(&entry)?;
@@ -101,7 +102,7 @@ pub(crate) fn figures(plan: &Plan, name: &str) -> Result<Vec<f64>> {
     let base = resident_mb() - before;
     let idle = idle_percent(plan);
     let polling = lone_lines(&session, plan.lone_lines, INTERVALS[0]);
-    // Who keeps a line for a full buffer keeps it at any interval.
+    // A peer that waits for a full buffer delivers a lone line at no interval.
     let asleep = if polling.delays.is_empty() {
         Lone::default()
     } else {
@@ -151,7 +152,7 @@ fn lone_lines(session: &Session, count: usize, interval: Duration) -> Lone {
         let mut started = Instant::now();
         peer.enter(&mut || {
             started = Instant::now();
-            peer.say(&line);
+            peer.log_line(&line);
             lone.calls.push(started.elapsed().as_secs_f64() * 1e6);
         });
         // Looked at without a pause: there is a core for the writer, and a sleep would be most of the delay.

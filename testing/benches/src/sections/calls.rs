@@ -1,26 +1,26 @@
-//! What a text call costs its caller.
+//! The time of a text call.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use hot_paths::{Line, Timing, median, pause};
 
-use crate::peers::{CLOCK, Entry, LIMIT};
+use crate::peers::{CLOCK, LIMIT, PeerEntry};
 use crate::plan::Plan;
 use crate::session::Session;
-use crate::table::{Table, figure};
+use crate::table::{ReportTable, figure};
 
 /// A pause as short as between the calls of a busy program, but long enough for a writer to keep up.
 const GAP: Duration = Duration::from_micros(2);
 
-pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {
+pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let back_to_back = table(plan, peers, Duration::ZERO, "Text calls, back to back")?;
     let with_gaps = table(plan, peers, GAP, "Text calls, 2 µs apart")?;
     Ok(vec![back_to_back, with_gaps])
 }
 
-fn table(plan: &Plan, peers: &[Entry], gap: Duration, title: &str) -> Result<Table> {
-    let mut turns: Vec<Vec<Turn>> = peers.iter().map(|_| Vec::new()).collect();
+fn table(plan: &Plan, peers: &[PeerEntry], gap: Duration, title: &str) -> Result<ReportTable> {
+    let mut turns: Vec<Vec<CallTurn>> = peers.iter().map(|_| Vec::new()).collect();
     let mut clock = Vec::new();
     let mut samples = Vec::with_capacity(plan.calls as usize);
     for round in 0..plan.rounds {
@@ -30,16 +30,16 @@ fn table(plan: &Plan, peers: &[Entry], gap: Duration, title: &str) -> Result<Tab
             let index = (round + offset) % peers.len();
             let (limit, _) = turn(&LIMIT, plan, gap, &mut samples)?;
             let (timing, lost) = turn(&peers[index], plan, gap, &mut samples)?;
-            turns[index].push(Turn { timing, limit, lost });
+            turns[index].push(CallTurn { timing, limit, lost });
         }
     }
 
     let note = format!(
-        "Nanoseconds; {} rounds of {} calls, medians over the rounds. `×` is the ratio to the limit, which has a turn just \
-         before each peer's. Each time includes one reading of the clock.",
+        "Nanoseconds; {} rounds of {} calls, medians over the rounds. `×` is the ratio to the limit, which has a turn \
+         just before each peer's. Each time includes one reading of the clock.",
         plan.rounds, plan.calls
     );
-    let mut table = Table::new(
+    let mut table = ReportTable::new(
         title,
         note,
         &[
@@ -93,14 +93,14 @@ fn table(plan: &Plan, peers: &[Entry], gap: Duration, title: &str) -> Result<Tab
     Ok(table)
 }
 
-struct Turn {
+struct CallTurn {
     timing: Timing,
     /// Of the limit's turn just before.
     limit: Timing,
     lost: i64,
 }
 
-fn turn(entry: &Entry, plan: &Plan, gap: Duration, samples: &mut Vec<u32>) -> Result<(Timing, i64)> {
+fn turn(entry: &PeerEntry, plan: &Plan, gap: Duration, samples: &mut Vec<u32>) -> Result<(Timing, i64)> {
     let mut session = Session::open(entry)?;
     session.warm_up(plan.warm_up);
     let peer = session.peer();
@@ -109,7 +109,7 @@ fn turn(entry: &Entry, plan: &Plan, gap: Duration, samples: &mut Vec<u32>) -> Re
         for step in 0..plan.calls {
             let line = Line::at(step);
             let started = pause(gap);
-            peer.say(&line);
+            peer.log_line(&line);
             samples.push(started.elapsed().as_nanos() as u32);
         }
     });

@@ -1,4 +1,4 @@
-//! What a call costs whose level is switched off.
+//! The time of a call whose level is off.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -7,13 +7,13 @@ use anyhow::Result;
 use hot_paths::{Line, median};
 use log::LevelFilter;
 
-use crate::peers::{Entry, LIMIT};
+use crate::peers::{LIMIT, PeerEntry};
 use crate::plan::Plan;
 use crate::session::Session;
-use crate::table::{Table, figure};
+use crate::table::{ReportTable, figure};
 
-pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {
-    let mut turns: Vec<Vec<[Turn; 2]>> = peers.iter().map(|_| Vec::new()).collect();
+pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+    let mut turns: Vec<Vec<[LevelTurn; 2]>> = peers.iter().map(|_| Vec::new()).collect();
     for _ in 0..plan.rounds {
         for (entry, turns) in peers.iter().zip(&mut turns) {
             let mut session = Session::open(entry)?;
@@ -26,15 +26,16 @@ pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {
         }
     }
 
-    let note = "Nanoseconds a call, loop included. `nobody wants` is a level above `log::max_level()`, with what `log` costs \
-                by itself in the turn before; `it alone does not` is one that another logger of the process does want.";
-    let mut table = Table::new(
+    let note = "Nanoseconds a call, loop included. `nobody wants` is a level above `log::max_level()`, with what \
+         `log` costs by itself in the turn before; `it alone does not` is one that another logger of the process \
+         does want.";
+    let mut table = ReportTable::new(
         "Calls whose level is off",
         note,
         &["peer", "nobody wants", "`log` by itself", "it alone does not"],
     );
     for (entry, turns) in peers.iter().zip(&turns) {
-        let of = |value: fn(&[Turn; 2]) -> f64| figure(median(turns.iter().map(value)));
+        let of = |value: fn(&[LevelTurn; 2]) -> f64| figure(median(turns.iter().map(value)));
         table.row([
             entry.name.to_owned(),
             of(|t| t[0].peer),
@@ -45,12 +46,12 @@ pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {
     Ok(vec![table])
 }
 
-struct Turn {
+struct LevelTurn {
     peer: f64,
     limit: f64,
 }
 
-fn turn(session: &Session, plan: &Plan) -> Result<Turn> {
+fn turn(session: &Session, plan: &Plan) -> Result<LevelTurn> {
     let limit = (LIMIT.open)(std::path::Path::new(""))?;
     let time = |peer: &dyn crate::peers::Peer| {
         let line = Line::at(1);
@@ -58,13 +59,13 @@ fn turn(session: &Session, plan: &Plan) -> Result<Turn> {
         peer.enter(&mut || {
             let started = Instant::now();
             for _ in 0..plan.small_calls {
-                peer.mutter(black_box(&line));
+                peer.log_disabled(black_box(&line));
             }
             nanoseconds = started.elapsed().as_secs_f64() * 1e9 / plan.small_calls as f64;
         });
         nanoseconds
     };
-    Ok(Turn {
+    Ok(LevelTurn {
         limit: time(&*limit),
         peer: time(session.peer()),
     })

@@ -6,20 +6,20 @@ use anyhow::{Context, Result};
 use hot_paths::{Line, median};
 use log::LevelFilter;
 
-use crate::peers::{self, Entry, FILE};
+use crate::peers::{self, FILE, PeerEntry};
 use crate::plan::Plan;
-use crate::table::{Table, figure};
+use crate::table::{ReportTable, figure};
 
 /// Lines that are waiting to be written when a peer is told to end.
 const LINES: u64 = 1000;
 
-pub(crate) fn measure(plan: &Plan, chosen: &[Entry]) -> Result<Vec<Table>> {
+pub(crate) fn measure(plan: &Plan, chosen: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let rounds = plan.rounds * 3;
     let note = format!(
-        "Milliseconds, medians of {rounds} turns. The start is until the peer is ready for its first line; the end is of one that has \
-         just been told {LINES} lines. A peer whose end leaves lines out has them counted as lost."
+        "Milliseconds, medians of {rounds} turns. The start is until the peer is ready for its first line; the end is \
+         of one that has just been told {LINES} lines. A peer whose end leaves lines out has them counted as lost."
     );
-    let mut table = Table::new("Start and end", note, &["peer", "start", "end", "lost"]);
+    let mut table = ReportTable::new("Start and end", note, &["peer", "start", "end", "lost"]);
     let ours = chosen.iter().any(|entry| entry.name.starts_with("logcore"));
     let with_wandb = ours.then_some(&peers::WITH_WANDB);
     for entry in chosen.iter().filter(|entry| !entry.again).chain(with_wandb) {
@@ -35,27 +35,27 @@ pub(crate) fn measure(plan: &Plan, chosen: &[Entry]) -> Result<Vec<Table>> {
 }
 
 /// Times in milliseconds.
-struct Turn {
+struct LifeTurn {
     start: f64,
     end: f64,
     lost: i64,
 }
 
-fn turn(entry: &Entry) -> Result<Turn> {
+fn turn(entry: &PeerEntry) -> Result<LifeTurn> {
     let folder = tempfile::tempdir().context("make a folder for a peer's file")?;
     // A peer that is not the global logger does not set this.
     log::set_max_level(LevelFilter::Info);
     let started = Instant::now();
     let peer = (entry.open)(folder.path()).with_context(|| format!("open {}", entry.name))?;
     let start = milliseconds(started);
-    peer.enter(&mut || (0..LINES).for_each(|step| peer.say(&Line::at(step))));
+    peer.enter(&mut || (0..LINES).for_each(|step| peer.log_line(&Line::at(step))));
     let ending = Instant::now();
     drop(peer);
     let end = milliseconds(ending);
     let path = folder.path().join(FILE);
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let there = text.lines().filter(|line| line.ends_with(" samples/s")).count();
-    Ok(Turn {
+    Ok(LifeTurn {
         start,
         end,
         lost: LINES as i64 - there as i64,

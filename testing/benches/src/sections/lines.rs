@@ -7,20 +7,20 @@ use std::time::Instant;
 use anyhow::Result;
 use hot_paths::{Line, median};
 
-use crate::peers::{BASELINE, Entry, LIMIT, Peer};
+use crate::peers::{BASELINE, LIMIT, Peer, PeerEntry};
 use crate::plan::Plan;
 use crate::session::Session;
-use crate::table::{Table, figure};
+use crate::table::{ReportTable, figure};
 use crate::usage::cpu_seconds;
 
-pub(crate) fn measure(plan: &Plan, peers: &[Entry]) -> Result<Vec<Table>> {
+pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     [1, 4].into_iter().map(|threads| table(plan, peers, threads)).collect()
 }
 
-fn table(plan: &Plan, peers: &[Entry], threads: u64) -> Result<Table> {
+fn table(plan: &Plan, peers: &[PeerEntry], threads: u64) -> Result<ReportTable> {
     let others = peers.iter().filter(|entry| !entry.again);
-    let everyone: Vec<Entry> = [&LIMIT].into_iter().chain(others).copied().collect();
-    let mut turns: Vec<Vec<Turn>> = everyone.iter().map(|_| Vec::new()).collect();
+    let everyone: Vec<PeerEntry> = [&LIMIT].into_iter().chain(others).copied().collect();
+    let mut turns: Vec<Vec<LineTurn>> = everyone.iter().map(|_| Vec::new()).collect();
     for round in 0..plan.rounds {
         for offset in 0..everyone.len() {
             let index = (round + offset) % everyone.len();
@@ -33,17 +33,17 @@ fn table(plan: &Plan, peers: &[Entry], threads: u64) -> Result<Table> {
         if threads == 1 { "" } else { "s" }
     );
     let note = format!(
-        "{} rounds of {} lines, medians over the rounds. `×` is the ratio to {} in the same round (above 1 is faster; for \
-         CPU, below 1 is cheaper). CPU is of all threads of the process, in seconds a million lines.",
+        "{} rounds of {} lines, medians over the rounds. `×` is the ratio to {} in the same round (above 1 is faster; \
+         for CPU, below 1 is cheaper). CPU is of all threads of the process, in seconds a million lines.",
         plan.rounds, plan.lines, BASELINE.name
     );
-    let mut table = Table::new(title, note, &["peer", "lines/s", "×", "CPU s/M", "× CPU", "lost"]);
+    let mut table = ReportTable::new(title, note, &["peer", "lines/s", "×", "CPU s/M", "× CPU", "lost"]);
     let baseline = everyone
         .iter()
         .position(|entry| entry.name == BASELINE.name)
         .unwrap_or(0);
     for (entry, own) in everyone.iter().zip(&turns) {
-        let against = |value: fn(&Turn) -> f64| {
+        let against = |value: fn(&LineTurn) -> f64| {
             let ratios = own
                 .iter()
                 .zip(&turns[baseline])
@@ -62,7 +62,7 @@ fn table(plan: &Plan, peers: &[Entry], threads: u64) -> Result<Table> {
     Ok(table)
 }
 
-struct Turn {
+struct LineTurn {
     /// Lines a second.
     rate: f64,
     /// CPU seconds a million lines.
@@ -70,7 +70,7 @@ struct Turn {
     lost: i64,
 }
 
-fn turn(entry: &Entry, plan: &Plan, threads: u64) -> Result<Turn> {
+fn turn(entry: &PeerEntry, plan: &Plan, threads: u64) -> Result<LineTurn> {
     let mut session = Session::open(entry)?;
     session.warm_up(plan.warm_up);
     let per_thread = plan.lines / threads;
@@ -79,18 +79,18 @@ fn turn(entry: &Entry, plan: &Plan, threads: u64) -> Result<Turn> {
     session.settle();
     let wall = started.elapsed().as_secs_f64();
     let cpu = cpu_seconds() - cpu_before;
-    let said = per_thread * threads;
-    Ok(Turn {
-        rate: said as f64 / wall,
-        cpu: cpu * 1e6 / said as f64,
-        lost: session.close(plan.warm_up + said)?,
+    let logged = per_thread * threads;
+    Ok(LineTurn {
+        rate: logged as f64 / wall,
+        cpu: cpu * 1e6 / logged as f64,
+        lost: session.close(plan.warm_up + logged)?,
     })
 }
 
 /// Returns the time before which none of them began.
 fn say_lines(peer: &dyn Peer, threads: u64, per_thread: u64) -> Instant {
     let say_all =
-        |first: u64| peer.enter(&mut || (first..first + per_thread).for_each(|step| peer.say(&Line::at(step))));
+        |first: u64| peer.enter(&mut || (first..first + per_thread).for_each(|step| peer.log_line(&Line::at(step))));
     if threads == 1 {
         let started = Instant::now();
         say_all(0);

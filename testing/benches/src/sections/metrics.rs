@@ -1,4 +1,4 @@
-//! What a metrics call costs, how many are written in a second, and what they leave in memory.
+//! The time of a metrics call, the number of calls written in a second, and their memory.
 
 use std::fs;
 use std::hint::black_box;
@@ -13,10 +13,10 @@ use hot_paths::{Line, TEN_METRICS, Timing, median, pause};
 use tempfile::TempDir;
 
 use super::alone::in_own_process;
-use crate::peers::{Entry, config};
+use crate::peers::{PeerEntry, config};
 use crate::plan::Plan;
 use crate::python::wandb_log;
-use crate::table::{Table, figure};
+use crate::table::{ReportTable, figure};
 use crate::usage::{cpu_seconds, resident_mb};
 
 /// The name under which a process measures the memory of many metric points.
@@ -25,14 +25,14 @@ pub(crate) const POINTS: &str = "metric points";
 /// Calls between two flushes: few enough for any ring, since rendering rows takes longer than handing them over.
 const BURST: u64 = 2000;
 
-pub(crate) fn measure(plan: &Plan, _: &[Entry]) -> Result<Vec<Table>> {
+pub(crate) fn measure(plan: &Plan, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     Ok(vec![calls(plan)?, sustained(plan)?, memory(plan)?])
 }
 
 /// A way to log ten metrics.
 type Log<'a> = &'a dyn Fn(u64, [f64; 10]);
 
-fn calls(plan: &Plan) -> Result<Table> {
+fn calls(plan: &Plan) -> Result<ReportTable> {
     let gaps = [Duration::ZERO, Duration::from_micros(2)];
     let mut clock = Vec::new();
     // By gap, each without and with W&B.
@@ -76,11 +76,11 @@ fn calls(plan: &Plan) -> Result<Table> {
         Err(reason) => format!("Python's `wandb.log` has no row here: {reason:#}."),
     };
     let note = format!(
-        "Nanoseconds for ten metrics, with averages, history and `metrics.jsonl`; {} rounds of {} calls in bursts of {BURST}, \
-         medians over the rounds. Each time includes one reading of the clock. {python_note}",
+        "Nanoseconds for ten metrics, with averages, history and `metrics.jsonl`; {} rounds of {} calls in bursts of \
+         {BURST}, medians over the rounds. Each time includes one reading of the clock. {python_note}",
         plan.rounds, plan.calls
     );
-    let mut table = Table::new("Ten metrics", note, &["call", "p50", "p90", "p99", "p99.9", "mean"]);
+    let mut table = ReportTable::new("Ten metrics", note, &["call", "p50", "p90", "p99", "p99.9", "mean"]);
     let mut row = |name: &str, timings: &[Timing]| {
         let of = |value: fn(&Timing) -> f64| figure(median(timings.iter().map(value)));
         table.row([
@@ -123,7 +123,7 @@ fn turn(
     }
     for (index, step) in steps.by_ref().take(plan.calls as usize).enumerate() {
         if (index as u64).is_multiple_of(BURST) {
-            // What a failed flush leaves behind shows in the next table.
+            // A failed flush shows in the next table.
             let _ = logger.flush();
         }
         let values = values(step);
@@ -134,7 +134,7 @@ fn turn(
     Timing::of(samples)
 }
 
-fn sustained(plan: &Plan) -> Result<Table> {
+fn sustained(plan: &Plan) -> Result<ReportTable> {
     let (mut rates, mut cpu, mut lost) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2], [0; 2]);
     for _ in 0..plan.rounds {
         for wandb in [false, true] {
@@ -157,7 +157,7 @@ fn sustained(plan: &Plan) -> Result<Table> {
         "{} calls of ten metrics, one step each, without a pause, until `metrics.jsonl` has them.",
         plan.calls
     );
-    let mut table = Table::new(
+    let mut table = ReportTable::new(
         "Metrics until they are in the file",
         note,
         &["call", "calls/s", "CPU s/M", "rows lost"],
@@ -173,12 +173,12 @@ fn sustained(plan: &Plan) -> Result<Table> {
     Ok(table)
 }
 
-fn memory(plan: &Plan) -> Result<Table> {
+fn memory(plan: &Plan) -> Result<ReportTable> {
     let note = format!(
         "Resident memory that {} points in ten metrics leave, in a process of their own.",
         plan.points
     );
-    let mut table = Table::new("Memory of metric points", note, &["what", "MB"]);
+    let mut table = ReportTable::new("Memory of metric points", note, &["what", "MB"]);
     let figures = in_own_process(plan, POINTS)?;
     for (what, figure_of) in ["logger alone", "with the points"].into_iter().zip(figures) {
         table.row([what.to_owned(), figure(figure_of)]);

@@ -1,4 +1,4 @@
-//! What an update of a progress costs.
+//! The time of a progress update.
 
 use std::time::Instant;
 
@@ -7,11 +7,11 @@ use facade::setup_logging;
 use hot_paths::median;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use crate::peers::{Entry, config};
+use crate::peers::{PeerEntry, config};
 use crate::plan::Plan;
-use crate::table::{Table, figure};
+use crate::table::{ReportTable, figure};
 
-pub(crate) fn measure(plan: &Plan, _: &[Entry]) -> Result<Vec<Table>> {
+pub(crate) fn measure(plan: &Plan, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let (mut theirs, mut ours, mut ours_batched) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
         let bar = ProgressBar::with_draw_target(Some(plan.small_calls), ProgressDrawTarget::hidden());
@@ -26,11 +26,11 @@ pub(crate) fn measure(plan: &Plan, _: &[Entry]) -> Result<Vec<Table>> {
     }
 
     let note = format!(
-        "Nanoseconds a call, loop included; {} rounds of {} calls, medians. The bar is hidden: what is left is the counting and \
-         the decision whether to draw. `×` is the ratio to it, round by round.",
+        "Nanoseconds a call, loop included; {} rounds of {} calls, medians. The bar is hidden: what is left is the \
+         counting and the decision whether to draw. `×` is the ratio to it, round by round.",
         plan.rounds, plan.small_calls
     );
-    let mut table = Table::new("Progress updates", note, &["call", "ns", "×"]);
+    let mut table = ReportTable::new("Progress updates", note, &["call", "ns", "×"]);
     for (name, own) in [
         ("indicatif, inc", &theirs),
         ("update_progress(1, None)", &ours),

@@ -1,4 +1,4 @@
-//! What readings of GPUs and of the machine cost, with stand-ins in the place of the drivers.
+//! The time of GPU and machine readings, with fake drivers.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -10,10 +10,10 @@ use facade::logcore::serde_json::json;
 use facade::{LogConfig, setup_logging};
 use hot_paths::median;
 
-use crate::peers::{Entry, config};
+use crate::peers::{PeerEntry, config};
 use crate::plan::Plan;
 use crate::sections::alone::in_process_with;
-use crate::table::{Table, figure};
+use crate::table::{ReportTable, figure};
 use crate::usage::{cpu_seconds, seconds_of_threads};
 
 #[path = "../../../../gpu/tests/support/stand_in.rs"]
@@ -28,7 +28,7 @@ const BETWEEN_READS: Duration = Duration::from_millis(55);
 
 const MOST_DEVICES: u32 = 8;
 
-pub(crate) fn measure(plan: &Plan, _: &[Entry]) -> Result<Vec<Table>> {
+pub(crate) fn measure(plan: &Plan, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let folder = tempfile::tempdir().context("make a folder for the stand-ins")?;
     for (of, name) in [("nvml", "libnvidia-ml.so.1"), ("cuda", "libcuda.so.1")] {
         stand_in::compile(of, &[], &folder.path().join(name));
@@ -36,17 +36,17 @@ pub(crate) fn measure(plan: &Plan, _: &[Entry]) -> Result<Vec<Table>> {
     Ok(vec![memory(plan, folder.path())?, system(plan, folder.path())?])
 }
 
-fn memory(plan: &Plan, stand_ins: &Path) -> Result<Table> {
+fn memory(plan: &Plan, stand_ins: &Path) -> Result<ReportTable> {
     let note = format!(
-        "`log_memory` with `metrics.jsonl`, in microseconds, in a process of its own: {} calls back to back, and {} that are {} \
-         ms apart, between which the caller works; each of these reads the pools. The drivers are stand-ins, whose own part is in \
-         the times.",
+        "`log_memory` with `metrics.jsonl`, in microseconds, in a process of its own: {} calls back to back, and {} \
+         that are {} ms apart, between which the caller works; each of these reads the pools. The drivers are \
+         stand-ins, whose own part is in the times.",
         plan.calls,
         reads(plan),
         BETWEEN_READS.as_millis()
     );
     let columns = ["what there is", "p50", "p99", "apart, p50", "apart, worst"];
-    let mut table = Table::new("Readings of GPU memory", note, &columns);
+    let mut table = ReportTable::new("Readings of GPU memory", note, &columns);
     for (what, variables) in [
         ("no driver", Vec::new()),
         ("NVML, 1 device", drivers(stand_ins, "nvml", 1)),
@@ -63,13 +63,13 @@ fn memory(plan: &Plan, stand_ins: &Path) -> Result<Table> {
     Ok(table)
 }
 
-fn system(plan: &Plan, stand_ins: &Path) -> Result<Table> {
+fn system(plan: &Plan, stand_ins: &Path) -> Result<ReportTable> {
     let note = format!(
-        "Processor time of a process that says nothing for {} s, in percent of a core: of the threads that read the machine, and of \
-         all, the writer of the rows included. The driver is a stand-in with {MOST_DEVICES} devices.",
+        "Processor time of a process that says nothing for {} s, in percent of a core: of the threads that read the \
+         machine, and of all, the writer of the rows included. The driver is a stand-in with {MOST_DEVICES} devices.",
         watched_for(plan).as_secs()
     );
-    let mut table = Table::new(
+    let mut table = ReportTable::new(
         "Readings of the machine",
         note,
         &["what there is", "readers, %", "all, %"],
