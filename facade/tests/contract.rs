@@ -59,6 +59,7 @@ fn listen(name: &str) -> RecordedCalls {
 
 #[test]
 fn the_quick_start_of_the_seed() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("my_module", &folder)).unwrap();
     logger.info("Starting process...");
@@ -103,6 +104,7 @@ fn the_quick_start_of_the_seed() {
 
 #[test]
 fn an_invalid_config_is_refused_with_field_value_and_remedy() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -171,6 +173,7 @@ fn an_invalid_config_is_refused_with_field_value_and_remedy() {
 
 #[test]
 fn log_metrics_takes_pairs_of_every_kind() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("pairs", &folder)).unwrap();
     logger.log_metrics([("a", 1)]);
@@ -203,6 +206,7 @@ fn log_metrics_takes_pairs_of_every_kind() {
 
 #[test]
 fn steps_count_calls_without_progress_and_positions_with_it() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("steps", &folder)).unwrap();
     logger.log_metrics([("m", 0)]);
@@ -234,6 +238,7 @@ fn steps_count_calls_without_progress_and_positions_with_it() {
 
 #[test]
 fn metrics_give_window_averages_statistics_and_history() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let config = LogConfig {
         metrics_window: 3,
@@ -270,6 +275,7 @@ fn metrics_give_window_averages_statistics_and_history() {
 
 #[test]
 fn history_and_metrics_can_be_off() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         metrics_history: false,
@@ -297,6 +303,7 @@ fn history_and_metrics_can_be_off() {
 
 #[test]
 fn a_name_that_clashes_with_a_column_gets_an_underscore() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         metrics_prefix: String::new(),
@@ -315,6 +322,7 @@ fn a_name_that_clashes_with_a_column_gets_an_underscore() {
 
 #[test]
 fn each_metric_has_its_own_column_and_no_row_has_a_key_twice() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         metrics_prefix: String::new(),
@@ -348,6 +356,7 @@ fn each_metric_has_its_own_column_and_no_row_has_a_key_twice() {
 
 #[test]
 fn a_handle_and_an_iterator_that_logs_do_not_deadlock() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("handles", &folder)).unwrap();
     let loss = logger.metric("loss");
@@ -370,6 +379,7 @@ fn a_handle_and_an_iterator_that_logs_do_not_deadlock() {
 
 #[test]
 fn progress_accepts_odd_totals_and_updates() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("odd", &folder)).unwrap();
     logger.update_progress(1, 1);
@@ -397,6 +407,7 @@ fn progress_accepts_odd_totals_and_updates() {
 
 #[test]
 fn a_logger_closes_with_its_last_clone() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let outside: UnifiedLogger;
     {
@@ -418,6 +429,7 @@ fn a_logger_closes_with_its_last_clone() {
 
 #[test]
 fn calls_after_finish_are_ignored_and_do_not_fail() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(quiet_config("after", &folder)).unwrap();
     logger.finish();
@@ -433,6 +445,7 @@ fn calls_after_finish_are_ignored_and_do_not_fail() {
 
 #[test]
 fn setting_up_again_reconfigures_the_live_logger() {
+    testkit::own_process!();
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let old = setup_logging(quiet_config("again", &first)).unwrap();
     old.info("one");
@@ -448,6 +461,7 @@ fn setting_up_again_reconfigures_the_live_logger() {
 
 #[test]
 fn reconfiguring_while_threads_log_loses_no_line() {
+    testkit::own_process!();
     let folders: Vec<_> = (0..8).map(|_| tempfile::tempdir().unwrap()).collect();
     let manager = LogManager::get_instance();
     let logger = setup_logging(quiet_config("fire", &folders[0])).unwrap();
@@ -475,6 +489,7 @@ fn reconfiguring_while_threads_log_loses_no_line() {
 
 #[test]
 fn the_manager_gives_every_logger_the_config_and_one_file() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let manager = LogManager::get_instance();
     manager.configure_from_config(quiet_config("any", &folder)).unwrap();
@@ -501,6 +516,7 @@ fn the_manager_gives_every_logger_the_config_and_one_file() {
 
 #[test]
 fn get_logger_never_fails() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -518,6 +534,7 @@ fn get_logger_never_fails() {
 
 #[test]
 fn an_added_sink_belongs_to_present_and_later_loggers() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let before = setup_logging(quiet_config("before", &folder)).unwrap();
     let handle = listen("mine");
@@ -540,6 +557,7 @@ fn an_added_sink_belongs_to_present_and_later_loggers() {
 
 #[test]
 fn any_text_stays_one_record() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let mut config = quiet_config("text", &folder);
     config.sinks.insert("jsonl".into(), json!({"records": true}));
@@ -579,6 +597,7 @@ fn any_text_stays_one_record() {
 
 #[test]
 fn fields_are_kept_as_text_and_as_json() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let mut config = quiet_config("fields", &folder);
     config.sinks.insert("jsonl".into(), json!({"records": true}));
@@ -600,6 +619,7 @@ fn fields_are_kept_as_text_and_as_json() {
 
 #[test]
 fn the_dropping_policy_counts_what_it_drops() {
+    testkit::own_process!();
     use facade::logcore::testing::{BlockingSink, SinkGate};
     let folder = tempfile::tempdir().unwrap();
     let gate = SinkGate::default();
@@ -628,6 +648,7 @@ fn the_dropping_policy_counts_what_it_drops() {
 
 #[test]
 fn each_sink_has_its_own_level_which_can_change_while_running() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let config = LogConfig {
         file_level: LevelFilter::Warn,
@@ -658,6 +679,7 @@ fn each_sink_has_its_own_level_which_can_change_while_running() {
 
 #[test]
 fn eight_threads_log_a_hundred_thousand_lines_each_without_loss() {
+    testkit::own_process!();
     const EACH: usize = 100_000;
     let folder = tempfile::tempdir().unwrap();
     let config = LogConfig {
@@ -687,6 +709,7 @@ fn eight_threads_log_a_hundred_thousand_lines_each_without_loss() {
 
 #[test]
 fn hyper_parameters_go_to_config_json() {
+    testkit::own_process!();
     #[derive(serde::Serialize)]
     struct Hyper {
         lr: f64,
@@ -716,6 +739,7 @@ fn hyper_parameters_go_to_config_json() {
 /// A value without a form in JSON loses no other value; a notice names it.
 #[test]
 fn log_config_accepts_odd_values() {
+    testkit::own_process!();
     #[derive(serde::Serialize)]
     struct Clip {
         max_grad_norm: f64,
@@ -767,6 +791,7 @@ fn log_config_accepts_odd_values() {
 /// error.
 #[test]
 fn config_errors_show_no_secret() {
+    testkit::own_process!();
     const KEY: &str = "S3CR3T-0123456789abcdef0123456789abcdef0";
     let folder = tempfile::tempdir().unwrap();
     for wrong in [
@@ -796,6 +821,7 @@ fn config_errors_show_no_secret() {
 /// Names of any length and with any characters leave every file valid.
 #[test]
 fn any_logger_or_metric_name_leaves_the_files_valid() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let evil = "a\u{1b}[2J\n\r\u{9b}31m\u{202e}\u{2028}\u{200b}\u{e0041}\0\"\\";
     let logger = setup_logging(quiet_config(evil, &folder)).unwrap();

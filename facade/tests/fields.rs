@@ -56,6 +56,7 @@ fn say_all() {
 
 #[test]
 fn fields_keep_their_types_in_json_and_are_readable_in_text() {
+    testkit::own_process!();
     let (record, [plain, in_json, logfmt]) = logged(|_| {}, say_all);
     let expected = json!({
         "batch": {"id": 1, "tokens": [3, 4], "text": null},
@@ -82,6 +83,7 @@ fn fields_keep_their_types_in_json_and_are_readable_in_text() {
 
 #[test]
 fn a_field_name_that_appears_twice_loses_no_value() {
+    testkit::own_process!();
     let say = || log::info!(target: "fields", message = 1, level = 2, time = 3, msg = 4, a = 5, a = 6, a_ = 7; "hello");
     let (record, [_, in_json, logfmt]) = logged(|_| {}, say);
     let line: Value = serde_json::from_str(&in_json).unwrap();
@@ -98,6 +100,7 @@ fn a_field_name_that_appears_twice_loses_no_value() {
 
 #[test]
 fn redaction_hides_matches_in_structured_fields() {
+    testkit::own_process!();
     let batch = json!({"list": ["token=s3cr3t"]});
     let say = || log::info!(target: "fields", batch:serde = batch; "hello");
     let (record, texts) = logged(|config| config.redact = vec![r"s3cr\dt".into()], say);

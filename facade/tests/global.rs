@@ -38,6 +38,7 @@ fn records(handle: &RecordedCalls, flushed: &UnifiedLogger) -> Vec<String> {
 
 #[test]
 fn names_that_differ_in_dashes_and_separators_are_one() {
+    testkit::own_process!();
     let crate_name = logger("my-trainer", |_| {});
     let data = logger("my-trainer::data", |_| {});
     let inner = logger("my_trainer.data.x", |config| config.propagate = true);
@@ -68,6 +69,7 @@ fn names_that_differ_in_dashes_and_separators_are_one() {
 
 #[test]
 fn the_deepest_logger_takes_a_target_however_its_name_is_written() {
+    testkit::own_process!();
     let outer = logger("a::b::c::d", |_| {});
     let inner = logger("a.b.c.d.e", |config| config.console_level = log::LevelFilter::Off);
     let handle = listen();
@@ -79,6 +81,7 @@ fn the_deepest_logger_takes_a_target_however_its_name_is_written() {
 
 #[test]
 fn a_directive_names_a_crate_by_its_package() {
+    testkit::own_process!();
     let logger = logger("my_trainer", |config| {
         config.directives = "info,my-trainer::data=off,other-crate=debug".into();
         config.file_level = log::LevelFilter::Trace;
@@ -95,6 +98,7 @@ fn a_directive_names_a_crate_by_its_package() {
 
 #[test]
 fn a_record_goes_to_the_longest_name_above_its_target() {
+    testkit::own_process!();
     let app = logger("app", |_| {});
     let data = logger("app.data", |_| {});
     let handle = listen();
@@ -119,6 +123,7 @@ fn a_record_goes_to_the_longest_name_above_its_target() {
 
 #[test]
 fn root_takes_records_that_no_other_name_fits() {
+    testkit::own_process!();
     let root = logger("root", |_| {});
     let handle = listen();
     log::info!("from anywhere, any crate");
@@ -130,6 +135,7 @@ fn root_takes_records_that_no_other_name_fits() {
 
 #[test]
 fn without_root_only_warnings_and_directed_targets_are_taken() {
+    testkit::own_process!();
     let one = logger("one", |config| config.capture_warnings = true);
     let two = logger("two", |config| {
         config.capture_warnings = true;
@@ -152,6 +158,7 @@ fn without_root_only_warnings_and_directed_targets_are_taken() {
 
 #[test]
 fn max_level_is_the_highest_in_use() {
+    testkit::own_process!();
     assert_eq!(log::max_level(), log::LevelFilter::Off);
     let handle = listen();
     let quiet = logger("quiet", |config| {
@@ -169,6 +176,7 @@ fn max_level_is_the_highest_in_use() {
 
 #[test]
 fn a_panic_is_logged_and_the_earlier_hook_still_runs() {
+    testkit::own_process!();
     use std::sync::atomic::{AtomicBool, Ordering};
     static EARLIER: AtomicBool = AtomicBool::new(false);
     std::panic::set_hook(Box::new(|_| EARLIER.store(true, Ordering::Relaxed)));
@@ -196,6 +204,7 @@ fn a_panic_is_logged_and_the_earlier_hook_still_runs() {
 
 #[test]
 fn setup_succeeds_beside_another_global_logger() {
+    testkit::own_process!();
     struct Other;
     impl log::Log for Other {
         fn enabled(&self, _: &log::Metadata<'_>) -> bool {
@@ -216,6 +225,7 @@ fn setup_succeeds_beside_another_global_logger() {
 
 #[test]
 fn the_calls_work_inside_tokio() {
+    testkit::own_process!();
     async fn work(name: &str) {
         let logger = logger(name, |_| {});
         logger.info("inside");

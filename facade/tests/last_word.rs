@@ -34,6 +34,7 @@ fn summary(folder: &Path) -> Value {
 
 #[test]
 fn a_run_without_errors_ends_as_finished() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = quiet(folder.path());
     for step in 0..100_u32 {
@@ -60,6 +61,7 @@ fn a_run_without_errors_ends_as_finished() {
 
 #[test]
 fn a_run_with_an_exit_code_ends_as_failed() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = quiet(folder.path());
     logger.log_metrics([("loss", 1.0)]);
@@ -75,6 +77,7 @@ fn a_run_with_an_exit_code_ends_as_failed() {
 
 #[test]
 fn every_sink_gets_the_end_and_the_summary_of_its_logger() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(LogConfig {
         enable_console: false,
@@ -98,6 +101,7 @@ fn every_sink_gets_the_end_and_the_summary_of_its_logger() {
 
 #[test]
 fn loggers_with_one_folder_share_the_file() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     for name in ["one", "two"] {
         let logger = setup_logging(LogConfig {
@@ -171,6 +175,7 @@ fn child(case: &str, folder: &Path) {
 /// Text that `redact` hides is in no output about the end of a run.
 #[test]
 fn redaction_hides_matches_at_the_end_of_a_run_too() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let output = run("secret", folder.path());
     let told = String::from_utf8(output.stdout).unwrap();
@@ -225,6 +230,7 @@ fn run(case: &str, folder: &Path) -> Output {
 
 #[test]
 fn the_console_shows_the_closing_summary() {
+    testkit::own_process!();
     let told = |case| {
         let folder = tempfile::tempdir().unwrap();
         String::from_utf8(run(case, folder.path()).stdout).unwrap()
@@ -241,6 +247,7 @@ fn the_console_shows_the_closing_summary() {
 
 #[test]
 fn summary_json_names_every_kind_of_end() {
+    testkit::own_process!();
     let state = |case| {
         let folder = tempfile::tempdir().unwrap();
         let output = run(case, folder.path());

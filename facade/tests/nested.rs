@@ -28,6 +28,7 @@ fn rows(folder: &Path) -> Vec<Value> {
 
 #[test]
 fn a_validation_shifts_no_step_and_adds_no_sample() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = open(folder.path());
     logger.start_progress(30, "Train");
@@ -64,6 +65,7 @@ fn a_validation_shifts_no_step_and_adds_no_sample() {
 
 #[test]
 fn samples_count_on_from_one_epoch_to_the_next() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = open(folder.path());
     for epoch in 0..3 {
@@ -86,6 +88,7 @@ fn samples_count_on_from_one_epoch_to_the_next() {
 /// by all time.
 #[test]
 fn the_average_rate_is_all_samples_by_all_time() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let logger = open(folder.path());
     logger.start_progress(1000, "Train");
@@ -133,6 +136,7 @@ fn the_average_rate_is_all_samples_by_all_time() {
 
 #[test]
 fn every_progress_starts_and_ends_once_and_inner_ones_end_first() {
+    testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let (handle, sink) = recording();
     LogManager::get_instance()
