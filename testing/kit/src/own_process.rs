@@ -10,7 +10,7 @@ const TEST: &str = "TESTKIT_OWN_PROCESS";
 /// Runs the rest of a test in a process of its own, with `cargo test` as with `cargo nextest`: stands in the first line of the
 /// test.
 ///
-/// ```
+/// ```text
 /// #[test]
 /// fn global_logger_is_set_once() {
 ///     testkit::own_process!();
