@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// A point in time by which a call must have returned.
 ///
-/// A function that calls others passes on the deadline that it received. The sum of all waits then stays within the
-/// deadline, which a relative time-out cannot promise.
+/// A function that calls others passes on the deadline that it received. The sum of all waits then
+/// stays within the deadline, which a relative time-out cannot promise.
 ///
 /// ```
 /// use logcore::Deadline;

@@ -11,10 +11,12 @@ use crate::config::parse_level;
 
 /// Levels by target: `info,hyper=warn,my_app::data=debug`.
 ///
-/// The part with the longest matching target decides. A level without a target applies to all other targets.
+/// The part with the longest matching target decides. A level without a target applies to all other
+/// targets.
 ///
-/// Directives act in addition to the levels of the sinks: a record must pass both. A logger also takes records from the
-/// targets that its directives name, even if they lie outside the logger's name.
+/// Directives act in addition to the levels of the sinks: a record must pass both. A logger also
+/// takes records from the targets that its directives name, even if they lie outside the logger's
+/// name.
 ///
 /// ```
 /// use logcore::Directives;
@@ -130,8 +132,8 @@ impl fmt::Display for Directives {
 
 /// Returns `true` if `target` is `name` or lies under it.
 ///
-/// Only whole parts count. The separators `.` and `::` are equal, and so are `-` and `_`, because the package `my-app` is
-/// the crate `my_app`.
+/// Only whole parts count. The separators `.` and `::` are equal, and so are `-` and `_`, because
+/// the package `my-app` is the crate `my_app`.
 ///
 /// ```
 /// assert!(logcore::is_under("my_app::data", "my_app"));
@@ -143,8 +145,8 @@ impl fmt::Display for Directives {
 #[must_use]
 pub fn is_under(target: &str, name: &str) -> bool {
     let (target, name) = (target.as_bytes(), name.as_bytes());
-    // The first difference decides nearly every pair. Only a difference at a separator, or between `-` and `_`, needs the
-    // slow comparison by parts.
+    // The first difference decides nearly every pair. Only a difference at a separator, or between
+    // `-` and `_`, needs the slow comparison by parts.
     let same = target.iter().zip(name).take_while(|(a, b)| a == b).count();
     match (target.get(same), name.get(same)) {
         (None, None) => true,
@@ -155,7 +157,8 @@ pub fn is_under(target: &str, name: &str) -> bool {
     }
 }
 
-/// Returns the canonical form of all names that [`is_under`] treats as equal: `my_app.data` for `my-app::data`.
+/// Returns the canonical form of all names that [`is_under`] treats as equal: `my_app.data` for
+/// `my-app::data`.
 ///
 /// ```
 /// assert_eq!(logcore::canonical_name("my-app::data"), "my_app.data");

@@ -1,7 +1,8 @@
 //! Escaping of untrusted text for terminals, text files and JSON.
 //!
-//! A message may contain anything: codes that a terminal obeys, characters that reorder the text around them, characters
-//! that nobody sees. The functions of this module make such characters visible, as `\x1b` or `\u{202e}`.
+//! A message may contain anything: codes that a terminal obeys, characters that reorder the text
+//! around them, characters that nobody sees. The functions of this module make such characters
+//! visible, as `\x1b` or `\u{202e}`.
 //!
 //! | characters | in text files | on terminals |
 //! |---|---|---|
@@ -9,8 +10,9 @@
 //! | bidirectional marks, overrides and isolates | escaped | escaped |
 //! | other invisible characters: zero-width, soft hyphens, fillers, tags, variation selectors | kept | escaped |
 //!
-//! Joiners and variation selectors stay inside an emoji: 👩‍🚀, ❤️, 1️⃣. Flags that consist of tags (England, Scotland,
-//! Wales) become a black flag and escaped tags, because tags can spell any hidden text.
+//! Joiners and variation selectors stay inside an emoji: 👩‍🚀, ❤️, 1️⃣. Flags that consist of tags
+//! (England, Scotland, Wales) become a black flag and escaped tags, because tags can spell any
+//! hidden text.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -90,7 +92,8 @@ impl fmt::Write for EscapingFormatter<'_, '_> {
     }
 }
 
-/// Appends `text` with its harmful characters escaped. `line_end` writes the replacement of a line feed.
+/// Appends `text` with its harmful characters escaped. `line_end` writes the replacement of a line
+/// feed.
 ///
 /// ```
 /// use logcore::escape::{Medium, escape};
@@ -130,7 +133,8 @@ pub fn escape_except_styles(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// Escapes harmful characters of a JSON document as `\\u202e`. Parsing the result returns the original texts.
+/// Escapes harmful characters of a JSON document as `\\u202e`. Parsing the result returns the
+/// original texts.
 ///
 /// ```
 /// use logcore::escape::escape_json;
@@ -159,7 +163,8 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Returns `true` for characters that a terminal obeys, that reorder the text around them, or that are invisible.
+/// Returns `true` for characters that a terminal obeys, that reorder the text around them, or that
+/// are invisible.
 ///
 /// ```
 /// use logcore::escape::needs_escape;
@@ -188,8 +193,8 @@ fn push_line_end(out: &mut String) {
 
 /// Escapes harmful characters, except those that `replace` handles.
 ///
-/// `replace` receives the rest of the text from a harmful character on. It appends a replacement, and returns the number of
-/// bytes that it replaced; 0 if none.
+/// `replace` receives the rest of the text from a harmful character on. It appends a replacement,
+/// and returns the number of bytes that it replaced; 0 if none.
 fn escape_unless(text: &str, medium: Medium, out: &mut String, mut replace: impl FnMut(&str, &mut String) -> usize) {
     if medium.is_clean(text) {
         out.push_str(text);
@@ -240,8 +245,8 @@ fn style_length(text: &str) -> usize {
 impl Medium {
     /// Returns `true` if no character of `text` can need escaping.
     ///
-    /// Looks only at the first bytes of such characters: C2 for C1 and the soft hyphen, D8 for U+061C, E2 for U+200E to
-    /// U+2069.
+    /// Looks only at the first bytes of such characters: C2 for C1 and the soft hyphen, D8 for
+    /// U+061C, E2 for U+200E to U+2069.
     fn is_clean(self, text: &str) -> bool {
         // A loop without an exit is vectorized, and nearly every text is clean.
         let found = match self {
@@ -259,7 +264,8 @@ impl Medium {
     }
 }
 
-/// Returns `true` for control characters, line separators, and characters that change the direction of text.
+/// Returns `true` for control characters, line separators, and characters that change the direction
+/// of text.
 fn may_mislead(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -1,6 +1,8 @@
-//! Names that the system reserves: the columns of a row of metrics, and the families of its own metrics.
+//! Names that the system reserves: the columns of a row of metrics, and the families of its own
+//! metrics.
 
-/// Columns that every row of metrics has. A user's metric of such a name is written with a `_` behind it.
+/// Columns that every row of metrics has. A user's metric of such a name is written with a `_`
+/// behind it.
 ///
 /// ```
 /// assert!(logcore::families::ROW_COLUMNS.contains(&"step"));

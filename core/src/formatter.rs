@@ -4,10 +4,12 @@ use crate::Record;
 
 /// The text form of records: plain lines, colored lines, JSON, logfmt.
 ///
-/// A formatter appends one whole record, with the line end, to the caller's buffer. It obeys two rules:
+/// A formatter appends one whole record, with the line end, to the caller's buffer. It obeys two
+/// rules:
 ///
 /// - No color codes unless [`Style::color`] asks for them.
-/// - No part of a message may look like another record: escape line ends, or indent the lines after the first.
+/// - No part of a message may look like another record: escape line ends, or indent the lines after
+///   the first.
 ///
 /// Text sinks use a formatter by name (`sinks.file.formatter = "bare"`) once
 /// [`register_formatter!`](crate::register_formatter) has registered it.
@@ -48,13 +50,14 @@ pub trait Formatter: Send {
 pub struct Style {
     /// `true` if the output is a terminal that understands color codes.
     pub color: bool,
-    /// `true` if words such as Starting, Complete and Failed are highlighted. Needs [`color`](Self::color).
+    /// `true` if words such as Starting, Complete and Failed are highlighted. Needs
+    /// [`color`](Self::color).
     pub keywords: bool,
     /// `true` if times are in UTC instead of local time.
     pub utc: bool,
     /// `true` if times have milliseconds.
     pub millis: bool,
-    /// Rank of this process, if several processes write to the same place. Text formatters put `[rank 3] ` before the
-    /// message.
+    /// Rank of this process, if several processes write to the same place. Text formatters put
+    /// `[rank 3] ` before the message.
     pub rank: Option<u32>,
 }

@@ -1,7 +1,7 @@
 //! Kill points: places in the code at which the crash tests kill the process.
 //!
-//! Without `--cfg logcore_kill_points`, the functions are empty. They live in this crate because the ring and the file
-//! sinks both call them and share no other crate.
+//! Without `--cfg logcore_kill_points`, the functions are empty. They live in this crate because
+//! the ring and the file sinks both call them and share no other crate.
 
 #[cfg(logcore_kill_points)]
 pub use self::armed::{arm_kill_point, kill_point, kill_point_amid};

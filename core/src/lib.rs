@@ -1,7 +1,9 @@
-//! The API for plugins of a logging system for machine-learning training: sinks, formatters, probes, configs, errors.
+//! The API for plugins of a logging system for machine-learning training: sinks, formatters,
+//! probes, configs, errors.
 //!
-//! A training program logs through `logcore-facade`. Depend on this crate (and on `serde`) to write a plugin: a crate
-//! that adds an output, a text form or a source of readings. Every bundled sink uses only this API.
+//! A training program logs through `logcore-facade`. Depend on this crate (and on `serde`) to write
+//! a plugin: a crate that adds an output, a text form or a source of readings. Every bundled sink
+//! uses only this API.
 //!
 //! | to … | implement | register with |
 //! |---|---|---|
@@ -11,8 +13,9 @@
 //!
 //! # Example: a sink
 //!
-//! A sink receives borrowed data: a [`Record`] for each message, a [`MetricBatch`] for each `log_metrics` call, a
-//! [`ProgressEvent`] for each state of a progress. The options of the sink are any type that serde can read.
+//! A sink receives borrowed data: a [`Record`] for each message, a [`MetricBatch`] for each
+//! `log_metrics` call, a [`ProgressEvent`] for each state of a progress. The options of the sink
+//! are any type that serde can read.
 //!
 //! ```
 //! use logcore::{BuildContext, ConfigError, MetricBatch, Record, Sink, SinkError};
@@ -53,19 +56,20 @@
 //! # }
 //! ```
 //!
-//! A program switches the sink on with a table `sinks.slack` in its config. Rust links a plugin crate only if the program
-//! mentions the crate: `use my_slack as _;`.
+//! A program switches the sink on with a table `sinks.slack` in its config. Rust links a plugin
+//! crate only if the program mentions the crate: `use my_slack as _;`.
 //!
 //! # Slow sinks, and sinks that buffer
 //!
-//! One writer thread calls all sinks, so a slow sink delays the others. Wrap a sink with network access in [`Queued`].
-//! A sink that buffers overrides [`Sink::flush`] and [`Sink::finish`]. A sink that resumes its output after a kill of the
-//! process implements [`Sink::resume_point`]. The [contract](Sink#contract) lists all rules.
+//! One writer thread calls all sinks, so a slow sink delays the others. Wrap a sink with network
+//! access in [`Queued`]. A sink that buffers overrides [`Sink::flush`] and [`Sink::finish`]. A sink
+//! that resumes its output after a kill of the process implements [`Sink::resume_point`]. The
+//! [contract](Sink#contract) lists all rules.
 //!
 //! # Testing a sink
 //!
-//! A sink is a plain value: call its methods and inspect the output. The module `testing` (feature `testing`) has sinks
-//! that record, fail, block or panic, for code that wraps or calls sinks.
+//! A sink is a plain value: call its methods and inspect the output. The module `testing` (feature
+//! `testing`) has sinks that record, fail, block or panic, for code that wraps or calls sinks.
 //!
 //! ```
 //! use logcore::{MetricBatch, MetricValue, Sink, SinkError};
@@ -87,14 +91,16 @@
 //!
 //! # Configs
 //!
-//! [`LogConfig`] holds the settings of a logger. It comes from code, from a TOML or JSON file, or from `LOGCORE_…`
-//! variables. [`LogConfig::validate`] checks a config; every [`ConfigError`] names the field, the value and a remedy.
+//! [`LogConfig`] holds the settings of a logger. It comes from code, from a TOML or JSON file, or
+//! from `LOGCORE_…` variables. [`LogConfig::validate`] checks a config; every [`ConfigError`] names
+//! the field, the value and a remedy.
 //!
 //! # Errors
 //!
-//! [`ConfigError`] refuses a config before anything starts. [`SinkError`] reports a failed call of a sink, with a
-//! [kind](SinkError::kind) for code and a [reason](SinkError::reason) for the [`SinkBooks`]. [`ProbeError`] reports a
-//! failed sample. [`LogError`] is the error of the logger's own calls. None of them contains a secret.
+//! [`ConfigError`] refuses a config before anything starts. [`SinkError`] reports a failed call of
+//! a sink, with a [kind](SinkError::kind) for code and a [reason](SinkError::reason) for the
+//! [`SinkBooks`]. [`ProbeError`] reports a failed sample. [`LogError`] is the error of the logger's
+//! own calls. None of them contains a secret.
 //!
 //! # Features
 //!
@@ -102,8 +108,8 @@
 //!
 //! # I/O
 //!
-//! This crate reads config files ([`LogConfig::from_file`], [`WatchedLevels::from_file`]) and environment variables. It
-//! does no other I/O.
+//! This crate reads config files ([`LogConfig::from_file`], [`WatchedLevels::from_file`]) and
+//! environment variables. It does no other I/O.
 
 #![warn(missing_debug_implementations)]
 

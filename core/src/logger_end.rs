@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::Stats;
 use crate::escape::to_one_line;
 
-/// Exit code and cause of the end of a logger; an argument of [`Sink::logger_ended`](crate::Sink::logger_ended).
+/// Exit code and cause of the end of a logger; an argument of
+/// [`Sink::logger_ended`](crate::Sink::logger_ended).
 ///
 /// ```
 /// use logcore::{LoggerEnd, RunEnd};
@@ -34,7 +35,8 @@ impl LoggerEnd {
         Self { exit_code, run_end }
     }
 
-    /// Creates an end whose cause follows from the exit code: [`RunEnd::Finished`] for 0, else [`RunEnd::Failed`].
+    /// Creates an end whose cause follows from the exit code: [`RunEnd::Finished`] for 0, else
+    /// [`RunEnd::Failed`].
     #[must_use]
     pub fn from_exit_code(exit_code: i32) -> Self {
         let run_end = match exit_code {
@@ -44,7 +46,8 @@ impl LoggerEnd {
         Self { exit_code, run_end }
     }
 
-    /// Creates the end of a logger whose process was killed. The exit code is 137, as shells report SIGKILL.
+    /// Creates the end of a logger whose process was killed. The exit code is 137, as shells report
+    /// SIGKILL.
     ///
     /// ```
     /// use logcore::{LoggerEnd, RunEnd};
@@ -106,7 +109,8 @@ impl fmt::Display for RunEnd {
     }
 }
 
-/// Metrics and counts of a logger at its end; an argument of [`Sink::logger_ended`](crate::Sink::logger_ended).
+/// Metrics and counts of a logger at its end; an argument of
+/// [`Sink::logger_ended`](crate::Sink::logger_ended).
 ///
 /// The summary is empty for the logger of a killed process, and for a sink that all loggers share.
 ///

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// The values of one `log_metrics` call, as a sink receives them.
 ///
-/// A name includes the config's `metrics_prefix`. The logger's own families (`throughput/`, `progress/`, `memory/`,
-/// `system/`) have no prefix.
+/// A name includes the config's `metrics_prefix`. The logger's own families (`throughput/`,
+/// `progress/`, `memory/`, `system/`) have no prefix.
 ///
 /// ```
 /// use logcore::{MetricBatch, MetricValue};
@@ -72,8 +72,8 @@ impl<'a> MetricBatch<'a> {
 
 /// A number as it was logged: integers stay integers.
 ///
-/// The JSON form is a number, or one of the strings `"NaN"`, `"Infinity"` and `"-Infinity"`, because JSON has no such
-/// numbers.
+/// The JSON form is a number, or one of the strings `"NaN"`, `"Infinity"` and `"-Infinity"`,
+/// because JSON has no such numbers.
 ///
 /// ```
 /// use logcore::MetricValue;
@@ -155,7 +155,8 @@ impl<'de> Deserialize<'de> for MetricValue {
     }
 }
 
-/// A type that can be the value of a metric: every primitive number, [`MetricValue`], and references to them.
+/// A type that can be the value of a metric: every primitive number, [`MetricValue`], and
+/// references to them.
 ///
 /// The trait is open: implement it for number types of other crates, such as half-precision floats.
 ///
@@ -231,8 +232,8 @@ impl_number! {
 
 /// A name and a number: the items that `log_metrics` takes.
 ///
-/// Pairs implement the trait by value and by reference, so `log_metrics` takes arrays, slices, vectors and maps. The
-/// trait is open: implement it for a metric type of your own.
+/// Pairs implement the trait by value and by reference, so `log_metrics` takes arrays, slices,
+/// vectors and maps. The trait is open: implement it for a metric type of your own.
 ///
 /// ```
 /// use logcore::{MetricPair, MetricValue};

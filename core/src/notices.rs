@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 /// A handle with which a sink prints lines on the terminal, from any thread.
 ///
-/// Errors of calls need no notice: the writer prints them. Notices are for everything else, such as the address of a
-/// run, or problems on a thread of the sink.
+/// Errors of calls need no notice: the writer prints them. Notices are for everything else, such as
+/// the address of a run, or problems on a thread of the sink.
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};

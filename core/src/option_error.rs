@@ -22,8 +22,8 @@ pub(crate) fn suggest_name<S: AsRef<str>>(name: &str, candidates: impl Iterator<
     }
 }
 
-/// Returns the similarity of two names from 0 to 1, after Jaro and Winkler: equal characters at nearby places count, and a
-/// common beginning counts more.
+/// Returns the similarity of two names from 0 to 1, after Jaro and Winkler: equal characters at
+/// nearby places count, and a common beginning counts more.
 ///
 /// A few lines here instead of a crate keep the tree of a program with one sink small.
 fn similarity(one: &str, other: &str) -> f64 {
@@ -54,9 +54,11 @@ fn similarity(one: &str, other: &str) -> f64 {
     }
 }
 
-/// Converts serde's error about a table of options into an error that names the option and a remedy.
+/// Converts serde's error about a table of options into an error that names the option and a
+/// remedy.
 ///
-/// The error hides values that may be secrets: the value of an unknown option, and a table or list in the wrong place.
+/// The error hides values that may be secrets: the value of an unknown option, and a table or list
+/// in the wrong place.
 pub(crate) fn option_error(table: &Value, path: &str, error: &serde_json::Error) -> ConfigError {
     let message = error.to_string();
     // serde's text for an unknown field: unknown field `x`, expected one of `a`, `b`.

@@ -8,9 +8,9 @@ use std::thread;
 
 /// Runs code of a sink and returns the message of a panic as an error.
 ///
-/// The writer thread and [`Queued`](crate::Queued) call every sink through this function. The panic does not reach the
-/// panic hook: a sink that panics on every call would print on every call. The caller reports the panic as an error of
-/// the sink.
+/// The writer thread and [`Queued`](crate::Queued) call every sink through this function. The panic
+/// does not reach the panic hook: a sink that panics on every call would print on every call. The
+/// caller reports the panic as an error of the sink.
 ///
 /// ```
 /// let result: Result<(), String> = logcore::catch_panic(|| panic!("no such table"));
@@ -48,8 +48,8 @@ pub fn is_catching_panic() -> bool {
     CATCHING.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Installs a panic hook that ignores panics inside [`catch_panic`] and passes all others to the previous hook. Further
-/// calls have no effect.
+/// Installs a panic hook that ignores panics inside [`catch_panic`] and passes all others to the
+/// previous hook. Further calls have no effect.
 ///
 /// ```
 /// logcore::hide_caught_panics_from_hook();
@@ -65,7 +65,8 @@ pub fn hide_caught_panics_from_hook() {
     ONCE.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // Without unwinding the process ends here, and the hook prints the only trace of the cause.
+            // Without unwinding the process ends here, and the hook prints the only trace of the
+            // cause.
             if !is_catching_panic() || cfg!(panic = "abort") {
                 previous(info);
             }

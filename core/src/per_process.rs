@@ -4,14 +4,16 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Returns the number of this process among processes that were forked from each other; 0 for the first.
+/// Returns the number of this process among processes that were forked from each other; 0 for the
+/// first.
 #[doc(hidden)]
 #[inline]
 pub fn process_number() -> u64 {
     NUMBER.load(Ordering::Relaxed)
 }
 
-/// Sets the number of this process, just after a fork. The number is not 0, and no other living process has it.
+/// Sets the number of this process, just after a fork. The number is not 0, and no other living
+/// process has it.
 #[doc(hidden)]
 pub fn begin_process(number: u64) {
     NUMBER.store(number, Ordering::Relaxed);
@@ -21,8 +23,9 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A static value that each process creates for itself.
 ///
-/// A forked child inherits the memory of its parent, but not its threads. The parent's value may refer to such a thread,
-/// and a lock that another thread held during the fork stays locked forever. So the child creates a new value.
+/// A forked child inherits the memory of its parent, but not its threads. The parent's value may
+/// refer to such a thread, and a lock that another thread held during the fork stays locked
+/// forever. So the child creates a new value.
 ///
 /// ```
 /// use logcore::PerProcess;
@@ -45,8 +48,8 @@ struct ProcessNode<T> {
 }
 
 impl<T> PerProcess<T> {
-    /// Creates a value lazily: the first call of [`get`](Self::get) calls `make`. In a child, `make` receives the value of
-    /// the parent, which may be locked.
+    /// Creates a value lazily: the first call of [`get`](Self::get) calls `make`. In a child,
+    /// `make` receives the value of the parent, which may be locked.
     pub const fn new(make: fn(Option<&T>) -> T) -> Self {
         Self {
             make,

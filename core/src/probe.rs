@@ -9,8 +9,9 @@ use crate::{MetricValue, Number, ProbeError};
 
 /// A source of readings: GPU memory, temperature, the memory of this process.
 ///
-/// `log_memory` samples a probe on the calling thread, so a sample must be quick. A probe whose source may hang has two
-/// choices: it samples on a thread of its own and returns the newest reading, or it has a [`period`](Probe::period).
+/// `log_memory` samples a probe on the calling thread, so a sample must be quick. A probe whose
+/// source may hang has two choices: it samples on a thread of its own and returns the newest
+/// reading, or it has a [`period`](Probe::period).
 ///
 /// ```
 /// use logcore::{Probe, ProbeError, Readings};
@@ -37,10 +38,11 @@ pub trait Probe: Send {
     /// [`ProbeError::Transient`] if this sample failed. Neither error affects the run.
     fn sample(&mut self, readings: &mut Readings) -> Result<(), ProbeError>;
 
-    /// Returns the interval at which the logger samples the probe, for readings that belong to a time and not to a step.
+    /// Returns the interval at which the logger samples the probe, for readings that belong to a
+    /// time and not to a step.
     ///
-    /// A low-priority thread samples periodic probes for the logger's lifetime, so a sample may block. `log_memory`
-    /// does not sample them.
+    /// A low-priority thread samples periodic probes for the logger's lifetime, so a sample may
+    /// block. `log_memory` does not sample them.
     ///
     /// `None`: only `log_memory` samples the probe.
     fn period(&self) -> Option<Duration> {
@@ -74,13 +76,14 @@ impl Readings {
 
     /// Sets the subject and the source of the readings: `("GPU memory", "nvml_process")`.
     ///
-    /// The logger logs the source once, and again after each change, because the same name from another source has
-    /// another meaning.
+    /// The logger logs the source once, and again after each change, because the same name from
+    /// another source has another meaning.
     pub fn set_source(&mut self, subject: impl Into<String>, source: impl Into<String>) {
         self.source = Some((subject.into(), source.into()));
     }
 
-    /// Adds a note, which the logger logs even if the sample fails: a lost device, two sources that disagree.
+    /// Adds a note, which the logger logs even if the sample fails: a lost device, two sources that
+    /// disagree.
     ///
     /// The logger logs every note, so a probe adds the same note only once.
     ///

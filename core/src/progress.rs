@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 /// The state of a progress at one moment.
 ///
-/// Progress is a state and not a history. A sink may skip every event of a progress except the first and the last.
+/// Progress is a state and not a history. A sink may skip every event of a progress except the
+/// first and the last.
 ///
 /// ```
 /// use logcore::{ProgressEvent, ProgressKind};
@@ -86,7 +87,8 @@ impl<'a> ProgressEvent<'a> {
         }
     }
 
-    /// Returns the done share of the total in percent, at most 100. Returns `None` if the total is unknown.
+    /// Returns the done share of the total in percent, at most 100. Returns `None` if the total is
+    /// unknown.
     ///
     /// ```
     /// use logcore::{ProgressEvent, ProgressKind};
@@ -116,14 +118,15 @@ pub enum ProgressKind {
     Started,
     /// The position changed.
     Advanced,
-    /// The progress ended: at its total, by `finish_progress`, by the next start, or with the logger.
+    /// The progress ended: at its total, by `finish_progress`, by the next start, or with the
+    /// logger.
     Finished,
 }
 
 /// A number of units that may be unknown: every integer type, and `Option<u64>`.
 ///
-/// `None` and negative numbers mean "unknown". The trait is open, so that a program can implement it for its own
-/// counters.
+/// `None` and negative numbers mean "unknown". The trait is open, so that a program can implement
+/// it for its own counters.
 ///
 /// ```
 /// use logcore::Count;

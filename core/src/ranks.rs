@@ -28,7 +28,8 @@ pub struct Ranks {
 }
 
 impl Ranks {
-    /// Reads the environment. The first of these launchers that sets a rank provides all three numbers:
+    /// Reads the environment. The first of these launchers that sets a rank provides all three
+    /// numbers:
     ///
     /// | launcher | rank | local rank | world size |
     /// |---|---|---|---|
@@ -37,15 +38,15 @@ impl Ranks {
     /// | Open MPI | `OMPI_COMM_WORLD_RANK` | `OMPI_COMM_WORLD_LOCAL_RANK` | `OMPI_COMM_WORLD_SIZE` |
     /// | other MPIs | `PMI_RANK` | `PMI_LOCAL_RANK` or `MPI_LOCALRANKID` | `PMI_SIZE` |
     ///
-    /// A launcher with invalid variables is ignored; see [`Ranks::env_problem`]. Without a launcher, the run has one
-    /// process.
+    /// A launcher with invalid variables is ignored; see [`Ranks::env_problem`]. Without a
+    /// launcher, the run has one process.
     #[must_use]
     pub fn from_env() -> Self {
         read(variable).0
     }
 
-    /// Returns the reason why [`Ranks::from_env`] ignored a launcher: a variable that is not a number, or a rank beyond
-    /// the world size.
+    /// Returns the reason why [`Ranks::from_env`] ignored a launcher: a variable that is not a
+    /// number, or a rank beyond the world size.
     ///
     /// ```
     /// // No launcher started this program, or its variables are valid.
@@ -104,8 +105,8 @@ impl Default for Ranks {
 pub struct FileRank(pub Option<u32>);
 
 impl FileRank {
-    /// Returns the rank for the file names of a process with this config. Rank 0 has none, and no rank has one if
-    /// `rank_files` is off.
+    /// Returns the rank for the file names of a process with this config. Rank 0 has none, and no
+    /// rank has one if `rank_files` is off.
     #[must_use]
     pub fn from_config(config: &LogConfig) -> Self {
         let ranks = Ranks::from_config(config);
@@ -120,7 +121,8 @@ impl FileRank {
         format!("{stem}.rank{rank}{extension}")
     }
 
-    /// Splits a file name into the name without a rank, and the rank. Returns `None` if the name has no rank.
+    /// Splits a file name into the name without a rank, and the rank. Returns `None` if the name
+    /// has no rank.
     #[must_use]
     pub fn parse(name: &str) -> Option<(String, u32)> {
         let parse = |text: &str, extension: &str| {
@@ -134,7 +136,8 @@ impl FileRank {
     }
 }
 
-/// Splits a name into stem and extension. The extension includes its dot; a leading dot starts no extension.
+/// Splits a name into stem and extension. The extension includes its dot; a leading dot starts no
+/// extension.
 fn split_extension(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         None | Some(0) => (name, ""),

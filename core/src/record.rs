@@ -22,8 +22,8 @@ use serde_json::Value;
 /// assert_eq!(shown, ["lr=0.1"]);
 /// ```
 ///
-/// The JSON form is one object: `time` (seconds since 1970), `level`, `logger`, `target`, `message` and, if the record
-/// has fields, `fields`.
+/// The JSON form is one object: `time` (seconds since 1970), `level`, `logger`, `target`, `message`
+/// and, if the record has fields, `fields`.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     time: SystemTime,
@@ -87,7 +87,8 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Sets the target of a record that came through the global `log` facade, where the target selected the logger.
+    /// Sets the target of a record that came through the global `log` facade, where the target
+    /// selected the logger.
     ///
     /// ```
     /// use logcore::Record;
@@ -127,8 +128,8 @@ impl<'a> Record<'a> {
         self.target
     }
 
-    /// Returns the name for the third column of a text line: the target of a record of the global `log` facade, or else
-    /// the logger's name.
+    /// Returns the name for the third column of a text line: the target of a record of the global
+    /// `log` facade, or else the logger's name.
     #[must_use]
     pub fn display_name(&self) -> &'a str {
         if self.is_from_facade { self.target } else { self.logger }
@@ -146,8 +147,8 @@ impl<'a> Record<'a> {
         self.message
     }
 
-    /// Returns the structured fields under unique names, for formats in which a name occurs once. A field whose name is
-    /// `reserved` or taken by an earlier field has a `_` appended.
+    /// Returns the structured fields under unique names, for formats in which a name occurs once. A
+    /// field whose name is `reserved` or taken by an earlier field has a `_` appended.
     ///
     /// ```
     /// use logcore::{FieldValue, Record};
@@ -347,8 +348,8 @@ impl FieldValue<'_> {
     }
 }
 
-/// Returns the seconds since 1970, negative before. All JSON files of a run have times in this form, which pandas and
-/// DuckDB read directly.
+/// Returns the seconds since 1970, negative before. All JSON files of a run have times in this
+/// form, which pandas and DuckDB read directly.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
@@ -357,14 +358,15 @@ impl FieldValue<'_> {
 #[must_use]
 pub fn epoch_seconds(time: SystemTime) -> f64 {
     match time.duration_since(UNIX_EPOCH) {
-        // Whole microseconds: a double has no more digits at today's date, and short numbers read better.
+        // Whole microseconds: a double has no more digits at today's date, and short numbers read
+        // better.
         Ok(after) => after.as_micros() as f64 / 1e6,
         Err(before) => -(before.duration().as_micros() as f64 / 1e6),
     }
 }
 
-/// Returns the names of fields, each once: readers of JSON disagree about repeated keys. A name that is reserved or
-/// taken by an earlier field has as many `_` appended as needed.
+/// Returns the names of fields, each once: readers of JSON disagree about repeated keys. A name
+/// that is reserved or taken by an earlier field has as many `_` appended as needed.
 fn unique_names<'a>(
     fields: &'a [(&'a str, FieldValue<'a>)],
     reserved: &'a [&'a str],

@@ -11,9 +11,10 @@ use crate::{ConfigError, PerProcess};
 
 /// A set of patterns; `***` replaces every match.
 ///
-/// A pattern is a regular expression in the syntax of the crate `regex-lite`, or the name `api_keys`. The name stands for
-/// JSON web tokens, for private keys in PEM, and for the keys of these services: OpenAI, Anthropic, Hugging Face, GitHub, GitLab, AWS, Google, Slack, Stripe, Replicate, npm and W&B (with the
-/// prefix `wandb_v1_`).
+/// A pattern is a regular expression in the syntax of the crate `regex-lite`, or the name
+/// `api_keys`. The name stands for JSON web tokens, for private keys in PEM, and for the keys of
+/// these services: OpenAI, Anthropic, Hugging Face, GitHub, GitLab, AWS, Google, Slack, Stripe,
+/// Replicate, npm and W&B (with the prefix `wandb_v1_`).
 ///
 /// ```
 /// use logcore::Redaction;
@@ -38,8 +39,8 @@ impl Redaction {
     ///
     /// # Errors
     ///
-    /// The first pattern that is not a regular expression, or that matches the empty text. The field of the error is
-    /// `redact[<index>]`.
+    /// The first pattern that is not a regular expression, or that matches the empty text. The
+    /// field of the error is `redact[<index>]`.
     pub fn new<P: AsRef<str>>(patterns: &[P]) -> Result<Self, ConfigError> {
         let mut compiled = Vec::new();
         for (index, pattern) in patterns.iter().enumerate() {
@@ -118,10 +119,11 @@ const API_KEYS: [&str; 15] = [
 ];
 
 struct Pattern {
-    /// The expression contains a lock for scratch memory, which may stay locked in a forked child. A clone shares only the
-    /// parsed program.
+    /// The expression contains a lock for scratch memory, which may stay locked in a forked child.
+    /// A clone shares only the parsed program.
     regex: PerProcess<Regex>,
-    /// Literal prefix of every match. The search for the prefix is dozens of times cheaper than the search for a match.
+    /// Literal prefix of every match. The search for the prefix is dozens of times cheaper than the
+    /// search for a match.
     prefix: String,
 }
 

@@ -21,15 +21,16 @@ pub struct ResumePoint {
 
 impl ResumePoint {
     /// Creates a complete resume point from a state, which the third argument of
-    /// [`register_sink!`](crate::register_sink) reads again. Returns `None` if the state has no form in JSON.
+    /// [`register_sink!`](crate::register_sink) reads again. Returns `None` if the state has no
+    /// form in JSON.
     #[must_use]
     pub fn new(state: &impl Serialize) -> Option<Self> {
         let text = serde_json::to_string(state).ok()?;
         Some(Self { text, complete: true })
     }
 
-    /// Marks data that is still only in memory, for instance because the disk is full: neither the output nor the
-    /// resume point holds it.
+    /// Marks data that is still only in memory, for instance because the disk is full: neither the
+    /// output nor the resume point holds it.
     ///
     /// The ring then keeps the calls since the last complete resume point, as long as it has room.
     #[must_use]
@@ -38,7 +39,8 @@ impl ResumePoint {
         self
     }
 
-    /// Returns `true` if the output and the resume point together hold every call that the sink received.
+    /// Returns `true` if the output and the resume point together hold every call that the sink
+    /// received.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete

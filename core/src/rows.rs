@@ -32,7 +32,8 @@ pub struct Row {
     pub logger: String,
     /// Names and values, in the order in which the names first occurred.
     pub values: Vec<(String, MetricValue)>,
-    /// Times of the values; empty until a second call. Each time holds from its index in `values` to the next index.
+    /// Times of the values; empty until a second call. Each time holds from its index in `values`
+    /// to the next index.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     times: BTreeMap<usize, LogTime>,
 }
@@ -82,12 +83,13 @@ impl Row {
 
 /// Merges metric calls into one row per step, for sinks that write rows.
 ///
-/// The merger has at most one open row. The row is complete when a call for another step comes, or when the sink takes
-/// the row with [`RowMerger::take`], as on `flush` and `finish`.
+/// The merger has at most one open row. The row is complete when a call for another step comes, or
+/// when the sink takes the row with [`RowMerger::take`], as on `flush` and `finish`.
 ///
-/// No value of the user is dropped. A late or repeated step makes a row of its own. A value that is logged twice in a
-/// step makes a row for the earlier value. The logger's own families (`throughput/`, `progress/`, `memory/`, `system/`,
-/// `time/`) describe a state, so the row keeps only their last value.
+/// No value of the user is dropped. A late or repeated step makes a row of its own. A value that is
+/// logged twice in a step makes a row for the earlier value. The logger's own families
+/// (`throughput/`, `progress/`, `memory/`, `system/`, `time/`) describe a state, so the row keeps
+/// only their last value.
 ///
 /// ```
 /// use logcore::{MetricBatch, MetricValue, RowMerger};
@@ -118,8 +120,8 @@ const STATE_FAMILIES: [&str; 5] = ["throughput/", "progress/", "memory/", "syste
 impl RowMerger {
     /// Adds a call and returns the rows that are now complete.
     ///
-    /// A call for another step completes the open row. A call for the same step completes a row for each value that it
-    /// replaces, with the time of the replaced value.
+    /// A call for another step completes the open row. A call for the same step completes a row for
+    /// each value that it replaces, with the time of the replaced value.
     pub fn push(&mut self, batch: &MetricBatch<'_>) -> Vec<Row> {
         let mut complete = Vec::new();
         let open = self.open.as_ref();
@@ -199,7 +201,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// For any calls, each value of the user is in one row, with its time, and the newest value is in the last row.
+        /// For any calls, each value of the user is in one row, with its time, and the newest value
+        /// is in the last row.
         #[test]
         fn every_value_of_a_step_is_kept_with_its_time(
             calls in prop::collection::vec(prop::collection::btree_map("[ab]|throughput/a", any::<i32>(), 0..4), 1..9),

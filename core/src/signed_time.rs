@@ -1,7 +1,8 @@
-//! A serde form for `SystemTime` that allows times before 1970: `#[serde(with = "logcore::signed_time")]`.
+//! A serde form for `SystemTime` that allows times before 1970:
+//! `#[serde(with = "logcore::signed_time")]`.
 //!
-//! serde refuses times before 1970, but a machine without a battery-backed clock may start there. From 1970 on, the form
-//! is the same as serde's.
+//! serde refuses times before 1970, but a machine without a battery-backed clock may start there.
+//! From 1970 on, the form is the same as serde's.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime, UNIX_EPOCH};

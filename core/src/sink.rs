@@ -8,9 +8,9 @@ use crate::{
 
 /// An output of a logger: a terminal, a file, a server, a chat room.
 ///
-/// A sink implements the methods for the calls that it cares about; every method has a default. Register the sink with
-/// [`register_sink!`](crate::register_sink), so that a config can switch it on, or pass a value to
-/// `LogManager::add_sink` of `logcore-facade`.
+/// A sink implements the methods for the calls that it cares about; every method has a default.
+/// Register the sink with [`register_sink!`](crate::register_sink), so that a config can switch it
+/// on, or pass a value to `LogManager::add_sink` of `logcore-facade`.
 ///
 /// ```
 /// use logcore::{MetricBatch, Record, Sink, SinkError};
@@ -37,8 +37,9 @@ use crate::{
 ///
 /// # Contract
 ///
-/// The writer thread calls one method at a time, so a sink needs no locks. Arguments are borrowed for the call; a sink
-/// that keeps them copies them, for instance into an [`OwnedRecord`](crate::OwnedRecord). The order of calls is:
+/// The writer thread calls one method at a time, so a sink needs no locks. Arguments are borrowed
+/// for the call; a sink that keeps them copies them, for instance into an
+/// [`OwnedRecord`](crate::OwnedRecord). The order of calls is:
 ///
 /// ```text
 /// start
@@ -47,16 +48,19 @@ use crate::{
 /// finish
 /// ```
 ///
-/// The writer skips `logger_ended` when a new configuration replaces the sink and the run continues.
+/// The writer skips `logger_ended` when a new configuration replaces the sink and the run
+/// continues.
 ///
-/// - The logger drops records that a sink logs during a call. A sink therefore cannot loop or deadlock.
-/// - **A sink that buffers must override [`flush`](Sink::flush) and [`finish`](Sink::finish)**, and should write its
-///   buffer in [`deliver`](Sink::deliver). Otherwise its data appears late or never.
-/// - An error affects only the call that returned it. The other sinks receive the same call, the sink receives the next
-///   one. The terminal shows one line for each [reason](SinkError::reason), and the books count the error. A panic counts
-///   as an error.
-/// - Wrap a sink that may be slow, such as a network client, in [`Queued`](crate::Queued). Otherwise it delays all other
-///   sinks.
+/// - The logger drops records that a sink logs during a call. A sink therefore cannot loop or
+///   deadlock.
+/// - **A sink that buffers must override [`flush`](Sink::flush) and [`finish`](Sink::finish)**, and
+///   should write its buffer in [`deliver`](Sink::deliver). Otherwise its data appears late or
+///   never.
+/// - An error affects only the call that returned it. The other sinks receive the same call, the
+///   sink receives the next one. The terminal shows one line for each [reason](SinkError::reason),
+///   and the books count the error. A panic counts as an error.
+/// - Wrap a sink that may be slow, such as a network client, in [`Queued`](crate::Queued).
+///   Otherwise it delays all other sinks.
 ///
 /// # Example: a sink that buffers
 ///
@@ -97,8 +101,8 @@ pub trait Sink: Send {
         true
     }
 
-    /// Starts the sink. Open files and connections here and not in the constructor: a config may be built only to
-    /// validate it.
+    /// Starts the sink. Open files and connections here and not in the constructor: a config may be
+    /// built only to validate it.
     ///
     /// Threads of the sink report problems to the user through `notices`.
     ///
@@ -150,7 +154,8 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// Takes a message that is addressed to this sink alone. The sink and the sender agree on the format.
+    /// Takes a message that is addressed to this sink alone. The sink and the sender agree on the
+    /// format.
     ///
     /// # Errors
     ///
@@ -160,9 +165,11 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// Writes buffered data. The writer calls this method when no more calls are waiting, or after a large batch.
+    /// Writes buffered data. The writer calls this method when no more calls are waiting, or after
+    /// a large batch.
     ///
-    /// While there is work, calls are a few milliseconds apart; after an error the writer retries once a second.
+    /// While there is work, calls are a few milliseconds apart; after an error the writer retries
+    /// once a second.
     ///
     /// # Errors
     ///
@@ -174,10 +181,11 @@ pub trait Sink: Send {
     /// Returns the position in the output, if the output outlives the process. Asked after
     /// [`deliver`](Sink::deliver).
     ///
-    /// If the process is killed, the next process builds a sink from the last resume point, through the third argument
-    /// of [`register_sink!`](crate::register_sink). The new sink receives every call after the resume point once, even
-    /// if the output already holds part of it. So a resume point must hold the data that the sink keeps in memory. The
-    /// new sink truncates its output to the resume point, or skips what it finds after it.
+    /// If the process is killed, the next process builds a sink from the last resume point, through
+    /// the third argument of [`register_sink!`](crate::register_sink). The new sink receives every
+    /// call after the resume point once, even if the output already holds part of it. So a resume
+    /// point must hold the data that the sink keeps in memory. The new sink truncates its output to
+    /// the resume point, or skips what it finds after it.
     ///
     /// `None`: calls that a killed process has not delivered to this sink are lost.
     fn resume_point(&mut self) -> Option<ResumePoint> {
@@ -196,9 +204,10 @@ pub trait Sink: Send {
 
     /// Takes the end of the logger: the cause of the end, and a summary of the metrics.
     ///
-    /// Called once, just before [`finish`](Sink::finish), if the run has ended. A sink that all loggers share gets one call
-    /// after the last logger, with the worst end of all loggers and an empty summary. After a kill, the process that
-    /// recovers the logger calls the method with [`LoggerEnd::killed`] and an empty summary.
+    /// Called once, just before [`finish`](Sink::finish), if the run has ended. A sink that all
+    /// loggers share gets one call after the last logger, with the worst end of all loggers and an
+    /// empty summary. After a kill, the process that recovers the logger calls the method with
+    /// [`LoggerEnd::killed`] and an empty summary.
     ///
     /// ```
     /// use logcore::{LoggerEnd, LoggerSummary, Sink};
@@ -224,7 +233,8 @@ pub trait Sink: Send {
 
     /// Delivers everything and releases all resources, before `deadline`.
     ///
-    /// Only [`pending_delivery`](Sink::pending_delivery) and [`books`](Sink::books) are called afterwards.
+    /// Only [`pending_delivery`](Sink::pending_delivery) and [`books`](Sink::books) are called
+    /// afterwards.
     ///
     /// # Errors
     ///
@@ -233,7 +243,8 @@ pub trait Sink: Send {
         self.flush(deadline)
     }
 
-    /// Returns the work that continues on a thread of the sink after [`finish`](Sink::finish), such as an upload.
+    /// Returns the work that continues on a thread of the sink after [`finish`](Sink::finish), such
+    /// as an upload.
     ///
     /// The thread that ends the logger waits for this work, so that no other sink has to wait.
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
@@ -247,22 +258,22 @@ pub trait Sink: Send {
         false
     }
 
-    /// Returns `true` if people read the output. With `fold_repeats` in the config, the sink then receives one record that
-    /// counts the repetitions instead of each repeated record.
+    /// Returns `true` if people read the output. With `fold_repeats` in the config, the sink then
+    /// receives one record that counts the repetitions instead of each repeated record.
     fn folds_repeats(&self) -> bool {
         false
     }
 
-    /// Returns the sink's own books, if it keeps them. Otherwise the writer counts each call that returned `Ok` as
-    /// delivered.
+    /// Returns the sink's own books, if it keeps them. Otherwise the writer counts each call that
+    /// returned `Ok` as delivered.
     fn books(&self) -> Option<SinkBooks> {
         None
     }
 
     /// Returns a name for the destination, such as the path of a file.
     ///
-    /// A record that propagates to several loggers is delivered once to each destination. `None`: the destination of
-    /// this sink is like no other.
+    /// A record that propagates to several loggers is delivered once to each destination. `None`:
+    /// the destination of this sink is like no other.
     fn destination(&self) -> Option<String> {
         None
     }
@@ -341,8 +352,8 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
 /// A function that waits for the rest of a delivery, at most until the deadline.
 ///
-/// Returns the books of the sink after the wait, and an error if some data is still undelivered. See
-/// [`Sink::pending_delivery`].
+/// Returns the books of the sink after the wait, and an error if some data is still undelivered.
+/// See [`Sink::pending_delivery`].
 ///
 /// ```
 /// use logcore::{Deadline, PendingDelivery, Sink, SinkBooks};

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 /// The account of one sink: received calls, and their fate.
 ///
-/// Records, metric calls, hyper-parameters and messages count. Progress does not count, because it is a state that a
-/// sink may skip. The books of a finished logger balance: `accepted` is the sum of the other numbers.
+/// Records, metric calls, hyper-parameters and messages count. Progress does not count, because it
+/// is a state that a sink may skip. The books of a finished logger balance: `accepted` is the sum
+/// of the other numbers.
 ///
 /// ```
 /// use logcore::SinkBooks;

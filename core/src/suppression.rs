@@ -4,9 +4,9 @@ use std::cell::Cell;
 
 /// Runs `work` and drops all records that this thread logs meanwhile.
 ///
-/// The HTTP client of a sink logs, too. If its records came back to the sink, each record would cause another. The
-/// writer thread calls every sink through this function; a sink with threads of its own wraps the work of those
-/// threads.
+/// The HTTP client of a sink logs, too. If its records came back to the sink, each record would
+/// cause another. The writer thread calls every sink through this function; a sink with threads of
+/// its own wraps the work of those threads.
 ///
 /// ```
 /// assert!(!logcore::is_logging_suppressed());

@@ -1,7 +1,8 @@
 //! Locks that ignore poisoning, shared by the crates of this workspace.
 //!
-//! A mutex is poisoned when a thread panics while holding the lock. Every critical section of this workspace leaves its
-//! data consistent between any two statements. So the data stays usable after a panic, and logging can continue.
+//! A mutex is poisoned when a thread panics while holding the lock. Every critical section of this
+//! workspace leaves its data consistent between any two statements. So the data stays usable after
+//! a panic, and logging can continue.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

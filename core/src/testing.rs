@@ -1,4 +1,5 @@
-//! Test doubles: sinks that record, fail, block or panic, and a check for sinks that wrap other sinks.
+//! Test doubles: sinks that record, fail, block or panic, and a check for sinks that wrap other
+//! sinks.
 //!
 //! Needs the feature `testing`.
 
@@ -107,8 +108,8 @@ impl Sink for RecordingSink {
 
 /// Checks that a sink which wraps another sink forwards every method of [`Sink`] and every result.
 ///
-/// The wrapper may return an error with a later call. A `flush` after each call gives a wrapper with its own thread time
-/// to make the call.
+/// The wrapper may return an error with a later call. A `flush` after each call gives a wrapper
+/// with its own thread time to make the call.
 ///
 /// ```
 /// use logcore::Queued;
@@ -157,7 +158,8 @@ const METHODS: [&str; 17] = [
 /// A call whose error may come later.
 type FallibleCall<'a> = dyn Fn(&mut dyn Sink) -> Result<(), SinkError> + 'a;
 
-/// Calls every method of a wrapped [`ScriptedSink`]. Returns the calls that it received, and the results of the wrapper.
+/// Calls every method of a wrapped [`ScriptedSink`]. Returns the calls that it received, and the
+/// results of the wrapper.
 fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
     let calls_inside = RecordedCalls::default();
     let mut sink = wrap(Box::new(ScriptedSink(calls_inside.clone(), 0)));
@@ -380,8 +382,8 @@ impl Sink for BlockingSink {
     }
 }
 
-/// Does the same as [`LogConfig::with_env`], with these variables instead of the process environment, which all tests
-/// share. The names have no `LOGCORE_`.
+/// Does the same as [`LogConfig::with_env`], with these variables instead of the process
+/// environment, which all tests share. The names have no `LOGCORE_`.
 ///
 /// ```
 /// use logcore::LogConfig;

@@ -1,7 +1,7 @@
 //! Short texts for numbers on a terminal.
 //!
-//! The texts have a fixed precision, so that a number that is redrawn in place keeps its width. Bars, summaries and
-//! console lines share these forms.
+//! The texts have a fixed precision, so that a number that is redrawn in place keeps its width.
+//! Bars, summaries and console lines share these forms.
 
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ pub fn format_count(number: f64) -> String {
     format!("{number:.digits$}{}", PREFIXES[prefix])
 }
 
-/// Formats a rate in iterations per second, or in seconds per iteration below 1: `36.2 it/s`, `2.50 s/it`.
+/// Formats a rate in iterations per second, or in seconds per iteration below 1: `36.2 it/s`,
+/// `2.50 s/it`.
 ///
 /// ```
 /// use logcore::text::format_rate;

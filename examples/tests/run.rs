@@ -183,7 +183,8 @@ fn train() {
 #[cfg(unix)]
 #[test]
 fn a_stdout_that_cannot_be_written_is_reported_once_and_the_run_continues() {
-    // In place of a stream that is closed at the start, std opens /dev/null, which causes no errors.
+    // In place of a stream that is closed at the start, std opens /dev/null, which causes no
+    // errors.
     for (redirection, times) in [("> /dev/full", 1), (">&-", 0)] {
         let folder = tempfile::tempdir().unwrap();
         let output = Command::new("sh")

@@ -1,7 +1,7 @@
 //! Safe access to files in folders that others can change.
 //!
-//! A log directory may be shared, copied or sent by somebody, and a path may name a pipe, a device or a link. All crates of
-//! the workspace open such files through this crate:
+//! A log directory may be shared, copied or sent by somebody, and a path may name a pipe, a device
+//! or a link. All crates of the workspace open such files through this crate:
 //!
 //! - [`open`] and [`read`] never wait, and fail for everything but regular files.
 //! - [`replace`] writes a new file under a random name and renames it.

@@ -14,7 +14,8 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// If the file cannot be opened. [`io::ErrorKind::InvalidInput`] for a folder, a pipe, a socket or a device.
+/// If the file cannot be opened. [`io::ErrorKind::InvalidInput`] for a folder, a pipe, a socket or
+/// a device.
 pub fn open(path: &Path) -> io::Result<File> {
     open_with(path, 0)
 }

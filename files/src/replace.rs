@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// Number of random names to try.
 const MAX_ATTEMPTS: usize = 16;
 
-/// Replaces the file at `path` atomically: a reader finds the old or the new contents, never a part.
+/// Replaces the file at `path` atomically: a reader finds the old or the new contents, never a
+/// part.
 ///
 /// If `path` is a link, the link is replaced, but not its target.
 ///
@@ -22,15 +23,16 @@ const MAX_ATTEMPTS: usize = 16;
 ///
 /// # Errors
 ///
-/// If no file can be created in the folder, or `path` cannot be replaced, for instance because it is a folder.
+/// If no file can be created in the folder, or `path` cannot be replaced, for instance because it
+/// is a folder.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut replacement = Replacement::begin(path)?;
     replacement.write_all(contents)?;
     replacement.finish()
 }
 
-/// A file that is written under a temporary name, and replaces another file at the end. Dropping the value without
-/// [`finish`](Self::finish) removes the temporary file.
+/// A file that is written under a temporary name, and replaces another file at the end. Dropping
+/// the value without [`finish`](Self::finish) removes the temporary file.
 ///
 /// ```
 /// use std::io::Write as _;
@@ -94,7 +96,8 @@ impl Replacement {
     ///
     /// # Errors
     ///
-    /// If the system refuses, for instance because the path is a folder. The temporary file is then removed.
+    /// If the system refuses, for instance because the path is a folder. The temporary file is then
+    /// removed.
     pub fn finish(mut self) -> io::Result<()> {
         fs::rename(&self.temporary, &self.path)?;
         self.finished = true;
@@ -120,7 +123,8 @@ impl Drop for Replacement {
     }
 }
 
-/// Removes the temporary files that killed processes left in a folder. Files of live processes are locked, and stay.
+/// Removes the temporary files that killed processes left in a folder. Files of live processes are
+/// locked, and stay.
 ///
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
@@ -149,7 +153,8 @@ fn is_temporary_name(name: &str) -> bool {
     digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// Locks a new file to mark it as the file of a live process. Returns `false` if another process removed the file.
+/// Locks a new file to mark it as the file of a live process. Returns `false` if another process
+/// removed the file.
 ///
 /// On a file system without locks, the file stays unlocked.
 fn lock_new_file(file: &File) -> bool {

@@ -9,8 +9,8 @@ use crate::keywords;
 use crate::plain::{INDENT, padded, push_fields, push_rank};
 use crate::time_writer::TimeWriter;
 
-/// The line of [`Plain`](crate::Plain) in colors: each level has its color, and keywords such as Starting, Complete and
-/// Failed are highlighted.
+/// The line of [`Plain`](crate::Plain) in colors: each level has its color, and keywords such as
+/// Starting, Complete and Failed are highlighted.
 ///
 /// Without [`Style::color`], the output is the plain line.
 ///
@@ -104,11 +104,13 @@ fn level_code(level: Level) -> String {
 
 /// Writes color codes around text, if color is wanted.
 ///
-/// The crate `colored` provides the codes. Its own switch applies to the whole process, but here each sink decides.
+/// The crate `colored` provides the codes. Its own switch applies to the whole process, but here
+/// each sink decides.
 struct ColorWriter(bool);
 
 impl ColorWriter {
-    /// Appends the text that `write` appends, inside of a color code. Appends no code around an empty text.
+    /// Appends the text that `write` appends, inside of a color code. Appends no code around an
+    /// empty text.
     fn wrapped(&self, code: &str, out: &mut String, write: impl FnOnce(&mut String)) {
         if !self.0 {
             write(out);

@@ -2,13 +2,14 @@
 
 use logcore::escape::{Medium, escape};
 
-/// Appends `text` on one line, escaped for a file. The console sink also escapes invisible characters.
+/// Appends `text` on one line, escaped for a file. The console sink also escapes invisible
+/// characters.
 pub(crate) fn escape_line(text: &str, out: &mut String) {
     escape(text, Medium::File, out, |out| out.push_str("\\n"));
 }
 
-/// Appends a message of several lines, escaped for a file, with `indent` before each line after the first. Drops line
-/// ends at the end.
+/// Appends a message of several lines, escaped for a file, with `indent` before each line after the
+/// first. Drops line ends at the end.
 pub(crate) fn escape_message(message: &str, indent: &str, out: &mut String) {
     escape(message.trim_end_matches('\n'), Medium::File, out, |out| {
         out.push('\n');

@@ -3,10 +3,11 @@
 use logcore::escape::escape_json;
 use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
 
-/// One JSON object per record: `time` (seconds since 1970), `level`, `logger`, `target`, `message`, `fields`.
+/// One JSON object per record: `time` (seconds since 1970), `level`, `logger`, `target`, `message`,
+/// `fields`.
 ///
-/// The output is valid JSON on one line. It also escapes characters that end a line for some readers, that terminals
-/// obey, or that are invisible.
+/// The output is valid JSON on one line. It also escapes characters that end a line for some
+/// readers, that terminals obey, or that are invisible.
 ///
 /// ```
 /// use logcore::{Formatter, Record, Style};

@@ -1,7 +1,7 @@
 //! The bundled formatters: [`Plain`], `Colored`, [`Json`] and [`Logfmt`].
 //!
-//! A formatter turns a record into text. Each formatter of this crate is registered under a name, and a text sink uses the
-//! formatter that its config names:
+//! A formatter turns a record into text. Each formatter of this crate is registered under a name,
+//! and a text sink uses the formatter that its config names:
 //!
 //! | name | type | for | line |
 //! |---|---|---|---|
@@ -30,13 +30,13 @@
 //!
 //! # Text from outside
 //!
-//! A message may contain anything. No part of a message can look like another record. The only control characters in the
-//! output are line ends and, if the sink wants them, color codes.
+//! A message may contain anything. No part of a message can look like another record. The only
+//! control characters in the output are line ends and, if the sink wants them, color codes.
 //!
 //! # Stability
 //!
-//! None: this crate is a part of `logcore-facade` and may change in any version. The names of the formatters and the
-//! form of their lines are stable.
+//! None: this crate is a part of `logcore-facade` and may change in any version. The names of the
+//! formatters and the form of their lines are stable.
 
 #![warn(missing_debug_implementations)]
 

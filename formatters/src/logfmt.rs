@@ -5,7 +5,8 @@ use logcore::{BuildContext, ConfigError, Formatter, Record, Style};
 use crate::escape::escape_value;
 use crate::time_writer::TimeWriter;
 
-/// One line of `name=value` pairs per record, for tools that read [logfmt](https://brandur.org/logfmt).
+/// One line of `name=value` pairs per record, for tools that read
+/// [logfmt](https://brandur.org/logfmt).
 ///
 /// ```
 /// use logcore::{FieldValue, Formatter, Record, Style};

@@ -13,8 +13,8 @@ use crate::time_writer::TimeWriter;
 /// 2026-11-23 14:48:15.123 | INFO  | my_module | Starting process... | key=value other=2
 /// ```
 ///
-/// Control characters are escaped, and lines of a message after the first are indented. So no message can look like
-/// another record.
+/// Control characters are escaped, and lines of a message after the first are indented. So no
+/// message can look like another record.
 ///
 /// ```
 /// use logcore::{Formatter, Record, Style};

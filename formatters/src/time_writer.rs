@@ -94,8 +94,8 @@ impl TimeWriter {
     }
 }
 
-/// Returns the reason why local time is UTC although `TZ` names a time zone. Only the first call in a process returns a
-/// reason.
+/// Returns the reason why local time is UTC although `TZ` names a time zone. Only the first call in
+/// a process returns a reason.
 ///
 /// Without `TZ`, a machine without a time zone uses UTC on purpose.
 ///

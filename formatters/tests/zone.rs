@@ -11,7 +11,8 @@ use logcore_formatters::{Plain, take_zone_problem};
 /// A second in winter and a second in summer.
 const SECONDS: [u64; 2] = [1_767_225_600, 1_782_864_000];
 
-/// Prints local times and the number of problems. The other tests run this test in a process with another `TZ`.
+/// Prints local times and the number of problems. The other tests run this test in a process with
+/// another `TZ`.
 #[test]
 #[allow(clippy::print_stdout, reason = "the parent process reads the output")]
 fn print_local_times() {

@@ -1,7 +1,7 @@
 //! GPU and host memory readings for logcore.
 //!
-//! A program that names this crate once (`use logcore_gpu as _;`) has three more probes. A probe is a source
-//! of readings that a logger samples; its name in the config switches it on.
+//! A program that names this crate once (`use logcore_gpu as _;`) has three more probes. A probe is
+//! a source of readings that a logger samples; its name in the config switches it on.
 //!
 //! | probe | readings | sampled |
 //! |---|---|---|
@@ -18,7 +18,8 @@
 //! 3. NVML's entry of this process;
 //! 4. NVML's usage of the whole device, if [`Fallback`] allows it.
 //!
-//! Memory on GPUs is in GB of 1e9 bytes. W&B's names keep W&B's units: MB and GB are MiB and GiB there.
+//! Memory on GPUs is in GB of 1e9 bytes. W&B's names keep W&B's units: MB and GB are MiB and GiB
+//! there.
 //!
 //! # Options
 //!
@@ -30,9 +31,9 @@
 //!
 //! # Without a GPU
 //!
-//! Without a GPU or a driver there are no readings, and there is no error. The driver's library is searched
-//! when the program runs, not when it is linked. Calls into it run on the thread `gpu-sampler`, because they
-//! may hang.
+//! Without a GPU or a driver there are no readings, and there is no error. The driver's library is
+//! searched when the program runs, not when it is linked. Calls into it run on the thread
+//! `gpu-sampler`, because they may hang.
 //!
 //! # Example
 //!

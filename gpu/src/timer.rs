@@ -24,8 +24,8 @@ impl IntervalTimer {
         }
     }
 
-    /// Returns `true` if the action is due, and counts it as done. Up to 100 ms too early is in time,
-    /// because callers have periods of their own that are not exact.
+    /// Returns `true` if the action is due, and counts it as done. Up to 100 ms too early is in
+    /// time, because callers have periods of their own that are not exact.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self
             .last

@@ -1,4 +1,5 @@
-//! Values that a program reports about its own allocators. Gauges belong to the process, so this is one test.
+//! Values that a program reports about its own allocators. Gauges belong to the process, so this is
+//! one test.
 
 use logcore::log::Level;
 use logcore::{Probe, Readings};

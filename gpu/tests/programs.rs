@@ -1,4 +1,5 @@
-//! Tests of whole programs, with fakes in place of the system's libraries: opened libraries and readings.
+//! Tests of whole programs, with fakes in place of the system's libraries: opened libraries and
+//! readings.
 //!
 //! With `LD_DEBUG`, the loader of glibc prints each library that it searches and loads.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]

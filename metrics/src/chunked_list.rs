@@ -2,8 +2,8 @@
 
 use std::mem;
 
-/// A list in chunks. Each new chunk is as long as all chunks before it together, up to [`LARGEST`]. So at most half of the
-/// memory is unused, and for a long list at most one chunk.
+/// A list in chunks. Each new chunk is as long as all chunks before it together, up to [`LARGEST`].
+/// So at most half of the memory is unused, and for a long list at most one chunk.
 #[derive(Debug)]
 pub(crate) struct ChunkedList<T> {
     full: Vec<Vec<T>>,
@@ -11,7 +11,8 @@ pub(crate) struct ChunkedList<T> {
     len: usize,
 }
 
-/// Size of the first chunk in bytes: sixteen doubles. In a run with thousands of metrics, most of them have few values.
+/// Size of the first chunk in bytes: sixteen doubles. In a run with thousands of metrics, most of
+/// them have few values.
 const FIRST: usize = 128;
 
 /// Maximum size of a chunk in bytes: 4096 doubles.

@@ -19,7 +19,8 @@ pub(crate) struct SeriesHistory {
     newest: Point,
 }
 
-/// Number of points up to which a series is not thinned: they fit into the first chunk, so no memory would be freed.
+/// Number of points up to which a series is not thinned: they fit into the first chunk, so no
+/// memory would be freed.
 pub(crate) const SHORTEST: usize = 16;
 
 impl SeriesHistory {

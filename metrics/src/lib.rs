@@ -1,8 +1,11 @@
-//! Metrics in memory: averages over a window, statistics of the run, and a history with a memory budget.
+//! Metrics in memory: averages over a window, statistics of the run, and a history with a memory
+//! budget.
 //!
-//! A [`Tracker`] has any number of series, each under an index that counts up from 0. The caller maps names to indices.
+//! A [`Tracker`] has any number of series, each under an index that counts up from 0. The caller
+//! maps names to indices.
 //!
-//! - [`Tracker::record`] takes nanoseconds: it only stores the value. Averages are computed when they are requested.
+//! - [`Tracker::record`] takes nanoseconds: it only stores the value. Averages are computed when
+//!   they are requested.
 //! - [`Tracker::average`] is over the finite values of the window, and exact.
 //! - [`Tracker::stats`] counts NaN and infinite values separately.
 //! - [`Tracker::history`] is exact until the memory budget is used up, and thinned after that.
@@ -21,7 +24,8 @@
 //! assert_eq!(tracker.history(loss).unwrap()[1], logcore::Point::new(1, 2.0));
 //! ```
 //!
-//! The history is for looking at a running program. The complete values are in the files of the sinks.
+//! The history is for looking at a running program. The complete values are in the files of the
+//! sinks.
 
 mod chunked_list;
 mod history;

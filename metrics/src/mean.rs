@@ -1,6 +1,7 @@
 //! The mean of values, without intermediate rounding.
 
-/// Returns the mean of finite values, within one unit in the last place of the exact mean; `None` without values.
+/// Returns the mean of finite values, within one unit in the last place of the exact mean; `None`
+/// without values.
 ///
 /// It is exact for 1e16, 1, -1e16, too, and does not overflow.
 pub(crate) fn mean(values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
@@ -12,15 +13,16 @@ pub(crate) fn mean(values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
     if sum.is_finite() {
         return Some(sum / count);
     }
-    // The sum is larger than any double, but the mean is not. Dividing by a power of two loses only bits that are far below
-    // the last place of such a mean.
+    // The sum is larger than any double, but the mean is not. Dividing by a power of two loses only
+    // bits that are far below the last place of such a mean.
     let scale = (2.0 * count).log2().ceil().exp2();
     let mean = exact_sum(values.map(|value| value / scale)) / count * scale;
     Some(mean.clamp(f64::MIN, f64::MAX))
 }
 
-/// Returns the sum, computed with Shewchuk's expansions ("Adaptive precision floating-point arithmetic", 1997): the exact sum is held as
-/// doubles that do not overlap, the smallest first; rarely more than three. On overflow it is not finite.
+/// Returns the sum, computed with Shewchuk's expansions ("Adaptive precision floating-point
+/// arithmetic", 1997): the exact sum is held as doubles that do not overlap, the smallest first;
+/// rarely more than three. On overflow it is not finite.
 fn exact_sum(values: impl Iterator<Item = f64>) -> f64 {
     let mut parts: Vec<f64> = Vec::with_capacity(8);
     for value in values {
@@ -40,7 +42,8 @@ fn exact_sum(values: impl Iterator<Item = f64>) -> f64 {
     parts.into_iter().sum()
 }
 
-/// Returns the rounded sum of two doubles, and the rounding error (Knuth's form, for operands of any order).
+/// Returns the rounded sum of two doubles, and the rounding error (Knuth's form, for operands of
+/// any order).
 fn add(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let of_b = sum - a;

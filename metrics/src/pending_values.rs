@@ -2,11 +2,12 @@
 
 use crate::step_list::StepRun;
 
-/// Maximum number of pending values. More would make moving them hardly cheaper per value, and delay the call that does it.
+/// Maximum number of pending values. More would make moving them hardly cheaper per value, and
+/// delay the call that does it.
 const CAPACITY: usize = 32;
 
-/// Values at even steps that are processed together. Comparing and copying many values in a row costs a fraction of doing
-/// so one by one, when the caches are full of other data each time.
+/// Values at even steps that are processed together. Comparing and copying many values in a row
+/// costs a fraction of doing so one by one, when the caches are full of other data each time.
 #[derive(Debug)]
 pub(crate) struct PendingValues {
     steps: StepRun,
@@ -21,7 +22,8 @@ impl PendingValues {
         }
     }
 
-    /// Adds a value; returns `false` if there is no room, or if its step does not continue the others.
+    /// Adds a value; returns `false` if there is no room, or if its step does not continue the
+    /// others.
     #[inline]
     pub(crate) fn push(&mut self, step: u64, value: f64) -> bool {
         let at = self.steps.count() as usize;

@@ -37,7 +37,8 @@ impl MetricSeries {
         grown
     }
 
-    /// Moves the pending values into totals, window and history; returns the number of bytes by which the history has grown.
+    /// Moves the pending values into totals, window and history; returns the number of bytes by
+    /// which the history has grown.
     pub(crate) fn settle(&mut self, window: usize) -> usize {
         let (steps, values) = self.pending.get();
         let Some(last) = values.last() else { return 0 };

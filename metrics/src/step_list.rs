@@ -2,8 +2,8 @@
 
 use crate::chunked_list::ChunkedList;
 
-/// Steps in the order of recording, as runs with a constant stride. Strides wrap around, so a run may also go backwards or
-/// repeat one step.
+/// Steps in the order of recording, as runs with a constant stride. Strides wrap around, so a run
+/// may also go backwards or repeat one step.
 #[derive(Debug, Default)]
 pub(crate) struct StepList(ChunkedList<StepRun>);
 
@@ -62,7 +62,8 @@ impl StepRun {
         self.count
     }
 
-    /// Adds a step if it continues the run; returns `false` if it does not. Any two steps are a run.
+    /// Adds a step if it continues the run; returns `false` if it does not. Any two steps are a
+    /// run.
     #[inline]
     pub(crate) fn extend(&mut self, step: u64) -> bool {
         match self.count {

@@ -9,8 +9,8 @@ use crate::series::MetricSeries;
 
 /// Limits of a [`Tracker`].
 ///
-/// The budget does not include the windows, which take 8 bytes per value (up to 16 while a window fills), and up to 32 pending
-/// values per series.
+/// The budget does not include the windows, which take 8 bytes per value (up to 16 while a window
+/// fills), and up to 32 pending values per series.
 ///
 /// ```
 /// use logcore_metrics::TrackerOptions;
@@ -39,11 +39,12 @@ impl Default for TrackerOptions {
     }
 }
 
-/// Series of values, each with an average of the newest values, statistics of all values, and a history.
+/// Series of values, each with an average of the newest values, statistics of all values, and a
+/// history.
 ///
-/// The history is exact until its budget is used up. Then the longest series is thinned to every second point, as often as
-/// necessary. The first and the newest point of a series are always kept. [`Stats::history_stride`] is the distance of the
-/// kept points.
+/// The history is exact until its budget is used up. Then the longest series is thinned to every
+/// second point, as often as necessary. The first and the newest point of a series are always kept.
+/// [`Stats::history_stride`] is the distance of the kept points.
 ///
 /// ```
 /// use logcore_metrics::{Tracker, TrackerOptions};
@@ -66,8 +67,8 @@ pub struct Tracker {
     history_bytes: usize,
 }
 
-/// Minimum budget per series, in bytes. A series that cannot be thinned any more is smaller (a test checks that), so thinning
-/// always frees enough memory to be rare.
+/// Minimum budget per series, in bytes. A series that cannot be thinned any more is smaller (a test
+/// checks that), so thinning always frees enough memory to be rare.
 const FLOOR: usize = 1 << 10;
 
 impl Tracker {
@@ -129,7 +130,8 @@ impl Tracker {
 
     /// Returns the mean of the finite values in the window; `None` if there are none.
     ///
-    /// The mean is computed from these values alone, without intermediate rounding. It takes about 20 ns per value.
+    /// The mean is computed from these values alone, without intermediate rounding. It takes about
+    /// 20 ns per value.
     ///
     /// ```
     /// use logcore_metrics::{Tracker, TrackerOptions};
@@ -161,7 +163,8 @@ impl Tracker {
         self.settled(series).stats()
     }
 
-    /// Returns the points of a series in the order in which they were recorded; `None` if the history is off.
+    /// Returns the points of a series in the order in which they were recorded; `None` if the
+    /// history is off.
     ///
     /// ```
     /// use logcore::Point;
@@ -182,7 +185,8 @@ impl Tracker {
         self.history_bytes
     }
 
-    /// Changes the options. Existing values are kept as far as the new options allow; a smaller window keeps the newest ones.
+    /// Changes the options. Existing values are kept as far as the new options allow; a smaller
+    /// window keeps the newest ones.
     ///
     /// Switching the history off drops it. Switched on again, it begins with the next value.
     ///
@@ -227,8 +231,8 @@ impl Tracker {
         }
     }
 
-    /// Thins the longest series, one after the other, until 1/32 of the limit is free: enough that the next call is far away,
-    /// and little enough that this call is short.
+    /// Thins the longest series, one after the other, until 1/32 of the limit is free: enough that
+    /// the next call is far away, and little enough that this call is short.
     #[cold]
     fn thin(&mut self) {
         let enough = self.limit() / 32 * 31;

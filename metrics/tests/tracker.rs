@@ -1,4 +1,5 @@
-//! Properties of the tracker: exact averages, and a history that is exact within its budget and thinned beyond.
+//! Properties of the tracker: exact averages, and a history that is exact within its budget and
+//! thinned beyond.
 
 use logcore_metrics::{Tracker, TrackerOptions};
 use proptest::prelude::*;

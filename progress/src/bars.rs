@@ -23,8 +23,9 @@ const WIDEST: usize = 500;
 
 /// The progress bars below the log lines of a terminal.
 ///
-/// The bars are only text: the owner of the terminal writes the [`lines`](Self::lines). A line never wraps. Where there is
-/// little room, the least important parts are left out first: metrics, samples, rate, times.
+/// The bars are only text: the owner of the terminal writes the [`lines`](Self::lines). A line
+/// never wraps. Where there is little room, the least important parts are left out first: metrics,
+/// samples, rate, times.
 ///
 /// ```
 /// use logcore::{ProgressEvent, ProgressKind};
@@ -95,8 +96,8 @@ impl Bars {
         self.bars.is_empty()
     }
 
-    /// Updates the bar of a progress, or adds one. `newest` is shown behind the bar, such as the newest metrics. `now` is the
-    /// time of the event.
+    /// Updates the bar of a progress, or adds one. `newest` is shown behind the bar, such as the
+    /// newest metrics. `now` is the time of the event.
     ///
     /// The description of a bar is the one of its first event.
     pub fn show(&mut self, event: &ProgressEvent<'_>, newest: &[String], now: Instant) {
@@ -132,8 +133,8 @@ impl Bars {
 
     /// Draws the bars as of `now`, the topmost first.
     ///
-    /// Each line is narrower than the terminal, and there are fewer lines than rows. The last line counts the bars that have
-    /// no room.
+    /// Each line is narrower than the terminal, and there are fewer lines than rows. The last line
+    /// counts the bars that have no room.
     pub fn lines(&mut self, viewport: Viewport, now: Instant) -> Vec<String> {
         let most = VISIBLE.min(viewport.rows.saturating_sub(2)).max(1);
         let shown = match self.bars.len() {

@@ -14,7 +14,8 @@ const BREAK: usize = 3;
 const COARSEST: usize = 12;
 /// Minimum noise, as a part of the pace.
 const NEGLIGIBLE: f64 = 1e-3;
-/// Uncertainty of the end of a fitted line, compared with that of a mean. Larger values make wider windows.
+/// Uncertainty of the end of a fitted line, compared with that of a mean. Larger values make wider
+/// windows.
 const LINE_ERROR: f64 = 2.5;
 /// Minimum number of segments for a pace.
 const LEAST: usize = 2;
@@ -22,20 +23,23 @@ const LEAST: usize = 2;
 const FURTHER: f64 = 1.5;
 /// … and over this part of the run.
 const TREND_PART: f64 = 0.75;
-/// Part of a line that is left out for a check: the rest must still have half of the slope, or the pace has only changed.
+/// Part of a line that is left out for a check: the rest must still have half of the slope, or the
+/// pace has only changed.
 const NEWEST_PART: f64 = 0.25;
 /// Limit for a falling trend: the rest of the run is at most twice as fast.
 const QUICKEST: f64 = 0.5;
 
 /// An estimate of the time that the rest of a progress takes.
 ///
-/// The estimate is the pace of the newest part of the run in which the pace was constant, within its noise. That part is the
-/// whole run if it is steady, else the part after the last change of the pace or after the warm-up. It is found with windows
-/// that grow backwards as long as the estimates of all windows agree ("intersection of confidence intervals",
-/// A. Goldenshluger and A. Nemirovski, 1997).
+/// The estimate is the pace of the newest part of the run in which the pace was constant, within
+/// its noise. That part is the whole run if it is steady, else the part after the last change of
+/// the pace or after the warm-up. It is found with windows that grow backwards as long as the
+/// estimates of all windows agree ("intersection of confidence intervals", A. Goldenshluger and A.
+/// Nemirovski, 1997).
 ///
-/// If a straight line fits more of the run than a constant pace does, the pace has a trend. The trend is assumed to continue
-/// for as long as it has lasted. Pauses are added by their share of the whole run.
+/// If a straight line fits more of the run than a constant pace does, the pace has a trend. The
+/// trend is assumed to continue for as long as it has lasted. Pauses are added by their share of
+/// the whole run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forecast {
     /// Seconds per unit, now.
@@ -49,14 +53,15 @@ pub(crate) struct Forecast {
 }
 
 impl Forecast {
-    /// Computes the forecast; `None` without segments. `smoothing` is the weight of a change of the pace, from 0 (never) to 1
-    /// (at once).
+    /// Computes the forecast; `None` without segments. `smoothing` is the weight of a change of the
+    /// pace, from 0 (never) to 1 (at once).
     pub(crate) fn of(segments: &[RunSegment], smoothing: f64) -> Option<Self> {
         if segments.is_empty() {
             return None;
         }
         if segments.len() < FEW {
-            // All of the first segments may be warm-up, and each may be a pause, so a fast one is more typical.
+            // All of the first segments may be warm-up, and each may be a pause, so a fast one is
+            // more typical.
             return Some(Self::steady(pace_quantile(segments, 0.25), 0.0));
         }
         let typical = pace_quantile(segments, 0.5);
@@ -118,7 +123,8 @@ fn settled(segments: &[RunSegment], typical: f64) -> &[RunSegment] {
     &segments[warm_up..]
 }
 
-/// Returns `true` if the slope of the newest `count` segments is a trend, while a constant pace fits `steady` segments.
+/// Returns `true` if the slope of the newest `count` segments is a trend, while a constant pace
+/// fits `steady` segments.
 fn is_trend(segments: &[RunSegment], slope: f64, count: usize, steady: usize) -> bool {
     let part = |part: f64| (part * count as f64) as usize;
     let mut older = FitWindow::default();
@@ -132,8 +138,9 @@ fn is_trend(segments: &[RunSegment], slope: f64, count: usize, steady: usize) ->
 
 /// Returns the standard deviation of a segment's pace, as far as it matters for a mean.
 ///
-/// On a shared machine the pace drifts: over many segments it scatters more than the scatter of single segments suggests. So
-/// the largest value over all scales counts. Second differences (the Hadamard variance) ignore a trend.
+/// On a shared machine the pace drifts: over many segments it scatters more than the scatter of
+/// single segments suggests. So the largest value over all scales counts. Second differences (the
+/// Hadamard variance) ignore a trend.
 fn noise(segments: &[RunSegment]) -> f64 {
     let mut paces = [0.0; MAX_SEGMENTS];
     for (pace, segment) in paces.iter_mut().zip(segments) {
@@ -151,7 +158,8 @@ fn noise(segments: &[RunSegment]) -> f64 {
     largest.sqrt()
 }
 
-/// Returns the variance of the paces around a straight line, without outliers and changes of the pace.
+/// Returns the variance of the paces around a straight line, without outliers and changes of the
+/// pace.
 fn scatter(paces: &[f64]) -> f64 {
     let mut squares = [0.0; MAX_SEGMENTS];
     let squares = &mut squares[..paces.len() - 2];
@@ -163,7 +171,8 @@ fn scatter(paces: &[f64]) -> f64 {
     squares[..kept].iter().sum::<f64>() / kept as f64
 }
 
-/// Sums for a least-squares fit over the newest segments. `at` is their distance from now in units, so it is negative.
+/// Sums for a least-squares fit over the newest segments. `at` is their distance from now in units,
+/// so it is negative.
 #[derive(Clone, Copy, Default)]
 struct FitWindow {
     units: f64,
@@ -197,7 +206,8 @@ impl FitWindow {
     }
 }
 
-/// The largest window whose estimate agrees with those of all smaller ones: one value is within the errors of all.
+/// The largest window whose estimate agrees with those of all smaller ones: one value is within the
+/// errors of all.
 struct AgreedWindow {
     count: usize,
     window: FitWindow,
@@ -217,7 +227,8 @@ impl Default for AgreedWindow {
 }
 
 impl AgreedWindow {
-    /// Adds the estimate of the next larger window. After one that does not agree, no larger one is accepted.
+    /// Adds the estimate of the next larger window. After one that does not agree, no larger one is
+    /// accepted.
     fn extend(&mut self, count: usize, window: FitWindow, estimate: f64, error: f64) {
         self.low = self.low.max(estimate - error);
         self.high = self.high.min(estimate + error);

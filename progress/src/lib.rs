@@ -5,7 +5,8 @@
 //! - [`Bars`] draws progresses as lines of text, for the owner of a terminal.
 //! - [`mod@text`] has the texts that bars and plain lines share.
 //!
-//! Rates and ETA ignore the warm-up and count pauses by their share; the code of the forecast explains the method.
+//! Rates and ETA ignore the warm-up and count pauses by their share; the code of the forecast
+//! explains the method.
 //!
 //! ```
 //! use std::time::{Duration, Instant};

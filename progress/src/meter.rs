@@ -9,7 +9,8 @@ use crate::pace_history::PaceHistory;
 
 /// Minimum time between two events for the sinks.
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
-/// An early update that takes this many times longer than the typical one is a warm-up (a compilation, a cold cache).
+/// An early update that takes this many times longer than the typical one is a warm-up (a
+/// compilation, a cold cache).
 const WARM_UP_FACTOR: f64 = 4.0;
 /// Maximum number of updates at the start that may be a warm-up.
 const WARM_UPS: usize = 10;
@@ -37,7 +38,8 @@ pub struct MeterOptions {
 }
 
 impl Default for MeterOptions {
-    /// The defaults of the config: `progress_window`, `progress_smoothing`, `progress_position`, `progress_leave`.
+    /// The defaults of the config: `progress_window`, `progress_smoothing`, `progress_position`,
+    /// `progress_leave`.
     fn default() -> Self {
         Self {
             window: 100,
@@ -48,7 +50,8 @@ impl Default for MeterOptions {
     }
 }
 
-/// Measures a progress. An update is arithmetic only: it takes nanoseconds, and allocates no memory once the window is full.
+/// Measures a progress. An update is arithmetic only: it takes nanoseconds, and allocates no memory
+/// once the window is full.
 ///
 /// The caller passes the time, so tests need no clock.
 ///
@@ -99,7 +102,8 @@ struct MeterSample {
     samples: u64,
 }
 
-/// The metrics of a progress in a row of metrics. An unknown metric is `None`; the others are finite and not negative.
+/// The metrics of a progress in a row of metrics. An unknown metric is `None`; the others are
+/// finite and not negative.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct DerivedMetrics {
     /// Samples per second, over the window.
@@ -155,7 +159,8 @@ pub struct WorkSample {
 }
 
 impl Meter {
-    /// Starts a progress. A total of 0 is treated as unknown. `id` must be unique among the progresses of the process.
+    /// Starts a progress. A total of 0 is treated as unknown. `id` must be unique among the
+    /// progresses of the process.
     #[must_use]
     pub fn start(
         id: u64,
@@ -212,7 +217,8 @@ impl Meter {
         self.window.push_back(self.now);
     }
 
-    /// Sets the number of samples of earlier progresses, from which `accumulated_samples` continues.
+    /// Sets the number of samples of earlier progresses, from which `accumulated_samples`
+    /// continues.
     ///
     /// ```
     /// use std::time::Instant;
@@ -236,8 +242,8 @@ impl Meter {
         self.samples_before.saturating_add(self.now.samples)
     }
 
-    /// Excludes a pause that ends now from all rates, because another progress ran within this one. The ETA includes it as a
-    /// pause, because more of them may follow.
+    /// Excludes a pause that ends now from all rates, because another progress ran within this one.
+    /// The ETA includes it as a pause, because more of them may follow.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -261,7 +267,8 @@ impl Meter {
         }
     }
 
-    /// Returns the work between the first update and the last one. A single update counts from the start.
+    /// Returns the work between the first update and the last one. A single update counts from the
+    /// start.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -305,7 +312,8 @@ impl Meter {
         self.total.is_some_and(|total| self.now.position >= total)
     }
 
-    /// Returns `true` if the sinks should get an event now: at the first call, then at most ten times a second.
+    /// Returns `true` if the sinks should get an event now: at the first call, then at most ten
+    /// times a second.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -327,7 +335,8 @@ impl Meter {
         due
     }
 
-    /// Returns the metrics for a row, such as rates and ETA. Before the first update all are unknown.
+    /// Returns the metrics for a row, such as rates and ETA. Before the first update all are
+    /// unknown.
     pub fn derived_metrics(&mut self) -> DerivedMetrics {
         if self.updates == 0 {
             return DerivedMetrics::default();
@@ -403,8 +412,8 @@ impl Meter {
 
     /// Returns the rate over the window, without the warm-up.
     ///
-    /// The first update does not count: it may jump to the position of an earlier process, and the start may be long before
-    /// the loop.
+    /// The first update does not count: it may jump to the position of an earlier process, and the
+    /// start may be long before the loop.
     fn window_rate(&self) -> Option<WindowRate> {
         let newest = self.window.back()?;
         let from = &self.window[self.warm_ups().min(self.window.len().checked_sub(2)?)];
@@ -479,7 +488,8 @@ mod tests {
         leave: true,
     };
 
-    /// Returns a meter after updates of 1 unit and 32 samples each, which took the given milliseconds.
+    /// Returns a meter after updates of 1 unit and 32 samples each, which took the given
+    /// milliseconds.
     fn after(options: MeterOptions, total: Option<u64>, millis: &[u64]) -> Meter {
         let mut now = Instant::now();
         let mut meter = Meter::start(1, "x", total, options, now);
@@ -548,7 +558,8 @@ mod tests {
         assert_eq!(paused.work(), plain.work());
         let (plain, paused) = (plain.derived_metrics(), paused.derived_metrics());
         assert_eq!(paused.samples_per_sec, plain.samples_per_sec);
-        // Five seconds in two hundred steps: as much again in the hundred that are left would be half of that.
+        // Five seconds in two hundred steps: as much again in the hundred that are left would be
+        // half of that.
         let more = paused.eta_seconds.unwrap() - plain.eta_seconds.unwrap();
         assert!((more - 2.5).abs() < 0.2, "{more}");
     }

@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 use crate::forecast::Forecast;
 use crate::segment::{MAX_SEGMENTS, RunSegment, pace_quantile};
 
-/// An update that takes this many times longer than the typical one is a pause, such as a validation or a checkpoint.
+/// An update that takes this many times longer than the typical one is a pause, such as a
+/// validation or a checkpoint.
 const PAUSE_FACTOR: u64 = 4;
 
-/// Time for which a forecast is reused. Rows of metrics may need one at every step, but a viewer sees no more.
+/// Time for which a forecast is reused. Rows of metrics may need one at every step, but a viewer
+/// sees no more.
 const FORECAST_AGE: Duration = Duration::from_millis(100);
 
-/// The past of a progress: segments of equally many updates. When there are too many, each two are joined.
+/// The past of a progress: segments of equally many updates. When there are too many, each two are
+/// joined.
 #[derive(Debug)]
 pub(crate) struct PaceHistory {
     segments: Vec<RunSegment>,

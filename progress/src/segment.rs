@@ -20,7 +20,8 @@ impl RunSegment {
     }
 }
 
-/// Returns the `part` quantile of the paces, with `part` from 0 to below 1. `segments` must not be empty.
+/// Returns the `part` quantile of the paces, with `part` from 0 to below 1. `segments` must not be
+/// empty.
 pub(crate) fn pace_quantile(segments: &[RunSegment], part: f64) -> f64 {
     let mut paces = [0.0; MAX_SEGMENTS];
     let paces = &mut paces[..segments.len()];

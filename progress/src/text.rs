@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use logcore::ProgressEvent;
 use logcore::text::{format_count, format_duration, format_rate};
 
-/// Returns position, times and rates of a progress: `450/1000 [00:12<00:15, 36.2 it/s, 1.16k samples/s]`.
+/// Returns position, times and rates of a progress: `450/1000 [00:12<00:15, 36.2 it/s, 1.16k
+/// samples/s]`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,9 +25,9 @@ pub fn details(event: &ProgressEvent<'_>) -> String {
 
 /// Returns the text behind a bar, as much as fits into `columns`.
 ///
-/// `newest` are further texts, such as metrics. Where there is no room, parts are left out in this order: all of `newest` but
-/// the first, the samples, the first of `newest`, the rate, the times. The position is padded to the width of the total, so
-/// that the text does not move.
+/// `newest` are further texts, such as metrics. Where there is no room, parts are left out in this
+/// order: all of `newest` but the first, the samples, the first of `newest`, the rate, the times.
+/// The position is padded to the width of the total, so that the text does not move.
 ///
 /// ```
 /// use logcore::{ProgressEvent, ProgressKind};

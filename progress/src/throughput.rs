@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::WorkSample;
 
-/// The throughput of several progresses, one after the other: the sum of their work by the sum of their times.
+/// The throughput of several progresses, one after the other: the sum of their work by the sum of
+/// their times.
 ///
 /// ```
 /// use logcore_progress::{Throughput, WorkSample};

@@ -1,12 +1,12 @@
 //! Reads what runs have left in their folders.
 //!
-//! The crate needs nothing from a run but its files. The run may still be going on, may have been killed, or
-//! may lack some of its ranks. No file that is read is changed.
+//! The crate needs nothing from a run but its files. The run may still be going on, may have been
+//! killed, or may lack some of its ranks. No file that is read is changed.
 //!
 //! # Merging ranks
 //!
-//! [`merge_ranks`] is the first part of the crate. Each rank of a distributed training logs to files of its
-//! own. The function merges them:
+//! [`merge_ranks`] is the first part of the crate. Each rank of a distributed training logs to
+//! files of its own. The function merges them:
 //!
 //! | files of the ranks | merged file | content |
 //! |---|---|---|

@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-/// The selection of all packages but `benches`, with all features. Steps with this selection share the crates that they build.
+/// The selection of all packages but `benches`, with all features. Steps with this selection share
+/// the crates that they build.
 pub(crate) const EVERYTHING: [&str; 4] = ["--workspace", "--exclude", "benches", "--all-features"];
 
 /// Returns the folder of the workspace.
@@ -60,7 +61,8 @@ pub(crate) fn build(arguments: &[&str]) -> Result<PathBuf> {
     executable(&mut command(&[arguments, &["--message-format=json"]].concat()))
 }
 
-/// Builds one program, and the crates of this workspace in it with `--cfg` of this name; returns its path.
+/// Builds one program, and the crates of this workspace in it with `--cfg` of this name; returns
+/// its path.
 pub(crate) fn build_with_cfg(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let wrapper = root().join("testing/rustc-with").join(name);
     let mut command = command(&[arguments, &["--message-format=json"]].concat());

@@ -111,7 +111,8 @@ impl DemoOptions {
 
     /// Builds the examples and returns their folder.
     fn build_examples(&self) -> Result<ExamplePrograms> {
-        // The profile `dev` is for CI, with the selection of the tests, which have built the programs already.
+        // The profile `dev` is for CI, with the selection of the tests, which have built the
+        // programs already.
         let selection = match self.dev {
             true => [
                 &cargo::EVERYTHING[..],

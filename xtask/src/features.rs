@@ -1,4 +1,5 @@
-//! Checks that each feature links its plugins, that the layers hold, and that a small pick of features stays small.
+//! Checks that each feature links its plugins, that the layers hold, and that a small pick of
+//! features stays small.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +9,11 @@ use serde_json::Value;
 use crate::{cargo, layers, no_arguments};
 
 const FACADE: &str = "logcore-facade";
-/// The package with the facade's features and its test of linked plugins, without its other dev-dependencies.
+/// The package with the facade's features and its test of linked plugins, without its other
+/// dev-dependencies.
 const CHECK: &str = "registry-check";
-/// Greatest number of crates that a program with only the feature `file` builds, without the facade itself.
+/// Greatest number of crates that a program with only the feature `file` builds, without the facade
+/// itself.
 const SMALL_PICK: usize = 30;
 /// All features with plugins but `wandb`, whose HTTP client would be most of an optimized build.
 const OPTIMIZED_PICK: &str = "console,file,gpu,jsonl,memory,merge,metrics,progress";

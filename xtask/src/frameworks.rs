@@ -14,8 +14,9 @@ use crate::cargo;
 const MOST: &str = "examples/frameworks";
 const TCH: &str = "examples/frameworks/tch";
 
-/// The programs, each with its workspace and its selection. They are built one by one: together, burn would get the version of
-/// CUDA that the program for cudarc names. The first builds in seconds, the others in minutes.
+/// The programs, each with its workspace and its selection. They are built one by one: together,
+/// burn would get the version of CUDA that the program for cudarc names. The first builds in
+/// seconds, the others in minutes.
 const PROGRAMS: [(&str, &str, &[&str]); 4] = [
     ("cudarc", MOST, &["--package", "cudarc-memory"]),
     ("tch", TCH, &["--features", "doc-only"]),
@@ -57,7 +58,8 @@ fn lint(workspace: &str, selection: &[&str]) -> Result<()> {
     cargo::run_command(command(workspace, &clippy).env("DOCS_RS", "1"))
 }
 
-/// Trains with candle on the processor and checks that the rows hold a falling loss and no GPU memory.
+/// Trains with candle on the processor and checks that the rows hold a falling loss and no GPU
+/// memory.
 fn check_candle_without_gpu() -> Result<()> {
     let start = Instant::now();
     let left = cargo::root().join(MOST).join("outputs/examples/candle-memory");

@@ -1,4 +1,5 @@
-//! The cost of each call in instructions. Unlike times they are exact, so a change for the worse is visible on any machine.
+//! The cost of each call in instructions. Unlike times they are exact, so a change for the worse is
+//! visible on any machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,8 @@ use crate::cargo;
 const COUNTED: &str = "hot_paths::measured";
 /// Number of calls of each path.
 const CALLS: u64 = 1000;
-/// Tolerance above the record in percent, because another processor copies bytes by other instructions.
+/// Tolerance above the record in percent, because another processor copies bytes by other
+/// instructions.
 const MARGIN: u64 = 10;
 /// Least tolerance in instructions, for the shortest paths.
 const LEAST_MARGIN: u64 = 10;
@@ -96,7 +98,8 @@ fn count() -> Result<Vec<(String, u64)>> {
     names.lines().enumerate().map(of_path).collect()
 }
 
-/// Returns the file with the counts of a path on the first thread; valgrind numbers the files from 1.
+/// Returns the file with the counts of a path on the first thread; valgrind numbers the files
+/// from 1.
 fn part(counts: &Path, number: usize) -> PathBuf {
     counts.with_file_name(format!("counts.{number}-01"))
 }

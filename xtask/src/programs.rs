@@ -1,4 +1,5 @@
-//! Tasks that need the logging system: programs of their own, which are built when they are asked for.
+//! Tasks that need the logging system: programs of their own, which are built when they are asked
+//! for.
 
 use std::process::Command;
 
@@ -9,7 +10,8 @@ use crate::{cargo, no_arguments};
 /// Number of kills that CI takes time for.
 pub(crate) const SHORT_TORTURE: u64 = 60;
 
-/// Builds the crash rig with its kill points and runs it; with `--release` among the arguments, optimized.
+/// Builds the crash rig with its kill points and runs it; with `--release` among the arguments,
+/// optimized.
 pub(crate) fn torture(arguments: &[String]) -> Result<()> {
     let (release, arguments): (Vec<_>, Vec<_>) = arguments.iter().partition(|argument| *argument == "--release");
     // The selection of the tests, so that the rig shares all crates from outside with them.
@@ -18,7 +20,8 @@ pub(crate) fn torture(arguments: &[String]) -> Result<()> {
         build.push("--release");
     }
     let program = cargo::build_with_cfg("logcore_kill_points", &build)?;
-    // A shell that starts a task in the background has it ignore some signals, and the processes of the rig would survive them.
+    // A shell that starts a task in the background has it ignore some signals, and the processes of
+    // the rig would survive them.
     let mut command = Command::new("env");
     command
         .arg("--default-signal")
@@ -41,7 +44,8 @@ pub(crate) fn wandb(arguments: &[String]) -> Result<()> {
     tool("wandb", arguments)
 }
 
-/// Runs a tool for the files of runs. Its folders are relative to the folder in which the task was started.
+/// Runs a tool for the files of runs. Its folders are relative to the folder in which the task was
+/// started.
 fn tool(name: &str, arguments: &[String]) -> Result<()> {
     let program = cargo::build(&["build", "--quiet", "-p", "tools"])?;
     cargo::run_command(Command::new(program).arg(name).args(arguments))

@@ -31,8 +31,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs each program of the README as a reader would: pasted into a package outside this workspace, which has the
-/// README's dependencies and no others. Returns the number of programs.
+/// Runs each program of the README as a reader would: pasted into a package outside this workspace,
+/// which has the README's dependencies and no others. Returns the number of programs.
 fn run_programs(readme: &str) -> Result<usize> {
     let package = cargo::root().join("target/readme");
     let (sources, scratch) = (package.join("src"), package.join("scratch"));
@@ -62,8 +62,9 @@ fn run_programs(readme: &str) -> Result<usize> {
     Ok(programs.len())
 }
 
-/// The manifest of a package with the dependencies that the README's `toml` blocks name. A later line for a crate replaces
-/// an earlier one. The published crate is replaced by the one of this workspace.
+/// The manifest of a package with the dependencies that the README's `toml` blocks name. A later
+/// line for a crate replaces an earlier one. The published crate is replaced by the one of this
+/// workspace.
 fn manifest(readme: &str, root: &Path) -> String {
     let dependencies: BTreeMap<String, String> = blocks(readme, "toml")
         .iter()
@@ -83,7 +84,8 @@ fn manifest(readme: &str, root: &Path) -> String {
     )
 }
 
-/// Checks that a task or an example exists, which have tests of their own, and runs any other command.
+/// Checks that a task or an example exists, which have tests of their own, and runs any other
+/// command.
 fn check_command(command: &str) -> Result<()> {
     let words: Vec<&str> = command.split_whitespace().collect();
     match words.as_slice() {

@@ -1,4 +1,5 @@
-//! Programs of others that tasks use, installed into `target/tools` when the machine does not have them.
+//! Programs of others that tasks use, installed into `target/tools` when the machine does not have
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -79,8 +80,8 @@ fn succeeds(command: &mut Command) -> Option<()> {
     status.success().then_some(())
 }
 
-/// Checks licenses, sources and duplicates of all dependencies. With `--advisories` also the database of vulnerabilities, which
-/// cargo-deny fetches from GitHub.
+/// Checks licenses, sources and duplicates of all dependencies. With `--advisories` also the
+/// database of vulnerabilities, which cargo-deny fetches from GitHub.
 pub(crate) fn deny(arguments: &[String]) -> Result<()> {
     let mut checks = vec!["bans", "licenses", "sources"];
     match arguments {

@@ -22,11 +22,12 @@ const RESERVED_NAMES: [&str; 14] = [
     "metrics.merged.jsonl",
 ];
 
-/// Device names on Windows, with any extension. A log directory with such a file could not be copied to Windows.
+/// Device names on Windows, with any extension. A log directory with such a file could not be
+/// copied to Windows.
 const WINDOWS_DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 
-/// Refuses a name that leads out of the log directory, or to another file of the run. The comparison ignores case, as
-/// some file systems do.
+/// Refuses a name that leads out of the log directory, or to another file of the run. The
+/// comparison ignores case, as some file systems do.
 pub(super) fn validate(filename: &str) -> Result<(), ConfigError> {
     let refuse = |remedy: &str| Err(ConfigError::new("filename", filename.escape_debug(), remedy));
     let mut parts = Path::new(filename).components();

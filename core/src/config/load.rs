@@ -23,14 +23,15 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 impl LogConfig {
     /// Reads a config from a file that ends in `.toml` or `.json`.
     ///
-    /// Missing fields have their defaults. A relative `watch_file` is relative to the folder of the config file.
+    /// Missing fields have their defaults. A relative `watch_file` is relative to the folder of the
+    /// config file.
     ///
     /// # Errors
     ///
-    /// - If the file cannot be read: it is not a regular file, larger than 1 MiB, or not UTF-8. The field of the error is
-    ///   then `config file`.
-    /// - If the file is neither TOML nor JSON, or a field or value is invalid. The error names the file, the field, and
-    ///   the line if the field occurs once.
+    /// - If the file cannot be read: it is not a regular file, larger than 1 MiB, or not UTF-8. The
+    ///   field of the error is then `config file`.
+    /// - If the file is neither TOML nor JSON, or a field or value is invalid. The error names the
+    ///   file, the field, and the line if the field occurs once.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -82,10 +83,11 @@ impl LogConfig {
         Ok((config, fields))
     }
 
-    /// Overrides fields with environment variables: `LOGCORE_<FIELD>`, for example `LOGCORE_CONSOLE_LEVEL=debug`.
+    /// Overrides fields with environment variables: `LOGCORE_<FIELD>`, for example
+    /// `LOGCORE_CONSOLE_LEVEL=debug`.
     ///
-    /// Lists are separated by commas, and tables (`LOGCORE_SINKS`) are JSON. So code overrides the environment only if it
-    /// sets a field after this call:
+    /// Lists are separated by commas, and tables (`LOGCORE_SINKS`) are JSON. So code overrides the
+    /// environment only if it sets a field after this call:
     ///
     /// ```
     /// use logcore::LogConfig;
@@ -179,7 +181,8 @@ impl<'de> Deserialize<'de> for LogConfig {
     }
 }
 
-/// Creates the config of a logger with this name. The environment overrides the defaults of all other fields.
+/// Creates the config of a logger with this name. The environment overrides the defaults of all
+/// other fields.
 impl TryFrom<&str> for LogConfig {
     type Error = ConfigError;
 
@@ -216,7 +219,8 @@ impl From<&LogConfig> for LogConfig {
     }
 }
 
-/// Fields of the type `Option` of a number. Their present value may not show that they take numbers.
+/// Fields of the type `Option` of a number. Their present value may not show that they take
+/// numbers.
 const OPTIONAL_NUMBERS: [&str; 2] = ["rank", "world_size"];
 
 /// Parses a variable as the type of the present value of the field.
@@ -265,7 +269,8 @@ fn describe_read_error(error: &io::Error) -> String {
     }
 }
 
-/// Returns the number of the only line that sets the field, counted from 1. The parsers do not report lines.
+/// Returns the number of the only line that sets the field, counted from 1. The parsers do not
+/// report lines.
 fn line_of(text: &str, field: &str) -> Option<usize> {
     let name = field.split(['[', ']']).next()?.rsplit('.').next()?;
     let sets = |line: &str| {

@@ -1,8 +1,9 @@
 //! The config of a logger: fields, defaults, validation, and the ways to load it.
 //!
-//! A config is a plain struct. It comes from code (`LogConfig { name: "trainer".into(), ..LogConfig::default() }`), from
-//! a file ([`LogConfig::from_file`]), or from the environment ([`LogConfig::with_env`]). Code overrides the environment,
-//! which overrides the file, which overrides the defaults.
+//! A config is a plain struct. It comes from code (`LogConfig { name: "trainer".into(),
+//! ..LogConfig::default() }`), from a file ([`LogConfig::from_file`]), or from the environment
+//! ([`LogConfig::with_env`]). Code overrides the environment, which overrides the file, which
+//! overrides the defaults.
 
 mod filename;
 mod level;
@@ -29,8 +30,8 @@ use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 
 /// The settings of a logger. The default is a working config.
 ///
-/// Create a config with struct-update syntax. New versions add fields, so always end with `..LogConfig::default()`;
-/// a new field is not a breaking change.
+/// Create a config with struct-update syntax. New versions add fields, so always end with
+/// `..LogConfig::default()`; a new field is not a breaking change.
 ///
 /// ```
 /// use logcore::LogConfig;
@@ -43,7 +44,8 @@ use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 ///
 /// # Example: a config as JSON
 ///
-/// Levels have the names of Python or Rust, in any case. An unknown field is an error that names the nearest field.
+/// Levels have the names of Python or Rust, in any case. An unknown field is an error that names
+/// the nearest field.
 ///
 /// ```
 /// use logcore::LogConfig;
@@ -91,23 +93,26 @@ pub struct LogConfig {
     pub enable_metrics: bool,
     /// `true` to sample memory. Default: on.
     pub enable_memory: bool,
-    /// `true` to also log panics, and warnings and errors that other crates send to the `log` facade. Default: on.
+    /// `true` to also log panics, and warnings and errors that other crates send to the `log`
+    /// facade. Default: on.
     pub capture_warnings: bool,
-    /// `true` to finish the loggers on SIGINT, SIGTERM and SIGHUP before the process ends, and to leave a clean terminal
-    /// on Ctrl-Z. Signals that the program handles or ignores are left alone. The first logger of a process decides.
-    /// Default: on.
+    /// `true` to finish the loggers on SIGINT, SIGTERM and SIGHUP before the process ends, and to
+    /// leave a clean terminal on Ctrl-Z. Signals that the program handles or ignores are left
+    /// alone. The first logger of a process decides. Default: on.
     pub handle_signals: bool,
     /// `true` to also send records to the sinks of the parents of `name`. Default: off.
     pub propagate: bool,
 
-    /// Rank of this process; `None` reads the launcher's environment, see [`Ranks::from_env`](crate::Ranks::from_env).
+    /// Rank of this process; `None` reads the launcher's environment, see
+    /// [`Ranks::from_env`](crate::Ranks::from_env).
     pub rank: Option<u32>,
     /// Number of processes; `None` reads the launcher's environment.
     pub world_size: Option<u32>,
-    /// `true` to give ranks above 0 files of their own, such as `training.rank3.log`; `false` lets all ranks append to
-    /// the same files. Default: on.
+    /// `true` to give ranks above 0 files of their own, such as `training.rank3.log`; `false` lets
+    /// all ranks append to the same files. Default: on.
     pub rank_files: bool,
-    /// Minimum level on the console of ranks above 0, in addition to `console_level`. Default: WARN.
+    /// Minimum level on the console of ranks above 0, in addition to `console_level`. Default:
+    /// WARN.
     pub other_ranks_level: LevelFilter,
     /// `true` to record W&B runs for ranks above 0, too, if `enable_wandb` is on. Default: off.
     pub other_ranks_wandb: bool,
@@ -121,11 +126,11 @@ pub struct LogConfig {
 
     /// Number of updates over which a rate is measured; at least 1. Default: 100.
     pub progress_window: usize,
-    /// Weight of the newest rate in the ETA, from 0 (the mean of the whole run) to 1 (only the newest window). Default:
-    /// 0.3.
+    /// Weight of the newest rate in the ETA, from 0 (the mean of the whole run) to 1 (only the
+    /// newest window). Default: 0.3.
     pub progress_smoothing: f64,
-    /// Metrics beside a progress bar: `loss` shows the newest value, `loss:mean` the average over `metrics_window`.
-    /// Default: the first few metrics that are logged.
+    /// Metrics beside a progress bar: `loss` shows the newest value, `loss:mean` the average over
+    /// `metrics_window`. Default: the first few metrics that are logged.
     pub progress_metrics: Vec<String>,
     /// Line of the bar among several bars. Default: 0.
     pub progress_position: u32,
@@ -139,35 +144,39 @@ pub struct LogConfig {
     /// Prefix of metric names in the sinks. Default: `metrics/`.
     pub metrics_prefix: String,
 
-    /// Options of the sinks by name. An entry switches on a sink of any linked crate; `false` switches a sink off.
+    /// Options of the sinks by name. An entry switches on a sink of any linked crate; `false`
+    /// switches a sink off.
     pub sinks: BTreeMap<String, Value>,
     /// Options of the probes by name. `false` switches a probe off.
     pub probes: BTreeMap<String, Value>,
     /// Levels by target; see [`Directives`].
     pub directives: String,
-    /// Config file to check twice a second: the logger adopts changes of `console_level`, `file_level` and `directives`.
-    /// Fields that the file does not set, and all other fields, stay as they are. A config file can watch itself with
-    /// `watch_file = "logging.toml"`.
+    /// Config file to check twice a second: the logger adopts changes of `console_level`,
+    /// `file_level` and `directives`. Fields that the file does not set, and all other fields, stay
+    /// as they are. A config file can watch itself with `watch_file = "logging.toml"`.
     pub watch_file: Option<PathBuf>,
-    /// `true` to replace repeated lines by one line and "last line repeated 999 times", on the console and in the text
-    /// file. Lines are equal if level, logger, target, message and fields are equal. Default: off.
+    /// `true` to replace repeated lines by one line and "last line repeated 999 times", on the
+    /// console and in the text file. Lines are equal if level, logger, target, message and fields
+    /// are equal. Default: off.
     pub fold_repeats: bool,
-    /// Rate limit for each place in the code, such as `100/10s`; see [`SiteLimit`]. One line tells how many records were
-    /// dropped. Errors always pass. Default: no limit.
+    /// Rate limit for each place in the code, such as `100/10s`; see [`SiteLimit`]. One line tells
+    /// how many records were dropped. Errors always pass. Default: no limit.
     pub limit_per_site: String,
     /// Patterns of texts that `***` replaces before any sink sees them; see [`Redaction`].
     ///
-    /// Redaction covers messages, fields, hyper-parameters, descriptions of progress, panic messages in the report of
-    /// the run, W&B calls, and notices. It does not cover the lines that Rust's own panic hook prints on stderr.
+    /// Redaction covers messages, fields, hyper-parameters, descriptions of progress, panic
+    /// messages in the report of the run, W&B calls, and notices. It does not cover the lines that
+    /// Rust's own panic hook prints on stderr.
     pub redact: Vec<String>,
-    /// Size of the ring between callers and writer in bytes, rounded up to a power of two; from 4096 to 2^30. The first
-    /// logger of a process decides. Default: 4 MiB.
+    /// Size of the ring between callers and writer in bytes, rounded up to a power of two; from
+    /// 4096 to 2^30. The first logger of a process decides. Default: 4 MiB.
     pub ring_bytes: usize,
     /// Location of the ring. The first logger of a process decides.
     pub ring_place: RingPlace,
     /// Behavior of a call when the ring is full.
     pub on_full: OnFull,
-    /// `true` to print a summary of the run on the console at its end: duration, speed, metrics, books. Default: on.
+    /// `true` to print a summary of the run on the console at its end: duration, speed, metrics,
+    /// books. Default: on.
     pub finish_summary: bool,
     /// Time limit of `flush`, in seconds. Default: 5.
     pub flush_timeout: f64,
@@ -188,7 +197,8 @@ impl LogConfig {
     ///
     /// # Errors
     ///
-    /// The first invalid field: a window of 0, a smoothing outside 0 to 1, a `filename` with a path, ….
+    /// The first invalid field: a window of 0, a smoothing outside 0 to 1, a `filename` with a
+    /// path, ….
     pub fn validate(&self) -> Result<(), ConfigError> {
         require_at_least_one("progress_window", self.progress_window)?;
         require_at_least_one("metrics_window", self.metrics_window)?;
@@ -416,8 +426,8 @@ pub enum OnFull {
 
 /// The location of the ring between callers and writer.
 ///
-/// The ring survives a kill of the process, unless it lies in plain memory: the next process that logs into the same
-/// folder delivers the remaining calls.
+/// The ring survives a kill of the process, unless it lies in plain memory: the next process that
+/// logs into the same folder delivers the remaining calls.
 ///
 /// ```
 /// use logcore::RingPlace;
@@ -429,13 +439,15 @@ pub enum OnFull {
 pub enum RingPlace {
     /// The first of these locations that works:
     ///
-    /// 1. The log directory, if it is on ext4 or in memory: only there is the space of a file certain.
+    /// 1. The log directory, if it is on ext4 or in memory: only there is the space of a file
+    ///    certain.
     /// 2. The machine's shared memory, with a file in the log directory that names the ring.
     /// 3. The log directory on any other file system.
     /// 4. The shared memory of a container.
     /// 5. Plain memory.
     ///
-    /// With `on_full = "drop"`, shared memory comes first, because a frozen disk (a snapshot) blocks writes to a file.
+    /// With `on_full = "drop"`, shared memory comes first, because a frozen disk (a snapshot)
+    /// blocks writes to a file.
     #[default]
     Auto,
     /// The log directory. The ring survives the restart of a container and a logout.

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{LogConfig, OnFull, RingPlace, level};
 
-/// The fields of [`LogConfig`], for serde. `LogConfig` implements the serde traits itself, because its errors name the
-/// field and a remedy. The compiler reports a field that is missing here.
+/// The fields of [`LogConfig`], for serde. `LogConfig` implements the serde traits itself, because
+/// its errors name the field and a remedy. The compiler reports a field that is missing here.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "LogConfig", default = "LogConfig::default", deny_unknown_fields)]
 pub(super) struct ConfigFields {

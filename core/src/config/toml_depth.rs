@@ -1,10 +1,11 @@
-//! The nesting depth of a TOML text. The TOML parser is recursive, so a deep text would overflow the stack.
+//! The nesting depth of a TOML text. The TOML parser is recursive, so a deep text would overflow
+//! the stack.
 
 /// Deepest nesting that a config may have.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// Returns the largest number of open brackets or of dots in a key. In invalid TOML, the scan ends at the first
-/// unterminated string.
+/// Returns the largest number of open brackets or of dots in a key. In invalid TOML, the scan ends
+/// at the first unterminated string.
 pub(super) fn nesting_depth(text: &str) -> usize {
     let (mut open, mut dots, mut deepest) = (0_usize, 0, 0);
     let mut rest = text.as_bytes();

@@ -29,8 +29,8 @@ pub struct ConfigError {
 impl ConfigError {
     /// Refuses `value` for `field` and tells the user the remedy.
     ///
-    /// The error hides the value of a field whose name suggests a secret (`api_key`, `token`, …). It also hides secrets
-    /// inside other values, such as the password in a URL.
+    /// The error hides the value of a field whose name suggests a secret (`api_key`, `token`, …).
+    /// It also hides secrets inside other values, such as the password in a URL.
     ///
     /// ```
     /// use logcore::ConfigError;
@@ -87,8 +87,8 @@ impl ConfigError {
         }
     }
 
-    /// Removes `value` from the whole error. The remedy keeps values of up to three letters: replacing them would
-    /// mutilate other words.
+    /// Removes `value` from the whole error. The remedy keeps values of up to three letters:
+    /// replacing them would mutilate other words.
     pub(crate) fn without(mut self, value: &str) -> Self {
         let bare = value.trim_matches('"');
         if bare.len() > 3 && bare != HIDDEN {

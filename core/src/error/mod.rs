@@ -1,8 +1,9 @@
 //! The errors of configs, sinks, probes and loggers.
 //!
-//! The text of every error includes the text of its cause, so that `{error}` tells everything. [`Error::source`]
-//! continues with the cause of the cause, as in [`std::io::Error`]; a printed chain therefore repeats no text. `{error:?}`
-//! prints the same text as `{error}`, so that `fn main() -> Result<(), LogError>` ends with a readable message.
+//! The text of every error includes the text of its cause, so that `{error}` tells everything.
+//! [`Error::source`] continues with the cause of the cause, as in [`std::io::Error`]; a printed
+//! chain therefore repeats no text. `{error:?}` prints the same text as `{error}`, so that
+//! `fn main() -> Result<(), LogError>` ends with a readable message.
 
 mod config_error;
 mod sink_error;
@@ -110,7 +111,8 @@ impl fmt::Debug for LogError {
     }
 }
 
-/// The text of each variant includes the text of the inner error, so the chain continues after the inner error.
+/// The text of each variant includes the text of the inner error, so the chain continues after the
+/// inner error.
 impl Error for LogError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {

@@ -9,9 +9,9 @@ use crate::escape::EscapingFormatter;
 
 /// An error of a sink.
 ///
-/// An error has a text for people, a [kind](SinkError::kind) for code, and a [reason](SinkError::reason) for the
-/// [`SinkBooks`](crate::SinkBooks): the writer counts a dropped call under the reason, and prints one notice for each
-/// reason.
+/// An error has a text for people, a [kind](SinkError::kind) for code, and a
+/// [reason](SinkError::reason) for the [`SinkBooks`](crate::SinkBooks): the writer counts a dropped
+/// call under the reason, and prints one notice for each reason.
 ///
 /// ```
 /// use logcore::{SinkError, SinkErrorKind};
@@ -94,14 +94,16 @@ impl SinkError {
 
     /// Sets the reason under which the books count the error. The kind stays.
     ///
-    /// Use a few fixed words. Each distinct reason makes an entry in the books and a notice on the terminal.
+    /// Use a few fixed words. Each distinct reason makes an entry in the books and a notice on the
+    /// terminal.
     #[must_use]
     pub fn with_reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
         self.reason = Some(reason.into());
         self
     }
 
-    /// Puts `cannot <action>: ` before the text. The action is a verb with its object: `append to training.log`.
+    /// Puts `cannot <action>: ` before the text. The action is a verb with its object:
+    /// `append to training.log`.
     #[must_use]
     pub fn doing(mut self, action: impl Display) -> Self {
         self.message = format!("cannot {action}: {}", self.message);
@@ -114,7 +116,8 @@ impl SinkError {
         self.kind
     }
 
-    /// Returns the words under which the books count the error: `disk full`, `queue full`, `panic`, ….
+    /// Returns the words under which the books count the error: `disk full`, `queue full`, `panic`,
+    /// ….
     #[must_use]
     pub fn reason(&self) -> &str {
         self.reason.as_deref().unwrap_or(self.kind.reason())

@@ -1,4 +1,5 @@
-//! Conversion of any serializable value to JSON, which omits only the members that have no form in JSON.
+//! Conversion of any serializable value to JSON, which omits only the members that have no form in
+//! JSON.
 
 mod key;
 
@@ -23,7 +24,8 @@ const BYTES_PER_VALUE: usize = 8;
 /// A value as JSON, and the omitted members.
 ///
 /// - Infinities and NaN become texts: `"Infinity"`, `"-Infinity"`, `"NaN"`.
-/// - A member is omitted if it has no form in JSON, or if its `Serialize` fails. In a list, `null` takes its place.
+/// - A member is omitted if it has no form in JSON, or if its `Serialize` fails. In a list, `null`
+///   takes its place.
 /// - A value deeper than 100 levels is cut; a value with more than 16 MiB of text is omitted.
 ///
 /// ```

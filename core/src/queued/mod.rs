@@ -16,13 +16,16 @@ use crate::{
     Record, ResumePoint, Sink, SinkBooks, SinkError, SinkErrorKind, suppress_logging, sync,
 };
 
-/// A sink that runs another sink on its own thread, behind a bounded queue, so that a slow sink delays no other sink.
+/// A sink that runs another sink on its own thread, behind a bounded queue, so that a slow sink
+/// delays no other sink.
 ///
-/// - A full queue drops new calls and counts them as `queue full`. `flush` and `finish` are never dropped.
+/// - A full queue drops new calls and counts them as `queue full`. `flush` and `finish` are never
+///   dropped.
 /// - Calls that still wait when `finish` reaches its deadline count as `not delivered in time`.
 /// - An error of the wrapped sink is returned by the next call.
 /// - The [books](Sink::books) are those of the wrapped sink plus those of the queue.
-/// - The [resume point](Sink::resume_point) is that of the wrapped sink. It is complete only while the queue is empty.
+/// - The [resume point](Sink::resume_point) is that of the wrapped sink. It is complete only while
+///   the queue is empty.
 ///
 /// Do not wrap a fast sink, such as a file: the copies of all calls cost more than the sink.
 ///

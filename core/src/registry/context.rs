@@ -31,7 +31,8 @@ pub struct BuildContext<'a> {
 }
 
 impl<'a> BuildContext<'a> {
-    /// Creates the context of a logger with this config. The ranks are those of [`Ranks::from_config`].
+    /// Creates the context of a logger with this config. The ranks are those of
+    /// [`Ranks::from_config`].
     #[must_use]
     pub fn new(config: &'a LogConfig, stop: &'a StopFlag) -> Self {
         Self {
@@ -44,16 +45,16 @@ impl<'a> BuildContext<'a> {
         }
     }
 
-    /// Lets [`resolve_beneath`](Self::resolve_beneath) follow links, because the user declared the files of a killed
-    /// process trustworthy.
+    /// Lets [`resolve_beneath`](Self::resolve_beneath) follow links, because the user declared the
+    /// files of a killed process trustworthy.
     #[must_use]
     pub fn allow_links(mut self) -> Self {
         self.follows_links = true;
         self
     }
 
-    /// Marks the context as the recovery of a process that is known to be dead. Locks on its files can only be
-    /// inherited by its children.
+    /// Marks the context as the recovery of a process that is known to be dead. Locks on its files
+    /// can only be inherited by its children.
     #[must_use]
     pub fn for_dead_process(mut self) -> Self {
         self.for_dead_process = true;
@@ -96,8 +97,8 @@ impl<'a> BuildContext<'a> {
         self.ranks
     }
 
-    /// Returns the path of a file in the log directory, under a name that no other rank uses: `metrics.rank3.jsonl` for
-    /// `metrics.jsonl`.
+    /// Returns the path of a file in the log directory, under a name that no other rank uses:
+    /// `metrics.rank3.jsonl` for `metrics.jsonl`.
     #[must_use]
     pub fn file_path(&self, name: &str) -> PathBuf {
         self.config
@@ -105,10 +106,11 @@ impl<'a> BuildContext<'a> {
             .join(FileRank::from_config(self.config).file_name(name))
     }
 
-    /// Returns the path of a file that a [`ResumePoint`](crate::ResumePoint) names relative to the log directory.
+    /// Returns the path of a file that a [`ResumePoint`](crate::ResumePoint) names relative to the
+    /// log directory.
     ///
-    /// A sink that resumes calls this function before it opens the file: somebody else may have sent the resume point
-    /// together with the log directory.
+    /// A sink that resumes calls this function before it opens the file: somebody else may have
+    /// sent the resume point together with the log directory.
     ///
     /// ```
     /// use logcore::{BuildContext, LogConfig, SinkErrorKind, StopFlag};
@@ -163,7 +165,8 @@ impl<'a> BuildContext<'a> {
         self.stop
     }
 
-    /// Lets the steps of a continued run begin at `step`, or higher if another sink asks for a higher step.
+    /// Lets the steps of a continued run begin at `step`, or higher if another sink asks for a
+    /// higher step.
     ///
     /// ```
     /// # use logcore::{BuildContext, LogConfig, StopFlag};
@@ -177,13 +180,15 @@ impl<'a> BuildContext<'a> {
         self.first_step.set(self.first_step.get().max(step));
     }
 
-    /// Returns the highest step that a sink passed to [`start_from`](Self::start_from); 0 for a new run.
+    /// Returns the highest step that a sink passed to [`start_from`](Self::start_from); 0 for a new
+    /// run.
     #[must_use]
     pub fn first_step(&self) -> u64 {
         self.first_step.get()
     }
 
-    /// Builds the formatter that an option names: `"json"`, or a table with `name` and the formatter's options.
+    /// Builds the formatter that an option names: `"json"`, or a table with `name` and the
+    /// formatter's options.
     ///
     /// ```
     /// use logcore::{BuildContext, LogConfig, StopFlag};

@@ -2,9 +2,9 @@
 
 /// Registers a sink: an entry `sinks.<name>` in a config then switches the sink on.
 ///
-/// The second argument is a function `fn(Options, &BuildContext<'_>) -> Result<S, ConfigError>`. `Options` is any type
-/// that serde can read from the entry, and `S` is the sink. Put `#[serde(deny_unknown_fields)]` on the options, so that
-/// a mistyped option is an error.
+/// The second argument is a function `fn(Options, &BuildContext<'_>) -> Result<S, ConfigError>`.
+/// `Options` is any type that serde can read from the entry, and `S` is the sink. Put
+/// `#[serde(deny_unknown_fields)]` on the options, so that a mistyped option is an error.
 ///
 /// ```
 /// use logcore::{BuildContext, ConfigError, Sink};
@@ -28,9 +28,9 @@
 ///
 /// # Example: a sink that resumes after a kill
 ///
-/// A sink that implements [`Sink::resume_point`](crate::Sink::resume_point) has a third argument: a function
-/// `fn(State, &BuildContext<'_>) -> Result<S, SinkError>`. `State` is the type that the sink wrote into its
-/// [`ResumePoint`](crate::ResumePoint).
+/// A sink that implements [`Sink::resume_point`](crate::Sink::resume_point) has a third argument: a
+/// function `fn(State, &BuildContext<'_>) -> Result<S, SinkError>`. `State` is the type that the
+/// sink wrote into its [`ResumePoint`](crate::ResumePoint).
 ///
 /// ```
 /// use logcore::{BuildContext, ConfigError, ResumePoint, Sink, SinkError};
@@ -112,8 +112,9 @@ macro_rules! register_formatter {
 /// Registers a probe, which every logger samples unless `probes.<name> = false`.
 ///
 /// The arguments are those of [`register_sink!`](crate::register_sink). The function returns a
-/// [`Probe`](crate::Probe), and the options stand under `probes.<name>`. Calls of `log_memory` sample a probe without a
-/// [period](crate::Probe::period); a thread of the logger samples a probe with a period.
+/// [`Probe`](crate::Probe), and the options stand under `probes.<name>`. Calls of `log_memory`
+/// sample a probe without a [period](crate::Probe::period); a thread of the logger samples a probe
+/// with a period.
 ///
 /// ```
 /// use logcore::{BuildContext, ConfigError, Probe, ProbeError, Readings};

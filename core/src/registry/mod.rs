@@ -1,12 +1,14 @@
 //! The registry of sinks, formatters and probes.
 //!
-//! A plugin crate registers a constructor under a name, with [`register_sink!`](crate::register_sink),
-//! [`register_formatter!`](crate::register_formatter) or [`register_probe!`](crate::register_probe). The name in a
-//! config then selects the plugin: `sinks.slack` builds the sink `slack` from the options in that table. No code that
-//! builds a logger names the plugin crate, so a sink from any crate is used in the same way as the bundled sinks.
+//! A plugin crate registers a constructor under a name, with
+//! [`register_sink!`](crate::register_sink), [`register_formatter!`](crate::register_formatter) or
+//! [`register_probe!`](crate::register_probe). The name in a config then selects the plugin:
+//! `sinks.slack` builds the sink `slack` from the options in that table. No code that builds a
+//! logger names the plugin crate, so a sink from any crate is used in the same way as the bundled
+//! sinks.
 //!
-//! Registration happens at link time. Rust does not link a crate that is only listed in `Cargo.toml`: mention the
-//! crate once in the program, for instance with `use my_sink as _;`.
+//! Registration happens at link time. Rust does not link a crate that is only listed in
+//! `Cargo.toml`: mention the crate once in the program, for instance with `use my_sink as _;`.
 //!
 //! ```standalone_crate
 //! use logcore::registry;
@@ -80,7 +82,8 @@ pub fn probe_names() -> Result<Vec<&'static str>, ConfigError> {
 ///
 /// # Errors
 ///
-/// If no linked crate registered the name, or the sink refuses its options. The error names the path of the option.
+/// If no linked crate registered the name, or the sink refuses its options. The error names the
+/// path of the option.
 pub fn build_sink(name: &str, options: &Value, context: &BuildContext<'_>) -> Result<Box<dyn Sink>, ConfigError> {
     build::<dyn Sink>(name, options, context)
 }
@@ -104,7 +107,8 @@ pub fn can_recover(name: &str) -> bool {
     find::<dyn Sink>(name).is_ok_and(|plugin| plugin.is_some_and(|plugin| plugin.recover.is_some()))
 }
 
-/// Builds the sink `name` from the text of a [`ResumePoint`](crate::ResumePoint) that a killed process left behind.
+/// Builds the sink `name` from the text of a [`ResumePoint`](crate::ResumePoint) that a killed
+/// process left behind.
 ///
 /// ```
 /// use logcore::{BuildContext, LogConfig, SinkErrorKind, StopFlag, registry};
@@ -117,7 +121,8 @@ pub fn can_recover(name: &str) -> bool {
 ///
 /// # Errors
 ///
-/// - [`SinkErrorKind::NotLinked`] if no linked crate registered a sink of this name that can resume;
+/// - [`SinkErrorKind::NotLinked`] if no linked crate registered a sink of this name that can
+///   resume;
 /// - [`SinkErrorKind::InvalidResumePoint`] if the sink cannot read the resume point;
 /// - any error of the sink, for instance [`SinkErrorKind::NotFound`] if its output is gone.
 pub fn recover_sink(name: &str, resume_point: &str, context: &BuildContext<'_>) -> Result<Box<dyn Sink>, SinkError> {
@@ -131,8 +136,8 @@ pub fn recover_sink(name: &str, resume_point: &str, context: &BuildContext<'_>) 
     recover(resume_point, context)
 }
 
-/// Returns the role, the name and the Cargo feature of every bundled plugin. A test compares the list with the plugins
-/// that are linked.
+/// Returns the role, the name and the Cargo feature of every bundled plugin. A test compares the
+/// list with the plugins that are linked.
 #[doc(hidden)]
 pub fn bundled_plugins() -> Vec<(&'static str, &'static str, &'static str)> {
     fn of<T: PluginRole + ?Sized>() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
@@ -162,8 +167,8 @@ fn build<T: PluginRole + ?Sized>(
 
 /// Puts the path of the options table before the field of the error.
 ///
-/// Fields of `LogConfig` and environment variables that a plugin refuses keep their own names. Only numbers, switches
-/// and plain words are shown: a key may stand in the wrong place.
+/// Fields of `LogConfig` and environment variables that a plugin refuses keep their own names. Only
+/// numbers, switches and plain words are shown: a key may stand in the wrong place.
 fn qualify(error: ConfigError, table: &str, name: &str, options: &Value) -> ConfigError {
     // An option may have the name of a config field.
     if crate::config::is_field(&error.field) && options.get(&error.field).is_none() {

@@ -95,7 +95,8 @@ plugin_role!(
     [("gpu", "gpu"), ("host", "gpu"), ("system", "gpu")]
 );
 
-/// Returns the sorted names of all linked plugins of a role, or an error if two plugins share a name.
+/// Returns the sorted names of all linked plugins of a role, or an error if two plugins share a
+/// name.
 pub(super) fn checked_names<T: PluginRole + ?Sized>() -> Result<Vec<&'static str>, ConfigError> {
     let names = names::<T>();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {

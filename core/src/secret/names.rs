@@ -2,10 +2,12 @@
 
 use crate::escape::is_invisible;
 
-/// Returns `true` if a name suggests a secret: `api_key`, `hfToken`, `X-Auth-Token`, `database_url`, `sinks.wandb.api_key`.
+/// Returns `true` if a name suggests a secret: `api_key`, `hfToken`, `X-Auth-Token`,
+/// `database_url`, `sinks.wandb.api_key`.
 ///
-/// An ambiguous name counts as a secret, unless training programs use the name for something else: `pad_token`,
-/// `max_tokens`, `random_key` and `pin_memory` are not secrets. The test below lists examples of both.
+/// An ambiguous name counts as a secret, unless training programs use the name for something else:
+/// `pad_token`, `max_tokens`, `random_key` and `pin_memory` are not secrets. The test below lists
+/// examples of both.
 pub(crate) fn is_secret_name(name: &str) -> bool {
     let words = words(name);
     !describes_secret(&words) && (0..words.len()).any(|at| is_secret_word(&words, at))
@@ -31,7 +33,8 @@ pub(super) fn is_signature(name: &str) -> bool {
         .is_some_and(|last| matches!(&**last, "sig" | "signature"))
 }
 
-/// Splits a name in any notation into lower-case words: `hfToken2`, `HF_TOKEN`, `hf-token`, `hf token`.
+/// Splits a name in any notation into lower-case words: `hfToken2`, `HF_TOKEN`, `hf-token`,
+/// `hf token`.
 fn words(name: &str) -> Vec<String> {
     let chars: Vec<char> = name.chars().filter(|c| !is_invisible(*c)).collect();
     let mut words = vec![String::new()];
@@ -57,7 +60,8 @@ fn words(name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Strips a trailing number: `token1` is a token. `b64` and `s3` stay, and `v2` and `2` become empty.
+/// Strips a trailing number: `token1` is a token. `b64` and `s3` stay, and `v2` and `2` become
+/// empty.
 fn strip_number(word: &str) -> &str {
     let bare = word.trim_end_matches(|c: char| c.is_ascii_digit());
     match bare {
@@ -87,7 +91,8 @@ fn singular(word: &str) -> &str {
     }
 }
 
-/// Returns `true` for names of facts about a secret: `token_count`, `password_length`, `api_key_env`.
+/// Returns `true` for names of facts about a secret: `token_count`, `password_length`,
+/// `api_key_env`.
 fn describes_secret(words: &[String]) -> bool {
     let is_address = |last: &str| matches!(last, "url" | "uri" | "domain");
     words.len() > 1
@@ -104,7 +109,8 @@ fn is_secret_word(words: &[String], at: usize) -> bool {
     let after = words.get(at + 1).map(|after| &**after);
     let is_service = |word: Option<&str>| word.is_some_and(|word| has(SERVICES, word));
     let of_many = || words[..at].is_empty() || words[..at].iter().any(|word| is_service(Some(word)));
-    // `num_tokens` is a count, `pad_token` a piece of text, `hf_token_read` and `token_hf` are secrets.
+    // `num_tokens` is a count, `pad_token` a piece of text, `hf_token_read` and `token_hf` are
+    // secrets.
     let is_credential = |innocent: &str| match (before, after) {
         (_, None) if many => of_many(),
         (before, None) => !before.is_some_and(|before| has(innocent, before)),

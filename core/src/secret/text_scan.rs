@@ -1,4 +1,5 @@
-//! Detection of secrets in texts: URLs with passwords, arguments, headers, and keys with a known prefix.
+//! Detection of secrets in texts: URLs with passwords, arguments, headers, and keys with a known
+//! prefix.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,8 +11,10 @@ use crate::Redaction;
 
 /// Returns `text` with `***` in place of secrets:
 ///
-/// - the password in a URL (`postgres://user:***@host/db`), and URL parameters that are secrets or signatures;
-/// - the value after a secret name and `=` or `:`, or after an option (`--api-key=***`, `--password ***`);
+/// - the password in a URL (`postgres://user:***@host/db`), and URL parameters that are secrets or
+///   signatures;
+/// - the value after a secret name and `=` or `:`, or after an option (`--api-key=***`,
+///   `--password ***`);
 /// - the word after `Bearer` and `Basic`;
 /// - keys with a known prefix, see [`Redaction`].
 pub(crate) fn hide_in_text(text: &str) -> Cow<'_, str> {

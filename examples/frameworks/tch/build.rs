@@ -17,7 +17,8 @@ fn main() {
         .warnings(false)
         .file("src/shim.cpp")
         .compile("torch_memory_shim");
-    // Without this the linker drops libtorch_cuda, because the program uses none of its symbols, and tch finds no GPU.
+    // Without this the linker drops libtorch_cuda, because the program uses none of its symbols,
+    // and tch finds no GPU.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{libraries}");
     println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
     println!("cargo:rustc-link-arg=-ltorch");

@@ -1,4 +1,5 @@
-//! Closes a logger at the end of a block: when the last clone of the logger from `setup_logging` is dropped.
+//! Closes a logger at the end of a block: when the last clone of the logger from `setup_logging` is
+//! dropped.
 //!
 //! ```sh
 //! cargo run -p examples --bin context_manager

@@ -34,7 +34,8 @@ fn main() -> anyhow::Result<()> {
     // The console shows this line only if the environment lowers its level.
     logger.info("in the file, as JSON");
 
-    // An invalid value is refused before anything starts. The error names the field, the value and the remedy.
+    // An invalid value is refused before anything starts. The error names the field, the value and
+    // the remedy.
     let invalid = LogConfig {
         metrics_window: 0,
         ..LogConfig::default()

@@ -1,4 +1,5 @@
-//! Sets all fields of the configuration that programs commonly use. A comment names the default where it differs.
+//! Sets all fields of the configuration that programs commonly use. A comment names the default
+//! where it differs.
 //!
 //! ```sh
 //! cargo run -p examples --bin full_config
@@ -40,7 +41,8 @@ fn main() -> anyhow::Result<()> {
         metrics_history: true,
         metrics_prefix: "metrics/".into(),
 
-        // Options of single sinks. An entry also switches on the sink, which may come from any linked crate.
+        // Options of single sinks. An entry also switches on the sink, which may come from any
+        // linked crate.
         sinks: [
             (
                 "file".into(),

@@ -1,8 +1,9 @@
 //! Logs from tokio tasks. The logger has threads of its own, so it works in any runtime.
 //!
-//! Calls that only queue a record (`trace` to `warning`, `log_metrics`, `update_progress`) return within microseconds and
-//! belong into async code as they are. Three calls block the thread until data is written: `flush`, `finish`, and `error`,
-//! which waits until the record is delivered. Run `flush` and `finish` with `spawn_blocking`, or after the runtime.
+//! Calls that only queue a record (`trace` to `warning`, `log_metrics`, `update_progress`) return
+//! within microseconds and belong into async code as they are. Three calls block the thread until
+//! data is written: `flush`, `finish`, and `error`, which waits until the record is delivered. Run
+//! `flush` and `finish` with `spawn_blocking`, or after the runtime.
 //!
 //! ```sh
 //! cargo run -p examples --bin in_tokio

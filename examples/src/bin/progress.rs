@@ -1,6 +1,7 @@
 //! Shows several progress bars: for epochs, for the batches of an epoch, and one without a total.
 //!
-//! On a terminal the bars are below the log lines. Elsewhere a progress is a line every few seconds.
+//! On a terminal the bars are below the log lines. Elsewhere a progress is a line every few
+//! seconds.
 //!
 //! ```sh
 //! cargo run -p examples --bin progress

@@ -1,4 +1,5 @@
-//! Uses several loggers with one config and one file, and loggers that propagate their records to a parent.
+//! Uses several loggers with one config and one file, and loggers that propagate their records to a
+//! parent.
 //!
 //! ```sh
 //! cargo run -p examples --bin several_loggers
@@ -24,7 +25,8 @@ fn main() -> anyhow::Result<()> {
     // The macros of `log` reach the logger whose name is a prefix of the target.
     log::info!(target: "app::loader::shard", "shard 1 is there");
 
-    // A logger with a file of its own. With `propagate`, its records also go to the file of its parent.
+    // A logger with a file of its own. With `propagate`, its records also go to the file of its
+    // parent.
     let parent = setup_logging(LogConfig {
         name: "eval".into(),
         filename: "eval.log".into(),

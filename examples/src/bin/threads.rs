@@ -1,4 +1,5 @@
-//! Logs from several threads. No line is lost or torn, and the lines of each thread keep their order.
+//! Logs from several threads. No line is lost or torn, and the lines of each thread keep their
+//! order.
 //!
 //! ```sh
 //! cargo run -p examples --bin threads

@@ -1,7 +1,7 @@
 //! Records a W&B run: metrics with definitions, an image, a histogram, a table and a checkpoint.
 //!
-//! With an API key (`WANDB_API_KEY` or `~/.netrc`) the run is uploaded while it goes on. Without one it is kept on disk, and
-//! the logger prints the command that uploads it later.
+//! With an API key (`WANDB_API_KEY` or `~/.netrc`) the run is uploaded while it goes on. Without
+//! one it is kept on disk, and the logger prints the command that uploads it later.
 //!
 //! ```sh
 //! cargo run -p examples --bin wandb_run

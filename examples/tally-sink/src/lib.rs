@@ -1,5 +1,5 @@
-//! A sink in a crate of its own, as a template for other sinks. It counts records by level and keeps the best value of one
-//! metric. At the end of the run it writes both to a file.
+//! A sink in a crate of its own, as a template for other sinks. It counts records by level and
+//! keeps the best value of one metric. At the end of the run it writes both to a file.
 //!
 //! A program uses the sink in three steps:
 //!

@@ -1,7 +1,8 @@
 //! Access to the files beneath an untrusted folder.
 //!
-//! Somebody else may control a folder: a log directory that was copied, shared or sent. Every function takes a relative
-//! path, refuses a path that leads out of the folder or over a link, and never waits for a pipe.
+//! Somebody else may control a folder: a log directory that was copied, shared or sent. Every
+//! function takes a relative path, refuses a path that leads out of the folder or over a link, and
+//! never waits for a pipe.
 
 #[cfg(not(unix))]
 mod portable;
@@ -17,8 +18,8 @@ use self::portable::PathFolder as FolderHandle;
 #[cfg(unix)]
 use self::unix::DescriptorFolder as FolderHandle;
 
-/// An open folder. No path leads out of the folder, and no link is followed, even if another process changes the folder
-/// at the same time.
+/// An open folder. No path leads out of the folder, and no link is followed, even if another
+/// process changes the folder at the same time.
 ///
 /// ```
 /// use std::path::Path;
@@ -46,7 +47,8 @@ impl Folder {
         FolderHandle::open(path).map(Self)
     }
 
-    /// Returns `true` if the folder was removed since it was opened. A new folder of the same name does not count.
+    /// Returns `true` if the folder was removed since it was opened. A new folder of the same name
+    /// does not count.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.0.is_removed()
@@ -66,7 +68,8 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] if the path leads out of the folder or over a link, or is not a regular file.
+    /// [`io::ErrorKind::InvalidInput`] if the path leads out of the folder or over a link, or is
+    /// not a regular file.
     pub fn open_file(&self, relative: &Path) -> io::Result<File> {
         check_relative(relative)?;
         crate::check_regular(self.0.open_file(relative)?)
@@ -144,7 +147,8 @@ impl Folder {
         self.0.remove_dir(relative)
     }
 
-    /// Writes `contents` to a new file and renames it to the path. Replaces a file or a link, but not the target of the link.
+    /// Writes `contents` to a new file and renames it to the path. Replaces a file or a link, but
+    /// not the target of the link.
     ///
     /// # Errors
     ///

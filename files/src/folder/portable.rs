@@ -1,4 +1,5 @@
-//! A folder by path, for systems without descriptors of folders: each component is checked before it is used.
+//! A folder by path, for systems without descriptors of folders: each component is checked before
+//! it is used.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

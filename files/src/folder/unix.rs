@@ -82,7 +82,8 @@ impl DescriptorFolder {
         Ok(unlinkat(&parent.as_ref().unwrap_or(self).0, name, flags)?)
     }
 
-    /// Opens the parent folder of the path, unless it is this folder, and returns the last name of the path.
+    /// Opens the parent folder of the path, unless it is this folder, and returns the last name of
+    /// the path.
     fn split<'a>(&self, relative: &'a Path) -> io::Result<(Option<Self>, &'a OsStr)> {
         match (relative.parent(), relative.file_name()) {
             (Some(parent), Some(name)) if parent != Path::new("") => Ok((Some(self.folder(parent)?), name)),
@@ -118,8 +119,8 @@ impl DescriptorFolder {
         Ok(())
     }
 
-    /// Lets the kernel resolve the path, which is safe against concurrent changes. Without that system call, opens one
-    /// component after the other.
+    /// Lets the kernel resolve the path, which is safe against concurrent changes. Without that
+    /// system call, opens one component after the other.
     fn open_beneath(&self, relative: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         #[cfg(target_os = "linux")]
         {

@@ -19,7 +19,8 @@ use crate::nvidia::session::{identity, open_error, open_library};
 
 /// The GPUs' readings for one logger.
 ///
-/// NVML is opened at the first reading, on a thread of its own. If a call hangs, the host's readings go on.
+/// NVML is opened at the first reading, on a thread of its own. If a call hangs, the host's
+/// readings go on.
 #[derive(Debug)]
 pub(crate) struct SystemGpus {
     /// `None` if NVML must not be opened.
@@ -81,7 +82,8 @@ impl SystemGpus {
         }
     }
 
-    /// Adds the values that are new since the last call. If the driver is slow, they come with a later call.
+    /// Adds the values that are new since the last call. If the driver is slow, they come with a
+    /// later call.
     pub(crate) fn read(&mut self, readings: &mut Readings) {
         let Some(driver) = &mut self.driver else { return };
         if let Ok(snapshot) = driver.newest(ReadingNeed::Optional, readings) {
@@ -150,8 +152,8 @@ struct GpuCall {
 /// Reads a device, and pushes values by name.
 type ReadGpu = fn(&Device<'_>, &mut PowerLimit, &mut dyn FnMut(&str, f64)) -> Result<(), NvmlError>;
 
-/// Shortest time between two calls of one kind. A logger asks every 2 s and once at its end; with several
-/// loggers the calls are no more frequent than this.
+/// Shortest time between two calls of one kind. A logger asks every 2 s and once at its end; with
+/// several loggers the calls are no more frequent than this.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// All calls. The power limit precedes the power, which is reported as a share of it.
@@ -274,7 +276,8 @@ fn available(value: u32) -> Option<f64> {
     (value != u32::MAX).then_some(f64::from(value))
 }
 
-/// Reads the errors since the driver was loaded. The counter for the life of the device would never reset.
+/// Reads the errors since the driver was loaded. The counter for the life of the device would never
+/// reset.
 fn read_errors(
     device: &Device<'_>,
     kind: MemoryError,
@@ -350,8 +353,8 @@ impl MonitoredGpu {
         }
     }
 
-    /// Makes the calls that are due and stores their values. Stops at the first call that finds the GPU lost;
-    /// a call that fails otherwise only leaves out its own values.
+    /// Makes the calls that are due and stores their values. Stops at the first call that finds the
+    /// GPU lost; a call that fails otherwise only leaves out its own values.
     fn ask(&mut self, now: Instant, values: &mut BTreeMap<String, (Instant, f64)>) -> Result<(), NoAnswer> {
         // The handle is requested each time: the old handle of a lost device stays invalid.
         let device = self.handle_query.ask(now, || self.nvml.device_by_index(self.index))?;
@@ -462,7 +465,8 @@ mod tests {
         for seconds in (0..120).step_by(2) {
             read(&mut gpus, start + Duration::from_secs(seconds));
         }
-        // In two minutes and of 8 devices: 2 calls every 2 s, 6 every 10 s, 3 every 60 s, and one for the identity.
+        // In two minutes and of 8 devices: 2 calls every 2 s, 6 every 10 s, 3 every 60 s, and one
+        // for the identity.
         assert_eq!(
             fake.get("calls.memory_v2") + fake.get("calls.readings"),
             8 * (60 * 2 + 12 * 6 + 2 * 3) + 8

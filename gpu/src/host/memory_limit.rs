@@ -35,7 +35,8 @@ impl KernelFiles {
         fs::read_to_string(self.root.join(path)).ok()
     }
 
-    /// Returns the memory of the machine or, if one is smaller, of the smallest cgroup around this process.
+    /// Returns the memory of the machine or, if one is smaller, of the smallest cgroup around this
+    /// process.
     pub(crate) fn memory(&self) -> Option<HostMemory> {
         let meminfo = self.read("proc/meminfo")?;
         let machine = HostMemory {
@@ -68,7 +69,8 @@ impl KernelFiles {
                 }
                 _ => continue,
             };
-            // In a container the path may be the host's, whose folders do not exist; the mount does.
+            // In a container the path may be the host's, whose folders do not exist; the mount
+            // does.
             let above = Path::new(path.trim_start_matches('/')).ancestors();
             let folders = above.map(|folder| Path::new(mount).join(folder));
             groups.extend(folders.filter_map(|folder| self.group(&folder, limit, usage)));

@@ -34,8 +34,8 @@ use crate::nvidia::env::GpuEnvironment;
 ///
 /// `<i>` is NVML's index. The readings of the host exist on Linux only.
 ///
-/// A logger samples the probe on a low-priority thread, once at its start, every 2 s, and once at its end.
-/// Of several processes on a machine only the one with local rank 0 reads.
+/// A logger samples the probe on a low-priority thread, once at its start, every 2 s, and once at
+/// its end. Of several processes on a machine only the one with local rank 0 reads.
 ///
 /// ```
 /// use logcore::{Probe, Readings};
@@ -108,7 +108,8 @@ impl SystemProbe {
         Self::with_environment(options, &GpuEnvironment::from_process(), Ranks::from_env())
     }
 
-    /// Builds the probe from the config. The ranks come from the logger, which may override the launcher's.
+    /// Builds the probe from the config. The ranks come from the logger, which may override the
+    /// launcher's.
     pub(crate) fn build(options: SystemOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
         let mut probe = Self::new(options);
         probe.is_idle = is_idle(context.ranks());
@@ -153,8 +154,8 @@ impl Probe for SystemProbe {
     }
 }
 
-/// Returns `true` if another process reads this machine. If the launcher gives no local rank, only rank 0 of
-/// the run reads its machine.
+/// Returns `true` if another process reads this machine. If the launcher gives no local rank, only
+/// rank 0 of the run reads its machine.
 fn is_idle(ranks: Ranks) -> bool {
     ranks.local_rank.unwrap_or(ranks.rank) != 0
 }

@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 /// The resident memory of this process, as `system/proc.memory.rssMB` in MiB.
 ///
-/// Name and unit are those of W&B. [`SystemProbe`](crate::SystemProbe) reads the same value on a thread of
-/// its own; this probe reads it at `log_memory`. The value exists on Linux only.
+/// Name and unit are those of W&B. [`SystemProbe`](crate::SystemProbe) reads the same value on a
+/// thread of its own; this probe reads it at `log_memory`. The value exists on Linux only.
 ///
 /// ```
 /// use logcore::{Probe, Readings};
@@ -46,7 +46,8 @@ impl HostProbe {
 
 impl Probe for HostProbe {
     fn sample(&mut self, readings: &mut Readings) -> Result<(), ProbeError> {
-        // `statm` counts pages, whose size the standard library does not know; `status` has kibibytes.
+        // `statm` counts pages, whose size the standard library does not know; `status` has
+        // kibibytes.
         let status = std::fs::read_to_string(STATUS)
             .map_err(|error| ProbeError::Unavailable(format!("cannot read {STATUS}: {error}")))?;
         let kib = kib(&status, "VmRSS:")

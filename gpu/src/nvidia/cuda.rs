@@ -1,7 +1,8 @@
 //! Calls the CUDA driver of a program that has loaded it.
 //!
-//! Nothing here loads or starts the driver, creates or keeps a context, or sets anything: a context costs
-//! hundreds of megabytes of the GPU. Before the program has started CUDA there are no values, therefore.
+//! Nothing here loads or starts the driver, creates or keeps a context, or sets anything: a context
+//! costs hundreds of megabytes of the GPU. Before the program has started CUDA there are no values,
+//! therefore.
 // The driver is a C library that is found at run time, so each call of it is unsafe.
 #![allow(unsafe_code)]
 
@@ -18,8 +19,8 @@ macro_rules! extern_fn {
     ($($argument:ty),*) => { unsafe extern "system" fn($($argument),*) -> c_int };
 }
 
-/// The functions of the driver's library that are used. The library is never closed, so the pointers stay
-/// valid.
+/// The functions of the driver's library that are used. The library is never closed, so the
+/// pointers stay valid.
 #[derive(Debug)]
 pub(crate) struct CudaDriver {
     _library: ManuallyDrop<Library>,
@@ -62,9 +63,9 @@ impl CudaDriver {
     /// Returns the driver if this process has loaded it.
     pub(crate) fn loaded(name: &OsStr) -> Option<Self> {
         let library = already_loaded(name)?;
-        // SAFETY: the types are those of the functions of these names in cuda.h, which has not changed them
-        // since their first version. A missing function is an error. `_library` is never closed, so the
-        // pointers stay valid.
+        // SAFETY: the types are those of the functions of these names in cuda.h, which has not
+        // changed them since their first version. A missing function is an error. `_library` is
+        // never closed, so the pointers stay valid.
         unsafe {
             Some(Self {
                 device_count: *library.get(b"cuDeviceGetCount\0").ok()?,
@@ -83,8 +84,8 @@ impl CudaDriver {
         }
     }
 
-    /// Returns the number of devices that CUDA shows to this process; `None` before the program has started
-    /// CUDA.
+    /// Returns the number of devices that CUDA shows to this process; `None` before the program has
+    /// started CUDA.
     pub(crate) fn device_count(&self) -> Option<usize> {
         let mut count = 0;
         // SAFETY: the call writes one `int`, which `count` is, and keeps no pointer.
@@ -112,8 +113,8 @@ impl CudaDriver {
     /// Returns the location of a device on the PCI bus.
     fn bus_id(&self, device: c_int) -> Option<String> {
         let mut text = [0; 32];
-        // SAFETY: the call writes at most as many bytes as its second argument says, which is the length of
-        // `text`. It ends the text with a zero.
+        // SAFETY: the call writes at most as many bytes as its second argument says, which is the
+        // length of `text`. It ends the text with a zero.
         let code = unsafe { (self.pci_bus_id?)(text.as_mut_ptr().cast(), text.len() as c_int, device) };
         let text = CStr::from_bytes_until_nul(&text).ok()?;
         (code == SUCCESS).then(|| text.to_str().ok().map(str::to_owned))?
@@ -133,8 +134,8 @@ impl CudaDriver {
         }
         let attribute = |attribute| {
             let mut value = 0;
-            // SAFETY: the driver owns the default pool, which lives as long as the process. For the three
-            // attributes that are asked for, the call writes 64 bits, which `value` is.
+            // SAFETY: the driver owns the default pool, which lives as long as the process. For the
+            // three attributes that are asked for, the call writes 64 bits, which `value` is.
             let code = unsafe { (self.pool_attribute?)(pool, attribute, &mut value) };
             (code == SUCCESS).then_some(value)
         };
@@ -188,18 +189,19 @@ fn already_loaded(name: &OsStr) -> Option<Library> {
     Library::open_already_loaded(name).ok()
 }
 
-/// Returns how many libraries this process has loaded so far; `None` if the loader does not count them.
+/// Returns how many libraries this process has loaded so far; `None` if the loader does not count
+/// them.
 #[cfg(target_os = "linux")]
 pub(crate) fn libraries_loaded() -> Option<u64> {
     unsafe extern "C" fn of_first(library: *mut libc::dl_phdr_info, _: libc::size_t, count: *mut c_void) -> c_int {
-        // SAFETY: the loader passes a struct of its own that is valid during this call, and the pointer to
-        // `count` that it was given below.
+        // SAFETY: the loader passes a struct of its own that is valid during this call, and the
+        // pointer to `count` that it was given below.
         unsafe { *count.cast::<u64>() = (*library).dlpi_adds };
         1
     }
     let mut count = 0_u64;
-    // SAFETY: `of_first` has the type that the call expects, and runs only during the call, while `count`
-    // lives. Its result of 1 ends the walk at the first library.
+    // SAFETY: `of_first` has the type that the call expects, and runs only during the call, while
+    // `count` lives. Its result of 1 ends the walk at the first library.
     unsafe { libc::dl_iterate_phdr(Some(of_first), (&raw mut count).cast()) };
     Some(count)
 }

@@ -15,8 +15,8 @@ pub(crate) struct CudaFinder {
     last_search: Option<(Instant, Option<u64>)>,
 }
 
-/// Time between two searches if the loader does not count libraries. The loader searches the disk for a
-/// library that is not loaded, which takes tens of microseconds.
+/// Time between two searches if the loader does not count libraries. The loader searches the disk
+/// for a library that is not loaded, which takes tens of microseconds.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl CudaFinder {
@@ -29,8 +29,8 @@ impl CudaFinder {
         }
     }
 
-    /// Returns the driver, if the program has loaded it. Searches only if the number of loaded libraries
-    /// has changed or, where the loader does not count them, after [`SEARCH_INTERVAL`].
+    /// Returns the driver, if the program has loaded it. Searches only if the number of loaded
+    /// libraries has changed or, where the loader does not count them, after [`SEARCH_INTERVAL`].
     pub(crate) fn find(&mut self, now: Instant) -> Option<&CudaDriver> {
         if self.driver.is_none() {
             let libraries = libraries_loaded();
@@ -47,8 +47,8 @@ impl CudaFinder {
     }
 }
 
-/// Returns the usage of the default pools, by ordinal. A pool that never held a byte is left out: the
-/// framework allocates in another way, and 0 would be wrong.
+/// Returns the usage of the default pools, by ordinal. A pool that never held a byte is left out:
+/// the framework allocates in another way, and 0 would be wrong.
 pub(crate) fn pools(cuda: &CudaDriver) -> Vec<(usize, MemoryUsage)> {
     let count = cuda.device_count().unwrap_or(0);
     let pools = (0..count).filter_map(|ordinal| Some((ordinal, cuda.pool_usage(ordinal)?)));

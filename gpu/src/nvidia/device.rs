@@ -24,7 +24,8 @@ pub(crate) struct DeviceReporter {
     contradiction: ContradictionCheck,
 }
 
-/// Compares a source that is read at each sample with the driver's process list, which is seconds old.
+/// Compares a source that is read at each sample with the driver's process list, which is seconds
+/// old.
 #[derive(Debug, Default)]
 struct ContradictionCheck {
     /// Time of the list that was compared last.
@@ -43,10 +44,11 @@ pub(crate) struct AvailableSources {
 }
 
 impl AvailableSources {
-    /// Adds the driver's values. The driver cannot see inside an allocator, so all memory that it holds
-    /// counts as allocated.
+    /// Adds the driver's values. The driver cannot see inside an allocator, so all memory that it
+    /// holds counts as allocated.
     ///
-    /// The usage of the whole device is added if `fallback` allows it or no other process uses the device.
+    /// The usage of the whole device is added if `fallback` allows it or no other process uses the
+    /// device.
     pub(crate) fn add_driver(&mut self, figures: DriverFigures, fallback: Fallback) {
         let held = |bytes| MemoryUsage {
             allocated: bytes,
@@ -137,8 +139,8 @@ impl DeviceReporter {
         self.active_notices.clone_from(&figures.notices);
     }
 
-    /// Warns once if the source contradicts the driver. The source stays selected, because the driver's
-    /// values may be the wrong ones.
+    /// Warns once if the source contradicts the driver. The source stays selected, because the
+    /// driver's values may be the wrong ones.
     fn compare(
         &mut self,
         ordinal: usize,
@@ -174,8 +176,8 @@ impl DeviceReporter {
 }
 
 impl ContradictionCheck {
-    /// Returns `true` if two lists in a row have over 5 % less than was allocated both before and after
-    /// the list was made.
+    /// Returns `true` if two lists in a row have over 5 % less than was allocated both before and
+    /// after the list was made.
     fn persists(&mut self, allocated: u64, listed: u64, listed_at: Option<Instant>) -> bool {
         let min_allocated = self.min_allocated.map_or(allocated, |min| min.min(allocated));
         if self.listed_at == listed_at {

@@ -47,8 +47,8 @@ impl fmt::Display for DeviceAddress {
 
 /// Returns NVML's device for an identity of CUDA.
 ///
-/// CUDA gives a slice (MIG) a UUID of its own and does not tell that the device is a slice, so both prefixes
-/// are tried. An old CUDA reports the bus id only.
+/// CUDA gives a slice (MIG) a UUID of its own and does not tell that the device is a slice, so both
+/// prefixes are tried. An old CUDA reports the bus id only.
 fn find(nvml: &'static Nvml, CudaIdentity { uuid, bus_id }: &CudaIdentity) -> Result<Device<'static>, NvmlError> {
     let by_uuid = |prefix: &str| match uuid {
         Some(uuid) => nvml.device_by_uuid(format!("{prefix}-{uuid}")),
@@ -97,8 +97,8 @@ impl fmt::Display for MappedBy {
 
 /// Returns the devices that the environment variables name.
 ///
-/// As in CUDA, the list ends at the first name without a device, and a device that is named twice empties
-/// the list.
+/// As in CUDA, the list ends at the first name without a device, and a device that is named twice
+/// empties the list.
 pub(crate) fn by_environment(
     nvml: &'static Nvml,
     visible: &VisibleDevices,
@@ -134,8 +134,8 @@ pub(crate) fn by_environment(
 
 /// Returns the devices that CUDA names, if the program has started CUDA and NVML has all of them.
 ///
-/// Unlike the environment, CUDA is exact: it may sort different devices by speed, and it shows a slice of a
-/// device (MIG) instead of the device.
+/// Unlike the environment, CUDA is exact: it may sort different devices by speed, and it shows a
+/// slice of a device (MIG) instead of the device.
 pub(crate) fn by_cuda(nvml: &'static Nvml, cuda: &CudaDriver) -> Option<DeviceMap> {
     let address = |ordinal| cuda.identity(ordinal).map(DeviceAddress::Cuda);
     let addresses: Vec<_> = (0..cuda.device_count()?).map(address).collect::<Option<_>>()?;
@@ -146,8 +146,8 @@ pub(crate) fn by_cuda(nvml: &'static Nvml, cuda: &CudaDriver) -> Option<DeviceMa
     })
 }
 
-/// Returns the number of NVML's devices. Transient failures are retried after a second, because this runs
-/// on the sampler's thread.
+/// Returns the number of NVML's devices. Transient failures are retried after a second, because
+/// this runs on the sampler's thread.
 ///
 /// # Errors
 ///
@@ -211,7 +211,8 @@ impl NvmlDevices {
         only(all.filter(|full| full.starts_with(uuid))).map(DeviceAddress::Uuid)
     }
 
-    /// Returns `true` if all devices are of one model, so that CUDA's order is the order of the bus.
+    /// Returns `true` if all devices are of one model, so that CUDA's order is the order of the
+    /// bus.
     fn are_of_one_model(&self) -> bool {
         let mut models =
             (0..self.count).map(|index| self.nvml.device_by_index(index).and_then(|device| device.name()).ok());

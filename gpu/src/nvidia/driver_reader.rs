@@ -29,8 +29,8 @@ pub(crate) struct DriverReader<T: 'static> {
 type StartSampler<T> = dyn Fn(u32, SamplerTimeouts) -> std::io::Result<Arc<Sampler<T>>> + Send;
 
 impl<T: Clone + Send + 'static> DriverReader<T> {
-    /// Creates a reader and opens nothing. The thread calls `open` once, and the function that `open`
-    /// returns for each answer.
+    /// Creates a reader and opens nothing. The thread calls `open` once, and the function that
+    /// `open` returns for each answer.
     pub(crate) fn new<R>(
         subject: &'static str,
         samplers: &'static SharedSamplers<T>,

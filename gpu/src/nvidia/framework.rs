@@ -1,4 +1,5 @@
-//! The memory that a framework reports about its own allocator: pushed to a gauge, or returned by a callback.
+//! The memory that a framework reports about its own allocator: pushed to a gauge, or returned by a
+//! callback.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +11,8 @@ use crate::nvidia::source_select::MemoryUsage;
 
 /// The memory that the program's own framework reports for a device; returned by [`gauge`].
 ///
-/// A gauge is the best source: once it has a value, the device's `memory/gpu_…` readings are that value.
+/// A gauge is the best source: once it has a value, the device's `memory/gpu_…` readings are that
+/// value.
 ///
 /// ```
 /// use logcore_gpu::{Gauge, gauge};
@@ -67,9 +69,9 @@ pub fn gauge(ordinal: usize) -> &'static Gauge {
 
 /// Registers a callback that reports the memory of a framework's allocator.
 ///
-/// `log_memory` calls it on the thread that logs, at most every 50 ms. `usage` returns the bytes in live
-/// tensors and the bytes held from the driver, or `None` if they are unknown at the moment. It must be
-/// quick, must not wait for the GPU and must not log memory itself.
+/// `log_memory` calls it on the thread that logs, at most every 50 ms. `usage` returns the bytes in
+/// live tensors and the bytes held from the driver, or `None` if they are unknown at the moment. It
+/// must be quick, must not wait for the GPU and must not log memory itself.
 ///
 /// A second callback for the same device replaces the first. A callback that panics is removed. A
 /// [`gauge`] that has a value takes precedence.

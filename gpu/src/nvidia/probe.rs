@@ -27,8 +27,8 @@ use crate::nvidia::source_select::{MemorySource, MemoryUsage};
 /// | `memory/gpu_source` | number of the source of these three in the list below |
 /// | `memory/gpu_process_gb` | bytes that the driver holds for this process, including the CUDA context |
 ///
-/// Names without a suffix belong to the first device of the process, `cuda:0`. Other devices have a suffix:
-/// `memory/gpu_allocated_gb/cuda:1`.
+/// Names without a suffix belong to the first device of the process, `cuda:0`. Other devices have a
+/// suffix: `memory/gpu_allocated_gb/cuda:1`.
 ///
 /// # Sources
 ///
@@ -36,24 +36,25 @@ use crate::nvidia::source_select::{MemorySource, MemoryUsage};
 ///
 /// 1. `framework:…`: the program's own framework, through a [`gauge`](crate::gauge) or
 ///    [`ask_allocator`](crate::ask_allocator).
-/// 2. `cuda_mempool`: the CUDA driver's default memory pool. It is exact for programs that allocate from
-///    it, as candle and cudarc do.
-/// 3. `nvml_process`: the memory that the driver holds for this process, including the context of 0.3 to
-///    0.6 GB.
+/// 2. `cuda_mempool`: the CUDA driver's default memory pool. It is exact for programs that allocate
+///    from it, as candle and cudarc do.
+/// 3. `nvml_process`: the memory that the driver holds for this process, including the context of
+///    0.3 to 0.6 GB.
 /// 4. `nvml_device`: the memory in use on the whole device, if [`Fallback`] allows it.
 ///
-/// The last two cannot tell live tensors from the cache of an allocator, so allocated and reserved are equal.
-/// Unknown values are left out. In a container, for example, the driver lists process ids of the host.
-/// The probe keeps a source as long as it has values, and changes to a better one after three samples.
+/// The last two cannot tell live tensors from the cache of an allocator, so allocated and reserved
+/// are equal. Unknown values are left out. In a container, for example, the driver lists process
+/// ids of the host. The probe keeps a source as long as it has values, and changes to a better one
+/// after three samples.
 ///
 /// # Side effects
 ///
 /// The probe never sets anything, starts CUDA or creates a context. It calls NVML on the thread
-/// `gpu-sampler`, which starts with the first sample. If there is no better source, the first sample waits
-/// up to 2 s while the driver starts; later ones never wait.
+/// `gpu-sampler`, which starts with the first sample. If there is no better source, the first
+/// sample waits up to 2 s while the driver starts; later ones never wait.
 ///
-/// The environment variable `GPU_PROBE` limits the libraries: `off` (none: only values that the program
-/// reports), `nvml`, `pool` (CUDA only), or `all` (default).
+/// The environment variable `GPU_PROBE` limits the libraries: `off` (none: only values that the
+/// program reports), `nvml`, `pool` (CUDA only), or `all` (default).
 ///
 /// # Example: no driver
 ///
@@ -84,8 +85,8 @@ pub struct GpuProbe {
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 impl GpuProbe {
-    /// Creates a probe for the GPUs that `CUDA_VISIBLE_DEVICES` leaves to this process. Opens nothing before
-    /// the first sample.
+    /// Creates a probe for the GPUs that `CUDA_VISIBLE_DEVICES` leaves to this process. Opens
+    /// nothing before the first sample.
     ///
     /// ```
     /// use logcore::Probe;

@@ -8,8 +8,8 @@ use crate::timer::IntervalTimer;
 
 /// A repeated query.
 ///
-/// - A failed query is repeated at the next chance. After [`MAX_FAILURES`] failures in a row it is tried
-///   once in [`RETRY_AFTER`].
+/// - A failed query is repeated at the next chance. After [`MAX_FAILURES`] failures in a row it is
+///   tried once in [`RETRY_AFTER`].
 /// - A query that the driver does not support or refuses is never repeated.
 /// - A slow query is made less often, see [`CallCost`].
 #[derive(Debug, Clone)]
@@ -76,7 +76,8 @@ impl Query {
         self.is_disabled
     }
 
-    /// Returns the message for users while the query fails or is slow. The text of a state never changes.
+    /// Returns the message for users while the query fails or is slow. The text of a state never
+    /// changes.
     pub(crate) fn notice(&self, subject: &str) -> Option<String> {
         if self.retry.is_some() {
             return Some(format!(
@@ -157,7 +158,8 @@ impl<T: Copy> CachedQuery<T> {
         Self { query, last: None }
     }
 
-    /// Returns a new answer if the query is due, else the last one; `None` if the query is disabled.
+    /// Returns a new answer if the query is due, else the last one; `None` if the query is
+    /// disabled.
     pub(crate) fn ask(
         &mut self,
         now: Instant,

@@ -9,9 +9,9 @@
 //! returns the newest reading       waits for the next request or period
 //! ```
 //!
-//! A caller that has waited in vain gets [`NoReading::Pending`] and, once the call takes longer than
-//! [`max_age`](SamplerTimeouts::max_age), [`NoReading::Stalled`]. When the call returns after all, the
-//! sampler works again.
+//! A caller that has waited in vain gets [`NoReading::Pending`] and, once the call takes longer
+//! than [`max_age`](SamplerTimeouts::max_age), [`NoReading::Stalled`]. When the call returns after
+//! all, the sampler works again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -134,8 +134,8 @@ struct SamplerState<T> {
 }
 
 impl<T: Clone + Send + 'static> Sampler<T> {
-    /// Starts the thread. The thread calls `open` once, and the function that `open` returns for each
-    /// reading. An error of either ends the thread and is returned to all callers.
+    /// Starts the thread. The thread calls `open` once, and the function that `open` returns for
+    /// each reading. An error of either ends the thread and is returned to all callers.
     pub(crate) fn start<R>(
         name: &str,
         timeouts: SamplerTimeouts,
@@ -179,11 +179,11 @@ impl<T: Clone + Send + 'static> Sampler<T> {
     ///
     /// - Before the first reading, each call requests one. A call waits up to
     ///   [`first_required`](SamplerTimeouts::first_required) or
-    ///   [`first_optional`](SamplerTimeouts::first_optional). After one wait for a required reading no
-    ///   call waits again, so a driver that hangs costs the process a single timeout.
-    /// - Later, a call requests a reading if the thread reads only on request or the newest reading is
-    ///   too old, and waits up to [`refresh`](SamplerTimeouts::refresh). A call does neither while an
-    ///   earlier request is open.
+    ///   [`first_optional`](SamplerTimeouts::first_optional). After one wait for a required reading
+    ///   no call waits again, so a driver that hangs costs the process a single timeout.
+    /// - Later, a call requests a reading if the thread reads only on request or the newest reading
+    ///   is too old, and waits up to [`refresh`](SamplerTimeouts::refresh). A call does neither
+    ///   while an earlier request is open.
     pub(crate) fn newest(&self, need: ReadingNeed) -> Result<T, NoReading> {
         let mut state = self.shared.lock();
         if let Some(wait) = self.request_if_due(&mut state, need) {
@@ -194,7 +194,8 @@ impl<T: Clone + Send + 'static> Sampler<T> {
         state.newest_reading(self.timeouts.max_age)
     }
 
-    /// Requests a reading if one is due. Returns the time to wait for the answer; `None`: do not wait.
+    /// Requests a reading if one is due. Returns the time to wait for the answer; `None`: do not
+    /// wait.
     fn request_if_due(&self, state: &mut SamplerState<T>, need: ReadingNeed) -> Option<Duration> {
         if state.newest.is_none() {
             self.request(state);
@@ -224,8 +225,8 @@ impl<T: Clone + Send + 'static> Sampler<T> {
 
 /// The samplers of this process that read one kind of thing, by library.
 ///
-/// All loggers share the sampler of a library. The number of loggers changes neither how long they wait
-/// for a driver nor how often the driver is called.
+/// All loggers share the sampler of a library. The number of loggers changes neither how long they
+/// wait for a driver nor how often the driver is called.
 ///
 /// A forked child has a list of its own: at the fork, another thread may have held the lock.
 pub(crate) struct SharedSamplers<T>(PerProcess<Mutex<BTreeMap<SamplerKey, Weak<Sampler<T>>>>>);
@@ -258,10 +259,11 @@ impl<T> SharedSamplers<T> {
 }
 
 impl<T> Drop for Sampler<T> {
-    /// Ends the thread, and waits up to [`SamplerTimeouts::shutdown`]. A thread that hangs in a call
-    /// cannot be ended: it is left behind and does nothing once the call returns.
+    /// Ends the thread, and waits up to [`SamplerTimeouts::shutdown`]. A thread that hangs in a
+    /// call cannot be ended: it is left behind and does nothing once the call returns.
     fn drop(&mut self) {
-        // A forked child has not got the thread, and another thread may have held the lock at the fork.
+        // A forked child has not got the thread, and another thread may have held the lock at the
+        // fork.
         if self.process != std::process::id() {
             return;
         }
@@ -342,11 +344,11 @@ impl<T: Clone> SamplerState<T> {
     }
 }
 
-/// Lowers the priority of this thread to nice 10, so that the training goes first. An error is ignored:
-/// the thread then runs at the program's priority.
+/// Lowers the priority of this thread to nice 10, so that the training goes first. An error is
+/// ignored: the thread then runs at the program's priority.
 ///
-/// `logcore-pipeline` has the same function. This crate does not depend on that one, and `logcore`, on
-/// which both depend, makes no system calls and has no dependency for them.
+/// `logcore-pipeline` has the same function. This crate does not depend on that one, and `logcore`,
+/// on which both depend, makes no system calls and has no dependency for them.
 fn lower_thread_priority() {
     #[cfg(target_os = "linux")]
     if let Ok(nice) = rustix::process::getpriority_process(None) {

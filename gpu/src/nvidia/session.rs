@@ -1,7 +1,8 @@
 //! Reads the memory of this process's devices from the driver's library NVML.
 //!
-//! Each device has three queries: for its handle, its memory, and its process list. Each has an interval,
-//! a cost and failures of its own, see [`Query`]. A reading consists of the last answers of all three.
+//! Each device has three queries: for its handle, its memory, and its process list. Each has an
+//! interval, a cost and failures of its own, see [`Query`]. A reading consists of the last answers
+//! of all three.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -105,8 +106,8 @@ impl NvmlSession {
         Ok(figures)
     }
 
-    /// Replaces the devices of the environment by CUDA's, once the program has started CUDA and NVML knows them
-    /// all. Before that, tries every 10 s.
+    /// Replaces the devices of the environment by CUDA's, once the program has started CUDA and
+    /// NVML knows them all. Before that, tries every 10 s.
     fn find_devices_by_cuda(&mut self, now: Instant) {
         let cuda = self.cuda.as_mut().and_then(|finder| finder.find(now));
         let Some(cuda) = cuda.filter(|cuda| cuda.device_count().is_some()) else {
@@ -179,8 +180,8 @@ impl WatchedDevice {
         }
     }
 
-    /// Returns the device's values at the time `now`. A lost device has none, and is tried again after
-    /// [`RETRY_AFTER`].
+    /// Returns the device's values at the time `now`. A lost device has none, and is tried again
+    /// after [`RETRY_AFTER`].
     fn figures(&mut self, ordinal: usize, rules: QueryRules, now: Instant) -> DriverFigures {
         let waits_for_retry = self.lost_at.is_some_and(|lost_at| now < lost_at + RETRY_AFTER);
         let answer = if waits_for_retry {
@@ -347,9 +348,9 @@ pub(crate) fn open_error(error: &NvmlError) -> Unavailable {
     Unavailable::failure(format!("cannot start NVML: {error}{remedy}"))
 }
 
-/// Returns `true` for drivers 535.43 to 535.86. These fill entries of 32 bytes where the wrapper reads 24,
-/// and could write past its buffer. One symbol that they have and one that they lack identify them
-/// (<https://github.com/XuehaiPan/nvitop/pull/79>).
+/// Returns `true` for drivers 535.43 to 535.86. These fill entries of 32 bytes where the wrapper
+/// reads 24, and could write past its buffer. One symbol that they have and one that they lack
+/// identify them (<https://github.com/XuehaiPan/nvitop/pull/79>).
 fn misreads_process_entries(nvml: &Nvml) -> bool {
     let library = nvml.lib();
     library.nvmlDeviceGetConfComputeMemSizeInfo.is_ok() && library.nvmlDeviceGetRunningProcessDetailList.is_err()

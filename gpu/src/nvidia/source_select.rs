@@ -36,11 +36,12 @@ pub(crate) enum MemorySource {
     Device,
 }
 
-/// Selects one device's source, and keeps it so that a chart does not change its meaning back and forth.
+/// Selects one device's source, and keeps it so that a chart does not change its meaning back and
+/// forth.
 ///
 /// - A better source replaces the selected one after three samples in a row, at most once.
-/// - While the selected source has no value, the reading is left out. After five such samples another
-///   source replaces it.
+/// - While the selected source has no value, the reading is left out. After five such samples
+///   another source replaces it.
 #[derive(Debug, Default)]
 pub(crate) struct SourceSelector {
     selected: Option<MemorySource>,
@@ -101,7 +102,8 @@ impl SourceSelector {
         self.peak = 0;
     }
 
-    /// Returns the usage by the selected one of `available`, which is sorted by quality, best first.
+    /// Returns the usage by the selected one of `available`, which is sorted by quality, best
+    /// first.
     ///
     /// `counts` is `false` for a sample too close to the one before: it returns a value and has no
     /// influence on the selection.

@@ -2,8 +2,9 @@
 
 /// The devices of a process in CUDA's order: `cuda:0` first.
 ///
-/// Unless `CUDA_DEVICE_ORDER` is `PCI_BUS_ID`, CUDA may sort devices of different models by speed. NVML
-/// sorts by bus id. Between different models an index is an assumption therefore; a UUID never is.
+/// Unless `CUDA_DEVICE_ORDER` is `PCI_BUS_ID`, CUDA may sort devices of different models by speed.
+/// NVML sorts by bus id. Between different models an index is an assumption therefore; a UUID never
+/// is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum VisibleDevices {
     All,
@@ -20,8 +21,9 @@ pub(crate) enum DeviceName {
 }
 
 impl VisibleDevices {
-    /// Parses the variable by the rules of the CUDA programming guide: an unset one means all devices, an
-    /// empty one means none, and the list ends at the first entry that cannot name a device.
+    /// Parses the variable by the rules of the CUDA programming guide: an unset one means all
+    /// devices, an empty one means none, and the list ends at the first entry that cannot name a
+    /// device.
     pub(crate) fn parse(variable: Option<&str>) -> Self {
         let Some(variable) = variable else {
             return Self::All;

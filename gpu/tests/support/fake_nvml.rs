@@ -1,5 +1,6 @@
-//! A fake of libnvidia-ml: a library that the tests compile, and that the code under test opens like the real
-//! one. A test sets values with `fake_set` and reads them with `fake_get` (`state.rs`); each is a number with a name:
+//! A fake of libnvidia-ml: a library that the tests compile, and that the code under test opens
+//! like the real one. A test sets values with `fake_set` and reads them with `fake_get`
+//! (`state.rs`); each is a number with a name:
 //!
 //! | name | meaning |
 //! |---|---|
@@ -15,8 +16,8 @@
 //! | `hang_at_start`, `hang_at_handle` | the same for `nvmlInit_v2`, for the call of a handle |
 //! | `calls.…` | number of calls |
 //!
-//! `--cfg without_…` leaves out calls, and `--cfg misread_entries` adds the calls of one bad driver. A copy of the library
-//! under another name has its own state.
+//! `--cfg without_…` leaves out calls, and `--cfg misread_entries` adds the calls of one bad
+//! driver. A copy of the library under another name has its own state.
 
 use std::ffi::{CStr, c_char, c_uint, c_ulonglong};
 

@@ -88,5 +88,6 @@ impl Display for MergeError {
 // The text already contains the system's error, so `source` returns none.
 impl std::error::Error for MergeError {}
 
-/// The code EMFILE, which is 24 on every Unix. On Windows, 24 is ERROR_BAD_LENGTH, which no open returns.
+/// The code EMFILE, which is 24 on every Unix. On Windows, 24 is ERROR_BAD_LENGTH, which no open
+/// returns.
 const TOO_MANY_OPEN: i32 = 24;

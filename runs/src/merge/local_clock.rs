@@ -1,19 +1,22 @@
-//! Converts the local times of lines to points in time. At the end of daylight saving time an hour occurs twice.
+//! Converts the local times of lines to points in time. At the end of daylight saving time an hour
+//! occurs twice.
 //!
-//! In Berlin the clocks go from 02:59:59 back to 02:00:00, so the local time alone does not tell which of
-//! two hours is meant. Two facts decide:
+//! In Berlin the clocks go from 02:59:59 back to 02:00:00, so the local time alone does not tell
+//! which of two hours is meant. Two facts decide:
 //!
-//! - The lines of one file are in order. A line at 02:10 after a line at 02:50 is in the second hour.
+//! - The lines of one file are in order. A line at 02:10 after a line at 02:50 is in the second
+//!   hour.
 //! - A rank that starts in that hour has no line before. Its first lines count as the first hour.
 //!
-//! The time zone of this process may differ from the ranks'. So a step back by 55 to 60 minutes between two
-//! lines counts as the end of daylight saving time, too.
+//! The time zone of this process may differ from the ranks'. So a step back by 55 to 60 minutes
+//! between two lines counts as the end of daylight saving time, too.
 
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp};
 
-/// Most milliseconds that lines of one file may be out of order without counting as a repeated hour.
+/// Most milliseconds that lines of one file may be out of order without counting as a repeated
+/// hour.
 const MAX_DISORDER: i64 = 5_000;
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -43,7 +46,8 @@ impl LocalClock {
         }
     }
 
-    /// Returns the time of a line that follows the line of `before` in its file. Each calendar time is valid.
+    /// Returns the time of a line that follows the line of `before` in its file. Each calendar time
+    /// is valid.
     pub(crate) fn time(&self, local: DateTime, before: Option<LineTime>) -> LineTime {
         let (first, second) = self.times(local);
         let is_repeated = |before: LineTime| before.is_repeated || before.millis - first > MAX_DISORDER;
@@ -59,8 +63,9 @@ impl LocalClock {
         }
     }
 
-    /// Learns from two consecutive lines of a file. A step back by almost an hour shows that the clocks were
-    /// set back, even if the time zone of this process differs from the ranks'. Returns `true` if that is new.
+    /// Learns from two consecutive lines of a file. A step back by almost an hour shows that the
+    /// clocks were set back, even if the time zone of this process differs from the ranks'. Returns
+    /// `true` if that is new.
     pub(crate) fn learn(&mut self, before: DateTime, local: DateTime) -> bool {
         let back = as_utc(before) - as_utc(local);
         if !(55 * MINUTE..HOUR).contains(&back) || self.times(local).1.is_some() {

@@ -2,16 +2,16 @@
 //!
 //! # The text
 //!
-//! The records of all ranks are sorted by time. Equal records of several ranks within ten seconds are written
-//! once, at the time of the first of them:
+//! The records of all ranks are sorted by time. Equal records of several ranks within ten seconds
+//! are written once, at the time of the first of them:
 //!
 //! ```text
 //! 2026-11-23 14:48:15.123 | INFO  | trainer | [ranks 0-2,5] Starting training
 //! 2026-11-23 14:48:16.007 | WARN  | trainer | [rank 3] GPU is slow
 //! ```
 //!
-//! Records have local time. At the end of daylight saving time an hour occurs twice; the order of the lines in
-//! a file tells the second one.
+//! Records have local time. At the end of daylight saving time an hour occurs twice; the order of
+//! the lines in a file tells the second one.
 //!
 //! # The metrics
 //!
@@ -27,16 +27,19 @@
 //! | `<name>/min`, `<name>/max` | lowest and highest finite value |
 //! | `<name>/nan` | number of values that are NaN or infinite, if there are any |
 //!
-//! The samples of a rank in a step are the increase of its `throughput/accumulated_samples` since its last row,
-//! divided by the number of steps since then. If a rank of the step has none, all ranks weigh the same.
+//! The samples of a rank in a step are the increase of its `throughput/accumulated_samples` since
+//! its last row, divided by the number of steps since then. If a rank of the step has none, all
+//! ranks weigh the same.
 //!
-//! A late row, of a step that its rank had passed, becomes a row of its own. The same holds for rows of ranks
-//! that are more than 256 steps apart. A run that was restarted at an earlier step is not mixed with the run before.
+//! A late row, of a step that its rank had passed, becomes a row of its own. The same holds for
+//! rows of ranks that are more than 256 steps apart. A run that was restarted at an earlier step is
+//! not mixed with the run before.
 //!
 //! # Bounds
 //!
-//! Files are read once, up to their length at the start of the merge. The memory holds one line and one row for each
-//! rank, at most 65,536 records or 64 MiB of the last ten seconds, and 256 steps for each logger.
+//! Files are read once, up to their length at the start of the merge. The memory holds one line and
+//! one row for each rank, at most 65,536 records or 64 MiB of the last ten seconds, and 256 steps
+//! for each logger.
 
 mod error;
 mod local_clock;
@@ -84,8 +87,8 @@ pub use self::error::MergeError;
 ///
 /// # Errors
 ///
-/// If there is nothing to merge, a file cannot be read to its end, or a result cannot be written. Files that
-/// were merged before the error exist and are complete; no other file is written.
+/// If there is nothing to merge, a file cannot be read to its end, or a result cannot be written.
+/// Files that were merged before the error exist and are complete; no other file is written.
 pub fn merge_ranks(folder: &Path, out: &Path) -> Result<Merged, MergeError> {
     let mut found = find(folder)?;
     // `training.log` has the records, and documents are no series of lines.
@@ -164,7 +167,8 @@ pub struct MergedFile {
     pub left_out: u64,
     /// Location of the first skipped line: `line 1 of logs/training.rank3.log`.
     pub first_left_out: Option<String>,
-    /// Ranks whose last line is incomplete and was skipped. These ranks are still writing, or were killed.
+    /// Ranks whose last line is incomplete and was skipped. These ranks are still writing, or were
+    /// killed.
     pub torn: BTreeSet<u32>,
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::MergeError;
 
-/// Longest line in bytes. A message has at most 16 MiB, and escaping makes it at most four times as long.
+/// Longest line in bytes. A message has at most 16 MiB, and escaping makes it at most four times as
+/// long.
 const MAX_LINE: u64 = 64 << 20;
 
 /// The complete lines of a file and its rotated parts.
@@ -140,8 +141,8 @@ fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Returns `None`: the standard library has no stable file identity here. A file that is rotated during a
-/// merge may then be read twice.
+/// Returns `None`: the standard library has no stable file identity here. A file that is rotated
+/// during a merge may then be read twice.
 #[cfg(not(unix))]
 fn identity(_: &Metadata) -> Option<(u64, u64)> {
     None

@@ -1,14 +1,15 @@
 //! Merges texts: sorts the records of all ranks by time, and folds equal ones.
 //!
-//! The merge reads one record ahead of each rank. A heap selects the earliest of these heads; the next record
-//! of its rank takes its place. A record then waits in a window of ten seconds:
+//! The merge reads one record ahead of each rank. A heap selects the earliest of these heads; the
+//! next record of its rank takes its place. A record then waits in a window of ten seconds:
 //!
 //! - An equal record of another rank adds that rank to the waiting one.
-//! - An equal record of a rank that has already joined is a record of its own. A rank that logs a line
-//!   three times has three records, and other ranks join them in turn.
+//! - An equal record of a rank that has already joined is a record of its own. A rank that logs a
+//!   line three times has three records, and other ranks join them in turn.
 //! - A record leaves the window ten seconds later, or earlier if the window is full.
 //!
-//! So the merged file is sorted by the time of the first rank, and the memory does not grow with the files.
+//! So the merged file is sorted by the time of the first rank, and the memory does not grow with
+//! the files.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -224,7 +225,8 @@ struct FoldWindow {
 struct SameTextFolds {
     /// Numbers of the records, in order.
     numbers: VecDeque<u64>,
-    /// Number of the record that each rank has joined last. A repetition by the same rank is another record.
+    /// Number of the record that each rank has joined last. A repetition by the same rank is
+    /// another record.
     joined: HashMap<u32, u64>,
 }
 

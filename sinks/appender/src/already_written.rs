@@ -1,4 +1,5 @@
-//! Comparison of a killed process's records with the bytes that it wrote after its last position was saved.
+//! Comparison of a killed process's records with the bytes that it wrote after its last position
+//! was saved.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -10,14 +11,17 @@ use crate::FilePosition;
 use crate::file_id::FileId;
 use crate::rotation::numbered;
 
-/// The bytes after a position, from the file of the position and from the files that took its path since.
+/// The bytes after a position, from the file of the position and from the files that took its path
+/// since.
 ///
-/// Other processes may append to the same file, so the bytes are compared record by record and never cut.
+/// Other processes may append to the same file, so the bytes are compared record by record and
+/// never cut.
 pub(crate) struct AlreadyWritten {
     bytes: Vec<u8>,
     /// Offset at which the next record may begin.
     at: usize,
-    /// The lines of `bytes`, if the file of the position is gone or was emptied. Then the first records may be gone, too.
+    /// The lines of `bytes`, if the file of the position is gone or was emptied. Then the first
+    /// records may be gone, too.
     gap: Option<LineHashes>,
 }
 
@@ -30,12 +34,13 @@ pub(crate) enum RecordMatch {
     Partial(usize),
     /// The record was not written.
     None,
-    /// A later record decides: if that one is found, this one was written and removed since; else it was not written.
+    /// A later record decides: if that one is found, this one was written and removed since; else
+    /// it was not written.
     Unknown,
 }
 
-/// Maximum number of bytes that are read. Usually they are one batch, or what other processes have written since. Of
-/// more, only the newest are compared.
+/// Maximum number of bytes that are read. Usually they are one batch, or what other processes have
+/// written since. Of more, only the newest are compared.
 const MOST_BYTES: u64 = 256 << 20;
 
 impl AlreadyWritten {
@@ -126,7 +131,8 @@ impl AlreadyWritten {
     }
 }
 
-/// Hashes of the lines of a text: a search through the text is needed only for records whose lines are all among them.
+/// Hashes of the lines of a text: a search through the text is needed only for records whose lines
+/// are all among them.
 struct LineHashes {
     hasher: RandomState,
     hashes: HashSet<u64>,
@@ -160,8 +166,8 @@ fn path_of(position: &FilePosition, number: usize) -> PathBuf {
     }
 }
 
-/// Returns the files after a position, oldest first: the number in the name (0 is the path itself), and the offset to start
-/// from in the file of the position. If that file is gone, all files count.
+/// Returns the files after a position, oldest first: the number in the name (0 is the path itself),
+/// and the offset to start from in the file of the position. If that file is gone, all files count.
 fn files_after(position: &FilePosition) -> io::Result<Vec<(usize, Option<u64>)>> {
     let Some(id) = position.file else {
         return Ok(vec![(0, Some(position.end))]);

@@ -15,7 +15,8 @@ use crate::{FilePosition, Rotation};
 
 /// A handle to the single writer of a file.
 ///
-/// Opening the same path again returns another handle to the same writer. A writer lives as long as its handles.
+/// Opening the same path again returns another handle to the same writer. A writer lives as long as
+/// its handles.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -36,7 +37,8 @@ pub struct Appender {
     path: PathBuf,
 }
 
-/// The writers of the files that are open, per process: a writer that a fork copied may be in the middle of a write.
+/// The writers of the files that are open, per process: a writer that a fork copied may be in the
+/// middle of a write.
 static OPEN: PerProcess<Mutex<HashMap<PathBuf, Weak<Mutex<FileWriter>>>>> = PerProcess::new(|_| Mutex::default());
 
 impl Appender {
@@ -71,8 +73,9 @@ impl Appender {
 
     /// Continues at the position of a killed process.
     ///
-    /// The caller appends all records since that position again. A record that is in the file already is skipped, and one
-    /// that is there in part is completed. [`FilePosition`] has an example.
+    /// The caller appends all records since that position again. A record that is in the file
+    /// already is skipped, and one that is there in part is completed. [`FilePosition`] has an
+    /// example.
     ///
     /// # Errors
     ///
@@ -90,7 +93,8 @@ impl Appender {
         )
     }
 
-    /// Returns a handle to the writer of `path`: one that is open and that `join` prepares, or a new one from `open`.
+    /// Returns a handle to the writer of `path`: one that is open and that `join` prepares, or a
+    /// new one from `open`.
     fn share(
         path: PathBuf,
         source: RecordSource,
@@ -113,7 +117,8 @@ impl Appender {
         Ok(Self { writer, handle, path })
     }
 
-    /// Returns the position behind the newest record in the file, and `true` if no appended record is still in memory.
+    /// Returns the position behind the newest record in the file, and `true` if no appended record
+    /// is still in memory.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -129,10 +134,12 @@ impl Appender {
         lock(&self.writer).position()
     }
 
-    /// Queues one record, including its line end. The record counts as `weight` in the [`books`](Self::books).
+    /// Queues one record, including its line end. The record counts as `weight` in the
+    /// [`books`](Self::books).
     ///
-    /// The next successful [`deliver`](Self::deliver) writes the record; from 64 KiB on, this call writes. While the disk
-    /// fails, up to 16 MiB are kept. Records beyond that are dropped and counted.
+    /// The next successful [`deliver`](Self::deliver) writes the record; from 64 KiB on, this call
+    /// writes. While the disk fails, up to 16 MiB are kept. Records beyond that are dropped and
+    /// counted.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -148,7 +155,8 @@ impl Appender {
         lock(&self.writer).append(self.handle, record, weight);
     }
 
-    /// Writes the queued records of all handles of the file. After a failure, the next attempt is made a second later.
+    /// Writes the queued records of all handles of the file. After a failure, the next attempt is
+    /// made a second later.
     ///
     /// # Errors
     ///
@@ -157,7 +165,8 @@ impl Appender {
         lock(&self.writer).deliver()
     }
 
-    /// Writes the queued records at once, even right after a failure. A full pipe is waited for up to 2 seconds.
+    /// Writes the queued records at once, even right after a failure. A full pipe is waited for up
+    /// to 2 seconds.
     ///
     /// # Errors
     ///
@@ -166,7 +175,8 @@ impl Appender {
         lock(&self.writer).deliver_now()
     }
 
-    /// Writes the queued records, and drops and counts the records of this handle that cannot be written.
+    /// Writes the queued records, and drops and counts the records of this handle that cannot be
+    /// written.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-/// Device and inode number of a file, where the system has them, and its creation time: inode numbers are reused.
+/// Device and inode number of a file, where the system has them, and its creation time: inode
+/// numbers are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileId {
     device: u64,

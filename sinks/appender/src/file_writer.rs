@@ -27,8 +27,8 @@ const PATH_CHECK: Duration = Duration::from_millis(100);
 const ROTATION_RETRY: Duration = Duration::from_secs(60);
 /// The same if another process holds the lock for rotating.
 const ROTATION_BUSY: Duration = Duration::from_secs(1);
-/// A file that other processes append to as well is filled by one part in `SHARE` of its remaining room at a time, so that
-/// all processes together do not exceed the size limit unnoticed.
+/// A file that other processes append to as well is filled by one part in `SHARE` of its remaining
+/// room at a time, so that all processes together do not exceed the size limit unnoticed.
 const SHARE: u64 = 8;
 /// Time for which other processes are expected to continue after they were last seen to write.
 const OTHERS: Duration = Duration::from_secs(10);
@@ -41,14 +41,16 @@ const STALL_POLL: Duration = Duration::from_millis(1);
 /// Number of times in a row that a batch is written again because its file was deleted meanwhile.
 const DELETED: usize = 3;
 
-/// The single writer of one file. The handles of [`Appender`](crate::Appender) share it behind a lock.
+/// The single writer of one file. The handles of [`Appender`](crate::Appender) share it behind a
+/// lock.
 ///
 /// ```text
 /// append ──▶ recovery: written by the killed process? ──no──▶ queue ──▶ file ──▶ account of the handle
 ///                 └─ yes: counted as delivered
 /// ```
 ///
-/// Before each write the path is checked: a file that was moved, deleted or rotated by another process is opened again.
+/// Before each write the path is checked: a file that was moved, deleted or rotated by another
+/// process is opened again.
 pub(crate) struct FileWriter {
     path: PathBuf,
     rotation: Rotation,
@@ -62,7 +64,8 @@ pub(crate) struct FileWriter {
     broken: bool,
     recovery: Recovery,
     path_checked_at: Instant,
-    /// When other processes were last seen to write to the file. A new writer assumes that there are some.
+    /// When other processes were last seen to write to the file. A new writer assumes that there
+    /// are some.
     others_seen_at: Instant,
     no_rotation_until: Option<Instant>,
 }
@@ -117,7 +120,8 @@ impl FileWriter {
         Ok(writer)
     }
 
-    /// Continues at the position of a killed process: records that it has written are not written again.
+    /// Continues at the position of a killed process: records that it has written are not written
+    /// again.
     pub(crate) fn recover(position: &FilePosition) -> io::Result<Self> {
         let already_written = AlreadyWritten::read(position)?;
         let file = OpenedFile::new(&position.path, &position.rotation)?;
@@ -126,7 +130,8 @@ impl FileWriter {
         Ok(writer)
     }
 
-    /// Adds the position of another sink of the same killed process. The older of the two positions counts.
+    /// Adds the position of another sink of the same killed process. The older of the two positions
+    /// counts.
     pub(crate) fn recover_also(&mut self, position: &FilePosition) -> io::Result<()> {
         let candidate = AlreadyWritten::read(position)?;
         let current = &mut self.recovery.already_written;
@@ -313,7 +318,8 @@ impl FileWriter {
         self.accounts[handle].books.drop_for(reason, weight);
     }
 
-    /// Writes the whole queue. A pipe or device that accepts nothing for `stall_timeout` is an error.
+    /// Writes the whole queue. A pipe or device that accepts nothing for `stall_timeout` is an
+    /// error.
     fn write_out(&mut self, stall_timeout: Duration) -> io::Result<()> {
         let result = self.try_write_out(stall_timeout);
         self.failure = result.as_ref().err().map(|error| WriteFailure {
@@ -373,7 +379,8 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Returns the number of bytes that may be written before the next check for a rotation; `None` without a limit.
+    /// Returns the number of bytes that may be written before the next check for a rotation; `None`
+    /// without a limit.
     fn room(&self) -> Option<u64> {
         let max = self
             .rotation
@@ -403,7 +410,8 @@ impl FileWriter {
         if self.file.size == 0 || amid_a_record || !(too_large || new_day) || !self.may_rotate() {
             return;
         }
-        // If rotating fails, writing continues in the old file: a large file is better than a lost line.
+        // If rotating fails, writing continues in the old file: a large file is better than a lost
+        // line.
         let pause = match self.file.output.lock() {
             Ok(()) => self.rotate().err().map(|_| ROTATION_RETRY),
             Err(TryLockError::WouldBlock) => Some(ROTATION_BUSY),
@@ -414,7 +422,8 @@ impl FileWriter {
         self.no_rotation_until = pause.map(|pause| Instant::now() + pause);
     }
 
-    /// Rotates the file. The lock excludes other processes; if one of them has rotated already, its new file is opened.
+    /// Rotates the file. The lock excludes other processes; if one of them has rotated already, its
+    /// new file is opened.
     fn rotate(&mut self) -> io::Result<()> {
         if id_of(fs::symlink_metadata(&self.path)) != self.file.id {
             return self.reopen();
@@ -454,7 +463,8 @@ impl FileWriter {
             Err(error) => is_closed(error),
         };
         if is_foreign {
-            // The descriptor's number is free or belongs to somebody else now. Closing it would close their file.
+            // The descriptor's number is free or belongs to somebody else now. Closing it would
+            // close their file.
             mem::forget(mem::replace(&mut self.file.output, Box::new(ClosedOutput)));
         }
         match self.reopen() {
@@ -464,7 +474,8 @@ impl FileWriter {
         }
     }
 
-    /// Returns `true` if no name leads to the file any more. Some file systems count no names at all, so the path decides.
+    /// Returns `true` if no name leads to the file any more. Some file systems count no names at
+    /// all, so the path decides.
     fn is_deleted(&self, state: FileStatus) -> bool {
         state.deleted && id_of(fs::metadata(&self.path)) != self.file.id
     }

@@ -11,8 +11,8 @@ use crate::{Appender, FilePosition, Rotation};
 
 /// An [`Appender`] that opens its file when the first record comes.
 ///
-/// A sink uses it for files that a run may never need, and because [`Sink::start`](logcore::Sink::start) is the first
-/// moment at which a sink may create files.
+/// A sink uses it for files that a run may never need, and because
+/// [`Sink::start`](logcore::Sink::start) is the first moment at which a sink may create files.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -46,7 +46,8 @@ impl LazyAppender {
         }
     }
 
-    /// Checks that the file can be appended to. A file that does not exist is created and removed again.
+    /// Checks that the file can be appended to. A file that does not exist is created and removed
+    /// again.
     ///
     /// An existing file is opened and stays open: closing a pipe would end its reader.
     ///
@@ -68,7 +69,8 @@ impl LazyAppender {
         self.path = resolved(&self.path)?;
         match OpenOptions::new().append(true).create_new(true).open(&self.path) {
             Ok(_) => {
-                // A file that cannot be removed is harmless: it is empty, and the sink will open it.
+                // A file that cannot be removed is harmless: it is empty, and the sink will open
+                // it.
                 let _ = fs::remove_file(&self.path);
                 Ok(())
             }
@@ -126,7 +128,8 @@ impl LazyAppender {
         self.rejected.drop_for(reason, weight);
     }
 
-    /// Returns the position, as [`Appender::position`] does. The position of a file that is not open is its end.
+    /// Returns the position, as [`Appender::position`] does. The position of a file that is not
+    /// open is its end.
     #[must_use]
     pub fn position(&self) -> (FilePosition, bool) {
         match &self.appender {

@@ -20,8 +20,9 @@ pub(crate) enum PathKind {
 ///
 /// # Errors
 ///
-/// If a link was made by a user who owns neither its folder nor this process: in a folder that several users may write to,
-/// such a link is a trap. Linux has the same rule for sticky folders (`fs.protected_symlinks`).
+/// If a link was made by a user who owns neither its folder nor this process: in a folder that
+/// several users may write to, such a link is a trap. Linux has the same rule for sticky folders
+/// (`fs.protected_symlinks`).
 pub(crate) fn follow(path: &Path) -> io::Result<PathKind> {
     let mut at = path.to_owned();
     for count in 0..MOST_LINKS {

@@ -12,7 +12,8 @@ use crate::Rotation;
 use crate::file_id::FileId;
 use crate::links::{PathKind, follow};
 
-/// Time that another process is given to finish its rotation. A longer one was stopped while it rotated.
+/// Time that another process is given to finish its rotation. A longer one was stopped while it
+/// rotated.
 const LOCK_WAIT: Duration = Duration::from_millis(250);
 /// Sleep between two attempts to take the lock.
 const LOCK_POLL: Duration = Duration::from_millis(1);
@@ -25,7 +26,8 @@ pub(crate) trait FileOutput: Write + Send {
     /// Returns the offset behind the last write. Appending processes may have moved it.
     fn position(&mut self) -> Option<u64>;
 
-    /// Takes the lock for rotating, until [`unlock`](Self::unlock). Waits up to 250 ms for another process.
+    /// Takes the lock for rotating, until [`unlock`](Self::unlock). Waits up to 250 ms for another
+    /// process.
     fn lock(&self) -> Result<(), TryLockError>;
 
     fn unlock(&self);
@@ -70,8 +72,8 @@ impl FileOutput for File {
     }
 }
 
-/// Returns `true` if the error says that the descriptor is closed. A descriptor is a number that any part of a program can
-/// close.
+/// Returns `true` if the error says that the descriptor is closed. A descriptor is a number that
+/// any part of a program can close.
 pub(crate) fn is_closed(error: &io::Error) -> bool {
     #[cfg(unix)]
     return error.raw_os_error() == Some(libc::EBADF);
@@ -119,7 +121,8 @@ impl OpenedFile {
         let metadata = file.metadata()?;
         let kind = kind_of(&metadata, path_kind)?;
         let size = if kind == FileKind::Stream { 0 } else { metadata.len() };
-        // The day of an empty file begins now. Existing lines belong to the day of the last of them.
+        // The day of an empty file begins now. Existing lines belong to the day of the last of
+        // them.
         let day = match size {
             0 => rotation.day(SystemTime::now()),
             _ => metadata.modified().ok().and_then(|time| rotation.day(time)),
@@ -140,8 +143,8 @@ fn open(path: &Path, path_kind: PathKind) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt as _;
-        // Without O_NONBLOCK, opening a pipe blocks until a reader opens it, too. O_NOFOLLOW refuses a link that was
-        // created after `follow` had looked.
+        // Without O_NONBLOCK, opening a pipe blocks until a reader opens it, too. O_NOFOLLOW
+        // refuses a link that was created after `follow` had looked.
         let no_follow = if path_kind == PathKind::Direct {
             libc::O_NOFOLLOW
         } else {
@@ -154,7 +157,8 @@ fn open(path: &Path, path_kind: PathKind) -> io::Result<File> {
     options.open(path).map_err(|error| explain(path, error))
 }
 
-/// Names the cause of `ENXIO`, which stands for a pipe without a reader, a socket, and a missing device.
+/// Names the cause of `ENXIO`, which stands for a pipe without a reader, a socket, and a missing
+/// device.
 fn explain(path: &Path, error: io::Error) -> io::Error {
     #[cfg(unix)]
     if error.raw_os_error() == Some(libc::ENXIO)
@@ -187,7 +191,8 @@ fn kind_of(metadata: &Metadata, path_kind: PathKind) -> io::Result<FileKind> {
     })
 }
 
-/// Returns `true` if a file ends in the middle of a line, and no other process is writing that line now.
+/// Returns `true` if a file ends in the middle of a line, and no other process is writing that line
+/// now.
 pub(crate) fn ends_amid_a_line(path: &Path) -> bool {
     let Ok(mut file) = logcore_files::open(path) else {
         return false;
@@ -203,8 +208,8 @@ pub(crate) fn ends_amid_a_line(path: &Path) -> bool {
     }
 }
 
-/// Waits for a write of another process that is in progress, whose bytes become visible page by page. The system changes
-/// the permissions of a file only between two writes, or refuses to.
+/// Waits for a write of another process that is in progress, whose bytes become visible page by
+/// page. The system changes the permissions of a file only between two writes, or refuses to.
 fn wait_for_writers(file: &File) {
     let _ = file
         .metadata()

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::Rotation;
 use crate::file_id::FileId;
 
-/// Position of an [`Appender`](crate::Appender) in its file: with it, another process can continue after a kill.
+/// Position of an [`Appender`](crate::Appender) in its file: with it, another process can continue
+/// after a kill.
 ///
-/// A sink saves the position in its resume point, usually without the folder ([`file_name_only`](Self::file_name_only)),
-/// because the folder may be moved before the recovery. [`Appender::recover`](crate::Appender::recover) continues from it.
+/// A sink saves the position in its resume point, usually without the folder
+/// ([`file_name_only`](Self::file_name_only)), because the folder may be moved before the recovery.
+/// [`Appender::recover`](crate::Appender::recover) continues from it.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The queue of records between [`FileWriter::append`](crate::file_writer::FileWriter::append) and the file.
+//! The queue of records between [`FileWriter::append`](crate::file_writer::FileWriter::append) and
+//! the file.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -18,8 +19,8 @@ pub(crate) struct RecordQueue {
 pub(crate) struct QueuedRecord {
     /// End of the record in the buffer of the queue.
     end: usize,
-    /// Handle that appended the record. `None` for line ends that the writer adds, and for a record that was
-    /// abandoned after a part of it had been written.
+    /// Handle that appended the record. `None` for line ends that the writer adds, and for a record
+    /// that was abandoned after a part of it had been written.
     pub(crate) handle: Option<usize>,
     /// Number of things that the record stands for in the books.
     pub(crate) weight: u64,
@@ -31,7 +32,8 @@ pub(crate) struct QueuedRecord {
 pub(crate) enum LinePart {
     /// The record starts a line, so the file may be rotated before it.
     Whole,
-    /// The record completes a line that a killed process began, so it belongs into the same file whatever its size.
+    /// The record completes a line that a killed process began, so it belongs into the same file
+    /// whatever its size.
     Rest,
 }
 
@@ -57,7 +59,8 @@ impl RecordQueue {
         self.bytes.len() - self.written
     }
 
-    /// Returns the unwritten bytes up to `end`, which is an offset from [`end_within`](Self::end_within).
+    /// Returns the unwritten bytes up to `end`, which is an offset from
+    /// [`end_within`](Self::end_within).
     pub(crate) fn unwritten(&self, end: usize) -> &[u8] {
         &self.bytes[self.written..end]
     }
@@ -66,8 +69,8 @@ impl RecordQueue {
         self.written += count;
     }
 
-    /// Returns the offset behind the last record that fits into `room` bytes of the file, but never less than one
-    /// record. Without a limit all records fit.
+    /// Returns the offset behind the last record that fits into `room` bytes of the file, but never
+    /// less than one record. Without a limit all records fit.
     pub(crate) fn end_within(&self, room: Option<u64>) -> usize {
         let Some(room) = room else { return self.bytes.len() };
         let fits = |record: &&QueuedRecord| (record.end - self.written) as u64 <= room;
@@ -118,7 +121,8 @@ impl RecordQueue {
 
     /// Abandons the records of one handle; returns their weight.
     ///
-    /// A record of which a part is in the file stays, because the next record would otherwise continue its line.
+    /// A record of which a part is in the file stays, because the next record would otherwise
+    /// continue its line.
     pub(crate) fn abandon(&mut self, handle: usize) -> u64 {
         let old = mem::take(&mut self.bytes);
         let mut from = self.start;

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 /// Conditions for starting a new file, and the number of old files that are kept.
 ///
-/// The name of the current file stays: `training.log` is renamed to `training.log.1`, the former `.1` to `.2`, and so on.
-/// The default never rotates. Files behind a link, pipes and devices are not rotated.
+/// The name of the current file stays: `training.log` is renamed to `training.log.1`, the former
+/// `.1` to `.2`, and so on. The default never rotates. Files behind a link, pipes and devices are
+/// not rotated.
 ///
 /// ```
 /// use logcore_appender::Rotation;
@@ -24,7 +25,8 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rotation {
-    /// Maximum size of a file in bytes. A record is never split, so one larger record makes a larger file.
+    /// Maximum size of a file in bytes. A record is never split, so one larger record makes a
+    /// larger file.
     pub max_bytes: Option<u64>,
     /// `true` starts a new file at midnight.
     pub daily: bool,
@@ -35,7 +37,8 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Returns the day of `time` for a daily rotation. A time outside the calendar's years is clamped.
+    /// Returns the day of `time` for a daily rotation. A time outside the calendar's years is
+    /// clamped.
     pub(crate) fn day(&self, time: SystemTime) -> Option<Date> {
         if !self.daily {
             return None;
@@ -49,14 +52,16 @@ impl Rotation {
         Some(ZonedDateTime::new(timestamp, zone).date())
     }
 
-    /// Moves the file aside. The caller holds the lock of the file, so no other process moves anything meanwhile.
+    /// Moves the file aside. The caller holds the lock of the file, so no other process moves
+    /// anything meanwhile.
     ///
     /// # Errors
     ///
     /// If the file could not be renamed; then it still has its name.
     pub(crate) fn put_aside(&self, path: &Path) -> io::Result<()> {
         let keep = self.keep.max(1);
-        // A free number is filled first: however many processes were killed while they rotated, at most one gap remains.
+        // A free number is filled first: however many processes were killed while they rotated, at
+        // most one gap remains.
         let free = (1..=keep).find(|number| is_free(&numbered(path, *number)));
         // One file more than is kept, and all that an earlier, larger `keep` has left.
         let mut beyond = if free.is_some() { keep.saturating_add(1) } else { keep };
@@ -108,7 +113,8 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Deletes a regular file; returns `true` if there was one. Anything else under that name was put there by a user.
+/// Deletes a regular file; returns `true` if there was one. Anything else under that name was put
+/// there by a user.
 fn remove_if_there(path: &Path) -> io::Result<bool> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -186,7 +186,8 @@ fn a_descriptor_that_the_program_closes_loses_nothing() {
     let leads_here = |descriptor: &std::path::PathBuf| fs::read_link(descriptor).is_ok_and(|path_of| path_of == path);
     let ours = descriptors.find(leads_here).unwrap();
     let number = ours.file_name().unwrap().to_str().unwrap().parse().unwrap();
-    // SAFETY: closing the appender's descriptor is the purpose of the test, and the appender does not close it again.
+    // SAFETY: closing the appender's descriptor is the purpose of the test, and the appender does
+    // not close it again.
     assert_eq!(unsafe { libc::close(number) }, 0);
     // The next file that the program opens gets the number of the closed descriptor.
     let foreign = fs::File::create(folder.path().join("foreign")).unwrap();

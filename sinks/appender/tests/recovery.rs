@@ -136,7 +136,8 @@ fn line(number: u32) -> String {
     format!("line number {number:02}\n")
 }
 
-/// Returns the position of a killed process after its first line; the process has written more lines since.
+/// Returns the position of a killed process after its first line; the process has written more
+/// lines since.
 fn killed(path: &Path, rotation: Rotation, written: u32) -> FilePosition {
     let mut killed = Appender::open(path, rotation).unwrap();
     killed.append(line(0).as_bytes(), 1);
@@ -187,7 +188,8 @@ fn a_file_that_others_changed_repeats_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("training.log");
     let place = killed(&path, Rotation::default(), 3);
-    // Lines 1 to 3 are gone with the old contents, and the process continued after a line of another process.
+    // Lines 1 to 3 are gone with the old contents, and the process continued after a line of
+    // another process.
     for contents in [
         format!("mine\n{}", lines(4..=5)),
         format!("mine\n{}line num", lines(4..=5)),

@@ -1,8 +1,9 @@
 //! The metrics beside a progress bar: those that the user chose, else the first few.
 //!
-//! `progress_metrics = ["loss", "loss:mean", "memory/gpu_allocated_gb"]` chooses the newest value of `loss`, its average over
-//! `metrics_window`, and the GPU memory. Without a choice, the first four metrics of the user are shown, and the GPU memory if
-//! it is logged. Names are shown without their prefix and family, and a suffix `_gb` becomes the unit.
+//! `progress_metrics = ["loss", "loss:mean", "memory/gpu_allocated_gb"]` chooses the newest value
+//! of `loss`, its average over `metrics_window`, and the GPU memory. Without a choice, the first
+//! four metrics of the user are shown, and the GPU memory if it is logged. Names are shown without
+//! their prefix and family, and a suffix `_gb` becomes the unit.
 
 use std::collections::VecDeque;
 
@@ -13,7 +14,8 @@ use logcore::{LogConfig, MetricBatch, text};
 const DEFAULT_COUNT: usize = 4;
 /// The only metric of the system that is shown without being chosen.
 const MEMORY: &str = "memory/gpu_allocated_gb";
-/// Suffix of a name in `progress_metrics` that chooses the average over `metrics_window` instead of the newest value.
+/// Suffix of a name in `progress_metrics` that chooses the average over `metrics_window` instead of
+/// the newest value.
 const MEAN: &str = ":mean";
 
 /// The newest values, or averages, of some metrics.

@@ -60,7 +60,8 @@ pub(crate) struct DisplayMode {
 }
 
 impl DisplayMode {
-    /// Decides by options, terminal and environment variables (<https://no-color.org>, <https://bixense.com/clicolors>).
+    /// Decides by options, terminal and environment variables (<https://no-color.org>,
+    /// <https://bixense.com/clicolors>).
     pub(crate) fn decide(color: DisplayWhen, bars: DisplayWhen, around: &StreamEnvironment) -> Self {
         let set = |variable: &Option<String>| variable.as_deref().is_some_and(|value| !value.is_empty());
         let is = |variable: &Option<String>, wanted: &str| variable.as_deref() == Some(wanted);

@@ -1,9 +1,9 @@
-//! The text of one write to a terminal. It is also the last filter: of the control codes that a formatter or a bar has left in
-//! the text, only those of color reach the terminal.
+//! The text of one write to a terminal. It is also the last filter: of the control codes that a
+//! formatter or a bar has left in the text, only those of color reach the terminal.
 //!
-//! While there are bars, the cursor is at the beginning of an empty line above them. So the bars can be erased without knowing
-//! how many rows they take, which changes when the window is made narrower. And a line that the program itself prints appears
-//! above them, complete.
+//! While there are bars, the cursor is at the beginning of an empty line above them. So the bars
+//! can be erased without knowing how many rows they take, which changes when the window is made
+//! narrower. And a line that the program itself prints appears above them, complete.
 
 use logcore::escape::escape_except_styles;
 

@@ -1,4 +1,5 @@
-//! The sink `console`: log lines on the terminal with progress bars below them, and plain lines elsewhere.
+//! The sink `console`: log lines on the terminal with progress bars below them, and plain lines
+//! elsewhere.
 //!
 //! ```text
 //! 2026-11-25 10:04:10 | INFO  | train | Starting: 1502711 bytes of 264 files
@@ -7,8 +8,10 @@
 //! Training  33% ━━━━━━━╸─────────────── 301/900 [00:01<00:03, 151 it/s, 19.3k samples/s] loss=3.3973
 //! ```
 //!
-//! - One thread owns the terminal, so lines and bars never mix. A stalled terminal (Ctrl-S, a pager) delays nothing.
-//! - In a file, a pipe or CI, a progress is a plain line every few percent, and at most every few seconds.
+//! - One thread owns the terminal, so lines and bars never mix. A stalled terminal (Ctrl-S, a
+//!   pager) delays nothing.
+//! - In a file, a pipe or CI, a progress is a plain line every few percent, and at most every few
+//!   seconds.
 //! - Ranks above 0 show no progress, and their messages begin with the rank: `[rank 3] …`.
 //!
 //! # Options
@@ -73,7 +76,8 @@ use crate::terminal::{TerminalHandle, WriteRequest};
 /// All console sinks of a process that write to the same stream share its owner.
 pub struct ConsoleSink {
     handle: Arc<TerminalHandle>,
-    /// `true` once the logger has ended. Then the thread that ends it waits for the terminal, not the writer thread.
+    /// `true` once the logger has ended. Then the thread that ends it waits for the terminal, not
+    /// the writer thread.
     logger_ended: bool,
     /// `true` if records wait for room in a stalled pipe or file.
     waits_for_room: bool,
@@ -248,9 +252,11 @@ impl fmt::Debug for ConsoleSink {
 
 logcore::register_sink!("console", ConsoleSink::build);
 
-/// Prints texts that are not records to the stream of a logger's console sink, such as the summary at the end of a run.
+/// Prints texts that are not records to the stream of a logger's console sink, such as the summary
+/// at the end of a run.
 ///
-/// The printer shares the owner of the stream, so its text comes after all lines that were written before.
+/// The printer shares the owner of the stream, so its text comes after all lines that were written
+/// before.
 ///
 /// ```
 /// use std::time::Duration;
@@ -271,7 +277,8 @@ pub struct ConsolePrinter {
 }
 
 impl ConsolePrinter {
-    /// Opens the stream of the console sink in this config; `None` if the config has no console sink.
+    /// Opens the stream of the console sink in this config; `None` if the config has no console
+    /// sink.
     #[must_use]
     pub fn from_config(config: &LogConfig) -> Option<Self> {
         let options = match config.sinks.get("console") {
@@ -287,8 +294,8 @@ impl ConsolePrinter {
         })
     }
 
-    /// Prints the text that `text` returns; its argument is `true` if the stream shows color. A text that is not written by
-    /// the deadline is dropped.
+    /// Prints the text that `text` returns; its argument is `true` if the stream shows color. A
+    /// text that is not written by the deadline is dropped.
     pub fn print(&self, text: impl FnOnce(bool) -> String, deadline: Deadline) {
         self.handle.put(&text(self.display.color), WriteRequest::Now);
         // An error of this stream cannot be reported on this stream.
@@ -304,9 +311,11 @@ impl fmt::Debug for ConsolePrinter {
     }
 }
 
-/// Writes a line, including its line end, to stderr above the bars, if stderr is a terminal. Never waits for a stalled one.
+/// Writes a line, including its line end, to stderr above the bars, if stderr is a terminal. Never
+/// waits for a stalled one.
 ///
-/// Returns `false` if stderr is not a terminal. Then the caller writes the line itself: there are no bars to disturb.
+/// Returns `false` if stderr is not a terminal. Then the caller writes the line itself: there are
+/// no bars to disturb.
 ///
 /// ```
 /// let line = "logcore: the disk is full\n";
@@ -324,7 +333,8 @@ pub fn print_line(line: &str) -> bool {
     true
 }
 
-/// Limits the wait for stalled streams to half of the time until `deadline`, because a logger has to end by then.
+/// Limits the wait for stalled streams to half of the time until `deadline`, because a logger has
+/// to end by then.
 ///
 /// After that half, lines that find no room are skipped and counted instead.
 ///
@@ -337,7 +347,8 @@ pub fn limit_waiting(deadline: Deadline) {
     terminal::limit_waiting(deadline);
 }
 
-/// Runs `work` with the terminal to itself: the bars are erased before and drawn again after it, and lines wait.
+/// Runs `work` with the terminal to itself: the bars are erased before and drawn again after it,
+/// and lines wait.
 ///
 /// Use it around output of the program's own, or around another program that uses the terminal.
 ///

@@ -52,8 +52,8 @@ fn same_device() -> bool {
     true
 }
 
-/// A duplicate of a standard stream. It bypasses the lock of `std`: a thread of the program may hold that lock while it waits
-/// for the terminal thread.
+/// A duplicate of a standard stream. It bypasses the lock of `std`: a thread of the program may
+/// hold that lock while it waits for the terminal thread.
 #[derive(Debug)]
 pub(crate) struct StreamOutput {
     file: io::Result<File>,
@@ -92,7 +92,8 @@ impl StreamOutput {
         }
     }
 
-    /// Writes all of `text`, however long it takes. A stalled stream is given up once `is_closing` returns `true`.
+    /// Writes all of `text`, however long it takes. A stalled stream is given up once `is_closing`
+    /// returns `true`.
     pub(crate) fn write(&self, text: &str, is_closing: impl Fn() -> bool) -> io::Result<()> {
         let mut file = match &self.file {
             Ok(file) => file,

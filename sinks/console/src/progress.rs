@@ -6,7 +6,8 @@
 //! - at least every minute, if the position has changed,
 //! - at the end of each progress that was updated.
 //!
-//! So a progress of a day writes less than 300 KB. A bar leaves one line when its progress ends, if `progress_leave` is set.
+//! So a progress of a day writes less than 300 KB. A bar leaves one line when its progress ends, if
+//! `progress_leave` is set.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

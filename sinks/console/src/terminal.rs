@@ -1,5 +1,6 @@
-//! The single owner of a stream. A thread that does nothing but write shows its lines and bars, so that a stalled terminal
-//! (Ctrl-S, a pager, a slow connection) delays neither the other sinks nor the run.
+//! The single owner of a stream. A thread that does nothing but write shows its lines and bars, so
+//! that a stalled terminal (Ctrl-S, a pager, a slow connection) delays neither the other sinks nor
+//! the run.
 //!
 //! ```text
 //! writer thread                          terminal thread
@@ -10,7 +11,8 @@
 //!                                        - 100 ms after it, for changed bars; 1 s for the clock
 //! ```
 //!
-//! A caller that waits in vain marks the terminal as stuck. Until the next write succeeds, no caller waits again.
+//! A caller that waits in vain marks the terminal as stuck. Until the next write succeeds, no
+//! caller waits again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,13 +29,16 @@ use crate::bar_area::BarArea;
 use crate::frame::frame;
 use crate::output::{StdStream, StreamOutput};
 
-/// Time that a terminal is given to show its lines before the program continues. A slower terminal is left to the thread.
+/// Time that a terminal is given to show its lines before the program continues. A slower terminal
+/// is left to the thread.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Maximum length of the lines that wait for a stalled terminal, in bytes. Lines beyond are skipped and counted.
+/// Maximum length of the lines that wait for a stalled terminal, in bytes. Lines beyond are skipped
+/// and counted.
 const BACKLOG: usize = 64 << 20;
 /// Reason for skipped lines in the books.
 const STALLED: &str = "terminal stalled";
-/// Minimum time between two frames with lines while there are bars: each frame draws the bars again.
+/// Minimum time between two frames with lines while there are bars: each frame draws the bars
+/// again.
 const BETWEEN_FRAMES: Duration = Duration::from_millis(50);
 /// Minimum time between two frames without lines.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -42,7 +47,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Limit for deadlines, so that adding one to a time cannot overflow.
 const ONE_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// The owner of a stream: shows lines in order, and bars below them. The thread ends with the last handle of the owner.
+/// The owner of a stream: shows lines in order, and bars below them. The thread ends with the last
+/// handle of the owner.
 pub(crate) struct Terminal {
     core: Arc<TerminalCore>,
 }
@@ -117,8 +123,8 @@ struct LineAccount {
 }
 
 impl Terminal {
-    /// Returns the owner of `stream`, and starts it if there is none. If both streams are the same terminal, they have the
-    /// same owner.
+    /// Returns the owner of `stream`, and starts it if there is none. If both streams are the same
+    /// terminal, they have the same owner.
     pub(crate) fn of(stream: StdStream) -> Arc<Self> {
         let stream = match stream {
             StdStream::Stderr if StdStream::are_one_terminal() => StdStream::Stdout,
@@ -181,7 +187,8 @@ impl Terminal {
         self.failure(&state)
     }
 
-    /// Has lines and bars written until the deadline. A terminal that is stuck already gets only [`PATIENCE`].
+    /// Has lines and bars written until the deadline. A terminal that is stuck already gets only
+    /// [`PATIENCE`].
     pub(crate) fn flush(&self, deadline: Deadline) -> Result<(), SinkError> {
         let state = self.core.lock();
         let until = if state.stuck {
@@ -192,8 +199,8 @@ impl Terminal {
         self.outcome(&mut self.core.wait_for_all(state, until))
     }
 
-    /// Has lines and bars written; waits for that up to [`PATIENCE`]. [`is_stuck`](Self::is_stuck) tells whether it was
-    /// enough.
+    /// Has lines and bars written; waits for that up to [`PATIENCE`]. [`is_stuck`](Self::is_stuck)
+    /// tells whether it was enough.
     pub(crate) fn write_last(&self) -> Result<(), SinkError> {
         let mut state = self.core.wait_for_all(self.core.lock(), Deadline::after(PATIENCE));
         state.stuck = state.is_behind();
@@ -278,7 +285,8 @@ impl TerminalHandle {
         }
     }
 
-    /// Has everything written until the deadline. Lines that are not written by then are counted as dropped.
+    /// Has everything written until the deadline. Lines that are not written by then are counted as
+    /// dropped.
     pub(crate) fn settle(&self, deadline: Deadline) -> Result<(), SinkError> {
         let core = &self.terminal.core;
         let mut state = core.wait_for_all(core.lock(), deadline);
@@ -305,7 +313,8 @@ impl Drop for Terminal {
     }
 }
 
-/// Runs `work` with the screen to itself: the bars are erased before and drawn again after it, and lines wait.
+/// Runs `work` with the screen to itself: the bars are erased before and drawn again after it, and
+/// lines wait.
 pub(crate) fn suspend<T>(work: impl FnOnce() -> T) -> T {
     let live: Vec<_> = [StdStream::Stdout, StdStream::Stderr]
         .into_iter()
@@ -318,7 +327,8 @@ pub(crate) fn suspend<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Limits the wait for stalled streams to half of the time until the deadline, because a logger ends by then.
+/// Limits the wait for stalled streams to half of the time until the deadline, because a logger
+/// ends by then.
 pub(crate) fn limit_waiting(deadline: Deadline) {
     let left = deadline.remaining().min(ONE_YEAR);
     let now = Instant::now();
@@ -449,8 +459,9 @@ impl TerminalCore {
         state
     }
 
-    /// Waits until the line finds room, if the stream is a pipe or a file: those get all lines, however long it takes,
-    /// unless a logger is about to end. A terminal that is stalled for too long skips lines instead.
+    /// Waits until the line finds room, if the stream is a pipe or a file: those get all lines,
+    /// however long it takes, unless a logger is about to end. A terminal that is stalled for too
+    /// long skips lines instead.
     fn wait_for_room<'a>(&'a self, line: &str) -> MutexGuard<'a, TerminalState> {
         let mut state = self.lock();
         while state.is_full(line) && !self.output.is_terminal() && state.phase != WriterPhase::Missing {
@@ -530,7 +541,8 @@ impl TerminalState {
         }
     }
 
-    /// Counts the lines of a write as delivered or dropped. A terminal that failed does not come back.
+    /// Counts the lines of a write as delivered or dropped. A terminal that failed does not come
+    /// back.
     fn account_for(&mut self, written: io::Result<()>) {
         self.failure = written.err().map(|error| StreamFailure::of(&error));
         for account in self.accounts.values_mut() {
@@ -567,7 +579,8 @@ impl StreamFailure {
     }
 }
 
-/// Returns the slot of a stream's owner, per process: a forked child does not have the owner's thread.
+/// Returns the slot of a stream's owner, per process: a forked child does not have the owner's
+/// thread.
 fn owner(stream: StdStream) -> &'static Mutex<Weak<Terminal>> {
     static STDOUT: PerProcess<Mutex<Weak<Terminal>>> = PerProcess::new(|_| Mutex::new(Weak::new()));
     static STDERR: PerProcess<Mutex<Weak<Terminal>>> = PerProcess::new(|_| Mutex::new(Weak::new()));

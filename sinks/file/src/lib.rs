@@ -5,8 +5,9 @@
 //! 2026-11-23 14:48:16.004 | WARN  | my_module | loss went up | step=12 loss=0.51
 //! ```
 //!
-//! The file is `training.log` in `log_dir`; `filename` names another one. Ranks above 0 have the rank in the name:
-//! `training.rank3.log`. The file is appended to, so a run that is started again continues it.
+//! The file is `training.log` in `log_dir`; `filename` names another one. Ranks above 0 have the
+//! rank in the name: `training.rank3.log`. The file is appended to, so a run that is started again
+//! continues it.
 //!
 //! # Options
 //!
@@ -49,7 +50,8 @@ use logcore_appender::{Appender, FilePosition, LazyAppender, Rotation};
 use logcore_formatters as _;
 use serde::{Deserialize, Serialize};
 
-/// The sink that appends records to a text file. It is registered as `file`, and built from a config.
+/// The sink that appends records to a text file. It is registered as `file`, and built from a
+/// config.
 pub struct FileSink {
     file: LazyAppender,
     formatter: Box<dyn Formatter>,

@@ -8,8 +8,9 @@
 //! }
 //! ```
 //!
-//! Values of secret names are replaced before they are written. The environment is that of the first write; variables and
-//! arguments of the process are left out. The file is written at each `log_config` and at the end of the run.
+//! Values of secret names are replaced before they are written. The environment is that of the
+//! first write; variables and arguments of the process are left out. The file is written at each
+//! `log_config` and at the end of the run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,8 @@ impl ConfigFile {
         }
     }
 
-    /// Continues the file of a killed process. `used` is `true` if that process had logged hyper-parameters.
+    /// Continues the file of a killed process. `used` is `true` if that process had logged
+    /// hyper-parameters.
     pub(crate) fn recover(path: PathBuf, used: bool) -> Self {
         Self {
             document: SharedDocument::of_killed_process(path),
@@ -124,7 +126,8 @@ impl ConfigFile {
     }
 }
 
-/// Describes the machine and the process. Variables and arguments are left out, because they may contain secrets.
+/// Describes the machine and the process. Variables and arguments are left out, because they may
+/// contain secrets.
 fn environment() -> Value {
     let program = std::env::current_exe().ok();
     let hostname = fs::read_to_string("/proc/sys/kernel/hostname").ok();

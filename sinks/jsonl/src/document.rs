@@ -1,7 +1,8 @@
 //! Small JSON files that several sinks of a process share, and that are replaced as a whole.
 //!
-//! Loggers with the same folder each have a part in `config.json` and `summary.json`. So the contents of a file are shared
-//! by all sinks that write it, and each write replaces the file: a reader sees the old document or the new one, never a part.
+//! Loggers with the same folder each have a part in `config.json` and `summary.json`. So the
+//! contents of a file are shared by all sinks that write it, and each write replaces the file: a
+//! reader sees the old document or the new one, never a part.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -19,8 +20,8 @@ const LONGEST: u64 = 64 << 20;
 
 /// A handle to the document at a path.
 ///
-/// The contents are dropped with the last handle. A later handle of the same process reads them from the file, because they
-/// belong to the same run.
+/// The contents are dropped with the last handle. A later handle of the same process reads them
+/// from the file, because they belong to the same run.
 pub(crate) struct SharedDocument {
     key: DocumentKey,
     /// `None` until the document is first written.
@@ -29,8 +30,8 @@ pub(crate) struct SharedDocument {
 
 type DocumentContents = Option<DocumentMembers>;
 
-/// The members of a document, each with its text in the file: with thousands of loggers, formatting all members again for
-/// each logger that ends would take minutes.
+/// The members of a document, each with its text in the file: with thousands of loggers, formatting
+/// all members again for each logger that ends would take minutes.
 #[derive(Default)]
 pub(crate) struct DocumentMembers {
     all: BTreeMap<String, DocumentMember>,
@@ -80,7 +81,8 @@ impl DocumentMembers {
     }
 }
 
-/// A path, and `true` for the document of a killed process, in which no run of this process has a part.
+/// A path, and `true` for the document of a killed process, in which no run of this process has a
+/// part.
 type DocumentKey = (PathBuf, bool);
 
 /// The documents that are open. A forked child has documents of its own.
@@ -116,7 +118,8 @@ impl SharedDocument {
         &self.key.0
     }
 
-    /// Changes the document and writes it. `first` returns the members of a new document, `change` the new members.
+    /// Changes the document and writes it. `first` returns the members of a new document, `change`
+    /// the new members.
     pub(crate) fn update(
         &self,
         first: impl FnOnce(&Path) -> Map<String, Value>,

@@ -1,4 +1,5 @@
-//! The sink `jsonl`: metrics, records, hyper-parameters and the summary of a run as JSON, for other programs to read.
+//! The sink `jsonl`: metrics, records, hyper-parameters and the summary of a run as JSON, for other
+//! programs to read.
 //!
 //! | file | contents |
 //! |---|---|
@@ -13,9 +14,11 @@
 //! ```
 //!
 //! - The rows are flat, so pandas (`read_json(…, lines=True)`) and DuckDB open the file as it is.
-//! - JSON has no number for NaN and the infinities. They are the texts `"NaN"`, `"Infinity"` and `"-Infinity"`.
-//! - A row is written when the step moves on, on `flush` and on `finish`. If a name was logged several times at one step,
-//!   the row has the last value, and each earlier value precedes it in a row of its own.
+//! - JSON has no number for NaN and the infinities. They are the texts `"NaN"`, `"Infinity"` and
+//!   `"-Infinity"`.
+//! - A row is written when the step moves on, on `flush` and on `finish`. If a name was logged
+//!   several times at one step, the row has the last value, and each earlier value precedes it in a
+//!   row of its own.
 //! - A file is created when there is something to write.
 //! - Ranks above 0 have files of their own: `metrics.rank3.jsonl`, …
 //!
@@ -87,7 +90,8 @@ struct JsonlOptions {
     records: bool,
 }
 
-/// State from which another process continues the files. The folder may have moved, so the paths are names only.
+/// State from which another process continues the files. The folder may have moved, so the paths
+/// are names only.
 #[derive(Serialize, Deserialize)]
 struct JsonlResumeState<R> {
     run_files: RankedNames,
@@ -127,7 +131,8 @@ impl JsonlSink {
             ));
         }
         if options.records {
-            // This file will certainly be written, so a folder that cannot be created is an error at setup.
+            // This file will certainly be written, so a folder that cannot be created is an error
+            // at setup.
             std::fs::create_dir_all(folder).map_err(|error| {
                 let remedy = format!("the folder cannot be made ({error}); name one that can");
                 ConfigError::new("log_dir", folder.display(), remedy)
@@ -292,7 +297,8 @@ impl JsonLines {
         LazyAppender::new(path, Rotation::default()).into()
     }
 
-    /// Continues a file of a killed process. The process may have been killed before it created the file.
+    /// Continues a file of a killed process. The process may have been killed before it created the
+    /// file.
     fn recover(path: PathBuf, position: FilePosition) -> Result<Self, SinkError> {
         Ok(match path.symlink_metadata() {
             Ok(_) => LazyAppender::from(Appender::recover(&position.with_path(path))?).into(),

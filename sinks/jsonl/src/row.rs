@@ -1,8 +1,8 @@
 //! Formatting of a row or a record as one line of JSON.
 //!
-//! `serde_json` escapes what JSON requires. Readers and terminals need more: U+2028 ends a line for some readers, U+202E
-//! reverses the text of a terminal, and U+200B is invisible. These characters are escaped, too, so that each line is one line
-//! for every reader and shows all it contains.
+//! `serde_json` escapes what JSON requires. Readers and terminals need more: U+2028 ends a line for
+//! some readers, U+202E reverses the text of a terminal, and U+200B is invisible. These characters
+//! are escaped, too, so that each line is one line for every reader and shows all it contains.
 
 use logcore::escape::escape_json;
 use logcore::families::ROW_COLUMNS;
@@ -16,7 +16,8 @@ pub(crate) fn append_row(row: &Row, line: &mut Vec<u8>) -> serde_json::Result<()
     append_json(&FlatRow(row), line)
 }
 
-/// Appends a value as one line. Characters that some reader takes for a line end, or a terminal for a command, are escaped.
+/// Appends a value as one line. Characters that some reader takes for a line end, or a terminal for
+/// a command, are escaped.
 pub(crate) fn append_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_json::Result<()> {
     let start = line.len();
     serde_json::to_writer(&mut *line, value)?;

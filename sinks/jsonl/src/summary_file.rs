@@ -10,7 +10,8 @@
 //! }
 //! ```
 //!
-//! The entry of a killed run has `state` and `exit_code` only. A logger without metrics has no entry.
+//! The entry of a killed run has `state` and `exit_code` only. A logger without metrics has no
+//! entry.
 
 use std::path::{Path, PathBuf};
 

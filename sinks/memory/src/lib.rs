@@ -13,8 +13,8 @@
 //! assert_eq!(memory.messages(), ["loss is NaN"]);
 //! ```
 //!
-//! Or a config switches it on: with an entry `sinks.memory = true`, each logger has a sink of its own, which
-//! [`MemorySink::of`] finds by the logger's name. The sink has no options.
+//! Or a config switches it on: with an entry `sinks.memory = true`, each logger has a sink of its
+//! own, which [`MemorySink::of`] finds by the logger's name. The sink has no options.
 //!
 //! The sink keeps everything until it is dropped, so it is not meant for long runs.
 
@@ -29,7 +29,8 @@ use logcore::{
 };
 use serde::Deserialize;
 
-/// A sink that keeps records, metrics and configs in memory. It is its own reading handle: a clone is the same sink.
+/// A sink that keeps records, metrics and configs in memory. It is its own reading handle: a clone
+/// is the same sink.
 ///
 /// ```
 /// use logcore::{MetricBatch, MetricValue, Sink};
@@ -102,7 +103,8 @@ impl MemorySink {
             .collect()
     }
 
-    /// Returns all complete rows of metrics. A row is complete when the step moves on, on `flush` and on `finish`.
+    /// Returns all complete rows of metrics. A row is complete when the step moves on, on `flush`
+    /// and on `finish`.
     ///
     /// ```
     /// use logcore::{MetricBatch, MetricValue, Sink};

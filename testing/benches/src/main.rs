@@ -1,7 +1,7 @@
 //! The system beside its peers: `cargo xtask bench [--quick] [--markdown FILE] [FILTER]`.
 //!
-//! Everything is measured in one run, in turn, again and again: on a machine that others use too, only what was measured
-//! side by side can be compared. Nothing here passes or fails.
+//! Everything is measured in one run, in turn, again and again: on a machine that others use too,
+//! only what was measured side by side can be compared. Nothing here passes or fails.
 
 #![allow(clippy::print_stdout, reason = "a program whose output is its result")]
 

@@ -1,5 +1,5 @@
-//! Everyone who writes the line, each called through an object of its own: most of them would like to be the one
-//! global logger of a process, and all are to be measured in one process, in turn.
+//! Everyone who writes the line, each called through an object of its own: most of them would like
+//! to be the one global logger of a process, and all are to be measured in one process, in turn.
 
 mod limit;
 mod log_peer;
@@ -39,7 +39,8 @@ pub(crate) struct PeerEntry {
     pub(crate) delivery: &'static str,
     /// `true` if the peer writes a file.
     pub(crate) writes: bool,
-    /// `true` if this is the previous logger, called in another way, so that only the times of its calls need a row.
+    /// `true` if this is the previous logger, called in another way, so that only the times of its
+    /// calls need a row.
     pub(crate) again: bool,
     /// Opens it on [`FILE`] in a folder of its own.
     pub(crate) open: fn(&Path) -> Result<Box<dyn Peer>>,

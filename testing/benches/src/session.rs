@@ -52,8 +52,8 @@ impl Session {
         self.settle();
     }
 
-    /// Says one more line and returns when it is in the file, and so all before it: a flush that is checked, for
-    /// those too whose flush only promises.
+    /// Says one more line and returns when it is in the file, and so all before it: a flush that is
+    /// checked, for those too whose flush only promises.
     pub(crate) fn settle(&mut self) {
         if !self.writes {
             return;
@@ -70,8 +70,8 @@ impl Session {
         }
     }
 
-    /// Ends the peer and returns how many of the `logged` lines (besides those of `settle`) are not in the file; below
-    /// zero, how many are there twice.
+    /// Ends the peer and returns how many of the `logged` lines (besides those of `settle`) are not
+    /// in the file; below zero, how many are there twice.
     pub(crate) fn close(self, logged: u64) -> Result<i64> {
         let path = self.path();
         drop(self.peer);

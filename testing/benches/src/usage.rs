@@ -10,7 +10,8 @@ pub(crate) fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-/// CPU time of those threads of this process that have one of these names, in seconds; 0 where `/proc` does not tell.
+/// CPU time of those threads of this process that have one of these names, in seconds; 0 where
+/// `/proc` does not tell.
 pub(crate) fn seconds_of_threads(names: &[&str]) -> f64 {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let seconds = threads.filter_map(|thread| {

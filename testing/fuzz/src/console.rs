@@ -1,4 +1,5 @@
-//! The terminal: no logged text moves the cursor or overwrites another line, in lines, bars, notices and the summary of a run.
+//! The terminal: no logged text moves the cursor or overwrites another line, in lines, bars,
+//! notices and the summary of a run.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -209,7 +210,8 @@ fn check_lines(text: &str) {
     }
 }
 
-/// Checks that the only codes on a console with bars draw and delete lines; none sets a title or the clipboard.
+/// Checks that the only codes on a console with bars draw and delete lines; none sets a title or
+/// the clipboard.
 fn check_codes(text: &str) {
     let mut parts = text.split('\u{1b}');
     let mut plain = parts.next().unwrap_or_default().to_owned();

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// Returns the current folder, which must be empty at first, because each input removes all files in it.
+/// Returns the current folder, which must be empty at first, because each input removes all files
+/// in it.
 ///
 /// # Panics
 ///

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use crate::folder;
 
-/// Returns the files of a process at a moment when it could be killed: its writer waits, and the ring holds calls of each kind behind
-/// the checkpoint. A kill would leave the same ring file, because the memory of the ring is this file.
+/// Returns the files of a process at a moment when it could be killed: its writer waits, and the
+/// ring holds calls of each kind behind the checkpoint. A kill would leave the same ring file,
+/// because the memory of the ring is this file.
 pub(crate) fn files() -> Vec<(String, Vec<u8>)> {
     let logger = setup_logging(config()).expect("a logger can be made");
     logger.info("before the checkpoint");

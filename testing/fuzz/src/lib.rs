@@ -1,7 +1,7 @@
 //! The fuzz targets of `cargo xtask fuzz`: every parser of untrusted input.
 //!
-//! A target is a function of bytes that panics if a promise is broken. It works in the current folder, which must be empty at first
-//! and is empty after each input.
+//! A target is a function of bytes that panics if a promise is broken. It works in the current
+//! folder, which must be empty at first and is empty after each input.
 
 mod call;
 mod config;

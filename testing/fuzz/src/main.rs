@@ -1,5 +1,6 @@
-//! The program of `cargo xtask fuzz`. With `--cfg instrumented` it is libFuzzer around the target that `FUZZ_TARGET` names, whose
-//! seeds it writes into the folder `FUZZ_SEEDS`. Otherwise `fuzz TARGET [FILE…]` runs a target on these files, or on its seeds.
+//! The program of `cargo xtask fuzz`. With `--cfg instrumented` it is libFuzzer around the target
+//! that `FUZZ_TARGET` names, whose seeds it writes into the folder `FUZZ_SEEDS`. Otherwise
+//! `fuzz TARGET [FILE…]` runs a target on these files, or on its seeds.
 
 #![cfg_attr(instrumented, no_main)]
 

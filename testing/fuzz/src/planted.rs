@@ -1,4 +1,5 @@
-//! Decoders without their checks. The fuzzer must find each fault within seconds; otherwise its other results mean nothing.
+//! Decoders without their checks. The fuzzer must find each fault within seconds; otherwise its
+//! other results mean nothing.
 
 /// Trusts a length.
 pub(crate) fn panic(input: &[u8]) {

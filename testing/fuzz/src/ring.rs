@@ -1,7 +1,7 @@
 //! The recovery of a folder with a damaged ring and arbitrary files beside it.
 //!
-//! An input is the length of the ring and then [sections](crate::sections): files, parts of the ring, and frames, which get valid
-//! header words.
+//! An input is the length of the ring and then [sections](crate::sections): files, parts of the
+//! ring, and frames, which get valid header words.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -62,8 +62,8 @@ pub(crate) fn run(input: &[u8]) {
     folder::clear();
 }
 
-/// Recovers the folder: the ring is delivered, set aside or refused. It is a copy, so only a trusting recovery delivers it, and then
-/// the ring is gone.
+/// Recovers the folder: the ring is delivered, set aside or refused. It is a copy, so only a
+/// trusting recovery delivers it, and then the ring is gone.
 fn check(ring: &Path) {
     for outcome in facade::recover_trusted(folder::path()) {
         match outcome {

@@ -8,7 +8,8 @@ const HEADER: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
 const BLOCK: usize = 32 << 10;
 const CHUNK_HEADER: usize = 7;
 
-/// Reads a log. The first byte chooses its form, the second the record behind which the log is resumed.
+/// Reads a log. The first byte chooses its form, the second the record behind which the log is
+/// resumed.
 pub(crate) fn run(input: &[u8]) {
     let Some((&[kind, record], rest)) = input.split_first_chunk() else {
         return;
@@ -45,7 +46,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     vec![whole, flipped, cut, records]
 }
 
-/// A log of these chunks: `kind, payload`. What does not fit a block is cut, as a foreign writer might.
+/// A log of these chunks: `kind, payload`. What does not fit a block is cut, as a foreign writer
+/// might.
 fn chunks(input: &[u8]) -> Vec<u8> {
     let mut log = HEADER.to_vec();
     for (kind, payload) in sections::read(input) {

@@ -1,5 +1,5 @@
-//! Draws the README's picture: the screen of a real run in the middle of its training. `cargo xtask picture` builds and runs it:
-//! `picture PROGRAM OUTPUT`.
+//! Draws the README's picture: the screen of a real run in the middle of its training.
+//! `cargo xtask picture` builds and runs it: `picture PROGRAM OUTPUT`.
 
 #![allow(clippy::print_stdout, reason = "the program reports its output")]
 

@@ -1,5 +1,5 @@
-//! Helpers that the tests of several crates share. Nothing here depends on a crate of the logging system, so each of them can use
-//! it in its tests.
+//! Helpers that the tests of several crates share. Nothing here depends on a crate of the logging
+//! system, so each of them can use it in its tests.
 
 mod own_process;
 #[cfg(feature = "terminal")]

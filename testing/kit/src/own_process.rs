@@ -1,5 +1,5 @@
-//! Tests that need a process of their own, because the global logger, the panic hook and signal handlers exist once a
-//! process.
+//! Tests that need a process of their own, because the global logger, the panic hook and signal
+//! handlers exist once a process.
 
 use std::env;
 use std::process::Command;
@@ -7,8 +7,8 @@ use std::process::Command;
 /// Names the test that this process is for.
 const TEST: &str = "TESTKIT_OWN_PROCESS";
 
-/// Runs the rest of a test in a process of its own, with `cargo test` as with `cargo nextest`: stands in the first line of the
-/// test.
+/// Runs the rest of a test in a process of its own, with `cargo test` as with `cargo nextest`:
+/// stands in the first line of the test.
 ///
 /// ```text
 /// #[test]
@@ -31,8 +31,8 @@ macro_rules! own_process {
     }};
 }
 
-/// Returns `true` in the process that belongs to the test alone. Otherwise starts this process, waits for its end and returns
-/// `false`. `here` is the path of a function within the test.
+/// Returns `true` in the process that belongs to the test alone. Otherwise starts this process,
+/// waits for its end and returns `false`. `here` is the path of a function within the test.
 ///
 /// # Panics
 ///
@@ -60,7 +60,8 @@ pub fn runs_in_own_process(here: &str) -> bool {
     false
 }
 
-/// Returns the name that the test harness knows a test by: `program::module::test::here` without the first and the last part.
+/// Returns the name that the test harness knows a test by: `program::module::test::here` without
+/// the first and the last part.
 fn test_name(here: &str) -> &str {
     let without_program = here.split_once("::").map_or(here, |(_, rest)| rest);
     without_program

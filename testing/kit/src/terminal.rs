@@ -36,7 +36,8 @@ pub struct TestTerminal {
 }
 
 impl TestTerminal {
-    /// Starts one of the programs of this test program: its test `the_child` runs the program that [`PROGRAM`] names.
+    /// Starts one of the programs of this test program: its test `the_child` runs the program that
+    /// [`PROGRAM`] names.
     ///
     /// # Panics
     ///
@@ -162,7 +163,8 @@ impl TestTerminal {
         self.parser.screen().contents()
     }
 
-    /// Returns all lines, also those that were scrolled away; lines that the terminal has wrapped are whole.
+    /// Returns all lines, also those that were scrolled away; lines that the terminal has wrapped
+    /// are whole.
     ///
     /// # Panics
     ///

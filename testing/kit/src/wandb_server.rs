@@ -387,7 +387,8 @@ fn serve(
                 tokio::spawn(async move {
                     let service = service_fn(move |request| answer(request, Arc::clone(&shared), base.clone()));
                     let http = hyper::server::conn::http1::Builder::new();
-                    // A connection ends in an error if it is cut on purpose, or if the client trusts no certificate.
+                    // A connection ends in an error if it is cut on purpose, or if the client
+                    // trusts no certificate.
                     match identity {
                         None => drop(http.serve_connection(TokioIo::new(stream), service).await),
                         Some(identity) => {

@@ -234,7 +234,8 @@ fn is_of_an_end(line: &str) -> bool {
     line.starts_with("logcore: W&B: ") || (line.contains("sink `wandb` of logger") && line.contains("only on disk"))
 }
 
-/// Parses the calls and the generation of `logcore: recovered 37 calls of run `g3`, killed at step 5`.
+/// Parses the calls and the generation of `logcore: recovered 37 calls of run `g3`, killed at step
+/// 5`.
 fn recovered(line: &str) -> Option<(u64, Option<usize>)> {
     let rest = line.strip_prefix("logcore: recovered ")?;
     // Behind a semicolon stands a failure.
@@ -249,10 +250,12 @@ fn recovered(line: &str) -> Option<(u64, Option<usize>)> {
     Some((calls, generation))
 }
 
-/// Sends a signal. If the process is gone already, something else has killed it, which the check finds.
+/// Sends a signal. If the process is gone already, something else has killed it, which the check
+/// finds.
 fn send(child: &mut Child, signal: SentSignal) -> Result<()> {
     let id = child.id().to_string();
-    // Rust's own handler ignores the first such signal, because no fault has caused it. Two signals at once count as one.
+    // Rust's own handler ignores the first such signal, because no fault has caused it. Two signals
+    // at once count as one.
     let is_ignored_once = matches!(signal.name, "SIGSEGV" | "SIGBUS");
     let since = Instant::now();
     loop {
@@ -283,7 +286,8 @@ fn wait(child: &mut Child, patience: Duration) -> Result<Option<ExitStatus>> {
     Ok(None)
 }
 
-/// Waits for the end of a process. A process that hangs is killed, because it would fill the disk, and `trouble` is the error.
+/// Waits for the end of a process. A process that hangs is killed, because it would fill the disk,
+/// and `trouble` is the error.
 fn wait_or_kill(child: &mut Child, trouble: &str) -> Result<ExitStatus> {
     match wait(child, PATIENCE)? {
         Some(status) => Ok(status),

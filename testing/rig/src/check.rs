@@ -1,4 +1,5 @@
-//! Checks the files of a chain: they must hold each call that returned once, in its thread's order, and nothing else.
+//! Checks the files of a chain: they must hold each call that returned once, in its thread's order,
+//! and nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -122,7 +123,8 @@ fn check_records(folder: &Path, dead: &[KilledProcess], findings: &mut Findings)
     Ok(())
 }
 
-/// Gives `take` each line of a file of JSON lines. A line that is no JSON or that `take` refuses is torn.
+/// Gives `take` each line of a file of JSON lines. A line that is no JSON or that `take` refuses is
+/// torn.
 fn each_json(
     folder: &Path,
     output: ComparedOutput,

@@ -25,7 +25,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// Has this process kill itself at the point that `KILL_POINT=<name>:<n>` names, when it is passed for the n-th time.
+/// Has this process kill itself at the point that `KILL_POINT=<name>:<n>` names, when it is passed
+/// for the n-th time.
 #[cfg(logcore_kill_points)]
 fn arm_kill_point() -> Result<()> {
     use rustix::process::{Signal, getpid, kill_process};

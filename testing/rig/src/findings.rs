@@ -46,7 +46,8 @@ impl OutputDamage {
 /// All faults that a check has found.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    /// Damage by output and, where it is known, by the generation of the process that had made the calls.
+    /// Damage by output and, where it is known, by the generation of the process that had made the
+    /// calls.
     pub(crate) damage: BTreeMap<(ComparedOutput, Option<u64>), OutputDamage>,
     /// Number of other faults: rings that are left, missing ends, unexpected lines on stderr.
     pub(crate) other: u64,

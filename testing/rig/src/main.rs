@@ -1,8 +1,9 @@
-//! The crash rig, `cargo xtask torture`: kills processes that log, again and again, and compares what they leave with the
-//! calls that had returned.
+//! The crash rig, `cargo xtask torture`: kills processes that log, again and again, and compares
+//! what they leave with the calls that had returned.
 //!
-//! A process is this program, run again with the hidden task `child`. The points at which a process kills itself are armed
-//! only in a program that is built with `--cfg logcore_kill_points`, as `cargo xtask torture` does.
+//! A process is this program, run again with the hidden task `child`. The points at which a process
+//! kills itself are armed only in a program that is built with `--cfg logcore_kill_points`, as
+//! `cargo xtask torture` does.
 
 #![allow(clippy::print_stdout, reason = "the rig reports to the person who runs it")]
 

@@ -20,7 +20,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) ring_bytes: u64,
     pub(crate) shared_memory: bool,
     pub(crate) rotate_mb: Option<f64>,
-    /// `true` if only the first thread logs metrics, at steps of its own, with a handle for every second value.
+    /// `true` if only the first thread logs metrics, at steps of its own, with a handle for every
+    /// second value.
     pub(crate) own_steps: bool,
 }
 
@@ -46,7 +47,8 @@ pub(crate) struct SentSignal {
     pub(crate) killed_after: Option<u64>,
 }
 
-/// Signals that end a process at once, signals that the logger handles first, and one that stops the process.
+/// Signals that end a process at once, signals that the logger handles first, and one that stops
+/// the process.
 const SIGNALS: [(&str, i32); 8] = [
     ("SIGTERM", 15),
     ("SIGINT", 2),
@@ -81,7 +83,8 @@ pub(crate) struct ChainStep {
     pub(crate) recoveries: Vec<KillPlan>,
 }
 
-/// The points of the ring and of the files, each with the greatest power of two for the number of passes.
+/// The points of the ring and of the files, each with the greatest power of two for the number of
+/// passes.
 const POINTS: [(&str, u64); 16] = [
     ("reserved", 11),
     ("length", 11),

@@ -1,5 +1,5 @@
-//! The calls that a process is planned to make. Each line and value follows from the seed, the process, the thread and a
-//! number, so a check knows the text that a file must hold.
+//! The calls that a process is planned to make. Each line and value follows from the seed, the
+//! process, the thread and a number, so a check knows the text that a file must hold.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,5 @@
-//! Damage done on purpose, which the checks must find: a rig that finds nothing must be known to look.
+//! Damage done on purpose, which the checks must find: a rig that finds nothing must be known to
+//! look.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ const BEFORE: [(&str, &str, Tamper); 2] = [
     ("an uncommitted frame taken for committed", "body", commit_all),
 ];
 
-/// Damage after the recovery, with the output in which the check must see it; `None` for another kind of fault.
+/// Damage after the recovery, with the output in which the check must see it; `None` for another
+/// kind of fault.
 const AFTER: [(&str, Option<ComparedOutput>, Tamper); 19] = [
     ("a line doubled", Some(ComparedOutput::Text), |folder| {
         lines(&folder.join("training.log"), doubled)
@@ -194,7 +196,8 @@ fn delete_ring(folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Sets the last bit in the word of each record that is not committed; see `ring.rs` of `logcore-pipeline`.
+/// Sets the last bit in the word of each record that is not committed; see `ring.rs` of
+/// `logcore-pipeline`.
 fn commit_all(folder: &Path) -> Result<bool> {
     const RECORD: u64 = 1;
 

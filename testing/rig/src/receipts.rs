@@ -1,11 +1,13 @@
-//! The receipts of a process: it counts each call that has returned in a file, which survives a kill.
+//! The receipts of a process: it counts each call that has returned in a file, which survives a
+//! kill.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// The receipt file of one process: whether it had its logger, then the numbers of lines and values by thread.
+/// The receipt file of one process: whether it had its logger, then the numbers of lines and values
+/// by thread.
 pub(crate) struct CallReceipts(File);
 
 /// A kind of call that each thread counts.

@@ -1,9 +1,10 @@
 //! Reads a W&B log by the description of its format, independently of the sink's own reader.
 //!
-//! 7 bytes of header, then a LevelDB log: blocks of 32 KiB, counted from the beginning of the file, of chunks: CRC-32 over
-//! type and payload, length, type, payload. A record is one message of protobuf, of which only this is looked at:
-//! `history = 2 { item = 1 { key = 1, nested_key = 2, value_json = 16 } }`, `output_raw = 13 { line = 3 }`,
-//! `run = 17 { display_name = 8 }`, `exit = 18 { exit_code = 1 }`.
+//! 7 bytes of header, then a LevelDB log: blocks of 32 KiB, counted from the beginning of the file,
+//! of chunks: CRC-32 over type and payload, length, type, payload. A record is one message of
+//! protobuf, of which only this is looked at: `history = 2 { item = 1 { key = 1, nested_key = 2,
+//! value_json = 16 } }`, `output_raw = 13 { line = 3 }`, `run = 17 { display_name = 8 }`,
+//! `exit = 18 { exit_code = 1 }`.
 
 use std::collections::BTreeMap;
 use std::fs;

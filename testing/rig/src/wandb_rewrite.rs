@@ -2,8 +2,8 @@
 
 use crate::wandb_log::{BLOCK, CHUNK_HEADER, HEADER, ProtoField, crc32, each_record, fields};
 
-/// Returns the log with the records of field `wanted` (see [`wandb_log`](crate::wandb_log)) as `change` leaves them, and all
-/// others as they are; `None` if the log is not readable.
+/// Returns the log with the records of field `wanted` (see [`wandb_log`](crate::wandb_log)) as
+/// `change` leaves them, and all others as they are; `None` if the log is not readable.
 ///
 /// The changed records stand together, at the position of the first.
 pub(crate) fn rewrite(bytes: &[u8], wanted: u64, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Option<Vec<u8>> {

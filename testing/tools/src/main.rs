@@ -1,4 +1,5 @@
-//! Tools for the files that runs have left: `cargo xtask repair`, `cargo xtask merge` and `cargo xtask wandb sync`.
+//! Tools for the files that runs have left: `cargo xtask repair`, `cargo xtask merge` and
+//! `cargo xtask wandb sync`.
 
 #![allow(clippy::print_stdout, reason = "a tool reports to the person who runs it")]
 

@@ -6,7 +6,8 @@ use anyhow::{Result, bail, ensure};
 use facade::logcore::escape::to_one_line;
 use facade::{recover, recover_trusted};
 
-/// Recovers all rings in the folders; fails if one is left. With `--trust`, copies of rings are recovered, too.
+/// Recovers all rings in the folders; fails if one is left. With `--trust`, copies of rings are
+/// recovered, too.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (flags, folders): (Vec<&String>, Vec<&String>) = arguments.iter().partition(|word| word.starts_with("--"));
     if let Some(flag) = flags.iter().find(|flag| **flag != "--trust") {

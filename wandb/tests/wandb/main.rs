@@ -403,7 +403,8 @@ fn a_file_that_is_saved_again_is_whole_or_as_it_was() {
     logger.finish();
 }
 
-/// Files of one name, and names of the run's own, are kept beside each other, and a line says how each is called.
+/// Files of one name, and names of the run's own, are kept beside each other, and a line says how
+/// each is called.
 #[test]
 fn saved_files_do_not_replace_each_other() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
@@ -439,7 +440,8 @@ fn saved_files_do_not_replace_each_other() {
     assert_eq!(said.count(), 8, "{text}");
 }
 
-/// Names are those that metrics are logged under, however they begin; the system's own are what they are.
+/// Names are those that metrics are logged under, however they begin; the system's own are what
+/// they are.
 #[test]
 fn definitions_hold_for_names_of_all_kinds() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());

@@ -1,5 +1,5 @@
-//! The way to a server: proxies, and authorities that a machine knows or not. The environment says which, so each case is a
-//! child process.
+//! The way to a server: proxies, and authorities that a machine knows or not. The environment says
+//! which, so each case is a child process.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

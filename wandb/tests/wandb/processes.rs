@@ -1,4 +1,5 @@
-//! Notices on the terminal, and the files of killed processes. Each case is a child process: this test program, run again.
+//! Notices on the terminal, and the files of killed processes. Each case is a child process: this
+//! test program, run again.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -20,7 +21,8 @@ use testkit::wandb_server::{FaultTarget, KEY, ServerFault, WandbServer};
 const CASE: &str = "WANDB_TEST_CASE";
 const FOLDER: &str = "WANDB_TEST_FOLDER";
 
-/// The child's part: it says what it does on standard output, and goes on when it is told on standard input.
+/// The child's part: it says what it does on standard output, and goes on when it is told on
+/// standard input.
 #[test]
 fn the_child() {
     let Ok(case) = std::env::var(CASE) else { return };

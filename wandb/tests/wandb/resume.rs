@@ -234,7 +234,8 @@ fn what_is_no_number_survives_a_resume() {
     assert_eq!((&summary["nan"], &summary["inf"]), (&json!("NaN"), &json!("-Infinity")));
 }
 
-/// A part of the run `parts` of which the server has the first rows, and then takes nothing more until it is healed.
+/// A part of the run `parts` of which the server has the first rows, and then takes nothing more
+/// until it is healed.
 fn part_cut_off(server: &WandbServer, folder: &TempDir, part: i64) {
     let options = with(online(server), json!({"run_id": "parts", "resume": "allow"}));
     let logger = setup_logging(LogConfig {

@@ -1,4 +1,5 @@
-//! Compares our client with the official one: it reads our runs, and the same calls leave the same run on the server.
+//! Compares our client with the official one: it reads our runs, and the same calls leave the same
+//! run on the server.
 
 use facade::UnifiedLogger;
 use facade::wandb::{Histogram, MetricDefinition, Synced, find_logs};
@@ -254,7 +255,8 @@ fn state_of(server: &WandbServer) -> Value {
     })
 }
 
-/// Definitions by name, in which the number of a step metric is replaced by its name: their order means nothing.
+/// Definitions by name, in which the number of a step metric is replaced by its name: their order
+/// means nothing.
 fn definitions(list: &Value) -> Value {
     let list = list.as_array().unwrap();
     let name = |entry: &Value| entry["1"].as_str().or(entry["2"].as_str()).unwrap().to_owned();
@@ -281,7 +283,8 @@ fn definitions(list: &Value) -> Value {
         .collect()
 }
 
-/// Rows of an offline part that is to resume a run take the same steps from us as from the official client.
+/// Rows of an offline part that is to resume a run take the same steps from us as from the official
+/// client.
 #[test]
 fn steps_of_a_resumed_offline_part_are_those_of_the_official_client() {
     let steps_after = |sync: fn(&WandbServer, &TempDir)| {

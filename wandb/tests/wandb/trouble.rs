@@ -326,7 +326,8 @@ fn a_server_that_says_at_once_is_left_in_peace() {
     assert_eq!(synced(&server, &folder), Synced::Delivered);
 }
 
-/// Somebody empties the log while it runs: the run goes on in it, online as offline, and the books tell what is lost.
+/// Somebody empties the log while it runs: the run goes on in it, online as offline, and the books
+/// tell what is lost.
 #[test]
 fn a_log_that_is_emptied_goes_on_and_the_books_tell() {
     for is_online in [true, false] {
@@ -371,7 +372,8 @@ fn a_log_that_is_emptied_goes_on_and_the_books_tell() {
     }
 }
 
-/// Somebody cleans up while it runs: the log of an offline run is there again, with all that was in it.
+/// Somebody cleans up while it runs: the log of an offline run is there again, with all that was in
+/// it.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_offline_run_that_is_removed_is_there_again() {

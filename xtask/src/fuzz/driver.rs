@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 
 use crate::cargo;
 
-/// Flags for coverage: the program counts the edges of its graph that it takes, and reports the operands of comparisons. A stable
-/// compiler passes these flags to LLVM.
+/// Flags for coverage: the program counts the edges of its graph that it takes, and reports the
+/// operands of comparisons. A stable compiler passes these flags to LLVM.
 const INSTRUMENTED: [&str; 8] = [
     "--cfg=fuzzing",
     "--cfg=instrumented",
@@ -25,7 +25,8 @@ const INSTRUMENTED: [&str; 8] = [
 ];
 /// Limit of resident memory in MB.
 const MOST_RESIDENT: u64 = 512;
-/// Limit of virtual memory in KB, at which one huge allocation fails at once. The threads of a logger reserve some.
+/// Limit of virtual memory in KB, at which one huge allocation fails at once. The threads of a
+/// logger reserve some.
 const MOST_RESERVED: u64 = 4 << 20;
 
 pub(super) struct Driver {
@@ -71,7 +72,8 @@ impl Driver {
         Ok(Self { program, seed })
     }
 
-    /// Gives a target inputs for `seconds`, or until it fails on one. An input that takes longer than `patience` seconds hangs.
+    /// Gives a target inputs for `seconds`, or until it fails on one. An input that takes longer
+    /// than `patience` seconds hangs.
     pub(super) fn run(&self, (target, longest): &(&str, u32), seconds: u64, patience: u64) -> Result<FuzzOutcome> {
         let root = cargo::root().join("target/fuzz");
         let [corpus, found, logs] = ["corpus", "found", "log"].map(|folder| root.join(folder));
@@ -124,7 +126,8 @@ impl Driver {
 }
 
 impl FuzzOutcome {
-    /// Parses the last line about the progress; libFuzzer prints lines such as `#4096 pulse cov: 12 ft: 13 corp: 3/9b … exec/s: 2048 rss: 30Mb`.
+    /// Parses the last line about the progress; libFuzzer prints lines such as `#4096 pulse cov: 12
+    /// ft: 13 corp: 3/9b … exec/s: 2048 rss: 30Mb`.
     fn read(printed: &str) -> Self {
         let mut lines = printed
             .lines()
@@ -191,8 +194,8 @@ impl Drop for WorkFolder {
     }
 }
 
-/// Creates the working folder of a target, in memory if possible. Each run of this checkout gives it the same name, so that inputs
-/// with paths can be replayed; two runs at once would share it.
+/// Creates the working folder of a target, in memory if possible. Each run of this checkout gives
+/// it the same name, so that inputs with paths can be replayed; two runs at once would share it.
 pub(super) fn work_folder(target: &str) -> Result<WorkFolder> {
     let memory = Some(Path::new("/dev/shm")).filter(|memory| memory.is_dir());
     let parent = memory.map_or_else(std::env::temp_dir, Path::to_owned);

@@ -1,7 +1,7 @@
 //! Fuzzes every parser of untrusted input.
 //!
-//! The fuzzer is libFuzzer, guided by coverage, in a program that flags of a stable compiler instrument. The targets are in
-//! `testing/fuzz`.
+//! The fuzzer is libFuzzer, guided by coverage, in a program that flags of a stable compiler
+//! instrument. The targets are in `testing/fuzz`.
 
 mod driver;
 mod options;
@@ -31,7 +31,8 @@ const TARGETS: [(&str, u32); 7] = [
 ];
 /// Targets with a fault that the fuzzer must find.
 const PLANTED: [(&str, u32); 3] = [("planted-panic", 64), ("planted-hang", 64), ("planted-memory", 64)];
-/// Limit in seconds for finding a planted fault. It takes 2 to 11 s, and more than 20 s beside two builds.
+/// Limit in seconds for finding a planted fault. It takes 2 to 11 s, and more than 20 s beside two
+/// builds.
 const PLANTED_SECONDS: u64 = 180;
 /// Limit in seconds for one input. Most take less than a millisecond.
 const PATIENCE: u64 = 20;

@@ -5,12 +5,13 @@
 //! cargo run -p burn-memory
 //! ```
 //!
-//! The program builds without CUDA, but needs a GPU to run. The build downloads LLVM for burn's kernels;
-//! `DOCS_RS=1 cargo check` works without it.
+//! The program builds without CUDA, but needs a GPU to run. The build downloads LLVM for burn's
+//! kernels; `DOCS_RS=1 cargo check` works without it.
 //!
-//! burn manages its own pages and bypasses the driver's memory pool, so only burn can report the memory of live tensors. Since
-//! 0.22, `memory_pool_usage` covers the whole device. Older versions have `client.memory_usage()` of cubecl, which in 0.9 and
-//! 0.10 covers only the stream of the calling thread: there, call `log_memory` on the training thread.
+//! burn manages its own pages and bypasses the driver's memory pool, so only burn can report the
+//! memory of live tensors. Since 0.22, `memory_pool_usage` covers the whole device. Older versions
+//! have `client.memory_usage()` of cubecl, which in 0.9 and 0.10 covers only the stream of the
+//! calling thread: there, call `log_memory` on the training thread.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use facade::{LogConfig, setup_logging};

@@ -1,5 +1,5 @@
-//! Fits a line with candle, and logs the GPU memory. candle allocates from the CUDA driver's pool, which the logger reads without
-//! any set-up.
+//! Fits a line with candle, and logs the GPU memory. candle allocates from the CUDA driver's pool,
+//! which the logger reads without any set-up.
 //!
 //! ```sh
 //! cd examples/frameworks

@@ -1,4 +1,5 @@
-//! Allocates a number of bytes with cudarc, and checks that `memory/gpu_allocated_gb` has exactly this value.
+//! Allocates a number of bytes with cudarc, and checks that `memory/gpu_allocated_gb` has exactly
+//! this value.
 //!
 //! ```sh
 //! cd examples/frameworks

@@ -6,8 +6,9 @@
 //! LIBTORCH_USE_PYTORCH=1 cargo run
 //! ```
 //!
-//! libtorch bypasses the CUDA driver's memory pool, and neither its C interface nor tch reports its usage. So a few lines of C++
-//! (`shim.cpp`) are built against the libtorch that tch links. Without a GPU the program trains on the CPU and logs no GPU memory.
+//! libtorch bypasses the CUDA driver's memory pool, and neither its C interface nor tch reports its
+//! usage. So a few lines of C++ (`shim.cpp`) are built against the libtorch that tch links. Without
+//! a GPU the program trains on the CPU and logs no GPU memory.
 
 mod allocator;
 

@@ -24,7 +24,8 @@ pub(crate) struct Text {
 const VALIDATION_PART: usize = 10;
 
 impl Corpus {
-    /// Reads all `.rs` and `.md` files below a folder, for a model that predicts a byte from `context` bytes.
+    /// Reads all `.rs` and `.md` files below a folder, for a model that predicts a byte from
+    /// `context` bytes.
     pub(crate) fn read(folder: &Path, context: usize, rng: &mut Rng) -> Result<Self> {
         let mut paths = Vec::new();
         collect(folder, &mut paths)?;

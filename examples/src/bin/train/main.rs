@@ -1,5 +1,6 @@
-//! A real training: a small language model learns to predict the next byte of source code. One logger records text,
-//! progress, metrics, memory and hyper-parameters. At the end the program prints its measurements.
+//! A real training: a small language model learns to predict the next byte of source code. One
+//! logger records text, progress, metrics, memory and hyper-parameters. At the end the program
+//! prints its measurements.
 //!
 //! ```sh
 //! cargo run --release -p examples --bin train

@@ -51,8 +51,9 @@ impl Matrix {
 
     /// Adds the product of `left` and `right`.
     ///
-    /// Each row of the result is a sum of rows of `right`, so the inner loop runs along contiguous memory and becomes
-    /// vector instructions; four rows at a time, so that the result is read and written a quarter as often.
+    /// Each row of the result is a sum of rows of `right`, so the inner loop runs along contiguous
+    /// memory and becomes vector instructions; four rows at a time, so that the result is read and
+    /// written a quarter as often.
     pub(crate) fn add_product(&mut self, left: &Matrix, right: &Matrix) {
         assert_eq!(left.columns, right.rows().len(), "the inner sizes of a product agree");
         assert_eq!(self.columns, right.columns, "the widths of a product agree");

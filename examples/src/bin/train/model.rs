@@ -5,7 +5,8 @@ use std::f64::consts::LN_2;
 use crate::matrix::Matrix;
 use crate::rng::Rng;
 
-/// Says which byte comes next: the last bytes are embedded, go through one hidden layer, and end in one score a byte.
+/// Says which byte comes next: the last bytes are embedded, go through one hidden layer, and end in
+/// one score a byte.
 ///
 /// The same type holds a gradient: one number for each of the model's.
 #[derive(Clone)]
@@ -190,7 +191,8 @@ fn score(probabilities: &Matrix, batch: &[(&[u8], u8)]) -> Score {
     for (row, (_, target)) in probabilities.rows().zip(batch) {
         let probability = row[usize::from(*target)];
         nats -= f64::from(probability.max(f32::MIN_POSITIVE)).ln();
-        // If several bytes have the highest score, the prediction does not count: an untrained model is never right.
+        // If several bytes have the highest score, the prediction does not count: an untrained
+        // model is never right.
         hits += usize::from(row.iter().filter(|other| **other >= probability).count() == 1);
     }
     let count = batch.len() as f64;
@@ -226,7 +228,8 @@ mod tests {
         assert!((score.bits - 8.0).abs() < 1e-5);
     }
 
-    /// Each number of the gradient is what the loss does when that number of the model is moved a little.
+    /// Each number of the gradient is what the loss does when that number of the model is moved a
+    /// little.
     #[test]
     fn the_gradient_is_the_slope_of_the_loss() {
         let mut rng = Rng::new(2);

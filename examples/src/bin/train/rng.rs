@@ -18,7 +18,8 @@ impl Rng {
 
     /// Returns an integer below `bound`, which must not be 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        // The high half of a 128-bit product: no division, and a bias below 2⁻³² for any corpus that fits in memory.
+        // The high half of a 128-bit product: no division, and a bias below 2⁻³² for any corpus
+        // that fits in memory.
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 

@@ -8,7 +8,8 @@ pub(crate) struct Sgd {
     momentum: f32,
 }
 
-/// Maximum length of a gradient. A longer one is scaled down, so that one odd batch cannot ruin the model.
+/// Maximum length of a gradient. A longer one is scaled down, so that one odd batch cannot ruin the
+/// model.
 const MAX_LENGTH: f64 = 1.0;
 
 impl Sgd {
@@ -37,7 +38,8 @@ impl Sgd {
     }
 }
 
-/// Sums squares in eight lanes. The compiler may not do that itself, because it would change the result.
+/// Sums squares in eight lanes. The compiler may not do that itself, because it would change the
+/// result.
 fn squares(values: &[f32]) -> f64 {
     let mut lanes = [0.0_f32; 8];
     let mut eights = values.chunks_exact(8);

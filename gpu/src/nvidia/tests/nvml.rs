@@ -178,7 +178,8 @@ fn driver_that_hangs_at_start_is_reported_once() {
 #[test]
 fn unknown_values_are_left_out() {
     let fake = FakeLibrary::with_devices(1);
-    // Another process; this process with 0 bytes, "not available", more than the device has, all it has.
+    // Another process; this process with 0 bytes, "not available", more than the device has, all it
+    // has.
     for ours in [(PID + 2, GB), (PID, 0), (PID, u64::MAX), (PID, 81 * GB), (PID, 80 * GB)] {
         fake.processes(0, &[(PID + 1, GB), ours]);
         assert_eq!(first(&fake, Fallback::Process, None), Ok(vec![]), "{ours:?}");
@@ -578,6 +579,7 @@ fn process_list_is_requested_rarely() {
     }
     // One more for the identity of the device.
     assert_eq!(fake.get("calls.memory_v2"), 16 + 1);
-    // At 0 and 16 seconds; the next would be at 31. Each time once for the count and once for the list.
+    // At 0 and 16 seconds; the next would be at 31. Each time once for the count and once for the
+    // list.
     assert_eq!(fake.get("calls.processes"), 4);
 }

@@ -61,7 +61,8 @@ impl MergedStep {
             .fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Returns the rank with the highest batch time or, if no rank has one, the rank whose row is last in time.
+    /// Returns the rank with the highest batch time or, if no rank has one, the rank whose row is
+    /// last in time.
     fn slowest_rank(&self) -> Option<u32> {
         let slowest = |measure: &dyn Fn(&RankStep) -> Option<f64>| {
             let measured = self.parts.values().filter_map(|part| Some((measure(part)?, part.rank)));

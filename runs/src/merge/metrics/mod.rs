@@ -2,9 +2,10 @@
 //!
 //! The rows pass three stages:
 //!
-//! 1. [`StepTracker`], for each rank and logger: joins the rows of a step, counts its samples, and finds out
-//!    if it is late or begins a restarted run.
-//! 2. [`LoggerSteps`], for each logger: collects the parts of a step until all ranks have passed it.
+//! 1. [`StepTracker`], for each rank and logger: joins the rows of a step, counts its samples, and
+//!    finds out if it is late or begins a restarted run.
+//! 2. [`LoggerSteps`], for each logger: collects the parts of a step until all ranks have passed
+//!    it.
 //! 3. [`MergedStep`]: computes the means and writes the row.
 //!
 //! A rank whose file has ended is not waited for.
@@ -29,8 +30,8 @@ use self::step_tracker::{CompletedStep, StepTracker};
 
 /// Merges the files of the ranks into `output`.
 ///
-/// Rows are read in the order of their times over all ranks, so that a restarted run comes after the run
-/// before.
+/// Rows are read in the order of their times over all ranks, so that a restarted run comes after
+/// the run before.
 pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -> Result<MergeTally, MergeError> {
     let mut tally = MergeTally::default();
     let mut sources = Vec::new();

@@ -29,8 +29,8 @@ pub(crate) enum StepOrder {
 
 /// The state of one logger of one rank.
 ///
-/// The newest row is held back. Only the row after it tells if it was late, and a second row of the same
-/// step belongs to it.
+/// The newest row is held back. Only the row after it tells if it was late, and a second row of the
+/// same step belongs to it.
 #[derive(Default)]
 pub(crate) struct StepTracker {
     newest: Option<RankRow>,

@@ -1,4 +1,5 @@
-//! Tests of the screen: programs in a real terminal, and the same programs with their output in a file or a pipe.
+//! Tests of the screen: programs in a real terminal, and the same programs with their output in a
+//! file or a pipe.
 #![cfg(all(unix, feature = "progress"))]
 
 mod programs;
@@ -171,7 +172,8 @@ fn a_terminal_that_is_stalled_at_the_end_takes_no_time_from_other_sinks() {
     let mut terminal = TestTerminal::run("ends stopped", folder.path(), 100, &[]);
     terminal.read_until(|screen| screen.contents().contains("the first line"));
     terminal.type_keys(b"\x13");
-    // The line discipline needs a moment to handle the key. Too short a sleep would fail the check below.
+    // The line discipline needs a moment to handle the key. Too short a sleep would fail the check
+    // below.
     terminal.read_for(Duration::from_millis(100));
     fs::write(folder.path().join("go"), "").unwrap();
     let ended = folder.path().join("report");
@@ -352,7 +354,8 @@ fn without_our_codes(bytes: &[u8]) -> String {
     plain
 }
 
-/// Names of loggers, metrics and progresses, messages, the text of a panic, and an error of the program, on a real terminal.
+/// Names of loggers, metrics and progresses, messages, the text of a panic, and an error of the
+/// program, on a real terminal.
 #[test]
 fn control_codes_in_texts_do_not_reach_the_terminal() {
     let folder = tempfile::tempdir().unwrap();

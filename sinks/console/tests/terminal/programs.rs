@@ -161,7 +161,8 @@ fn forever() {
     }
 }
 
-/// A run that ends while its terminal is stalled. It writes its report to a file, and nothing to the terminal.
+/// A run that ends while its terminal is stalled. It writes its report to a file, and nothing to
+/// the terminal.
 fn ends_stopped() {
     let config = LogConfig {
         name: "stopped".into(),
@@ -204,7 +205,8 @@ fn panics() {
     logger.finish();
 }
 
-/// Sets a title and the clipboard, clears the screen, forges a line, turns the order of characters, hides some.
+/// Sets a title and the clipboard, clears the screen, forges a line, turns the order of characters,
+/// hides some.
 pub(crate) const EVIL: &str = "\x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041}";
 
 /// A value that cannot be serialized; the text of its error contains control codes.

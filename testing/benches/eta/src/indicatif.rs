@@ -6,8 +6,9 @@ const WEIGHTING_SECONDS: f64 = 15.0;
 const INTERVAL: f64 = 1e-3;
 const MAX_BURST: f64 = 10.0;
 
-/// The estimator of indicatif 0.18.6 (`Estimator` and `AtomicPosition` in `src/state.rs`), which reads the clock itself and
-/// so cannot be given other times. A bar without a steady tick, asked when it is updated.
+/// The estimator of indicatif 0.18.6 (`Estimator` and `AtomicPosition` in `src/state.rs`), which
+/// reads the clock itself and so cannot be given other times. A bar without a steady tick, asked
+/// when it is updated.
 #[derive(Debug)]
 pub(crate) struct Indicatif {
     total: u64,

@@ -1,4 +1,5 @@
-//! How well an ETA foretells: step times as trainings have them, what each estimator shows on them, and how wrong that is.
+//! How well an ETA foretells: step times as trainings have them, what each estimator shows on them,
+//! and how wrong that is.
 //!
 //! Nothing here depends on a clock: the same seeds give the same figures on every machine.
 
@@ -21,7 +22,8 @@ trait Estimator {
     /// One more unit is done.
     fn step(&mut self, at: f64);
 
-    /// The seconds that it would show as remaining if it were drawn after this step; `None` before it shows any.
+    /// The seconds that it would show as remaining if it were drawn after this step; `None` before
+    /// it shows any.
     fn shown(&mut self) -> Option<f64>;
 }
 

@@ -11,7 +11,8 @@ const UNTIL: f64 = 0.95;
 pub struct EtaScore {
     /// The mean of |shown − true| / true over the looks. Nothing shown is as wrong as 0.
     pub error: f64,
-    /// The mean of how far the finish moves between two looks, as a part of the true remaining time.
+    /// The mean of how far the finish moves between two looks, as a part of the true remaining
+    /// time.
     pub jump: f64,
 }
 

@@ -5,8 +5,9 @@ const MIN_INTERVAL: f64 = 0.1;
 /// How often its monitor looks whether a bar has not been printed for as long.
 const MAX_INTERVAL: f64 = 10.0;
 
-/// The estimator of tqdm 4 (`tqdm.update` and `EMA` in `tqdm/std.py`, `TMonitor` in `tqdm/_monitor.py`) with its defaults:
-/// moving averages of the steps and the seconds between two prints, which are at least 0.1 s apart.
+/// The estimator of tqdm 4 (`tqdm.update` and `EMA` in `tqdm/std.py`, `TMonitor` in
+/// `tqdm/_monitor.py`) with its defaults: moving averages of the steps and the seconds between two
+/// prints, which are at least 0.1 s apart.
 #[derive(Debug)]
 pub(crate) struct Tqdm {
     total: u64,

@@ -43,8 +43,8 @@ pub const KINDS: &[RunKind] = &[
     }),
 ];
 
-/// Two runs of the example `train` while builds took the same two cores; the seed says which. From the times of the rows in
-/// `metrics.jsonl`, which went by 4 ms there.
+/// Two runs of the example `train` while builds took the same two cores; the seed says which. From
+/// the times of the rows in `metrics.jsonl`, which went by 4 ms there.
 pub const RECORDED: RunKind = ("recorded", recorded);
 
 fn recorded(seed: u64) -> Vec<f64> {
@@ -65,7 +65,8 @@ struct TraceBuilder {
 }
 
 impl TraceBuilder {
-    /// 50 to 100,000 steps in one minute to ten hours, each order of magnitude as likely, with a jitter of 1 to 10 %.
+    /// 50 to 100,000 steps in one minute to ten hours, each order of magnitude as likely, with a
+    /// jitter of 1 to 10 %.
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let length = magnitude(&mut rng, 50.0..=100_000.0) as usize;

@@ -1,4 +1,5 @@
-//! The common parts of all measurements: the line that is logged, the lower limit of its cost, and the statistics.
+//! The common parts of all measurements: the line that is logged, the lower limit of its cost, and
+//! the statistics.
 
 mod limit;
 mod line;

@@ -10,8 +10,8 @@ use jiff::ZonedDateTime;
 use crate::line::{Line, TARGET};
 use crate::with_line;
 
-/// Formats the line into a reused buffer and throws it away. The text of the second is kept for the calls within it, as
-/// any careful logger would: the limit is to be hard to reach.
+/// Formats the line into a reused buffer and throws it away. The text of the second is kept for the
+/// calls within it, as any careful logger would: the limit is to be hard to reach.
 pub fn format_only(line: &Line) {
     BUFFER.with_borrow_mut(|buffer| {
         buffer.prefix();

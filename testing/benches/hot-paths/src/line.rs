@@ -3,7 +3,8 @@
 /// The target that every line names.
 pub const TARGET: &str = "trainer";
 
-/// The line of a training step. It has three floats, so formatting is nearly all of the cost of a call.
+/// The line of a training step. It has three floats, so formatting is nearly all of the cost of a
+/// call.
 #[derive(Clone, Copy)]
 pub struct Line {
     /// The number of the step.
@@ -17,8 +18,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// The line of a step. The figures look like a training's and differ from step to step, since the time that a
-    /// float takes to format depends on its digits.
+    /// The line of a step. The figures look like a training's and differ from step to step, since
+    /// the time that a float takes to format depends on its digits.
     pub fn at(step: u64) -> Self {
         let mixed = step.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let unit = |shift: u32| (mixed >> shift & 0xFFFF) as f64 / 65536.0;
@@ -31,7 +32,8 @@ impl Line {
     }
 }
 
-/// Calls a formatting macro with the line behind the arguments given: `with_line!(line, log::info!(logger: logger,))`.
+/// Calls a formatting macro with the line behind the arguments given:
+/// `with_line!(line, log::info!(logger: logger,))`.
 #[macro_export]
 macro_rules! with_line {
     ($line:expr, $($name:ident)::+ ! ($($before:tt)*)) => {

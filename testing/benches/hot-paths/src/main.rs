@@ -1,5 +1,6 @@
-//! The cost of each call: `hot-paths [ROUNDS]` measures its time beside the limit. `hot-paths --once CALLS` makes each call so
-//! often, so that `cargo xtask instructions` can count instructions.
+//! The cost of each call: `hot-paths [ROUNDS]` measures its time beside the limit.
+//! `hot-paths --once CALLS` makes each call so often, so that `cargo xtask instructions` can count
+//! instructions.
 
 #![allow(clippy::print_stdout, reason = "a program whose output is its result")]
 
@@ -12,7 +13,8 @@ use hot_paths::{Timing, median, pause};
 
 use crate::paths::{Path, Paths};
 
-/// Calls before anything is measured: all that is allocated once is there, and the ring has gone round.
+/// Calls before anything is measured: all that is allocated once is there, and the ring has gone
+/// round.
 const WARM_UP: u64 = 20_000;
 
 fn main() -> Result<()> {
@@ -89,7 +91,8 @@ fn times(rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// Calls between two flushes: few enough for the ring, since writing takes longer than handing over.
+/// Calls between two flushes: few enough for the ring, since writing takes longer than handing
+/// over.
 const BURST: u64 = 2000;
 
 fn time(paths: &Paths, path: &Path<'_>, steps: std::ops::Range<u64>, gap: Duration) -> Timing {

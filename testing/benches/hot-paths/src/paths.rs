@@ -137,7 +137,8 @@ fn path<'a>(name: &'static str, call: impl Fn(u64) + 'a) -> Path<'a> {
     }
 }
 
-/// Ten metrics under these names. The loop is plain, so that it costs less than what it is to measure.
+/// Ten metrics under these names. The loop is plain, so that it costs less than what it is to
+/// measure.
 fn pairs<K: Copy>(names: [K; 10], step: u64) -> [(K, f64); 10] {
     let values = values(step);
     let mut pairs = names.map(|name| (name, 0.0));

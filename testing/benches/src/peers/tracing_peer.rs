@@ -9,8 +9,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
 use super::{FILE, Peer};
 
-/// Waits where its default would drop, and writes through a buffer, which its thread flushes whenever its queue is
-/// empty.
+/// Waits where its default would drop, and writes through a buffer, which its thread flushes
+/// whenever its queue is empty.
 pub(super) fn open(dir: &Path) -> Result<Box<dyn Peer>> {
     let file = OpenOptions::new().create(true).append(true).open(dir.join(FILE))?;
     let (writer, guard) = NonBlockingBuilder::default().lossy(false).finish(BufWriter::new(file));

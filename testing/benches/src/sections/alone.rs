@@ -20,7 +20,8 @@ pub(crate) const ALONE: &str = "--alone";
 /// How long to look for a lone line. Longer than the flush interval of any peer that has one.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Intervals between lone lines: in the first a writer is still polling, in the second it may have gone to sleep.
+/// Intervals between lone lines: in the first a writer is still polling, in the second it may have
+/// gone to sleep.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(300)];
 
 pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
@@ -87,7 +88,8 @@ pub(crate) fn in_process_with(plan: &Plan, name: &str, variables: &[(&str, Strin
         .collect()
 }
 
-/// The figures of one peer, in the order of the columns. This process should have done nothing before.
+/// The figures of one peer, in the order of the columns. This process should have done nothing
+/// before.
 pub(crate) fn figures(plan: &Plan, name: &str) -> Result<Vec<f64>> {
     let Some(entry) = peers::all().into_iter().find(|entry| entry.name == name) else {
         bail!("there is no peer `{name}`");
@@ -155,7 +157,8 @@ fn lone_lines(session: &Session, count: usize, interval: Duration) -> Lone {
             peer.log_line(&line);
             lone.calls.push(started.elapsed().as_secs_f64() * 1e6);
         });
-        // Looked at without a pause: there is a core for the writer, and a sleep would be most of the delay.
+        // Looked at without a pause: there is a core for the writer, and a sleep would be most of
+        // the delay.
         while length() == before {
             if started.elapsed() > PATIENCE {
                 return lone;

@@ -10,7 +10,8 @@ use crate::plan::Plan;
 use crate::session::Session;
 use crate::table::{ReportTable, figure};
 
-/// A pause as short as between the calls of a busy program, but long enough for a writer to keep up.
+/// A pause as short as between the calls of a busy program, but long enough for a writer to keep
+/// up.
 const GAP: Duration = Duration::from_micros(2);
 
 pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {

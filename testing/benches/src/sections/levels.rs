@@ -19,7 +19,8 @@ pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTabl
             let mut session = Session::open(entry)?;
             session.warm_up(1);
             let unwanted = turn(&session, plan)?;
-            // Somebody else in the process may want the level; `log` then asks each logger for itself.
+            // Somebody else in the process may want the level; `log` then asks each logger for
+            // itself.
             log::set_max_level(LevelFilter::Trace);
             let refused = turn(&session, plan)?;
             turns.push([unwanted, refused]);

@@ -106,7 +106,8 @@ fn say_lines(peer: &dyn Peer, threads: u64, per_thread: u64) -> Instant {
                 say_all(thread * per_thread);
             });
         }
-        // Two barriers: with one, the first thread through it might be done before this one reads the clock.
+        // Two barriers: with one, the first thread through it might be done before this one reads
+        // the clock.
         there.wait();
         let started = Instant::now();
         go.wait();

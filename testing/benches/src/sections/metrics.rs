@@ -22,7 +22,8 @@ use crate::usage::{cpu_seconds, resident_mb};
 /// The name under which a process measures the memory of many metric points.
 pub(crate) const POINTS: &str = "metric points";
 
-/// Calls between two flushes: few enough for any ring, since rendering rows takes longer than handing them over.
+/// Calls between two flushes: few enough for any ring, since rendering rows takes longer than
+/// handing them over.
 const BURST: u64 = 2000;
 
 pub(crate) fn measure(plan: &Plan, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {

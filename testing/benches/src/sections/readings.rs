@@ -149,7 +149,8 @@ pub(crate) fn system_share(plan: &Plan) -> Result<Vec<f64>> {
     Ok(percent.to_vec())
 }
 
-/// Something to do that is neither a sleep, which lets the core go cold, nor a loop of pauses, at which a hypervisor takes it away.
+/// Something to do that is neither a sleep, which lets the core go cold, nor a loop of pauses, at
+/// which a hypervisor takes it away.
 fn work(time: Duration) {
     let started = Instant::now();
     while started.elapsed() < time {
