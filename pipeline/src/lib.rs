@@ -22,7 +22,7 @@
 //!
 //! ```
 //! use logcore::{Deadline, log};
-//! use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+//! use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //!
@@ -36,7 +36,7 @@
 //!     repeat_folder: None,
 //! };
 //! let soon = Deadline::after(Duration::from_secs(5));
-//! producer.open(false, None, vec![sink], soon).unwrap();
+//! producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 //!
 //! producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
 //! let accounts = producer.finish(Arc::default(), soon).unwrap();
@@ -70,7 +70,7 @@ mod recovery;
 mod ring;
 mod writer;
 
-pub use self::caller::command::{LoggerAccounts, LoggerOutcome, NamedSink};
+pub use self::caller::command::{LoggerAccounts, LoggerOutcome, NamedSink, Propagation};
 pub use self::caller::counters::{OVER_LIMIT, RING_FULL};
 pub use self::caller::pipeline_state::set_fork_takeover;
 pub use self::caller::producer::Producer;

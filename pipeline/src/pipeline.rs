@@ -35,7 +35,7 @@ use crate::writer::thread::Writer;
 ///
 /// ```
 /// use logcore::{Deadline, log};
-/// use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+/// use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
 /// use std::time::Duration;
 ///
 /// let pipeline = Pipeline::start(1 << 20)?;
@@ -48,7 +48,7 @@ use crate::writer::thread::Writer;
 ///     repeat_folder: None,
 /// };
 /// let soon = Deadline::after(Duration::from_secs(5));
-/// producer.open(false, None, vec![sink], soon).unwrap();
+/// producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 ///
 /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
 /// producer.flush(soon).unwrap();
@@ -217,14 +217,14 @@ impl Pipeline {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// // A ring in plain memory dies with the process.
     /// let folder = tempfile::tempdir()?;
     /// assert_eq!(pipeline.link_from(folder.path()), None);
@@ -266,14 +266,14 @@ impl Pipeline {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// let (shared, sink) = logcore::testing::recording();
     /// pipeline.share("shared", Box::new(sink), soon);
     /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
@@ -333,14 +333,14 @@ impl Pipeline {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use logcore::LoggerEnd;
     /// use logcore_pipeline::LoggerOutcome;
     /// use std::sync::Arc;

@@ -11,7 +11,8 @@ use logcore::{
     SinkError, log,
 };
 use logcore_pipeline::{
-    ForkMutex, LoggerOutcome, MetricName, NamedSink, Pipeline, Producer, RING_FULL, RecordOrigin, RepeatFolder,
+    ForkMutex, LoggerOutcome, MetricName, NamedSink, Pipeline, Producer, Propagation, RING_FULL, RecordOrigin,
+    RepeatFolder,
 };
 
 fn soon() -> Deadline {
@@ -29,7 +30,7 @@ fn named(name: &str, sink: impl Sink + 'static) -> NamedSink {
 
 fn open(pipeline: &Pipeline, name: &str, sinks: Vec<NamedSink>) -> Producer {
     let producer = pipeline.producer(name);
-    producer.open(false, None, sinks, soon()).unwrap();
+    producer.open(Propagation::None, None, sinks, soon()).unwrap();
     producer
 }
 
@@ -175,7 +176,7 @@ fn account_of_a_pending_delivery_includes_replaced_sinks() {
     let producer = open(&pipeline, "late", vec![named("sink", recording().1)]);
     log_text(&producer, Level::Info, "before");
     producer
-        .open(false, None, vec![named("sink", PendingSink)], soon())
+        .open(Propagation::None, None, vec![named("sink", PendingSink)], soon())
         .unwrap();
     log_text(&producer, Level::Info, "after");
     let books = &producer.finish(Arc::default(), soon()).unwrap().books["sink"];
@@ -254,7 +255,7 @@ fn log_calls_of_a_sink_are_ignored() {
     let chatty = LoggingSink(Arc::clone(&producer));
     producer
         .open(
-            false,
+            Propagation::None,
             None,
             vec![named("chatty", chatty), named("recording", sink)],
             soon(),
@@ -298,7 +299,7 @@ fn reopened_logger_switches_sinks_between_two_records() {
     let producer = open(&pipeline, "live", vec![named("it", first_sink)]);
     log_text(&producer, Level::Info, "1");
     producer
-        .open(false, None, vec![named("it", second_sink)], soon())
+        .open(Propagation::None, None, vec![named("it", second_sink)], soon())
         .unwrap();
     log_text(&producer, Level::Info, "2");
     let outcome = LoggerOutcome {
@@ -320,7 +321,9 @@ fn records_propagate_to_parents() {
     let _root = open(&pipeline, "root", vec![named("it", root_sink)]);
     let _top = open(&pipeline, "app", vec![named("it", top_sink)]);
     let producer = pipeline.producer("app::data.loader");
-    producer.open(true, None, vec![named("it", leaf_sink)], soon()).unwrap();
+    producer
+        .open(Propagation::ToParents, None, vec![named("it", leaf_sink)], soon())
+        .unwrap();
     log_text(&producer, Level::Info, "x");
     producer.metrics(4, [(MetricName::Text("loss"), MetricValue::Int(1))].into_iter());
     producer.flush(soon()).unwrap();

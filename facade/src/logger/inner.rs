@@ -16,7 +16,7 @@ use logcore::{
     is_logging_suppressed, redacted,
 };
 use logcore_pipeline::{
-    LoggerAccounts, LoggerOutcome, Pipeline, Producer, RecordOrigin, print_notice, redact_in_notices,
+    LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation, RecordOrigin, print_notice, redact_in_notices,
 };
 
 use crate::logger::filter::{FilterRules, RecordFilter};
@@ -120,7 +120,11 @@ impl LoggerInner {
         self.report_dropped();
         let producer = self.producer();
         producer.set_policy(config.on_full, config.flush_duration());
-        producer.open(config.propagate, built.folder, built.sinks, deadline)?;
+        let propagation = match config.propagate {
+            true => Propagation::ToParents,
+            false => Propagation::None,
+        };
+        producer.open(propagation, built.folder, built.sinks, deadline)?;
         self.metrics.configure(&config, built.first_step);
         let periodic = probes.take_periodic();
         *lock(self.probes.get()) = Some(probes);

@@ -178,7 +178,7 @@ mod tests {
 
     use logcore::Deadline;
     use logcore::testing::recording;
-    use logcore_pipeline::{NamedSink, OVER_LIMIT, Pipeline};
+    use logcore_pipeline::{NamedSink, OVER_LIMIT, Pipeline, Propagation};
     use proptest::prelude::*;
 
     use super::*;
@@ -201,7 +201,7 @@ mod tests {
                 sink: Box::new(sink),
                 repeat_folder: None,
             }];
-            producer.open(false, None, sinks, soon).unwrap();
+            producer.open(Propagation::None, None, sinks, soon).unwrap();
             // Longer than any test runs.
             let limiter = SiteRateLimiter::new(SiteLimit::new(records, Duration::from_secs(3600)));
             let mut passed = 0;

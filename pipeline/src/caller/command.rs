@@ -77,7 +77,7 @@ impl LoggerOutcome {
 ///
 /// ```
 /// use logcore::{Deadline, log};
-/// use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+/// use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
 /// use std::sync::Arc;
 /// use std::time::Duration;
 ///
@@ -90,7 +90,7 @@ impl LoggerOutcome {
 ///     repeat_folder: None,
 /// };
 /// let soon = Deadline::after(Duration::from_secs(5));
-/// producer.open(false, None, vec![sink], soon).unwrap();
+/// producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
 ///
 /// let accounts = producer.finish(Arc::default(), soon).unwrap();
@@ -151,6 +151,35 @@ impl SinkAccount {
         books.add(&self.unseen);
         books
     }
+}
+
+/// The loggers whose sinks receive the records of a logger.
+///
+/// ```
+/// use logcore::{Deadline, log};
+/// use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
+/// use std::time::Duration;
+///
+/// let pipeline = Pipeline::start(1 << 20)?;
+/// let soon = Deadline::after(Duration::from_secs(5));
+/// let (parent, child) = (pipeline.producer("trainer"), pipeline.producer("trainer.data"));
+/// let (handle, sink) = logcore::testing::recording();
+/// let level = log::LevelFilter::Info;
+/// let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+/// parent.open(Propagation::None, None, vec![sink], soon).unwrap();
+/// child.open(Propagation::ToParents, None, vec![], soon).unwrap();
+///
+/// child.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
+/// child.flush(soon).unwrap();
+/// assert_eq!(handle.calls()[0], "record INFO trainer.data hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// Only the logger itself.
+    None,
+    /// The logger, and its parents: `trainer` is the parent of `trainer.data`.
+    ToParents,
 }
 
 /// A command to the writer.

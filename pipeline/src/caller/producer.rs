@@ -11,7 +11,7 @@ use log::{Level, LevelFilter};
 use logcore::sync::lock;
 use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_logging_suppressed};
 
-use super::command::{Command, CommandReply, LoggerAccounts, LoggerOutcome, NamedSink, SinkAccount};
+use super::command::{Command, CommandReply, LoggerAccounts, LoggerOutcome, NamedSink, Propagation, SinkAccount};
 use super::counters::{DropCounters, RING_FULL};
 use super::pipeline_state::{NoRoom, ORPHANED, PipelineState, WaitPolicy};
 use crate::frame::buffer::with_buffer;
@@ -36,7 +36,7 @@ use crate::ring::queue::{FrameKind, Ring};
 ///
 /// ```
 /// use logcore::{Deadline, MetricValue, log};
-/// use logcore_pipeline::{MetricName, NamedSink, Pipeline, RecordOrigin};
+/// use logcore_pipeline::{MetricName, NamedSink, Pipeline, Propagation, RecordOrigin};
 /// use std::time::Duration;
 ///
 /// let pipeline = Pipeline::start(1 << 20)?;
@@ -49,7 +49,7 @@ use crate::ring::queue::{FrameKind, Ring};
 ///     repeat_folder: None,
 /// };
 /// let soon = Deadline::after(Duration::from_secs(5));
-/// producer.open(false, None, vec![sink], soon).unwrap();
+/// producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 ///
 /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
 /// let loss = producer.intern("loss").unwrap();
@@ -134,14 +134,14 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use logcore::OnFull;
     /// use std::time::Duration;
     ///
@@ -163,14 +163,14 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use std::time::Duration;
     ///
     /// let later = Deadline::after(Duration::from_secs(60));
@@ -184,15 +184,15 @@ impl Producer {
 
     /// Gives sinks to the logger. The sinks that it had are finished first.
     ///
-    /// With `propagate`, records also go to the sinks of the logger's parents. `folder` is the log
-    /// directory of the sinks, in case another process has to recover them.
+    /// With [`Propagation::ToParents`], records also go to the sinks of the logger's parents.
+    /// `folder` is the log directory of the sinks, in case another process has to recover them.
     ///
     /// # Errors
     ///
     /// [`LogError::Timeout`] if the writer does not open the logger before the deadline.
     pub fn open(
         &self,
-        propagate: bool,
+        propagation: Propagation,
         folder: Option<FolderNumber>,
         sinks: Vec<NamedSink>,
         deadline: Deadline,
@@ -201,7 +201,7 @@ impl Producer {
         let command = Command::Open {
             id: self.id,
             name: self.logger.clone(),
-            propagate,
+            propagate: propagation == Propagation::ToParents,
             folder,
             sinks,
             counters: Arc::clone(&self.counters),
@@ -215,14 +215,14 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// producer.set_level("recording", log::LevelFilter::Warn, soon);
     /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
     /// producer.flush(soon).unwrap();
@@ -243,14 +243,14 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// producer.record(
     ///     RecordOrigin::Method,
     ///     &log::Record::builder().level(log::Level::Error).args(format_args!("loss is {}", f64::NAN)).build(),
@@ -267,14 +267,14 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// producer.rewritten_record(
     ///     RecordOrigin::Method,
     ///     &log::Record::builder().args(format_args!("token hf_123")).build(),
@@ -297,14 +297,14 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use logcore_pipeline::OVER_LIMIT;
     ///
     /// producer.count_over_limit(log::Level::Info);
@@ -337,18 +337,21 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use logcore::MetricValue;
     /// use logcore_pipeline::MetricName;
     ///
-    /// let values = [(MetricName::Text("loss"), MetricValue::Float(0.5)), (MetricName::Text("epoch"), MetricValue::Int(3))];
+    /// let values = [
+    ///     (MetricName::Text("loss"), MetricValue::Float(0.5)),
+    ///     (MetricName::Text("epoch"), MetricValue::Int(3)),
+    /// ];
     /// producer.metrics(7, values.into_iter());
     /// producer.flush(soon).unwrap();
     /// assert_eq!(handle.calls()[0], "metrics trainer 7 loss=Float(0.5) epoch=Int(3)");
@@ -402,14 +405,14 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// producer.config(r#"{"lr": 0.1}"#);
     /// producer.flush(soon).unwrap();
     /// assert_eq!(handle.calls()[0], r#"config {"lr":0.1}"#);
@@ -432,7 +435,7 @@ impl Producer {
     ///
     /// ```
     /// use logcore::{Deadline, Sink, SinkError, log};
-    /// use logcore_pipeline::{NamedSink, Pipeline};
+    /// use logcore_pipeline::{NamedSink, Pipeline, Propagation};
     /// use std::sync::mpsc;
     /// use std::time::Duration;
     ///
@@ -453,7 +456,7 @@ impl Producer {
     ///     sink: Box::new(Tags(sender)),
     ///     repeat_folder: None,
     /// };
-    /// producer.open(false, None, vec![sink], Deadline::after(Duration::from_secs(5))).unwrap();
+    /// producer.open(Propagation::None, None, vec![sink], Deadline::after(Duration::from_secs(5))).unwrap();
     ///
     /// producer.message("tags", "baseline");
     /// assert_eq!(tags.recv().unwrap(), "baseline");
@@ -477,14 +480,14 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// let loss = producer.intern("loss").unwrap();
     /// assert_eq!(producer.intern("loss"), Some(loss));
     /// assert_ne!(producer.intern("lr"), Some(loss));
@@ -510,14 +513,14 @@ impl Producer {
     ///
     /// ```
     /// # use logcore::{Deadline, log};
-    /// # use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin};
     /// # let pipeline = Pipeline::start(1 << 20)?;
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
-    /// # producer.open(false, None, vec![sink], soon).unwrap();
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// assert_eq!(producer.writer_pid(), u64::from(std::process::id()));
     /// assert!(!producer.is_inherited());
     /// # Ok::<(), std::io::Error>(())

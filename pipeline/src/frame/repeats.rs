@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 ///
 /// ```
 /// use logcore::{Deadline, log};
-/// use logcore_pipeline::{NamedSink, Pipeline, RecordOrigin, RepeatFolder};
+/// use logcore_pipeline::{NamedSink, Pipeline, Propagation, RecordOrigin, RepeatFolder};
 /// use std::time::Duration;
 ///
 /// let pipeline = Pipeline::start(1 << 20)?;
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 ///     repeat_folder: Some(RepeatFolder::default()),
 /// };
 /// let soon = Deadline::after(Duration::from_secs(5));
-/// producer.open(false, None, vec![sink], soon).unwrap();
+/// producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 ///
 /// for _ in 0..3 {
 ///     producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("retrying")).build());
