@@ -21,7 +21,6 @@ use super::sys;
 /// ```
 pub fn at_exit(work: fn(Option<i32>)) {
     if EXIT_WORK.set(work).is_ok() {
-        #[cfg(unix)]
         sys::call_at_exit(run);
     }
 }
@@ -35,7 +34,6 @@ pub(crate) fn report_at_unload() {
 
 static EXIT_WORK: OnceLock<fn(Option<i32>)> = OnceLock::new();
 
-#[cfg(unix)]
 fn run(code: Option<i32>) {
     if let Some(work) = EXIT_WORK.get() {
         // A signal that ends the process must have its full effect; a thread that exits meanwhile

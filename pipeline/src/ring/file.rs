@@ -89,6 +89,16 @@ pub(crate) struct RingRequest {
 }
 
 impl RingFile {
+    /// Fails, because this system has no mapped files: the ring has to be plain memory.
+    ///
+    /// # Errors
+    ///
+    /// Always, with [`io::ErrorKind::Unsupported`].
+    #[cfg(not(unix))]
+    pub(crate) fn create(_: &Path, _: RingSizes, _: RingRequest) -> io::Result<(Self, Region)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Creates the file of a ring for the loggers of `folder`, and maps it.
     ///
     /// # Errors

@@ -42,14 +42,12 @@ static EXIT_WORK: OnceLock<fn(Option<i32>)> = OnceLock::new();
 
 /// Has `work` called when the process exits, with the exit code if the system reveals it. Only the
 /// first call counts.
-#[cfg(unix)]
 pub(crate) fn call_at_exit(work: fn(Option<i32>)) {
     if EXIT_WORK.set(work).is_ok() {
         register_exit_hook();
     }
 }
 
-#[cfg(unix)]
 fn run_exit_work(code: Option<i32>) {
     if let Some(work) = EXIT_WORK.get() {
         // Unwinding into C would abort the process and change its exit code.
@@ -76,7 +74,7 @@ fn register_exit_hook() {
     let _ = unsafe { on_exit(at_exit, std::ptr::null_mut()) };
 }
 
-#[cfg(all(unix, not(all(target_os = "linux", target_env = "gnu"))))]
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn register_exit_hook() {
     extern "C" fn at_exit() {
         run_exit_work(None);

@@ -17,10 +17,9 @@ mod signals;
 pub(crate) use self::descriptors::ExclusiveDescriptor;
 #[cfg(unix)]
 pub(crate) use self::descriptors::close_inherited_descriptors;
-pub(crate) use self::hooks::HeldLock;
-pub(crate) use self::hooks::call_at_unload;
 #[cfg(unix)]
-pub(crate) use self::hooks::{call_around_forks, call_at_exit};
+pub(crate) use self::hooks::call_around_forks;
+pub(crate) use self::hooks::{HeldLock, call_at_exit, call_at_unload};
 #[cfg(all(target_os = "linux", not(loom)))]
 pub(crate) use self::signals::keep_errno;
 #[cfg(unix)]
