@@ -210,7 +210,7 @@ fn a_ring_that_is_cut_costs_the_run_nothing() {
         said.for_each(drop);
         let (signal, code, words) = end(child);
         assert_eq!((signal, code), (None, Some(0)), "{words}");
-        assert_eq!(words.matches("goes on in plain memory").count(), 1, "{words}");
+        assert_eq!(words.matches("continues in plain memory").count(), 1, "{words}");
         let lines = lines(folder.path());
         for thread in ["0", "1", "2"] {
             let of_thread = lines
