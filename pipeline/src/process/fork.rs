@@ -171,8 +171,7 @@ extern "C" fn in_parent() {
 
 #[cfg(unix)]
 extern "C" fn in_child() {
-    let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
-    logcore::begin_process(u64::from(pid) << 32);
+    logcore::begin_process(u64::from(std::process::id()) << 32);
     super::sys::close_inherited_descriptors();
     if let Some(locks) = take_fork_locks() {
         for inherited in locks.inherited.iter().filter_map(Weak::upgrade) {

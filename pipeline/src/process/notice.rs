@@ -274,8 +274,7 @@ fn write_line(line: &str) {
 
 #[cfg(unix)]
 fn write_some(bytes: &[u8]) -> std::io::Result<usize> {
-    // Without the standard library's lock.
-    Ok(rustix::io::write(std::io::stderr(), bytes)?)
+    super::sys::calls::write_to_stderr(bytes)
 }
 
 #[cfg(not(unix))]

@@ -20,13 +20,7 @@
 /// ```
 pub fn lower_thread_priority() {
     #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{getpriority_process, setpriority_process};
-
-        // To Linux, "process" means the calling thread alone here.
-        let nice = getpriority_process(None).unwrap_or(0);
-        let _ = setpriority_process(None, nice.max(BACKGROUND_NICE));
-    }
+    super::sys::calls::raise_thread_nice_to(BACKGROUND_NICE);
 }
 
 /// Nice values go up to 19.

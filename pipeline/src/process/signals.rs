@@ -100,6 +100,7 @@ mod imp {
     use super::{Signal, SignalWork};
     use crate::process::ending::begin_signal_end;
     use crate::process::notice::settle_notices;
+    use crate::process::sys::calls::kill_self;
     use crate::process::sys::{SignalAction, SignalForwarding, exit_immediately, raise};
 
     pub(super) const STOP: i32 = libc::SIGTSTP;
@@ -147,9 +148,7 @@ mod imp {
             (work.before_end)(signal);
             settle_notices(Duration::from_millis(100));
         });
-        if let Some(number) = rustix::process::Signal::from_named_raw(signal.number()) {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), number);
-        }
+        let _ = kill_self(signal.number());
         // Every thread may have the signal blocked.
         thread::sleep(Duration::from_millis(100));
         exit_immediately(128 + signal.number())

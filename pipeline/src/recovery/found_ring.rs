@@ -265,7 +265,7 @@ fn open_own_file(path: &Path) -> Result<Option<File>, String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
-        if metadata.uid() != rustix::process::geteuid().as_raw() {
+        if metadata.uid() != crate::process::sys::calls::effective_user() {
             return Err("it belongs to another user".to_owned());
         }
         if metadata.nlink() > 1 {

@@ -17,15 +17,14 @@
 use std::ffi::{c_int, c_void};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Once, OnceLock};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
-
 use super::layout::TAIL;
+use crate::process::sys::calls::{file_identity, map_private_over, page_bytes, provide_pages};
 use crate::process::sys::{SignalAction, keep_errno, raise};
 
 /// A mapping whose faults are repaired until the value is dropped.
@@ -84,7 +83,7 @@ impl GuardedMapping {
     /// If too many mappings are guarded.
     pub(crate) fn guard(start: NonNull<u8>, bytes: usize, file: &File, front: NonNull<u8>) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        let page_bytes = rustix::param::page_size();
+        let page_bytes = page_bytes();
         let pages: Box<[AtomicU8]> = (0..bytes.div_ceil(page_bytes))
             .map(|_| AtomicU8::new(PRESENT))
             .collect();
@@ -219,39 +218,28 @@ impl GuardEntry {
     }
 
     /// Returns the descriptor, if it still belongs to the file.
-    fn open_file(&self) -> Option<BorrowedFd<'_>> {
+    fn open_file(&self) -> Option<RawFd> {
         let descriptor: RawFd = self.file.load(Ordering::Relaxed);
-        // SAFETY: the number is not negative, and the borrow ends with the handler. If the program
-        // has closed the descriptor itself, `fstat` fails or finds another file.
-        let file = unsafe { BorrowedFd::borrow_raw(descriptor) };
-        let stat = rustix::fs::fstat(file).ok()?;
         let expected = (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed));
-        ((stat.st_dev, stat.st_ino) == expected).then_some(file)
+        // If the program has closed the descriptor itself, the call fails or finds another file.
+        let identity = file_identity(descriptor).ok()?;
+        (identity == expected).then_some(descriptor)
     }
 
     /// Puts a private mapping of the file, or of zeros, over a part of the range. Returns `true` on
     /// success.
-    fn map_over(&self, offset: usize, bytes: usize, file: Option<BorrowedFd<'_>>) -> bool {
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+    fn map_over(&self, offset: usize, bytes: usize, file: Option<RawFd>) -> bool {
         let start = ptr::with_exposed_provenance_mut(self.start.load(Ordering::Relaxed) + offset);
         // SAFETY: the range is part of the mapping, which belongs to us until the entry is free.
         // Reads and writes there are of atomics and of bytes, for which every value is valid. The
         // head of the file explains what happens to stores.
-        let mapped = unsafe {
-            match file {
-                Some(file) => mmap(start, bytes, access, flags, file, 0),
-                None => mmap_anonymous(start, bytes, access, flags),
-            }
-        };
-        mapped.is_ok()
+        unsafe { map_private_over(start, bytes, file).is_ok() }
     }
 
     /// Returns `true` if the system provides the page now. The system answers without a signal.
     fn can_be_written(&self, offset: usize, bytes: usize) -> bool {
         let start = ptr::with_exposed_provenance_mut(self.start.load(Ordering::Relaxed) + offset);
-        // SAFETY: the range is part of the mapping, and the advice changes none of its bytes.
-        unsafe { madvise(start, bytes, Advice::LinuxPopulateWrite).is_ok() }
+        provide_pages(start, bytes).is_ok()
     }
 }
 
@@ -262,7 +250,8 @@ fn wait_while(is_busy: impl Fn() -> bool) {
         if !is_busy() {
             return;
         }
-        rustix::thread::sched_yield();
+        // On Linux this is the system call `sched_yield` and nothing else.
+        std::thread::yield_now();
     }
 }
 

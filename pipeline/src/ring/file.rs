@@ -337,11 +337,7 @@ pub(crate) fn inode_of(_: &File) -> io::Result<u64> {
 /// Flags of files whose path another user could have replaced.
 #[cfg(unix)]
 pub(crate) fn cautious_flags() -> i32 {
-    use rustix::fs::OFlags;
-
-    (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC)
-        .bits()
-        .cast_signed()
+    libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC
 }
 
 /// Opens a file again, and checks that its path still leads to it.
@@ -465,19 +461,18 @@ pub(crate) fn create_private_file(path: &Path) -> io::Result<File> {
 /// Makes the disk allocate all of the file: a later page without room would be a fatal signal.
 #[cfg(unix)]
 fn allocate(file: &File, bytes: usize) -> io::Result<()> {
-    use rustix::fs::{FallocateFlags, fallocate};
-    use rustix::io::Errno;
-    use rustix::process::{Resource, getrlimit};
+    use crate::process::sys::calls::{file_size_limit, reserve_room};
 
-    let limit = getrlimit(Resource::Fsize).current;
-    if limit.is_some_and(|limit| bytes as u64 > limit) {
+    if file_size_limit().is_some_and(|limit| bytes as u64 > limit) {
         // The system would not only refuse, but end the process by SIGXFSZ.
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    match fallocate(file, FallocateFlags::empty(), 0, bytes as u64) {
+    match reserve_room(file, bytes) {
         // Old file systems allocate only when they are written to.
-        Err(Errno::OPNOTSUPP) => io::copy(&mut io::Read::take(io::repeat(0), bytes as u64), &mut &*file).map(drop),
-        allocated => Ok(allocated?),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            io::copy(&mut io::Read::take(io::repeat(0), bytes as u64), &mut &*file).map(drop)
+        }
+        reserved => reserved,
     }
 }
 

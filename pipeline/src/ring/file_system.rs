@@ -32,11 +32,9 @@ impl FileSystem {
     /// Returns the kind of the file system of `folder`.
     #[cfg(target_os = "linux")]
     pub(crate) fn of(folder: &Path) -> Self {
-        let Ok(stat) = rustix::fs::statfs(folder) else {
+        let Ok(magic) = crate::process::sys::calls::file_system_type(folder) else {
             return Self::Remote;
         };
-        // The type of the field differs between systems; the numbers have 32 bits.
-        let magic = stat.f_type as u32;
         let local = LOCAL.iter().find(|(number, _)| *number == magic);
         local.map_or(Self::Remote, |(_, file_system)| *file_system)
     }

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[cfg(target_os = "linux")]
 use super::fault::GuardedMapping;
 use super::layout::HEADER_BYTES;
+#[cfg(unix)]
+use crate::process::sys::calls;
 
 /// No page is smaller.
 const PAGE: usize = 4096;
@@ -73,18 +75,11 @@ impl Region {
         bytes: usize,
         front_bytes: usize,
     ) -> io::Result<Self> {
-        use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
-
         #[cfg(not(target_os = "linux"))]
         let _ = kept;
-        let access = ProtFlags::READ | ProtFlags::WRITE;
         let layout = layout(bytes)?;
-        // SAFETY: a new mapping at an address of the system's choice touches no memory in use.
-        let start = unsafe { mmap(std::ptr::null_mut(), layout.size(), access, MapFlags::SHARED, file, 0) };
-        let start = Mapping::from_raw(start?, layout.size())?;
-        // SAFETY: as above.
-        let front = unsafe { mmap_anonymous(std::ptr::null_mut(), front_bytes, access, MapFlags::SHARED) };
-        let front = Mapping::from_raw(front?, front_bytes)?;
+        let start = Mapping::new(layout.size(), Some(file))?;
+        let front = Mapping::new(front_bytes, None)?;
         #[cfg(target_os = "linux")]
         let guard = Some(GuardedMapping::guard(start.start, layout.size(), kept, front.start)?);
         Ok(Self {
@@ -118,17 +113,8 @@ impl Region {
     /// Gives the process private copies of all pages, after the mapping was detached from the file.
     #[cfg(target_os = "linux")]
     pub(crate) fn make_private(&self) {
-        use rustix::mm::{Advice, madvise};
-
-        // SAFETY: the range is the block, and the advice changes none of its bytes. A page without
-        // a copy stays a fault.
-        let _ = unsafe {
-            madvise(
-                self.start.as_ptr().cast(),
-                self.layout.size(),
-                Advice::LinuxPopulateWrite,
-            )
-        };
+        // A page without a copy stays a fault.
+        let _ = calls::provide_pages(self.start.as_ptr(), self.layout.size());
     }
 
     /// Does nothing: on other systems no mapping is ever detached.
@@ -302,9 +288,8 @@ struct Mapping {
 
 #[cfg(unix)]
 impl Mapping {
-    fn from_raw(start: *mut std::ffi::c_void, bytes: usize) -> io::Result<Self> {
-        // The system gives the lowest page only to programs that ask for it.
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+    fn new(bytes: usize, file: Option<&std::fs::File>) -> io::Result<Self> {
+        let start = calls::map_shared(bytes, file)?;
         Ok(Self { start, bytes })
     }
 
@@ -316,8 +301,8 @@ impl Mapping {
 #[cfg(unix)]
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: made by `Region::map` with this length, and nothing borrows from it.
-        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
+        // SAFETY: `Region::map` mapped this length, and nothing borrows from the mapping.
+        unsafe { calls::unmap(self.start, self.bytes) };
     }
 }
 

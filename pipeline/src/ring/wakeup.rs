@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::atomic::{AtomicU32, sequential};
+#[cfg(all(target_os = "linux", not(loom)))]
+use crate::process::sys::calls::{futex_wait as wait, futex_wake as wake};
 
 /// The writer works.
 pub(crate) const AWAKE: u32 = 0;
@@ -52,26 +54,6 @@ impl Wakeup<'_> {
         // look finds.
         self.0.swap(AWAKE, Ordering::SeqCst);
     }
-}
-
-/// Sleeps if the word still holds `expected`. May return early. The futex is not private, because
-/// another process may share the word.
-#[cfg(all(target_os = "linux", not(loom)))]
-fn wait(word: &AtomicU32, expected: u32, limit: Option<Duration>) {
-    use rustix::thread::futex;
-
-    let limit = limit.map(|limit| rustix::time::Timespec {
-        tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: limit.subsec_nanos().into(),
-    });
-    let _ = futex::wait(word, futex::Flags::empty(), expected, limit.as_ref());
-}
-
-#[cfg(all(target_os = "linux", not(loom)))]
-fn wake(word: &AtomicU32) {
-    use rustix::thread::futex;
-
-    let _ = futex::wake(word, futex::Flags::empty(), 1);
 }
 
 /// Sleeps forever if nobody wakes it, which the model checker reports.

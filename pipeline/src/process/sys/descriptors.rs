@@ -72,24 +72,19 @@ pub(crate) fn close_inherited_descriptors() {
 #[cfg(unix)]
 impl DescriptorEntry {
     fn close_copy(&self) {
-        use std::os::fd::BorrowedFd;
+        use super::calls::file_identity;
 
         let descriptor = self.descriptor.swap(FREE, Ordering::Acquire);
         if descriptor < 0 {
             return;
         }
-        // SAFETY: the number is not negative, and the borrow ends with the call. Should the program
-        // have closed the descriptor itself, the call fails.
-        let Ok(stat) = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(descriptor) }) else {
-            return;
-        };
-        #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
-        let (device, inode) = (stat.st_dev as u64, stat.st_ino as u64);
-        if (device, inode) == (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed)) {
+        let expected = (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed));
+        // The call fails if the program has closed the descriptor itself.
+        if file_identity(descriptor).is_ok_and(|identity| identity == expected) {
             // SAFETY: the descriptor is this child's copy of the descriptor of a ring: it has the
             // device and the inode of that file, which nothing else opens, and the owner never
             // closes it in a child (see `ring::file`).
-            unsafe { rustix::io::close(descriptor) };
+            unsafe { libc::close(descriptor) };
         }
     }
 }

@@ -1,14 +1,16 @@
-//! The calls of the C library that have no safe form: signal actions and masks, the hooks around a
+//! The calls of the C library: [system calls](calls), signal actions and masks, the hooks around a
 //! fork and an exit.
 //!
 //! The neighboring modules decide what happens and when. This module holds their `unsafe` blocks
-//! and the proofs of these blocks, and offers safe functions.
+//! and the proofs of these blocks. It offers safe functions wherever a function can be safe.
 
 #![allow(
     unsafe_code,
-    reason = "signals, forks and exits are hooked through the C library, which has no safe interface for them"
+    reason = "system calls, and hooks of signals, forks and exits, go through the C library, which is not safe Rust"
 )]
 
+#[cfg(unix)]
+pub(crate) mod calls;
 mod descriptors;
 mod hooks;
 #[cfg(unix)]

@@ -8,6 +8,8 @@ use std::process;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::calls::set_nonblocking;
+
 /// A handler that receives the details of its signal.
 pub(crate) type SignalHandler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
 
@@ -187,7 +189,7 @@ impl SignalForwarding {
     pub(crate) fn prepare(numbers: [c_int; FORWARDED]) -> io::Result<(&'static Self, PipeReader)> {
         let (reader, writer) = io::pipe()?;
         // A full pipe must not hold up a handler.
-        rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK)?;
+        set_nonblocking(&writer)?;
         let of_parent = Self::current();
         // A child of a fork has our handlers already, and the actions before them are those that
         // the parent found.
