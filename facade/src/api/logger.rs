@@ -40,9 +40,9 @@ impl UnifiedLogger {
         Self { inner, _guard: None }
     }
 
-    pub(crate) fn owning(inner: Arc<LoggerInner>) -> Self {
+    pub(crate) fn owning(inner: Arc<LoggerInner>, setup: u64) -> Self {
         let guard = SetupGuard {
-            setup: inner.count_setup(),
+            setup,
             logger: Arc::clone(&inner),
         };
         Self {

@@ -53,7 +53,8 @@ where
     C: TryInto<LogConfig>,
     LogError: From<C::Error>,
 {
-    Ok(UnifiedLogger::owning(registry::set_up(config.try_into()?)?))
+    let (logger, setup) = registry::set_up(config.try_into()?)?;
+    Ok(UnifiedLogger::owning(logger, setup))
 }
 
 /// Returns the logger of this name; opens it if it is not there, with the config of

@@ -459,12 +459,9 @@ impl LoggerInner {
             self.outcome.cut_short(last_panic(), 1);
         }
         let (outcome, sparklines) = self.current_outcome();
-        // A forked child shares the run of its parent. Of several ranks, only the first prints the
-        // closing summary.
-        let prints_summary = outcome.summary.has_metrics()
-            && !self.producer().is_inherited()
-            && config.finish_summary
-            && Ranks::from_config(&config).is_first();
+        // Of several ranks, only the first prints the closing summary.
+        let prints_summary =
+            outcome.summary.has_metrics() && config.finish_summary && Ranks::from_config(&config).is_first();
         LoggerEnding {
             outcome,
             sparklines,
@@ -513,6 +510,10 @@ impl LoggerInner {
     fn current_outcome(&self) -> (Arc<LoggerOutcome>, Vec<String>) {
         let mut outcome = LoggerOutcome::default();
         outcome.end = self.outcome.end(|text| self.redact(text));
+        if self.producer().is_inherited() {
+            // A forked child shares the run of its parent, and the summary is the parent's.
+            return (Arc::new(outcome), Vec::new());
+        }
         outcome.summary = self.outcome.summary();
         let sparklines = self.metrics.summarize(&mut outcome.summary);
         (Arc::new(outcome), sparklines)

@@ -78,10 +78,15 @@ pub(crate) fn set_directives(directives: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Sets a logger up with its own config.
-pub(crate) fn set_up(mut config: LogConfig) -> Result<Arc<LoggerInner>, LogError> {
+/// Sets a logger up with its own config. Returns the logger and the number of this set-up, whose
+/// handle closes the logger.
+pub(crate) fn set_up(mut config: LogConfig) -> Result<(Arc<LoggerInner>, u64), LogError> {
     config.name = printable_name(&config.name);
-    state().open(config)
+    let mut state = state();
+    let logger = state.open(config)?;
+    // Under the lock, so that the set-up whose config holds is also the one that closes the logger.
+    let setup = logger.count_setup();
+    Ok((logger, setup))
 }
 
 /// Returns the logger of this name; opens it if it is not there. Notices report trouble with its

@@ -70,7 +70,10 @@ impl SummaryFile {
         }
     }
 
-    /// Takes the end of the logger. A run without metrics has no entry.
+    /// Writes the end of the logger. A run without metrics has no entry.
+    ///
+    /// The file is written now, because another sink may hang when it finishes. A write that fails
+    /// is repeated by [`finish`](Self::finish).
     pub(crate) fn end(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
         let LoggerEnd { run_end, exit_code, .. } = end;
         self.entry = match run_end {
@@ -89,14 +92,14 @@ impl SummaryFile {
             .map(Some),
             _ => Ok(None),
         };
+        if self.write_entry().is_ok() {
+            self.entry = Ok(None);
+        }
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), SinkError> {
-        let written = match std::mem::replace(&mut self.entry, Ok(None)) {
-            Ok(None) => Ok(()),
-            Ok(Some(entry)) => self.update(Map::from_iter([(self.logger.clone(), entry)])),
-            Err(error) => Err(SinkError::new(error).with_reason("no form in JSON")),
-        };
+        let written = self.write_entry();
+        self.entry = Ok(None);
         if let Err(error) = &written {
             self.books.accepted += 1;
             self.books.drop_for(error.reason(), 1);
@@ -106,6 +109,14 @@ impl SummaryFile {
 
     pub(crate) fn books(&self) -> &SinkBooks {
         &self.books
+    }
+
+    fn write_entry(&self) -> Result<(), SinkError> {
+        match &self.entry {
+            Ok(None) => Ok(()),
+            Ok(Some(entry)) => self.update(Map::from_iter([(self.logger.clone(), entry.clone())])),
+            Err(error) => Err(SinkError::new(error).with_reason("no form in JSON")),
+        }
     }
 
     fn update(&self, entry: Map<String, Value>) -> Result<(), SinkError> {

@@ -1,7 +1,7 @@
 //! The error of everything between the log and the server.
 //!
-//! An error is temporary if repeating the request may help, and permanent otherwise. `GaveUp` is
-//! the only kind that stops a delivery, and means that the data stays on disk.
+//! An error is temporary if repeating the request may help, and permanent otherwise. `GaveUp`,
+//! `InUse` and `Unreadable` stop a delivery; the data stays on disk.
 
 use std::borrow::Cow;
 use std::error::Error as _;
