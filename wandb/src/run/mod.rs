@@ -539,9 +539,12 @@ impl Drop for FinishGuard<'_> {
     }
 }
 
-/// Names the function that sends a run that is only on disk.
+/// Names the command and the function that send a run that is only on disk.
 fn sync_hint(folder: &Path) -> String {
-    format!("`facade::wandb::sync` (the run is in {})", folder.display())
+    format!(
+        "`wandb sync {}` of the official client, or with `facade::wandb::sync`",
+        folder.display()
+    )
 }
 
 /// The files in `files/` that belong to the run itself.
