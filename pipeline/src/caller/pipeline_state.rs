@@ -140,7 +140,12 @@ impl PipelineState {
         }
         let ticket = self.new_number();
         let mut body = Vec::new();
-        encode_control(&mut body, ticket, &command.replay_hint());
+        // Only another process replays, and a summary of many metrics is long.
+        let hint = match self.ring.outlives_process() {
+            true => command.replay_hint(),
+            false => ReplayHint::None,
+        };
+        encode_control(&mut body, ticket, &hint);
         self.commands().insert(ticket, command);
         let end = self.push(FrameKind::Control, &body, WaitPolicy::Until(deadline));
         match end {

@@ -126,16 +126,20 @@ impl LoggerSet {
     pub(super) fn end_shared_sinks(&mut self, end: Option<LoggerEnd>, deadline: Deadline) -> Vec<SinkAccount> {
         let outcome = end.map(LoggerOutcome::without_summary);
         let shared = std::mem::take(&mut self.shared_sinks);
-        let detach = |index| self.sinks.detach(index, outcome.as_ref(), deadline);
-        let ended = shared.into_iter().filter_map(detach);
-        let accounts = ended.map(|slot| slot.into_account(SinkBooks::default())).collect();
+        if let Some(outcome) = &outcome {
+            shared.iter().for_each(|index| self.sinks.end(*index, outcome));
+        }
+        let finished = shared
+            .into_iter()
+            .filter_map(|index| self.sinks.detach(index, deadline));
+        let accounts = finished.map(|slot| slot.into_account(SinkBooks::default())).collect();
         self.update_all_routes();
         accounts
     }
 
     pub(super) fn flush_shared_sinks(&mut self, deadline: Deadline) {
         for index in &self.shared_sinks {
-            let _ = self.sinks.flush(*index, deadline);
+            let _ = self.sinks.flush_early(*index, deadline);
         }
     }
 
@@ -198,8 +202,13 @@ impl LoggerSet {
         };
         let mut replaced = std::mem::take(&mut logger.replaced);
         let mut accounts = Vec::new();
-        for route in std::mem::take(&mut logger.own) {
-            let Some(slot) = self.sinks.detach(route.sink, outcome, deadline) else {
+        let own = std::mem::take(&mut logger.own);
+        // Before any sink finishes, because one that hangs would keep the end from the others.
+        if let Some(outcome) = outcome {
+            own.iter().for_each(|route| self.sinks.end(route.sink, outcome));
+        }
+        for route in own {
+            let Some(slot) = self.sinks.detach(route.sink, deadline) else {
                 continue;
             };
             let mut unseen = replaced.remove(&slot.name).unwrap_or_default();

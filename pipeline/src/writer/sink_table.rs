@@ -83,19 +83,27 @@ impl SinkTable {
         index
     }
 
-    /// Finishes a sink, and removes it. With an outcome, the sink learns that its logger has ended.
-    pub(super) fn detach(
-        &mut self,
-        index: SinkIndex,
-        outcome: Option<&LoggerOutcome>,
-        deadline: Deadline,
-    ) -> Option<SinkSlot> {
-        let slot = self.finish(index, outcome, deadline)?;
+    /// Tells a sink that its logger has ended, and how.
+    pub(super) fn end(&mut self, index: SinkIndex, outcome: &LoggerOutcome) {
+        let state = Arc::clone(&self.state);
+        let Some(slot) = self.get_mut(index) else { return };
+        let result = slot.call(&state, index, |sink| {
+            sink.logger_ended(&outcome.end, &outcome.summary);
+            Ok(())
+        });
+        if let Err(panic) = result {
+            slot.report(&panic);
+        }
+    }
+
+    /// Finishes a sink, and removes it.
+    pub(super) fn detach(&mut self, index: SinkIndex, deadline: Deadline) -> Option<SinkSlot> {
+        let slot = self.finish(index, deadline)?;
         self.free.push(index);
         Some(slot)
     }
 
-    /// Finishes a sink, and replaces it by one that refuses all further events.
+    /// Ends and finishes a sink, and replaces it by one that refuses all further events.
     pub(super) fn end_early(
         &mut self,
         index: SinkIndex,
@@ -104,21 +112,16 @@ impl SinkTable {
         owner: LoggerId,
         label: String,
     ) -> Option<SinkSlot> {
-        let slot = self.finish(index, Some(outcome), deadline)?;
+        self.end(index, outcome);
+        let slot = self.finish(index, deadline)?;
         let ended = EndedSink::named(slot.name.clone());
         self.put(index, SinkSlot::new(ended, label, Some(owner)));
         Some(slot)
     }
 
-    fn finish(&mut self, index: SinkIndex, outcome: Option<&LoggerOutcome>, deadline: Deadline) -> Option<SinkSlot> {
+    fn finish(&mut self, index: SinkIndex, deadline: Deadline) -> Option<SinkSlot> {
         let mut slot = self.entries.get_mut(index.0)?.slot.take()?;
-        let result = slot.call(&self.state, index, |sink| {
-            if let Some(LoggerOutcome { end, summary }) = outcome {
-                sink.logger_ended(end, summary);
-            }
-            sink.finish(deadline)
-        });
-        if let Err(error) = result {
+        if let Err(error) = slot.call(&self.state, index, |sink| sink.finish(deadline)) {
             slot.report(&error);
         }
         Some(slot)
@@ -143,19 +146,28 @@ impl SinkTable {
         entry.slot.as_mut()
     }
 
-    /// Flushes a sink, and reports an error.
+    /// Flushes a sink, and reports an error. A sink that fails is called again after a while.
     pub(super) fn flush(&mut self, index: SinkIndex, deadline: Deadline) -> Result<(), (String, SinkError)> {
-        let state = Arc::clone(&self.state);
+        let result = self.flush_early(index, deadline);
         let Some(slot) = self.get_mut(index) else { return Ok(()) };
-        let result = slot.call(&state, index, |sink| sink.flush(deadline));
         slot.is_dirty = false;
         // Only `deliver` decides that the trouble is over: a sink with a spool can be flushed in
         // spite of it.
-        result.map_err(|error| {
-            slot.report(&error);
+        if result.is_err() {
             slot.failed_at = Some(Instant::now());
-            (slot.name.clone(), error)
-        })
+        }
+        result.map_err(|error| (slot.name.clone(), error))
+    }
+
+    /// Flushes a sink that the batch delivers to later, and reports an error.
+    pub(super) fn flush_early(&mut self, index: SinkIndex, deadline: Deadline) -> Result<(), SinkError> {
+        let state = Arc::clone(&self.state);
+        let Some(slot) = self.get_mut(index) else { return Ok(()) };
+        let result = slot.call(&state, index, |sink| sink.flush(deadline));
+        if let Err(error) = &result {
+            slot.report(error);
+        }
+        result
     }
 
     /// Calls a sink with an event, if it wants this kind of event, and keeps the account. A message
