@@ -118,7 +118,6 @@ mod deadline;
 mod directives;
 mod error;
 pub mod escape;
-pub mod families;
 mod formatter;
 mod json_capture;
 #[doc(hidden)]
@@ -136,6 +135,7 @@ mod ranks;
 mod record;
 mod redaction;
 pub mod registry;
+pub mod reserved_names;
 mod resume_point;
 mod rows;
 mod secret;

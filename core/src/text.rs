@@ -1,4 +1,4 @@
-//! Short texts for numbers on a terminal.
+//! Durations, counts and rates as short texts.
 //!
 //! The texts have a fixed precision, so that a number that is redrawn in place keeps its width.
 //! Bars, summaries and console lines share these forms.

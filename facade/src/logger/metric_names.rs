@@ -9,7 +9,7 @@ use logcore_pipeline::{NameId, print_notice};
 use crate::logger::name_cache::{CachedName, NameCache};
 
 /// Columns of `metrics.jsonl` that no metric of the user may take.
-const RESERVED: [&str; 3] = logcore::families::ROW_COLUMNS;
+const RESERVED: [&str; 3] = logcore::reserved_names::ROW_COLUMNS;
 
 /// The naming of the system's own families, whose names do not change with the configuration.
 const SYSTEM_NAMING: u64 = u64::MAX;
@@ -186,7 +186,7 @@ impl MetricNames {
     pub(crate) fn possible_names(&self, name: &str) -> Vec<String> {
         /// Columns that W&B adds to each row.
         const WANDB_COLUMNS: [&str; 3] = ["_step", "_runtime", "_timestamp"];
-        const FAMILIES: [&str; 4] = logcore::families::SYSTEM_FAMILIES;
+        const FAMILIES: [&str; 4] = logcore::reserved_names::SYSTEM_FAMILIES;
         if WANDB_COLUMNS.contains(&name) {
             return vec![name.to_owned()];
         }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use logcore::families::is_system_metric;
+use logcore::reserved_names::is_system_metric;
 use logcore::{LogConfig, MetricBatch, text};
 
 /// Number of metrics that are shown if the user chose none.

@@ -5,7 +5,7 @@
 //! are escaped, too, so that each line is one line for every reader and shows all it contains.
 
 use logcore::escape::escape_json;
-use logcore::families::ROW_COLUMNS;
+use logcore::reserved_names::ROW_COLUMNS;
 use logcore::serde_json;
 use logcore::{Row, epoch_seconds};
 use serde::Serialize;

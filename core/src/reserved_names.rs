@@ -5,14 +5,14 @@
 /// behind it.
 ///
 /// ```
-/// assert!(logcore::families::ROW_COLUMNS.contains(&"step"));
+/// assert!(logcore::reserved_names::ROW_COLUMNS.contains(&"step"));
 /// ```
 pub const ROW_COLUMNS: [&str; 3] = ["step", "time", "logger"];
 
 /// Prefixes of the metrics that the system itself logs. `metrics_prefix` is not put before them.
 ///
 /// ```
-/// use logcore::families::SYSTEM_FAMILIES;
+/// use logcore::reserved_names::SYSTEM_FAMILIES;
 ///
 /// assert!(SYSTEM_FAMILIES.iter().all(|family| family.ends_with('/')));
 /// ```
@@ -21,7 +21,7 @@ pub const SYSTEM_FAMILIES: [&str; 4] = ["throughput/", "progress/", "memory/", "
 /// Returns `true` if a name belongs to a family of the system.
 ///
 /// ```
-/// use logcore::families::is_system_metric;
+/// use logcore::reserved_names::is_system_metric;
 ///
 /// assert!(is_system_metric("progress/percent"));
 /// assert!(!is_system_metric("metrics/loss"));
