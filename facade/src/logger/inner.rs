@@ -22,11 +22,10 @@ use logcore_pipeline::{
 use crate::logger::filter::{FilterRules, RecordFilter};
 use crate::logger::gate::CallGate;
 use crate::logger::metrics::MetricRecorder;
-use crate::logger::outcome::{RunOutcome, last_panic};
 use crate::logger::probe_thread::ProbeThread;
 use crate::logger::probes::{ProbeReport, ProbeSet};
 use crate::logger::rate_limit::SiteRateLimiter;
-use crate::logger::report::FinishReport;
+use crate::logger::report::{FinishReport, RunOutcome, last_panic};
 use crate::logger::sinks::{BuiltSinks, level_of};
 use crate::logger::summary;
 use crate::logger::terminal::{self, SummaryPrinter};
@@ -421,7 +420,7 @@ impl LoggerInner {
         let (outcome, _) = self.current_outcome();
         if let Err(error) = self.producer().end_remote_sinks(outcome, deadline) {
             print_notice(
-                &format!("wind up {}", self.name()),
+                &format!("end remote sinks {}", self.name()),
                 &format!("logger `{}`: {error}", self.name()),
             );
         }
@@ -527,7 +526,8 @@ impl LoggerInner {
     }
 }
 
-/// The name in a logger's levels that stands for the sinks that all loggers share.
+/// The key in a logger's levels that stands for the sinks that all loggers share, beside the names
+/// of the logger's own sinks.
 const SHARED_SINKS: &str = "shared";
 
 /// Number of members that the notice of `log_config` names; it counts the rest.

@@ -1,18 +1,18 @@
 //! The names of a logger's metrics: the user's, with the prefix, and those of the system's own
-//! families.
+//! families; and a thread's cache of names, so that the thread looks each name up once.
 
 use std::collections::HashMap;
+use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use logcore_pipeline::{NameId, print_notice};
-
-use crate::logger::name_cache::{CachedName, NameCache};
 
 /// Columns of `metrics.jsonl` that no metric of the user may take.
 const RESERVED: [&str; 3] = logcore::reserved_names::ROW_COLUMNS;
 
-/// The naming of the system's own families, whose names do not change with the configuration.
-const SYSTEM_NAMING: u64 = u64::MAX;
+/// Version of the names in the system's own families, which do not change with the configuration.
+const SYSTEM_NAMES_VERSION: u64 = u64::MAX;
 
 /// Returns the short form of a name in the ring, if there is room for one.
 pub(crate) type Interner = Box<dyn Fn(&str) -> Option<NameId> + Send>;
@@ -30,9 +30,10 @@ pub(crate) struct MetricNames {
 }
 
 struct MetricEntry {
+    /// The name that the user or the system gives.
+    given: Arc<str>,
     /// The name that the sinks get.
-    full: Arc<str>,
-    logged: Arc<str>,
+    written: Arc<str>,
     id: Option<NameId>,
     is_user: bool,
 }
@@ -57,9 +58,9 @@ impl MetricNames {
         prefix.clone_into(&mut self.prefix);
         for at in 0..self.entries.len() {
             if self.entries[at].is_user {
-                let full = self.full_name(&self.entries[at].logged);
-                self.entries[at].id = (self.intern)(&full);
-                self.entries[at].full = full.into();
+                let written = self.written_name(&self.entries[at].given);
+                self.entries[at].id = (self.intern)(&written);
+                self.entries[at].written = written.into();
             }
         }
     }
@@ -72,12 +73,12 @@ impl MetricNames {
         self.entries[metric as usize].id
     }
 
-    pub(crate) fn logged(&self, metric: usize) -> &Arc<str> {
-        &self.entries[metric].logged
+    pub(crate) fn given(&self, metric: usize) -> &Arc<str> {
+        &self.entries[metric].given
     }
 
-    pub(crate) fn full(&self, metric: u32) -> &Arc<str> {
-        &self.entries[metric as usize].full
+    pub(crate) fn written(&self, metric: u32) -> &Arc<str> {
+        &self.entries[metric as usize].written
     }
 
     pub(crate) fn is_user(&self, metric: usize) -> bool {
@@ -96,31 +97,31 @@ impl MetricNames {
     }
 
     /// Returns the metric of a user's name; adds the metric if it is new.
-    pub(crate) fn user(&mut self, naming: u64, name: &str) -> CachedName {
+    pub(crate) fn metric_of_user_name(&mut self, names_version: u64, name: &str) -> CachedName {
         let metric = match self.user.get(name) {
             Some(metric) => *metric,
             None => {
-                let full = self.full_name(name);
+                let written = self.written_name(name);
                 // Without a prefix, a user's metric with the name of a system's metric is the same
                 // metric.
-                let system = self.system.get(&full).copied();
-                let metric = system.unwrap_or_else(|| self.add(name.into(), full, true));
+                let system = self.system.get(&written).copied();
+                let metric = system.unwrap_or_else(|| self.add(name.into(), written, true));
                 self.user.insert(name.to_owned(), metric);
                 metric
             }
         };
-        self.cached(naming, metric)
+        self.cached(names_version, metric)
     }
 
     /// Returns the metric of a name in the system's own families; adds the metric if it is new.
-    pub(crate) fn system(&mut self, name: &str) -> (u32, Option<NameId>) {
-        if let Some(cached) = self.system_cache.find(SYSTEM_NAMING, name) {
+    pub(crate) fn metric_of_system_name(&mut self, name: &str) -> (u32, Option<NameId>) {
+        if let Some(cached) = self.system_cache.find(SYSTEM_NAMES_VERSION, name) {
             return (cached.metric, cached.id);
         }
         let metric = match self.system.get(name) {
             Some(metric) => *metric,
             None => {
-                let user = self.entries.iter().position(|metric| *metric.full == *name);
+                let user = self.entries.iter().position(|metric| *metric.written == *name);
                 let metric = match user {
                     Some(at) => at as u32,
                     None => self.add(name.into(), name.into(), false),
@@ -129,26 +130,26 @@ impl MetricNames {
                 metric
             }
         };
-        self.system_cache.insert(self.cached(SYSTEM_NAMING, metric));
+        self.system_cache.insert(self.cached(SYSTEM_NAMES_VERSION, metric));
         (metric, self.id(metric))
     }
 
-    fn cached(&self, naming: u64, metric: u32) -> CachedName {
+    fn cached(&self, names_version: u64, metric: u32) -> CachedName {
         let entry = &self.entries[metric as usize];
         CachedName {
-            naming,
-            logged: Arc::clone(&entry.logged),
+            names_version,
+            given: Arc::clone(&entry.given),
             metric,
             id: entry.id,
         }
     }
 
-    fn add(&mut self, logged: Arc<str>, full: String, is_user: bool) -> u32 {
+    fn add(&mut self, given: Arc<str>, written: String, is_user: bool) -> u32 {
         let metric = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         self.entries.push(MetricEntry {
-            id: (self.intern)(&full),
-            full: full.into(),
-            logged,
+            id: (self.intern)(&written),
+            written: written.into(),
+            given,
             is_user,
         });
         metric
@@ -156,24 +157,26 @@ impl MetricNames {
 
     /// Returns a user's name with the prefix. A name that is a reserved column gets a `_`, and a
     /// notice says so.
-    fn full_name(&self, name: &str) -> String {
-        let mut full = format!("{}{name}", self.prefix);
+    fn written_name(&self, name: &str) -> String {
+        let mut written = format!("{}{name}", self.prefix);
         // The user may log both `step` and `step_`, and each gets a column of its own.
-        let clashes = |full: &str| {
-            RESERVED.contains(&full)
-                || (RESERVED.contains(&full.trim_end_matches('_'))
-                    && self.entries.iter().any(|entry| *entry.full == *full))
+        let clashes = |written: &str| {
+            RESERVED.contains(&written)
+                || (RESERVED.contains(&written.trim_end_matches('_'))
+                    && self.entries.iter().any(|entry| *entry.written == *written))
         };
-        if clashes(&full) {
-            while clashes(&full) {
-                full.push('_');
+        if clashes(&written) {
+            while clashes(&written) {
+                written.push('_');
             }
             print_notice(
-                &format!("reserved metric name {full}"),
-                &format!("the metric `{name}` is written as `{full}`, because metrics.jsonl has such a column already"),
+                &format!("reserved metric name {written}"),
+                &format!(
+                    "the metric `{name}` is written as `{written}`, because metrics.jsonl has such a column already"
+                ),
             );
         }
-        full
+        written
     }
 }
 
@@ -190,7 +193,7 @@ impl MetricNames {
         if WANDB_COLUMNS.contains(&name) {
             return vec![name.to_owned()];
         }
-        let mut names = vec![self.full_name(name)];
+        let mut names = vec![self.written_name(name)];
         let stands_as_it_is = name.starts_with(&self.prefix)
             || FAMILIES.iter().any(|family| name.starts_with(family))
             || self.system.contains_key(name);
@@ -211,11 +214,156 @@ impl MetricNames {
             "progress/percent",
         ];
         let mut names = self.possible_names(name);
-        let exists = |full: &String| {
-            let is_it = |entry: &MetricEntry| *entry.full == **full;
-            self.entries.iter().any(is_it) || DERIVED.contains(&full.as_str())
+        let exists = |written: &String| {
+            let is_it = |entry: &MetricEntry| *entry.written == **written;
+            self.entries.iter().any(is_it) || DERIVED.contains(&written.as_str())
         };
         let at = names.iter().position(exists).unwrap_or(0);
         names.swap_remove(at)
+    }
+}
+
+/// A metric of a logger, with its name.
+#[derive(Clone)]
+pub(crate) struct CachedName {
+    /// Version of the names that the entry belongs to, from [`next_names_version`].
+    pub(crate) names_version: u64,
+    pub(crate) given: Arc<str>,
+    pub(crate) metric: u32,
+    /// The short form of the name, if there is one.
+    pub(crate) id: Option<NameId>,
+}
+
+/// Returns a number for the names of a logger as it is configured now. No other logger or
+/// configuration has this number.
+pub(crate) fn next_names_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The names that a thread has looked up.
+///
+/// A loop logs the same names in the same order. So the cache first compares a name with the one
+/// that followed last time: one comparison, where a map would need a hash and a lock.
+#[derive(Default)]
+pub(crate) struct NameCache {
+    entries: Vec<CacheEntry>,
+    /// Indices of the entries by version of the names and metric.
+    indices: HashMap<(u64, u32), usize>,
+    last: usize,
+    expected: usize,
+}
+
+struct CacheEntry {
+    name: CachedName,
+    /// Index of the entry that followed last time.
+    followed_by: usize,
+}
+
+/// Largest number of entries; a cache that is full starts anew.
+const MAX_ENTRIES: usize = 16 << 10;
+
+impl NameCache {
+    /// Returns the metric of a name, if the name is the expected one.
+    #[inline]
+    pub(crate) fn find(&mut self, names_version: u64, name: &str) -> Option<&CachedName> {
+        let CacheEntry {
+            name: cached,
+            followed_by,
+        } = self.entries.get(self.expected)?;
+        // A handle passes the very text of the cache, so that comparing addresses often decides.
+        if cached.names_version != names_version || !(ptr::eq(&*cached.given, name) || *cached.given == *name) {
+            return None;
+        }
+        self.last = self.expected;
+        self.expected = *followed_by;
+        Some(cached)
+    }
+
+    /// Adds a name that [`find`](Self::find) did not return; from now on the cache expects it after
+    /// the last one.
+    pub(crate) fn insert(&mut self, name: CachedName) {
+        let key = (name.names_version, name.metric);
+        let at = match self.indices.get(&key) {
+            Some(at) => *at,
+            None => {
+                if self.entries.len() == MAX_ENTRIES {
+                    self.entries.clear();
+                    self.indices.clear();
+                }
+                let at = self.entries.len();
+                self.indices.insert(key, at);
+                self.entries.push(CacheEntry { name, followed_by: 0 });
+                at
+            }
+        };
+        if let Some(last) = self.entries.get_mut(self.last) {
+            last.followed_by = at;
+        }
+        self.last = at;
+        self.expected = self.entries[at].followed_by;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks a name up as a call does; returns whether the cache had the name. A metric's number is
+    /// its name's bytes.
+    fn look_up(cache: &mut NameCache, names_version: u64, name: &str) -> bool {
+        if let Some(cached) = cache.find(names_version, name) {
+            assert_eq!((cached.names_version, &*cached.given), (names_version, name));
+            return true;
+        }
+        cache.insert(CachedName {
+            names_version,
+            given: name.into(),
+            metric: name.bytes().fold(0, |sum, byte| sum * 256 + u32::from(byte)),
+            id: None,
+        });
+        false
+    }
+
+    #[test]
+    fn a_loop_misses_each_name_once() {
+        let mut cache = NameCache::default();
+        for round in 0..10 {
+            for (names_version, name) in [(1, "loss"), (1, "acc"), (2, "loss"), (1, "lr")] {
+                assert_eq!(
+                    look_up(&mut cache, names_version, name),
+                    round > 0,
+                    "{round} {names_version} {name}"
+                );
+            }
+        }
+        assert_eq!(cache.entries.len(), 4);
+    }
+
+    #[test]
+    fn another_order_of_names_costs_one_miss_at_each_turn() {
+        let mut cache = NameCache::default();
+        let misses = |cache: &mut NameCache, all: &[&str]| -> usize {
+            all.iter().filter(|name| !look_up(cache, 1, name)).count()
+        };
+        let train = ["a", "b", "c", "d", "e"];
+        let validation = ["x", "y", "z"];
+        assert_eq!(misses(&mut cache, &train), 5);
+        assert_eq!(misses(&mut cache, &validation), 3);
+        for _ in 0..3 {
+            assert_eq!(misses(&mut cache, &train), 0);
+            assert_eq!(misses(&mut cache, &train), 1);
+            assert_eq!(misses(&mut cache, &train), 0);
+            assert_eq!(misses(&mut cache, &validation), 1);
+        }
+    }
+
+    #[test]
+    fn the_cache_stays_bounded_with_any_number_of_names() {
+        let mut cache = NameCache::default();
+        for names_version in 0..2 * MAX_ENTRIES as u64 {
+            look_up(&mut cache, names_version, "loss");
+        }
+        assert!(cache.entries.len() <= MAX_ENTRIES && cache.indices.len() == cache.entries.len());
     }
 }

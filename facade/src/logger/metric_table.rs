@@ -9,8 +9,8 @@ use logcore_metrics::{Tracker, TrackerOptions};
 use logcore_pipeline::NameId;
 use logcore_progress::Throughput;
 
-use crate::logger::metric_names::{Interner, MetricNames};
-use crate::logger::progress::{ProgressMeter, ProgressSnapshot, ProgressStack, ProgressUpdate};
+use crate::logger::metric_names::{CachedName, Interner, MetricNames};
+use crate::logger::progress::{NestedAdvance, ProgressMeter, ProgressSnapshot, ProgressStack, ProgressUpdate};
 use crate::logger::steps::StepCounter;
 use crate::logger::summary::{SHOWN_METRICS, sparkline};
 
@@ -117,15 +117,15 @@ impl MetricTable {
     }
 
     /// Returns the metric of a user's name, for a thread that does not have it in its cache.
-    pub(crate) fn user(&mut self, naming: u64, name: &str) -> crate::logger::name_cache::CachedName {
-        let cached = self.names.user(naming, name);
+    pub(crate) fn metric_of_user_name(&mut self, names_version: u64, name: &str) -> CachedName {
+        let cached = self.names.metric_of_user_name(names_version, name);
         self.track_new();
         cached
     }
 
     /// Adds a sample of a metric in the system's own families.
     pub(crate) fn add_system(&mut self, name: &str, value: MetricValue, samples: &mut Vec<MetricSample>) {
-        let (metric, id) = self.names.system(name);
+        let (metric, id) = self.names.metric_of_system_name(name);
         self.track_new();
         samples.push(MetricSample { metric, id, value });
     }
@@ -196,14 +196,16 @@ impl MetricTable {
         self.progress.started()
     }
 
-    /// Advances the innermost progress; returns news for the sinks if they are due.
+    /// Advances the innermost progress; returns an update for the sinks if one is due.
     #[inline]
     pub(crate) fn advance(&mut self, n: u64, batch: impl Count) -> Option<ProgressUpdate> {
         let batch = batch.count();
-        if !self.progress.is_flat()
-            && let Some(update) = self.progress.advance_nested(n, batch)
-        {
-            return update;
+        if !self.progress.has_no_nested() {
+            match self.progress.advance_nested(n, batch) {
+                NestedAdvance::Due(update) => return Some(update),
+                NestedAdvance::NotDue => return None,
+                NestedAdvance::NotNested => {}
+            }
         }
         self.steps.advance(n);
         self.progress.advance_outermost(n, batch)
@@ -244,8 +246,8 @@ impl MetricTable {
     }
 
     /// Returns the names that the sinks get for these samples.
-    pub(crate) fn full_names(&self, samples: &[MetricSample]) -> Vec<Arc<str>> {
-        let name = |sample: &MetricSample| Arc::clone(self.names.full(sample.metric));
+    pub(crate) fn written_names(&self, samples: &[MetricSample]) -> Vec<Arc<str>> {
+        let name = |sample: &MetricSample| Arc::clone(self.names.written(sample.metric));
         samples.iter().map(name).collect()
     }
 
@@ -259,7 +261,7 @@ impl MetricTable {
 
     pub(crate) fn averages(&mut self) -> Vec<(String, f64)> {
         let names: Vec<_> = (0..self.names.len())
-            .map(|at| Arc::clone(self.names.logged(at)))
+            .map(|at| Arc::clone(self.names.given(at)))
             .collect();
         let mut averages: Vec<_> = names
             .iter()
@@ -288,7 +290,7 @@ impl MetricTable {
         let mut sparklines = Vec::new();
         for at in 0..self.names.len() {
             let Some(stats) = self.stats_of(at) else { continue };
-            let metric = MetricSummary::new(&**self.names.logged(at), stats);
+            let metric = MetricSummary::new(&**self.names.given(at), stats);
             if !self.names.is_user(at) {
                 summary.system_metrics.push(metric);
                 continue;

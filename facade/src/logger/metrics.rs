@@ -9,17 +9,17 @@ use logcore::{Count, LogConfig, LoggerSummary, MetricPair, Number, PerProcess, R
 use logcore_pipeline::{ForkMutex, MetricName, NameId};
 
 use crate::logger::gate::CallGate;
+use crate::logger::metric_names::{NameCache, next_names_version};
 use crate::logger::metric_table::{MetricSample, MetricTable, StepChoice};
-use crate::logger::name_cache::{NameCache, next_naming};
 use crate::logger::progress::ProgressUpdate;
 
 /// Records the metrics and the progress of one logger.
 pub(crate) struct MetricRecorder {
     gate: Arc<CallGate>,
     enabled: AtomicBool,
-    /// Number of the current naming. It changes when the sinks get names in another form, and so
+    /// Version of the names that the sinks get. The version changes with their form, and so
     /// invalidates the name caches.
-    naming: AtomicU64,
+    names_version: AtomicU64,
     /// Held from the choice of a call's step until the call is in the ring, so that sinks get steps
     /// in order. Taken before the lock of the table.
     order: PerProcess<Mutex<()>>,
@@ -33,7 +33,7 @@ impl MetricRecorder {
         Self {
             gate,
             enabled: AtomicBool::new(true),
-            naming: AtomicU64::new(next_naming()),
+            names_version: AtomicU64::new(next_names_version()),
             order: PerProcess::default(),
             table: ForkMutex::new(table),
         }
@@ -41,7 +41,7 @@ impl MetricRecorder {
 
     pub(crate) fn configure(&self, config: &Arc<LogConfig>, first_step: u64) {
         self.table.lock().configure(config, first_step);
-        self.naming.store(next_naming(), Ordering::Release);
+        self.names_version.store(next_names_version(), Ordering::Release);
         self.enabled.store(config.enable_metrics, Ordering::Relaxed);
     }
 
@@ -59,14 +59,14 @@ impl MetricRecorder {
             return;
         }
         with_scratch(|Scratch { samples, names }| {
-            let naming = self.naming.load(Ordering::Acquire);
+            let names_version = self.names_version.load(Ordering::Acquire);
             // The iterator, the names and the numbers are user code and may log, too: no lock is
             // held here.
             for pair in metrics {
                 let (name, value) = (pair.name(), pair.value());
-                let (metric, id) = match names.find(naming, name) {
+                let (metric, id) = match names.find(names_version, name) {
                     Some(cached) => (cached.metric, cached.id),
-                    None => self.look_up(naming, name, names),
+                    None => self.look_up(names_version, name, names),
                 };
                 samples.push(MetricSample { metric, id, value });
             }
@@ -76,9 +76,9 @@ impl MetricRecorder {
 
     /// Returns the metric of a user's name, and the name, for a handle.
     pub(crate) fn handle(&self, name: &str) -> (u32, Arc<str>) {
-        let naming = self.naming.load(Ordering::Acquire);
-        let cached = self.table.lock().user(naming, name);
-        (cached.metric, cached.logged)
+        let names_version = self.names_version.load(Ordering::Acquire);
+        let cached = self.table.lock().metric_of_user_name(names_version, name);
+        (cached.metric, cached.given)
     }
 
     /// Logs one value of a metric from [`handle`](Self::handle).
@@ -164,8 +164,8 @@ impl MetricRecorder {
     }
 
     #[cold]
-    fn look_up(&self, naming: u64, name: &str, names: &mut NameCache) -> (u32, Option<NameId>) {
-        let found = self.table.lock().user(naming, name);
+    fn look_up(&self, names_version: u64, name: &str, names: &mut NameCache) -> (u32, Option<NameId>) {
+        let found = self.table.lock().metric_of_user_name(names_version, name);
         let metric = (found.metric, found.id);
         names.insert(found);
         metric
@@ -188,7 +188,7 @@ impl MetricRecorder {
         if samples.iter().all(|sample| sample.id.is_some()) {
             return producer.metrics(step, samples.iter().map(|sample| named(sample, "")));
         }
-        let texts = self.table.lock().full_names(samples);
+        let texts = self.table.lock().written_names(samples);
         let named = samples.iter().zip(&texts).map(|(sample, text)| named(sample, text));
         producer.metrics(step, named);
     }

@@ -6,8 +6,6 @@ pub(crate) mod inner;
 pub(crate) mod metric_names;
 pub(crate) mod metric_table;
 pub(crate) mod metrics;
-pub(crate) mod name_cache;
-pub(crate) mod outcome;
 pub(crate) mod probe_thread;
 pub(crate) mod probes;
 pub(crate) mod progress;

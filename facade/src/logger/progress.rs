@@ -29,7 +29,7 @@ struct ProgressLevel {
     meter: Option<ProgressMeter>,
 }
 
-/// News of a progress for the sinks.
+/// An update of a progress for the sinks.
 pub(crate) enum ProgressUpdate {
     /// A nested progress has moved.
     Nested {
@@ -38,6 +38,16 @@ pub(crate) enum ProgressUpdate {
     },
     /// The progress that counts steps has moved.
     Outermost(ProgressKind),
+}
+
+/// Result of advancing the innermost nested progress.
+pub(crate) enum NestedAdvance {
+    /// No progress is nested, so the update is for the outermost one.
+    NotNested,
+    /// The progress has moved; the sinks need no update yet.
+    NotDue,
+    /// The sinks need this update.
+    Due(ProgressUpdate),
 }
 
 impl ProgressStack {
@@ -77,17 +87,19 @@ impl ProgressStack {
         Some(newest.meter.as_mut()?.snapshot(ProgressKind::Started))
     }
 
-    /// Returns `true` if the next update is for the outermost progress.
+    /// Returns `true` if no progress is nested, so that the next update is for the outermost one.
     #[inline]
-    pub(crate) fn is_flat(&self) -> bool {
+    pub(crate) fn has_no_nested(&self) -> bool {
         self.nested.is_empty()
     }
 
-    /// Advances the innermost nested progress; `None` if there is no nested progress.
+    /// Advances the innermost nested progress.
     #[cold]
-    pub(crate) fn advance_nested(&mut self, n: u64, batch: Option<u64>) -> Option<Option<ProgressUpdate>> {
+    pub(crate) fn advance_nested(&mut self, n: u64, batch: Option<u64>) -> NestedAdvance {
         self.remove_over();
-        let level = self.nested.last_mut()?;
+        let Some(level) = self.nested.last_mut() else {
+            return NestedAdvance::NotNested;
+        };
         let (is_due, ends) = level.advance(n, batch);
         let kind = if ends {
             ProgressKind::Finished
@@ -105,7 +117,7 @@ impl ProgressStack {
         if ends {
             self.resume_outer();
         }
-        Some(update)
+        update.map_or(NestedAdvance::NotDue, NestedAdvance::Due)
     }
 
     /// Advances the outermost progress.
@@ -227,7 +239,7 @@ impl ProgressMeter {
         }
     }
 
-    /// Takes an update; returns `true` if the sinks are due for news.
+    /// Takes an update; returns `true` if an event for the sinks is due.
     #[inline]
     fn update(&mut self, n: u64, batch: Option<u64>) -> bool {
         let now = Instant::now();
@@ -301,7 +313,7 @@ mod tests {
         start(&mut stack, 2, "Validate");
         stack.advance_nested(2, None);
         stack.end_innermost();
-        assert!(stack.is_open() && stack.is_flat());
+        assert!(stack.is_open() && stack.has_no_nested());
         stack.advance_outermost(30, None);
         assert!(!stack.is_open());
         stack.end_innermost();
@@ -309,6 +321,7 @@ mod tests {
         start(&mut stack, 30, "Train");
         start(&mut stack, 2, "Validate");
         stack.advance_nested(2, None);
-        assert!(stack.advance_nested(1, None).is_none() && stack.is_flat());
+        assert!(matches!(stack.advance_nested(1, None), NestedAdvance::NotNested));
+        assert!(stack.has_no_nested());
     }
 }

@@ -9,7 +9,7 @@ use logcore::log::{Level, Record};
 use logcore::{is_catching_panic, is_logging_suppressed};
 use logcore_pipeline::RecordOrigin;
 
-use crate::logger::outcome::note_panic;
+use crate::logger::report::note_panic;
 use crate::logger::terminal;
 use crate::process::global_log;
 

@@ -15,8 +15,7 @@ use logcore::{
 use logcore_pipeline::{Producer, Signal, print_notice};
 
 use crate::logger::inner::LoggerInner;
-use crate::logger::outcome::last_panic;
-use crate::logger::report::FinishReport;
+use crate::logger::report::{FinishReport, last_panic};
 use crate::process::config_watch::WatchHooks;
 use crate::process::global_log;
 use crate::process::logger_config::{printable_name, with_name, without_files};
