@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
 use crate::FilePosition;
-use crate::file_id::FileId;
+use crate::position::FileId;
 use crate::rotation::numbered;
 
 /// The bytes after a position, from the file of the position and from the files that took its path
@@ -21,8 +21,8 @@ pub(crate) struct AlreadyWritten {
     /// Offset at which the next record may begin.
     at: usize,
     /// The lines of `bytes`, if the file of the position is gone or was emptied. Then the first
-    /// records may be gone, too.
-    gap: Option<LineHashes>,
+    /// records may be gone, too, so the start of the comparison is uncertain.
+    uncertain_start: Option<LineHashes>,
 }
 
 /// Result of looking for a record among the bytes.
@@ -47,7 +47,7 @@ impl AlreadyWritten {
     /// Reads the bytes after `position`.
     pub(crate) fn read(position: &FilePosition) -> io::Result<Self> {
         let files = files_after(position)?;
-        let mut has_gap = files.iter().all(|(_, from)| from.is_none());
+        let mut starts_uncertain = files.iter().all(|(_, from)| from.is_none());
         let (mut parts, mut room) = (Vec::new(), MOST_BYTES);
         for (number, from) in files.into_iter().rev() {
             let mut file = match logcore_files::open(&path_of(position, number)) {
@@ -60,7 +60,7 @@ impl AlreadyWritten {
                 Some(from) if ends_a_line(&mut file, from)? => from,
                 // The file was emptied or overwritten, so all of it is new.
                 Some(_) => {
-                    has_gap = true;
+                    starts_uncertain = true;
                     0
                 }
                 None => 0,
@@ -69,13 +69,17 @@ impl AlreadyWritten {
             let mut part = Vec::new();
             file.take(room).read_to_end(&mut part)?;
             room -= part.len() as u64;
-            has_gap |= room == 0;
+            starts_uncertain |= room == 0;
             parts.push(part);
         }
         parts.reverse();
         let bytes = parts.concat();
-        let gap = (has_gap && !bytes.is_empty()).then(|| LineHashes::new(&bytes));
-        Ok(Self { bytes, at: 0, gap })
+        let uncertain_start = (starts_uncertain && !bytes.is_empty()).then(|| LineHashes::new(&bytes));
+        Ok(Self {
+            bytes,
+            at: 0,
+            uncertain_start,
+        })
     }
 
     /// Returns the number of bytes that were not compared yet.
@@ -87,10 +91,10 @@ impl AlreadyWritten {
     ///
     /// A process writes its records in order: if one is missing, all later ones are missing, too.
     pub(crate) fn match_next(&mut self, record: &[u8]) -> RecordMatch {
-        if let Some(lines) = &self.gap {
+        if let Some(lines) = &self.uncertain_start {
             let found = lines.may_have(record).then(|| self.find(record)).flatten();
             let Some(at) = found else { return RecordMatch::Unknown };
-            self.gap = None;
+            self.uncertain_start = None;
             self.at = at;
         }
         while self.at < self.bytes.len() {
@@ -113,8 +117,8 @@ impl AlreadyWritten {
     }
 
     /// Ends [`RecordMatch::Unknown`]: a record that is not found was not written.
-    pub(crate) fn close_gap(&mut self) {
-        self.gap = None;
+    pub(crate) fn assume_unwritten(&mut self) {
+        self.uncertain_start = None;
     }
 
     fn find(&self, record: &[u8]) -> Option<usize> {
@@ -199,7 +203,7 @@ mod tests {
         AlreadyWritten {
             bytes: text.as_bytes().to_vec(),
             at: 0,
-            gap: None,
+            uncertain_start: None,
         }
     }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use logcore::{SinkBooks, SinkError, SinkErrorKind};
 
 use crate::already_written::{AlreadyWritten, RecordMatch};
-use crate::file_id::FileId;
 use crate::output::{FileKind, FileOutput, FileStatus, OpenedFile, ends_amid_a_line, ends_with, is_closed};
+use crate::position::FileId;
 use crate::record_queue::{LinePart, RecordQueue};
 use crate::{FilePosition, Rotation};
 
@@ -27,19 +27,19 @@ const PATH_CHECK: Duration = Duration::from_millis(100);
 const ROTATION_RETRY: Duration = Duration::from_secs(60);
 /// The same if another process holds the lock for rotating.
 const ROTATION_BUSY: Duration = Duration::from_secs(1);
-/// A file that other processes append to as well is filled by one part in `SHARE` of its remaining
-/// room at a time, so that all processes together do not exceed the size limit unnoticed.
-const SHARE: u64 = 8;
+/// A write fills at most an eighth of the remaining room if other processes append to the file, so
+/// that all processes together do not exceed the size limit unnoticed.
+const SHARED_FILE_DIVISOR: u64 = 8;
 /// Time for which other processes are expected to continue after they were last seen to write.
-const OTHERS: Duration = Duration::from_secs(10);
+const OTHER_WRITERS_WINDOW: Duration = Duration::from_secs(10);
 /// Time that a full pipe or device is waited for during the run: its reader may be slow.
 const STALL_TIMEOUT: Duration = Duration::from_millis(100);
 /// The same in `deliver_now` and `finish`, whose callers wait for the bytes.
 const FINAL_STALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Sleep between two attempts to write to a full pipe or device.
 const STALL_POLL: Duration = Duration::from_millis(1);
-/// Number of times in a row that a batch is written again because its file was deleted meanwhile.
-const DELETED: usize = 3;
+/// Maximum number of times in a row that a batch is written again because its file was deleted meanwhile.
+const MAX_REWRITES: usize = 3;
 
 /// The single writer of one file. The handles of [`Appender`](crate::Appender) share it behind a
 /// lock.
@@ -115,7 +115,7 @@ impl FileWriter {
         let mut writer = Self::new(path, rotation, file);
         if writer.file.size > 0 && ends_amid_a_line(&writer.path) {
             // The last line was cut off, by a full disk or by a kill.
-            writer.queue.push(b"\n", None, 0, LinePart::Rest);
+            writer.queue.push(b"\n", None, 0, LinePart::Remainder);
         }
         Ok(writer)
     }
@@ -218,13 +218,14 @@ impl FileWriter {
             RecordMatch::Unknown => self.hold(handle, record, weight),
             RecordMatch::Partial(length) => {
                 self.recovery.already_written = None;
-                self.queue.push(&record[length..], Some(handle), weight, LinePart::Rest);
+                self.queue
+                    .push(&record[length..], Some(handle), weight, LinePart::Remainder);
             }
             RecordMatch::None => {
                 let cut_line = written.ends_amid_a_line();
                 self.recovery.already_written = None;
                 if cut_line {
-                    self.queue.push(b"\n", None, 0, LinePart::Rest);
+                    self.queue.push(b"\n", None, 0, LinePart::Remainder);
                 }
                 self.append_new(handle, record, weight);
             }
@@ -259,7 +260,7 @@ impl FileWriter {
     /// Takes the held records for unwritten, because no later record was found in the file.
     pub(crate) fn write_held(&mut self) {
         if let Some(written) = &mut self.recovery.already_written {
-            written.close_gap();
+            written.assume_unwritten();
         }
         for held in mem::take(&mut self.recovery.held) {
             self.append_unwritten(held.handle, &held.record, held.weight);
@@ -338,7 +339,7 @@ impl FileWriter {
             let end = self.queue.end_within(self.room());
             let written = self.write_until(end, stall_timeout);
             // Nobody can have read bytes that went into a file without a name.
-            if deleted < DELETED && self.file.output.status().is_ok_and(|state| self.is_deleted(state)) {
+            if deleted < MAX_REWRITES && self.file.output.status().is_ok_and(|state| self.is_deleted(state)) {
                 deleted += 1;
                 self.queue.rewind();
             }
@@ -387,10 +388,10 @@ impl FileWriter {
             .max_bytes
             .filter(|_| self.file.kind == FileKind::Regular)?;
         Some(match self.may_rotate() {
-            true if self.others_seen_at.elapsed() >= OTHERS => max.saturating_sub(self.file.size),
-            true => max.saturating_sub(self.file.size) / SHARE,
+            true if self.others_seen_at.elapsed() >= OTHER_WRITERS_WINDOW => max.saturating_sub(self.file.size),
+            true => max.saturating_sub(self.file.size) / SHARED_FILE_DIVISOR,
             // Another process may have rotated the file before the next batch.
-            false => max / SHARE / SHARE,
+            false => max / SHARED_FILE_DIVISOR / SHARED_FILE_DIVISOR,
         })
     }
 
@@ -406,7 +407,7 @@ impl FileWriter {
         let first = self.queue.first_len() as u64;
         let too_large = self.rotation.max_bytes.is_some_and(|max| self.file.size + first > max);
         let new_day = today.is_some() && self.file.day != today;
-        let amid_a_record = !self.queue.partial().is_empty() || self.queue.first_is_rest();
+        let amid_a_record = !self.queue.partial().is_empty() || self.queue.first_completes_a_line();
         if self.file.size == 0 || amid_a_record || !(too_large || new_day) || !self.may_rotate() {
             return;
         }
@@ -428,11 +429,11 @@ impl FileWriter {
         if id_of(fs::symlink_metadata(&self.path)) != self.file.id {
             return self.reopen();
         }
-        self.rotation.put_aside(&self.path)?;
+        self.rotation.rename_old(&self.path)?;
         let reopened = self.reopen();
         match reopened {
-            Ok(()) => self.rotation.drop_aside(&self.path),
-            Err(_) => self.rotation.put_back(&self.path),
+            Ok(()) => self.rotation.delete_old(&self.path),
+            Err(_) => self.rotation.undo_rename(&self.path),
         }
         reopened
     }
@@ -496,7 +497,7 @@ impl FileWriter {
             // A record whose beginning went into another file is written whole into this one.
             self.queue.rewind();
             // The last line may be the beginning of the next record, written by a killed process.
-            let is_next = self.recovery.already_written.is_some() || self.queue.first_is_rest();
+            let is_next = self.recovery.already_written.is_some() || self.queue.first_completes_a_line();
             if same && !is_next && ends_amid_a_line(&self.path) {
                 opened.output.write_all(b"\n")?;
                 opened.size += 1;

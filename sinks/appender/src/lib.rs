@@ -37,16 +37,13 @@
 
 mod already_written;
 mod appender;
-mod file_id;
 mod file_writer;
-mod lazy;
 mod links;
 mod output;
 mod position;
 mod record_queue;
 mod rotation;
 
-pub use self::appender::Appender;
-pub use self::lazy::LazyAppender;
+pub use self::appender::{Appender, LazyAppender};
 pub use self::position::FilePosition;
 pub use self::rotation::Rotation;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::civil::Date;
 
 use crate::Rotation;
-use crate::file_id::FileId;
 use crate::links::{PathKind, follow};
+use crate::position::FileId;
 
 /// Time that another process is given to finish its rotation. A longer one was stopped while it
 /// rotated.

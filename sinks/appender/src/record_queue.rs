@@ -34,7 +34,7 @@ pub(crate) enum LinePart {
     Whole,
     /// The record completes a line that a killed process began, so it belongs into the same file
     /// whatever its size.
-    Rest,
+    Remainder,
 }
 
 impl RecordQueue {
@@ -86,8 +86,10 @@ impl RecordQueue {
     }
 
     /// Returns `true` if the oldest record completes a line of a killed process.
-    pub(crate) fn first_is_rest(&self) -> bool {
-        self.records.front().is_some_and(|record| record.part == LinePart::Rest)
+    pub(crate) fn first_completes_a_line(&self) -> bool {
+        self.records
+            .front()
+            .is_some_and(|record| record.part == LinePart::Remainder)
     }
 
     /// Returns the part of the oldest record that is in the file already.

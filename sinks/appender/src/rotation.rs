@@ -1,4 +1,4 @@
-//! Rotation: moving a full file aside, and deleting the oldest ones.
+//! Rotation: renaming a full file, and deleting the oldest ones.
 
 use std::fs;
 use std::io;
@@ -52,13 +52,13 @@ impl Rotation {
         Some(ZonedDateTime::new(timestamp, zone).date())
     }
 
-    /// Moves the file aside. The caller holds the lock of the file, so no other process moves
+    /// Renames the file to the name of the newest old file. The caller holds the lock of the file, so no other process moves
     /// anything meanwhile.
     ///
     /// # Errors
     ///
     /// If the file could not be renamed; then it still has its name.
-    pub(crate) fn put_aside(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn rename_old(&self, path: &Path) -> io::Result<()> {
         let keep = self.keep.max(1);
         // A free number is filled first: however many processes were killed while they rotated, at
         // most one gap remains.
@@ -76,15 +76,15 @@ impl Rotation {
         Ok(())
     }
 
-    /// Deletes the file that was put aside, if none is kept.
-    pub(crate) fn drop_aside(&self, path: &Path) {
+    /// Deletes the file that [`rename_old`](Self::rename_old) has renamed, if none is kept.
+    pub(crate) fn delete_old(&self, path: &Path) {
         if self.keep == 0 {
             let _ = remove_if_there(&numbered(path, 1));
         }
     }
 
-    /// Reverts [`put_aside`](Self::put_aside), unless another process has created the file again.
-    pub(crate) fn put_back(&self, path: &Path) {
+    /// Reverts [`rename_old`](Self::rename_old), unless another process has created the file again.
+    pub(crate) fn undo_rename(&self, path: &Path) {
         let _ = rename_if_there(&numbered(path, 1), path);
     }
 }

@@ -86,7 +86,8 @@ impl Default for FileOptions {
 /// State from which another process continues the file with the same format.
 #[derive(Serialize, Deserialize)]
 struct FileResumeState {
-    place: FilePosition,
+    #[serde(rename = "place")]
+    position: FilePosition,
     formatter: Value,
     utc: bool,
 }
@@ -117,8 +118,8 @@ impl FileSink {
     /// Continues the file of a killed process.
     fn recover(state: FileResumeState, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         let formatter = context.build_formatter(&state.formatter).map_err(SinkError::new)?;
-        let path = context.resolve_beneath(state.place.path())?;
-        let appender = Appender::recover(&state.place.with_path(path))?;
+        let path = context.resolve_beneath(state.position.path())?;
+        let appender = Appender::recover(&state.position.with_path(path))?;
         Ok(Self::new(appender.into(), formatter, state.formatter, state.utc))
     }
 
@@ -168,7 +169,7 @@ impl Sink for FileSink {
     fn resume_point(&mut self) -> Option<ResumePoint> {
         let (position, complete) = self.file.position();
         let point = ResumePoint::new(&FileResumeState {
-            place: position.file_name_only(),
+            position: position.file_name_only(),
             formatter: self.formatter_option.clone(),
             utc: self.style.utc,
         })?;
