@@ -29,7 +29,7 @@ use crate::upload::{
 ///
 /// let mut options = SyncOptions::default();
 /// options.options.insert("api_key".into(), "0123456789".into());
-/// options.patience = Some(Duration::from_secs(10));
+/// options.retry_limit = Some(Duration::from_secs(10));
 /// assert!(!format!("{options:?}").contains("0123456789"));
 /// ```
 #[derive(Clone, Default)]
@@ -39,7 +39,7 @@ pub struct SyncOptions {
     /// environment and from files.
     pub options: serde_json::Map<String, Value>,
     /// Time for which a server may fail before the sync gives up. The default is two minutes.
-    pub patience: Option<Duration>,
+    pub retry_limit: Option<Duration>,
     /// Receives notices: the destination of a log before anything is sent, and the skipped files.
     pub notices: Option<Notices>,
 }
@@ -49,7 +49,7 @@ impl fmt::Debug for SyncOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SyncOptions")
             .field("options", &redacted(&Value::Object(self.options.clone())))
-            .field("patience", &self.patience)
+            .field("retry_limit", &self.retry_limit)
             .finish_non_exhaustive()
     }
 }
@@ -223,8 +223,8 @@ fn is_delivered(files: &RunFolder) -> bool {
 
 /// Creates the control of a sync, and prints the warnings about settings files.
 fn control(options: &SyncOptions, settings: &RunSettings) -> Arc<DeliveryControl> {
-    let patience = options.patience.unwrap_or(DEFAULT_PATIENCE);
-    let control = Arc::new(DeliveryControl::new(StopFlag::default(), Some(patience)));
+    let retry_limit = options.retry_limit.unwrap_or(DEFAULT_RETRY_LIMIT);
+    let control = Arc::new(DeliveryControl::new(StopFlag::default(), Some(retry_limit)));
     if let Some(notices) = &options.notices {
         control.set_notices(notices.clone());
     }
@@ -235,7 +235,7 @@ fn control(options: &SyncOptions, settings: &RunSettings) -> Arc<DeliveryControl
 }
 
 /// Time for which a server may fail before a sync gives up.
-const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+const DEFAULT_RETRY_LIMIT: Duration = Duration::from_secs(120);
 
 /// Delivers a log on a separate thread, because the caller may be inside an asynchronous runtime.
 fn deliver(

@@ -124,7 +124,7 @@ impl LogTarget for OpenRun {
 
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         let run = Arc::clone(&self.run);
-        Some(Box::new(move |deadline| run.settle(deadline)))
+        Some(Box::new(move |deadline| run.wait_for_delivery(deadline)))
     }
 
     fn is_remote(&self) -> bool {

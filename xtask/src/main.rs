@@ -65,7 +65,7 @@ const TASKS: &[Task] = &[
     ),
     (
         "wandb",
-        "sync [--url URL] [--patience SECONDS] DIR…",
+        "sync [--url URL] [--retry-limit SECONDS] DIR…",
         "delivers W&B runs that are only on disk",
         programs::wandb,
     ),

@@ -60,15 +60,15 @@ fn parse(arguments: &[String]) -> Result<(SyncOptions, Vec<PathBuf>)> {
                 let url = arguments.next().context("--url needs an address")?;
                 options.options.insert("base_url".to_owned(), url.as_str().into());
             }
-            "--patience" => {
-                let seconds = arguments.next().context("--patience needs seconds")?;
+            "--retry-limit" => {
+                let seconds = arguments.next().context("--retry-limit needs seconds")?;
                 let seconds = seconds
                     .parse()
                     .with_context(|| format!("`{seconds}` is not a number of seconds"))?;
-                options.patience = Some(Duration::from_secs(seconds));
+                options.retry_limit = Some(Duration::from_secs(seconds));
             }
             flag if flag.starts_with("--") => {
-                bail!("unknown flag `{flag}`: sync takes --url URL, --patience SECONDS and folders")
+                bail!("unknown flag `{flag}`: sync takes --url URL, --retry-limit SECONDS and folders")
             }
             folder => {
                 ensure!(Path::new(folder).exists(), "{folder} does not exist");

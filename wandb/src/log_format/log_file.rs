@@ -52,7 +52,7 @@ impl LogFile {
     /// Takes over an open file and locks it.
     pub(super) fn new(path: PathBuf, file: File) -> Self {
         let identity = file.metadata().ok().and_then(|there| identity(&there));
-        let mut keeper = Self {
+        let mut log_file = Self {
             path,
             file,
             identity,
@@ -62,8 +62,8 @@ impl LogFile {
             locked: false,
             suspect: false,
         };
-        keeper.lock();
-        keeper
+        log_file.lock();
+        log_file
     }
 
     /// Returns the current path of the log.

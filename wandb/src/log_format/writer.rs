@@ -163,7 +163,7 @@ impl LogWriter {
         // A recovered log may have any number.
         self.num = self.num.saturating_add(1);
         self.keep_if_essential(&kind);
-        (self.num, self.put(self.num, kind))
+        (self.num, self.encode(self.num, kind))
     }
 
     /// Returns the number of the last record.
@@ -278,12 +278,12 @@ impl LogWriter {
             // An alert that was read would be sent twice.
             let done = matches!(kind, RecordKind::Alert(_)) && of <= read;
             if of > num && of <= lost_to && !done {
-                self.put(lost_to, kind);
+                self.encode(lost_to, kind);
                 rewritten += u64::from(of > read.max(FIRST_RECORDS as i64));
             }
         }
         for payload in waiting {
-            self.frame(&payload);
+            self.split_into_chunks(&payload);
         }
         self.losses.push(LogLoss {
             behind: num.max(read),
@@ -315,19 +315,19 @@ impl LogWriter {
     }
 
     /// Encodes a record into chunks.
-    fn put(&mut self, num: i64, kind: RecordKind) -> Option<RecordKind> {
+    fn encode(&mut self, num: i64, kind: RecordKind) -> Option<RecordKind> {
         let record = LogRecord { num, kind: Some(kind) };
         self.record.clear();
         // Encoding fails only without room, and a vector grows.
         let _ = record.encode(&mut self.record);
         let bytes = std::mem::take(&mut self.record);
-        self.frame(&bytes);
+        self.split_into_chunks(&bytes);
         self.record = bytes;
         record.kind
     }
 
     /// Splits an encoded record into chunks.
-    fn frame(&mut self, mut rest: &[u8]) {
+    fn split_into_chunks(&mut self, mut rest: &[u8]) {
         let mut first = true;
         loop {
             let room = BLOCK - self.block_offset;

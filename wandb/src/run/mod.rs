@@ -65,7 +65,7 @@ struct RunState {
     /// The folder above the W&B folder, with links resolved.
     dir: PathBuf,
     /// Time of the last attempt to create the log.
-    tried: Option<Instant>,
+    last_attempt: Option<Instant>,
     /// The run on the server when this run began, if the server was asked.
     existing: Option<Box<RemoteRun>>,
     /// `true` if a thread delivers the log.
@@ -142,7 +142,7 @@ impl WandbRun {
 
     /// Creates the folder and the log. Repeated by later calls after an error.
     fn open(self: &Arc<Self>, state: &mut RunState) -> Result<(), SinkError> {
-        state.tried = Some(Instant::now());
+        state.last_attempt = Some(Instant::now());
         let started = self.started;
         let folder = self.create_folder().map_err(|error| {
             SinkError::from(error).doing(format!(
@@ -184,7 +184,9 @@ impl WandbRun {
     ) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
         state.accounts.accept();
-        let is_due = state.tried.is_none_or(|tried| tried.elapsed() >= CREATE_RETRY);
+        let is_due = state
+            .last_attempt
+            .is_none_or(|attempt| attempt.elapsed() >= CREATE_RETRY);
         if state.log.is_none() && !state.ended && is_due {
             // `start` has returned the error already.
             let _ = self.open(&mut state);
@@ -303,7 +305,7 @@ impl WandbRun {
     }
 
     /// Waits for the delivery. Returns the books, and an error if something is only on disk.
-    pub(crate) fn settle(&self, deadline: Deadline) -> (SinkBooks, Result<(), SinkError>) {
+    pub(crate) fn wait_for_delivery(&self, deadline: Deadline) -> (SinkBooks, Result<(), SinkError>) {
         let written = self.write_end(deadline);
         let online = lock(&self.state).online;
         let finished = !online || self.control.wait_until_finished(deadline);

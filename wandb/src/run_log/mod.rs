@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use self::reopen::reopen;
 pub(crate) use self::resume_point::{LogResumePoint, RunResumePoint};
-use self::resume_point::{OpenRow, RunCourse, RunOwner};
+use self::resume_point::{OpenRow, RunLogState, RunOwner};
 use self::row::RowColumns;
 use crate::log_format::json;
 use crate::log_format::proto::{self, HistoryRecord, Item, ItemsRecord, RecordKind, Timestamp};
@@ -41,7 +41,7 @@ const SYSTEM: &str = "system/";
 pub(crate) struct RunLog {
     log: LogWriter,
     columns: RowColumns,
-    course: RunCourse,
+    course: RunLogState,
     owner: RunOwner,
     console_line: String,
 }
@@ -112,7 +112,7 @@ impl RunLog {
         Ok(Self {
             log,
             columns: RowColumns::default(),
-            course: RunCourse {
+            course: RunLogState {
                 started: start.started,
                 earlier_runtime: start.earlier_runtime,
                 newest: start.started,
@@ -121,7 +121,7 @@ impl RunLog {
                 highest: start.first_step.checked_sub(1),
                 last_row: None,
                 summarized: None,
-                summary_debt: 0,
+                row_bytes_since_summary: 0,
                 summary_size: 0,
             },
             owner,
@@ -401,7 +401,7 @@ impl RunLog {
         ];
         let before = self.log.waiting();
         let log = &mut self.log;
-        self.columns.close(own, |items| {
+        self.columns.close_row(own, |items| {
             let history = HistoryRecord {
                 item: items,
                 step: Some(proto::HistoryStep {
@@ -413,14 +413,14 @@ impl RunLog {
                 _ => ((), Vec::new()),
             }
         });
-        self.course.summary_debt += self.log.waiting() - before;
+        self.course.row_bytes_since_summary += self.log.waiting() - before;
         let course = &self.course;
         let due = course.summarized.is_some_and(|at| match open.time.duration_since(at) {
             Ok(since) => since >= SUMMARY_INTERVAL,
             // The clock was set back.
             Err(_) => true,
         });
-        if due || course.summary_debt >= course.summary_size * SUMMARY_SHARE {
+        if due || course.row_bytes_since_summary >= course.summary_size * SUMMARY_SHARE {
             self.write_summary();
         }
     }
@@ -428,7 +428,7 @@ impl RunLog {
     /// Writes the changes of the summary.
     fn write_summary(&mut self) {
         let mut update = self.columns.take_stale();
-        self.course.summary_debt = 0;
+        self.course.row_bytes_since_summary = 0;
         self.course.summarized = self.course.last_row;
         let (Some(step), Some(time), false) = (self.course.highest, self.course.last_row, update.is_empty()) else {
             return;

@@ -23,7 +23,7 @@ pub(super) struct RunOwner {
 
 /// The progress of a run, besides the values of its columns.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) struct RunCourse {
+pub(super) struct RunLogState {
     /// Start of this part of the run.
     #[serde(with = "logcore::signed_time")]
     pub(super) started: SystemTime,
@@ -48,7 +48,8 @@ pub(super) struct RunCourse {
     #[serde(rename = "summarised")]
     pub(super) summarized: Option<SystemTime>,
     /// Bytes of rows since the last summary.
-    pub(super) summary_debt: usize,
+    #[serde(rename = "summary_debt")]
+    pub(super) row_bytes_since_summary: usize,
     /// Bytes of the last summary.
     pub(super) summary_size: usize,
 }
@@ -74,7 +75,7 @@ pub(crate) struct LogResumePoint<'a> {
     /// End of the records in the file.
     pub(super) end: LogEnd,
     /// Progress of the run.
-    pub(super) course: RunCourse,
+    pub(super) course: RunLogState,
     /// Owner of the run.
     pub(super) owner: Cow<'a, RunOwner>,
     /// Names and values of the open row.

@@ -20,8 +20,8 @@ pub(crate) struct RowColumns {
     index: HashMap<String, usize>,
     /// The columns of the open row, in order.
     open: Vec<usize>,
-    /// The columns of the last row, in order.
-    before: Vec<usize>,
+    /// The columns of the previous row, in order.
+    previous_row: Vec<usize>,
     /// The columns whose summary the program has set since their last value.
     summary_set: Vec<usize>,
     /// Definitions by name.
@@ -48,7 +48,7 @@ struct MetricColumn {
 impl RowColumns {
     /// Sets a number of the open row.
     pub(crate) fn set_number(&mut self, name: &str, value: MetricValue) {
-        let at = self.enter(name);
+        let at = self.open_column(name);
         let column = &mut self.all[at];
         column.item.value_json.clear();
         json::put_number(value, &mut column.item.value_json);
@@ -56,7 +56,7 @@ impl RowColumns {
 
     /// Sets a JSON value of the open row.
     pub(crate) fn set_json(&mut self, name: &str, value: &str) {
-        let at = self.enter(name);
+        let at = self.open_column(name);
         let text = &mut self.all[at].item.value_json;
         text.clear();
         text.push_str(value);
@@ -108,11 +108,14 @@ impl RowColumns {
         }
     }
 
-    /// Closes the open row. Lends its items to `take`, together with `more`.
-    pub(crate) fn close<T>(
+    /// Closes the open row. Lends its items, followed by `extra`, to `write`.
+    ///
+    /// `write` returns the items, because the columns keep them as the last values and reuse their
+    /// memory.
+    pub(crate) fn close_row<T>(
         &mut self,
-        more: impl IntoIterator<Item = Item>,
-        take: impl FnOnce(Vec<Item>) -> (T, Vec<Item>),
+        extra: impl IntoIterator<Item = Item>,
+        write: impl FnOnce(Vec<Item>) -> (T, Vec<Item>),
     ) -> T {
         let mut items = std::mem::take(&mut self.items);
         items.clear();
@@ -125,13 +128,13 @@ impl RowColumns {
                 .add(column.definition.as_ref(), &column.item.value_json);
             items.push(std::mem::take(&mut column.item));
         }
-        items.extend(more);
-        let (result, mut items) = take(items);
+        items.extend(extra);
+        let (result, mut items) = write(items);
         for (&at, item) in self.open.iter().zip(items.drain(..)) {
             self.all[at].item = item;
         }
         self.items = items;
-        std::mem::swap(&mut self.open, &mut self.before);
+        std::mem::swap(&mut self.open, &mut self.previous_row);
         self.open.clear();
         result
     }
@@ -189,7 +192,7 @@ impl RowColumns {
         for item in row {
             self.set_json(&item.key, &item.value_json);
         }
-        self.close([], |items| ((), items));
+        self.close_row([], |items| ((), items));
     }
 
     /// Notes the summaries in the log that a recovery continues.
@@ -202,7 +205,7 @@ impl RowColumns {
     }
 
     /// Adds a column to the open row, and returns the index of the column.
-    fn enter(&mut self, name: &str) -> usize {
+    fn open_column(&mut self, name: &str) -> usize {
         let at = self.find(name);
         if std::mem::take(&mut self.all[at].summary_set) {
             self.summary_set.retain(|summary_set| *summary_set != at);
@@ -215,7 +218,7 @@ impl RowColumns {
 
     /// Returns the index of a column. A new name gets a new column.
     fn find(&mut self, name: &str) -> usize {
-        if let Some(&at) = self.before.get(self.open.len())
+        if let Some(&at) = self.previous_row.get(self.open.len())
             && self.all[at].item.key == name
         {
             return at;

@@ -102,7 +102,7 @@ fn options(server: &FakeServer) -> SyncOptions {
     let options = json!({"base_url": server.url, "api_key": KEY});
     SyncOptions {
         options: options.as_object().unwrap().clone(),
-        patience: Some(Duration::from_secs(10)),
+        retry_limit: Some(Duration::from_secs(10)),
         ..SyncOptions::default()
     }
 }

@@ -16,7 +16,7 @@ use crate::upload::client::retry::Backoff;
 use crate::upload::state::progress_file::UploadProgress;
 use crate::upload::state::resume;
 use crate::upload::stream::assembler::Assembler;
-use crate::upload::stream::line_buffer::StreamLines;
+use crate::upload::stream::unsent_lines::StreamLines;
 
 /// Reads a log as a delivery does, then continues the log behind one of its records, as a recovery
 /// does.

@@ -188,7 +188,7 @@ fn sync_options(server: &WandbServer) -> SyncOptions {
         .as_object()
         .unwrap()
         .clone();
-    options.patience = Some(Duration::from_secs(10));
+    options.retry_limit = Some(Duration::from_secs(10));
     options
 }
 

@@ -149,7 +149,7 @@ fn a_sync_whose_uploads_fail_ends_and_says_so() {
     server.fault(FaultTarget::Put, ServerFault::Status(503), usize::MAX);
     let log = find_logs(folder.path()).remove(0);
     let mut options = sync_options(&server);
-    options.patience = Some(Duration::from_secs(2));
+    options.retry_limit = Some(Duration::from_secs(2));
     let error = sync(&log, &options, |_, _| {}).unwrap_err();
     assert!(
         matches!(&error, SyncError::Incomplete(why) if why.contains("503")),

@@ -17,11 +17,11 @@ use testkit::wandb_server::{FaultTarget, KEY, ServerFault, WandbServer};
 #[test]
 fn passing_trouble_costs_nothing_but_time() {
     let slow = ServerFault::Slow(Duration::from_millis(300));
-    let patience = ServerFault::StatusWith(429, "retry-after", "0.3".to_owned());
+    let retry_after = ServerFault::StatusWith(429, "retry-after", "0.3".to_owned());
     let cases = [
         (FaultTarget::Stream, ServerFault::Status(500)),
         (FaultTarget::Stream, ServerFault::Status(503)),
-        (FaultTarget::Stream, patience),
+        (FaultTarget::Stream, retry_after),
         (FaultTarget::Stream, ServerFault::Reset),
         (FaultTarget::Stream, ServerFault::LostReply),
         (FaultTarget::Stream, ServerFault::Truncated),

@@ -70,7 +70,7 @@ pub(crate) fn digest(mut file: &File) -> io::Result<String> {
     }
 }
 
-/// A file that extends the patience of a sync while its content is being sent.
+/// A file that extends the retry limit of a sync while its content is being sent.
 struct MonitoredFile {
     file: File,
     control: Arc<DeliveryControl>,
@@ -79,7 +79,7 @@ struct MonitoredFile {
 
 impl Read for MonitoredFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.control.extend_patience(Lane::Files, self.last.elapsed());
+        self.control.extend_retry_limit(Lane::Files, self.last.elapsed());
         self.last = Instant::now();
         self.file.read(buffer)
     }

@@ -1,7 +1,7 @@
 //! The state that the sink and the delivering threads share.
 //!
-//! Requests run in three lanes. Each lane has its own errors and, in a sync, its own patience: the
-//! time for which it may fail. A run of this process has a deadline instead, which starts with the
+//! Requests run in three lanes. Each lane has its own errors and, in a sync, its own retry limit:
+//! the time for which it may fail. A run of this process has a deadline instead, which starts with the
 //! end of the run.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub(crate) struct DeliveryControl {
     /// The flag that asks the program to stop.
     stop: StopFlag,
     /// Time for which a lane may fail before a sync gives up. `None` unless this is a sync.
-    patience: Option<Duration>,
+    retry_limit: Option<Duration>,
 }
 
 /// The greatest number of skipped files in a report. A log may name any number of missing files.
@@ -59,8 +59,8 @@ struct ControlState {
     printed: [Vec<UploadErrorKind>; 3],
     /// A printed error is over while another lane still fails.
     recovery_unprinted: bool,
-    /// By lane: time at which patience ends, while a request fails.
-    patience_ends: [Option<Instant>; 3],
+    /// By lane: time at which the retry limit ends, while a request fails.
+    retry_ends: [Option<Instant>; 3],
     /// The first error that waiting does not remove.
     permanent: Option<UploadError>,
     /// The receiver of notices.
@@ -81,13 +81,13 @@ pub(crate) struct DeliveryPosition {
 }
 
 impl DeliveryControl {
-    /// Creates the control of a delivery. `patience` is only set for a sync.
-    pub(crate) fn new(stop: StopFlag, patience: Option<Duration>) -> Self {
+    /// Creates the control of a delivery. `retry_limit` is only set for a sync.
+    pub(crate) fn new(stop: StopFlag, retry_limit: Option<Duration>) -> Self {
         Self {
             state: Mutex::default(),
             changed: Condvar::new(),
             stop,
-            patience,
+            retry_limit,
         }
     }
 
@@ -203,7 +203,7 @@ impl DeliveryControl {
 
     /// Returns `true` if the run has ended.
     pub(crate) fn is_ending(&self) -> bool {
-        self.patience.is_some() || lock(&self.state).deadline.is_some()
+        self.retry_limit.is_some() || lock(&self.state).deadline.is_some()
     }
 
     /// Returns `true` if no time is left for this lane.
@@ -247,7 +247,7 @@ impl DeliveryControl {
     pub(crate) fn wait_to_retry(&self, lane: Lane, wait: Duration, named_by_server: bool) -> bool {
         let until = Deadline::after(wait);
         let mut state = lock(&self.state);
-        let was_ending = self.patience.is_some() || state.deadline.is_some();
+        let was_ending = self.retry_limit.is_some() || state.deadline.is_some();
         loop {
             let remaining = until.remaining();
             if let Some(left) = state.remaining(lane) {
@@ -289,11 +289,11 @@ impl DeliveryControl {
         lock(&self.state).permanent.get_or_insert_with(|| error.clone());
     }
 
-    /// Records the start of a request. Patience counts from the first request that fails.
+    /// Records the start of a request. The retry limit counts from the first request that fails.
     pub(crate) fn request_started(&self, lane: Lane) {
-        let until = self.patience.and_then(|patience| Instant::now().checked_add(patience));
+        let until = self.retry_limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut state = lock(&self.state);
-        let ends = &mut state.patience_ends[lane as usize];
+        let ends = &mut state.retry_ends[lane as usize];
         *ends = ends.or(until);
     }
 
@@ -302,7 +302,7 @@ impl DeliveryControl {
         let has_recovered = {
             let mut state = lock(&self.state);
             state.errors[lane as usize] = None;
-            state.patience_ends[lane as usize] = None;
+            state.retry_ends[lane as usize] = None;
             let was_printed = !std::mem::take(&mut state.printed[lane as usize]).is_empty();
             // The recovery is printed when no lane fails any more.
             state.recovery_unprinted |= was_printed;
@@ -318,14 +318,14 @@ impl DeliveryControl {
     }
 
     /// Records a successful request while others of the same lane still fail.
-    pub(crate) fn renew_patience(&self, lane: Lane) {
-        let until = self.patience.and_then(|patience| Instant::now().checked_add(patience));
-        lock(&self.state).patience_ends[lane as usize] = until;
+    pub(crate) fn renew_retry_limit(&self, lane: Lane) {
+        let until = self.retry_limit.and_then(|limit| Instant::now().checked_add(limit));
+        lock(&self.state).retry_ends[lane as usize] = until;
     }
 
-    /// Extends the patience by the time for which content was sent.
-    pub(crate) fn extend_patience(&self, lane: Lane, time: Duration) {
-        let ends = &mut lock(&self.state).patience_ends[lane as usize];
+    /// Extends the retry limit by the time for which content was sent.
+    pub(crate) fn extend_retry_limit(&self, lane: Lane, time: Duration) {
+        let ends = &mut lock(&self.state).retry_ends[lane as usize];
         *ends = ends.and_then(|ends| ends.checked_add(time));
     }
 
@@ -346,9 +346,9 @@ impl DeliveryControl {
 impl ControlState {
     /// Returns the time that is left for a lane; `None` if there is no limit.
     fn remaining(&self, lane: Lane) -> Option<Duration> {
-        let patience = self.patience_ends[lane as usize];
-        let patience = patience.map(|ends| ends.saturating_duration_since(Instant::now()));
-        patience.or(self.deadline.map(|deadline| deadline.remaining()))
+        let limit = self.retry_ends[lane as usize];
+        let limit = limit.map(|ends| ends.saturating_duration_since(Instant::now()));
+        limit.or(self.deadline.map(|deadline| deadline.remaining()))
     }
 }
 
@@ -359,7 +359,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn each_lane_has_its_own_patience_and_slow_content_extends_it() {
+    fn each_lane_has_its_own_retry_limit_and_slow_content_extends_it() {
         let control = DeliveryControl::new(StopFlag::default(), Some(HOUR));
         assert!(
             !control.is_out_of_time_after(Lane::Files, 2 * HOUR),
@@ -372,12 +372,12 @@ mod tests {
             control.is_out_of_time_after(Lane::Files, HOUR + HOUR / 2),
             "another lane renews nothing"
         );
-        control.extend_patience(Lane::Files, HOUR);
+        control.extend_retry_limit(Lane::Files, HOUR);
         assert!(!control.is_out_of_time_after(Lane::Files, HOUR + HOUR / 2));
-        control.renew_patience(Lane::Files);
+        control.renew_retry_limit(Lane::Files);
         assert!(
             control.is_out_of_time_after(Lane::Files, HOUR + HOUR / 2),
-            "patience starts again"
+            "the retry limit starts again"
         );
         assert!(!control.is_out_of_time_after(Lane::Files, HOUR / 2));
         control.request_succeeded(Lane::Files);

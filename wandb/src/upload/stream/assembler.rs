@@ -19,9 +19,9 @@ use crate::log_format::proto::{
 };
 use crate::upload::state::progress_file::UploadProgress;
 use crate::upload::stream::definitions::MetricDefinitions;
-use crate::upload::stream::line_buffer::{LONGEST_LINE, StreamLines};
 use crate::upload::stream::metadata::environment_json;
 use crate::upload::stream::tail_summary::TailSummary;
+use crate::upload::stream::unsent_lines::{LONGEST_LINE, StreamLines};
 use crate::upload::stream::yaml::yaml_value;
 
 /// The content of a log, as far as the log has been read.

@@ -3,7 +3,7 @@
 
 pub(crate) mod assembler;
 pub(crate) mod definitions;
-pub(crate) mod line_buffer;
 pub(crate) mod metadata;
 pub(crate) mod tail_summary;
+pub(crate) mod unsent_lines;
 pub(crate) mod yaml;

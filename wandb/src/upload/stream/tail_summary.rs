@@ -32,7 +32,7 @@ impl TailSummary {
                 _ => {}
             }
         }
-        self.columns.close([], |items| ((), items));
+        self.columns.close_row([], |items| ((), items));
     }
 
     /// Forgets the rows before a summary record, which covers them.

@@ -43,7 +43,7 @@ impl Uploader {
     pub(super) fn wait_for_run(&mut self) -> Result<(), UploadError> {
         loop {
             self.read_beginning();
-            if self.assembler.run.is_some() && (self.held.is_some() || self.assembler.has_environment()) {
+            if self.assembler.run.is_some() && (self.first_record.is_some() || self.assembler.has_environment()) {
                 return Ok(());
             }
             if self.assembler.run.is_some() && self.plan.ended {
@@ -62,13 +62,13 @@ impl Uploader {
     /// Reads the names and the environment of the run. The next record is held back: no row may be
     /// read before the position on the server is known.
     fn read_beginning(&mut self) {
-        while self.held.is_none() && !self.assembler.has_environment() {
+        while self.first_record.is_none() && !self.assembler.has_environment() {
             match self.reader.next() {
                 Ok(LogEntry::Record(record)) => match record.kind {
                     Some(RecordKind::Header(_) | RecordKind::Run(_) | RecordKind::Environment(_)) => {
                         self.assembler.read(record)
                     }
-                    _ if self.assembler.run.is_some() => self.held = Some(record),
+                    _ if self.assembler.run.is_some() => self.first_record = Some(record),
                     _ => self.assembler.read(record),
                 },
                 Ok(LogEntry::End) => return,

@@ -34,7 +34,7 @@ use crate::upload::state::control::{DeliveryPosition, Lane};
 use crate::upload::state::progress_file::{LineRange, UploadProgress};
 use crate::upload::state::uploaded_files::UploadedFiles;
 use crate::upload::stream::assembler::Assembler;
-use crate::upload::stream::line_buffer::StreamLines;
+use crate::upload::stream::unsent_lines::StreamLines;
 
 /// Bytes of content in one request of the stream. Servers accept five times as much, but a backlog
 /// is in memory several times.
@@ -107,7 +107,7 @@ pub(crate) fn deliver(
         gzip: false,
         uploaded,
         damaged: None,
-        held: None,
+        first_record: None,
         missing: 0,
         refused: false,
         config_refused: None,
@@ -159,7 +159,7 @@ struct Uploader {
     damaged: Option<LogReadError>,
     /// The first record behind the run and its environment, until the position on the server is
     /// known.
-    held: Option<LogRecord>,
+    first_record: Option<LogRecord>,
     /// Number of calls whose file or artifact is not on the server (yet).
     missing: u64,
     /// `true` if a file or artifact was refused.
@@ -196,8 +196,8 @@ impl Uploader {
             if over && self.assembler.exit.is_none() {
                 self.assembler.add_tail_summary();
             }
-            let hurry = over || flush_requested || self.client.control.is_ending();
-            if self.assembler.config_changed() && (hurry || last_config.elapsed() >= CONFIG_INTERVAL) {
+            let must_send_now = over || flush_requested || self.client.control.is_ending();
+            if self.assembler.config_changed() && (must_send_now || last_config.elapsed() >= CONFIG_INTERVAL) {
                 self.update()?;
                 last_config = Instant::now();
             }
@@ -206,7 +206,7 @@ impl Uploader {
             let full = self.assembler.waiting() >= REQUEST_BYTES;
             let due = next_request.has_passed();
             let heartbeat = self.until_heartbeat().is_zero();
-            if full || hurry || due || heartbeat {
+            if full || must_send_now || due || heartbeat {
                 self.send(heartbeat)?;
             }
             if due {
@@ -222,7 +222,7 @@ impl Uploader {
             if self.client.control.is_out_of_time(Lane::Rows) {
                 return Err(UploadError::gave_up());
             }
-            if full || (hurry && !self.nothing_is_waiting()) {
+            if full || (must_send_now && !self.nothing_is_waiting()) {
                 continue;
             }
             flush_requested = if self.client.control.is_ending() {
@@ -268,7 +268,7 @@ impl Uploader {
 
     /// Reads records until `is_enough` is `true`. Returns `true` at the end of the log.
     fn read_until(&mut self, is_enough: impl Fn(&Assembler) -> bool) -> bool {
-        if let Some(record) = self.held.take() {
+        if let Some(record) = self.first_record.take() {
             self.assembler.read(record);
         }
         while self.damaged.is_none() && !is_enough(&self.assembler) {

@@ -317,7 +317,7 @@ impl TransferWorker {
         if matches!(outcome, TransferOutcome::File { .. } | TransferOutcome::Artifact(_)) {
             self.backoff = Backoff::default();
             match self.queue.iter().any(|task| task.retry.is_some()) {
-                true => self.client.control.renew_patience(Lane::Files),
+                true => self.client.control.renew_retry_limit(Lane::Files),
                 false => self.client.control.request_succeeded(Lane::Files),
             }
         }
