@@ -3,31 +3,31 @@
 use crate::segment::{MAX_SEGMENTS, RunSegment, pace_quantile};
 
 /// Minimum number of segments whose scatter is meaningful.
-const FEW: usize = 8;
+const MIN_SEGMENTS_FOR_NOISE: usize = 8;
 /// The first segments are a warm-up if they are this many times slower than the typical one.
 const WARM_UP_FACTOR: f64 = 1.25;
 /// One difference in this many is an outlier, not noise …
-const OUTLIERS: usize = 16;
+const SEGMENTS_PER_OUTLIER: usize = 16;
 /// … but at least this many, because a change of the pace makes as many large differences.
-const BREAK: usize = 3;
+const MIN_OUTLIERS: usize = 3;
 /// Minimum number of segments at the coarsest scale at which noise is measured.
-const COARSEST: usize = 12;
+const MIN_SEGMENTS_PER_SCALE: usize = 12;
 /// Minimum noise, as a part of the pace.
-const NEGLIGIBLE: f64 = 1e-3;
+const MIN_NOISE: f64 = 1e-3;
 /// Uncertainty of the end of a fitted line, compared with that of a mean. Larger values make wider
 /// windows.
-const LINE_ERROR: f64 = 2.5;
+const LINE_ERROR_FACTOR: f64 = 2.5;
 /// Minimum number of segments for a pace.
-const LEAST: usize = 2;
+const MIN_SEGMENTS_FOR_PACE: usize = 2;
 /// There is a trend if a line fits this many times further back than a steady pace …
-const FURTHER: f64 = 1.5;
+const MIN_TREND_REACH: f64 = 1.5;
 /// … and over this part of the run.
-const TREND_PART: f64 = 0.75;
+const MIN_TREND_PART: f64 = 0.75;
 /// Part of a line that is left out for a check: the rest must still have half of the slope, or the
 /// pace has only changed.
-const NEWEST_PART: f64 = 0.25;
+const SKIPPED_NEWEST_PART: f64 = 0.25;
 /// Limit for a falling trend: the rest of the run is at most twice as fast.
-const QUICKEST: f64 = 0.5;
+const MIN_PACE_FACTOR: f64 = 0.5;
 
 /// An estimate of the time that the rest of a progress takes.
 ///
@@ -59,26 +59,26 @@ impl Forecast {
         if segments.is_empty() {
             return None;
         }
-        if segments.len() < FEW {
+        if segments.len() < MIN_SEGMENTS_FOR_NOISE {
             // All of the first segments may be warm-up, and each may be a pause, so a fast one is
             // more typical.
             return Some(Self::steady(pace_quantile(segments, 0.25), 0.0));
         }
         let typical = pace_quantile(segments, 0.5);
         let settled = settled(segments, typical);
-        let noise = noise(settled).max(NEGLIGIBLE * typical);
+        let noise = noise(settled).max(MIN_NOISE * typical);
         let margin = (1.0 - smoothing) / smoothing * noise;
         let (mut steady, mut line) = (AgreedWindow::default(), AgreedWindow::default());
         let mut window = FitWindow::default();
         for (count, segment) in (1..).zip(settled.iter().rev()) {
             window.add(segment);
-            if count < LEAST {
+            if count < MIN_SEGMENTS_FOR_PACE {
                 continue;
             }
             let error = margin / (count as f64).sqrt();
             steady.extend(count, window, window.pace(), error);
             if let Some((pace, _)) = window.line() {
-                line.extend(count, window, pace, LINE_ERROR * error);
+                line.extend(count, window, pace, LINE_ERROR_FACTOR * error);
             }
         }
         let paused = settled.iter().map(|segment| segment.paused).sum::<f64>() / window.units;
@@ -110,7 +110,7 @@ impl Forecast {
         } else {
             self.span - self.span * self.span / 2.0 / units
         };
-        let pace = (self.pace + self.trend * ahead).max(self.pace * QUICKEST);
+        let pace = (self.pace + self.trend * ahead).max(self.pace * MIN_PACE_FACTOR);
         units * (pace + self.paused)
     }
 }
@@ -129,11 +129,11 @@ fn is_trend(segments: &[RunSegment], slope: f64, count: usize, steady: usize) ->
     let part = |part: f64| (part * count as f64) as usize;
     let mut older = FitWindow::default();
     let line = &segments[segments.len() - count..];
-    for segment in line.iter().rev().skip(part(NEWEST_PART)) {
+    for segment in line.iter().rev().skip(part(SKIPPED_NEWEST_PART)) {
         older.add(segment);
     }
     let lasts = older.line().is_some_and(|(_, older)| older / slope >= 0.5);
-    lasts && count as f64 >= FURTHER * steady as f64 && count as f64 >= TREND_PART * segments.len() as f64
+    lasts && count as f64 >= MIN_TREND_REACH * steady as f64 && count as f64 >= MIN_TREND_PART * segments.len() as f64
 }
 
 /// Returns the standard deviation of a segment's pace, as far as it matters for a mean.
@@ -147,7 +147,7 @@ fn noise(segments: &[RunSegment]) -> f64 {
         *pace = segment.pace();
     }
     let (mut count, mut scale, mut largest) = (segments.len(), 1.0, 0.0_f64);
-    while scale == 1.0 || count >= COARSEST {
+    while scale == 1.0 || count >= MIN_SEGMENTS_PER_SCALE {
         largest = largest.max(scale * scatter(&paces[..count]));
         count /= 2;
         for at in 0..count {
@@ -166,7 +166,10 @@ fn scatter(paces: &[f64]) -> f64 {
     for (square, three) in squares.iter_mut().zip(paces.windows(3)) {
         *square = (three[2] - 2.0 * three[1] + three[0]).powi(2) / 6.0;
     }
-    let kept = squares.len() - (squares.len() / OUTLIERS).max(BREAK).min(squares.len() / 2);
+    let kept = squares.len()
+        - (squares.len() / SEGMENTS_PER_OUTLIER)
+            .max(MIN_OUTLIERS)
+            .min(squares.len() / 2);
     squares.select_nth_unstable_by(kept - 1, f64::total_cmp);
     squares[..kept].iter().sum::<f64>() / kept as f64
 }

@@ -11,7 +11,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
 use crate::nvidia::device_map::device_count;
-use crate::nvidia::driver_reader::DriverReader;
+use crate::nvidia::driver_client::DriverClient;
 use crate::nvidia::memory_info::memory_info;
 use crate::nvidia::query::{NoAnswer, Query, RETRY_AFTER};
 use crate::nvidia::sampler::{ReadingNeed, SamplerTimeouts, SharedSamplers, Unavailable};
@@ -24,7 +24,7 @@ use crate::nvidia::session::{identity, open_error, open_library};
 #[derive(Debug)]
 pub(crate) struct SystemGpus {
     /// `None` if NVML must not be opened.
-    driver: Option<DriverReader<GpuSnapshot>>,
+    driver: Option<DriverClient<GpuSnapshot>>,
     /// Time of the newest value that was reported.
     newest_reported: Option<Instant>,
     /// First value of each energy counter, in J.
@@ -72,7 +72,7 @@ impl SystemGpus {
 
     fn with_timeouts(library: Option<PathBuf>, timeouts: SamplerTimeouts) -> Self {
         let to_open = library.clone();
-        let driver = DriverReader::new("GPU readings from NVML", &SNAPSHOTS, library, timeouts, move || {
+        let driver = DriverClient::new("GPU readings from NVML", &SNAPSHOTS, library, timeouts, move || {
             let mut gpus = GpuSet::open(to_open.as_ref())?;
             Ok(move || Ok(gpus.read(Instant::now())))
         });

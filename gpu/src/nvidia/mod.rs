@@ -4,7 +4,7 @@ mod cuda;
 mod cuda_pool;
 mod device;
 pub(crate) mod device_map;
-pub(crate) mod driver_reader;
+pub(crate) mod driver_client;
 pub(crate) mod env;
 #[cfg(test)]
 pub(crate) mod fake;

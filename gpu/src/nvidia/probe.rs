@@ -9,7 +9,7 @@ use logcore::{BuildContext, ConfigError, Probe, ProbeError, Readings};
 
 use crate::nvidia::cuda_pool::{CudaFinder, pools};
 use crate::nvidia::device::{AvailableSources, DeviceReporter};
-use crate::nvidia::driver_reader::DriverReader;
+use crate::nvidia::driver_client::DriverClient;
 use crate::nvidia::env::GpuEnvironment;
 use crate::nvidia::framework;
 use crate::nvidia::options::{Fallback, GpuOptions};
@@ -73,7 +73,7 @@ pub struct GpuProbe {
     /// An invalid value of `GPU_PROBE`, until the warning about it.
     unknown_switch: Option<String>,
     fallback: Fallback,
-    driver: Option<DriverReader<Vec<DriverFigures>>>,
+    driver: Option<DriverClient<Vec<DriverFigures>>>,
     cuda: Option<CudaFinder>,
     /// The answers of callbacks and CUDA's pools at `asked_at`.
     answers: Vec<(usize, MemorySource, MemoryUsage)>,
@@ -217,9 +217,9 @@ fn driver(
     library: Option<PathBuf>,
     environment: GpuEnvironment,
     timeouts: SamplerTimeouts,
-) -> DriverReader<Vec<DriverFigures>> {
+) -> DriverClient<Vec<DriverFigures>> {
     let to_open = library.clone();
-    DriverReader::new("GPU memory from NVML", &FIGURES, library, timeouts, move || {
+    DriverClient::new("GPU memory from NVML", &FIGURES, library, timeouts, move || {
         let mut session = NvmlSession::open(to_open.as_ref(), &environment)?;
         Ok(move || session.sample(Instant::now()))
     })

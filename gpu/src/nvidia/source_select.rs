@@ -105,15 +105,15 @@ impl SourceSelector {
     /// Returns the usage by the selected one of `available`, which is sorted by quality, best
     /// first.
     ///
-    /// `counts` is `false` for a sample too close to the one before: it returns a value and has no
+    /// `may_change_selection` is `false` for a sample too close to the one before: it returns a value and has no
     /// influence on the selection.
     pub(crate) fn select(
         &mut self,
         available: &[(MemorySource, MemoryUsage)],
-        counts: bool,
+        may_change_selection: bool,
     ) -> Option<(MemorySource, MemoryUsage)> {
         let &(best, _) = available.first()?;
-        let counted = u32::from(counts);
+        let counted = u32::from(may_change_selection);
         let selected = *self.selected.get_or_insert(best);
         let is_available = available.iter().any(|(source, _)| *source == selected);
         self.missed_samples = if is_available { 0 } else { self.missed_samples + counted };

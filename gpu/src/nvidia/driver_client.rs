@@ -11,8 +11,8 @@ use crate::nvidia::sampler::{NoReading, ReadingNeed, Sampler, SamplerTimeouts, S
 
 /// The answers of the driver's library NVML to one kind of query.
 ///
-/// The first call opens the library on a thread. All readers of the same kind share that thread.
-pub(crate) struct DriverReader<T: 'static> {
+/// The first call opens the library on a thread. All clients of the same kind share that thread.
+pub(crate) struct DriverClient<T: 'static> {
     /// Name of the answers, for messages: `GPU memory from NVML`.
     subject: &'static str,
     timeouts: SamplerTimeouts,
@@ -28,8 +28,8 @@ pub(crate) struct DriverReader<T: 'static> {
 /// Returns the running sampler of a process, or starts it.
 type StartSampler<T> = dyn Fn(u32, SamplerTimeouts) -> std::io::Result<Arc<Sampler<T>>> + Send;
 
-impl<T: Clone + Send + 'static> DriverReader<T> {
-    /// Creates a reader and opens nothing. The thread calls `open` once, and the function that
+impl<T: Clone + Send + 'static> DriverClient<T> {
+    /// Creates a client and opens nothing. The thread calls `open` once, and the function that
     /// `open` returns for each answer.
     pub(crate) fn new<R>(
         subject: &'static str,
@@ -111,9 +111,9 @@ impl<T: Clone + Send + 'static> DriverReader<T> {
     }
 }
 
-impl<T: 'static> fmt::Debug for DriverReader<T> {
+impl<T: 'static> fmt::Debug for DriverClient<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DriverReader")
+        f.debug_struct("DriverClient")
             .field("subject", &self.subject)
             .field("unavailable", &self.unavailable)
             .finish_non_exhaustive()
@@ -135,7 +135,7 @@ mod tests {
         let fake = FakeLibrary::with_devices(1);
         let library = Some(fake.path().to_owned());
         let to_open = library.clone();
-        let mut driver = DriverReader::new("figures", &FIGURES, library, eager(), move || {
+        let mut driver = DriverClient::new("figures", &FIGURES, library, eager(), move || {
             let mut session = NvmlSession::open(to_open.as_ref(), &environment(None))?;
             Ok(move || session.sample(Instant::now()))
         });
