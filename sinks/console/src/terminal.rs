@@ -31,7 +31,7 @@ use crate::output::{StdStream, StreamOutput};
 
 /// Time that a terminal is given to show its lines before the program continues. A slower terminal
 /// is left to the thread.
-const PATIENCE: Duration = Duration::from_millis(100);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Maximum length of the lines that wait for a stalled terminal, in bytes. Lines beyond are skipped
 /// and counted.
 const BACKLOG: usize = 64 << 20;
@@ -173,7 +173,7 @@ impl Terminal {
         self.core.changed.notify_all();
     }
 
-    /// Has the queued lines written; waits for that up to [`PATIENCE`].
+    /// Has the queued lines written; waits for that up to [`WRITE_TIMEOUT`].
     pub(crate) fn write_out(&self) -> Result<(), SinkError> {
         let mut state = self.core.lock();
         if state.has_lines() {
@@ -181,28 +181,28 @@ impl Terminal {
             self.core.changed.notify_all();
         }
         if state.paused == 0 && !state.stuck && state.is_due(Instant::now()) {
-            state = self.core.wait_until_written(state, Instant::now() + PATIENCE);
+            state = self.core.wait_until_written(state, Instant::now() + WRITE_TIMEOUT);
             state.stuck = state.is_behind();
         }
         self.failure(&state)
     }
 
     /// Has lines and bars written until the deadline. A terminal that is stuck already gets only
-    /// [`PATIENCE`].
+    /// [`WRITE_TIMEOUT`].
     pub(crate) fn flush(&self, deadline: Deadline) -> Result<(), SinkError> {
         let state = self.core.lock();
         let until = if state.stuck {
-            Deadline::after(PATIENCE)
+            Deadline::after(WRITE_TIMEOUT)
         } else {
             deadline
         };
         self.outcome(&mut self.core.wait_for_all(state, until))
     }
 
-    /// Has lines and bars written; waits for that up to [`PATIENCE`]. [`is_stuck`](Self::is_stuck)
+    /// Has lines and bars written; waits for that up to [`WRITE_TIMEOUT`]. [`is_stuck`](Self::is_stuck)
     /// tells whether it was enough.
     pub(crate) fn write_last(&self) -> Result<(), SinkError> {
-        let mut state = self.core.wait_for_all(self.core.lock(), Deadline::after(PATIENCE));
+        let mut state = self.core.wait_for_all(self.core.lock(), Deadline::after(WRITE_TIMEOUT));
         state.stuck = state.is_behind();
         self.failure(&state)
     }
@@ -351,7 +351,7 @@ impl<'a> TerminalPause<'a> {
         core.changed.notify_all();
         // The thread itself gets here if it panics, because the panic hook suspends the terminal.
         if state.thread != Some(thread::current().id()) {
-            let until = Instant::now() + PATIENCE * 10;
+            let until = Instant::now() + WRITE_TIMEOUT * 10;
             while (state.phase == WriterPhase::Writing || state.bars_on_screen)
                 && !state.stuck
                 && Instant::now() < until
