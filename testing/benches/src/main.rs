@@ -5,9 +5,9 @@
 
 #![allow(clippy::print_stdout, reason = "a program whose output is its result")]
 
+mod amounts;
 mod machine;
 mod peers;
-mod plan;
 mod python;
 mod sections;
 mod session;
@@ -19,14 +19,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use crate::amounts::{Amounts, Choice};
 use crate::peers::PeerEntry;
-use crate::plan::{Choice, Plan};
 use crate::sections::alone::ALONE;
 use crate::sections::{alone, calls, eta, levels, life};
 use crate::sections::{lines, metrics, progress, readings};
 use crate::table::ReportTable;
 
-type Section = fn(&Plan, &[PeerEntry]) -> Result<Vec<ReportTable>>;
+type Section = fn(&Amounts, &[PeerEntry]) -> Result<Vec<ReportTable>>;
 
 const SECTIONS: &[(&str, Section)] = &[
     ("calls", calls::measure),
@@ -42,13 +42,13 @@ const SECTIONS: &[(&str, Section)] = &[
 
 fn main() -> Result<()> {
     let arguments = Arguments::read(std::env::args().skip(1))?;
-    let plan = if arguments.quick { Plan::QUICK } else { Plan::FULL };
+    let amounts = if arguments.quick { Amounts::QUICK } else { Amounts::FULL };
     if let Some(name) = arguments.alone {
         let figures = match name.as_str() {
-            metrics::POINTS => metrics::points_in_memory(&plan)?,
-            readings::MEMORY => readings::memory_calls(&plan)?,
-            readings::SYSTEM => readings::system_share(&plan)?,
-            _ => alone::figures(&plan, &name)?,
+            metrics::POINTS => metrics::points_in_memory(&amounts)?,
+            readings::MEMORY => readings::memory_calls(&amounts)?,
+            readings::SYSTEM => readings::system_share(&amounts)?,
+            _ => alone::figures(&amounts, &name)?,
         };
         println!("{}", figures.iter().map(f64::to_string).collect::<Vec<_>>().join(" "));
         return Ok(());
@@ -62,7 +62,7 @@ fn main() -> Result<()> {
     let mut document = format!("{machine}\n\n{}", legend(&peers).markdown());
     for (name, section) in SECTIONS {
         if choice.section(name) {
-            for table in section(&plan, &peers)? {
+            for table in section(&amounts, &peers)? {
                 println!("{}", table.text());
                 document = format!("{document}\n{}", table.markdown());
             }

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use crate::peers::{FILE, Peer, PeerEntry};
 
-/// How long a line may take before it counts as lost. Longer than any peer's own flush interval.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time after which a line that is not in the file counts as lost. Longer than any peer's own flush interval.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Session {
     peer: Box<dyn Peer>,
@@ -45,15 +45,15 @@ impl Session {
         self.folder.path().join(FILE)
     }
 
-    /// Says the lines of `steps`, and waits until they are in the file.
+    /// Logs the lines of `steps`, and waits until they are in the file.
     pub(crate) fn warm_up(&mut self, steps: u64) {
         self.peer
             .enter(&mut || (0..steps).for_each(|step| self.peer.log_line(&Line::at(step))));
         self.settle();
     }
 
-    /// Says one more line and returns when it is in the file, and so all before it: a flush that is
-    /// checked, for those too whose flush only promises.
+    /// Logs one more line and returns when this line, and so every earlier one, is in the file. This
+    /// is a checked flush: the flush of some peers returns before the lines are in the file.
     pub(crate) fn settle(&mut self) {
         if !self.writes {
             return;
@@ -65,13 +65,13 @@ impl Session {
         self.peer.flush();
         let wanted = format!("step {step} ");
         let started = Instant::now();
-        while !self.tail().contains(&wanted) && started.elapsed() < PATIENCE {
+        while !self.tail().contains(&wanted) && started.elapsed() < LINE_TIMEOUT {
             thread::sleep(Duration::from_micros(100));
         }
     }
 
     /// Ends the peer and returns how many of the `logged` lines (besides those of `settle`) are not
-    /// in the file; below zero, how many are there twice.
+    /// in the file. A negative number counts the lines that are there twice.
     pub(crate) fn close(self, logged: u64) -> Result<i64> {
         let path = self.path();
         drop(self.peer);

@@ -13,7 +13,7 @@ use logcore::registry::build_sink;
 use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, ProgressEvent, ProgressKind, RingPlace, Sink, StopFlag};
 use serde_json::json;
 
-use crate::call::{ArbitraryNumber, ArbitraryRecord};
+use crate::arbitrary_call::{ArbitraryNumber, ArbitraryRecord};
 use crate::text::check_one_record;
 
 #[derive(Debug, Arbitrary)]

@@ -9,7 +9,7 @@ use logcore::registry::build_sink;
 use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, MetricValue, Sink, StopFlag};
 use serde_json::{Value, json};
 
-use crate::call::{ArbitraryField, ArbitraryNumber, ArbitraryRecord, ArbitraryTime};
+use crate::arbitrary_call::{ArbitraryField, ArbitraryNumber, ArbitraryRecord, ArbitraryTime};
 use crate::folder;
 
 #[derive(Debug, Arbitrary)]

@@ -3,7 +3,7 @@
 //! A target is a function of bytes that panics if a promise is broken. It works in the current
 //! folder, which must be empty at first and is empty after each input.
 
-mod call;
+mod arbitrary_call;
 mod config;
 mod console;
 mod folder;

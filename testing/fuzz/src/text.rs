@@ -8,7 +8,7 @@ use logcore::registry::build_sink;
 use logcore::{BuildContext, Deadline, LogConfig, StopFlag, Style};
 use serde_json::{Value, json};
 
-use crate::call::ArbitraryRecord;
+use crate::arbitrary_call::ArbitraryRecord;
 use crate::folder;
 
 #[derive(Debug, Arbitrary)]

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::findings::{ComparedOutput, Findings};
 use crate::plan::ProcessPlan;
-use crate::planned_call::as_written;
 use crate::receipts::{CallKind, ReturnedCalls};
+use crate::scripted_call::as_written;
 use crate::sequences::{LineCheck, SequenceCheck, cut};
 use crate::wandb_log;
 

@@ -11,8 +11,8 @@ use facade::{LogConfig, MetricHandle, RingPlace, UnifiedLogger, recover, setup_l
 use serde_json::json;
 
 use crate::plan::ProcessPlan;
-use crate::planned_call::PlannedCall;
 use crate::receipts::{CallKind, CallReceipts};
+use crate::scripted_call::ScriptedCall;
 
 /// Logs until the process is killed, or recovers the rings of earlier processes.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -57,7 +57,7 @@ fn eprintln_line(line: &str) -> std::io::Result<()> {
 
 /// Logs until the process is killed.
 fn live(life: &ProcessPlan) -> Result<()> {
-    PlannedCall::prepare();
+    ScriptedCall::prepare();
     let receipts = CallReceipts::open(&life.receipts).context("open the receipts")?;
     let logger = setup_logging(config(life))?;
     receipts.ready()?;
@@ -102,7 +102,7 @@ fn log(life: &ProcessPlan, thread: u64, logger: &UnifiedLogger, receipts: &CallR
     let name = format!("t{thread}");
     let mut values = 0;
     for number in 0.. {
-        let call = PlannedCall::new(life, thread, number);
+        let call = ScriptedCall::new(life, thread, number);
         let line = call.line(life, thread, number);
         match call.one_in(6000, 3) {
             // An error is delivered when the call returns.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::check::KilledProcess;
 use crate::findings::{ComparedOutput, Findings};
 use crate::plan::ProcessPlan;
-use crate::planned_call::PlannedCall;
 use crate::receipts::{CallKind, THREADS};
+use crate::scripted_call::ScriptedCall;
 
 /// The next call that an output must hold, for each thread of each process.
 pub(crate) struct SequenceCheck<'a> {
@@ -131,7 +131,7 @@ impl<'a> LineCheck<'a> {
         let mut words = line.split(' ').skip(1);
         let thread = words.next()?.strip_prefix('t')?.parse().ok()?;
         let number = words.next()?.strip_prefix('n')?.parse().ok()?;
-        let planned = PlannedCall::new(life, thread, number).line(life, thread, number);
+        let planned = ScriptedCall::new(life, thread, number).line(life, thread, number);
         ((self.form)(planned) == line).then_some((thread, number))
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use hot_paths::{Line, median};
 
+use crate::amounts::Amounts;
 use crate::peers::{self, LIMIT, PeerEntry};
-use crate::plan::Plan;
 use crate::session::Session;
 use crate::table::{ReportTable, figure};
 use crate::usage::{cpu_seconds, resident_mb};
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// gone to sleep.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(300)];
 
-pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+pub(crate) fn measure(amounts: &Amounts, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let note = format!(
         "Each in a process of its own. The delay is from the call of a lone line until the file has grown (a dash: \
          not within {} s, only when a buffer is full or flushed), with 50 ms and 300 ms between the lines, median \
@@ -32,9 +32,9 @@ pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTabl
          CPU time over {} s in which nothing is said. Memory is what is resident more than before the peer was \
          opened: after 1000 lines, and after {} lines at once.",
         PATIENCE.as_secs_f64(),
-        plan.lone_lines,
-        plan.idle.as_secs_f64(),
-        plan.lines,
+        amounts.lone_lines,
+        amounts.idle.as_secs_f64(),
+        amounts.lines,
     );
     let mut table = ReportTable::new(
         "A lone line, idleness and memory",
@@ -52,7 +52,7 @@ pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTabl
         ],
     );
     for entry in peers.iter().filter(|entry| !entry.again) {
-        let figures = in_own_process(plan, entry.name)?;
+        let figures = in_own_process(amounts, entry.name)?;
         table.row(
             [entry.name.to_owned()]
                 .into_iter()
@@ -63,16 +63,16 @@ pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTabl
 }
 
 /// Has a process of its own measure `name`, and returns the figures that it prints.
-pub(crate) fn in_own_process(plan: &Plan, name: &str) -> Result<Vec<f64>> {
-    in_process_with(plan, name, &[])
+pub(crate) fn in_own_process(amounts: &Amounts, name: &str) -> Result<Vec<f64>> {
+    in_process_with(amounts, name, &[])
 }
 
 /// The same, with variables of the environment.
-pub(crate) fn in_process_with(plan: &Plan, name: &str, variables: &[(&str, String)]) -> Result<Vec<f64>> {
+pub(crate) fn in_process_with(amounts: &Amounts, name: &str, variables: &[(&str, String)]) -> Result<Vec<f64>> {
     let mut command = Command::new(std::env::current_exe().context("find this program")?);
     command
         .args([ALONE, name])
-        .args((plan.rounds == Plan::QUICK.rounds).then_some("--quick"))
+        .args((amounts.rounds == Amounts::QUICK.rounds).then_some("--quick"))
         .envs(variables.iter().map(|(name, value)| (name, value)));
     let output = command
         .output()
@@ -90,7 +90,7 @@ pub(crate) fn in_process_with(plan: &Plan, name: &str, variables: &[(&str, Strin
 
 /// The figures of one peer, in the order of the columns. This process should have done nothing
 /// before.
-pub(crate) fn figures(plan: &Plan, name: &str) -> Result<Vec<f64>> {
+pub(crate) fn figures(amounts: &Amounts, name: &str) -> Result<Vec<f64>> {
     let Some(entry) = peers::all().into_iter().find(|entry| entry.name == name) else {
         bail!("there is no peer `{name}`");
     };
@@ -102,15 +102,15 @@ pub(crate) fn figures(plan: &Plan, name: &str) -> Result<Vec<f64>> {
     let mut session = Session::open(&entry)?;
     session.warm_up(1000);
     let base = resident_mb() - before;
-    let idle = idle_percent(plan);
-    let polling = lone_lines(&session, plan.lone_lines, INTERVALS[0]);
+    let idle = idle_percent(amounts);
+    let polling = lone_lines(&session, amounts.lone_lines, INTERVALS[0]);
     // A peer that waits for a full buffer delivers a lone line at no interval.
     let asleep = if polling.delays.is_empty() {
         Lone::default()
     } else {
-        lone_lines(&session, plan.lone_lines, INTERVALS[1])
+        lone_lines(&session, amounts.lone_lines, INTERVALS[1])
     };
-    session.warm_up(plan.lines);
+    session.warm_up(amounts.lines);
     let later = resident_mb() - before;
 
     let worst = |delays: &[f64]| delays.iter().copied().fold(f64::NAN, f64::max);
@@ -126,12 +126,12 @@ pub(crate) fn figures(plan: &Plan, name: &str) -> Result<Vec<f64>> {
     ])
 }
 
-fn idle_percent(plan: &Plan) -> f64 {
+fn idle_percent(amounts: &Amounts) -> f64 {
     // Let it come to rest first.
     thread::sleep(Duration::from_millis(400));
     let before = cpu_seconds();
-    thread::sleep(plan.idle);
-    (cpu_seconds() - before) / plan.idle.as_secs_f64() * 100.0
+    thread::sleep(amounts.idle);
+    (cpu_seconds() - before) / amounts.idle.as_secs_f64() * 100.0
 }
 
 #[derive(Default)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use hot_paths::{Line, Timing, median, pause};
 
+use crate::amounts::Amounts;
 use crate::peers::{CLOCK, LIMIT, PeerEntry};
-use crate::plan::Plan;
 use crate::session::Session;
 use crate::table::{ReportTable, figure};
 
@@ -14,23 +14,23 @@ use crate::table::{ReportTable, figure};
 /// up.
 const GAP: Duration = Duration::from_micros(2);
 
-pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
-    let back_to_back = table(plan, peers, Duration::ZERO, "Text calls, back to back")?;
-    let with_gaps = table(plan, peers, GAP, "Text calls, 2 µs apart")?;
+pub(crate) fn measure(amounts: &Amounts, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+    let back_to_back = table(amounts, peers, Duration::ZERO, "Text calls, back to back")?;
+    let with_gaps = table(amounts, peers, GAP, "Text calls, 2 µs apart")?;
     Ok(vec![back_to_back, with_gaps])
 }
 
-fn table(plan: &Plan, peers: &[PeerEntry], gap: Duration, title: &str) -> Result<ReportTable> {
+fn table(amounts: &Amounts, peers: &[PeerEntry], gap: Duration, title: &str) -> Result<ReportTable> {
     let mut turns: Vec<Vec<CallTurn>> = peers.iter().map(|_| Vec::new()).collect();
     let mut clock = Vec::new();
-    let mut samples = Vec::with_capacity(plan.calls as usize);
-    for round in 0..plan.rounds {
-        clock.push(turn(&CLOCK, plan, gap, &mut samples)?.0);
+    let mut samples = Vec::with_capacity(amounts.calls as usize);
+    for round in 0..amounts.rounds {
+        clock.push(turn(&CLOCK, amounts, gap, &mut samples)?.0);
         for offset in 0..peers.len() {
             // Everyone begins once, so that nobody always has the same one before it.
             let index = (round + offset) % peers.len();
-            let (limit, _) = turn(&LIMIT, plan, gap, &mut samples)?;
-            let (timing, lost) = turn(&peers[index], plan, gap, &mut samples)?;
+            let (limit, _) = turn(&LIMIT, amounts, gap, &mut samples)?;
+            let (timing, lost) = turn(&peers[index], amounts, gap, &mut samples)?;
             turns[index].push(CallTurn { timing, limit, lost });
         }
     }
@@ -38,7 +38,7 @@ fn table(plan: &Plan, peers: &[PeerEntry], gap: Duration, title: &str) -> Result
     let note = format!(
         "Nanoseconds; {} rounds of {} calls, medians over the rounds. `×` is the ratio to the limit, which has a turn \
          just before each peer's. Each time includes one reading of the clock.",
-        plan.rounds, plan.calls
+        amounts.rounds, amounts.calls
     );
     let mut table = ReportTable::new(
         title,
@@ -101,13 +101,13 @@ struct CallTurn {
     lost: i64,
 }
 
-fn turn(entry: &PeerEntry, plan: &Plan, gap: Duration, samples: &mut Vec<u32>) -> Result<(Timing, i64)> {
+fn turn(entry: &PeerEntry, amounts: &Amounts, gap: Duration, samples: &mut Vec<u32>) -> Result<(Timing, i64)> {
     let mut session = Session::open(entry)?;
-    session.warm_up(plan.warm_up);
+    session.warm_up(amounts.warm_up);
     let peer = session.peer();
     samples.clear();
     peer.enter(&mut || {
-        for step in 0..plan.calls {
+        for step in 0..amounts.calls {
             let line = Line::at(step);
             let started = pause(gap);
             peer.log_line(&line);
@@ -115,6 +115,6 @@ fn turn(entry: &PeerEntry, plan: &Plan, gap: Duration, samples: &mut Vec<u32>) -
         }
     });
     session.settle();
-    let lost = session.close(plan.warm_up + plan.calls)?;
+    let lost = session.close(amounts.warm_up + amounts.calls)?;
     Ok((Timing::of(samples), lost))
 }

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use eta::{HELD_OUT, KINDS, RECORDED, compare};
 
+use crate::amounts::Amounts;
 use crate::peers::PeerEntry;
-use crate::plan::Plan;
 use crate::table::{ReportTable, figure};
 
-pub(crate) fn measure(_: &Plan, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+pub(crate) fn measure(_: &Amounts, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let note = format!(
         "No times are measured. Each kind of run is {} series of step times that seeds decide (50 to 100,000 steps in \
          one minute to ten hours), and not with the seeds that the constants of the estimator were chosen with. \

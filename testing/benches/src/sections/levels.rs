@@ -7,22 +7,22 @@ use anyhow::Result;
 use hot_paths::{Line, median};
 use log::LevelFilter;
 
+use crate::amounts::Amounts;
 use crate::peers::{LIMIT, PeerEntry};
-use crate::plan::Plan;
 use crate::session::Session;
 use crate::table::{ReportTable, figure};
 
-pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+pub(crate) fn measure(amounts: &Amounts, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let mut turns: Vec<Vec<[LevelTurn; 2]>> = peers.iter().map(|_| Vec::new()).collect();
-    for _ in 0..plan.rounds {
+    for _ in 0..amounts.rounds {
         for (entry, turns) in peers.iter().zip(&mut turns) {
             let mut session = Session::open(entry)?;
             session.warm_up(1);
-            let unwanted = turn(&session, plan)?;
+            let unwanted = turn(&session, amounts)?;
             // Somebody else in the process may want the level; `log` then asks each logger for
             // itself.
             log::set_max_level(LevelFilter::Trace);
-            let refused = turn(&session, plan)?;
+            let refused = turn(&session, amounts)?;
             turns.push([unwanted, refused]);
         }
     }
@@ -52,17 +52,17 @@ struct LevelTurn {
     limit: f64,
 }
 
-fn turn(session: &Session, plan: &Plan) -> Result<LevelTurn> {
+fn turn(session: &Session, amounts: &Amounts) -> Result<LevelTurn> {
     let limit = (LIMIT.open)(std::path::Path::new(""))?;
     let time = |peer: &dyn crate::peers::Peer| {
         let line = Line::at(1);
         let mut nanoseconds = f64::NAN;
         peer.enter(&mut || {
             let started = Instant::now();
-            for _ in 0..plan.small_calls {
+            for _ in 0..amounts.small_calls {
                 peer.log_disabled(black_box(&line));
             }
-            nanoseconds = started.elapsed().as_secs_f64() * 1e9 / plan.small_calls as f64;
+            nanoseconds = started.elapsed().as_secs_f64() * 1e9 / amounts.small_calls as f64;
         });
         nanoseconds
     };

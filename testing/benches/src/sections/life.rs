@@ -1,4 +1,4 @@
-//! How long a logger takes to be there, and to be gone with everything in its file.
+//! The time that a logger needs to start, and to end with everything in its file.
 
 use std::time::Instant;
 
@@ -6,18 +6,18 @@ use anyhow::{Context, Result};
 use hot_paths::{Line, median};
 use log::LevelFilter;
 
+use crate::amounts::Amounts;
 use crate::peers::{self, FILE, PeerEntry};
-use crate::plan::Plan;
 use crate::table::{ReportTable, figure};
 
-/// Lines that are waiting to be written when a peer is told to end.
+/// Number of lines that wait to be written when the end of a peer begins.
 const LINES: u64 = 1000;
 
-pub(crate) fn measure(plan: &Plan, chosen: &[PeerEntry]) -> Result<Vec<ReportTable>> {
-    let rounds = plan.rounds * 3;
+pub(crate) fn measure(amounts: &Amounts, chosen: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+    let rounds = amounts.rounds * 3;
     let note = format!(
         "Milliseconds, medians of {rounds} turns. The start is until the peer is ready for its first line; the end is \
-         of one that has just been told {LINES} lines. A peer whose end leaves lines out has them counted as lost."
+         that of a peer which has just logged {LINES} lines. Lines that are missing in the file afterwards are lost."
     );
     let mut table = ReportTable::new("Start and end", note, &["peer", "start", "end", "lost"]);
     let ours = chosen.iter().any(|entry| entry.name.starts_with("logcore"));

@@ -7,24 +7,27 @@ use std::time::Instant;
 use anyhow::Result;
 use hot_paths::{Line, median};
 
+use crate::amounts::Amounts;
 use crate::peers::{BASELINE, LIMIT, Peer, PeerEntry};
-use crate::plan::Plan;
 use crate::session::Session;
 use crate::table::{ReportTable, figure};
 use crate::usage::cpu_seconds;
 
-pub(crate) fn measure(plan: &Plan, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
-    [1, 4].into_iter().map(|threads| table(plan, peers, threads)).collect()
+pub(crate) fn measure(amounts: &Amounts, peers: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+    [1, 4]
+        .into_iter()
+        .map(|threads| table(amounts, peers, threads))
+        .collect()
 }
 
-fn table(plan: &Plan, peers: &[PeerEntry], threads: u64) -> Result<ReportTable> {
+fn table(amounts: &Amounts, peers: &[PeerEntry], threads: u64) -> Result<ReportTable> {
     let others = peers.iter().filter(|entry| !entry.again);
     let everyone: Vec<PeerEntry> = [&LIMIT].into_iter().chain(others).copied().collect();
     let mut turns: Vec<Vec<LineTurn>> = everyone.iter().map(|_| Vec::new()).collect();
-    for round in 0..plan.rounds {
+    for round in 0..amounts.rounds {
         for offset in 0..everyone.len() {
             let index = (round + offset) % everyone.len();
-            turns[index].push(turn(&everyone[index], plan, threads)?);
+            turns[index].push(turn(&everyone[index], amounts, threads)?);
         }
     }
 
@@ -35,7 +38,7 @@ fn table(plan: &Plan, peers: &[PeerEntry], threads: u64) -> Result<ReportTable> 
     let note = format!(
         "{} rounds of {} lines, medians over the rounds. `×` is the ratio to {} in the same round (above 1 is faster; \
          for CPU, below 1 is cheaper). CPU is of all threads of the process, in seconds a million lines.",
-        plan.rounds, plan.lines, BASELINE.name
+        amounts.rounds, amounts.lines, BASELINE.name
     );
     let mut table = ReportTable::new(title, note, &["peer", "lines/s", "×", "CPU s/M", "× CPU", "lost"]);
     let baseline = everyone
@@ -70,10 +73,10 @@ struct LineTurn {
     lost: i64,
 }
 
-fn turn(entry: &PeerEntry, plan: &Plan, threads: u64) -> Result<LineTurn> {
+fn turn(entry: &PeerEntry, amounts: &Amounts, threads: u64) -> Result<LineTurn> {
     let mut session = Session::open(entry)?;
-    session.warm_up(plan.warm_up);
-    let per_thread = plan.lines / threads;
+    session.warm_up(amounts.warm_up);
+    let per_thread = amounts.lines / threads;
     let cpu_before = cpu_seconds();
     let started = say_lines(session.peer(), threads, per_thread);
     session.settle();
@@ -83,7 +86,7 @@ fn turn(entry: &PeerEntry, plan: &Plan, threads: u64) -> Result<LineTurn> {
     Ok(LineTurn {
         rate: logged as f64 / wall,
         cpu: cpu * 1e6 / logged as f64,
-        lost: session.close(plan.warm_up + logged)?,
+        lost: session.close(amounts.warm_up + logged)?,
     })
 }
 

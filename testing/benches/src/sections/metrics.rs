@@ -13,8 +13,8 @@ use hot_paths::{Line, TEN_METRICS, Timing, median, pause};
 use tempfile::TempDir;
 
 use super::alone::in_own_process;
+use crate::amounts::Amounts;
 use crate::peers::{PeerEntry, config};
-use crate::plan::Plan;
 use crate::python::wandb_log;
 use crate::table::{ReportTable, figure};
 use crate::usage::{cpu_seconds, resident_mb};
@@ -26,28 +26,28 @@ pub(crate) const POINTS: &str = "metric points";
 /// handing them over.
 const BURST: u64 = 2000;
 
-pub(crate) fn measure(plan: &Plan, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {
-    Ok(vec![calls(plan)?, sustained(plan)?, memory(plan)?])
+pub(crate) fn measure(amounts: &Amounts, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+    Ok(vec![calls(amounts)?, sustained(amounts)?, memory(amounts)?])
 }
 
 /// A way to log ten metrics.
 type Log<'a> = &'a dyn Fn(u64, [f64; 10]);
 
-fn calls(plan: &Plan) -> Result<ReportTable> {
+fn calls(amounts: &Amounts) -> Result<ReportTable> {
     let gaps = [Duration::ZERO, Duration::from_micros(2)];
     let mut clock = Vec::new();
     // By gap, each without and with W&B.
     let mut by_name = [const { [const { Vec::new() }; 2] }; 2];
     let mut by_handle = [const { [const { Vec::new() }; 2] }; 2];
     let mut in_one_call = [const { [const { Vec::new() }; 2] }; 2];
-    let mut samples = Vec::with_capacity(plan.calls as usize);
-    for _ in 0..plan.rounds {
+    let mut samples = Vec::with_capacity(amounts.calls as usize);
+    for _ in 0..amounts.rounds {
         for (index, gap) in gaps.into_iter().enumerate() {
             for wandb in [false, true] {
                 let run = Run::open(wandb)?;
                 let logger = &run.logger;
                 let mut steps = 0..;
-                let mut turn = |log: Log<'_>| turn(plan, gap, &mut samples, logger, &mut steps, log);
+                let mut turn = |log: Log<'_>| turn(amounts, gap, &mut samples, logger, &mut steps, log);
                 clock.push(turn(&|_, values| {
                     black_box(values);
                 }));
@@ -71,7 +71,7 @@ fn calls(plan: &Plan) -> Result<ReportTable> {
         }
     }
 
-    let of_python = wandb_log(plan.calls / 10);
+    let of_python = wandb_log(amounts.calls / 10);
     let python_note = match &of_python {
         Ok(_) => "Python's call is the official client's, in one round of a tenth of the calls.".to_owned(),
         Err(reason) => format!("Python's `wandb.log` has no row here: {reason:#}."),
@@ -79,7 +79,7 @@ fn calls(plan: &Plan) -> Result<ReportTable> {
     let note = format!(
         "Nanoseconds for ten metrics, with averages, history and `metrics.jsonl`; {} rounds of {} calls in bursts of \
          {BURST}, medians over the rounds. Each time includes one reading of the clock. {python_note}",
-        plan.rounds, plan.calls
+        amounts.rounds, amounts.calls
     );
     let mut table = ReportTable::new("Ten metrics", note, &["call", "p50", "p90", "p99", "p99.9", "mean"]);
     let mut row = |name: &str, timings: &[Timing]| {
@@ -111,7 +111,7 @@ fn calls(plan: &Plan) -> Result<ReportTable> {
 }
 
 fn turn(
-    plan: &Plan,
+    amounts: &Amounts,
     gap: Duration,
     samples: &mut Vec<u32>,
     logger: &UnifiedLogger,
@@ -122,7 +122,7 @@ fn turn(
     for step in steps.by_ref().take(BURST as usize) {
         log(step, values(step));
     }
-    for (index, step) in steps.by_ref().take(plan.calls as usize).enumerate() {
+    for (index, step) in steps.by_ref().take(amounts.calls as usize).enumerate() {
         if (index as u64).is_multiple_of(BURST) {
             // A failed flush shows in the next table.
             let _ = logger.flush();
@@ -135,28 +135,28 @@ fn turn(
     Timing::of(samples)
 }
 
-fn sustained(plan: &Plan) -> Result<ReportTable> {
+fn sustained(amounts: &Amounts) -> Result<ReportTable> {
     let (mut rates, mut cpu, mut lost) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2], [0; 2]);
-    for _ in 0..plan.rounds {
+    for _ in 0..amounts.rounds {
         for wandb in [false, true] {
             let at = usize::from(wandb);
             let run = Run::open(wandb)?;
             let log = named(&run.logger);
             let cpu_before = cpu_seconds();
             let started = Instant::now();
-            for step in 0..plan.calls {
+            for step in 0..amounts.calls {
                 log(step, values(step));
             }
             let _ = run.logger.flush();
-            rates[at].push(plan.calls as f64 / started.elapsed().as_secs_f64());
-            cpu[at].push((cpu_seconds() - cpu_before) * 1e6 / plan.calls as f64);
+            rates[at].push(amounts.calls as f64 / started.elapsed().as_secs_f64());
+            cpu[at].push((cpu_seconds() - cpu_before) * 1e6 / amounts.calls as f64);
             drop(log);
-            lost[at] += plan.calls as i64 - run.close()? as i64;
+            lost[at] += amounts.calls as i64 - run.close()? as i64;
         }
     }
     let note = format!(
         "{} calls of ten metrics, one step each, without a pause, until `metrics.jsonl` has them.",
-        plan.calls
+        amounts.calls
     );
     let mut table = ReportTable::new(
         "Metrics until they are in the file",
@@ -174,13 +174,13 @@ fn sustained(plan: &Plan) -> Result<ReportTable> {
     Ok(table)
 }
 
-fn memory(plan: &Plan) -> Result<ReportTable> {
+fn memory(amounts: &Amounts) -> Result<ReportTable> {
     let note = format!(
         "Resident memory that {} points in ten metrics leave, in a process of their own.",
-        plan.points
+        amounts.points
     );
     let mut table = ReportTable::new("Memory of metric points", note, &["what", "MB"]);
-    let figures = in_own_process(plan, POINTS)?;
+    let figures = in_own_process(amounts, POINTS)?;
     for (what, figure_of) in ["logger alone", "with the points"].into_iter().zip(figures) {
         table.row([what.to_owned(), figure(figure_of)]);
     }
@@ -188,14 +188,14 @@ fn memory(plan: &Plan) -> Result<ReportTable> {
 }
 
 /// The figures of the memory table, in the order of its rows.
-pub(crate) fn points_in_memory(plan: &Plan) -> Result<Vec<f64>> {
+pub(crate) fn points_in_memory(amounts: &Amounts) -> Result<Vec<f64>> {
     let before = resident_mb();
     let run = Run::open(false)?;
     let log = named(&run.logger);
     (0..100).for_each(|step| log(step, values(step)));
     let _ = run.logger.flush();
     let base = resident_mb() - before;
-    for step in 100..plan.points / 10 {
+    for step in 100..amounts.points / 10 {
         log(step, values(step));
     }
     let _ = run.logger.flush();

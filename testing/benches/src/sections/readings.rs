@@ -10,8 +10,8 @@ use facade::logcore::serde_json::json;
 use facade::{LogConfig, setup_logging};
 use hot_paths::median;
 
+use crate::amounts::Amounts;
 use crate::peers::{PeerEntry, config};
-use crate::plan::Plan;
 use crate::sections::alone::in_process_with;
 use crate::table::{ReportTable, figure};
 use crate::usage::{cpu_seconds, seconds_of_threads};
@@ -28,21 +28,21 @@ const BETWEEN_READS: Duration = Duration::from_millis(55);
 
 const MOST_DEVICES: u32 = 8;
 
-pub(crate) fn measure(plan: &Plan, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {
+pub(crate) fn measure(amounts: &Amounts, _: &[PeerEntry]) -> Result<Vec<ReportTable>> {
     let folder = tempfile::tempdir().context("make a folder for the stand-ins")?;
     for (of, name) in [("nvml", "libnvidia-ml.so.1"), ("cuda", "libcuda.so.1")] {
         stand_in::compile(of, &[], &folder.path().join(name));
     }
-    Ok(vec![memory(plan, folder.path())?, system(plan, folder.path())?])
+    Ok(vec![memory(amounts, folder.path())?, system(amounts, folder.path())?])
 }
 
-fn memory(plan: &Plan, stand_ins: &Path) -> Result<ReportTable> {
+fn memory(amounts: &Amounts, stand_ins: &Path) -> Result<ReportTable> {
     let note = format!(
         "`log_memory` with `metrics.jsonl`, in microseconds, in a process of its own: {} calls back to back, and {} \
          that are {} ms apart, between which the caller works; each of these reads the pools. The drivers are \
          stand-ins, whose own part is in the times.",
-        plan.calls,
-        reads(plan),
+        amounts.calls,
+        reads(amounts),
         BETWEEN_READS.as_millis()
     );
     let columns = ["what there is", "p50", "p99", "apart, p50", "apart, worst"];
@@ -57,17 +57,17 @@ fn memory(plan: &Plan, stand_ins: &Path) -> Result<ReportTable> {
             drivers(stand_ins, "all", MOST_DEVICES),
         ),
     ] {
-        let figures = in_process_with(plan, MEMORY, &variables)?;
+        let figures = in_process_with(amounts, MEMORY, &variables)?;
         table.row([what.to_owned()].into_iter().chain(figures.into_iter().map(figure)));
     }
     Ok(table)
 }
 
-fn system(plan: &Plan, stand_ins: &Path) -> Result<ReportTable> {
+fn system(amounts: &Amounts, stand_ins: &Path) -> Result<ReportTable> {
     let note = format!(
         "Processor time of a process that says nothing for {} s, in percent of a core: of the threads that read the \
          machine, and of all, the writer of the rows included. The driver is a stand-in with {MOST_DEVICES} devices.",
-        watched_for(plan).as_secs()
+        watched_for(amounts).as_secs()
     );
     let mut table = ReportTable::new(
         "Readings of the machine",
@@ -78,7 +78,7 @@ fn system(plan: &Plan, stand_ins: &Path) -> Result<ReportTable> {
         ("the host", vec![("GPU_PROBE", "off".to_owned())]),
         ("the host and NVML", drivers(stand_ins, "nvml", MOST_DEVICES)),
     ] {
-        let figures = in_process_with(plan, SYSTEM, &variables)?;
+        let figures = in_process_with(amounts, SYSTEM, &variables)?;
         table.row([what.to_owned()].into_iter().chain(figures.into_iter().map(figure)));
     }
     Ok(table)
@@ -102,7 +102,7 @@ fn drivers(stand_ins: &Path, switch: &str, devices: u32) -> Vec<(&'static str, S
 }
 
 /// The figures of a row of the memory table. This process should have done nothing before.
-pub(crate) fn memory_calls(plan: &Plan) -> Result<Vec<f64>> {
+pub(crate) fn memory_calls(amounts: &Amounts) -> Result<Vec<f64>> {
     let folder = tempfile::tempdir().context("make a folder for a log")?;
     // The stand-in lists no processes.
     let logger = setup_logging(LogConfig {
@@ -118,10 +118,10 @@ pub(crate) fn memory_calls(plan: &Plan) -> Result<Vec<f64>> {
     for _ in 0..10 {
         call();
     }
-    let mut times: Vec<f64> = (0..plan.calls).map(|_| call()).collect();
+    let mut times: Vec<f64> = (0..amounts.calls).map(|_| call()).collect();
     times.sort_unstable_by(f64::total_cmp);
     let _ = logger.flush();
-    let apart: Vec<f64> = (0..reads(plan))
+    let apart: Vec<f64> = (0..reads(amounts))
         .map(|_| {
             work(BETWEEN_READS);
             call()
@@ -133,19 +133,19 @@ pub(crate) fn memory_calls(plan: &Plan) -> Result<Vec<f64>> {
 }
 
 /// The figure of a row of the table of the machine.
-pub(crate) fn system_share(plan: &Plan) -> Result<Vec<f64>> {
+pub(crate) fn system_share(amounts: &Amounts) -> Result<Vec<f64>> {
     let folder = tempfile::tempdir().context("make a folder for a log")?;
     let before = cpu_seconds();
     let _logger = setup_logging(LogConfig {
         probes: [("system".into(), json!(true))].into(),
         ..config(folder.path())
     })?;
-    thread::sleep(watched_for(plan));
+    thread::sleep(watched_for(amounts));
     let used = [
         seconds_of_threads(&["logcore-sampling", "gpu-sampler"]),
         cpu_seconds() - before,
     ];
-    let percent = used.map(|seconds| seconds / watched_for(plan).as_secs_f64() * 100.0);
+    let percent = used.map(|seconds| seconds / watched_for(amounts).as_secs_f64() * 100.0);
     Ok(percent.to_vec())
 }
 
@@ -158,11 +158,11 @@ fn work(time: Duration) {
     }
 }
 
-fn reads(plan: &Plan) -> usize {
-    plan.lone_lines * 10
+fn reads(amounts: &Amounts) -> usize {
+    amounts.lone_lines * 10
 }
 
 /// A minute has each reading at least once.
-fn watched_for(plan: &Plan) -> Duration {
-    plan.idle * 20
+fn watched_for(amounts: &Amounts) -> Duration {
+    amounts.idle * 20
 }

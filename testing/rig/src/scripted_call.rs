@@ -8,7 +8,7 @@ use crate::random::mix;
 
 /// The random bits that decide one call of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PlannedCall(u64);
+pub(crate) struct ScriptedCall(u64);
 
 /// Number of bytes to cut lines from; more than the longest line has.
 const FILLING_BYTES: usize = 2 << 20;
@@ -17,7 +17,7 @@ const LONGEST: u64 = 1350;
 /// One line in so many does not fit into a frame.
 const HUGE_EVERY: u64 = 4001;
 
-impl PlannedCall {
+impl ScriptedCall {
     /// Makes the text that lines are cut from, so that the first line is as quick as the others.
     pub(crate) fn prepare() {
         LazyLock::force(&FILLING);

@@ -1,4 +1,4 @@
-//! How much is measured.
+//! The amounts that are measured, and the choice of sections and peers.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use crate::peers::{self, BASELINE, PeerEntry};
 
 /// The amounts of a run.
 #[derive(Clone, Copy)]
-pub(crate) struct Plan {
-    /// How often everyone gets their turn; the median of these is told.
+pub(crate) struct Amounts {
+    /// Number of turns of each peer. A table has their medians.
     pub(crate) rounds: usize,
-    /// Calls of a turn that are timed one by one.
+    /// Number of calls of a turn that are timed one by one.
     pub(crate) calls: u64,
-    /// Lines before a turn's measurement. Enough for a ring of 4 MiB to have gone round once.
+    /// Number of lines before a turn's measurement, enough to fill a ring of 4 MiB once.
     pub(crate) warm_up: u64,
-    /// Lines of a turn that is timed as a whole.
+    /// Number of lines of a turn that is timed as a whole.
     pub(crate) lines: u64,
-    /// Calls of a turn that are over before a clock could be read.
+    /// Number of calls of a turn whose calls are shorter than a reading of the clock.
     pub(crate) small_calls: u64,
-    /// How long nothing is said, to see what that costs.
+    /// Time without a line, in which the cost of an idle logger is measured.
     pub(crate) idle: Duration,
-    /// Lone lines, at each of two intervals.
+    /// Number of single lines at each of two intervals.
     pub(crate) lone_lines: usize,
-    /// Metric points that are logged to see what they leave in memory.
+    /// Number of metric points that are logged before the memory is measured.
     pub(crate) points: u64,
 }
 
-impl Plan {
+impl Amounts {
     pub(crate) const FULL: Self = Self {
         rounds: 7,
         calls: 100_000,
@@ -67,7 +67,7 @@ impl Choice {
         !self.names_a_section || name.contains(&self.filter)
     }
 
-    /// The peers that are wanted, and the one that the others are compared with.
+    /// Returns the chosen peers, and the baseline that they are compared with.
     pub(crate) fn peers(&self) -> Vec<PeerEntry> {
         let wanted = |entry: &PeerEntry| {
             self.names_a_section || entry.name.contains(&self.filter) || entry.name == BASELINE.name
