@@ -46,6 +46,17 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Returns the greatest index up to `limit` at which a character of `text` begins or ends.
+///
+/// The standard library has this function only since Rust 1.91.
+pub(super) fn floor_char_boundary(text: &str, limit: usize) -> usize {
+    let mut at = limit.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
 /// Appends the first [`MAX_TEXT`] bytes of a text, and counts the rest.
 pub(super) struct LimitedWriter<'a> {
     out: &'a mut Vec<u8>,
@@ -66,7 +77,7 @@ impl<'a> LimitedWriter<'a> {
 
     #[cold]
     fn cut(&mut self, text: &str) {
-        let kept = text.floor_char_boundary(self.limit - self.out.len());
+        let kept = floor_char_boundary(text, self.limit - self.out.len());
         self.out.extend_from_slice(&text.as_bytes()[..kept]);
         self.cut += text.len() - kept;
         // Nothing may follow the cut.

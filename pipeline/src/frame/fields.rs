@@ -12,7 +12,9 @@ use log::kv::{Error as KvError, Key, Source, Value as KvValue, VisitSource, Visi
 use logcore::{FieldValue, MetricValue};
 use serde::Serialize;
 
-use super::bytes::{ByteCursor, FLOAT, INT, LimitedWriter, MAX_TEXT, UINT, put_text, value_bits, value_from};
+use super::bytes::{
+    ByteCursor, FLOAT, INT, LimitedWriter, MAX_TEXT, UINT, floor_char_boundary, put_text, value_bits, value_from,
+};
 use super::json::{JsonShape, write_json};
 
 const BOOL: u8 = 3;
@@ -226,7 +228,7 @@ impl<'v> VisitValue<'v> for &mut ScalarWriter<'_> {
     }
 
     fn visit_str(&mut self, value: &str) -> Result<(), KvError> {
-        put_tagged_text(self.out, &value[..value.floor_char_boundary(MAX_TEXT)]);
+        put_tagged_text(self.out, &value[..floor_char_boundary(value, MAX_TEXT)]);
         Ok(())
     }
 }
