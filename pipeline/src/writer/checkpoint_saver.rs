@@ -114,7 +114,7 @@ impl CheckpointSaver {
     }
 
     fn save(&mut self, names: &RingNames, reader: &mut RingReader, loggers: &mut LoggerSet, chunk_bytes: u64) {
-        kill_point("marks");
+        kill_point("checkpoint");
         let folders = names.folders();
         let writer = WriterPosition {
             folders: &folders,
@@ -168,7 +168,7 @@ impl CheckpointFiles {
         };
         file.seek(SeekFrom::Start(0))?;
         file.write_all(checkpoint)?;
-        kill_point("marks beside");
+        kill_point("checkpoint file");
         *kept = Some(file);
         Ok(())
     }

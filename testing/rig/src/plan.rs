@@ -93,7 +93,7 @@ const POINTS: [(&str, u64); 16] = [
     ("committed", 11),
     ("before write", 5),
     ("after write", 5),
-    ("marks", 4),
+    ("checkpoint", 4),
     ("slot", 4),
     ("saved", 4),
     ("turn", 4),
