@@ -109,7 +109,7 @@ impl Log for RingAppender {
             // The producer formats the record once and redacts the encoded texts. Redacting the
             // `log::Record` would run the user's `Display` impls twice, and they may have side
             // effects.
-            Some(redaction) => producer.rewritten_record(self.origin, record, &|text| redaction.hide(text)),
+            Some(redaction) => producer.record_rewritten(self.origin, record, &|text| redaction.hide(text)),
             None => producer.record(self.origin, record),
         }
     }

@@ -114,12 +114,12 @@ impl PipelineState {
         if body.len() <= self.body_limit.0.load(Ordering::Relaxed) {
             self.push_whole(kind, body, wait)
         } else {
-            self.push_otherwise(kind, body, wait)
+            self.push_slow(kind, body, wait)
         }
     }
 
     #[cold]
-    fn push_otherwise(&self, kind: FrameKind, body: &[u8], wait: WaitPolicy) -> Result<u64, NoRoom> {
+    fn push_slow(&self, kind: FrameKind, body: &[u8], wait: WaitPolicy) -> Result<u64, NoRoom> {
         let pushed = match (self.successor.get(), body.len() <= self.ring.max_body()) {
             (Some(successor), _) => return successor.push(kind, body, wait),
             (None, true) => self.push_from_this_process(kind, body, wait),

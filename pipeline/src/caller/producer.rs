@@ -259,7 +259,7 @@ impl Producer {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn record(&self, origin: RecordOrigin, record: &log::Record<'_>) {
-        self.edited_record(origin, record, |_| {});
+        self.push_record(origin, record, |_| {});
     }
 
     /// Pushes a record, with the message and the texts of its fields replaced by the results of
@@ -275,7 +275,7 @@ impl Producer {
     /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
-    /// producer.rewritten_record(
+    /// producer.record_rewritten(
     ///     RecordOrigin::Method,
     ///     &log::Record::builder().args(format_args!("token hf_123")).build(),
     ///     &|text| text.replace("hf_123", "***").into(),
@@ -284,13 +284,13 @@ impl Producer {
     /// assert_eq!(handle.calls()[0], "record INFO trainer token ***");
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn rewritten_record(
+    pub fn record_rewritten(
         &self,
         origin: RecordOrigin,
         record: &log::Record<'_>,
         rewrite: &dyn for<'t> Fn(&'t str) -> Cow<'t, str>,
     ) {
-        self.edited_record(origin, record, |body| rewrite_record(body, rewrite));
+        self.push_record(origin, record, |body| rewrite_record(body, rewrite));
     }
 
     /// Counts a record that the logger's rate limit has dropped.
@@ -317,7 +317,7 @@ impl Producer {
     }
 
     #[inline]
-    fn edited_record(&self, origin: RecordOrigin, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
+    fn push_record(&self, origin: RecordOrigin, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
         if is_logging_suppressed() {
             return;
         }
@@ -401,7 +401,7 @@ impl Producer {
         });
     }
 
-    /// Pushes hyperparameters, as JSON.
+    /// Pushes hyper-parameters, as JSON.
     ///
     /// ```
     /// # use logcore::{Deadline, log};

@@ -140,7 +140,7 @@ pub(crate) fn encode_progress(out: &mut Vec<u8>, logger: LoggerId, event: &Progr
     put_text(out, event.description);
 }
 
-/// Writes hyperparameters.
+/// Writes hyper-parameters.
 pub(crate) fn encode_config(out: &mut Vec<u8>, logger: LoggerId, json: &str) {
     out.extend_from_slice(&now().to_le_bytes());
     out.extend_from_slice(&logger.0.to_le_bytes());

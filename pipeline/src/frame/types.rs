@@ -8,14 +8,14 @@ use crate::ring::name_table::NameId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LoggerId(pub(crate) u32);
 
-/// The way on which a record reached its logger; see [`Producer::record`](crate::Producer::record).
+/// The way by which a record reached its logger; see [`Producer::record`](crate::Producer::record).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordOrigin {
     /// A method of the logger: the target is the logger's name.
     Method,
-    /// A `log` macro that named the logger.
+    /// A `log` macro with the argument `logger:`.
     Addressed,
-    /// A `log` macro that did not: the target led to the logger.
+    /// A `log` macro without this argument. Its target leads to the logger.
     Facade,
 }
 

@@ -30,9 +30,8 @@ use crate::ring::queue::FrameKind;
 use crate::writer::checkpoint::{self, Checkpoint, SavedLogger, VERSION};
 use crate::writer::dispatch::Dispatcher;
 
-/// Delivers the frames that killed processes have left which logged into `folder`, exactly once,
-/// and ends their runs. Recovery may itself be killed and repeated. Rings of live processes are
-/// skipped.
+/// Delivers the frames in `folder` that killed processes left, exactly once, and ends their runs.
+/// Recovery may itself be killed and repeated. Rings of live processes are skipped.
 ///
 /// The sinks of this program deliver a ring, into the log directories that the ring was made for:
 /// each of them has a name of the ring, and the ring contains their inodes. Copies of rings are

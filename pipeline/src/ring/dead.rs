@@ -4,7 +4,8 @@ use std::fmt::{self, Display};
 
 use super::Region;
 use super::layout::{
-    BESIDE, BOOT, CAPACITY, INODE, MAGIC, NAMES_BYTES, NAMES_USED, NONCE, OLDER_MAGIC, PID, RingSizes, SLOT_BYTES, TURN,
+    BOOT, CAPACITY, IN_FILE_BIT, INODE, MAGIC, NAMES_BYTES, NAMES_USED, NONCE, OLDER_MAGIC, PID, RingSizes, SLOT_BYTES,
+    TURN,
 };
 use super::queue::RingIdentity;
 use super::reader::RingReader;
@@ -67,7 +68,7 @@ impl DeadRing {
         let turn = word(TURN)?;
         let slot = &bytes[sizes.front() + usize::from(turn & 1 == 1) * sizes.slot..][..sizes.slot];
         let length = slot.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
-        let checkpoint = match length & BESIDE {
+        let checkpoint = match length & IN_FILE_BIT {
             0 => {
                 let checkpoint = usize::try_from(length).ok().and_then(|length| slot[8..].get(..length));
                 let checkpoint = checkpoint.ok_or(CorruptRing("its checkpoint exceeds its slot"))?;
@@ -75,7 +76,7 @@ impl DeadRing {
             }
             _ => SavedCheckpoint::Beside {
                 turn,
-                length: length & !BESIDE,
+                length: length & !IN_FILE_BIT,
             },
         };
         let pid = word(PID)?;

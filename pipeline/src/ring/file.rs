@@ -79,7 +79,7 @@ pub(crate) struct RingNames {
     created_folder: Option<PathBuf>,
 }
 
-/// The wishes of a config for its ring.
+/// The ring options of a config.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RingRequest {
     pub(crate) place: RingPlace,

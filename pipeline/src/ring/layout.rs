@@ -47,7 +47,7 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"LOGRING2");
 pub(crate) const OLDER_MAGIC: u64 = u64::from_le_bytes(*b"LOGRING1");
 /// A bit in the length of a checkpoint that is in a file beside the ring, because its slot is too
 /// small.
-pub(crate) const BESIDE: u64 = 1 << 63;
+pub(crate) const IN_FILE_BIT: u64 = 1 << 63;
 
 /// The sizes of the parts of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

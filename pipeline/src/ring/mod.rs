@@ -12,7 +12,6 @@
 //! Memory is shared by hand here, and nowhere else in the workspace. Each `unsafe` block has its
 //! proof beside it.
 
-mod atomic;
 #[allow(unsafe_code, reason = "robust locks between processes are those of the C library")]
 pub(crate) mod child_lock;
 pub(crate) mod dead;
@@ -49,3 +48,18 @@ pub(crate) mod wakeup;
 pub(crate) use self::region::Region;
 #[cfg(loom)]
 pub(crate) use self::region_model::ModelRegion as Region;
+
+// The atomics of the shared memory: those of the machine, or those of the model checker
+// (`cargo xtask model`).
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+/// A fence for the model checker alone, which treats sequentially consistent accesses as acquire
+/// and release.
+#[inline]
+fn sequential() {
+    #[cfg(loom)]
+    fence(std::sync::atomic::Ordering::SeqCst);
+}

@@ -19,12 +19,11 @@ use std::sync::atomic::Ordering;
 
 use logcore::kill_point::{kill_point, kill_point_amid};
 
-use super::atomic::{AtomicU64, fence};
 use super::layout::{
     BOOT, CAPACITY, HEAD, HEADER_BYTES, INODE, MAGIC, NAMES_BYTES, NONCE, PID, RingSizes, SLOT_BYTES, TAIL, WAKEUP,
 };
 use super::wakeup::Wakeup;
-use super::{Region, child_lock};
+use super::{AtomicU64, Region, child_lock, fence};
 
 /// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use logcore::kill_point::{kill_point, kill_point_amid};
 
 use super::Region;
-use super::layout::{BESIDE, HEADER_BYTES, RingSizes, TURN};
+use super::layout::{HEADER_BYTES, IN_FILE_BIT, RingSizes, TURN};
 use super::queue::{FrameKind, Ring, RingIdentity, WORD_BYTES};
 
 /// The ring, as its one reader sees it.
@@ -24,13 +24,13 @@ pub(crate) struct RingReader {
     populated: u64,
     /// The turn of the newest checkpoint.
     turn: u64,
-    /// A frame that does not come, whose bytes may be lost with the file.
+    /// A reserved frame that is not committed, and whose bytes may be lost with the file.
     missing: Option<MissingFrame>,
     /// Number of bytes of lost frames.
     lost: u64,
 }
 
-/// A frame that was reserved and does not come.
+/// A reserved frame that is not committed.
 struct MissingFrame {
     position: u64,
     since: Instant,
@@ -39,8 +39,8 @@ struct MissingFrame {
 }
 
 /// A caller commits within the time of a copy, or of some time slices. In a ring that has lost
-/// bytes, a frame that takes longer counts as lost, too. Should its caller continue after all, it
-/// may damage what others have written there a lap later.
+/// bytes, a frame that takes longer counts as lost, too. If its
+/// caller continues later, the caller may damage what others have written there a lap later.
 const MISSING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The next thing in the ring.
@@ -196,7 +196,7 @@ impl RingReader {
     /// Saves that the checkpoint of the [next turn](Self::next_turn) is in a file beside the ring,
     /// and how long it is.
     pub(crate) fn save_beside(&mut self, length: usize) {
-        self.write_slot(BESIDE | length as u64, &[]);
+        self.write_slot(IN_FILE_BIT | length as u64, &[]);
     }
 
     /// Returns the turn of the next checkpoint.

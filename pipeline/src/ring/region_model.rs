@@ -5,8 +5,8 @@ use std::io;
 
 use loom::cell::UnsafeCell;
 
-use super::atomic::{AtomicU32, AtomicU64};
 use super::layout::WAKEUP;
+use super::{AtomicU32, AtomicU64};
 
 /// A block of zeroed bytes. Each eight of them are watched for races. The interface is that of the
 /// real memory.

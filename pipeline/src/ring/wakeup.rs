@@ -8,7 +8,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::atomic::{AtomicU32, sequential};
+use super::{AtomicU32, sequential};
 #[cfg(all(target_os = "linux", not(loom)))]
 use crate::process::sys::calls::{futex_wait as wait, futex_wake as wake};
 

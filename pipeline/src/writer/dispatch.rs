@@ -88,7 +88,7 @@ impl Dispatcher {
         };
         let record = frame.record(&logger.name, frame.message).with_fields(&frame.fields);
         for route in &logger.routes {
-            if frame.level > route.level || sinks.folds(route.sink, body, |id| loggers.name(id)) {
+            if frame.level > route.level || sinks.fold_or_begin(route.sink, body, |id| loggers.name(id)) {
                 continue;
             }
             sinks.give(route.sink, EventKind::Record, |sink| sink.record(&record));
@@ -152,7 +152,7 @@ impl Dispatcher {
         let config = match serde_json::from_str(json) {
             Ok(config) => config,
             Err(error) => {
-                let text = format!("cannot read hyperparameters: {error}. They are skipped");
+                let text = format!("cannot read hyper-parameters: {error}. They are skipped");
                 print_notice("hyper-parameters", &text);
                 return;
             }

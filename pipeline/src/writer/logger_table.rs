@@ -35,7 +35,7 @@ pub(super) struct LoggerEntry {
 /// The bytes of a logger in a checkpoint.
 pub(super) struct SavedEntry {
     pub(super) bytes: Vec<u8>,
-    /// Length of its longest sink.
+    /// Length of its longest resume point.
     pub(super) longest: usize,
 }
 
@@ -62,7 +62,7 @@ impl LoggerEntry {
         }
     }
 
-    /// Returns the sinks that receive metrics, progress and hyperparameters: the logger's own
+    /// Returns the sinks that receive metrics, progress and hyper-parameters: the logger's own
     /// sinks, and the shared ones.
     pub(super) fn sinks<'a>(&'a self, shared: &'a [SinkIndex]) -> impl Iterator<Item = SinkIndex> + use<'a> {
         self.own.iter().map(|route| route.sink).chain(shared.iter().copied())

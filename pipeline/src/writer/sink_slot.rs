@@ -242,7 +242,7 @@ impl SinkSlot {
         }
     }
 
-    /// The subject of notices. Two loggers with one terminal have one trouble with it.
+    /// The subject of notices. Loggers that share a terminal share its notices.
     fn subject(&self) -> &str {
         self.destination.as_deref().unwrap_or(&self.label)
     }

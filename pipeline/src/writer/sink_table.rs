@@ -31,8 +31,8 @@ struct TableEntry {
     slot: Option<SinkSlot>,
     /// `true` if the sink is in the list `busy`.
     is_busy: bool,
-    /// `true` if the sink is in the list `moved`.
-    is_moved: bool,
+    /// `true` if the sink is in the list `stale_resume_points`.
+    is_listed_as_stale: bool,
 }
 
 #[derive(Default)]
@@ -40,7 +40,7 @@ struct AttentionLists {
     /// The sinks that received something, have failed, or have a count of repeated records.
     busy: Vec<SinkIndex>,
     /// The sinks whose resume point may differ from that of the newest checkpoint.
-    moved: Vec<SinkIndex>,
+    stale_resume_points: Vec<SinkIndex>,
 }
 
 impl AttentionLists {
@@ -49,8 +49,8 @@ impl AttentionLists {
         if !std::mem::replace(&mut entry.is_busy, true) {
             self.busy.push(index);
         }
-        if !std::mem::replace(&mut entry.is_moved, true) {
-            self.moved.push(index);
+        if !std::mem::replace(&mut entry.is_listed_as_stale, true) {
+            self.stale_resume_points.push(index);
         }
     }
 }
@@ -192,10 +192,11 @@ impl SinkTable {
         }
     }
 
-    /// Returns `true` if the sink folds repeated records, and `frame` repeats its last record.
-    /// Otherwise the count of an earlier repetition is written, because another record comes.
+    /// Folds `frame` into the sink's last record and returns `true` if `frame` repeats that record.
+    /// Otherwise writes the count of the earlier repetitions, begins anew with `frame`, and returns
+    /// `false`.
     #[inline]
-    pub(super) fn folds<'n>(
+    pub(super) fn fold_or_begin<'n>(
         &mut self,
         index: SinkIndex,
         frame: &[u8],
@@ -250,7 +251,7 @@ impl SinkTable {
     /// Makes every sink that received something deliver, and every sink that has failed try again
     /// after `retry_interval`.
     pub(super) fn deliver(&mut self, retry_interval: Duration) {
-        let (entries, state, moved) = (&mut self.entries, &self.state, &mut self.lists.moved);
+        let (entries, state, stale) = (&mut self.entries, &self.state, &mut self.lists.stale_resume_points);
         self.lists.busy.retain(|&index| {
             let entry = &mut entries[index.0];
             entry.is_busy = false;
@@ -265,8 +266,8 @@ impl SinkTable {
                     Ok(()) => slot.report_recovery(),
                     Err(error) => slot.report(&error),
                 }
-                if !std::mem::replace(&mut entry.is_moved, true) {
-                    moved.push(index);
+                if !std::mem::replace(&mut entry.is_listed_as_stale, true) {
+                    stale.push(index);
                 }
             }
             entry.is_busy = slot.is_busy();
@@ -291,13 +292,13 @@ impl SinkTable {
     /// that the sinks received.
     pub(super) fn update_resume_points(&mut self, mut moved: impl FnMut(LoggerId)) -> bool {
         let entries = &mut self.entries;
-        self.lists.moved.retain(|index| {
+        self.lists.stale_resume_points.retain(|index| {
             let entry = &mut entries[index.0];
             let is_complete = entry.slot.as_mut().is_none_or(SinkSlot::update_resume_point);
-            entry.is_moved = !is_complete;
+            entry.is_listed_as_stale = !is_complete;
             entry.slot.iter().filter_map(|slot| slot.owner).for_each(&mut moved);
-            entry.is_moved
+            entry.is_listed_as_stale
         });
-        self.lists.moved.is_empty()
+        self.lists.stale_resume_points.is_empty()
     }
 }

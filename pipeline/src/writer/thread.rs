@@ -187,7 +187,7 @@ impl Writer {
             self.chunks.detach_file();
             self.reader.make_private();
             print_notice(
-                "ring parted",
+                "ring detached",
                 &format!(
                     "cannot use the ring file {} anymore: it was truncated, or its disk has failed or is full. The run \
                      continues in plain memory: if the process is killed, its last milliseconds are lost",
