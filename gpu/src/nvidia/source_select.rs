@@ -105,8 +105,8 @@ impl SourceSelector {
     /// Returns the usage by the selected one of `available`, which is sorted by quality, best
     /// first.
     ///
-    /// `may_change_selection` is `false` for a sample too close to the one before: it returns a value and has no
-    /// influence on the selection.
+    /// `may_change_selection` is `false` for a sample too close to the one before: it returns a
+    /// value and has no influence on the selection.
     pub(crate) fn select(
         &mut self,
         available: &[(MemorySource, MemoryUsage)],

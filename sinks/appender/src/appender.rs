@@ -1,5 +1,5 @@
-//! The public handles of a file, one of which opens the file with its first record, and the table of
-//! the files that are open.
+//! The public handles of a file, one of which opens the file with its first record, and the table
+//! of the files that are open.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -38,7 +38,8 @@ const STALL_TIMEOUT: Duration = Duration::from_millis(100);
 const FINAL_STALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Sleep between two attempts to write to a full pipe or device.
 const STALL_POLL: Duration = Duration::from_millis(1);
-/// Maximum number of times in a row that a batch is written again because its file was deleted meanwhile.
+/// Maximum number of times in a row that a batch is written again because its file was deleted
+/// meanwhile.
 const MAX_REWRITES: usize = 3;
 
 /// The single writer of one file. The handles of [`Appender`](crate::Appender) share it behind a

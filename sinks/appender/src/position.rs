@@ -1,5 +1,5 @@
-//! The position of a writer in its file, for recovery, and the identity of a file, whatever its name
-//! is.
+//! The position of a writer in its file, for recovery, and the identity of a file, whatever its
+//! name is.
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};

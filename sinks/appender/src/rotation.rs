@@ -52,8 +52,8 @@ impl Rotation {
         Some(ZonedDateTime::new(timestamp, zone).date())
     }
 
-    /// Renames the file to the name of the newest old file. The caller holds the lock of the file, so no other process moves
-    /// anything meanwhile.
+    /// Renames the file to the name of the newest old file. The caller holds the lock of the file,
+    /// so no other process moves anything meanwhile.
     ///
     /// # Errors
     ///

@@ -199,8 +199,8 @@ impl Terminal {
         self.outcome(&mut self.core.wait_for_all(state, until))
     }
 
-    /// Has lines and bars written; waits for that up to [`WRITE_TIMEOUT`]. [`is_stuck`](Self::is_stuck)
-    /// tells whether it was enough.
+    /// Has lines and bars written; waits for that up to [`WRITE_TIMEOUT`].
+    /// [`is_stuck`](Self::is_stuck) tells whether it was enough.
     pub(crate) fn write_last(&self) -> Result<(), SinkError> {
         let mut state = self.core.wait_for_all(self.core.lock(), Deadline::after(WRITE_TIMEOUT));
         state.stuck = state.is_behind();

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::peers::{FILE, Peer, PeerEntry};
 
-/// Time after which a line that is not in the file counts as lost. Longer than any peer's own flush interval.
+/// Time after which a line that is not in the file counts as lost. Longer than any peer's own flush
+/// interval.
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Session {
@@ -52,8 +53,8 @@ impl Session {
         self.settle();
     }
 
-    /// Logs one more line and returns when this line, and so every earlier one, is in the file. This
-    /// is a checked flush: the flush of some peers returns before the lines are in the file.
+    /// Logs one more line and returns when this line, and so every earlier one, is in the file.
+    /// This is a checked flush: the flush of some peers returns before the lines are in the file.
     pub(crate) fn settle(&mut self) {
         if !self.writes {
             return;

@@ -1,8 +1,8 @@
 //! The state that the sink and the delivering threads share.
 //!
 //! Requests run in three lanes. Each lane has its own errors and, in a sync, its own retry limit:
-//! the time for which it may fail. A run of this process has a deadline instead, which starts with the
-//! end of the run.
+//! the time for which it may fail. A run of this process has a deadline instead, which starts with
+//! the end of the run.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
