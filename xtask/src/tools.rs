@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::cargo;
 
-/// A program, with its packages on PyPI and crates.io.
+/// A program, with its packages: a wheel of Python and a crate.
 pub(crate) struct DevTool {
     program: &'static str,
     /// A wheel with the built program: seconds instead of minutes.

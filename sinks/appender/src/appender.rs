@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
@@ -271,8 +271,8 @@ impl LazyAppender {
         }
     }
 
-    /// Checks that the file can be appended to. A file that does not exist is created and removed
-    /// again.
+    /// Checks that the file can be appended to. For a file that does not exist, a temporary file in
+    /// its folder is created and removed again.
     ///
     /// An existing file is opened and stays open: closing a pipe would end its reader.
     ///
@@ -292,16 +292,15 @@ impl LazyAppender {
     /// If the folder cannot be created, or the file cannot be opened.
     pub fn check(&mut self) -> io::Result<()> {
         self.path = resolved(&self.path)?;
-        match OpenOptions::new().append(true).create_new(true).open(&self.path) {
+        match fs::symlink_metadata(&self.path) {
             Ok(_) => {
-                // A file that cannot be removed is harmless: it is empty, and the sink will open
-                // it.
-                let _ = fs::remove_file(&self.path);
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.appender = Some(Appender::open(&self.path, self.rotation)?);
                 Ok(())
+            }
+            // Another process may create and open the file at any moment, so the file itself is
+            // never created here and removed again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                logcore_files::Replacement::begin(&self.path).map(drop)
             }
             Err(error) => Err(error),
         }
