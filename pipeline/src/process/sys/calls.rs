@@ -168,7 +168,8 @@ pub(crate) fn file_size_limit() -> Option<u64> {
         rlim_cur: libc::RLIM_INFINITY,
         rlim_max: libc::RLIM_INFINITY,
     };
-    // SAFETY: the struct lives through the call, which fills it. Without an answer there is no limit.
+    // SAFETY: the struct lives through the call, which fills it. Without an answer there is no
+    // limit.
     let _ = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
     #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
     (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as u64)
