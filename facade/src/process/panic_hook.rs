@@ -44,7 +44,11 @@ fn log_panic(info: &PanicHookInfo<'_>) {
         return;
     }
     let thread = thread::current();
-    let message = info.payload_as_str().unwrap_or("(no message)");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let message = text
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)");
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     note_panic(format!("panicked at {location}: {message}"));
     let Some(logger) = global_log::capturing() else {
