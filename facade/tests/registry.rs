@@ -103,6 +103,6 @@ fn an_error_about_an_unlinked_sink_names_its_feature() {
         .insert("wandb".into(), serde_json::json!({"mode": "offline"}));
     config.enable_wandb = true;
     let error = facade::setup_logging(config).unwrap_err().to_string();
-    assert!(error.starts_with("enable_wandb = true"), "{error}");
+    assert!(error.starts_with("invalid enable_wandb = true"), "{error}");
     assert!(error.contains("feature `wandb`"), "{error}");
 }
