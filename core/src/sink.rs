@@ -373,7 +373,7 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 /// let mut sink = Uploader { upload: Some(std::thread::spawn(SinkBooks::default)) };
 /// let wait = sink.pending_delivery().unwrap();
 /// let (books, result) = wait(Deadline::after(Duration::from_secs(5)));
-/// assert!(books.is_balanced() && result.is_ok());
+/// assert!(books.balanced() && result.is_ok());
 /// ```
 pub type PendingDelivery = Box<dyn FnOnce(Deadline) -> (SinkBooks, Result<(), SinkError>) + Send>;
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 /// books.accepted = 3;
 /// books.delivered = 2;
 /// books.drop_for("disk full", 1);
-/// assert!(books.is_balanced());
+/// assert!(books.balanced());
 /// assert_eq!(books.dropped["disk full"], 1);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -49,7 +49,7 @@ impl SinkBooks {
 
     /// Returns `true` if every accepted call is delivered, spooled or dropped.
     #[must_use]
-    pub fn is_balanced(&self) -> bool {
+    pub fn balanced(&self) -> bool {
         self.accepted == self.delivered + self.spooled + self.dropped_total()
     }
 

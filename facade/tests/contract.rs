@@ -84,7 +84,7 @@ fn the_quick_start_of_the_seed() {
     assert!(text[1].contains(" | DEBUG | ") && text[2].contains(" | WARN  | ") && text[3].contains(" | ERROR | "));
     let books = report.sink("file").unwrap();
     assert_eq!((books.accepted, books.delivered), (4, 4));
-    assert!(report.sinks.values().all(facade::SinkBooks::is_balanced), "{report:?}");
+    assert!(report.sinks.values().all(facade::SinkBooks::balanced), "{report:?}");
     assert!(report.all_delivered());
     assert_eq!(logger.finish(), report);
 
@@ -640,7 +640,7 @@ fn the_dropping_policy_counts_what_it_drops() {
     for name in ["file", "slow"] {
         let books = report.sink(name).unwrap();
         assert_eq!(books.accepted, 10_000, "{name}");
-        assert!(books.is_balanced() && books.dropped["ring full"] > 9000, "{books:?}");
+        assert!(books.balanced() && books.dropped["ring full"] > 9000, "{books:?}");
     }
     assert_eq!(log_lines(&folder).len() as u64, report.sink("file").unwrap().delivered);
     cleanup_logging();

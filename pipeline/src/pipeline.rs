@@ -347,7 +347,7 @@ impl Pipeline {
     ///
     /// let outcome = LoggerOutcome { end: LoggerEnd::from_exit_code(3), ..LoggerOutcome::default() };
     /// let accounts = pipeline.close(&[(&producer, Arc::new(outcome))], soon).unwrap();
-    /// assert!(accounts[0].books["recording"].is_balanced());
+    /// assert!(accounts[0].books["recording"].balanced());
     /// assert_eq!(handle.calls(), ["logger_ended 3", "finish"]);
     /// # Ok::<(), std::io::Error>(())
     /// ```

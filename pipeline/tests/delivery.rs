@@ -126,7 +126,7 @@ fn full_ring_drops_by_policy_and_the_books_balance() {
     let books = &producer.finish(Arc::default(), soon()).unwrap().books["slow"];
     assert_eq!(books.accepted, 1000);
     assert!(books.dropped[RING_FULL] > 800, "{books:?}");
-    assert!(books.is_balanced(), "{books:?}");
+    assert!(books.balanced(), "{books:?}");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn ending_logger_waits_for_no_sink_beyond_its_deadline() {
     }
     gate.open();
     let books = &producer.finish(Arc::default(), soon()).unwrap().books["slow"];
-    assert!(books.dropped[RING_FULL] > 800 && books.is_balanced(), "{books:?}");
+    assert!(books.dropped[RING_FULL] > 800 && books.balanced(), "{books:?}");
 }
 
 /// A sink whose delivery continues after `finish`.
@@ -234,7 +234,7 @@ fn failing_or_panicking_sink_does_not_affect_others() {
     assert_eq!(books["failing"].dropped["server error"], 10);
     assert_eq!(books["panicking"].dropped["panic"], 10);
     assert!(
-        books.values().all(|books| books.accepted == 10 && books.is_balanced()),
+        books.values().all(|books| books.accepted == 10 && books.balanced()),
         "{books:?}"
     );
 }

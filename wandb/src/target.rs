@@ -403,7 +403,7 @@ mod tests {
             }
             sink.logger_ended(&LoggerEnd::killed(), &LoggerSummary::default());
             sink.finish(Deadline::after(Duration::from_secs(5))).unwrap();
-            assert!(sink.books().unwrap().is_balanced());
+            assert!(sink.books().unwrap().balanced());
             fs::read(&self.path).unwrap()
         }
 

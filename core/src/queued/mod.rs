@@ -71,7 +71,7 @@ impl Queued {
     /// impl Sink for SlowSink {}
     ///
     /// let sink = Queued::with_capacity(SlowSink, 100);
-    /// assert!(sink.books().unwrap().is_balanced());
+    /// assert!(sink.books().unwrap().balanced());
     /// ```
     #[must_use]
     pub fn with_capacity(sink: impl Sink + 'static, capacity: usize) -> Self {

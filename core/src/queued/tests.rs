@@ -35,7 +35,7 @@ fn full_queue_drops_and_counts_calls() {
     let books = sink.books().unwrap();
     assert_eq!(books.delivered, 10 - refused);
     assert_eq!(books.dropped["queue full"], refused);
-    assert!(books.is_balanced());
+    assert!(books.balanced());
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn finish_of_a_hanging_sink_returns_at_its_deadline_with_balanced_books() {
     assert_eq!(error.reason(), "not delivered in time");
     let books = sink.books().unwrap();
     assert_eq!(books.dropped["not delivered in time"], 3);
-    assert!(books.is_balanced());
+    assert!(books.balanced());
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn errors_and_panics_are_returned_and_counted() {
     sink.finish(soon()).unwrap();
     let books = sink.books().unwrap();
     assert_eq!((books.accepted, books.delivered), (3, 1));
-    assert!(books.is_balanced());
+    assert!(books.balanced());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn books_include_those_of_the_sink_and_of_the_queue() {
     let _ = sink.finish(soon());
     let books = sink.books().unwrap();
     assert_eq!((books.accepted, books.spooled), (5, 5 - refused));
-    assert!(books.is_balanced(), "{books:?}");
+    assert!(books.balanced(), "{books:?}");
 }
 
 #[test]

@@ -226,7 +226,7 @@ mod tests {
             let dropped = logged.len() as u64 - passed;
             prop_assert_eq!(books.dropped.get(OVER_LIMIT).copied().unwrap_or(0), dropped);
             prop_assert_eq!(books.accepted, dropped + expected.len() as u64);
-            prop_assert!(books.is_balanced());
+            prop_assert!(books.balanced());
             pipeline.end(soon).unwrap();
         }
     }

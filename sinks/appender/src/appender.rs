@@ -186,7 +186,7 @@ impl Appender {
     /// let mut appender = Appender::open(&folder.path().join("training.log"), Rotation::default()).unwrap();
     /// appender.append(b"one\n", 1);
     /// appender.finish().unwrap();
-    /// assert!(appender.books().is_balanced());
+    /// assert!(appender.books().balanced());
     /// ```
     ///
     /// # Errors

@@ -652,7 +652,7 @@ mod tests {
         let books = writer.books(handle);
         assert_eq!(books.dropped["disk error"], 24);
         writer.deliver_now().unwrap();
-        assert!(writer.books(handle).is_balanced());
+        assert!(writer.books(handle).balanced());
     }
 
     #[test]
@@ -671,7 +671,7 @@ mod tests {
         assert_eq!(writer.books(mine).dropped["disk full"], 2);
         writer.deliver_now().unwrap();
         assert_eq!(script.lock().unwrap().text, b"mine 1\nother\n");
-        assert!(writer.books(other).is_balanced() && writer.books(mine).is_balanced());
+        assert!(writer.books(other).balanced() && writer.books(mine).balanced());
     }
 
     proptest! {

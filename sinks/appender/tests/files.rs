@@ -144,7 +144,7 @@ fn finish_on_a_full_disk_balances_the_books() {
     assert!(appender.finish().is_err());
     let books = appender.books();
     assert_eq!(books.dropped["disk full"], 3);
-    assert!(books.is_balanced());
+    assert!(books.balanced());
 }
 
 #[test]

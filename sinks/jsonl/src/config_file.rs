@@ -89,7 +89,7 @@ impl ConfigFile {
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), SinkError> {
-        let waiting = !self.books.is_balanced();
+        let waiting = !self.books.balanced();
         let exit_code = self.exit_code.filter(|_| self.used);
         if exit_code.is_none() && !waiting {
             return Ok(());

@@ -150,7 +150,7 @@ fn check_all(server: &WandbServer) {
 fn delivered(report: &FinishReport) {
     let books = report.sink("wandb").unwrap();
     assert_eq!((books.spooled, books.dropped_total()), (0, 0), "{report:?}");
-    assert!(books.is_balanced() && books.delivered > 0, "{report:?}");
+    assert!(books.balanced() && books.delivered > 0, "{report:?}");
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn offline_then_synced_the_server_has_the_same() {
     log_all(&logger, &folder);
     let report = logger.finish();
     let books = report.sink("wandb").unwrap();
-    assert!(books.is_balanced() && books.spooled == books.accepted, "{books:?}");
+    assert!(books.balanced() && books.spooled == books.accepted, "{books:?}");
     let logs = find_logs(folder.path());
     assert_eq!(logs.len(), 1);
     assert_eq!(synced(&server, &folder), Synced::Delivered);

@@ -13,7 +13,7 @@ use testkit::wandb_server::{FaultTarget, ServerFault, WandbServer};
 
 fn account(report: &FinishReport) -> (u64, u64, u64) {
     let books = report.sink("wandb").unwrap();
-    assert!(books.is_balanced(), "{books:?}");
+    assert!(books.balanced(), "{books:?}");
     (books.delivered, books.spooled, books.dropped_total())
 }
 

@@ -91,7 +91,7 @@ fn refusals_end_the_delivery_soon_and_lose_nothing() {
         let report = logger.finish();
         assert!(before.elapsed() < Duration::from_secs(5), "{on:?} {status}");
         let books = report.sink("wandb").unwrap();
-        assert!(books.spooled > 0 && books.is_balanced(), "{on:?} {status}: {books:?}");
+        assert!(books.spooled > 0 && books.balanced(), "{on:?} {status}: {books:?}");
         // Mended, all of it arrives, once.
         server.heal();
         assert_eq!(synced(&server, &folder), Synced::Delivered);
@@ -301,7 +301,7 @@ fn a_log_that_cannot_be_made_is_tried_again() {
     let report = logger.finish();
     let books = report.sink("wandb").unwrap();
     assert!(
-        books.delivered > 0 && books.dropped["no log"] > 0 && books.is_balanced(),
+        books.delivered > 0 && books.dropped["no log"] > 0 && books.balanced(),
         "{books:?}"
     );
     assert_eq!(server.run().history.len() as u64, books.delivered);
@@ -358,7 +358,7 @@ fn a_log_that_is_emptied_goes_on_and_the_books_tell() {
         }
         let report = logger.finish();
         let books = report.sink("wandb").unwrap();
-        assert!(books.is_balanced(), "{books:?}");
+        assert!(books.balanced(), "{books:?}");
         if is_online {
             assert_eq!(server.run().steps(), [0, 1, 2, 3, 4, 5]);
             assert!(server.run().is_whole());
@@ -390,7 +390,7 @@ fn an_offline_run_that_is_removed_is_there_again() {
             fs::remove_dir_all(folder.path().join("wandb")).unwrap();
         }
         let report = logger.finish();
-        assert!(report.sink("wandb").unwrap().is_balanced(), "{report:?}");
+        assert!(report.sink("wandb").unwrap().balanced(), "{report:?}");
         assert_eq!(synced(&server, &folder), Synced::Delivered);
         assert_eq!(server.run().steps(), [0, 1, 2]);
     }
