@@ -118,6 +118,8 @@ mod deadline;
 mod directives;
 mod error;
 pub mod escape;
+#[doc(hidden)]
+pub mod files;
 mod formatter;
 mod json_capture;
 #[doc(hidden)]

@@ -226,7 +226,7 @@ impl Artifact {
             let mut file = LimitedFile::new(&mut file);
             let size = match source {
                 FileSource::Bytes(bytes) => file.write_all(bytes).map(|()| bytes.len() as u64)?,
-                FileSource::File(path) => logcore_files::open(path)
+                FileSource::File(path) => logcore::files::open(path)
                     .and_then(|mut original| io::copy(&mut original, &mut file))
                     .map_err(|error| {
                         MediaError::Malformed(format!("cannot copy {} into an artifact: {error}", path.display()))

@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use logcore::files::Folder;
 use logcore::sync::lock;
-use logcore_files::Folder;
 
 /// The open folder of a run: the log, the files beside the log, `files/` and `artifacts/`.
 ///
@@ -89,7 +89,7 @@ pub(crate) fn staged_copy(local_path: &str) -> Option<PathBuf> {
     let mut parts = local_path.rsplit(['/', std::path::MAIN_SEPARATOR]);
     let (number, id, folder) = (parts.next()?, parts.next()?, parts.next()?);
     let copy = Path::new(ARTIFACTS).join(id).join(number);
-    (folder == ARTIFACTS && logcore_files::is_plain_relative(&copy) && copy.components().count() == 3).then_some(copy)
+    (folder == ARTIFACTS && logcore::files::is_plain_relative(&copy) && copy.components().count() == 3).then_some(copy)
 }
 
 /// The folder for copies of the files of artifacts.
@@ -112,7 +112,7 @@ impl StagedFile {
     ) -> io::Result<Self> {
         let folder = Path::new("tmp");
         files.folder().create_dir_all(folder)?;
-        let path = folder.join(logcore_files::random_suffix());
+        let path = folder.join(logcore::files::random_suffix());
         let mut file = files.folder().create_new(&path)?;
         let staged = Self {
             files: Arc::clone(files),
@@ -196,7 +196,7 @@ pub(crate) fn wandb_folder(dir: &Path) -> PathBuf {
 pub(crate) fn point_latest_to(folder: &Path) {
     #[cfg(unix)]
     if let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) {
-        let fresh = root.join(format!(".latest-run-{}", logcore_files::random_suffix()));
+        let fresh = root.join(format!(".latest-run-{}", logcore::files::random_suffix()));
         if std::os::unix::fs::symlink(name, &fresh).is_ok() && fs::rename(&fresh, root.join("latest-run")).is_err() {
             let _ = fs::remove_file(&fresh);
         }
@@ -215,7 +215,7 @@ mod tests {
         #[test]
         fn no_path_of_a_log_leads_out_of_the_folder(path in "(/|artifacts|\\.\\.|\\.|\\\\|a|\u{0}|file:|etc){0,8}") {
             if let Some(copy) = staged_copy(&path) {
-                prop_assert!(logcore_files::is_plain_relative(&copy), "{copy:?}");
+                prop_assert!(logcore::files::is_plain_relative(&copy), "{copy:?}");
                 prop_assert!(copy.starts_with(ARTIFACTS), "{copy:?}");
             }
         }

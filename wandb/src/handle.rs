@@ -210,7 +210,7 @@ impl RunHandle {
             MediaError::Io(io::Error::new(error.kind(), text))
         };
         let run = self.run_files()?;
-        let mut original = logcore_files::open(path).map_err(named)?;
+        let mut original = logcore::files::open(path).map_err(named)?;
         let source = path.canonicalize().map_err(named)?;
         let in_place = run.absolute(Path::new(FILES)).and_then(|files| files.canonicalize());
         let (kept, remark) = match in_place.ok().and_then(|files| source.strip_prefix(files).ok()) {
@@ -302,7 +302,7 @@ fn wanted_name(path: &Path) -> Result<String, MediaError> {
     let name = path
         .file_name()
         .ok_or_else(|| MediaError::Malformed(format!("{} does not name a file", path.display())))?;
-    Ok(text_of(match logcore_files::is_plain_relative(path) {
+    Ok(text_of(match logcore::files::is_plain_relative(path) {
         true => path,
         false => Path::new(name),
     }))

@@ -12,8 +12,8 @@ const FACADE: &str = "logcore-facade";
 /// The package with the facade's features and its test of linked plugins, without its other
 /// dev-dependencies.
 const CHECK: &str = "registry-check";
-/// Greatest number of crates that a program with only the feature `file` builds, without the facade
-/// itself.
+/// Greatest number of crates that a program with only the feature `file` builds, the facade
+/// included.
 const SMALL_PICK: usize = 30;
 /// All features with plugins but `wandb`, whose HTTP client would be most of an optimized build.
 const OPTIMIZED_PICK: &str = "console,file,gpu,jsonl,memory,merge,metrics,progress";
@@ -69,8 +69,7 @@ fn check_small_pick() -> Result<()> {
         .map(|line| line.trim_end_matches(" (*)"))
         .filter(|line| !line.is_empty())
         .collect();
-    let count = crates.len() - 1;
-    println!("features: a program with only `file` builds {count} crates");
-    ensure!(count <= SMALL_PICK, "more than {SMALL_PICK} crates:\n{tree}");
+    println!("features: a program with only `file` builds {} crates", crates.len());
+    ensure!(crates.len() <= SMALL_PICK, "more than {SMALL_PICK} crates:\n{tree}");
     Ok(())
 }

@@ -53,7 +53,7 @@ impl LogConfig {
     pub(super) fn read_file(path: &Path) -> Result<(Self, Vec<String>), ConfigError> {
         let refuse = |remedy: String| ConfigError::new("config file", path.display(), remedy);
         let text =
-            logcore_files::read_to_string(path, MAX_FILE_BYTES).map_err(|error| refuse(describe_read_error(&error)))?;
+            crate::files::read_to_string(path, MAX_FILE_BYTES).map_err(|error| refuse(describe_read_error(&error)))?;
         let extension = path
             .extension()
             .and_then(|extension| extension.to_str())

@@ -142,7 +142,7 @@ impl<'a> BuildContext<'a> {
             let text = format!("{} {relation} {}", path.display(), folder.display());
             Err(SinkError::new(text).with_kind(SinkErrorKind::ForeignPath))
         };
-        if !logcore_files::is_plain_relative(path) {
+        if !crate::files::is_plain_relative(path) {
             return refuse("leads out of");
         }
         let mut whole = folder.to_owned();

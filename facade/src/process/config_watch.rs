@@ -48,7 +48,7 @@ pub(crate) fn spawn(file: &Path, hooks: WatchHooks) {
 
 /// Returns the content of a file; `None` if it cannot be read.
 fn read(file: &Path) -> Option<Vec<u8>> {
-    logcore_files::read(file, MAX_BYTES).ok()
+    logcore::files::read(file, MAX_BYTES).ok()
 }
 
 struct FileWatcher {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use logcore_files::Replacement;
+use logcore::files::Replacement;
 
 use crate::MergeError;
 

@@ -129,7 +129,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 
 /// Opens a regular file for reading. Never waits for a pipe.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let file = logcore_files::open(path)?;
+    let file = logcore::files::open(path)?;
     let metadata = file.metadata()?;
     Ok((file, metadata))
 }

@@ -50,7 +50,7 @@ impl AlreadyWritten {
         let mut starts_uncertain = files.iter().all(|(_, from)| from.is_none());
         let (mut parts, mut room) = (Vec::new(), MOST_BYTES);
         for (number, from) in files.into_iter().rev() {
-            let mut file = match logcore_files::open(&path_of(position, number)) {
+            let mut file = match logcore::files::open(&path_of(position, number)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 // A pipe or a device cannot be read back.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => continue,

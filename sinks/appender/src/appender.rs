@@ -300,7 +300,7 @@ impl LazyAppender {
             // Another process may create and open the file at any moment, so the file itself is
             // never created here and removed again.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                logcore_files::Replacement::begin(&self.path).map(drop)
+                logcore::files::Replacement::begin(&self.path).map(drop)
             }
             Err(error) => Err(error),
         }

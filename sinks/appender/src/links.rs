@@ -70,7 +70,7 @@ fn check_owner(_: &Path, _: &Metadata) -> io::Result<()> {
 #[cfg(unix)]
 fn own_user(folder: &Path) -> io::Result<u32> {
     use std::os::unix::fs::MetadataExt as _;
-    let temporary = logcore_files::Replacement::begin(&folder.join("owner"))?;
+    let temporary = logcore::files::Replacement::begin(&folder.join("owner"))?;
     Ok(temporary.file().metadata()?.uid())
 }
 

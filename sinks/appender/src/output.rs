@@ -168,7 +168,7 @@ fn explain(path: &Path, error: io::Error) -> io::Error {
         let kind = metadata.file_type();
         let cause = match kind.is_fifo() {
             true => "it is a pipe that nobody reads".to_owned(),
-            false => format!("it is {}", logcore_files::describe_file_type(kind)),
+            false => format!("it is {}", logcore::files::describe_file_type(kind)),
         };
         return io::Error::new(io::ErrorKind::NotConnected, cause);
     }
@@ -194,7 +194,7 @@ fn kind_of(metadata: &Metadata, path_kind: PathKind) -> io::Result<FileKind> {
 /// Returns `true` if a file ends in the middle of a line, and no other process is writing that line
 /// now.
 pub(crate) fn ends_amid_a_line(path: &Path) -> bool {
-    let Ok(mut file) = logcore_files::open(path) else {
+    let Ok(mut file) = logcore::files::open(path) else {
         return false;
     };
     let mut length = None;
@@ -227,7 +227,7 @@ fn last_byte(file: &mut File) -> Option<(u64, u8)> {
 /// Returns `true` if the last line of a file is exactly `bytes`.
 pub(crate) fn ends_with(path: &Path, bytes: &[u8]) -> bool {
     let compare = || -> io::Result<bool> {
-        let mut file = logcore_files::open(path)?;
+        let mut file = logcore::files::open(path)?;
         let Some(from) = file.metadata()?.len().checked_sub(bytes.len() as u64) else {
             return Ok(false);
         };

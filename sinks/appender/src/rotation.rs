@@ -122,7 +122,7 @@ fn remove_if_there(path: &Path) -> io::Result<bool> {
             let text = format!(
                 "{} is {}, not a rotated file",
                 path.display(),
-                logcore_files::describe_file_type(metadata.file_type())
+                logcore::files::describe_file_type(metadata.file_type())
             );
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }

@@ -166,14 +166,14 @@ impl Drop for SharedDocument {
 
 /// Reads the document that an earlier process has written at `path`; `None` if it cannot be read.
 pub(crate) fn read(path: &Path) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&logcore_files::read_no_follow(path, LONGEST).ok()?).ok()
+    serde_json::from_slice(&logcore::files::read_no_follow(path, LONGEST).ok()?).ok()
 }
 
 fn replace(path: &Path, members: &mut DocumentMembers) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    logcore_files::replace(path, members.text().as_bytes())
+    logcore::files::replace(path, members.text().as_bytes())
 }
 
 #[cfg(test)]

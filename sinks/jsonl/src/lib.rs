@@ -159,7 +159,7 @@ impl JsonlSink {
             folder: context.log_dir().to_owned(),
             rank: state.run_files.rank,
         };
-        logcore_files::remove_stale_replacements(&paths.folder);
+        logcore::files::remove_stale_replacements(&paths.folder);
         let beneath = |name: &str| context.resolve_beneath(Path::new(&paths.rank.file_name(name)));
         let records = state
             .records

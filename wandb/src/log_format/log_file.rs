@@ -226,7 +226,7 @@ impl LogFile {
         }
         let fresh = self
             .path
-            .with_file_name(format!(".logcore-{}.tmp", logcore_files::random_suffix()));
+            .with_file_name(format!(".logcore-{}.tmp", logcore::files::random_suffix()));
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -270,7 +270,7 @@ impl LogFile {
 
     /// Returns `true` if a file starts like this log.
     fn is_copy(&self, path: &Path) -> bool {
-        logcore_files::open_no_follow(path).is_ok_and(|file| begins_with(&file, &self.beginning))
+        logcore::files::open_no_follow(path).is_ok_and(|file| begins_with(&file, &self.beginning))
     }
 
     /// Returns a free name beside a name that another file has.
@@ -296,10 +296,10 @@ fn close(file: File, is_ours: bool) {
 /// Opens a regular file for appending, without following a link.
 fn open_for_appending(path: &Path) -> io::Result<File> {
     // Opening a device or a pipe for writing may have effects, so that the type is checked before.
-    drop(logcore_files::open_no_follow(path)?);
+    drop(logcore::files::open_no_follow(path)?);
     let mut options = OpenOptions::new();
     options.read(true).append(true);
-    logcore_files::check_regular(options.open(path)?)
+    logcore::files::check_regular(options.open(path)?)
 }
 
 /// Returns `true` if a file starts with these bytes.

@@ -52,7 +52,7 @@ impl LogReader {
     /// Opens a log. A file that is shorter than the header has no record yet.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn open(path: &std::path::Path) -> Result<Self, LogReadError> {
-        Self::new(logcore_files::open(path).map_err(LogReadError::Io)?)
+        Self::new(logcore::files::open(path).map_err(LogReadError::Io)?)
     }
 
     /// Creates a reader of an open file.

@@ -86,7 +86,7 @@ impl LogWriter {
         if path.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let unfinished = path.with_file_name(format!(".logcore-{}.tmp", logcore_files::random_suffix()));
+        let unfinished = path.with_file_name(format!(".logcore-{}.tmp", logcore::files::random_suffix()));
         let file = OpenOptions::new()
             .read(true)
             .append(true)

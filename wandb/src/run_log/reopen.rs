@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use logcore::SinkError;
-use logcore_files::Replacement;
+use logcore::files::Replacement;
 
 use crate::log_format::proto::RecordKind;
 use crate::log_format::{LogEnd, LogEntry, LogReadError, LogReader, LogWriter};

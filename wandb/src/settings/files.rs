@@ -90,7 +90,7 @@ pub(crate) fn netrc_password(
 
 /// Returns the text of a file, if the file exists.
 fn read(path: &Path, warnings: &mut Vec<String>) -> Option<String> {
-    match logcore_files::read_to_string(path, LONGEST) {
+    match logcore::files::read_to_string(path, LONGEST) {
         Ok(text) => Some(text),
         Err(error) => {
             if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
@@ -109,7 +109,7 @@ const LONGEST: u64 = 1 << 20;
 
 /// Returns the id of the run that `resume = "auto"` continues.
 pub(crate) fn remembered_run(folder: &Path) -> Option<String> {
-    let text = logcore_files::read_to_string(&folder.join(REMEMBERED), LONGEST).ok()?;
+    let text = logcore::files::read_to_string(&folder.join(REMEMBERED), LONGEST).ok()?;
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     Some(value["run_id"].as_str()?.to_owned())
 }
@@ -118,7 +118,7 @@ pub(crate) fn remembered_run(folder: &Path) -> Option<String> {
 pub(crate) fn remember_run(folder: &Path, run_id: &str) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
     let text = serde_json::json!({"run_id": run_id}).to_string();
-    logcore_files::replace(&folder.join(REMEMBERED), text.as_bytes())
+    logcore::files::replace(&folder.join(REMEMBERED), text.as_bytes())
 }
 
 /// Removes the remembered id.

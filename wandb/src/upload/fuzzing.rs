@@ -38,7 +38,7 @@ pub fn read_log(path: &Path, record: usize) {
     {
         let copy = staged_copy(&entry.local_path);
         assert!(
-            copy.is_none_or(|copy| logcore_files::is_plain_relative(&copy)),
+            copy.is_none_or(|copy| logcore::files::is_plain_relative(&copy)),
             "{}",
             entry.local_path
         );

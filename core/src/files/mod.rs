@@ -1,17 +1,13 @@
 //! Safe access to files in folders that others can change.
 //!
 //! A log directory may be shared, copied or sent by somebody, and a path may name a pipe, a device
-//! or a link. All crates of the workspace open such files through this crate:
+//! or a link. All crates of the workspace open such files through this module:
 //!
 //! - [`open`] and [`read`] never wait, and fail for everything but regular files.
 //! - [`replace`] writes a new file under a random name and renames it.
 //! - A `Folder` (feature `folder`) refuses paths that lead out of the folder or over a link.
 //!
-//! # Stability
-//!
-//! None: this crate is a part of `logcore` and may change in any version.
-
-#![warn(missing_debug_implementations)]
+//! The module is hidden from the documentation: its interface may change in any version.
 
 #[cfg(feature = "folder")]
 mod folder;
@@ -30,9 +26,9 @@ use std::path::{Component, Path};
 /// ```
 /// use std::path::Path;
 ///
-/// assert!(logcore_files::is_plain_relative(Path::new("media/images/a.png")));
+/// assert!(logcore::files::is_plain_relative(Path::new("media/images/a.png")));
 /// for path in ["", "/etc/passwd", "../a", "media/../../a", "./a", "a\0b"] {
-///     assert!(!logcore_files::is_plain_relative(Path::new(path)), "{path:?}");
+///     assert!(!logcore::files::is_plain_relative(Path::new(path)), "{path:?}");
 /// }
 /// ```
 #[must_use]

@@ -30,13 +30,13 @@ impl PathFolder {
     }
 
     pub(super) fn replace(&self, relative: &Path, contents: &[u8]) -> io::Result<()> {
-        crate::replace(&self.resolve_parent(relative)?, contents)
+        crate::files::replace(&self.resolve_parent(relative)?, contents)
     }
 
     pub(super) fn append(&self, relative: &Path) -> io::Result<File> {
         let path = self.resolve_parent(relative)?;
         if path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
-            return Err(crate::open::link_error());
+            return Err(crate::files::open::link_error());
         }
         OpenOptions::new().read(true).append(true).create(true).open(path)
     }

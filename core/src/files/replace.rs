@@ -16,7 +16,7 @@ const MAX_ATTEMPTS: usize = 16;
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("summary.json");
-/// logcore_files::replace(&path, b"{}").unwrap();
+/// logcore::files::replace(&path, b"{}").unwrap();
 /// assert_eq!(std::fs::read(&path).unwrap(), b"{}");
 /// assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 /// ```
@@ -39,7 +39,7 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
 ///
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("merged.jsonl");
-/// let mut replacement = logcore_files::Replacement::begin(&path).unwrap();
+/// let mut replacement = logcore::files::Replacement::begin(&path).unwrap();
 /// replacement.write_all(b"{}\n").unwrap();
 /// assert!(!path.exists());
 /// replacement.finish().unwrap();
@@ -130,15 +130,15 @@ impl Drop for Replacement {
 /// let folder = tempfile::tempdir().unwrap();
 /// let left = folder.path().join(".logcore-0123456789abcdef.tmp");
 /// std::fs::write(&left, "{").unwrap();
-/// let live = logcore_files::Replacement::begin(&folder.path().join("config.json")).unwrap();
-/// logcore_files::remove_stale_replacements(folder.path());
+/// let live = logcore::files::Replacement::begin(&folder.path().join("config.json")).unwrap();
+/// logcore::files::remove_stale_replacements(folder.path());
 /// assert!(!left.exists());
 /// live.finish().unwrap();
 /// ```
 pub fn remove_stale_replacements(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if is_temporary_name(&entry.file_name().to_string_lossy())
-            && let Ok(file) = crate::open_no_follow(&entry.path())
+            && let Ok(file) = crate::files::open_no_follow(&entry.path())
             && file.try_lock().is_ok()
         {
             let _ = fs::remove_file(entry.path());
@@ -176,8 +176,8 @@ fn lock_new_file(file: &File) -> bool {
 /// The keys of [`RandomState`] come from the operating system.
 ///
 /// ```
-/// assert_ne!(logcore_files::random_suffix(), logcore_files::random_suffix());
-/// assert_eq!(logcore_files::random_suffix().len(), 16);
+/// assert_ne!(logcore::files::random_suffix(), logcore::files::random_suffix());
+/// assert_eq!(logcore::files::random_suffix().len(), 16);
 /// ```
 #[must_use]
 pub fn random_suffix() -> String {

@@ -28,7 +28,7 @@ use self::unix::DescriptorFolder as FolderHandle;
 /// std::fs::create_dir(outside.path().join("run")).unwrap();
 /// std::fs::write(outside.path().join("key"), "secret").unwrap();
 ///
-/// let run = logcore_files::Folder::open(&outside.path().join("run")).unwrap();
+/// let run = logcore::files::Folder::open(&outside.path().join("run")).unwrap();
 /// run.create_dir_all(Path::new("media/images")).unwrap();
 /// run.replace(Path::new("media/images/a.txt"), b"a").unwrap();
 /// assert_eq!(run.read(Path::new("media/images/a.txt"), 10).unwrap(), b"a");
@@ -72,7 +72,7 @@ impl Folder {
     /// not a regular file.
     pub fn open_file(&self, relative: &Path) -> io::Result<File> {
         check_relative(relative)?;
-        crate::check_regular(self.0.open_file(relative)?)
+        crate::files::check_regular(self.0.open_file(relative)?)
     }
 
     /// Reads a regular file of at most `limit` bytes.
@@ -81,7 +81,7 @@ impl Folder {
     ///
     /// Those of [`open_file`](Self::open_file); [`io::ErrorKind::FileTooLarge`] beyond the limit.
     pub fn read(&self, relative: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        crate::open::read_file(self.open_file(relative)?, limit)
+        crate::files::open::read_file(self.open_file(relative)?, limit)
     }
 
     /// Opens a regular file for reading and appending, and creates a missing file. Never waits.
@@ -91,7 +91,7 @@ impl Folder {
     /// use std::path::Path;
     ///
     /// let outside = tempfile::tempdir().unwrap();
-    /// let run = logcore_files::Folder::open(outside.path()).unwrap();
+    /// let run = logcore::files::Folder::open(outside.path()).unwrap();
     /// run.append(Path::new("log")).unwrap().write_all(b"one\n").unwrap();
     /// run.append(Path::new("log")).unwrap().write_all(b"two\n").unwrap();
     /// run.rename(Path::new("log"), Path::new("old")).unwrap();
@@ -103,7 +103,7 @@ impl Folder {
     /// Those of [`open_file`](Self::open_file).
     pub fn append(&self, relative: &Path) -> io::Result<File> {
         check_relative(relative)?;
-        crate::check_regular(self.0.append(relative)?)
+        crate::files::check_regular(self.0.append(relative)?)
     }
 
     /// Creates a file and opens it for writing.
@@ -171,7 +171,7 @@ impl Folder {
 
 /// Refuses a path that leads out of the folder.
 fn check_relative(relative: &Path) -> io::Result<()> {
-    match crate::is_plain_relative(relative) {
+    match crate::files::is_plain_relative(relative) {
         true => Ok(()),
         false => Err(io::Error::new(
             io::ErrorKind::InvalidInput,

@@ -50,13 +50,13 @@ proptest! {
         let outside = hostile_folder();
         let run = Folder::open(&outside.path().join("run")).unwrap();
         let path: PathBuf = components.join("/").into();
-        let stepwise = match crate::is_plain_relative(&path) {
+        let stepwise = match crate::files::is_plain_relative(&path) {
             true => run.0.open_stepwise(&path, OFlags::RDONLY | OFlags::NONBLOCK),
             false => Err(io::ErrorKind::InvalidInput.into()),
         };
         let stepwise = stepwise
-            .and_then(|file| crate::check_regular(file.into()))
-            .and_then(|file| crate::open::read_file(file, 99));
+            .and_then(|file| crate::files::check_regular(file.into()))
+            .and_then(|file| crate::files::open::read_file(file, 99));
         for bytes in [run.read(&path, 99), stepwise].into_iter().flatten() {
             prop_assert_eq!(bytes, b"ours");
         }

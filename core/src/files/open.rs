@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
-/// let error = logcore_files::open(folder.path()).unwrap_err();
+/// let error = logcore::files::open(folder.path()).unwrap_err();
 /// assert_eq!(error.to_string(), "it is a folder, not a regular file");
 /// ```
 ///
@@ -27,7 +27,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// let folder = tempfile::tempdir().unwrap();
 /// let link = folder.path().join("link");
 /// std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-/// let error = logcore_files::open_no_follow(&link).unwrap_err();
+/// let error = logcore::files::open_no_follow(&link).unwrap_err();
 /// assert_eq!(error.to_string(), "it is a link, not a regular file");
 /// # }
 /// ```
@@ -58,8 +58,8 @@ pub fn open_no_follow(path: &Path) -> io::Result<File> {
 /// let path = folder.path().join("settings");
 /// std::fs::write(&path, "12345").unwrap();
 ///
-/// assert_eq!(logcore_files::read(&path, 5).unwrap(), b"12345");
-/// let error = logcore_files::read(&path, 4).unwrap_err();
+/// assert_eq!(logcore::files::read(&path, 5).unwrap(), b"12345");
+/// let error = logcore::files::read(&path, 4).unwrap_err();
 /// assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
 /// ```
 ///
@@ -85,7 +85,7 @@ pub fn read_no_follow(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("settings");
 /// std::fs::write(&path, b"\xff").unwrap();
-/// let error = logcore_files::read_to_string(&path, 5).unwrap_err();
+/// let error = logcore::files::read_to_string(&path, 5).unwrap_err();
 /// assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
 /// ```
 ///
@@ -101,7 +101,7 @@ pub fn read_to_string(path: &Path, limit: u64) -> io::Result<String> {
 /// ```
 /// # #[cfg(unix)] {
 /// let device = std::fs::File::open("/dev/null").unwrap();
-/// let error = logcore_files::check_regular(device).unwrap_err();
+/// let error = logcore::files::check_regular(device).unwrap_err();
 /// assert_eq!(error.to_string(), "it is a device, not a regular file");
 /// # }
 /// ```
@@ -122,7 +122,7 @@ pub fn check_regular(file: File) -> io::Result<File> {
 /// ```
 /// let folder = tempfile::tempdir().unwrap();
 /// let kind = folder.path().metadata().unwrap().file_type();
-/// assert_eq!(logcore_files::describe_file_type(kind), "a folder");
+/// assert_eq!(logcore::files::describe_file_type(kind), "a folder");
 /// ```
 #[must_use]
 pub fn describe_file_type(kind: FileType) -> &'static str {
