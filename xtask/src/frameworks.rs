@@ -5,18 +5,17 @@ use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::cargo;
+use crate::{cargo, no_arguments};
 
 /// The workspaces, each with a lock file of its own.
 const MOST: &str = "examples/frameworks";
 const TCH: &str = "examples/frameworks/tch";
 
 /// The programs, each with its workspace and its selection. They are built one by one: together,
-/// burn would get the version of CUDA that the program for cudarc names. The first builds in
-/// seconds, the others in minutes.
+/// burn would get the version of CUDA that the program for cudarc names.
 const PROGRAMS: [(&str, &str, &[&str]); 4] = [
     ("cudarc", MOST, &["--package", "cudarc-memory"]),
     ("tch", TCH, &["--features", "doc-only"]),
@@ -28,23 +27,16 @@ const PROGRAMS: [(&str, &str, &[&str]); 4] = [
 const STEPS: usize = 20;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let programs = match arguments {
-        [] => &PROGRAMS[..],
-        [only] if only == "--quick" => &PROGRAMS[..1],
-        _ => bail!("frameworks takes --quick or nothing"),
-    };
+    no_arguments(arguments)?;
     for workspace in [MOST, TCH] {
         cargo::run_command(&mut command(workspace, &["fmt", "--check"]))?;
     }
-    for (framework, workspace, selection) in programs {
+    for (framework, workspace, selection) in PROGRAMS {
         let start = Instant::now();
         lint(workspace, selection)?;
         println!("frameworks: {framework} in {:.0} s", start.elapsed().as_secs_f64());
     }
-    if programs.len() == PROGRAMS.len() {
-        check_candle_without_gpu()?;
-    }
-    Ok(())
+    check_candle_without_gpu()
 }
 
 fn lint(workspace: &str, selection: &[&str]) -> Result<()> {

@@ -52,7 +52,7 @@ const TASKS: &[Task] = &[
     ),
     (
         "frameworks",
-        "[--quick]",
+        "",
         "the programs for candle, burn, tch and cudarc",
         frameworks::run,
     ),

@@ -240,10 +240,8 @@ impl LoggerSet {
             ReplayHint::Finish(id, exit_code, outcome) => {
                 let outcome = LoggerOutcome::from_json(&outcome)
                     .unwrap_or_else(|| LoggerOutcome::without_summary(LoggerEnd::from_exit_code(exit_code)));
-                for account in self.finish(id, &outcome, deadline) {
-                    // Another process waits for no server.
-                    drop(account);
-                }
+                // Another process waits for no server.
+                drop(self.finish(id, &outcome, deadline));
             }
             ReplayHint::SetLevel(id, sink, level) => self.set_level(id, &sink, level),
             // Only recovery can restore the sinks of the logger.
