@@ -3,8 +3,8 @@
 //! A log directory may be shared, copied or sent by somebody, and a path may name a pipe, a device
 //! or a link. All crates of the workspace open such files through this module:
 //!
-//! - [`open`] and [`read`] never wait, and fail for everything but regular files.
-//! - [`replace`] writes a new file under a random name and renames it.
+//! - `open` and `read` never wait, and fail for everything but regular files.
+//! - `replace` writes a new file under a random name and renames it.
 //! - A `Folder` (feature `folder`) refuses paths that lead out of the folder or over a link.
 //!
 //! The module is hidden from the documentation: its interface may change in any version.
