@@ -38,10 +38,10 @@ struct MissingFrame {
     tail: u64,
 }
 
-/// A caller commits within the time of a copy, or of some time slices. In a ring that has lost
-/// bytes, a frame that takes longer counts as lost, too. If its
-/// caller continues later, the caller may damage what others have written there a lap later.
-const MISSING_TIMEOUT: Duration = Duration::from_millis(500);
+/// A caller commits within the time of a copy, or of some time slices. A frame on a lost page that
+/// takes longer counts as lost, too, if it was reserved before the loss. If its caller continues
+/// later, the caller may damage what others have written there a lap later.
+const MISSING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The next thing in the ring.
 pub(crate) enum NextFrame<'r> {
@@ -93,7 +93,7 @@ impl RingReader {
             // Acquire: with the committed word comes the body.
             let word = self.ring.word(self.position).load(Ordering::Acquire);
             if !self.is_of_this_lap(self.position, word) || word & 1 == 0 {
-                match self.ring.is_detached() && self.skip_missing() {
+                match self.may_have_lost_word(self.position) && self.skip_missing() {
                     true => continue,
                     false => return NextFrame::Pending,
                 }
@@ -244,6 +244,13 @@ impl RingReader {
         kill_point("saved");
         region.word(TURN).store(self.turn, Ordering::Release);
         kill_point("turn");
+    }
+
+    /// Returns `true` if the first word of a frame may have been lost with the file. Any other frame
+    /// without a committed word is pending, however long its caller takes.
+    fn may_have_lost_word(&self, at: u64) -> bool {
+        let region = self.ring.region();
+        self.ring.is_detached() && region.is_on_lost_page(self.ring.offset(at), WORD_BYTES as usize, at)
     }
 
     /// Returns `true` if a part of the body of a committed frame was lost with the file.

@@ -140,6 +140,20 @@ impl Region {
         false
     }
 
+    /// Returns `true` if some of these bytes, which were reserved at `position`, lie on a page that
+    /// was lost after their reservation.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_on_lost_page(&self, offset: usize, length: usize, position: u64) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| guard.lost_pages(offset, length, position).next().is_some())
+    }
+
+    /// Returns `false`: on other systems a fault ends the process.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn is_on_lost_page(&self, _: usize, _: usize, _: u64) -> bool {
+        false
+    }
+
     /// Returns `true` if some of these bytes were lost with a page of the file. They were reserved
     /// at `position`, and are complete by now.
     ///

@@ -44,6 +44,10 @@ impl ModelRegion {
         false
     }
 
+    pub(crate) fn is_on_lost_page(&self, _: usize, _: usize, _: u64) -> bool {
+        false
+    }
+
     pub(crate) fn has_lost(&self, _: usize, _: usize, _: u64) -> bool {
         false
     }
