@@ -56,7 +56,10 @@ fn run_programs(readme: &str) -> Result<usize> {
     let manifest = package.join("Cargo.toml").display().to_string();
     for index in 0..programs.len() {
         let mut command = cargo::command(&["run", "--quiet", "--manifest-path", &manifest, "--bin", &name(index)]);
-        command.current_dir(&scratch);
+        // The crates of others are built as in the workspace, so they need not be built again.
+        command
+            .current_dir(&scratch)
+            .env("CARGO_TARGET_DIR", cargo::root().join("target"));
         cargo::run_command(&mut command).with_context(|| format!("README.md: program {}", index + 1))?;
     }
     Ok(programs.len())
@@ -79,7 +82,7 @@ fn manifest(readme: &str, root: &Path) -> String {
     format!(
         "[package]\nname = \"readme\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
          [dependencies]\n{dependencies}\n[patch.crates-io]\nlogcore-facade = {{ path = {:?} }}\n\n\
-         [profile.dev]\ndebug = false\n",
+         [profile.dev.package.\"*\"]\nopt-level = 1\n",
         root.join("facade")
     )
 }
