@@ -116,14 +116,20 @@ impl GuardedMapping {
         self.entry.state.load(Ordering::Relaxed) != ATTACHED
     }
 
+    /// Returns `true` if the mapping was detached after this position was reserved. While the mapping
+    /// is attached, nothing is known to be lost.
+    pub(crate) fn was_attached_at(&self, position: u64) -> bool {
+        position < self.entry.detached_at.load(Ordering::Relaxed)
+    }
+
     /// Returns the offsets of the lost pages among these bytes, if the bytes were reserved at a
     /// position before the mapping was detached: data written there before the loss is gone.
     pub(crate) fn lost_pages(&self, offset: usize, length: usize, position: u64) -> impl Iterator<Item = usize> {
         let page_bytes = self.entry.page_bytes.load(Ordering::Relaxed);
-        let was_reserved_before = position < self.entry.detached_at.load(Ordering::Relaxed);
+        let may_be_lost = self.was_attached_at(position);
         let pages = offset / page_bytes..(offset + length).div_ceil(page_bytes);
         let is_lost = move |page: &usize| {
-            was_reserved_before
+            may_be_lost
                 && self
                     .pages
                     .get(*page)

@@ -38,9 +38,9 @@ struct MissingFrame {
     tail: u64,
 }
 
-/// A caller commits within the time of a copy, or of some time slices. A frame on a lost page that
-/// takes longer counts as lost, too, if it was reserved before the loss. If its caller continues
-/// later, the caller may damage what others have written there a lap later.
+/// A caller commits within the time of a copy, or of some time slices. A frame that takes longer
+/// counts as lost, if it was reserved before the ring was detached from its file. If its caller
+/// continues later, the caller may damage what others have written there a lap later.
 const MISSING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The next thing in the ring.
@@ -93,7 +93,7 @@ impl RingReader {
             // Acquire: with the committed word comes the body.
             let word = self.ring.word(self.position).load(Ordering::Acquire);
             if !self.is_of_this_lap(self.position, word) || word & 1 == 0 {
-                match self.may_have_lost_word(self.position) && self.skip_missing() {
+                match self.ring.region().may_have_lost(self.position) && self.skip_missing() {
                     true => continue,
                     false => return NextFrame::Pending,
                 }
@@ -246,13 +246,6 @@ impl RingReader {
         kill_point("turn");
     }
 
-    /// Returns `true` if the first word of a frame may have been lost with the file. Any other frame
-    /// without a committed word is pending, however long its caller takes.
-    fn may_have_lost_word(&self, at: u64) -> bool {
-        let region = self.ring.region();
-        self.ring.is_detached() && region.is_on_lost_page(self.ring.offset(at), WORD_BYTES as usize, at)
-    }
-
     /// Returns `true` if a part of the body of a committed frame was lost with the file.
     fn has_lost_body(&self, at: u64, length: u64) -> bool {
         let offset = self.ring.offset(at) + WORD_BYTES as usize;
@@ -327,6 +320,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    #[cfg(all(target_os = "linux", not(miri)))]
+    use crate::ring::layout::TAIL;
 
     fn read_all(reader: &mut RingReader) -> Vec<(FrameKind, Vec<u8>)> {
         let mut frames = Vec::new();
@@ -399,6 +394,61 @@ mod tests {
                 }
             }
         });
+    }
+
+    /// Returns a ring in a file that the test can cut.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn in_file() -> (std::fs::File, Arc<Ring>, RingReader) {
+        let sizes = RingSizes::for_capacity(1 << 16);
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(sizes.total() as u64).unwrap();
+        let region = Region::map(&file, &file, sizes.total(), sizes.front()).unwrap();
+        Ring::initialize(&region, sizes, RingIdentity::default());
+        let (ring, reader) = RingReader::in_region(region, sizes);
+        (file, ring, reader)
+    }
+
+    /// Lets the reader's wait for the pending frame be over.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn end_wait(reader: &mut RingReader) {
+        assert!(matches!(reader.next(), NextFrame::Pending));
+        reader.missing.as_mut().unwrap().since -= MISSING_TIMEOUT;
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    #[test]
+    fn a_frame_in_the_rest_of_a_cut_page_is_skipped() {
+        let (file, ring, mut reader) = in_file();
+        ring.push(FrameKind::Record, &[1; 100]).unwrap();
+        let cut = ring.push(FrameKind::Record, &[2; 100]).unwrap() - 112;
+        // The system fills the rest of the page with zeros, and keeps the page.
+        let end = ring.offset(cut) as u64;
+        assert!(!end.is_multiple_of(4096));
+        file.set_len(end).unwrap();
+        let fill = [3; 5000];
+        ring.push(FrameKind::Record, &fill).unwrap();
+        assert!(ring.is_detached());
+
+        assert!(matches!(reader.next(), NextFrame::Frame(_, [1, ..])));
+        end_wait(&mut reader);
+        assert!(matches!(reader.next(), NextFrame::Frame(_, body) if *body == fill));
+        assert_eq!(reader.lost_bytes(), 112);
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    #[test]
+    fn a_frame_reserved_after_the_cut_is_waited_for() {
+        let (file, ring, mut reader) = in_file();
+        file.set_len(0).unwrap();
+        ring.push(FrameKind::Record, &[1; 100]).unwrap();
+        assert!(ring.is_detached());
+        assert_eq!(read_all(&mut reader).len(), 1);
+
+        // A caller reserves, and does not run for a long time.
+        ring.region().front_word(TAIL).fetch_add(112, Ordering::SeqCst);
+        assert!(matches!(reader.next(), NextFrame::Pending));
+        assert!(reader.missing.is_none());
+        assert_eq!(reader.lost_bytes(), 0);
     }
 
     proptest! {

@@ -140,17 +140,17 @@ impl Region {
         false
     }
 
-    /// Returns `true` if some of these bytes, which were reserved at `position`, lie on a page that
-    /// was lost after their reservation.
+    /// Returns `true` if a frame reserved at `position` may have been lost with the file, because the
+    /// file failed after the reservation. The frame may lie on a page that is still there: the
+    /// system puts zeros behind the end of a truncated file.
     #[cfg(target_os = "linux")]
-    pub(crate) fn is_on_lost_page(&self, offset: usize, length: usize, position: u64) -> bool {
-        let guard = self.guard.as_ref();
-        guard.is_some_and(|guard| guard.lost_pages(offset, length, position).next().is_some())
+    pub(crate) fn may_have_lost(&self, position: u64) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.was_attached_at(position))
     }
 
     /// Returns `false`: on other systems a fault ends the process.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn is_on_lost_page(&self, _: usize, _: usize, _: u64) -> bool {
+    pub(crate) fn may_have_lost(&self, _: u64) -> bool {
         false
     }
 

@@ -44,7 +44,7 @@ impl ModelRegion {
         false
     }
 
-    pub(crate) fn is_on_lost_page(&self, _: usize, _: usize, _: u64) -> bool {
+    pub(crate) fn may_have_lost(&self, _: u64) -> bool {
         false
     }
 
