@@ -38,7 +38,7 @@ const PLANTED_SECONDS: u64 = 180;
 const PATIENCE: u64 = 20;
 const PLANTED_PATIENCE: u64 = 2;
 /// Seconds for each target in CI.
-pub(crate) const SHORT: u64 = 20;
+pub(crate) const SHORT: u64 = 30;
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let options = FuzzOptions::read(arguments)?;
