@@ -216,8 +216,8 @@ mod process;
 pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
-    ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, Ranks, RingPlace,
-    RunEnd, Secret, SinkBooks, SinkError, SinkErrorKind, Stats,
+    ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, ProgressRows, Ranks,
+    RingPlace, RunEnd, RunInfo, Secret, SinkBooks, SinkError, SinkErrorKind, Stats,
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;

@@ -255,7 +255,7 @@ fn from_variable(present: &Value, field: &str, text: &str) -> Result<Value, Conf
 /// Hides the values of fields that may hold any text, and so a secret.
 fn without_free_text(error: ConfigError) -> ConfigError {
     let field = error.field.split(['.', '[']).next().unwrap_or_default();
-    match matches!(field, "sinks" | "probes" | "redact") {
+    match matches!(field, "sinks" | "probes" | "hyper_parameters" | "redact") {
         true => error.without_text(),
         false => error,
     }
@@ -294,7 +294,11 @@ pub(crate) fn is_field(name: &str) -> bool {
 
 /// Returns the level names if the field takes a level. Serde's error does not list them.
 pub(crate) fn level_remedy(field: &str) -> Option<&'static str> {
-    matches!(field, "console_level" | "file_level" | "other_ranks_level").then_some(LEVEL_NAMES)
+    matches!(
+        field,
+        "console_level" | "file_level" | "foreign_level" | "other_ranks_level"
+    )
+    .then_some(LEVEL_NAMES)
 }
 
 // `setup_logging` takes a config without conversion, whose error type is `Infallible`.

@@ -74,6 +74,14 @@ pub struct LogConfig {
     pub name: String,
     /// Folder of the run's files; created if missing. Default: `outputs/logs`.
     pub log_dir: PathBuf,
+    /// The run's folder: `auto` for a new folder per run, `flat` for `log_dir` itself, any other
+    /// text for a folder of that name.
+    pub run: String,
+    /// Id that all processes of a run share; `None` for an id of its own.
+    pub run_id: Option<String>,
+    /// The earlier run to go on with: its id, its folder, `latest`, or `auto` for the newest run of
+    /// this name that did not finish. Default: none.
+    pub resume: Option<String>,
     /// Minimum level on the console. Default: INFO.
     pub console_level: LevelFilter,
     /// Minimum level in the text file. Default: DEBUG.
@@ -100,6 +108,10 @@ pub struct LogConfig {
     /// leave a clean terminal on Ctrl-Z. Signals that the program handles or ignores are left
     /// alone. The first logger of a process decides. Default: on.
     pub handle_signals: bool,
+    /// Minimum level of records that no logger's name and no directive claims. Default: INFO.
+    pub foreign_level: LevelFilter,
+    /// `true` to read `RUST_LOG` if `directives` is empty. Default: on.
+    pub heed_rust_log: bool,
     /// `true` to also send records to the sinks of the parents of `name`. Default: off.
     pub propagate: bool,
 
@@ -111,6 +123,8 @@ pub struct LogConfig {
     /// `true` to give ranks above 0 files of their own, such as `training.rank3.log`; `false` lets
     /// all ranks append to the same files. Default: on.
     pub rank_files: bool,
+    /// Longest time that a rank above 0 waits for the run's folder, in seconds. Default: 10.
+    pub rank_wait: f64,
     /// Minimum level on the console of ranks above 0, in addition to `console_level`. Default:
     /// WARN.
     pub other_ranks_level: LevelFilter,
@@ -136,6 +150,8 @@ pub struct LogConfig {
     pub progress_position: u32,
     /// `true` to leave finished bars on the screen. Default: on.
     pub progress_leave: bool,
+    /// Rows that have values of the families `throughput/` and `progress/`. Default: all.
+    pub progress_rows: ProgressRows,
 
     /// Number of values over which an average is taken; at least 1. Default: 100.
     pub metrics_window: usize,
@@ -143,6 +159,9 @@ pub struct LogConfig {
     pub metrics_history: bool,
     /// Prefix of metric names in the sinks. Default: `metrics/`.
     pub metrics_prefix: String,
+
+    /// Hyper-parameters that are known at set-up.
+    pub hyper_parameters: BTreeMap<String, Value>,
 
     /// Options of the sinks by name. An entry switches on a sink of any linked crate; `false`
     /// switches a sink off.
@@ -228,6 +247,7 @@ impl LogConfig {
                 format!("use from {MIN_RING_BYTES} to {MAX_RING_BYTES} bytes"),
             ));
         }
+        require_seconds("rank_wait", self.rank_wait)?;
         require_seconds("flush_timeout", self.flush_timeout)?;
         require_seconds("finish_timeout", self.finish_timeout)?;
         Ok(())
@@ -349,6 +369,9 @@ impl Default for LogConfig {
         Self {
             name: "root".to_owned(),
             log_dir: PathBuf::from("outputs/logs"),
+            run: "flat".to_owned(),
+            run_id: None,
+            resume: None,
             console_level: LevelFilter::Info,
             file_level: LevelFilter::Debug,
             filename: "training.log".to_owned(),
@@ -360,10 +383,13 @@ impl Default for LogConfig {
             enable_memory: true,
             capture_warnings: true,
             handle_signals: true,
+            foreign_level: LevelFilter::Info,
+            heed_rust_log: true,
             propagate: false,
             rank: None,
             world_size: None,
             rank_files: true,
+            rank_wait: 10.0,
             other_ranks_level: LevelFilter::Warn,
             other_ranks_wandb: false,
             wandb_project: None,
@@ -374,9 +400,11 @@ impl Default for LogConfig {
             progress_metrics: Vec::new(),
             progress_position: 0,
             progress_leave: true,
+            progress_rows: ProgressRows::All,
             metrics_window: 100,
             metrics_history: true,
             metrics_prefix: "metrics/".to_owned(),
+            hyper_parameters: BTreeMap::new(),
             sinks: BTreeMap::new(),
             probes: BTreeMap::new(),
             directives: String::new(),
@@ -422,6 +450,26 @@ pub enum OnFull {
     Wait,
     /// The call drops its data, counts the drop, and returns at once.
     Drop,
+}
+
+/// The rows that have values of the families `throughput/` and `progress/`.
+///
+/// ```
+/// use logcore::ProgressRows;
+///
+/// assert_eq!(serde_json::from_str::<ProgressRows>(r#""sparse""#).unwrap(), ProgressRows::Sparse);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ProgressRows {
+    /// Every row of a step of the progress.
+    #[default]
+    All,
+    /// At most ten rows a second.
+    Sparse,
+    /// No row.
+    Off,
 }
 
 /// The location of the ring between callers and writer.

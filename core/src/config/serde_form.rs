@@ -7,7 +7,7 @@ use log::LevelFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{LogConfig, OnFull, RingPlace, level};
+use super::{LogConfig, OnFull, ProgressRows, RingPlace, level};
 
 /// The fields of [`LogConfig`], for serde. `LogConfig` implements the serde traits itself, because
 /// its errors name the field and a remedy. The compiler reports a field that is missing here.
@@ -16,6 +16,9 @@ use super::{LogConfig, OnFull, RingPlace, level};
 pub(super) struct ConfigFields {
     name: String,
     log_dir: PathBuf,
+    run: String,
+    run_id: Option<String>,
+    resume: Option<String>,
     #[serde(with = "level")]
     console_level: LevelFilter,
     #[serde(with = "level")]
@@ -29,10 +32,14 @@ pub(super) struct ConfigFields {
     enable_memory: bool,
     capture_warnings: bool,
     handle_signals: bool,
+    #[serde(with = "level")]
+    foreign_level: LevelFilter,
+    heed_rust_log: bool,
     propagate: bool,
     rank: Option<u32>,
     world_size: Option<u32>,
     rank_files: bool,
+    rank_wait: f64,
     #[serde(with = "level")]
     other_ranks_level: LevelFilter,
     other_ranks_wandb: bool,
@@ -44,9 +51,11 @@ pub(super) struct ConfigFields {
     progress_metrics: Vec<String>,
     progress_position: u32,
     progress_leave: bool,
+    progress_rows: ProgressRows,
     metrics_window: usize,
     metrics_history: bool,
     metrics_prefix: String,
+    hyper_parameters: BTreeMap<String, Value>,
     sinks: BTreeMap<String, Value>,
     probes: BTreeMap<String, Value>,
     directives: String,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::plugin::require;
-use crate::{ConfigError, FileRank, Formatter, LogConfig, Ranks, SinkError, SinkErrorKind, StopFlag};
+use crate::{ConfigError, FileRank, Formatter, LogConfig, Ranks, RunInfo, SinkError, SinkErrorKind, StopFlag};
 
 /// The logger's config and environment, as a sink, formatter or probe sees them while it is built.
 ///
@@ -23,6 +23,7 @@ use crate::{ConfigError, FileRank, Formatter, LogConfig, Ranks, SinkError, SinkE
 #[derive(Debug, Clone)]
 pub struct BuildContext<'a> {
     config: &'a LogConfig,
+    run: RunInfo,
     ranks: Ranks,
     stop: &'a StopFlag,
     first_step: Cell<u64>,
@@ -37,12 +38,20 @@ impl<'a> BuildContext<'a> {
     pub fn new(config: &'a LogConfig, stop: &'a StopFlag) -> Self {
         Self {
             config,
+            run: RunInfo::from_config(config),
             ranks: Ranks::from_config(config),
             stop,
             first_step: Cell::new(0),
             follows_links: false,
             for_dead_process: false,
         }
+    }
+
+    /// Sets the run that the logger belongs to.
+    #[must_use]
+    pub fn with_run(mut self, run: &RunInfo) -> Self {
+        self.run = run.clone();
+        self
     }
 
     /// Lets [`resolve_beneath`](Self::resolve_beneath) follow links, because the user declared the
@@ -83,6 +92,12 @@ impl<'a> BuildContext<'a> {
     #[must_use]
     pub fn log_dir(&self) -> &'a Path {
         &self.config.log_dir
+    }
+
+    /// Returns the run that the logger belongs to.
+    #[must_use]
+    pub fn run(&self) -> &RunInfo {
+        &self.run
     }
 
     /// Returns the rank of this process; 0 in a run of one process.

@@ -1,0 +1,112 @@
+//! The run that a logger belongs to.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+
+use crate::LogConfig;
+use crate::sync::lock;
+
+/// A run: everything that one process logs into one `log_dir`, from its first logger to its last.
+///
+/// Clones show the same run, also what becomes known later, such as the address of its W&B page.
+///
+/// ```
+/// use logcore::RunInfo;
+/// use std::path::Path;
+///
+/// let run = RunInfo::new("k3v9q2ab", "trainer", "outputs/logs/trainer-20261129-101500-k3v9", 1);
+/// assert_eq!((run.id(), run.name(), run.attempt()), ("k3v9q2ab", "trainer", 1));
+/// assert_eq!(run.dir(), Path::new("outputs/logs/trainer-20261129-101500-k3v9"));
+/// assert_eq!(run.wandb_url(), None);
+/// ```
+#[derive(Debug, Clone)]
+pub struct RunInfo(Arc<RunFacts>);
+
+#[derive(Debug)]
+struct RunFacts {
+    id: String,
+    name: String,
+    dir: PathBuf,
+    attempt: u32,
+    wandb: Mutex<Vec<WandbRun>>,
+}
+
+/// A W&B run that belongs to a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WandbRun {
+    /// Name of the logger.
+    pub logger: String,
+    /// Rank of the process.
+    pub rank: u32,
+    /// Id of the W&B run.
+    pub id: String,
+    /// Address of its page; `None` for a run that is offline, or not yet known to the server.
+    pub url: Option<String>,
+}
+
+impl RunInfo {
+    /// Creates a run. The attempt counts from 1; a resumed run has a higher one.
+    #[must_use]
+    pub fn new(id: impl Into<String>, name: impl Into<String>, dir: impl Into<PathBuf>, attempt: u32) -> Self {
+        Self(Arc::new(RunFacts {
+            id: id.into(),
+            name: name.into(),
+            dir: dir.into(),
+            attempt,
+            wandb: Mutex::default(),
+        }))
+    }
+
+    /// Creates the run of a logger that has no other: its folder is the config's `log_dir`.
+    #[must_use]
+    pub fn from_config(config: &LogConfig) -> Self {
+        Self::new("", &config.name, &config.log_dir, 1)
+    }
+
+    /// Returns the id: 8 characters from a-z and 0-9.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// Returns the name, which is that of the run's first logger.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Returns the folder of the run's files.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// Returns the number of this attempt, counted from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// Returns the address of the page of the first W&B run that has one.
+    #[must_use]
+    pub fn wandb_url(&self) -> Option<String> {
+        lock(&self.0.wandb).iter().find_map(|run| run.url.clone())
+    }
+
+    /// Returns the W&B runs.
+    #[must_use]
+    pub fn wandb_runs(&self) -> Vec<WandbRun> {
+        lock(&self.0.wandb).clone()
+    }
+
+    /// Adds a W&B run, or replaces what is known of the W&B run with this id.
+    pub fn note_wandb_run(&self, run: WandbRun) {
+        let mut runs = lock(&self.0.wandb);
+        match runs.iter_mut().find(|other| other.id == run.id) {
+            Some(known) => *known = run,
+            None => runs.push(run),
+        }
+    }
+}
