@@ -212,6 +212,7 @@
 mod api;
 mod logger;
 mod process;
+mod run;
 
 pub use logcore;
 pub use logcore::log::LevelFilter;

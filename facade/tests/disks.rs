@@ -30,6 +30,7 @@ fn the_child() {
     let config = LogConfig {
         name: "child".into(),
         log_dir: Path::new(&folder).join("disk/logs"),
+        run: "flat".into(),
         enable_console: false,
         ring_place: if place == "here" {
             RingPlace::LogDir

@@ -22,6 +22,7 @@ fn config(folder: &Path) -> LogConfig {
     LogConfig {
         name: "child".into(),
         log_dir: folder.into(),
+        run: "flat".into(),
         enable_console: false,
         ring_place: RingPlace::LogDir,
         ring_bytes: 1 << 18,

@@ -23,6 +23,7 @@ fn config(folder: &Path, name: &str) -> LogConfig {
     LogConfig {
         name: name.into(),
         log_dir: folder.into(),
+        run: "flat".into(),
         enable_console: false,
         ..LogConfig::default()
     }

@@ -22,6 +22,7 @@ fn config(folder: &Path, place: RingPlace) -> LogConfig {
     LogConfig {
         name: "child".into(),
         log_dir: folder.into(),
+        run: "flat".into(),
         enable_console: false,
         ring_place: place,
         ..LogConfig::default()

@@ -196,7 +196,7 @@ fn redacted_text_reaches_neither_sinks_nor_ring() {
     ];
     assert_eq!(lines(folder.path()), expected);
     let mut looked_at = 0;
-    for entry in fs::read_dir(folder.path()).unwrap() {
+    for entry in fs::read_dir(logger.run_dir()).unwrap() {
         let path = entry.unwrap().path();
         if let Ok(bytes) = fs::read(&path) {
             let text = String::from_utf8_lossy(&bytes);

@@ -48,6 +48,7 @@ fn train() {
     let logger = setup_logging(LogConfig {
         name: "trainer".into(),
         log_dir: folder.into(),
+        run: "flat".into(),
         enable_wandb: cfg!(feature = "wandb"),
         sinks: match cfg!(feature = "wandb") {
             true => [("wandb".to_owned(), serde_json::json!({"mode": "offline"}))].into(),

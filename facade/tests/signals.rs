@@ -366,7 +366,7 @@ fn a_signal_during_finish_waits_for_the_finish() {
     fs::write(running.folder.path().join("go on"), "").unwrap();
     assert_eq!(running.end().signal(), Some(libc::SIGTERM));
     assert_eq!(running.text().lines().count(), 10_000);
-    let left = fs::read_dir(running.folder.path()).unwrap();
+    let left = fs::read_dir(running.folder.path().join("latest")).unwrap();
     assert!(
         left.flatten()
             .all(|entry| !entry.file_name().to_string_lossy().contains("ring"))

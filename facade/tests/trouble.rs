@@ -16,6 +16,7 @@ fn open(folder: &Path) -> UnifiedLogger {
     setup_logging(LogConfig {
         name: "run".into(),
         log_dir: folder.into(),
+        run: "flat".into(),
         enable_console: false,
         ..LogConfig::default()
     })

@@ -171,7 +171,7 @@ fn show_head(path: &Path, lines: usize) -> Result<()> {
 
 /// Lists the files of the newest W&B run.
 fn show_wandb(log_dir: &Path) -> Result<()> {
-    let runs = log_dir.join("wandb");
+    let runs = log_dir.join("latest/wandb");
     let entries = fs::read_dir(&runs).with_context(|| format!("read {}", runs.display()))?;
     let mut folders: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     // The names hold the time of the start; `latest-run` is a link.

@@ -1,4 +1,4 @@
-//! Validation of `filename`, the name of the text file.
+//! Validation of `filename`, the name of the text file, and of the names of a run's folder.
 
 use std::path::{Component, Path};
 
@@ -53,6 +53,27 @@ pub(super) fn validate(filename: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Refuses a name that cannot be the name of a run's folder.
+pub(super) fn validate_folder(field: &str, name: &str, filename: &str) -> Result<(), ConfigError> {
+    let refuse = |remedy: &str| Err(ConfigError::new(field, name.escape_debug(), remedy));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !(1..=MAX_FOLDER_NAME).contains(&name.len()) || name.starts_with('.') || !name.bytes().all(is_plain) {
+        return refuse("use 1 to 100 of the characters a-z, A-Z, 0-9, `.`, `_` and `-`, the first no `.`");
+    }
+    let lower = name.to_lowercase();
+    let lower = lower.trim_end_matches('.');
+    if RESERVED_NAMES.contains(&lower) || lower == filename.to_lowercase() {
+        return refuse("this is the name of a file in `log_dir`; use another one");
+    }
+    if is_device(lower) {
+        return refuse("this is the name of a device on Windows; use another one");
+    }
+    Ok(())
+}
+
+/// Number of bytes in the name of a folder that the user chooses.
+const MAX_FOLDER_NAME: usize = 100;
+
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end();
     let is_port = |stem: &str| {
@@ -98,6 +119,34 @@ mod tests {
             "метрики.log",
         ] {
             validate(name).unwrap();
+        }
+    }
+    #[test]
+    fn validate_folder_refuses_paths_and_names_of_other_files() {
+        let long = "x".repeat(101);
+        for name in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "a/b",
+            "a\\b",
+            "a b",
+            "\u{e9}",
+            "latest",
+            "Latest",
+            "run.json",
+            "training.log",
+            "wandb",
+            "nul",
+            "con.x",
+            &long,
+        ] {
+            let error = validate_folder("run", name, "training.log").unwrap_err();
+            assert_eq!(error.field, "run", "{name}");
+        }
+        for name in ["baseline", "lr-1e-4_v2.1", "x", &long[1..]] {
+            validate_folder("run", name, "training.log").unwrap();
         }
     }
 }

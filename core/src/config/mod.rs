@@ -26,7 +26,7 @@ pub(crate) use self::level::parse_level;
 pub(crate) use self::load::{is_field, level_remedy};
 pub use self::site_limit::SiteLimit;
 pub use self::watched_levels::WatchedLevels;
-use crate::{ConfigError, Directives, FileRank, Redaction, secret};
+use crate::{ConfigError, Directives, Redaction, secret};
 
 /// The settings of a logger. The default is a working config.
 ///
@@ -72,12 +72,14 @@ use crate::{ConfigError, Directives, FileRank, Redaction, secret};
 pub struct LogConfig {
     /// Name of the logger. `a.b` and `a::b` lie under `a`. Default: `root`.
     pub name: String,
-    /// Folder of the run's files; created if missing. Default: `outputs/logs`.
+    /// Folder of the runs, each of which has a folder of its own there; created if missing. Default:
+    /// `outputs/logs`.
     pub log_dir: PathBuf,
-    /// The run's folder: `auto` for a new folder per run, `flat` for `log_dir` itself, any other
-    /// text for a folder of that name.
+    /// The run's folder in `log_dir`: `auto` for a new one, `<name>-<date>-<time>-<id>`; `flat` for
+    /// `log_dir` itself; any other text for a folder of that name. Default: `auto`.
     pub run: String,
-    /// Id that all processes of a run share; `None` for an id of its own.
+    /// Id that all processes of a run share; `None` for an id of its own. Also read from
+    /// `LOGCORE_RUN_ID`.
     pub run_id: Option<String>,
     /// The earlier run to go on with: its id, its folder, `latest`, or `auto` for the newest run of
     /// this name that did not finish. Default: none.
@@ -229,6 +231,10 @@ impl LogConfig {
             ));
         }
         filename::validate(&self.filename)?;
+        filename::validate_folder("run", &self.run, &self.filename)?;
+        if let Some(id) = &self.run_id {
+            filename::validate_folder("run_id", id, &self.filename)?;
+        }
         self.validate_ranks()?;
         if self.log_dir.as_os_str().is_empty() {
             return Err(ConfigError::new(
@@ -312,20 +318,6 @@ impl LogConfig {
         }
     }
 
-    /// Returns the path of this rank's text file.
-    ///
-    /// ```
-    /// use logcore::LogConfig;
-    /// use std::path::Path;
-    ///
-    /// let config = LogConfig { log_dir: "run".into(), rank: Some(3), ..LogConfig::default() };
-    /// assert_eq!(config.log_file(), Path::new("run/training.rank3.log"));
-    /// ```
-    #[must_use]
-    pub fn log_file(&self) -> PathBuf {
-        self.log_dir.join(FileRank::from_config(self).file_name(&self.filename))
-    }
-
     /// Returns `flush_timeout` as a duration.
     ///
     /// ```
@@ -369,7 +361,7 @@ impl Default for LogConfig {
         Self {
             name: "root".to_owned(),
             log_dir: PathBuf::from("outputs/logs"),
-            run: "flat".to_owned(),
+            run: "auto".to_owned(),
             run_id: None,
             resume: None,
             console_level: LevelFilter::Info,

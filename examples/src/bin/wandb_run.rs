@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let log_dir = PathBuf::from(std::env::args_os().nth(1).unwrap_or("outputs/wandb_run".into()));
     let logger = setup_logging(LogConfig {
         name: "wandb_run".into(),
-        log_dir: log_dir.clone(),
+        log_dir,
         enable_wandb: true,
         wandb_project: Some("examples".into()),
         wandb_name: Some("a first run".into()),
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     wandb.log_table("errors", Table::new(["id", "text"]).row([json!(1), json!("x")]), None);
     wandb.set_summary("best", 0.91);
 
-    let checkpoint = log_dir.join("checkpoint.bin");
+    let checkpoint = logger.run_dir().join("checkpoint.bin");
     std::fs::write(&checkpoint, [7; 1000])?;
     wandb.log_artifact(Artifact::new("model", "model").file(&checkpoint).alias("best"));
     logger.warning("that was all");

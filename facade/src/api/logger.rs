@@ -1,10 +1,11 @@
 //! The logger, as programs hold it.
 
 use std::fmt::{self, Display};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use logcore::log::{Level, LevelFilter, Log, Metadata, Record};
-use logcore::{ConfigError, Count, LogError, MetricPair};
+use logcore::{ConfigError, Count, LogError, MetricPair, RunInfo};
 use logcore_pipeline::RecordOrigin;
 use serde::Serialize;
 
@@ -63,6 +64,56 @@ impl UnifiedLogger {
     #[must_use]
     pub fn name(&self) -> &str {
         self.inner.name()
+    }
+
+    /// Returns the run that the logger belongs to: its id, its folder, its attempt.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let log_dir = folder.path();
+    /// use facade::{LogConfig, setup_logging};
+    ///
+    /// let config = LogConfig { name: "trainer".into(), log_dir: log_dir.into(), ..LogConfig::default() };
+    /// let logger = setup_logging(config)?;
+    /// let run = logger.run();
+    /// assert_eq!((run.name(), run.attempt()), ("trainer", 1));
+    /// assert_eq!(run.id().len(), 8);
+    /// assert_eq!(run.dir().parent(), Some(log_dir));
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[must_use]
+    pub fn run(&self) -> RunInfo {
+        self.inner.run()
+    }
+
+    /// Returns the folder of the run, as an absolute path, for checkpoints and other files of the
+    /// program. The folder is made if it is not there.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// std::fs::write(logger.run_dir().join("step-500.ckpt"), "weights").unwrap();
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.inner.run_dir()
+    }
+
+    /// Returns the path of the text file, whether or not the logger writes one. Ranks above 0 have
+    /// a file of their own: `training.rank3.log`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// assert_eq!(logger.log_file(), logger.run_dir().join("training.log"));
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.inner.log_file()
     }
 
     /// Logs at TRACE.

@@ -3,7 +3,7 @@
 use std::fmt::{Arguments, Display};
 use std::ops::ControlFlow;
 use std::panic::Location;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,8 +12,8 @@ use logcore::log::{self, LevelFilter};
 use logcore::serde_json::{Map, Value};
 use logcore::sync::lock;
 use logcore::{
-    ConfigError, Deadline, JsonCapture, LogConfig, LogError, PerProcess, Ranks, StopFlag, WatchedLevels,
-    is_logging_suppressed, redacted,
+    ConfigError, Deadline, FileRank, JsonCapture, LogConfig, LogError, PerProcess, Ranks, RunInfo, StopFlag,
+    WatchedLevels, is_logging_suppressed, redacted,
 };
 use logcore_pipeline::{
     LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation, RecordOrigin, print_notice, redact_in_notices,
@@ -29,6 +29,7 @@ use crate::logger::report::{FinishReport, RunOutcome, last_panic};
 use crate::logger::sinks::{BuiltSinks, level_of};
 use crate::logger::summary;
 use crate::logger::terminal::{self, SummaryPrinter};
+use crate::run::Run;
 
 pub(crate) struct LoggerInner {
     gate: Arc<CallGate>,
@@ -56,6 +57,8 @@ pub(crate) struct LoggerInner {
 #[derive(Clone, Default)]
 pub(crate) struct LoggerSettings {
     pub(crate) config: Arc<LogConfig>,
+    /// `None` before the first configuration.
+    pub(crate) run: Option<Arc<Run>>,
     pub(crate) rules: FilterRules,
     /// Levels by sink.
     levels: std::collections::BTreeMap<String, LevelFilter>,
@@ -98,10 +101,12 @@ impl LoggerInner {
         }
     }
 
-    /// Gives the logger a config, with the sinks and probes that were built for it.
+    /// Gives the logger a config, whose `log_dir` is the folder of its run, with the sinks and
+    /// probes that were built for it.
     pub(crate) fn configure(
         self: &Arc<Self>,
         config: LogConfig,
+        run: &Arc<Run>,
         built: BuiltSinks,
         mut probes: ProbeSet,
         has_shared_sinks: bool,
@@ -131,7 +136,13 @@ impl LoggerInner {
         if has_shared_sinks {
             levels.insert(SHARED_SINKS.to_owned(), config.console_level.max(config.file_level));
         }
-        self.apply(LoggerSettings { config, rules, levels });
+        let run = Some(Arc::clone(run));
+        self.apply(LoggerSettings {
+            config,
+            run,
+            rules,
+            levels,
+        });
         let logger = Arc::downgrade(self);
         let deliver = move |report| match logger.upgrade() {
             Some(logger) => {
@@ -171,6 +182,29 @@ impl LoggerInner {
 
     pub(crate) fn settings(&self) -> LoggerSettings {
         LoggerSettings::clone(&self.settings.load())
+    }
+
+    /// Returns the run that the logger belongs to.
+    pub(crate) fn run(&self) -> RunInfo {
+        let settings = self.settings();
+        match &settings.run {
+            Some(run) => run.info().clone(),
+            None => RunInfo::from_config(&settings.config),
+        }
+    }
+
+    /// Returns the folder of the run, which is made if it is not there.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        let settings = self.settings();
+        let folder = settings.run.as_ref().map(|run| run.make_folder());
+        folder.unwrap_or(&settings.config.log_dir).to_owned()
+    }
+
+    /// Returns the path of this rank's text file.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        let config = self.settings().config;
+        let name = FileRank::from_config(&config).file_name(&config.filename);
+        config.log_dir.join(name)
     }
 
     /// Returns `true` if this process has the open logger from the process that forked it.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use logcore::log::LevelFilter;
 use logcore::registry::{self, BuildContext};
-use logcore::{ConfigError, EventKind, LogConfig, Ranks, StopFlag};
+use logcore::{ConfigError, EventKind, LogConfig, Ranks, RunInfo, StopFlag};
 use logcore_pipeline::{FolderNumber, NamedSink, RepeatFolder};
 use serde_json::Value;
 
@@ -31,9 +31,16 @@ impl BuiltSinks {
     }
 }
 
-/// Builds every linked sink that `config` asks for.
-pub(crate) fn build_sinks(config: &LogConfig, stop: &StopFlag) -> Result<BuiltSinks, ConfigError> {
-    let context = BuildContext::new(config, stop);
+/// Returns `true` if a sink that `config` asks for may leave files.
+pub(crate) fn leave_files(config: &LogConfig) -> Result<bool, ConfigError> {
+    let wanted = wanted_sinks(config, Ranks::from_config(config))?;
+    Ok(wanted.keys().any(|name| registry::can_recover(name)))
+}
+
+/// Builds every linked sink that `config` asks for. The config's `log_dir` is the folder of the
+/// run.
+pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) -> Result<BuiltSinks, ConfigError> {
+    let context = BuildContext::new(config, stop).with_run(run);
     let ranks = context.ranks();
     let mut built = BuiltSinks {
         sinks: Vec::new(),

@@ -170,6 +170,7 @@ pub(crate) fn finish(logger: &Arc<LoggerInner>) -> FinishReport {
     let report = logger.finish();
     let mut state = state();
     state.finishing -= 1;
+    state.runs.leave(logger.age());
     state.end_unused_pipeline();
     report
 }
@@ -291,6 +292,9 @@ fn finish_all(mut state: MutexGuard<'_, ProcessState>, exit_code: i32) {
     }
     let mut state = self::state();
     state.finishing -= loggers.len();
+    for logger in &loggers {
+        state.runs.leave(logger.age());
+    }
     state.finish_shared(exit_code);
     state.end_unused_pipeline();
 }

@@ -17,11 +17,12 @@ use logcore_pipeline::{
 
 use crate::logger::inner::LoggerInner;
 use crate::logger::probes::ProbeSet;
-use crate::logger::sinks::{BuiltSinks, build_sinks};
+use crate::logger::sinks::{BuiltSinks, build_sinks, leave_files};
 use crate::logger::terminal;
 use crate::process::config_watch::{self, WatchHooks};
 use crate::process::logger_config::{with_absolute_paths, with_name};
 use crate::process::{global_log, panic_hook, signals};
+use crate::run::{Run, Runs};
 
 /// The calls that the process makes when something happens to it.
 #[derive(Clone, Copy)]
@@ -56,6 +57,7 @@ pub(crate) struct ProcessState {
     pub(crate) pipeline: Option<Pipeline>,
     /// Number of loggers that are no longer open and not yet finished.
     pub(crate) finishing: usize,
+    pub(crate) runs: Runs,
     /// Folders whose killed runs have been delivered.
     recovered: BTreeSet<PathBuf>,
 }
@@ -66,6 +68,9 @@ pub(crate) struct OpenLoggers {
     by_age: BTreeMap<u64, Arc<LoggerInner>>,
     by_name: HashMap<String, Arc<LoggerInner>>,
 }
+
+/// A logger with a new config, and what was built for it.
+type BuiltLogger = (Arc<LoggerInner>, LogConfig, BuiltSinks, ProbeSet);
 
 impl OpenLoggers {
     /// Returns the logger of this name, in any spelling of the name.
@@ -116,6 +121,7 @@ impl ProcessState {
             waiting: Vec::new(),
             pipeline: None,
             finishing: 0,
+            runs: Runs::default(),
             recovered: BTreeSet::new(),
         }
     }
@@ -135,9 +141,11 @@ impl ProcessState {
     /// Opens a logger of this config, or gives the config to the open logger of this name.
     pub(crate) fn open(&mut self, config: LogConfig) -> Result<Arc<LoggerInner>, LogError> {
         config.validate()?;
-        let mut config = with_absolute_paths(config)?;
+        let config = with_absolute_paths(config)?;
         note_rank(&config);
         self.recover(&config, None);
+        let entry = self.runs.enter(&config, leave_files(&config)?)?;
+        let mut config = entry.config(config);
         let live = self.loggers.find(&config.name).cloned();
         if let Some(live) = &live {
             // The logger is shown by the first spelling of its name.
@@ -146,8 +154,9 @@ impl ProcessState {
         let stop = live
             .as_ref()
             .map_or_else(StopFlag::default, |logger| logger.stop().clone());
-        let mut sinks = build_sinks(&config, &stop)?;
+        let mut sinks = build_sinks(&config, entry.run().info(), &stop)?;
         let probes = ProbeSet::build(&config, &stop)?;
+        let run = entry.open();
         let (capture_warnings, handle_signals) = (config.capture_warnings, config.handle_signals);
         let logger = match live {
             Some(logger) => logger,
@@ -157,7 +166,8 @@ impl ProcessState {
             }
         };
         self.name_ring(&config, &mut sinks);
-        logger.configure(config, sinks, probes, !self.shared.is_empty())?;
+        logger.configure(config, &run, sinks, probes, !self.shared.is_empty())?;
+        self.runs.join(&run, logger.age());
         for (sink, level) in &self.levels {
             // Not every logger has every sink.
             let _ = logger.set_level(sink, *level);
@@ -185,23 +195,20 @@ impl ProcessState {
         let config = with_absolute_paths(config)?;
         note_rank(&config);
         self.recover(&config, None);
+        let entry = self.runs.enter(&config, leave_files(&config)?)?;
         let mut built = Vec::new();
         for logger in self.loggers.iter() {
-            let config = with_name(&config, logger.name());
-            let sinks = build_sinks(&config, logger.stop())?;
+            let config = entry.config(with_name(&config, logger.name()));
+            let sinks = build_sinks(&config, entry.run().info(), logger.stop())?;
             let probes = ProbeSet::build(&config, logger.stop())?;
             built.push((Arc::clone(logger), config, sinks, probes));
         }
         // Without a logger, sinks that no logger opens try the config.
         if built.is_empty() {
-            build_sinks(&config, &StopFlag::default())?;
-        }
-        let has_shared_sinks = !self.shared.is_empty();
-        for (logger, config, mut sinks, probes) in built {
-            self.name_ring(&config, &mut sinks);
-            logger.configure(config, sinks, probes, has_shared_sinks)?;
-            self.watch(&logger);
-            global_log::publish(&logger);
+            build_sinks(&entry.config(config.clone()), entry.run().info(), &StopFlag::default())?;
+            drop(entry);
+        } else {
+            self.reconfigure(built, &entry.open())?;
         }
         self.template = Some(config);
         self.levels.clear();
@@ -209,12 +216,26 @@ impl ProcessState {
         Ok(())
     }
 
+    fn reconfigure(&mut self, built: Vec<BuiltLogger>, run: &Arc<Run>) -> Result<(), LogError> {
+        let has_shared_sinks = !self.shared.is_empty();
+        for (logger, config, mut sinks, probes) in built {
+            self.name_ring(&config, &mut sinks);
+            logger.configure(config, run, sinks, probes, has_shared_sinks)?;
+            self.runs.join(run, logger.age());
+            self.watch(&logger);
+            global_log::publish(&logger);
+        }
+        Ok(())
+    }
+
     /// In a forked child, gives a logger of the parent sinks of its own.
     pub(crate) fn adopt(&mut self, logger: Arc<LoggerInner>) -> Result<(), LogError> {
-        let config = LogConfig::clone(&logger.settings().config);
+        let settings = logger.settings();
+        let config = LogConfig::clone(&settings.config);
+        let Some(run) = settings.run else { return Ok(()) };
         // Calls that the ring still has are written before anything new.
         self.recover(&config, Some(logger.producer().writer_pid()));
-        let mut sinks = build_sinks(&config, logger.stop())?;
+        let mut sinks = build_sinks(&config, run.info(), logger.stop())?;
         let probes = ProbeSet::build(&config, logger.stop())?;
         if self.pipeline.is_none() {
             let recoverable = sinks.can_recover().then_some(&config);
@@ -222,7 +243,7 @@ impl ProcessState {
             self.pipeline = Some(started.map_err(cannot_start)?);
         }
         self.name_ring(&config, &mut sinks);
-        logger.configure(config.clone(), sinks, probes, false)?;
+        logger.configure(config.clone(), &run, sinks, probes, false)?;
         if config.handle_signals {
             signals::handle(self.hooks.on_signal);
         }
@@ -315,13 +336,26 @@ impl ProcessState {
         }
     }
 
-    /// Delivers what killed runs have left in the config's folder, before anything new is written
-    /// there.
+    /// Delivers what killed runs have left in the config's folder and in the folders of runs beneath,
+    /// before anything new is written there. The process `gone` has just ended.
+    fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
+        self.recover_folder(config, gone);
+        let entries = std::fs::read_dir(&config.log_dir).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let config = LogConfig {
+                log_dir: entry.path(),
+                ..config.clone()
+            };
+            self.recover_folder(&config, gone);
+        }
+    }
+
+    /// Delivers what killed runs have left in one folder.
     ///
     /// Each rank recovers its own files. The first rank also recovers the files that no rank of
     /// this run has. The process `gone` has just ended, and may close its files a moment after its
     /// threads have ended.
-    fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
+    fn recover_folder(&mut self, config: &LogConfig, gone: Option<u64>) {
         let folder = config.log_dir.canonicalize().unwrap_or_else(|_| config.log_dir.clone());
         if !self.recovered.insert(folder.clone()) {
             return;
@@ -345,6 +379,8 @@ impl ProcessState {
         for outcome in own.into_iter().chain(orphans) {
             match outcome {
                 Ok(recovered) => print_notice(&format!("recovered {}", recovered.pid), &recovered.to_string()),
+                // The live process has a folder of its own.
+                Err(RecoveryError::Live { .. }) if config.run != "flat" => true,
                 Err(RecoveryError::Live { pid }) => print_notice(
                     &format!("shared folder {}", folder.display()),
                     &format!(

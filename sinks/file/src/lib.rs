@@ -105,7 +105,7 @@ impl FileSink {
             let remedy = format!("the folder cannot be made ({error}); name one that can");
             ConfigError::new("log_dir", context.log_dir().display(), remedy)
         })?;
-        let path = context.config().log_file();
+        let path = context.file_path(&context.config().filename);
         let mut file = LazyAppender::new(path.clone(), rotation);
         // A config may be built only to validate it, so the file is created in `start`.
         file.check().map_err(|error| {

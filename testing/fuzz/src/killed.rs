@@ -48,6 +48,7 @@ fn config() -> LogConfig {
     LogConfig {
         name: "killed".to_owned(),
         log_dir: folder::path().to_owned(),
+        run: "flat".into(),
         enable_console: false,
         enable_wandb: true,
         capture_warnings: false,

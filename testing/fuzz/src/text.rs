@@ -111,7 +111,7 @@ fn check_file(evil: &Evil) {
         let files: Vec<_> = folder::files();
         assert_eq!(files.len(), 1, "{files:?}");
         assert_eq!(files[0].0, format!("logs/{}", evil.filename));
-        let text = fs::read_to_string(config.log_file()).expect("it is text");
+        let text = fs::read_to_string(config.log_dir.join(&config.filename)).expect("it is text");
         check_one_record(&text, "file");
     }
     folder::clear();

@@ -78,6 +78,7 @@ fn config(life: &ProcessPlan) -> LogConfig {
     let name = format!("g{}", life.generation);
     LogConfig {
         log_dir: life.folder.clone(),
+        run: "flat".into(),
         enable_console: false,
         enable_wandb: true,
         wandb_name: Some(name.clone()),

@@ -13,6 +13,7 @@ pub(crate) fn config(dir: &Path) -> LogConfig {
     LogConfig {
         name: TARGET.to_owned(),
         log_dir: dir.to_owned(),
+        run: "flat".into(),
         filename: FILE.to_owned(),
         file_level: LevelFilter::Info,
         enable_console: false,

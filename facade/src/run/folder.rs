@@ -1,0 +1,169 @@
+//! The folders of runs: ids, names, and making them.
+
+use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
+
+/// Name of the file that makes a folder the folder of a run.
+const MANIFEST: &str = "run.json";
+/// Number of characters in an id.
+const ID_LENGTH: usize = 8;
+/// Number of characters of the id in the name of a folder.
+const SHORT_ID_LENGTH: usize = 4;
+/// Largest number of bytes of the logger's name in the name of a folder.
+const MAX_NAME: usize = 64;
+
+/// The folders that a set-up has made. Dropping the value removes them, unless they hold something
+/// or are [kept](Self::keep).
+#[derive(Debug, Default)]
+pub(super) struct NewFolders(Vec<PathBuf>);
+
+impl NewFolders {
+    /// Makes a folder; returns `false` if there is something of this name.
+    pub(super) fn make(&mut self, path: &Path) -> io::Result<bool> {
+        match fs::create_dir(path) {
+            Ok(()) => {
+                self.0.push(path.to_owned());
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a folder, and all folders above it that are missing.
+    pub(super) fn make_all(&mut self, path: &Path) -> io::Result<()> {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let made = match (self.make(path), path.parent()) {
+            (Err(error), Some(parent)) if is_missing(&error) => {
+                self.make_all(parent)?;
+                self.make(path)?
+            }
+            (made, _) => made?,
+        };
+        match made || path.is_dir() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    pub(super) fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for NewFolders {
+    fn drop(&mut self) {
+        for folder in self.0.iter().rev() {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Returns `true` if the folder is that of a run.
+pub(super) fn is_run(folder: &Path) -> bool {
+    folder.join(MANIFEST).is_file()
+}
+
+/// Returns a new id: 8 characters from a-z and 0-9 that no other process can predict.
+pub(super) fn new_id() -> String {
+    const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    // The keys of `RandomState` come from the operating system.
+    let mut number = RandomState::new().hash_one(SystemTime::now());
+    let mut next = || {
+        let digit = DIGITS[(number % 36) as usize];
+        number /= 36;
+        char::from(digit)
+    };
+    (0..ID_LENGTH).map(|_| next()).collect()
+}
+
+/// Returns the name of a new folder: `<name>-<YYYYMMDD-HHMMSS>-<4 characters of the id>`, in local
+/// time.
+pub(super) fn new_name(logger: &str, id: &str) -> String {
+    let now = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX);
+    let now = ZonedDateTime::new(now, TimeZone::system());
+    let time = format!(
+        "{:04}{:02}{:02}-{:02}{:02}{:02}",
+        now.year(),
+        now.month(),
+        now.day(),
+        now.hour(),
+        now.minute(),
+        now.second()
+    );
+    let id = id.get(..SHORT_ID_LENGTH).unwrap_or(id);
+    format!("{}-{time}-{id}", plain_name(logger))
+}
+
+/// Returns the name with `_` for all but letters, digits, `.`, `_` and `-`; without leading dots,
+/// and at most 64 bytes long.
+fn plain_name(name: &str) -> String {
+    let plain = |character: char| match character {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '-' => character,
+        _ => '_',
+    };
+    let name: String = name.chars().map(plain).take(MAX_NAME).collect();
+    match name.trim_start_matches('.') {
+        "" => "run".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_8_characters_and_differ() {
+        let ids: std::collections::BTreeSet<String> = (0..1000).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| {
+            id.len() == ID_LENGTH
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        }));
+    }
+
+    #[test]
+    fn names_of_folders_are_plain() {
+        for (name, plain) in [
+            ("my_module", "my_module"),
+            ("app::train", "app__train"),
+            ("..hidden", "hidden"),
+            ("...", "run"),
+            ("a/../b c", "a_.._b_c"),
+            ("n\u{e4}he", "n_he"),
+        ] {
+            assert_eq!(plain_name(name), plain);
+        }
+        assert_eq!(plain_name(&"x".repeat(300)).len(), MAX_NAME);
+        let name = new_name("trainer", "k3v9q2ab");
+        let digits = name.strip_prefix("trainer-").unwrap().strip_suffix("-k3v9").unwrap();
+        assert_eq!(digits.len(), "20261129-101500".len());
+        assert_eq!(digits.as_bytes()[8], b'-');
+    }
+
+    #[test]
+    fn new_folders_are_removed_unless_kept_or_in_use() {
+        let outer = tempfile::tempdir().unwrap();
+        let (logs, run) = (outer.path().join("a/logs"), outer.path().join("a/logs/run"));
+        let mut folders = NewFolders::default();
+        folders.make_all(&run).unwrap();
+        assert!(!folders.make(&run).unwrap(), "it is there");
+        fs::write(logs.join("precious"), "").unwrap();
+        drop(folders);
+        assert!(logs.exists() && !run.exists());
+        let mut folders = NewFolders::default();
+        folders.make_all(&run).unwrap();
+        folders.keep();
+        assert!(run.exists());
+        assert!(NewFolders::default().make_all(&logs.join("precious/run")).is_err());
+    }
+}

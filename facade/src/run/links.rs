@@ -1,0 +1,112 @@
+//! The links in `log_dir` that lead to the newest run: `latest`, and the files by their names.
+
+use std::path::Path;
+
+/// The files that have a link beside that of the text file.
+const LINKED_FILES: [&str; 3] = ["metrics.jsonl", "config.json", "summary.json"];
+
+/// Lets the links in `root` lead to the run in `dir`, whose text file has the name `text_file`.
+///
+/// What is no link of ours is left alone. Where links cannot be made, there are none.
+#[cfg(unix)]
+pub(super) fn make(root: &Path, dir: &Path, text_file: &str) {
+    use logcore_pipeline::print_notice;
+
+    let Some(run) = dir.strip_prefix(root).ok().filter(|run| run.components().count() == 1) else {
+        return;
+    };
+    let latest = root.join(LATEST);
+    if !place(&latest, run, |target| {
+        target.components().count() == 1 && target.is_relative()
+    }) {
+        return;
+    }
+    for name in LINKED_FILES.iter().copied().chain([text_file]) {
+        let (link, target) = (root.join(name), Path::new(LATEST).join(name));
+        if !place(&link, &target, |existing| existing == target) && link.is_file() {
+            print_notice(
+                &format!("no link {}", link.display()),
+                &format!(
+                    "{} is no link to the newest run, and stays as it is: this run's file is {}",
+                    link.display(),
+                    dir.join(name).display()
+                ),
+            );
+        }
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn make(_: &Path, _: &Path, _: &str) {
+    let _ = LINKED_FILES;
+}
+
+/// Name of the link to the folder of the newest run.
+#[cfg(unix)]
+const LATEST: &str = "latest";
+
+/// Lets `link` lead to `target`, if there is nothing of that name, or a link for whose target
+/// `is_ours` returns `true`. Returns `true` if the link leads there now.
+#[cfg(unix)]
+fn place(link: &Path, target: &Path, is_ours: impl Fn(&Path) -> bool) -> bool {
+    use std::fs;
+    use std::io::ErrorKind;
+    use std::os::unix::fs::symlink;
+
+    match fs::read_link(link) {
+        Ok(existing) if existing == target => true,
+        Ok(existing) if is_ours(&existing) => {
+            let temporary = link.with_file_name(format!(".logcore-{}.tmp", logcore::files::random_suffix()));
+            let placed = symlink(target, &temporary).and_then(|()| fs::rename(&temporary, link));
+            if placed.is_err() {
+                let _ = fs::remove_file(&temporary);
+            }
+            placed.is_ok()
+        }
+        Ok(_) => false,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            symlink(target, link).is_ok() || fs::read_link(link).is_ok_and(|existing| is_ours(&existing))
+        }
+        Err(_) => false,
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_lead_to_the_newest_run_and_leave_other_files_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        fs::write(root.join("config.json"), "precious").unwrap();
+        symlink("elsewhere", root.join("summary.json")).unwrap();
+        for run in ["first", "second"] {
+            fs::create_dir(root.join(run)).unwrap();
+            fs::write(root.join(run).join("train.log"), run).unwrap();
+            make(root, &root.join(run), "train.log");
+            assert_eq!(fs::read_to_string(root.join("train.log")).unwrap(), run);
+            assert_eq!(fs::read_link(root.join("latest")).unwrap(), Path::new(run));
+        }
+        assert_eq!(fs::read_to_string(root.join("config.json")).unwrap(), "precious");
+        assert_eq!(
+            fs::read_link(root.join("summary.json")).unwrap(),
+            Path::new("elsewhere")
+        );
+        assert_eq!(
+            fs::read_link(root.join("metrics.jsonl")).unwrap(),
+            Path::new("latest/metrics.jsonl")
+        );
+    }
+
+    #[test]
+    fn without_a_link_named_latest_there_are_no_links() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("latest")).unwrap();
+        make(root.path(), &root.path().join("run"), "train.log");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}
