@@ -146,6 +146,7 @@ pub mod signed_time;
 mod sink;
 mod sink_books;
 mod stop_flag;
+mod stored_row;
 mod suppression;
 #[doc(hidden)]
 pub mod sync;
@@ -185,6 +186,7 @@ pub use self::secret::{Secret, redacted};
 pub use self::sink::{EventKind, PendingDelivery, Sink};
 pub use self::sink_books::SinkBooks;
 pub use self::stop_flag::StopFlag;
+pub use self::stored_row::{StoredRow, SupersededRows};
 pub use self::suppression::{is_logging_suppressed, suppress_logging};
 
 #[cfg(test)]

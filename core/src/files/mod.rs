@@ -4,6 +4,7 @@
 //! or a link. All crates of the workspace open such files through this module:
 //!
 //! - `open` and `read` never wait, and fail for everything but regular files.
+//! - `Lines` are the complete lines of a file and its rotated parts.
 //! - `replace` writes a new file under a random name and renames it.
 //! - A `Folder` (feature `folder`) refuses paths that lead out of the folder or over a link.
 //!
@@ -11,11 +12,13 @@
 
 #[cfg(feature = "folder")]
 mod folder;
+mod lines;
 mod open;
 mod replace;
 
 #[cfg(feature = "folder")]
 pub use self::folder::Folder;
+pub use self::lines::{LineError, Lines};
 pub use self::open::{check_regular, describe_file_type, open, open_no_follow, read, read_no_follow, read_to_string};
 pub use self::replace::{Replacement, random_suffix, remove_stale_replacements, replace};
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use logcore::escape::EscapingFormatter;
+use logcore::files::LineError;
 
 /// The reason why ranks could not be merged. Files that existed before are unchanged.
 ///
@@ -81,6 +82,15 @@ impl Display for MergeError {
                 "cannot write {}: {error}. Name another folder for the result",
                 path.display()
             ),
+        }
+    }
+}
+
+impl From<LineError> for MergeError {
+    fn from(LineError { path, line, error }: LineError) -> Self {
+        match error.kind() {
+            io::ErrorKind::FileTooLarge if line > 0 => Self::TooLong { path, line },
+            _ => Self::Unreadable { path, line, error },
         }
     }
 }

@@ -46,8 +46,6 @@ mod local_clock;
 mod metrics;
 mod output;
 mod rank_files;
-mod rank_lines;
-mod rank_row;
 mod tally;
 mod text;
 

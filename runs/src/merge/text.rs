@@ -17,12 +17,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use jiff::civil::DateTime;
+use logcore::files::Lines;
 
 use crate::MergeError;
 use crate::merge::local_clock::{LineTime, LocalClock};
 use crate::merge::output::MergedOutput;
 use crate::merge::rank_files::rank_mark;
-use crate::merge::rank_lines::RankLines;
 use crate::merge::tally::MergeTally;
 
 /// Milliseconds within which equal records of several ranks are folded.
@@ -65,7 +65,7 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -
         tally.written += 1;
         output.write(line.text().as_bytes())?;
     }
-    tally.add_torn(sources.iter().map(|source| (source.rank, source.lines.is_torn)));
+    tally.add_torn(sources.iter().map(|source| (source.rank, source.lines.is_torn())));
     Ok(tally)
 }
 
@@ -113,7 +113,7 @@ const SEPARATOR: &str = " | ";
 /// The records of one rank.
 struct TextSource {
     rank: u32,
-    lines: RankLines,
+    lines: Lines,
     /// The next record, complete.
     head: Option<TextRecord>,
     /// The first line of the record after the head.
@@ -129,14 +129,14 @@ impl TextSource {
     fn open(rank: u32, path: PathBuf, clock: &mut LocalClock, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
-            lines: RankLines::open(&path)?,
+            lines: Lines::open(&path)?,
             head: None,
             begun: None,
             before: None,
             time: None,
         };
         // Lines before the first record belong to no record.
-        while let Some(line) = source.lines.next()? {
+        while let Some(line) = source.lines.next_line()? {
             source.begun = TextRecord::parse(&String::from_utf8_lossy(line));
             if source.begun.is_some() {
                 break;
@@ -161,14 +161,14 @@ impl TextSource {
         let Some(mut head) = self.begun.take() else {
             return Ok(false);
         };
-        while let Some(line) = self.lines.next()? {
+        while let Some(line) = self.lines.next_line()? {
             let line = String::from_utf8_lossy(line);
             self.begun = TextRecord::parse(&line);
             if self.begun.is_some() {
                 break;
             }
             if head.message.len() + line.len() > MAX_RECORD {
-                return Err(self.lines.too_long());
+                return Err(self.lines.too_long().into());
             }
             head.message.push('\n');
             head.message.push_str(&line);

@@ -18,10 +18,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::path::{Path, PathBuf};
 
+use logcore::StoredRow;
+use logcore::files::Lines;
+
 use crate::MergeError;
 use crate::merge::output::MergedOutput;
-use crate::merge::rank_lines::RankLines;
-use crate::merge::rank_row::RankRow;
 use crate::merge::tally::MergeTally;
 
 use self::logger_steps::LoggerSteps;
@@ -77,15 +78,15 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -
     }
     steps.finish();
     steps.write(output, &mut tally)?;
-    tally.add_torn(sources.iter().map(|source| (source.rank, source.lines.is_torn)));
+    tally.add_torn(sources.iter().map(|source| (source.rank, source.lines.is_torn())));
     Ok(tally)
 }
 
 /// The rows of one rank.
 struct RowSource {
     rank: u32,
-    lines: RankLines,
-    head: Option<RankRow>,
+    lines: Lines,
+    head: Option<StoredRow>,
     /// Time of the head in microseconds. It never decreases.
     time: Option<i64>,
     trackers: HashMap<String, StepTracker>,
@@ -96,7 +97,7 @@ impl RowSource {
     fn open(rank: u32, path: &Path, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
-            lines: RankLines::open(path)?,
+            lines: Lines::open(path)?,
             head: None,
             time: None,
             trackers: HashMap::new(),
@@ -106,11 +107,11 @@ impl RowSource {
     }
 
     /// Returns the head, and reads the next one.
-    fn advance(&mut self, tally: &mut MergeTally) -> Result<Option<RankRow>, MergeError> {
+    fn advance(&mut self, tally: &mut MergeTally) -> Result<Option<StoredRow>, MergeError> {
         let taken = self.head.take();
         let before = self.time.take();
-        while let Some(line) = self.lines.next()? {
-            if let Ok(row) = serde_json::from_slice::<RankRow>(line) {
+        while let Some(line) = self.lines.next_line()? {
+            if let Ok(row) = serde_json::from_slice::<StoredRow>(line) {
                 self.time = before.max(Some((row.time * 1e6) as i64));
                 self.head = Some(row);
                 break;

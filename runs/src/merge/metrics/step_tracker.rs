@@ -6,11 +6,11 @@
 //! | 5, 3, 6 | [`Late`](StepOrder::Late): the rank goes on after 5 |
 //! | 5, 3, 4 | [`Restart`](StepOrder::Restart): the rank goes on after 3 |
 
-use crate::merge::rank_row::RankRow;
+use logcore::StoredRow;
 
 /// A step that its rank has left.
 pub(crate) struct CompletedStep {
-    pub(crate) row: RankRow,
+    pub(crate) row: StoredRow,
     /// Number of samples of the rank in this step, if it is known.
     pub(crate) samples: Option<f64>,
     pub(crate) order: StepOrder,
@@ -33,7 +33,7 @@ pub(crate) enum StepOrder {
 /// same step belongs to it.
 #[derive(Default)]
 pub(crate) struct StepTracker {
-    newest: Option<RankRow>,
+    newest: Option<StoredRow>,
     highest: Option<u64>,
     /// Step and accumulated samples of the last row that has samples and is not late.
     samples: Option<(u64, f64)>,
@@ -44,7 +44,7 @@ const ACCUMULATED: &str = "throughput/accumulated_samples";
 
 impl StepTracker {
     /// Adds a row. Returns the step that it completes.
-    pub(crate) fn push(&mut self, row: RankRow) -> Option<CompletedStep> {
+    pub(crate) fn push(&mut self, row: StoredRow) -> Option<CompletedStep> {
         match &mut self.newest {
             Some(newest) if newest.step == row.step => {
                 newest.add(row);
@@ -65,7 +65,7 @@ impl StepTracker {
     }
 
     /// Determines the order and the samples of a step, now that the next step is known.
-    fn complete(&mut self, row: RankRow, following: Option<u64>) -> CompletedStep {
+    fn complete(&mut self, row: StoredRow, following: Option<u64>) -> CompletedStep {
         let order = match self.highest {
             Some(highest) if row.step <= highest => match following {
                 Some(following) if following <= highest => StepOrder::Restart,
@@ -105,13 +105,10 @@ mod tests {
 
     use super::*;
 
-    fn row(step: u64, samples: u64) -> RankRow {
-        RankRow {
-            step,
-            time: 0.0,
-            logger: String::new(),
-            values: vec![(ACCUMULATED.to_owned(), MetricValue::from(samples))],
-        }
+    fn row(step: u64, samples: u64) -> StoredRow {
+        let mut row = StoredRow::new(step, 0.0, "");
+        row.values.push((ACCUMULATED.to_owned(), MetricValue::from(samples)));
+        row
     }
 
     #[test]

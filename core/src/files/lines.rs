@@ -1,27 +1,41 @@
-//! Reads the complete lines of one rank's file, oldest rotated part first.
+//! The complete lines of a file and its rotated parts.
 
+use std::fmt::{self, Display};
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-
-use crate::MergeError;
 
 /// Longest line in bytes. A message has at most 16 MiB, and escaping makes it at most four times as
 /// long.
 const MAX_LINE: u64 = 64 << 20;
 
-/// The complete lines of a file and its rotated parts.
+/// The complete lines of a file and its rotated parts, oldest part first.
 ///
-/// An incomplete last line is skipped: the rank is still writing it, or was killed.
-pub(crate) struct RankLines {
+/// An incomplete last line is skipped: a process is still writing it, or was killed.
+///
+/// ```
+/// use logcore::files::Lines;
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("metrics.jsonl");
+/// std::fs::write(folder.path().join("metrics.jsonl.1"), "one\n").unwrap();
+/// std::fs::write(&path, "two\nthr").unwrap();
+///
+/// let mut lines = Lines::open(&path).unwrap();
+/// assert_eq!(lines.next_line().unwrap(), Some(&b"one"[..]));
+/// assert_eq!(lines.next_line().unwrap(), Some(&b"two"[..]));
+/// assert_eq!((lines.next_line().unwrap(), lines.is_torn()), (None, true));
+/// ```
+#[derive(Debug)]
+pub struct Lines {
     /// The parts that are not read yet; the next one is last.
     parts: Vec<FilePart>,
-    /// `true` once a part has ended with an incomplete line.
-    pub(crate) is_torn: bool,
+    is_torn: bool,
     line: Vec<u8>,
 }
 
 /// An open file: a rotated part, or the newest.
+#[derive(Debug)]
 struct FilePart {
     path: PathBuf,
     reader: io::Take<BufReader<File>>,
@@ -29,9 +43,26 @@ struct FilePart {
     lines: u64,
 }
 
-impl RankLines {
-    /// Opens a file and its rotated parts, up to their present length.
-    pub(crate) fn open(path: &Path) -> Result<Self, MergeError> {
+/// A place in [`Lines`], and why it cannot be read.
+#[derive(Debug)]
+pub struct LineError {
+    /// Path of the file or part.
+    pub path: PathBuf,
+    /// Number of the line, from 1; 0 if the file cannot be opened.
+    pub line: u64,
+    /// Error of the system; [`io::ErrorKind::FileTooLarge`] for a line of more than 64 MiB, which no
+    /// record or row is.
+    pub error: io::Error,
+}
+
+impl Lines {
+    /// Opens a file and its rotated parts, up to their present length. A file that does not exist
+    /// has no lines.
+    ///
+    /// # Errors
+    ///
+    /// If a part exists and cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, LineError> {
         let mut parts: Vec<FilePart> = Vec::new();
         let mut seen = Vec::new();
         let mut number = 0;
@@ -57,7 +88,7 @@ impl RankLines {
                     }
                 }
                 Err(error) => {
-                    return Err(MergeError::Unreadable {
+                    return Err(LineError {
                         path: part,
                         line: 0,
                         error,
@@ -74,20 +105,16 @@ impl RankLines {
     }
 
     /// Returns the next line, without its line end.
-    pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, MergeError> {
+    ///
+    /// # Errors
+    ///
+    /// If a part cannot be read, or a line is too long.
+    pub fn next_line(&mut self) -> Result<Option<&[u8]>, LineError> {
         while let Some(part) = self.parts.last_mut() {
             self.line.clear();
-            let line = part.lines + 1;
-            part.reader
-                .by_ref()
-                .take(MAX_LINE)
-                .read_until(b'\n', &mut self.line)
-                .map_err(|error| MergeError::Unreadable {
-                    path: part.path.clone(),
-                    line,
-                    error,
-                })?;
-            part.lines = line;
+            part.lines += 1;
+            let read = part.reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut self.line);
+            read.map_err(|error| part.error(error))?;
             if self.line.pop_if(|last| *last == b'\n').is_some() {
                 return Ok(Some(&self.line));
             }
@@ -100,21 +127,53 @@ impl RankLines {
         Ok(None)
     }
 
+    /// Returns `true` once a part has ended with an incomplete line.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.is_torn
+    }
+
     /// Returns the error for the last line, which makes a record too long.
-    pub(crate) fn too_long(&self) -> MergeError {
-        let (path, line) = match self.parts.last() {
-            Some(part) => (part.path.clone(), part.lines),
-            None => Default::default(),
-        };
-        MergeError::TooLong { path, line }
+    #[must_use]
+    pub fn too_long(&self) -> LineError {
+        let error = io::ErrorKind::FileTooLarge.into();
+        match self.parts.last() {
+            Some(part) => part.error(error),
+            None => LineError {
+                path: PathBuf::new(),
+                line: 0,
+                error,
+            },
+        }
     }
 
     /// Returns the location of the last line: `line 3 of logs/training.log`.
-    pub(crate) fn location(&self) -> String {
+    #[must_use]
+    pub fn location(&self) -> String {
         match self.parts.last() {
             Some(part) => format!("line {} of {}", part.lines, part.path.display()),
             None => String::new(),
         }
+    }
+}
+
+impl FilePart {
+    fn error(&self, error: io::Error) -> LineError {
+        LineError {
+            path: self.path.clone(),
+            line: self.lines,
+            error,
+        }
+    }
+}
+
+impl Display for LineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if self.line > 0 {
+            write!(f, ", line {}", self.line)?;
+        }
+        write!(f, ": {}", self.error)
     }
 }
 
@@ -129,7 +188,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 
 /// Opens a regular file for reading. Never waits for a pipe.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let file = logcore::files::open(path)?;
+    let file = super::open(path)?;
     let metadata = file.metadata()?;
     Ok((file, metadata))
 }
@@ -162,12 +221,12 @@ mod tests {
         // A kill in the middle of a rotation leaves such a gap.
         fs::write(numbered(&path, 2), "three\nfour\n").unwrap();
         fs::write(numbered(&path, 3), "one\ntwo\n").unwrap();
-        let mut lines = RankLines::open(&path).unwrap();
+        let mut lines = Lines::open(&path).unwrap();
         let mut read = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = lines.next_line().unwrap() {
             read.push(String::from_utf8(line.to_vec()).unwrap());
         }
         assert_eq!(read, ["one", "two", "three", "four", "five"]);
-        assert!(lines.is_torn);
+        assert!(lines.is_torn());
     }
 }
