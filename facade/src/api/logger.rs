@@ -290,6 +290,34 @@ impl UnifiedLogger {
         self.inner.metrics().finish_progress();
     }
 
+    /// Says at which step a resumed run goes on: `step` is the first that it logs now. After a
+    /// checkpoint at step 500, that is 501.
+    ///
+    /// The first update of the next progress brings the step to `step`; without a progress, the
+    /// first row without a step of its own has it. Rows of earlier attempts from `step` on are
+    /// superseded: they stay in the files, and readers take the newer ones. Without this call a
+    /// resumed run counts on behind its last row.
+    ///
+    /// Call it before the first update and the first row. Later it changes nothing, and a WARN says
+    /// so.
+    ///
+    /// Blocks while the rows of earlier attempts are read.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.start_from(501);
+    /// logger.start_progress(500, "Training");
+    /// logger.update_progress(1, 32);
+    /// logger.log_metrics([("loss", 0.5)]);
+    /// assert_eq!(logger.metrics().history("loss").unwrap()[0].step, 501);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn start_from(&self, step: u64) {
+        self.inner.start_from(step);
+    }
+
     /// Logs metrics at the next step: the step of the progress, else one more than the highest step
     /// so far, from 0.
     ///

@@ -13,12 +13,13 @@ use logcore::serde_json::{Map, Value};
 use logcore::sync::lock;
 use logcore::{
     ConfigError, Deadline, FileRank, JsonCapture, LogConfig, LogError, PerProcess, Ranks, RunInfo, StopFlag,
-    WatchedLevels, is_logging_suppressed, redacted,
+    SupersededRows, WatchedLevels, is_logging_suppressed, redacted,
 };
 use logcore_pipeline::{
     LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation, RecordOrigin, print_notice, redact_in_notices,
 };
 
+use crate::logger::earlier_rows::EarlierRows;
 use crate::logger::filter::{FilterRules, RecordFilter};
 use crate::logger::gate::CallGate;
 use crate::logger::metrics::MetricRecorder;
@@ -129,7 +130,8 @@ impl LoggerInner {
             false => Propagation::None,
         };
         producer.open(propagation, built.folder, built.sinks, deadline)?;
-        self.metrics.configure(&config, built.first_step);
+        let earlier_rows = EarlierRows::of_run(run.info(), &config, SupersededRows::default());
+        self.metrics.configure(&config, built.first_step, earlier_rows);
         let periodic = probes.take_periodic();
         *lock(self.probes.get()) = Some(probes);
         let mut levels = built.levels;
@@ -394,6 +396,16 @@ impl LoggerInner {
 
     pub(crate) fn start_progress(&self, total: impl logcore::Count, description: &str) {
         self.metrics.start_progress(total, &self.redact(description));
+    }
+
+    /// Makes `first` the first step of this attempt of the run.
+    pub(crate) fn start_from(&self, first: u64) {
+        if self.gate.admits_call() && self.metrics.start_from(first).is_none() {
+            self.log_message(
+                log::Level::Warn,
+                format_args!("start_from({first}) changes nothing: call it before the first update and the first row"),
+            );
+        }
     }
 
     /// Sends a message to one sink.

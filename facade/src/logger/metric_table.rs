@@ -9,6 +9,7 @@ use logcore_metrics::{Tracker, TrackerOptions};
 use logcore_pipeline::NameId;
 use logcore_progress::Throughput;
 
+use crate::logger::earlier_rows::{EarlierRows, EarlierState};
 use crate::logger::metric_names::{CachedName, Interner, MetricNames};
 use crate::logger::progress::{NestedAdvance, ProgressMeter, ProgressSnapshot, ProgressStack, ProgressUpdate};
 use crate::logger::steps::StepCounter;
@@ -33,6 +34,8 @@ pub(crate) struct MetricTable {
     /// Throughput of the progresses before the newest.
     throughput: Throughput,
     accumulated_samples: u64,
+    /// `None` in the first attempt of a run.
+    earlier_rows: Option<EarlierRows>,
     /// The newest step whose row has the metrics derived from the progress.
     derived_step: Option<u64>,
 }
@@ -77,12 +80,14 @@ impl MetricTable {
             progress: ProgressStack::default(),
             throughput: Throughput::default(),
             accumulated_samples: 0,
+            earlier_rows: None,
             derived_step: None,
         }
     }
 
-    /// Configures the table; the run continues at `first_step` if it is resumed.
-    pub(crate) fn configure(&mut self, config: &Arc<LogConfig>, first_step: u64) {
+    /// Configures the table. The steps continue at `first_step` or behind the earlier rows of the
+    /// run.
+    pub(crate) fn configure(&mut self, config: &Arc<LogConfig>, first_step: u64, earlier_rows: Option<EarlierRows>) {
         let options = TrackerOptions {
             window: config.metrics_window,
             history: config.metrics_history,
@@ -100,7 +105,36 @@ impl MetricTable {
         }
         self.names.set_prefix(&config.metrics_prefix);
         self.config = Arc::clone(config);
-        self.steps.start_from(first_step);
+        self.steps.continue_from(first_step);
+        if self.earlier_rows.as_ref().map(EarlierRows::attempt) != earlier_rows.as_ref().map(EarlierRows::attempt) {
+            self.continue_after(earlier_rows);
+        }
+    }
+
+    /// Continues the steps and the samples of a logger's earlier rows, if the logger has logged
+    /// nothing since.
+    fn continue_after(&mut self, earlier_rows: Option<EarlierRows>) {
+        self.earlier_rows = earlier_rows;
+        if let Some(rows) = self.earlier_rows.as_ref().filter(|_| !self.steps.has_begun()) {
+            let state = rows.read_state();
+            self.steps.continue_from(state.next_step);
+            self.accumulated_samples = state.accumulated_samples;
+        }
+    }
+
+    /// Makes `first` the first step of this attempt, and returns the state that the rows before
+    /// have left. Returns `None`, and changes nothing, if the logger has logged a row already.
+    pub(crate) fn start_from(&mut self, first: u64) -> Option<EarlierState> {
+        if !self.steps.start_from(first) {
+            return None;
+        }
+        let Some(rows) = &mut self.earlier_rows else {
+            return Some(EarlierState::default());
+        };
+        rows.supersede_from(first);
+        let state = rows.read_state();
+        self.accumulated_samples = state.accumulated_samples;
+        Some(state)
     }
 
     #[cfg(feature = "wandb")]

@@ -8,6 +8,7 @@ use logcore::sync::lock;
 use logcore::{Count, LogConfig, LoggerSummary, MetricPair, Number, PerProcess, Readings, is_logging_suppressed};
 use logcore_pipeline::{ForkMutex, MetricName, NameId};
 
+use crate::logger::earlier_rows::{EarlierRows, EarlierState};
 use crate::logger::gate::CallGate;
 use crate::logger::metric_names::{NameCache, next_names_version};
 use crate::logger::metric_table::{MetricSample, MetricTable, StepChoice};
@@ -39,10 +40,16 @@ impl MetricRecorder {
         }
     }
 
-    pub(crate) fn configure(&self, config: &Arc<LogConfig>, first_step: u64) {
-        self.table.lock().configure(config, first_step);
+    pub(crate) fn configure(&self, config: &Arc<LogConfig>, first_step: u64, earlier_rows: Option<EarlierRows>) {
+        self.table.lock().configure(config, first_step, earlier_rows);
         self.names_version.store(next_names_version(), Ordering::Release);
         self.enabled.store(config.enable_metrics, Ordering::Relaxed);
+    }
+
+    /// Makes `first` the first step of this attempt; see [`MetricTable::start_from`].
+    pub(crate) fn start_from(&self, first: u64) -> Option<EarlierState> {
+        let _order = lock(self.order.get());
+        self.table.lock().start_from(first)
     }
 
     /// Returns the metrics so far.

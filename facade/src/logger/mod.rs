@@ -1,5 +1,6 @@
 //! One logger: its text, its metrics, its progress, its probes, and its end.
 
+pub(crate) mod earlier_rows;
 pub(crate) mod filter;
 pub(crate) mod gate;
 pub(crate) mod inner;

@@ -3,26 +3,33 @@
 /// Counts the steps of one logger.
 #[derive(Debug, Default)]
 pub(crate) struct StepCounter {
+    /// Highest step of the earlier attempts of the run.
+    earlier: Option<u64>,
+    /// Highest step of this attempt.
     highest: Option<u64>,
+    /// First step of this attempt that the program has given, until a progress starts there.
+    first: Option<u64>,
     /// Position of the newest progress, once a progress has started.
     progress: Option<ProgressPosition>,
 }
 
 #[derive(Debug)]
 struct ProgressPosition {
-    /// Highest step at the start of the progress.
-    base: u64,
+    /// Step of the first unit.
+    first: u64,
     position: u64,
 }
 
 impl StepCounter {
-    /// Starts a progress: its steps continue from the highest step so far.
+    /// Starts a progress: its steps continue from the highest step so far, or at the first step of
+    /// the attempt.
     pub(crate) fn start_progress(&mut self) {
         if let Some(step) = self.progress_step() {
             self.note(step);
         }
+        let first = self.first.take().filter(|first| self.highest <= Some(*first));
         self.progress = Some(ProgressPosition {
-            base: self.highest.unwrap_or(0),
+            first: first.unwrap_or_else(|| self.highest().unwrap_or(0).saturating_add(1)),
             position: 0,
         });
     }
@@ -38,33 +45,50 @@ impl StepCounter {
     pub(crate) fn next(&mut self) -> u64 {
         let step = self
             .progress_step()
-            .unwrap_or_else(|| self.highest.map_or(0, |highest| highest.saturating_add(1)));
+            .unwrap_or_else(|| self.highest().map_or(0, |highest| highest.saturating_add(1)));
         self.note(step);
         step
     }
 
     /// Returns the step of readings that belong to a step and do not start one.
     pub(crate) fn current(&self) -> u64 {
-        self.progress_step().or(self.highest).unwrap_or(0)
+        self.progress_step().or(self.highest()).unwrap_or(0)
     }
 
     /// Returns the step of the newest progress.
     pub(crate) fn progress_step(&self) -> Option<u64> {
-        self.progress
-            .as_ref()
-            .map(|progress| progress.base.saturating_add(progress.position))
+        let progress = self.progress.as_ref()?;
+        // Before its first unit, the progress is at the step before.
+        Some(progress.first.saturating_add(progress.position).saturating_sub(1))
     }
 
-    /// Continues an earlier run, whose steps are those below `first`.
-    pub(crate) fn start_from(&mut self, first: u64) {
-        if let Some(last) = first.checked_sub(1) {
-            self.note(last);
+    /// Continues an earlier run, whose steps are those below `first`, behind the steps so far.
+    pub(crate) fn continue_from(&mut self, first: u64) {
+        self.earlier = self.earlier.max(first.checked_sub(1));
+    }
+
+    /// Makes `first` the first step of this attempt. Returns `false`, and changes nothing, if the
+    /// attempt has a step already.
+    pub(crate) fn start_from(&mut self, first: u64) -> bool {
+        if self.has_begun() {
+            return false;
         }
+        self.earlier = first.checked_sub(1);
+        match &mut self.progress {
+            Some(progress) => progress.first = first,
+            None => self.first = Some(first),
+        }
+        true
+    }
+
+    /// Returns `true` once this attempt has used a step, or advanced a progress.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.highest.is_some() || self.progress.as_ref().is_some_and(|progress| progress.position > 0)
     }
 
     /// Returns the highest step so far.
     pub(crate) fn highest(&self) -> Option<u64> {
-        self.highest
+        self.highest.max(self.earlier)
     }
 
     /// Notes that a step was used.
@@ -103,15 +127,65 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_continues_at_its_first_step() {
+    fn a_resumed_run_counts_on_behind_its_steps() {
         let mut steps = StepCounter::default();
-        steps.start_from(0);
-        assert_eq!(steps.next(), 0);
-        steps.start_from(50);
-        assert_eq!(steps.next(), 50);
+        steps.continue_from(0);
+        assert_eq!((steps.highest(), steps.next()), (None, 0));
+        steps.continue_from(50);
+        steps.continue_from(20);
+        assert_eq!((steps.highest(), steps.next()), (Some(49), 50));
         steps.start_progress();
         steps.advance(1);
         assert_eq!(steps.next(), 51);
+    }
+
+    #[test]
+    fn the_first_update_of_the_next_progress_is_the_first_step() {
+        for first in [0, 1, 501] {
+            for starts_before in [false, true] {
+                let mut steps = StepCounter::default();
+                steps.continue_from(731);
+                if starts_before {
+                    steps.start_progress();
+                }
+                assert!(steps.start_from(first));
+                assert_eq!(steps.highest(), first.checked_sub(1));
+                if !starts_before {
+                    steps.start_progress();
+                }
+                assert_eq!(steps.current(), first.saturating_sub(1));
+                steps.advance(1);
+                assert_eq!(steps.next(), first);
+                steps.advance(1);
+                assert_eq!(steps.next(), first + 1);
+                steps.start_progress();
+                steps.advance(1);
+                assert_eq!(steps.next(), first + 2);
+            }
+        }
+    }
+
+    #[test]
+    fn without_progress_the_next_row_is_the_first_step() {
+        for first in [0, 501] {
+            let mut steps = StepCounter::default();
+            steps.continue_from(731);
+            assert!(steps.start_from(first));
+            assert_eq!((steps.next(), steps.next()), (first, first + 1));
+        }
+    }
+
+    #[test]
+    fn a_first_step_after_the_first_row_changes_nothing() {
+        let mut steps = StepCounter::default();
+        steps.note(7);
+        assert!(!steps.start_from(501));
+        assert_eq!(steps.next(), 8);
+        let mut steps = StepCounter::default();
+        steps.start_progress();
+        steps.advance(1);
+        assert!(!steps.start_from(501));
+        assert_eq!(steps.next(), 1);
     }
 
     #[test]
