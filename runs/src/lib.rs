@@ -3,10 +3,18 @@
 //! The crate needs nothing from a run but its files. The run may still be going on, may have been
 //! killed, or may lack some of its ranks. No file that is read is changed.
 //!
+//! # Runs
+//!
+//! | call | result |
+//! |---|---|
+//! | [`list_runs`] | the runs in a `log_dir`, with their state at this moment |
+//! | [`find_run`] | one run, by folder, name, id or `latest` |
+//! | [`StoredRun::rows`] | the rows of a run: of each step and logger those of the newest attempt |
+//!
 //! # Merging ranks
 //!
-//! [`merge_ranks`] is the first part of the crate. Each rank of a distributed training logs to
-//! files of its own. The function merges them:
+//! Each rank of a distributed training logs to
+//! files of its own. [`merge_ranks`] merges them:
 //!
 //! | files of the ranks | merged file | content |
 //! |---|---|---|
@@ -30,9 +38,15 @@
 //! # Ok::<(), logcore_runs::MergeError>(())
 //! ```
 
+mod error;
 mod merge;
+mod rows;
+mod run;
 
+pub use self::error::RunError;
 pub use self::merge::{MergeError, Merged, MergedFile, merge_ranks};
+pub use self::rows::Rows;
+pub use self::run::{RunList, StoredRun, find_run, list_runs};
 
 #[cfg(test)]
 mod tests {
@@ -43,5 +57,8 @@ mod tests {
         fn assert_send_and_sync<T: Send + Sync>() {}
         assert_send_and_sync::<Merged>();
         assert_send_and_sync::<MergeError>();
+        assert_send_and_sync::<RunError>();
+        assert_send_and_sync::<StoredRun>();
+        assert_send_and_sync::<Rows>();
     }
 }

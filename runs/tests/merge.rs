@@ -509,3 +509,33 @@ fn pipe_in_place_of_a_file_is_an_error() {
         assert!(error.contains("pipe") && error.contains("rank1"), "{error}");
     }
 }
+
+#[test]
+fn a_log_dir_stands_for_its_newest_run_without_its_superseded_rows() {
+    let log_dir = tempfile::tempdir().unwrap();
+    let manifest = |started: u32, attempts: &str| {
+        format!("{{\"started\":{started},\"state\":\"finished\",\"attempts\":[{attempts}]}}")
+    };
+    for (name, text) in [
+        ("older", manifest(1, "{}")),
+        ("newer", manifest(2, "{}, {\"first_step\":{\"trainer\":2}}")),
+    ] {
+        let folder = log_dir.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("run.json"), text).unwrap();
+        let first = rows(&[(1, "\"loss\":1"), (2, "\"loss\":100"), (3, "\"loss\":100")]);
+        let second = rows_from(9.0, &[(2, "\"loss\":2,\"attempt\":2")]);
+        for rank in [FileRank(None), FileRank(Some(1))] {
+            fs::write(folder.join(rank.file_name("metrics.jsonl")), format!("{first}{second}")).unwrap();
+        }
+    }
+    let merged = merge_ranks(log_dir.path(), log_dir.path()).unwrap();
+    assert_eq!(merged.files[0].path, log_dir.path().join("newer/metrics.merged.jsonl"));
+    let text = fs::read_to_string(&merged.files[0].path).unwrap();
+    let losses: Vec<_> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|row| (row["step"].as_u64().unwrap(), row["loss"].as_f64().unwrap()))
+        .collect();
+    assert_eq!(losses, [(1, 1.0), (2, 2.0)]);
+}

@@ -31,6 +31,8 @@
 //! its last row, divided by the number of steps since then. If a rank of the step has none, all
 //! ranks weigh the same.
 //!
+//! Rows that a later attempt of the run has superseded are left out.
+//!
 //! A late row, of a step that its rank had passed, becomes a row of its own. The same holds for
 //! rows of ranks that are more than 256 steps apart. A run that was restarted at an earlier step is
 //! not mixed with the run before.
@@ -45,7 +47,7 @@ mod error;
 mod local_clock;
 mod metrics;
 mod output;
-mod rank_files;
+pub(crate) mod rank_files;
 mod tally;
 mod text;
 
@@ -53,10 +55,13 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Write as _};
 use std::path::{Path, PathBuf};
 
+use logcore::RunManifest;
 use logcore::escape::EscapingFormatter;
 
 use self::output::MergedOutput;
 use self::rank_files::{find, rank_list};
+
+use crate::run::{LATEST, find_run};
 
 pub use self::error::MergeError;
 
@@ -64,6 +69,9 @@ pub use self::error::MergeError;
 ///
 /// `training.log` and its ranks become `training.merged.log`; `metrics.jsonl` and its ranks become
 /// `metrics.merged.jsonl`. Results of earlier merges are replaced. No file that is read is changed.
+///
+/// If `folder` is the `log_dir` of runs that have folders of their own, the newest run is merged; if
+/// `out` is the same `log_dir`, the results lie in the folder of that run.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -88,6 +96,13 @@ pub use self::error::MergeError;
 /// If there is nothing to merge, a file cannot be read to its end, or a result cannot be written.
 /// Files that were merged before the error exist and are complete; no other file is written.
 pub fn merge_ranks(folder: &Path, out: &Path) -> Result<Merged, MergeError> {
+    let run = newest_run(folder);
+    let out = match &run {
+        Some(run) if out == folder => run,
+        _ => out,
+    };
+    let folder = run.as_deref().unwrap_or(folder);
+    let manifest = RunManifest::read(folder).unwrap_or_default();
     let mut found = find(folder)?;
     // `training.log` has the records, and documents are no series of lines.
     found.retain(|name, _| name != "records.jsonl" && !name.ends_with(".json"));
@@ -100,7 +115,7 @@ pub fn merge_ranks(folder: &Path, out: &Path) -> Result<Merged, MergeError> {
     for (name, files) in found {
         let mut output = MergedOutput::create(out, &merged_name(&name))?;
         let tally = match name.as_str() {
-            "metrics.jsonl" => metrics::merge(&files, &mut output)?,
+            "metrics.jsonl" => metrics::merge(&files, &manifest.superseded_rows(), &mut output)?,
             _ => text::merge(&files, &mut output)?,
         };
         merged.files.push(MergedFile {
@@ -168,6 +183,14 @@ pub struct MergedFile {
     /// Ranks whose last line is incomplete and was skipped. These ranks are still writing, or were
     /// killed.
     pub torn: BTreeSet<u32>,
+}
+
+/// Returns the folder of the newest run, if `folder` is the `log_dir` of runs and no run itself.
+fn newest_run(folder: &Path) -> Option<PathBuf> {
+    if folder.join(RunManifest::FILE).exists() {
+        return None;
+    }
+    find_run(folder, LATEST).ok().map(|run| run.dir)
 }
 
 /// Returns `training.merged.log` for `training.log`.

@@ -18,12 +18,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::path::{Path, PathBuf};
 
-use logcore::StoredRow;
 use logcore::files::Lines;
+use logcore::{StoredRow, SupersededRows};
 
 use crate::MergeError;
 use crate::merge::output::MergedOutput;
 use crate::merge::tally::MergeTally;
+use crate::rows::NewestAttempts;
 
 use self::logger_steps::LoggerSteps;
 use self::merged_step::MergedStep;
@@ -32,12 +33,16 @@ use self::step_tracker::{CompletedStep, StepTracker};
 /// Merges the files of the ranks into `output`.
 ///
 /// Rows are read in the order of their times over all ranks, so that a restarted run comes after
-/// the run before.
-pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -> Result<MergeTally, MergeError> {
+/// the run before. Rows of which a later attempt has newer ones are left out.
+pub(crate) fn merge(
+    files: &BTreeMap<u32, PathBuf>,
+    superseded: &SupersededRows,
+    output: &mut MergedOutput,
+) -> Result<MergeTally, MergeError> {
     let mut tally = MergeTally::default();
     let mut sources = Vec::new();
     for (rank, path) in files {
-        sources.push(RowSource::open(*rank, path, &mut tally)?);
+        sources.push(RowSource::open(*rank, path, superseded, &mut tally)?);
     }
     let mut next: BinaryHeap<_> = sources
         .iter()
@@ -86,6 +91,7 @@ pub(crate) fn merge(files: &BTreeMap<u32, PathBuf>, output: &mut MergedOutput) -
 struct RowSource {
     rank: u32,
     lines: Lines,
+    newest: NewestAttempts,
     head: Option<StoredRow>,
     /// Time of the head in microseconds. It never decreases.
     time: Option<i64>,
@@ -94,10 +100,11 @@ struct RowSource {
 
 impl RowSource {
     /// Opens the file of a rank, and reads its first row.
-    fn open(rank: u32, path: &Path, tally: &mut MergeTally) -> Result<Self, MergeError> {
+    fn open(rank: u32, path: &Path, superseded: &SupersededRows, tally: &mut MergeTally) -> Result<Self, MergeError> {
         let mut source = Self {
             rank,
             lines: Lines::open(path)?,
+            newest: NewestAttempts::read(path, superseded)?,
             head: None,
             time: None,
             trackers: HashMap::new(),
@@ -112,6 +119,9 @@ impl RowSource {
         let before = self.time.take();
         while let Some(line) = self.lines.next_line()? {
             if let Ok(row) = serde_json::from_slice::<StoredRow>(line) {
+                if !self.newest.has(&row) {
+                    continue;
+                }
                 self.time = before.max(Some((row.time * 1e6) as i64));
                 self.head = Some(row);
                 break;

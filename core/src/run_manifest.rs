@@ -1,0 +1,278 @@
+//! `run.json`: all that is known of a run.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{SupersededRows, WandbRun, files};
+
+/// The file `run.json` in the folder of a run. Rank 0 alone writes it, by rename.
+///
+/// Times are seconds since 1970. Whatever is not known is empty or `None`; members that this version
+/// does not know are ignored.
+///
+/// ```
+/// use logcore::{RunManifest, RunState};
+///
+/// let manifest: RunManifest = serde_json::from_str(
+///     r#"{"id": "k3v9q2ab", "name": "trainer", "state": "killed",
+///         "attempts": [{"started": 10.0, "state": "killed"},
+///                      {"started": 20.0, "state": "killed", "first_step": {"trainer": 501}}]}"#,
+/// ).unwrap();
+/// assert_eq!((manifest.state, manifest.attempts.len()), (RunState::Killed, 2));
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RunManifest {
+    /// Id: 8 characters from a-z and 0-9, or the one that the user gave.
+    pub id: String,
+    /// Name of the run's first logger.
+    pub name: String,
+    /// Names of all loggers.
+    pub loggers: Vec<String>,
+    /// Start of the first attempt.
+    pub started: f64,
+    /// End of the newest attempt, if it has ended.
+    pub ended: Option<f64>,
+    /// State as it was written. The state of a run that is still `running` here is what
+    /// [`read_state`](Self::read_state) finds.
+    pub state: RunState,
+    /// Exit code of the newest attempt, if it has ended.
+    pub exit_code: Option<i32>,
+    /// Name of the machine of rank 0.
+    pub host: String,
+    /// Rank of the process that writes the file.
+    pub rank: u32,
+    /// Number of ranks.
+    pub world_size: Option<u32>,
+    /// The W&B runs.
+    pub wandb: Vec<WandbRun>,
+    /// Id or folder of the run that the newest attempt was told to resume.
+    pub resumed_from: Option<String>,
+    /// The attempts, the first one first.
+    pub attempts: Vec<RunAttempt>,
+}
+
+/// One attempt of a run: a process, from its first logger to its last.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RunAttempt {
+    /// Start, in seconds since 1970.
+    pub started: f64,
+    /// End, in seconds since 1970; for a killed attempt the time of its last call.
+    pub ended: Option<f64>,
+    /// State of the attempt.
+    pub state: RunState,
+    /// First step by logger, where the program gave one: rows of earlier attempts from there on are
+    /// superseded.
+    pub first_step: BTreeMap<String, u64>,
+    /// Highest step of all loggers.
+    pub last_step: Option<u64>,
+}
+
+/// State of a run or an attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RunState {
+    /// The process lives.
+    Running,
+    /// The end with exit code 0.
+    Finished,
+    /// The end with another exit code, or by a panic.
+    Failed,
+    /// The end by a user: Ctrl-C.
+    Interrupted,
+    /// The end by the machine's owner: another signal.
+    Preempted,
+    /// The end without a word: a kill, or a crash of the machine.
+    Killed,
+    /// Nobody here can tell whether the process lives.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl RunState {
+    /// Returns the name that `run.json` has.
+    ///
+    /// ```
+    /// assert_eq!(logcore::RunState::Killed.as_str(), "killed");
+    /// ```
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Preempted => "preempted",
+            Self::Killed => "killed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl RunManifest {
+    /// Name of the file.
+    pub const FILE: &'static str = "run.json";
+
+    /// Reads the file in the folder of a run.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if there is none, [`io::ErrorKind::InvalidData`] if the file is
+    /// no manifest.
+    pub fn read(dir: &Path) -> io::Result<Self> {
+        let bytes = files::read(&dir.join(Self::FILE), MAX_BYTES)?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// Returns the state at this moment, for the run in the folder `dir`.
+    ///
+    /// `run.json` says `running` until the end, which a killed process does not write. The lock on
+    /// `.lock` tells if the process lives, for readers on its own machine. Elsewhere the file's
+    /// time of change tells, which the process renews every ten seconds.
+    #[must_use]
+    pub fn read_state(&self, dir: &Path) -> RunState {
+        if self.state != RunState::Running {
+            return self.state;
+        }
+        let lock = dir.join(LOCK_FILE);
+        let is_here = own_host().is_some_and(|host| host == self.host);
+        match (is_here, is_locked(&lock)) {
+            (true, Ok(true)) => RunState::Running,
+            (true, Ok(false)) => RunState::Killed,
+            (true, Err(error)) if error.kind() == io::ErrorKind::NotFound => RunState::Killed,
+            _ if is_fresh(&lock) => RunState::Running,
+            _ => RunState::Unknown,
+        }
+    }
+
+    /// Returns the rows that later attempts have superseded.
+    ///
+    /// ```
+    /// use logcore::{RunManifest, StoredRow};
+    ///
+    /// let manifest: RunManifest = serde_json::from_str(
+    ///     r#"{"attempts": [{}, {"first_step": {"trainer": 501}}]}"#,
+    /// ).unwrap();
+    /// let superseded = manifest.superseded_rows();
+    /// assert!(superseded.contains(&StoredRow::new(501, 0.0, "trainer")));
+    /// assert!(!superseded.contains(&StoredRow::new(500, 0.0, "trainer")));
+    /// ```
+    #[must_use]
+    pub fn superseded_rows(&self) -> SupersededRows {
+        let mut superseded = SupersededRows::default();
+        for (number, attempt) in (1..).zip(&self.attempts) {
+            for (logger, first_step) in &attempt.first_step {
+                superseded.add(number, logger, *first_step);
+            }
+        }
+        superseded
+    }
+}
+
+/// Name of the file that rank 0 of a live run holds a lock on.
+const LOCK_FILE: &str = ".lock";
+/// Most bytes of a manifest; 10,000 attempts have about 2 MB.
+const MAX_BYTES: u64 = 16 << 20;
+/// Age up to which a heartbeat tells that the process lives. A process renews it every ten seconds.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Returns `true` if a process holds a lock on the file.
+fn is_locked(path: &Path) -> io::Result<bool> {
+    match files::open_no_follow(path)?.try_lock_shared() {
+        // The lock goes with the file.
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn is_fresh(path: &Path) -> bool {
+    let changed = files::open_no_follow(path).and_then(|file: File| file.metadata()?.modified());
+    // A clock that is behind the writer's makes the heartbeat seem to be of the future.
+    changed.is_ok_and(|time| SystemTime::now().duration_since(time).unwrap_or_default() < FRESH)
+}
+
+/// Returns the name of this machine.
+fn own_host() -> Option<String> {
+    let name = files::read_to_string(Path::new("/proc/sys/kernel/hostname"), 4096).ok();
+    name.map(|name| name.trim().to_owned())
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(host: Option<String>) -> RunManifest {
+        RunManifest {
+            state: RunState::Running,
+            host: host.unwrap_or_default(),
+            ..RunManifest::default()
+        }
+    }
+
+    #[test]
+    fn the_lock_tells_if_a_run_of_this_machine_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = running(own_host());
+        assert_eq!(here.read_state(folder.path()), RunState::Killed);
+        let lock = File::create(folder.path().join(LOCK_FILE)).unwrap();
+        assert_eq!(here.read_state(folder.path()), RunState::Killed);
+        lock.lock().unwrap();
+        assert_eq!(here.read_state(folder.path()), RunState::Running);
+        drop(lock);
+        assert_eq!(here.read_state(folder.path()), RunState::Killed);
+    }
+
+    #[test]
+    fn the_heartbeat_tells_if_a_run_of_another_machine_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = running(Some("another".to_owned()));
+        assert_eq!(elsewhere.read_state(folder.path()), RunState::Unknown);
+        let lock = File::create(folder.path().join(LOCK_FILE)).unwrap();
+        assert_eq!(elsewhere.read_state(folder.path()), RunState::Running);
+        let old = SystemTime::now() - FRESH - Duration::from_secs(1);
+        lock.set_modified(old).unwrap();
+        assert_eq!(elsewhere.read_state(folder.path()), RunState::Unknown);
+    }
+
+    #[test]
+    fn a_written_end_needs_no_lock() {
+        let ended = RunManifest {
+            state: RunState::Preempted,
+            ..running(own_host())
+        };
+        assert_eq!(ended.read_state(Path::new("/nowhere")), RunState::Preempted);
+        let future: RunManifest = serde_json::from_str(r#"{"state": "paused", "new": [1]}"#).unwrap();
+        assert_eq!(future.state, RunState::Unknown);
+    }
+
+    #[test]
+    fn a_manifest_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manifest = running(None);
+        let mut attempt = RunAttempt::default();
+        attempt.first_step.insert("trainer".to_owned(), 501);
+        manifest.attempts.push(attempt);
+        let text = serde_json::to_string_pretty(&manifest).unwrap();
+        std::fs::write(folder.path().join(RunManifest::FILE), text).unwrap();
+        assert_eq!(RunManifest::read(folder.path()).unwrap(), manifest);
+        std::fs::write(folder.path().join(RunManifest::FILE), "{").unwrap();
+        let error = RunManifest::read(folder.path()).unwrap_err();
+        assert!(matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        ));
+    }
+}

@@ -1,0 +1,95 @@
+//! The error of reading a run.
+
+use std::fmt::{self, Display, Write as _};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use logcore::escape::EscapingFormatter;
+use logcore::files::LineError;
+
+/// The reason why a run could not be found or read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A file or folder could not be read.
+    Unreadable {
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// Number of the line, from 1; 0 if the error belongs to no line.
+        line: u64,
+        /// Error of the system, or of the form of the file.
+        error: io::Error,
+    },
+    /// There is no such run.
+    None {
+        /// The folder that was searched.
+        log_dir: PathBuf,
+        /// The name that was looked for.
+        name: String,
+    },
+    /// Several ids begin so.
+    Ambiguous {
+        /// The name that was looked for.
+        name: String,
+        /// The ids that begin so.
+        ids: Vec<String>,
+    },
+}
+
+impl RunError {
+    pub(crate) fn unreadable(path: &Path, error: io::Error) -> Self {
+        Self::Unreadable {
+            path: path.to_owned(),
+            line: 0,
+            error,
+        }
+    }
+
+    pub(crate) fn none(log_dir: &Path, name: &str) -> Self {
+        Self::None {
+            log_dir: log_dir.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Returns `true` if the file or folder does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        matches!(self, Self::Unreadable { error, .. } if missing.contains(&error.kind()))
+    }
+}
+
+impl From<LineError> for RunError {
+    fn from(LineError { path, line, error }: LineError) -> Self {
+        Self::Unreadable { path, line, error }
+    }
+}
+
+impl Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let f = &mut EscapingFormatter(f);
+        match self {
+            Self::Unreadable { path, line, error } => {
+                write!(f, "cannot read {}", path.display())?;
+                if *line > 0 {
+                    write!(f, ", line {line}")?;
+                }
+                write!(f, ": {error}. Name a folder that holds the files of a run")
+            }
+            Self::None { log_dir, name } => write!(
+                f,
+                "cannot find the run {name}: {} has no run of this name, folder or id. Name one that it has, or \
+                 `latest`",
+                log_dir.display()
+            ),
+            Self::Ambiguous { name, ids } => write!(
+                f,
+                "cannot choose the run {name}: several ids begin so. Write one of {}",
+                ids.join(", ")
+            ),
+        }
+    }
+}
+
+// The text already contains the system's error, so `source` returns none.
+impl std::error::Error for RunError {}

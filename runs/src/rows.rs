@@ -1,0 +1,224 @@
+//! The rows of a run: of each step and logger those of the newest attempt.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+
+use logcore::files::{LineError, Lines};
+use logcore::{StoredRow, SupersededRows};
+
+use crate::RunError;
+
+/// The rows of one rank, in the order of the file; made by
+/// [`StoredRun::rows`](crate::StoredRun::rows).
+///
+/// Lines that are no rows are skipped. The memory holds one row for each logger.
+#[derive(Debug)]
+pub struct Rows {
+    lines: Option<Lines>,
+    newest: NewestAttempts,
+    /// The newest row of each logger, which later rows of the same step complete.
+    open: BTreeMap<String, StoredRow>,
+    complete: VecDeque<StoredRow>,
+    has_every_value: bool,
+}
+
+impl Rows {
+    /// Opens the rows of a file; no file has no rows.
+    pub(crate) fn open(path: Option<&Path>, superseded: &SupersededRows) -> Result<Self, RunError> {
+        let newest = match path {
+            Some(path) => NewestAttempts::read(path, superseded)?,
+            None => NewestAttempts::default(),
+        };
+        Ok(Self {
+            lines: path.map(Lines::open).transpose()?,
+            newest,
+            open: BTreeMap::new(),
+            complete: VecDeque::new(),
+            has_every_value: false,
+        })
+    }
+
+    pub(crate) fn with_every_value(mut self) -> Self {
+        self.has_every_value = true;
+        self
+    }
+
+    /// Reads up to the next row that is complete.
+    fn read_on(&mut self) -> Result<(), RunError> {
+        let Some(lines) = &mut self.lines else { return Ok(()) };
+        while self.complete.is_empty() {
+            let Some(line) = lines.next_line()? else {
+                self.lines = None;
+                let mut rest: Vec<StoredRow> = std::mem::take(&mut self.open).into_values().collect();
+                rest.sort_by(|a, b| a.time.total_cmp(&b.time));
+                self.complete.extend(rest);
+                break;
+            };
+            let row = serde_json::from_slice::<StoredRow>(line).ok();
+            let Some(row) = row.filter(|row| self.newest.has(row)) else {
+                continue;
+            };
+            if self.has_every_value {
+                self.complete.push_back(row);
+                continue;
+            }
+            match self.open.get_mut(&row.logger) {
+                Some(open) if open.step == row.step && open.attempt == row.attempt => open.add(row),
+                _ => self.complete.extend(self.open.insert(row.logger.clone(), row)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<StoredRow, RunError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Err(error) = self.read_on() {
+            self.lines = None;
+            return Some(Err(error));
+        }
+        self.complete.pop_front().map(Ok)
+    }
+}
+
+/// The newest attempt of each step of each logger.
+#[derive(Debug, Default)]
+pub(crate) struct NewestAttempts {
+    superseded: SupersededRows,
+    /// The steps of each logger in the attempts after the first, as ranges that do not overlap.
+    later: BTreeMap<(String, u32), StepRanges>,
+}
+
+impl NewestAttempts {
+    /// Finds the attempts in a file, which is read for that.
+    pub(crate) fn read(path: &Path, superseded: &SupersededRows) -> Result<Self, LineError> {
+        let mut newest = Self {
+            superseded: superseded.clone(),
+            later: BTreeMap::new(),
+        };
+        let mut lines = Lines::open(path)?;
+        while let Some(line) = lines.next_line()? {
+            // Rows of the first attempt have the column only at the beginning of a file.
+            if !line.windows(ATTEMPT.len()).any(|bytes| bytes == ATTEMPT) {
+                continue;
+            }
+            if let Ok(row) = serde_json::from_slice::<StoredRow>(line)
+                && row.attempt > 1
+            {
+                let steps = newest.later.entry((row.logger, row.attempt)).or_default();
+                steps.add(row.step);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Returns `true` if no later attempt has superseded the row, or has the same step.
+    pub(crate) fn has(&self, row: &StoredRow) -> bool {
+        if self.superseded.contains(row) {
+            return false;
+        }
+        let later = (row.logger.clone(), row.attempt.saturating_add(1))..=(row.logger.clone(), u32::MAX);
+        !self.later.range(later).any(|(_, steps)| steps.contains(row.step))
+    }
+}
+
+/// A set of steps. Steps in a row take the room of one.
+#[derive(Debug, Default)]
+struct StepRanges(BTreeMap<u64, u64>);
+
+impl StepRanges {
+    fn add(&mut self, step: u64) {
+        let before = self.0.range_mut(..=step).next_back();
+        if let Some((_, last)) = before.filter(|(_, last)| step <= last.saturating_add(1)) {
+            *last = step.max(*last);
+        } else {
+            self.0.insert(step, step);
+        }
+    }
+
+    fn contains(&self, step: u64) -> bool {
+        let before = self.0.range(..=step).next_back();
+        before.is_some_and(|(_, last)| step <= *last)
+    }
+}
+
+/// The key of the attempt in a row.
+const ATTEMPT: &[u8] = b"\"attempt\":";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(logger: &str, step: u64, attempt: u32, rest: &str) -> String {
+        let attempt = match attempt {
+            1 => String::new(),
+            attempt => format!(",\"attempt\":{attempt}"),
+        };
+        format!("{{\"step\":{step},\"time\":{step}.5,\"logger\":\"{logger}\"{rest}{attempt}}}\n")
+    }
+
+    fn read(text: &str, superseded: &SupersededRows, has_every_value: bool) -> Vec<StoredRow> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        std::fs::write(&path, text).unwrap();
+        let mut rows = Rows::open(Some(&path), superseded).unwrap();
+        rows.has_every_value = has_every_value;
+        rows.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_step_has_its_last_values_or_all_of_them() {
+        let text = [
+            row("a", 1, 1, ",\"loss\":3"),
+            row("b", 9, 1, ",\"loss\":7"),
+            row("a", 1, 1, ",\"loss\":2,\"lr\":1"),
+            "foreign\n".to_owned(),
+            row("a", 2, 1, ",\"loss\":null,\"nonfinite\":\"{\\\"loss\\\":\\\"NaN\\\"}\""),
+        ];
+        let none = SupersededRows::default();
+        let rows = read(&text.concat(), &none, false);
+        let shown: Vec<_> = rows.iter().map(|row| (row.logger.as_str(), row.step)).collect();
+        assert_eq!(shown, [("a", 1), ("a", 2), ("b", 9)]);
+        assert_eq!((rows[0].value("loss"), rows[0].value("lr")), (Some(2.0), Some(1.0)));
+        assert!(rows[1].value("loss").unwrap().is_nan());
+        assert_eq!(read(&text.concat(), &none, true).len(), 4);
+    }
+
+    #[test]
+    fn a_later_attempt_wins_with_and_without_a_first_step() {
+        let text = [
+            row("a", 1, 1, ""),
+            row("a", 2, 1, ""),
+            row("a", 4, 1, ""),
+            row("b", 2, 1, ""),
+            row("a", 2, 2, ""),
+        ];
+        let mut superseded = SupersededRows::default();
+        let steps = |rows: Vec<StoredRow>| -> Vec<_> {
+            let of_a = rows.into_iter().filter(|row| row.logger == "a");
+            of_a.map(|row| (row.step, row.attempt)).collect()
+        };
+        assert_eq!(
+            steps(read(&text.concat(), &superseded, false)),
+            [(1, 1), (4, 1), (2, 2)]
+        );
+        superseded.add(2, "a", 2);
+        assert_eq!(steps(read(&text.concat(), &superseded, false)), [(1, 1), (2, 2)]);
+        assert_eq!(read(&text.concat(), &superseded, false).len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_contain_what_was_added(steps in prop::collection::vec(0_u64..40, 0..30)) {
+            let mut ranges = StepRanges::default();
+            steps.iter().for_each(|step| ranges.add(*step));
+            for step in 0..41 {
+                prop_assert_eq!(ranges.contains(step), steps.contains(&step));
+            }
+        }
+    }
+}
