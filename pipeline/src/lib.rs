@@ -29,12 +29,7 @@
 //! let pipeline = Pipeline::start(1 << 20)?;
 //! let producer = pipeline.producer("trainer");
 //! let (handle, sink) = logcore::testing::recording();
-//! let sink = NamedSink {
-//!     name: "recording".into(),
-//!     level: log::LevelFilter::Info,
-//!     sink: Box::new(sink),
-//!     repeat_folder: None,
-//! };
+//! let sink = NamedSink::new("recording", log::LevelFilter::Info, Box::new(sink));
 //! let soon = Deadline::after(Duration::from_secs(5));
 //! producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 //!
@@ -75,7 +70,7 @@ pub use self::caller::counters::{OVER_LIMIT, RING_FULL};
 pub use self::caller::pipeline_state::set_fork_takeover;
 pub use self::caller::producer::Producer;
 pub use self::frame::repeats::RepeatFolder;
-pub use self::frame::types::{MetricName, RecordOrigin};
+pub use self::frame::types::{LevelRule, MetricName, RecordArrival, RecordOrigin};
 pub use self::pipeline::Pipeline;
 pub use self::process::exit::at_exit;
 pub use self::process::fork::ForkMutex;

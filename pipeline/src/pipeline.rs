@@ -41,12 +41,7 @@ use crate::writer::thread::Writer;
 /// let pipeline = Pipeline::start(1 << 20)?;
 /// let producer = pipeline.producer("trainer");
 /// let (handle, sink) = logcore::testing::recording();
-/// let sink = NamedSink {
-///     name: "recording".into(),
-///     level: log::LevelFilter::Info,
-///     sink: Box::new(sink),
-///     repeat_folder: None,
-/// };
+/// let sink = NamedSink::new("recording", log::LevelFilter::Info, Box::new(sink));
 /// let soon = Deadline::after(Duration::from_secs(5));
 /// producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 ///
@@ -222,7 +217,7 @@ impl Pipeline {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// // A ring in plain memory dies with the process.
@@ -271,7 +266,7 @@ impl Pipeline {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// let (shared, sink) = logcore::testing::recording();
@@ -285,12 +280,7 @@ impl Pipeline {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn share(&self, name: &str, sink: Box<dyn Sink>, deadline: Deadline) {
-        let sink = NamedSink {
-            name: name.to_owned(),
-            level: LevelFilter::Trace,
-            sink,
-            repeat_folder: None,
-        };
+        let sink = NamedSink::new(name, LevelFilter::Trace, sink);
         let _ = self.state.send(Command::Share(sink), deadline);
     }
 
@@ -338,7 +328,7 @@ impl Pipeline {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use logcore::LoggerEnd;

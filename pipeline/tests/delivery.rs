@@ -20,12 +20,7 @@ fn soon() -> Deadline {
 }
 
 fn named(name: &str, sink: impl Sink + 'static) -> NamedSink {
-    NamedSink {
-        name: name.to_owned(),
-        level: LevelFilter::Trace,
-        sink: Box::new(sink),
-        repeat_folder: None,
-    }
+    NamedSink::new(name, LevelFilter::Trace, Box::new(sink))
 }
 
 fn open(pipeline: &Pipeline, name: &str, sinks: Vec<NamedSink>) -> Producer {

@@ -195,12 +195,7 @@ mod tests {
             let pipeline = Pipeline::start(1 << 16).unwrap();
             let producer = pipeline.producer("trainer");
             let (handle, sink) = recording();
-            let sinks = vec![NamedSink {
-                name: "recording".to_owned(),
-                level: logcore::log::LevelFilter::Info,
-                sink: Box::new(sink),
-                repeat_folder: None,
-            }];
+            let sinks = vec![NamedSink::new("recording", logcore::log::LevelFilter::Info, Box::new(sink))];
             producer.open(Propagation::None, None, sinks, soon).unwrap();
             // Longer than any test runs.
             let limiter = SiteRateLimiter::new(SiteLimit::new(records, Duration::from_secs(3600)));

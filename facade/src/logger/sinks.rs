@@ -56,10 +56,8 @@ pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) ->
         }
         let folds = config.fold_repeats && sink.folds_repeats();
         built.sinks.push(NamedSink {
-            name,
-            level,
-            sink,
             repeat_folder: folds.then(RepeatFolder::default),
+            ..NamedSink::new(name, level, sink)
         });
     }
     built.first_step = context.first_step();

@@ -10,6 +10,8 @@ use logcore::{Deadline, LoggerEnd, LoggerSummary, PendingDelivery, Sink, SinkBoo
 
 use super::counters::DropCounters;
 use crate::frame::repeats::RepeatFolder;
+#[cfg(doc)]
+use crate::frame::types::LevelRule;
 use crate::frame::types::{LoggerId, ReplayHint};
 use crate::process::notice::print_notice;
 use crate::ring::file::FolderNumber;
@@ -21,10 +23,30 @@ pub struct NamedSink {
     pub name: String,
     /// Minimum level of the records that the sink receives.
     pub level: LevelFilter,
+    /// The level for records of the rule [`LevelRule::Directed`]; `level` = off keeps them out,
+    /// too.
+    pub directed_level: LevelFilter,
+    /// The level for records of the rule [`LevelRule::Foreign`], if `level` admits them.
+    pub foreign_level: LevelFilter,
     /// The sink itself.
     pub sink: Box<dyn Sink>,
     /// Folds equal records in a row into one; without it, the sink receives each record.
     pub repeat_folder: Option<RepeatFolder>,
+}
+
+impl NamedSink {
+    /// Creates a sink that takes all directed records, and no foreign ones.
+    #[must_use]
+    pub fn new(name: impl Into<String>, level: LevelFilter, sink: Box<dyn Sink>) -> Self {
+        Self {
+            name: name.into(),
+            level,
+            directed_level: LevelFilter::Trace,
+            foreign_level: LevelFilter::Off,
+            sink,
+            repeat_folder: None,
+        }
+    }
 }
 
 impl fmt::Debug for NamedSink {
@@ -83,12 +105,7 @@ impl LoggerOutcome {
 ///
 /// let pipeline = Pipeline::start(1 << 20)?;
 /// let producer = pipeline.producer("trainer");
-/// let sink = NamedSink {
-///     name: "recording".into(),
-///     level: log::LevelFilter::Info,
-///     sink: Box::new(logcore::testing::recording().1),
-///     repeat_folder: None,
-/// };
+/// let sink = NamedSink::new("recording", log::LevelFilter::Info, Box::new(logcore::testing::recording().1));
 /// let soon = Deadline::after(Duration::from_secs(5));
 /// producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 /// producer.record(RecordOrigin::Method, &log::Record::builder().args(format_args!("hello")).build());
@@ -165,7 +182,7 @@ impl SinkAccount {
 /// let (parent, child) = (pipeline.producer("trainer"), pipeline.producer("trainer.data"));
 /// let (handle, sink) = logcore::testing::recording();
 /// let level = log::LevelFilter::Info;
-/// let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+/// let sink = NamedSink::new("recording", level, Box::new(sink));
 /// parent.open(Propagation::None, None, vec![sink], soon).unwrap();
 /// child.open(Propagation::ToParents, None, vec![], soon).unwrap();
 ///

@@ -19,7 +19,7 @@ use crate::frame::encode::{
     encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
 };
 use crate::frame::rewrite::rewrite_record;
-use crate::frame::types::{LoggerId, MetricName, RecordOrigin};
+use crate::frame::types::{LoggerId, MetricName, RecordArrival};
 use crate::process::late_calls::count_call_after_end;
 use crate::process::notice::post_notice;
 use crate::process::{exit, wait_for_process_end};
@@ -42,12 +42,7 @@ use crate::ring::queue::{FrameKind, Ring};
 /// let pipeline = Pipeline::start(1 << 20)?;
 /// let producer = pipeline.producer("trainer");
 /// let (handle, sink) = logcore::testing::recording();
-/// let sink = NamedSink {
-///     name: "recording".into(),
-///     level: log::LevelFilter::Info,
-///     sink: Box::new(sink),
-///     repeat_folder: None,
-/// };
+/// let sink = NamedSink::new("recording", log::LevelFilter::Info, Box::new(sink));
 /// let soon = Deadline::after(Duration::from_secs(5));
 /// producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 ///
@@ -139,7 +134,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use logcore::OnFull;
@@ -168,7 +163,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use std::time::Duration;
@@ -220,7 +215,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// producer.set_level("recording", log::LevelFilter::Warn, soon);
@@ -248,7 +243,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// producer.record(
@@ -258,8 +253,8 @@ impl Producer {
     /// assert_eq!(handle.calls(), ["record ERROR trainer loss is NaN"]);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn record(&self, origin: RecordOrigin, record: &log::Record<'_>) {
-        self.push_record(origin, record, |_| {});
+    pub fn record(&self, arrival: impl Into<RecordArrival>, record: &log::Record<'_>) {
+        self.push_record(arrival.into(), record, |_| {});
     }
 
     /// Pushes a record, with the message and the texts of its fields replaced by the results of
@@ -272,7 +267,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// producer.record_rewritten(
@@ -286,11 +281,11 @@ impl Producer {
     /// ```
     pub fn record_rewritten(
         &self,
-        origin: RecordOrigin,
+        arrival: impl Into<RecordArrival>,
         record: &log::Record<'_>,
         rewrite: &dyn for<'t> Fn(&'t str) -> Cow<'t, str>,
     ) {
-        self.push_record(origin, record, |body| rewrite_record(body, rewrite));
+        self.push_record(arrival.into(), record, |body| rewrite_record(body, rewrite));
     }
 
     /// Counts a record that the logger's rate limit has dropped.
@@ -302,7 +297,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use logcore_pipeline::OVER_LIMIT;
@@ -317,12 +312,12 @@ impl Producer {
     }
 
     #[inline]
-    fn push_record(&self, origin: RecordOrigin, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
+    fn push_record(&self, arrival: RecordArrival, record: &log::Record<'_>, edit: impl FnOnce(&mut Vec<u8>)) {
         if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
-            encode_record(body, self.id, origin, record);
+            encode_record(body, self.id, arrival, record);
             edit(body);
             self.state.push(FrameKind::Record, body, self.wait_policy())
         });
@@ -342,7 +337,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// use logcore::MetricValue;
@@ -410,7 +405,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// producer.config(r#"{"lr": 0.1}"#);
@@ -450,12 +445,7 @@ impl Producer {
     /// let pipeline = Pipeline::start(1 << 20)?;
     /// let producer = pipeline.producer("trainer");
     /// let (sender, tags) = mpsc::channel();
-    /// let sink = NamedSink {
-    ///     name: "tags".into(),
-    ///     level: log::LevelFilter::Info,
-    ///     sink: Box::new(Tags(sender)),
-    ///     repeat_folder: None,
-    /// };
+    /// let sink = NamedSink::new("tags", log::LevelFilter::Info, Box::new(Tags(sender)));
     /// producer.open(Propagation::None, None, vec![sink], Deadline::after(Duration::from_secs(5))).unwrap();
     ///
     /// producer.message("tags", "baseline");
@@ -485,7 +475,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// let loss = producer.intern("loss").unwrap();
@@ -518,7 +508,7 @@ impl Producer {
     /// # let producer = pipeline.producer("trainer");
     /// # let (handle, sink) = logcore::testing::recording();
     /// # let level = log::LevelFilter::Trace;
-    /// # let sink = NamedSink { name: "recording".into(), level, sink: Box::new(sink), repeat_folder: None };
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
     /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// assert_eq!(producer.writer_pid(), u64::from(std::process::id()));

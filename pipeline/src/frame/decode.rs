@@ -8,7 +8,7 @@ use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind, Record};
 use super::bytes::{ByteCursor, value_from};
 use super::encode::NO_ID;
 use super::fields::decode_fields;
-use super::types::{LoggerId, MetricName, RecordOrigin, ReplayHint};
+use super::types::{LevelRule, LoggerId, MetricName, RecordArrival, RecordOrigin, ReplayHint};
 use crate::ring::name_table::NameId;
 use crate::ring::queue::FrameKind;
 
@@ -17,7 +17,7 @@ pub(crate) struct RecordFrame<'a> {
     pub(crate) time: SystemTime,
     pub(crate) logger: LoggerId,
     pub(crate) level: Level,
-    pub(crate) origin: RecordOrigin,
+    pub(crate) arrival: RecordArrival,
     pub(crate) target: &'a str,
     pub(crate) message: &'a str,
     pub(crate) fields: Vec<(&'a str, FieldValue<'a>)>,
@@ -31,7 +31,7 @@ impl<'a> RecordFrame<'a> {
         'a: 'r,
     {
         let record = Record::at(self.time, self.level, logger, message);
-        match self.origin {
+        match self.arrival.origin {
             RecordOrigin::Method => record,
             RecordOrigin::Addressed => record.with_target(self.target),
             RecordOrigin::Facade => record.with_facade_target(self.target),
@@ -44,12 +44,7 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
     let time = cursor.time()?;
     let logger = LoggerId(cursor.u32()?);
     let level = level(cursor.u8()?)?;
-    let origin = match cursor.u8()? {
-        0 => RecordOrigin::Method,
-        1 => RecordOrigin::Addressed,
-        2 => RecordOrigin::Facade,
-        _ => return None,
-    };
+    let arrival = arrival(cursor.u8()?)?;
     let count = cursor.u16()?;
     let target_length = cursor.u32()? as usize;
     let message_length = cursor.u32()? as usize;
@@ -60,7 +55,7 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
         time,
         logger,
         level,
-        origin,
+        arrival,
         target,
         message,
         fields,
@@ -196,6 +191,23 @@ pub(crate) fn decode_control(body: &[u8]) -> Option<(u64, ReplayHint)> {
     Some((ticket, hint))
 }
 
+/// Reads the origin from the low half of the byte, and the rule from the high half.
+fn arrival(byte: u8) -> Option<RecordArrival> {
+    let origin = match byte & 0xf {
+        0 => RecordOrigin::Method,
+        1 => RecordOrigin::Addressed,
+        2 => RecordOrigin::Facade,
+        _ => return None,
+    };
+    let rule = match byte >> 4 {
+        0 => LevelRule::Usual,
+        1 => LevelRule::Directed,
+        2 => LevelRule::Foreign,
+        _ => return None,
+    };
+    Some(RecordArrival { origin, rule })
+}
+
 fn level(number: u8) -> Option<Level> {
     Level::iter().find(|level| *level as u8 == number)
 }
@@ -213,7 +225,7 @@ mod tests {
 
     fn encoded(record: &log::Record<'_>, origin: RecordOrigin) -> Vec<u8> {
         let mut out = Vec::new();
-        encode_record(&mut out, LoggerId(7), origin, record);
+        encode_record(&mut out, LoggerId(7), origin.into(), record);
         out
     }
 
@@ -238,7 +250,7 @@ mod tests {
         );
         let frame = decode_record(&body).unwrap();
         assert_eq!(
-            (frame.logger, frame.level, frame.origin),
+            (frame.logger, frame.level, frame.arrival.origin),
             (LoggerId(7), Level::Warn, RecordOrigin::Facade)
         );
         assert_eq!((frame.target, frame.message), ("app::data", "loss is 0.5"));

@@ -10,7 +10,7 @@ use logcore::{MetricValue, ProgressEvent, ProgressKind};
 use super::bytes::{LimitedWriter, MAX_TEXT, put_text, put_u32, value_bits};
 use super::clock::{coarse_now, now, to_nanos};
 use super::fields::encode_fields;
-use super::types::{LoggerId, MetricName, RecordOrigin, ReplayHint};
+use super::types::{LoggerId, MetricName, RecordArrival, RecordOrigin, ReplayHint};
 use crate::ring::name_table::NameId;
 use crate::ring::queue::FrameKind;
 
@@ -19,8 +19,8 @@ pub(super) const RECORD_HEAD_BYTES: usize = 24;
 
 /// Writes a record. The `Display` code of the user runs here, before anything is reserved, and its
 /// panics are caught.
-pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, origin: RecordOrigin, record: &LogRecord<'_>) {
-    let target = if origin == RecordOrigin::Method {
+pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, arrival: RecordArrival, record: &LogRecord<'_>) {
+    let target = if arrival.origin == RecordOrigin::Method {
         ""
     } else {
         record.target()
@@ -30,7 +30,7 @@ pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, origin: RecordO
     head[..8].copy_from_slice(&now().to_le_bytes());
     head[8..12].copy_from_slice(&logger.0.to_le_bytes());
     head[12] = record.level() as u8;
-    head[13] = origin as u8;
+    head[13] = arrival.origin as u8 | (arrival.rule as u8) << 4;
     head[16..20].copy_from_slice(&target_length.to_le_bytes());
     let head_at = out.len();
     out.extend_from_slice(&head);

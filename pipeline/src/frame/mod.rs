@@ -5,7 +5,7 @@
 //! Times are nanoseconds since 1970.
 //!
 //! ```text
-//! record    time i64, logger u32, level u8, origin u8, fields u16, target length u32, message length u32,
+//! record    time i64, logger u32, level u8, arrival u8, fields u16, target length u32, message length u32,
 //!           target, message, fields (see `fields`)
 //! metrics   time i64, logger u32, count u32, step u64, count x { tag u8, 8 bytes, id u32 | NO_ID, length u32, name }
 //! progress  time i64, logger u32, kind u8, flags u8, line u32, id u64, position u64, total u64,

@@ -23,12 +23,8 @@ use std::time::{Duration, Instant};
 /// let pipeline = Pipeline::start(1 << 20)?;
 /// let producer = pipeline.producer("trainer");
 /// let (handle, sink) = logcore::testing::recording();
-/// let sink = NamedSink {
-///     name: "recording".into(),
-///     level: log::LevelFilter::Info,
-///     sink: Box::new(sink),
-///     repeat_folder: Some(RepeatFolder::default()),
-/// };
+/// let mut sink = NamedSink::new("recording", log::LevelFilter::Info, Box::new(sink));
+/// sink.repeat_folder = Some(RepeatFolder::default());
 /// let soon = Deadline::after(Duration::from_secs(5));
 /// producer.open(Propagation::None, None, vec![sink], soon).unwrap();
 ///

@@ -42,7 +42,7 @@ mod tests {
         encode_record(
             &mut body,
             LoggerId(7),
-            RecordOrigin::Facade,
+            RecordOrigin::Facade.into(),
             &record
                 .target("s3cr3t::target")
                 .args(format_args!("token is {}", "s3cr3t"))

@@ -8,7 +8,39 @@ use crate::ring::name_table::NameId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LoggerId(pub(crate) u32);
 
-/// The way by which a record reached its logger; see [`Producer::record`](crate::Producer::record).
+/// How a record arrived at its logger, and the levels that it has to pass there; see
+/// [`Producer::record`](crate::Producer::record).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordArrival {
+    /// The way by which the record reached the logger.
+    pub origin: RecordOrigin,
+    /// The levels of the sinks that decide.
+    pub rule: LevelRule,
+}
+
+impl From<RecordOrigin> for RecordArrival {
+    fn from(origin: RecordOrigin) -> Self {
+        Self {
+            origin,
+            rule: LevelRule::Usual,
+        }
+    }
+}
+
+/// The levels that decide which sinks receive a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LevelRule {
+    /// The level of each sink.
+    Usual,
+    /// A directive names the target of the record: all sinks that are not off receive it, up to
+    /// their [`directed_level`](crate::NamedSink::directed_level).
+    Directed,
+    /// The record is of a foreign target, and too verbose for most sinks: only those receive it
+    /// whose [`foreign_level`](crate::NamedSink::foreign_level) and level admit it.
+    Foreign,
+}
+
+/// The way by which a record reached its logger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordOrigin {
     /// A method of the logger: the target is the logger's name.

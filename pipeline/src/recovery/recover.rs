@@ -399,13 +399,11 @@ impl SinkRestorer<'_> {
             });
             match registry::recover_sink(&saved.name, &resume_point, &context) {
                 Ok(sink) => sinks.push(NamedSink {
-                    name: saved.name.clone(),
-                    level: saved.level,
-                    sink,
                     repeat_folder: saved
                         .repeats
                         .as_ref()
                         .map(|(frame, count)| RepeatFolder::restore(frame, *count)),
+                    ..NamedSink::new(&saved.name, saved.level, sink)
                 }),
                 Err(error) => {
                     let problem = format!("sink `{}` of logger `{}`: {error}", saved.name, shortened(&logger.name));

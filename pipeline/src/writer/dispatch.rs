@@ -88,7 +88,9 @@ impl Dispatcher {
         };
         let record = frame.record(&logger.name, frame.message).with_fields(&frame.fields);
         for route in &logger.routes {
-            if frame.level > route.level || sinks.fold_or_begin(route.sink, body, |id| loggers.name(id)) {
+            if !route.admits(frame.level, frame.arrival.rule)
+                || sinks.fold_or_begin(route.sink, body, |id| loggers.name(id))
+            {
                 continue;
             }
             sinks.give(route.sink, EventKind::Record, |sink| sink.record(&record));
@@ -234,12 +236,8 @@ mod tests {
         let ring = RingReader::plain(4096).unwrap().0;
         let mut dispatcher = Dispatcher::new(Arc::new(PipelineState::new(ring)));
         let (handle, sink) = recording();
-        let sink = NamedSink {
-            name: "recording".to_owned(),
-            level: LevelFilter::Info,
-            sink: Box::new(sink),
-            repeat_folder: Some(folder),
-        };
+        let mut sink = NamedSink::new("recording", LevelFilter::Info, Box::new(sink));
+        sink.repeat_folder = Some(folder);
         let now = Deadline::after(Duration::ZERO);
         dispatcher
             .loggers
@@ -252,7 +250,7 @@ mod tests {
                     encode_record(
                         &mut frame,
                         LoggerId(1),
-                        RecordOrigin::Method,
+                        RecordOrigin::Method.into(),
                         &log::Record::builder()
                             .level(*level)
                             .args(format_args!("{text}"))

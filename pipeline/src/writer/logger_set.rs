@@ -17,7 +17,7 @@ use crate::caller::command::{LoggerOutcome, NamedSink, SinkAccount};
 use crate::caller::counters::DropCounters;
 use crate::caller::pipeline_state::PipelineState;
 use crate::frame::repeats::RepeatFolder;
-use crate::frame::types::{LoggerId, ReplayHint};
+use crate::frame::types::{LevelRule, LoggerId, ReplayHint};
 use crate::ring::file::FolderNumber;
 
 /// All loggers and all sinks of a pipeline.
@@ -89,9 +89,13 @@ impl LoggerSet {
     fn insert(&mut self, id: LoggerId, mut logger: LoggerEntry, sinks: Vec<NamedSink>) {
         let attach = |named: NamedSink| {
             let label = format!("sink `{}` of logger `{}`", named.name, logger.name);
-            let level = named.level;
-            let sink = self.sinks.attach(named, label, Some(id));
-            SinkRoute { sink, level }
+            let (level, directed_level, foreign_level) = (named.level, named.directed_level, named.foreign_level);
+            SinkRoute {
+                sink: self.sinks.attach(named, label, Some(id)),
+                level,
+                directed_level,
+                foreign_level,
+            }
         };
         logger.own = sinks.into_iter().map(attach).collect();
         let name = logger.name.clone();
@@ -285,7 +289,7 @@ impl LoggerSet {
         let text = format!("{end}{at_step}");
         let record = Record::at(time, log::Level::Warn, &logger.name, &text);
         for route in &logger.own {
-            if log::Level::Warn <= route.level {
+            if route.admits(log::Level::Warn, LevelRule::Usual) {
                 self.sinks
                     .give(route.sink, EventKind::Record, |sink| sink.record(&record));
             }
@@ -366,12 +370,8 @@ mod tests {
         let ring = RingReader::plain(4096).unwrap().0;
         let mut set = LoggerSet::new(Arc::new(PipelineState::new(ring)));
         for (id, bytes) in [10, 500, 90_000, 40_000].into_iter().enumerate() {
-            let sinks = ["file", "jsonl"].map(|name| NamedSink {
-                name: name.to_owned(),
-                level: LevelFilter::Info,
-                sink: Box::new(SinkWithResumePoint(bytes)),
-                repeat_folder: None,
-            });
+            let sinks = ["file", "jsonl"]
+                .map(|name| NamedSink::new(name, LevelFilter::Info, Box::new(SinkWithResumePoint(bytes))));
             set.restore(LoggerId(id as u32), "trainer", false, None, sinks.into());
         }
         for (_, logger) in set.loggers.iter_mut() {

@@ -291,12 +291,7 @@ pub(super) struct EndedSink {
 
 impl EndedSink {
     pub(super) fn named(name: String) -> NamedSink {
-        NamedSink {
-            name,
-            level: LevelFilter::Trace,
-            sink: Box::new(Self::default()),
-            repeat_folder: None,
-        }
+        NamedSink::new(name, LevelFilter::Trace, Box::new(Self::default()))
     }
 
     fn refuse(&mut self) -> Result<(), SinkError> {
