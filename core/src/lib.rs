@@ -129,6 +129,8 @@ mod metric;
 mod notices;
 mod option_error;
 mod panic_guard;
+#[doc(hidden)]
+pub mod panic_text;
 mod per_process;
 mod probe;
 mod progress;

@@ -58,6 +58,7 @@ mod terminal;
 use std::fmt;
 use std::sync::Arc;
 
+use logcore::panic_text::{BacktraceStyle, PANIC_TARGET};
 use logcore::serde_json::Value;
 use logcore::{
     BuildContext, ConfigError, Deadline, EventKind, Formatter, LogConfig, LoggerEnd, LoggerSummary, MetricBatch,
@@ -81,6 +82,8 @@ pub struct ConsoleSink {
     logger_ended: bool,
     /// `true` if records wait for room in a stalled pipe or file.
     waits_for_room: bool,
+    /// What a panic shows of its backtrace. The other sinks get all of it.
+    backtraces: BacktraceStyle,
     stream: StdStream,
     formatter: Box<dyn Formatter>,
     style: Style,
@@ -130,6 +133,7 @@ impl ConsoleSink {
             handle: Arc::new(TerminalHandle::open(options.stream)),
             logger_ended: false,
             waits_for_room: context.config().on_full == OnFull::Wait,
+            backtraces: BacktraceStyle::read(std::env::var("RUST_BACKTRACE").ok().as_deref()),
             stream: options.stream,
             formatter: context.build_formatter(&options.formatter)?,
             style,
@@ -158,7 +162,14 @@ impl Sink for ConsoleSink {
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
         self.line.clear();
-        self.formatter.format(record, &self.style, &mut self.line);
+        if record.is_from_facade() && record.target() == PANIC_TARGET {
+            let text = self.backtraces.shorten(record.message());
+            let short = Record::at(record.time(), record.level(), record.logger(), &text);
+            let short = short.with_facade_target(record.target());
+            self.formatter.format(&short, &self.style, &mut self.line);
+        } else {
+            self.formatter.format(record, &self.style, &mut self.line);
+        }
         let request = match record.level() {
             logcore::log::Level::Error => WriteRequest::Now,
             _ => WriteRequest::None,
@@ -272,6 +283,7 @@ logcore::register_sink!("console", ConsoleSink::build);
 /// assert!(ConsolePrinter::from_config(&silent).is_none());
 /// ```
 pub struct ConsolePrinter {
+    stream: StdStream,
     handle: TerminalHandle,
     display: DisplayMode,
 }
@@ -289,9 +301,26 @@ impl ConsolePrinter {
             _ => ConsoleOptions::default(),
         };
         Some(Self {
+            stream: options.stream,
             handle: TerminalHandle::open(options.stream),
             display: options.display(),
         })
+    }
+
+    /// Returns `true` unless stderr is a terminal, and the stream of the console leads elsewhere.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    /// use logcore_console::ConsolePrinter;
+    ///
+    /// let on_stderr = [("console".to_owned(), serde_json::json!({"stream": "stderr"}))];
+    /// let config = LogConfig { sinks: on_stderr.into(), ..LogConfig::default() };
+    /// assert!(ConsolePrinter::from_config(&config).unwrap().is_seen_beside_stderr());
+    /// # use logcore::serde_json;
+    /// ```
+    #[must_use]
+    pub fn is_seen_beside_stderr(&self) -> bool {
+        self.stream.is_terminal() || !StdStream::Stderr.is_terminal()
     }
 
     /// Prints the text that `text` returns; its argument is `true` if the stream shows color. A
