@@ -1,5 +1,6 @@
 //! Configs from tables, files and the environment. Every error names the field.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::env;
 use std::io;
@@ -116,27 +117,41 @@ impl LogConfig {
         variables: impl Iterator<Item = (String, Result<String, String>)>,
     ) -> Result<Self, ConfigError> {
         let mut table = self.table();
-        let mut changed = false;
+        // The fields that variables set, and the variables.
+        let mut changed = BTreeMap::new();
         for (name, value) in variables {
             let field = name.to_ascii_lowercase();
             let Some(slot) = table.get_mut(&field) else {
                 let fields = table
                     .keys()
                     .map(|field| format!("{ENV_PREFIX}{}", field.to_ascii_uppercase()));
-                let name = format!("{ENV_PREFIX}{name}");
-                let remedy = suggest_name(&name, fields, "LogConfig has no such field");
-                return Err(ConfigError::new(&name, HIDDEN, remedy));
+                let variable = format!("{ENV_PREFIX}{name}");
+                let remedy = match option_in_variable(&field) {
+                    Some(remedy) => remedy,
+                    None => suggest_name(&variable, fields, "LogConfig has no such field"),
+                };
+                return Err(ConfigError::new(&variable, HIDDEN, remedy));
             };
+            let variable = format!("{ENV_PREFIX}{name}");
+            let of_variable = |error: ConfigError| error.read_from(format_args!("the variable {variable}"));
             let text = value
-                .map_err(|raw| without_free_text(ConfigError::new(&field, raw, "the variable is not valid UTF-8")))?;
-            *slot = from_variable(slot, &field, &text)?;
-            changed = true;
+                .map_err(|raw| without_free_text(ConfigError::new(&field, raw, "the variable is not valid UTF-8")))
+                .map_err(of_variable)?;
+            *slot = from_variable(slot, &field, &text).map_err(of_variable)?;
+            changed.insert(field, variable);
         }
-        if !changed {
+        if changed.is_empty() {
             return Ok(self);
         }
-        let config = Self::from_table(table)?;
-        config.validate()?;
+        let of_variable = |error: ConfigError| {
+            let field = error.field.split(['.', '[']).next().unwrap_or_default();
+            match changed.get(field) {
+                Some(variable) => error.read_from(format_args!("the variable {variable}")),
+                None => error,
+            }
+        };
+        let config = Self::from_table(table).map_err(of_variable)?;
+        config.validate().map_err(of_variable)?;
         Ok(config)
     }
 
@@ -250,6 +265,19 @@ fn from_variable(present: &Value, field: &str, text: &str) -> Result<Value, Conf
         }
         _ => text.into(),
     })
+}
+
+/// Returns the remedy for a variable that names an option within a table: `sinks_file_rotate_mb`.
+fn option_in_variable(name: &str) -> Option<String> {
+    let (table, option) = name.split_once('_')?;
+    let (plugin, option) = option
+        .split_once('_')
+        .filter(|_| ["sinks", "probes"].contains(&table))?;
+    let variable = table.to_ascii_uppercase();
+    Some(format!(
+        "an option within a table has no variable of its own; use \
+         {ENV_PREFIX}{variable}='{{\"{plugin}\": {{\"{option}\": …}}}}'"
+    ))
 }
 
 /// Hides the values of fields that may hold any text, and so a secret.
@@ -399,9 +427,24 @@ mod tests {
         ] {
             let error = overlay(&[(variable, value)]).unwrap_err();
             assert_eq!(error.field, field, "{error}");
+            assert!(error.to_string().contains(&format!("LOGCORE_{variable}")), "{error}");
         }
         let error = overlay(&[("CONSOL_LEVEL", "info")]).unwrap_err();
         assert!(error.remedy.contains("LOGCORE_CONSOLE_LEVEL"), "{error}");
+        let error = overlay(&[("SINKS_FILE_ROTATE_MB", "5")]).unwrap_err();
+        let wanted = "LOGCORE_SINKS='{\"file\": {\"rotate_mb\": …}}'";
+        assert!(error.remedy.contains(wanted), "{error}");
+        // The config had this value before.
+        let config = LogConfig {
+            metrics_window: 0,
+            ..LogConfig::default()
+        };
+        let variables = [("NAME".to_owned(), Ok("x".to_owned()))];
+        let error = config.with_variables(variables.into_iter()).unwrap_err();
+        assert!(
+            error.field == "metrics_window" && !error.remedy.contains("LOGCORE_"),
+            "{error}"
+        );
     }
 
     #[test]
