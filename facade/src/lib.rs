@@ -211,6 +211,7 @@
 
 mod api;
 mod logger;
+mod macros;
 mod process;
 mod run;
 
