@@ -14,9 +14,11 @@ use crate::config::parse_level;
 /// The part with the longest matching target decides. A level without a target applies to all other
 /// targets.
 ///
-/// Directives act in addition to the levels of the sinks: a record must pass both. A logger also
-/// takes records from the targets that its directives name, even if they lie outside the logger's
-/// name.
+/// For a target that a part names, the level of that part replaces the levels of all sinks that are
+/// not off, in both directions: `my_app::data=trace` brings all records of the target, `hyper=off`
+/// none. A level without a target is only a limit: the other records must pass it and the levels of
+/// the sinks. A logger also takes records from the targets that its directives name, even if they
+/// lie outside the logger's name.
 ///
 /// ```
 /// use logcore::Directives;
@@ -59,6 +61,34 @@ impl Directives {
             .iter()
             .find(|(name, _)| is_under(target, name))
             .map(|(_, level)| *level)
+    }
+
+    /// Returns the level of all targets that no part names; `None` if the directives have none.
+    ///
+    /// ```
+    /// use logcore::Directives;
+    /// use logcore::log::LevelFilter;
+    ///
+    /// let directives: Directives = "info,hyper=warn".parse().unwrap();
+    /// assert_eq!(directives.default_level(), Some(LevelFilter::Info));
+    /// ```
+    #[must_use]
+    pub fn default_level(&self) -> Option<LevelFilter> {
+        self.default
+    }
+
+    /// Returns the most verbose level of a target; `None` without targets.
+    ///
+    /// ```
+    /// use logcore::Directives;
+    /// use logcore::log::LevelFilter;
+    ///
+    /// let directives: Directives = "trace,hyper=warn,my_app::data=debug".parse().unwrap();
+    /// assert_eq!(directives.highest_target_level(), Some(LevelFilter::Debug));
+    /// ```
+    #[must_use]
+    pub fn highest_target_level(&self) -> Option<LevelFilter> {
+        self.targets.iter().map(|(_, level)| *level).max()
     }
 
     /// Returns the targets with their levels, the longest target first.

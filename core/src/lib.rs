@@ -169,7 +169,7 @@ pub use self::json_capture::{JsonCapture, Omission};
 pub use self::logger_end::{LoggerEnd, LoggerSummary, MetricSummary, RunEnd};
 pub use self::metric::{MetricBatch, MetricPair, MetricValue, Number, Point, Stats};
 pub use self::notices::Notices;
-pub use self::panic_guard::{catch_panic, hide_caught_panics_from_hook, is_catching_panic};
+pub use self::panic_guard::{call_hooks, catch_panic, hide_caught_panics_from_hook, is_catching_panic};
 pub use self::per_process::PerProcess;
 #[doc(hidden)]
 pub use self::per_process::{begin_process, process_number};

@@ -48,6 +48,23 @@ pub fn is_catching_panic() -> bool {
     CATCHING.try_with(Cell::get).unwrap_or(false)
 }
 
+/// Calls panic hooks. If the panic is shown to the user already, the hook of the standard library
+/// says nothing; hooks of programs run as always.
+///
+/// Needs [`hide_caught_panics_from_hook`].
+///
+/// ```
+/// logcore::hide_caught_panics_from_hook();
+/// let caught = logcore::call_hooks(true, || std::panic::catch_unwind(|| panic!("prints nothing")));
+/// assert!(caught.is_err());
+/// ```
+pub fn call_hooks<T>(is_shown: bool, hooks: impl FnOnce() -> T) -> T {
+    let before = SHOWN.try_with(|shown| shown.replace(is_shown));
+    let result = hooks();
+    let _ = SHOWN.try_with(|shown| shown.set(before.unwrap_or(false)));
+    result
+}
+
 /// Installs a panic hook that ignores panics inside [`catch_panic`] and passes all others to the
 /// previous hook. Further calls have no effect.
 ///
@@ -64,7 +81,13 @@ pub fn hide_caught_panics_from_hook() {
     }
     ONCE.call_once(|| {
         let previous = panic::take_hook();
+        // Without a hook, `take_hook` returns that of the standard library, always the same one.
+        // Neither has data, so this compares their code.
+        let is_default = std::ptr::eq(&raw const *previous, &raw const *panic::take_hook());
         panic::set_hook(Box::new(move |info| {
+            if is_default && SHOWN.try_with(Cell::get).unwrap_or(false) {
+                return;
+            }
             // Without unwinding the process ends here, and the hook prints the only trace of the
             // cause.
             if !is_catching_panic() || cfg!(panic = "abort") {
@@ -76,6 +99,8 @@ pub fn hide_caught_panics_from_hook() {
 
 thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
+    /// `true` while hooks run for a panic that the user has seen.
+    static SHOWN: Cell<bool> = const { Cell::new(false) };
 }
 
 fn message_of(payload: &(dyn Any + Send)) -> String {

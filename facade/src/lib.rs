@@ -229,7 +229,7 @@ pub use logcore_runs::{MergeError, Merged, MergedFile, merge_ranks};
 
 #[cfg(feature = "gpu")]
 pub use self::api::gpu;
-pub use self::api::logger::UnifiedLogger;
+pub use self::api::logger::{EnteredLogger, UnifiedLogger};
 pub use self::api::manager::{LogManager, cleanup_logging, get_logger, setup_logging};
 pub use self::api::metrics::{MetricHandle, Metrics};
 #[cfg(feature = "wandb")]

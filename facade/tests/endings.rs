@@ -81,6 +81,8 @@ fn child(case: &str) {
             logger.info("late");
             logger.log_metrics([("late", 1)]);
             logger.log_config(&["late"]);
+            facade::logcore::log::error!("late, of any crate");
+            facade::logcore::log::debug!("the logger would not have taken this");
             std::process::exit(0);
         }
         #[cfg(unix)]
@@ -248,7 +250,7 @@ fn calls_to_a_finished_logger_are_reported() {
     assert_eq!(said.matches("logger `child` has ended").count(), 1, "{said}");
     #[cfg(feature = "metrics")]
     assert!(
-        said.contains("logcore: 3 calls came after the end of their logger and were dropped\n"),
+        said.contains("logcore: 4 calls came after the end of their logger and were dropped\n"),
         "{said}"
     );
 }

@@ -56,8 +56,7 @@ fn names_that_differ_in_dashes_and_separators_are_one() {
     }
     let again = logger("my_trainer.data", |_| {});
     assert_eq!(again.name(), "my-trainer::data", "shown as it was written first");
-    // The later set-up of the same logger has taken over, so the handle of the earlier closes
-    // nothing.
+    // The handle of the other set-up keeps the logger open.
     drop(data);
     log::info!(target: "my_trainer::data", "5");
     inner.info("6");
@@ -124,36 +123,287 @@ fn a_record_goes_to_the_longest_name_above_its_target() {
 #[test]
 fn root_takes_records_that_no_other_name_fits() {
     testkit::own_process!();
-    let root = logger("root", |_| {});
+    let first = logger("first", |config| config.capture_warnings = true);
+    let root = logger("root", |config| {
+        config.capture_warnings = true;
+        config.foreign_level = log::LevelFilter::Debug;
+    });
     let handle = listen();
+    log::debug!(target: "other", "for the one that takes debug lines");
+    root.finish();
+    log::debug!(target: "other", "no");
     log::info!("from anywhere, any crate");
     assert_eq!(
-        records(&handle, &root),
-        [format!("record INFO {} from anywhere, any crate", module_path!())]
+        records(&handle, &first),
+        [
+            "record DEBUG other for the one that takes debug lines".to_owned(),
+            format!("record INFO {} from anywhere, any crate", module_path!())
+        ]
     );
 }
 
 #[test]
-fn without_root_only_warnings_and_directed_targets_are_taken() {
+fn a_foreign_record_goes_to_the_first_logger_that_was_set_up() {
     testkit::own_process!();
+    let own = logger("own", |_| {});
     let one = logger("one", |config| config.capture_warnings = true);
     let two = logger("two", |config| {
         config.capture_warnings = true;
+        config.foreign_level = log::LevelFilter::Trace;
         config.directives = "hyper=info".into();
     });
     let handle = listen();
-    log::info!(target: "other", "no");
-    log::warn!(target: "other", "yes, by exactly one");
+    log::info!(target: "other", "yes, by exactly one");
+    log::debug!(target: "other", "no");
     log::info!(target: "hyper::client", "yes, named");
     log::debug!(target: "hyper::client", "no");
+    log::info!(target: "own::x", "yes, by name");
+    one.finish();
+    log::debug!(target: "other", "yes, the next one takes them");
+    two.finish();
+    log::error!(target: "other", "no, the last one has captures off");
     assert_eq!(
-        records(&handle, &one),
+        records(&handle, &own),
         [
-            "record WARN other yes, by exactly one",
-            "record INFO hyper::client yes, named"
+            "record INFO other yes, by exactly one",
+            "record INFO hyper::client yes, named",
+            "record INFO own::x yes, by name",
+            "record DEBUG other yes, the next one takes them",
         ]
     );
-    drop(two);
+}
+
+#[test]
+fn warnings_pass_every_foreign_level() {
+    testkit::own_process!();
+    let logger = logger("one", |config| {
+        config.capture_warnings = true;
+        config.foreign_level = log::LevelFilter::Off;
+    });
+    let handle = listen();
+    log::info!(target: "other", "no");
+    log::warn!(target: "other", "yes");
+    logger.info("own lines have no such limit");
+    logger.set_directives("other=error,deep=trace").unwrap();
+    log::warn!(target: "other", "no, the directive decides");
+    log::trace!(target: "deep", "yes, the directive decides");
+    assert_eq!(
+        records(&handle, &logger),
+        [
+            "record WARN other yes",
+            "record INFO one own lines have no such limit",
+            "record TRACE deep yes, the directive decides"
+        ]
+    );
+}
+
+#[test]
+fn a_thread_takes_foreign_records_to_the_logger_that_it_entered() {
+    testkit::own_process!();
+    let first = logger("first", |config| config.capture_warnings = true);
+    // Only the entered loggers take debug lines, so these show who took them.
+    let run = |name: &str| {
+        logger(name, |config| {
+            config.capture_warnings = true;
+            config.foreign_level = log::LevelFilter::Debug;
+        })
+    };
+    let (run, closed, silent) = (run("run"), run("closed"), logger("silent", |_| {}));
+    let handle = listen();
+    {
+        let entered = run.enter();
+        log::debug!(target: "other", "1");
+        let inner = closed.enter();
+        drop(closed);
+        log::debug!(target: "other", "2: a closed logger takes nothing");
+        let _silent = silent.enter();
+        log::debug!(target: "other", "no: it takes no foreign lines");
+        log::info!(target: "other", "3: the next in line takes it");
+        log::info!(target: "first::x", "4: a name goes before");
+        // In any order.
+        drop(entered);
+        drop(inner);
+        std::thread::scope(|scope| {
+            scope.spawn(|| log::debug!(target: "other", "no: another thread"));
+        });
+    }
+    log::debug!(target: "other", "no: it has left");
+    assert_eq!(
+        records(&handle, &first),
+        [
+            "record DEBUG other 1",
+            "record DEBUG other 2: a closed logger takes nothing",
+            "record INFO other 3: the next in line takes it",
+            "record INFO first::x 4: a name goes before"
+        ]
+    );
+    drop(run);
+}
+
+#[test]
+fn a_logger_closes_with_the_last_handle_of_all_its_set_ups() {
+    testkit::own_process!();
+    let first = logger("twice", |_| {});
+    let second = logger("twice", |_| {});
+    let clone = second.clone();
+    drop(second);
+    first.flush().unwrap();
+    drop(first);
+    clone.flush().unwrap();
+    drop(logger("twice", |_| {}));
+    clone.flush().unwrap();
+    let borrowed = facade::get_logger("twice");
+    drop(clone);
+    borrowed.flush().unwrap_err();
+}
+
+/// What a logger of this level has in its file after `log`.
+#[cfg(feature = "file")]
+fn text_of(change: impl FnOnce(&mut LogConfig), log: impl FnOnce(&UnifiedLogger)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let logger = logger("app", |config| {
+        config.capture_warnings = true;
+        config.enable_file = true;
+        config.run = "flat".into();
+        config.log_dir = folder.path().into();
+        change(config);
+    });
+    log(&logger);
+    logger.finish();
+    std::fs::read_to_string(folder.path().join("training.log")).unwrap()
+}
+
+#[cfg(feature = "file")]
+#[test]
+fn a_directive_decides_for_its_target_in_both_directions() {
+    testkit::own_process!();
+    let text = text_of(
+        |config| {
+            config.file_level = log::LevelFilter::Warn;
+            config.directives = "error,app::data=trace,dep=debug,dep::loud=off".into();
+        },
+        |logger| {
+            log::trace!(target: "app::data::x", "yes 1");
+            log::warn!(target: "app::model", "no: the level without a target is a limit");
+            log::error!(target: "app::model", "yes 2");
+            log::debug!(target: "dep", "yes 3");
+            log::trace!(target: "dep", "no");
+            log::error!(target: "dep::loud", "no");
+            log::debug!(logger: logger, target: "dep", "yes 4");
+            logger.set_directives("app=debug").unwrap();
+            logger.debug("yes 5");
+            logger.set_level("file", log::LevelFilter::Error).unwrap();
+            logger.debug("yes 6: a level is for targets that no directive names");
+            log::warn!(target: "dep", "no: such a target");
+            logger.set_level("file", log::LevelFilter::Off).unwrap();
+            logger.error("no: the sink is off");
+        },
+    );
+    let said: Vec<_> = text
+        .lines()
+        .map(|line| &line[line.rfind("yes").unwrap_or(0)..])
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "yes 1",
+            "yes 2",
+            "yes 3",
+            "yes 4",
+            "yes 5",
+            "yes 6: a level is for targets that no directive names"
+        ],
+        "{text}"
+    );
+}
+
+/// Names the folder of a child that heeds `RUST_LOG`.
+const FOLDER: &str = "GLOBAL_FOLDER";
+
+/// Does nothing unless it is the child.
+#[cfg(all(feature = "console", feature = "file"))]
+#[test]
+fn the_child_with_rust_log() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let logger = setup_logging(LogConfig {
+        name: "app".into(),
+        run: "flat".into(),
+        log_dir: folder.into(),
+        directives: std::env::var("DIRECTIVES").unwrap_or_default(),
+        other_ranks_level: log::LevelFilter::Warn,
+        ..LogConfig::default()
+    })
+    .unwrap();
+    logger.debug("own debug");
+    log::info!(target: "lib", "lib info");
+    log::debug!(target: "lib", "lib debug");
+    log::trace!(target: "hyper", "hyper trace");
+}
+
+/// Messages of the child on the console and in the file, and its stderr.
+#[cfg(all(feature = "console", feature = "file"))]
+fn with_rust_log(variables: &[(&str, &str)]) -> (Vec<String>, Vec<String>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child_with_rust_log", "--nocapture"])
+        .envs(variables.iter().copied())
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    let messages = |text: &str| {
+        let lines = text.lines().filter(|line| line.contains(" | "));
+        lines
+            .map(|line| line.rsplit(" | ").next().unwrap().to_owned())
+            .collect()
+    };
+    let file = std::fs::read_to_string(folder.path().join("training.log")).unwrap_or_default();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    (
+        messages(&String::from_utf8(output.stdout).unwrap()),
+        messages(&file),
+        stderr,
+    )
+}
+
+#[cfg(all(feature = "console", feature = "file"))]
+#[test]
+fn rust_log_is_heeded_where_no_directive_says_anything() {
+    let (console, file, said) = with_rust_log(&[("RUST_LOG", "")]);
+    assert_eq!(
+        (console, said.contains("RUST_LOG")),
+        (vec!["lib info".to_owned()], false)
+    );
+    assert_eq!(file, ["own debug", "lib info"]);
+
+    let (console, file, _) = with_rust_log(&[("RUST_LOG", "debug,hyper")]);
+    assert_eq!(console, ["own debug", "lib info", "lib debug", "hyper trace"]);
+    assert_eq!(
+        file,
+        ["own debug", "lib info", "hyper trace"],
+        "its bare level is the console's alone"
+    );
+
+    let (console, file, said) = with_rust_log(&[("RUST_LOG", "warn,lib=debug,a[b]=info")]);
+    assert_eq!(
+        (&*console, &*file),
+        (
+            &["lib info".to_owned(), "lib debug".to_owned()][..],
+            &["own debug".to_owned(), "lib info".to_owned(), "lib debug".to_owned()][..]
+        )
+    );
+    assert_eq!(said.matches("without them: `a[b]=info`;").count(), 1, "{said}");
+
+    let (console, file, _) = with_rust_log(&[("RUST_LOG", "trace"), ("DIRECTIVES", "lib=off")]);
+    assert!(console.is_empty(), "{console:?}");
+    assert_eq!(file, ["own debug"]);
+}
+
+#[cfg(all(feature = "console", feature = "file"))]
+#[test]
+fn a_directive_raises_no_console_of_another_rank() {
+    let (console, file, _) = with_rust_log(&[("DIRECTIVES", "lib=debug"), ("RANK", "3"), ("WORLD_SIZE", "8")]);
+    assert!(console.is_empty(), "{console:?}");
+    assert!(file.is_empty(), "the rank has a file of its own");
 }
 
 #[test]
@@ -171,7 +421,7 @@ fn max_level_is_the_highest_in_use() {
     drop(loud);
     assert_eq!(log::max_level(), log::LevelFilter::Warn);
     drop((quiet, handle));
-    assert_eq!(log::max_level(), log::LevelFilter::Off);
+    assert_eq!(log::max_level(), log::LevelFilter::Warn, "later calls are counted");
 }
 
 #[test]
@@ -200,6 +450,115 @@ fn a_panic_is_logged_and_the_earlier_hook_still_runs() {
     );
     assert!(panic.contains("\n   0: "), "there is a backtrace: {panic}");
     drop(logger);
+}
+
+/// Does nothing unless it is the child.
+#[cfg(all(feature = "console", feature = "file"))]
+#[test]
+fn the_child_that_panics() {
+    let Some(folder) = std::env::var_os("PANICS_IN") else {
+        return;
+    };
+    // The test harness has a hook of its own.
+    drop(std::panic::take_hook());
+    let _logger = setup_logging(LogConfig {
+        name: "app".into(),
+        run: "flat".into(),
+        log_dir: folder.into(),
+        enable_console: std::env::var_os("WITHOUT_CONSOLE").is_none(),
+        ..LogConfig::default()
+    })
+    .unwrap();
+    let _ = std::thread::scope(|scope| scope.spawn(|| panic!("boom\n  of two lines")).join());
+}
+
+/// What the child writes to stdout, to stderr and to its file.
+#[cfg(all(feature = "console", feature = "file"))]
+fn panicking(variables: &[(&str, &str)]) -> [String; 3] {
+    let folder = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child_that_panics", "--nocapture"])
+        .env_remove("RUST_BACKTRACE")
+        .envs(variables.iter().copied())
+        .env("PANICS_IN", folder.path())
+        .output()
+        .unwrap();
+    let file = std::fs::read_to_string(folder.path().join("training.log")).unwrap();
+    [
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+        file,
+    ]
+}
+
+#[cfg(all(feature = "console", feature = "file"))]
+#[test]
+fn a_panic_is_shown_once_and_the_file_has_its_backtrace() {
+    let [stdout, stderr, file] = panicking(&[]);
+    assert_eq!(
+        (stdout.matches("boom").count(), stderr.matches("boom").count()),
+        (1, 0),
+        "{stdout}{stderr}"
+    );
+    assert!(
+        stdout.contains("global.rs") && stdout.contains("  of two lines"),
+        "{stdout}"
+    );
+    assert!(!stdout.contains("stack backtrace"), "{stdout}");
+    assert!(
+        file.contains("stack backtrace") && file.contains("panic_hook::log_panic"),
+        "{file}"
+    );
+
+    let [stdout, _, file] = panicking(&[("RUST_BACKTRACE", "1")]);
+    assert!(
+        stdout.contains("stack backtrace") && !stdout.contains("panic_hook::log_panic"),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains("   0: ") && file.contains("panic_hook::log_panic"),
+        "{stdout}"
+    );
+    let [stdout, ..] = panicking(&[("RUST_BACKTRACE", "full")]);
+    assert!(stdout.contains("panic_hook::log_panic"), "{stdout}");
+
+    let [stdout, stderr, _] = panicking(&[("WITHOUT_CONSOLE", "1")]);
+    assert_eq!(
+        (stdout.matches("boom").count(), stderr.matches("boom").count()),
+        (0, 1),
+        "{stdout}{stderr}"
+    );
+}
+
+#[test]
+fn macros_log_to_a_given_logger_with_fields() {
+    testkit::own_process!();
+    let app = logger("app", |_| {});
+    let handle = listen();
+    let (loss, step) = (0.25_f64, 7);
+    facade::info!(app, "loss {loss}");
+    facade::warn!(&app, "{} of {:>2$} {x}", step, 9, 3, x = "y");
+    facade::error!(app, "saved", path:? = "a b", epoch = step + 1, step = step);
+    facade::info!(app, "{}", loss * 2.0, loss = "hides nothing");
+    facade::info!(app, "{} done", step; loss = loss, text:% = step,);
+    let evaluated = std::cell::Cell::new(0);
+    let count = || evaluated.set(evaluated.get() + 1);
+    facade::trace!(app, "{:?}", count());
+    facade::trace!(app, "never", value:? = count());
+    assert_eq!(evaluated.get(), 0);
+    facade::debug!(app, "once", value:? = count());
+    assert_eq!(evaluated.get(), 1);
+    assert_eq!(
+        records(&handle, &app),
+        [
+            "record INFO app loss 0.25",
+            "record WARN app 7 of   9 y x=y",
+            "record ERROR app saved path=\"a b\" epoch=8 step=7",
+            "record INFO app 0.5 loss=hides nothing",
+            "record INFO app 7 done loss=0.25 text=7",
+            "record DEBUG app once value=()",
+        ]
+    );
 }
 
 #[test]

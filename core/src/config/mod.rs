@@ -2,8 +2,9 @@
 //!
 //! A config is a plain struct. It comes from code (`LogConfig { name: "trainer".into(),
 //! ..LogConfig::default() }`), from a file ([`LogConfig::from_file`]), or from the environment
-//! ([`LogConfig::with_env`]). Code overrides the environment, which overrides the file, which
-//! overrides the defaults.
+//! ([`LogConfig::with_env`]). A field that code sets after `with_env` goes before the environment,
+//! the environment before the file, and the file before the defaults. A config that code gives as
+//! it is heeds no `LOGCORE_…` variables.
 
 mod filename;
 mod level;
@@ -103,8 +104,9 @@ pub struct LogConfig {
     pub enable_metrics: bool,
     /// `true` to sample memory. Default: on.
     pub enable_memory: bool,
-    /// `true` to also log panics, and warnings and errors that other crates send to the `log`
-    /// facade. Default: on.
+    /// `true` to also log panics, and records of other crates, which no logger's name and no
+    /// directive claims: warnings and errors always, the others from `foreign_level` on. Default:
+    /// on.
     pub capture_warnings: bool,
     /// `true` to finish the loggers on SIGINT, SIGTERM and SIGHUP before the process ends, and to
     /// leave a clean terminal on Ctrl-Z. Signals that the program handles or ignores are left
@@ -112,7 +114,9 @@ pub struct LogConfig {
     pub handle_signals: bool,
     /// Minimum level of records that no logger's name and no directive claims. Default: INFO.
     pub foreign_level: LevelFilter,
-    /// `true` to read `RUST_LOG` if `directives` is empty. Default: on.
+    /// `true` to read `RUST_LOG` if `directives` is empty: its targets become directives; its level
+    /// without a target becomes that of the console, also for records of other crates, if
+    /// `console_level` is the default. Default: on.
     pub heed_rust_log: bool,
     /// `true` to also send records to the sinks of the parents of `name`. Default: off.
     pub propagate: bool,

@@ -1,6 +1,7 @@
 //! The logger, as programs hold it.
 
 use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::api::metrics::{MetricHandle, Metrics};
 use crate::logger::inner::LoggerInner;
 use crate::logger::metric_table::StepChoice;
 use crate::logger::report::FinishReport;
-use crate::process::registry;
+use crate::process::{entered, registry};
 
 /// One logger for everything that a training run reports.
 ///
@@ -29,26 +30,25 @@ use crate::process::registry;
 ///
 /// In async code, run these in `spawn_blocking`; see [the front page](crate#async).
 #[derive(Clone)]
-#[must_use = "the logger closes when this value is dropped"]
+#[must_use = "bind it to a name, such as `logger` or `_logger`: the logger closes when its last value is dropped, and \
+              `let _ = …` drops at once"]
 pub struct UnifiedLogger {
     inner: Arc<LoggerInner>,
-    /// Held by the values that a set-up returned: the last of them closes the logger.
-    _guard: Option<Arc<SetupGuard>>,
+    /// Held by the values that a set-up returned; the last of all set-ups closes the logger.
+    _handle: Option<Arc<OpenHandle>>,
 }
 
 impl UnifiedLogger {
     pub(crate) fn borrowing(inner: Arc<LoggerInner>) -> Self {
-        Self { inner, _guard: None }
+        Self { inner, _handle: None }
     }
 
-    pub(crate) fn owning(inner: Arc<LoggerInner>, setup: u64) -> Self {
-        let guard = SetupGuard {
-            setup,
-            logger: Arc::clone(&inner),
-        };
+    /// Returns a logger that has a handle.
+    pub(crate) fn owning(inner: Arc<LoggerInner>) -> Self {
+        let handle = OpenHandle(Arc::clone(&inner));
         Self {
             inner,
-            _guard: Some(Arc::new(guard)),
+            _handle: Some(Arc::new(handle)),
         }
     }
 
@@ -557,6 +557,43 @@ impl UnifiedLogger {
         Ok(())
     }
 
+    /// Makes this the logger that takes what no name claims on this thread: the records of the `log`
+    /// macros in other crates, and panics. Without it, the logger named `root` takes them, else the
+    /// first that was set up.
+    ///
+    /// So several runs in one process, such as those of a sweep, each have their own lines. The
+    /// guard ends this when it is dropped; guards nest. It keeps the logger not open, and cannot
+    /// leave the thread. A thread that is started meanwhile has to enter the logger itself.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let quiet = facade::LogConfig { enable_console: false, run: "flat".into(), ..Default::default() };
+    /// use facade::logcore::log;
+    /// use facade::{LogConfig, setup_logging};
+    ///
+    /// std::thread::scope(|scope| {
+    ///     for run in ["lr_0.1", "lr_0.2"] {
+    ///         # let (folder, quiet) = (&folder, &quiet);
+    ///         scope.spawn(move || {
+    ///             let config = LogConfig { name: run.into(), log_dir: folder.path().join(run), ..quiet.clone() };
+    ///             let logger = setup_logging(config).unwrap();
+    ///             let _entered = logger.enter();
+    ///             log::info!("of the run {run}");
+    ///         });
+    ///     }
+    /// });
+    /// # #[cfg(feature = "file")]
+    /// let text = std::fs::read_to_string(folder.path().join("lr_0.2").join("training.log")).unwrap();
+    /// # #[cfg(feature = "file")]
+    /// assert!(text.contains("of the run lr_0.2") && !text.contains("lr_0.1"));
+    /// ```
+    pub fn enter(&self) -> EnteredLogger {
+        EnteredLogger {
+            number: entered::enter(&self.inner),
+            _not_send: PhantomData,
+        }
+    }
+
     /// Ends the logger: delivers everything, closes files and bars, and reports what each sink
     /// delivered. A repeated call returns the same report.
     ///
@@ -580,11 +617,11 @@ impl UnifiedLogger {
 /// A record that names the logger is taken with any target.
 impl Log for UnifiedLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.inner.is_enabled(RecordOrigin::Addressed, metadata)
+        self.inner.is_enabled(RecordOrigin::Addressed.into(), metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.inner.log(RecordOrigin::Addressed, record);
+        self.inner.log(RecordOrigin::Addressed.into(), record);
     }
 
     fn flush(&self) {
@@ -600,18 +637,33 @@ impl fmt::Debug for UnifiedLogger {
     }
 }
 
-/// Closes the logger when the last handle of its set-up is dropped.
-struct SetupGuard {
-    logger: Arc<LoggerInner>,
-    setup: u64,
+/// Keeps the logger open, with the handles of its other set-ups.
+struct OpenHandle(Arc<LoggerInner>);
+
+impl Drop for OpenHandle {
+    fn drop(&mut self) {
+        registry::drop_handle(&self.0);
+    }
 }
 
-impl Drop for SetupGuard {
+/// A logger takes what no name claims on a thread, until this is dropped there; see
+/// [`UnifiedLogger::enter`].
+#[must_use = "the thread leaves the logger when this is dropped"]
+pub struct EnteredLogger {
+    number: u64,
+    /// The entry belongs to one thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Drop for EnteredLogger {
     fn drop(&mut self) {
-        // A later set-up of the same name keeps the logger open.
-        if self.logger.setups() == self.setup {
-            registry::finish(&self.logger);
-        }
+        entered::leave(self.number);
+    }
+}
+
+impl fmt::Debug for EnteredLogger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnteredLogger").finish_non_exhaustive()
     }
 }
 

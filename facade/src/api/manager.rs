@@ -12,7 +12,8 @@ use crate::process::registry;
 /// it is.
 ///
 /// An open logger of that name gets the new configuration without losing a line. The logger closes
-/// when the last clone of the returned value is dropped, so a block works like a context manager.
+/// when the last value is dropped that any set-up of its name has returned, so a block works like a
+/// context manager.
 ///
 /// # Errors
 ///
@@ -53,8 +54,7 @@ where
     C: TryInto<LogConfig>,
     LogError: From<C::Error>,
 {
-    let (logger, setup) = registry::set_up(config.try_into()?)?;
-    Ok(UnifiedLogger::owning(logger, setup))
+    Ok(UnifiedLogger::owning(registry::set_up(config.try_into()?)?))
 }
 
 /// Returns the logger of this name; opens it if it is not there, with the config of

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use logcore::log::{Log, Metadata, Record};
+use logcore::log::{LevelFilter, Log, Metadata, Record};
 use logcore::{Directives, Redaction, is_logging_suppressed};
-use logcore_pipeline::{RecordOrigin, count_call_after_end};
+use logcore_pipeline::{LevelRule, RecordArrival, RecordOrigin, count_call_after_end};
 
 use crate::logger::gate::CallGate;
 use crate::logger::rate_limit::SiteRateLimiter;
@@ -31,15 +31,22 @@ pub(crate) struct RecordFilter {
     method: Box<dyn Log>,
     addressed: Box<dyn Log>,
     facade: Box<dyn Log>,
+    foreign: Box<dyn Log>,
 }
 
 impl RecordFilter {
-    pub(crate) fn new(gate: &Arc<CallGate>, rules: &FilterRules) -> Self {
-        let dispatch = |origin| dispatch(Arc::clone(gate), origin, rules.clone());
+    /// Returns the filter of a logger whose sinks take records up to `level`.
+    pub(crate) fn new(gate: &Arc<CallGate>, rules: &FilterRules, level: LevelFilter) -> Self {
+        let limits = Arc::new(TargetLimits::new(&rules.directives, level));
+        let dispatch = |arrival| dispatch(Arc::clone(gate), arrival, Arc::clone(&limits), rules.clone());
         Self {
-            method: dispatch(RecordOrigin::Method),
-            addressed: dispatch(RecordOrigin::Addressed),
-            facade: dispatch(RecordOrigin::Facade),
+            method: dispatch(RecordOrigin::Method.into()),
+            addressed: dispatch(RecordOrigin::Addressed.into()),
+            facade: dispatch(RecordOrigin::Facade.into()),
+            foreign: dispatch(RecordArrival {
+                origin: RecordOrigin::Facade,
+                rule: LevelRule::Foreign,
+            }),
         }
     }
 
@@ -50,33 +57,63 @@ impl RecordFilter {
             method: closed(),
             addressed: closed(),
             facade: closed(),
+            foreign: closed(),
         }
     }
 
-    pub(crate) fn for_origin(&self, origin: RecordOrigin) -> &dyn Log {
-        match origin {
-            RecordOrigin::Method => &*self.method,
-            RecordOrigin::Addressed => &*self.addressed,
-            RecordOrigin::Facade => &*self.facade,
+    pub(crate) fn for_arrival(&self, arrival: RecordArrival) -> &dyn Log {
+        match (arrival.origin, arrival.rule) {
+            (RecordOrigin::Method, _) => &*self.method,
+            (RecordOrigin::Addressed, _) => &*self.addressed,
+            (RecordOrigin::Facade, LevelRule::Foreign) => &*self.foreign,
+            (RecordOrigin::Facade, _) => &*self.facade,
         }
     }
 }
 
-fn dispatch(gate: Arc<CallGate>, origin: RecordOrigin, rules: FilterRules) -> Box<dyn Log> {
-    let FilterRules {
-        directives,
-        limiter,
-        redaction,
-    } = rules;
+/// The levels by target, for a logger with directives.
+struct TargetLimits {
+    directives: Directives,
+    /// The limit for targets that no directive names: the directives' level without a target, and
+    /// what the sinks take.
+    others: LevelFilter,
+}
+
+impl TargetLimits {
+    fn new(directives: &Directives, level: LevelFilter) -> Self {
+        Self {
+            others: directives.default_level().map_or(level, |ceiling| ceiling.min(level)),
+            directives: directives.clone(),
+        }
+    }
+
+    fn admits(&self, metadata: &Metadata<'_>) -> bool {
+        let limit = self.directives.explicit_level(metadata.target());
+        metadata.level() <= limit.unwrap_or(self.others)
+    }
+
+    fn is_named(&self, target: &str) -> bool {
+        self.directives.explicit_level(target).is_some()
+    }
+}
+
+fn dispatch(
+    gate: Arc<CallGate>,
+    arrival: RecordArrival,
+    limits: Arc<TargetLimits>,
+    rules: FilterRules,
+) -> Box<dyn Log> {
     let mut dispatch = fern::Dispatch::new();
-    if !directives.is_empty() {
-        dispatch = dispatch.filter(move |metadata| directives.allows(metadata.target(), metadata.level()));
+    if !rules.directives.is_empty() {
+        let limits = Arc::clone(&limits);
+        dispatch = dispatch.filter(move |metadata| limits.admits(metadata));
     }
     let appender: Box<dyn Log> = Box::new(RingAppender {
         gate,
-        origin,
-        limiter,
-        redaction,
+        arrival,
+        limits,
+        limiter: rules.limiter,
+        redaction: rules.redaction,
     });
     dispatch.chain(appender).into_log().1
 }
@@ -84,7 +121,8 @@ fn dispatch(gate: Arc<CallGate>, origin: RecordOrigin, rules: FilterRules) -> Bo
 /// The last part of a dispatch: limits, redacts, and puts the record into the ring.
 struct RingAppender {
     gate: Arc<CallGate>,
-    origin: RecordOrigin,
+    arrival: RecordArrival,
+    limits: Arc<TargetLimits>,
     limiter: Option<Arc<SiteRateLimiter>>,
     redaction: Option<Arc<Redaction>>,
 }
@@ -100,8 +138,12 @@ impl Log for RingAppender {
             return;
         }
         let producer = self.gate.producer();
+        let mut arrival = self.arrival;
+        if self.limits.is_named(record.target()) {
+            arrival.rule = LevelRule::Directed;
+        }
         if let Some(limiter) = &self.limiter
-            && !limiter.admits(producer, self.origin, record)
+            && !limiter.admits(producer, arrival, record)
         {
             return;
         }
@@ -109,8 +151,8 @@ impl Log for RingAppender {
             // The producer formats the record once and redacts the encoded texts. Redacting the
             // `log::Record` would run the user's `Display` impls twice, and they may have side
             // effects.
-            Some(redaction) => producer.record_rewritten(self.origin, record, &|text| redaction.hide(text)),
-            None => producer.record(self.origin, record),
+            Some(redaction) => producer.record_rewritten(arrival, record, &|text| redaction.hide(text)),
+            None => producer.record(arrival, record),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One logger, as all its handles share it: text, levels, configuration, and its end.
 
+use std::collections::BTreeMap;
 use std::fmt::{Arguments, Display};
 use std::ops::ControlFlow;
 use std::panic::Location;
@@ -16,7 +17,8 @@ use logcore::{
     SupersededRows, WatchedLevels, is_logging_suppressed, redacted,
 };
 use logcore_pipeline::{
-    LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation, RecordOrigin, print_notice, redact_in_notices,
+    LevelRule, LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation, RecordArrival, RecordOrigin,
+    print_notice, redact_in_notices,
 };
 
 use crate::logger::earlier_rows::EarlierRows;
@@ -41,6 +43,11 @@ pub(crate) struct LoggerInner {
     level: AtomicUsize,
     /// `true` if the filter has rules; without rules, records pass by the filter.
     is_filtered: AtomicBool,
+    /// The most verbose level of the records that the logger takes although no name and no
+    /// directive claims them. Off if it takes none.
+    foreign_level: AtomicUsize,
+    /// The same for its console alone, if `RUST_LOG` sets the level there.
+    foreign_console_level: AtomicUsize,
     filter: ArcSwap<RecordFilter>,
     settings: ArcSwap<LoggerSettings>,
     metrics: MetricRecorder,
@@ -49,26 +56,62 @@ pub(crate) struct LoggerInner {
     probe_thread: PerProcess<Mutex<Option<ProbeThread>>>,
     stop: StopFlag,
     outcome: RunOutcome,
-    /// Number of set-ups, so that a handle of an earlier set-up does not close a later one.
-    setups: AtomicU64,
+    /// Number of the logger's first set-up in the process; 0 before.
+    first_setup: AtomicU64,
+    /// Number of handles that keep the logger open.
+    handles: AtomicUsize,
     report: PerProcess<Mutex<Option<FinishReport>>>,
 }
 
 /// The settings of a running logger.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct LoggerSettings {
     pub(crate) config: Arc<LogConfig>,
     /// `None` before the first configuration.
     pub(crate) run: Option<Arc<Run>>,
     pub(crate) rules: FilterRules,
     /// Levels by sink.
-    levels: std::collections::BTreeMap<String, LevelFilter>,
+    levels: BTreeMap<String, LevelFilter>,
+    /// The level up to which the console takes records of foreign targets beyond the config's
+    /// `foreign_level`.
+    pub(crate) foreign_console_level: LevelFilter,
 }
 
 impl LoggerSettings {
-    /// Returns the most verbose level that a sink wants.
+    /// Returns the most verbose level that a sink wants, by its own level or by a directive.
     pub(crate) fn level(&self) -> LevelFilter {
+        match self.sinks_level() {
+            LevelFilter::Off => LevelFilter::Off,
+            level => level.max(self.rules.directives.highest_target_level().unwrap_or(level)),
+        }
+    }
+
+    /// Returns the most verbose level of a sink.
+    fn sinks_level(&self) -> LevelFilter {
         self.levels.values().copied().max().unwrap_or(LevelFilter::Off)
+    }
+
+    /// Returns the most verbose levels of foreign records: for all sinks, and for the console.
+    pub(crate) fn foreign_levels(&self) -> (LevelFilter, LevelFilter) {
+        match self.config.capture_warnings {
+            true => (
+                self.config.foreign_level.max(LevelFilter::Warn),
+                self.foreign_console_level,
+            ),
+            false => (LevelFilter::Off, LevelFilter::Off),
+        }
+    }
+}
+
+impl Default for LoggerSettings {
+    fn default() -> Self {
+        Self {
+            config: Arc::default(),
+            run: None,
+            rules: FilterRules::default(),
+            levels: BTreeMap::new(),
+            foreign_console_level: LevelFilter::Off,
+        }
     }
 }
 
@@ -89,7 +132,9 @@ impl LoggerInner {
             age: NEXT.fetch_add(1, Ordering::Relaxed),
             level: AtomicUsize::new(0),
             is_filtered: AtomicBool::new(false),
-            filter: ArcSwap::from_pointee(RecordFilter::new(&gate, &FilterRules::default())),
+            foreign_level: AtomicUsize::new(0),
+            foreign_console_level: AtomicUsize::new(0),
+            filter: ArcSwap::from_pointee(RecordFilter::new(&gate, &FilterRules::default(), LevelFilter::Off)),
             settings: ArcSwap::default(),
             metrics: MetricRecorder::new(Arc::clone(&gate)),
             gate,
@@ -97,7 +142,8 @@ impl LoggerInner {
             probe_thread: PerProcess::default(),
             stop,
             outcome: RunOutcome::new(),
-            setups: AtomicU64::new(0),
+            first_setup: AtomicU64::new(0),
+            handles: AtomicUsize::new(0),
             report: PerProcess::default(),
         }
     }
@@ -129,6 +175,7 @@ impl LoggerInner {
             true => Propagation::ToParents,
             false => Propagation::None,
         };
+        let foreign_console_level = built.foreign_console_level();
         producer.open(propagation, built.folder, built.sinks, deadline)?;
         let earlier_rows = EarlierRows::of_run(run.info(), &config, SupersededRows::default());
         self.metrics.configure(&config, built.first_step, earlier_rows);
@@ -144,6 +191,7 @@ impl LoggerInner {
             run,
             rules,
             levels,
+            foreign_console_level,
         });
         let logger = Arc::downgrade(self);
         let deliver = move |report| match logger.upgrade() {
@@ -209,30 +257,77 @@ impl LoggerInner {
         config.log_dir.join(name)
     }
 
+    /// Returns `true` while the logger takes calls.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.gate.is_closed()
+    }
+
     /// Returns `true` if this process has the open logger from the process that forked it.
     pub(crate) fn is_inherited(&self) -> bool {
         self.gate.is_inherited()
     }
 
-    /// Returns the number of set-ups so far.
-    pub(crate) fn setups(&self) -> u64 {
-        self.setups.load(Ordering::Relaxed)
+    /// Returns the sort key that puts loggers in the order of their first set-ups, those that only
+    /// `get_logger` has opened behind, and inherited ones last.
+    pub(crate) fn seniority(&self) -> (bool, u64, u64) {
+        let setup = self.first_setup.load(Ordering::Relaxed).wrapping_sub(1);
+        (self.is_inherited(), setup, self.age)
     }
 
-    /// Counts a set-up, whose handle closes the logger instead of the handles before.
-    pub(crate) fn count_setup(&self) -> u64 {
-        self.setups.fetch_add(1, Ordering::Relaxed) + 1
+    /// Counts a set-up and its handle, which keeps the logger open.
+    pub(crate) fn add_handle(&self) {
+        static SETUPS: AtomicU64 = AtomicU64::new(0);
+        let setup = SETUPS.fetch_add(1, Ordering::Relaxed) + 1;
+        let _ = self
+            .first_setup
+            .compare_exchange(0, setup, Ordering::Relaxed, Ordering::Relaxed);
+        self.handles.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(crate) fn is_enabled(&self, origin: RecordOrigin, metadata: &log::Metadata<'_>) -> bool {
+    /// Discounts a handle.
+    pub(crate) fn remove_handle(&self) {
+        self.handles.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Returns `true` if a handle keeps the logger open.
+    pub(crate) fn has_handles(&self) -> bool {
+        self.handles.load(Ordering::Acquire) > 0
+    }
+
+    /// Returns `true` if the logger takes records that no name and no directive claims.
+    pub(crate) fn takes_foreign(&self) -> bool {
+        self.foreign_level.load(Ordering::Relaxed) != 0
+    }
+
+    /// Returns the rule by which the logger takes a record that no name and no directive claims;
+    /// `None` if it does not take the record.
+    pub(crate) fn foreign_rule(&self, level: log::Level) -> Option<LevelRule> {
+        let is_within = |limit: &AtomicUsize| level as usize <= limit.load(Ordering::Relaxed);
+        if is_within(&self.foreign_level) {
+            return Some(LevelRule::Usual);
+        }
+        is_within(&self.foreign_console_level).then_some(LevelRule::Foreign)
+    }
+
+    pub(crate) fn is_enabled(&self, arrival: RecordArrival, metadata: &log::Metadata<'_>) -> bool {
         self.wants(metadata.level())
-            && (!self.is_filtered.load(Ordering::Acquire) || self.filter.load().for_origin(origin).enabled(metadata))
+            && (!self.is_filtered.load(Ordering::Acquire) || self.filter.load().for_arrival(arrival).enabled(metadata))
+    }
+
+    /// Returns `true` if people who look at stderr see such a record on the logger's console.
+    pub(crate) fn shows_on_console(&self, metadata: &log::Metadata<'_>) -> bool {
+        let settings = self.settings();
+        let level = settings.levels.get("console").copied().unwrap_or(LevelFilter::Off);
+        self.is_open()
+            && metadata.level() <= level
+            && self.is_enabled(RecordOrigin::Facade.into(), metadata)
+            && terminal::is_seen_beside_stderr(&settings.config)
     }
 
     /// Logs a record from the `log` macros.
-    pub(crate) fn log(&self, origin: RecordOrigin, record: &log::Record<'_>) {
+    pub(crate) fn log(&self, arrival: RecordArrival, record: &log::Record<'_>) {
         if self.wants(record.level()) {
-            self.send(origin, record);
+            self.send(arrival, record);
         }
     }
 
@@ -259,15 +354,15 @@ impl LoggerInner {
             .line(Some(site.line()))
             .args(message)
             .build();
-        self.send(RecordOrigin::Method, &record);
+        self.send(RecordOrigin::Method.into(), &record);
     }
 
-    fn send(&self, origin: RecordOrigin, record: &log::Record<'_>) {
+    fn send(&self, arrival: RecordArrival, record: &log::Record<'_>) {
         self.outcome.count_record(record.level());
         if self.is_filtered.load(Ordering::Acquire) {
-            self.filter.load().for_origin(origin).log(record);
+            self.filter.load().for_arrival(arrival).log(record);
         } else {
-            self.producer().record(origin, record);
+            self.producer().record(arrival, record);
         }
     }
 
@@ -335,9 +430,12 @@ impl LoggerInner {
             return;
         }
         let level = settings.level();
-        self.filter
-            .store(Arc::new(RecordFilter::new(&self.gate, &settings.rules)));
+        let filter = RecordFilter::new(&self.gate, &settings.rules, settings.sinks_level());
+        self.filter.store(Arc::new(filter));
         self.is_filtered.store(!settings.rules.is_empty(), Ordering::Release);
+        let (foreign, on_console) = settings.foreign_levels();
+        self.foreign_level.store(foreign as usize, Ordering::Relaxed);
+        self.foreign_console_level.store(on_console as usize, Ordering::Relaxed);
         self.settings.store(Arc::new(settings));
         self.level.store(level as usize, Ordering::Relaxed);
     }
@@ -547,6 +645,7 @@ impl LoggerInner {
     fn close(&self) {
         self.filter.store(Arc::new(RecordFilter::closed(self.name())));
         self.is_filtered.store(true, Ordering::Release);
+        self.foreign_level.store(0, Ordering::Relaxed);
         self.gate.close();
     }
 

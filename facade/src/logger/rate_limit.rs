@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use logcore::log::{Level, Record};
 use logcore::{SiteLimit, canonical_name};
-use logcore_pipeline::{ForkMutex, Producer, RecordOrigin};
+use logcore_pipeline::{ForkMutex, Producer, RecordArrival};
 
 /// Counts the records of each call site in a period, and drops those beyond the limit.
 ///
@@ -27,11 +27,11 @@ struct LimitPeriod {
 
 /// A call site that has logged in this period.
 struct CallSite {
-    /// Location, level, origin and target of the first record, for the line that reports the
+    /// Location, level, arrival and target of the first record, for the line that reports the
     /// dropped ones.
     location: String,
     level: Level,
-    origin: RecordOrigin,
+    arrival: RecordArrival,
     target: String,
     admitted: u64,
     dropped: u64,
@@ -41,7 +41,7 @@ struct CallSite {
 struct DropNotice {
     text: String,
     level: Level,
-    origin: RecordOrigin,
+    arrival: RecordArrival,
     target: String,
 }
 
@@ -59,11 +59,11 @@ impl SiteRateLimiter {
 
     /// Returns `true` if the limit admits the record, and counts a record that it does not admit.
     /// It admits every error.
-    pub(crate) fn admits(&self, producer: &Producer, origin: RecordOrigin, record: &Record<'_>) -> bool {
+    pub(crate) fn admits(&self, producer: &Producer, arrival: RecordArrival, record: &Record<'_>) -> bool {
         if record.level() == Level::Error {
             return true;
         }
-        let (is_admitted, notices) = self.count(origin, record);
+        let (is_admitted, notices) = self.count(arrival, record);
         if !is_admitted {
             producer.count_over_limit(record.level());
         }
@@ -77,7 +77,7 @@ impl SiteRateLimiter {
         log_notices(producer, notices);
     }
 
-    fn count(&self, origin: RecordOrigin, record: &Record<'_>) -> (bool, Vec<DropNotice>) {
+    fn count(&self, arrival: RecordArrival, record: &Record<'_>) -> (bool, Vec<DropNotice>) {
         let mut period = self.period.lock();
         let mut notices = Vec::new();
         if period.began.elapsed() >= self.limit.period {
@@ -86,7 +86,7 @@ impl SiteRateLimiter {
             period.sites.clear();
         }
         let site = period.sites.entry(site_hash(record));
-        let site = site.or_insert_with(|| CallSite::new(origin, record));
+        let site = site.or_insert_with(|| CallSite::new(arrival, record));
         let is_admitted = site.admitted < self.limit.records;
         match is_admitted {
             true => site.admitted += 1,
@@ -104,7 +104,7 @@ impl SiteRateLimiter {
 }
 
 impl CallSite {
-    fn new(origin: RecordOrigin, record: &Record<'_>) -> Self {
+    fn new(arrival: RecordArrival, record: &Record<'_>) -> Self {
         let file = record.file().unwrap_or(record.target());
         Self {
             location: match record.line() {
@@ -112,7 +112,7 @@ impl CallSite {
                 None => file.to_owned(),
             },
             level: record.level(),
-            origin,
+            arrival,
             target: record.target().to_owned(),
             admitted: 0,
             dropped: 0,
@@ -127,7 +127,7 @@ impl CallSite {
                 self.location, limit.period
             ),
             level: self.level,
-            origin: self.origin,
+            arrival: self.arrival,
             target: self.target.clone(),
         }
     }
@@ -138,7 +138,7 @@ impl CallSite {
 fn log_notices(producer: &Producer, notices: Vec<DropNotice>) {
     for notice in notices {
         producer.record(
-            notice.origin,
+            notice.arrival,
             &Record::builder()
                 .level(notice.level)
                 .target(&notice.target)
@@ -178,7 +178,7 @@ mod tests {
 
     use logcore::Deadline;
     use logcore::testing::recording;
-    use logcore_pipeline::{NamedSink, OVER_LIMIT, Pipeline, Propagation};
+    use logcore_pipeline::{NamedSink, OVER_LIMIT, Pipeline, Propagation, RecordOrigin};
     use proptest::prelude::*;
 
     use super::*;
@@ -203,7 +203,7 @@ mod tests {
             for (line, fails) in &logged {
                 let level = if *fails { Level::Error } else { Level::Info };
                 let record = Record::builder().level(level).file_static(Some("a.rs")).line(Some(*line)).build();
-                let admitted = limiter.admits(&producer, RecordOrigin::Method, &record);
+                let admitted = limiter.admits(&producer, RecordOrigin::Method.into(), &record);
                 prop_assert!(admitted || !fails);
                 passed += u64::from(admitted);
             }
@@ -234,7 +234,7 @@ mod tests {
         // The limiter drops a call within a millisecond of the previous one, and a later call ends
         // the period.
         while notices.is_empty() {
-            notices = limiter.count(RecordOrigin::Method, &record).1;
+            notices = limiter.count(RecordOrigin::Method.into(), &record).1;
         }
         assert!(
             notices[0].text.ends_with(" more like this from a.rs:7 within 1ms"),
@@ -243,7 +243,10 @@ mod tests {
         );
         assert!(
             limiter
-                .count(RecordOrigin::Method, &Record::builder().target("elsewhere").build())
+                .count(
+                    RecordOrigin::Method.into(),
+                    &Record::builder().target("elsewhere").build()
+                )
                 .0
         );
     }

@@ -24,6 +24,20 @@ pub(crate) struct BuiltSinks {
 }
 
 impl BuiltSinks {
+    /// Lets the console take records of foreign targets up to `level`, beyond those that the other
+    /// sinks take.
+    pub(crate) fn open_console_to_foreign(&mut self, level: LevelFilter) {
+        for sink in self.sinks.iter_mut().filter(|sink| sink.name == "console") {
+            sink.foreign_level = level;
+        }
+    }
+
+    /// Returns the most verbose level of foreign records that only the console takes.
+    pub(crate) fn foreign_console_level(&self) -> LevelFilter {
+        let levels = self.sinks.iter().map(|sink| sink.foreign_level);
+        levels.max().unwrap_or(LevelFilter::Off)
+    }
+
     /// Returns `true` if a killed process may leave something for one of these sinks. A terminal
     /// needs no recovery.
     pub(crate) fn can_recover(&self) -> bool {
@@ -57,6 +71,10 @@ pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) ->
         let folds = config.fold_repeats && sink.folds_repeats();
         built.sinks.push(NamedSink {
             repeat_folder: folds.then(RepeatFolder::default),
+            directed_level: match name == "console" && !ranks.is_first() {
+                true => config.other_ranks_level,
+                false => LevelFilter::Trace,
+            },
             ..NamedSink::new(name, level, sink)
         });
     }

@@ -57,6 +57,17 @@ impl SummaryPrinter {
     }
 }
 
+/// Returns `true` if people who look at stderr see the console of this config.
+pub(crate) fn is_seen_beside_stderr(config: &LogConfig) -> bool {
+    #[cfg(feature = "console")]
+    return logcore_console::ConsolePrinter::from_config(config).is_some_and(|console| console.is_seen_beside_stderr());
+    #[cfg(not(feature = "console"))]
+    {
+        let _ = config;
+        false
+    }
+}
+
 /// Limits how long anything may wait for the terminal from now on.
 pub(crate) fn limit_waiting(deadline: Deadline) {
     #[cfg(feature = "console")]

@@ -3,10 +3,12 @@
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use arc_swap::ArcSwap;
+use logcore::is_logging_suppressed;
 use logcore::log::{self, Log, Metadata, Record};
-use logcore_pipeline::{RecordOrigin, print_notice};
+use logcore_pipeline::{RecordArrival, RecordOrigin, count_call_after_end, print_notice};
 
 use crate::logger::inner::LoggerInner;
+use crate::process::entered::entered_logger;
 use crate::process::routing_table::RoutingTable;
 
 static ROUTES: LazyLock<ArcSwap<RoutingTable>> = LazyLock::new(ArcSwap::default);
@@ -34,9 +36,10 @@ fn replace(change: impl Fn(&RoutingTable) -> RoutingTable) {
     }
 }
 
-/// Returns the logger that captures warnings and panics, if there is one.
-pub(crate) fn capturing() -> Option<Arc<LoggerInner>> {
-    ROUTES.load().capturing().cloned()
+/// Returns the logger that takes what nothing claims on this thread, panics included.
+pub(crate) fn fallback() -> Option<Arc<LoggerInner>> {
+    let entered = entered_logger().filter(|logger| logger.takes_foreign());
+    entered.or_else(|| ROUTES.load().fallback().cloned())
 }
 
 /// Returns the logger of this name that this process has from the process that forked it.
@@ -72,18 +75,37 @@ fn install() -> bool {
 
 struct GlobalLog;
 
+impl GlobalLog {
+    /// Calls `give` with the logger for a record, and with the arrival of the record there.
+    #[inline]
+    fn route<T>(metadata: &Metadata<'_>, give: impl FnOnce(&LoggerInner, RecordArrival) -> T) -> Option<T> {
+        let routes = ROUTES.load();
+        let (target, level) = (metadata.target(), metadata.level());
+        if let Some(logger) = routes.above(target) {
+            return Some(give(logger, RecordOrigin::Facade.into()));
+        }
+        let entered = entered_logger();
+        let Some((logger, rule)) = routes.foreign_taker(target, level, entered.as_ref()) else {
+            if let Some(ended) = routes.ended()
+                && ended.would_take(target, level)
+                && !is_logging_suppressed()
+            {
+                count_call_after_end(&ended.name);
+            }
+            return None;
+        };
+        let origin = RecordOrigin::Facade;
+        Some(give(logger, RecordArrival { origin, rule }))
+    }
+}
+
 impl Log for GlobalLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let routes = ROUTES.load();
-        routes
-            .route(metadata.target(), metadata.level())
-            .is_some_and(|logger| logger.is_enabled(RecordOrigin::Facade, metadata))
+        Self::route(metadata, |logger, arrival| logger.is_enabled(arrival, metadata)).unwrap_or(false)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if let Some(logger) = ROUTES.load().route(record.target(), record.level()) {
-            logger.log(RecordOrigin::Facade, record);
-        }
+        Self::route(record.metadata(), |logger, arrival| logger.log(arrival, record));
     }
 
     fn flush(&self) {

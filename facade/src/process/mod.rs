@@ -2,11 +2,13 @@
 //! process.
 
 pub(crate) mod config_watch;
+pub(crate) mod entered;
 pub(crate) mod global_log;
 pub(crate) mod logger_config;
 pub(crate) mod panic_hook;
 mod plugins;
 pub(crate) mod registry;
-pub(crate) mod routing_table;
+mod routing_table;
+mod rust_log;
 pub(crate) mod signals;
 pub(crate) mod state;

@@ -5,8 +5,9 @@ use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 use std::thread;
 
-use logcore::log::{Level, Record};
-use logcore::{is_catching_panic, is_logging_suppressed};
+use logcore::log::{Level, Metadata, Record};
+use logcore::panic_text::{PANIC_TARGET, panic_text};
+use logcore::{call_hooks, is_catching_panic, is_logging_suppressed};
 use logcore_pipeline::RecordOrigin;
 
 use crate::logger::report::note_panic;
@@ -27,9 +28,9 @@ pub(crate) fn install(on_abort: fn()) {
             if is_catching_panic() {
                 return earlier(info);
             }
-            log_panic(info);
+            let is_shown = log_panic(info);
             // The output of the earlier hook must not break a bar.
-            terminal::suspend(|| earlier(info));
+            terminal::suspend(|| call_hooks(is_shown, || earlier(info)));
             if cfg!(panic = "abort") && !is_logging_suppressed() {
                 // No destructor runs after this hook.
                 on_abort();
@@ -38,10 +39,11 @@ pub(crate) fn install(on_abort: fn()) {
     });
 }
 
-fn log_panic(info: &PanicHookInfo<'_>) {
+/// Logs a panic; returns `true` if a console has shown it to who looks at stderr.
+fn log_panic(info: &PanicHookInfo<'_>) -> bool {
     // The pipeline reports a panic of a sink as an error of that sink.
     if is_logging_suppressed() {
-        return;
+        return false;
     }
     let thread = thread::current();
     let payload = info.payload();
@@ -51,24 +53,24 @@ fn log_panic(info: &PanicHookInfo<'_>) {
         .unwrap_or("(no message)");
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     note_panic(format!("panicked at {location}: {message}"));
-    let Some(logger) = global_log::capturing() else {
-        return;
+    let Some(logger) = global_log::fallback() else {
+        return false;
     };
+    let name = thread.name().unwrap_or("unnamed");
+    let message = format!("thread `{name}` panicked at {location}: {message}");
     // In a forked child, a thread of the parent may have held the lock of the backtrace at the
     // fork.
-    let backtrace = match logger.producer().is_inherited() {
-        true => Backtrace::disabled(),
-        false => Backtrace::force_capture(),
+    let text = match logger.producer().is_inherited() {
+        true => message,
+        false => panic_text(&message, &Backtrace::force_capture().to_string()),
     };
+    let metadata = Metadata::builder().level(Level::Error).target(PANIC_TARGET).build();
     logger.log(
-        RecordOrigin::Facade,
+        RecordOrigin::Facade.into(),
         &Record::builder()
-            .level(Level::Error)
-            .target("panic")
-            .args(format_args!(
-                "thread `{}` panicked at {location}: {message}\n{backtrace}",
-                thread.name().unwrap_or("unnamed")
-            ))
+            .metadata(metadata.clone())
+            .args(format_args!("{text}"))
             .build(),
     );
+    logger.shows_on_console(&metadata)
 }

@@ -77,15 +77,11 @@ pub(crate) fn set_directives(directives: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Sets a logger up with its own config. Returns the logger and the number of this set-up, whose
-/// handle closes the logger.
-pub(crate) fn set_up(mut config: LogConfig) -> Result<(Arc<LoggerInner>, u64), LogError> {
+/// Sets a logger up with its own config. Returns the logger with one more handle, which
+/// [`drop_handle`] takes back.
+pub(crate) fn set_up(mut config: LogConfig) -> Result<Arc<LoggerInner>, LogError> {
     config.name = printable_name(&config.name);
-    let mut state = state();
-    let logger = state.open(config)?;
-    // Under the lock, so that the set-up whose config holds is also the one that closes the logger.
-    let setup = logger.count_setup();
-    Ok((logger, setup))
+    state().set_up(config)
 }
 
 /// Returns the logger of this name; opens it if it is not there. Notices report trouble with its
@@ -151,6 +147,20 @@ pub(crate) fn clean_up() {
     finish_all(state, 0);
 }
 
+/// Takes a handle back; finishes the logger with its last handle.
+pub(crate) fn drop_handle(logger: &Arc<LoggerInner>) {
+    logger.remove_handle();
+    // A sink must not wait for the lock: its holder may wait for the sink.
+    if logger.has_handles() || is_logging_suppressed() {
+        return;
+    }
+    let state = state();
+    // Another set-up may have come first.
+    if !logger.has_handles() {
+        finish_locked(state, logger);
+    }
+}
+
 /// Finishes one logger.
 pub(crate) fn finish(logger: &Arc<LoggerInner>) -> FinishReport {
     if is_logging_suppressed() {
@@ -158,15 +168,17 @@ pub(crate) fn finish(logger: &Arc<LoggerInner>) -> FinishReport {
         // logger.
         return FinishReport::from_within_sink(logger.name());
     }
-    {
-        let mut state = state();
-        global_log::withdraw(std::slice::from_ref(logger));
-        if !state.loggers.remove(logger) {
-            drop(state);
-            return logger.finish();
-        }
-        state.finishing += 1;
+    finish_locked(state(), logger)
+}
+
+fn finish_locked(mut open: MutexGuard<'_, ProcessState>, logger: &Arc<LoggerInner>) -> FinishReport {
+    global_log::withdraw(std::slice::from_ref(logger));
+    if !open.loggers.remove(logger) {
+        drop(open);
+        return logger.finish();
     }
+    open.finishing += 1;
+    drop(open);
     let report = logger.finish();
     let mut state = state();
     state.finishing -= 1;
@@ -239,7 +251,7 @@ fn end_at_signal(signal: Signal) {
     let Some(state) = state_soon() else { return };
     let loggers: Vec<_> = state.loggers.iter().cloned().collect();
     drop(state);
-    let reporter = global_log::capturing().or_else(|| loggers.first().cloned());
+    let reporter = global_log::fallback().or_else(|| loggers.first().cloned());
     let deadlines = loggers.iter().map(|logger| logger.limit_waiting());
     let deadline = deadlines
         .max_by_key(Deadline::remaining)

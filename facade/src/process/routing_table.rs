@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use logcore::log::{Level, LevelFilter};
 use logcore::{canonical_name, is_under, process_number};
+use logcore_pipeline::LevelRule;
 
 use crate::logger::inner::LoggerInner;
 
@@ -17,9 +18,11 @@ pub(crate) struct RoutingTable {
     chunks: Vec<Arc<RouteChunk>>,
     /// Targets that directives name, the longest first.
     directed: Arc<Vec<DirectedTarget>>,
-    root: Option<Arc<LoggerInner>>,
-    /// The logger that takes warnings, errors and panics of any target.
-    capturing: Option<Arc<LoggerInner>>,
+    /// The logger that takes what no name, no thread and no directive claims: `root`, else the first
+    /// that was set up.
+    fallback: Option<Arc<LoggerInner>>,
+    /// The last logger, after its end.
+    ended: Option<Arc<EndedLogger>>,
     /// Number of the process that made the table: a forked child still has the loggers of its
     /// parent.
     process: u64,
@@ -30,8 +33,8 @@ struct RouteChunk {
     entries: Vec<RouteEntry>,
     /// The most verbose level of these loggers.
     level: LevelFilter,
-    /// The oldest of these loggers that captures warnings.
-    capturing: Option<Arc<LoggerInner>>,
+    /// The first of these loggers that takes records of foreign targets.
+    takes_foreign: Option<Arc<LoggerInner>>,
 }
 
 #[derive(Clone)]
@@ -39,7 +42,7 @@ struct RouteEntry {
     name: Arc<str>,
     logger: Arc<LoggerInner>,
     level: LevelFilter,
-    captures: bool,
+    takes_foreign: bool,
 }
 
 /// A target that a directive of a logger names.
@@ -48,8 +51,24 @@ struct DirectedTarget {
     target: Arc<str>,
     /// Length of the target in its canonical form.
     length: usize,
-    level: LevelFilter,
     logger: Arc<LoggerInner>,
+}
+
+/// A logger that has ended, and the records that it would take.
+pub(crate) struct EndedLogger {
+    pub(crate) name: String,
+    level: LevelFilter,
+    foreign_level: LevelFilter,
+}
+
+impl EndedLogger {
+    /// Returns `true` if the logger would have taken a record of this target and level.
+    pub(crate) fn would_take(&self, target: &str, level: Level) -> bool {
+        match is_under(target, &self.name) {
+            true => level <= self.level,
+            false => level <= self.level.min(self.foreign_level),
+        }
+    }
 }
 
 /// A chunk with more entries is split.
@@ -57,6 +76,9 @@ const MOST_ENTRIES: usize = 128;
 /// Up to this number of entries, a linear search is faster than a binary one. Most programs have
 /// one to three loggers.
 const FEW: usize = 8;
+
+/// The logger that takes records of foreign targets before all others.
+const ROOT: &str = "root";
 
 impl RoutingTable {
     /// Returns the table with this logger as it is now, which replaces a logger of the same name.
@@ -67,11 +89,12 @@ impl RoutingTable {
             name: canonical_name(logger.name()).into(),
             logger: Arc::clone(logger),
             level: settings.level(),
-            captures: settings.config.capture_warnings,
+            takes_foreign: logger.takes_foreign(),
         };
         let replaced = table.replace(&entry.name.clone(), Some(entry));
         table.set_targets(logger, replaced.as_ref());
-        table.choose_fallbacks();
+        table.choose_fallback();
+        table.ended = None;
         table
     }
 
@@ -85,40 +108,73 @@ impl RoutingTable {
             table.replace(&name, None);
         }
         table.remove_targets(|directed| Arc::ptr_eq(&directed.logger, logger));
-        table.choose_fallbacks();
+        table.choose_fallback();
+        if table.chunks.is_empty() && !self.chunks.is_empty() {
+            let settings = logger.settings();
+            table.ended = Some(Arc::new(EndedLogger {
+                name: logger.name().to_owned(),
+                level: settings.level(),
+                foreign_level: settings.foreign_levels().0,
+            }));
+        }
         table
     }
 
-    /// Returns the logger for a record of this target and level.
-    pub(crate) fn route(&self, target: &str, level: Level) -> Option<&Arc<LoggerInner>> {
-        self.above(target).or(self.root.as_ref()).or_else(|| {
-            let directed = self
-                .directed
-                .iter()
-                .find(|directed| level <= directed.level && is_under(target, &directed.target));
-            match directed {
-                Some(directed) => Some(&directed.logger),
-                None => self.capturing.as_ref().filter(|_| level <= Level::Warn),
+    /// Returns the logger for a record that no name claims, and the rule by which the logger takes
+    /// the record. `entered` is the logger of the thread.
+    pub(crate) fn foreign_taker<'a>(
+        &'a self,
+        target: &str,
+        level: Level,
+        entered: Option<&'a Arc<LoggerInner>>,
+    ) -> Option<(&'a Arc<LoggerInner>, LevelRule)> {
+        let mut directed = self
+            .directed
+            .iter()
+            .filter(|directed| is_under(target, &directed.target))
+            .map(|directed| &directed.logger);
+        if let Some(entered) = entered {
+            // The filter of the logger decides by its directives.
+            if directed.clone().any(|logger| Arc::ptr_eq(logger, entered)) {
+                return Some((entered, LevelRule::Usual));
             }
-        })
+            if entered.takes_foreign() {
+                return Some((entered, entered.foreign_rule(level)?));
+            }
+        }
+        if let Some(logger) = directed.next() {
+            return Some((logger, LevelRule::Usual));
+        }
+        let fallback = self.fallback.as_ref()?;
+        Some((fallback, fallback.foreign_rule(level)?))
     }
 
-    pub(crate) fn capturing(&self) -> Option<&Arc<LoggerInner>> {
-        self.capturing.as_ref()
+    /// Returns the logger that takes what nothing claims, panics included.
+    pub(crate) fn fallback(&self) -> Option<&Arc<LoggerInner>> {
+        self.fallback.as_ref()
+    }
+
+    /// Returns the last logger if it has ended.
+    pub(crate) fn ended(&self) -> Option<&EndedLogger> {
+        self.ended.as_deref()
     }
 
     pub(crate) fn loggers(&self) -> impl Iterator<Item = &Arc<LoggerInner>> {
         self.entries().map(|entry| &entry.logger)
     }
 
-    /// Returns the most verbose level of all loggers.
+    /// Returns the most verbose level of all loggers. The level of an ended logger stays, so that
+    /// the calls after its end are counted.
     pub(crate) fn level(&self) -> LevelFilter {
         let levels = self.chunks.iter().map(|chunk| chunk.level);
-        levels.max().unwrap_or(LevelFilter::Off)
+        levels
+            .chain(self.ended.iter().map(|ended| ended.level))
+            .max()
+            .unwrap_or(LevelFilter::Off)
     }
 
     /// Returns the logger with the longest name above a target.
-    fn above(&self, mut target: &str) -> Option<&Arc<LoggerInner>> {
+    pub(crate) fn above(&self, mut target: &str) -> Option<&Arc<LoggerInner>> {
         if let [chunk] = &*self.chunks
             && chunk.entries.len() <= FEW
         {
@@ -198,15 +254,18 @@ impl RoutingTable {
         if new.peek().is_none() {
             return;
         }
-        let new = new.map(|(target, level)| DirectedTarget {
+        let new = new.map(|(target, _)| DirectedTarget {
             length: canonical_name(target).len(),
             target: target.into(),
-            level,
             logger: Arc::clone(logger),
         });
         let all = Arc::make_mut(&mut self.directed);
         all.extend(new);
-        all.sort_by_key(|directed| (Reverse(directed.length), seniority(&directed.logger)));
+        // Directives of the whole process are those of every logger: then `root` goes first.
+        all.sort_by_key(|directed| {
+            let logger = &directed.logger;
+            (Reverse(directed.length), logger.name() != ROOT, logger.seniority())
+        });
     }
 
     fn remove_targets(&mut self, is_gone: impl Fn(&DirectedTarget) -> bool) {
@@ -215,11 +274,13 @@ impl RoutingTable {
         }
     }
 
-    /// Finds the logger named `root` and the one that captures warnings.
-    fn choose_fallbacks(&mut self) {
-        self.root = self.find("root").map(|entry| Arc::clone(&entry.logger));
-        let capturing = self.chunks.iter().filter_map(|chunk| chunk.capturing.as_ref());
-        self.capturing = capturing.min_by_key(|logger| seniority(logger)).cloned();
+    fn choose_fallback(&mut self) {
+        let root = self.find(ROOT).filter(|entry| entry.takes_foreign);
+        let first = || {
+            let all = self.chunks.iter().filter_map(|chunk| chunk.takes_foreign.as_ref());
+            all.min_by_key(|logger| logger.seniority())
+        };
+        self.fallback = root.map(|entry| &entry.logger).or_else(first).cloned();
     }
 
     /// Returns the table for this process. A forked child keeps only the open loggers of its
@@ -246,25 +307,20 @@ impl RoutingTable {
 
 impl RouteChunk {
     fn new(entries: Vec<RouteEntry>) -> Self {
-        let capturing = entries.iter().filter(|entry| entry.captures);
-        let capturing = capturing
+        let takes_foreign = entries.iter().filter(|entry| entry.takes_foreign);
+        let takes_foreign = takes_foreign
             .map(|entry| &entry.logger)
-            .min_by_key(|logger| seniority(logger));
+            .min_by_key(|logger| logger.seniority());
         Self {
             level: entries
                 .iter()
                 .map(|entry| entry.level)
                 .max()
                 .unwrap_or(LevelFilter::Off),
-            capturing: capturing.cloned(),
+            takes_foreign: takes_foreign.cloned(),
             entries,
         }
     }
-}
-
-/// Returns the sort key that puts older loggers first, and inherited loggers last.
-fn seniority(logger: &LoggerInner) -> (bool, u64) {
-    (logger.is_inherited(), logger.age())
 }
 
 /// Orders names by their canonical form: each name right before the names beneath it.

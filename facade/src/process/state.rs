@@ -21,6 +21,7 @@ use crate::logger::sinks::{BuiltSinks, build_sinks, leave_files};
 use crate::logger::terminal;
 use crate::process::config_watch::{self, WatchHooks};
 use crate::process::logger_config::{with_absolute_paths, with_name};
+use crate::process::rust_log::heed_rust_log;
 use crate::process::{global_log, panic_hook, signals};
 use crate::run::{Run, Runs};
 
@@ -138,10 +139,22 @@ impl ProcessState {
         child
     }
 
+    /// Opens a logger with a handle that keeps it open, or gives config and handle to the open
+    /// logger of this name.
+    pub(crate) fn set_up(&mut self, config: LogConfig) -> Result<Arc<LoggerInner>, LogError> {
+        let logger = self.open(config)?;
+        // Under the lock, so that no other handle closes the logger meanwhile.
+        logger.add_handle();
+        // The first logger that is set up takes foreign targets.
+        global_log::publish(&logger);
+        Ok(logger)
+    }
+
     /// Opens a logger of this config, or gives the config to the open logger of this name.
     pub(crate) fn open(&mut self, config: LogConfig) -> Result<Arc<LoggerInner>, LogError> {
         config.validate()?;
-        let config = with_absolute_paths(config)?;
+        let mut config = with_absolute_paths(config)?;
+        let foreign_on_console = heed_rust_log(&mut config);
         note_rank(&config);
         self.recover(&config, None);
         let entry = self.runs.enter(&config, leave_files(&config)?)?;
@@ -155,6 +168,7 @@ impl ProcessState {
             .as_ref()
             .map_or_else(StopFlag::default, |logger| logger.stop().clone());
         let mut sinks = build_sinks(&config, entry.run().info(), &stop)?;
+        sinks.open_console_to_foreign(foreign_on_console);
         let probes = ProbeSet::build(&config, &stop)?;
         let run = entry.open();
         let (capture_warnings, handle_signals) = (config.capture_warnings, config.handle_signals);
@@ -192,14 +206,17 @@ impl ProcessState {
     /// Gives every open logger this config, and keeps the config for the loggers to come.
     pub(crate) fn configure(&mut self, config: LogConfig) -> Result<(), LogError> {
         config.validate()?;
-        let config = with_absolute_paths(config)?;
+        let mut config = with_absolute_paths(config)?;
+        let template = config.clone();
+        let foreign_on_console = heed_rust_log(&mut config);
         note_rank(&config);
         self.recover(&config, None);
         let entry = self.runs.enter(&config, leave_files(&config)?)?;
         let mut built = Vec::new();
         for logger in self.loggers.iter() {
             let config = entry.config(with_name(&config, logger.name()));
-            let sinks = build_sinks(&config, entry.run().info(), logger.stop())?;
+            let mut sinks = build_sinks(&config, entry.run().info(), logger.stop())?;
+            sinks.open_console_to_foreign(foreign_on_console);
             let probes = ProbeSet::build(&config, logger.stop())?;
             built.push((Arc::clone(logger), config, sinks, probes));
         }
@@ -210,7 +227,7 @@ impl ProcessState {
         } else {
             self.reconfigure(built, &entry.open())?;
         }
-        self.template = Some(config);
+        self.template = Some(template);
         self.levels.clear();
         self.directives = None;
         Ok(())
@@ -236,6 +253,7 @@ impl ProcessState {
         // Calls that the ring still has are written before anything new.
         self.recover(&config, Some(logger.producer().writer_pid()));
         let mut sinks = build_sinks(&config, run.info(), logger.stop())?;
+        sinks.open_console_to_foreign(settings.foreign_console_level);
         let probes = ProbeSet::build(&config, logger.stop())?;
         if self.pipeline.is_none() {
             let recoverable = sinks.can_recover().then_some(&config);

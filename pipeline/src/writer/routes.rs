@@ -67,7 +67,7 @@ pub(super) fn record_routes<'p, 's>(
         sink: *sink,
         level: LevelFilter::Trace,
         directed_level: LevelFilter::Trace,
-        foreign_level: LevelFilter::Trace,
+        foreign_level: LevelFilter::Off,
     });
     let candidates = own.iter().chain(parents.flatten()).copied().chain(shared);
     let mut routes: Vec<SinkRoute> = Vec::new();
@@ -100,7 +100,7 @@ mod tests {
             sink,
             level,
             directed_level: LevelFilter::Trace,
-            foreign_level: LevelFilter::Trace,
+            foreign_level: LevelFilter::Off,
         }
     }
 

@@ -187,6 +187,8 @@ fn ends_stopped() {
 
 /// A thread that panics while there are bars.
 fn panics() {
+    // The test harness has a hook of its own.
+    drop(std::panic::take_hook());
     let logger = logger("panics", 0);
     logger.start_progress(10, "bar-panics");
     for i in 0..10 {
