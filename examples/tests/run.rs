@@ -57,7 +57,7 @@ fn full_config() {
         (&config["config"]["batch_size"], &config["end"]["exit_code"]),
         (&32.into(), &0.into())
     );
-    assert!(read(&folder, "records.jsonl").contains("\"message\":\"Configured\""));
+    assert!(read(&folder, "latest/records.jsonl").contains("\"message\":\"Configured\""));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn in_tokio() {
 #[test]
 fn custom_sink() {
     let (folder, _) = run(env!("CARGO_BIN_EXE_custom_sink"), &[]);
-    let tally: Value = serde_json::from_str(&read(&folder, "tally.json")).unwrap();
+    let tally: Value = serde_json::from_str(&read(&folder, "latest/tally.json")).unwrap();
     assert_eq!(
         (&tally["records"]["INFO"], &tally["best"]["step"]),
         (&1.into(), &2.into())

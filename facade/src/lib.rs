@@ -161,7 +161,7 @@
 //! let logger = setup_logging(config)?;
 //! logger.info("hello");
 //! logger.finish();
-//! assert!(std::fs::read_to_string(folder.path().join("records.jsonl")).unwrap().contains("hello"));
+//! assert!(std::fs::read_to_string(logger.run_dir().join("records.jsonl")).unwrap().contains("hello"));
 //! # }
 //! # Ok::<(), facade::LogError>(())
 //! ```

@@ -117,7 +117,7 @@ fn nothing_is_lost_and_all_is_readable_under_any_clock() {
                 .all(|row| row["time"].is_number() && row["logger"] == "clocks"),
             "{offset}"
         );
-        let records: Vec<Value> = read("records.jsonl")
+        let records: Vec<Value> = read("latest/records.jsonl")
             .lines()
             .map(|line| from_str(line).unwrap())
             .collect();

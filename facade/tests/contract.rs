@@ -583,7 +583,7 @@ fn any_text_stays_one_record() {
         text.chars()
             .all(|c| c == '\n' || !c.is_control() && !matches!(c, '\u{2028}'..='\u{202e}'))
     );
-    let kept: Vec<String> = lines(&folder.path().join("records.jsonl"))
+    let kept: Vec<String> = lines(&folder.path().join("latest/records.jsonl"))
         .iter()
         .map(|line| {
             serde_json::from_str::<Value>(line).unwrap()["message"]
@@ -609,7 +609,7 @@ fn fields_are_kept_as_text_and_as_json() {
         "{:?}",
         log_lines(&folder)
     );
-    let record: Value = serde_json::from_str(&lines(&folder.path().join("records.jsonl"))[0]).unwrap();
+    let record: Value = serde_json::from_str(&lines(&folder.path().join("latest/records.jsonl"))[0]).unwrap();
     assert_eq!(record["fields"], json!({"lr": 0.5, "note": "two words", "n": 3}));
     assert_eq!(
         (&record["logger"], &record["target"]),

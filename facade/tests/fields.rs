@@ -33,7 +33,7 @@ fn logged(change: impl Fn(&mut LogConfig), say: impl Fn()) -> (Value, [String; 3
         say();
         logger.finish();
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
-        record = serde_json::from_str(&read("records.jsonl")).unwrap();
+        record = serde_json::from_str(&read("latest/records.jsonl")).unwrap();
         read("training.log")
     });
     (record, texts)

@@ -55,7 +55,7 @@ fn equal_lines_in_a_row_become_one() {
     let books = report.sink("file").unwrap();
     assert_eq!((books.accepted, books.delivered), (1001, 1001));
     // Sinks that programs read get each record.
-    let records = fs::read_to_string(folder.path().join("records.jsonl")).unwrap();
+    let records = fs::read_to_string(logger.run_dir().join("records.jsonl")).unwrap();
     assert_eq!(records.lines().count(), 1001);
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     );
     let custom = options.out.join("custom_sink");
     profile.run("custom_sink", &[custom.to_string_lossy().as_ref()])?;
-    show_head(&custom.join("tally.json"), 12)?;
+    show_head(&custom.join("latest/tally.json"), 12)?;
 
     let run = TrainingRun::read(&training)?;
     run.check(if options.fast { BOUND_FAST } else { BOUND })?;

@@ -406,7 +406,7 @@ impl<'a> Wandb<'a> {
     /// # };
     /// let logger = facade::setup_logging(config)?;
     /// let wandb = logger.wandb();
-    /// assert!(wandb.folder().unwrap().starts_with(folder.path().canonicalize().unwrap().join("wandb")));
+    /// assert!(wandb.folder().unwrap().starts_with(logger.run_dir().canonicalize().unwrap()));
     /// # Ok::<(), facade::LogError>(())
     /// ```
     #[must_use]
