@@ -223,7 +223,7 @@ pub use logcore::{
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;
-pub use logcore_pipeline::{Recovered, RecoveryError, recover, recover_trusted};
+pub use logcore_pipeline::{Recovered, RecoveryError};
 #[cfg(feature = "merge")]
 pub use logcore_runs::{MergeError, Merged, MergedFile, merge_ranks};
 
@@ -232,6 +232,7 @@ pub use self::api::gpu;
 pub use self::api::logger::{EnteredLogger, UnifiedLogger};
 pub use self::api::manager::{LogManager, cleanup_logging, get_logger, setup_logging};
 pub use self::api::metrics::{MetricHandle, Metrics};
+pub use self::api::recovery::{recover, recover_trusted};
 #[cfg(feature = "wandb")]
 pub use self::api::wandb;
 pub use self::logger::report::FinishReport;

@@ -88,8 +88,9 @@ impl Pipeline {
     }
 
     /// Starts the writer over a ring that the next process finds in the log directory of `config`,
-    /// if this process is killed. If the ring cannot be there, a notice reports it, and the ring is
-    /// in plain memory.
+    /// if this process is killed. The log directory is the folder of a run: `root` itself, or a
+    /// folder in `root`, and then an entry in the root leads to the ring. If the ring cannot be
+    /// there, a notice reports it, and the ring is in plain memory.
     ///
     /// # Errors
     ///
@@ -102,30 +103,30 @@ impl Pipeline {
     ///
     /// let folder = tempfile::tempdir()?;
     /// let config = LogConfig { log_dir: folder.path().into(), ..LogConfig::default() };
-    /// let pipeline = Pipeline::start_in(&config)?;
+    /// let pipeline = Pipeline::start_in(folder.path(), &config)?;
     /// # #[cfg(target_os = "linux")]
     /// assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
     /// pipeline.end(Deadline::after(Duration::from_secs(5))).unwrap();
     /// assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn start_in(config: &LogConfig) -> io::Result<Self> {
-        Self::start_mapped(config, config.ring_bytes, None)
+    pub fn start_in(root: &Path, config: &LogConfig) -> io::Result<Self> {
+        Self::start_mapped(root, config, config.ring_bytes, None)
     }
 
     /// In a child of a fork: starts a pipeline that replaces the pipeline of `producer`, whose
-    /// writer is gone with the parent. With a `config`, the ring outlives the process, and is found
-    /// in the log directory.
+    /// writer is gone with the parent. With a root and a config, the ring outlives the process, and
+    /// is found as that of [`Pipeline::start_in`].
     ///
     /// # Errors
     ///
     /// If the system has no thread for the writer, or no memory even for a small ring.
-    pub fn start_replacing(producer: &Producer, config: Option<&LogConfig>) -> io::Result<Self> {
+    pub fn start_replacing(producer: &Producer, place: Option<(&Path, &LogConfig)>) -> io::Result<Self> {
         let predecessor = producer.state();
         // The numbers of names are offsets in a table of this size.
         let ring_bytes = predecessor.ring.capacity() as usize;
-        let started = match config {
-            Some(config) => Self::start_mapped(config, ring_bytes, Some(predecessor)),
+        let started = match place {
+            Some((root, config)) => Self::start_mapped(root, config, ring_bytes, Some(predecessor)),
             None => Self::start_plain(ring_bytes, Some(predecessor)),
         }?;
         predecessor.set_successor(&started.state);
@@ -150,7 +151,12 @@ impl Pipeline {
         Self::start_writer(ring, reader, None, predecessor)
     }
 
-    fn start_mapped(config: &LogConfig, ring_bytes: usize, predecessor: Option<&PipelineState>) -> io::Result<Self> {
+    fn start_mapped(
+        root: &Path,
+        config: &LogConfig,
+        ring_bytes: usize,
+        predecessor: Option<&PipelineState>,
+    ) -> io::Result<Self> {
         let folder = &config.log_dir;
         if config.ring_place == RingPlace::Memory {
             return Self::start_plain(ring_bytes, predecessor);
@@ -161,7 +167,7 @@ impl Pipeline {
             never_waits: config.on_full == OnFull::Drop,
             rank: FileRank::from_config(config),
         };
-        match RingFile::create(folder, sizes, request) {
+        match RingFile::create(root, folder, sizes, request) {
             Ok((file, region)) => {
                 let (ring, reader) = RingReader::in_region(region, sizes);
                 Self::start_writer(ring, reader, Some(file), predecessor)
@@ -206,8 +212,8 @@ impl Pipeline {
         Ok(Self { state, file })
     }
 
-    /// Lets the next process that logs into `folder` find the ring from there. Returns the number
-    /// of the folder, with which loggers that write there are [opened](Producer::open). Without a
+    /// Lets the next process that logs into `root` find the ring from `folder`, which is the root or
+    /// lies in it. Returns the number of the folder, with which loggers that write there are [opened](Producer::open). Without a
     /// number, their frames in the ring are lost if the process is killed.
     ///
     /// ```
@@ -222,10 +228,10 @@ impl Pipeline {
     /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
     /// // A ring in plain memory dies with the process.
     /// let folder = tempfile::tempdir()?;
-    /// assert_eq!(pipeline.link_from(folder.path()), None);
+    /// assert_eq!(pipeline.link_from(folder.path(), folder.path()), None);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn link_from(&self, folder: &Path) -> Option<FolderNumber> {
+    pub fn link_from(&self, root: &Path, folder: &Path) -> Option<FolderNumber> {
         let Some(file) = &self.file else {
             print_notice(
                 "ring in memory",
@@ -237,7 +243,7 @@ impl Pipeline {
             );
             return None;
         };
-        let number = file.link_from(folder).inspect_err(|error| {
+        let number = file.link_from(root, folder).inspect_err(|error| {
             print_notice(
                 "ring not named",
                 &format!("cannot write the name of the ring into {}: {error}", folder.display()),

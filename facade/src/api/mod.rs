@@ -5,5 +5,6 @@ pub mod gpu;
 pub(crate) mod logger;
 pub(crate) mod manager;
 pub(crate) mod metrics;
+pub(crate) mod recovery;
 #[cfg(feature = "wandb")]
 pub mod wandb;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use logcore::Notices;
 use logcore::log::Level;
 use logcore::{JsonCapture, redacted};
-use logcore_pipeline::{RecoveryError, print_notice, recover};
+use logcore_pipeline::{RecoveryError, print_notice};
 pub use logcore_wandb::{
     AlertLevel, Artifact, Histogram, Html, Image, Media, MediaError, MetricDefinition, SavePolicy, SyncError,
     SyncOptions, SyncReport, Synced, Table, find_logs,
@@ -16,6 +16,7 @@ pub use logcore_wandb::{
 use logcore_wandb::{MessageText, RunHandle};
 use serde_json::Value;
 
+use crate::api::recovery::recover;
 use crate::logger::inner::LoggerInner;
 
 /// Delivers the log of a run to the server. Repeating is harmless: nothing is sent twice.

@@ -175,11 +175,11 @@ impl ProcessState {
         let logger = match live {
             Some(logger) => logger,
             None => {
-                let producer = self.pipeline(&config, &sinks)?.producer(&config.name);
+                let producer = self.pipeline(&run, &config, &sinks)?.producer(&config.name);
                 Arc::new(LoggerInner::new(&config.name, producer, stop))
             }
         };
-        self.name_ring(&config, &mut sinks);
+        self.name_ring(&run, &config, &mut sinks);
         logger.configure(config, &run, sinks, probes, !self.shared.is_empty())?;
         self.runs.join(&run, logger.age());
         for (sink, level) in &self.levels {
@@ -236,7 +236,7 @@ impl ProcessState {
     fn reconfigure(&mut self, built: Vec<BuiltLogger>, run: &Arc<Run>) -> Result<(), LogError> {
         let has_shared_sinks = !self.shared.is_empty();
         for (logger, config, mut sinks, probes) in built {
-            self.name_ring(&config, &mut sinks);
+            self.name_ring(run, &config, &mut sinks);
             logger.configure(config, run, sinks, probes, has_shared_sinks)?;
             self.runs.join(run, logger.age());
             self.watch(&logger);
@@ -256,11 +256,11 @@ impl ProcessState {
         sinks.open_console_to_foreign(settings.foreign_console_level);
         let probes = ProbeSet::build(&config, logger.stop())?;
         if self.pipeline.is_none() {
-            let recoverable = sinks.can_recover().then_some(&config);
+            let recoverable = sinks.can_recover().then_some((run.root_of_ring(), &config));
             let started = Pipeline::start_replacing(logger.producer(), recoverable);
             self.pipeline = Some(started.map_err(cannot_start)?);
         }
-        self.name_ring(&config, &mut sinks);
+        self.name_ring(&run, &config, &mut sinks);
         logger.configure(config.clone(), &run, sinks, probes, false)?;
         if config.handle_signals {
             signals::handle(self.hooks.on_signal);
@@ -324,10 +324,10 @@ impl ProcessState {
     }
 
     /// Returns the pipeline; the first logger starts it.
-    fn pipeline(&mut self, config: &LogConfig, sinks: &BuiltSinks) -> Result<&Pipeline, LogError> {
+    fn pipeline(&mut self, run: &Run, config: &LogConfig, sinks: &BuiltSinks) -> Result<&Pipeline, LogError> {
         if self.pipeline.is_none() {
             let started = match sinks.can_recover() {
-                true => Pipeline::start_in(config),
+                true => Pipeline::start_in(run.root_of_ring(), config),
                 false => Pipeline::start(config.ring_bytes),
             };
             let pipeline = started.map_err(cannot_start)?;
@@ -345,61 +345,47 @@ impl ProcessState {
     }
 
     /// Lets the next process find the ring also from the folder of these sinks.
-    fn name_ring(&self, config: &LogConfig, sinks: &mut BuiltSinks) {
+    fn name_ring(&self, run: &Run, config: &LogConfig, sinks: &mut BuiltSinks) {
         if let Some(pipeline) = &self.pipeline
             && config.ring_place != RingPlace::Memory
             && sinks.can_recover()
         {
-            sinks.folder = pipeline.link_from(&config.log_dir);
+            sinks.folder = pipeline.link_from(run.root_of_ring(), &config.log_dir);
         }
     }
 
-    /// Delivers what killed runs have left in the config's folder and in the folders of runs beneath,
-    /// before anything new is written there. The process `gone` has just ended.
-    fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
-        self.recover_folder(config, gone);
-        let entries = std::fs::read_dir(&config.log_dir).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            let config = LogConfig {
-                log_dir: entry.path(),
-                ..config.clone()
-            };
-            self.recover_folder(&config, gone);
-        }
-    }
-
-    /// Delivers what killed runs have left in one folder.
+    /// Delivers what killed runs have left in the config's folder and in the folders of its runs,
+    /// before anything new is written there.
     ///
     /// Each rank recovers its own files. The first rank also recovers the files that no rank of
     /// this run has. The process `gone` has just ended, and may close its files a moment after its
     /// threads have ended.
-    fn recover_folder(&mut self, config: &LogConfig, gone: Option<u64>) {
+    fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
         let folder = config.log_dir.canonicalize().unwrap_or_else(|_| config.log_dir.clone());
         if !self.recovered.insert(folder.clone()) {
             return;
         }
         let (ranks, files) = (Ranks::from_config(config), FileRank::from_config(config));
-        let mut own = recover_ranks(config, gone, |other| other == files);
+        let mut own = recover_ranks(config, gone, &|other| other == files, &|_| {});
         let since = Instant::now();
         let is_closing =
-            |outcome: &Result<_, _>| matches!(outcome, Err(RecoveryError::Live { pid }) if Some(*pid) == gone);
+            |outcome: &Result<_, _>| matches!(outcome, Err(RecoveryError::Live { pid, .. }) if Some(*pid) == gone);
         while own.iter().any(is_closing) && since.elapsed() < CLOSE_TIMEOUT {
             thread::sleep(RETRY_INTERVAL);
             own.retain(|outcome| !is_closing(outcome));
-            own.extend(recover_ranks(config, gone, |other| other == files));
+            own.extend(recover_ranks(config, gone, &|other| other == files, &|_| {}));
         }
         let is_orphaned = |other: u32| !config.rank_files || ranks.world_size.is_some_and(|size| other >= size);
-        let mut orphans = recover_ranks(config, None, |other| {
-            ranks.is_first() && other.0.is_some_and(is_orphaned)
-        });
+        let is_wanted = |other: FileRank| ranks.is_first() && other.0.is_some_and(is_orphaned);
+        let mut orphans = recover_ranks(config, None, &is_wanted, &|_| {});
         // A live process has files of its own.
         orphans.retain(|outcome| !matches!(outcome, Err(RecoveryError::Live { .. })));
         for outcome in own.into_iter().chain(orphans) {
             match outcome {
                 Ok(recovered) => print_notice(&format!("recovered {}", recovered.pid), &recovered.to_string()),
-                // The live process has a folder of its own.
-                Err(RecoveryError::Live { .. }) if config.run != "flat" => true,
-                Err(RecoveryError::Live { pid }) => print_notice(
+                // The live process has a run of its own.
+                Err(RecoveryError::Live { folder: other, .. }) if other != folder => true,
+                Err(RecoveryError::Live { pid, .. }) => print_notice(
                     &format!("shared folder {}", folder.display()),
                     &format!(
                         "process {pid} logs into {}, too: both append to the same files",

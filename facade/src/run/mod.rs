@@ -183,6 +183,15 @@ impl Run {
         self.info.dir()
     }
 
+    /// Returns the folder in which the next start looks for the entry of the ring: the one that
+    /// holds the run's folder, or the run's folder itself.
+    pub(crate) fn root_of_ring(&self) -> &Path {
+        match self.dir() == self.root {
+            true => &self.root,
+            false => self.dir().parent().unwrap_or(&self.root),
+        }
+    }
+
     /// Returns the run's folder, which is made if no sink has needed it so far.
     pub(crate) fn make_folder(&self) -> &Path {
         let mut folders = NewFolders::default();

@@ -249,7 +249,7 @@ fn split_last<'a>(text: &'a [u8], separator: &str) -> Option<(&'a [u8], &'a [u8]
 }
 
 /// Opens a file if it is regular, has one name, and belongs to this user.
-fn open_own_file(path: &Path) -> Result<Option<File>, String> {
+pub(super) fn open_own_file(path: &Path) -> Result<Option<File>, String> {
     let mut options = File::options();
     options.read(true);
     #[cfg(unix)]

@@ -1,7 +1,8 @@
 //! Recovery: delivers the frames that killed processes have left in their rings.
 //!
-//! 1. `found_ring` opens the ring behind a name in a log directory, and proves that its process is
-//!    dead, by its lock.
+//! 1. `search` finds the names of rings: in the log directory, and through the entries there in the
+//!    folders of its runs. `found_ring` opens the ring behind a name, and proves that its process
+//!    is dead, by its lock.
 //! 2. `recover` restores the sinks from the resume points of the newest checkpoint, and gives them
 //!    the frames from there on.
 //! 3. Each logger that was open ends as killed, and the ring is removed. The `outcome` describes
@@ -12,3 +13,4 @@
 mod found_ring;
 pub(crate) mod outcome;
 pub(crate) mod recover;
+mod search;

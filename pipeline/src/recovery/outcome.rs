@@ -1,8 +1,10 @@
 //! The outcome of a recovery, and its texts.
 
 use std::fmt::{self, Display};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use logcore::FileRank;
 use logcore::escape::EscapingFormatter;
 
 /// The delivery of one killed process. [`recover`](crate::recover) returns one for each ring.
@@ -25,6 +27,25 @@ pub struct Recovered {
     pub problems: Vec<String>,
 }
 
+/// The end of a killed process, as far as one of its log directories is concerned. A recovery passes
+/// it on after everything is delivered, and before the ring is removed: if the recovery itself is
+/// killed, the next one passes it on again. A process without a ring may still be about to end by
+/// itself.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct KilledRun<'a> {
+    /// The log directory.
+    pub folder: &'a Path,
+    /// Id of the process.
+    pub pid: u64,
+    /// The rank in the names of the process's files.
+    pub rank: FileRank,
+    /// The time of its last call; `None` if there was none, or the machine has rebooted since.
+    pub ended: Option<SystemTime>,
+    /// The highest step of the metrics of its loggers.
+    pub last_step: Option<u64>,
+}
+
 /// The reason why a ring was not delivered.
 ///
 /// ```
@@ -32,7 +53,7 @@ pub struct Recovered {
 ///
 /// let folder = tempfile::tempdir()?;
 /// std::fs::write(folder.path().join(".logcore-1-damaged.ring"), "no ring")?;
-/// let error = recover(folder.path()).remove(0).unwrap_err();
+/// let error = recover(folder.path(), &|_| {}).remove(0).unwrap_err();
 /// assert!(error.to_string().contains("is left alone: it is shorter than its header"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -43,6 +64,8 @@ pub enum RecoveryError {
     Live {
         /// Id of the process that created the ring.
         pid: u64,
+        /// The log directory that holds the name of the ring.
+        folder: PathBuf,
     },
     /// This process may not deliver the ring, or cannot.
     Refused {
@@ -51,6 +74,19 @@ pub enum RecoveryError {
         /// The reason.
         why: String,
     },
+}
+
+impl<'a> KilledRun<'a> {
+    /// A process that left no call, as far as anybody knows.
+    pub(super) fn without_calls(folder: &'a Path, pid: u64, rank: FileRank) -> Self {
+        Self {
+            folder,
+            pid,
+            rank,
+            ended: None,
+            last_step: None,
+        }
+    }
 }
 
 /// Number of runs that a line names.
@@ -88,7 +124,7 @@ impl Display for RecoveryError {
 
         let f = &mut EscapingFormatter(f);
         match self {
-            Self::Live { pid } => write!(f, "process {pid} is still running, or its ring is being delivered"),
+            Self::Live { pid, .. } => write!(f, "process {pid} is still running, or its ring is being delivered"),
             Self::Refused { path, why } => write!(f, "{} is left alone: {why}", path.display()),
         }
     }

@@ -13,8 +13,9 @@ use std::time::Duration;
 use logcore::kill_point::kill_point;
 use logcore::{BuildContext, Deadline, FileRank, LogConfig, SinkError, StopFlag, registry, suppress_logging};
 
-use super::found_ring::{FoundRing, RingRefusal, remove_unfinished};
-use super::outcome::{Recovered, RecoveryError};
+use super::found_ring::{FoundRing, RingRefusal};
+use super::outcome::{KilledRun, Recovered, RecoveryError};
+use super::search::FoundNames;
 use crate::caller::command::NamedSink;
 use crate::caller::pipeline_state::PipelineState;
 use crate::frame::chunks::ChunkAssembler;
@@ -24,7 +25,7 @@ use crate::frame::repeats::RepeatFolder;
 use crate::frame::types::{LoggerId, ReplayHint};
 use crate::process::block_write_signals;
 use crate::ring::dead::{CorruptRing, DeadRing, SavedCheckpoint};
-use crate::ring::file::{NamedFolder, files_beside, is_ring_name, is_unfinished_name, rank_of};
+use crate::ring::file::{NamedFolder, files_beside, rank_of};
 use crate::ring::host_id::boot_number;
 use crate::ring::queue::FrameKind;
 use crate::writer::checkpoint::{self, Checkpoint, SavedLogger, VERSION};
@@ -33,41 +34,46 @@ use crate::writer::dispatch::Dispatcher;
 /// Delivers the frames in `folder` that killed processes left, exactly once, and ends their runs.
 /// Recovery may itself be killed and repeated. Rings of live processes are skipped.
 ///
-/// The sinks of this program deliver a ring, into the log directories that the ring was made for:
-/// each of them has a name of the ring, and the ring contains their inodes. Copies of rings are
-/// skipped. So is the W&B log of a run whose W&B folder was elsewhere, unless the environment names
-/// that folder.
+/// `folder` is the folder of a run, or holds the folders of runs. The sinks of this program deliver
+/// a ring, into the log directories that the ring was made for: each of them has a name of the ring,
+/// and the ring contains their inodes. Copies of rings are skipped. So is the W&B log of a run whose
+/// W&B folder was elsewhere, unless the environment names that folder.
+///
+/// `note_killed` learns of each log directory of a killed process.
 ///
 /// # Example: nothing to recover
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
-/// assert!(logcore_pipeline::recover(folder.path()).is_empty());
+/// assert!(logcore_pipeline::recover(folder.path(), &|_| {}).is_empty());
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn recover(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
-    RecoveryRequest::new(folder).run(|_| true)
+pub fn recover(folder: &Path, note_killed: &KilledRunHook<'_>) -> Vec<Result<Recovered, RecoveryError>> {
+    RecoveryRequest::new(folder, note_killed).run(&|_| true)
 }
+
+/// Learns of the end of a killed process, on a thread of the recovery.
+pub type KilledRunHook<'a> = dyn Fn(&KilledRun<'_>) + Sync + 'a;
 
 /// Does the same for a folder whose contents the user trusts: a copy of a ring is delivered into
 /// this folder.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
-/// assert!(logcore_pipeline::recover_trusted(folder.path()).is_empty());
+/// assert!(logcore_pipeline::recover_trusted(folder.path(), &|_| {}).is_empty());
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn recover_trusted(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
+pub fn recover_trusted(folder: &Path, note_killed: &KilledRunHook<'_>) -> Vec<Result<Recovered, RecoveryError>> {
     RecoveryRequest {
         trusts: true,
-        ..RecoveryRequest::new(folder)
+        ..RecoveryRequest::new(folder, note_killed)
     }
-    .run(|_| true)
+    .run(&|_| true)
 }
 
 /// Does the same when a process starts with `config`, for the rings whose rank is `wanted`. If
 /// processes start together in one folder, each recovers the rings of its own rank, before it
-/// writes anything new.
+/// writes anything new. Rings in run folders are found by their entries alone.
 ///
 /// The runs of the process `parent` were not killed: they continue in this process, which was
 /// forked from it.
@@ -78,18 +84,20 @@ pub fn recover_trusted(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
 /// let folder = tempfile::tempdir()?;
 /// let config = LogConfig { log_dir: folder.path().into(), ..LogConfig::default() };
 /// let rank = FileRank::from_config(&config);
-/// assert!(logcore_pipeline::recover_ranks(&config, None, |other| other == rank).is_empty());
+/// let outcomes = logcore_pipeline::recover_ranks(&config, None, &|other| other == rank, &|_| {});
+/// assert!(outcomes.is_empty());
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn recover_ranks(
     config: &LogConfig,
     parent: Option<u64>,
-    wanted: impl Fn(FileRank) -> bool,
+    wanted: &dyn Fn(FileRank) -> bool,
+    note_killed: &KilledRunHook<'_>,
 ) -> Vec<Result<Recovered, RecoveryError>> {
     RecoveryRequest {
         config: Some(config),
         parent,
-        ..RecoveryRequest::new(&config.log_dir)
+        ..RecoveryRequest::new(&config.log_dir, note_killed)
     }
     .run(wanted)
 }
@@ -104,6 +112,7 @@ struct RecoveryRequest<'a> {
     parent: Option<u64>,
     /// `true` if copies of rings are delivered.
     trusts: bool,
+    note_killed: &'a KilledRunHook<'a>,
 }
 
 /// The delivery of a ring.
@@ -114,41 +123,29 @@ struct Delivery {
 }
 
 impl<'a> RecoveryRequest<'a> {
-    fn new(folder: &'a Path) -> Self {
+    fn new(folder: &'a Path, note_killed: &'a KilledRunHook<'a>) -> Self {
         Self {
             folder,
             config: None,
             parent: None,
             trusts: false,
+            note_killed,
         }
     }
 
-    fn run(&self, wanted: impl Fn(FileRank) -> bool) -> Vec<Result<Recovered, RecoveryError>> {
+    fn run(&self, wanted: &dyn Fn(FileRank) -> bool) -> Vec<Result<Recovered, RecoveryError>> {
         // A folder that cannot be read has no rings that could be delivered.
         let Ok(folder) = self.folder.canonicalize() else {
             return Vec::new();
         };
-        let mut names: Vec<PathBuf> = Vec::new();
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if is_ring_name(name) && wanted(rank_of(name)) {
-                names.push(entry.path());
-            } else if is_unfinished_name(name) && wanted(rank_of(name)) {
-                // A process that starts at this moment may not have locked its file yet, but has
-                // another rank.
-                remove_unfinished(&entry.path());
-            }
-        }
-        names.sort();
-        let request = RecoveryRequest {
-            folder: &folder,
-            ..*self
-        };
-        names
-            .iter()
-            .filter_map(|path| request.recover(path).transpose())
-            .collect()
+        let found = FoundNames::search(&folder, self.config.is_none(), wanted);
+        let outcomes = found.names.iter().filter_map(|name| {
+            let folder = name.parent()?;
+            RecoveryRequest { folder, ..*self }.recover(name).transpose()
+        });
+        let outcomes = outcomes.collect();
+        found.remove_used_entries(self.note_killed);
+        outcomes
     }
 
     /// Recovers the ring behind a name; `None` if there is nothing to recover.
@@ -163,7 +160,10 @@ impl<'a> RecoveryRequest<'a> {
         match found.file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return found.owner().map_or(Ok(None), |pid| Err(RecoveryError::Live { pid }));
+                let folder = self.folder.to_owned();
+                return found
+                    .owner()
+                    .map_or(Ok(None), |pid| Err(RecoveryError::Live { pid, folder }));
             }
             Err(TryLockError::Error(error)) => return Err(refuse(format!("it cannot be locked: {error}"))),
         }
@@ -173,7 +173,10 @@ impl<'a> RecoveryRequest<'a> {
         }
         let delivered = found.read().and_then(|dead| match &dead.checkpoint {
             // The process died before its first logger was open.
-            SavedCheckpoint::Inside(checkpoint) if checkpoint.is_empty() => Ok(None),
+            SavedCheckpoint::Inside(checkpoint) if checkpoint.is_empty() => {
+                (self.note_killed)(&KilledRun::without_calls(self.folder, dead.pid, rank_of_name(name)));
+                Ok(None)
+            }
             _ => self.deliver_on_thread(dead, &found).map(Some),
         });
         match delivered {
@@ -237,6 +240,9 @@ impl<'a> RecoveryRequest<'a> {
             // After a power cut, a file may contain any mixture of old and new pages.
             let problem = "the machine has rebooted since, so the contents of the ring are not trusted";
             recovered.problems.push(problem.to_owned());
+            for folder in self.folders(&dead, &checkpoint, found).iter().flatten() {
+                (self.note_killed)(&KilledRun::without_calls(folder, dead.pid, rank_of_name(&found.name)));
+            }
             let is_partial = false;
             return Ok(Delivery { recovered, is_partial });
         }
@@ -261,9 +267,10 @@ impl<'a> RecoveryRequest<'a> {
         dead.seek(checkpoint.position)?;
 
         kill_point("recovery begins");
+        let folders = self.folders(&dead, &checkpoint, found);
         let mut restorer = SinkRestorer {
             request: self,
-            folders: self.folders(&dead, &checkpoint, found),
+            folders: &folders,
             older_folder: dead.is_older.then(|| checkpoint.folders.first()).flatten(),
             problems: &mut recovered.problems,
             has_lost_sinks: false,
@@ -311,6 +318,23 @@ impl<'a> RecoveryRequest<'a> {
         let ended = dispatcher.loggers.end_killed(end, from_nanos(newest), deadline);
         recovered.calls = calls;
         recovered.loggers = ended.map_err(|error| RingRefusal::Postponed(format!("{error}; {LATER}")))?;
+        if !recovered.goes_on {
+            for (number, folder) in folders.iter().enumerate() {
+                let Some(folder) = folder else { continue };
+                let is_here = |name: &str| {
+                    loggers().any(|logger| logger.name == name && logger.folder.is_some_and(|at| at as usize == number))
+                };
+                let steps = recovered.loggers.iter().filter(|(name, _)| is_here(name));
+                (self.note_killed)(&KilledRun {
+                    folder,
+                    pid: dead.pid,
+                    rank: rank_of_name(&found.name),
+                    ended: Some(from_nanos(newest)),
+                    last_step: steps.filter_map(|(_, step)| *step).max(),
+                });
+            }
+            kill_point("run noted");
+        }
         if undelivered > 0 {
             recovered.problems.push(format!(
                 "{undelivered} of them could not be delivered: the ring had no room for their resume points"
@@ -344,13 +368,19 @@ impl<'a> RecoveryRequest<'a> {
     /// Returns the paths of the log directories of the ring; `None` for those without a name of it.
     fn folders(&self, dead: &DeadRing, checkpoint: &Checkpoint, found: &FoundRing) -> Vec<Option<PathBuf>> {
         let here = || Some(self.folder.to_owned());
+        let beside_here = |folder: &NamedFolder| {
+            let path = self.folder.with_file_name(folder.path.file_name()?);
+            let inode = folder.inode;
+            Some(NamedFolder { path, inode })
+        };
         let folders = checkpoint.folders.iter().enumerate();
         let path_of = |(number, folder): (usize, &NamedFolder)| match found.named_folder(folder, dead) {
             Some(path) => Some(path),
             // The folder was renamed, or is mounted elsewhere.
             None if !dead.is_older && folder.inode == found.name_inode => here(),
             None if dead.is_older || self.trusts && number == 0 => here(),
-            None => None,
+            // The root of several runs was renamed.
+            None => found.named_folder(&beside_here(folder)?, dead),
         };
         folders.map(path_of).collect()
     }
@@ -359,7 +389,7 @@ impl<'a> RecoveryRequest<'a> {
 /// Restores the sinks of loggers from their resume points.
 struct SinkRestorer<'r> {
     request: &'r RecoveryRequest<'r>,
-    folders: Vec<Option<PathBuf>>,
+    folders: &'r [Option<PathBuf>],
     /// The log directory of a ring of the version before.
     older_folder: Option<&'r NamedFolder>,
     problems: &'r mut Vec<String>,
@@ -462,6 +492,12 @@ impl Replay<'_> {
             self.undelivered += u64::from(self.left_out.contains(&logger));
         }
     }
+}
+
+/// Returns the rank in the name of a ring.
+fn rank_of_name(path: &Path) -> FileRank {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map_or(FileRank(None), rank_of)
 }
 
 /// Returns the loggers that were opened after a checkpoint, as far as a frame of the writer

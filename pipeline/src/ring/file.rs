@@ -13,7 +13,10 @@
 //! lock on the ring; a process that gets the lock knows that the owner is dead. The ring contains
 //! its own inode and that of each of its names, so recovery recognizes copies. Recovery delivers a
 //! ring only into the folders that it was made for.
+//!
+//! A name in a run folder beneath the user's `log_dir` has an [entry](super::entry) there.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,7 @@ use logcore::sync::lock;
 use logcore::{FileRank, RingPlace, process_number};
 
 use super::Region;
+use super::entry::UnsettledEntry;
 use super::file_system::{FileSystem, is_shared_memory_of_machine};
 use super::host_id::{HostId, boot_number};
 use super::layout::RingSizes;
@@ -38,8 +42,8 @@ pub(crate) const POINTER_PATH: &str = "at ";
 pub(crate) const POINTER_HOST: &str = "\non ";
 /// Begins the last line of a pointer.
 pub(crate) const POINTER_IDENTITY: &str = "\nof ";
-const PREFIX: &str = ".logcore-";
-const SUFFIX: &str = ".ring";
+pub(super) const PREFIX: &str = ".logcore-";
+pub(super) const SUFFIX: &str = ".ring";
 /// Added to the name of a ring that is not complete, so that no process takes it for one.
 const UNFINISHED: &str = ".new";
 /// Memory that is a file: fast, and lost at a reboot.
@@ -74,6 +78,8 @@ pub(crate) struct RingNames {
     identity: RingIdentity,
     /// The log directories, by their [`FolderNumber`].
     folders: Mutex<Vec<NamedFolder>>,
+    /// The paths of the entries that lead to the names.
+    entries: Mutex<Vec<PathBuf>>,
     /// The first log directory, if it was created for the ring: a run without files leaves no
     /// folder.
     created_folder: Option<PathBuf>,
@@ -95,17 +101,23 @@ impl RingFile {
     ///
     /// Always, with [`io::ErrorKind::Unsupported`].
     #[cfg(not(unix))]
-    pub(crate) fn create(_: &Path, _: RingSizes, _: RingRequest) -> io::Result<(Self, Region)> {
+    pub(crate) fn create(_: &Path, _: &Path, _: RingSizes, _: RingRequest) -> io::Result<(Self, Region)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Creates the file of a ring for the loggers of `folder`, and maps it.
+    /// Creates the file of a ring for the loggers of `folder`, which is `root` or lies in it, and
+    /// maps the file.
     ///
     /// # Errors
     ///
     /// If neither the folder nor shared memory has room for the ring. Then plain memory has to do.
     #[cfg(unix)]
-    pub(crate) fn create(folder: &Path, sizes: RingSizes, request: RingRequest) -> io::Result<(Self, Region)> {
+    pub(crate) fn create(
+        root: &Path,
+        folder: &Path,
+        sizes: RingSizes,
+        request: RingRequest,
+    ) -> io::Result<(Self, Region)> {
         let name = new_name(request.rank);
         let is_new = !folder.exists();
         fs::create_dir_all(folder)?;
@@ -113,6 +125,7 @@ impl RingFile {
         // ring itself.
         let folder = &*folder.canonicalize()?;
         let created_folder = is_new.then(|| folder.to_owned());
+        let entry = create_entry(root, folder, name.as_ref(), 0);
         let in_log_dir = || {
             let ring = NewRing::create(&folder.join(&name), sizes)?;
             let inode = ring.identity.inode;
@@ -127,7 +140,7 @@ impl RingFile {
             let inode = pointer.finish(ring.identity)?;
             Ok(ring.with_name_in(folder, inode, created_folder.clone()))
         };
-        match request.place {
+        let (ring, region) = match request.place {
             RingPlace::LogDir => in_log_dir(),
             RingPlace::SharedMemory => in_shared_memory(),
             RingPlace::Memory => Err(io::ErrorKind::Unsupported.into()),
@@ -142,19 +155,24 @@ impl RingFile {
                     }
                 }
             }
-        }
+        }?;
+        ring.names.keep(entry);
+        Ok((ring, region))
     }
 
-    /// Lets the next process that logs into `folder` find the ring from there. Returns the number
-    /// of the folder.
-    pub(crate) fn link_from(&self, folder: &Path) -> io::Result<u32> {
+    /// Lets the next process that logs into `root` find the ring from `folder`, which is the root
+    /// or lies in it. Returns the number of the folder.
+    pub(crate) fn link_from(&self, root: &Path, folder: &Path) -> io::Result<u32> {
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
         let mut folders = self.names.folders();
         let number = match folders.iter().position(|named| named.path == folder) {
             Some(number) => number,
             None => {
+                let name = self.names.path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+                let entry = create_entry(root, &folder, name, folders.len());
                 let inode = RingPointer::begin(&folder, &self.names.path)?.finish(self.names.identity)?;
+                self.names.keep(entry);
                 folders.push(NamedFolder { path: folder, inode });
                 folders.len() - 1
             }
@@ -201,6 +219,11 @@ impl RingNames {
         checkpoint_file(&self.path, turn)
     }
 
+    /// Keeps an entry until the ring is removed.
+    fn keep(&self, entry: Option<UnsettledEntry>) {
+        lock(&self.entries).extend(entry.map(UnsettledEntry::settle));
+    }
+
     /// Removes the ring and everything that leads to it.
     pub(crate) fn remove(&self) {
         if let Some(name) = self.path.file_name() {
@@ -212,11 +235,32 @@ impl RingNames {
             let _ = fs::remove_file(path);
         }
         let _ = fs::remove_file(&self.path);
+        for entry in &*lock(&self.entries) {
+            kill_point("entry left");
+            let _ = fs::remove_file(entry);
+        }
         if let Some(folder) = &self.created_folder {
             // Succeeds only if the folder is empty.
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// Creates the entry of a name that is about to be made; `None` if the name needs none, or a notice
+/// has said why there is none.
+fn create_entry(root: &Path, folder: &Path, ring: &OsStr, number: usize) -> Option<UnsettledEntry> {
+    let created = UnsettledEntry::create(root, folder, ring, number).inspect_err(|error| {
+        print_notice(
+            "ring without an entry",
+            &format!(
+                "cannot write an entry for the ring into {}: {error}. If this process is killed, `cargo xtask repair \
+                 {}` delivers its last moments, but the next start does not",
+                root.display(),
+                folder.display()
+            ),
+        );
+    });
+    created.ok().flatten()
 }
 
 /// The order in which places are tried.
@@ -302,6 +346,7 @@ impl NewRing {
             path: self.path,
             identity: self.identity,
             folders: Mutex::new(vec![NamedFolder { path, inode }]),
+            entries: Mutex::default(),
             created_folder,
         };
         let file = RingFile {
@@ -480,12 +525,20 @@ fn allocate(file: &File, bytes: usize) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn request(place: RingPlace) -> RingRequest {
-        RingRequest {
+    /// Creates a ring whose folder is the root.
+    #[cfg(target_os = "linux")]
+    fn create(folder: &Path, place: RingPlace) -> (RingFile, Region) {
+        create_in(folder, folder, place)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn create_in(root: &Path, folder: &Path, place: RingPlace) -> (RingFile, Region) {
+        let request = RingRequest {
             place,
             never_waits: false,
             rank: FileRank(None),
-        }
+        };
+        RingFile::create(root, folder, RingSizes::for_capacity(4096), request).unwrap()
     }
 
     #[test]
@@ -506,8 +559,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
-        let (ring, region) =
-            RingFile::create(folder.path(), RingSizes::for_capacity(4096), request(RingPlace::LogDir)).unwrap();
+        let (ring, region) = create(folder.path(), RingPlace::LogDir);
         assert!(region.outlives_process());
         // The same folder in another spelling: a name there would replace the ring.
         for same in [
@@ -516,10 +568,10 @@ mod tests {
             folder.path().join("x/.."),
         ] {
             fs::create_dir_all(folder.path().join("x")).unwrap();
-            ring.link_from(&same).unwrap();
+            ring.link_from(&same, &same).unwrap();
         }
         fs::remove_dir(folder.path().join("x")).unwrap();
-        ring.link_from(other.path()).unwrap();
+        ring.link_from(other.path(), other.path()).unwrap();
         let metadata = fs::metadata(&ring.names.path).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
         assert_eq!(metadata.len() as usize, RingSizes::for_capacity(4096).total());
@@ -536,12 +588,7 @@ mod tests {
     #[test]
     fn a_ring_in_shared_memory_has_a_pointer_in_the_log_directory() {
         let folder = tempfile::tempdir().unwrap();
-        let (ring, _region) = RingFile::create(
-            folder.path(),
-            RingSizes::for_capacity(4096),
-            request(RingPlace::SharedMemory),
-        )
-        .unwrap();
+        let (ring, _region) = create(folder.path(), RingPlace::SharedMemory);
         let pointer = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let text = fs::read_to_string(pointer).unwrap();
         let (path, machine) = text
@@ -561,6 +608,73 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
+    fn a_ring_in_a_run_folder_has_an_entry_in_the_root() {
+        for place in [RingPlace::LogDir, RingPlace::SharedMemory] {
+            let root = tempfile::tempdir().unwrap();
+            let [run, other] = ["run", "other"].map(|name| root.path().join(name));
+            fs::create_dir(&run).unwrap();
+            let (ring, _region) = create_in(root.path(), &run, place);
+            ring.link_from(root.path(), &other).unwrap();
+            ring.link_from(root.path(), &other).unwrap();
+            let entries = root.path().join(".logcore/rings");
+            let texts = || {
+                let paths = fs::read_dir(&entries).unwrap().map(|entry| entry.unwrap().path());
+                let mut texts: Vec<_> = paths.map(|path| fs::read_to_string(path).unwrap()).collect();
+                texts.sort();
+                texts
+            };
+            assert_eq!(texts(), ["other\n", "run\n"]);
+            assert!(crate::recover(root.path(), &|_| {}).is_empty());
+            assert_eq!(texts().len(), 2, "the entries of a live process stay");
+            drop(ring);
+            assert!(texts().is_empty());
+            for folder in [run, other] {
+                assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+            }
+        }
+    }
+
+    /// A start that was killed leaves one of these.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn recovery_removes_entries_without_a_ring() {
+        let root = tempfile::tempdir().unwrap();
+        let (run, entries) = (root.path().join("run"), root.path().join(".logcore/rings"));
+        for folder in [&run, &entries] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let far = tempfile::tempdir().unwrap();
+        let far = far.path().join(".logcore-5-a.ring");
+        fs::write(entries.join("1-a"), "").unwrap();
+        fs::write(entries.join("2-a"), "run").unwrap();
+        for (entry, left) in [("3-a", None), ("4-a", Some(".logcore-4-a.ring.new")), ("5-a", None)] {
+            fs::write(entries.join(entry), "run\n").unwrap();
+            left.map(|left| fs::write(run.join(left), "LOGRING2").unwrap());
+        }
+        let pointer = RingPointer::begin(&run, &far).unwrap();
+        pointer.file.unlock().unwrap();
+        let live = create_private_file(&entries.join("6-a")).unwrap();
+        live.try_lock().unwrap();
+        fs::write(entries.join("7-a"), "gone\n").unwrap();
+        // They lead out of the root.
+        std::os::unix::fs::symlink(far.parent().unwrap(), root.path().join("link")).unwrap();
+        fs::write(entries.join("8-a"), "link\n").unwrap();
+        fs::write(entries.join("9-a"), "../x\n").unwrap();
+        let notes = Mutex::new(Vec::new());
+        let note = |killed: &crate::KilledRun<'_>| lock(&notes).push(killed.pid);
+        assert!(crate::recover(root.path(), &note).is_empty());
+        let left = fs::read_dir(&entries).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.collect();
+        left.sort();
+        assert_eq!(left, ["6-a", "8-a"]);
+        assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
+        let mut noted = notes.into_inner().unwrap();
+        noted.sort_unstable();
+        assert_eq!(noted, [3, 4, 5, 7]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
     fn recovery_keeps_pointers_of_other_machines() {
         let folder = tempfile::tempdir().unwrap();
         let to_nowhere = "/dev/shm/.logcore-1-nowhere.ring";
@@ -572,7 +686,7 @@ mod tests {
         let ours = HostId::for_folder(Path::new(SHARED_MEMORY)).to_string();
         let of_another = begun(".logcore-1-a.ring", &format!("another-{ours}"));
         let ours = begun(".logcore-1-b.ring", &ours);
-        assert!(crate::recover(folder.path()).is_empty());
+        assert!(crate::recover(folder.path(), &|_| {}).is_empty());
         assert!(of_another.exists() && !ours.exists());
     }
 
@@ -582,11 +696,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         // The process died before its first logger was open.
-        let (ring, _region) =
-            RingFile::create(folder.path(), RingSizes::for_capacity(4096), request(RingPlace::LogDir)).unwrap();
+        let (ring, _region) = create(folder.path(), RingPlace::LogDir);
         let copy = elsewhere.path().join(".logcore-1-copy.ring");
         fs::copy(&ring.names.path, &copy).unwrap();
-        assert!(crate::recover(elsewhere.path()).is_empty());
+        assert!(crate::recover(elsewhere.path(), &|_| {}).is_empty());
         assert!(!copy.exists());
         // The process died before the pointer to its ring was complete.
         let far = elsewhere.path().join(".logcore-2-far.ring");
@@ -595,10 +708,10 @@ mod tests {
         }
         drop(ring);
         let begun = RingPointer::begin(folder.path(), &far).unwrap();
-        assert!(crate::recover(folder.path()).is_empty());
+        assert!(crate::recover(folder.path(), &|_| {}).is_empty());
         assert!(far.exists(), "another process works on the pointer");
         begun.file.unlock().unwrap();
-        assert!(crate::recover(folder.path()).is_empty());
+        assert!(crate::recover(folder.path(), &|_| {}).is_empty());
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

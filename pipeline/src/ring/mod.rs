@@ -7,7 +7,8 @@
 //!   killed process.
 //! - [`wakeup`] puts the writer to sleep and wakes it; [`child_lock`] serves children of a fork.
 //! - [`name_table`] holds names that travel as numbers.
-//! - [`file`] creates the file and the names by which the next process finds it.
+//! - [`file`] creates the file and the names by which the next process finds it, and [`entry`] the
+//!   entries that lead to names in run folders.
 //!
 //! Memory is shared by hand here, and nowhere else in the workspace. Each `unsafe` block has its
 //! proof beside it.
@@ -15,6 +16,7 @@
 #[allow(unsafe_code, reason = "robust locks between processes are those of the C library")]
 pub(crate) mod child_lock;
 pub(crate) mod dead;
+pub(crate) mod entry;
 #[cfg(all(target_os = "linux", not(loom)))]
 #[allow(
     unsafe_code,
