@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use facade::{LogConfig, LogManager, RingPlace, SinkError, UnifiedLogger, recover, recover_trusted, setup_logging};
@@ -42,12 +42,13 @@ fn child(case: &str) {
         _ => {}
     }
     let place = match case {
-        "shared memory" => RingPlace::SharedMemory,
+        "shared memory" | "own run in shared memory" => RingPlace::SharedMemory,
         "plain memory" => RingPlace::Memory,
         _ => RingPlace::Auto,
     };
     let logger = setup_logging(LogConfig {
         fold_repeats: case == "folded",
+        run: run_of(case),
         ..config(folder, place)
     })
     .unwrap();
@@ -75,6 +76,11 @@ fn child(case: &str) {
         }
     }
     be_ready();
+}
+
+fn run_of(case: &str) -> String {
+    let run = if case.starts_with("own run") { "auto" } else { "flat" };
+    run.to_owned()
 }
 
 /// Limits files to the size of the text file, as a quota does.
@@ -339,6 +345,112 @@ fn assert_all_there_before(text: &str, folder: &Path, logger: &UnifiedLogger) {
     assert_eq!(messages.pop().as_deref(), Some(text));
     assert_eq!(messages.len(), LINES as usize + 1);
     assert_eq!(rings(folder), 0, "a ring is gone with its last logger");
+}
+
+/// Returns the folders of the runs in a log directory.
+fn run_folders(root: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).unwrap().map(|entry| entry.unwrap());
+    let runs = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+    let mut folders: Vec<_> = runs.map(|run| run.path()).collect();
+    folders.retain(|path| path.file_name().is_some_and(|name| name != ".logcore"));
+    folders
+}
+
+fn entries(root: &Path) -> usize {
+    fs::read_dir(root.join(".logcore/rings")).map_or(0, Iterator::count)
+}
+
+/// Starts a run and finishes it.
+fn log_in_a_run_of_its_own(root: &Path) {
+    let logger = setup_logging(LogConfig {
+        run: "auto".into(),
+        ..config(root, RingPlace::Auto)
+    });
+    logger.unwrap().finish();
+}
+
+#[test]
+fn the_next_start_delivers_each_ring_into_its_own_run() {
+    let root = tempfile::tempdir().unwrap();
+    kill("own run", root.path());
+    kill("own run in shared memory", root.path());
+    let killed = run_folders(root.path());
+    assert_eq!((killed.len(), entries(root.path())), (2, 2));
+    log_in_a_run_of_its_own(root.path());
+    assert_eq!((run_folders(root.path()).len(), entries(root.path())), (3, 0));
+    for run in killed {
+        assert_all_there(&run);
+    }
+}
+
+#[test]
+fn a_renamed_log_directory_is_recovered_in_its_new_place() {
+    let outer = tempfile::tempdir().unwrap();
+    let (was, is) = (outer.path().join("was"), outer.path().join("is"));
+    kill("own run", &was);
+    fs::rename(&was, &is).unwrap();
+    log_in_a_run_of_its_own(&is);
+    let killed = run_folders(&is)
+        .into_iter()
+        .filter(|run| run.join("config.json").exists());
+    killed.for_each(|run| assert_all_there(&run));
+    assert_eq!(entries(&is), 0);
+}
+
+#[test]
+fn repair_finds_a_ring_without_an_entry() {
+    let root = tempfile::tempdir().unwrap();
+    kill("own run", root.path());
+    fs::remove_dir_all(root.path().join(".logcore")).unwrap();
+    let run = run_folders(root.path()).pop().unwrap();
+    log_in_a_run_of_its_own(root.path());
+    assert_eq!(rings(&run), 1, "a start reads the entries alone");
+    recover(root.path()).pop().unwrap().unwrap();
+    assert_all_there(&run);
+}
+
+#[test]
+fn recovery_does_not_follow_a_link_to_a_run() {
+    let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    kill("own run", root.path());
+    let run = run_folders(root.path()).pop().unwrap();
+    let moved = outside.path().join("run");
+    fs::rename(&run, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &run).unwrap();
+    let before = fs::read(moved.join("training.log")).unwrap();
+    log_in_a_run_of_its_own(root.path());
+    assert!(recover(root.path()).is_empty());
+    assert_eq!(fs::read(moved.join("training.log")).unwrap(), before);
+    recover(&moved).pop().unwrap().unwrap();
+    assert_all_there(&moved);
+}
+
+#[test]
+fn recovery_ignores_a_copy_of_a_log_directory_with_its_entries() {
+    let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    kill("own run", root.path());
+    let run = run_folders(root.path()).pop().unwrap();
+    let copied = other.path().join(run.file_name().unwrap());
+    for folder in [&copied, &other.path().join(".logcore/rings")] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    copy(&run, &copied);
+    copy(
+        &root.path().join(".logcore/rings"),
+        &other.path().join(".logcore/rings"),
+    );
+    let before = fs::read(copied.join("training.log")).unwrap();
+    log_in_a_run_of_its_own(other.path());
+    let refused = recover(other.path()).pop().unwrap().unwrap_err().to_string();
+    assert!(
+        refused.contains("it is a copy of a ring") && refused.contains("--trust"),
+        "{refused}"
+    );
+    assert_eq!(fs::read(copied.join("training.log")).unwrap(), before);
+    recover_trusted(other.path()).pop().unwrap().unwrap();
+    assert_all_there(&copied);
+    recover(root.path()).pop().unwrap().unwrap();
+    assert_all_there(&run);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use logcore_pipeline::{Recovered, RecoveryError};
 
+use crate::run::note_killed;
+
 /// Delivers what killed processes have left in their rings, each call once, and ends their runs.
 /// `folder` is a `log_dir` with all its runs, or the folder of one run. Recovery may itself be
 /// killed and repeated. Rings of live processes are skipped.
@@ -19,7 +21,7 @@ use logcore_pipeline::{Recovered, RecoveryError};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn recover(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
-    logcore_pipeline::recover(folder, &|_| {})
+    logcore_pipeline::recover(folder, &note_killed)
 }
 
 /// Does the same for a folder whose contents the user trusts: a copy of a ring is delivered into
@@ -31,5 +33,5 @@ pub fn recover(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn recover_trusted(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
-    logcore_pipeline::recover_trusted(folder, &|_| {})
+    logcore_pipeline::recover_trusted(folder, &note_killed)
 }

@@ -23,7 +23,7 @@ use crate::process::config_watch::{self, WatchHooks};
 use crate::process::logger_config::{with_absolute_paths, with_name};
 use crate::process::rust_log::heed_rust_log;
 use crate::process::{global_log, panic_hook, signals};
-use crate::run::{Run, Runs};
+use crate::run::{Run, Runs, note_killed};
 
 /// The calls that the process makes when something happens to it.
 #[derive(Clone, Copy)]
@@ -366,18 +366,18 @@ impl ProcessState {
             return;
         }
         let (ranks, files) = (Ranks::from_config(config), FileRank::from_config(config));
-        let mut own = recover_ranks(config, gone, &|other| other == files, &|_| {});
+        let mut own = recover_ranks(config, gone, &|other| other == files, &note_killed);
         let since = Instant::now();
         let is_closing =
             |outcome: &Result<_, _>| matches!(outcome, Err(RecoveryError::Live { pid, .. }) if Some(*pid) == gone);
         while own.iter().any(is_closing) && since.elapsed() < CLOSE_TIMEOUT {
             thread::sleep(RETRY_INTERVAL);
             own.retain(|outcome| !is_closing(outcome));
-            own.extend(recover_ranks(config, gone, &|other| other == files, &|_| {}));
+            own.extend(recover_ranks(config, gone, &|other| other == files, &note_killed));
         }
         let is_orphaned = |other: u32| !config.rank_files || ranks.world_size.is_some_and(|size| other >= size);
         let is_wanted = |other: FileRank| ranks.is_first() && other.0.is_some_and(is_orphaned);
-        let mut orphans = recover_ranks(config, None, &is_wanted, &|_| {});
+        let mut orphans = recover_ranks(config, None, &is_wanted, &note_killed);
         // A live process has files of its own.
         orphans.retain(|outcome| !matches!(outcome, Err(RecoveryError::Live { .. })));
         for outcome in own.into_iter().chain(orphans) {

@@ -3,9 +3,11 @@
 //! | module | content |
 //! |---|---|
 //! | [`folder`] | ids, the names of folders, making them |
+//! | [`killed`] | the end of a killed run in its `run.json` |
 //! | [`links`] | the links in `log_dir` that lead to the newest run |
 
 mod folder;
+mod killed;
 mod links;
 
 use std::collections::BTreeSet;
@@ -17,6 +19,7 @@ use logcore::{ConfigError, LogConfig, Ranks, RunInfo};
 use logcore_pipeline::print_notice;
 
 use self::folder::NewFolders;
+pub(crate) use self::killed::note_killed;
 
 /// The live runs of a process. A run lives from its first logger to the end of its last.
 #[derive(Default)]

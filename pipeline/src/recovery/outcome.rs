@@ -31,6 +31,15 @@ pub struct Recovered {
 /// it on after everything is delivered, and before the ring is removed: if the recovery itself is
 /// killed, the next one passes it on again. A process without a ring may still be about to end by
 /// itself.
+///
+/// ```
+/// use logcore::FileRank;
+/// use logcore_pipeline::KilledRun;
+/// use std::path::Path;
+///
+/// let killed = KilledRun::new(Path::new("logs/trainer"), 4711, FileRank(None));
+/// assert_eq!((killed.ended, killed.last_step), (None, None));
+/// ```
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct KilledRun<'a> {
@@ -77,8 +86,9 @@ pub enum RecoveryError {
 }
 
 impl<'a> KilledRun<'a> {
-    /// A process that left no call, as far as anybody knows.
-    pub(super) fn without_calls(folder: &'a Path, pid: u64, rank: FileRank) -> Self {
+    /// Creates the end of a process that left no call, as far as anybody knows.
+    #[must_use]
+    pub fn new(folder: &'a Path, pid: u64, rank: FileRank) -> Self {
         Self {
             folder,
             pid,

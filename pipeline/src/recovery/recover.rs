@@ -174,7 +174,7 @@ impl<'a> RecoveryRequest<'a> {
         let delivered = found.read().and_then(|dead| match &dead.checkpoint {
             // The process died before its first logger was open.
             SavedCheckpoint::Inside(checkpoint) if checkpoint.is_empty() => {
-                (self.note_killed)(&KilledRun::without_calls(self.folder, dead.pid, rank_of_name(name)));
+                (self.note_killed)(&KilledRun::new(self.folder, dead.pid, rank_of_name(name)));
                 Ok(None)
             }
             _ => self.deliver_on_thread(dead, &found).map(Some),
@@ -241,7 +241,7 @@ impl<'a> RecoveryRequest<'a> {
             let problem = "the machine has rebooted since, so the contents of the ring are not trusted";
             recovered.problems.push(problem.to_owned());
             for folder in self.folders(&dead, &checkpoint, found).iter().flatten() {
-                (self.note_killed)(&KilledRun::without_calls(folder, dead.pid, rank_of_name(&found.name)));
+                (self.note_killed)(&KilledRun::new(folder, dead.pid, rank_of_name(&found.name)));
             }
             let is_partial = false;
             return Ok(Delivery { recovered, is_partial });

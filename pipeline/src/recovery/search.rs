@@ -58,7 +58,7 @@ impl FoundNames {
                 && let (Some(folder), Some((pid, rank))) = (name.parent(), entry.process())
             {
                 // Before the ring was made, or after it was delivered.
-                note_killed(&KilledRun::without_calls(folder, pid, rank));
+                note_killed(&KilledRun::new(folder, pid, rank));
             }
             entry.remove_if_used();
         }

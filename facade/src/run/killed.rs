@@ -1,0 +1,137 @@
+//! The last words in the `run.json` of a killed run.
+
+use std::fs::TryLockError;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use logcore::files;
+use logcore::serde_json::{self, Value};
+use logcore_pipeline::{KilledRun, print_notice};
+
+/// Lets `run.json` say that the run was killed: when, and at which step. Readers need not wait for
+/// that, because nobody holds the lock of the run any more.
+///
+/// Rank 0 alone has a `run.json`. The file of a process that lives, or of an attempt after the
+/// killed one, stays as it is.
+pub(crate) fn note_killed(killed: &KilledRun<'_>) {
+    if killed.rank.0.is_some() {
+        return;
+    }
+    let path = killed.folder.join(MANIFEST);
+    let Ok(bytes) = files::read_no_follow(&path, MAX_BYTES) else {
+        return;
+    };
+    let Ok(mut manifest) = serde_json::from_slice(&bytes) else {
+        return;
+    };
+    let lock = files::open_no_follow(&killed.folder.join(LOCK));
+    let is_live = |error| matches!(error, TryLockError::WouldBlock);
+    if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_err_and(is_live)) {
+        return;
+    }
+    let ended = killed.ended.or_else(|| path.metadata().ok()?.modified().ok());
+    if !end_attempt(&mut manifest, killed.pid, ended, killed.last_step) {
+        return;
+    }
+    let text = serde_json::to_vec_pretty(&manifest).unwrap_or(bytes);
+    if let Err(error) = files::replace(&path, &text) {
+        print_notice(
+            &format!("run.json in {}", killed.folder.display()),
+            &format!(
+                "cannot write the end of the killed run into {}: {error}",
+                path.display()
+            ),
+        );
+    }
+}
+
+/// Ends the newest attempt; returns `false` if it has ended, or is not that of the process.
+fn end_attempt(manifest: &mut Value, pid: u64, ended: Option<SystemTime>, last_step: Option<u64>) -> bool {
+    if manifest["state"] != RUNNING || manifest["pid"] != pid {
+        return false;
+    }
+    let since = ended.and_then(|ended| ended.duration_since(UNIX_EPOCH).ok());
+    let ended = Value::from(since.map(|since| since.as_secs_f64()));
+    let attempts = manifest.get_mut("attempts").and_then(Value::as_array_mut);
+    if let Some(attempt) = attempts.and_then(|attempts| attempts.last_mut()?.as_object_mut()) {
+        attempt.insert("state".to_owned(), KILLED.into());
+        attempt.insert("ended".to_owned(), ended.clone());
+        attempt.insert("last_step".to_owned(), last_step.into());
+    }
+    manifest["state"] = KILLED.into();
+    manifest["ended"] = ended;
+    manifest["exit_code"] = EXIT_CODE.into();
+    true
+}
+
+const MANIFEST: &str = "run.json";
+/// The file that rank 0 of a live run holds a lock on.
+const LOCK: &str = ".lock";
+/// Most bytes of a manifest; 10,000 attempts have about 2 MB.
+const MAX_BYTES: u64 = 16 << 20;
+const RUNNING: &str = "running";
+const KILLED: &str = "killed";
+/// The exit code that a shell shows for a killed process.
+const EXIT_CODE: u64 = 137;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use logcore::FileRank;
+    use logcore::serde_json::json;
+
+    use super::*;
+
+    fn killed(folder: &Path, pid: u64, rank: Option<u32>) -> KilledRun<'_> {
+        let mut killed = KilledRun::new(folder, pid, FileRank(rank));
+        killed.ended = Some(UNIX_EPOCH + Duration::from_millis(1500));
+        killed.last_step = Some(7);
+        killed
+    }
+
+    #[test]
+    fn a_killed_attempt_has_its_last_step_and_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MANIFEST);
+        let first = json!({"started": 0.5, "ended": 0.75, "state": "finished"});
+        let running = json!({
+            "id": "k3v9q2ab", "pid": 12, "state": "running", "new": [1],
+            "attempts": [first, {"started": 1.0, "ended": null, "state": "running"}],
+        });
+        fs::write(&path, running.to_string()).unwrap();
+        let read = || serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap();
+        note_killed(&killed(folder.path(), 12, Some(1)));
+        note_killed(&killed(folder.path(), 13, None));
+        let lock = fs::File::create(folder.path().join(LOCK)).unwrap();
+        lock.lock().unwrap();
+        note_killed(&killed(folder.path(), 12, None));
+        assert_eq!(read(), running, "another rank, another process, and a live one");
+        drop(lock);
+        for _ in 0..2 {
+            note_killed(&killed(folder.path(), 12, None));
+            let expected = json!({
+                "id": "k3v9q2ab", "pid": 12, "state": "killed", "ended": 1.5, "exit_code": 137, "new": [1],
+                "attempts": [first, {"started": 1.0, "ended": 1.5, "state": "killed", "last_step": 7}],
+            });
+            assert_eq!(read(), expected);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_manifest_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        note_killed(&killed(folder.path(), 12, None));
+        let path = folder.path().join(MANIFEST);
+        for text in ["", "[1]", "null", "{\"state\": \"running\"}"] {
+            fs::write(&path, text).unwrap();
+            note_killed(&killed(folder.path(), 12, None));
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        note_killed(&killed(folder.path(), 12, None));
+        assert!(path.is_symlink());
+    }
+}
