@@ -372,8 +372,10 @@ fn log_in_a_run_of_its_own(root: &Path) {
 #[test]
 fn the_next_start_delivers_each_ring_into_its_own_run() {
     let root = tempfile::tempdir().unwrap();
-    kill("own run", root.path());
-    kill("own run in shared memory", root.path());
+    for mut child in ["own run", "own run in shared memory"].map(|case| start(case, root.path())) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
     let killed = run_folders(root.path());
     assert_eq!((killed.len(), entries(root.path())), (2, 2));
     log_in_a_run_of_its_own(root.path());

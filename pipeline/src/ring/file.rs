@@ -649,7 +649,9 @@ mod tests {
         fs::write(entries.join("2-a"), "run").unwrap();
         for (entry, left) in [("3-a", None), ("4-a", Some(".logcore-4-a.ring.new")), ("5-a", None)] {
             fs::write(entries.join(entry), "run\n").unwrap();
-            left.map(|left| fs::write(run.join(left), "LOGRING2").unwrap());
+            if let Some(left) = left {
+                fs::write(run.join(left), "LOGRING2").unwrap();
+            }
         }
         let pointer = RingPointer::begin(&run, &far).unwrap();
         pointer.file.unlock().unwrap();
