@@ -70,15 +70,17 @@ impl<'a> MetricBatch<'a> {
     }
 }
 
-/// A number as it was logged: integers stay integers.
+/// A number as it was logged: integers stay integers, and an `f32` keeps its digits.
 ///
 /// The JSON form is a number, or one of the strings `"NaN"`, `"Infinity"` and `"-Infinity"`,
-/// because JSON has no such numbers.
+/// because JSON has no such numbers. An `f32` that is read back from JSON is a
+/// [`Float`](Self::Float) with the same digits.
 ///
 /// ```
 /// use logcore::MetricValue;
 ///
 /// assert_eq!(serde_json::to_string(&MetricValue::from(3_u8)).unwrap(), "3");
+/// assert_eq!(serde_json::to_string(&MetricValue::from(0.1_f32)).unwrap(), "0.1");
 /// assert_eq!(serde_json::to_string(&MetricValue::from(f32::NAN)).unwrap(), "\"NaN\"");
 /// assert_eq!(MetricValue::from(u64::MAX).as_f64(), 18446744073709551615.0);
 /// ```
@@ -87,6 +89,9 @@ impl<'a> MetricBatch<'a> {
 pub enum MetricValue {
     /// A floating-point number, NaN and infinities included.
     Float(f64),
+    /// A number of single precision. As text it has the shortest digits that identify it: 0.1, and
+    /// not 0.10000000149011612.
+    F32(f32),
     /// A signed integer.
     Int(i64),
     /// An integer above [`i64::MAX`].
@@ -97,22 +102,61 @@ impl MetricValue {
     /// Returns the value as a double. Integers beyond 2^53 are rounded.
     ///
     /// ```
-    /// assert_eq!(logcore::MetricValue::Int(3).as_f64(), 3.0);
+    /// use logcore::MetricValue;
+    ///
+    /// assert_eq!(MetricValue::Int(3).as_f64(), 3.0);
+    /// assert_eq!(MetricValue::F32(0.1).as_f64(), 0.10000000149011612);
     /// ```
     #[must_use]
     pub fn as_f64(self) -> f64 {
         match self {
             Self::Float(value) => value,
+            Self::F32(value) => f64::from(value),
             Self::Int(value) => value as f64,
             Self::UInt(value) => value as f64,
         }
     }
+
+    /// Returns the double with the shortest digits of the value. A sink that writes text uses it
+    /// for numbers that are no integers.
+    ///
+    /// ```
+    /// use logcore::MetricValue;
+    ///
+    /// assert_eq!(MetricValue::F32(0.1).as_decimal(), 0.1);
+    /// assert_eq!(MetricValue::Float(0.1).as_decimal(), 0.1);
+    /// ```
+    #[must_use]
+    pub fn as_decimal(self) -> f64 {
+        match self {
+            Self::F32(value) => decimal_of_f32(value),
+            other => other.as_f64(),
+        }
+    }
+}
+
+/// Returns the double that is nearest to the shortest digits of `value`.
+fn decimal_of_f32(value: f32) -> f64 {
+    let exact = f64::from(value);
+    // With up to 12 decimals, a product of 24 bits and a power of ten is exact, and so is the
+    // nearest integer. The first number of decimals that leads back to the value is the shortest.
+    if (1e-5..1e7).contains(&exact.abs()) {
+        let mut scale = 1.0;
+        for _ in 0..=12 {
+            let decimal = (exact * scale).round() / scale;
+            if decimal as f32 == value {
+                return decimal;
+            }
+            scale *= 10.0;
+        }
+    }
+    format!("{value:e}").parse().unwrap_or(exact)
 }
 
 impl Serialize for MetricValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match *self {
-            Self::Float(value) => serialize_float(value, serializer),
+            Self::Float(_) | Self::F32(_) => serialize_float(self.as_decimal(), serializer),
             Self::Int(value) => serializer.serialize_i64(value),
             Self::UInt(value) => serializer.serialize_u64(value),
         }
@@ -190,12 +234,7 @@ impl Number for MetricValue {
 }
 
 macro_rules! impl_number {
-    (floats: $($float:ty)*; small: $($small:ty)*; large: $($large:ty)*) => {
-        $(impl Number for $float {
-            fn value(&self) -> MetricValue {
-                MetricValue::Float(f64::from(*self))
-            }
-        })*
+    (small: $($small:ty)*; large: $($large:ty)*) => {
         $(impl Number for $small {
             fn value(&self) -> MetricValue {
                 MetricValue::Int(i64::from(*self))
@@ -210,7 +249,7 @@ macro_rules! impl_number {
                 }
             }
         })*
-        $(impl_from_number!($float);)* $(impl_from_number!($small);)* $(impl_from_number!($large);)*
+        $(impl_from_number!($small);)* $(impl_from_number!($large);)*
     };
 }
 
@@ -224,8 +263,21 @@ macro_rules! impl_from_number {
     };
 }
 
+impl Number for f32 {
+    fn value(&self) -> MetricValue {
+        MetricValue::F32(*self)
+    }
+}
+
+impl Number for f64 {
+    fn value(&self) -> MetricValue {
+        MetricValue::Float(*self)
+    }
+}
+
+impl_from_number!(f32);
+impl_from_number!(f64);
 impl_number! {
-    floats: f32 f64;
     small: i8 i16 i32 i64 u8 u16 u32;
     large: u64 i128 u128 isize usize
 }
@@ -239,7 +291,7 @@ impl_number! {
 /// use logcore::{MetricPair, MetricValue};
 ///
 /// let pair = &("loss", 0.5_f32);
-/// assert_eq!((pair.name(), pair.value()), ("loss", MetricValue::Float(0.5)));
+/// assert_eq!((pair.name(), pair.value()), ("loss", MetricValue::F32(0.5)));
 /// ```
 pub trait MetricPair {
     /// Returns the name of the metric.
@@ -356,5 +408,28 @@ pub(crate) fn serialize_float<S: Serializer>(value: f64, serializer: S) -> Resul
         serializer.serialize_str("Infinity")
     } else {
         serializer.serialize_str("-Infinity")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_value_stays_as_small_as_two_words() {
+        assert_eq!(size_of::<MetricValue>(), 16);
+    }
+
+    proptest! {
+        #[test]
+        fn the_decimal_of_an_f32_has_its_shortest_digits(
+            value in prop_oneof![any::<f32>(), -1e3_f32..1e3, (0_u32..100_000).prop_map(|n| n as f32 / 1e4)],
+        ) {
+            let decimal = MetricValue::F32(value).as_decimal();
+            let expected: f64 = format!("{value:e}").parse().unwrap();
+            prop_assert!(decimal.to_bits() == expected.to_bits() || (decimal.is_nan() && value.is_nan()));
+        }
     }
 }

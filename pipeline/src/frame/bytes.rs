@@ -14,6 +14,7 @@ pub(crate) const MAX_TEXT: usize = 16 << 20;
 pub(super) const FLOAT: u8 = 0;
 pub(super) const INT: u8 = 1;
 pub(super) const UINT: u8 = 2;
+pub(super) const F32: u8 = 7;
 
 /// Returns the tag and the bits of a number.
 #[inline]
@@ -21,6 +22,8 @@ pub(super) fn value_bits(value: MetricValue) -> (u8, u64) {
     match value {
         MetricValue::Int(value) => (INT, value as u64),
         MetricValue::UInt(value) => (UINT, value),
+        MetricValue::F32(value) => (F32, u64::from(value.to_bits())),
+        // `Float`; the enum is open, so that another crate cannot list its variants.
         other => (FLOAT, other.as_f64().to_bits()),
     }
 }
@@ -31,6 +34,7 @@ pub(super) fn value_from(tag: u8, bits: u64) -> Option<MetricValue> {
         FLOAT => MetricValue::Float(f64::from_bits(bits)),
         INT => MetricValue::Int(bits as i64),
         UINT => MetricValue::UInt(bits),
+        F32 => MetricValue::F32(f32::from_bits(bits as u32)),
         _ => return None,
     })
 }

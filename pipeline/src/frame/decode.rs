@@ -220,7 +220,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frame::bytes::{MAX_TEXT, value_bits};
+    use crate::frame::bytes::{F32, FLOAT, INT, MAX_TEXT, UINT, value_bits};
     use crate::frame::encode::{encode_control, encode_metric, encode_metrics, encode_progress, encode_record};
 
     fn encoded(record: &log::Record<'_>, origin: RecordOrigin) -> Vec<u8> {
@@ -365,11 +365,15 @@ mod tests {
         ));
     }
 
+    fn number_tag() -> impl Strategy<Value = u8> {
+        prop::sample::select(vec![FLOAT, F32, INT, UINT])
+    }
+
     proptest! {
         #[test]
         fn metrics_are_decoded(
             step: u64,
-            values in prop::collection::vec((any::<u32>(), any::<u64>(), 0_u8..3, ".{0,9}"), 0..20),
+            values in prop::collection::vec((any::<u32>(), any::<u64>(), number_tag(), ".{0,9}"), 0..20),
         ) {
             let sent: Vec<_> = values.iter().map(|(id, bits, tag, text)| {
                 let name = if id % 2 == 0 { MetricName::Id(NameId(id / 2)) } else { MetricName::Text(text) };

@@ -4,12 +4,12 @@ use logcore::MetricValue;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-/// Appends a number. A double is written so that it is read back exactly.
+/// Appends a number with its shortest digits. A double is read back exactly.
 pub(crate) fn put_number(value: MetricValue, text: &mut String) {
     match value {
         MetricValue::Int(value) => text.push_str(itoa::Buffer::new().format(value)),
         MetricValue::UInt(value) => text.push_str(itoa::Buffer::new().format(value)),
-        other => put_float(other.as_f64(), text),
+        other => put_float(other.as_decimal(), text),
     }
 }
 
