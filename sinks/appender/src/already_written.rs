@@ -18,6 +18,8 @@ use crate::rotation::numbered;
 /// never cut.
 pub(crate) struct AlreadyWritten {
     bytes: Vec<u8>,
+    /// Offsets in `bytes` at which a file begins.
+    file_starts: Vec<usize>,
     /// Offset at which the next record may begin.
     at: usize,
     /// The lines of `bytes`, if the file of the position is gone or was emptied. Then the first
@@ -27,11 +29,11 @@ pub(crate) struct AlreadyWritten {
 
 /// Result of looking for a record among the bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum RecordMatch {
+pub(crate) enum RecordMatch<'r> {
     /// The whole record was found.
     Full,
-    /// The bytes end with this many bytes of the record.
-    Partial(usize),
+    /// The bytes end with the beginning of the record; these bytes are missing.
+    Partial(&'r [u8]),
     /// The record was not written.
     None,
     /// A later record decides: if that one is found, this one was written and removed since; else
@@ -66,17 +68,22 @@ impl AlreadyWritten {
                 None => 0,
             };
             file.seek(SeekFrom::Start(from))?;
+            let begins_file = from == 0;
             let mut part = Vec::new();
             file.take(room).read_to_end(&mut part)?;
             room -= part.len() as u64;
             starts_uncertain |= room == 0;
-            parts.push(part);
+            parts.push((begins_file, part));
         }
-        parts.reverse();
-        let bytes = parts.concat();
+        let (mut bytes, mut file_starts) = (Vec::new(), Vec::new());
+        for (begins_file, part) in parts.into_iter().rev() {
+            file_starts.extend(begins_file.then_some(bytes.len()));
+            bytes.extend(part);
+        }
         let uncertain_start = (starts_uncertain && !bytes.is_empty()).then(|| LineHashes::new(&bytes));
         Ok(Self {
             bytes,
+            file_starts,
             at: 0,
             uncertain_start,
         })
@@ -88,25 +95,31 @@ impl AlreadyWritten {
     }
 
     /// Looks for a record at the beginning of a line. The next call continues after the record.
+    /// `first_form` is the form that the record has at the beginning of a file.
     ///
     /// A process writes its records in order: if one is missing, all later ones are missing, too.
-    pub(crate) fn match_next(&mut self, record: &[u8]) -> RecordMatch {
+    pub(crate) fn match_next<'r>(&mut self, record: &'r [u8], first_form: &'r [u8]) -> RecordMatch<'r> {
         if let Some(lines) = &self.uncertain_start {
-            let found = lines.may_have(record).then(|| self.find(record)).flatten();
-            let Some(at) = found else { return RecordMatch::Unknown };
+            let find = |form: &&[u8]| lines.may_have(form).then(|| self.find(form)).flatten();
+            let Some(at) = [record, first_form].iter().find_map(find) else {
+                return RecordMatch::Unknown;
+            };
             self.uncertain_start = None;
             self.at = at;
         }
         while self.at < self.bytes.len() {
             let rest = &self.bytes[self.at..];
-            if rest.starts_with(record) {
-                self.at += record.len();
+            let forms = match self.file_starts.contains(&self.at) {
+                true => [first_form, record],
+                false => [record, first_form],
+            };
+            if let Some(form) = forms.iter().find(|form| rest.starts_with(form)) {
+                self.at += form.len();
                 return RecordMatch::Full;
             }
-            if record.starts_with(rest) {
-                let length = rest.len();
+            if let Some(missing) = forms.iter().find_map(|form| form.strip_prefix(rest)) {
                 self.at = self.bytes.len();
-                return RecordMatch::Partial(length);
+                return RecordMatch::Partial(missing);
             }
             self.at += match rest.iter().position(|byte| *byte == b'\n') {
                 Some(end) => end + 1,
@@ -202,6 +215,7 @@ mod tests {
     fn written(text: &str) -> AlreadyWritten {
         AlreadyWritten {
             bytes: text.as_bytes().to_vec(),
+            file_starts: vec![0],
             at: 0,
             uncertain_start: None,
         }
@@ -210,11 +224,27 @@ mod tests {
     #[test]
     fn match_next_skips_the_records_of_other_processes() {
         let mut written = written("other\none\nother\ntwo\n  more\nthr");
-        assert_eq!(written.match_next(b"one\n"), RecordMatch::Full);
-        assert_eq!(written.match_next(b"two\n  more\n"), RecordMatch::Full);
+        assert_eq!(written.match_next(b"one\n", b"one\n"), RecordMatch::Full);
+        assert_eq!(
+            written.match_next(b"two\n  more\n", b"two\n  more\n"),
+            RecordMatch::Full
+        );
         assert!(written.ends_amid_a_line());
-        assert_eq!(written.match_next(b"three\n"), RecordMatch::Partial(3));
-        assert_eq!(written.match_next(b"four\n"), RecordMatch::None);
+        assert_eq!(
+            written.match_next(b"three\n", b"three\n"),
+            RecordMatch::Partial(b"ee\n")
+        );
+        assert_eq!(written.match_next(b"four\n", b"four\n"), RecordMatch::None);
+    }
+
+    #[test]
+    fn match_next_knows_both_forms_of_a_record() {
+        let match_in = |text: &str| written(text).match_next(b"one\n", b"one first\n");
+        assert_eq!(match_in("one first\n"), RecordMatch::Full);
+        assert_eq!(match_in("other\none\n"), RecordMatch::Full);
+        assert_eq!(match_in("on"), RecordMatch::Partial(b"e first\n"));
+        assert_eq!(match_in("other\non"), RecordMatch::Partial(b"e\n"));
+        assert_eq!(match_in("other\n"), RecordMatch::None);
     }
 
     proptest! {
@@ -230,9 +260,9 @@ mod tests {
             let mut text = whole[..cut].to_owned();
             let mut written = Some(written(&text));
             for record in &records {
-                match written.as_mut().map_or(RecordMatch::None, |written| written.match_next(record.as_bytes())) {
+                match written.as_mut().map_or(RecordMatch::None, |written| written.match_next(record.as_bytes(), record.as_bytes())) {
                     RecordMatch::Full => continue,
-                    RecordMatch::Partial(length) => text.push_str(&record[length..]),
+                    RecordMatch::Partial(missing) => text.push_str(std::str::from_utf8(missing).unwrap()),
                     RecordMatch::None | RecordMatch::Unknown => text.push_str(record),
                 }
                 written = None;

@@ -14,6 +14,10 @@ use logcore::{PerProcess, SinkBooks, SinkError};
 use crate::file_writer::{FileWriter, RecordSource};
 use crate::{FilePosition, Rotation};
 
+/// Returns the form of a record for the beginning of a file, such as a row with more columns. A
+/// record that is in this form already stays as it is.
+pub type FirstForm = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
 /// A handle to the single writer of a file.
 ///
 /// Opening the same path again returns another handle to the same writer. A writer lives as long as
@@ -116,6 +120,28 @@ impl Appender {
         };
         let handle = lock(&writer).add_handle(source);
         Ok(Self { writer, handle, path })
+    }
+
+    /// Sets the form in which a record of this handle is written if it is the first of a file,
+    /// whether the file is new, or takes the place of one that was rotated or moved away.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_appender::{Appender, Rotation};
+    ///
+    /// let path = folder.path().join("rows.csv");
+    /// let mut rows = Appender::open(&path, Rotation::default()).unwrap();
+    /// rows.set_first_form(std::sync::Arc::new(|row| match row.starts_with(b"step") {
+    ///     true => row.to_vec(),
+    ///     false => [b"step,loss\n", row].concat(),
+    /// }));
+    /// rows.append(b"1,0.5\n", 1);
+    /// rows.append(b"2,0.4\n", 1);
+    /// rows.deliver_now().unwrap();
+    /// assert_eq!(std::fs::read_to_string(&path).unwrap(), "step,loss\n1,0.5\n2,0.4\n");
+    /// ```
+    pub fn set_first_form(&mut self, first_form: FirstForm) {
+        lock(&self.writer).set_first_form(self.handle, first_form);
     }
 
     /// Returns the position behind the newest record in the file, and `true` if no appended record
@@ -250,10 +276,10 @@ impl fmt::Debug for Appender {
 /// file.finish().unwrap();
 /// assert_eq!(std::fs::read_to_string(path).unwrap(), "{\"step\":1}\n");
 /// ```
-#[derive(Debug)]
 pub struct LazyAppender {
     path: PathBuf,
     rotation: Rotation,
+    first_form: Option<FirstForm>,
     appender: Option<Appender>,
     /// Records that did not reach an appender.
     rejected: SinkBooks,
@@ -266,9 +292,20 @@ impl LazyAppender {
         Self {
             path,
             rotation,
+            first_form: None,
             appender: None,
             rejected: SinkBooks::default(),
         }
+    }
+
+    /// Sets the form of a record that is the first of a file, as [`Appender::set_first_form`] does.
+    #[must_use]
+    pub fn with_first_form(mut self, first_form: FirstForm) -> Self {
+        if let Some(appender) = &mut self.appender {
+            appender.set_first_form(Arc::clone(&first_form));
+        }
+        self.first_form = Some(first_form);
+        self
     }
 
     /// Checks that the file can be appended to. For a file that does not exist, a temporary file in
@@ -294,7 +331,7 @@ impl LazyAppender {
         self.path = resolved(&self.path)?;
         match fs::symlink_metadata(&self.path) {
             Ok(_) => {
-                self.appender = Some(Appender::open(&self.path, self.rotation)?);
+                self.appender = Some(self.open_appender()?);
                 Ok(())
             }
             // Another process may create and open the file at any moment, so the file itself is
@@ -314,10 +351,19 @@ impl LazyAppender {
     pub fn open(&mut self) -> Result<&mut Appender, SinkError> {
         let appender = match self.appender.take() {
             Some(appender) => appender,
-            None => Appender::open(&self.path, self.rotation)
+            None => self
+                .open_appender()
                 .map_err(|error| SinkError::from(error).doing(format!("open {}", self.path.display())))?,
         };
         Ok(self.appender.insert(appender))
+    }
+
+    fn open_appender(&self) -> io::Result<Appender> {
+        let mut appender = Appender::open(&self.path, self.rotation)?;
+        if let Some(first_form) = &self.first_form {
+            appender.set_first_form(Arc::clone(first_form));
+        }
+        Ok(appender)
     }
 
     /// Queues one record, as [`Appender::append`] does, and opens the file before the first one.
@@ -409,6 +455,14 @@ impl LazyAppender {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl fmt::Debug for LazyAppender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LazyAppender")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::already_written::{AlreadyWritten, RecordMatch};
 use crate::output::{FileKind, FileOutput, FileStatus, OpenedFile, ends_amid_a_line, ends_with, is_closed};
 use crate::position::FileId;
 use crate::record_queue::{LinePart, RecordQueue};
-use crate::{FilePosition, Rotation};
+use crate::{FilePosition, FirstForm, Rotation};
 
 /// Queued bytes at which `append` writes without waiting for `deliver`.
 const WRITE_BYTES: usize = 64 << 10;
@@ -83,6 +83,7 @@ struct WriteFailure {
 struct HandleAccount {
     books: SinkBooks,
     source: RecordSource,
+    first_form: Option<FirstForm>,
 }
 
 /// Origin of the records of a handle.
@@ -186,8 +187,13 @@ impl FileWriter {
         self.accounts.push(HandleAccount {
             books: SinkBooks::default(),
             source,
+            first_form: None,
         });
         self.accounts.len() - 1
+    }
+
+    pub(crate) fn set_first_form(&mut self, handle: usize, first_form: FirstForm) {
+        self.accounts[handle].first_form = Some(first_form);
     }
 
     pub(crate) fn books(&self, handle: usize) -> SinkBooks {
@@ -208,7 +214,8 @@ impl FileWriter {
         let Some(written) = self.recovery.already_written.as_mut().filter(|_| recovers) else {
             return self.append_new(handle, record, weight);
         };
-        match written.match_next(record) {
+        let first_form = self.accounts[handle].first_form.as_ref().map(|form| form(record));
+        match written.match_next(record, first_form.as_deref().unwrap_or(record)) {
             RecordMatch::Full => {
                 // The held records precede this one, so they were written, too, and removed since.
                 for held in self.recovery.held.drain(..) {
@@ -217,10 +224,9 @@ impl FileWriter {
                 self.accounts[handle].books.delivered += weight;
             }
             RecordMatch::Unknown => self.hold(handle, record, weight),
-            RecordMatch::Partial(length) => {
+            RecordMatch::Partial(missing) => {
                 self.recovery.already_written = None;
-                self.queue
-                    .push(&record[length..], Some(handle), weight, LinePart::Remainder);
+                self.queue.push(missing, Some(handle), weight, LinePart::Remainder);
             }
             RecordMatch::None => {
                 let cut_line = written.ends_amid_a_line();
@@ -337,6 +343,7 @@ impl FileWriter {
         while !self.queue.is_empty() {
             self.reopen_if_replaced()?;
             self.rotate_if_due();
+            self.give_first_form();
             let end = self.queue.end_within(self.room());
             let written = self.write_until(end, stall_timeout);
             // Nobody can have read bytes that went into a file without a name.
@@ -405,11 +412,10 @@ impl FileWriter {
         if self.file.size == 0 {
             self.file.day = today;
         }
-        let first = self.queue.first_len() as u64;
+        let first = self.queue.first().len() as u64;
         let too_large = self.rotation.max_bytes.is_some_and(|max| self.file.size + first > max);
         let new_day = today.is_some() && self.file.day != today;
-        let amid_a_record = !self.queue.partial().is_empty() || self.queue.first_completes_a_line();
-        if self.file.size == 0 || amid_a_record || !(too_large || new_day) || !self.may_rotate() {
+        if self.file.size == 0 || self.is_amid_a_record() || !(too_large || new_day) || !self.may_rotate() {
             return;
         }
         // If rotating fails, writing continues in the old file: a large file is better than a lost
@@ -422,6 +428,23 @@ impl FileWriter {
         };
         self.file.output.unlock();
         self.no_rotation_until = pause.map(|pause| Instant::now() + pause);
+    }
+
+    /// Gives the oldest record its first form, if it begins the file.
+    fn give_first_form(&mut self) {
+        if self.file.size > 0 || self.is_amid_a_record() {
+            return;
+        }
+        let account = self.queue.first_handle().map(|handle| &self.accounts[handle]);
+        if let Some(first_form) = account.and_then(|account| account.first_form.as_ref()) {
+            let record = first_form(self.queue.first());
+            self.queue.replace_first(&record);
+        }
+    }
+
+    /// Returns `true` if the oldest record continues a line of the file.
+    fn is_amid_a_record(&self) -> bool {
+        !self.queue.partial().is_empty() || self.queue.first_completes_a_line()
     }
 
     /// Rotates the file. The lock excludes other processes; if one of them has rotated already, its

@@ -44,6 +44,6 @@ mod position;
 mod record_queue;
 mod rotation;
 
-pub use self::appender::{Appender, LazyAppender};
+pub use self::appender::{Appender, FirstForm, LazyAppender};
 pub use self::position::FilePosition;
 pub use self::rotation::Rotation;

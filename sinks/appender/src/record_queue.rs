@@ -80,9 +80,24 @@ impl RecordQueue {
             .map_or(self.bytes.len(), |record| record.end)
     }
 
-    /// Returns the length of the oldest record; 0 if there is none.
-    pub(crate) fn first_len(&self) -> usize {
-        self.records.front().map_or(0, |record| record.end - self.start)
+    /// Returns the bytes of the oldest record; none if there is no record.
+    pub(crate) fn first(&self) -> &[u8] {
+        let end = self.records.front().map_or(self.start, |record| record.end);
+        &self.bytes[self.start..end]
+    }
+
+    /// Returns the handle that appended the oldest record.
+    pub(crate) fn first_handle(&self) -> Option<usize> {
+        self.records.front()?.handle
+    }
+
+    /// Replaces the bytes of the oldest record, of which nothing is written.
+    pub(crate) fn replace_first(&mut self, bytes: &[u8]) {
+        let old = self.first().len();
+        self.bytes.splice(self.start..self.start + old, bytes.iter().copied());
+        for record in &mut self.records {
+            record.end = record.end - old + bytes.len();
+        }
     }
 
     /// Returns `true` if the oldest record completes a line of a killed process.
@@ -164,6 +179,24 @@ mod tests {
         assert_eq!(queue.unwritten(queue.end_within(None)), b"e\ntwo\n");
         queue.mark_written(2);
         assert_eq!(queue.pop_written().map(|record| record.handle), Some(None));
+    }
+
+    #[test]
+    fn replace_first_moves_the_records_behind() {
+        let mut queue = RecordQueue::default();
+        for text in ["zero\n", "one\n", "two\n"] {
+            queue.push(text.as_bytes(), Some(0), 1, LinePart::Whole);
+        }
+        queue.mark_written(5);
+        queue.pop_written();
+        for text in ["longer than one\n", "1\n"] {
+            queue.replace_first(text.as_bytes());
+            assert_eq!(queue.first(), text.as_bytes());
+            assert_eq!(
+                queue.unwritten(queue.end_within(None)),
+                format!("{text}two\n").as_bytes()
+            );
+        }
     }
 
     #[test]

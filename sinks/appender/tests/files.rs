@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use logcore_appender::{Appender, Rotation};
 
@@ -38,6 +39,26 @@ fn rotation_by_size_splits_no_record_and_keeps_the_configured_number_of_files() 
     assert_eq!(read(&folder.path().join("training.log.2")), "line 8\nline 9\n");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     assert_eq!(appender.books().delivered, 12);
+}
+
+#[test]
+fn the_first_record_of_each_file_has_its_first_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows");
+    let rotation = Rotation {
+        max_bytes: Some(20),
+        keep: 9,
+        ..Rotation::default()
+    };
+    let mut appender = Appender::open(&path, rotation).unwrap();
+    appender.set_first_form(Arc::new(|row| [b"1st ", row].concat()));
+    for i in 0..5 {
+        appender.append(format!("row {i}\n").as_bytes(), 1);
+    }
+    appender.deliver_now().unwrap();
+    let files = ["rows.2", "rows.1", "rows"].map(|name| read(&folder.path().join(name)));
+    assert_eq!(files, ["1st row 0\nrow 1\n", "1st row 2\nrow 3\n", "1st row 4\n"]);
+    assert_eq!(appender.books().delivered, 5);
 }
 
 #[test]

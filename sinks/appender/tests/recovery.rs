@@ -4,8 +4,9 @@ use std::fs;
 use std::io::Write as _;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 
-use logcore_appender::{Appender, FilePosition, Rotation};
+use logcore_appender::{Appender, FilePosition, FirstForm, Rotation};
 
 #[test]
 fn recover_continues_at_the_position_and_writes_nothing_twice() {
@@ -38,6 +39,41 @@ fn recover_continues_at_the_position_and_writes_nothing_twice() {
         drop(next);
         // The second recovery finds all records.
         assert_eq!(fs::read_to_string(&path).unwrap(), "before\nother\none\ntwo\nthree\n");
+    }
+}
+
+#[test]
+fn recover_completes_a_file_whose_first_record_has_a_form_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows");
+    let first_form: FirstForm = Arc::new(|row| [row.trim_ascii_end(), b" first\n"].concat());
+    let append_all = |appender: &mut Appender| {
+        appender.set_first_form(Arc::clone(&first_form));
+        for row in ["one\n", "two\n"] {
+            appender.append(row.as_bytes(), 1);
+        }
+    };
+    let place = {
+        let mut killed = Appender::open(&path, Rotation::default()).unwrap();
+        let (place, _) = killed.position();
+        append_all(&mut killed);
+        killed.deliver_now().unwrap();
+        place
+    };
+    let whole = fs::read_to_string(&path).unwrap();
+    assert_eq!(whole, "one first\ntwo\n");
+    for end in (0..=whole.len()).rev() {
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(end as u64)
+            .unwrap();
+        let mut next = Appender::recover(&place).unwrap();
+        append_all(&mut next);
+        next.finish().unwrap();
+        assert_eq!(next.books().delivered, 2);
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole, "{end}");
     }
 }
 
