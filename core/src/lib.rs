@@ -126,6 +126,7 @@ mod json_capture;
 pub mod kill_point;
 mod logger_end;
 mod metric;
+pub mod nonfinite;
 mod notices;
 mod option_error;
 mod panic_guard;

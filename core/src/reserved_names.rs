@@ -1,13 +1,14 @@
 //! Names that the system reserves: the columns of a row of metrics, and the families of its own
 //! metrics.
 
-/// Columns that every row of metrics has. A user's metric of such a name is written with a `_`
+/// Columns of `metrics.jsonl` beside the metrics: every row has the first three, and the first row of
+/// each file has all. A user's metric of such a name is written with a `_`
 /// behind it.
 ///
 /// ```
 /// assert!(logcore::reserved_names::ROW_COLUMNS.contains(&"step"));
 /// ```
-pub const ROW_COLUMNS: [&str; 3] = ["step", "time", "logger"];
+pub const ROW_COLUMNS: [&str; 5] = ["step", "time", "logger", "nonfinite", "attempt"];
 
 /// Prefixes of the metrics that the system itself logs. `metrics_prefix` is not put before them.
 ///

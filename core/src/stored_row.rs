@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use crate::MetricValue;
+use crate::{MetricValue, nonfinite};
 
 /// A row of `metrics.jsonl`, read back.
 ///
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for StoredRowVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StoredRow, A::Error> {
         let (mut step, mut time, mut logger) = (None, None, None);
-        let (mut attempt, mut nonfinite) = (None, None);
+        let (mut attempt, mut nonfinite_text) = (None, None);
         let mut values: Vec<(String, Option<MetricValue>)> = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             match name.as_str() {
@@ -106,14 +106,14 @@ impl<'de> Visitor<'de> for StoredRowVisitor {
                 "time" => time = Some(map.next_value()?),
                 "logger" => logger = Some(map.next_value()?),
                 "attempt" => attempt = map.next_value()?,
-                "nonfinite" => nonfinite = map.next_value::<Option<String>>()?,
+                "nonfinite" => nonfinite_text = map.next_value::<Option<String>>()?,
                 _ => values.push((name, map.next_value()?)),
             }
         }
-        let mut nonfinite = values_of(&nonfinite.unwrap_or_default());
+        let mut others = nonfinite::read(&nonfinite_text.unwrap_or_default());
         let values = values
             .into_iter()
-            .filter_map(|(name, value)| Some((value.or_else(|| nonfinite.remove(&name))?, name)))
+            .filter_map(|(name, value)| Some((value.or_else(|| others.remove(&name))?, name)))
             .map(|(value, name)| (name, value))
             .collect();
         Ok(StoredRow {
@@ -124,11 +124,6 @@ impl<'de> Visitor<'de> for StoredRowVisitor {
             values,
         })
     }
-}
-
-/// Returns the values that the column `nonfinite` names; none if it is empty or foreign.
-fn values_of(nonfinite: &str) -> BTreeMap<String, MetricValue> {
-    serde_json::from_str(nonfinite).unwrap_or_default()
 }
 
 /// The rows that later attempts of a run have superseded.

@@ -94,7 +94,7 @@ fn metrics() {
     assert!(
         rows(&folder)
             .iter()
-            .any(|row| row["step"] == 50 && row["metrics/loss/train"] == "NaN")
+            .any(|row| row["step"] == 50 && row["nonfinite"] == r#"{"metrics/loss/train":"NaN"}"#)
     );
     assert!(read(&folder, "training.log").contains("points kept: Some(101)"));
 }

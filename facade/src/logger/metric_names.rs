@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use logcore_pipeline::{NameId, print_notice};
 
 /// Columns of `metrics.jsonl` that no metric of the user may take.
-const RESERVED: [&str; 3] = logcore::reserved_names::ROW_COLUMNS;
+const RESERVED: [&str; 5] = logcore::reserved_names::ROW_COLUMNS;
 
 /// Version of the names in the system's own families, which do not change with the configuration.
 const SYSTEM_NAMES_VERSION: u64 = u64::MAX;

@@ -9,13 +9,17 @@
 //! | `summary.json` | the end of each logger's run, with statistics of its metrics |
 //!
 //! ```text
-//! {"step":12,"time":1763909295.123,"logger":"my_module","metrics/loss":0.5,"metrics/lr":0.0001}
-//! {"step":13,"time":1763909295.167,"logger":"my_module","metrics/loss":"NaN","metrics/lr":0.0001}
+//! {"step":12,"time":1763909295.123,"logger":"my_module","metrics/loss":0.5,"nonfinite":"","attempt":1}
+//! {"step":13,"time":1763909295.167,"logger":"my_module","metrics/loss":null,"nonfinite":"{\"metrics/loss\":\"NaN\"}"}
 //! ```
 //!
-//! - The rows are flat, so pandas (`read_json(…, lines=True)`) and DuckDB open the file as it is.
-//! - JSON has no number for NaN and the infinities. They are the texts `"NaN"`, `"Infinity"` and
-//!   `"-Infinity"`.
+//! - The rows are flat, so pandas (`read_json(…, lines=True)`), polars and DuckDB open the file as
+//!   it is.
+//! - JSON has no number for NaN and the infinities. Such a value is `null`, so that its column stays
+//!   one of numbers, and stands in `nonfinite`: a text that holds an object of names and `"NaN"`,
+//!   `"Infinity"` or `"-Infinity"`.
+//! - From the second attempt of a run on, each row has the number of the `attempt`. The first row of
+//!   each file has both columns, for readers that take the columns from the first rows.
 //! - A row is written when the step moves on, on `flush` and on `finish`. If a name was logged
 //!   several times at one step, the row has the last value, and each earlier value precedes it in a
 //!   row of its own.
@@ -60,6 +64,7 @@ mod summary_file;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use logcore::serde_json::{self, Value};
 use logcore::{
@@ -79,6 +84,8 @@ pub struct JsonlSink {
     config: ConfigFile,
     summary: SummaryFile,
     rows: RowMerger,
+    /// Number of the run's attempt, counted from 1.
+    attempt: u32,
     /// Number of calls whose values are in the open row.
     open_calls: u64,
     paths: JsonlPaths,
@@ -101,6 +108,13 @@ struct JsonlResumeState<R> {
     config: bool,
     row: Option<R>,
     open_calls: u64,
+    #[serde(default = "first_attempt")]
+    attempt: u32,
+}
+
+/// The attempt of a resume point that names none.
+fn first_attempt() -> u32 {
+    1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,12 +156,14 @@ impl JsonlSink {
             folder: folder.to_owned(),
             rank: FileRank::from_config(context.config()),
         };
+        let attempt = context.run().attempt();
         Ok(Self {
-            metrics: JsonLines::new(paths.path("metrics.jsonl")),
+            metrics: JsonLines::new(paths.path("metrics.jsonl")).with_all_columns(attempt),
             records: options.records.then(|| JsonLines::new(paths.path("records.jsonl"))),
             config: ConfigFile::new(paths.path("config.json")),
             summary: SummaryFile::new(paths.path("summary.json"), context.logger()),
             rows: RowMerger::default(),
+            attempt,
             open_calls: 0,
             paths,
         })
@@ -165,11 +181,12 @@ impl JsonlSink {
             .records
             .map(|position| JsonLines::recover(beneath("records.jsonl")?, position));
         Ok(Self {
-            metrics: JsonLines::recover(beneath("metrics.jsonl")?, state.metrics)?,
+            metrics: JsonLines::recover(beneath("metrics.jsonl")?, state.metrics)?.with_all_columns(state.attempt),
             records: records.transpose()?,
             config: ConfigFile::recover(paths.path("config.json"), state.config),
             summary: SummaryFile::recover(paths.path("summary.json"), context.logger()),
             rows: RowMerger::reopen(state.row),
+            attempt: state.attempt,
             open_calls: state.open_calls,
             paths,
         })
@@ -181,8 +198,9 @@ impl JsonlSink {
             return Ok(());
         }
         let calls = std::mem::take(&mut self.open_calls);
+        let attempt = self.attempt;
         self.metrics.append(calls, |lines| {
-            rows.iter().try_for_each(|row| row::append_row(row, lines))
+            rows.iter().try_for_each(|row| row::append_row(row, attempt, lines))
         })
     }
 
@@ -235,6 +253,7 @@ impl Sink for JsonlSink {
             config: self.config.is_used(),
             row: self.rows.open(),
             open_calls: self.open_calls,
+            attempt: self.attempt,
         })?;
         Some(if complete { point } else { point.incomplete() })
     }
@@ -304,6 +323,15 @@ impl JsonLines {
             Ok(_) => LazyAppender::from(Appender::recover(&position.with_path(path))?).into(),
             Err(_) => Self::new(path),
         })
+    }
+
+    /// Gives the first row of each file all columns that are not metrics.
+    fn with_all_columns(self, attempt: u32) -> Self {
+        let first_form = move |rows: &[u8]| row::with_all_columns(rows, attempt);
+        Self {
+            file: self.file.with_first_form(Arc::new(first_form)),
+            line: self.line,
+        }
     }
 
     /// Appends what `write` writes, which counts as `weight` calls.

@@ -7,13 +7,35 @@
 use logcore::escape::escape_json;
 use logcore::reserved_names::ROW_COLUMNS;
 use logcore::serde_json;
-use logcore::{Row, epoch_seconds};
+use logcore::{MetricValue, Row, epoch_seconds, nonfinite};
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
-/// Appends the row and a line end.
-pub(crate) fn append_row(row: &Row, line: &mut Vec<u8>) -> serde_json::Result<()> {
-    append_json(&FlatRow(row), line)
+/// Appends the row and a line end. From the second attempt of a run on, each row has the attempt.
+pub(crate) fn append_row(row: &Row, attempt: u32, line: &mut Vec<u8>) -> serde_json::Result<()> {
+    append_json(&FlatRow { row, attempt }, line)
+}
+
+/// Returns rows with the columns that only some rows have in the first one: so readers, which take
+/// the columns from the first rows, know all columns that are not metrics.
+pub(crate) fn with_all_columns(rows: &[u8], attempt: u32) -> Vec<u8> {
+    let end = rows.iter().position(|byte| *byte == b'\n').unwrap_or(rows.len());
+    let (first, others) = rows.split_at(end);
+    let Some(members) = first.strip_suffix(b"}") else {
+        return rows.to_vec();
+    };
+    let mut all = members.to_vec();
+    for (name, value) in [("nonfinite", "\"\"".to_owned()), ("attempt", attempt.to_string())] {
+        // A quote within a text has a backslash before it, so only a key can be found.
+        let key = format!(",\"{name}\":");
+        if !members.windows(key.len()).any(|bytes| bytes == key.as_bytes()) {
+            all.extend_from_slice(key.as_bytes());
+            all.extend_from_slice(value.as_bytes());
+        }
+    }
+    all.push(b'}');
+    all.extend_from_slice(others);
+    all
 }
 
 /// Appends a value as one line. Characters that some reader takes for a line end, or a terminal for
@@ -26,20 +48,37 @@ pub(crate) fn append_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_j
     Ok(())
 }
 
-struct FlatRow<'a>(&'a Row);
+/// A row as an object: its own columns, the metrics, and the columns that only some rows have.
+struct FlatRow<'a> {
+    row: &'a Row,
+    attempt: u32,
+}
 
 impl Serialize for FlatRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let row = self.0;
+        let row = self.row;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("step", &row.step)?;
         map.serialize_entry("time", &epoch_seconds(row.time))?;
         map.serialize_entry("logger", &row.logger)?;
+        let mut others: Vec<(&str, MetricValue)> = Vec::new();
         for (name, value) in &row.values {
             // A metric of such a name would repeat a key.
-            if !ROW_COLUMNS.contains(&name.as_str()) {
-                map.serialize_entry(name, value)?;
+            if ROW_COLUMNS.contains(&name.as_str()) {
+                continue;
             }
+            if value.as_f64().is_finite() {
+                map.serialize_entry(name, value)?;
+            } else {
+                map.serialize_entry(name, &())?;
+                others.push((name, *value));
+            }
+        }
+        if let Some(text) = nonfinite::write(&others) {
+            map.serialize_entry("nonfinite", &text)?;
+        }
+        if self.attempt > 1 {
+            map.serialize_entry("attempt", &self.attempt)?;
         }
         map.end()
     }
@@ -57,17 +96,58 @@ fn escape_harmful(line: &mut Vec<u8>, start: usize) {
 
 #[cfg(test)]
 mod tests {
-    use logcore::serde_json::Value;
-    use logcore::{MetricBatch, MetricValue, RowMerger};
+    use logcore::serde_json::{Map, Value, json};
+    use logcore::{MetricBatch, RowMerger};
     use proptest::prelude::*;
 
     use super::*;
 
+    fn line(attempt: u32, step: u64, values: &[(&str, MetricValue)]) -> String {
+        let mut rows = RowMerger::default();
+        rows.push(&MetricBatch::new("trainer", step, values));
+        let mut line = Vec::new();
+        append_row(&rows.take().unwrap(), attempt, &mut line).unwrap();
+        String::from_utf8(line).unwrap()
+    }
+
+    fn object(line: &str) -> Map<String, Value> {
+        serde_json::from_str(line).unwrap()
+    }
+
+    #[test]
+    fn the_first_row_has_all_columns_once() {
+        let finite = [("a", MetricValue::F32(0.1))];
+        let infinite = [("\",\"nonfinite\":", MetricValue::Float(f64::NEG_INFINITY))];
+        for (attempt, values) in [(1, finite), (1, infinite), (2, finite), (2, infinite)] {
+            let plain = line(attempt, 7, &values);
+            let first = String::from_utf8(with_all_columns((plain.clone() + "{}\n").as_bytes(), attempt)).unwrap();
+            let mut expected = object(&plain);
+            expected.entry("nonfinite").or_insert("".into());
+            expected.entry("attempt").or_insert(attempt.into());
+            let (row, rest) = first.split_once('\n').unwrap();
+            assert_eq!((object(row), rest), (expected, "{}\n"));
+            assert_eq!(first.matches(",\"nonfinite\":").count(), 1, "{first}");
+            assert_eq!(first.matches(",\"attempt\":").count(), 1, "{first}");
+            assert_eq!(with_all_columns(first.as_bytes(), attempt), first.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_number_has_the_digits_of_its_type() {
+        let values = [
+            ("f32", MetricValue::F32(0.1)),
+            ("f64", MetricValue::Float(0.1_f32.into())),
+        ];
+        let line = line(1, 7, &values);
+        assert!(line.ends_with("\"f32\":0.1,\"f64\":0.10000000149011612}\n"), "{line}");
+    }
+
     fn value() -> impl Strategy<Value = MetricValue> {
         prop_oneof![
             any::<f64>().prop_map(MetricValue::Float),
+            any::<f32>().prop_map(MetricValue::F32),
             Just(MetricValue::Float(f64::NAN)),
-            Just(MetricValue::Float(f64::NEG_INFINITY)),
+            Just(MetricValue::F32(f32::NEG_INFINITY)),
             any::<i64>().prop_map(MetricValue::Int),
             any::<u64>().prop_map(MetricValue::from),
         ]
@@ -77,6 +157,7 @@ mod tests {
         #[test]
         fn append_row_writes_any_name_and_value_so_that_it_reads_back(
             step: u64,
+            attempt in 1_u32..3,
             values in prop::collection::btree_map(
                 "(\\PC|[\u{2028}\u{202e}\u{200b}\u{85}\u{9b}\u{7f}\n\"\\\\]){0,6}",
                 value(),
@@ -84,29 +165,30 @@ mod tests {
             ),
         ) {
             let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-            let mut rows = RowMerger::default();
-            rows.push(&MetricBatch::new("trainer", step, &values));
-            let mut line = Vec::new();
-            append_row(&rows.take().unwrap(), &mut line).unwrap();
-            let text = String::from_utf8(line).unwrap();
+            let text = line(attempt, step, &values);
             prop_assert_eq!(text.lines().count(), 1);
             let harmful = text.trim_end_matches('\n').contains(logcore::escape::needs_escape);
             prop_assert!(!harmful);
-            let read: Value = serde_json::from_str(&text).unwrap();
+            let mut read = object(&text);
             prop_assert_eq!(read["step"].as_u64(), Some(step));
-            prop_assert_eq!(read.as_object().unwrap().len(), 3 + values.len());
+            prop_assert_eq!(read.remove("attempt"), (attempt > 1).then(|| json!(attempt)));
+            let nonfinite = read.remove("nonfinite").map(|text| object(text.as_str().unwrap()));
+            let mut nonfinite = nonfinite.unwrap_or_default();
+            prop_assert_eq!(read.len(), 3 + values.len());
             for (name, value) in values {
                 let read = &read[name];
                 let same = match value {
                     MetricValue::Int(value) => read.as_i64() == Some(value),
                     MetricValue::UInt(value) => read.as_u64() == Some(value),
-                    other if other.as_f64().is_nan() => read == "NaN",
-                    other if other.as_f64() == f64::INFINITY => read == "Infinity",
-                    other if other.as_f64() == f64::NEG_INFINITY => read == "-Infinity",
-                    other => read.as_f64() == Some(other.as_f64()),
+                    other if other.as_f64().is_finite() => read.as_f64() == Some(other.as_decimal()),
+                    other => {
+                        let text = serde_json::to_value(other).unwrap();
+                        read.is_null() && nonfinite.remove(name) == Some(text)
+                    }
                 };
                 prop_assert!(same, "{} is {}", name, read);
             }
+            prop_assert!(nonfinite.is_empty());
         }
     }
 }

@@ -54,8 +54,9 @@ fn metrics_writes_one_row_per_step_and_the_books_count_calls() {
     );
     assert_eq!(
         (&rows[0]["a"], &rows[0]["b"], &rows[2]["a"]),
-        (&json!(1), &json!("NaN"), &json!(3))
+        (&json!(1), &Value::Null, &json!(3))
     );
+    assert_eq!(rows[0]["nonfinite"], "{\"b\":\"NaN\"}");
     let books = sink.books().unwrap();
     assert_eq!((books.accepted, books.delivered), (4, 4));
     assert!(!folder.path().join("config.json").exists() && !folder.path().join("records.jsonl").exists());
@@ -137,7 +138,7 @@ fn every_value_of_a_step_has_a_row() {
     let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
     assert_eq!(
         text,
-        "{\"step\":7,\"time\":1.0,\"logger\":\"t\",\"loss\":0.5}\n\
+        "{\"step\":7,\"time\":1.0,\"logger\":\"t\",\"loss\":0.5,\"nonfinite\":\"\",\"attempt\":1}\n\
          {\"step\":7,\"time\":2.0,\"logger\":\"t\",\"loss\":0.4}\n\
          {\"step\":7,\"time\":3.0,\"logger\":\"t\",\"loss\":0.3,\"memory/gpu_allocated_gb\":0.3}\n"
     );

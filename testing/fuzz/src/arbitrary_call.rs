@@ -70,15 +70,16 @@ impl ArbitraryTime {
     }
 }
 
-/// A number of any of the three kinds.
+/// A number of any of the four kinds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ArbitraryNumber(pub(crate) MetricValue);
 
 impl<'a> Arbitrary<'a> for ArbitraryNumber {
     fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
-        Ok(Self(match u.int_in_range(0..=2)? {
+        Ok(Self(match u.int_in_range(0..=3)? {
             0 => MetricValue::Float(u.arbitrary()?),
             1 => MetricValue::Int(u.arbitrary()?),
+            2 => MetricValue::F32(u.arbitrary()?),
             _ => MetricValue::from(u.arbitrary::<u64>()?),
         }))
     }

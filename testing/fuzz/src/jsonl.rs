@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use logcore::registry::build_sink;
+use logcore::reserved_names::ROW_COLUMNS;
 use logcore::{BuildContext, Deadline, LogConfig, MetricBatch, MetricValue, Sink, StopFlag};
 use serde_json::{Value, json};
 
@@ -119,22 +120,32 @@ fn check_rows(expected: &[Expected]) {
     for (row, (step, values)) in rows.iter().zip(expected) {
         assert_eq!(row["step"].as_u64(), Some(*step));
         assert!(row["time"].is_number() && row["logger"] == "run");
-        let own = ["step", "time", "logger"];
         let values: BTreeMap<_, _> = values
             .iter()
-            .filter(|(name, _)| !own.contains(&name.as_str()))
+            .filter(|(name, _)| !ROW_COLUMNS.contains(&name.as_str()))
             .collect();
-        assert_eq!(
-            row.as_object().map(serde_json::Map::len),
-            Some(own.len() + values.len())
-        );
+        let nonfinite = nonfinite_values(row);
+        let columns = row.as_object().expect("a row is an object").keys();
+        let metrics = columns.filter(|name| !ROW_COLUMNS.contains(&name.as_str()));
+        assert_eq!(metrics.count(), values.len());
+        let finite = values.values().filter(|value| value.as_f64().is_finite());
+        assert_eq!(nonfinite.len(), values.len() - finite.count());
         for (name, value) in values {
-            assert!(
-                is_number(&row[name], *value),
-                "{name:?}: {value:?} became {}",
-                row[name]
-            );
+            let read = match value.as_f64().is_finite() {
+                true => &row[name],
+                false if row[name].is_null() => &nonfinite[name],
+                false => panic!("{name:?}: {value:?} became {}", row[name]),
+            };
+            assert!(is_number(read, *value), "{name:?}: {value:?} became {read}");
         }
+    }
+}
+
+/// The values of a row that are no finite numbers.
+fn nonfinite_values(row: &Value) -> serde_json::Map<String, Value> {
+    match row["nonfinite"].as_str() {
+        None | Some("") => serde_json::Map::new(),
+        Some(text) => serde_json::from_str(text).expect("the text holds an object"),
     }
 }
 
@@ -179,7 +190,7 @@ fn is_number(read: &Value, value: MetricValue) -> bool {
     match value {
         MetricValue::Int(value) => read.as_i64() == Some(value),
         MetricValue::UInt(value) => read.as_u64() == Some(value),
-        other => match other.as_f64() {
+        other => match other.as_decimal() {
             float if float.is_nan() => read == "NaN",
             f64::INFINITY => read == "Infinity",
             f64::NEG_INFINITY => read == "-Infinity",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use logcore::MetricValue;
+use logcore::{MetricValue, nonfinite};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 /// The values of one rank in a step.
@@ -20,7 +20,15 @@ pub(crate) struct MergedStep {
 }
 
 /// Columns of each merged row. `_` is appended to a metric of such a name.
-const COLUMNS: [&str; 5] = ["step", "time", "logger", "ranks", "slowest_rank"];
+const COLUMNS: [&str; 7] = [
+    "step",
+    "time",
+    "logger",
+    "ranks",
+    "slowest_rank",
+    "nonfinite",
+    "attempt",
+];
 /// Metric that tells the slowest rank.
 const BATCH_TIME: &str = "throughput/batch_time_ms";
 
@@ -43,11 +51,17 @@ impl MergedStep {
         self.parts.contains_key(&rank)
     }
 
-    /// Returns the row, with its line end.
-    pub(crate) fn line(&self, logger: &str) -> Vec<u8> {
+    /// Returns the row, with its line end. The first row of a file has all columns that are no
+    /// metrics.
+    pub(crate) fn line(&self, logger: &str, is_first: bool) -> Vec<u8> {
         let mut line = Vec::new();
         // Neither the row nor a vector can fail.
-        if serde_json::to_writer(&mut line, &MergedRow { step: self, logger }).is_ok() {
+        let row = MergedRow {
+            step: self,
+            logger,
+            is_first,
+        };
+        if serde_json::to_writer(&mut line, &row).is_ok() {
             line.push(b'\n');
         }
         line
@@ -100,6 +114,7 @@ impl MergedStep {
 struct MergedRow<'a> {
     step: &'a MergedStep,
     logger: &'a str,
+    is_first: bool,
 }
 
 impl Serialize for MergedRow<'_> {
@@ -117,17 +132,33 @@ impl Serialize for MergedRow<'_> {
         for (name, _) in &metrics {
             names.push(unique((*name).to_owned(), &mut taken));
         }
+        let mut others: Vec<(String, MetricValue)> = Vec::new();
         for (name, (_, values)) in names.iter().zip(&metrics) {
             let summary = ValueSummary::new(values);
-            map.serialize_entry(name, &summary.mean)?;
-            map.serialize_entry(&unique(format!("{name}/min"), &mut taken), &summary.min)?;
-            map.serialize_entry(&unique(format!("{name}/max"), &mut taken), &summary.max)?;
+            let (min, max) = (
+                unique(format!("{name}/min"), &mut taken),
+                unique(format!("{name}/max"), &mut taken),
+            );
+            for (column, value) in [(name.clone(), summary.mean), (min, summary.min), (max, summary.max)] {
+                map.serialize_entry(&column, &Some(value).filter(is_finite))?;
+                if !is_finite(&value) {
+                    others.push((column, value));
+                }
+            }
             if summary.not_finite > 0 {
                 map.serialize_entry(&unique(format!("{name}/nan"), &mut taken), &summary.not_finite)?;
             }
         }
+        let others: Vec<_> = others.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        if let Some(text) = nonfinite::write(&others).or_else(|| self.is_first.then(String::new)) {
+            map.serialize_entry("nonfinite", &text)?;
+        }
         map.end()
     }
+}
+
+fn is_finite(value: &MetricValue) -> bool {
+    value.as_f64().is_finite()
 }
 
 /// Appends `_` to a name until no column has it.
@@ -255,11 +286,28 @@ mod tests {
         let mut step = MergedStep::new(7, part(0));
         step.add(part(1));
         assert_eq!(
-            String::from_utf8(step.line("a")).unwrap(),
+            String::from_utf8(step.line("a", true)).unwrap(),
             "{\"step\":7,\"time\":1.0,\"logger\":\"a\",\"ranks\":2,\"slowest_rank\":1,\
              \"x\":1.0,\"x/min_\":1.0,\"x/max\":1.0,\
              \"x/min\":2.0,\"x/min/min\":2.0,\"x/min/max\":2.0,\
-             \"ranks_\":3.0,\"ranks_/min\":3.0,\"ranks_/max\":3.0}\n"
+             \"ranks_\":3.0,\"ranks_/min\":3.0,\"ranks_/max\":3.0,\"nonfinite\":\"\"}\n"
+        );
+    }
+
+    #[test]
+    fn column_stays_numeric_where_no_rank_has_a_finite_value() {
+        let values = vec![("x".to_owned(), MetricValue::F32(f32::NAN))];
+        let part = RankStep {
+            rank: 0,
+            time: 0.5,
+            samples: None,
+            values,
+        };
+        assert_eq!(
+            String::from_utf8(MergedStep::new(7, part).line("a", false)).unwrap(),
+            "{\"step\":7,\"time\":0.5,\"logger\":\"a\",\"ranks\":1,\"slowest_rank\":0,\
+             \"x\":null,\"x/min\":null,\"x/max\":null,\"x/nan\":1,\
+             \"nonfinite\":\"{\\\"x\\\":\\\"NaN\\\",\\\"x/max\\\":\\\"NaN\\\",\\\"x/min\\\":\\\"NaN\\\"}\"}\n"
         );
     }
 

@@ -170,8 +170,8 @@ impl StepCollector {
     /// Writes the rows that are ready.
     fn write(&mut self, output: &mut MergedOutput, tally: &mut MergeTally) -> Result<(), MergeError> {
         for (logger, step) in self.complete.drain(..) {
+            output.write(&step.line(&logger, tally.written == 0))?;
             tally.written += 1;
-            output.write(&step.line(&logger))?;
         }
         Ok(())
     }
