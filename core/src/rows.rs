@@ -177,7 +177,8 @@ impl RowMerger {
         if row.times.is_empty() {
             row.times.insert(0, LogTime(row.time));
         }
-        row.time = batch.time();
+        // The time of a single value by handle is coarse, and may lie a moment back.
+        row.time = row.time.max(batch.time());
         row.times.insert(row.values.len(), LogTime(batch.time()));
         for (name, value) in batch.iter() {
             let Some(&index) = self.index.get(name) else {

@@ -17,8 +17,8 @@ pub(crate) fn now() -> i64 {
     to_nanos(SystemTime::now())
 }
 
-/// Returns the time to a few milliseconds, for metrics, whose order is that of their steps. The
-/// cost is a fifth of that of [`now`], which would be most of the cost of one metric in a hot loop.
+/// Returns the time to a few milliseconds, for a single metric of a handle. The cost is a fifth of
+/// that of [`now`], which would be most of the cost of such a call in a hot loop.
 #[cfg(target_os = "linux")]
 pub(crate) fn coarse_now() -> i64 {
     read(libc::CLOCK_REALTIME_COARSE)

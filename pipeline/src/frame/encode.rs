@@ -54,7 +54,7 @@ pub(crate) fn encode_metrics<'a>(
     values: impl Iterator<Item = (MetricName<'a>, MetricValue)>,
 ) {
     let count_at = out.len() + COUNT_OFFSET;
-    out.extend_from_slice(&metrics_head(logger, 0, step));
+    out.extend_from_slice(&metrics_head(now(), logger, 0, step));
     let mut count = 0_u32;
     for (name, value) in values {
         match name {
@@ -69,7 +69,7 @@ pub(crate) fn encode_metrics<'a>(
     out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
 }
 
-/// Writes one metric without a buffer, for a handle in a hot loop.
+/// Writes one metric without a buffer, for a handle in a hot loop. The time is a coarse one.
 pub(crate) fn encode_metric(
     logger: LoggerId,
     step: u64,
@@ -77,7 +77,7 @@ pub(crate) fn encode_metric(
     value: MetricValue,
 ) -> [u8; HEAD_BYTES + ENTRY_BYTES] {
     let mut body = [0; HEAD_BYTES + ENTRY_BYTES];
-    body[..HEAD_BYTES].copy_from_slice(&metrics_head(logger, 1, step));
+    body[..HEAD_BYTES].copy_from_slice(&metrics_head(coarse_now(), logger, 1, step));
     body[HEAD_BYTES..].copy_from_slice(&metrics_entry(id.0, value));
     body
 }
@@ -89,9 +89,9 @@ const HEAD_BYTES: usize = 24;
 const ENTRY_BYTES: usize = 13;
 
 #[inline]
-fn metrics_head(logger: LoggerId, count: u32, step: u64) -> [u8; HEAD_BYTES] {
+fn metrics_head(time: i64, logger: LoggerId, count: u32, step: u64) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
-    head[..8].copy_from_slice(&coarse_now().to_le_bytes());
+    head[..8].copy_from_slice(&time.to_le_bytes());
     head[8..COUNT_OFFSET].copy_from_slice(&logger.0.to_le_bytes());
     head[COUNT_OFFSET..16].copy_from_slice(&count.to_le_bytes());
     head[16..].copy_from_slice(&step.to_le_bytes());
