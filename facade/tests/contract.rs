@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::thread;
+use std::time::Instant;
 
 use facade::logcore::testing::{RecordedCalls, recording};
 use facade::logcore::{log, serde_json};
 use facade::{
-    LevelFilter, LogConfig, LogError, LogManager, MetricValue, OnFull, UnifiedLogger, cleanup_logging, get_logger,
-    setup_logging,
+    LevelFilter, LogConfig, LogError, LogManager, MetricValue, OnFull, ProgressRows, UnifiedLogger, cleanup_logging,
+    get_logger, setup_logging,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -353,6 +354,41 @@ fn each_metric_has_its_own_column_and_no_row_has_a_key_twice() {
         .flatten()
         .collect();
     assert_eq!(values.iter().sum::<f64>(), 15.0, "{values:?}");
+}
+
+#[test]
+fn progress_rows_thins_the_values_of_a_progress_and_nothing_else() {
+    testkit::own_process!();
+    for (progress_rows, at_most) in [(ProgressRows::Off, 0.0), (ProgressRows::Sparse, 10.0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let logger = setup_logging(LogConfig {
+            progress_rows,
+            ..quiet_config("thin", &folder)
+        })
+        .unwrap();
+        let start = Instant::now();
+        logger.start_progress(4000, "work");
+        for step in 1..=4000 {
+            logger.update_progress(1, 8);
+            logger.log_metrics([("loss", step)]);
+        }
+        logger.finish_progress();
+        let elapsed = start.elapsed().as_secs_f64();
+        assert!(logger.metrics().average("throughput/samples_per_sec").is_some());
+        logger.finish();
+        let rows = rows(&folder);
+        assert_eq!(rows.iter().filter(|row| row["metrics/loss"].is_number()).count(), 4000);
+        let derived = |row: &&Value| {
+            let mut names = row.as_object().unwrap().keys();
+            names.any(|name| name.starts_with("throughput/") || name.starts_with("progress/"))
+        };
+        let count = rows.iter().filter(derived).count() as f64;
+        assert!(
+            count <= (at_most * elapsed).ceil() + at_most.min(1.0),
+            "{count} rows in {elapsed} s"
+        );
+        assert_eq!(count > 0.0, at_most > 0.0);
+    }
 }
 
 #[test]

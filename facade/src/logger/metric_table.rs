@@ -3,8 +3,9 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use logcore::{Count, LogConfig, LoggerSummary, MetricSummary, MetricValue, Point, ProgressKind, Stats};
+use logcore::{Count, LogConfig, LoggerSummary, MetricSummary, MetricValue, Point, ProgressKind, ProgressRows, Stats};
 use logcore_metrics::{Tracker, TrackerOptions};
 use logcore_pipeline::NameId;
 use logcore_progress::Throughput;
@@ -17,6 +18,9 @@ use crate::logger::summary::{SHOWN_METRICS, sparkline};
 
 /// Memory budget of a logger's history. The whole history is on disk.
 const HISTORY_BYTES: usize = 24 << 20;
+
+/// Minimum time between two rows with derived metrics, with `progress_rows = "sparse"`.
+const SPARSE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The rate whose average is taken over the whole run.
 const SAMPLES_PER_SEC: &str = "throughput/samples_per_sec";
@@ -36,8 +40,11 @@ pub(crate) struct MetricTable {
     accumulated_samples: u64,
     /// `None` in the first attempt of a run.
     earlier_rows: Option<EarlierRows>,
-    /// The newest step whose row has the metrics derived from the progress.
+    /// The newest step whose row was given the metrics derived from the progress, or was left
+    /// without them by `progress_rows`.
     derived_step: Option<u64>,
+    /// Time of the newest row with derived metrics, where `progress_rows` limits their number.
+    derived_at: Option<Instant>,
 }
 
 /// A metric of one call, on its way into the ring.
@@ -82,6 +89,7 @@ impl MetricTable {
             accumulated_samples: 0,
             earlier_rows: None,
             derived_step: None,
+            derived_at: None,
         }
     }
 
@@ -386,10 +394,30 @@ impl MetricTable {
 
     /// Adds the metrics derived from the outermost progress, if it has a meter.
     fn add_derived(&mut self, step: u64, samples: &mut Vec<MetricSample>) {
+        if !self.progress.has_meter() {
+            return;
+        }
+        self.derived_step = Some(step);
+        if !self.admits_derived() {
+            return;
+        }
         let Some(meter) = self.progress.meter() else { return };
         for (name, value) in meter.derived_metrics() {
             self.add_system(name, value, samples);
         }
-        self.derived_step = Some(step);
+    }
+
+    /// Returns `true` if the row at hand may have derived metrics.
+    fn admits_derived(&mut self) -> bool {
+        match self.config.progress_rows {
+            ProgressRows::All => true,
+            ProgressRows::Sparse => {
+                let now = Instant::now();
+                let is_due = self.derived_at.is_none_or(|before| now - before >= SPARSE_INTERVAL);
+                self.derived_at = if is_due { Some(now) } else { self.derived_at };
+                is_due
+            }
+            _ => false,
+        }
     }
 }
