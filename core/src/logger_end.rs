@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Stats;
 use crate::escape::to_one_line;
+use crate::{Point, Stats};
 
 /// Exit code and cause of the end of a logger; an argument of
 /// [`Sink::logger_ended`](crate::Sink::logger_ended).
@@ -140,8 +140,21 @@ pub struct LoggerSummary {
     pub errors: u64,
     /// The metrics of the user, in the order in which they were first logged.
     pub metrics: Vec<MetricSummary>,
-    /// The logger's own metrics: `throughput/`, `progress/`, `memory/`, `system/`.
+    /// The logger's own metrics: `throughput/`, `progress/`, `memory/`, `system/`, `time/`.
     pub system_metrics: Vec<MetricSummary>,
+    /// Seconds of the whole run by their use, as they are shown: `startup`, `data`, `step`, the
+    /// names of the program's own phases, `eval`, `checkpoint`, `other`, `down`, `lost`. Uses
+    /// without time are left out. The seconds add up to the wall clock of the run. Empty if the
+    /// run had no progress and no phase.
+    #[serde(default, with = "ordered_object", skip_serializing_if = "Vec::is_empty")]
+    pub ledger: Vec<(String, f64)>,
+    /// Share of the ledger that moved the run forward, from 0 to 1: `step` and the program's own
+    /// phases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goodput: Option<f64>,
+    /// Seconds of phases on other threads than the training's. They are not in the ledger.
+    #[serde(default, with = "ordered_object", skip_serializing_if = "Vec::is_empty")]
+    pub other_threads: Vec<(String, f64)>,
 }
 
 impl LoggerSummary {
@@ -161,6 +174,9 @@ pub struct MetricSummary {
     /// Statistics of the metric over the run.
     #[serde(flatten)]
     pub stats: Stats,
+    /// The best value and its step, for a metric with a goal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Point>,
 }
 
 impl MetricSummary {
@@ -177,6 +193,7 @@ impl MetricSummary {
         Self {
             name: name.into(),
             stats,
+            best: None,
         }
     }
 }
@@ -195,6 +212,41 @@ mod seconds {
     }
 }
 
+/// The serde form of pairs: an object whose members keep their order.
+mod ordered_object {
+    use serde::de::{MapAccess, Visitor};
+
+    use super::*;
+
+    type Pairs = Vec<(String, f64)>;
+
+    pub(super) fn serialize<S: Serializer>(pairs: &Pairs, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(pairs.iter().map(|(name, seconds)| (name, seconds)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pairs, D::Error> {
+        struct PairsVisitor;
+
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of numbers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Pairs::new();
+                while let Some(pair) = members.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(pairs)
+            }
+        }
+
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,7 +259,12 @@ mod tests {
             duration: Duration::from_millis(1500),
             last_step: Some(7),
             samples_per_sec: Some(1.0 / 3.0),
-            metrics: vec![MetricSummary::new("loss", stats)],
+            metrics: vec![MetricSummary {
+                best: Some(Point::new(7, 0.1)),
+                ..MetricSummary::new("loss", stats)
+            }],
+            ledger: vec![("step".to_owned(), 1.0), ("data".to_owned(), 0.5)],
+            goodput: Some(2.0 / 3.0),
             ..LoggerSummary::default()
         };
         let text = serde_json::to_string(&(&LoggerEnd::killed(), &summary)).unwrap();
@@ -220,5 +277,7 @@ mod tests {
             (again.duration, again.samples_per_sec),
             (summary.duration, summary.samples_per_sec)
         );
+        assert_eq!((&again.ledger, again.goodput), (&summary.ledger, summary.goodput));
+        assert_eq!(again.metrics[0].best, summary.metrics[0].best);
     }
 }

@@ -372,7 +372,7 @@ impl Stats {
 /// let point = logcore::Point::new(120, 0.5);
 /// assert_eq!((point.step, point.value), (120, 0.5));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Point {
     /// Step of the value.
