@@ -4,13 +4,13 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use console::truncate_str;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
-use logcore::ProgressEvent;
 use logcore::escape::to_short_line;
 use logcore::sync::lock;
+use logcore::{ProgressEvent, ProgressKind};
 
 use crate::text;
 
@@ -59,7 +59,8 @@ struct Bar {
     event: ProgressEvent<'static>,
     description: String,
     newest: Vec<String>,
-    /// Time of the event. The elapsed time of the bar continues from there.
+    /// Time of the event. The elapsed time of the bar continues from there, unless the progress has
+    /// ended.
     at: Instant,
     drawing: ProgressBar,
     drawn: BarBuffer,
@@ -175,7 +176,10 @@ impl Bars {
 
 impl Bar {
     fn line(&mut self, columns: usize, color: bool, now: Instant) -> String {
-        let since = now.saturating_duration_since(self.at);
+        let since = match self.event.kind {
+            ProgressKind::Finished => Duration::ZERO,
+            _ => now.saturating_duration_since(self.at),
+        };
         let mut event = self.event.clone();
         event.elapsed += since;
         event.eta = event.eta.map(|eta| eta.saturating_sub(since));
@@ -293,10 +297,7 @@ impl fmt::Debug for Bars {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use console::measure_text_width;
-    use logcore::ProgressKind;
     use proptest::prelude::*;
 
     use super::*;
@@ -369,6 +370,16 @@ mod tests {
         assert!(later.contains("[00:21<00:06,"), "{later}");
         let much_later = lines(&mut bars, 100, now + Duration::from_secs(60));
         assert!(much_later.contains("[01:12<00:00,"), "{much_later}");
+    }
+
+    #[test]
+    fn the_bar_of_an_ended_progress_stands_still() {
+        let (mut bars, now) = (Bars::plain(), Instant::now());
+        let mut ended = event(1, "Training", 1000, Some(1000));
+        (ended.kind, ended.eta) = (ProgressKind::Finished, None);
+        bars.show(&ended, &[], now);
+        let later = lines(&mut bars, 100, now + Duration::from_secs(9));
+        assert!(later.contains("100% ") && later.contains("[00:12, "), "{later}");
     }
 
     #[test]

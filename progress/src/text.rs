@@ -63,27 +63,56 @@ pub fn fitted(event: &ProgressEvent<'_>, newest: &[String], columns: usize) -> S
 
 /// Returns a progress as one line of text, with `newest` at its end, such as metrics.
 ///
+/// The line is no wider than `columns`, if its shortest form fits. Where there is no room, parts are
+/// left out in this order: all of `newest` but the first, the samples, the rate, the percentage, the
+/// first of `newest`, the times.
+///
 /// ```
 /// use logcore::{ProgressEvent, ProgressKind};
+/// use logcore_progress::text::line;
 ///
 /// let mut event = ProgressEvent::new(ProgressKind::Finished, 1, "trainer", "Training");
 /// (event.position, event.total) = (5, Some(5));
-/// let newest = ["loss=0.1".to_owned()];
-/// assert_eq!(logcore_progress::text::line(&event, &newest), "Training: 100% 5/5 [00:00] loss=0.1");
+/// let newest = ["loss=0.1".to_owned(), "lr=0.5".to_owned()];
+/// assert_eq!(line(&event, &newest, usize::MAX), "Training: 100% 5/5 [00:00] loss=0.1 lr=0.5");
+/// assert_eq!(line(&event, &newest, 40), "Training: 100% 5/5 [00:00] loss=0.1");
+/// assert_eq!(line(&event, &newest, 30), "Training: 5/5 [00:00] loss=0.1");
+/// assert_eq!(line(&event, &newest, 22), "Training: 5/5 [00:00]");
+/// assert_eq!(line(&event, &newest, 7), "Training: 5/5");
 /// ```
 #[must_use]
-pub fn line(event: &ProgressEvent<'_>, newest: &[String]) -> String {
+pub fn line(event: &ProgressEvent<'_>, newest: &[String], columns: usize) -> String {
+    let (description, position) = (event.description, position(event));
     let percent = event
         .percent()
         .map_or(String::new(), |percent| format!(" {percent:.0}%"));
-    format!(
-        "{}:{percent} {} {}",
-        event.description,
-        details(event),
-        newest.join(" ")
+    let shown = |percent: &str, times: &str, newest: &[String]| {
+        let mut text = format!("{description}:{percent} {position}{times}");
+        for one in newest {
+            text.push(' ');
+            text.push_str(one);
+        }
+        text
+    };
+    let times = |rate: bool, samples: bool| format!(" {}", times(event, rate, samples));
+    let first = newest.len().min(1);
+    let all = times(true, true);
+    let long = (first..=newest.len())
+        .rev()
+        .map(|count| shown(&percent, &all, &newest[..count]));
+    let short = [
+        (&*percent, times(true, false), first),
+        (&*percent, times(false, false), first),
+        ("", times(false, false), first),
+        ("", times(false, false), 0),
+    ];
+    long.chain(
+        short
+            .iter()
+            .map(|(percent, times, count)| shown(percent, times, &newest[..*count])),
     )
-    .trim_end()
-    .to_owned()
+    .find(|text| console::measure_text_width(text) <= columns)
+    .unwrap_or_else(|| shown("", "", &[]))
 }
 
 fn position(event: &ProgressEvent<'_>) -> String {

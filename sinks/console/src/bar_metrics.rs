@@ -5,6 +5,7 @@
 //! four metrics of the user are shown, and the GPU memory if it is logged. Names are shown without
 //! their prefix and family, and a suffix `_gb` becomes the unit.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use logcore::reserved_names::is_system_metric;
@@ -25,6 +26,8 @@ pub(crate) struct BarMetrics {
     /// `true` if the user chose none, so that the first few are shown.
     takes_first: bool,
     metrics: Vec<BarMetric>,
+    /// Number of calls of `log_metrics` so far.
+    calls: u64,
 }
 
 struct BarMetric {
@@ -37,6 +40,8 @@ struct BarMetric {
     values: VecDeque<f64>,
     /// Maximum number of `values`.
     keep: usize,
+    /// Number of the call with the newest value.
+    call: u64,
 }
 
 impl BarMetrics {
@@ -46,6 +51,7 @@ impl BarMetrics {
             window: config.metrics_window,
             takes_first: config.progress_metrics.is_empty(),
             metrics: Vec::new(),
+            calls: 0,
         };
         for chosen in &config.progress_metrics {
             let (name, keep) = match chosen.strip_suffix(MEAN) {
@@ -64,10 +70,11 @@ impl BarMetrics {
 
     /// Notes the values of a call of `log_metrics`.
     pub(crate) fn record(&mut self, batch: &MetricBatch<'_>) {
+        self.calls += 1;
         for (name, value) in batch.iter() {
             let mut shown = false;
             for metric in self.metrics.iter_mut().filter(|metric| metric.name == name) {
-                metric.record(value.as_f64());
+                metric.record(value.as_f64(), self.calls);
                 shown = true;
             }
             if shown || !self.takes_first {
@@ -79,7 +86,7 @@ impl BarMetrics {
                 _ => continue,
             };
             let mut metric = BarMetric::new(name.to_owned(), label, 1);
-            metric.record(value.as_f64());
+            metric.record(value.as_f64(), self.calls);
             self.metrics.push(metric);
             // The memory comes after the user's own metrics.
             self.metrics.sort_by_key(|metric| metric.name == MEMORY);
@@ -89,6 +96,16 @@ impl BarMetrics {
     /// Returns the metrics that have a value, each as `name=value`.
     pub(crate) fn shown(&self) -> Vec<String> {
         self.metrics.iter().filter_map(BarMetric::shown).collect()
+    }
+
+    /// Returns the metrics for a line that stays: those of the newest call first, if the user chose
+    /// none. So the line of an epoch begins with the results of its validation.
+    pub(crate) fn shown_newest_first(&self) -> Vec<String> {
+        let mut metrics: Vec<&BarMetric> = self.metrics.iter().collect();
+        if self.takes_first {
+            metrics.sort_by_key(|metric| (metric.name == MEMORY, Reverse(metric.call)));
+        }
+        metrics.into_iter().filter_map(BarMetric::shown).collect()
     }
 
     /// Returns `true` if fewer than the default number of metrics are shown.
@@ -113,10 +130,12 @@ impl BarMetric {
             unit,
             values: VecDeque::new(),
             keep,
+            call: 0,
         }
     }
 
-    fn record(&mut self, value: f64) {
+    fn record(&mut self, value: f64, call: u64) {
+        self.call = call;
         if self.values.len() >= self.keep {
             self.values.pop_front();
         }
@@ -164,6 +183,9 @@ mod tests {
             record(&mut metrics, &[(more, 1.0)]);
         }
         insta::assert_snapshot!(metrics.shown().join(" "), @"loss=0.2500 lr=1.000e-4 a=1 b=1 gpu_allocated=3.2500 GB");
+        record(&mut metrics, &[("metrics/lr", 1e-5), ("memory/gpu_allocated_gb", 3.5)]);
+        let newest = metrics.shown_newest_first().join(" ");
+        insta::assert_snapshot!(newest, @"lr=1.000e-5 b=1 a=1 loss=0.2500 gpu_allocated=3.5000 GB");
     }
 
     #[test]

@@ -7,11 +7,17 @@
 
 use logcore::escape::escape_except_styles;
 
+/// Erases the line of the cursor, and then, from its second column on, everything below.
+///
+/// An erase from the first column of the first row would be a cleared screen for tmux, which puts
+/// such a screen into its history (`scroll-on-clear`): each frame would be kept there.
+const ERASE_BARS: &str = "\r\x1b[K\x1b[C\x1b[J\r";
+
 /// Returns the text that erases the old bars, if there are any, and writes lines and new bars.
 pub(crate) fn frame(erase: bool, lines: &str, bars: &[String]) -> String {
     let mut out = String::with_capacity(lines.len() + 256);
     if erase {
-        out.push_str("\r\x1b[J");
+        out.push_str(ERASE_BARS);
     }
     out.push_str(&escape_except_styles(lines));
     for bar in bars {
@@ -32,7 +38,7 @@ mod tests {
     fn frame_returns_the_cursor_to_the_line_above_the_bars() {
         let bars = ["one".to_owned(), "two".to_owned()];
         assert_eq!(frame(false, "line\n", &bars), "line\n\none\ntwo\x1b[2A\r");
-        assert_eq!(frame(true, "", &[]), "\r\x1b[J");
+        assert_eq!(frame(true, "", &[]), "\r\x1b[K\x1b[C\x1b[J\r");
     }
 
     #[test]

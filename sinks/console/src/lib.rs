@@ -57,6 +57,8 @@ mod terminal;
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(feature = "progress")]
+use std::time::SystemTime;
 
 use logcore::panic_text::{BacktraceStyle, PANIC_TARGET};
 use logcore::serde_json::Value;
@@ -144,6 +146,36 @@ impl ConsoleSink {
     }
 }
 
+#[cfg(feature = "progress")]
+impl ConsoleSink {
+    /// Writes the last line of a progress that has ended, if that is still to be done.
+    fn write_ended_progress(&mut self) {
+        let terminal = Arc::clone(&self.handle.terminal);
+        let Some(ended) = self.progress.take_ended() else {
+            return;
+        };
+        let room = match terminal.columns() {
+            Some(columns) => {
+                self.format_progress(ended.event.time, &ended.logger, "");
+                let taken = console::measure_text_width(self.line.trim_end_matches('\n'));
+                columns.saturating_sub(taken + 1)
+            }
+            None => usize::MAX,
+        };
+        let text = self.progress.last_line(&ended, room);
+        self.format_progress(ended.event.time, &ended.logger, &text);
+        // The line first, so that one frame has the line instead of the bar.
+        terminal.put_aside(&self.line);
+        self.progress.remove_bar(ended.event.id, &terminal);
+    }
+
+    fn format_progress(&mut self, time: SystemTime, logger: &str, text: &str) {
+        let record = Record::at(time, logcore::log::Level::Info, logger, text);
+        self.line.clear();
+        self.formatter.format(&record, &self.style, &mut self.line);
+    }
+}
+
 impl Sink for ConsoleSink {
     fn wants(&self, what: EventKind) -> bool {
         // Only the first rank shows progress.
@@ -161,6 +193,8 @@ impl Sink for ConsoleSink {
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
+        #[cfg(feature = "progress")]
+        self.write_ended_progress();
         self.line.clear();
         if record.is_from_facade() && record.target() == PANIC_TARGET {
             let text = self.backtraces.shorten(record.message());
@@ -183,7 +217,10 @@ impl Sink for ConsoleSink {
 
     #[cfg(feature = "progress")]
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
-        self.progress.record_metrics(batch);
+        if self.progress.ended_before(batch) {
+            self.write_ended_progress();
+        }
+        self.progress.record_metrics(batch, &self.handle.terminal);
         Ok(())
     }
 
@@ -194,10 +231,9 @@ impl Sink for ConsoleSink {
 
     #[cfg(feature = "progress")]
     fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
+        self.write_ended_progress();
         if let Some(text) = self.progress.show(event, &self.handle.terminal) {
-            let record = Record::at(event.time, logcore::log::Level::Info, event.logger, &text);
-            self.line.clear();
-            self.formatter.format(&record, &self.style, &mut self.line);
+            self.format_progress(event.time, event.logger, &text);
             self.handle.terminal.put_aside(&self.line);
         }
         Ok(())
@@ -213,6 +249,8 @@ impl Sink for ConsoleSink {
     }
 
     fn flush(&mut self, deadline: Deadline) -> Result<(), SinkError> {
+        #[cfg(feature = "progress")]
+        self.write_ended_progress();
         self.handle.terminal.flush(deadline)
     }
 
@@ -222,7 +260,10 @@ impl Sink for ConsoleSink {
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
         #[cfg(feature = "progress")]
-        self.progress.end(&self.handle.terminal);
+        {
+            self.write_ended_progress();
+            self.progress.end(&self.handle.terminal);
+        }
         match self.logger_ended {
             true => self.handle.terminal.write_last(),
             false => self.handle.settle(deadline),

@@ -82,6 +82,17 @@ impl StreamOutput {
         self.terminal
     }
 
+    /// Returns the current width of the terminal; `None` if the stream is no terminal, 80 if the width
+    /// is unknown.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        #[cfg(feature = "progress")]
+        let columns = self.viewport().columns;
+        // Only the crate that draws bars asks the terminal.
+        #[cfg(not(feature = "progress"))]
+        let columns = 80;
+        self.terminal.then_some(columns)
+    }
+
     /// Returns the current size of the terminal; 80 by 24 if it is unknown.
     #[cfg(feature = "progress")]
     pub(crate) fn viewport(&self) -> logcore_progress::Viewport {

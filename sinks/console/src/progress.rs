@@ -8,6 +8,11 @@
 //!
 //! So a progress of a day writes less than 300 KB. A bar leaves one line when its progress ends, if
 //! `progress_leave` is set.
+//!
+//! The line of an ended progress waits for the metrics of its last step, because programs log them
+//! after the update that ends the progress. The next other call of the logger has the line written:
+//! metrics of a further step, a record, a progress, a flush, the end. Until then the bar stays at
+//! its end.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -37,6 +42,31 @@ pub(crate) struct ProgressView {
     last_lines: HashMap<u64, LastProgressLine>,
     /// Ids of the progresses that have a bar.
     open: Vec<u64>,
+    /// The progress whose last line is to be written.
+    ended: Option<EndedProgress>,
+}
+
+/// A progress that has ended.
+pub(crate) struct EndedProgress {
+    /// The last state, without texts.
+    pub(crate) event: ProgressEvent<'static>,
+    pub(crate) logger: String,
+    description: String,
+    /// The step of the first metrics after the end.
+    step: Option<u64>,
+}
+
+impl EndedProgress {
+    fn new(event: &ProgressEvent<'_>) -> Self {
+        let mut last = event.with_texts("", "");
+        last.eta = None;
+        Self {
+            event: last,
+            logger: event.logger.to_owned(),
+            description: event.description.to_owned(),
+            step: None,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -55,32 +85,69 @@ impl ProgressView {
             metrics: BarMetrics::new(config),
             last_lines: HashMap::new(),
             open: Vec::new(),
+            ended: None,
         }
     }
 
     /// Notes metrics that are shown beside the progress.
-    pub(crate) fn record_metrics(&mut self, batch: &MetricBatch<'_>) {
+    pub(crate) fn record_metrics(&mut self, batch: &MetricBatch<'_>, terminal: &Terminal) {
         self.metrics.record(batch);
+        if self.display.bars
+            && let Some(ended) = &self.ended
+        {
+            self.draw(&ended.event, terminal);
+        }
     }
 
     /// Shows a progress; returns the line to write, if one is due.
     pub(crate) fn show(&mut self, event: &ProgressEvent<'_>, terminal: &Terminal) -> Option<String> {
         let finished = event.kind == ProgressKind::Finished;
-        match (self.display.bars, finished) {
-            (true, false) => {
-                if !self.open.contains(&event.id) {
-                    self.open.push(event.id);
-                }
-                let (metrics, now) = (self.metrics.shown(), Instant::now());
-                terminal.change_bars(|area| area.bars(self.display.color).show(event, &metrics, now));
-                None
+        if !self.display.bars {
+            let due = self.line_due(event);
+            if due && finished {
+                self.ended = Some(EndedProgress::new(event));
             }
-            (true, true) => {
-                self.open.retain(|id| *id != event.id);
-                terminal.change_bars(|area| area.bars(self.display.color).finish(event.id));
-                (event.leave && event.position > 0).then(|| text::line(event, &self.metrics.shown()))
-            }
-            (false, _) => self.line_due(event).then(|| text::line(event, &self.metrics.shown())),
+            return (due && !finished).then(|| text::line(event, &self.metrics.shown(), usize::MAX));
+        }
+        if finished && !(event.leave && event.position > 0) {
+            self.remove_bar(event.id, terminal);
+            return None;
+        }
+        if finished {
+            self.ended = Some(EndedProgress::new(event));
+        }
+        if !self.open.contains(&event.id) {
+            self.open.push(event.id);
+        }
+        self.draw(event, terminal);
+        None
+    }
+
+    /// Returns `true` if the last line of an ended progress belongs before these metrics: their step
+    /// is not that of the first metrics after its end.
+    pub(crate) fn ended_before(&mut self, batch: &MetricBatch<'_>) -> bool {
+        let Some(ended) = &mut self.ended else { return false };
+        *ended.step.get_or_insert(batch.step()) != batch.step()
+    }
+
+    /// Takes the ended progress, whose last line the caller writes before
+    /// [`remove_bar`](Self::remove_bar).
+    pub(crate) fn take_ended(&mut self) -> Option<EndedProgress> {
+        self.ended.take()
+    }
+
+    /// Returns the last line of a progress, as much as fits: a line above bars never wraps, unless
+    /// the window has hardly room for the beginning of a record.
+    pub(crate) fn last_line(&self, ended: &EndedProgress, columns: usize) -> String {
+        let event = ended.event.with_texts(&ended.logger, &ended.description);
+        text::line(&event, &self.metrics.shown_newest_first(), columns)
+    }
+
+    /// Removes the bar of a progress, if it has one.
+    pub(crate) fn remove_bar(&mut self, id: u64, terminal: &Terminal) {
+        if let Some(at) = self.open.iter().position(|open| *open == id) {
+            self.open.remove(at);
+            terminal.change_bars(|area| area.bars(self.display.color).finish(id));
         }
     }
 
@@ -89,6 +156,11 @@ impl ProgressView {
         for id in self.open.drain(..) {
             terminal.change_bars(|area| area.bars(self.display.color).finish(id));
         }
+    }
+
+    fn draw(&self, event: &ProgressEvent<'_>, terminal: &Terminal) {
+        let (metrics, now) = (self.metrics.shown(), Instant::now());
+        terminal.change_bars(|area| area.bars(self.display.color).show(event, &metrics, now));
     }
 
     /// Returns `true` if a line about this event is due, and notes its position.
@@ -176,7 +248,8 @@ mod tests {
             (event.position, event.elapsed) = (second, Duration::from_secs(second));
             event.eta = Some(Duration::from_secs(DAY - second));
             if view.line_due(&event) {
-                bytes += "2026-11-23 14:48:15 | INFO  | my_module | \n".len() + text::line(&event, &newest).len();
+                bytes += "2026-11-23 14:48:15 | INFO  | my_module | \n".len()
+                    + text::line(&event, &newest, usize::MAX).len();
             }
         }
         assert!((100_000..300_000).contains(&bytes), "{bytes}");

@@ -160,6 +160,11 @@ impl Terminal {
         self.core.lock().lines.push_str(line);
     }
 
+    /// Returns the width of the window; `None` if the stream is no terminal.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        self.core.output.columns()
+    }
+
     /// Changes the bars.
     #[cfg(feature = "progress")]
     pub(crate) fn change_bars(&self, change: impl FnOnce(&mut BarArea)) {

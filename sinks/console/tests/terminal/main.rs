@@ -3,13 +3,14 @@
 #![cfg(all(unix, feature = "progress"))]
 
 mod programs;
+mod tmux;
 
 use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::programs::{CROWD, OUTER, STEADY, THREADS, said};
+use crate::programs::{BATCHES, CROWD, EPOCHS, OUTER, STEADY, THREADS, said};
 use testkit::terminal::{CommandBuilder, FOLDER, PROGRAM, TestTerminal};
 
 /// Runs a program if this process is the child of a test.
@@ -338,6 +339,40 @@ fn lines_appear_complete_and_in_order_above_nested_bars() {
     assert!(colored.contains("\x1b[32mINFO ") && colored.contains("\x1b[1;36mStarting"));
 }
 
+/// Returns the line that a bar has left behind, from its description on.
+fn line_of_bar<'a>(transcript: &'a [String], description: &str) -> &'a str {
+    let begin = format!("| trainer | {description}:");
+    let line = transcript.iter().find(|line| line.contains(&begin));
+    let line = line.unwrap_or_else(|| panic!("no line of {description}:\n{}", transcript.join("\n")));
+    &line[line.find(description).unwrap()..]
+}
+
+#[test]
+fn a_bar_leaves_a_line_with_the_newest_metrics_that_fits_the_window() {
+    for columns in [60, 80, 100, 120, 140, 200] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut terminal = TestTerminal::run("epochs", folder.path(), columns, &[]);
+        assert!(terminal.read_to_end().success());
+        let transcript = terminal.transcript();
+        for epoch in 1..=EPOCHS {
+            let line = line_of_bar(&transcript, &format!("Epoch {epoch}"));
+            assert!(line.contains(&format!("{BATCHES}/{BATCHES}")), "{line}");
+            if columns >= 100 {
+                let loss = facade::logcore::text::format_value(1.0 / (epoch * BATCHES) as f64);
+                assert!(line.contains(&format!("loss={loss}")), "at {columns} columns: {line}");
+            }
+        }
+        let line = line_of_bar(&transcript, "Epochs");
+        if columns >= 100 {
+            assert!(line.contains("] val/loss=0.3333"), "at {columns} columns: {line}");
+        }
+        let wrapped = transcript
+            .iter()
+            .filter(|line| line.contains("Epoch") && line.chars().count() >= usize::from(columns));
+        assert_eq!(wrapped.collect::<Vec<_>>(), [""; 0], "at {columns} columns");
+    }
+}
+
 /// Returns the bytes that a terminal got, without the codes that draw bars and color lines.
 fn without_our_codes(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
@@ -349,7 +384,7 @@ fn without_our_codes(bytes: &[u8]) -> String {
             .unwrap_or_else(|| panic!("a foreign code: {part:?}"));
         let behind = code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
         let behind = behind
-            .strip_prefix(['m', 'A', 'J'])
+            .strip_prefix(['m', 'A', 'C', 'J', 'K'])
             .unwrap_or_else(|| panic!("a foreign code: {code:?}"));
         // The text must not contain a code that clears the screen.
         assert!(!code.starts_with("2J"), "{code:?}");
@@ -441,5 +476,6 @@ fn a_file_gets_no_codes_and_no_carriage_returns() {
     assert!(!text.contains(['\x1b', '\r', '━']), "{}", text.escape_debug());
     assert!(text.contains("| INFO  | child | Outer work: 100% 40/40"), "{text}");
     assert_eq!(text.matches("Starting line").count() as u64, OUTER);
-    assert!(text.contains("loss=0.0250"), "the newest metrics are shown: {text}");
+    let last = text.lines().find(|line| line.contains("Outer work: 100%")).unwrap();
+    assert!(last.ends_with("loss=0.0250"), "the newest metrics are shown: {text}");
 }

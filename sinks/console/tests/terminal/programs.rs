@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "programs that print are what is tested")]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Barrier;
 use std::thread;
@@ -16,6 +17,12 @@ pub(crate) const CROWD: usize = 1500;
 pub(crate) const THREADS: usize = 4;
 /// Number of lines of `steady`.
 pub(crate) const STEADY: u64 = 200;
+/// Number of epochs of `epochs`.
+pub(crate) const EPOCHS: u64 = 3;
+/// Number of batches of an epoch of `epochs`.
+pub(crate) const BATCHES: u64 = 20;
+/// Number of updates of each bar of `bars only`.
+pub(crate) const FRAMES: u64 = 8;
 /// Number of lines of `outer`.
 pub(crate) const OUTER: u64 = 40;
 
@@ -36,6 +43,8 @@ pub(crate) fn run() {
         "panics" => panics(),
         "prints" => prints(),
         "hostile" => hostile(),
+        "epochs" => epochs(),
+        "bars only" => bars_only(),
         other => panic!("there is no program {other}"),
     }
 }
@@ -205,6 +214,46 @@ fn panics() {
     }
     logger.info("still here");
     logger.finish();
+}
+
+/// Epochs over batches, in the order of the documentation: an update, then the metrics of its step.
+fn epochs() {
+    let logger = logger("trainer", 0);
+    logger.start_progress(EPOCHS, "Epochs");
+    for epoch in 1..=EPOCHS {
+        logger.start_progress(BATCHES, format!("Epoch {epoch}"));
+        for batch in 1..=BATCHES {
+            logger.update_progress(1, 32);
+            let loss = 1.0 / (epoch * batch) as f64;
+            logger.log_metrics([("loss", loss), ("grad_norm", 8.0 * loss), ("learning_rate", 3e-4)]);
+        }
+        logger.update_progress(1, None);
+        logger.log_metrics([("val/loss", 1.0 / epoch as f64)]);
+    }
+    logger.finish();
+}
+
+/// Clears the screen, as a user does before a training, and shows bars without any line.
+fn bars_only() {
+    print!("\x1b[H\x1b[2J");
+    std::io::stdout().flush().unwrap();
+    let loggers = ["a", "b"].map(|name| logger(name, 1));
+    for (logger, bar) in loggers.iter().zip(["bar-a", "bar-b"]) {
+        // The bars stay open.
+        logger.start_progress(FRAMES + 1, bar);
+    }
+    for _ in 0..FRAMES {
+        for logger in &loggers {
+            logger.update_progress(1, 32);
+        }
+        // Bars are drawn ten times a second at most.
+        thread::sleep(Duration::from_millis(110));
+    }
+    fs::write(folder().join("through"), "").unwrap();
+    // The test looks at the screen before the last word.
+    loop {
+        thread::park();
+    }
 }
 
 /// Sets a title and the clipboard, clears the screen, forges a line, turns the order of characters,
