@@ -30,7 +30,7 @@ use crate::logger::probes::{ProbeReport, ProbeSet};
 use crate::logger::rate_limit::SiteRateLimiter;
 use crate::logger::report::{FinishReport, RunOutcome, last_panic};
 use crate::logger::sinks::{BuiltSinks, level_of};
-use crate::logger::summary;
+use crate::logger::summary::{self, SummarySection};
 use crate::logger::terminal::{self, SummaryPrinter};
 use crate::run::Run;
 
@@ -119,6 +119,7 @@ impl Default for LoggerSettings {
 struct LoggerEnding {
     outcome: Arc<LoggerOutcome>,
     sparklines: Vec<String>,
+    config: Arc<LogConfig>,
     deadline: Deadline,
     printer: Option<SummaryPrinter>,
 }
@@ -610,6 +611,7 @@ impl LoggerInner {
             sparklines,
             deadline,
             printer: prints_summary.then(|| SummaryPrinter::new(&config)),
+            config,
         }
     }
 
@@ -627,7 +629,13 @@ impl LoggerInner {
             problem,
         };
         if let Some(printer) = ending.printer {
-            let render = |color| summary::render(&ending.outcome.summary, &ending.sparklines, &report, color);
+            let section = SummarySection {
+                summary: ending.outcome.summary.clone(),
+                sparklines: ending.sparklines,
+                window: ending.config.metrics_window,
+                report: report.clone(),
+            };
+            let render = |form| summary::render(self.name(), &report.end, &[section], form);
             printer.print(render, ending.deadline);
         }
         let losses = report.losses();

@@ -4,6 +4,8 @@
 use logcore::log::LevelFilter;
 use logcore::{Deadline, LogConfig};
 
+use crate::logger::summary::SummaryForm;
+
 /// Runs `work` with the terminal to itself.
 ///
 /// The bars disappear before `work` and return after it; log lines wait meanwhile. Use it for what
@@ -46,11 +48,11 @@ impl SummaryPrinter {
         }
     }
 
-    /// Prints the text that `render` returns; its argument is `true` if color is wanted.
-    pub(crate) fn print(&self, render: impl FnOnce(bool) -> String, deadline: Deadline) {
+    /// Prints the text that `render` returns in the form that suits the stream.
+    pub(crate) fn print(&self, render: impl FnOnce(SummaryForm) -> String, deadline: Deadline) {
         #[cfg(feature = "console")]
         if let Some(printer) = &self.printer {
-            printer.print(render, deadline);
+            printer.print(|color, columns| render(SummaryForm { color, columns }), deadline);
         }
         #[cfg(not(feature = "console"))]
         let _ = (render, deadline);

@@ -317,7 +317,7 @@ logcore::register_sink!("console", ConsoleSink::build);
 /// use logcore_console::ConsolePrinter;
 ///
 /// let printer = ConsolePrinter::from_config(&LogConfig::default()).unwrap();
-/// let text = |color| format!("{}finished\n", if color { "✓ " } else { "" });
+/// let text = |color, columns: usize| format!("{}\n", if color && columns > 20 { "✓ finished" } else { "finished" });
 /// printer.print(text, Deadline::after(Duration::from_secs(1)));
 ///
 /// let silent = LogConfig { enable_console: false, ..LogConfig::default() };
@@ -364,10 +364,12 @@ impl ConsolePrinter {
         self.stream.is_terminal() || !StdStream::Stderr.is_terminal()
     }
 
-    /// Prints the text that `text` returns; its argument is `true` if the stream shows color. A
-    /// text that is not written by the deadline is dropped.
-    pub fn print(&self, text: impl FnOnce(bool) -> String, deadline: Deadline) {
-        self.handle.put(&text(self.display.color), WriteRequest::Now);
+    /// Prints the text that `text` returns. Its arguments are `true` if the stream shows color, and
+    /// the width of the window; `usize::MAX` if the stream is no terminal. A text that is not written
+    /// by the deadline is dropped.
+    pub fn print(&self, text: impl FnOnce(bool, usize) -> String, deadline: Deadline) {
+        let columns = self.handle.terminal.columns().unwrap_or(usize::MAX);
+        self.handle.put(&text(self.display.color, columns), WriteRequest::Now);
         // An error of this stream cannot be reported on this stream.
         let _ = self.handle.settle(deadline);
     }

@@ -418,7 +418,7 @@ fn control_codes_in_texts_do_not_reach_the_terminal() {
     let shown: Vec<String> = last_word
         .take_while(|line| !line.is_empty())
         // The rates differ from run to run.
-        .filter(|line| !line.starts_with("  steps"))
+        .filter(|line| !line.starts_with("  step "))
         .map(|line| line.replace(&*folder.path().to_string_lossy(), "FOLDER"))
         .map(|line| match line.split_once(" failed after ") {
             Some((name, behind)) => format!("{name} failed{}", &behind[behind.find(": bad").unwrap()..]),
@@ -427,13 +427,13 @@ fn control_codes_in_texts_do_not_reach_the_terminal() {
         .collect();
     insta::assert_snapshot!(shown.join("\n"), @r"
     ✗ run \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041} failed: bad token \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-01 00:00:00 | ERROR | x | forged\r\u{9b}2J\u{202e}\u{2028}\u{200b}\u{e0041}
-      said     1 warning, 1 error
-      metric                                                              last       mean        min        max
-      loss \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-0…           1          1          1          1
-      nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…           2          2          2          2
-      console  stdout: 2 delivered
-      file     FOLDER/training.log: 2 delivered
-      jsonl    FOLDER/metrics.jsonl: 4 delivered
+      logged    1 warning, 1 error
+      metric                                                        last  mean  min  max
+      loss \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-0…     1     1    1    1
+      nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…     2     2    2    2
+      console   2 calls  stdout
+      file      2 calls  FOLDER/training.log
+      jsonl     4 calls  FOLDER/metrics.jsonl
     ");
 }
 

@@ -1,0 +1,70 @@
+//! The course of a metric in one short word.
+
+/// Maximum number of bars.
+const WIDTH: usize = 12;
+/// Values that differ by less than this share of their magnitude are equal: their means differ only
+/// by rounding.
+const EQUAL_WITHIN: f64 = 1e-9;
+
+/// Returns the values as bars of eight heights, each the mean of a stretch of values. A stretch
+/// without a finite value is blank. Fewer than two values give no bars, equal ones a flat line.
+pub(crate) fn sparkline(values: &[f64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    if values.len() < 2 {
+        return String::new();
+    }
+    let width = WIDTH.min(values.len());
+    let mean_of = |at: usize| {
+        let stretch = &values[at * values.len() / width..(at + 1) * values.len() / width];
+        let finite: Vec<f64> = stretch.iter().copied().filter(|value| value.is_finite()).collect();
+        // Dividing before adding keeps the sum of huge values finite.
+        (!finite.is_empty()).then(|| finite.iter().map(|value| value / finite.len() as f64).sum::<f64>())
+    };
+    let means: Vec<Option<f64>> = (0..width).map(mean_of).collect();
+    let finite = || means.iter().flatten().copied();
+    let (low, high) = (
+        finite().fold(f64::INFINITY, f64::min),
+        finite().fold(f64::NEG_INFINITY, f64::max),
+    );
+    let (range, magnitude) = (high - low, high.abs().max(low.abs()));
+    let is_flat = range <= magnitude * EQUAL_WITHIN || !range.is_finite();
+    let height = |value: f64| match is_flat {
+        true => 0,
+        false => (((value - low) / range * 7.0).round() as usize).min(7),
+    };
+    means
+        .iter()
+        .map(|mean| mean.map_or(' ', |mean| BARS[height(mean)]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sparkline_has_a_bar_for_each_stretch_of_values() {
+        let sparklines = [
+            &[][..],
+            &[1.0],
+            &[1.0, 2.0],
+            &[0.0, f64::NAN, 7.0, f64::INFINITY, 3.0],
+            &[f64::MAX, f64::MIN],
+            &[f64::NAN, f64::NAN],
+        ]
+        .map(sparkline);
+        assert_eq!(sparklines, ["", "", "▁█", "▁ █ ▄", "▁▁", "  "]);
+        let rising: Vec<f64> = (0..10_000).map(f64::from).collect();
+        assert_eq!(sparkline(&rising), "▁▂▂▃▄▄▅▅▆▇▇█");
+    }
+
+    #[test]
+    fn a_constant_gives_a_flat_line() {
+        for constant in [0.0, 0.95, -0.1, 1e-300, 1e300] {
+            for count in [2, 3, 100, 1001] {
+                let flat = "▁".repeat(WIDTH.min(count));
+                assert_eq!(sparkline(&vec![constant; count]), flat, "{count} times {constant}");
+            }
+        }
+    }
+}
