@@ -1,12 +1,12 @@
 //! The run that a logger belongs to.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::LogConfig;
 use crate::sync::lock;
+use crate::{Deadline, LogConfig, RunFacts};
 
 /// A run: everything that one process logs into one `log_dir`, from its first logger to its last.
 ///
@@ -22,15 +22,19 @@ use crate::sync::lock;
 /// assert_eq!(run.wandb_url(), None);
 /// ```
 #[derive(Debug, Clone)]
-pub struct RunInfo(Arc<RunFacts>);
+pub struct RunInfo(Arc<SharedRun>);
 
 #[derive(Debug)]
-struct RunFacts {
+struct SharedRun {
     id: String,
     name: String,
     dir: PathBuf,
     attempt: u32,
     wandb: Mutex<Vec<WandbRun>>,
+    facts: OnceLock<RunFacts>,
+    /// `true` while somebody collects the facts.
+    collecting: Mutex<bool>,
+    collected: Condvar,
 }
 
 /// A W&B run that belongs to a run.
@@ -50,12 +54,15 @@ impl RunInfo {
     /// Creates a run. The attempt counts from 1; a resumed run has a higher one.
     #[must_use]
     pub fn new(id: impl Into<String>, name: impl Into<String>, dir: impl Into<PathBuf>, attempt: u32) -> Self {
-        Self(Arc::new(RunFacts {
+        Self(Arc::new(SharedRun {
             id: id.into(),
             name: name.into(),
             dir: dir.into(),
             attempt,
             wandb: Mutex::default(),
+            facts: OnceLock::new(),
+            collecting: Mutex::default(),
+            collected: Condvar::new(),
         }))
     }
 
@@ -87,6 +94,54 @@ impl RunInfo {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.0.attempt
+    }
+
+    /// Returns the facts about the process and its machine, once they are collected.
+    #[must_use]
+    pub fn facts(&self) -> Option<&RunFacts> {
+        self.0.facts.get()
+    }
+
+    /// Waits until `deadline` for facts that somebody [collects](Self::begin_facts).
+    ///
+    /// ```
+    /// use logcore::{Deadline, RunFacts, RunInfo};
+    /// use std::time::Duration;
+    ///
+    /// let run = RunInfo::new("k3v9q2ab", "trainer", "run", 1);
+    /// let deadline = Deadline::after(Duration::from_secs(60));
+    /// assert_eq!(run.wait_for_facts(deadline), None, "nobody collects them");
+    ///
+    /// assert!(run.begin_facts());
+    /// let collector = run.clone();
+    /// std::thread::spawn(move || collector.note_facts(RunFacts { pid: 7, ..RunFacts::default() }));
+    /// assert_eq!(run.wait_for_facts(deadline).unwrap().pid, 7);
+    /// ```
+    #[must_use]
+    pub fn wait_for_facts(&self, deadline: Deadline) -> Option<&RunFacts> {
+        let mut collecting = lock(&self.0.collecting);
+        while *collecting && !deadline.has_passed() {
+            let waited = self.0.collected.wait_timeout(collecting, deadline.remaining());
+            collecting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        self.facts()
+    }
+
+    /// Announces that the caller collects the facts. Returns `false` if that is done or under way.
+    #[must_use]
+    pub fn begin_facts(&self) -> bool {
+        let mut collecting = lock(&self.0.collecting);
+        let begins = self.facts().is_none() && !*collecting;
+        *collecting |= begins;
+        begins
+    }
+
+    /// Sets the facts. Later calls change nothing.
+    pub fn note_facts(&self, facts: RunFacts) {
+        // Fails if the facts are set already.
+        let _ = self.0.facts.set(facts);
+        *lock(&self.0.collecting) = false;
+        self.0.collected.notify_all();
     }
 
     /// Returns the address of the page of the first W&B run that has one.

@@ -764,7 +764,8 @@ fn hyper_parameters_go_to_config_json() {
     assert_eq!(config["config"]["lr"], 2e-4);
     assert_eq!(config["config"]["layers"], json!([64, 32]));
     assert_eq!(config["config"]["seed"], 7);
-    assert!(config["environment"].is_object());
+    assert_eq!(config["environment"]["pid"], std::process::id());
+    assert_eq!(config["environment"]["argv"][0], std::env::args().next().unwrap());
     assert_eq!(config["end"]["exit_code"], 3);
 }
 

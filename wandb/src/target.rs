@@ -241,7 +241,10 @@ mod tests {
 
     use logcore::log::Level;
     use logcore::registry::{build_sink, recover_sink};
-    use logcore::{LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Record, Sink, StopFlag};
+    use logcore::{
+        GitFacts, LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Record, RunFacts, RunInfo, Sink,
+        StopFlag,
+    };
     use proptest::prelude::*;
     use serde_json::json;
     use tempfile::TempDir;
@@ -460,6 +463,73 @@ mod tests {
             fs::write(&killed.path, &killed.whole[..length]).unwrap();
             prop_assert_eq!(killed.recovered_at_once(&calls, at), once);
         }
+    }
+
+    /// Returns the first records of a run with these facts.
+    fn first_records(facts: RunFacts) -> (proto::RunRecord, proto::EnvironmentRecord) {
+        let folder = TempDir::new().unwrap();
+        let (config, stop) = (config(&folder), StopFlag::default());
+        let info = RunInfo::new("k3v9q2ab", "run", folder.path(), 1);
+        info.note_facts(facts);
+        let context = BuildContext::new(&config, &stop).with_run(&info);
+        let mut sink = build_sink("wandb", &json!({"mode": "offline"}), &context).unwrap();
+        sink.start(&Notices::new(|_, _| {})).unwrap();
+        let (mut run, mut environment) = (None, None);
+        for record in records(&crate::find_logs(folder.path())[0]) {
+            match record.kind {
+                Some(RecordKind::Run(record)) => run = Some(*record),
+                Some(RecordKind::Environment(record)) => environment = Some(*record),
+                _ => {}
+            }
+        }
+        (run.unwrap(), environment.unwrap())
+    }
+
+    #[test]
+    fn the_facts_of_the_run_are_in_its_first_records() {
+        let text = |text: &str| text.to_owned();
+        let (run, environment) = first_records(RunFacts {
+            host: text("node7"),
+            user: text("ann"),
+            executable: "/work/train".into(),
+            argv: vec![text("./train"), text("--api-key"), text("***")],
+            git: Some(GitFacts {
+                commit: Some(text("0c9")),
+                branch: Some(text("main")),
+                remote: Some(text("git@host:a.git")),
+            }),
+            cpu: Some(text("AMD EPYC")),
+            gpus: vec![text("NVIDIA H200"); 2],
+            ..RunFacts::default()
+        });
+        let git = proto::GitRecord {
+            remote_url: text("git@host:a.git"),
+            commit: text("0c9"),
+        };
+        assert_eq!((&run.host, &run.git), (&text("node7"), &Some(git.clone())));
+        let gpu = proto::GpuRecord {
+            name: text("NVIDIA H200"),
+        };
+        let expected = proto::EnvironmentRecord {
+            args: vec![text("--api-key"), text("***")],
+            program: text("train"),
+            executable: text("/work/train"),
+            git: Some(git),
+            host: text("node7"),
+            username: text("ann"),
+            gpu_type: text("NVIDIA H200"),
+            gpu_count: 2,
+            gpu_nvidia: vec![gpu.clone(), gpu],
+            cpu: Some(proto::CpuRecord {
+                model: text("AMD EPYC"),
+            }),
+            os: text("-"),
+            started_at: environment.started_at,
+            writer_id: environment.writer_id.clone(),
+            ..proto::EnvironmentRecord::default()
+        };
+        assert_eq!(environment, expected);
+        assert_eq!(first_records(RunFacts::default()).0.git, None);
     }
 
     fn some_calls() -> Vec<LoggedCall> {

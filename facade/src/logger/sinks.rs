@@ -12,6 +12,8 @@ use logcore::{ConfigError, EventKind, LogConfig, Ranks, RunInfo, StopFlag};
 use logcore_pipeline::{FolderNumber, NamedSink, RepeatFolder};
 use serde_json::Value;
 
+use crate::run::facts;
+
 /// The sinks of one logger, built but not yet in use.
 pub(crate) struct BuiltSinks {
     pub(crate) sinks: Vec<NamedSink>,
@@ -56,6 +58,7 @@ pub(crate) fn leave_files(config: &LogConfig) -> Result<bool, ConfigError> {
 /// run.
 pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) -> Result<BuiltSinks, ConfigError> {
     let context = BuildContext::new(config, stop).with_run(run);
+    facts::collect_in_background(context.run(), config);
     let ranks = context.ranks();
     let mut built = BuiltSinks {
         sinks: Vec::new(),

@@ -2,11 +2,15 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | [`facts`] | facts about the process and its machine |
 //! | [`folder`] | ids, the names of folders, making them |
+//! | [`git`] | the commit of the program's repository |
 //! | [`killed`] | the end of a killed run in its `run.json` |
 //! | [`links`] | the links in `log_dir` that lead to the newest run |
 
+pub(crate) mod facts;
 mod folder;
+mod git;
 mod killed;
 mod links;
 

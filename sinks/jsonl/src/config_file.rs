@@ -4,26 +4,26 @@
 //! {
 //!   "config": {"lr": 0.0001, "batch_size": 32},
 //!   "end": {"exit_code": 0, "time": 1763909300.5},
-//!   "environment": {"program": "train", "hostname": "node7", "cpus": 16, "pid": 4711, "started": 1763909295.1}
+//!   "environment": {"host": "node7", "pid": 4711, "argv": ["train", "--lr", "1e-4"], "git": {"commit": "0c9…"}, …}
 //! }
 //! ```
 //!
-//! Values of secret names are replaced before they are written. The environment is that of the
-//! first write; variables and arguments of the process are left out. The file is written at each
-//! `log_config` and at the end of the run.
+//! Values of secret names are replaced before they are written. The environment is the run's
+//! [`RunFacts`](logcore::RunFacts). The file is written at each `log_config` and at the end of the
+//! run.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use logcore::serde_json::{Map, Value, json};
-use logcore::{SinkBooks, SinkError, epoch_seconds, redacted};
+use logcore::{Deadline, RunInfo, SinkBooks, SinkError, epoch_seconds, redacted};
 
 use crate::document::{self, DocumentMembers, SharedDocument};
 
 /// The part of one sink in `config.json`. Sinks with the same folder share the file.
 pub(crate) struct ConfigFile {
     document: SharedDocument,
+    run: RunInfo,
     books: SinkBooks,
     /// `true` if hyper-parameters of this sink are in the file.
     used: bool,
@@ -33,9 +33,10 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    pub(crate) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf, run: &RunInfo) -> Self {
         Self {
             document: SharedDocument::shared(path),
+            run: run.clone(),
             books: SinkBooks::default(),
             used: false,
             recovered: false,
@@ -45,9 +46,10 @@ impl ConfigFile {
 
     /// Continues the file of a killed process. `used` is `true` if that process had logged
     /// hyper-parameters.
-    pub(crate) fn recover(path: PathBuf, used: bool) -> Self {
+    pub(crate) fn recover(path: PathBuf, run: &RunInfo, used: bool) -> Self {
         Self {
             document: SharedDocument::of_killed_process(path),
+            run: run.clone(),
             books: SinkBooks::default(),
             used,
             recovered: true,
@@ -122,24 +124,19 @@ impl ConfigFile {
 
     fn first_document(&self, path: &Path) -> Map<String, Value> {
         let existing = self.recovered.then(|| document::read(path)).flatten();
-        existing.unwrap_or_else(|| Map::from_iter([("environment".to_owned(), environment())]))
+        existing.unwrap_or_else(|| Map::from_iter([("environment".to_owned(), environment(&self.run))]))
     }
 }
 
-/// Describes the machine and the process. Variables and arguments are left out, because they may
-/// contain secrets.
-fn environment() -> Value {
-    let program = std::env::current_exe().ok();
-    let hostname = fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    json!({
-        "program": program.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy()),
-        "folder": std::env::current_dir().ok().map(|folder| folder.display().to_string()),
-        "hostname": hostname.as_deref().map(str::trim).map(str::to_owned).or_else(|| std::env::var("HOSTNAME").ok()),
-        "os": std::env::consts::OS,
-        "arch": std::env::consts::ARCH,
-        "cpus": std::thread::available_parallelism().map_or(0, usize::from),
-        "pid": std::process::id(),
-        "logcore": env!("CARGO_PKG_VERSION"),
-        "started": epoch_seconds(SystemTime::now()),
-    })
+/// Longest wait for the facts of the run, which a frozen file system may hold up.
+const FACTS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Describes the process and its machine. Nothing is known of a killed process.
+fn environment(run: &RunInfo) -> Value {
+    let facts = run.wait_for_facts(Deadline::after(FACTS_TIMEOUT));
+    let mut environment = facts.map_or_else(|| json!({}), |facts| json!(facts));
+    if facts.is_some() {
+        environment["started"] = epoch_seconds(SystemTime::now()).into();
+    }
+    environment
 }

@@ -160,7 +160,7 @@ impl JsonlSink {
         Ok(Self {
             metrics: JsonLines::new(paths.path("metrics.jsonl")).with_all_columns(attempt),
             records: options.records.then(|| JsonLines::new(paths.path("records.jsonl"))),
-            config: ConfigFile::new(paths.path("config.json")),
+            config: ConfigFile::new(paths.path("config.json"), context.run()),
             summary: SummaryFile::new(paths.path("summary.json"), context.logger()),
             rows: RowMerger::default(),
             attempt,
@@ -183,7 +183,7 @@ impl JsonlSink {
         Ok(Self {
             metrics: JsonLines::recover(beneath("metrics.jsonl")?, state.metrics)?.with_all_columns(state.attempt),
             records: records.transpose()?,
-            config: ConfigFile::recover(paths.path("config.json"), state.config),
+            config: ConfigFile::recover(paths.path("config.json"), context.run(), state.config),
             summary: SummaryFile::recover(paths.path("summary.json"), context.logger()),
             rows: RowMerger::reopen(state.row),
             attempt: state.attempt,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use logcore::serde_json::{self, Value, json};
 use logcore::{
-    BuildContext, Deadline, LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricSummary, MetricValue, Record, Sink,
-    Stats, StopFlag, log, registry,
+    BuildContext, Deadline, LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricSummary, MetricValue, Record,
+    RunFacts, RunInfo, Sink, Stats, StopFlag, log, registry,
 };
 use logcore_jsonl as _;
 
@@ -16,7 +16,14 @@ fn build(folder: &Path, options: Value) -> Result<Box<dyn Sink>, logcore::Config
         log_dir: folder.into(),
         ..LogConfig::default()
     };
-    registry::build_sink("jsonl", &options, &BuildContext::new(&config, &StopFlag::default()))
+    let run = RunInfo::new("k3v9q2ab", "t", folder, 1);
+    run.note_facts(RunFacts {
+        pid: 4711,
+        argv: ["train", "--lr", "1e-4"].map(str::to_owned).into(),
+        ..RunFacts::default()
+    });
+    let stop = StopFlag::default();
+    registry::build_sink("jsonl", &options, &BuildContext::new(&config, &stop).with_run(&run))
 }
 
 fn soon() -> Deadline {
@@ -92,7 +99,8 @@ fn loggers_of_one_folder_share_their_config_file() {
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["config"], json!({"lr": 2, "seed": 7, "api_key": "***"}));
     assert_eq!(document["end"]["exit_code"], 3);
-    assert_eq!(document["environment"]["pid"], std::process::id());
+    assert_eq!(document["environment"]["pid"], 4711);
+    assert_eq!(document["environment"]["argv"], json!(["train", "--lr", "1e-4"]));
     assert_eq!(
         fs::read_dir(folder.path()).unwrap().count(),
         1,

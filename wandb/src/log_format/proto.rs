@@ -610,9 +610,31 @@ pub(crate) struct EnvironmentRecord {
     /// Memory of the machine.
     #[prost(message, optional, tag = "21")]
     pub(crate) memory: Option<MemoryRecord>,
+    /// Model of the CPU.
+    #[prost(message, optional, tag = "22")]
+    pub(crate) cpu: Option<CpuRecord>,
+    /// NVIDIA's GPUs.
+    #[prost(message, repeated, tag = "24")]
+    pub(crate) gpu_nvidia: Vec<GpuRecord>,
     /// Id of the writer of this log. Ids sort by time.
     #[prost(string, tag = "199")]
     pub(crate) writer_id: String,
+}
+
+/// The CPU of a machine.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CpuRecord {
+    /// Name of the model.
+    #[prost(string, tag = "3")]
+    pub(crate) model: String,
+}
+
+/// A GPU of NVIDIA's.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct GpuRecord {
+    /// Name of the model.
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
 }
 
 /// The size of a disk in bytes.

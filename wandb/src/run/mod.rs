@@ -18,7 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
 use logcore::sync::lock;
-use logcore::{Deadline, Notices, PerProcess, ResumePoint, SinkBooks, SinkError, StopFlag, suppress_logging};
+use logcore::{
+    BuildContext, Deadline, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, suppress_logging,
+};
 
 use self::accounts::CallAccounts;
 use crate::folder::{FILES, RunFolder, point_latest_to, wandb_folder};
@@ -37,6 +39,8 @@ use crate::upload::{
 pub(crate) struct WandbRun {
     /// Name of the logger.
     logger: String,
+    /// The run that the logger belongs to.
+    local: RunInfo,
     /// The settings of the run.
     pub(crate) settings: RunSettings,
     /// The state that the run and its delivery share.
@@ -78,6 +82,8 @@ struct RunState {
     complete: bool,
 }
 
+/// Longest wait for the facts of the run, which a frozen file system may hold up.
+const FACTS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between two attempts to create the log.
 const CREATE_RETRY: Duration = Duration::from_secs(1);
 /// Time between two attempts to write the end of the log.
@@ -85,11 +91,12 @@ const END_RETRY: Duration = Duration::from_millis(50);
 
 impl WandbRun {
     /// Creates a run. Nothing is written before [`start`](Self::start).
-    pub(crate) fn new(logger: &str, settings: RunSettings, existing: Option<RemoteRun>, stop: &StopFlag) -> Arc<Self> {
+    pub(crate) fn new(settings: RunSettings, existing: Option<RemoteRun>, context: &BuildContext<'_>) -> Arc<Self> {
         Arc::new(Self {
-            logger: logger.to_owned(),
+            logger: context.logger().to_owned(),
+            local: context.run().clone(),
             settings,
-            control: Arc::new(DeliveryControl::new(stop.clone(), None)),
+            control: Arc::new(DeliveryControl::new(context.stop_flag().clone(), None)),
             started: SystemTime::now(),
             saved: Mutex::default(),
             state: Mutex::new(RunState {
@@ -488,7 +495,11 @@ impl WandbRun {
         let first_step = existing.map_or(0, |existing| existing.next_step);
         let earlier_runtime = existing.map_or(0.0, |existing| existing.runtime);
         let environment = match settings.has_environment {
-            true => environment::of_this_machine(settings.program.as_deref(), settings.host.as_deref(), started),
+            true => {
+                let facts = self.local.wait_for_facts(Deadline::after(FACTS_TIMEOUT));
+                let facts = facts.cloned().unwrap_or_default();
+                environment::from_facts(&facts, settings.program.as_deref(), settings.host.as_deref(), started)
+            }
             false => environment::anonymous(started),
         };
         RunStart {
@@ -509,6 +520,7 @@ impl WandbRun {
                 start_time: Some(Timestamp::from_system(started)),
                 resumed: existing.is_some(),
                 runtime: earlier_runtime as i32,
+                git: environment.git.clone(),
                 // If the server was not asked at setup, the delivery has to.
                 resume: existing.is_none() && settings.resume.is_some_and(|resume| resume != ResumeMode::Never),
                 ..proto::RunRecord::default()

@@ -24,7 +24,7 @@ pub(crate) fn open_or_create(settings: RunSettings, context: &BuildContext<'_>) 
     if let Some(existing) = &existing {
         context.start_from(existing.next_step);
     }
-    Ok(WandbRun::new(context.logger(), settings, existing, context.stop_flag()))
+    Ok(WandbRun::new(settings, existing, context))
 }
 
 /// Returns the run to resume. `None` if there is no such run, or the server cannot be reached. In

@@ -1,31 +1,54 @@
-//! The environment of a run, without variables and arguments, which may hold secrets.
+//! The environment of a run, in W&B's form.
 
 use std::fs;
 use std::time::SystemTime;
 
+use logcore::RunFacts;
 use uuid::Uuid;
 
-use crate::log_format::proto::{EnvironmentRecord, MemoryRecord, Timestamp};
+use crate::log_format::proto::{CpuRecord, EnvironmentRecord, GitRecord, GpuRecord, MemoryRecord, Timestamp};
 
-/// Returns the environment of this process.
-pub(crate) fn of_this_machine(program: Option<&str>, host: Option<&str>, started: SystemTime) -> EnvironmentRecord {
-    let executable = std::env::current_exe().unwrap_or_default();
-    let name = executable.file_name().map(|name| name.to_string_lossy().into_owned());
-    let cpus = std::thread::available_parallelism().map_or(0, |count| count.get() as u32);
+/// Returns the environment of a run with these facts.
+pub(crate) fn from_facts(
+    facts: &RunFacts,
+    program: Option<&str>,
+    host: Option<&str>,
+    started: SystemTime,
+) -> EnvironmentRecord {
+    let name = facts
+        .executable
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     EnvironmentRecord {
-        os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-        started_at: Some(Timestamp::from_system(started)),
+        os: match facts.kernel.as_str() {
+            "" => format!("{}-{}", facts.os, facts.arch),
+            kernel => format!("{}-{kernel}-{}", facts.os, facts.arch),
+        },
+        args: facts.argv.iter().skip(1).cloned().collect(),
         program: program.map(str::to_owned).or(name).unwrap_or_default(),
-        root: std::env::current_dir().unwrap_or_default().display().to_string(),
-        host: host.map_or_else(host_name, str::to_owned),
-        username: std::env::var("USER").unwrap_or_default(),
-        executable: executable.display().to_string(),
-        cpu_count: cpus,
-        cpu_count_logical: cpus,
-        memory: memory().map(|total| MemoryRecord { total }),
-        writer_id: Uuid::now_v7().to_string(),
-        ..EnvironmentRecord::default()
+        git: git(facts),
+        root: facts.cwd.display().to_string(),
+        host: host.unwrap_or(&facts.host).to_owned(),
+        username: facts.user.clone(),
+        executable: facts.executable.display().to_string(),
+        cpu_count: facts.cpus,
+        cpu_count_logical: facts.cpus,
+        gpu_type: facts.gpus.first().cloned().unwrap_or_default(),
+        gpu_count: facts.gpus.len() as u32,
+        memory: facts.memory.map(|total| MemoryRecord { total }),
+        cpu: facts.cpu.clone().map(|model| CpuRecord { model }),
+        gpu_nvidia: facts.gpus.iter().map(|name| GpuRecord { name: name.clone() }).collect(),
+        ..anonymous(started)
     }
+}
+
+/// Returns the commit of the program, and the address of its repository.
+fn git(facts: &RunFacts) -> Option<GitRecord> {
+    let git = facts.git.as_ref()?;
+    Some(GitRecord {
+        remote_url: git.remote.clone().unwrap_or_default(),
+        commit: git.commit.clone()?,
+    })
 }
 
 /// Returns `true` if a log names this machine and this user as its writer.
@@ -53,12 +76,4 @@ fn host_name() -> String {
         .map(|name| name.trim().to_owned())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_default()
-}
-
-/// Returns the bytes of memory of the machine.
-fn memory() -> Option<u64> {
-    let all = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = all.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

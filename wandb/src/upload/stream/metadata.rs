@@ -32,7 +32,7 @@ pub(crate) fn environment_json(environment: &EnvironmentRecord) -> Value {
         put("startedAt", at.to_string().into());
     }
     if let Some(git) = &environment.git {
-        put("git", json!({"remoteUrl": git.remote_url, "commit": git.commit}));
+        put("git", json!({"remote": git.remote_url, "commit": git.commit}));
     }
     // The JSON form of protobuf has 64-bit integers as strings.
     let disks = environment.disk.iter().map(|(path, disk)| {
@@ -46,5 +46,44 @@ pub(crate) fn environment_json(environment: &EnvironmentRecord) -> Value {
     if let Some(memory) = environment.memory {
         put("memory", json!({"total": memory.total.to_string()}));
     }
+    if let Some(cpu) = &environment.cpu {
+        put("cpu", json!({"model": cpu.model}));
+    }
+    let gpus = environment.gpu_nvidia.iter().map(|gpu| json!({"name": gpu.name}));
+    put("gpu_nvidia", gpus.collect());
     Value::Object(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log_format::proto::{CpuRecord, GitRecord, GpuRecord, MemoryRecord};
+
+    #[test]
+    fn members_have_the_names_of_the_official_client() {
+        let environment = EnvironmentRecord {
+            args: vec!["--lr".into(), "0.1".into()],
+            git: Some(GitRecord {
+                remote_url: "git@host:a.git".into(),
+                commit: "0c9".into(),
+            }),
+            memory: Some(MemoryRecord { total: 1 << 40 }),
+            cpu: Some(CpuRecord {
+                model: "AMD EPYC".into(),
+            }),
+            gpu_type: "NVIDIA H200".into(),
+            gpu_count: 1,
+            gpu_nvidia: vec![GpuRecord {
+                name: "NVIDIA H200".into(),
+            }],
+            ..EnvironmentRecord::default()
+        };
+        let expected = json!({
+            "args": ["--lr", "0.1"], "git": {"remote": "git@host:a.git", "commit": "0c9"},
+            "memory": {"total": "1099511627776"}, "cpu": {"model": "AMD EPYC"},
+            "gpu": "NVIDIA H200", "gpu_count": 1, "gpu_nvidia": [{"name": "NVIDIA H200"}],
+        });
+        assert_eq!(environment_json(&environment), expected);
+        assert_eq!(environment_json(&EnvironmentRecord::default()), json!({}));
+    }
 }

@@ -82,6 +82,8 @@ impl Uploader {
                 "jobType": non_empty(&run.job_type), "displayName": non_empty(&run.display_name),
                 "notes": non_empty(&run.notes), "host": non_empty(&run.host), "sweep": non_empty(&run.sweep_id),
                 "program": self.assembler.program(), "tags": (!run.tags.is_empty()).then_some(&run.tags),
+                "commit": run.git.as_ref().and_then(|git| non_empty(&git.commit)),
+                "repo": run.git.as_ref().and_then(|git| non_empty(&git.remote_url)),
             });
             if let (Value::Object(all), Value::Object(more)) = (&mut variables, more) {
                 all.extend(more);
