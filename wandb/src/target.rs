@@ -468,7 +468,12 @@ mod tests {
     /// Returns the first records of a run with these facts.
     fn first_records(facts: RunFacts) -> (proto::RunRecord, proto::EnvironmentRecord) {
         let folder = TempDir::new().unwrap();
-        let (config, stop) = (config(&folder), StopFlag::default());
+        let hyper_parameters = [("lr".to_owned(), json!(0.1)), ("hf_token".to_owned(), json!("X"))].into();
+        let config = LogConfig {
+            hyper_parameters,
+            ..config(&folder)
+        };
+        let stop = StopFlag::default();
         let info = RunInfo::new("k3v9q2ab", "run", folder.path(), 1);
         info.note_facts(facts);
         let context = BuildContext::new(&config, &stop).with_run(&info);
@@ -507,6 +512,14 @@ mod tests {
             commit: text("0c9"),
         };
         assert_eq!((&run.host, &run.git), (&text("node7"), &Some(git.clone())));
+        let config: Vec<_> = run
+            .config
+            .unwrap()
+            .update
+            .into_iter()
+            .map(|item| (item.key, item.value_json))
+            .collect();
+        assert_eq!(config, [(text("hf_token"), text("\"***\"")), (text("lr"), text("0.1"))]);
         let gpu = proto::GpuRecord {
             name: text("NVIDIA H200"),
         };

@@ -4,6 +4,7 @@
 //! the start, later calls create the log.
 
 mod accounts;
+mod identity;
 pub(crate) mod prepare;
 
 use std::borrow::Cow;
@@ -19,8 +20,10 @@ use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
 use logcore::sync::lock;
 use logcore::{
-    BuildContext, Deadline, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, suppress_logging,
+    BuildContext, Deadline, LogConfig, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, redacted,
+    suppress_logging,
 };
+use serde_json::Value;
 
 use self::accounts::CallAccounts;
 use crate::folder::{FILES, RunFolder, point_latest_to, wandb_folder};
@@ -39,8 +42,11 @@ use crate::upload::{
 pub(crate) struct WandbRun {
     /// Name of the logger.
     logger: String,
+    rank: u32,
     /// The run that the logger belongs to.
     local: RunInfo,
+    /// The hyper-parameters of the config, without secrets.
+    hyper_parameters: Value,
     /// The settings of the run.
     pub(crate) settings: RunSettings,
     /// The state that the run and its delivery share.
@@ -94,7 +100,9 @@ impl WandbRun {
     pub(crate) fn new(settings: RunSettings, existing: Option<RemoteRun>, context: &BuildContext<'_>) -> Arc<Self> {
         Arc::new(Self {
             logger: context.logger().to_owned(),
+            rank: context.rank(),
             local: context.run().clone(),
+            hyper_parameters: hyper_parameters(context.config()),
             settings,
             control: Arc::new(DeliveryControl::new(context.stop_flag().clone(), None)),
             started: SystemTime::now(),
@@ -141,10 +149,27 @@ impl WandbRun {
         // On an error the next start does not resume this run, which is no reason to refuse the
         // run.
         let _ = settings::remember(&self.settings);
+        self.note_in_local_run(None);
+        let local = Arc::downgrade(self);
+        self.control.on_address(move |address| {
+            if let Some(run) = local.upgrade() {
+                run.note_in_local_run(Some(address.to_owned()));
+            }
+        });
         lock(RUNS.get())
             .get_or_insert_default()
             .insert(self.logger.clone(), Arc::clone(self));
         self.open(&mut state)
+    }
+
+    /// Notes this W&B run, and the address of its page once that is known, in the logger's run.
+    fn note_in_local_run(&self, url: Option<String>) {
+        self.local.note_wandb_run(logcore::WandbRun {
+            logger: self.logger.clone(),
+            rank: self.rank,
+            id: self.settings.run_id.clone(),
+            url,
+        });
     }
 
     /// Creates the folder and the log. Repeated by later calls after an error.
@@ -482,7 +507,11 @@ impl WandbRun {
     fn first_records(&self, started: SystemTime, existing: Option<&RemoteRun>) -> RunStart {
         let settings = &self.settings;
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let inherited = |tree: Option<&ItemTree>| tree.filter(|tree| !tree.is_empty()).map(ItemTree::to_items);
+        let items = |tree: &ItemTree| (!tree.is_empty()).then(|| tree.to_items());
+        let mut config = existing.map(|existing| existing.config.clone()).unwrap_or_default();
+        for (name, value) in self.hyper_parameters.as_object().into_iter().flatten() {
+            config.set(&[name], value.to_string());
+        }
         let (mut tags, mut notes) = (settings.tags.clone(), text(&settings.notes));
         if let Some(existing) = existing {
             if tags.is_empty() {
@@ -507,8 +536,8 @@ impl WandbRun {
                 run_id: settings.run_id.clone(),
                 entity: text(&settings.entity),
                 project: settings.project.clone(),
-                config: inherited(existing.map(|existing| &existing.config)),
-                summary: inherited(existing.map(|existing| &existing.summary)),
+                config: items(&config),
+                summary: existing.and_then(|existing| items(&existing.summary)),
                 run_group: text(&settings.group),
                 job_type: text(&settings.job_type),
                 display_name: text(&settings.name),
@@ -542,6 +571,18 @@ impl WandbRun {
             has_stats: settings.has_stats,
         }
     }
+}
+
+/// Returns the hyper-parameters of a config without secrets and without matches of the user's
+/// patterns.
+fn hyper_parameters(config: &LogConfig) -> Value {
+    let all = config.hyper_parameters.clone().into_iter().collect();
+    let mut shown = redacted(&Value::Object(all));
+    // A config with invalid patterns has been refused.
+    if let Ok(Some(redaction)) = config.redaction() {
+        redaction.hide_in(&mut shown);
+    }
+    shown
 }
 
 /// Marks the delivery as finished even if it panics, so that nobody waits for it.

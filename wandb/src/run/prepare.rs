@@ -6,22 +6,27 @@ use std::thread;
 use logcore::{BuildContext, ConfigError, Deadline, StopFlag, suppress_logging};
 
 use super::WandbRun;
+use super::identity::identify;
 use crate::settings::{ResumeMode, RunMode, RunSettings};
 use crate::upload::state::resume::{self, RemoteRun};
 use crate::upload::{Api, DeliveryControl, Lane, RetryingClient};
 
 /// Returns the open run of the logger, or else a new run. With `resume`, waits for the server up to
 /// `init_timeout`.
-pub(crate) fn open_or_create(settings: RunSettings, context: &BuildContext<'_>) -> Result<Arc<WandbRun>, ConfigError> {
+pub(crate) fn open_or_create(
+    mut settings: RunSettings,
+    context: &BuildContext<'_>,
+) -> Result<Arc<WandbRun>, ConfigError> {
     // Another configuration of an open run does not start a new run.
     if let Some(open) = WandbRun::open_of(context.logger()).filter(|open| open.settings.is_same_run(&settings)) {
         return Ok(open);
     }
+    identify(&mut settings, context)?;
     let existing = match (settings.resume, settings.mode) {
         (Some(resume), RunMode::Online) => run_to_resume(&settings, resume)?,
         _ => None,
     };
-    if let Some(existing) = &existing {
+    if let Some(existing) = existing.as_ref().filter(|_| !settings.keeps_steps) {
         context.start_from(existing.next_step);
     }
     Ok(WandbRun::new(settings, existing, context))

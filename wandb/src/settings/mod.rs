@@ -103,6 +103,9 @@ pub(crate) struct RunSettings {
     pub(crate) program: Option<String>,
     /// The handling of an existing run.
     pub(crate) resume: Option<ResumeMode>,
+    /// Steps stay as they are, because the logger continues those of a resumed run. Otherwise a
+    /// resumed W&B run decides where they begin.
+    pub(crate) keeps_steps: bool,
     /// Absolute path of the folder above the W&B folder.
     pub(crate) dir: PathBuf,
     /// `false` if `dir` is the log directory by default.
@@ -206,7 +209,8 @@ impl RunSettings {
             && self.project == newer.project
             && self.entity == newer.entity
             && self.server.base_url == newer.server.base_url
-            && self.dir == newer.dir
+            // A new log directory moves text and rows, and leaves the W&B run where it is.
+            && (self.dir == newer.dir || !newer.dir_is_explicit)
     }
 }
 

@@ -85,6 +85,7 @@ pub(crate) fn resolve_beside(
         host: sources.checked_text("host", &None, TextKind::Environment)?,
         program: sources.checked_text("program", &None, TextKind::Environment)?,
         resume,
+        keeps_steps: false,
         dir,
         dir_is_explicit: false,
         has_console: options

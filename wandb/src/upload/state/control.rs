@@ -67,9 +67,13 @@ struct ControlState {
     notices: Option<Notices>,
     /// The address of the page of the run.
     address: Option<String>,
+    /// Is called with each address.
+    on_address: Option<AddressHook>,
     /// Number of notifications for the uploader.
     messages: u64,
 }
+
+type AddressHook = Box<dyn Fn(&str) + Send>;
 
 /// The position of a delivery in the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -157,7 +161,16 @@ impl DeliveryControl {
     /// Sets and prints the address of the run's page.
     pub(crate) fn set_address(&self, address: String) {
         self.print_notice("address", &format!("W&B: the run is at {address}"));
-        lock(&self.state).address = Some(address);
+        let mut state = lock(&self.state);
+        if let Some(hook) = &state.on_address {
+            hook(&address);
+        }
+        state.address = Some(address);
+    }
+
+    /// Sets the function that is called with the address, which must not call back.
+    pub(crate) fn on_address(&self, hook: impl Fn(&str) + Send + 'static) {
+        lock(&self.state).on_address = Some(Box::new(hook));
     }
 
     /// Sets the position that the delivery has reached.
