@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use logcore::log::LevelFilter;
 use logcore::registry::{self, BuildContext};
 use logcore::{ConfigError, EventKind, LogConfig, Ranks, RunInfo, StopFlag};
-use logcore_pipeline::{FolderNumber, NamedSink, RepeatFolder};
+use logcore_pipeline::{FolderNumber, NamedSink, RepeatFolder, print_notice};
 use serde_json::Value;
 
 use crate::run::facts;
@@ -60,6 +60,7 @@ pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) ->
     let context = BuildContext::new(config, stop).with_run(run);
     facts::collect_in_background(context.run(), config);
     let ranks = context.ranks();
+    report_unused_options(config);
     let mut built = BuiltSinks {
         sinks: Vec::new(),
         levels: BTreeMap::new(),
@@ -84,6 +85,18 @@ pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) ->
     }
     built.first_step = context.first_step();
     Ok(built)
+}
+
+/// Reports options of W&B that nobody reads: an entry in `sinks` switches every other sink on.
+fn report_unused_options(config: &LogConfig) {
+    let options = config.sinks.get("wandb");
+    if !config.enable_wandb && options.is_some_and(|options| !matches!(options, Value::Bool(false) | Value::Null)) {
+        print_notice(
+            "sinks.wandb without enable_wandb",
+            "the options in `sinks.wandb` have no effect, because W&B is off: set `enable_wandb` to true, or leave the \
+             options out",
+        );
+    }
 }
 
 /// Returns the level from which a sink gets records.
