@@ -272,6 +272,8 @@ pub trait Sink: Send {
 
     /// Returns a name for the destination, such as the path of a file.
     ///
+    /// The writer asks before [`start`](Self::start), and again for each report.
+    ///
     /// A record that propagates to several loggers is delivered once to each destination. `None`:
     /// the destination of this sink is like no other.
     fn destination(&self) -> Option<String> {

@@ -1,5 +1,7 @@
 //! The sink `wandb`.
 
+use std::path::Path;
+
 use logcore::{
     BuildContext, ConfigError, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices, PendingDelivery,
     Record, ResumePoint, Sink, SinkBooks, SinkError, redacted,
@@ -39,7 +41,9 @@ impl std::fmt::Debug for WandbSink {
 impl WandbSink {
     /// Builds the sink for a logger that is being configured.
     fn build(options: WandbOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
-        let settings = settings::resolve(options, context.config(), &|name| std::env::var(name).ok())?;
+        let settings = settings::resolve(options, context.config(), root(context), &|name| {
+            std::env::var(name).ok()
+        })?;
         if settings.mode == RunMode::Disabled {
             return Ok(Self {
                 target: None,
@@ -130,8 +134,23 @@ impl Sink for WandbSink {
         self.target.as_ref().is_some_and(|target| target.is_remote())
     }
 
+    fn destination(&self) -> Option<String> {
+        let folder = self.target.as_ref()?.folder()?;
+        Some(folder.to_string_lossy().into_owned())
+    }
+
     fn books(&self) -> Option<SinkBooks> {
         Some(self.target.as_ref().map(|target| target.books()).unwrap_or_default())
+    }
+}
+
+/// Returns the folder above the log directories of all runs; the log directory itself for a run
+/// without a folder of its own.
+fn root<'a>(context: &BuildContext<'a>) -> &'a Path {
+    let log_dir = context.log_dir();
+    match context.run().id().is_empty() || context.config().run == "flat" {
+        true => log_dir,
+        false => log_dir.parent().unwrap_or(log_dir),
     }
 }
 

@@ -13,7 +13,7 @@ use logcore::escape::EscapingFormatter;
 use logcore::{BuildContext, LogConfig, Notices, StopFlag, redacted, suppress_logging};
 use serde_json::Value;
 
-use crate::folder::RunFolder;
+use crate::folder::{RunFolder, wandb_folder};
 use crate::settings::{self, RunSettings};
 use crate::upload::{
     self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, DeliveryReport, Lane, RetryingClient, UploadError,
@@ -323,15 +323,21 @@ fn resolve(options: &SyncOptions, log: &Path) -> Result<RunSettings, logcore::Co
     let read = read.map_err(|error| error.within("options"))?;
     // The folder of all runs, whose settings file is read.
     let absolute = std::path::absolute(log).unwrap_or_else(|_| log.to_owned());
-    let runs_folder = absolute.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    let beside = absolute.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    // Above the folders of all runs of the logger.
+    let above = beside.ancestors().nth(2).map(wandb_folder);
+    let folders = [Some(beside.to_owned()), above];
+    let has_settings = |folder: &PathBuf| folder.join("settings").exists();
+    let runs_folder = folders.into_iter().flatten().find(has_settings);
+    let runs_folder = runs_folder.unwrap_or_else(|| beside.to_owned());
     // The log has these settings itself.
     let environment = |name: &str| match name {
         "WANDB_MODE" | "WANDB_RUN_ID" | "WANDB_PROJECT" | "WANDB_TAGS" | "WANDB_RESUME" => None,
         name => std::env::var(name).ok(),
     };
     settings::resolve_beside(
-        runs_folder,
-        runs_folder.to_owned(),
+        &runs_folder,
+        runs_folder.clone(),
         read,
         &LogConfig::default(),
         &environment,

@@ -2,7 +2,7 @@
 //!
 //! The sink treats both alike through [`LogTarget`]. Only an open run has a delivery.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,11 @@ pub(crate) trait LogTarget: Send {
 
     /// Closes the sink. `exit_code` is `None` if the logger continues with another configuration.
     fn finish(&mut self, exit_code: Option<i32>, deadline: Deadline) -> Result<(), SinkError>;
+
+    /// Returns the folder of the run, once it exists.
+    fn folder(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Returns the delivery that continues after `finish`.
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
@@ -120,6 +125,10 @@ impl LogTarget for OpenRun {
             Some(_) => Ok(()),
             None => self.run.write_end(Deadline::after(Duration::ZERO)),
         }
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        self.run.folder()
     }
 
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
@@ -236,7 +245,6 @@ fn check_dir<'d>(dir: &'d Path, context: &BuildContext<'_>) -> Result<&'d Path, 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
     use std::time::SystemTime;
 
     use logcore::log::Level;

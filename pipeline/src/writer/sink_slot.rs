@@ -154,7 +154,8 @@ impl SinkSlot {
         SinkAccount {
             sink: self.name.clone(),
             label: self.label.clone(),
-            destination: self.destination.clone(),
+            // Some sinks only know it once they have begun.
+            destination: catch_panic(|| self.sink.destination()).unwrap_or(None),
             books: self.books(),
             unseen,
             pending: None,

@@ -142,6 +142,10 @@ pub(crate) struct RunRecord {
     /// server.
     #[prost(bool, tag = "24")]
     pub(crate) resume: bool,
+    /// `true` if the steps stay as they are, and those that the server has already are not sent.
+    /// The official client skips this field, and counts on from the server's newest step.
+    #[prost(bool, tag = "1000")]
+    pub(crate) keeps_steps: bool,
 }
 
 /// The git commit of the program.

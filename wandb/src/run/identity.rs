@@ -111,7 +111,12 @@ mod tests {
         };
         let stop = StopFlag::default();
         let context = BuildContext::new(&config, &stop).with_run(run);
-        let mut settings = settings::resolve(serde_json::from_value(options).unwrap(), &config, &|_| None)?;
+        let mut settings = settings::resolve(
+            serde_json::from_value(options).unwrap(),
+            &config,
+            &config.log_dir,
+            &|_| None,
+        )?;
         identify(&mut settings, &context)?;
         run.note_wandb_run(WandbRun {
             logger: logger.into(),

@@ -30,7 +30,7 @@ use crate::folder::{FILES, RunFolder, point_latest_to, wandb_folder};
 use crate::log_format::LogLoss;
 use crate::log_format::items::ItemTree;
 use crate::log_format::proto::{self, Timestamp};
-use crate::run_log::{CallRejection, RunLog, RunResumePoint, RunStart, environment};
+use crate::run_log::{CallRejection, LATE, RunLog, RunResumePoint, RunStart, describe_late, environment};
 use crate::settings::{self, NoticeLevel, ResumeMode, RunMode, RunSettings};
 use crate::upload::state::resume::RemoteRun;
 use crate::upload::{
@@ -78,6 +78,8 @@ struct RunState {
     last_attempt: Option<Instant>,
     /// The run on the server when this run began, if the server was asked.
     existing: Option<Box<RemoteRun>>,
+    /// `true` if the steps that the server has already are reported.
+    late_reported: bool,
     /// `true` if a thread delivers the log.
     online: bool,
     /// The accounts of the calls.
@@ -164,10 +166,14 @@ impl WandbRun {
 
     /// Notes this W&B run, and the address of its page once that is known, in the logger's run.
     fn note_in_local_run(&self, url: Option<String>) {
+        let id = &self.settings.run_id;
+        let known = self.local.wandb_runs().into_iter().find(|run| run.id == *id);
+        // An attempt without a network keeps the address that an earlier one has got.
+        let url = url.or_else(|| known?.url);
         self.local.note_wandb_run(logcore::WandbRun {
             logger: self.logger.clone(),
             rank: self.rank,
-            id: self.settings.run_id.clone(),
+            id: id.clone(),
             url,
         });
     }
@@ -233,9 +239,22 @@ impl WandbRun {
                 Ok(())
             }
             Err(rejection) => {
+                self.report_late(&mut state, rejection);
                 state.accounts.reject(rejection.reason());
                 rejection.into_error().map_or(Ok(()), Err)
             }
+        }
+    }
+
+    /// Reports, once, the steps that the server has of an earlier attempt.
+    fn report_late(&self, state: &mut RunState, rejection: CallRejection) {
+        if let (CallRejection::Late { step }, true, Some(existing)) =
+            (rejection, self.settings.keeps_steps, &state.existing)
+            && step < existing.next_step
+            && !std::mem::replace(&mut state.late_reported, true)
+        {
+            self.control
+                .print_notice(LATE, &describe_late(step, existing.next_step - 1));
         }
     }
 
@@ -552,6 +571,7 @@ impl WandbRun {
                 git: environment.git.clone(),
                 // If the server was not asked at setup, the delivery has to.
                 resume: existing.is_none() && settings.resume.is_some_and(|resume| resume != ResumeMode::Never),
+                keeps_steps: settings.keeps_steps,
                 ..proto::RunRecord::default()
             },
             environment,

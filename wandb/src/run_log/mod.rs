@@ -46,11 +46,24 @@ pub(crate) struct RunLog {
     console_line: String,
 }
 
+/// Reason in the books for rows behind the newest step, which W&B drops.
+pub(crate) const LATE: &str = "late";
+
+/// Describes the steps of a resumed run that are not sent again.
+pub(crate) fn describe_late(first: u64, last: u64) -> String {
+    let steps = if first == last {
+        format!("step {first}")
+    } else {
+        format!("steps {first} to {last}")
+    };
+    format!("W&B has the steps of the run up to {last} already: {steps} of this attempt are only in metrics.jsonl")
+}
+
 /// Cause for which a call is not in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallRejection {
     /// The step is not after the newest closed row. The server would drop the row.
-    StepTooOld,
+    Late { step: u64 },
     /// The disk is full, and so is the memory for waiting records.
     DiskFull,
 }
@@ -59,7 +72,7 @@ impl CallRejection {
     /// Returns the reason in the books.
     pub(crate) fn reason(self) -> &'static str {
         match self {
-            Self::StepTooOld => "step behind the newest, which W&B drops",
+            Self::Late { .. } => LATE,
             Self::DiskFull => "disk full",
         }
     }
@@ -67,7 +80,7 @@ impl CallRejection {
     /// Returns the error to report at once. Old steps are only counted, and reported at the end.
     pub(crate) fn into_error(self) -> Option<SinkError> {
         match self {
-            Self::StepTooOld => None,
+            Self::Late { .. } => None,
             Self::DiskFull => {
                 Some(SinkError::new("the disk is full, and 16 MiB wait in memory").with_reason(self.reason()))
             }
@@ -374,12 +387,12 @@ impl RunLog {
                 open.calls += 1;
                 return Ok(());
             }
-            Some(open) if step < open.step => return Err(CallRejection::StepTooOld),
+            Some(open) if step < open.step => return Err(CallRejection::Late { step }),
             Some(_) => self.close_row(),
             None => {}
         }
         if self.course.highest.is_some_and(|highest| step <= highest) {
-            return Err(CallRejection::StepTooOld);
+            return Err(CallRejection::Late { step });
         }
         self.course.open = Some(OpenRow { step, time, calls: 1 });
         Ok(())
@@ -630,7 +643,7 @@ mod tests {
         running.row(5, 0, &[("loss", 0.5)]).unwrap();
         let before = running.records().len();
         let late = running.row(3, 0, &[("system/gpu", 1.0), ("loss", 1.0), ("system/cpu", 1.0)]);
-        assert_eq!(late, Err(CallRejection::StepTooOld));
+        assert_eq!(late, Err(CallRejection::Late { step: 3 }));
         assert_eq!(running.records().len(), before);
     }
 }

@@ -24,7 +24,6 @@ pub(crate) use self::ignore::IgnoreGlobs;
 pub(crate) use self::key::ApiKey;
 pub(crate) use self::resolve::{explicit_dir, resolve, resolve_beside};
 pub(crate) use self::urls::{SEGMENT, run_url};
-use crate::folder::wandb_folder;
 
 /// The server of the official client of 2026.
 pub(crate) const DEFAULT_BASE_URL: &str = "https://api.forge.coreweave.com";
@@ -108,6 +107,8 @@ pub(crate) struct RunSettings {
     pub(crate) keeps_steps: bool,
     /// Absolute path of the folder above the W&B folder.
     pub(crate) dir: PathBuf,
+    /// The W&B folder that all runs share: it has the settings file, and the id for `auto`.
+    pub(crate) shared_folder: PathBuf,
     /// `false` if `dir` is the log directory by default.
     pub(crate) dir_is_explicit: bool,
     /// Log records go to W&B as console lines.
@@ -231,7 +232,7 @@ impl fmt::Debug for RunSettings {
 /// Writes down the id of the run for `resume = "auto"`.
 pub(crate) fn remember(settings: &RunSettings) -> std::io::Result<()> {
     match settings.resume {
-        Some(ResumeMode::Auto) => files::remember_run(&wandb_folder(&settings.dir), &settings.run_id),
+        Some(ResumeMode::Auto) => files::remember_run(&settings.shared_folder, &settings.run_id),
         _ => Ok(()),
     }
 }
@@ -239,6 +240,6 @@ pub(crate) fn remember(settings: &RunSettings) -> std::io::Result<()> {
 /// Removes the remembered id of a run that ended with exit code 0: the next start begins a new run.
 pub(crate) fn forget_after(settings: &RunSettings, exit_code: Option<i32>) {
     if settings.resume == Some(ResumeMode::Auto) && exit_code == Some(0) {
-        files::forget_run(&wandb_folder(&settings.dir));
+        files::forget_run(&settings.shared_folder);
     }
 }

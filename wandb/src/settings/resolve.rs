@@ -15,6 +15,7 @@ use super::{
 use crate::folder::wandb_folder;
 
 /// Settles the settings of a run whose folder lies in `dir`, `WANDB_DIR` or the log directory.
+/// `root` is the folder above the log directories of all runs.
 ///
 /// # Errors
 ///
@@ -22,6 +23,7 @@ use crate::folder::wandb_folder;
 pub(crate) fn resolve(
     options: WandbOptions,
     config: &LogConfig,
+    root: &Path,
     environment: EnvLookup<'_>,
 ) -> Result<RunSettings, ConfigError> {
     let environment = &|name: &str| environment(name).filter(|value| !value.is_empty());
@@ -31,22 +33,22 @@ pub(crate) fn resolve(
         .or_else(|| environment("WANDB_DIR").map(PathBuf::from));
     let dir_is_explicit = explicit.is_some();
     // Absolute from here on: the program may change its working folder.
+    let shared_folder = wandb_folder(&absolute(explicit.clone().unwrap_or_else(|| root.to_owned())));
     let dir = absolute(explicit.unwrap_or_else(|| config.log_dir.clone()));
-    let runs_folder = wandb_folder(&dir);
-    let settings = resolve_beside(&runs_folder, dir, options, config, environment)?;
+    let settings = resolve_beside(&shared_folder, dir, options, config, environment)?;
     Ok(RunSettings {
         dir_is_explicit,
         ..settings
     })
 }
 
-/// Settles the settings of runs that lie in `runs_folder`, whose settings file is read.
+/// Settles the settings of runs that share `shared_folder`, whose settings file is read.
 ///
 /// # Errors
 ///
 /// As [`resolve`].
 pub(crate) fn resolve_beside(
-    runs_folder: &Path,
+    shared_folder: &Path,
     dir: PathBuf,
     options: WandbOptions,
     config: &LogConfig,
@@ -54,7 +56,7 @@ pub(crate) fn resolve_beside(
 ) -> Result<RunSettings, ConfigError> {
     let environment = &|name: &str| environment(name).filter(|value| !value.is_empty());
     let mut sources = SettingSources {
-        files: SettingsFiles::read(runs_folder, environment),
+        files: SettingsFiles::read(shared_folder, environment),
         environment,
     };
     let base_url = base_url(&sources, &options)?;
@@ -64,7 +66,7 @@ pub(crate) fn resolve_beside(
     let project = project(&sources, &options, config)?;
     let entity = entity(&sources, &options)?;
     let resume = sources.resume(&options.resume)?;
-    let (run_id, run_id_is_explicit) = run_id(&sources, &options, &dir, resume)?;
+    let (run_id, run_id_is_explicit) = run_id(&sources, &options, shared_folder, resume)?;
     let tags = tags(&sources, &options, config)?;
     let name = display_name(&sources, &options, config)?;
     let app_url = app_url(&sources, &options, &base_url)?;
@@ -87,6 +89,7 @@ pub(crate) fn resolve_beside(
         resume,
         keeps_steps: false,
         dir,
+        shared_folder: shared_folder.to_owned(),
         dir_is_explicit: false,
         has_console: options
             .console
@@ -189,14 +192,14 @@ fn entity(sources: &SettingSources<'_>, options: &WandbOptions) -> Result<Option
 fn run_id(
     sources: &SettingSources<'_>,
     options: &WandbOptions,
-    dir: &Path,
+    shared_folder: &Path,
     resume: Option<ResumeMode>,
 ) -> Result<(String, bool), ConfigError> {
     if let Some((field, id)) = sources.find("run_id", &options.run_id) {
         validate::run_id(&field, &id)?;
         return Ok((id, true));
     }
-    match files::remembered_run(&wandb_folder(dir)).filter(|_| resume == Some(ResumeMode::Auto)) {
+    match files::remembered_run(shared_folder).filter(|_| resume == Some(ResumeMode::Auto)) {
         Some(id) if validate::run_id("run_id", &id).is_ok() => Ok((id, true)),
         _ => Ok((new_run_id()?, false)),
     }
@@ -292,7 +295,12 @@ mod tests {
             let found = environment.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        resolve(serde_json::from_value(options).unwrap(), &config, &look_up)
+        resolve(
+            serde_json::from_value(options).unwrap(),
+            &config,
+            folder.path(),
+            &look_up,
+        )
     }
 
     #[test]

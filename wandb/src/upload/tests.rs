@@ -147,7 +147,7 @@ impl FakeServer {
     fn client(&self, control: &Arc<DeliveryControl>) -> RetryingClient {
         let options = json!({"mode": "online", "api_key": "a".repeat(40), "base_url": self.url});
         let options = serde_json::from_value(options).unwrap();
-        let settings = settings::resolve(options, &LogConfig::default(), &|_| None).unwrap();
+        let settings = settings::resolve(options, &LogConfig::default(), Path::new("logs"), &|_| None).unwrap();
         RetryingClient {
             api: Arc::new(Api::new(&settings.server).unwrap()),
             control: Arc::clone(control),

@@ -1,8 +1,15 @@
 //! Runs that go on with, or must not be, a run that the server has.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use facade::wandb::{SyncError, Synced, find_logs, sync};
 use facade::{LogConfig, UnifiedLogger, setup_logging};
-use serde_json::json;
+use logcore::registry::build_sink;
+use logcore::{BuildContext, Deadline, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Notices, RunInfo, StopFlag};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{config, delivered, forget, online, start, sync_options, synced, with};
@@ -406,5 +413,75 @@ fn parts_that_were_cut_off_do_not_overwrite_each_other() {
         }
         assert_eq!(server.run().exit_code, Some(3));
         check_parts(&server, 2, 20);
+    }
+}
+
+/// Logs rows of these steps in an attempt of the run `k3v9q2ab`. Returns the report's dropped calls
+/// and the notices.
+fn attempt(folder: &TempDir, number: u32, options: &Value, steps: Range<u64>) -> (BTreeMap<String, u64>, String) {
+    let config = LogConfig {
+        resume: (number > 1).then(|| "latest".into()),
+        ..config(folder, "attempts", options.clone())
+    };
+    let (stop, run) = (
+        StopFlag::default(),
+        RunInfo::new("k3v9q2ab", "attempts", folder.path(), number),
+    );
+    let context = BuildContext::new(&config, &stop).with_run(&run);
+    let mut sink = build_sink("wandb", options, &context).unwrap();
+    let notices = Arc::new(Mutex::new(String::new()));
+    let printed = Arc::clone(&notices);
+    sink.start(&Notices::new(move |_, text| *printed.lock().unwrap() += text))
+        .unwrap();
+    for step in steps {
+        let values = [("attempt", MetricValue::Int(number.into()))];
+        sink.metrics(&MetricBatch::new("attempts", step, &values)).unwrap();
+        sink.deliver().unwrap();
+    }
+    let deadline = Deadline::after(Duration::from_secs(20));
+    sink.logger_ended(&LoggerEnd::from_exit_code(0), &LoggerSummary::default());
+    sink.finish(deadline).unwrap();
+    assert!(sink.destination().unwrap().contains("k3v9q2ab"));
+    let (books, delivered) = sink.pending_delivery().unwrap()(deadline);
+    delivered.unwrap();
+    assert_eq!(run.wandb_runs()[0].id, "k3v9q2ab");
+    assert_eq!(run.wandb_url().is_some(), options["mode"] == "online");
+    let notices = notices.lock().unwrap().clone();
+    (books.dropped, notices)
+}
+
+/// Checks that the server has each step once, from the attempt that it heard first.
+fn check_attempts(server: &WandbServer) {
+    let run = server.run();
+    assert!(run.is_whole(), "{run:?}");
+    assert_eq!(run.steps(), (0..11).collect::<Vec<_>>());
+    let attempts: Vec<_> = run.rows().iter().map(|row| row["attempt"].as_i64().unwrap()).collect();
+    assert_eq!(attempts, [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2]);
+}
+
+#[test]
+fn a_resumed_run_keeps_its_steps_and_names_those_that_the_server_has() {
+    let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
+    attempt(&folder, 1, &online(&server), 0..8);
+    let (dropped, notices) = attempt(&folder, 2, &online(&server), 5..11);
+    check_attempts(&server);
+    assert_eq!(dropped, [("late".to_owned(), 3)].into());
+    assert_eq!(notices.matches("steps 5 to 7 of this attempt").count(), 1, "{notices}");
+}
+
+/// The server cannot be asked at the start of an offline attempt.
+#[test]
+fn offline_attempts_are_synced_in_their_order() {
+    let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
+    let offline = json!({"mode": "offline"});
+    attempt(&folder, 1, &offline, 0..8);
+    attempt(&folder, 2, &offline, 5..11);
+    let mut logs = find_logs(folder.path());
+    logs.sort();
+    for _ in 0..2 {
+        for log in &logs {
+            sync(log, &sync_options(&server), |_, _| {}).unwrap();
+        }
+        check_attempts(&server);
     }
 }

@@ -56,7 +56,8 @@ mod tests {
             found.map(|(_, value)| (*value).to_owned())
         };
         let options = serde_json::from_value(options).unwrap();
-        let settings = crate::settings::resolve(options, &logcore::LogConfig::default(), &look_up).unwrap();
+        let settings =
+            crate::settings::resolve(options, &logcore::LogConfig::default(), "logs".as_ref(), &look_up).unwrap();
         SecretFilter::new(&settings.server)
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct UploadProgress {
     pub(crate) first_step: i64,
     /// The number of the first row with a step of at least `first_step`.
     pub(crate) first_row: u64,
+    /// The first step that the server did not have when the run was resumed.
+    pub(crate) resumed_at: i64,
     pub(crate) earlier_runtime: f64,
     /// The writers of earlier parts of the run, as the config names them.
     pub(crate) earlier_writers: Map<String, Value>,
@@ -93,6 +95,7 @@ impl UploadProgress {
         Self {
             entity: existing.entity.clone(),
             first_step: i64::try_from(existing.next_step).unwrap_or(i64::MAX),
+            resumed_at: i64::try_from(existing.next_step).unwrap_or(i64::MAX),
             earlier_runtime: existing.runtime,
             ..Self::behind(existing)
         }

@@ -84,8 +84,22 @@ pub(crate) struct Assembler {
     /// The lowest step for rows from `first_row` on.
     first_step: i64,
     first_row: u64,
+    /// The first step that the server did not have when the run was resumed.
+    resumed_at: i64,
+    late: Option<LateRows>,
     /// Unfinished lines of standard output and standard error.
     partial: [String; 2],
+}
+
+/// Rows with steps that the server has already, of a run that keeps its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LateRows {
+    /// The lowest of the steps.
+    pub(crate) first: u64,
+    /// The newest step that the server has.
+    pub(crate) last: u64,
+    /// Number of the rows.
+    pub(crate) rows: u64,
 }
 
 impl Assembler {
@@ -94,6 +108,7 @@ impl Assembler {
     pub(crate) fn begin_at(&mut self, progress: &UploadProgress) {
         self.first_step = progress.first_step;
         self.first_row = progress.first_row;
+        self.resumed_at = progress.resumed_at;
         self.earlier_runtime = progress.earlier_runtime;
         self.earlier_writers.clone_from(&progress.earlier_writers);
         for (lines, extent) in [
@@ -355,6 +370,11 @@ impl Assembler {
             .iter()
             .find(|item| item.key == "_step" || item.nested_key == ["_step"])
             .and_then(|item| items::value(item).parse::<i64>().ok());
+        if let Some(step) = stated
+            && self.is_late(step)
+        {
+            return;
+        }
         if self.history.end() >= self.first_row {
             self.next_step = self.next_step.max(self.first_step);
         }
@@ -385,6 +405,23 @@ impl Assembler {
         self.summary.set(&["_step"], step.to_string());
         let accepted = self.history.push(line);
         self.count_if_too_long(accepted);
+    }
+
+    /// Returns `true`, and counts the row, if the run keeps its steps and the server has this one.
+    fn is_late(&mut self, step: i64) -> bool {
+        let keeps_steps = self.run.as_ref().is_some_and(|run| run.keeps_steps);
+        if !keeps_steps || step >= self.resumed_at {
+            return false;
+        }
+        let [first, last] = [step, self.resumed_at - 1].map(|step| u64::try_from(step).unwrap_or(0));
+        let late = self.late.get_or_insert(LateRows { first, last, rows: 0 });
+        late.rows += 1;
+        true
+    }
+
+    /// Returns the late rows since the last call.
+    pub(crate) fn take_late(&mut self) -> Option<LateRows> {
+        self.late.take()
     }
 
     /// Adds readings of the machine as a line of the events.

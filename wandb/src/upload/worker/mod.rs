@@ -27,6 +27,7 @@ use crate::folder::RunFolder;
 use crate::log_format::json;
 use crate::log_format::proto::{ExitRecord, LogRecord};
 use crate::log_format::{LiveLog, LogEntry, LogReadError, LogReader};
+use crate::run_log::{LATE, describe_late};
 use crate::settings::IgnoreGlobs;
 use crate::upload::client::error::{UploadError, UploadErrorKind};
 use crate::upload::client::retry::{RetryingClient, RunIdentity};
@@ -111,6 +112,7 @@ pub(crate) fn deliver(
         missing: 0,
         refused: false,
         config_refused: None,
+        late_reported: false,
         at_end: BTreeMap::new(),
         last_sent: None,
         sent_alerts: progress.alerts,
@@ -166,6 +168,8 @@ struct Uploader {
     refused: bool,
     /// Number of calls of a refused config.
     config_refused: Option<u64>,
+    /// `true` if the steps that the server has already are reported.
+    late_reported: bool,
     /// Files to upload when the run ends, each with the number of its calls.
     at_end: BTreeMap<String, u64>,
     /// Time of the last request of the stream.
@@ -253,7 +257,18 @@ impl Uploader {
             .retain(|file| !self.plan.ignore_globs.matches(&file.path));
         self.write_console();
         self.report_too_long();
+        self.report_late();
         all
+    }
+
+    /// Counts the rows of a resumed run that the server has already, and reports the first of them.
+    fn report_late(&mut self) {
+        let Some(late) = self.assembler.take_late() else { return };
+        self.client.control.drop_calls(LATE, late.rows);
+        if !std::mem::replace(&mut self.late_reported, true) {
+            let text = describe_late(late.first, late.last);
+            self.client.control.print_notice(LATE, &text);
+        }
     }
 
     /// Reports lines that were skipped because no server accepts their length. The official client
@@ -297,6 +312,7 @@ impl Uploader {
             sent: u64::MAX,
         };
         let whole = UploadProgress {
+            resumed_at: self.progress.resumed_at,
             history: nothing_sent,
             events: nothing_sent,
             output: nothing_sent,
