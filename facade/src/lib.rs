@@ -192,6 +192,7 @@
 //! - [Files of a run][files], [Terminal][terminal], [Ranks][ranks], [GPU][gpu], [Weights &
 //!   Biases][wandb]
 //! - [Error messages: cause and remedy][failures], [Reliability][reliability], [Security][security]
+//! - [Sweeps][sweeps], [Tests of programs that log][testing], [Crates that use tracing][tracing]
 //! - [Less output][noise], [Benchmarks][benchmarks], [Comparison with other loggers][compare]
 //!
 //! [configuration]: https://github.com/logcore/logcore/blob/main/docs/configuration.md
@@ -202,6 +203,9 @@
 //! [ranks]: https://github.com/logcore/logcore/blob/main/docs/ranks.md
 //! [gpu]: https://github.com/logcore/logcore/blob/main/docs/gpu.md
 //! [wandb]: https://github.com/logcore/logcore/blob/main/docs/wandb.md
+//! [sweeps]: https://github.com/logcore/logcore/blob/main/docs/sweeps.md
+//! [testing]: https://github.com/logcore/logcore/blob/main/docs/testing.md
+//! [tracing]: https://github.com/logcore/logcore/blob/main/docs/tracing.md
 //! [failures]: https://github.com/logcore/logcore/blob/main/docs/failures.md
 //! [reliability]: https://github.com/logcore/logcore/blob/main/docs/reliability.md
 //! [security]: https://github.com/logcore/logcore/blob/main/docs/security.md
@@ -242,3 +246,12 @@ pub use self::logger::terminal::suspend;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The programs of the other pages are compiled, and run unless they write files.
+#[cfg(all(doctest, feature = "memory"))]
+mod pages {
+    #[doc = include_str!("../../docs/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../../docs/sweeps.md")]
+    struct Sweeps;
+}
