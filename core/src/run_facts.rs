@@ -1,8 +1,10 @@
 //! Facts about the process and the machine of a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::files;
 
 /// Facts about the process and the machine of a run, from which the run can be repeated.
 ///
@@ -54,6 +56,17 @@ pub struct RunFacts {
     pub memory: Option<u64>,
     /// The models of the machine's NVIDIA GPUs.
     pub gpus: Vec<String>,
+}
+
+impl RunFacts {
+    /// Returns the name of this machine, if it is known.
+    #[must_use]
+    pub fn own_host() -> Option<String> {
+        let name = files::read_to_string(Path::new("/proc/sys/kernel/hostname"), 4096).ok();
+        name.map(|name| name.trim().to_owned())
+            .or_else(|| std::env::var("HOSTNAME").ok())
+            .filter(|name| !name.is_empty())
+    }
 }
 
 /// The state of a git repository.

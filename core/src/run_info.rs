@@ -1,5 +1,6 @@
 //! The run that a logger belongs to.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
@@ -31,6 +32,8 @@ struct SharedRun {
     dir: PathBuf,
     attempt: u32,
     wandb: Mutex<Vec<WandbRun>>,
+    first_steps: Mutex<BTreeMap<String, u64>>,
+    ring: OnceLock<PathBuf>,
     facts: OnceLock<RunFacts>,
     /// `true` while somebody collects the facts.
     collecting: Mutex<bool>,
@@ -60,6 +63,8 @@ impl RunInfo {
             dir: dir.into(),
             attempt,
             wandb: Mutex::default(),
+            first_steps: Mutex::default(),
+            ring: OnceLock::new(),
             facts: OnceLock::new(),
             collecting: Mutex::default(),
             collected: Condvar::new(),
@@ -94,6 +99,30 @@ impl RunInfo {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.0.attempt
+    }
+
+    /// Returns the first steps that loggers have given to this attempt.
+    #[must_use]
+    pub fn first_steps(&self) -> BTreeMap<String, u64> {
+        lock(&self.0.first_steps).clone()
+    }
+
+    /// Notes that a logger begins this attempt at `step`: its rows of earlier attempts from there on
+    /// are superseded.
+    pub fn note_first_step(&self, logger: &str, step: u64) {
+        lock(&self.0.first_steps).insert(logger.to_owned(), step);
+    }
+
+    /// Returns the path of the ring between callers and writer, unless the ring is plain memory.
+    #[must_use]
+    pub fn ring(&self) -> Option<&Path> {
+        self.0.ring.get().map(PathBuf::as_path)
+    }
+
+    /// Sets the path of the ring. Later calls change nothing.
+    pub fn note_ring(&self, path: &Path) {
+        // Fails if the path is set already.
+        let _ = self.0.ring.set(path.to_owned());
     }
 
     /// Returns the facts about the process and its machine, once they are collected.

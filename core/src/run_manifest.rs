@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{SupersededRows, WandbRun, files};
+use crate::{LoggerEnd, RunEnd, RunFacts, SupersededRows, WandbRun, files};
 
 /// The file `run.json` in the folder of a run. Rank 0 alone writes it, by rename.
 ///
@@ -44,8 +44,6 @@ pub struct RunManifest {
     pub state: RunState,
     /// Exit code of the newest attempt, if it has ended.
     pub exit_code: Option<i32>,
-    /// Name of the machine of rank 0.
-    pub host: String,
     /// Rank of the process that writes the file.
     pub rank: u32,
     /// Number of ranks.
@@ -54,8 +52,13 @@ pub struct RunManifest {
     pub wandb: Vec<WandbRun>,
     /// Id or folder of the run that the newest attempt was told to resume.
     pub resumed_from: Option<String>,
+    /// Path of the ring between callers and writer; `None` if the ring is plain memory.
+    pub ring: Option<String>,
     /// The attempts, the first one first.
     pub attempts: Vec<RunAttempt>,
+    /// Facts about rank 0's process and machine in the newest attempt.
+    #[serde(flatten)]
+    pub facts: RunFacts,
 }
 
 /// One attempt of a run: a process, from its first logger to its last.
@@ -77,7 +80,9 @@ pub struct RunAttempt {
 }
 
 /// State of a run or an attempt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Of two ends, the worse one is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum RunState {
@@ -85,12 +90,12 @@ pub enum RunState {
     Running,
     /// The end with exit code 0.
     Finished,
+    /// The end that the machine's owner asked for; the run may be resumed.
+    Preempted,
+    /// The end by a signal.
+    Interrupted,
     /// The end with another exit code, or by a panic.
     Failed,
-    /// The end by a user: Ctrl-C.
-    Interrupted,
-    /// The end by the machine's owner: another signal.
-    Preempted,
     /// The end without a word: a kill, or a crash of the machine.
     Killed,
     /// Nobody here can tell whether the process lives.
@@ -100,6 +105,24 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Returns the state after an end.
+    ///
+    /// ```
+    /// use logcore::{LoggerEnd, RunState};
+    ///
+    /// assert_eq!(RunState::after(&LoggerEnd::from_exit_code(3)), RunState::Failed);
+    /// assert_eq!(RunState::after(&LoggerEnd::killed()), RunState::Killed);
+    /// ```
+    #[must_use]
+    pub fn after(end: &LoggerEnd) -> Self {
+        match &end.run_end {
+            RunEnd::Finished => Self::Finished,
+            RunEnd::Interrupted { .. } => Self::Interrupted,
+            RunEnd::Killed => Self::Killed,
+            _ => Self::Failed,
+        }
+    }
+
     /// Returns the name that `run.json` has.
     ///
     /// ```
@@ -123,6 +146,9 @@ impl RunManifest {
     /// Name of the file.
     pub const FILE: &'static str = "run.json";
 
+    /// Name of the file that rank 0 of a live run holds a lock on.
+    pub const LOCK: &'static str = ".lock";
+
     /// Reads the file in the folder of a run.
     ///
     /// # Errors
@@ -144,14 +170,63 @@ impl RunManifest {
         if self.state != RunState::Running {
             return self.state;
         }
-        let lock = dir.join(LOCK_FILE);
-        let is_here = own_host().is_some_and(|host| host == self.host);
-        match (is_here, is_locked(&lock)) {
+        let lock = dir.join(Self::LOCK);
+        let is_here = RunFacts::own_host().is_some_and(|host| host == self.facts.host);
+        let state = match (is_here, is_locked(&lock)) {
             (true, Ok(true)) => RunState::Running,
             (true, Ok(false)) => RunState::Killed,
             (true, Err(error)) if error.kind() == io::ErrorKind::NotFound => RunState::Killed,
             _ if is_fresh(&lock) => RunState::Running,
             _ => RunState::Unknown,
+        };
+        // The end is written before the lock is released, and may have been since `self` was read.
+        let now = Self::read(dir).map_or(RunState::Running, |now| now.state);
+        if now == RunState::Running { state } else { now }
+    }
+
+    /// Replaces the file in the folder of a run, by rename.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn write(&self, dir: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        files::replace(&dir.join(Self::FILE), &text)
+    }
+
+    /// Ends the newest attempt, and with it the run.
+    ///
+    /// ```
+    /// use logcore::{RunAttempt, RunManifest, RunState};
+    ///
+    /// let mut manifest = RunManifest::default();
+    /// manifest.attempts.push(RunAttempt::default());
+    /// manifest.end(RunState::Killed, 137, 1.5);
+    /// assert_eq!((manifest.state, manifest.exit_code, manifest.ended), (RunState::Killed, Some(137), Some(1.5)));
+    /// assert_eq!(manifest.attempts[0].ended, Some(1.5));
+    /// ```
+    pub fn end(&mut self, state: RunState, exit_code: i32, time: f64) {
+        (self.state, self.exit_code, self.ended) = (state, Some(exit_code), Some(time));
+        if let Some(attempt) = self.attempts.last_mut() {
+            (attempt.state, attempt.ended) = (state, Some(time));
+        }
+    }
+
+    /// Returns the path of the lock that a process of a run holds as long as it lives.
+    ///
+    /// ```
+    /// use logcore::RunManifest;
+    /// use std::path::{Path, PathBuf};
+    ///
+    /// assert_eq!(RunManifest::lock_path(Path::new("run"), 0), Path::new("run/.lock"));
+    /// assert_eq!(RunManifest::lock_path(Path::new("run"), 3), Path::new("run/.lock.rank3"));
+    /// ```
+    #[must_use]
+    pub fn lock_path(dir: &Path, rank: u32) -> PathBuf {
+        match rank {
+            0 => dir.join(Self::LOCK),
+            rank => dir.join(format!("{}.rank{rank}", Self::LOCK)),
         }
     }
 
@@ -179,8 +254,6 @@ impl RunManifest {
     }
 }
 
-/// Name of the file that rank 0 of a live run holds a lock on.
-const LOCK_FILE: &str = ".lock";
 /// Most bytes of a manifest; 10,000 attempts have about 2 MB.
 const MAX_BYTES: u64 = 16 << 20;
 /// Age up to which a heartbeat tells that the process lives. A process renews it every ten seconds.
@@ -202,32 +275,25 @@ fn is_fresh(path: &Path) -> bool {
     changed.is_ok_and(|time| SystemTime::now().duration_since(time).unwrap_or_default() < FRESH)
 }
 
-/// Returns the name of this machine.
-fn own_host() -> Option<String> {
-    let name = files::read_to_string(Path::new("/proc/sys/kernel/hostname"), 4096).ok();
-    name.map(|name| name.trim().to_owned())
-        .or_else(|| std::env::var("HOSTNAME").ok())
-        .filter(|name| !name.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn running(host: Option<String>) -> RunManifest {
-        RunManifest {
+        let mut manifest = RunManifest {
             state: RunState::Running,
-            host: host.unwrap_or_default(),
             ..RunManifest::default()
-        }
+        };
+        manifest.facts.host = host.unwrap_or_default();
+        manifest
     }
 
     #[test]
     fn the_lock_tells_if_a_run_of_this_machine_lives() {
         let folder = tempfile::tempdir().unwrap();
-        let here = running(own_host());
+        let here = running(RunFacts::own_host());
         assert_eq!(here.read_state(folder.path()), RunState::Killed);
-        let lock = File::create(folder.path().join(LOCK_FILE)).unwrap();
+        let lock = File::create(folder.path().join(RunManifest::LOCK)).unwrap();
         assert_eq!(here.read_state(folder.path()), RunState::Killed);
         lock.lock().unwrap();
         assert_eq!(here.read_state(folder.path()), RunState::Running);
@@ -240,7 +306,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = running(Some("another".to_owned()));
         assert_eq!(elsewhere.read_state(folder.path()), RunState::Unknown);
-        let lock = File::create(folder.path().join(LOCK_FILE)).unwrap();
+        let lock = File::create(folder.path().join(RunManifest::LOCK)).unwrap();
         assert_eq!(elsewhere.read_state(folder.path()), RunState::Running);
         let old = SystemTime::now() - FRESH - Duration::from_secs(1);
         lock.set_modified(old).unwrap();
@@ -251,7 +317,7 @@ mod tests {
     fn a_written_end_needs_no_lock() {
         let ended = RunManifest {
             state: RunState::Preempted,
-            ..running(own_host())
+            ..running(RunFacts::own_host())
         };
         assert_eq!(ended.read_state(Path::new("/nowhere")), RunState::Preempted);
         let future: RunManifest = serde_json::from_str(r#"{"state": "paused", "new": [1]}"#).unwrap();

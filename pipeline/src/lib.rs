@@ -77,6 +77,7 @@ pub use self::process::fork::ForkMutex;
 pub use self::process::late_calls::count_call_after_end;
 pub use self::process::notice::{label_notices_with_rank, print_notice, redact_in_notices, set_notice_writer};
 pub use self::process::priority::lower_thread_priority;
+pub use self::process::process_lock::ProcessLock;
 pub use self::process::signals::{Signal, SignalWork, handle_signals};
 pub use self::recovery::outcome::{KilledRun, Recovered, RecoveryError};
 pub use self::recovery::recover::{KilledRunHook, recover, recover_ranks, recover_trusted};

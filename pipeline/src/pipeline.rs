@@ -252,6 +252,12 @@ impl Pipeline {
         number.ok().map(FolderNumber)
     }
 
+    /// Returns the path of the ring; `None` for a ring in plain memory.
+    #[must_use]
+    pub fn ring_path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.names().path())
+    }
+
     /// Returns the access to the ring for one more logger, which has no sinks until it is
     /// [opened](Producer::open).
     #[must_use]

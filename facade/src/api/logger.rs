@@ -98,7 +98,7 @@ impl UnifiedLogger {
     /// ```
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {
-        self.inner.run_dir()
+        registry::run_dir(&self.inner)
     }
 
     /// Returns the path of the text file, whether or not the logger writes one. Ranks above 0 have
@@ -315,7 +315,7 @@ impl UnifiedLogger {
     /// # Ok::<(), facade::LogError>(())
     /// ```
     pub fn start_from(&self, step: u64) {
-        self.inner.start_from(step);
+        registry::start_from(&self.inner, step);
     }
 
     /// Logs metrics at the next step: the step of the progress, else one more than the highest step

@@ -14,7 +14,7 @@ use logcore::serde_json::{Map, Value};
 use logcore::sync::lock;
 use logcore::{
     ConfigError, Deadline, FileRank, JsonCapture, LogConfig, LogError, PerProcess, Ranks, RunInfo, StopFlag,
-    SupersededRows, WatchedLevels, is_logging_suppressed, redacted,
+    WatchedLevels, is_logging_suppressed, redacted,
 };
 use logcore_pipeline::{
     LevelRule, LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation, RecordArrival, RecordOrigin,
@@ -178,7 +178,7 @@ impl LoggerInner {
         };
         let foreign_console_level = built.foreign_console_level();
         producer.open(propagation, built.folder, built.sinks, deadline)?;
-        let earlier_rows = EarlierRows::of_run(run.info(), &config, SupersededRows::default());
+        let earlier_rows = EarlierRows::of_run(run.info(), &config, run.superseded_rows().clone());
         self.metrics.configure(&config, built.first_step, earlier_rows);
         let periodic = probes.take_periodic();
         *lock(self.probes.get()) = Some(probes);
@@ -242,13 +242,6 @@ impl LoggerInner {
             Some(run) => run.info().clone(),
             None => RunInfo::from_config(&settings.config),
         }
-    }
-
-    /// Returns the folder of the run, which is made if it is not there.
-    pub(crate) fn run_dir(&self) -> PathBuf {
-        let settings = self.settings();
-        let folder = settings.run.as_ref().map(|run| run.make_folder());
-        folder.unwrap_or(&settings.config.log_dir).to_owned()
     }
 
     /// Returns the path of this rank's text file.
@@ -497,14 +490,19 @@ impl LoggerInner {
         self.metrics.start_progress(total, &self.redact(description));
     }
 
-    /// Makes `first` the first step of this attempt of the run.
-    pub(crate) fn start_from(&self, first: u64) {
-        if self.gate.admits_call() && self.metrics.start_from(first).is_none() {
+    /// Lets the steps of this attempt begin at `first`; returns `true` if they do.
+    pub(crate) fn start_from(&self, first: u64) -> bool {
+        if !self.gate.admits_call() {
+            return false;
+        }
+        let begins = self.metrics.start_from(first).is_some();
+        if !begins {
             self.log_message(
                 log::Level::Warn,
                 format_args!("start_from({first}) changes nothing: call it before the first update and the first row"),
             );
         }
+        begins
     }
 
     /// Sends a message to one sink.
@@ -572,8 +570,8 @@ impl LoggerInner {
     }
 
     /// Ends loggers of a process that ends: they take every call up to one moment, and no later
-    /// call returns.
-    pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: Pipeline, deadline: Deadline) {
+    /// call returns. Returns their reports.
+    pub(crate) fn close_all(loggers: &[Arc<Self>], pipeline: Pipeline, deadline: Deadline) -> Vec<FinishReport> {
         let endings: Vec<LoggerEnding> = loggers.iter().map(|logger| logger.begin_end()).collect();
         let producers = loggers.iter().zip(&endings);
         let producers: Vec<(&Producer, Arc<LoggerOutcome>)> = producers
@@ -583,11 +581,12 @@ impl LoggerInner {
             Ok(closed) => (closed.into_iter(), None),
             Err(error) => (Vec::new().into_iter(), Some(error.to_string())),
         };
-        for (logger, ending) in loggers.iter().zip(endings) {
+        let reports = loggers.iter().zip(endings).map(|(logger, ending)| {
             let accounts = closed.next().ok_or_else(|| problem.clone().unwrap_or_default());
             let report = logger.complete_end(ending, accounts);
-            lock(logger.report.get()).get_or_insert(report);
-        }
+            lock(logger.report.get()).get_or_insert(report).clone()
+        });
+        reports.collect()
     }
 
     fn begin_end(&self) -> LoggerEnding {

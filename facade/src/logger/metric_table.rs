@@ -323,6 +323,11 @@ impl MetricTable {
         self.tracker.as_mut()?.history(metric)
     }
 
+    /// Returns the highest step so far.
+    pub(crate) fn last_step(&self) -> Option<u64> {
+        self.steps.highest()
+    }
+
     /// Completes the summary of the run; returns the sparklines of the user's first metrics.
     pub(crate) fn summarize(&mut self, summary: &mut LoggerSummary) -> Vec<String> {
         summary.last_step = self.steps.highest();

@@ -57,6 +57,11 @@ impl MetricRecorder {
         self.table.lock()
     }
 
+    /// Returns the highest step so far.
+    pub(crate) fn last_step(&self) -> Option<u64> {
+        self.table.lock().last_step()
+    }
+
     /// Logs the metrics of one call.
     pub(crate) fn log<M>(&self, step: StepChoice, metrics: M)
     where

@@ -85,6 +85,11 @@ impl FinishReport {
         }
     }
 
+    /// Returns the end of the logger.
+    pub(crate) fn logger_end(&self) -> LoggerEnd {
+        LoggerEnd::new(self.exit_code, self.end.clone())
+    }
+
     /// Describes what was not delivered; empty if everything was.
     pub(crate) fn losses(&self) -> String {
         let mut parts: Vec<String> = self.problem.iter().cloned().collect();

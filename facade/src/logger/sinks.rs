@@ -12,8 +12,6 @@ use logcore::{ConfigError, EventKind, LogConfig, Ranks, RunInfo, StopFlag};
 use logcore_pipeline::{FolderNumber, NamedSink, RepeatFolder, print_notice};
 use serde_json::Value;
 
-use crate::run::facts;
-
 /// The sinks of one logger, built but not yet in use.
 pub(crate) struct BuiltSinks {
     pub(crate) sinks: Vec<NamedSink>,
@@ -58,7 +56,6 @@ pub(crate) fn leave_files(config: &LogConfig) -> Result<bool, ConfigError> {
 /// run.
 pub(crate) fn build_sinks(config: &LogConfig, run: &RunInfo, stop: &StopFlag) -> Result<BuiltSinks, ConfigError> {
     let context = BuildContext::new(config, stop).with_run(run);
-    facts::collect_in_background(context.run(), config);
     let ranks = context.ranks();
     report_unused_options(config);
     let mut built = BuiltSinks {

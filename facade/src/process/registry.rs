@@ -1,7 +1,7 @@
 //! The registry of the process: free functions over its one state, for `LogManager`,
 //! `UnifiedLogger`, and the ends of the process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::process::config_watch::WatchHooks;
 use crate::process::global_log;
 use crate::process::logger_config::{printable_name, with_name, without_files};
 use crate::process::state::{ProcessHooks, ProcessState};
+use crate::run::PendingWrite;
 
 /// A forked child has a state of its own. The loggers of its parent are not part of that state.
 static STATE: PerProcess<Mutex<ProcessState>> = PerProcess::new(|parent| {
@@ -182,8 +183,12 @@ fn finish_locked(mut open: MutexGuard<'_, ProcessState>, logger: &Arc<LoggerInne
     let report = logger.finish();
     let mut state = state();
     state.finishing -= 1;
-    state.runs.leave(logger.age());
+    let ending = state.runs.leave(logger, &report.logger_end());
     state.end_unused_pipeline();
+    drop(state);
+    if let Some(ending) = ending {
+        ending.wait(logger.limit_waiting());
+    }
     report
 }
 
@@ -281,7 +286,10 @@ fn end_at_signal(signal: Signal) {
         // The lock stays taken: a thread that wants to open or end a logger now waits for the end
         // of the process.
         let loggers: Vec<_> = state.loggers.iter().cloned().collect();
-        LoggerInner::close_all(&loggers, pipeline, deadline);
+        let reports = LoggerInner::close_all(&loggers, pipeline, deadline);
+        for (ending, _) in leave_runs(&mut state, &loggers, &reports) {
+            ending.wait(deadline);
+        }
     }
 }
 
@@ -299,16 +307,54 @@ fn finish_all(mut state: MutexGuard<'_, ProcessState>, exit_code: i32) {
     state.finishing += loggers.len();
     drop(state);
     global_log::withdraw(&loggers);
-    for logger in &loggers {
-        logger.finish();
-    }
+    let reports: Vec<_> = loggers.iter().map(|logger| logger.finish()).collect();
     let mut state = self::state();
     state.finishing -= loggers.len();
-    for logger in &loggers {
-        state.runs.leave(logger.age());
-    }
+    let endings = leave_runs(&mut state, &loggers, &reports);
     state.finish_shared(exit_code);
     state.end_unused_pipeline();
+    drop(state);
+    endings.into_iter().for_each(|(ending, deadline)| ending.wait(deadline));
+}
+
+/// Takes loggers that have ended out of their runs. Returns the ends of runs, and how long to wait
+/// for each.
+fn leave_runs(
+    state: &mut ProcessState,
+    loggers: &[Arc<LoggerInner>],
+    reports: &[FinishReport],
+) -> Vec<(PendingWrite, Deadline)> {
+    let left = loggers.iter().zip(reports).filter_map(|(logger, report)| {
+        let ending = state.runs.leave(logger, &report.logger_end())?;
+        Some((ending, logger.limit_waiting()))
+    });
+    left.collect()
+}
+
+/// Lets the steps of a logger begin at `step`. The readers of the run know before this returns, at
+/// most after `flush_timeout`.
+pub(crate) fn start_from(logger: &LoggerInner, step: u64) {
+    if !logger.start_from(step) {
+        return;
+    }
+    let settings = logger.settings();
+    let Some(run) = settings.run else { return };
+    let pending = state().runs.note_first_step(&run, logger.name(), step);
+    if let Some(pending) = pending {
+        pending.wait(Deadline::after(settings.config.flush_duration()));
+    }
+}
+
+/// Returns the folder of a logger's run, which is made if no sink has needed it so far.
+pub(crate) fn run_dir(logger: &LoggerInner) -> PathBuf {
+    let settings = logger.settings();
+    let Some(run) = &settings.run else {
+        return settings.config.log_dir.clone();
+    };
+    if !run.is_open() {
+        state().runs.make_folder(run, &settings.config);
+    }
+    run.dir().to_owned()
 }
 
 /// In a forked child whose parent is gone, gives the loggers of the parent sinks of their own.

@@ -170,7 +170,7 @@ impl ProcessState {
         let mut sinks = build_sinks(&config, entry.run().info(), &stop)?;
         sinks.open_console_to_foreign(foreign_on_console);
         let probes = ProbeSet::build(&config, &stop)?;
-        let run = entry.open();
+        let run = self.runs.open(entry, &config, [&*config.name]);
         let (capture_warnings, handle_signals) = (config.capture_warnings, config.handle_signals);
         let logger = match live {
             Some(logger) => logger,
@@ -181,7 +181,7 @@ impl ProcessState {
         };
         self.name_ring(&run, &config, &mut sinks);
         logger.configure(config, &run, sinks, probes, !self.shared.is_empty())?;
-        self.runs.join(&run, logger.age());
+        self.runs.join(&run, &logger);
         for (sink, level) in &self.levels {
             // Not every logger has every sink.
             let _ = logger.set_level(sink, *level);
@@ -225,7 +225,9 @@ impl ProcessState {
             build_sinks(&entry.config(config.clone()), entry.run().info(), &StopFlag::default())?;
             drop(entry);
         } else {
-            self.reconfigure(built, &entry.open())?;
+            let names = built.iter().map(|(logger, ..)| logger.name());
+            let run = self.runs.open(entry, &config, names);
+            self.reconfigure(built, &run)?;
         }
         self.template = Some(template);
         self.levels.clear();
@@ -238,7 +240,7 @@ impl ProcessState {
         for (logger, config, mut sinks, probes) in built {
             self.name_ring(run, &config, &mut sinks);
             logger.configure(config, run, sinks, probes, has_shared_sinks)?;
-            self.runs.join(run, logger.age());
+            self.runs.join(run, &logger);
             self.watch(&logger);
             global_log::publish(&logger);
         }
@@ -266,6 +268,7 @@ impl ProcessState {
             signals::handle(self.hooks.on_signal);
         }
         global_log::publish(&logger);
+        self.runs.take_over(&run, &logger);
         self.loggers.add(logger);
         Ok(())
     }
@@ -351,6 +354,9 @@ impl ProcessState {
             && sinks.can_recover()
         {
             sinks.folder = pipeline.link_from(run.root_of_ring(), &config.log_dir);
+            if let Some(path) = pipeline.ring_path() {
+                run.info().note_ring(path);
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use logcore::{LogConfig, Redaction, RunFacts, RunInfo, files, redacted, suppress
 use super::git::read_repository;
 
 /// Collects the facts of a run on a thread, unless that is done or under way.
-pub(crate) fn collect_in_background(run: &RunInfo, config: &LogConfig) {
+pub(super) fn collect_in_background(run: &RunInfo, config: &LogConfig) {
     if !run.begin_facts() {
         return;
     }
@@ -34,7 +34,7 @@ fn collect(patterns: &[String]) -> RunFacts {
     let executable = std::env::current_exe().unwrap_or_default();
     let git = read_repository(&cwd).or_else(|| read_repository(&executable));
     RunFacts {
-        host: host_name(),
+        host: RunFacts::own_host().unwrap_or_default(),
         user: user_name(),
         pid: std::process::id(),
         argv: visible_arguments(
@@ -83,11 +83,6 @@ fn visible_arguments(arguments: impl Iterator<Item = Value>, patterns: &[String]
 const ARGUMENTS_LIMIT: usize = 64 << 10;
 /// Most bytes of a file with facts about the system.
 const FILE_LIMIT: u64 = 1 << 20;
-
-fn host_name() -> String {
-    let name = read_line("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
-    name.unwrap_or_default()
-}
 
 /// Returns the name of the user. Containers often lack the variables, and have the name in a file.
 fn user_name() -> String {

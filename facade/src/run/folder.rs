@@ -8,9 +8,8 @@ use std::time::SystemTime;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
+use logcore::RunManifest;
 
-/// Name of the file that makes a folder the folder of a run.
-const MANIFEST: &str = "run.json";
 /// Number of characters in an id.
 const ID_LENGTH: usize = 8;
 /// Number of characters of the id in the name of a folder.
@@ -67,7 +66,7 @@ impl Drop for NewFolders {
 
 /// Returns `true` if the folder is that of a run.
 pub(super) fn is_run(folder: &Path) -> bool {
-    folder.join(MANIFEST).is_file()
+    folder.join(RunManifest::FILE).is_file()
 }
 
 /// Returns a new id: 8 characters from a-z and 0-9 that no other process can predict.
@@ -99,6 +98,11 @@ pub(super) fn new_name(logger: &str, id: &str) -> String {
     );
     let id = id.get(..SHORT_ID_LENGTH).unwrap_or(id);
     format!("{}-{time}-{id}", plain_name(logger))
+}
+
+/// Returns the name of the folder of a run whose id the user has chosen: `<name>-<id>`.
+pub(super) fn name_with_id(logger: &str, id: &str) -> String {
+    format!("{}-{id}", plain_name(logger))
 }
 
 /// Returns the name with `_` for all but letters, digits, `.`, `_` and `-`; without leading dots,

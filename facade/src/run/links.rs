@@ -2,14 +2,20 @@
 
 use std::path::Path;
 
-/// The files that have a link beside that of the text file.
-const LINKED_FILES: [&str; 3] = ["metrics.jsonl", "config.json", "summary.json"];
+/// The files that have a link beside those that are appended to.
+const REPLACED_FILES: [&str; 2] = ["config.json", "summary.json"];
+
+/// The file of rows, which is appended to as the text file is.
+const ROWS: &str = "metrics.jsonl";
 
 /// Lets the links in `root` lead to the run in `dir`, whose text file has the name `text_file`.
 ///
-/// What is no link of ours is left alone. Where links cannot be made, there are none.
+/// What is no link of ours is left alone: the run writes through a link of the user to a file that
+/// is appended to. Where links cannot be made, there are none.
 #[cfg(unix)]
 pub(super) fn make(root: &Path, dir: &Path, text_file: &str) {
+    use std::os::unix::fs::symlink;
+
     use logcore_pipeline::print_notice;
 
     let Some(run) = dir.strip_prefix(root).ok().filter(|run| run.components().count() == 1) else {
@@ -21,9 +27,16 @@ pub(super) fn make(root: &Path, dir: &Path, text_file: &str) {
     }) {
         return;
     }
-    for name in LINKED_FILES.iter().copied().chain([text_file]) {
+    let appended = [text_file, ROWS];
+    for name in REPLACED_FILES.into_iter().chain(appended) {
         let (link, target) = (root.join(name), Path::new(LATEST).join(name));
-        if !place(&link, &target, |existing| existing == target) && link.is_file() {
+        if place(&link, &target, |existing| existing == target) {
+            continue;
+        }
+        if link.is_symlink() && appended.contains(&name) {
+            // A resumed run has this link already.
+            let _ = symlink(Path::new("..").join(name), dir.join(name));
+        } else if link.is_file() {
             print_notice(
                 &format!("no link {}", link.display()),
                 &format!(
@@ -38,7 +51,7 @@ pub(super) fn make(root: &Path, dir: &Path, text_file: &str) {
 
 #[cfg(not(unix))]
 pub(super) fn make(_: &Path, _: &Path, _: &str) {
-    let _ = LINKED_FILES;
+    let _ = (REPLACED_FILES, ROWS);
 }
 
 /// Name of the link to the folder of the newest run.
@@ -100,6 +113,17 @@ mod tests {
             fs::read_link(root.join("metrics.jsonl")).unwrap(),
             Path::new("latest/metrics.jsonl")
         );
+    }
+
+    #[test]
+    fn a_run_writes_through_a_link_of_the_user() {
+        let root = tempfile::tempdir().unwrap();
+        let (root, run) = (root.path(), root.path().join("run"));
+        fs::create_dir(&run).unwrap();
+        symlink("elsewhere.log", root.join("train.log")).unwrap();
+        make(root, &run, "train.log");
+        fs::write(run.join("train.log"), "text").unwrap();
+        assert_eq!(fs::read_to_string(root.join("elsewhere.log")).unwrap(), "text");
     }
 
     #[test]

@@ -2,37 +2,55 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`facts`] | facts about the process and its machine |
+//! | [`choice`] | a new run, or an earlier one that goes on |
 //! | [`folder`] | ids, the names of folders, making them |
-//! | [`git`] | the commit of the program's repository |
 //! | [`killed`] | the end of a killed run in its `run.json` |
 //! | [`links`] | the links in `log_dir` that lead to the newest run |
+//! | [`record`] | the lock of this process, and `run.json` |
+//! | [`health`] | the thread that writes `run.json` while the run is live, and at its end |
+//! | [`facts`], [`git`] | facts about the process and its machine |
 
-pub(crate) mod facts;
+mod choice;
+mod facts;
 mod folder;
 mod git;
+mod health;
 mod killed;
 mod links;
+mod record;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use logcore::{ConfigError, LogConfig, Ranks, RunInfo};
+use logcore::{ConfigError, LogConfig, LoggerEnd, Ranks, RunInfo, RunState, SupersededRows};
 use logcore_pipeline::print_notice;
 
+use self::choice::{AUTO, FLAT, RunChoice, cannot_make};
 use self::folder::NewFolders;
+use self::health::Health;
+pub(crate) use self::health::PendingWrite;
 pub(crate) use self::killed::note_killed;
+use self::record::{EarlierRun, RunRecord};
+use crate::logger::inner::LoggerInner;
 
 /// The live runs of a process. A run lives from its first logger to the end of its last.
 #[derive(Default)]
-pub(crate) struct Runs(Vec<LiveRun>);
+pub(crate) struct Runs {
+    live: Vec<LiveRun>,
+    /// Runs while there is a live run with a folder.
+    health: Option<Health>,
+}
 
 struct LiveRun {
     run: Arc<Run>,
-    /// The loggers of the run, by their age.
-    loggers: BTreeSet<u64>,
+    /// The open loggers of the run, by their age.
+    loggers: BTreeMap<u64, Arc<LoggerInner>>,
+    /// State and exit code after the worst end of a logger so far.
+    worst: (RunState, i32),
+    /// The highest step of the loggers that have ended.
+    last_step: Option<u64>,
 }
 
 /// One run of this process.
@@ -42,120 +60,212 @@ pub(crate) struct Run {
     root: PathBuf,
     choice: RunChoice,
     info: RunInfo,
+    ranks: Ranks,
+    /// The rows of earlier attempts that do not count.
+    superseded: SupersededRows,
     /// Name of the text file; `None` if the run makes no links.
     linked_file: Option<String>,
     /// `true` if the folder is there and complete.
     is_open: AtomicBool,
 }
 
-/// The fields of a config that belong to the run instead of a logger.
-#[derive(Debug, PartialEq, Eq)]
-struct RunChoice {
-    run: String,
-    run_id: Option<String>,
-    resume: Option<String>,
-}
-
-/// A logger's way into a run, during its set-up. Dropping the value before
-/// [`open`](Self::open) removes the folders that it has made.
+/// A logger's way into a run, during its set-up. Dropping the value removes the folders that it has
+/// made, and releases an earlier run; [`Runs::open`] keeps them.
 pub(crate) struct RunEntry {
     run: Arc<Run>,
     folders: NewFolders,
+    earlier: EarlierRun,
     needs_folder: bool,
 }
 
 impl Runs {
-    /// Finds the live run in the config's `log_dir`, or plans a new one. `needs_folder` tells
+    /// Finds the live run in the config's `log_dir`, or chooses another one. `leaves_files` tells
     /// whether a sink may leave files.
-    pub(crate) fn enter(&self, config: &LogConfig, needs_folder: bool) -> Result<RunEntry, ConfigError> {
-        let live = self.0.iter().find(|live| is_same(&live.run.root, &config.log_dir));
+    pub(crate) fn enter(&self, config: &LogConfig, leaves_files: bool) -> Result<RunEntry, ConfigError> {
+        let choice = RunChoice::of(config)?;
+        let live = self.live.iter().find(|live| is_same(&live.run.root, &config.log_dir));
         let mut entry = match live {
             Some(live) => {
-                live.run.check(config)?;
+                live.run.check(config, &choice)?;
                 RunEntry {
                     run: Arc::clone(&live.run),
                     folders: NewFolders::default(),
-                    needs_folder,
+                    earlier: EarlierRun::default(),
+                    needs_folder: leaves_files,
                 }
             }
-            None => RunEntry::begin(config, needs_folder)?,
+            None => RunEntry::begin(config, choice, leaves_files)?,
         };
-        if needs_folder {
+        if entry.needs_folder {
             let made = entry.folders.make_all(entry.run.dir());
             made.map_err(|error| cannot_make(config, &error))?;
         }
         Ok(entry)
     }
 
-    /// Adds a logger, by its age, to a run, and takes the logger out of its earlier run.
-    pub(crate) fn join(&mut self, run: &Arc<Run>, logger: u64) {
-        match self.0.iter_mut().find(|live| Arc::ptr_eq(&live.run, run)) {
-            Some(live) => drop(live.loggers.insert(logger)),
-            None => self.0.push(LiveRun {
-                run: Arc::clone(run),
-                loggers: BTreeSet::from([logger]),
-            }),
+    /// Opens the run of an entry, because the set-up of these loggers succeeds.
+    pub(crate) fn open<'a>(
+        &mut self,
+        entry: RunEntry,
+        config: &LogConfig,
+        loggers: impl IntoIterator<Item = &'a str>,
+    ) -> Arc<Run> {
+        entry.folders.keep();
+        if entry.needs_folder {
+            self.open_folder(&entry.run, entry.earlier, config, loggers);
         }
-        self.take_out(logger, Some(run));
+        entry.run
     }
 
-    /// Takes a logger that has ended out of its run.
-    pub(crate) fn leave(&mut self, logger: u64) {
-        self.take_out(logger, None);
+    /// Adds a logger to a run, and takes the logger out of its earlier run.
+    pub(crate) fn join(&mut self, run: &Arc<Run>, logger: &Arc<LoggerInner>) {
+        let live = match self.live.iter().position(|live| Arc::ptr_eq(&live.run, run)) {
+            Some(index) => &mut self.live[index],
+            None => {
+                self.live.push(LiveRun::new(run));
+                let last = self.live.len() - 1;
+                &mut self.live[last]
+            }
+        };
+        live.loggers.insert(logger.age(), Arc::clone(logger));
+        if let Some(health) = &self.health {
+            health.join(run.info(), logger);
+        }
+        // A run that the logger has left has no other end.
+        drop(self.take_out(logger, Some(run), &LoggerEnd::default()));
     }
 
-    /// Takes a logger out of all runs but one, and ends those that have no logger left.
-    fn take_out(&mut self, logger: u64, except: Option<&Arc<Run>>) {
-        self.0.retain_mut(|live| {
+    /// Takes a logger that has ended out of its run. Returns the end of the run, if that was its
+    /// last logger.
+    pub(crate) fn leave(&mut self, logger: &LoggerInner, end: &LoggerEnd) -> Option<PendingWrite> {
+        let ending = self.take_out(logger, None, end);
+        if self.live.is_empty() {
+            self.health = None;
+        }
+        ending
+    }
+
+    /// Notes the first step that a logger logs in this attempt, for the readers of the run.
+    pub(crate) fn note_first_step(&self, run: &Run, logger: &str, step: u64) -> Option<PendingWrite> {
+        run.info().note_first_step(logger, step);
+        self.health.as_ref().map(|health| health.save(run.info()))
+    }
+
+    /// Makes the folder of a run that no sink has needed so far.
+    pub(crate) fn make_folder(&mut self, run: &Arc<Run>, config: &LogConfig) {
+        let mut folders = NewFolders::default();
+        if let Err(error) = folders.make_all(run.dir()) {
+            print_notice(
+                &format!("run folder {}", run.dir().display()),
+                &format!("cannot make the run's folder {}: {error}", run.dir().display()),
+            );
+            return;
+        }
+        folders.keep();
+        let live = self.live.iter().find(|live| Arc::ptr_eq(&live.run, run));
+        // The run of a parent process, or of a logger that has ended, needs no more than a folder.
+        let Some(live) = live else { return };
+        let loggers: Vec<Arc<LoggerInner>> = live.loggers.values().cloned().collect();
+        let names = loggers.iter().map(|logger| logger.name());
+        self.open_folder(run, EarlierRun::default(), config, names);
+        if let Some(health) = &self.health {
+            loggers.iter().for_each(|logger| health.join(run.info(), logger));
+        }
+    }
+
+    /// In a child of a fork whose parent is gone, goes on with the parent's run.
+    pub(crate) fn take_over(&mut self, run: &Arc<Run>, logger: &Arc<LoggerInner>) {
+        let is_known = self.live.iter().any(|live| Arc::ptr_eq(&live.run, run));
+        if !is_known && let Some(mut record) = RunRecord::take_over(run.info(), run.ranks.rank) {
+            record.begin();
+            self.health.get_or_insert_with(Health::start).begin(record);
+        }
+        self.join(run, logger);
+    }
+
+    /// Completes the folder of a run, once.
+    fn open_folder<'a>(
+        &mut self,
+        run: &Arc<Run>,
+        earlier: EarlierRun,
+        config: &LogConfig,
+        loggers: impl IntoIterator<Item = &'a str>,
+    ) {
+        if run.is_open.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        facts::collect_in_background(run.info(), config);
+        let mut record = RunRecord::new(run.info(), run.ranks.rank, run.ranks.world_size, earlier);
+        loggers.into_iter().for_each(|name| record.add_logger(name));
+        record.begin();
+        if let Some(file) = &run.linked_file {
+            links::make(&run.root, run.dir(), file);
+        }
+        self.health.get_or_insert_with(Health::start).begin(record);
+    }
+
+    /// Takes a logger out of all runs but one, and ends the run that has no logger left.
+    fn take_out(&mut self, logger: &LoggerInner, except: Option<&Arc<Run>>, end: &LoggerEnd) -> Option<PendingWrite> {
+        let is_left = |live: &LiveRun| {
             let is_kept = except.is_some_and(|run| Arc::ptr_eq(run, &live.run));
-            is_kept || !live.loggers.remove(&logger) || !live.loggers.is_empty()
-        });
+            !is_kept && live.loggers.contains_key(&logger.age())
+        };
+        let index = self.live.iter().position(is_left)?;
+        let live = &mut self.live[index];
+        live.loggers.remove(&logger.age());
+        live.worst = live.worst.max((RunState::after(end), end.exit_code));
+        live.last_step = live.last_step.max(logger.metrics().last_step());
+        if !live.loggers.is_empty() {
+            return None;
+        }
+        let live = self.live.swap_remove(index);
+        let (state, exit_code) = live.worst;
+        let health = self.health.as_ref()?;
+        Some(health.end(live.run.info(), state, exit_code, live.last_step))
+    }
+}
+
+impl LiveRun {
+    fn new(run: &Arc<Run>) -> Self {
+        Self {
+            run: Arc::clone(run),
+            loggers: BTreeMap::new(),
+            worst: (RunState::Finished, 0),
+            last_step: None,
+        }
     }
 }
 
 impl RunEntry {
-    fn begin(config: &LogConfig, needs_folder: bool) -> Result<Self, ConfigError> {
+    fn begin(config: &LogConfig, choice: RunChoice, leaves_files: bool) -> Result<Self, ConfigError> {
         let mut folders = NewFolders::default();
-        if needs_folder {
+        if leaves_files {
             let made = folders.make_all(&config.log_dir);
             made.map_err(|error| cannot_make(config, &error))?;
         }
-        let (id, dir) = match config.run.as_str() {
-            FLAT => (folder::new_id(), config.log_dir.clone()),
-            AUTO => loop {
-                let id = folder::new_id();
-                let dir = config.log_dir.join(folder::new_name(&config.name, &id));
-                let is_new = match needs_folder {
-                    true => folders.make(&dir).map_err(|error| cannot_make(config, &error))?,
-                    false => !dir.exists(),
-                };
-                if is_new {
-                    break (id, dir);
-                }
-            },
-            name => {
-                let dir = config.log_dir.join(name);
-                if folder::is_run(&dir) {
-                    let remedy = format!(
-                        "{} has a run already: choose another name, or go on with that run by `resume = \"{name}\"`",
-                        dir.display()
-                    );
-                    return Err(ConfigError::new("run", name, remedy));
-                }
-                (folder::new_id(), dir)
-            }
+        let chosen = choice::choose(config, &choice, &mut folders, leaves_files)?;
+        let earlier = chosen.earlier;
+        let attempt = choice::attempt_after(&earlier.manifest);
+        let name = match earlier.manifest.name.as_str() {
+            "" => config.name.as_str(),
+            name => name,
         };
-        let is_linked = config.run != FLAT && Ranks::from_config(config).is_first();
+        let ranks = Ranks::from_config(config);
+        let is_linked = choice.run != FLAT && ranks.is_first();
+        let run = Run {
+            root: config.log_dir.clone(),
+            info: RunInfo::new(chosen.id, name, chosen.dir, attempt),
+            choice,
+            ranks,
+            superseded: earlier.manifest.superseded_rows(),
+            linked_file: is_linked.then(|| config.filename.clone()),
+            is_open: AtomicBool::new(false),
+        };
         Ok(Self {
-            run: Arc::new(Run {
-                root: config.log_dir.clone(),
-                choice: RunChoice::of(config),
-                info: RunInfo::new(id, &config.name, dir, 1),
-                linked_file: is_linked.then(|| config.filename.clone()),
-                is_open: AtomicBool::new(false),
-            }),
+            run: Arc::new(run),
             folders,
-            needs_folder,
+            needs_folder: leaves_files || attempt > 1,
+            earlier,
         })
     }
 
@@ -170,24 +280,11 @@ impl RunEntry {
             ..config
         }
     }
-
-    /// Opens the run, because the set-up succeeds.
-    pub(crate) fn open(self) -> Arc<Run> {
-        self.folders.keep();
-        if self.needs_folder {
-            self.run.open_folder();
-        }
-        self.run
-    }
 }
 
 impl Run {
     pub(crate) fn info(&self) -> &RunInfo {
         &self.info
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        self.info.dir()
     }
 
     /// Returns the folder in which the next start looks for the entry of the ring: the one that
@@ -199,26 +296,22 @@ impl Run {
         }
     }
 
-    /// Returns the run's folder, which is made if no sink has needed it so far.
-    pub(crate) fn make_folder(&self) -> &Path {
-        let mut folders = NewFolders::default();
-        match folders.make_all(self.dir()) {
-            Ok(()) => {
-                folders.keep();
-                self.open_folder();
-            }
-            Err(error) => {
-                print_notice(
-                    &format!("run folder {}", self.dir().display()),
-                    &format!("cannot make the run's folder {}: {error}", self.dir().display()),
-                );
-            }
-        }
-        self.dir()
+    /// Returns the rows of earlier attempts that do not count.
+    pub(crate) fn superseded_rows(&self) -> &SupersededRows {
+        &self.superseded
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.info.dir()
+    }
+
+    /// Returns `true` if the folder is there and complete.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed)
     }
 
     /// Refuses a config that wants another run than the live one in its `log_dir`.
-    fn check(&self, config: &LogConfig) -> Result<(), ConfigError> {
+    fn check(&self, config: &LogConfig, choice: &RunChoice) -> Result<(), ConfigError> {
         let refuse = |field: &str, value: &str| {
             let remedy = format!(
                 "the run {} in {} is live, and has another value: finish its loggers first, omit the field, or use \
@@ -228,42 +321,16 @@ impl Run {
             );
             Err(ConfigError::new(field, value, remedy))
         };
-        if config.run != AUTO && config.run != self.choice.run {
+        if choice.run != AUTO && choice.run != self.choice.run {
             return refuse("run", &config.run);
         }
-        match (&config.run_id, &config.resume) {
-            (Some(id), _) if config.run_id != self.choice.run_id => refuse("run_id", id),
-            (_, Some(resume)) if config.resume != self.choice.resume => refuse("resume", resume),
+        match (&choice.run_id, &choice.resume) {
+            (Some(id), _) if choice.run_id != self.choice.run_id => refuse("run_id", id),
+            (_, Some(resume)) if choice.resume != self.choice.resume => refuse("resume", resume),
             _ => Ok(()),
         }
     }
-
-    /// Completes the folder, once.
-    fn open_folder(&self) {
-        if self.is_open.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        if let Some(file) = &self.linked_file {
-            links::make(&self.root, self.dir(), file);
-        }
-    }
 }
-
-impl RunChoice {
-    fn of(config: &LogConfig) -> Self {
-        Self {
-            run: config.run.clone(),
-            run_id: config.run_id.clone(),
-            resume: config.resume.clone(),
-        }
-    }
-}
-
-/// The value of `run` for a new folder.
-const AUTO: &str = "auto";
-
-/// The value of `run` for a run without a folder of its own.
-const FLAT: &str = "flat";
 
 /// Returns `true` for two paths of one folder.
 fn is_same(one: &Path, other: &Path) -> bool {
@@ -271,9 +338,4 @@ fn is_same(one: &Path, other: &Path) -> bool {
         || one
             .canonicalize()
             .is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
-}
-
-fn cannot_make(config: &LogConfig, error: &std::io::Error) -> ConfigError {
-    let remedy = format!("the folder cannot be made ({error}); name one that can");
-    ConfigError::new("log_dir", config.log_dir.display(), remedy)
 }

@@ -7,6 +7,7 @@ pub(crate) mod fork;
 pub(crate) mod late_calls;
 pub(crate) mod notice;
 pub(crate) mod priority;
+pub(crate) mod process_lock;
 pub(crate) mod signals;
 pub(crate) mod sys;
 mod write_signals;

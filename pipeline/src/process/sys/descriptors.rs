@@ -16,15 +16,15 @@ struct DescriptorEntry {
     inode: AtomicU64,
 }
 
-/// More than one entry is in use only after a pipeline ran out of time while it ended. Without a
-/// free entry the lock lasts as long as the children.
-static DESCRIPTORS: [DescriptorEntry; 16] = [const {
+/// One entry for the ring, and one for each live run. Without a free entry the lock lasts as long as
+/// the children.
+static DESCRIPTORS: [DescriptorEntry; 256] = [const {
     DescriptorEntry {
         descriptor: AtomicI32::new(FREE),
         device: AtomicU64::new(0),
         inode: AtomicU64::new(0),
     }
-}; 16];
+}; 256];
 const FREE: i32 = -1;
 const RESERVED: i32 = -2;
 
@@ -81,9 +81,9 @@ impl DescriptorEntry {
         let expected = (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed));
         // The call fails if the program has closed the descriptor itself.
         if file_identity(descriptor).is_ok_and(|identity| identity == expected) {
-            // SAFETY: the descriptor is this child's copy of the descriptor of a ring: it has the
-            // device and the inode of that file, which nothing else opens, and the owner never
-            // closes it in a child (see `ring::file`).
+            // SAFETY: the descriptor is this child's copy of the descriptor of a ring or of a run's
+            // lock: it has the device and the inode of that file, and the owner never closes it in
+            // a child (see `ring::file` and `process_lock`).
             unsafe { libc::close(descriptor) };
         }
     }

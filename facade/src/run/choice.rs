@@ -1,0 +1,238 @@
+//! The choice of a run: a new one, or an earlier one that goes on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use logcore::{ConfigError, LogConfig, RunManifest, RunState};
+use logcore_pipeline::ProcessLock;
+
+use super::folder::{self, NewFolders};
+use super::record::{EarlierRun, seconds};
+
+/// The value of `run` for a new folder.
+pub(super) const AUTO: &str = "auto";
+/// The value of `run` for a run without a folder of its own.
+pub(super) const FLAT: &str = "flat";
+/// The value of `resume` for the run that began last.
+const LATEST: &str = "latest";
+
+/// A run that is named in the config may still be ending: its process gets this much time.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two looks at a run that may be ending.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The run that a process begins or goes on with.
+pub(super) struct ChosenRun {
+    pub(super) id: String,
+    pub(super) dir: PathBuf,
+    pub(super) earlier: EarlierRun,
+}
+
+/// The fields of a config that choose the run, with the environment where the config is silent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RunChoice {
+    pub(super) run: String,
+    pub(super) run_id: Option<String>,
+    pub(super) resume: Option<String>,
+}
+
+impl RunChoice {
+    pub(super) fn of(config: &LogConfig) -> Result<Self, ConfigError> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let choice = Self {
+            run: config.run.clone(),
+            run_id: config.run_id.clone().or_else(|| variable("LOGCORE_RUN_ID")),
+            resume: config.resume.clone().or_else(|| variable("LOGCORE_RESUME")),
+        };
+        // The environment was not part of the config that was validated.
+        let checked = LogConfig {
+            run_id: choice.run_id.clone(),
+            ..LogConfig::default()
+        };
+        checked.validate().map(|()| choice)
+    }
+}
+
+/// Chooses the run of a config. A new folder is made if `needs_folder` says so.
+pub(super) fn choose(
+    config: &LogConfig,
+    choice: &RunChoice,
+    folders: &mut NewFolders,
+    needs_folder: bool,
+) -> Result<ChosenRun, ConfigError> {
+    if let Some(resume) = &choice.resume
+        && let Some(chosen) = find_earlier(config, choice, resume)?
+    {
+        return Ok(chosen);
+    }
+    let named = |name: &str, id: String| {
+        let dir = config.log_dir.join(name);
+        match folder::is_run(&dir) {
+            false => Ok(ChosenRun::new(id, dir)),
+            true if choice.run_id.is_some() => resume_or_refuse(config, dir, "run_id", name),
+            true => {
+                let remedy = format!(
+                    "{} has a run already: choose another name, or go on with that run by `resume = \"{name}\"`",
+                    dir.display()
+                );
+                Err(ConfigError::new("run", name, remedy))
+            }
+        }
+    };
+    match (choice.run.as_str(), &choice.run_id) {
+        (FLAT, id) => Ok(ChosenRun::new(
+            id.clone().unwrap_or_else(folder::new_id),
+            config.log_dir.clone(),
+        )),
+        (AUTO, Some(id)) => named(&folder::name_with_id(&config.name, id), id.clone()),
+        (AUTO, None) => loop {
+            let id = folder::new_id();
+            let dir = config.log_dir.join(folder::new_name(&config.name, &id));
+            let is_new = match needs_folder {
+                true => folders.make(&dir).map_err(|error| cannot_make(config, &error))?,
+                false => !dir.exists(),
+            };
+            if is_new {
+                break Ok(ChosenRun::new(id, dir));
+            }
+        },
+        (name, id) => named(name, id.clone().unwrap_or_else(folder::new_id)),
+    }
+}
+
+pub(super) fn cannot_make(config: &LogConfig, error: &std::io::Error) -> ConfigError {
+    let remedy = format!("the folder cannot be made ({error}); name one that can");
+    ConfigError::new("log_dir", config.log_dir.display(), remedy)
+}
+
+impl ChosenRun {
+    fn new(id: String, dir: PathBuf) -> Self {
+        Self {
+            id,
+            dir,
+            earlier: EarlierRun::default(),
+        }
+    }
+}
+
+/// Returns the earlier run that `resume` names; `None` if `auto` finds none.
+fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<Option<ChosenRun>, ConfigError> {
+    let root = &config.log_dir;
+    let candidates = || -> Vec<(PathBuf, RunManifest)> {
+        let dirs = match choice.run.as_str() {
+            FLAT => vec![root.clone()],
+            AUTO => folders_in(root),
+            name => vec![root.join(name)],
+        };
+        let runs = dirs.into_iter().filter_map(|dir| {
+            let manifest = RunManifest::read(&dir).ok()?;
+            Some((dir, manifest))
+        });
+        let mut runs: Vec<_> = runs.collect();
+        // The one that began last comes first.
+        runs.sort_by(|(_, one), (_, other)| other.started.total_cmp(&one.started));
+        runs
+    };
+    if resume == AUTO {
+        let is_wanted = |manifest: &RunManifest, dir: &Path| match manifest.read_state(dir) {
+            RunState::Running | RunState::Unknown => false,
+            _ if choice.run != AUTO => true,
+            state => state != RunState::Finished && manifest.name == config.name,
+        };
+        let mut wanted = candidates()
+            .into_iter()
+            .filter(|(dir, manifest)| is_wanted(manifest, dir));
+        // Another process may go on with a run at the same moment.
+        return Ok(wanted.find_map(|(dir, _)| go_on(dir).ok()));
+    }
+    let dir = match resume {
+        LATEST => candidates().into_iter().next().map(|(dir, _)| dir),
+        named => {
+            let as_folder = [root.join(named), PathBuf::from(named)]
+                .into_iter()
+                .find(|dir| folder::is_run(dir));
+            let has_id = |dir: &PathBuf| RunManifest::read(dir).is_ok_and(|manifest| manifest.id == named);
+            as_folder.or_else(|| folders_in(root).into_iter().chain([root.clone()]).find(has_id))
+        }
+    };
+    let Some(dir) = dir else {
+        let remedy = format!(
+            "{} has no such run: use the id or the folder of a run, \"latest\", or \"auto\", which begins a new run if \
+             there is none to go on with",
+            root.display()
+        );
+        return Err(ConfigError::new("resume", resume, remedy));
+    };
+    let dir = std::path::absolute(&dir).unwrap_or(dir);
+    resume_or_refuse(config, dir, "resume", resume).map(Some)
+}
+
+/// Goes on with a run whose process may still be ending.
+fn resume_or_refuse(config: &LogConfig, dir: PathBuf, field: &str, value: &str) -> Result<ChosenRun, ConfigError> {
+    let since = Instant::now();
+    loop {
+        let state = match go_on(dir.clone()) {
+            Ok(chosen) => return Ok(chosen),
+            Err(state) => state,
+        };
+        if since.elapsed() >= END_TIMEOUT {
+            let why = match state {
+                RunState::Running => "is live",
+                _ => "is that of another machine, and may be live",
+            };
+            let remedy = format!(
+                "the run in {} {why}: wait for its end, end its process, or use another `{field}`; logger `{}` is not \
+                 set up",
+                dir.display(),
+                config.name
+            );
+            return Err(ConfigError::new(field, value, remedy));
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+}
+
+/// Takes the lock of a run and reads what the run has so far. Returns the state of a run that is,
+/// or may be, live.
+fn go_on(dir: PathBuf) -> Result<ChosenRun, RunState> {
+    let path = RunManifest::lock_path(&dir, 0);
+    let heard = path.symlink_metadata().and_then(|metadata| metadata.modified());
+    let state = RunManifest::read(&dir).map_err(|_| RunState::Unknown)?.read_state(&dir);
+    if matches!(state, RunState::Running | RunState::Unknown) {
+        return Err(state);
+    }
+    let lock = match ProcessLock::acquire(&path) {
+        Ok(Some(lock)) => Some(lock),
+        Ok(None) => return Err(RunState::Running),
+        // Without locks, the written state has to do.
+        Err(_) => None,
+    };
+    let mut manifest = RunManifest::read(&dir).map_err(|_| RunState::Unknown)?;
+    if manifest.state == RunState::Running {
+        // Nobody has recovered the killed process, whose last sign of life has to do.
+        let ended = heard.map_or(manifest.started, seconds);
+        manifest.end(RunState::Killed, KILLED, ended);
+    }
+    Ok(ChosenRun {
+        id: manifest.id.clone(),
+        dir,
+        earlier: EarlierRun { manifest, lock },
+    })
+}
+
+/// The exit code of a killed process, as shells report SIGKILL.
+const KILLED: i32 = 137;
+
+/// Returns the folders in `root`, without links.
+fn folders_in(root: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(|entry| entry.path()).collect()
+}
+
+/// Returns the number of the attempt that begins now.
+pub(super) fn attempt_after(earlier: &RunManifest) -> u32 {
+    u32::try_from(earlier.attempts.len()).map_or(u32::MAX, |attempts| attempts.saturating_add(1))
+}

@@ -1,0 +1,173 @@
+//! What this process keeps about a run for its readers: the lock, and `run.json`.
+
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use logcore::{RunAttempt, RunFacts, RunInfo, RunManifest, RunState};
+use logcore_pipeline::{ProcessLock, print_notice};
+
+/// The lock of this process, and the manifest as it was last written.
+#[derive(Debug)]
+pub(super) struct RunRecord {
+    info: RunInfo,
+    rank: u32,
+    manifest: RunManifest,
+    written: Option<RunManifest>,
+    lock: Option<ProcessLock>,
+}
+
+/// An earlier run that this process goes on with: the content of `run.json`, and the lock.
+#[derive(Debug, Default)]
+pub(super) struct EarlierRun {
+    pub(super) manifest: RunManifest,
+    pub(super) lock: Option<ProcessLock>,
+}
+
+impl RunRecord {
+    /// Begins the newest attempt of a run; `earlier` has the attempts before.
+    pub(super) fn new(info: &RunInfo, rank: u32, world_size: Option<u32>, earlier: EarlierRun) -> Self {
+        let EarlierRun { mut manifest, lock } = earlier;
+        let mut attempt = RunAttempt::default();
+        (attempt.started, attempt.state) = (now(), RunState::Running);
+        manifest.resumed_from = manifest.attempts.last().map(|_| info.id().to_owned());
+        if manifest.attempts.is_empty() {
+            manifest.started = attempt.started;
+            info.id().clone_into(&mut manifest.id);
+            info.name().clone_into(&mut manifest.name);
+        }
+        manifest.attempts.push(attempt);
+        (manifest.state, manifest.ended, manifest.exit_code) = (RunState::Running, None, None);
+        (manifest.rank, manifest.world_size) = (rank, world_size);
+        // The other facts follow within a second.
+        manifest.facts = RunFacts::default();
+        manifest.facts.host = RunFacts::own_host().unwrap_or_default();
+        manifest.facts.pid = std::process::id();
+        Self {
+            info: info.clone(),
+            rank,
+            manifest,
+            written: None,
+            lock,
+        }
+    }
+
+    /// Goes on with the run of a process that has forked this one and is gone. Returns `None` if
+    /// another process has the lock.
+    pub(super) fn take_over(info: &RunInfo, rank: u32) -> Option<Self> {
+        let lock = ProcessLock::acquire(&RunManifest::lock_path(info.dir(), rank)).ok()??;
+        let mut manifest = RunManifest::read(info.dir()).ok()?;
+        (manifest.state, manifest.ended, manifest.exit_code) = (RunState::Running, None, None);
+        if let Some(attempt) = manifest.attempts.last_mut() {
+            (attempt.state, attempt.ended) = (RunState::Running, None);
+        }
+        let is_same = manifest.id == info.id();
+        is_same.then(|| Self {
+            info: info.clone(),
+            rank,
+            manifest,
+            written: None,
+            lock: Some(lock),
+        })
+    }
+
+    pub(super) fn info(&self) -> &RunInfo {
+        &self.info
+    }
+
+    /// Takes the lock, and writes the manifest.
+    pub(super) fn begin(&mut self) {
+        if let Err(error) = self.take_lock() {
+            let path = RunManifest::lock_path(self.info.dir(), self.rank);
+            self.report("lock", &format!("cannot lock {}: {error}", path.display()));
+        }
+        self.write();
+    }
+
+    pub(super) fn add_logger(&mut self, name: &str) {
+        if !self.manifest.loggers.iter().any(|known| known == name) {
+            self.manifest.loggers.push(name.to_owned());
+        }
+    }
+
+    /// Notes the highest step so far.
+    pub(super) fn note_step(&mut self, step: Option<u64>) {
+        if let Some(attempt) = self.manifest.attempts.last_mut() {
+            attempt.last_step = attempt.last_step.max(step);
+        }
+    }
+
+    /// Gives a sign of life, and tries again to take a lock that another process had.
+    pub(super) fn touch(&mut self) {
+        // The first try has reported an error.
+        let _ = self.take_lock();
+        if let Some(lock) = &self.lock {
+            // Readers on this machine look at the lock itself.
+            let _ = lock.touch();
+        }
+    }
+
+    /// Ends the run, and releases the lock.
+    pub(super) fn end(mut self, state: RunState, exit_code: i32) {
+        self.manifest.end(state, exit_code, now());
+        self.write();
+    }
+
+    /// Writes the manifest if it has changed.
+    pub(super) fn write(&mut self) {
+        self.complete();
+        if self.rank != 0 || self.written.as_ref() == Some(&self.manifest) || self.is_superseded() {
+            return;
+        }
+        match self.manifest.write(self.info.dir()) {
+            Ok(()) => self.written = Some(self.manifest.clone()),
+            Err(error) => {
+                let path = self.info.dir().join(RunManifest::FILE);
+                self.report("manifest", &format!("cannot write {}: {error}", path.display()));
+            }
+        }
+    }
+
+    /// Adds what has become known.
+    fn complete(&mut self) {
+        for run in self.info.wandb_runs() {
+            match self.manifest.wandb.iter_mut().find(|known| known.id == run.id) {
+                Some(known) => *known = run,
+                None => self.manifest.wandb.push(run),
+            }
+        }
+        if let Some(facts) = self.info.facts() {
+            self.manifest.facts.clone_from(facts);
+            // The facts may be those of the process that has forked this one.
+            self.manifest.facts.pid = std::process::id();
+        }
+        self.manifest.ring = self.info.ring().map(|path| path.to_string_lossy().into_owned());
+        if let Some(attempt) = self.manifest.attempts.last_mut() {
+            attempt.first_step = self.info.first_steps();
+        }
+    }
+
+    /// Returns `true` if a later run writes into the same folder.
+    fn is_superseded(&self) -> bool {
+        self.written.is_some() && RunManifest::read(self.info.dir()).is_ok_and(|there| there.id != self.manifest.id)
+    }
+
+    fn take_lock(&mut self) -> io::Result<()> {
+        if self.lock.is_none() {
+            self.lock = ProcessLock::acquire(&RunManifest::lock_path(self.info.dir(), self.rank))?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, kind: &str, text: &str) {
+        print_notice(&format!("{kind} {}", self.info.dir().display()), text);
+    }
+}
+
+/// Returns a time in seconds since 1970.
+pub(super) fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn now() -> f64 {
+    seconds(SystemTime::now())
+}

@@ -1,0 +1,355 @@
+//! Runs: folders, links, `run.json`, and going on with an earlier run.
+#![cfg(all(unix, feature = "file", feature = "jsonl", feature = "metrics"))]
+#![allow(clippy::print_stdout, reason = "a child tells its parent where its run is")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use facade::logcore::{RunManifest, RunState};
+use facade::{LogConfig, LogError, LogManager, UnifiedLogger, setup_logging};
+
+const CASE: &str = "RUNS_CASE";
+const FOLDER: &str = "RUNS_FOLDER";
+
+fn config(folder: &Path) -> LogConfig {
+    LogConfig {
+        name: "trainer".into(),
+        log_dir: folder.into(),
+        enable_console: false,
+        ..LogConfig::default()
+    }
+}
+
+fn resuming(folder: &Path, resume: &str) -> LogConfig {
+    LogConfig {
+        resume: Some(resume.to_owned()),
+        ..config(folder)
+    }
+}
+
+fn refused(config: LogConfig) -> facade::ConfigError {
+    match setup_logging(config) {
+        Err(LogError::Config(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Does nothing unless it is the child: a run that waits to be killed.
+#[test]
+fn the_child() {
+    let (Ok(case), Some(folder)) = (std::env::var(CASE), std::env::var_os(FOLDER)) else {
+        return;
+    };
+    let logger = setup_logging(LogConfig {
+        run: if case == "flat" { case.clone() } else { "auto".into() },
+        ..config(Path::new(&folder))
+    })
+    .unwrap();
+    logger.log_metrics_at(7, [("loss", 0.5)]);
+    logger.flush().unwrap();
+    println!("\nrun {}", logger.run_dir().display());
+    thread::sleep(Duration::from_secs(600));
+    drop(logger);
+}
+
+/// A process with a live run.
+struct LiveRun {
+    process: Child,
+    dir: PathBuf,
+}
+
+impl LiveRun {
+    fn start(case: &str, folder: &Path) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_child", "--nocapture"])
+            .env(CASE, case)
+            .env(FOLDER, folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let dir = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("run ").map(PathBuf::from));
+        Self {
+            process,
+            dir: dir.unwrap(),
+        }
+    }
+
+    fn kill(mut self) -> PathBuf {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.dir.clone()
+    }
+}
+
+fn state_of(dir: &Path) -> RunState {
+    RunManifest::read(dir).unwrap().read_state(dir)
+}
+
+#[test]
+fn each_run_has_a_folder_and_the_links_lead_to_the_newest() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut runs = Vec::new();
+    for line in ["first", "second"] {
+        let logger = setup_logging(config(folder)).unwrap();
+        logger.info(line);
+        logger.log_metrics([("loss", 0.5)]);
+        let run = logger.run();
+        assert_eq!(
+            (run.name(), run.attempt(), run.dir().parent()),
+            ("trainer", 1, Some(folder))
+        );
+        logger.finish();
+        runs.push(run);
+    }
+    assert_ne!(runs[0].id(), runs[1].id());
+    for (run, line) in runs.iter().zip(["first", "second"]) {
+        let text = fs::read_to_string(run.dir().join("training.log")).unwrap();
+        assert!(
+            text.ends_with(&format!("{line}\n")) && text.lines().count() == 1,
+            "{text}"
+        );
+    }
+    for name in ["training.log", "metrics.jsonl", "summary.json"] {
+        let through_link = fs::read(folder.join(name)).unwrap();
+        assert_eq!(through_link, fs::read(runs[1].dir().join(name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn run_json_tells_the_run_from_its_begin_to_its_end() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(config(folder.path())).unwrap();
+    let dir = logger.run_dir();
+    let manifest = RunManifest::read(&dir).unwrap();
+    assert_eq!((&*manifest.id, &*manifest.name), (logger.run().id(), "trainer"));
+    assert_eq!(
+        (manifest.loggers.as_slice(), manifest.ended),
+        (["trainer".to_owned()].as_slice(), None)
+    );
+    assert_eq!(manifest.facts.pid, std::process::id());
+    assert_eq!(manifest.read_state(&dir), RunState::Running);
+
+    let evaluator = setup_logging(LogConfig {
+        name: "evaluator".into(),
+        ..config(folder.path())
+    })
+    .unwrap();
+    assert_eq!(evaluator.run_dir(), dir);
+    logger.log_metrics_at(12, [("loss", 0.5)]);
+    logger.finish();
+    assert_eq!(state_of(&dir), RunState::Running, "one logger is open");
+    evaluator.set_exit_code(3);
+    evaluator.finish();
+    let manifest = RunManifest::read(&dir).unwrap();
+    assert_eq!((manifest.state, manifest.exit_code), (RunState::Failed, Some(3)));
+    assert_eq!(manifest.loggers, ["trainer", "evaluator"]);
+    assert!(manifest.ended >= Some(manifest.started), "{manifest:?}");
+    assert!(!manifest.facts.argv.is_empty(), "the facts are there");
+    let attempt = manifest.attempts.last().unwrap();
+    assert_eq!((attempt.state, attempt.last_step), (RunState::Failed, Some(12)));
+    // The names of the ring are gone, too.
+    let left = names_in(&dir);
+    assert!(
+        !left.iter().any(|name| name.contains("ring") || name.contains("tmp")),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn a_reader_never_takes_a_living_or_finished_run_for_a_killed_one() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for entry in fs::read_dir(folder.path()).unwrap().flatten() {
+                    // The folder is there a moment before the file.
+                    if let Ok(manifest) = RunManifest::read(&entry.path()) {
+                        let state = manifest.read_state(&entry.path());
+                        assert!(matches!(state, RunState::Running | RunState::Finished), "{state:?}");
+                    }
+                }
+            }
+        });
+        for _ in 0..50 {
+            let logger = setup_logging(config(folder.path())).unwrap();
+            logger.info("a line");
+            logger.finish();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_refused_set_up_leaves_no_folder() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let log_dir = folder.path().join("not/yet");
+    let wrong = LogConfig {
+        sinks: [("file".to_owned(), serde_json::json!({"keep": "many"}))].into(),
+        ..config(&log_dir)
+    };
+    assert_eq!(refused(wrong.clone()).field, "sinks.file.keep");
+    assert!(LogManager::get_instance().configure_from_config(wrong).is_err());
+    assert_eq!(names_in(folder.path()), [""; 0]);
+}
+
+#[test]
+fn without_a_sink_that_leaves_files_the_folder_comes_with_run_dir() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(LogConfig {
+        enable_file: false,
+        sinks: [("jsonl".to_owned(), false.into())].into(),
+        ..config(folder.path())
+    })
+    .unwrap();
+    assert_eq!(logger.run().id().len(), 8);
+    assert_eq!(names_in(folder.path()), [""; 0]);
+    let dir = logger.run_dir();
+    assert_eq!(state_of(&dir), RunState::Running);
+    logger.finish();
+    assert_eq!(state_of(&dir), RunState::Finished);
+}
+
+#[test]
+fn a_name_is_used_once_unless_the_run_is_resumed() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let named = |resume: Option<&str>| LogConfig {
+        run: "baseline".into(),
+        resume: resume.map(str::to_owned),
+        ..config(folder.path())
+    };
+    let say = |logger: UnifiedLogger, line: &str| {
+        logger.info(line);
+        logger.finish();
+        logger.run()
+    };
+    // There is none yet, so `auto` begins one.
+    let first = say(setup_logging(named(Some("auto"))).unwrap(), "first");
+    assert_eq!(first.dir(), folder.path().join("baseline"));
+    let error = refused(named(None));
+    assert_eq!(error.field, "run");
+    assert!(error.remedy.contains("resume = \"baseline\""), "{error}");
+    for (attempt, resume) in (2..).zip(["auto", "baseline", "latest", first.id()]) {
+        let run = say(setup_logging(named(Some(resume))).unwrap(), resume);
+        assert_eq!(
+            (run.id(), run.dir(), run.attempt()),
+            (first.id(), first.dir(), attempt),
+            "{resume}"
+        );
+    }
+    let text = fs::read_to_string(first.dir().join("training.log")).unwrap();
+    assert_eq!(text.lines().count(), 5);
+    let manifest = RunManifest::read(first.dir()).unwrap();
+    assert_eq!((manifest.attempts.len(), manifest.state), (5, RunState::Finished));
+    assert_eq!(manifest.resumed_from.as_deref(), Some(first.id()));
+    assert_eq!(refused(resuming(folder.path(), "nobody")).field, "resume");
+}
+
+#[test]
+fn a_killed_run_is_known_at_once_and_auto_goes_on_with_it() {
+    testkit::own_process!();
+    for case in ["auto", "flat"] {
+        let folder = tempfile::tempdir().unwrap();
+        let live = LiveRun::start(case, folder.path());
+        assert_eq!(state_of(&live.dir), RunState::Running, "{case}");
+        if case == "auto" {
+            let other = setup_logging(resuming(folder.path(), "auto")).unwrap();
+            assert_ne!(other.run_dir(), live.dir, "a live run is passed over");
+            other.finish();
+        }
+        let dir = live.kill();
+        let killed = RunManifest::read(&dir).unwrap();
+        assert_eq!(
+            (killed.state, killed.read_state(&dir)),
+            (RunState::Running, RunState::Killed)
+        );
+
+        let logger = setup_logging(LogConfig {
+            run: case.into(),
+            ..resuming(folder.path(), "auto")
+        })
+        .unwrap();
+        assert_eq!(
+            (logger.run().id(), logger.run_dir(), logger.run().attempt()),
+            (&*killed.id, dir.clone(), 2)
+        );
+        logger.start_from(5);
+        let manifest = RunManifest::read(&dir).unwrap();
+        let (first, second) = (&manifest.attempts[0], &manifest.attempts[1]);
+        assert_eq!((first.state, second.state), (RunState::Killed, RunState::Running));
+        assert!(
+            first.ended >= Some(first.started) && first.ended <= Some(second.started),
+            "{manifest:?}"
+        );
+        assert_eq!(second.first_step.get("trainer"), Some(&5));
+        logger.finish();
+        let manifest = RunManifest::read(&dir).unwrap();
+        assert_eq!((manifest.state, manifest.started), (RunState::Finished, killed.started));
+        assert_eq!(
+            setup_logging(resuming(folder.path(), "auto")).unwrap().run().attempt(),
+            1,
+            "nothing is unfinished"
+        );
+    }
+}
+
+#[test]
+fn a_live_run_takes_no_logger_that_wants_another() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(config(folder.path())).unwrap();
+    let other = LogConfig {
+        name: "other".into(),
+        run: "mine".into(),
+        ..config(folder.path())
+    };
+    let error = refused(other.clone());
+    assert_eq!(error.field, "run");
+    assert!(error.remedy.contains(logger.run().id()), "{error}");
+    logger.finish();
+    assert_eq!(setup_logging(other).unwrap().run_dir(), folder.path().join("mine"));
+}
+
+#[test]
+fn a_logger_moves_to_the_run_of_its_new_folder() {
+    testkit::own_process!();
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let logger = setup_logging(config(first.path())).unwrap();
+    logger.log_metrics([("loss", 1)]);
+    let left = logger.run_dir();
+    let logger = setup_logging(config(second.path())).unwrap();
+    logger.log_metrics([("loss", 2)]);
+    assert_eq!(logger.run_dir().parent(), Some(second.path()));
+    let soon = Instant::now() + Duration::from_secs(60);
+    while state_of(&left) == RunState::Running && Instant::now() < soon {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(state_of(&left), RunState::Finished);
+    logger.finish();
+    let rows = fs::read_to_string(logger.run().dir().join("metrics.jsonl")).unwrap();
+    assert!(rows.contains("\"step\":1"), "steps count on: {rows}");
+}

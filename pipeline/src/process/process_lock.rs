@@ -1,0 +1,99 @@
+//! A lock that proves that its process lives.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use logcore::process_number;
+
+use super::sys::ExclusiveDescriptor;
+
+/// A lock on a file, held until the process ends or the value is dropped. A child of a fork does
+/// not hold the lock.
+///
+/// ```
+/// use logcore_pipeline::ProcessLock;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join(".lock");
+/// let lock = ProcessLock::acquire(&path)?.expect("nobody else holds the lock");
+/// assert!(ProcessLock::acquire(&path)?.is_none());
+/// drop(lock);
+/// assert!(ProcessLock::acquire(&path)?.is_some());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ProcessLock {
+    /// A child of a fork never closes the file, because the fork has closed its copy.
+    file: Option<File>,
+    descriptor: Option<ExclusiveDescriptor>,
+    process: u64,
+}
+
+impl ProcessLock {
+    /// Takes the lock on a file, which is created if it is missing. Returns `None` if a live process
+    /// holds the lock.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened for writing, or the file system has no locks.
+    pub fn acquire(path: &Path) -> io::Result<Option<Self>> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, crate::ring::file::cautious_flags());
+        let file = logcore::files::check_regular(options.open(path)?)?;
+        if !lock_soon(&file)? {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            descriptor: Some(ExclusiveDescriptor::register(&file)),
+            file: Some(file),
+            process: process_number(),
+        }))
+    }
+
+    /// Sets the time of the file, as a sign of life for readers on other machines.
+    ///
+    /// # Errors
+    ///
+    /// If the file system refuses.
+    pub fn touch(&self) -> io::Result<()> {
+        match &self.file {
+            Some(file) if self.process == process_number() => file.set_modified(SystemTime::now()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Locks a file; returns `false` if a live process holds the lock. A process that only looks whether
+/// the lock is held has it for microseconds.
+fn lock_soon(file: &File) -> io::Result<bool> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_INTERVAL),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// Number of attempts to take a lock.
+const LOCK_ATTEMPTS: u32 = 4;
+
+/// Time between two attempts.
+const LOCK_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Drop for ProcessLock {
+    fn drop(&mut self) {
+        if self.process != process_number() {
+            std::mem::forget((self.file.take(), self.descriptor.take()));
+            return;
+        }
+        drop(self.descriptor.take());
+        drop(self.file.take());
+    }
+}
