@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use facade::logcore::{RunManifest, RunState};
+use facade::logcore::{RunManifest, RunState, StoredRow};
 use facade::{LogConfig, LogError, LogManager, UnifiedLogger, setup_logging};
 
 const CASE: &str = "RUNS_CASE";
@@ -56,6 +56,7 @@ fn the_child() {
     };
     let logger = setup_logging(LogConfig {
         run: if case == "flat" { case.clone() } else { "auto".into() },
+        rank_wait: if case == "alone" { 0.1 } else { 60.0 },
         ..config(Path::new(&folder))
     })
     .unwrap();
@@ -74,10 +75,29 @@ struct LiveRun {
 
 impl LiveRun {
     fn start(case: &str, folder: &Path) -> Self {
+        Self::start_with(case, folder, &[])
+    }
+
+    fn start_rank(rank: &str, case: &str, folder: &Path) -> Self {
+        let id = if case == "id" { "k3v9" } else { "" };
+        Self::start_with(
+            case,
+            folder,
+            &[
+                ("RANK", rank),
+                ("WORLD_SIZE", "2"),
+                ("MASTER_PORT", "29500"),
+                ("LOGCORE_RUN_ID", id),
+            ],
+        )
+    }
+
+    fn start_with(case: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "the_child", "--nocapture"])
             .env(CASE, case)
             .env(FOLDER, folder)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -352,4 +372,94 @@ fn a_logger_moves_to_the_run_of_its_new_folder() {
     logger.finish();
     let rows = fs::read_to_string(logger.run().dir().join("metrics.jsonl")).unwrap();
     assert!(rows.contains("\"step\":1"), "steps count on: {rows}");
+}
+
+#[test]
+fn the_ranks_of_a_launch_share_the_run_of_rank_0() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut dirs = Vec::new();
+    for _ in 0..2 {
+        let (first, second) = thread::scope(|scope| {
+            let waiting = scope.spawn(|| LiveRun::start_rank("1", "auto", folder));
+            let first = LiveRun::start_rank("0", "auto", folder);
+            (first, waiting.join().unwrap())
+        });
+        assert_eq!(first.dir, second.dir);
+        assert!(first.dir.join("metrics.rank1.jsonl").exists());
+        // The next launch has the same facts, and a run of its own.
+        second.kill();
+        dirs.push(first.kill());
+    }
+    assert_ne!(dirs[0], dirs[1]);
+
+    let alone = LiveRun::start_rank("1", "alone", folder).kill();
+    assert!(alone.to_string_lossy().ends_with("-rank1"), "{}", alone.display());
+
+    // With an id, no rank waits, and the next launch goes on with the run.
+    for attempt in 1..3 {
+        let second = LiveRun::start_rank("1", "id", folder);
+        let first = LiveRun::start_rank("0", "id", folder);
+        assert_eq!((&first.dir, &second.dir), (&folder.join("trainer-k3v9"), &first.dir));
+        assert_eq!(RunManifest::read(&first.dir).unwrap().attempts.len(), attempt);
+        second.kill();
+        let dir = first.kill();
+        let rows = fs::read_to_string(dir.join("metrics.rank1.jsonl")).unwrap();
+        assert_eq!(rows.lines().count(), attempt);
+        assert!(attempt == 1 || rows.ends_with(",\"attempt\":2}\n"), "{rows}");
+    }
+}
+
+#[test]
+fn a_resumed_logger_goes_on_where_it_says() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let train = |logger: &UnifiedLogger, steps: u64| {
+        logger.start_progress(100, "Training");
+        for _ in 0..steps {
+            logger.update_progress(1, 32);
+            logger.log_metrics([("loss", 0.5)]);
+        }
+        logger.finish();
+    };
+    let logger = setup_logging(config(folder.path())).unwrap();
+    train(&logger, 7);
+    let rows = logger.run().dir().join("metrics.jsonl");
+
+    let logger = setup_logging(resuming(folder.path(), "latest")).unwrap();
+    logger.start_from(5);
+    train(&logger, 2);
+    // Without a first step, the run counts on behind the rows that are kept.
+    let logger = setup_logging(resuming(folder.path(), "latest")).unwrap();
+    train(&logger, 1);
+    let text = fs::read_to_string(rows).unwrap();
+    let shown: Vec<_> = text
+        .lines()
+        .map(|line| serde_json::from_str::<StoredRow>(line).unwrap())
+        .map(|row| (row.attempt, row.step, row.value("throughput/accumulated_samples")))
+        .collect();
+    let samples = |step: u64| cfg!(feature = "progress").then_some(step as f64 * 32.0);
+    let first = (1..=7).map(|step| (1, step, samples(step)));
+    let later = [(2, 5, samples(5)), (2, 6, samples(6)), (3, 7, samples(7))];
+    assert_eq!(shown, first.chain(later).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_first_step_that_comes_late_changes_nothing_and_is_told() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(config(folder.path())).unwrap();
+    logger.log_metrics_at(3, [("loss", 0.5)]);
+    logger.start_from(9);
+    logger.log_metrics([("loss", 0.5)]);
+    assert_eq!(logger.metrics().history("loss").unwrap()[1].step, 4);
+    let dir = logger.run_dir();
+    assert!(RunManifest::read(&dir).unwrap().attempts[0].first_step.is_empty());
+    logger.finish();
+    let text = fs::read_to_string(dir.join("training.log")).unwrap();
+    assert!(
+        text.contains("WARN  | trainer | start_from(9) changes nothing"),
+        "{text}"
+    );
 }

@@ -108,7 +108,7 @@ pub(super) fn cannot_make(config: &LogConfig, error: &std::io::Error) -> ConfigE
 }
 
 impl ChosenRun {
-    fn new(id: String, dir: PathBuf) -> Self {
+    pub(super) fn new(id: String, dir: PathBuf) -> Self {
         Self {
             id,
             dir,

@@ -8,6 +8,7 @@
 //! | [`links`] | the links in `log_dir` that lead to the newest run |
 //! | [`record`] | the lock of this process, and `run.json` |
 //! | [`health`] | the thread that writes `run.json` while the run is live, and at its end |
+//! | [`ranks`] | the run that the ranks of a launch share |
 //! | [`facts`], [`git`] | facts about the process and its machine |
 
 mod choice;
@@ -17,6 +18,7 @@ mod git;
 mod health;
 mod killed;
 mod links;
+mod ranks;
 mod record;
 
 use std::collections::BTreeMap;
@@ -32,6 +34,7 @@ use self::folder::NewFolders;
 use self::health::Health;
 pub(crate) use self::health::PendingWrite;
 pub(crate) use self::killed::note_killed;
+use self::ranks::Launch;
 use self::record::{EarlierRun, RunRecord};
 use crate::logger::inner::LoggerInner;
 
@@ -41,6 +44,8 @@ pub(crate) struct Runs {
     live: Vec<LiveRun>,
     /// Runs while there is a live run with a folder.
     health: Option<Health>,
+    /// Number of runs that were opened in each `log_dir`, which is the same on all ranks.
+    opened: BTreeMap<PathBuf, u32>,
 }
 
 struct LiveRun {
@@ -61,6 +66,8 @@ pub(crate) struct Run {
     choice: RunChoice,
     info: RunInfo,
     ranks: Ranks,
+    /// Where rank 0 publishes the run for the others; `None` if there are none, or they know it.
+    launch: Option<Launch>,
     /// The rows of earlier attempts that do not count.
     superseded: SupersededRows,
     /// Name of the text file; `None` if the run makes no links.
@@ -94,7 +101,10 @@ impl Runs {
                     needs_folder: leaves_files,
                 }
             }
-            None => RunEntry::begin(config, choice, leaves_files)?,
+            None => {
+                let number = self.opened.get(&config.log_dir).copied().unwrap_or(0);
+                RunEntry::begin(config, choice, number, leaves_files)?
+            }
         };
         if entry.needs_folder {
             let made = entry.folders.make_all(entry.run.dir());
@@ -198,6 +208,10 @@ impl Runs {
         let mut record = RunRecord::new(run.info(), run.ranks.rank, run.ranks.world_size, earlier);
         loggers.into_iter().for_each(|name| record.add_logger(name));
         record.begin();
+        *self.opened.entry(run.root.clone()).or_default() += 1;
+        if let Some(launch) = &run.launch {
+            launch.publish(run.info());
+        }
         if let Some(file) = &run.linked_file {
             links::make(&run.root, run.dir(), file);
         }
@@ -237,26 +251,37 @@ impl LiveRun {
 }
 
 impl RunEntry {
-    fn begin(config: &LogConfig, choice: RunChoice, leaves_files: bool) -> Result<Self, ConfigError> {
+    fn begin(config: &LogConfig, choice: RunChoice, number: u32, leaves_files: bool) -> Result<Self, ConfigError> {
         let mut folders = NewFolders::default();
         if leaves_files {
             let made = folders.make_all(&config.log_dir);
             made.map_err(|error| cannot_make(config, &error))?;
         }
-        let chosen = choice::choose(config, &choice, &mut folders, leaves_files)?;
+        let ranks = Ranks::from_config(config);
+        let launch = Launch::of_process(config, &choice, number).filter(|_| leaves_files);
+        let chosen = match &launch {
+            Some(launch) if !ranks.is_first() => launch.follow(config),
+            None if !ranks.is_first() && (choice.run == FLAT || choice.run_id.is_some()) => {
+                ranks::follow_known(config, &choice)
+            }
+            _ => {
+                launch.iter().for_each(Launch::withdraw);
+                choice::choose(config, &choice, &mut folders, leaves_files)?
+            }
+        };
         let earlier = chosen.earlier;
         let attempt = choice::attempt_after(&earlier.manifest);
         let name = match earlier.manifest.name.as_str() {
             "" => config.name.as_str(),
             name => name,
         };
-        let ranks = Ranks::from_config(config);
         let is_linked = choice.run != FLAT && ranks.is_first();
         let run = Run {
             root: config.log_dir.clone(),
             info: RunInfo::new(chosen.id, name, chosen.dir, attempt),
             choice,
             ranks,
+            launch: launch.filter(|_| ranks.is_first()),
             superseded: earlier.manifest.superseded_rows(),
             linked_file: is_linked.then(|| config.filename.clone()),
             is_open: AtomicBool::new(false),
