@@ -99,6 +99,39 @@ fn metrics() {
     assert!(read(&folder, "training.log").contains("points kept: Some(101)"));
 }
 
+#[cfg(unix)]
+#[test]
+fn resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_resume"));
+        command.arg(folder.path()).args(arguments).stdout(Stdio::null());
+        command.status().unwrap()
+    };
+    assert!(!start(&["37"]).success());
+    assert!(start(&[]).success());
+    let manifest: Value = serde_json::from_str(&read(&folder, "latest/run.json")).unwrap();
+    assert_eq!(manifest["state"], "finished");
+    let (first, second) = (&manifest["attempts"][0], &manifest["attempts"][1]);
+    assert_eq!(
+        (&first["state"], &second["state"]),
+        (&"killed".into(), &"finished".into())
+    );
+    assert_eq!(
+        (&second["first_step"]["resume"], &second["last_step"]),
+        (&31.into(), &60.into())
+    );
+    let rows = rows(&folder);
+    let steps = |attempt: u64| -> Vec<u64> {
+        let of_attempt = rows
+            .iter()
+            .filter(|row| row["attempt"].as_u64().unwrap_or(1) == attempt);
+        of_attempt.map(|row| row["step"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(steps(1), (1..=37).collect::<Vec<_>>());
+    assert_eq!(steps(2), (31..=60).collect::<Vec<_>>());
+}
+
 #[test]
 fn memory() {
     let (folder, _) = run(env!("CARGO_BIN_EXE_memory"), &[]);

@@ -68,12 +68,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     profile.run("custom_sink", &[custom.to_string_lossy().as_ref()])?;
     show_head(&custom.join("latest/tally.json"), 12)?;
 
+    stage.title(
+        "6. Two runs, a kill and a resume",
+        "The first run ends, the second is killed at step 37. The same command goes on behind its checkpoint of step 30.",
+    );
+    let resumed = options.out.join("resume");
+    let folder = resumed.to_string_lossy();
+    profile.run("resume", &[&folder])?;
+    ensure!(
+        profile.run("resume", &[&folder, "37"]).is_err(),
+        "the second run was not killed"
+    );
+    profile.run("resume", &[&folder])?;
+    show_attempts(&resumed)?;
+
     let run = TrainingRun::read(&training)?;
     run.check(if options.fast { BOUND_FAST } else { BOUND })?;
     stage.title("Measurements", "Read back from metrics.jsonl.");
     run.table(wall);
     println!("\nThe files are in");
-    for folder in [&quick, &training, &custom] {
+    for folder in [&quick, &training, &custom, &resumed] {
         println!("  {}", folder.display());
     }
     Ok(())
@@ -116,7 +130,16 @@ impl DemoOptions {
         let selection = match self.dev {
             true => [
                 &cargo::EVERYTHING[..],
-                &["--bin", "train", "--bin", "quick_start", "--bin", "custom_sink"],
+                &[
+                    "--bin",
+                    "train",
+                    "--bin",
+                    "quick_start",
+                    "--bin",
+                    "custom_sink",
+                    "--bin",
+                    "resume",
+                ],
             ]
             .concat(),
             false => vec!["--release", "-p", "examples", "--bins"],
@@ -191,6 +214,38 @@ fn show_wandb(log_dir: &Path) -> Result<()> {
             false => println!("  {name:<40} {:>9} bytes", about.len()),
         }
     }
+    Ok(())
+}
+
+/// Shows the attempts of each run in a folder; fails unless one run was killed and went on.
+fn show_attempts(log_dir: &Path) -> Result<()> {
+    let mut attempts_of_runs = Vec::new();
+    for entry in fs::read_dir(log_dir).with_context(|| format!("read {}", log_dir.display()))? {
+        let entry = entry?;
+        // Links such as `latest` lead to the same folders.
+        if !entry.file_type()?.is_dir() || entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path().join("run.json");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let manifest: Value = serde_json::from_str(&text)?;
+        let attempts = manifest["attempts"].as_array().context("run.json has no attempts")?;
+        println!("{}", entry.path().display());
+        for (number, attempt) in (1..).zip(attempts) {
+            println!(
+                "  attempt {number}: {}, first step {}, last step {}",
+                attempt["state"].as_str().unwrap_or("?"),
+                attempt["first_step"]["resume"].as_u64().unwrap_or(1),
+                attempt["last_step"]
+            );
+        }
+        attempts_of_runs.push(attempts.len());
+    }
+    attempts_of_runs.sort_unstable();
+    ensure!(
+        attempts_of_runs == [1, 2],
+        "the runs have {attempts_of_runs:?} attempts instead of 1 and 2"
+    );
     Ok(())
 }
 
