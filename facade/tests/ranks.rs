@@ -128,7 +128,12 @@ impl RunningRank {
 
     fn rank(case: &str, folder: &Path, rank: u32, environment: &[(&str, &str)]) -> Self {
         let rank = rank.to_string();
-        let mut all = vec![("RANK", &*rank), ("LOCAL_RANK", &*rank), ("WORLD_SIZE", "8")];
+        let mut all = vec![
+            ("RANK", &*rank),
+            ("LOCAL_RANK", &*rank),
+            ("WORLD_SIZE", "8"),
+            ("LOGCORE_RUN", "flat"),
+        ];
         all.extend_from_slice(environment);
         Self::start(case, folder, &all)
     }
