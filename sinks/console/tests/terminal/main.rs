@@ -414,12 +414,13 @@ fn control_codes_in_texts_do_not_reach_the_terminal() {
             .any(|line| line.starts_with("logcore: log_config of logger `run \\x1b]0;")),
         "{transcript:#?}"
     );
+    let run = folder.path().join(fs::read_link(folder.path().join("latest")).unwrap());
     let last_word = transcript.iter().skip_while(|line| !line.starts_with('✗'));
     let shown: Vec<String> = last_word
         .take_while(|line| !line.is_empty())
         // The rates differ from run to run.
         .filter(|line| !line.starts_with("  step "))
-        .map(|line| line.replace(&*folder.path().to_string_lossy(), "FOLDER"))
+        .map(|line| line.replace(&*run.to_string_lossy(), "RUN"))
         .map(|line| match line.split_once(" failed after ") {
             Some((name, behind)) => format!("{name} failed{}", &behind[behind.find(": bad").unwrap()..]),
             None => line,
@@ -432,8 +433,8 @@ fn control_codes_in_texts_do_not_reach_the_terminal() {
       loss \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-0…     1     1    1    1
       nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…     2     2    2    2
       console   2 calls  stdout
-      file      2 calls  FOLDER/training.log
-      jsonl     4 calls  FOLDER/metrics.jsonl
+      file      2 calls  RUN/training.log
+      jsonl     4 calls  RUN/metrics.jsonl
     ");
 }
 
