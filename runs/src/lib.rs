@@ -33,7 +33,7 @@
 //! assert_eq!(
 //!     fs::read_to_string(folder.path().join("metrics.merged.jsonl")).unwrap(),
 //!     "{\"step\":7,\"time\":1.0,\"logger\":\"trainer\",\"ranks\":2,\"slowest_rank\":0,\
-//!      \"loss\":1.0,\"loss/min\":0.5,\"loss/max\":1.5}\n",
+//!      \"loss\":1.0,\"loss/min\":0.5,\"loss/max\":1.5,\"nonfinite\":\"\"}\n",
 //! );
 //! # Ok::<(), logcore_runs::MergeError>(())
 //! ```
