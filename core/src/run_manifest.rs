@@ -179,9 +179,13 @@ impl RunManifest {
             _ if is_fresh(&lock) => RunState::Running,
             _ => RunState::Unknown,
         };
-        // The end is written before the lock is released, and may have been since `self` was read.
-        let now = Self::read(dir).map_or(RunState::Running, |now| now.state);
-        if now == RunState::Running { state } else { now }
+        // The end is written before the lock is released, and may have been since `self` was read. A
+        // folder that is gone tells nothing.
+        match Self::read(dir) {
+            Ok(now) if now.state != RunState::Running => now.state,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => RunState::Unknown,
+            _ => state,
+        }
     }
 
     /// Replaces the file in the folder of a run, by rename.
@@ -292,6 +296,8 @@ mod tests {
     fn the_lock_tells_if_a_run_of_this_machine_lives() {
         let folder = tempfile::tempdir().unwrap();
         let here = running(RunFacts::own_host());
+        assert_eq!(here.read_state(folder.path()), RunState::Unknown, "the folder is gone");
+        here.write(folder.path()).unwrap();
         assert_eq!(here.read_state(folder.path()), RunState::Killed);
         let lock = File::create(folder.path().join(RunManifest::LOCK)).unwrap();
         assert_eq!(here.read_state(folder.path()), RunState::Killed);
@@ -305,6 +311,7 @@ mod tests {
     fn the_heartbeat_tells_if_a_run_of_another_machine_lives() {
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = running(Some("another".to_owned()));
+        elsewhere.write(folder.path()).unwrap();
         assert_eq!(elsewhere.read_state(folder.path()), RunState::Unknown);
         let lock = File::create(folder.path().join(RunManifest::LOCK)).unwrap();
         assert_eq!(elsewhere.read_state(folder.path()), RunState::Running);
