@@ -33,11 +33,13 @@
 //!
 //! # Text
 //!
-//! [`UnifiedLogger::info`] and its siblings log a message at a level. The logger also takes the
-//! records of the `log` macros: with `log::info!(logger: logger, "…")` from anywhere, and with
-//! plain `log::info!` from all modules under the logger's name. Structured fields are kept. Levels
-//! are set for each sink ([`UnifiedLogger::set_level`]) and by target
-//! ([`UnifiedLogger::set_directives`]).
+//! [`UnifiedLogger::info`] and its siblings log a message at a level; [`info!`] and its siblings
+//! format the message and take fields. The records of the `log` macros of every crate reach a
+//! logger, too: those of the modules under a logger's name reach that logger, all others the one
+//! that the thread has [entered](UnifiedLogger::enter), else the one named `root`, else the first
+//! that was set up, from [`LogConfig::foreign_level`] on. `log::info!(logger: logger, "…")`
+//! addresses a logger directly. Structured fields are kept. Levels are set for each sink
+//! ([`UnifiedLogger::set_level`]) and by target ([`UnifiedLogger::set_directives`]).
 //!
 //! ```
 //! # let folder = tempfile::tempdir().unwrap();

@@ -562,8 +562,8 @@ impl UnifiedLogger {
     /// first that was set up.
     ///
     /// So several runs in one process, such as those of a sweep, each have their own lines. The
-    /// guard ends this when it is dropped; guards nest. It keeps the logger not open, and cannot
-    /// leave the thread. A thread that is started meanwhile has to enter the logger itself.
+    /// guard ends this when it is dropped; guards nest. A guard does not keep the logger open, and
+    /// cannot leave the thread. A thread that is started meanwhile has to enter the logger itself.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
