@@ -692,3 +692,18 @@ fn table_of(value: Value) -> Value {
         other => Map::from_iter([("value".to_owned(), other)]).into(),
     }
 }
+
+#[cfg(test)]
+impl LoggerInner {
+    /// Returns a set-up logger without a pipeline, with these directives, that takes records of
+    /// foreign targets up to `level`.
+    pub(crate) fn for_routing(name: &str, level: LevelFilter, directives: &str) -> Self {
+        let logger = Self::new(name, Producer::disconnected(name), StopFlag::default());
+        let mut settings = logger.settings();
+        settings.rules.directives = directives.parse().unwrap();
+        logger.settings.store(Arc::new(settings));
+        logger.foreign_level.store(level as usize, Ordering::Relaxed);
+        logger.add_handle();
+        logger
+    }
+}

@@ -417,6 +417,49 @@ mod tests {
         }
 
         #[test]
+        fn a_foreign_record_goes_to_the_first_that_claims_it(
+            names in Just(vec!["root", "a", "b", "a.c", "d"]).prop_shuffle(),
+            loggers in prop::collection::vec(
+                (0..6_usize, prop::sample::subsequence(vec!["x=off", "x::y=debug", "z=trace", "w-w=info"], 0..3)),
+                0..5,
+            ),
+            gone in any::<prop::sample::Index>(),
+            entered in any::<prop::sample::Index>(),
+            target in prop::sample::select(vec!["x", "x.y.z", "xx", "z::q", "w_w", "rooted", "v"]),
+            level in prop::sample::select(Level::iter().collect::<Vec<_>>()),
+        ) {
+            let levels: Vec<_> = LevelFilter::iter().collect();
+            let mut there: Vec<_> = names
+                .iter()
+                .zip(&loggers)
+                .map(|(name, (foreign, directives))| {
+                    Arc::new(LoggerInner::for_routing(name, levels[*foreign], &directives.join(",")))
+                })
+                .collect();
+            let mut table = there.iter().fold(RoutingTable::default(), |table, logger| table.with(logger));
+            if there.len() > 2 {
+                table = table.without(&there.remove(gone.index(there.len())));
+            }
+            let entered = (!there.is_empty()).then(|| &there[entered.index(there.len())]);
+
+            let length = |logger: &Arc<LoggerInner>| {
+                let directives = logger.settings().rules.directives;
+                directives.targets().find(|(name, _)| is_under(target, name)).map(|(name, _)| name.len())
+            };
+            let is_root = |logger: &&Arc<LoggerInner>| logger.name() == ROOT;
+            let takes = |logger: &&Arc<LoggerInner>| logger.foreign_rule(Level::Error).is_some();
+            let named = there.iter().filter(|logger| length(logger).is_some());
+            let named = named.min_by_key(|logger| (Reverse(length(logger)), !is_root(logger)));
+            let fallback = there.iter().filter(takes).min_by_key(|logger| !is_root(logger));
+            let expected = match (entered.filter(|logger| length(logger).is_some()), entered.filter(takes), named) {
+                (Some(logger), ..) | (None, None, Some(logger)) => Some(logger),
+                (None, taker, _) => taker.or(fallback).filter(|logger| logger.foreign_rule(level).is_some()),
+            };
+            let found = table.foreign_taker(target, level, entered).map(|(logger, _)| logger.name());
+            prop_assert_eq!(found, expected.map(|logger| logger.name()));
+        }
+
+        #[test]
         fn order_compares_names_part_by_part(one in "[ab.:_-]{0,5}", other in "[ab.:_-]{0,5}") {
             let parts = |name: &str| canonical_name(name).split('.').map(str::to_owned).collect::<Vec<_>>();
             prop_assert_eq!(order(&one, &other), parts(&one).cmp(&parts(&other)), "{} {}", one, other);
