@@ -524,6 +524,59 @@ fn a_panic_is_shown_once_and_the_file_has_its_backtrace() {
     );
 }
 
+/// Does nothing unless it is the child: a library logs, and later the program sets a logger up.
+#[test]
+fn the_child_with_a_library() {
+    let Some(folder) = std::env::var_os("LIBRARY_IN") else {
+        return;
+    };
+    std::env::set_current_dir(&folder).unwrap();
+    let library = facade::get_logger("some-lib");
+    library.info("nobody hears this");
+    library.warning("heard\non stderr");
+    library.log_metrics([("early", 1)]);
+    library.set_directives("trace").unwrap();
+    log::error!(target: "some_lib", "the global logger is left to the program");
+    library.flush().unwrap();
+    assert_eq!(std::fs::read_dir(".").unwrap().count(), 0, "no file");
+    assert!(log::set_logger(&Ignore).is_ok());
+
+    let handle = listen();
+    let app = logger("app", |_| {});
+    library.info("heard");
+    library.log_metrics([("late", 2)]);
+    let records = records(&handle, &app);
+    assert_eq!(records, ["record INFO some-lib heard"]);
+    assert_eq!(library.metrics().history("early").unwrap().len(), 1);
+    assert_eq!(facade::get_logger("some_lib").name(), "some-lib");
+    assert!(app.finish().all_delivered());
+    assert!(library.finish().all_delivered());
+}
+
+struct Ignore;
+
+impl log::Log for Ignore {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        false
+    }
+    fn log(&self, _: &log::Record<'_>) {}
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_library_without_a_set_up_makes_no_files_and_says_only_warnings() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child_with_a_library", "--nocapture"])
+        .env("LIBRARY_IN", folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let ours: Vec<_> = said.lines().filter(|line| line.contains("some-lib")).collect();
+    assert_eq!(ours, ["WARN  | some-lib | heard\\non stderr"], "{said}");
+}
+
 #[test]
 fn macros_log_to_a_given_logger_with_fields() {
     testkit::own_process!();

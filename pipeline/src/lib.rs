@@ -75,7 +75,9 @@ pub use self::pipeline::Pipeline;
 pub use self::process::exit::at_exit;
 pub use self::process::fork::ForkMutex;
 pub use self::process::late_calls::count_call_after_end;
-pub use self::process::notice::{label_notices_with_rank, print_notice, redact_in_notices, set_notice_writer};
+pub use self::process::notice::{
+    label_notices_with_rank, print_line_of_logger, print_notice, redact_in_notices, set_notice_writer,
+};
 pub use self::process::priority::lower_thread_priority;
 pub use self::process::process_lock::ProcessLock;
 pub use self::process::signals::{Signal, SignalWork, handle_signals};

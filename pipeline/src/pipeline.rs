@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
 
@@ -262,11 +261,12 @@ impl Pipeline {
     /// [opened](Producer::open).
     #[must_use]
     pub fn producer(&self, logger: &str) -> Producer {
-        // Numbers are unique in the process: a logger that a child of a fork has from its parent
-        // keeps its number there.
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = LoggerId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Producer::new(Arc::clone(&self.state), id, logger)
+        Producer::new(Arc::clone(&self.state), LoggerId::next(), logger)
+    }
+
+    /// Gives an [unconnected](Producer::unconnected) producer this pipeline.
+    pub fn connect(&self, producer: &Producer) {
+        producer.state().set_successor(&self.state);
     }
 
     /// Adds a sink that every logger has, now and later.

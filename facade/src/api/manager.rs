@@ -58,7 +58,11 @@ where
 }
 
 /// Returns the logger of this name; opens it if it is not there, with the config of
-/// [`LogManager::configure_from_config`].
+/// [`LogManager::configure_from_config`], else that of the oldest open set-up without W&B.
+///
+/// Before there is either, the logger makes no files and no run: warnings and errors go to stderr,
+/// metrics stay in memory. So a library can log in a program that does not. The first set-up opens
+/// the logger.
 ///
 /// Never fails: a notice on stderr reports trouble with the files of the logger once. Dropping the
 /// handle closes nothing.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use logcore::log::{LevelFilter, Log, Metadata, Record};
 use logcore::{Directives, Redaction, is_logging_suppressed};
-use logcore_pipeline::{LevelRule, RecordArrival, RecordOrigin, count_call_after_end};
+use logcore_pipeline::{LevelRule, RecordArrival, RecordOrigin, count_call_after_end, print_line_of_logger};
 
 use crate::logger::gate::CallGate;
 use crate::logger::rate_limit::SiteRateLimiter;
@@ -47,6 +47,17 @@ impl RecordFilter {
                 origin: RecordOrigin::Facade,
                 rule: LevelRule::Foreign,
             }),
+        }
+    }
+
+    /// Returns the filter of a logger that has no sinks yet: it writes every record to stderr.
+    pub(crate) fn to_stderr(logger: &str) -> Self {
+        let to_stderr = || Box::new(StderrLog(logger.to_owned()));
+        Self {
+            method: to_stderr(),
+            addressed: to_stderr(),
+            facade: to_stderr(),
+            foreign: to_stderr(),
         }
     }
 
@@ -153,6 +164,23 @@ impl Log for RingAppender {
             // effects.
             Some(redaction) => producer.record_rewritten(arrival, record, &|text| redaction.hide(text)),
             None => producer.record(arrival, record),
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Writes the records for a logger of this name to stderr.
+struct StderrLog(String);
+
+impl Log for StderrLog {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !is_logging_suppressed() {
+            print_line_of_logger(&format!("{:<5} | {} | {}", record.level(), self.0, record.args()));
         }
     }
 

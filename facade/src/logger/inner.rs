@@ -149,6 +149,17 @@ impl LoggerInner {
         }
     }
 
+    /// Returns a logger of a program without a set-up: metrics stay in memory, warnings and errors go
+    /// to stderr. [`Pipeline::connect`] and [`LoggerInner::configure`] open it.
+    pub(crate) fn provisional(name: &str) -> Self {
+        let logger = Self::new(name, Producer::unconnected(name), StopFlag::default());
+        logger.metrics.configure(&Arc::default(), 0, None);
+        logger.filter.store(Arc::new(RecordFilter::to_stderr(name)));
+        logger.is_filtered.store(true, Ordering::Release);
+        logger.level.store(LevelFilter::Warn as usize, Ordering::Relaxed);
+        logger
+    }
+
     /// Gives the logger a config, whose `log_dir` is the folder of its run, with the sinks and
     /// probes that were built for it.
     pub(crate) fn configure(
@@ -420,7 +431,8 @@ impl LoggerInner {
     }
 
     fn apply(&self, settings: LoggerSettings) {
-        if self.gate.is_closed() {
+        // A provisional logger gets its settings with its config.
+        if self.gate.is_closed() || self.producer().is_unconnected() {
             return;
         }
         let level = settings.level();

@@ -18,7 +18,7 @@ use crate::logger::inner::LoggerInner;
 use crate::logger::report::{FinishReport, last_panic};
 use crate::process::config_watch::WatchHooks;
 use crate::process::global_log;
-use crate::process::logger_config::{printable_name, with_name, without_files};
+use crate::process::logger_config::{printable_name, without_files};
 use crate::process::state::{ProcessHooks, ProcessState};
 use crate::run::PendingWrite;
 
@@ -93,20 +93,16 @@ pub(crate) fn get_or_open(name: &str) -> Arc<LoggerInner> {
     if let Some(logger) = state
         .loggers
         .find(&name)
+        .or_else(|| state.provisional.find(&name))
         .cloned()
         .or_else(|| global_log::inherited(&name))
     {
         return logger;
     }
-    let config = match &state.template {
-        Some(template) => with_name(template, &name),
-        None => LogConfig::try_from(name.as_str()).unwrap_or_else(|error| {
-            print_notice(
-                &format!("environment {}", error.field),
-                &format!("the environment is left out: {error}"),
-            );
-            with_name(&LogConfig::default(), &name)
-        }),
+    let Some(config) = state.config_for(&name) else {
+        let logger = Arc::new(LoggerInner::provisional(&name));
+        state.provisional.add(Arc::clone(&logger));
+        return logger;
     };
     let opened = state.open(config.clone()).or_else(|error| {
         print_notice(
@@ -175,6 +171,7 @@ pub(crate) fn finish(logger: &Arc<LoggerInner>) -> FinishReport {
 fn finish_locked(mut open: MutexGuard<'_, ProcessState>, logger: &Arc<LoggerInner>) -> FinishReport {
     global_log::withdraw(std::slice::from_ref(logger));
     if !open.loggers.remove(logger) {
+        open.provisional.remove(logger);
         drop(open);
         return logger.finish();
     }
@@ -304,8 +301,12 @@ fn end_all(end: Option<RunEnd>, exit_code: i32) {
 
 fn finish_all(mut state: MutexGuard<'_, ProcessState>, exit_code: i32) {
     let loggers: Vec<_> = std::mem::take(&mut state.loggers).iter().cloned().collect();
+    let provisional = std::mem::take(&mut state.provisional);
     state.finishing += loggers.len();
     drop(state);
+    for logger in provisional.iter() {
+        logger.finish();
+    }
     global_log::withdraw(&loggers);
     let reports: Vec<_> = loggers.iter().map(|logger| logger.finish()).collect();
     let mut state = self::state();

@@ -45,6 +45,10 @@ pub(crate) struct ProcessState {
     /// The config for loggers that have none of their own.
     pub(crate) template: Option<LogConfig>,
     pub(crate) loggers: OpenLoggers,
+    /// Loggers that `get_logger` made before there was a config for them.
+    pub(crate) provisional: OpenLoggers,
+    /// The configs of set-ups, in their order, with the ages of their loggers.
+    setups: Vec<(u64, LogConfig)>,
     /// Levels by sink that were set since, for the loggers to come.
     pub(crate) levels: BTreeMap<String, LevelFilter>,
     /// Directives that were set since, for the loggers to come.
@@ -115,6 +119,8 @@ impl ProcessState {
             hooks,
             template: None,
             loggers: OpenLoggers::default(),
+            provisional: OpenLoggers::default(),
+            setups: Vec::new(),
             levels: BTreeMap::new(),
             directives: None,
             watched: BTreeSet::new(),
@@ -142,12 +148,47 @@ impl ProcessState {
     /// Opens a logger with a handle that keeps it open, or gives config and handle to the open
     /// logger of this name.
     pub(crate) fn set_up(&mut self, config: LogConfig) -> Result<Arc<LoggerInner>, LogError> {
-        let logger = self.open(config)?;
+        let logger = self.open(config.clone())?;
         // Under the lock, so that no other handle closes the logger meanwhile.
         logger.add_handle();
         // The first logger that is set up takes foreign targets.
         global_log::publish(&logger);
+        match self.setups.iter_mut().find(|(age, _)| *age == logger.age()) {
+            Some((_, before)) => *before = config,
+            None => self.setups.push((logger.age(), config)),
+        }
+        self.open_provisional();
         Ok(logger)
+    }
+
+    /// Returns the config for a logger of this name that only `get_logger` opens; `None` before
+    /// there is one.
+    pub(crate) fn config_for(&mut self, name: &str) -> Option<LogConfig> {
+        let loggers = &self.loggers;
+        self.setups.retain(|(age, _)| loggers.by_age.contains_key(age));
+        if let Some(template) = &self.template {
+            return Some(with_name(template, name));
+        }
+        let (_, config) = self.setups.first()?;
+        Some(LogConfig {
+            enable_wandb: false,
+            ..with_name(config, name)
+        })
+    }
+
+    /// Opens the loggers that were waiting for a config.
+    fn open_provisional(&mut self) {
+        for waiting in std::mem::take(&mut self.provisional).by_age.into_values() {
+            let name = waiting.name();
+            let Some(config) = self.config_for(name) else { continue };
+            self.provisional.add(Arc::clone(&waiting));
+            if let Err(error) = self.open(config) {
+                print_notice(
+                    &format!("get_logger {name}"),
+                    &format!("cannot give logger `{name}` the config of the set-up: {error}"),
+                );
+            }
+        }
     }
 
     /// Opens a logger of this config, or gives the config to the open logger of this name.
@@ -159,7 +200,8 @@ impl ProcessState {
         self.recover(&config, None);
         let entry = self.runs.enter(&config, leave_files(&config)?)?;
         let mut config = entry.config(config);
-        let live = self.loggers.find(&config.name).cloned();
+        let waiting = self.provisional.find(&config.name).cloned();
+        let live = self.loggers.find(&config.name).cloned().or_else(|| waiting.clone());
         if let Some(live) = &live {
             // The logger is shown by the first spelling of its name.
             live.name().clone_into(&mut config.name);
@@ -172,6 +214,10 @@ impl ProcessState {
         let probes = ProbeSet::build(&config, &stop)?;
         let run = self.runs.open(entry, &config, [&*config.name]);
         let (capture_warnings, handle_signals) = (config.capture_warnings, config.handle_signals);
+        if let Some(waiting) = &waiting {
+            self.pipeline(&run, &config, &sinks)?.connect(waiting.producer());
+            self.provisional.remove(waiting);
+        }
         let logger = match live {
             Some(logger) => logger,
             None => {
@@ -232,6 +278,7 @@ impl ProcessState {
         self.template = Some(template);
         self.levels.clear();
         self.directives = None;
+        self.open_provisional();
         Ok(())
     }
 

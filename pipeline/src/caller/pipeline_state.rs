@@ -46,7 +46,10 @@ pub(crate) struct PipelineState {
     next_number: AtomicU64,
     /// The process that has the writer.
     process: u64,
-    /// The pipeline that replaces this one in a child of a fork, after the writer is gone.
+    /// `true` without a writer: calls are dropped until there is a successor.
+    is_unconnected: bool,
+    /// The pipeline that replaces this one: in a child of a fork, after the writer is gone, or when
+    /// an unconnected logger is connected.
     successor: OnceLock<Arc<PipelineState>>,
 }
 
@@ -86,13 +89,30 @@ impl PipelineState {
             abandoned: Mutex::default(),
             next_number: AtomicU64::new(0),
             process: process_number(),
+            is_unconnected: false,
             successor: OnceLock::new(),
         }
     }
 
+    /// Creates the state of a logger that has no pipeline yet.
+    pub(crate) fn unconnected() -> Self {
+        let mut state = Self::new(Ring::disconnected());
+        state.is_unconnected = true;
+        // Each call takes the slow path, which knows the successor.
+        state.body_limit.0 = AtomicUsize::new(0);
+        state.delivered.end();
+        state.ring.close();
+        state
+    }
+
+    /// Returns `true` if calls are dropped because there is no pipeline yet.
+    pub(crate) fn is_unconnected(&self) -> bool {
+        self.is_unconnected && self.successor.get().is_none()
+    }
+
     /// Returns `true` if the writer belongs to another process, from which this one was forked.
     pub(crate) fn is_inherited(&self) -> bool {
-        self.process != process_number()
+        !self.is_unconnected && self.process != process_number()
     }
 
     /// Returns the last successor of this pipeline in this process, or the pipeline itself.
@@ -122,6 +142,7 @@ impl PipelineState {
     fn push_slow(&self, kind: FrameKind, body: &[u8], wait: WaitPolicy) -> Result<u64, NoRoom> {
         let pushed = match (self.successor.get(), body.len() <= self.ring.max_body()) {
             (Some(successor), _) => return successor.push(kind, body, wait),
+            (None, _) if self.is_unconnected => return Err(NoRoom),
             (None, true) => self.push_from_this_process(kind, body, wait),
             (None, false) => self.push_in_chunks(kind, body, wait),
         };

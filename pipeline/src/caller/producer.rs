@@ -124,6 +124,35 @@ impl Producer {
         producer
     }
 
+    /// Creates a producer for a logger that has no pipeline yet. Until it is
+    /// [connected](Pipeline::connect), all calls are dropped without a word.
+    ///
+    /// ```
+    /// use logcore::{Deadline, log};
+    /// use logcore_pipeline::{NamedSink, Pipeline, Producer, Propagation, RecordOrigin};
+    /// use std::time::Duration;
+    ///
+    /// let producer = Producer::unconnected("library");
+    /// let soon = Deadline::after(Duration::from_secs(5));
+    /// let hello = log::Record::builder().args(format_args!("hello")).build();
+    /// producer.record(RecordOrigin::Method, &hello);
+    /// producer.flush(soon).unwrap();
+    ///
+    /// let pipeline = Pipeline::start(1 << 20)?;
+    /// let (handle, sink) = logcore::testing::recording();
+    /// pipeline.connect(&producer);
+    /// let sink = NamedSink::new("recording", log::LevelFilter::Info, Box::new(sink));
+    /// producer.open(Propagation::None, None, vec![sink], soon).unwrap();
+    /// producer.record(RecordOrigin::Method, &hello);
+    /// producer.flush(soon).unwrap();
+    /// assert_eq!(handle.calls(), ["record INFO library hello", "flush"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[must_use]
+    pub fn unconnected(logger: &str) -> Self {
+        Self::new(Arc::new(PipelineState::unconnected()), LoggerId::next(), logger)
+    }
+
     /// Sets what happens when the ring is full, and how long a record of level ERROR waits for its
     /// delivery.
     ///
@@ -502,10 +531,16 @@ impl Producer {
     pub fn intern(&self, name: &str) -> Option<NameId> {
         let state = self.state();
         // Two processes that add names would overwrite each other's.
-        if state.is_inherited() {
+        if state.is_inherited() || state.is_unconnected() {
             return None;
         }
         state.names.intern(name)
+    }
+
+    /// Returns `true` if the logger has no pipeline yet.
+    #[must_use]
+    pub fn is_unconnected(&self) -> bool {
+        self.state().is_unconnected()
     }
 
     /// Returns `true` if the writer belongs to another process, from which this one was forked.
@@ -553,6 +588,9 @@ impl Producer {
             // The writer's own thread would wait for itself.
             return Ok(());
         }
+        if self.state().is_unconnected() {
+            return Ok(());
+        }
         if self.is_inherited() && !self.wait_for_parent("flush", deadline)? {
             return Ok(());
         }
@@ -582,6 +620,9 @@ impl Producer {
         };
         if is_logging_suppressed() {
             let _ = self.state().send(command, Deadline::after(Duration::ZERO));
+            return Ok(LoggerAccounts::default());
+        }
+        if self.state().is_unconnected() {
             return Ok(LoggerAccounts::default());
         }
         if self.is_inherited() && !self.wait_for_parent("finish", deadline)? {
@@ -677,6 +718,9 @@ impl Producer {
 
     #[cold]
     fn count_dropped(&self, counter: &AtomicU64) {
+        if self.state().is_unconnected() {
+            return;
+        }
         if !self.drops.load(Ordering::Relaxed) {
             // If a signal ends the process, a call must not return without its data in the ring.
             wait_for_process_end();

@@ -1,5 +1,7 @@
 //! The values that frames carry.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use log::LevelFilter;
 
 use crate::ring::name_table::NameId;
@@ -7,6 +9,15 @@ use crate::ring::name_table::NameId;
 /// The logger of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LoggerId(pub(crate) u32);
+
+impl LoggerId {
+    /// Returns a number that no other logger of this process has. A logger that a child of a fork
+    /// has from its parent keeps its number there.
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// How a record arrived at its logger, and the levels that it has to pass there; see
 /// [`Producer::record`](crate::Producer::record).

@@ -16,6 +16,8 @@ use logcore::escape::to_one_line;
 use logcore::sync::{lock, wait_timeout};
 use logcore::{PerProcess, Redaction, suppress_logging};
 
+use super::exit::report_at_unload;
+
 /// The same kind of trouble is reported again only after this time.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 /// A notice is awaited for this long, so that a reader finds it before the program's next output.
@@ -106,6 +108,20 @@ pub fn print_notice(kind: &str, text: &str) -> bool {
         settle_notices(WRITE_TIMEOUT);
     }
     is_due
+}
+
+/// Writes a line of a logger without sinks to stderr, as a notice but whole: without a prefix, and
+/// however often.
+///
+/// ```
+/// logcore_pipeline::print_line_of_logger("WARN  | library | no data\n");
+/// ```
+pub fn print_line_of_logger(line: &str) {
+    report_at_unload();
+    QUEUE
+        .get()
+        .push(format!("{}\n", to_one_line(&redacted(line.trim_end()))));
+    settle_notices(WRITE_TIMEOUT);
 }
 
 /// Does the same without waiting.
