@@ -112,6 +112,7 @@ impl RunningRank {
             .args(["--exact", "the_child", "--nocapture", "--test-threads=1"])
             .env(CASE, case)
             .env(FOLDER, folder.join("logs"))
+            .env("LOGCORE_RUN", "flat")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(terminal.unwrap())
