@@ -21,25 +21,61 @@ pub(crate) struct KilledProcess {
     pub(crate) returned: ReturnedCalls,
 }
 
-/// Checks all files in the log directory of a chain.
-pub(crate) fn check(folder: &Path, dead: &[KilledProcess]) -> Result<Findings> {
+/// Checks all files in the log directory of a chain, and in the folders of its runs.
+pub(crate) fn check(root: &Path, dead: &[KilledProcess]) -> Result<Findings> {
     let mut findings = Findings::default();
-    check_text(folder, dead, &mut findings)?;
-    check_records(folder, dead, &mut findings)?;
-    check_rows(folder, dead, &mut findings)?;
-    check_runs(folder, dead, &mut findings)?;
-    check_config(folder, &mut findings);
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        if name.to_string_lossy().starts_with(".logcore-") {
-            findings.other(format!("{} is left", name.display()));
-        }
+    let folders = log_folders(root)?;
+    check_text(&folders, dead, &mut findings)?;
+    check_records(&folders, dead, &mut findings)?;
+    check_rows(&folders, dead, &mut findings)?;
+    check_wandb_runs(&folders, dead, &mut findings)?;
+    for folder in &folders {
+        check_config(folder, &mut findings);
+        check_leavings(folder, ".logcore-", &mut findings)?;
+    }
+    let entries = root.join(".logcore/rings");
+    if entries.exists() {
+        check_leavings(&entries, "", &mut findings)?;
     }
     Ok(findings)
 }
 
-fn check_text(folder: &Path, dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
+/// Returns the log directory and the folders in it, in which runs may be.
+pub(crate) fn log_folders(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = vec![root.to_owned()];
+    for entry in fs::read_dir(root).with_context(|| format!("read {}", root.display()))? {
+        let entry = entry?;
+        // Not the links to the newest run.
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// Checks that no file with this beginning of its name is left.
+fn check_leavings(folder: &Path, beginning: &str, findings: &mut Findings) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(beginning) {
+            findings.other(format!("{} is left", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn check_text(folders: &[PathBuf], dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
     let mut lines = LineCheck::new(dead, ComparedOutput::Text, |line| as_written(&line));
+    for folder in folders {
+        check_text_in(folder, &mut lines, findings)?;
+    }
+    lines.end(findings);
+    Ok(())
+}
+
+fn check_text_in(folder: &Path, lines: &mut LineCheck<'_>, findings: &mut Findings) -> Result<()> {
     let mut newest = 0;
     for path in files(folder, "training.log")? {
         let shown = path.file_name().unwrap_or_default().display();
@@ -62,7 +98,6 @@ fn check_text(folder: &Path, dead: &[KilledProcess], findings: &mut Findings) ->
             lines.take(generation, message, findings);
         }
     }
-    lines.end(findings);
     Ok(())
 }
 
@@ -110,15 +145,17 @@ fn head(record: &str) -> Option<(u64, &str)> {
     (whole && matches!(level, "INFO " | "WARN " | "ERROR")).then_some((generation, parts.next()?))
 }
 
-fn check_records(folder: &Path, dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
+fn check_records(folders: &[PathBuf], dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
     let mut lines = LineCheck::new(dead, ComparedOutput::Records, |line| line);
-    let mut newest = 0;
-    each_json(folder, ComparedOutput::Records, findings, |record, findings| {
-        let generation = generation(record)?;
-        in_turn(ComparedOutput::Records, &mut newest, generation, findings);
-        lines.take(generation, record["message"].as_str()?, findings);
-        Some(())
-    })?;
+    for folder in folders {
+        let mut newest = 0;
+        each_json(folder, ComparedOutput::Records, findings, |record, findings| {
+            let generation = generation(record)?;
+            in_turn(ComparedOutput::Records, &mut newest, generation, findings);
+            lines.take(generation, record["message"].as_str()?, findings);
+            Some(())
+        })?;
+    }
     lines.end(findings);
     Ok(())
 }
@@ -148,11 +185,13 @@ fn generation(value: &Value) -> Option<u64> {
     value["logger"].as_str()?.strip_prefix('g')?.parse().ok()
 }
 
-fn check_rows(folder: &Path, dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
+fn check_rows(folders: &[PathBuf], dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
     let mut courses = SequenceCheck::new(dead, CallKind::Values, ComparedOutput::Rows);
-    each_json(folder, ComparedOutput::Rows, findings, |row, findings| {
-        take_row(row, &mut courses, findings)
-    })?;
+    for folder in folders {
+        each_json(folder, ComparedOutput::Rows, findings, |row, findings| {
+            take_row(row, &mut courses, findings)
+        })?;
+    }
     courses.end(findings);
     Ok(())
 }
@@ -164,7 +203,7 @@ fn take_row(row: &Value, courses: &mut SequenceCheck<'_>, findings: &mut Finding
         if let Some(name) = name.strip_prefix("metrics/") {
             let (thread, number) = value_of(name, value.as_u64()?, step)?;
             courses.take(generation, thread, number, findings);
-        } else if !matches!(name.as_str(), "step" | "time" | "logger") {
+        } else if !matches!(name.as_str(), "step" | "time" | "logger" | "attempt" | "nonfinite") {
             return None;
         }
     }
@@ -181,11 +220,15 @@ fn value_of(name: &str, number: u64, step: u64) -> Option<(u64, u64)> {
     Some((thread, number))
 }
 
-fn check_runs(folder: &Path, dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
+fn check_wandb_runs(folders: &[PathBuf], dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
     let mut courses = SequenceCheck::new(dead, CallKind::Values, ComparedOutput::RunRows);
     let mut lines = LineCheck::new(dead, ComparedOutput::RunLines, |line| line);
     let mut ended: BTreeMap<u64, u64> = BTreeMap::new();
-    for path in wandb_log::find(folder)? {
+    let logs: Vec<_> = folders
+        .iter()
+        .map(|folder| wandb_log::find(folder))
+        .collect::<Result<_>>()?;
+    for path in logs.into_iter().flatten() {
         let shown = path.display();
         let bytes = fs::read(&path)?;
         let (run, damage) = wandb_log::read(&bytes);
@@ -261,7 +304,7 @@ pub(crate) fn files(folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();
         let rest = path.file_name().and_then(|file| file.to_str()?.strip_prefix(name));
-        match rest {
+        match rest.filter(|_| !path.is_symlink()) {
             Some("") => numbered.push((0, path)),
             Some(rest) => {
                 let number = rest.strip_prefix('.').and_then(|number| number.parse::<u64>().ok());

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use facade::{LogConfig, MetricHandle, RingPlace, UnifiedLogger, recover, setup_logging};
 use serde_json::json;
 
-use crate::plan::ProcessPlan;
+use crate::plan::{ProcessPlan, RunChoice};
 use crate::receipts::{CallKind, CallReceipts};
 use crate::scripted_call::ScriptedCall;
 
@@ -78,7 +78,10 @@ fn config(life: &ProcessPlan) -> LogConfig {
     let name = format!("g{}", life.generation);
     LogConfig {
         log_dir: life.folder.clone(),
-        run: "flat".into(),
+        run: match life.run {
+            RunChoice::Flat => "flat".to_owned(),
+            RunChoice::New => "auto".to_owned(),
+        },
         enable_console: false,
         enable_wandb: true,
         wandb_name: Some(name.clone()),

@@ -9,7 +9,9 @@ use crate::random::Random;
 /// The work of one process of a chain, until it is killed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ProcessPlan {
+    /// The log directory.
     pub(crate) folder: PathBuf,
+    pub(crate) run: RunChoice,
     /// Path of its receipt file.
     pub(crate) receipts: PathBuf,
     pub(crate) seed: u64,
@@ -23,6 +25,15 @@ pub(crate) struct ProcessPlan {
     /// `true` if only the first thread logs metrics, at steps of its own, with a handle for every
     /// second value.
     pub(crate) own_steps: bool,
+}
+
+/// The run that a process logs into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RunChoice {
+    /// The files lie in the log directory itself.
+    Flat,
+    /// A run of its own.
+    New,
 }
 
 /// The way in which a process is killed.
@@ -103,8 +114,16 @@ const POINTS: [(&str, u64); 16] = [
     ("ring begun", 1),
     ("ring made", 1),
 ];
-const START_POINTS: [(&str, u64); 3] = [("ring named", 1), ("pointer", 1), ("ring made", 1)];
-const RECOVERY_POINTS: [(&str, u64); 6] = [
+const START_POINTS: [(&str, u64); 5] = [
+    ("entry begun", 1),
+    ("entry made", 1),
+    ("ring named", 1),
+    ("pointer", 1),
+    ("ring made", 1),
+];
+const RECOVERY_POINTS: [(&str, u64); 8] = [
+    ("run noted", 1),
+    ("entry used", 1),
     ("recovery begins", 1),
     ("replayed", 10),
     ("all replayed", 1),
@@ -117,10 +136,15 @@ const RECOVERY_POINTS: [(&str, u64); 6] = [
 pub(crate) fn chain(random: &mut Random, folder: &std::path::Path, generations: u64) -> Vec<ChainStep> {
     let rotate_mb = *random.pick(&[None, None, Some(0.03), Some(0.1), Some(0.5)]);
     let seed = random.next();
+    let is_flat = random.one_in(4);
     (0..generations)
         .map(|generation| {
             let life = ProcessPlan {
                 folder: folder.join("log"),
+                run: match is_flat {
+                    true => RunChoice::Flat,
+                    false => RunChoice::New,
+                },
                 receipts: folder.join(format!("receipts-{generation}")),
                 seed,
                 generation,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::chain::KillChain;
 use crate::findings::{ComparedOutput, Findings};
-use crate::plan::{KillPlan, ProcessPlan};
+use crate::plan::{KillPlan, ProcessPlan, RunChoice};
 use crate::random::{Random, mix};
 use crate::receipts::CallKind;
 use crate::wandb_log::{self, HISTORY, OUTPUT};
@@ -152,6 +152,7 @@ fn killed(random: &mut Random, folder: &Path, death: &KillPlan) -> Result<KillCh
     let mut chain = KillChain::new(folder)?;
     let life = ProcessPlan {
         folder: chain.log(),
+        run: RunChoice::Flat,
         receipts: folder.join("receipts"),
         seed: random.next(),
         generation: 0,
