@@ -51,9 +51,7 @@ impl UnsettledEntry {
         let relative = relative.ok_or_else(|| io::Error::other("the folder of the run does not lie in it"))?;
         let name = ring.to_str().and_then(|ring| entry_name(ring, number));
         let name = name.ok_or(io::ErrorKind::InvalidFilename)?;
-        let entries = FOLDERS.iter().fold(root, |path, part| path.join(part));
-        fs::create_dir_all(&entries)?;
-        let mut entry = Self::lock_new(entries.join(name))?;
+        let mut entry = Self::lock_new(create_entries(root)?.join(name))?;
         kill_point("entry begun");
         let line = [relative.as_os_str().as_encoded_bytes(), b"\n"].concat();
         entry.file.write_all(&line)?;
@@ -99,6 +97,21 @@ impl Drop for UnsettledEntry {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Creates the folder of the entries, unless it exists.
+fn create_entries(root: PathBuf) -> io::Result<PathBuf> {
+    let mut path = root;
+    for part in FOLDERS {
+        path.push(part);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            // Somebody else may have put a link there, which would lead out of the root.
+            _ if !path.symlink_metadata()?.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
+            _ => {}
+        }
+    }
+    Ok(path)
 }
 
 /// Returns the folder of the entries; `None` if it does not exist or a link leads there.
@@ -193,6 +206,24 @@ mod tests {
         ] {
             assert_eq!(parse_entry(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_entry_is_made_through_a_link() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = root.path().canonicalize().unwrap().join("run");
+        fs::create_dir(&folder).unwrap();
+        let create = || UnsettledEntry::create(root.path(), &folder, ".logcore-1-a.ring".as_ref(), 0);
+        for part in [".logcore", ".logcore/rings"] {
+            let link = root.path().join(part);
+            std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+            assert!(create().is_err());
+            assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+            fs::remove_file(&link).unwrap();
+            fs::create_dir(&link).unwrap();
+        }
+        assert!(create().unwrap().is_some());
     }
 
     #[test]
