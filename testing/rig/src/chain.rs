@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::check::{self, KilledProcess};
 use crate::findings::Findings;
+use crate::manifests;
 use crate::plan::{ChainStep, KillPlan, ProcessPlan, SentSignal};
 use crate::receipts::{CallKind, CallReceipts, ReturnedCalls};
 
@@ -91,6 +92,7 @@ impl KillChain {
             }
             KillPlan::Ready(delay) => {
                 self.await_ready(life, &mut child)?;
+                self.expect_live(&mut child)?;
                 sleep(Duration::from_micros(*delay));
                 kill(&mut child)?
             }
@@ -121,11 +123,37 @@ impl KillChain {
             self.trouble
                 .push(format!("g{} ended by itself: {status}", life.generation));
         }
+        self.expect_dead(&child, death)?;
         self.dead.push(KilledProcess {
             life: life.clone(),
             returned: ReturnedCalls::read(&life.receipts)?,
         });
         self.kinds.push(kind);
+        Ok(())
+    }
+
+    /// Checks that readers see the run of a live process.
+    fn expect_live(&mut self, child: &mut Child) -> Result<()> {
+        let state = manifests::state_of(&self.log(), child.id())?;
+        if state.as_deref() != Some("running") && child.try_wait()?.is_none() {
+            self.trouble.push(format!("the run of a live process is {state:?}"));
+        }
+        Ok(())
+    }
+
+    /// Checks that readers see the end of a dead process at once.
+    fn expect_dead(&mut self, child: &Child, death: &KillPlan) -> Result<()> {
+        let state = manifests::state_of(&self.log(), child.id())?;
+        let is_true = match (state.as_deref(), death) {
+            // It may have been killed before its run began.
+            (None, KillPlan::Started(_) | KillPlan::Point(..)) | (Some("killed"), _) => true,
+            (Some("interrupted" | "preempted" | "failed"), KillPlan::Signal(..)) => true,
+            _ => false,
+        };
+        if !is_true {
+            self.trouble
+                .push(format!("after {} the run is {state:?}", death.kind()));
+        }
         Ok(())
     }
 
@@ -144,6 +172,7 @@ impl KillChain {
     /// Checks all files of the chain.
     pub(crate) fn check(&self) -> Result<Findings> {
         let mut findings = check::check(&self.log(), &self.dead)?;
+        manifests::check(&self.log(), &mut findings)?;
         for trouble in &self.trouble {
             findings.other(trouble.clone());
         }

@@ -78,10 +78,12 @@ fn config(life: &ProcessPlan) -> LogConfig {
     let name = format!("g{}", life.generation);
     LogConfig {
         log_dir: life.folder.clone(),
-        run: match life.run {
+        run: match &life.run {
             RunChoice::Flat => "flat".to_owned(),
             RunChoice::New => "auto".to_owned(),
+            RunChoice::Resumed(run) => run.clone(),
         },
+        resume: matches!(life.run, RunChoice::Resumed(_)).then(|| "auto".to_owned()),
         enable_console: false,
         enable_wandb: true,
         wandb_name: Some(name.clone()),

@@ -11,6 +11,7 @@ mod chain;
 mod check;
 mod child;
 mod findings;
+mod manifests;
 mod plan;
 mod planted_damage;
 mod random;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::chain::KillChain;
+use crate::manifests::ManifestReader;
 use crate::random::{Random, mix};
 use crate::table::KillTable;
 
@@ -99,11 +101,13 @@ fn torture(arguments: &[String]) -> Result<()> {
 fn one_chain(folder: &Path, seed: u64, number: u64, generations: u64, table: &mut KillTable) -> Result<()> {
     let mut random = Random::new(mix(seed) ^ number);
     let mut chain = KillChain::new(folder)?;
+    let reader = ManifestReader::start(&chain.log());
     for step in plan::chain(&mut random, folder, generations) {
         chain.step(&step)?;
     }
     chain.recover()?;
-    let findings = chain.check()?;
+    let mut findings = chain.check()?;
+    table.manifests_read += reader.stop(&mut findings);
     table.add(&chain.outcomes()?, chain.killed_recoveries, &findings);
     if !findings.any() {
         return Ok(fs::remove_dir_all(folder)?);

@@ -28,12 +28,14 @@ pub(crate) struct ProcessPlan {
 }
 
 /// The run that a process logs into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RunChoice {
     /// The files lie in the log directory itself.
     Flat,
     /// A run of its own.
     New,
+    /// The run of this name, which an earlier process may have begun.
+    Resumed(String),
 }
 
 /// The way in which a process is killed.
@@ -143,7 +145,7 @@ pub(crate) fn chain(random: &mut Random, folder: &std::path::Path, generations: 
                 folder: folder.join("log"),
                 run: match is_flat {
                     true => RunChoice::Flat,
-                    false => RunChoice::New,
+                    false => run(random),
                 },
                 receipts: folder.join(format!("receipts-{generation}")),
                 seed,
@@ -162,6 +164,13 @@ pub(crate) fn chain(random: &mut Random, folder: &std::path::Path, generations: 
             }
         })
         .collect()
+}
+
+fn run(random: &mut Random) -> RunChoice {
+    match random.one_in(4) {
+        true => RunChoice::New,
+        false => RunChoice::Resumed(format!("r{}", random.below(2))),
+    }
 }
 
 fn death(random: &mut Random) -> KillPlan {

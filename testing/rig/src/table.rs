@@ -14,6 +14,8 @@ pub(crate) struct KillTable {
     killed_recoveries: u64,
     other: u64,
     pub(crate) failures: u64,
+    /// Number of times that a `run.json` was read while processes lived and died.
+    pub(crate) manifests_read: u64,
 }
 
 #[derive(Default)]
@@ -65,8 +67,8 @@ impl KillTable {
             text.push_str(&format!("| {} |{}\n", output.name(), cells(damage)));
         }
         text.push_str(&format!(
-            "\n{} recoveries were killed, too. Other trouble: {}.\n",
-            self.killed_recoveries, self.other
+            "\n{} recoveries were killed, too. `run.json` was read {} times meanwhile. Other trouble: {}.\n",
+            self.killed_recoveries, self.manifests_read, self.other
         ));
         text
     }
