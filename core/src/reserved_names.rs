@@ -17,7 +17,7 @@ pub const ROW_COLUMNS: [&str; 5] = ["step", "time", "logger", "nonfinite", "atte
 ///
 /// assert!(SYSTEM_FAMILIES.iter().all(|family| family.ends_with('/')));
 /// ```
-pub const SYSTEM_FAMILIES: [&str; 4] = ["throughput/", "progress/", "memory/", "system/"];
+pub const SYSTEM_FAMILIES: [&str; 5] = ["throughput/", "progress/", "memory/", "system/", "time/"];
 
 /// Returns `true` if a name belongs to a family of the system.
 ///

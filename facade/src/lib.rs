@@ -233,6 +233,8 @@ pub use logcore_pipeline::{Recovered, RecoveryError};
 #[cfg(feature = "merge")]
 pub use logcore_runs::{MergeError, Merged, MergedFile, merge_ranks};
 
+pub use self::api::bars::{Bar, Data, Phase, Track};
+pub use self::api::goals::{Best, Logged};
 #[cfg(feature = "gpu")]
 pub use self::api::gpu;
 pub use self::api::logger::{EnteredLogger, UnifiedLogger};
@@ -241,6 +243,7 @@ pub use self::api::metrics::{MetricHandle, Metrics};
 pub use self::api::recovery::{recover, recover_trusted};
 #[cfg(feature = "wandb")]
 pub use self::api::wandb;
+pub use self::logger::goals::Goal;
 pub use self::logger::report::FinishReport;
 pub use self::logger::terminal::suspend;
 

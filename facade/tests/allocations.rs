@@ -127,17 +127,22 @@ fn metrics_allocate_nothing() {
         let calls: [(Call<'_>, u64); 5] = [
             (
                 ("ten by name", &|step| {
-                    logger.log_metrics(NAMES.map(|name| (name, step as f64)))
+                    logger.log_metrics(NAMES.map(|name| (name, step as f64)));
                 }),
                 10,
             ),
             (
                 ("at a step", &|step| {
-                    logger.log_metrics_at(step, NAMES.map(|name| (name, step)))
+                    logger.log_metrics_at(step, NAMES.map(|name| (name, step)));
                 }),
                 10,
             ),
-            (("by reference", &|_| logger.log_metrics(&owned)), 10),
+            (
+                ("by reference", &|_| {
+                    logger.log_metrics(&owned);
+                }),
+                10,
+            ),
             (("by handle", &|step| loss.record(step, 0.5)), 1),
             (("another order", &another_order), 10),
         ];

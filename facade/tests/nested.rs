@@ -1,4 +1,4 @@
-//! A progress within another: the steps, rows, rates and the bars.
+//! A progress within another, bars, phases and goals: the steps, rows, rates, figures and the events.
 #![cfg(all(feature = "file", feature = "jsonl", feature = "metrics", feature = "progress"))]
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use facade::logcore::serde_json::{Value, json};
 use facade::logcore::testing::recording;
-use facade::{LogConfig, LogManager, UnifiedLogger, setup_logging};
+use facade::{Goal, LogConfig, LogManager, UnifiedLogger, setup_logging};
 
 fn open(folder: &Path) -> UnifiedLogger {
     setup_logging(LogConfig {
@@ -171,4 +171,272 @@ fn every_progress_starts_and_ends_once_and_inner_ones_end_first() {
             "Epoch 1 Finished 0",
         ]
     );
+}
+
+#[test]
+fn a_bar_counts_no_steps_and_writes_no_metrics() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, sink) = recording();
+    LogManager::get_instance()
+        .add_sink("recording", Box::new(sink))
+        .unwrap();
+    let logger = open(folder.path());
+    let epochs = logger.bar(2, "Epochs");
+    for epoch in 0..2 {
+        logger.start_progress(3, format!("Epoch {epoch}"));
+        for _ in 0..3 {
+            logger.update_progress(1, 10);
+            logger.log_metrics([("loss", 0.5)]);
+        }
+        let clone = epochs.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(move || clone.advance(1));
+        });
+    }
+    drop(epochs);
+    // The end of the logger ends a bar that the program still holds.
+    let open = logger.bar(None, "Open");
+    logger.finish();
+    open.advance(1);
+    drop(open);
+    let rows = rows(folder.path());
+    let steps: Vec<_> = rows.iter().map(|row| row["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(rows[5]["throughput/accumulated_samples"], json!(60));
+    let calls = handle.calls();
+    let seen: Vec<&str> = calls
+        .iter()
+        .filter_map(|call| call.strip_prefix("progress nested "))
+        .filter(|call| !call.contains("Advanced"))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            "Epochs Started 0",
+            "Epoch 0 Started 0",
+            "Epoch 0 Finished 3",
+            "Epoch 1 Started 0",
+            "Epoch 1 Finished 3",
+            "Epochs Finished 2",
+            "Open Started 0",
+            "Open Finished 0",
+        ]
+    );
+}
+
+#[test]
+fn a_tracked_iterator_is_as_long_as_its_own_and_counts_what_is_done() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, sink) = recording();
+    LogManager::get_instance()
+        .add_sink("recording", Box::new(sink))
+        .unwrap();
+    let logger = open(folder.path());
+    assert_eq!(
+        logger.track(vec![1, 2, 3], "Whole").rev().collect::<Vec<_>>(),
+        [3, 2, 1]
+    );
+    for item in logger.track(0..10, "Cut") {
+        if item == 4 {
+            break;
+        }
+    }
+    let items = [1, 2, 3];
+    let (mut tracked, mut timed) = (logger.track(&items, "Length"), logger.data(&items));
+    assert_eq!((tracked.len(), timed.len()), (3, 3));
+    assert_eq!((tracked.next(), timed.next_back()), (Some(&1), Some(&3)));
+    assert_eq!((tracked.size_hint(), timed.size_hint()), ((2, Some(2)), (2, Some(2))));
+    drop(tracked);
+    logger.finish();
+    let calls = handle.calls();
+    let ends: Vec<&str> = calls
+        .iter()
+        .filter_map(|call| call.strip_prefix("progress nested "))
+        .filter(|call| call.contains("Finished"))
+        .collect();
+    assert_eq!(ends, ["Whole Finished 3", "Cut Finished 4", "Length Finished 0"]);
+}
+
+/// The least and the most time that something took.
+#[derive(Default)]
+struct Stopwatch {
+    least: Duration,
+    most: Duration,
+}
+
+impl Stopwatch {
+    /// Measures a nap within a phase.
+    fn measure<T>(&mut self, millis: u64, begin_phase: impl FnOnce() -> T) {
+        let outer = Instant::now();
+        let phase = begin_phase();
+        let inner = Instant::now();
+        sleep(Duration::from_millis(millis));
+        self.least += inner.elapsed();
+        drop(phase);
+        self.most += outer.elapsed();
+    }
+
+    fn agrees_with(&self, seconds: f64) -> bool {
+        (self.least.as_secs_f64()..=self.most.as_secs_f64()).contains(&seconds)
+    }
+}
+
+/// A training with all kinds of phases, each measured with a stopwatch of the test's own.
+#[test]
+fn the_ledger_agrees_with_a_stopwatch() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let outer = Instant::now();
+    let logger = open(folder.path());
+    let inner = Instant::now();
+    let [mut data, mut forward, mut eval, mut checkpoint] = [(); 4].map(|()| Stopwatch::default());
+    let mut steps = Duration::ZERO;
+    sleep(Duration::from_millis(20));
+    logger.start_progress(10, "Train");
+    logger.update_progress(1, 32);
+    let training = Instant::now();
+    let mut batches = logger.data((1..10).map(|_| {
+        let begin = Instant::now();
+        sleep(Duration::from_millis(4));
+        begin.elapsed()
+    }));
+    loop {
+        let begin = Instant::now();
+        let Some(waited) = batches.next() else { break };
+        data.least += waited;
+        data.most += begin.elapsed();
+        forward.measure(6, || logger.phase("forward"));
+        sleep(Duration::from_millis(5));
+        steps = training.elapsed();
+        logger.update_progress(1, 32);
+    }
+    let steps_least = steps - data.most - forward.most;
+    {
+        let eval_phase = logger.phase("eval");
+        eval.measure(30, || ());
+        checkpoint.measure(20, || logger.phase("checkpoint"));
+        drop(eval_phase);
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _elsewhere = logger.phase("upload");
+            sleep(Duration::from_millis(20));
+        });
+    });
+    let inner = inner.elapsed();
+    logger.finish();
+    let wall = Stopwatch {
+        least: inner,
+        most: outer.elapsed(),
+    };
+    let summary = std::fs::read_to_string(folder.path().join("summary.json")).unwrap();
+    let summary: Value = facade::logcore::serde_json::from_str(&summary).unwrap();
+    let summary = &summary["nested"];
+    let ledger = summary["ledger"].as_object().unwrap();
+    let total: f64 = ledger.values().map(|seconds| seconds.as_f64().unwrap()).sum();
+    assert!(wall.agrees_with(total), "{total}: {summary}");
+    let used = |name: &str| ledger[name].as_f64().unwrap();
+    assert!(data.agrees_with(used("data")), "{summary}");
+    assert!(forward.agrees_with(used("forward")), "{summary}");
+    assert!(checkpoint.agrees_with(used("checkpoint")), "{summary}");
+    // Without the checkpoint within, and with the little around.
+    assert!(used("eval") >= eval.least.as_secs_f64(), "{summary}");
+    assert!(used("step") >= steps_least.as_secs_f64(), "{summary}");
+    assert!(used("startup") >= 0.02, "{summary}");
+    assert!(used("other") >= 0.02, "{summary}");
+    let good = used("step") + used("forward");
+    assert!(
+        (summary["goodput"].as_f64().unwrap() - good / total).abs() < 1e-9,
+        "{summary}"
+    );
+    assert!(
+        summary["other_threads"]["upload"].as_f64().unwrap() >= 0.02,
+        "{summary}"
+    );
+    assert!(!ledger.contains_key("upload"), "{summary}");
+}
+
+#[test]
+fn the_best_value_and_its_step_are_in_the_summary() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let logger = open(folder.path());
+    // Values before the goal count.
+    logger.log_metrics_at(1, [("val/loss", 0.4)]);
+    let best = logger.goal("val/loss", Goal::Min);
+    assert_eq!((best.value(), best.step()), (Some(0.4), Some(1)));
+    let better = |step, loss: f64| {
+        logger
+            .log_metrics_at(step, [("val/loss", loss), ("x", 1.0)])
+            .is_best("val/loss")
+    };
+    assert_eq!(
+        [better(2, 0.5), better(3, 0.3), better(4, 0.3), better(5, f64::NAN)],
+        [false, true, false, false]
+    );
+    let before = logger.log_metrics_at(6, [("val/loss", 0.2)]);
+    logger.metric("val/loss").record(7, 0.1);
+    // The answer is about that call, whatever came after it.
+    assert!(before.is_best("val/loss"));
+    assert!(!logger.log_metrics_at(8, [("x", -1.0)]).is_best("val/loss"));
+    for _ in 0..2 {
+        assert!(!logger.log_metrics_at(9, [("x", -2.0)]).is_best("x"), "it has no goal");
+    }
+    logger.finish();
+    let summary = std::fs::read_to_string(folder.path().join("summary.json")).unwrap();
+    let summary: Value = facade::logcore::serde_json::from_str(&summary).unwrap();
+    let metrics = summary["nested"]["metrics"].as_array().unwrap();
+    assert_eq!(metrics[0]["best"], json!({"step": 7, "value": 0.1}));
+    assert_eq!(metrics[1].get("best"), None);
+    assert_eq!(summary["nested"]["warnings"], json!(1));
+}
+
+#[test]
+fn a_resumed_progress_begins_at_its_position_and_counts_no_rate_for_it() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let logger = open(folder.path());
+    logger.start_progress_at(500, 504, "Train");
+    for _ in 0..4 {
+        sleep(Duration::from_millis(5));
+        logger.update_progress(1, 32);
+        logger.log_metrics([("loss", 0.5)]);
+    }
+    logger.finish();
+    let rows = rows(folder.path());
+    assert_eq!(rows[3]["progress/percent"], json!(100.0));
+    assert_eq!(rows[3]["throughput/accumulated_samples"], json!(128));
+    assert_eq!((&rows[0]["step"], &rows[3]["step"]), (&json!(1), &json!(4)));
+    for row in rows {
+        let rate = row["throughput/samples_per_sec"].as_f64().unwrap_or(0.0);
+        assert!(rate <= 32.0 / 0.005, "{row}");
+    }
+}
+
+#[test]
+fn without_progress_bars_and_phases_do_nothing() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(LogConfig {
+        name: "nested".into(),
+        log_dir: folder.path().into(),
+        enable_console: false,
+        enable_progress: false,
+        ..LogConfig::default()
+    })
+    .unwrap();
+    let bar = logger.bar(3, "Epochs");
+    bar.advance(1);
+    logger.start_progress(2, "Train");
+    for item in logger.data(logger.track([1, 2], "Items")) {
+        let _phase = logger.phase("forward");
+        logger.update_progress(1, item);
+        logger.log_metrics([("item", item)]);
+    }
+    logger.finish();
+    assert_eq!(rows(folder.path()).len(), 2);
+    let summary = std::fs::read_to_string(folder.path().join("summary.json")).unwrap();
+    assert!(!summary.contains("ledger") && !summary.contains("goodput"), "{summary}");
 }

@@ -79,7 +79,7 @@ pub struct Meter {
     options: MeterOptions,
     started: Instant,
     /// The start and the first update. Both are moved forward by the pauses that are excluded.
-    began: Instant,
+    beginning: MeterSample,
     first: MeterSample,
     now: MeterSample,
     has_samples: bool,
@@ -180,7 +180,7 @@ impl Meter {
             total: total.filter(|total| *total > 0),
             options,
             started: now,
-            began: now,
+            beginning,
             first: beginning,
             now: beginning,
             has_samples: false,
@@ -236,6 +236,27 @@ impl Meter {
         self
     }
 
+    /// Sets the position at which the progress begins, because an earlier process has done the units
+    /// before. They count for the percentage, and for no rate.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use logcore_progress::{Meter, MeterOptions};
+    ///
+    /// let start = Instant::now();
+    /// let mut meter = Meter::start(1, "Training", Some(1000), MeterOptions::default(), start).with_position(500);
+    /// meter.update(5, None, start + Duration::from_secs(1));
+    /// assert_eq!((meter.position(), meter.work().units), (505, 5));
+    /// ```
+    #[must_use]
+    pub fn with_position(mut self, position: u64) -> Self {
+        for sample in [&mut self.beginning, &mut self.first, &mut self.now] {
+            sample.position = position;
+        }
+        self
+    }
+
     /// Returns the number of samples so far, including those of earlier progresses.
     #[must_use]
     pub fn accumulated_samples(&self) -> u64 {
@@ -258,9 +279,9 @@ impl Meter {
     /// assert_eq!(meter.derived_metrics().batch_time_ms, Some(1000.0));
     /// ```
     pub fn exclude_pause(&mut self, pause: Duration) {
-        let samples = self.window.iter_mut().chain([&mut self.first, &mut self.now]);
-        for at in samples.map(|sample| &mut sample.at).chain([&mut self.began]) {
-            *at = at.checked_add(pause).unwrap_or(*at);
+        let marks = [&mut self.beginning, &mut self.first, &mut self.now];
+        for sample in self.window.iter_mut().chain(marks) {
+            sample.at = sample.at.checked_add(pause).unwrap_or(sample.at);
         }
         if self.updates > 0 {
             self.history.add(0, u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
@@ -285,11 +306,7 @@ impl Meter {
     #[must_use]
     pub fn work(&self) -> WorkSample {
         let from = match self.updates {
-            0 | 1 => MeterSample {
-                at: self.began,
-                position: 0,
-                samples: 0,
-            },
+            0 | 1 => self.beginning,
             _ => self.first,
         };
         WorkSample {

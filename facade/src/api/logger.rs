@@ -10,7 +10,10 @@ use logcore::{ConfigError, Count, LogError, MetricPair, RunInfo};
 use logcore_pipeline::RecordOrigin;
 use serde::Serialize;
 
+use crate::api::bars::{Bar, Data, Phase, Track};
+use crate::api::goals::{Best, Logged};
 use crate::api::metrics::{MetricHandle, Metrics};
+use crate::logger::goals::Goal;
 use crate::logger::inner::LoggerInner;
 use crate::logger::metric_table::StepChoice;
 use crate::logger::report::FinishReport;
@@ -245,7 +248,27 @@ impl UnifiedLogger {
     /// # Ok::<(), facade::LogError>(())
     /// ```
     pub fn start_progress(&self, total: impl Count, description: impl Into<String>) {
-        self.inner.start_progress(total, &description.into());
+        self.inner.start_progress(0, total, &description.into());
+    }
+
+    /// Starts a progress of which `position` units are done already, because the run resumes.
+    ///
+    /// The position counts for the bar, the percentage and the ETA, and for no rate. The steps do
+    /// not follow from it: they count on from the highest step so far.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.start_progress_at(500, 1000, "Training");
+    /// logger.update_progress(1, 32);
+    /// logger.log_metrics([("loss", 0.5)]);
+    /// # #[cfg(feature = "progress")]
+    /// assert_eq!(logger.metrics().stats("progress/percent").unwrap().last, 50.1);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn start_progress_at(&self, position: u64, total: impl Count, description: impl Into<String>) {
+        self.inner.start_progress(position, total, &description.into());
     }
 
     /// Advances the progress by `n` units with `batch_size` samples; `None` if samples are not
@@ -318,6 +341,106 @@ impl UnifiedLogger {
         registry::start_from(&self.inner, step);
     }
 
+    /// Starts a bar over `total` units. `None` and 0 mean that the total is unknown.
+    ///
+    /// A bar is a progress for the eyes: it counts no steps, has no samples, and writes no metrics.
+    /// There may be several, on any threads, beside the progress. It ends when the value is dropped.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// let epochs = logger.bar(3, "Epochs");
+    /// for epoch in 0..3 {
+    ///     logger.start_progress(10, format!("Epoch {epoch}"));
+    ///     for _ in 0..10 {
+    ///         logger.update_progress(1, 32);
+    ///     }
+    ///     logger.log_metrics([("val/loss", 0.5)]);
+    ///     epochs.advance(1);
+    /// }
+    /// assert_eq!(logger.metrics().history("val/loss").unwrap()[2].step, 30);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn bar(&self, total: impl Count, description: impl Into<String>) -> Bar {
+        Bar::new(self.inner.start_bar(total, &description.into()))
+    }
+
+    /// Shows a [`bar`](Self::bar) while a loop takes these items. The total is that of the iterator,
+    /// if it knows its length.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// let mut words = 0;
+    /// for line in logger.track(["a b", "c d e"], "Tokenising") {
+    ///     words += line.split(' ').count();
+    /// }
+    /// assert_eq!(words, 5);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn track<I: IntoIterator>(&self, items: I, description: impl Into<String>) -> Track<I::IntoIter> {
+        let items = items.into_iter();
+        let (least, most) = items.size_hint();
+        let total = most.filter(|most| *most == least).map(|total| total as u64);
+        Track::new(items, self.bar(total, description))
+    }
+
+    /// Counts the time in which a loop waits for these items as `data` in the ledger of the run.
+    ///
+    /// The [ledger](Self::phase) is in the closing summary.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// let batches = vec![vec![1.0, 2.0], vec![3.0]];
+    /// logger.start_progress(batches.len(), "Train");
+    /// for batch in logger.data(&batches) {
+    ///     logger.update_progress(1, batch.len());
+    /// }
+    /// assert_eq!(logger.data(&batches).len(), 2);
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn data<I: IntoIterator>(&self, items: I) -> Data<I::IntoIter> {
+        Data::new(items.into_iter(), self.inner.metrics().ledger())
+    }
+
+    /// Counts the time until the value is dropped as a phase of the run.
+    ///
+    /// The **ledger** of a run books each second of the wall clock to one use: `startup` before the
+    /// first update of a progress, `step` while a progress is open, `data` while
+    /// [`data`](Self::data) waits, `eval`, `checkpoint` and any other phase by its name, and `other`.
+    /// Within phases the innermost counts. The thread that updates the progress is the run's; the
+    /// phases of other threads are summed apart. The ledger is in the closing summary and in
+    /// `summary.json`, with the **goodput**: the share of `step` and of phases with names of the
+    /// program's own. Every ten seconds, rows have `time/<phase>_fraction`, the shares since the
+    /// last ones, and `time/goodput`, that of the run so far.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.start_progress(2, "Train");
+    /// for _ in 0..2 {
+    ///     let forward = logger.phase("forward");
+    ///     std::thread::sleep(std::time::Duration::from_millis(1));
+    ///     drop(forward);
+    ///     logger.update_progress(1, 32);
+    /// }
+    /// {
+    ///     let _phase = logger.phase("eval");
+    /// }
+    /// logger.finish();
+    /// # #[cfg(all(feature = "jsonl", feature = "progress"))]
+    /// assert!(std::fs::read_to_string(folder.path().join("summary.json")).unwrap().contains("\"forward\""));
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn phase(&self, name: &str) -> Phase {
+        Phase::enter(name, self.inner.metrics().ledger())
+    }
+
     /// Logs metrics at the next step: the step of the progress, else one more than the highest step
     /// so far, from 0.
     ///
@@ -336,11 +459,11 @@ impl UnifiedLogger {
     /// assert_eq!(logger.metrics().averages().len(), 4);
     /// # Ok::<(), facade::LogError>(())
     /// ```
-    pub fn log_metrics<M>(&self, metrics: M)
+    pub fn log_metrics<M>(&self, metrics: M) -> Logged<'_>
     where
         M: IntoIterator<Item: MetricPair>,
     {
-        self.inner.metrics().log(StepChoice::Next, metrics);
+        Logged::new(&self.inner, self.inner.metrics().log(StepChoice::Next, metrics))
     }
 
     /// Logs metrics at the given step. A step may come late or again; all values are kept.
@@ -355,11 +478,33 @@ impl UnifiedLogger {
     /// assert_eq!(steps, [120, 121]);
     /// # Ok::<(), facade::LogError>(())
     /// ```
-    pub fn log_metrics_at<M>(&self, step: u64, metrics: M)
+    pub fn log_metrics_at<M>(&self, step: u64, metrics: M) -> Logged<'_>
     where
         M: IntoIterator<Item: MetricPair>,
     {
-        self.inner.metrics().log(StepChoice::At(step), metrics);
+        Logged::new(&self.inner, self.inner.metrics().log(StepChoice::At(step), metrics))
+    }
+
+    /// Sets the goal of a metric, so that its best value and the step of that value are known: from
+    /// [`Best`], from [`Logged::is_best`], in the closing summary and in `summary.json`.
+    ///
+    /// Values that were logged before count. A logger has at most 64 goals.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// use facade::Goal;
+    ///
+    /// let logger = facade::setup_logging(config)?;
+    /// let best = logger.goal("val/loss", Goal::Min);
+    /// if logger.log_metrics([("val/loss", 0.3)]).is_best("val/loss") {
+    ///     // Save a checkpoint.
+    /// }
+    /// assert_eq!(best.value(), Some(0.3));
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn goal(&self, name: &str, goal: Goal) -> Best {
+        Best::new(&self.inner, self.inner.set_goal(name, goal))
     }
 
     /// Returns a handle to one metric, for hot loops: the name is looked up once.

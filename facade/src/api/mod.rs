@@ -1,5 +1,7 @@
 //! The calls of a program: setting loggers up, and logging with them.
 
+pub(crate) mod bars;
+pub(crate) mod goals;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub(crate) mod logger;

@@ -74,7 +74,6 @@ impl EarlierRows {
     }
 
     /// Returns the best finite value of a metric, by the name in the rows, with its step.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no goals yet"))]
     pub(crate) fn read_best(&self, metric: &str, is_better: impl Fn(f64, f64) -> bool) -> Option<(f64, u64)> {
         let mut best: Option<(f64, u64)> = None;
         self.visit(|row, is_kept| {

@@ -13,7 +13,7 @@ use logcore::log::{self, LevelFilter};
 use logcore::serde_json::{Map, Value};
 use logcore::sync::lock;
 use logcore::{
-    ConfigError, Deadline, FileRank, JsonCapture, LogConfig, LogError, PerProcess, Ranks, RunInfo, StopFlag,
+    ConfigError, Count, Deadline, FileRank, JsonCapture, LogConfig, LogError, PerProcess, Ranks, RunInfo, StopFlag,
     WatchedLevels, is_logging_suppressed, redacted,
 };
 use logcore_pipeline::{
@@ -21,12 +21,15 @@ use logcore_pipeline::{
     print_notice, redact_in_notices,
 };
 
+use crate::logger::bars::BarState;
 use crate::logger::earlier_rows::EarlierRows;
 use crate::logger::filter::{FilterRules, RecordFilter};
 use crate::logger::gate::CallGate;
+use crate::logger::goals::{Goal, Improved, MAX_GOALS};
 use crate::logger::metrics::MetricRecorder;
 use crate::logger::probe_thread::ProbeThread;
 use crate::logger::probes::{ProbeReport, ProbeSet};
+use crate::logger::progress::ProgressBegin;
 use crate::logger::rate_limit::SiteRateLimiter;
 use crate::logger::report::{FinishReport, RunOutcome, last_panic};
 use crate::logger::sinks::{BuiltSinks, level_of};
@@ -190,7 +193,8 @@ impl LoggerInner {
         let foreign_console_level = built.foreign_console_level();
         producer.open(propagation, built.folder, built.sinks, deadline)?;
         let earlier_rows = EarlierRows::of_run(run.info(), &config, run.superseded_rows().clone());
-        self.metrics.configure(&config, built.first_step, earlier_rows);
+        self.metrics
+            .configure(&config, built.first_step, earlier_rows, run.ledger());
         let periodic = probes.take_periodic();
         *lock(self.probes.get()) = Some(probes);
         let mut levels = built.levels;
@@ -498,8 +502,44 @@ impl LoggerInner {
         print_notice(&format!("log_config {} {}", self.name(), first.path), &text);
     }
 
-    pub(crate) fn start_progress(&self, total: impl logcore::Count, description: &str) {
-        self.metrics.start_progress(total, &self.redact(description));
+    pub(crate) fn start_progress(&self, position: u64, total: impl Count, description: &str) {
+        self.metrics.start_progress(ProgressBegin {
+            position,
+            total: total.count().filter(|total| *total > 0),
+            description: &self.redact(description),
+        });
+    }
+
+    pub(crate) fn start_bar(&self, total: impl Count, description: &str) -> Option<Arc<BarState>> {
+        self.metrics.start_bar(ProgressBegin {
+            position: 0,
+            total: total.count(),
+            description: &self.redact(description),
+        })
+    }
+
+    /// Sets the goal of a metric; returns the metric.
+    pub(crate) fn set_goal(&self, name: &str, goal: Goal) -> u32 {
+        let (metric, is_set) = self.metrics.set_goal(name, goal);
+        if !is_set {
+            self.log_message(
+                log::Level::Warn,
+                format_args!("the metric `{name}` gets no goal, because a logger has at most {MAX_GOALS} of them"),
+            );
+        }
+        metric
+    }
+
+    /// Returns `true` if a call has improved a metric. A metric without a goal is warned about once.
+    pub(crate) fn has_improved(&self, name: &str, improved: Improved) -> bool {
+        let has_improved = self.metrics.table().has_improved(name, improved);
+        if has_improved.is_none() {
+            self.log_message(
+                log::Level::Warn,
+                format_args!("no value of `{name}` is the best, because the metric has no goal; set one with `goal`"),
+            );
+        }
+        has_improved.unwrap_or(false)
     }
 
     /// Lets the steps of this attempt begin at `first`; returns `true` if they do.

@@ -189,7 +189,7 @@ impl MetricNames {
     pub(crate) fn possible_names(&self, name: &str) -> Vec<String> {
         /// Columns that W&B adds to each row.
         const WANDB_COLUMNS: [&str; 3] = ["_step", "_runtime", "_timestamp"];
-        const FAMILIES: [&str; 4] = logcore::reserved_names::SYSTEM_FAMILIES;
+        const FAMILIES: [&str; 5] = logcore::reserved_names::SYSTEM_FAMILIES;
         if WANDB_COLUMNS.contains(&name) {
             return vec![name.to_owned()];
         }

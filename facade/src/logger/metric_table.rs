@@ -11,16 +11,22 @@ use logcore_pipeline::NameId;
 use logcore_progress::Throughput;
 
 use crate::logger::earlier_rows::{EarlierRows, EarlierState};
+use crate::logger::goals::{Goal, GoalTable, Improved};
 use crate::logger::metric_names::{CachedName, Interner, MetricNames};
-use crate::logger::progress::{NestedAdvance, ProgressMeter, ProgressSnapshot, ProgressStack, ProgressUpdate};
+use crate::logger::progress::{
+    NestedAdvance, ProgressBegin, ProgressMeter, ProgressSnapshot, ProgressStack, ProgressUpdate,
+};
 use crate::logger::steps::StepCounter;
 use crate::logger::summary::{SHOWN_METRICS, sparkline};
+use crate::run::ledger::Ledger;
 
 /// Memory budget of a logger's history. The whole history is on disk.
 const HISTORY_BYTES: usize = 24 << 20;
 
 /// Minimum time between two rows with derived metrics, with `progress_rows = "sparse"`.
 const SPARSE_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum number of names without a goal that are warned about.
+const MAX_WARNED: usize = 100;
 
 /// The rate whose average is taken over the whole run.
 const SAMPLES_PER_SEC: &str = "throughput/samples_per_sec";
@@ -45,6 +51,11 @@ pub(crate) struct MetricTable {
     derived_step: Option<u64>,
     /// Time of the newest row with derived metrics, where `progress_rows` limits their number.
     derived_at: Option<Instant>,
+    goals: GoalTable,
+    /// Names of [`is_best`](crate::Logged::is_best) that have no goal and were warned about.
+    without_goal: Vec<String>,
+    /// `None` if the logger shows no progress.
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// A metric of one call, on its way into the ring.
@@ -90,12 +101,21 @@ impl MetricTable {
             earlier_rows: None,
             derived_step: None,
             derived_at: None,
+            goals: GoalTable::default(),
+            without_goal: Vec::new(),
+            ledger: None,
         }
     }
 
     /// Configures the table. The steps continue at `first_step` or behind the earlier rows of the
     /// run.
-    pub(crate) fn configure(&mut self, config: &Arc<LogConfig>, first_step: u64, earlier_rows: Option<EarlierRows>) {
+    pub(crate) fn configure(
+        &mut self,
+        config: &Arc<LogConfig>,
+        first_step: u64,
+        earlier_rows: Option<EarlierRows>,
+        ledger: Option<&Arc<Ledger>>,
+    ) {
         let options = TrackerOptions {
             window: config.metrics_window,
             history: config.metrics_history,
@@ -117,6 +137,12 @@ impl MetricTable {
         if self.earlier_rows.as_ref().map(EarlierRows::attempt) != earlier_rows.as_ref().map(EarlierRows::attempt) {
             self.continue_after(earlier_rows);
         }
+        let is_other = self.ledger.as_ref().map(Arc::as_ptr) != ledger.map(Arc::as_ptr);
+        if is_other && self.progress.is_measured() {
+            self.ledger.iter().for_each(|ledger| ledger.close_progress());
+            ledger.iter().for_each(|ledger| ledger.open_progress());
+        }
+        self.ledger = ledger.cloned();
     }
 
     /// Continues the steps and the samples of a logger's earlier rows, if the logger has logged
@@ -142,6 +168,11 @@ impl MetricTable {
         rows.supersede_from(first);
         let state = rows.read_state();
         self.accumulated_samples = state.accumulated_samples;
+        for at in 0..self.goals.len() {
+            let (metric, goal) = self.goals.goal(at);
+            let best = self.earlier_best(metric, goal);
+            self.goals.restart(at, best);
+        }
         Some(state)
     }
 
@@ -156,6 +187,11 @@ impl MetricTable {
         let step = explicit.unwrap_or_else(|| self.steps.current());
         self.steps.note(step);
         step
+    }
+
+    /// Returns the step of a call that logs nothing.
+    pub(crate) fn current_step(&self) -> u64 {
+        self.steps.current()
     }
 
     /// Returns the metric of a user's name, for a thread that does not have it in its cache.
@@ -178,7 +214,7 @@ impl MetricTable {
     }
 
     /// Completes a call: chooses its step, adds derived metrics, and updates windows and history.
-    pub(crate) fn record(&mut self, choice: StepChoice, samples: &mut Vec<MetricSample>) -> u64 {
+    pub(crate) fn record(&mut self, choice: StepChoice, samples: &mut Vec<MetricSample>) -> (u64, Improved) {
         let step = match choice {
             StepChoice::Next => self.steps.next(),
             StepChoice::Current => self.steps.current(),
@@ -190,7 +226,14 @@ impl MetricTable {
         }
         self.keep_last_of_each(samples);
         self.track(step, samples);
-        step
+        let mut improved = Improved::default();
+        if !self.goals.is_empty() {
+            for sample in samples.iter() {
+                self.goals
+                    .note(sample.metric, step, sample.value.as_f64(), &mut improved);
+            }
+        }
+        (step, improved)
     }
 
     /// Records one metric by itself. `None` if the metric needs a whole call, because its row has
@@ -204,6 +247,9 @@ impl MetricTable {
         self.steps.note(step);
         if let Some(tracker) = &mut self.tracker {
             tracker.record(metric as usize, step, value.as_f64());
+        }
+        if !self.goals.is_empty() {
+            self.goals.note(metric, step, value.as_f64(), &mut Improved::default());
         }
         Some(id)
     }
@@ -219,8 +265,7 @@ impl MetricTable {
     }
 
     /// Starts a progress: nested in the open one, else one whose positions are steps.
-    pub(crate) fn start_progress(&mut self, total: Option<u64>, description: &str) -> Option<ProgressSnapshot> {
-        let total = total.filter(|total| *total > 0);
+    pub(crate) fn start_progress(&mut self, begin: ProgressBegin<'_>) -> Option<ProgressSnapshot> {
         let is_nested = self.progress.is_open();
         if !is_nested {
             if let Some(meter) = self.progress.meter() {
@@ -232,15 +277,25 @@ impl MetricTable {
         }
         let samples_before = if is_nested { 0 } else { self.accumulated_samples };
         // Without the feature, a progress counts steps and shows nothing.
-        let is_metered = cfg!(feature = "progress") && self.config.enable_progress;
-        let meter = is_metered.then(|| ProgressMeter::start(&self.config, total, description, samples_before));
-        self.progress.start(total, description, meter);
+        let meter = shows_progress(&self.config).then(|| ProgressMeter::start(&self.config, begin, samples_before));
+        if let Some(ledger) = self.ledger.as_ref().filter(|_| meter.is_some() && !is_nested) {
+            ledger.open_progress();
+        }
+        self.progress.start(begin, meter);
         self.progress.started()
+    }
+
+    /// Returns the meter of a bar; `None` if the logger shows no progress.
+    pub(crate) fn meter_for_bar(&self, begin: ProgressBegin<'_>) -> Option<ProgressMeter> {
+        shows_progress(&self.config).then(|| ProgressMeter::start(&self.config, begin, 0))
     }
 
     /// Advances the innermost progress; returns an update for the sinks if one is due.
     #[inline]
     pub(crate) fn advance(&mut self, n: u64, batch: impl Count) -> Option<ProgressUpdate> {
+        if let Some(ledger) = &self.ledger {
+            ledger.note_update();
+        }
         let batch = batch.count();
         if !self.progress.has_no_nested() {
             match self.progress.advance_nested(n, batch) {
@@ -276,8 +331,12 @@ impl MetricTable {
             ProgressUpdate::Outermost(kind) => kind,
         };
         self.steps.note(step);
+        if let Some(ledger) = self.ledger.as_ref().filter(|_| kind == ProgressKind::Finished) {
+            ledger.close_progress();
+        }
         if self.config.enable_metrics {
             self.add_derived(step, samples);
+            self.add_shares(samples);
             self.track(step, samples);
         }
         Some(ProgressRow {
@@ -285,6 +344,45 @@ impl MetricTable {
             is_lasting: kind != ProgressKind::Advanced,
             step,
         })
+    }
+
+    /// Sets the goal of a metric. Returns `false` if there are too many goals.
+    pub(crate) fn set_goal(&mut self, metric: u32, goal: Goal) -> bool {
+        if self.goals.has(metric, goal) {
+            return true;
+        }
+        let earlier = self.earlier_best(metric, goal);
+        let history = self
+            .tracker
+            .as_mut()
+            .and_then(|tracker| tracker.history(metric as usize));
+        let values = earlier.into_iter().chain(history.unwrap_or_default());
+        self.goals.set(metric, goal, values)
+    }
+
+    /// Returns the best value of a metric in the rows of earlier attempts.
+    fn earlier_best(&self, metric: u32, goal: Goal) -> Option<Point> {
+        let rows = self.earlier_rows.as_ref()?;
+        let best = rows.read_best(self.names.written(metric), |value, than| goal.is_better(value, than));
+        best.map(|(value, step)| Point::new(step, value))
+    }
+
+    /// Returns the best value of a metric with a goal.
+    pub(crate) fn best(&self, metric: u32) -> Option<Point> {
+        self.goals.best(metric as usize)
+    }
+
+    /// Returns whether a call has improved a metric. `None` if the metric has no goal, at the first
+    /// question of this name; `false` from then on.
+    pub(crate) fn has_improved(&mut self, name: &str, improved: Improved) -> Option<bool> {
+        let metric = self.names.find(name);
+        let known = metric.and_then(|metric| self.goals.has_improved(metric, improved));
+        let was_warned = self.without_goal.len() >= MAX_WARNED || self.without_goal.iter().any(|known| known == name);
+        if known.is_none() && !was_warned {
+            self.without_goal.push(name.to_owned());
+            return None;
+        }
+        Some(known.unwrap_or(false))
     }
 
     /// Returns the names that the sinks get for these samples.
@@ -334,10 +432,14 @@ impl MetricTable {
         let throughput = self.total_throughput();
         summary.steps_per_sec = throughput.units_per_sec();
         summary.samples_per_sec = throughput.samples_per_sec();
+        if let Some(ledger) = &self.ledger {
+            ledger.summarize(summary);
+        }
         let mut sparklines = Vec::new();
         for at in 0..self.names.len() {
             let Some(stats) = self.stats_of(at) else { continue };
-            let metric = MetricSummary::new(&**self.names.given(at), stats);
+            let mut metric = MetricSummary::new(&**self.names.given(at), stats);
+            metric.best = self.goals.best(at);
             if !self.names.is_user(at) {
                 summary.system_metrics.push(metric);
                 continue;
@@ -425,4 +527,16 @@ impl MetricTable {
             _ => false,
         }
     }
+
+    /// Adds the shares of the run's time, every ten seconds.
+    fn add_shares(&mut self, samples: &mut Vec<MetricSample>) {
+        if let Some(ledger) = self.ledger.clone() {
+            ledger.add_shares(|name, value| self.add_system(name, value, samples));
+        }
+    }
+}
+
+/// Returns `true` if a logger of this config measures and shows progresses.
+pub(crate) fn shows_progress(config: &LogConfig) -> bool {
+    cfg!(feature = "progress") && config.enable_progress
 }

@@ -4,15 +4,19 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use arc_swap::ArcSwapOption;
 use logcore::sync::lock;
 use logcore::{Count, LogConfig, LoggerSummary, MetricPair, Number, PerProcess, Readings, is_logging_suppressed};
 use logcore_pipeline::{ForkMutex, MetricName, NameId};
 
+use crate::logger::bars::{BarList, BarState};
 use crate::logger::earlier_rows::{EarlierRows, EarlierState};
 use crate::logger::gate::CallGate;
+use crate::logger::goals::{Goal, Improved};
 use crate::logger::metric_names::{NameCache, next_names_version};
-use crate::logger::metric_table::{MetricSample, MetricTable, StepChoice};
-use crate::logger::progress::ProgressUpdate;
+use crate::logger::metric_table::{MetricSample, MetricTable, StepChoice, shows_progress};
+use crate::logger::progress::{ProgressBegin, ProgressUpdate};
+use crate::run::ledger::Ledger;
 
 /// Records the metrics and the progress of one logger.
 pub(crate) struct MetricRecorder {
@@ -25,6 +29,9 @@ pub(crate) struct MetricRecorder {
     /// in order. Taken before the lock of the table.
     order: PerProcess<Mutex<()>>,
     table: ForkMutex<MetricTable>,
+    bars: ForkMutex<BarList>,
+    /// `None` if the logger shows no progress.
+    ledger: ArcSwapOption<Ledger>,
 }
 
 impl MetricRecorder {
@@ -37,11 +44,21 @@ impl MetricRecorder {
             names_version: AtomicU64::new(next_names_version()),
             order: PerProcess::default(),
             table: ForkMutex::new(table),
+            bars: ForkMutex::default(),
+            ledger: ArcSwapOption::empty(),
         }
     }
 
-    pub(crate) fn configure(&self, config: &Arc<LogConfig>, first_step: u64, earlier_rows: Option<EarlierRows>) {
-        self.table.lock().configure(config, first_step, earlier_rows);
+    pub(crate) fn configure(
+        &self,
+        config: &Arc<LogConfig>,
+        first_step: u64,
+        earlier_rows: Option<EarlierRows>,
+        ledger: &Arc<Ledger>,
+    ) {
+        let ledger = Some(ledger).filter(|_| shows_progress(config));
+        self.table.lock().configure(config, first_step, earlier_rows, ledger);
+        self.ledger.store(ledger.cloned());
         self.names_version.store(next_names_version(), Ordering::Release);
         self.enabled.store(config.enable_metrics, Ordering::Relaxed);
     }
@@ -62,13 +79,13 @@ impl MetricRecorder {
         self.table.lock().last_step()
     }
 
-    /// Logs the metrics of one call.
-    pub(crate) fn log<M>(&self, step: StepChoice, metrics: M)
+    /// Logs the metrics of one call; returns its step, and the goals that it has come closer to.
+    pub(crate) fn log<M>(&self, step: StepChoice, metrics: M) -> (u64, Improved)
     where
         M: IntoIterator<Item: MetricPair>,
     {
         if !self.admits_metrics() {
-            return;
+            return self.nothing_at(step);
         }
         with_scratch(|Scratch { samples, names }| {
             let names_version = self.names_version.load(Ordering::Acquire);
@@ -82,8 +99,8 @@ impl MetricRecorder {
                 };
                 samples.push(MetricSample { metric, id, value });
             }
-            self.complete(step, samples);
-        });
+            self.complete(step, samples)
+        })
     }
 
     /// Returns the metric of a user's name, and the name, for a handle.
@@ -133,11 +150,11 @@ impl MetricRecorder {
         send(step)
     }
 
-    pub(crate) fn start_progress(&self, total: impl Count, description: &str) {
-        while self.table.lock().must_end_before(description) {
+    pub(crate) fn start_progress(&self, begin: ProgressBegin<'_>) {
+        while self.table.lock().must_end_before(begin.description) {
             self.finish_progress();
         }
-        let snapshot = self.table.lock().start_progress(total.count(), description);
+        let snapshot = self.table.lock().start_progress(begin);
         if let Some(snapshot) = snapshot.filter(|_| !self.gate.is_closed()) {
             snapshot.with_event(self.gate.logger(), |event| self.gate.producer().progress(event));
         }
@@ -162,6 +179,30 @@ impl MetricRecorder {
         while self.table.lock().is_in_progress() {
             self.finish_progress();
         }
+        let bars = self.bars.lock().take();
+        bars.iter().for_each(|bar| bar.end());
+    }
+
+    /// Starts a bar; `None` if the logger shows no progress.
+    pub(crate) fn start_bar(&self, begin: ProgressBegin<'_>) -> Option<Arc<BarState>> {
+        if self.gate.is_closed() {
+            return None;
+        }
+        let meter = self.table.lock().meter_for_bar(begin)?;
+        let bar = BarState::start(&self.gate, meter);
+        self.bars.lock().add(&bar);
+        Some(bar)
+    }
+
+    /// Returns the ledger of the run; `None` if the logger shows no progress.
+    pub(crate) fn ledger(&self) -> Option<Arc<Ledger>> {
+        self.ledger.load_full()
+    }
+
+    /// Sets the goal of a metric; returns the metric, and `false` if there are too many goals.
+    pub(crate) fn set_goal(&self, name: &str, goal: Goal) -> (u32, bool) {
+        let (metric, _) = self.handle(name);
+        (metric, self.table.lock().set_goal(metric, goal))
     }
 
     /// Completes the summary of the run; returns the sparklines of the user's first metrics.
@@ -184,13 +225,24 @@ impl MetricRecorder {
     }
 
     /// Completes a call that has all its samples, and sends it.
-    fn complete(&self, step: StepChoice, samples: &mut Vec<MetricSample>) {
+    fn complete(&self, step: StepChoice, samples: &mut Vec<MetricSample>) -> (u64, Improved) {
         if samples.is_empty() {
-            return;
+            return self.nothing_at(step);
         }
         let _order = lock(self.order.get());
-        let step = self.table.lock().record(step, samples);
+        let (step, improved) = self.table.lock().record(step, samples);
         self.send(step, samples);
+        (step, improved)
+    }
+
+    /// Returns the result of a call that logs nothing.
+    #[cold]
+    fn nothing_at(&self, step: StepChoice) -> (u64, Improved) {
+        let step = match step {
+            StepChoice::At(step) => step,
+            StepChoice::Next | StepChoice::Current => self.table.lock().current_step(),
+        };
+        (step, Improved::default())
     }
 
     fn send(&self, step: u64, samples: &[MetricSample]) {

@@ -1,8 +1,10 @@
 //! One logger: its text, its metrics, its progress, its probes, and its end.
 
+pub(crate) mod bars;
 pub(crate) mod earlier_rows;
 pub(crate) mod filter;
 pub(crate) mod gate;
+pub(crate) mod goals;
 pub(crate) mod inner;
 pub(crate) mod metric_names;
 pub(crate) mod metric_table;

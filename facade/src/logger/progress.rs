@@ -8,6 +8,16 @@ use std::time::{Duration, Instant};
 use logcore::{LogConfig, MetricValue, ProgressEvent, ProgressKind};
 use logcore_progress::{Meter, MeterOptions, Throughput};
 
+/// A progress that begins.
+#[derive(Clone, Copy)]
+pub(crate) struct ProgressBegin<'a> {
+    /// Number of units that are done already.
+    pub(crate) position: u64,
+    /// Number of units of the whole work, above 0; `None` if it is unknown.
+    pub(crate) total: Option<u64>,
+    pub(crate) description: &'a str,
+}
+
 /// The open progresses, outermost first.
 #[derive(Default)]
 pub(crate) struct ProgressStack {
@@ -65,12 +75,17 @@ impl ProgressStack {
         self.outermost.as_ref().is_some_and(|level| !level.is_over)
     }
 
+    /// Returns `true` if the open progress is measured.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.is_open() && self.has_meter()
+    }
+
     /// Pushes a progress; with no open progress, the new one replaces the outermost.
-    pub(crate) fn start(&mut self, total: Option<u64>, description: &str, meter: Option<ProgressMeter>) {
+    pub(crate) fn start(&mut self, begin: ProgressBegin<'_>, meter: Option<ProgressMeter>) {
         let level = ProgressLevel {
-            kind: kind_of(description),
-            total,
-            position: 0,
+            kind: kind_of(begin.description),
+            total: begin.total,
+            position: begin.position,
             began: Instant::now(),
             is_over: false,
             meter,
@@ -222,7 +237,7 @@ impl ProgressSnapshot {
 
 impl ProgressMeter {
     /// Starts a progress now. Its samples count on from those of earlier progresses.
-    pub(crate) fn start(config: &LogConfig, total: Option<u64>, description: &str, samples_before: u64) -> Self {
+    pub(crate) fn start(config: &LogConfig, begin: ProgressBegin<'_>, samples_before: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let options = MeterOptions {
             window: config.progress_window,
@@ -232,16 +247,18 @@ impl ProgressMeter {
         };
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         // The snapshot adds the description, so that the meter needs none.
-        let meter = Meter::start(id, "", total, options, Instant::now()).with_prior_samples(samples_before);
+        let meter = Meter::start(id, "", begin.total, options, Instant::now())
+            .with_position(begin.position)
+            .with_prior_samples(samples_before);
         Self {
             meter,
-            description: description.into(),
+            description: begin.description.into(),
         }
     }
 
     /// Takes an update; returns `true` if an event for the sinks is due.
     #[inline]
-    fn update(&mut self, n: u64, batch: Option<u64>) -> bool {
+    pub(crate) fn update(&mut self, n: u64, batch: Option<u64>) -> bool {
         let now = Instant::now();
         self.meter.update(n, batch, now);
         self.meter.due(now)
@@ -281,7 +298,12 @@ mod tests {
         while stack.must_end_before(description) {
             stack.end_innermost();
         }
-        stack.start(total.into(), description, None);
+        let begin = ProgressBegin {
+            position: 0,
+            total: total.into(),
+            description,
+        };
+        stack.start(begin, None);
         1 + stack.nested.len()
     }
 

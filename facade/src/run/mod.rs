@@ -5,6 +5,7 @@
 //! | [`choice`] | a new run, or an earlier one that goes on |
 //! | [`folder`] | ids, the names of folders, making them |
 //! | [`killed`] | the end of a killed run in its `run.json` |
+//! | [`ledger`] | what the time of the run is spent on |
 //! | [`links`] | the links in `log_dir` that lead to the newest run |
 //! | [`record`] | the lock of this process, and `run.json` |
 //! | [`health`] | the thread that writes `run.json` while the run is live, and at its end |
@@ -17,6 +18,7 @@ mod folder;
 mod git;
 mod health;
 mod killed;
+pub(crate) mod ledger;
 mod links;
 mod ranks;
 mod record;
@@ -34,6 +36,7 @@ use self::folder::NewFolders;
 use self::health::Health;
 pub(crate) use self::health::PendingWrite;
 pub(crate) use self::killed::note_killed;
+use self::ledger::Ledger;
 use self::ranks::Launch;
 use self::record::{EarlierRun, RunRecord};
 use crate::logger::inner::LoggerInner;
@@ -74,6 +77,7 @@ pub(crate) struct Run {
     linked_file: Option<String>,
     /// `true` if the folder is there and complete.
     is_open: AtomicBool,
+    ledger: Arc<Ledger>,
 }
 
 /// A logger's way into a run, during its set-up. Dropping the value removes the folders that it has
@@ -285,6 +289,7 @@ impl RunEntry {
             superseded: earlier.manifest.superseded_rows(),
             linked_file: is_linked.then(|| config.filename.clone()),
             is_open: AtomicBool::new(false),
+            ledger: Arc::new(Ledger::new()),
         };
         Ok(Self {
             run: Arc::new(run),
@@ -324,6 +329,10 @@ impl Run {
     /// Returns the rows of earlier attempts that do not count.
     pub(crate) fn superseded_rows(&self) -> &SupersededRows {
         &self.superseded
+    }
+
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -5,13 +5,14 @@
 //!   "train": {
 //!     "state": "finished", "exit_code": 0, "duration_seconds": 6.2, "last_step": 900,
 //!     "steps_per_sec": 136.1, "samples_per_sec": 17400.0, "warnings": 0, "errors": 0,
+//!     "ledger": {"startup": 0.4, "data": 0.9, "step": 4.9}, "goodput": 0.79,
 //!     "metrics": [{"name": "loss", "last": 2.4811, "mean": 2.6926, "min": 2.1872, "max": 8.0, "count": 900}]
 //!   }
 //! }
 //! ```
 //!
-//! The entry of a killed run has `state` and `exit_code` only. A logger without metrics has no
-//! entry.
+//! The entry of a killed run has `state` and `exit_code` only. A logger without metrics and without a
+//! ledger has no entry.
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,12 @@ struct SummaryEntry<'a> {
     samples_per_sec: Option<f64>,
     warnings: u64,
     errors: u64,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    ledger: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goodput: Option<f64>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    other_threads: Map<String, Value>,
     metrics: &'a [MetricSummary],
 }
 
@@ -70,7 +77,7 @@ impl SummaryFile {
         }
     }
 
-    /// Writes the end of the logger. A run without metrics has no entry.
+    /// Writes the end of the logger. A run without metrics and ledger has no entry.
     ///
     /// The file is written now, because another sink may hang when it finishes. A write that fails
     /// is repeated by [`finish`](Self::finish).
@@ -78,7 +85,7 @@ impl SummaryFile {
         let LoggerEnd { run_end, exit_code, .. } = end;
         self.entry = match run_end {
             RunEnd::Killed => Ok(Some(json!({"state": "killed", "exit_code": exit_code}))),
-            run_end if summary.has_metrics() => serde_json::to_value(SummaryEntry {
+            run_end if summary.has_metrics() || !summary.ledger.is_empty() => serde_json::to_value(SummaryEntry {
                 run_end,
                 exit_code: *exit_code,
                 duration_seconds: summary.duration.as_secs_f64(),
@@ -87,6 +94,9 @@ impl SummaryFile {
                 samples_per_sec: summary.samples_per_sec,
                 warnings: summary.warnings,
                 errors: summary.errors,
+                ledger: object_of(&summary.ledger),
+                goodput: summary.goodput,
+                other_threads: object_of(&summary.other_threads),
                 metrics: &summary.metrics,
             })
             .map(Some),
@@ -128,4 +138,11 @@ impl SummaryFile {
         };
         self.document.update(first, |_| entry)
     }
+}
+
+fn object_of(pairs: &[(String, f64)]) -> Map<String, Value> {
+    pairs
+        .iter()
+        .map(|(name, seconds)| (name.clone(), (*seconds).into()))
+        .collect()
 }

@@ -119,7 +119,9 @@ fn log(life: &ProcessPlan, thread: u64, logger: &UnifiedLogger, receipts: &CallR
         if (!life.own_steps || thread == 0) && call.one_in(3, 4) {
             match life.own_steps {
                 true => log_at_own_step(logger, &odd, values),
-                false => logger.log_metrics([(&name, values)]),
+                false => {
+                    logger.log_metrics([(&name, values)]);
+                }
             }
             values += 1;
             receipts.returned(thread, CallKind::Values, values)?;
@@ -138,7 +140,9 @@ fn log(life: &ProcessPlan, thread: u64, logger: &UnifiedLogger, receipts: &CallR
 /// Logs two values a step.
 fn log_at_own_step(logger: &UnifiedLogger, odd: &MetricHandle, number: u64) {
     match number % 2 {
-        0 => logger.log_metrics_at(number / 2, [("even", number)]),
+        0 => {
+            logger.log_metrics_at(number / 2, [("even", number)]);
+        }
         _ => odd.record(number / 2, number),
     }
 }

@@ -44,7 +44,11 @@ fn threads_lose_no_row() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             std::thread::Builder::new()
-                .spawn_scoped(scope, || (0..2000).for_each(|_| logger.log_metrics([("x", 1)])))
+                .spawn_scoped(scope, || {
+                    for _ in 0..2000 {
+                        logger.log_metrics([("x", 1)]);
+                    }
+                })
                 .unwrap();
         }
     });

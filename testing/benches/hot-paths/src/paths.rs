@@ -111,7 +111,7 @@ impl Paths {
                 text.debug(with_line!(Line::at(step), format_args!()));
             }),
             path("ten metrics by name", move |step| {
-                metrics.log_metrics_at(step, pairs(TEN_METRICS, step))
+                metrics.log_metrics_at(step, pairs(TEN_METRICS, step));
             }),
             path("ten metrics by handle", move |step| {
                 for (handle, value) in handles.iter().zip(values(step)) {

@@ -1,0 +1,511 @@
+//! The ledger of a run: the seconds of its wall clock by their use.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use logcore::{LoggerSummary, MetricValue};
+use logcore_pipeline::ForkMutex;
+
+/// Books each second of a run to one use, on the thread that trains: the one that last updated a
+/// progress, and before the first update the one that set the run up. The innermost phase counts.
+pub(crate) struct Ledger {
+    /// Number of the thread that last updated a progress; 0 before the first update. An update of
+    /// the same thread takes no lock.
+    updater: AtomicU64,
+    book: ForkMutex<LedgerBook>,
+}
+
+/// A use of time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Account(usize);
+
+/// An entered phase, until [`Ledger::leave`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PhaseId(u64);
+
+/// The figures of a ledger at one moment.
+#[derive(Default)]
+struct LedgerFigures {
+    /// Seconds by use, as they are shown.
+    seconds: Vec<(String, f64)>,
+    goodput: Option<f64>,
+    other_threads: Vec<(String, f64)>,
+}
+
+/// Time between two rows with the shares of the uses.
+const SHARES_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Maximum number of a program's own phases. The time of further ones is `other`.
+const MAX_OWN: usize = 64;
+
+impl Ledger {
+    /// Waiting for data.
+    pub(crate) const DATA: Account = DATA;
+
+    /// Returns a ledger that begins now, on this thread.
+    pub(crate) fn new() -> Self {
+        Self {
+            updater: AtomicU64::new(0),
+            book: ForkMutex::new(LedgerBook::new(thread_number(), Instant::now())),
+        }
+    }
+
+    /// Notes that this thread updates a progress.
+    #[inline]
+    pub(crate) fn note_update(&self) {
+        if self.updater.load(Ordering::Relaxed) != thread_number() {
+            self.follow_this_thread();
+        }
+    }
+
+    #[cold]
+    fn follow_this_thread(&self) {
+        let thread = thread_number();
+        let mut book = self.book.lock();
+        self.updater.store(thread, Ordering::Relaxed);
+        book.note_update(thread, Instant::now());
+    }
+
+    /// Notes that a logger has opened the progress that counts its steps.
+    pub(crate) fn open_progress(&self) {
+        self.book.lock().open_progress(Instant::now());
+    }
+
+    /// Notes that such a progress has ended.
+    pub(crate) fn close_progress(&self) {
+        self.book.lock().close_progress(Instant::now());
+    }
+
+    /// Enters a phase on this thread.
+    #[inline]
+    pub(crate) fn enter(&self, account: Account) -> PhaseId {
+        let thread = thread_number();
+        let mut book = self.book.lock();
+        book.enter(thread, account, Instant::now())
+    }
+
+    /// Enters a phase of this name on this thread.
+    pub(crate) fn enter_named(&self, name: &str) -> PhaseId {
+        let thread = thread_number();
+        let mut book = self.book.lock();
+        let account = book.account(name);
+        book.enter(thread, account, Instant::now())
+    }
+
+    /// Leaves a phase that this thread has entered.
+    #[inline]
+    pub(crate) fn leave(&self, phase: PhaseId) {
+        let thread = thread_number();
+        let mut book = self.book.lock();
+        book.leave(thread, phase, Instant::now());
+    }
+
+    /// Writes the figures of this moment into a summary. Without a progress and a phase there are
+    /// none.
+    pub(crate) fn summarize(&self, summary: &mut LoggerSummary) {
+        let figures = self.book.lock().figures(Instant::now());
+        summary.ledger = figures.seconds;
+        summary.goodput = figures.goodput;
+        summary.other_threads = figures.other_threads;
+    }
+
+    /// Every ten seconds, gives `add` the share of each use since the last time, and the goodput of
+    /// the run.
+    pub(crate) fn add_shares(&self, add: impl FnMut(&str, MetricValue)) {
+        self.book.lock().add_shares(Instant::now(), add);
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
+/// Returns the number of this thread, which no other thread of the process ever has; never 0.
+#[inline]
+fn thread_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static NUMBER: Cell<u64> = const { Cell::new(0) };
+    }
+    // A cell without a destructor is there until the thread ends.
+    NUMBER.with(|number| match number.get() {
+        0 => {
+            number.set(NEXT.fetch_add(1, Ordering::Relaxed));
+            number.get()
+        }
+        known => known,
+    })
+}
+
+/// The accounts and the open phases.
+struct LedgerBook {
+    accounts: Vec<AccountEntry>,
+    /// The thread whose time is the run's.
+    thread: u64,
+    /// The moment up to which the run's time is booked.
+    booked_until: Instant,
+    has_update: bool,
+    open_progresses: usize,
+    /// The phases of threads. An entry without an open phase can be another thread's.
+    threads: Vec<ThreadPhases>,
+    next_phase: u64,
+    interval_began: Instant,
+}
+
+struct AccountEntry {
+    name: Box<str>,
+    time: Duration,
+    /// Time since the last row of shares.
+    in_interval: Duration,
+    /// Time on other threads.
+    elsewhere: Duration,
+    /// Name of the metric of its share.
+    share_name: Box<str>,
+}
+
+struct ThreadPhases {
+    thread: u64,
+    /// The moment up to which the thread's time is booked, if its time is not the run's.
+    booked_until: Instant,
+    open: Vec<(u64, Account)>,
+}
+
+/// The uses that every ledger has. The program's own follow.
+const FIXED: [&str; 8] = ["startup", "data", "step", "eval", "checkpoint", "other", "down", "lost"];
+const STARTUP: Account = Account(0);
+const DATA: Account = Account(1);
+const STEP: Account = Account(2);
+const OTHER: Account = Account(5);
+/// Number of fixed uses that are shown before the program's own.
+const SHOWN_FIRST: usize = 3;
+
+impl LedgerBook {
+    fn new(thread: u64, now: Instant) -> Self {
+        Self {
+            accounts: FIXED.iter().map(|name| AccountEntry::new(name)).collect(),
+            thread,
+            booked_until: now,
+            has_update: false,
+            open_progresses: 0,
+            threads: Vec::new(),
+            next_phase: 0,
+            interval_began: now,
+        }
+    }
+
+    fn account(&mut self, name: &str) -> Account {
+        if let Some(at) = self.accounts.iter().position(|account| *account.name == *name) {
+            return Account(at);
+        }
+        if name.is_empty() || self.accounts.len() >= FIXED.len() + MAX_OWN {
+            return OTHER;
+        }
+        self.accounts.push(AccountEntry::new(name));
+        Account(self.accounts.len() - 1)
+    }
+
+    fn note_update(&mut self, thread: u64, now: Instant) {
+        self.book(self.thread, now);
+        self.book(thread, now);
+        self.has_update = true;
+        let before = std::mem::replace(&mut self.thread, thread);
+        if let Some(phases) = self.threads.iter_mut().find(|phases| phases.thread == before) {
+            phases.booked_until = now;
+        }
+    }
+
+    fn open_progress(&mut self, now: Instant) {
+        self.book(self.thread, now);
+        self.open_progresses += 1;
+    }
+
+    fn close_progress(&mut self, now: Instant) {
+        self.book(self.thread, now);
+        self.open_progresses = self.open_progresses.saturating_sub(1);
+    }
+
+    fn enter(&mut self, thread: u64, account: Account, now: Instant) -> PhaseId {
+        self.book(thread, now);
+        let id = self.next_phase;
+        self.next_phase += 1;
+        let threads = &mut self.threads;
+        let own = threads.iter().position(|phases| phases.thread == thread);
+        let at = own.or_else(|| threads.iter().position(|phases| phases.open.is_empty()));
+        match at {
+            Some(at) => {
+                let phases = &mut threads[at];
+                (phases.thread, phases.booked_until) = (thread, now);
+                phases.open.push((id, account));
+            }
+            None => threads.push(ThreadPhases {
+                thread,
+                booked_until: now,
+                open: vec![(id, account)],
+            }),
+        }
+        PhaseId(id)
+    }
+
+    fn leave(&mut self, thread: u64, phase: PhaseId, now: Instant) {
+        self.book(thread, now);
+        let Some(phases) = self.threads.iter_mut().find(|phases| phases.thread == thread) else {
+            return;
+        };
+        // Guards may be dropped in any order.
+        if let Some(at) = phases.open.iter().rposition(|(id, _)| *id == phase.0) {
+            phases.open.remove(at);
+        }
+    }
+
+    /// Books the time of a thread up to `now`.
+    fn book(&mut self, thread: u64, now: Instant) {
+        let phases = self.threads.iter_mut().find(|phases| phases.thread == thread);
+        let innermost = phases
+            .as_ref()
+            .and_then(|phases| phases.open.last())
+            .map(|(_, account)| *account);
+        if thread == self.thread {
+            let account = innermost.unwrap_or(match (self.has_update, self.open_progresses) {
+                (false, _) => STARTUP,
+                (true, 0) => OTHER,
+                (true, _) => STEP,
+            });
+            let time = now.saturating_duration_since(self.booked_until);
+            let entry = &mut self.accounts[account.0];
+            entry.time += time;
+            entry.in_interval += time;
+            self.booked_until = now;
+        } else if let (Some(phases), Some(account)) = (phases, innermost) {
+            self.accounts[account.0].elsewhere += now.saturating_duration_since(phases.booked_until);
+            phases.booked_until = now;
+        }
+    }
+
+    fn book_all(&mut self, now: Instant) {
+        self.book(self.thread, now);
+        for at in 0..self.threads.len() {
+            self.book(self.threads[at].thread, now);
+        }
+    }
+
+    fn figures(&mut self, now: Instant) -> LedgerFigures {
+        self.book_all(now);
+        let has_phase = |account: &AccountEntry| !account.elsewhere.is_zero();
+        let is_used = self.has_update
+            || self.accounts.iter().skip(1).any(|account| !account.time.is_zero())
+            || self.accounts.iter().any(has_phase);
+        if !is_used {
+            return LedgerFigures::default();
+        }
+        let seconds_of = |time: fn(&AccountEntry) -> Duration| {
+            let used = self.shown().filter(move |account| !time(account).is_zero());
+            used.map(|account| (account.name.to_string(), time(account).as_secs_f64()))
+                .collect()
+        };
+        LedgerFigures {
+            seconds: seconds_of(|account| account.time),
+            goodput: self.goodput(),
+            other_threads: seconds_of(|account| account.elsewhere),
+        }
+    }
+
+    fn add_shares(&mut self, now: Instant, mut add: impl FnMut(&str, MetricValue)) {
+        let interval = now.saturating_duration_since(self.interval_began);
+        if interval < SHARES_INTERVAL {
+            return;
+        }
+        self.book_all(now);
+        self.interval_began = now;
+        for account in self.accounts.iter().filter(|account| !account.time.is_zero()) {
+            let share = account.in_interval.as_secs_f64() / interval.as_secs_f64();
+            add(&account.share_name, share.into());
+        }
+        for account in &mut self.accounts {
+            account.in_interval = Duration::ZERO;
+        }
+        if let Some(goodput) = self.goodput() {
+            add("time/goodput", goodput.into());
+        }
+    }
+
+    /// Returns the share of the wall clock that moved the run forward.
+    fn goodput(&self) -> Option<f64> {
+        let wall: Duration = self.accounts.iter().map(|account| account.time).sum();
+        let good: Duration = self.accounts[FIXED.len()..].iter().map(|account| account.time).sum();
+        let good = good + self.accounts[STEP.0].time;
+        (!wall.is_zero()).then(|| good.as_secs_f64() / wall.as_secs_f64())
+    }
+
+    /// Returns the accounts as they are shown.
+    fn shown(&self) -> impl Iterator<Item = &AccountEntry> {
+        let (fixed, own) = self.accounts.split_at(FIXED.len());
+        let (first, last) = fixed.split_at(SHOWN_FIRST);
+        first.iter().chain(own).chain(last)
+    }
+}
+
+impl AccountEntry {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            time: Duration::ZERO,
+            in_interval: Duration::ZERO,
+            elsewhere: Duration::ZERO,
+            share_name: format!("time/{name}_fraction").into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRAINER: u64 = 1;
+    const WORKER: u64 = 2;
+
+    /// A ledger and a clock that the test sets, in seconds since the beginning.
+    struct TimedBook {
+        book: LedgerBook,
+        begin: Instant,
+    }
+
+    impl TimedBook {
+        fn new() -> Self {
+            let begin = Instant::now();
+            Self {
+                book: LedgerBook::new(TRAINER, begin),
+                begin,
+            }
+        }
+
+        fn at(&self, seconds: f64) -> Instant {
+            self.begin + Duration::from_secs_f64(seconds)
+        }
+
+        fn enter(&mut self, thread: u64, name: &str, seconds: f64) -> PhaseId {
+            let now = self.at(seconds);
+            let account = self.book.account(name);
+            self.book.enter(thread, account, now)
+        }
+
+        fn leave(&mut self, thread: u64, phase: PhaseId, seconds: f64) {
+            let now = self.at(seconds);
+            self.book.leave(thread, phase, now);
+        }
+
+        fn figures(&mut self, seconds: f64) -> LedgerFigures {
+            let now = self.at(seconds);
+            self.book.figures(now)
+        }
+    }
+
+    fn pairs(figures: &[(String, f64)]) -> Vec<(&str, f64)> {
+        figures.iter().map(|(name, seconds)| (&**name, *seconds)).collect()
+    }
+
+    #[test]
+    fn each_second_goes_to_the_innermost_phase_and_they_sum_to_the_wall_clock() {
+        let mut timed = TimedBook::new();
+        timed.book.open_progress(timed.at(3.0));
+        timed.book.note_update(TRAINER, timed.at(4.0));
+        // Nested phases, whose guards are dropped in the wrong order.
+        let forward = timed.enter(TRAINER, "forward", 5.0);
+        let data = timed.enter(TRAINER, "data", 7.0);
+        timed.leave(TRAINER, forward, 8.0);
+        timed.leave(TRAINER, data, 10.0);
+        timed.book.close_progress(timed.at(11.0));
+        let eval = timed.enter(TRAINER, "eval", 15.0);
+        timed.leave(TRAINER, eval, 17.0);
+        let figures = timed.figures(20.0);
+        let expected = [
+            ("startup", 4.0),
+            ("data", 3.0),
+            ("step", 2.0),
+            ("forward", 2.0),
+            ("eval", 2.0),
+            ("other", 7.0),
+        ];
+        assert_eq!(pairs(&figures.seconds), expected);
+        assert_eq!(figures.goodput, Some(4.0 / 20.0));
+        assert!(figures.other_threads.is_empty());
+    }
+
+    #[test]
+    fn the_thread_that_updates_is_the_runs() {
+        let mut timed = TimedBook::new();
+        timed.book.open_progress(timed.at(0.0));
+        let loading = timed.enter(WORKER, "data", 1.0);
+        assert_eq!(pairs(&timed.figures(2.0).other_threads), [("data", 1.0)]);
+        // From here on the worker trains, and is in its phase.
+        timed.book.note_update(WORKER, timed.at(3.0));
+        let elsewhere = timed.enter(TRAINER, "checkpoint", 4.0);
+        timed.leave(WORKER, loading, 5.0);
+        timed.leave(TRAINER, elsewhere, 6.0);
+        let figures = timed.figures(10.0);
+        assert_eq!(
+            pairs(&figures.seconds),
+            [("startup", 3.0), ("data", 2.0), ("step", 5.0)]
+        );
+        assert_eq!(pairs(&figures.other_threads), [("data", 2.0), ("checkpoint", 2.0)]);
+    }
+
+    #[test]
+    fn a_run_without_progress_and_phase_has_no_figures() {
+        let mut timed = TimedBook::new();
+        let figures = timed.figures(5.0);
+        assert!(figures.seconds.is_empty() && figures.goodput.is_none());
+    }
+
+    #[test]
+    fn shares_are_those_of_the_last_ten_seconds() {
+        let mut timed = TimedBook::new();
+        timed.book.open_progress(timed.at(0.0));
+        timed.book.note_update(TRAINER, timed.at(8.0));
+        let mut shares = |seconds| {
+            let now = timed.at(seconds);
+            let mut shares = Vec::new();
+            let add = |name: &str, value: MetricValue| shares.push((name.to_owned(), value.as_f64()));
+            timed.book.add_shares(now, add);
+            shares
+        };
+        assert!(shares(9.0).is_empty());
+        let named = |pairs: &[(&str, f64)]| -> Vec<(String, f64)> {
+            pairs
+                .iter()
+                .map(|(name, share)| (format!("time/{name}"), *share))
+                .collect()
+        };
+        assert_eq!(
+            shares(10.0),
+            named(&[("startup_fraction", 0.8), ("step_fraction", 0.2), ("goodput", 0.2)])
+        );
+        assert!(shares(19.0).is_empty());
+        assert_eq!(
+            shares(20.0),
+            named(&[("startup_fraction", 0.0), ("step_fraction", 1.0), ("goodput", 0.6)])
+        );
+    }
+
+    #[test]
+    fn phases_of_too_many_names_are_other_time() {
+        let mut timed = TimedBook::new();
+        for number in 0..200 {
+            let begin = f64::from(number);
+            let phase = timed.enter(TRAINER, &format!("phase {number}"), begin);
+            timed.leave(TRAINER, phase, begin + 1.0);
+        }
+        let figures = timed.figures(200.0);
+        assert_eq!(figures.seconds.len(), MAX_OWN + 1);
+        assert_eq!(pairs(&figures.seconds)[MAX_OWN], ("other", 136.0));
+        // Threads that come and go leave nothing.
+        for thread in 10..100 {
+            let phase = timed.enter(thread, "data", 200.0);
+            timed.leave(thread, phase, 200.0);
+        }
+        assert!(timed.book.threads.len() <= 2);
+    }
+}
