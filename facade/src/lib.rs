@@ -59,14 +59,19 @@
 //! [`UnifiedLogger::start_progress`] starts a progress, [`UnifiedLogger::update_progress`] advances
 //! it. A terminal shows bars with rate, samples per second, ETA and the newest metrics, below the
 //! log lines. Elsewhere the console prints one line every few percent. A start within an open
-//! progress is nested. [`suspend`] hands the terminal to the program.
+//! progress is nested. [`UnifiedLogger::bar`] and [`UnifiedLogger::track`] draw further bars, which
+//! count no steps. [`suspend`] hands the terminal to the program.
+//!
+//! [`UnifiedLogger::data`] and [`UnifiedLogger::phase`] tell what the time of the run is spent on;
+//! the closing summary has the ledger, which sums to the wall clock.
 //!
 //! # Metrics
 //!
 //! [`UnifiedLogger::log_metrics`] takes any pairs of name and number,
 //! [`UnifiedLogger::log_metrics_at`] an explicit step, [`UnifiedLogger::metric`] returns a handle
 //! for hot loops. [`UnifiedLogger::metrics`] gives averages over a window, statistics over the run,
-//! and the history. All calls of one step are one row in `metrics.jsonl` and in W&B. NaN and
+//! and the history. With a [`UnifiedLogger::goal`], the result of a call tells whether it brought the
+//! best value. All calls of one step are one row in `metrics.jsonl` and in W&B. NaN and
 //! infinite values are kept and counted.
 //!
 //! # Runs and ranks

@@ -115,8 +115,24 @@ impl Sink for WandbSink {
         self.target.as_mut().map_or(Ok(()), |target| target.flush())
     }
 
-    fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
+    fn logger_ended(&mut self, end: &LoggerEnd, summary: &LoggerSummary) {
         self.exit_code = Some(end.exit_code);
+        let best = summary
+            .metrics
+            .iter()
+            .filter_map(|metric| Some((&metric.name, metric.best?)));
+        let best: Vec<_> = best.collect();
+        let Some(target) = self.target.as_mut().filter(|_| !best.is_empty()) else {
+            return;
+        };
+        // A refusal is counted; there is no caller left to tell.
+        let _ = target.write(&mut |log| {
+            for (name, best) in &best {
+                log.set_summary(&format!("best/{name}"), &best.value.into())?;
+                log.set_summary(&format!("best/{name}_step"), &best.step.into())?;
+            }
+            Ok(())
+        });
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {

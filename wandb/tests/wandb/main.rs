@@ -61,6 +61,7 @@ fn log_all(logger: &UnifiedLogger, folder: &TempDir) {
     let wandb = logger.wandb();
     wandb.define_metric(MetricDefinition::new("loss").summary(["min", "last"]));
     wandb.define_metric(MetricDefinition::new("val/*").step_metric("epoch"));
+    logger.goal("loss", facade::Goal::Min);
     for step in 0..10_u64 {
         logger.log_metrics_at(step, [("loss", 1.0 / (step + 1) as f64)]);
         logger.log_metrics_at(step, facade::metrics! {"count" => step, "epoch" => step / 5});
@@ -99,6 +100,10 @@ fn check_all(server: &WandbServer) {
     assert_eq!(run.user_config(), json!({"lr": 0.1, "nested": {"x": [1, 2]}}));
     assert_eq!(run.summary["loss"], json!({"min": 0.1, "last": 0.1}));
     assert_eq!(run.summary["best"], 0.91);
+    assert_eq!(
+        (&run.summary["best/loss"], &run.summary["best/loss_step"]),
+        (&json!(0.1), &json!(9))
+    );
     assert_eq!(run.summary["count"], 9);
     assert_eq!(run.summary["_step"], 11);
     assert!(run.summary["_wandb"]["runtime"].is_u64());
