@@ -36,6 +36,7 @@ use crate::logger::sinks::{BuiltSinks, level_of};
 use crate::logger::summary::{self, SummarySection};
 use crate::logger::terminal::{self, SummaryPrinter};
 use crate::run::Run;
+use crate::run::ledger::Ledger;
 
 pub(crate) struct LoggerInner {
     gate: Arc<CallGate>,
@@ -156,7 +157,9 @@ impl LoggerInner {
     /// to stderr. [`Pipeline::connect`] and [`LoggerInner::configure`] open it.
     pub(crate) fn provisional(name: &str) -> Self {
         let logger = Self::new(name, Producer::unconnected(name), StopFlag::default());
-        logger.metrics.configure(&Arc::default(), 0, None);
+        logger
+            .metrics
+            .configure(&Arc::default(), 0, None, &Arc::new(Ledger::new()));
         logger.filter.store(Arc::new(RecordFilter::to_stderr(name)));
         logger.is_filtered.store(true, Ordering::Release);
         logger.level.store(LevelFilter::Warn as usize, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,10 +36,10 @@ struct ReadManifests {
 }
 
 impl ManifestReader {
-    pub(crate) fn start(root: &Path) -> Self {
+    pub(crate) fn start(root: &Path) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (root, is_stopped) = (root.to_owned(), Arc::clone(&stop));
-        let thread = thread::spawn(move || {
+        let read_all = move || {
             let mut read = ReadManifests::default();
             while !is_stopped.load(Ordering::Relaxed) {
                 for folder in log_folders(&root).unwrap_or_default() {
@@ -47,8 +48,9 @@ impl ManifestReader {
                 thread::yield_now();
             }
             read
-        });
-        Self { stop, thread }
+        };
+        let thread = thread::Builder::new().name("manifests".into()).spawn(read_all)?;
+        Ok(Self { stop, thread })
     }
 
     /// Ends the thread. Returns the number of reads.
