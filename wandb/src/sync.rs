@@ -5,12 +5,13 @@
 use std::fmt::{self, Display, Write as _};
 use std::fs;
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use logcore::escape::EscapingFormatter;
-use logcore::{BuildContext, LogConfig, Notices, StopFlag, redacted, suppress_logging};
+use logcore::{BuildContext, LogConfig, Notices, RunManifest, StopFlag, redacted, suppress_logging};
 use serde_json::Value;
 
 use crate::folder::{RunFolder, wandb_folder};
@@ -121,8 +122,8 @@ impl Display for SyncError {
 
 impl std::error::Error for SyncError {}
 
-/// Returns the logs in a folder: in the folder of a run, in a folder of runs, or in a log
-/// directory. The path of a log returns that log.
+/// Returns the logs in a folder: in the folder of a run, in a folder of W&B runs, or in a log
+/// directory with all its runs. The path of a log returns that log.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
@@ -143,8 +144,11 @@ pub fn find_logs(path: &Path) -> Vec<PathBuf> {
     }
     let mut logs = Vec::new();
     let mut folders = vec![path.to_owned()];
-    for name in ["wandb", ".wandb"] {
-        folders.push(path.join(name));
+    // A log directory has a folder for each run. Its link `latest` names one of them again.
+    let runs = entries(path).into_iter().filter(|path| !path.is_symlink());
+    let runs = runs.filter(|path| path.join(RunManifest::FILE).is_file());
+    for dir in iter::once(path.to_owned()).chain(runs) {
+        folders.extend(["wandb", ".wandb"].map(|name| dir.join(name)));
     }
     for folder in folders {
         let mut entries = entries(&folder);
