@@ -68,7 +68,7 @@ pub(crate) fn records(log: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The folder of the newest run.
-pub(crate) fn latest(folder: &Path) -> PathBuf {
-    fs::canonicalize(folder.join("wandb/latest-run")).unwrap()
+/// The folder of the newest W&B run of our newest run.
+pub(crate) fn latest(log_dir: &Path) -> PathBuf {
+    fs::canonicalize(log_dir.join("latest/wandb/latest-run")).unwrap()
 }

@@ -286,9 +286,14 @@ fn what_was_streamed_before_a_kill_stays_right() {
 #[test]
 fn a_log_that_cannot_be_made_is_tried_again() {
     let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
-    let in_the_way = folder.path().join("wandb");
+    let config = LogConfig {
+        run: "sweep-1".into(),
+        ..config(&folder, "tried_again", online(&server))
+    };
+    let in_the_way = folder.path().join("sweep-1/wandb");
+    std::fs::create_dir(folder.path().join("sweep-1")).unwrap();
     std::fs::write(&in_the_way, "a file").unwrap();
-    let logger = start(&folder, "tried_again", online(&server));
+    let logger = setup_logging(config).unwrap();
     logger.log_metrics([("x", 0)]);
     logger.flush().unwrap();
     std::fs::remove_file(&in_the_way).unwrap();
@@ -383,11 +388,12 @@ fn an_offline_run_that_is_removed_is_there_again() {
         logger.log_metrics_at(0, [("x", 0)]);
         logger.log_metrics_at(1, [("x", 1)]);
         logger.flush().unwrap();
-        fs::remove_dir_all(folder.path().join("wandb")).unwrap();
+        let wandb = logger.run_dir().join("wandb");
+        fs::remove_dir_all(&wandb).unwrap();
         logger.log_metrics_at(2, [("x", 2)]);
         logger.flush().unwrap();
         if removed_at_last {
-            fs::remove_dir_all(folder.path().join("wandb")).unwrap();
+            fs::remove_dir_all(&wandb).unwrap();
         }
         let report = logger.finish();
         assert!(report.sink("wandb").unwrap().balanced(), "{report:?}");
