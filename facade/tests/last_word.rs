@@ -44,7 +44,7 @@ fn a_run_without_errors_ends_as_finished() {
     logger.warning("careful");
     let report = logger.finish();
     assert_eq!((report.end, report.exit_code), (RunEnd::Finished, 0));
-    let path = folder.path().join("metrics.jsonl");
+    let path = logger.run_dir().join("metrics.jsonl");
     assert_eq!(report.places["jsonl"], path.to_str().unwrap());
     let summary = &summary(folder.path())["trainer"];
     assert_eq!(summary["state"], "finished");
@@ -103,13 +103,15 @@ fn every_sink_gets_the_end_and_the_summary_of_its_logger() {
 fn loggers_with_one_folder_share_the_file() {
     testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
-    for name in ["one", "two"] {
-        let logger = setup_logging(LogConfig {
+    let loggers = ["one", "two"].map(|name| {
+        setup_logging(LogConfig {
             name: name.into(),
             enable_console: false,
             ..config(folder.path())
         })
-        .unwrap();
+        .unwrap()
+    });
+    for logger in loggers {
         logger.log_metrics([("loss", 1.0)]);
         logger.finish();
     }

@@ -21,7 +21,8 @@ fn main() -> anyhow::Result<()> {
         logger.info("Starting...");
         work();
     }
-    // Here everything is on disk, and the same name can be set up again.
+    // Here everything is on disk, and the run is over. A logger with the same name begins the next
+    // run, in a folder of its own.
     let again = setup_logging(config)?;
     again.info("Starting again...");
     Ok(())

@@ -10,14 +10,10 @@ const ROWS: &str = "metrics.jsonl";
 
 /// Lets the links in `root` lead to the run in `dir`, whose text file has the name `text_file`.
 ///
-/// What is no link of ours is left alone: the run writes through a link of the user to a file that
-/// is appended to. Where links cannot be made, there are none.
+/// Entries that are no links of ours are left alone: the run writes through a link of the user to a
+/// file that is appended to. Where links cannot be made, there are none.
 #[cfg(unix)]
 pub(super) fn make(root: &Path, dir: &Path, text_file: &str) {
-    use std::os::unix::fs::symlink;
-
-    use logcore_pipeline::print_notice;
-
     let Some(run) = dir.strip_prefix(root).ok().filter(|run| run.components().count() == 1) else {
         return;
     };
@@ -27,25 +23,43 @@ pub(super) fn make(root: &Path, dir: &Path, text_file: &str) {
     }) {
         return;
     }
-    let appended = [text_file, ROWS];
-    for name in REPLACED_FILES.into_iter().chain(appended) {
-        let (link, target) = (root.join(name), Path::new(LATEST).join(name));
-        if place(&link, &target, |existing| existing == target) {
-            continue;
-        }
-        if link.is_symlink() && appended.contains(&name) {
-            // A resumed run has this link already.
-            let _ = symlink(Path::new("..").join(name), dir.join(name));
-        } else if link.is_file() {
-            print_notice(
-                &format!("no link {}", link.display()),
-                &format!(
-                    "{} is no link to the newest run, and stays as it is: this run's file is {}",
-                    link.display(),
-                    dir.join(name).display()
-                ),
-            );
-        }
+    REPLACED_FILES.iter().for_each(|name| link_file(root, dir, name, false));
+    [text_file, ROWS]
+        .iter()
+        .for_each(|name| link_file(root, dir, name, true));
+}
+
+/// Adds the link to the text file of another logger of the run, while the run is the newest.
+#[cfg(unix)]
+pub(super) fn add(root: &Path, dir: &Path, text_file: &str) {
+    let latest = std::fs::read_link(root.join(LATEST));
+    if latest.is_ok_and(|run| root.join(run) == dir) {
+        link_file(root, dir, text_file, true);
+    }
+}
+
+#[cfg(unix)]
+fn link_file(root: &Path, dir: &Path, name: &str, is_appended: bool) {
+    use std::os::unix::fs::symlink;
+
+    use logcore_pipeline::print_notice;
+
+    let (link, target) = (root.join(name), Path::new(LATEST).join(name));
+    if place(&link, &target, |existing| existing == target) {
+        return;
+    }
+    if link.is_symlink() && is_appended {
+        // A resumed run has this link already.
+        let _ = symlink(Path::new("..").join(name), dir.join(name));
+    } else if link.is_file() {
+        print_notice(
+            &format!("no link {}", link.display()),
+            &format!(
+                "{} is no link to the newest run, and stays as it is: this run's file is {}",
+                link.display(),
+                dir.join(name).display()
+            ),
+        );
     }
 }
 
@@ -53,6 +67,9 @@ pub(super) fn make(root: &Path, dir: &Path, text_file: &str) {
 pub(super) fn make(_: &Path, _: &Path, _: &str) {
     let _ = (REPLACED_FILES, ROWS);
 }
+
+#[cfg(not(unix))]
+pub(super) fn add(_: &Path, _: &Path, _: &str) {}
 
 /// Name of the link to the folder of the newest run.
 #[cfg(unix)]
@@ -101,10 +118,17 @@ mod tests {
             fs::create_dir(root.join(run)).unwrap();
             fs::write(root.join(run).join("train.log"), run).unwrap();
             make(root, &root.join(run), "train.log");
+            add(root, &root.join(run), "eval.log");
             assert_eq!(fs::read_to_string(root.join("train.log")).unwrap(), run);
             assert_eq!(fs::read_link(root.join("latest")).unwrap(), Path::new(run));
         }
         assert_eq!(fs::read_to_string(root.join("config.json")).unwrap(), "precious");
+        assert_eq!(
+            fs::read_link(root.join("eval.log")).unwrap(),
+            Path::new("latest/eval.log")
+        );
+        add(root, &root.join("first"), "late.log");
+        assert!(!root.join("late.log").is_symlink(), "the first is not the newest run");
         assert_eq!(
             fs::read_link(root.join("summary.json")).unwrap(),
             Path::new("elsewhere")

@@ -73,8 +73,8 @@ pub(crate) struct Run {
     launch: Option<Launch>,
     /// The rows of earlier attempts that do not count.
     superseded: SupersededRows,
-    /// Name of the text file; `None` if the run makes no links.
-    linked_file: Option<String>,
+    /// `true` if links in `root` lead to the run.
+    is_linked: bool,
     /// `true` if the folder is there and complete.
     is_open: AtomicBool,
     ledger: Arc<Ledger>,
@@ -197,7 +197,7 @@ impl Runs {
         self.join(run, logger);
     }
 
-    /// Completes the folder of a run, once.
+    /// Completes the folder of a run, once, and adds the links of a later logger.
     fn open_folder<'a>(
         &mut self,
         run: &Arc<Run>,
@@ -206,6 +206,9 @@ impl Runs {
         loggers: impl IntoIterator<Item = &'a str>,
     ) {
         if run.is_open.swap(true, Ordering::Relaxed) {
+            if run.is_linked {
+                links::add(&run.root, run.dir(), &config.filename);
+            }
             return;
         }
         facts::collect_in_background(run.info(), config);
@@ -216,8 +219,8 @@ impl Runs {
         if let Some(launch) = &run.launch {
             launch.publish(run.info());
         }
-        if let Some(file) = &run.linked_file {
-            links::make(&run.root, run.dir(), file);
+        if run.is_linked {
+            links::make(&run.root, run.dir(), &config.filename);
         }
         self.health.get_or_insert_with(Health::start).begin(record);
     }
@@ -287,7 +290,7 @@ impl RunEntry {
             ranks,
             launch: launch.filter(|_| ranks.is_first()),
             superseded: earlier.manifest.superseded_rows(),
-            linked_file: is_linked.then(|| config.filename.clone()),
+            is_linked,
             is_open: AtomicBool::new(false),
             ledger: Arc::new(Ledger::new()),
         };

@@ -418,8 +418,8 @@ fn control_codes_in_texts_do_not_reach_the_terminal() {
     let last_word = transcript.iter().skip_while(|line| !line.starts_with('✗'));
     let shown: Vec<String> = last_word
         .take_while(|line| !line.is_empty())
-        // The rates differ from run to run.
-        .filter(|line| !line.starts_with("  step "))
+        // The rates and the times differ from run to run.
+        .filter(|line| !line.starts_with("  step ") && !line.starts_with("  time "))
         .map(|line| line.replace(&*run.to_string_lossy(), "RUN"))
         .map(|line| match line.split_once(" failed after ") {
             Some((name, behind)) => format!("{name} failed{}", &behind[behind.find(": bad").unwrap()..]),
