@@ -77,6 +77,9 @@ pub struct RunAttempt {
     pub first_step: BTreeMap<String, u64>,
     /// Highest step of all loggers.
     pub last_step: Option<u64>,
+    /// Seconds of the run's wall clock by their use, from the start of the first attempt to the end
+    /// of this one. Saved every ten seconds; empty if no logger shows a progress.
+    pub ledger: BTreeMap<String, f64>,
 }
 
 /// State of a run or an attempt.

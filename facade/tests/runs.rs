@@ -434,6 +434,16 @@ fn a_resumed_logger_goes_on_where_it_says() {
     let logger = setup_logging(resuming(folder.path(), "latest")).unwrap();
     logger.start_from(5);
     train(&logger, 2);
+    #[cfg(feature = "progress")]
+    {
+        let manifest = RunManifest::read(&logger.run_dir()).unwrap();
+        let [first, second] = [0, 1].map(|attempt| &manifest.attempts[attempt]);
+        assert!(first.ledger.contains_key("step") && !first.ledger.contains_key("lost"));
+        assert!(second.ledger["down"] > 0.0 && second.ledger["lost"] > 0.0, "{second:?}");
+        let wall = manifest.ended.unwrap() - manifest.started;
+        let booked: f64 = second.ledger.values().sum();
+        assert!((wall - booked).abs() < 0.1, "{wall} seconds, {:?}", second.ledger);
+    }
     // Without a first step, the run counts on behind the rows that are kept.
     let logger = setup_logging(resuming(folder.path(), "latest")).unwrap();
     train(&logger, 1);

@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
         logger.info(format_args!("Going on after step {done}"));
         logger.start_from(done + 1);
     }
-    logger.start_progress(STEPS - done, "Training");
+    logger.start_progress_at(done, STEPS, "Training");
     for step in done + 1..=STEPS {
         thread::sleep(Duration::from_millis(5));
         logger.update_progress(1, 32);

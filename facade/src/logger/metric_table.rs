@@ -168,6 +168,7 @@ impl MetricTable {
         rows.supersede_from(first);
         let state = rows.read_state();
         self.accumulated_samples = state.accumulated_samples;
+        self.ledger.iter().for_each(|ledger| ledger.lose(state.superseded_time));
         for at in 0..self.goals.len() {
             let (metric, goal) = self.goals.goal(at);
             let best = self.earlier_best(metric, goal);

@@ -169,7 +169,7 @@ impl HealthThread {
                     .iter()
                     .position(|watched| is_same(watched.record.info(), &run));
                 if let Some(mut watched) = index.map(|index| self.runs.swap_remove(index)) {
-                    watched.record.note_step(last_step);
+                    watched.record.note_progress(last_step);
                     watched.record.end(state, exit_code);
                 }
                 drop(done);
@@ -191,7 +191,7 @@ impl WatchedRun {
                 .loggers
                 .iter()
                 .filter_map(|logger| logger.upgrade()?.metrics().last_step());
-            self.record.note_step(steps.max());
+            self.record.note_progress(steps.max());
             self.record.touch();
         }
         self.record.write();

@@ -1,11 +1,14 @@
 //! The last words in the `run.json` of a killed run.
 
+use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use logcore::files;
 use logcore::serde_json::{self, Value};
 use logcore_pipeline::{KilledRun, print_notice};
+
+use super::ledger;
 
 /// Lets `run.json` say that the run was killed: when, and at which step. Readers need not wait for
 /// that, because nobody holds the lock of the run any more.
@@ -51,11 +54,21 @@ fn end_attempt(manifest: &mut Value, pid: u64, ended: Option<SystemTime>, last_s
     }
     let since = ended.and_then(|ended| ended.duration_since(UNIX_EPOCH).ok());
     let ended = Value::from(since.map(|since| since.as_secs_f64()));
+    let started = manifest["started"].as_f64();
     let attempts = manifest.get_mut("attempts").and_then(Value::as_array_mut);
     if let Some(attempt) = attempts.and_then(|attempts| attempts.last_mut()?.as_object_mut()) {
         attempt.insert("state".to_owned(), KILLED.into());
         attempt.insert("ended".to_owned(), ended.clone());
         attempt.insert("last_step".to_owned(), last_step.into());
+        let wall = ended.as_f64().zip(started).map(|(ended, started)| ended - started);
+        let ledger = attempt
+            .get(LEDGER)
+            .cloned()
+            .map(serde_json::from_value::<BTreeMap<_, _>>);
+        if let (Some(wall), Some(Ok(mut ledger))) = (wall, ledger) {
+            ledger::complete(&mut ledger, wall);
+            attempt.insert(LEDGER.to_owned(), serde_json::json!(ledger));
+        }
     }
     manifest["state"] = KILLED.into();
     manifest["ended"] = ended;
@@ -68,6 +81,8 @@ const MANIFEST: &str = "run.json";
 const LOCK: &str = ".lock";
 /// Most bytes of a manifest; 10,000 attempts have about 2 MB.
 const MAX_BYTES: u64 = 16 << 20;
+/// The seconds of the run by their use, in an attempt.
+const LEDGER: &str = "ledger";
 const RUNNING: &str = "running";
 const KILLED: &str = "killed";
 /// The exit code that a shell shows for a killed process.
@@ -97,8 +112,10 @@ mod tests {
         let path = folder.path().join(MANIFEST);
         let first = json!({"started": 0.5, "ended": 0.75, "state": "finished"});
         let running = json!({
-            "id": "k3v9q2ab", "pid": 12, "state": "running", "new": [1],
-            "attempts": [first, {"started": 1.0, "ended": null, "state": "running"}],
+            "id": "k3v9q2ab", "pid": 12, "state": "running", "new": [1], "started": 0.5,
+            "attempts": [first, {
+                "started": 1.0, "ended": null, "state": "running", "ledger": {"startup": 0.25, "step": 0.25},
+            }],
         });
         fs::write(&path, running.to_string()).unwrap();
         let read = || serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap();
@@ -113,7 +130,11 @@ mod tests {
             note_killed(&killed(folder.path(), 12, None));
             let expected = json!({
                 "id": "k3v9q2ab", "pid": 12, "state": "killed", "ended": 1.5, "exit_code": 137, "new": [1],
-                "attempts": [first, {"started": 1.0, "ended": 1.5, "state": "killed", "last_step": 7}],
+                "started": 0.5,
+                "attempts": [first, {
+                    "started": 1.0, "ended": 1.5, "state": "killed", "last_step": 7,
+                    "ledger": {"startup": 0.25, "step": 0.75},
+                }],
             });
             assert_eq!(read(), expected);
         }

@@ -1,12 +1,15 @@
 //! The ledger of a run: the seconds of its wall clock by their use.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use logcore::{LoggerSummary, MetricValue};
+use logcore::{LoggerSummary, MetricValue, RunManifest};
 use logcore_pipeline::ForkMutex;
+
+use super::record::seconds;
 
 /// Books each second of a run to one use, on the thread that trains: the one that last updated a
 /// progress, and before the first update the one that set the run up. The innermost phase counts.
@@ -37,6 +40,10 @@ struct LedgerFigures {
 /// Time between two rows with the shares of the uses.
 const SHARES_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Longest time that an earlier attempt can have spent on one use: 300 years, which summed up fit a
+/// `Duration`.
+const MAX_SECONDS: f64 = 1e10;
+
 /// Maximum number of a program's own phases. The time of further ones is `other`.
 const MAX_OWN: usize = 64;
 
@@ -46,10 +53,29 @@ impl Ledger {
 
     /// Returns a ledger that begins now, on this thread.
     pub(crate) fn new() -> Self {
+        Self::continue_after(&RunManifest::default())
+    }
+
+    /// Returns a ledger that continues those of the earlier attempts of a run, now and on this
+    /// thread.
+    pub(crate) fn continue_after(earlier: &RunManifest) -> Self {
+        let mut book = LedgerBook::new(thread_number(), Instant::now());
+        book.continue_after(earlier, seconds(SystemTime::now()));
         Self {
             updater: AtomicU64::new(0),
-            book: ForkMutex::new(LedgerBook::new(thread_number(), Instant::now())),
+            book: ForkMutex::new(book),
         }
+    }
+
+    /// Moves the time of steps that are done again to `lost`. The loggers of a run have lost the
+    /// same time: the longest counts.
+    pub(crate) fn lose(&self, time: Duration) {
+        self.book.lock().lose(time);
+    }
+
+    /// Returns the seconds by use at this moment.
+    pub(crate) fn read_seconds(&self) -> BTreeMap<String, f64> {
+        self.book.lock().figures(Instant::now()).seconds.into_iter().collect()
     }
 
     /// Notes that this thread updates a progress.
@@ -124,6 +150,27 @@ impl fmt::Debug for Ledger {
     }
 }
 
+/// Adds the seconds between the last save of a ledger and the end of its attempt, `wall` seconds
+/// after the start of the run. The uses get them by their shares so far.
+pub(super) fn complete(seconds: &mut BTreeMap<String, f64>, wall: f64) {
+    let is_active = |name: &str| !PASSIVE.iter().any(|account| FIXED[account.0] == name);
+    let missing = wall - seconds.values().sum::<f64>();
+    if !missing.is_finite() || missing <= 0.0 {
+        return;
+    }
+    let active: f64 = seconds
+        .iter()
+        .filter(|(name, _)| is_active(name))
+        .map(|(_, time)| time)
+        .sum();
+    if active > 0.0 {
+        let of_active = seconds.iter_mut().filter(|(name, _)| is_active(name));
+        of_active.for_each(|(_, time)| *time *= 1.0 + missing / active);
+    } else {
+        *seconds.entry(FIXED[STARTUP.0].to_owned()).or_default() += missing;
+    }
+}
+
 /// Returns the number of this thread, which no other thread of the process ever has; never 0.
 #[inline]
 fn thread_number() -> u64 {
@@ -154,6 +201,8 @@ struct LedgerBook {
     threads: Vec<ThreadPhases>,
     next_phase: u64,
     interval_began: Instant,
+    /// The time that this attempt has moved to `lost`.
+    lost_here: Duration,
 }
 
 struct AccountEntry {
@@ -180,6 +229,10 @@ const STARTUP: Account = Account(0);
 const DATA: Account = Account(1);
 const STEP: Account = Account(2);
 const OTHER: Account = Account(5);
+const DOWN: Account = Account(6);
+const LOST: Account = Account(7);
+/// The uses in which no step is done.
+const PASSIVE: [Account; 3] = [STARTUP, DOWN, LOST];
 /// Number of fixed uses that are shown before the program's own.
 const SHOWN_FIRST: usize = 3;
 
@@ -194,6 +247,41 @@ impl LedgerBook {
             threads: Vec::new(),
             next_phase: 0,
             interval_began: now,
+            lost_here: Duration::ZERO,
+        }
+    }
+
+    /// Takes over the time of earlier attempts, and the time between the last of them and `now`,
+    /// which is in seconds since 1970. A `run.json` can be anybody's: impossible times are left out.
+    fn continue_after(&mut self, earlier: &RunManifest, now: f64) {
+        let Some(last) = earlier.attempts.last() else {
+            return;
+        };
+        let mut seconds = last.ledger.clone();
+        seconds.retain(|_, time| (0.0..=MAX_SECONDS).contains(time));
+        let ended = last.ended.unwrap_or(earlier.started + seconds.values().sum::<f64>());
+        complete(&mut seconds, ended - earlier.started);
+        *seconds.entry(FIXED[DOWN.0].to_owned()).or_default() += (now - ended).max(0.0);
+        for (name, time) in seconds.iter().filter(|(_, time)| **time <= MAX_SECONDS) {
+            let account = self.account(name);
+            self.accounts[account.0].time += Duration::from_secs_f64(*time);
+        }
+    }
+
+    fn lose(&mut self, time: Duration) {
+        let more = time.saturating_sub(self.lost_here);
+        self.lost_here += more;
+        let is_active = |at: usize| !PASSIVE.contains(&Account(at));
+        let active = (0..self.accounts.len()).filter(|at| is_active(*at));
+        let active: Duration = active.map(|at| self.accounts[at].time).sum();
+        if active.is_zero() {
+            return;
+        }
+        let share = (more.as_secs_f64() / active.as_secs_f64()).min(1.0);
+        for at in (0..self.accounts.len()).filter(|at| is_active(*at)) {
+            let part = self.accounts[at].time.mul_f64(share).min(self.accounts[at].time);
+            self.accounts[at].time -= part;
+            self.accounts[LOST.0].time += part;
         }
     }
 
@@ -320,7 +408,11 @@ impl LedgerBook {
         }
         self.book_all(now);
         self.interval_began = now;
-        for account in self.accounts.iter().filter(|account| !account.time.is_zero()) {
+        let is_shown = |(at, account): &(usize, &AccountEntry)| {
+            // Nothing is down or lost while the run is live.
+            !account.time.is_zero() && ![DOWN, LOST].contains(&Account(*at))
+        };
+        for (_, account) in self.accounts.iter().enumerate().filter(is_shown) {
             let share = account.in_interval.as_secs_f64() / interval.as_secs_f64();
             add(&account.share_name, share.into());
         }
@@ -488,6 +580,65 @@ mod tests {
             shares(20.0),
             named(&[("startup_fraction", 0.0), ("step_fraction", 1.0), ("goodput", 0.6)])
         );
+    }
+
+    fn attempt(ended: Option<f64>, ledger: &[(&str, f64)]) -> RunManifest {
+        let mut attempt = logcore::RunAttempt::default();
+        (attempt.ended, attempt.started) = (ended, 1000.0);
+        attempt.ledger = ledger.iter().map(|(name, time)| ((*name).to_owned(), *time)).collect();
+        let mut manifest = RunManifest::default();
+        manifest.started = 1000.0;
+        manifest.attempts.push(attempt);
+        manifest
+    }
+
+    #[test]
+    fn the_time_of_earlier_attempts_the_pause_and_the_lost_steps_are_in_the_ledger() {
+        let earlier = [("startup", 2.0), ("step", 6.0), ("forward", 2.0)];
+        let mut timed = TimedBook::new();
+        // Killed four seconds after the last save, and started again six seconds later.
+        timed.book.continue_after(&attempt(Some(1014.0), &earlier), 1020.0);
+        let expected = [("startup", 2.0), ("step", 9.0), ("forward", 3.0), ("down", 6.0)];
+        assert_eq!(pairs(&timed.figures(0.0).seconds), expected);
+        // Two loggers resume at the same step.
+        for time in [3.0, 4.0, 2.0] {
+            timed.book.lose(Duration::from_secs_f64(time));
+        }
+        let figures = timed.figures(5.0);
+        let expected = [
+            ("startup", 7.0),
+            ("step", 6.0),
+            ("forward", 2.0),
+            ("down", 6.0),
+            ("lost", 4.0),
+        ];
+        for ((name, time), (expected_name, expected)) in pairs(&figures.seconds).into_iter().zip(expected) {
+            assert!(
+                name == expected_name && (time - expected).abs() < 1e-6,
+                "{:?}",
+                figures.seconds
+            );
+        }
+        assert!((figures.goodput.unwrap() - 8.0 / 25.0).abs() < 1e-6);
+        timed.book.lose(Duration::from_secs(1000));
+        let sum: f64 = timed.figures(5.0).seconds.iter().map(|(_, time)| time).sum();
+        assert!((sum - 25.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_attempt_without_an_end_or_a_ledger_is_continued() {
+        let seconds = |earlier: &RunManifest| {
+            let mut timed = TimedBook::new();
+            timed.book.continue_after(earlier, 1020.0);
+            timed.figures(0.0).seconds
+        };
+        let known = attempt(None, &[("step", 10.0)]);
+        assert_eq!(pairs(&seconds(&known)), [("step", 10.0), ("down", 10.0)]);
+        let unknown = attempt(Some(1015.0), &[]);
+        assert_eq!(pairs(&seconds(&unknown)), [("startup", 15.0), ("down", 5.0)]);
+        let foreign = attempt(Some(f64::MAX), &[("step", 1e300), ("data", -1.0), ("eval", f64::NAN)]);
+        assert!(seconds(&foreign).is_empty(), "{:?}", seconds(&foreign));
+        assert!(seconds(&RunManifest::default()).is_empty());
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! What this process keeps about a run for its readers: the lock, and `run.json`.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use logcore::{RunAttempt, RunFacts, RunInfo, RunManifest, RunState};
 use logcore_pipeline::{ProcessLock, print_notice};
+
+use super::Run;
+use super::ledger::Ledger;
 
 /// The lock of this process, and the manifest as it was last written.
 #[derive(Debug)]
 pub(super) struct RunRecord {
     info: RunInfo,
     rank: u32,
+    ledger: Arc<Ledger>,
     manifest: RunManifest,
     written: Option<RunManifest>,
     lock: Option<ProcessLock>,
@@ -25,7 +30,8 @@ pub(super) struct EarlierRun {
 
 impl RunRecord {
     /// Begins the newest attempt of a run; `earlier` has the attempts before.
-    pub(super) fn new(info: &RunInfo, rank: u32, world_size: Option<u32>, earlier: EarlierRun) -> Self {
+    pub(super) fn new(run: &Run, earlier: EarlierRun) -> Self {
+        let info = run.info();
         let EarlierRun { mut manifest, lock } = earlier;
         let mut attempt = RunAttempt::default();
         (attempt.started, attempt.state) = (now(), RunState::Running);
@@ -37,14 +43,15 @@ impl RunRecord {
         }
         manifest.attempts.push(attempt);
         (manifest.state, manifest.ended, manifest.exit_code) = (RunState::Running, None, None);
-        (manifest.rank, manifest.world_size) = (rank, world_size);
+        (manifest.rank, manifest.world_size) = (run.ranks.rank, run.ranks.world_size);
         // The other facts follow within a second.
         manifest.facts = RunFacts::default();
         manifest.facts.host = RunFacts::own_host().unwrap_or_default();
         manifest.facts.pid = std::process::id();
         Self {
             info: info.clone(),
-            rank,
+            rank: run.ranks.rank,
+            ledger: Arc::clone(&run.ledger),
             manifest,
             written: None,
             lock,
@@ -53,7 +60,8 @@ impl RunRecord {
 
     /// Goes on with the run of a process that has forked this one and is gone. Returns `None` if
     /// another process has the lock.
-    pub(super) fn take_over(info: &RunInfo, rank: u32) -> Option<Self> {
+    pub(super) fn take_over(run: &Run) -> Option<Self> {
+        let (info, rank) = (run.info(), run.ranks.rank);
         let lock = ProcessLock::acquire(&RunManifest::lock_path(info.dir(), rank)).ok()??;
         let mut manifest = RunManifest::read(info.dir()).ok()?;
         (manifest.state, manifest.ended, manifest.exit_code) = (RunState::Running, None, None);
@@ -64,6 +72,7 @@ impl RunRecord {
         is_same.then(|| Self {
             info: info.clone(),
             rank,
+            ledger: Arc::clone(&run.ledger),
             manifest,
             written: None,
             lock: Some(lock),
@@ -89,10 +98,11 @@ impl RunRecord {
         }
     }
 
-    /// Notes the highest step so far.
-    pub(super) fn note_step(&mut self, step: Option<u64>) {
+    /// Notes the highest step and the use of the time so far.
+    pub(super) fn note_progress(&mut self, step: Option<u64>) {
         if let Some(attempt) = self.manifest.attempts.last_mut() {
             attempt.last_step = attempt.last_step.max(step);
+            attempt.ledger = self.ledger.read_seconds();
         }
     }
 
