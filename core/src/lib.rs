@@ -191,7 +191,7 @@ pub use self::run_info::{RunInfo, WandbRun};
 pub use self::run_manifest::{RunAttempt, RunManifest, RunState};
 pub use self::secret::{Secret, redacted};
 pub use self::sink::{EventKind, PendingDelivery, Sink};
-pub use self::sink_books::SinkBooks;
+pub use self::sink_books::{BookUnit, SinkBooks};
 pub use self::stop_flag::StopFlag;
 pub use self::stored_row::{StoredRow, SupersededRows};
 pub use self::suppression::{is_logging_suppressed, suppress_logging};

@@ -7,8 +7,8 @@ use serde::Serialize;
 /// The account of one sink: received calls, and their fate.
 ///
 /// Records, metric calls, hyper-parameters and messages count. Progress does not count, because it
-/// is a state that a sink may skip. The books of a finished logger balance: `accepted` is the sum
-/// of the other numbers.
+/// is a state that a sink may skip. [`unit`](Self::unit) says what the numbers count. The books of a
+/// finished logger balance: `accepted` is the sum of the other numbers.
 ///
 /// ```
 /// use logcore::SinkBooks;
@@ -31,9 +31,52 @@ pub struct SinkBooks {
     pub spooled: u64,
     /// Number of dropped calls, by [reason](crate::SinkError::reason).
     pub dropped: BTreeMap<String, u64>,
+    /// The unit of all numbers. Default: calls.
+    pub unit: BookUnit,
+}
+
+/// The unit in which the books of a sink count.
+///
+/// A line is one record; repeated records that a sink folds into one line count each. A call is a
+/// record, a call of `log_metrics`, hyper-parameters, or a message: several calls may make one row.
+///
+/// ```
+/// use logcore::BookUnit;
+///
+/// assert_eq!(BookUnit::Lines.of(1), "line");
+/// assert_eq!(BookUnit::default().of(2), "calls");
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum BookUnit {
+    /// Calls of any kind.
+    #[default]
+    Calls,
+    /// Lines of text, one for each record.
+    Lines,
+}
+
+impl BookUnit {
+    /// Returns the word for `count` units.
+    #[must_use]
+    pub fn of(self, count: u64) -> &'static str {
+        match (self, count) {
+            (Self::Calls, 1) => "call",
+            (Self::Calls, _) => "calls",
+            (Self::Lines, 1) => "line",
+            (Self::Lines, _) => "lines",
+        }
+    }
 }
 
 impl SinkBooks {
+    /// Returns the books, counted in another unit.
+    #[must_use]
+    pub fn in_unit(self, unit: BookUnit) -> Self {
+        Self { unit, ..self }
+    }
+
     /// Adds `count` dropped calls under `reason`; 0 adds no entry.
     pub fn drop_for(&mut self, reason: &str, count: u64) {
         if count > 0 {
@@ -53,7 +96,7 @@ impl SinkBooks {
         self.accepted == self.delivered + self.spooled + self.dropped_total()
     }
 
-    /// Adds the books of another period of the same sink.
+    /// Adds the books of another period of the same sink. The unit stays.
     ///
     /// ```
     /// use logcore::SinkBooks;

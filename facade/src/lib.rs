@@ -229,8 +229,8 @@ mod run;
 pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
-    ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError, ProgressRows, Ranks,
-    RingPlace, RunEnd, RunInfo, Secret, SinkBooks, SinkError, SinkErrorKind, Stats,
+    BookUnit, ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError,
+    ProgressRows, Ranks, RingPlace, RunEnd, RunInfo, Secret, SinkBooks, SinkError, SinkErrorKind, Stats,
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;

@@ -23,7 +23,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use logcore::sync;
-use logcore::{Deadline, PerProcess, SinkBooks, SinkError, SinkErrorKind};
+use logcore::{BookUnit, Deadline, PerProcess, SinkBooks, SinkError, SinkErrorKind};
 
 use crate::bar_area::BarArea;
 use crate::frame::frame;
@@ -258,10 +258,9 @@ impl TerminalHandle {
 
     pub(crate) fn books(&self) -> SinkBooks {
         let state = self.terminal.core.lock();
-        state
-            .accounts
-            .get(&self.account)
-            .map_or_else(SinkBooks::default, |account| account.books.clone())
+        let account = state.accounts.get(&self.account);
+        let books = account.map_or_else(SinkBooks::default, |account| account.books.clone());
+        books.in_unit(BookUnit::Lines)
     }
 
     /// Queues the line of a record. A line that finds no room is skipped.

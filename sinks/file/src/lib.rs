@@ -42,7 +42,7 @@
 
 use logcore::serde_json::Value;
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, Formatter, Notices, Record, ResumePoint, Sink, SinkBooks,
+    BookUnit, BuildContext, ConfigError, Deadline, EventKind, Formatter, Notices, Record, ResumePoint, Sink, SinkBooks,
     SinkError, Style,
 };
 use logcore_appender::{Appender, FilePosition, LazyAppender, Rotation};
@@ -189,7 +189,7 @@ impl Sink for FileSink {
     }
 
     fn books(&self) -> Option<SinkBooks> {
-        Some(self.file.books())
+        Some(self.file.books().in_unit(BookUnit::Lines))
     }
 
     fn destination(&self) -> Option<String> {

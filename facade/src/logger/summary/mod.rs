@@ -172,12 +172,17 @@ impl SummarySection {
 fn amount(books: &SinkBooks) -> String {
     let mut parts = Vec::new();
     if books.delivered > 0 || books.spooled == 0 {
-        parts.push(counted(books.delivered, "call"));
+        parts.push(in_units(books.delivered, books));
     }
     if books.spooled > 0 {
-        parts.push(format!("{} kept for later", counted(books.spooled, "call")));
+        parts.push(format!("{} kept for later", in_units(books.spooled, books)));
     }
     parts.join(", ")
+}
+
+/// Writes a number of a sink's books with its unit.
+fn in_units(count: u64, books: &SinkBooks) -> String {
+    format!("{count} {}", books.unit.of(count))
 }
 
 fn counted(count: u64, noun: &str) -> String {
@@ -240,7 +245,7 @@ impl Block {
 
 #[cfg(test)]
 mod tests {
-    use logcore::{MetricSummary, Point, Stats};
+    use logcore::{BookUnit, MetricSummary, Point, Stats};
 
     use super::*;
 
@@ -312,10 +317,10 @@ mod tests {
         ]
         .map(|(name, seconds)| (name.to_owned(), seconds))
         .into();
-        let mut file = books(1200, 0);
+        let mut file = books(1200, 0).in_unit(BookUnit::Lines);
         file.drop_for("disk full", 3);
         let folder = "/home/ada/outputs/logs/trainer-20261129-101500-k3v9";
-        section.report.sinks = [("console", books(10, 0)), ("file", file), ("jsonl", books(1204, 0))]
+        section.report.sinks = [("console", books(10, 0).in_unit(BookUnit::Lines)), ("file", file), ("jsonl", books(1204, 0))]
             .map(|(name, books)| (name.to_owned(), books))
             .into();
         section.report.places = [
@@ -349,8 +354,8 @@ mod tests {
           loss           █▂▁▁▁▁▁▁▁▁▁▁    0.0067        0.0070    0.0067         8
           val/loss       █▆▁▃            0.2000        0.2500    0.1000    0.4000  0.1000 at step 900
           learning_rate  ▁▁▁▁▁▁▁▁▁▁▁▁  3.000e-4      3.000e-4  3.000e-4  3.000e-4
-          console   10 calls    stdout
-          file      1200 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
+          console   10 lines    stdout
+          file      1200 lines  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
                     3 dropped (disk full)
           jsonl     1204 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/metrics.jsonl
         ");
@@ -370,8 +375,8 @@ mod tests {
           loss             0.0067        0.0070    0.0067         8
           val/loss         0.2000        0.2500    0.1000    0.4000  0.1000 at step 900
           learning_rate  3.000e-4      3.000e-4  3.000e-4  3.000e-4
-          console   10 calls    stdout
-          file      1200 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
+          console   10 lines    stdout
+          file      1200 lines  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
                     3 dropped (disk full)
           jsonl     1204 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/metrics.jsonl
         ");
@@ -387,8 +392,8 @@ mod tests {
           loss             0.0067    0.0067
           val/loss         0.2000    0.1000  0.1000 at step 900
           learning_rate  3.000e-4  3.000e-4
-          console   10 calls    stdout
-          file      1200 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
+          console   10 lines    stdout
+          file      1200 lines  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
                     3 dropped (disk full)
           jsonl     1204 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/metrics.jsonl
         ");
@@ -408,8 +413,8 @@ mod tests {
           loss        0.0067
           val/loss    0.2000  0.1000 at step 900
           learnin…  3.000e-4
-          console   10 calls    stdout
-          file      1200 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
+          console   10 lines    stdout
+          file      1200 lines  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
                     3 dropped (disk full)
           jsonl     1204 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/metrics.jsonl
         ");
@@ -492,8 +497,8 @@ mod tests {
             loss           █▂▁▁▁▁▁▁▁▁▁▁    0.0067        0.0070    0.0067         8
             val/loss       █▆▁▃            0.2000        0.2500    0.1000    0.4000  0.1000 at step 900
             learning_rate  ▁▁▁▁▁▁▁▁▁▁▁▁  3.000e-4      3.000e-4  3.000e-4  3.000e-4
-            console   10 calls    stdout
-            file      1200 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
+            console   10 lines    stdout
+            file      1200 lines  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/training.log
                       3 dropped (disk full)
             jsonl     1204 calls  /home/ada/outputs/logs/trainer-20261129-101500-k3v9/metrics.jsonl
           trainer.eval failed with exit code 3 after 01:01
