@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use facade::{LogConfig, LogManager, RingPlace, SinkError, UnifiedLogger, recover, recover_trusted, setup_logging};
-use logcore::{Record, Sink};
+use logcore::{Record, RunManifest, RunState, Sink};
 
 /// Names the case in the child.
 const CASE: &str = "KILLED_CASE";
@@ -392,10 +392,10 @@ fn a_renamed_log_directory_is_recovered_in_its_new_place() {
     kill("own run", &was);
     fs::rename(&was, &is).unwrap();
     log_in_a_run_of_its_own(&is);
-    let killed = run_folders(&is)
-        .into_iter()
-        .filter(|run| run.join("config.json").exists());
-    killed.for_each(|run| assert_all_there(&run));
+    let mut runs = run_folders(&is);
+    runs.retain(|run| RunManifest::read(run).unwrap().state == RunState::Killed);
+    assert_eq!(runs.len(), 1);
+    assert_all_there(&runs[0]);
     assert_eq!(entries(&is), 0);
 }
 

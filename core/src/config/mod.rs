@@ -27,7 +27,7 @@ pub(crate) use self::level::parse_level;
 pub(crate) use self::load::{is_field, level_remedy};
 pub use self::site_limit::SiteLimit;
 pub use self::watched_levels::WatchedLevels;
-use crate::{ConfigError, Directives, Redaction, secret};
+use crate::{ConfigError, Directives, Redaction, redacted, secret};
 
 /// The settings of a logger. The default is a working config.
 ///
@@ -320,6 +320,31 @@ impl LogConfig {
             [] => Ok(None),
             patterns => Redaction::new(patterns).map(Some),
         }
+    }
+
+    /// Returns the hyper-parameters as outputs may show them: without the values of secret names and
+    /// without matches of `redact`.
+    ///
+    /// ```
+    /// use logcore::LogConfig;
+    /// use serde_json::json;
+    ///
+    /// let config = LogConfig {
+    ///     hyper_parameters: [("lr".into(), json!(0.1)), ("api_key".into(), json!("s3cr3t"))].into(),
+    ///     ..LogConfig::default()
+    /// };
+    /// assert_eq!(config.redacted_hyper_parameters()["lr"], 0.1);
+    /// assert_ne!(config.redacted_hyper_parameters()["api_key"], "s3cr3t");
+    /// ```
+    #[must_use]
+    pub fn redacted_hyper_parameters(&self) -> Value {
+        let all = self.hyper_parameters.clone().into_iter().collect();
+        let mut shown = redacted(&Value::Object(all));
+        // A config with invalid patterns has been refused.
+        if let Ok(Some(redaction)) = self.redaction() {
+            redaction.hide_in(&mut shown);
+        }
+        shown
     }
 
     /// Returns `flush_timeout` as a duration.

@@ -33,8 +33,9 @@ fn main() -> anyhow::Result<()> {
     };
     if done > 0 {
         logger.info(format_args!("Going on after step {done}"));
-        logger.start_from(done + 1);
     }
+    // Also without a checkpoint: what a killed attempt has logged is done again.
+    logger.start_from(done + 1);
     logger.start_progress_at(done, STEPS, "Training");
     for step in done + 1..=STEPS {
         thread::sleep(Duration::from_millis(5));

@@ -9,14 +9,14 @@
 //! ```
 //!
 //! Values of secret names are replaced before they are written. The environment is the run's
-//! [`RunFacts`](logcore::RunFacts). The file is written at each `log_config` and at the end of the
-//! run.
+//! [`RunFacts`](logcore::RunFacts). The file is written when the facts are known, at each
+//! `log_config`, and at the end of the run.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use logcore::serde_json::{Map, Value, json};
-use logcore::{Deadline, RunInfo, SinkBooks, SinkError, epoch_seconds, redacted};
+use logcore::{BuildContext, Deadline, FileRank, RunInfo, SinkBooks, SinkError, epoch_seconds, redacted};
 
 use crate::document::{self, DocumentMembers, SharedDocument};
 
@@ -24,8 +24,11 @@ use crate::document::{self, DocumentMembers, SharedDocument};
 pub(crate) struct ConfigFile {
     document: SharedDocument,
     run: RunInfo,
+    /// The hyper-parameters of the logger's config, until they are in the file; `None` also if this
+    /// sink has no file without a `log_config`.
+    unwritten: Option<Value>,
     books: SinkBooks,
-    /// `true` if hyper-parameters of this sink are in the file.
+    /// `true` if this sink has a part in the file.
     used: bool,
     /// `true` if the file is the one of a killed process, which is completed.
     recovered: bool,
@@ -33,10 +36,15 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    pub(crate) fn new(path: PathBuf, run: &RunInfo) -> Self {
+    /// Returns the part of a logger. The file of rank 0 has the facts and the hyper-parameters of
+    /// the logger's config, other ranks have a file if they log hyper-parameters.
+    pub(crate) fn new(path: PathBuf, context: &BuildContext<'_>) -> Self {
+        let config = context.config();
+        let is_first = FileRank::from_config(config).0.is_none();
         Self {
             document: SharedDocument::shared(path),
-            run: run.clone(),
+            run: context.run().clone(),
+            unwritten: is_first.then(|| config.redacted_hyper_parameters()),
             books: SinkBooks::default(),
             used: false,
             recovered: false,
@@ -50,6 +58,7 @@ impl ConfigFile {
         Self {
             document: SharedDocument::of_killed_process(path),
             run: run.clone(),
+            unwritten: None,
             books: SinkBooks::default(),
             used,
             recovered: true,
@@ -57,7 +66,21 @@ impl ConfigFile {
         }
     }
 
-    /// Returns `true` if hyper-parameters of this sink are in the file.
+    /// Writes the facts of the run and the hyper-parameters of the config, once the facts are known.
+    pub(crate) fn begin(&mut self) -> Result<(), SinkError> {
+        // A folder that has been renamed meanwhile is not made again.
+        let is_due = self.unwritten.is_some() && self.run.facts().is_some() && self.document.has_folder();
+        if is_due { self.write_first() } else { Ok(()) }
+    }
+
+    fn write_first(&mut self) -> Result<(), SinkError> {
+        let Some(config) = &self.unwritten else { return Ok(()) };
+        self.update(|document| merged(document, config.clone()))?;
+        (self.used, self.unwritten) = (true, None);
+        Ok(())
+    }
+
+    /// Returns `true` if this sink has a part in the file.
     pub(crate) fn is_used(&self) -> bool {
         self.used
     }
@@ -65,19 +88,9 @@ impl ConfigFile {
     /// Adds hyper-parameters by name. A later value replaces an earlier one.
     pub(crate) fn merge(&mut self, config: &Value) -> Result<(), SinkError> {
         self.books.accepted += 1;
+        let begun = self.write_first();
         self.used = true;
-        let written = self.update(|document| {
-            let merged = match (document.get("config"), redacted(config)) {
-                (Some(Value::Object(all)), Value::Object(new)) => all.clone().into_iter().chain(new).collect(),
-                // A value that is not a table must not erase the table.
-                (Some(Value::Object(all)), other) => {
-                    let value = ("value".to_owned(), other);
-                    all.clone().into_iter().chain([value]).collect()
-                }
-                (_, shown) => shown,
-            };
-            Map::from_iter([("config".to_owned(), merged)])
-        });
+        let written = begun.and(self.update(|document| merged(document, redacted(config))));
         // After a failure the value is still in the document, so the next write includes it.
         if written.is_ok() {
             self.settle();
@@ -91,10 +104,11 @@ impl ConfigFile {
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), SinkError> {
+        let begun = self.write_first();
         let waiting = !self.books.balanced();
         let exit_code = self.exit_code.filter(|_| self.used);
         if exit_code.is_none() && !waiting {
-            return Ok(());
+            return begun;
         }
         let written = self.update(|_| {
             let end = exit_code.map(|code| json!({"exit_code": code, "time": epoch_seconds(SystemTime::now())}));
@@ -123,9 +137,33 @@ impl ConfigFile {
     }
 
     fn first_document(&self, path: &Path) -> Map<String, Value> {
-        let existing = self.recovered.then(|| document::read(path)).flatten();
-        existing.unwrap_or_else(|| Map::from_iter([("environment".to_owned(), environment(&self.run))]))
+        let is_resumed = self.run.attempt() > 1;
+        let existing = (self.recovered || is_resumed).then(|| document::read(path)).flatten();
+        let environment = || ("environment".to_owned(), environment(&self.run));
+        match existing {
+            Some(existing) if self.recovered => existing,
+            // Hyper-parameters of earlier attempts stay until this one logs others.
+            Some(existing) => {
+                let kept = existing.into_iter().filter(|(name, _)| name == "config");
+                kept.chain([environment()]).collect()
+            }
+            None => Map::from_iter([environment()]),
+        }
     }
+}
+
+/// Returns the member `config` of a document with further hyper-parameters.
+fn merged(document: &DocumentMembers, new: Value) -> Map<String, Value> {
+    let merged = match (document.get("config"), new) {
+        (Some(Value::Object(all)), Value::Object(new)) => all.clone().into_iter().chain(new).collect(),
+        // A value that is not a table must not erase the table.
+        (Some(Value::Object(all)), other) => {
+            let value = ("value".to_owned(), other);
+            all.clone().into_iter().chain([value]).collect()
+        }
+        (_, shown) => shown,
+    };
+    Map::from_iter([("config".to_owned(), merged)])
 }
 
 /// Longest wait for the facts of the run, which a frozen file system may hold up.

@@ -118,6 +118,11 @@ impl SharedDocument {
         &self.key.0
     }
 
+    /// Returns `true` if the folder of the file is there.
+    pub(crate) fn has_folder(&self) -> bool {
+        self.path().parent().is_some_and(Path::is_dir)
+    }
+
     /// Changes the document and writes it. `first` returns the members of a new document, `change`
     /// the new members.
     pub(crate) fn update(

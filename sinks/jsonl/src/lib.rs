@@ -104,7 +104,7 @@ struct JsonlResumeState<R> {
     run_files: RankedNames,
     metrics: FilePosition,
     records: Option<FilePosition>,
-    /// `true` if this sink has written to `config.json`.
+    /// `true` if this sink has a part in `config.json`.
     config: bool,
     row: Option<R>,
     open_calls: u64,
@@ -160,7 +160,7 @@ impl JsonlSink {
         Ok(Self {
             metrics: JsonLines::new(paths.path("metrics.jsonl")).with_all_columns(attempt),
             records: options.records.then(|| JsonLines::new(paths.path("records.jsonl"))),
-            config: ConfigFile::new(paths.path("config.json"), context.run()),
+            config: ConfigFile::new(paths.path("config.json"), context),
             summary: SummaryFile::new(paths.path("summary.json"), context.logger()),
             rows: RowMerger::default(),
             attempt,
@@ -236,7 +236,8 @@ impl Sink for JsonlSink {
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {
-        self.files().map(LazyAppender::deliver).fold(Ok(()), Result::and)
+        let begun = self.config.begin();
+        self.files().map(LazyAppender::deliver).fold(begun, Result::and)
     }
 
     fn resume_point(&mut self) -> Option<ResumePoint> {

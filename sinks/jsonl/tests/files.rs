@@ -66,7 +66,7 @@ fn metrics_writes_one_row_per_step_and_the_books_count_calls() {
     assert_eq!(rows[0]["nonfinite"], "{\"b\":\"NaN\"}");
     let books = sink.books().unwrap();
     assert_eq!((books.accepted, books.delivered), (4, 4));
-    assert!(!folder.path().join("config.json").exists() && !folder.path().join("records.jsonl").exists());
+    assert!(!folder.path().join("records.jsonl").exists());
 }
 
 #[test]

@@ -20,8 +20,7 @@ use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
 use logcore::sync::lock;
 use logcore::{
-    BuildContext, Deadline, LogConfig, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, redacted,
-    suppress_logging,
+    BuildContext, Deadline, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, suppress_logging,
 };
 use serde_json::Value;
 
@@ -104,7 +103,7 @@ impl WandbRun {
             logger: context.logger().to_owned(),
             rank: context.rank(),
             local: context.run().clone(),
-            hyper_parameters: hyper_parameters(context.config()),
+            hyper_parameters: context.config().redacted_hyper_parameters(),
             settings,
             control: Arc::new(DeliveryControl::new(context.stop_flag().clone(), None)),
             started: SystemTime::now(),
@@ -591,18 +590,6 @@ impl WandbRun {
             has_stats: settings.has_stats,
         }
     }
-}
-
-/// Returns the hyper-parameters of a config without secrets and without matches of the user's
-/// patterns.
-fn hyper_parameters(config: &LogConfig) -> Value {
-    let all = config.hyper_parameters.clone().into_iter().collect();
-    let mut shown = redacted(&Value::Object(all));
-    // A config with invalid patterns has been refused.
-    if let Ok(Some(redaction)) = config.redaction() {
-        redaction.hide_in(&mut shown);
-    }
-    shown
 }
 
 /// Marks the delivery as finished even if it panics, so that nobody waits for it.

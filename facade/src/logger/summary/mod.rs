@@ -320,9 +320,13 @@ mod tests {
         let mut file = books(1200, 0).in_unit(BookUnit::Lines);
         file.drop_for("disk full", 3);
         let folder = "/home/ada/outputs/logs/trainer-20261129-101500-k3v9";
-        section.report.sinks = [("console", books(10, 0).in_unit(BookUnit::Lines)), ("file", file), ("jsonl", books(1204, 0))]
-            .map(|(name, books)| (name.to_owned(), books))
-            .into();
+        section.report.sinks = [
+            ("console", books(10, 0).in_unit(BookUnit::Lines)),
+            ("file", file),
+            ("jsonl", books(1204, 0)),
+        ]
+        .map(|(name, books)| (name.to_owned(), books))
+        .into();
         section.report.places = [
             ("console", "stdout".to_owned()),
             ("file", format!("{folder}/training.log")),
