@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use crate::findings::Findings;
 use crate::manifests;
 use crate::plan::{ChainStep, KillPlan, ProcessPlan, SentSignal};
 use crate::receipts::{CallKind, CallReceipts, ReturnedCalls};
+use crate::resumed;
+use crate::stage::{Life, Stage};
 
 /// The outcome of one process of a chain.
 pub(crate) struct ProcessOutcome {
@@ -33,6 +36,7 @@ pub(crate) struct KillChain {
     pids: Vec<u32>,
     processes: u64,
     trouble: Vec<String>,
+    stage: Arc<Stage>,
 }
 
 /// A process that makes no progress for this time hangs.
@@ -52,6 +56,7 @@ impl KillChain {
             pids: Vec::new(),
             processes: 0,
             trouble: Vec::new(),
+            stage: Arc::default(),
         })
     }
 
@@ -60,9 +65,17 @@ impl KillChain {
         self.folder.join("log")
     }
 
+    pub(crate) fn stage(&self) -> Arc<Stage> {
+        Arc::clone(&self.stage)
+    }
+
     /// Runs and kills a process, then the processes that recover its ring.
     pub(crate) fn step(&mut self, step: &ChainStep) -> Result<()> {
-        self.live(&step.life, &step.death)?;
+        let mut life = step.life.clone();
+        if let Some(run) = life.run.resumed() {
+            life.first_step = resumed::next_to_log(run, &self.dead, step.repeated);
+        }
+        self.live(&life, &step.death)?;
         for death in &step.recoveries {
             let mut child = self.start_recovery(Some(death))?;
             let status = match death {
@@ -83,6 +96,7 @@ impl KillChain {
     /// Runs and kills a process.
     pub(crate) fn live(&mut self, life: &ProcessPlan, death: &KillPlan) -> Result<()> {
         CallReceipts::create(&life.receipts)?;
+        self.stage.set(Life::Changing);
         let mut child = self.start(&["live", &serde_json::to_string(life)?], Some(death))?;
         let mut kind = death.kind();
         let status = match death {
@@ -93,12 +107,16 @@ impl KillChain {
             KillPlan::Ready(delay) => {
                 self.await_ready(life, &mut child)?;
                 self.expect_live(&mut child)?;
+                self.stage.set_ready(child.id());
                 sleep(Duration::from_micros(*delay));
+                self.stage.set(Life::Changing);
                 kill(&mut child)?
             }
             KillPlan::Signal(delay, signal) => {
                 self.await_ready(life, &mut child)?;
+                self.stage.set_ready(child.id());
                 sleep(Duration::from_micros(*delay));
+                self.stage.set(Life::Changing);
                 send(&mut child, *signal)?;
                 match signal.killed_after {
                     Some(pause) => {
@@ -119,6 +137,7 @@ impl KillChain {
                 }
             }
         };
+        self.stage.set(Life::Nobody);
         if !was_killed(status) {
             self.trouble
                 .push(format!("g{} ended by itself: {status}", life.generation));
@@ -267,15 +286,13 @@ fn is_of_an_end(line: &str) -> bool {
 /// 5`.
 fn recovered(line: &str) -> Option<(u64, Option<usize>)> {
     let rest = line.strip_prefix("logcore: recovered ")?;
-    // Behind a semicolon stands a failure.
-    if rest.contains(';') {
+    // Behind a semicolon stands another logger, or a failure.
+    if rest.split("; ").skip(1).any(|part| !part.starts_with("run `")) {
         return None;
     }
     let calls = rest.split(' ').next()?.parse().ok()?;
-    let generation = rest
-        .split('`')
-        .nth(1)
-        .and_then(|name| name.strip_prefix('g')?.parse().ok());
+    let mut names = rest.split('`').skip(1).step_by(2);
+    let generation = names.find_map(|name| name.strip_prefix('g')?.parse().ok());
     Some((calls, generation))
 }
 

@@ -6,11 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use facade::logcore::RunManifest;
 use serde_json::Value;
 
 use crate::findings::{ComparedOutput, Findings};
 use crate::plan::ProcessPlan;
 use crate::receipts::{CallKind, ReturnedCalls};
+use crate::resumed;
 use crate::scripted_call::as_written;
 use crate::sequences::{LineCheck, SequenceCheck, cut};
 use crate::wandb_log;
@@ -187,13 +189,61 @@ fn generation(value: &Value) -> Option<u64> {
 
 fn check_rows(folders: &[PathBuf], dead: &[KilledProcess], findings: &mut Findings) -> Result<()> {
     let mut courses = SequenceCheck::new(dead, CallKind::Values, ComparedOutput::Rows);
+    let mut shared = SequenceCheck::of_shared(dead);
     for folder in folders {
+        let name = folder.file_name().and_then(|name| name.to_str());
+        let mut attempts = RunAttempts {
+            is_resumed: dead.iter().any(|one| one.life.run.resumed() == name),
+            of: BTreeMap::new(),
+        };
         each_json(folder, ComparedOutput::Rows, findings, |row, findings| {
-            take_row(row, &mut courses, findings)
+            let generation = match row["logger"] == resumed::SHARED {
+                true => take_shared_row(row, &mut shared, findings)?,
+                false => {
+                    take_row(row, &mut courses, findings)?;
+                    generation(row)?
+                }
+            };
+            attempts.take(generation, row["attempt"].as_u64().unwrap_or(1), findings);
+            Some(())
         })?;
+        if let Some(run) = name.filter(|_| attempts.is_resumed && folder.join(RunManifest::FILE).exists()) {
+            resumed::check(folder, run, dead, findings)?;
+        }
     }
     courses.end(findings);
+    shared.end(findings);
     Ok(())
+}
+
+/// The attempts of one run, by the generation of the process.
+struct RunAttempts {
+    is_resumed: bool,
+    of: BTreeMap<u64, u64>,
+}
+
+impl RunAttempts {
+    /// Checks that each process has an attempt of its own, behind those before it.
+    fn take(&mut self, generation: u64, attempt: u64, findings: &mut Findings) {
+        let known = *self.of.entry(generation).or_insert(attempt);
+        let mut before = self.of.range(..generation);
+        let before = before.next_back().map_or(0, |(_, attempt)| *attempt);
+        if known != attempt || (self.is_resumed && attempt <= before) {
+            let words = format_args!("g{generation} is attempt {attempt} after {before}, and was {known}");
+            findings.torn(ComparedOutput::Rows, Some(generation), words);
+        }
+    }
+}
+
+/// Takes a row of the logger that all attempts share. Returns the generation of its process.
+fn take_shared_row(row: &Value, courses: &mut SequenceCheck<'_>, findings: &mut Findings) -> Option<u64> {
+    let (generation, step) = resumed::parse(row["metrics/shared"].as_u64()?);
+    if row["step"].as_u64() != Some(step) {
+        return None;
+    }
+    let first = courses.first_step(generation)?;
+    courses.take(generation, 0, step.checked_sub(first)?, findings);
+    Some(generation)
 }
 
 fn take_row(row: &Value, courses: &mut SequenceCheck<'_>, findings: &mut Findings) -> Option<()> {

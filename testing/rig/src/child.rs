@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::plan::{ProcessPlan, RunChoice};
 use crate::receipts::{CallKind, CallReceipts};
+use crate::resumed;
 use crate::scripted_call::ScriptedCall;
 
 /// Logs until the process is killed, or recovers the rings of earlier processes.
@@ -60,15 +61,31 @@ fn live(life: &ProcessPlan) -> Result<()> {
     ScriptedCall::prepare();
     let receipts = CallReceipts::open(&life.receipts).context("open the receipts")?;
     let logger = setup_logging(config(life))?;
+    let shared = life.run.resumed().map(|_| resumed::logger(config(life), life));
+    let shared = shared.transpose()?;
     receipts.ready()?;
     thread::scope(|scope| {
         for thread in 0..life.threads {
             let (logger, receipts) = (&logger, &receipts);
             thread::Builder::new().spawn_scoped(scope, move || log(life, thread, logger, receipts))?;
         }
+        if let Some(shared) = &shared {
+            let receipts = &receipts;
+            thread::Builder::new().spawn_scoped(scope, move || {
+                for count in 1.. {
+                    resumed::log(shared, life, count - 1);
+                    receipts.stepped(count)?;
+                    pause(Duration::from_micros(life.gap + SHARED_GAP));
+                }
+                anyhow::Ok(())
+            })?;
+        }
         anyhow::Ok(())
     })
 }
+
+/// Microseconds that are added between two steps of the shared logger.
+const SHARED_GAP: u64 = 20;
 
 fn config(life: &ProcessPlan) -> LogConfig {
     let mut file = json!({"keep": 5000});
@@ -83,7 +100,7 @@ fn config(life: &ProcessPlan) -> LogConfig {
             RunChoice::New => "auto".to_owned(),
             RunChoice::Resumed(run) => run.clone(),
         },
-        resume: matches!(life.run, RunChoice::Resumed(_)).then(|| "auto".to_owned()),
+        resume: life.run.resumed().map(|_| "auto".to_owned()),
         enable_console: false,
         enable_wandb: true,
         wandb_name: Some(name.clone()),

@@ -16,8 +16,10 @@ mod plan;
 mod planted_damage;
 mod random;
 mod receipts;
+mod resumed;
 mod scripted_call;
 mod sequences;
+mod stage;
 mod table;
 mod wandb_log;
 mod wandb_rewrite;
@@ -101,7 +103,7 @@ fn torture(arguments: &[String]) -> Result<()> {
 fn one_chain(folder: &Path, seed: u64, number: u64, generations: u64, table: &mut KillTable) -> Result<()> {
     let mut random = Random::new(mix(seed) ^ number);
     let mut chain = KillChain::new(folder)?;
-    let reader = ManifestReader::start(&chain.log())?;
+    let reader = ManifestReader::start(&chain.log(), chain.stage())?;
     for step in plan::chain(&mut random, folder, generations) {
         chain.step(&step)?;
     }

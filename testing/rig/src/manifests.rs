@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, ensure};
+use facade::logcore::{RunManifest, RunState};
 use serde_json::Value;
 
 use crate::check::{files, log_folders};
 use crate::findings::Findings;
+use crate::stage::{Life, Stage};
 
 const MANIFEST: &str = "run.json";
 /// The file that the process of a live run holds a lock on.
@@ -20,7 +22,7 @@ const LOCK: &str = ".lock";
 const STATES: [&str; 6] = ["running", "finished", "failed", "interrupted", "preempted", "killed"];
 
 /// A thread that reads every `run.json` beneath a log directory, again and again, while processes
-/// write there.
+/// write there, and asks for the state of its run.
 pub(crate) struct ManifestReader {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<ReadManifests>,
@@ -36,7 +38,7 @@ struct ReadManifests {
 }
 
 impl ManifestReader {
-    pub(crate) fn start(root: &Path) -> io::Result<Self> {
+    pub(crate) fn start(root: &Path, stage: Arc<Stage>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (root, is_stopped) = (root.to_owned(), Arc::clone(&stop));
         let read_all = move || {
@@ -44,6 +46,7 @@ impl ManifestReader {
             while !is_stopped.load(Ordering::Relaxed) {
                 for folder in log_folders(&root).unwrap_or_default() {
                     read.look(&folder, folder == root);
+                    read.look_at_state(&folder, &stage);
                 }
                 thread::yield_now();
             }
@@ -99,6 +102,29 @@ impl ReadManifests {
             }
         }
         self.trouble.truncate(MOST_TROUBLE);
+    }
+
+    /// Checks that the run of the live process, and no other, is running for a reader.
+    fn look_at_state(&mut self, folder: &Path, stage: &Stage) {
+        let (number, life) = stage.get();
+        let Ok(manifest) = RunManifest::read(folder) else {
+            return;
+        };
+        let state = manifest.read_state(folder);
+        let is_live = life == Life::Ready && manifest.facts.pid == stage.pid();
+        let is_true = match state {
+            RunState::Running => is_live,
+            RunState::Unknown => false,
+            _ => !is_live,
+        };
+        if life != Life::Changing && !is_true && stage.get().0 == number {
+            self.trouble.push(format!(
+                "{}: the run of process {} is {state:?}, with {life:?} of process {}",
+                folder.display(),
+                manifest.facts.pid,
+                stage.pid()
+            ));
+        }
     }
 }
 

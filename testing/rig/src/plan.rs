@@ -25,6 +25,8 @@ pub(crate) struct ProcessPlan {
     /// `true` if only the first thread logs metrics, at steps of its own, with a handle for every
     /// second value.
     pub(crate) own_steps: bool,
+    /// First step of the logger that all attempts of a resumed run share.
+    pub(crate) first_step: u64,
 }
 
 /// The run that a process logs into.
@@ -36,6 +38,16 @@ pub(crate) enum RunChoice {
     New,
     /// The run of this name, which an earlier process may have begun.
     Resumed(String),
+}
+
+impl RunChoice {
+    /// Returns the name of a run that several processes go on with.
+    pub(crate) fn resumed(&self) -> Option<&str> {
+        match self {
+            Self::Resumed(run) => Some(run),
+            Self::Flat | Self::New => None,
+        }
+    }
 }
 
 /// The way in which a process is killed.
@@ -92,6 +104,8 @@ impl KillPlan {
 /// The plan of one process, and of the recoveries after it that are killed, too.
 pub(crate) struct ChainStep {
     pub(crate) life: ProcessPlan,
+    /// Number of steps of the attempt before that a resumed run repeats.
+    pub(crate) repeated: u64,
     pub(crate) death: KillPlan,
     pub(crate) recoveries: Vec<KillPlan>,
 }
@@ -156,9 +170,11 @@ pub(crate) fn chain(random: &mut Random, folder: &std::path::Path, generations: 
                 shared_memory: random.one_in(2),
                 rotate_mb,
                 own_steps: random.one_in(3),
+                first_step: 0,
             };
             ChainStep {
                 life,
+                repeated: random.magnitude(7),
                 death: death(random),
                 recoveries: recoveries(random),
             }

@@ -3,14 +3,21 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use facade::logcore::RunManifest;
+use serde_json::Value;
 
 use crate::chain::KillChain;
 use crate::findings::{ComparedOutput, Findings};
-use crate::plan::{KillPlan, ProcessPlan, RunChoice};
+use crate::manifests::ManifestReader;
+use crate::plan::{ChainStep, KillPlan, ProcessPlan, RunChoice};
 use crate::random::{Random, mix};
 use crate::receipts::CallKind;
+use crate::stage::Stage;
 use crate::wandb_log::{self, HISTORY, OUTPUT};
 use crate::wandb_rewrite::rewrite;
 
@@ -140,17 +147,188 @@ pub(crate) fn run(folder: &Path, seed: u64) -> Result<()> {
         before.words
     );
     for (name, output, tamper) in AFTER {
-        let findings = tampered(&chain, tamper)?;
+        let findings = tampered(&chain, &flat_files(&chain)?, tamper)?;
         let seen = output.map_or(findings.other > 0, |output| findings.any_in(output));
         ensure!(seen, "the rig does not see this damage: {name}");
     }
-    println!("{} kinds of planted damage are found", BEFORE.len() + AFTER.len());
+    let chain = resumed(&mut random, folder)?;
+    for (name, output, tamper) in RESUMED {
+        let findings = tampered(&chain, &resumed_files(&chain), tamper)?;
+        let seen = output.map_or(findings.other > 0, |output| findings.any_in(output));
+        ensure!(seen, "the rig does not see this damage: {name}");
+    }
+    wrong_states(&chain)?;
+    let kinds = BEFORE.len() + AFTER.len() + RESUMED.len() + WRONG_STATES.len();
+    println!("{kinds} kinds of planted damage are found");
     Ok(fs::remove_dir_all(folder)?)
+}
+
+/// Runs and kills two attempts of one run, of which the second repeats some steps of the first.
+fn resumed(random: &mut Random, folder: &Path) -> Result<KillChain> {
+    let mut time = 20_000;
+    let is_enough = |chain: &KillChain| {
+        let steps = |number: usize| chain.dead[number].returned.steps();
+        steps(0) > 2 * REPEATED && steps(1) > 2 * REPEATED
+    };
+    loop {
+        let mut chain = KillChain::new(folder)?;
+        for generation in 0..2 {
+            let life = ProcessPlan {
+                run: RunChoice::Resumed(RUN.to_owned()),
+                receipts: folder.join(format!("receipts-{generation}")),
+                generation,
+                ..plain_life(random, &chain, folder)
+            };
+            chain.step(&ChainStep {
+                life,
+                repeated: REPEATED,
+                death: KillPlan::Ready(time),
+                recoveries: Vec::new(),
+            })?;
+        }
+        if is_enough(&chain) {
+            chain.recover()?;
+            let before = chain.check()?;
+            ensure!(
+                !before.any(),
+                "two attempts without damage fail the check: {:?}",
+                before.words
+            );
+            return Ok(chain);
+        }
+        time *= 2;
+    }
+}
+
+/// Number of steps that the second attempt repeats.
+const REPEATED: u64 = 10;
+/// Name of the run.
+const RUN: &str = "r0";
+
+fn resumed_files(chain: &KillChain) -> Vec<PathBuf> {
+    let names = [RunManifest::FILE, "metrics.jsonl"];
+    names.iter().map(|name| chain.log().join(RUN).join(name)).collect()
+}
+
+/// Damage to a run with two attempts.
+const RESUMED: [(&str, Option<ComparedOutput>, Tamper); 6] = [
+    (
+        "a step of the second attempt removed",
+        Some(ComparedOutput::Rows),
+        |log| {
+            rows_of_shared(log, |all| {
+                all.pop();
+            })
+        },
+    ),
+    ("a repeated step doubled", Some(ComparedOutput::Rows), |log| {
+        rows_of_shared(log, doubled)
+    }),
+    ("a row of another attempt", Some(ComparedOutput::Rows), |log| {
+        rows_of_shared(log, |all| {
+            if let Some(last) = all.last_mut() {
+                *last = last.replace("\"attempt\":2", "\"attempt\":1");
+            }
+        })
+    }),
+    (
+        "a first step before that of the attempt",
+        Some(ComparedOutput::Rows),
+        |log| {
+            manifest(log, |manifest| {
+                manifest["attempts"][1]["first_step"]["trainer"] = 0.into()
+            })
+        },
+    ),
+    ("the state of a run that is over", None, |log| {
+        manifest(log, |manifest| manifest["state"] = "running".into())
+    }),
+    ("the last step of an attempt", None, |log| {
+        manifest(log, |manifest| {
+            manifest["attempts"][0]["last_step"] = 1_000_000_000.into()
+        })
+    }),
+];
+
+/// Changes the rows of the logger that both attempts share, and puts them behind the others.
+fn rows_of_shared(log: &Path, change: impl FnOnce(&mut Vec<String>)) -> Result<bool> {
+    lines(&log.join(RUN).join("metrics.jsonl"), |all| {
+        let is_shared = |line: &mut String| line.contains("\"logger\":\"trainer\"");
+        let mut shared: Vec<String> = all.extract_if(.., is_shared).collect();
+        change(&mut shared);
+        all.append(&mut shared);
+    })
+}
+
+fn manifest(log: &Path, change: impl FnOnce(&mut Value)) -> Result<bool> {
+    let path = log.join(RUN).join(RunManifest::FILE);
+    let mut manifest = serde_json::from_slice(&fs::read(&path)?)?;
+    change(&mut manifest);
+    fs::write(path, manifest.to_string())?;
+    Ok(true)
+}
+
+/// What the reader of `run.json` must see while processes live and die: whether the process seems to
+/// live, whether it has the lock, and how much of the file is there.
+const WRONG_STATES: [(&str, bool, bool, bool); 3] = [
+    ("a dead process with a lock", false, true, true),
+    ("a live process without a lock", true, false, true),
+    ("a run.json that is cut", false, false, false),
+];
+
+fn wrong_states(chain: &KillChain) -> Result<()> {
+    let (log, files) = (chain.log(), resumed_files(chain));
+    let path = &files[0];
+    let content = fs::read(path)?;
+    let mut running: Value = serde_json::from_slice(&content)?;
+    for place in ["/state", "/attempts/1/state"] {
+        *running.pointer_mut(place).context("a state")? = "running".into();
+    }
+    for place in ["/ended", "/attempts/1/ended"] {
+        *running.pointer_mut(place).context("an end")? = Value::Null;
+    }
+    let pid = running["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+    let true_states = [
+        ("a dead process", false, false, true),
+        ("a live process", true, true, true),
+    ];
+    let cases = WRONG_STATES
+        .map(|case| (case, true))
+        .into_iter()
+        .chain(true_states.map(|case| (case, false)));
+    for ((name, is_alive, is_locked, is_whole), is_wrong) in cases {
+        let stage = Arc::new(Stage::default());
+        if is_alive {
+            stage.set_ready(pid.context("a process id")?);
+        }
+        let lock = fs::File::open(log.join(RUN).join(RunManifest::LOCK))?;
+        if is_locked {
+            lock.try_lock().context("the lock of a dead process")?;
+        }
+        let text = running.to_string();
+        fs::write(path, &text[..text.len() - usize::from(!is_whole)])?;
+        let reader = ManifestReader::start(&log, stage)?;
+        sleep(Duration::from_millis(20));
+        let mut findings = Findings::default();
+        ensure!(reader.stop(&mut findings) > 0, "nobody has read run.json");
+        ensure!(
+            findings.any() == is_wrong,
+            "the reader sees {:?} for {name}",
+            findings.words
+        );
+    }
+    Ok(fs::write(path, content)?)
 }
 
 fn killed(random: &mut Random, folder: &Path, death: &KillPlan) -> Result<KillChain> {
     let mut chain = KillChain::new(folder)?;
-    let life = ProcessPlan {
+    let life = plain_life(random, &chain, folder);
+    chain.live(&life, death)?;
+    Ok(chain)
+}
+
+fn plain_life(random: &mut Random, chain: &KillChain, folder: &Path) -> ProcessPlan {
+    ProcessPlan {
         folder: chain.log(),
         run: RunChoice::Flat,
         receipts: folder.join("receipts"),
@@ -162,16 +340,19 @@ fn killed(random: &mut Random, folder: &Path, death: &KillPlan) -> Result<KillCh
         shared_memory: false,
         rotate_mb: None,
         own_steps: false,
-    };
-    chain.live(&life, death)?;
-    Ok(chain)
+        first_step: 0,
+    }
 }
 
-/// Returns the findings after damage, which is undone.
-fn tampered(chain: &KillChain, tamper: Tamper) -> Result<Findings> {
+fn flat_files(chain: &KillChain) -> Result<Vec<PathBuf>> {
     let names = ["training.log", "records.jsonl", "metrics.jsonl"];
     let mut files: Vec<_> = names.iter().map(|name| chain.log().join(name)).collect();
     files.extend(wandb_log::find(&chain.log())?);
+    Ok(files)
+}
+
+/// Returns the findings after damage to these files, which is undone.
+fn tampered(chain: &KillChain, files: &[PathBuf], tamper: Tamper) -> Result<Findings> {
     let contents: Vec<_> = files.iter().map(fs::read).collect::<Result<_, _>>()?;
     ensure!(tamper(&chain.log())?, "there is nothing to damage");
     let findings = chain.check()?;

@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// The receipt file of one process: whether it had its logger, then the numbers of lines and values
-/// by thread.
+/// The receipt file of one process: whether it had its loggers, then the numbers of lines and values
+/// by thread, and the number of steps of the logger that all attempts share.
 pub(crate) struct CallReceipts(File);
 
 /// A kind of call that each thread counts.
@@ -19,7 +19,8 @@ pub(crate) enum CallKind {
 
 /// Greatest number of threads of a process.
 pub(crate) const THREADS: u64 = 4;
-const BYTES: usize = 8 * (1 + 2 * THREADS as usize);
+const STEPS: u64 = 1 + 2 * THREADS;
+const BYTES: usize = 8 * (STEPS as usize + 1);
 
 impl CallReceipts {
     /// Creates the file, in which no call has returned.
@@ -39,6 +40,11 @@ impl CallReceipts {
     /// Records how many calls of a thread have returned.
     pub(crate) fn returned(&self, thread: u64, kind: CallKind, count: u64) -> io::Result<()> {
         self.write(word_index(thread, kind), count)
+    }
+
+    /// Records how many steps of the shared logger have returned.
+    pub(crate) fn stepped(&self, count: u64) -> io::Result<()> {
+        self.write(STEPS, count)
     }
 
     fn write(&self, index: u64, value: u64) -> io::Result<()> {
@@ -63,6 +69,11 @@ impl ReturnedCalls {
 
     pub(crate) fn count(&self, thread: u64, kind: CallKind) -> u64 {
         self.0[word_index(thread, kind) as usize]
+    }
+
+    /// Returns the number of steps of the shared logger.
+    pub(crate) fn steps(&self) -> u64 {
+        self.0[STEPS as usize]
     }
 
     pub(crate) fn total(&self, kind: CallKind) -> u64 {

@@ -11,7 +11,8 @@ use crate::scripted_call::ScriptedCall;
 /// The next call that an output must hold, for each thread of each process.
 pub(crate) struct SequenceCheck<'a> {
     dead: &'a [KilledProcess],
-    kind: CallKind,
+    /// `None` for the steps of the logger that all attempts of a run share.
+    kind: Option<CallKind>,
     output: ComparedOutput,
     next: BTreeMap<(u64, u64), u64>,
 }
@@ -20,10 +21,24 @@ impl<'a> SequenceCheck<'a> {
     pub(crate) fn new(dead: &'a [KilledProcess], kind: CallKind, output: ComparedOutput) -> Self {
         Self {
             dead,
-            kind,
+            kind: Some(kind),
             output,
             next: BTreeMap::new(),
         }
+    }
+
+    /// Creates the check of the rows of the logger that all attempts of a run share.
+    pub(crate) fn of_shared(dead: &'a [KilledProcess]) -> Self {
+        Self {
+            kind: None,
+            ..Self::new(dead, CallKind::Values, ComparedOutput::Rows)
+        }
+    }
+
+    /// Returns the first step of the shared logger in a process.
+    pub(crate) fn first_step(&self, generation: u64) -> Option<u64> {
+        let mut lives = self.dead.iter().map(|dead| &dead.life);
+        Some(lives.find(|life| life.generation == generation)?.first_step)
     }
 
     /// Checks the next call of a thread.
@@ -56,7 +71,11 @@ impl<'a> SequenceCheck<'a> {
         for thread in 0..THREADS {
             let label = format!("g{generation} t{thread}");
             let next = self.next.get(&(generation, thread)).copied().unwrap_or_default();
-            let returned = dead.returned.count(thread, self.kind);
+            let returned = match self.kind {
+                Some(kind) => dead.returned.count(thread, kind),
+                None if thread == 0 => dead.returned.steps(),
+                None => 0,
+            };
             if next < returned {
                 let words = format_args!("{label} ends before n{next}, and {returned} calls had returned");
                 findings.lost(self.output, generation, returned - next, words);
