@@ -19,6 +19,16 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
     if killed.rank.0.is_some() {
         return;
     }
+    // Before the file is read, so that no process begins an attempt in between. A shared lock: readers
+    // have one, too, and take only the lock of a process for a sign of life.
+    let lock = files::open_no_follow(&killed.folder.join(LOCK));
+    let is_live = |error| matches!(error, TryLockError::WouldBlock);
+    if lock
+        .as_ref()
+        .is_ok_and(|lock| lock.try_lock_shared().is_err_and(is_live))
+    {
+        return;
+    }
     let path = killed.folder.join(MANIFEST);
     let Ok(bytes) = files::read_no_follow(&path, MAX_BYTES) else {
         return;
@@ -26,11 +36,6 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
     let Ok(mut manifest) = serde_json::from_slice(&bytes) else {
         return;
     };
-    let lock = files::open_no_follow(&killed.folder.join(LOCK));
-    let is_live = |error| matches!(error, TryLockError::WouldBlock);
-    if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_err_and(is_live)) {
-        return;
-    }
     let ended = killed.ended.or_else(|| path.metadata().ok()?.modified().ok());
     if !end_attempt(&mut manifest, killed.pid, ended, killed.last_step) {
         return;
@@ -138,6 +143,18 @@ mod tests {
             });
             assert_eq!(read(), expected);
         }
+    }
+
+    #[test]
+    fn a_reader_that_looks_at_the_lock_hides_no_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MANIFEST);
+        fs::write(&path, json!({"pid": 12, "state": "running"}).to_string()).unwrap();
+        let reader = fs::File::create(folder.path().join(LOCK)).unwrap();
+        reader.try_lock_shared().unwrap();
+        note_killed(&killed(folder.path(), 12, None));
+        let manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(manifest["state"], "killed");
     }
 
     #[test]
