@@ -23,7 +23,7 @@ use crate::process::config_watch::{self, WatchHooks};
 use crate::process::logger_config::{with_absolute_paths, with_name};
 use crate::process::rust_log::heed_rust_log;
 use crate::process::{global_log, panic_hook, signals};
-use crate::run::{Run, Runs, note_killed};
+use crate::run::{Run, RunEntry, Runs, note_killed};
 
 /// The calls that the process makes when something happens to it.
 #[derive(Clone, Copy)]
@@ -212,7 +212,7 @@ impl ProcessState {
         let mut sinks = build_sinks(&config, entry.run().info(), &stop)?;
         sinks.open_console_to_foreign(foreign_on_console);
         let probes = ProbeSet::build(&config, &stop)?;
-        let run = self.runs.open(entry, &config, [&*config.name]);
+        let run = Arc::clone(entry.run());
         let (capture_warnings, handle_signals) = (config.capture_warnings, config.handle_signals);
         if let Some(waiting) = &waiting {
             self.pipeline(&run, &config, &sinks)?.connect(waiting.producer());
@@ -226,6 +226,9 @@ impl ProcessState {
             }
         };
         self.name_ring(&run, &config, &mut sinks);
+        // `run.json` comes after the entry of the ring: whoever delivers the ring of a killed process
+        // finds the run, and notes its end.
+        self.runs.open(entry, &config, [&*config.name]);
         logger.configure(config, &run, sinks, probes, !self.shared.is_empty())?;
         self.runs.join(&run, &logger);
         for (sink, level) in &self.levels {
@@ -271,9 +274,7 @@ impl ProcessState {
             build_sinks(&entry.config(config.clone()), entry.run().info(), &StopFlag::default())?;
             drop(entry);
         } else {
-            let names = built.iter().map(|(logger, ..)| logger.name());
-            let run = self.runs.open(entry, &config, names);
-            self.reconfigure(built, &run)?;
+            self.reconfigure(built, entry, &config)?;
         }
         self.template = Some(template);
         self.levels.clear();
@@ -282,10 +283,20 @@ impl ProcessState {
         Ok(())
     }
 
-    fn reconfigure(&mut self, built: Vec<BuiltLogger>, run: &Arc<Run>) -> Result<(), LogError> {
+    fn reconfigure(
+        &mut self,
+        mut built: Vec<BuiltLogger>,
+        entry: RunEntry,
+        config: &LogConfig,
+    ) -> Result<(), LogError> {
+        for (_, config, sinks, _) in &mut built {
+            self.name_ring(entry.run(), config, sinks);
+        }
+        let run = &self
+            .runs
+            .open(entry, config, built.iter().map(|(logger, ..)| logger.name()));
         let has_shared_sinks = !self.shared.is_empty();
-        for (logger, config, mut sinks, probes) in built {
-            self.name_ring(run, &config, &mut sinks);
+        for (logger, config, sinks, probes) in built {
             logger.configure(config, run, sinks, probes, has_shared_sinks)?;
             self.runs.join(run, &logger);
             self.watch(&logger);
