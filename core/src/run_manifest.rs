@@ -152,14 +152,14 @@ impl RunManifest {
     /// Name of the file that rank 0 of a live run holds a lock on.
     pub const LOCK: &'static str = ".lock";
 
-    /// Reads the file in the folder of a run.
+    /// Reads the file in the folder of a run. A link in its place is not followed.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::NotFound`] if there is none, [`io::ErrorKind::InvalidData`] if the file is
-    /// no manifest.
+    /// no manifest, [`io::ErrorKind::InvalidInput`] if it is no file.
     pub fn read(dir: &Path) -> io::Result<Self> {
-        let bytes = files::read(&dir.join(Self::FILE), MAX_BYTES)?;
+        let bytes = files::read_no_follow(&dir.join(Self::FILE), MAX_BYTES)?;
         Ok(serde_json::from_slice(&bytes)?)
     }
 

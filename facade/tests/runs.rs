@@ -342,6 +342,119 @@ fn a_killed_run_is_known_at_once_and_auto_goes_on_with_it() {
 }
 
 #[test]
+fn a_run_that_is_named_by_a_link_goes_on_in_its_folder() {
+    testkit::own_process!();
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = setup_logging(config(folder.path())).unwrap();
+    let dir = first.run_dir();
+    first.finish();
+    let latest = folder.path().join("latest");
+    let link = elsewhere.path().join("link");
+    std::os::unix::fs::symlink(&dir, &link).unwrap();
+    let spellings = ["latest/", "./latest", latest.to_str().unwrap(), link.to_str().unwrap()];
+    for (attempt, resume) in (2..).zip(spellings) {
+        let logger = setup_logging(resuming(folder.path(), resume)).unwrap();
+        logger.log_metrics([("loss", 0.5)]);
+        assert_eq!(
+            (logger.run_dir(), logger.run().attempt()),
+            (dir.clone(), attempt),
+            "{resume}"
+        );
+        logger.finish();
+        assert_eq!(
+            fs::read_link(&latest).unwrap(),
+            Path::new(dir.file_name().unwrap()),
+            "{resume}"
+        );
+    }
+    let rows = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    assert_eq!(rows.lines().count(), spellings.len());
+}
+
+#[test]
+fn a_run_whose_manifest_cannot_be_read_is_refused_at_once() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("broken");
+    fs::create_dir(&run).unwrap();
+    for text in ["", "[]", "{\"id\":7}", &"[".repeat(200_000)] {
+        fs::write(run.join("run.json"), text).unwrap();
+        let since = Instant::now();
+        let error = refused(resuming(folder.path(), "broken"));
+        assert!(
+            since.elapsed() < Duration::from_secs(5),
+            "it waits for the end of no run"
+        );
+        assert_eq!(error.field, "resume");
+        assert!(
+            error.remedy.contains("cannot read") && error.remedy.contains("broken/run.json"),
+            "{error}"
+        );
+        let by_name = LogConfig {
+            run: "broken".into(),
+            ..resuming(folder.path(), "auto")
+        };
+        assert!(refused(by_name).remedy.contains("cannot read"));
+        assert_eq!(fs::read_to_string(run.join("run.json")).unwrap(), text);
+    }
+    // The run of another folder is not this one's.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(
+        elsewhere.path().join("run.json"),
+        "{\"id\":\"k3v9q2ab\",\"state\":\"killed\"}",
+    )
+    .unwrap();
+    fs::remove_file(run.join("run.json")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("run.json"), run.join("run.json")).unwrap();
+    for resume in ["broken", "k3v9q2ab", "latest"] {
+        refused(resuming(folder.path(), resume));
+    }
+}
+
+#[test]
+fn no_run_is_led_out_of_the_log_dir_by_a_link() {
+    testkit::own_process!();
+    let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let by_name = LogConfig {
+        run: "mine".into(),
+        ..config(folder.path())
+    };
+    let by_id = LogConfig {
+        run_id: Some("k3v9".into()),
+        ..config(folder.path())
+    };
+    for (name, config) in [("mine", by_name), ("trainer-k3v9", by_id)] {
+        std::os::unix::fs::symlink(outside.path(), folder.path().join(name)).unwrap();
+        let error = refused(config);
+        assert!(
+            error.value.ends_with(name) && error.remedy.contains("it is a link"),
+            "{error}"
+        );
+        assert_eq!(names_in(outside.path()), [""; 0]);
+    }
+}
+
+#[test]
+fn a_killed_attempt_never_ends_before_it_starts() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(config(folder.path())).unwrap();
+    let dir = logger.run_dir();
+    logger.finish();
+    let mut manifest = RunManifest::read(&dir).unwrap();
+    (manifest.state, manifest.ended) = (RunState::Running, None);
+    let mut attempt = manifest.attempts[0].clone();
+    // Its process was killed before it gave a sign of life.
+    attempt.started += 0.5;
+    (attempt.state, attempt.ended) = (RunState::Running, None);
+    manifest.attempts.push(attempt.clone());
+    manifest.write(&dir).unwrap();
+    setup_logging(resuming(folder.path(), "latest")).unwrap().finish();
+    let ended = RunManifest::read(&dir).unwrap().attempts[1].ended;
+    assert_eq!(ended, Some(attempt.started));
+}
+
+#[test]
 fn a_live_run_takes_no_logger_that_wants_another() {
     testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! The choice of a run: a new one, or an earlier one that goes on.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ const LATEST: &str = "latest";
 
 /// A run that is named in the config may still be ending: its process gets this much time.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// A recovery in another process gets this much time to write the end of a run.
+const NOTE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time between two looks at a run that may be ending.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -73,6 +76,9 @@ pub(super) fn choose(
             false => Ok(ChosenRun::new(id, dir)),
             true if choice.run_id.is_some() => resume_or_refuse(config, dir, "run_id", name),
             true => {
+                if let Err(error) = RunManifest::read(&dir) {
+                    return Err(unreadable(&dir, "run", name, &error));
+                }
                 let remedy = format!(
                     "{} has a run already: choose another name, or go on with that run by `resume = \"{name}\"`",
                     dir.display()
@@ -91,7 +97,7 @@ pub(super) fn choose(
             let id = folder::new_id();
             let dir = config.log_dir.join(folder::new_name(&config.name, &id));
             let is_new = match needs_folder {
-                true => folders.make(&dir).map_err(|error| cannot_make(config, &error))?,
+                true => folders.make(&dir).map_err(|error| cannot_make(&dir, &error))?,
                 false => !dir.exists(),
             };
             if is_new {
@@ -102,9 +108,18 @@ pub(super) fn choose(
     }
 }
 
-pub(super) fn cannot_make(config: &LogConfig, error: &std::io::Error) -> ConfigError {
+pub(super) fn cannot_make(dir: &Path, error: &io::Error) -> ConfigError {
     let remedy = format!("the folder cannot be made ({error}); name one that can");
-    ConfigError::new("log_dir", config.log_dir.display(), remedy)
+    ConfigError::new("log_dir", dir.display(), remedy)
+}
+
+/// Returns the error for a run whose `run.json` cannot be read.
+fn unreadable(dir: &Path, field: &str, value: &str, error: &io::Error) -> ConfigError {
+    let remedy = format!(
+        "cannot read {}: {error}; use another `{field}`, or move the folder away and begin a new run",
+        dir.join(RunManifest::FILE).display()
+    );
+    ConfigError::new(field, value, remedy)
 }
 
 impl ChosenRun {
@@ -150,11 +165,8 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
     let dir = match resume {
         LATEST => candidates().into_iter().next().map(|(dir, _)| dir),
         named => {
-            let as_folder = [root.join(named), PathBuf::from(named)]
-                .into_iter()
-                .find(|dir| folder::is_run(dir));
             let has_id = |dir: &PathBuf| RunManifest::read(dir).is_ok_and(|manifest| manifest.id == named);
-            as_folder.or_else(|| folders_in(root).into_iter().chain([root.clone()]).find(has_id))
+            folder_of(root, named).or_else(|| folders_in(root).into_iter().chain([root.clone()]).find(has_id))
         }
     };
     let Some(dir) = dir else {
@@ -165,23 +177,43 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
         );
         return Err(ConfigError::new("resume", resume, remedy));
     };
-    let dir = std::path::absolute(&dir).unwrap_or(dir);
     resume_or_refuse(config, dir, "resume", resume).map(Some)
+}
+
+/// Returns the folder of the run that a config names by its folder, in `root` or anywhere.
+pub(super) fn folder_of(root: &Path, named: &str) -> Option<PathBuf> {
+    let folders = [root.join(named), PathBuf::from(named)];
+    let run = folders.into_iter().find(|dir| folder::is_run(dir))?;
+    Some(without_links(root, run))
+}
+
+/// Returns the path of a run's folder without links in it, such as `latest`, which soon leads
+/// elsewhere. A folder in `root` keeps the spelling of `root`.
+fn without_links(root: &Path, dir: PathBuf) -> PathBuf {
+    let Ok(real) = dir.canonicalize() else {
+        return std::path::absolute(&dir).unwrap_or(dir);
+    };
+    match root.canonicalize() {
+        Ok(real_root) => match real.strip_prefix(&real_root) {
+            Ok(run) if run.as_os_str().is_empty() => root.to_owned(),
+            Ok(run) => root.join(run),
+            Err(_) => real,
+        },
+        Err(_) => real,
+    }
 }
 
 /// Goes on with a run whose process may still be ending.
 fn resume_or_refuse(config: &LogConfig, dir: PathBuf, field: &str, value: &str) -> Result<ChosenRun, ConfigError> {
     let since = Instant::now();
     loop {
-        let state = match go_on(dir.clone()) {
+        let why = match go_on(dir.clone()) {
             Ok(chosen) => return Ok(chosen),
-            Err(state) => state,
+            Err(NotResumed::Unreadable(error)) => return Err(unreadable(&dir, field, value, &error)),
+            Err(NotResumed::Live) => "is live",
+            Err(NotResumed::Unknown) => "is that of another machine, and may be live",
         };
         if since.elapsed() >= END_TIMEOUT {
-            let why = match state {
-                RunState::Running => "is live",
-                _ => "is that of another machine, and may be live",
-            };
             let remedy = format!(
                 "the run in {} {why}: wait for its end, end its process, or use another `{field}`; logger `{}` is not \
                  set up",
@@ -194,25 +226,45 @@ fn resume_or_refuse(config: &LogConfig, dir: PathBuf, field: &str, value: &str) 
     }
 }
 
-/// Takes the lock of a run and reads what the run has so far. Returns the state of a run that is,
-/// or may be, live.
-fn go_on(dir: PathBuf) -> Result<ChosenRun, RunState> {
+/// The reason why a process does not go on with a run.
+enum NotResumed {
+    /// Another process has it.
+    Live,
+    /// Nobody here can tell whether another process has it.
+    Unknown,
+    /// Its `run.json` cannot be read.
+    Unreadable(io::Error),
+}
+
+/// Takes the lock of a run and reads what the run has so far.
+fn go_on(dir: PathBuf) -> Result<ChosenRun, NotResumed> {
     let path = RunManifest::lock_path(&dir, 0);
     let heard = path.symlink_metadata().and_then(|metadata| metadata.modified());
-    let state = RunManifest::read(&dir).map_err(|_| RunState::Unknown)?.read_state(&dir);
-    if matches!(state, RunState::Running | RunState::Unknown) {
-        return Err(state);
-    }
-    let lock = match ProcessLock::acquire(&path) {
-        Ok(Some(lock)) => Some(lock),
-        Ok(None) => return Err(RunState::Running),
-        // Without locks, the written state has to do.
-        Err(_) => None,
+    let read = || RunManifest::read(&dir).map_err(NotResumed::Unreadable);
+    let since = Instant::now();
+    let lock = loop {
+        match read()?.read_state(&dir) {
+            RunState::Running => return Err(NotResumed::Live),
+            RunState::Unknown => return Err(NotResumed::Unknown),
+            _ => {}
+        }
+        match ProcessLock::acquire(&path) {
+            Ok(Some(lock)) => break Some(lock),
+            // Readers have the lock for a moment, and so has a recovery that notes the end of the run.
+            Ok(None) if since.elapsed() < NOTE_TIMEOUT => {}
+            Ok(None) => return Err(NotResumed::Live),
+            // Without locks, the written state has to do.
+            Err(_) => break None,
+        }
     };
-    let mut manifest = RunManifest::read(&dir).map_err(|_| RunState::Unknown)?;
+    let mut manifest = read()?;
     if manifest.state == RunState::Running {
         // Nobody has recovered the killed process, whose last sign of life has to do.
-        let ended = heard.map_or(manifest.started, seconds);
+        let started = manifest
+            .attempts
+            .last()
+            .map_or(manifest.started, |newest| newest.started);
+        let ended = heard.map_or(started, seconds).max(started);
         manifest.end(RunState::Killed, KILLED, ended);
     }
     Ok(ChosenRun {

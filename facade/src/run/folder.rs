@@ -51,6 +51,15 @@ impl NewFolders {
         }
     }
 
+    /// Makes the folder of a run. A link in `root` leads nowhere: whoever may make one there must
+    /// not lead the files of a run elsewhere.
+    pub(super) fn make_run(&mut self, root: &Path, path: &Path) -> io::Result<()> {
+        if path != root && path.is_symlink() {
+            return Err(io::Error::other("it is a link, and the folder of a run is none"));
+        }
+        self.make_all(path)
+    }
+
     pub(super) fn keep(mut self) {
         self.0.clear();
     }
@@ -169,5 +178,13 @@ mod tests {
         folders.keep();
         assert!(run.exists());
         assert!(NewFolders::default().make_all(&logs.join("precious/run")).is_err());
+        #[cfg(unix)]
+        {
+            let link = logs.join("link");
+            std::os::unix::fs::symlink(&run, &link).unwrap();
+            let mut folders = NewFolders::default();
+            assert!(folders.make_run(&logs, &link).is_err());
+            assert!(folders.make_run(&link, &link).is_ok(), "a `log_dir` may be one");
+        }
     }
 }

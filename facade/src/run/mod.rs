@@ -111,8 +111,8 @@ impl Runs {
             }
         };
         if entry.needs_folder {
-            let made = entry.folders.make_all(entry.run.dir());
-            made.map_err(|error| cannot_make(config, &error))?;
+            let made = entry.folders.make_run(&config.log_dir, entry.run.dir());
+            made.map_err(|error| cannot_make(entry.run.dir(), &error))?;
         }
         Ok(entry)
     }
@@ -168,7 +168,7 @@ impl Runs {
     /// Makes the folder of a run that no sink has needed so far.
     pub(crate) fn make_folder(&mut self, run: &Arc<Run>, config: &LogConfig) {
         let mut folders = NewFolders::default();
-        if let Err(error) = folders.make_all(run.dir()) {
+        if let Err(error) = folders.make_run(&run.root, run.dir()) {
             print_notice(
                 &format!("run folder {}", run.dir().display()),
                 &format!("cannot make the run's folder {}: {error}", run.dir().display()),
@@ -262,7 +262,7 @@ impl RunEntry {
         let mut folders = NewFolders::default();
         if leaves_files {
             let made = folders.make_all(&config.log_dir);
-            made.map_err(|error| cannot_make(config, &error))?;
+            made.map_err(|error| cannot_make(&config.log_dir, &error))?;
         }
         let ranks = Ranks::from_config(config);
         let launch = Launch::of_process(config, &choice, number).filter(|_| leaves_files);

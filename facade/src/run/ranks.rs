@@ -4,7 +4,7 @@
 //! for that. The hash is of facts that all ranks of a launch know and no other launch has. With
 //! `run_id`, all ranks know the folder, and none waits.
 
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs, io, thread};
 
@@ -12,7 +12,7 @@ use logcore::{Deadline, LogConfig, Ranks, RunInfo, RunManifest, RunState, files}
 use logcore_pipeline::print_notice;
 use serde::{Deserialize, Serialize};
 
-use super::choice::{AUTO, ChosenRun, FLAT, RunChoice, attempt_after};
+use super::choice::{AUTO, ChosenRun, FLAT, RunChoice, attempt_after, folder_of};
 use super::folder;
 use super::record::EarlierRun;
 
@@ -45,7 +45,7 @@ impl Launch {
         let ranks = Ranks::from_config(config);
         let world_size = ranks.world_size.filter(|size| *size > 1)?;
         let mut launch = Self::new(&config.log_dir, world_size, number, |name| env::var(name).ok());
-        launch.resumed = choice.resume.as_ref().and_then(|folder| absolute(folder).ok());
+        launch.resumed = choice.resume.as_ref().and_then(|run| folder_of(&config.log_dir, run));
         Some(launch)
     }
 
@@ -66,7 +66,9 @@ impl Launch {
     /// Removes the file of an earlier launch with the same facts, before rank 0 chooses the run.
     pub(super) fn withdraw(&self) {
         // A file that stays names a run that has ended, which no rank takes.
-        let _ = fs::remove_file(&self.file);
+        if self.make_folder().is_ok() {
+            let _ = fs::remove_file(&self.file);
+        }
     }
 
     /// Publishes the run that rank 0 has opened.
@@ -78,7 +80,7 @@ impl Launch {
             attempt: run.attempt(),
         };
         let write = || {
-            fs::create_dir_all(self.file.parent().unwrap_or(&self.log_dir))?;
+            self.make_folder()?;
             files::replace(&self.file, &serde_json::to_vec(&published)?)
         };
         if let Err(error) = write() as io::Result<()> {
@@ -90,6 +92,16 @@ impl Launch {
                     self.file.display()
                 ),
             );
+        }
+    }
+
+    /// Makes the folder of the file. A link in its place would lead out of the `log_dir`.
+    fn make_folder(&self) -> io::Result<()> {
+        let folder = self.file.parent().unwrap_or(&self.log_dir);
+        fs::create_dir_all(folder)?;
+        match folder.is_symlink() {
+            true => Err(io::Error::other("its folder is a link")),
+            false => Ok(()),
         }
     }
 
@@ -236,6 +248,19 @@ mod tests {
             assert_ne!(file, other.file);
         }
         assert!(file.starts_with("/logs/.logcore"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_published_or_removed_through_a_link() {
+        let (log_dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(outside.path(), log_dir.path().join(".logcore")).unwrap();
+        let launch = launch(log_dir.path(), 0, "29500");
+        launch.publish(&RunInfo::new("k3v9q2ab", "trainer", log_dir.path().join("run"), 1));
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        fs::write(&launch.file, "precious").unwrap();
+        launch.withdraw();
+        assert!(launch.file.exists());
     }
 
     #[test]

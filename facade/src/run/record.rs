@@ -64,6 +64,7 @@ impl RunRecord {
         let (info, rank) = (run.info(), run.ranks.rank);
         let lock = ProcessLock::acquire(&RunManifest::lock_path(info.dir(), rank)).ok()??;
         let mut manifest = RunManifest::read(info.dir()).ok()?;
+        manifest.facts.pid = std::process::id();
         (manifest.state, manifest.ended, manifest.exit_code) = (RunState::Running, None, None);
         if let Some(attempt) = manifest.attempts.last_mut() {
             (attempt.state, attempt.ended) = (RunState::Running, None);
@@ -83,11 +84,15 @@ impl RunRecord {
         &self.info
     }
 
-    /// Takes the lock, and writes the manifest.
+    /// Takes the lock, gives a first sign of life, and writes the manifest.
     pub(super) fn begin(&mut self) {
         if let Err(error) = self.take_lock() {
             let path = RunManifest::lock_path(self.info.dir(), self.rank);
             self.report("lock", &format!("cannot lock {}: {error}", path.display()));
+        }
+        if let Some(lock) = &self.lock {
+            // The file may be that of an earlier attempt.
+            let _ = lock.touch();
         }
         self.write();
     }
@@ -180,4 +185,38 @@ pub(super) fn seconds(time: SystemTime) -> f64 {
 
 fn now() -> f64 {
     seconds(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_takes_over_has_its_own_id_in_the_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let info = RunInfo::new("k3v9q2ab", "trainer", folder.path(), 1);
+        let mut parent = RunRecord::new(&info, 0, None, EarlierRun::default());
+        parent.manifest.facts.pid = 1;
+        parent.begin();
+        drop(parent);
+        RunRecord::take_over(&info, 0).unwrap().begin();
+        let manifest = RunManifest::read(folder.path()).unwrap();
+        assert_eq!(
+            (manifest.facts.pid, manifest.state),
+            (std::process::id(), RunState::Running)
+        );
+    }
+
+    #[test]
+    fn the_lock_of_an_earlier_attempt_is_a_fresh_sign_of_life() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = RunManifest::lock_path(folder.path(), 0);
+        let old = SystemTime::now() - Duration::from_secs(1000);
+        std::fs::File::create(&path).unwrap().set_modified(old).unwrap();
+        let info = RunInfo::new("k3v9q2ab", "trainer", folder.path(), 1);
+        RunRecord::new(&info, 0, None, EarlierRun::default()).begin();
+        assert!(path.metadata().unwrap().modified().unwrap() > old + Duration::from_secs(900));
+    }
 }
