@@ -786,6 +786,21 @@ fn recovery_ignores_a_copy_of_a_ring() {
 }
 
 /// A link may lead to any file of the user.
+/// A process that is killed while it ends has removed its ring before the pointer to it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pointer_without_a_ring_goes_with_what_was_beside_the_ring() {
+    let folder = tempfile::tempdir().unwrap();
+    kill("shared memory", folder.path());
+    let pointer = ring(folder.path());
+    let shared = Path::new("/dev/shm").join(pointer.file_name().unwrap());
+    let beside = ["pieces", "marks0", "marks1"].map(|ending| shared.with_extension(format!("ring.{ending}")));
+    fs::remove_file(&shared).unwrap();
+    beside.iter().for_each(|path| fs::write(path, "").unwrap());
+    assert!(recover(folder.path()).is_empty());
+    assert!(!pointer.exists() && beside.iter().all(|path| !path.exists()));
+}
+
 #[test]
 fn recovery_follows_no_link() {
     for name in ["training.log", "metrics.jsonl"] {

@@ -73,6 +73,10 @@ impl FoundRing {
         // A ring is opened again, so that it is read from the beginning.
         let Some(file) = open_own_file(&path)? else {
             if pointer.is_some_and(|pointer| !pointer.host.may_be_hidden_from(&HostId::for_file(&path))) {
+                // The process has been killed while it removed them.
+                for beside in files_beside(&path) {
+                    let _ = fs::remove_file(beside);
+                }
                 let _ = fs::remove_file(name);
             }
             return Ok(None);

@@ -226,15 +226,16 @@ impl RingNames {
 
     /// Removes the ring and everything that leads to it.
     pub(crate) fn remove(&self) {
+        // The pointers come last: nobody else knows of a ring in shared memory.
+        for path in [&self.path].into_iter().chain(&files_beside(&self.path)) {
+            let _ = fs::remove_file(path);
+            kill_point("ring left");
+        }
         if let Some(name) = self.path.file_name() {
             for folder in &*self.folders() {
                 let _ = fs::remove_file(folder.path.join(name));
             }
         }
-        for path in files_beside(&self.path) {
-            let _ = fs::remove_file(path);
-        }
-        let _ = fs::remove_file(&self.path);
         for entry in &*lock(&self.entries) {
             kill_point("entry left");
             let _ = fs::remove_file(entry);
