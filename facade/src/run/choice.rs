@@ -54,8 +54,20 @@ impl RunChoice {
             run_id: choice.run_id.clone(),
             ..LogConfig::default()
         };
-        checked.validate().map(|()| choice)
+        let checked = checked.validate().map_err(|error| name_variable(config, error));
+        checked.map(|()| choice)
     }
+}
+
+/// Adds the variable to an error about a field that the config leaves to the environment.
+fn name_variable(config: &LogConfig, mut error: ConfigError) -> ConfigError {
+    let variable = match error.field.as_str() {
+        "resume" if config.resume.is_none() => "LOGCORE_RESUME",
+        "run_id" if config.run_id.is_none() => "LOGCORE_RUN_ID",
+        _ => return error,
+    };
+    error.remedy = format!("{} (in the variable {variable})", error.remedy);
+    error
 }
 
 /// Chooses the run of a config. A new folder is made if `needs_folder` says so.
@@ -66,7 +78,7 @@ pub(super) fn choose(
     needs_folder: bool,
 ) -> Result<ChosenRun, ConfigError> {
     if let Some(resume) = &choice.resume
-        && let Some(chosen) = find_earlier(config, choice, resume)?
+        && let Some(chosen) = find_earlier(config, choice, resume).map_err(|error| name_variable(config, error))?
     {
         return Ok(chosen);
     }
@@ -287,4 +299,24 @@ fn folders_in(root: &Path) -> Vec<PathBuf> {
 /// Returns the number of the attempt that begins now.
 pub(super) fn attempt_after(earlier: &RunManifest) -> u32 {
     u32::try_from(earlier.attempts.len()).map_or(u32::MAX, |attempts| attempts.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_about_a_field_of_the_environment_names_the_variable() {
+        let named = |config: &LogConfig| name_variable(config, ConfigError::new("resume", "x", "no run")).to_string();
+        let config = LogConfig::default();
+        assert_eq!(
+            named(&config),
+            "invalid resume = x: no run (in the variable LOGCORE_RESUME)"
+        );
+        let in_code = LogConfig {
+            resume: Some("x".to_owned()),
+            ..config
+        };
+        assert_eq!(named(&in_code), "invalid resume = x: no run");
+    }
 }

@@ -64,7 +64,9 @@ fn end_attempt(manifest: &mut Value, pid: u64, ended: Option<SystemTime>, last_s
     if let Some(attempt) = attempts.and_then(|attempts| attempts.last_mut()?.as_object_mut()) {
         attempt.insert("state".to_owned(), KILLED.into());
         attempt.insert("ended".to_owned(), ended.clone());
-        attempt.insert("last_step".to_owned(), last_step.into());
+        // The process has saved its step every ten seconds.
+        let saved = attempt.get("last_step").and_then(Value::as_u64);
+        attempt.insert("last_step".to_owned(), last_step.max(saved).into());
         let wall = ended.as_f64().zip(started).map(|(ended, started)| ended - started);
         let ledger = attempt
             .get(LEDGER)

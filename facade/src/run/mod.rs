@@ -190,7 +190,7 @@ impl Runs {
     /// In a child of a fork whose parent is gone, goes on with the parent's run.
     pub(crate) fn take_over(&mut self, run: &Arc<Run>, logger: &Arc<LoggerInner>) {
         let is_known = self.live.iter().any(|live| Arc::ptr_eq(&live.run, run));
-        if !is_known && let Some(mut record) = RunRecord::take_over(run) {
+        if !is_known && let Some(mut record) = RunRecord::take_over(run.info(), run.ranks.rank, &run.ledger) {
             record.begin();
             self.health.get_or_insert_with(Health::start).begin(record);
         }
@@ -212,7 +212,7 @@ impl Runs {
             return;
         }
         facts::collect_in_background(run.info(), config);
-        let mut record = RunRecord::new(run, earlier);
+        let mut record = RunRecord::new(run.info(), run.ranks, &run.ledger, earlier);
         loggers.into_iter().for_each(|name| record.add_logger(name));
         record.begin();
         *self.opened.entry(run.root.clone()).or_default() += 1;

@@ -4,10 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use logcore::{RunAttempt, RunFacts, RunInfo, RunManifest, RunState};
+use logcore::{Ranks, RunAttempt, RunFacts, RunInfo, RunManifest, RunState};
 use logcore_pipeline::{ProcessLock, print_notice};
 
-use super::Run;
 use super::ledger::Ledger;
 
 /// The lock of this process, and the manifest as it was last written.
@@ -30,8 +29,7 @@ pub(super) struct EarlierRun {
 
 impl RunRecord {
     /// Begins the newest attempt of a run; `earlier` has the attempts before.
-    pub(super) fn new(run: &Run, earlier: EarlierRun) -> Self {
-        let info = run.info();
+    pub(super) fn new(info: &RunInfo, ranks: Ranks, ledger: &Arc<Ledger>, earlier: EarlierRun) -> Self {
         let EarlierRun { mut manifest, lock } = earlier;
         let mut attempt = RunAttempt::default();
         (attempt.started, attempt.state) = (now(), RunState::Running);
@@ -43,15 +41,15 @@ impl RunRecord {
         }
         manifest.attempts.push(attempt);
         (manifest.state, manifest.ended, manifest.exit_code) = (RunState::Running, None, None);
-        (manifest.rank, manifest.world_size) = (run.ranks.rank, run.ranks.world_size);
+        (manifest.rank, manifest.world_size) = (ranks.rank, ranks.world_size);
         // The other facts follow within a second.
         manifest.facts = RunFacts::default();
         manifest.facts.host = RunFacts::own_host().unwrap_or_default();
         manifest.facts.pid = std::process::id();
         Self {
             info: info.clone(),
-            rank: run.ranks.rank,
-            ledger: Arc::clone(&run.ledger),
+            rank: ranks.rank,
+            ledger: Arc::clone(ledger),
             manifest,
             written: None,
             lock,
@@ -60,8 +58,7 @@ impl RunRecord {
 
     /// Goes on with the run of a process that has forked this one and is gone. Returns `None` if
     /// another process has the lock.
-    pub(super) fn take_over(run: &Run) -> Option<Self> {
-        let (info, rank) = (run.info(), run.ranks.rank);
+    pub(super) fn take_over(info: &RunInfo, rank: u32, ledger: &Arc<Ledger>) -> Option<Self> {
         let lock = ProcessLock::acquire(&RunManifest::lock_path(info.dir(), rank)).ok()??;
         let mut manifest = RunManifest::read(info.dir()).ok()?;
         manifest.facts.pid = std::process::id();
@@ -73,7 +70,7 @@ impl RunRecord {
         is_same.then(|| Self {
             info: info.clone(),
             rank,
-            ledger: Arc::clone(&run.ledger),
+            ledger: Arc::clone(ledger),
             manifest,
             written: None,
             lock: Some(lock),
@@ -191,17 +188,26 @@ fn now() -> f64 {
 mod tests {
     use std::time::Duration;
 
+    use logcore::LogConfig;
+
     use super::*;
+
+    fn first_attempt(info: &RunInfo) -> RunRecord {
+        let ranks = Ranks::from_config(&LogConfig::default());
+        RunRecord::new(info, ranks, &Arc::new(Ledger::new()), EarlierRun::default())
+    }
 
     #[test]
     fn a_child_that_takes_over_has_its_own_id_in_the_manifest() {
         let folder = tempfile::tempdir().unwrap();
         let info = RunInfo::new("k3v9q2ab", "trainer", folder.path(), 1);
-        let mut parent = RunRecord::new(&info, 0, None, EarlierRun::default());
+        let mut parent = first_attempt(&info);
         parent.manifest.facts.pid = 1;
         parent.begin();
         drop(parent);
-        RunRecord::take_over(&info, 0).unwrap().begin();
+        RunRecord::take_over(&info, 0, &Arc::new(Ledger::new()))
+            .unwrap()
+            .begin();
         let manifest = RunManifest::read(folder.path()).unwrap();
         assert_eq!(
             (manifest.facts.pid, manifest.state),
@@ -216,7 +222,7 @@ mod tests {
         let old = SystemTime::now() - Duration::from_secs(1000);
         std::fs::File::create(&path).unwrap().set_modified(old).unwrap();
         let info = RunInfo::new("k3v9q2ab", "trainer", folder.path(), 1);
-        RunRecord::new(&info, 0, None, EarlierRun::default()).begin();
+        first_attempt(&info).begin();
         assert!(path.metadata().unwrap().modified().unwrap() > old + Duration::from_secs(900));
     }
 }
