@@ -109,7 +109,7 @@ pub(super) fn choose(
             let id = folder::new_id();
             let dir = config.log_dir.join(folder::new_name(&config.name, &id));
             let is_new = match needs_folder {
-                true => folders.make(&dir).map_err(|error| cannot_make(&dir, &error))?,
+                true => folders.make(&dir).map_err(|error| cannot_make(config, &dir, &error))?,
                 false => !dir.exists(),
             };
             if is_new {
@@ -120,9 +120,12 @@ pub(super) fn choose(
     }
 }
 
-pub(super) fn cannot_make(dir: &Path, error: &io::Error) -> ConfigError {
-    let remedy = format!("the folder cannot be made ({error}); name one that can");
-    ConfigError::new("log_dir", dir.display(), remedy)
+pub(super) fn cannot_make(config: &LogConfig, dir: &Path, error: &io::Error) -> ConfigError {
+    let remedy = format!(
+        "cannot make the folder {}: {error}; name a folder in which that can be done",
+        dir.display()
+    );
+    ConfigError::new("log_dir", config.log_dir.display(), remedy)
 }
 
 /// Returns the error for a run whose `run.json` cannot be read.

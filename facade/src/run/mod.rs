@@ -112,7 +112,7 @@ impl Runs {
         };
         if entry.needs_folder {
             let made = entry.folders.make_run(&config.log_dir, entry.run.dir());
-            made.map_err(|error| cannot_make(entry.run.dir(), &error))?;
+            made.map_err(|error| cannot_make(config, entry.run.dir(), &error))?;
         }
         Ok(entry)
     }
@@ -262,7 +262,7 @@ impl RunEntry {
         let mut folders = NewFolders::default();
         if leaves_files {
             let made = folders.make_all(&config.log_dir);
-            made.map_err(|error| cannot_make(&config.log_dir, &error))?;
+            made.map_err(|error| cannot_make(config, &config.log_dir, &error))?;
         }
         let ranks = Ranks::from_config(config);
         let launch = Launch::of_process(config, &choice, number).filter(|_| leaves_files);
