@@ -8,7 +8,7 @@ use logcore::files;
 use logcore::serde_json::{self, Value};
 use logcore_pipeline::{KilledRun, print_notice};
 
-use super::ledger;
+use super::{ledger, links};
 
 /// Lets `run.json` say that the run was killed: when, and at which step. Readers need not wait for
 /// that, because nobody holds the lock of the run any more.
@@ -19,6 +19,7 @@ pub(crate) fn note_killed(killed: &KilledRun<'_>) {
     if killed.rank.0.is_some() {
         return;
     }
+    links::clean_up_beside(killed.folder);
     // Before the file is read, so that no process begins an attempt in between. A shared lock: readers
     // have one, too, and take only the lock of a process for a sign of life.
     let lock = files::open_no_follow(&killed.folder.join(LOCK));

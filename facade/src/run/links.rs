@@ -86,12 +86,14 @@ fn place(link: &Path, target: &Path, is_ours: impl Fn(&Path) -> bool) -> bool {
     match fs::read_link(link) {
         Ok(existing) if existing == target => true,
         Ok(existing) if is_ours(&existing) => {
-            let temporary = link.with_file_name(format!(".logcore-{}.tmp", logcore::files::random_suffix()));
-            let placed = symlink(target, &temporary).and_then(|()| fs::rename(&temporary, link));
-            if placed.is_err() {
-                let _ = fs::remove_file(&temporary);
-            }
-            placed.is_ok()
+            // Starts at the same moment remove each other's temporary link, and try again.
+            let temporary = link.with_file_name(UNPLACED);
+            (0..ATTEMPTS).any(|_| {
+                remove_unplaced(&temporary);
+                symlink(target, &temporary)
+                    .and_then(|()| fs::rename(&temporary, link))
+                    .is_ok()
+            })
         }
         Ok(_) => false,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -100,6 +102,33 @@ fn place(link: &Path, target: &Path, is_ours: impl Fn(&Path) -> bool) -> bool {
         Err(_) => false,
     }
 }
+
+/// Removes the temporary link that a process killed while it made the links has left beside a run's
+/// folder.
+pub(super) fn clean_up_beside(dir: &Path) {
+    #[cfg(unix)]
+    if let Some(root) = dir.parent() {
+        remove_unplaced(&root.join(UNPLACED));
+    }
+    #[cfg(not(unix))]
+    let _ = dir;
+}
+
+#[cfg(unix)]
+fn remove_unplaced(temporary: &Path) {
+    if temporary.is_symlink() {
+        let _ = std::fs::remove_file(temporary);
+    }
+}
+
+/// Name of `latest` before it replaces the link to an earlier run. There is no file of a symbolic
+/// link that could be locked, so the name is always the same, and the next start removes it.
+#[cfg(unix)]
+const UNPLACED: &str = ".logcore-latest.tmp";
+
+/// Number of attempts to replace a link while other processes do the same.
+#[cfg(unix)]
+const ATTEMPTS: usize = 16;
 
 #[cfg(all(test, unix))]
 mod tests {
@@ -137,6 +166,40 @@ mod tests {
             fs::read_link(root.join("metrics.jsonl")).unwrap(),
             Path::new("latest/metrics.jsonl")
         );
+    }
+
+    #[test]
+    fn a_temporary_link_of_a_killed_process_does_not_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let (root, run) = (root.path(), root.path().join("run"));
+        fs::create_dir(&run).unwrap();
+        symlink("earlier", root.join("latest")).unwrap();
+        for clean_up in [clean_up_beside, |run: &Path| {
+            make(run.parent().unwrap(), run, "train.log")
+        }] {
+            symlink("killed", root.join(UNPLACED)).unwrap();
+            clean_up(&run);
+            assert!(!root.join(UNPLACED).is_symlink());
+        }
+        assert_eq!(fs::read_link(root.join("latest")).unwrap(), Path::new("run"));
+        fs::write(root.join(UNPLACED), "a file of the user").unwrap();
+        clean_up_beside(&run);
+        assert!(root.join(UNPLACED).exists());
+    }
+
+    #[test]
+    fn starts_at_the_same_moment_leave_one_link() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        symlink("earlier", root.join("latest")).unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                scope.spawn(move || make(root, &root.join(format!("run{number}")), "train.log"));
+            }
+        });
+        let latest = fs::read_link(root.join("latest")).unwrap();
+        assert!(latest.to_string_lossy().starts_with("run"), "{}", latest.display());
+        assert!(!root.join(UNPLACED).is_symlink());
     }
 
     #[test]
