@@ -96,7 +96,8 @@ impl SinkBooks {
         self.accepted == self.delivered + self.spooled + self.dropped_total()
     }
 
-    /// Adds the books of another period of the same sink. The unit stays.
+    /// Adds the books of another period of the same sink. The unit stays, unless these books are
+    /// empty.
     ///
     /// ```
     /// use logcore::SinkBooks;
@@ -108,8 +109,15 @@ impl SinkBooks {
     /// after.drop_for("queue full", 1);
     /// before.add(&after);
     /// assert_eq!((before.accepted, before.dropped_total()), (3, 1));
+    ///
+    /// let mut all = SinkBooks::default();
+    /// all.add(&before.in_unit(logcore::BookUnit::Lines));
+    /// assert_eq!(all.unit, logcore::BookUnit::Lines);
     /// ```
     pub fn add(&mut self, other: &SinkBooks) {
+        if *self == Self::default() {
+            self.unit = other.unit;
+        }
         self.accepted += other.accepted;
         self.delivered += other.delivered;
         self.spooled += other.spooled;

@@ -257,7 +257,7 @@ fn a_logger_closes_with_the_last_handle_of_all_its_set_ups() {
     borrowed.flush().unwrap_err();
 }
 
-/// What a logger of this level has in its file after `log`.
+/// Returns the text that a logger of this level has in its file after `log`.
 #[cfg(feature = "file")]
 fn text_of(change: impl FnOnce(&mut LogConfig), log: impl FnOnce(&UnifiedLogger)) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -472,7 +472,7 @@ fn the_child_that_panics() {
     let _ = std::thread::scope(|scope| scope.spawn(|| panic!("boom\n  of two lines")).join());
 }
 
-/// What the child writes to stdout, to stderr and to its file.
+/// Returns the texts that the child writes to stdout, to stderr and to its file.
 #[cfg(all(feature = "console", feature = "file"))]
 fn panicking(variables: &[(&str, &str)]) -> [String; 3] {
     let folder = tempfile::tempdir().unwrap();

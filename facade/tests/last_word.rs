@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use facade::{LogConfig, RunEnd, UnifiedLogger, setup_logging};
+use facade::{BookUnit, LogConfig, RunEnd, UnifiedLogger, setup_logging};
 use serde_json::Value;
 
 /// Names the case in the child, this test program run again.
@@ -43,9 +43,11 @@ fn a_run_without_errors_ends_as_finished() {
     logger.log_metrics_at(100, [("loss", f64::NAN)]);
     logger.warning("careful");
     let report = logger.finish();
-    assert_eq!((report.end, report.exit_code), (RunEnd::Finished, 0));
+    assert_eq!((&report.end, report.exit_code), (&RunEnd::Finished, 0));
     let path = logger.run_dir().join("metrics.jsonl");
     assert_eq!(report.places["jsonl"], path.to_str().unwrap());
+    let units = ["file", "jsonl"].map(|sink| report.sink(sink).unwrap().unit);
+    assert_eq!(units, [BookUnit::Lines, BookUnit::Calls]);
     let summary = &summary(folder.path())["trainer"];
     assert_eq!(summary["state"], "finished");
     assert_eq!(summary["last_step"], 100);
@@ -239,7 +241,7 @@ fn the_console_shows_the_closing_summary() {
     };
     let text = told("plain");
     assert!(text.contains("✓ trainer finished after "), "{text}");
-    let of_console = text.lines().find(|line| line.starts_with("  console   1 call "));
+    let of_console = text.lines().find(|line| line.starts_with("  console   1 line "));
     assert!(of_console.is_some_and(|line| line.ends_with("  stdout")), "{text}");
     assert!(!text.contains('\x1b'), "{text}");
     for case in ["only text", "switched off"] {

@@ -1,7 +1,7 @@
 //! The calls of a program that only a W&B run accepts.
 //!
-//! Values are encoded and files are copied on the thread of the caller. What passes the ring is a
-//! small message.
+//! Values are encoded and files are copied on the thread of the caller. A small message
+//! passes the ring.
 
 use std::fmt;
 use std::io;

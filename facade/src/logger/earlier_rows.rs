@@ -14,7 +14,7 @@ pub(crate) struct EarlierRows {
     logger: String,
     /// Number of this attempt.
     attempt: u32,
-    /// What attempts before this one have superseded.
+    /// Rows that attempts before this one have superseded.
     superseded: SupersededRows,
     /// First step of this attempt, if the program has given one.
     first_step: Option<u64>,

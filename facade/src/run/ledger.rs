@@ -17,6 +17,7 @@ pub(crate) struct Ledger {
     /// Number of the thread that last updated a progress; 0 before the first update. An update of
     /// the same thread takes no lock.
     updater: AtomicU64,
+    /// Also taken under the lock of a logger's metrics.
     book: ForkMutex<LedgerBook>,
 }
 
@@ -63,7 +64,7 @@ impl Ledger {
         book.continue_after(earlier, seconds(SystemTime::now()));
         Self {
             updater: AtomicU64::new(0),
-            book: ForkMutex::new(book),
+            book: ForkMutex::inner(book),
         }
     }
 

@@ -141,7 +141,7 @@ impl Launch {
         let text = files::read_no_follow(&self.file, MAX_BYTES).ok()?;
         let published: PublishedRun = serde_json::from_slice(&text).ok()?;
         let dir = self.log_dir.join(published.folder);
-        // Whoever can write the file must not lead this rank elsewhere.
+        // A user who can write the file must not lead this rank elsewhere.
         let is_beneath = dir.parent() == Some(&self.log_dir) && dir.file_name().is_some();
         if !is_beneath && Some(&dir) != self.resumed.as_ref() {
             return None;

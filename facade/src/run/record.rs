@@ -1,4 +1,4 @@
-//! What this process keeps about a run for its readers: the lock, and `run.json`.
+//! The record that this process keeps of a run for its readers: the lock, and `run.json`.
 
 use std::io;
 use std::sync::Arc;

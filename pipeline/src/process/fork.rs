@@ -13,7 +13,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
@@ -27,7 +27,8 @@ use super::sys::HeldLock;
 /// A lock that no fork finds held by another thread: the thread that forks takes the lock first,
 /// for at most a second.
 ///
-/// Code that may block must not run under the lock.
+/// Code that may block must not run under the lock. Under a lock, only [inner](Self::inner) locks
+/// may be taken.
 ///
 /// ```
 /// use logcore_pipeline::ForkMutex;
@@ -37,19 +38,39 @@ use super::sys::HeldLock;
 /// assert_eq!(*steps.lock(), [1, 2, 3]);
 /// ```
 pub struct ForkMutex<T> {
-    number: u64,
+    place: Place,
     inner: Arc<Mutex<T>>,
 }
 
 impl<T: Send + 'static> ForkMutex<T> {
     /// Creates a lock around `value`.
     pub fn new(value: T) -> Self {
+        Self::at(false, value)
+    }
+
+    /// Creates a lock that threads take while they hold another `ForkMutex`, and under which they
+    /// take none.
+    ///
+    /// ```
+    /// use logcore_pipeline::ForkMutex;
+    ///
+    /// let (steps, ledger) = (ForkMutex::new(0), ForkMutex::inner(0));
+    /// let mut steps = steps.lock();
+    /// *steps += 1;
+    /// *ledger.lock() += *steps;
+    /// assert_eq!(*ledger.lock(), 1);
+    /// ```
+    pub fn inner(value: T) -> Self {
+        Self::at(true, value)
+    }
+
+    fn at(is_inner: bool, value: T) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let place = (is_inner, NEXT.fetch_add(1, Ordering::Relaxed));
         let inner = Arc::new(Mutex::new(value));
         let weak: Weak<Mutex<T>> = Arc::downgrade(&inner);
-        lock(&MUTEXES).get_or_insert_default().insert(number, weak);
-        Self { number, inner }
+        lock(&MUTEXES).insert(place, weak);
+        Self { place, inner }
     }
 }
 
@@ -76,9 +97,7 @@ impl<T: fmt::Debug> fmt::Debug for ForkMutex<T> {
 
 impl<T> Drop for ForkMutex<T> {
     fn drop(&mut self) {
-        if let Some(mutexes) = &mut *lock(&MUTEXES) {
-            mutexes.remove(&self.number);
-        }
+        lock(&MUTEXES).remove(&self.place);
     }
 }
 
@@ -104,17 +123,21 @@ pub(crate) fn close_in_children(inherited: Weak<dyn InheritedByChildren>) {
     all.push(inherited);
 }
 
-type ForkMutexes = HashMap<u64, Weak<dyn HoldAcrossFork>>;
+/// `true` for an inner lock, and the number of the lock. The thread that forks takes the locks in
+/// this order, as all threads do: otherwise the forking thread and another one could wait for each
+/// other.
+type Place = (bool, u64);
+type ForkMutexes = BTreeMap<Place, Weak<dyn HoldAcrossFork>>;
 type Inherited = Vec<Weak<dyn InheritedByChildren>>;
 
-static MUTEXES: Mutex<Option<ForkMutexes>> = Mutex::new(None);
+static MUTEXES: Mutex<ForkMutexes> = Mutex::new(BTreeMap::new());
 static INHERITED: Mutex<Inherited> = Mutex::new(Vec::new());
 
 /// The locks that the forking thread holds during the fork.
 struct ForkLocks {
     /// Dropped before the maps that own the mutexes.
     _mutexes: Vec<Box<dyn Any>>,
-    _all_mutexes: MutexGuard<'static, Option<ForkMutexes>>,
+    _all_mutexes: MutexGuard<'static, ForkMutexes>,
     inherited: MutexGuard<'static, Inherited>,
 }
 
@@ -154,7 +177,7 @@ extern "C" fn prepare() {
     let (Some(all_mutexes), Some(inherited)) = (lock_until(&MUTEXES, until), lock_until(&INHERITED, until)) else {
         return;
     };
-    let mutexes = all_mutexes.iter().flat_map(HashMap::values);
+    let mutexes = all_mutexes.values();
     let locks = ForkLocks {
         _mutexes: mutexes.filter_map(|mutex| mutex.upgrade()?.hold(until)).collect(),
         _all_mutexes: all_mutexes,

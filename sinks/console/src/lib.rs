@@ -84,7 +84,7 @@ pub struct ConsoleSink {
     logger_ended: bool,
     /// `true` if records wait for room in a stalled pipe or file.
     waits_for_room: bool,
-    /// What a panic shows of its backtrace. The other sinks get all of it.
+    /// The part of its backtrace that a panic shows. The other sinks get all of it.
     backtraces: BacktraceStyle,
     stream: StdStream,
     formatter: Box<dyn Formatter>,

@@ -268,7 +268,7 @@ fn manifest(log: &Path, change: impl FnOnce(&mut Value)) -> Result<bool> {
     Ok(true)
 }
 
-/// What the reader of `run.json` must see while processes live and die: whether the process seems to
+/// The states that the reader of `run.json` must see while processes live and die: whether the process seems to
 /// live, whether it has the lock, and how much of the file is there.
 const WRONG_STATES: [(&str, bool, bool, bool); 3] = [
     ("a dead process with a lock", false, true, true),

@@ -432,8 +432,8 @@ fn control_codes_in_texts_do_not_reach_the_terminal() {
       metric                                                        last  mean  min  max
       loss \x1b]0;t\x07\x1b]52;c;ZQ==\x07\x1b[2J\x1b[H\n2026-01-0…     1     1    1    1
       nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…     2     2    2    2
-      console   2 calls  stdout
-      file      2 calls  RUN/training.log
+      console   2 lines  stdout
+      file      2 lines  RUN/training.log
       jsonl     4 calls  RUN/metrics.jsonl
     ");
 }
