@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::reserved_names::is_system_metric;
 use crate::{MetricBatch, MetricValue};
 
 /// One row of metrics: all values of one step.
@@ -114,9 +115,6 @@ pub struct RowMerger {
     index: HashMap<String, usize>,
 }
 
-/// Families that describe a state. A row keeps their last value.
-const STATE_FAMILIES: [&str; 5] = ["throughput/", "progress/", "memory/", "system/", "time/"];
-
 impl RowMerger {
     /// Adds a call and returns the rows that are now complete.
     ///
@@ -186,7 +184,7 @@ impl RowMerger {
                 row.values.push((name.to_owned(), value));
                 continue;
             };
-            if !STATE_FAMILIES.iter().any(|family| name.starts_with(family)) {
+            if !is_system_metric(name) {
                 replaced.push(row.single_value_row(index));
             }
             row.set_time_of(index, batch.time());

@@ -165,6 +165,16 @@ fn child(case: &str, folder: &Path) {
         logger.log_metrics([("loss", 0.5)]);
     }
     match case {
+        "two loggers" => {
+            let other = LogConfig {
+                name: "evaluator".into(),
+                ..config(folder)
+            };
+            let other = setup_logging(other).unwrap();
+            other.info("another line");
+            logger.finish();
+            other.set_exit_code(3);
+        }
         "panic" => panic!("the data are gone"),
         "exit" => std::process::exit(4),
         "kill" => {
@@ -244,6 +254,13 @@ fn the_console_shows_the_closing_summary() {
     let of_console = text.lines().find(|line| line.starts_with("  console   1 line "));
     assert!(of_console.is_some_and(|line| line.ends_with("  stdout")), "{text}");
     assert!(!text.contains('\x1b'), "{text}");
+    // Once for the run, with its worst end, and a section for each logger that said anything.
+    let text = told("two loggers");
+    let titles: Vec<&str> = text.lines().filter(|line| line.contains(" after ")).collect();
+    assert_eq!(titles.len(), 3, "{text}");
+    assert!(titles[0].starts_with("✗ trainer failed"), "{text}");
+    assert!(titles[1].starts_with("  trainer finished after "), "{text}");
+    assert!(titles[2].starts_with("  evaluator failed"), "{text}");
     for case in ["only text", "switched off"] {
         let text = told(case);
         assert!(text.contains("a line") && !text.contains("✓ trainer"), "{case}: {text}");

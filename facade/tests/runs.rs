@@ -569,6 +569,44 @@ fn a_resumed_logger_goes_on_where_it_says() {
     assert_eq!(shown, first.chain(later).collect::<Vec<_>>());
 }
 
+/// Probes log readings before the program has loaded its checkpoint.
+#[test]
+fn a_resumed_logger_says_its_first_step_after_readings() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let probing = |config: LogConfig| LogConfig {
+        probes: [("host".to_owned(), true.into())].into(),
+        ..config
+    };
+    let logger = setup_logging(probing(config(folder.path()))).unwrap();
+    for step in 0..9 {
+        logger.log_metrics_at(step, [("loss", 0.5)]);
+    }
+    logger.finish();
+    let logger = setup_logging(probing(resuming(folder.path(), "latest"))).unwrap();
+    logger.log_memory();
+    logger.start_from(5);
+    assert_eq!(logger.log_metrics([("loss", 0.4)]).step(), 5);
+    let dir = logger.run_dir();
+    logger.finish();
+    assert_eq!(RunManifest::read(&dir).unwrap().attempts[1].first_step["trainer"], 5);
+}
+
+/// A process that is killed at once after its start does not take the time of earlier ones with it.
+#[cfg(feature = "progress")]
+#[test]
+fn the_ledger_is_there_from_the_start_of_an_attempt() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let logger = setup_logging(config(folder.path())).unwrap();
+    logger.start_progress(2, "Training");
+    logger.update_progress(1, 32);
+    logger.finish();
+    let logger = setup_logging(resuming(folder.path(), "latest")).unwrap();
+    let attempts = RunManifest::read(&logger.run_dir()).unwrap().attempts;
+    assert!(attempts[0].ledger["step"] <= attempts[1].ledger["step"] && attempts[1].ledger["down"] > 0.0);
+}
+
 #[test]
 fn a_first_step_that_comes_late_changes_nothing_and_is_told() {
     testkit::own_process!();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use logcore::files::{LineError, Lines};
+use logcore::reserved_names::is_system_metric;
 use logcore::{StoredRow, SupersededRows};
 
 use crate::RunError;
@@ -104,8 +105,13 @@ impl NewestAttempts {
             if !line.windows(ATTEMPT.len()).any(|bytes| bytes == ATTEMPT) {
                 continue;
             }
+            // Readings between the start of an attempt and its first step stand at the last step of
+            // the attempt before, and repeat nothing.
+            let is_reading =
+                |row: &StoredRow| !row.values.is_empty() && row.values.iter().all(|(name, _)| is_system_metric(name));
             if let Ok(row) = serde_json::from_slice::<StoredRow>(line)
                 && row.attempt > 1
+                && !is_reading(&row)
             {
                 let steps = newest.later.entry((row.logger, row.attempt)).or_default();
                 steps.add(row.step);
@@ -209,6 +215,21 @@ mod tests {
         superseded.add(2, "a", 2);
         assert_eq!(steps(read(&text.concat(), &superseded, false)), [(1, 1), (2, 2)]);
         assert_eq!(read(&text.concat(), &superseded, false).len(), 3);
+    }
+
+    #[test]
+    fn readings_of_a_later_attempt_replace_no_row() {
+        let text = [
+            row("a", 7, 1, ",\"loss\":3"),
+            row("a", 7, 2, ",\"memory/host_gb\":1"),
+            row("a", 8, 2, ",\"loss\":2"),
+        ];
+        let rows = read(&text.concat(), &SupersededRows::default(), false);
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| (row.step, row.attempt, row.value("loss")))
+            .collect();
+        assert_eq!(shown, [(7, 1, Some(3.0)), (7, 2, None), (8, 2, Some(2.0))]);
     }
 
     proptest! {

@@ -67,7 +67,8 @@ impl EarlierRows {
                 }
             } else if let Some((_, time)) = before.filter(|(attempt, _)| *attempt == row.attempt) {
                 let seconds = (row.time - time).max(0.0);
-                state.superseded_time += Duration::try_from_secs_f64(seconds).unwrap_or_default();
+                let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+                state.superseded_time = state.superseded_time.saturating_add(time);
             }
         });
         state

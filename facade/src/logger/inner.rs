@@ -33,7 +33,7 @@ use crate::logger::progress::ProgressBegin;
 use crate::logger::rate_limit::SiteRateLimiter;
 use crate::logger::report::{FinishReport, RunOutcome, last_panic};
 use crate::logger::sinks::{BuiltSinks, level_of};
-use crate::logger::summary::{self, SummarySection};
+use crate::logger::summary::{ClosingPart, SummarySection};
 use crate::logger::terminal::{self, SummaryPrinter};
 use crate::run::Run;
 use crate::run::ledger::Ledger;
@@ -65,6 +65,8 @@ pub(crate) struct LoggerInner {
     /// Number of handles that keep the logger open.
     handles: AtomicUsize,
     report: PerProcess<Mutex<Option<FinishReport>>>,
+    /// The logger's part of the run's closing summary, from its end on until the run takes it.
+    closing: PerProcess<Mutex<Option<ClosingPart>>>,
 }
 
 /// The settings of a running logger.
@@ -125,6 +127,8 @@ struct LoggerEnding {
     sparklines: Vec<String>,
     config: Arc<LogConfig>,
     deadline: Deadline,
+    /// `true` if the logger has a part in the closing summary.
+    is_summarized: bool,
     printer: Option<SummaryPrinter>,
 }
 
@@ -150,6 +154,7 @@ impl LoggerInner {
             first_setup: AtomicU64::new(0),
             handles: AtomicUsize::new(0),
             report: PerProcess::default(),
+            closing: PerProcess::default(),
         }
     }
 
@@ -658,13 +663,13 @@ impl LoggerInner {
         }
         let (outcome, sparklines) = self.current_outcome();
         // Of several ranks, only the first prints the closing summary.
-        let prints_summary =
-            outcome.summary.has_metrics() && config.finish_summary && Ranks::from_config(&config).is_first();
+        let is_summarized = config.finish_summary && Ranks::from_config(&config).is_first();
         LoggerEnding {
             outcome,
             sparklines,
             deadline,
-            printer: prints_summary.then(|| SummaryPrinter::new(&config)),
+            is_summarized,
+            printer: SummaryPrinter::new(&config).filter(|_| is_summarized),
             config,
         }
     }
@@ -682,15 +687,17 @@ impl LoggerInner {
             places: accounts.destinations,
             problem,
         };
-        if let Some(printer) = ending.printer {
+        if ending.is_summarized {
             let section = SummarySection {
                 summary: ending.outcome.summary.clone(),
                 sparklines: ending.sparklines,
                 window: ending.config.metrics_window,
                 report: report.clone(),
             };
-            let render = |form| summary::render(self.name(), &report.end, &[section], form);
-            printer.print(render, ending.deadline);
+            *lock(self.closing.get()) = Some(ClosingPart {
+                section,
+                printer: ending.printer,
+            });
         }
         let losses = report.losses();
         if !losses.is_empty() {
@@ -700,6 +707,11 @@ impl LoggerInner {
             );
         }
         report
+    }
+
+    /// Takes the logger's part of the closing summary, once the logger has ended.
+    pub(crate) fn take_closing_part(&self) -> Option<ClosingPart> {
+        lock(self.closing.get()).take()
     }
 
     /// Refuses calls from now on. The level stays, so that only calls that the logger would have

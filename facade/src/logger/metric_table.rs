@@ -218,10 +218,13 @@ impl MetricTable {
     pub(crate) fn record(&mut self, choice: StepChoice, samples: &mut Vec<MetricSample>) -> (u64, Improved) {
         let step = match choice {
             StepChoice::Next => self.steps.next(),
+            // Readings of probes begin no step: a resumed program may name its first step after them.
             StepChoice::Current => self.steps.current(),
-            StepChoice::At(step) => step,
+            StepChoice::At(step) => {
+                self.steps.note(step);
+                step
+            }
         };
-        self.steps.note(step);
         if self.derived_step != Some(step) && self.steps.progress_step() == Some(step) {
             self.add_derived(step, samples);
         }

@@ -27,33 +27,33 @@ pub fn suspend<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Prints the closing summary of a logger after all its lines, where the lines went. Made before
+/// Prints the closing summary of a run after all lines of a logger, where the lines went. Made before
 /// the sinks are released.
 pub(crate) struct SummaryPrinter {
     #[cfg(feature = "console")]
-    printer: Option<logcore_console::ConsolePrinter>,
+    printer: logcore_console::ConsolePrinter,
 }
 
 impl SummaryPrinter {
-    /// Returns the printer for a logger with this config. It prints nothing if the console shows no
-    /// records at INFO.
-    pub(crate) fn new(config: &LogConfig) -> Self {
+    /// Returns the printer for a logger with this config; `None` if the console shows no records at
+    /// INFO.
+    pub(crate) fn new(config: &LogConfig) -> Option<Self> {
+        #[cfg(feature = "console")]
+        return logcore_console::ConsolePrinter::from_config(config)
+            .filter(|_| config.console_level >= LevelFilter::Info)
+            .map(|printer| Self { printer });
         #[cfg(not(feature = "console"))]
-        let _ = config;
-        Self {
-            #[cfg(feature = "console")]
-            printer: (config.console_level >= LevelFilter::Info)
-                .then(|| logcore_console::ConsolePrinter::from_config(config))
-                .flatten(),
+        {
+            let _ = config;
+            None
         }
     }
 
     /// Prints the text that `render` returns in the form that suits the stream.
     pub(crate) fn print(&self, render: impl FnOnce(SummaryForm) -> String, deadline: Deadline) {
         #[cfg(feature = "console")]
-        if let Some(printer) = &self.printer {
-            printer.print(|color, columns| render(SummaryForm { color, columns }), deadline);
-        }
+        self.printer
+            .print(|color, columns| render(SummaryForm { color, columns }), deadline);
         #[cfg(not(feature = "console"))]
         let _ = (render, deadline);
     }

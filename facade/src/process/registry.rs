@@ -20,7 +20,7 @@ use crate::process::config_watch::WatchHooks;
 use crate::process::global_log;
 use crate::process::logger_config::{printable_name, without_files};
 use crate::process::state::{ProcessHooks, ProcessState};
-use crate::run::PendingWrite;
+use crate::run::RunEnding;
 
 /// A forked child has a state of its own. The loggers of its parent are not part of that state.
 static STATE: PerProcess<Mutex<ProcessState>> = PerProcess::new(|parent| {
@@ -184,7 +184,7 @@ fn finish_locked(mut open: MutexGuard<'_, ProcessState>, logger: &Arc<LoggerInne
     state.end_unused_pipeline();
     drop(state);
     if let Some(ending) = ending {
-        ending.wait(logger.limit_waiting());
+        ending.complete(logger.limit_waiting());
     }
     report
 }
@@ -285,7 +285,7 @@ fn end_at_signal(signal: Signal) {
         let loggers: Vec<_> = state.loggers.iter().cloned().collect();
         let reports = LoggerInner::close_all(&loggers, pipeline, deadline);
         for (ending, _) in leave_runs(&mut state, &loggers, &reports) {
-            ending.wait(deadline);
+            ending.complete(deadline);
         }
     }
 }
@@ -315,7 +315,9 @@ fn finish_all(mut state: MutexGuard<'_, ProcessState>, exit_code: i32) {
     state.finish_shared(exit_code);
     state.end_unused_pipeline();
     drop(state);
-    endings.into_iter().for_each(|(ending, deadline)| ending.wait(deadline));
+    endings
+        .into_iter()
+        .for_each(|(ending, deadline)| ending.complete(deadline));
 }
 
 /// Takes loggers that have ended out of their runs. Returns the ends of runs, and how long to wait
@@ -324,7 +326,7 @@ fn leave_runs(
     state: &mut ProcessState,
     loggers: &[Arc<LoggerInner>],
     reports: &[FinishReport],
-) -> Vec<(PendingWrite, Deadline)> {
+) -> Vec<(RunEnding, Deadline)> {
     let left = loggers.iter().zip(reports).filter_map(|(logger, report)| {
         let ending = state.runs.leave(logger, &report.logger_end())?;
         Some((ending, logger.limit_waiting()))

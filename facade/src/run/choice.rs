@@ -77,7 +77,9 @@ pub(super) fn choose(
     folders: &mut NewFolders,
     needs_folder: bool,
 ) -> Result<ChosenRun, ConfigError> {
-    if let Some(resume) = &choice.resume
+    // The id names the run, for all ranks: `auto` does not look for another.
+    let resume = choice.resume.as_ref();
+    if let Some(resume) = resume.filter(|resume| *resume != AUTO || choice.run_id.is_none())
         && let Some(chosen) = find_earlier(config, choice, resume).map_err(|error| name_variable(config, error))?
     {
         return Ok(chosen);

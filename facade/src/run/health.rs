@@ -122,11 +122,17 @@ struct WatchedRun {
 
 impl HealthThread {
     fn serve(&mut self, requests: &Receiver<Request>) {
+        let mut looked = Instant::now();
         loop {
-            match requests.recv_timeout(self.interval()) {
+            match requests.recv_timeout(self.interval().saturating_sub(looked.elapsed())) {
                 Ok(request) => self.handle(request),
-                Err(RecvTimeoutError::Timeout) => self.runs.iter_mut().for_each(WatchedRun::look),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Also between requests that come without a pause.
+            if looked.elapsed() >= self.interval() {
+                looked = Instant::now();
+                self.runs.iter_mut().for_each(WatchedRun::look);
             }
         }
     }

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use logcore::{ConfigError, LogConfig, LoggerEnd, Ranks, RunInfo, RunState, SupersededRows};
+use logcore::{ConfigError, Deadline, LogConfig, LoggerEnd, Ranks, RunInfo, RunState, SupersededRows};
 use logcore_pipeline::print_notice;
 
 use self::choice::{AUTO, FLAT, RunChoice, cannot_make};
@@ -40,6 +40,7 @@ use self::ledger::Ledger;
 use self::ranks::Launch;
 use self::record::{EarlierRun, RunRecord};
 use crate::logger::inner::LoggerInner;
+use crate::logger::summary::{self, ClosingPart};
 
 /// The live runs of a process. A run lives from its first logger to the end of its last.
 #[derive(Default)]
@@ -57,6 +58,8 @@ struct LiveRun {
     loggers: BTreeMap<u64, Arc<LoggerInner>>,
     /// State and exit code after the worst end of a logger so far.
     worst: (RunState, i32),
+    /// The parts of the closing summary of the loggers that have ended.
+    closing: Vec<ClosingPart>,
     /// The highest step of the loggers that have ended.
     last_step: Option<u64>,
 }
@@ -151,7 +154,7 @@ impl Runs {
 
     /// Takes a logger that has ended out of its run. Returns the end of the run, if that was its
     /// last logger.
-    pub(crate) fn leave(&mut self, logger: &LoggerInner, end: &LoggerEnd) -> Option<PendingWrite> {
+    pub(crate) fn leave(&mut self, logger: &LoggerInner, end: &LoggerEnd) -> Option<RunEnding> {
         let ending = self.take_out(logger, None, end);
         if self.live.is_empty() {
             self.health = None;
@@ -226,7 +229,7 @@ impl Runs {
     }
 
     /// Takes a logger out of all runs but one, and ends the run that has no logger left.
-    fn take_out(&mut self, logger: &LoggerInner, except: Option<&Arc<Run>>, end: &LoggerEnd) -> Option<PendingWrite> {
+    fn take_out(&mut self, logger: &LoggerInner, except: Option<&Arc<Run>>, end: &LoggerEnd) -> Option<RunEnding> {
         let is_left = |live: &LiveRun| {
             let is_kept = except.is_some_and(|run| Arc::ptr_eq(run, &live.run));
             !is_kept && live.loggers.contains_key(&logger.age())
@@ -235,14 +238,37 @@ impl Runs {
         let live = &mut self.live[index];
         live.loggers.remove(&logger.age());
         live.worst = live.worst.max((RunState::after(end), end.exit_code));
+        live.closing.extend(logger.take_closing_part());
         live.last_step = live.last_step.max(logger.metrics().last_step());
         if !live.loggers.is_empty() {
             return None;
         }
         let live = self.live.swap_remove(index);
         let (state, exit_code) = live.worst;
-        let health = self.health.as_ref()?;
-        Some(health.end(live.run.info(), state, exit_code, live.last_step))
+        let end = |health: &Health| health.end(live.run.info(), state, exit_code, live.last_step);
+        Some(RunEnding {
+            written: self.health.as_ref().map(end),
+            name: live.run.info().name().to_owned(),
+            closing: live.closing,
+        })
+    }
+}
+
+/// The end of a run, which its last logger completes without the lock of the runs.
+#[must_use = "the closing summary is not printed yet"]
+pub(crate) struct RunEnding {
+    written: Option<PendingWrite>,
+    name: String,
+    closing: Vec<ClosingPart>,
+}
+
+impl RunEnding {
+    /// Prints the closing summary, and waits until the end is in `run.json`.
+    pub(crate) fn complete(self, deadline: Deadline) {
+        summary::print_closing(&self.name, self.closing, deadline);
+        if let Some(written) = self.written {
+            written.wait(deadline);
+        }
     }
 }
 
@@ -252,6 +278,7 @@ impl LiveRun {
             run: Arc::clone(run),
             loggers: BTreeMap::new(),
             worst: (RunState::Finished, 0),
+            closing: Vec::new(),
             last_step: None,
         }
     }
@@ -283,9 +310,13 @@ impl RunEntry {
             name => name,
         };
         let is_linked = choice.run != FLAT && ranks.is_first();
+        let info = RunInfo::new(chosen.id, name, chosen.dir, attempt);
+        for wandb in &earlier.manifest.wandb {
+            info.note_wandb_run(wandb.clone());
+        }
         let run = Run {
             root: config.log_dir.clone(),
-            info: RunInfo::new(chosen.id, name, chosen.dir, attempt),
+            info,
             choice,
             ranks,
             launch: launch.filter(|_| ranks.is_first()),

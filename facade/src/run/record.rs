@@ -33,6 +33,8 @@ impl RunRecord {
         let EarlierRun { mut manifest, lock } = earlier;
         let mut attempt = RunAttempt::default();
         (attempt.started, attempt.state) = (now(), RunState::Running);
+        // A kill before the first save must not take the time of earlier attempts with it.
+        attempt.ledger = ledger.read_seconds();
         manifest.resumed_from = manifest.attempts.last().map(|_| info.id().to_owned());
         if manifest.attempts.is_empty() {
             manifest.started = attempt.started;

@@ -416,6 +416,26 @@ fn parts_that_were_cut_off_do_not_overwrite_each_other() {
     }
 }
 
+/// A later process knows the W&B run of an earlier attempt from `run.json`.
+#[test]
+fn a_resumed_run_goes_on_in_the_wandb_run_that_was_named_once() {
+    let (server, folder) = (WandbServer::start(), TempDir::new().unwrap());
+    let logger = start(&folder, "named_once", with(online(&server), json!({"run_id": "mine"})));
+    logger.log_metrics_at(0, [("x", 0)]);
+    logger.finish();
+    let resumed = |options: Value| LogConfig {
+        resume: Some("latest".to_owned()),
+        ..config(&folder, "named_once", options)
+    };
+    let error = setup_logging(resumed(with(online(&server), json!({"run_id": "other"})))).unwrap_err();
+    assert!(error.to_string().contains("goes on in the W&B run `mine`"), "{error}");
+    let logger = setup_logging(resumed(online(&server))).unwrap();
+    logger.log_metrics_at(1, [("x", 1)]);
+    logger.finish();
+    let run = server.run();
+    assert_eq!((run.id.as_str(), run.steps()), ("mine", vec![0, 1]));
+}
+
 /// Logs rows of these steps in an attempt of the run `k3v9q2ab`. Returns the report's dropped calls
 /// and the notices.
 fn attempt(folder: &TempDir, number: u32, options: &Value, steps: Range<u64>) -> (BTreeMap<String, u64>, String) {

@@ -11,12 +11,13 @@ mod table;
 use std::time::Duration;
 
 use logcore::escape::to_short_line;
-use logcore::{LoggerSummary, RunEnd, SinkBooks, text};
+use logcore::{Deadline, LoggerSummary, RunEnd, RunState, SinkBooks, text};
 
 pub(crate) use self::sparkline::sparkline;
 use self::style::AnsiStyle;
 use self::table::metric_table;
 use crate::logger::report::FinishReport;
+use crate::logger::terminal::SummaryPrinter;
 
 /// Number of metrics that the summary shows; it counts the rest.
 pub(crate) const SHOWN_METRICS: usize = 12;
@@ -29,6 +30,38 @@ const NAME: usize = 60;
 const TEXT: usize = 1000;
 /// Number of metrics with a NaN that the title names; it counts the rest.
 const NAMED_NAN: usize = 3;
+
+/// A logger's part of the closing summary, which is printed when the last logger of the run ends.
+pub(crate) struct ClosingPart {
+    pub(crate) section: SummarySection,
+    /// `None` if the logger's console shows no summary.
+    pub(crate) printer: Option<SummaryPrinter>,
+}
+
+/// Prints the closing summary of a run: a section for each logger that said anything. A run of
+/// text alone has none.
+pub(crate) fn print_closing(run: &str, parts: Vec<ClosingPart>, deadline: Deadline) {
+    let has_figures = |part: &ClosingPart| part.section.summary.has_metrics();
+    if !parts.iter().any(has_figures) {
+        return;
+    }
+    let mut printers = Vec::new();
+    let mut sections = Vec::new();
+    for part in parts {
+        let said_anything = part.section.report.sinks.values().any(|books| books.accepted > 0);
+        if has_figures(&part) || said_anything {
+            sections.push(part.section);
+        }
+        printers.extend(part.printer);
+    }
+    let worst = sections.iter().map(|section| &section.report).max_by_key(|report| {
+        let end = report.logger_end();
+        (RunState::after(&end), end.exit_code)
+    });
+    if let (Some(printer), Some(worst)) = (printers.first(), worst) {
+        printer.print(|form| render(run, &worst.end, &sections, form), deadline);
+    }
+}
 
 /// The part of the closing summary that one logger has.
 pub(crate) struct SummarySection {
@@ -50,7 +83,7 @@ pub(crate) struct SummaryForm {
 
 /// Returns the summary of a run as people read it: the end of the run, and a section for each
 /// logger. `run` is the run's name; `end` its end.
-pub(crate) fn render(run: &str, end: &RunEnd, sections: &[SummarySection], form: SummaryForm) -> String {
+fn render(run: &str, end: &RunEnd, sections: &[SummarySection], form: SummaryForm) -> String {
     let style = AnsiStyle(form.color);
     let with_nan = metrics_with_nan(sections);
     let (mark, code) = match end {
