@@ -55,7 +55,10 @@ fn the_child() {
         return;
     };
     let logger = setup_logging(LogConfig {
-        run: if case == "flat" { case.clone() } else { "auto".into() },
+        run: match case.as_str() {
+            "flat" | "named" => case.clone(),
+            _ => "auto".into(),
+        },
         rank_wait: if case == "alone" { 0.1 } else { 60.0 },
         ..config(Path::new(&folder))
     })
@@ -287,6 +290,16 @@ fn a_name_is_used_once_unless_the_run_is_resumed() {
     }
     let text = fs::read_to_string(first.dir().join("training.log")).unwrap();
     assert_eq!(text.lines().count(), 5);
+
+    let live = LiveRun::start("named", folder.path());
+    assert_eq!(live.dir, folder.path().join("named"));
+    let beside = LogConfig {
+        run: "named".into(),
+        ..named(Some("auto"))
+    };
+    let other = say(setup_logging(beside).unwrap(), "beside a live run");
+    assert_ne!(other.dir(), live.dir, "a live run is never resumed");
+    live.kill();
     let manifest = RunManifest::read(first.dir()).unwrap();
     assert_eq!((manifest.attempts.len(), manifest.state), (5, RunState::Finished));
     assert_eq!(manifest.resumed_from.as_deref(), Some(first.id()));

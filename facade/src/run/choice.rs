@@ -84,7 +84,7 @@ pub(super) fn choose(
     {
         return Ok(chosen);
     }
-    let named = |name: &str, id: String| {
+    let mut named = |name: &str, id: String| {
         let dir = config.log_dir.join(name);
         match folder::is_run(&dir) {
             false => Ok(ChosenRun::new(id, dir)),
@@ -92,6 +92,10 @@ pub(super) fn choose(
             true => {
                 if let Err(error) = RunManifest::read(&dir) {
                     return Err(unreadable(&dir, "run", name, &error));
+                }
+                if resume.is_some_and(|resume| resume == AUTO) {
+                    // The run is live, or that of another machine.
+                    return begin_new(config, folders, needs_folder);
                 }
                 let remedy = format!(
                     "{} has a run already: choose another name, or go on with that run by `resume = \"{name}\"`",
@@ -107,18 +111,23 @@ pub(super) fn choose(
             config.log_dir.clone(),
         )),
         (AUTO, Some(id)) => named(&folder::name_with_id(&config.name, id), id.clone()),
-        (AUTO, None) => loop {
-            let id = folder::new_id();
-            let dir = config.log_dir.join(folder::new_name(&config.name, &id));
-            let is_new = match needs_folder {
-                true => folders.make(&dir).map_err(|error| cannot_make(config, &dir, &error))?,
-                false => !dir.exists(),
-            };
-            if is_new {
-                break Ok(ChosenRun::new(id, dir));
-            }
-        },
+        (AUTO, None) => begin_new(config, folders, needs_folder),
         (name, id) => named(name, id.clone().unwrap_or_else(folder::new_id)),
+    }
+}
+
+/// Begins a run in a folder of its own.
+fn begin_new(config: &LogConfig, folders: &mut NewFolders, needs_folder: bool) -> Result<ChosenRun, ConfigError> {
+    loop {
+        let id = folder::new_id();
+        let dir = config.log_dir.join(folder::new_name(&config.name, &id));
+        let is_new = match needs_folder {
+            true => folders.make(&dir).map_err(|error| cannot_make(config, &dir, &error))?,
+            false => !dir.exists(),
+        };
+        if is_new {
+            return Ok(ChosenRun::new(id, dir));
+        }
     }
 }
 

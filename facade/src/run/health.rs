@@ -200,6 +200,7 @@ impl WatchedRun {
             self.record.note_progress(steps.max());
             self.record.touch();
         }
+        self.record.hold();
         self.record.write();
     }
 }

@@ -23,10 +23,8 @@ pub(super) fn make(root: &Path, dir: &Path, text_file: &str) {
     }) {
         return;
     }
-    REPLACED_FILES.iter().for_each(|name| link_file(root, dir, name, false));
-    [text_file, ROWS]
-        .iter()
-        .for_each(|name| link_file(root, dir, name, true));
+    let names = REPLACED_FILES.map(|name| (name, false)).into_iter();
+    link_files(root, dir, names.chain([(text_file, true), (ROWS, true)]));
 }
 
 /// Adds the link to the text file of another logger of the run, while the run is the newest.
@@ -34,30 +32,38 @@ pub(super) fn make(root: &Path, dir: &Path, text_file: &str) {
 pub(super) fn add(root: &Path, dir: &Path, text_file: &str) {
     let latest = std::fs::read_link(root.join(LATEST));
     if latest.is_ok_and(|run| root.join(run) == dir) {
-        link_file(root, dir, text_file, true);
+        link_files(root, dir, [(text_file, true)].into_iter());
     }
 }
 
+/// Makes the links to files of a run by name. The names say whether their files are appended to.
 #[cfg(unix)]
-fn link_file(root: &Path, dir: &Path, name: &str, is_appended: bool) {
+fn link_files<'a>(root: &Path, dir: &Path, names: impl Iterator<Item = (&'a str, bool)>) {
     use std::os::unix::fs::symlink;
 
     use logcore_pipeline::print_notice;
 
-    let (link, target) = (root.join(name), Path::new(LATEST).join(name));
-    if place(&link, &target, |existing| existing == target) {
-        return;
+    let mut left_alone = Vec::new();
+    for (name, is_appended) in names {
+        let (link, target) = (root.join(name), Path::new(LATEST).join(name));
+        if place(&link, &target, |existing| existing == target) {
+            continue;
+        }
+        if link.is_symlink() && is_appended {
+            // A resumed run has this link already.
+            let _ = symlink(Path::new("..").join(name), dir.join(name));
+        } else if link.is_file() {
+            left_alone.push(name);
+        }
     }
-    if link.is_symlink() && is_appended {
-        // A resumed run has this link already.
-        let _ = symlink(Path::new("..").join(name), dir.join(name));
-    } else if link.is_file() {
+    if !left_alone.is_empty() {
         print_notice(
-            &format!("no link {}", link.display()),
+            &format!("no links in {}", root.display()),
             &format!(
-                "{} is no link to the newest run, and stays as it is: this run's file is {}",
-                link.display(),
-                dir.join(name).display()
+                "{} in {} stays as it is, and is no link to the newest run: the files of this run are in {}",
+                left_alone.join(", "),
+                root.display(),
+                dir.display()
             ),
         );
     }

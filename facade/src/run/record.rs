@@ -110,10 +110,14 @@ impl RunRecord {
         }
     }
 
-    /// Gives a sign of life, and tries again to take a lock that another process had.
-    pub(super) fn touch(&mut self) {
+    /// Tries again to take a lock that another process had, such as a reader at the first try.
+    pub(super) fn hold(&mut self) {
         // The first try has reported an error.
         let _ = self.take_lock();
+    }
+
+    /// Gives a sign of life.
+    pub(super) fn touch(&mut self) {
         if let Some(lock) = &self.lock {
             // Readers on this machine look at the lock itself.
             let _ = lock.touch();
