@@ -125,7 +125,7 @@ impl Producer {
     }
 
     /// Creates a producer for a logger that has no pipeline yet. Until it is
-    /// [connected](Pipeline::connect), all calls are dropped without a word.
+    /// [connected](crate::Pipeline::connect), all calls are dropped without a word.
     ///
     /// ```
     /// use logcore::{Deadline, log};
