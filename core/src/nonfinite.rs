@@ -29,7 +29,7 @@ pub fn write(values: &[(&str, MetricValue)]) -> Option<String> {
     Some(serde_json::Value::Object(values).to_string())
 }
 
-/// Returns the values of a text that [`write`] made; none of an empty text, or of one that cannot
+/// Returns the values of a text that [`write()`] made; none of an empty text, or of one that cannot
 /// be read.
 ///
 /// ```
