@@ -58,6 +58,12 @@ impl GoalTable {
         self.0.is_empty()
     }
 
+    /// Returns `true` if the metric has a goal.
+    #[inline]
+    pub(crate) fn concern(&self, metric: u32) -> bool {
+        self.0.iter().any(|entry| entry.metric == metric)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

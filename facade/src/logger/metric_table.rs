@@ -241,19 +241,16 @@ impl MetricTable {
     }
 
     /// Records one metric by itself. `None` if the metric needs a whole call, because its row has
-    /// no derived metrics yet or its name has no short form.
+    /// no derived metrics yet, its name has no short form, or it has a goal.
     pub(crate) fn record_one(&mut self, metric: u32, step: u64, value: MetricValue) -> Option<NameId> {
         let starts_row = self.derived_step != Some(step) && self.steps.progress_step() == Some(step);
-        if starts_row && self.progress.has_meter() {
+        if starts_row && self.progress.has_meter() || self.goals.concern(metric) {
             return None;
         }
         let id = self.names.id(metric)?;
         self.steps.note(step);
         if let Some(tracker) = &mut self.tracker {
             tracker.record(metric as usize, step, value.as_f64());
-        }
-        if !self.goals.is_empty() {
-            self.goals.note(metric, step, value.as_f64(), &mut Improved::default());
         }
         Some(id)
     }
