@@ -769,41 +769,6 @@ fn hyper_parameters_go_to_config_json() {
     assert_eq!(config["end"]["exit_code"], 3);
 }
 
-/// `config.json` is there without a `log_config`, and keeps what an earlier attempt has logged.
-#[test]
-fn hyper_parameters_of_the_config_go_to_config_json() {
-    testkit::own_process!();
-    let folder = tempfile::tempdir().unwrap();
-    let start = |lr: f64, resume: Option<&str>| {
-        setup_logging(LogConfig {
-            hyper_parameters: [("lr".into(), json!(lr)), ("hf_token".into(), json!("s3cr3t"))].into(),
-            resume: resume.map(str::to_owned),
-            ..quiet_config("trainer", &folder)
-        })
-        .unwrap()
-    };
-    let read = || -> Value {
-        let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
-        assert!(!text.contains("s3cr3t"), "{text}");
-        serde_json::from_str(&text).unwrap()
-    };
-    start(0.1, None).finish();
-    let config = read();
-    assert_eq!(config["config"]["lr"], 0.1);
-    assert_eq!(config["environment"]["pid"], std::process::id());
-    assert_eq!(config["end"]["exit_code"], 0);
-
-    let logger = start(0.2, Some("latest"));
-    logger.log_config(&json!({"seed": 7}));
-    logger.finish();
-    start(0.3, Some("latest")).finish();
-    let config = read();
-    assert_eq!(
-        (&config["config"]["lr"], &config["config"]["seed"]),
-        (&json!(0.3), &json!(7))
-    );
-}
-
 /// A value without a form in JSON loses no other value; a notice names it.
 #[test]
 fn log_config_accepts_odd_values() {

@@ -620,6 +620,45 @@ fn the_ledger_is_there_from_the_start_of_an_attempt() {
     assert!(attempts[0].ledger["step"] <= attempts[1].ledger["step"] && attempts[1].ledger["down"] > 0.0);
 }
 
+/// `config.json` is there without a `log_config`, and keeps what an earlier attempt has logged.
+#[test]
+fn hyper_parameters_of_the_config_go_to_config_json() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let start = |lr: f64, resume: Option<&str>| {
+        setup_logging(LogConfig {
+            hyper_parameters: [
+                ("lr".into(), serde_json::json!(lr)),
+                ("hf_token".into(), serde_json::json!("s3cr3t")),
+            ]
+            .into(),
+            resume: resume.map(str::to_owned),
+            ..config(folder.path())
+        })
+        .unwrap()
+    };
+    let read = || -> serde_json::Value {
+        let text = fs::read_to_string(folder.path().join("config.json")).unwrap();
+        assert!(!text.contains("s3cr3t"), "{text}");
+        serde_json::from_str(&text).unwrap()
+    };
+    start(0.1, None).finish();
+    let config = read();
+    assert_eq!(config["config"]["lr"], 0.1);
+    assert_eq!(config["environment"]["pid"], std::process::id());
+    assert_eq!(config["end"]["exit_code"], 0);
+
+    let logger = start(0.2, Some("latest"));
+    logger.log_config(&serde_json::json!({"seed": 7}));
+    logger.finish();
+    start(0.3, Some("latest")).finish();
+    let config = read();
+    assert_eq!(
+        (&config["config"]["lr"], &config["config"]["seed"]),
+        (&serde_json::json!(0.3), &serde_json::json!(7))
+    );
+}
+
 #[test]
 fn a_first_step_that_comes_late_changes_nothing_and_is_told() {
     testkit::own_process!();

@@ -504,7 +504,7 @@ mod tests {
         let (run, environment) = first_records(RunFacts {
             host: text("node7"),
             user: text("ann"),
-            executable: "/work/train".into(),
+            executable: "/srv/train".into(),
             argv: vec![text("./train"), text("--api-key"), text("***")],
             git: Some(GitFacts {
                 commit: Some(text("0c9")),
@@ -534,7 +534,7 @@ mod tests {
         let expected = proto::EnvironmentRecord {
             args: vec![text("--api-key"), text("***")],
             program: text("train"),
-            executable: text("/work/train"),
+            executable: text("/srv/train"),
             git: Some(git),
             host: text("node7"),
             username: text("ann"),

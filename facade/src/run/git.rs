@@ -202,15 +202,16 @@ mod tests {
 
     #[test]
     fn a_branch_is_loose_packed_or_without_a_commit() {
-        let head = (".git/HEAD", "ref: refs/heads/work/a\n");
-        let loose = repository(&[head, (".git/refs/heads/work/a", HASH)]);
-        assert_eq!(read_repository(loose.path()), facts(Some(HASH), Some("work/a")));
-        let packed =
-            format!("# pack-refs with: peeled\n{HASH} refs/heads/more/work/a\n{HASH} refs/heads/work/a\n^{HASH}\n");
+        let head = (".git/HEAD", "ref: refs/heads/feature/a\n");
+        let loose = repository(&[head, (".git/refs/heads/feature/a", HASH)]);
+        assert_eq!(read_repository(loose.path()), facts(Some(HASH), Some("feature/a")));
+        let packed = format!(
+            "# pack-refs with: peeled\n{HASH} refs/heads/more/feature/a\n{HASH} refs/heads/feature/a\n^{HASH}\n"
+        );
         let packed = repository(&[head, (".git/packed-refs", &packed)]);
-        assert_eq!(read_repository(packed.path()), facts(Some(HASH), Some("work/a")));
+        assert_eq!(read_repository(packed.path()), facts(Some(HASH), Some("feature/a")));
         let unborn = repository(&[head]);
-        assert_eq!(read_repository(unborn.path()), facts(None, Some("work/a")));
+        assert_eq!(read_repository(unborn.path()), facts(None, Some("feature/a")));
         let detached = repository(&[(".git/HEAD", HASH), ("src/deep/main.rs", "")]);
         assert_eq!(
             read_repository(&detached.path().join("src/deep")),
