@@ -38,11 +38,11 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     /// Returns the part of a logger. The file of rank 0 has the facts and the hyper-parameters of
     /// the logger's config, other ranks have a file if they log hyper-parameters.
-    pub(crate) fn new(path: PathBuf, context: &BuildContext<'_>) -> Self {
+    pub(crate) fn new(path: PathBuf, run_id: Option<&str>, context: &BuildContext<'_>) -> Self {
         let config = context.config();
         let is_first = FileRank::from_config(config).0.is_none();
         Self {
-            document: SharedDocument::shared(path),
+            document: SharedDocument::shared(path, run_id),
             run: context.run().clone(),
             unwritten: is_first.then(|| config.redacted_hyper_parameters()),
             books: SinkBooks::default(),
@@ -54,9 +54,9 @@ impl ConfigFile {
 
     /// Continues the file of a killed process. `used` is `true` if that process had logged
     /// hyper-parameters.
-    pub(crate) fn recover(path: PathBuf, run: &RunInfo, used: bool) -> Self {
+    pub(crate) fn recover(path: PathBuf, run_id: Option<&str>, run: &RunInfo, used: bool) -> Self {
         Self {
-            document: SharedDocument::of_killed_process(path),
+            document: SharedDocument::of_killed_process(path, run_id),
             run: run.clone(),
             unwritten: None,
             books: SinkBooks::default(),

@@ -2,7 +2,8 @@
 //!
 //! Loggers with the same folder each have a part in `config.json` and `summary.json`. So the
 //! contents of a file are shared by all sinks that write it, and each write replaces the file: a
-//! reader sees the old document or the new one, never a part.
+//! reader sees the old document or the new one, never a part. Runs without folders of their own
+//! have one file: that of the newest run, which an older run no longer replaces.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, Weak};
 use logcore::escape::escape_json;
 use logcore::serde_json::{self, Map, Value};
 use logcore::sync::lock;
-use logcore::{PerProcess, SinkError};
+use logcore::{PerProcess, RunManifest, SinkError};
 
 /// Maximum length of a file that is read back.
 const LONGEST: u64 = 64 << 20;
@@ -24,6 +25,8 @@ const LONGEST: u64 = 64 << 20;
 /// from the file, because they belong to the same run.
 pub(crate) struct SharedDocument {
     key: DocumentKey,
+    /// Id of the run that may replace the file; `None` if any may.
+    run: Option<String>,
     /// `None` until the document is first written.
     contents: Arc<Mutex<DocumentContents>>,
 }
@@ -94,16 +97,16 @@ static WRITTEN: PerProcess<Mutex<HashSet<PathBuf>>> = PerProcess::new(|_| Mutex:
 
 impl SharedDocument {
     /// Returns the document of this process at a path.
-    pub(crate) fn shared(path: PathBuf) -> Self {
-        Self::of((path, false))
+    pub(crate) fn shared(path: PathBuf, run: Option<&str>) -> Self {
+        Self::of((path, false), run)
     }
 
     /// Returns the document of a killed process at a path.
-    pub(crate) fn of_killed_process(path: PathBuf) -> Self {
-        Self::of((path, true))
+    pub(crate) fn of_killed_process(path: PathBuf, run: Option<&str>) -> Self {
+        Self::of((path, true), run)
     }
 
-    fn of(key: DocumentKey) -> Self {
+    fn of(key: DocumentKey, run: Option<&str>) -> Self {
         let mut all = lock(OPEN.get());
         let open = all.get(&key).and_then(Weak::upgrade);
         let contents = open.unwrap_or_else(|| {
@@ -111,7 +114,8 @@ impl SharedDocument {
             all.insert(key.clone(), Arc::downgrade(&contents));
             contents
         });
-        Self { key, contents }
+        let run = run.map(str::to_owned);
+        Self { key, run, contents }
     }
 
     fn path(&self) -> &Path {
@@ -123,13 +127,29 @@ impl SharedDocument {
         self.path().parent().is_some_and(Path::is_dir)
     }
 
-    /// Changes the document and writes it. `first` returns the members of a new document, `change`
-    /// the new members.
+    /// Returns `true` if a later run has its `run.json` in the folder.
+    fn is_superseded(&self) -> bool {
+        let manifest = || RunManifest::read(self.path().parent()?).ok();
+        let run = self.run.as_ref();
+        run.is_some_and(|run| manifest().is_some_and(|newest| newest.id != *run))
+    }
+
+    /// Changes the document and writes it, unless the file is that of a later run. `first` returns
+    /// the members of a new document, `change` the new members.
     pub(crate) fn update(
         &self,
         first: impl FnOnce(&Path) -> Map<String, Value>,
         change: impl FnOnce(&DocumentMembers) -> Map<String, Value>,
     ) -> Result<(), SinkError> {
+        if self.is_superseded() {
+            return match self.key {
+                // Nobody is there any more to be told.
+                (_, true) => Ok(()),
+                (ref path, false) => Err(SinkError::new("the file is that of a later run")
+                    .with_reason("file of a later run")
+                    .doing(format!("write {}", path.display()))),
+            };
+        }
         let mut contents = lock(&self.contents);
         let mut begins = Map::new();
         let members = contents.get_or_insert_with(|| {

@@ -88,6 +88,9 @@ pub struct JsonlSink {
     attempt: u32,
     /// Number of calls whose values are in the open row.
     open_calls: u64,
+    /// Id of the run that `config.json` and `summary.json` belong to; `None` on ranks above 0, which
+    /// have files of their own or share those of rank 0.
+    run_id: Option<String>,
     paths: JsonlPaths,
 }
 
@@ -110,6 +113,8 @@ struct JsonlResumeState<R> {
     open_calls: u64,
     #[serde(default = "first_attempt")]
     attempt: u32,
+    #[serde(default)]
+    run_id: Option<String>,
 }
 
 /// The attempt of a resume point that names none.
@@ -157,13 +162,16 @@ impl JsonlSink {
             rank: FileRank::from_config(context.config()),
         };
         let attempt = context.run().attempt();
+        let is_first = context.ranks().is_first();
+        let run_id = Some(context.run().id()).filter(|id| is_first && !id.is_empty());
         Ok(Self {
             metrics: JsonLines::new(paths.path("metrics.jsonl")).with_all_columns(attempt),
             records: options.records.then(|| JsonLines::new(paths.path("records.jsonl"))),
-            config: ConfigFile::new(paths.path("config.json"), context),
-            summary: SummaryFile::new(paths.path("summary.json"), context.logger()),
+            config: ConfigFile::new(paths.path("config.json"), run_id, context),
+            summary: SummaryFile::new(paths.path("summary.json"), run_id, context.logger()),
             rows: RowMerger::default(),
             attempt,
+            run_id: run_id.map(str::to_owned),
             open_calls: 0,
             paths,
         })
@@ -176,6 +184,7 @@ impl JsonlSink {
             rank: state.run_files.rank,
         };
         logcore::files::remove_stale_replacements(&paths.folder);
+        let run_id = state.run_id.as_deref();
         let beneath = |name: &str| context.resolve_beneath(Path::new(&paths.rank.file_name(name)));
         let records = state
             .records
@@ -183,11 +192,12 @@ impl JsonlSink {
         Ok(Self {
             metrics: JsonLines::recover(beneath("metrics.jsonl")?, state.metrics)?.with_all_columns(state.attempt),
             records: records.transpose()?,
-            config: ConfigFile::recover(paths.path("config.json"), context.run(), state.config),
-            summary: SummaryFile::recover(paths.path("summary.json"), context.logger()),
+            config: ConfigFile::recover(paths.path("config.json"), run_id, context.run(), state.config),
+            summary: SummaryFile::recover(paths.path("summary.json"), run_id, context.logger()),
             rows: RowMerger::reopen(state.row),
             attempt: state.attempt,
             open_calls: state.open_calls,
+            run_id: state.run_id,
             paths,
         })
     }
@@ -255,6 +265,7 @@ impl Sink for JsonlSink {
             row: self.rows.open(),
             open_calls: self.open_calls,
             attempt: self.attempt,
+            run_id: self.run_id.clone(),
         })?;
         Some(if complete { point } else { point.incomplete() })
     }

@@ -58,13 +58,13 @@ struct SummaryEntry<'a> {
 }
 
 impl SummaryFile {
-    pub(crate) fn new(path: PathBuf, logger: &str) -> Self {
-        Self::with_document(SharedDocument::shared(path), logger, false)
+    pub(crate) fn new(path: PathBuf, run_id: Option<&str>, logger: &str) -> Self {
+        Self::with_document(SharedDocument::shared(path, run_id), logger, false)
     }
 
     /// Continues the file of a killed process.
-    pub(crate) fn recover(path: PathBuf, logger: &str) -> Self {
-        Self::with_document(SharedDocument::of_killed_process(path), logger, true)
+    pub(crate) fn recover(path: PathBuf, run_id: Option<&str>, logger: &str) -> Self {
+        Self::with_document(SharedDocument::of_killed_process(path, run_id), logger, true)
     }
 
     fn with_document(document: SharedDocument, logger: &str, recovered: bool) -> Self {

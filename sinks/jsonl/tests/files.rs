@@ -7,7 +7,7 @@ use std::time::Duration;
 use logcore::serde_json::{self, Value, json};
 use logcore::{
     BuildContext, Deadline, LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricSummary, MetricValue, Record,
-    RunFacts, RunInfo, Sink, Stats, StopFlag, log, registry,
+    RunFacts, RunInfo, RunManifest, Sink, Stats, StopFlag, log, registry,
 };
 use logcore_jsonl as _;
 
@@ -216,6 +216,50 @@ fn a_later_logger_of_the_process_continues_the_documents() {
     next.config(&json!({"three": 3})).unwrap();
     let all = read();
     assert!(["one", "two", "three"].iter().all(|name| all.contains(name)), "{all}");
+}
+
+#[test]
+fn a_run_without_a_folder_of_its_own_leaves_the_documents_of_a_later_run_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    let begin = |id: &str| {
+        let mut manifest = RunManifest::default();
+        id.clone_into(&mut manifest.id);
+        manifest.write(folder.path()).unwrap();
+    };
+    begin("k3v9q2ab");
+    let mut earlier = build(folder.path(), json!(true)).unwrap();
+    earlier.config(&json!({"lr": 1})).unwrap();
+    assert!(read("config.json").contains("\"lr\": 1"), "the file is its own");
+    earlier.deliver().unwrap();
+    let point = earlier.resume_point().unwrap();
+
+    begin("aaaa0000");
+    fs::write(folder.path().join("config.json"), "the later run's").unwrap();
+    fs::write(folder.path().join("summary.json"), "the later run's").unwrap();
+    let error = earlier.config(&json!({"lr": 2})).unwrap_err();
+    assert_eq!(error.reason(), "file of a later run");
+    earlier.logger_ended(&LoggerEnd::from_exit_code(0), &summary());
+    assert_eq!(earlier.finish(soon()).unwrap_err().reason(), "file of a later run");
+    let books = earlier.books().unwrap();
+    assert!(
+        books.balanced() && books.dropped["file of a later run"] == 2,
+        "{books:?}"
+    );
+    drop(earlier);
+
+    // Nor does whoever delivers what the earlier run has left.
+    let config = LogConfig {
+        log_dir: folder.path().into(),
+        ..LogConfig::default()
+    };
+    let stop = StopFlag::default();
+    let mut killed = registry::recover_sink("jsonl", point.text(), &BuildContext::new(&config, &stop)).unwrap();
+    killed.logger_ended(&LoggerEnd::killed(), &LoggerSummary::default());
+    killed.finish(soon()).unwrap();
+    for name in ["config.json", "summary.json"] {
+        assert_eq!(read(name), "the later run's");
+    }
 }
 
 #[test]
