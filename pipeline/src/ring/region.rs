@@ -80,6 +80,10 @@ impl Region {
         let layout = layout(bytes)?;
         let start = Mapping::new(layout.size(), Some(file))?;
         let front = Mapping::new(front_bytes, None)?;
+        // The file is new and its bytes are zeros: at the first touch, ext4 would fill megabytes of
+        // memory with them while the set-up waits.
+        #[cfg(target_os = "linux")]
+        let _ = calls::read_single_pages(start.start.as_ptr(), layout.size());
         #[cfg(target_os = "linux")]
         let guard = Some(GuardedMapping::guard(start.start, layout.size(), kept, front.start)?);
         Ok(Self {

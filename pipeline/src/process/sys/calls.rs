@@ -272,6 +272,17 @@ mod memory {
         checked(unsafe { libc::madvise(start.cast(), bytes, libc::MADV_POPULATE_WRITE) })
     }
 
+    /// Makes faults of a mapped file read the page that is touched, and none after that one.
+    ///
+    /// # Errors
+    ///
+    /// If there is no mapping.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn read_single_pages(start: *mut u8, bytes: usize) -> io::Result<()> {
+        // SAFETY: as in `provide_pages`.
+        checked(unsafe { libc::madvise(start.cast(), bytes, libc::MADV_RANDOM) })
+    }
+
     /// Returns the size of a page of memory, in bytes.
     #[cfg(target_os = "linux")]
     pub(crate) fn page_bytes() -> usize {
