@@ -158,6 +158,7 @@ pub mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;
+mod time_zone;
 
 pub use log;
 pub use serde_json;
@@ -195,6 +196,7 @@ pub use self::sink_books::{BookUnit, SinkBooks};
 pub use self::stop_flag::StopFlag;
 pub use self::stored_row::{StoredRow, SupersededRows};
 pub use self::suppression::{is_logging_suppressed, suppress_logging};
+pub use self::time_zone::local_time_zone;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
-use logcore::Style;
+use logcore::{Style, local_time_zone};
 
 /// A writer of times that caches the text of the present second: a second usually has many records.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ pub fn take_zone_problem() -> Option<String> {
 impl Default for TimeWriter {
     /// Creates a writer with the time zone of `TZ`, of `/etc/localtime`, or UTC.
     fn default() -> Self {
-        Self::in_zone(TimeZone::system())
+        Self::in_zone(local_time_zone())
     }
 }
 

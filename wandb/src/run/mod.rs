@@ -17,10 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::ZonedDateTime;
-use jiff::tz::TimeZone;
 use logcore::sync::lock;
 use logcore::{
-    BuildContext, Deadline, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, suppress_logging,
+    BuildContext, Deadline, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, local_time_zone,
+    suppress_logging,
 };
 use serde_json::Value;
 
@@ -646,5 +646,5 @@ fn only_problems(notices: Notices) -> Notices {
 /// Returns the local time. A clock beyond the calendar reads as the end of the calendar.
 fn local_now() -> ZonedDateTime {
     let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::MAX);
-    ZonedDateTime::new(now, TimeZone::system())
+    ZonedDateTime::new(now, local_time_zone())
 }
