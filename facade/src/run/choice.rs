@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use logcore::{ConfigError, LogConfig, RunManifest, RunState};
 use logcore_pipeline::ProcessLock;
 
-use super::folder::{self, NewFolders};
+use super::folder::{self, Claim, NewFolders};
 use super::record::{EarlierRun, seconds};
 
 /// The value of `run` for a new folder.
@@ -84,36 +84,68 @@ pub(super) fn choose(
     {
         return Ok(chosen);
     }
-    let mut named = |name: &str, id: String| {
-        let dir = config.log_dir.join(name);
-        match folder::is_run(&dir) {
-            false => Ok(ChosenRun::new(id, dir)),
-            true if choice.run_id.is_some() => resume_or_refuse(config, dir, "run_id", name),
-            true => {
-                if let Err(error) = RunManifest::read(&dir) {
-                    return Err(unreadable(&dir, "run", name, &error));
-                }
-                if resume.is_some_and(|resume| resume == AUTO) {
-                    // The run is live, or that of another machine.
-                    return begin_new(config, folders, needs_folder);
-                }
-                let remedy = format!(
-                    "{} has a run already: choose another name, or go on with that run by `resume = \"{name}\"`",
-                    dir.display()
-                );
-                Err(ConfigError::new("run", name, remedy))
-            }
-        }
-    };
     match (choice.run.as_str(), &choice.run_id) {
         (FLAT, id) => Ok(ChosenRun::new(
             id.clone().unwrap_or_else(folder::new_id),
             config.log_dir.clone(),
         )),
-        (AUTO, Some(id)) => named(&folder::name_with_id(&config.name, id), id.clone()),
         (AUTO, None) => begin_new(config, folders, needs_folder),
-        (name, id) => named(name, id.clone().unwrap_or_else(folder::new_id)),
+        (AUTO, Some(id)) => {
+            let name = folder::name_with_id(&config.name, id);
+            choose_named(config, choice, &name, folders, needs_folder)
+        }
+        (name, _) => choose_named(config, choice, name, folders, needs_folder),
     }
+}
+
+/// Begins a run in a folder of this name, or goes on with the run that is there.
+fn choose_named(
+    config: &LogConfig,
+    choice: &RunChoice,
+    name: &str,
+    folders: &mut NewFolders,
+    needs_folder: bool,
+) -> Result<ChosenRun, ConfigError> {
+    let dir = config.log_dir.join(name);
+    let since = Instant::now();
+    while !folder::is_run(&dir) {
+        let id = || choice.run_id.clone().unwrap_or_else(folder::new_id);
+        if !needs_folder {
+            return Ok(ChosenRun::new(id(), dir));
+        }
+        let claimed = folders.claim_run(&config.log_dir, &dir);
+        match claimed.map_err(|error| cannot_make(config, &dir, &error))? {
+            Claim::Held(lock) => {
+                let mut chosen = ChosenRun::new(id(), dir);
+                chosen.earlier.lock = lock;
+                return Ok(chosen);
+            }
+            // A process that begins the run writes `run.json` within milliseconds.
+            Claim::Taken if since.elapsed() < END_TIMEOUT => thread::sleep(LOOK_INTERVAL),
+            Claim::Taken => {
+                let remedy = format!(
+                    "another process has begun a run in {} and written nothing: end that process, or use another name",
+                    dir.display()
+                );
+                return Err(ConfigError::new("run", name, remedy));
+            }
+        }
+    }
+    if choice.run_id.is_some() {
+        return resume_or_refuse(config, dir, "run_id", name);
+    }
+    if let Err(error) = RunManifest::read(&dir) {
+        return Err(unreadable(&dir, "run", name, &error));
+    }
+    if choice.resume.as_ref().is_some_and(|resume| resume == AUTO) {
+        // The run is live, or that of another machine.
+        return begin_new(config, folders, needs_folder);
+    }
+    let remedy = format!(
+        "{} has a run already: choose another name, or go on with that run by `resume = \"{name}\"`",
+        dir.display()
+    );
+    Err(ConfigError::new("run", name, remedy))
 }
 
 /// Begins a run in a folder of its own.
@@ -204,6 +236,19 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
         return Err(ConfigError::new("resume", resume, remedy));
     };
     resume_or_refuse(config, dir, "resume", resume).map(Some)
+}
+
+/// Returns the folders outside the config's `log_dir` in which a ring of the run may be that the
+/// config goes on with: the run's folder and the one that holds it.
+pub(crate) fn folders_of_resumed(config: &LogConfig) -> Vec<PathBuf> {
+    let resume = RunChoice::of(config).ok().and_then(|choice| choice.resume);
+    let Some(dir) = resume.and_then(|run| folder_of(&config.log_dir, &run)) else {
+        return Vec::new();
+    };
+    match dir.starts_with(&config.log_dir) {
+        true => Vec::new(),
+        false => dir.parent().map(Path::to_owned).into_iter().chain([dir]).collect(),
+    }
 }
 
 /// Returns the folder of the run that a config names by its folder, in `root` or anywhere.

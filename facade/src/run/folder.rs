@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
-use logcore::RunManifest;
+use logcore::{RunManifest, local_time_zone};
+use logcore_pipeline::ProcessLock;
 
 /// Number of characters in an id.
 const ID_LENGTH: usize = 8;
@@ -17,10 +17,18 @@ const SHORT_ID_LENGTH: usize = 4;
 /// Largest number of bytes of the logger's name in the name of a folder.
 const MAX_NAME: usize = 64;
 
-/// The folders that a set-up has made. Dropping the value removes them, unless they hold something
-/// or are [kept](Self::keep).
+/// The folders that a set-up has made, and the lock in the newest. Dropping the value removes them,
+/// unless they hold something else or are [kept](Self::keep).
 #[derive(Debug, Default)]
 pub(super) struct NewFolders(Vec<PathBuf>);
+
+/// An attempt to be the one that begins the run in a folder.
+pub(super) enum Claim {
+    /// This process begins the run, and has its lock, if the file system has locks.
+    Held(Option<ProcessLock>),
+    /// Another process has begun the run, or is about to.
+    Taken,
+}
 
 impl NewFolders {
     /// Makes a folder; returns `false` if there is something of this name.
@@ -60,6 +68,25 @@ impl NewFolders {
         self.make_all(path)
     }
 
+    /// Makes the folder of a run that has no `run.json`, and takes the run's lock: of several
+    /// processes, one begins the run.
+    pub(super) fn claim_run(&mut self, root: &Path, path: &Path) -> io::Result<Claim> {
+        self.make_run(root, path)?;
+        let lock_path = RunManifest::lock_path(path, 0);
+        let is_new = !lock_path.exists();
+        let lock = match ProcessLock::acquire(&lock_path) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Ok(Claim::Taken),
+            // `RunRecord::begin` says why there is none.
+            Err(_) => None,
+        };
+        if is_run(path) {
+            return Ok(Claim::Taken);
+        }
+        self.0.extend(is_new.then_some(lock_path));
+        Ok(Claim::Held(lock))
+    }
+
     pub(super) fn keep(mut self) {
         self.0.clear();
     }
@@ -67,8 +94,8 @@ impl NewFolders {
 
 impl Drop for NewFolders {
     fn drop(&mut self) {
-        for folder in self.0.iter().rev() {
-            let _ = fs::remove_dir(folder);
+        for made in self.0.iter().rev() {
+            let _ = fs::remove_dir(made).or_else(|_| fs::remove_file(made));
         }
     }
 }
@@ -95,7 +122,7 @@ pub(super) fn new_id() -> String {
 /// time.
 pub(super) fn new_name(logger: &str, id: &str) -> String {
     let now = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX);
-    let now = ZonedDateTime::new(now, TimeZone::system());
+    let now = ZonedDateTime::new(now, local_time_zone());
     let time = format!(
         "{:04}{:02}{:02}-{:02}{:02}{:02}",
         now.year(),

@@ -34,7 +34,7 @@ pub struct ProcessLock {
 
 impl ProcessLock {
     /// Takes the lock on a file, which is created if it is missing. Returns `None` if a live process
-    /// holds the lock.
+    /// holds the lock, or has just removed the file.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl ProcessLock {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, crate::ring::file::cautious_flags());
         let file = logcore::files::check_regular(options.open(path)?)?;
-        if !lock_soon(&file)? {
+        if !lock_soon(&file)? || !is_at(&file, path)? {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -79,6 +79,22 @@ fn lock_soon(file: &File) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Returns `true` if the path still leads to the file, which another process may remove as long as
+/// that process has the lock.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let locked = file.metadata()?;
+    let there = path.symlink_metadata();
+    Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// Number of attempts to take a lock.
