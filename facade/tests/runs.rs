@@ -60,11 +60,23 @@ fn the_child() {
             _ => "auto".into(),
         },
         rank_wait: if case == "alone" { 0.1 } else { 60.0 },
+        enable_wandb: case == "wandb must",
+        sinks: (case == "wandb must")
+            .then(|| {
+                (
+                    "wandb".to_owned(),
+                    serde_json::json!({"mode": "offline", "resume": "must"}),
+                )
+            })
+            .into_iter()
+            .collect(),
         ..config(Path::new(&folder))
     })
     .unwrap();
     logger.log_metrics_at(7, [("loss", 0.5)]);
-    logger.flush().unwrap();
+    if case != "undelivered" {
+        logger.flush().unwrap();
+    }
     println!("\nrun {}", logger.run_dir().display());
     thread::sleep(Duration::from_secs(600));
     drop(logger);
@@ -96,6 +108,11 @@ impl LiveRun {
     }
 
     fn start_with(case: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::try_start(case, folder, variables).unwrap()
+    }
+
+    /// Returns `None` if the set-up is refused.
+    fn try_start(case: &str, folder: &Path, variables: &[(&str, &str)]) -> Option<Self> {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "the_child", "--nocapture"])
             .env(CASE, case)
@@ -108,10 +125,10 @@ impl LiveRun {
         let dir = lines
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("run ").map(PathBuf::from));
-        Self {
-            process,
-            dir: dir.unwrap(),
+        if dir.is_none() {
+            process.wait().unwrap();
         }
+        Some(Self { process, dir: dir? })
     }
 
     fn kill(mut self) -> PathBuf {
@@ -535,6 +552,90 @@ fn the_ranks_of_a_launch_share_the_run_of_rank_0() {
         let rows = fs::read_to_string(dir.join("metrics.rank1.jsonl")).unwrap();
         assert_eq!(rows.lines().count(), attempt);
         assert!(attempt == 1 || rows.ends_with(",\"attempt\":2}\n"), "{rows}");
+    }
+}
+
+#[test]
+fn a_config_without_a_logger_does_not_wait_for_rank_0() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let config = LogConfig {
+        rank: Some(1),
+        world_size: Some(2),
+        rank_wait: 30.0,
+        ..config(folder.path())
+    };
+    let since = Instant::now();
+    LogManager::get_instance()
+        .configure_from_config(config.clone())
+        .unwrap();
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    assert!(names_in(folder.path()).is_empty(), "{:?}", names_in(folder.path()));
+    let unknown = LogConfig {
+        rank: Some(0),
+        resume: Some("nosuch".into()),
+        ..config
+    };
+    assert!(
+        LogManager::get_instance().configure_from_config(unknown).is_err(),
+        "rank 0 knows that it is wrong"
+    );
+    assert!(names_in(folder.path()).is_empty(), "{:?}", names_in(folder.path()));
+}
+
+#[test]
+fn of_processes_that_begin_one_run_one_has_it() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let log_dir = folder.path().join(round.to_string());
+        let starts = thread::scope(|scope| {
+            let start = || LiveRun::try_start("named", &log_dir, &[]);
+            [scope.spawn(start), scope.spawn(start)].map(|start| start.join().unwrap())
+        });
+        assert_eq!(
+            starts.iter().flatten().count(),
+            1,
+            "one has a run, the other is refused"
+        );
+        let dir = starts.into_iter().flatten().next().unwrap().kill();
+        assert_eq!(RunManifest::read(&dir).unwrap().attempts.len(), 1);
+        assert_eq!(
+            fs::read_to_string(dir.join("metrics.jsonl")).unwrap().lines().count(),
+            1
+        );
+    }
+}
+
+#[cfg(feature = "wandb")]
+#[test]
+fn resume_in_the_environment_excludes_a_condition_of_wandb() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let start = |variables| LiveRun::try_start("wandb must", folder.path(), variables);
+    assert!(start(&[("LOGCORE_RESUME", "auto")]).is_none());
+    start(&[]).unwrap().kill();
+}
+
+#[test]
+fn a_killed_run_elsewhere_is_delivered_before_it_goes_on() {
+    testkit::own_process!();
+    let (elsewhere, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for case in ["undelivered", "flat"] {
+        let dir = LiveRun::start(case, elsewhere.path()).kill();
+        let logger = setup_logging(resuming(folder.path(), &dir.to_string_lossy())).unwrap();
+        assert_eq!(logger.run_dir().canonicalize().unwrap(), dir.canonicalize().unwrap());
+        logger.log_metrics([("loss", 0.25)]);
+        drop(logger);
+        assert!(names_in(&dir).iter().all(|name| !name.ends_with(".ring")));
+        assert!(
+            !dir.join("metrics.jsonl").is_symlink(),
+            "the run writes into its own folder"
+        );
+        let rows = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+        let read_step = |row: &str| serde_json::from_str::<StoredRow>(row).unwrap().step;
+        let steps: Vec<u64> = rows.lines().map(read_step).collect();
+        assert_eq!(steps, [7, 8], "{case}: the row that the ring had counts");
     }
 }
 

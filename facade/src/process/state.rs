@@ -23,7 +23,7 @@ use crate::process::config_watch::{self, WatchHooks};
 use crate::process::logger_config::{with_absolute_paths, with_name};
 use crate::process::rust_log::heed_rust_log;
 use crate::process::{global_log, panic_hook, signals};
-use crate::run::{Run, RunEntry, Runs, note_killed};
+use crate::run::{Run, RunEntry, Runs, folders_of_resumed, note_killed};
 
 /// The calls that the process makes when something happens to it.
 #[derive(Clone, Copy)]
@@ -260,21 +260,13 @@ impl ProcessState {
         let foreign_on_console = heed_rust_log(&mut config);
         note_rank(&config);
         self.recover(&config, None);
-        let entry = self.runs.enter(&config, leave_files(&config)?)?;
-        let mut built = Vec::new();
-        for logger in self.loggers.iter() {
-            let config = entry.config(with_name(&config, logger.name()));
-            let mut sinks = build_sinks(&config, entry.run().info(), logger.stop())?;
-            sinks.open_console_to_foreign(foreign_on_console);
-            let probes = ProbeSet::build(&config, logger.stop())?;
-            built.push((Arc::clone(logger), config, sinks, probes));
-        }
-        // Without a logger, sinks that no logger opens try the config.
-        if built.is_empty() {
-            build_sinks(&entry.config(config.clone()), entry.run().info(), &StopFlag::default())?;
-            drop(entry);
+        if self.loggers.is_empty() {
+            // Sinks that no logger opens try the config.
+            let entry = self.runs.try_out(&config, leave_files(&config)?)?;
+            build_sinks(&entry.config(config), entry.run().info(), &StopFlag::default())?;
         } else {
-            self.reconfigure(built, entry, &config)?;
+            let entry = self.runs.enter(&config, leave_files(&config)?)?;
+            self.reconfigure(entry, &config, foreign_on_console)?;
         }
         self.template = Some(template);
         self.levels.clear();
@@ -285,10 +277,18 @@ impl ProcessState {
 
     fn reconfigure(
         &mut self,
-        mut built: Vec<BuiltLogger>,
         entry: RunEntry,
         config: &LogConfig,
+        foreign_on_console: LevelFilter,
     ) -> Result<(), LogError> {
+        let mut built: Vec<BuiltLogger> = Vec::new();
+        for logger in self.loggers.iter() {
+            let config = entry.config(with_name(config, logger.name()));
+            let mut sinks = build_sinks(&config, entry.run().info(), logger.stop())?;
+            sinks.open_console_to_foreign(foreign_on_console);
+            let probes = ProbeSet::build(&config, logger.stop())?;
+            built.push((Arc::clone(logger), config, sinks, probes));
+        }
         for (_, config, sinks, _) in &mut built {
             self.name_ring(entry.run(), config, sinks);
         }
@@ -418,13 +418,25 @@ impl ProcessState {
         }
     }
 
-    /// Delivers what killed runs have left in the config's folder and in the folders of its runs,
-    /// before anything new is written there.
+    /// Delivers what killed runs have left in the config's folder and in the folders of its runs, and
+    /// what the run has left that the config goes on with, before anything new is written there.
+    fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
+        self.recover_in(config, gone);
+        for log_dir in folders_of_resumed(config) {
+            let config = LogConfig {
+                log_dir,
+                ..config.clone()
+            };
+            self.recover_in(&config, gone);
+        }
+    }
+
+    /// Delivers what killed runs have left in the `log_dir` and in the folders of its runs.
     ///
     /// Each rank recovers its own files. The first rank also recovers the files that no rank of
     /// this run has. The process `gone` has just ended, and may close its files a moment after its
     /// threads have ended.
-    fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
+    fn recover_in(&mut self, config: &LogConfig, gone: Option<u64>) {
         let folder = config.log_dir.canonicalize().unwrap_or_else(|_| config.log_dir.clone());
         if !self.recovered.insert(folder.clone()) {
             return;

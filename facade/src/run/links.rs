@@ -36,6 +36,18 @@ pub(super) fn add(root: &Path, dir: &Path, text_file: &str) {
     }
 }
 
+/// Removes the links in `root` that lead to files of the newest run: a run whose files are in `root`
+/// itself must not write into those of another run.
+#[cfg(unix)]
+pub(super) fn remove(root: &Path, text_file: &str) {
+    for name in REPLACED_FILES.into_iter().chain([text_file, ROWS]) {
+        let link = root.join(name);
+        if std::fs::read_link(&link).is_ok_and(|target| target == Path::new(LATEST).join(name)) {
+            let _ = std::fs::remove_file(link);
+        }
+    }
+}
+
 /// Makes the links to files of a run by name. The names say whether their files are appended to.
 #[cfg(unix)]
 fn link_files<'a>(root: &Path, dir: &Path, names: impl Iterator<Item = (&'a str, bool)>) {
@@ -76,6 +88,9 @@ pub(super) fn make(_: &Path, _: &Path, _: &str) {
 
 #[cfg(not(unix))]
 pub(super) fn add(_: &Path, _: &Path, _: &str) {}
+
+#[cfg(not(unix))]
+pub(super) fn remove(_: &Path, _: &str) {}
 
 /// Name of the link to the folder of the newest run.
 #[cfg(unix)]

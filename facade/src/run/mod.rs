@@ -31,7 +31,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use logcore::{ConfigError, Deadline, LogConfig, LoggerEnd, Ranks, RunInfo, RunState, SupersededRows};
 use logcore_pipeline::print_notice;
 
-use self::choice::{AUTO, FLAT, RunChoice, cannot_make};
+pub(crate) use self::choice::folders_of_resumed;
+use self::choice::{AUTO, ChosenRun, FLAT, RunChoice, cannot_make};
 use self::folder::NewFolders;
 use self::health::Health;
 pub(crate) use self::health::PendingWrite;
@@ -96,6 +97,16 @@ impl Runs {
     /// Finds the live run in the config's `log_dir`, or chooses another one. `leaves_files` tells
     /// whether a sink may leave files.
     pub(crate) fn enter(&self, config: &LogConfig, leaves_files: bool) -> Result<RunEntry, ConfigError> {
+        self.enter_or_try(config, leaves_files, false)
+    }
+
+    /// Returns a way into a run that no logger takes, which shows whether the config is valid. This
+    /// does not wait for rank 0, which may have no logger yet, either.
+    pub(crate) fn try_out(&self, config: &LogConfig, leaves_files: bool) -> Result<RunEntry, ConfigError> {
+        self.enter_or_try(config, leaves_files, true)
+    }
+
+    fn enter_or_try(&self, config: &LogConfig, leaves_files: bool, is_trial: bool) -> Result<RunEntry, ConfigError> {
         let choice = RunChoice::of(config)?;
         let live = self.live.iter().find(|live| is_same(&live.run.root, &config.log_dir));
         let mut entry = match live {
@@ -110,7 +121,7 @@ impl Runs {
             }
             None => {
                 let number = self.opened.get(&config.log_dir).copied().unwrap_or(0);
-                RunEntry::begin(config, choice, number, leaves_files)?
+                RunEntry::begin(config, choice, number, leaves_files, is_trial)?
             }
         };
         if entry.needs_folder {
@@ -208,13 +219,15 @@ impl Runs {
         config: &LogConfig,
         loggers: impl IntoIterator<Item = &'a str>,
     ) {
+        if run.choice.run == FLAT && run.ranks.is_first() {
+            links::remove(&run.root, &config.filename);
+        }
         if run.is_open.swap(true, Ordering::Relaxed) {
             if run.is_linked {
                 links::add(&run.root, run.dir(), &config.filename);
             }
             return;
         }
-        facts::collect_in_background(run.info(), config);
         let mut record = RunRecord::new(run.info(), run.ranks, &run.ledger, earlier);
         loggers.into_iter().for_each(|name| record.add_logger(name));
         record.begin();
@@ -226,6 +239,7 @@ impl Runs {
             links::make(&run.root, run.dir(), &config.filename);
         }
         self.health.get_or_insert_with(Health::start).begin(record);
+        facts::collect_in_background(run.info(), config);
     }
 
     /// Takes a logger out of all runs but one, and ends the run that has no logger left.
@@ -285,7 +299,13 @@ impl LiveRun {
 }
 
 impl RunEntry {
-    fn begin(config: &LogConfig, choice: RunChoice, number: u32, leaves_files: bool) -> Result<Self, ConfigError> {
+    fn begin(
+        config: &LogConfig,
+        choice: RunChoice,
+        number: u32,
+        leaves_files: bool,
+        is_trial: bool,
+    ) -> Result<Self, ConfigError> {
         let mut folders = NewFolders::default();
         if leaves_files {
             let made = folders.make_all(&config.log_dir);
@@ -294,6 +314,8 @@ impl RunEntry {
         let ranks = Ranks::from_config(config);
         let launch = Launch::of_process(config, &choice, number).filter(|_| leaves_files);
         let chosen = match &launch {
+            // The run does not matter, so any will do.
+            Some(_) if is_trial && !ranks.is_first() => ChosenRun::new(folder::new_id(), config.log_dir.clone()),
             Some(launch) if !ranks.is_first() => launch.follow(config),
             None if !ranks.is_first() && (choice.run == FLAT || choice.run_id.is_some()) => {
                 ranks::follow_known(config, &choice)
@@ -337,10 +359,12 @@ impl RunEntry {
         &self.run
     }
 
-    /// Returns the config as the logger and its sinks see it: their folder is that of the run.
+    /// Returns the config as the logger and its sinks see it: their folder is that of the run, and
+    /// `resume` may be from the environment.
     pub(crate) fn config(&self, config: LogConfig) -> LogConfig {
         LogConfig {
             log_dir: self.run.dir().to_owned(),
+            resume: self.run.choice.resume.clone(),
             ..config
         }
     }

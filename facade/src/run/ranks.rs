@@ -65,8 +65,9 @@ impl Launch {
 
     /// Removes the file of an earlier launch with the same facts, before rank 0 chooses the run.
     pub(super) fn withdraw(&self) {
-        // A file that stays names a run that has ended, which no rank takes.
-        if self.make_folder().is_ok() {
+        // A link in the place of the folder would lead out of the `log_dir`. A file that stays names a
+        // run that has ended, which no rank takes.
+        if !self.file.parent().is_some_and(Path::is_symlink) {
             let _ = fs::remove_file(&self.file);
         }
     }
