@@ -644,7 +644,6 @@ fn a_resumed_logger_goes_on_where_it_says() {
     testkit::own_process!();
     let folder = tempfile::tempdir().unwrap();
     let train = |logger: &UnifiedLogger, steps: u64| {
-        logger.start_progress(100, "Training");
         for _ in 0..steps {
             logger.update_progress(1, 32);
             logger.log_metrics([("loss", 0.5)]);
@@ -652,10 +651,13 @@ fn a_resumed_logger_goes_on_where_it_says() {
         logger.finish();
     };
     let logger = setup_logging(config(folder.path())).unwrap();
+    logger.start_progress(100, "Training");
     train(&logger, 7);
     let rows = logger.run().dir().join("metrics.jsonl");
 
     let logger = setup_logging(resuming(folder.path(), "latest")).unwrap();
+    // The checkpoint may be read after the start of the progress.
+    logger.start_progress(100, "Training");
     logger.start_from(5);
     train(&logger, 2);
     #[cfg(feature = "progress")]
@@ -670,6 +672,7 @@ fn a_resumed_logger_goes_on_where_it_says() {
     }
     // Without a first step, the run counts on behind the rows that are kept.
     let logger = setup_logging(resuming(folder.path(), "latest")).unwrap();
+    logger.start_progress(100, "Training");
     train(&logger, 1);
     let text = fs::read_to_string(rows).unwrap();
     let shown: Vec<_> = text

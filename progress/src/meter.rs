@@ -236,6 +236,22 @@ impl Meter {
         self
     }
 
+    /// Replaces the number of samples of earlier progresses, because some of them are done again.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    ///
+    /// use logcore_progress::{Meter, MeterOptions};
+    ///
+    /// let now = Instant::now();
+    /// let mut meter = Meter::start(1, "Epoch 2", None, MeterOptions::default(), now).with_prior_samples(1000);
+    /// meter.set_prior_samples(600);
+    /// assert_eq!(meter.accumulated_samples(), 600);
+    /// ```
+    pub fn set_prior_samples(&mut self, samples_before: u64) {
+        self.samples_before = samples_before;
+    }
+
     /// Sets the position at which the progress begins, because an earlier process has done the units
     /// before. They count for the percentage, and for no rate.
     ///

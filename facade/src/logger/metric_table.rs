@@ -168,6 +168,9 @@ impl MetricTable {
         rows.supersede_from(first);
         let state = rows.read_state();
         self.accumulated_samples = state.accumulated_samples;
+        if let Some(open) = self.progress.meter() {
+            open.set_prior_samples(state.accumulated_samples);
+        }
         self.ledger.iter().for_each(|ledger| ledger.lose(state.superseded_time));
         for at in 0..self.goals.len() {
             let (metric, goal) = self.goals.goal(at);

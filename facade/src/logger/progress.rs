@@ -268,6 +268,11 @@ impl ProgressMeter {
         self.meter.exclude_pause(pause);
     }
 
+    /// Counts on from another number of samples than at the start.
+    pub(crate) fn set_prior_samples(&mut self, samples: u64) {
+        self.meter.set_prior_samples(samples);
+    }
+
     pub(crate) fn accumulated_samples(&self) -> u64 {
         self.meter.accumulated_samples()
     }
