@@ -118,6 +118,9 @@ struct WatchedRun {
     loggers: Vec<Weak<LoggerInner>>,
     /// Time of the last sign of life.
     heard: Instant,
+    /// Time until the next sign of life. It doubles at first: an attempt that is killed early has
+    /// the steps and the ledger of its second half missing at most.
+    pause: Duration,
 }
 
 impl HealthThread {
@@ -150,6 +153,7 @@ impl HealthThread {
                 record,
                 loggers: Vec::new(),
                 heard: Instant::now(),
+                pause: INTERVAL,
             }),
             Request::Join(run, logger) => {
                 if let Some(watched) = self.find(&run) {
@@ -190,8 +194,9 @@ impl HealthThread {
 
 impl WatchedRun {
     fn look(&mut self) {
-        if self.heard.elapsed() >= HEARTBEAT {
+        if self.heard.elapsed() >= self.pause {
             self.heard = Instant::now();
+            self.pause = (self.pause * 2).min(HEARTBEAT);
             self.loggers.retain(|logger| logger.strong_count() > 0);
             let steps = self
                 .loggers

@@ -275,15 +275,22 @@ impl LedgerBook {
         let is_active = |at: usize| !PASSIVE.contains(&Account(at));
         let active = (0..self.accounts.len()).filter(|at| is_active(*at));
         let active: Duration = active.map(|at| self.accounts[at].time).sum();
-        if active.is_zero() {
-            return;
-        }
         let share = (more.as_secs_f64() / active.as_secs_f64()).min(1.0);
         for at in (0..self.accounts.len()).filter(|at| is_active(*at)) {
-            let part = self.accounts[at].time.mul_f64(share).min(self.accounts[at].time);
-            self.accounts[at].time -= part;
-            self.accounts[LOST.0].time += part;
+            let time = self.accounts[at].time;
+            if !time.is_zero() {
+                self.move_to_lost(at, time.mul_f64(share));
+            }
         }
+        // The time of an attempt that was killed before its ledger was saved is all in `startup`.
+        self.move_to_lost(STARTUP.0, more.saturating_sub(active));
+    }
+
+    /// Moves at most so much time of an account.
+    fn move_to_lost(&mut self, at: usize, time: Duration) {
+        let time = time.min(self.accounts[at].time);
+        self.accounts[at].time -= time;
+        self.accounts[LOST.0].time += time;
     }
 
     fn account(&mut self, name: &str) -> Account {
@@ -624,6 +631,25 @@ mod tests {
         timed.book.lose(Duration::from_secs(1000));
         let sum: f64 = timed.figures(5.0).seconds.iter().map(|(_, time)| time).sum();
         assert!((sum - 25.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn steps_of_an_attempt_that_was_killed_before_its_first_save_are_lost() {
+        let mut timed = TimedBook::new();
+        timed.book.continue_after(&attempt(Some(1010.0), &[]), 1010.0);
+        timed.book.lose(Duration::from_secs(6));
+        let expected = [("startup", 4.0), ("step", 0.0), ("lost", 6.0)];
+        let seconds = timed.figures(0.0).seconds;
+        let of = |name: &str| {
+            pairs(&seconds)
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map_or(0.0, |(_, time)| *time)
+        };
+        assert!(
+            expected.iter().all(|(name, time)| (of(name) - time).abs() < 1e-6),
+            "{seconds:?}"
+        );
     }
 
     #[test]
