@@ -201,8 +201,15 @@ pub fn canonical_name(name: &str) -> Cow<'_, str> {
     }
 }
 
-fn is_same_name(one: &str, other: &str) -> bool {
-    canonical_name(one) == canonical_name(other)
+/// Returns `true` for two spellings of one name.
+///
+/// ```
+/// assert!(logcore::is_same_name("my-app", "my_app"));
+/// assert!(!logcore::is_same_name("my-app", "my.app"));
+/// ```
+#[must_use]
+pub fn is_same_name(one: &str, other: &str) -> bool {
+    one == other || canonical_name(one) == canonical_name(other)
 }
 
 fn is_under_by_parts(mut target: &[u8], mut name: &[u8]) -> bool {

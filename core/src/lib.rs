@@ -165,7 +165,7 @@ pub use serde_json;
 
 pub use self::config::{LogConfig, OnFull, ProgressRows, RingPlace, SiteLimit, WatchedLevels};
 pub use self::deadline::Deadline;
-pub use self::directives::{Directives, canonical_name, is_under};
+pub use self::directives::{Directives, canonical_name, is_same_name, is_under};
 pub use self::error::{ConfigError, LogError, ProbeError, SinkError, SinkErrorKind};
 pub use self::formatter::{Formatter, Style};
 pub use self::json_capture::{JsonCapture, Omission};

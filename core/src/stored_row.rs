@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use crate::{MetricValue, nonfinite};
+use crate::{MetricValue, canonical_name, nonfinite};
 
 /// A row of `metrics.jsonl`, read back.
 ///
@@ -144,21 +144,21 @@ impl<'de> Visitor<'de> for StoredRowVisitor {
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SupersededRows {
-    /// Attempts and their first steps, by logger.
+    /// Attempts and their first steps, by the canonical name of the logger.
     first_steps: BTreeMap<String, Vec<(u32, u64)>>,
 }
 
 impl SupersededRows {
     /// Adds the first step of a logger in an attempt.
     pub fn add(&mut self, attempt: u32, logger: &str, first_step: u64) {
-        let steps = self.first_steps.entry(logger.to_owned()).or_default();
+        let steps = self.first_steps.entry(canonical_name(logger).into_owned()).or_default();
         steps.push((attempt, first_step));
     }
 
     /// Returns `true` if a later attempt has superseded the row.
     #[must_use]
     pub fn contains(&self, row: &StoredRow) -> bool {
-        let steps = self.first_steps.get(&row.logger);
+        let steps = self.first_steps.get(&*canonical_name(&row.logger));
         steps.is_some_and(|steps| {
             let is_later = |(attempt, first): &(u32, u64)| *attempt > row.attempt && row.step >= *first;
             steps.iter().any(is_later)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use logcore::files::Lines;
-use logcore::{FileRank, LogConfig, RunInfo, StoredRow, SupersededRows};
+use logcore::{FileRank, LogConfig, RunInfo, StoredRow, SupersededRows, is_same_name};
 use logcore_pipeline::print_notice;
 
 /// The rows that a logger has written to `metrics.jsonl` in earlier attempts of the run, without
@@ -97,7 +97,10 @@ impl EarlierRows {
                 let Ok(row) = serde_json::from_slice::<StoredRow>(line) else {
                     continue;
                 };
-                if row.logger == self.logger && row.attempt < self.attempt && !self.superseded.contains(&row) {
+                if is_same_name(&row.logger, &self.logger)
+                    && row.attempt < self.attempt
+                    && !self.superseded.contains(&row)
+                {
                     visit(&row, self.first_step.is_none_or(|first| row.step < first));
                 }
             }
@@ -184,6 +187,24 @@ mod tests {
             (3, 64)
         );
         assert_eq!(rows.read_best("m/loss", |a, b| a < b), Some((3.0, 2)));
+    }
+
+    #[test]
+    fn a_logger_goes_on_with_the_rows_of_another_spelling_of_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = |attempt: u32, step: u64| {
+            format!("{{\"step\":{step},\"time\":1,\"logger\":\"my-app\",\"attempt\":{attempt}}}\n")
+        };
+        fs::write(folder.path().join("metrics.jsonl"), row(1, 9) + &row(2, 3)).unwrap();
+        let run = RunInfo::new("k3v9q2ab", "my_app", folder.path(), 3);
+        let config = LogConfig {
+            name: "my_app".to_owned(),
+            ..LogConfig::default()
+        };
+        let mut superseded = SupersededRows::default();
+        superseded.add(2, "my_app", 3);
+        let rows = EarlierRows::of_run(&run, &config, superseded).unwrap();
+        assert_eq!(rows.read_state().next_step, 4);
     }
 
     #[test]

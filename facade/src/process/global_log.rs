@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use arc_swap::ArcSwap;
-use logcore::is_logging_suppressed;
 use logcore::log::{self, Log, Metadata, Record};
+use logcore::{is_logging_suppressed, is_same_name};
 use logcore_pipeline::{RecordArrival, RecordOrigin, count_call_after_end, print_notice};
 
 use crate::logger::inner::LoggerInner;
@@ -44,7 +44,9 @@ pub(crate) fn fallback() -> Option<Arc<LoggerInner>> {
 
 /// Returns the logger of this name that this process has from the process that forked it.
 pub(crate) fn inherited(name: &str) -> Option<Arc<LoggerInner>> {
-    all_inherited().into_iter().find(|logger| logger.name() == name)
+    all_inherited()
+        .into_iter()
+        .find(|logger| is_same_name(logger.name(), name))
 }
 
 /// Returns all loggers that this process has from the process that forked it.

@@ -3,7 +3,7 @@
 //! The first logger of rank 0 has the run's own id. The others have ids and a group that begin with
 //! the id, so that W&B's page shows what belongs together.
 
-use logcore::{BuildContext, ConfigError, RunInfo, WandbRun};
+use logcore::{BuildContext, ConfigError, RunInfo, WandbRun, is_same_name};
 
 use crate::settings::{ResumeMode, RunSettings};
 
@@ -59,7 +59,7 @@ fn check_resume(settings: &RunSettings, context: &BuildContext<'_>) -> Result<()
 }
 
 fn is_of(wandb: &WandbRun, context: &BuildContext<'_>) -> bool {
-    wandb.logger == context.logger() && wandb.rank == context.rank()
+    is_same_name(&wandb.logger, context.logger()) && wandb.rank == context.rank()
 }
 
 /// Returns an id that no other W&B run of the run has.
