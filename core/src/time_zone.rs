@@ -1,3 +1,4 @@
+use std::sync::OnceLock;
 use std::{env, fs};
 
 use jiff::tz::TimeZone;
@@ -7,7 +8,7 @@ const LOCAL_TIME: &str = "/etc/localtime";
 
 /// Returns the time zone of `TZ`, else that of the machine, else UTC.
 ///
-/// Without `TZ` this reads one file. [`TimeZone::system`] would list all zones of the machine first,
+/// Without `TZ` this reads one file, once in a process. [`TimeZone::system`] would list all zones of the machine first,
 /// at its first call in a process: milliseconds of a program's start.
 ///
 /// ```
@@ -18,8 +19,12 @@ const LOCAL_TIME: &str = "/etc/localtime";
 /// ```
 #[must_use]
 pub fn local_time_zone() -> TimeZone {
-    let is_named = env::var_os("TZ").is_some();
-    let zone_of_machine = || TimeZone::tzif("Local", &fs::read(LOCAL_TIME).ok()?).ok();
-    let zone = if is_named { None } else { zone_of_machine() };
+    static OF_MACHINE: OnceLock<Option<TimeZone>> = OnceLock::new();
+
+    let read = || TimeZone::tzif("Local", &fs::read(LOCAL_TIME).ok()?).ok();
+    let zone = match env::var_os("TZ") {
+        None => OF_MACHINE.get_or_init(read).clone(),
+        Some(_) => None,
+    };
     zone.unwrap_or_else(TimeZone::system)
 }

@@ -254,9 +254,21 @@ fn a_refused_set_up_leaves_no_folder() {
         sinks: [("file".to_owned(), serde_json::json!({"keep": "many"}))].into(),
         ..config(&log_dir)
     };
-    assert_eq!(refused(wrong.clone()).field, "sinks.file.keep");
-    assert!(LogManager::get_instance().configure_from_config(wrong).is_err());
-    assert_eq!(names_in(folder.path()), [""; 0]);
+    for (run, run_id) in [("auto", None), ("named", None), ("auto", Some("k3v9")), ("flat", None)] {
+        let wrong = LogConfig {
+            run: run.into(),
+            run_id: run_id.map(str::to_owned),
+            ..wrong.clone()
+        };
+        assert_eq!(refused(wrong.clone()).field, "sinks.file.keep");
+        assert!(LogManager::get_instance().configure_from_config(wrong).is_err());
+        assert_eq!(names_in(folder.path()), [""; 0], "{run} {run_id:?}");
+    }
+    let right = LogConfig {
+        run: "named".into(),
+        ..config(&log_dir)
+    };
+    assert_eq!(setup_logging(right).unwrap().run_dir(), log_dir.join("named"));
 }
 
 #[test]
@@ -275,6 +287,51 @@ fn without_a_sink_that_leaves_files_the_folder_comes_with_run_dir() {
     assert_eq!(state_of(&dir), RunState::Running);
     logger.finish();
     assert_eq!(state_of(&dir), RunState::Finished);
+}
+
+#[test]
+fn a_folder_that_comes_late_is_not_that_of_another_process() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let without_files = LogConfig {
+        run: "named".into(),
+        enable_file: false,
+        sinks: [("jsonl".to_owned(), false.into())].into(),
+        ..config(folder.path())
+    };
+    let logger = setup_logging(without_files).unwrap();
+    let other = LiveRun::start("named", folder.path());
+    let begun = RunManifest::read(&other.dir).unwrap();
+    assert_eq!(logger.run_dir(), other.dir, "the notice says that the folder is taken");
+    let with_files = LogConfig {
+        name: "second".into(),
+        run: "named".into(),
+        ..config(folder.path())
+    };
+    assert_eq!(refused(with_files).field, "log_dir");
+    logger.finish();
+    let dir = other.kill();
+    let now = RunManifest::read(&dir).unwrap();
+    assert_eq!((now.id, now.attempts.len()), (begun.id, 1));
+}
+
+#[test]
+fn a_rank_without_a_world_leaves_the_run_to_rank_0() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let named = LogConfig {
+        run: "named".into(),
+        rank: Some(1),
+        ..config(folder.path())
+    };
+    let logger = setup_logging(named).unwrap();
+    let first = LiveRun::start("named", folder.path());
+    assert_eq!(first.dir, logger.run_dir());
+    assert_eq!(
+        state_of(&first.kill()),
+        RunState::Killed,
+        "rank 1 has a lock of its own"
+    );
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::process::config_watch::{self, WatchHooks};
 use crate::process::logger_config::{with_absolute_paths, with_name};
 use crate::process::rust_log::heed_rust_log;
 use crate::process::{global_log, panic_hook, signals};
-use crate::run::{Run, RunEntry, Runs, folders_of_resumed, note_killed};
+use crate::run::{Run, RunEntry, Runs, note_killed, resumed_elsewhere};
 
 /// The calls that the process makes when something happens to it.
 #[derive(Clone, Copy)]
@@ -422,7 +422,7 @@ impl ProcessState {
     /// what the run has left that the config goes on with, before anything new is written there.
     fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
         self.recover_in(config, gone);
-        for log_dir in folders_of_resumed(config) {
+        if let Some(log_dir) = resumed_elsewhere(config) {
             let config = LogConfig {
                 log_dir,
                 ..config.clone()

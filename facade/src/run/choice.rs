@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use logcore::{ConfigError, LogConfig, RunManifest, RunState};
+use logcore::{ConfigError, LogConfig, Ranks, RunManifest, RunState};
 use logcore_pipeline::ProcessLock;
 
 use super::folder::{self, Claim, NewFolders};
@@ -107,10 +107,12 @@ fn choose_named(
     needs_folder: bool,
 ) -> Result<ChosenRun, ConfigError> {
     let dir = config.log_dir.join(name);
+    let goes_on_with_any = choice.run_id.is_none() && choice.resume.as_ref().is_some_and(|resume| resume == AUTO);
     let since = Instant::now();
     while !folder::is_run(&dir) {
         let id = || choice.run_id.clone().unwrap_or_else(folder::new_id);
-        if !needs_folder {
+        // Rank 0 alone has the lock that tells who begins the run.
+        if !needs_folder || !Ranks::from_config(config).is_first() {
             return Ok(ChosenRun::new(id(), dir));
         }
         let claimed = folders.claim_run(&config.log_dir, &dir);
@@ -122,12 +124,15 @@ fn choose_named(
             }
             // A process that begins the run writes `run.json` within milliseconds.
             Claim::Taken if since.elapsed() < END_TIMEOUT => thread::sleep(LOOK_INTERVAL),
+            Claim::Taken if goes_on_with_any => return begin_new(config, folders, needs_folder),
             Claim::Taken => {
+                let field = if choice.run_id.is_some() { "run_id" } else { "run" };
                 let remedy = format!(
-                    "another process has begun a run in {} and written nothing: end that process, or use another name",
-                    dir.display()
+                    "another process has begun a run in {} and written no {}: end that process, or use another `{field}`",
+                    dir.display(),
+                    RunManifest::FILE
                 );
-                return Err(ConfigError::new("run", name, remedy));
+                return Err(name_variable(config, ConfigError::new(field, name, remedy)));
             }
         }
     }
@@ -137,7 +142,7 @@ fn choose_named(
     if let Err(error) = RunManifest::read(&dir) {
         return Err(unreadable(&dir, "run", name, &error));
     }
-    if choice.resume.as_ref().is_some_and(|resume| resume == AUTO) {
+    if goes_on_with_any {
         // The run is live, or that of another machine.
         return begin_new(config, folders, needs_folder);
     }
@@ -192,7 +197,7 @@ impl ChosenRun {
 
 /// Returns the earlier run that `resume` names; `None` if `auto` finds none.
 fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<Option<ChosenRun>, ConfigError> {
-    let root = &config.log_dir;
+    let (root, rank) = (&config.log_dir, Ranks::from_config(config).rank);
     let candidates = || -> Vec<(PathBuf, RunManifest)> {
         let dirs = match choice.run.as_str() {
             FLAT => vec![root.clone()],
@@ -218,7 +223,7 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
             .into_iter()
             .filter(|(dir, manifest)| is_wanted(manifest, dir));
         // Another process may go on with a run at the same moment.
-        return Ok(wanted.find_map(|(dir, _)| go_on(dir).ok()));
+        return Ok(wanted.find_map(|(dir, _)| go_on(dir, rank).ok()));
     }
     let dir = match resume {
         LATEST => candidates().into_iter().next().map(|(dir, _)| dir),
@@ -238,17 +243,14 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
     resume_or_refuse(config, dir, "resume", resume).map(Some)
 }
 
-/// Returns the folders outside the config's `log_dir` in which a ring of the run may be that the
-/// config goes on with: the run's folder and the one that holds it.
-pub(crate) fn folders_of_resumed(config: &LogConfig) -> Vec<PathBuf> {
-    let resume = RunChoice::of(config).ok().and_then(|choice| choice.resume);
-    let Some(dir) = resume.and_then(|run| folder_of(&config.log_dir, &run)) else {
-        return Vec::new();
-    };
-    match dir.starts_with(&config.log_dir) {
-        true => Vec::new(),
-        false => dir.parent().map(Path::to_owned).into_iter().chain([dir]).collect(),
-    }
+/// Returns the folder of the run that the config goes on with, if a start in the config's `log_dir`
+/// does not look for rings there.
+pub(crate) fn resumed_elsewhere(config: &LogConfig) -> Option<PathBuf> {
+    let resume = RunChoice::of(config).ok()?.resume?;
+    let is_path = ![AUTO, LATEST].contains(&resume.as_str());
+    let dir = folder_of(&config.log_dir, &resume).filter(|_| is_path)?;
+    let is_elsewhere = dir != config.log_dir && dir.parent() != Some(&config.log_dir);
+    is_elsewhere.then_some(dir)
 }
 
 /// Returns the folder of the run that a config names by its folder, in `root` or anywhere.
@@ -276,9 +278,10 @@ fn without_links(root: &Path, dir: PathBuf) -> PathBuf {
 
 /// Goes on with a run whose process may still be ending.
 fn resume_or_refuse(config: &LogConfig, dir: PathBuf, field: &str, value: &str) -> Result<ChosenRun, ConfigError> {
+    let rank = Ranks::from_config(config).rank;
     let since = Instant::now();
     loop {
-        let why = match go_on(dir.clone()) {
+        let why = match go_on(dir.clone(), rank) {
             Ok(chosen) => return Ok(chosen),
             Err(NotResumed::Unreadable(error)) => return Err(unreadable(&dir, field, value, &error)),
             Err(NotResumed::Live) => "is live",
@@ -307,9 +310,9 @@ enum NotResumed {
     Unreadable(io::Error),
 }
 
-/// Takes the lock of a run and reads what the run has so far.
-fn go_on(dir: PathBuf) -> Result<ChosenRun, NotResumed> {
-    let path = RunManifest::lock_path(&dir, 0);
+/// Takes the lock that this rank has on a run, and reads what the run has so far.
+fn go_on(dir: PathBuf, rank: u32) -> Result<ChosenRun, NotResumed> {
+    let path = RunManifest::lock_path(&dir, rank);
     let heard = path.symlink_metadata().and_then(|metadata| metadata.modified());
     let read = || RunManifest::read(&dir).map_err(NotResumed::Unreadable);
     let since = Instant::now();
@@ -337,6 +340,11 @@ fn go_on(dir: PathBuf) -> Result<ChosenRun, NotResumed> {
             .map_or(manifest.started, |newest| newest.started);
         let ended = heard.map_or(started, seconds).max(started);
         manifest.end(RunState::Killed, KILLED, ended);
+        if rank == 0 {
+            // Other ranks must not take part in the attempt that has ended. `RunRecord::begin` writes
+            // the file again, and reports an error.
+            let _ = manifest.write(&dir);
+        }
     }
     Ok(ChosenRun {
         id: manifest.id.clone(),

@@ -17,7 +17,7 @@ const SHORT_ID_LENGTH: usize = 4;
 /// Largest number of bytes of the logger's name in the name of a folder.
 const MAX_NAME: usize = 64;
 
-/// The folders that a set-up has made, and the lock in the newest. Dropping the value removes them,
+/// The folders that a set-up has made, and the file of the lock in the newest. Dropping the value removes them,
 /// unless they hold something else or are [kept](Self::keep).
 #[derive(Debug, Default)]
 pub(super) struct NewFolders(Vec<PathBuf>);
@@ -77,13 +77,17 @@ impl NewFolders {
         let lock = match ProcessLock::acquire(&lock_path) {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => return Ok(Claim::Taken),
+            // Another process, whose set-up was refused, has removed the folder meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Claim::Taken),
             // `RunRecord::begin` says why there is none.
             Err(_) => None,
         };
         if is_run(path) {
             return Ok(Claim::Taken);
         }
-        self.0.extend(is_new.then_some(lock_path));
+        // Without a lock, the file may be another process's.
+        let is_own = is_new && lock.is_some();
+        self.0.extend(is_own.then_some(lock_path));
         Ok(Claim::Held(lock))
     }
 
@@ -188,6 +192,32 @@ mod tests {
         let digits = name.strip_prefix("trainer-").unwrap().strip_suffix("-k3v9").unwrap();
         assert_eq!(digits.len(), "20261129-101500".len());
         assert_eq!(digits.as_bytes()[8], b'-');
+    }
+
+    #[test]
+    fn a_run_is_claimed_once() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("x");
+        let claim = |folders: &mut NewFolders| folders.claim_run(root.path(), &dir).unwrap();
+        let (mut one, mut other) = (NewFolders::default(), NewFolders::default());
+        let Claim::Held(held) = claim(&mut one) else {
+            panic!("nobody else has it")
+        };
+        assert!(matches!(claim(&mut other), Claim::Taken));
+        drop(other);
+        assert!(dir.exists(), "it is the folder of the first");
+        drop((one, held));
+        assert!(!dir.exists(), "the set-up was refused");
+
+        let mut begun = NewFolders::default();
+        assert!(matches!(claim(&mut begun), Claim::Held(Some(_))));
+        RunManifest::default().write(&dir).unwrap();
+        begun.keep();
+        assert!(
+            matches!(claim(&mut NewFolders::default()), Claim::Taken),
+            "it has begun"
+        );
+        assert!(dir.join(RunManifest::LOCK).exists());
     }
 
     #[test]

@@ -118,8 +118,8 @@ struct WatchedRun {
     loggers: Vec<Weak<LoggerInner>>,
     /// Time of the last sign of life.
     heard: Instant,
-    /// Time until the next sign of life. It doubles at first: an attempt that is killed early has
-    /// the steps and the ledger of its second half missing at most.
+    /// Time until the next sign of life, which doubles at first: an attempt that is killed early
+    /// loses little of its ledger.
     pause: Duration,
 }
 

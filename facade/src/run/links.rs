@@ -36,12 +36,12 @@ pub(super) fn add(root: &Path, dir: &Path, text_file: &str) {
     }
 }
 
-/// Removes the links in `root` that lead to files of the newest run: a run whose files are in `root`
-/// itself must not write into those of another run.
+/// Removes the links in the folder of a run that lead to files of the newest run. They are in
+/// `log_dir`, and a run whose folder is `log_dir` itself must not write into the files of another.
 #[cfg(unix)]
-pub(super) fn remove(root: &Path, text_file: &str) {
+pub(super) fn remove(dir: &Path, text_file: &str) {
     for name in REPLACED_FILES.into_iter().chain([text_file, ROWS]) {
-        let link = root.join(name);
+        let link = dir.join(name);
         if std::fs::read_link(&link).is_ok_and(|target| target == Path::new(LATEST).join(name)) {
             let _ = std::fs::remove_file(link);
         }

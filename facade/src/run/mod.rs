@@ -24,16 +24,17 @@ mod ranks;
 mod record;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use logcore::{ConfigError, Deadline, LogConfig, LoggerEnd, Ranks, RunInfo, RunState, SupersededRows};
-use logcore_pipeline::print_notice;
+use logcore::{ConfigError, Deadline, LogConfig, LoggerEnd, Ranks, RunInfo, RunManifest, RunState, SupersededRows};
+use logcore_pipeline::{ProcessLock, print_notice};
 
-pub(crate) use self::choice::folders_of_resumed;
+pub(crate) use self::choice::resumed_elsewhere;
 use self::choice::{AUTO, ChosenRun, FLAT, RunChoice, cannot_make};
-use self::folder::NewFolders;
+use self::folder::{Claim, NewFolders};
 use self::health::Health;
 pub(crate) use self::health::PendingWrite;
 pub(crate) use self::killed::note_killed;
@@ -88,6 +89,7 @@ pub(crate) struct Run {
 /// made, and releases an earlier run; [`Runs::open`] keeps them.
 pub(crate) struct RunEntry {
     run: Arc<Run>,
+    /// Dropped before the lock in `earlier`: nobody else has the lock while its file is removed.
     folders: NewFolders,
     earlier: EarlierRun,
     needs_folder: bool,
@@ -112,12 +114,17 @@ impl Runs {
         let mut entry = match live {
             Some(live) => {
                 live.run.check(config, &choice)?;
-                RunEntry {
+                let mut entry = RunEntry {
                     run: Arc::clone(&live.run),
                     folders: NewFolders::default(),
                     earlier: EarlierRun::default(),
                     needs_folder: leaves_files,
+                };
+                if leaves_files && !live.run.is_open() {
+                    let claimed = live.run.claim_folder(&mut entry.folders);
+                    entry.earlier.lock = claimed.map_err(|error| cannot_make(config, live.run.dir(), &error))?;
                 }
+                entry
             }
             None => {
                 let number = self.opened.get(&config.log_dir).copied().unwrap_or(0);
@@ -182,20 +189,25 @@ impl Runs {
     /// Makes the folder of a run that no sink has needed so far.
     pub(crate) fn make_folder(&mut self, run: &Arc<Run>, config: &LogConfig) {
         let mut folders = NewFolders::default();
-        if let Err(error) = folders.make_run(&run.root, run.dir()) {
-            print_notice(
-                &format!("run folder {}", run.dir().display()),
-                &format!("cannot make the run's folder {}: {error}", run.dir().display()),
-            );
-            return;
-        }
+        let lock = match run.claim_folder(&mut folders) {
+            Ok(lock) => lock,
+            Err(error) => {
+                let dir = run.dir().display();
+                print_notice(
+                    &format!("run folder {dir}"),
+                    &format!("cannot make the run's folder {dir}: {error}"),
+                );
+                return;
+            }
+        };
         folders.keep();
         let live = self.live.iter().find(|live| Arc::ptr_eq(&live.run, run));
         // The run of a parent process, or of a logger that has ended, needs no more than a folder.
         let Some(live) = live else { return };
         let loggers: Vec<Arc<LoggerInner>> = live.loggers.values().cloned().collect();
         let names = loggers.iter().map(|logger| logger.name());
-        self.open_folder(run, EarlierRun::default(), config, names);
+        let manifest = RunManifest::default();
+        self.open_folder(run, EarlierRun { manifest, lock }, config, names);
         if let Some(health) = &self.health {
             loggers.iter().for_each(|logger| health.join(run.info(), logger));
         }
@@ -219,8 +231,8 @@ impl Runs {
         config: &LogConfig,
         loggers: impl IntoIterator<Item = &'a str>,
     ) {
-        if run.choice.run == FLAT && run.ranks.is_first() {
-            links::remove(&run.root, &config.filename);
+        if run.ranks.is_first() {
+            links::remove(run.dir(), &config.filename);
         }
         if run.is_open.swap(true, Ordering::Relaxed) {
             if run.is_linked {
@@ -395,6 +407,18 @@ impl Run {
 
     pub(crate) fn dir(&self) -> &Path {
         self.info.dir()
+    }
+
+    /// Makes the folder of a run that was chosen without one, and takes its lock if other processes
+    /// may choose the same folder.
+    fn claim_folder(&self, folders: &mut NewFolders) -> io::Result<Option<ProcessLock>> {
+        if self.choice.run == FLAT || !self.ranks.is_first() {
+            return folders.make_run(&self.root, self.dir()).map(|()| None);
+        }
+        match folders.claim_run(&self.root, self.dir())? {
+            Claim::Held(lock) => Ok(lock),
+            Claim::Taken => Err(io::Error::other("another process has begun a run there")),
+        }
     }
 
     /// Returns `true` if the folder is there and complete.

@@ -113,3 +113,26 @@ impl Drop for ProcessLock {
         drop(self.file.take());
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_lock_on_a_file_that_is_gone_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&file, &path).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(
+            !is_at(&file, &path).unwrap(),
+            "it was removed while somebody waited for it"
+        );
+        let _next = File::create(&path).unwrap();
+        assert!(!is_at(&file, &path).unwrap(), "another file is there");
+        assert!(ProcessLock::acquire(&path).unwrap().is_some());
+    }
+}

@@ -14,6 +14,7 @@
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp};
+use logcore::local_time_zone;
 
 /// Most milliseconds that lines of one file may be out of order without counting as a repeated
 /// hour.
@@ -41,7 +42,7 @@ impl LocalClock {
     /// A clock in the time zone of this process.
     pub(crate) fn new() -> Self {
         Self {
-            zone: TimeZone::system(),
+            zone: local_time_zone(),
             set_back: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 use logcore::kill_point::kill_point;
+use logcore::local_time_zone;
 use serde::{Deserialize, Serialize};
 
 /// Conditions for starting a new file, and the number of old files that are kept.
@@ -43,7 +44,7 @@ impl Rotation {
         if !self.daily {
             return None;
         }
-        let zone = if self.utc { TimeZone::UTC } else { TimeZone::system() };
+        let zone = if self.utc { TimeZone::UTC } else { local_time_zone() };
         let nearest = match time < SystemTime::UNIX_EPOCH {
             true => Timestamp::MIN,
             false => Timestamp::MAX,
