@@ -21,7 +21,9 @@ const LOCAL_TIME: &str = "/etc/localtime";
 pub fn local_time_zone() -> TimeZone {
     static OF_MACHINE: OnceLock<Option<TimeZone>> = OnceLock::new();
 
-    let read = || TimeZone::tzif("Local", &fs::read(LOCAL_TIME).ok()?).ok();
+    // A pipe or a device in its place would stop the start.
+    let is_file = || fs::metadata(LOCAL_TIME).is_ok_and(|metadata| metadata.is_file());
+    let read = || TimeZone::tzif("Local", &is_file().then(|| fs::read(LOCAL_TIME).ok())??).ok();
     let zone = match env::var_os("TZ") {
         None => OF_MACHINE.get_or_init(read).clone(),
         Some(_) => None,

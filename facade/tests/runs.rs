@@ -73,8 +73,12 @@ fn the_child() {
         ..config(Path::new(&folder))
     })
     .unwrap();
-    logger.log_metrics_at(7, [("loss", 0.5)]);
-    if case != "undelivered" {
+    if case == "undelivered" {
+        for step in 0..2000 {
+            logger.log_metrics_at(step, [("loss", 0.5)]);
+        }
+    } else {
+        logger.log_metrics_at(7, [("loss", 0.5)]);
         logger.flush().unwrap();
     }
     println!("\nrun {}", logger.run_dir().display());
@@ -678,7 +682,7 @@ fn resume_in_the_environment_excludes_a_condition_of_wandb() {
 fn a_killed_run_elsewhere_is_delivered_before_it_goes_on() {
     testkit::own_process!();
     let (elsewhere, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    for case in ["undelivered", "flat"] {
+    for (case, last) in [("undelivered", 1999), ("flat", 7)] {
         let dir = LiveRun::start(case, elsewhere.path()).kill();
         let logger = setup_logging(resuming(folder.path(), &dir.to_string_lossy())).unwrap();
         assert_eq!(logger.run_dir().canonicalize().unwrap(), dir.canonicalize().unwrap());
@@ -689,11 +693,88 @@ fn a_killed_run_elsewhere_is_delivered_before_it_goes_on() {
             !dir.join("metrics.jsonl").is_symlink(),
             "the run writes into its own folder"
         );
-        let rows = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
-        let read_step = |row: &str| serde_json::from_str::<StoredRow>(row).unwrap().step;
-        let steps: Vec<u64> = rows.lines().map(read_step).collect();
-        assert_eq!(steps, [7, 8], "{case}: the row that the ring had counts");
+        let first = if case == "flat" { 7 } else { 0 };
+        assert!(
+            steps_in(&dir).into_iter().eq(first..=last + 1),
+            "{case}: the rows that the ring had count"
+        );
     }
+}
+
+/// Returns the steps of the rows, in their order.
+fn steps_in(dir: &Path) -> Vec<u64> {
+    let rows = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    let read_step = |row: &str| serde_json::from_str::<StoredRow>(row).unwrap().step;
+    rows.lines().map(read_step).collect()
+}
+
+#[test]
+fn a_run_that_is_killed_while_another_start_waits_is_delivered_first() {
+    testkit::own_process!();
+    for nested in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let log_dir = if nested {
+            folder.path().join("sub")
+        } else {
+            folder.path().to_owned()
+        };
+        let live = LiveRun::start("undelivered", &log_dir);
+        let name = live.dir.strip_prefix(folder.path()).unwrap().to_owned();
+        let logger = thread::scope(|scope| {
+            let waiting = scope.spawn(|| setup_logging(resuming(folder.path(), &name.to_string_lossy())));
+            thread::sleep(Duration::from_millis(200));
+            live.kill();
+            waiting.join().unwrap().unwrap()
+        });
+        logger.log_metrics([("loss", 0.25)]);
+        let dir = logger.run_dir();
+        logger.finish();
+        assert!(steps_in(&dir).into_iter().eq(0..=2000), "{:?}", steps_in(&dir));
+    }
+}
+
+#[test]
+fn of_starts_that_go_on_with_one_run_none_writes_before_the_run_is_delivered() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let dir = LiveRun::start("undelivered", folder.path()).kill();
+    let starts = thread::scope(|scope| {
+        let start = || LiveRun::start_with("auto", folder.path(), &[("LOGCORE_RESUME", "auto")]);
+        [(); 4].map(|()| scope.spawn(start)).map(|start| start.join().unwrap())
+    });
+    let dirs = starts.map(LiveRun::kill);
+    let went_on = dirs.iter().filter(|own| **own == dir).count();
+    assert_eq!(went_on, 1, "the others begin runs of their own");
+    let steps = steps_in(&dir);
+    assert!(
+        steps[..2000].iter().copied().eq(0..2000) && steps.len() == 2001,
+        "{steps:?}"
+    );
+}
+
+#[test]
+fn a_flat_run_writes_nothing_through_the_links_of_other_runs() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let say = |run: &str, line: &str| {
+        let logger = setup_logging(LogConfig {
+            run: run.into(),
+            ..config(folder.path())
+        })
+        .unwrap();
+        logger.info(line);
+        logger.finish();
+        fs::read_to_string(logger.run_dir().join("training.log")).unwrap()
+    };
+    say("auto", "one");
+    let own = fs::read_dir(folder.path()).unwrap().flatten();
+    let earlier = own
+        .map(|entry| entry.path())
+        .find(|path| path.is_dir() && path.join("run.json").exists());
+    let flat = say("flat", "two");
+    assert!(flat.contains("two") && !flat.contains("one"), "{flat}");
+    let text = fs::read_to_string(earlier.unwrap().join("training.log")).unwrap();
+    assert!(text.contains("one") && !text.contains("two"), "{text}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub(crate) mod global_log;
 pub(crate) mod logger_config;
 pub(crate) mod panic_hook;
 mod plugins;
+pub(crate) mod recovery;
 pub(crate) mod registry;
 mod routing_table;
 mod rust_log;

@@ -4,16 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use logcore::log::LevelFilter;
-use logcore::{
-    Deadline, FileRank, LogConfig, LogError, LoggerEnd, Ranks, RingPlace, Sink, SinkError, StopFlag, canonical_name,
-};
-use logcore_pipeline::{
-    Pipeline, RecoveryError, Signal, at_exit, label_notices_with_rank, print_notice, recover_ranks, set_fork_takeover,
-};
+use logcore::{Deadline, LogConfig, LogError, LoggerEnd, Ranks, RingPlace, Sink, SinkError, StopFlag, canonical_name};
+use logcore_pipeline::{Pipeline, Signal, at_exit, label_notices_with_rank, print_notice, set_fork_takeover};
 
 use crate::logger::inner::LoggerInner;
 use crate::logger::probes::ProbeSet;
@@ -21,9 +16,10 @@ use crate::logger::sinks::{BuiltSinks, build_sinks, leave_files};
 use crate::logger::terminal;
 use crate::process::config_watch::{self, WatchHooks};
 use crate::process::logger_config::{with_absolute_paths, with_name};
+use crate::process::recovery::deliver_killed;
 use crate::process::rust_log::heed_rust_log;
 use crate::process::{global_log, panic_hook, signals};
-use crate::run::{Run, RunEntry, Runs, note_killed, resumed_elsewhere};
+use crate::run::{Run, RunEntry, Runs};
 
 /// The calls that the process makes when something happens to it.
 #[derive(Clone, Copy)]
@@ -418,58 +414,11 @@ impl ProcessState {
         }
     }
 
-    /// Delivers what killed runs have left in the config's folder and in the folders of its runs, and
-    /// what the run has left that the config goes on with, before anything new is written there.
+    /// Delivers what killed runs have left in the config's `log_dir`, once.
     fn recover(&mut self, config: &LogConfig, gone: Option<u64>) {
-        self.recover_in(config, gone);
-        if let Some(log_dir) = resumed_elsewhere(config) {
-            let config = LogConfig {
-                log_dir,
-                ..config.clone()
-            };
-            self.recover_in(&config, gone);
-        }
-    }
-
-    /// Delivers what killed runs have left in the `log_dir` and in the folders of its runs.
-    ///
-    /// Each rank recovers its own files. The first rank also recovers the files that no rank of
-    /// this run has. The process `gone` has just ended, and may close its files a moment after its
-    /// threads have ended.
-    fn recover_in(&mut self, config: &LogConfig, gone: Option<u64>) {
         let folder = config.log_dir.canonicalize().unwrap_or_else(|_| config.log_dir.clone());
-        if !self.recovered.insert(folder.clone()) {
-            return;
-        }
-        let (ranks, files) = (Ranks::from_config(config), FileRank::from_config(config));
-        let mut own = recover_ranks(config, gone, &|other| other == files, &note_killed);
-        let since = Instant::now();
-        let is_closing =
-            |outcome: &Result<_, _>| matches!(outcome, Err(RecoveryError::Live { pid, .. }) if Some(*pid) == gone);
-        while own.iter().any(is_closing) && since.elapsed() < CLOSE_TIMEOUT {
-            thread::sleep(RETRY_INTERVAL);
-            own.retain(|outcome| !is_closing(outcome));
-            own.extend(recover_ranks(config, gone, &|other| other == files, &note_killed));
-        }
-        let is_orphaned = |other: u32| !config.rank_files || ranks.world_size.is_some_and(|size| other >= size);
-        let is_wanted = |other: FileRank| ranks.is_first() && other.0.is_some_and(is_orphaned);
-        let mut orphans = recover_ranks(config, None, &is_wanted, &note_killed);
-        // A live process has files of its own.
-        orphans.retain(|outcome| !matches!(outcome, Err(RecoveryError::Live { .. })));
-        for outcome in own.into_iter().chain(orphans) {
-            match outcome {
-                Ok(recovered) => print_notice(&format!("recovered {}", recovered.pid), &recovered.to_string()),
-                // The live process has a run of its own.
-                Err(RecoveryError::Live { folder: other, .. }) if other != folder => true,
-                Err(RecoveryError::Live { pid, .. }) => print_notice(
-                    &format!("shared folder {}", folder.display()),
-                    &format!(
-                        "process {pid} logs into {}, too: both append to the same files",
-                        folder.display()
-                    ),
-                ),
-                Err(error) => print_notice(&format!("ring in {}", folder.display()), &error.to_string()),
-            };
+        if self.recovered.insert(folder) {
+            deliver_killed(config, gone);
         }
     }
 }
@@ -490,12 +439,6 @@ fn note_rank(config: &LogConfig) {
         print_notice("ranks", &problem.to_string());
     }
 }
-
-/// A process closes its files within this time after its end.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Time between two looks at a process that is ending.
-const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Timeout for handing one command to the writer, which takes it within milliseconds unless a sink
 /// hangs.

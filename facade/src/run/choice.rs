@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use logcore::{ConfigError, LogConfig, Ranks, RunManifest, RunState};
+use logcore::{ConfigError, LogConfig, Ranks, RunManifest, RunState, is_same_name};
 use logcore_pipeline::ProcessLock;
 
 use super::folder::{self, Claim, NewFolders};
 use super::record::{EarlierRun, seconds};
+use crate::process::recovery::deliver_killed_in;
 
 /// The value of `run` for a new folder.
 pub(super) const AUTO: &str = "auto";
@@ -197,7 +198,7 @@ impl ChosenRun {
 
 /// Returns the earlier run that `resume` names; `None` if `auto` finds none.
 fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<Option<ChosenRun>, ConfigError> {
-    let (root, rank) = (&config.log_dir, Ranks::from_config(config).rank);
+    let root = &config.log_dir;
     let candidates = || -> Vec<(PathBuf, RunManifest)> {
         let dirs = match choice.run.as_str() {
             FLAT => vec![root.clone()],
@@ -217,13 +218,13 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
         let is_wanted = |manifest: &RunManifest, dir: &Path| match manifest.read_state(dir) {
             RunState::Running | RunState::Unknown => false,
             _ if choice.run != AUTO => true,
-            state => state != RunState::Finished && manifest.name == config.name,
+            state => state != RunState::Finished && is_same_name(&manifest.name, &config.name),
         };
         let mut wanted = candidates()
             .into_iter()
             .filter(|(dir, manifest)| is_wanted(manifest, dir));
         // Another process may go on with a run at the same moment.
-        return Ok(wanted.find_map(|(dir, _)| go_on(dir, rank).ok()));
+        return Ok(wanted.find_map(|(dir, _)| go_on(dir, config).ok()));
     }
     let dir = match resume {
         LATEST => candidates().into_iter().next().map(|(dir, _)| dir),
@@ -241,16 +242,6 @@ fn find_earlier(config: &LogConfig, choice: &RunChoice, resume: &str) -> Result<
         return Err(ConfigError::new("resume", resume, remedy));
     };
     resume_or_refuse(config, dir, "resume", resume).map(Some)
-}
-
-/// Returns the folder of the run that the config goes on with, if a start in the config's `log_dir`
-/// does not look for rings there.
-pub(crate) fn resumed_elsewhere(config: &LogConfig) -> Option<PathBuf> {
-    let resume = RunChoice::of(config).ok()?.resume?;
-    let is_path = ![AUTO, LATEST].contains(&resume.as_str());
-    let dir = folder_of(&config.log_dir, &resume).filter(|_| is_path)?;
-    let is_elsewhere = dir != config.log_dir && dir.parent() != Some(&config.log_dir);
-    is_elsewhere.then_some(dir)
 }
 
 /// Returns the folder of the run that a config names by its folder, in `root` or anywhere.
@@ -278,10 +269,9 @@ fn without_links(root: &Path, dir: PathBuf) -> PathBuf {
 
 /// Goes on with a run whose process may still be ending.
 fn resume_or_refuse(config: &LogConfig, dir: PathBuf, field: &str, value: &str) -> Result<ChosenRun, ConfigError> {
-    let rank = Ranks::from_config(config).rank;
     let since = Instant::now();
     loop {
-        let why = match go_on(dir.clone(), rank) {
+        let why = match go_on(dir.clone(), config) {
             Ok(chosen) => return Ok(chosen),
             Err(NotResumed::Unreadable(error)) => return Err(unreadable(&dir, field, value, &error)),
             Err(NotResumed::Live) => "is live",
@@ -310,28 +300,35 @@ enum NotResumed {
     Unreadable(io::Error),
 }
 
-/// Takes the lock that this rank has on a run, and reads what the run has so far.
-fn go_on(dir: PathBuf, rank: u32) -> Result<ChosenRun, NotResumed> {
+/// Delivers what a run has left, takes the lock that this rank has on the run, and reads what the run
+/// has so far.
+fn go_on(dir: PathBuf, config: &LogConfig) -> Result<ChosenRun, NotResumed> {
+    let rank = Ranks::from_config(config).rank;
     let path = RunManifest::lock_path(&dir, rank);
     let heard = path.symlink_metadata().and_then(|metadata| metadata.modified());
     let read = || RunManifest::read(&dir).map_err(NotResumed::Unreadable);
     let since = Instant::now();
-    let lock = loop {
-        match read()?.read_state(&dir) {
+    let (mut manifest, lock) = loop {
+        let before = read()?;
+        match before.read_state(&dir) {
             RunState::Running => return Err(NotResumed::Live),
             RunState::Unknown => return Err(NotResumed::Unknown),
-            _ => {}
+            _ => deliver_killed_in(&dir, config),
         }
-        match ProcessLock::acquire(&path) {
-            Ok(Some(lock)) => break Some(lock),
+        let lock = match ProcessLock::acquire(&path) {
+            Ok(Some(lock)) => Some(lock),
             // Readers have the lock for a moment, and so has a recovery that notes the end of the run.
-            Ok(None) if since.elapsed() < NOTE_TIMEOUT => {}
+            Ok(None) if since.elapsed() < NOTE_TIMEOUT => continue,
             Ok(None) => return Err(NotResumed::Live),
             // Without locks, the written state has to do.
-            Err(_) => break None,
+            Err(_) => None,
+        };
+        let now = read()?;
+        // Another process may have had an attempt meanwhile, and left a ring of its own.
+        if now.attempts.len() == before.attempts.len() {
+            break (now, lock);
         }
     };
-    let mut manifest = read()?;
     if manifest.state == RunState::Running {
         // Nobody has recovered the killed process, whose last sign of life has to do.
         let started = manifest

@@ -32,7 +32,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use logcore::{ConfigError, Deadline, LogConfig, LoggerEnd, Ranks, RunInfo, RunManifest, RunState, SupersededRows};
 use logcore_pipeline::{ProcessLock, print_notice};
 
-pub(crate) use self::choice::resumed_elsewhere;
 use self::choice::{AUTO, ChosenRun, FLAT, RunChoice, cannot_make};
 use self::folder::{Claim, NewFolders};
 use self::health::Health;
@@ -43,6 +42,7 @@ use self::ranks::Launch;
 use self::record::{EarlierRun, RunRecord};
 use crate::logger::inner::LoggerInner;
 use crate::logger::summary::{self, ClosingPart};
+use crate::process::recovery::deliver_killed_in;
 
 /// The live runs of a process. A run lives from its first logger to the end of its last.
 #[derive(Default)]
@@ -134,6 +134,10 @@ impl Runs {
         if entry.needs_folder {
             let made = entry.folders.make_run(&config.log_dir, entry.run.dir());
             made.map_err(|error| cannot_make(config, entry.run.dir(), &error))?;
+            // Before a sink looks where its path leads.
+            if entry.run.ranks.is_first() && !is_trial {
+                links::remove(entry.run.dir(), &config.filename);
+            }
         }
         Ok(entry)
     }
@@ -231,9 +235,6 @@ impl Runs {
         config: &LogConfig,
         loggers: impl IntoIterator<Item = &'a str>,
     ) {
-        if run.ranks.is_first() {
-            links::remove(run.dir(), &config.filename);
-        }
         if run.is_open.swap(true, Ordering::Relaxed) {
             if run.is_linked {
                 links::add(&run.root, run.dir(), &config.filename);
@@ -337,6 +338,10 @@ impl RunEntry {
                 choice::choose(config, &choice, &mut folders, leaves_files)?
             }
         };
+        let is_elsewhere = chosen.dir.parent() != Some(&config.log_dir) && chosen.dir != config.log_dir;
+        if !ranks.is_first() && is_elsewhere {
+            deliver_killed_in(&chosen.dir, config);
+        }
         let earlier = chosen.earlier;
         let attempt = choice::attempt_after(&earlier.manifest);
         let name = match earlier.manifest.name.as_str() {
