@@ -12,10 +12,12 @@ const LOCAL_TIME: &str = "/etc/localtime";
 /// at its first call in a process: milliseconds of a program's start.
 ///
 /// ```
+/// use jiff::tz::TimeZone;
+/// use jiff::{Timestamp, ZonedDateTime};
 /// use logcore::local_time_zone;
 ///
-/// let now = jiff::Timestamp::now().to_zoned(local_time_zone());
-/// assert_eq!(now.offset(), jiff::Zoned::now().offset());
+/// let in_zone = |zone| ZonedDateTime::new(Timestamp::UNIX_EPOCH, zone).offset();
+/// assert_eq!(in_zone(local_time_zone()), in_zone(TimeZone::system()));
 /// ```
 #[must_use]
 pub fn local_time_zone() -> TimeZone {
