@@ -20,6 +20,8 @@ pub enum RunError {
         /// Error of the system, or of the form of the file.
         error: io::Error,
     },
+    /// The output could not be written.
+    Unwritable(io::Error),
     /// There is no such run.
     None {
         /// The folder that was searched.
@@ -76,6 +78,7 @@ impl Display for RunError {
                 }
                 write!(f, ": {error}. Name a folder that holds the files of a run")
             }
+            Self::Unwritable(error) => write!(f, "cannot write the output: {error}. Name another place for it"),
             Self::None { log_dir, name } => write!(
                 f,
                 "cannot find the run {name}: {} has no run of this name, folder or id. Name one that it has, or \

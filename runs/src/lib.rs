@@ -9,6 +9,8 @@
 //! |---|---|
 //! | [`list_runs`] | the runs in a `log_dir`, with their state at this moment |
 //! | [`find_run`] | one run, by folder, name, id or `latest` |
+//! | [`StoredRun::config`], [`StoredRun::summary`] | hyper-parameters, and the ends of the loggers |
+//! | [`StoredRun::export`] | the rows as CSV or JSON lines |
 //! | [`StoredRun::rows`] | the rows of a run: of each step and logger those of the newest attempt |
 //!
 //! # Merging ranks
@@ -38,12 +40,15 @@
 //! # Ok::<(), logcore_runs::MergeError>(())
 //! ```
 
+mod documents;
 mod error;
+mod export;
 mod merge;
 mod rows;
 mod run;
 
 pub use self::error::RunError;
+pub use self::export::ExportFormat;
 pub use self::merge::{MergeError, Merged, MergedFile, merge_ranks};
 pub use self::rows::Rows;
 pub use self::run::{RunList, StoredRun, find_run, list_runs};

@@ -1,0 +1,74 @@
+//! Writes the rows of a run for other programs.
+
+mod csv;
+mod jsonl;
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use crate::{RunError, StoredRun};
+
+/// A form of exported rows.
+///
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// use logcore_runs::{ExportFormat, StoredRun};
+/// use std::fs;
+///
+/// fs::write(folder.path().join("run.json"), r#"{"state":"finished"}"#).unwrap();
+/// let rows = concat!(
+///     r#"{"step":1,"time":10.5,"logger":"a","loss":0.5}"#, "\n",
+///     r#"{"step":2,"time":11.5,"logger":"a","loss":null,"nonfinite":"{\"loss\":\"NaN\"}","lr":1}"#, "\n",
+/// );
+/// fs::write(folder.path().join("metrics.jsonl"), rows).unwrap();
+/// let run = StoredRun::open(folder.path())?;
+///
+/// let mut csv = Vec::new();
+/// assert_eq!(run.export(0, ExportFormat::Csv, &mut csv)?, 2);
+/// assert_eq!(String::from_utf8(csv).unwrap(), "step,time,logger,attempt,loss,lr\n1,10.5,a,1,0.5,\n2,11.5,a,1,nan,1\n");
+/// # Ok::<(), logcore_runs::RunError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExportFormat {
+    /// A line for each row, a column for each metric. A value that is missing is empty; values that
+    /// are no finite numbers are `nan`, `inf` and `-inf`, which pandas, polars and DuckDB read.
+    Csv,
+    /// The form of `metrics.jsonl`, with every column in the first row.
+    Jsonl,
+}
+
+impl StoredRun {
+    /// Writes the rows of a rank, of each step and logger those of the newest attempt; returns their
+    /// number. Several values of one name at one step are reduced to the last one. Numbers keep all
+    /// their digits.
+    ///
+    /// The rows are read twice, the first time for the names of the columns: a metric that a live
+    /// run logs for the first time meanwhile is left out.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, or `out` cannot be written: [`RunError::Unwritable`].
+    pub fn export(&self, rank: u32, format: ExportFormat, out: &mut dyn Write) -> Result<u64, RunError> {
+        let names = self.names(rank)?;
+        match format {
+            ExportFormat::Csv => csv::write(&names, self.rows(rank)?, out),
+            ExportFormat::Jsonl => jsonl::write(&names, self.rows(rank)?, out),
+        }
+    }
+
+    /// Returns the names of the metrics, in the order in which they first appear.
+    fn names(&self, rank: u32) -> Result<Vec<String>, RunError> {
+        let mut names: Vec<String> = Vec::new();
+        let mut known = HashSet::new();
+        for row in self.rows(rank)? {
+            for (name, _) in row?.values {
+                if !known.contains(&name) {
+                    known.insert(name.clone());
+                    names.push(name);
+                }
+            }
+        }
+        Ok(names)
+    }
+}
