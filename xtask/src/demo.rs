@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     stage.title(
         "4. Its Weights & Biases run",
         match options.wandb.as_str() {
-            "offline" => "It is on disk in the official format; `cargo xtask wandb sync DIR` delivers it.",
+            "offline" => "It is on disk in the official format; `logcore sync DIR` delivers it.",
             _ => "It was on the server as it went; a copy is on disk.",
         },
     );

@@ -35,13 +35,13 @@ const TOP: &[&str] = &[
     "examples",
     "fuzz",
     "hot-paths",
+    "logcore-cli",
     "logcore-facade",
     "registry-check",
     "rig",
-    "tools",
 ];
 /// Programs, which may have errors without types.
-const PROGRAMS: &[&str] = &["benches", "examples", "hot-paths", "rig", "tools", "xtask"];
+const PROGRAMS: &[&str] = &["benches", "examples", "hot-paths", "logcore-cli", "rig", "xtask"];
 
 pub(crate) fn check() -> Result<()> {
     let packages = cargo::packages()?;

@@ -64,28 +64,10 @@ const TASKS: &[Task] = &[
         programs::picture,
     ),
     (
-        "wandb",
-        "sync [--url URL] [--retry-limit SECONDS] DIR…",
-        "delivers W&B runs that are only on disk",
-        programs::wandb,
-    ),
-    (
         "model",
         "",
         "every interleaving of callers and the writer on the ring",
         model::run,
-    ),
-    (
-        "merge",
-        "DIR [--out DIR]",
-        "merges the logs of several ranks into one text and one metrics file",
-        programs::merge,
-    ),
-    (
-        "repair",
-        "[--trust] DIR…",
-        "delivers the rings of killed runs",
-        programs::repair,
     ),
     (
         "torture",

@@ -32,25 +32,6 @@ pub(crate) fn torture(arguments: &[String]) -> Result<()> {
     cargo::run_command(&mut command)
 }
 
-pub(crate) fn merge(arguments: &[String]) -> Result<()> {
-    tool("merge", arguments)
-}
-
-pub(crate) fn repair(arguments: &[String]) -> Result<()> {
-    tool("repair", arguments)
-}
-
-pub(crate) fn wandb(arguments: &[String]) -> Result<()> {
-    tool("wandb", arguments)
-}
-
-/// Runs a tool for the files of runs. Its folders are relative to the folder in which the task was
-/// started.
-fn tool(name: &str, arguments: &[String]) -> Result<()> {
-    let program = cargo::build(&["build", "--quiet", "-p", "tools"])?;
-    cargo::run_command(Command::new(program).arg(name).args(arguments))
-}
-
 /// Draws the README's picture from a real run.
 pub(crate) fn picture(arguments: &[String]) -> Result<()> {
     no_arguments(arguments)?;

@@ -103,8 +103,17 @@ fn check_command(command: &str) -> Result<()> {
                 "there is no example `{name}`"
             );
         }
+        // Whether the package installs is for the packages to show.
+        ["cargo", "install", ..] => {}
         ["cargo", rest @ ..] => drop(cargo::output(rest)?),
-        _ => anyhow::bail!("only commands of cargo can be checked"),
+        ["logcore", task, ..] => {
+            let page = fs::read_to_string(cargo::root().join("docs/program.md"))?;
+            ensure!(
+                page.contains(&format!("`logcore {task}")),
+                "docs/program.md has no `logcore {task}`"
+            );
+        }
+        _ => anyhow::bail!("only commands of cargo and logcore can be checked"),
     }
     Ok(())
 }

@@ -200,7 +200,7 @@ impl<'a> RecoveryRequest<'a> {
             }
             Err(RingRefusal::Postponed(why)) => Err(refuse(why)),
             Err(RingRefusal::Foreign(why)) => Err(refuse(format!(
-                "{why}; if you trust it, `cargo xtask repair --trust {}` delivers it",
+                "{why}; if you trust it, `logcore repair --trust {}` delivers it",
                 self.folder.display()
             ))),
             Err(RingRefusal::Corrupt(why)) => {
@@ -530,7 +530,7 @@ const SINK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The future of a ring whose sinks have temporary trouble. A later recovery finds in the files
 /// what they have written by then.
-const LATER: &str = "it is delivered when that is over, by the next start or `cargo xtask repair`";
+const LATER: &str = "it is delivered when that is over, by the next start or `logcore repair`";
 
 /// Returns `true` if the system may succeed another time. A missing file does not come back, and an
 /// error without a system's cause is about the contents.

@@ -254,7 +254,7 @@ fn create_entry(root: &Path, folder: &Path, ring: &OsStr, number: usize) -> Opti
         print_notice(
             "ring without an entry",
             &format!(
-                "cannot write an entry for the ring into {}: {error}. If this process is killed, `cargo xtask repair \
+                "cannot write an entry for the ring into {}: {error}. If this process is killed, `logcore repair \
                  {}` delivers its last moments, but the next start does not",
                 root.display(),
                 folder.display()

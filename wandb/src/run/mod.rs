@@ -601,12 +601,10 @@ impl Drop for FinishGuard<'_> {
     }
 }
 
-/// Names the command and the function that send a run that is only on disk.
+/// Names the commands that send a run that is only on disk.
 fn sync_hint(folder: &Path) -> String {
-    format!(
-        "`wandb sync {}` of the official client, or with `facade::wandb::sync`",
-        folder.display()
-    )
+    let folder = folder.display();
+    format!("`logcore sync {folder}`, or with `wandb sync {folder}` of the official client")
 }
 
 /// The files in `files/` that belong to the run itself.

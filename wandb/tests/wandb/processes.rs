@@ -275,7 +275,7 @@ fn without_a_key_one_line_says_how_to_send_it() {
     let errors = running.errors();
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(
-        errors[0].contains("facade::wandb::sync") && errors[0].contains("offline-run-"),
+        errors[0].contains("logcore sync") && errors[0].contains("offline-run-"),
         "{errors:?}"
     );
 }
@@ -309,7 +309,7 @@ fn a_refused_key_is_one_line_and_the_end_says_how_to_send_the_rest() {
     assert_eq!(errors.len(), 2, "{errors:#?}");
     assert!(errors[0].contains("401"), "{errors:#?}");
     assert!(errors[1].contains("200 of 200 calls are only on disk"), "{errors:#?}");
-    assert!(errors[1].contains("facade::wandb::sync"), "{errors:#?}");
+    assert!(errors[1].contains("logcore sync"), "{errors:#?}");
 }
 
 #[test]

@@ -1,0 +1,61 @@
+"""What the program `logcore` prints for other programs is what they read."""
+
+import json
+import subprocess
+import sys
+
+import duckdb
+import jsonschema
+import pandas
+import polars
+
+program, log_dir = sys.argv[1], sys.argv[2]
+with open("cli/schema/output.json") as text:
+    schema = json.load(text)
+
+
+def logcore(*arguments):
+    """Runs a command that must succeed, and returns its output."""
+    command = [program, *arguments, "--log-dir", log_dir]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+for arguments in (
+    ["ls"],
+    ["show"],
+    ["compare", "latest", "latest"],
+    ["export", "latest", "--to", "jsonl", "-o", f"{log_dir}/exported.jsonl"],
+    ["export", "latest", "--to", "csv", "-o", f"{log_dir}/exported.csv"],
+    ["merge", "latest", "--out", f"{log_dir}/merged"],
+    ["repair"],
+):
+    jsonschema.validate(json.loads(logcore(*arguments, "--json")), schema)
+
+with open(f"{log_dir}/exported.jsonl") as lines:
+    rows = [json.loads(line) for line in lines]
+names = [name for name in rows[0] if "/" in name]
+infinite = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+
+
+def value_of(row, name):
+    """Returns the value as repr writes it, which tells every bit but the sign of NaN."""
+    other = json.loads(row["nonfinite"] or "{}").get(name)
+    value = row.get(name) if other is None else infinite[other]
+    return repr(None if value is None else float(value))
+
+
+def same(reader, name, values):
+    expected = [value_of(row, name) for row in rows]
+    # In a column of numbers, pandas has NaN for what is missing.
+    missing = "nan" if reader == "pandas" else "None"
+    expected = [missing if value == "None" else value for value in expected]
+    values = [repr(None if value is None else float(value)) for value in values]
+    assert values == expected, f"{reader}: {name}"
+
+
+path = f"{log_dir}/exported.csv"
+for name in names:
+    same("pandas", name, pandas.read_csv(path)[name])
+    same("polars", name, polars.read_csv(path, infer_schema_length=None)[name])
+    same("DuckDB", name, [value for (value,) in duckdb.sql(f"""select "{name}" from '{path}'""").fetchall()])
+print(f"logcore: {len(rows)} rows, {len(names)} metrics as CSV, and every object fits its schema")

@@ -1,0 +1,194 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Looks at what training runs have left, completes it and delivers it.
+#[derive(Debug, Parser)]
+#[command(name = "logcore", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Print one JSON object
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// The folder that holds the runs [default: outputs/logs, or else the current folder]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "LOGCORE_LOG_DIR",
+        hide_env_values = true
+    )]
+    pub(crate) log_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the runs in a folder
+    Ls(ListArguments),
+    /// Show one run: configuration, ends, ledger, attempts, files
+    Show {
+        /// A folder, a folder's name, an id or its beginning, or `latest`
+        #[arg(default_value = "latest")]
+        run: String,
+    },
+    /// Show how runs differ: configuration and statistics side by side
+    Compare {
+        /// Folders, ids or their beginnings, or `latest`
+        #[arg(required = true, num_args = 2..)]
+        runs: Vec<String>,
+    },
+    /// Write the rows of a run for another program: of each step those of the newest attempt
+    Export(ExportArguments),
+    /// Merge the files of all ranks into one text and one file of rows
+    Merge {
+        /// A run, or the folder that holds the files
+        #[arg(default_value = "latest")]
+        run: String,
+        /// The folder for the merged files [default: the run's]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Complete the files of killed runs
+    Repair {
+        /// Deliver copies of rings, too, into the folders that they are in
+        #[arg(long)]
+        trust: bool,
+        /// Folders of runs, or folders that hold runs [default: the folder of the runs]
+        folders: Vec<PathBuf>,
+    },
+    /// Deliver W&B runs that are only on disk
+    Sync(SyncArguments),
+    /// Print the completions for a shell
+    Completions { shell: Shell },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// The folder that holds the runs
+    pub(crate) dir: Option<PathBuf>,
+    /// Show only runs for which this holds, such as `state = killed`, `config.lr > 1e-4` or
+    /// `summary.loss.min < 0.5`; the operators are = != < <= > >= and ~ for a regular expression;
+    /// several conditions all hold
+    #[arg(long = "where", value_name = "COLUMN OP VALUE")]
+    pub(crate) conditions: Vec<String>,
+    /// Sort by a column, the greatest first; with a `-` before its name, the least first
+    #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+    pub(crate) sort: Option<String>,
+    /// Show these columns: id, name, dir, state, age, started, ended, duration, attempt, world_size,
+    /// last_step, rows, steps_per_sec, samples_per_sec, goodput, wandb_url, resumed_from, config.NAME,
+    /// summary.NAME.last, .min, .max or .mean
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// A folder, a folder's name, an id or its beginning, or `latest`
+    pub(crate) run: String,
+    /// The form of the output
+    #[arg(long, value_enum)]
+    pub(crate) to: ExportForm,
+    /// The file to write; - is the standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub(crate) output: PathBuf,
+    /// The rank whose rows are written
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rank: u32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ExportForm {
+    Csv,
+    Jsonl,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyncArguments {
+    /// Folders of runs, or folders that hold runs [default: the folder of the runs]
+    pub(crate) folders: Vec<PathBuf>,
+    /// The address of the W&B server
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Give up on a run after so many seconds of failures
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) retry_limit: Option<u64>,
+}
+
+impl Command {
+    /// Returns the name, as the user writes it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Ls(_) => "ls",
+            Self::Show { .. } => "show",
+            Self::Compare { .. } => "compare",
+            Self::Export(_) => "export",
+            Self::Merge { .. } => "merge",
+            Self::Repair { .. } => "repair",
+            Self::Sync(_) => "sync",
+            Self::Completions { .. } => "completions",
+        }
+    }
+}
+
+/// Joins a condition that the user has written as three words, `--where state = killed`.
+pub(crate) fn join_conditions(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    let mut arguments = arguments.peekable();
+    while let Some(argument) = arguments.next() {
+        let is_condition = argument == "--where";
+        joined.push(argument);
+        let Some(column) = arguments.next_if(|_| is_condition) else {
+            continue;
+        };
+        let operator = arguments.next_if(|next| next.to_str().is_some_and(|next| OPERATORS.contains(&next)));
+        let mut condition = column;
+        if let Some(operator) = operator {
+            condition.push(" ");
+            condition.push(operator);
+            condition.push(" ");
+            condition.push(arguments.next().unwrap_or_default());
+        }
+        joined.push(condition);
+    }
+    joined
+}
+
+/// The operators of conditions. One that begins as another does comes first.
+pub(crate) const OPERATORS: [&str; 7] = ["!=", "<=", ">=", "=", "<", ">", "~"];
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_condition_is_one_word_or_three() {
+        let join = |words: &str| -> Vec<String> {
+            let words = words.split('|').map(OsString::from);
+            let joined = join_conditions(words);
+            joined.into_iter().map(|word| word.into_string().unwrap()).collect()
+        };
+        assert_eq!(
+            join("ls|--where|state|=|killed|dir"),
+            ["ls", "--where", "state = killed", "dir"]
+        );
+        assert_eq!(
+            join("ls|--where|state=killed|dir"),
+            ["ls", "--where", "state=killed", "dir"]
+        );
+        assert_eq!(join("ls|--where"), ["ls", "--where"]);
+    }
+}

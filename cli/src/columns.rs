@@ -1,0 +1,378 @@
+//! The columns of runs, and conditions on them.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail};
+use console::Color;
+use regex_lite::Regex;
+use serde_json::Value;
+
+use crate::arguments::OPERATORS;
+use crate::run_entry::RunEntry;
+use crate::table::Cell;
+
+/// A column: a member of the run's JSON object, `age`, or a path into `config` or `summary`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunColumn(String);
+
+/// The columns beside those that begin with `config.` and `summary.`.
+const NAMES: [&str; 17] = [
+    "id",
+    "name",
+    "dir",
+    "state",
+    "age",
+    "started",
+    "ended",
+    "duration",
+    "attempt",
+    "world_size",
+    "last_step",
+    "rows",
+    "steps_per_sec",
+    "samples_per_sec",
+    "goodput",
+    "wandb_url",
+    "resumed_from",
+];
+
+/// The statistics of a metric.
+const STATISTICS: [&str; 4] = ["last", "min", "max", "mean"];
+
+impl RunColumn {
+    pub(crate) fn parse(name: &str) -> Result<Self> {
+        let name = name.trim();
+        let is_path = match name.split_once('.') {
+            Some(("config", rest)) => !rest.is_empty(),
+            Some(("summary", rest)) => {
+                let statistic = rest.rsplit_once('.').map(|(_, statistic)| statistic);
+                if !statistic.is_some_and(|statistic| STATISTICS.contains(&statistic)) {
+                    bail!("cannot show the column {name}: add one of .{}", STATISTICS.join(", ."));
+                }
+                true
+            }
+            _ => false,
+        };
+        if !is_path && !NAMES.contains(&name) {
+            bail!(
+                "cannot show the column {name}: there is none of this name. Use config.NAME, summary.NAME.last, or one \
+                 of {}",
+                NAMES.join(", ")
+            );
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns `true` if the rows of a run have to be counted.
+    pub(crate) fn needs_rows(&self) -> bool {
+        self.0 == "rows"
+    }
+
+    /// Returns the value of a run; null if it has none.
+    pub(crate) fn value(&self, entry: &RunEntry) -> Value {
+        let json = &entry.json;
+        match self.0.split_once('.') {
+            Some(("config", path)) => look_up(&json["config"], path).cloned().unwrap_or_default(),
+            Some(("summary", rest)) => {
+                let (metric, statistic) = rest.rsplit_once('.').unwrap_or((rest, STATISTICS[0]));
+                json["summary"][metric][statistic].clone()
+            }
+            _ if self.0 == "age" => age(entry).map(Value::from).unwrap_or_default(),
+            _ => json[&self.0].clone(),
+        }
+    }
+
+    /// Returns what a table shows of a run.
+    pub(crate) fn cell(&self, entry: &RunEntry) -> Cell {
+        let value = self.value(entry);
+        match self.0.as_str() {
+            "id" => entry.id().into(),
+            "state" => {
+                let state = value.as_str().unwrap_or_default().to_owned();
+                let color = state_color(&state);
+                Cell::colored(state, color)
+            }
+            "age" => value.as_f64().map(shortest_duration).unwrap_or_default().into(),
+            "duration" => value.as_f64().map(short_duration).unwrap_or_default().into(),
+            "started" | "ended" => value.as_f64().map(local_time).unwrap_or_default().into(),
+            "goodput" => value
+                .as_f64()
+                .map(|part| format!("{:.0}%", part * 100.0))
+                .unwrap_or_default()
+                .into(),
+            _ => short_value(&value).into(),
+        }
+    }
+
+    pub(crate) fn is_number(&self) -> bool {
+        !["id", "name", "dir", "state", "wandb_url", "resumed_from"].contains(&self.name())
+    }
+}
+
+/// Returns the value at a path of names with dots between them, which may be in the names, too.
+fn look_up<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    let members = value.as_object()?;
+    if let Some(found) = members.get(path) {
+        return Some(found);
+    }
+    let dots = path.match_indices('.').map(|(at, _)| at);
+    dots.into_iter()
+        .find_map(|at| look_up(members.get(&path[..at])?, &path[at + 1..]))
+}
+
+/// Returns the seconds since the start.
+fn age(entry: &RunEntry) -> Option<f64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
+    Some((now - entry.json["started"].as_f64()?).max(0.0))
+}
+
+/// Returns the colour of a state.
+pub(crate) fn state_color(state: &str) -> Option<Color> {
+    match state {
+        "running" => Some(Color::Cyan),
+        "finished" => Some(Color::Green),
+        "failed" | "killed" => Some(Color::Red),
+        _ => Some(Color::Yellow),
+    }
+}
+
+/// Formats a value for people: numbers with four significant digits.
+pub(crate) fn short_value(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => short_number(number.as_f64().unwrap_or_default()),
+        other => other.to_string(),
+    }
+}
+
+/// Formats a number with four significant digits.
+pub(crate) fn short_number(number: f64) -> String {
+    let magnitude = number.abs();
+    if number == 0.0 || !number.is_finite() {
+        return number.to_string();
+    }
+    if !(1e-4..1e7).contains(&magnitude) {
+        return format!("{number:.3e}");
+    }
+    let digits = (3 - magnitude.log10().floor() as i32).clamp(0, 7) as usize;
+    let text = format!("{number:.digits$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+/// Formats a number of seconds by its two greatest units.
+pub(crate) fn short_duration(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match whole {
+        0..10 => format!("{seconds:.1}s"),
+        10..60 => format!("{whole}s"),
+        60..3600 => format!("{}m {:02}s", whole / 60, whole % 60),
+        3600..86400 => format!("{}h {:02}m", whole / 3600, whole / 60 % 60),
+        _ => format!("{}d {:02}h", whole / 86400, whole / 3600 % 24),
+    }
+}
+
+/// Formats a number of seconds by its greatest unit.
+fn shortest_duration(seconds: f64) -> String {
+    let text = short_duration(seconds);
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Formats a time in seconds since 1970 as local time.
+pub(crate) fn local_time(seconds: f64) -> String {
+    let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let time = jiff::Timestamp::try_from(UNIX_EPOCH + since).unwrap_or(jiff::Timestamp::MAX);
+    let local = jiff::ZonedDateTime::new(time, logcore::local_time_zone());
+    local.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A condition on a column of a run.
+pub(crate) struct Condition {
+    column: RunColumn,
+    operator: &'static str,
+    value: String,
+    pattern: Option<Regex>,
+}
+
+impl Condition {
+    /// Reads `COLUMN OP VALUE`; spaces around the operator do not matter.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let places = (0..text.len()).filter(|at| text.is_char_boundary(*at));
+        let found = places.into_iter().find_map(|at| {
+            let operator = OPERATORS
+                .into_iter()
+                .find(|operator| text[at..].starts_with(operator))?;
+            Some((at, operator))
+        });
+        let Some((at, operator)) = found else {
+            bail!(
+                "cannot read the condition `{text}`: there is no operator. Write a column, one of {}, and a value",
+                OPERATORS.join(" ")
+            );
+        };
+        let value = text[at + operator.len()..].trim().to_owned();
+        let pattern = match operator {
+            "~" => Some(Regex::new(&value).with_context(|| format!("cannot read the pattern `{value}`"))?),
+            _ => None,
+        };
+        Ok(Self {
+            column: RunColumn::parse(&text[..at])?,
+            operator,
+            value,
+            pattern,
+        })
+    }
+
+    pub(crate) fn needs_rows(&self) -> bool {
+        self.column.needs_rows()
+    }
+
+    /// Returns `true` if the condition holds. A run without a value in the column only differs.
+    pub(crate) fn holds(&self, entry: &RunEntry) -> bool {
+        let value = self.column.value(entry);
+        let text = match &value {
+            Value::Null => return self.operator == "!=",
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        if let Some(pattern) = &self.pattern {
+            return pattern.is_match(&text);
+        }
+        let numbers = value.as_f64().zip(self.value.parse::<f64>().ok());
+        let order = match numbers {
+            Some((own, other)) => own.partial_cmp(&other),
+            None => Some(text.as_str().cmp(&self.value)),
+        };
+        match self.operator {
+            "=" => order == Some(Ordering::Equal),
+            "!=" => order != Some(Ordering::Equal),
+            "<" => order == Some(Ordering::Less),
+            "<=" => matches!(order, Some(Ordering::Less | Ordering::Equal)),
+            ">" => order == Some(Ordering::Greater),
+            _ => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+        }
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.column.name(), self.operator, self.value)
+    }
+}
+
+/// Sorts runs by a column, the greatest value first; with a `-` before the name, the least first.
+/// Runs without a value come last.
+pub(crate) fn sort(entries: &mut [RunEntry], by: &str) -> Result<()> {
+    let (is_ascending, name) = match by.strip_prefix('-') {
+        Some(name) => (true, name),
+        None => (false, by),
+    };
+    let column = RunColumn::parse(name)?;
+    entries.sort_by(|one, other| {
+        let (one, other) = (column.value(one), column.value(other));
+        let order = match (one.as_f64(), other.as_f64()) {
+            (Some(one), Some(other)) => one.total_cmp(&other),
+            _ => short_value(&one).cmp(&short_value(&other)),
+        };
+        let order = if is_ascending { order } else { order.reverse() };
+        one.is_null().cmp(&other.is_null()).then(order)
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use logcore_runs::StoredRun;
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(json: Value) -> RunEntry {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("run.json"), "{}").unwrap();
+        let mut entry = RunEntry::read(StoredRun::open(folder.path()).unwrap(), false);
+        entry.json = json;
+        entry
+    }
+
+    #[test]
+    fn conditions_compare_numbers_and_texts() {
+        let entry = entry(json!({
+            "state": "killed",
+            "config": {"lr": 1e-4, "model": {"name": "vit-b"}, "a.b": 3},
+            "summary": {"val/loss": {"min": 0.25}, "x.y": {"last": 2}},
+        }));
+        for (condition, holds) in [
+            ("state = killed", true),
+            ("state!=killed", false),
+            ("config.lr = 0.0001", true),
+            ("config.lr > 1e-4", false),
+            ("config.lr >= 1e-4", true),
+            ("config.model.name ~ ^vit", true),
+            ("config.a.b = 3", true),
+            ("summary.val/loss.min < 0.3", true),
+            ("summary.x.y.last <= 1", false),
+            ("summary.none.last < 1", false),
+            ("summary.none.last != 1", true),
+        ] {
+            assert_eq!(Condition::parse(condition).unwrap().holds(&entry), holds, "{condition}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_condition_is_refused_with_a_remedy() {
+        for (condition, part) in [
+            ("state", "no operator"),
+            ("colour = red", "one of id, name"),
+            ("summary.loss = 1", ".last"),
+            ("name ~ (", "pattern"),
+        ] {
+            let error = format!("{:#}", Condition::parse(condition).unwrap_err());
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn sorted_runs_have_the_greatest_first_and_the_unknown_last() {
+        let steps = |step: Option<u64>| entry(json!({"last_step": step}));
+        let mut entries = [steps(Some(5)), steps(None), steps(Some(12))];
+        let shown =
+            |entries: &[RunEntry]| -> Vec<_> { entries.iter().map(|entry| entry.json["last_step"].as_u64()).collect() };
+        sort(&mut entries, "last_step").unwrap();
+        assert_eq!(shown(&entries), [Some(12), Some(5), None]);
+        sort(&mut entries, "-last_step").unwrap();
+        assert_eq!(shown(&entries), [Some(5), Some(12), None]);
+    }
+
+    #[test]
+    fn numbers_and_times_are_short() {
+        for (number, text) in [
+            (0.1, "0.1"),
+            (0.032_151_2, "0.03215"),
+            (1234.56, "1235"),
+            (99_999.0, "99999"),
+            (1e-5, "1.000e-5"),
+            (2.0, "2"),
+        ] {
+            assert_eq!(short_number(number), text);
+        }
+        for (seconds, text) in [
+            (0.25, "0.2s"),
+            (59.0, "59s"),
+            (61.0, "1m 01s"),
+            (7260.0, "2h 01m"),
+            (90_000.0, "1d 01h"),
+        ] {
+            assert_eq!(short_duration(seconds), text);
+        }
+    }
+}

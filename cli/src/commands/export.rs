@@ -1,0 +1,55 @@
+//! `logcore export`: the rows of a run for another program.
+
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use logcore::files::Replacement;
+use logcore_runs::{ExportFormat, RunError, StoredRun};
+use serde_json::json;
+
+use crate::arguments::{ExportArguments, ExportForm};
+use crate::output::{Outcome, Output};
+
+pub(super) fn run(arguments: &ExportArguments, run: &StoredRun, output: &mut Output) -> Result<Outcome> {
+    let format = match arguments.to {
+        ExportForm::Csv => ExportFormat::Csv,
+        ExportForm::Jsonl => ExportFormat::Jsonl,
+    };
+    if arguments.output == Path::new("-") {
+        return print(run, arguments.rank, format);
+    }
+    let path = &arguments.output;
+    let cannot_write = || format!("cannot write {}", path.display());
+    let file = Replacement::begin(path).with_context(cannot_write)?;
+    let mut file = BufWriter::new(file);
+    let rows = run.export(arguments.rank, format, &mut file)?;
+    let file = file
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)
+        .with_context(cannot_write)?;
+    file.finish().with_context(cannot_write)?;
+    output.line(format!(
+        "{rows} rows in {}",
+        logcore::escape::to_one_line(&path.to_string_lossy())
+    ));
+    output.member("output", json!(path));
+    output.member("rows", rows.into());
+    Ok(Outcome::Done)
+}
+
+/// Writes the rows to the standard output. A reader that has enough closes the pipe, and that is no
+/// error.
+fn print(run: &StoredRun, rank: u32, format: ExportFormat) -> Result<Outcome> {
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    let written = run.export(rank, format, &mut stdout);
+    let flushed = written.and_then(|_| stdout.flush().map_err(RunError::Unwritable));
+    match flushed {
+        Err(RunError::Unwritable(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // What is left in the buffer has no reader, either.
+            std::mem::forget(stdout.into_parts());
+            Ok(Outcome::Done)
+        }
+        flushed => Ok(flushed.map(|()| Outcome::Done)?),
+    }
+}

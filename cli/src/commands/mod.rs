@@ -1,0 +1,77 @@
+//! The commands, each in a file of its own.
+
+mod compare;
+mod export;
+mod list;
+mod merge;
+mod repair;
+mod show;
+mod sync;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::CommandFactory as _;
+use logcore_runs::{StoredRun, find_run};
+
+use crate::arguments::{Arguments, Command};
+use crate::output::{Outcome, Output};
+use crate::run_entry::RunEntry;
+
+/// Where the examples of logcore put their runs.
+const USUAL_LOG_DIR: &str = "outputs/logs";
+
+/// Runs the command that the user has given.
+pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome> {
+    let log_dir = match &arguments.log_dir {
+        Some(log_dir) => log_dir.clone(),
+        None if Path::new(USUAL_LOG_DIR).is_dir() => PathBuf::from(USUAL_LOG_DIR),
+        None => PathBuf::from("."),
+    };
+    match &arguments.command {
+        Command::Ls(list) => list::run(list, &log_dir, output),
+        Command::Show { run } => show::run(&find_run(&log_dir, run)?, output),
+        Command::Compare { runs } => {
+            let runs: Result<Vec<StoredRun>, _> = runs.iter().map(|run| find_run(&log_dir, run)).collect();
+            compare::run(runs?, output)
+        }
+        Command::Export(export) => export::run(export, &find_run(&log_dir, &export.run)?, output),
+        Command::Merge { run, out } => merge::run(&log_dir, run, out.as_deref(), output),
+        Command::Repair { trust, folders } => repair::run(*trust, &or_log_dir(folders, &log_dir)?, output),
+        Command::Sync(sync) => sync::run(sync, &or_log_dir(&sync.folders, &log_dir)?, output),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "logcore", &mut script);
+            output.line(String::from_utf8_lossy(&script).trim_end());
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Returns the folders that the user has named, or else that of the runs.
+fn or_log_dir(folders: &[PathBuf], log_dir: &Path) -> Result<Vec<PathBuf>> {
+    let folders = match folders {
+        [] => vec![log_dir.to_owned()],
+        _ => folders.to_vec(),
+    };
+    for folder in &folders {
+        ensure!(
+            folder.exists(),
+            "cannot find the folder {}: {}. Name one that is there",
+            folder.display(),
+            io::Error::from(io::ErrorKind::NotFound)
+        );
+    }
+    Ok(folders)
+}
+
+/// Reads a run, and reports its files that cannot be read.
+fn read_entry(run: StoredRun, has_rows: bool, output: &mut Output) -> RunEntry {
+    let entry = RunEntry::read(run, has_rows);
+    let dir = entry.run.dir.to_string_lossy();
+    for problem in &entry.problems {
+        output.problem(Some(&dir), &problem.to_string());
+    }
+    entry
+}

@@ -1,0 +1,42 @@
+//! `logcore repair`: completes the files of killed runs.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use facade::{recover, recover_trusted};
+use logcore::escape::to_one_line;
+use serde_json::{Value, json};
+
+use crate::output::{Outcome, Output};
+
+pub(super) fn run(trusts: bool, folders: &[PathBuf], output: &mut Output) -> Result<Outcome> {
+    let recover = if trusts { recover_trusted } else { recover };
+    let mut outcome = Outcome::Done;
+    let mut recovered: Vec<Value> = Vec::new();
+    for folder in folders {
+        let name = folder.to_string_lossy();
+        let shown = to_one_line(&name);
+        ensure!(
+            folder.is_dir(),
+            "cannot repair {shown}: it is no folder. Name one that holds runs"
+        );
+        let outcomes = recover(folder);
+        if outcomes.is_empty() {
+            output.line(format!("{shown}: there is nothing to do"));
+        }
+        for delivered in outcomes {
+            match delivered {
+                Ok(run) => {
+                    output.line(format!("{shown}: {run}"));
+                    recovered.push(json!({"folder": name, "pid": run.pid, "text": run.to_string()}));
+                }
+                Err(error) => {
+                    outcome = Outcome::LeftUndone;
+                    output.problem(Some(&name), &format!("{shown}: {error}"));
+                }
+            }
+        }
+    }
+    output.member("recovered", recovered.into());
+    Ok(outcome)
+}

@@ -1,0 +1,345 @@
+//! The program, as a user runs it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A folder with runs of every kind.
+fn runs() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |run: &str, name: &str, text: &str| {
+        let dir = folder.path().join(run);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(name), text).unwrap();
+    };
+    let manifest = |id: &str, started: u32, state: &str, attempts: &str| {
+        format!(
+            "{{\"id\":\"{id}\",\"name\":\"trainer\",\"started\":{started},\"ended\":{},\"state\":\"{state}\",\
+             \"world_size\":1,\"attempts\":{attempts}}}",
+            started + 3725
+        )
+    };
+    write(
+        "one",
+        "run.json",
+        &manifest(
+            "k3v9q2ab",
+            1000,
+            "finished",
+            r#"[{"last_step":900,"ledger":{"step":3,"data":1}}]"#,
+        ),
+    );
+    write(
+        "one",
+        "config.json",
+        r#"{"config":{"lr":0.001,"model":{"depth":12},"seed":1}}"#,
+    );
+    write(
+        "one",
+        "summary.json",
+        r#"{"trainer":{"state":"finished","last_step":900,"steps_per_sec":136.14,"samples_per_sec":17400.0,"goodput":0.79,
+            "metrics":[{"name":"loss","last":2.4811,"mean":2.6926,"min":2.1872,"max":8.0,"count":900}]}}"#,
+    );
+    write(
+        "one",
+        "metrics.jsonl",
+        "{\"step\":1,\"time\":1.5,\"logger\":\"trainer\",\"metrics/loss\":8.0,\"nonfinite\":\"\",\"attempt\":1}\n\
+         {\"step\":2,\"time\":2.5,\"logger\":\"trainer\",\"metrics/loss\":null,\"nonfinite\":\"{\\\"metrics/loss\\\":\\\"NaN\\\"}\"}\n",
+    );
+    write(
+        "two",
+        "run.json",
+        &manifest(
+            "x07d9q2a",
+            2000,
+            "killed",
+            r#"[{"started":2000,"ended":2010,"state":"killed"},{"started":2020}]"#,
+        ),
+    );
+    write(
+        "two",
+        "config.json",
+        r#"{"config":{"lr":0.0001,"model":{"depth":12},"seed":2}}"#,
+    );
+    write(
+        "two",
+        "metrics.jsonl",
+        "{\"step\":7,\"time\":1.5,\"logger\":\"trainer\",\"metrics/loss\":0.03125}\n",
+    );
+    write(
+        "evil",
+        "run.json",
+        "{\"id\":\"e\",\"name\":\"\\u001b[2J<script>\",\"started\":500,\"state\":\"failed\"}",
+    );
+    write("broken", "run.json", "{");
+    fs::create_dir(folder.path().join("checkpoints")).unwrap();
+    folder
+}
+
+fn logcore(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logcore"));
+    command.args(arguments).current_dir(folder).env("TZ", "UTC");
+    for variable in ["COLUMNS", "LOGCORE_LOG_DIR", "CLICOLOR_FORCE"] {
+        command.env_remove(variable);
+    }
+    command.output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    serde_json::from_slice(&logcore(folder, &[arguments, &["--json"]].concat()).stdout).unwrap()
+}
+
+/// Runs a command in a window of so many columns.
+fn in_window(folder: &Path, columns: &str, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_logcore"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("COLUMNS", columns)
+        .env("TZ", "UTC")
+        .output()
+        .unwrap();
+    text(&output)
+}
+
+#[test]
+fn ls_lists_what_can_be_read_and_names_what_cannot() {
+    let folder = runs();
+    let output = logcore(
+        folder.path(),
+        &[
+            "ls",
+            "--columns",
+            "id,name,state,last_step,steps_per_sec,summary.loss.last",
+        ],
+    );
+    insta::assert_snapshot!(text(&output), @r"
+    id        name             state     last_step  steps_per_sec  summary.loss.last
+    x07d9q2a  trainer          killed            7                           0.03125
+    k3v9q2ab  trainer          finished        900          136.1              2.481
+    e         \x1b[2J<script>  failed
+    ");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains("broken/run.json") && errors.lines().count() == 1,
+        "{errors}"
+    );
+    let listed = json(folder.path(), &["ls"]);
+    assert_eq!((&listed["schema"], &listed["command"]), (&1.into(), &"ls".into()));
+    assert_eq!(listed["runs"].as_array().unwrap().len(), 3);
+    assert_eq!(listed["problems"].as_array().unwrap().len(), 1);
+    let two = &listed["runs"][0];
+    assert_eq!(
+        (&two["id"], &two["attempt"], &two["rows"]),
+        (&"x07d9q2a".into(), &2.into(), &1.into())
+    );
+    assert_eq!(
+        (&two["config"]["lr"], &two["summary"]["loss"]["last"]),
+        (&1e-4.into(), &0.031_25.into())
+    );
+}
+
+#[test]
+fn ls_fits_the_window() {
+    let folder = runs();
+    for columns in ["60", "80", "160"] {
+        let listed = in_window(folder.path(), columns, &["ls", "--where", "name = trainer"]);
+        let width: usize = columns.parse().unwrap();
+        assert!(listed.lines().all(|line| line.chars().count() <= width), "{listed}");
+        assert!(listed.contains("k3v9q2ab") && listed.contains("finished"), "{listed}");
+        assert_eq!(listed.contains("seed"), width > 60, "{listed}");
+    }
+}
+
+#[test]
+fn ls_leaves_out_and_sorts() {
+    let folder = runs();
+    let ids = |arguments: &[&str]| {
+        let listed = json(folder.path(), &[&["ls"], arguments].concat());
+        let runs = listed["runs"].as_array().unwrap().clone();
+        runs.iter()
+            .map(|run| run["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&["--where", "state", "=", "killed"]), ["x07d9q2a"]);
+    assert_eq!(ids(&["--where", "config.lr > 0.0005"]), ["k3v9q2ab"]);
+    assert_eq!(
+        ids(&["--where", "config.model.depth=12", "--where", "last_step>=7"]),
+        ["x07d9q2a", "k3v9q2ab"]
+    );
+    assert_eq!(ids(&["--sort", "last_step"]), ["k3v9q2ab", "x07d9q2a", "e"]);
+    assert_eq!(ids(&["--sort", "-started"]), ["e", "k3v9q2ab", "x07d9q2a"]);
+}
+
+#[test]
+fn show_has_everything_of_one_run() {
+    let folder = runs();
+    let shown = text(&logcore(folder.path(), &["show", "k3v9"]));
+    insta::assert_snapshot!(shown, @r#"
+    run              k3v9q2ab
+    name             trainer
+    state            finished
+    started          1970-01-01 00:16:40
+    ended            1970-01-01 01:18:45
+    duration         1h 02m
+    last step        900
+    steps per sec    136.1
+    samples per sec  17400
+    goodput          79%
+    rows             2
+    world size       1
+    dir              ./one
+
+    config
+    lr      0.001
+    model   {"depth":12}
+    seed    1
+
+    metric   last   mean    min  max  count
+    loss    2.481  2.693  2.187    8    900
+
+    time
+    data  1.0s  25.0%
+    step  3.0s  75.0%
+
+    file
+    config.json     53 B
+    metrics.jsonl  189 B
+    run.json       156 B
+    summary.json   216 B
+    "#);
+    let two = text(&logcore(folder.path(), &["show"]));
+    assert!(
+        two.contains("x07d9q2a") && two.contains("attempt"),
+        "the newest run has two attempts: {two}"
+    );
+}
+
+#[test]
+fn compare_shows_what_differs() {
+    let folder = runs();
+    let compared = text(&logcore(folder.path(), &["compare", "one", "two"]));
+    insta::assert_snapshot!(compared, @r"
+                   k3v9q2ab  x07d9q2a
+    name            trainer   trainer
+    state          finished    killed
+    duration         1h 02m    1h 02m
+    last step           900         7
+    steps per sec     136.1
+    goodput             79%
+    lr                0.001    0.0001
+    seed                  1         2
+    loss last         2.481   0.03125
+    loss min          2.187
+    loss max              8
+    ");
+    let compared = json(folder.path(), &["compare", "one", "two"]);
+    assert_eq!(compared["differing_config"]["seed"], serde_json::json!([1, 2]));
+}
+
+#[test]
+fn export_writes_a_file_or_the_standard_output() {
+    let folder = runs();
+    let csv = "step,time,logger,attempt,metrics/loss\n1,1.5,trainer,1,8.0\n2,2.5,trainer,1,nan\n";
+    assert_eq!(text(&logcore(folder.path(), &["export", "one", "--to", "csv"])), csv);
+    let written = logcore(folder.path(), &["export", "one", "--to", "csv", "-o", "rows.csv"]);
+    assert_eq!(text(&written), "2 rows in rows.csv\n");
+    assert_eq!(fs::read_to_string(folder.path().join("rows.csv")).unwrap(), csv);
+    let lines = text(&logcore(folder.path(), &["export", "one", "--to", "jsonl"]));
+    let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (&rows[1]["metrics/loss"], &rows[1]["nonfinite"]),
+        (&Value::Null, &"{\"metrics/loss\":\"NaN\"}".into())
+    );
+    #[cfg(unix)]
+    {
+        let link = folder.path().join("link.csv");
+        std::os::unix::fs::symlink(folder.path().join("rows.csv"), &link).unwrap();
+        text(&logcore(
+            folder.path(),
+            &["export", "two", "--to", "csv", "-o", "link.csv"],
+        ));
+        assert!(!link.is_symlink(), "the link is replaced");
+        assert_eq!(fs::read_to_string(folder.path().join("rows.csv")).unwrap(), csv);
+    }
+}
+
+#[test]
+fn wrong_arguments_and_missing_runs_are_errors_with_remedies() {
+    let folder = runs();
+    for (arguments, part) in [
+        (&["show", "nothing"][..], "`latest`"),
+        (&["ls", "nowhere"], "nowhere"),
+        (&["ls", "--where", "colour = red"], "config.NAME"),
+        (&["ls", "--sort", "summary.loss"], ".last"),
+        (&["export", "one"], "--to"),
+        (&["repair", "nowhere"], "Name one"),
+    ] {
+        let output = logcore(folder.path(), arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    }
+    let failed = json(folder.path(), &["show", "nothing"]);
+    assert!(
+        failed["problems"][0]["error"].as_str().unwrap().contains("nothing"),
+        "{failed}"
+    );
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_ends_the_program_without_an_error() {
+    let folder = runs();
+    let rows = (0..20_000).map(|step| format!("{{\"step\":{step},\"time\":1.0,\"logger\":\"trainer\",\"loss\":1}}\n"));
+    fs::write(folder.path().join("two/metrics.jsonl"), rows.collect::<String>()).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_logcore"))
+        .args(["export", "two", "--to", "csv"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
+
+#[test]
+fn merge_and_repair_work_on_folders() {
+    let folder = runs();
+    let one = folder.path().join("one");
+    fs::write(
+        one.join("metrics.rank1.jsonl"),
+        "{\"step\":1,\"time\":1.5,\"logger\":\"trainer\",\"metrics/loss\":6.0}\n",
+    )
+    .unwrap();
+    let merged = text(&logcore(folder.path(), &["merge", "one", "--out", "merged"]));
+    assert!(merged.contains("metrics.merged.jsonl"), "{merged}");
+    assert!(folder.path().join("merged/metrics.merged.jsonl").exists());
+    let repaired = text(&logcore(folder.path(), &["repair", "."]));
+    assert_eq!(repaired, ".: there is nothing to do\n");
+    fs::write(one.join(".logcore-1-damaged.ring"), "no ring").unwrap();
+    let left = logcore(folder.path(), &["repair"]);
+    assert_eq!(left.status.code(), Some(1));
+    assert!(String::from_utf8(left.stderr).unwrap().contains("is left alone"));
+}
+
+#[test]
+fn completions_name_the_commands() {
+    let folder = runs();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&logcore(folder.path(), &["completions", shell]));
+        assert!(script.contains("compare") && script.contains("export"), "{shell}");
+    }
+}
