@@ -26,6 +26,7 @@ for arguments in (
     ["compare", "latest", "latest"],
     ["export", "latest", "--to", "jsonl", "-o", f"{log_dir}/exported.jsonl"],
     ["export", "latest", "--to", "csv", "-o", f"{log_dir}/exported.csv"],
+    ["export", "latest", "--to", "parquet", "-o", f"{log_dir}/exported.parquet"],
     ["merge", "latest", "--out", f"{log_dir}/merged"],
     ["repair"],
 ):
@@ -53,9 +54,15 @@ def same(reader, name, values):
     assert values == expected, f"{reader}: {name}"
 
 
-path = f"{log_dir}/exported.csv"
+csv, parquet = f"{log_dir}/exported.csv", f"{log_dir}/exported.parquet"
 for name in names:
-    same("pandas", name, pandas.read_csv(path)[name])
-    same("polars", name, polars.read_csv(path, infer_schema_length=None)[name])
-    same("DuckDB", name, [value for (value,) in duckdb.sql(f"""select "{name}" from '{path}'""").fetchall()])
-print(f"logcore: {len(rows)} rows, {len(names)} metrics as CSV, and every object fits its schema")
+    same("pandas", name, pandas.read_csv(csv)[name])
+    same("pandas", name, pandas.read_parquet(parquet)[name])
+    same("polars", name, polars.read_csv(csv, infer_schema_length=None)[name])
+    same("polars", name, polars.read_parquet(parquet)[name])
+    for path in (csv, parquet):
+        same("DuckDB", name, [value for (value,) in duckdb.sql(f"""select "{name}" from '{path}'""").fetchall()])
+frame = polars.read_parquet(parquet)
+for name in ("step", "time", "logger", "attempt"):
+    assert frame[name].to_list() == [row[name] for row in rows], name
+print(f"logcore: {len(rows)} rows, {len(names)} metrics as CSV and Parquet, and every object fits its schema")

@@ -107,6 +107,7 @@ pub(crate) struct ExportArguments {
 pub(crate) enum ExportForm {
     Csv,
     Jsonl,
+    Parquet,
 }
 
 #[derive(Debug, Args)]

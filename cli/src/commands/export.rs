@@ -15,6 +15,12 @@ pub(super) fn run(arguments: &ExportArguments, run: &StoredRun, output: &mut Out
     let format = match arguments.to {
         ExportForm::Csv => ExportFormat::Csv,
         ExportForm::Jsonl => ExportFormat::Jsonl,
+        #[cfg(feature = "parquet")]
+        ExportForm::Parquet => ExportFormat::Parquet,
+        #[cfg(not(feature = "parquet"))]
+        ExportForm::Parquet => anyhow::bail!(
+            "cannot write parquet: this program was built without the feature `parquet`. Install it with that feature"
+        ),
     };
     if arguments.output == Path::new("-") {
         return print(run, arguments.rank, format);
@@ -41,7 +47,7 @@ pub(super) fn run(arguments: &ExportArguments, run: &StoredRun, output: &mut Out
 /// Writes the rows to the standard output. A reader that has enough closes the pipe, and that is no
 /// error.
 fn print(run: &StoredRun, rank: u32, format: ExportFormat) -> Result<Outcome> {
-    let mut stdout = BufWriter::new(io::stdout().lock());
+    let mut stdout = BufWriter::new(io::stdout());
     let written = run.export(rank, format, &mut stdout);
     let flushed = written.and_then(|_| stdout.flush().map_err(RunError::Unwritable));
     match flushed {
