@@ -44,6 +44,8 @@ pub(crate) enum Command {
         #[arg(required = true, num_args = 2..)]
         runs: Vec<String>,
     },
+    /// Print the newest lines of a run, of all ranks
+    Tail(TailArguments),
     /// Write the rows of a run for another program: of each step those of the newest attempt
     Export(ExportArguments),
     /// Merge the files of all ranks into one text and one file of rows
@@ -89,6 +91,19 @@ pub(crate) struct ListArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TailArguments {
+    /// A folder, a folder's name, an id or its beginning, or `latest`
+    #[arg(default_value = "latest")]
+    pub(crate) run: String,
+    /// Number of lines
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub(crate) lines: usize,
+    /// Go on with the lines that come, also of a later attempt; --json prints one object a line
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
     /// A folder, a folder's name, an id or its beginning, or `latest`
     pub(crate) run: String,
@@ -129,6 +144,7 @@ impl Command {
             Self::Ls(_) => "ls",
             Self::Show { .. } => "show",
             Self::Compare { .. } => "compare",
+            Self::Tail(_) => "tail",
             Self::Export(_) => "export",
             Self::Merge { .. } => "merge",
             Self::Repair { .. } => "repair",

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anyhow::{Context as _, Result};
 use console::{Term, colors_enabled};
 use logcore::escape::{escape_except_styles, escape_json, to_one_line};
 use serde_json::{Map, Value, json};
@@ -30,6 +31,8 @@ pub(crate) struct Output {
     /// Width of the terminal in columns; `None` if the output is no terminal.
     width: Option<usize>,
     has_colors: bool,
+    /// `true` if the command prints one object a line, and none at its end.
+    is_streamed: bool,
 }
 
 impl Output {
@@ -44,6 +47,7 @@ impl Output {
             problems: Vec::new(),
             width: named.or_else(|| term.size_checked().map(|(_, columns)| columns.into())),
             has_colors: term.is_term() && colors_enabled(),
+            is_streamed: false,
         }
     }
 
@@ -67,6 +71,28 @@ impl Output {
         self.text.push('\n');
     }
 
+    /// Prints a line at once, as text or as one JSON object; returns `false` if nobody reads any more.
+    pub(crate) fn print(&mut self, line: &str, object: &Value) -> Result<bool> {
+        self.is_streamed = true;
+        let mut text = match self.has_json {
+            true => {
+                let mut members = json!({"schema": SCHEMA, "command": self.command});
+                for (name, value) in object.as_object().into_iter().flatten() {
+                    members[name] = value.clone();
+                }
+                escape_json(&members.to_string()).into_owned()
+            }
+            false => to_one_line(line).into_owned(),
+        };
+        text.push('\n');
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error).context("cannot write the output"),
+        }
+    }
+
     /// Adds a member of the JSON object.
     pub(crate) fn member(&mut self, name: &str, value: Value) {
         self.members.insert(name.to_owned(), value);
@@ -79,7 +105,7 @@ impl Output {
     }
 
     /// Prints the output, and returns the exit code of the command.
-    pub(crate) fn end(mut self, result: anyhow::Result<Outcome>) -> ExitCode {
+    pub(crate) fn end(mut self, result: Result<Outcome>) -> ExitCode {
         let code = match result {
             Ok(Outcome::Done) => ExitCode::SUCCESS,
             Ok(Outcome::LeftUndone) => ExitCode::from(1),
@@ -88,7 +114,7 @@ impl Output {
                 ExitCode::from(2)
             }
         };
-        match self.print() {
+        match self.print_all() {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 eprint_line(&format!("cannot write the output: {error}"));
                 ExitCode::from(2)
@@ -97,9 +123,9 @@ impl Output {
         }
     }
 
-    fn print(&mut self) -> io::Result<()> {
+    fn print_all(&mut self) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        if self.has_json {
+        if self.has_json && !(self.is_streamed && self.problems.is_empty()) {
             let mut object = json!({"schema": SCHEMA, "command": self.command});
             for (name, value) in std::mem::take(&mut self.members) {
                 object[name] = value;

@@ -343,3 +343,66 @@ fn completions_name_the_commands() {
         assert!(script.contains("compare") && script.contains("export"), "{shell}");
     }
 }
+
+#[test]
+fn tail_prints_the_newest_lines_of_all_ranks() {
+    let folder = runs();
+    let write = |name: &str, seconds: &[u32], text: &str| {
+        let line = |second: &u32| format!("2026-11-29 12:00:{second:02} | INFO  | trainer | {text} {second}\n");
+        fs::write(
+            folder.path().join("one").join(name),
+            seconds.iter().map(line).collect::<String>(),
+        )
+        .unwrap();
+    };
+    write("training.log", &[1, 2, 3], "line");
+    write("training.rank1.log", &[2], "line");
+    write("training.rank2.log", &[4], "other\u{1b}[2J");
+    let shown = text(&logcore(folder.path(), &["tail", "one", "-n", "3"]));
+    insta::assert_snapshot!(shown, @r"
+    [ranks 0-1] 2026-11-29 12:00:02 | INFO  | trainer | line 2
+    2026-11-29 12:00:03 | INFO  | trainer | line 3
+    [rank 2] 2026-11-29 12:00:04 | INFO  | trainer | other\x1b[2J 4
+    ");
+    let objects = text(&logcore(folder.path(), &["tail", "one", "-n", "1", "--json"]));
+    let object: Value = serde_json::from_str(&objects).unwrap();
+    assert_eq!(
+        (&object["command"], &object["ranks"]),
+        (&"tail".into(), &serde_json::json!([2]))
+    );
+}
+
+#[test]
+fn tail_follows_a_run_through_a_rotation_and_a_resume() {
+    use std::io::{BufRead as _, BufReader};
+
+    let folder = runs();
+    let dir = folder.path().join("one");
+    let log = dir.join("training.log");
+    fs::write(&log, "2026-11-29 12:00:01 | INFO  | trainer | first\n").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_logcore"))
+        .args(["tail", "-f", "one"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().ends_with("first"));
+    fs::rename(&log, dir.join("training.log.1")).unwrap();
+    fs::write(&log, "2026-11-29 12:00:02 | INFO  | trainer | second\n").unwrap();
+    assert!(lines.next().unwrap().ends_with("second"));
+    fs::write(
+        dir.join("run.json"),
+        r#"{"id":"k3v9q2ab","state":"failed","attempts":[{},{}]}"#,
+    )
+    .unwrap();
+    assert_eq!(lines.next().unwrap(), "attempt 2 begins");
+    fs::write(
+        dir.join("run.json"),
+        r#"{"id":"k3v9q2ab","state":"finished","attempts":[{},{}]}"#,
+    )
+    .unwrap();
+    assert_eq!(lines.next().unwrap(), "the run is finished");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

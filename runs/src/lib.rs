@@ -49,6 +49,7 @@ mod run;
 
 pub use self::error::RunError;
 pub use self::export::ExportFormat;
+pub use self::merge::rank_files::rank_mark;
 pub use self::merge::{MergeError, Merged, MergedFile, merge_ranks};
 pub use self::rows::Rows;
 pub use self::run::{RunList, StoredRun, find_run, list_runs};

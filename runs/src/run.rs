@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use logcore::{RunManifest, RunState};
 
-use crate::merge::rank_files;
+use crate::merge::rank_files::{self, RankFiles};
 use crate::rows::Rows;
 use crate::{MergeError, RunError};
 
@@ -64,11 +64,55 @@ impl StoredRun {
     ///
     /// If the folder cannot be read.
     pub fn row_files(&self) -> Result<BTreeMap<u32, PathBuf>, RunError> {
-        let mut files = rank_files::find(&self.dir).map_err(|error| match error {
+        Ok(self.files()?.remove("metrics.jsonl").unwrap_or_default())
+    }
+
+    /// Returns the files that several ranks may have.
+    fn files(&self) -> Result<RankFiles, RunError> {
+        rank_files::find(&self.dir).map_err(|error| match error {
             MergeError::Unreadable { path, line, error } => RunError::Unreadable { path, line, error },
             _ => RunError::unreadable(&self.dir, io::ErrorKind::InvalidData.into()),
-        })?;
-        Ok(files.remove("metrics.jsonl").unwrap_or_default())
+        })
+    }
+
+    /// Returns the text files, by rank. Of several of one rank, the first one by name counts.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// use logcore_runs::StoredRun;
+    /// use std::fs;
+    ///
+    /// for name in ["training.log", "training.rank1.log", "training.log.1", "notes.txt"] {
+    ///     fs::write(folder.path().join(name), "").unwrap();
+    /// }
+    /// fs::write(folder.path().join("run.json"), "{}").unwrap();
+    /// let files = StoredRun::open(folder.path())?.text_files()?;
+    /// assert_eq!(files.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    /// assert!(files[&1].ends_with("training.rank1.log"));
+    /// # Ok::<(), logcore_runs::RunError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn text_files(&self) -> Result<BTreeMap<u32, PathBuf>, RunError> {
+        let mut texts = BTreeMap::new();
+        for (name, files) in self.files()? {
+            if !name.ends_with(".jsonl") && !name.ends_with(".json") {
+                for (rank, path) in files {
+                    texts.entry(rank).or_insert(path);
+                }
+            }
+        }
+        if texts.contains_key(&0) {
+            return Ok(texts);
+        }
+        // A text file of another name that one rank alone has.
+        let entries = fs::read_dir(&self.dir).map_err(|error| RunError::unreadable(&self.dir, error))?;
+        let names = entries.flatten().map(|entry| entry.path());
+        let logs = names.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        texts.extend(logs.min().map(|path| (0, path)));
+        Ok(texts)
     }
 
     /// Returns the rows of a rank, each step of each logger from its newest attempt. Several values

@@ -7,6 +7,7 @@ mod merge;
 mod repair;
 mod show;
 mod sync;
+mod tail;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
             let runs: Result<Vec<StoredRun>, _> = runs.iter().map(|run| find_run(&log_dir, run)).collect();
             compare::run(runs?, output)
         }
+        Command::Tail(tail) => tail::run(tail, &find_run(&log_dir, &tail.run)?, output),
         Command::Export(export) => export::run(export, &find_run(&log_dir, &export.run)?, output),
         Command::Merge { run, out } => merge::run(&log_dir, run, out.as_deref(), output),
         Command::Repair { trust, folders } => repair::run(*trust, &or_log_dir(folders, &log_dir)?, output),

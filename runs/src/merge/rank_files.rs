@@ -54,8 +54,16 @@ fn unrotated(name: &str) -> &str {
     }
 }
 
-/// Returns the mark of a merged record: `[rank 3]` or `[ranks 0-2,5]`.
-pub(crate) fn rank_mark(ranks: &BTreeSet<u32>) -> String {
+/// Returns the mark of a record that these ranks have logged.
+///
+/// ```
+/// use std::collections::BTreeSet;
+///
+/// assert_eq!(logcore_runs::rank_mark(&BTreeSet::from([3])), "[rank 3]");
+/// assert_eq!(logcore_runs::rank_mark(&BTreeSet::from([0, 1, 2, 5])), "[ranks 0-2,5]");
+/// ```
+#[must_use]
+pub fn rank_mark(ranks: &BTreeSet<u32>) -> String {
     format!("[{}]", rank_list(ranks))
 }
 
