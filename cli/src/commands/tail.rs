@@ -190,11 +190,13 @@ impl FollowedFile {
             // A file that cannot be read now may be later.
             let _ = file.take(MAX_BYTES).read_to_end(&mut self.part);
         }
-        while let Some(end) = self.part.iter().position(|byte| *byte == b'\n') {
-            let rest = self.part.split_off(end + 1);
-            let line = std::mem::replace(&mut self.part, rest);
-            lines.push(String::from_utf8_lossy(&line[..end]).into_owned());
-        }
+        let Some(end) = self.part.iter().rposition(|byte| *byte == b'\n') else {
+            return;
+        };
+        let rest = self.part.split_off(end + 1);
+        let complete = self.part[..end].split(|byte| *byte == b'\n');
+        lines.extend(complete.map(|line| String::from_utf8_lossy(line).into_owned()));
+        self.part = rest;
     }
 
     /// Returns `true` if another file has the name, or the file has been cut.
