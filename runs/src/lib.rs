@@ -12,6 +12,7 @@
 //! | [`StoredRun::config`], [`StoredRun::summary`] | hyper-parameters, and the ends of the loggers |
 //! | [`StoredRun::export`] | the rows as CSV or JSON lines |
 //! | [`StoredRun::rows`] | the rows of a run: of each step and logger those of the newest attempt |
+//! | [`StoredRun::curves`] | the values of each metric, thinned without losing a spike |
 //!
 //! # Merging ranks
 //!
@@ -40,6 +41,7 @@
 //! # Ok::<(), logcore_runs::MergeError>(())
 //! ```
 
+mod curve;
 mod documents;
 mod error;
 mod export;
@@ -47,6 +49,7 @@ mod merge;
 mod rows;
 mod run;
 
+pub use self::curve::{Curve, CurveBucket, CurvePoint};
 pub use self::error::RunError;
 pub use self::export::ExportFormat;
 pub use self::merge::rank_files::rank_mark;
