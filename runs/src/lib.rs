@@ -13,6 +13,7 @@
 //! | [`StoredRun::export`] | the rows as CSV or JSON lines |
 //! | [`StoredRun::rows`] | the rows of a run: of each step and logger those of the newest attempt |
 //! | [`StoredRun::curves`] | the values of each metric, thinned without losing a spike |
+//! | `report::write_report` (feature `report`) | one HTML file that shows runs |
 //!
 //! # Merging ranks
 //!
@@ -46,6 +47,8 @@ mod documents;
 mod error;
 mod export;
 mod merge;
+#[cfg(feature = "report")]
+pub mod report;
 mod rows;
 mod run;
 

@@ -1,0 +1,426 @@
+/* Charts: one for each name of a metric, made when it comes into view and removed when it is far away. */
+
+/* Groups that begin folded, and charts of a group that are listed at first. */
+const FOLDED = new Set(["time", "progress"]);
+const FIRST_CHARTS = 60;
+const FIRST_ROWS = 100;
+const CHART_HEIGHT = 220;
+
+/* Charts that exist now. */
+const live = new Set();
+let charts = [];
+
+function createSeriesOf(name) {
+  const found = [];
+  for (const run of selectedRuns().slice(0, MOST_DRAWN)) {
+    const curves = run.byName.get(name) || [];
+    const lowest = Math.min(...curves.map((curve) => curve.rank));
+    found.push(...curves.filter((curve) => view.hasAllRanks || curve.rank === lowest));
+  }
+  const isOneRun = new Set(found.map((curve) => curve.run)).size === 1;
+  return found.map((curve, at) => {
+    const same = found.filter((other) => other.run === curve.run);
+    const parts = [];
+    if (!isOneRun || same.length === 1) parts.push(curve.run.label);
+    if (new Set(same.map((other) => other.logger)).size > 1) parts.push(curve.logger);
+    if (same.some((other) => other.rank !== curve.rank)) parts.push("rank " + curve.rank);
+    const number = isOneRun && found.length > 1 ? at : numbers.get(curve.run.index) + (isOneRun ? 0 : 8 * same.indexOf(curve));
+    return { curve, number, label: parts.join(" · ") || curve.run.label };
+  });
+}
+
+/* The x of a point, for the chosen axis. */
+function xNumbers(points, run) {
+  if (view.x === "step") return points.steps;
+  if (view.x === "time") return points.times;
+  return Float64Array.from(points.times, (time) => time - run.start);
+}
+
+function xOfMoment(run, time, step) {
+  if (view.x === "step") return step;
+  return view.x === "time" ? time : time - run.start;
+}
+
+/* Sorted and strictly increasing x, as the chart wants them; equal ones move apart by a trifle, so that no value is lost. */
+function createLine(xs, ys) {
+  const isSorted = xs.every((x, at) => at === 0 || xs[at - 1] <= x);
+  const order = isSorted ? null : Array.from(xs.keys()).sort((a, b) => xs[a] - xs[b]);
+  const line = { x: new Float64Array(xs.length), y: new Array(xs.length) };
+  let before = -Infinity;
+  for (let at = 0; at < xs.length; at++) {
+    const from = order ? order[at] : at;
+    let x = xs[from];
+    if (x <= before) x = before + Math.max(Math.abs(before) * 1e-12, 1e-9);
+    const y = ys[from];
+    line.x[at] = before = x;
+    line.y[at] = isNumber(y) && !(view.isLogarithmic && y <= 0) ? y : null;
+  }
+  return line;
+}
+
+/* The exponential moving average, without the pull of its beginning. */
+function smoothLine(line, weight) {
+  let [sum, share] = [0, 0];
+  const smooth = line.y.map((y) => {
+    if (y === null) return null;
+    sum = sum * weight + y * (1 - weight);
+    share = share * weight + (1 - weight);
+    return sum / share;
+  });
+  return { x: line.x, y: smooth };
+}
+
+/* One x for all lines; a line has nothing (undefined) where only others have a point. */
+function alignLines(lines) {
+  const all = new Float64Array(lines.reduce((sum, line) => sum + line.x.length, 0));
+  let at = 0;
+  for (const line of lines) {
+    all.set(line.x, at);
+    at += line.x.length;
+  }
+  all.sort();
+  const xs = all.filter((x, place) => place === 0 || x !== all[place - 1]);
+  const columns = lines.map((line) => {
+    const column = new Array(xs.length);
+    let from = 0;
+    for (let place = 0; place < xs.length && from < line.x.length; place++) {
+      if (xs[place] === line.x[from]) column[place] = line.y[from++];
+    }
+    return column;
+  });
+  return [Array.from(xs), ...columns];
+}
+
+/* The range of x over all selected runs, so that the charts stand below each other. */
+function xExtent() {
+  let [low, high] = [Infinity, -Infinity];
+  for (const run of selectedRuns()) for (const curve of run.curves) {
+    const ends = view.x === "step" ? [curve.step0, curve.step1] : [curve.time0, curve.time1].map((time) => (view.x === "time" ? time : time - run.start));
+    if (isNumber(ends[0])) low = Math.min(low, ends[0]);
+    if (isNumber(ends[1])) high = Math.max(high, ends[1]);
+  }
+  if (!(low <= high)) return [0, 1];
+  return low === high ? [low - 0.5, high + 0.5] : [low, high];
+}
+
+function setZoom(zoom) {
+  change("zoom", { zoom });
+}
+
+class Chart {
+  constructor(name, shown) {
+    this.name = name;
+    this.plot = null;
+    this.series = [];
+    this.facts = create("p.facts");
+    this.drawing = create("div.plot", { tabindex: 0, role: "group", "aria-label": "Curve of " + name, "aria-describedby": "plot-help", keydown: (event) => this.press(event) });
+    this.legend = create("ul.legend");
+    this.table = create("div.values", { hidden: true });
+    this.tableButton = create("button", { text: "Table", "aria-expanded": "false", "aria-label": "Table of " + name, click: () => this.toggleTable() });
+    this.element = create("article.chart", {},
+      create("div.chart-head", {}, create("h4", { text: shown, title: name }), this.tableButton),
+      this.facts, this.drawing, this.legend, this.table);
+    this.element.chart = this;
+  }
+
+  make() {
+    if (this.plot) return;
+    this.series = createSeriesOf(this.name);
+    this.drawing.classList.toggle("is-empty", this.series.length === 0);
+    live.add(this);
+    if (this.series.length === 0) {
+      this.drawing.replaceChildren(createHint("No selected run has this metric."));
+      this.legend.replaceChildren();
+      this.facts.textContent = "";
+      return;
+    }
+    const [ink, grid] = ["--muted", "--line"].map(readColor);
+    const lines = [];
+    const options = [{}];
+    this.lines = [];
+    for (const series of this.series) {
+      const { curve } = series;
+      const { color: stroke, dash } = styleOf(series.number);
+      const raw = createLine(xNumbers(curve.points, curve.run), curve.points.values);
+      const longest = curve.run.clock.count;
+      const isSparse = curve.count <= 40 || curve.count < longest / 5;
+      const hasPoints = isSparse && curve.count <= 400;
+      const isSmooth = view.smoothing > 0 && !isSparse;
+      lines.push(raw);
+      this.lines.push(raw);
+      options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: isSmooth ? 1 : 1.6, dash, points: { show: hasPoints, size: 6, fill: stroke, stroke } });
+      if (isSmooth) {
+        const { means } = curve.points;
+        lines.push(smoothLine(createLine(xNumbers(means, curve.run), means.values), view.smoothing));
+        options.push({ stroke, width: 2, dash, points: { show: false } });
+      }
+    }
+    const font = "11px system-ui, sans-serif";
+    const formatX = (value) => (view.x === "relative" ? formatDuration(value) : formatTick(value));
+    const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
+    const xAxis = view.x === "time" ? { ...axis, space: 70 } : { ...axis, space: view.x === "relative" ? 70 : 60, values: (_, splits) => splits.map(formatX) };
+    const hasPositive = this.lines.some((line) => line.y.some((y) => y !== null && y > 0));
+    this.drawing.replaceChildren();
+    this.plot = new uPlot({
+      width: this.drawing.clientWidth || 300,
+      height: CHART_HEIGHT,
+      legend: { show: false },
+      scales: { x: { time: view.x === "time" }, y: view.isLogarithmic && hasPositive ? { distr: 3 } : {} },
+      axes: [{ ...xAxis, size: 28 }, { ...axis, size: 56, values: (_, splits) => splits.map(formatTick) }],
+      series: options,
+      padding: [10, 12, 0, 0],
+      cursor: {
+        y: false,
+        points: { show: false },
+        drag: { x: true, y: false, setScale: false, dist: 5 },
+        bind: { dblclick: () => () => setZoom(null) },
+        sync: { key: "charts", setSeries: false, scales: ["x", null], filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } },
+      },
+      hooks: {
+        setSelect: [(plot) => this.zoomToSelection(plot)],
+        setCursor: [(plot) => this.showValues(plot)],
+        draw: [(plot) => this.drawMarks(plot)],
+      },
+    }, alignLines(lines), this.drawing);
+    this.plot.over.addEventListener("mousedown", (event) => (this.pressedAt = event.clientX));
+    this.plot.over.addEventListener("click", (event) => {
+      if (Math.abs(event.clientX - this.pressedAt) < 5) this.chooseMoment(this.plot.posToVal(event.offsetX, "x"));
+    });
+    this.applyZoom();
+    this.showFacts();
+    this.showValues(this.plot);
+    if (!this.table.hidden) this.fillTable();
+  }
+
+  remove() {
+    live.delete(this);
+    if (this.plot) this.plot.destroy();
+    this.plot = null;
+    this.lines = [];
+  }
+
+  remake() {
+    this.remove();
+    this.make();
+  }
+
+  resize() {
+    const width = this.drawing.clientWidth;
+    if (this.plot && width && width !== this.plot.width) this.plot.setSize({ width, height: CHART_HEIGHT });
+  }
+
+  applyZoom() {
+    if (!this.plot) return;
+    const [min, max] = view.zoom || xExtent();
+    this.plot.setScale("x", { min, max });
+  }
+
+  zoomToSelection(plot) {
+    const { left, width } = plot.select;
+    if (width < 5) return;
+    const zoom = [plot.posToVal(left, "x"), plot.posToVal(left + width, "x")];
+    plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+    if (zoom[1] > zoom[0]) setZoom(zoom);
+  }
+
+  /* What a reader must know of the curve: its best value, and values that no line can show. */
+  showFacts() {
+    const parts = [];
+    const bests = this.series.map(({ curve }) => curve.run.findBest(curve)).filter(Boolean);
+    if (bests.length === 1) parts.push(`best ${formatValue(bests[0].value)} at step ${formatCount(bests[0].step)}`);
+    const nonfinite = this.series.reduce((sum, { curve }) => sum + curve.nonfinite, 0);
+    if (nonfinite > 0) {
+      const first = this.series.map(({ curve }) => curve.points.values.findIndex((value) => !isNumber(value)));
+      const known = this.series.map(({ curve }, at) => (first[at] < 0 ? Infinity : curve.points.steps[first[at]]));
+      const step = Math.min(...known);
+      parts.push(`${plural(nonfinite, "value")} NaN or infinite` + (isNumber(step) ? `, from step ${formatCount(step)}` : ""));
+    }
+    if (view.isLogarithmic) {
+      const below = this.series.reduce((sum, { curve }) => sum + curve.points.values.reduce((count, value) => count + (value <= 0), 0), 0);
+      if (below > 0) parts.push(`${plural(below, "value")} not above 0`);
+    }
+    const width = Math.max(...this.series.map(({ curve }) => curve.width));
+    if (width > 1) parts.push(`least and greatest of each ${formatCount(width)} values`);
+    this.facts.textContent = parts.join(" · ");
+    this.facts.classList.toggle("is-warning", nonfinite > 0);
+    const shown = this.series.slice(0, 12);
+    this.outputs = shown.map(() => create("span.value"));
+    this.legend.replaceChildren(...shown.map((series, at) => create("li", {}, createSwatch(series.number), create("span.name", { text: clip(series.label, 60), title: series.label }), this.outputs[at])));
+    if (this.series.length > shown.length) this.legend.append(create("li.muted", { text: `and ${this.series.length - shown.length} more` }));
+  }
+
+  /* The values nearest to the cursor, else the last ones. */
+  showValues(plot) {
+    if (!this.outputs) return;
+    const { left } = plot.cursor;
+    const x = left >= 0 ? plot.posToVal(left, "x") : null;
+    this.outputs.forEach((output, at) => {
+      const { curve } = this.series[at];
+      const kind = view.x === "step" ? "steps" : "times";
+      const wanted = x === null ? Infinity : view.x === "relative" ? x + curve.run.start : x;
+      const place = isNumber(wanted) ? curve.findNearest(kind, wanted) : curve.points.steps.length - 1;
+      output.textContent = `${formatValue(curve.points.values[place])} @ ${formatCount(curve.points.steps[place])}`;
+    });
+  }
+
+  chooseMoment(x) {
+    const runsHere = this.series.map(({ curve }) => curve.run);
+    const run = runsHere.includes(view.logRun) ? view.logRun : runsHere[0];
+    if (!run) return;
+    const { curve } = this.series.find((series) => series.curve.run === run);
+    const wanted = view.x === "relative" ? x + run.start : x;
+    const place = curve.findNearest(view.x === "step" ? "steps" : "times", wanted);
+    setMoment(run, curve.points.times[place], curve.points.steps[place]);
+  }
+
+  drawMarks(plot) {
+    const { ctx, bbox } = plot;
+    const ratio = devicePixelRatio || 1;
+    const drawLine = (x, color, dash, width) => {
+      const left = plot.valToPos(x, "x", true);
+      if (!(left >= bbox.left && left <= bbox.left + bbox.width)) return;
+      ctx.strokeStyle = readColor(color);
+      ctx.setLineDash(dash.map((length) => length * ratio));
+      ctx.lineWidth = width * ratio;
+      ctx.beginPath();
+      ctx.moveTo(left, bbox.top);
+      ctx.lineTo(left, bbox.top + bbox.height);
+      ctx.stroke();
+    };
+    ctx.save();
+    const shown = new Set(this.series.map(({ curve }) => curve.run));
+    for (const run of [...shown].slice(0, 8)) {
+      for (const attempt of run.attempts.slice(1)) drawLine(xOfMoment(run, attempt.started, run.stepAt(attempt.started)), "--muted", [2, 4], 1);
+    }
+    const { moment } = view;
+    if (moment && view.selected.has(moment.run.index)) drawLine(xOfMoment(moment.run, moment.time, moment.step), "--accent", [], 1.5);
+    ctx.setLineDash([]);
+    for (const { curve, number } of this.series) {
+      const best = curve.run.findBest(curve);
+      if (!best) continue;
+      const time = curve.points.times[curve.findNearest("steps", best.step)];
+      const x = plot.valToPos(xOfMoment(curve.run, time, best.step), "x", true);
+      const y = plot.valToPos(best.value, "y", true);
+      if (!(x >= bbox.left && x <= bbox.left + bbox.width && isNumber(y))) continue;
+      ctx.strokeStyle = styleOf(number).color;
+      ctx.fillStyle = readColor("--surface");
+      ctx.lineWidth = 2 * ratio;
+      ctx.beginPath();
+      ctx.arc(x, y, 4.5 * ratio, 0, 2 * Math.PI);
+      ctx.fill();
+      ctx.stroke();
+    }
+    ctx.restore();
+  }
+
+  press(event) {
+    const { plot } = this;
+    if (!plot || event.ctrlKey || event.metaKey || event.altKey) return;
+    const width = plot.over.clientWidth;
+    const left = plot.cursor.left >= 0 ? plot.cursor.left : width / 2;
+    const move = (to) => plot.setCursor({ left: Math.min(Math.max(to, 0), width - 1), top: 10 });
+    const zoomBy = (factor) => {
+      const [low, high] = view.zoom || xExtent();
+      const middle = plot.posToVal(left, "x");
+      setZoom([middle - (middle - low) * factor, middle + (high - middle) * factor]);
+    };
+    const keys = {
+      ArrowLeft: () => move(left - (event.shiftKey ? 50 : 5)),
+      ArrowRight: () => move(left + (event.shiftKey ? 50 : 5)),
+      Enter: () => this.chooseMoment(plot.posToVal(left, "x")),
+      "+": () => zoomBy(0.5),
+      "-": () => zoomBy(2),
+      Escape: () => setZoom(null),
+    };
+    if (!keys[event.key]) return;
+    event.preventDefault();
+    keys[event.key]();
+  }
+
+  toggleTable() {
+    this.table.hidden = !this.table.hidden;
+    this.tableButton.setAttribute("aria-expanded", String(!this.table.hidden));
+    if (!this.table.hidden) this.fillTable();
+  }
+
+  fillTable() {
+    const rows = this.series.flatMap(({ curve, label }) => Array.from(curve.points.steps, (step, at) => [label, { text: formatCount(step) }, { text: formatTime(curve.points.times[at]) }, { text: String(curve.points.values[at]) }]));
+    this.table.replaceChildren(...createLongTable(`${this.name}: ${plural(rows.length, "value")}`, ["Series", "Step", "Time", "Value"], rows, FIRST_ROWS));
+  }
+}
+
+const nearby = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) target.chart.make();
+    else if (!document.body.classList.contains("is-printing")) target.chart.remove();
+  }
+}, { rootMargin: "600px 0px" });
+
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.parentElement.chart.resize();
+});
+
+/* Names of metrics by their first part, in an order that begins with what the training logs. */
+function groupNames() {
+  const groups = new Map();
+  const names = new Set(runs.flatMap((run) => run.curves.map((curve) => curve.name)));
+  for (const name of names) {
+    const slash = name.indexOf("/");
+    const group = slash > 0 ? name.slice(0, slash) : "others";
+    if (!groups.has(group)) groups.set(group, []);
+    groups.get(group).push(name);
+  }
+  const order = ["metrics", "throughput", "memory", "system", "progress", "time"];
+  const place = (group) => (order.includes(group) ? order.indexOf(group) : 0.5);
+  return [...groups].sort(([a], [b]) => place(a) - place(b));
+}
+
+const groups = groupNames();
+const openGroups = new Set(groups.map(([group]) => group).filter((group) => !FOLDED.has(group)));
+
+function drawGroups() {
+  charts.forEach((chart) => chart.remove());
+  nearby.disconnect();
+  widths.disconnect();
+  charts = [];
+  const drawn = [];
+  const shownRuns = selectedRuns();
+  const available = new Set(shownRuns.flatMap((run) => run.curves.map((curve) => curve.name)));
+  for (const [group, names] of groups) {
+    const matching = names.filter((name) => available.has(name) && (!view.search || view.search.test(name)));
+    if (matching.length === 0) continue;
+    const grid = create("div.grid");
+    const more = create("button.more", { click: () => add() });
+    let count = 0;
+    const add = () => {
+      for (const name of matching.slice(count, count + FIRST_CHARTS)) {
+        const chart = new Chart(name, name.startsWith(group + "/") ? name.slice(group.length + 1) : name);
+        charts.push(chart);
+        grid.append(chart.element);
+        nearby.observe(chart.element);
+        widths.observe(chart.drawing);
+      }
+      count = Math.min(count + FIRST_CHARTS, matching.length);
+      more.hidden = count >= matching.length;
+      more.textContent = `Show more of ${formatCount(matching.length - count)}`;
+    };
+    const isOpen = openGroups.has(group) || Boolean(view.search);
+    const details = create("details.group", { open: isOpen },
+      create("summary", {}, create("h3", { text: group }), create("span.muted", { text: plural(matching.length, "chart") })), grid, more);
+    details.addEventListener("toggle", () => {
+      if (details.open && count === 0) add();
+      if (!view.search) openGroups[details.open ? "add" : "delete"](group);
+    });
+    if (isOpen) add();
+    drawn.push(details);
+  }
+  if (drawn.length === 0) drawn.push(createHint(explainNoCharts(shownRuns, available)));
+  find("groups").replaceChildren(...drawn);
+}
+
+function explainNoCharts(shownRuns, available) {
+  if (runs.length === 0) return "This report has no runs. Write one for a folder with a run.json.";
+  if (shownRuns.length === 0) return "Check a run in the table to see its curves.";
+  if (available.size === 0) return "These runs have no metrics yet. Curves come with the first call of log_metrics.";
+  return "No metric matches. Clear the search to see all.";
+}

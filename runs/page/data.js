@@ -1,0 +1,156 @@
+/* The data of the page: runs with their curves, which are decoded when they are first drawn. */
+
+const data = JSON.parse(find("data").textContent);
+
+function decode(text, Type) {
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let at = 0; at < bytes.length; at++) bytes[at] = characters.charCodeAt(at);
+  return new Type(bytes.buffer);
+}
+
+/* Values of one metric of one logger and rank. */
+class Curve {
+  constructor(raw, run) {
+    Object.assign(this, raw);
+    this.run = run;
+    this.decoded = null;
+  }
+
+  /* `steps`, `times` and `values` of all points, and `means` of the buckets in the same form. */
+  get points() {
+    if (this.decoded) return this.decoded;
+    const offsets = decode(this.steps, this.wide ? Float64Array : Uint32Array);
+    const after = decode(this.times, Float32Array);
+    const values = decode(this.values, Float64Array);
+    const base = this.wide ? 0 : this.step0;
+    let steps = Float64Array.from(offsets, (offset) => base + offset);
+    let times = Float64Array.from(after, (seconds) => this.time0 + seconds);
+    let means = null;
+    if (this.sizes) {
+      const sizes = decode(this.sizes, Uint8Array);
+      means = { steps: [], times: [], values: decode(this.means, Float32Array) };
+      let begin = 0;
+      for (const size of sizes) {
+        const end = begin + size - 1;
+        means.steps.push((steps[begin] + steps[end]) / 2);
+        means.times.push((times[begin] + times[end]) / 2);
+        begin += size;
+      }
+    }
+    this.decoded = { steps, times, values };
+    this.decoded.means = means || this.decoded;
+    this.steps = this.times = this.values = this.sizes = this.means = null;
+    return this.decoded;
+  }
+
+  /* The place of the point whose step or time is nearest. */
+  findNearest(kind, wanted) {
+    const numbers = this.points[kind];
+    let [low, high] = [0, numbers.length - 1];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (numbers[middle] < wanted) low = middle + 1;
+      else high = middle;
+    }
+    return low > 0 && wanted - numbers[low - 1] < numbers[low] - wanted ? low - 1 : low;
+  }
+}
+
+class Run {
+  constructor(raw, index) {
+    Object.assign(this, raw);
+    this.index = index;
+    this.attempts = raw.attempts || [];
+    this.summary = raw.summary && typeof raw.summary === "object" ? raw.summary : {};
+    this.curves = raw.curves.map((curve) => new Curve(curve, this));
+    this.loggers = Object.values(this.summary).filter((logger) => logger && typeof logger === "object");
+    this.byName = new Map();
+    for (const curve of this.curves) this.byName.set(curve.name, [...(this.byName.get(curve.name) || []), curve]);
+    /* The curve with most values tells best which step belongs to a time. */
+    this.clock = this.curves.reduce((best, curve) => (best && best.count >= curve.count ? best : curve), null);
+    const largest = (numbers) => numbers.reduce((most, number) => (isNumber(number) && !(most >= number) ? number : most), undefined);
+    this.lastTime = this.ended || largest(this.curves.map((curve) => curve.time1));
+    this.start = this.started > 0 ? this.started : this.clock ? this.clock.time0 : 0;
+    this.lastStep = largest([
+      ...this.attempts.map((attempt) => attempt.last_step),
+      ...this.loggers.map((logger) => logger.last_step),
+      ...this.curves.map((curve) => curve.step1),
+    ].filter((step) => step !== null));
+    this.duration = this.lastTime ? this.lastTime - this.start : undefined;
+    const rate = (name) => largest(this.loggers.map((logger) => logger[name]));
+    const [samples, steps] = [rate("samples_per_sec"), rate("steps_per_sec")];
+    this.throughput = samples || steps;
+    this.throughputText = samples ? formatTick(Number(samples.toPrecision(4))) + " samples/s" : steps ? formatTick(Number(steps.toPrecision(4))) + " steps/s" : "–";
+    this.settings = flatten(raw.config);
+  }
+
+  timeAt(step) {
+    return this.clock ? this.clock.points.times[this.clock.findNearest("steps", step)] : this.start;
+  }
+
+  stepAt(time) {
+    return this.clock ? this.clock.points.steps[this.clock.findNearest("times", time)] : 0;
+  }
+
+  /* All summaries of metrics, each with the name of its logger. */
+  get metrics() {
+    const found = [];
+    for (const [logger, summary] of Object.entries(this.summary)) {
+      for (const metric of (summary && Array.isArray(summary.metrics) && summary.metrics) || []) found.push({ ...metric, logger });
+    }
+    return found;
+  }
+
+  /* The best value of a curve, as the summary has it. There the metric lacks the prefix; the longest name that fits is its own. */
+  findBest(curve) {
+    if (curve.rank > 0) return null;
+    const fits = this.metrics.filter((metric) => metric.logger === curve.logger && ("/" + curve.name).endsWith("/" + metric.name));
+    const metric = fits.sort((a, b) => b.name.length - a.name.length)[0];
+    return metric && metric.best && isNumber(metric.best.value) ? metric.best : null;
+  }
+
+  get ledger() {
+    const last = [...this.attempts].reverse().find((attempt) => Object.keys(attempt.ledger || {}).length > 0);
+    const shares = last ? last.ledger : (this.loggers.find((logger) => logger.ledger) || {}).ledger;
+    return Object.entries(shares || {}).filter(([, seconds]) => seconds > 0);
+  }
+}
+
+/* Names of nested members as `a.b`, with their values as texts. A map, because a name may be `__proto__`. */
+function flatten(value, prefix = "", found = new Map()) {
+  if (value === null || typeof value !== "object" || Array.isArray(value)) {
+    if (value !== undefined && found.size < 5000 && prefix) found.set(prefix, typeof value === "string" ? value : JSON.stringify(value));
+    return found;
+  }
+  for (const [name, member] of Object.entries(value)) flatten(member, prefix ? prefix + "." + name : name, found);
+  return found;
+}
+
+const runs = data.runs.map((raw, index) => new Run(raw, index));
+
+/* Equal names get the folder, then the place. */
+{
+  const seen = new Map();
+  for (const run of runs) seen.set(run.name, (seen.get(run.name) || 0) + 1);
+  for (const run of runs) {
+    const name = run.name || run.dir || "run";
+    run.label = seen.get(run.name) > 1 && run.dir ? run.dir : name;
+  }
+}
+
+/* The names that differ between the runs, most settings first. */
+const differing = (() => {
+  const values = new Map();
+  for (const run of runs) for (const [name, value] of run.settings) {
+    if (!values.has(name)) values.set(name, new Map());
+    values.get(name).set(value, (values.get(name).get(value) || 0) + 1);
+  }
+  const names = [...values].filter(([, counts]) => {
+    const known = [...counts.values()].reduce((sum, count) => sum + count, 0);
+    return runs.length > 1 && (counts.size > 1 || known < runs.length);
+  });
+  return names.map(([name]) => name);
+})();
+
+const stateMarks = { running: "▶", finished: "✓", failed: "✕", killed: "✕", interrupted: "■", preempted: "■", unknown: "?" };

@@ -1,0 +1,88 @@
+/* Elements and texts. Foreign text becomes text nodes only, so it cannot become markup. */
+"use strict";
+
+const isNumber = Number.isFinite;
+const find = (id) => document.getElementById(id);
+
+const on = (id, kind, call) => find(id).addEventListener(kind, call);
+
+/* Creates an element, with classes after dots. `text` is its text, functions are listeners, `true` is an attribute without value. */
+function create(kind, properties = {}, ...children) {
+  const [tag, ...classes] = kind.split(".");
+  const element = document.createElement(tag);
+  element.className = classes.join(" ");
+  if (tag === "button") element.type = tag;
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name === "text") element.textContent = value;
+    else if (typeof value === "function") element.addEventListener(name, value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+const createHint = (text) => create("p.empty", { text });
+
+/* A foreign address becomes a link only if it leads to the web. */
+function createLink(address) {
+  const isWeb = /^https?:\/\//i.test(address);
+  return isWeb ? create("a", { href: address, text: address, rel: "noreferrer noopener" }) : create("span", { text: address });
+}
+
+function clip(text, length) {
+  return text.length > length ? text.slice(0, length - 1) + "…" : text;
+}
+
+/* Calls a function once the person has stopped typing. */
+function debounce(milliseconds, call) {
+  let timer = 0;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => call(...values), milliseconds);
+  };
+}
+
+/* Four significant digits. */
+function formatValue(value) {
+  if (typeof value !== "number") return value === null || value === undefined ? "–" : String(value);
+  if (!isNumber(value)) return String(value);
+  const magnitude = Math.abs(value);
+  if (value === 0 || (Number.isInteger(value) && magnitude < 1e6)) return String(value);
+  if (magnitude < 1e-3 || magnitude >= 1e6) return value.toExponential(3);
+  return value.toFixed(magnitude < 10 ? 4 : magnitude < 100 ? 3 : magnitude < 1000 ? 2 : 1);
+}
+
+/* As few digits as tell the value: 0.25, 120k, 1e-7. */
+function formatTick(value) {
+  if (value === null || value === undefined) return "";
+  const magnitude = Math.abs(value);
+  if (magnitude >= 1e15 || (magnitude > 0 && magnitude < 1e-4)) return Number(value.toPrecision(4)).toExponential();
+  for (const [unit, suffix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
+    if (magnitude >= unit) return Number((value / (unit === 1e4 ? 1e3 : unit)).toPrecision(6)) + suffix;
+  }
+  return String(Number(value.toPrecision(6)));
+}
+
+const formatCount = (count) => count.toLocaleString("en");
+
+function formatDuration(seconds) {
+  if (!isNumber(seconds)) return "–";
+  const sign = seconds < 0 ? "-" : "";
+  const whole = Math.abs(seconds);
+  if (whole < 60) return sign + (whole < 10 ? Number(whole.toFixed(2)) : Math.round(whole)) + " s";
+  const pad = (number) => String(Math.floor(number)).padStart(2, "0");
+  const [days, hours] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24];
+  const clock = (days || hours ? pad(hours) + ":" : "") + pad((whole / 60) % 60) + ":" + pad(whole % 60);
+  return sign + (days ? days + "d " : "") + clock;
+}
+
+function formatTime(seconds) {
+  if (!isNumber(seconds) || seconds <= 0 || seconds > 8e12) return "–";
+  /* Swedish times have the form of ISO 8601. */
+  return new Date(seconds * 1000).toLocaleString("sv");
+}
+
+function plural(count, noun) {
+  return `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,124 @@
+/* Puts the page together: the header, the controls, and what follows from a change of the view. */
+
+function drawHeader() {
+  const title = runs.length === 1 ? runs[0].label : runs.length === 0 ? "No runs" : plural(runs.length, "run");
+  find("title").textContent = clip(title, 120);
+  document.title = clip(title, 120) + " · logcore";
+  const parts = [];
+  if (runs.length === 1) {
+    const [run] = runs;
+    if (run.dir && run.dir !== run.label) parts.push(run.dir);
+    else if (run.id) parts.push(run.id);
+    if (run.start > 0) parts.push("started " + formatTime(run.start));
+  } else {
+    const counts = new Map();
+    for (const run of runs) counts.set(run.state, (counts.get(run.state) || 0) + 1);
+    for (const [state, count] of counts) parts.push(`${formatCount(count)} ${state}`);
+  }
+  find("subtitle").textContent = clip(parts.join(" · "), 300);
+  const notes = [...data.notes];
+  if (data.widest > 1) notes.unshift(`To stay below 8 MB, long curves show the first, last, least and greatest of up to ${formatCount(data.widest)} values each. No spike is missing.`);
+  find("notes").replaceChildren(...notes.map((text) => create("li", { text })));
+  find("notes").hidden = notes.length === 0;
+  find("footer").textContent = `Written ${formatTime(data.written)} by logcore ${data.version}. Drawn with uPlot. The page sends nothing.`;
+}
+
+function drawThemeSwitch() {
+  find("theme").replaceChildren(...["auto", "light", "dark"].map((theme) => create("button", { text: theme, "aria-pressed": String(view.theme === theme), click: () => setTheme(theme) })));
+}
+
+function searchMetrics(text) {
+  const error = find("search-error");
+  error.hidden = true;
+  find("search").removeAttribute("aria-invalid");
+  try {
+    const search = text ? new RegExp(text, "i") : null;
+    change("search", { search });
+  } catch (problem) {
+    error.textContent = `cannot search for ${clip(text, 60)}: ${problem.message}. Complete the expression.`;
+    error.hidden = false;
+    find("search").setAttribute("aria-invalid", "true");
+  }
+}
+
+function remakeCharts() {
+  for (const chart of [...live]) chart.remake();
+}
+
+function startControls() {
+  on("search", "input", debounce(150, () => searchMetrics(find("search").value)));
+  on("x-axis", "change", (event) => change("x", { x: event.target.value, zoom: null }));
+  on("log-y", "change", (event) => change("form", { isLogarithmic: event.target.checked }));
+  on("smooth", "input", debounce(60, () => {
+    const smoothing = Number(find("smooth").value);
+    find("smooth-value").textContent = smoothing;
+    change("form", { smoothing });
+  }));
+  on("ranks", "change", (event) => change("form", { hasAllRanks: event.target.checked }));
+  find("ranks-label").hidden = !runs.some((run) => run.curves.some((curve) => curve.rank > 0));
+  on("zoom-reset", "click", () => setZoom(null));
+  on("runs-filter", "input", debounce(120, () => {
+    table.filter = find("runs-filter").value;
+    table.shown = FIRST_RUNS;
+    drawRunsTable();
+  }));
+  on("runs-none", "click", () => select(new Set()));
+  on("log-level", "change", (event) => {
+    log.least = Number(event.target.value);
+    drawLines();
+  });
+  on("log-search", "input", debounce(120, () => {
+    log.search = find("log-search").value;
+    drawLines();
+  }));
+  on("log-run", "change", (event) => change("log", { logRun: runs[Number(event.target.value)] }));
+  document.addEventListener("keydown", (event) => {
+    const isTyping = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "checkbox" && event.target.type !== "range";
+    if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      find("search").focus();
+    }
+  });
+  prefersDark.addEventListener("change", () => setTheme(view.theme));
+}
+
+/* Paper is light, and has all charts that are listed. */
+function startPrinting() {
+  let theme = "auto";
+  addEventListener("beforeprint", () => {
+    theme = view.theme;
+    document.body.classList.add("is-printing");
+    setTheme("light");
+    charts.slice(0, 100).filter((chart) => chart.element.closest("details").open).forEach((chart) => chart.make());
+  });
+  addEventListener("afterprint", () => {
+    document.body.classList.remove("is-printing");
+    setTheme(theme);
+    drawGroups();
+  });
+}
+
+listen(["selection"], () => {
+  drawGroups();
+  drawSections();
+});
+listen(["selection", "theme"], () => runs.length > 1 && drawRunsTable());
+listen(["search"], drawGroups);
+listen(["form", "x", "theme"], remakeCharts);
+listen(["zoom"], () => live.forEach((chart) => chart.applyZoom()));
+listen(["zoom", "x", "selection"], () => (find("zoom-reset").hidden = view.zoom === null));
+listen(["theme"], drawThemeSwitch);
+listen(["selection", "log"], drawLines);
+listen(["moment"], () => {
+  live.forEach((chart) => chart.plot && chart.plot.redraw(false, false));
+  if (view.moment.run !== log.run) drawLines();
+  else showMomentInLines();
+});
+
+drawHeader();
+startControls();
+startPrinting();
+find("runs").hidden = runs.length < 2;
+setTheme((/[#&]theme=(light|dark)/.exec(location.hash) || [])[1] || "auto");
+drawOverview();
+select(new Set(runs.slice(0, FIRST_SELECTED).map((run) => run.index)));

@@ -1,0 +1,157 @@
+/* Everything beside the curves: the overview of one run, ledger, summary, config, environment, attempts. */
+
+const SHARES = ["#0072b2", "#e69f00", "#2bb38a", "#cc79a7", "#56b4e9", "#b9bdc1", "#e8743b", "#c9bd3a"];
+const MOST_COMPARED = 8;
+const FIRST_MEMBERS = 200;
+
+function createCard(name, value, kind) {
+  return create("div.card", {}, create("dt", { text: name }), create("dd", { class: kind || null, text: value }));
+}
+
+function drawOverview() {
+  const place = find("overview");
+  place.hidden = runs.length !== 1;
+  if (place.hidden) return;
+  const [run] = runs;
+  const cards = [
+    createCard("State", `${stateMarks[run.state] || "?"} ${run.state}` + (run.exit_code ? `, exit code ${run.exit_code}` : ""), "state is-" + run.state),
+    createCard("Steps", run.lastStep === undefined ? "–" : formatCount(run.lastStep)),
+    createCard("Duration", formatDuration(run.duration)),
+    createCard("Throughput", run.throughputText),
+  ];
+  for (const metric of run.metrics.filter((metric) => metric.best).slice(0, 3)) cards.push(createCard("Best " + metric.name, `${formatValue(metric.best.value)} @ ${formatCount(metric.best.step)}`));
+  if (run.attempt_count > 1) cards.push(createCard("Attempts", formatCount(run.attempt_count)));
+  if (run.world_size > 1) cards.push(createCard("Ranks", formatCount(run.world_size)));
+  place.replaceChildren(create("dl.cards", {}, ...cards));
+}
+
+/* A section that is filled when it is opened. */
+function createSection(title, hint, isOpen, fill) {
+  const body = create("div.section-body");
+  const details = create("details.section", { open: isOpen }, create("summary", {}, create("h2", { text: title }), create("span.muted", { text: hint })), body);
+  let isFilled = false;
+  const open = () => {
+    if (!details.open || isFilled) return;
+    isFilled = true;
+    body.append(...fill());
+  };
+  details.addEventListener("toggle", open);
+  open();
+  return details;
+}
+
+const isAmount = (cell) => cell !== undefined && typeof cell !== "string" && !(cell instanceof Node);
+
+/* Cells are texts, numbers, elements, or objects with the text of a number. */
+function createRow(row) {
+  return create("tr", {}, ...row.map((cell, at) => {
+    const text = cell instanceof Node ? "" : String(isAmount(cell) ? cell?.text ?? formatValue(cell) : cell);
+    return create(at ? "td" : "th", { scope: at ? null : "row", class: isAmount(cell) ? "number" : null, title: text.length > 200 ? clip(text, 3000) : null }, cell instanceof Node ? cell : clip(text, 200));
+  }));
+}
+
+/* A table that begins with so many rows, and a button for more of them. */
+function createLongTable(caption, heads, rows, most) {
+  const body = create("tbody");
+  const more = create("button.more", { text: "Show more", click: () => add() });
+  const add = () => {
+    body.append(...rows.slice(body.childElementCount, body.childElementCount + most).map(createRow));
+    more.hidden = body.childElementCount >= rows.length;
+  };
+  add();
+  const head = create("tr", {}, ...heads.map((text, at) => create("th", { scope: "col", class: isAmount(rows[0]?.[at]) ? "number" : null, text: clip(text, 60) })));
+  return [create("div.scroll", { tabindex: 0, role: "region", "aria-label": caption }, create("table", {}, create("caption.sr", { text: caption }), create("thead", {}, head), body)), more];
+}
+
+/* Names and values of several runs side by side, those that differ first. */
+function createComparison(caption, shown, read) {
+  const maps = shown.map(read);
+  const names = [...new Set(maps.flatMap((map) => [...map.keys()]))];
+  if (names.length === 0) return [createHint(caption === "Config" ? "There is no config. Call log_config to find it here." : "Nothing is known of the environment.")];
+  const differs = (name) => maps.some((map) => map.get(name) !== maps[0].get(name));
+  const sorted = shown.length > 1 ? [...names.filter(differs), ...names.filter((name) => !differs(name))] : names;
+  const toRow = (name) => {
+    const row = [name, ...maps.map((map) => map.get(name) ?? "–")];
+    return row.map((cell, at) => (at === 0 ? create("span", { class: differs(name) ? "differs" : "", text: clip(name, 200) }) : /^https?:\/\/\S+$/.test(cell) ? createLink(cell) : cell));
+  };
+  return createLongTable(caption, ["Name", ...shown.map((run) => run.label)], sorted.map(toRow), FIRST_MEMBERS);
+}
+
+function createLedgers(shown) {
+  const names = [...new Set(shown.flatMap((run) => run.ledger.map(([name]) => name)))];
+  const order = ["step", "data", "eval", "checkpoint", "startup", "other"];
+  names.sort((a, b) => (order.indexOf(a) + 100) % 100 - ((order.indexOf(b) + 100) % 100));
+  if (names.length === 0) return [createHint("There is no ledger. A run with a progress writes one.")];
+  const paint = (element, name) => {
+    const at = names.indexOf(name) % SHARES.length;
+    element.style.background = SHARES[at];
+    element.style.color = at ? "#000" : "#fff";
+    return element;
+  };
+  const bars = shown.filter((run) => run.ledger.length > 0).map((run) => {
+    const total = run.ledger.reduce((sum, [, seconds]) => sum + seconds, 0);
+    const shares = run.ledger.slice().sort((a, b) => names.indexOf(a[0]) - names.indexOf(b[0])).map(([name, seconds]) => {
+      const share = create("span", { title: `${name}: ${formatDuration(seconds)}, ${((100 * seconds) / total).toFixed(1)} %`, text: seconds / total > 0.08 ? name : "" });
+      share.style.flexGrow = seconds / total;
+      return paint(share, name);
+    });
+    return create("div.ledger", {}, create("span.name", { text: clip(run.label, 40) }), create("div.shares", { "aria-hidden": "true" }, ...shares));
+  });
+  const rows = names.map((name) => [create("span", {}, paint(create("span.dot"), name), name), ...shown.map((run) => {
+    const found = run.ledger.find(([own]) => own === name);
+    const total = run.ledger.reduce((sum, [, seconds]) => sum + seconds, 0);
+    return { text: found ? `${formatDuration(found[1])} · ${((100 * found[1]) / total).toFixed(1)} %` : "–" };
+  })]);
+  return [...bars, ...createLongTable("Ledger", ["Use", ...shown.map((run) => run.label)], rows, FIRST_MEMBERS)];
+}
+
+function createSummaries(shown) {
+  const rows = shown.flatMap((run) => run.metrics.map((metric) => [
+    ...(shown.length > 1 ? [run.label] : []), metric.name, metric.logger, metric.last, metric.min, metric.max, metric.mean,
+    { text: metric.best ? `${formatValue(metric.best.value)} @ ${formatCount(metric.best.step)}` : "–" },
+    { text: formatCount(Number(metric.count) || 0) }, { text: formatCount((Number(metric.nan_count) || 0) + (Number(metric.infinite_count) || 0)) },
+  ]));
+  if (rows.length === 0) return [createHint("There is no summary yet. A run writes it at its end.")];
+  return createLongTable("Summary", [...(shown.length > 1 ? ["Run"] : []), "Metric", "Logger", "Last", "Least", "Greatest", "Mean", "Best", "Values", "Not finite"], rows, FIRST_MEMBERS);
+}
+
+function createAttempts(shown) {
+  const rows = shown.flatMap((run) => run.attempts.map((attempt, at) => [
+    ...(shown.length > 1 ? [run.label] : []), { text: String(run.attempt_count - run.attempts.length + at + 1) },
+    `${stateMarks[attempt.state] || "?"} ${attempt.state === "running" ? run.state : attempt.state}`, formatTime(attempt.started), formatTime(attempt.ended), { text: attempt.last_step === null || attempt.last_step === undefined ? "–" : formatCount(attempt.last_step) },
+  ]));
+  if (rows.length === 0) return [createHint("No attempt is known.")];
+  return createLongTable("Attempts", [...(shown.length > 1 ? ["Run"] : []), "Attempt", "State", "Started", "Ended", "Last step"], rows, FIRST_MEMBERS);
+}
+
+function environmentOf(run) {
+  const facts = flatten(run.environment);
+  for (const [name, value] of [...facts]) if (value === "null" || value === "[]" || value === "") facts.delete(name);
+  if (run.environment && Array.isArray(run.environment.argv)) facts.set("argv", run.environment.argv.join(" "));
+  if (Number(facts.get("memory"))) facts.set("memory", (Number(facts.get("memory")) / 1e9).toFixed(1) + " GB");
+  if (run.dir) facts.set("folder", run.dir);
+  if (run.id) facts.set("id", run.id);
+  if (run.resumed_from) facts.set("resumed from", String(run.resumed_from));
+  (run.wandb || []).forEach((url, at) => url && facts.set("wandb" + (at ? " " + (at + 1) : ""), String(url)));
+  return facts;
+}
+
+const openSections = new Map([["Ledger", true], ["Summary", true], ["Config", true], ["Environment", false], ["Attempts", false]]);
+
+function drawSections() {
+  const shown = selectedRuns().slice(0, MOST_COMPARED);
+  const others = view.selected.size - shown.length;
+  const hint = others > 0 ? `the first ${MOST_COMPARED} of ${view.selected.size} selected runs` : "";
+  const fills = {
+    Ledger: () => createLedgers(shown),
+    Summary: () => createSummaries(shown),
+    Config: () => createComparison("Config", shown, (run) => run.settings),
+    Environment: () => createComparison("Environment", shown, environmentOf),
+    Attempts: () => createAttempts(shown),
+  };
+  find("sections").replaceChildren(...(shown.length === 0 ? [] : Object.entries(fills).map(([title, fill]) => {
+    const section = createSection(title, hint, openSections.get(title), fill);
+    section.addEventListener("toggle", () => openSections.set(title, section.open));
+    return section;
+  })));
+}

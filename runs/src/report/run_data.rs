@@ -1,0 +1,371 @@
+//! Everything of the runs as one JSON text of bounded size.
+//!
+//! Each kind of data has a share of the size: first what describes the runs, then their documents,
+//! then text lines; the curves get the rest.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Write as _};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use logcore::escape::EscapingFormatter;
+use logcore::files::read_no_follow;
+use serde_json::{Value, json};
+
+use crate::StoredRun;
+use crate::curve::CurveSet;
+use crate::merge::rank_files;
+use crate::report::ReportFacts;
+use crate::report::curve_data::{encode, encoded_len};
+use crate::report::page::escape;
+use crate::report::text_lines::{TextLines, clip};
+
+/// Most buckets of a curve: a run of that many steps has every value in the page.
+const MAX_BUCKETS: usize = 1 << 16;
+/// Most curves; a page with more is slow.
+const MAX_CURVES: usize = 20_000;
+/// Most ranks of a run whose curves and lines are shown: the lowest.
+const MAX_RANKS: usize = 8;
+/// Newest text lines of a run.
+const MAX_LINES: usize = 2000;
+/// Newest attempts of a run.
+const MAX_ATTEMPTS: usize = 200;
+/// Most bytes of what describes one run.
+const MAX_HEAD: usize = 64 << 10;
+/// Most bytes of a `config.json` or `summary.json` that is read.
+const MAX_DOCUMENT: u64 = 4 << 20;
+/// Most notes about what is left out, and most bytes of each.
+const MAX_NOTES: usize = 100;
+const MAX_NOTE: usize = 500;
+
+/// The data of a report.
+pub(super) struct ReportData {
+    /// Escaped for a `script` element.
+    pub(super) json: String,
+    pub(super) facts: ReportFacts,
+}
+
+impl ReportData {
+    /// Reads the runs into at most `limit` bytes.
+    pub(super) fn read(runs: &[StoredRun], limit: usize) -> Self {
+        let mut notes = Notes::default();
+        let mut left = limit.saturating_sub(MAX_NOTES * MAX_NOTE * 2 + 4096);
+
+        let mut parts: Vec<RunParts> = Vec::new();
+        let mut head_room = limit / 4;
+        for run in runs {
+            let head = describe(run);
+            if head.len() > head_room {
+                break;
+            }
+            head_room -= head.len();
+            left = left.saturating_sub(head.len() + RunParts::FRAME);
+            parts.push(RunParts::new(head));
+        }
+        if parts.len() < runs.len() {
+            notes.add(format!(
+                "{} of {} runs are left out: they do not fit.",
+                runs.len() - parts.len(),
+                runs.len()
+            ));
+        }
+        let runs = &runs[..parts.len()];
+        left -= fill_documents(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
+        left -= fill_lines(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
+        let curves = read_curves(runs, left, &mut parts, &mut notes);
+
+        let mut facts = ReportFacts {
+            runs: parts.len(),
+            curves: curves.curves,
+            widest_bucket: curves.widest_bucket,
+            lines: parts.iter().map(|part| part.line_count).sum(),
+            ..ReportFacts::default()
+        };
+        facts.notes = notes.texts();
+        let frame = json!({
+            "schema": 1,
+            "written": seconds_since_1970(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "widest": facts.widest_bucket,
+            "notes": facts.notes,
+        });
+        let frame = escape(&frame.to_string());
+        let mut json = frame.strip_suffix('}').unwrap_or(&frame).to_owned();
+        json.push_str(",\"runs\":[");
+        for (at, part) in parts.into_iter().enumerate() {
+            if at > 0 {
+                json.push(',');
+            }
+            part.write(&mut json);
+        }
+        json.push_str("]}");
+        Self { json, facts }
+    }
+}
+
+/// The parts of a run, each as escaped JSON.
+struct RunParts {
+    head: String,
+    documents: BTreeMap<&'static str, String>,
+    lines: String,
+    has_earlier_lines: bool,
+    line_count: usize,
+    curves: Vec<String>,
+}
+
+impl RunParts {
+    /// Most bytes of names and brackets.
+    const FRAME: usize = 160;
+
+    fn new(head: String) -> Self {
+        Self {
+            head,
+            documents: BTreeMap::new(),
+            lines: "[]".to_owned(),
+            has_earlier_lines: false,
+            line_count: 0,
+            curves: Vec::new(),
+        }
+    }
+
+    fn write(self, json: &mut String) {
+        json.push_str(self.head.strip_suffix('}').unwrap_or(&self.head));
+        for (name, document) in self.documents {
+            // Writing to a string cannot fail, here and below.
+            let _ = write!(json, ",\"{name}\":{document}");
+        }
+        let _ = write!(
+            json,
+            ",\"earlier_lines\":{},\"lines\":{},\"curves\":[{}]}}",
+            self.has_earlier_lines,
+            self.lines,
+            self.curves.join(",")
+        );
+    }
+}
+
+/// Texts about what is left out, of a bounded number.
+#[derive(Default)]
+struct Notes {
+    texts: Vec<String>,
+    others: usize,
+}
+
+impl Notes {
+    fn add(&mut self, text: impl AsRef<str>) {
+        if self.texts.len() < MAX_NOTES - 1 {
+            let text = EscapedText(text.as_ref()).to_string();
+            // `<` takes six bytes in the page.
+            self.texts.push(clip(&text, MAX_NOTE / 3));
+        } else {
+            self.others += 1;
+        }
+    }
+
+    fn add_unreadable(&mut self, path: &Path, error: &io::Error) {
+        let name = path.file_name().unwrap_or_default();
+        let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
+        let path = Path::new(folder).join(name);
+        self.add(format!("{error}: {} is left out.", path.display()));
+    }
+
+    fn texts(mut self) -> Vec<String> {
+        if self.others > 0 {
+            self.texts.push(format!("{} more notes.", self.others));
+        }
+        self.texts
+    }
+}
+
+/// Foreign text without control characters, for programs that print notes.
+struct EscapedText<'a>(&'a str);
+
+impl Display for EscapedText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        EscapingFormatter(f).write_str(self.0)
+    }
+}
+
+fn seconds_since_1970() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
+}
+
+/// Returns what `run.json` says of the run, as escaped JSON.
+fn describe(run: &StoredRun) -> String {
+    let manifest = &run.manifest;
+    let clipped = |text: &str| clip(text, 1000);
+    let folder = run.dir.file_name().unwrap_or(run.dir.as_os_str()).to_string_lossy();
+    let mut head = json!({
+        "id": clipped(&manifest.id),
+        "name": clipped(&manifest.name),
+        "dir": clipped(&folder),
+        "state": run.state.as_str(),
+        "started": manifest.started,
+        "ended": manifest.ended,
+        "exit_code": manifest.exit_code,
+        "world_size": manifest.world_size,
+        "attempt_count": manifest.attempts.len(),
+    });
+    let mut more = json!({
+        "resumed_from": manifest.resumed_from,
+        "wandb": manifest.wandb.iter().take(20).map(|run| &run.url).collect::<Vec<_>>(),
+        "attempts": &manifest.attempts[manifest.attempts.len().saturating_sub(MAX_ATTEMPTS)..],
+        "environment": manifest.facts,
+    });
+    if more.to_string().len() < MAX_HEAD / 6
+        && let (Value::Object(head), Value::Object(more)) = (&mut head, &mut more)
+    {
+        head.append(more);
+    }
+    escape(&head.to_string())
+}
+
+/// Adds the documents of the runs with at most `room` bytes, those of the first runs first. Returns
+/// the bytes that they take.
+fn fill_documents(runs: &[StoredRun], parts: &mut [RunParts], room: usize, notes: &mut Notes) -> usize {
+    let mut left = room;
+    let mut left_out = 0;
+    for (run, part) in runs.iter().zip(parts) {
+        for (file, name) in [("summary.json", "summary"), ("config.json", "config")] {
+            let path = run.dir.join(file);
+            let document =
+                read_no_follow(&path, MAX_DOCUMENT).and_then(|bytes| Ok(serde_json::from_slice::<Value>(&bytes)?));
+            let document = match document {
+                Ok(mut document) if name == "config" => document["config"].take(),
+                Ok(document) => document,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::NotFound {
+                        notes.add_unreadable(&path, &error);
+                    }
+                    continue;
+                }
+            };
+            let text = escape(&document.to_string());
+            if text.len() > left.min(room / 2) {
+                left_out += 1;
+                continue;
+            }
+            left -= text.len();
+            part.documents.insert(name, text);
+        }
+    }
+    if left_out > 0 {
+        notes.add(format!("{left_out} configs and summaries are left out: too large."));
+    }
+    room - left
+}
+
+/// Adds the newest text lines, with an equal share of `room` for each run. Returns the bytes that
+/// they take.
+fn fill_lines(runs: &[StoredRun], parts: &mut [RunParts], room: usize, notes: &mut Notes) -> usize {
+    let mut taken = 0;
+    let share = room / runs.len().max(1);
+    for (run, part) in runs.iter().zip(parts) {
+        let Ok(mut files) = rank_files::find(&run.dir) else {
+            continue;
+        };
+        let mut files = files.remove("training.log").unwrap_or_default();
+        note_ranks(&mut files, run, "lines", notes);
+        let read = TextLines::read(&files, MAX_LINES, share);
+        for (path, error) in &read.problems {
+            notes.add_unreadable(path, error);
+        }
+        let lines = read.lines.iter().map(|line| {
+            let line = json!([line.millis, line.rank, line.text]);
+            escape(&line.to_string())
+        });
+        // Escapes make some texts six times as long.
+        let mut kept: Vec<String> = Vec::new();
+        let mut size = 2;
+        for line in lines.rev() {
+            if size + line.len() + 1 > share {
+                break;
+            }
+            size += line.len() + 1;
+            kept.push(line);
+        }
+        kept.reverse();
+        part.has_earlier_lines = read.has_earlier || kept.len() < read.lines.len();
+        part.line_count = kept.len();
+        part.lines = format!("[{}]", kept.join(","));
+        taken += part.lines.len();
+    }
+    taken
+}
+
+/// Keeps the files of the lowest ranks.
+fn note_ranks(files: &mut BTreeMap<u32, PathBuf>, run: &StoredRun, noun: &str, notes: &mut Notes) {
+    if let Some(first) = files.keys().nth(MAX_RANKS).copied() {
+        let others = files.split_off(&first).len();
+        let name = clip(&run.manifest.name, 30);
+        notes.add(format!("{name}: the {noun} of {others} higher ranks are left out."));
+    }
+}
+
+struct CurveCounts {
+    curves: usize,
+    widest_bucket: u64,
+}
+
+/// Adds the curves of all runs with at most `room` bytes.
+fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &mut Notes) -> CurveCounts {
+    // A value of a curve that is not thinned takes 16 bytes in base64.
+    let mut set = CurveSet::new(MAX_BUCKETS, room / 21 + 1, MAX_CURVES);
+    // The number of curves up to the end of each run.
+    let mut ends: Vec<usize> = Vec::new();
+    for run in runs {
+        let mut files = run.row_files().unwrap_or_default();
+        note_ranks(&mut files, run, "curves", notes);
+        for (rank, path) in files {
+            match path.symlink_metadata() {
+                Ok(metadata) if !metadata.is_file() => {
+                    let error = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+                    notes.add_unreadable(&path, &error);
+                    continue;
+                }
+                _ => set.begin(rank),
+            }
+            let rows = match run.rows(rank) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    notes.add(error.to_string());
+                    continue;
+                }
+            };
+            for row in rows {
+                match row {
+                    Ok(row) => set.add(&row),
+                    Err(error) => notes.add(error.to_string()),
+                }
+            }
+        }
+        ends.push(set.curves.len());
+    }
+    let size = |set: &CurveSet| set.curves.iter().map(encoded_len).sum::<usize>();
+    while size(&set) > room && set.limit > 1 {
+        set.halve();
+    }
+    let mut counts = CurveCounts {
+        curves: 0,
+        widest_bucket: 1,
+    };
+    let mut left = room;
+    let mut left_out = set.left_out;
+    for (at, curve) in set.curves.iter().enumerate() {
+        let text = encode(curve);
+        if text.len() + 1 > left {
+            left_out += 1;
+            continue;
+        }
+        left -= text.len() + 1;
+        counts.curves += 1;
+        counts.widest_bucket = counts.widest_bucket.max(curve.width());
+        parts[ends.partition_point(|end| *end <= at)].curves.push(text);
+    }
+    if left_out > 0 {
+        notes.add(format!("{left_out} curves are left out: too many."));
+    }
+    counts
+}

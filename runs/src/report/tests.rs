@@ -1,0 +1,177 @@
+//! Reports of odd runs.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn write_run(folder: &Path, manifest: &Value, rows: &str) -> StoredRun {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("run.json"), manifest.to_string()).unwrap();
+    fs::write(folder.join("metrics.jsonl"), rows).unwrap();
+    StoredRun::open(folder).unwrap()
+}
+
+/// Returns the facts, the page and the data in it.
+fn report(runs: &[StoredRun]) -> (ReportFacts, String, Value) {
+    let mut page = Vec::new();
+    let facts = write_report(runs, &mut page).unwrap();
+    let page = String::from_utf8(page).unwrap();
+    assert_eq!(facts.bytes, page.len() as u64);
+    assert!(facts.data_bytes <= MAX_DATA_BYTES as u64, "{facts:?}");
+    let data = page.split_once("<script type=\"application/json\" id=data>").unwrap().1;
+    let data = data.split_once("</script>").unwrap().0;
+    assert_eq!(data.len() as u64, facts.data_bytes);
+    let data = serde_json::from_str(data).unwrap();
+    (facts, page, data)
+}
+
+const ODD: &str = "</script><script>alert(1)</script>\"'\n\u{2028}<!-- {{script}}";
+
+#[test]
+fn hostile_names_stay_in_the_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = json!({"step": 1, "time": 1.0, "logger": ODD, ODD: 1.0, "__proto__": 2.0});
+    let manifest = json!({"name": ODD, "id": ODD, "state": "finished", "argv": [ODD], "resumed_from": ODD,
+        "wandb": [{"logger": "a", "rank": 0, "id": "a", "url": "javascript:alert(1)"}]});
+    let run = write_run(folder.path(), &manifest, &format!("{row}\n"));
+    fs::write(folder.path().join("training.log"), ODD).unwrap();
+    fs::write(
+        folder.path().join("config.json"),
+        json!({"config": {ODD: ODD}}).to_string(),
+    )
+    .unwrap();
+    fs::write(
+        folder.path().join("summary.json"),
+        json!({ODD: {"state": ODD}}).to_string(),
+    )
+    .unwrap();
+    let (facts, page, data) = report(&[run]);
+    assert_eq!((facts.curves, facts.lines, facts.notes.len()), (2, 2, 0));
+    assert_eq!(page.matches("<script").count(), 2, "the data and the script");
+    assert_eq!(page.matches("</script>").count(), 2);
+    let run = &data["runs"][0];
+    assert_eq!(
+        (run["name"].as_str(), run["config"][ODD].as_str()),
+        (Some(ODD), Some(ODD))
+    );
+    assert_eq!(run["curves"][0]["logger"].as_str(), Some(ODD));
+}
+
+#[test]
+fn a_page_of_no_run_is_complete() {
+    let (facts, page, data) = report(&[]);
+    assert_eq!((facts.runs, data["runs"].as_array().unwrap().len()), (0, 0));
+    assert!(page.ends_with("</html>\n"));
+}
+
+#[test]
+fn long_runs_are_thinned_to_the_limit_and_keep_their_spikes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rows = String::new();
+    for step in 0..60_000 {
+        let value = if step % 600 == 300 { 9.0 } else { 1.0 };
+        write!(rows, "{{\"step\":{step},\"time\":{step}.5,\"logger\":\"a\"").unwrap();
+        (0..10).for_each(|name| write!(rows, ",\"m{name}\":{value}").unwrap());
+        rows.push_str("}\n");
+    }
+    let run = write_run(folder.path(), &json!({"state": "finished"}), &rows);
+    let (facts, _, data) = report(&[run]);
+    assert!(facts.widest_bucket > 1 && facts.curves == 10, "{facts:?}");
+    assert_eq!(data["widest"].as_u64(), Some(facts.widest_bucket));
+    assert!(facts.data_bytes > MAX_DATA_BYTES as u64 / 8, "{facts:?}");
+    let curve = &data["runs"][0]["curves"][9];
+    assert_eq!(curve["count"].as_u64(), Some(60_000));
+    let values = base64::Engine::decode(
+        &base64::engine::general_purpose::STANDARD,
+        curve["values"].as_str().unwrap(),
+    );
+    let values = values.unwrap();
+    let spikes = values
+        .chunks(8)
+        .filter(|bytes| f64::from_le_bytes((*bytes).try_into().unwrap()) > 1.0);
+    assert_eq!(spikes.count(), 100);
+}
+
+#[test]
+fn many_metrics_and_long_names_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut row = "{\"step\":1,\"time\":1.0,\"logger\":\"a\"".to_owned();
+    (0..100_000).for_each(|name| write!(row, ",\"metrics/<<<<{name}\":1").unwrap());
+    writeln!(row, ",\"{}\":1}}", "long".repeat(1000)).unwrap();
+    let run = write_run(folder.path(), &json!({"state": "finished"}), &row);
+    let (facts, _, _) = report(&[run]);
+    assert!(facts.curves > 10_000, "{facts:?}");
+    assert!(facts.notes[0].contains("curves are left out"), "{facts:?}");
+}
+
+#[test]
+fn large_documents_and_texts_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = json!({"state": "finished", "name": "<".repeat(100_000), "argv": vec!["<"; 100_000]});
+    let runs: Vec<_> = (0..3)
+        .map(|at| {
+            let folder = folder.path().join(at.to_string());
+            let run = write_run(&folder, &manifest, "");
+            let large = json!({"config": {"a": "<".repeat(1_000_000)}}).to_string();
+            fs::write(folder.join("config.json"), &large).unwrap();
+            fs::write(folder.join("summary.json"), "[".repeat(1_000_000)).unwrap();
+            fs::write(
+                folder.join("training.log"),
+                "<".repeat(1000) + "\n" + &"<\n".repeat(3_000_000),
+            )
+            .unwrap();
+            run
+        })
+        .collect();
+    let (facts, _, data) = report(&runs);
+    assert_eq!(facts.runs, 3);
+    assert!(
+        data["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|run| run.get("config").is_none())
+    );
+    assert!(facts.notes.iter().any(|note| note.contains("too large")), "{facts:?}");
+    assert_eq!(data["runs"][0]["earlier_lines"].as_bool(), Some(true));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_in_the_place_of_files_are_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(
+        &secret,
+        "{\"step\":1,\"time\":1.0,\"logger\":\"secret\",\"config\":1,\"loss\":1}\n",
+    )
+    .unwrap();
+    let dir = folder.path().join("run");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("run.json"), "{}").unwrap();
+    for name in ["metrics.jsonl", "training.log", "config.json", "summary.json"] {
+        std::os::unix::fs::symlink(&secret, dir.join(name)).unwrap();
+    }
+    let (facts, page, _) = report(&[StoredRun::open(&dir).unwrap()]);
+    assert_eq!((facts.curves, facts.lines, facts.notes.len()), (0, 0, 4), "{facts:?}");
+    assert!(!page.contains("secret"));
+}
+
+#[test]
+fn an_output_that_fails_is_an_error() {
+    struct Full;
+    impl io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = write_report(&[], &mut Full).unwrap_err();
+    assert!(error.to_string().starts_with("cannot write the report: "), "{error}");
+}
