@@ -141,7 +141,7 @@ class Chart {
     for (const series of this.series) {
       const { curve } = series;
       const { color: stroke, dash } = styleOf(series.number);
-      const raw = createLine(xNumbers(curve.points, curve.run), curve.points.values);
+      const raw = createLine(xNumbers(curve.read(), curve.run), curve.read().values);
       const longest = curve.run.clock.count;
       const isSparse = curve.count <= 40 || curve.count < longest / 5;
       const hasPoints = isSparse && curve.count <= 400;
@@ -150,7 +150,7 @@ class Chart {
       this.lines.push(raw);
       options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: isSmooth ? 1 : 1.6, dash, points: { show: hasPoints, size: 6, fill: stroke, stroke } });
       if (isSmooth) {
-        const { means } = curve.points;
+        const { means } = curve.read();
         lines.push(smoothLine(createLine(xNumbers(means, curve.run), means.values), view.smoothing));
         options.push({ stroke, width: 2, dash, points: { show: false } });
       }
@@ -230,13 +230,13 @@ class Chart {
     if (bests.length === 1) parts.push(`best ${formatValue(bests[0].value)} at step ${formatCount(bests[0].step)}`);
     const nonfinite = this.series.reduce((sum, { curve }) => sum + curve.nonfinite, 0);
     if (nonfinite > 0) {
-      const first = this.series.map(({ curve }) => curve.points.values.findIndex((value) => !isNumber(value)));
-      const known = this.series.map(({ curve }, at) => (first[at] < 0 ? Infinity : curve.points.steps[first[at]]));
+      const first = this.series.map(({ curve }) => curve.read().values.findIndex((value) => !isNumber(value)));
+      const known = this.series.map(({ curve }, at) => (first[at] < 0 ? Infinity : curve.read().steps[first[at]]));
       const step = Math.min(...known);
       parts.push(`${plural(nonfinite, "value")} NaN or infinite` + (isNumber(step) ? `, from step ${formatCount(step)}` : ""));
     }
     if (view.isLogarithmic) {
-      const below = this.series.reduce((sum, { curve }) => sum + curve.points.values.reduce((count, value) => count + (value <= 0), 0), 0);
+      const below = this.series.reduce((sum, { curve }) => sum + curve.read().values.reduce((count, value) => count + (value <= 0), 0), 0);
       if (below > 0) parts.push(`${plural(below, "value")} not above 0`);
     }
     const width = Math.max(...this.series.map(({ curve }) => curve.width));
@@ -246,7 +246,7 @@ class Chart {
     const shown = this.series.slice(0, 12);
     this.outputs = shown.map(() => create("span.value"));
     this.legend.replaceChildren(...shown.map((series, at) => create("li", {}, createSwatch(series.number), create("span.name", { text: clip(series.label, 60), title: series.label }), this.outputs[at])));
-    if (this.series.length > shown.length) this.legend.append(create("li.muted", { text: `and ${this.series.length - shown.length} more` }));
+    if (this.series.length > shown.length) this.legend.append(create("li.muted", { text: `+${this.series.length - shown.length}` }));
   }
 
   /* The values nearest to the cursor, else the last ones. */
@@ -258,8 +258,8 @@ class Chart {
       const { curve } = this.series[at];
       const kind = view.x === "step" ? "steps" : "times";
       const wanted = x === null ? Infinity : view.x === "relative" ? x + curve.run.start : x;
-      const place = isNumber(wanted) ? curve.findNearest(kind, wanted) : curve.points.steps.length - 1;
-      output.textContent = `${formatValue(curve.points.values[place])} @ ${formatCount(curve.points.steps[place])}`;
+      const place = isNumber(wanted) ? curve.findNearest(kind, wanted) : curve.read().steps.length - 1;
+      output.textContent = `${formatValue(curve.read().values[place])} @ ${formatCount(curve.read().steps[place])}`;
     });
   }
 
@@ -270,7 +270,7 @@ class Chart {
     const { curve } = this.series.find((series) => series.curve.run === run);
     const wanted = view.x === "relative" ? x + run.start : x;
     const place = curve.findNearest(view.x === "step" ? "steps" : "times", wanted);
-    setMoment(run, curve.points.times[place], curve.points.steps[place]);
+    setMoment(run, curve.read().times[place], curve.read().steps[place]);
   }
 
   drawMarks(plot) {
@@ -298,7 +298,7 @@ class Chart {
     for (const { curve, number } of this.series) {
       const best = curve.run.findBest(curve);
       if (!best) continue;
-      const time = curve.points.times[curve.findNearest("steps", best.step)];
+      const time = curve.read().times[curve.findNearest("steps", best.step)];
       const x = plot.valToPos(xOfMoment(curve.run, time, best.step), "x", true);
       const y = plot.valToPos(best.value, "y", true);
       if (!(x >= bbox.left && x <= bbox.left + bbox.width && isNumber(y))) continue;
@@ -344,7 +344,7 @@ class Chart {
   }
 
   fillTable() {
-    const rows = this.series.flatMap(({ curve, label }) => Array.from(curve.points.steps, (step, at) => [label, { text: formatCount(step) }, { text: formatTime(curve.points.times[at]) }, { text: String(curve.points.values[at]) }]));
+    const rows = this.series.flatMap(({ curve, label }) => Array.from(curve.read().steps, (step, at) => [label, { text: formatCount(step) }, { text: formatTime(curve.read().times[at]) }, { text: String(curve.read().values[at]) }]));
     this.table.replaceChildren(...createLongTable(`${this.name}: ${plural(rows.length, "value")}`, ["Series", "Step", "Time", "Value"], rows, FIRST_ROWS));
   }
 }

@@ -2,34 +2,37 @@
 
 const data = JSON.parse(find("data").textContent);
 
-function decode(text, Type) {
+/* Returns a function that reads the next so many numbers of a type. */
+function decode(text) {
   const characters = atob(text);
   const bytes = new Uint8Array(characters.length);
   for (let at = 0; at < bytes.length; at++) bytes[at] = characters.charCodeAt(at);
-  return new Type(bytes.buffer);
+  let from = 0;
+  return (Type, count) => new Type(bytes.buffer.slice(from, (from += count * Type.BYTES_PER_ELEMENT)));
 }
 
 /* Values of one metric of one logger and rank. */
 class Curve {
   constructor(raw, run) {
-    Object.assign(this, raw);
+    Object.assign(this, { rank: 0, nonfinite: 0, width: 1 }, raw);
+    this.name = data.names[raw.name];
+    this.logger = data.names[raw.logger];
     this.run = run;
     this.decoded = null;
   }
 
   /* `steps`, `times` and `values` of all points, and `means` of the buckets in the same form. */
-  get points() {
+  read() {
     if (this.decoded) return this.decoded;
-    const offsets = decode(this.steps, this.wide ? Float64Array : Uint32Array);
-    const after = decode(this.times, Float32Array);
-    const values = decode(this.values, Float64Array);
+    const next = decode(this.data);
     const base = this.wide ? 0 : this.step0;
-    let steps = Float64Array.from(offsets, (offset) => base + offset);
-    let times = Float64Array.from(after, (seconds) => this.time0 + seconds);
+    const steps = Float64Array.from(next(this.wide ? Float64Array : Uint32Array, this.points), (offset) => base + offset);
+    const times = Float64Array.from(next(Float32Array, this.points), (seconds) => this.time0 + seconds);
+    const values = next(Float64Array, this.points);
     let means = null;
-    if (this.sizes) {
-      const sizes = decode(this.sizes, Uint8Array);
-      means = { steps: [], times: [], values: decode(this.means, Float32Array) };
+    if (this.buckets) {
+      const sizes = next(Uint8Array, this.buckets);
+      means = { steps: [], times: [], values: next(Float32Array, this.buckets) };
       let begin = 0;
       for (const size of sizes) {
         const end = begin + size - 1;
@@ -40,13 +43,13 @@ class Curve {
     }
     this.decoded = { steps, times, values };
     this.decoded.means = means || this.decoded;
-    this.steps = this.times = this.values = this.sizes = this.means = null;
+    this.data = null;
     return this.decoded;
   }
 
   /* The place of the point whose step or time is nearest. */
   findNearest(kind, wanted) {
-    const numbers = this.points[kind];
+    const numbers = this.read()[kind];
     let [low, high] = [0, numbers.length - 1];
     while (low < high) {
       const middle = (low + high) >> 1;
@@ -86,11 +89,11 @@ class Run {
   }
 
   timeAt(step) {
-    return this.clock ? this.clock.points.times[this.clock.findNearest("steps", step)] : this.start;
+    return this.clock ? this.clock.read().times[this.clock.findNearest("steps", step)] : this.start;
   }
 
   stepAt(time) {
-    return this.clock ? this.clock.points.steps[this.clock.findNearest("times", time)] : 0;
+    return this.clock ? this.clock.read().steps[this.clock.findNearest("times", time)] : 0;
   }
 
   /* All summaries of metrics, each with the name of its logger. */

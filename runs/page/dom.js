@@ -58,7 +58,7 @@ function formatTick(value) {
   if (value === null || value === undefined) return "";
   const magnitude = Math.abs(value);
   if (magnitude >= 1e15 || (magnitude > 0 && magnitude < 1e-4)) return Number(value.toPrecision(4)).toExponential();
-  for (const [unit, suffix] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
+  for (const [unit, suffix] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
     if (magnitude >= unit) return Number((value / (unit === 1e4 ? 1e3 : unit)).toPrecision(6)) + suffix;
   }
   return String(Number(value.toPrecision(6)));

@@ -63,6 +63,7 @@ function startControls() {
     drawRunsTable();
   }));
   on("runs-none", "click", () => select(new Set()));
+  on("runs-all", "click", () => select(new Set(listRuns().map((run) => run.index))));
   on("log-level", "change", (event) => {
     log.least = Number(event.target.value);
     drawLines();
@@ -82,6 +83,9 @@ function startControls() {
   prefersDark.addEventListener("change", () => setTheme(view.theme));
 }
 
+/* Half of a page of A4. */
+const PAPER_WIDTH = 320;
+
 /* Paper is light, and has all charts that are listed. */
 function startPrinting() {
   let theme = "auto";
@@ -89,7 +93,10 @@ function startPrinting() {
     theme = view.theme;
     document.body.classList.add("is-printing");
     setTheme("light");
-    charts.slice(0, 100).filter((chart) => chart.element.closest("details").open).forEach((chart) => chart.make());
+    charts.slice(0, 100).filter((chart) => chart.element.closest("details").open).forEach((chart) => {
+      chart.make();
+      if (chart.plot) chart.plot.setSize({ width: PAPER_WIDTH, height: CHART_HEIGHT });
+    });
   });
   addEventListener("afterprint", () => {
     document.body.classList.remove("is-printing");

@@ -67,7 +67,7 @@ function createLongTable(caption, heads, rows, most) {
 function createComparison(caption, shown, read) {
   const maps = shown.map(read);
   const names = [...new Set(maps.flatMap((map) => [...map.keys()]))];
-  if (names.length === 0) return [createHint(caption === "Config" ? "There is no config. Call log_config to find it here." : "Nothing is known of the environment.")];
+  if (names.length === 0) return [createHint("There is none. Call log_config to find it here.")];
   const differs = (name) => maps.some((map) => map.get(name) !== maps[0].get(name));
   const sorted = shown.length > 1 ? [...names.filter(differs), ...names.filter((name) => !differs(name))] : names;
   const toRow = (name) => {

@@ -58,6 +58,7 @@ use std::path::{Path, PathBuf};
 use logcore::RunManifest;
 use logcore::escape::EscapingFormatter;
 
+#[cfg(feature = "report")]
 pub(crate) use self::local_clock::LocalClock;
 use self::output::MergedOutput;
 use self::rank_files::{find, rank_list};

@@ -1,98 +1,114 @@
-//! Curves as JSON, with their numbers in base64.
+//! Curves as JSON, with their numbers in one text in base64.
 //!
-//! | member | numbers, little endian |
+//! | numbers, little endian | for each |
 //! |---|---|
-//! | `steps` | `u32` above `step0`; `f64` if `wide` |
-//! | `times` | `f32`, seconds after `time0` |
-//! | `values` | `f64`, so that NaN and the infinities stay what they are |
-//! | `sizes` | `u8`, the number of points of each bucket; only if the buckets are wider than a value |
-//! | `means` | `f32`, the mean of each bucket; only with `sizes` |
+//! | `u32` steps above `step0`; `f64` steps if `wide` | point |
+//! | `f32` seconds after `time0` | point |
+//! | `f64` values, so that NaN and the infinities stay what they are | point |
+//! | `u8` number of points | bucket, if the buckets are wider than a value |
+//! | `f32` means | bucket, if the buckets are wider than a value |
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::report::page::escape;
 use crate::{Curve, CurveBucket, CurvePoint};
 
-/// Returns about as many bytes as [`encode`] needs, and never fewer for names without escapes.
+/// Returns at least as many bytes as [`encode`] needs for steps that fit in an `u32`.
 pub(super) fn encoded_len(curve: &Curve) -> usize {
-    let points: usize = match curve.width() {
-        1 => curve.buckets().len(),
-        _ => curve.buckets().iter().map(|bucket| bucket.points().count()).sum(),
+    let (points, buckets) = match curve.width() {
+        1 => (curve.buckets().len(), 0),
+        _ => {
+            let points = curve.buckets().iter().map(|bucket| bucket.points().count());
+            (points.sum(), curve.buckets().len())
+        }
     };
-    let buckets = if curve.width() == 1 { 0 } else { curve.buckets().len() };
-    let numbers = points * (4 + 4 + 8) + buckets * (1 + 4);
-    numbers.div_ceil(3) * 4 + FRAME + curve.name().len() + curve.logger().len()
+    (points * (4 + 4 + 8) + buckets * (1 + 4)).div_ceil(3) * 4 + FRAME
 }
 
-/// Bytes of the JSON around the numbers and names.
-const FRAME: usize = 340;
+/// Most bytes of the JSON around the numbers.
+const FRAME: usize = 250;
 
-/// Returns the curve as JSON for the page.
-pub(super) fn encode(curve: &Curve) -> String {
+/// Returns the curve as JSON for the page, which knows its names by their numbers.
+pub(super) fn encode(curve: &Curve, name: usize, logger: usize) -> String {
     let points: Vec<CurvePoint> = curve.buckets().iter().flat_map(CurveBucket::points).collect();
     let step0 = points.iter().map(|point| point.step).min().unwrap_or(0);
     let time0 = points.first().map_or(0.0, |point| point.time);
+    let mut bytes = Vec::new();
     let offsets: Option<Vec<u32>> = points
         .iter()
         .map(|point| u32::try_from(point.step - step0).ok())
         .collect();
-    let steps = match &offsets {
-        Some(offsets) => encode_bytes(offsets.iter().map(|offset| offset.to_le_bytes())),
+    match &offsets {
+        Some(offsets) => bytes.extend(offsets.iter().flat_map(|offset| offset.to_le_bytes())),
         #[expect(clippy::cast_precision_loss, reason = "the page has no other numbers")]
-        None => encode_bytes(points.iter().map(|point| (point.step as f64).to_le_bytes())),
-    };
+        None => bytes.extend(points.iter().flat_map(|point| (point.step as f64).to_le_bytes())),
+    }
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a week in seconds keeps a tenth of a second"
     )]
-    let times = encode_bytes(points.iter().map(|point| ((point.time - time0) as f32).to_le_bytes()));
+    bytes.extend(
+        points
+            .iter()
+            .flat_map(|point| ((point.time - time0) as f32).to_le_bytes()),
+    );
+    bytes.extend(points.iter().flat_map(|point| point.value.to_le_bytes()));
     let mut data = json!({
-        "name": curve.name(),
-        "logger": curve.logger(),
-        "rank": curve.rank(),
+        "name": name,
+        "logger": logger,
         "count": curve.count(),
-        "nonfinite": curve.nonfinite(),
-        "width": curve.width(),
         "step0": step0,
         "step1": points.iter().map(|point| point.step).max(),
         "time0": time0,
         "time1": points.last().map(|point| point.time),
-        "wide": offsets.is_none(),
-        "steps": steps,
-        "times": times,
-        "values": encode_bytes(points.iter().map(|point| point.value.to_le_bytes())),
+        "points": points.len(),
     });
     if curve.width() > 1 {
         let buckets = curve.buckets();
-        let sizes = buckets
-            .iter()
-            .map(|bucket| u8::try_from(bucket.points().count()).unwrap_or(u8::MAX));
-        data["sizes"] = encode_bytes(sizes.map(|size| [size])).into();
+        bytes.extend(
+            buckets
+                .iter()
+                .map(|bucket| u8::try_from(bucket.points().count()).unwrap_or(u8::MAX)),
+        );
         #[expect(clippy::cast_possible_truncation, reason = "a mean is drawn, and never read")]
-        let means = buckets.iter().map(|bucket| (bucket.mean() as f32).to_le_bytes());
-        data["means"] = encode_bytes(means).into();
+        bytes.extend(buckets.iter().flat_map(|bucket| (bucket.mean() as f32).to_le_bytes()));
+        data["width"] = curve.width().into();
+        data["buckets"] = buckets.len().into();
     }
-    escape(&data.to_string())
-}
-
-fn encode_bytes<const N: usize>(numbers: impl Iterator<Item = [u8; N]>) -> String {
-    STANDARD.encode(numbers.flatten().collect::<Vec<u8>>())
+    if curve.rank() > 0 {
+        data["rank"] = curve.rank().into();
+    }
+    if curve.nonfinite() > 0 {
+        data["nonfinite"] = curve.nonfinite().into();
+    }
+    if offsets.is_none() {
+        data["wide"] = true.into();
+    }
+    data["data"] = STANDARD.encode(bytes).into();
+    data.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decode<const N: usize>(data: &serde_json::Value, name: &str) -> Vec<[u8; N]> {
-        let bytes = STANDARD.decode(data[name].as_str().unwrap()).unwrap();
+    fn encode_as_json(curve: &Curve) -> (serde_json::Value, Vec<u8>) {
+        let text = encode(curve, 2, 1);
+        assert!(text.len() <= encoded_len(curve), "{text}");
+        let data: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((data["name"].as_u64(), data["logger"].as_u64()), (Some(2), Some(1)));
+        let bytes = STANDARD.decode(data["data"].as_str().unwrap()).unwrap();
+        (data, bytes)
+    }
+
+    fn split<const N: usize>(bytes: &[u8]) -> Vec<[u8; N]> {
         bytes.chunks(N).map(|chunk| chunk.try_into().unwrap()).collect()
     }
 
     #[test]
     fn values_read_back_to_the_last_bit() {
-        let mut curve = Curve::new("a", "</script>\u{2028}", 3, 16);
+        let mut curve = Curve::new("a", "loss", 3, 16);
         let values = [0.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MAX];
         for (step, value) in (7..).zip(values) {
             curve.add(CurvePoint {
@@ -101,17 +117,12 @@ mod tests {
                 value,
             });
         }
-        let text = encode(&curve);
-        assert!(!text.contains('<') && text.len() <= encoded_len(&curve));
-        let data: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            (data["name"].as_str(), data["nonfinite"].as_u64()),
-            (Some("</script>\u{2028}"), Some(3))
-        );
-        let read: Vec<u64> = decode(&data, "values").into_iter().map(u64::from_le_bytes).collect();
-        assert_eq!(read, values.map(f64::to_bits));
-        let steps: Vec<u32> = decode(&data, "steps").into_iter().map(u32::from_le_bytes).collect();
+        let (data, bytes) = encode_as_json(&curve);
+        assert_eq!((data["rank"].as_u64(), data["nonfinite"].as_u64()), (Some(3), Some(3)));
+        let steps: Vec<u32> = split(&bytes[..24]).into_iter().map(u32::from_le_bytes).collect();
         assert_eq!((steps, data["step0"].as_u64()), (vec![0, 1, 2, 3, 4, 5], Some(7)));
+        let read: Vec<u64> = split(&bytes[48..]).into_iter().map(u64::from_le_bytes).collect();
+        assert_eq!(read, values.map(f64::to_bits));
     }
 
     #[test]
@@ -124,8 +135,8 @@ mod tests {
                 value: 1.0,
             });
         }
-        let data: serde_json::Value = serde_json::from_str(&encode(&curve)).unwrap();
-        let steps: Vec<f64> = decode(&data, "steps").into_iter().map(f64::from_le_bytes).collect();
+        let (data, bytes) = encode_as_json(&curve);
+        let steps: Vec<f64> = split(&bytes[..16]).into_iter().map(f64::from_le_bytes).collect();
         assert_eq!(
             (steps, data["wide"].as_bool()),
             (vec![1.0, 18_446_744_073_709_551_615.0], Some(true))
@@ -139,11 +150,10 @@ mod tests {
             curve.add(CurvePoint { step, time: 0.0, value });
         }
         curve.thin(2);
-        let text = encode(&curve);
-        assert!(text.len() <= encoded_len(&curve));
-        let data: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(decode::<1>(&data, "sizes"), [[4], [2]]);
-        let means: Vec<f32> = decode(&data, "means").into_iter().map(f32::from_le_bytes).collect();
-        assert_eq!(means, [2.25, 2.0]);
+        let (data, bytes) = encode_as_json(&curve);
+        assert_eq!((data["points"].as_u64(), data["buckets"].as_u64()), (Some(6), Some(2)));
+        let (sizes, means) = bytes[6 * 16..].split_at(2);
+        let means: Vec<f32> = split(means).into_iter().map(f32::from_le_bytes).collect();
+        assert_eq!((sizes, means), (&[4, 2][..], vec![2.25, 2.0]));
     }
 }

@@ -3,7 +3,7 @@
 //! Each kind of data has a share of the size: first what describes the runs, then their documents,
 //! then text lines; the curves get the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,8 @@ impl ReportData {
         });
         let frame = escape(&frame.to_string());
         let mut json = frame.strip_suffix('}').unwrap_or(&frame).to_owned();
-        json.push_str(",\"runs\":[");
+        // Writing to a string cannot fail.
+        let _ = write!(json, ",\"names\":{},\"runs\":[", curves.names);
         for (at, part) in parts.into_iter().enumerate() {
             if at > 0 {
                 json.push(',');
@@ -268,7 +269,7 @@ fn fill_lines(runs: &[StoredRun], parts: &mut [RunParts], room: usize, notes: &m
         };
         let mut files = files.remove("training.log").unwrap_or_default();
         note_ranks(&mut files, run, "lines", notes);
-        let read = TextLines::read(&files, MAX_LINES, share);
+        let read = TextLines::read(&files, MAX_LINES, share, span_of(run));
         for (path, error) in &read.problems {
             notes.add_unreadable(path, error);
         }
@@ -295,6 +296,17 @@ fn fill_lines(runs: &[StoredRun], parts: &mut [RunParts], room: usize, notes: &m
     taken
 }
 
+/// Returns the milliseconds since 1970 of the run's start and of its end, which may be now.
+fn span_of(run: &StoredRun) -> (i64, i64) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a time beyond the range becomes its limit"
+    )]
+    let to_millis = |seconds: f64| (seconds * 1000.0).clamp(-9e15, 9e15) as i64;
+    let end = run.manifest.ended.unwrap_or_else(seconds_since_1970);
+    (to_millis(run.manifest.started), to_millis(end))
+}
+
 /// Keeps the files of the lowest ranks.
 fn note_ranks(files: &mut BTreeMap<u32, PathBuf>, run: &StoredRun, noun: &str, notes: &mut Notes) {
     if let Some(first) = files.keys().nth(MAX_RANKS).copied() {
@@ -305,6 +317,8 @@ fn note_ranks(files: &mut BTreeMap<u32, PathBuf>, run: &StoredRun, noun: &str, n
 }
 
 struct CurveCounts {
+    /// The names that the curves refer to, as escaped JSON.
+    names: String,
     curves: usize,
     widest_bucket: u64,
 }
@@ -343,23 +357,32 @@ fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &
         }
         ends.push(set.curves.len());
     }
-    let size = |set: &CurveSet| set.curves.iter().map(encoded_len).sum::<usize>();
+    let names: HashSet<String> = set.curves.iter().map(|curve| curve.name().to_owned()).collect();
+    let names_len: usize = names
+        .iter()
+        .map(|name| escape(&Value::from(&**name).to_string()).len() + 1)
+        .sum();
+    let size = |set: &CurveSet| names_len + set.curves.iter().map(encoded_len).sum::<usize>();
     while size(&set) > room && set.limit > 1 {
         set.halve();
     }
     let mut counts = CurveCounts {
+        names: String::new(),
         curves: 0,
         widest_bucket: 1,
     };
     let mut left = room;
     let mut left_out = set.left_out;
+    let mut names = NameTable::default();
     for (at, curve) in set.curves.iter().enumerate() {
-        let text = encode(curve);
-        if text.len() + 1 > left {
+        let text = encode(curve, names.number(curve.name()), names.number(curve.logger()));
+        if text.len() + 1 + names.new_bytes > left {
+            names.forget_new();
             left_out += 1;
             continue;
         }
-        left -= text.len() + 1;
+        left -= text.len() + 1 + names.new_bytes;
+        names.keep_new();
         counts.curves += 1;
         counts.widest_bucket = counts.widest_bucket.max(curve.width());
         parts[ends.partition_point(|end| *end <= at)].curves.push(text);
@@ -367,5 +390,43 @@ fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &
     if left_out > 0 {
         notes.add(format!("{left_out} curves are left out: too many."));
     }
+    counts.names = format!("[{}]", names.texts.join(","));
     counts
+}
+
+/// The names of metrics and loggers, each once, as escaped JSON.
+#[derive(Default)]
+struct NameTable<'a> {
+    texts: Vec<String>,
+    numbers: HashMap<&'a str, usize>,
+    /// Names that the newest curve has added, and the bytes that they take.
+    new: Vec<&'a str>,
+    new_bytes: usize,
+}
+
+impl<'a> NameTable<'a> {
+    fn number(&mut self, name: &'a str) -> usize {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let text = escape(&Value::from(name).to_string());
+        self.new_bytes += text.len() + 1;
+        self.new.push(name);
+        self.texts.push(text);
+        self.numbers.insert(name, self.texts.len() - 1);
+        self.texts.len() - 1
+    }
+
+    fn keep_new(&mut self) {
+        self.new.clear();
+        self.new_bytes = 0;
+    }
+
+    fn forget_new(&mut self) {
+        for name in self.new.drain(..) {
+            self.numbers.remove(name);
+            self.texts.pop();
+        }
+        self.new_bytes = 0;
+    }
 }

@@ -36,13 +36,16 @@ pub(super) struct TextLines {
 
 impl TextLines {
     /// Reads the newest lines of the files of the ranks: at most `lines`, with at most `bytes`.
-    pub(super) fn read(files: &BTreeMap<u32, PathBuf>, lines: usize, bytes: usize) -> Self {
+    ///
+    /// Local times count as those of this machine, unless that puts them out of `span`, the
+    /// milliseconds from the start of the run to its end.
+    pub(super) fn read(files: &BTreeMap<u32, PathBuf>, lines: usize, bytes: usize, span: (i64, i64)) -> Self {
         let mut read = Self::default();
         for (rank, path) in files {
             match read_tail(path, bytes) {
                 Ok((text, has_earlier)) => {
                     read.has_earlier |= has_earlier;
-                    read.lines.extend(split_lines(&text, *rank));
+                    read.lines.extend(split_lines(&text, *rank, span));
                 }
                 Err(error) => read.problems.push((path.clone(), error)),
             }
@@ -98,13 +101,15 @@ fn read_tail(path: &Path, most: usize) -> io::Result<(String, bool)> {
     Ok((String::from_utf8_lossy(&pieces.concat()).into_owned(), has_earlier))
 }
 
-fn split_lines(text: &str, rank: u32) -> Vec<TextLine> {
+fn split_lines(text: &str, rank: u32, span: (i64, i64)) -> Vec<TextLine> {
+    let mut is_zoned = false;
     let clock = LocalClock::new();
     let mut before = None;
     let mut millis = None;
     let lines = text.lines().map(|line| {
         let line = without_colors(line);
         if let Some(time) = parse_zoned(&line) {
+            is_zoned = true;
             millis = Some(time);
         } else if let Some(local) = parse_local(&line) {
             let time = clock.time(local, before);
@@ -117,7 +122,32 @@ fn split_lines(text: &str, rank: u32) -> Vec<TextLine> {
             text: clip(&line, MAX_LINE),
         }
     });
-    lines.collect()
+    let mut lines: Vec<TextLine> = lines.collect();
+    if !is_zoned {
+        let times = lines.iter().filter_map(|line| line.millis);
+        let zone = times
+            .clone()
+            .min()
+            .zip(times.max())
+            .map_or(0, |times| find_zone(times, span));
+        let times = lines.iter_mut().filter_map(|line| line.millis.as_mut());
+        times.for_each(|millis| *millis += zone);
+    }
+    lines
+}
+
+/// Returns the milliseconds that bring times of another time zone, or of UTC, into the span of the
+/// run: the last line comes nearest to the end.
+fn find_zone((first, last): (i64, i64), (start, end): (i64, i64)) -> i64 {
+    const QUARTER: i64 = 15 * 60_000;
+    const TOLERANCE: i64 = 2 * 60_000;
+    let is_inside = |zone: &i64| first + zone >= start - TOLERANCE && last + zone <= end + TOLERANCE;
+    if is_inside(&0) {
+        return 0;
+    }
+    // Time zones are up to 14 hours from UTC, so two of them differ by at most 26.
+    let zones = (-26 * 4..=26 * 4).map(|quarters| quarters * QUARTER);
+    zones.filter(is_inside).max().unwrap_or(0)
 }
 
 /// Returns the milliseconds since 1970 of `2026-11-23T14:48:15.123Z`.
@@ -167,7 +197,7 @@ mod tests {
             0 => (0, folder.join("training.log")),
             rank => (*rank, folder.join(format!("training.rank{rank}.log"))),
         });
-        TextLines::read(&files.collect(), lines, bytes)
+        TextLines::read(&files.collect(), lines, bytes, (0, i64::MAX / 2))
     }
 
     fn texts(lines: &TextLines) -> Vec<&str> {
@@ -224,6 +254,16 @@ mod tests {
         fs::write(folder.path().join("training.log"), "mine\n").unwrap();
         std::os::unix::fs::symlink("secret", folder.path().join("training.log.1")).unwrap();
         assert_eq!(texts(&read(folder.path(), &[0], 9, 1000)), ["mine"]);
+    }
+
+    #[test]
+    fn times_of_another_zone_come_into_the_run() {
+        const HOUR: i64 = 3_600_000;
+        let span = (100 * HOUR, 110 * HOUR);
+        assert_eq!(find_zone((101 * HOUR, 102 * HOUR), span), 0);
+        assert_eq!(find_zone((95 * HOUR, 104 * HOUR), span), 6 * HOUR);
+        assert_eq!(find_zone((106 * HOUR, 115 * HOUR + 1000), span), -5 * HOUR);
+        assert_eq!(find_zone((0, HOUR), span), 0, "no zone is so far away");
     }
 
     #[test]
