@@ -24,6 +24,8 @@ for arguments in (
     ["ls"],
     ["show"],
     ["compare", "latest", "latest"],
+    ["plot", "latest", "loss/train"],
+    ["report", "-o", f"{log_dir}/report.html"],
     ["export", "latest", "--to", "jsonl", "-o", f"{log_dir}/exported.jsonl"],
     ["export", "latest", "--to", "csv", "-o", f"{log_dir}/exported.csv"],
     ["export", "latest", "--to", "parquet", "-o", f"{log_dir}/exported.parquet"],

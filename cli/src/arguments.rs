@@ -44,6 +44,10 @@ pub(crate) enum Command {
         #[arg(required = true, num_args = 2..)]
         runs: Vec<String>,
     },
+    /// Draw curves in the terminal
+    Plot(PlotArguments),
+    /// Write runs as one HTML page that works offline
+    Report(ReportArguments),
     /// Print the newest lines of a run, of all ranks
     Tail(TailArguments),
     /// Write the rows of a run for another program: of each step those of the newest attempt
@@ -88,6 +92,25 @@ pub(crate) struct ListArguments {
     /// summary.NAME.last, .min, .max or .mean
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlotArguments {
+    /// Runs, and then metrics, such as `loss` [default: the newest run, and its first four metrics]
+    #[arg(value_name = "RUN… METRIC")]
+    pub(crate) words: Vec<String>,
+    /// Lines of a plot
+    #[arg(long, default_value_t = 12)]
+    pub(crate) height: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    /// Folders, ids or their beginnings, or `latest` [default: the newest 20]
+    pub(crate) runs: Vec<String>,
+    /// The file to write; - is the standard output
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +167,8 @@ impl Command {
             Self::Ls(_) => "ls",
             Self::Show { .. } => "show",
             Self::Compare { .. } => "compare",
+            Self::Plot(_) => "plot",
+            Self::Report(_) => "report",
             Self::Tail(_) => "tail",
             Self::Export(_) => "export",
             Self::Merge { .. } => "merge",

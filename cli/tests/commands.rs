@@ -406,3 +406,47 @@ fn tail_follows_a_run_through_a_rotation_and_a_resume() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn plot_draws_the_metrics_of_runs() {
+    let folder = runs();
+    let rows = (0..100).map(|step| {
+        let loss = if step == 50 { 9.0 } else { 1.0 - f64::from(step) / 100.0 };
+        format!("{{\"step\":{step},\"time\":1.0,\"logger\":\"trainer\",\"metrics/loss\":{loss}}}\n")
+    });
+    fs::write(folder.path().join("one/metrics.jsonl"), rows.collect::<String>()).unwrap();
+    let plot = in_window(folder.path(), "40", &["plot", "one", "loss", "--height", "4"]);
+    insta::assert_snapshot!(plot);
+    assert!(plot.lines().all(|line| line.chars().count() <= 40), "{plot}");
+    let plots = json(folder.path(), &["plot", "one", "two", "loss"]);
+    let curves = plots["plots"][0]["curves"].as_array().unwrap();
+    assert_eq!(curves.len(), 2);
+    assert!(
+        curves[0]["points"]
+            .as_array()
+            .unwrap()
+            .contains(&serde_json::json!([50, 9.0])),
+        "the spike is there"
+    );
+    let unknown = logcore(folder.path(), &["plot", "one", "lsos"]);
+    assert!(String::from_utf8(unknown.stderr).unwrap().contains("metrics/loss"));
+}
+
+#[test]
+fn report_writes_a_page_that_needs_nothing_else() {
+    let folder = runs();
+    let written = text(&logcore(folder.path(), &["report", "one", "-o", "page.html"]));
+    assert!(
+        written.starts_with("page.html: 1 run, 1 curve, 0 lines, 0.1 MB"),
+        "{written}"
+    );
+    let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("k3v9q2ab"));
+    assert!(text(&logcore(folder.path(), &["report", "-o", "-"])).contains("x07d9q2a"));
+    let empty = tempfile::tempdir().unwrap();
+    let none = logcore(empty.path(), &["report"]);
+    assert_eq!(
+        (none.status.code(), fs::read_dir(empty.path()).unwrap().count()),
+        (Some(2), 0)
+    );
+}

@@ -4,7 +4,9 @@ mod compare;
 mod export;
 mod list;
 mod merge;
+mod plot;
 mod repair;
+mod report;
 mod show;
 mod sync;
 mod tail;
@@ -33,10 +35,9 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
     match &arguments.command {
         Command::Ls(list) => list::run(list, &log_dir, output),
         Command::Show { run } => show::run(&find_run(&log_dir, run)?, output),
-        Command::Compare { runs } => {
-            let runs: Result<Vec<StoredRun>, _> = runs.iter().map(|run| find_run(&log_dir, run)).collect();
-            compare::run(runs?, output)
-        }
+        Command::Compare { runs } => compare::run(find_all(&log_dir, runs)?, output),
+        Command::Plot(plot) => plot::run(plot, &log_dir, output),
+        Command::Report(report) => report::run(report, find_all(&log_dir, &report.runs)?, &log_dir, output),
         Command::Tail(tail) => tail::run(tail, &find_run(&log_dir, &tail.run)?, output),
         Command::Export(export) => export::run(export, &find_run(&log_dir, &export.run)?, output),
         Command::Merge { run, out } => merge::run(&log_dir, run, out.as_deref(), output),
@@ -49,6 +50,13 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
             Ok(Outcome::Done)
         }
     }
+}
+
+fn find_all(log_dir: &Path, runs: &[String]) -> Result<Vec<StoredRun>> {
+    Ok(runs
+        .iter()
+        .map(|run| find_run(log_dir, run))
+        .collect::<Result<_, _>>()?)
 }
 
 /// Returns the folders that the user has named, or else that of the runs.

@@ -1,0 +1,75 @@
+//! `logcore report`: runs as one HTML file.
+
+use std::io::{self, BufWriter};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use logcore::escape::to_one_line;
+use logcore::files::Replacement;
+use logcore_runs::report::{ReportError, write_report};
+use logcore_runs::{StoredRun, list_runs};
+use serde_json::json;
+
+use crate::arguments::ReportArguments;
+use crate::output::{Outcome, Output};
+
+/// Most runs of a report that nobody has named.
+const MAX_RUNS: usize = 20;
+
+pub(super) fn run(
+    arguments: &ReportArguments,
+    mut runs: Vec<StoredRun>,
+    log_dir: &Path,
+    output: &mut Output,
+) -> Result<Outcome> {
+    if runs.is_empty() {
+        runs = list_runs(log_dir)?.runs;
+        runs.truncate(MAX_RUNS);
+    }
+    anyhow::ensure!(
+        !runs.is_empty(),
+        "cannot write a report: there are no runs in {}. Name the folder of one",
+        log_dir.display()
+    );
+    if arguments.output == Path::new("-") {
+        return match write_report(&runs, &mut BufWriter::new(io::stdout().lock())) {
+            // A reader that has enough closes the pipe.
+            Err(ReportError::Unwritable { error }) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Outcome::Done),
+            written => Ok(written.map(|_| Outcome::Done)?),
+        };
+    }
+    let path = &arguments.output;
+    let cannot_write = || format!("cannot write {}", path.display());
+    let mut file = BufWriter::new(Replacement::begin(path).with_context(cannot_write)?);
+    let facts = write_report(&runs, &mut file)?;
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error);
+    file.and_then(Replacement::finish).with_context(cannot_write)?;
+    let shown = to_one_line(&path.to_string_lossy()).into_owned();
+    output.line(format!(
+        "{shown}: {}, {}, {}, {:.1} MB; open it in a browser",
+        counted(facts.runs, "run"),
+        counted(facts.curves, "curve"),
+        counted(facts.lines, "line"),
+        facts.bytes as f64 / 1e6
+    ));
+    for note in &facts.notes {
+        output.problem(Some(&shown), note);
+    }
+    output.member(
+        "report",
+        json!({
+            "path": path,
+            "bytes": facts.bytes,
+            "runs": facts.runs,
+            "curves": facts.curves,
+            "lines": facts.lines,
+        }),
+    );
+    Ok(Outcome::Done)
+}
+
+/// Returns the number with its noun.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
