@@ -30,6 +30,7 @@ for arguments in (
     ["export", "latest", "--to", "csv", "-o", f"{log_dir}/exported.csv"],
     ["export", "latest", "--to", "parquet", "-o", f"{log_dir}/exported.parquet"],
     ["merge", "latest", "--out", f"{log_dir}/merged"],
+    ["watch", "latest"],
     ["repair"],
 ):
     jsonschema.validate(json.loads(logcore(*arguments, "--json")), schema)

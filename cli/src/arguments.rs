@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Report(ReportArguments),
     /// Print the newest lines of a run, of all ranks
     Tail(TailArguments),
+    /// Wait for the end of a run, or for trouble, and print one JSON object
+    Watch(WatchArguments),
     /// Write the rows of a run for another program: of each step those of the newest attempt
     Export(ExportArguments),
     /// Merge the files of all ranks into one text and one file of rows
@@ -127,6 +130,46 @@ pub(crate) struct TailArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct WatchArguments {
+    /// A folder, a folder's name, an id or its beginning, or `latest`
+    #[arg(default_value = "latest")]
+    pub(crate) run: String,
+    /// What to wait for
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "end")]
+    pub(crate) until: Vec<WatchedEvent>,
+    /// The time without a new row that is a stall, such as 90s, 10m or 2h
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10m")]
+    pub(crate) stall_after: Duration,
+    /// Give up after so much time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WatchedEvent {
+    End,
+    Nan,
+    Stall,
+}
+
+/// Reads a time such as `90s`, `10m`, `2h` or `1d`; without a unit, seconds.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => (&text[..at], unit),
+        _ => (text, 's'),
+    };
+    let factor = match unit {
+        's' => 1.0,
+        'm' => 60.0,
+        'h' => 3600.0,
+        'd' => 86400.0,
+        _ => return Err(format!("`{unit}` is no unit of time: write s, m, h or d")),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| format!("`{number}` is no number"))? * factor;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
     /// A folder, a folder's name, an id or its beginning, or `latest`
     pub(crate) run: String,
@@ -170,6 +213,7 @@ impl Command {
             Self::Plot(_) => "plot",
             Self::Report(_) => "report",
             Self::Tail(_) => "tail",
+            Self::Watch(_) => "watch",
             Self::Export(_) => "export",
             Self::Merge { .. } => "merge",
             Self::Repair { .. } => "repair",
@@ -214,6 +258,24 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [
+            ("90", 90.0),
+            ("1.5m", 90.0),
+            ("2h", 7200.0),
+            ("1d", 86400.0),
+            ("0s", 0.0),
+        ] {
+            assert_eq!(parse_time(text), Ok(Duration::from_secs_f64(seconds)));
+        }
+        assert!(
+            ["", "m", "-1s", "3w", "1e99d", "é"]
+                .iter()
+                .all(|text| parse_time(text).is_err())
+        );
     }
 
     #[test]

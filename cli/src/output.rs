@@ -18,6 +18,8 @@ pub(crate) enum Outcome {
     Done,
     /// Something is left undone, which the output names.
     LeftUndone,
+    /// The command has seen what it waited for, which has this exit code.
+    Seen(u8),
 }
 
 /// The output of one command. All text goes out at the end, so that a reader that closes the pipe
@@ -73,20 +75,25 @@ impl Output {
 
     /// Prints a line at once, as text or as one JSON object; returns `false` if nobody reads any more.
     pub(crate) fn print(&mut self, line: &str, object: &Value) -> Result<bool> {
+        match self.has_json {
+            true => self.print_object(object),
+            false => self.print_line(&to_one_line(line)),
+        }
+    }
+
+    /// Prints one JSON object at once; returns `false` if nobody reads any more.
+    pub(crate) fn print_object(&mut self, object: &Value) -> Result<bool> {
+        let mut members = json!({"schema": SCHEMA, "command": self.command});
+        for (name, value) in object.as_object().into_iter().flatten() {
+            members[name] = value.clone();
+        }
+        self.print_line(&escape_json(&members.to_string()))
+    }
+
+    fn print_line(&mut self, line: &str) -> Result<bool> {
         self.is_streamed = true;
-        let mut text = match self.has_json {
-            true => {
-                let mut members = json!({"schema": SCHEMA, "command": self.command});
-                for (name, value) in object.as_object().into_iter().flatten() {
-                    members[name] = value.clone();
-                }
-                escape_json(&members.to_string()).into_owned()
-            }
-            false => to_one_line(line).into_owned(),
-        };
-        text.push('\n');
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(error).context("cannot write the output"),
@@ -109,6 +116,7 @@ impl Output {
         let code = match result {
             Ok(Outcome::Done) => ExitCode::SUCCESS,
             Ok(Outcome::LeftUndone) => ExitCode::from(1),
+            Ok(Outcome::Seen(code)) => ExitCode::from(code),
             Err(error) => {
                 self.problem(None, &format!("{error:#}"));
                 ExitCode::from(2)

@@ -450,3 +450,54 @@ fn report_writes_a_page_that_needs_nothing_else() {
         (Some(2), 0)
     );
 }
+
+#[test]
+fn watch_says_what_has_happened_by_its_exit_code() {
+    let folder = runs();
+    let watch = |arguments: &[&str]| {
+        let output = logcore(folder.path(), &[&["watch"], arguments].concat());
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), object)
+    };
+    let (code, object) = watch(&["one"]);
+    assert_eq!(
+        (code, &object["event"], &object["id"]),
+        (0, &"finished".into(), &"k3v9q2ab".into())
+    );
+    let (code, object) = watch(&["two"]);
+    assert_eq!((code, &object["event"]), (11, &"killed".into()));
+    assert_eq!(watch(&["evil", "--until", "end,stall"]).0, 10);
+    let (code, object) = watch(&["one", "--until", "nan,end"]);
+    assert_eq!(
+        (code, &object["metric"], &object["step"]),
+        (13, &"metrics/loss".into(), &2.into())
+    );
+    assert_eq!(watch(&["one", "--until", "stall", "--timeout", "0.1s"]).0, 15);
+}
+
+#[cfg(unix)]
+#[test]
+fn watch_sees_a_stall_and_the_end_of_a_live_run() {
+    let folder = runs();
+    let dir = folder.path().join("live");
+    fs::create_dir(&dir).unwrap();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let manifest = |state: &str| format!("{{\"id\":\"live\",\"state\":\"{state}\",\"host\":\"{}\"}}", host.trim());
+    fs::write(dir.join("run.json"), manifest("running")).unwrap();
+    let lock = fs::File::create(dir.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let stall = logcore(
+        folder.path(),
+        &["watch", "live", "--until", "stall,end", "--stall-after", "0.3s"],
+    );
+    assert_eq!(stall.status.code(), Some(14));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_logcore"))
+        .args(["watch", "live"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "the run is live");
+    fs::write(dir.join("run.json"), manifest("finished")).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

@@ -2,6 +2,7 @@
 
 mod compare;
 mod export;
+mod followed_file;
 mod list;
 mod merge;
 mod plot;
@@ -10,6 +11,7 @@ mod report;
 mod show;
 mod sync;
 mod tail;
+mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
         Command::Plot(plot) => plot::run(plot, &log_dir, output),
         Command::Report(report) => report::run(report, find_all(&log_dir, &report.runs)?, &log_dir, output),
         Command::Tail(tail) => tail::run(tail, &find_run(&log_dir, &tail.run)?, output),
+        Command::Watch(watch) => watch::run(watch, &find_run(&log_dir, &watch.run)?, output),
         Command::Export(export) => export::run(export, &find_run(&log_dir, &export.run)?, output),
         Command::Merge { run, out } => merge::run(&log_dir, run, out.as_deref(), output),
         Command::Repair { trust, folders } => repair::run(*trust, &or_log_dir(folders, &log_dir)?, output),
