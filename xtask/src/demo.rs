@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if options.out.exists() {
         fs::remove_dir_all(&options.out).with_context(|| format!("clean {}", options.out.display()))?;
     }
-    println!("Building the examples ...");
+    println!("Building the examples and the program ...");
     let profile = options.build_examples()?;
 
     stage.title(
@@ -82,6 +82,25 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     profile.run("resume", &[&folder])?;
     show_attempts(&resumed)?;
 
+    stage.title(
+        "7. The program `logcore`",
+        "It lists runs, draws their curves, and writes them as a page for any browser.",
+    );
+    let report = options.out.join("report.html");
+    profile.run("logcore", &["ls", &folder])?;
+    profile.run("logcore", &["plot", "latest", "loss", "--log-dir", &log_dir])?;
+    profile.run(
+        "logcore",
+        &[
+            "report",
+            "latest",
+            "--log-dir",
+            &log_dir,
+            "-o",
+            &report.to_string_lossy(),
+        ],
+    )?;
+
     let run = TrainingRun::read(&training)?;
     run.check(if options.fast { BOUND_FAST } else { BOUND })?;
     stage.title("Measurements", "Read back from metrics.jsonl.");
@@ -90,6 +109,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     for folder in [&quick, &training, &custom, &resumed] {
         println!("  {}", folder.display());
     }
+    println!("Open the report in a browser:\n  {}", report.display());
     Ok(())
 }
 
@@ -139,10 +159,12 @@ impl DemoOptions {
                     "custom_sink",
                     "--bin",
                     "resume",
+                    "--bin",
+                    "logcore",
                 ],
             ]
             .concat(),
-            false => vec!["--release", "-p", "examples", "--bins"],
+            false => vec!["--release", "-p", "examples", "-p", "logcore-cli", "--bins"],
         };
         let program = cargo::build(&[&["build", "--quiet"], &selection[..]].concat())?;
         Ok(ExamplePrograms(program.parent().unwrap_or(&program).to_owned()))
@@ -168,7 +190,7 @@ impl Stage {
     }
 }
 
-/// The folder of the built examples.
+/// The folder of the built examples, and of the program `logcore`.
 struct ExamplePrograms(PathBuf);
 
 impl ExamplePrograms {
