@@ -390,7 +390,7 @@ function drawGroups() {
     const matching = names.filter((name) => available.has(name) && (!view.search || view.search.test(name)));
     if (matching.length === 0) continue;
     const grid = create("div.grid");
-    const more = create("button.more", { click: () => add() });
+    const more = create("button.more", { text: "Show more", click: () => add() });
     let count = 0;
     const add = () => {
       for (const name of matching.slice(count, count + FIRST_CHARTS)) {
@@ -402,7 +402,6 @@ function drawGroups() {
       }
       count = Math.min(count + FIRST_CHARTS, matching.length);
       more.hidden = count >= matching.length;
-      more.textContent = `Show more of ${formatCount(matching.length - count)}`;
     };
     const isOpen = openGroups.has(group) || Boolean(view.search);
     const details = create("details.group", { open: isOpen },

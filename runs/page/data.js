@@ -96,13 +96,19 @@ class Run {
     return this.clock ? this.clock.read().steps[this.clock.findNearest("times", time)] : 0;
   }
 
-  /* All summaries of metrics, each with the name of its logger. */
+  /* All summaries of metrics. The file is anybody's, so members that have another type are dropped. */
   get metrics() {
-    const found = [];
+    if (this.found) return this.found;
+    this.found = [];
     for (const [logger, summary] of Object.entries(this.summary)) {
-      for (const metric of (summary && Array.isArray(summary.metrics) && summary.metrics) || []) found.push({ ...metric, logger });
+      for (const metric of (summary && Array.isArray(summary.metrics) && summary.metrics) || []) {
+        if (!metric || typeof metric.name !== "string") continue;
+        const { name, count, nan_count, infinite_count, best } = metric;
+        const [last, min, max, mean] = [metric.last, metric.min, metric.max, metric.mean].map((value) => (typeof value === "number" ? value : String(value ?? "–")));
+        this.found.push({ logger, name, last, min, max, mean, count: Number(count) || 0, nonfinite: Number(nan_count) + Number(infinite_count) || 0, best: best && isNumber(best.value) && isNumber(best.step) ? best : null });
+      }
     }
-    return found;
+    return this.found;
   }
 
   /* The best value of a curve, as the summary has it. There the metric lacks the prefix; the longest name that fits is its own. */
@@ -110,13 +116,13 @@ class Run {
     if (curve.rank > 0) return null;
     const fits = this.metrics.filter((metric) => metric.logger === curve.logger && ("/" + curve.name).endsWith("/" + metric.name));
     const metric = fits.sort((a, b) => b.name.length - a.name.length)[0];
-    return metric && metric.best && isNumber(metric.best.value) ? metric.best : null;
+    return metric ? metric.best : null;
   }
 
   get ledger() {
     const last = [...this.attempts].reverse().find((attempt) => Object.keys(attempt.ledger || {}).length > 0);
     const shares = last ? last.ledger : (this.loggers.find((logger) => logger.ledger) || {}).ledger;
-    return Object.entries(shares || {}).filter(([, seconds]) => seconds > 0);
+    return Object.entries(shares || {}).filter(([, seconds]) => isNumber(seconds) && seconds > 0);
   }
 }
 

@@ -109,7 +109,7 @@ function createSummaries(shown) {
   const rows = shown.flatMap((run) => run.metrics.map((metric) => [
     ...(shown.length > 1 ? [run.label] : []), metric.name, metric.logger, metric.last, metric.min, metric.max, metric.mean,
     { text: metric.best ? `${formatValue(metric.best.value)} @ ${formatCount(metric.best.step)}` : "–" },
-    { text: formatCount(Number(metric.count) || 0) }, { text: formatCount((Number(metric.nan_count) || 0) + (Number(metric.infinite_count) || 0)) },
+    { text: formatCount(metric.count) }, { text: formatCount(metric.nonfinite) },
   ]));
   if (rows.length === 0) return [createHint("There is no summary yet. A run writes it at its end.")];
   return createLongTable("Summary", [...(shown.length > 1 ? ["Run"] : []), "Metric", "Logger", "Last", "Least", "Greatest", "Mean", "Best", "Values", "Not finite"], rows, FIRST_MEMBERS);

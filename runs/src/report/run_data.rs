@@ -71,8 +71,10 @@ impl ReportData {
             ));
         }
         let runs = &runs[..parts.len()];
-        left -= fill_documents(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
-        left -= fill_lines(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
+        let documents = fill_documents(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
+        left = left.saturating_sub(documents);
+        let lines = fill_lines(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
+        left = left.saturating_sub(lines);
         let curves = read_curves(runs, left, &mut parts, &mut notes);
 
         let mut facts = ReportFacts {
