@@ -230,10 +230,11 @@ class Chart {
     if (bests.length === 1) parts.push(`best ${formatValue(bests[0].value)} at step ${formatCount(bests[0].step)}`);
     const nonfinite = this.series.reduce((sum, { curve }) => sum + curve.nonfinite, 0);
     if (nonfinite > 0) {
-      const first = this.series.map(({ curve }) => curve.read().values.findIndex((value) => !isNumber(value)));
-      const known = this.series.map(({ curve }, at) => (first[at] < 0 ? Infinity : curve.read().steps[first[at]]));
-      const step = Math.min(...known);
-      parts.push(`${plural(nonfinite, "value")} NaN or infinite` + (isNumber(step) ? `, from step ${formatCount(step)}` : ""));
+      const steps = this.series.flatMap(({ curve }) => {
+        const at = curve.read().values.findIndex((value) => !isNumber(value));
+        return at < 0 ? [] : [curve.read().steps[at]];
+      });
+      parts.push(`${plural(nonfinite, "value")} NaN or infinite` + (steps.length ? `, from step ${formatCount(Math.min(...steps))}` : ""));
     }
     if (view.isLogarithmic) {
       const below = this.series.reduce((sum, { curve }) => sum + curve.read().values.reduce((count, value) => count + (value <= 0), 0), 0);

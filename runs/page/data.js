@@ -82,9 +82,9 @@ class Run {
     ].filter((step) => step !== null));
     this.duration = this.lastTime ? this.lastTime - this.start : undefined;
     const rate = (name) => largest(this.loggers.map((logger) => logger[name]));
-    const [samples, steps] = [rate("samples_per_sec"), rate("steps_per_sec")];
-    this.throughput = samples || steps;
-    this.throughputText = samples ? formatTick(Number(samples.toPrecision(4))) + " samples/s" : steps ? formatTick(Number(steps.toPrecision(4))) + " steps/s" : "–";
+    const samples = rate("samples_per_sec");
+    this.throughput = samples || rate("steps_per_sec");
+    this.throughputText = this.throughput ? formatTick(Number(this.throughput.toPrecision(4))) + (samples ? " samples/s" : " steps/s") : "–";
     this.settings = flatten(raw.config);
   }
 
