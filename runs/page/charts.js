@@ -91,10 +91,10 @@ function alignLines(lines) {
   return [Array.from(xs), ...columns];
 }
 
-/* The range of x over all selected runs, so that the charts stand below each other. */
-function xExtent() {
+/* The range of x over all curves of these runs, so that charts of the same runs stand below each other. */
+function xExtent(runs) {
   let [low, high] = [Infinity, -Infinity];
-  for (const run of selectedRuns()) for (const curve of run.curves) {
+  for (const run of new Set(runs)) for (const curve of run.curves) {
     const ends = view.x === "step" ? [curve.step0, curve.step1] : [curve.time0, curve.time1].map((time) => (view.x === "time" ? time : time - run.start));
     if (isNumber(ends[0])) low = Math.min(low, ends[0]);
     if (isNumber(ends[1])) high = Math.max(high, ends[1]);
@@ -211,7 +211,7 @@ class Chart {
 
   applyZoom() {
     if (!this.plot) return;
-    const [min, max] = view.zoom || xExtent();
+    const [min, max] = view.zoom || xExtent(this.series.map(({ curve }) => curve.run));
     this.plot.setScale("x", { min, max });
   }
 
@@ -321,7 +321,7 @@ class Chart {
     const left = plot.cursor.left >= 0 ? plot.cursor.left : width / 2;
     const move = (to) => plot.setCursor({ left: Math.min(Math.max(to, 0), width - 1), top: 10 });
     const zoomBy = (factor) => {
-      const [low, high] = view.zoom || xExtent();
+      const [low, high] = view.zoom || xExtent(this.series.map(({ curve }) => curve.run));
       const middle = plot.posToVal(left, "x");
       setZoom([middle - (middle - low) * factor, middle + (high - middle) * factor]);
     };
