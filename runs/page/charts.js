@@ -148,7 +148,7 @@ class Chart {
       const isSmooth = view.smoothing > 0 && !isSparse;
       lines.push(raw);
       this.lines.push(raw);
-      options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: isSmooth ? 1 : 1.6, dash, points: { show: hasPoints, size: 6, fill: stroke, stroke } });
+      options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: isSmooth || curve.count > 500 ? 1.2 : 1.6, dash, points: { show: hasPoints, size: 6, fill: stroke, stroke } });
       if (isSmooth) {
         const { means } = curve.read();
         lines.push(smoothLine(createLine(xNumbers(means, curve.run), means.values), view.smoothing));
@@ -166,9 +166,9 @@ class Chart {
       height: CHART_HEIGHT,
       legend: { show: false },
       scales: { x: { time: view.x === "time" }, y: view.isLogarithmic && hasPositive ? { distr: 3 } : {} },
-      axes: [{ ...xAxis, size: 28 }, { ...axis, size: 56, values: (_, splits) => splits.map(formatTick) }],
+      axes: [{ ...xAxis, size: view.x === "time" ? 40 : 28 }, { ...axis, size: 56, values: (_, splits) => splits.map(formatTick) }],
       series: options,
-      padding: [10, 12, 0, 0],
+      padding: [10, 20, 0, 0],
       cursor: {
         y: false,
         points: { show: false },

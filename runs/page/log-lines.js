@@ -72,8 +72,7 @@ function activate(at, doesScroll) {
   const list = find("log-lines");
   list.firstElementChild.setAttribute("aria-activedescendant", item.element.id);
   if (!doesScroll) return;
-  const top = item.element.offsetTop - list.offsetTop;
-  list.scrollTop = top - list.clientHeight / 3;
+  list.scrollTop = item.element.offsetTop - list.clientHeight / 3;
 }
 
 /* Selects the last line that is not later than the moment. */

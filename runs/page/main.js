@@ -126,6 +126,7 @@ drawHeader();
 startControls();
 startPrinting();
 find("runs").hidden = runs.length < 2;
+find("log").hidden = find("tools").hidden = runs.length === 0;
 setTheme((/[#&]theme=(light|dark)/.exec(location.hash) || [])[1] || "auto");
 drawOverview();
 select(new Set(runs.slice(0, FIRST_SELECTED).map((run) => run.index)));
