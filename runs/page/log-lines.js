@@ -75,14 +75,14 @@ function activate(at, doesScroll) {
   list.scrollTop = item.element.offsetTop - list.clientHeight / 3;
 }
 
-/* Selects the last line that is not later than the moment. */
+/* Selects the newest line that is not later than the moment. Ranks and processes may write out of order. */
 function showMomentInLines() {
   const { moment } = view;
   if (!moment || moment.run !== view.logRun) return;
   const millis = moment.time * 1000;
   let found = -1;
   log.items.forEach(({ line }, at) => {
-    if (line.millis !== null && line.millis <= millis + 1) found = at;
+    if (line.millis !== null && line.millis <= millis + 1 && !(log.items[found]?.line.millis > line.millis)) found = at;
   });
   if (found < 0 && log.items.length > 0) found = 0;
   activate(found, true);
@@ -90,7 +90,7 @@ function showMomentInLines() {
 
 function pressInLines(event) {
   const last = log.items.length - 1;
-  const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 15, PageUp: -15, Home: -Infinity, End: Infinity };
+  const steps = { ArrowDown: 1, ArrowUp: -1, Home: -Infinity, End: Infinity };
   if (event.key === "Enter" || event.key === " ") {
     event.preventDefault();
     if (log.active >= 0) chooseLine(log.active);

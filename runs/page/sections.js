@@ -120,7 +120,6 @@ function createAttempts(shown) {
     ...(shown.length > 1 ? [run.label] : []), { text: String(run.attempt_count - run.attempts.length + at + 1) },
     `${stateMarks[attempt.state] || "?"} ${attempt.state === "running" ? run.state : attempt.state}`, formatTime(attempt.started), formatTime(attempt.ended), { text: attempt.last_step === null || attempt.last_step === undefined ? "–" : formatCount(attempt.last_step) },
   ]));
-  if (rows.length === 0) return [createHint("No attempt is known.")];
   return createLongTable("Attempts", [...(shown.length > 1 ? ["Run"] : []), "Attempt", "State", "Started", "Ended", "Last step"], rows, FIRST_MEMBERS);
 }
 

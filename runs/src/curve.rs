@@ -1,8 +1,8 @@
 //! The values of a metric, thinned while they are read.
 //!
 //! A curve has a bounded number of buckets of equally many values. When all are full, each two
-//! neighbors become one, so the width is a power of two. A bucket keeps its extremes, so that no
-//! spike disappears.
+//! neighbors become one, so the width is a power of two. A bucket keeps its extremes, so that
+//! a spike stays what it was.
 
 use std::collections::HashMap;
 

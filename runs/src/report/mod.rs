@@ -2,8 +2,7 @@
 //!
 //! The file needs nothing else. A browser opens it from `file://` and makes no request, which the
 //! page's own content security policy forbids. The data stand in it as JSON, with at most 8 MB.
-//! More values are thinned, and each bucket of neighboring values keeps its extremes, so no spike
-//! disappears.
+//! More values are thinned, and each bucket of neighboring values keeps its extremes.
 //!
 //! A folder of a run may come from anybody. Links in it are not followed, sizes are bounded, and
 //! the page shows foreign text as text.
