@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use crate::StoredRun;
 use crate::curve::CurveSet;
-use crate::merge::rank_files;
 use crate::report::ReportFacts;
 use crate::report::curve_data::{encode, encoded_len};
 use crate::report::page::escape;
@@ -266,10 +265,9 @@ fn fill_lines(runs: &[StoredRun], parts: &mut [RunParts], room: usize, notes: &m
     let mut taken = 0;
     let share = room / runs.len().max(1);
     for (run, part) in runs.iter().zip(parts) {
-        let Ok(mut files) = rank_files::find(&run.dir) else {
+        let Ok(mut files) = run.text_files() else {
             continue;
         };
-        let mut files = files.remove("training.log").unwrap_or_default();
         note_ranks(&mut files, run, "lines", notes);
         let read = TextLines::read(&files, MAX_LINES, share, span_of(run));
         for (path, error) in &read.problems {
