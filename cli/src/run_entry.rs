@@ -130,7 +130,7 @@ fn duration(run: &StoredRun) -> Option<f64> {
 fn count_rows(run: &StoredRun) -> Option<u64> {
     let path = run.row_files().ok()?.remove(&0)?;
     let mut file = files::open_no_follow(&path).ok()?;
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; 64 << 10];
     let mut count = 0;
     loop {
         match file.read(&mut buffer).ok()? {

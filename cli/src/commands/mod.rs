@@ -82,9 +82,13 @@ fn or_log_dir(folders: &[PathBuf], log_dir: &Path) -> Result<Vec<PathBuf>> {
 /// Reads a run, and reports its files that cannot be read.
 fn read_entry(run: StoredRun, has_rows: bool, output: &mut Output) -> RunEntry {
     let entry = RunEntry::read(run, has_rows);
+    report_problems(&entry, output);
+    entry
+}
+
+fn report_problems(entry: &RunEntry, output: &mut Output) {
     let dir = entry.run.dir.to_string_lossy();
     for problem in &entry.problems {
         output.problem(Some(&dir), &problem.to_string());
     }
-    entry
 }
