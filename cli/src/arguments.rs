@@ -134,7 +134,7 @@ pub(crate) struct WatchArguments {
     /// A folder, a folder's name, an id or its beginning, or `latest`
     #[arg(default_value = "latest")]
     pub(crate) run: String,
-    /// What to wait for
+    /// The events to wait for
     #[arg(long, value_enum, value_delimiter = ',', default_value = "end")]
     pub(crate) until: Vec<WatchedEvent>,
     /// The time without a new row that is a stall, such as 90s, 10m or 2h

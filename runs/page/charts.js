@@ -223,7 +223,7 @@ class Chart {
     if (zoom[1] > zoom[0]) setZoom(zoom);
   }
 
-  /* What a reader must know of the curve: its best value, and values that no line can show. */
+  /* The facts of the curve that a reader must know: its best value, and values that no line can show. */
   showFacts() {
     const parts = [];
     const bests = this.series.map(({ curve }) => curve.run.findBest(curve)).filter(Boolean);

@@ -52,7 +52,7 @@ fn print(run: &StoredRun, rank: u32, format: ExportFormat) -> Result<Outcome> {
     let flushed = written.and_then(|_| stdout.flush().map_err(RunError::Unwritable));
     match flushed {
         Err(RunError::Unwritable(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            // What is left in the buffer has no reader, either.
+            // The rest of the buffer has no reader, either.
             std::mem::forget(stdout.into_parts());
             Ok(Outcome::Done)
         }

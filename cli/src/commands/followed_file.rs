@@ -36,7 +36,7 @@ impl FollowedFile {
             let length = file.metadata().map_or(0, |metadata| metadata.len());
             let begin = length.saturating_sub(MAX_BYTES);
             if begin > 0 && file.seek(SeekFrom::Start(begin)).is_ok() {
-                // What comes up to the first line end is a part of a line.
+                // The bytes up to the first line end are a part of a line.
                 let mut bytes = Vec::new();
                 let _ = file.take(MAX_BYTES).read_to_end(&mut bytes);
                 let first = bytes
@@ -54,7 +54,7 @@ impl FollowedFile {
         let mut lines = Vec::new();
         self.read_part(&mut lines);
         if self.has_successor() {
-            // Whoever rotated the file may have written to it since.
+            // The process that rotated the file may have written to it since.
             self.read_part(&mut lines);
             self.file = files::open_no_follow(&self.path).ok();
             self.part.clear();

@@ -16,7 +16,7 @@ use crate::output::{Outcome, Output};
 /// Time between two looks at a run.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// What a watch has seen, with its exit code.
+/// The event that a watch has seen, with its exit code.
 struct Seen {
     event: &'static str,
     code: u8,
