@@ -17,8 +17,8 @@ const SHORT_ID_LENGTH: usize = 4;
 /// Largest number of bytes of the logger's name in the name of a folder.
 const MAX_NAME: usize = 64;
 
-/// The folders that a set-up has made, and the file of the lock in the newest. Dropping the value removes them,
-/// unless they hold something else or are [kept](Self::keep).
+/// The folders that a set-up has made, and the file of the lock in the newest. Dropping the value
+/// removes them, unless they hold something else or are [kept](Self::keep).
 #[derive(Debug, Default)]
 pub(super) struct NewFolders(Vec<PathBuf>);
 
