@@ -41,6 +41,12 @@ function xOfMoment(run, time, step) {
   return view.x === "time" ? time : time - run.start;
 }
 
+/* The place of the point of a curve that is nearest to an x. */
+function placeOf(curve, x) {
+  if (view.x === "step") return curve.findNearest("steps", x);
+  return curve.findNearest("times", view.x === "time" ? x : x + curve.run.start);
+}
+
 /* Sorted and strictly increasing x, as the chart wants them; equal ones move apart by a trifle, so that no value is lost. */
 function createLine(xs, ys) {
   const isSorted = xs.every((x, at) => at === 0 || xs[at - 1] <= x);
@@ -70,34 +76,13 @@ function smoothLine(line, weight) {
   return { x: line.x, y: smooth };
 }
 
-/* One x for all lines; a line has nothing (undefined) where only others have a point. */
-function alignLines(lines) {
-  const all = new Float64Array(lines.reduce((sum, line) => sum + line.x.length, 0));
-  let at = 0;
-  for (const line of lines) {
-    all.set(line.x, at);
-    at += line.x.length;
-  }
-  all.sort();
-  const xs = all.filter((x, place) => place === 0 || x !== all[place - 1]);
-  const columns = lines.map((line) => {
-    const column = new Array(xs.length);
-    let from = 0;
-    for (let place = 0; place < xs.length && from < line.x.length; place++) {
-      if (xs[place] === line.x[from]) column[place] = line.y[from++];
-    }
-    return column;
-  });
-  return [Array.from(xs), ...columns];
-}
-
 /* The range of x over all curves of these runs, so that charts of the same runs stand below each other. */
 function xExtent(runs) {
   let [low, high] = [Infinity, -Infinity];
   for (const run of new Set(runs)) for (const curve of run.curves) {
-    const ends = view.x === "step" ? [curve.step0, curve.step1] : [curve.time0, curve.time1].map((time) => (view.x === "time" ? time : time - run.start));
-    if (isNumber(ends[0])) low = Math.min(low, ends[0]);
-    if (isNumber(ends[1])) high = Math.max(high, ends[1]);
+    const ends = [xOfMoment(run, curve.time0, curve.step0), xOfMoment(run, curve.time1, curve.step1)].filter(isNumber);
+    low = Math.min(low, ...ends);
+    high = Math.max(high, ...ends);
   }
   if (!(low <= high)) return [0, 1];
   return low === high ? [low - 0.5, high + 0.5] : [low, high];
@@ -121,6 +106,10 @@ class Chart {
       create("div.chart-head", {}, create("h4", { text: shown, title: name }), this.tableButton),
       this.facts, this.drawing, this.legend, this.table);
     this.element.chart = this;
+  }
+
+  get runs() {
+    return this.series.map(({ curve }) => curve.run);
   }
 
   make() {
@@ -181,7 +170,7 @@ class Chart {
         setCursor: [(plot) => this.showValues(plot)],
         draw: [(plot) => this.drawMarks(plot)],
       },
-    }, alignLines(lines), this.drawing);
+    }, uPlot.join(lines.map((line) => [line.x, line.y])), this.drawing);
     this.plot.over.addEventListener("mousedown", (event) => (this.pressedAt = event.clientX));
     this.plot.over.addEventListener("click", (event) => {
       if (Math.abs(event.clientX - this.pressedAt) < 5) this.chooseMoment(this.plot.posToVal(event.offsetX, "x"));
@@ -211,7 +200,7 @@ class Chart {
 
   applyZoom() {
     if (!this.plot) return;
-    const [min, max] = view.zoom || xExtent(this.series.map(({ curve }) => curve.run));
+    const [min, max] = view.zoom || xExtent(this.runs);
     this.plot.setScale("x", { min, max });
   }
 
@@ -228,7 +217,7 @@ class Chart {
     const parts = [];
     const bests = this.series.map(({ curve }) => curve.run.findBest(curve)).filter(Boolean);
     if (bests.length === 1) parts.push(`best ${formatValue(bests[0].value)} at step ${formatCount(bests[0].step)}`);
-    const nonfinite = this.series.reduce((sum, { curve }) => sum + curve.nonfinite, 0);
+    const nonfinite = addUp(this.series.map(({ curve }) => curve.nonfinite));
     if (nonfinite > 0) {
       const steps = this.series.flatMap(({ curve }) => {
         const at = curve.read().values.findIndex((value) => !isNumber(value));
@@ -237,7 +226,7 @@ class Chart {
       parts.push(`${plural(nonfinite, "value")} NaN or infinite` + (steps.length ? `, from step ${formatCount(Math.min(...steps))}` : ""));
     }
     if (view.isLogarithmic) {
-      const below = this.series.reduce((sum, { curve }) => sum + curve.read().values.reduce((count, value) => count + (value <= 0), 0), 0);
+      const below = addUp(this.series.map(({ curve }) => curve.read().values.filter((value) => value <= 0).length));
       if (below > 0) parts.push(`${plural(below, "value")} not above 0`);
     }
     const width = Math.max(...this.series.map(({ curve }) => curve.width));
@@ -254,23 +243,19 @@ class Chart {
   showValues(plot) {
     if (!this.outputs) return;
     const { left } = plot.cursor;
-    const x = left >= 0 ? plot.posToVal(left, "x") : null;
+    const x = left >= 0 ? plot.posToVal(left, "x") : Infinity;
     this.outputs.forEach((output, at) => {
       const { curve } = this.series[at];
-      const kind = view.x === "step" ? "steps" : "times";
-      const wanted = x === null ? Infinity : view.x === "relative" ? x + curve.run.start : x;
-      const place = isNumber(wanted) ? curve.findNearest(kind, wanted) : curve.read().steps.length - 1;
-      output.textContent = `${formatValue(curve.read().values[place])} @ ${formatCount(curve.read().steps[place])}`;
+      const place = placeOf(curve, x);
+      output.textContent = formatPoint({ value: curve.read().values[place], step: curve.read().steps[place] });
     });
   }
 
   chooseMoment(x) {
-    const runsHere = this.series.map(({ curve }) => curve.run);
-    const run = runsHere.includes(view.logRun) ? view.logRun : runsHere[0];
+    const run = this.runs.includes(view.logRun) ? view.logRun : this.runs[0];
     if (!run) return;
     const { curve } = this.series.find((series) => series.curve.run === run);
-    const wanted = view.x === "relative" ? x + run.start : x;
-    const place = curve.findNearest(view.x === "step" ? "steps" : "times", wanted);
+    const place = placeOf(curve, x);
     setMoment(run, curve.read().times[place], curve.read().steps[place]);
   }
 
@@ -289,8 +274,7 @@ class Chart {
       ctx.stroke();
     };
     ctx.save();
-    const shown = new Set(this.series.map(({ curve }) => curve.run));
-    for (const run of [...shown].slice(0, 8)) {
+    for (const run of [...new Set(this.runs)].slice(0, 8)) {
       for (const attempt of run.attempts.slice(1)) drawLine(xOfMoment(run, attempt.started, run.stepAt(attempt.started)), "--muted", [2, 4], 1);
     }
     const { moment } = view;
@@ -321,7 +305,7 @@ class Chart {
     const left = plot.cursor.left >= 0 ? plot.cursor.left : width / 2;
     const move = (to) => plot.setCursor({ left: Math.min(Math.max(to, 0), width - 1), top: 10 });
     const zoomBy = (factor) => {
-      const [low, high] = view.zoom || xExtent(this.series.map(({ curve }) => curve.run));
+      const [low, high] = view.zoom || xExtent(this.runs);
       const middle = plot.posToVal(left, "x");
       setZoom([middle - (middle - low) * factor, middle + (high - middle) * factor]);
     };
@@ -363,14 +347,8 @@ const widths = new ResizeObserver((entries) => {
 
 /* Names of metrics by their first part, in an order that begins with what the training logs. */
 function groupNames() {
-  const groups = new Map();
   const names = new Set(runs.flatMap((run) => run.curves.map((curve) => curve.name)));
-  for (const name of names) {
-    const slash = name.indexOf("/");
-    const group = slash > 0 ? name.slice(0, slash) : "others";
-    if (!groups.has(group)) groups.set(group, []);
-    groups.get(group).push(name);
-  }
+  const groups = groupBy(names, (name) => (name.indexOf("/") > 0 ? name.slice(0, name.indexOf("/")) : "others"));
   const order = ["metrics", "throughput", "memory", "system", "progress", "time"];
   const place = (group) => (order.includes(group) ? order.indexOf(group) : 0.5);
   return [...groups].sort(([a], [b]) => place(a) - place(b));

@@ -68,8 +68,7 @@ class Run {
     this.summary = raw.summary && typeof raw.summary === "object" ? raw.summary : {};
     this.curves = raw.curves.map((curve) => new Curve(curve, this));
     this.loggers = Object.values(this.summary).filter((logger) => logger && typeof logger === "object");
-    this.byName = new Map();
-    for (const curve of this.curves) this.byName.set(curve.name, [...(this.byName.get(curve.name) || []), curve]);
+    this.byName = groupBy(this.curves, (curve) => curve.name);
     /* The curve with most values tells best which step belongs to a time. */
     this.clock = this.curves.reduce((best, curve) => (best && best.count >= curve.count ? best : curve), null);
     const largest = (numbers) => numbers.reduce((most, number) => (isNumber(number) && !(most >= number) ? number : most), undefined);
@@ -79,7 +78,7 @@ class Run {
       ...this.attempts.map((attempt) => attempt.last_step),
       ...this.loggers.map((logger) => logger.last_step),
       ...this.curves.map((curve) => curve.step1),
-    ].filter((step) => step !== null));
+    ]);
     this.duration = this.lastTime ? this.lastTime - this.start : undefined;
     const rate = (name) => largest(this.loggers.map((logger) => logger[name]));
     const samples = rate("samples_per_sec");
@@ -140,26 +139,16 @@ const runs = data.runs.map((raw, index) => new Run(raw, index));
 
 /* Equal names get the folder, then the place. */
 {
-  const seen = new Map();
-  for (const run of runs) seen.set(run.name, (seen.get(run.name) || 0) + 1);
-  for (const run of runs) {
-    const name = run.name || run.dir || "run";
-    run.label = seen.get(run.name) > 1 && run.dir ? run.dir : name;
-  }
+  const same = groupBy(runs, (run) => run.name);
+  for (const run of runs) run.label = (same.get(run.name).length > 1 && run.dir) || run.name || run.dir || "run";
 }
 
 /* The names that differ between the runs, most settings first. */
 const differing = (() => {
-  const values = new Map();
-  for (const run of runs) for (const [name, value] of run.settings) {
-    if (!values.has(name)) values.set(name, new Map());
-    values.get(name).set(value, (values.get(name).get(value) || 0) + 1);
-  }
-  const names = [...values].filter(([, counts]) => {
-    const known = [...counts.values()].reduce((sum, count) => sum + count, 0);
-    return runs.length > 1 && (counts.size > 1 || known < runs.length);
-  });
-  return names.map(([name]) => name);
+  const settings = groupBy(runs.flatMap((run) => [...run.settings]), ([name]) => name);
+  const differs = (known) => known.length < runs.length || known.some(([, value]) => value !== known[0][1]);
+  return [...settings].filter(([, known]) => differs(known)).map(([name]) => name);
 })();
 
-const stateMarks = { running: "▶", finished: "✓", failed: "✕", killed: "✕", interrupted: "■", preempted: "■", unknown: "?" };
+const STATE_MARKS = { running: "▶", finished: "✓", failed: "✕", killed: "✕", interrupted: "■", preempted: "■", unknown: "?" };
+const formatState = (state) => `${STATE_MARKS[state] || "?"} ${state}`;

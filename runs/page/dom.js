@@ -1,28 +1,40 @@
 /* Elements and texts. Foreign text becomes text nodes only, so it cannot become markup. */
-"use strict";
 
 const isNumber = Number.isFinite;
+const isKnown = (value) => value !== undefined && value !== null;
+const addUp = (numbers) => numbers.reduce((sum, number) => sum + number, 0);
 const find = (id) => document.getElementById(id);
 
 const on = (id, kind, call) => find(id).addEventListener(kind, call);
 
-/* Creates an element, with classes after dots. `text` is its text, functions are listeners, `true` is an attribute without value. */
+/* Creates an element, with classes after dots. `text` is its text, functions are listeners, `true` is an attribute without value. Attributes and children that are `false` or unknown are left out. */
 function create(kind, properties = {}, ...children) {
   const [tag, ...classes] = kind.split(".");
   const element = document.createElement(tag);
   element.className = classes.join(" ");
   if (tag === "button") element.type = tag;
   for (const [name, value] of Object.entries(properties)) {
-    if (value === undefined || value === null || value === false) continue;
+    if (!isKnown(value) || value === false) continue;
     if (name === "text") element.textContent = value;
     else if (typeof value === "function") element.addEventListener(name, value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined));
+  element.append(...children.filter(Boolean));
   return element;
 }
 
 const createHint = (text) => create("p.empty", { text });
+
+/* Values by their keys, in the order in which keys come. */
+function groupBy(values, toKey) {
+  const groups = new Map();
+  for (const value of values) {
+    const key = toKey(value);
+    if (groups.has(key)) groups.get(key).push(value);
+    else groups.set(key, [value]);
+  }
+  return groups;
+}
 
 /* A foreign address becomes a link only if it leads to the web. */
 function createLink(address) {
@@ -45,8 +57,7 @@ function debounce(milliseconds, call) {
 
 /* Four significant digits. */
 function formatValue(value) {
-  if (typeof value !== "number") return value === null || value === undefined ? "–" : String(value);
-  if (!isNumber(value)) return String(value);
+  if (!isNumber(value)) return String(value ?? "–");
   const magnitude = Math.abs(value);
   if (value === 0 || (Number.isInteger(value) && magnitude < 1e6)) return String(value);
   if (magnitude < 1e-3 || magnitude >= 1e6) return value.toExponential(3);
@@ -55,7 +66,7 @@ function formatValue(value) {
 
 /* As few digits as tell the value: 0.25, 120k, 1e-7. */
 function formatTick(value) {
-  if (value === null || value === undefined) return "";
+  if (!isKnown(value)) return "";
   const magnitude = Math.abs(value);
   if (magnitude >= 1e15 || (magnitude > 0 && magnitude < 1e-4)) return Number(value.toPrecision(4)).toExponential();
   for (const [unit, suffix] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
@@ -64,7 +75,9 @@ function formatTick(value) {
   return String(Number(value.toPrecision(6)));
 }
 
-const formatCount = (count) => count.toLocaleString("en");
+const formatCount = (count) => (isKnown(count) ? count.toLocaleString("en") : "–");
+
+const formatPoint = (point) => (point ? `${formatValue(point.value)} @ ${formatCount(point.step)}` : "–");
 
 function formatDuration(seconds) {
   if (!isNumber(seconds)) return "–";

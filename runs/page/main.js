@@ -1,9 +1,9 @@
 /* Puts the page together: the header, the controls, and what follows from a change of the view. */
 
 function drawHeader() {
-  const title = runs.length === 1 ? runs[0].label : runs.length === 0 ? "No runs" : plural(runs.length, "run");
-  find("title").textContent = clip(title, 120);
-  document.title = clip(title, 120) + " · logcore";
+  const title = clip(runs.length === 1 ? runs[0].label : runs.length === 0 ? "No runs" : plural(runs.length, "run"), 120);
+  find("title").textContent = title;
+  document.title = title + " · logcore";
   const parts = [];
   if (runs.length === 1) {
     const [run] = runs;
@@ -11,9 +11,7 @@ function drawHeader() {
     else if (run.id) parts.push(run.id);
     if (run.start > 0) parts.push("started " + formatTime(run.start));
   } else {
-    const counts = new Map();
-    for (const run of runs) counts.set(run.state, (counts.get(run.state) || 0) + 1);
-    for (const [state, count] of counts) parts.push(`${formatCount(count)} ${state}`);
+    for (const [state, same] of groupBy(runs, (run) => run.state)) parts.push(`${formatCount(same.length)} ${state}`);
   }
   find("subtitle").textContent = clip(parts.join(" · "), 300);
   const notes = [...data.notes];
@@ -28,17 +26,15 @@ function drawThemeSwitch() {
 }
 
 function searchMetrics(text) {
-  const error = find("search-error");
-  error.hidden = true;
-  find("search").removeAttribute("aria-invalid");
+  let error = "";
   try {
-    const search = text ? new RegExp(text, "i") : null;
-    change("search", { search });
+    change("search", { search: text ? new RegExp(text, "i") : null });
   } catch (problem) {
-    error.textContent = `cannot search for ${clip(text, 60)}: ${problem.message}. Complete the expression.`;
-    error.hidden = false;
-    find("search").setAttribute("aria-invalid", "true");
+    error = `cannot search for ${clip(text, 60)}: ${problem.message}. Complete the expression.`;
   }
+  find("search-error").textContent = error;
+  find("search-error").hidden = !error;
+  find("search").setAttribute("aria-invalid", Boolean(error));
 }
 
 function remakeCharts() {
@@ -74,8 +70,7 @@ function startControls() {
   }));
   on("log-run", "change", (event) => change("log", { logRun: runs[Number(event.target.value)] }));
   document.addEventListener("keydown", (event) => {
-    const isTyping = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "checkbox" && event.target.type !== "range";
-    if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
+    if (event.key === "/" && !event.target.matches("[type=search], select") && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
       find("search").focus();
     }
@@ -127,6 +122,6 @@ startControls();
 startPrinting();
 find("runs").hidden = runs.length < 2;
 find("log").hidden = find("tools").hidden = runs.length === 0;
-setTheme((/[#&]theme=(light|dark)/.exec(location.hash) || [])[1] || "auto");
+setTheme(/[#&]theme=(light|dark)/.exec(location.hash)?.[1] || "auto");
 drawOverview();
 select(new Set(runs.slice(0, FIRST_SELECTED).map((run) => run.index)));

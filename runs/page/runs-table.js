@@ -6,27 +6,24 @@ const MOST_SETTINGS = 12;
 
 const table = { sort: null, isDescending: false, filter: "", shown: FIRST_RUNS };
 
-/* A column: its head, the value to sort by, and the text, which may differ. */
+/* A column: its head, the value to sort by, and how the text of a run follows from the value or the run. */
 const columns = (() => {
   const fixed = [
-    { head: "Name", isText: true, value: (run) => run.label },
-    { head: "State", isText: true, value: (run) => run.state, text: (run) => `${stateMarks[run.state] || "?"} ${run.state}`, kind: (run) => "state is-" + run.state },
-    { head: "Started", value: (run) => run.start, text: (run) => formatTime(run.start) },
-    { head: "Steps", value: (run) => run.lastStep, text: (run) => (run.lastStep === undefined ? "–" : formatCount(run.lastStep)) },
-    { head: "Duration", value: (run) => run.duration, text: (run) => formatDuration(run.duration) },
-    { head: "Throughput", value: (run) => run.throughput, text: (run) => run.throughputText },
+    { head: "Name", isText: true, value: (run) => run.label, format: String },
+    { head: "State", isText: true, value: (run) => run.state, format: formatState, kind: (run) => "state is-" + run.state },
+    { head: "Started", value: (run) => run.start, format: formatTime },
+    { head: "Steps", value: (run) => run.lastStep, format: formatCount },
+    { head: "Duration", value: (run) => run.duration, format: formatDuration },
+    { head: "Throughput", value: (run) => run.throughput, format: (_, run) => run.throughputText },
   ];
-  const counts = new Map();
   for (const run of runs) {
-    run.results = new Map();
-    for (const metric of run.metrics) {
-      if (!run.results.has(metric.name)) run.results.set(metric.name, metric.best ? metric.best.value : metric.last);
-    }
-    for (const name of run.results.keys()) counts.set(name, (counts.get(name) || 0) + 1);
+    /* The first metric of a name counts, so it comes last. */
+    run.results = new Map([...run.metrics].reverse().map((metric) => [metric.name, metric.best ? metric.best.value : metric.last]));
   }
-  const names = [...counts].sort((a, b) => b[1] - a[1]).slice(0, MOST_SUMMARIES).map(([name]) => name);
-  const results = names.map((name) => ({ head: name, title: name + ": the best value, else the last", value: (run) => run.results.get(name), text: (run) => formatValue(run.results.get(name)) }));
-  const settings = differing.slice(0, MOST_SETTINGS).map((name) => ({ head: name, isText: true, title: name + " in the config", value: (run) => toNumber(run.settings.get(name)), text: (run) => run.settings.get(name) ?? "–" }));
+  const known = groupBy(runs.flatMap((run) => [...new Set(run.metrics.map((metric) => metric.name))]), (name) => name);
+  const names = [...known].sort((a, b) => b[1].length - a[1].length).slice(0, MOST_SUMMARIES).map(([name]) => name);
+  const results = names.map((name) => ({ head: name, title: name + ": the best value, else the last", value: (run) => run.results.get(name), format: formatValue }));
+  const settings = differing.slice(0, MOST_SETTINGS).map((name) => ({ head: name, isText: true, title: name + " in the config", value: (run) => toNumber(run.settings.get(name)), format: (_, run) => run.settings.get(name) ?? "–" }));
   return [...fixed, ...results, ...settings];
 })();
 
@@ -37,7 +34,7 @@ function toNumber(text) {
 
 /* Numbers before texts, unknown values last. */
 function compareValues(a, b) {
-  const [isA, isB] = [a, b].map((value) => value !== undefined && value !== null && !Number.isNaN(value));
+  const [isA, isB] = [a, b].map((value) => isKnown(value) && !Number.isNaN(value));
   if (!isA || !isB) return isA ? -1 : isB ? 1 : 0;
   if (typeof a === "number" && typeof b === "number") return (a - b) * (table.isDescending ? -1 : 1);
   if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
@@ -59,28 +56,28 @@ function drawRunsTable() {
   const heads = columns.map((column) => {
     const isSorted = table.sort === column;
     const button = create("button", { title: column.title || column.head, click: () => sortBy(column) }, create("span", { text: clip(column.head, 28) }), create("span.arrow", { "aria-hidden": "true", text: isSorted ? (table.isDescending ? " ↓" : " ↑") : "" }));
-    return create("th", { scope: "col", class: column.isText ? null : "number", "aria-sort": isSorted ? (table.isDescending ? "descending" : "ascending") : "none" }, button);
+    return create("th", { scope: "col", class: !column.isText && "number", "aria-sort": isSorted ? (table.isDescending ? "descending" : "ascending") : "none" }, button);
   });
   const rows = found.slice(0, table.shown).map((run) => {
     const isSelected = view.selected.has(run.index);
     const box = create("input", { type: "checkbox", "aria-label": "Show " + run.label, change: (event) => toggleRun(run, event.target.checked) });
     box.checked = isSelected;
     const cells = columns.map((column, at) => {
-      const text = String(column.text ? column.text(run) : column.value(run));
-      const kind = [column.isText ? "" : "number", column.kind ? column.kind(run) : ""].join(" ").trim();
-      return create(at === 0 ? "th" : "td", { scope: at === 0 ? "row" : null, class: kind || null, title: text.length > 40 ? clip(text, 1000) : null, text: clip(text, 40) });
+      const text = column.format(column.value(run), run);
+      return create(at ? "td" : "th", { scope: !at && "row", class: column.kind ? column.kind(run) : !column.isText && "number", title: text.length > 40 && clip(text, 1000), text: clip(text, 40) });
     });
     const mark = create("td.pick", {}, create("label", {}, box, isSelected ? createSwatch(numbers.get(run.index)) : create("span.swatch")));
-    return create("tr", { class: isSelected ? "is-selected" : null }, mark, ...cells);
+    return create("tr", { class: isSelected && "is-selected" }, mark, ...cells);
   });
   const body = create("tbody", {}, ...rows);
   if (rows.length === 0) body.append(create("tr", {}, create("td", { colspan: columns.length + 1, class: "empty", text: "No run matches. Clear the filter to see all." })));
   const drawn = create("table", {}, create("caption.sr", { text: "Runs; boxes choose what is drawn" }), create("thead", {}, create("tr", {}, create("th", { scope: "col" }, create("span.sr", { text: "Shown" })), ...heads)), body);
-  const more = found.length > table.shown ? create("button.more", { text: `Show more of ${formatCount(found.length - table.shown)}`, click: () => { table.shown += FIRST_RUNS; drawRunsTable(); } }) : null;
+  const more = create("button.more", { text: `Show more of ${formatCount(found.length - table.shown)}`, hidden: found.length <= table.shown, click: () => { table.shown += FIRST_RUNS; drawRunsTable(); } });
   const place = find("runs-table");
-  const focused = place.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") || document.activeElement.title : null;
-  place.replaceChildren(drawn, ...(more ? [more] : []));
-  if (focused) [...place.querySelectorAll("button, input")].find((control) => (control.getAttribute("aria-label") || control.title) === focused)?.focus();
+  const nameOf = (control) => control.getAttribute("aria-label") || control.title;
+  const focused = place.contains(document.activeElement) && nameOf(document.activeElement);
+  place.replaceChildren(drawn, more);
+  if (focused) [...place.querySelectorAll("button, input")].find((control) => nameOf(control) === focused)?.focus();
   const count = view.selected.size;
   const drawnAll = count > MOST_DRAWN ? `, the first ${MOST_DRAWN} are drawn` : "";
   find("runs-count").textContent = `${formatCount(found.length)} of ${plural(runs.length, "run")} · ${formatCount(count)} selected${drawnAll}`;

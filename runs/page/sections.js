@@ -5,7 +5,7 @@ const MOST_COMPARED = 8;
 const FIRST_MEMBERS = 200;
 
 function createCard(name, value, kind) {
-  return create("div.card", {}, create("dt", { text: name }), create("dd", { class: kind || null, text: value }));
+  return create("div.card", {}, create("dt", { text: name }), create("dd", { class: kind, text: value }));
 }
 
 function drawOverview() {
@@ -14,26 +14,24 @@ function drawOverview() {
   if (place.hidden) return;
   const [run] = runs;
   const cards = [
-    createCard("State", `${stateMarks[run.state] || "?"} ${run.state}` + (run.exit_code ? `, exit code ${run.exit_code}` : ""), "state is-" + run.state),
-    createCard("Steps", run.lastStep === undefined ? "–" : formatCount(run.lastStep)),
+    createCard("State", formatState(run.state) + (run.exit_code ? `, exit code ${run.exit_code}` : ""), "state is-" + run.state),
+    createCard("Steps", formatCount(run.lastStep)),
     createCard("Duration", formatDuration(run.duration)),
     createCard("Throughput", run.throughputText),
   ];
-  for (const metric of run.metrics.filter((metric) => metric.best).slice(0, 3)) cards.push(createCard("Best " + metric.name, `${formatValue(metric.best.value)} @ ${formatCount(metric.best.step)}`));
+  for (const metric of run.metrics.filter((metric) => metric.best).slice(0, 3)) cards.push(createCard("Best " + metric.name, formatPoint(metric.best)));
   if (run.attempt_count > 1) cards.push(createCard("Attempts", formatCount(run.attempt_count)));
   if (run.world_size > 1) cards.push(createCard("Ranks", formatCount(run.world_size)));
   place.replaceChildren(create("dl.cards", {}, ...cards));
 }
 
 /* A section that is filled when it is opened. */
-function createSection(title, hint, isOpen, fill) {
+function createSection(section, hint, shown) {
   const body = create("div.section-body");
-  const details = create("details.section", { open: isOpen }, create("summary", {}, create("h2", { text: title }), create("span.muted", { text: hint })), body);
-  let isFilled = false;
+  const details = create("details.section", { open: section.isOpen }, create("summary", {}, create("h2", { text: section.title }), create("span.muted", { text: hint })), body);
   const open = () => {
-    if (!details.open || isFilled) return;
-    isFilled = true;
-    body.append(...fill());
+    section.isOpen = details.open;
+    if (details.open && !body.firstChild) body.append(...section.fill(shown));
   };
   details.addEventListener("toggle", open);
   open();
@@ -46,7 +44,7 @@ const isAmount = (cell) => cell !== undefined && typeof cell !== "string" && !(c
 function createRow(row) {
   return create("tr", {}, ...row.map((cell, at) => {
     const text = cell instanceof Node ? "" : String(isAmount(cell) ? cell?.text ?? formatValue(cell) : cell);
-    return create(at ? "td" : "th", { scope: at ? null : "row", class: isAmount(cell) ? "number" : null, title: text.length > 200 ? clip(text, 3000) : null }, cell instanceof Node ? cell : clip(text, 200));
+    return create(at ? "td" : "th", { scope: !at && "row", class: isAmount(cell) && "number", title: text.length > 200 && clip(text, 3000) }, cell instanceof Node ? cell : clip(text, 200));
   }));
 }
 
@@ -59,7 +57,7 @@ function createLongTable(caption, heads, rows, most) {
     more.hidden = body.childElementCount >= rows.length;
   };
   add();
-  const head = create("tr", {}, ...heads.map((text, at) => create("th", { scope: "col", class: isAmount(rows[0]?.[at]) ? "number" : null, text: clip(text, 60) })));
+  const head = create("tr", {}, ...heads.map((text, at) => create("th", { scope: "col", class: isAmount(rows[0]?.[at]) && "number", text: clip(text, 60) })));
   return [create("div.scroll", { tabindex: 0, role: "region", "aria-label": caption }, create("table", {}, create("caption.sr", { text: caption }), create("thead", {}, head), body)), more];
 }
 
@@ -72,10 +70,13 @@ function createComparison(caption, shown, read) {
   const sorted = shown.length > 1 ? [...names.filter(differs), ...names.filter((name) => !differs(name))] : names;
   const toRow = (name) => {
     const row = [name, ...maps.map((map) => map.get(name) ?? "–")];
-    return row.map((cell, at) => (at === 0 ? create("span", { class: differs(name) ? "differs" : "", text: clip(name, 200) }) : /^https?:\/\/\S+$/.test(cell) ? createLink(cell) : cell));
+    return row.map((cell, at) => (at === 0 ? create("span", { class: differs(name) && "differs", text: clip(name, 200) }) : /^https?:\/\/\S+$/.test(cell) ? createLink(cell) : cell));
   };
   return createLongTable(caption, ["Name", ...shown.map((run) => run.label)], sorted.map(toRow), FIRST_MEMBERS);
 }
+
+const totalOf = (run) => addUp(run.ledger.map(([, seconds]) => seconds));
+const formatShare = (run, seconds) => `${formatDuration(seconds)} · ${((100 * seconds) / totalOf(run)).toFixed(1)} %`;
 
 function createLedgers(shown) {
   const names = [...new Set(shown.flatMap((run) => run.ledger.map(([name]) => name)))];
@@ -89,9 +90,9 @@ function createLedgers(shown) {
     return element;
   };
   const bars = shown.filter((run) => run.ledger.length > 0).map((run) => {
-    const total = run.ledger.reduce((sum, [, seconds]) => sum + seconds, 0);
+    const total = totalOf(run);
     const shares = run.ledger.slice().sort((a, b) => names.indexOf(a[0]) - names.indexOf(b[0])).map(([name, seconds]) => {
-      const share = create("span", { title: `${name}: ${formatDuration(seconds)}, ${((100 * seconds) / total).toFixed(1)} %`, text: seconds / total > 0.08 ? name : "" });
+      const share = create("span", { title: `${name}: ${formatShare(run, seconds)}`, text: seconds / total > 0.08 ? name : "" });
       share.style.flexGrow = seconds / total;
       return paint(share, name);
     });
@@ -99,28 +100,30 @@ function createLedgers(shown) {
   });
   const rows = names.map((name) => [create("span", {}, paint(create("span.dot"), name), name), ...shown.map((run) => {
     const found = run.ledger.find(([own]) => own === name);
-    const total = run.ledger.reduce((sum, [, seconds]) => sum + seconds, 0);
-    return { text: found ? `${formatDuration(found[1])} · ${((100 * found[1]) / total).toFixed(1)} %` : "–" };
+    return { text: found ? formatShare(run, found[1]) : "–" };
   })]);
   return [...bars, ...createLongTable("Ledger", ["Use", ...shown.map((run) => run.label)], rows, FIRST_MEMBERS)];
 }
 
+/* Tables of one run need no column that names the run. */
+const nameIfMany = (shown, name) => (shown.length > 1 ? [name] : []);
+
 function createSummaries(shown) {
   const rows = shown.flatMap((run) => run.metrics.map((metric) => [
-    ...(shown.length > 1 ? [run.label] : []), metric.name, metric.logger, metric.last, metric.min, metric.max, metric.mean,
-    { text: metric.best ? `${formatValue(metric.best.value)} @ ${formatCount(metric.best.step)}` : "–" },
+    ...nameIfMany(shown, run.label), metric.name, metric.logger, metric.last, metric.min, metric.max, metric.mean,
+    { text: formatPoint(metric.best) },
     { text: formatCount(metric.count) }, { text: formatCount(metric.nonfinite) },
   ]));
   if (rows.length === 0) return [createHint("There is no summary yet. A run writes it at its end.")];
-  return createLongTable("Summary", [...(shown.length > 1 ? ["Run"] : []), "Metric", "Logger", "Last", "Least", "Greatest", "Mean", "Best", "Values", "Not finite"], rows, FIRST_MEMBERS);
+  return createLongTable("Summary", [...nameIfMany(shown, "Run"), "Metric", "Logger", "Last", "Least", "Greatest", "Mean", "Best", "Values", "Not finite"], rows, FIRST_MEMBERS);
 }
 
 function createAttempts(shown) {
   const rows = shown.flatMap((run) => run.attempts.map((attempt, at) => [
-    ...(shown.length > 1 ? [run.label] : []), { text: String(run.attempt_count - run.attempts.length + at + 1) },
-    `${stateMarks[attempt.state] || "?"} ${attempt.state === "running" ? run.state : attempt.state}`, formatTime(attempt.started), formatTime(attempt.ended), { text: attempt.last_step === null || attempt.last_step === undefined ? "–" : formatCount(attempt.last_step) },
+    ...nameIfMany(shown, run.label), { text: String(run.attempt_count - run.attempts.length + at + 1) },
+    formatState(attempt.state === "running" ? run.state : attempt.state), formatTime(attempt.started), formatTime(attempt.ended), { text: formatCount(attempt.last_step) },
   ]));
-  return createLongTable("Attempts", [...(shown.length > 1 ? ["Run"] : []), "Attempt", "State", "Started", "Ended", "Last step"], rows, FIRST_MEMBERS);
+  return createLongTable("Attempts", [...nameIfMany(shown, "Run"), "Attempt", "State", "Started", "Ended", "Last step"], rows, FIRST_MEMBERS);
 }
 
 function environmentOf(run) {
@@ -128,29 +131,23 @@ function environmentOf(run) {
   for (const [name, value] of [...facts]) if (value === "null" || value === "[]" || value === "") facts.delete(name);
   if (run.environment && Array.isArray(run.environment.argv)) facts.set("argv", run.environment.argv.join(" "));
   if (Number(facts.get("memory"))) facts.set("memory", (Number(facts.get("memory")) / 1e9).toFixed(1) + " GB");
-  if (run.dir) facts.set("folder", run.dir);
-  if (run.id) facts.set("id", run.id);
-  if (run.resumed_from) facts.set("resumed from", String(run.resumed_from));
-  (run.wandb || []).forEach((url, at) => url && facts.set("wandb" + (at ? " " + (at + 1) : ""), String(url)));
+  const urls = (run.wandb || []).map((url, at) => ["wandb" + (at ? " " + (at + 1) : ""), url]);
+  for (const [name, value] of [["folder", run.dir], ["id", run.id], ["resumed from", run.resumed_from], ...urls]) if (value) facts.set(name, String(value));
   return facts;
 }
 
-const openSections = new Map([["Ledger", true], ["Summary", true], ["Config", true], ["Environment", false], ["Attempts", false]]);
+/* A person's choice of what is open lasts. */
+const sections = [
+  { title: "Ledger", isOpen: true, fill: createLedgers },
+  { title: "Summary", isOpen: true, fill: createSummaries },
+  { title: "Config", isOpen: true, fill: (shown) => createComparison("Config", shown, (run) => run.settings) },
+  { title: "Environment", isOpen: false, fill: (shown) => createComparison("Environment", shown, environmentOf) },
+  { title: "Attempts", isOpen: false, fill: createAttempts },
+];
 
 function drawSections() {
   const shown = selectedRuns().slice(0, MOST_COMPARED);
   const others = view.selected.size - shown.length;
   const hint = others > 0 ? `the first ${MOST_COMPARED} of ${view.selected.size} selected runs` : "";
-  const fills = {
-    Ledger: () => createLedgers(shown),
-    Summary: () => createSummaries(shown),
-    Config: () => createComparison("Config", shown, (run) => run.settings),
-    Environment: () => createComparison("Environment", shown, environmentOf),
-    Attempts: () => createAttempts(shown),
-  };
-  find("sections").replaceChildren(...(shown.length === 0 ? [] : Object.entries(fills).map(([title, fill]) => {
-    const section = createSection(title, hint, openSections.get(title), fill);
-    section.addEventListener("toggle", () => openSections.set(title, section.open));
-    return section;
-  })));
+  find("sections").replaceChildren(...(shown.length === 0 ? [] : sections.map((section) => createSection(section, hint, shown))));
 }

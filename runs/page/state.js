@@ -14,15 +14,15 @@ const view = {
   theme: "auto",
 };
 
-const listeners = new Map();
+const listeners = [];
 
 function listen(kinds, call) {
-  for (const kind of kinds) listeners.set(kind, [...(listeners.get(kind) || []), call]);
+  listeners.push({ kinds, call });
 }
 
 function change(kind, values) {
   Object.assign(view, values);
-  for (const call of listeners.get(kind) || []) call(kind);
+  for (const { kinds, call } of listeners) if (kinds.includes(kind)) call();
 }
 
 /* Runs that are selected at first, and most runs that are drawn at once. */
@@ -69,7 +69,7 @@ function renumber() {
 }
 
 function select(indexes) {
-  const logRun = view.logRun && indexes.has(view.logRun.index) ? view.logRun : runs.find((run) => indexes.has(run.index)) || null;
+  const logRun = indexes.has(view.logRun?.index) ? view.logRun : runs.find((run) => indexes.has(run.index));
   view.selected = indexes;
   renumber();
   change("selection", { logRun, zoom: null });

@@ -7,7 +7,6 @@
 //! A folder of a run may come from anybody. Links in it are not followed, sizes are bounded, and
 //! the page shows foreign text as text.
 
-mod compact;
 mod curve_data;
 mod page;
 mod run_data;

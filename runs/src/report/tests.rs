@@ -22,7 +22,10 @@ fn report(runs: &[StoredRun]) -> (ReportFacts, String, Value) {
     let page = String::from_utf8(page).unwrap();
     assert_eq!(facts.bytes, page.len() as u64);
     assert!(facts.data_bytes <= MAX_DATA_BYTES as u64, "{facts:?}");
-    let data = page.split_once("<script type=\"application/json\" id=data>").unwrap().1;
+    let data = page
+        .split_once("<script type=\"application/json\" id=\"data\">")
+        .unwrap()
+        .1;
     let data = data.split_once("</script>").unwrap().0;
     assert_eq!(data.len() as u64, facts.data_bytes);
     let data = serde_json::from_str(data).unwrap();
