@@ -229,8 +229,6 @@ class Chart {
       const below = addUp(this.series.map(({ curve }) => curve.read().values.filter((value) => value <= 0).length));
       if (below > 0) parts.push(`${plural(below, "value")} not above 0`);
     }
-    const width = Math.max(...this.series.map(({ curve }) => curve.width));
-    if (width > 1) parts.push(`least and greatest of each ${formatCount(width)} values`);
     this.facts.textContent = parts.join(" · ");
     this.facts.classList.toggle("is-warning", nonfinite > 0);
     const shown = this.series.slice(0, 12);
@@ -399,6 +397,6 @@ function drawGroups() {
 function explainNoCharts(shownRuns, available) {
   if (runs.length === 0) return "This report has no runs. Write one for a folder with a run.json.";
   if (shownRuns.length === 0) return "Check a run in the table to see its curves.";
-  if (available.size === 0) return "These runs have no metrics yet. Curves come with the first call of log_metrics.";
+  if (available.size === 0) return "There are no metrics yet. Curves come with the first call of log_metrics.";
   return "No metric matches. Clear the search to see all.";
 }

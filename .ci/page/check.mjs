@@ -1,0 +1,307 @@
+/* Opens reports in a real browser, from their files, and asserts what people do with them.
+
+   node .ci/page/check.mjs LOGCORE BROWSER PACKAGES OUT: the program, Chromium, a folder with puppeteer-core, axe-core and
+   acorn in its node_modules, and a folder for runs, pages and pictures, which is emptied. */
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { HOSTILE, SPIKES, writeEmpty, writeRuns, writeSpikes } from "./runs.mjs";
+
+const [program, executablePath, packages, out] = process.argv.slice(2).map((path) => resolve(path));
+const require = createRequire(join(packages, "package.json"));
+const acorn = require("acorn");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const puppeteer = require("puppeteer-core");
+
+rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+
+function report(name, runs) {
+  const page = join(out, `${name}.html`);
+  execFileSync(program, ["report", ...runs, "-o", page], { stdio: ["ignore", "ignore", "inherit"] });
+  return page;
+}
+
+const pages = {
+  one: report("one", [writeSpikes(out)]),
+  many: report("many", writeRuns(out)),
+  empty: report("empty", [writeEmpty(out)]),
+};
+
+const DESK = { width: 1400, height: 1000, deviceScaleFactor: 2 };
+const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+
+/* A page may draw for a moment after each change. */
+const settle = (page) => page.evaluate(() => new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done)), 250)));
+
+async function open(browser, name, { viewport = DESK, scheme = "light", hash = "" } = {}) {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(10_000);
+  const problems = [];
+  const requests = [];
+  /* The checks themselves read canvases, which the browser remarks on. */
+  page.on("console", (message) => ["error", "warn", "assert"].includes(message.type()) && !message.text().startsWith("Canvas2D:") && problems.push(message.text()));
+  page.on("pageerror", (error) => problems.push(String(error)));
+  page.on("dialog", (dialog) => problems.push(`dialog: ${dialog.message()}`) && dialog.dismiss());
+  page.on("request", (request) => requests.push(request.url()));
+  page.problems = problems;
+  await page.setViewport(viewport);
+  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+  const url = pathToFileURL(pages[name]).href + hash;
+  await page.goto(url);
+  await settle(page);
+  assert.deepEqual(requests.filter((request) => !request.startsWith("data:")), [url], "the page makes no request");
+  return page;
+}
+
+async function close(page) {
+  assert.deepEqual(page.problems, [], "the console has no error");
+  await page.close();
+}
+
+async function shoot(page, name) {
+  await page.screenshot({ path: join(out, `${name}.png`) });
+}
+
+/* A window as high as the page, within reason, so that all charts are in view. */
+async function shootWhole(page, name) {
+  const before = page.viewport();
+  const height = await page.evaluate(() => document.documentElement.scrollHeight);
+  await page.setViewport({ ...before, height: Math.min(height, 6000), deviceScaleFactor: 1 });
+  await settle(page);
+  await shoot(page, name);
+  await page.setViewport(before);
+  await settle(page);
+}
+
+async function checkAccess(page, name) {
+  await page.evaluate(axe);
+  const { violations, passes } = await page.evaluate(() => window.axe.run());
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => `${node.html.slice(0, 200)} ${node.failureSummary}`).join("\n")}`);
+  assert.deepEqual(found, [], `${name}: no violation of axe`);
+  assert.ok(passes.length > 15, `${name}: axe has looked at the page`);
+}
+
+/* Scripts and style are in the page as their sources are, but for white space and comments. */
+async function checkMinified(browser) {
+  const html = readFileSync(pages.empty, "utf8");
+  const read = (name) => readFileSync(new URL(`../../runs/page/${name}`, import.meta.url), "utf8");
+  const script = html.split("<script>")[1].split("</script>")[0];
+  const names = ["dom", "data", "state", "charts", "runs-table", "log-lines", "sections", "main"];
+  const parse = (text) => {
+    const { body } = acorn.parse(text, { ecmaVersion: 2022 });
+    const parts = body.filter((part) => part.type !== "EmptyStatement");
+    return parts.map((part) => JSON.stringify(part, (key, value) => (["start", "end", "raw"].includes(key) ? undefined : value)));
+  };
+  const own = parse(names.map((name) => read(`${name}.js`)).join("\n"));
+  const built = parse(script).slice(-own.length);
+  const changed = own.findIndex((part, at) => part !== built[at]);
+  assert.equal(changed, -1, `the minified script is the script: ${own[changed]?.slice(0, 300)}`);
+  const page = await open(browser, "empty");
+  const [shown, meant] = await page.evaluate((style) => {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(style);
+    const list = (sheet) => [...sheet.cssRules].map((rule) => rule.cssText);
+    return [list(document.styleSheets[0]), list(sheet)];
+  }, read("vendor/uPlot.min.css") + read("style.css"));
+  assert.deepEqual(shown, meant, "the minified style is the style");
+  await close(page);
+}
+
+async function checkCurves(browser) {
+  const page = await open(browser, "one");
+  const drawn = await page.$$eval(".chart", (charts) => charts.map((chart) => {
+    const canvas = chart.querySelector("canvas:not(.swatch)");
+    const pixels = canvas?.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data ?? [];
+    return pixels.some((value) => value > 0);
+  }));
+  assert.ok(drawn.length >= 5 && drawn.every(Boolean), `all charts are drawn: ${drawn}`);
+  const spikes = await page.evaluate(() => {
+    const { plot } = [...live].find((chart) => chart.name === "metrics/spike");
+    const { ctx, bbox } = plot;
+    const row = Math.round(plot.valToPos(6, "y", true));
+    const pixels = ctx.getImageData(bbox.left, row, bbox.width, 1).data;
+    const isInk = (at) => pixels[at * 4 + 3] > 60 && Math.max(pixels[at * 4], pixels[at * 4 + 1], pixels[at * 4 + 2]) - Math.min(pixels[at * 4], pixels[at * 4 + 1], pixels[at * 4 + 2]) > 60;
+    let count = 0;
+    for (let at = 1; at < bbox.width; at++) count += isInk(at) && !isInk(at - 1);
+    return count;
+  });
+  assert.equal(spikes, SPIKES, "each spike of one step is on the canvas");
+  await close(page);
+}
+
+async function checkZoom(browser) {
+  const page = await open(browser, "one");
+  const box = await (await page.$(".u-over")).boundingBox();
+  const middle = box.y + box.height / 2;
+  const isWhole = () => page.evaluate(() => view.zoom === null && document.getElementById("zoom-reset").hidden);
+  const drag = async () => {
+    await page.mouse.move(box.x + box.width * 0.4, middle);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * 0.6, middle, { steps: 5 });
+    await page.mouse.up();
+    await settle(page);
+  };
+  await drag();
+  const zoom = await page.evaluate(() => view.zoom);
+  assert.ok(Math.abs(zoom[0] - 40_000) < 2000 && Math.abs(zoom[1] - 60_000) < 2000, `the zoom is what was drawn: ${zoom}`);
+  const ranges = await page.evaluate(() => [...live].map(({ plot }) => [plot.scales.x.min, plot.scales.x.max].join()));
+  assert.deepEqual([...new Set(ranges)], [zoom.join()], "all charts zoom together");
+  assert.equal(await page.evaluate(() => view.moment), null, "a drag is no click");
+  await shoot(page, "one-zoomed");
+  await page.mouse.click(box.x + box.width / 2, middle, { count: 2 });
+  assert.ok(await isWhole(), "a double click shows all again");
+  await drag();
+  await page.click("#zoom-reset");
+  assert.ok(await isWhole(), "the button shows all again");
+  await close(page);
+}
+
+async function checkMoments(browser) {
+  const page = await open(browser, "one");
+  const box = await (await page.$(".u-over")).boundingBox();
+  await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
+  await settle(page);
+  const chosen = await page.evaluate(() => {
+    const line = document.querySelector("#log-lines [aria-selected=true]");
+    const [list, place] = [document.getElementById("log-lines").getBoundingClientRect(), line.getBoundingClientRect()];
+    return { step: view.moment.step, text: line.textContent, isVisible: place.top >= list.top && place.bottom <= list.bottom };
+  });
+  assert.ok(Math.abs(chosen.step - 50_000) < 1000, `the step below the pointer: ${chosen.step}`);
+  assert.match(chosen.text, /epoch (29|30) /, "a click on a step shows the line of that moment");
+  assert.ok(chosen.isVisible, "the line is in view");
+  await page.$$eval("#log-lines li", (lines) => lines.find((line) => line.textContent.includes("epoch 15 ")).click());
+  await settle(page);
+  const marked = await page.evaluate(() => {
+    const { plot } = [...live].find((chart) => chart.name === "metrics/lr");
+    const { ctx, bbox } = plot;
+    const left = Math.round(plot.valToPos(view.moment.step, "x", true));
+    const column = (at) => {
+      const pixels = ctx.getImageData(at, bbox.top, 1, bbox.height).data;
+      return pixels.filter((value, place) => place % 4 === 3 && value > 40).length / bbox.height;
+    };
+    return { step: view.moment.step, ink: Math.max(column(left - 1), column(left), column(left + 1)) };
+  });
+  assert.ok(Math.abs(marked.step - 25_000) < 100, `a click on a line marks its moment: ${marked.step}`);
+  assert.ok(marked.ink > 0.95, `the mark is drawn from top to bottom: ${marked.ink}`);
+  await shoot(page, "one-moment");
+  await close(page);
+}
+
+async function checkSearchAndKeys(browser) {
+  const page = await open(browser, "many");
+  const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.className);
+  const titles = () => page.$$eval(".chart h4", (heads) => heads.map((head) => head.title));
+  await page.keyboard.press("/");
+  assert.equal(await focused(), "search", "a slash leads to the search");
+  await page.keyboard.type("metrics/(loss|lr)$");
+  await settle(page);
+  assert.deepEqual(await titles(), ["metrics/loss", "metrics/lr"], "the search is a regular expression");
+  await page.keyboard.type("(");
+  await settle(page);
+  assert.match(await page.$eval("#search-error", (error) => (error.hidden ? "" : error.textContent)), /^cannot search for metrics/);
+  assert.equal((await titles()).length, 2, "an incomplete expression changes nothing");
+  await page.keyboard.press("Backspace");
+  await settle(page);
+  assert.ok(await page.$eval("#search-error", (error) => error.hidden));
+  for (let presses = 0; (await focused()) !== "plot"; presses++) {
+    assert.ok(presses < 20, "the Tab key leads from the search to a chart");
+    await page.keyboard.press("Tab");
+  }
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("Enter");
+  assert.ok(await page.evaluate(() => view.moment !== null), "Enter on a chart chooses a moment");
+  await page.keyboard.press("+");
+  assert.ok(await page.evaluate(() => view.zoom !== null), "plus zooms");
+  await page.keyboard.press("Escape");
+  assert.ok(await page.evaluate(() => view.zoom === null), "Escape shows all");
+  await page.$eval("#log-lines ol", (list) => list.focus());
+  const before = await page.evaluate(() => log.active);
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => log.active), before + 1, "arrows walk through the lines");
+  await page.click(".chart-head button");
+  assert.ok((await page.$$(".chart .values tbody tr")).length > 50, "a chart has a table");
+  await close(page);
+}
+
+async function checkOdd(browser) {
+  const page = await open(browser, "many");
+  assert.equal(await page.evaluate(() => document.scripts.length), 2, "names become no scripts");
+  assert.equal(await page.$$eval("img, iframe", (all) => all.length), 0);
+  assert.equal(await page.$$eval("a", (links) => links.filter((link) => !/^https?:/.test(link.href)).length), 0);
+  await page.click("#runs-none");
+  await settle(page);
+  assert.match(await page.$eval("#groups", (groups) => groups.textContent), /Check a run/);
+  const show = (label) => page.evaluate((label) => [...document.querySelectorAll("#runs-table [type=checkbox]")].find((box) => box.getAttribute("aria-label") === "Show " + label).click(), label);
+  await show(HOSTILE);
+  await settle(page);
+  assert.ok((await page.$$eval(".chart h4", (heads) => heads.map((head) => head.textContent))).includes(HOSTILE));
+  assert.ok((await page.$eval("#log-lines", (lines) => lines.textContent)).includes(HOSTILE));
+  await shootWhole(page, "many-hostile");
+  await page.click("#runs-none");
+  await show("300-metrics");
+  await settle(page);
+  const count = (selector) => page.$$eval(selector, (all) => all.length);
+  assert.equal(await count(".chart"), 60, "a long group begins with its first charts");
+  for (let more = 0; more < 4; more++) await page.$$eval(".group .more:not([hidden])", (buttons) => buttons[0].click());
+  await settle(page);
+  assert.equal(await count(".chart"), 300);
+  assert.ok((await count(".chart .u-wrap")) < 40, "charts out of sight are not drawn");
+  await close(page);
+  const empty = await open(browser, "empty");
+  assert.match(await empty.$eval("#groups", (groups) => groups.textContent), /no metrics yet/);
+  await shoot(empty, "empty");
+  await close(empty);
+}
+
+async function checkLooks(browser) {
+  for (const name of Object.keys(pages)) {
+    const kinds = { light: {}, dark: { scheme: "dark" }, phone: { viewport: PHONE } };
+    /* The address may choose the theme. */
+    if (name === "one") kinds.chosen = { hash: "#theme=dark" };
+    for (const [kind, options] of Object.entries(kinds)) {
+      const page = await open(browser, name, options);
+      const isDark = await page.evaluate(() => getComputedStyle(document.body).backgroundColor === "rgb(18, 22, 26)");
+      assert.equal(isDark, kind === "dark" || kind === "chosen", `${name}, ${kind}: the theme`);
+      const [width, room] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+      assert.ok(width <= room, `${name}, ${kind}: no scrolling aside (${width} of ${room})`);
+      await shoot(page, `${name}-${kind}`);
+      await shootWhole(page, `${name}-${kind}-whole`);
+      await page.$$eval("details", (all) => all.forEach((details) => (details.open = true)));
+      await settle(page);
+      await checkAccess(page, `${name}, ${kind}`);
+      await close(page);
+    }
+    const page = await open(browser, name, { scheme: "dark" });
+    await page.pdf({ path: join(out, `${name}.pdf`), format: "A4" });
+    await page.emulateMediaType("print");
+    await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+    await settle(page);
+    assert.equal(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(255, 255, 255)", `${name}: paper is white`);
+    await page.setViewport({ width: 720, height: 1000 });
+    await shootWhole(page, `${name}-print`);
+    await checkAccess(page, `${name}, on paper`);
+    await page.evaluate(() => dispatchEvent(new Event("afterprint")));
+    assert.equal(await page.evaluate(() => view.theme), "auto", `${name}: the theme is back`);
+    await close(page);
+  }
+}
+
+const browser = await puppeteer.launch({
+  executablePath,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+});
+try {
+  for (const check of [checkMinified, checkCurves, checkZoom, checkMoments, checkSearchAndKeys, checkOdd, checkLooks]) {
+    const start = performance.now();
+    await check(browser);
+    console.log(`${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
+  }
+} finally {
+  await browser.close();
+}

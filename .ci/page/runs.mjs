@@ -1,0 +1,139 @@
+/* Folders of runs that a page must show well: long and hostile names, many metrics, spikes, ranks, nothing at all. */
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+export const SPIKES = 100;
+export const HOSTILE = `<script>alert(1)</script><img src=x onerror="alert(2)"> "quoted" 'name' & </title>`;
+
+const START = 1_790_000_000;
+
+/* Noise that is the same in every execution. */
+function createNoise(seed) {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32 - 0.5;
+  };
+}
+
+function writeRows(folder, name, steps, pace, metrics) {
+  const rows = [];
+  for (let step = 0; step < steps; step++) {
+    rows.push(JSON.stringify({ step, time: START + step * pace, logger: "trainer", ...metrics(step) }));
+  }
+  writeFileSync(join(folder, name), rows.join("\n") + "\n");
+}
+
+function formatLine(seconds, level, text) {
+  const time = new Date((START + seconds) * 1000);
+  const pad = (number, length = 2) => String(number).padStart(length, "0");
+  const date = `${time.getFullYear()}-${pad(time.getMonth() + 1)}-${pad(time.getDate())}`;
+  const clock = `${pad(time.getHours())}:${pad(time.getMinutes())}:${pad(time.getSeconds())}.${pad(time.getMilliseconds(), 3)}`;
+  return `${date} ${clock} | ${level.padEnd(5)} | trainer | ${text}`;
+}
+
+/* A line each minute, and one warning. */
+function writeLines(folder, name, seconds) {
+  const lines = [formatLine(0, "INFO", "Starting training | device=cuda:0 batch_size=256")];
+  for (let at = 60; at < seconds; at += 60) {
+    lines.push(formatLine(at, "INFO", `epoch ${at / 60} | loss=${(4 / (1 + at / 300)).toFixed(4)} lr=0.0003`));
+    if (at === 540) lines.push(formatLine(at + 3, "WARN", "the loss jumped to 9.0 at one step"));
+  }
+  lines.push(formatLine(seconds, "INFO", "Training finished"));
+  writeFileSync(join(folder, name), lines.join("\n") + "\n");
+}
+
+function writeRun(root, dir, manifest, documents = {}) {
+  const folder = join(root, dir);
+  mkdirSync(folder, { recursive: true });
+  const { seconds, ...own } = { seconds: 3600, ...manifest };
+  const attempt = { started: START, ended: START + seconds, state: own.state, first_step: {}, last_step: own.last_step ?? null, ledger: own.ledger ?? {} };
+  const whole = {
+    id: dir.slice(-8), name: dir, loggers: ["trainer"], started: START, ended: START + seconds, exit_code: 0, rank: 0,
+    attempts: [attempt], host: "gpu-node-17", user: "ada", pid: 4711, argv: ["train", "--lr", "3e-4"], os: "Linux 6.8", ...own,
+  };
+  writeFileSync(join(folder, "run.json"), JSON.stringify(whole, null, 2));
+  for (const [name, value] of Object.entries(documents)) writeFileSync(join(folder, name), JSON.stringify(value));
+  return folder;
+}
+
+function summarize(metrics, rest = {}) {
+  return { trainer: { state: "finished", exit_code: 0, duration: 3600, steps_per_sec: 27.8, samples_per_sec: 7111, metrics, ...rest } };
+}
+
+const metric = (name, last, best) => ({ name, count: 1000, nan_count: 0, infinite_count: 0, last, min: 0.21, max: 4.1, mean: 0.94, best });
+
+const LEDGER = { step: 2700, data: 430, eval: 290, checkpoint: 110, startup: 40, other: 30 };
+
+/* One run of 10^5 steps, with spikes of one step. */
+export function writeSpikes(root) {
+  const folder = writeRun(root, "spikes-k3v9q2ab", { name: "spikes", state: "finished", ledger: LEDGER, last_step: 99_999 }, {
+    "config.json": { config: { lr: 3e-4, batch_size: 256, optimizer: { name: "adamw", betas: [0.9, 0.95] } } },
+    "summary.json": summarize([metric("loss", 0.213, { value: 0.21, step: 90_500 }), metric("spike", 1.0, null)], { ledger: LEDGER }),
+  });
+  const noise = createNoise(7);
+  writeRows(folder, "metrics.jsonl", 100_000, 0.036, (step) => ({
+    "metrics/loss": 0.2 + 4 * Math.exp(-step / 15_000) + 0.05 * noise(),
+    "metrics/spike": step % 1000 === 500 ? 9 : 1 + 0.1 * noise(),
+    "metrics/lr": 3e-4 * Math.min(1, step / 2000) * (1 - step / 120_000),
+    "throughput/samples_per_sec": 7100 + 300 * noise(),
+    "memory/allocated_gb": 21.4 + 0.3 * noise(),
+  }));
+  writeLines(folder, "training.log", 3600);
+  return folder;
+}
+
+/* Runs to compare: some ordinary ones, and one for each way to be odd. */
+export function writeRuns(root) {
+  const folders = [];
+  for (let at = 0; at < 5; at++) {
+    const lr = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2][at];
+    const best = { value: 0.3 + at * 0.07, step: 900 + at };
+    const folder = writeRun(root, `sweep-${at}-aaaaaaa${at}`, { name: `sweep-${at}`, state: at === 3 ? "failed" : "finished", exit_code: at === 3 ? 1 : 0, ledger: LEDGER, last_step: 999 }, {
+      "config.json": { config: { lr, batch_size: at % 2 ? 256 : 512, optimizer: { name: "adamw" }, dataset: "wikitext-103" } },
+      "summary.json": summarize([metric("loss", best.value + 0.02, best), metric("accuracy", 0.9 - at * 0.03, { value: 0.91 - at * 0.03, step: 950 })], { ledger: LEDGER }),
+    });
+    const noise = createNoise(at + 1);
+    writeRows(folder, "metrics.jsonl", 1000, 3.6, (step) => ({
+      "metrics/loss": at === 3 && step > 700 ? null : 0.3 + at * 0.07 + 3.5 * Math.exp(-step / (80 + 60 * at)) + 0.06 * noise(),
+      "metrics/accuracy": (0.92 - at * 0.03) * (1 - Math.exp(-step / 150)) + 0.01 * noise(),
+      "metrics/lr": lr * Math.min(1, step / 50),
+      "throughput/samples_per_sec": 7100 + 300 * noise(),
+      ...(at === 3 && step > 700 ? { nonfinite: JSON.stringify({ "metrics/loss": "NaN" }) } : {}),
+    }));
+    writeLines(folder, "training.log", 3600);
+    folders.push(folder);
+  }
+
+  const long = writeRun(root, "long-bbbbbbbb", { name: "an-ablation-of-the-learning-rate-schedule-with-cosine-decay-and-" + "a-very-long-suffix-".repeat(5), state: "interrupted" }, {
+    "config.json": { config: { ["a_setting_with_a_name_that_goes_on_".repeat(3)]: "and a value that goes on and on ".repeat(12) } },
+  });
+  writeRows(long, "metrics.jsonl", 50, 60, (step) => ({ ["metrics/" + "a_metric_with_a_very_long_name_".repeat(4)]: step, "metrics/loss": 4 - step / 20 }));
+  folders.push(long);
+
+  const wide = writeRun(root, "wide-cccccccc", { name: "300-metrics", state: "finished" });
+  writeRows(wide, "metrics.jsonl", 200, 10, (step) => Object.fromEntries(Array.from({ length: 300 }, (_, at) => [`layers/${String(at).padStart(3, "0")}/grad_norm`, Math.abs(Math.sin(step / 20 + at))])));
+  folders.push(wide);
+
+  const hostile = writeRun(root, "hostile-dddddddd", { name: HOSTILE, state: "failed", exit_code: 101, argv: ["train", HOSTILE], wandb: [{ logger: "trainer", rank: 0, id: "x", url: "javascript:alert(3)" }] }, {
+    "config.json": { config: { [HOSTILE]: HOSTILE, __proto__: 1, constructor: "x" } },
+    "summary.json": { [HOSTILE]: { state: HOSTILE, metrics: [metric(HOSTILE, HOSTILE, null)] } },
+  });
+  writeRows(hostile, "metrics.jsonl", 30, 1, (step) => ({ ["metrics/" + HOSTILE]: step, "metrics/loss": 1 / (1 + step) }));
+  writeFileSync(join(hostile, "training.log"), formatLine(5, "ERROR", HOSTILE) + "\n");
+  folders.push(hostile);
+
+  const killed = writeRun(root, "killed-eeeeeeee", { name: "killed", state: "killed", exit_code: 137, world_size: 2, seconds: 600 });
+  for (const name of ["metrics.jsonl", "metrics.rank1.jsonl"]) {
+    writeRows(killed, name, 100, 6, (step) => ({ "metrics/loss": 3 / (1 + step / 30) + (name.includes("rank1") ? 0.2 : 0) }));
+  }
+  for (const name of ["training.log", "training.rank1.log"]) writeLines(killed, name, 600);
+  folders.push(killed, writeEmpty(root));
+  return folders;
+}
+
+/* A run that has logged nothing. */
+export function writeEmpty(root) {
+  return writeRun(root, "empty-ffffffff", { name: "empty", state: "finished", seconds: 2 });
+}
