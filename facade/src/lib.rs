@@ -188,6 +188,7 @@
 //! - `gpu`: readings of the GPU and the machine.
 //! - `wandb`: Weights & Biases, offline and online.
 //! - `merge`: `merge_ranks`, which merges the files of several ranks.
+//! - `report`: the config field `report`, which writes a page of the run at its end.
 //! - `full`: all of them.
 //!
 //! The calls are the same with any features; calls for a feature that is off do nothing.

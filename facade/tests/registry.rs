@@ -39,6 +39,19 @@ fn the_linked_probes_are_those_of_the_features() {
 }
 
 #[test]
+fn the_page_of_a_run_needs_its_feature() {
+    if cfg!(feature = "report") {
+        return;
+    }
+    let config = facade::LogConfig {
+        report: true,
+        ..facade::LogConfig::default()
+    };
+    let error = facade::setup_logging(config).unwrap_err().to_string();
+    assert!(error.contains("switch on the Cargo feature `report`"), "{error}");
+}
+
+#[test]
 fn an_error_about_an_unlinked_plugin_names_its_feature() {
     let is_on = |feature: &str| match feature {
         "console" => cfg!(feature = "console"),

@@ -72,6 +72,7 @@ pub use self::caller::producer::Producer;
 pub use self::frame::repeats::RepeatFolder;
 pub use self::frame::types::{LevelRule, MetricName, RecordArrival, RecordOrigin};
 pub use self::pipeline::Pipeline;
+pub use self::process::block_write_signals;
 pub use self::process::exit::at_exit;
 pub use self::process::fork::ForkMutex;
 pub use self::process::late_calls::count_call_after_end;

@@ -203,6 +203,9 @@ pub struct LogConfig {
     /// `true` to print a summary of the run on the console at its end: duration, speed, metrics,
     /// books. Default: on.
     pub finish_summary: bool,
+    /// `true` to write the page of the run at its end: `report.html` in its folder, which any
+    /// browser shows. Needs the feature `report` of the facade. Default: off.
+    pub report: bool,
     /// Time limit of `flush`, in seconds. Default: 5.
     pub flush_timeout: f64,
     /// Time limit of `finish`, in seconds. Default: 30.
@@ -437,6 +440,7 @@ impl Default for LogConfig {
             ring_place: RingPlace::Auto,
             on_full: OnFull::Wait,
             finish_summary: true,
+            report: false,
             flush_timeout: 5.0,
             finish_timeout: 30.0,
         }

@@ -67,6 +67,7 @@ pub(super) struct ConfigFields {
     ring_place: RingPlace,
     on_full: OnFull,
     finish_summary: bool,
+    report: bool,
     flush_timeout: f64,
     finish_timeout: f64,
 }

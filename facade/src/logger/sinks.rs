@@ -45,11 +45,13 @@ impl BuiltSinks {
     }
 }
 
-/// Returns `true` if a sink that `config` asks for may leave files.
+/// Returns `true` if `config` asks for a page of the run, or for a sink that may leave files.
 pub(crate) fn leave_files(config: &LogConfig) -> Result<bool, ConfigError> {
     const WITHOUT_FILES: [&str; 2] = ["console", "memory"];
-    let wanted = wanted_sinks(config, Ranks::from_config(config))?;
-    Ok(wanted.keys().any(|name| !WITHOUT_FILES.contains(&name.as_str())))
+    let ranks = Ranks::from_config(config);
+    let wanted = wanted_sinks(config, ranks)?;
+    let has_page = config.report && ranks.is_first();
+    Ok(has_page || wanted.keys().any(|name| !WITHOUT_FILES.contains(&name.as_str())))
 }
 
 /// Builds every linked sink that `config` asks for. The config's `log_dir` is the folder of the

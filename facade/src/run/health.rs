@@ -102,7 +102,7 @@ impl Health {
 
 impl PendingWrite {
     /// Waits until the file is written, or the deadline has passed; a moment in any case.
-    pub(crate) fn wait(self, deadline: Deadline) {
+    pub(crate) fn wait(&self, deadline: Deadline) {
         // The sender is dropped without sending.
         let _ = self.0.recv_timeout(deadline.remaining().max(WRITE_TIMEOUT));
     }

@@ -7,6 +7,7 @@
 //! | [`killed`] | the end of a killed run in its `run.json` |
 //! | [`ledger`] | what the time of the run is spent on |
 //! | [`links`] | the links in `log_dir` that lead to the newest run |
+//! | [`page`] | the page of the run, `report.html` |
 //! | [`record`] | the lock of this process, and `run.json` |
 //! | [`health`] | the thread that writes `run.json` while the run is live, and at its end |
 //! | [`ranks`] | the run that the ranks of a launch share |
@@ -20,6 +21,7 @@ mod health;
 mod killed;
 pub(crate) mod ledger;
 mod links;
+mod page;
 mod ranks;
 mod record;
 
@@ -64,6 +66,8 @@ struct LiveRun {
     closing: Vec<ClosingPart>,
     /// The highest step of the loggers that have ended.
     last_step: Option<u64>,
+    /// `true` if one of them has asked for the page of the run.
+    has_page: bool,
 }
 
 /// One run of this process.
@@ -110,6 +114,7 @@ impl Runs {
 
     fn enter_or_try(&self, config: &LogConfig, leaves_files: bool, is_trial: bool) -> Result<RunEntry, ConfigError> {
         let choice = RunChoice::of(config)?;
+        page::check(config)?;
         let live = self.live.iter().find(|live| is_same(&live.run.root, &config.log_dir));
         let mut entry = match live {
             Some(live) => {
@@ -267,15 +272,19 @@ impl Runs {
         live.worst = live.worst.max((RunState::after(end), end.exit_code));
         live.closing.extend(logger.take_closing_part());
         live.last_step = live.last_step.max(logger.metrics().last_step());
+        live.has_page |= logger.settings().config.report;
         if !live.loggers.is_empty() {
             return None;
         }
         let live = self.live.swap_remove(index);
         let (state, exit_code) = live.worst;
+        // Rank 0 writes what all ranks share.
+        let has_page = live.has_page && live.run.ranks.is_first() && live.run.is_open();
         let end = |health: &Health| health.end(live.run.info(), state, exit_code, live.last_step);
         Some(RunEnding {
             written: self.health.as_ref().map(end),
-            name: live.run.info().name().to_owned(),
+            has_page,
+            info: live.run.info().clone(),
             closing: live.closing,
         })
     }
@@ -285,14 +294,23 @@ impl Runs {
 #[must_use = "the closing summary is not printed yet"]
 pub(crate) struct RunEnding {
     written: Option<PendingWrite>,
-    name: String,
+    has_page: bool,
+    info: RunInfo,
     closing: Vec<ClosingPart>,
 }
 
 impl RunEnding {
-    /// Prints the closing summary, and waits until the end is in `run.json`.
+    /// Writes the page of the run, prints the closing summary, and waits until the end is in
+    /// `run.json`.
     pub(crate) fn complete(self, deadline: Deadline) {
-        summary::print_closing(&self.name, self.closing, deadline);
+        let page = self.has_page.then(|| {
+            // The terminal needs some of the time.
+            let deadline = Deadline::after(deadline.remaining().mul_f64(0.9));
+            // The page shows the end of the run.
+            self.written.iter().for_each(|written| written.wait(deadline));
+            page::write(&self.info, deadline)
+        });
+        summary::print_closing(self.info.name(), self.closing, page.flatten().as_deref(), deadline);
         if let Some(written) = self.written {
             written.wait(deadline);
         }
@@ -307,6 +325,7 @@ impl LiveRun {
             worst: (RunState::Finished, 0),
             closing: Vec::new(),
             last_step: None,
+            has_page: false,
         }
     }
 }

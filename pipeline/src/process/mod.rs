@@ -13,4 +13,4 @@ pub(crate) mod sys;
 mod write_signals;
 
 pub(crate) use self::ending::wait_for_process_end;
-pub(crate) use self::write_signals::block_write_signals;
+pub use self::write_signals::block_write_signals;

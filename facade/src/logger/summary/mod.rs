@@ -8,6 +8,7 @@ mod sparkline;
 mod style;
 mod table;
 
+use std::path::Path;
 use std::time::Duration;
 
 use logcore::escape::to_short_line;
@@ -38,9 +39,9 @@ pub(crate) struct ClosingPart {
     pub(crate) printer: Option<SummaryPrinter>,
 }
 
-/// Prints the closing summary of a run: a section for each logger that said anything. A run of
-/// text alone has none.
-pub(crate) fn print_closing(run: &str, parts: Vec<ClosingPart>, deadline: Deadline) {
+/// Prints the closing summary of a run: a section for each logger that said anything, and the path
+/// of the run's page. A run of text alone has none.
+pub(crate) fn print_closing(run: &str, parts: Vec<ClosingPart>, page: Option<&Path>, deadline: Deadline) {
     let has_figures = |part: &ClosingPart| part.section.summary.has_metrics();
     if !parts.iter().any(has_figures) {
         return;
@@ -59,7 +60,7 @@ pub(crate) fn print_closing(run: &str, parts: Vec<ClosingPart>, deadline: Deadli
         (RunState::after(&end), end.exit_code)
     });
     if let (Some(printer), Some(worst)) = (printers.first(), worst) {
-        printer.print(|form| render(run, &worst.end, &sections, form), deadline);
+        printer.print(|form| render(run, &worst.end, &sections, page, form), deadline);
     }
 }
 
@@ -82,8 +83,8 @@ pub(crate) struct SummaryForm {
 }
 
 /// Returns the summary of a run as people read it: the end of the run, and a section for each
-/// logger. `run` is the run's name; `end` its end.
-fn render(run: &str, end: &RunEnd, sections: &[SummarySection], form: SummaryForm) -> String {
+/// logger. `run` is the run's name, `end` its end, and `page` the path of its page.
+fn render(run: &str, end: &RunEnd, sections: &[SummarySection], page: Option<&Path>, form: SummaryForm) -> String {
     let style = AnsiStyle(form.color);
     let with_nan = metrics_with_nan(sections);
     let (mark, code) = match end {
@@ -116,6 +117,10 @@ fn render(run: &str, end: &RunEnd, sections: &[SummarySection], form: SummaryFor
                 section.push_lines(&mut lines, Block::new(4, form));
             }
         }
+    }
+    if let Some(page) = page {
+        let path = to_short_line(&page.to_string_lossy(), TEXT).into_owned();
+        lines.push(Block::new(2, form).labelled("report", &path));
     }
     lines.push(String::new());
     lines.push(String::new());
@@ -375,6 +380,7 @@ mod tests {
             "trainer",
             &RunEnd::Finished,
             sections,
+            None,
             SummaryForm { color: false, columns },
         )
     }
@@ -517,6 +523,7 @@ mod tests {
             "trainer",
             &RunEnd::Failed { exit_code: 3 },
             &sections,
+            Some(Path::new("/home/ada/outputs/logs/report.html")),
             SummaryForm {
                 color: false,
                 columns: 100,
@@ -541,6 +548,7 @@ mod tests {
           trainer.eval failed with exit code 3 after 01:01
             metric          last    mean     min     max
             accuracy  ▁█  0.9000  0.7000  0.5000  0.9000
+          report    /home/ada/outputs/logs/report.html
         ");
     }
 
@@ -550,18 +558,18 @@ mod tests {
             color: true,
             columns: 80,
         };
-        let finished = render("trainer", &RunEnd::Finished, &[training()], form);
+        let finished = render("trainer", &RunEnd::Finished, &[training()], None, form);
         assert!(
             finished.contains("\x1b[1;32m✓ trainer finished after 1:02:03\x1b[0m\n"),
             "{finished}"
         );
         let diverged = section("trainer", vec![metric("loss", &[f64::NAN])]);
-        let diverged = render("trainer", &RunEnd::Finished, &[diverged], form);
+        let diverged = render("trainer", &RunEnd::Finished, &[diverged], None, form);
         assert!(diverged.contains("\x1b[1;33m! trainer finished"), "{diverged}");
         let failed = RunEnd::Interrupted {
             signal: "SIGTERM".to_owned(),
         };
-        let failed = render("trainer", &failed, &[training()], form);
+        let failed = render("trainer", &failed, &[training()], None, form);
         assert!(
             failed.contains("\x1b[1;31m✗ trainer interrupted by SIGTERM after 1:02:03"),
             "{failed}"
@@ -585,10 +593,16 @@ mod tests {
         let sections = [section];
         for color in [false, true] {
             for columns in [20, 80, usize::MAX] {
-                let text = render(evil, &end, &sections, SummaryForm { color, columns });
-                // An empty line, the title, time, memory, three of the table, two of a sink, an
-                // empty line.
-                assert_eq!(text.lines().count(), 10, "{text}");
+                let text = render(
+                    evil,
+                    &end,
+                    &sections,
+                    Some(Path::new(evil)),
+                    SummaryForm { color, columns },
+                );
+                // An empty line, the title, time, memory, three of the table, two of a sink, the
+                // page, an empty line.
+                assert_eq!(text.lines().count(), 11, "{text}");
                 assert!(text.lines().all(|line| line.chars().count() < 3000), "{text}");
                 assert_eq!(logcore::escape::escape_except_styles(&text), text);
             }
