@@ -78,6 +78,11 @@ async function shootWhole(page, name) {
   await settle(page);
 }
 
+async function checkWidth(page, name) {
+  const [width, room] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+  assert.ok(width <= room, `${name}: no scrolling aside (${width} of ${room})`);
+}
+
 async function checkAccess(page, name) {
   await page.evaluate(axe);
   const { violations, passes } = await page.evaluate(() => window.axe.run());
@@ -268,8 +273,7 @@ async function checkLooks(browser) {
       const page = await open(browser, name, options);
       const isDark = await page.evaluate(() => getComputedStyle(document.body).backgroundColor === "rgb(18, 22, 26)");
       assert.equal(isDark, kind === "dark" || kind === "chosen", `${name}, ${kind}: the theme`);
-      const [width, room] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
-      assert.ok(width <= room, `${name}, ${kind}: no scrolling aside (${width} of ${room})`);
+      await checkWidth(page, `${name}, ${kind}`);
       await shoot(page, `${name}-${kind}`);
       await shootWhole(page, `${name}-${kind}-whole`);
       await page.$$eval("details", (all) => all.forEach((details) => (details.open = true)));
@@ -284,6 +288,7 @@ async function checkLooks(browser) {
     await settle(page);
     assert.equal(await page.evaluate(() => getComputedStyle(document.body).backgroundColor), "rgb(255, 255, 255)", `${name}: paper is white`);
     await page.setViewport({ width: 720, height: 1000 });
+    await checkWidth(page, `${name}, on paper`);
     await shootWhole(page, `${name}-print`);
     await checkAccess(page, `${name}, on paper`);
     await page.evaluate(() => dispatchEvent(new Event("afterprint")));
