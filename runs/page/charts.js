@@ -1,7 +1,6 @@
 /* Charts: one for each name of a metric, made when it comes into view and removed when it is far away. */
 
-/* Groups that begin folded, and charts of a group that are listed at first. */
-const FOLDED = new Set(["time", "progress"]);
+/* Charts of a group that are listed at first, and rows of a table. */
 const FIRST_CHARTS = 60;
 const FIRST_ROWS = 100;
 const CHART_HEIGHT = 220;
@@ -123,27 +122,8 @@ class Chart {
       this.facts.textContent = "";
       return;
     }
+    const { points, options } = this.readSeries();
     const [ink, grid] = ["--muted", "--line"].map(readColor);
-    const lines = [];
-    const options = [{}];
-    this.lines = [];
-    for (const series of this.series) {
-      const { curve } = series;
-      const { color: stroke, dash } = styleOf(series.number);
-      const raw = createLine(xNumbers(curve.read(), curve.run), curve.read().values);
-      const longest = curve.run.clock.count;
-      const isSparse = curve.count <= 40 || curve.count < longest / 5;
-      const hasPoints = isSparse && curve.count <= 400;
-      const isSmooth = view.smoothing > 0 && !isSparse;
-      lines.push(raw);
-      this.lines.push(raw);
-      options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: isSmooth || curve.count > 500 ? 1.2 : 1.6, dash, points: { show: hasPoints, size: 6, fill: stroke, stroke } });
-      if (isSmooth) {
-        const { means } = curve.read();
-        lines.push(smoothLine(createLine(xNumbers(means, curve.run), means.values), view.smoothing));
-        options.push({ stroke, width: 2, dash, points: { show: false } });
-      }
-    }
     const font = "11px system-ui, sans-serif";
     const formatX = (value) => (view.x === "relative" ? formatDuration(value) : formatTick(value));
     const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
@@ -170,7 +150,7 @@ class Chart {
         setCursor: [(plot) => this.showValues(plot)],
         draw: [(plot) => this.drawMarks(plot)],
       },
-    }, uPlot.join(lines.map((line) => [line.x, line.y])), this.drawing);
+    }, points, this.drawing);
     this.plot.over.addEventListener("mousedown", (event) => (this.pressedAt = event.clientX));
     this.plot.over.addEventListener("click", (event) => {
       if (Math.abs(event.clientX - this.pressedAt) < 5) this.chooseMoment(this.plot.posToVal(event.offsetX, "x"));
@@ -179,6 +159,30 @@ class Chart {
     this.showFacts();
     this.showValues(this.plot);
     if (!this.table.hidden) this.fillTable();
+  }
+
+  /* The points of all series on one x, and how they are drawn. */
+  readSeries() {
+    const lines = [];
+    const options = [{}];
+    this.lines = [];
+    for (const series of this.series) {
+      const { curve } = series;
+      const { color: stroke, dash } = styleOf(series.number);
+      const raw = createLine(xNumbers(curve.read(), curve.run), curve.read().values);
+      const isSparse = curve.count <= 40 || curve.count < curve.run.clock.count / 5;
+      const hasPoints = isSparse && curve.count <= 400;
+      const isSmooth = view.smoothing > 0 && !isSparse;
+      lines.push(raw);
+      this.lines.push(raw);
+      options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: isSmooth || curve.count > 500 ? 1.2 : 1.6, dash, points: { show: hasPoints, size: 6, fill: stroke, stroke } });
+      if (isSmooth) {
+        const { means } = curve.read();
+        lines.push(smoothLine(createLine(xNumbers(means, curve.run), means.values), view.smoothing));
+        options.push({ stroke, width: 2, dash, points: { show: false } });
+      }
+    }
+    return { points: uPlot.join(lines.map((line) => [line.x, line.y])), options };
   }
 
   remove() {
@@ -229,6 +233,8 @@ class Chart {
       const below = addUp(this.series.map(({ curve }) => curve.read().values.filter((value) => value <= 0).length));
       if (below > 0) parts.push(`${plural(below, "value")} not above 0`);
     }
+    const width = Math.max(...this.series.map(({ curve }) => (curve.detail || curve).width));
+    if (width > 1) parts.push(`least and greatest of each ${formatCount(width)} values`);
     this.facts.textContent = parts.join(" · ");
     this.facts.classList.toggle("is-warning", nonfinite > 0);
     const shown = this.series.slice(0, 12);
@@ -352,8 +358,9 @@ function groupNames() {
   return [...groups].sort(([a], [b]) => place(a) - place(b));
 }
 
-const groups = groupNames();
-const openGroups = new Set(groups.map(([group]) => group).filter((group) => !FOLDED.has(group)));
+let groups = groupNames();
+/* Groups that are folded, at first because few look at them. */
+const closedGroups = new Set(["time", "progress"]);
 
 function drawGroups() {
   charts.forEach((chart) => chart.remove());
@@ -380,12 +387,12 @@ function drawGroups() {
       count = Math.min(count + FIRST_CHARTS, matching.length);
       more.hidden = count >= matching.length;
     };
-    const isOpen = openGroups.has(group) || Boolean(view.search);
+    const isOpen = !closedGroups.has(group) || Boolean(view.search);
     const details = create("details.group", { open: isOpen },
       create("summary", {}, create("h3", { text: group }), create("span.muted", { text: plural(matching.length, "chart") })), grid, more);
     details.addEventListener("toggle", () => {
       if (details.open && count === 0) add();
-      if (!view.search) openGroups[details.open ? "add" : "delete"](group);
+      if (!view.search) closedGroups[details.open ? "delete" : "add"](group);
     });
     if (isOpen) add();
     drawn.push(details);

@@ -2,27 +2,29 @@
 
 const data = JSON.parse(find("data").textContent);
 
-/* Returns a function that reads the next so many numbers of a type. */
-function decode(text) {
-  const characters = atob(text);
-  const bytes = new Uint8Array(characters.length);
-  for (let at = 0; at < bytes.length; at++) bytes[at] = characters.charCodeAt(at);
+/* Returns a function that reads the next so many numbers of a type, from base64 or from bytes. */
+function decode(numbers) {
+  const { buffer } = typeof numbers === "string" ? Uint8Array.from(atob(numbers), (character) => character.charCodeAt(0)) : numbers;
   let from = 0;
-  return (Type, count) => new Type(bytes.buffer.slice(from, (from += count * Type.BYTES_PER_ELEMENT)));
+  return (Type, count) => new Type(buffer.slice(from, (from += count * Type.BYTES_PER_ELEMENT)));
 }
 
 /* Values of one metric of one logger and rank. */
 class Curve {
   constructor(raw, run) {
-    Object.assign(this, { rank: 0, nonfinite: 0, width: 1 }, raw);
-    this.name = data.names[raw.name];
-    this.logger = data.names[raw.logger];
+    /* `detail` is the part that a zoom shows, with more of its points. */
+    Object.assign(this, { rank: 0, nonfinite: 0, width: 1, decoded: null, detail: null }, raw);
+    this.name = data.names?.[raw.name] ?? raw.name;
+    this.logger = data.names?.[raw.logger] ?? raw.logger;
     this.run = run;
-    this.decoded = null;
   }
 
-  /* `steps`, `times` and `values` of all points, and `means` of the buckets in the same form. */
+  /* `steps`, `times` and `values` of the points in view, and `means` of the buckets in the same form. */
   read() {
+    return (this.detail || this).readAll();
+  }
+
+  readAll() {
     if (this.decoded) return this.decoded;
     const next = decode(this.data);
     const base = this.wide ? 0 : this.step0;
@@ -47,9 +49,9 @@ class Curve {
     return this.decoded;
   }
 
-  /* The place of the point whose step or time is nearest. */
-  findNearest(kind, wanted) {
-    const numbers = this.read()[kind];
+  /* The place of the point in view whose step or time is nearest. */
+  findNearest(kind, wanted, points = this.read()) {
+    const numbers = points[kind];
     let [low, high] = [0, numbers.length - 1];
     while (low < high) {
       const middle = (low + high) >> 1;
@@ -62,13 +64,29 @@ class Curve {
 
 class Run {
   constructor(raw, index) {
-    Object.assign(this, raw);
     this.index = index;
-    this.attempts = raw.attempts || [];
-    this.summary = raw.summary && typeof raw.summary === "object" ? raw.summary : {};
-    this.curves = raw.curves.map((curve) => new Curve(curve, this));
+    this.describe(raw);
+    this.setCurves(raw.curves);
+    this.lines = raw.lines;
+    this.earlier_lines = raw.earlier_lines;
+  }
+
+  /* Takes what the files of the run say of it. */
+  describe({ curves, lines, earlier_lines, ...head }) {
+    Object.assign(this, { found: null, text: undefined }, head);
+    this.attempts = head.attempts || [];
+    this.summary = head.summary && typeof head.summary === "object" ? head.summary : {};
     this.loggers = Object.values(this.summary).filter((logger) => logger && typeof logger === "object");
+    this.settings = flatten(head.config);
+  }
+
+  setCurves(curves) {
+    this.curves = curves.map((curve) => new Curve(curve, this));
     this.byName = groupBy(this.curves, (curve) => curve.name);
+    this.measure();
+  }
+
+  measure() {
     /* The curve with most values tells best which step belongs to a time. */
     this.clock = this.curves.reduce((best, curve) => (best && best.count >= curve.count ? best : curve), null);
     const largest = (numbers) => numbers.reduce((most, number) => (isNumber(number) && !(most >= number) ? number : most), undefined);
@@ -84,15 +102,20 @@ class Run {
     const samples = rate("samples_per_sec");
     this.throughput = samples || rate("steps_per_sec");
     this.throughputText = this.throughput ? formatTick(Number(this.throughput.toPrecision(4))) + (samples ? " samples/s" : " steps/s") : "–";
-    this.settings = flatten(raw.config);
   }
 
   timeAt(step) {
-    return this.clock ? this.clock.read().times[this.clock.findNearest("steps", step)] : this.start;
+    return this.lookUp("steps", step, "times", this.start);
   }
 
   stepAt(time) {
-    return this.clock ? this.clock.read().steps[this.clock.findNearest("times", time)] : 0;
+    return this.lookUp("times", time, "steps", 0);
+  }
+
+  lookUp(kind, wanted, other, otherwise) {
+    if (!this.clock) return otherwise;
+    const all = this.clock.readAll();
+    return all[other][this.clock.findNearest(kind, wanted, all)];
   }
 
   /* All summaries of metrics. The file is anybody's, so members that have another type are dropped. */
@@ -138,17 +161,19 @@ function flatten(value, prefix = "", found = new Map()) {
 const runs = data.runs.map((raw, index) => new Run(raw, index));
 
 /* Equal names get the folder, then the place. */
-{
+function labelRuns() {
   const same = groupBy(runs, (run) => run.name);
   for (const run of runs) run.label = (same.get(run.name).length > 1 && run.dir) || run.name || run.dir || "run";
 }
 
+labelRuns();
+
 /* The names that differ between the runs, most settings first. */
-const differing = (() => {
+function findDiffering() {
   const settings = groupBy(runs.flatMap((run) => [...run.settings]), ([name]) => name);
   const differs = (known) => known.length < runs.length || known.some(([, value]) => value !== known[0][1]);
   return [...settings].filter(([, known]) => differs(known)).map(([name]) => name);
-})();
+}
 
 const STATE_MARKS = { running: "▶", finished: "✓", failed: "✕", killed: "✕", interrupted: "■", preempted: "■", unknown: "?" };
 const formatState = (state) => `${STATE_MARKS[state] || "?"} ${state}`;

@@ -37,10 +37,7 @@ function drawLines() {
   const lines = all.filter((line) => (line.level < 0 || line.level >= log.least) && (!wanted || (line.origin + " " + line.message).toLowerCase().includes(wanted)));
   log.active = -1;
   const hasRanks = lines.some((line) => line.rank > 0);
-  log.items = lines.map((line, at) => ({ line, element: create("li", { role: "option", id: "line-" + at, "aria-selected": "false", class: line.level >= 0 && "is-" + LEVELS[line.level].toLowerCase(), title: line.time || null, click: () => chooseLine(at) },
-    create("span.clock", { text: line.time ? line.time.slice(11, 19) : "" }),
-    create("span.level", { text: line.time && line.level >= 0 ? LEVELS[line.level] : "" }),
-    create("span.message", {}, hasRanks && line.time && create("span.muted", { text: `[${line.rank}] ` }), line.message)) }));
+  log.items = lines.map((line, at) => createItem(line, at, hasRanks));
   const list = find("log-lines");
   if (log.items.length === 0) {
     list.replaceChildren(createHint(!run ? "Select a run to read its lines." : all.length === 0 ? "This run has left no text lines." : "No line matches. Clear the search and the level to see all."));
@@ -52,6 +49,13 @@ function drawLines() {
   const earlier = run && run.earlier_lines ? " Earlier ones are in training.log." : "";
   find("log-count").textContent = run ? (lines.length === all.length ? plural(all.length, "line") : `${formatCount(lines.length)} of ${plural(all.length, "line")}`) + "." + earlier : "";
   showMomentInLines();
+}
+
+function createItem(line, at, hasRanks) {
+  return { line, element: create("li", { role: "option", id: "line-" + at, "aria-selected": "false", class: line.level >= 0 && "is-" + LEVELS[line.level].toLowerCase(), title: line.time || null, click: () => chooseLine(at) },
+    create("span.clock", { text: line.time ? line.time.slice(11, 19) : "" }),
+    create("span.level", { text: line.time && line.level >= 0 ? LEVELS[line.level] : "" }),
+    create("span.message", {}, hasRanks && line.time && create("span.muted", { text: `[${line.rank}] ` }), line.message)) };
 }
 
 function chooseLine(at) {

@@ -7,7 +7,7 @@ const MOST_SETTINGS = 12;
 const table = { sort: null, isDescending: false, filter: "", shown: FIRST_RUNS };
 
 /* A column: its head, the value to sort by, and how the text of a run follows from the value or the run. */
-const columns = (() => {
+function createColumns() {
   const fixed = [
     { head: "Name", isText: true, value: (run) => run.label, format: String },
     { head: "State", isText: true, value: (run) => run.state, format: formatState, kind: (run) => "state is-" + run.state },
@@ -23,9 +23,11 @@ const columns = (() => {
   const known = groupBy(runs.flatMap((run) => [...new Set(run.metrics.map((metric) => metric.name))]), (name) => name);
   const names = [...known].sort((a, b) => b[1].length - a[1].length).slice(0, MOST_SUMMARIES).map(([name]) => name);
   const results = names.map((name) => ({ head: name, title: name + ": the best value, else the last", value: (run) => run.results.get(name), format: formatValue }));
-  const settings = differing.slice(0, MOST_SETTINGS).map((name) => ({ head: name, isText: true, title: name + " in the config", value: (run) => toNumber(run.settings.get(name)), format: (_, run) => run.settings.get(name) ?? "–" }));
+  const settings = findDiffering().slice(0, MOST_SETTINGS).map((name) => ({ head: name, isText: true, title: name + " in the config", value: (run) => toNumber(run.settings.get(name)), format: (_, run) => run.settings.get(name) ?? "–" }));
   return [...fixed, ...results, ...settings];
-})();
+}
+
+let columns = createColumns();
 
 function toNumber(text) {
   const number = Number(text);
@@ -54,7 +56,7 @@ function listRuns() {
 function drawRunsTable() {
   const found = listRuns();
   const heads = columns.map((column) => {
-    const isSorted = table.sort === column;
+    const isSorted = table.sort?.head === column.head;
     const button = create("button", { title: column.title || column.head, click: () => sortBy(column) }, create("span", { text: clip(column.head, 28) }), create("span.arrow", { "aria-hidden": "true", text: isSorted ? (table.isDescending ? " ↓" : " ↑") : "" }));
     return create("th", { scope: "col", class: !column.isText && "number", "aria-sort": isSorted ? (table.isDescending ? "descending" : "ascending") : "none" }, button);
   });
@@ -84,7 +86,7 @@ function drawRunsTable() {
 }
 
 function sortBy(column) {
-  table.isDescending = table.sort === column ? !table.isDescending : false;
+  table.isDescending = table.sort?.head === column.head ? !table.isDescending : false;
   table.sort = column;
   drawRunsTable();
 }

@@ -13,6 +13,7 @@
 //! | [`StoredRun::export`] | the rows as CSV or JSON lines |
 //! | [`StoredRun::rows`] | the rows of a run: of each step and logger those of the newest attempt |
 //! | [`StoredRun::curves`] | the values of each metric, thinned without losing a spike |
+//! | [`FollowedFile`] | the lines of a file that grows, each once |
 //! | `report::write_report` (feature `report`) | one HTML file that shows runs |
 //!
 //! # Merging ranks
@@ -46,6 +47,7 @@ mod curve;
 mod documents;
 mod error;
 mod export;
+mod followed_file;
 mod merge;
 #[cfg(feature = "report")]
 pub mod report;
@@ -55,6 +57,7 @@ mod run;
 pub use self::curve::{Curve, CurveBucket, CurvePoint};
 pub use self::error::RunError;
 pub use self::export::ExportFormat;
+pub use self::followed_file::FollowedFile;
 pub use self::merge::rank_files::rank_mark;
 pub use self::merge::{MergeError, Merged, MergedFile, merge_ranks};
 pub use self::rows::Rows;

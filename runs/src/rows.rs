@@ -17,8 +17,7 @@ use crate::RunError;
 pub struct Rows {
     lines: Option<Lines>,
     newest: NewestAttempts,
-    /// The newest row of each logger, which later rows of the same step complete.
-    open: BTreeMap<String, StoredRow>,
+    open: OpenRows,
     complete: VecDeque<StoredRow>,
     has_every_value: bool,
 }
@@ -33,7 +32,7 @@ impl Rows {
         Ok(Self {
             lines: path.map(Lines::open).transpose()?,
             newest,
-            open: BTreeMap::new(),
+            open: OpenRows::default(),
             complete: VecDeque::new(),
             has_every_value: false,
         })
@@ -50,23 +49,18 @@ impl Rows {
         while self.complete.is_empty() {
             let Some(line) = lines.next_line()? else {
                 self.lines = None;
-                let mut rest: Vec<StoredRow> = std::mem::take(&mut self.open).into_values().collect();
-                rest.sort_by(|a, b| a.time.total_cmp(&b.time));
-                self.complete.extend(rest);
+                self.complete.extend(std::mem::take(&mut self.open).into_rows());
                 break;
             };
             let row = serde_json::from_slice::<StoredRow>(line).ok();
             let Some(row) = row.filter(|row| self.newest.has(row)) else {
                 continue;
             };
-            if self.has_every_value {
-                self.complete.push_back(row);
-                continue;
-            }
-            match self.open.get_mut(&row.logger) {
-                Some(open) if open.step == row.step && open.attempt == row.attempt => open.add(row),
-                _ => self.complete.extend(self.open.insert(row.logger.clone(), row)),
-            }
+            let complete = match self.has_every_value {
+                true => Some(row),
+                false => self.open.add(row),
+            };
+            self.complete.extend(complete);
         }
         Ok(())
     }
@@ -81,6 +75,35 @@ impl Iterator for Rows {
             return Some(Err(error));
         }
         self.complete.pop_front().map(Ok)
+    }
+}
+
+/// The newest row of each logger, which later rows of the same step complete.
+#[derive(Debug, Default)]
+pub(crate) struct OpenRows(BTreeMap<String, StoredRow>);
+
+impl OpenRows {
+    /// Adds a row; returns the one that is complete by that.
+    pub(crate) fn add(&mut self, row: StoredRow) -> Option<StoredRow> {
+        match self.0.get_mut(&row.logger) {
+            Some(open) if open.step == row.step && open.attempt == row.attempt => {
+                open.add(row);
+                None
+            }
+            Some(open) => Some(std::mem::replace(open, row)),
+            None => self.0.insert(row.logger.clone(), row),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &StoredRow> {
+        self.0.values()
+    }
+
+    /// Returns the rows by their times.
+    fn into_rows(self) -> Vec<StoredRow> {
+        let mut rows: Vec<StoredRow> = self.0.into_values().collect();
+        rows.sort_by(|a, b| a.time.total_cmp(&b.time));
+        rows
     }
 }
 

@@ -191,16 +191,8 @@ pub struct RunList {
 ///
 /// If the folder cannot be read.
 pub fn list_runs(log_dir: &Path) -> Result<RunList, RunError> {
-    let unreadable = |error| RunError::unreadable(log_dir, error);
-    let mut folders = vec![log_dir.to_owned()];
-    for entry in fs::read_dir(log_dir).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            folders.push(entry.path());
-        }
-    }
     let mut list = RunList::default();
-    for folder in folders {
+    for folder in read_folders(log_dir)? {
         match StoredRun::open(&folder) {
             Ok(run) => list.runs.push(run),
             Err(error) if error.is_not_found() => {}
@@ -215,6 +207,19 @@ pub fn list_runs(log_dir: &Path) -> Result<RunList, RunError> {
             .then(a.dir.cmp(&b.dir))
     });
     Ok(list)
+}
+
+/// Returns the folders that may hold a run: the `log_dir` itself, and its folders that are no links.
+pub(crate) fn read_folders(log_dir: &Path) -> Result<Vec<PathBuf>, RunError> {
+    let unreadable = |error| RunError::unreadable(log_dir, error);
+    let mut folders = vec![log_dir.to_owned()];
+    for entry in fs::read_dir(log_dir).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
 }
 
 /// Finds a run: by its folder, by the folder's name in `log_dir`, by its id or the beginning of the

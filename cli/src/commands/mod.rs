@@ -2,7 +2,6 @@
 
 mod compare;
 mod export;
-mod followed_file;
 mod list;
 mod merge;
 mod plot;

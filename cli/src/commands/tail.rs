@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use logcore::{RunManifest, RunState};
-use logcore_runs::StoredRun;
+use logcore_runs::{FollowedFile, StoredRun};
 use serde_json::json;
 
-use super::followed_file::FollowedFile;
 use crate::arguments::TailArguments;
 use crate::output::{Outcome, Output};
 
@@ -22,9 +21,8 @@ pub(super) fn run(arguments: &TailArguments, run: &StoredRun, output: &mut Outpu
     let mut life = (run.state, run.manifest.attempts.len());
     let mut newest = Vec::new();
     for (rank, path) in run.text_files()? {
-        let mut file = FollowedFile::at_end_of(path);
-        let lines = file.read_lines();
-        newest.extend(lines.into_iter().map(|line| (rank, line)));
+        let mut file = FollowedFile::at_end_of(&path);
+        newest.extend(read_lines(&mut file, rank));
         followed.insert(rank, file);
     }
     let mut newest = fold(newest);
@@ -35,8 +33,8 @@ pub(super) fn run(arguments: &TailArguments, run: &StoredRun, output: &mut Outpu
         let mut lines = Vec::new();
         // A rank may begin later.
         for (rank, path) in run.text_files()? {
-            let file = followed.entry(rank).or_insert_with(|| FollowedFile::at_begin_of(path));
-            lines.extend(file.read_lines().into_iter().map(|line| (rank, line)));
+            let file = followed.entry(rank).or_insert_with(|| FollowedFile::at_begin_of(&path));
+            lines.extend(read_lines(file, rank));
         }
         is_read = print_all(&fold(lines), output)?;
         if let Some(change) = take_change(&run.dir, &mut life) {
@@ -44,6 +42,13 @@ pub(super) fn run(arguments: &TailArguments, run: &StoredRun, output: &mut Outpu
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Returns the lines that have come to the file of a rank.
+fn read_lines(file: &mut FollowedFile, rank: u32) -> Vec<(u32, String)> {
+    let mut lines = Vec::new();
+    file.read_lines(|_, line| lines.push((rank, String::from_utf8_lossy(line).into_owned())));
+    lines
 }
 
 /// Returns the state that a run has reached, or its new attempt, unless nothing has changed.

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use logcore::{RunState, StoredRow};
-use logcore_runs::StoredRun;
+use logcore_runs::{FollowedFile, StoredRun};
 use serde_json::{Value, json};
 
-use super::followed_file::FollowedFile;
 use crate::arguments::{WatchArguments, WatchedEvent};
 use crate::output::{Outcome, Output};
 
@@ -33,11 +32,13 @@ pub(super) fn run(arguments: &WatchArguments, run: &StoredRun, output: &mut Outp
         let now = StoredRun::open(&run.dir)?;
         let mut not_a_number = None;
         for (rank, path) in now.row_files()? {
-            let file = rows.entry(rank).or_insert_with(|| FollowedFile::at_begin_of(path));
-            for line in file.read_lines() {
+            let file = rows.entry(rank).or_insert_with(|| FollowedFile::at_begin_of(&path));
+            file.read_lines(|_, line| {
                 moved = Instant::now();
-                not_a_number = not_a_number.or_else(|| find_nan(&line, rank));
-            }
+                if not_a_number.is_none() {
+                    not_a_number = find_nan(line, rank);
+                }
+            });
         }
         match end_of(now.state) {
             _ if not_a_number.is_some() && waits_for(WatchedEvent::Nan) => {
@@ -93,12 +94,12 @@ fn end_of(state: RunState) -> Option<(&'static str, u8)> {
 }
 
 /// Returns the metric of a row that is NaN, if there is one.
-fn find_nan(line: &str, rank: u32) -> Option<Value> {
+fn find_nan(line: &[u8], rank: u32) -> Option<Value> {
     // Few rows have one, and parsing all of them would take long.
-    if !line.contains("NaN") {
+    if !line.windows(3).any(|bytes| bytes == b"NaN") {
         return None;
     }
-    let row: StoredRow = serde_json::from_str(line).ok()?;
+    let row: StoredRow = serde_json::from_slice(line).ok()?;
     let (name, _) = row.values.iter().find(|(_, value)| value.as_f64().is_nan())?;
     Some(json!({"metric": name, "step": row.step, "logger": row.logger, "rank": rank}))
 }
@@ -109,9 +110,9 @@ mod tests {
 
     #[test]
     fn a_nan_is_named_with_its_step() {
-        let row = r#"{"step":7,"time":1.0,"logger":"a","loss":null,"nonfinite":"{\"loss\":\"NaN\"}"}"#;
+        let row = br#"{"step":7,"time":1.0,"logger":"a","loss":null,"nonfinite":"{\"loss\":\"NaN\"}"}"#;
         let expected = json!({"metric": "loss", "step": 7, "logger": "a", "rank": 3});
         assert_eq!(find_nan(row, 3), Some(expected));
-        assert_eq!(find_nan(r#"{"step":7,"time":1.0,"logger":"NaN"}"#, 0), None);
+        assert_eq!(find_nan(br#"{"step":7,"time":1.0,"logger":"NaN"}"#, 0), None);
     }
 }

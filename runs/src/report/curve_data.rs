@@ -1,4 +1,4 @@
-//! Curves as JSON, with their numbers in one text in base64.
+//! Curves as JSON, with their numbers as bytes.
 //!
 //! | numbers, little endian | for each |
 //! |---|---|
@@ -10,11 +10,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Curve, CurveBucket, CurvePoint};
 
-/// Returns at least as many bytes as [`encode`] needs for steps that fit in an `u32`.
+/// Returns at least as many bytes as [`EncodedCurve::into_text`] has for steps that fit in an `u32`.
 pub(super) fn encoded_len(curve: &Curve) -> usize {
     let (points, buckets) = match curve.width() {
         1 => (curve.buckets().len(), 0),
@@ -29,8 +29,23 @@ pub(super) fn encoded_len(curve: &Curve) -> usize {
 /// Most bytes of the JSON around the numbers.
 const FRAME: usize = 250;
 
-/// Returns the curve as JSON for the page, which knows its names by their numbers.
-pub(super) fn encode(curve: &Curve, name: usize, logger: usize) -> String {
+/// A curve for the page, which knows its names by their numbers.
+pub(super) struct EncodedCurve {
+    /// The facts of the curve.
+    pub(super) facts: Value,
+    /// The numbers.
+    pub(super) bytes: Vec<u8>,
+}
+
+impl EncodedCurve {
+    /// Returns the curve as JSON, with the numbers as one text in base64.
+    pub(super) fn into_text(mut self) -> String {
+        self.facts["data"] = STANDARD.encode(self.bytes).into();
+        self.facts.to_string()
+    }
+}
+
+pub(super) fn encode(curve: &Curve, name: Value, logger: Value) -> EncodedCurve {
     let points: Vec<CurvePoint> = curve.buckets().iter().flat_map(CurveBucket::points).collect();
     let step0 = points.iter().map(|point| point.step).min().unwrap_or(0);
     let time0 = points.first().map_or(0.0, |point| point.time);
@@ -54,7 +69,7 @@ pub(super) fn encode(curve: &Curve, name: usize, logger: usize) -> String {
             .flat_map(|point| ((point.time - time0) as f32).to_le_bytes()),
     );
     bytes.extend(points.iter().flat_map(|point| point.value.to_le_bytes()));
-    let mut data = json!({
+    let mut facts = json!({
         "name": name,
         "logger": logger,
         "count": curve.count(),
@@ -73,20 +88,19 @@ pub(super) fn encode(curve: &Curve, name: usize, logger: usize) -> String {
         );
         #[expect(clippy::cast_possible_truncation, reason = "a mean is drawn, and never read")]
         bytes.extend(buckets.iter().flat_map(|bucket| (bucket.mean() as f32).to_le_bytes()));
-        data["width"] = curve.width().into();
-        data["buckets"] = buckets.len().into();
+        facts["width"] = curve.width().into();
+        facts["buckets"] = buckets.len().into();
     }
     if curve.rank() > 0 {
-        data["rank"] = curve.rank().into();
+        facts["rank"] = curve.rank().into();
     }
     if curve.nonfinite() > 0 {
-        data["nonfinite"] = curve.nonfinite().into();
+        facts["nonfinite"] = curve.nonfinite().into();
     }
     if offsets.is_none() {
-        data["wide"] = true.into();
+        facts["wide"] = true.into();
     }
-    data["data"] = STANDARD.encode(bytes).into();
-    data.to_string()
+    EncodedCurve { facts, bytes }
 }
 
 #[cfg(test)]
@@ -94,7 +108,7 @@ mod tests {
     use super::*;
 
     fn encode_as_json(curve: &Curve) -> (serde_json::Value, Vec<u8>) {
-        let text = encode(curve, 2, 1);
+        let text = encode(curve, 2.into(), 1.into()).into_text();
         assert!(text.len() <= encoded_len(curve), "{text}");
         let data: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((data["name"].as_u64(), data["logger"].as_u64()), (Some(2), Some(1)));

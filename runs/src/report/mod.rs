@@ -8,6 +8,7 @@
 //! the page shows foreign text as text.
 
 mod curve_data;
+mod live;
 mod page;
 mod run_data;
 mod text_lines;
@@ -15,6 +16,7 @@ mod text_lines;
 use std::fmt::{self, Display};
 use std::io;
 
+pub use self::live::{LiveNews, LivePage, LiveRuns};
 use crate::StoredRun;
 use crate::report::page::Page;
 use crate::report::run_data::ReportData;

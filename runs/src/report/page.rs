@@ -24,6 +24,9 @@ const SCRIPT: &str = concat!(
     include_str!("../../page/main.js"),
 );
 
+/// What a page over live runs does beyond that.
+const LIVE_SCRIPT: &str = include_str!("../../page/live.js");
+
 /// The drawing of curves, as its authors publish it, behind its license.
 const UPLOT: &str = concat!(
     "/*\nuPlot:\n\n",
@@ -34,26 +37,37 @@ const UPLOT: &str = concat!(
 
 /// A page whose parts are ready to be written.
 pub(super) struct Page<'a> {
+    pub(super) policy: String,
     parts: Vec<(String, &'a str)>,
 }
 
 impl<'a> Page<'a> {
     /// Creates the page around data that [`escape`] has escaped.
     pub(super) fn new(data: &'a str) -> Self {
+        Self::with_script(data, SCRIPT, "")
+    }
+
+    /// Creates the page that asks its server for what is not in the data.
+    pub(super) fn live(data: &'a str) -> Self {
+        let script = format!("{SCRIPT}{LIVE_SCRIPT}");
+        Self::with_script(data, &script, "; connect-src 'self'")
+    }
+
+    fn with_script(data: &'a str, script: &str, more_policy: &str) -> Self {
         // A source that the minifier refuses works as it is, too.
-        let own_script = js::minify(SCRIPT).map_or_else(|_| SCRIPT.to_owned(), |script| script.to_string());
+        let own_script = js::minify(script).map_or_else(|_| script.to_owned(), |script| script.to_string());
         let own_style = css::minify(STYLE).map_or_else(|_| STYLE.to_owned(), |style| style.to_string());
         // A browser hashes the text after it has replaced the line ends of a Windows checkout.
         let script = format!("{UPLOT}\n{own_script}").replace("\r\n", "\n");
         let style = own_style.replace("\r\n", "\n");
         let policy = format!(
-            "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'",
+            "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'{more_policy}",
             hash(&script),
             hash(&style)
         );
         let mut parts = Vec::new();
         let mut rest = TEMPLATE;
-        for (mark, content) in [("{{policy}}", policy), ("{{style}}", style)] {
+        for (mark, content) in [("{{policy}}", policy.clone()), ("{{style}}", style)] {
             let (before, after) = rest.split_once(mark).unwrap_or((rest, ""));
             parts.push((format!("{before}{content}"), ""));
             rest = after;
@@ -62,7 +76,7 @@ impl<'a> Page<'a> {
         parts.push((before.to_owned(), data));
         let (before, after) = after.split_once("{{script}}").unwrap_or((after, ""));
         parts.push((format!("{before}{script}{after}"), ""));
-        Self { parts }
+        Self { policy, parts }
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = &str> {

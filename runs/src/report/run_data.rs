@@ -3,6 +3,7 @@
 //! Each kind of data has a share of the size: first what describes the runs, then their documents,
 //! then text lines; the curves get the rest.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{self, Display, Write as _};
 use std::io;
@@ -25,9 +26,9 @@ const MAX_BUCKETS: usize = 1 << 16;
 /// Most curves; a page with more is slow.
 const MAX_CURVES: usize = 20_000;
 /// Most ranks of a run whose curves and lines are shown: the lowest.
-const MAX_RANKS: usize = 8;
+pub(super) const MAX_RANKS: usize = 8;
 /// Newest text lines of a run.
-const MAX_LINES: usize = 2000;
+pub(super) const MAX_LINES: usize = 2000;
 /// Newest attempts of a run.
 const MAX_ATTEMPTS: usize = 200;
 /// Most bytes of what describes one run.
@@ -50,26 +51,9 @@ impl ReportData {
     pub(super) fn read(runs: &[StoredRun], limit: usize) -> Self {
         let mut notes = Notes::default();
         let mut left = limit.saturating_sub(MAX_NOTES * MAX_NOTE * 2 + 4096);
-
-        let mut parts: Vec<RunParts> = Vec::new();
-        let mut head_room = limit / 4;
-        for run in runs {
-            let head = describe(run);
-            if head.len() > head_room {
-                break;
-            }
-            head_room -= head.len();
-            left = left.saturating_sub(head.len() + RunParts::FRAME);
-            parts.push(RunParts::new(head));
-        }
-        if parts.len() < runs.len() {
-            notes.add(format!(
-                "{} of {} runs are left out: they do not fit.",
-                runs.len() - parts.len(),
-                runs.len()
-            ));
-        }
+        let mut parts = describe_all(runs, limit / 4, &mut notes);
         let runs = &runs[..parts.len()];
+        left = left.saturating_sub(parts.iter().map(|part| part.head.len() + RunParts::FRAME).sum());
         let documents = fill_documents(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
         left = left.saturating_sub(documents);
         let lines = fill_lines(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
@@ -84,26 +68,46 @@ impl ReportData {
             ..ReportFacts::default()
         };
         facts.notes = notes.texts();
-        let frame = json!({
-            "schema": 1,
-            "written": seconds_since_1970(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "widest": facts.widest_bucket,
-            "notes": facts.notes,
-        });
-        let frame = escape(&frame.to_string());
-        let mut json = frame.strip_suffix('}').unwrap_or(&frame).to_owned();
-        // Writing to a string cannot fail.
-        let _ = write!(json, ",\"names\":{},\"runs\":[", curves.names);
-        for (at, part) in parts.into_iter().enumerate() {
-            if at > 0 {
-                json.push(',');
-            }
-            part.write(&mut json);
-        }
-        json.push_str("]}");
+        let names = ("names", curves.names);
+        let json = join_parts(parts, facts.widest_bucket, &facts.notes, names);
         Self { json, facts }
     }
+}
+
+/// Returns what describes the runs, without curves and lines, for a page that asks for these. Each
+/// run comes with its key.
+pub(super) fn live_runs_json(keyed: &[(&str, &StoredRun)], limit: usize) -> String {
+    let mut notes = Notes::default();
+    let runs: Vec<&StoredRun> = keyed.iter().map(|(_, run)| *run).collect();
+    let mut parts = describe_all(&runs, limit / 2, &mut notes);
+    fill_documents(&runs[..parts.len()], &mut parts, limit / 2, &mut notes);
+    for (part, (key, _)) in parts.iter_mut().zip(keyed) {
+        part.documents.insert("key", escape(&Value::from(*key).to_string()));
+    }
+    join_parts(parts, 1, &notes.texts(), ("live", "true".to_owned()))
+}
+
+/// Joins the parts of all runs, and one more member.
+fn join_parts(parts: Vec<RunParts>, widest_bucket: u64, notes: &[String], (name, member): (&str, String)) -> String {
+    let frame = json!({
+        "schema": 1,
+        "written": seconds_since_1970(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "widest": widest_bucket,
+        "notes": notes,
+    });
+    let frame = escape(&frame.to_string());
+    let mut json = frame.strip_suffix('}').unwrap_or(&frame).to_owned();
+    // Writing to a string cannot fail.
+    let _ = write!(json, ",\"{name}\":{member},\"runs\":[");
+    for (at, part) in parts.into_iter().enumerate() {
+        if at > 0 {
+            json.push(',');
+        }
+        part.write(&mut json);
+    }
+    json.push_str("]}");
+    json
 }
 
 /// The parts of a run, each as escaped JSON.
@@ -194,6 +198,28 @@ fn seconds_since_1970() -> f64 {
     since.unwrap_or_default().as_secs_f64()
 }
 
+/// Begins the parts of the first runs, as many as fit into `room` bytes.
+fn describe_all<R: Borrow<StoredRun>>(runs: &[R], room: usize, notes: &mut Notes) -> Vec<RunParts> {
+    let mut parts: Vec<RunParts> = Vec::new();
+    let mut left = room;
+    for run in runs {
+        let head = describe(run.borrow());
+        if head.len() > left {
+            break;
+        }
+        left -= head.len();
+        parts.push(RunParts::new(head));
+    }
+    if parts.len() < runs.len() {
+        notes.add(format!(
+            "{} of {} runs are left out: they do not fit.",
+            runs.len() - parts.len(),
+            runs.len()
+        ));
+    }
+    parts
+}
+
 /// Returns what `run.json` says of the run, as escaped JSON.
 fn describe(run: &StoredRun) -> String {
     let manifest = &run.manifest;
@@ -226,12 +252,12 @@ fn describe(run: &StoredRun) -> String {
 
 /// Adds the documents of the runs with at most `room` bytes, those of the first runs first. Returns
 /// the bytes that they take.
-fn fill_documents(runs: &[StoredRun], parts: &mut [RunParts], room: usize, notes: &mut Notes) -> usize {
+fn fill_documents<R: Borrow<StoredRun>>(runs: &[R], parts: &mut [RunParts], room: usize, notes: &mut Notes) -> usize {
     let mut left = room;
     let mut left_out = 0;
     for (run, part) in runs.iter().zip(parts) {
         for (file, name) in [("summary.json", "summary"), ("config.json", "config")] {
-            let path = run.dir.join(file);
+            let path = run.borrow().dir.join(file);
             let document =
                 read_no_follow(&path, MAX_DOCUMENT).and_then(|bytes| Ok(serde_json::from_slice::<Value>(&bytes)?));
             let document = match document {
@@ -297,7 +323,7 @@ fn fill_lines(runs: &[StoredRun], parts: &mut [RunParts], room: usize, notes: &m
 }
 
 /// Returns the milliseconds since 1970 of the run's start and of its end, which may be now.
-fn span_of(run: &StoredRun) -> (i64, i64) {
+pub(super) fn span_of(run: &StoredRun) -> (i64, i64) {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a time beyond the range becomes its limit"
@@ -375,7 +401,8 @@ fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &
     let mut left_out = set.left_out;
     let mut names = NameTable::default();
     for (at, curve) in set.curves.iter().enumerate() {
-        let text = encode(curve, names.number(curve.name()), names.number(curve.logger()));
+        let (name, logger) = (names.number(curve.name()), names.number(curve.logger()));
+        let text = encode(curve, name.into(), logger.into()).into_text();
         if text.len() + 1 + names.new_bytes > left {
             names.forget_new();
             left_out += 1;

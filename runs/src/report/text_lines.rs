@@ -101,7 +101,7 @@ fn read_tail(path: &Path, most: usize) -> io::Result<(String, bool)> {
     Ok((String::from_utf8_lossy(&pieces.concat()).into_owned(), has_earlier))
 }
 
-fn split_lines(text: &str, rank: u32, span: (i64, i64)) -> Vec<TextLine> {
+pub(super) fn split_lines(text: &str, rank: u32, span: (i64, i64)) -> Vec<TextLine> {
     let mut is_zoned = false;
     let clock = LocalClock::new();
     let mut before = None;

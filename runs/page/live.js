@@ -1,0 +1,277 @@
+/* The page over live runs: it loads the runs that are drawn, and adds what has come since. */
+
+/* Milliseconds between two drawings of what has come, and before another try to reach the server. */
+const DRAW_EVERY = 400;
+const RETRY_AFTER = 3000;
+/* Values that a curve may get before its run is loaded again, thinned. */
+const MOST_ADDED = 8000;
+const LOADS_AT_ONCE = 3;
+
+const stream = { source: null, query: null, retry: 0 };
+const status = create("p.live.muted", { role: "status" });
+const changed = { runs: new Set(), hasNewNames: false, hasNewRuns: false, timer: 0 };
+const waiting = [];
+let loads = 0;
+
+const findRun = (key) => runs.find((run) => run.key === key);
+
+function showStatus(text, kind) {
+  status.textContent = text;
+  status.className = "live muted is-" + kind;
+}
+
+/* Opens the stream of the runs that are drawn. A hidden page has none: browsers open few for all pages of a server. */
+function openStream() {
+  const keys = document.hidden ? null : selectedRuns().slice(0, MOST_DRAWN).map((run) => "key=" + encodeURIComponent(run.key)).join("&");
+  if (keys === stream.query && stream.source) return;
+  clearTimeout(stream.retry);
+  if (stream.source) stream.source.close();
+  stream.source = null;
+  stream.query = keys;
+  if (keys === null) return;
+  const source = new EventSource("news?" + keys);
+  stream.source = source;
+  const hear = (kind, call) => source.addEventListener(kind, (event) => call(JSON.parse(event.data)));
+  hear("versions", ({ versions }) => {
+    showStatus("live", "on");
+    for (const [key, version] of Object.entries(versions)) {
+      const run = findRun(key);
+      if (run && (version === null || run.version !== version)) loadRun(run);
+    }
+  });
+  hear("rows", (news) => {
+    const run = findRun(news.key);
+    if (!run) return;
+    if (run.pending) run.pending.push(news);
+    else if (!addNews(run, news)) loadRun(run);
+  });
+  hear("reload", ({ key }) => findRun(key) && loadRun(findRun(key)));
+  hear("run", (news) => describeRun(news.runs[0]));
+  hear("gone", ({ key }) => {
+    const run = findRun(key);
+    if (run) describeRun({ key, state: "deleted" });
+  });
+  source.addEventListener("error", () => {
+    showStatus("connection lost, trying again", "off");
+    if (source.readyState !== EventSource.CLOSED) return;
+    stream.source = null;
+    stream.retry = setTimeout(openStream, RETRY_AFTER);
+  });
+}
+
+/* Takes what the files of a run say now, or a run that is new. */
+function describeRun(raw) {
+  const known = findRun(raw.key);
+  if (known) {
+    known.describe({ ...known, ...raw });
+    known.measure();
+    changed.runs.add(known);
+  } else {
+    runs.push(new Run(raw, runs.length));
+    if (runs.length === 1) select(new Set([0]));
+  }
+  changed.hasNewRuns = true;
+  drawSoon();
+}
+
+/* Loads the curves and lines of a run, a few runs at a time. News that come meanwhile wait. */
+function loadRun(run) {
+  if (run.pending) {
+    run.isStale = true;
+    return;
+  }
+  run.pending = [];
+  waiting.push(run);
+  loadNext();
+}
+
+async function loadNext() {
+  if (loads >= LOADS_AT_ONCE || waiting.length === 0) return;
+  const run = waiting.shift();
+  loads += 1;
+  run.isStale = false;
+  let isLoaded = false;
+  try {
+    const [head, curves] = await fetchCurves("run?key=" + encodeURIComponent(run.key));
+    run.setCurves(curves);
+    Object.assign(run, { version: head.version, lines: head.lines, earlier_lines: head.earlier_lines, parsed: null });
+    Object.assign(changed, { hasNewNames: true });
+    changed.runs.add(run);
+    isLoaded = true;
+  } catch (problem) {
+    showStatus(`cannot load ${clip(run.label, 40)}: ${problem.message}`, "off");
+  }
+  loads -= 1;
+  const news = run.pending;
+  run.pending = null;
+  if (isLoaded && (run.isStale || !news.every((one) => addNews(run, one)))) loadRun(run);
+  drawSoon();
+  loadNext();
+}
+
+/* The head and the curves of an answer: the length of its JSON, the JSON, and the numbers of the curves. */
+async function fetchCurves(address) {
+  const response = await fetch(address);
+  if (!response.ok) throw new Error((await response.text()).trim() || response.statusText);
+  const buffer = await response.arrayBuffer();
+  const length = new DataView(buffer).getUint32(0, true);
+  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  const begin = 4 + length;
+  head.curves.forEach((curve, at) => {
+    const end = head.curves[at + 1] ? begin + head.curves[at + 1].offset : buffer.byteLength;
+    curve.data = new Uint8Array(buffer.slice(begin + curve.offset, end));
+  });
+  return [head, head.curves];
+}
+
+/* Adds rows and lines; returns false if something between them and what is there is absent. */
+function addNews(run, news) {
+  if (run.version === undefined || news.from > run.version) return false;
+  if (news.version <= run.version) return true;
+  run.version = news.version;
+  for (const row of news.rows) addRow(run, row);
+  run.measure();
+  if (run.curves.some((curve) => curve.added > MOST_ADDED)) return false;
+  if (news.lines.length > 0) {
+    run.lines = [...run.lines, ...news.lines].slice(-2000);
+    run.parsed = null;
+    run.hasNewLines = true;
+  }
+  changed.runs.add(run);
+  drawSoon();
+  return true;
+}
+
+function addRow(run, [rank, logger, step, time, values]) {
+  for (const [name, text] of Object.entries(values)) {
+    const own = run.byName.get(name) || [];
+    let curve = own.find((other) => other.logger === logger && other.rank === rank);
+    if (!curve) {
+      curve = new Curve({ name, logger, rank, count: 0, step0: step, time0: time }, run);
+      curve.decoded = { steps: new Float64Array(), times: new Float64Array(), values: new Float64Array() };
+      curve.decoded.means = curve.decoded;
+      run.curves.push(curve);
+      run.byName.set(name, [...own, curve]);
+      changed.hasNewNames = true;
+    }
+    addPoint(curve, step, time, Number(text));
+  }
+}
+
+/* Notes a value of a curve, which is added when the curve is drawn. */
+function addPoint(curve, step, time, value) {
+  curve.queue ||= [];
+  curve.queue.push([step, time, value]);
+  curve.added = (curve.added || 0) + 1;
+  if (curve.count === 0 || curve.step1 !== step) curve.count += 1;
+  if (!isNumber(value)) curve.nonfinite += 1;
+  curve.step1 = step;
+  curve.time1 = time;
+}
+
+/* Adds the values that have been noted; the last one of a step counts. */
+function addQueue(curve) {
+  if (!curve.queue) return;
+  const all = curve.readAll();
+  const known = all.steps.length;
+  const last = curve.queue.filter(([step], at, queue) => at + 1 === queue.length || queue[at + 1][0] !== step);
+  curve.queue = null;
+  for (const points of new Set([all, all.means])) {
+    const kept = known > 0 && all.steps[known - 1] === last[0][0] ? points.steps.length - 1 : points.steps.length;
+    const extend = (numbers, column) => {
+      const extended = new Float64Array(kept + last.length);
+      extended.set(numbers.slice(0, kept));
+      last.forEach((point, at) => (extended[kept + at] = point[column]));
+      return extended;
+    };
+    Object.assign(points, { steps: extend(points.steps, 0), times: extend(points.times, 1), values: extend(points.values, 2) });
+  }
+}
+
+function drawSoon() {
+  if (!changed.timer) changed.timer = setTimeout(drawChanges, DRAW_EVERY);
+}
+
+function drawChanges() {
+  const { runs: those, hasNewNames, hasNewRuns } = changed;
+  Object.assign(changed, { runs: new Set(), hasNewNames: false, hasNewRuns: false, timer: 0 });
+  for (const run of those) run.curves.forEach(addQueue);
+  labelRuns();
+  columns = createColumns();
+  drawHeader();
+  drawOverview();
+  find("runs").hidden = runs.length < 2;
+  find("log").hidden = find("tools").hidden = runs.length === 0;
+  find("ranks-label").hidden = !runs.some((run) => run.curves.some((curve) => curve.rank > 0));
+  if (runs.length > 1) drawRunsTable();
+  const isKnown = groups.flatMap(([, names]) => names).join("\n");
+  if (hasNewNames) groups = groupNames();
+  if (hasNewNames && groups.flatMap(([, names]) => names).join("\n") !== isKnown) drawGroups();
+  else live.forEach((chart) => chart.series.some(({ curve }) => those.has(curve.run)) && refreshChart(chart));
+  if (hasNewNames || hasNewRuns) drawSections();
+  if (view.zoom) loadDetails();
+  if (those.has(view.logRun)) drawNewLines(view.logRun);
+}
+
+/* Draws the points that have come. Another series needs another drawing. */
+function refreshChart(chart) {
+  const series = createSeriesOf(chart.name);
+  const isSame = chart.plot && series.length === chart.series.length;
+  chart.series = series;
+  const points = isSame ? chart.readSeries().points : [];
+  if (points.length !== chart.plot?.series.length) return chart.remake();
+  chart.plot.setData(points, false);
+  chart.applyZoom();
+  chart.showFacts();
+  chart.showValues(chart.plot);
+}
+
+/* Draws the lines again, and stays where the reader is. */
+function drawNewLines(run) {
+  const list = find("log-lines");
+  const isAtEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 40;
+  const { scrollTop } = list;
+  const { activeElement } = document;
+  drawLines();
+  if (!isAtEnd) list.scrollTop = scrollTop;
+  if (activeElement && activeElement.getAttribute("role") === "listbox") list.firstElementChild.focus();
+  run.hasNewLines = false;
+}
+
+/* Loads the points between the ends of the zoom, where the whole curve is thinned. */
+async function loadDetails() {
+  const wanted = view.zoom;
+  for (const chart of [...live]) for (const { curve } of chart.series) {
+    const { run } = curve;
+    if (curve.width <= 1 || curve.detailOf === String(wanted)) continue;
+    const all = curve.readAll();
+    const steps = wanted.map((x) => (view.x === "step" ? x : all.steps[curve.findNearest("times", view.x === "time" ? x : x + run.start, all)]));
+    curve.detailOf = String(wanted);
+    const [from, to] = [Math.max(0, Math.floor(steps[0]) - 1), Math.max(0, Math.ceil(steps[1]) + 1)];
+    try {
+      const query = new URLSearchParams({ key: run.key, metric: curve.name, from, to });
+      const [, curves] = await fetchCurves("part?" + query);
+      const raw = curves.find((other) => other.logger === curve.logger && (other.rank || 0) === curve.rank);
+      if (!raw || view.zoom !== wanted) continue;
+      curve.detail = new Curve(raw, run);
+      if (chart.plot) refreshChart(chart);
+    } catch {
+      curve.detailOf = null;
+    }
+  }
+}
+
+function forgetDetails() {
+  for (const run of runs) for (const curve of run.curves) curve.detail = curve.detailOf = null;
+}
+
+listen(["selection"], openStream);
+listen(["zoom", "x"], () => {
+  forgetDetails();
+  live.forEach((chart) => chart.plot && refreshChart(chart));
+  if (view.zoom) loadDetails();
+});
+document.addEventListener("visibilitychange", openStream);
+document.querySelector(".top-text").append(status);
+showStatus("connecting", "off");
+openStream();
