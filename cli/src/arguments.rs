@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Plot(PlotArguments),
     /// Write runs as one HTML page that works offline
     Report(ReportArguments),
+    /// Show the page of the runs in a folder, live, in a browser
+    Serve(ServeArguments),
     /// Print the newest lines of a run, of all ranks
     Tail(TailArguments),
     /// Wait for the end of a run, or for trouble, and print one JSON object
@@ -114,6 +117,27 @@ pub(crate) struct ReportArguments {
     /// The file to write; - is the standard output
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// The folder that holds the runs
+    pub(crate) dir: Option<PathBuf>,
+    /// The address to listen on; others than loopback let the network in
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// The port; 0 for any free one
+    #[arg(long, default_value_t = 7117)]
+    pub(crate) port: u16,
+    /// A further name of this machine that browsers may use
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+    /// Take the token from a file [default: LOGCORE_TOKEN, or else a random one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Let everybody on this machine read; on loopback only
+    #[arg(long, conflicts_with = "token_file")]
+    pub(crate) no_token: bool,
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +236,7 @@ impl Command {
             Self::Compare { .. } => "compare",
             Self::Plot(_) => "plot",
             Self::Report(_) => "report",
+            Self::Serve(_) => "serve",
             Self::Tail(_) => "tail",
             Self::Watch(_) => "watch",
             Self::Export(_) => "export",

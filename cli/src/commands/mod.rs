@@ -7,6 +7,8 @@ mod merge;
 mod plot;
 mod repair;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod show;
 mod sync;
 mod tail;
@@ -39,6 +41,12 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
         Command::Compare { runs } => compare::run(find_all(&log_dir, runs)?, output),
         Command::Plot(plot) => plot::run(plot, &log_dir, output),
         Command::Report(report) => report::run(report, find_all(&log_dir, &report.runs)?, &log_dir, output),
+        #[cfg(feature = "serve")]
+        Command::Serve(serve) => serve::run(serve, serve.dir.as_deref().unwrap_or(&log_dir), output),
+        #[cfg(not(feature = "serve"))]
+        Command::Serve(_) => anyhow::bail!(
+            "cannot serve: this program was built without the feature `serve`. Install it with that feature"
+        ),
         Command::Tail(tail) => tail::run(tail, &find_run(&log_dir, &tail.run)?, output),
         Command::Watch(watch) => watch::run(watch, &find_run(&log_dir, &watch.run)?, output),
         Command::Export(export) => export::run(export, &find_run(&log_dir, &export.run)?, output),

@@ -1,0 +1,105 @@
+//! `logcore serve`: the page over the runs in a folder, live.
+
+mod access;
+mod connections;
+mod routes;
+mod streams;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use logcore_runs::report::LiveRuns;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use self::access::{Access, Token};
+use self::connections::Connections;
+use self::streams::Streams;
+use crate::arguments::ServeArguments;
+use crate::output::{Outcome, Output};
+
+/// The folder with what the requests share.
+pub(super) struct Server {
+    runs: LiveRuns,
+    streams: Streams,
+    access: Access,
+}
+
+/// Shows the runs in a folder until the process is told to end.
+pub(super) fn run(arguments: &ServeArguments, log_dir: &Path, output: &mut Output) -> Result<Outcome> {
+    let token = match arguments.no_token {
+        true => None,
+        false => Some(Token::choose(arguments.token_file.as_deref())?),
+    };
+    ensure!(
+        token.is_some() || arguments.host.is_loopback(),
+        "cannot serve without a token on {}: everybody in the network could read the runs. Leave out --no-token, or \
+         --host",
+        arguments.host
+    );
+    let runs = LiveRuns::new(log_dir);
+    runs.read_list()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the server")?;
+    runtime.block_on(async {
+        let asked = SocketAddr::new(arguments.host, arguments.port);
+        let listener = TcpListener::bind(asked).await.with_context(|| {
+            format!("cannot listen on {asked}. Choose another port with --port, or any free one with --port 0")
+        })?;
+        let address = listener.local_addr()?;
+        let url = url_of(address, token.as_ref());
+        let server = Arc::new(Server {
+            runs,
+            streams: Streams::new(),
+            access: Access::new(token, address.port(), &arguments.allow_host, arguments.host),
+        });
+        if !output.print(&url, &json!({ "url": url }))? {
+            return Ok(Outcome::Done);
+        }
+        if !output.has_json() {
+            output.print(
+                &format!("Shows the runs in {}. Ctrl-C ends.", log_dir.display()),
+                &json!({}),
+            )?;
+        }
+        tokio::spawn(streams::read_news(Arc::clone(&server)));
+        let app = routes::create(server);
+        tokio::select! {
+            served = async { axum::serve(Connections(listener), app).await } => served.context("cannot go on serving")?,
+            ended = wait_for_end() => ended?,
+        }
+        Ok(Outcome::Done)
+    })
+}
+
+/// Returns the address to open. A server on all addresses of the machine is reached by one of them.
+fn url_of(address: SocketAddr, token: Option<&Token>) -> String {
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V6(ip) if ip.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let query = token.map_or(String::new(), |token| format!("?token={}", token.text()));
+    format!("http://{host}:{}/{query}", address.port())
+}
+
+/// Waits until the process is told to end.
+async fn wait_for_end() -> Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+        tokio::select! {
+            ended = tokio::signal::ctrl_c() => ended.context("cannot wait for signals"),
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await.context("cannot wait for signals")
+}

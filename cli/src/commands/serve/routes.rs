@@ -1,0 +1,93 @@
+//! The addresses of the server: the page, the data of a run, and the stream of news.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::get;
+use logcore::escape::to_one_line;
+use logcore_runs::RunError;
+use serde::Deserialize;
+use tokio::task::spawn_blocking;
+
+use super::{Server, access, streams};
+
+/// Creates the answers to all addresses.
+pub(super) fn create(server: Arc<Server>) -> Router {
+    Router::new()
+        .route("/", get(send_page))
+        .route("/run", get(send_run))
+        .route("/part", get(send_part))
+        .route("/news", get(send_news))
+        .fallback(async || not_found())
+        .layer(from_fn_with_state(Arc::clone(&server), access::check))
+        .with_state(server)
+}
+
+async fn send_page(State(server): State<Arc<Server>>) -> Response {
+    let page = spawn_blocking(move || server.runs.page()).await;
+    match page {
+        Ok(Ok(page)) => (
+            [(
+                header::CONTENT_SECURITY_POLICY,
+                page.policy + "; frame-ancestors 'none'",
+            )],
+            Html(page.html),
+        )
+            .into_response(),
+        Ok(Err(error)) => explain(&error),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct RunQuery {
+    key: String,
+}
+
+/// Sends the curves and lines of one run.
+async fn send_run(State(server): State<Arc<Server>>, Query(query): Query<RunQuery>) -> Response {
+    send_bytes(move || server.runs.load(&query.key)).await
+}
+
+#[derive(Deserialize)]
+struct PartQuery {
+    key: String,
+    metric: String,
+    from: u64,
+    to: u64,
+}
+
+/// Sends the values of one metric between two steps.
+async fn send_part(State(server): State<Arc<Server>>, Query(query): Query<PartQuery>) -> Response {
+    let steps: RangeInclusive<u64> = query.from..=query.to;
+    send_bytes(move || server.runs.load_part(&query.key, &query.metric, &steps)).await
+}
+
+/// Reads bytes on a thread that may wait for the disk, and sends them.
+async fn send_bytes(read: impl FnOnce() -> Result<Option<Vec<u8>>, RunError> + Send + 'static) -> Response {
+    match spawn_blocking(read).await {
+        Ok(Ok(Some(bytes))) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
+        Ok(Ok(None)) => not_found(),
+        Ok(Err(error)) => explain(&error),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Begins a stream of news about the runs that the query names.
+async fn send_news(State(server): State<Arc<Server>>, RawQuery(query): RawQuery) -> Response {
+    streams::open(server, query.as_deref().unwrap_or_default())
+}
+
+fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "cannot find that here\n").into_response()
+}
+
+fn explain(error: &RunError) -> Response {
+    let text = format!("{}\n", to_one_line(&error.to_string()));
+    (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+}
