@@ -5,7 +5,7 @@ mod followed_run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +61,8 @@ pub struct LiveRuns {
     log_dir: PathBuf,
     /// The runs that were listed, by their keys.
     listed: Mutex<BTreeMap<String, ListedRun>>,
+    /// The keys of the runs that have come, changed or gone since somebody asked.
+    changed: Mutex<BTreeSet<String>>,
     held: Mutex<HashMap<String, HeldRun>>,
     last_version: AtomicU64,
 }
@@ -130,6 +132,7 @@ impl LiveRuns {
         Self {
             log_dir: log_dir.to_owned(),
             listed: Mutex::default(),
+            changed: Mutex::default(),
             held: Mutex::default(),
             last_version: AtomicU64::new(0),
         }
@@ -141,7 +144,7 @@ impl LiveRuns {
     ///
     /// If the folder cannot be read.
     pub fn page(&self) -> Result<LivePage, RunError> {
-        self.read_list()?;
+        self.list()?;
         let listed = lock(&self.listed);
         let mut runs: Vec<(&str, &StoredRun)> = listed.iter().map(|(key, listed)| (&**key, &listed.run)).collect();
         runs.sort_by(|(_, a), (_, b)| b.manifest.started.total_cmp(&a.manifest.started));
@@ -225,16 +228,38 @@ impl LiveRuns {
         Ok(news?.flatten())
     }
 
-    /// Lists the runs again, and returns those that are new, have changed, or are gone.
+    /// Lists the runs again, and returns those that are new, have changed, or are gone since the last
+    /// call.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub fn read_list(&self) -> Result<Vec<LiveNews>, RunError> {
+        self.list()?;
+        let changed = std::mem::take(&mut *lock(&self.changed));
+        let listed = lock(&self.listed);
+        let news = changed.into_iter().map(|key| match listed.get(&key) {
+            Some(known) => LiveNews {
+                kind: "run",
+                json: live_runs_json(&[(&key, &known.run)], MAX_LIST_BYTES),
+                key,
+            },
+            None => LiveNews {
+                kind: "gone",
+                json: json!({ "key": key }).to_string(),
+                key,
+            },
+        });
+        Ok(news.collect())
+    }
+
+    /// Lists the runs again, and notes what has changed.
+    fn list(&self) -> Result<(), RunError> {
+        let folders = read_folders(&self.log_dir)?;
         let mut listed = lock(&self.listed);
+        let mut changed = lock(&self.changed);
         let mut before = std::mem::take(&mut *listed);
-        let mut changed = Vec::new();
-        for folder in read_folders(&self.log_dir)? {
+        for folder in folders {
             let key = key_of(&folder, &self.log_dir);
             let Ok(metadata) = folder.join(RunManifest::FILE).symlink_metadata() else {
                 continue;
@@ -256,30 +281,16 @@ impl LiveRuns {
             };
             let is_same = |known: &ListedRun| known.file == file && known.run.state == run.state;
             if !known.as_ref().is_some_and(is_same) {
-                changed.push(key.clone());
+                changed.insert(key.clone());
             }
             listed.insert(key, ListedRun { run, file });
         }
-        let mut news: Vec<LiveNews> = before
-            .into_keys()
-            .map(|key| LiveNews {
-                kind: "gone",
-                json: json!({ "key": key }).to_string(),
-                key,
-            })
-            .collect();
         let mut held = lock(&self.held);
-        news.iter().for_each(|gone| drop(held.remove(&gone.key)));
-        for key in changed {
-            if let Some(run) = listed.get(&key) {
-                news.push(LiveNews {
-                    kind: "run",
-                    json: live_runs_json(&[(&key, &run.run)], MAX_LIST_BYTES),
-                    key,
-                });
-            }
+        for gone in before.into_keys() {
+            held.remove(&gone);
+            changed.insert(gone);
         }
-        Ok(news)
+        Ok(())
     }
 
     /// Does something with a listed run; `None` if no run has the key.

@@ -1,0 +1,129 @@
+/* Opens the page of `logcore serve` in a real browser, and asserts that what comes is on the screen.
+
+   node .ci/page/live.mjs LOGCORE BROWSER PACKAGES OUT: as for check.mjs. */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { appendFileSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { writeEmpty, writeRuns, writeSpikes } from "./runs.mjs";
+
+const [program, executablePath, packages, out] = process.argv.slice(2).map((path) => resolve(path));
+const require = createRequire(join(packages, "package.json"));
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const puppeteer = require("puppeteer-core");
+
+rmSync(out, { recursive: true, force: true });
+mkdirSync(out, { recursive: true });
+const runs = join(out, "runs");
+mkdirSync(runs);
+const spikes = writeSpikes(runs);
+writeRuns(runs);
+
+const server = spawn(program, ["serve", runs, "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+const url = await new Promise((done) => createInterface({ input: server.stdout }).once("line", done));
+
+const browser = await puppeteer.launch({
+  executablePath,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+});
+
+async function open(viewport = { width: 1400, height: 1000 }) {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(15_000);
+  page.problems = [];
+  page.on("console", (message) => ["error", "warn", "assert"].includes(message.type()) && page.problems.push(message.text()));
+  page.on("pageerror", (error) => page.problems.push(String(error)));
+  page.on("request", (request) => {
+    if (new URL(request.url()).origin !== new URL(url).origin && !request.url().startsWith("data:")) page.problems.push(request.url());
+  });
+  await page.setViewport(viewport);
+  await page.goto(url);
+  assert.ok(!page.url().includes("token"), "the address that stays has no token");
+  await page.waitForFunction(() => document.querySelector(".live").textContent === "live");
+  await page.waitForFunction(() => live.size > 0 && [...live].some((chart) => chart.plot));
+  return page;
+}
+
+async function showOnly(page, name) {
+  await page.evaluate((name) => select(new Set([runs.find((run) => run.name === name).index])), name);
+  await page.waitForFunction((name) => [...live].some((chart) => chart.plot && chart.series.every(({ curve }) => curve.run.name === name)), {}, name);
+}
+
+async function checkNews() {
+  const page = await open();
+  await showOnly(page, "spikes");
+  for (const [step, value] of [[100_000, 5], [100_001, 6], [100_002, null]]) {
+    const before = performance.now();
+    const rest = value === null ? `"metrics/loss":null,"nonfinite":"{\\"metrics/loss\\":\\"NaN\\"}"` : `"metrics/loss":${value}`;
+    appendFileSync(join(spikes, "metrics.jsonl"), `{"step":${step},"time":${1_790_003_600 + step / 1000},"logger":"trainer",${rest}}\n`);
+    const wanted = `${value === null ? "NaN" : `${value}`} @ ${step.toLocaleString("en")}`;
+    await page.waitForFunction((wanted) => [...document.querySelectorAll(".legend .value")].some((value) => value.textContent === wanted), { polling: 20 }, wanted);
+    const took = performance.now() - before;
+    assert.ok(took < 1000, `a row is on the screen after ${took.toFixed(0)} ms`);
+    console.log(`a row is on the screen after ${took.toFixed(0)} ms`);
+  }
+  appendFileSync(join(spikes, "training.log"), "2026-11-29 12:00:00.000 | WARN  | trainer | a line that has come <b>late</b>\n");
+  await page.waitForFunction(() => document.getElementById("log-lines").textContent.includes("a line that has come <b>late</b>"));
+  await page.screenshot({ path: join(out, "news.png") });
+  assert.deepEqual(page.problems, []);
+  await page.close();
+}
+
+async function checkZoom() {
+  const page = await open();
+  await showOnly(page, "spikes");
+  const widths = () => page.evaluate(() => [...live].flatMap((chart) => chart.series.map(({ curve }) => (curve.detail || curve).width)));
+  assert.ok((await widths()).every((width) => width > 1), "the whole curve is thinned");
+  await page.evaluate(() => setZoom([50_000, 50_999]));
+  await page.waitForFunction(() => [...live].filter((chart) => chart.plot).every((chart) => chart.series.every(({ curve }) => curve.detail?.width === 1)));
+  const spike = await page.evaluate(() => {
+    const { steps, values } = [...live].find((chart) => chart.name === "metrics/spike").series[0].curve.read();
+    return steps[values.findIndex((value) => value === 9)];
+  });
+  assert.equal(spike, 50_500, "the zoom has every value");
+  await page.screenshot({ path: join(out, "zoom.png") });
+  await page.evaluate(() => setZoom(null));
+  assert.ok((await widths()).every((width) => width > 1), "the whole curve is back");
+  assert.deepEqual(page.problems, []);
+  await page.close();
+}
+
+async function checkRuns() {
+  rmSync(writeEmpty(runs), { recursive: true });
+  const page = await open();
+  const count = await page.evaluate(() => runs.length);
+  const empty = writeEmpty(runs);
+  await page.waitForFunction((count) => runs.length === count + 1 && document.getElementById("runs-count").textContent.includes(`of ${count + 1} runs`), {}, count);
+  rmSync(empty, { recursive: true });
+  await page.waitForFunction(() => [...document.querySelectorAll("#runs-table tbody tr")].some((row) => row.textContent.includes("deleted")));
+  assert.deepEqual(page.problems, []);
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => window.axe.run());
+  assert.deepEqual(violations.map(({ id }) => id), [], "no violation of axe");
+  await page.screenshot({ path: join(out, "runs.png") });
+  await page.close();
+}
+
+/* The last one: the page says that the server is gone, and keeps what it shows. */
+async function checkEnd() {
+  const page = await open({ width: 390, height: 844 });
+  server.kill();
+  await page.waitForFunction(() => document.querySelector(".live").textContent.startsWith("connection lost"));
+  assert.ok(await page.evaluate(() => [...live].some((chart) => chart.plot)));
+  await page.screenshot({ path: join(out, "end.png") });
+  await page.close();
+}
+
+try {
+  for (const check of [checkNews, checkZoom, checkRuns, checkEnd]) {
+    const start = performance.now();
+    await check();
+    console.log(`live ${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
+  }
+} finally {
+  server.kill();
+  await browser.close();
+}
