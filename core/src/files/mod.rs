@@ -17,7 +17,7 @@ mod open;
 mod replace;
 
 #[cfg(feature = "folder")]
-pub use self::folder::Folder;
+pub use self::folder::{EntryKind, Folder, FolderEntry};
 pub use self::lines::{LineError, Lines};
 pub use self::open::{check_regular, describe_file_type, open, open_no_follow, read, read_no_follow, read_to_string};
 pub use self::replace::{Replacement, random_suffix, remove_stale_replacements, replace};

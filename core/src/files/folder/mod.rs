@@ -9,6 +9,7 @@ mod portable;
 #[cfg(unix)]
 mod unix;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -37,6 +38,30 @@ use self::unix::DescriptorFolder as FolderHandle;
 #[derive(Debug)]
 pub struct Folder(FolderHandle);
 
+/// An entry of a folder; see [`Folder::entries`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderEntry {
+    /// Name of the entry.
+    pub name: OsString,
+    /// Kind of the entry itself, whatever a link leads to.
+    pub kind: EntryKind,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+/// The kind of an entry of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A folder of the same file system.
+    Folder,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// A pipe, a socket, a device, or a folder that another file system is mounted on.
+    Other,
+}
+
 impl Folder {
     /// Opens a folder. Follows links in `path`, because the caller chose the path.
     ///
@@ -52,6 +77,42 @@ impl Folder {
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.0.is_removed()
+    }
+
+    /// Returns `true` if both are the same folder, whatever paths led to them.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// let outside = tempfile::tempdir().unwrap();
+    /// std::fs::create_dir(outside.path().join("run")).unwrap();
+    /// let folder = logcore::files::Folder::open(outside.path()).unwrap();
+    /// let run = folder.folder(Path::new("run")).unwrap();
+    /// folder.rename(Path::new("run"), Path::new("moved")).unwrap();
+    /// assert!(run.is_same_as(&folder.folder(Path::new("moved")).unwrap()));
+    /// assert!(!run.is_same_as(&folder));
+    /// ```
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.0.is_same_as(&other.0)
+    }
+
+    /// Returns the entries of the folder, in no order.
+    ///
+    /// ```
+    /// use logcore::files::{EntryKind, Folder};
+    ///
+    /// let outside = tempfile::tempdir().unwrap();
+    /// std::fs::write(outside.path().join("log"), "one").unwrap();
+    /// let entries = Folder::open(outside.path()).unwrap().entries().unwrap();
+    /// assert_eq!((entries[0].kind, entries[0].bytes), (EntryKind::File, 3));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn entries(&self) -> io::Result<Vec<FolderEntry>> {
+        self.0.entries()
     }
 
     /// Opens a folder beneath this folder.

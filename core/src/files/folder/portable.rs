@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::{EntryKind, FolderEntry};
+
 /// A folder by path.
 #[derive(Debug)]
 pub(super) struct PathFolder(PathBuf);
@@ -19,6 +21,29 @@ impl PathFolder {
 
     pub(super) fn is_removed(&self) -> bool {
         !self.0.is_dir()
+    }
+
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
+    pub(super) fn entries(&self) -> io::Result<Vec<FolderEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            let entry = entry?;
+            let metadata = entry.path().symlink_metadata()?;
+            entries.push(FolderEntry {
+                name: entry.file_name(),
+                kind: match metadata.file_type() {
+                    kind if kind.is_dir() => EntryKind::Folder,
+                    kind if kind.is_file() => EntryKind::File,
+                    kind if kind.is_symlink() => EntryKind::Link,
+                    _ => EntryKind::Other,
+                },
+                bytes: metadata.len(),
+            });
+        }
+        Ok(entries)
     }
 
     pub(super) fn folder(&self, relative: &Path) -> io::Result<Self> {

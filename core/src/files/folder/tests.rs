@@ -103,6 +103,23 @@ fn append_rename_and_remove_follow_no_link() {
 }
 
 #[test]
+fn entries_have_their_own_kind() {
+    let outside = hostile_folder();
+    let run = Folder::open(&outside.path().join("run")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(outside.path().join("run/socket")).unwrap();
+    let mut entries: Vec<_> = run.entries().unwrap().into_iter().map(|e| (e.name, e.kind)).collect();
+    entries.sort_by(|one, other| one.0.cmp(&other.0));
+    let expected = [
+        ("media", EntryKind::Folder),
+        ("out", EntryKind::Link),
+        ("socket", EntryKind::Other),
+        ("to-file", EntryKind::Link),
+        ("within", EntryKind::Link),
+    ];
+    assert_eq!(entries, expected.map(|(name, kind)| (name.into(), kind)));
+}
+
+#[test]
 fn both_ways_of_opening_refuse_the_same_paths() {
     let outside = hostile_folder();
     let run = Folder::open(&outside.path().join("run")).unwrap();

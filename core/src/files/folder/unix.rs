@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, mkdirat, open, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::{EntryKind, FolderEntry};
 use crate::files::random_suffix;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -39,7 +41,42 @@ impl DescriptorFolder {
     }
 
     pub(super) fn is_removed(&self) -> bool {
-        rustix::fs::fstat(&self.0).is_ok_and(|stat| stat.st_nlink == 0)
+        fstat(&self.0).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        let identity = |folder: &Self| fstat(&folder.0).map(|stat| (stat.st_dev, stat.st_ino));
+        identity(self).is_ok_and(|own| identity(other) == Ok(own))
+    }
+
+    pub(super) fn entries(&self) -> io::Result<Vec<FolderEntry>> {
+        let device = fstat(&self.0)?.st_dev;
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&self.0)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let stat = match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                // Another process has removed the entry meanwhile.
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            entries.push(FolderEntry {
+                name: name.to_owned(),
+                kind: match FileType::from_raw_mode(stat.st_mode) {
+                    // A mounted folder belongs to somebody else.
+                    FileType::Directory if stat.st_dev == device => EntryKind::Folder,
+                    FileType::RegularFile => EntryKind::File,
+                    FileType::Symlink => EntryKind::Link,
+                    _ => EntryKind::Other,
+                },
+                bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            });
+        }
+        Ok(entries)
     }
 
     pub(super) fn folder(&self, relative: &Path) -> io::Result<Self> {
