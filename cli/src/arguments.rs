@@ -75,6 +75,8 @@ pub(crate) enum Command {
         /// Folders of runs, or folders that hold runs [default: the folder of the runs]
         folders: Vec<PathBuf>,
     },
+    /// Delete old runs, after a list and a yes
+    Prune(PruneArguments),
     /// Deliver W&B runs that are only on disk
     Sync(SyncArguments),
     /// Print the completions for a shell
@@ -216,6 +218,30 @@ pub(crate) enum ExportForm {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PruneArguments {
+    /// The folder that holds the runs
+    pub(crate) dir: Option<PathBuf>,
+    /// Keep the newest N of the runs for which all conditions hold
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: Option<usize>,
+    /// Delete only runs that ended so long ago, such as 12h or 30d
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) older_than: Option<Duration>,
+    /// Delete only runs for which this holds, as for `ls`
+    #[arg(long = "where", value_name = "COLUMN OP VALUE")]
+    pub(crate) conditions: Vec<String>,
+    /// Delete W&B runs, too, that the server does not have completely
+    #[arg(long)]
+    pub(crate) unsent: bool,
+    /// Delete without asking
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// List what would be deleted, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SyncArguments {
     /// Folders of runs, or folders that hold runs [default: the folder of the runs]
     pub(crate) folders: Vec<PathBuf>,
@@ -242,6 +268,7 @@ impl Command {
             Self::Export(_) => "export",
             Self::Merge { .. } => "merge",
             Self::Repair { .. } => "repair",
+            Self::Prune(_) => "prune",
             Self::Sync(_) => "sync",
             Self::Completions { .. } => "completions",
         }

@@ -187,6 +187,16 @@ fn shortest_duration(seconds: f64) -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// Formats a number of bytes; MB = 1e6.
+pub(crate) fn format_bytes(bytes: u64) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} B"),
+        1000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
 /// Formats a time in seconds since 1970 as local time.
 pub(crate) fn local_time(seconds: f64) -> String {
     let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();

@@ -4,6 +4,7 @@ mod arguments;
 mod columns;
 mod commands;
 mod output;
+mod removal;
 mod run_entry;
 mod table;
 

@@ -73,6 +73,20 @@ impl Output {
         self.text.push('\n');
     }
 
+    /// Prints the text so far at once, before a question; returns `false` if nobody reads any more.
+    pub(crate) fn print_text(&mut self) -> Result<bool> {
+        if self.has_json {
+            return Ok(true);
+        }
+        let text = std::mem::take(&mut self.text);
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error).context("cannot write the output"),
+        }
+    }
+
     /// Prints a line at once, as text or as one JSON object; returns `false` if nobody reads any more.
     pub(crate) fn print(&mut self, line: &str, object: &Value) -> Result<bool> {
         match self.has_json {

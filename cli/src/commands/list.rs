@@ -6,10 +6,10 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::Result;
-use logcore_runs::{RunError, StoredRun, list_runs};
+use logcore_runs::{StoredRun, list_runs};
 use serde_json::Value;
 
-use super::report_problems;
+use super::{report_list_problems, report_problems};
 use crate::arguments::ListArguments;
 use crate::columns::{self, Condition, RunColumn};
 use crate::output::{Outcome, Output};
@@ -41,13 +41,7 @@ pub(super) fn run(arguments: &ListArguments, log_dir: &Path, output: &mut Output
         || asked.iter().any(RunColumn::needs_rows);
 
     let list = list_runs(log_dir)?;
-    for problem in &list.problems {
-        let path = match problem {
-            RunError::Unreadable { path, .. } => Some(path.to_string_lossy()),
-            _ => None,
-        };
-        output.problem(path.as_deref(), &problem.to_string());
-    }
+    report_list_problems(&list, output);
     let mut entries = Vec::new();
     for entry in read_all(&list.runs, has_rows) {
         report_problems(&entry, output);
@@ -65,7 +59,7 @@ pub(super) fn run(arguments: &ListArguments, log_dir: &Path, output: &mut Output
 
 /// Reads runs on several threads: of a thousand runs on a disk that is not cached, most of the time is
 /// spent waiting.
-fn read_all(runs: &[StoredRun], has_rows: bool) -> Vec<RunEntry> {
+pub(super) fn read_all(runs: &[StoredRun], has_rows: bool) -> Vec<RunEntry> {
     let chunk = runs.len().div_ceil(THREADS).max(1);
     thread::scope(|scope| {
         let read = |runs: &[StoredRun]| -> Vec<RunEntry> {

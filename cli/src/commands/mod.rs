@@ -5,6 +5,7 @@ mod export;
 mod list;
 mod merge;
 mod plot;
+mod prune;
 mod repair;
 mod report;
 #[cfg(feature = "serve")]
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::CommandFactory as _;
-use logcore_runs::{StoredRun, find_run};
+use logcore_runs::{RunError, RunList, StoredRun, find_run};
 
 use crate::arguments::{Arguments, Command};
 use crate::output::{Outcome, Output};
@@ -52,6 +53,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
         Command::Export(export) => export::run(export, &find_run(&log_dir, &export.run)?, output),
         Command::Merge { run, out } => merge::run(&log_dir, run, out.as_deref(), output),
         Command::Repair { trust, folders } => repair::run(*trust, &or_log_dir(folders, &log_dir)?, output),
+        Command::Prune(prune) => prune::run(prune, &log_dir, output),
         Command::Sync(sync) => sync::run(sync, &or_log_dir(&sync.folders, &log_dir)?, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -91,6 +93,17 @@ fn read_entry(run: StoredRun, has_rows: bool, output: &mut Output) -> RunEntry {
     let entry = RunEntry::read(run, has_rows);
     report_problems(&entry, output);
     entry
+}
+
+/// Reports the folders whose `run.json` cannot be read.
+fn report_list_problems(list: &RunList, output: &mut Output) {
+    for problem in &list.problems {
+        let path = match problem {
+            RunError::Unreadable { path, .. } => Some(path.to_string_lossy()),
+            _ => None,
+        };
+        output.problem(path.as_deref(), &problem.to_string());
+    }
 }
 
 fn report_problems(entry: &RunEntry, output: &mut Output) {

@@ -7,7 +7,7 @@ use logcore_runs::StoredRun;
 use serde_json::{Value, json};
 
 use super::read_entry;
-use crate::columns::{RunColumn, local_time, short_duration, short_value, state_color};
+use crate::columns::{RunColumn, format_bytes, local_time, short_duration, short_value, state_color};
 use crate::output::{Outcome, Output};
 use crate::run_entry::RunEntry;
 use crate::table::{Cell, Column, Table};
@@ -181,21 +181,11 @@ fn list_files(entry: &RunEntry) -> Vec<(String, u64)> {
 fn print_files(files: &[(String, u64)], output: &mut Output) {
     let mut table = Table::new(vec![Column::left("file"), Column::right("")]);
     for (name, bytes) in files {
-        table.row([name.as_str().into(), short_bytes(*bytes).into()]);
+        table.row([name.as_str().into(), format_bytes(*bytes).into()]);
     }
     if !files.is_empty() {
         output.line("");
         print_table(&table, output);
-    }
-}
-
-/// Formats a number of bytes; MB = 1e6.
-fn short_bytes(bytes: u64) -> String {
-    match bytes {
-        0..1000 => format!("{bytes} B"),
-        1000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }
 

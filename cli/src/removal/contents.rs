@@ -1,0 +1,264 @@
+//! The content of a run's folder: what logcore and W&B have written there, and what they have not.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use logcore::files::{EntryKind, Folder, FolderEntry};
+use logcore::{FileRank, RunManifest};
+use serde_json::Value;
+
+/// What a run's folder holds.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct RunContents {
+    /// Length of all files.
+    pub(super) bytes: u64,
+    /// A file that logcore has not written, relative to the folder.
+    pub(super) foreign: Option<PathBuf>,
+    /// `true` if a killed process has left a ring.
+    pub(super) has_ring: bool,
+    /// A W&B log that the server does not have completely, relative to the folder.
+    pub(super) unsent: Option<PathBuf>,
+}
+
+/// A folder in which only certain names are ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Run,
+    /// The folder of the W&B runs.
+    Wandb,
+    /// The folder of one W&B run, which holds a log and the files of the run.
+    WandbRun,
+    TensorBoard,
+    /// A folder for files of any name.
+    Files,
+}
+
+/// What an entry is.
+enum Part {
+    /// A file, or a link, which is never followed.
+    File,
+    Folder(Place),
+    /// What a killed process has left for the recovery.
+    Ring,
+}
+
+/// Files of a run; each rank may have one, and files may be rotated.
+const FILES: [&str; 7] = [
+    "training.log",
+    "metrics.jsonl",
+    "records.jsonl",
+    "events.jsonl",
+    "config.json",
+    "summary.json",
+    RunManifest::FILE,
+];
+/// The file by which a person stops a run.
+const STOP: &str = "STOP";
+/// Begins the names of temporary files and rings.
+const HIDDEN: &str = ".logcore-";
+/// Folders of W&B runs. A `.wandb` that is there is taken in place of `wandb`.
+const WANDB: [&str; 2] = ["wandb", ".wandb"];
+/// Folders that logcore reserves for its own files.
+const RESERVED: [&str; 3] = ["incidents", "media", "ranks"];
+/// Begins the name of a file that TensorBoard reads.
+const TENSORBOARD_FILE: &str = "events.out.tfevents.";
+/// Folders of a W&B run, in which any name may be.
+const WANDB_FOLDERS: [&str; 4] = ["files", "artifacts", "logs", "tmp"];
+/// Deepest folder that is looked into: each level has an open descriptor.
+const MAX_DEPTH: usize = 32;
+/// Most bytes of the file with the progress of a W&B log.
+const MAX_PROGRESS: u64 = 16 << 20;
+
+/// Looks into the folder of a run. `texts` are the names of text files, beside the usual one.
+pub(super) fn scan(run: &Folder, texts: &BTreeSet<String>) -> io::Result<RunContents> {
+    let mut contents = RunContents::default();
+    scan_folder(run, Place::Run, Path::new(""), texts, &mut contents)?;
+    Ok(contents)
+}
+
+fn scan_folder(
+    folder: &Folder,
+    place: Place,
+    path: &Path,
+    texts: &BTreeSet<String>,
+    contents: &mut RunContents,
+) -> io::Result<()> {
+    for entry in folder.entries()? {
+        let entry_path = path.join(&entry.name);
+        match place.part(&entry, texts) {
+            Some(Part::File) => {
+                contents.bytes += entry.bytes;
+                if place == Place::WandbRun && is_log(&entry) && !is_delivered(folder, &entry) {
+                    contents.unsent.get_or_insert(entry_path);
+                }
+            }
+            Some(Part::Ring) => contents.has_ring = true,
+            Some(Part::Folder(within)) if path.components().count() < MAX_DEPTH => {
+                let inner = folder.folder(Path::new(&entry.name))?;
+                scan_folder(&inner, within, &entry_path, texts, contents)?;
+            }
+            _ => {
+                contents.foreign.get_or_insert(entry_path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the content of a run's folder. Stops at the first thing that is not ours.
+pub(super) fn delete(run: &Folder, texts: &BTreeSet<String>) -> io::Result<()> {
+    delete_in(run, Place::Run, 0, texts)
+}
+
+fn delete_in(folder: &Folder, place: Place, depth: usize, texts: &BTreeSet<String>) -> io::Result<()> {
+    for entry in folder.entries()? {
+        let name = Path::new(&entry.name);
+        let deleted = match place.part(&entry, texts) {
+            Some(Part::File) => folder.remove_file(name),
+            Some(Part::Folder(within)) if depth < MAX_DEPTH => {
+                delete_in(&folder.folder(name)?, within, depth + 1, texts)?;
+                folder.remove_dir(name)
+            }
+            _ => Err(io::Error::other(format!("{} is no file of logcore", name.display()))),
+        };
+        match deleted {
+            // Another process deletes the same run.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            deleted => deleted?,
+        }
+    }
+    Ok(())
+}
+
+impl Place {
+    /// Tells what an entry of this folder is; `None` if logcore does not write such a thing.
+    fn part(self, entry: &FolderEntry, texts: &BTreeSet<String>) -> Option<Part> {
+        let name = entry.name.to_str();
+        if self == Self::Files {
+            // Names come from the user's program here, and need not be text.
+            return match entry.kind {
+                EntryKind::Folder => Some(Part::Folder(Self::Files)),
+                EntryKind::File | EntryKind::Link => Some(Part::File),
+                EntryKind::Other => None,
+            };
+        }
+        let name = name?;
+        match (self, entry.kind) {
+            (_, EntryKind::Other) => None,
+            (Self::Run, EntryKind::Folder) => match name {
+                name if WANDB.contains(&name) => Some(Part::Folder(Self::Wandb)),
+                name if RESERVED.contains(&name) => Some(Part::Folder(Self::Files)),
+                "tensorboard" => Some(Part::Folder(Self::TensorBoard)),
+                _ => None,
+            },
+            (Self::Run, _) if is_temporary(name) => Some(Part::File),
+            (Self::Run, _) if name.starts_with(HIDDEN) => Some(Part::Ring),
+            (Self::Run, _) => is_run_file(name, texts).then_some(Part::File),
+            (Self::Wandb, EntryKind::Folder) => {
+                let is_run = name.starts_with("run-") || name.starts_with("offline-run-");
+                is_run.then_some(Part::Folder(Self::WandbRun))
+            }
+            (Self::Wandb, EntryKind::Link) => name.contains("latest-run").then_some(Part::File),
+            (Self::Wandb, _) => None,
+            (Self::WandbRun, EntryKind::Folder) => WANDB_FOLDERS.contains(&name).then_some(Part::Folder(Self::Files)),
+            (Self::WandbRun, _) => {
+                let is_own = name.starts_with("run-") && name.contains(".wandb");
+                (is_own || is_temporary(name)).then_some(Part::File)
+            }
+            (Self::TensorBoard, EntryKind::Folder) => Some(Part::Folder(Self::TensorBoard)),
+            (Self::TensorBoard, _) => name.starts_with(TENSORBOARD_FILE).then_some(Part::File),
+            (Self::Files, _) => None,
+        }
+    }
+}
+
+/// Returns `true` for a file that logcore writes into the folder of a run.
+fn is_run_file(name: &str, texts: &BTreeSet<String>) -> bool {
+    let is_lock = name
+        .strip_prefix(RunManifest::LOCK)
+        .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(".rank").is_some_and(is_number));
+    if is_lock || name == STOP {
+        return true;
+    }
+    let name = match name.rsplit_once('.') {
+        Some((rest, number)) if is_number(number) => rest,
+        _ => name,
+    };
+    let first = FileRank::parse(name).map(|(first, _)| first);
+    let name = first.unwrap_or_else(|| name.to_owned());
+    let is_known = |name: &str| FILES.contains(&name) || texts.contains(name);
+    // `logcore merge` writes beside the files that it has merged.
+    is_known(&name) || is_known(&name.replacen(".merged.", ".", 1))
+}
+
+/// Returns `true` for the name of a file that is about to replace another.
+fn is_temporary(name: &str) -> bool {
+    let digits = name.strip_prefix(HIDDEN).and_then(|name| name.strip_suffix(".tmp"));
+    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_log(entry: &FolderEntry) -> bool {
+    Path::new(&entry.name)
+        .extension()
+        .is_some_and(|extension| extension == "wandb")
+}
+
+/// Returns `true` if the server has all of a W&B log: so says a file beside the log, which logcore or
+/// the official client has written.
+fn is_delivered(folder: &Folder, log: &FolderEntry) -> bool {
+    let beside = |suffix: &str| {
+        let mut name = log.name.clone();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let has_all = |progress: Value| progress["complete"] == true;
+    folder.open_file(&beside(".synced")).is_ok()
+        || folder
+            .read(&beside(".upload"), MAX_PROGRESS)
+            .is_ok_and(|bytes| serde_json::from_slice(&bytes).is_ok_and(has_all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_runs_are_told_from_others() {
+        let texts = BTreeSet::from(["eval.txt".to_owned()]);
+        for own in [
+            "run.json",
+            "training.log",
+            "training.log.12",
+            "training.rank3.log.1",
+            "training.merged.log",
+            "metrics.rank1.jsonl",
+            "metrics.merged.jsonl",
+            "eval.txt",
+            "eval.rank2.txt.1",
+            ".lock",
+            ".lock.rank17",
+            "STOP",
+        ] {
+            assert!(is_run_file(own, &texts), "{own}");
+        }
+        for foreign in [
+            "model.pt",
+            "notes.log",
+            "training.log.bak",
+            "run.json.orig",
+            ".lock.rank",
+            ".locked",
+            "eval.log",
+            "stop",
+            "",
+        ] {
+            assert!(!is_run_file(foreign, &texts), "{foreign}");
+        }
+        assert!(is_temporary(".logcore-0123456789abcdef.tmp") && !is_temporary(".logcore-latest.tmp"));
+    }
+}

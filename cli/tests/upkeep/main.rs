@@ -1,0 +1,4 @@
+//! The commands that tidy, check and fill a `log_dir`, as a user runs them.
+
+mod prune;
+mod support;
