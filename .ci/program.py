@@ -32,6 +32,7 @@ for arguments in (
     ["merge", "latest", "--out", f"{log_dir}/merged"],
     ["watch", "latest"],
     ["repair"],
+    ["doctor", "--offline"],
     ["prune", "--keep", "0", "--dry-run"],
 ):
     jsonschema.validate(json.loads(logcore(*arguments, "--json")), schema)

@@ -75,6 +75,8 @@ pub(crate) enum Command {
         /// Folders of runs, or folders that hold runs [default: the folder of the runs]
         folders: Vec<PathBuf>,
     },
+    /// Look for what keeps runs from working well, and tell what mends it
+    Doctor(DoctorArguments),
     /// Delete old runs, after a list and a yes
     Prune(PruneArguments),
     /// Deliver W&B runs that are only on disk
@@ -218,6 +220,15 @@ pub(crate) enum ExportForm {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// The folder that holds the runs
+    pub(crate) dir: Option<PathBuf>,
+    /// Ask no server
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PruneArguments {
     /// The folder that holds the runs
     pub(crate) dir: Option<PathBuf>,
@@ -268,6 +279,7 @@ impl Command {
             Self::Export(_) => "export",
             Self::Merge { .. } => "merge",
             Self::Repair { .. } => "repair",
+            Self::Doctor(_) => "doctor",
             Self::Prune(_) => "prune",
             Self::Sync(_) => "sync",
             Self::Completions { .. } => "completions",

@@ -139,6 +139,7 @@
 //! W&B has one value of a name per step: of several values, the last one counts.
 
 mod artifact;
+mod check;
 mod definition;
 mod folder;
 mod handle;
@@ -154,6 +155,7 @@ mod target;
 mod upload;
 
 pub use self::artifact::Artifact;
+pub use self::check::{ServerAnswer, ServerCheck};
 pub use self::definition::MetricDefinition;
 pub use self::handle::{AlertLevel, MessageText, PreparedValue, RunHandle, SavePolicy, SavedFile};
 pub use self::media::{Histogram, Html, Image, Media, MediaError, Table};

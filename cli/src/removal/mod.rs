@@ -87,6 +87,19 @@ impl RunRemover {
         Ok((contents.bytes, kept))
     }
 
+    /// Tells what of a run is not in its files, or not on a server.
+    pub(crate) fn waiting(&self, run: &StoredRun) -> Result<Option<KeptBecause>> {
+        let contents = match run.dir == self.log_dir {
+            true => scan(&self.folder, &self.texts),
+            false => self.open_run(run).and_then(|folder| scan(&folder, &self.texts)),
+        };
+        let contents = contents.with_context(|| format!("cannot look into {}", run.dir.display()))?;
+        Ok(match contents.has_ring {
+            true => Some(KeptBecause::Unrecovered),
+            false => contents.unsent.map(KeptBecause::Unsent),
+        })
+    }
+
     /// Deletes a run that is still as it was when it was listed.
     pub(crate) fn remove(&self, run: &StoredRun) -> Result<Removal> {
         let cannot = || format!("cannot delete {}", run.dir.display());

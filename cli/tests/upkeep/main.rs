@@ -1,4 +1,5 @@
 //! The commands that tidy, check and fill a `log_dir`, as a user runs them.
 
+mod doctor;
 mod prune;
 mod support;
