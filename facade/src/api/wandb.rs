@@ -10,8 +10,8 @@ use logcore::log::Level;
 use logcore::{JsonCapture, redacted};
 use logcore_pipeline::{RecoveryError, print_notice};
 pub use logcore_wandb::{
-    AlertLevel, Artifact, Histogram, Html, Image, Media, MediaError, MetricDefinition, SavePolicy, ServerAnswer,
-    ServerCheck, SyncError, SyncOptions, SyncReport, Synced, Table, find_logs,
+    AlertLevel, Artifact, Histogram, Html, Image, LogPart, LoggedRun, Media, MediaError, MetricDefinition, SavePolicy,
+    ServerAnswer, ServerCheck, SyncError, SyncOptions, SyncReport, Synced, Table, find_logs, read_log,
 };
 use logcore_wandb::{MessageText, RunHandle};
 use serde_json::Value;

@@ -26,6 +26,8 @@ pub(crate) struct LogReader {
     live: Option<(Arc<LiveLog>, u64)>,
     /// The offset from which the file has changed since it was read.
     rewound: Option<u64>,
+    /// Bytes of the longest record.
+    longest: usize,
 }
 
 /// The next entry of a log.
@@ -69,7 +71,13 @@ impl LogReader {
             position: HEADER.len() as u64,
             live: None,
             rewound: None,
+            longest: LONGEST,
         })
+    }
+
+    /// Takes a longer record than this for damage.
+    pub(crate) fn with_longest(self, longest: usize) -> Self {
+        Self { longest, ..self }
     }
 
     /// Creates a reader of a log that is being written in this process. The reader follows the
@@ -145,7 +153,7 @@ impl LogReader {
                 MIDDLE | LAST => at != self.first_chunk(),
                 _ => false,
             };
-            if !is_expected || CHUNK_HEADER + length > room || long.len() + length > LONGEST {
+            if !is_expected || CHUNK_HEADER + length > room || long.len() + length > self.longest {
                 return Err(LogReadError::Damaged { at });
             }
             let Some(payload) = self.bytes(at + CHUNK_HEADER as u64, length)? else {
