@@ -16,7 +16,7 @@ with open("cli/schema/output.json") as text:
 
 def logcore(*arguments):
     """Runs a command that must succeed, and returns its output."""
-    command = [program, *arguments, "--log-dir", log_dir]
+    command = [program, "--log-dir", log_dir, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -32,6 +32,7 @@ for arguments in (
     ["merge", "latest", "--out", f"{log_dir}/merged"],
     ["watch", "latest"],
     ["repair"],
+    ["import", f"{log_dir}/exported.csv", "--log-dir", f"{log_dir}/imported"],
     ["doctor", "--offline"],
     ["prune", "--keep", "0", "--dry-run"],
 ):

@@ -75,6 +75,8 @@ pub(crate) enum Command {
         /// Folders of runs, or folders that hold runs [default: the folder of the runs]
         folders: Vec<PathBuf>,
     },
+    /// Make a run of what another program has logged: a CSV file, or a W&B run
+    Import(ImportArguments),
     /// Look for what keeps runs from working well, and tell what mends it
     Doctor(DoctorArguments),
     /// Delete old runs, after a list and a yes
@@ -220,6 +222,15 @@ pub(crate) enum ExportForm {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    /// A .csv file, a .wandb file, or a folder that holds W&B runs
+    pub(crate) path: PathBuf,
+    /// The name of the run [default: that of the file, or of the W&B run]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DoctorArguments {
     /// The folder that holds the runs
     pub(crate) dir: Option<PathBuf>,
@@ -279,6 +290,7 @@ impl Command {
             Self::Export(_) => "export",
             Self::Merge { .. } => "merge",
             Self::Repair { .. } => "repair",
+            Self::Import(_) => "import",
             Self::Doctor(_) => "doctor",
             Self::Prune(_) => "prune",
             Self::Sync(_) => "sync",

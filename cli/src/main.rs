@@ -3,6 +3,7 @@
 mod arguments;
 mod columns;
 mod commands;
+mod import;
 mod output;
 mod removal;
 mod run_entry;

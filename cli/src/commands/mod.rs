@@ -3,6 +3,7 @@
 mod compare;
 mod doctor;
 mod export;
+mod import;
 mod list;
 mod merge;
 mod plot;
@@ -54,6 +55,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
         Command::Export(export) => export::run(export, &find_run(&log_dir, &export.run)?, output),
         Command::Merge { run, out } => merge::run(&log_dir, run, out.as_deref(), output),
         Command::Repair { trust, folders } => repair::run(*trust, &or_log_dir(folders, &log_dir)?, output),
+        Command::Import(import) => import::run(import, &log_dir, output),
         Command::Doctor(doctor) => doctor::run(doctor, &log_dir, output),
         Command::Prune(prune) => prune::run(prune, &log_dir, output),
         Command::Sync(sync) => sync::run(sync, &or_log_dir(&sync.folders, &log_dir)?, output),
