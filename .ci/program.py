@@ -33,6 +33,7 @@ for arguments in (
     ["watch", "latest"],
     ["repair"],
     ["import", f"{log_dir}/exported.csv", "--log-dir", f"{log_dir}/imported"],
+    ["man", "-o", f"{log_dir}/man"],
     ["doctor", "--offline"],
     ["prune", "--keep", "0", "--dry-run"],
 ):

@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Prune(PruneArguments),
     /// Deliver W&B runs that are only on disk
     Sync(SyncArguments),
+    /// Print the manual in the form that `man` reads
+    Man(ManArguments),
     /// Print the completions for a shell
     Completions { shell: Shell },
 }
@@ -240,6 +242,16 @@ pub(crate) struct DoctorArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// The command whose page is printed [default: the page of the program]
+    #[arg(conflicts_with = "output")]
+    pub(crate) page: Option<String>,
+    /// Write all pages into this folder
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PruneArguments {
     /// The folder that holds the runs
     pub(crate) dir: Option<PathBuf>,
@@ -294,6 +306,7 @@ impl Command {
             Self::Doctor(_) => "doctor",
             Self::Prune(_) => "prune",
             Self::Sync(_) => "sync",
+            Self::Man(_) => "man",
             Self::Completions { .. } => "completions",
         }
     }

@@ -5,6 +5,7 @@ mod doctor;
 mod export;
 mod import;
 mod list;
+mod man;
 mod merge;
 mod plot;
 mod prune;
@@ -59,6 +60,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output) -> Result<Outcome>
         Command::Doctor(doctor) => doctor::run(doctor, &log_dir, output),
         Command::Prune(prune) => prune::run(prune, &log_dir, output),
         Command::Sync(sync) => sync::run(sync, &or_log_dir(&sync.folders, &log_dir)?, output),
+        Command::Man(man) => man::run(man, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "logcore", &mut script);

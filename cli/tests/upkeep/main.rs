@@ -2,5 +2,6 @@
 
 mod doctor;
 mod import;
+mod man;
 mod prune;
 mod support;
