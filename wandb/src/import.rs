@@ -19,20 +19,24 @@ const DEEPEST: usize = 8;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum LogPart {
-    /// A row: its step if it has one, seconds since 1970, and the numbers by name. What is no number
-    /// is counted in `others`.
-    #[allow(missing_docs)]
+    /// A row.
     Row {
+        /// Step of the row, if the row has one.
         step: Option<u64>,
+        /// Seconds since 1970.
         time: Option<f64>,
+        /// The numbers by name.
         values: Vec<(String, f64)>,
+        /// Number of values that are no numbers, such as images.
         others: u64,
     },
-    /// Console output, not necessarily a complete line, with its time in seconds since 1970.
-    #[allow(missing_docs)]
+    /// Console output.
     Output {
+        /// Seconds since 1970.
         time: Option<f64>,
+        /// The text with its line ends, not necessarily a complete line.
         text: String,
+        /// `true` for standard error.
         is_error: bool,
     },
 }

@@ -55,6 +55,7 @@ pub(super) fn run(arguments: &PruneArguments, log_dir: &Path, output: &mut Outpu
     list(&candidates, leftovers.len(), output);
     let has_work = candidates.iter().any(|candidate| candidate.kept.is_none()) || !leftovers.is_empty();
     if has_work && !arguments.dry_run && is_wanted(arguments, output)? {
+        let _only = remover.begin()?;
         for leftover in &leftovers {
             if let Err(error) = remover.complete(leftover) {
                 outcome = Outcome::LeftUndone;

@@ -285,6 +285,9 @@ impl RunImporter {
 
 impl Drop for RunImporter {
     fn drop(&mut self) {
+        // A sink that is dropped writes once more, and makes a file that is gone again.
+        self.loggers.clear();
+        self.text = None;
         // A complete run is not there any more.
         if remove_all(&self.folder, &self.scratch).is_ok() {
             let _ = self.folder.remove_dir(Path::new(IMPORTS));

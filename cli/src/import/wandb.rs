@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::{RunImporter, SourceFacts, row_name};
 
+/// Longest piece of console output that is kept until its line ends, in bytes.
+const MAX_LINE: usize = 1 << 20;
+
 /// What a log has given.
 pub(crate) struct ReadLog {
     pub(crate) source: SourceFacts,
@@ -67,10 +70,16 @@ pub(crate) fn read(log: &Path, importer: &mut RunImporter) -> Result<ReadLog> {
                 time = own_time.or(time);
                 let partial = &mut open[usize::from(is_error)];
                 partial.push_str(&text);
-                while let Some((line, rest)) = partial.split_once('\n') {
+                let complete = match partial.rfind('\n') {
+                    Some(end) => end + 1,
+                    // A log without line ends must not fill the memory.
+                    None if partial.len() > MAX_LINE => partial.len(),
+                    None => 0,
+                };
+                for line in partial[..complete].lines() {
                     add_line(importer, line, is_error, time.unwrap_or(fallback))?;
-                    *partial = rest.to_owned();
                 }
+                partial.drain(..complete);
             }
             _ => {}
         }

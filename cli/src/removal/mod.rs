@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use logcore::files::{EntryKind, Folder, random_suffix};
 use logcore::{RunFacts, RunManifest, RunState};
 use logcore_runs::StoredRun;
@@ -54,6 +54,10 @@ pub(crate) enum KeptBecause {
     Changed,
 }
 
+/// The folder of logcore's own files in a `log_dir`.
+const FOLDER: &str = ".logcore";
+/// The file that a process locks while it deletes runs.
+const LOCK: &str = ".logcore/prune.lock";
 /// Where runs lie that are being deleted.
 const PRUNED: &str = ".logcore/pruned";
 /// Age up to which a lock tells that its process lives, if that is on another machine.
@@ -77,12 +81,28 @@ impl RunRemover {
         })
     }
 
+    /// Makes this process the only one that deletes runs here, until the value is dropped.
+    pub(crate) fn begin(&self) -> Result<Option<File>> {
+        let cannot = || format!("cannot write into {}", self.log_dir.join(FOLDER).display());
+        self.folder.create_dir_all(Path::new(FOLDER)).with_context(cannot)?;
+        let file = self.folder.append(Path::new(LOCK)).with_context(cannot)?;
+        match lock_soon(&file) {
+            Ok(true) => Ok(Some(file)),
+            Ok(false) => bail!(
+                "cannot delete runs in {}: another process is doing so. Wait for its end",
+                self.log_dir.display()
+            ),
+            // Without locks, each step still notices what others have done.
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Tells how many bytes a run has, and why it has to stay.
     pub(crate) fn look_at(&self, run: &StoredRun) -> Result<(u64, Option<KeptBecause>)> {
-        let contents = self
-            .open_run(run)
-            .and_then(|folder| scan(&folder, &self.texts))
-            .with_context(|| format!("cannot look into {}", run.dir.display()))?;
+        let contents = match self.open_run(run).and_then(|folder| scan(&folder, &self.texts)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Some(KeptBecause::Changed))),
+            contents => contents.with_context(|| format!("cannot look into {}", run.dir.display()))?,
+        };
         let kept = because_of_state(run).or_else(|| self.because_of(&contents));
         Ok((contents.bytes, kept))
     }
@@ -158,11 +178,6 @@ impl RunRemover {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 opened => opened?,
             };
-            let lock = folder.open_file(Path::new(RunManifest::LOCK));
-            if lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock))) {
-                // Another process is at work.
-                return Ok(());
-            }
             self.delete_aside(&folder, leftover)
         };
         delete().with_context(|| self.describe_rest(leftover))
@@ -359,7 +374,7 @@ impl Display for KeptBecause {
                 "holds {}, which logcore has not written: move that away, or delete the folder yourself",
                 file.display()
             ),
-            Self::Changed => f.write_str("has changed since it was listed"),
+            Self::Changed => f.write_str("is gone, or has changed since it was listed"),
         }
     }
 }

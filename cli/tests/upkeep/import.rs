@@ -108,6 +108,8 @@ fn tables_of_other_programs_are_understood() {
 fn what_cannot_be_imported_is_an_error_and_leaves_no_run() {
     let folder = tempfile::tempdir().unwrap();
     let wide = (0..=100_020).map(|number| format!("m{number},")).collect::<String>() + "step\n";
+    let late = (0..5000).map(|step| format!("{step},1\n")).collect::<String>();
+    let late = format!("step,loss\n{late}x,1\n");
     let long = format!("step,loss\n1,\"{}", "x".repeat((64 << 20) + 10));
     for (name, content, part) in [
         ("a.csv", b"".as_slice(), "is empty"),
@@ -120,6 +122,7 @@ fn what_cannot_be_imported_is_an_error_and_leaves_no_run() {
         ("a.csv", b"step,\xff\n1,2\n", "column 2 is not UTF-8"),
         ("a.csv", b"\xff\xfes\0t\0", "Save it as UTF-8"),
         ("a.csv", wide.as_bytes(), "100000"),
+        ("a.csv", late.as_bytes(), "line 5002 has no step"),
         ("a.csv", long.as_bytes(), "longer than"),
         ("a.parquet", b"", "Name a .csv file"),
         ("events.out.tfevents.1", b"", "TensorBoard"),

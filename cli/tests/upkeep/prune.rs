@@ -51,7 +51,11 @@ fn the_newest_runs_stay() {
     assert_eq!(left(folder.path()), "c d");
     assert_eq!(pruned["pruned"][0]["id"], "b");
     assert_eq!(pruned["pruned"][0]["deleted"], true);
-    assert_eq!(names(&folder.path().join(".logcore")), [""; 0], "nothing is left aside");
+    assert_eq!(
+        names(&folder.path().join(".logcore")),
+        ["prune.lock"],
+        "nothing is left aside"
+    );
     let again = text(&logcore(folder.path(), &["prune", "--keep", "2", "--yes"]));
     assert_eq!(again, "there is nothing to delete\n");
 }
@@ -187,6 +191,21 @@ fn runs_that_others_need_stay() {
 }
 
 #[test]
+fn one_process_deletes_at_a_time() {
+    let folder = runs();
+    fs::create_dir(folder.path().join(".logcore")).unwrap();
+    let lock = fs::File::create(folder.path().join(".logcore/prune.lock")).unwrap();
+    lock.lock().unwrap();
+    let refused = logcore(folder.path(), &["prune", "--keep", "0", "--yes"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(error(&refused).contains("another process"), "{}", error(&refused));
+    assert_eq!(left(folder.path()), "a b c d");
+    drop(lock);
+    text(&logcore(folder.path(), &["prune", "--keep", "0", "--yes"]));
+    assert_eq!(left(folder.path()), "");
+}
+
+#[test]
 fn a_deletion_that_was_killed_is_completed() {
     let folder = runs();
     let aside = folder.path().join(".logcore/pruned/0123456789abcdef");
@@ -249,7 +268,7 @@ mod unix {
         let folder = runs();
         symlink(outside.path(), folder.path().join(".logcore")).unwrap();
         let pruned = logcore(folder.path(), &["prune", "--keep", "3", "--yes"]);
-        assert_eq!(pruned.status.code(), Some(1));
+        assert_eq!(pruned.status.code(), Some(2));
         assert_eq!(left(folder.path()), "a b c d");
         assert_eq!(names(outside.path()), [""; 0]);
     }
@@ -425,7 +444,7 @@ mod unix {
         assert!(deletions > 0);
         assert_eq!(
             names(&log_dir.join(".logcore")),
-            ["rings"],
+            ["prune.lock", "rings"],
             "no deletion is left incomplete"
         );
     }
