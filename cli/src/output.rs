@@ -18,6 +18,8 @@ pub(crate) enum Outcome {
     Done,
     /// Something is left undone, which the output names.
     LeftUndone,
+    /// The command could do only a part of its work; the output names the rest.
+    DoneInPart,
     /// The command has seen what it waited for, which has this exit code.
     Seen(u8),
 }
@@ -130,6 +132,7 @@ impl Output {
         let code = match result {
             Ok(Outcome::Done) => ExitCode::SUCCESS,
             Ok(Outcome::LeftUndone) => ExitCode::from(1),
+            Ok(Outcome::DoneInPart) => ExitCode::from(2),
             Ok(Outcome::Seen(code)) => ExitCode::from(code),
             Err(error) => {
                 self.problem(None, &format!("{error:#}"));

@@ -207,7 +207,7 @@ function drawChanges() {
   const isKnown = groups.flatMap(([, names]) => names).join("\n");
   if (hasNewNames) groups = groupNames();
   if (hasNewNames && groups.flatMap(([, names]) => names).join("\n") !== isKnown) drawGroups();
-  else live.forEach((chart) => chart.series.some(({ curve }) => those.has(curve.run)) && refreshChart(chart));
+  else live.forEach((chart) => [...those].some((run) => run.byName.has(chart.name)) && refreshChart(chart));
   if (hasNewNames || hasNewRuns) drawSections();
   if (view.zoom) loadDetails();
   if (those.has(view.logRun)) drawNewLines(view.logRun);

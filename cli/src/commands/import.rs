@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &ImportArguments, log_dir: &Path, output: &mut Outp
             let (run, is_whole) = import_wandb(&log, arguments, log_dir, output)
                 .with_context(|| format!("cannot import {}", log.display()))?;
             if !is_whole {
-                outcome = Outcome::LeftUndone;
+                outcome = Outcome::DoneInPart;
             }
             imported.push(run);
         }

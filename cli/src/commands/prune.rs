@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &PruneArguments, log_dir: &Path, output: &mut Outpu
                 is_deleted: false,
             }),
             Err(error) => {
-                outcome = Outcome::LeftUndone;
+                outcome = Outcome::DoneInPart;
                 output.problem(Some(&entry.run.dir.to_string_lossy()), &format!("{error:#}"));
             }
         }
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &PruneArguments, log_dir: &Path, output: &mut Outpu
         let _only = remover.begin()?;
         for leftover in &leftovers {
             if let Err(error) = remover.complete(leftover) {
-                outcome = Outcome::LeftUndone;
+                outcome = Outcome::DoneInPart;
                 output.problem(Some(&log_dir.join(leftover).to_string_lossy()), &format!("{error:#}"));
             }
         }
@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &PruneArguments, log_dir: &Path, output: &mut Outpu
                     candidate.kept = Some(kept);
                 }
                 Err(error) => {
-                    outcome = Outcome::LeftUndone;
+                    outcome = Outcome::DoneInPart;
                     output.problem(Some(&dir), &format!("{error:#}"));
                 }
             }

@@ -287,7 +287,7 @@ mod wandb {
         bytes[half] ^= 0xff;
         fs::write(folder.path().join("damaged.wandb"), &bytes).unwrap();
         let output = logcore(folder.path(), &["import", "damaged.wandb", "--log-dir", "logs"]);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         assert!(error(&output).contains("damaged at byte"), "{}", error(&output));
     }
 }

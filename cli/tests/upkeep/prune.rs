@@ -217,7 +217,7 @@ fn a_deletion_that_was_killed_is_completed() {
     assert!(listed.contains("1 run of an earlier prune"), "{listed}");
     fs::write(aside.join("model.pt"), "weights").unwrap();
     let stopped = logcore(folder.path(), &["prune", "--keep", "9", "--yes"]);
-    assert_eq!(stopped.status.code(), Some(1));
+    assert_eq!(stopped.status.code(), Some(2));
     assert!(error(&stopped).contains("model.pt"), "{}", error(&stopped));
     assert!(aside.join("model.pt").exists(), "it is no file of logcore");
     fs::remove_file(aside.join("model.pt")).unwrap();
