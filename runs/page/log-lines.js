@@ -42,7 +42,7 @@ function drawLines() {
   if (log.items.length === 0) {
     list.replaceChildren(createHint(!run ? "Select a run to read its lines." : all.length === 0 ? "This run has left no text lines." : "No line matches. Clear the search and the level to see all."));
   } else {
-    const items = create("ol", { role: "listbox", tabindex: 0, "aria-label": "Lines of " + run.label, keydown: pressInLines }, ...log.items.map(({ element }) => element));
+    const items = create("ol", { class: lines.some((line) => line.time) && "has-times", role: "listbox", tabindex: 0, "aria-label": "Lines of " + run.label, keydown: pressInLines }, ...log.items.map(({ element }) => element));
     list.replaceChildren(items);
     list.scrollTop = list.scrollHeight;
   }
