@@ -12,6 +12,7 @@ mod instructions;
 mod layers;
 mod model;
 mod package;
+mod pictures;
 mod programs;
 mod readme;
 mod test;
@@ -59,9 +60,9 @@ const TASKS: &[Task] = &[
     ("package", "", "every library is ready to publish", package::run),
     (
         "picture",
-        "",
-        "the README's picture of the terminal, from a real run",
-        programs::picture,
+        "[terminal|page]",
+        "the README's pictures, from real runs; the page needs Chromium",
+        pictures::run,
     ),
     (
         "model",

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{cargo, no_arguments};
+use crate::cargo;
 
 /// Number of kills that CI takes time for.
 pub(crate) const SHORT_TORTURE: u64 = 60;
@@ -28,20 +28,6 @@ pub(crate) fn torture(arguments: &[String]) -> Result<()> {
         .arg(program)
         .args(["--folder", "target/torture"])
         .args(arguments)
-        .current_dir(cargo::root());
-    cargo::run_command(&mut command)
-}
-
-/// Draws the README's picture from a real run.
-pub(crate) fn picture(arguments: &[String]) -> Result<()> {
-    no_arguments(arguments)?;
-    let training = cargo::build(&["build", "--release", "--quiet", "-p", "examples", "--bin", "train"])?;
-    let draw = ["-p", "testkit", "--features", "terminal", "--example", "picture"];
-    let program = cargo::build(&[&["build", "--quiet"], &draw[..]].concat())?;
-    let mut command = Command::new(program);
-    command
-        .arg(training)
-        .arg("docs/terminal.svg")
         .current_dir(cargo::root());
     cargo::run_command(&mut command)
 }

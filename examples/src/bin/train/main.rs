@@ -41,6 +41,7 @@ fn main() -> Result<()> {
     let logger = setup_logging(LogConfig {
         name: "train".into(),
         log_dir: options.log_dir.clone(),
+        run: options.run.clone(),
         metrics_window: 50,
         probes: [("host".into(), json!(true))].into(),
         enable_wandb: options.wandb.is_some(),

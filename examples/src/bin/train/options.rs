@@ -21,13 +21,17 @@ pub(crate) struct Options {
     pub(crate) data: PathBuf,
     #[serde(skip)]
     pub(crate) log_dir: PathBuf,
+    /// The folder of the run in `log_dir`, as `LogConfig::run` has it.
+    #[serde(skip)]
+    pub(crate) run: String,
     /// `offline`, or the address of a W&B server. `None` records no W&B run.
     #[serde(skip)]
     pub(crate) wandb: Option<String>,
 }
 
 impl Options {
-    /// Parses `--fast`, `--steps N`, `--data DIR`, `--log-dir DIR`, `--wandb URL`.
+    /// Parses `--fast`, `--steps N`, `--learning-rate R`, `--data DIR`, `--log-dir DIR`, `--run NAME`,
+    /// `--wandb URL`.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
         let mut arguments = arguments.peekable();
@@ -38,12 +42,14 @@ impl Options {
                     options = Self {
                         data: options.data,
                         log_dir: options.log_dir,
+                        run: options.run,
                         wandb: options.wandb,
                         ..Self::fast()
                     }
                 }
                 "--data" => options.data = value()?.into(),
                 "--log-dir" => options.log_dir = value()?.into(),
+                "--run" => options.run = value()?,
                 "--wandb" => options.wandb = Some(value()?),
                 "--steps" => {
                     let steps = value()?;
@@ -52,8 +58,17 @@ impl Options {
                     // So few steps max_loss no more than that something is learned.
                     options.max_loss = 8.0;
                 }
+                "--learning-rate" => {
+                    let rate = value()?;
+                    options.learning_rate = rate.parse().with_context(|| format!("--learning-rate {rate}"))?;
+                    ensure!(
+                        options.learning_rate.is_finite() && options.learning_rate > 0.0,
+                        "--learning-rate {rate}: use a number above 0"
+                    );
+                }
                 other => bail!(
-                    "`{other}` is not known; there are --fast, --steps N, --data DIR, --log-dir DIR and --wandb URL"
+                    "`{other}` is not known; there are --fast, --steps N, --learning-rate R, --data DIR, --log-dir DIR, \
+                     --run NAME and --wandb URL"
                 ),
             }
         }
@@ -94,6 +109,7 @@ impl Default for Options {
             max_loss: 4.0,
             data: workspace.unwrap_or(Path::new(".")).to_owned(),
             log_dir: PathBuf::from("outputs/train"),
+            run: "auto".to_owned(),
             wandb: None,
         }
     }
@@ -117,7 +133,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        for wrong in [&["--slow"][..], &["--steps"], &["--steps", "many"], &["--steps", "0"]] {
+        for wrong in [
+            &["--slow"][..],
+            &["--steps"],
+            &["--steps", "many"],
+            &["--steps", "0"],
+            &["--learning-rate", "0"],
+            &["--learning-rate", "NaN"],
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }
