@@ -233,8 +233,6 @@ class Chart {
       const below = addUp(this.series.map(({ curve }) => curve.read().values.filter((value) => value <= 0).length));
       if (below > 0) parts.push(`${plural(below, "value")} not above 0`);
     }
-    const width = Math.max(...this.series.map(({ curve }) => (curve.detail || curve).width));
-    if (width > 1) parts.push(`least and greatest of each ${formatCount(width)} values`);
     this.facts.textContent = parts.join(" · ");
     this.facts.classList.toggle("is-warning", nonfinite > 0);
     const shown = this.series.slice(0, 12);

@@ -95,6 +95,7 @@ impl OpenRows {
         }
     }
 
+    #[cfg(feature = "report")]
     pub(crate) fn rows(&self) -> impl Iterator<Item = &StoredRow> {
         self.0.values()
     }
@@ -116,6 +117,15 @@ pub(crate) struct NewestAttempts {
 }
 
 impl NewestAttempts {
+    /// Knows what the manifest says of superseded rows.
+    #[cfg(feature = "report")]
+    pub(crate) fn without_file(superseded: &SupersededRows) -> Self {
+        Self {
+            superseded: superseded.clone(),
+            later: BTreeMap::new(),
+        }
+    }
+
     /// Finds the attempts in a file, which is read for that.
     pub(crate) fn read(path: &Path, superseded: &SupersededRows) -> Result<Self, LineError> {
         let mut newest = Self {

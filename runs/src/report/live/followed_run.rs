@@ -1,7 +1,7 @@
 //! A run whose files are read on as they grow.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::ops::RangeInclusive;
@@ -62,8 +62,17 @@ impl FollowedRun {
             read_at: Instant::now(),
         };
         followed.begin_ranks()?;
-        for rank in followed.ranks.values_mut() {
-            rank.read_rows(&mut Vec::new());
+        let superseded = followed.run.manifest.superseded_rows();
+        for (number, rank) in &mut followed.ranks {
+            rank.read_rows(None);
+            // Few runs have several attempts, which cost another reading.
+            if rank.attempt > 1 {
+                let newest = NewestAttempts::read(&rank.path, &superseded)?;
+                let text = rank.text.take();
+                *rank = FollowedRank::begin(*number, rank.path.clone(), newest);
+                rank.text = text;
+                rank.read_rows(None);
+            }
         }
         let mut lines = Vec::new();
         for (number, rank) in &mut followed.ranks {
@@ -97,7 +106,7 @@ impl FollowedRun {
         let mut repeats = false;
         for (number, rank) in &mut self.ranks {
             let mut own = Vec::new();
-            repeats |= rank.read_rows(&mut own);
+            repeats |= rank.read_rows(Some(&mut own));
             rows.extend(own.iter().map(|row| row_for_page(*number, row)));
             let text = rank.read_text();
             lines.extend(split_lines(&text, *number, span_of(&self.run)));
@@ -156,7 +165,7 @@ impl FollowedRun {
     fn begin_ranks(&mut self) -> Result<(), RunError> {
         let (rows, texts) = (self.run.row_files()?, self.run.text_files()?);
         let numbers = rows.keys().chain(texts.keys()).copied();
-        let new: Vec<u32> = numbers.filter(|number| !self.ranks.contains_key(number)).collect();
+        let new: BTreeSet<u32> = numbers.filter(|number| !self.ranks.contains_key(number)).collect();
         for number in new {
             if self.ranks.len() >= MAX_RANKS {
                 break;
@@ -166,13 +175,12 @@ impl FollowedRun {
                 None if number == 0 => self.run.dir.join("metrics.jsonl"),
                 None => self.run.dir.join(format!("metrics.rank{number}.jsonl")),
             };
-            let rank = FollowedRank::begin(number, path, texts.get(&number).cloned(), &self.run)?;
-            self.ranks.insert(number, rank);
+            let newest = NewestAttempts::without_file(&self.run.manifest.superseded_rows());
+            self.ranks.insert(number, FollowedRank::begin(number, path, newest));
         }
         for (number, path) in texts {
             if let Some(rank) = self.ranks.get_mut(&number) {
-                rank.text
-                    .get_or_insert_with(|| (FollowedFile::at_begin_of(&path), path));
+                rank.text.get_or_insert_with(|| (FollowedFile::at_end_of(&path), path));
             }
         }
         Ok(())
@@ -208,24 +216,25 @@ struct Stretch {
 }
 
 impl FollowedRank {
-    fn begin(number: u32, path: PathBuf, text: Option<PathBuf>, run: &StoredRun) -> Result<Self, RunError> {
+    fn begin(number: u32, path: PathBuf, newest: NewestAttempts) -> Self {
         let mut curves = CurveSet::new(MAX_BUCKETS, MAX_RUN_BUCKETS, MAX_CURVES);
         curves.begin(number);
-        Ok(Self {
-            newest: NewestAttempts::read(&path, &run.manifest.superseded_rows())?,
+        Self {
             rows: FollowedFile::at_begin_of(&path),
             path,
-            text: text.map(|path| (FollowedFile::at_end_of(&path), path)),
+            text: None,
+            newest,
             open: OpenRows::default(),
             curves,
             stretches: Vec::new(),
             earlier_step: None,
             attempt: 1,
-        })
+        }
     }
 
-    /// Reads the rows that have come. Returns `true` if some repeat steps of an earlier attempt.
-    fn read_rows(&mut self, news: &mut Vec<StoredRow>) -> bool {
+    /// Reads the rows that have come, and adds the first of them to the news. Returns `true` if some
+    /// repeat steps of an earlier attempt.
+    fn read_rows(&mut self, mut news: Option<&mut Vec<StoredRow>>) -> bool {
         let mut repeats = false;
         let (newest, open, curves) = (&self.newest, &mut self.open, &mut self.curves);
         let (stretches, earlier, attempt) = (&mut self.stretches, &mut self.earlier_step, &mut self.attempt);
@@ -254,7 +263,9 @@ impl FollowedRank {
                 *earlier = stretches.iter().map(|stretch| *stretch.steps.end()).max();
             }
             repeats |= row.attempt > 1 && earlier.is_some_and(|earlier| row.step <= earlier);
-            news.push(row.clone());
+            if let Some(news) = news.as_deref_mut().filter(|news| news.len() <= MAX_NEWS) {
+                news.push(row.clone());
+            }
             if let Some(complete) = open.add(row) {
                 curves.add(&complete);
             }
