@@ -163,6 +163,24 @@ fn ls_fits_the_window() {
 }
 
 #[test]
+fn tables_look_right_in_narrow_and_wide_windows() {
+    let folder = runs();
+    let age = regex_lite::Regex::new(r"\b\d+d\b").unwrap();
+    let place = folder.path().to_string_lossy().into_owned();
+    for columns in ["80", "160"] {
+        for command in [
+            &["ls", "--where", "name = trainer"][..],
+            &["show", "k3v9"],
+            &["compare", "k3v9", "x07d"],
+            &["prune", "--keep", "1", "--dry-run"],
+        ] {
+            let shown = in_window(folder.path(), columns, command).replace(&place, "[runs]");
+            insta::assert_snapshot!(format!("{}_{columns}", command[0]), age.replace_all(&shown, "[age]"));
+        }
+    }
+}
+
+#[test]
 fn ls_leaves_out_and_sorts() {
     let folder = runs();
     let ids = |arguments: &[&str]| {
