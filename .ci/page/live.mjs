@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { appendFileSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -22,15 +22,20 @@ mkdirSync(runs);
 const spikes = writeSpikes(runs);
 writeRuns(runs);
 
-const server = spawn(program, ["serve", runs, "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
-const url = await new Promise((done) => createInterface({ input: server.stdout }).once("line", done));
+async function serve(folder, { port = 0, env = {} } = {}) {
+  const child = spawn(program, ["serve", folder, "--port", String(port)], { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, ...env } });
+  const url = await new Promise((done) => createInterface({ input: child.stdout }).once("line", done));
+  return { child, url };
+}
+
+const servers = [];
 
 const browser = await puppeteer.launch({
   executablePath,
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 
-async function open(viewport = { width: 1400, height: 1000 }) {
+async function open(url, viewport = { width: 1400, height: 1000 }) {
   const page = await browser.newPage();
   page.setDefaultTimeout(15_000);
   page.problems = [];
@@ -43,8 +48,15 @@ async function open(viewport = { width: 1400, height: 1000 }) {
   await page.goto(url);
   assert.ok(!page.url().includes("token"), "the address that stays has no token");
   await page.waitForFunction(() => document.querySelector(".live").textContent === "live");
-  await page.waitForFunction(() => live.size > 0 && [...live].some((chart) => chart.plot));
   return page;
+}
+
+const waitForChart = (page) => page.waitForFunction(() => live.size > 0 && [...live].some((chart) => chart.plot));
+
+function describe(folder, name, state, metrics) {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "run.json"), JSON.stringify({ id: name, name, started: 1_790_000_000, ended: 1_790_000_100, state, attempts: [{}] }));
+  writeFileSync(join(folder, "summary.json"), JSON.stringify({ trainer: { metrics } }));
 }
 
 async function showOnly(page, name) {
@@ -52,8 +64,9 @@ async function showOnly(page, name) {
   await page.waitForFunction((name) => [...live].some((chart) => chart.plot && chart.series.every(({ curve }) => curve.run.name === name)), {}, name);
 }
 
-async function checkNews() {
-  const page = await open();
+async function checkNews({ url }) {
+  const page = await open(url);
+  await waitForChart(page);
   await showOnly(page, "spikes");
   for (const [step, value] of [[100_000, 5], [100_001, 6], [100_002, null]]) {
     const before = performance.now();
@@ -72,8 +85,9 @@ async function checkNews() {
   await page.close();
 }
 
-async function checkZoom() {
-  const page = await open();
+async function checkZoom({ url }) {
+  const page = await open(url);
+  await waitForChart(page);
   await showOnly(page, "spikes");
   const widths = () => page.evaluate(() => [...live].flatMap((chart) => chart.series.map(({ curve }) => (curve.detail || curve).width)));
   assert.ok((await widths()).every((width) => width > 1), "the whole curve is thinned");
@@ -91,9 +105,9 @@ async function checkZoom() {
   await page.close();
 }
 
-async function checkRuns() {
+async function checkRuns({ url }) {
   rmSync(writeEmpty(runs), { recursive: true });
-  const page = await open();
+  const page = await open(url);
   const count = await page.evaluate(() => runs.length);
   const empty = writeEmpty(runs);
   await page.waitForFunction((count) => runs.length === count + 1 && document.getElementById("runs-count").textContent.includes(`of ${count + 1} runs`), {}, count);
@@ -107,10 +121,58 @@ async function checkRuns() {
   await page.close();
 }
 
-/* The last one: the page says that the server is gone, and keeps what it shows. */
-async function checkEnd() {
-  const page = await open({ width: 390, height: 844 });
-  server.kill();
+/* A folder that is empty at first, and a run whose summary comes with its end. */
+async function checkFirstRun() {
+  const folder = join(out, "first");
+  mkdirSync(folder);
+  const { child, url } = await serve(folder);
+  servers.push(child);
+  const page = await open(url);
+  describe(join(folder, "one"), "one", "unknown", []);
+  appendFileSync(join(folder, "one", "metrics.jsonl"), `{"step":1,"time":1790000001,"logger":"trainer","metrics/loss":3}\n`);
+  await waitForChart(page);
+  describe(join(folder, "one"), "one", "finished", [{ name: "loss", last: 3, best: { value: 2, step: 1 } }]);
+  await page.waitForFunction(() => document.getElementById("overview").textContent.includes("Best loss"));
+  rmSync(join(folder, "one"), { recursive: true });
+  await page.waitForFunction(() => runs[0].state === "deleted");
+  describe(join(folder, "one"), "one", "finished", []);
+  appendFileSync(join(folder, "one", "metrics.jsonl"), `{"step":7,"time":1790000001,"logger":"trainer","metrics/loss":8}\n`);
+  await page.waitForFunction(() => [...document.querySelectorAll(".legend .value")].some((value) => value.textContent === "8 @ 7"));
+  assert.deepEqual(page.problems, []);
+  await page.close();
+}
+
+/* A server that is started again: the page catches up, or says what to do. The address has to be free for that. */
+async function checkRestart() {
+  const folder = join(out, "restart");
+  describe(join(folder, "one"), "one", "finished", []);
+  const env = { LOGCORE_TOKEN: "0123456789abcdef0123456789abcdef" };
+  const first = await serve(folder, { env });
+  servers.push(first.child);
+  const { port } = new URL(first.url);
+  const page = await open(first.url);
+  const restart = async (before, env) => {
+    before.kill();
+    await new Promise((done) => before.once("exit", done));
+    describe(join(folder, "one"), "one", "failed", []);
+    describe(join(folder, "two"), "two", "finished", []);
+    const { child } = await serve(folder, { port, env });
+    servers.push(child);
+    return child;
+  };
+  const second = await restart(first.child, env);
+  await page.waitForFunction(() => runs.length === 2 && runs[0].state === "failed" && document.querySelector(".live").textContent === "live");
+  assert.deepEqual(page.problems.filter((problem) => !problem.includes("ERR_")), []);
+  await restart(second, { LOGCORE_TOKEN: "another-token-0123456789" });
+  await page.waitForFunction(() => document.querySelector(".live").textContent.includes("another token"));
+  await page.close();
+}
+
+/* The page says that the server is gone, and keeps what it shows. */
+async function checkEnd({ child, url }) {
+  const page = await open(url, { width: 390, height: 844 });
+  await waitForChart(page);
+  child.kill();
   await page.waitForFunction(() => document.querySelector(".live").textContent.startsWith("connection lost"));
   assert.ok(await page.evaluate(() => [...live].some((chart) => chart.plot)));
   await page.screenshot({ path: join(out, "end.png") });
@@ -118,12 +180,14 @@ async function checkEnd() {
 }
 
 try {
-  for (const check of [checkNews, checkZoom, checkRuns, checkEnd]) {
+  const server = await serve(runs);
+  servers.push(server.child);
+  for (const check of [checkNews, checkZoom, checkRuns, checkFirstRun, checkRestart, checkEnd]) {
     const start = performance.now();
-    await check();
+    await check(server);
     console.log(`live ${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);
   }
 } finally {
-  server.kill();
+  servers.forEach((server) => server.kill());
   await browser.close();
 }

@@ -400,7 +400,7 @@ function drawGroups() {
 }
 
 function explainNoCharts(shownRuns, available) {
-  if (runs.length === 0) return "This report has no runs. Write one for a folder with a run.json.";
+  if (runs.length === 0) return data.list ? "There are no runs yet." : "This report has no runs. Write one for a folder with a run.json.";
   if (shownRuns.length === 0) return "Check a run in the table to see its curves.";
   if (available.size === 0) return "There are no metrics yet. Curves come with the first call of log_metrics.";
   return "No metric matches. Clear the search to see all.";

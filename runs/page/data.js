@@ -73,7 +73,7 @@ class Run {
 
   /* Takes what the files of the run say of it. */
   describe({ curves, lines, earlier_lines, ...head }) {
-    Object.assign(this, { found: null, text: undefined }, head);
+    Object.assign(this, head, { found: null, text: undefined });
     this.attempts = head.attempts || [];
     this.summary = head.summary && typeof head.summary === "object" ? head.summary : {};
     this.loggers = Object.values(this.summary).filter((logger) => logger && typeof logger === "object");

@@ -1,10 +1,11 @@
 /* The page over live runs: it loads the runs that are drawn, and adds what has come since. */
 
 /* Milliseconds between two drawings of what has come, and before another try to reach the server. */
-const DRAW_EVERY = 400;
+const DRAW_EVERY = 300;
 const RETRY_AFTER = 3000;
 /* Values that a curve may get before its run is loaded again, thinned. */
 const MOST_ADDED = 8000;
+const MOST_LINES = 2000;
 const LOADS_AT_ONCE = 3;
 
 const stream = { source: null, query: null, retry: 0 };
@@ -12,6 +13,9 @@ const status = create("p.live.muted", { role: "status" });
 const changed = { runs: new Set(), hasNewNames: false, hasNewRuns: false, timer: 0 };
 const waiting = [];
 let loads = 0;
+/* The version of the list of runs. */
+let list = data.list;
+let isPressing = false;
 
 const findRun = (key) => runs.find((run) => run.key === key);
 
@@ -32,9 +36,10 @@ function openStream() {
   const source = new EventSource("news?" + keys);
   stream.source = source;
   const hear = (kind, call) => source.addEventListener(kind, (event) => call(JSON.parse(event.data)));
-  hear("versions", ({ versions }) => {
+  hear("versions", (news) => {
     showStatus("live", "on");
-    for (const [key, version] of Object.entries(versions)) {
+    if (news.list !== list) loadList();
+    for (const [key, version] of Object.entries(news.versions)) {
       const run = findRun(key);
       if (run && (version === null || run.version !== version)) loadRun(run);
     }
@@ -46,32 +51,63 @@ function openStream() {
     else if (!addNews(run, news)) loadRun(run);
   });
   hear("reload", ({ key }) => findRun(key) && loadRun(findRun(key)));
-  hear("run", (news) => describeRun(news.runs[0]));
-  hear("gone", ({ key }) => {
-    const run = findRun(key);
-    if (run) describeRun({ key, state: "deleted" });
+  hear("list", loadList);
+  hear("run", (news) => {
+    list = news.list || list;
+    describeRun(news.runs[0]);
   });
-  source.addEventListener("error", () => {
+  hear("gone", (news) => {
+    list = news.list || list;
+    forgetRun(news.key);
+  });
+  source.addEventListener("error", async () => {
     showStatus("connection lost, trying again", "off");
     if (source.readyState !== EventSource.CLOSED) return;
     stream.source = null;
     stream.retry = setTimeout(openStream, RETRY_AFTER);
+    const answer = await fetch("list", { method: "HEAD" }).catch(() => null);
+    if (answer && answer.status === 401) showStatus("the server has another token: open the address that it has printed", "off");
   });
 }
 
 /* Takes what the files of a run say now, or a run that is new. */
 function describeRun(raw) {
   const known = findRun(raw.key);
+  const isBack = known && known.state === "deleted";
   if (known) {
-    known.describe({ ...known, ...raw });
+    known.describe(raw);
     known.measure();
     changed.runs.add(known);
   } else {
     runs.push(new Run(raw, runs.length));
-    if (runs.length === 1) select(new Set([0]));
   }
   changed.hasNewRuns = true;
+  if (runs.length === 1 && !known) {
+    drawTable();
+    select(new Set([0]));
+  }
+  if (isBack && view.selected.has(known.index)) loadRun(known);
   drawSoon();
+}
+
+/* A run whose folder is gone stays on the screen. */
+function forgetRun(key) {
+  const run = findRun(key);
+  if (!run) return;
+  Object.assign(run, { state: "deleted", version: undefined, text: undefined });
+  changed.hasNewRuns = true;
+  drawSoon();
+}
+
+async function loadList() {
+  const response = await fetch("list").catch(() => null);
+  if (!response || !response.ok) return;
+  const news = await response.json();
+  list = news.list;
+  const keys = new Set(news.runs.map((raw) => raw.key));
+  for (const run of runs) if (!keys.has(run.key)) forgetRun(run.key);
+  /* The newest run is the first one, and new runs come last here. */
+  news.runs.reverse().forEach(describeRun);
 }
 
 /* Loads the curves and lines of a run, a few runs at a time. News that come meanwhile wait. */
@@ -95,11 +131,14 @@ async function loadNext() {
     const [head, curves] = await fetchCurves("run?key=" + encodeURIComponent(run.key));
     run.setCurves(curves);
     Object.assign(run, { version: head.version, lines: head.lines, earlier_lines: head.earlier_lines, parsed: null });
-    Object.assign(changed, { hasNewNames: true });
+    changed.hasNewNames = true;
     changed.runs.add(run);
     isLoaded = true;
+    if (status.dataset.key === run.key) showStatus("live", "on");
   } catch (problem) {
+    status.dataset.key = run.key;
     showStatus(`cannot load ${clip(run.label, 40)}: ${problem.message}`, "off");
+    setTimeout(() => run.version === undefined && run.state !== "deleted" && view.selected.has(run.index) && loadRun(run), RETRY_AFTER);
   }
   loads -= 1;
   const news = run.pending;
@@ -133,7 +172,7 @@ function addNews(run, news) {
   run.measure();
   if (run.curves.some((curve) => curve.added > MOST_ADDED)) return false;
   if (news.lines.length > 0) {
-    run.lines = [...run.lines, ...news.lines].slice(-2000);
+    run.lines = [...run.lines, ...news.lines].slice(-MOST_LINES);
     run.parsed = null;
     run.hasNewLines = true;
   }
@@ -176,8 +215,12 @@ function addQueue(curve) {
   const known = all.steps.length;
   const last = curve.queue.filter(([step], at, queue) => at + 1 === queue.length || queue[at + 1][0] !== step);
   curve.queue = null;
+  /* A zoom that ends behind the values has to show them. */
+  if (!(last[0][0] > curve.detailEnd)) curve.detailOf = null;
+  const repeats = known > 0 && all.steps[known - 1] === last[0][0];
   for (const points of new Set([all, all.means])) {
-    const kept = known > 0 && all.steps[known - 1] === last[0][0] ? points.steps.length - 1 : points.steps.length;
+    /* A mean of many values stays what it is. */
+    const kept = points.steps.length - (repeats && points === all ? 1 : 0);
     const extend = (numbers, column) => {
       const extended = new Float64Array(kept + last.length);
       extended.set(numbers.slice(0, kept));
@@ -196,46 +239,81 @@ function drawChanges() {
   const { runs: those, hasNewNames, hasNewRuns } = changed;
   Object.assign(changed, { runs: new Set(), hasNewNames: false, hasNewRuns: false, timer: 0 });
   for (const run of those) run.curves.forEach(addQueue);
-  labelRuns();
-  columns = createColumns();
-  drawHeader();
+  drawTable();
   drawOverview();
-  find("runs").hidden = runs.length < 2;
   find("log").hidden = find("tools").hidden = runs.length === 0;
   find("ranks-label").hidden = !runs.some((run) => run.curves.some((curve) => curve.rank > 0));
-  if (runs.length > 1) drawRunsTable();
-  const isKnown = groups.flatMap(([, names]) => names).join("\n");
+  const known = groups.flatMap(([, names]) => names).join("\n");
   if (hasNewNames) groups = groupNames();
-  if (hasNewNames && groups.flatMap(([, names]) => names).join("\n") !== isKnown) drawGroups();
+  if (hasNewNames && groups.flatMap(([, names]) => names).join("\n") !== known) drawNewGroups();
   else live.forEach((chart) => [...those].some((run) => run.byName.has(chart.name)) && refreshChart(chart));
-  if (hasNewNames || hasNewRuns) drawSections();
+  /* Whoever reads in the sections reads on. */
+  if ((hasNewNames || hasNewRuns) && !find("sections").contains(document.activeElement)) drawSections();
   if (view.zoom) loadDetails();
   if (those.has(view.logRun)) drawNewLines(view.logRun);
 }
 
-/* Draws the points that have come. Another series needs another drawing. */
+/* Draws the header and the table of runs. A press of a button in the table must find the button at its end. */
+function drawTable() {
+  labelRuns();
+  columns = createColumns();
+  drawHeader();
+  find("footer").textContent = `Live from logcore ${data.version}. Drawn with uPlot. The page talks to its server alone.`;
+  find("runs").hidden = runs.length < 2;
+  if (isPressing) changed.hasNewRuns = true;
+  else if (runs.length > 1) drawRunsTable();
+}
+
+/* Draws all groups, and opens again what was open. */
+function drawNewGroups() {
+  const open = new Set(charts.filter((chart) => !chart.table.hidden).map((chart) => chart.name));
+  const focused = find("groups").contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+  drawGroups();
+  for (const chart of charts) if (open.has(chart.name)) chart.toggleTable();
+  if (focused) [...find("groups").querySelectorAll("[aria-label]")].find((element) => element.getAttribute("aria-label") === focused)?.focus();
+}
+
+/* Draws the points that have come. Another look needs another drawing. */
 function refreshChart(chart) {
-  const series = createSeriesOf(chart.name);
-  const isSame = chart.plot && series.length === chart.series.length;
-  chart.series = series;
-  const points = isSame ? chart.readSeries().points : [];
-  if (points.length !== chart.plot?.series.length) return chart.remake();
+  const before = chart.look;
+  chart.series = createSeriesOf(chart.name);
+  const points = chart.plot && chart.series.length > 0 ? chart.readSeries().points : [];
+  if (points.length === 0 || chart.look !== before) return chart.remake();
   chart.plot.setData(points, false);
   chart.applyZoom();
   chart.showFacts();
   chart.showValues(chart.plot);
+  if (!chart.table.hidden) chart.fillTable();
 }
 
-/* Draws the lines again, and stays where the reader is. */
+const { make, readSeries } = Chart.prototype;
+
+Chart.prototype.readSeries = function () {
+  const read = readSeries.call(this);
+  this.look = JSON.stringify([view.isLogarithmic && this.lines.some((line) => line.y.some((y) => y > 0)), ...read.options.map(({ width, points }) => [width, points?.show])]);
+  return read;
+};
+
+/* A chart that comes into view while the others are zoomed shows as much as they do. */
+Chart.prototype.make = function () {
+  make.call(this);
+  if (view.zoom) loadDetails();
+};
+
+/* Draws the lines again; the reader and the line that is marked stay where they are. */
 function drawNewLines(run) {
-  const list = find("log-lines");
-  const isAtEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 40;
-  const { scrollTop } = list;
-  const { activeElement } = document;
-  drawLines();
-  if (!isAtEnd) list.scrollTop = scrollTop;
-  if (activeElement && activeElement.getAttribute("role") === "listbox") list.firstElementChild.focus();
+  if (!run.hasNewLines && run.parsed) return;
   run.hasNewLines = false;
+  const place = find("log-lines");
+  const isAtEnd = place.scrollTop + place.clientHeight >= place.scrollHeight - 40;
+  const { scrollTop } = place;
+  const hasFocus = place.contains(document.activeElement);
+  const marked = log.items[log.active]?.line;
+  drawLines();
+  const at = marked ? log.items.findIndex(({ line }) => line.millis === marked.millis && line.message === marked.message && line.rank === marked.rank) : -1;
+  if (at >= 0) activate(at, false);
+  place.scrollTop = isAtEnd ? place.scrollHeight : scrollTop;
+  if (hasFocus) place.firstElementChild.focus({ preventScroll: true });
 }
 
 /* Loads the points between the ends of the zoom, where the whole curve is thinned. */
@@ -244,10 +322,8 @@ async function loadDetails() {
   for (const chart of [...live]) for (const { curve } of chart.series) {
     const { run } = curve;
     if (curve.width <= 1 || curve.detailOf === String(wanted)) continue;
-    const all = curve.readAll();
-    const steps = wanted.map((x) => (view.x === "step" ? x : all.steps[curve.findNearest("times", view.x === "time" ? x : x + run.start, all)]));
-    curve.detailOf = String(wanted);
-    const [from, to] = [Math.max(0, Math.floor(steps[0]) - 1), Math.max(0, Math.ceil(steps[1]) + 1)];
+    const [from, to] = findSteps(curve, wanted);
+    Object.assign(curve, { detailOf: String(wanted), detailEnd: to });
     try {
       const query = new URLSearchParams({ key: run.key, metric: curve.name, from, to });
       const [, curves] = await fetchCurves("part?" + query);
@@ -261,6 +337,15 @@ async function loadDetails() {
   }
 }
 
+/* The steps between which a curve is in the zoom: for times, those of the points around it. */
+function findSteps(curve, zoom) {
+  if (view.x === "step") return [Math.max(0, Math.floor(zoom[0]) - 1), Math.max(0, Math.ceil(zoom[1]) + 1)];
+  const all = curve.readAll();
+  const [first, last] = zoom.map((x) => curve.findNearest("times", view.x === "time" ? x : x + curve.run.start, all));
+  const to = last + 1 < all.steps.length ? all.steps[last + 1] : Number.MAX_SAFE_INTEGER;
+  return [all.steps[Math.max(0, first - 1)], to];
+}
+
 function forgetDetails() {
   for (const run of runs) for (const curve of run.curves) curve.detail = curve.detailOf = null;
 }
@@ -271,7 +356,17 @@ listen(["zoom", "x"], () => {
   live.forEach((chart) => chart.plot && refreshChart(chart));
   if (view.zoom) loadDetails();
 });
+on("runs-table", "pointerdown", () => (isPressing = true));
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => {
+  if (!isPressing) return;
+  /* The click comes after the end of the press. */
+  setTimeout(() => {
+    isPressing = false;
+    drawSoon();
+  });
+});
 document.addEventListener("visibilitychange", openStream);
 document.querySelector(".top-text").append(status);
 showStatus("connecting", "off");
+drawTable();
 openStream();

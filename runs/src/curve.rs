@@ -231,6 +231,12 @@ impl Curve {
         &self.buckets
     }
 
+    /// Returns the number of buckets that have memory.
+    #[cfg(feature = "report")]
+    pub(crate) fn capacity(&self) -> usize {
+        self.buckets.capacity()
+    }
+
     /// Returns the number of values of a full bucket; 1 as long as nothing is thinned.
     #[must_use]
     pub fn width(&self) -> u64 {

@@ -62,33 +62,42 @@ impl FollowedFile {
     #[must_use]
     pub fn at_end_of(path: &Path) -> Self {
         let mut followed = Self::at_begin_of(path);
-        if let Some(file) = &mut followed.file {
-            let length = file.metadata().map_or(0, |metadata| metadata.len());
-            let begin = length.saturating_sub(MAX_END);
-            if begin > 0 && file.seek(SeekFrom::Start(begin)).is_ok() {
-                followed.part_begin = begin;
-                followed.skips_line = true;
-            }
-        }
+        followed.skip_ahead();
         followed
     }
 
     /// Gives each complete line that has come to `use_line`, with its place in the file in bytes.
+    /// Returns `true` if the file was made anew, so that places begin at 0 again.
     ///
     /// A file that cannot be read now is read later.
-    pub fn read_lines(&mut self, mut use_line: impl FnMut(u64, &[u8])) {
+    pub fn read_lines(&mut self, mut use_line: impl FnMut(u64, &[u8])) -> bool {
         self.read_file(&mut use_line);
-        if self.is_replaced() {
+        let is_replaced = self.is_replaced();
+        if is_replaced {
             // The process that rotated the file may have written to it since.
             self.read_file(&mut use_line);
             *self = Self::at_begin_of(&self.path);
             self.read_file(&mut use_line);
         }
+        is_replaced
+    }
+
+    /// Leaves out all that has come but the last 4 MiB.
+    pub fn skip_ahead(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        let begin = length.saturating_sub(MAX_END);
+        if begin > self.part_begin + self.part.len() as u64 && file.seek(SeekFrom::Start(begin)).is_ok() {
+            self.part.clear();
+            self.part_begin = begin;
+            // The bytes up to the first line end are a part of a line.
+            self.skips_line = true;
+        }
     }
 
     fn read_file(&mut self, use_line: &mut impl FnMut(u64, &[u8])) {
         let Some(mut file) = self.file.take() else { return };
-        // What comes while the lines are read is read the next time.
+        // Bytes that come while the lines are read are read the next time.
         let end = file.metadata().map_or(0, |metadata| metadata.len());
         let mut piece = vec![0; PIECE];
         while self.part_begin + (self.part.len() as u64) < end {
@@ -199,6 +208,28 @@ mod tests {
         let lines = read(&mut FollowedFile::at_end_of(&path));
         assert!(lines.len() > 1000 && lines.iter().all(|line| line.len() == 19));
         assert_eq!(lines.last().unwrap().parse::<u64>().unwrap(), MAX_END / 10 - 1);
+    }
+
+    #[test]
+    fn a_reader_far_behind_goes_on_near_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("training.log");
+        fs::write(&path, "0\n").unwrap();
+        let mut followed = FollowedFile::at_end_of(&path);
+        assert_eq!(read(&mut followed), ["0"]);
+        let lines = (1..MAX_END / 5).map(|number| format!("{number:09}\n"));
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(lines.collect::<String>().as_bytes()).unwrap();
+        followed.skip_ahead();
+        let lines = read(&mut followed);
+        assert_eq!(lines.last().unwrap().parse::<u64>().unwrap(), MAX_END / 5 - 1);
+        assert!(
+            lines.len() as u64 == MAX_END / 10 - 1 || lines.len() as u64 == MAX_END / 10,
+            "{}",
+            lines.len()
+        );
+        followed.skip_ahead();
+        assert!(read(&mut followed).is_empty());
     }
 
     #[test]

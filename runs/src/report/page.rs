@@ -24,7 +24,7 @@ const SCRIPT: &str = concat!(
     include_str!("../../page/main.js"),
 );
 
-/// What a page over live runs does beyond that.
+/// The additions for a page over live runs.
 const LIVE_SCRIPT: &str = include_str!("../../page/live.js");
 
 /// The drawing of curves, as its authors publish it, behind its license.

@@ -75,8 +75,8 @@ impl ReportData {
 }
 
 /// Returns what describes the runs, without curves and lines, for a page that asks for these. Each
-/// run comes with its key.
-pub(super) fn live_runs_json(keyed: &[(&str, &StoredRun)], limit: usize) -> String {
+/// run comes with its key, and all with the version of their list.
+pub(super) fn live_runs_json(keyed: &[(&str, &StoredRun)], version: u64, limit: usize) -> String {
     let mut notes = Notes::default();
     let runs: Vec<&StoredRun> = keyed.iter().map(|(_, run)| *run).collect();
     let mut parts = describe_all(&runs, limit / 2, &mut notes);
@@ -84,7 +84,7 @@ pub(super) fn live_runs_json(keyed: &[(&str, &StoredRun)], limit: usize) -> Stri
     for (part, (key, _)) in parts.iter_mut().zip(keyed) {
         part.documents.insert("key", escape(&Value::from(*key).to_string()));
     }
-    join_parts(parts, 1, &notes.texts(), ("live", "true".to_owned()))
+    join_parts(parts, 1, &notes.texts(), ("list", version.to_string()))
 }
 
 /// Joins the parts of all runs, and one more member.

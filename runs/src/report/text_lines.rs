@@ -13,7 +13,7 @@ use crate::merge::LocalClock;
 /// Most bytes of a line that are shown.
 const MAX_LINE: usize = 2000;
 /// Most rotated parts of a file that are looked at.
-const MAX_PARTS: u32 = 20;
+pub(super) const MAX_PARTS: u32 = 20;
 
 /// A line, with the time at its beginning, or at the beginning of the nearest line before it.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,4 +1,4 @@
-//! Who may read: requests with the token, to a name of this server, from its own pages.
+//! Which requests may read: those with the token, to a name of this server, from its own pages.
 
 use std::io::Read as _;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use super::Server;
 /// The environment variable that holds a token.
 const VARIABLE: &str = "LOGCORE_TOKEN";
 /// Least and most characters of a token that somebody has chosen.
-const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
+const LENGTHS: std::ops::RangeInclusive<usize> = 8..=256;
 /// Most bytes of a token file.
 const MAX_FILE: u64 = 1024;
 
@@ -31,7 +31,10 @@ impl Token {
         let (text, source) = match (file, std::env::var(VARIABLE)) {
             (Some(path), _) => {
                 let mut text = String::new();
-                let cannot_read = || format!("cannot read the token in {}", path.display());
+                let cannot_read = || {
+                    let path = path.display();
+                    format!("cannot read the token in {path}. Name a file that you may read")
+                };
                 let file = files::open(path).with_context(cannot_read)?;
                 file.take(MAX_FILE)
                     .read_to_string(&mut text)
@@ -70,7 +73,7 @@ impl Token {
     }
 }
 
-/// What a request must have.
+/// The conditions of a request.
 pub(super) struct Access {
     token: Option<Token>,
     /// Browsers have one store of cookies for all ports of a host.
@@ -130,9 +133,12 @@ impl Access {
             Some(end) if host.starts_with('[') => host.split_at(end + 1),
             _ => host.split_at(host.find(':').unwrap_or(host.len())),
         };
-        let is_port = |rest: &str| rest.strip_prefix(':').is_none_or(|port| port.parse::<u16>().is_ok());
+        let is_port = |rest: &str| {
+            let port = rest.strip_prefix(':').unwrap_or_default();
+            port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+        };
         let is_known = self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name.0));
-        let has_port = name.1.is_empty() || (name.1.starts_with(':') && is_port(name.1));
+        let has_port = name.1.is_empty() || is_port(name.1);
         (is_one && is_known && has_port).then_some(host)
     }
 

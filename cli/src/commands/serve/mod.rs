@@ -20,7 +20,10 @@ use self::streams::Streams;
 use crate::arguments::ServeArguments;
 use crate::output::{Outcome, Output};
 
-/// The folder with what the requests share.
+/// Most threads that read files at once.
+const MAX_READERS: usize = 8;
+
+/// The runs, and everything else that the requests share.
 pub(super) struct Server {
     runs: LiveRuns,
     streams: Streams,
@@ -43,9 +46,10 @@ pub(super) fn run(arguments: &ServeArguments, log_dir: &Path, output: &mut Outpu
     runs.read_list()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(MAX_READERS)
         .build()
         .context("cannot start the server")?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let asked = SocketAddr::new(arguments.host, arguments.port);
         let listener = TcpListener::bind(asked).await.with_context(|| {
             format!("cannot listen on {asked}. Choose another port with --port, or any free one with --port 0")
@@ -73,7 +77,10 @@ pub(super) fn run(arguments: &ServeArguments, log_dir: &Path, output: &mut Outpu
             ended = wait_for_end() => ended?,
         }
         Ok(Outcome::Done)
-    })
+    });
+    // A thread may be in the middle of a long file.
+    runtime.shutdown_background();
+    served
 }
 
 /// Returns the address to open. A server on all addresses of the machine is reached by one of them.

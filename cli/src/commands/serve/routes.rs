@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::from_fn_with_state;
@@ -20,6 +21,7 @@ use super::{Server, access, streams};
 pub(super) fn create(server: Arc<Server>) -> Router {
     Router::new()
         .route("/", get(send_page))
+        .route("/list", get(send_list))
         .route("/run", get(send_run))
         .route("/part", get(send_part))
         .route("/news", get(send_news))
@@ -44,13 +46,23 @@ async fn send_page(State(server): State<Arc<Server>>) -> Response {
     }
 }
 
+/// Sends what describes all runs.
+async fn send_list(State(server): State<Arc<Server>>) -> Response {
+    send_bytes(move || server.runs.describe().map(|list| Some(list.into_bytes()))).await
+}
+
+type QueryResult<T> = Result<Query<T>, QueryRejection>;
+
 #[derive(Deserialize)]
 struct RunQuery {
     key: String,
 }
 
 /// Sends the curves and lines of one run.
-async fn send_run(State(server): State<Arc<Server>>, Query(query): Query<RunQuery>) -> Response {
+async fn send_run(State(server): State<Arc<Server>>, query: QueryResult<RunQuery>) -> Response {
+    let Ok(Query(query)) = query else {
+        return refuse_query();
+    };
     send_bytes(move || server.runs.load(&query.key)).await
 }
 
@@ -63,7 +75,10 @@ struct PartQuery {
 }
 
 /// Sends the values of one metric between two steps.
-async fn send_part(State(server): State<Arc<Server>>, Query(query): Query<PartQuery>) -> Response {
+async fn send_part(State(server): State<Arc<Server>>, query: QueryResult<PartQuery>) -> Response {
+    let Ok(Query(query)) = query else {
+        return refuse_query();
+    };
     let steps: RangeInclusive<u64> = query.from..=query.to;
     send_bytes(move || server.runs.load_part(&query.key, &query.metric, &steps)).await
 }
@@ -81,6 +96,11 @@ async fn send_bytes(read: impl FnOnce() -> Result<Option<Vec<u8>>, RunError> + S
 /// Begins a stream of news about the runs that the query names.
 async fn send_news(State(server): State<Arc<Server>>, RawQuery(query): RawQuery) -> Response {
     streams::open(server, query.as_deref().unwrap_or_default())
+}
+
+fn refuse_query() -> Response {
+    let text = "cannot understand the query. Reload the page\n";
+    (StatusCode::BAD_REQUEST, text).into_response()
 }
 
 fn not_found() -> Response {

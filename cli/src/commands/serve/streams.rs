@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
@@ -27,8 +27,8 @@ const MAX_KEYS: usize = 64;
 /// News that a reader may be behind.
 const MAX_BEHIND: usize = 256;
 /// Time between two looks at the runs that somebody watches, and looks between two at all runs.
-const INTERVAL: Duration = Duration::from_millis(300);
-const LIST_EVERY: u32 = 5;
+const INTERVAL: Duration = Duration::from_millis(250);
+const LIST_EVERY: u32 = 6;
 
 /// All streams that are open.
 pub(super) struct Streams {
@@ -52,35 +52,46 @@ impl Streams {
     }
 
     fn with_watched<T>(&self, call: impl FnOnce(&mut BTreeMap<String, usize>) -> T) -> T {
-        call(&mut self.watched.lock().unwrap_or_else(PoisonError::into_inner))
+        call(&mut lock(&self.watched))
     }
 }
 
-/// Reads what comes to the runs, as long as somebody watches, and sends the news to all streams.
+/// Reads what comes to the runs, as long as somebody watches, and sends the news to all streams. A run
+/// that takes long to read holds up no other one.
 pub(super) async fn read_news(server: Arc<Server>) {
     let mut looks = interval(INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let being_read: Arc<Mutex<BTreeSet<Option<String>>>> = Arc::default();
     for number in 0_u32.. {
         looks.tick().await;
         if server.streams.is_unused() {
             continue;
         }
-        let reader = Arc::clone(&server);
-        // A folder that cannot be read now may be later.
-        let _ = spawn_blocking(move || {
-            let keys: Vec<String> = reader.streams.with_watched(|watched| watched.keys().cloned().collect());
-            let send = |news: LiveNews| drop(reader.streams.news.send(Arc::new(news)));
-            for key in keys {
-                if let Ok(Some(Some(news))) = reader.runs.read_run(&key).map(Some) {
-                    send(news);
+        let keys: Vec<String> = server.streams.with_watched(|watched| watched.keys().cloned().collect());
+        let list = number.is_multiple_of(LIST_EVERY).then_some(None);
+        for task in keys.into_iter().map(Some).chain(list) {
+            let (server, being_read) = (Arc::clone(&server), Arc::clone(&being_read));
+            if !lock(&being_read).insert(task.clone()) {
+                continue;
+            }
+            spawn_blocking(move || {
+                // A folder that cannot be read now may be later.
+                let news = match &task {
+                    Some(key) => server.runs.read_run(key).unwrap_or_default().into_iter().collect(),
+                    None => server.runs.read_list().unwrap_or_default(),
+                };
+                lock(&being_read).remove(&task);
+                for news in news {
+                    // Without a stream, nobody hears.
+                    let _ = server.streams.news.send(Arc::new(news));
                 }
-            }
-            if number.is_multiple_of(LIST_EVERY) {
-                reader.runs.read_list().unwrap_or_default().into_iter().for_each(send);
-            }
-        })
-        .await;
+            });
+        }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Opens a stream about the runs whose keys the query has.
@@ -129,7 +140,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// Returns the versions of the runs that are loaded, by which the page knows what it lacks.
+    /// Returns the versions of the list and of the runs that are loaded, by which the page knows what
+    /// it lacks.
     fn versions(&self) -> Event {
         let versions: BTreeMap<&str, Option<u64>> = self
             .keys
@@ -138,7 +150,7 @@ impl Reader {
             .collect();
         Event::default()
             .event("versions")
-            .data(json!({ "versions": versions }).to_string())
+            .data(json!({"list": self.server.runs.list_version(), "versions": versions}).to_string())
     }
 
     /// Waits for the next news; `None` ends the stream of a reader that is too far behind. The page
@@ -146,7 +158,7 @@ impl Reader {
     async fn next(&mut self) -> Option<Event> {
         loop {
             let news = self.news.recv().await.ok()?;
-            if matches!(news.kind, "run" | "gone") || self.keys.contains(&news.key) {
+            if matches!(news.kind, "run" | "gone" | "list") || self.keys.contains(&news.key) {
                 return Some(Event::default().event(news.kind).data(&news.json));
             }
         }

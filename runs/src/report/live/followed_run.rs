@@ -15,22 +15,29 @@ use serde_json::{Map, Value, json};
 use crate::curve::CurveSet;
 use crate::report::curve_data::encode;
 use crate::report::run_data::{MAX_LINES, MAX_RANKS, span_of};
-use crate::report::text_lines::{TextLine, split_lines};
+use crate::report::text_lines::{MAX_PARTS, TextLine, split_lines};
 use crate::rows::{NewestAttempts, OpenRows};
-use crate::{Curve, CurvePoint, FollowedFile, RunError, StoredRun};
+use crate::{Curve, CurveBucket, CurvePoint, FollowedFile, RunError, StoredRun};
 
 /// Most buckets of a curve: more than a chart has columns of pixels.
 const MAX_BUCKETS: usize = 1 << 10;
-/// Most buckets of a run, of 136 bytes each.
-const MAX_RUN_BUCKETS: usize = 100_000;
+/// Most buckets of a rank.
+const MAX_RANK_BUCKETS: usize = 40_000;
+/// Size of a bucket and of what a line needs beside its text, in bytes.
+const BUCKET_BYTES: usize = size_of::<CurveBucket>();
+const LINE_BYTES: usize = size_of::<TextLine>();
 /// Most curves of a rank.
 const MAX_CURVES: usize = 20_000;
 /// Most buckets of a part of a curve.
 const MAX_PART_BUCKETS: usize = 1 << 12;
-/// Most rows and lines of one piece of news: with more, it is quicker to load the run again.
+/// Most rows and lines, and most values, of one piece of news: with more, it is quicker to load the
+/// run again.
 const MAX_NEWS: usize = 2000;
+const MAX_NEW_VALUES: usize = 10_000;
 /// Bytes of a stretch of a file of rows whose steps are known.
 const STRETCH: u64 = 1 << 20;
+/// Most bytes of text that are read for the newest lines.
+const MAX_TEXT: usize = 4 << 20;
 /// Time between two readings of a run that logs steps again.
 const REREADING: Duration = Duration::from_secs(10);
 
@@ -41,6 +48,8 @@ pub(super) struct FollowedRun {
     lines: VecDeque<TextLine>,
     has_earlier_lines: bool,
     read_at: Instant,
+    /// `true` if the curves have rows that later ones repeat.
+    has_repeated_rows: bool,
 }
 
 /// News of a run.
@@ -60,18 +69,20 @@ impl FollowedRun {
             lines: VecDeque::new(),
             has_earlier_lines: false,
             read_at: Instant::now(),
+            has_repeated_rows: false,
         };
         followed.begin_ranks()?;
         let superseded = followed.run.manifest.superseded_rows();
         for (number, rank) in &mut followed.ranks {
-            rank.read_rows(None);
-            // Few runs have several attempts, which cost another reading.
-            if rank.attempt > 1 {
+            let read = rank.read_rows(None);
+            // Few runs have several attempts, or files that are made anew meanwhile. Both cost another
+            // reading.
+            if rank.attempt > 1 || read.is_replaced {
                 let newest = NewestAttempts::read(&rank.path, &superseded)?;
                 let text = rank.text.take();
                 *rank = FollowedRank::begin(*number, rank.path.clone(), newest);
                 rank.text = text;
-                rank.read_rows(None);
+                followed.has_repeated_rows |= rank.read_rows(None).is_replaced;
             }
         }
         let mut lines = Vec::new();
@@ -95,30 +106,28 @@ impl FollowedRun {
                 || one.manifest.attempts.len() != other.manifest.attempts.len()
                 || one.manifest.superseded_rows() != other.manifest.superseded_rows()
         };
-        let has_other_file = self.ranks.values().any(|rank| rank.rows.is_replaced());
-        if is_other(&now, &self.run) || (has_other_file && self.has_rows()) {
+        let has_other_file = |rank: &FollowedRank| !rank.stretches.is_empty() && rank.rows.is_replaced();
+        let is_late = self.has_repeated_rows && self.read_at.elapsed() >= REREADING;
+        if is_other(&now, &self.run) || is_late || self.ranks.values().any(has_other_file) {
             *self = Self::read(now)?;
             return Ok(Some(RunNews::Reload));
         }
         self.run = now;
         self.begin_ranks()?;
-        let (mut rows, mut lines) = (Vec::new(), Vec::new());
-        let mut repeats = false;
+        let (mut rows, mut lines, mut values) = (Vec::new(), Vec::new(), 0);
         for (number, rank) in &mut self.ranks {
             let mut own = Vec::new();
-            repeats |= rank.read_rows(Some(&mut own));
+            let read = rank.read_rows(Some(&mut own));
+            self.has_repeated_rows |= read.has_repeated_rows || read.is_replaced;
+            values += own.iter().map(|row| row.values.len()).sum::<usize>();
             rows.extend(own.iter().map(|row| row_for_page(*number, row)));
             let text = rank.read_text();
             lines.extend(split_lines(&text, *number, span_of(&self.run)));
         }
-        if repeats && self.read_at.elapsed() >= REREADING {
-            *self = Self::read(self.run.clone())?;
-            return Ok(Some(RunNews::Reload));
-        }
         if rows.is_empty() && lines.is_empty() {
             return Ok(None);
         }
-        let news = match rows.len() + lines.len() > MAX_NEWS {
+        let news = match rows.len() + lines.len() > MAX_NEWS || values > MAX_NEW_VALUES {
             true => RunNews::Reload,
             false => RunNews::More {
                 rows,
@@ -129,10 +138,27 @@ impl FollowedRun {
         Ok(Some(news))
     }
 
-    /// Returns the number of buckets that are held.
-    pub(super) fn buckets(&self) -> usize {
+    /// Returns the bytes of the curves and lines that are held.
+    pub(super) fn bytes(&self) -> usize {
         let curves = self.ranks.values().flat_map(|rank| &rank.curves.curves);
-        curves.map(|curve| curve.buckets().len()).sum()
+        let buckets: usize = curves.map(Curve::capacity).sum();
+        let lines = self.lines.iter().map(|line| LINE_BYTES + line.text.capacity());
+        buckets * BUCKET_BYTES + lines.sum::<usize>()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_inexact(&self) -> bool {
+        self.has_repeated_rows
+    }
+
+    #[cfg(test)]
+    pub(super) fn make_late(&mut self) {
+        self.read_at -= REREADING;
+    }
+
+    /// Thins the curves to half as many buckets.
+    pub(super) fn thin(&mut self) {
+        self.ranks.values_mut().for_each(|rank| rank.curves.halve());
     }
 
     /// Returns all curves and lines for the page, which tells by `version` what comes later.
@@ -155,10 +181,6 @@ impl FollowedRun {
             rank.read_part(*number, metric, steps, &mut curves)?;
         }
         Ok(encode_all(json!({}), curves.iter().map(Cow::Borrowed)))
-    }
-
-    fn has_rows(&self) -> bool {
-        self.ranks.values().any(|rank| !rank.stretches.is_empty())
     }
 
     /// Begins with the ranks whose files are new.
@@ -203,9 +225,19 @@ struct FollowedRank {
     open: OpenRows,
     curves: CurveSet,
     stretches: Vec<Stretch>,
-    /// The greatest step of the attempts before the newest one.
+    /// The greatest step in the curves, and that of the attempts before the newest one.
+    last_step: Option<u64>,
     earlier_step: Option<u64>,
     attempt: u32,
+}
+
+/// The rows that a reading has met.
+#[derive(Default)]
+struct ReadRows {
+    /// `true` if some repeat steps that the curves have from an earlier attempt.
+    has_repeated_rows: bool,
+    /// `true` if the file was made anew meanwhile.
+    is_replaced: bool,
 }
 
 /// Neighboring lines of a file of rows.
@@ -215,9 +247,27 @@ struct Stretch {
     steps: RangeInclusive<u64>,
 }
 
+impl Stretch {
+    /// Adds a line to the last stretch, or begins another one.
+    fn extend(stretches: &mut Vec<Self>, begin: u64, end: u64, step: u64) {
+        match stretches.last_mut() {
+            // A file that was made anew begins at 0 again.
+            Some(last) if begin >= last.end && end - last.begin <= STRETCH => {
+                last.end = end;
+                last.steps = step.min(*last.steps.start())..=step.max(*last.steps.end());
+            }
+            _ => stretches.push(Self {
+                begin,
+                end,
+                steps: step..=step,
+            }),
+        }
+    }
+}
+
 impl FollowedRank {
     fn begin(number: u32, path: PathBuf, newest: NewestAttempts) -> Self {
-        let mut curves = CurveSet::new(MAX_BUCKETS, MAX_RUN_BUCKETS, MAX_CURVES);
+        let mut curves = CurveSet::new(MAX_BUCKETS, MAX_RANK_BUCKETS, MAX_CURVES);
         curves.begin(number);
         Self {
             rows: FollowedFile::at_begin_of(&path),
@@ -227,42 +277,32 @@ impl FollowedRank {
             open: OpenRows::default(),
             curves,
             stretches: Vec::new(),
+            last_step: None,
             earlier_step: None,
             attempt: 1,
         }
     }
 
-    /// Reads the rows that have come, and adds the first of them to the news. Returns `true` if some
-    /// repeat steps of an earlier attempt.
-    fn read_rows(&mut self, mut news: Option<&mut Vec<StoredRow>>) -> bool {
-        let mut repeats = false;
+    /// Reads the rows that have come, and adds the first of them to the news.
+    fn read_rows(&mut self, mut news: Option<&mut Vec<StoredRow>>) -> ReadRows {
+        let mut read = ReadRows::default();
         let (newest, open, curves) = (&self.newest, &mut self.open, &mut self.curves);
-        let (stretches, earlier, attempt) = (&mut self.stretches, &mut self.earlier_step, &mut self.attempt);
-        self.rows.read_lines(|place, line| {
+        let (last, earlier, attempt) = (&mut self.last_step, &mut self.earlier_step, &mut self.attempt);
+        let stretches = &mut self.stretches;
+        read.is_replaced = self.rows.read_lines(|place, line| {
             let Ok(row) = serde_json::from_slice::<StoredRow>(line) else {
                 return;
             };
-            let end = place + line.len() as u64 + 1;
-            match stretches.last_mut() {
-                Some(last) if end - last.begin <= STRETCH => {
-                    last.end = end;
-                    let (from, to) = (*last.steps.start(), *last.steps.end());
-                    last.steps = from.min(row.step)..=to.max(row.step);
-                }
-                _ => stretches.push(Stretch {
-                    begin: place,
-                    end,
-                    steps: row.step..=row.step,
-                }),
-            }
+            Stretch::extend(stretches, place, place + line.len() as u64 + 1, row.step);
             if !newest.has(&row) {
                 return;
             }
             if row.attempt > *attempt {
                 *attempt = row.attempt;
-                *earlier = stretches.iter().map(|stretch| *stretch.steps.end()).max();
+                *earlier = *last;
             }
-            repeats |= row.attempt > 1 && earlier.is_some_and(|earlier| row.step <= earlier);
+            read.has_repeated_rows |= earlier.is_some_and(|earlier| row.step <= earlier);
+            *last = (*last).max(Some(row.step));
             if let Some(news) = news.as_deref_mut().filter(|news| news.len() <= MAX_NEWS) {
                 news.push(row.clone());
             }
@@ -270,7 +310,7 @@ impl FollowedRank {
                 curves.add(&complete);
             }
         });
-        repeats
+        read
     }
 
     /// Reads the last lines of the text, also from rotated parts. Returns whether there are earlier
@@ -280,14 +320,14 @@ impl FollowedRank {
         let Some((_, path)) = &self.text else {
             return (text, false);
         };
-        for number in 1.. {
+        for number in 1..MAX_PARTS {
             let mut name = path.as_os_str().to_owned();
             name.push(format!(".{number}"));
             let part = Path::new(&name);
             if part.symlink_metadata().is_err() {
                 return (text, false);
             }
-            if text.lines().count() >= MAX_LINES {
+            if text.lines().count() >= MAX_LINES || text.len() >= MAX_TEXT {
                 break;
             }
             let mut earlier = String::new();
@@ -300,6 +340,8 @@ impl FollowedRank {
     fn read_text(&mut self) -> String {
         let mut text = String::new();
         if let Some((file, _)) = &mut self.text {
+            // As much may have come since somebody watched the run as the disk holds.
+            file.skip_ahead();
             add_lines(file, &mut text);
         }
         text

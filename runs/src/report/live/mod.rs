@@ -6,11 +6,12 @@ mod followed_run;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use logcore::{RunManifest, RunState};
 use serde_json::json;
@@ -23,8 +24,12 @@ use crate::{RunError, StoredRun};
 
 /// Most bytes of what describes all runs.
 const MAX_LIST_BYTES: usize = 32 << 20;
-/// Most buckets of the runs that are held, of 136 bytes each.
-const MAX_HELD_BUCKETS: usize = 1_600_000;
+/// Most bytes of the curves and lines of the runs that are held.
+const MAX_HELD_BYTES: usize = 160_000_000;
+/// Age from which a run may be forgotten: nobody watches it.
+const UNWATCHED: Duration = Duration::from_secs(5);
+/// Most changes that are told one by one; with more, a page lists the runs again.
+const MAX_CHANGES: usize = 50;
 
 /// The runs in a folder, for a page that shows them while they go on.
 ///
@@ -63,7 +68,10 @@ pub struct LiveRuns {
     listed: Mutex<BTreeMap<String, ListedRun>>,
     /// The keys of the runs that have come, changed or gone since somebody asked.
     changed: Mutex<BTreeSet<String>>,
+    /// Version of the list.
+    list_version: AtomicU64,
     held: Mutex<HashMap<String, HeldRun>>,
+    /// Versions go up, also from one server to the next.
     last_version: AtomicU64,
 }
 
@@ -81,10 +89,11 @@ pub struct LivePage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LiveNews {
-    /// `run`: a run is new, or its state has changed. `gone`: its folder is gone. `rows`: rows and
-    /// lines have come. `reload`: the page asks for the run again.
+    /// `run`: a run is new, or its state has changed. `gone`: its folder is gone. `list`: the page
+    /// lists the runs again. `rows`: rows and lines have come. `reload`: the page asks for the run
+    /// again.
     pub kind: &'static str,
-    /// Key of the run.
+    /// Key of the run; empty for a `list`.
     pub key: String,
     /// The news as JSON.
     pub json: String,
@@ -103,22 +112,22 @@ struct FileMark {
     modified: Option<SystemTime>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct HeldRun {
     used: Instant,
-    buckets: usize,
-    slot: Arc<Mutex<Slot>>,
+    bytes: usize,
+    slot: Arc<Slot>,
 }
 
-/// A run, unless it is not read yet, with the version of what was read.
+/// A run, once it is read, with the version of what was read. The version is 0 before.
 #[derive(Default)]
 struct Slot {
-    followed: Option<FollowedRun>,
-    version: u64,
+    followed: Mutex<Option<FollowedRun>>,
+    version: AtomicU64,
 }
 
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot")
             .field("version", &self.version)
             .finish_non_exhaustive()
@@ -133,8 +142,9 @@ impl LiveRuns {
             log_dir: log_dir.to_owned(),
             listed: Mutex::default(),
             changed: Mutex::default(),
+            list_version: AtomicU64::new(0),
             held: Mutex::default(),
-            last_version: AtomicU64::new(0),
+            last_version: AtomicU64::new(microseconds_since_1970()),
         }
     }
 
@@ -144,16 +154,33 @@ impl LiveRuns {
     ///
     /// If the folder cannot be read.
     pub fn page(&self) -> Result<LivePage, RunError> {
-        self.list()?;
-        let listed = lock(&self.listed);
-        let mut runs: Vec<(&str, &StoredRun)> = listed.iter().map(|(key, listed)| (&**key, &listed.run)).collect();
-        runs.sort_by(|(_, a), (_, b)| b.manifest.started.total_cmp(&a.manifest.started));
-        let json = live_runs_json(&runs, MAX_LIST_BYTES);
+        let json = self.describe()?;
         let page = Page::live(&json);
         Ok(LivePage {
             html: page.parts().collect(),
             policy: page.policy,
         })
+    }
+
+    /// Lists the runs, and returns what describes them as the page has it.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn describe(&self) -> Result<String, RunError> {
+        self.list()?;
+        // Read before the runs, so that a later change makes the list older than it is, and not newer.
+        let version = self.list_version();
+        let listed = lock(&self.listed);
+        let mut runs: Vec<(&str, &StoredRun)> = listed.iter().map(|(key, listed)| (&**key, &listed.run)).collect();
+        runs.sort_by(|(_, a), (_, b)| b.manifest.started.total_cmp(&a.manifest.started));
+        Ok(live_runs_json(&runs, version, MAX_LIST_BYTES))
+    }
+
+    /// Returns the version of the list of runs.
+    #[must_use]
+    pub fn list_version(&self) -> u64 {
+        self.list_version.load(Ordering::Acquire)
     }
 
     /// Returns the curves and the newest lines of a run, in the form that the page reads; `None` if
@@ -163,16 +190,23 @@ impl LiveRuns {
     ///
     /// If the run cannot be read.
     pub fn load(&self, key: &str) -> Result<Option<Vec<u8>>, RunError> {
-        self.with_run(key, |slot, run| {
-            let followed = match &mut slot.followed {
-                Some(followed) => followed,
-                None => {
-                    slot.version = self.next_version();
-                    slot.followed.insert(FollowedRun::read(run)?)
-                }
-            };
-            Ok(followed.encode(slot.version))
-        })
+        let Some((run, slot)) = self.find(key) else {
+            return Ok(None);
+        };
+        let mut held = lock(&slot.followed);
+        let followed = match &mut *held {
+            Some(followed) => followed,
+            None => {
+                let followed = held.insert(FollowedRun::read(run)?);
+                slot.version.store(self.next_version(), Ordering::Release);
+                followed
+            }
+        };
+        let bytes = followed.encode(slot.version.load(Ordering::Acquire));
+        let size = followed.bytes();
+        drop(held);
+        self.keep_small(key, size);
+        Ok(Some(bytes))
     }
 
     /// Returns the values of one metric of a run between two steps, as [`load`](Self::load) does and
@@ -182,50 +216,58 @@ impl LiveRuns {
     ///
     /// If the run cannot be read.
     pub fn load_part(&self, key: &str, metric: &str, steps: &RangeInclusive<u64>) -> Result<Option<Vec<u8>>, RunError> {
-        let part = self.with_run(key, |slot, _| match &slot.followed {
-            Some(followed) => followed.encode_part(metric, steps).map(Some),
-            None => Ok(None),
-        });
-        Ok(part?.flatten())
+        let Some((_, slot)) = self.find(key) else {
+            return Ok(None);
+        };
+        let held = lock(&slot.followed);
+        held.as_ref()
+            .map(|followed| followed.encode_part(metric, steps))
+            .transpose()
     }
 
     /// Returns the version of a run that is loaded: the number that its newest rows have in the page.
     #[must_use]
     pub fn version(&self, key: &str) -> Option<u64> {
-        let slot = lock(&self.held).get(key).map(|held| Arc::clone(&held.slot))?;
-        let slot = lock(&slot);
-        slot.followed.is_some().then_some(slot.version)
+        let version = lock(&self.held).get(key)?.slot.version.load(Ordering::Acquire);
+        Some(version).filter(|version| *version > 0)
     }
 
-    /// Reads what a loaded run has got since; `None` if there is nothing.
+    /// Reads what a loaded run has got since; `None` if there is nothing, or another thread is reading
+    /// the run.
     ///
     /// # Errors
     ///
     /// If the run cannot be read.
     pub fn read_run(&self, key: &str) -> Result<Option<LiveNews>, RunError> {
-        let news = self.with_run(key, |slot, _| {
-            let Some(followed) = &mut slot.followed else {
-                return Ok(None);
-            };
-            let Some(news) = followed.read_on()? else {
-                return Ok(None);
-            };
-            let from = slot.version;
-            slot.version = self.next_version();
-            let (kind, json) = match news {
-                RunNews::More { rows, lines } => (
-                    "rows",
-                    json!({"key": key, "from": from, "version": slot.version, "rows": rows, "lines": lines}),
-                ),
-                RunNews::Reload => ("reload", json!({"key": key})),
-            };
-            Ok(Some(LiveNews {
-                kind,
-                key: key.to_owned(),
-                json: json.to_string(),
-            }))
-        });
-        Ok(news?.flatten())
+        let Some((_, slot)) = self.find(key) else {
+            return Ok(None);
+        };
+        let Ok(mut held) = slot.followed.try_lock() else {
+            return Ok(None);
+        };
+        let Some(followed) = &mut *held else {
+            return Ok(None);
+        };
+        let Some(news) = followed.read_on()? else {
+            return Ok(None);
+        };
+        let (from, version) = (slot.version.load(Ordering::Acquire), self.next_version());
+        slot.version.store(version, Ordering::Release);
+        let (kind, json) = match news {
+            RunNews::More { rows, lines } => (
+                "rows",
+                json!({"key": key, "from": from, "version": version, "rows": rows, "lines": lines}),
+            ),
+            RunNews::Reload => ("reload", json!({"key": key})),
+        };
+        let size = followed.bytes();
+        drop(held);
+        self.keep_small(key, size);
+        Ok(Some(LiveNews {
+            kind,
+            key: key.to_owned(),
+            json: json.to_string(),
+        }))
     }
 
     /// Lists the runs again, and returns those that are new, have changed, or are gone since the last
@@ -237,18 +279,24 @@ impl LiveRuns {
     pub fn read_list(&self) -> Result<Vec<LiveNews>, RunError> {
         self.list()?;
         let changed = std::mem::take(&mut *lock(&self.changed));
+        let version = self.list_version();
+        if changed.len() > MAX_CHANGES {
+            return Ok(vec![LiveNews {
+                kind: "list",
+                key: String::new(),
+                json: json!({}).to_string(),
+            }]);
+        }
         let listed = lock(&self.listed);
-        let news = changed.into_iter().map(|key| match listed.get(&key) {
-            Some(known) => LiveNews {
-                kind: "run",
-                json: live_runs_json(&[(&key, &known.run)], MAX_LIST_BYTES),
-                key,
-            },
-            None => LiveNews {
-                kind: "gone",
-                json: json!({ "key": key }).to_string(),
-                key,
-            },
+        let last = changed.len();
+        let news = changed.into_iter().zip(1..).map(|(key, number)| {
+            // A page that misses a part of the news has an old list.
+            let version = if number == last { version } else { 0 };
+            let (kind, json) = match listed.get(&key) {
+                Some(known) => ("run", live_runs_json(&[(&key, &known.run)], version, MAX_LIST_BYTES)),
+                None => ("gone", json!({"key": key, "list": version}).to_string()),
+            };
+            LiveNews { kind, key, json }
         });
         Ok(news.collect())
     }
@@ -259,6 +307,7 @@ impl LiveRuns {
         let mut listed = lock(&self.listed);
         let mut changed = lock(&self.changed);
         let mut before = std::mem::take(&mut *listed);
+        let mut is_changed = false;
         for folder in folders {
             let key = key_of(&folder, &self.log_dir);
             let Ok(metadata) = folder.join(RunManifest::FILE).symlink_metadata() else {
@@ -277,11 +326,14 @@ impl LiveRuns {
                 continue;
             }
             let Ok(run) = StoredRun::open(&folder) else {
+                // Somebody may be writing the file.
+                listed.extend(known.map(|known| (key, known)));
                 continue;
             };
             let is_same = |known: &ListedRun| known.file == file && known.run.state == run.state;
             if !known.as_ref().is_some_and(is_same) {
                 changed.insert(key.clone());
+                is_changed = true;
             }
             listed.insert(key, ListedRun { run, file });
         }
@@ -289,53 +341,62 @@ impl LiveRuns {
         for gone in before.into_keys() {
             held.remove(&gone);
             changed.insert(gone);
+            is_changed = true;
+        }
+        if is_changed {
+            self.list_version.store(self.next_version(), Ordering::Release);
         }
         Ok(())
     }
 
-    /// Does something with a listed run; `None` if no run has the key.
-    fn with_run<T>(
-        &self,
-        key: &str,
-        call: impl FnOnce(&mut Slot, StoredRun) -> Result<T, RunError>,
-    ) -> Result<Option<T>, RunError> {
-        let run = match lock(&self.listed).get(key) {
-            Some(listed) => listed.run.clone(),
-            None => return Ok(None),
-        };
-        let slot = {
-            let mut held = lock(&self.held);
-            let held = held.entry(key.to_owned()).or_insert_with(|| HeldRun {
-                used: Instant::now(),
-                buckets: 0,
-                slot: Arc::default(),
-            });
-            held.used = Instant::now();
-            Arc::clone(&held.slot)
-        };
-        let mut slot = lock(&slot);
-        let result = call(&mut slot, run);
-        let buckets = slot.followed.as_ref().map_or(0, FollowedRun::buckets);
-        drop(slot);
-        self.forget_oldest(key, buckets);
-        result.map(Some)
+    /// Returns a listed run, and the place where it is held.
+    fn find(&self, key: &str) -> Option<(StoredRun, Arc<Slot>)> {
+        let run = lock(&self.listed).get(key)?.run.clone();
+        let mut held = lock(&self.held);
+        let held = held.entry(key.to_owned()).or_insert_with(|| HeldRun {
+            used: Instant::now(),
+            bytes: 0,
+            slot: Arc::default(),
+        });
+        held.used = Instant::now();
+        Some((run, Arc::clone(&held.slot)))
     }
 
-    /// Notes the size of a run, and forgets the runs that were used least lately until the others fit.
-    fn forget_oldest(&self, key: &str, buckets: usize) {
+    /// Notes the size of a run. If all runs together are too large, forgets those that nobody watches,
+    /// and then thins the largest.
+    fn keep_small(&self, key: &str, bytes: usize) {
         let mut held = lock(&self.held);
         if let Some(own) = held.get_mut(key) {
-            own.buckets = buckets;
+            own.bytes = bytes;
         }
-        while held.values().map(|run| run.buckets).sum::<usize>() > MAX_HELD_BUCKETS {
-            let oldest = held
-                .iter()
-                .filter(|(own, _)| *own != key)
-                .min_by_key(|(_, run)| run.used);
+        let size = |held: &HashMap<String, HeldRun>| held.values().map(|run| run.bytes).sum::<usize>();
+        while size(&held) > MAX_HELD_BYTES {
+            let unwatched = held.iter().filter(|(_, run)| run.used.elapsed() > UNWATCHED);
+            let oldest = unwatched.min_by_key(|(_, run)| run.used);
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else {
                 break;
             };
             held.remove(&oldest);
+        }
+        let mut largest: Vec<&mut HeldRun> = held.values_mut().collect();
+        largest.sort_by_key(|run| std::cmp::Reverse(run.bytes));
+        let mut surplus = largest
+            .iter()
+            .map(|run| run.bytes)
+            .sum::<usize>()
+            .saturating_sub(MAX_HELD_BYTES);
+        for run in largest {
+            if surplus == 0 {
+                break;
+            }
+            // A run that another thread reads gets its turn later.
+            if let Ok(mut followed) = run.slot.followed.try_lock()
+                && let Some(followed) = &mut *followed
+            {
+                followed.thin();
+                surplus = surplus.saturating_sub(run.bytes - followed.bytes().min(run.bytes));
+                run.bytes = followed.bytes();
+            }
         }
     }
 
@@ -352,9 +413,15 @@ fn key_of(folder: &Path, log_dir: &Path) -> String {
         // A name that is no UTF-8 gets its bytes, so that two of them stay two.
         false => match folder.file_name().unwrap_or_default() {
             name if name.to_str().is_some() => name.to_string_lossy().into_owned(),
-            name => format!("{name:?}"),
+            // No name of a folder begins so.
+            name => format!("/{name:?}"),
         },
     }
+}
+
+fn microseconds_since_1970() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or_default()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

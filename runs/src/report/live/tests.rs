@@ -163,6 +163,99 @@ fn the_list_tells_of_runs_that_come_change_and_go() {
 }
 
 #[test]
+fn a_page_that_has_missed_news_knows_by_the_versions() {
+    let one = OneRun::new(&row(1, ",\"loss\":1"));
+    let list = || serde_json::from_str::<Value>(&one.runs.describe().unwrap()).unwrap()["list"].clone();
+    let before = list();
+    assert_eq!((&before, list()), (&one.runs.list_version().into(), before.clone()));
+    one.describe(r#"{"id":"a1","state":"failed","attempts":[{}]}"#);
+    let news = one.runs.read_list().unwrap();
+    let told: Value = serde_json::from_str(&news[0].json).unwrap();
+    assert!(told["list"] != before && told["list"] == list());
+    let version = one.load()["version"].as_u64().unwrap();
+    let restarted = LiveRuns::new(one.folder.path());
+    restarted.read_list().unwrap();
+    restarted.load("one").unwrap();
+    assert!(
+        restarted.version("one").unwrap() > version,
+        "versions go on in the next server"
+    );
+    for number in 0..60 {
+        let folder = one.folder.path().join(number.to_string());
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("run.json"), "{}").unwrap();
+    }
+    let news = one.runs.read_list().unwrap();
+    assert_eq!((news.len(), news[0].kind), (1, "list"));
+    assert_eq!(list(), one.runs.list_version());
+}
+
+#[test]
+fn rows_of_an_attempt_that_repeats_steps_replace_the_earlier_ones() {
+    let mut rows = String::new();
+    for step in 0..100 {
+        rows += &row(step, ",\"loss\":1");
+    }
+    let one = OneRun::new(&rows);
+    one.describe(r#"{"id":"a1","state":"finished","attempts":[{},{}]}"#);
+    one.runs.read_list().unwrap();
+    one.load();
+    for step in 50..110 {
+        one.append("metrics.jsonl", &row(step, ",\"loss\":2,\"attempt\":2"));
+    }
+    assert_eq!(one.news().map(|(kind, _)| kind), Some("rows"));
+    let followed = one.runs.find("one").unwrap().1;
+    let mut followed = lock(&followed.followed);
+    let followed = followed.as_mut().unwrap();
+    assert!(followed.is_inexact() && followed.read_on().unwrap().is_none(), "later");
+    followed.make_late();
+    assert!(matches!(followed.read_on().unwrap(), Some(RunNews::Reload)));
+    assert!(!followed.is_inexact());
+}
+
+#[test]
+fn an_attempt_that_names_its_first_step_repeats_nothing() {
+    let one = OneRun::new(&[1, 2, 3].map(|step| row(step, ",\"loss\":1")).concat());
+    one.describe(r#"{"id":"a1","state":"finished","attempts":[{},{"first_step":{"a":2}}]}"#);
+    one.runs.read_list().unwrap();
+    one.load();
+    one.append("metrics.jsonl", &row(2, ",\"loss\":2,\"attempt\":2"));
+    assert_eq!(one.news().map(|(kind, _)| kind), Some("rows"));
+    let followed = one.runs.find("one").unwrap().1;
+    assert!(!lock(&followed.followed).as_ref().unwrap().is_inexact());
+}
+
+#[test]
+fn a_run_that_comes_back_is_another_one() {
+    let one = OneRun::new(&row(1, ",\"loss\":1"));
+    one.load();
+    fs::remove_dir_all(one.path("")).unwrap();
+    one.runs.read_list().unwrap();
+    fs::create_dir(one.path("")).unwrap();
+    one.describe(r#"{"id":"a2","state":"finished","attempts":[{}]}"#);
+    let kinds: Vec<_> = one
+        .runs
+        .read_list()
+        .unwrap()
+        .into_iter()
+        .map(|news| news.kind)
+        .collect();
+    assert_eq!((kinds, one.runs.version("one")), (vec!["run"], None));
+    assert_eq!(one.load()["curves"], json!([]));
+}
+
+#[cfg(unix)]
+#[test]
+fn rows_that_are_a_link_are_no_rows_made_anew() {
+    let one = OneRun::new("");
+    fs::remove_file(one.path("metrics.jsonl")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", one.path("metrics.jsonl")).unwrap();
+    fs::write(one.path("metrics.rank1.jsonl"), row(1, ",\"loss\":1")).unwrap();
+    assert_eq!(one.load()["curves"][0]["rank"], 1);
+    assert_eq!(one.news(), None);
+}
+
+#[test]
 fn keys_are_looked_up_and_links_are_not_followed() {
     let one = OneRun::new("");
     #[cfg(unix)]
@@ -203,17 +296,21 @@ fn the_runs_that_were_used_least_lately_are_forgotten() {
     let one = OneRun::new(&row(1, ",\"loss\":1"));
     one.load();
     assert!(one.runs.version("one").is_some());
-    one.runs.forget_oldest("one", MAX_HELD_BUCKETS + 1);
-    assert!(one.runs.version("one").is_some(), "the run in use stays");
-    let hold = |key: &str| {
-        let run = HeldRun {
-            used: Instant::now(),
-            buckets: 0,
-            slot: Arc::default(),
-        };
-        lock(&one.runs.held).insert(key.to_owned(), run);
+    one.runs.keep_small("one", MAX_HELD_BYTES + 1);
+    assert!(
+        one.runs.version("one").is_some(),
+        "a run that somebody watches is thinned, and stays"
+    );
+    let Some(before) = Instant::now().checked_sub(UNWATCHED * 2) else {
+        return;
     };
-    hold("other");
-    one.runs.forget_oldest("other", 1);
+    lock(&one.runs.held).get_mut("one").unwrap().used = before;
+    let other = HeldRun {
+        used: Instant::now(),
+        bytes: 0,
+        slot: Arc::default(),
+    };
+    lock(&one.runs.held).insert("other".to_owned(), other);
+    one.runs.keep_small("other", MAX_HELD_BYTES + 1);
     assert!(one.runs.version("one").is_none());
 }
