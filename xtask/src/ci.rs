@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         let mut doc = cargo::command(&[&["doc", "--quiet", "--no-deps"], &cargo::EVERYTHING[..]].concat());
         cargo::run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    steps.run("features", || features::run(&[]))?;
+    steps.run("features", || features::run(&["--short".to_owned()]))?;
     steps.run("packages", || package::run(&[]))?;
     steps.run("instructions", || instructions::run(&[]))?;
     steps.run("benches check", || cargo::run(&["check", "--quiet", "-p", "benches"]))?;

@@ -47,7 +47,7 @@ const TASKS: &[Task] = &[
     ),
     (
         "features",
-        "",
+        "[--short]",
         "each feature, the layers, the size of a small pick",
         features::run,
     ),

@@ -25,7 +25,7 @@ use crate::{RunError, StoredRun};
 /// Most bytes of what describes all runs.
 const MAX_LIST_BYTES: usize = 32 << 20;
 /// Most bytes of the curves and lines of the runs that are held.
-const MAX_HELD_BYTES: usize = 160_000_000;
+const MAX_HELD_BYTES: usize = 120_000_000;
 /// Age from which a run may be forgotten: nobody watches it.
 const UNWATCHED: Duration = Duration::from_secs(5);
 /// Most changes that are told one by one; with more, a page lists the runs again.
