@@ -102,10 +102,7 @@ impl RunImporter {
         let log_dir = log_dir.canonicalize().with_context(cannot)?;
         let folder = Folder::open(&log_dir).with_context(cannot)?;
         remove_killed(&folder);
-        let scratch = Path::new(IMPORTS).join(random_suffix());
-        folder.create_dir_all(&scratch).with_context(cannot)?;
-        let lock = folder.append(&scratch.join(RunManifest::LOCK)).with_context(cannot)?;
-        let _ = lock.try_lock();
+        let (scratch, lock) = create_scratch(&folder).with_context(cannot)?;
         Ok(Self {
             log_dir,
             folder,
@@ -295,14 +292,43 @@ impl Drop for RunImporter {
     }
 }
 
+/// Most folders that other imports take away before this one has locked its own.
+const ATTEMPTS: u32 = 5;
+
+/// Creates a folder for an import, and locks it.
+fn create_scratch(log_dir: &Folder) -> io::Result<(PathBuf, File)> {
+    let mut attempts = 1..=ATTEMPTS;
+    loop {
+        let scratch = Path::new(IMPORTS).join(random_suffix());
+        let path = scratch.join(RunManifest::LOCK);
+        let create = || {
+            log_dir.create_dir_all(&scratch)?;
+            let lock = log_dir.append(&path)?;
+            let _ = lock.try_lock();
+            // Until the lock, another import may have taken the folder for that of a killed one.
+            log_dir.open_file(&path).map(|_| lock)
+        };
+        match create() {
+            Ok(lock) => return Ok((scratch, lock)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts.next().is_some() => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Removes what killed imports have left.
 fn remove_killed(log_dir: &Folder) {
     let imports = log_dir.folder(Path::new(IMPORTS));
     for entry in imports.and_then(|imports| imports.entries()).unwrap_or_default() {
         let scratch = Path::new(IMPORTS).join(&entry.name);
-        let lock = log_dir.open_file(&scratch.join(RunManifest::LOCK));
-        if entry.kind == EntryKind::Folder && lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
-            let _ = remove_all(log_dir, &scratch);
+        if entry.kind != EntryKind::Folder {
+            continue;
+        }
+        match log_dir.open_file(&scratch.join(RunManifest::LOCK)) {
+            Ok(lock) if lock.try_lock().is_ok() => drop(remove_all(log_dir, &scratch)),
+            Ok(_) => {}
+            // Killed before it had a lock. Only an empty folder goes.
+            Err(_) => drop(log_dir.remove_dir(&scratch)),
         }
     }
 }
