@@ -26,7 +26,7 @@ use crate::{RunError, StoredRun};
 const MAX_LIST_BYTES: usize = 32 << 20;
 /// Most bytes of the curves and lines of the runs that are held.
 const MAX_HELD_BYTES: usize = 120_000_000;
-/// Age from which a run may be forgotten: nobody watches it.
+/// Time without a look at its news from which on nobody watches a run.
 const UNWATCHED: Duration = Duration::from_secs(5);
 /// Most changes that are told one by one; with more, a page lists the runs again.
 const MAX_CHANGES: usize = 50;
@@ -115,8 +115,32 @@ struct FileMark {
 #[derive(Debug, Clone)]
 struct HeldRun {
     used: Instant,
+    /// The last look at the news of the run.
+    watched: Option<Instant>,
+    /// `true` until a page is told that the run was forgotten.
+    is_forgotten: bool,
     bytes: usize,
     slot: Arc<Slot>,
+}
+
+impl HeldRun {
+    fn new() -> Self {
+        Self {
+            used: Instant::now(),
+            watched: None,
+            is_forgotten: false,
+            bytes: 0,
+            slot: Arc::default(),
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.watched.is_some_and(|watched| watched.elapsed() < UNWATCHED)
+    }
+
+    fn forget(&mut self) {
+        (self.bytes, self.is_forgotten, self.slot) = (0, true, Arc::default());
+    }
 }
 
 /// A run, once it is read, with the version of what was read. The version is 0 before.
@@ -205,6 +229,9 @@ impl LiveRuns {
         let bytes = followed.encode(slot.version.load(Ordering::Acquire));
         let size = followed.bytes();
         drop(held);
+        if let Some(held) = lock(&self.held).get_mut(key) {
+            held.is_forgotten = false;
+        }
         self.keep_small(key, size);
         Ok(Some(bytes))
     }
@@ -242,6 +269,16 @@ impl LiveRuns {
         let Some((_, slot)) = self.find(key) else {
             return Ok(None);
         };
+        if let Some(held) = lock(&self.held).get_mut(key) {
+            held.watched = Some(Instant::now());
+            if std::mem::take(&mut held.is_forgotten) {
+                return Ok(Some(LiveNews {
+                    kind: "reload",
+                    key: key.to_owned(),
+                    json: json!({ "key": key }).to_string(),
+                }));
+            }
+        }
         let Ok(mut held) = slot.followed.try_lock() else {
             return Ok(None);
         };
@@ -353,11 +390,7 @@ impl LiveRuns {
     fn find(&self, key: &str) -> Option<(StoredRun, Arc<Slot>)> {
         let run = lock(&self.listed).get(key)?.run.clone();
         let mut held = lock(&self.held);
-        let held = held.entry(key.to_owned()).or_insert_with(|| HeldRun {
-            used: Instant::now(),
-            bytes: 0,
-            slot: Arc::default(),
-        });
+        let held = held.entry(key.to_owned()).or_insert_with(HeldRun::new);
         held.used = Instant::now();
         Some((run, Arc::clone(&held.slot)))
     }
@@ -369,22 +402,22 @@ impl LiveRuns {
         if let Some(own) = held.get_mut(key) {
             own.bytes = bytes;
         }
-        let size = |held: &HashMap<String, HeldRun>| held.values().map(|run| run.bytes).sum::<usize>();
-        while size(&held) > MAX_HELD_BYTES {
-            let unwatched = held.iter().filter(|(_, run)| run.used.elapsed() > UNWATCHED);
-            let oldest = unwatched.min_by_key(|(_, run)| run.used);
-            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else {
+        let size: usize = held.values().map(|run| run.bytes).sum();
+        let mut surplus = size.saturating_sub(MAX_HELD_BYTES);
+        let unwatched = held
+            .iter_mut()
+            .filter(|(own, run)| *own != key && run.bytes > 0 && !run.is_watched());
+        let mut oldest: Vec<&mut HeldRun> = unwatched.map(|(_, run)| run).collect();
+        oldest.sort_by_key(|run| run.used);
+        for run in oldest {
+            if surplus == 0 {
                 break;
-            };
-            held.remove(&oldest);
+            }
+            surplus = surplus.saturating_sub(run.bytes);
+            run.forget();
         }
         let mut largest: Vec<&mut HeldRun> = held.values_mut().collect();
         largest.sort_by_key(|run| std::cmp::Reverse(run.bytes));
-        let mut surplus = largest
-            .iter()
-            .map(|run| run.bytes)
-            .sum::<usize>()
-            .saturating_sub(MAX_HELD_BYTES);
         for run in largest {
             if surplus == 0 {
                 break;
