@@ -247,7 +247,7 @@ function drawChanges() {
   if (hasNewNames) groups = groupNames();
   if (hasNewNames && groups.flatMap(([, names]) => names).join("\n") !== known) drawNewGroups();
   else live.forEach((chart) => [...those].some((run) => run.byName.has(chart.name)) && refreshChart(chart));
-  /* Whoever reads in the sections reads on. */
+  /* A person who reads in the sections reads on. */
   if ((hasNewNames || hasNewRuns) && !find("sections").contains(document.activeElement)) drawSections();
   if (view.zoom) loadDetails();
   if (those.has(view.logRun)) drawNewLines(view.logRun);

@@ -24,7 +24,7 @@ use crate::upload::{Api, UploadErrorKind};
 #[derive(Debug)]
 pub struct ServerCheck(RunSettings);
 
-/// What a server has answered.
+/// The answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerAnswer {

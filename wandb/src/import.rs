@@ -41,7 +41,7 @@ pub enum LogPart {
     },
 }
 
-/// What a log says of its run as a whole.
+/// The facts of a log about its run as a whole.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct LoggedRun {

@@ -58,7 +58,7 @@ pub(crate) struct RunImporter {
     metrics: usize,
 }
 
-/// What a logger has logged so far.
+/// The rows of one logger so far.
 struct ImportedLogger {
     sink: Box<dyn Sink>,
     last_step: Option<u64>,
@@ -72,7 +72,7 @@ struct MetricStatistics {
     sum: f64,
 }
 
-/// What the source says of the run as a whole.
+/// The facts of the source about the run as a whole.
 #[derive(Default)]
 pub(crate) struct SourceFacts {
     pub(crate) started: Option<f64>,

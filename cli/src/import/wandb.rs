@@ -14,7 +14,7 @@ use super::{RunImporter, SourceFacts, row_name};
 /// Longest piece of console output that is kept until its line ends, in bytes.
 const MAX_LINE: usize = 1 << 20;
 
-/// What a log has given.
+/// The content of a log.
 pub(crate) struct ReadLog {
     pub(crate) source: SourceFacts,
     pub(crate) notes: Vec<String>,

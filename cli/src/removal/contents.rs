@@ -8,7 +8,7 @@ use logcore::files::{EntryKind, Folder, FolderEntry};
 use logcore::{FileRank, RunManifest};
 use serde_json::Value;
 
-/// What a run's folder holds.
+/// The content of a run's folder.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct RunContents {
     /// Length of all files.
@@ -34,12 +34,12 @@ enum Place {
     Files,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 enum Part {
     /// A file, or a link, which is never followed.
     File,
     Folder(Place),
-    /// What a killed process has left for the recovery.
+    /// The calls that a killed process has left for the recovery.
     Ring,
 }
 

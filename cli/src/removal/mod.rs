@@ -32,7 +32,7 @@ pub(crate) struct RunRemover {
     allows_unsent: bool,
 }
 
-/// What became of a run.
+/// The result for one run.
 pub(crate) enum Removal {
     Deleted,
     Kept(KeptBecause),
@@ -236,7 +236,7 @@ impl RunRemover {
 
     fn describe_rest(&self, moved: &Path) -> String {
         format!(
-            "cannot delete all of a run. What is left lies in {}, and the next `logcore prune` goes on with that",
+            "cannot delete all of a run. The rest lies in {}, and the next `logcore prune` goes on with that",
             self.log_dir.join(moved).display()
         )
     }

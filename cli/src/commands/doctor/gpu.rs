@@ -7,7 +7,7 @@ use super::Finding;
 
 /// The library that tells the memory of NVIDIA's GPUs.
 const NVML: &str = "libnvidia-ml.so.1";
-/// What the driver says of itself.
+/// The answer of the driver about itself.
 const DRIVER: &str = "/proc/driver/nvidia/version";
 /// Folders beside those that the linker knows.
 const FOLDERS: [&str; 9] = [

@@ -23,7 +23,7 @@ struct Finding {
     name: &'static str,
     grade: Grade,
     text: String,
-    /// What mends it.
+    /// The remedy.
     remedy: Option<String>,
 }
 
