@@ -195,9 +195,13 @@ impl LiveRuns {
         self.list()?;
         // Read before the runs, so that a later change makes the list older than it is, and not newer.
         let version = self.list_version();
-        let listed = lock(&self.listed);
-        let mut runs: Vec<(&str, &StoredRun)> = listed.iter().map(|(key, listed)| (&**key, &listed.run)).collect();
+        let mut runs: Vec<(String, StoredRun)> = lock(&self.listed)
+            .iter()
+            .map(|(key, listed)| (key.clone(), listed.run.clone()))
+            .collect();
         runs.sort_by(|(_, a), (_, b)| b.manifest.started.total_cmp(&a.manifest.started));
+        // Without the lock: the documents of all runs are read.
+        let runs: Vec<(&str, &StoredRun)> = runs.iter().map(|(key, run)| (&**key, run)).collect();
         Ok(live_runs_json(&runs, version, MAX_LIST_BYTES))
     }
 
@@ -214,7 +218,7 @@ impl LiveRuns {
     ///
     /// If the run cannot be read.
     pub fn load(&self, key: &str) -> Result<Option<Vec<u8>>, RunError> {
-        let Some((run, slot)) = self.find(key) else {
+        let (Some(run), Some(slot)) = (self.listed_run(key), self.find(key)) else {
             return Ok(None);
         };
         let mut held = lock(&slot.followed);
@@ -243,7 +247,7 @@ impl LiveRuns {
     ///
     /// If the run cannot be read.
     pub fn load_part(&self, key: &str, metric: &str, steps: &RangeInclusive<u64>) -> Result<Option<Vec<u8>>, RunError> {
-        let Some((_, slot)) = self.find(key) else {
+        let Some(slot) = self.find(key) else {
             return Ok(None);
         };
         let held = lock(&slot.followed);
@@ -266,7 +270,7 @@ impl LiveRuns {
     ///
     /// If the run cannot be read.
     pub fn read_run(&self, key: &str) -> Result<Option<LiveNews>, RunError> {
-        let Some((_, slot)) = self.find(key) else {
+        let Some(slot) = self.find(key) else {
             return Ok(None);
         };
         if let Some(held) = lock(&self.held).get_mut(key) {
@@ -324,13 +328,12 @@ impl LiveRuns {
                 json: json!({}).to_string(),
             }]);
         }
-        let listed = lock(&self.listed);
         let last = changed.len();
         let news = changed.into_iter().zip(1..).map(|(key, number)| {
             // A page that misses a part of the news has an old list.
             let version = if number == last { version } else { 0 };
-            let (kind, json) = match listed.get(&key) {
-                Some(known) => ("run", live_runs_json(&[(&key, &known.run)], version, MAX_LIST_BYTES)),
+            let (kind, json) = match self.listed_run(&key) {
+                Some(run) => ("run", live_runs_json(&[(&key, &run)], version, MAX_LIST_BYTES)),
                 None => ("gone", json!({"key": key, "list": version}).to_string()),
             };
             LiveNews { kind, key, json }
@@ -340,8 +343,9 @@ impl LiveRuns {
 
     /// Lists the runs again, and notes what has changed.
     fn list(&self) -> Result<(), RunError> {
-        let folders = read_folders(&self.log_dir)?;
         let mut listed = lock(&self.listed);
+        // With the lock: an older view of the folder must not replace a newer one.
+        let folders = read_folders(&self.log_dir)?;
         let mut changed = lock(&self.changed);
         let mut before = std::mem::take(&mut *listed);
         let mut is_changed = false;
@@ -386,13 +390,19 @@ impl LiveRuns {
         Ok(())
     }
 
-    /// Returns a listed run, and the place where it is held.
-    fn find(&self, key: &str) -> Option<(StoredRun, Arc<Slot>)> {
-        let run = lock(&self.listed).get(key)?.run.clone();
+    fn listed_run(&self, key: &str) -> Option<StoredRun> {
+        Some(lock(&self.listed).get(key)?.run.clone())
+    }
+
+    /// Returns the place where a listed run is held.
+    fn find(&self, key: &str) -> Option<Arc<Slot>> {
+        if !lock(&self.listed).contains_key(key) {
+            return None;
+        }
         let mut held = lock(&self.held);
         let held = held.entry(key.to_owned()).or_insert_with(HeldRun::new);
         held.used = Instant::now();
-        Some((run, Arc::clone(&held.slot)))
+        Some(Arc::clone(&held.slot))
     }
 
     /// Notes the size of a run. If all runs together are too large, forgets those that nobody watches,
@@ -404,6 +414,9 @@ impl LiveRuns {
         }
         let size: usize = held.values().map(|run| run.bytes).sum();
         let mut surplus = size.saturating_sub(MAX_HELD_BYTES);
+        if surplus == 0 {
+            return;
+        }
         let unwatched = held
             .iter_mut()
             .filter(|(own, run)| *own != key && run.bytes > 0 && !run.is_watched());

@@ -204,7 +204,7 @@ fn rows_of_an_attempt_that_repeats_steps_replace_the_earlier_ones() {
         one.append("metrics.jsonl", &row(step, ",\"loss\":2,\"attempt\":2"));
     }
     assert_eq!(one.news().map(|(kind, _)| kind), Some("rows"));
-    let followed = one.runs.find("one").unwrap().1;
+    let followed = one.runs.find("one").unwrap();
     let mut followed = lock(&followed.followed);
     let followed = followed.as_mut().unwrap();
     assert!(followed.is_inexact() && followed.read_on().unwrap().is_none(), "later");
@@ -221,7 +221,7 @@ fn an_attempt_that_names_its_first_step_repeats_nothing() {
     one.load();
     one.append("metrics.jsonl", &row(2, ",\"loss\":2,\"attempt\":2"));
     assert_eq!(one.news().map(|(kind, _)| kind), Some("rows"));
-    let followed = one.runs.find("one").unwrap().1;
+    let followed = one.runs.find("one").unwrap();
     assert!(!lock(&followed.followed).as_ref().unwrap().is_inexact());
 }
 
