@@ -158,6 +158,9 @@ impl SupersededRows {
     /// Returns `true` if a later attempt has superseded the row.
     #[must_use]
     pub fn contains(&self, row: &StoredRow) -> bool {
+        if self.first_steps.is_empty() {
+            return false;
+        }
         let steps = self.first_steps.get(&*canonical_name(&row.logger));
         steps.is_some_and(|steps| {
             let is_later = |(attempt, first): &(u32, u64)| *attempt > row.attempt && row.step >= *first;

@@ -309,6 +309,8 @@ pub(crate) struct CurveSet {
     rank: u32,
     /// Places of the current rank's curves, by logger and name; `None` for a curve that is not held.
     places: HashMap<String, HashMap<String, Option<usize>>>,
+    /// Places of the values of the last row. The next row is most often like that one.
+    last_places: Vec<Option<usize>>,
 }
 
 /// Longest name of a metric or logger that a set with a bound holds, in bytes.
@@ -325,6 +327,7 @@ impl CurveSet {
             left_out: 0,
             rank: 0,
             places: HashMap::new(),
+            last_places: Vec::new(),
         }
     }
 
@@ -332,36 +335,19 @@ impl CurveSet {
     pub(crate) fn begin(&mut self, rank: u32) {
         self.rank = rank;
         self.places.clear();
+        self.last_places.clear();
     }
 
     pub(crate) fn add(&mut self, row: &StoredRow) {
-        if !self.places.contains_key(&row.logger) {
-            self.places.insert(row.logger.clone(), HashMap::new());
-        }
-        let Some(places) = self.places.get_mut(&row.logger) else {
-            return;
-        };
-        for (name, value) in &row.values {
-            let place = match places.get(name) {
-                Some(place) => *place,
-                None => {
-                    let is_bounded = self.most_curves < usize::MAX;
-                    let is_long = row.logger.len().max(name.len()) > MAX_NAME;
-                    let place = match self.curves.len() {
-                        place if place < self.most_curves && !(is_bounded && is_long) => {
-                            let curve = Curve::new(&*row.logger, &**name, self.rank, self.limit);
-                            self.curves.push(curve);
-                            Some(place)
-                        }
-                        _ => {
-                            self.left_out += 1;
-                            None
-                        }
-                    };
-                    places.insert(name.clone(), place);
-                    place
-                }
-            };
+        for (at, (name, value)) in row.values.iter().enumerate() {
+            let guess = self.last_places.get(at).copied().flatten();
+            let is_right =
+                |place: &usize| self.curves[*place].name == *name && self.curves[*place].logger == row.logger;
+            let place = guess.filter(is_right).or_else(|| self.find_place(&row.logger, name));
+            match self.last_places.get_mut(at) {
+                Some(last) => *last = place,
+                None => self.last_places.push(place),
+            }
             let Some(curve) = place.map(|place| &mut self.curves[place]) else {
                 continue;
             };
@@ -376,6 +362,27 @@ impl CurveSet {
         while self.held > self.most && self.limit > 1 {
             self.halve();
         }
+    }
+
+    /// Returns the place of a curve, which is made if there is none yet; `None` if it is not held.
+    fn find_place(&mut self, logger: &str, name: &str) -> Option<usize> {
+        if !self.places.contains_key(logger) {
+            self.places.insert(logger.to_owned(), HashMap::new());
+        }
+        let places = self.places.get_mut(logger)?;
+        if let Some(place) = places.get(name) {
+            return *place;
+        }
+        let is_bounded = self.most_curves < usize::MAX;
+        let is_long = logger.len().max(name.len()) > MAX_NAME;
+        let has_room = self.curves.len() < self.most_curves && !(is_bounded && is_long);
+        let place = has_room.then_some(self.curves.len());
+        match place {
+            Some(_) => self.curves.push(Curve::new(logger, name, self.rank, self.limit)),
+            None => self.left_out += 1,
+        }
+        places.insert(name.to_owned(), place);
+        place
     }
 
     /// Thins all curves to half as many buckets as they may have now.

@@ -51,6 +51,7 @@ mod followed_file;
 mod merge;
 #[cfg(feature = "report")]
 pub mod report;
+mod row_reader;
 mod rows;
 mod run;
 

@@ -8,6 +8,7 @@ use logcore::reserved_names::is_system_metric;
 use logcore::{StoredRow, SupersededRows};
 
 use crate::RunError;
+use crate::row_reader::RowReader;
 
 /// The rows of one rank, in the order of the file; made by
 /// [`StoredRun::rows`](crate::StoredRun::rows).
@@ -16,6 +17,7 @@ use crate::RunError;
 #[derive(Debug)]
 pub struct Rows {
     lines: Option<Lines>,
+    reader: RowReader,
     newest: NewestAttempts,
     open: OpenRows,
     complete: VecDeque<StoredRow>,
@@ -31,6 +33,7 @@ impl Rows {
         };
         Ok(Self {
             lines: path.map(Lines::open).transpose()?,
+            reader: RowReader::default(),
             newest,
             open: OpenRows::default(),
             complete: VecDeque::new(),
@@ -52,15 +55,13 @@ impl Rows {
                 self.complete.extend(std::mem::take(&mut self.open).into_rows());
                 break;
             };
-            let row = serde_json::from_slice::<StoredRow>(line).ok();
+            let row = self.reader.read(line);
             let Some(row) = row.filter(|row| self.newest.has(row)) else {
                 continue;
             };
-            let complete = match self.has_every_value {
-                true => Some(row),
-                false => self.open.add(row),
-            };
-            self.complete.extend(complete);
+            if self.has_every_value || self.open.add(row) {
+                self.complete.push_back(row.clone());
+            }
         }
         Ok(())
     }
@@ -83,15 +84,21 @@ impl Iterator for Rows {
 pub(crate) struct OpenRows(BTreeMap<String, StoredRow>);
 
 impl OpenRows {
-    /// Adds a row; returns the one that is complete by that.
-    pub(crate) fn add(&mut self, row: StoredRow) -> Option<StoredRow> {
+    /// Adds a row. Returns `true` if another one is complete by that, which `row` is then.
+    pub(crate) fn add(&mut self, row: &mut StoredRow) -> bool {
         match self.0.get_mut(&row.logger) {
             Some(open) if open.step == row.step && open.attempt == row.attempt => {
-                open.add(row);
-                None
+                open.add(row.clone());
+                false
             }
-            Some(open) => Some(std::mem::replace(open, row)),
-            None => self.0.insert(row.logger.clone(), row),
+            Some(open) => {
+                std::mem::swap(open, row);
+                true
+            }
+            None => {
+                self.0.insert(row.logger.clone(), row.clone());
+                false
+            }
         }
     }
 
@@ -133,6 +140,7 @@ impl NewestAttempts {
             later: BTreeMap::new(),
         };
         let mut lines = Lines::open(path)?;
+        let mut reader = RowReader::default();
         while let Some(line) = lines.next_line()? {
             // Rows of the first attempt have the column only at the beginning of a file.
             if !line.windows(ATTEMPT.len()).any(|bytes| bytes == ATTEMPT) {
@@ -142,11 +150,11 @@ impl NewestAttempts {
             // the attempt before, and repeat nothing.
             let is_reading =
                 |row: &StoredRow| !row.values.is_empty() && row.values.iter().all(|(name, _)| is_system_metric(name));
-            if let Ok(row) = serde_json::from_slice::<StoredRow>(line)
+            if let Some(row) = reader.read(line)
                 && row.attempt > 1
-                && !is_reading(&row)
+                && !is_reading(row)
             {
-                let steps = newest.later.entry((row.logger, row.attempt)).or_default();
+                let steps = newest.later.entry((row.logger.clone(), row.attempt)).or_default();
                 steps.add(row.step);
             }
         }
@@ -157,6 +165,9 @@ impl NewestAttempts {
     pub(crate) fn has(&self, row: &StoredRow) -> bool {
         if self.superseded.contains(row) {
             return false;
+        }
+        if self.later.is_empty() {
+            return true;
         }
         let later = (row.logger.clone(), row.attempt.saturating_add(1))..=(row.logger.clone(), u32::MAX);
         !self.later.range(later).any(|(_, steps)| steps.contains(row.step))

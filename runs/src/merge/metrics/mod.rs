@@ -24,6 +24,7 @@ use logcore::{StoredRow, SupersededRows};
 use crate::MergeError;
 use crate::merge::output::MergedOutput;
 use crate::merge::tally::MergeTally;
+use crate::row_reader::RowReader;
 use crate::rows::NewestAttempts;
 
 use self::logger_steps::LoggerSteps;
@@ -91,6 +92,7 @@ pub(crate) fn merge(
 struct RowSource {
     rank: u32,
     lines: Lines,
+    reader: RowReader,
     newest: NewestAttempts,
     head: Option<StoredRow>,
     /// Time of the head in microseconds. It never decreases.
@@ -104,6 +106,7 @@ impl RowSource {
         let mut source = Self {
             rank,
             lines: Lines::open(path)?,
+            reader: RowReader::default(),
             newest: NewestAttempts::read(path, superseded)?,
             head: None,
             time: None,
@@ -118,12 +121,12 @@ impl RowSource {
         let taken = self.head.take();
         let before = self.time.take();
         while let Some(line) = self.lines.next_line()? {
-            if let Ok(row) = serde_json::from_slice::<StoredRow>(line) {
-                if !self.newest.has(&row) {
+            if let Some(row) = self.reader.read(line) {
+                if !self.newest.has(row) {
                     continue;
                 }
                 self.time = before.max(Some((row.time * 1e6) as i64));
-                self.head = Some(row);
+                self.head = Some(row.clone());
                 break;
             }
             tally.skip_line(|| self.lines.location());

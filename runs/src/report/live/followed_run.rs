@@ -16,6 +16,7 @@ use crate::curve::CurveSet;
 use crate::report::curve_data::encode;
 use crate::report::run_data::{MAX_LINES, MAX_RANKS, span_of};
 use crate::report::text_lines::{MAX_PARTS, TextLine, split_lines};
+use crate::row_reader::RowReader;
 use crate::rows::{NewestAttempts, OpenRows};
 use crate::{Curve, CurveBucket, CurvePoint, FollowedFile, RunError, StoredRun};
 
@@ -289,12 +290,11 @@ impl FollowedRank {
         let (newest, open, curves) = (&self.newest, &mut self.open, &mut self.curves);
         let (last, earlier, attempt) = (&mut self.last_step, &mut self.earlier_step, &mut self.attempt);
         let stretches = &mut self.stretches;
+        let mut reader = RowReader::default();
         read.is_replaced = self.rows.read_lines(|place, line| {
-            let Ok(row) = serde_json::from_slice::<StoredRow>(line) else {
-                return;
-            };
+            let Some(row) = reader.read(line) else { return };
             Stretch::extend(stretches, place, place + line.len() as u64 + 1, row.step);
-            if !newest.has(&row) {
+            if !newest.has(row) {
                 return;
             }
             if row.attempt > *attempt {
@@ -306,8 +306,8 @@ impl FollowedRank {
             if let Some(news) = news.as_deref_mut().filter(|news| news.len() <= MAX_NEWS) {
                 news.push(row.clone());
             }
-            if let Some(complete) = open.add(row) {
-                curves.add(&complete);
+            if open.add(row) {
+                curves.add(row);
             }
         });
         read
@@ -392,20 +392,15 @@ impl FollowedRank {
         let mut set = CurveSet::new(MAX_PART_BUCKETS, usize::MAX, usize::MAX);
         set.begin(number);
         let mut open = OpenRows::default();
+        let mut reader = RowReader::default();
         let mut use_line = |line: &[u8]| {
             if finder.find(line).is_none() {
                 return;
             }
-            let Ok(mut row) = serde_json::from_slice::<StoredRow>(line) else {
-                return;
-            };
+            let Some(row) = reader.read(line) else { return };
             row.values.retain(|(name, _)| name == metric);
-            if steps.contains(&row.step)
-                && !row.values.is_empty()
-                && self.newest.has(&row)
-                && let Some(complete) = open.add(row)
-            {
-                set.add(&complete);
+            if steps.contains(&row.step) && !row.values.is_empty() && self.newest.has(row) && open.add(row) {
+                set.add(row);
             }
         };
         let mut file = open_no_follow(&self.path).map_err(unreadable)?;
