@@ -1,7 +1,7 @@
 /* Opens reports in a real browser, from their files, and asserts what people do with them.
 
-   node .ci/page/check.mjs LOGCORE BROWSER PACKAGES OUT: the program, Chromium, a folder with puppeteer-core, axe-core and
-   acorn in its node_modules, and a folder for runs, pages and pictures, which is emptied. */
+   node .ci/page/check.mjs LOGCORE BROWSER PACKAGES OUT: the program, Chromium, a folder with puppeteer-core and axe-core in
+   its node_modules, and a folder for runs, pages and pictures, which is emptied. */
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -13,7 +13,6 @@ import { HOSTILE, SPIKES, writeEmpty, writeRuns, writeSpikes } from "./runs.mjs"
 
 const [program, executablePath, packages, out] = process.argv.slice(2).map((path) => resolve(path));
 const require = createRequire(join(packages, "package.json"));
-const acorn = require("acorn");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const puppeteer = require("puppeteer-core");
 
@@ -89,32 +88,6 @@ async function checkAccess(page, name) {
   const found = violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => `${node.html.slice(0, 200)} ${node.failureSummary}`).join("\n")}`);
   assert.deepEqual(found, [], `${name}: no violation of axe`);
   assert.ok(passes.length > 15, `${name}: axe has looked at the page`);
-}
-
-/* Scripts and style are in the page as their sources are, but for white space and comments. */
-async function checkMinified(browser) {
-  const html = readFileSync(pages.empty, "utf8");
-  const read = (name) => readFileSync(new URL(`../../runs/page/${name}`, import.meta.url), "utf8");
-  const script = html.split("<script>")[1].split("</script>")[0];
-  const names = ["dom", "data", "state", "charts", "runs-table", "log-lines", "sections", "main"];
-  const parse = (text) => {
-    const { body } = acorn.parse(text, { ecmaVersion: 2022 });
-    const parts = body.filter((part) => part.type !== "EmptyStatement");
-    return parts.map((part) => JSON.stringify(part, (key, value) => (["start", "end", "raw"].includes(key) ? undefined : value)));
-  };
-  const own = parse(names.map((name) => read(`${name}.js`)).join("\n"));
-  const built = parse(script).slice(-own.length);
-  const changed = own.findIndex((part, at) => part !== built[at]);
-  assert.equal(changed, -1, `the minified script is the script: ${own[changed]?.slice(0, 300)}`);
-  const page = await open(browser, "empty");
-  const [shown, meant] = await page.evaluate((style) => {
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync(style);
-    const list = (sheet) => [...sheet.cssRules].map((rule) => rule.cssText);
-    return [list(document.styleSheets[0]), list(sheet)];
-  }, read("vendor/uPlot.min.css") + read("style.css"));
-  assert.deepEqual(shown, meant, "the minified style is the style");
-  await close(page);
 }
 
 async function checkCurves(browser) {
@@ -302,7 +275,7 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 try {
-  for (const check of [checkMinified, checkCurves, checkZoom, checkMoments, checkSearchAndKeys, checkOdd, checkLooks]) {
+  for (const check of [checkCurves, checkZoom, checkMoments, checkSearchAndKeys, checkOdd, checkLooks]) {
     const start = performance.now();
     await check(browser);
     console.log(`${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

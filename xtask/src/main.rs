@@ -12,6 +12,7 @@ mod instructions;
 mod layers;
 mod model;
 mod package;
+mod page;
 mod pictures;
 mod programs;
 mod readme;
@@ -58,6 +59,12 @@ const TASKS: &[Task] = &[
         frameworks::run,
     ),
     ("package", "", "every library is ready to publish", package::run),
+    (
+        "page",
+        "[--check]",
+        "the scripts of the page, made smaller; needs npm",
+        page::run,
+    ),
     (
         "picture",
         "[terminal|page]",

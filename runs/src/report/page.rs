@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use minifier::{css, js};
 use sha2::{Digest as _, Sha256};
 
 const TEMPLATE: &str = include_str!("../../page/index.html");
@@ -12,20 +11,11 @@ const STYLE: &str = concat!(
     include_str!("../../page/style.css"),
 );
 
-/// Classic scripts in one order, because a browser loads no modules from `file://`.
-const SCRIPT: &str = concat!(
-    include_str!("../../page/dom.js"),
-    include_str!("../../page/data.js"),
-    include_str!("../../page/state.js"),
-    include_str!("../../page/charts.js"),
-    include_str!("../../page/runs-table.js"),
-    include_str!("../../page/log-lines.js"),
-    include_str!("../../page/sections.js"),
-    include_str!("../../page/main.js"),
-);
+/// The scripts of the page, which `cargo xtask page` has made smaller.
+const SCRIPT: &str = include_str!("../../page/built/report.js");
 
-/// The additions for a page over live runs.
-const LIVE_SCRIPT: &str = include_str!("../../page/live.js");
+/// The same, with the additions for a page over live runs.
+const LIVE_SCRIPT: &str = include_str!("../../page/built/live.js");
 
 /// The drawing of curves, as its authors publish it, behind its license.
 const UPLOT: &str = concat!(
@@ -49,17 +39,13 @@ impl<'a> Page<'a> {
 
     /// Creates the page that asks its server for what is not in the data.
     pub(super) fn live(data: &'a str) -> Self {
-        let script = format!("{SCRIPT}{LIVE_SCRIPT}");
-        Self::with_script(data, &script, "; connect-src 'self'")
+        Self::with_script(data, LIVE_SCRIPT, "; connect-src 'self'")
     }
 
     fn with_script(data: &'a str, script: &str, more_policy: &str) -> Self {
-        // A source that the minifier refuses works as it is, too.
-        let own_script = js::minify(script).map_or_else(|_| script.to_owned(), |script| script.to_string());
-        let own_style = css::minify(STYLE).map_or_else(|_| STYLE.to_owned(), |style| style.to_string());
         // A browser hashes the text after it has replaced the line ends of a Windows checkout.
-        let script = format!("{UPLOT}\n{own_script}").replace("\r\n", "\n");
-        let style = own_style.replace("\r\n", "\n");
+        let script = format!("{UPLOT}\n{script}").replace("\r\n", "\n");
+        let style = STYLE.replace("\r\n", "\n");
         let policy = format!(
             "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'{more_policy}",
             hash(&script),
@@ -115,13 +101,13 @@ mod tests {
 
     #[test]
     fn a_page_without_data_is_small_and_its_own() {
-        let page: String = Page::new("{}").parts().collect();
-        assert!(page.len() <= 110_000, "{} bytes", page.len());
-        assert!(!page.contains("{{"), "a mark is left");
-        for text in [STYLE, SCRIPT, UPLOT] {
+        for page in [Page::new("{}"), Page::live("{}")] {
+            check_small_and_own(&page.parts().collect::<String>());
+        }
+        for text in [STYLE, SCRIPT, LIVE_SCRIPT, UPLOT] {
             assert!(!text.contains("</script") && !text.contains("</style") && !text.contains("<!--"));
         }
-        for text in [TEMPLATE, SCRIPT] {
+        for text in [TEMPLATE, SCRIPT, LIVE_SCRIPT] {
             let markup = [
                 "innerHTML",
                 "outerHTML",
@@ -131,17 +117,16 @@ mod tests {
             ];
             assert!(!markup.iter().any(|markup| text.contains(markup)));
         }
+    }
+
+    fn check_small_and_own(page: &str) {
+        assert!(page.len() <= 110_000, "{} bytes", page.len());
+        assert!(!page.contains("{{"), "a mark is left");
         // The hashes are those of what stands between the tags.
         for (open, close) in [("<style>", "</style>"), ("<script>", "</script>")] {
             let text = page.split_once(open).unwrap().1.split_once(close).unwrap().0;
             assert!(page.contains(&hash(text)), "{open}");
         }
-    }
-
-    #[test]
-    fn the_minifier_takes_the_script_and_the_style() {
-        assert!(js::minify(SCRIPT).is_ok_and(|script| script.to_string().len() < SCRIPT.len() * 4 / 5));
-        assert!(css::minify(STYLE).is_ok_and(|style| style.to_string().len() < STYLE.len()));
     }
 
     #[test]
