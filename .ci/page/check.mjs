@@ -9,7 +9,7 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { HOSTILE, SPIKES, writeEmpty, writeRuns, writeSpikes } from "./runs.mjs";
+import { HOSTILE, SPIKES, writeEmpty, writeFleet, writeRuns, writeSpikes } from "./runs.mjs";
 
 const [program, executablePath, packages, out] = process.argv.slice(2).map((path) => resolve(path));
 const require = createRequire(join(packages, "package.json"));
@@ -29,7 +29,10 @@ const pages = {
   one: report("one", [writeSpikes(out)]),
   many: report("many", writeRuns(out)),
   empty: report("empty", [writeEmpty(out)]),
+  fleet: report("fleet", writeFleet(out)),
 };
+/* Pages whose looks are checked. */
+const LOOKS = ["one", "many", "empty"];
 
 const DESK = { width: 1400, height: 1000, deviceScaleFactor: 2 };
 const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
@@ -98,17 +101,90 @@ async function checkCurves(browser) {
     return pixels.some((value) => value > 0);
   }));
   assert.ok(drawn.length >= 5 && drawn.every(Boolean), `all charts are drawn: ${drawn}`);
-  const spikes = await page.evaluate(() => {
-    const { plot } = [...live].find((chart) => chart.name === "metrics/spike");
-    const { ctx, bbox } = plot;
-    const row = Math.round(plot.valToPos(6, "y", true));
-    const pixels = ctx.getImageData(bbox.left, row, bbox.width, 1).data;
-    const isInk = (at) => pixels[at * 4 + 3] > 60 && Math.max(pixels[at * 4], pixels[at * 4 + 1], pixels[at * 4 + 2]) - Math.min(pixels[at * 4], pixels[at * 4 + 1], pixels[at * 4 + 2]) > 60;
-    let count = 0;
-    for (let at = 1; at < bbox.width; at++) count += isInk(at) && !isInk(at - 1);
-    return count;
+  assert.equal(await countSpikes(page), SPIKES, "each spike of one step is on the canvas");
+  await close(page);
+}
+
+/* Counts the peaks that reach a value of 6. */
+const countSpikes = (page) => page.evaluate(() => {
+  const { plot } = [...live].find((chart) => chart.name === "metrics/spike");
+  const { ctx, bbox } = plot;
+  const row = Math.round(plot.valToPos(6, "y", true));
+  const pixels = ctx.getImageData(bbox.left, row, bbox.width, 1).data;
+  const isInk = (at) => pixels[at * 4 + 3] > 60 && Math.max(pixels[at * 4], pixels[at * 4 + 1], pixels[at * 4 + 2]) - Math.min(pixels[at * 4], pixels[at * 4 + 1], pixels[at * 4 + 2]) > 60;
+  let count = 0;
+  for (let at = 1; at < bbox.width; at++) count += isInk(at) && !isInk(at - 1);
+  return count;
+});
+
+/* A metric that grows takes the place of the step; one that does not makes a cloud of points. */
+async function checkAxes(browser) {
+  const page = await open(browser, "one");
+  const scale = () => page.evaluate(() => {
+    const { x } = [...live].find((chart) => chart.name === "metrics/spike").plot.scales;
+    return [x.min, x.max];
   });
-  assert.equal(spikes, SPIKES, "each spike of one step is on the canvas");
+  const choose = async (name) => {
+    await page.select("#x-axis", name);
+    await settle(page);
+  };
+  await choose("=metrics/tokens");
+  assert.deepEqual(await scale(), [0, 99_999 * 2048]);
+  assert.equal(await countSpikes(page), SPIKES, "spikes stay where x is a metric");
+  await page.evaluate(() => setZoom([50_000 * 2048, 51_000 * 2048]));
+  await settle(page);
+  assert.equal(await countSpikes(page), 1, "the zoom is by x");
+  await page.focus(".plot");
+  await page.keyboard.press("Enter");
+  assert.ok(await page.evaluate(() => view.moment.step >= 50_000 && view.moment.step <= 51_000), "a moment is by x");
+  await shootWhole(page, "axis-tokens");
+  await choose("=metrics/lr");
+  assert.equal((await scale())[0], 0);
+  assert.ok((await scale())[1] <= 3e-4);
+  await shootWhole(page, "axis-lr");
+  await choose("step");
+  assert.deepEqual(await scale(), [0, 99_999]);
+  assert.equal(await countSpikes(page), SPIKES);
+  await close(page);
+}
+
+/* Bands over the runs of a group, and as many lines as a page draws. */
+async function checkGroups(browser) {
+  const page = await open(browser, "fleet");
+  await page.click("#runs-all");
+  await settle(page);
+  const milliseconds = await page.evaluate(() => {
+    const start = performance.now();
+    [...live].forEach((chart) => chart.remake());
+    return performance.now() - start;
+  });
+  console.log(`${SPIKES} runs are drawn in ${milliseconds.toFixed(0)} ms`);
+  assert.ok(milliseconds < 1000);
+  assert.equal(await page.evaluate(() => [...live][0].series.length), SPIKES, "all runs are drawn");
+  /* Dashes have gaps, so the canvas cannot tell. */
+  const spikes = await page.evaluate(() => [...live][0].plot.data.slice(1).map((values) => values.filter((value) => value === 9).length));
+  assert.deepEqual(spikes, Array(SPIKES).fill(1), "each run's spike is drawn");
+  await shootWhole(page, "fleet-lines");
+  const choose = async (group) => {
+    await page.select("#group", group);
+    await settle(page);
+    return page.$$eval(".chart .legend li", (all) => all.map((item) => item.textContent));
+  };
+  const [all] = await choose("*");
+  assert.match(all, /^all · 100 runs1\.\d+ \(0\.9\d* to 2\.0\d*\) @/);
+  const both = await choose("lr");
+  assert.match(both[0], /^lr = 0\.0001 · 25 runs[12]\.\d+ \(/);
+  assert.match(both[1], /^lr = 0\.0003 · 75 runs[01]\.\d+ \(/);
+  const greatest = await page.evaluate(() => [...live][0].bands.map((band) => Math.max(...band.high)));
+  assert.deepEqual(greatest, [9, 9], "a band reaches to the spikes");
+  await shootWhole(page, "fleet-groups");
+  await page.click(".chart-head button");
+  assert.match(await page.$eval(".chart .values", (table) => table.textContent), /Group.*Mean.*Least.*Greatest.*lr = 0\.0001/s);
+  await page.evaluate(() => setZoom([100, 120]));
+  await settle(page);
+  assert.ok(await page.evaluate(() => [...live][0].bands[0].x.every((x) => x >= 100 && x <= 120)), "a band is made for the zoom");
+  await checkAccess(page, "groups");
+  assert.equal((await choose("")).length, 13, "twelve runs and the number of the others");
   await close(page);
 }
 
@@ -238,7 +314,7 @@ async function checkOdd(browser) {
 }
 
 async function checkLooks(browser) {
-  for (const name of Object.keys(pages)) {
+  for (const name of LOOKS) {
     const kinds = { light: {}, dark: { scheme: "dark" }, phone: { viewport: PHONE } };
     /* The address may choose the theme. */
     if (name === "one") kinds.chosen = { hash: "#theme=dark" };
@@ -275,7 +351,7 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 try {
-  for (const check of [checkCurves, checkZoom, checkMoments, checkSearchAndKeys, checkOdd, checkLooks]) {
+  for (const check of [checkCurves, checkAxes, checkGroups, checkZoom, checkMoments, checkSearchAndKeys, checkOdd, checkLooks]) {
     const start = performance.now();
     await check(browser);
     console.log(`${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

@@ -77,11 +77,24 @@ export function writeSpikes(root) {
     "metrics/loss": 0.2 + 4 * Math.exp(-step / 15_000) + 0.05 * noise(),
     "metrics/spike": step % 1000 === 500 ? 9 : 1 + 0.1 * noise(),
     "metrics/lr": 3e-4 * Math.min(1, step / 2000) * (1 - step / 120_000),
+    "metrics/tokens": step * 2048,
     "throughput/samples_per_sec": 7100 + 300 * noise(),
     "memory/allocated_gb": 21.4 + 0.3 * noise(),
   }));
   writeLines(folder, "training.log", 3600);
   return folder;
+}
+
+/* As many runs as a page draws at once, with one spike each, at steps of their own. */
+export function writeFleet(root) {
+  return Array.from({ length: SPIKES }, (_, at) => {
+    const folder = writeRun(root, `fleet-${String(at).padStart(3, "0")}-gggggggg`, { name: `fleet-${at}`, state: "finished" }, {
+      "config.json": { config: { lr: at % 4 ? 3e-4 : 1e-4 } },
+    });
+    const noise = createNoise(at + 100);
+    writeRows(folder, "metrics.jsonl", 2000, 1, (step) => ({ "metrics/spike": step === 10 + at * 20 ? 9 : 1 + (at % 4 ? 0 : 1) + 0.1 * noise() }));
+    return folder;
+  });
 }
 
 /* Runs to compare: some ordinary ones, and one for each way to be odd. */

@@ -14,7 +14,7 @@ function createSeriesOf(name) {
   for (const run of selectedRuns().slice(0, MOST_DRAWN)) {
     const curves = run.byName.get(name) || [];
     const lowest = Math.min(...curves.map((curve) => curve.rank));
-    found.push(...curves.filter((curve) => view.hasAllRanks || curve.rank === lowest));
+    found.push(...curves.filter((curve) => (view.hasAllRanks || curve.rank === lowest) && (!isMetricAxis() || findAxis(curve))));
   }
   const isOneRun = new Set(found.map((curve) => curve.run)).size === 1;
   return found.map((curve, at) => {
@@ -26,65 +26,6 @@ function createSeriesOf(name) {
     const number = isOneRun && found.length > 1 ? at : numbers.get(curve.run.index) + (isOneRun ? 0 : 8 * same.indexOf(curve));
     return { curve, number, label: parts.join(" · ") || curve.run.label };
   });
-}
-
-/* The x of a point, for the chosen axis. */
-function xNumbers(points, run) {
-  if (view.x === "step") return points.steps;
-  if (view.x === "time") return points.times;
-  return Float64Array.from(points.times, (time) => time - run.start);
-}
-
-function xOfMoment(run, time, step) {
-  if (view.x === "step") return step;
-  return view.x === "time" ? time : time - run.start;
-}
-
-/* The place of the point of a curve that is nearest to an x. */
-function placeOf(curve, x) {
-  if (view.x === "step") return curve.findNearest("steps", x);
-  return curve.findNearest("times", view.x === "time" ? x : x + curve.run.start);
-}
-
-/* Sorted and strictly increasing x, as the chart wants them; equal ones move apart by a trifle, so that no value is lost. */
-function createLine(xs, ys) {
-  const isSorted = xs.every((x, at) => at === 0 || xs[at - 1] <= x);
-  const order = isSorted ? null : Array.from(xs.keys()).sort((a, b) => xs[a] - xs[b]);
-  const line = { x: new Float64Array(xs.length), y: new Array(xs.length) };
-  let before = -Infinity;
-  for (let at = 0; at < xs.length; at++) {
-    const from = order ? order[at] : at;
-    let x = xs[from];
-    if (x <= before) x = before + Math.max(Math.abs(before) * 1e-12, 1e-9);
-    const y = ys[from];
-    line.x[at] = before = x;
-    line.y[at] = isNumber(y) && !(view.isLogarithmic && y <= 0) ? y : null;
-  }
-  return line;
-}
-
-/* The exponential moving average, without the pull of its beginning. */
-function smoothLine(line, weight) {
-  let [sum, share] = [0, 0];
-  const smooth = line.y.map((y) => {
-    if (y === null) return null;
-    sum = sum * weight + y * (1 - weight);
-    share = share * weight + (1 - weight);
-    return sum / share;
-  });
-  return { x: line.x, y: smooth };
-}
-
-/* The range of x over all curves of these runs, so that charts of the same runs stand below each other. */
-function xExtent(runs) {
-  let [low, high] = [Infinity, -Infinity];
-  for (const run of new Set(runs)) for (const curve of run.curves) {
-    const ends = [xOfMoment(run, curve.time0, curve.step0), xOfMoment(run, curve.time1, curve.step1)].filter(isNumber);
-    low = Math.min(low, ...ends);
-    high = Math.max(high, ...ends);
-  }
-  if (!(low <= high)) return [0, 1];
-  return low === high ? [low - 0.5, high + 0.5] : [low, high];
 }
 
 function setZoom(zoom) {
@@ -122,10 +63,9 @@ class Chart {
       this.facts.textContent = "";
       return;
     }
-    const { points, options } = this.readSeries();
+    const { points, options, bands } = this.readSeries();
     const [ink, grid] = ["--muted", "--line"].map(readColor);
     const font = "11px system-ui, sans-serif";
-    const formatX = (value) => (view.x === "relative" ? formatDuration(value) : formatTick(value));
     const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
     const xAxis = view.x === "time" ? { ...axis, space: 70 } : { ...axis, space: view.x === "relative" ? 70 : 60, values: (_, splits) => splits.map(formatX) };
     const hasPositive = this.lines.some((line) => line.y.some((y) => y !== null && y > 0));
@@ -137,6 +77,7 @@ class Chart {
       scales: { x: { time: view.x === "time" }, y: view.isLogarithmic && hasPositive ? { distr: 3 } : {} },
       axes: [{ ...xAxis, size: view.x === "time" ? 40 : 28 }, { ...axis, size: 56, values: (_, splits) => splits.map(formatTick) }],
       series: options,
+      bands,
       padding: [10, 20, 0, 0],
       cursor: {
         y: false,
@@ -161,35 +102,78 @@ class Chart {
     if (!this.table.hidden) this.fillTable();
   }
 
+  /* The x between which the chart is drawn. */
+  get range() {
+    return view.zoom || xExtent(this.runs);
+  }
+
   /* The points of all series on one x, and how they are drawn. */
   readSeries() {
+    const means = [];
+    this.outputs = null;
+    this.lines = this.series.map(({ curve }) => {
+      const all = curve.read();
+      const line = createLine(xNumbers(all, curve), all.values);
+      means.push(all.means === all ? line : createLine(xNumbers(all.means, curve), all.means.values));
+      return line;
+    });
+    this.bands = view.group ? this.createBands(means) : [];
+    return view.group ? this.readBands() : this.readLines(means);
+  }
+
+  readLines(means) {
     const lines = [];
     const options = [{}];
-    this.lines = [];
-    for (const series of this.series) {
-      const { curve } = series;
-      const { color: stroke, dash } = styleOf(series.number);
-      const raw = createLine(xNumbers(curve.read(), curve.run), curve.read().values);
+    this.series.forEach(({ curve, number }, at) => {
+      const raw = this.lines[at];
+      const { color: stroke, dash } = styleOf(number);
       const isSparse = curve.count <= 40 || curve.count < curve.run.clock.count / 5;
-      const hasPoints = isSparse && curve.count <= 400;
-      const isSmooth = view.smoothing > 0 && !isSparse;
+      /* Points without an order are a cloud, which no line joins. */
+      const isCloud = isMetricAxis() && !raw.isOrdered;
+      const isSmooth = view.smoothing > 0 && !isSparse && !isCloud;
       lines.push(raw);
-      this.lines.push(raw);
-      options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: isSmooth || curve.count > 500 ? 1.2 : 1.6, dash, points: { show: hasPoints, size: 6, fill: stroke, stroke } });
+      options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: isSmooth || curve.count > 500 ? 1.2 : 1.6, dash, paths: isCloud ? () => null : undefined, points: { show: isCloud || (isSparse && curve.count <= 400), size: isCloud ? 4 : 6, fill: stroke, stroke } });
       if (isSmooth) {
-        const { means } = curve.read();
-        lines.push(smoothLine(createLine(xNumbers(means, curve.run), means.values), view.smoothing));
+        lines.push({ x: means[at].x, y: smoothValues(means[at].y, view.smoothing) });
         options.push({ stroke, width: 2, dash, points: { show: false } });
       }
+    });
+    const count = addUp(lines.map((line) => line.x.length));
+    const hasCloud = isMetricAxis() && lines.some((line) => line.isOrdered === false);
+    this.isThinned = (lines.length > 1 && count > MANY_POINTS) || (hasCloud && count > MANY_DOTS);
+    const thinned = this.isThinned ? lines.map((line) => thinLine(line, this.range, this.drawing.clientWidth || 300)) : lines;
+    return { points: uPlot.join(thinned.map((line) => [line.x, line.y])), options };
+  }
+
+  createBands(means) {
+    const places = groupBy(this.series.keys(), (at) => groupOf(this.series[at].curve.run));
+    return [...places].map(([group, own]) => {
+      const count = new Set(own.map((at) => this.series[at].curve.run)).size;
+      const band = createBand(own.map((at) => this.lines[at]), own.map((at) => means[at]), this.range);
+      return { ...band, number: numberOfGroup(group), label: `${group} · ${plural(count, "run")}` };
+    });
+  }
+
+  /* A group is drawn as its mean in a band from the least to the greatest value. */
+  readBands() {
+    const tables = [];
+    const options = [{}];
+    const bands = [];
+    for (const { x, low, high, mean, number } of this.bands) {
+      const { color: stroke, dash } = styleOf(number);
+      const edge = { stroke: stroke + "60", width: 0.5, points: { show: false } };
+      bands.push({ series: [options.length, options.length + 1], fill: stroke + "30" });
+      options.push(edge, edge, { stroke, width: 2, dash, points: { show: x.length <= 40, size: 6, fill: stroke, stroke } });
+      tables.push([x, high], [x, low], [x, smoothValues(mean, view.smoothing)]);
     }
-    return { points: uPlot.join(lines.map((line) => [line.x, line.y])), options };
+    return { points: uPlot.join(tables), options, bands };
   }
 
   remove() {
     live.delete(this);
     if (this.plot) this.plot.destroy();
-    this.plot = null;
-    this.lines = [];
+    this.plot = this.outputs = null;
+    this.lines = this.bands = [];
   }
 
   remake() {
@@ -204,8 +188,14 @@ class Chart {
 
   applyZoom() {
     if (!this.plot) return;
-    const [min, max] = view.zoom || xExtent(this.runs);
+    const [min, max] = this.range;
     this.plot.setScale("x", { min, max });
+  }
+
+  /* Bands and thinned lines are made for what is in view. */
+  zoom() {
+    if (view.group || this.isThinned) this.remake();
+    else this.applyZoom();
   }
 
   zoomToSelection(plot) {
@@ -235,10 +225,11 @@ class Chart {
     }
     this.facts.textContent = parts.join(" · ");
     this.facts.classList.toggle("is-warning", nonfinite > 0);
-    const shown = this.series.slice(0, 12);
+    const entries = view.group ? this.bands : this.series;
+    const shown = entries.slice(0, 12);
     this.outputs = shown.map(() => create("span.value"));
     this.legend.replaceChildren(...shown.map((series, at) => create("li", {}, createSwatch(series.number), create("span.name", { text: clip(series.label, 60), title: series.label }), this.outputs[at])));
-    if (this.series.length > shown.length) this.legend.append(create("li.muted", { text: `+${this.series.length - shown.length}` }));
+    if (entries.length > shown.length) this.legend.append(create("li.muted", { text: `+${entries.length - shown.length}` }));
   }
 
   /* The values nearest to the cursor, else the last ones. */
@@ -247,18 +238,31 @@ class Chart {
     const { left } = plot.cursor;
     const x = left >= 0 ? plot.posToVal(left, "x") : Infinity;
     this.outputs.forEach((output, at) => {
-      const { curve } = this.series[at];
-      const place = placeOf(curve, x);
-      output.textContent = formatPoint({ value: curve.read().values[place], step: curve.read().steps[place] });
+      if (view.group) {
+        const { x: xs, low, high, mean } = this.bands[at];
+        const place = findNearest(xs, x);
+        output.textContent = `${formatValue(mean[place])} (${formatValue(low[place])} to ${formatValue(high[place])}) @ ${formatColumn(xs[place])}`;
+      } else {
+        const { values, steps } = this.series[at].curve.read();
+        const place = this.placeOf(at, x);
+        output.textContent = formatPoint({ value: values[place], step: steps[place] });
+      }
     });
+  }
+
+  /* The place of the point of a series that is nearest to an x. */
+  placeOf(at, x) {
+    const line = this.lines[at];
+    return line.places[findNearest(line.x, x)];
   }
 
   chooseMoment(x) {
     const run = this.runs.includes(view.logRun) ? view.logRun : this.runs[0];
     if (!run) return;
-    const { curve } = this.series.find((series) => series.curve.run === run);
-    const place = placeOf(curve, x);
-    setMoment(run, curve.read().times[place], curve.read().steps[place]);
+    const at = this.series.findIndex((series) => series.curve.run === run);
+    const { times, steps } = this.series[at].curve.read();
+    const place = this.placeOf(at, x);
+    if (isKnown(place)) setMoment(run, times[place], steps[place]);
   }
 
   drawMarks(plot) {
@@ -276,17 +280,18 @@ class Chart {
       ctx.stroke();
     };
     ctx.save();
-    for (const run of [...new Set(this.runs)].slice(0, 8)) {
-      for (const attempt of run.attempts.slice(1)) drawLine(xOfMoment(run, attempt.started, run.stepAt(attempt.started)), "--muted", [2, 4], 1);
+    const marked = view.group ? [] : this.series;
+    for (const [run, [{ curve }]] of [...groupBy(marked, ({ curve }) => curve.run)].slice(0, 8)) {
+      for (const attempt of run.attempts.slice(1)) drawLine(xOfMoment(curve, attempt.started, run.stepAt(attempt.started)), "--muted", [2, 4], 1);
     }
     const { moment } = view;
-    if (moment && view.selected.has(moment.run.index)) drawLine(xOfMoment(moment.run, moment.time, moment.step), "--accent", [], 1.5);
+    if (moment && view.selected.has(moment.run.index) && moment.run.clock) drawLine(xOfMoment(moment.run.clock, moment.time, moment.step), "--accent", [], 1.5);
     ctx.setLineDash([]);
-    for (const { curve, number } of this.series) {
+    for (const { curve, number } of marked) {
       const best = curve.run.findBest(curve);
       if (!best) continue;
-      const time = curve.read().times[curve.findNearest("steps", best.step)];
-      const x = plot.valToPos(xOfMoment(curve.run, time, best.step), "x", true);
+      const { times, steps } = curve.read();
+      const x = plot.valToPos(xOfMoment(curve, times[findNearest(steps, best.step)], best.step), "x", true);
       const y = plot.valToPos(best.value, "y", true);
       if (!(x >= bbox.left && x <= bbox.left + bbox.width && isNumber(y))) continue;
       ctx.strokeStyle = styleOf(number).color;
@@ -307,7 +312,7 @@ class Chart {
     const left = plot.cursor.left >= 0 ? plot.cursor.left : width / 2;
     const move = (to) => plot.setCursor({ left: Math.min(Math.max(to, 0), width - 1), top: 10 });
     const zoomBy = (factor) => {
-      const [low, high] = view.zoom || xExtent(this.runs);
+      const [low, high] = this.range;
       const middle = plot.posToVal(left, "x");
       setZoom([middle - (middle - low) * factor, middle + (high - middle) * factor]);
     };
@@ -331,8 +336,12 @@ class Chart {
   }
 
   fillTable() {
-    const rows = this.series.flatMap(({ curve, label }) => Array.from(curve.read().steps, (step, at) => [label, { text: formatCount(step) }, { text: formatTime(curve.read().times[at]) }, { text: String(curve.read().values[at]) }]));
-    this.table.replaceChildren(...createLongTable(`${this.name}: ${plural(rows.length, "value")}`, ["Series", "Step", "Time", "Value"], rows, FIRST_ROWS));
+    const cells = (...texts) => texts.map((text) => ({ text }));
+    const heads = view.group ? ["Group", "x", "Mean", "Least", "Greatest"] : ["Series", "Step", "Time", "Value"];
+    const rows = view.group
+      ? this.bands.flatMap(({ label, x, mean, low, high }) => x.map((x, at) => [label, ...cells(formatColumn(x), ...[mean, low, high].map((values) => formatValue(values[at])))]))
+      : this.series.flatMap(({ curve, label }) => Array.from(curve.read().steps, (step, at) => [label, ...cells(formatCount(step), formatTime(curve.read().times[at]), String(curve.read().values[at]))]));
+    this.table.replaceChildren(...createLongTable(`${this.name}: ${plural(rows.length, "value")}`, heads, rows, FIRST_ROWS));
   }
 }
 

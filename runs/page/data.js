@@ -48,18 +48,17 @@ class Curve {
     this.data = null;
     return this.decoded;
   }
+}
 
-  /* The place of the point in view whose step or time is nearest. */
-  findNearest(kind, wanted, points = this.read()) {
-    const numbers = points[kind];
-    let [low, high] = [0, numbers.length - 1];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (numbers[middle] < wanted) low = middle + 1;
-      else high = middle;
-    }
-    return low > 0 && wanted - numbers[low - 1] < numbers[low] - wanted ? low - 1 : low;
+/* The place of the number that is nearest to the wanted one, in numbers that increase. */
+function findNearest(numbers, wanted) {
+  let [low, high] = [0, numbers.length - 1];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (numbers[middle] < wanted) low = middle + 1;
+    else high = middle;
   }
+  return low > 0 && wanted - numbers[low - 1] < numbers[low] - wanted ? low - 1 : low;
 }
 
 class Run {
@@ -115,7 +114,7 @@ class Run {
   lookUp(kind, wanted, other, otherwise) {
     if (!this.clock) return otherwise;
     const all = this.clock.readAll();
-    return all[other][this.clock.findNearest(kind, wanted, all)];
+    return all[other][findNearest(all[kind], wanted)];
   }
 
   /* All summaries of metrics. The file is anybody's, so members that have another type are dropped. */

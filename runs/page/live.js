@@ -244,7 +244,11 @@ function drawChanges() {
   find("log").hidden = find("tools").hidden = runs.length === 0;
   find("ranks-label").hidden = !runs.some((run) => run.curves.some((curve) => curve.rank > 0));
   const known = groups.flatMap(([, names]) => names).join("\n");
-  if (hasNewNames) groups = groupNames();
+  if (hasNewNames) {
+    groups = groupNames();
+    drawAxes();
+  }
+  if (hasNewRuns) drawGroupings();
   if (hasNewNames && groups.flatMap(([, names]) => names).join("\n") !== known) drawNewGroups();
   else live.forEach((chart) => [...those].some((run) => run.byName.has(chart.name)) && refreshChart(chart));
   /* A person who reads in the sections reads on. */
@@ -290,7 +294,7 @@ const { make, readSeries } = Chart.prototype;
 
 Chart.prototype.readSeries = function () {
   const read = readSeries.call(this);
-  this.look = JSON.stringify([view.isLogarithmic && this.lines.some((line) => line.y.some((y) => y > 0)), ...read.options.map(({ width, points }) => [width, points?.show])]);
+  this.look = JSON.stringify([view.isLogarithmic && this.lines.some((line) => line.y.some((y) => y > 0)), ...read.options.map(({ width, paths, points }) => [width, !paths, points?.show])]);
   return read;
 };
 
@@ -337,13 +341,21 @@ async function loadDetails() {
   }
 }
 
-/* The steps between which a curve is in the zoom: for times, those of the points around it. */
-function findSteps(curve, zoom) {
-  if (view.x === "step") return [Math.max(0, Math.floor(zoom[0]) - 1), Math.max(0, Math.ceil(zoom[1]) + 1)];
+/* The steps between which a curve is in the zoom. */
+function findSteps(curve, [low, high]) {
+  if (view.x === "step") return [Math.max(0, Math.floor(low) - 1), Math.max(0, Math.ceil(high) + 1)];
   const all = curve.readAll();
-  const [first, last] = zoom.map((x) => curve.findNearest("times", view.x === "time" ? x : x + curve.run.start, all));
-  const to = last + 1 < all.steps.length ? all.steps[last + 1] : Number.MAX_SAFE_INTEGER;
-  return [all.steps[Math.max(0, first - 1)], to];
+  const xs = xNumbers(all, curve);
+  let [from, to] = [Infinity, 0];
+  all.steps.forEach((step, at) => {
+    const next = at + 1 < xs.length ? at + 1 : at;
+    if (Math.min(xs[at], xs[next]) > high || Math.max(xs[at], xs[next]) < low) return;
+    from = Math.min(from, step);
+    to = Math.max(to, all.steps[next]);
+  });
+  /* Values that are still to come may be inside. */
+  if (!(xs[xs.length - 1] > high)) to = Number.MAX_SAFE_INTEGER;
+  return [Math.min(from, to), to];
 }
 
 function forgetDetails() {

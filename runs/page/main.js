@@ -44,6 +44,7 @@ function remakeCharts() {
 function startControls() {
   on("search", "input", debounce(150, () => searchMetrics(find("search").value)));
   on("x-axis", "change", (event) => change("x", { x: event.target.value, zoom: null }));
+  on("group", "change", (event) => change("group", { group: event.target.value }));
   on("log-y", "change", (event) => change("form", { isLogarithmic: event.target.checked }));
   on("smooth", "input", debounce(60, () => {
     const smoothing = Number(find("smooth").value);
@@ -104,10 +105,10 @@ listen(["selection"], () => {
   drawGroups();
   drawSections();
 });
-listen(["selection", "theme"], () => runs.length > 1 && drawRunsTable());
+listen(["selection", "theme", "group"], () => runs.length > 1 && drawRunsTable());
 listen(["search"], drawGroups);
-listen(["form", "x", "theme"], remakeCharts);
-listen(["zoom"], () => live.forEach((chart) => chart.applyZoom()));
+listen(["form", "group", "x", "theme"], remakeCharts);
+listen(["zoom"], () => [...live].forEach((chart) => chart.zoom()));
 listen(["zoom", "x", "selection"], () => (find("zoom-reset").hidden = view.zoom === null));
 listen(["theme"], drawThemeSwitch);
 listen(["selection", "log"], drawLines);
@@ -124,4 +125,6 @@ find("runs").hidden = runs.length < 2;
 find("log").hidden = find("tools").hidden = runs.length === 0;
 setTheme(/[#&]theme=(light|dark)/.exec(location.hash)?.[1] || "auto");
 drawOverview();
+drawAxes();
+drawGroupings();
 select(new Set(runs.slice(0, FIRST_SELECTED).map((run) => run.index)));

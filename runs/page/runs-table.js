@@ -68,7 +68,7 @@ function drawRunsTable() {
       const text = column.format(column.value(run), run);
       return create(at ? "td" : "th", { scope: !at && "row", class: column.kind ? column.kind(run) : !column.isText && "number", title: text.length > 40 && clip(text, 1000), text: clip(text, 40) });
     });
-    const mark = create("td.pick", {}, create("label", {}, box, isSelected ? createSwatch(numbers.get(run.index)) : create("span.swatch")));
+    const mark = create("td.pick", {}, create("label", {}, box, isSelected ? createSwatch(numberOf(run)) : create("span.swatch")));
     return create("tr", { class: isSelected && "is-selected" }, mark, ...cells);
   });
   const body = create("tbody", {}, ...rows);

@@ -2,7 +2,10 @@
 
 const view = {
   selected: new Set(),
+  /* `step`, `time`, `relative`, or the name of a metric behind a "=". */
   x: "step",
+  /* The setting whose values group the runs; `*` is one group of all. */
+  group: "",
   isLogarithmic: false,
   smoothing: 0,
   hasAllRanks: false,
@@ -27,7 +30,7 @@ function change(kind, values) {
 
 /* Runs that are selected at first, and most runs that are drawn at once. */
 const FIRST_SELECTED = 8;
-const MOST_DRAWN = 40;
+const MOST_DRAWN = 100;
 
 const selectedRuns = () => runs.filter((run) => view.selected.has(run.index));
 

@@ -1,7 +1,7 @@
-//! The scripts of the page, made smaller.
+//! The scripts and the style of the page, made smaller.
 //!
-//! The page is embedded in a library, so what makes its scripts smaller is no part of a build:
-//! their smaller form is kept beside them. This task makes that form, or checks it.
+//! The page is embedded in a library, so what makes its parts smaller is no part of a build: their
+//! smaller form is kept beside them. This task makes that form, or checks it.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,22 +12,25 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 /// Classic scripts in one order, because a browser loads no modules from `file://`.
 const REPORT: &[&str] = &[
-    "dom",
-    "data",
-    "state",
-    "charts",
-    "runs-table",
-    "log-lines",
-    "sections",
-    "main",
+    "dom.js",
+    "data.js",
+    "state.js",
+    "axis.js",
+    "lines.js",
+    "charts.js",
+    "runs-table.js",
+    "log-lines.js",
+    "sections.js",
+    "main.js",
 ];
 /// What the page of a server has in addition.
-const LIVE: &[&str] = &["live"];
+const LIVE: &[&str] = &["live.js"];
 
-/// The program from npm that makes a script smaller.
+/// Programs from npm that make scripts and styles smaller.
 const TERSER: &str = "terser@5.51.4";
+const ESBUILD: &str = "esbuild@0.28.2";
 
-/// Names that the checks in a browser ask for, beside those of the page itself.
+/// Names that the checks in a browser ask for.
 const RESERVED: &str = "reserved=[live,log,runs,select,setZoom,view]";
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -36,45 +39,55 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         [check] if check == "--check" => true,
         _ => bail!("unexpected arguments `{}`: the task takes --check", arguments.join(" ")),
     };
+    let terser = [TERSER, "--compress", "--toplevel", "--mangle", RESERVED];
+    let esbuild = [ESBUILD, "--loader=css", "--minify"];
+    keep(is_check, "report.js", REPORT, &terser)?;
+    keep(is_check, "live.js", &[REPORT, LIVE].concat(), &terser)?;
+    keep(is_check, "style.css", &["vendor/uPlot.min.css", "style.css"], &esbuild)
+}
+
+/// Writes what a program makes of the joined sources, or checks that this is what is there.
+fn keep(is_check: bool, name: &str, sources: &[&str], program: &[&str]) -> Result<()> {
     let folder = Path::new("runs/page");
-    for (name, scripts) in [("report", REPORT.to_vec()), ("live", [REPORT, LIVE].concat())] {
-        let path = folder.join("built").join(name).with_extension("js");
-        let sources = scripts.iter().map(|script| {
-            let source = folder.join(script).with_extension("js");
-            fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))
-        });
-        let built = make_smaller(&sources.collect::<Result<Vec<_>>>()?.join("\n"))?;
-        if !is_check {
-            fs::write(&path, &built).with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        let kept = fs::read_to_string(&path).unwrap_or_default();
-        ensure!(
-            kept == built,
-            "{} is not made of its sources: run `cargo xtask page`",
-            path.display()
-        );
-        println!("{}: {} bytes", path.display(), built.len());
+    let path = folder.join("built").join(name);
+    let sources = sources.iter().map(|source| {
+        let source = folder.join(source);
+        fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))
+    });
+    let built = filter(&sources.collect::<Result<Vec<_>>>()?.join("\n"), program)?;
+    if !is_check {
+        fs::write(&path, &built).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    ensure!(
+        kept == built,
+        "{} is not made of its sources: run `cargo xtask page`",
+        path.display()
+    );
+    println!("{}: {} bytes", path.display(), built.len());
     Ok(())
 }
 
-fn make_smaller(script: &str) -> Result<String> {
-    let mut terser = Command::new("npx")
-        .args(["--yes", TERSER, "--compress", "--toplevel", "--mangle", RESERVED])
+/// Returns a text as a program from npm writes it.
+fn filter(text: &str, program: &[&str]) -> Result<String> {
+    let mut child = Command::new("npx")
+        .arg("--yes")
+        .args(program)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start npx: install Node.js with npm")?;
-    // The program reads all before it writes, so no pipe is full.
-    terser
+    // The programs read all before they write, so no pipe is full.
+    child
         .stdin
         .take()
-        .context("terser has no input")?
-        .write_all(script.as_bytes())?;
-    let output = terser.wait_with_output()?;
+        .context("npx has no input")?
+        .write_all(text.as_bytes())?;
+    let output = child.wait_with_output()?;
     ensure!(
         output.status.success(),
-        "cannot make a script smaller: terser ended with {}",
+        "cannot make the page smaller: {} ended with {}",
+        program[0],
         output.status
     );
     Ok(String::from_utf8(output.stdout)?)

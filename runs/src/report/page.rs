@@ -6,12 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 const TEMPLATE: &str = include_str!("../../page/index.html");
 
-const STYLE: &str = concat!(
-    include_str!("../../page/vendor/uPlot.min.css"),
-    include_str!("../../page/style.css"),
-);
-
-/// The scripts of the page, which `cargo xtask page` has made smaller.
+/// The style and the scripts of the page, which `cargo xtask page` has made smaller.
+const STYLE: &str = include_str!("../../page/built/style.css");
 const SCRIPT: &str = include_str!("../../page/built/report.js");
 
 /// The same, with the additions for a page over live runs.
