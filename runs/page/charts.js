@@ -109,21 +109,24 @@ class Chart {
 
   /* The points of all series on one x, and how they are drawn. */
   readSeries() {
-    const means = [];
     this.outputs = null;
-    this.lines = this.series.map(({ curve }) => {
-      const all = curve.read();
-      const line = createLine(xNumbers(all, curve), all.values);
-      means.push(all.means === all ? line : createLine(xNumbers(all.means, curve), all.means.values));
-      return line;
-    });
-    this.bands = view.group ? this.createBands(means) : [];
-    return view.group ? this.readBands() : this.readLines(means);
+    this.lines = this.series.map(({ curve }) => createLine(xNumbers(curve.read(), curve), curve.read().values));
+    this.bands = view.group ? this.createBands() : [];
+    return view.group ? this.readBands() : this.readLines();
   }
 
-  readLines(means) {
+  /* The line of the means of a series, which is thinned; else the line of its values. */
+  readMeans(at) {
+    const { curve } = this.series[at];
+    const { means } = curve.read();
+    return means === curve.read() ? this.lines[at] : createLine(xNumbers(means, curve), means.values);
+  }
+
+  readLines() {
     const lines = [];
     const options = [{}];
+    const hasMany = this.series.length > MANY_LINES;
+    const thin = hasMany && 1 / (devicePixelRatio || 1);
     this.series.forEach(({ curve, number }, at) => {
       const raw = this.lines[at];
       const { color: stroke, dash } = styleOf(number);
@@ -132,24 +135,27 @@ class Chart {
       const isCloud = isMetricAxis() && !raw.isOrdered;
       const isSmooth = view.smoothing > 0 && !isSparse && !isCloud;
       lines.push(raw);
-      options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: isSmooth || curve.count > 500 ? 1.2 : 1.6, dash, paths: isCloud ? () => null : undefined, points: { show: isCloud || (isSparse && curve.count <= 400), size: isCloud ? 4 : 6, fill: stroke, stroke } });
+      options.push({ stroke: isSmooth ? stroke + "48" : stroke, width: thin || (isSmooth || curve.count > 500 ? 1.2 : 1.6), dash, paths: isCloud ? () => null : undefined, points: { show: isCloud || (isSparse && curve.count <= 400), size: isCloud ? 4 : 6, fill: stroke, stroke } });
       if (isSmooth) {
-        lines.push({ x: means[at].x, y: smoothValues(means[at].y, view.smoothing) });
-        options.push({ stroke, width: 2, dash, points: { show: false } });
+        const { x, y } = this.readMeans(at);
+        lines.push({ x, y: smoothValues(y, view.smoothing) });
+        options.push({ stroke, width: thin || 2, dash, points: { show: false } });
       }
     });
     const count = addUp(lines.map((line) => line.x.length));
     const hasCloud = isMetricAxis() && lines.some((line) => line.isOrdered === false);
     this.isThinned = (lines.length > 1 && count > MANY_POINTS) || (hasCloud && count > MANY_DOTS);
-    const thinned = this.isThinned ? lines.map((line) => thinLine(line, this.range, this.drawing.clientWidth || 300)) : lines;
+    const { range } = this;
+    const columns = (this.drawing.clientWidth || 300) / (hasMany ? 2 : 1);
+    const thinned = this.isThinned ? lines.map((line) => thinLine(line, range, Math.floor(columns))) : lines;
     return { points: uPlot.join(thinned.map((line) => [line.x, line.y])), options };
   }
 
-  createBands(means) {
+  createBands() {
     const places = groupBy(this.series.keys(), (at) => groupOf(this.series[at].curve.run));
     return [...places].map(([group, own]) => {
       const count = new Set(own.map((at) => this.series[at].curve.run)).size;
-      const band = createBand(own.map((at) => this.lines[at]), own.map((at) => means[at]), this.range);
+      const band = createBand(own.map((at) => this.lines[at]), own.map((at) => this.readMeans(at)), this.range);
       return { ...band, number: numberOfGroup(group), label: `${group} · ${plural(count, "run")}` };
     });
   }

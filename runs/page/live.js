@@ -1,7 +1,8 @@
 /* The page over live runs: it loads the runs that are drawn, and adds what has come since. */
 
-/* Milliseconds between two drawings of what has come, and before another try to reach the server. */
+/* Least milliseconds between two drawings of what has come, and before another try to reach the server. */
 const DRAW_EVERY = 300;
+const DRAW_LOADS_EVERY = 1000;
 const RETRY_AFTER = 3000;
 /* Values that a curve may get before its run is loaded again, thinned. */
 const MOST_ADDED = 8000;
@@ -10,7 +11,7 @@ const LOADS_AT_ONCE = 3;
 
 const stream = { source: null, query: null, retry: 0 };
 const status = create("p.live.muted", { role: "status" });
-const changed = { runs: new Set(), hasNewNames: false, hasNewRuns: false, timer: 0 };
+const changed = { runs: new Set(), hasNewNames: false, hasNewRuns: false, timer: 0, pause: DRAW_EVERY, isLoading: false };
 const waiting = [];
 let loads = 0;
 /* The version of the list of runs. */
@@ -231,11 +232,24 @@ function addQueue(curve) {
   }
 }
 
+/* Drawings take time from the loads, so there are few between the first and the last run that is loaded. */
 function drawSoon() {
-  if (!changed.timer) changed.timer = setTimeout(drawChanges, DRAW_EVERY);
+  const isLoading = loads > 0 || waiting.length > 0;
+  const hasLoaded = changed.isLoading && !isLoading;
+  if (changed.timer && !hasLoaded) return;
+  clearTimeout(changed.timer);
+  changed.isLoading = isLoading;
+  changed.timer = setTimeout(drawChanges, hasLoaded ? 0 : isLoading ? DRAW_LOADS_EVERY : changed.pause);
 }
 
 function drawChanges() {
+  const start = performance.now();
+  drawChanged();
+  /* A page that takes long to draw has as much time left for what comes. The browser paints after the next frame. */
+  requestAnimationFrame(() => requestAnimationFrame(() => (changed.pause = Math.max(DRAW_EVERY, 2 * (performance.now() - start)))));
+}
+
+function drawChanged() {
   const { runs: those, hasNewNames, hasNewRuns } = changed;
   Object.assign(changed, { runs: new Set(), hasNewNames: false, hasNewRuns: false, timer: 0 });
   for (const run of those) run.curves.forEach(addQueue);
@@ -252,7 +266,7 @@ function drawChanges() {
   if (hasNewNames && groups.flatMap(([, names]) => names).join("\n") !== known) drawNewGroups();
   else live.forEach((chart) => [...those].some((run) => run.byName.has(chart.name)) && refreshChart(chart));
   /* A person who reads in the sections reads on. */
-  if ((hasNewNames || hasNewRuns) && !find("sections").contains(document.activeElement)) drawSections();
+  if (hasNewRuns && !find("sections").contains(document.activeElement)) drawSections();
   if (view.zoom) loadDetails();
   if (those.has(view.logRun)) drawNewLines(view.logRun);
 }

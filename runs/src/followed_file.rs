@@ -8,7 +8,7 @@ use logcore::files;
 
 /// Bytes that are read at once, and most bytes of the end of a file in which its newest lines are
 /// looked for.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 64 << 10;
 const MAX_END: u64 = 4 << 20;
 /// Longest line in bytes; a longer one is skipped.
 const MAX_LINE: usize = 64 << 20;

@@ -108,45 +108,67 @@ fn take_integer(rest: &mut &[u8]) -> Option<i64> {
     }
 }
 
-/// Digits that always fit in an `i64`.
-const MAX_DIGITS: usize = 18;
-
 /// Takes a number in the form of JSON.
 fn take_number(rest: &mut &[u8]) -> Option<MetricValue> {
     let text = *rest;
     let sign = usize::from(text.first() == Some(&b'-'));
-    let mut end = skip_digits(text, sign)?;
+    let mut digits = 0;
+    let mut end = take_digits(text, sign, &mut digits)?;
     let has_leading_zero = text[sign] == b'0' && end > sign + 1;
     if has_leading_zero {
         return None;
     }
     let whole = end;
     if text.get(end) == Some(&b'.') {
-        end = skip_digits(text, end + 1)?;
+        end = take_digits(text, end + 1, &mut digits)?;
     }
+    let point = end;
     if matches!(text.get(end), Some(b'e' | b'E')) {
         let has_sign = matches!(text.get(end + 1), Some(b'+' | b'-'));
-        end = skip_digits(text, end + 1 + usize::from(has_sign))?;
+        end = take_digits(text, end + 1 + usize::from(has_sign), &mut 0)?;
     }
     *rest = &text[end..];
-    let number = str::from_utf8(&text[..end]).ok()?;
-    if end == whole && number != "-0" {
+    let is_negative = sign == 1;
+    if end == whole && !(is_negative && digits == 0) {
         // Longer ones need not fit.
-        return (end - sign <= MAX_DIGITS).then(|| number.parse().ok().map(MetricValue::Int))?;
+        let value = (end - sign <= MAX_DIGITS).then_some(digits)?.cast_signed();
+        return Some(MetricValue::Int(if is_negative { -value } else { value }));
     }
+    let places = point.saturating_sub(whole + 1);
+    let value = match point == end && point - sign <= MAX_DIGITS && digits <= MAX_EXACT {
+        true => {
+            #[expect(clippy::cast_precision_loss, reason = "an exact integer")]
+            let value = digits as f64 / POWERS.get(places)?;
+            if is_negative { -value } else { value }
+        }
+        false => str::from_utf8(&text[..end]).ok()?.parse().ok()?,
+    };
     // JSON knows no infinity, so a number without bound is an error there.
-    let value: f64 = number.parse().ok()?;
     value.is_finite().then_some(MetricValue::Float(value))
 }
 
-/// Returns the place behind the digits that begin at `from`; `None` if there is none.
-fn skip_digits(text: &[u8], from: usize) -> Option<usize> {
-    let digits = text
-        .get(from..)?
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    (digits > 0).then_some(from + digits)
+/// Digits that always fit in an `i64`.
+const MAX_DIGITS: usize = 18;
+/// Up to this integer and these powers of ten a double is exact, so that one division rounds as
+/// [Clinger](https://doi.org/10.1145/93542.93557) has shown.
+const MAX_EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
+const POWERS: [f64; 18] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
+];
+
+/// Adds the digits that begin at `from` to a number, which has a meaning up to [`MAX_DIGITS`].
+/// Returns the place behind the digits; `None` if there is none.
+fn take_digits(text: &[u8], from: usize, number: &mut u64) -> Option<usize> {
+    let mut end = from;
+    while let Some(digit) = text
+        .get(end)
+        .map(|byte| byte.wrapping_sub(b'0'))
+        .filter(|digit| *digit < 10)
+    {
+        *number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        end += 1;
+    }
+    (end > from).then_some(end)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use super::Server;
 /// Most streams at once.
 const MAX_STREAMS: usize = 64;
 /// Most runs that a stream tells of: more than the page draws.
-const MAX_KEYS: usize = 64;
+const MAX_KEYS: usize = 128;
 /// News that a reader may be behind.
 const MAX_BEHIND: usize = 256;
 /// Time between two looks at the runs that somebody watches, and looks between two at all runs.
