@@ -319,6 +319,24 @@ fn more_readers_than_there_are_places_wait() {
 }
 
 #[test]
+fn a_connection_without_a_whole_request_ends() {
+    let server = Server::start(&[]);
+    let halves = ["", "GET / HTTP/1.1\r\nHost: loc"];
+    let mut open = halves.map(|half| server.open(half));
+    // One that follows news may be quiet.
+    let mut news = server.open_news();
+    for stream in &mut open {
+        let timeout = Some(Duration::from_secs(30));
+        stream.set_read_timeout(timeout).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    }
+    write_run(&server.folder.path().join("two"));
+    assert_eq!(next_event(&mut news).0, "run");
+}
+
+#[test]
 fn tokens_come_from_a_file_or_the_environment() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");

@@ -15,7 +15,6 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use self::access::{Access, Token};
-use self::connections::Connections;
 use self::streams::Streams;
 use crate::arguments::ServeArguments;
 use crate::output::{Outcome, Output};
@@ -73,10 +72,9 @@ pub(super) fn run(arguments: &ServeArguments, log_dir: &Path, output: &mut Outpu
         tokio::spawn(streams::read_news(Arc::clone(&server)));
         let app = routes::create(server);
         tokio::select! {
-            served = async { axum::serve(Connections(listener), app).await } => served.context("cannot go on serving")?,
-            ended = wait_for_end() => ended?,
+            never = connections::answer_all(listener, app) => match never {},
+            ended = wait_for_end() => ended.map(|()| Outcome::Done),
         }
-        Ok(Outcome::Done)
     });
     // A thread may be in the middle of a long file.
     runtime.shutdown_background();
