@@ -347,7 +347,7 @@ class Chart {
     const rows = view.group
       ? this.bands.flatMap(({ label, x, mean, low, high }) => x.map((x, at) => [label, ...cells(formatColumn(x), ...[mean, low, high].map((values) => formatValue(values[at])))]))
       : this.series.flatMap(({ curve, label }) => Array.from(curve.read().steps, (step, at) => [label, ...cells(formatCount(step), formatTime(curve.read().times[at]), String(curve.read().values[at]))]));
-    this.table.replaceChildren(...createLongTable(`${this.name}: ${plural(rows.length, "value")}`, heads, rows, FIRST_ROWS));
+    this.table.replaceChildren(...createLongTable(`Values of ${this.name}`, heads, rows, FIRST_ROWS));
   }
 }
 

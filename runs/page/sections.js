@@ -48,15 +48,19 @@ function createRow(row) {
   }));
 }
 
+/* Rows of long tables that a person has asked for, by caption. A table that is drawn again has as many. */
+const askedRows = new Map();
+
 /* A table that begins with so many rows, and a button for more of them. */
 function createLongTable(caption, heads, rows, most) {
   const body = create("tbody");
-  const more = create("button.more", { text: "Show more", click: () => add() });
-  const add = () => {
-    body.append(...rows.slice(body.childElementCount, body.childElementCount + most).map(createRow));
-    more.hidden = body.childElementCount >= rows.length;
+  const add = (count) => {
+    body.append(...rows.slice(body.childElementCount, count).map(createRow));
+    more.hidden = count >= rows.length;
   };
-  add();
+  const asked = () => askedRows.get(caption) ?? most;
+  const more = create("button.more", { text: "Show more", click: () => add(askedRows.set(caption, asked() + most).get(caption)) });
+  add(asked());
   const head = create("tr", {}, ...heads.map((text, at) => create("th", { scope: "col", class: isAmount(rows[0]?.[at]) && "number", text: clip(text, 60) })));
   return [create("div.scroll", { tabindex: 0, role: "region", "aria-label": caption }, create("table", {}, create("caption.sr", { text: caption }), create("thead", {}, head), body)), more];
 }

@@ -76,7 +76,12 @@ impl Display for RunError {
                 if *line > 0 {
                     write!(f, ", line {line}")?;
                 }
-                write!(f, ": {error}. Name a folder that holds the files of a run")
+                let remedy = match error.kind() {
+                    io::ErrorKind::NotFound => "Name a file or folder that is there",
+                    io::ErrorKind::PermissionDenied => "Allow this user to read it",
+                    _ => "Name a folder that holds the files of a run",
+                };
+                write!(f, ": {error}. {remedy}")
             }
             Self::Unwritable(error) => write!(f, "cannot write the output: {error}. Name another place for it"),
             Self::None { log_dir, name } => write!(
