@@ -428,10 +428,12 @@ mod tests {
         }
     }
 
+    /// The name is that of the folder, because tests in one process share the open runs, by logger.
     fn config(folder: &TempDir) -> LogConfig {
+        let name = folder.path().file_name().unwrap().to_str().unwrap();
         LogConfig {
             log_dir: folder.path().into(),
-            name: "run".into(),
+            name: name.trim_start_matches('.').into(),
             ..LogConfig::default()
         }
     }
