@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use logcore::{ConfigError, Deadline, LogConfig};
+use logcore_delivery::DeliveryErrorKind;
 use serde_json::json;
 
 use crate::settings::{self, RunMode, RunSettings, WandbOptions};
-use crate::upload::{Api, UploadErrorKind};
+use crate::upload::Api;
 
 /// The way of a run to its server, by the environment and the settings files alone.
 ///
@@ -86,11 +87,11 @@ impl ServerCheck {
             .and_then(|api| api.graphql("Viewer", query, json!({})));
         match asked {
             Ok(_) => ServerAnswer::Reached,
-            Err(error) => match error.kind {
+            Err(error) => match error.kind() {
                 // Without a key, this is what a server says that is there.
-                UploadErrorKind::KeyRefused | UploadErrorKind::NoAccess if !self.has_key() => ServerAnswer::Reached,
-                UploadErrorKind::KeyRefused => ServerAnswer::KeyRefused(error.to_string()),
-                UploadErrorKind::Refused | UploadErrorKind::NoAccess => ServerAnswer::Reached,
+                DeliveryErrorKind::KeyRefused | DeliveryErrorKind::NoAccess if !self.has_key() => ServerAnswer::Reached,
+                DeliveryErrorKind::KeyRefused => ServerAnswer::KeyRefused(error.to_string()),
+                DeliveryErrorKind::Refused | DeliveryErrorKind::NoAccess => ServerAnswer::Reached,
                 _ => ServerAnswer::Unreachable(error.to_string()),
             },
         }

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use logcore::escape::EscapingFormatter;
 use logcore::{BuildContext, LogConfig, Notices, RunManifest, StopFlag, redacted, suppress_logging};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde_json::Value;
 
 use crate::folder::{RunFolder, wandb_folder};
 use crate::settings::{self, RunSettings};
 use crate::upload::{
-    self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, DeliveryReport, Lane, RetryingClient, UploadError,
-    UploadErrorKind, UploadProgress, synced_by_official,
+    self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, DeliveryReport, Lane, RetryingClient, UploadProgress,
+    synced_by_official,
 };
 
 /// Options of [`sync`].
@@ -285,7 +286,7 @@ fn deliver(
 
 /// The failure of a delivery, or of its thread.
 enum SyncFailure {
-    Upload(UploadError),
+    Upload(DeliveryError),
     Thread(String),
 }
 
@@ -296,7 +297,7 @@ fn report(
     control: &DeliveryControl,
 ) -> Result<SyncReport, SyncError> {
     let delivered = delivered.map_err(|failure| match failure {
-        SyncFailure::Upload(error) if error.kind == UploadErrorKind::InUse => SyncError::Live,
+        SyncFailure::Upload(error) if error.kind() == DeliveryErrorKind::InUse => SyncError::Live,
         SyncFailure::Upload(error) => SyncError::Unreadable(format!("{}: {error}", log.display())),
         SyncFailure::Thread(cause) => SyncError::Incomplete(cause),
     })?;

@@ -22,6 +22,7 @@ use logcore::{
     BuildContext, Deadline, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, local_time_zone,
     suppress_logging,
 };
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde_json::Value;
 
 use self::accounts::CallAccounts;
@@ -32,10 +33,7 @@ use crate::log_format::proto::{self, Timestamp};
 use crate::run_log::{CallRejection, LATE, RunLog, RunResumePoint, RunStart, describe_late, environment};
 use crate::settings::{self, NoticeLevel, ResumeMode, RunMode, RunSettings};
 use crate::upload::state::resume::RemoteRun;
-use crate::upload::{
-    self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, Lane, RetryingClient, UploadError, UploadErrorKind,
-    UploadProgress,
-};
+use crate::upload::{self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, Lane, RetryingClient, UploadProgress};
 
 /// A run of this process.
 pub(crate) struct WandbRun {
@@ -444,7 +442,7 @@ impl WandbRun {
 
     /// Reports that the log stays on disk.
     fn report_no_delivery(&self, cause: &str) {
-        let error = UploadError::permanent(UploadErrorKind::Unreadable, cause);
+        let error = DeliveryError::permanent(DeliveryErrorKind::Unreadable, cause);
         self.control.request_failed(Lane::Rows, &error);
     }
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use logcore_delivery::DeliveryError;
 use serde_json::Value;
 
 use crate::folder::staged_copy;
@@ -11,7 +12,6 @@ use crate::log_format::proto::{ExitRecord, RecordKind};
 use crate::log_format::{LogEnd, LogEntry, LogReader};
 use crate::run_log::reopen::reopen;
 use crate::upload::client::api::{quoted, retry_after, server_message};
-use crate::upload::client::error::UploadError;
 use crate::upload::client::retry::Backoff;
 use crate::upload::state::progress_file::UploadProgress;
 use crate::upload::state::resume;
@@ -86,7 +86,7 @@ pub fn read_resumed(text: &str) {
 pub fn read_refusal(text: &str) {
     let shown = quoted(&server_message(text));
     assert!(!shown.chars().any(char::is_control), "{shown:?} reaches a terminal");
-    let error = UploadError::from_status(429, &shown, retry_after(text), false);
+    let error = DeliveryError::from_status(429, None, &shown, retry_after(text));
     let wait = Backoff::default().next(&error, false);
     assert!((1..=3600).contains(&wait.as_secs()), "{wait:?}");
 }

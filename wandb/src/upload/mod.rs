@@ -16,7 +16,6 @@ mod tests;
 mod worker;
 
 pub(crate) use self::client::api::Api;
-pub(crate) use self::client::error::{UploadError, UploadErrorKind};
 pub(crate) use self::client::put_file::digest;
 pub(crate) use self::client::retry::RetryingClient;
 pub(crate) use self::state::control::{DeliveryControl, Lane};

@@ -8,13 +8,13 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use logcore::Deadline;
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use percent_encoding::utf8_percent_encode;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Proxy, RequestBuilder, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::error::{UploadError, UploadErrorKind};
 use super::http::{HttpClient, HttpReply, RequestBody};
 use super::replies::{GraphqlReply, StreamReply, from_part, list_from_part};
 use super::secret::{SecretFilter, credentials};
@@ -22,6 +22,8 @@ use crate::settings::{SEGMENT, ServerConfig};
 
 /// Number of characters of a server's message that an error repeats.
 const QUOTED: usize = 200;
+/// The status of a request that contradicts another one. While a run is created, another try helps.
+const CONFLICT: u16 = 409;
 /// The longest timeout. Longer ones overflow the clocks of some platforms.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
@@ -46,14 +48,15 @@ impl Api {
     /// # Errors
     ///
     /// If the key has invalid characters, or the client cannot be set up.
-    pub(crate) fn new(config: &ServerConfig) -> Result<Self, UploadError> {
+    pub(crate) fn new(config: &ServerConfig) -> Result<Self, DeliveryError> {
         let key = config.key.as_ref().map_or("", |key| key.expose());
-        let mut authorization = HeaderValue::from_str(&format!("Basic {}", credentials(key)))
-            .map_err(|_| UploadError::permanent(UploadErrorKind::KeyRefused, "the API key has invalid characters"))?;
+        let mut authorization = HeaderValue::from_str(&format!("Basic {}", credentials(key))).map_err(|_| {
+            DeliveryError::permanent(DeliveryErrorKind::KeyRefused, "the API key has invalid characters")
+        })?;
         authorization.set_sensitive(true);
         let http = HttpClient::start(client(config)?).map_err(|error| {
-            UploadError::permanent(
-                UploadErrorKind::Unreadable,
+            DeliveryError::permanent(
+                DeliveryErrorKind::Unreadable,
                 format!("cannot start the thread of the HTTP client: {error}"),
             )
         })?;
@@ -101,7 +104,7 @@ impl Api {
     }
 
     /// Sends a GraphQL request, and returns the `data` of the reply.
-    pub(crate) fn graphql(&self, operation: &str, query: &str, variables: Value) -> Result<Value, UploadError> {
+    pub(crate) fn graphql(&self, operation: &str, query: &str, variables: Value) -> Result<Value, DeliveryError> {
         let body = json!({"query": query, "variables": variables, "operationName": operation});
         let request = self.to_server(self.http.client().post(format!("{}/graphql", self.base_url)));
         let reply = self.send(
@@ -116,12 +119,12 @@ impl Api {
         if !reply.errors.is_empty() {
             let messages: Vec<_> = reply.errors.iter().map(error_message).collect();
             let message = quoted(&self.secrets.hide(&messages.join("; ")));
-            return Err(UploadError::permanent(UploadErrorKind::Refused, message));
+            return Err(DeliveryError::permanent(DeliveryErrorKind::Refused, message));
         }
         match reply.data {
             data @ Value::Object(_) => Ok(data),
-            _ => Err(UploadError::temporary(
-                UploadErrorKind::NotUnderstood,
+            _ => Err(DeliveryError::temporary(
+                DeliveryErrorKind::NotUnderstood,
                 "the reply has no `data`",
             )),
         }
@@ -138,7 +141,7 @@ impl Api {
         query: &str,
         variables: &Value,
         part: &str,
-    ) -> Result<T, UploadError> {
+    ) -> Result<T, DeliveryError> {
         self.query_part(operation, query, variables, part).map(from_part)
     }
 
@@ -149,16 +152,16 @@ impl Api {
         query: &str,
         variables: &Value,
         part: &str,
-    ) -> Result<Vec<T>, UploadError> {
+    ) -> Result<Vec<T>, DeliveryError> {
         self.query_part(operation, query, variables, part).map(list_from_part)
     }
 
     /// Sends a GraphQL request, and returns a part of the reply that is not null.
-    fn query_part(&self, operation: &str, query: &str, variables: &Value, part: &str) -> Result<Value, UploadError> {
+    fn query_part(&self, operation: &str, query: &str, variables: &Value, part: &str) -> Result<Value, DeliveryError> {
         let mut data = self.graphql(operation, query, variables.clone())?;
         match data.pointer_mut(part).map(Value::take) {
-            Some(Value::Null) | None => Err(UploadError::temporary(
-                UploadErrorKind::NotUnderstood,
+            Some(Value::Null) | None => Err(DeliveryError::temporary(
+                DeliveryErrorKind::NotUnderstood,
                 format!("the reply to {operation} has no {part}"),
             )),
             Some(found) => Ok(found),
@@ -173,7 +176,7 @@ impl Api {
         run: &str,
         body: &str,
         gzip: bool,
-    ) -> Result<bool, UploadError> {
+    ) -> Result<bool, DeliveryError> {
         let [entity, project, run] = [entity, project, run].map(|part| utf8_percent_encode(part, SEGMENT).to_string());
         let url = format!("{}/files/{entity}/{project}/{run}/file_stream", self.base_url);
         let mut request = self
@@ -198,7 +201,12 @@ impl Api {
 
     /// Uploads content to an address that the server has signed. The request does not carry the
     /// key.
-    pub(crate) fn put(&self, url: &str, headers: &[(String, String)], content: RequestBody) -> Result<(), UploadError> {
+    pub(crate) fn put(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        content: RequestBody,
+    ) -> Result<(), DeliveryError> {
         let url = if url.starts_with('/') {
             format!("{}{url}", self.base_url)
         } else {
@@ -234,7 +242,7 @@ impl Api {
         request: RequestBuilder,
         content: RequestBody,
         retry_conflict: bool,
-    ) -> Result<HttpReply, UploadError> {
+    ) -> Result<HttpReply, DeliveryError> {
         let reply = self.http.send(request, content, self.timeout)?;
         if reply.status.is_success() {
             return Ok(reply);
@@ -244,27 +252,37 @@ impl Api {
             .get(RETRY_AFTER)
             .and_then(|value| retry_after(value.to_str().ok()?));
         let message = quoted(&server_message(&self.secrets.hide(&reply.body)));
-        Err(UploadError::from_status(
-            reply.status.as_u16(),
-            &message,
-            after,
-            retry_conflict,
-        ))
+        let status = reply.status.as_u16();
+        let error = DeliveryError::from_status(status, meaning_of(status), &message, after);
+        Err(match status == CONFLICT && retry_conflict {
+            true => error.into_temporary(),
+            false => error,
+        })
     }
 
     /// Returns the error of a reply that is not JSON.
-    fn not_understood(&self, text: &str) -> UploadError {
+    fn not_understood(&self, text: &str) -> DeliveryError {
         let start: String = quoted(&self.secrets.hide(text)).chars().take(60).collect();
-        UploadError::temporary(
-            UploadErrorKind::NotUnderstood,
+        DeliveryError::temporary(
+            DeliveryErrorKind::NotUnderstood,
             format!("the reply is not JSON; it begins with `{start}`"),
         )
     }
 }
 
+/// Returns the meaning of a status for a W&B run.
+fn meaning_of(status: u16) -> Option<&'static str> {
+    match status {
+        401 => Some("the server does not accept this API key (401)"),
+        403 => Some("the key has no access to this project (403)"),
+        404 => Some("the server has no such project or run (404)"),
+        _ => None,
+    }
+}
+
 /// Creates the client. Without certificate authorities, only plain HTTP works.
-fn client(config: &ServerConfig) -> Result<Client, UploadError> {
-    let setup = |error: reqwest::Error| UploadError::from_setup(&error);
+fn client(config: &ServerConfig) -> Result<Client, DeliveryError> {
+    let setup = |error: reqwest::Error| DeliveryError::from_setup(&error);
     match builder(config).map_err(setup)?.build() {
         // A server without TLS needs no authorities, so that a machine without any can reach it.
         Err(_) if config.base_url.starts_with("http://") => {

@@ -18,13 +18,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use logcore::suppress_logging;
 use logcore::sync::lock;
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::{Client, Request, RequestBuilder, StatusCode};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{mpsc as parts, oneshot};
 use tokio::time::{Instant, timeout_at};
-
-use super::error::{UploadError, UploadErrorKind};
 
 /// Bytes of the longest reply.
 const LONGEST_REPLY: usize = 64 << 20;
@@ -104,7 +103,7 @@ impl HttpClient {
         request: RequestBuilder,
         content: RequestBody,
         silence: Duration,
-    ) -> Result<HttpReply, UploadError> {
+    ) -> Result<HttpReply, DeliveryError> {
         let length = content.length();
         let flow = StallWatch::new(silence, length);
         let mut body = MonitoredBody {
@@ -122,7 +121,7 @@ impl HttpClient {
             }
         }
         let request = request.header(CONTENT_LENGTH, length).body(reqwest::Body::wrap(body));
-        let request = request.build().map_err(|error| UploadError::from_transport(&error))?;
+        let request = request.build().map_err(|error| DeliveryError::from_transport(&error))?;
         let (answered, answer) = mpsc::channel();
         let client = self.client.clone();
         self.runtime.spawn(async move {
@@ -132,8 +131,8 @@ impl HttpClient {
             feed(&sender, reader)?;
         }
         answer.recv().unwrap_or_else(|_| {
-            Err(UploadError::temporary(
-                UploadErrorKind::Unreachable,
+            Err(DeliveryError::temporary(
+                DeliveryErrorKind::Unreachable,
                 "the HTTP client has stopped",
             ))
         })
@@ -141,11 +140,11 @@ impl HttpClient {
 }
 
 /// Sends a request and reads the reply.
-async fn exchange(client: &Client, request: Request) -> Result<HttpReply, UploadError> {
+async fn exchange(client: &Client, request: Request) -> Result<HttpReply, DeliveryError> {
     let mut reply = client
         .execute(request)
         .await
-        .map_err(|error| UploadError::from_transport(&error))?;
+        .map_err(|error| DeliveryError::from_transport(&error))?;
     let status = reply.status();
     let longest = if status.is_success() {
         LONGEST_REPLY
@@ -159,14 +158,14 @@ async fn exchange(client: &Client, request: Request) -> Result<HttpReply, Upload
             Ok(None) => break,
             // The status of an error matters more than its body.
             Err(_) if !status.is_success() => break,
-            Err(error) => return Err(UploadError::from_transport(&error)),
+            Err(error) => return Err(DeliveryError::from_transport(&error)),
         }
         if body.len() > longest {
             if !status.is_success() {
                 break;
             }
             let text = format!("the reply has more than {longest} bytes");
-            return Err(UploadError::temporary(UploadErrorKind::NotUnderstood, text));
+            return Err(DeliveryError::temporary(DeliveryErrorKind::NotUnderstood, text));
         }
     }
     Ok(HttpReply {
@@ -177,12 +176,12 @@ async fn exchange(client: &Client, request: Request) -> Result<HttpReply, Upload
 }
 
 /// Reads the content and hands it to the connection, until the connection has enough.
-fn feed(sender: &parts::Sender<Bytes>, mut reader: impl Read) -> Result<(), UploadError> {
+fn feed(sender: &parts::Sender<Bytes>, mut reader: impl Read) -> Result<(), DeliveryError> {
     loop {
         let mut part = vec![0; PART];
         let count = reader
             .read(&mut part)
-            .map_err(|error| UploadError::permanent(UploadErrorKind::Unreadable, error.to_string()))?;
+            .map_err(|error| DeliveryError::permanent(DeliveryErrorKind::Unreadable, error.to_string()))?;
         part.truncate(count);
         if count == 0 || sender.blocking_send(part.into()).is_err() {
             return Ok(());
@@ -235,14 +234,19 @@ impl StallWatch {
     }
 
     /// Runs a request until it ends or makes no progress.
-    async fn watch<T>(&self, exchange: impl Future<Output = Result<T, UploadError>>) -> Result<T, UploadError> {
+    async fn watch<T>(&self, exchange: impl Future<Output = Result<T, DeliveryError>>) -> Result<T, DeliveryError> {
         let mut exchange = pin!(exchange);
         let outcome = loop {
             let deadline = self.deadline();
             match timeout_at(deadline, exchange.as_mut()).await {
                 Ok(answer) => break answer,
                 Err(_) if self.deadline() > deadline => {}
-                Err(_) => break Err(UploadError::temporary(UploadErrorKind::Unreachable, "no reply in time")),
+                Err(_) => {
+                    break Err(DeliveryError::temporary(
+                        DeliveryErrorKind::Unreachable,
+                        "no reply in time",
+                    ));
+                }
             }
         };
         lock(&self.state).more = None;
@@ -303,7 +307,7 @@ mod tests {
 
     const SILENCE: Duration = Duration::from_millis(400);
 
-    fn put(listener: &TcpListener, content: RequestBody) -> Result<HttpReply, UploadError> {
+    fn put(listener: &TcpListener, content: RequestBody) -> Result<HttpReply, DeliveryError> {
         let http = HttpClient::start(Client::new()).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         http.send(http.client().put(url), content, SILENCE)
@@ -360,7 +364,10 @@ mod tests {
             // The connection itself fails after half a minute, and the client must not wait for
             // that.
             assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-            assert!(error.is_temporary && error.text == "no reply in time", "{error:?}");
+            assert!(
+                error.is_temporary() && error.to_string() == "no reply in time",
+                "{error:?}"
+            );
         }
     }
 
@@ -385,7 +392,7 @@ mod tests {
                 let error = put(&listener, RequestBody::Bytes(Bytes::from_static(b"{}")))
                     .err()
                     .unwrap();
-                assert!(error.is_temporary, "{error:?}");
+                assert!(error.is_temporary(), "{error:?}");
             });
             assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
         }

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use md5::{Digest as _, Md5};
 
-use super::error::{UploadError, UploadErrorKind};
 use super::http::RequestBody;
 use super::retry::RetryingClient;
 use crate::upload::state::control::{DeliveryControl, Lane};
@@ -22,8 +22,9 @@ pub(crate) fn put_file(
     headers: &[(String, String)],
     name: &str,
     mut file: File,
-) -> Result<(), UploadError> {
-    let unreadable = |error: io::Error| UploadError::permanent(UploadErrorKind::Unreadable, format!("{name}: {error}"));
+) -> Result<(), DeliveryError> {
+    let unreadable =
+        |error: io::Error| DeliveryError::permanent(DeliveryErrorKind::Unreadable, format!("{name}: {error}"));
     file.rewind().map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
     let content = MonitoredFile {
@@ -40,14 +41,17 @@ pub(crate) fn put(
     url: &str,
     headers: &[(String, String)],
     content: RequestBody,
-) -> Result<(), UploadError> {
-    client.api.put(url, headers, content).map_err(|error| match error.kind {
-        UploadErrorKind::NoAccess => UploadError::temporary(
-            UploadErrorKind::NoAccess,
-            "the address for the upload has expired (403)",
-        ),
-        _ => error,
-    })
+) -> Result<(), DeliveryError> {
+    client
+        .api
+        .put(url, headers, content)
+        .map_err(|error| match error.kind() {
+            DeliveryErrorKind::NoAccess => DeliveryError::temporary(
+                DeliveryErrorKind::NoAccess,
+                "the address for the upload has expired (403)",
+            ),
+            _ => error,
+        })
 }
 
 /// Splits headers of the form `Name:value`.

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::error::{UploadError, UploadErrorKind};
 use crate::upload::state::control::{DeliveryControl, Lane};
 
 /// The first wait before a request is repeated. Each further wait is twice as long.
@@ -66,11 +66,11 @@ impl Default for Backoff {
 
 impl Backoff {
     /// Returns the wait after this error. `is_ending` is `true` if the run has ended.
-    pub(crate) fn next(&mut self, error: &UploadError, is_ending: bool) -> Duration {
-        if error.kind == UploadErrorKind::RateLimited {
+    pub(crate) fn next(&mut self, error: &DeliveryError, is_ending: bool) -> Duration {
+        if error.kind() == DeliveryErrorKind::RateLimited {
             self.0 = self.0.max(FIRST_WAIT_IF_LIMITED);
         }
-        let wait = match (error.is_temporary, error.retry_after) {
+        let wait = match (error.is_temporary(), error.retry_after()) {
             // The backoff is a lower bound: a server that repeats the same short time has no
             // capacity.
             (true, Some(named)) => named.max(jittered(self.0)),
@@ -78,7 +78,7 @@ impl Backoff {
             (false, _) => WAIT_AFTER_REFUSAL,
         };
         self.0 = (self.0 * 2).min(LONGEST_WAIT);
-        match is_ending && error.retry_after.is_none() {
+        match is_ending && error.retry_after().is_none() {
             true => wait.min(LONGEST_WAIT_AT_END),
             false => wait,
         }
@@ -91,8 +91,8 @@ impl RetryingClient {
     ///
     /// # Errors
     ///
-    /// [`UploadErrorKind::GaveUp`] if no time is left. The cause has been reported to the control.
-    pub(crate) fn persist<T>(&self, request: impl FnMut(&Api) -> Result<T, UploadError>) -> Result<T, UploadError> {
+    /// [`DeliveryErrorKind::GaveUp`] if no time is left. The cause has been reported to the control.
+    pub(crate) fn persist<T>(&self, request: impl FnMut(&Api) -> Result<T, DeliveryError>) -> Result<T, DeliveryError> {
         self.persist_unless(|_| false, request)
     }
 
@@ -100,9 +100,9 @@ impl RetryingClient {
     /// and unreported.
     pub(crate) fn persist_unless<T>(
         &self,
-        is_final: impl Fn(&UploadError) -> bool,
-        mut request: impl FnMut(&Api) -> Result<T, UploadError>,
-    ) -> Result<T, UploadError> {
+        is_final: impl Fn(&DeliveryError) -> bool,
+        mut request: impl FnMut(&Api) -> Result<T, DeliveryError>,
+    ) -> Result<T, DeliveryError> {
         let mut backoff = Backoff::default();
         loop {
             let is_ending = self.control.is_ending();
@@ -116,17 +116,17 @@ impl RetryingClient {
                 Err(error) => error,
             };
             self.control.request_failed(self.lane, &error);
-            if !is_ending && self.control.is_ending() && error.retry_after.is_none() {
+            if !is_ending && self.control.is_ending() && error.retry_after().is_none() {
                 // The run ended during the request, and its end allows one immediate try.
                 continue;
             }
-            if is_ending && !error.is_temporary {
-                return Err(UploadError::gave_up());
+            if is_ending && !error.is_temporary() {
+                return Err(DeliveryError::gave_up());
             }
             let wait = backoff.next(&error, is_ending);
-            let named_by_server = error.is_temporary && error.retry_after.is_some();
+            let named_by_server = error.is_temporary() && error.retry_after().is_some();
             if !self.control.wait_to_retry(self.lane, wait, named_by_server) {
-                return Err(UploadError::gave_up());
+                return Err(DeliveryError::gave_up());
             }
         }
     }
@@ -160,7 +160,7 @@ mod tests {
             status in prop_oneof![Just(429_u16), Just(503), Just(500)],
             is_ending in any::<bool>(),
         ) {
-            let error = UploadError::from_status(status, "", retry_after(&header), false);
+            let error = DeliveryError::from_status(status, None, "", retry_after(&header));
             let mut backoff = Backoff::default();
             let waits: Vec<_> = (0..12).map(|_| backoff.next(&error, is_ending)).collect();
             let shortest = if status == 429 { Duration::from_secs(1) } else { FIRST_WAIT };

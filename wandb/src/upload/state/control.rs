@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use logcore::sync::{lock, wait_timeout};
 use logcore::{Deadline, Notices, StopFlag};
-
-use crate::upload::client::error::{UploadError, UploadErrorKind};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 
 /// The link between the sink and the threads of a delivery: the end of the run, errors, and the
 /// position reached.
@@ -54,15 +53,15 @@ struct ControlState {
     /// `true` after the end of the delivery.
     finished: bool,
     /// By lane: the newest error, until a request succeeds.
-    errors: [Option<UploadError>; 3],
+    errors: [Option<DeliveryError>; 3],
     /// By lane: the kinds of errors that were printed since the last success.
-    printed: [Vec<UploadErrorKind>; 3],
+    printed: [Vec<DeliveryErrorKind>; 3],
     /// A printed error is over while another lane still fails.
     recovery_unprinted: bool,
     /// By lane: time at which the retry limit ends, while a request fails.
     retry_ends: [Option<Instant>; 3],
     /// The first error that waiting does not remove.
-    permanent: Option<UploadError>,
+    permanent: Option<DeliveryError>,
     /// The receiver of notices.
     notices: Option<Notices>,
     /// The address of the page of the run.
@@ -129,7 +128,7 @@ impl DeliveryControl {
     }
 
     /// Returns the error of a lane that fails now, or else the first permanent error.
-    pub(crate) fn current_error(&self) -> Option<UploadError> {
+    pub(crate) fn current_error(&self) -> Option<DeliveryError> {
         let state = lock(&self.state);
         state
             .errors
@@ -279,26 +278,26 @@ impl DeliveryControl {
     }
 
     /// Records a failed request. Each kind of error is printed once, until a request succeeds.
-    pub(crate) fn request_failed(&self, lane: Lane, error: &UploadError) {
+    pub(crate) fn request_failed(&self, lane: Lane, error: &DeliveryError) {
         {
             let mut state = lock(&self.state);
             state.errors[lane as usize] = Some(error.clone());
             let printed = &mut state.printed[lane as usize];
-            if printed.contains(&error.kind) {
+            if printed.contains(&error.kind()) {
                 return;
             }
-            printed.push(error.kind);
+            printed.push(error.kind());
         }
         self.print_notice(
-            error.kind.reason(),
+            error.kind().reason(),
             &format!("W&B: {error}; the run continues, and its log is kept on disk until the server accepts it"),
         );
     }
 
     /// Prints an error that waiting does not remove, and keeps the first one for the account at the
     /// end.
-    pub(crate) fn report_permanent(&self, error: &UploadError) {
-        self.print_notice(error.kind.reason(), &format!("W&B: {error}"));
+    pub(crate) fn report_permanent(&self, error: &DeliveryError) {
+        self.print_notice(error.kind().reason(), &format!("W&B: {error}"));
         lock(&self.state).permanent.get_or_insert_with(|| error.clone());
     }
 
@@ -405,7 +404,7 @@ mod tests {
         let control = DeliveryControl::new(StopFlag::default(), None);
         let kinds = Arc::clone(&printed);
         control.set_notices(Notices::new(move |kind, _| kinds.lock().unwrap().push(kind.to_owned())));
-        let error = UploadError::temporary(UploadErrorKind::ServerError, "503");
+        let error = DeliveryError::temporary(DeliveryErrorKind::ServerError, "503");
         control.request_failed(Lane::Rows, &error);
         control.request_failed(Lane::Files, &error);
         control.request_succeeded(Lane::Rows);

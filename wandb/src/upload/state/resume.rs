@@ -1,11 +1,11 @@
 //! The state of a run on the server, for a run that is resumed.
 
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde_json::{Map, Value, json};
 
 use crate::log_format::items::ItemTree;
 use crate::log_format::json;
 use crate::upload::client::api::Api;
-use crate::upload::client::error::{UploadError, UploadErrorKind};
 use crate::upload::client::replies::{ResumeReply, from_part};
 
 /// The query of the official client.
@@ -64,13 +64,13 @@ pub(crate) fn query(
     entity: Option<&str>,
     project: &str,
     run_id: &str,
-) -> Result<Option<RemoteRun>, UploadError> {
+) -> Result<Option<RemoteRun>, DeliveryError> {
     let variables = json!({"entity": entity, "project": project, "name": run_id});
     read(api.graphql("RunResumeStatus", QUERY, variables)?)
 }
 
 /// Reads the reply about a run; `None` if the server has no such run.
-pub(crate) fn read(data: Value) -> Result<Option<RemoteRun>, UploadError> {
+pub(crate) fn read(data: Value) -> Result<Option<RemoteRun>, DeliveryError> {
     let model = from_part::<ResumeReply>(data).model;
     let Some(bucket) = model.bucket else {
         return Ok(None);
@@ -79,7 +79,7 @@ pub(crate) fn read(data: Value) -> Result<Option<RemoteRun>, UploadError> {
     let count = |name: &str, count: Option<u64>| {
         count.filter(|count| *count < 1 << 53).ok_or_else(|| {
             let text = format!("the reply about the run has no {name}");
-            UploadError::temporary(UploadErrorKind::NotUnderstood, text)
+            DeliveryError::temporary(DeliveryErrorKind::NotUnderstood, text)
         })
     };
     let history = count("historyLineCount", bucket.history_line_count)?;
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(next_step(reply(3, i64::MAX)), i64::MAX as u64);
         for count in [1 << 53, 1 << 63, u64::MAX] {
             let error = read(reply(count, 0)).unwrap_err();
-            assert_eq!(error.kind, UploadErrorKind::NotUnderstood, "{count}");
+            assert_eq!(error.kind(), DeliveryErrorKind::NotUnderstood, "{count}");
         }
     }
 }

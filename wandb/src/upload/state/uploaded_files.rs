@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use logcore::Deadline;
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde::{Deserialize, Serialize};
 
 use crate::folder::RunFolder;
-use crate::upload::client::error::{UploadError, UploadErrorKind};
 
 /// The files and artifacts of a run that the server has, one line each.
 ///
@@ -40,8 +40,8 @@ impl UploadedFiles {
     ///
     /// # Errors
     ///
-    /// [`UploadErrorKind::InUse`] if another delivery has the list open.
-    pub(crate) fn open(run: &RunFolder) -> Result<Self, UploadError> {
+    /// [`DeliveryErrorKind::InUse`] if another delivery has the list open.
+    pub(crate) fn open(run: &RunFolder) -> Result<Self, DeliveryError> {
         let mut uploaded = Self {
             file: None,
             files: BTreeMap::new(),
@@ -55,8 +55,8 @@ impl UploadedFiles {
         let deadline = Deadline::after(LONGEST_WAIT);
         while let Err(TryLockError::WouldBlock) = file.try_lock() {
             if deadline.has_passed() {
-                return Err(UploadError::permanent(
-                    UploadErrorKind::InUse,
+                return Err(DeliveryError::permanent(
+                    DeliveryErrorKind::InUse,
                     "another delivery of the same log is running",
                 ));
             }

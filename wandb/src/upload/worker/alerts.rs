@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use logcore::Deadline;
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde_json::Value;
 
 use crate::log_format::proto::AlertRecord;
-use crate::upload::client::error::{UploadError, UploadErrorKind};
 use crate::upload::client::retry::{Backoff, RetryingClient, RunIdentity};
 use crate::upload::state::control::{DeliveryControl, Lane};
 
@@ -65,9 +65,9 @@ impl AlertQueue {
                 .graphql("NotifyScriptableRunAlert", ALERT, variables(alert, run));
             match sent {
                 Ok(_) => control.request_succeeded(Lane::Alerts),
-                Err(error) if error.is_temporary || error.kind == UploadErrorKind::KeyRefused => {
+                Err(error) if error.is_temporary() || error.kind() == DeliveryErrorKind::KeyRefused => {
                     control.request_failed(Lane::Alerts, &error);
-                    self.failed_before_end = !is_ending && error.retry_after.is_none();
+                    self.failed_before_end = !is_ending && error.retry_after().is_none();
                     self.retry = Some(Deadline::after(self.backoff.next(&error, is_ending)));
                     break;
                 }
@@ -92,7 +92,7 @@ fn variables(alert: &AlertRecord, run: &RunIdentity) -> Value {
 }
 
 /// Drops an alert that the server does not accept.
-fn skip(control: &DeliveryControl, alert: &AlertRecord, error: &UploadError) {
+fn skip(control: &DeliveryControl, alert: &AlertRecord, error: &DeliveryError) {
     control.drop_calls("refused by the server", 1);
     control.print_notice(
         "alert refused",

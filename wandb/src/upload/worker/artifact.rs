@@ -6,13 +6,13 @@ use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 
 use crate::folder::{RunFolder, staged_copy};
 use crate::log_format::proto::{ArtifactRecord, ManifestEntry};
 use crate::upload::client::api::non_empty;
-use crate::upload::client::error::{UploadError, UploadErrorKind};
 use crate::upload::client::http::RequestBody;
 use crate::upload::client::put_file::{put, put_file, split_headers};
 use crate::upload::client::replies::{ArtifactFileEdge, CreatedArtifact, CreatedManifest};
@@ -58,9 +58,9 @@ pub(crate) fn upload_artifact(
     files: &RunFolder,
     artifact: &ArtifactRecord,
     progress: &mut ArtifactProgress,
-) -> Result<(), UploadError> {
+) -> Result<(), DeliveryError> {
     let api = &client.api;
-    let create_manifest = |input: Value| -> Result<CreatedManifest, UploadError> {
+    let create_manifest = |input: Value| -> Result<CreatedManifest, DeliveryError> {
         let part = "/createArtifactManifest/artifactManifest";
         api.query("CreateArtifactManifest", CREATE_MANIFEST, &input, part)
     };
@@ -92,7 +92,7 @@ pub(crate) fn upload_artifact(
     let created = create_manifest(manifest_input(run, &id, Some(&digest)))?;
     if let Some(url) = &created.file.upload_url {
         let headers = split_headers(&created.file.upload_headers);
-        put(client, url, &headers, RequestBody::Bytes(manifest.into())).map_err(UploadError::of_item)?;
+        put(client, url, &headers, RequestBody::Bytes(manifest.into())).map_err(DeliveryError::of_item)?;
     }
     let input = json!({"input": {"artifactID": id}});
     let _: CreatedArtifact = api.query("CommitArtifact", COMMIT, &input, "/commitArtifact/artifact")?;
@@ -114,13 +114,14 @@ pub(crate) fn missing_copy(artifact: &ArtifactRecord, files: &RunFolder) -> Opti
 }
 
 /// Opens the copy of a file.
-fn open_copy(files: &RunFolder, entry: &ManifestEntry) -> Result<File, UploadError> {
+fn open_copy(files: &RunFolder, entry: &ManifestEntry) -> Result<File, DeliveryError> {
     let opened = match staged_copy(&entry.local_path) {
         Some(copy) => files.folder().open_file(&copy),
         None => Err(io::ErrorKind::InvalidInput.into()),
     };
-    opened
-        .map_err(|error| UploadError::permanent(UploadErrorKind::Unreadable, format!("{}: {error}", entry.local_path)))
+    opened.map_err(|error| {
+        DeliveryError::permanent(DeliveryErrorKind::Unreadable, format!("{}: {error}", entry.local_path))
+    })
 }
 
 /// Returns the input that creates an artifact.
@@ -146,7 +147,7 @@ fn upload_files(
     [id, manifest_id]: [&str; 2],
     entries: &[&ManifestEntry],
     stored: &mut BTreeMap<String, Option<String>>,
-) -> Result<(), UploadError> {
+) -> Result<(), DeliveryError> {
     let files: Vec<_> = entries
         .iter()
         .map(|entry| {
@@ -163,14 +164,14 @@ fn upload_files(
     if edges.len() != entries.len() {
         let (found, all) = (edges.len(), entries.len());
         let text = format!("the reply has {found} of {all} files of the artifact");
-        return Err(UploadError::temporary(UploadErrorKind::NotUnderstood, text).of_item());
+        return Err(DeliveryError::temporary(DeliveryErrorKind::NotUnderstood, text).of_item());
     }
     for (entry, edge) in entries.iter().zip(edges) {
         let target = edge.node.target;
         if let Some(url) = &target.upload_url {
             let headers = split_headers(&target.upload_headers);
-            let file = open_copy(run_files, entry).map_err(UploadError::of_item)?;
-            put_file(client, url, &headers, &entry.local_path, file).map_err(UploadError::of_item)?;
+            let file = open_copy(run_files, entry).map_err(DeliveryError::of_item)?;
+            put_file(client, url, &headers, &entry.local_path, file).map_err(DeliveryError::of_item)?;
         }
         stored.insert(entry.path.clone(), edge.node.artifact.id);
     }

@@ -17,6 +17,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use logcore::Deadline;
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde_json::{Value, json};
 
 use super::Uploader;
@@ -27,7 +28,6 @@ use crate::log_format::{LogEntry, LogReadError, LogReader};
 use crate::run_log::environment;
 use crate::settings::ResumeCondition;
 use crate::settings::run_url;
-use crate::upload::client::error::{UploadError, UploadErrorKind};
 use crate::upload::client::replies::ServerInfo;
 use crate::upload::client::retry::RunIdentity;
 use crate::upload::state::control::Lane;
@@ -40,7 +40,7 @@ const FEATURES: &str = "query ServerFeaturesQuery { serverInfo { features { name
 impl Uploader {
     /// Waits for the first records of the log. They exist from the start, unless the disk was full
     /// then.
-    pub(super) fn wait_for_run(&mut self) -> Result<(), UploadError> {
+    pub(super) fn wait_for_run(&mut self) -> Result<(), DeliveryError> {
         loop {
             self.read_beginning();
             if self.assembler.run.is_some() && (self.first_record.is_some() || self.assembler.has_environment()) {
@@ -51,7 +51,7 @@ impl Uploader {
             }
             if self.plan.ended || self.damaged.is_some() || self.client.control.is_out_of_time(Lane::Rows) {
                 self.damaged.get_or_insert(LogReadError::NotALog);
-                return Err(UploadError::gave_up());
+                return Err(DeliveryError::gave_up());
             }
             self.client
                 .control
@@ -115,8 +115,8 @@ impl Uploader {
 
     /// Creates the run on the server or finds it there, and determines the position of the log's
     /// lines.
-    pub(super) fn establish(&mut self) -> Result<(), UploadError> {
-        let run = self.assembler.run.clone().ok_or_else(UploadError::gave_up)?;
+    pub(super) fn establish(&mut self) -> Result<(), DeliveryError> {
+        let run = self.assembler.run.clone().ok_or_else(DeliveryError::gave_up)?;
         let mut has_run = self.progress.has_run();
         let condition = self.progress.condition;
         if self.plan.ended || !has_run && (run.resume || condition.is_some() || self.plan.may_exist) {
@@ -208,7 +208,7 @@ impl Uploader {
         run: &RunRecord,
         existing: Option<&RemoteRun>,
         condition: Option<ResumeCondition>,
-    ) -> Result<(), UploadError> {
+    ) -> Result<(), DeliveryError> {
         let writer = self.assembler.writer_id();
         let has_part = |existing: &RemoteRun| existing.writers.contains_key(&writer);
         match (existing, condition) {
@@ -240,16 +240,16 @@ impl Uploader {
     }
 
     /// Reports why the log is not sent, and stops the delivery.
-    fn refuse(&self, why: &str) -> Result<(), UploadError> {
+    fn refuse(&self, why: &str) -> Result<(), DeliveryError> {
         let text = format!("{}: {why}", self.plan.files.path().display());
         self.client
             .control
-            .report_permanent(&UploadError::permanent(UploadErrorKind::Refused, text));
-        Err(UploadError::gave_up())
+            .report_permanent(&DeliveryError::permanent(DeliveryErrorKind::Refused, text));
+        Err(DeliveryError::gave_up())
     }
 
     /// Asks the server for the run.
-    fn existing(&self) -> Result<Option<RemoteRun>, UploadError> {
+    fn existing(&self) -> Result<Option<RemoteRun>, DeliveryError> {
         let Some(run) = &self.assembler.run else {
             return Ok(None);
         };

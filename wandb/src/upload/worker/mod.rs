@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logcore::Deadline;
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde_json::json;
 
 use self::alerts::AlertQueue;
@@ -29,7 +30,6 @@ use crate::log_format::proto::{ExitRecord, LogRecord};
 use crate::log_format::{LiveLog, LogEntry, LogReadError, LogReader};
 use crate::run_log::{LATE, describe_late};
 use crate::settings::IgnoreGlobs;
-use crate::upload::client::error::{UploadError, UploadErrorKind};
 use crate::upload::client::retry::{RetryingClient, RunIdentity};
 use crate::upload::state::control::{DeliveryPosition, Lane};
 use crate::upload::state::progress_file::{LineRange, UploadProgress};
@@ -91,7 +91,7 @@ pub(crate) fn deliver(
     client: RetryingClient,
     plan: DeliveryPlan,
     on_read: &mut dyn FnMut(u64),
-) -> Result<DeliveryReport, UploadError> {
+) -> Result<DeliveryReport, DeliveryError> {
     let reader = match &plan.live {
         Some(live) => LogReader::following(live),
         None => plan.files.open_log().map_err(LogReadError::Io).and_then(LogReader::new),
@@ -184,7 +184,7 @@ struct Uploader {
 
 impl Uploader {
     /// Delivers the log until its end, or until no time is left.
-    fn run(&mut self, on_read: &mut dyn FnMut(u64)) -> Result<(), UploadError> {
+    fn run(&mut self, on_read: &mut dyn FnMut(u64)) -> Result<(), DeliveryError> {
         self.wait_for_run()?;
         if self.plan.ended {
             self.print_destination();
@@ -224,7 +224,7 @@ impl Uploader {
                 }
             }
             if self.client.control.is_out_of_time(Lane::Rows) {
-                return Err(UploadError::gave_up());
+                return Err(DeliveryError::gave_up());
             }
             if full || (must_send_now && !self.nothing_is_waiting()) {
                 continue;
@@ -362,7 +362,7 @@ impl Uploader {
     }
 
     /// Sends one request of the stream, if there is content or `heartbeat` is `true`.
-    fn send(&mut self, heartbeat: bool) -> Result<(), UploadError> {
+    fn send(&mut self, heartbeat: bool) -> Result<(), DeliveryError> {
         let mut room = REQUEST_BYTES;
         let mut files = Vec::new();
         let mut counts = [0; 3];
@@ -431,7 +431,7 @@ impl Uploader {
     }
 
     /// Sends one request of the stream.
-    fn post(&mut self, body: &str) -> Result<(), UploadError> {
+    fn post(&mut self, body: &str) -> Result<(), DeliveryError> {
         let RunIdentity {
             entity,
             project,
@@ -461,7 +461,7 @@ impl Uploader {
     }
 
     /// Uploads the last files after all rows, and then marks the run as complete.
-    fn finish(&mut self) -> Result<(), UploadError> {
+    fn finish(&mut self) -> Result<(), DeliveryError> {
         let own = match self.assembler.superseded {
             true => Vec::new(),
             false => self.write_own_files(),
@@ -486,7 +486,7 @@ impl Uploader {
             self.client.control.wait_for_message(LONGEST_WAIT_AT_END);
         }
         if self.client.control.is_out_of_time(Lane::Rows) {
-            return Err(UploadError::gave_up());
+            return Err(DeliveryError::gave_up());
         }
         self.refused |= self.open_transfers() > 0 || self.alerts.len() > 0;
         match self.assembler.superseded {
@@ -499,7 +499,7 @@ impl Uploader {
     }
 
     /// Marks the run as ended on the server.
-    fn send_exit(&mut self) -> Result<(), UploadError> {
+    fn send_exit(&mut self) -> Result<(), DeliveryError> {
         // A killed process leaves no exit record, and W&B knows no other state for that than
         // failed.
         let exit = self.assembler.exit.unwrap_or(ExitRecord {
@@ -542,6 +542,6 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait for a transfer or an alert after the end of the run.
 const LONGEST_WAIT_AT_END: Duration = Duration::from_millis(100);
 
-fn unreadable(error: LogReadError) -> UploadError {
-    UploadError::permanent(UploadErrorKind::Unreadable, error.to_string())
+fn unreadable(error: LogReadError) -> DeliveryError {
+    DeliveryError::permanent(DeliveryErrorKind::Unreadable, error.to_string())
 }

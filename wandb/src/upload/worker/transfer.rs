@@ -14,13 +14,13 @@ use std::thread;
 use std::time::Duration;
 
 use logcore::{Deadline, suppress_logging};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde_json::json;
 
 use super::artifact::{ArtifactProgress, missing_copy, upload_artifact};
 
 use crate::folder::{FILES, RunFolder};
 use crate::log_format::proto::ArtifactRecord;
-use crate::upload::client::error::{UploadError, UploadErrorKind};
 use crate::upload::client::put_file::{digest, put_file, split_headers};
 use crate::upload::client::replies::CreatedRunFiles;
 use crate::upload::client::retry::{Backoff, RetryingClient, RunIdentity};
@@ -83,7 +83,7 @@ pub(crate) enum TransferOutcome {
         why: String,
     },
     /// The server refused, or no time is left. The file stays on disk.
-    Failed(UploadError),
+    Failed(DeliveryError),
 }
 
 impl TransferQueue {
@@ -135,8 +135,8 @@ impl TransferQueue {
                 Err(TryRecvError::Empty) => return all,
                 Err(TryRecvError::Disconnected) => {
                     if std::mem::take(&mut self.open) > 0 {
-                        let error = UploadError::permanent(
-                            UploadErrorKind::Unreadable,
+                        let error = DeliveryError::permanent(
+                            DeliveryErrorKind::Unreadable,
                             "the thread that uploads files has stopped",
                         );
                         all.push(FinishedTransfer {
@@ -158,7 +158,7 @@ struct TransferWorker {
     files: Arc<RunFolder>,
     queue: VecDeque<TransferTask>,
     /// The server is not asked until this deadline, because of this error.
-    server_wait: Option<(Deadline, UploadError)>,
+    server_wait: Option<(Deadline, DeliveryError)>,
     backoff: Backoff,
     was_ending: bool,
     outbox: Sender<FinishedTransfer>,
@@ -168,7 +168,7 @@ struct TransferWorker {
 struct TransferTask {
     job: TransferJob,
     /// The deadline of the wait after an error.
-    retry: Option<(Deadline, UploadError)>,
+    retry: Option<(Deadline, DeliveryError)>,
     backoff: Backoff,
     /// The progress of an artifact.
     progress: ArtifactProgress,
@@ -209,9 +209,9 @@ impl TransferWorker {
             if !std::mem::replace(&mut self.was_ending, self.client.control.is_ending()) && self.was_ending {
                 // The end of the run allows one immediate try, unless the server has named another
                 // time.
-                self.server_wait.take_if(|(_, error)| error.retry_after.is_none());
+                self.server_wait.take_if(|(_, error)| error.retry_after().is_none());
                 for task in &mut self.queue {
-                    task.retry.take_if(|(_, error)| error.retry_after.is_none());
+                    task.retry.take_if(|(_, error)| error.retry_after().is_none());
                 }
             }
             self.server_wait.take_if(|(until, _)| until.has_passed());
@@ -241,7 +241,7 @@ impl TransferWorker {
         let server_error = self.server_wait.take().map(|(_, error)| error);
         for task in std::mem::take(&mut self.queue) {
             let error = task.retry.map(|(_, error)| error).or_else(|| server_error.clone());
-            let error = error.unwrap_or_else(UploadError::gave_up);
+            let error = error.unwrap_or_else(DeliveryError::gave_up);
             self.report(FinishedTransfer {
                 calls: task.job.calls,
                 outcome: TransferOutcome::Failed(error),
@@ -250,7 +250,7 @@ impl TransferWorker {
     }
 
     /// Tries a task once.
-    fn attempt(&self, task: &mut TransferTask) -> Result<TransferOutcome, UploadError> {
+    fn attempt(&self, task: &mut TransferTask) -> Result<TransferOutcome, DeliveryError> {
         match &task.job.what {
             TransferItem::File { name, known } => {
                 let opened = self.files.folder().open_file(&Path::new(FILES).join(name));
@@ -291,7 +291,7 @@ impl TransferWorker {
     }
 
     /// Uploads a file. Addresses may expire within minutes, so that each try asks for a new one.
-    fn upload(&self, name: &str, file: File) -> Result<(), UploadError> {
+    fn upload(&self, name: &str, file: File) -> Result<(), DeliveryError> {
         self.client.control.request_started(Lane::Files);
         let created: CreatedRunFiles = self.client.api.query(
             "CreateRunFiles",
@@ -306,10 +306,10 @@ impl TransferWorker {
             .and_then(|file| file.upload_url)
             .ok_or_else(|| {
                 let text = format!("the reply has no address for the file {name}");
-                UploadError::temporary(UploadErrorKind::NotUnderstood, text).of_item()
+                DeliveryError::temporary(DeliveryErrorKind::NotUnderstood, text).of_item()
             })?;
         let headers = split_headers(&created.upload_headers);
-        put_file(&self.client, &address, &headers, name, file).map_err(UploadError::of_item)
+        put_file(&self.client, &address, &headers, name, file).map_err(DeliveryError::of_item)
     }
 
     /// Reports the result of a task.
@@ -325,10 +325,10 @@ impl TransferWorker {
     }
 
     /// Puts a failed task back: behind the others, or first if the error concerns all of them.
-    fn requeue(&mut self, mut task: TransferTask, error: UploadError) {
+    fn requeue(&mut self, mut task: TransferTask, error: DeliveryError) {
         let control = &self.client.control;
-        let is_of_server = !error.is_of_item;
-        if !error.is_temporary {
+        let is_of_server = !error.is_of_item();
+        if !error.is_temporary() {
             let calls = task.job.calls;
             return self.report(FinishedTransfer {
                 calls,

@@ -1,10 +1,10 @@
 //! Creates the run on the server, and updates its names and its config.
 
+use logcore_delivery::{DeliveryError, DeliveryErrorKind};
 use serde_json::{Value, json};
 
 use super::Uploader;
 use crate::upload::client::api::{Api, non_empty};
-use crate::upload::client::error::{UploadError, UploadErrorKind};
 use crate::upload::client::replies::{UpsertReply, UpsertedBucket, from_part};
 
 /// The query of the official client.
@@ -21,8 +21,8 @@ const UPSERT: &str = "mutation UpsertBucket($id: String, $name: String, $project
 impl Uploader {
     /// Creates the run on the server. All other requests come later, so that a refusal holds
     /// everything back.
-    pub(super) fn upsert(&mut self) -> Result<UpsertedBucket, UploadError> {
-        let variables = self.variables(true).ok_or_else(UploadError::gave_up)?;
+    pub(super) fn upsert(&mut self) -> Result<UpsertedBucket, DeliveryError> {
+        let variables = self.variables(true).ok_or_else(DeliveryError::gave_up)?;
         let reply = self.client.persist(|api| send_upsert(api, &variables));
         if reply.is_err() {
             self.assembler.return_config();
@@ -32,10 +32,10 @@ impl Uploader {
 
     /// Sends the changes of the run. A change that the server refuses is skipped, so that the rows
     /// continue.
-    pub(super) fn update(&mut self) -> Result<(), UploadError> {
+    pub(super) fn update(&mut self) -> Result<(), DeliveryError> {
         let whole = self.assembler.take_run_changed();
-        let variables = self.variables(whole).ok_or_else(UploadError::gave_up)?;
-        let is_refused = |error: &UploadError| error.kind == UploadErrorKind::Refused;
+        let variables = self.variables(whole).ok_or_else(DeliveryError::gave_up)?;
+        let is_refused = |error: &DeliveryError| error.kind() == DeliveryErrorKind::Refused;
         match self
             .client
             .persist_unless(is_refused, |api| send_upsert(api, &variables))
@@ -48,7 +48,9 @@ impl Uploader {
             }
             Err(error) if is_refused(&error) => {
                 let text = format!("skipping a change of the config: {error}");
-                self.client.control.report_permanent(&UploadError { text, ..error });
+                self.client
+                    .control
+                    .report_permanent(&DeliveryError::permanent(error.kind(), text));
                 let calls = self.config_refused.unwrap_or_default() + self.assembler.take_config_calls();
                 self.config_refused = Some(calls);
                 Ok(())
@@ -94,13 +96,13 @@ impl Uploader {
 }
 
 /// Sends an upsert. A reply without the owner of the run is an error.
-fn send_upsert(api: &Api, variables: &Value) -> Result<UpsertedBucket, UploadError> {
+fn send_upsert(api: &Api, variables: &Value) -> Result<UpsertedBucket, DeliveryError> {
     let mut data = api.graphql("UpsertBucket", UPSERT, variables.clone())?;
     let bucket = from_part::<UpsertReply>(data["upsertBucket"].take()).bucket;
     match bucket.project.entity.name {
         Some(_) => Ok(bucket),
-        None => Err(UploadError::temporary(
-            UploadErrorKind::NotUnderstood,
+        None => Err(DeliveryError::temporary(
+            DeliveryErrorKind::NotUnderstood,
             "the reply does not name the owner of the run",
         )),
     }
