@@ -1,5 +1,7 @@
 //! Delivery over a network for logcore sinks: the part that is the same for every server.
 
 mod error;
+mod secret;
 
 pub use self::error::{DeliveryError, DeliveryErrorKind};
+pub use self::secret::{SecretFilter, basic_credentials};

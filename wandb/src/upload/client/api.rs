@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use logcore::Deadline;
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind, SecretFilter};
 use percent_encoding::utf8_percent_encode;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Proxy, RequestBuilder, redirect};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::http::{HttpClient, HttpReply, RequestBody};
 use super::replies::{GraphqlReply, StreamReply, from_part, list_from_part};
-use super::secret::{SecretFilter, credentials};
+use super::secret::{credentials, secrets_of};
 use crate::settings::{SEGMENT, ServerConfig};
 
 /// Number of characters of a server's message that an error repeats.
@@ -79,7 +79,7 @@ impl Api {
             base_url: config.base_url.clone(),
             authorization,
             extra_headers,
-            secrets: SecretFilter::new(config),
+            secrets: secrets_of(config),
             timeout: config.timeout.min(LONGEST_TIMEOUT),
             deadline: None,
         })

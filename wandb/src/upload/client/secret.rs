@@ -1,53 +1,31 @@
-//! Removes secrets from texts.
+//! The secrets of the requests to a W&B server.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use percent_encoding::percent_decode_str;
-use reqwest::Url;
+use logcore_delivery::{SecretFilter, basic_credentials};
 
 use crate::settings::ServerConfig;
 
-/// The secrets of a request, in each form in which a reply could repeat them: the key, the user's
-/// headers, the passwords of proxies.
-pub(crate) struct SecretFilter {
-    forms: Vec<String>,
+/// Collects the secrets of the requests to a server: the key, the user's headers, the passwords of
+/// proxies.
+pub(crate) fn secrets_of(config: &ServerConfig) -> SecretFilter {
+    let key = config.key.as_ref().map(|key| key.expose());
+    let key = key.into_iter().flat_map(|key| [credentials(key), key.to_owned()]);
+    let headers = config.extra_headers.iter().map(|(_, value)| value.clone());
+    let proxies = [&config.http_proxy, &config.https_proxy].into_iter().flatten();
+    proxies.fold(SecretFilter::new(key.chain(headers)), |filter, url| {
+        filter.with_proxy(url)
+    })
 }
-
-impl SecretFilter {
-    /// Collects the secrets of the requests to a server.
-    pub(crate) fn new(config: &ServerConfig) -> Self {
-        let key = config.key.as_ref().map_or("", |key| key.expose());
-        let mut forms = vec![credentials(key), key.to_owned()];
-        forms.extend(config.extra_headers.iter().map(|(_, value)| value.clone()));
-        let proxies = [&config.http_proxy, &config.https_proxy];
-        for url in proxies.into_iter().flatten().filter_map(|url| Url::parse(url).ok()) {
-            let password = url.password().unwrap_or_default();
-            let plain = percent_decode_str(password).decode_utf8_lossy().into_owned();
-            forms.push(STANDARD.encode(format!("{}:{plain}", url.username())));
-            forms.extend([password.to_owned(), plain]);
-        }
-        // Shorter texts occur everywhere.
-        forms.retain(|form| form.len() >= SHORTEST && *form != credentials(""));
-        Self { forms }
-    }
-
-    /// Replaces the secrets in a text.
-    pub(crate) fn hide(&self, text: &str) -> String {
-        let hide = |text: String, form: &String| text.replace(form.as_str(), "***");
-        self.forms.iter().fold(text.to_owned(), hide)
-    }
-}
-
-/// Bytes of the shortest secret that is replaced.
-const SHORTEST: usize = 4;
 
 /// Returns the credentials of the `Authorization` header, without `Basic`.
 pub(crate) fn credentials(key: &str) -> String {
-    STANDARD.encode(format!("api:{key}"))
+    basic_credentials("api", key)
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     fn filter(options: serde_json::Value, variables: &[(&str, &str)]) -> SecretFilter {
@@ -58,7 +36,7 @@ mod tests {
         let options = serde_json::from_value(options).unwrap();
         let settings =
             crate::settings::resolve(options, &logcore::LogConfig::default(), "logs".as_ref(), &look_up).unwrap();
-        SecretFilter::new(&settings.server)
+        secrets_of(&settings.server)
     }
 
     #[test]
