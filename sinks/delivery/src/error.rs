@@ -187,8 +187,7 @@ impl DeliveryError {
     }
 
     /// Creates the error of a client that cannot be set up.
-    #[must_use]
-    pub fn from_setup(error: &reqwest::Error) -> Self {
+    pub(crate) fn from_setup(error: &reqwest::Error) -> Self {
         let cause = innermost(error).map_or_else(|| error.to_string(), |cause| cause.to_string());
         let text = format!("cannot set up the HTTP client: {cause}");
         match text.contains("certificate") {
@@ -201,8 +200,7 @@ impl DeliveryError {
     }
 
     /// Creates the error of a request without a reply.
-    #[must_use]
-    pub fn from_transport(error: &reqwest::Error) -> Self {
+    pub(crate) fn from_transport(error: &reqwest::Error) -> Self {
         let text = describe_transport(error);
         let is_certificate = ["certificate", "UnknownIssuer", "CertificateError"]
             .iter()

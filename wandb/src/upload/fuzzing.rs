@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use logcore_delivery::DeliveryError;
+use logcore_delivery::{DeliveryError, parse_retry_after, quote};
 use serde_json::Value;
 
 use crate::folder::staged_copy;
@@ -11,7 +11,7 @@ use crate::log_format::json;
 use crate::log_format::proto::{ExitRecord, RecordKind};
 use crate::log_format::{LogEnd, LogEntry, LogReader};
 use crate::run_log::reopen::reopen;
-use crate::upload::client::api::{quoted, retry_after, server_message};
+use crate::upload::client::api::server_message;
 use crate::upload::client::retry::Backoff;
 use crate::upload::state::progress_file::UploadProgress;
 use crate::upload::state::resume;
@@ -84,9 +84,9 @@ pub fn read_resumed(text: &str) {
 ///
 /// If the message has control characters, or the wait is not between a second and an hour.
 pub fn read_refusal(text: &str) {
-    let shown = quoted(&server_message(text));
+    let shown = quote(&server_message(text));
     assert!(!shown.chars().any(char::is_control), "{shown:?} reaches a terminal");
-    let error = DeliveryError::from_status(429, None, &shown, retry_after(text));
+    let error = DeliveryError::from_status(429, None, &shown, parse_retry_after(text));
     let wait = Backoff::default().next(&error, false);
     assert!((1..=3600).contains(&wait.as_secs()), "{wait:?}");
 }

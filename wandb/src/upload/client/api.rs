@@ -1,31 +1,26 @@
 //! Single requests to the server. The retries are in [`retry`](super::retry).
 
 use std::io::Write as _;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use logcore::Deadline;
-use logcore_delivery::{DeliveryError, DeliveryErrorKind, SecretFilter};
+use logcore_delivery::{
+    DeliveryError, DeliveryErrorKind, HttpClient, HttpReply, HttpSettings, RequestBody, SecretFilter, quote,
+};
 use percent_encoding::utf8_percent_encode;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, Proxy, RequestBuilder, redirect};
+use reqwest::RequestBuilder;
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::http::{HttpClient, HttpReply, RequestBody};
 use super::replies::{GraphqlReply, StreamReply, from_part, list_from_part};
 use super::secret::{credentials, secrets_of};
 use crate::settings::{SEGMENT, ServerConfig};
 
-/// Number of characters of a server's message that an error repeats.
-const QUOTED: usize = 200;
 /// The status of a request that contradicts another one. While a run is created, another try helps.
 const CONFLICT: u16 = 409;
-/// The longest timeout. Longer ones overflow the clocks of some platforms.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The server of a run.
 pub(crate) struct Api {
@@ -37,7 +32,6 @@ pub(crate) struct Api {
     extra_headers: HeaderMap,
     /// The secrets that are removed from messages.
     secrets: SecretFilter,
-    timeout: Duration,
     /// The deadline of every GraphQL request.
     deadline: Option<Deadline>,
 }
@@ -54,12 +48,7 @@ impl Api {
             DeliveryError::permanent(DeliveryErrorKind::KeyRefused, "the API key has invalid characters")
         })?;
         authorization.set_sensitive(true);
-        let http = HttpClient::start(client(config)?).map_err(|error| {
-            DeliveryError::permanent(
-                DeliveryErrorKind::Unreadable,
-                format!("cannot start the thread of the HTTP client: {error}"),
-            )
-        })?;
+        let http = HttpClient::start("wandb", &http_settings(config))?;
         let mut extra_headers = HeaderMap::new();
         for (name, value) in &config.extra_headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
@@ -80,7 +69,6 @@ impl Api {
             authorization,
             extra_headers,
             secrets: secrets_of(config),
-            timeout: config.timeout.min(LONGEST_TIMEOUT),
             deadline: None,
         })
     }
@@ -111,14 +99,14 @@ impl Api {
             request
                 .timeout(self.time_left())
                 .header(CONTENT_TYPE, "application/json"),
-            RequestBody::Bytes(body.to_string().into()),
+            body.to_string().into(),
             operation == "UpsertBucket",
         )?;
         let reply: Value = serde_json::from_str(&reply.body).map_err(|_| self.not_understood(&reply.body))?;
         let reply: GraphqlReply = from_part(reply);
         if !reply.errors.is_empty() {
             let messages: Vec<_> = reply.errors.iter().map(error_message).collect();
-            let message = quoted(&self.secrets.hide(&messages.join("; ")));
+            let message = quote(&self.secrets.hide(&messages.join("; ")));
             return Err(DeliveryError::permanent(DeliveryErrorKind::Refused, message));
         }
         match reply.data {
@@ -185,14 +173,14 @@ impl Api {
         let content = match gzip.then(|| gzipped(body)).flatten() {
             Some(packed) => {
                 request = request.header(CONTENT_ENCODING, "gzip");
-                packed.into()
+                RequestBody::from(packed)
             }
             None => body.to_owned().into(),
         };
-        let reply = self.send(request, RequestBody::Bytes(content), false)?;
+        let reply = self.send(request, content, false)?;
         // A proxy answers with a page and status 200, too, and drops the rows. Any other body is a
         // success.
-        if is_page(&reply) || reply.body.trim_start().starts_with('<') {
+        if reply.is_page() || reply.body.trim_start().starts_with('<') {
             return Err(self.not_understood(&reply.body));
         }
         let reply: StreamReply = from_part(serde_json::from_str(&reply.body).unwrap_or_default());
@@ -217,7 +205,7 @@ impl Api {
             request = request.header(name, value);
         }
         let reply = self.send(request, content, false)?;
-        match is_page(&reply) {
+        match reply.is_page() {
             true => Err(self.not_understood(&reply.body)),
             false => Ok(()),
         }
@@ -226,7 +214,8 @@ impl Api {
     /// Returns the timeout of a GraphQL request.
     fn time_left(&self) -> Duration {
         let left = self.deadline.map(|deadline| deadline.remaining());
-        left.map_or(self.timeout, |left| left.min(self.timeout))
+        let longest = self.http.timeout();
+        left.map_or(longest, |left| left.min(longest))
     }
 
     /// Adds the headers that only the server itself may see.
@@ -243,17 +232,13 @@ impl Api {
         content: RequestBody,
         retry_conflict: bool,
     ) -> Result<HttpReply, DeliveryError> {
-        let reply = self.http.send(request, content, self.timeout)?;
+        let reply = self.http.send(request, content)?;
         if reply.status.is_success() {
             return Ok(reply);
         }
-        let after = reply
-            .headers
-            .get(RETRY_AFTER)
-            .and_then(|value| retry_after(value.to_str().ok()?));
-        let message = quoted(&server_message(&self.secrets.hide(&reply.body)));
+        let message = quote(&server_message(&self.secrets.hide(&reply.body)));
         let status = reply.status.as_u16();
-        let error = DeliveryError::from_status(status, meaning_of(status), &message, after);
+        let error = DeliveryError::from_status(status, meaning_of(status), &message, reply.retry_after());
         Err(match status == CONFLICT && retry_conflict {
             true => error.into_temporary(),
             false => error,
@@ -262,7 +247,7 @@ impl Api {
 
     /// Returns the error of a reply that is not JSON.
     fn not_understood(&self, text: &str) -> DeliveryError {
-        let start: String = quoted(&self.secrets.hide(text)).chars().take(60).collect();
+        let start: String = quote(&self.secrets.hide(text)).chars().take(60).collect();
         DeliveryError::temporary(
             DeliveryErrorKind::NotUnderstood,
             format!("the reply is not JSON; it begins with `{start}`"),
@@ -280,61 +265,16 @@ fn meaning_of(status: u16) -> Option<&'static str> {
     }
 }
 
-/// Creates the client. Without certificate authorities, only plain HTTP works.
-fn client(config: &ServerConfig) -> Result<Client, DeliveryError> {
-    let setup = |error: reqwest::Error| DeliveryError::from_setup(&error);
-    match builder(config).map_err(setup)?.build() {
-        // A server without TLS needs no authorities, so that a machine without any can reach it.
-        Err(_) if config.base_url.starts_with("http://") => {
-            let builder = builder(config).map_err(setup)?;
-            builder.tls_certs_only([]).build().map_err(setup)
-        }
-        built => built.map_err(setup),
-    }
-}
-
-/// Sets up the proxies, the timeouts and the redirect policy.
-fn builder(config: &ServerConfig) -> reqwest::Result<ClientBuilder> {
-    let mut builder = Client::builder()
-        .user_agent(concat!("logcore/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(config.timeout.min(LONGEST_TIMEOUT))
-        // A redirect would take the key to another server, and a login page drops the content.
-        .redirect(redirect::Policy::none());
+/// Returns the settings of the HTTP client of a server.
+fn http_settings(config: &ServerConfig) -> HttpSettings {
+    let mut settings = HttpSettings::new(&config.base_url, config.timeout);
     if let Some(url) = &config.https_proxy {
-        builder = builder.proxy(Proxy::https(url)?);
+        settings = settings.https_proxy(url);
     }
     if let Some(url) = &config.http_proxy {
-        builder = builder.proxy(Proxy::http(url)?);
+        settings = settings.http_proxy(url);
     }
-    Ok(builder)
-}
-
-/// Returns `true` if a reply is a page for people.
-fn is_page(reply: &HttpReply) -> bool {
-    let kind = reply.headers.get(CONTENT_TYPE);
-    kind.and_then(|kind| kind.to_str().ok())
-        .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
-}
-
-/// Returns the beginning of a message on one line. Hidden characters and terminal commands are
-/// replaced.
-pub(crate) fn quoted(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shown = line.chars().take(QUOTED);
-    shown
-        .map(|c| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c })
-        .collect()
-}
-
-/// Returns `true` for control characters, characters without width, and changes of the writing
-/// direction.
-fn is_hidden(c: char) -> bool {
-    let invisible = matches!(
-        c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}'
-    );
-    c.is_control() || invisible
+    settings
 }
 
 /// Returns the message of one GraphQL error.
@@ -367,20 +307,6 @@ pub(crate) fn server_message(body: &str) -> String {
     message.to_owned()
 }
 
-/// Parses a `Retry-After` header: seconds, also with a fraction, or a date (RFC 9110, section
-/// 10.2.3).
-pub(crate) fn retry_after(value: &str) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let at = rfc2822::DateTimeParser::new().parse_timestamp(value.trim()).ok()?;
-    let wait = at.as_second()
-        - Timestamp::try_from(SystemTime::now())
-            .unwrap_or(Timestamp::MAX)
-            .as_second();
-    Some(Duration::from_secs(u64::try_from(wait).unwrap_or(0)))
-}
-
 /// Compresses a body.
 fn gzipped(body: &str) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
@@ -390,28 +316,7 @@ fn gzipped(body: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after("1.5"), Some(Duration::from_millis(1500)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon"), None);
-        assert_eq!(retry_after("-1"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn quoted_messages_have_no_hidden_characters(
-            text in "(\\x1b|\\u{9b}|\\u{202e}|\\u{200b}|\\n|\\[31m|a| ){0,40}|\\PC*",
-        ) {
-            let shown = quoted(&text);
-            prop_assert!(!shown.chars().any(is_hidden), "{shown:?}");
-            prop_assert!(shown.chars().count() <= QUOTED);
-        }
-    }
 
     #[test]
     fn the_message_is_found_in_every_form_of_an_error() {

@@ -1,7 +1,6 @@
 //! Requests to the server: the API, its HTTP client, errors, and the retries.
 
 pub(crate) mod api;
-pub(crate) mod http;
 pub(crate) mod put_file;
 pub(crate) mod replies;
 pub(crate) mod retry;

@@ -7,10 +7,9 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind, RequestBody};
 use md5::{Digest as _, Md5};
 
-use super::http::RequestBody;
 use super::retry::RetryingClient;
 use crate::upload::state::control::{DeliveryControl, Lane};
 
@@ -32,7 +31,7 @@ pub(crate) fn put_file(
         control: Arc::clone(&client.control),
         last: Instant::now(),
     };
-    put(client, url, headers, RequestBody::Reader(Box::new(content), length))
+    put(client, url, headers, RequestBody::reader(content, length))
 }
 
 /// Uploads content in the same way.

@@ -142,10 +142,10 @@ fn jittered(wait: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use logcore_delivery::parse_retry_after;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::upload::client::api::retry_after;
 
     proptest! {
         /// Replies name any retry time.
@@ -160,7 +160,7 @@ mod tests {
             status in prop_oneof![Just(429_u16), Just(503), Just(500)],
             is_ending in any::<bool>(),
         ) {
-            let error = DeliveryError::from_status(status, None, "", retry_after(&header));
+            let error = DeliveryError::from_status(status, None, "", parse_retry_after(&header));
             let mut backoff = Backoff::default();
             let waits: Vec<_> = (0..12).map(|_| backoff.next(&error, is_ending)).collect();
             let shortest = if status == 429 { Duration::from_secs(1) } else { FIRST_WAIT };

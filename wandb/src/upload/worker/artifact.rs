@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use crate::folder::{RunFolder, staged_copy};
 use crate::log_format::proto::{ArtifactRecord, ManifestEntry};
 use crate::upload::client::api::non_empty;
-use crate::upload::client::http::RequestBody;
 use crate::upload::client::put_file::{put, put_file, split_headers};
 use crate::upload::client::replies::{ArtifactFileEdge, CreatedArtifact, CreatedManifest};
 use crate::upload::client::retry::{RetryingClient, RunIdentity};
@@ -92,7 +91,7 @@ pub(crate) fn upload_artifact(
     let created = create_manifest(manifest_input(run, &id, Some(&digest)))?;
     if let Some(url) = &created.file.upload_url {
         let headers = split_headers(&created.file.upload_headers);
-        put(client, url, &headers, RequestBody::Bytes(manifest.into())).map_err(DeliveryError::of_item)?;
+        put(client, url, &headers, manifest.into()).map_err(DeliveryError::of_item)?;
     }
     let input = json!({"input": {"artifactID": id}});
     let _: CreatedArtifact = api.query("CommitArtifact", COMMIT, &input, "/commitArtifact/artifact")?;

@@ -4,26 +4,28 @@
 //! request fails after a time without progress. The kernel buffers content unseen, so that large
 //! requests get more time before the reply.
 
-use std::convert::Infallible;
-use std::future::Future;
+mod body;
+mod reply;
+mod settings;
+
+use std::fmt;
 use std::io::Read;
-use std::pin::{Pin, pin};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use logcore::suppress_logging;
-use logcore::sync::lock;
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
-use reqwest::header::{CONTENT_LENGTH, HeaderMap};
-use reqwest::{Client, Request, RequestBuilder, StatusCode};
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Client, Request, RequestBuilder};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{mpsc as parts, oneshot};
-use tokio::time::{Instant, timeout_at};
+
+pub use self::body::RequestBody;
+use self::body::{Content, MonitoredBody, StallWatch};
+pub use self::reply::{HttpReply, parse_retry_after, quote};
+pub use self::settings::HttpSettings;
+use crate::error::{DeliveryError, DeliveryErrorKind};
 
 /// Bytes of the longest reply.
 const LONGEST_REPLY: usize = 64 << 20;
@@ -31,95 +33,126 @@ const LONGEST_REPLY: usize = 64 << 20;
 const LONGEST_ERROR: usize = 64 << 10;
 /// Bytes that are handed to the operating system at once.
 const PART: usize = 64 << 10;
-/// MiB that the operating system may buffer unseen. Each may take as long as a reply.
-const UNSEEN_MIB: u64 = 4;
 
-/// The HTTP client. Its thread discards the log output of the libraries below.
-pub(crate) struct HttpClient {
+/// An HTTP client, with a thread of its own. That thread discards the log output of the libraries
+/// below. A redirect is not followed.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::TcpListener;
+/// use std::thread;
+/// use std::time::Duration;
+///
+/// use logcore_delivery::{DeliveryError, HttpClient, HttpSettings};
+///
+/// // A server that has no time.
+/// let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+/// let url = format!("http://{}", listener.local_addr().unwrap());
+/// let server = thread::spawn(move || {
+///     let (mut stream, _) = listener.accept().unwrap();
+///     let _ = stream.read(&mut [0; 4096]).unwrap();
+///     let reply = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 4\r\n\r\nbusy";
+///     stream.write_all(reply.as_bytes()).unwrap();
+/// });
+///
+/// let http = HttpClient::start("example", &HttpSettings::new(&url, Duration::from_secs(20)))?;
+/// let reply = http.send(http.client().get(&url), "")?;
+/// assert_eq!((reply.status.as_u16(), reply.body.as_str()), (429, "busy"));
+/// let error = DeliveryError::from_status(429, None, &reply.body, reply.retry_after());
+/// assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+/// # server.join().unwrap();
+/// # Ok::<(), DeliveryError>(())
+/// ```
+pub struct HttpClient {
     /// The client of reqwest.
     client: Client,
+    /// The longest time of a request without progress.
+    silence: Duration,
     /// The runtime on the thread of the client.
     runtime: Handle,
     /// The thread ends when this is dropped.
     _end: oneshot::Sender<()>,
 }
 
-/// A complete reply.
-pub(crate) struct HttpReply {
-    /// The HTTP status.
-    pub(crate) status: StatusCode,
-    /// The headers.
-    pub(crate) headers: HeaderMap,
-    /// The body. Invalid UTF-8 is replaced.
-    pub(crate) body: String,
-}
-
-/// The content of a request.
-pub(crate) enum RequestBody {
-    Bytes(Bytes),
-    /// A reader on the sending thread, and its number of bytes.
-    Reader(Box<dyn Read + Send>, u64),
-}
-
-impl RequestBody {
-    /// Returns the number of bytes.
-    fn length(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Reader(_, length) => *length,
-        }
-    }
-}
-
 impl HttpClient {
-    /// Starts the thread of the client.
-    pub(crate) fn start(client: Client) -> std::io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    /// Starts the thread of the client, `logcore-<name>-http`.
+    ///
+    /// # Errors
+    ///
+    /// - [`DeliveryErrorKind::Unverified`] if the certificate authorities of the machine cannot be
+    ///   read, and the server needs them
+    /// - [`DeliveryErrorKind::Refused`] if a proxy has no valid address
+    /// - [`DeliveryErrorKind::Unreadable`] if the system starts no thread
+    pub fn start(name: &str, settings: &HttpSettings) -> Result<Self, DeliveryError> {
+        let client = settings.client()?;
+        let no_thread = |error: std::io::Error| {
+            let text = format!("cannot start the thread of the HTTP client: {error}");
+            DeliveryError::permanent(DeliveryErrorKind::Unreadable, text)
+        };
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(no_thread)?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
-        thread::Builder::new().name("logcore-wandb-http".to_owned()).spawn(|| {
-            suppress_logging(|| {
-                let _ = runtime.block_on(ended);
-                // Do not wait for a name server that hangs.
-                runtime.shutdown_background();
-            });
-        })?;
+        let thread = thread::Builder::new().name(format!("logcore-{name}-http"));
+        thread
+            .spawn(|| {
+                suppress_logging(|| {
+                    let _ = runtime.block_on(ended);
+                    // Do not wait for a name server that hangs.
+                    runtime.shutdown_background();
+                });
+            })
+            .map_err(no_thread)?;
         Ok(Self {
             client,
+            silence: settings.timeout(),
             runtime: handle,
             _end: end,
         })
     }
 
-    /// Returns the client, to build requests.
-    pub(crate) fn client(&self) -> &Client {
+    /// Returns the client of reqwest, to build requests.
+    #[must_use]
+    pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Sends a request. The total time is unlimited, but the request fails after `silence` without
-    /// progress.
-    pub(crate) fn send(
-        &self,
-        request: RequestBuilder,
-        content: RequestBody,
-        silence: Duration,
-    ) -> Result<HttpReply, DeliveryError> {
+    /// Returns the longest time of a request without progress.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.silence
+    }
+
+    /// Sends a request, and waits for the complete reply, whose status may be an error. The total
+    /// time is unlimited, but the request fails after a time without progress: the timeout of the
+    /// settings, and longer for a long content, of which the system buffers a part unseen. A
+    /// timeout of the request itself (`RequestBuilder::timeout`) holds, too.
+    ///
+    /// # Errors
+    ///
+    /// - [`DeliveryErrorKind::Unreachable`] without a connection, a reply in time, or its end
+    /// - [`DeliveryErrorKind::Unverified`] if the certificate of the server is not trusted
+    /// - [`DeliveryErrorKind::Refused`] if the request is invalid, or the proxy asks for a login
+    /// - [`DeliveryErrorKind::NotUnderstood`] if the reply has more than 64 MiB
+    /// - [`DeliveryErrorKind::Unreadable`] if the content cannot be read
+    ///
+    /// # Panics
+    ///
+    /// If the content is a reader, and the caller is a task of an asynchronous runtime. Deliveries
+    /// have threads of their own.
+    pub fn send(&self, request: RequestBuilder, content: impl Into<RequestBody>) -> Result<HttpReply, DeliveryError> {
+        let content = content.into();
         let length = content.length();
-        let flow = StallWatch::new(silence, length);
-        let mut body = MonitoredBody {
-            ready: Bytes::new(),
-            left: length,
-            flow: Arc::clone(&flow),
-        };
-        let mut source = None;
-        match content {
-            RequestBody::Bytes(bytes) => body.ready = bytes,
-            RequestBody::Reader(reader, length) => {
+        let flow = StallWatch::new(self.silence, length);
+        let (ready, source) = match content.0 {
+            Content::Bytes(bytes) => (bytes, None),
+            Content::Reader(reader, length) => {
                 let (sender, receiver) = parts::channel(1);
-                lock(&flow.state).more = Some(receiver);
-                source = Some((sender, reader.take(length)));
+                flow.take_parts_from(receiver);
+                (Bytes::new(), Some((sender, reader.take(length))))
             }
-        }
+        };
+        let body = MonitoredBody::new(ready, length, &flow);
         let request = request.header(CONTENT_LENGTH, length).body(reqwest::Body::wrap(body));
         let request = request.build().map_err(|error| DeliveryError::from_transport(&error))?;
         let (answered, answer) = mpsc::channel();
@@ -136,6 +169,14 @@ impl HttpClient {
                 "the HTTP client has stopped",
             ))
         })
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("silence", &self.silence)
+            .finish_non_exhaustive()
     }
 }
 
@@ -189,128 +230,20 @@ fn feed(sender: &parts::Sender<Bytes>, mut reader: impl Read) -> Result<(), Deli
     }
 }
 
-/// Detects a request without progress.
-struct StallWatch {
-    /// The longest time without progress.
-    silence: Duration,
-    /// Start of the request.
-    started: Instant,
-    state: Mutex<StallState>,
-}
-
-/// The progress of a request.
-struct StallState {
-    /// Time of the last progress.
-    last: Instant,
-    /// Parts to come. They are dropped when the request fails: the connection may keep the body for
-    /// longer, and the reading thread must not wait for it.
-    more: Option<parts::Receiver<Bytes>>,
-}
-
-impl StallWatch {
-    fn new(silence: Duration, length: u64) -> Arc<Self> {
-        let started = Instant::now();
-        let unseen = (length >> 20).min(UNSEEN_MIB) as u32;
-        Arc::new(Self {
-            silence: silence.saturating_mul(1 + unseen),
-            started,
-            state: Mutex::new(StallState {
-                last: started,
-                more: None,
-            }),
-        })
-    }
-
-    /// Notes that a part of the content was sent.
-    fn record_progress(&self) {
-        lock(&self.state).last = Instant::now();
-    }
-
-    /// Returns the time at which the request fails. A buffering proxy needs as long again as the
-    /// upload took.
-    fn deadline(&self) -> Instant {
-        let last = lock(&self.state).last;
-        last + self.silence + (last - self.started)
-    }
-
-    /// Runs a request until it ends or makes no progress.
-    async fn watch<T>(&self, exchange: impl Future<Output = Result<T, DeliveryError>>) -> Result<T, DeliveryError> {
-        let mut exchange = pin!(exchange);
-        let outcome = loop {
-            let deadline = self.deadline();
-            match timeout_at(deadline, exchange.as_mut()).await {
-                Ok(answer) => break answer,
-                Err(_) if self.deadline() > deadline => {}
-                Err(_) => {
-                    break Err(DeliveryError::temporary(
-                        DeliveryErrorKind::Unreachable,
-                        "no reply in time",
-                    ));
-                }
-            }
-        };
-        lock(&self.state).more = None;
-        outcome
-    }
-}
-
-/// A request body that records its progress.
-struct MonitoredBody {
-    /// The rest of the current part.
-    ready: Bytes,
-    /// Number of bytes that were not taken yet.
-    left: u64,
-    /// The detector that is told about progress.
-    flow: Arc<StallWatch>,
-}
-
-impl Body for MonitoredBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.ready.is_empty() {
-            let polled = match &mut lock(&self.flow.state).more {
-                Some(more) => more.poll_recv(context),
-                None => Poll::Ready(None),
-            };
-            match polled {
-                Poll::Ready(Some(part)) => self.ready = part,
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        self.flow.record_progress();
-        let count = self.ready.len().min(PART);
-        self.left -= count as u64;
-        Poll::Ready(Some(Ok(Frame::data(self.ready.split_to(count)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{self, BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
+    use std::time::Instant;
 
     use super::*;
 
     const SILENCE: Duration = Duration::from_millis(400);
 
     fn put(listener: &TcpListener, content: RequestBody) -> Result<HttpReply, DeliveryError> {
-        let http = HttpClient::start(Client::new()).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        http.send(http.client().put(url), content, SILENCE)
+        let http = HttpClient::start("test", &HttpSettings::new(&url, SILENCE)).unwrap();
+        http.send(http.client().put(url), content)
     }
 
     /// A slow source.
@@ -342,7 +275,7 @@ mod tests {
                 (head, body)
             };
             let server = thread::Builder::new().spawn_scoped(scope, server).unwrap();
-            let reply = put(&listener, RequestBody::Reader(Box::new(SlowReader(8)), 80)).unwrap();
+            let reply = put(&listener, RequestBody::reader(SlowReader(8), 80)).unwrap();
             assert_eq!((reply.status.as_u16(), &*reply.body), (200, "done"));
             let (head, body) = server.join().unwrap();
             assert!(head.to_lowercase().contains("content-length: 80\r\n"), "{head}");
@@ -355,9 +288,9 @@ mod tests {
     fn an_upload_without_progress_fails() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         for content in [
-            RequestBody::Bytes(Bytes::from_static(b"{}")),
-            RequestBody::Bytes(vec![0; 20 << 20].into()),
-            RequestBody::Reader(Box::new(io::repeat(0)), 1 << 30),
+            RequestBody::from("{}"),
+            RequestBody::from(vec![0; 20 << 20]),
+            RequestBody::reader(io::repeat(0), 1 << 30),
         ] {
             let start = Instant::now();
             let error = put(&listener, content).err().unwrap();
@@ -389,9 +322,7 @@ mod tests {
                     }
                 };
                 thread::Builder::new().spawn_scoped(scope, server).unwrap();
-                let error = put(&listener, RequestBody::Bytes(Bytes::from_static(b"{}")))
-                    .err()
-                    .unwrap();
+                let error = put(&listener, RequestBody::from("{}")).err().unwrap();
                 assert!(error.is_temporary(), "{error:?}");
             });
             assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
@@ -400,7 +331,7 @@ mod tests {
 
     #[test]
     fn logging_is_suppressed_on_the_client_thread() {
-        let http = HttpClient::start(Client::new()).unwrap();
+        let http = HttpClient::start("test", &HttpSettings::new("http://127.0.0.1", SILENCE)).unwrap();
         let (sender, suppressed) = mpsc::channel();
         http.runtime
             .spawn(async move { sender.send(logcore::is_logging_suppressed()) });

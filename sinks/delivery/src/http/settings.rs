@@ -1,0 +1,131 @@
+//! The settings of a client, and the client of reqwest that follows them.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::{Client, ClientBuilder, Proxy, redirect};
+
+use crate::error::DeliveryError;
+
+/// The longest timeout. Longer ones overflow the clocks of some platforms.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+/// The way to a server: its address, its proxies, and the patience with it.
+///
+/// The proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) and the
+/// certificate authorities of the machine, or those of `SSL_CERT_FILE`, hold without a setting.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use logcore_delivery::HttpSettings;
+///
+/// let settings = HttpSettings::new("https://tracking.example", Duration::from_secs(30))
+///     .https_proxy("http://me:secret@proxy:3128");
+/// assert_eq!(settings.timeout(), Duration::from_secs(30));
+/// assert!(!format!("{settings:?}").contains("secret"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    base_url: String,
+    timeout: Duration,
+    http_proxy: Option<String>,
+    https_proxy: Option<String>,
+}
+
+impl HttpSettings {
+    /// Creates the settings for a server at `base_url`. A request fails after `timeout` without
+    /// progress, and after one day at most.
+    #[must_use]
+    pub fn new(base_url: impl Into<String>, timeout: Duration) -> Self {
+        Self {
+            base_url: base_url.into(),
+            timeout: timeout.min(LONGEST_TIMEOUT),
+            http_proxy: None,
+            https_proxy: None,
+        }
+    }
+
+    /// Sets the proxy for addresses that begin with `http:`, in place of that of the environment.
+    #[must_use]
+    pub fn http_proxy(self, url: impl Into<String>) -> Self {
+        Self {
+            http_proxy: Some(url.into()),
+            ..self
+        }
+    }
+
+    /// Sets the proxy for addresses that begin with `https:`, in place of that of the environment.
+    #[must_use]
+    pub fn https_proxy(self, url: impl Into<String>) -> Self {
+        Self {
+            https_proxy: Some(url.into()),
+            ..self
+        }
+    }
+
+    /// Returns the longest time of a request without progress.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Creates the client. Without certificate authorities, only plain HTTP works.
+    pub(super) fn client(&self) -> Result<Client, DeliveryError> {
+        let setup = |error: reqwest::Error| DeliveryError::from_setup(&error);
+        match self.builder().map_err(setup)?.build() {
+            // A server without TLS needs no authorities, so that a machine without any can reach
+            // it.
+            Err(_) if self.base_url.starts_with("http://") => {
+                let builder = self.builder().map_err(setup)?;
+                builder.tls_certs_only([]).build().map_err(setup)
+            }
+            built => built.map_err(setup),
+        }
+    }
+
+    /// Sets up the proxies, the timeouts and the redirect policy.
+    fn builder(&self) -> reqwest::Result<ClientBuilder> {
+        let mut builder = Client::builder()
+            .user_agent(concat!("logcore/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.timeout)
+            // A redirect would take the key to another server, and a login page drops the content.
+            .redirect(redirect::Policy::none());
+        if let Some(url) = &self.https_proxy {
+            builder = builder.proxy(Proxy::https(url)?);
+        }
+        if let Some(url) = &self.http_proxy {
+            builder = builder.proxy(Proxy::http(url)?);
+        }
+        Ok(builder)
+    }
+}
+
+/// Shows no proxy, because its address may hold a password.
+impl fmt::Debug for HttpSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSettings")
+            .field("base_url", &self.base_url)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::DeliveryErrorKind;
+
+    #[test]
+    fn a_proxy_without_the_form_of_a_url_is_an_error() {
+        let settings = HttpSettings::new("https://tracking.example", Duration::MAX);
+        for settings in [
+            settings.clone().http_proxy("http://[me:secret@"),
+            settings.https_proxy("http://[me:secret@"),
+        ] {
+            let error = settings.client().unwrap_err();
+            assert_eq!(error.kind(), DeliveryErrorKind::Refused);
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}
