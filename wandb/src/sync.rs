@@ -12,14 +12,13 @@ use std::time::Duration;
 
 use logcore::escape::EscapingFormatter;
 use logcore::{BuildContext, LogConfig, Notices, RunManifest, StopFlag, redacted, suppress_logging};
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
+use logcore_delivery::{DeliveryControl, DeliveryError, DeliveryErrorKind, Lane};
 use serde_json::Value;
 
 use crate::folder::{RunFolder, wandb_folder};
 use crate::settings::{self, RunSettings};
 use crate::upload::{
-    self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, DeliveryReport, Lane, RetryingClient, UploadProgress,
-    synced_by_official,
+    self, Api, DeliveryOutcome, DeliveryPlan, DeliveryReport, NAME, RetryingClient, UploadProgress, synced_by_official,
 };
 
 /// Options of [`sync`].
@@ -229,7 +228,7 @@ fn is_delivered(files: &RunFolder) -> bool {
 /// Creates the control of a sync, and prints the warnings about settings files.
 fn control(options: &SyncOptions, settings: &RunSettings) -> Arc<DeliveryControl> {
     let retry_limit = options.retry_limit.unwrap_or(DEFAULT_RETRY_LIMIT);
-    let control = Arc::new(DeliveryControl::new(StopFlag::default(), Some(retry_limit)));
+    let control = Arc::new(DeliveryControl::new(NAME, Some(retry_limit)));
     if let Some(notices) = &options.notices {
         control.set_notices(notices.clone());
     }
@@ -258,6 +257,7 @@ fn deliver(
         app_url: settings.app_url.clone(),
         ignore_globs: settings.ignore_globs.clone(),
         ended: true,
+        stop: StopFlag::default(),
     };
     let work = || {
         suppress_logging(|| {

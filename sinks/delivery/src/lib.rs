@@ -1,9 +1,15 @@
 //! Delivery over a network for logcore sinks: the part that is the same for every server.
 
+mod books;
+mod control;
 mod error;
 mod http;
+mod retry;
 mod secret;
 
+pub use self::books::{SpoolBooks, SpoolLoss};
+pub use self::control::{DeliveryControl, DeliveryPosition, Lane};
 pub use self::error::{DeliveryError, DeliveryErrorKind};
 pub use self::http::{HttpClient, HttpReply, HttpSettings, RequestBody, parse_retry_after, quote};
+pub use self::retry::{Backoff, RetryingClient};
 pub use self::secret::{SecretFilter, basic_credentials};

@@ -30,6 +30,11 @@ const FIRST: u8 = 2;
 const MIDDLE: u8 = 3;
 const LAST: u8 = 4;
 
+/// Returns the number of a record as a position in the log. A log of others may have any numbers.
+pub(crate) fn position_of(num: i64) -> u64 {
+    u64::try_from(num).unwrap_or(0)
+}
+
 /// Returns the checksum of a chunk. Unlike in LevelDB, the checksum is not masked.
 fn checksum(kind: u8, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();

@@ -3,7 +3,6 @@
 //! Several sinks may share a run, while one configuration replaces another. If the disk is full at
 //! the start, later calls create the log.
 
-mod accounts;
 mod identity;
 pub(crate) mod prepare;
 
@@ -19,21 +18,20 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::ZonedDateTime;
 use logcore::sync::lock;
 use logcore::{
-    BuildContext, Deadline, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, local_time_zone,
+    BuildContext, Deadline, Notices, PerProcess, ResumePoint, RunInfo, SinkBooks, SinkError, StopFlag, local_time_zone,
     suppress_logging,
 };
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
+use logcore_delivery::{DeliveryControl, DeliveryError, DeliveryErrorKind, Lane, SpoolBooks, SpoolLoss};
 use serde_json::Value;
 
-use self::accounts::CallAccounts;
 use crate::folder::{FILES, RunFolder, point_latest_to, wandb_folder};
-use crate::log_format::LogLoss;
 use crate::log_format::items::ItemTree;
 use crate::log_format::proto::{self, Timestamp};
+use crate::log_format::{LogLoss, position_of};
 use crate::run_log::{CallRejection, LATE, RunLog, RunResumePoint, RunStart, describe_late, environment};
 use crate::settings::{self, NoticeLevel, ResumeMode, RunMode, RunSettings};
 use crate::upload::state::resume::RemoteRun;
-use crate::upload::{self, Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, Lane, RetryingClient, UploadProgress};
+use crate::upload::{self, Api, DeliveryOutcome, DeliveryPlan, NAME, RetryingClient, UploadProgress};
 
 /// A run of this process.
 pub(crate) struct WandbRun {
@@ -48,6 +46,8 @@ pub(crate) struct WandbRun {
     pub(crate) settings: RunSettings,
     /// The state that the run and its delivery share.
     pub(crate) control: Arc<DeliveryControl>,
+    /// The flag that asks the program to stop.
+    stop: StopFlag,
     /// Time of the setup, from which the runtime of rows counts.
     started: SystemTime,
     /// The names of the files that the program saved with the run, each with the path of the
@@ -79,8 +79,8 @@ struct RunState {
     late_reported: bool,
     /// `true` if a thread delivers the log.
     online: bool,
-    /// The accounts of the calls.
-    accounts: CallAccounts,
+    /// The books of the calls.
+    books: SpoolBooks,
     /// `true` after the end of the run.
     ended: bool,
     /// `true` if the server has everything.
@@ -103,7 +103,8 @@ impl WandbRun {
             local: context.run().clone(),
             hyper_parameters: context.config().redacted_hyper_parameters(),
             settings,
-            control: Arc::new(DeliveryControl::new(context.stop_flag().clone(), None)),
+            control: Arc::new(DeliveryControl::new(NAME, None)),
+            stop: context.stop_flag().clone(),
             started: SystemTime::now(),
             saved: Mutex::default(),
             state: Mutex::new(RunState {
@@ -218,7 +219,7 @@ impl WandbRun {
         call: &mut dyn FnMut(&mut RunLog) -> Result<(), CallRejection>,
     ) -> Result<(), SinkError> {
         let mut state = lock(&self.state);
-        state.accounts.accept();
+        state.books.accept();
         let is_due = state
             .last_attempt
             .is_none_or(|attempt| attempt.elapsed() >= CREATE_RETRY);
@@ -227,17 +228,17 @@ impl WandbRun {
             let _ = self.open(&mut state);
         }
         let Some(log) = &mut state.log else {
-            state.accounts.reject("no log");
+            state.books.reject("no log");
             return Err(SinkError::new("the run has no log").with_reason("no log"));
         };
         match call(log) {
             Ok(()) => {
-                state.accounts.add_to_log();
+                state.books.spool();
                 Ok(())
             }
             Err(rejection) => {
                 self.report_late(&mut state, rejection);
-                state.accounts.reject(rejection.reason());
+                state.books.reject(rejection.reason());
                 rejection.into_error().map_or(Ok(()), Err)
             }
         }
@@ -265,14 +266,18 @@ impl WandbRun {
         let losses = log.take_losses();
         self.account_for(&mut state, &losses, &path);
         written.map_err(|error| SinkError::from(error).doing(format!("write to {}", path.display())))?;
-        state.accounts.mark(last, open_calls);
+        state.books.mark(position_of(last), open_calls);
         Ok(())
     }
 
     /// Counts and reports the calls that another program has cut off the log.
     fn account_for(&self, state: &mut RunState, losses: &[LogLoss], path: &Path) {
         for loss in losses {
-            let lost = state.accounts.lose(loss);
+            let lost = state.books.lose(SpoolLoss {
+                behind: position_of(loss.behind),
+                to: position_of(loss.to),
+                rewritten: loss.rewritten,
+            });
             let text = format!(
                 "W&B: another program cut {}; the run continues in the file, and {lost} calls are lost",
                 path.display()
@@ -326,7 +331,7 @@ impl WandbRun {
             if deadline.has_passed() {
                 let error = SinkError::from(error);
                 state.ending = None;
-                state.accounts.drop_unwritten(error.reason());
+                state.books.drop_unwritten(error.reason());
                 return Err(error.doing("write the end of the W&B run"));
             }
             drop(state);
@@ -347,7 +352,7 @@ impl WandbRun {
         let losses = log.take_losses();
         self.account_for(state, &losses, &path);
         synced?;
-        state.accounts.mark(last, 0);
+        state.books.mark(position_of(last), 0);
         state.ending = None;
         Ok(())
     }
@@ -371,16 +376,12 @@ impl WandbRun {
         let mut state = lock(&self.state);
         let position = self.control.position();
         let mut books = match (state.online, state.complete) {
-            (false, _) => state.accounts.offline(),
-            (true, true) => state.accounts.complete(),
-            (true, false) => state.accounts.delivered_to(position),
+            (false, _) => state.books.offline(),
+            (true, true) => state.books.complete(),
+            (true, false) => state.books.delivered_to(position),
         };
         drop(state);
-        for (reason, calls) in self.control.dropped_calls() {
-            let calls = calls.min(books.delivered);
-            books.delivered -= calls;
-            books.drop_for(reason, calls);
-        }
+        self.control.book_dropped(&mut books);
         books
     }
 
@@ -429,6 +430,7 @@ impl WandbRun {
             app_url: self.settings.app_url.clone(),
             ignore_globs: self.settings.ignore_globs.clone(),
             ended: false,
+            stop: self.stop.clone(),
         };
         let run = Arc::clone(self);
         let spawned = thread::Builder::new()

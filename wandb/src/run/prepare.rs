@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::thread;
 
-use logcore::{BuildContext, ConfigError, Deadline, StopFlag, suppress_logging};
+use logcore::{BuildContext, ConfigError, Deadline, suppress_logging};
+use logcore_delivery::{DeliveryControl, Lane};
 
 use super::WandbRun;
 use super::identity::identify;
 use crate::settings::{ResumeMode, RunMode, RunSettings};
 use crate::upload::state::resume::{self, RemoteRun};
-use crate::upload::{Api, DeliveryControl, Lane, RetryingClient};
+use crate::upload::{Api, NAME, RetryingClient};
 
 /// Returns the open run of the logger, or else a new run. With `resume`, waits for the server up to
 /// `init_timeout`.
@@ -58,7 +59,7 @@ fn run_to_resume(settings: &RunSettings, resume: ResumeMode) -> Result<Option<Re
 /// The outer `None` means that there was no reply.
 fn query(settings: &RunSettings) -> Option<Option<RemoteRun>> {
     let query = || {
-        let control = Arc::new(DeliveryControl::new(StopFlag::default(), None));
+        let control = Arc::new(DeliveryControl::new(NAME, None));
         let deadline = Deadline::after(settings.init_timeout);
         control.run_ended(deadline);
         let client = RetryingClient {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use logcore_delivery::{DeliveryError, parse_retry_after, quote};
+use logcore_delivery::{Backoff, DeliveryError, parse_retry_after, quote};
 use serde_json::Value;
 
 use crate::folder::staged_copy;
@@ -12,7 +12,6 @@ use crate::log_format::proto::{ExitRecord, RecordKind};
 use crate::log_format::{LogEnd, LogEntry, LogReader};
 use crate::run_log::reopen::reopen;
 use crate::upload::client::api::server_message;
-use crate::upload::client::retry::Backoff;
 use crate::upload::state::progress_file::UploadProgress;
 use crate::upload::state::resume;
 use crate::upload::stream::assembler::Assembler;

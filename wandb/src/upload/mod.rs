@@ -15,9 +15,11 @@ mod stream;
 mod tests;
 mod worker;
 
+pub(crate) use self::client::RetryingClient;
 pub(crate) use self::client::api::Api;
 pub(crate) use self::client::put_file::digest;
-pub(crate) use self::client::retry::RetryingClient;
-pub(crate) use self::state::control::{DeliveryControl, Lane};
 pub(crate) use self::state::progress_file::{UploadProgress, synced_by_official};
 pub(crate) use self::worker::{DeliveryOutcome, DeliveryPlan, DeliveryReport, HEARTBEAT, deliver};
+
+/// The name of the server in notices.
+pub(crate) const NAME: &str = "W&B";

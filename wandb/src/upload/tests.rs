@@ -8,10 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use logcore::{Deadline, LogConfig, StopFlag};
+use logcore_delivery::{DeliveryControl, Lane};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Api, DeliveryControl, DeliveryOutcome, DeliveryPlan, DeliveryReport, Lane, RetryingClient, deliver};
+use super::{Api, DeliveryOutcome, DeliveryPlan, DeliveryReport, NAME, RetryingClient, deliver};
 use crate::folder::RunFolder;
 use crate::log_format::LogWriter;
 use crate::log_format::proto::{ExitRecord, FilesItem, FilesRecord, RecordKind, RunRecord};
@@ -187,12 +188,13 @@ fn plan(log: &Path, heartbeat: Duration) -> DeliveryPlan {
         ignore_globs: IgnoreGlobs::default(),
         ended: true,
         may_exist: false,
+        stop: StopFlag::default(),
     }
 }
 
 /// Delivers a complete log.
 fn delivered(server: &FakeServer, plan: DeliveryPlan) -> DeliveryReport {
-    let control = Arc::new(DeliveryControl::new(StopFlag::default(), Some(Duration::from_secs(20))));
+    let control = Arc::new(DeliveryControl::new(NAME, Some(Duration::from_secs(20))));
     deliver(server.client(&control), plan, &mut |_| {}).unwrap()
 }
 
@@ -202,7 +204,7 @@ const BEAT: Duration = Duration::from_millis(20);
 fn a_run_without_records_sends_heartbeats() {
     let (server, folder) = (FakeServer::start(|_, _| {}), TempDir::new().unwrap());
     let log = log(&folder, [RecordKind::Environment(Box::default())]);
-    let control = Arc::new(DeliveryControl::new(StopFlag::default(), None));
+    let control = Arc::new(DeliveryControl::new(NAME, None));
     let plan = DeliveryPlan {
         ended: false,
         ..plan(&log, BEAT)

@@ -1,4 +1,4 @@
-//! Single requests to the server. The retries are in [`retry`](super::retry).
+//! Single requests to the server. [`RetryingClient`](super::RetryingClient) repeats them.
 
 use std::io::Write as _;
 use std::time::Duration;

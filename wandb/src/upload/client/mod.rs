@@ -1,7 +1,10 @@
-//! Requests to the server: the API, its HTTP client, errors, and the retries.
+//! Requests to the server.
 
 pub(crate) mod api;
 pub(crate) mod put_file;
 pub(crate) mod replies;
-pub(crate) mod retry;
+pub(crate) mod run_identity;
 pub(crate) mod secret;
+
+/// The client of a W&B server.
+pub(crate) type RetryingClient = logcore_delivery::RetryingClient<api::Api>;

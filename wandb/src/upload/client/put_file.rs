@@ -7,11 +7,10 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use logcore_delivery::{DeliveryError, DeliveryErrorKind, RequestBody};
+use logcore_delivery::{DeliveryControl, DeliveryError, DeliveryErrorKind, Lane, RequestBody};
 use md5::{Digest as _, Md5};
 
-use super::retry::RetryingClient;
-use crate::upload::state::control::{DeliveryControl, Lane};
+use super::RetryingClient;
 
 /// Uploads a file. `name` is the name in errors. An expired address is a temporary error: a new one
 /// may be good.

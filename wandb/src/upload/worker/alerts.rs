@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use logcore::Deadline;
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
+use logcore_delivery::{Backoff, DeliveryControl, DeliveryError, DeliveryErrorKind, Lane};
 use serde_json::Value;
 
 use crate::log_format::proto::AlertRecord;
-use crate::upload::client::retry::{Backoff, RetryingClient, RunIdentity};
-use crate::upload::state::control::{DeliveryControl, Lane};
+use crate::upload::client::RetryingClient;
+use crate::upload::client::run_identity::RunIdentity;
 
 const ALERT: &str = "mutation NotifyScriptableRunAlert($entityName: String!, $projectName: String!, $runName: String!, \
      $title: String!, $text: String!, $severity: AlertSeverity = INFO, $waitDuration: Duration) { \

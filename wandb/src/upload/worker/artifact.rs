@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 
 use crate::folder::{RunFolder, staged_copy};
 use crate::log_format::proto::{ArtifactRecord, ManifestEntry};
+use crate::upload::client::RetryingClient;
 use crate::upload::client::api::non_empty;
 use crate::upload::client::put_file::{put, put_file, split_headers};
 use crate::upload::client::replies::{ArtifactFileEdge, CreatedArtifact, CreatedManifest};
-use crate::upload::client::retry::{RetryingClient, RunIdentity};
+use crate::upload::client::run_identity::RunIdentity;
 
 const CREATE: &str = "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { \
      artifact { id state } } }";

@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use logcore::Deadline;
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind, Lane};
 use serde_json::{Value, json};
 
 use super::Uploader;
@@ -29,8 +29,7 @@ use crate::run_log::environment;
 use crate::settings::ResumeCondition;
 use crate::settings::run_url;
 use crate::upload::client::replies::ServerInfo;
-use crate::upload::client::retry::RunIdentity;
-use crate::upload::state::control::Lane;
+use crate::upload::client::run_identity::RunIdentity;
 use crate::upload::state::progress_file::UploadProgress;
 use crate::upload::state::resume::{self, RemoteRun};
 

@@ -18,8 +18,8 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use logcore::Deadline;
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
+use logcore::{Deadline, StopFlag};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind, DeliveryPosition, Lane};
 use serde_json::json;
 
 use self::alerts::AlertQueue;
@@ -27,11 +27,11 @@ use self::transfer::TransferQueue;
 use crate::folder::RunFolder;
 use crate::log_format::json;
 use crate::log_format::proto::{ExitRecord, LogRecord};
-use crate::log_format::{LiveLog, LogEntry, LogReadError, LogReader};
+use crate::log_format::{LiveLog, LogEntry, LogReadError, LogReader, position_of};
 use crate::run_log::{LATE, describe_late};
 use crate::settings::IgnoreGlobs;
-use crate::upload::client::retry::{RetryingClient, RunIdentity};
-use crate::upload::state::control::{DeliveryPosition, Lane};
+use crate::upload::client::RetryingClient;
+use crate::upload::client::run_identity::RunIdentity;
 use crate::upload::state::progress_file::{LineRange, UploadProgress};
 use crate::upload::state::uploaded_files::UploadedFiles;
 use crate::upload::stream::assembler::Assembler;
@@ -62,6 +62,8 @@ pub(crate) struct DeliveryPlan {
     pub(crate) ended: bool,
     /// `true` if the server may have a run of this id.
     pub(crate) may_exist: bool,
+    /// The flag that asks the program to stop.
+    pub(crate) stop: StopFlag,
 }
 
 /// The result of the delivery of a log.
@@ -347,7 +349,7 @@ impl Uploader {
     /// Publishes the position: the server has the lines of all records that were read.
     fn publish_position(&self) {
         self.client.control.set_position(DeliveryPosition {
-            num: self.assembler.num,
+            reached: position_of(self.assembler.num),
             missing: self.missing + self.alerts.len() as u64 + self.config_refused.unwrap_or_default(),
         });
     }
@@ -442,7 +444,8 @@ impl Uploader {
             .persist(|api| api.stream(entity, project, run_id, body, self.gzip))?;
         self.last_sent = Some(Instant::now());
         if stopped {
-            self.client.control.request_stop();
+            // A user asks for that on the page of the run.
+            self.plan.stop.request();
         }
         Ok(())
     }

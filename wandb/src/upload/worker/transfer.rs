@@ -14,17 +14,17 @@ use std::thread;
 use std::time::Duration;
 
 use logcore::{Deadline, suppress_logging};
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
+use logcore_delivery::{Backoff, DeliveryError, DeliveryErrorKind, Lane};
 use serde_json::json;
 
 use super::artifact::{ArtifactProgress, missing_copy, upload_artifact};
 
 use crate::folder::{FILES, RunFolder};
 use crate::log_format::proto::ArtifactRecord;
+use crate::upload::client::RetryingClient;
 use crate::upload::client::put_file::{digest, put_file, split_headers};
 use crate::upload::client::replies::CreatedRunFiles;
-use crate::upload::client::retry::{Backoff, RetryingClient, RunIdentity};
-use crate::upload::state::control::Lane;
+use crate::upload::client::run_identity::RunIdentity;
 
 const CREATE_FILES: &str = "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, \
      $files: [String!]!) { createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, \

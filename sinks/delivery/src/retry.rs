@@ -1,17 +1,10 @@
 //! Repeats requests until they succeed.
-//!
-//! A request is repeated with growing, jittered waits. After the end of the run, waits are short
-//! and permanent errors stop the delivery. During the run, permanent errors are retried every five
-//! minutes. A time that the server names is a lower bound, within one second and one hour.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
-use serde_json::{Value, json};
-
-use super::api::Api;
-use crate::upload::state::control::{DeliveryControl, Lane};
+use crate::control::{DeliveryControl, Lane};
+use crate::error::{DeliveryError, DeliveryErrorKind};
 
 /// The first wait before a request is repeated. Each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -25,83 +18,77 @@ const LONGEST_WAIT_AT_END: Duration = Duration::from_secs(2);
 const WAIT_AFTER_REFUSAL: Duration = Duration::from_secs(300);
 
 /// A client of a server that may be down. Every request is repeated until it succeeds or no time is
-/// left.
-#[derive(Clone)]
-pub(crate) struct RetryingClient {
-    /// The requests.
-    pub(crate) api: Arc<Api>,
-    /// The deadlines, and the receiver of errors.
-    pub(crate) control: Arc<DeliveryControl>,
-    /// The lane of the requests.
-    pub(crate) lane: Lane,
-}
-
-/// The names under which the server has the run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct RunIdentity {
-    /// User or team that owns the project.
-    pub(crate) entity: String,
-    /// Name of the project.
-    pub(crate) project: String,
-    /// Id of the run.
-    pub(crate) run_id: String,
-}
-
-impl RunIdentity {
-    /// Returns the names as variables of a GraphQL request.
-    pub(crate) fn variables(&self) -> Value {
-        json!({"entityName": self.entity, "projectName": self.project, "runName": self.run_id})
-    }
-}
-
-/// The waits between the tries of a request, each longer than the last.
+/// left. `A` is the API of the server, with a function for each request.
+///
+/// A request is repeated with growing, jittered waits: from half a second to one minute, or for as
+/// long as the server asks, within one second and one hour. During the run, a permanent error is
+/// retried every five minutes. After the end of the run, waits last two seconds at most, and a
+/// permanent error stops the delivery.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use logcore::Deadline;
+/// use logcore_delivery::{DeliveryControl, DeliveryError, DeliveryErrorKind, Lane, RetryingClient};
+///
+/// let client = RetryingClient {
+///     api: Arc::new(()), // The requests to a server.
+///     control: Arc::new(DeliveryControl::new("MLflow", None)),
+///     lane: Lane::Rows,
+/// };
+/// let mut tries = 0;
+/// let reply = client.persist(|()| {
+///     tries += 1;
+///     match tries {
+///         1 => Err(DeliveryError::from_status(503, None, "", None)),
+///         _ => Ok("saved"),
+///     }
+/// });
+/// assert_eq!((reply?, tries), ("saved", 2));
+///
+/// client.control.run_ended(Deadline::after(Duration::ZERO));
+/// let refused = client.persist(|()| Err::<(), _>(DeliveryError::from_status(401, None, "", None)));
+/// assert_eq!(refused.unwrap_err().kind(), DeliveryErrorKind::GaveUp);
+/// # Ok::<(), DeliveryError>(())
+/// ```
 #[derive(Debug)]
-pub(crate) struct Backoff(Duration);
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self(FIRST_WAIT)
-    }
+pub struct RetryingClient<A> {
+    /// The requests.
+    pub api: Arc<A>,
+    /// The deadlines, and the receiver of errors.
+    pub control: Arc<DeliveryControl>,
+    /// The lane of the requests.
+    pub lane: Lane,
 }
 
-impl Backoff {
-    /// Returns the wait after this error. `is_ending` is `true` if the run has ended.
-    pub(crate) fn next(&mut self, error: &DeliveryError, is_ending: bool) -> Duration {
-        if error.kind() == DeliveryErrorKind::RateLimited {
-            self.0 = self.0.max(FIRST_WAIT_IF_LIMITED);
-        }
-        let wait = match (error.is_temporary(), error.retry_after()) {
-            // The backoff is a lower bound: a server that repeats the same short time has no
-            // capacity.
-            (true, Some(named)) => named.max(jittered(self.0)),
-            (true, None) => jittered(self.0),
-            (false, _) => WAIT_AFTER_REFUSAL,
-        };
-        self.0 = (self.0 * 2).min(LONGEST_WAIT);
-        match is_ending && error.retry_after().is_none() {
-            true => wait.min(LONGEST_WAIT_AT_END),
-            false => wait,
+impl<A> Clone for RetryingClient<A> {
+    fn clone(&self) -> Self {
+        Self {
+            api: Arc::clone(&self.api),
+            control: Arc::clone(&self.control),
+            lane: self.lane,
         }
     }
 }
 
-impl RetryingClient {
+impl<A> RetryingClient<A> {
     /// Repeats a request until it succeeds. Permanent errors are retried, too, but rarely: a person
     /// may replace the key or create the project.
     ///
     /// # Errors
     ///
-    /// [`DeliveryErrorKind::GaveUp`] if no time is left. The cause has been reported to the control.
-    pub(crate) fn persist<T>(&self, request: impl FnMut(&Api) -> Result<T, DeliveryError>) -> Result<T, DeliveryError> {
+    /// [`DeliveryErrorKind::GaveUp`] if no time is left, or the run has ended and the error is permanent. The cause has been reported to the control.
+    pub fn persist<T>(&self, request: impl FnMut(&A) -> Result<T, DeliveryError>) -> Result<T, DeliveryError> {
         self.persist_unless(|_| false, request)
     }
 
     /// As [`persist`](Self::persist), but returns an error for which `is_final` is `true` at once
     /// and unreported.
-    pub(crate) fn persist_unless<T>(
+    pub fn persist_unless<T>(
         &self,
         is_final: impl Fn(&DeliveryError) -> bool,
-        mut request: impl FnMut(&Api) -> Result<T, DeliveryError>,
+        mut request: impl FnMut(&A) -> Result<T, DeliveryError>,
     ) -> Result<T, DeliveryError> {
         let mut backoff = Backoff::default();
         loop {
@@ -132,6 +119,50 @@ impl RetryingClient {
     }
 }
 
+/// The waits between the tries of a request, each longer than the last.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use logcore_delivery::{Backoff, DeliveryError};
+///
+/// let busy = DeliveryError::from_status(503, None, "", None);
+/// let mut backoff = Backoff::default();
+/// let waits: Vec<_> = (0..20).map(|_| backoff.next(&busy, false)).collect();
+/// assert!((500..625).contains(&waits[0].as_millis()));
+/// assert!((1000..1250).contains(&waits[1].as_millis()));
+/// assert!((60..75).contains(&waits[19].as_secs()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(FIRST_WAIT)
+    }
+}
+
+impl Backoff {
+    /// Returns the wait after this error: at most one hour. `is_ending` is `true` if the run has ended.
+    pub fn next(&mut self, error: &DeliveryError, is_ending: bool) -> Duration {
+        if error.kind() == DeliveryErrorKind::RateLimited {
+            self.0 = self.0.max(FIRST_WAIT_IF_LIMITED);
+        }
+        let wait = match (error.is_temporary(), error.retry_after()) {
+            // The backoff is a lower bound: a server that repeats the same short time has no
+            // capacity.
+            (true, Some(named)) => named.max(jittered(self.0)),
+            (true, None) => jittered(self.0),
+            (false, _) => WAIT_AFTER_REFUSAL,
+        };
+        self.0 = (self.0 * 2).min(LONGEST_WAIT);
+        match is_ending && error.retry_after().is_none() {
+            true => wait.min(LONGEST_WAIT_AT_END),
+            false => wait,
+        }
+    }
+}
+
 /// Lengthens a wait by a random part, so that the clients of one server do not retry together.
 fn jittered(wait: Duration) -> Duration {
     let mut byte = [0_u8];
@@ -142,10 +173,10 @@ fn jittered(wait: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use logcore_delivery::parse_retry_after;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::parse_retry_after;
 
     proptest! {
         /// Replies name any retry time.
