@@ -6,6 +6,7 @@ mod error;
 mod http;
 mod retry;
 mod secret;
+mod spool;
 
 pub use self::books::{SpoolBooks, SpoolLoss};
 pub use self::control::{DeliveryControl, DeliveryPosition, Lane};
@@ -13,3 +14,4 @@ pub use self::error::{DeliveryError, DeliveryErrorKind};
 pub use self::http::{HttpClient, HttpReply, HttpSettings, RequestBody, parse_retry_after, quote};
 pub use self::retry::{Backoff, RetryingClient};
 pub use self::secret::{SecretFilter, basic_credentials};
+pub use self::spool::{LineMark, load_position, lock_delivery, save_position};

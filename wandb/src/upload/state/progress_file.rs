@@ -8,6 +8,7 @@
 
 use std::io;
 
+use logcore_delivery::{load_position, save_position};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -115,13 +116,14 @@ impl UploadProgress {
 
     /// Reads the progress of a log; `None` if no delivery has begun.
     pub(crate) fn load(files: &RunFolder) -> Option<Self> {
-        let kept = files.folder().read(&files.name_with("upload"), LONGEST).ok()?;
-        serde_json::from_slice(&kept).ok()
+        load_position(&files.folder(), &files.name_with("upload"))
+            .ok()
+            .flatten()
     }
 
     /// Writes the file. The progress is saved before anything relies on it.
     pub(crate) fn save(&self, files: &RunFolder) -> io::Result<()> {
-        files.replace(&files.name_with("upload"), &serde_json::to_vec(self)?)?;
+        save_position(&files.folder(), &files.name_with("upload"), self)?;
         if !self.has_run() {
             return Ok(());
         }
@@ -171,6 +173,3 @@ impl UploadProgress {
 pub(crate) fn synced_by_official(files: &RunFolder) -> bool {
     files.folder().open_file(&files.name_with("synced")).is_ok()
 }
-
-/// Bytes of the longest file. The file lists the writers of all parts of a run.
-const LONGEST: u64 = 16 << 20;

@@ -1,13 +1,10 @@
 //! The list of uploaded files and artifacts, in a file beside the log.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::thread;
-use std::time::Duration;
 
-use logcore::Deadline;
-use logcore_delivery::{DeliveryError, DeliveryErrorKind};
+use logcore_delivery::{DeliveryError, lock_delivery};
 use serde::{Deserialize, Serialize};
 
 use crate::folder::RunFolder;
@@ -40,7 +37,7 @@ impl UploadedFiles {
     ///
     /// # Errors
     ///
-    /// [`DeliveryErrorKind::InUse`] if another delivery has the list open.
+    /// If another delivery has the list open.
     pub(crate) fn open(run: &RunFolder) -> Result<Self, DeliveryError> {
         let mut uploaded = Self {
             file: None,
@@ -51,17 +48,7 @@ impl UploadedFiles {
         let Ok(mut file) = run.folder().append(&run.name_with("uploaded")) else {
             return Ok(uploaded);
         };
-        // A stopped delivery of this process needs a moment to end.
-        let deadline = Deadline::after(LONGEST_WAIT);
-        while let Err(TryLockError::WouldBlock) = file.try_lock() {
-            if deadline.has_passed() {
-                return Err(DeliveryError::permanent(
-                    DeliveryErrorKind::InUse,
-                    "another delivery of the same log is running",
-                ));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+        lock_delivery(&file)?;
         let mut text = String::new();
         if (&file).take(LONGEST).read_to_string(&mut text).is_err() {
             return Ok(uploaded);
@@ -143,8 +130,6 @@ impl UploadedFiles {
     }
 }
 
-/// Time to wait for the lock of another delivery.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Bytes that are read of the list: millions of files. The rest is uploaded again.
 const LONGEST: u64 = 1 << 30;
 
