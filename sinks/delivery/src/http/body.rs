@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
-use std::io::Read;
+use std::io::{self, Read, Seek as _};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout_at};
 
 use super::PART;
+use crate::control::{DeliveryControl, Lane};
 use crate::error::{DeliveryError, DeliveryErrorKind};
 
 /// MiB that the operating system may buffer unseen. Each may take as long as a reply.
@@ -45,6 +47,37 @@ impl RequestBody {
     #[must_use]
     pub fn reader(reader: impl Read + Send + 'static, length: u64) -> Self {
         Self(Content::Reader(Box::new(reader), length))
+    }
+
+    /// Creates the content of a whole file. While it is being sent in `lane`, the retry limit of a
+    /// sync is extended: a large file on a slow connection is no failing server.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use logcore_delivery::{DeliveryControl, Lane, RequestBody};
+    ///
+    /// let folder = tempfile::tempdir().unwrap();
+    /// let path = folder.path().join("model.bin");
+    /// std::fs::write(&path, "weights").unwrap();
+    /// let control = Arc::new(DeliveryControl::new("MLflow", None));
+    /// let content = RequestBody::file(std::fs::File::open(&path).unwrap(), &control, Lane::Files).unwrap();
+    /// assert_eq!(content.length(), 7);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the file has no length or no beginning, such as a pipe.
+    pub fn file(mut file: File, control: &Arc<DeliveryControl>, lane: Lane) -> io::Result<Self> {
+        file.rewind()?;
+        let length = file.metadata()?.len();
+        let content = MonitoredFile {
+            file,
+            control: Arc::clone(control),
+            lane,
+            last: Instant::now(),
+        };
+        Ok(Self::reader(content, length))
     }
 
     /// Returns the number of bytes.
@@ -81,6 +114,22 @@ impl fmt::Debug for RequestBody {
         f.debug_struct("RequestBody")
             .field("length", &self.length())
             .finish_non_exhaustive()
+    }
+}
+
+/// A file that extends the retry limit of a sync while its content is being sent.
+struct MonitoredFile {
+    file: File,
+    control: Arc<DeliveryControl>,
+    lane: Lane,
+    last: Instant,
+}
+
+impl Read for MonitoredFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.control.extend_retry_limit(self.lane, self.last.elapsed());
+        self.last = Instant::now();
+        self.file.read(buffer)
     }
 }
 

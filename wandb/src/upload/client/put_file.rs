@@ -1,13 +1,11 @@
 //! Uploads content to addresses that the server has signed.
 
 use std::fs::File;
-use std::io::{self, Read, Seek as _};
-use std::sync::Arc;
-use std::time::Instant;
+use std::io::{self, Read as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use logcore_delivery::{DeliveryControl, DeliveryError, DeliveryErrorKind, Lane, RequestBody};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind, Lane, RequestBody};
 use md5::{Digest as _, Md5};
 
 use super::RetryingClient;
@@ -19,18 +17,12 @@ pub(crate) fn put_file(
     url: &str,
     headers: &[(String, String)],
     name: &str,
-    mut file: File,
+    file: File,
 ) -> Result<(), DeliveryError> {
     let unreadable =
         |error: io::Error| DeliveryError::permanent(DeliveryErrorKind::Unreadable, format!("{name}: {error}"));
-    file.rewind().map_err(unreadable)?;
-    let length = file.metadata().map_err(unreadable)?.len();
-    let content = MonitoredFile {
-        file,
-        control: Arc::clone(&client.control),
-        last: Instant::now(),
-    };
-    put(client, url, headers, RequestBody::reader(content, length))
+    let content = RequestBody::file(file, &client.control, Lane::Files).map_err(unreadable)?;
+    put(client, url, headers, content)
 }
 
 /// Uploads content in the same way.
@@ -69,20 +61,5 @@ pub(crate) fn digest(mut file: &File) -> io::Result<String> {
             0 => return Ok(STANDARD.encode(hash.finalize())),
             count => hash.update(&buffer[..count]),
         }
-    }
-}
-
-/// A file that extends the retry limit of a sync while its content is being sent.
-struct MonitoredFile {
-    file: File,
-    control: Arc<DeliveryControl>,
-    last: Instant,
-}
-
-impl Read for MonitoredFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.control.extend_retry_limit(Lane::Files, self.last.elapsed());
-        self.last = Instant::now();
-        self.file.read(buffer)
     }
 }
