@@ -1,6 +1,7 @@
 //! Delivery over a network for logcore sinks: the part that is the same for every server.
 
 mod books;
+mod circuit;
 mod control;
 mod error;
 mod http;
@@ -9,6 +10,7 @@ mod secret;
 mod spool;
 
 pub use self::books::{SpoolBooks, SpoolLoss};
+pub use self::circuit::Circuit;
 pub use self::control::{DeliveryControl, DeliveryPosition, Lane};
 pub use self::error::{DeliveryError, DeliveryErrorKind};
 pub use self::http::{HttpClient, HttpReply, HttpSettings, RequestBody, parse_retry_after, quote};

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use logcore::Deadline;
-use logcore_delivery::{Backoff, DeliveryControl, DeliveryError, DeliveryErrorKind, Lane};
+use logcore_delivery::{Circuit, DeliveryControl, DeliveryError, DeliveryErrorKind, Lane};
 use serde_json::Value;
 
 use crate::log_format::proto::AlertRecord;
@@ -20,11 +19,8 @@ const ALERT: &str = "mutation NotifyScriptableRunAlert($entityName: String!, $pr
 #[derive(Default)]
 pub(crate) struct AlertQueue {
     waiting: VecDeque<AlertRecord>,
-    /// The deadline of the wait after an error.
-    retry: Option<Deadline>,
-    backoff: Backoff,
-    /// The last try failed before the run ended.
-    failed_before_end: bool,
+    /// No alert is tried while this is open.
+    circuit: Circuit,
 }
 
 impl AlertQueue {
@@ -39,10 +35,8 @@ impl AlertQueue {
     }
 
     /// Returns the time until the next try, if an alert waits for one.
-    pub(crate) fn time_to_retry(&self) -> Option<Duration> {
-        self.retry
-            .filter(|_| !self.waiting.is_empty())
-            .map(|retry| retry.remaining())
+    pub(crate) fn time_to_retry(&self, is_ending: bool) -> Option<Duration> {
+        (!self.waiting.is_empty()).then(|| self.circuit.time_to_retry(is_ending))
     }
 
     /// Sends the alerts that are due, and returns the number of alerts that are done. Each alert is
@@ -51,12 +45,8 @@ impl AlertQueue {
         let control = &client.control;
         let before = self.waiting.len();
         let is_ending = control.is_ending();
-        if self.failed_before_end && is_ending {
-            // The end of the run allows one immediate try.
-            (self.failed_before_end, self.retry) = (false, None);
-        }
         while let Some(alert) = self.waiting.front() {
-            if self.retry.is_some_and(|retry| !retry.has_passed()) {
+            if !self.circuit.time_to_retry(is_ending).is_zero() {
                 break;
             }
             control.request_started(Lane::Alerts);
@@ -67,15 +57,13 @@ impl AlertQueue {
                 Ok(_) => control.request_succeeded(Lane::Alerts),
                 Err(error) if error.is_temporary() || error.kind() == DeliveryErrorKind::KeyRefused => {
                     control.request_failed(Lane::Alerts, &error);
-                    self.failed_before_end = !is_ending && error.retry_after().is_none();
-                    self.retry = Some(Deadline::after(self.backoff.next(&error, is_ending)));
+                    self.circuit.open(&error, is_ending);
                     break;
                 }
                 Err(error) => skip(control, alert, &error),
             }
             self.waiting.pop_front();
-            self.retry = None;
-            self.backoff = Backoff::default();
+            self.circuit.close();
         }
         before - self.waiting.len()
     }

@@ -239,7 +239,7 @@ impl Uploader {
                 let waits = [
                     Some(next_request.remaining()),
                     self.assembler.config_changed().then_some(config),
-                    self.alerts.time_to_retry(),
+                    self.alerts.time_to_retry(false),
                     Some(self.until_heartbeat()),
                 ];
                 let wait = waits.into_iter().flatten().min().unwrap_or_default();
@@ -478,8 +478,10 @@ impl Uploader {
             self.publish_position();
             let control = &self.client.control;
             let files_wait = self.open_transfers() > 0 && !control.is_out_of_time(Lane::Files);
-            let alerts_wait = self.alerts.len() > 0
-                && !control.is_out_of_time_after(Lane::Alerts, self.alerts.time_to_retry().unwrap_or_default());
+            let alerts_wait = self
+                .alerts
+                .time_to_retry(control.is_ending())
+                .is_some_and(|pause| !control.is_out_of_time_after(Lane::Alerts, pause));
             if !files_wait && !alerts_wait {
                 break;
             }
