@@ -63,6 +63,11 @@ impl Circuit {
         self.backoff = Backoff::default();
     }
 
+    /// Allows a try now. If the try fails, the next wait is as long as it would have been.
+    pub fn allow_try(&mut self) {
+        self.open = None;
+    }
+
     /// Returns the time until the next try: zero if a request may be sent now.
     #[must_use]
     pub fn time_to_retry(&self, is_ending: bool) -> Duration {

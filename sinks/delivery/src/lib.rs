@@ -8,6 +8,7 @@ mod http;
 mod retry;
 mod secret;
 mod spool;
+mod transfer;
 
 pub use self::books::{SpoolBooks, SpoolLoss};
 pub use self::circuit::Circuit;
@@ -17,3 +18,4 @@ pub use self::http::{HttpClient, HttpReply, HttpSettings, RequestBody, parse_ret
 pub use self::retry::{Backoff, RetryingClient};
 pub use self::secret::{SecretFilter, basic_credentials};
 pub use self::spool::{LineMark, load_position, lock_delivery, save_position};
+pub use self::transfer::{Attempt, FinishedTransfer, Transfer, TransferQueue};

@@ -5,10 +5,13 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use logcore_delivery::{FinishedTransfer, Lane, TransferQueue};
+
 use super::Uploader;
-use super::transfer::{FinishedTransfer, TransferItem, TransferJob, TransferOutcome, TransferQueue};
+use super::transfer::{RunTarget, RunTransfer, TransferItem, TransferOutcome};
 use crate::folder::{ARTIFACTS, FILES, RunFolder, staged_copy};
 use crate::log_format::proto::ArtifactRecord;
+use crate::upload::client::RetryingClient;
 
 /// `FilesItem::policy` of a file that is uploaded when the run ends.
 const AT_END: i32 = 1;
@@ -36,10 +39,7 @@ impl Uploader {
         for artifact in std::mem::take(&mut self.assembler.artifacts) {
             if !self.uploaded.has_artifact(&artifact.client_id) {
                 self.missing += 1;
-                self.push(TransferJob {
-                    calls: 1,
-                    what: TransferItem::Artifact(Box::new(artifact)),
-                });
+                self.push(1, TransferItem::Artifact(Box::new(artifact)));
             }
         }
     }
@@ -48,29 +48,43 @@ impl Uploader {
     pub(super) fn push_files(&mut self, files: impl IntoIterator<Item = (String, u64)>) {
         for (name, calls) in files {
             let known = self.uploaded.digest(&name).cloned();
-            self.push(TransferJob {
-                calls,
-                what: TransferItem::File { name, known },
-            });
+            self.push(calls, TransferItem::File { name, known });
         }
     }
 
-    /// Queues a job, and starts the thread for the first one.
-    fn push(&mut self, job: TransferJob) {
+    /// Queues an item for `calls` calls, and starts the thread for the first one.
+    fn push(&mut self, calls: u64, what: TransferItem) {
         if self.transfers.is_none() {
-            self.transfers =
-                TransferQueue::start(self.client.clone(), self.identity.clone(), Arc::clone(&self.plan.files));
+            let to = RunTarget {
+                client: RetryingClient {
+                    lane: Lane::Files,
+                    ..self.client.clone()
+                },
+                run: self.identity.clone(),
+                files: Arc::clone(&self.plan.files),
+            };
+            let queue = TransferQueue::start("wandb", &self.client.control, Lane::Files);
+            self.transfers = queue.ok().map(|queue| (queue, Arc::new(to)));
         }
         match &mut self.transfers {
-            Some(transfers) => transfers.push(job),
+            Some((queue, to)) => queue.push(RunTransfer::new(calls, what, to)),
             None => self.refused = true,
         }
     }
 
     /// Takes over the results of the finished transfers.
     pub(super) fn finish_transfers(&mut self) {
-        let done = self.transfers.as_mut().map(TransferQueue::poll).unwrap_or_default();
-        for FinishedTransfer { calls, outcome } in done {
+        let queue = self.transfers.as_mut().map(|(queue, _)| queue);
+        for FinishedTransfer { transfer, result } in queue.map(TransferQueue::poll).unwrap_or_default() {
+            let calls = transfer.map_or(0, |transfer| transfer.calls);
+            let outcome = match result {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    self.refused = true;
+                    self.client.control.report_permanent(&error);
+                    continue;
+                }
+            };
             self.missing -= calls;
             match outcome {
                 TransferOutcome::Known => {}
@@ -92,18 +106,13 @@ impl Uploader {
                     self.client.control.drop_calls("no file of the run", calls);
                     self.client.control.skip(&format!("skipping {what}: {why}"));
                 }
-                TransferOutcome::Failed(error) => {
-                    self.missing += calls;
-                    self.refused = true;
-                    self.client.control.report_permanent(&error);
-                }
             }
         }
     }
 
     /// Returns the number of unfinished transfers.
     pub(super) fn open_transfers(&self) -> usize {
-        self.transfers.as_ref().map_or(0, TransferQueue::open)
+        self.transfers.as_ref().map_or(0, |(queue, _)| queue.open())
     }
 
     /// Writes the files for the page of the run, and returns the names of the written files.

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logcore::{Deadline, StopFlag};
-use logcore_delivery::{DeliveryError, DeliveryErrorKind, DeliveryPosition, Lane};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind, DeliveryPosition, Lane, TransferQueue};
 use serde_json::json;
 
 use self::alerts::AlertQueue;
-use self::transfer::TransferQueue;
+use self::transfer::{RunTarget, RunTransfer};
 use crate::folder::RunFolder;
 use crate::log_format::json;
 use crate::log_format::proto::{ExitRecord, LogRecord};
@@ -153,8 +153,8 @@ struct Uploader {
     progress: UploadProgress,
     /// The names of the run on the server.
     identity: RunIdentity,
-    /// The thread for files, once there is a file.
-    transfers: Option<TransferQueue>,
+    /// The queue of files and artifacts with its destination, once there is a file.
+    transfers: Option<(TransferQueue<RunTransfer>, Arc<RunTarget>)>,
     /// `true` if the server accepts compressed requests.
     gzip: bool,
     /// The list of uploaded files.
