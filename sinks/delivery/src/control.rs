@@ -292,8 +292,8 @@ impl DeliveryControl {
             .is_some_and(|remaining| remaining < pause)
     }
 
-    /// For the delivery: waits for the time `until`, the end of the run, a message of another thread,
-    /// or a flush. Returns `true` if a flush was requested.
+    /// For the delivery: waits for the time `until`, the end of the run, a message of another
+    /// thread, or a flush. Returns `true` if a flush was requested.
     pub fn wait_for_work(&self, until: Deadline) -> bool {
         let mut state = lock(&self.state);
         let messages = state.messages;
@@ -309,8 +309,8 @@ impl DeliveryControl {
         }
     }
 
-    /// For the delivery, after the end of the run: waits for a message of another thread, for `longest`
-    /// at most.
+    /// For the delivery, after the end of the run: waits for a message of another thread, for
+    /// `longest` at most.
     pub fn wait_for_message(&self, longest: Duration) {
         drop(self.wait(lock(&self.state), longest));
     }

@@ -78,13 +78,18 @@ impl<A> RetryingClient<A> {
     ///
     /// # Errors
     ///
-    /// [`DeliveryErrorKind::GaveUp`] if no time is left, or the run has ended and the error is permanent. The cause has been reported to the control.
+    /// [`DeliveryErrorKind::GaveUp`] if no time is left, or the run has ended and the error is
+    /// permanent. The cause has been reported to the control.
     pub fn persist<T>(&self, request: impl FnMut(&A) -> Result<T, DeliveryError>) -> Result<T, DeliveryError> {
         self.persist_unless(|_| false, request)
     }
 
     /// As [`persist`](Self::persist), but returns an error for which `is_final` is `true` at once
     /// and unreported.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`persist`](Self::persist), and the errors for which `is_final` is `true`.
     pub fn persist_unless<T>(
         &self,
         is_final: impl Fn(&DeliveryError) -> bool,
@@ -143,7 +148,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Returns the wait after this error: at most one hour. `is_ending` is `true` if the run has ended.
+    /// Returns the wait after this error: at most one hour. `is_ending` is `true` if the run has
+    /// ended.
     pub fn next(&mut self, error: &DeliveryError, is_ending: bool) -> Duration {
         if error.kind() == DeliveryErrorKind::RateLimited {
             self.0 = self.0.max(FIRST_WAIT_IF_LIMITED);

@@ -109,6 +109,19 @@ mod tests {
         assert_eq!(parse_retry_after("-1"), None);
     }
 
+    #[test]
+    fn only_html_is_a_page() {
+        for (kind, is_page) in [("text/html; charset=utf-8", true), ("application/json", false)] {
+            let reply = HttpReply {
+                status: StatusCode::OK,
+                headers: [(CONTENT_TYPE, kind.parse().unwrap())].into_iter().collect(),
+                body: String::new(),
+            };
+            assert_eq!(reply.is_page(), is_page);
+            assert_eq!(reply.retry_after(), None);
+        }
+    }
+
     proptest! {
         #[test]
         fn quoted_messages_have_no_hidden_characters(

@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 /// A delivery saves the mark of each file of its spool, with
 /// [`save_position`](crate::save_position). The next delivery goes on behind the mark, if the file
 /// is still the same one: it has the same device and inode, and the acknowledged line is where it
-/// was, byte for byte. Another file, such as one that was emptied, replaced or copied, starts at its
-/// beginning. So a line may be sent twice, and none is left out.
+/// was, byte for byte. Another file, such as one that was emptied, replaced or copied, starts at
+/// its beginning. So a line may be sent twice, and none is left out.
 ///
 /// In JSON, a mark is an object with `device`, `inode` (both 0 where the system has neither),
 /// `offset` and `line_bytes` in bytes, and `line_sha256` (FIPS 180-4) in lower-case hexadecimal
