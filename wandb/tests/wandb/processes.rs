@@ -1,7 +1,9 @@
 //! Notices on the terminal, and the files of killed processes. Each case is a child process: this
 //! test program, run again.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
+#[cfg(unix)]
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -68,13 +70,17 @@ fn the_child() {
 /// A worker as data loaders have them, which outlives its parent.
 #[allow(unsafe_code, reason = "a fork is not to be had otherwise")]
 fn fork_a_sleeper() {
-    // SAFETY: the child does nothing but to sleep and end.
+    let (mut awake, here) = std::io::pipe().unwrap();
+    // SAFETY: the child does nothing but to write a byte, to sleep and end.
     unsafe {
         if libc::fork() == 0 {
+            libc::write(here.as_raw_fd(), b"a".as_ptr().cast(), 1);
             libc::sleep(30);
             libc::_exit(0);
         }
     }
+    // The child gives up the locks when it first runs.
+    awake.read_exact(&mut [0]).unwrap();
 }
 
 #[allow(clippy::print_stdout, reason = "the parent reads it")]
