@@ -15,7 +15,7 @@ function drawHeader() {
   }
   find("subtitle").textContent = clip(parts.join(" · "), 300);
   const notes = [...data.notes];
-  if (data.widest > 1) notes.unshift(`To stay below 8 MB, long curves show the first, last, least and greatest of up to ${formatCount(data.widest)} values each.`);
+  if (data.widest > 1) notes.unshift(`All values would take more than 8 MB. Long curves show the first, last, least and greatest of up to ${formatCount(data.widest)} values each.`);
   find("notes").replaceChildren(...notes.map((text) => create("li", { text })));
   find("notes").hidden = notes.length === 0;
   find("footer").textContent = `Written ${formatTime(data.written)} by logcore ${data.version}. Drawn with uPlot. The page sends nothing.`;

@@ -23,6 +23,10 @@ use crate::report::text_lines::{TextLines, clip};
 
 /// Most buckets of a curve: a run of that many steps has every value in the page.
 const MAX_BUCKETS: usize = 1 << 16;
+/// Bytes of a curve, and of all curves, that are enough once the curves have to be thinned: a chart
+/// has fewer columns of pixels. A mail takes the page then, and the live page has every value.
+const THINNED_CURVE: usize = 50_000;
+const THINNED: usize = 500_000;
 /// Most curves; a page with more is slow.
 const MAX_CURVES: usize = 20_000;
 /// Most ranks of a run whose curves and lines are shown: the lowest.
@@ -389,8 +393,13 @@ fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &
         .map(|name| escape(&Value::from(&**name).to_string()).len() + 1)
         .sum();
     let size = |set: &CurveSet| names_len + set.curves.iter().map(encoded_len).sum::<usize>();
-    while size(&set) > room && set.limit > 1 {
-        set.halve();
+    if size(&set) > room {
+        let enough = (set.curves.len() * THINNED_CURVE)
+            .clamp(THINNED, THINNED.max(room))
+            .min(room);
+        while size(&set) > enough && set.limit > 1 {
+            set.halve();
+        }
     }
     let mut counts = CurveCounts {
         names: String::new(),
