@@ -330,7 +330,11 @@ fn a_connection_without_a_whole_request_ends() {
         stream.set_read_timeout(timeout).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+        assert!(
+            !answer.starts_with(b"HTTP/1.1 200"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     write_run(&server.folder.path().join("two"));
     assert_eq!(next_event(&mut news).0, "run");

@@ -9,14 +9,13 @@ mod links;
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
-use logcore::files::{EntryKind, Folder, random_suffix};
+use logcore::files::{EntryKind, Folder, lock_within, random_suffix};
 use logcore::{RunFacts, RunManifest, RunState};
 use logcore_runs::StoredRun;
 
@@ -64,10 +63,8 @@ const PRUNED: &str = ".logcore/pruned";
 const FRESH: Duration = Duration::from_secs(60);
 /// Most bytes of a `run.json`.
 const MAX_MANIFEST: u64 = 16 << 20;
-/// Number of attempts to take a lock, which readers have for a moment.
-const LOCK_ATTEMPTS: u32 = 50;
-/// Time between two attempts.
-const LOCK_INTERVAL: Duration = Duration::from_millis(2);
+/// Time to wait for a lock, which readers have for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 
 impl RunRemover {
     /// Opens a `log_dir`.
@@ -86,7 +83,7 @@ impl RunRemover {
         let cannot = || format!("cannot write into {}", self.log_dir.join(FOLDER).display());
         self.folder.create_dir_all(Path::new(FOLDER)).with_context(cannot)?;
         let file = self.folder.append(Path::new(LOCK)).with_context(cannot)?;
-        match lock_soon(&file) {
+        match lock_within(&file, LOCK_PATIENCE) {
             Ok(true) => Ok(Some(file)),
             Ok(false) => bail!(
                 "cannot delete runs in {}: another process is doing so. Wait for its end",
@@ -320,7 +317,7 @@ impl RunLocks {
         };
         for name in names {
             let file = run.append(Path::new(&name))?;
-            match lock_soon(&file) {
+            match lock_within(&file, LOCK_PATIENCE) {
                 Ok(true) => locks._files.push(file),
                 Ok(false) => return Ok(Err(KeptBecause::Running)),
                 Err(_) => locks.are_held = false,
@@ -328,18 +325,6 @@ impl RunLocks {
         }
         Ok(Ok(locks))
     }
-}
-
-/// Locks a file; returns `false` if a live process has the lock.
-fn lock_soon(file: &File) -> io::Result<bool> {
-    for _ in 0..LOCK_ATTEMPTS {
-        match file.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_INTERVAL),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Ok(false)
 }
 
 impl KeptBecause {

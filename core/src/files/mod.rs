@@ -5,6 +5,7 @@
 //!
 //! - `open` and `read` never wait, and fail for everything but regular files.
 //! - `Lines` are the complete lines of a file and its rotated parts.
+//! - `lock_within` waits a moment for a lock.
 //! - `replace` writes a new file under a random name and renames it.
 //! - A `Folder` (feature `folder`) refuses paths that lead out of the folder or over a link.
 //!
@@ -13,12 +14,14 @@
 #[cfg(feature = "folder")]
 mod folder;
 mod lines;
+mod lock;
 mod open;
 mod replace;
 
 #[cfg(feature = "folder")]
 pub use self::folder::{EntryKind, Folder, FolderEntry};
 pub use self::lines::{LineError, Lines};
+pub use self::lock::lock_within;
 pub use self::open::{check_regular, describe_file_type, open, open_no_follow, read, read_no_follow, read_to_string};
 pub use self::replace::{Replacement, random_suffix, remove_stale_replacements, replace};
 

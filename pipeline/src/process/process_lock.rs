@@ -1,11 +1,11 @@
 //! A lock that proves that its process lives.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
+use logcore::files::{check_regular, lock_within};
 use logcore::process_number;
 
 use super::sys::ExclusiveDescriptor;
@@ -44,8 +44,8 @@ impl ProcessLock {
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, crate::ring::file::cautious_flags());
-        let file = logcore::files::check_regular(options.open(path)?)?;
-        if !lock_soon(&file)? || !is_at(&file, path)? {
+        let file = check_regular(options.open(path)?)?;
+        if !lock_within(&file, LOCK_PATIENCE)? || !is_at(&file, path)? {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -68,19 +68,6 @@ impl ProcessLock {
     }
 }
 
-/// Locks a file; returns `false` if a live process holds the lock. A process that only looks whether
-/// the lock is held has it for microseconds.
-fn lock_soon(file: &File) -> io::Result<bool> {
-    for _ in 0..LOCK_ATTEMPTS {
-        match file.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_INTERVAL),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Ok(false)
-}
-
 /// Returns `true` if the path still leads to the file, which another process may remove as long as
 /// that process has the lock.
 #[cfg(unix)]
@@ -97,11 +84,8 @@ fn is_at(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Number of attempts to take a lock.
-const LOCK_ATTEMPTS: u32 = 4;
-
-/// Time between two attempts.
-const LOCK_INTERVAL: Duration = Duration::from_millis(1);
+/// Time to wait for the lock, which a process that only looks has for microseconds.
+const LOCK_PATIENCE: Duration = Duration::from_millis(4);
 
 impl Drop for ProcessLock {
     fn drop(&mut self) {

@@ -1,17 +1,14 @@
 //! The lock that makes sure that a spool has one delivery.
 
-use std::fs::{File, TryLockError};
-use std::thread;
+use std::fs::File;
 use std::time::Duration;
 
-use logcore::Deadline;
+use logcore::files::lock_within;
 
 use crate::error::{DeliveryError, DeliveryErrorKind};
 
 /// Time to wait for the lock of another delivery.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// Time between two tries.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// Locks a file of a delivery until the file is closed, so that no other delivery of the same spool
 /// runs meanwhile, in this process or another one. Waits for two seconds at most, because a stopped
@@ -35,15 +32,11 @@ const RETRY: Duration = Duration::from_millis(20);
 ///
 /// [`DeliveryErrorKind::InUse`] if another delivery has the lock.
 pub fn lock_delivery(file: &File) -> Result<(), DeliveryError> {
-    let deadline = Deadline::after(LONGEST_WAIT);
-    while let Err(TryLockError::WouldBlock) = file.try_lock() {
-        if deadline.has_passed() {
-            return Err(DeliveryError::permanent(
-                DeliveryErrorKind::InUse,
-                "another delivery of the same log is running",
-            ));
-        }
-        thread::sleep(RETRY);
+    match lock_within(file, LONGEST_WAIT) {
+        Ok(false) => Err(DeliveryError::permanent(
+            DeliveryErrorKind::InUse,
+            "another delivery of the same log is running",
+        )),
+        Ok(true) | Err(_) => Ok(()),
     }
-    Ok(())
 }
