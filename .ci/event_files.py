@@ -1,0 +1,151 @@
+"""TensorBoard's readers show the points, hyper-parameters and texts that were logged."""
+
+import json
+import logging
+import pathlib
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+
+import tbparse
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+# Each attempt of a run makes the reader say that it forgets the later points of the one before.
+logging.getLogger("tensorboard").setLevel(logging.ERROR)
+
+
+def single(value):
+    """Returns a number in single precision, by its bits; all NaN are one."""
+    value = float(value)
+    if value != value:
+        return "NaN"
+    try:
+        return struct.pack("<f", value)
+    except OverflowError:
+        return struct.pack("<f", float("inf") if value > 0 else float("-inf"))
+
+
+def expected(attempts):
+    """Returns the points of each tag, by TensorBoard's own rule: a value deletes what is behind its step."""
+    points = {}
+    for calls in attempts:
+        newest = {}
+        for call in calls:
+            for tag, value in call["values"]:
+                step = call["step"]
+                # The sink leaves late values out.
+                if step >= newest.get(tag, 0):
+                    newest[tag] = step
+                    kept = [point for point in points.get(tag, []) if point[0] < step]
+                    points[tag] = [*kept, (step, single(value))]
+    return points
+
+
+def last_of_each_step(points):
+    return list(dict(points).items())
+
+
+def accumulated(folder):
+    reader = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    reader.Reload()
+    scalars = {tag: reader.Scalars(tag) for tag in reader.Tags()["scalars"]}
+    return {
+        tag: last_of_each_step([(event.step, single(event.value)) for event in events])
+        for tag, events in scalars.items()
+    }
+
+
+def parsed(folder):
+    rows = tbparse.SummaryReader(str(folder)).scalars
+    points = {}
+    for step, tag, value in zip(rows["step"], rows["tag"], rows["value"]):
+        points.setdefault(tag, []).append((step, single(value)))
+    return {tag: last_of_each_step(of_tag) for tag, of_tag in points.items()}
+
+
+class Server:
+    """TensorBoard over a folder of runs."""
+
+    def __init__(self, logdir, *arguments):
+        self.errors = tempfile.TemporaryFile("w+")
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1"]
+        command += ["--port", "0", "--samples_per_plugin", "scalars=200000", *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors)
+        deadline = time.monotonic() + 60
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", self.said())):
+            assert self.process.poll() is None and time.monotonic() < deadline, self.said()
+            time.sleep(0.1)
+        self.address = found.group(0)
+
+    def said(self):
+        self.errors.seek(0)
+        return self.errors.read()
+
+    def get(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(self.address + path, data, timeout=60) as reply:
+            return json.load(reply)
+
+    def wait_for(self, runs):
+        """Waits until all runs are loaded, which happens beside the answers."""
+        deadline, last = time.monotonic() + 60, None
+        while True:
+            tags = self.get("/data/plugin/scalars/tags")
+            found = {run: {tag: self.scalars(run, tag) for tag in tags[run]} for run in tags}
+            if found == last and runs <= set(found):
+                return found
+            assert time.monotonic() < deadline, f"{runs - set(found)} are missing"
+            last = found
+            time.sleep(1)
+
+    def scalars(self, run, tag):
+        query = urllib.parse.urlencode({"run": run, "tag": tag})
+        points = self.get(f"/data/plugin/scalars/scalars?{query}")
+        return last_of_each_step([(step, single(value)) for _, step, value in points])
+
+    def texts(self, run, tag):
+        query = urllib.parse.urlencode({"run": run, "tag": tag})
+        return [(text["step"], text["text"]) for text in self.get(f"/data/plugin/text/text?{query}")]
+
+    def sessions(self):
+        """Returns status and hyper-parameters of each run."""
+        statuses = [f"STATUS_{name}" for name in ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")]
+        body = {"startIndex": 0, "sliceSize": 100, "allowedStatuses": statuses, "colParams": []}
+        groups = self.get("/data/plugin/hparams/session_groups", body)["sessionGroups"]
+        return {
+            session["name"]: (session["status"], group["hparams"])
+            for group in groups
+            for session in group["sessions"]
+        }
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+logdir = pathlib.Path(sys.argv[1])
+runs = {path.parent.name: json.loads(path.read_text()) for path in logdir.glob("*/calls.json")}
+assert runs, f"{logdir} has no runs"
+points = 0
+for run, attempts in runs.items():
+    folder = logdir / run / "tensorboard"
+    wanted = expected(attempts)
+    points += sum(map(len, wanted.values()))
+    assert accumulated(folder) == wanted, f"EventAccumulator: {run}"
+    # tbparse reads each file for itself, so it has what a later attempt deletes.
+    if len(attempts) == 1:
+        assert parsed(folder) == wanted, f"tbparse: {run}"
+for arguments in ([], ["--load_fast=false"]):
+    server = Server(logdir, *arguments)
+    try:
+        found = server.wait_for({f"{run}/tensorboard" for run in runs})
+        for run, attempts in runs.items():
+            assert found[f"{run}/tensorboard"] == expected(attempts), f"tensorboard {arguments}: {run}"
+    finally:
+        server.close()
+print(f"TensorBoard, its two servers, tbparse: {len(runs)} runs, {points} points, all the same")
