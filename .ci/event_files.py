@@ -33,9 +33,9 @@ def single(value):
 def expected(attempts):
     """Returns the points of each tag, by TensorBoard's own rule: a value deletes what is behind its step."""
     points = {}
-    for calls in attempts:
+    for attempt in attempts:
         newest = {}
-        for call in calls:
+        for call in attempt["calls"]:
             for tag, value in call["values"]:
                 step = call["step"]
                 # The sink leaves late values out.
@@ -88,7 +88,8 @@ class Server:
 
     def get(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(self.address + path, data, timeout=60) as reply:
+        request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return json.load(reply)
 
     def wait_for(self, runs):
@@ -123,29 +124,65 @@ class Server:
             for session in group["sessions"]
         }
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
 
 
-logdir = pathlib.Path(sys.argv[1])
-runs = {path.parent.name: json.loads(path.read_text()) for path in logdir.glob("*/calls.json")}
-assert runs, f"{logdir} has no runs"
-points = 0
-for run, attempts in runs.items():
-    folder = logdir / run / "tensorboard"
-    wanted = expected(attempts)
-    points += sum(map(len, wanted.values()))
-    assert accumulated(folder) == wanted, f"EventAccumulator: {run}"
-    # tbparse reads each file for itself, so it has what a later attempt deletes.
-    if len(attempts) == 1:
-        assert parsed(folder) == wanted, f"tbparse: {run}"
-for arguments in ([], ["--load_fast=false"]):
-    server = Server(logdir, *arguments)
-    try:
-        found = server.wait_for({f"{run}/tensorboard" for run in runs})
-        for run, attempts in runs.items():
-            assert found[f"{run}/tensorboard"] == expected(attempts), f"tensorboard {arguments}: {run}"
-    finally:
-        server.close()
-print(f"TensorBoard, its two servers, tbparse: {len(runs)} runs, {points} points, all the same")
+def check_sequences(logdir):
+    """All readers have the same points of random calls."""
+    runs = {path.parent.name: json.loads(path.read_text()) for path in logdir.glob("*/calls.json")}
+    assert runs, f"{logdir} has no runs"
+    points = 0
+    for run, attempts in runs.items():
+        folder = logdir / run / "tensorboard"
+        wanted = expected(attempts)
+        points += sum(map(len, wanted.values()))
+        assert accumulated(folder) == wanted, f"EventAccumulator: {run}"
+        # tbparse reads each file for itself, so it has what a later attempt deletes.
+        if len(attempts) == 1:
+            assert parsed(folder) == wanted, f"tbparse: {run}"
+    for arguments in SERVERS:
+        with Server(logdir, *arguments) as server:
+            found = server.wait_for({f"{run}/tensorboard" for run in runs})
+            sessions = server.sessions()
+            for run, attempts in runs.items():
+                name = f"{run}/tensorboard"
+                assert found[name] == expected(attempts), f"tensorboard {arguments}: {run}"
+                # The last attempt says how the run has ended, if it has.
+                status = "STATUS_SUCCESS" if attempts[-1]["ends"] else "STATUS_UNKNOWN"
+                assert sessions[name] == (status, {"seed": int(run[-2:])}), f"{run}: {sessions[name]}"
+    print(f"TensorBoard, its two servers, tbparse: {len(runs)} runs, {points} points, all the same")
+
+
+def check_runs(logdir):
+    """Both servers show the rows, hyper-parameters, statuses and texts of the example's runs."""
+    rows = {}
+    for path in logdir.glob("*-*/metrics.jsonl"):
+        with open(path) as lines:
+            rows[f"{path.parent.name}/tensorboard"] = [json.loads(line) for line in lines]
+    assert len(rows) == 2, f"{logdir} has {len(rows)} runs"
+    for arguments in SERVERS:
+        with Server(logdir, *arguments) as server:
+            found = server.wait_for(set(rows))
+            sessions = server.sessions()
+            for run, of_run in rows.items():
+                for tag in ("metrics/loss/train", "metrics/loss/val", "throughput/samples_per_sec"):
+                    wanted = [(row["step"], single(row[tag])) for row in of_run if tag in row]
+                    assert found[run][tag] == wanted, f"tensorboard {arguments}: {run} {tag}"
+                rate = of_run[0]["metrics/lr"]
+                wanted = {"lr": rate, "model.width": 256, "model.activation": "gelu"}
+                assert sessions[run] == ("STATUS_SUCCESS", wanted), sessions[run]
+                ((step, text),) = server.texts(run, "text/config")
+                assert step == 0 and "<td>model.width</td>" in text and f"<td>{rate}</td>" in text, text
+                ((step, text),) = server.texts(run, "text/log")
+                assert step == 120 and "the gradient is large" in text, (step, text)
+    print("TensorBoard: curves, hyper-parameters, statuses and texts of two runs")
+
+
+SERVERS = ([], ["--load_fast=false"])
+check_sequences(pathlib.Path(sys.argv[1]))
+check_runs(pathlib.Path(sys.argv[2]))

@@ -149,6 +149,7 @@
 //! | | `utc` | `false` | UTC instead of local time |
 //! | `jsonl` | `records` | `false` | also write the log records, to `records.jsonl` |
 //! | `memory` | | off | keeps records and rows in memory, for tests; no options |
+//! | `tensorboard` | `records` | off; `false` | also write warnings and errors as a text; see the [guide to TensorBoard][tensorboard] |
 //! | `wandb` | `mode` | by the key | `"online"`, `"offline"`, `"disabled"` |
 //! | | `entity`, `project`, `name`, `tags`, `group`, `job_type`, `notes` | none | as in W&B |
 //! | | `run_id`, `resume` | new run | `resume`: `"allow"`, `"must"`, `"never"`, `"auto"` |
@@ -185,6 +186,7 @@
 //! - `metrics`: on by default, and without effect: averages, statistics and history are always
 //!   there.
 //! - `memory`: a sink that keeps its records and rows in memory, for tests.
+//! - `tensorboard`: event files, which TensorBoard shows.
 //! - `gpu`: readings of the GPU and the machine.
 //! - `wandb`: Weights & Biases, offline and online.
 //! - `merge`: `merge_ranks`, which merges the files of several ranks.
@@ -198,7 +200,7 @@
 //! - [Configuration][configuration]: all fields, variables and options
 //! - [Metrics and progress][metrics], [Sinks, formatters and probes of your own][extending]
 //! - [Files of a run][files], [Terminal][terminal], [Ranks][ranks], [GPU][gpu], [Weights &
-//!   Biases][wandb]
+//!   Biases][wandb], [TensorBoard][tensorboard]
 //! - [Error messages: cause and remedy][failures], [Reliability][reliability], [Security][security]
 //! - [Sweeps][sweeps], [Tests of programs that log][testing], [Crates that use tracing][tracing]
 //! - [Less output][noise], [Benchmarks][benchmarks], [Comparison with other loggers][compare]
@@ -210,6 +212,7 @@
 //! [terminal]: https://github.com/logcore/logcore/blob/main/docs/terminal.md
 //! [ranks]: https://github.com/logcore/logcore/blob/main/docs/ranks.md
 //! [gpu]: https://github.com/logcore/logcore/blob/main/docs/gpu.md
+//! [tensorboard]: https://github.com/logcore/logcore/blob/main/docs/tensorboard.md
 //! [wandb]: https://github.com/logcore/logcore/blob/main/docs/wandb.md
 //! [sweeps]: https://github.com/logcore/logcore/blob/main/docs/sweeps.md
 //! [testing]: https://github.com/logcore/logcore/blob/main/docs/testing.md
@@ -265,4 +268,6 @@ mod pages {
     struct Testing;
     #[doc = include_str!("../../docs/sweeps.md")]
     struct Sweeps;
+    #[doc = include_str!("../../docs/tensorboard.md")]
+    struct TensorBoard;
 }

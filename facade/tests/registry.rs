@@ -10,6 +10,7 @@ fn the_linked_sinks_are_those_of_the_features() {
         ("file", cfg!(feature = "file")),
         ("jsonl", cfg!(feature = "jsonl")),
         ("memory", cfg!(feature = "memory")),
+        ("tensorboard", cfg!(feature = "tensorboard")),
         ("wandb", cfg!(feature = "wandb")),
     ]
     .iter()
@@ -58,6 +59,7 @@ fn an_error_about_an_unlinked_plugin_names_its_feature() {
         "file" => cfg!(feature = "file"),
         "jsonl" => cfg!(feature = "jsonl"),
         "memory" => cfg!(feature = "memory"),
+        "tensorboard" => cfg!(feature = "tensorboard"),
         "gpu" => cfg!(feature = "gpu"),
         "wandb" => cfg!(feature = "wandb"),
         other => panic!("the facade has no feature `{other}`"),

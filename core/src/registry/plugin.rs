@@ -73,6 +73,7 @@ plugin_role!(
         ("file", "file"),
         ("jsonl", "jsonl"),
         ("memory", "memory"),
+        ("tensorboard", "tensorboard"),
         ("wandb", "wandb"),
     ]
 );

@@ -2,8 +2,7 @@
 //! beside them the calls (`calls.json`).
 //!
 //! ```sh
-//! cargo run -p logcore-tensorboard --example sequences -- outputs/sequences
-//! python3 .ci/event_files.py outputs/sequences
+//! cargo run -p logcore-tensorboard --example sequences -- outputs/event-files/sequences
 //! ```
 
 use std::error::Error;
@@ -31,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (mut attempts, mut time) = (Vec::new(), 1_763_000_000.0);
         for attempt in 1..=random.u32(1..=3) {
             let mut sink = build(&dir, attempt)?;
+            sink.config(&json!({"seed": seed}))?;
             let mut calls = Vec::new();
             let first = random.u64(0..40) * u64::from(attempt > 1);
             let mut step = first;
@@ -50,11 +50,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             sink.flush(Deadline::after(TIMEOUT))?;
             // Some attempts are killed.
-            if random.bool() {
+            let ends = random.bool();
+            if ends {
                 sink.logger_ended(&LoggerEnd::default(), &LoggerSummary::default());
                 sink.finish(Deadline::after(TIMEOUT))?;
             }
-            attempts.push(calls);
+            attempts.push(json!({"calls": calls, "ends": ends}));
         }
         fs::write(dir.join("calls.json"), serde_json::to_vec(&attempts)?)?;
     }

@@ -5,9 +5,10 @@
 //! use show a scalar that is a `simple_value`; its default server leaves out tensors of doubles.
 
 use logcore::MetricValue;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::framing::append_record;
+use crate::hyper_parameters::{flatten, table};
 use crate::message::MessageWriter;
 
 /// The field numbers of the messages.
@@ -68,6 +69,10 @@ pub(crate) const TEXT: &str = "text";
 pub(crate) const HPARAMS: &str = "hparams";
 pub(crate) const HPARAMS_START_TAG: &str = "_hparams_/session_start_info";
 pub(crate) const HPARAMS_END_TAG: &str = "_hparams_/session_end_info";
+
+/// The tags of texts.
+pub(crate) const CONFIG_TAG: &str = "text/config";
+pub(crate) const RECORDS_TAG: &str = "text/log";
 
 /// Events as the bytes of a file.
 ///
@@ -173,12 +178,12 @@ impl EventBuffer {
         });
     }
 
-    /// Adds hyper-parameters, which are numbers, texts or truth values under a name. TensorBoard
-    /// shows the first ones of a run.
-    pub fn hyper_parameters<'a>(&mut self, started: f64, values: impl IntoIterator<Item = (&'a str, &'a Value)>) {
+    /// Adds hyper-parameters for the page HPARAMS, nested ones as `model.width`. TensorBoard shows
+    /// the first ones of a run.
+    pub fn hyper_parameters(&mut self, started: f64, config: &Map<String, Value>) {
         let mut content = Vec::new();
         MessageWriter(&mut content).message(field::HPARAMS_START, |start| {
-            for (name, value) in values {
+            for (name, value) in &flatten(config) {
                 start.message(field::START_HPARAMS, |entry| {
                     entry.text(field::ENTRY_KEY, name);
                     entry.message(field::ENTRY_VALUE, |json| put_json(json, value));
@@ -187,6 +192,11 @@ impl EventBuffer {
             start.double(field::START_TIME, started);
         });
         self.hparams(started, HPARAMS_START_TAG, &content);
+    }
+
+    /// Adds hyper-parameters as a table for the page TEXT, in place of an earlier one.
+    pub fn config_table(&mut self, started: f64, config: &Map<String, Value>) {
+        self.text(started, 0, CONFIG_TAG, &table(&flatten(config)));
     }
 
     /// Adds the end of the run.

@@ -8,15 +8,12 @@ use logcore::{MetricBatch, Record, Row, RowMerger, SinkBooks, SinkError, epoch_s
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::event::{EventBuffer, HPARAMS_END_TAG, HPARAMS_START_TAG, SessionStatus};
+use crate::event::{CONFIG_TAG, EventBuffer, HPARAMS_END_TAG, HPARAMS_START_TAG, RECORDS_TAG, SessionStatus};
 use crate::event_file::{EventFile, FilePosition};
 use crate::record_text::RecordText;
 use crate::tag_steps::TagSteps;
 use crate::{earlier_ends, hyper_parameters};
 
-/// The tags of texts.
-const CONFIG_TAG: &str = "text/config";
-const RECORDS_TAG: &str = "text/log";
 /// Reason in the books for values behind the newest step of their tag.
 const LATE: &str = "late";
 
@@ -269,13 +266,11 @@ impl EventLog {
             return;
         }
         let begun = self.file.position().0.begun;
-        let flat = hyper_parameters::flatten(&self.state.config);
         self.events.clear();
         if !std::mem::replace(&mut self.state.has_hyper_parameters, true) {
-            self.events
-                .hyper_parameters(begun, flat.iter().map(|(name, value)| (&**name, value)));
+            self.events.hyper_parameters(begun, &self.state.config);
         }
-        self.events.text(begun, 0, CONFIG_TAG, &hyper_parameters::table(&flat));
+        self.events.config_table(begun, &self.state.config);
         let calls = std::mem::take(&mut self.state.config_calls);
         self.file.append(&self.events, calls);
     }

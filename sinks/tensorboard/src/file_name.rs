@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+/// The folder of the event files, in that of the run.
+const FOLDER: &str = "tensorboard";
 /// Begins the name of an event file. TensorBoard looks for the second word.
 const PREFIX: &str = "events.out.tfevents.";
 /// The run in the name, if it has no id.
@@ -113,11 +115,30 @@ pub(crate) fn files_in(folder: &Path) -> Vec<EventFileName> {
         .collect()
 }
 
-/// Returns the folder of a logger beneath the folder of TensorBoard, as a plain name.
+/// Returns the folder of a logger's files, beneath that of a run: `tensorboard` for the logger that
+/// names the run, and a folder within for every other one.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use logcore_tensorboard::logger_folder;
+///
+/// assert_eq!(logger_folder("trainer", "trainer"), Path::new("tensorboard"));
+/// assert_eq!(logger_folder("trainer", "app::eval"), Path::new("tensorboard/app.eval"));
+/// ```
+#[must_use]
+pub fn logger_folder(run_name: &str, logger: &str) -> PathBuf {
+    match run_name == logger {
+        true => PathBuf::from(FOLDER),
+        false => Path::new(FOLDER).join(folder_of(logger)),
+    }
+}
+
+/// Returns a plain name for the folder of a logger.
 ///
 /// Two loggers never share a folder: names that differ only in their separators (`a::b`, `a.b`) are
 /// those of one logger.
-pub(crate) fn folder_of(logger: &str) -> String {
+fn folder_of(logger: &str) -> String {
     const MAX_NAME: usize = 64;
     let dotted = logger.replace("::", ".");
     let plain = |character: char| match character {

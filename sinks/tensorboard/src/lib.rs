@@ -88,11 +88,8 @@ use serde_json::Value;
 pub use self::event::{EventBuffer, SessionStatus};
 use self::event_file::{EventFile, FilePosition};
 use self::event_log::{EventLog, EventLogResumeState};
-pub use self::file_name::EventFileName;
+pub use self::file_name::{EventFileName, logger_folder};
 pub use self::reader::{Event, EventContent, EventReadError, EventReader, TagContent, TaggedValue};
-
-/// The folder of the event files, in that of the run.
-const FOLDER: &str = "tensorboard";
 
 /// The sink that writes event files. It is registered as `tensorboard`, and built from a config.
 pub struct TensorBoardSink {
@@ -129,10 +126,7 @@ impl TensorBoardSink {
                 "it is a file; name a folder",
             ));
         }
-        let folder = match context.logger() == context.run().name() {
-            true => PathBuf::from(FOLDER),
-            false => Path::new(FOLDER).join(file_name::folder_of(context.logger())),
-        };
+        let folder = logger_folder(context.run().name(), context.logger());
         let log = context
             .ranks()
             .is_first()

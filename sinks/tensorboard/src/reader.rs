@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 
+use logcore::MetricValue;
 use serde_json::{Map, Value};
 
 use crate::event::{
@@ -81,7 +82,7 @@ pub struct TaggedValue {
 #[non_exhaustive]
 pub enum TagContent {
     /// A number, in the precision in which the file has it.
-    Scalar(f64),
+    Scalar(MetricValue),
     /// A text.
     Text(String),
     /// The hyper-parameters of a run.
@@ -255,7 +256,7 @@ fn read_value(fields: Fields<'_>, plugins: &mut HashMap<String, Plugin>) -> Resu
         let (number, value) = item?;
         match u32::try_from(number).unwrap_or_default() {
             field::VALUE_TAG => tag = value.text()?,
-            field::VALUE_SIMPLE => simple = Some(f64::from(value.float()?)),
+            field::VALUE_SIMPLE => simple = Some(MetricValue::F32(value.float()?)),
             field::VALUE_TENSOR => tensor = Some(value),
             field::VALUE_METADATA => metadata = Some(read_plugin(value.message()?)?),
             _ => {}
@@ -311,13 +312,13 @@ fn read_tensor(fields: Fields<'_>, plugin: Option<Plugin>) -> Result<TagContent,
             field::TENSOR_FLOATS => {
                 number = match value {
                     FieldValue::Bytes(bytes) => first_float(bytes),
-                    one => Some(f64::from(one.float()?)),
+                    one => Some(one.float()?.into()),
                 };
             }
             field::TENSOR_DOUBLES => {
                 number = match value {
                     FieldValue::Bytes(bytes) => first_double(bytes),
-                    one => Some(one.double()?),
+                    one => Some(one.double()?.into()),
                 };
             }
             field::TENSOR_TEXTS => texts.push(String::from_utf8_lossy(value.bytes()?)),
@@ -336,12 +337,12 @@ fn read_tensor(fields: Fields<'_>, plugin: Option<Plugin>) -> Result<TagContent,
     })
 }
 
-fn first_float(bytes: &[u8]) -> Option<f64> {
-    bytes.first_chunk().map(|bytes| f64::from(f32::from_le_bytes(*bytes)))
+fn first_float(bytes: &[u8]) -> Option<MetricValue> {
+    bytes.first_chunk().map(|bytes| f32::from_le_bytes(*bytes).into())
 }
 
-fn first_double(bytes: &[u8]) -> Option<f64> {
-    bytes.first_chunk().map(|bytes| f64::from_le_bytes(*bytes))
+fn first_double(bytes: &[u8]) -> Option<MetricValue> {
+    bytes.first_chunk().map(|bytes| f64::from_le_bytes(*bytes).into())
 }
 
 fn read_start(content: &[u8]) -> Result<TagContent, MalformedMessage> {

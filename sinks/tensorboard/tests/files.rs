@@ -113,7 +113,7 @@ fn contents(events: &[Event]) -> Vec<String> {
         };
         for value in values {
             let content = match &value.value {
-                TagContent::Scalar(number) => number.to_string(),
+                TagContent::Scalar(number) => number.as_f64().to_string(),
                 TagContent::Text(text) => text.clone(),
                 TagContent::HyperParameters(values) => Value::Object(values.clone()).to_string(),
                 TagContent::End { status, .. } => format!("{status:?}"),
@@ -504,7 +504,7 @@ proptest! {
                     points.pop();
                 }
                 prop_assert!(points.last().is_none_or(|last| last.0 < event.step));
-                points.push((event.step, (number as f32).to_bits()));
+                points.push((event.step, (number.as_f64() as f32).to_bits()));
             }
         }
         // The bits of a NaN may change on their way through a double.
