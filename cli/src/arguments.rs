@@ -122,7 +122,7 @@ pub(crate) struct PlotArguments {
 pub(crate) struct ReportArguments {
     /// Folders, ids or their beginnings, or `latest` [default: the newest 20]
     pub(crate) runs: Vec<String>,
-    /// The file to write; - is the standard output
+    /// The file to write; - is the standard output. For TensorBoard, a new folder
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     pub(crate) output: PathBuf,
 }
@@ -208,7 +208,7 @@ pub(crate) struct ExportArguments {
     /// The form of the output
     #[arg(long, value_enum)]
     pub(crate) to: ExportForm,
-    /// The file to write; - is the standard output
+    /// The file to write; - is the standard output. For TensorBoard, a new folder
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub(crate) output: PathBuf,
     /// The rank whose rows are written
@@ -221,13 +221,17 @@ pub(crate) enum ExportForm {
     Csv,
     Jsonl,
     Parquet,
+    /// Event files, in the folder that -o names
+    #[value(name = "tensorboard")]
+    TensorBoard,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArguments {
-    /// A .csv file, a .wandb file, or a folder that holds W&B runs
+    /// A .csv file, a .wandb file, a folder that holds W&B runs, or an event file of TensorBoard or a
+    /// folder of them
     pub(crate) path: PathBuf,
-    /// The name of the run [default: that of the file, or of the W&B run]
+    /// The name of the run [default: that of the file, the folder, or the W&B run]
     #[arg(long)]
     pub(crate) name: Option<String>,
 }

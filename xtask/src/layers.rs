@@ -17,7 +17,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("logcore-appender", &["logcore"]),
     ("logcore-delivery", &["logcore"]),
     ("logcore-memory", &["logcore"]),
-    ("logcore-runs", &["logcore"]),
+    ("logcore-runs", &["logcore", "logcore-tensorboard"]),
     ("logcore-file", &["logcore", "logcore-appender", "logcore-formatters"]),
     ("logcore-jsonl", &["logcore", "logcore-appender"]),
     (

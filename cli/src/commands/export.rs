@@ -21,6 +21,10 @@ pub(super) fn run(arguments: &ExportArguments, run: &StoredRun, output: &mut Out
         ExportForm::Parquet => anyhow::bail!(
             "cannot write parquet: this program was built without the feature `parquet`. Install it with that feature"
         ),
+        ExportForm::TensorBoard => {
+            let rows = write_event_files(run, arguments)?;
+            return Ok(report(rows, &arguments.output, output));
+        }
     };
     if arguments.output == Path::new("-") {
         return print(run, arguments.rank, format);
@@ -35,13 +39,34 @@ pub(super) fn run(arguments: &ExportArguments, run: &StoredRun, output: &mut Out
         .map_err(io::IntoInnerError::into_error)
         .with_context(cannot_write)?;
     file.finish().with_context(cannot_write)?;
+    Ok(report(rows, path, output))
+}
+
+fn report(rows: u64, path: &Path, output: &mut Output) -> Outcome {
     output.line(format!(
         "{rows} rows in {}",
         logcore::escape::to_one_line(&path.to_string_lossy())
     ));
     output.member("output", json!(path));
     output.member("rows", rows.into());
-    Ok(Outcome::Done)
+    Outcome::Done
+}
+
+#[cfg(feature = "tensorboard")]
+fn write_event_files(run: &StoredRun, arguments: &ExportArguments) -> Result<u64> {
+    anyhow::ensure!(
+        arguments.output != Path::new("-"),
+        "cannot write event files to the standard output: TensorBoard reads a folder. Name a new one with -o"
+    );
+    Ok(run.export_event_files(arguments.rank, &arguments.output)?)
+}
+
+#[cfg(not(feature = "tensorboard"))]
+fn write_event_files(_: &StoredRun, _: &ExportArguments) -> Result<u64> {
+    anyhow::bail!(
+        "cannot write event files: this program was built without the feature `tensorboard`. Install it with that \
+         feature"
+    )
 }
 
 /// Writes the rows to the standard output. A reader that has enough closes the pipe, and that is no

@@ -4,6 +4,8 @@ mod csv;
 mod jsonl;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(feature = "tensorboard")]
+mod tensorboard;
 
 use std::collections::HashSet;
 use std::io::Write;

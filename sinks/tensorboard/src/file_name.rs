@@ -2,12 +2,10 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// The folder of the event files, in that of the run.
-const FOLDER: &str = "tensorboard";
 /// Begins the name of an event file. TensorBoard looks for the second word.
 const PREFIX: &str = "events.out.tfevents.";
 /// The run in the name, if it has no id.
@@ -115,23 +113,18 @@ pub(crate) fn files_in(folder: &Path) -> Vec<EventFileName> {
         .collect()
 }
 
-/// Returns the folder of a logger's files, beneath that of a run: `tensorboard` for the logger that
-/// names the run, and a folder within for every other one.
+/// Returns the name of the folder of a logger's files within that of the run; `None` for the logger
+/// that names the run, whose files are in the folder itself.
 ///
 /// ```
-/// use std::path::Path;
-///
 /// use logcore_tensorboard::logger_folder;
 ///
-/// assert_eq!(logger_folder("trainer", "trainer"), Path::new("tensorboard"));
-/// assert_eq!(logger_folder("trainer", "app::eval"), Path::new("tensorboard/app.eval"));
+/// assert_eq!(logger_folder("trainer", "trainer"), None);
+/// assert_eq!(logger_folder("trainer", "app::eval").unwrap(), "app.eval");
 /// ```
 #[must_use]
-pub fn logger_folder(run_name: &str, logger: &str) -> PathBuf {
-    match run_name == logger {
-        true => PathBuf::from(FOLDER),
-        false => Path::new(FOLDER).join(folder_of(logger)),
-    }
+pub fn logger_folder(run_name: &str, logger: &str) -> Option<String> {
+    (run_name != logger).then(|| folder_of(logger))
 }
 
 /// Returns a plain name for the folder of a logger.

@@ -91,6 +91,9 @@ use self::event_log::{EventLog, EventLogResumeState};
 pub use self::file_name::{EventFileName, logger_folder};
 pub use self::reader::{Event, EventContent, EventReadError, EventReader, TagContent, TaggedValue};
 
+/// The folder of the event files, in that of the run.
+const FOLDER: &str = "tensorboard";
+
 /// The sink that writes event files. It is registered as `tensorboard`, and built from a config.
 pub struct TensorBoardSink {
     /// `None` on ranks above 0.
@@ -126,7 +129,8 @@ impl TensorBoardSink {
                 "it is a file; name a folder",
             ));
         }
-        let folder = logger_folder(context.run().name(), context.logger());
+        let mut folder = PathBuf::from(FOLDER);
+        folder.extend(logger_folder(context.run().name(), context.logger()));
         let log = context
             .ranks()
             .is_first()
