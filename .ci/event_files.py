@@ -4,6 +4,7 @@ import json
 import logging
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -14,6 +15,10 @@ import urllib.request
 
 import tbparse
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.util.tensor_util import make_tensor_proto
 
 # Each attempt of a run makes the reader say that it forgets the later points of the one before.
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
@@ -183,6 +188,44 @@ def check_runs(logdir):
     print("TensorBoard: curves, hyper-parameters, statuses and texts of two runs")
 
 
+def check_program(program, logdir):
+    """The program writes the points of the sink, and reads the files of TensorBoard's own writer."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+
+    def logcore(*arguments):
+        command = [program, "--log-dir", str(folder / "imported"), *arguments, "--json"]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+    for path in logdir.glob("*-*/metrics.jsonl"):
+        exported = folder / path.parent.name
+        logcore("export", str(path.parent), "--to", "tensorboard", "-o", str(exported))
+        assert accumulated(exported) == accumulated(path.parent / "tensorboard"), f"export: {path.parent}"
+
+    # Numbers in each form in which libraries write them.
+    writer = EventFileWriter(str(folder / "foreign"))
+    metadata = {"plugin_data": {"plugin_name": "scalars"}}
+    for step in range(20):
+        values = [
+            Summary.Value(tag="simple", simple_value=step / 8),
+            Summary.Value(tag="float", metadata=metadata, tensor=make_tensor_proto(step / 4, dtype="float32")),
+            Summary.Value(tag="double", metadata=metadata, tensor=make_tensor_proto(step / 3, dtype="float64")),
+            Summary.Value(tag="text", metadata={"plugin_data": {"plugin_name": "text"}}, tensor=make_tensor_proto("x")),
+        ]
+        for value in values:
+            writer.add_event(Event(wall_time=1000 + step, step=step, summary=Summary(value=[value])))
+    writer.close()
+    (run,) = logcore("import", str(folder / "foreign"))["imported"]
+    with open(f"{run['dir']}/metrics.jsonl") as lines:
+        rows = [json.loads(line) for line in lines]
+    for step, row in enumerate(rows):
+        found = [row["step"], row["time"], *(row[f"metrics/{tag}"] for tag in ("simple", "float", "double"))]
+        assert found == [step, 1000 + step, step / 8, step / 4, step / 3], row
+    assert len(rows) == 20 and "metrics/text" not in rows[0], rows[0]
+    shutil.rmtree(folder)
+    print("logcore: exports the points of the sink, and imports those of TensorBoard's writer")
+
+
 SERVERS = ([], ["--load_fast=false"])
 check_sequences(pathlib.Path(sys.argv[1]))
 check_runs(pathlib.Path(sys.argv[2]))
+check_program(sys.argv[3], pathlib.Path(sys.argv[2]))

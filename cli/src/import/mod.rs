@@ -5,6 +5,8 @@
 //! import that fails or is killed leaves no run.
 
 pub(crate) mod csv;
+#[cfg(feature = "tensorboard")]
+pub(crate) mod tensorboard;
 #[cfg(feature = "sync")]
 pub(crate) mod wandb;
 

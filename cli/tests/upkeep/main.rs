@@ -1,6 +1,8 @@
 //! The commands that tidy, check and fill a `log_dir`, as a user runs them.
 
 mod doctor;
+#[cfg(feature = "tensorboard")]
+mod event_files;
 mod import;
 mod man;
 mod prune;
