@@ -1,6 +1,7 @@
 //! The sink `tensorboard` in whole runs: killed, recovered and resumed ones. Each case is a child
 //! process: this test program, run again.
 #![cfg(all(unix, feature = "tensorboard", feature = "jsonl"))]
+#![allow(unsafe_code, reason = "files are limited, as by a quota")]
 #![allow(clippy::print_stdout, reason = "a child tells its parent how far it is")]
 
 use std::collections::BTreeMap;
@@ -160,4 +161,51 @@ fn a_resumed_run_has_a_file_for_each_attempt_and_the_end_of_the_last() {
         (50..60).map(|step| (step, -1.0)).collect::<Vec<_>>()
     );
     assert_eq!((first.1, second.1), (None, Some(SessionStatus::Success)));
+}
+
+/// Limits files to this length, as a quota does.
+fn limit_files(bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: numbers alone are passed; the process is one for this test.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+}
+
+#[test]
+fn a_file_that_may_not_grow_has_whole_records_and_goes_on_later() {
+    const LIMIT: u64 = 16 << 10;
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.enable_file = false;
+    config.sinks.insert("jsonl".into(), false.into());
+    let logger = setup_logging(config).unwrap();
+    let log = |steps: std::ops::Range<i64>| {
+        for step in steps {
+            logger.log_metrics_at(step as u64, [("loss", step)]);
+        }
+        logger.flush()
+    };
+    log(0..10).unwrap();
+    limit_files(LIMIT);
+    log(10..1000).unwrap_err();
+    let path = event_files(&folder.path().join("here/tensorboard")).remove(0);
+    assert!(fs::metadata(&path).unwrap().len() <= LIMIT);
+    limit_files(libc::RLIM_INFINITY);
+    log(1000..1001).unwrap();
+    let steps = |path: &Path| {
+        read(path).0["metrics/loss"]
+            .iter()
+            .map(|(step, _)| *step)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(steps(&path), (0..1001).collect::<Vec<_>>());
+
+    limit_files(fs::metadata(&path).unwrap().len() + 10);
+    log(1001..1100).unwrap_err();
+    let books = &logger.finish().sinks["tensorboard"];
+    assert!(books.balanced() && books.dropped_total() == 99, "{books:?}");
+    assert_eq!(steps(&path), (0..1001).collect::<Vec<_>>(), "no record is cut off");
 }

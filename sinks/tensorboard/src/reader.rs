@@ -412,3 +412,99 @@ fn last(message: Fields<'_>, wanted: u32) -> Result<Option<FieldValue<'_>>, Malf
 fn integer_of(message: Fields<'_>, wanted: u32) -> Result<i64, MalformedMessage> {
     last(message, wanted)?.map_or(Ok(0), FieldValue::integer)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::framing::append_record;
+    use crate::message::MessageWriter;
+
+    fn read_message(write: impl FnOnce(&mut MessageWriter<'_>)) -> Result<Option<Event>, EventReadError> {
+        let mut bytes = Vec::new();
+        append_record(&mut bytes, |bytes| write(&mut MessageWriter(bytes)));
+        EventReader::new(&*bytes).next_event()
+    }
+
+    /// Returns the content of a tensor that the plugin `scalars` wrote.
+    fn read_scalar(kind: u64, write: impl Fn(&mut MessageWriter<'_>)) -> TagContent {
+        let event = read_message(|event| {
+            event.message(field::EVENT_SUMMARY, |summary| {
+                summary.message(field::SUMMARY_VALUE, |value| {
+                    value.text(field::VALUE_TAG, "loss");
+                    value.message(field::VALUE_METADATA, |metadata| {
+                        metadata.message(field::METADATA_PLUGIN, |plugin| {
+                            plugin.text(field::PLUGIN_NAME, SCALARS)
+                        });
+                    });
+                    value.message(field::VALUE_TENSOR, |tensor| {
+                        tensor.integer(field::TENSOR_TYPE, kind);
+                        write(tensor);
+                    });
+                });
+            });
+        });
+        match event.unwrap().unwrap().content {
+            EventContent::Values(mut values) => values.remove(0).value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn scalars_are_read_in_each_form_of_a_tensor() {
+        let float = TagContent::Scalar(MetricValue::F32(0.1));
+        let packed = 0.1_f32.to_le_bytes();
+        assert_eq!(
+            read_scalar(DT_FLOAT, |tensor| tensor.float(field::TENSOR_FLOATS, 0.1)),
+            float
+        );
+        assert_eq!(
+            read_scalar(DT_FLOAT, |tensor| tensor.bytes(field::TENSOR_FLOATS, &packed)),
+            float
+        );
+        assert_eq!(
+            read_scalar(DT_FLOAT, |tensor| tensor.bytes(field::TENSOR_CONTENT, &packed)),
+            float
+        );
+        let double = TagContent::Scalar(MetricValue::Float(0.1));
+        let packed = 0.1_f64.to_le_bytes();
+        assert_eq!(
+            read_scalar(DT_DOUBLE, |tensor| tensor.double(field::TENSOR_DOUBLES, 0.1)),
+            double
+        );
+        assert_eq!(
+            read_scalar(DT_DOUBLE, |tensor| tensor.bytes(field::TENSOR_DOUBLES, &packed)),
+            double
+        );
+        assert_eq!(
+            read_scalar(DT_DOUBLE, |tensor| tensor.bytes(field::TENSOR_CONTENT, &packed)),
+            double
+        );
+        assert_eq!(
+            read_scalar(DT_DOUBLE, |tensor| tensor.bytes(field::TENSOR_CONTENT, &[1])),
+            TagContent::Other
+        );
+    }
+
+    #[test]
+    fn a_message_of_another_form_is_a_damage() {
+        let error = read_message(|event| event.text(field::EVENT_TIME, "now")).unwrap_err();
+        assert_eq!(error.to_string(), "the file is damaged at byte 0");
+        let unknown = read_message(|event| event.text(999, "new")).unwrap().unwrap();
+        assert_eq!(unknown.content, EventContent::Other);
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), field in 1_u32..12) {
+            let _ = read_message(|event| event.0.extend_from_slice(&bytes));
+            let _ = read_message(|event| event.bytes(field, &bytes));
+            let _ = read_message(|event| {
+                event.message(field::EVENT_SUMMARY, |summary| {
+                    summary.message(field::SUMMARY_VALUE, |value| value.bytes(field, &bytes));
+                });
+            });
+        }
+    }
+}
