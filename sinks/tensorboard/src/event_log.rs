@@ -140,16 +140,15 @@ impl EventLog {
         let tagged = batch.iter().map(|(name, value)| (tag_of(name), value));
         let values: Vec<_> = tagged.filter(|(tag, _)| tags.advance(tag, step)).collect();
         let is_late = values.len() < batch.iter().len();
-        let merges = |row: &Row| row.step == step && row.logger == batch.logger();
-        if self.rows.open().is_some_and(merges) {
-            // A tag has one value for each step: the last one, which is in the row.
-            self.rows
-                .push(&MetricBatch::at(batch.time(), batch.logger(), step, &values));
-        } else if !values.is_empty() {
-            let complete = self
-                .rows
-                .push(&MetricBatch::at(batch.time(), batch.logger(), step, &values));
-            complete.iter().for_each(|row| self.write_row(row));
+        if !values.is_empty() {
+            let is_of_row = |row: &Row| row.step == step && row.logger == batch.logger();
+            let merges = self.rows.open().is_some_and(is_of_row);
+            let in_time = MetricBatch::at(batch.time(), batch.logger(), step, &values);
+            let complete = self.rows.push(&in_time);
+            // A tag has one value for each step: the last one, which is in the open row.
+            for row in complete.iter().filter(|_| !merges) {
+                self.write_row(row);
+            }
         }
         self.state.newest_step = self.state.newest_step.max(Some(step));
         match is_late {
@@ -214,6 +213,7 @@ impl EventLog {
         self.file.reject(without_step, "no step");
         let has_parameters = self.state.has_hyper_parameters || self.state.attempt > 1;
         if let Some(status) = end.filter(|_| has_parameters && !self.is_complete) {
+            earlier_ends::remove(self.file.folder(), self.file.name());
             self.events.clear();
             self.events.end_session(epoch_seconds(SystemTime::now()), status);
             self.file.append(&self.events, 0);

@@ -196,8 +196,15 @@ fn hyper_parameters_come_before_the_first_row_and_the_status_at_the_end() {
 fn a_later_attempt_begins_a_file_and_takes_the_end_of_the_run_over() {
     let folder = tempfile::tempdir().unwrap();
     let mut setup = Setup::new(folder.path());
+    // An attempt that ends before its first row has the last word, too.
+    let without_rows = folder.path().join("without rows");
     for (attempt, end) in [(1, LoggerEnd::killed()), (2, LoggerEnd::default())] {
         setup.attempt = attempt;
+        let mut other = Setup::new(&without_rows);
+        other.attempt = attempt;
+        let mut sink = other.build();
+        sink.config(&json!({"lr": 0.1})).unwrap();
+        finish(sink, &end);
         let mut sink = setup.build();
         sink.config(&json!({"lr": 0.1})).unwrap();
         let first = if attempt == 1 { 0 } else { 50 };
@@ -220,6 +227,9 @@ fn a_later_attempt_begins_a_file_and_takes_the_end_of_the_run_over() {
     };
     assert!(ends(&files[0]).is_empty());
     assert_eq!(ends(&files[1]), ["0 _hparams_/session_end_info Some(Success)"]);
+    let all = contents(&events(&without_rows));
+    let ends = all.iter().filter(|line| line.contains("session_end"));
+    assert_eq!(ends.collect::<Vec<_>>(), ["0 _hparams_/session_end_info Some(Success)"]);
 }
 
 #[test]
