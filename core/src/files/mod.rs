@@ -22,7 +22,9 @@ mod replace;
 pub use self::folder::{EntryKind, Folder, FolderEntry};
 pub use self::lines::{LineError, Lines};
 pub use self::lock::lock_within;
-pub use self::open::{check_regular, describe_file_type, open, open_no_follow, read, read_no_follow, read_to_string};
+pub use self::open::{
+    append_no_follow, check_regular, describe_file_type, open, open_no_follow, read, read_no_follow, read_to_string,
+};
 pub use self::replace::{Replacement, random_suffix, remove_stale_replacements, replace};
 
 use std::path::{Component, Path};

@@ -17,7 +17,7 @@ use std::path::Path;
 /// If the file cannot be opened. [`io::ErrorKind::InvalidInput`] for a folder, a pipe, a socket or
 /// a device.
 pub fn open(path: &Path) -> io::Result<File> {
-    open_with(path, 0)
+    open_with(File::options().read(true), path, 0)
 }
 
 /// Opens a regular file for reading, unless the last component of the path is a link. Never waits.
@@ -36,19 +36,29 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// Those of [`open`]; also if the path is a link.
 pub fn open_no_follow(path: &Path) -> io::Result<File> {
-    #[cfg(unix)]
-    let no_follow = libc::O_NOFOLLOW;
-    #[cfg(not(unix))]
-    let no_follow = 0;
-    if cfg!(not(unix)) && path.symlink_metadata()?.is_symlink() {
-        return Err(link_error());
-    }
-    match open_with(path, no_follow) {
-        // The error of `O_NOFOLLOW`, whose text mentions several links.
-        #[cfg(unix)]
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EMLINK)) => Err(link_error()),
-        opened => opened,
-    }
+    open_with_no_follow(File::options().read(true), path)
+}
+
+/// Opens a regular file for reading and appending, unless the last component of the path is a link.
+/// Never waits, and makes no file.
+///
+/// ```
+/// use std::io::Write as _;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("events");
+/// assert!(logcore::files::append_no_follow(&path).is_err());
+/// std::fs::write(&path, "one")?;
+/// logcore::files::append_no_follow(&path)?.write_all(b"two")?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "onetwo");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of [`open_no_follow`].
+pub fn append_no_follow(path: &Path) -> io::Result<File> {
+    open_with_no_follow(File::options().read(true).append(true), path)
 }
 
 /// Reads a regular file of at most `limit` bytes.
@@ -167,12 +177,26 @@ fn not_regular(noun: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("it is {noun}, not a regular file"))
 }
 
-fn open_with(path: &Path, flags: i32) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
+fn open_with_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    let no_follow = libc::O_NOFOLLOW;
+    #[cfg(not(unix))]
+    let no_follow = 0;
+    if cfg!(not(unix)) && path.symlink_metadata()?.is_symlink() {
+        return Err(link_error());
+    }
+    match open_with(options, path, no_follow) {
+        // The error of `O_NOFOLLOW`, whose text mentions several links.
+        #[cfg(unix)]
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EMLINK)) => Err(link_error()),
+        opened => opened,
+    }
+}
+
+fn open_with(options: &mut OpenOptions, path: &Path, flags: i32) -> io::Result<File> {
     // Opening a pipe without a writer would block.
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY | flags);
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NONBLOCK | libc::O_NOCTTY | flags);
     #[cfg(not(unix))]
     let _ = flags;
     match options.open(path) {

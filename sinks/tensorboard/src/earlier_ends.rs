@@ -1,7 +1,6 @@
 //! The ends of earlier attempts: TensorBoard shows the first end that a run has, so a run that goes
 //! on must have none.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
@@ -23,14 +22,14 @@ fn remove_end(path: &Path) -> io::Result<()> {
     // Any end has the same length.
     let mut end = EventBuffer::default();
     end.end_session(0.0, SessionStatus::Success);
-    let mut file = logcore::files::open_no_follow(path)?;
+    let mut file = logcore::files::append_no_follow(path)?;
     let length = file.metadata()?.len();
     let Some(start) = length.checked_sub(end.bytes().len() as u64) else {
         return Ok(());
     };
     file.seek(SeekFrom::Start(start))?;
     let mut last = Vec::new();
-    file.take(end.bytes().len() as u64).read_to_end(&mut last)?;
+    (&file).take(end.bytes().len() as u64).read_to_end(&mut last)?;
     let event = EventReader::new(&*last).next_event();
     let is_end = event.is_ok_and(|event| {
         event.is_some_and(|event| match event.content {
@@ -39,7 +38,7 @@ fn remove_end(path: &Path) -> io::Result<()> {
         })
     });
     match is_end {
-        true => logcore::files::check_regular(OpenOptions::new().write(true).open(path)?)?.set_len(start),
+        true => file.set_len(start),
         false => Ok(()),
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read as _, Seek as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use logcore::files::{append_no_follow, open_no_follow};
 use logcore::{SinkBooks, SinkError};
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,7 @@ impl EventFile {
             has_ended: false,
         };
         let length = recovered.file.position.length;
-        let opened = open_to_append(&path).and_then(|file| Ok((file, logcore::files::open_no_follow(&path)?)));
+        let opened = append_no_follow(&path).and_then(|file| Ok((file, open_no_follow(&path)?)));
         let (file, content) = match opened {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound && length == 0 => return Ok(recovered),
@@ -321,13 +322,6 @@ impl Output {
         let file = Some(file);
         Ok(Self { writer, file })
     }
-}
-
-/// Opens a regular file for appending, without following a link.
-fn open_to_append(path: &Path) -> io::Result<File> {
-    // Opening a device or a pipe for writing may have effects, so that the type is checked before.
-    drop(logcore::files::open_no_follow(path)?);
-    logcore::files::check_regular(OpenOptions::new().read(true).append(true).open(path)?)
 }
 
 /// Returns the device and the inode of a file.
