@@ -6,6 +6,7 @@
 mod arbitrary_call;
 mod config;
 mod console;
+mod event_file;
 mod folder;
 mod jsonl;
 mod killed;
@@ -13,6 +14,7 @@ mod planted;
 #[cfg(fuzzing)]
 mod replies;
 mod ring;
+mod rows;
 mod sections;
 mod text;
 #[cfg(fuzzing)]
@@ -51,6 +53,16 @@ pub const TARGETS: &[FuzzTarget] = &[
         name: "replies",
         run: replies::run,
         seeds: replies::seeds,
+    },
+    FuzzTarget {
+        name: "event-file",
+        run: event_file::run,
+        seeds: event_file::seeds,
+    },
+    FuzzTarget {
+        name: "rows",
+        run: rows::run,
+        seeds: rows::seeds,
     },
     FuzzTarget {
         name: "jsonl",

@@ -20,11 +20,13 @@ use self::options::FuzzOptions;
 use crate::cargo;
 
 /// The targets, each with the greatest length of its inputs.
-const TARGETS: [(&str, u32); 7] = [
+const TARGETS: [(&str, u32); 9] = [
     ("config", 4 << 10),
     ("ring", 32 << 10),
     ("wandb-log", 16 << 10),
     ("replies", 4 << 10),
+    ("event-file", 8 << 10),
+    ("rows", 2 << 10),
     ("jsonl", 4 << 10),
     ("text", 1 << 10),
     ("console", 2 << 10),
