@@ -38,6 +38,16 @@ for arguments in (
     ["prune", "--keep", "0", "--dry-run"],
 ):
     jsonschema.validate(json.loads(logcore(*arguments, "--json")), schema)
+# These two print an object a line.
+lines = logcore("tail", "latest", "--json").splitlines()
+server = subprocess.Popen(
+    [program, "--log-dir", log_dir, "serve", "--port", "0", "--json"], stdout=subprocess.PIPE, text=True
+)
+lines.append(server.stdout.readline())
+server.terminate()
+assert server.wait() == 0
+for line in lines:
+    jsonschema.validate(json.loads(line), schema)
 
 with open(f"{log_dir}/exported.jsonl") as lines:
     rows = [json.loads(line) for line in lines]

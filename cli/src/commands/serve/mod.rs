@@ -60,6 +60,8 @@ pub(super) fn run(arguments: &ServeArguments, log_dir: &Path, output: &mut Outpu
             streams: Streams::new(),
             access: Access::new(token, address.port(), &arguments.allow_host, arguments.host),
         });
+        // A reader of the address may end the server at once.
+        let end = await_end()?;
         if !output.print(&url, &json!({ "url": url }))? {
             return Ok(Outcome::Done);
         }
@@ -73,7 +75,7 @@ pub(super) fn run(arguments: &ServeArguments, log_dir: &Path, output: &mut Outpu
         let app = routes::create(server);
         tokio::select! {
             never = connections::answer_all(listener, app) => match never {},
-            ended = wait_for_end() => ended.map(|()| Outcome::Done),
+            ended = end => ended.map(|()| Outcome::Done),
         }
     });
     // A thread may be in the middle of a long file.
@@ -93,18 +95,21 @@ fn url_of(address: SocketAddr, token: Option<&Token>) -> String {
     format!("http://{host}:{}/{query}", address.port())
 }
 
-/// Waits until the process is told to end.
-async fn wait_for_end() -> Result<()> {
+/// Prepares for the signals that end the process, from now on; the future waits for one.
+fn await_end() -> Result<impl Future<Output = Result<()>>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
 
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-        tokio::select! {
-            ended = tokio::signal::ctrl_c() => ended.context("cannot wait for signals"),
-            _ = terminate.recv() => Ok(()),
-        }
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => Ok(()),
+                _ = terminate.recv() => Ok(()),
+            }
+        })
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.context("cannot wait for signals")
+    Ok(async { tokio::signal::ctrl_c().await.context("cannot wait for signals") })
 }
