@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use logcore::escape::to_one_line;
 use serde_json::{Value, json};
 
@@ -23,34 +23,23 @@ enum Source {
 pub(super) fn run(arguments: &ImportArguments, log_dir: &Path, output: &mut Output) -> Result<Outcome> {
     let path = &arguments.path;
     let cannot = || format!("cannot import {}", path.display());
-    let mut imported = Vec::new();
-    let mut outcome = Outcome::Done;
+    let mut imports = Imports::default();
     match source_of(path).with_context(cannot)? {
         Source::WandbLogs(logs) => {
             for log in logs {
-                let (run, is_whole) = import_wandb(&log, arguments, log_dir, output)
-                    .with_context(|| format!("cannot import {}", log.display()))?;
-                if !is_whole {
-                    outcome = Outcome::DoneInPart;
-                }
-                imported.push(run);
+                let import = import_wandb(&log, arguments, log_dir, output);
+                imports.add(&log, import.map(|(run, is_whole)| (Some(run), is_whole)), output);
             }
         }
         Source::Table => {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            let mut importer = RunImporter::begin(log_dir, arguments.name.as_deref().unwrap_or(&stem))?;
-            let (source, notes) = csv::read(path, &mut importer).with_context(cannot)?;
-            imported.push(importer.finish(source).with_context(cannot)?);
-            report(path, &notes, output);
+            let import = import_table(arguments, log_dir, output);
+            imports.add(path, import.map(|run| (Some(run), true)), output);
         }
         Source::EventFiles => {
-            let (runs, is_whole) = import_event_files(arguments, log_dir, output).with_context(cannot)?;
-            if !is_whole {
-                outcome = Outcome::DoneInPart;
-            }
-            imported = runs;
+            import_event_files(arguments, log_dir, output, &mut imports).with_context(cannot)?;
         }
     }
+    let (imported, outcome) = imports.end(output)?;
     for run in &imported {
         output.line(format!(
             "{}: {} rows of {} metrics, {} lines",
@@ -62,6 +51,60 @@ pub(super) fn run(arguments: &ImportArguments, log_dir: &Path, output: &mut Outp
     }
     output.member("imported", imported.iter().map(to_json).collect());
     Ok(outcome)
+}
+
+/// The runs that an import makes of several sources. One that fails does not keep the others away.
+#[derive(Default)]
+struct Imports {
+    runs: Vec<ImportedRun>,
+    /// `true` once a source was read in part, or not at all.
+    has_gaps: bool,
+    /// The newest error, which is a problem too if runs were made.
+    failure: Option<(PathBuf, Error)>,
+}
+
+impl Imports {
+    /// Adds what became of a source: a run, unless there is nothing in the source, and `false` if the
+    /// run is only a part.
+    fn add(&mut self, path: &Path, result: Result<(Option<ImportedRun>, bool)>, output: &mut Output) {
+        match result {
+            Ok((run, is_whole)) => {
+                self.runs.extend(run);
+                self.has_gaps |= !is_whole;
+            }
+            Err(error) => {
+                let error = error.context(format!("cannot import {}", path.display()));
+                if let Some((path, earlier)) = self.failure.replace((path.to_owned(), error)) {
+                    output.problem(Some(&path.to_string_lossy()), &format!("{earlier:#}"));
+                }
+                self.has_gaps = true;
+            }
+        }
+    }
+
+    /// Returns the runs; the newest error if there are none.
+    fn end(self, output: &mut Output) -> Result<(Vec<ImportedRun>, Outcome)> {
+        match self.failure {
+            Some((_, error)) if self.runs.is_empty() => return Err(error),
+            Some((path, error)) => output.problem(Some(&path.to_string_lossy()), &format!("{error:#}")),
+            None => {}
+        }
+        let outcome = match self.has_gaps {
+            true => Outcome::DoneInPart,
+            false => Outcome::Done,
+        };
+        Ok((self.runs, outcome))
+    }
+}
+
+fn import_table(arguments: &ImportArguments, log_dir: &Path, output: &mut Output) -> Result<ImportedRun> {
+    let path = &arguments.path;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut importer = RunImporter::begin(log_dir, arguments.name.as_deref().unwrap_or(&stem))?;
+    let (source, notes) = csv::read(path, &mut importer)?;
+    let run = importer.finish(source)?;
+    report(path, &notes, output);
+    Ok(run)
 }
 
 fn report(path: &Path, notes: &[String], output: &mut Output) {
@@ -115,37 +158,39 @@ fn find_wandb_logs(_: &Path) -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// Imports the folders of event files; returns `false` with runs of which one is only a part, because
-/// a file is damaged.
+/// Imports the folders of event files.
 #[cfg(feature = "tensorboard")]
 fn import_event_files(
     arguments: &ImportArguments,
     log_dir: &Path,
     output: &mut Output,
-) -> Result<(Vec<ImportedRun>, bool)> {
+    imports: &mut Imports,
+) -> Result<()> {
     use crate::import::tensorboard;
 
-    let (mut imported, mut is_whole) = (Vec::new(), true);
     for folder in tensorboard::find(&arguments.path)? {
-        let name = arguments.name.as_deref().unwrap_or(&folder.name);
-        let mut importer = RunImporter::begin(log_dir, name)?;
-        let read = tensorboard::read(&folder, &mut importer)?;
-        report(&folder.path, &read.notes, output);
-        is_whole &= !read.is_damaged;
-        if importer.rows() > 0 || !read.source.config.is_empty() {
-            imported.push(importer.finish(read.source)?);
-        }
+        let mut import = || {
+            let name = arguments.name.as_deref().unwrap_or(&folder.name);
+            let mut importer = RunImporter::begin(log_dir, name)?;
+            let read = tensorboard::read(&folder, &mut importer)?;
+            report(&folder.path, &read.notes, output);
+            let has_content = importer.rows() > 0 || !read.source.config.is_empty();
+            let run = has_content.then(|| importer.finish(read.source)).transpose()?;
+            Ok((run, !read.is_damaged))
+        };
+        let result = import();
+        imports.add(&folder.path, result, output);
     }
     anyhow::ensure!(
-        !imported.is_empty(),
+        !imports.runs.is_empty() || imports.failure.is_some(),
         "there is no W&B log in it, and no event file with numbers. Name the folder of a W&B run, or one with event \
          files of TensorBoard"
     );
-    Ok((imported, is_whole))
+    Ok(())
 }
 
 #[cfg(not(feature = "tensorboard"))]
-fn import_event_files(_: &ImportArguments, _: &Path, _: &mut Output) -> Result<(Vec<ImportedRun>, bool)> {
+fn import_event_files(_: &ImportArguments, _: &Path, _: &mut Output, _: &mut Imports) -> Result<()> {
     bail!(
         "event files of TensorBoard need the feature `tensorboard`, and W&B runs the feature `sync`: this program was \
          built without it. Install it with that feature"

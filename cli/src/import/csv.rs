@@ -1,6 +1,6 @@
 //! Tables: what logcore, W&B and TensorBoard export, and what a program has written itself.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use csv_core::ReadRecordResult;
 use logcore::MetricValue;
 
-use super::{MAX_METRICS, RunImporter, SourceFacts, row_name};
+use super::{MAX_METRICS, MAX_NAMED, RunImporter, SourceFacts, TakenNames, row_name};
 
 /// Longest line.
 const MAX_LINE: usize = 64 << 20;
@@ -31,8 +31,6 @@ const STEPS: [&str; 6] = [
 const TIMES: [&str; 5] = ["time", "_timestamp", "timestamp", "wall time", "wall_time"];
 /// Names of columns that say nothing about a metric.
 const SKIPPED: [&str; 4] = ["", "attempt", "_runtime", "nonfinite"];
-/// Most columns that a note names.
-const MAX_NAMED: usize = 10;
 /// Times from here on are milliseconds, and a thousand times later microseconds.
 const MILLISECONDS: f64 = 1e11;
 
@@ -130,7 +128,7 @@ fn header(records: &Records, path: &Path, notes: &mut Vec<String>) -> Result<Vec
         found.find_map(|wanted| lower.iter().position(|name| name == wanted))
     };
     let (step, time) = (first_of(&STEPS), first_of(&TIMES));
-    let mut known: HashSet<String> = HashSet::new();
+    let mut known = TakenNames::default();
     let mut columns = Vec::with_capacity(names.len());
     for (place, name) in names.iter().enumerate() {
         columns.push(match lower[place].as_str() {
@@ -142,22 +140,17 @@ fn header(records: &Records, path: &Path, notes: &mut Vec<String>) -> Result<Vec
                 // TensorBoard has the name of the metric in that of the file only.
                 let is_tag = *name == "Value" && names.len() == 3 && step.is_some() && time.is_some();
                 let tag = is_tag.then(|| tag_of(path)).flatten();
-                let mut own = row_name(tag.as_deref().unwrap_or(name)).into_owned();
-                if known.contains(&own) {
-                    let free = (2..)
-                        .map(|number| format!("{own}_{number}"))
-                        .find(|name| !known.contains(name));
-                    let free = free.unwrap_or_default();
-                    notes.push(format!("column {name} is there twice: the later one is {free}"));
-                    own = free;
+                let wanted = row_name(tag.as_deref().unwrap_or(name));
+                let own = known.take(&wanted);
+                if own != wanted {
+                    notes.push(format!("column {name} is there twice: the later one is {own}"));
                 }
-                known.insert(own.clone());
                 Use::Metric(own)
             }
         });
     }
     ensure!(
-        !known.is_empty(),
+        columns.iter().any(|column| matches!(column, Use::Metric(_))),
         "the header has no column for a metric, beside those for steps and times"
     );
     notes.truncate(MAX_NAMED);

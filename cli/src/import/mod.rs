@@ -10,13 +10,15 @@ pub(crate) mod tensorboard;
 #[cfg(feature = "sync")]
 pub(crate) mod wandb;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+#[cfg(any(feature = "sync", feature = "tensorboard"))]
+use logcore::escape::to_one_line;
 use logcore::files::{EntryKind, Folder, random_suffix};
 use logcore::reserved_names::is_system_metric;
 use logcore::{
@@ -37,6 +39,8 @@ const PREFIX: &str = "metrics/";
 const ID_LENGTH: usize = 8;
 /// Most bytes of the name in a folder's name.
 const MAX_NAME: usize = 64;
+/// Most names in notes.
+pub(crate) const MAX_NAMED: usize = 10;
 /// Rows between two writes.
 const BATCH: u64 = 1000;
 /// Time for the last write.
@@ -440,6 +444,54 @@ pub(crate) fn row_name(name: &str) -> std::borrow::Cow<'_, str> {
     match name.starts_with(PREFIX) || is_system_metric(name) {
         true => name.into(),
         false => format!("{PREFIX}{name}").into(),
+    }
+}
+
+/// The names of metrics in rows that are taken.
+#[derive(Default)]
+pub(crate) struct TakenNames(HashSet<String>);
+
+impl TakenNames {
+    /// Takes a name, with a number behind if it is taken already.
+    pub(crate) fn take(&mut self, wanted: &str) -> String {
+        let numbered = (2..).map(|number| format!("{wanted}_{number}"));
+        let mut all = std::iter::once(wanted.to_owned()).chain(numbered);
+        let free = all.find(|name| !self.0.contains(name)).unwrap_or_default();
+        self.0.insert(free.clone());
+        free
+    }
+}
+
+/// The names in rows for those of the source, of which two never become one.
+#[cfg(any(feature = "sync", feature = "tensorboard"))]
+#[derive(Default)]
+pub(crate) struct RowNames {
+    by_source: HashMap<String, String>,
+    taken: TakenNames,
+}
+
+#[cfg(any(feature = "sync", feature = "tensorboard"))]
+impl RowNames {
+    /// Returns the name in rows: [`row_name`], with a number behind if another name has that already.
+    pub(crate) fn name_of(&mut self, source: &str) -> &str {
+        let taken = &mut self.taken;
+        if !self.by_source.contains_key(source) {
+            self.by_source.insert(source.to_owned(), taken.take(&row_name(source)));
+        }
+        &self.by_source[source]
+    }
+
+    /// Returns notes about the names that have a number.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let renamed = self.by_source.iter().filter(|(source, own)| row_name(source) != **own);
+        let notes = renamed.map(|(source, own)| {
+            let (source, own) = (to_one_line(source), to_one_line(own));
+            format!("{source} is {own} in the rows")
+        });
+        let mut notes: Vec<String> = notes.collect();
+        notes.sort();
+        notes.truncate(MAX_NAMED);
+        notes
     }
 }
 

@@ -10,7 +10,7 @@ use logcore::escape::to_one_line;
 use logcore::{LoggerEnd, MetricValue, epoch_seconds, files};
 use logcore_tensorboard::{Event, EventContent, EventReadError, EventReader, SessionStatus, TagContent};
 
-use super::{RunImporter, SourceFacts, row_name};
+use super::{RowNames, RunImporter, SourceFacts};
 
 /// A part of the name by which TensorBoard knows its files.
 const FILE_NAME_PART: &str = "tfevents";
@@ -110,6 +110,7 @@ pub(crate) fn read(folder: &EventFolder, importer: &mut RunImporter) -> Result<R
         is_damaged: false,
     };
     let (mut order, mut left_out) = (0, 0_u64);
+    let mut first_time = None;
     for path in &folder.files {
         let changed = path.metadata().and_then(|metadata| metadata.modified())?;
         let mut time = epoch_seconds(changed);
@@ -120,6 +121,7 @@ pub(crate) fn read(folder: &EventFolder, importer: &mut RunImporter) -> Result<R
             };
             if event.time.is_finite() && event.time > 0.0 {
                 time = event.time;
+                first_time = first_time.or(Some(time));
             }
             for tagged in values {
                 let number = match tagged.value {
@@ -153,6 +155,10 @@ pub(crate) fn read(folder: &EventFolder, importer: &mut RunImporter) -> Result<R
         }
     }
     rows.write(importer)?;
+    if importer.rows() == 0 {
+        read.source.started = first_time;
+    }
+    read.notes.append(&mut rows.names.notes());
     if left_out > 0 {
         read.notes.push(format!(
             "{left_out} values are no numbers at a step, such as texts and images, and are left out"
@@ -225,6 +231,7 @@ struct OpenRow {
     time: f64,
     tags: HashSet<String>,
     values: Vec<(String, MetricValue)>,
+    names: RowNames,
 }
 
 impl OpenRow {
@@ -234,7 +241,7 @@ impl OpenRow {
         }
         (self.step, self.time) = (step, time);
         self.tags.insert(tag.to_owned());
-        self.values.push((row_name(tag).into_owned(), number));
+        self.values.push((self.names.name_of(tag).to_owned(), number));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use logcore::log::Level;
 use logcore::{GitFacts, LoggerEnd, MetricValue, RunFacts, redacted};
 use serde_json::{Value, json};
 
-use super::{RunImporter, SourceFacts, row_name};
+use super::{RowNames, RunImporter, SourceFacts};
 
 /// Longest piece of console output that is kept until its line ends, in bytes.
 const MAX_LINE: usize = 1 << 20;
@@ -38,6 +38,7 @@ pub(crate) fn read(log: &Path, importer: &mut RunImporter) -> Result<ReadLog> {
     let mut time = None;
     let fallback = logcore::epoch_seconds(changed);
     let (mut step, mut left_out) = (0, 0);
+    let mut row_names = RowNames::default();
     let mut open = [String::new(), String::new()];
     let mut take = |part: LogPart| -> Result<()> {
         match part {
@@ -51,8 +52,9 @@ pub(crate) fn read(log: &Path, importer: &mut RunImporter) -> Result<ReadLog> {
                 left_out += others;
                 step = own.unwrap_or(step);
                 time = own_time.or(time);
-                let names: Vec<_> = values.iter().map(|(name, _)| row_name(name)).collect();
-                let values = names.iter().zip(&values);
+                let named = values.iter().map(|(name, _)| row_names.name_of(name).to_owned());
+                let named: Vec<String> = named.collect();
+                let values = named.iter().zip(&values);
                 let values: Vec<_> = values
                     .map(|(name, (_, value))| (&**name, MetricValue::Float(*value)))
                     .collect();
@@ -101,12 +103,12 @@ pub(crate) fn read(log: &Path, importer: &mut RunImporter) -> Result<ReadLog> {
             add_line(importer, line, is_error, time.unwrap_or(fallback))?;
         }
     }
-    let notes = match left_out {
-        0 => Vec::new(),
-        count => vec![format!(
-            "{count} values are no numbers, such as images, and are left out"
-        )],
-    };
+    let mut notes = row_names.notes();
+    if left_out > 0 {
+        notes.push(format!(
+            "{left_out} values are no numbers, such as images, and are left out"
+        ));
+    }
     Ok(ReadLog {
         damage: run.damage.clone(),
         source: source_facts(run),

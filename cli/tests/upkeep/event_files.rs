@@ -181,3 +181,58 @@ fn an_exported_run_is_imported_again() {
                     3,13.0,tb,1,-inf,0.25\n";
     assert_eq!(lines, expected);
 }
+
+#[test]
+fn two_tags_never_become_one_metric() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut events = EventBuffer::default();
+    events.begin_file(1.0);
+    for step in 1..3 {
+        events.scalars(
+            5.0,
+            step,
+            [("loss", MetricValue::Int(1)), ("metrics/loss", MetricValue::Int(2))],
+        );
+    }
+    write(folder.path(), &format!("tb/{FILE}"), events.bytes());
+    let imported = json(folder.path(), &["import", "tb", "--log-dir", "logs"]);
+    assert_eq!(imported["imported"][0]["metrics"], 2);
+    let notes = imported["problems"].to_string();
+    assert!(notes.contains("metrics/loss is metrics/loss_2 in the rows"), "{notes}");
+    let csv = rows(folder.path(), "latest");
+    assert!(
+        csv.contains("metrics/loss,metrics/loss_2") && csv.contains(",1.0,2.0"),
+        "{csv}"
+    );
+}
+
+#[test]
+fn a_folder_that_cannot_be_imported_keeps_no_other_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = losses(0..3, 0.5);
+    let mut wide = EventBuffer::default();
+    wide.begin_file(1.0);
+    let tags: Vec<String> = (0..=100_000).map(|tag| format!("t{tag}")).collect();
+    wide.scalars(5.0, 1, tags.iter().map(|tag| (tag, MetricValue::Int(1))));
+    for (name, events) in [("a", &good), ("b", &wide), ("c", &good)] {
+        write(folder.path(), &format!("tb/{name}/{FILE}"), events.bytes());
+    }
+    let output = logcore(folder.path(), &["import", "tb", "--log-dir", "logs", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let imported: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(imported["imported"].as_array().unwrap().len(), 2, "{imported}");
+    let problems = imported["problems"].to_string();
+    assert!(problems.contains("cannot import tb/b"), "{problems}");
+}
+
+#[test]
+fn hyper_parameters_alone_have_the_time_of_their_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut events = EventBuffer::default();
+    events.begin_file(1_700_000_000.0);
+    events.hyper_parameters(1_700_000_005.0, value!({"lr": 0.1}).as_object().unwrap());
+    write(folder.path(), &format!("tb/{FILE}"), events.bytes());
+    let imported = json(folder.path(), &["import", "tb", "--log-dir", "logs"]);
+    let run = &json(folder.path(), &["ls", "--log-dir", "logs"])["runs"][0];
+    assert_eq!(run["started"], 1_700_000_005.0, "{imported} {run}");
+}
