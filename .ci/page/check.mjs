@@ -183,6 +183,11 @@ async function checkGroups(browser) {
   await page.evaluate(() => setZoom([100, 120]));
   await settle(page);
   assert.ok(await page.evaluate(() => [...live][0].bands[0].x.every((x) => x >= 100 && x <= 120)), "a band is made for the zoom");
+  await page.evaluate(() => setZoom([-1e9, 1e9]));
+  await settle(page);
+  const wide = await page.evaluate(() => [...live][0].bands.map((band) => band.high.filter((value) => value !== null)));
+  assert.deepEqual(wide, [[9], [9]], "a column takes any number of points");
+  await page.evaluate(() => setZoom([100, 120]));
   await checkAccess(page, "groups");
   assert.equal((await choose("")).length, 13, "twelve runs and the number of the others");
   await close(page);

@@ -47,7 +47,8 @@ function xExtent(runs) {
     else for (const curve of run.curves) [[curve.time0, curve.step0], [curve.time1, curve.step1]].forEach((end) => add(xOfMoment(curve, ...end)));
   }
   if (!(low <= high)) return [0, 1];
-  return low === high ? [low - 0.5, high + 0.5] : [low, high];
+  const room = Math.max(0.5, Math.abs(low) * 1e-6);
+  return low === high ? [low - room, high + room] : [low, high];
 }
 
 function formatX(x) {

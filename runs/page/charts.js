@@ -58,7 +58,7 @@ class Chart {
     this.drawing.classList.toggle("is-empty", this.series.length === 0);
     live.add(this);
     if (this.series.length === 0) {
-      this.drawing.replaceChildren(createHint("No selected run has this metric."));
+      this.drawing.replaceChildren(createHint(isMetricAxis() ? "No selected run has this metric and that of x." : "No selected run has this metric."));
       this.legend.replaceChildren();
       this.facts.textContent = "";
       return;
@@ -151,12 +151,17 @@ class Chart {
     return { points: uPlot.join(thinned.map((line) => [line.x, line.y])), options };
   }
 
+  /* Loggers that log a metric of the same name mean different things. */
   createBands() {
-    const places = groupBy(this.series.keys(), (at) => groupOf(this.series[at].curve.run));
-    return [...places].map(([group, own]) => {
-      const count = new Set(own.map((at) => this.series[at].curve.run)).size;
-      const band = createBand(own.map((at) => this.lines[at]), own.map((at) => this.readMeans(at)), this.range);
-      return { ...band, number: numberOfGroup(group), label: `${group} · ${plural(count, "run")}` };
+    const loggers = new Set(this.series.map(({ curve }) => curve.logger));
+    const nameOf = ({ run, logger }) => groupOf(run) + (loggers.size > 1 ? " · " + logger : "");
+    const places = groupBy(this.series.keys(), (at) => nameOf(this.series[at].curve));
+    return [...places].map(([group, own], number) => {
+      const byRun = groupBy(own, (at) => this.series[at].curve.run);
+      const means = [...byRun.values()].map((ofRun) => ofRun.map((at) => this.readMeans(at)));
+      const band = createBand(own.map((at) => this.lines[at]), means, this.range);
+      const [run] = byRun.keys();
+      return { ...band, number: loggers.size > 1 ? number : numberOf(run), label: `${group} · ${plural(byRun.size, "run")}` };
     });
   }
 
@@ -246,7 +251,9 @@ class Chart {
     this.outputs.forEach((output, at) => {
       if (view.group) {
         const { x: xs, low, high, mean } = this.bands[at];
-        const place = findNearest(xs, x);
+        let place = findNearest(xs, x);
+        /* At rest, the last column that has values. */
+        while (x === Infinity && place > 0 && mean[place] === null) place -= 1;
         output.textContent = `${formatValue(mean[place])} (${formatValue(low[place])} to ${formatValue(high[place])}) @ ${formatColumn(xs[place])}`;
       } else {
         const { values, steps } = this.series[at].curve.read();
@@ -259,7 +266,7 @@ class Chart {
   /* The place of the point of a series that is nearest to an x. */
   placeOf(at, x) {
     const line = this.lines[at];
-    return line.places[findNearest(line.x, x)];
+    return x === Infinity ? line.last : line.places[findNearest(line.x, x)];
   }
 
   chooseMoment(x) {
@@ -320,7 +327,8 @@ class Chart {
     const zoomBy = (factor) => {
       const [low, high] = this.range;
       const middle = plot.posToVal(left, "x");
-      setZoom([middle - (middle - low) * factor, middle + (high - middle) * factor]);
+      const zoom = [middle - (middle - low) * factor, middle + (high - middle) * factor];
+      if (zoom[1] - zoom[0] > 1e-12 * Math.abs(middle) && zoom.every((x) => Math.abs(x) < 1e18)) setZoom(zoom);
     };
     const keys = {
       ArrowLeft: () => move(left - (event.shiftKey ? 50 : 5)),

@@ -7,7 +7,7 @@ const MANY_DOTS = 5000;
 /* Lines from which on each is as thin as the screen can draw it, and has columns of two pixels. A browser paints wider ones ten times slower. */
 const MANY_LINES = 32;
 
-/* Sorted and strictly increasing x, as the chart wants them; equal ones move apart by a trifle, so that no value is lost. `places` tells where a point stands in the curve. */
+/* Sorted and strictly increasing x, as the chart wants them; equal ones move apart by a trifle, so that no value is lost. `places` tells where a point stands in the curve, `last` is the place of the newest. */
 function createLine(xs, ys) {
   let places = new Uint32Array(xs.length);
   let count = 0;
@@ -20,8 +20,9 @@ function createLine(xs, ys) {
     places[count++] = at;
   }
   places = places.subarray(0, count);
+  const last = places[count - 1];
   if (!isOrdered) places.sort((a, b) => xs[a] - xs[b]);
-  const line = { x: new Float64Array(count), y: new Array(count), places, isOrdered };
+  const line = { x: new Float64Array(count), y: new Array(count), places, isOrdered, last };
   before = -Infinity;
   places.forEach((place, at) => {
     const y = ys[place];
@@ -86,7 +87,7 @@ function takeColumn(line, begin, end, x) {
   return [line.y[before] + ((line.y[at] - line.y[before]) * (x - line.x[before])) / (line.x[at] - line.x[before])];
 }
 
-/* The mean, the least and the greatest value over several curves. A few points stand where they are, many are put into columns. `lines` have the extremes, `means` what is between them. */
+/* The mean, the least and the greatest value over several runs. A few points stand where they are, many are put into columns. `lines` have the extremes; `means` have, for each run, the lines of what is between them. A run counts once, whatever number of ranks it has. */
 function createBand(lines, means, [low, high]) {
   const isShort = lines.every((line) => line.x.length <= BAND_COLUMNS);
   let begins = isShort ? [...new Set(lines.flatMap((line) => Array.from(line.x)))].filter((x) => x >= low && x <= high).sort((a, b) => a - b) : [];
@@ -98,16 +99,23 @@ function createBand(lines, means, [low, high]) {
   const band = { x: begins.map((begin) => begin + size / 2), mean: [], low: [], high: [] };
   begins.forEach((begin, column) => {
     const isLast = column + 1 === begins.length;
-    const take = (line) => takeColumn(line, begin, isLast ? high + 1e-9 * Math.abs(high) + 1e-9 : begins[column + 1], band.x[column]);
-    const all = lines.flatMap(take);
-    const own = means.map(take).filter((values) => values.length > 0).map((values) => addUp(values) / values.length);
-    const isEmpty = all.length === 0 || own.length === 0;
-    band.mean.push(isEmpty ? null : addUp(own) / own.length);
-    band.low.push(isEmpty ? null : Math.min(...all));
-    band.high.push(isEmpty ? null : Math.max(...all));
+    const end = isLast ? high + 1e-9 * Math.abs(high) + 1e-9 : begins[column + 1];
+    const take = (line) => takeColumn(line, begin, end, band.x[column]);
+    let [least, greatest] = [Infinity, -Infinity];
+    for (const line of lines) for (const value of take(line)) {
+      least = Math.min(least, value);
+      greatest = Math.max(greatest, value);
+    }
+    const own = means.map((ofRun) => average(ofRun.map((line) => average(take(line))).filter(isKnown))).filter(isKnown);
+    const isEmpty = !(least <= greatest) || own.length === 0;
+    band.mean.push(isEmpty ? null : average(own));
+    band.low.push(isEmpty ? null : least);
+    band.high.push(isEmpty ? null : greatest);
   });
   return band;
 }
+
+const average = (values) => (values.length > 0 ? addUp(values) / values.length : null);
 
 /* The group of a run: `*` is one of all, else the value of a setting. */
 const groupOf = (run) => (view.group === "*" ? "all" : `${view.group} = ${run.settings.get(view.group) ?? "–"}`);

@@ -334,10 +334,11 @@ function drawNewLines(run) {
   if (hasFocus) place.firstElementChild.focus({ preventScroll: true });
 }
 
-/* Loads the points between the ends of the zoom, where the whole curve is thinned. */
+/* Loads the points between the ends of the zoom, where the whole curve is thinned. A zoom that is over loads nothing more. */
 async function loadDetails() {
   const wanted = view.zoom;
   for (const chart of [...live]) for (const { curve } of chart.series) {
+    if (view.zoom !== wanted) return;
     const { run } = curve;
     if (curve.width <= 1 || curve.detailOf === String(wanted)) continue;
     const [from, to] = findSteps(curve, wanted);
@@ -346,11 +347,11 @@ async function loadDetails() {
       const query = new URLSearchParams({ key: run.key, metric: curve.name, from, to });
       const [, curves] = await fetchCurves("part?" + query);
       const raw = curves.find((other) => other.logger === curve.logger && (other.rank || 0) === curve.rank);
-      if (!raw || view.zoom !== wanted) continue;
+      if (!raw || curve.detailOf !== String(wanted)) continue;
       curve.detail = new Curve(raw, run);
       if (chart.plot) refreshChart(chart);
     } catch {
-      curve.detailOf = null;
+      if (curve.detailOf === String(wanted)) curve.detailOf = null;
     }
   }
 }

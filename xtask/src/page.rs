@@ -32,6 +32,8 @@ const ESBUILD: &str = "esbuild@0.28.2";
 
 /// Names that the checks in a browser ask for.
 const RESERVED: &str = "reserved=[live,log,runs,select,setZoom,view]";
+/// Members that only the page's own scripts know, beside those of a browser, which keep their names.
+const OWN_MEMBERS: &str = "regex=/^(apply|choose|create|draw|fill|has|is|read|show|toggle)[A-Z]/";
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let is_check = match arguments {
@@ -39,7 +41,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         [check] if check == "--check" => true,
         _ => bail!("unexpected arguments `{}`: the task takes --check", arguments.join(" ")),
     };
-    let terser = [TERSER, "--compress", "--toplevel", "--mangle", RESERVED];
+    let terser = [
+        TERSER,
+        "--compress",
+        "--toplevel",
+        "--mangle",
+        RESERVED,
+        "--mangle-props",
+        OWN_MEMBERS,
+    ];
     let esbuild = [ESBUILD, "--loader=css", "--minify"];
     keep(is_check, "report.js", REPORT, &terser)?;
     keep(is_check, "live.js", &[REPORT, LIVE].concat(), &terser)?;

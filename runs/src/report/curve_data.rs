@@ -26,6 +26,15 @@ pub(super) fn encoded_len(curve: &Curve) -> usize {
     (points * (4 + 4 + 8) + buckets * (1 + 4)).div_ceil(3) * 4 + FRAME
 }
 
+/// Returns the bytes that a curve would have with all of its values.
+pub(super) fn whole_len(curve: &Curve) -> usize {
+    let points = usize::try_from(curve.count()).unwrap_or(usize::MAX);
+    (points.saturating_mul(4 + 4 + 8))
+        .div_ceil(3)
+        .saturating_mul(4)
+        .saturating_add(FRAME)
+}
+
 /// Most bytes of the JSON around the numbers.
 const FRAME: usize = 250;
 

@@ -17,14 +17,13 @@ use serde_json::{Value, json};
 use crate::StoredRun;
 use crate::curve::CurveSet;
 use crate::report::ReportFacts;
-use crate::report::curve_data::{encode, encoded_len};
+use crate::report::curve_data::{encode, encoded_len, whole_len};
 use crate::report::page::escape;
 use crate::report::text_lines::{TextLines, clip};
 
 /// Most buckets of a curve: a run of that many steps has every value in the page.
 const MAX_BUCKETS: usize = 1 << 16;
-/// Bytes of a curve, and of all curves, that are enough once the curves have to be thinned: a chart
-/// has fewer columns of pixels. A mail takes the page then, and the live page has every value.
+/// Bytes of a curve, and of all curves, that are always granted: a chart has fewer columns of pixels.
 const THINNED_CURVE: usize = 50_000;
 const THINNED: usize = 500_000;
 /// Most curves; a page with more is slow.
@@ -393,10 +392,9 @@ fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &
         .map(|name| escape(&Value::from(&**name).to_string()).len() + 1)
         .sum();
     let size = |set: &CurveSet| names_len + set.curves.iter().map(encoded_len).sum::<usize>();
-    if size(&set) > room {
-        let enough = (set.curves.len() * THINNED_CURVE)
-            .clamp(THINNED, THINNED.max(room))
-            .min(room);
+    let whole = names_len + set.curves.iter().map(whole_len).sum::<usize>();
+    if whole > room {
+        let enough = thinned_room(whole, set.curves.len(), room);
         while size(&set) > enough && set.limit > 1 {
             set.halve();
         }
@@ -428,6 +426,16 @@ fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &
     }
     counts.names = format!("[{}]", names.texts.join(","));
     counts
+}
+
+/// Returns the bytes for curves that would take `whole` bytes, which is more than there is room for.
+///
+/// The more they exceed the room, the more they are thinned, so that a mail takes the page of a long
+/// run: the live page has every value.
+fn thinned_room(whole: usize, curves: usize, room: usize) -> usize {
+    let share = room.saturating_mul(room) / whole.max(1);
+    let granted = (curves.saturating_mul(THINNED_CURVE)).max(THINNED);
+    share.max(granted).min(room)
 }
 
 /// The names of metrics and loggers, each once, as escaped JSON.
@@ -464,5 +472,22 @@ impl<'a> NameTable<'a> {
             self.texts.pop();
         }
         self.new_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_a_run_is_the_more_it_is_thinned() {
+        let room = 8_000_000;
+        assert_eq!(thinned_room(8_000_001, 10, room), 7_999_999);
+        assert_eq!(thinned_room(16_000_000, 10, room), 4_000_000);
+        // Ten metrics of a million steps, and a hundred of them.
+        assert_eq!(thinned_room(213_000_000, 10, room), 500_000);
+        assert_eq!(thinned_room(2_130_000_000, 100, room), 5_000_000);
+        assert_eq!(thinned_room(213_000_000, 1000, room), room);
+        assert_eq!(thinned_room(1_000_000, 10, 300_000), 300_000);
     }
 }
