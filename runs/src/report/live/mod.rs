@@ -102,14 +102,22 @@ pub struct LiveNews {
 #[derive(Debug)]
 struct ListedRun {
     run: StoredRun,
-    file: FileMark,
+    files: FileMarks,
 }
 
-/// Tells that a file has been written anew.
+/// Tells that one of the files has been written anew that describe a run.
 #[derive(Debug, PartialEq, Eq)]
-struct FileMark {
-    length: u64,
-    modified: Option<SystemTime>,
+struct FileMarks([Option<(u64, Option<SystemTime>)>; 3]);
+
+impl FileMarks {
+    /// Looks at the files in a folder; `None` if the folder holds no run.
+    fn look(folder: &Path) -> Option<Self> {
+        let marks = [RunManifest::FILE, "config.json", "summary.json"].map(|name| {
+            let metadata = folder.join(name).symlink_metadata().ok()?;
+            Some((metadata.len(), metadata.modified().ok()))
+        });
+        marks[0].is_some().then_some(Self(marks))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -351,19 +359,15 @@ impl LiveRuns {
         let mut is_changed = false;
         for folder in folders {
             let key = key_of(&folder, &self.log_dir);
-            let Ok(metadata) = folder.join(RunManifest::FILE).symlink_metadata() else {
+            let Some(files) = FileMarks::look(&folder) else {
                 continue;
-            };
-            let file = FileMark {
-                length: metadata.len(),
-                modified: metadata.modified().ok(),
             };
             let known = before.remove(&key);
             // Whether a process lives is not in the file.
             let is_over = |run: &ListedRun| !matches!(run.run.state, RunState::Running | RunState::Unknown);
-            if let Some(known) = known.as_ref().filter(|known| known.file == file && is_over(known)) {
+            if let Some(known) = known.as_ref().filter(|known| known.files == files && is_over(known)) {
                 let run = known.run.clone();
-                listed.insert(key, ListedRun { run, file });
+                listed.insert(key, ListedRun { run, files });
                 continue;
             }
             let Ok(run) = StoredRun::open(&folder) else {
@@ -371,12 +375,12 @@ impl LiveRuns {
                 listed.extend(known.map(|known| (key, known)));
                 continue;
             };
-            let is_same = |known: &ListedRun| known.file == file && known.run.state == run.state;
+            let is_same = |known: &ListedRun| known.files == files && known.run.state == run.state;
             if !known.as_ref().is_some_and(is_same) {
                 changed.insert(key.clone());
                 is_changed = true;
             }
-            listed.insert(key, ListedRun { run, file });
+            listed.insert(key, ListedRun { run, files });
         }
         let mut held = lock(&self.held);
         for gone in before.into_keys() {

@@ -244,6 +244,19 @@ fn a_run_that_comes_back_is_another_one() {
     assert_eq!(one.load()["curves"], json!([]));
 }
 
+#[test]
+fn hyper_parameters_that_come_later_are_news() {
+    let one = OneRun::new("");
+    assert_eq!(one.runs.read_list().unwrap(), []);
+    fs::write(one.path("config.json"), r#"{"config":{"lr":0.1}}"#).unwrap();
+    let news = one.runs.read_list().unwrap();
+    assert!(
+        news[0].kind == "run" && news[0].json.contains(r#""lr":0.1"#),
+        "{news:?}"
+    );
+    assert_eq!(one.runs.read_list().unwrap(), []);
+}
+
 #[cfg(unix)]
 #[test]
 fn rows_that_are_a_link_are_no_rows_made_anew() {
