@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use logcore::files::Replacement;
-use logcore::{RunState, StoredRow};
+use logcore::{RunManifest, RunState, StoredRow};
 use logcore_tensorboard::{EventBuffer, EventFileName, SessionStatus, logger_folder};
 
 use crate::{RunError, StoredRun};
@@ -43,32 +43,45 @@ impl StoredRun {
     pub fn export_event_files(&self, rank: u32, folder: &Path) -> Result<u64, RunError> {
         check_empty(folder).map_err(RunError::Unwritable)?;
         let mut late = LateRows::find(self.rows(rank)?)?;
-        let mut files = LoggerFiles::begin(self, folder)?;
-        let mut order = StepOrder::default();
-        let mut count = 0;
-        for row in self.rows(rank)? {
-            let row = row?;
-            if order.is_late(&row) {
-                continue;
-            }
-            for earlier in late.take_before(&row) {
-                files.add(&earlier)?;
+        let mut files = LoggerFiles::new(&self.manifest, folder);
+        let write = || -> Result<u64, RunError> {
+            files.begin(self)?;
+            let mut order = StepOrder::default();
+            let mut count = 0;
+            for row in self.rows(rank)? {
+                let row = row?;
+                if order.is_late(&row) {
+                    continue;
+                }
+                for earlier in late.take_before(&row) {
+                    files.add(&earlier)?;
+                    count += 1;
+                }
+                files.add(&row)?;
                 count += 1;
             }
-            files.add(&row)?;
-            count += 1;
+            for row in late.take_all() {
+                files.add(&row)?;
+                count += 1;
+            }
+            files.finish(self)?;
+            Ok(count)
+        };
+        let written = write();
+        if written.is_err() {
+            files.remove();
         }
-        for row in late.take_all() {
-            files.add(&row)?;
-            count += 1;
-        }
-        files.finish(self)?;
-        Ok(count)
+        written
     }
 }
 
 /// Makes the folder; refuses one that has files, with which TensorBoard would mix the new ones.
 fn check_empty(folder: &Path) -> io::Result<()> {
+    let is_folder = folder.symlink_metadata().map(|metadata| metadata.is_dir());
+    if !is_folder.unwrap_or(true) {
+        let text = format!("{} is no folder; name a new one", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
+    }
     fs::create_dir_all(folder)?;
     match fs::read_dir(folder)?.next() {
         None => Ok(()),
@@ -139,12 +152,11 @@ struct LoggerFiles {
 }
 
 impl LoggerFiles {
-    fn begin(run: &StoredRun, folder: &Path) -> Result<Self, RunError> {
-        let manifest = &run.manifest;
+    fn new(manifest: &RunManifest, folder: &Path) -> Self {
         let begun = manifest.started;
         #[expect(clippy::cast_sign_loss, reason = "a negative time becomes 0")]
         let file_name = EventFileName::new(&manifest.id, 1, begun as u64).to_string();
-        let mut files = Self {
+        Self {
             folder: folder.to_owned(),
             run_name: manifest.name.clone(),
             file_name,
@@ -152,15 +164,18 @@ impl LoggerFiles {
             files: BTreeMap::new(),
             events: EventBuffer::default(),
             last_time: begun,
-        };
-        let config = run.config()?;
-        files.events.clear();
-        if !config.is_empty() {
-            files.events.hyper_parameters(begun, &config);
-            files.events.config_table(begun, &config);
         }
-        files.write(None)?;
-        Ok(files)
+    }
+
+    /// Writes the hyper-parameters.
+    fn begin(&mut self, run: &StoredRun) -> Result<(), RunError> {
+        let config = run.config()?;
+        self.events.clear();
+        if !config.is_empty() {
+            self.events.hyper_parameters(self.begun, &config);
+            self.events.config_table(self.begun, &config);
+        }
+        self.write(None)
     }
 
     fn add(&mut self, row: &StoredRow) -> Result<(), RunError> {
@@ -172,7 +187,7 @@ impl LoggerFiles {
     }
 
     /// Adds the end of the run, if it has ended, and gives the files their names.
-    fn finish(mut self, run: &StoredRun) -> Result<(), RunError> {
+    fn finish(&mut self, run: &StoredRun) -> Result<(), RunError> {
         let status = match run.state {
             RunState::Running | RunState::Unknown => None,
             RunState::Finished => Some(SessionStatus::Success),
@@ -184,11 +199,22 @@ impl LoggerFiles {
             self.events.end_session(ended, status);
         }
         self.write(None)?;
-        for (_, file) in self.files {
+        for (_, file) in std::mem::take(&mut self.files) {
             let file = file.into_inner().map_err(io::IntoInnerError::into_error);
             file.and_then(Replacement::finish).map_err(RunError::Unwritable)?;
         }
         Ok(())
+    }
+
+    /// Removes what a failure has left, so that the folder is empty for another try. Files that have
+    /// their names already stay.
+    fn remove(&mut self) {
+        for (folder, file) in std::mem::take(&mut self.files) {
+            drop(file);
+            if let Some(name) = folder {
+                let _ = fs::remove_dir(self.folder.join(name));
+            }
+        }
     }
 
     /// Writes the events into the file in a folder; `None` is the folder of all.
@@ -204,9 +230,15 @@ impl LoggerFiles {
     }
 
     fn create(&self, folder: Option<&str>) -> io::Result<BufWriter<Replacement>> {
+        let is_own = folder.is_some();
         let folder = folder.map_or_else(|| self.folder.clone(), |name| self.folder.join(name));
         fs::create_dir_all(&folder)?;
-        let mut file = BufWriter::new(Replacement::begin(&folder.join(&self.file_name))?);
+        let begun = Replacement::begin(&folder.join(&self.file_name)).inspect_err(|_| {
+            if is_own {
+                let _ = fs::remove_dir(&folder);
+            }
+        });
+        let mut file = BufWriter::new(begun?);
         let mut first = EventBuffer::default();
         first.begin_file(self.begun);
         file.write_all(first.bytes())?;
@@ -270,7 +302,24 @@ mod tests {
             [(8, "loss 80".into()), (9, "loss 90".into())]
         );
 
-        let refused = run.export_event_files(0, &exported).unwrap_err().to_string();
-        assert!(refused.contains("is not empty; name a new folder"), "{refused}");
+        let refused = |folder: &Path| run.export_event_files(0, folder).unwrap_err().to_string();
+        assert!(refused(&exported).contains("is not empty; name a new folder"));
+        assert!(refused(&folder.path().join("run.json")).contains("is no folder; name a new one"));
+    }
+
+    #[test]
+    fn an_export_that_fails_leaves_an_empty_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = |logger: &str| format!("{{\"step\":1,\"time\":1.0,\"logger\":\"{logger}\",\"loss\":1}}\n");
+        let rows = row("a") + &row("b");
+        fs::write(folder.path().join("metrics.jsonl"), rows).unwrap();
+        fs::write(folder.path().join("run.json"), r#"{"name":"a","state":"finished"}"#).unwrap();
+        fs::write(folder.path().join("config.json"), "[1]").unwrap();
+        let run = StoredRun::open(folder.path()).unwrap();
+        let exported = folder.path().join("exported");
+        run.export_event_files(0, &exported).unwrap_err();
+        assert_eq!(fs::read_dir(&exported).unwrap().count(), 0);
+        fs::remove_file(folder.path().join("config.json")).unwrap();
+        assert_eq!(run.export_event_files(0, &exported).unwrap(), 2);
     }
 }
