@@ -23,7 +23,7 @@ const REPORT: &[&str] = &[
     "sections.js",
     "main.js",
 ];
-/// What the page of a server has in addition.
+/// The addition for the page of a server.
 const LIVE: &[&str] = &["live.js"];
 
 /// Programs from npm that make scripts and styles smaller.

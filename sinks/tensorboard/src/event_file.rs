@@ -84,9 +84,8 @@ impl EventFile {
         }
     }
 
-    /// Continues the file of a killed process behind a position. What that process has written
-    /// behind is cut off: the same calls make the same bytes again. If the file is not the same any
-    /// more, a new one is begun.
+    /// Continues the file of a killed process behind a position. The records behind are cut off: the
+    /// same calls make the same bytes again. If the file is not the same any more, a new one is begun.
     pub(crate) fn recover(folder: PathBuf, position: FilePosition) -> Result<RecoveredFile, SinkError> {
         let path = folder.join(position.name.to_string());
         let cannot = |error: io::Error| SinkError::from(error).doing(format!("continue {}", path.display()));
@@ -344,7 +343,7 @@ mod tests {
 
     use super::*;
 
-    /// What a file has, and what its next writes do: take some bytes, or fail.
+    /// The content of a file, and the results of its next writes: a number of bytes, or an error.
     #[derive(Default)]
     struct Script {
         bytes: Vec<u8>,

@@ -34,7 +34,7 @@ pub(crate) struct EventLog {
     events: EventBuffer,
 }
 
-/// What the log remembers, beside the open row.
+/// The memory of the log, beside the open row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LogState {
     attempt: u32,
