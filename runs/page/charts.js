@@ -155,11 +155,12 @@ class Chart {
   createBands() {
     const loggers = new Set(this.series.map(({ curve }) => curve.logger));
     const nameOf = ({ run, logger }) => groupOf(run) + (loggers.size > 1 ? " · " + logger : "");
+    const { range } = this;
     const places = groupBy(this.series.keys(), (at) => nameOf(this.series[at].curve));
     return [...places].map(([group, own], number) => {
       const byRun = groupBy(own, (at) => this.series[at].curve.run);
       const means = [...byRun.values()].map((ofRun) => ofRun.map((at) => this.readMeans(at)));
-      const band = createBand(own.map((at) => this.lines[at]), means, this.range);
+      const band = createBand(own.map((at) => this.lines[at]), means, range);
       const [run] = byRun.keys();
       return { ...band, number: loggers.size > 1 ? number : numberOf(run), label: `${group} · ${plural(byRun.size, "run")}` };
     });
