@@ -72,7 +72,8 @@ impl Lines {
             let part = numbered(path, number);
             match open(&part) {
                 Ok((file, metadata)) => {
-                    let identity = identity(&metadata);
+                    // Without an identity, a file that is rotated meanwhile may be read twice.
+                    let identity = super::identity(&metadata);
                     if identity.is_none() || !seen.contains(&identity) {
                         seen.push(identity);
                         parts.push(FilePart {
@@ -192,20 +193,6 @@ fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = super::open(path)?;
     let metadata = file.metadata()?;
     Ok((file, metadata))
-}
-
-/// Returns device and inode, which stay the same when a file is renamed.
-#[cfg(unix)]
-fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-/// Returns `None`: the standard library has no stable file identity here. A file that is rotated
-/// during a merge may then be read twice.
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> Option<(u64, u64)> {
-    None
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ pub use self::folder::{EntryKind, Folder, FolderEntry};
 pub use self::lines::{LineError, Lines};
 pub use self::lock::lock_within;
 pub use self::open::{
-    append_no_follow, check_regular, describe_file_type, open, open_no_follow, read, read_no_follow, read_to_string,
+    append_no_follow, check_regular, describe_file_type, identity, open, open_no_follow, read, read_no_follow,
+    read_to_string,
 };
 pub use self::replace::{Replacement, random_suffix, remove_stale_replacements, replace};
 

@@ -1,6 +1,6 @@
 //! Opening and reading of regular files.
 
-use std::fs::{File, FileType, OpenOptions};
+use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -125,6 +125,34 @@ pub fn check_regular(file: File) -> io::Result<File> {
         return Ok(file);
     }
     Err(not_regular(describe_file_type(kind)))
+}
+
+/// Returns the device and the inode of a file, which stay the same when the file is renamed; `None`
+/// where the standard library has no such numbers.
+///
+/// ```
+/// use logcore::files::identity;
+///
+/// let folder = tempfile::tempdir()?;
+/// let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+/// std::fs::write(&first, "")?;
+/// let before = identity(&first.metadata()?);
+/// std::fs::rename(&first, &second)?;
+/// assert_eq!(identity(&second.metadata()?), before);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[cfg(unix)]
+#[must_use]
+pub fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Returns `None`: the standard library has no device and inode here.
+#[cfg(not(unix))]
+#[must_use]
+pub fn identity(_: &Metadata) -> Option<(u64, u64)> {
+    None
 }
 
 /// Returns a noun for the type of a file, with an article.

@@ -2,12 +2,12 @@
 //! change, and the continuation of a killed process's file.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use logcore::files::{append_no_follow, open_no_follow};
+use logcore::files::{append_no_follow, identity, open_no_follow};
 use logcore::{SinkBooks, SinkError};
 use serde::{Deserialize, Serialize};
 
@@ -321,18 +321,6 @@ impl Output {
         let file = Some(file);
         Ok(Self { writer, file })
     }
-}
-
-/// Returns the device and the inode of a file.
-#[cfg(unix)]
-fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> Option<(u64, u64)> {
-    None
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use logcore::files::identity;
+
 /// Interval of the checks that the file still has its name.
 const NAME_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes that identify a log. They include the id of its writer.
@@ -310,18 +312,6 @@ fn begins_with(file: &File, beginning: &[u8]) -> bool {
         .seek(SeekFrom::Start(0))
         .and_then(|_| file.take(beginning.len() as u64).read_to_end(&mut there));
     read.is_ok() && !beginning.is_empty() && there == beginning
-}
-
-/// Returns the device and the inode of a file.
-#[cfg(unix)]
-fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> Option<(u64, u64)> {
-    None
 }
 
 /// Returns the number of names of a file, if the platform counts them.

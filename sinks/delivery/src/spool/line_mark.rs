@@ -1,9 +1,10 @@
 //! A mark in a file of lines, which another process finds again.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 
+use logcore::files::identity;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -55,7 +56,7 @@ impl LineMark {
     /// [`io::ErrorKind::InvalidInput`] if there is no complete line at this place, and errors of
     /// the file.
     pub fn behind_line(file: &File, line: Range<u64>) -> io::Result<Self> {
-        let (device, inode) = identity(&file.metadata()?);
+        let (device, inode) = identity(&file.metadata()?).unwrap_or_default();
         let line_sha256 = hash_line(file, line.clone())?.ok_or_else(|| {
             let text = format!("no line of the file is in the bytes {} to {}", line.start, line.end);
             io::Error::new(io::ErrorKind::InvalidInput, text)
@@ -89,7 +90,7 @@ impl LineMark {
         let Some(start) = self.offset.checked_sub(self.line_bytes) else {
             return Ok(None);
         };
-        if identity(&file.metadata()?) != (self.device, self.inode) {
+        if identity(&file.metadata()?).unwrap_or_default() != (self.device, self.inode) {
             return Ok(None);
         }
         let hash = match hash_line(file, start..self.offset) {
@@ -99,18 +100,6 @@ impl LineMark {
         };
         Ok((hash.as_ref() == Some(&self.line_sha256)).then_some(self.offset))
     }
-}
-
-/// Returns device and inode, where the system has them.
-#[cfg(unix)]
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    use std::os::unix::fs::MetadataExt as _;
-    (metadata.dev(), metadata.ino())
-}
-
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> (u64, u64) {
-    (0, 0)
 }
 
 /// Returns the hash of a line, or `None` if these bytes are not one complete line.
@@ -276,7 +265,7 @@ mod tests {
             offset in prop_oneof![0..20_u64, any::<u64>()], line_bytes in prop_oneof![0..20_u64, any::<u64>()],
         ) {
             let (_folder, path) = file(b"one\ntwo\n");
-            let (device, inode) = identity(&fs::metadata(&path).unwrap());
+            let (device, inode) = identity(&fs::metadata(&path).unwrap()).unwrap_or_default();
             let mark = LineMark { device, inode, offset, line_bytes, line_sha256: String::new() };
             prop_assert_eq!(find(&mark, &path), (offset == 0).then_some(0));
         }
