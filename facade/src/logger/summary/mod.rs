@@ -175,12 +175,21 @@ impl SummarySection {
         let places = &self.report.places;
         let amounts = || self.report.sinks.values().map(amount);
         let widest = amounts().map(|amount| amount.chars().count()).max().unwrap_or(0);
+        let names = self
+            .report
+            .sinks
+            .keys()
+            .map(|sink| to_short_line(sink, NAME).chars().count());
+        let longest = names.max().unwrap_or(0);
         for (sink, books) in &self.report.sinks {
-            let (sink, place) = (to_short_line(sink, NAME), places.get(sink).map_or("", String::as_str));
+            let (name, place) = (to_short_line(sink, NAME), places.get(sink).map_or("", String::as_str));
             let line = format!("{:widest$}  {}", amount(books), to_short_line(place, TEXT));
-            lines.push(block.labelled(&sink, line.trim_end()));
+            lines.push(block.labelled(&format!("{name:longest$}"), line.trim_end()));
             for (reason, count) in &books.dropped {
-                lines.push(block.labelled("", &format!("{count} dropped ({})", to_short_line(reason, NAME))));
+                lines.push(block.labelled(
+                    &" ".repeat(longest),
+                    &format!("{count} dropped ({})", to_short_line(reason, NAME)),
+                ));
             }
         }
     }
