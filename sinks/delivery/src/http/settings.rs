@@ -1,11 +1,13 @@
 //! The settings of a client, and the client of reqwest that follows them.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, Proxy, redirect};
+use logcore::files;
+use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect};
 
-use crate::error::DeliveryError;
+use crate::error::{DeliveryError, DeliveryErrorKind};
 
 /// The longest timeout. Longer ones overflow the clocks of some platforms.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
@@ -31,6 +33,8 @@ pub struct HttpSettings {
     timeout: Duration,
     http_proxy: Option<String>,
     https_proxy: Option<String>,
+    ca_file: Option<PathBuf>,
+    verifies: bool,
 }
 
 impl HttpSettings {
@@ -43,6 +47,8 @@ impl HttpSettings {
             timeout: timeout.min(LONGEST_TIMEOUT),
             http_proxy: None,
             https_proxy: None,
+            ca_file: None,
+            verifies: true,
         }
     }
 
@@ -64,6 +70,34 @@ impl HttpSettings {
         }
     }
 
+    /// Trusts the certificate authorities of a PEM file besides those of the machine.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use logcore_delivery::{DeliveryErrorKind, HttpClient, HttpSettings};
+    ///
+    /// let settings = HttpSettings::new("https://tracking.example", Duration::from_secs(30)).ca_file("/no/ca.pem");
+    /// let error = HttpClient::start("example", &settings).unwrap_err();
+    /// assert_eq!(error.kind(), DeliveryErrorKind::Unverified);
+    /// ```
+    #[must_use]
+    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
+        Self {
+            ca_file: Some(path.into()),
+            ..self
+        }
+    }
+
+    /// Accepts every certificate, so that everybody on the way can read the key and the content.
+    #[must_use]
+    pub fn without_verification(self) -> Self {
+        Self {
+            verifies: false,
+            ..self
+        }
+    }
+
     /// Returns the longest time of a request without progress.
     #[must_use]
     pub fn timeout(&self) -> Duration {
@@ -73,11 +107,16 @@ impl HttpSettings {
     /// Creates the client. Without certificate authorities, only plain HTTP works.
     pub(super) fn client(&self) -> Result<Client, DeliveryError> {
         let setup = |error: reqwest::Error| DeliveryError::from_setup(&error);
-        match self.builder().map_err(setup)?.build() {
+        let authorities = self.ca_file.as_deref().map(read_authorities).transpose()?;
+        let builder = || {
+            let builder = self.builder().map_err(setup)?;
+            Ok(builder.tls_certs_merge(authorities.iter().flatten().cloned()))
+        };
+        match builder()?.build() {
             // A server without TLS needs no authorities, so that a machine without any can reach
             // it.
             Err(_) if self.base_url.starts_with("http://") => {
-                let builder = self.builder().map_err(setup)?;
+                let builder = builder()?;
                 builder.tls_certs_only([]).build().map_err(setup)
             }
             built => built.map_err(setup),
@@ -91,6 +130,9 @@ impl HttpSettings {
             .connect_timeout(self.timeout)
             // A redirect would take the key to another server, and a login page drops the content.
             .redirect(redirect::Policy::none());
+        if !self.verifies {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
         if let Some(url) = &self.https_proxy {
             builder = builder.proxy(Proxy::https(url)?);
         }
@@ -98,6 +140,23 @@ impl HttpSettings {
             builder = builder.proxy(Proxy::http(url)?);
         }
         Ok(builder)
+    }
+}
+
+/// The longest file of certificate authorities. That of a Linux distribution has 0.2 MB.
+const LONGEST_CA_FILE: u64 = 16 << 20;
+
+/// Reads the certificate authorities of a PEM file.
+fn read_authorities(path: &Path) -> Result<Vec<Certificate>, DeliveryError> {
+    let failed = |cause: String| {
+        let text = format!("cannot use the certificate authorities of {}: {cause}", path.display());
+        DeliveryError::permanent(DeliveryErrorKind::Unverified, text)
+    };
+    let pem = files::read(path, LONGEST_CA_FILE).map_err(|error| failed(error.to_string()))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(authorities) if !authorities.is_empty() => Ok(authorities),
+        Ok(_) => Err(failed("the file has no certificate; name a PEM file".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
     }
 }
 
