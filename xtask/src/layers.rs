@@ -24,6 +24,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
         "logcore-console",
         &["logcore", "logcore-formatters", "logcore-progress"],
     ),
+    ("logcore-mlflow", &["logcore", "logcore-delivery"]),
     ("logcore-tensorboard", &["logcore"]),
     ("logcore-wandb", &["logcore", "logcore-delivery"]),
     ("tally-sink", &["logcore"]),

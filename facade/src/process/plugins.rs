@@ -11,6 +11,8 @@ use logcore_gpu as _;
 use logcore_jsonl as _;
 #[cfg(feature = "memory")]
 use logcore_memory as _;
+#[cfg(feature = "mlflow")]
+use logcore_mlflow as _;
 #[cfg(feature = "tensorboard")]
 use logcore_tensorboard as _;
 #[cfg(feature = "wandb")]

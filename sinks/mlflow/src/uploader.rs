@@ -1,0 +1,602 @@
+//! Delivers the files of a run to the server, while they grow or afterwards.
+//!
+//! The uploader is a loop on one thread. The rows on disk are the queue: it sends those that the
+//! server does not have, then moves the mark in `mlflow.json`. After a lost reply or a kill, rows
+//! are sent again. They have the times of their calls, so that the server keeps each value once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use logcore::files::Folder;
+use logcore::sync::lock;
+use logcore::{Deadline, RunState, SupersededRows, canonical_name, epoch_seconds};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind, Lane, RequestBody, RetryingClient};
+
+use crate::api::{Batch, MlflowApi, RemoteRun, RunStatus};
+use crate::batches::{EncodedPoint, describe_infinity, split_pairs, split_points, to_millis};
+use crate::books::{DeliveredLoggers, RowTurn};
+use crate::documents::{CONFIG, RUN_TAG, RunDocuments, SUMMARY, tag_of_param};
+use crate::names::to_ascii_name;
+use crate::settings::{Experiment, MlflowSettings};
+use crate::spool::{ROWS, RowSpool, SpooledRow};
+use crate::state::MlflowState;
+use crate::window::MetricWindow;
+
+/// The run to deliver.
+pub(crate) struct DeliveryPlan {
+    /// The folder of the run, and its path.
+    pub(crate) folder: Folder,
+    pub(crate) dir: PathBuf,
+    pub(crate) settings: MlflowSettings,
+    /// The process that writes the rows, if that is this one.
+    pub(crate) live: Option<LiveRun>,
+}
+
+/// A run of this process.
+pub(crate) struct LiveRun {
+    /// The logger whose metrics have no prefix, unless `run.json` names another one.
+    pub(crate) first_logger: String,
+    /// Length of the rows of earlier processes, in bytes.
+    pub(crate) begins_at: u64,
+    /// `true` if earlier processes have written a part of the run.
+    pub(crate) is_resumed: bool,
+    /// The rows of this process that the server has.
+    pub(crate) delivered: Arc<Mutex<DeliveredLoggers>>,
+    /// The worst end of the loggers so far.
+    pub(crate) end: Arc<Mutex<RunState>>,
+}
+
+/// Delivers the run of a plan, until everything is delivered or no time is left. Calls `on_read`
+/// with the bytes of the rows that were sent. Returns the state that the run has ended with.
+///
+/// # Errors
+///
+/// If something is only on disk.
+pub(crate) fn deliver(
+    client: RetryingClient<MlflowApi>,
+    plan: DeliveryPlan,
+    on_read: &mut dyn FnMut(u64),
+) -> Result<RunState, DeliveryError> {
+    let documents = RunDocuments::read(&plan.folder);
+    let mut uploader = Uploader {
+        state: MlflowState::load(&plan.folder),
+        remote: RemoteRun::default(),
+        spool: RowSpool::default(),
+        lookahead: None,
+        window: MetricWindow::default(),
+        turns: Vec::new(),
+        window_end: None,
+        refused: BTreeSet::new(),
+        infinite: BTreeMap::new(),
+        superseded: SupersededRows::default(),
+        documents,
+        client,
+        plan,
+    };
+    uploader.establish()?;
+    uploader.run(on_read)
+}
+
+struct Uploader {
+    client: RetryingClient<MlflowApi>,
+    plan: DeliveryPlan,
+    documents: RunDocuments,
+    state: MlflowState,
+    /// The run on the server.
+    remote: RemoteRun,
+    spool: RowSpool,
+    /// A row that was read and belongs to the next window.
+    lookahead: Option<SpooledRow>,
+    window: MetricWindow,
+    /// The rows of this process in the window, each with its number there.
+    turns: Vec<(usize, RowTurn)>,
+    /// The place of the last line that was read for the window.
+    window_end: Option<Range<u64>>,
+    /// Names that the server has refused.
+    refused: BTreeSet<String>,
+    /// Tags of metrics that were infinite.
+    infinite: BTreeMap<String, String>,
+    /// The rows that later attempts have taken the place of.
+    superseded: SupersededRows,
+}
+
+impl Uploader {
+    /// Finds or creates the run on the server.
+    fn establish(&mut self) -> Result<(), DeliveryError> {
+        let run_id = self.documents.run_id().to_owned();
+        let is_same_server = self.state.uri == self.plan.settings.server.uri;
+        let known = match self.plan.settings.run_id.clone() {
+            Some(id) => Some(self.find_chosen(&id)?),
+            None if is_same_server && !self.state.run_id.is_empty() && !run_id.is_empty() => {
+                let found = self.client.persist(|api| api.run(&self.state.run_id))?;
+                // Somebody may have written the id of another run into the file.
+                found.filter(|run| run.tags.get(RUN_TAG) == Some(&run_id))
+            }
+            None => None,
+        };
+        self.remote = match known {
+            Some(run) => run,
+            None => self.find_or_create(&run_id)?,
+        };
+        self.check_active()?;
+        if !is_same_server || self.state.run_id != self.remote.id {
+            self.state = MlflowState {
+                uri: self.plan.settings.server.uri.clone(),
+                run_id: self.remote.id.clone(),
+                ..MlflowState::default()
+            };
+        }
+        self.state.complete = false;
+        self.save_state();
+        let uri = &self.plan.settings.server.uri;
+        let (experiment, run) = (&self.remote.experiment, &self.remote.id);
+        self.client
+            .control
+            .set_address(format!("{uri}/#/experiments/{experiment}/runs/{run}"));
+        if self.plan.live.is_some() {
+            self.client
+                .persist(|api| api.update_run(&self.remote.id, RunStatus::Running, None))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the run that the settings name.
+    fn find_chosen(&self, id: &str) -> Result<RemoteRun, DeliveryError> {
+        self.client.persist(|api| {
+            api.run(id)?.ok_or_else(|| {
+                let text = format!("the server has no run {id}; check `sinks.mlflow.run_id` and MLFLOW_RUN_ID");
+                DeliveryError::permanent(DeliveryErrorKind::NotFound, text)
+            })
+        })
+    }
+
+    /// Returns the run that has the tag of ours, or a new one. The search comes first, because the
+    /// reply to an earlier request may have been lost.
+    fn find_or_create(&self, run_id: &str) -> Result<RemoteRun, DeliveryError> {
+        let experiment = self.find_experiment()?;
+        let manifest = self.documents.manifest.as_ref();
+        let of_folder = || {
+            self.plan
+                .dir
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+        };
+        let of_manifest = manifest
+            .map(|manifest| manifest.name.clone())
+            .filter(|name| !name.is_empty());
+        let name = self
+            .plan
+            .settings
+            .run_name
+            .clone()
+            .or(of_manifest)
+            .or_else(of_folder)
+            .unwrap_or_default();
+        let started = manifest
+            .map(|manifest| manifest.started)
+            .filter(|started| *started > 0.0);
+        let started = to_millis(started.unwrap_or_else(|| epoch_seconds(SystemTime::now())));
+        let tags: Vec<_> = self.documents.tags(&self.plan.settings).into_iter().collect();
+        let tags = split_pairs(&tags).next().unwrap_or_default();
+        self.client.persist(|api| {
+            if !run_id.is_empty()
+                && let Some(run) = api.run_with_tag(&experiment, RUN_TAG, run_id)?
+            {
+                return Ok(run);
+            }
+            api.create_run(&experiment, &name, started, tags)
+        })
+    }
+
+    /// Returns the id of the experiment, which is created if the server has none of the name.
+    fn find_experiment(&self) -> Result<String, DeliveryError> {
+        self.client.persist(|api| {
+            let (experiment, name) = match &self.plan.settings.experiment {
+                Experiment::Named(name) => (api.experiment_named(name)?, name),
+                Experiment::WithId(id) => (api.experiment_with_id(id)?, id),
+            };
+            match (experiment, &self.plan.settings.experiment) {
+                (Some(experiment), _) if experiment.is_active() => Ok(experiment.id),
+                (Some(_), _) => Err(DeliveryError::permanent(
+                    DeliveryErrorKind::NotFound,
+                    format!("the experiment `{name}` is deleted on the server; restore it, or choose another one"),
+                )),
+                // If another process is faster, the next try finds its experiment.
+                (None, Experiment::Named(name)) => api.create_experiment(name).map_err(DeliveryError::into_temporary),
+                (None, Experiment::WithId(id)) => Err(DeliveryError::permanent(
+                    DeliveryErrorKind::NotFound,
+                    format!("the server has no experiment with the id {id}; check MLFLOW_EXPERIMENT_ID"),
+                )),
+            }
+        })
+    }
+
+    /// Waits until the run may be written: a user may have deleted it.
+    fn check_active(&mut self) -> Result<(), DeliveryError> {
+        let id = self.remote.id.clone();
+        if self.remote.is_active {
+            return Ok(());
+        }
+        self.remote = self.client.persist(|api| match api.run(&id)? {
+            Some(run) if run.is_active => Ok(run),
+            _ => Err(DeliveryError::permanent(
+                DeliveryErrorKind::NotFound,
+                format!("the run {id} is deleted on the server; restore it"),
+            )),
+        })?;
+        Ok(())
+    }
+
+    fn run(&mut self, on_read: &mut dyn FnMut(u64)) -> Result<RunState, DeliveryError> {
+        let mut flush_requested = true;
+        loop {
+            let is_over = self.client.control.is_ending();
+            self.documents = RunDocuments::read(&self.plan.folder);
+            self.superseded = self
+                .documents
+                .manifest
+                .as_ref()
+                .map(|run| run.superseded_rows())
+                .unwrap_or_default();
+            self.send_documents()?;
+            self.send_rows(is_over || flush_requested, on_read)?;
+            if is_over {
+                return self.finish();
+            }
+            let next = Deadline::after(self.plan.settings.interval);
+            flush_requested = self.client.control.wait_for_work(next);
+        }
+    }
+
+    /// Sends the rows that the server does not have, up to the last complete window; with `all`, up
+    /// to the last row.
+    fn send_rows(&mut self, all: bool, on_read: &mut dyn FnMut(u64)) -> Result<(), DeliveryError> {
+        loop {
+            let is_complete = self.read_window()?;
+            if self.window_end.is_none() || !(is_complete || all) {
+                return Ok(());
+            }
+            self.send_window()?;
+            on_read(self.state.mark.offset());
+            if !is_complete {
+                return Ok(());
+            }
+            if self.client.control.is_out_of_time(Lane::Rows) {
+                return Err(DeliveryError::gave_up());
+            }
+        }
+    }
+
+    /// Reads rows of one window. Returns `true` if there are rows behind it.
+    fn read_window(&mut self) -> Result<bool, DeliveryError> {
+        loop {
+            let next = match self.lookahead.take() {
+                Some(row) => Some(row),
+                None => {
+                    let read = self.spool.next_row(&self.plan.folder, &self.state.mark);
+                    read.map_err(|error| unreadable(&self.plan.dir.join(ROWS), &error))?
+                }
+            };
+            let Some(SpooledRow { row, line }) = next else {
+                return Ok(false);
+            };
+            if !self.window.takes(&row) {
+                self.lookahead = Some(SpooledRow { row, line });
+                return Ok(true);
+            }
+            let is_own = self.plan.live.as_ref().is_some_and(|live| line.start >= live.begins_at);
+            // A folder of several runs has rows of earlier ones.
+            let is_of_run = self.plan.live.as_ref().is_none_or(|live| live.is_resumed);
+            if is_own || (is_of_run && !self.superseded.contains(&row)) {
+                if is_own {
+                    self.turns.push((self.window.rows(), RowTurn::of(&row)));
+                }
+                let prefix = self.prefix_of(&row.logger);
+                self.window.push(&row, &prefix);
+            }
+            self.window_end = Some(line);
+        }
+    }
+
+    /// Returns the text before the metrics of a logger: none for the first one.
+    fn prefix_of(&self, logger: &str) -> String {
+        let of_plan = self.plan.live.as_ref().map(|live| &*live.first_logger);
+        match self.documents.first_logger().or(of_plan) {
+            Some(first) if canonical_name(first) != canonical_name(logger) => format!("{logger}/"),
+            _ => String::new(),
+        }
+    }
+
+    /// Sends the window, and moves the mark behind it.
+    fn send_window(&mut self) -> Result<(), DeliveryError> {
+        let (points, is_thinned) = self.window.take(&mut self.state.budget, self.plan.settings.rate);
+        if is_thinned && !std::mem::replace(&mut self.state.thinned, true) {
+            let text = format!(
+                "MLflow: the metrics have more than {} values a second; extremes are sent, and the whole rows are an \
+                 artifact at the end of the run",
+                self.plan.settings.rate
+            );
+            self.client.control.print_notice("thinned", &text);
+        }
+        self.tag_infinities(&points)?;
+        let points: Vec<_> = points
+            .into_iter()
+            .map(|(name, point)| EncodedPoint::new(name, point))
+            .collect();
+        let mut refused = BTreeSet::new();
+        for batch in split_points(&points) {
+            self.send_points(batch, &mut refused)?;
+        }
+        if let Some(live) = &self.plan.live {
+            let mut delivered = lock(&live.delivered);
+            for (row, turn) in self.turns.drain(..) {
+                delivered.add(&turn, refused.contains(&row));
+            }
+        }
+        if let Some(mark) = self.window_end.take().and_then(|line| self.spool.mark_behind(line)) {
+            self.state.mark = mark;
+            self.save_state();
+        }
+        Ok(())
+    }
+
+    /// Sends points. On a refusal the names are tried apart, so that a bad one spoils no other.
+    fn send_points(&mut self, points: &[EncodedPoint], refused: &mut BTreeSet<usize>) -> Result<(), DeliveryError> {
+        let is_known = |point: &&EncodedPoint| self.refused.contains(&point.name);
+        refused.extend(points.iter().filter(is_known).map(|point| point.point.row));
+        let wanted: Vec<_> = points.iter().filter(|point| !is_known(point)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let metrics: Vec<_> = wanted.iter().map(|point| &*point.json).collect();
+        let batch = Batch {
+            metrics: &metrics,
+            ..Batch::default()
+        };
+        let Some(error) = self.log_batch(batch)? else {
+            return Ok(());
+        };
+        let names: BTreeSet<_> = wanted.iter().map(|point| &*point.name).collect();
+        if names.len() > 1 {
+            let middle = names
+                .iter()
+                .nth(names.len() / 2)
+                .map(|name| (*name).to_owned())
+                .unwrap_or_default();
+            let (first, second): (Vec<_>, Vec<_>) = wanted.into_iter().cloned().partition(|point| point.name < middle);
+            self.send_points(&first, refused)?;
+            return self.send_points(&second, refused);
+        }
+        let name = wanted[0].name.clone();
+        let ascii = to_ascii_name(&name);
+        if ascii != name {
+            let renamed = wanted
+                .into_iter()
+                .map(|known| EncodedPoint::new(ascii.clone(), known.point));
+            let renamed: Vec<_> = renamed.collect();
+            return self.send_points(&renamed, refused);
+        }
+        self.client
+            .control
+            .skip(&format!("the metric `{name}` is refused: {error}"));
+        refused.extend(wanted.iter().map(|point| point.point.row));
+        self.refused.insert(name);
+        Ok(())
+    }
+
+    /// Sends a batch. Returns the error of a server that refuses its content twice.
+    fn log_batch(&mut self, batch: Batch<'_>) -> Result<Option<DeliveryError>, DeliveryError> {
+        let is_refusal = |error: &DeliveryError| error.kind() == DeliveryErrorKind::Refused && !error.is_temporary();
+        let mut was_refused = false;
+        loop {
+            let id = self.remote.id.clone();
+            match self.client.persist_unless(is_refusal, |api| api.log_batch(&id, batch)) {
+                Ok(()) => return Ok(None),
+                Err(error) if is_refusal(&error) => {
+                    // A run that a user has deleted refuses everything, until it is restored.
+                    let now = self.client.persist(|api| api.run(&id))?;
+                    let is_active = now.is_some_and(|run| run.is_active);
+                    if is_active && std::mem::replace(&mut was_refused, true) {
+                        return Ok(Some(error));
+                    }
+                    self.remote.is_active = is_active;
+                    self.check_active()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Notes infinite values in tags, because MLflow has the greatest number instead.
+    fn tag_infinities(&mut self, points: &[(String, crate::window::MetricPoint)]) -> Result<(), DeliveryError> {
+        let mut tags = Vec::new();
+        for (name, point) in points.iter().filter(|(_, point)| point.value.is_infinite()) {
+            let tag = format!("logcore.infinite.{name}");
+            if !self.infinite.contains_key(&tag) && !self.remote.tags.contains_key(&tag) {
+                let text = format!("{} at step {}", describe_infinity(point.value), point.step);
+                self.infinite.insert(tag.clone(), text.clone());
+                tags.push((tag, text));
+            }
+        }
+        self.send_pairs(&tags, PairKind::Tag)
+    }
+
+    /// Sends the params and tags that the server does not have.
+    fn send_documents(&mut self) -> Result<(), DeliveryError> {
+        let mut params = Vec::new();
+        let mut tags = Vec::new();
+        for (name, value) in self.documents.params() {
+            match self.remote.params.get(&name) {
+                Some(known) if *known == value => {}
+                // MLflow never changes a param.
+                Some(_) => tags.push(tag_of_param(&name, &value)),
+                None => params.push((name, value)),
+            }
+        }
+        tags.extend(self.documents.tags(&self.plan.settings));
+        tags.retain(|(name, value)| self.remote.tags.get(name) != Some(value));
+        self.send_pairs(&params, PairKind::Param)?;
+        self.send_pairs(&tags, PairKind::Tag)
+    }
+
+    /// Sends params or tags. A param that the server refuses becomes a tag.
+    fn send_pairs(&mut self, pairs: &[(String, String)], kind: PairKind) -> Result<(), DeliveryError> {
+        for batch in split_pairs(pairs) {
+            self.send_batch_of_pairs(batch, kind)?;
+        }
+        Ok(())
+    }
+
+    fn send_batch_of_pairs(&mut self, pairs: &[(String, String)], kind: PairKind) -> Result<(), DeliveryError> {
+        let batch = match kind {
+            PairKind::Param => Batch {
+                params: pairs,
+                ..Batch::default()
+            },
+            PairKind::Tag => Batch {
+                tags: pairs,
+                ..Batch::default()
+            },
+        };
+        let error = self.log_batch(batch)?;
+        match (error, pairs) {
+            (Some(error), [(name, value)]) => {
+                let refused = pairs.iter().cloned();
+                match kind {
+                    PairKind::Param => {
+                        self.remote.params.extend(refused);
+                        return self.send_batch_of_pairs(&[tag_of_param(name, value)], PairKind::Tag);
+                    }
+                    PairKind::Tag => {
+                        self.client
+                            .control
+                            .skip(&format!("the tag `{name}` is refused: {error}"));
+                        self.remote.tags.extend(refused);
+                    }
+                }
+            }
+            (Some(_), pairs) => {
+                let (first, second) = pairs.split_at(pairs.len() / 2);
+                self.send_batch_of_pairs(first, kind)?;
+                self.send_batch_of_pairs(second, kind)?;
+            }
+            (None, pairs) => match kind {
+                PairKind::Param => self.remote.params.extend(pairs.iter().cloned()),
+                PairKind::Tag => self.remote.tags.extend(pairs.iter().cloned()),
+            },
+        }
+        Ok(())
+    }
+
+    /// Sends the end of the run.
+    fn finish(&mut self) -> Result<RunState, DeliveryError> {
+        let (end, ended) = match &self.plan.live {
+            Some(live) => (*lock(&live.end), None),
+            None => {
+                let manifest = self.documents.manifest.as_ref();
+                (
+                    self.documents.end(&self.plan.dir),
+                    manifest.and_then(|manifest| manifest.ended),
+                )
+            }
+        };
+        self.send_artifacts()?;
+        let ended = to_millis(ended.unwrap_or_else(|| epoch_seconds(SystemTime::now())));
+        let status = match end {
+            RunState::Finished => RunStatus::Finished,
+            RunState::Failed => RunStatus::Failed,
+            // Of a folder without a run nothing else is known than that its rows end.
+            _ if self.documents.manifest.is_none() && self.plan.live.is_none() => RunStatus::Finished,
+            _ => RunStatus::Killed,
+        };
+        self.client
+            .persist(|api| api.update_run(&self.remote.id, status, Some(ended)))?;
+        self.state.complete = true;
+        self.save_state();
+        if let Some(live) = &self.plan.live {
+            lock(&live.delivered).complete();
+        }
+        Ok(end)
+    }
+
+    /// Uploads the documents of the run, and the rows if their values are not all on the server.
+    fn send_artifacts(&mut self) -> Result<(), DeliveryError> {
+        if !self.plan.settings.has_artifacts {
+            return Ok(());
+        }
+        let Some(root) = proxy_path(&self.remote.artifact_uri) else {
+            let text = format!(
+                "MLflow: no files are uploaded, because the server keeps artifacts elsewhere ({}); start it with \
+                 `--artifacts-destination`, or set `sinks.mlflow.artifacts` to false",
+                logcore_delivery::quote(&self.remote.artifact_uri)
+            );
+            self.client.control.print_notice("artifacts", &text);
+            return Ok(());
+        };
+        let client = RetryingClient {
+            lane: Lane::Files,
+            ..self.client.clone()
+        };
+        let names = [Some(CONFIG), Some(SUMMARY), self.state.thinned.then_some(ROWS)];
+        for name in names.into_iter().flatten() {
+            let sent = client.persist_unless(
+                |error| !error.is_temporary(),
+                |api| {
+                    let file = match self.plan.folder.open_file(Path::new(name)) {
+                        Ok(file) => file,
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                        Err(error) => return Err(unreadable(&self.plan.dir.join(name), &error)),
+                    };
+                    let content = RequestBody::file(file, &client.control, Lane::Files);
+                    let content = content.map_err(|error| unreadable(&self.plan.dir.join(name), &error))?;
+                    api.put_artifact(&root, name, content)
+                },
+            );
+            match sent {
+                Err(error) if error.kind() != DeliveryErrorKind::GaveUp => {
+                    client
+                        .control
+                        .skip(&format!("the file {name} is not uploaded: {error}"));
+                }
+                sent => sent?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves the position. On an error, a later delivery sends some rows again.
+    fn save_state(&self) {
+        if let Err(error) = self.state.save(&self.plan.folder) {
+            let path = self.plan.dir.join(MlflowState::FILE);
+            let text = format!("MLflow: cannot write {}: {error}; the delivery goes on", path.display());
+            self.client.control.print_notice("position", &text);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PairKind {
+    Param,
+    Tag,
+}
+
+/// Returns the segments of a run's folder behind the server's proxy for artifacts; `None` if the
+/// artifacts are elsewhere.
+fn proxy_path(artifact_uri: &str) -> Option<Vec<String>> {
+    // `mlflow-artifacts://host/…` names another server, which would get the login.
+    let path = artifact_uri.strip_prefix("mlflow-artifacts:/")?;
+    let segments: Vec<_> = path.split('/').map(str::to_owned).collect();
+    let is_plain = |segment: &String| !matches!(&**segment, "" | "." | "..");
+    segments.iter().all(is_plain).then_some(segments)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> DeliveryError {
+    DeliveryError::permanent(
+        DeliveryErrorKind::Unreadable,
+        format!("cannot read {}: {error}", path.display()),
+    )
+}
