@@ -73,7 +73,7 @@ use std::sync::Arc;
 
 use logcore::{
     BuildContext, ConfigError, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices, PendingDelivery,
-    ResumePoint, Sink, SinkBooks, SinkError, registry,
+    ResumePoint, RunInfo, Sink, SinkBooks, SinkError, registry,
 };
 use serde_json::Value;
 
@@ -92,7 +92,7 @@ const NAME: &str = "MLflow";
 pub struct MlflowSink {
     logger: String,
     dir: PathBuf,
-    attempt: u32,
+    info: RunInfo,
     /// `None` on ranks above 0.
     settings: Option<MlflowSettings>,
     /// `None` before the start, and without a thread.
@@ -115,7 +115,7 @@ impl MlflowSink {
         Ok(Self {
             logger: context.logger().to_owned(),
             dir: context.log_dir().to_owned(),
-            attempt: context.run().attempt(),
+            info: context.run().clone(),
             settings: context.ranks().is_first().then_some(settings),
             run: None,
             is_last: false,
@@ -130,13 +130,7 @@ impl Sink for MlflowSink {
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
         if let (Some(settings), None) = (&self.settings, &self.run) {
-            self.run = Some(MlflowRun::join(
-                &self.dir,
-                settings,
-                &self.logger,
-                self.attempt,
-                notices,
-            )?);
+            self.run = Some(MlflowRun::join(&self.dir, settings, &self.logger, &self.info, notices)?);
         }
         Ok(())
     }

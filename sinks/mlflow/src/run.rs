@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use logcore::files::Folder;
 use logcore::sync::lock;
-use logcore::{Deadline, LoggerEnd, Notices, PerProcess, RunState, SinkBooks, SinkError, suppress_logging};
+use logcore::{Deadline, LoggerEnd, Notices, PerProcess, RunInfo, RunState, SinkBooks, SinkError, suppress_logging};
 use logcore_delivery::{DeliveryControl, DeliveryError, DeliveryErrorKind, Lane, RetryingClient, lock_delivery};
 
 use crate::NAME;
@@ -53,7 +53,7 @@ impl MlflowRun {
         dir: &Path,
         settings: &MlflowSettings,
         logger: &str,
-        attempt: u32,
+        info: &RunInfo,
         notices: &Notices,
     ) -> Result<Arc<Self>, SinkError> {
         let mut runs = lock(RUNS.get());
@@ -73,7 +73,7 @@ impl MlflowRun {
             }),
         });
         run.control.set_notices(notices.clone());
-        run.begin_delivery(settings.clone(), logger, attempt)?;
+        run.begin_delivery(settings.clone(), logger, info.clone())?;
         runs.insert(dir.to_owned(), Arc::clone(&run));
         Ok(run)
     }
@@ -83,12 +83,17 @@ impl MlflowRun {
         lock(RUNS.get()).as_ref().is_some_and(|runs| runs.contains_key(dir))
     }
 
-    fn begin_delivery(self: &Arc<Self>, settings: MlflowSettings, logger: &str, attempt: u32) -> Result<(), SinkError> {
+    fn begin_delivery(
+        self: &Arc<Self>,
+        settings: MlflowSettings,
+        logger: &str,
+        info: RunInfo,
+    ) -> Result<(), SinkError> {
         let begins_at = fs::symlink_metadata(self.dir.join(ROWS)).map_or(0, |metadata| metadata.len());
         let live = LiveRun {
             first_logger: logger.to_owned(),
             begins_at,
-            is_resumed: attempt > 1,
+            run: info,
             delivered: Arc::clone(&self.delivered),
             end: Arc::clone(&self.end),
         };

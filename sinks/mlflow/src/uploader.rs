@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use logcore::files::Folder;
 use logcore::sync::lock;
-use logcore::{Deadline, RunState, SupersededRows, canonical_name, epoch_seconds};
+use logcore::{Deadline, RunInfo, RunState, SupersededRows, canonical_name, epoch_seconds};
 use logcore_delivery::{DeliveryError, DeliveryErrorKind, Lane, RequestBody, RetryingClient};
 
 use crate::api::{Batch, MlflowApi, RemoteRun, RunStatus};
@@ -42,12 +42,19 @@ pub(crate) struct LiveRun {
     pub(crate) first_logger: String,
     /// Length of the rows of earlier processes, in bytes.
     pub(crate) begins_at: u64,
-    /// `true` if earlier processes have written a part of the run.
-    pub(crate) is_resumed: bool,
+    /// The run, which knows the steps at which its loggers go on.
+    pub(crate) run: RunInfo,
     /// The rows of this process that the server has.
     pub(crate) delivered: Arc<Mutex<DeliveredLoggers>>,
     /// The worst end of the loggers so far.
     pub(crate) end: Arc<Mutex<RunState>>,
+}
+
+impl LiveRun {
+    /// Returns `true` if earlier processes have written a part of the run.
+    fn is_resumed(&self) -> bool {
+        self.run.attempt() > 1
+    }
 }
 
 /// Delivers the run of a plan, until everything is delivered or no time is left. Calls `on_read`
@@ -236,20 +243,46 @@ impl Uploader {
         loop {
             let is_over = self.client.control.is_ending();
             self.documents = RunDocuments::read(&self.plan.folder);
-            self.superseded = self
-                .documents
-                .manifest
-                .as_ref()
-                .map(|run| run.superseded_rows())
-                .unwrap_or_default();
             self.send_documents()?;
-            self.send_rows(is_over || flush_requested, on_read)?;
+            if is_over || self.has_place() {
+                self.superseded = self.superseded_rows();
+                self.send_rows(is_over || flush_requested, on_read)?;
+            }
             if is_over {
                 return self.finish();
             }
             let next = Deadline::after(self.plan.settings.interval);
             flush_requested = self.client.control.wait_for_work(next);
         }
+    }
+
+    /// Returns `false` until a resumed run has a row: before, nobody knows which of the earlier rows
+    /// the run abandons.
+    fn has_place(&self) -> bool {
+        let Some(live) = self.plan.live.as_ref().filter(|live| live.is_resumed()) else {
+            return true;
+        };
+        let rows = self
+            .plan
+            .folder
+            .open_file(Path::new(ROWS))
+            .and_then(|file| file.metadata());
+        rows.is_ok_and(|metadata| metadata.len() > live.begins_at)
+    }
+
+    fn superseded_rows(&self) -> SupersededRows {
+        let of_manifest = self
+            .documents
+            .manifest
+            .as_ref()
+            .map(|manifest| manifest.superseded_rows());
+        let mut superseded = of_manifest.unwrap_or_default();
+        if let Some(live) = &self.plan.live {
+            for (logger, step) in live.run.first_steps() {
+                superseded.add(live.run.attempt(), &logger, step);
+            }
+        }
+        superseded
     }
 
     /// Sends the rows that the server does not have, up to the last complete window; with `all`, up
@@ -290,7 +323,7 @@ impl Uploader {
             }
             let is_own = self.plan.live.as_ref().is_some_and(|live| line.start >= live.begins_at);
             // A folder of several runs has rows of earlier ones.
-            let is_of_run = self.plan.live.as_ref().is_none_or(|live| live.is_resumed);
+            let is_of_run = self.plan.live.as_ref().is_none_or(LiveRun::is_resumed);
             if is_own || (is_of_run && !self.superseded.contains(&row)) {
                 if is_own {
                     self.turns.push((self.window.rows(), RowTurn::of(&row)));

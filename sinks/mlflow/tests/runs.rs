@@ -266,7 +266,8 @@ fn more_values_than_the_rate_are_thinned_and_the_rows_uploaded() {
     assert_delivered(&logger.finish(), 5000);
     let run = server.run();
     let points = run.points("loss");
-    assert!(points.len() < 600, "{}", points.len());
+    // The run may touch two minutes.
+    assert!(points.len() < 1300, "{}", points.len());
     assert!(points.contains(&(2345, json!(1e6 + 0.0))), "the spike is there");
     assert_eq!(run.points("acc").last(), Some(&(4999, json!(4999.0))));
     let rows = String::from_utf8(run.artifacts["metrics.jsonl"].clone()).unwrap();
