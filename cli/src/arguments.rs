@@ -81,7 +81,7 @@ pub(crate) enum Command {
     Doctor(DoctorArguments),
     /// Delete old runs, after a list and a yes
     Prune(PruneArguments),
-    /// Deliver W&B runs that are only on disk
+    /// Deliver runs that are only on disk to W&B or MLflow
     Sync(SyncArguments),
     /// Print the manual in the form that `man` reads
     Man(ManArguments),
@@ -283,12 +283,23 @@ pub(crate) struct PruneArguments {
 pub(crate) struct SyncArguments {
     /// Folders of runs, or folders that hold runs [default: the folder of the runs]
     pub(crate) folders: Vec<PathBuf>,
-    /// The address of the W&B server
+    /// The kind of the server
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) to: SyncTarget,
+    /// The address of the server
     #[arg(long)]
     pub(crate) url: Option<String>,
     /// Give up on a run after so many seconds of failures
     #[arg(long, value_name = "SECONDS")]
     pub(crate) retry_limit: Option<u64>,
+}
+
+/// A kind of server that runs are delivered to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SyncTarget {
+    #[default]
+    Wandb,
+    Mlflow,
 }
 
 impl Command {

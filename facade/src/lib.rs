@@ -249,6 +249,8 @@ pub use self::api::gpu;
 pub use self::api::logger::{EnteredLogger, UnifiedLogger};
 pub use self::api::manager::{LogManager, cleanup_logging, get_logger, setup_logging};
 pub use self::api::metrics::{MetricHandle, Metrics};
+#[cfg(feature = "mlflow")]
+pub use self::api::mlflow;
 pub use self::api::recovery::{recover, recover_trusted};
 #[cfg(feature = "wandb")]
 pub use self::api::wandb;
@@ -268,6 +270,9 @@ mod pages {
     struct Testing;
     #[doc = include_str!("../../docs/sweeps.md")]
     struct Sweeps;
+    #[cfg(feature = "mlflow")]
+    #[doc = include_str!("../../docs/mlflow.md")]
+    struct Mlflow;
     #[doc = include_str!("../../docs/tensorboard.md")]
     struct TensorBoard;
 }

@@ -17,7 +17,8 @@ pub(super) struct RunContents {
     pub(super) foreign: Option<PathBuf>,
     /// `true` if a killed process has left a ring.
     pub(super) has_ring: bool,
-    /// A W&B log that the server does not have completely, relative to the folder.
+    /// A W&B log, or the position of a delivery to MLflow, that the server does not have completely,
+    /// relative to the folder.
     pub(super) unsent: Option<PathBuf>,
 }
 
@@ -53,6 +54,9 @@ const FILES: [&str; 7] = [
     "summary.json",
     RunManifest::FILE,
 ];
+/// The position of a delivery to MLflow, and its lock.
+const MLFLOW: [&str; 2] = [MLFLOW_POSITION, ".mlflow.lock"];
+pub(super) const MLFLOW_POSITION: &str = "mlflow.json";
 /// The file by which a person stops a run.
 const STOP: &str = "STOP";
 /// Begins the names of temporary files and rings.
@@ -67,7 +71,7 @@ const TENSORBOARD_FILE: &str = "events.out.tfevents.";
 const WANDB_FOLDERS: [&str; 4] = ["files", "artifacts", "logs", "tmp"];
 /// Deepest folder that is looked into: each level has an open descriptor.
 const MAX_DEPTH: usize = 32;
-/// Most bytes of the file with the progress of a W&B log.
+/// Most bytes of the file with the progress of a delivery.
 const MAX_PROGRESS: u64 = 16 << 20;
 
 /// Looks into the folder of a run. `texts` are the names of text files, beside the usual one.
@@ -89,7 +93,12 @@ fn scan_folder(
         match place.part(&entry, texts) {
             Some(Part::File) => {
                 contents.bytes += entry.bytes;
-                if place == Place::WandbRun && is_log(&entry) && !is_delivered(folder, &entry) {
+                let is_unsent = match place {
+                    Place::Run => entry.name == MLFLOW_POSITION && !is_complete(folder, Path::new(MLFLOW_POSITION)),
+                    Place::WandbRun => is_log(&entry) && !is_delivered(folder, &entry),
+                    _ => false,
+                };
+                if is_unsent {
                     contents.unsent.get_or_insert(entry_path);
                 }
             }
@@ -178,7 +187,7 @@ fn is_run_file(name: &str, texts: &BTreeSet<String>) -> bool {
     let is_lock = name
         .strip_prefix(RunManifest::LOCK)
         .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(".rank").is_some_and(is_number));
-    if is_lock || name == STOP {
+    if is_lock || name == STOP || MLFLOW.contains(&name) {
         return true;
     }
     let name = match name.rsplit_once('.') {
@@ -216,11 +225,15 @@ fn is_delivered(folder: &Folder, log: &FolderEntry) -> bool {
         name.push(suffix);
         PathBuf::from(name)
     };
+    folder.open_file(&beside(".synced")).is_ok() || is_complete(folder, &beside(".upload"))
+}
+
+/// Returns `true` if the file with the progress of a delivery says that the server has everything.
+fn is_complete(folder: &Folder, progress: &Path) -> bool {
     let has_all = |progress: Value| progress["complete"] == true;
-    folder.open_file(&beside(".synced")).is_ok()
-        || folder
-            .read(&beside(".upload"), MAX_PROGRESS)
-            .is_ok_and(|bytes| serde_json::from_slice(&bytes).is_ok_and(has_all))
+    folder
+        .read(progress, MAX_PROGRESS)
+        .is_ok_and(|bytes| serde_json::from_slice(&bytes).is_ok_and(has_all))
 }
 
 #[cfg(test)]

@@ -349,11 +349,17 @@ impl Display for KeptBecause {
             Self::Unrecovered => {
                 f.write_str("was killed, and its last lines are not in its files: run `logcore repair` first")
             }
-            Self::Unsent(log) => write!(
-                f,
-                "is not on the W&B server completely ({}): run `logcore sync` first, or add --unsent",
-                log.display()
-            ),
+            Self::Unsent(file) => {
+                let target = match file == Path::new(contents::MLFLOW_POSITION) {
+                    true => " --to mlflow",
+                    false => "",
+                };
+                write!(
+                    f,
+                    "is not on its server completely ({}): run `logcore sync{target}` first, or add --unsent",
+                    file.display()
+                )
+            }
             Self::Foreign(file) => write!(
                 f,
                 "holds {}, which logcore has not written: move that away, or delete the folder yourself",

@@ -7,6 +7,8 @@ pub mod gpu;
 pub(crate) mod logger;
 pub(crate) mod manager;
 pub(crate) mod metrics;
+#[cfg(feature = "mlflow")]
+pub mod mlflow;
 pub(crate) mod recovery;
 #[cfg(feature = "wandb")]
 pub mod wandb;

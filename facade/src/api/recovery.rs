@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(any(feature = "mlflow", feature = "wandb"))]
+use logcore_pipeline::print_notice;
 use logcore_pipeline::{Recovered, RecoveryError};
 
 use crate::run::note_killed;
@@ -22,6 +24,25 @@ use crate::run::note_killed;
 /// ```
 pub fn recover(folder: &Path) -> Vec<Result<Recovered, RecoveryError>> {
     logcore_pipeline::recover(folder, &note_killed)
+}
+
+/// Recovers the runs of a folder, and prints what was recovered, before they are delivered.
+#[cfg(any(feature = "mlflow", feature = "wandb"))]
+pub(crate) fn recover_and_print(log_dir: &Path) {
+    for outcome in recover(log_dir) {
+        match outcome {
+            Ok(recovered) => drop(print_notice(
+                &format!("recovered {}", recovered.pid),
+                &recovered.to_string(),
+            )),
+            // If the run belongs to the live process, the delivery reports it.
+            Err(RecoveryError::Live { .. }) => {}
+            Err(error) => drop(print_notice(
+                &format!("ring in {}", log_dir.display()),
+                &error.to_string(),
+            )),
+        }
+    }
 }
 
 /// Does the same for a folder whose contents the user trusts: a copy of a ring is delivered into

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use logcore::Notices;
 use logcore::log::Level;
 use logcore::{JsonCapture, redacted};
-use logcore_pipeline::{RecoveryError, print_notice};
+use logcore_pipeline::print_notice;
 pub use logcore_wandb::{
     AlertLevel, Artifact, Histogram, Html, Image, LogPart, LoggedRun, Media, MediaError, MetricDefinition, SavePolicy,
     ServerAnswer, ServerCheck, SyncError, SyncOptions, SyncReport, Synced, Table, find_logs, read_log,
@@ -16,7 +16,7 @@ pub use logcore_wandb::{
 use logcore_wandb::{MessageText, RunHandle};
 use serde_json::Value;
 
-use crate::api::recovery::recover;
+use crate::api::recovery::recover_and_print;
 use crate::logger::inner::LoggerInner;
 
 /// Delivers the log of a run to the server. Repeating is harmless: nothing is sent twice.
@@ -46,20 +46,7 @@ pub fn sync(log: &Path, options: &SyncOptions, progress: impl FnMut(u64, u64) + 
     let whole = log.canonicalize().unwrap_or_default();
     // `<log_dir>/wandb/<run>/<log>`
     if let Some(log_dir) = whole.ancestors().nth(3) {
-        for outcome in recover(log_dir) {
-            match outcome {
-                Ok(recovered) => drop(print_notice(
-                    &format!("recovered {}", recovered.pid),
-                    &recovered.to_string(),
-                )),
-                // If the log belongs to the live process, the sync reports it.
-                Err(RecoveryError::Live { .. }) => {}
-                Err(error) => drop(print_notice(
-                    &format!("ring in {}", log_dir.display()),
-                    &error.to_string(),
-                )),
-            }
-        }
+        recover_and_print(log_dir);
     }
     let mut options = options.clone();
     options

@@ -181,7 +181,8 @@ impl Sink for MlflowSink {
     }
 
     fn destination(&self) -> Option<String> {
-        self.run.as_ref()?.address()
+        let uri = || Some(self.settings.as_ref()?.server.uri.clone());
+        self.run.as_ref().and_then(|run| run.address()).or_else(uri)
     }
 }
 

@@ -56,8 +56,8 @@ pub(super) fn examine(log_dir: &Path) -> Vec<Finding> {
     if unsent > 0 {
         findings.push(Finding::warning(
             "unsent runs",
-            format!("{unsent} that the W&B server does not have completely"),
-            format!("`logcore sync {shown}` delivers them"),
+            format!("{unsent} that their server does not have completely"),
+            format!("`logcore sync {shown}`, for MLflow `logcore sync --to mlflow {shown}`, delivers them"),
         ));
     }
     findings
