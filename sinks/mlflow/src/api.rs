@@ -143,15 +143,16 @@ impl MlflowApi {
             .experiment)
     }
 
-    /// Creates an experiment, and returns its id.
+    /// Creates an experiment, and returns its id. The tag has the UI show it as one of trainings, and
+    /// not as one of language models.
     pub(crate) fn create_experiment(&self, name: &str) -> Result<String, DeliveryError> {
         #[derive(Deserialize)]
         struct Reply {
             experiment_id: String,
         }
-        Ok(self
-            .post::<Reply>("experiments/create", &json!({"name": name}))?
-            .experiment_id)
+        let kind = json!({"key": "mlflow.experimentKind", "value": "custom_model_development"});
+        let request = json!({"name": name, "tags": [kind]});
+        Ok(self.post::<Reply>("experiments/create", &request)?.experiment_id)
     }
 
     /// Returns the run of an id.

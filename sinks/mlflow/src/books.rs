@@ -5,8 +5,10 @@
 //! step, until its next step. The rows of a logger have the same turns.
 
 use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex};
 
-use logcore::{SinkBooks, StoredRow, canonical_name};
+use logcore::sync::{lock, wait_timeout};
+use logcore::{Deadline, SinkBooks, StoredRow, canonical_name};
 use logcore_delivery::{DeliveryPosition, SpoolBooks};
 
 /// Why a call that is in no row cannot be delivered.
@@ -19,6 +21,8 @@ const REFUSED: &str = "refused by the server";
 pub(crate) struct CallBooks {
     turns: Turns,
     books: SpoolBooks,
+    /// `true` if no call comes any more.
+    is_closed: bool,
 }
 
 impl CallBooks {
@@ -32,47 +36,41 @@ impl CallBooks {
         }
     }
 
+    /// Notes that no call comes any more.
+    pub(crate) fn close(&mut self) {
+        if !std::mem::replace(&mut self.is_closed, true) {
+            self.books.mark(self.turns.begun, 0);
+        }
+    }
+
     /// Returns the books after what the server has of the logger.
     pub(crate) fn after(&mut self, delivered: &DeliveredRows) -> SinkBooks {
-        let turns = &delivered.turns;
-        if !delivered.is_complete {
-            let mut books = self.books.delivered_to(DeliveryPosition {
-                // The last turn may go on.
-                reached: turns.begun.saturating_sub(1),
-                missing: 0,
-            });
-            drop_refused(&mut books, delivered.refused);
-            return books;
+        // The last turn may go on.
+        let open = u64::from(!self.is_closed);
+        let mut books = self.books.delivered_to(DeliveryPosition {
+            reached: delivered.turns.begun.saturating_sub(open),
+            missing: 0,
+        });
+        if delivered.is_complete {
+            let missing = std::mem::take(&mut books.spooled);
+            books.drop_for(NOT_ON_DISK, missing);
         }
-        let mut books = match turns.begun < self.turns.begun {
-            false => self.books.complete(),
-            true => {
-                let mut books = self.books.delivered_to(DeliveryPosition {
-                    reached: turns.begun,
-                    missing: 0,
-                });
-                let missing = std::mem::take(&mut books.spooled);
-                books.drop_for(NOT_ON_DISK, missing);
-                books
-            }
-        };
-        drop_refused(&mut books, delivered.refused);
+        let refused = delivered.refused.min(books.delivered);
+        books.delivered -= refused;
+        books.drop_for(REFUSED, refused);
         books
     }
 }
 
-/// Moves calls whose values were refused from the delivered ones to the dropped ones.
-fn drop_refused(books: &mut SinkBooks, refused: u64) {
-    let refused = refused.min(books.delivered);
-    if refused > 0 {
-        books.delivered -= refused;
-        books.drop_for(REFUSED, refused);
-    }
-}
-
-/// The rows of each logger that the server has.
+/// The rows of each logger that the server has, as the thread of the delivery knows them.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveredLoggers {
+    state: Mutex<DeliveredState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct DeliveredState {
     loggers: BTreeMap<String, DeliveredRows>,
     is_complete: bool,
 }
@@ -88,25 +86,44 @@ pub(crate) struct DeliveredRows {
 }
 
 impl DeliveredLoggers {
-    /// Counts a row; `is_refused` if the server did not take all of its values.
-    pub(crate) fn add(&mut self, row: &RowTurn, is_refused: bool) {
-        let rows = self.loggers.entry(row.logger.clone()).or_default();
-        rows.turns.add(row.step);
-        rows.refused += u64::from(is_refused);
+    /// Counts rows, each with `true` if the server did not take all of its values.
+    pub(crate) fn add(&self, rows: impl Iterator<Item = (RowTurn, bool)>) {
+        let mut state = lock(&self.state);
+        for (row, is_refused) in rows {
+            let rows = state.loggers.entry(row.logger).or_default();
+            rows.turns.add(row.step);
+            rows.refused += u64::from(is_refused);
+        }
+        self.changed.notify_all();
     }
 
     /// Returns the rows of a logger.
     pub(crate) fn of(&self, logger: &str) -> DeliveredRows {
+        lock(&self.state).of(logger)
+    }
+
+    /// Notes that the server has all rows, and that no row comes any more.
+    pub(crate) fn complete(&self) {
+        lock(&self.state).is_complete = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the rows of a logger are enough, at most until the deadline.
+    pub(crate) fn wait_for(&self, logger: &str, deadline: Deadline, mut is_enough: impl FnMut(&DeliveredRows) -> bool) {
+        let mut state = lock(&self.state);
+        while !is_enough(&state.of(logger)) && !deadline.has_passed() {
+            state = wait_timeout(&self.changed, state, deadline.remaining());
+        }
+    }
+}
+
+impl DeliveredState {
+    fn of(&self, logger: &str) -> DeliveredRows {
         let rows = self.loggers.get(&*canonical_name(logger)).cloned();
         DeliveredRows {
             is_complete: self.is_complete,
             ..rows.unwrap_or_default()
         }
-    }
-
-    /// Notes that the server has all rows, and that no row comes any more.
-    pub(crate) fn complete(&mut self) {
-        self.is_complete = true;
     }
 }
 
@@ -158,18 +175,19 @@ mod tests {
             steps in prop::collection::vec(0..4_u64, 1..60), read in 0..60_usize, refused in 0..3_usize,
         ) {
             let mut calls = CallBooks::default();
-            let mut server = DeliveredLoggers::default();
+            let server = DeliveredLoggers::default();
             let read = read.min(steps.len());
             for (at, step) in steps.iter().enumerate() {
                 calls.add(*step);
                 if at < read {
-                    server.add(&row(*step), at < refused);
+                    server.add([(row(*step), at < refused)].into_iter());
                 }
             }
             let books = calls.after(&server.of("my_app.train"));
             prop_assert!(books.balanced());
             prop_assert!(books.delivered <= read as u64);
             server.complete();
+            calls.close();
             let books = calls.after(&server.of("my-app::train"));
             prop_assert!(books.balanced() && books.spooled == 0, "{books:?}");
             let is_whole = steps[read..].iter().all(|step| read > 0 && *step == steps[read - 1]);

@@ -171,7 +171,13 @@ impl Sink for MlflowSink {
         let (logger, is_last) = (self.logger.clone(), self.is_last);
         Some(Box::new(move |deadline| {
             // All sinks have finished, so that the rows are complete.
-            let delivered = if is_last { run.end(deadline) } else { Ok(()) };
+            let delivered = match is_last {
+                true => run.end(deadline),
+                false => {
+                    run.wait_for_logger(&logger, deadline);
+                    Ok(())
+                }
+            };
             (run.books(&logger), delivered)
         }))
     }

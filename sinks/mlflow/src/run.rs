@@ -23,7 +23,7 @@ use crate::uploader::{DeliveryPlan, LiveRun, deliver};
 pub(crate) struct MlflowRun {
     dir: PathBuf,
     control: Arc<DeliveryControl>,
-    delivered: Arc<Mutex<DeliveredLoggers>>,
+    delivered: Arc<DeliveredLoggers>,
     end: Arc<Mutex<RunState>>,
     state: Mutex<LocalState>,
 }
@@ -38,6 +38,8 @@ struct LocalState {
 
 /// The file that a delivery locks.
 const LOCK: &str = ".mlflow.lock";
+/// The longest wait for a logger that ends before the last one.
+const LONGEST_WAIT_FOR_LOGGER: Duration = Duration::from_secs(5);
 /// Time between two tries to begin a delivery, while another one of the run is going on.
 const BUSY_RETRY: Duration = Duration::from_secs(2);
 
@@ -178,8 +180,24 @@ impl MlflowRun {
         true
     }
 
+    /// Waits for the calls of a logger that has ended, while others go on. A server that fails, or is
+    /// slow, is left to the end of the run.
+    pub(crate) fn wait_for_logger(&self, logger: &str, deadline: Deadline) {
+        if let Some(books) = lock(&self.state).books.get_mut(logger) {
+            books.close();
+        }
+        let deadline = Deadline::after(deadline.remaining().min(LONGEST_WAIT_FOR_LOGGER));
+        self.control.request_flush();
+        self.delivered.wait_for(logger, deadline, |rows| {
+            let mut state = lock(&self.state);
+            let books = state.books.get_mut(logger).map(|books| books.after(rows));
+            books.is_none_or(|books| books.spooled == 0) || self.control.current_error().is_some()
+        });
+    }
+
     /// Ends the run and waits for the delivery. Returns an error if something is only on disk.
     pub(crate) fn end(&self, deadline: Deadline) -> Result<(), SinkError> {
+        lock(&self.state).books.values_mut().for_each(CallBooks::close);
         self.control.run_ended(deadline);
         self.control.wait_until_finished(deadline);
         if lock(&self.state).complete {
@@ -196,7 +214,7 @@ impl MlflowRun {
 
     /// Returns the books of a logger.
     pub(crate) fn books(&self, logger: &str) -> SinkBooks {
-        let delivered = lock(&self.delivered).of(logger);
+        let delivered = self.delivered.of(logger);
         let mut state = lock(&self.state);
         state
             .books

@@ -45,7 +45,7 @@ pub(crate) struct LiveRun {
     /// The run, which knows the steps at which its loggers go on.
     pub(crate) run: RunInfo,
     /// The rows of this process that the server has.
-    pub(crate) delivered: Arc<Mutex<DeliveredLoggers>>,
+    pub(crate) delivered: Arc<DeliveredLoggers>,
     /// The worst end of the loggers so far.
     pub(crate) end: Arc<Mutex<RunState>>,
 }
@@ -365,10 +365,9 @@ impl Uploader {
             self.send_points(batch, &mut refused)?;
         }
         if let Some(live) = &self.plan.live {
-            let mut delivered = lock(&live.delivered);
-            for (row, turn) in self.turns.drain(..) {
-                delivered.add(&turn, refused.contains(&row));
-            }
+            let turns = self.turns.drain(..);
+            live.delivered
+                .add(turns.map(|(row, turn)| (turn, refused.contains(&row))));
         }
         if let Some(mark) = self.window_end.take().and_then(|line| self.spool.mark_behind(line)) {
             self.state.mark = mark;
@@ -551,7 +550,7 @@ impl Uploader {
         self.state.complete = true;
         self.save_state();
         if let Some(live) = &self.plan.live {
-            lock(&live.delivered).complete();
+            live.delivered.complete();
         }
         Ok(end)
     }

@@ -1,5 +1,5 @@
 //! Whole runs against an MLflow server on loopback, with faults of the server and of the process.
-//! `.ci/mlflow.py` has the same with the real server.
+//! `.ci/mlflow_server.py` has the same with the real server.
 #![cfg(unix)]
 #![allow(clippy::print_stdout, reason = "a child tells its parent how far it is")]
 
@@ -137,7 +137,8 @@ fn loggers_share_the_run_and_later_ones_have_a_prefix() {
     }
     // The end of one logger is not that of the run.
     eval.set_exit_code(3);
-    eval.finish();
+    assert_delivered(&eval.finish(), 100);
+    assert_eq!(server.run().status, "RUNNING");
     log_steps(&logger, 50..60);
     assert_delivered(&logger.finish(), 60);
     let run = server.run();
