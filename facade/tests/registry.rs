@@ -10,6 +10,7 @@ fn the_linked_sinks_are_those_of_the_features() {
         ("file", cfg!(feature = "file")),
         ("jsonl", cfg!(feature = "jsonl")),
         ("memory", cfg!(feature = "memory")),
+        ("mlflow", cfg!(feature = "mlflow")),
         ("tensorboard", cfg!(feature = "tensorboard")),
         ("wandb", cfg!(feature = "wandb")),
     ]

@@ -1,8 +1,9 @@
 //! All checks, with the time that each takes.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{cargo, demo, features, frameworks, fuzz, instructions, model, package, programs, test, tools};
 
@@ -35,6 +36,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !after_test {
         steps.run("tests", || test::run(&[]))?;
     }
+    // Most steps leave a core idle for a while, and the frameworks have a target folder of their own.
+    let frameworks = thread::Builder::new().name("frameworks".to_owned());
+    let frameworks = frameworks.spawn(|| frameworks::run(&[])).context("start a thread")?;
     steps.run("model", || model::run(&[]))?;
     steps.run("torture", || {
         let kills = programs::SHORT_TORTURE.to_string();
@@ -53,7 +57,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     steps.run("packages", || package::run(&[]))?;
     steps.run("instructions", || instructions::run(&[]))?;
     steps.run("benches check", || cargo::run(&["check", "--quiet", "-p", "benches"]))?;
-    steps.run("frameworks", || frameworks::run(&[]))?;
+    steps.run("frameworks", || {
+        frameworks
+            .join()
+            .map_err(|_| anyhow!("the check of the frameworks panicked"))?
+    })?;
     steps.report();
     Ok(())
 }

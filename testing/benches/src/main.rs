@@ -23,7 +23,7 @@ use crate::amounts::{Amounts, Choice};
 use crate::peers::PeerEntry;
 use crate::sections::alone::ALONE;
 use crate::sections::{alone, calls, eta, levels, life};
-use crate::sections::{lines, metrics, progress, readings};
+use crate::sections::{lines, metrics, progress, readings, trackers};
 use crate::table::ReportTable;
 
 type Section = fn(&Amounts, &[PeerEntry]) -> Result<Vec<ReportTable>>;
@@ -32,6 +32,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("calls", calls::measure),
     ("levels", levels::measure),
     ("metrics", metrics::measure),
+    ("trackers", |amounts, _| trackers::measure(amounts)),
     ("progress", progress::measure),
     ("readings", readings::measure),
     ("eta", eta::measure),
@@ -47,6 +48,7 @@ fn main() -> Result<()> {
         let figures = match name.as_str() {
             metrics::POINTS => metrics::points_in_memory(&amounts)?,
             readings::MEMORY => readings::memory_calls(&amounts)?,
+            trackers::KILLED => trackers::log_and_die()?,
             readings::SYSTEM => readings::system_share(&amounts)?,
             _ => alone::figures(&amounts, &name)?,
         };

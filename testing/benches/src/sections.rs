@@ -9,3 +9,4 @@ pub(crate) mod lines;
 pub(crate) mod metrics;
 pub(crate) mod progress;
 pub(crate) mod readings;
+pub(crate) mod trackers;
