@@ -60,6 +60,7 @@ fn an_error_about_an_unlinked_plugin_names_its_feature() {
         "file" => cfg!(feature = "file"),
         "jsonl" => cfg!(feature = "jsonl"),
         "memory" => cfg!(feature = "memory"),
+        "mlflow" => cfg!(feature = "mlflow"),
         "tensorboard" => cfg!(feature = "tensorboard"),
         "gpu" => cfg!(feature = "gpu"),
         "wandb" => cfg!(feature = "wandb"),

@@ -73,6 +73,7 @@ plugin_role!(
         ("file", "file"),
         ("jsonl", "jsonl"),
         ("memory", "memory"),
+        ("mlflow", "mlflow"),
         ("tensorboard", "tensorboard"),
         ("wandb", "wandb"),
     ]
