@@ -356,6 +356,7 @@ fn a_flat_folder_has_a_run_for_each_process() {
 
 const FOLDER: &str = "MLFLOW_FOLDER";
 const URL: &str = "MLFLOW_URL";
+const RESUME: &str = "MLFLOW_RESUME";
 
 /// Does nothing unless it is the child: it logs steps and reports each call that has returned, until
 /// it is killed.
@@ -363,9 +364,15 @@ const URL: &str = "MLFLOW_URL";
 fn the_child() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let url = std::env::var(URL).unwrap();
-    let logger = setup_logging(config(Path::new(&folder), &url, json!({}))).unwrap();
+    let logger = setup_logging(LogConfig {
+        resume: std::env::var(RESUME).ok(),
+        ..config(Path::new(&folder), &url, json!({}))
+    })
+    .unwrap();
     let mut stdout = std::io::stdout();
-    for step in 0.. {
+    // The start has completed the rows of an earlier process.
+    let first = rows_of(&logger.run_dir());
+    for step in first.. {
         log_steps(&logger, step..step + 1);
         writeln!(stdout, "\nstep {step}").unwrap();
         stdout.flush().unwrap();
@@ -375,21 +382,29 @@ fn the_child() {
 /// Runs the child, and kills it once it has logged this many steps; returns the number of steps whose
 /// calls have returned.
 fn kill_after(folder: &Path, server: &MlflowServer, steps: u64) -> u64 {
+    kill_run_after(folder, server, steps, None)
+}
+
+/// Does the same with a run that goes on.
+fn kill_run_after(folder: &Path, server: &MlflowServer, steps: u64, resume: Option<&str>) -> u64 {
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "the_child", "--nocapture"])
         .env(FOLDER, folder)
         .env(URL, server.url())
+        .envs(resume.map(|resume| (RESUME, resume)))
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    let mut last = 0;
+    let (mut last, mut returned) = (0, 0);
     for line in lines.map_while(Result::ok) {
         let Some(step) = line.strip_prefix("step ") else {
             continue;
         };
         last = step.parse().unwrap();
-        if last == steps {
+        returned += 1;
+        if returned == steps + 1 {
             process.kill().unwrap();
         }
     }
@@ -398,7 +413,8 @@ fn kill_after(folder: &Path, server: &MlflowServer, steps: u64) -> u64 {
 }
 
 fn rows_of(dir: &Path) -> u64 {
-    fs::read_to_string(dir.join("metrics.jsonl")).unwrap().lines().count() as u64
+    let rows = fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
+    rows.lines().count() as u64
 }
 
 #[test]
@@ -416,6 +432,35 @@ fn a_killed_run_is_delivered_by_a_sync_with_each_call_that_returned_once() {
         assert_points(&run.points("loss"), &loss(0..rows));
         assert_eq!(run.status, "KILLED");
     }
+}
+
+#[test]
+fn a_run_that_is_killed_in_any_phase_has_each_row_once() {
+    own_process!();
+    let (folder, server) = (tempfile::tempdir().unwrap(), MlflowServer::start());
+    let mut random = fastrand::Rng::with_seed(7);
+    let faults = [
+        ServerFault::LostReply,
+        ServerFault::Status(500),
+        ServerFault::Reset,
+        ServerFault::Pass,
+    ];
+    let mut returned = 0;
+    for attempt in 0..12 {
+        for path in ["runs/create", "runs/get", "runs/update", "log-batch"] {
+            server.fault(path, faults[random.usize(..faults.len())].clone(), random.usize(1..3));
+        }
+        let resume = (attempt > 0).then_some("latest");
+        returned = kill_run_after(folder.path(), &server, random.u64(..3000), resume);
+    }
+    server.heal();
+    assert!(recover(folder.path()).into_iter().all(|recovery| recovery.is_ok()));
+    let dir = folder.path().join("here");
+    let rows = rows_of(&dir);
+    assert!(rows >= returned, "{rows} of {returned}");
+    sync_run(&dir, &server).unwrap();
+    assert_points(&server.run().points("loss"), &loss(0..rows));
+    assert_eq!(server.run().status, "KILLED");
 }
 
 #[test]
