@@ -1,0 +1,103 @@
+//! The end of a run: its files and its status.
+
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use logcore::sync::lock;
+use logcore::{RunState, epoch_seconds};
+use logcore_delivery::{DeliveryError, DeliveryErrorKind, Lane, RequestBody, RetryingClient};
+
+use super::{Uploader, unreadable};
+use crate::api::RunStatus;
+use crate::batches::to_millis;
+use crate::documents::{CONFIG, SUMMARY};
+use crate::spool::ROWS;
+
+impl Uploader {
+    /// Sends the end of the run.
+    pub(super) fn finish(&mut self) -> Result<RunState, DeliveryError> {
+        let (end, ended) = match &self.plan.live {
+            Some(live) => (*lock(&live.end), None),
+            None => {
+                let manifest = self.documents.manifest.as_ref();
+                (
+                    self.documents.end(&self.plan.dir),
+                    manifest.and_then(|manifest| manifest.ended),
+                )
+            }
+        };
+        self.send_artifacts()?;
+        let ended = to_millis(ended.unwrap_or_else(|| epoch_seconds(SystemTime::now())));
+        let status = match end {
+            RunState::Finished => RunStatus::Finished,
+            RunState::Failed => RunStatus::Failed,
+            // Of a folder without a run nothing else is known than that its rows end.
+            _ if self.documents.manifest.is_none() && self.plan.live.is_none() => RunStatus::Finished,
+            _ => RunStatus::Killed,
+        };
+        self.client
+            .persist(|api| api.update_run(&self.remote.id, status, Some(ended)))?;
+        self.state.complete = true;
+        self.save_state();
+        if let Some(live) = &self.plan.live {
+            live.delivered.complete();
+        }
+        Ok(end)
+    }
+
+    /// Uploads the documents of the run, and the rows if their values are not all on the server.
+    fn send_artifacts(&mut self) -> Result<(), DeliveryError> {
+        if !self.plan.settings.has_artifacts {
+            return Ok(());
+        }
+        let Some(root) = proxy_path(&self.remote.artifact_uri) else {
+            let text = format!(
+                "MLflow: no files are uploaded, because the server keeps artifacts elsewhere ({}); start it with \
+                 `--artifacts-destination`, or set `sinks.mlflow.artifacts` to false",
+                logcore_delivery::quote(&self.remote.artifact_uri)
+            );
+            self.client.control.print_notice("artifacts", &text);
+            return Ok(());
+        };
+        let client = RetryingClient {
+            lane: Lane::Files,
+            ..self.client.clone()
+        };
+        let names = [Some(CONFIG), Some(SUMMARY), self.state.thinned.then_some(ROWS)];
+        for name in names.into_iter().flatten() {
+            let sent = client.persist_unless(
+                |error| !error.is_temporary(),
+                |api| {
+                    let file = match self.plan.folder.open_file(Path::new(name)) {
+                        Ok(file) => file,
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                        Err(error) => return Err(unreadable(&self.plan.dir.join(name), &error)),
+                    };
+                    let content = RequestBody::file(file, &client.control, Lane::Files);
+                    let content = content.map_err(|error| unreadable(&self.plan.dir.join(name), &error))?;
+                    api.put_artifact(&root, name, content)
+                },
+            );
+            match sent {
+                Err(error) if error.kind() != DeliveryErrorKind::GaveUp => {
+                    client
+                        .control
+                        .skip(&format!("the file {name} is not uploaded: {error}"));
+                }
+                sent => sent?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the segments of a run's folder behind the server's proxy for artifacts; `None` if the
+/// artifacts are elsewhere.
+fn proxy_path(artifact_uri: &str) -> Option<Vec<String>> {
+    // `mlflow-artifacts://host/…` names another server, which would get the login.
+    let path = artifact_uri.strip_prefix("mlflow-artifacts:/")?;
+    let segments: Vec<_> = path.split('/').map(str::to_owned).collect();
+    let is_plain = |segment: &String| !matches!(&**segment, "" | "." | "..");
+    segments.iter().all(is_plain).then_some(segments)
+}
