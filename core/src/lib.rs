@@ -113,6 +113,7 @@
 
 #![warn(missing_debug_implementations)]
 
+mod alert;
 mod config;
 mod deadline;
 mod directives;
@@ -163,6 +164,7 @@ mod time_zone;
 pub use log;
 pub use serde_json;
 
+pub use self::alert::{Alert, AlertLevel};
 pub use self::config::{LogConfig, OnFull, ProgressRows, RingPlace, SiteLimit, WatchedLevels};
 pub use self::deadline::Deadline;
 pub use self::directives::{Directives, canonical_name, is_same_name, is_under};

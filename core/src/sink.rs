@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    Deadline, LoggerEnd, LoggerSummary, MetricBatch, Notices, ProgressEvent, Record, ResumePoint, SinkBooks, SinkError,
+    Alert, Deadline, LoggerEnd, LoggerSummary, MetricBatch, Notices, ProgressEvent, Record, ResumePoint, SinkBooks,
+    SinkError,
 };
 
 /// An output of a logger: a terminal, a file, a server, a chat room.
@@ -43,7 +44,7 @@ use crate::{
 ///
 /// ```text
 /// start
-/// (record | metrics | progress | config | message | deliver | flush)*
+/// (record | metrics | progress | config | alert | message | deliver | flush)*
 /// logger_ended
 /// finish
 /// ```
@@ -151,6 +152,34 @@ pub trait Sink: Send {
     /// If the sink drops the hyper-parameters.
     fn config(&mut self, config: &Value) -> Result<(), SinkError> {
         let _ = config;
+        Ok(())
+    }
+
+    /// Takes an alert, which people shall see who do not look at the run.
+    ///
+    /// ```
+    /// use logcore::{Alert, AlertLevel, Sink, SinkError};
+    ///
+    /// #[derive(Default)]
+    /// struct Pager { messages: Vec<String> }
+    ///
+    /// impl Sink for Pager {
+    ///     fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
+    ///         self.messages.push(format!("{}: {}", alert.level, alert.title));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut pager = Pager::default();
+    /// pager.alert(&Alert::new("loss is NaN", "", AlertLevel::Warn)).unwrap();
+    /// assert_eq!(pager.messages, ["WARN: loss is NaN"]);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the sink drops the alert.
+    fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
+        let _ = alert;
         Ok(())
     }
 
@@ -307,6 +336,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
         (**self).config(config)
     }
 
+    fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
+        (**self).alert(alert)
+    }
+
     fn message(&mut self, message: &str) -> Result<(), SinkError> {
         (**self).message(message)
     }
@@ -401,4 +434,6 @@ pub enum EventKind {
     Progress,
     /// A call of [`Sink::config`].
     Config,
+    /// A call of [`Sink::alert`].
+    Alert,
 }

@@ -10,8 +10,9 @@ use log::Level;
 use serde_json::Value;
 
 use crate::{
-    ConfigError, Deadline, EventKind, FieldValue, LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricValue,
-    Notices, PendingDelivery, ProgressEvent, ProgressKind, Record, ResumePoint, Sink, SinkBooks, SinkError, sync,
+    Alert, AlertLevel, ConfigError, Deadline, EventKind, FieldValue, LogConfig, LoggerEnd, LoggerSummary, MetricBatch,
+    MetricValue, Notices, PendingDelivery, ProgressEvent, ProgressKind, Record, ResumePoint, Sink, SinkBooks,
+    SinkError, sync,
 };
 
 /// Creates a sink that records every call, and a handle to read the calls.
@@ -91,6 +92,11 @@ impl Sink for RecordingSink {
         Ok(())
     }
 
+    fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
+        self.0.push(format!("alert {} {}", alert.level, alert.title));
+        Ok(())
+    }
+
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
         self.0.push("flush".to_owned());
         Ok(())
@@ -135,13 +141,14 @@ pub fn check_forwarding(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) {
 }
 
 /// Every method of [`Sink`]. A test compares the list with the trait.
-const METHODS: [&str; 17] = [
+const METHODS: [&str; 18] = [
     "wants",
     "start",
     "record",
     "metrics",
     "progress",
     "config",
+    "alert",
     "message",
     "deliver",
     "resume_point",
@@ -170,6 +177,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         EventKind::Metrics,
         EventKind::Progress,
         EventKind::Config,
+        EventKind::Alert,
     ] {
         results.push(format!("wants({kind:?}) {}", sink.wants(kind)));
     }
@@ -198,7 +206,9 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         let printed = printed.clone();
         move |kind, text| printed.push(format!("{kind}: {text}"))
     });
-    let calls: [(&str, &FallibleCall<'_>); 7] = [
+    let mut alert = Alert::new("loss is NaN", "at step 3", AlertLevel::Error).at_step(3);
+    alert.time = UNIX_EPOCH;
+    let calls: [(&str, &FallibleCall<'_>); 8] = [
         ("start", &|sink| sink.start(&notices)),
         ("record", &|sink| sink.record(&record)),
         ("metrics", &|sink| {
@@ -206,6 +216,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         }),
         ("progress", &|sink| sink.progress(&event)),
         ("config", &|sink| sink.config(&serde_json::json!({"lr": [1, null]}))),
+        ("alert", &|sink| sink.alert(&alert)),
         ("message", &|sink| sink.message("to this sink")),
         ("deliver", &|sink| sink.deliver()),
     ];
@@ -287,6 +298,10 @@ impl Sink for ScriptedSink {
 
     fn config(&mut self, config: &Value) -> Result<(), SinkError> {
         self.take(format!("config({config})"), Some("config"))
+    }
+
+    fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
+        self.take(format!("alert({alert:?})"), Some("alert"))
     }
 
     fn message(&mut self, message: &str) -> Result<(), SinkError> {

@@ -233,7 +233,7 @@ mod run;
 pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
-    BookUnit, ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError,
+    AlertLevel, BookUnit, ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError,
     ProgressRows, Ranks, RingPlace, RunEnd, RunInfo, Secret, SinkBooks, SinkError, SinkErrorKind, Stats,
 };
 #[cfg(feature = "memory")]

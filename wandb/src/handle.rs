@@ -27,7 +27,7 @@ use crate::run::WandbRun;
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
 /// use logcore::{BuildContext, LogConfig, Notices, StopFlag, registry};
-/// use logcore_wandb::{AlertLevel, Artifact, Image, MetricDefinition, RunHandle, SavePolicy};
+/// use logcore_wandb::{Artifact, Image, MetricDefinition, RunHandle, SavePolicy};
 /// use serde_json::json;
 ///
 /// let config = LogConfig { log_dir: folder.path().into(), name: "trainer".into(), ..LogConfig::default() };
@@ -39,7 +39,6 @@ use crate::run::WandbRun;
 /// sink.message(&run.definition(MetricDefinition::new("loss").summary(["min"]))?)?;
 /// sink.message(&run.summary("best", json!(0.91))?)?;
 /// sink.message(&run.prepare("sample", Image::rgb(1, 1, [255, 0, 0]))?.message(0)?)?;
-/// sink.message(&run.alert("loss is NaN", "at step 3", AlertLevel::Error)?)?;
 ///
 /// let weights = folder.path().join("weights.bin");
 /// std::fs::write(&weights, "x")?;
@@ -107,26 +106,6 @@ pub enum SavePolicy {
     Now,
     /// When the run ends.
     End,
-}
-
-/// The severity of an alert.
-///
-/// ```
-/// use logcore_wandb::AlertLevel;
-///
-/// let loss = f64::NAN;
-/// let level = if loss.is_nan() { AlertLevel::Error } else { AlertLevel::Info };
-/// assert_eq!(level, AlertLevel::Error);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AlertLevel {
-    /// For information.
-    Info,
-    /// A warning.
-    Warn,
-    /// An error.
-    Error,
 }
 
 impl RunHandle {
@@ -242,27 +221,6 @@ impl RunHandle {
     /// If the artifact is malformed, or a file cannot be read or copied.
     pub fn artifact(&self, artifact: Artifact) -> MessageText {
         text(&Message::Artifact(artifact.plan(&*self.run_files()?)?))
-    }
-
-    /// Creates the message of an alert.
-    ///
-    /// # Errors
-    ///
-    /// If the title is empty.
-    pub fn alert(&self, title: &str, body: &str, level: AlertLevel) -> MessageText {
-        if title.trim().is_empty() {
-            return Err(MediaError::Malformed("an alert without a title".to_owned()));
-        }
-        text(&Message::Alert {
-            title: title.to_owned(),
-            text: body.to_owned(),
-            level: match level {
-                AlertLevel::Info => "INFO",
-                AlertLevel::Warn => "WARN",
-                AlertLevel::Error => "ERROR",
-            }
-            .to_owned(),
-        })
     }
 
     /// Returns the folder of the run.

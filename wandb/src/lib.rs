@@ -111,15 +111,8 @@
 //!
 //! # Alerts
 //!
-//! An alert makes W&B notify people, with an [`AlertLevel`] as its severity.
-//!
-//! ```
-//! use logcore_wandb::{AlertLevel, RunHandle};
-//!
-//! // Without a run there is nobody to notify.
-//! let message = RunHandle::of("trainer").map(|run| run.alert("loss is NaN", "at step 3", AlertLevel::Error));
-//! assert!(message.is_none());
-//! ```
+//! An alert makes W&B notify people, with the [level](logcore::AlertLevel) as its severity. The sink
+//! takes it through [`Sink::alert`](logcore::Sink::alert).
 //!
 //! # Options and variables
 //!
@@ -158,7 +151,7 @@ mod upload;
 pub use self::artifact::Artifact;
 pub use self::check::{ServerAnswer, ServerCheck};
 pub use self::definition::MetricDefinition;
-pub use self::handle::{AlertLevel, MessageText, PreparedValue, RunHandle, SavePolicy, SavedFile};
+pub use self::handle::{MessageText, PreparedValue, RunHandle, SavePolicy, SavedFile};
 pub use self::import::{LogPart, LoggedRun, read_log};
 pub use self::media::{Histogram, Html, Image, Media, MediaError, Table};
 pub use self::sink::WandbSink;

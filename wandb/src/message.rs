@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::artifact::ArtifactPlan;
 use crate::definition::MetricDefinition;
-use crate::log_format::proto::{AlertRecord, FilesItem, FilesRecord, MEDIA, RecordKind};
+use crate::log_format::proto::{FilesItem, FilesRecord, MEDIA, RecordKind};
 use crate::run_log::{CallRejection, RunLog};
 
 /// A call of [`RunHandle`](crate::RunHandle).
@@ -39,11 +39,6 @@ pub(crate) enum Message {
         policy: i32,
     },
     Artifact(ArtifactPlan),
-    Alert {
-        title: String,
-        text: String,
-        level: String,
-    },
 }
 
 /// Parses a message of the program.
@@ -74,13 +69,6 @@ impl Message {
             Self::Summary { key, value } => log.set_summary(&key, &value),
             Self::File { path, policy } => log.record(one_file(path, policy, 0)),
             Self::Artifact(plan) => log.artifact(plan.record()),
-            Self::Alert { title, text, level } => log.record(RecordKind::Alert(AlertRecord {
-                title,
-                text,
-                level,
-                // The time between equal alerts of the official client, in milliseconds.
-                wait_duration: 60_000,
-            })),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices, PendingDelivery,
-    Record, ResumePoint, Sink, SinkBooks, SinkError, redacted,
+    Alert, BuildContext, ConfigError, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices,
+    PendingDelivery, Record, ResumePoint, Sink, SinkBooks, SinkError, redacted,
 };
 use serde_json::Value;
 
@@ -72,7 +72,7 @@ impl Sink for WandbSink {
         let Some(target) = &self.target else { return false };
         match what {
             EventKind::Record => target.has_console(),
-            EventKind::Metrics | EventKind::Config => true,
+            EventKind::Metrics | EventKind::Config | EventKind::Alert => true,
             _ => false,
         }
     }
@@ -94,6 +94,11 @@ impl Sink for WandbSink {
     fn config(&mut self, config: &Value) -> Result<(), SinkError> {
         let Some(target) = &mut self.target else { return Ok(()) };
         target.write(&mut |log| log.config(&redacted(config)))
+    }
+
+    fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
+        let Some(target) = &mut self.target else { return Ok(()) };
+        target.write(&mut |log| log.alert(alert))
     }
 
     fn message(&mut self, text: &str) -> Result<(), SinkError> {

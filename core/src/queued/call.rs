@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use crate::{
-    Deadline, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Notices, OwnedRecord, ProgressEvent, Sink, SinkError,
+    Alert, Deadline, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Notices, OwnedRecord, ProgressEvent, Sink,
+    SinkError,
 };
 
 /// A call of a sink method, with owned arguments.
@@ -15,6 +16,7 @@ pub(super) enum QueuedCall {
     Metrics(OwnedBatch),
     Progress(OwnedProgress),
     Config(Value),
+    Alert(Alert),
     Message(String),
     Deliver,
     Flush(Deadline),
@@ -27,7 +29,7 @@ impl QueuedCall {
     pub(super) fn weight(&self) -> u64 {
         u64::from(matches!(
             self,
-            Self::Record(_) | Self::Metrics(_) | Self::Config(_) | Self::Message(_)
+            Self::Record(_) | Self::Metrics(_) | Self::Config(_) | Self::Alert(_) | Self::Message(_)
         ))
     }
 
@@ -44,6 +46,7 @@ impl QueuedCall {
             Self::Metrics(batch) => batch.with_batch(|batch| sink.metrics(batch)),
             Self::Progress(event) => event.with_event(|event| sink.progress(event)),
             Self::Config(config) => sink.config(&config),
+            Self::Alert(alert) => sink.alert(&alert),
             Self::Message(message) => sink.message(&message),
             Self::Deliver => sink.deliver(),
             Self::Flush(deadline) => sink.flush(deadline),

@@ -12,8 +12,8 @@ use serde_json::Value;
 use self::call::{OwnedBatch, OwnedProgress, QueuedCall};
 use self::worker::{QueueWorker, SharedQueue, SinkSnapshot};
 use crate::{
-    Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices, OwnedRecord, PendingDelivery, ProgressEvent,
-    Record, ResumePoint, Sink, SinkBooks, SinkError, SinkErrorKind, suppress_logging, sync,
+    Alert, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices, OwnedRecord, PendingDelivery,
+    ProgressEvent, Record, ResumePoint, Sink, SinkBooks, SinkError, SinkErrorKind, suppress_logging, sync,
 };
 
 /// A sink that runs another sink on its own thread, behind a bounded queue, so that a slow sink
@@ -82,6 +82,7 @@ impl Queued {
             EventKind::Metrics,
             EventKind::Progress,
             EventKind::Config,
+            EventKind::Alert,
         ]
         .into_iter()
         .filter(|kind| sink.wants(*kind))
@@ -167,6 +168,10 @@ impl Sink for Queued {
 
     fn config(&mut self, config: &Value) -> Result<(), SinkError> {
         self.push(QueuedCall::Config(config.clone()))
+    }
+
+    fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
+        self.push(QueuedCall::Alert(alert.clone()))
     }
 
     fn message(&mut self, message: &str) -> Result<(), SinkError> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use logcore::log::{Level, LevelFilter, Log, Metadata, Record};
-use logcore::{ConfigError, Count, LogError, MetricPair, RunInfo};
+use logcore::{AlertLevel, ConfigError, Count, LogError, MetricPair, RunInfo};
 use logcore_pipeline::RecordOrigin;
 use serde::Serialize;
 
@@ -581,6 +581,27 @@ impl UnifiedLogger {
     /// ```
     pub fn log_config(&self, config: &impl Serialize) {
         self.inner.log_config(config);
+    }
+
+    /// Sends a message to people who do not look at the run: through W&B, a webhook, and each other
+    /// sink that takes alerts. Without such a sink, the alert becomes a line of the log. `title` is
+    /// one line, `text` may be empty.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// use facade::AlertLevel;
+    ///
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.alert("loss is NaN", "the learning rate was 0.1", AlertLevel::Error);
+    /// # if cfg!(feature = "file") {
+    /// let log = std::fs::read_to_string(logger.log_file()).unwrap();
+    /// assert!(log.contains("loss is NaN: the learning rate was 0.1"), "no sink takes alerts");
+    /// # }
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn alert(&self, title: impl AsRef<str>, text: impl AsRef<str>, level: AlertLevel) {
+        self.inner.alert(title.as_ref(), text.as_ref(), level);
     }
 
     /// Returns the calls that only a W&B run takes: images, tables, definitions of metrics. Without

@@ -5,12 +5,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use logcore::AlertLevel;
 use logcore::Notices;
 use logcore::log::Level;
 use logcore::{JsonCapture, redacted};
 use logcore_pipeline::print_notice;
 pub use logcore_wandb::{
-    AlertLevel, Artifact, Histogram, Html, Image, LogPart, LoggedRun, Media, MediaError, MetricDefinition, SavePolicy,
+    Artifact, Histogram, Html, Image, LogPart, LoggedRun, Media, MediaError, MetricDefinition, SavePolicy,
     ServerAnswer, ServerCheck, SyncError, SyncOptions, SyncReport, Synced, Table, find_logs, read_log,
 };
 use logcore_wandb::{MessageText, RunHandle};
@@ -336,7 +337,7 @@ impl<'a> Wandb<'a> {
         self.send("log_artifact", |run| run.artifact(artifact));
     }
 
-    /// Sends an alert to the people who follow the run.
+    /// Sends an alert, as [`UnifiedLogger::alert`](crate::UnifiedLogger::alert) does.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -356,8 +357,7 @@ impl<'a> Wandb<'a> {
     /// # Ok::<(), facade::LogError>(())
     /// ```
     pub fn alert(&self, title: &str, text: &str, level: AlertLevel) {
-        let (title, text) = (self.logger.redact(title), self.logger.redact(text));
-        self.send("alert", |run| run.alert(&title, &text, level));
+        self.logger.alert(title, text, level);
     }
 
     /// Returns the address of the run's page, once the server has named its owner; `None` offline.

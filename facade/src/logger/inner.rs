@@ -13,8 +13,8 @@ use logcore::log::{self, LevelFilter};
 use logcore::serde_json::{Map, Value};
 use logcore::sync::lock;
 use logcore::{
-    ConfigError, Count, Deadline, FileRank, JsonCapture, LogConfig, LogError, PerProcess, Ranks, RunInfo, StopFlag,
-    WatchedLevels, is_logging_suppressed, redacted,
+    Alert, AlertLevel, ConfigError, Count, Deadline, FileRank, JsonCapture, LogConfig, LogError, PerProcess, Ranks,
+    RunInfo, StopFlag, WatchedLevels, is_logging_suppressed, redacted,
 };
 use logcore_pipeline::{
     LevelRule, LoggerAccounts, LoggerOutcome, Pipeline, Producer, Propagation, RecordArrival, RecordOrigin,
@@ -81,6 +81,8 @@ pub(crate) struct LoggerSettings {
     /// The level up to which the console takes records of foreign targets beyond the config's
     /// `foreign_level`.
     pub(crate) foreign_console_level: LevelFilter,
+    /// `true` if a sink of the config takes alerts.
+    takes_alerts: bool,
 }
 
 impl LoggerSettings {
@@ -117,6 +119,7 @@ impl Default for LoggerSettings {
             rules: FilterRules::default(),
             levels: BTreeMap::new(),
             foreign_console_level: LevelFilter::Off,
+            takes_alerts: false,
         }
     }
 }
@@ -199,6 +202,7 @@ impl LoggerInner {
             false => Propagation::None,
         };
         let foreign_console_level = built.foreign_console_level();
+        let takes_alerts = built.take_alerts();
         producer.open(propagation, built.folder, built.sinks, deadline)?;
         let earlier_rows = EarlierRows::of_run(run.info(), &config, run.superseded_rows().clone());
         self.metrics
@@ -216,6 +220,7 @@ impl LoggerInner {
             rules,
             levels,
             foreign_console_level,
+            takes_alerts,
         });
         let logger = Arc::downgrade(self);
         let deliver = move |report| match logger.upgrade() {
@@ -565,6 +570,26 @@ impl LoggerInner {
         begins
     }
 
+    /// Sends an alert to the sinks that take alerts, and logs it if there is none.
+    pub(crate) fn alert(&self, title: &str, text: &str, level: AlertLevel) {
+        if is_logging_suppressed() || !self.gate.admits_call() {
+            return;
+        }
+        if title.trim().is_empty() {
+            self.log_message(log::Level::Warn, format_args!("an alert without a title is left out"));
+            return;
+        }
+        let settings = self.settings();
+        if !settings.takes_alerts && !settings.levels.contains_key(SHARED_SINKS) {
+            let between = if text.is_empty() { "" } else { ": " };
+            self.log_message(record_level(level), format_args!("{title}{between}{text}"));
+            return;
+        }
+        let step = self.metrics.table().current_step();
+        let alert = Alert::new(self.redact(title), self.redact(text), level).at_step(step);
+        self.producer().alert(&alert);
+    }
+
     /// Sends a message to one sink.
     #[cfg(feature = "wandb")]
     pub(crate) fn send_to_sink(&self, sink: &str, message: &str) {
@@ -757,6 +782,15 @@ fn table_of(value: Value) -> Value {
     match value {
         Value::Object(_) => value,
         other => Map::from_iter([("value".to_owned(), other)]).into(),
+    }
+}
+
+/// Returns the level of the record that takes the place of an alert.
+fn record_level(level: AlertLevel) -> log::Level {
+    match level {
+        AlertLevel::Error => log::Level::Error,
+        AlertLevel::Warn => log::Level::Warn,
+        _ => log::Level::Info,
     }
 }
 

@@ -38,6 +38,11 @@ impl BuiltSinks {
         levels.max().unwrap_or(LevelFilter::Off)
     }
 
+    /// Returns `true` if a sink takes alerts.
+    pub(crate) fn take_alerts(&self) -> bool {
+        self.sinks.iter().any(|sink| sink.sink.wants(EventKind::Alert))
+    }
+
     /// Returns `true` if a killed process may leave something for one of these sinks. A terminal
     /// needs no recovery.
     pub(crate) fn can_recover(&self) -> bool {

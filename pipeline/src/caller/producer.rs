@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::{Level, LevelFilter};
 use logcore::sync::lock;
-use logcore::{Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_logging_suppressed};
+use logcore::{Alert, Deadline, LogError, MetricValue, OnFull, ProgressEvent, SinkBooks, is_logging_suppressed};
 
 use super::command::{Command, CommandReply, LoggerAccounts, LoggerOutcome, NamedSink, Propagation, SinkAccount};
 use super::counters::{DropCounters, RING_FULL};
@@ -19,7 +19,7 @@ use crate::frame::encode::{
     encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
 };
 use crate::frame::rewrite::rewrite_record;
-use crate::frame::types::{LoggerId, MetricName, RecordArrival};
+use crate::frame::types::{ALERT, LoggerId, MetricName, RecordArrival};
 use crate::process::late_calls::count_call_after_end;
 use crate::process::notice::post_notice;
 use crate::process::{exit, wait_for_process_end};
@@ -506,6 +506,33 @@ impl Producer {
         });
         if pushed.is_err() {
             self.count_dropped(&self.counters.messages);
+        }
+    }
+
+    /// Pushes an alert for the sinks of the logger that take alerts.
+    ///
+    /// ```
+    /// use logcore::testing::recording;
+    /// use logcore::{Alert, AlertLevel, Deadline, log};
+    /// use logcore_pipeline::{NamedSink, Pipeline, Propagation};
+    /// use std::time::Duration;
+    ///
+    /// let pipeline = Pipeline::start(1 << 20)?;
+    /// let producer = pipeline.producer("trainer");
+    /// let (calls, sink) = recording();
+    /// let sink = NamedSink::new("pager", log::LevelFilter::Info, Box::new(sink));
+    /// let soon = || Deadline::after(Duration::from_secs(5));
+    /// producer.open(Propagation::None, None, vec![sink], soon()).unwrap();
+    ///
+    /// producer.alert(&Alert::new("loss is NaN", "", AlertLevel::Error));
+    /// producer.flush(soon()).unwrap();
+    /// assert_eq!(calls.calls()[0], "alert ERROR loss is NaN");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn alert(&self, alert: &Alert) {
+        // Texts and numbers have a JSON form, so this never fails.
+        if let Ok(json) = serde_json::to_string(alert) {
+            self.message(ALERT, &json);
         }
     }
 

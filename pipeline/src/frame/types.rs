@@ -6,6 +6,9 @@ use log::LevelFilter;
 
 use crate::ring::name_table::NameId;
 
+/// The name of the sink in the frame of an alert, which all sinks take. No sink has an empty name.
+pub(crate) const ALERT: &str = "";
+
 /// The logger of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LoggerId(pub(crate) u32);

@@ -10,7 +10,7 @@ use crate::frame::chunks::ChunkAssembler;
 use crate::frame::decode::{
     decode_config, decode_control, decode_message, decode_metrics, decode_progress, decode_record, logger_of,
 };
-use crate::frame::types::{LoggerId, MetricName};
+use crate::frame::types::{ALERT, LoggerId, MetricName};
 use crate::process::notice::print_notice;
 use crate::ring::queue::FrameKind;
 
@@ -168,6 +168,9 @@ impl Dispatcher {
         let Some((id, name, message)) = decode_message(body) else {
             return;
         };
+        if name == ALERT {
+            return self.alert(id, message);
+        }
         let LoggerSet { loggers, sinks, .. } = &mut self.loggers;
         let Some(logger) = loggers.get(id) else {
             self.late_calls += 1;
@@ -177,6 +180,30 @@ impl Dispatcher {
             if sinks.get(route.sink).is_some_and(|slot| slot.name == name) {
                 sinks.give(route.sink, None, |sink| sink.message(message));
             }
+        }
+    }
+
+    /// Gives an alert to all sinks of the logger that take alerts.
+    fn alert(&mut self, id: LoggerId, json: &str) {
+        let LoggerSet {
+            loggers,
+            sinks,
+            shared_sinks,
+            ..
+        } = &mut self.loggers;
+        let Some(logger) = loggers.get(id) else {
+            self.late_calls += 1;
+            return;
+        };
+        let alert = match serde_json::from_str(json) {
+            Ok(alert) => alert,
+            Err(error) => {
+                print_notice("alert", &format!("cannot read an alert: {error}. It is skipped"));
+                return;
+            }
+        };
+        for sink in logger.sinks(shared_sinks) {
+            sinks.give(sink, EventKind::Alert, |sink| sink.alert(&alert));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::LevelFilter;
 use logcore::{
-    Deadline, EventKind, MetricBatch, Notices, Record, ResumePoint, Sink, SinkBooks, SinkError, catch_panic,
+    Alert, Deadline, EventKind, MetricBatch, Notices, Record, ResumePoint, Sink, SinkBooks, SinkError, catch_panic,
 };
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ pub(super) struct SinkSlot {
     /// The logger of the sink; `None` if every logger has it.
     pub(super) owner: Option<LoggerId>,
     /// The answers of `Sink::wants`, in the order of `EVENT_KINDS`.
-    wanted: [bool; 4],
+    wanted: [bool; 5],
     /// The pipeline's own account, for sinks that keep none.
     counted: SinkBooks,
     /// Folds equal records in a row, if the sink has them folded.
@@ -48,7 +48,7 @@ pub(super) struct SinkSlot {
 impl SinkSlot {
     pub(super) fn new(named: NamedSink, label: String, owner: Option<LoggerId>) -> Self {
         let asked = catch_panic(|| (named.sink.destination(), EVENT_KINDS.map(|kind| named.sink.wants(kind))));
-        let (destination, wanted) = asked.unwrap_or((None, [true; 4]));
+        let (destination, wanted) = asked.unwrap_or((None, [true; 5]));
         Self {
             name: named.name,
             label,
@@ -319,6 +319,10 @@ impl Sink for EndedSink {
         self.refuse()
     }
 
+    fn alert(&mut self, _: &Alert) -> Result<(), SinkError> {
+        self.refuse()
+    }
+
     fn message(&mut self, _: &str) -> Result<(), SinkError> {
         self.refuse()
     }
@@ -333,9 +337,10 @@ impl Sink for EndedSink {
     }
 }
 
-const EVENT_KINDS: [EventKind; 4] = [
+const EVENT_KINDS: [EventKind; 5] = [
     EventKind::Record,
     EventKind::Metrics,
     EventKind::Progress,
     EventKind::Config,
+    EventKind::Alert,
 ];

@@ -24,8 +24,8 @@ use std::sync::{Arc, Mutex};
 use logcore::serde_json::Value;
 use logcore::sync::lock;
 use logcore::{
-    BuildContext, ConfigError, Deadline, LoggerEnd, LoggerSummary, MetricBatch, OwnedRecord, PerProcess, Record, Row,
-    RowMerger, Sink, SinkError,
+    Alert, BuildContext, ConfigError, Deadline, LoggerEnd, LoggerSummary, MetricBatch, OwnedRecord, PerProcess, Record,
+    Row, RowMerger, Sink, SinkError,
 };
 use serde::Deserialize;
 
@@ -52,6 +52,7 @@ struct MemoryContents {
     rows: Vec<Row>,
     open: RowMerger,
     configs: Vec<Value>,
+    alerts: Vec<Alert>,
     end: Option<(LoggerEnd, LoggerSummary)>,
     finished: bool,
 }
@@ -135,6 +136,21 @@ impl MemorySink {
         lock(&self.0).configs.clone()
     }
 
+    /// Returns the alerts.
+    ///
+    /// ```
+    /// use logcore::{Alert, AlertLevel, Sink};
+    /// use logcore_memory::MemorySink;
+    ///
+    /// let mut sink = MemorySink::default();
+    /// sink.alert(&Alert::new("loss is NaN", "", AlertLevel::Error)).unwrap();
+    /// assert_eq!(sink.alerts()[0].title, "loss is NaN");
+    /// ```
+    #[must_use]
+    pub fn alerts(&self) -> Vec<Alert> {
+        lock(&self.0).alerts.clone()
+    }
+
     /// Returns the exit code of the run; `None` until the run has ended.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
@@ -206,6 +222,11 @@ impl Sink for MemorySink {
 
     fn config(&mut self, config: &Value) -> Result<(), SinkError> {
         lock(&self.0).configs.push(config.clone());
+        Ok(())
+    }
+
+    fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
+        lock(&self.0).alerts.push(alert.clone());
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use logcore::escape::{Medium, escape};
 use logcore::log::Level;
-use logcore::{MetricBatch, MetricValue, Record, SinkError, epoch_seconds};
+use logcore::{Alert, MetricBatch, MetricValue, Record, SinkError, epoch_seconds};
 use serde_json::Value;
 
 use self::reopen::reopen;
@@ -24,7 +24,7 @@ pub(crate) use self::resume_point::{LogResumePoint, RunResumePoint};
 use self::resume_point::{OpenRow, RunLogState, RunOwner};
 use self::row::RowColumns;
 use crate::log_format::json;
-use crate::log_format::proto::{self, HistoryRecord, Item, ItemsRecord, RecordKind, Timestamp};
+use crate::log_format::proto::{self, AlertRecord, HistoryRecord, Item, ItemsRecord, RecordKind, Timestamp};
 use crate::log_format::{LiveLog, LogLoss, LogWriter};
 
 /// Bytes that may wait for a full disk. Beyond that, calls are dropped and counted.
@@ -300,6 +300,17 @@ impl RunLog {
         self.check_room()?;
         self.log.append(kind);
         Ok(())
+    }
+
+    /// Adds an alert.
+    pub(crate) fn alert(&mut self, alert: &Alert) -> Result<(), CallRejection> {
+        self.record(RecordKind::Alert(AlertRecord {
+            title: alert.title.clone(),
+            text: alert.text.clone(),
+            level: alert.level.name().to_owned(),
+            // The time between equal alerts of the official client, in milliseconds.
+            wait_duration: 60_000,
+        }))
     }
 
     /// Returns the number of the last record.
