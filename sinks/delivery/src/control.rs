@@ -44,6 +44,8 @@ use crate::error::{DeliveryError, DeliveryErrorKind};
 pub struct DeliveryControl {
     /// The name of the destination, which notices begin with.
     name: &'static str,
+    /// The place of the spool, in a notice about trouble: "its log is kept on disk".
+    kept: &'static str,
     state: Mutex<ControlState>,
     /// Notified after each change of the state.
     changed: Condvar,
@@ -132,10 +134,32 @@ impl DeliveryControl {
     pub fn new(name: &'static str, retry_limit: Option<Duration>) -> Self {
         Self {
             name,
+            kept: "its log is kept on disk",
             state: Mutex::default(),
             changed: Condvar::new(),
             retry_limit,
         }
+    }
+
+    /// Tells people where the data stays while the server does not accept it, in place of "its log is
+    /// kept on disk".
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use logcore::Notices;
+    /// use logcore_delivery::{DeliveryControl, DeliveryError, Lane};
+    ///
+    /// let printed = Arc::new(Mutex::new(String::new()));
+    /// let control = DeliveryControl::new("webhook", None).keeping("its messages wait");
+    /// let line = Arc::clone(&printed);
+    /// control.set_notices(Notices::new(move |_, text| text.clone_into(&mut line.lock().unwrap())));
+    /// control.request_failed(Lane::Alerts, &DeliveryError::from_status(503, None, "", None));
+    /// assert!(printed.lock().unwrap().ends_with("; the run continues, and its messages wait until the server accepts it"));
+    /// ```
+    #[must_use]
+    pub fn keeping(self, kept: &'static str) -> Self {
+        Self { kept, ..self }
     }
 
     /// For the sink: has all rows sent now.
@@ -348,7 +372,10 @@ impl DeliveryControl {
             }
             lane.printed.push(error.kind());
         }
-        let text = format!("{error}; the run continues, and its log is kept on disk until the server accepts it");
+        let text = format!(
+            "{error}; the run continues, and {} until the server accepts it",
+            self.kept
+        );
         self.print_named(error.kind().reason(), &text);
     }
 

@@ -1,6 +1,8 @@
 //! Helpers that the tests of several crates share. Nothing here depends on a crate of the logging
 //! system, so each of them can use it in its tests.
 
+#[cfg(feature = "http-server")]
+pub mod http_server;
 #[cfg(feature = "mlflow-server")]
 pub mod mlflow_server;
 mod own_process;

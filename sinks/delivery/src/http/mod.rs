@@ -209,10 +209,19 @@ async fn exchange(client: &Client, request: Request) -> Result<HttpReply, Delive
             return Err(DeliveryError::temporary(DeliveryErrorKind::NotUnderstood, text));
         }
     }
+    let headers = reply.headers().clone();
+    let (body, raw) = match String::from_utf8(body) {
+        Ok(body) => (body, None),
+        Err(error) => (
+            String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            Some(error.into_bytes()),
+        ),
+    };
     Ok(HttpReply {
         status,
-        headers: reply.headers().clone(),
-        body: String::from_utf8_lossy(&body).into_owned(),
+        headers,
+        body,
+        raw,
     })
 }
 
@@ -327,6 +336,26 @@ mod tests {
             });
             assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
         }
+    }
+
+    #[test]
+    fn a_binary_reply_keeps_its_bytes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        thread::scope(|scope| {
+            let server = || {
+                let mut stream = listener.accept().unwrap().0;
+                let _ = stream.read(&mut [0; 4096]).unwrap();
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\x08\xff\x01")
+                    .unwrap();
+            };
+            thread::Builder::new().spawn_scoped(scope, server).unwrap();
+            let reply = put(&listener, RequestBody::from("{}")).unwrap();
+            assert_eq!(
+                (reply.bytes(), &*reply.body),
+                (&b"\x08\xff\x01"[..], "\u{8}\u{fffd}\u{1}")
+            );
+        });
     }
 
     #[test]

@@ -18,9 +18,17 @@ pub struct HttpReply {
     /// The body: at most 64 MiB, and for an error the first 64 KiB or a little more. Invalid UTF-8
     /// is replaced.
     pub body: String,
+    /// The body as it came, if it is no UTF-8.
+    pub(super) raw: Option<Vec<u8>>,
 }
 
 impl HttpReply {
+    /// Returns the body as it came.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.raw.as_deref().unwrap_or(self.body.as_bytes())
+    }
+
     /// Returns `true` if the reply is a page for people. A proxy answers with a page and status
     /// 200, too, and drops the content of the request.
     #[must_use]
@@ -116,6 +124,7 @@ mod tests {
                 status: StatusCode::OK,
                 headers: [(CONTENT_TYPE, kind.parse().unwrap())].into_iter().collect(),
                 body: String::new(),
+                raw: None,
             };
             assert_eq!(reply.is_page(), is_page);
             assert_eq!(reply.retry_after(), None);

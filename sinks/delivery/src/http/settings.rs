@@ -70,7 +70,7 @@ impl HttpSettings {
         }
     }
 
-    /// Trusts the certificate authorities of a PEM file besides those of the machine.
+    /// Trusts the certificate authorities of a PEM file, in place of those of the machine.
     ///
     /// ```
     /// use std::time::Duration;
@@ -110,7 +110,10 @@ impl HttpSettings {
         let authorities = self.ca_file.as_deref().map(read_authorities).transpose()?;
         let builder = || {
             let builder = self.builder().map_err(setup)?;
-            Ok(builder.tls_certs_merge(authorities.iter().flatten().cloned()))
+            Ok(match &authorities {
+                Some(authorities) => builder.tls_certs_only(authorities.iter().cloned()),
+                None => builder,
+            })
         };
         match builder()?.build() {
             // A server without TLS needs no authorities, so that a machine without any can reach
