@@ -150,6 +150,8 @@
 //! | `jsonl` | `records` | `false` | also write the log records, to `records.jsonl` |
 //! | `memory` | | off | keeps records and rows in memory, for tests; no options |
 //! | `tensorboard` | `records` | off; `false` | also write warnings and errors as a text; see the [guide to TensorBoard][tensorboard] |
+//! | `otlp` | `endpoint`, `level`, `metrics`, … | off | records and metrics over OTLP; see the [guide to OpenTelemetry][opentelemetry] |
+//! | `webhook` | `url`, `kind`, `template`, … | off | alerts and the end of the run to people; see the [guide to alerts][webhook] |
 //! | `wandb` | `mode` | by the key | `"online"`, `"offline"`, `"disabled"` |
 //! | | `entity`, `project`, `name`, `tags`, `group`, `job_type`, `notes` | none | as in W&B |
 //! | | `run_id`, `resume` | new run | `resume`: `"allow"`, `"must"`, `"never"`, `"auto"` |
@@ -187,6 +189,8 @@
 //!   there.
 //! - `memory`: a sink that keeps its records and rows in memory, for tests.
 //! - `tensorboard`: event files, which TensorBoard shows.
+//! - `otlp`: records and metrics over OTLP, the protocol of OpenTelemetry.
+//! - `webhook`: alerts and the end of a run to Slack, Discord, or any JSON endpoint.
 //! - `gpu`: readings of the GPU and the machine.
 //! - `wandb`: Weights & Biases, offline and online.
 //! - `merge`: `merge_ranks`, which merges the files of several ranks.
@@ -200,7 +204,7 @@
 //! - [Configuration][configuration]: all fields, variables and options
 //! - [Metrics and progress][metrics], [Sinks, formatters and probes of your own][extending]
 //! - [Files of a run][files], [Terminal][terminal], [Ranks][ranks], [GPU][gpu], [Weights &
-//!   Biases][wandb], [TensorBoard][tensorboard]
+//!   Biases][wandb], [TensorBoard][tensorboard], [OpenTelemetry][opentelemetry], [Alerts][webhook]
 //! - [Error messages: cause and remedy][failures], [Reliability][reliability], [Security][security]
 //! - [Sweeps][sweeps], [Tests of programs that log][testing], [Crates that use tracing][tracing]
 //! - [Less output][noise], [Benchmarks][benchmarks], [Comparison with other loggers][compare]
@@ -213,6 +217,8 @@
 //! [ranks]: https://github.com/logcore/logcore/blob/main/docs/ranks.md
 //! [gpu]: https://github.com/logcore/logcore/blob/main/docs/gpu.md
 //! [tensorboard]: https://github.com/logcore/logcore/blob/main/docs/tensorboard.md
+//! [opentelemetry]: https://github.com/logcore/logcore/blob/main/docs/opentelemetry.md
+//! [webhook]: https://github.com/logcore/logcore/blob/main/docs/webhook.md
 //! [wandb]: https://github.com/logcore/logcore/blob/main/docs/wandb.md
 //! [sweeps]: https://github.com/logcore/logcore/blob/main/docs/sweeps.md
 //! [testing]: https://github.com/logcore/logcore/blob/main/docs/testing.md

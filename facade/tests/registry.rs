@@ -11,8 +11,10 @@ fn the_linked_sinks_are_those_of_the_features() {
         ("jsonl", cfg!(feature = "jsonl")),
         ("memory", cfg!(feature = "memory")),
         ("mlflow", cfg!(feature = "mlflow")),
+        ("otlp", cfg!(feature = "otlp")),
         ("tensorboard", cfg!(feature = "tensorboard")),
         ("wandb", cfg!(feature = "wandb")),
+        ("webhook", cfg!(feature = "webhook")),
     ]
     .iter()
     .filter_map(|(name, on)| on.then_some(*name))
@@ -61,9 +63,11 @@ fn an_error_about_an_unlinked_plugin_names_its_feature() {
         "jsonl" => cfg!(feature = "jsonl"),
         "memory" => cfg!(feature = "memory"),
         "mlflow" => cfg!(feature = "mlflow"),
+        "otlp" => cfg!(feature = "otlp"),
         "tensorboard" => cfg!(feature = "tensorboard"),
         "gpu" => cfg!(feature = "gpu"),
         "wandb" => cfg!(feature = "wandb"),
+        "webhook" => cfg!(feature = "webhook"),
         other => panic!("the facade has no feature `{other}`"),
     };
     let ours = registry::bundled_plugins();

@@ -1,7 +1,7 @@
 //! The content of a run's folder: what logcore and W&B have written there, and what they have not.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use logcore::files::{EntryKind, Folder, FolderEntry};
@@ -17,8 +17,8 @@ pub(super) struct RunContents {
     pub(super) foreign: Option<PathBuf>,
     /// `true` if a killed process has left a ring.
     pub(super) has_ring: bool,
-    /// A W&B log, or the position of a delivery to MLflow, that the server does not have completely,
-    /// relative to the folder.
+    /// A W&B log, the position of a delivery to MLflow, or a spool of another sink, that the server
+    /// does not have completely, relative to the folder.
     pub(super) unsent: Option<PathBuf>,
 }
 
@@ -31,6 +31,8 @@ enum Place {
     /// The folder of one W&B run, which holds a log and the files of the run.
     WandbRun,
     TensorBoard,
+    /// The folder of what waits for a receiver of OpenTelemetry, or for a webhook.
+    Delivery,
     /// A folder for files of any name.
     Files,
 }
@@ -96,6 +98,7 @@ fn scan_folder(
                 let is_unsent = match place {
                     Place::Run => entry.name == MLFLOW_POSITION && !is_complete(folder, Path::new(MLFLOW_POSITION)),
                     Place::WandbRun => is_log(&entry) && !is_delivered(folder, &entry),
+                    Place::Delivery => has_unsent(folder, &entry),
                     _ => false,
                 };
                 if is_unsent {
@@ -159,6 +162,7 @@ impl Place {
                 name if WANDB.contains(&name) => Some(Part::Folder(Self::Wandb)),
                 name if RESERVED.contains(&name) => Some(Part::Folder(Self::Files)),
                 "tensorboard" => Some(Part::Folder(Self::TensorBoard)),
+                "otlp" | "webhook" => Some(Part::Folder(Self::Delivery)),
                 _ => None,
             },
             (Self::Run, _) if is_temporary(name) => Some(Part::File),
@@ -177,7 +181,8 @@ impl Place {
             }
             (Self::TensorBoard, EntryKind::Folder) => Some(Part::Folder(Self::TensorBoard)),
             (Self::TensorBoard, _) => name.starts_with(TENSORBOARD_FILE).then_some(Part::File),
-            (Self::Files, _) => None,
+            (Self::Delivery, EntryKind::File) => is_delivery_file(name).then_some(Part::File),
+            (Self::Delivery, _) | (Self::Files, _) => None,
         }
     }
 }
@@ -236,6 +241,32 @@ fn is_complete(folder: &Folder, progress: &Path) -> bool {
         .is_ok_and(|bytes| serde_json::from_slice(&bytes).is_ok_and(has_all))
 }
 
+/// Returns `true` for the name of a spool, or of the state of a delivery.
+fn is_delivery_file(name: &str) -> bool {
+    name.ends_with(".spool") || name.ends_with(".json") || is_temporary(name)
+}
+
+/// Returns `true` for a spool that its receiver does not have completely, and for the state of a
+/// webhook with messages.
+fn has_unsent(folder: &Folder, entry: &FolderEntry) -> bool {
+    let path = Path::new(&entry.name);
+    let read_state = |path: &Path| {
+        let bytes = folder.read(path, MAX_PROGRESS).unwrap_or_default();
+        serde_json::from_slice::<Value>(&bytes).unwrap_or_default()
+    };
+    if path.extension().is_some_and(|extension| extension == "json") {
+        return read_state(path)["unsent"]
+            .as_array()
+            .is_some_and(|messages| !messages.is_empty());
+    }
+    // The mark of the format, and the position of the first byte behind both.
+    let mut head = [0; 16];
+    let read = folder.open_file(path).and_then(|mut file| file.read_exact(&mut head));
+    let [_, _, _, _, _, _, _, _, base @ ..] = head;
+    let end = u64::from_le_bytes(base).saturating_add(entry.bytes.saturating_sub(16));
+    read.is_ok() && read_state(&path.with_extension("json"))["sent"].as_u64().unwrap_or(0) < end
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,5 +304,27 @@ mod tests {
             assert!(!is_run_file(foreign, &texts), "{foreign}");
         }
         assert!(is_temporary(".logcore-0123456789abcdef.tmp") && !is_temporary(".logcore-latest.tmp"));
+    }
+    #[test]
+    fn what_waits_for_a_server_is_unsent() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, content: &[u8]| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        let scanned = || scan(&Folder::open(root.path()).unwrap(), &BTreeSet::new()).unwrap();
+        let spool = [&b"LCOTLP1\n"[..], &100_u64.to_le_bytes(), b"record"].concat();
+        write("otlp/logs.spool", &spool);
+        write("otlp/logs.json", br#"{"sent":106}"#);
+        write("webhook/0123.json", br#"{"sent":1,"unsent":[]}"#);
+        assert_eq!((scanned().unsent, scanned().foreign), (None, None));
+        write("webhook/0123.json", br#"{"sent":1,"unsent":[{}]}"#);
+        assert_eq!(scanned().unsent, Some(PathBuf::from("webhook/0123.json")));
+        std::fs::remove_dir_all(root.path().join("webhook")).unwrap();
+        write("otlp/logs.json", br#"{"sent":105}"#);
+        assert_eq!(scanned().unsent, Some(PathBuf::from("otlp/logs.spool")));
+        write("otlp/notes.txt", b"mine");
+        assert_eq!(scanned().foreign, Some(PathBuf::from("otlp/notes.txt")));
     }
 }

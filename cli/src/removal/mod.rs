@@ -350,15 +350,12 @@ impl Display for KeptBecause {
                 f.write_str("was killed, and its last lines are not in its files: run `logcore repair` first")
             }
             Self::Unsent(file) => {
-                let target = match file == Path::new(contents::MLFLOW_POSITION) {
-                    true => " --to mlflow",
-                    false => "",
+                let remedy = match file.extension().and_then(|extension| extension.to_str()) {
+                    Some("wandb") => "run `logcore sync` first, or ",
+                    _ if file == Path::new(contents::MLFLOW_POSITION) => "run `logcore sync --to mlflow` first, or ",
+                    _ => "",
                 };
-                write!(
-                    f,
-                    "is not on its server completely ({}): run `logcore sync{target}` first, or add --unsent",
-                    file.display()
-                )
+                write!(f, "is not delivered completely ({}): {remedy}add --unsent", file.display())
             }
             Self::Foreign(file) => write!(
                 f,

@@ -5,13 +5,14 @@ use std::path::{Component, Path};
 use crate::{ConfigError, FileRank};
 
 /// Other files and folders of a run.
-const RESERVED_NAMES: [&str; 14] = [
+const RESERVED_NAMES: [&str; 16] = [
     "config.json",
     "events.jsonl",
     "incidents",
     "latest",
     "media",
     "metrics.jsonl",
+    "otlp",
     "ranks",
     "records.jsonl",
     "run.json",
@@ -19,6 +20,7 @@ const RESERVED_NAMES: [&str; 14] = [
     "summary.json",
     "tensorboard",
     "wandb",
+    "webhook",
     "metrics.merged.jsonl",
 ];
 

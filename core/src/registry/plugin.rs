@@ -74,8 +74,10 @@ plugin_role!(
         ("jsonl", "jsonl"),
         ("memory", "memory"),
         ("mlflow", "mlflow"),
+        ("otlp", "otlp"),
         ("tensorboard", "tensorboard"),
         ("wandb", "wandb"),
+        ("webhook", "webhook"),
     ]
 );
 // Every text sink links the first three formatters.

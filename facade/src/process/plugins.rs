@@ -13,7 +13,11 @@ use logcore_jsonl as _;
 use logcore_memory as _;
 #[cfg(feature = "mlflow")]
 use logcore_mlflow as _;
+#[cfg(feature = "otlp")]
+use logcore_otlp as _;
 #[cfg(feature = "tensorboard")]
 use logcore_tensorboard as _;
 #[cfg(feature = "wandb")]
 use logcore_wandb as _;
+#[cfg(feature = "webhook")]
+use logcore_webhook as _;

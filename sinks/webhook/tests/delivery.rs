@@ -1,0 +1,316 @@
+//! The sink against a real server on loopback that misbehaves.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use logcore::log::Level;
+use logcore::{
+    Alert, AlertLevel, BuildContext, Deadline, EventKind, LogConfig, LoggerEnd, LoggerSummary, Notices, Record,
+    RunInfo, Sink, SinkBooks, SinkError, StopFlag, registry,
+};
+use logcore_webhook as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::http_server::{HttpAnswer, HttpRequest, HttpServer};
+use testkit::wandb_server::WandbServer;
+
+/// A part of the address, which nothing may show.
+const SECRET: &str = "s3cr3ts3cr3t";
+
+/// A sink, and what people see of it.
+struct Hook {
+    sink: Box<dyn Sink>,
+    notices: Arc<Mutex<Vec<String>>>,
+}
+
+impl Hook {
+    fn start(folder: &Path, url: &str, options: Value) -> Self {
+        Self::start_attempt(folder, url, options, 1)
+    }
+
+    fn start_attempt(folder: &Path, url: &str, options: Value, attempt: u32) -> Self {
+        let mut all = json!({"url": format!("{url}/{SECRET}")});
+        all.as_object_mut()
+            .unwrap()
+            .extend(options.as_object().unwrap().clone());
+        let config = LogConfig {
+            name: "trainer".into(),
+            log_dir: folder.into(),
+            ..LogConfig::default()
+        };
+        let stop = StopFlag::default();
+        let run = RunInfo::new("k3v9q2ab", "trainer", folder, attempt);
+        let context = BuildContext::new(&config, &stop).with_run(&run);
+        let mut sink = registry::build_sink("webhook", &all, &context).unwrap();
+        let notices = Arc::<Mutex<Vec<String>>>::default();
+        let lines = Arc::clone(&notices);
+        let print = move |_: &str, text: &str| lines.lock().unwrap().push(text.to_owned());
+        sink.start(&Notices::new(print)).unwrap();
+        Self { sink, notices }
+    }
+
+    fn alert(&mut self, title: &str) -> Result<(), SinkError> {
+        self.sink.alert(&Alert::new(title, "text", AlertLevel::Warn))
+    }
+
+    /// Ends the logger, within a time.
+    fn finish(&mut self, time: Duration) -> (SinkBooks, Result<(), SinkError>) {
+        let deadline = Deadline::after(time);
+        self.sink.logger_ended(&LoggerEnd::default(), &LoggerSummary::default());
+        self.sink.finish(deadline).unwrap();
+        let (books, result) = match self.sink.pending_delivery() {
+            Some(wait) => wait(deadline),
+            None => (self.sink.books().unwrap(), Ok(())),
+        };
+        assert!(books.balanced(), "{books:?}");
+        (books, result)
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let notices = self.notices.lock().unwrap().clone();
+        assert!(!notices.iter().any(|line| line.contains(SECRET)), "{notices:?}");
+        notices
+    }
+}
+
+fn soon() -> Duration {
+    Duration::from_secs(20)
+}
+
+fn titles(requests: &[HttpRequest]) -> Vec<String> {
+    let body = |request: &HttpRequest| serde_json::from_slice::<Value>(&request.body).unwrap();
+    let title = |request| body(request)["title"].as_str().unwrap().to_owned();
+    requests.iter().map(title).collect()
+}
+
+#[test]
+fn alerts_errors_and_the_end_arrive_in_order() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    let mut hook = Hook::start(folder.path(), &server.url(), json!({"records": "error"}));
+    assert!(hook.sink.wants(EventKind::Record) && !hook.sink.wants(EventKind::Metrics));
+    hook.alert("loss is NaN").unwrap();
+    for level in [Level::Warn, Level::Error] {
+        hook.sink
+            .record(&Record::new(level, "trainer", "disk full\nat /data"))
+            .unwrap();
+    }
+    let (books, result) = hook.finish(soon());
+    result.unwrap();
+    assert_eq!(
+        titles(&server.accepted()),
+        ["loss is NaN", "disk full", "trainer finished"]
+    );
+    assert_eq!((books.accepted, books.delivered), (3, 3));
+    let first = &server.requests()[0];
+    assert_eq!(
+        (&*first.target, &*first.headers["content-type"]),
+        (&*format!("POST /{SECRET}"), "application/json")
+    );
+    assert!(!folder.path().join("webhook").exists(), "nothing is left");
+    assert_eq!(hook.notices(), Vec::<String>::new());
+}
+
+#[test]
+fn an_outage_is_one_line_and_loses_nothing() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    // Each kind of trouble, and then success.
+    server.answer(|earlier, _| match earlier {
+        0 => HttpAnswer::Reply(503, "retry-after: 1", Vec::new()),
+        1 => HttpAnswer::Cut,
+        2 => HttpAnswer::status(503, "again"),
+        3 => HttpAnswer::Reply(200, "content-type: text/html", b"<html>log in</html>".to_vec()),
+        _ => HttpAnswer::ok(),
+    });
+    let mut hook = Hook::start(folder.path(), &server.url(), json!({}));
+    let start = Instant::now();
+    hook.alert("one").unwrap();
+    hook.alert("two").unwrap();
+    assert!(start.elapsed() < Duration::from_millis(500), "the caller does not wait");
+    server.wait_until(|requests| requests.iter().filter(|request| request.accepted).count() >= 3);
+    hook.finish(soon()).1.unwrap();
+    let accepted = titles(&server.accepted());
+    // The page counts as accepted by the server alone.
+    assert_eq!(accepted, ["one", "one", "two", "trainer finished"]);
+    let notices = hook.notices();
+    assert_eq!(notices.len(), 4, "{notices:#?}");
+    assert!(
+        notices[0].contains("503; the run continues, and its messages wait"),
+        "{notices:#?}"
+    );
+}
+
+#[test]
+fn discord_names_the_wait_in_the_body() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    server.answer(|earlier, _| match earlier {
+        0 => HttpAnswer::status(429, r#"{"message": "slow down", "retry_after": 2.25, "global": false}"#),
+        _ => HttpAnswer::Reply(204, "", Vec::new()),
+    });
+    let mut hook = Hook::start(folder.path(), &server.url(), json!({"kind": "discord", "end": false}));
+    let start = Instant::now();
+    hook.alert("one").unwrap();
+    server.wait_until(|requests| requests.len() == 2);
+    assert!(start.elapsed() >= Duration::from_millis(2250), "{:?}", start.elapsed());
+    assert_eq!(hook.finish(soon()).0.delivered, 1);
+}
+
+#[test]
+fn a_refused_message_is_counted_and_the_next_one_sent() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    server.answer(|earlier, request| match earlier {
+        // A server that repeats the secret address.
+        0 => HttpAnswer::status(400, &format!("invalid_payload at {}", request.target)),
+        _ => HttpAnswer::ok(),
+    });
+    let mut hook = Hook::start(folder.path(), &server.url(), json!({}));
+    hook.alert("one").unwrap();
+    let (books, result) = hook.finish(soon());
+    result.unwrap();
+    assert_eq!((books.accepted, books.delivered), (2, 1));
+    assert_eq!(books.dropped["refused by the server"], 1);
+    let notices = hook.notices();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(
+        notices[0].contains("skipping the message `one`") && notices[0].contains("***"),
+        "{notices:?}"
+    );
+}
+
+#[test]
+fn a_redirect_takes_nothing_to_another_server() {
+    let (server, other, folder) = (
+        HttpServer::accepting(),
+        HttpServer::accepting(),
+        TempDir::new().unwrap(),
+    );
+    for status in [302, 307, 308] {
+        let location: &'static str = format!("location: {}/{SECRET}", other.url()).leak();
+        server.answer(move |_, _| HttpAnswer::Reply(status, location, Vec::new()));
+        let mut hook = Hook::start(folder.path(), &server.url(), json!({}));
+        hook.alert("one").unwrap();
+        let (books, result) = hook.finish(Duration::from_secs(3));
+        assert_eq!((books.delivered, books.spooled), (0, 2));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("redirects") && !error.contains(SECRET), "{error}");
+        assert_eq!(hook.notices().len(), 1);
+    }
+    assert!(other.requests().is_empty());
+}
+
+#[test]
+fn a_certificate_that_nobody_knows_gets_nothing() {
+    let folder = TempDir::new().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let identity = tokio_rustls::rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
+        .unwrap();
+    let server = WandbServer::start_tls(Arc::new(identity).into());
+    let mut hook = Hook::start(folder.path(), &server.url(), json!({}));
+    hook.alert("one").unwrap();
+    let (books, result) = hook.finish(Duration::from_secs(5));
+    assert_eq!(books.spooled, 2);
+    assert!(result.unwrap_err().to_string().contains("certificate"));
+    assert!(server.state().requests.is_empty());
+}
+
+#[test]
+fn messages_beyond_the_limit_are_one_message() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    let mut hook = Hook::start(folder.path(), &server.url(), json!({"per_minute": 1}));
+    hook.alert("first").unwrap();
+    server.wait_until(|requests| requests.len() == 1);
+    for _ in 0..3 {
+        hook.alert("again").unwrap();
+    }
+    hook.alert("other").unwrap();
+    let (books, result) = hook.finish(soon());
+    result.unwrap();
+    let requests = server.accepted();
+    assert_eq!(titles(&requests), ["first", "4 more messages", "trainer finished"]);
+    let digest: Value = serde_json::from_slice(&requests[1].body).unwrap();
+    assert_eq!(digest["text"], "3 × again\nother");
+    assert_eq!((books.accepted, books.delivered), (6, 2));
+    assert_eq!(books.dropped["summed up in one message"], 4);
+}
+
+#[test]
+fn at_most_a_hundred_messages_wait_and_the_end_has_room() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    server.answer(|_, _| HttpAnswer::status(503, ""));
+    let mut hook = Hook::start(folder.path(), &server.url(), json!({}));
+    let refused = (0..150)
+        .filter(|number| hook.alert(&number.to_string()).is_err())
+        .count();
+    assert_eq!(refused, 50);
+    let point = hook.sink.resume_point().unwrap();
+    assert!(point.text().len() < 50_000 && !point.text().contains(SECRET));
+    server.answer(|_, _| HttpAnswer::ok());
+    let (books, result) = hook.finish(soon());
+    result.unwrap();
+    assert_eq!((books.accepted, books.dropped["queue full"]), (151, 50));
+    let requests = server.accepted();
+    assert_eq!(titles(&requests).last().unwrap(), "trainer finished");
+    let digest: Value = serde_json::from_slice(&requests[requests.len() - 2].body).unwrap();
+    assert!(
+        digest["text"].as_str().unwrap().contains("50 further messages"),
+        "{digest}"
+    );
+}
+
+#[test]
+fn a_server_that_hangs_delays_the_end_until_its_deadline() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    server.answer(|_, _| HttpAnswer::Hang(Duration::from_secs(30)));
+    let mut hook = Hook::start(folder.path(), &server.url(), json!({}));
+    hook.alert("one").unwrap();
+    let start = Instant::now();
+    let (books, result) = hook.finish(Duration::from_secs(2));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(books.spooled, 2);
+    let text = result.unwrap_err().to_string();
+    assert!(
+        text.starts_with("2 messages are not sent") && text.contains("webhook/"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_resumed_run_sends_what_the_earlier_attempt_left() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    server.answer(|_, _| HttpAnswer::status(503, ""));
+    let mut hook = Hook::start(folder.path(), &server.url(), json!({}));
+    hook.alert("left").unwrap();
+    assert!(hook.finish(Duration::from_secs(1)).1.is_err());
+    server.answer(|_, _| HttpAnswer::ok());
+
+    let mut other = Hook::start_attempt(folder.path(), &server.url(), json!({"kind": "slack", "end": false}), 1);
+    assert_eq!(other.finish(soon()).0.accepted, 0, "the same attempt takes nothing");
+    let mut elsewhere = Hook::start_attempt(folder.path(), &format!("{}/x", server.url()), json!({"end": false}), 2);
+    assert_eq!(elsewhere.finish(soon()).0.accepted, 0, "another address takes nothing");
+    assert!(server.accepted().is_empty());
+
+    let mut next = Hook::start_attempt(folder.path(), &server.url(), json!({"end": false}), 2);
+    let (books, result) = next.finish(soon());
+    result.unwrap();
+    assert_eq!(titles(&server.accepted()), ["left", "trainer finished"]);
+    assert_eq!(books.accepted, 0, "they are in the books of the attempt that took them");
+    assert!(!folder.path().join("webhook").exists());
+}
+
+/// A part of the sink's own state, which a program may have lost or replaced.
+#[test]
+fn a_damaged_state_is_no_reason_to_fail() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    std::fs::create_dir(folder.path().join("webhook")).unwrap();
+    std::fs::write(folder.path().join("webhook/damaged.json"), "{").unwrap();
+    let mut hook = Hook::start_attempt(folder.path(), &server.url(), json!({}), 2);
+    hook.alert("one").unwrap();
+    hook.finish(soon()).1.unwrap();
+    assert_eq!(titles(&server.accepted()), ["one", "trainer finished"]);
+}
