@@ -157,6 +157,9 @@ pub trait Sink: Send {
 
     /// Takes an alert, which people shall see who do not look at the run.
     ///
+    /// An alert that no sink wants becomes a line of the log. So a sink that has no use for alerts
+    /// returns `false` for [`EventKind::Alert`] in [`wants`](Sink::wants).
+    ///
     /// ```
     /// use logcore::{Alert, AlertLevel, Sink, SinkError};
     ///
