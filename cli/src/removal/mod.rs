@@ -355,7 +355,11 @@ impl Display for KeptBecause {
                     _ if file == Path::new(contents::MLFLOW_POSITION) => "run `logcore sync --to mlflow` first, or ",
                     _ => "",
                 };
-                write!(f, "is not delivered completely ({}): {remedy}add --unsent", file.display())
+                write!(
+                    f,
+                    "is not delivered completely ({}): {remedy}add --unsent",
+                    file.display()
+                )
             }
             Self::Foreign(file) => write!(
                 f,

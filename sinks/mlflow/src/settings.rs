@@ -177,9 +177,10 @@ impl ServerSettings {
         };
         let uri = url.as_str().trim_end_matches('/').to_owned();
         let mut http = HttpSettings::new(&uri, timeout);
-        let ca_file = options.ca_file.clone();
-        if let Some(path) = ca_file.or_else(|| variable("MLFLOW_TRACKING_SERVER_CERT_PATH").map(PathBuf::from)) {
-            http = http.ca_file(path);
+        let named = options.ca_file.clone().map(|path| ("sinks.mlflow.ca_file", path));
+        let of_variable = || Some((CA_FILE, PathBuf::from(variable(CA_FILE)?)));
+        if let Some((field, path)) = named.or_else(of_variable) {
+            http = http.authorities(read_authorities(field, &path)?);
         }
         if variable("MLFLOW_TRACKING_INSECURE_TLS").is_some_and(|value| matches!(&*value.to_lowercase(), "true" | "1"))
         {
@@ -189,6 +190,8 @@ impl ServerSettings {
     }
 }
 
+/// The official variable with a file of certificate authorities.
+const CA_FILE: &str = "MLFLOW_TRACKING_SERVER_CERT_PATH";
 /// The official variable with the address of the server.
 const TRACKING_URI: &str = "MLFLOW_TRACKING_URI";
 
@@ -229,6 +232,19 @@ fn credentials_in(url: &mut Url) -> Option<Credentials> {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     Some(Credentials::Basic { username, password })
+}
+
+/// Reads a file of certificate authorities.
+fn read_authorities(field: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    /// The file of a Linux distribution has 0.2 MB.
+    const LONGEST: u64 = 4 << 20;
+    files::read(path, LONGEST).map_err(|error| {
+        ConfigError::new(
+            field,
+            path.display(),
+            format!("the file cannot be read: {error}; name a file of certificates in PEM"),
+        )
+    })
 }
 
 /// Reads `~/.mlflow/credentials`, the file of the official client.
@@ -350,6 +366,21 @@ mod tests {
         };
         assert!(settings.server.credentials == Some(expected));
         assert!(!format!("{settings:?}").contains("cret"));
+    }
+
+    #[test]
+    fn authorities_that_cannot_be_read_are_an_error() {
+        let options = json!({"uri": "https://host", "ca_file": "/no/ca.pem"});
+        let error = resolve(options, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("sinks.mlflow.ca_file") && error.contains("/no/ca.pem"),
+            "{error}"
+        );
+        let variables = [(CA_FILE, "/no/ca.pem")];
+        let error = resolve(json!({"uri": "https://host"}), &variables)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(CA_FILE), "{error}");
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! The settings of a client, and the client of reqwest that follows them.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use logcore::files;
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect};
 
 use crate::error::{DeliveryError, DeliveryErrorKind};
@@ -33,7 +31,8 @@ pub struct HttpSettings {
     timeout: Duration,
     http_proxy: Option<String>,
     https_proxy: Option<String>,
-    ca_file: Option<PathBuf>,
+    /// Certificates in PEM, in place of the authorities of the machine.
+    authorities: Option<Vec<u8>>,
     verifies: bool,
 }
 
@@ -47,7 +46,7 @@ impl HttpSettings {
             timeout: timeout.min(LONGEST_TIMEOUT),
             http_proxy: None,
             https_proxy: None,
-            ca_file: None,
+            authorities: None,
             verifies: true,
         }
     }
@@ -70,21 +69,21 @@ impl HttpSettings {
         }
     }
 
-    /// Trusts the certificate authorities of a PEM file, in place of those of the machine.
+    /// Trusts these certificates alone, in PEM, in place of the authorities of the machine.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// use logcore_delivery::{DeliveryErrorKind, HttpClient, HttpSettings};
     ///
-    /// let settings = HttpSettings::new("https://tracking.example", Duration::from_secs(30)).ca_file("/no/ca.pem");
+    /// let settings = HttpSettings::new("https://collector.example", Duration::from_secs(10)).authorities("no PEM");
     /// let error = HttpClient::start("example", &settings).unwrap_err();
     /// assert_eq!(error.kind(), DeliveryErrorKind::Unverified);
     /// ```
     #[must_use]
-    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
+    pub fn authorities(self, pem: impl Into<Vec<u8>>) -> Self {
         Self {
-            ca_file: Some(path.into()),
+            authorities: Some(pem.into()),
             ..self
         }
     }
@@ -107,7 +106,7 @@ impl HttpSettings {
     /// Creates the client. Without certificate authorities, only plain HTTP works.
     pub(super) fn client(&self) -> Result<Client, DeliveryError> {
         let setup = |error: reqwest::Error| DeliveryError::from_setup(&error);
-        let authorities = self.ca_file.as_deref().map(read_authorities).transpose()?;
+        let authorities = self.authorities.as_deref().map(parse_authorities).transpose()?;
         let builder = || {
             let builder = self.builder().map_err(setup)?;
             Ok(match &authorities {
@@ -146,20 +145,14 @@ impl HttpSettings {
     }
 }
 
-/// The longest file of certificate authorities. That of a Linux distribution has 0.2 MB.
-const LONGEST_CA_FILE: u64 = 16 << 20;
-
-/// Reads the certificate authorities of a PEM file.
-fn read_authorities(path: &Path) -> Result<Vec<Certificate>, DeliveryError> {
-    let failed = |cause: String| {
-        let text = format!("cannot use the certificate authorities of {}: {cause}", path.display());
-        DeliveryError::permanent(DeliveryErrorKind::Unverified, text)
-    };
-    let pem = files::read(path, LONGEST_CA_FILE).map_err(|error| failed(error.to_string()))?;
-    match Certificate::from_pem_bundle(&pem) {
+/// Parses certificate authorities in PEM.
+fn parse_authorities(pem: &[u8]) -> Result<Vec<Certificate>, DeliveryError> {
+    match Certificate::from_pem_bundle(pem) {
         Ok(authorities) if !authorities.is_empty() => Ok(authorities),
-        Ok(_) => Err(failed("the file has no certificate; name a PEM file".to_owned())),
-        Err(error) => Err(failed(error.to_string())),
+        _ => Err(DeliveryError::permanent(
+            DeliveryErrorKind::Unverified,
+            "the file of trusted authorities has no certificate in PEM",
+        )),
     }
 }
 
