@@ -126,6 +126,7 @@ mod json_capture;
 #[doc(hidden)]
 pub mod kill_point;
 mod logger_end;
+mod media;
 mod metric;
 pub mod nonfinite;
 mod notices;
@@ -172,6 +173,14 @@ pub use self::error::{ConfigError, LogError, ProbeError, SinkError, SinkErrorKin
 pub use self::formatter::{Formatter, Style};
 pub use self::json_capture::{JsonCapture, Omission};
 pub use self::logger_end::{LoggerEnd, LoggerSummary, MetricSummary, RunEnd};
+#[cfg(feature = "media")]
+pub use self::media::Media;
+#[cfg(feature = "media")]
+#[doc(hidden)]
+pub use self::media::{EncodedFile, EncodedMedia, StagedMedia, media_path};
+pub use self::media::{
+    Histogram, Html, Image, MediaContent, MediaDescription, MediaError, MediaFile, MediaItem, StoredMedia, Table, Text,
+};
 pub use self::metric::{MetricBatch, MetricPair, MetricValue, Number, Point, Stats};
 pub use self::notices::Notices;
 pub use self::panic_guard::{call_hooks, catch_panic, hide_caught_panics_from_hook, is_catching_panic};

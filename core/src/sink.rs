@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::{
-    Alert, Deadline, LoggerEnd, LoggerSummary, MetricBatch, Notices, ProgressEvent, Record, ResumePoint, SinkBooks,
-    SinkError,
+    Alert, Deadline, LoggerEnd, LoggerSummary, MediaItem, MetricBatch, Notices, ProgressEvent, Record, ResumePoint,
+    SinkBooks, SinkError,
 };
 
 /// An output of a logger: a terminal, a file, a server, a chat room.
@@ -44,7 +44,7 @@ use crate::{
 ///
 /// ```text
 /// start
-/// (record | metrics | progress | config | alert | message | deliver | flush)*
+/// (record | metrics | progress | config | alert | media | message | deliver | flush)*
 /// logger_ended
 /// finish
 /// ```
@@ -183,6 +183,41 @@ pub trait Sink: Send {
     /// If the sink drops the alert.
     fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
         let _ = alert;
+        Ok(())
+    }
+
+    /// Takes a media value: an image, a histogram, a table, a page, a text or a file. Its file lies
+    /// beneath the folder of the run already, and stays as it is.
+    ///
+    /// ```
+    /// use logcore::{MediaContent, MediaDescription, MediaItem, Sink, SinkError};
+    /// use std::time::SystemTime;
+    ///
+    /// #[derive(Default)]
+    /// struct Sizes(Vec<(u64, u64)>);
+    ///
+    /// impl Sink for Sizes {
+    ///     fn media(&mut self, item: &MediaItem<'_>) -> Result<(), SinkError> {
+    ///         if let MediaContent::Image { width, height, .. } = item.content() {
+    ///             self.0.push((*width, *height));
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let content = MediaContent::Image { format: "png".into(), width: 4, height: 3 };
+    /// let description = MediaDescription::new("sample", 12, content);
+    /// let mut sizes = Sizes::default();
+    /// sizes.media(&MediaItem::new(SystemTime::now(), "trainer", &description))?;
+    /// assert_eq!(sizes.0, [(4, 3)]);
+    /// # Ok::<(), SinkError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the sink drops the value.
+    fn media(&mut self, item: &MediaItem<'_>) -> Result<(), SinkError> {
+        let _ = item;
         Ok(())
     }
 
@@ -343,6 +378,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
         (**self).alert(alert)
     }
 
+    fn media(&mut self, item: &MediaItem<'_>) -> Result<(), SinkError> {
+        (**self).media(item)
+    }
+
     fn message(&mut self, message: &str) -> Result<(), SinkError> {
         (**self).message(message)
     }
@@ -439,4 +478,6 @@ pub enum EventKind {
     Config,
     /// A call of [`Sink::alert`].
     Alert,
+    /// A call of [`Sink::media`].
+    Media,
 }

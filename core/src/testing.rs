@@ -10,9 +10,9 @@ use log::Level;
 use serde_json::Value;
 
 use crate::{
-    Alert, AlertLevel, ConfigError, Deadline, EventKind, FieldValue, LogConfig, LoggerEnd, LoggerSummary, MetricBatch,
-    MetricValue, Notices, PendingDelivery, ProgressEvent, ProgressKind, Record, ResumePoint, Sink, SinkBooks,
-    SinkError, sync,
+    Alert, AlertLevel, ConfigError, Deadline, EventKind, FieldValue, LogConfig, LoggerEnd, LoggerSummary, MediaContent,
+    MediaDescription, MediaItem, MetricBatch, MetricValue, Notices, PendingDelivery, ProgressEvent, ProgressKind,
+    Record, ResumePoint, Sink, SinkBooks, SinkError, sync,
 };
 
 /// Creates a sink that records every call, and a handle to read the calls.
@@ -97,6 +97,13 @@ impl Sink for RecordingSink {
         Ok(())
     }
 
+    fn media(&mut self, item: &MediaItem<'_>) -> Result<(), SinkError> {
+        let (logger, key, step) = (item.logger(), item.key(), item.step());
+        self.0
+            .push(format!("media {logger} {key} {step} {}", item.content().kind()));
+        Ok(())
+    }
+
     fn flush(&mut self, _: Deadline) -> Result<(), SinkError> {
         self.0.push("flush".to_owned());
         Ok(())
@@ -141,7 +148,7 @@ pub fn check_forwarding(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) {
 }
 
 /// Every method of [`Sink`]. A test compares the list with the trait.
-const METHODS: [&str; 18] = [
+const METHODS: [&str; 19] = [
     "wants",
     "start",
     "record",
@@ -149,6 +156,7 @@ const METHODS: [&str; 18] = [
     "progress",
     "config",
     "alert",
+    "media",
     "message",
     "deliver",
     "resume_point",
@@ -178,6 +186,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         EventKind::Progress,
         EventKind::Config,
         EventKind::Alert,
+        EventKind::Media,
     ] {
         results.push(format!("wants({kind:?}) {}", sink.wants(kind)));
     }
@@ -208,7 +217,12 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
     });
     let mut alert = Alert::new("loss is NaN", "at step 3", AlertLevel::Error).at_step(3);
     alert.time = UNIX_EPOCH;
-    let calls: [(&str, &FallibleCall<'_>); 8] = [
+    let content = MediaContent::Histogram {
+        counts: vec![1],
+        edges: vec![0.0, 1.0],
+    };
+    let media = MediaDescription::new("grad", 12, content);
+    let calls: [(&str, &FallibleCall<'_>); 9] = [
         ("start", &|sink| sink.start(&notices)),
         ("record", &|sink| sink.record(&record)),
         ("metrics", &|sink| {
@@ -217,6 +231,9 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
         ("progress", &|sink| sink.progress(&event)),
         ("config", &|sink| sink.config(&serde_json::json!({"lr": [1, null]}))),
         ("alert", &|sink| sink.alert(&alert)),
+        ("media", &|sink| {
+            sink.media(&MediaItem::new(UNIX_EPOCH, "trainer", &media))
+        }),
         ("message", &|sink| sink.message("to this sink")),
         ("deliver", &|sink| sink.deliver()),
     ];
@@ -302,6 +319,10 @@ impl Sink for ScriptedSink {
 
     fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
         self.take(format!("alert({alert:?})"), Some("alert"))
+    }
+
+    fn media(&mut self, item: &MediaItem<'_>) -> Result<(), SinkError> {
+        self.take(format!("media({item:?})"), Some("media"))
     }
 
     fn message(&mut self, message: &str) -> Result<(), SinkError> {

@@ -239,8 +239,9 @@ mod run;
 pub use logcore;
 pub use logcore::log::LevelFilter;
 pub use logcore::{
-    AlertLevel, BookUnit, ConfigError, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull, Point, ProbeError,
-    ProgressRows, Ranks, RingPlace, RunEnd, RunInfo, Secret, SinkBooks, SinkError, SinkErrorKind, Stats,
+    AlertLevel, BookUnit, ConfigError, Histogram, Image, LogConfig, LogError, MetricPair, MetricValue, Number, OnFull,
+    Point, ProbeError, ProgressRows, Ranks, RingPlace, RunEnd, RunInfo, Secret, SinkBooks, SinkError, SinkErrorKind,
+    Stats, Table,
 };
 #[cfg(feature = "memory")]
 pub use logcore_memory::MemorySink;

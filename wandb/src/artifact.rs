@@ -6,14 +6,15 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use logcore::MediaError;
+use logcore::files::LimitedFile;
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::folder::LimitedFile;
 use crate::folder::{ARTIFACTS, RunFolder};
 use crate::log_format::proto;
-use crate::media::{MediaError, hex};
+use crate::media::hex;
 use crate::upload::digest;
 
 /// Named files of which W&B keeps every version, such as a checkpoint or a data set.

@@ -5,11 +5,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use logcore::files::Folder;
+use logcore::files::{Folder, LimitedFile};
 use logcore::sync::lock;
 
 /// The open folder of a run: the log, the files beside the log, `files/` and `artifacts/`.
@@ -122,6 +122,21 @@ impl StagedFile {
         Ok(staged)
     }
 
+    /// Has `link` make a link in the folder of a run, at the path that it gets.
+    pub(crate) fn link(
+        files: &Arc<RunFolder>,
+        link: impl FnOnce(&Folder, &Path) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let folder = Path::new("tmp");
+        files.folder().create_dir_all(folder)?;
+        let path = folder.join(logcore::files::random_suffix());
+        link(&files.folder(), &path)?;
+        Ok(Self {
+            files: Arc::clone(files),
+            path,
+        })
+    }
+
     /// Moves the file to its path in the folder of the run.
     pub(crate) fn persist(self, target: &Path) -> io::Result<()> {
         let folder = self.files.folder();
@@ -137,50 +152,6 @@ impl Drop for StagedFile {
         // A persisted file is not here any more.
         let _ = self.files.folder().remove_file(&self.path);
     }
-}
-
-/// A file that returns an error instead of exceeding `ulimit -f`, for which the system would kill
-/// the process by SIGXFSZ.
-pub(crate) struct LimitedFile<'a> {
-    file: &'a mut File,
-    room: u64,
-}
-
-impl<'a> LimitedFile<'a> {
-    /// Limits a new file to the file size limit of the process.
-    pub(crate) fn new(file: &'a mut File) -> Self {
-        Self {
-            file,
-            room: file_size_limit(),
-        }
-    }
-}
-
-impl Write for LimitedFile<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() as u64 > self.room {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let written = self.file.write(bytes)?;
-        self.room -= written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// Returns the greatest file size of the process in bytes.
-#[cfg(unix)]
-fn file_size_limit() -> u64 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
-    limit.current.unwrap_or(u64::MAX)
-}
-
-#[cfg(not(unix))]
-fn file_size_limit() -> u64 {
-    u64::MAX
 }
 
 /// Returns the folder of all runs: `wandb`, or `.wandb` if that exists.
@@ -237,18 +208,5 @@ mod tests {
         ] {
             assert_eq!(staged_copy(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn bytes_beyond_the_file_size_limit_are_refused() {
-        let mut file = tempfile::tempfile().unwrap();
-        let mut bounded = LimitedFile {
-            file: &mut file,
-            room: 5,
-        };
-        bounded.write_all(b"hello").unwrap();
-        let error = bounded.write_all(b"!").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
-        assert_eq!(file.metadata().unwrap().len(), 5);
     }
 }

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use logcore::{EncodedMedia, MediaError, StagedMedia};
 use serde_json::Value;
 
 use crate::artifact::{Artifact, ArtifactPlan};
 use crate::definition::MetricDefinition;
 use crate::folder::StagedFile;
 use crate::folder::{FILES, RunFolder};
-use crate::media::{Media, MediaError, StoredMedia, store};
+use crate::media::{StoredMedia, table_artifact, table_remark};
 use crate::message::Message;
 use crate::run::WandbRun;
 
@@ -26,8 +27,8 @@ use crate::run::WandbRun;
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();
-/// use logcore::{BuildContext, LogConfig, Notices, StopFlag, registry};
-/// use logcore_wandb::{Artifact, Image, MetricDefinition, RunHandle, SavePolicy};
+/// use logcore::{BuildContext, EncodedMedia, Image, LogConfig, Notices, StopFlag, registry};
+/// use logcore_wandb::{Artifact, MetricDefinition, RunHandle, SavePolicy};
 /// use serde_json::json;
 ///
 /// let config = LogConfig { log_dir: folder.path().into(), name: "trainer".into(), ..LogConfig::default() };
@@ -38,7 +39,8 @@ use crate::run::WandbRun;
 /// let run = RunHandle::of("trainer").unwrap();
 /// sink.message(&run.definition(MetricDefinition::new("loss").summary(["min"]))?)?;
 /// sink.message(&run.summary("best", json!(0.91))?)?;
-/// sink.message(&run.prepare("sample", Image::rgb(1, 1, [255, 0, 0]))?.message(0)?)?;
+/// let image = EncodedMedia::of(Image::rgb(1, 1, [255, 0, 0]))?;
+/// sink.message(&run.prepare("sample", &image, None)?.message(0)?)?;
 ///
 /// let weights = folder.path().join("weights.bin");
 /// std::fs::write(&weights, "x")?;
@@ -127,19 +129,22 @@ impl RunHandle {
         self.0.folder()
     }
 
-    /// Encodes a value and writes its file. Adding the value to a row takes no more time.
+    /// Writes the file of a value, as a link to `staged` if that has the same content. Adding the
+    /// value to a row takes no more time.
     ///
     /// # Errors
     ///
-    /// If the value is malformed, or its file cannot be written.
-    pub fn prepare(&self, key: &str, media: impl Media) -> Result<PreparedValue, MediaError> {
-        let prepared = media.prepare()?;
+    /// If the file cannot be written.
+    pub fn prepare(
+        &self,
+        key: &str,
+        media: &EncodedMedia,
+        staged: Option<&StagedMedia>,
+    ) -> Result<PreparedValue, MediaError> {
         let run = self.run_files()?;
-        let mut stored = store(prepared.value, prepared.file, &run)?;
-        let artifact = match prepared.artifact {
-            Some(content) => Some(Artifact::plan_table(&self.0.settings.run_id, key, content, &run)?),
-            None => None,
-        };
+        let mut stored = StoredMedia::new(media, staged, &run)?;
+        let plan = |table| Artifact::plan_table(&self.0.settings.run_id, key, table_artifact(table)?, &run);
+        let artifact = media.table.as_ref().map(plan).transpose()?;
         if let Some(plan) = &artifact {
             let [this, newest] = plan.addresses();
             stored.value["artifact_path"] = this.into();
@@ -149,7 +154,7 @@ impl RunHandle {
             stored,
             key: key.to_owned(),
             artifact,
-            remark: prepared.remark,
+            remark: media.table.as_ref().and_then(table_remark),
         })
     }
 

@@ -82,11 +82,12 @@
 //!
 //! # Media
 //!
-//! A row can have an [`Image`], a [`Histogram`], a [`Table`] or an [`Html`] page besides numbers. A
-//! [`RunHandle`] writes the file of the value on the caller's thread.
+//! A row can have an image, a histogram, a table or a page besides numbers; their types are those of
+//! `logcore`. A [`RunHandle`] writes the file of the value on the caller's thread, as a hard link to
+//! the one in `<run>/media/` where that is possible. A text is a page for W&B.
 //!
 //! ```
-//! use logcore_wandb::{Histogram, Image, Table};
+//! use logcore::{Histogram, Image, Table};
 //! use serde_json::json;
 //!
 //! let image = Image::rgb(1, 1, [255, 0, 0]).caption("red");
@@ -153,7 +154,6 @@ pub use self::check::{ServerAnswer, ServerCheck};
 pub use self::definition::MetricDefinition;
 pub use self::handle::{MessageText, PreparedValue, RunHandle, SavePolicy, SavedFile};
 pub use self::import::{LogPart, LoggedRun, read_log};
-pub use self::media::{Histogram, Html, Image, Media, MediaError, Table};
 pub use self::sink::WandbSink;
 pub use self::sync::{SyncError, SyncOptions, SyncReport, Synced, find_logs, sync};
 #[cfg(fuzzing)]

@@ -13,6 +13,8 @@
 
 #[cfg(feature = "folder")]
 mod folder;
+#[cfg(feature = "folder")]
+mod limit;
 mod lines;
 mod lock;
 mod open;
@@ -20,6 +22,8 @@ mod replace;
 
 #[cfg(feature = "folder")]
 pub use self::folder::{EntryKind, Folder, FolderEntry};
+#[cfg(feature = "folder")]
+pub use self::limit::{LimitedFile, file_size_limit};
 pub use self::lines::{LineError, Lines};
 pub use self::lock::lock_within;
 pub use self::open::{

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use crate::{
-    Alert, Deadline, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Notices, OwnedRecord, ProgressEvent, Sink,
-    SinkError,
+    Alert, Deadline, LoggerEnd, LoggerSummary, MediaDescription, MediaItem, MetricBatch, MetricValue, Notices,
+    OwnedRecord, ProgressEvent, Sink, SinkError,
 };
 
 /// A call of a sink method, with owned arguments.
@@ -17,6 +17,7 @@ pub(super) enum QueuedCall {
     Progress(OwnedProgress),
     Config(Value),
     Alert(Alert),
+    Media(OwnedMedia),
     Message(String),
     Deliver,
     Flush(Deadline),
@@ -29,7 +30,7 @@ impl QueuedCall {
     pub(super) fn weight(&self) -> u64 {
         u64::from(matches!(
             self,
-            Self::Record(_) | Self::Metrics(_) | Self::Config(_) | Self::Alert(_) | Self::Message(_)
+            Self::Record(_) | Self::Metrics(_) | Self::Config(_) | Self::Alert(_) | Self::Media(_) | Self::Message(_)
         ))
     }
 
@@ -47,6 +48,7 @@ impl QueuedCall {
             Self::Progress(event) => event.with_event(|event| sink.progress(event)),
             Self::Config(config) => sink.config(&config),
             Self::Alert(alert) => sink.alert(&alert),
+            Self::Media(media) => sink.media(&MediaItem::new(media.time, &media.logger, &media.description)),
             Self::Message(message) => sink.message(&message),
             Self::Deliver => sink.deliver(),
             Self::Flush(deadline) => sink.flush(deadline),
@@ -85,6 +87,23 @@ impl From<&MetricBatch<'_>> for OwnedBatch {
             step: batch.step(),
             time: batch.time(),
             values: batch.iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+}
+
+/// A media value that owns its texts.
+pub(super) struct OwnedMedia {
+    logger: String,
+    time: SystemTime,
+    description: MediaDescription,
+}
+
+impl From<&MediaItem<'_>> for OwnedMedia {
+    fn from(item: &MediaItem<'_>) -> Self {
+        Self {
+            logger: item.logger().to_owned(),
+            time: item.time(),
+            description: item.description().clone(),
         }
     }
 }

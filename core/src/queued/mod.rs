@@ -9,11 +9,12 @@ use std::thread;
 
 use serde_json::Value;
 
-use self::call::{OwnedBatch, OwnedProgress, QueuedCall};
+use self::call::{OwnedBatch, OwnedMedia, OwnedProgress, QueuedCall};
 use self::worker::{QueueWorker, SharedQueue, SinkSnapshot};
 use crate::{
-    Alert, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices, OwnedRecord, PendingDelivery,
-    ProgressEvent, Record, ResumePoint, Sink, SinkBooks, SinkError, SinkErrorKind, suppress_logging, sync,
+    Alert, Deadline, EventKind, LoggerEnd, LoggerSummary, MediaItem, MetricBatch, Notices, OwnedRecord,
+    PendingDelivery, ProgressEvent, Record, ResumePoint, Sink, SinkBooks, SinkError, SinkErrorKind, suppress_logging,
+    sync,
 };
 
 /// A sink that runs another sink on its own thread, behind a bounded queue, so that a slow sink
@@ -83,6 +84,7 @@ impl Queued {
             EventKind::Progress,
             EventKind::Config,
             EventKind::Alert,
+            EventKind::Media,
         ]
         .into_iter()
         .filter(|kind| sink.wants(*kind))
@@ -172,6 +174,10 @@ impl Sink for Queued {
 
     fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
         self.push(QueuedCall::Alert(alert.clone()))
+    }
+
+    fn media(&mut self, item: &MediaItem<'_>) -> Result<(), SinkError> {
+        self.push(QueuedCall::Media(OwnedMedia::from(item)))
     }
 
     fn message(&mut self, message: &str) -> Result<(), SinkError> {

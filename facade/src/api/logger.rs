@@ -42,6 +42,10 @@ pub struct UnifiedLogger {
 }
 
 impl UnifiedLogger {
+    pub(crate) fn inner(&self) -> &LoggerInner {
+        &self.inner
+    }
+
     pub(crate) fn borrowing(inner: Arc<LoggerInner>) -> Self {
         Self { inner, _handle: None }
     }
@@ -604,7 +608,7 @@ impl UnifiedLogger {
         self.inner.alert(title.as_ref(), text.as_ref(), level);
     }
 
-    /// Returns the calls that only a W&B run takes: images, tables, definitions of metrics. Without
+    /// Returns the calls that only a W&B run takes: artifacts, alerts, definitions of metrics. Without
     /// such a run they do nothing.
     ///
     /// ```

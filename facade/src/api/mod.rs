@@ -6,6 +6,7 @@ pub(crate) mod goals;
 pub mod gpu;
 pub(crate) mod logger;
 pub(crate) mod manager;
+pub(crate) mod media;
 pub(crate) mod metrics;
 #[cfg(feature = "mlflow")]
 pub mod mlflow;

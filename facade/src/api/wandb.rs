@@ -5,20 +5,20 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use logcore::AlertLevel;
-use logcore::Notices;
 use logcore::log::Level;
-use logcore::{JsonCapture, redacted};
+pub use logcore::{AlertLevel, Histogram, Html, Image, Media, MediaError, Table};
+use logcore::{JsonCapture, Notices, redacted};
 use logcore_pipeline::print_notice;
 pub use logcore_wandb::{
-    Artifact, Histogram, Html, Image, LogPart, LoggedRun, Media, MediaError, MetricDefinition, SavePolicy,
-    ServerAnswer, ServerCheck, SyncError, SyncOptions, SyncReport, Synced, Table, find_logs, read_log,
+    Artifact, LogPart, LoggedRun, MetricDefinition, SavePolicy, ServerAnswer, ServerCheck, SyncError, SyncOptions,
+    SyncReport, Synced, find_logs, read_log,
 };
 use logcore_wandb::{MessageText, RunHandle};
 use serde_json::Value;
 
 use crate::api::recovery::recover_and_print;
 use crate::logger::inner::LoggerInner;
+use crate::logger::media::log_media;
 
 /// Delivers the log of a run to the server. Repeating is harmless: nothing is sent twice.
 /// `progress` gets the number of bytes read so far, and the size of the log.
@@ -153,7 +153,8 @@ impl<'a> Wandb<'a> {
         self.send("set_summary", |run| run.summary(key, value));
     }
 
-    /// Logs an image at a step; `None` is the current step.
+    /// Logs an image at a step; `None` is the current step. The same as
+    /// [`UnifiedLogger::log_image`](crate::UnifiedLogger::log_image), for a logger with a run.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -178,7 +179,8 @@ impl<'a> Wandb<'a> {
         self.log("log_image", key, image, step.into());
     }
 
-    /// Logs a histogram at a step; `None` is the current step.
+    /// Logs a histogram at a step; `None` is the current step. The same as
+    /// [`UnifiedLogger::log_histogram`](crate::UnifiedLogger::log_histogram), for a logger with a run.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -201,7 +203,8 @@ impl<'a> Wandb<'a> {
         self.log("log_histogram", key, histogram, step.into());
     }
 
-    /// Logs a table at a step; `None` is the current step.
+    /// Logs a table at a step; `None` is the current step. The same as
+    /// [`UnifiedLogger::log_table`](crate::UnifiedLogger::log_table), for a logger with a run.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -227,7 +230,8 @@ impl<'a> Wandb<'a> {
         self.log("log_table", key, table, step.into());
     }
 
-    /// Logs an HTML page at a step; `None` is the current step.
+    /// Logs an HTML page at a step; `None` is the current step. The same as
+    /// [`UnifiedLogger::log_html`](crate::UnifiedLogger::log_html), for a logger with a run.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -250,7 +254,8 @@ impl<'a> Wandb<'a> {
         self.log("log_html", key, Html::new(html), step.into());
     }
 
-    /// Saves a copy of a file, as it is now, with the run.
+    /// Saves a copy of a file, as it is now, with the W&B run.
+    /// [`UnifiedLogger::save_file`](crate::UnifiedLogger::save_file) saves one for all sinks.
     ///
     /// A different file of the same name is saved under another name, which a warning reports. The
     /// same file replaces its earlier copy.
@@ -402,21 +407,10 @@ impl<'a> Wandb<'a> {
         self.run.as_ref()?.folder()
     }
 
+    /// Logs a value as the method of the logger does, if there is a run.
     fn log(&self, call: &str, key: &str, media: impl Media, step: Option<u64>) {
-        let Some(run) = &self.run else { return };
-        // Encoding an image takes long. The step is chosen when the image is ready, so that newer
-        // steps do not overtake it.
-        let logged = run.prepare(key, media).and_then(|value| {
-            if let Some(remark) = value.remark() {
-                self.warn(format_args!("{call} of `{key}`: {remark}"));
-            }
-            self.logger.metrics().at_step(step, |step| {
-                self.logger.send_to_sink("wandb", &value.message(step)?);
-                Ok(())
-            })
-        });
-        if let Err(error) = logged {
-            self.report_skipped(call, &error);
+        if self.run.is_some() {
+            log_media(self.logger, call, key, media, step);
         }
     }
 

@@ -590,6 +590,12 @@ impl LoggerInner {
         self.producer().alert(&alert);
     }
 
+    /// Returns `true` if the logger takes a call now. Counts the call if the logger has ended.
+    #[cfg(feature = "media")]
+    pub(crate) fn admits_call(&self) -> bool {
+        self.gate.admits_call()
+    }
+
     /// Sends a message to one sink.
     #[cfg(feature = "wandb")]
     pub(crate) fn send_to_sink(&self, sink: &str, message: &str) {

@@ -186,7 +186,7 @@ impl MetricTable {
     }
 
     /// Returns the step of a call that logs no metric.
-    #[cfg(feature = "wandb")]
+    #[cfg(feature = "media")]
     pub(crate) fn step_of(&mut self, explicit: Option<u64>) -> u64 {
         let step = explicit.unwrap_or_else(|| self.steps.current());
         self.steps.note(step);

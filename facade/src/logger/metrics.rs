@@ -143,7 +143,7 @@ impl MetricRecorder {
     }
 
     /// Runs `send` at a step, in order with the metrics; `None` is the current step.
-    #[cfg(feature = "wandb")]
+    #[cfg(feature = "media")]
     pub(crate) fn at_step<T>(&self, step: Option<u64>, send: impl FnOnce(u64) -> T) -> T {
         let _order = lock(self.order.get());
         let step = self.table.lock().step_of(step);

@@ -6,6 +6,7 @@ pub(crate) mod filter;
 pub(crate) mod gate;
 pub(crate) mod goals;
 pub(crate) mod inner;
+pub(crate) mod media;
 pub(crate) mod metric_names;
 pub(crate) mod metric_table;
 pub(crate) mod metrics;

@@ -19,6 +19,7 @@ pub(crate) struct DropCounters {
     pub(crate) over_limit: [AtomicU64; 6],
     pub(crate) metrics: AtomicU64,
     pub(crate) configs: AtomicU64,
+    pub(crate) media: AtomicU64,
     /// Messages for single sinks, which are not counted by sink.
     pub(crate) messages: AtomicU64,
 }

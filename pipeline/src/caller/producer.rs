@@ -19,7 +19,7 @@ use crate::frame::encode::{
     encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
 };
 use crate::frame::rewrite::rewrite_record;
-use crate::frame::types::{ALERT, LoggerId, MetricName, RecordArrival};
+use crate::frame::types::{LoggerId, MessageTarget, MetricName, RecordArrival};
 use crate::process::late_calls::count_call_after_end;
 use crate::process::notice::post_notice;
 use crate::process::{exit, wait_for_process_end};
@@ -470,6 +470,30 @@ impl Producer {
         }
     }
 
+    /// Pushes the description of a media value, as JSON, for all sinks of the logger.
+    ///
+    /// ```
+    /// # use logcore::{Deadline, log};
+    /// # use logcore_pipeline::{NamedSink, Pipeline, Propagation};
+    /// # let pipeline = Pipeline::start(1 << 20)?;
+    /// # let producer = pipeline.producer("trainer");
+    /// # let (handle, sink) = logcore::testing::recording();
+    /// # let level = log::LevelFilter::Trace;
+    /// # let sink = NamedSink::new("recording", level, Box::new(sink));
+    /// # let soon = Deadline::after(std::time::Duration::from_secs(5));
+    /// # producer.open(Propagation::None, None, vec![sink], soon).unwrap();
+    /// use logcore::{MediaContent, MediaDescription, serde_json};
+    ///
+    /// let description = MediaDescription::new("note", 3, MediaContent::Text);
+    /// producer.media(&serde_json::to_string(&description).unwrap());
+    /// producer.flush(soon).unwrap();
+    /// assert_eq!(handle.calls()[0], "media trainer note 3 text");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn media(&self, json: &str) {
+        self.push_message(MessageTarget::Media, json, &self.counters.media);
+    }
+
     /// Pushes a message for one of the logger's sinks.
     ///
     /// ```
@@ -497,15 +521,19 @@ impl Producer {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn message(&self, sink: &str, message: &str) {
+        self.push_message(MessageTarget::Sink(sink), message, &self.counters.messages);
+    }
+
+    fn push_message(&self, target: MessageTarget<'_>, text: &str, dropped: &AtomicU64) {
         if is_logging_suppressed() {
             return;
         }
         let pushed = with_buffer(|body| {
-            encode_message(body, self.id, sink, message);
+            encode_message(body, self.id, target, text);
             self.state.push(FrameKind::Message, body, self.wait_policy())
         });
         if pushed.is_err() {
-            self.count_dropped(&self.counters.messages);
+            self.count_dropped(dropped);
         }
     }
 
@@ -532,7 +560,7 @@ impl Producer {
     pub fn alert(&self, alert: &Alert) {
         // Texts and numbers have a JSON form, so this never fails.
         if let Ok(json) = serde_json::to_string(alert) {
-            self.message(ALERT, &json);
+            self.push_message(MessageTarget::Alerts, &json, &self.counters.messages);
         }
     }
 

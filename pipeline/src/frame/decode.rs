@@ -8,7 +8,7 @@ use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind, Record};
 use super::bytes::{ByteCursor, value_from};
 use super::encode::NO_ID;
 use super::fields::decode_fields;
-use super::types::{LevelRule, LoggerId, MetricName, RecordArrival, RecordOrigin, ReplayHint};
+use super::types::{LevelRule, LoggerId, MessageTarget, MetricName, RecordArrival, RecordOrigin, ReplayHint};
 use crate::ring::name_table::NameId;
 use crate::ring::queue::FrameKind;
 
@@ -141,11 +141,22 @@ pub(crate) fn decode_config(body: &[u8]) -> Option<(LoggerId, &str)> {
     Some((LoggerId(cursor.u32()?), cursor.long_text()?))
 }
 
-/// Reads the logger, the name of the sink, and the message for this sink.
-pub(crate) fn decode_message(body: &[u8]) -> Option<(LoggerId, &str, &str)> {
+/// A message for one sink, an alert, or a media value.
+pub(crate) struct MessageFrame<'a> {
+    pub(crate) time: SystemTime,
+    pub(crate) logger: LoggerId,
+    pub(crate) target: MessageTarget<'a>,
+    pub(crate) text: &'a str,
+}
+
+pub(crate) fn decode_message(body: &[u8]) -> Option<MessageFrame<'_>> {
     let mut cursor = ByteCursor::new(body);
-    cursor.time()?;
-    Some((LoggerId(cursor.u32()?), cursor.long_text()?, cursor.long_text()?))
+    Some(MessageFrame {
+        time: cursor.time()?,
+        logger: LoggerId(cursor.u32()?),
+        target: MessageTarget::from_name(cursor.long_text()?),
+        text: cursor.long_text()?,
+    })
 }
 
 /// A part of a long body.

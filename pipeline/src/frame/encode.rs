@@ -10,7 +10,7 @@ use logcore::{MetricValue, ProgressEvent, ProgressKind};
 use super::bytes::{LimitedWriter, MAX_TEXT, put_text, put_u32, value_bits};
 use super::clock::{coarse_now, now, to_nanos};
 use super::fields::encode_fields;
-use super::types::{LoggerId, MetricName, RecordArrival, RecordOrigin, ReplayHint};
+use super::types::{LoggerId, MessageTarget, MetricName, RecordArrival, RecordOrigin, ReplayHint};
 use crate::ring::name_table::NameId;
 use crate::ring::queue::FrameKind;
 
@@ -149,11 +149,11 @@ pub(crate) fn encode_config(out: &mut Vec<u8>, logger: LoggerId, json: &str) {
     put_text(out, json);
 }
 
-/// Writes a message for one sink.
-pub(crate) fn encode_message(out: &mut Vec<u8>, logger: LoggerId, sink: &str, message: &str) {
+/// Writes a message.
+pub(crate) fn encode_message(out: &mut Vec<u8>, logger: LoggerId, target: MessageTarget<'_>, message: &str) {
     out.extend_from_slice(&now().to_le_bytes());
     out.extend_from_slice(&logger.0.to_le_bytes());
-    put_text(out, sink);
+    put_text(out, target.name());
     put_text(out, message);
 }
 

@@ -13,6 +13,7 @@
 //!           description length u32, description
 //! config    time i64, logger u32, length u32, JSON
 //! message   time i64, logger u32, length u32, name of the sink, length u32, text
+//!           (an alert or a media value has a name that no sink has, and JSON as its text)
 //! chunk     number u64, kind of the whole frame u8, last u8, length u32, bytes
 //! control   ticket u64, code u8, logger u32, number i32, length u32, bytes (such as the name of a sink)
 //! ```

@@ -6,8 +6,40 @@ use log::LevelFilter;
 
 use crate::ring::name_table::NameId;
 
-/// The name of the sink in the frame of an alert, which all sinks take. No sink has an empty name.
-pub(crate) const ALERT: &str = "";
+/// The receivers of a message. The word of a frame has room for eight kinds of frames, so that alerts
+/// and media values are messages, whose texts are JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MessageTarget<'a> {
+    /// The sink of this name.
+    Sink(&'a str),
+    /// All sinks of the logger that take alerts.
+    Alerts,
+    /// All sinks of the logger that take media.
+    Media,
+}
+
+/// Stand in the place of a sink's name. No sink has such a name, because a config could not hold it.
+const ALERTS: &str = "\0alerts";
+const MEDIA: &str = "\0media";
+
+impl<'a> MessageTarget<'a> {
+    /// Returns the name that the frame holds.
+    pub(crate) fn name(self) -> &'a str {
+        match self {
+            Self::Sink(name) => name,
+            Self::Alerts => ALERTS,
+            Self::Media => MEDIA,
+        }
+    }
+
+    pub(crate) fn from_name(name: &'a str) -> Self {
+        match name {
+            ALERTS => Self::Alerts,
+            MEDIA => Self::Media,
+            name => Self::Sink(name),
+        }
+    }
+}
 
 /// The logger of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use logcore::{EventKind, MetricBatch, MetricValue};
+use logcore::{EventKind, MediaDescription, MediaItem, MetricBatch, MetricValue};
 
 use super::logger_set::LoggerSet;
 use crate::caller::pipeline_state::PipelineState;
 use crate::frame::chunks::ChunkAssembler;
 use crate::frame::decode::{
-    decode_config, decode_control, decode_message, decode_metrics, decode_progress, decode_record, logger_of,
+    MessageFrame, decode_config, decode_control, decode_message, decode_metrics, decode_progress, decode_record,
+    logger_of,
 };
-use crate::frame::types::{ALERT, LoggerId, MetricName};
+use crate::frame::types::{LoggerId, MessageTarget, MetricName};
 use crate::process::notice::print_notice;
 use crate::ring::queue::FrameKind;
 
@@ -165,37 +166,39 @@ impl Dispatcher {
     }
 
     fn message(&mut self, body: &[u8]) {
-        let Some((id, name, message)) = decode_message(body) else {
+        let Some(frame) = decode_message(body) else {
             return;
         };
-        if name == ALERT {
-            return self.alert(id, message);
-        }
+        let sink = match frame.target {
+            MessageTarget::Sink(name) => name,
+            MessageTarget::Alerts => return self.alert(&frame),
+            MessageTarget::Media => return self.media(&frame),
+        };
         let LoggerSet { loggers, sinks, .. } = &mut self.loggers;
-        let Some(logger) = loggers.get(id) else {
+        let Some(logger) = loggers.get(frame.logger) else {
             self.late_calls += 1;
             return;
         };
         for route in &logger.own {
-            if sinks.get(route.sink).is_some_and(|slot| slot.name == name) {
-                sinks.give(route.sink, None, |sink| sink.message(message));
+            if sinks.get(route.sink).is_some_and(|slot| slot.name == sink) {
+                sinks.give(route.sink, None, |sink| sink.message(frame.text));
             }
         }
     }
 
     /// Gives an alert to all sinks of the logger that take alerts.
-    fn alert(&mut self, id: LoggerId, json: &str) {
+    fn alert(&mut self, frame: &MessageFrame<'_>) {
         let LoggerSet {
             loggers,
             sinks,
             shared_sinks,
             ..
         } = &mut self.loggers;
-        let Some(logger) = loggers.get(id) else {
+        let Some(logger) = loggers.get(frame.logger) else {
             self.late_calls += 1;
             return;
         };
-        let alert = match serde_json::from_str(json) {
+        let alert = match serde_json::from_str(frame.text) {
             Ok(alert) => alert,
             Err(error) => {
                 print_notice("alert", &format!("cannot read an alert: {error}. It is skipped"));
@@ -204,6 +207,34 @@ impl Dispatcher {
         };
         for sink in logger.sinks(shared_sinks) {
             sinks.give(sink, EventKind::Alert, |sink| sink.alert(&alert));
+        }
+    }
+
+    /// Gives a media value to all sinks of the logger that take media.
+    fn media(&mut self, frame: &MessageFrame<'_>) {
+        let LoggerSet {
+            loggers,
+            sinks,
+            shared_sinks,
+            ..
+        } = &mut self.loggers;
+        let Some(logger) = loggers.get(frame.logger) else {
+            self.late_calls += 1;
+            return;
+        };
+        let description: MediaDescription = match serde_json::from_str(frame.text) {
+            Ok(description) => description,
+            Err(error) => {
+                print_notice(
+                    "media",
+                    &format!("cannot read a media value: {error}. The value is skipped"),
+                );
+                return;
+            }
+        };
+        let item = MediaItem::new(frame.time, &logger.name, &description);
+        for sink in logger.sinks(shared_sinks) {
+            sinks.give(sink, EventKind::Media, |sink| sink.media(&item));
         }
     }
 }

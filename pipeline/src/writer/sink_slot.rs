@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use log::LevelFilter;
 use logcore::{
-    Alert, Deadline, EventKind, MetricBatch, Notices, Record, ResumePoint, Sink, SinkBooks, SinkError, catch_panic,
+    Alert, Deadline, EventKind, MediaItem, MetricBatch, Notices, Record, ResumePoint, Sink, SinkBooks, SinkError,
+    catch_panic,
 };
 use serde_json::Value;
 
@@ -26,7 +27,7 @@ pub(super) struct SinkSlot {
     /// The logger of the sink; `None` if every logger has it.
     pub(super) owner: Option<LoggerId>,
     /// The answers of `Sink::wants`, in the order of `EVENT_KINDS`.
-    wanted: [bool; 5],
+    wanted: [bool; EVENT_KINDS.len()],
     /// The pipeline's own account, for sinks that keep none.
     counted: SinkBooks,
     /// Folds equal records in a row, if the sink has them folded.
@@ -48,7 +49,7 @@ pub(super) struct SinkSlot {
 impl SinkSlot {
     pub(super) fn new(named: NamedSink, label: String, owner: Option<LoggerId>) -> Self {
         let asked = catch_panic(|| (named.sink.destination(), EVENT_KINDS.map(|kind| named.sink.wants(kind))));
-        let (destination, wanted) = asked.unwrap_or((None, [true; 5]));
+        let (destination, wanted) = asked.unwrap_or((None, [true; EVENT_KINDS.len()]));
         Self {
             name: named.name,
             label,
@@ -193,6 +194,9 @@ impl SinkSlot {
         if self.wants(EventKind::Config) {
             lost += counters.configs.load(Ordering::Relaxed);
         }
+        if self.wants(EventKind::Media) {
+            lost += counters.media.load(Ordering::Relaxed);
+        }
         unseen.accepted += lost + over_limit;
         unseen.drop_for(RING_FULL, lost);
         unseen.drop_for(OVER_LIMIT, over_limit);
@@ -323,6 +327,10 @@ impl Sink for EndedSink {
         self.refuse()
     }
 
+    fn media(&mut self, _: &MediaItem<'_>) -> Result<(), SinkError> {
+        self.refuse()
+    }
+
     fn message(&mut self, _: &str) -> Result<(), SinkError> {
         self.refuse()
     }
@@ -337,10 +345,11 @@ impl Sink for EndedSink {
     }
 }
 
-const EVENT_KINDS: [EventKind; 5] = [
+const EVENT_KINDS: [EventKind; 6] = [
     EventKind::Record,
     EventKind::Metrics,
     EventKind::Progress,
     EventKind::Config,
     EventKind::Alert,
+    EventKind::Media,
 ];

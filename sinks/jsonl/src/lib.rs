@@ -4,6 +4,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `metrics.jsonl` | one row per step, with a column for each metric |
+//! | `media.jsonl` | one media value per line: its key, step, time and kind, and its file in `media/` |
 //! | `records.jsonl` | one record per line, with `sinks.jsonl.records = true` |
 //! | `config.json` | hyper-parameters, environment and exit code, once hyper-parameters are logged |
 //! | `summary.json` | the end of each logger's run, with statistics of its metrics |
@@ -20,6 +21,9 @@
 //!   `"Infinity"` or `"-Infinity"`.
 //! - From the second attempt of a run on, each row has the number of the `attempt`. The first row of
 //!   each file has both columns, for readers that take the columns from the first rows.
+//! - Media values are on lines like `{"time":1763909295.2,"logger":"my_module","key":"samples","step":12,
+//!   "caption":"a cat","path":"media/images/samples_12_….png","size":4096,"sha256":"…","kind":"image",
+//!   "format":"png","width":64,"height":64}`. A histogram has `counts` and `edges` in place of a file.
 //! - A row is written when the step moves on, on `flush` and on `finish`. If a name was logged
 //!   several times at one step, the row has the last value, and each earlier value precedes it in a
 //!   row of its own.
@@ -68,8 +72,8 @@ use std::sync::Arc;
 
 use logcore::serde_json::{self, Value};
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, FileRank, LoggerEnd, LoggerSummary, MetricBatch, Record,
-    ResumePoint, Row, RowMerger, Sink, SinkBooks, SinkError,
+    BuildContext, ConfigError, Deadline, EventKind, FileRank, LoggerEnd, LoggerSummary, MediaItem, MetricBatch, Record,
+    ResumePoint, Row, RowMerger, Sink, SinkBooks, SinkError, StoredMedia,
 };
 use logcore_appender::{Appender, FilePosition, LazyAppender, Rotation};
 use serde::{Deserialize, Serialize};
@@ -81,6 +85,8 @@ use crate::summary_file::SummaryFile;
 pub struct JsonlSink {
     metrics: JsonLines,
     records: Option<JsonLines>,
+    /// The index of the files in `media/`.
+    media: JsonLines,
     config: ConfigFile,
     summary: SummaryFile,
     rows: RowMerger,
@@ -107,6 +113,9 @@ struct JsonlResumeState<R> {
     run_files: RankedNames,
     metrics: FilePosition,
     records: Option<FilePosition>,
+    /// `None` in a resume point of a version without media.
+    #[serde(default)]
+    media: Option<FilePosition>,
     /// `true` if this sink has a part in `config.json`.
     config: bool,
     row: Option<R>,
@@ -167,6 +176,7 @@ impl JsonlSink {
         Ok(Self {
             metrics: JsonLines::new(paths.path("metrics.jsonl")).with_all_columns(attempt),
             records: options.records.then(|| JsonLines::new(paths.path("records.jsonl"))),
+            media: JsonLines::new(paths.path("media.jsonl")),
             config: ConfigFile::new(paths.path("config.json"), run_id, context),
             summary: SummaryFile::new(paths.path("summary.json"), run_id, context.logger()),
             rows: RowMerger::default(),
@@ -184,6 +194,11 @@ impl JsonlSink {
             rank: state.run_files.rank,
         };
         logcore::files::remove_stale_replacements(&paths.folder);
+        let media = paths.folder.join("media");
+        // Somebody may have put a link in its place.
+        if !media.is_symlink() {
+            logcore::files::remove_stale_replacements(&media);
+        }
         let run_id = state.run_id.as_deref();
         let beneath = |name: &str| context.resolve_beneath(Path::new(&paths.rank.file_name(name)));
         let records = state
@@ -192,6 +207,10 @@ impl JsonlSink {
         Ok(Self {
             metrics: JsonLines::recover(beneath("metrics.jsonl")?, state.metrics)?.with_all_columns(state.attempt),
             records: records.transpose()?,
+            media: match state.media {
+                Some(position) => JsonLines::recover(beneath("media.jsonl")?, position)?,
+                None => JsonLines::new(paths.path("media.jsonl")),
+            },
             config: ConfigFile::recover(paths.path("config.json"), run_id, context.run(), state.config),
             summary: SummaryFile::recover(paths.path("summary.json"), run_id, context.logger()),
             rows: RowMerger::reopen(state.row),
@@ -215,7 +234,9 @@ impl JsonlSink {
     }
 
     fn files(&mut self) -> impl Iterator<Item = &mut LazyAppender> {
-        let lines = std::iter::once(&mut self.metrics).chain(&mut self.records);
+        let lines = [&mut self.metrics, &mut self.media]
+            .into_iter()
+            .chain(&mut self.records);
         lines.map(|lines| &mut lines.file)
     }
 }
@@ -224,7 +245,7 @@ impl Sink for JsonlSink {
     fn wants(&self, what: EventKind) -> bool {
         match what {
             EventKind::Record => self.records.is_some(),
-            EventKind::Metrics | EventKind::Config => true,
+            EventKind::Metrics | EventKind::Config | EventKind::Media => true,
             _ => false,
         }
     }
@@ -245,6 +266,12 @@ impl Sink for JsonlSink {
         self.config.merge(config)
     }
 
+    fn media(&mut self, item: &MediaItem<'_>) -> Result<(), SinkError> {
+        let attempt = self.attempt;
+        self.media
+            .append(1, |line| row::append_json(&StoredMedia::new(item, attempt), line))
+    }
+
     fn deliver(&mut self) -> Result<(), SinkError> {
         let begun = self.config.begin();
         self.files().map(LazyAppender::deliver).fold(begun, Result::and)
@@ -260,7 +287,8 @@ impl Sink for JsonlSink {
         let point = ResumePoint::new(&JsonlResumeState {
             run_files: RankedNames { rank: self.paths.rank },
             metrics: position(&self.metrics),
-            records: self.records.as_ref().map(position),
+            records: self.records.as_ref().map(&mut position),
+            media: Some(position(&self.media)),
             config: self.config.is_used(),
             row: self.rows.open(),
             open_calls: self.open_calls,
@@ -295,6 +323,7 @@ impl Sink for JsonlSink {
         if let Some(records) = &self.records {
             books.add(&records.file.books());
         }
+        books.add(&self.media.file.books());
         books.add(self.config.books());
         books.add(self.summary.books());
         books.accepted += self.open_calls;

@@ -188,6 +188,31 @@ impl Folder {
         self.0.rename(from, to)
     }
 
+    /// Renames a file, which must lie in the same file system. Fails if `to` exists, even if that is
+    /// a link to nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be renamed.
+    pub fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        check_relative(from)?;
+        check_relative(to)?;
+        self.0.rename_new(from, to)
+    }
+
+    /// Gives a file beneath this folder a second name beneath another folder, where nothing has this
+    /// name.
+    ///
+    /// # Errors
+    ///
+    /// If the file system has no such links, or the folders lie in two file systems.
+    pub fn link(&self, from: &Path, folder: &Self, to: &Path) -> io::Result<()> {
+        check_relative(from)?;
+        check_relative(to)?;
+        crate::files::check_regular(self.0.open_file(from)?)?;
+        self.0.link(from, &folder.0, to)
+    }
+
     /// Removes a file, or a link but not its target.
     ///
     /// # Errors

@@ -77,6 +77,18 @@ impl PathFolder {
         fs::rename(self.resolve_parent(from)?, self.resolve_parent(to)?)
     }
 
+    pub(super) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let to = self.resolve_parent(to)?;
+        match to.symlink_metadata() {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(self.resolve_parent(from)?, to),
+        }
+    }
+
+    pub(super) fn link(&self, from: &Path, folder: &Self, to: &Path) -> io::Result<()> {
+        fs::hard_link(self.resolve_beneath(from)?, folder.resolve_parent(to)?)
+    }
+
     pub(super) fn remove_file(&self, relative: &Path) -> io::Result<()> {
         fs::remove_file(self.resolve_parent(relative)?)
     }

@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, mkdirat, open, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, fstat, linkat, mkdirat, open, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::{EntryKind, FolderEntry};
@@ -104,6 +106,37 @@ impl DescriptorFolder {
         let ((old, from), (new, to)) = (self.split(from)?, self.split(to)?);
         let (old, new) = (old.as_ref().unwrap_or(self), new.as_ref().unwrap_or(self));
         Ok(renameat(&old.0, from, &new.0, to)?)
+    }
+
+    pub(super) fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let ((old, from), (new, to)) = (self.split(from)?, self.split(to)?);
+        let (old, new) = (old.as_ref().unwrap_or(self), new.as_ref().unwrap_or(self));
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        {
+            use rustix::fs::{RenameFlags, renameat_with};
+            match renameat_with(&old.0, from, &new.0, to, RenameFlags::NOREPLACE) {
+                // Some network file systems cannot do so.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                result => return Ok(result?),
+            }
+        }
+        match linkat(&old.0, from, &new.0, to, AtFlags::empty()) {
+            Ok(()) => return Ok(unlinkat(&old.0, from, AtFlags::empty())?),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Without both, the moment between the check and the renaming remains.
+        match statat(&new.0, to, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(Errno::NOENT) => Ok(renameat(&old.0, from, &new.0, to)?),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn link(&self, from: &Path, folder: &Self, to: &Path) -> io::Result<()> {
+        let ((old, from), (new, to)) = (self.split(from)?, folder.split(to)?);
+        let (old, new) = (old.as_ref().unwrap_or(self), new.as_ref().unwrap_or(folder));
+        Ok(linkat(&old.0, from, &new.0, to, AtFlags::empty())?)
     }
 
     pub(super) fn remove_file(&self, relative: &Path) -> io::Result<()> {

@@ -1,19 +1,16 @@
 //! Histograms.
 
-use logcore::Number;
-use serde_json::json;
+#[cfg(feature = "media")]
+use super::{EncodedMedia, MediaContent, MediaError, sealed::Encode};
+use crate::Number;
 
-use super::sealed::Prepare;
-use super::{MediaError, PreparedMedia};
-use crate::log_format::json;
-
-/// The greatest number of bins in W&B.
+/// The greatest number of bins; that of W&B.
 const MOST_BINS: usize = 512;
 
 /// Counts of values in ranges.
 ///
 /// ```
-/// use logcore_wandb::Histogram;
+/// use logcore::Histogram;
 ///
 /// let of_values = Histogram::of([0.0, 0.1, 0.2, 1.0], 2);
 /// assert_eq!(of_values, Histogram::from_counts([3, 1], [0.0, 0.5, 1.0]));
@@ -30,7 +27,7 @@ impl Histogram {
     /// the ranges extend half a unit to either side.
     ///
     /// ```
-    /// use logcore_wandb::Histogram;
+    /// use logcore::Histogram;
     ///
     /// let gradients = Histogram::of([0.0, 0.1, f64::NAN, 1.0], 2);
     /// assert_eq!(gradients, Histogram::from_counts([2, 1], [0.0, 0.5, 1.0]));
@@ -67,7 +64,7 @@ impl Histogram {
     /// Creates a histogram from counts and edges. There is one more edge than counts.
     ///
     /// ```
-    /// use logcore_wandb::Histogram;
+    /// use logcore::Histogram;
     ///
     /// let counted = Histogram::from_counts([1, 1], [0.0, 0.5, 1.0]);
     /// assert_eq!(counted, Histogram::of([0.0, 1.0], 2));
@@ -81,8 +78,9 @@ impl Histogram {
     }
 }
 
-impl Prepare for Histogram {
-    fn prepare(self) -> Result<PreparedMedia, MediaError> {
+#[cfg(feature = "media")]
+impl Encode for Histogram {
+    fn encode(self) -> Result<EncodedMedia, MediaError> {
         let (counts, edges) = (self.counts.len(), self.edges.len());
         if counts == 0 || counts > MOST_BINS || edges != counts + 1 {
             return Err(MediaError::Malformed(format!(
@@ -95,17 +93,14 @@ impl Prepare for Histogram {
                 "the edges of a histogram are not finite numbers in rising order".to_owned(),
             ));
         }
-        let edges: Vec<_> = self.edges.into_iter().map(json::value).collect();
-        Ok(PreparedMedia {
-            value: json!({"_type": "histogram", "values": self.counts, "bins": edges}),
-            file: None,
-            artifact: None,
-            remark: None,
-        })
+        Ok(EncodedMedia::new(MediaContent::Histogram {
+            counts: self.counts,
+            edges: self.edges,
+        }))
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "media"))]
 mod tests {
     use proptest::prelude::*;
 
@@ -144,7 +139,7 @@ mod tests {
             (vec![1], vec![1.0, 0.0]),
             (vec![1], vec![0.0, f64::NAN]),
         ] {
-            assert!(Histogram::from_counts(counts, edges).prepare().is_err());
+            assert!(Histogram::from_counts(counts, edges).encode().is_err());
         }
     }
 }

@@ -1,15 +1,15 @@
 //! Images.
 
+#[cfg(feature = "media")]
 use imagesize::ImageType;
-use serde_json::json;
 
-use super::sealed::Prepare;
-use super::{MediaError, PreparedFile, PreparedMedia};
+#[cfg(feature = "media")]
+use super::{EncodedMedia, MediaContent, MediaError, sealed::Encode};
 
 /// An image with an optional caption.
 ///
 /// ```
-/// use logcore_wandb::Image;
+/// use logcore::Image;
 ///
 /// // Two pixels side by side, red and blue.
 /// let image = Image::rgb(2, 1, [255, 0, 0, 0, 0, 255]).caption("a flag");
@@ -45,7 +45,7 @@ impl Image {
     /// Creates an image from a PNG or JPEG file.
     ///
     /// ```
-    /// use logcore_wandb::Image;
+    /// use logcore::Image;
     ///
     /// let jpeg: &[u8] = &[0xff, 0xd8, 0xff];
     /// assert_ne!(Image::encoded(jpeg), Image::encoded([]));
@@ -61,7 +61,7 @@ impl Image {
     /// Creates an image from pixels of three bytes, red, green and blue, row by row from the top.
     ///
     /// ```
-    /// use logcore_wandb::Image;
+    /// use logcore::Image;
     ///
     /// // One red pixel.
     /// assert_eq!(Image::rgb(1, 1, [255, 0, 0]), Image::rgb(1, 1, vec![255, 0, 0]));
@@ -74,7 +74,7 @@ impl Image {
     /// Creates an image from pixels of four bytes, red, green, blue and opacity (255 is opaque).
     ///
     /// ```
-    /// use logcore_wandb::Image;
+    /// use logcore::Image;
     ///
     /// // One transparent pixel.
     /// assert_ne!(Image::rgba(1, 1, [255, 0, 0, 0]), Image::rgb(1, 1, [255, 0, 0]));
@@ -87,7 +87,7 @@ impl Image {
     /// Creates an image from pixels of one byte, from black (0) to white (255).
     ///
     /// ```
-    /// use logcore_wandb::Image;
+    /// use logcore::Image;
     ///
     /// // A black and a white pixel.
     /// assert_ne!(Image::grey(2, 1, [0, 255]), Image::grey(1, 2, [0, 255]));
@@ -100,7 +100,7 @@ impl Image {
     /// Sets the caption.
     ///
     /// ```
-    /// use logcore_wandb::Image;
+    /// use logcore::Image;
     ///
     /// let image = Image::grey(1, 1, [0]);
     /// assert_ne!(image.clone().caption("black"), image);
@@ -124,8 +124,9 @@ impl Image {
     }
 }
 
-impl Prepare for Image {
-    fn prepare(self) -> Result<PreparedMedia, MediaError> {
+#[cfg(feature = "media")]
+impl Encode for Image {
+    fn encode(self) -> Result<EncodedMedia, MediaError> {
         let (format, width, height, bytes) = match self.content {
             ImageContent::Encoded(bytes) => {
                 let format = match imagesize::image_type(&bytes) {
@@ -165,24 +166,21 @@ impl Prepare for Image {
                 )
             }
         };
-        let mut value = json!({"_type": "image-file", "format": format, "width": width, "height": height});
-        if let Some(caption) = self.caption {
-            value["caption"] = caption.into();
-        }
-        Ok(PreparedMedia {
-            value,
-            file: Some(PreparedFile {
-                folder: "images",
-                suffix: if format == "png" { ".png" } else { ".jpg" },
-                bytes,
-            }),
-            artifact: None,
-            remark: None,
+        let suffix = if format == "png" { ".png" } else { ".jpg" };
+        let content = MediaContent::Image {
+            format: format.to_owned(),
+            width: width as u64,
+            height: height as u64,
+        };
+        Ok(EncodedMedia {
+            caption: self.caption,
+            ..EncodedMedia::new(content).with_file(suffix, bytes)
         })
     }
 }
 
 /// Encodes pixels as PNG.
+#[cfg(feature = "media")]
 fn png(width: u32, height: u32, channels: Channels, pixels: &[u8]) -> Result<Vec<u8>, MediaError> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width, height);
@@ -199,25 +197,26 @@ fn png(width: u32, height: u32, channels: Channels, pixels: &[u8]) -> Result<Vec
     Ok(file)
 }
 
+#[cfg(feature = "media")]
 fn malformed(text: String) -> MediaError {
     MediaError::Malformed(text)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "media"))]
 mod tests {
     use super::*;
 
     #[test]
     fn pixels_become_a_png_of_their_size() {
-        let prepared = Image::rgb(3, 2, vec![7; 18]).caption("c").prepare().unwrap();
-        assert_eq!(prepared.value["width"], 3);
-        assert_eq!(prepared.value["caption"], "c");
-        let bytes = prepared.file.unwrap().bytes;
-        let again = Image::encoded(bytes).prepare().unwrap();
-        assert_eq!(
-            (&again.value["format"], &again.value["height"]),
-            (&json!("png"), &json!(2))
-        );
+        let encoded = Image::rgb(3, 2, vec![7; 18]).caption("c").encode().unwrap();
+        let content = MediaContent::Image {
+            format: "png".to_owned(),
+            width: 3,
+            height: 2,
+        };
+        assert_eq!((&encoded.content, encoded.caption.as_deref()), (&content, Some("c")));
+        let again = Image::encoded(encoded.file.unwrap().bytes).encode().unwrap();
+        assert_eq!((again.content, again.caption), (content, None));
     }
 
     #[test]
@@ -230,7 +229,7 @@ mod tests {
             Image::rgb(0, 0, []),
             Image::rgba(u32::MAX, u32::MAX, [1]),
         ] {
-            assert!(image.prepare().is_err());
+            assert!(image.encode().is_err());
         }
     }
 }
