@@ -118,6 +118,21 @@ class Server:
         query = urllib.parse.urlencode({"run": run, "tag": tag})
         return [(text["step"], text["text"]) for text in self.get(f"/data/plugin/text/text?{query}")]
 
+    def images(self, run, tag):
+        """Returns the steps and files of a tag's images."""
+        query = urllib.parse.urlencode({"run": run, "tag": tag})
+        found = []
+        for image in self.get(f"/data/plugin/images/images?{query}"):
+            address = f"{self.address}/data/plugin/images/individualImage?{image['query']}"
+            with urllib.request.urlopen(address, timeout=60) as reply:
+                found.append((image["step"], reply.read()))
+        return found
+
+    def histograms(self, run, tag):
+        """Returns the steps and ranges of a tag's histograms."""
+        query = urllib.parse.urlencode({"run": run, "tag": tag})
+        return [(step, ranges) for _, step, ranges in self.get(f"/data/plugin/histograms/histograms?{query}")]
+
     def sessions(self):
         """Returns status and hyper-parameters of each run."""
         statuses = [f"STATUS_{name}" for name in ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")]
@@ -185,7 +200,29 @@ def check_runs(logdir):
                 assert step == 0 and "<td>model.width</td>" in text and f"<td>{rate}</td>" in text, text
                 ((step, text),) = server.texts(run, "text/log")
                 assert step == 120 and "the gradient is large" in text, (step, text)
-    print("TensorBoard: curves, hyper-parameters, statuses and texts of two runs")
+                check_media(server, logdir, run)
+    print("TensorBoard: curves, hyper-parameters, statuses, texts, images and histograms of two runs")
+
+
+def check_media(server, logdir, run):
+    """The server has the media that the index of the run names."""
+    folder = logdir / pathlib.Path(run).parent
+    with open(folder / "media.jsonl") as lines:
+        media = [json.loads(line) for line in lines]
+    images = [(row["step"], (folder / row["path"]).read_bytes()) for row in media if row["kind"] == "image"]
+    assert len(images) == 4 and server.images(run, "images/sample") == images, run
+    wanted = [row for row in media if row["kind"] == "histogram"]
+    found = server.histograms(run, "histograms/weights")
+    assert [step for step, _ in found] == [row["step"] for row in wanted], found
+    for (_, ranges), row in zip(found, wanted):
+        # The server may merge ranges, and keeps their limits and the sum.
+        assert sum(count for _, _, count in ranges) == sum(row["counts"]), (ranges, row)
+        assert (ranges[0][0], ranges[-1][1]) == (row["edges"][0], row["edges"][-1]), (ranges, row)
+    texts = [(row["step"], (folder / row["path"]).read_text()) for row in media if row["kind"] == "text"]
+    shown = server.texts(run, "text/answer")
+    assert [step for step, _ in shown] == [step for step, _ in texts], shown
+    for (_, html), (_, text) in zip(shown, texts):
+        assert text.split("**")[1] in html and "<strong>" in html, html
 
 
 def check_program(program, logdir):

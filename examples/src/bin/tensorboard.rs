@@ -1,4 +1,4 @@
-//! Logs two runs that TensorBoard shows: curves, hyper-parameters, and a warning.
+//! Logs two runs that TensorBoard shows: curves, hyper-parameters, images, histograms, texts, and a warning.
 //!
 //! ```sh
 //! cargo run -p examples --bin tensorboard
@@ -6,7 +6,7 @@
 //! tensorboard --logdir outputs/tensorboard
 //! ```
 
-use facade::{LogConfig, setup_logging};
+use facade::{Histogram, Image, LogConfig, setup_logging};
 use serde_json::json;
 
 const STEPS: u64 = 200;
@@ -27,6 +27,11 @@ fn main() -> anyhow::Result<()> {
             logger.log_metrics([("loss/train", loss), ("lr", learning_rate)]);
             if step % 50 == 49 {
                 logger.log_metrics([("loss/val", loss * 1.1)]);
+                let grey = (step + 1) as u8;
+                logger.log_image("sample", Image::rgb(16, 8, vec![grey; 384]), step);
+                let weights = (0..100).map(|weight| f64::from(weight % 10) * loss);
+                logger.log_histogram("weights", Histogram::of(weights, 10), step);
+                logger.log_text("answer", format!("the loss is **{loss:.3}**"), step);
             }
             if step == 120 {
                 logger.warning(format_args!("the loss is {loss:.3}: the gradient is large"));

@@ -57,6 +57,8 @@ pub(crate) const DT_DOUBLE: u64 = 2;
 pub(crate) const DT_STRING: u64 = 7;
 /// The class of data that is read whole, such as text, and not sampled as numbers.
 const DATA_CLASS_TENSOR: u64 = 2;
+/// The class of data whose items are large, such as images.
+const DATA_CLASS_BLOBS: u64 = 3;
 /// The mark that a process has begun: readers forget what earlier files have from this step on.
 pub(crate) const SESSION_START: i64 = 1;
 const VERSION: &str = "brain.Event:2";
@@ -66,6 +68,8 @@ const WRITER: &str = "logcore";
 /// Names of the plugins of TensorBoard, and of their tags.
 pub(crate) const SCALARS: &str = "scalars";
 pub(crate) const TEXT: &str = "text";
+pub(crate) const IMAGES: &str = "images";
+pub(crate) const HISTOGRAMS: &str = "histograms";
 pub(crate) const HPARAMS: &str = "hparams";
 pub(crate) const HPARAMS_START_TAG: &str = "_hparams_/session_start_info";
 pub(crate) const HPARAMS_END_TAG: &str = "_hparams_/session_end_info";
@@ -172,8 +176,42 @@ impl EventBuffer {
         self.summary(time, step, |summary| {
             summary.message(field::SUMMARY_VALUE, |tagged| {
                 tagged.text(field::VALUE_TAG, tag);
-                put_metadata(tagged, TEXT, &[]);
-                put_tensor(tagged, DT_STRING, 1, |tensor| tensor.text(field::TENSOR_TEXTS, text));
+                put_metadata(tagged, TEXT, &[], DATA_CLASS_TENSOR);
+                put_tensor(tagged, DT_STRING, &[1], |tensor| tensor.text(field::TENSOR_TEXTS, text));
+            });
+        });
+    }
+
+    /// Adds an image: the bytes of a PNG or JPEG file, and its size in pixels.
+    pub fn image(&mut self, time: f64, step: u64, tag: &str, size: [u64; 2], file: &[u8]) {
+        self.summary(time, step, |summary| {
+            summary.message(field::SUMMARY_VALUE, |tagged| {
+                tagged.text(field::VALUE_TAG, tag);
+                put_metadata(tagged, IMAGES, &[], DATA_CLASS_BLOBS);
+                put_tensor(tagged, DT_STRING, &[3], |tensor| {
+                    for pixels in size {
+                        tensor.text(field::TENSOR_TEXTS, &pixels.to_string());
+                    }
+                    tensor.bytes(field::TENSOR_TEXTS, file);
+                });
+            });
+        });
+    }
+
+    /// Adds a histogram: the number of values in each range, and the limits of the ranges, one more.
+    pub fn histogram(&mut self, time: f64, step: u64, tag: &str, counts: &[u64], edges: &[f64]) {
+        let ranges = counts.iter().zip(edges.windows(2));
+        let content: Vec<u8> = ranges
+            .flat_map(|(count, range)| [range[0], range[1], *count as f64])
+            .flat_map(f64::to_le_bytes)
+            .collect();
+        self.summary(time, step, |summary| {
+            summary.message(field::SUMMARY_VALUE, |tagged| {
+                tagged.text(field::VALUE_TAG, tag);
+                put_metadata(tagged, HISTOGRAMS, &[], DATA_CLASS_TENSOR);
+                put_tensor(tagged, DT_DOUBLE, &[counts.len() as u64, 3], |tensor| {
+                    tensor.bytes(field::TENSOR_CONTENT, &content);
+                });
             });
         });
     }
@@ -214,8 +252,8 @@ impl EventBuffer {
         self.summary(time, 0, |summary| {
             summary.message(field::SUMMARY_VALUE, |tagged| {
                 tagged.text(field::VALUE_TAG, tag);
-                put_metadata(tagged, HPARAMS, content);
-                put_tensor(tagged, DT_FLOAT, 0, |_| {});
+                put_metadata(tagged, HPARAMS, content, DATA_CLASS_TENSOR);
+                put_tensor(tagged, DT_FLOAT, &[0], |_| {});
             });
         });
     }
@@ -243,24 +281,26 @@ fn single(value: MetricValue) -> f32 {
     }
 }
 
-fn put_metadata(tagged: &mut MessageWriter<'_>, plugin: &str, content: &[u8]) {
+fn put_metadata(tagged: &mut MessageWriter<'_>, plugin: &str, content: &[u8], class: u64) {
     tagged.message(field::VALUE_METADATA, |metadata| {
         metadata.message(field::METADATA_PLUGIN, |data| {
             data.text(field::PLUGIN_NAME, plugin);
             data.bytes(field::PLUGIN_CONTENT, content);
         });
-        metadata.integer(field::METADATA_DATA_CLASS, DATA_CLASS_TENSOR);
+        metadata.integer(field::METADATA_DATA_CLASS, class);
     });
 }
 
-/// Writes a tensor of one dimension.
-fn put_tensor(tagged: &mut MessageWriter<'_>, kind: u64, size: u64, write: impl FnOnce(&mut MessageWriter<'_>)) {
+/// Writes a tensor with a size in each dimension.
+fn put_tensor(tagged: &mut MessageWriter<'_>, kind: u64, sizes: &[u64], write: impl FnOnce(&mut MessageWriter<'_>)) {
     tagged.message(field::VALUE_TENSOR, |tensor| {
         tensor.integer(field::TENSOR_TYPE, kind);
         tensor.message(field::TENSOR_SHAPE, |shape| {
-            shape.message(field::SHAPE_DIMENSION, |dimension| {
-                dimension.integer(field::DIMENSION_SIZE, size);
-            });
+            for size in sizes {
+                shape.message(field::SHAPE_DIMENSION, |dimension| {
+                    dimension.integer(field::DIMENSION_SIZE, *size);
+                });
+            }
         });
         write(tensor);
     });

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use logcore::log::Level;
-use logcore::{MetricBatch, Record, Row, RowMerger, SinkBooks, SinkError, epoch_seconds};
+use logcore::{MediaContent, MediaItem, MetricBatch, Record, Row, RowMerger, SinkBooks, SinkError, epoch_seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::event::{CONFIG_TAG, EventBuffer, HPARAMS_END_TAG, HPARAMS_START_TAG, RECORDS_TAG, SessionStatus};
+use crate::event::{
+    CONFIG_TAG, EventBuffer, HISTOGRAMS, HPARAMS_END_TAG, HPARAMS_START_TAG, IMAGES, RECORDS_TAG, SessionStatus, TEXT,
+};
 use crate::event_file::{EventFile, FilePosition};
 use crate::record_text::RecordText;
 use crate::tag_steps::TagSteps;
@@ -16,6 +18,8 @@ use crate::{earlier_ends, hyper_parameters};
 
 /// Reason in the books for values behind the newest step of their tag.
 const LATE: &str = "late";
+/// The most bytes of a file that becomes a part of an event.
+const MOST_MEDIA: u64 = 8 << 20;
 
 /// Writes the events of one logger.
 ///
@@ -132,11 +136,7 @@ impl EventLog {
             return self.file.settle(1);
         }
         let step = batch.step();
-        let tags = self.tags.get_or_insert_with(|| {
-            let mut tags = TagSteps::default();
-            self.state.has_session |= tags.add_other_files(self.file.folder(), self.file.name());
-            tags
-        });
+        let tags = self.tags();
         let tagged = batch.iter().map(|(name, value)| (tag_of(name), value));
         let values: Vec<_> = tagged.filter(|(tag, _)| tags.advance(tag, step)).collect();
         let is_late = values.len() < batch.iter().len();
@@ -155,6 +155,69 @@ impl EventLog {
             true => self.file.reject(1, LATE),
             false => self.state.open_calls += 1,
         }
+    }
+
+    /// Adds an image, a histogram or a text. Others, and values behind the newest step of their tag,
+    /// are left out.
+    pub(crate) fn media(&mut self, item: &MediaItem<'_>, run: &Path) -> Result<(), SinkError> {
+        if self.is_complete {
+            self.file.settle(1);
+            return Ok(());
+        }
+        let (time, step) = (epoch_seconds(item.time()), item.step());
+        let mut events = EventBuffer::default();
+        match item.content() {
+            MediaContent::Image { width, height, .. } => {
+                let file = self.read(item, run)?;
+                let tag = format!("{IMAGES}/{}", item.key());
+                events.image(time, step, &tag, [*width, *height], &file);
+                self.append_media(&tag, time, step, &events);
+            }
+            MediaContent::Histogram { counts, edges } => {
+                let tag = format!("{HISTOGRAMS}/{}", item.key());
+                events.histogram(time, step, &tag, counts, edges);
+                self.append_media(&tag, time, step, &events);
+            }
+            MediaContent::Text => {
+                let file = self.read(item, run)?;
+                let tag = format!("{TEXT}/{}", item.key());
+                let tag = tag_of(&tag);
+                events.text(time, step, tag, &String::from_utf8_lossy(&file));
+                self.append_media(tag, time, step, &events);
+            }
+            // TensorBoard has no page for others. They are whole in the folder of the run.
+            _ => self.file.settle(1),
+        }
+        Ok(())
+    }
+
+    /// Reads the file of a media value. Counts the value if that fails.
+    fn read(&mut self, item: &MediaItem<'_>, run: &Path) -> Result<Vec<u8>, SinkError> {
+        item.read(run, MOST_MEDIA).map_err(|error| {
+            let error = SinkError::from(error).doing(format!("read the file of `{}`", item.key()));
+            self.file.reject(1, error.reason());
+            error
+        })
+    }
+
+    fn append_media(&mut self, tag: &str, time: f64, step: u64, events: &EventBuffer) {
+        match self.tags().advance(tag, step) {
+            true => {
+                self.begin_session(time, step);
+                self.file.append(events, 1);
+            }
+            false => self.file.reject(1, LATE),
+        }
+    }
+
+    /// Returns the newest step of each tag, from the other files of the attempt if this is the first
+    /// value.
+    fn tags(&mut self) -> &mut TagSteps {
+        self.tags.get_or_insert_with(|| {
+            let mut tags = TagSteps::default();
+            self.state.has_session |= tags.add_other_files(self.file.folder(), self.file.name());
+            tags
+        })
     }
 
     /// Adds hyper-parameters.
@@ -244,12 +307,7 @@ impl EventLog {
 
     fn write_row(&mut self, row: &Row) {
         let time = epoch_seconds(row.time);
-        if !std::mem::replace(&mut self.state.has_session, true) {
-            earlier_ends::remove(self.file.folder(), self.file.name());
-            self.events.clear();
-            self.events.begin_session(time, row.step);
-            self.file.append(&self.events, 0);
-        }
+        self.begin_session(time, row.step);
         self.write_config();
         self.write_records();
         let values = row.values.iter().map(|(tag, value)| (tag, *value));
@@ -257,6 +315,16 @@ impl EventLog {
         self.events.scalars(time, row.step, values);
         self.file
             .append(&self.events, std::mem::take(&mut self.state.open_calls));
+    }
+
+    /// Marks the step at which the process begins, before its first value.
+    fn begin_session(&mut self, time: f64, step: u64) {
+        if !std::mem::replace(&mut self.state.has_session, true) {
+            earlier_ends::remove(self.file.folder(), self.file.name());
+            self.events.clear();
+            self.events.begin_session(time, step);
+            self.file.append(&self.events, 0);
+        }
     }
 
     /// Writes hyper-parameters: as such the first time, and as a text each time. The text stays at

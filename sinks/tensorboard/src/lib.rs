@@ -9,6 +9,7 @@
 //! | in TensorBoard | from |
 //! |---|---|
 //! | SCALARS | each metric, at its step and with the time of the call |
+//! | IMAGES `images/…`, HISTOGRAMS `histograms/…`, TEXT `text/…` | images, histograms and texts, files up to 8 MiB |
 //! | HPARAMS | the hyper-parameters, `model.width` for `{"model": {"width": 3}}`; the status of the run |
 //! | TEXT `text/config` | the hyper-parameters as a table |
 //! | TEXT `text/log` | warnings and errors, with `sinks.tensorboard.records = true` |
@@ -79,8 +80,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use logcore::{
-    BuildContext, ConfigError, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Record, ResumePoint, RunEnd,
-    Sink, SinkBooks, SinkError, epoch_seconds, redacted,
+    BuildContext, ConfigError, Deadline, EventKind, LoggerEnd, LoggerSummary, MediaItem, MetricBatch, Record,
+    ResumePoint, RunEnd, Sink, SinkBooks, SinkError, epoch_seconds, redacted,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -101,6 +102,8 @@ pub struct TensorBoardSink {
     has_records: bool,
     /// The folder of the files, relative to that of the run.
     folder: PathBuf,
+    /// The folder of the run, in which the files of media are.
+    run: PathBuf,
     status: Option<SessionStatus>,
 }
 
@@ -139,6 +142,7 @@ impl TensorBoardSink {
             log,
             has_records: options.records,
             folder,
+            run: log_dir.to_owned(),
             status: None,
         })
     }
@@ -155,6 +159,7 @@ impl TensorBoardSink {
             log: Some(EventLog::recover(folder.to_owned(), state.log)?),
             has_records: state.has_records,
             folder: state.folder,
+            run: context.log_dir().to_owned(),
             status: None,
         })
     }
@@ -178,7 +183,7 @@ impl Sink for TensorBoardSink {
     fn wants(&self, what: EventKind) -> bool {
         match what {
             EventKind::Record => self.has_records && self.log.is_some(),
-            EventKind::Metrics | EventKind::Config => self.log.is_some(),
+            EventKind::Metrics | EventKind::Config | EventKind::Media => self.log.is_some(),
             _ => false,
         }
     }
@@ -202,6 +207,11 @@ impl Sink for TensorBoardSink {
             log.config(redacted(config));
         }
         Ok(())
+    }
+
+    fn media(&mut self, item: &MediaItem<'_>) -> Result<(), SinkError> {
+        let run = &self.run;
+        self.log.as_mut().map_or(Ok(()), |log| log.media(item, run))
     }
 
     fn deliver(&mut self) -> Result<(), SinkError> {

@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use crate::file_name::{EventFileName, files_in};
-use crate::reader::{Event, EventContent, EventReader, TagContent};
+use crate::reader::{Event, EventContent, EventReader};
 
 /// The newest step of each tag in one attempt of a run.
 #[derive(Debug, Default)]
@@ -27,16 +27,14 @@ impl TagSteps {
         }
     }
 
-    /// Adds the scalars of an event.
+    /// Adds the values of an event.
     pub(crate) fn add(&mut self, event: Event) {
         let EventContent::Values(values) = event.content else {
             return;
         };
         let step = u64::try_from(event.step).unwrap_or_default();
         for value in values {
-            if matches!(value.value, TagContent::Scalar(_)) {
-                self.advance(&value.tag, step);
-            }
+            self.advance(&value.tag, step);
         }
     }
 

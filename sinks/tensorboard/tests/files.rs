@@ -8,8 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use logcore::log::Level;
 use logcore::serde_json::{Value, json};
 use logcore::{
-    BuildContext, Deadline, EventKind, LogConfig, LoggerEnd, LoggerSummary, MetricBatch, MetricValue, Record, RunInfo,
-    Sink, SinkBooks, StopFlag, registry,
+    BuildContext, Deadline, EventKind, LogConfig, LoggerEnd, LoggerSummary, MediaContent, MediaDescription, MediaFile,
+    MediaItem, MetricBatch, MetricValue, Record, RunInfo, Sink, SinkBooks, StopFlag, registry,
 };
 use logcore_tensorboard::{Event, EventContent, EventReader, SessionStatus, TagContent};
 use proptest::prelude::*;
@@ -409,6 +409,7 @@ enum Call {
     Metrics(u64, Vec<(&'static str, f64)>),
     Config(i64),
     Warn(String),
+    Media(u64, MediaContent),
     Flush,
 }
 
@@ -423,8 +424,39 @@ fn call() -> impl Strategy<Value = Call> {
         }),
         1 => any::<i64>().prop_map(Call::Config),
         1 => "[a-c]{1,3}".prop_map(Call::Warn),
+        2 => (0_u64..12, media()).prop_map(|(step, content)| Call::Media(step, content)),
         1 => Just(Call::Flush),
     ]
+}
+
+fn media() -> impl Strategy<Value = MediaContent> {
+    prop_oneof![
+        (any::<u64>(), any::<u64>()).prop_map(|(first, second)| MediaContent::Histogram {
+            counts: vec![first, second],
+            edges: vec![-1.0, 0.0, 0.5],
+        }),
+        Just(MediaContent::Image {
+            format: "png".into(),
+            width: 3,
+            height: 2
+        }),
+        Just(MediaContent::Text),
+        Just(MediaContent::Html),
+    ]
+}
+
+/// The file of every value in these tests.
+const MEDIA_FILE: &str = "media/value";
+
+fn write_media_file(folder: &Path) {
+    fs::create_dir_all(folder.join("media")).unwrap();
+    fs::write(folder.join(MEDIA_FILE), "the content").unwrap();
+}
+
+fn log_media(sink: &mut dyn Sink, step: u64, content: &MediaContent) {
+    let mut about = MediaDescription::new("sample", step, content.clone());
+    about.file = Some(MediaFile::new(MEDIA_FILE, 11, ""));
+    sink.media(&MediaItem::new(UNIX_EPOCH, "trainer", &about)).unwrap();
 }
 
 impl Call {
@@ -436,6 +468,7 @@ impl Call {
                 let record = Record::at(UNIX_EPOCH, Level::Warn, "trainer", text);
                 sink.record(&record).unwrap();
             }
+            Self::Media(step, content) => log_media(sink, *step, content),
             Self::Flush => sink.flush(soon()).unwrap(),
         }
     }
@@ -455,6 +488,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let mut setup = Setup::new(folder.path());
         setup.options = json!({"records": true});
+        write_media_file(folder.path());
         let checkpoint = (calls.len() as f64 * checkpoint) as usize;
         let mut sink = setup.build();
         calls[..checkpoint].iter().for_each(|call| call.make(&mut *sink));
@@ -487,6 +521,7 @@ proptest! {
     #[test]
     fn the_steps_of_a_metric_rise_and_no_value_in_time_is_missing(calls in prop::collection::vec(call(), 1..60)) {
         let folder = tempfile::tempdir().unwrap();
+        write_media_file(folder.path());
         let mut sink = Setup::new(folder.path()).build();
         let mut expected: BTreeMap<String, Vec<(i64, u32)>> = BTreeMap::new();
         for call in &calls {
@@ -524,6 +559,35 @@ proptest! {
         };
         prop_assert_eq!(quiet(found), quiet(expected));
     }
+}
+
+#[test]
+fn media_that_cannot_be_read_or_come_late_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = Setup::new(folder.path()).build();
+    let mut about = MediaDescription::new("sample", 3, MediaContent::Text);
+    about.file = Some(MediaFile::new("media/missing", 11, ""));
+    let error = sink.media(&MediaItem::new(UNIX_EPOCH, "trainer", &about)).unwrap_err();
+    assert!(error.to_string().contains("read the file of `sample`"), "{error}");
+    // A file that a link leads to, or that is too long for an event.
+    fs::create_dir(folder.path().join("media")).unwrap();
+    let long = fs::File::create(folder.path().join("long")).unwrap();
+    long.set_len((8 << 20) + 1).unwrap();
+    std::os::unix::fs::symlink("../long", folder.path().join("media/missing")).unwrap();
+    assert!(sink.media(&MediaItem::new(UNIX_EPOCH, "trainer", &about)).is_err());
+    fs::rename(folder.path().join("long"), folder.path().join("media/missing")).unwrap();
+    assert!(sink.media(&MediaItem::new(UNIX_EPOCH, "trainer", &about)).is_err());
+
+    write_media_file(folder.path());
+    for step in [3, 5, 4] {
+        log_media(&mut *sink, step, &MediaContent::Text);
+    }
+    let books = finish(sink, &LoggerEnd::default());
+    assert!(books.balanced(), "{books:?}");
+    assert_eq!((books.accepted, books.dropped["late"]), (6, 1));
+    let contents = contents(&events(folder.path()));
+    let shown = contents.iter().filter(|line| line.contains("text/sample")).count();
+    assert_eq!(shown, 2, "{contents:?}");
 }
 
 #[test]
