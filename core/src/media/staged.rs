@@ -13,6 +13,9 @@ use crate::files::{Folder, LimitedFile, file_size_limit, random_suffix};
 const MEDIA: &str = "media";
 /// Number of characters of a digest in the name of a file, as in W&B.
 const DIGEST_IN_NAME: usize = 20;
+/// The most parts of a key that become folders and a name; the digest tells apart what the others
+/// would.
+const MOST_FOLDERS: usize = 12;
 /// Number of names that are tried if foreign files have the name already.
 const MOST_NAMES: u32 = 10;
 
@@ -164,7 +167,8 @@ pub fn media_path(content: &MediaContent, key: &str, step: u64, digest: &str, su
 
 /// Turns a key into a part of a path. `/` separates folders, and the path stays in its folder.
 fn path_of(key: &str) -> String {
-    let parts = key.split('/').filter(|part| !part.is_empty()).map(|part| {
+    let given = key.split('/').filter(|part| !part.is_empty());
+    let parts = given.take(MOST_FOLDERS).map(|part| {
         let safe: String = part
             .chars()
             .map(|c| {

@@ -24,12 +24,12 @@ use std::sync::{Arc, Mutex};
 use logcore::serde_json::Value;
 use logcore::sync::lock;
 use logcore::{
-    Alert, BuildContext, ConfigError, Deadline, LoggerEnd, LoggerSummary, MetricBatch, OwnedRecord, PerProcess, Record,
-    Row, RowMerger, Sink, SinkError,
+    Alert, BuildContext, ConfigError, Deadline, LoggerEnd, LoggerSummary, MediaDescription, MediaItem, MetricBatch,
+    OwnedRecord, PerProcess, Record, Row, RowMerger, Sink, SinkError,
 };
 use serde::Deserialize;
 
-/// A sink that keeps records, metrics and configs in memory. It is its own reading handle: a clone
+/// A sink that keeps records, metrics, configs and media in memory. It is its own reading handle: a clone
 /// is the same sink.
 ///
 /// ```
@@ -53,6 +53,7 @@ struct MemoryContents {
     open: RowMerger,
     configs: Vec<Value>,
     alerts: Vec<Alert>,
+    media: Vec<MediaDescription>,
     end: Option<(LoggerEnd, LoggerSummary)>,
     finished: bool,
 }
@@ -151,6 +152,24 @@ impl MemorySink {
         lock(&self.0).alerts.clone()
     }
 
+    /// Returns all media values. Their files are in the folder of the run.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    ///
+    /// use logcore::{MediaContent, MediaDescription, MediaItem, Sink};
+    /// use logcore_memory::MemorySink;
+    ///
+    /// let mut sink = MemorySink::default();
+    /// let note = MediaDescription::new("note", 12, MediaContent::Text);
+    /// sink.media(&MediaItem::new(SystemTime::now(), "trainer", &note)).unwrap();
+    /// assert_eq!(sink.media_values(), [note]);
+    /// ```
+    #[must_use]
+    pub fn media_values(&self) -> Vec<MediaDescription> {
+        lock(&self.0).media.clone()
+    }
+
     /// Returns the exit code of the run; `None` until the run has ended.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
@@ -227,6 +246,11 @@ impl Sink for MemorySink {
 
     fn alert(&mut self, alert: &Alert) -> Result<(), SinkError> {
         lock(&self.0).alerts.push(alert.clone());
+        Ok(())
+    }
+
+    fn media(&mut self, item: &MediaItem<'_>) -> Result<(), SinkError> {
+        lock(&self.0).media.push(item.description().clone());
         Ok(())
     }
 
