@@ -8,7 +8,7 @@ import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
-import { writeEmpty, writeRuns, writeSpikes } from "./runs.mjs";
+import { FORBIDDEN, writeEmpty, writeMedia, writeRuns, writeSpikes } from "./runs.mjs";
 
 const [program, executablePath, packages, out] = process.argv.slice(2).map((path) => resolve(path));
 const require = createRequire(join(packages, "package.json"));
@@ -39,9 +39,11 @@ async function open(url, viewport = { width: 1400, height: 1000 }) {
   const page = await browser.newPage();
   page.setDefaultTimeout(15_000);
   page.problems = [];
-  page.on("console", (message) => ["error", "warn", "assert"].includes(message.type()) && page.problems.push(message.text()));
+  page.on("console", (message) => ["error", "warn", "assert"].includes(message.type()) && !FORBIDDEN.test(message.text()) && page.problems.push(message.text()));
   page.on("pageerror", (error) => page.problems.push(String(error)));
-  page.on("request", (request) => {
+  /* What the policy of the page forbids fails without a cause. */
+  for (const end of ["requestfinished", "requestfailed"]) page.on(end, (request) => {
+    if (end === "requestfailed" && !request.failure()) return;
     if (new URL(request.url()).origin !== new URL(url).origin && !request.url().startsWith("data:")) page.problems.push(request.url());
   });
   await page.setViewport(viewport);
@@ -105,6 +107,39 @@ async function checkZoom({ url }) {
   await page.close();
 }
 
+/* Media come from the server, and what is new is shown. */
+async function checkMedia({ url }) {
+  const page = await open(url);
+  await waitForChart(page);
+  await showOnly(page, "spikes");
+  const strip = (title) => `.strip:has([title="${title}"])`;
+  const wait = (title, text) => page.waitForFunction((selector, text) => document.querySelector(selector)?.textContent.includes(text), {}, strip(title), text);
+  await wait("answer", "Once upon a time, 3 times");
+  await wait("errors", "cat");
+  await page.waitForFunction((selector) => document.querySelector(selector)?.naturalWidth === 16, {}, strip("val/sample") + " img");
+  const frame = await (await page.waitForSelector("iframe")).contentFrame();
+  assert.equal(await frame.$eval("h1", (head) => head.textContent), "Attention");
+  const answers = await page.evaluate(async (selector) => {
+    const link = document.querySelector(selector);
+    const look = async (address) => {
+      const { status, headers } = await fetch(address);
+      return [status, ...["content-type", "content-disposition", "content-security-policy", "x-content-type-options"].map((name) => headers.get(name))];
+    };
+    const key = new URL(link.href).searchParams.get("key");
+    const media = (path) => look("media?" + new URLSearchParams({ key, path }));
+    return [await look(link.href), await media("media/html/attention_3000.html"), await media("media/../run.json"), await media("run.json"), await media("media/none")];
+  }, strip("notes.bin") + " a");
+  assert.deepEqual(answers[0], [200, "application/octet-stream", "attachment", "sandbox; default-src 'none'", "nosniff"]);
+  assert.deepEqual(answers[1], [200, "text/html; charset=utf-8", "inline", "sandbox; default-src 'none'", "nosniff"]);
+  assert.deepEqual(answers.slice(2).map(([status]) => status), [404, 404, 404]);
+  writeMedia(spikes, 4000, "answer", "text", { file: "media/text/answer_4000.txt", content: "a text that has come" });
+  await wait("answer", "a text that has come");
+  await page.$eval(".strip", (first) => first.scrollIntoView());
+  await page.screenshot({ path: join(out, "media.png") });
+  assert.deepEqual(page.problems, []);
+  await page.close();
+}
+
 async function checkRuns({ url }) {
   rmSync(writeEmpty(runs), { recursive: true });
   const page = await open(url);
@@ -115,7 +150,7 @@ async function checkRuns({ url }) {
   await page.waitForFunction(() => [...document.querySelectorAll("#runs-table tbody tr")].some((row) => row.textContent.includes("deleted")));
   assert.deepEqual(page.problems, []);
   await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => window.axe.run());
+  const { violations } = await page.evaluate(() => window.axe.run(document, { iframes: false }));
   assert.deepEqual(violations.map(({ id }) => id), [], "no violation of axe");
   await page.screenshot({ path: join(out, "runs.png") });
   await page.close();
@@ -182,7 +217,7 @@ async function checkEnd({ child, url }) {
 try {
   const server = await serve(runs);
   servers.push(server.child);
-  for (const check of [checkNews, checkZoom, checkRuns, checkFirstRun, checkRestart, checkEnd]) {
+  for (const check of [checkNews, checkZoom, checkMedia, checkRuns, checkFirstRun, checkRestart, checkEnd]) {
     const start = performance.now();
     await check(server);
     console.log(`live ${check.name}: ${((performance.now() - start) / 1000).toFixed(1)} s`);

@@ -1,10 +1,14 @@
 /* Folders of runs that a page must show well: long and hostile names, many metrics, spikes, ranks, nothing at all. */
 
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { crc32, deflateSync } from "node:zlib";
 
 export const SPIKES = 100;
 export const HOSTILE = `<script>alert(1)</script><img src=x onerror="alert(2)"> "quoted" 'name' & </title>`;
+
+/* The browser says what it forbids the hostile media to do, and that some are not there. */
+export const FORBIDDEN = /^Blocked script execution in 'about:srcdoc'|^Not allowed to load local resource|violates the following Content Security Policy directive|status of 404/;
 
 const START = 1_790_000_000;
 
@@ -66,6 +70,60 @@ const metric = (name, last, best) => ({ name, count: 1000, nan_count: 0, infinit
 
 const LEDGER = { step: 2700, data: 430, eval: 290, checkpoint: 110, startup: 40, other: 30 };
 
+/* A square PNG with a slope of color. */
+function createPng(size, blue) {
+  const chunk = (kind, content) => {
+    const body = Buffer.concat([Buffer.from(kind), content]);
+    const [length, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
+    length.writeUInt32BE(content.length);
+    sum.writeUInt32BE(crc32(body));
+    return Buffer.concat([length, body, sum]);
+  };
+  const head = Buffer.alloc(13);
+  head.writeUInt32BE(size, 0);
+  head.writeUInt32BE(size, 4);
+  head.set([8, 2], 8);
+  const rows = Array.from({ length: size }, (_, y) => [0, ...Array.from({ length: size }, (_, x) => [(x * 255) / size, (y * 255) / size, blue].map(Math.floor)).flat()]);
+  return Buffer.concat([Buffer.from("\x89PNG\r\n\x1a\n", "latin1"), chunk("IHDR", head), chunk("IDAT", deflateSync(Buffer.from(rows.flat()))), chunk("IEND", Buffer.alloc(0))]);
+}
+
+/* Adds a value to the index of a run's media, with its file. */
+export function writeMedia(folder, step, key, kind, { file, content, ...facts } = {}) {
+  if (file) {
+    mkdirSync(dirname(join(folder, file)), { recursive: true });
+    writeFileSync(join(folder, file), content);
+    Object.assign(facts, { path: file, size: content.length, sha256: "" });
+  }
+  appendFileSync(join(folder, "media.jsonl"), JSON.stringify({ time: START + step, logger: "trainer", key, step, ...facts, kind }) + "\n");
+}
+
+/* Each kind of media, at several steps. */
+function writeAllMedia(folder) {
+  for (const at of [0, 1, 2, 3]) {
+    const step = at * 1000;
+    writeMedia(folder, step, "val/sample", "image", { format: "png", width: 16, height: 16, caption: `epoch ${at}`, file: `media/images/val/sample_${step}.png`, content: createPng(16, at * 80) });
+    const counts = Array.from({ length: 24 }, (_, bar) => Math.round(1000 * Math.exp(-(((bar - 8 - at * 2) / 4) ** 2))));
+    writeMedia(folder, step, "weights/layer 1", "histogram", { counts, edges: Array.from({ length: 25 }, (_, bar) => (bar - 12) / 10) });
+    writeMedia(folder, step, "answer", "text", { file: `media/text/answer_${step}.txt`, content: `Once upon a time, ${at} times.\nThe end.` });
+  }
+  const table = { columns: ["label", "count", "row"], data: Array.from({ length: 40 }, (_, row) => [["cat", "dog", null][row % 3], row / 3, { row }]) };
+  writeMedia(folder, 3000, "errors", "table", { columns: 3, rows: 40, file: "media/table/errors_3000.table.json", content: JSON.stringify(table) });
+  writeMedia(folder, 3000, "attention", "html", { file: "media/html/attention_3000.html", content: "<h1>Attention</h1><p>The page of a <b>program</b>." });
+  writeMedia(folder, 3000, "notes.bin", "file", { file: "media/files/notes_3000.bin", content: "\x00bytes" });
+}
+
+/* Media whose names and contents are markup, and files that are not there. */
+function writeHostileMedia(folder) {
+  const page = `<script>parent.alert(4); alert(5)</script><img src="https://example.org/spy.png"><a href="javascript:alert(6)">${HOSTILE}</a>`;
+  writeMedia(folder, 1, HOSTILE, "html", { caption: HOSTILE, file: "media/html/page.html", content: page });
+  writeMedia(folder, 1, HOSTILE, "text", { file: "media/text/text.txt", content: HOSTILE });
+  writeMedia(folder, 1, HOSTILE, "table", { columns: 2, rows: 1, file: "media/table/a.table.json", content: JSON.stringify({ columns: [HOSTILE, "__proto__"], data: [[HOSTILE, HOSTILE]] }) });
+  writeMedia(folder, 1, "not a table", "table", { columns: 1, rows: 1, file: "media/table/b.table.json", content: JSON.stringify({ columns: "x", data: 7 }) });
+  writeMedia(folder, 1, "elsewhere", "text", { path: "media/../../../../etc/passwd", size: 1, sha256: "" });
+  writeMedia(folder, 1, "gone", "image", { format: "png", width: 1, height: 1, path: "media/images/gone.png", size: 1, sha256: "" });
+  writeMedia(folder, 1, "flat", "histogram", { counts: [0], edges: [1, 1] });
+}
+
 /* One run of 10^5 steps, with spikes of one step. */
 export function writeSpikes(root) {
   const folder = writeRun(root, "spikes-k3v9q2ab", { name: "spikes", state: "finished", ledger: LEDGER, last_step: 99_999 }, {
@@ -82,6 +140,7 @@ export function writeSpikes(root) {
     "memory/allocated_gb": 21.4 + 0.3 * noise(),
   }));
   writeLines(folder, "training.log", 3600);
+  writeAllMedia(folder);
   return folder;
 }
 
@@ -135,6 +194,7 @@ export function writeRuns(root) {
   });
   writeRows(hostile, "metrics.jsonl", 30, 1, (step) => ({ ["metrics/" + HOSTILE]: step, "metrics/loss": 1 / (1 + step) }));
   writeFileSync(join(hostile, "training.log"), formatLine(5, "ERROR", HOSTILE) + "\n");
+  writeHostileMedia(hostile);
   folders.push(hostile);
 
   const killed = writeRun(root, "killed-eeeeeeee", { name: "killed", state: "killed", exit_code: 137, world_size: 2, seconds: 600 });

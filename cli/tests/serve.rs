@@ -275,6 +275,46 @@ fn only_listed_runs_have_data() {
 }
 
 #[test]
+fn media_have_no_scripts_no_origin_and_a_type_of_ours() {
+    let server = Server::start(&[]);
+    let media = server.folder.path().join("one/media");
+    fs::create_dir_all(media.join("files")).unwrap();
+    for name in ["page.html", "files/page.html", "odd.svg"] {
+        fs::write(media.join(name), "<script>alert(1)</script>").unwrap();
+    }
+    let get = |path: &str| server.get(&format!("/media?key=one&path={path}"));
+    for (path, kind, disposition) in [
+        ("media/page.html", "text/html; charset=utf-8", "inline"),
+        ("media/files/page.html", "application/octet-stream", "attachment"),
+        ("media/odd.svg", "application/octet-stream", "attachment"),
+    ] {
+        let answer = get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("content-type"), Some(kind), "{path}");
+        assert_eq!(answer.header("content-disposition"), Some(disposition), "{path}");
+        let policy = answer.header("content-security-policy");
+        assert_eq!(policy, Some("sandbox; default-src 'none'"), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
+    }
+    for path in [
+        "run.json",
+        "media/../run.json",
+        "media/none",
+        "/etc/passwd",
+        "media%2F..%2Frun.json",
+    ] {
+        assert_eq!(get(path).status, 404, "{path}");
+    }
+    let request = format!(
+        "GET /media?key=one&path=media/page.html HTTP/1.1\r\nHost: {}\r\n",
+        server.address
+    );
+    assert_eq!(server.ask(&request).status, 401, "without the token");
+    assert_eq!(server.get("/media?key=one").status, 400);
+}
+
+#[test]
 fn rows_are_in_the_stream_within_a_second() {
     let server = Server::start(&[]);
     server.get("/run?key=one");

@@ -74,6 +74,7 @@ class Run {
   describe({ curves, lines, earlier_lines, ...head }) {
     Object.assign(this, head, { found: null, text: undefined });
     this.attempts = head.attempts || [];
+    this.media = head.media || [];
     this.summary = head.summary && typeof head.summary === "object" ? head.summary : {};
     this.loggers = Object.values(this.summary).filter((logger) => logger && typeof logger === "object");
     this.settings = flatten(head.config);

@@ -142,6 +142,7 @@ function environmentOf(run) {
 
 /* A person's choice of what is open lasts. */
 const sections = [
+  { title: "Media", isOpen: true, fill: createMedia, isAbsent: (run) => !run.media.length },
   { title: "Ledger", isOpen: true, fill: createLedgers },
   { title: "Summary", isOpen: true, fill: createSummaries },
   { title: "Config", isOpen: true, fill: (shown) => createComparison("Config", shown, (run) => run.settings) },
@@ -153,5 +154,5 @@ function drawSections() {
   const shown = selectedRuns().slice(0, MOST_COMPARED);
   const others = view.selected.size - shown.length;
   const hint = others > 0 ? `the first ${MOST_COMPARED} of ${view.selected.size} selected runs` : "";
-  find("sections").replaceChildren(...(shown.length === 0 ? [] : sections.map((section) => createSection(section, hint, shown))));
+  find("sections").replaceChildren(...(shown.length === 0 ? [] : sections.filter((section) => !section.isAbsent || !shown.every(section.isAbsent)).map((section) => createSection(section, hint, shown))));
 }

@@ -48,6 +48,7 @@ mod documents;
 mod error;
 mod export;
 mod followed_file;
+mod media;
 mod merge;
 #[cfg(feature = "report")]
 pub mod report;
@@ -59,6 +60,7 @@ pub use self::curve::{Curve, CurveBucket, CurvePoint};
 pub use self::error::RunError;
 pub use self::export::ExportFormat;
 pub use self::followed_file::FollowedFile;
+pub use self::media::RunMedia;
 pub use self::merge::rank_files::rank_mark;
 pub use self::merge::{MergeError, Merged, MergedFile, merge_ranks};
 pub use self::rows::Rows;

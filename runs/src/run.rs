@@ -68,7 +68,7 @@ impl StoredRun {
     }
 
     /// Returns the files that several ranks may have.
-    fn files(&self) -> Result<RankFiles, RunError> {
+    pub(crate) fn files(&self) -> Result<RankFiles, RunError> {
         rank_files::find(&self.dir).map_err(|error| match error {
             MergeError::Unreadable { path, line, error } => RunError::Unreadable { path, line, error },
             _ => RunError::unreadable(&self.dir, io::ErrorKind::InvalidData.into()),

@@ -1,4 +1,4 @@
-//! The scripts and the style of the page, made smaller.
+//! The scripts, the style and the frame of the page, made smaller.
 //!
 //! The page is embedded in a library, so what makes its parts smaller is no part of a build: their
 //! smaller form is kept beside them. This task makes that form, or checks it.
@@ -20,6 +20,7 @@ const REPORT: &[&str] = &[
     "charts.js",
     "runs-table.js",
     "log-lines.js",
+    "media.js",
     "sections.js",
     "main.js",
 ];
@@ -33,7 +34,12 @@ const ESBUILD: &str = "esbuild@0.28.2";
 /// Names that the checks in a browser ask for.
 const RESERVED: &str = "reserved=[live,log,runs,select,setZoom,view]";
 /// Members that only the page's own scripts know, beside those of a browser, which keep their names.
-const OWN_MEMBERS: &str = "regex=/^(apply|choose|create|draw|fill|has|is|read|show|toggle)[A-Z]/";
+const OWN_MEMBERS: &str = concat!(
+    "regex=/^((apply|choose|create|draw|fill|has|is|read|show|toggle)[A-Z]",
+    "|(byName|clock|decoded|describe|detailEnd|detailOf|drawing|facts|findBest|found|lastStep|lastTime|loggers",
+    "|logRun|lookUp|means|measure|millis|outputs|parsed|placeOf|places|pressedAt|setCurves|settings|smoothing",
+    "|stepAt|tableButton|throughput|throughputText|timeAt|zoomToSelection)$)/"
+);
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let is_check = match arguments {
@@ -44,6 +50,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let terser = [
         TERSER,
         "--compress",
+        "passes=3,unsafe_arrows",
+        "--ecma",
+        "2022",
         "--toplevel",
         "--mangle",
         RESERVED,
@@ -51,20 +60,52 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         OWN_MEMBERS,
     ];
     let esbuild = [ESBUILD, "--loader=css", "--minify"];
-    keep(is_check, "report.js", REPORT, &terser)?;
-    keep(is_check, "live.js", &[REPORT, LIVE].concat(), &terser)?;
-    keep(is_check, "style.css", &["vendor/uPlot.min.css", "style.css"], &esbuild)
+    let shorten_script = |text: &str| filter(&join_declarations(text), &terser);
+    keep(is_check, "report.js", REPORT, &shorten_script)?;
+    keep(is_check, "live.js", &[REPORT, LIVE].concat(), &shorten_script)?;
+    let shorten_style = |text: &str| filter(&without_legend(text), &esbuild);
+    keep(
+        is_check,
+        "style.css",
+        &["vendor/uPlot.min.css", "style.css"],
+        &shorten_style,
+    )?;
+    keep(is_check, "index.html", &["index.html"], &|text| {
+        Ok(without_indents(text))
+    })
 }
 
-/// Writes what a program makes of the joined sources, or checks that this is what is there.
-fn keep(is_check: bool, name: &str, sources: &[&str], program: &[&str]) -> Result<()> {
+/// Makes constants variables: terser joins neighboring declarations of one kind.
+fn join_declarations(text: &str) -> String {
+    text.replace("const ", "let ")
+}
+
+/// Removes the rules for uPlot's own legend, which the page does not use.
+fn without_legend(text: &str) -> String {
+    let is_of_legend = |rule: &&str| {
+        [".u-legend", ".u-inline", ".u-series"]
+            .iter()
+            .any(|name| rule.trim().starts_with(name))
+    };
+    let (vendored, own) = text.split_once('\n').unwrap_or(("", text));
+    let rules = vendored.split_inclusive('}').filter(|rule| !is_of_legend(rule));
+    format!("{}\n{own}", rules.collect::<String>())
+}
+
+/// Removes the spaces at the beginnings of lines.
+fn without_indents(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", line.trim_start())).collect()
+}
+
+/// Writes the shorter form of the joined sources, or checks that this is what is there.
+fn keep(is_check: bool, name: &str, sources: &[&str], shorten: &dyn Fn(&str) -> Result<String>) -> Result<()> {
     let folder = Path::new("runs/page");
     let path = folder.join("built").join(name);
     let sources = sources.iter().map(|source| {
         let source = folder.join(source);
         fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))
     });
-    let built = filter(&sources.collect::<Result<Vec<_>>>()?.join("\n"), program)?;
+    let built = shorten(&sources.collect::<Result<Vec<_>>>()?.join("\n"))?;
     if !is_check {
         fs::write(&path, &built).with_context(|| format!("cannot write {}", path.display()))?;
     }

@@ -47,11 +47,12 @@ enum Part {
 }
 
 /// Files of a run; each rank may have one, and files may be rotated.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "training.log",
     "metrics.jsonl",
     "records.jsonl",
     "events.jsonl",
+    "media.jsonl",
     "config.json",
     "summary.json",
     RunManifest::FILE,

@@ -62,6 +62,7 @@ use logcore::escape::EscapingFormatter;
 pub(crate) use self::local_clock::LocalClock;
 use self::output::MergedOutput;
 use self::rank_files::{find, rank_list};
+use crate::media::MEDIA_INDEX;
 
 use crate::run::{LATEST, find_run};
 
@@ -107,7 +108,7 @@ pub fn merge_ranks(folder: &Path, out: &Path) -> Result<Merged, MergeError> {
     let manifest = RunManifest::read(folder).unwrap_or_default();
     let mut found = find(folder)?;
     // `training.log` has the records, and documents are no series of lines.
-    found.retain(|name, _| name != "records.jsonl" && !name.ends_with(".json"));
+    found.retain(|name, _| !["records.jsonl", MEDIA_INDEX].contains(&&**name) && !name.ends_with(".json"));
     if found.is_empty() {
         return Err(MergeError::Nothing {
             folder: folder.to_owned(),

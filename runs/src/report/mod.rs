@@ -9,6 +9,7 @@
 
 mod curve_data;
 mod live;
+mod media_data;
 mod page;
 mod run_data;
 mod text_lines;
@@ -16,7 +17,7 @@ mod text_lines;
 use std::fmt::{self, Display};
 use std::io;
 
-pub use self::live::{LiveNews, LivePage, LiveRuns};
+pub use self::live::{LiveMedia, LiveNews, LivePage, LiveRuns};
 use crate::StoredRun;
 use crate::report::page::Page;
 use crate::report::run_data::ReportData;

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-const TEMPLATE: &str = include_str!("../../page/index.html");
+const TEMPLATE: &str = include_str!("../../page/built/index.html");
 
 /// The style and the scripts of the page, which `cargo xtask page` has made smaller.
 const STYLE: &str = include_str!("../../page/built/style.css");
@@ -30,20 +30,20 @@ pub(super) struct Page<'a> {
 impl<'a> Page<'a> {
     /// Creates the page around data that [`escape`] has escaped.
     pub(super) fn new(data: &'a str) -> Self {
-        Self::with_script(data, SCRIPT, "")
+        Self::with_script(data, SCRIPT, "", "")
     }
 
     /// Creates the page that asks its server for what is not in the data.
     pub(super) fn live(data: &'a str) -> Self {
-        Self::with_script(data, LIVE_SCRIPT, "; connect-src 'self'")
+        Self::with_script(data, LIVE_SCRIPT, " 'self'", "; connect-src 'self'")
     }
 
-    fn with_script(data: &'a str, script: &str, more_policy: &str) -> Self {
+    fn with_script(data: &'a str, script: &str, more_images: &str, more_policy: &str) -> Self {
         // A browser hashes the text after it has replaced the line ends of a Windows checkout.
         let script = format!("{UPLOT}\n{script}").replace("\r\n", "\n");
         let style = STYLE.replace("\r\n", "\n");
         let policy = format!(
-            "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:; base-uri 'none'; form-action 'none'{more_policy}",
+            "default-src 'none'; script-src '{}'; style-src '{}'; img-src data:{more_images}; base-uri 'none'; form-action 'none'{more_policy}",
             hash(&script),
             hash(&style)
         );

@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 
 use crate::StoredRun;
 use crate::curve::CurveSet;
+use crate::media::MEDIA_INDEX;
 use crate::report::ReportFacts;
 use crate::report::curve_data::{encode, encoded_len, whole_len};
+use crate::report::media_data::{MediaData, MediaSource};
 use crate::report::page::escape;
 use crate::report::text_lines::{TextLines, clip};
 
@@ -62,6 +64,8 @@ impl ReportData {
         let lines = fill_lines(runs, &mut parts, (limit / 4).min(left / 2), &mut notes);
         left = left.saturating_sub(lines);
         let curves = read_curves(runs, left, &mut parts, &mut notes);
+        left = left.saturating_sub(curves.names.len() + parts.iter().map(RunParts::curve_bytes).sum::<usize>());
+        fill_media(runs, &mut parts, MediaSource::Inline, left, &mut notes);
 
         let mut facts = ReportFacts {
             runs: parts.len(),
@@ -83,7 +87,14 @@ pub(super) fn live_runs_json(keyed: &[(&str, &StoredRun)], version: u64, limit: 
     let mut notes = Notes::default();
     let runs: Vec<&StoredRun> = keyed.iter().map(|(_, run)| *run).collect();
     let mut parts = describe_all(&runs, limit / 2, &mut notes);
-    fill_documents(&runs[..parts.len()], &mut parts, limit / 2, &mut notes);
+    fill_documents(&runs[..parts.len()], &mut parts, limit / 4, &mut notes);
+    fill_media(
+        &runs[..parts.len()],
+        &mut parts,
+        MediaSource::Server,
+        limit / 4,
+        &mut notes,
+    );
     for (part, (key, _)) in parts.iter_mut().zip(keyed) {
         part.documents.insert("key", escape(&Value::from(*key).to_string()));
     }
@@ -136,6 +147,10 @@ impl RunParts {
             line_count: 0,
             curves: Vec::new(),
         }
+    }
+
+    fn curve_bytes(&self) -> usize {
+        self.curves.iter().map(|curve| curve.len() + 1).sum()
     }
 
     fn write(self, json: &mut String) {
@@ -286,6 +301,34 @@ fn fill_documents<R: Borrow<StoredRun>>(runs: &[R], parts: &mut [RunParts], room
         notes.add(format!("{left_out} configs and summaries are left out: too large."));
     }
     room - left
+}
+
+/// Adds the media, with an equal share of `room` for each run that has some.
+fn fill_media<R: Borrow<StoredRun>>(
+    runs: &[R],
+    parts: &mut [RunParts],
+    source: MediaSource,
+    room: usize,
+    notes: &mut Notes,
+) {
+    let has_media = |run: &R| run.borrow().dir.join(MEDIA_INDEX).symlink_metadata().is_ok();
+    let mut waiting = runs.iter().filter(|run| has_media(run)).count();
+    let (mut left, mut all, mut left_out) = (room, 0, 0);
+    for (run, part) in runs.iter().zip(parts).filter(|(run, _)| has_media(run)) {
+        let media = MediaData::read(run.borrow(), source, left / waiting);
+        waiting -= 1;
+        all += media.values + media.left_out;
+        left_out += media.left_out;
+        if !media.json.is_empty() {
+            left = left.saturating_sub(media.json.len() + RunParts::FRAME);
+            part.documents.insert("media", media.json);
+        }
+    }
+    if left_out > 0 {
+        notes.add(format!(
+            "{left_out} of {all} media values are left out: they do not fit, or cannot be read."
+        ));
+    }
 }
 
 /// Adds the newest text lines, with an equal share of `room` for each run. Returns the bytes that

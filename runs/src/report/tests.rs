@@ -180,3 +180,55 @@ fn an_output_that_fails_is_an_error() {
     let error = write_report(&[], &mut Full).unwrap_err();
     assert!(error.to_string().starts_with("cannot write the report: "), "{error}");
 }
+
+/// Writes images of `bytes` bytes at so many steps.
+fn write_images(folder: &Path, steps: u64, bytes: usize) {
+    fs::create_dir_all(folder.join("media/images")).unwrap();
+    let mut index = String::new();
+    for step in 0..steps {
+        let path = format!("media/images/a_{step}.png");
+        fs::write(folder.join(&path), vec![7; bytes]).unwrap();
+        let line = json!({"time": 1.0, "logger": "trainer", "key": "a", "step": step, "path": path, "size": bytes,
+            "sha256": "", "kind": "image", "format": "png", "width": 1, "height": 1});
+        writeln!(index, "{line}").unwrap();
+    }
+    fs::write(folder.join("media.jsonl"), index).unwrap();
+}
+
+#[test]
+fn media_are_thinned_before_the_page_gets_too_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = write_run(folder.path(), &json!({"name": "a"}), "");
+    for (steps, bytes, kept) in [(3, 10, 3..=3), (300, 10, 100..=100), (30, 1_000_000, 5..=6)] {
+        write_images(folder.path(), steps, bytes);
+        let (facts, _, data) = report(std::slice::from_ref(&run));
+        let items = data["runs"][0]["media"][0]["items"].as_array().unwrap();
+        assert!(kept.contains(&items.len()), "{} of {steps}", items.len());
+        let step = |at: usize| items[at]["step"].as_u64().unwrap();
+        assert_eq!((step(0), step(items.len() - 1)), (0, steps - 1));
+        assert!(
+            items
+                .windows(2)
+                .all(|two| two[0]["step"].as_u64() < two[1]["step"].as_u64())
+        );
+        let note = format!("{} of {steps} media values are left out", steps - items.len() as u64);
+        let is_noted = facts.notes.iter().any(|text| text.starts_with(&note));
+        assert_eq!(is_noted, items.len() < steps as usize, "{:?}", facts.notes);
+        assert!(
+            items[0]["url"]
+                .as_str()
+                .unwrap()
+                .starts_with("data:image/png;base64,BwcH")
+        );
+    }
+}
+
+#[test]
+fn curves_come_before_media() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = write_run(folder.path(), &json!({"name": "a"}), "");
+    write_images(folder.path(), 1, MAX_DATA_BYTES * 3 / 4);
+    let (facts, _, data) = report(&[run]);
+    assert_eq!(data["runs"][0].get("media"), None, "it does not fit");
+    assert_eq!(facts.notes.len(), 1);
+}

@@ -24,6 +24,7 @@ pub(super) fn create(server: Arc<Server>) -> Router {
         .route("/list", get(send_list))
         .route("/run", get(send_run))
         .route("/part", get(send_part))
+        .route("/media", get(send_media))
         .route("/news", get(send_news))
         .fallback(async || not_found())
         .layer(from_fn_with_state(Arc::clone(&server), access::check))
@@ -81,6 +82,36 @@ async fn send_part(State(server): State<Arc<Server>>, query: QueryResult<PartQue
     };
     let steps: RangeInclusive<u64> = query.from..=query.to;
     send_bytes(move || server.runs.load_part(&query.key, &query.metric, &steps)).await
+}
+
+#[derive(Deserialize)]
+struct MediaQuery {
+    key: String,
+    path: String,
+}
+
+/// Sends a media file. Whatever a browser shows of it has no scripts and no origin.
+async fn send_media(State(server): State<Arc<Server>>, query: QueryResult<MediaQuery>) -> Response {
+    let Ok(Query(query)) = query else {
+        return refuse_query();
+    };
+    match spawn_blocking(move || server.runs.load_media(&query.key, &query.path)).await {
+        Ok(Ok(Some(media))) => {
+            let disposition = match media.content_type {
+                "application/octet-stream" => "attachment",
+                _ => "inline",
+            };
+            let headers = [
+                (header::CONTENT_TYPE, media.content_type),
+                (header::CONTENT_DISPOSITION, disposition),
+                (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
+            ];
+            (headers, media.bytes).into_response()
+        }
+        Ok(Ok(None)) => not_found(),
+        Ok(Err(error)) => explain(&error),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// Reads bytes on a thread that may wait for the disk, and sends them.

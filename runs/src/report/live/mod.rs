@@ -7,6 +7,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use logcore::{RunManifest, RunState};
 use serde_json::json;
 
 use self::followed_run::{FollowedRun, RunNews};
+use crate::media::MEDIA_INDEX;
 use crate::report::page::Page;
 use crate::report::run_data::live_runs_json;
 use crate::run::read_folders;
@@ -26,6 +28,8 @@ use crate::{RunError, StoredRun};
 const MAX_LIST_BYTES: usize = 32 << 20;
 /// Most bytes of the curves and lines of the runs that are held.
 const MAX_HELD_BYTES: usize = 120_000_000;
+/// Most bytes of a media file that is sent.
+const MAX_MEDIA_BYTES: u64 = 64 << 20;
 /// Time without a look at its news from which on nobody watches a run.
 const UNWATCHED: Duration = Duration::from_secs(5);
 /// Most changes that are told one by one; with more, a page lists the runs again.
@@ -85,6 +89,17 @@ pub struct LivePage {
     pub policy: String,
 }
 
+/// The file of a media value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LiveMedia {
+    /// The content.
+    pub bytes: Vec<u8>,
+    /// The type that a server gives the content: that of an image, a page, a text or JSON, or
+    /// `application/octet-stream` for all others, which a browser saves and does not show.
+    pub content_type: &'static str,
+}
+
 /// Something that has come since the page was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -107,12 +122,12 @@ struct ListedRun {
 
 /// Tells that one of the files has been written anew that describe a run.
 #[derive(Debug, PartialEq, Eq)]
-struct FileMarks([Option<(u64, Option<SystemTime>)>; 3]);
+struct FileMarks([Option<(u64, Option<SystemTime>)>; 4]);
 
 impl FileMarks {
     /// Looks at the files in a folder; `None` if the folder holds no run.
     fn look(folder: &Path) -> Option<Self> {
-        let marks = [RunManifest::FILE, "config.json", "summary.json"].map(|name| {
+        let marks = [RunManifest::FILE, "config.json", "summary.json", MEDIA_INDEX].map(|name| {
             let metadata = folder.join(name).symlink_metadata().ok()?;
             Some((metadata.len(), metadata.modified().ok()))
         });
@@ -262,6 +277,28 @@ impl LiveRuns {
         held.as_ref()
             .map(|followed| followed.encode_part(metric, steps))
             .transpose()
+    }
+
+    /// Reads the file of a media value of the run. `None` if there is no such run or file: the path
+    /// comes from a browser, so a path that leads elsewhere is none.
+    ///
+    /// # Errors
+    ///
+    /// If the file is longer than 64 MiB, or cannot be read.
+    pub fn load_media(&self, key: &str, path: &str) -> Result<Option<LiveMedia>, RunError> {
+        let Some(run) = self.listed_run(key) else {
+            return Ok(None);
+        };
+        match run.read_media(path, MAX_MEDIA_BYTES) {
+            Ok(bytes) => Ok(Some(LiveMedia {
+                bytes,
+                content_type: content_type_of(path),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Err(RunError::unreadable(&run.dir.join(path), error))
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     /// Returns the version of a run that is loaded: the number that its newest rows have in the page.
@@ -454,6 +491,21 @@ impl LiveRuns {
     fn next_version(&self) -> u64 {
         self.last_version.fetch_add(1, Ordering::Relaxed) + 1
     }
+}
+
+/// Returns the type of a media file by its name. A program's own files have none that a browser
+/// shows.
+fn content_type_of(path: &str) -> &'static str {
+    const TYPES: [(&str, &str); 5] = [
+        (".png", "image/png"),
+        (".jpg", "image/jpeg"),
+        (".html", "text/html; charset=utf-8"),
+        (".txt", "text/plain; charset=utf-8"),
+        (".table.json", "application/json"),
+    ];
+    let is_own = !path.starts_with("media/files/");
+    let found = TYPES.iter().find(|(suffix, _)| is_own && path.ends_with(suffix));
+    found.map_or("application/octet-stream", |(_, kind)| kind)
 }
 
 /// Returns the name of the folder, which no other folder of the same `log_dir` has.

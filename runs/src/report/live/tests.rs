@@ -329,3 +329,46 @@ fn the_runs_that_were_used_least_lately_are_forgotten() {
     );
     assert_eq!(one.news(), None);
 }
+
+#[test]
+fn media_are_news_and_their_files_have_types() {
+    let one = OneRun::new("");
+    fs::create_dir_all(one.path("media/files")).unwrap();
+    fs::write(one.path("media/page.html"), "<b>x</b>").unwrap();
+    fs::write(one.path("media/files/page.html"), "<b>x</b>").unwrap();
+    let line =
+        r#"{"time":1,"logger":"a","key":"k","step":3,"path":"media/page.html","size":8,"sha256":"","kind":"html"}"#;
+    one.append("media.jsonl", &format!("{line}\n"));
+    let news = one.runs.read_list().unwrap();
+    let json: Value = serde_json::from_str(&news[0].json).unwrap();
+    let group = &json["runs"][0]["media"][0];
+    assert_eq!(
+        (&group["key"], &group["kind"], &group["rank"]),
+        (&"k".into(), &"html".into(), &0.into())
+    );
+    assert_eq!(
+        group["items"][0],
+        json!({"step": 3, "time": 1.0, "path": "media/page.html"})
+    );
+
+    let load = |key: &str, path: &str| one.runs.load_media(key, path).unwrap();
+    let page = load("one", "media/page.html").unwrap();
+    assert_eq!(
+        (&*page.bytes, page.content_type),
+        (&b"<b>x</b>"[..], "text/html; charset=utf-8")
+    );
+    let own = load("one", "media/files/page.html").unwrap();
+    assert_eq!(own.content_type, "application/octet-stream");
+    for (key, path) in [
+        ("one", "run.json"),
+        ("one", "media/../run.json"),
+        ("two", "media/page.html"),
+        ("one", "media"),
+    ] {
+        assert_eq!(load(key, path), None, "{key} {path}");
+    }
+    let large = File::create(one.path("media/large.png")).unwrap();
+    large.set_len(MAX_MEDIA_BYTES + 1).unwrap();
+    let error = one.runs.load_media("one", "media/large.png").unwrap_err();
+    assert!(error.to_string().contains("it is longer than"), "{error}");
+}
