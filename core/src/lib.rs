@@ -109,7 +109,7 @@
 //! # I/O
 //!
 //! This crate reads config files ([`LogConfig::from_file`], [`WatchedLevels::from_file`]) and
-//! environment variables. It does no other I/O.
+//! environment variables. It does no other I/O but for the crates that call its hidden parts.
 
 #![warn(missing_debug_implementations)]
 

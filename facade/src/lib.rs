@@ -282,4 +282,7 @@ mod pages {
     struct Mlflow;
     #[doc = include_str!("../../docs/tensorboard.md")]
     struct TensorBoard;
+    #[cfg(feature = "media")]
+    #[doc = include_str!("../../docs/media.md")]
+    struct Media;
 }
