@@ -86,7 +86,7 @@
 //!
 //! With the feature `wandb` and `enable_wandb = true`, everything is also recorded as a W&B run,
 //! online or offline, with the network never in the way of the training. `UnifiedLogger::wandb`
-//! adds images, tables, histograms, files, artifacts and alerts; `wandb::sync` delivers a run that
+//! adds artifacts, alerts and definitions of metrics; `wandb::sync` delivers a run that
 //! is only on disk ([guide to W&B][wandb]).
 //!
 //! # GPU
@@ -192,6 +192,8 @@
 //! - `otlp`: records and metrics over OTLP, the protocol of OpenTelemetry.
 //! - `webhook`: alerts and the end of a run to Slack, Discord, or any JSON endpoint.
 //! - `gpu`: readings of the GPU and the machine.
+//! - `media`: [`log_image`](UnifiedLogger::log_image) and its siblings, for every sink; see the [guide to
+//!   media][media].
 //! - `wandb`: Weights & Biases, offline and online.
 //! - `merge`: `merge_ranks`, which merges the files of several ranks.
 //! - `report`: the config field `report`, which writes a page of the run at its end.
@@ -216,6 +218,7 @@
 //! [terminal]: https://github.com/logcore/logcore/blob/main/docs/terminal.md
 //! [ranks]: https://github.com/logcore/logcore/blob/main/docs/ranks.md
 //! [gpu]: https://github.com/logcore/logcore/blob/main/docs/gpu.md
+//! [media]: https://github.com/logcore/logcore/blob/main/docs/media.md
 //! [tensorboard]: https://github.com/logcore/logcore/blob/main/docs/tensorboard.md
 //! [opentelemetry]: https://github.com/logcore/logcore/blob/main/docs/opentelemetry.md
 //! [webhook]: https://github.com/logcore/logcore/blob/main/docs/webhook.md

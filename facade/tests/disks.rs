@@ -73,6 +73,16 @@ fn the_child() {
         over.store(true, Ordering::Relaxed);
         (calls.join().unwrap(), pages.join().unwrap())
     });
+    #[cfg(feature = "media")]
+    if trouble == "full" {
+        logger.log_text("sample", "x".repeat(1 << 20), None);
+        let left = fs::read_dir(config.log_dir.join("media")).into_iter().flatten();
+        let names: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert!(
+            names.iter().all(|name| name == "text"),
+            "no part of a file is left: {names:?}"
+        );
+    }
     println!("{case}: a call took up to {slowest_call:?}, a page of memory {slowest_page:?}");
     if trouble == "frozen" {
         assert!(
