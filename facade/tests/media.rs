@@ -309,6 +309,9 @@ fn a_wandb_run_links_to_the_file() {
     .unwrap();
     logger.log_image("sample", Image::grey(1, 1, [7]), 3);
     logger.log_text("text", "<hello>", 3);
+    let notes = folder.path().join("notes.txt");
+    fs::write(&notes, "remember").unwrap();
+    logger.save_file(&notes);
     let wandb = logger.wandb().folder().unwrap().join("files");
     let report = logger.finish();
     assert_eq!(report.sink("wandb").unwrap().dropped_total(), 0);
@@ -318,4 +321,5 @@ fn a_wandb_run_links_to_the_file() {
     assert_eq!(fs::metadata(ours).unwrap().ino(), fs::metadata(theirs).unwrap().ino());
     let pages = files(&wandb.join("media/html"));
     assert!(fs::read_to_string(&pages[0]).unwrap().contains("&lt;hello>"));
+    assert_eq!(fs::read_to_string(wandb.join("notes.txt")).unwrap(), "remember");
 }

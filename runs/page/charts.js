@@ -299,7 +299,7 @@ class Chart {
       for (const attempt of run.attempts.slice(1)) drawLine(xOfMoment(curve, attempt.started, run.stepAt(attempt.started)), "--muted", [2, 4], 1);
     }
     const { moment } = view;
-    if (moment && view.selected.has(moment.run.index) && moment.run.clock) drawLine(xOfMoment(moment.run.clock, moment.time, moment.step), "--accent", [], 1.5);
+    if (moment && view.selected.has(moment.run.index) && moment.run.clock) drawLine(xOfMoment(moment.run.clock, moment.time, moment.step), "--hue", [], 1.5);
     ctx.setLineDash([]);
     for (const { curve, number } of marked) {
       const best = curve.run.findBest(curve);
@@ -309,7 +309,7 @@ class Chart {
       const y = plot.valToPos(best.value, "y", true);
       if (!(x >= bbox.left && x <= bbox.left + bbox.width && isNumber(y))) continue;
       ctx.strokeStyle = styleOf(number).color;
-      ctx.fillStyle = readColor("--surface");
+      ctx.fillStyle = readColor("--face");
       ctx.lineWidth = 2 * ratio;
       ctx.beginPath();
       ctx.arc(x, y, 4.5 * ratio, 0, 2 * Math.PI);

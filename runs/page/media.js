@@ -8,16 +8,25 @@ const POLICY = '<meta http-equiv=Content-Security-Policy content="default-src da
 const SVG = "http://www.w3.org/2000/svg";
 
 function createMedia(shown) {
-  return [create("div.grid", {}, ...shown.flatMap((run) => run.media.map((group) => createStrip(run, group, nameIfMany(shown, run.label)))))];
+  return [create("div.grid", {}, ...shown.flatMap((run) => run.media.map((group) => findStrip(run, group, nameIfMany(shown, run.label)))))];
+}
+
+/* A strip whose values are the same stays what it is, with what it has loaded. */
+const strips = new Map();
+
+function findStrip(run, group, names) {
+  const id = [run.key ?? run.index, group.kind, group.key, group.logger, group.rank, names].join();
+  const text = JSON.stringify(group);
+  if (strips.get(id)?.text !== text) strips.set(id, { text, element: createStrip(run, group, names, id) });
+  return strips.get(id).element;
 }
 
 /* A slider over the values of a group, and the value that it has chosen. */
-function createStrip(run, group, names) {
+function createStrip(run, group, names, id) {
   const { key, items } = group;
   const place = create("div.value-place");
   const facts = create("p.facts");
   const title = [...names, key, run.media.some((other) => other.logger !== group.logger) && group.logger, group.rank > 0 && "rank " + group.rank].filter(Boolean).join(" · ");
-  const id = [run.key ?? run.index, group.kind, title].join();
   const slider = create("input", { type: "range", max: items.length - 1, "aria-label": "Step of " + title, input: () => {
     const at = Number(slider.value);
     if (at < items.length - 1) chosenPlaces.set(id, items[at].step);
@@ -69,5 +78,5 @@ function createHistogram({ counts, edges }) {
   const picture = document.createElementNS(SVG, "svg");
   for (const [name, value] of Object.entries({ viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": counts.map((count, bar) => `${count} from ${formatValue(edges[bar])}`).join(", ") })) picture.setAttribute(name, value);
   picture.append(shape);
-  return [picture, create("p.facts", { text: `${formatValue(low)} to ${formatValue(high)} · ${plural(addUp(counts), "value")} · highest bar ${formatCount(most)}` })];
+  return [picture, create("p.facts", { text: `${formatValue(low)} to ${formatValue(high)} · ${plural(addUp(counts), "value")}` })];
 }

@@ -70,9 +70,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         &["vendor/uPlot.min.css", "style.css"],
         &shorten_style,
     )?;
-    keep(is_check, "index.html", &["index.html"], &|text| {
-        Ok(without_indents(text))
-    })
+    keep(is_check, "index.html", &["index.html"], &|text| Ok(join_lines(text)))
 }
 
 /// Makes constants variables: terser joins neighboring declarations of one kind.
@@ -92,9 +90,9 @@ fn without_legend(text: &str) -> String {
     format!("{}\n{own}", rules.collect::<String>())
 }
 
-/// Removes the spaces at the beginnings of lines.
-fn without_indents(text: &str) -> String {
-    text.lines().map(|line| format!("{}\n", line.trim_start())).collect()
+/// Joins lines without their indents: between the elements of the page, white space shows nowhere.
+fn join_lines(text: &str) -> String {
+    text.lines().map(str::trim_start).collect::<String>() + "\n"
 }
 
 /// Writes the shorter form of the joined sources, or checks that this is what is there.

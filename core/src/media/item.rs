@@ -269,3 +269,53 @@ impl MediaContent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn content() -> impl Strategy<Value = MediaContent> {
+        let edge = any::<f64>().prop_filter("an edge is finite", |edge| edge.is_finite());
+        prop_oneof![
+            (
+                prop::collection::vec(any::<u64>(), 0..20),
+                prop::collection::vec(edge, 0..20)
+            )
+                .prop_map(|(counts, edges)| MediaContent::Histogram { counts, edges }),
+            (any::<u64>(), any::<u64>()).prop_map(|(columns, rows)| MediaContent::Table { columns, rows }),
+            (any::<u64>(), any::<u64>()).prop_map(|(width, height)| MediaContent::Image {
+                format: "jpg".to_owned(),
+                width,
+                height
+            }),
+            Just(MediaContent::Html),
+            Just(MediaContent::Text),
+            Just(MediaContent::File),
+        ]
+    }
+
+    proptest! {
+        /// The ring and the index carry JSON.
+        #[test]
+        fn a_description_is_read_back_to_the_last_bit(
+            key: String,
+            step: u64,
+            caption: Option<String>,
+            file: Option<(String, u64, String)>,
+            content in content(),
+        ) {
+            let mut description = MediaDescription::new(key, step, content);
+            description.caption = caption;
+            description.file = file.map(|(path, size, sha256)| MediaFile::new(path, size, sha256));
+            let json = serde_json::to_string(&description).unwrap();
+            prop_assert_eq!(serde_json::from_str::<MediaDescription>(&json).unwrap(), description);
+        }
+
+        #[test]
+        fn any_json_is_read_or_refused(text in r#"[{}\[\]",:0-9a-z]{0,60}"#) {
+            let _ = serde_json::from_str::<MediaDescription>(&text);
+        }
+    }
+}

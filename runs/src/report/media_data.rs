@@ -15,6 +15,11 @@ use crate::report::text_lines::clip;
 
 /// The most values of a group: more are thinned.
 const MOST_OF_GROUP: usize = 100;
+/// The most groups of a run, and the most ranges of a histogram: an index may come from anybody.
+const MOST_GROUPS: usize = 300;
+const MOST_RANGES: usize = 4096;
+/// The most bytes of the media of a run that is live: each new value sends all of them again.
+const MOST_LIVE: usize = 512 << 10;
 /// The most bytes of a text or page, and the most rows of a table, that a report holds.
 const MOST_TEXT: usize = 100_000;
 const MOST_ROWS: usize = 1000;
@@ -45,12 +50,21 @@ type Groups<'a> = BTreeMap<(&'a str, &'static str, &'a str, u32), Vec<&'a Stored
 impl MediaData {
     /// Reads what fits into `room` bytes. Each group has its last value before any has a second one.
     pub(super) fn read(run: &StoredRun, source: MediaSource, room: usize) -> Self {
-        let Ok(media) = run.media() else { return Self::default() };
+        let Ok(media) = run.media() else {
+            return Self::default();
+        };
+        let room = match source {
+            MediaSource::Inline => room,
+            MediaSource::Server => room.min(MOST_LIVE),
+        };
         let mut groups = Groups::new();
         for (rank, value) in &media.values {
             let about = &value.description;
             let key = (&*about.key, about.content.kind(), &*value.logger, *rank);
             groups.entry(key).or_default().push(value);
+        }
+        while groups.len() > MOST_GROUPS {
+            groups.pop_last();
         }
         let mut turns: Vec<(usize, usize, usize)> = Vec::new();
         for (group, values) in groups.values_mut().enumerate() {
@@ -111,6 +125,9 @@ fn item(run: &StoredRun, value: &StoredMedia, source: MediaSource) -> io::Result
         item["caption"] = clip(caption, 2000).into();
     }
     if let MediaContent::Histogram { counts, edges } = &about.content {
+        if counts.len() > MOST_RANGES || edges.len() != counts.len() + 1 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         item["counts"] = json!(counts);
         item["edges"] = json!(edges);
     }

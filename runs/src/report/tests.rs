@@ -232,3 +232,34 @@ fn curves_come_before_media() {
     assert_eq!(data["runs"][0].get("media"), None, "it does not fit");
     assert_eq!(facts.notes.len(), 1);
 }
+
+#[test]
+fn an_odd_index_of_media_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = write_run(folder.path(), &json!({"name": "a"}), "");
+    let histogram = |key: &str, counts: usize, edges: usize| {
+        let (counts, edges) = (vec![1; counts], vec![0.5; edges]);
+        json!({"time": 1.0, "logger": ODD, "key": key, "step": 1, "kind": "histogram", "counts": counts, "edges": edges})
+    };
+    let mut index = String::new();
+    for (counts, edges) in [(2, 2), (2, 4), (100_000, 100_001)] {
+        writeln!(index, "{}", histogram(ODD, counts, edges)).unwrap();
+    }
+    for key in 0..1000 {
+        writeln!(index, "{}", histogram(&format!("key {key}"), 2, 3)).unwrap();
+    }
+    fs::write(folder.path().join("media.jsonl"), index).unwrap();
+    let (facts, _, data) = report(&[run]);
+    let groups = data["runs"][0]["media"].as_array().unwrap();
+    assert!(groups.len() >= 299, "{}", groups.len());
+    assert!(
+        groups.iter().all(|group| group["key"] != ODD),
+        "its histograms are malformed"
+    );
+    let left_out = 1003 - groups.len();
+    assert!(
+        facts.notes[0].starts_with(&format!("{left_out} of 1003 media values")),
+        "{:?}",
+        facts.notes
+    );
+}
