@@ -11,7 +11,7 @@
 //! | metrics | the rows of `metrics.jsonl`, each value at its step and with the time of the call |
 //! | params | the hyper-parameters, `model.width` for `{"model": {"width": 3}}` |
 //! | tags | git, source, user and host of the run, and `sinks.mlflow.tags` |
-//! | artifacts | `config.json`, `summary.json`; `metrics.jsonl` if its values were thinned |
+//! | artifacts | `config.json`, `summary.json`, the files of `media/`; `metrics.jsonl` if its values were thinned |
 //! | status | the end of the run: `FINISHED`, `FAILED`, or `KILLED` by a signal |
 //!
 //! - **The rows on disk are the queue.** A thread reads `metrics.jsonl` as it grows, and notes in

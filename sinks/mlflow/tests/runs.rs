@@ -80,6 +80,8 @@ fn a_run_is_on_the_server_with_all_that_it_has() {
     let logger = start(&folder, &server, options);
     logger.log_config(&json!({"lr": 0.1, "model": {"width": 3}}));
     log_steps(&logger, 0..100);
+    logger.log_image("sample", facade::Image::rgb(1, 1, [255, 0, 0]), 7);
+    logger.log_text("note", "hello", 7);
     logger.log_metrics_at(100, [("top@1", f64::NAN), ("max", f64::INFINITY)]);
     let report = logger.finish();
     assert_delivered(&report, 101);
@@ -102,6 +104,11 @@ fn a_run_is_on_the_server_with_all_that_it_has() {
     assert_eq!(run.tags["logcore.run"].len(), 8);
     let summary: Value = serde_json::from_slice(&run.artifacts["summary.json"]).unwrap();
     assert_eq!(summary["trainer"]["state"], "finished", "{summary}");
+    let media: Vec<_> = run.artifacts.keys().filter(|name| name.starts_with("media/")).collect();
+    assert!(
+        media.len() == 2 && run.artifacts.values().any(|file| file == b"hello"),
+        "{media:?}"
+    );
     assert!(run.artifacts.contains_key("config.json") && !run.artifacts.contains_key("metrics.jsonl"));
     assert_eq!(run.repeated, 0);
 }
@@ -554,6 +561,11 @@ fn links_in_a_folder_are_not_followed() {
         std::os::unix::fs::symlink(&mine, sent.join(name)).unwrap();
     }
     fs::write(sent.join("metrics.jsonl"), "").unwrap();
+    fs::create_dir(sent.join("media")).unwrap();
+    std::os::unix::fs::symlink(&mine, sent.join("media/a.txt")).unwrap();
+    let line = |path: &str| json!({"time": 1.0, "logger": "a", "key": "k", "step": 1, "kind": "text", "path": path, "size": 1, "sha256": ""});
+    let index = ["media/a.txt", "../mine", "media/../../mine", "config.json"].map(|path| line(path).to_string());
+    fs::write(sent.join("media.jsonl"), index.join("\n")).unwrap();
     let synced = sync_run(&sent, &server);
     assert_eq!(fs::read_to_string(&mine).unwrap(), text);
     assert!(!synced.unwrap().skipped.is_empty());

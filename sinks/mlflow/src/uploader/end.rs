@@ -1,11 +1,13 @@
 //! The end of a run: its files and its status.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::time::SystemTime;
 
+use logcore::files::is_plain_relative;
 use logcore::sync::lock;
-use logcore::{RunState, epoch_seconds};
+use logcore::{RunState, StoredMedia, epoch_seconds};
 use logcore_delivery::{DeliveryError, DeliveryErrorKind, Lane, RequestBody, RetryingClient};
 
 use super::{Uploader, unreadable};
@@ -46,7 +48,8 @@ impl Uploader {
         Ok(end)
     }
 
-    /// Uploads the documents of the run, and the rows if their values are not all on the server.
+    /// Uploads the documents and the media of the run, and the rows if their values are not all on
+    /// the server.
     fn send_artifacts(&mut self) -> Result<(), DeliveryError> {
         if !self.plan.settings.has_artifacts {
             return Ok(());
@@ -64,8 +67,10 @@ impl Uploader {
             lane: Lane::Files,
             ..self.client.clone()
         };
-        let names = [Some(CONFIG), Some(SUMMARY), self.state.thinned.then_some(ROWS)];
-        for name in names.into_iter().flatten() {
+        let documents = [Some(CONFIG), Some(SUMMARY), self.state.thinned.then_some(ROWS)];
+        let documents = documents.into_iter().flatten().map(str::to_owned);
+        for name in documents.chain(self.media_files()) {
+            let name = &*name;
             let sent = client.persist_unless(
                 |error| !error.is_temporary(),
                 |api| {
@@ -90,7 +95,37 @@ impl Uploader {
         }
         Ok(())
     }
+
+    /// Returns the paths of the media files that the index names, each once.
+    fn media_files(&self) -> BTreeSet<String> {
+        let mut files = BTreeSet::new();
+        let Ok(index) = self.plan.folder.open_file(Path::new(MEDIA_INDEX)) else {
+            return files;
+        };
+        // A line that is torn, or that somebody has damaged, names nothing.
+        for line in BufReader::new(index.take(LONGEST_INDEX)).lines().map_while(Result::ok) {
+            let media = serde_json::from_str::<StoredMedia>(&line).ok();
+            let file = media.and_then(|media| media.description.file);
+            let file = file.filter(|file| is_plain_relative(Path::new(&file.path)) && file.path.starts_with(MEDIA));
+            files.extend(file.map(|file| file.path));
+            if files.len() == MOST_FILES {
+                let text = format!("media behind the first {MOST_FILES} files of {MEDIA_INDEX} are not uploaded");
+                self.client.control.skip(&text);
+                break;
+            }
+        }
+        files
+    }
 }
+
+/// The index of the media of a run.
+const MEDIA_INDEX: &str = "media.jsonl";
+/// The folder of the media.
+const MEDIA: &str = "media/";
+/// Most bytes of the index that are read.
+const LONGEST_INDEX: u64 = 64 << 20;
+/// Most media files of a run on the server, each of which is a request.
+const MOST_FILES: usize = 10_000;
 
 /// Returns the segments of a run's folder behind the server's proxy for artifacts; `None` if the
 /// artifacts are elsewhere.
