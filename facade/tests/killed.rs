@@ -807,8 +807,15 @@ fn a_pointer_without_a_ring_goes_with_what_was_beside_the_ring() {
 #[test]
 fn recovery_follows_no_link() {
     for name in ["training.log", "metrics.jsonl"] {
-        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        kill("lines", folder.path());
+        let outside = tempfile::tempdir().unwrap();
+        let folder = loop {
+            let folder = tempfile::tempdir().unwrap();
+            kill("lines", folder.path());
+            // The writer may not have made the file when the process is killed.
+            if folder.path().join(name).exists() {
+                break folder;
+            }
+        };
         let (path, precious) = (folder.path().join(name), outside.path().join("precious"));
         fs::rename(&path, &precious).unwrap();
         std::os::unix::fs::symlink(&precious, &path).unwrap();
