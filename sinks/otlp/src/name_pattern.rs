@@ -49,7 +49,7 @@ mod tests {
             ("*/loss", "val/loss", true),
             ("a*b*c", "a1b2c", true),
             ("a*b*c", "a1c2b", false),
-            ("ab*ba", "aba", false),
+            ("xy*yx", "xyx", false),
             ("", "", true),
         ] {
             assert_eq!(NamePattern::new(pattern).matches(name), matches, "{pattern} {name}");

@@ -260,10 +260,10 @@ mod tests {
 
     #[test]
     fn a_mistake_in_the_template_has_its_place() {
-        let error = resolve(json!({"url": "https://x/y", "template": "{\n\"a\": {titel}}"})).unwrap_err();
+        let error = resolve(json!({"url": "https://x/y", "template": "{\n\"a\": {titles}}"})).unwrap_err();
         assert_eq!(error.field, "template");
         assert!(
-            error.remedy.starts_with("line 2, column 6: no placeholder `titel`"),
+            error.remedy.starts_with("line 2, column 6: no placeholder `titles`"),
             "{error}"
         );
     }
