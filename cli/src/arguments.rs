@@ -101,9 +101,9 @@ pub(crate) struct ListArguments {
     /// Sort by a column, the greatest first; with a `-` before its name, the least first
     #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
     pub(crate) sort: Option<String>,
-    /// Show these columns: id, name, dir, state, age, started, ended, duration, attempt, world_size,
-    /// last_step, rows, steps_per_sec, samples_per_sec, goodput, wandb_url, resumed_from, config.NAME,
-    /// summary.NAME.last, .min, .max or .mean
+    /// Show these columns: id, name, dir, state, age, started, ended, duration, attempt,
+    /// world_size, last_step, rows, steps_per_sec, samples_per_sec, goodput, wandb_url,
+    /// resumed_from, config.NAME, summary.NAME.last, .min, .max or .mean
     #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,
 }
@@ -228,8 +228,8 @@ pub(crate) enum ExportForm {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArguments {
-    /// A .csv file, a .wandb file, a folder that holds W&B runs, or an event file of TensorBoard or a
-    /// folder of them
+    /// A .csv file, a .wandb file, a folder that holds W&B runs, or an event file of TensorBoard or
+    /// a folder of them
     pub(crate) path: PathBuf,
     /// The name of the run [default: that of the file, the folder, or the W&B run]
     #[arg(long)]

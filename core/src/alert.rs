@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-/// A message for people who do not look at the run; an argument of [`Sink::alert`](crate::Sink::alert).
+/// A message for people who do not look at the run; an argument of
+/// [`Sink::alert`](crate::Sink::alert).
 ///
 /// ```
 /// use logcore::{Alert, AlertLevel};

@@ -70,8 +70,8 @@
 //! [`UnifiedLogger::log_metrics`] takes any pairs of name and number,
 //! [`UnifiedLogger::log_metrics_at`] an explicit step, [`UnifiedLogger::metric`] returns a handle
 //! for hot loops. [`UnifiedLogger::metrics`] gives averages over a window, statistics over the run,
-//! and the history. With a [`UnifiedLogger::goal`], the result of a call tells whether it brought the
-//! best value. All calls of one step are one row in `metrics.jsonl` and in W&B. NaN and
+//! and the history. With a [`UnifiedLogger::goal`], the result of a call tells whether it brought
+//! the best value. All calls of one step are one row in `metrics.jsonl` and in W&B. NaN and
 //! infinite values are kept and counted.
 //!
 //! # Runs and ranks

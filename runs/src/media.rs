@@ -19,8 +19,8 @@ pub struct RunMedia {
     /// The values with their ranks, rank by rank in the order of the index. A value that a later
     /// attempt has superseded is left out.
     pub values: Vec<(u32, StoredMedia)>,
-    /// The number of lines that are left out: those that are no media values, and all but the newest
-    /// 100,000.
+    /// The number of lines that are left out: those that are no media values, and all but the
+    /// newest 100,000.
     pub left_out: u64,
 }
 
@@ -86,9 +86,9 @@ impl StoredRun {
         })
     }
 
-    /// Reads the file of a media value, which lies beneath `media/` in the folder of the run. `path` is
-    /// that of [`MediaFile`](logcore::MediaFile), and may come from anybody: a path that leads
-    /// elsewhere, or over a link, is refused.
+    /// Reads the file of a media value, which lies beneath `media/` in the folder of the run.
+    /// `path` is that of [`MediaFile`](logcore::MediaFile), and may come from anybody: a path that
+    /// leads elsewhere, or over a link, is refused.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -209,7 +209,8 @@ pub fn list_runs(log_dir: &Path) -> Result<RunList, RunError> {
     Ok(list)
 }
 
-/// Returns the folders that may hold a run: the `log_dir` itself, and its folders that are no links.
+/// Returns the folders that may hold a run: the `log_dir` itself, and its folders that are no
+/// links.
 pub(crate) fn read_folders(log_dir: &Path) -> Result<Vec<PathBuf>, RunError> {
     let unreadable = |error| RunError::unreadable(log_dir, error);
     let mut folders = vec![log_dir.to_owned()];

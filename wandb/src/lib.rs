@@ -82,9 +82,9 @@
 //!
 //! # Media
 //!
-//! A row can have an image, a histogram, a table or a page besides numbers; their types are those of
-//! `logcore`. A [`RunHandle`] writes the file of the value on the caller's thread, as a hard link to
-//! the one in `<run>/media/` where that is possible. A text is a page for W&B.
+//! A row can have an image, a histogram, a table or a page besides numbers; their types are those
+//! of `logcore`. A [`RunHandle`] writes the file of the value on the caller's thread, as a hard
+//! link to the one in `<run>/media/` where that is possible. A text is a page for W&B.
 //!
 //! ```
 //! use logcore::{Histogram, Image, Table};
@@ -112,8 +112,8 @@
 //!
 //! # Alerts
 //!
-//! An alert makes W&B notify people, with the [level](logcore::AlertLevel) as its severity. The sink
-//! takes it through [`Sink::alert`](logcore::Sink::alert).
+//! An alert makes W&B notify people, with the [level](logcore::AlertLevel) as its severity. The
+//! sink takes it through [`Sink::alert`](logcore::Sink::alert).
 //!
 //! # Options and variables
 //!

@@ -96,8 +96,8 @@ impl StoredMedia {
     }
 }
 
-/// Gives the content of a media file a name in the folder of the run. Where links are impossible, the
-/// content is copied.
+/// Gives the content of a media file a name in the folder of the run. Where links are impossible,
+/// the content is copied.
 fn link_or_copy(media: &StagedMedia, run: &Arc<RunFolder>) -> io::Result<StagedFile> {
     StagedFile::link(run, |folder, path| media.link(folder, path))
         .or_else(|_| StagedFile::new(run, |copy| io::copy(&mut media.open()?, copy)))

@@ -36,7 +36,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !after_test {
         steps.run("tests", || test::run(&[]))?;
     }
-    // Most steps leave a core idle for a while, and the frameworks have a target folder of their own.
+    // Most steps leave a core idle for a while, and the frameworks have a target folder of their
+    // own.
     let frameworks = thread::Builder::new().name("frameworks".to_owned());
     let frameworks = frameworks.spawn(|| frameworks::run(&[])).context("start a thread")?;
     steps.run("model", || model::run(&[]))?;

@@ -33,7 +33,8 @@ const ESBUILD: &str = "esbuild@0.28.2";
 
 /// Names that the checks in a browser ask for.
 const RESERVED: &str = "reserved=[live,log,runs,select,setZoom,view]";
-/// Members that only the page's own scripts know, beside those of a browser, which keep their names.
+/// Members that only the page's own scripts know, beside those of a browser, which keep their
+/// names.
 const OWN_MEMBERS: &str = concat!(
     "regex=/^((apply|choose|create|draw|fill|has|is|read|show|toggle)[A-Z]",
     "|(byName|clock|decoded|describe|detailEnd|detailOf|drawing|facts|findBest|found|lastStep|lastTime|loggers",

@@ -223,8 +223,8 @@ fn is_log(entry: &FolderEntry) -> bool {
         .is_some_and(|extension| extension == "wandb")
 }
 
-/// Returns `true` if the server has all of a W&B log: so says a file beside the log, which logcore or
-/// the official client has written.
+/// Returns `true` if the server has all of a W&B log: so says a file beside the log, which logcore
+/// or the official client has written.
 fn is_delivered(folder: &Folder, log: &FolderEntry) -> bool {
     let beside = |suffix: &str| {
         let mut name = log.name.clone();

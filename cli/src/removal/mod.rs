@@ -1,8 +1,9 @@
 //! Deletes runs, and nothing else.
 //!
-//! A run is moved to `.logcore/pruned` in its `log_dir` before its files are deleted. So no reader sees
-//! half a run, and a deletion that was killed is completed by the next one. The folders are reached by
-//! descriptor, from the `log_dir` on: no link is followed, even if somebody puts one there meanwhile.
+//! A run is moved to `.logcore/pruned` in its `log_dir` before its files are deleted. So no reader
+//! sees half a run, and a deletion that was killed is completed by the next one. The folders are
+//! reached by descriptor, from the `log_dir` on: no link is followed, even if somebody puts one
+//! there meanwhile.
 
 mod contents;
 mod links;
@@ -200,8 +201,8 @@ impl RunRemover {
         unsent.cloned().map(KeptBecause::Unsent)
     }
 
-    /// Moves a run to where nobody looks for one. Returns `None` if its name leads to another folder
-    /// by now.
+    /// Moves a run to where nobody looks for one. Returns `None` if its name leads to another
+    /// folder by now.
     fn put_aside(&self, run: &StoredRun, folder: &Folder) -> io::Result<Option<PathBuf>> {
         let moved = Path::new(PRUNED).join(random_suffix());
         self.folder.create_dir_all(Path::new(PRUNED))?;

@@ -181,8 +181,8 @@ impl<'a> MediaItem<'a> {
         &self.description.content
     }
 
-    /// Reads the file of the value beneath the folder of the run, over no link. Fails if the file is
-    /// longer than `limit` bytes.
+    /// Reads the file of the value beneath the folder of the run, over no link. Fails if the file
+    /// is longer than `limit` bytes.
     ///
     /// # Errors
     ///
@@ -223,8 +223,8 @@ impl MediaDescription {
 }
 
 impl MediaFile {
-    /// Creates the facts of a file: its path relative to the folder of the run, its length in bytes,
-    /// and its SHA-256 in hexadecimal.
+    /// Creates the facts of a file: its path relative to the folder of the run, its length in
+    /// bytes, and its SHA-256 in hexadecimal.
     ///
     /// ```
     /// use logcore::MediaFile;
@@ -259,7 +259,8 @@ impl MediaContent {
         }
     }
 
-    /// Returns the folder of the kind's files beneath `media/`; those of W&B where W&B has the kind.
+    /// Returns the folder of the kind's files beneath `media/`; those of W&B where W&B has the
+    /// kind.
     #[cfg(feature = "media")]
     pub(crate) fn folder(&self) -> &'static str {
         match self {

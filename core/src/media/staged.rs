@@ -49,8 +49,8 @@ impl StagedMedia {
         Ok(staged)
     }
 
-    /// Copies a regular file beneath the folder of a run. File systems that can share blocks between
-    /// files do so.
+    /// Copies a regular file beneath the folder of a run. File systems that can share blocks
+    /// between files do so.
     ///
     /// # Errors
     ///
@@ -156,8 +156,8 @@ impl Drop for StagedMedia {
     }
 }
 
-/// Returns the relative path of a media file, with `/` between its parts: in the folder of a run, and
-/// in W&B's `files/`.
+/// Returns the relative path of a media file, with `/` between its parts: in the folder of a run,
+/// and in W&B's `files/`.
 #[doc(hidden)]
 #[must_use]
 pub fn media_path(content: &MediaContent, key: &str, step: u64, digest: &str, suffix: &str) -> String {

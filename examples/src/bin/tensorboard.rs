@@ -1,4 +1,5 @@
-//! Logs two runs that TensorBoard shows: curves, hyper-parameters, images, histograms, texts, and a warning.
+//! Logs two runs that TensorBoard shows: curves, hyper-parameters, images, histograms, texts, and a
+//! warning.
 //!
 //! ```sh
 //! cargo run -p examples --bin tensorboard

@@ -348,7 +348,8 @@ impl UnifiedLogger {
     /// Starts a bar over `total` units. `None` and 0 mean that the total is unknown.
     ///
     /// A bar is a progress for the eyes: it counts no steps, has no samples, and writes no metrics.
-    /// There may be several, on any threads, beside the progress. It ends when the value is dropped.
+    /// There may be several, on any threads, beside the progress. It ends when the value is
+    /// dropped.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -370,8 +371,8 @@ impl UnifiedLogger {
         Bar::new(self.inner.start_bar(total, &description.into()))
     }
 
-    /// Shows a [`bar`](Self::bar) while a loop takes these items. The total is that of the iterator,
-    /// if it knows its length.
+    /// Shows a [`bar`](Self::bar) while a loop takes these items. The total is that of the
+    /// iterator, if it knows its length.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -415,12 +416,12 @@ impl UnifiedLogger {
     ///
     /// The **ledger** of a run books each second of the wall clock to one use: `startup` before the
     /// first update of a progress, `step` while a progress is open, `data` while
-    /// [`data`](Self::data) waits, `eval`, `checkpoint` and any other phase by its name, and `other`.
-    /// Within phases the innermost counts. The thread that updates the progress is the run's; the
-    /// phases of other threads are summed apart. The ledger is in the closing summary and in
-    /// `summary.json`, with the **goodput**: the share of `step` and of phases with names of the
-    /// program's own. Every ten seconds, rows have `time/<phase>_fraction`, the shares since the
-    /// last ones, and `time/goodput`, that of the run so far.
+    /// [`data`](Self::data) waits, `eval`, `checkpoint` and any other phase by its name, and
+    /// `other`. Within phases the innermost counts. The thread that updates the progress is the
+    /// run's; the phases of other threads are summed apart. The ledger is in the closing summary
+    /// and in `summary.json`, with the **goodput**: the share of `step` and of phases with names of
+    /// the program's own. Every ten seconds, rows have `time/<phase>_fraction`, the shares since
+    /// the last ones, and `time/goodput`, that of the run so far.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -608,8 +609,8 @@ impl UnifiedLogger {
         self.inner.alert(title.as_ref(), text.as_ref(), level);
     }
 
-    /// Returns the calls that only a W&B run takes: artifacts, alerts, definitions of metrics. Without
-    /// such a run they do nothing.
+    /// Returns the calls that only a W&B run takes: artifacts, alerts, definitions of metrics.
+    /// Without such a run they do nothing.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -727,9 +728,9 @@ impl UnifiedLogger {
         Ok(())
     }
 
-    /// Makes this the logger that takes what no name claims on this thread: the records of the `log`
-    /// macros in other crates, and panics. Without it, the logger named `root` takes them, else the
-    /// first that was set up.
+    /// Makes this the logger that takes what no name claims on this thread: the records of the
+    /// `log` macros in other crates, and panics. Without it, the logger named `root` takes them,
+    /// else the first that was set up.
     ///
     /// So several runs in one process, such as those of a sweep, each have their own lines. The
     /// guard ends this when it is dropped; guards nest. A guard does not keep the logger open, and

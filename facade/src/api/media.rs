@@ -10,8 +10,8 @@ use crate::logger::media::{log_media, save_file};
 /// # Media
 ///
 /// The methods encode a value and write its file on the calling thread, beneath `media/` in the
-/// folder of the run. Each sink of the logger then gets a description of the value, and takes what it
-/// understands; see the guide `docs/media.md`. `None` for the step is the current step.
+/// folder of the run. Each sink of the logger then gets a description of the value, and takes what
+/// it understands; see the guide `docs/media.md`. `None` for the step is the current step.
 ///
 /// A value that cannot be logged, because it is malformed or the disk is full, costs a warning in
 /// the log and nothing else. Without the feature `media` each call is such a warning.
@@ -58,7 +58,8 @@ impl UnifiedLogger {
 
     /// Logs a table.
     ///
-    /// The file is `media/table/<key>_<step>_<hash>.table.json`, `{"columns": […], "data": [[…], …]}`.
+    /// The file is `media/table/<key>_<step>_<hash>.table.json`, `{"columns": […], "data": [[…],
+    /// …]}`.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -97,8 +98,8 @@ impl UnifiedLogger {
         log_media(self.inner(), "log_html", key, html, step.into());
     }
 
-    /// Logs a text, such as a sample of a language model. The patterns in `redact` of the config are
-    /// hidden.
+    /// Logs a text, such as a sample of a language model. The patterns in `redact` of the config
+    /// are hidden.
     ///
     /// The file is `media/text/<key>_<step>_<hash>.txt`.
     ///
@@ -122,8 +123,9 @@ impl UnifiedLogger {
 
     /// Saves a copy of a file, as it is now, at the current step.
     ///
-    /// The copy is `media/files/<name>_<step>_<hash>.<extension>`. It shares no storage that a later
-    /// change of the file would show in. A W&B run gets a copy of its own under the file's name.
+    /// The copy is `media/files/<name>_<step>_<hash>.<extension>`. It shares no storage that a
+    /// later change of the file would show in. A W&B run gets a copy of its own under the file's
+    /// name.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -14,8 +14,8 @@ use crate::run::note_killed;
 ///
 /// The next start with this `log_dir` does the same by itself. The sinks of this program deliver a
 /// ring, into the log directories that the ring was made for: each of them has a name of the ring,
-/// and the ring contains their inodes. Copies of rings are skipped. So is the W&B log of a run whose
-/// W&B folder was elsewhere, unless the environment names that folder.
+/// and the ring contains their inodes. Copies of rings are skipped. So is the W&B log of a run
+/// whose W&B folder was elsewhere, unless the environment names that folder.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;

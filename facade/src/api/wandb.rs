@@ -180,7 +180,8 @@ impl<'a> Wandb<'a> {
     }
 
     /// Logs a histogram at a step; `None` is the current step. The same as
-    /// [`UnifiedLogger::log_histogram`](crate::UnifiedLogger::log_histogram), for a logger with a run.
+    /// [`UnifiedLogger::log_histogram`](crate::UnifiedLogger::log_histogram), for a logger with a
+    /// run.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

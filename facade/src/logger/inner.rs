@@ -161,8 +161,8 @@ impl LoggerInner {
         }
     }
 
-    /// Returns a logger of a program without a set-up: metrics stay in memory, warnings and errors go
-    /// to stderr. [`Pipeline::connect`] and [`LoggerInner::configure`] open it.
+    /// Returns a logger of a program without a set-up: metrics stay in memory, warnings and errors
+    /// go to stderr. [`Pipeline::connect`] and [`LoggerInner::configure`] open it.
     pub(crate) fn provisional(name: &str) -> Self {
         let logger = Self::new(name, Producer::unconnected(name), StopFlag::default());
         logger
@@ -543,7 +543,8 @@ impl LoggerInner {
         metric
     }
 
-    /// Returns `true` if a call has improved a metric. A metric without a goal is warned about once.
+    /// Returns `true` if a call has improved a metric. A metric without a goal is warned about
+    /// once.
     pub(crate) fn has_improved(&self, name: &str, improved: Improved) -> bool {
         let has_improved = self.metrics.table().has_improved(name, improved);
         if has_improved.is_none() {

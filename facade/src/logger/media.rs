@@ -1,5 +1,5 @@
-//! Media values: encoded and written on the thread of the caller, described to the sinks through the
-//! ring.
+//! Media values: encoded and written on the thread of the caller, described to the sinks through
+//! the ring.
 
 use std::path::Path;
 
@@ -109,8 +109,8 @@ mod values {
         })
     }
 
-    /// Gives the logger's W&B run, if it has one, the file of a value. The other sinks get the value
-    /// even if W&B cannot.
+    /// Gives the logger's W&B run, if it has one, the file of a value. The other sinks get the
+    /// value even if W&B cannot.
     #[cfg(feature = "wandb")]
     fn prepare_for_wandb(
         logger: &LoggerInner,

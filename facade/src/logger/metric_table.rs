@@ -221,7 +221,8 @@ impl MetricTable {
     pub(crate) fn record(&mut self, choice: StepChoice, samples: &mut Vec<MetricSample>) -> (u64, Improved) {
         let step = match choice {
             StepChoice::Next => self.steps.next(),
-            // Readings of probes begin no step: a resumed program may name its first step after them.
+            // Readings of probes begin no step: a resumed program may name its first step after
+            // them.
             StepChoice::Current => self.steps.current(),
             StepChoice::At(step) => {
                 self.steps.note(step);

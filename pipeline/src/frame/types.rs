@@ -6,8 +6,8 @@ use log::LevelFilter;
 
 use crate::ring::name_table::NameId;
 
-/// The receivers of a message. The word of a frame has room for eight kinds of frames, so that alerts
-/// and media values are messages, whose texts are JSON.
+/// The receivers of a message. The word of a frame has room for eight kinds of frames, so that
+/// alerts and media values are messages, whose texts are JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageTarget<'a> {
     /// The sink of this name.
@@ -18,7 +18,8 @@ pub(crate) enum MessageTarget<'a> {
     Media,
 }
 
-/// Stand in the place of a sink's name. No sink has such a name, because a config could not hold it.
+/// Stand in the place of a sink's name. No sink has such a name, because a config could not hold
+/// it.
 const ALERTS: &str = "\0alerts";
 const MEDIA: &str = "\0media";
 

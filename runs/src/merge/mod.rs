@@ -73,8 +73,8 @@ pub use self::error::MergeError;
 /// `training.log` and its ranks become `training.merged.log`; `metrics.jsonl` and its ranks become
 /// `metrics.merged.jsonl`. Results of earlier merges are replaced. No file that is read is changed.
 ///
-/// If `folder` is the `log_dir` of runs that have folders of their own, the newest run is merged; if
-/// `out` is the same `log_dir`, the results lie in the folder of that run.
+/// If `folder` is the `log_dir` of runs that have folders of their own, the newest run is merged;
+/// if `out` is the same `log_dir`, the results lie in the folder of that run.
 ///
 /// ```
 /// # let folder = tempfile::tempdir().unwrap();

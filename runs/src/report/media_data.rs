@@ -48,7 +48,8 @@ pub(super) struct MediaData {
 type Groups<'a> = BTreeMap<(&'a str, &'static str, &'a str, u32), Vec<&'a StoredMedia>>;
 
 impl MediaData {
-    /// Reads what fits into `room` bytes. Each group has its last value before any has a second one.
+    /// Reads what fits into `room` bytes. Each group has its last value before any has a second
+    /// one.
     pub(super) fn read(run: &StoredRun, source: MediaSource, room: usize) -> Self {
         let Ok(media) = run.media() else {
             return Self::default();

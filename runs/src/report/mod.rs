@@ -1,4 +1,5 @@
-//! One HTML file that shows runs: their curves, text lines, config, environment, summary and ledger.
+//! One HTML file that shows runs: their curves, text lines, config, environment, summary and
+//! ledger.
 //!
 //! The file needs nothing else. A browser opens it from `file://` and makes no request, which the
 //! page's own content security policy forbids. The data stand in it as JSON, with at most 8 MB.
@@ -39,7 +40,8 @@ pub struct ReportFacts {
     pub curves: usize,
     /// Number of text lines.
     pub lines: usize,
-    /// Most neighboring values that one bucket of a curve stands for; 1 if the page has every value.
+    /// Most neighboring values that one bucket of a curve stands for; 1 if the page has every
+    /// value.
     pub widest_bucket: u64,
     /// Texts of all that is not in the page, or could not be read. The page shows them, too.
     pub notes: Vec<String>,

@@ -25,7 +25,8 @@ use crate::report::text_lines::{TextLines, clip};
 
 /// Most buckets of a curve: a run of that many steps has every value in the page.
 const MAX_BUCKETS: usize = 1 << 16;
-/// Bytes of a curve, and of all curves, that are always granted: a chart has fewer columns of pixels.
+/// Bytes of a curve, and of all curves, that are always granted: a chart has fewer columns of
+/// pixels.
 const THINNED_CURVE: usize = 50_000;
 const THINNED: usize = 500_000;
 /// Most curves; a page with more is slow.
@@ -471,10 +472,11 @@ fn read_curves(runs: &[StoredRun], room: usize, parts: &mut [RunParts], notes: &
     counts
 }
 
-/// Returns the bytes for curves that would take `whole` bytes, which is more than there is room for.
+/// Returns the bytes for curves that would take `whole` bytes, which is more than there is room
+/// for.
 ///
-/// The more they exceed the room, the more they are thinned, so that a mail takes the page of a long
-/// run: the live page has every value.
+/// The more they exceed the room, the more they are thinned, so that a mail takes the page of a
+/// long run: the live page has every value.
 fn thinned_room(whole: usize, curves: usize, room: usize) -> usize {
     let share = room.saturating_mul(room) / whole.max(1);
     let granted = (curves.saturating_mul(THINNED_CURVE)).max(THINNED);

@@ -141,8 +141,8 @@ impl DeliveryControl {
         }
     }
 
-    /// Tells people where the data stays while the server does not accept it, in place of "its log is
-    /// kept on disk".
+    /// Tells people where the data stays while the server does not accept it, in place of "its log
+    /// is kept on disk".
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -167,7 +167,8 @@ impl DeliveryControl {
         self.change(|state| state.flush_requested = true);
     }
 
-    /// For the sink: the spool is complete. Lines that are not delivered by `deadline` stay on disk.
+    /// For the sink: the spool is complete. Lines that are not delivered by `deadline` stay on
+    /// disk.
     pub fn run_ended(&self, deadline: Deadline) {
         self.change(|state| state.deadline = Some(deadline));
     }

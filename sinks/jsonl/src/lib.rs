@@ -94,8 +94,8 @@ pub struct JsonlSink {
     attempt: u32,
     /// Number of calls whose values are in the open row.
     open_calls: u64,
-    /// Id of the run that `config.json` and `summary.json` belong to; `None` on ranks above 0, which
-    /// have files of their own or share those of rank 0.
+    /// Id of the run that `config.json` and `summary.json` belong to; `None` on ranks above 0,
+    /// which have files of their own or share those of rank 0.
     run_id: Option<String>,
     paths: JsonlPaths,
 }

@@ -29,8 +29,8 @@ use logcore::{
 };
 use serde::Deserialize;
 
-/// A sink that keeps records, metrics, configs and media in memory. It is its own reading handle: a clone
-/// is the same sink.
+/// A sink that keeps records, metrics, configs and media in memory. It is its own reading handle: a
+/// clone is the same sink.
 ///
 /// ```
 /// use logcore::{MetricBatch, MetricValue, Sink};

@@ -1,5 +1,5 @@
-//! Delivers runs of random calls to the server of `MLFLOW_TRACKING_URI`, for the check that an MLflow
-//! server has what the folders of the runs have.
+//! Delivers runs of random calls to the server of `MLFLOW_TRACKING_URI`, for the check that an
+//! MLflow server has what the folders of the runs have.
 //!
 //! ```sh
 //! MLFLOW_TRACKING_URI=http://127.0.0.1:5000 cargo run -p logcore-mlflow --example sequences -- outputs/mlflow-runs

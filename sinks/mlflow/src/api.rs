@@ -143,8 +143,8 @@ impl MlflowApi {
             .experiment)
     }
 
-    /// Creates an experiment, and returns its id. The tag has the UI show it as one of trainings, and
-    /// not as one of language models.
+    /// Creates an experiment, and returns its id. The tag has the UI show it as one of trainings,
+    /// and not as one of language models.
     pub(crate) fn create_experiment(&self, name: &str) -> Result<String, DeliveryError> {
         #[derive(Deserialize)]
         struct Reply {

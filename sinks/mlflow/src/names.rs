@@ -28,7 +28,8 @@ pub(crate) fn to_ascii_name(name: &str) -> String {
 fn clean(name: &str, is_letter: impl Fn(char) -> bool) -> String {
     let mut clean = String::with_capacity(name.len());
     for (number, segment) in name.split('/').enumerate() {
-        // The slash before an empty segment, at the beginning or the end is no separator for MLflow.
+        // The slash before an empty segment, at the beginning or the end is no separator for
+        // MLflow.
         if number > 0 {
             clean.push('/');
         }

@@ -52,8 +52,8 @@ impl RecoveredSink {
         })
     }
 
-    /// Delivers the run on a thread of its own, if it does not go on. The program waits for nothing:
-    /// `logcore sync` delivers what is left.
+    /// Delivers the run on a thread of its own, if it does not go on. The program waits for
+    /// nothing: `logcore sync` delivers what is left.
     fn deliver_later(&self) {
         let Some(settings) = self.settings.clone() else { return };
         let dir = self.dir.clone();

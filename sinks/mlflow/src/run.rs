@@ -180,8 +180,8 @@ impl MlflowRun {
         true
     }
 
-    /// Waits for the calls of a logger that has ended, while others go on. A server that fails, or is
-    /// slow, is left to the end of the run.
+    /// Waits for the calls of a logger that has ended, while others go on. A server that fails, or
+    /// is slow, is left to the end of the run.
     pub(crate) fn wait_for_logger(&self, logger: &str, deadline: Deadline) {
         if let Some(books) = lock(&self.state).books.get_mut(logger) {
             books.close();

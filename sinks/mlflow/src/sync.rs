@@ -156,9 +156,9 @@ pub fn find_runs(path: &Path) -> Vec<PathBuf> {
     runs
 }
 
-/// Delivers a run to the server. Repeating a sync is harmless: only missing rows are sent, and equal
-/// values are kept once. Calls `progress` with the bytes of the rows that were sent, and with their
-/// number in all.
+/// Delivers a run to the server. Repeating a sync is harmless: only missing rows are sent, and
+/// equal values are kept once. Calls `progress` with the bytes of the rows that were sent, and with
+/// their number in all.
 ///
 /// It is safe to sync a folder that somebody has sent. Links in it are not followed, and a file in
 /// it cannot redirect your login: the server comes from the options and the environment.

@@ -365,8 +365,8 @@ const FOLDER: &str = "MLFLOW_FOLDER";
 const URL: &str = "MLFLOW_URL";
 const RESUME: &str = "MLFLOW_RESUME";
 
-/// Does nothing unless it is the child: it logs steps and reports each call that has returned, until
-/// it is killed.
+/// Does nothing unless it is the child: it logs steps and reports each call that has returned,
+/// until it is killed.
 #[test]
 fn the_child() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
@@ -386,8 +386,8 @@ fn the_child() {
     }
 }
 
-/// Runs the child, and kills it once it has logged this many steps; returns the number of steps whose
-/// calls have returned.
+/// Runs the child, and kills it once it has logged this many steps; returns the number of steps
+/// whose calls have returned.
 fn kill_after(folder: &Path, server: &MlflowServer, steps: u64) -> u64 {
     kill_run_after(folder, server, steps, None)
 }

@@ -198,7 +198,8 @@ impl EventBuffer {
         });
     }
 
-    /// Adds a histogram: the number of values in each range, and the limits of the ranges, one more.
+    /// Adds a histogram: the number of values in each range, and the limits of the ranges, one
+    /// more.
     pub fn histogram(&mut self, time: f64, step: u64, tag: &str, counts: &[u64], edges: &[f64]) {
         let ranges = counts.iter().zip(edges.windows(2));
         let content: Vec<u8> = ranges

@@ -157,8 +157,8 @@ impl EventLog {
         }
     }
 
-    /// Adds an image, a histogram or a text. Others, and values behind the newest step of their tag,
-    /// are left out.
+    /// Adds an image, a histogram or a text. Others, and values behind the newest step of their
+    /// tag, are left out.
     pub(crate) fn media(&mut self, item: &MediaItem<'_>, run: &Path) -> Result<(), SinkError> {
         if self.is_complete {
             self.file.settle(1);
@@ -210,8 +210,8 @@ impl EventLog {
         }
     }
 
-    /// Returns the newest step of each tag, from the other files of the attempt if this is the first
-    /// value.
+    /// Returns the newest step of each tag, from the other files of the attempt if this is the
+    /// first value.
     fn tags(&mut self) -> &mut TagSteps {
         self.tags.get_or_insert_with(|| {
             let mut tags = TagSteps::default();

@@ -172,7 +172,10 @@ mod tests {
     fn a_mistake_has_its_place() {
         let (line, column, text) = problem("{\n  \"t\": {titles}\n}");
         assert_eq!((line, column), (2, 8));
-        assert!(text.contains("no placeholder `titles`; there are title, step"), "{text}");
+        assert!(
+            text.contains("no placeholder `titles`; there are title, step"),
+            "{text}"
+        );
         assert_eq!(problem("{\"t\": \"a } b\"}").1, 10);
         assert_eq!(problem("{\"t\": \"a { b\"}").1, 10);
         let (line, column, text) = problem("{\"t\": {title}\n \"s\": {step}}");

@@ -188,8 +188,8 @@ impl Folder {
         self.0.rename(from, to)
     }
 
-    /// Renames a file, which must lie in the same file system. Fails if `to` exists, even if that is
-    /// a link to nothing.
+    /// Renames a file, which must lie in the same file system. Fails if `to` exists, even if that
+    /// is a link to nothing.
     ///
     /// # Errors
     ///
@@ -200,8 +200,8 @@ impl Folder {
         self.0.rename_new(from, to)
     }
 
-    /// Gives a file beneath this folder a second name beneath another folder, where nothing has this
-    /// name.
+    /// Gives a file beneath this folder a second name beneath another folder, where nothing has
+    /// this name.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! The closing summary of a run on the terminal: its end, and for each logger its metrics and the
 //! account of each sink.
 //!
-//! The width of the window decides how much is shown. A sink's place is never cut off: it may be the
-//! argument of a command.
+//! The width of the window decides how much is shown. A sink's place is never cut off: it may be
+//! the argument of a command.
 
 mod sparkline;
 mod style;

@@ -216,7 +216,8 @@ impl LiveRuns {
     /// If the folder cannot be read.
     pub fn describe(&self) -> Result<String, RunError> {
         self.list()?;
-        // Read before the runs, so that a later change makes the list older than it is, and not newer.
+        // Read before the runs, so that a later change makes the list older than it is, and not
+        // newer.
         let version = self.list_version();
         let mut runs: Vec<(String, StoredRun)> = lock(&self.listed)
             .iter()
@@ -263,8 +264,8 @@ impl LiveRuns {
         Ok(Some(bytes))
     }
 
-    /// Returns the values of one metric of a run between two steps, as [`load`](Self::load) does and
-    /// less thinned; `None` if no listed run has the key, or it was not loaded.
+    /// Returns the values of one metric of a run between two steps, as [`load`](Self::load) does
+    /// and less thinned; `None` if no listed run has the key, or it was not loaded.
     ///
     /// # Errors
     ///
@@ -301,15 +302,16 @@ impl LiveRuns {
         }
     }
 
-    /// Returns the version of a run that is loaded: the number that its newest rows have in the page.
+    /// Returns the version of a run that is loaded: the number that its newest rows have in the
+    /// page.
     #[must_use]
     pub fn version(&self, key: &str) -> Option<u64> {
         let version = lock(&self.held).get(key)?.slot.version.load(Ordering::Acquire);
         Some(version).filter(|version| *version > 0)
     }
 
-    /// Reads what a loaded run has got since; `None` if there is nothing, or another thread is reading
-    /// the run.
+    /// Reads what a loaded run has got since; `None` if there is nothing, or another thread is
+    /// reading the run.
     ///
     /// # Errors
     ///
@@ -356,8 +358,8 @@ impl LiveRuns {
         }))
     }
 
-    /// Lists the runs again, and returns those that are new, have changed, or are gone since the last
-    /// call.
+    /// Lists the runs again, and returns those that are new, have changed, or are gone since the
+    /// last call.
     ///
     /// # Errors
     ///
@@ -446,8 +448,8 @@ impl LiveRuns {
         Some(Arc::clone(&held.slot))
     }
 
-    /// Notes the size of a run. If all runs together are too large, forgets those that nobody watches,
-    /// and then thins the largest.
+    /// Notes the size of a run. If all runs together are too large, forgets those that nobody
+    /// watches, and then thins the largest.
     fn keep_small(&self, key: &str, bytes: usize) {
         let mut held = lock(&self.held);
         if let Some(own) = held.get_mut(key) {

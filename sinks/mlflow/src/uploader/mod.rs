@@ -132,8 +132,8 @@ impl Uploader {
         }
     }
 
-    /// Returns `false` until a resumed run has a row: before, nobody knows which of the earlier rows
-    /// the run abandons.
+    /// Returns `false` until a resumed run has a row: before, nobody knows which of the earlier
+    /// rows the run abandons.
     fn has_place(&self) -> bool {
         let Some(live) = self.plan.live.as_ref().filter(|live| live.is_resumed()) else {
             return true;
