@@ -56,6 +56,11 @@ impl RunDocuments {
         self.manifest.as_ref().map_or("", |manifest| &manifest.id)
     }
 
+    /// Returns the number of attempts of the run.
+    pub(crate) fn attempts(&self) -> usize {
+        self.manifest.as_ref().map_or(0, |manifest| manifest.attempts.len())
+    }
+
     /// Returns the name of the logger whose metrics have no prefix.
     pub(crate) fn first_logger(&self) -> Option<&str> {
         self.manifest.as_ref()?.loggers.first().map(String::as_str)
@@ -90,7 +95,7 @@ impl RunDocuments {
             None => facts.executable.to_string_lossy().into_owned(),
         };
         let is_known = !facts.host.is_empty();
-        let attempts = self.manifest.as_ref().map_or(0, |manifest| manifest.attempts.len());
+        let attempts = self.attempts();
         let own = [
             ("mlflow.runName", settings.run_name.clone()),
             ("mlflow.note.content", settings.note.clone()),
@@ -119,7 +124,7 @@ impl RunDocuments {
 
 /// The tag for a hyper-parameter whose value MLflow does not take as a param.
 pub(crate) fn tag_of_param(name: &str, value: &str) -> (String, String) {
-    (format!("config.{name}"), cut(value, LONGEST_TAG))
+    (clean_name(&format!("config.{name}")), cut(value, LONGEST_TAG))
 }
 
 /// Deepest object that is flattened. A deeper one is a value.

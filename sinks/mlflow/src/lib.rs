@@ -97,15 +97,31 @@ pub struct MlflowSink {
     settings: Option<MlflowSettings>,
     /// `None` before the start, and without a thread.
     run: Option<Arc<MlflowRun>>,
-    /// `true` if the last logger has left the run.
-    is_last: bool,
+    end: SinkEnd,
+}
+
+/// How the part of a sink in its run has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SinkEnd {
+    /// The sink takes calls, or another configuration has taken its place.
+    Open,
+    /// The logger has ended.
+    LoggerEnded,
+    /// The sink has finished, and other loggers of the run go on.
+    Left,
+    /// The sink has finished, and was the last one.
+    LeftLast,
 }
 
 impl MlflowSink {
     fn build(options: MlflowOptions, context: &BuildContext<'_>) -> Result<Self, ConfigError> {
-        let settings = MlflowSettings::resolve(options, &|name| std::env::var(name).ok())?;
-        let is_linked = registry::sink_names()?.contains(&ROWS_SINK);
-        if !is_linked || context.config().sinks.get(ROWS_SINK) == Some(&Value::Bool(false)) {
+        let is_first = context.ranks().is_first();
+        let resolve = || MlflowSettings::resolve(options, &|name| std::env::var(name).ok());
+        // Another rank delivers nothing, and may lack the variables and files of rank 0.
+        let settings = is_first.then(resolve).transpose()?;
+        let is_off = context.config().sinks.get(ROWS_SINK) == Some(&Value::Bool(false));
+        let has_rows = registry::sink_names()?.contains(&ROWS_SINK) && !is_off;
+        if is_first && !has_rows {
             return Err(ConfigError::new(
                 "sinks.mlflow",
                 "",
@@ -116,9 +132,9 @@ impl MlflowSink {
             logger: context.logger().to_owned(),
             dir: context.log_dir().to_owned(),
             info: context.run().clone(),
-            settings: context.ranks().is_first().then_some(settings),
+            settings,
             run: None,
-            is_last: false,
+            end: SinkEnd::Open,
         })
     }
 }
@@ -158,17 +174,27 @@ impl Sink for MlflowSink {
     fn logger_ended(&mut self, end: &LoggerEnd, _: &LoggerSummary) {
         if let Some(run) = &self.run {
             run.note_end(end);
+            self.end = SinkEnd::LoggerEnded;
         }
     }
 
     fn finish(&mut self, _: Deadline) -> Result<(), SinkError> {
-        self.is_last = self.run.as_ref().is_some_and(|run| run.leave());
+        match (&self.run, self.end) {
+            (Some(run), SinkEnd::LoggerEnded) if run.leave() => self.end = SinkEnd::LeftLast,
+            (_, SinkEnd::LoggerEnded) => self.end = SinkEnd::Left,
+            // Another configuration begins, and its sink goes on with the run and its books.
+            (Some(run), SinkEnd::Open) => {
+                run.hand_over();
+                self.run = None;
+            }
+            _ => {}
+        }
         Ok(())
     }
 
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
         let run = Arc::clone(self.run.as_ref()?);
-        let (logger, is_last) = (self.logger.clone(), self.is_last);
+        let (logger, is_last) = (self.logger.clone(), self.end == SinkEnd::LeftLast);
         Some(Box::new(move |deadline| {
             // All sinks have finished, so that the rows are complete.
             let delivered = match is_last {

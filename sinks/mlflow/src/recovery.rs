@@ -46,7 +46,8 @@ impl RecoveredSink {
             dir: context.log_dir().to_owned(),
             settings: options
                 .and_then(|options| resolve(options).ok())
-                .filter(|settings| settings.server.uri == state.uri),
+                .filter(|settings| settings.server.uri == state.uri)
+                .map(MlflowSettings::for_another_run),
             has_ended: false,
             books: SinkBooks::default(),
         })

@@ -22,6 +22,7 @@ use crate::uploader::{DeliveryPlan, LiveRun, deliver};
 /// A run whose rows this process writes. All loggers of the run share it.
 pub(crate) struct MlflowRun {
     dir: PathBuf,
+    uri: String,
     control: Arc<DeliveryControl>,
     delivered: Arc<DeliveredLoggers>,
     end: Arc<Mutex<RunState>>,
@@ -62,10 +63,15 @@ impl MlflowRun {
         let runs = runs.get_or_insert_default();
         if let Some(run) = runs.get(dir) {
             lock(&run.state).users += 1;
+            if run.uri != settings.server.uri {
+                let text = format!("MLflow: the run goes on at {}, where it has begun", run.uri);
+                notices.print("another server", &text);
+            }
             return Ok(Arc::clone(run));
         }
         let run = Arc::new(Self {
             dir: dir.to_owned(),
+            uri: settings.server.uri.clone(),
             control: Arc::new(DeliveryControl::new(NAME, None)),
             delivered: Arc::default(),
             end: Arc::new(Mutex::new(RunState::Finished)),
@@ -165,6 +171,12 @@ impl MlflowRun {
     pub(crate) fn note_end(&self, end: &LoggerEnd) {
         let mut worst = lock(&self.end);
         *worst = RunState::after(end).max(*worst);
+    }
+
+    /// Removes a logger whose configuration is replaced. The run stays open for the next one.
+    pub(crate) fn hand_over(&self) {
+        let mut state = lock(&self.state);
+        state.users = state.users.saturating_sub(1);
     }
 
     /// Removes a logger. Returns `true` if it was the last one.

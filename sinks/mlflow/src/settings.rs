@@ -125,6 +125,20 @@ impl MlflowSettings {
     }
 }
 
+impl MlflowSettings {
+    /// Returns the settings for a run that they were not made for: without the names of a run.
+    pub(crate) fn for_another_run(self) -> Self {
+        Self {
+            run_id: None,
+            run_name: None,
+            parent_run_id: None,
+            tags: BTreeMap::new(),
+            note: None,
+            ..self
+        }
+    }
+}
+
 impl ServerSettings {
     fn resolve(options: &MlflowOptions, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let (field, uri) = match (&options.uri, variable(TRACKING_URI)) {

@@ -26,6 +26,7 @@ pub(crate) struct SpooledRow {
 #[derive(Debug, Default)]
 pub(crate) struct RowSpool {
     file: Option<SpoolFile>,
+    is_replaced: bool,
 }
 
 #[derive(Debug)]
@@ -60,10 +61,15 @@ impl RowSpool {
                         return Ok(Some(SpooledRow { row, line }));
                     }
                 }
-                None if self.is_replaced(folder)? => self.file = None,
+                None if self.has_changed(folder)? => (self.file, self.is_replaced) = (None, true),
                 None => return Ok(None),
             }
         }
+    }
+
+    /// Returns `true` if the file was replaced, or cut, since its first row was read.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced
     }
 
     /// Returns the mark behind a row that was read. `None` if the file was replaced since.
@@ -91,7 +97,7 @@ impl RowSpool {
     }
 
     /// Returns `true` if the file of the rows is another one now, or was cut.
-    fn is_replaced(&self, folder: &Folder) -> io::Result<bool> {
+    fn has_changed(&self, folder: &Folder) -> io::Result<bool> {
         let Some(file) = &self.file else { return Ok(true) };
         let own = file.reader.get_ref().metadata()?;
         let now = match folder.open_file(Path::new(ROWS)) {

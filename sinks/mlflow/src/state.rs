@@ -16,6 +16,10 @@ use crate::window::RateBudget;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct MlflowState {
+    /// The id of our run, and the place in the rows at which the run begins: a folder may have the
+    /// rows of several.
+    pub(crate) local_id: String,
+    pub(crate) begins_at: u64,
     /// The server of the run.
     pub(crate) uri: String,
     /// The id of the run on the server.
@@ -26,6 +30,10 @@ pub(crate) struct MlflowState {
     pub(crate) budget: RateBudget,
     /// `true` if the server has not all values, because there were too many.
     pub(crate) thinned: bool,
+    /// The number of media files that the server has, in the order of their index.
+    pub(crate) media_sent: usize,
+    /// The number of attempts that the server knows the end of.
+    pub(crate) attempts: usize,
     /// `true` if the server has everything of the run.
     pub(crate) complete: bool,
 }
@@ -40,6 +48,15 @@ impl MlflowState {
             .ok()
             .flatten()
             .unwrap_or_default()
+    }
+
+    /// Returns the state of the same run without what a server has of the run.
+    pub(crate) fn without_server(&self) -> Self {
+        Self {
+            local_id: self.local_id.clone(),
+            begins_at: self.begins_at,
+            ..Self::default()
+        }
     }
 
     /// Replaces the file.

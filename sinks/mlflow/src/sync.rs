@@ -2,11 +2,13 @@
 
 use std::fmt::{self, Display};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use logcore::escape::EscapingFormatter;
+use logcore::files::Folder;
 use logcore::{ConfigError, Notices, RunManifest, RunState, redacted, suppress_logging};
 use logcore_delivery::{DeliveryControl, DeliveryError, DeliveryErrorKind, Lane, RetryingClient};
 use serde::Deserialize;
@@ -14,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::NAME;
 use crate::api::MlflowApi;
+use crate::documents::RunDocuments;
 use crate::run::open_for_delivery;
 use crate::settings::{MlflowOptions, MlflowSettings};
 use crate::spool::ROWS;
@@ -200,7 +203,7 @@ pub(crate) fn deliver_run(
     }
     let (folder, _lock) = open_for_delivery(dir).map_err(of_delivery)?;
     let state = MlflowState::load(&folder);
-    if state.complete && state.uri == settings.server.uri {
+    if state.uri == settings.server.uri && has_all(&folder, &state) {
         return Ok(SyncReport {
             outcome: Synced::AlreadyThere,
             url: None,
@@ -229,6 +232,18 @@ pub(crate) fn deliver_run(
         url: control.address(),
         skipped: control.skipped(),
     })
+}
+
+/// Returns `true` if a server has everything: a run may have gone on since its delivery.
+fn has_all(folder: &Folder, state: &MlflowState) -> bool {
+    let is_at_end = match folder.open_file(Path::new(ROWS)) {
+        Ok(rows) => {
+            let length = rows.metadata().map_or(u64::MAX, |metadata| metadata.len());
+            state.mark.find_in(&rows).is_ok_and(|found| found == Some(length))
+        }
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    state.complete && is_at_end && state.attempts == RunDocuments::read(folder).attempts()
 }
 
 /// Time for which a server may fail before a sync gives up.

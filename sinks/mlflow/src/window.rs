@@ -42,10 +42,18 @@ pub(crate) struct MetricWindow {
 }
 
 impl MetricWindow {
-    /// Returns `true` if a row belongs to the window. A row of an earlier time does, so that the
-    /// order of rows is kept.
+    /// Returns `true` if a row belongs to the window. A row of a slightly earlier time does, because
+    /// the rows of several loggers are not in order. One of a much earlier time does not: the clock
+    /// was set back.
     pub(crate) fn takes(&self, row: &StoredRow) -> bool {
-        self.len < MOST_POINTS && self.number.is_none_or(|number| number_of(row.time) <= number)
+        let number_of_row = number_of(row.time);
+        let is_near = |number: i64| (number.saturating_sub(1)..=number).contains(&number_of_row);
+        self.len < MOST_POINTS && self.number.is_none_or(is_near)
+    }
+
+    /// Returns `true` if the time of the window is over. Rows that come later are sent by themselves.
+    pub(crate) fn is_past(&self, now: f64) -> bool {
+        self.number.is_some_and(|number| number_of(now) > number)
     }
 
     /// Adds a row. `prefix` stands before its metrics.
@@ -190,8 +198,9 @@ mod tests {
     fn a_window_has_the_rows_of_five_seconds() {
         let mut window = MetricWindow::default();
         window.push(&row(0, 1_000_002.0, &[("a", 1.0)]), "");
-        assert!(window.takes(&row(1, 1_000_004.9, &[])) && window.takes(&row(1, 3.0, &[])));
-        assert!(!window.takes(&row(1, 1_000_005.0, &[])));
+        assert!(window.takes(&row(1, 1_000_004.9, &[])) && window.takes(&row(1, 999_996.0, &[])));
+        assert!(!window.takes(&row(1, 1_000_005.0, &[])) && !window.takes(&row(1, 3.0, &[])));
+        assert!(window.is_past(1_000_005.0) && !window.is_past(1_000_004.0));
         let (points, is_thinned) = window.take(&mut RateBudget::default(), 500.0);
         assert_eq!((points.len(), is_thinned, window.rows()), (1, false, 0));
         assert!(window.takes(&row(1, 1_000_005.0, &[])));

@@ -573,6 +573,145 @@ fn links_in_a_folder_are_not_followed() {
 }
 
 #[test]
+fn a_run_that_went_on_without_the_server_is_not_complete() {
+    own_process!();
+    let (folder, server) = (tempfile::tempdir().unwrap(), MlflowServer::start());
+    let logger = start(&folder, &server, json!({}));
+    log_steps(&logger, 0..10);
+    assert_delivered(&logger.finish(), 10);
+    let run = folder.path().join("here");
+    assert_eq!(sync_run(&run, &server).unwrap().outcome, Synced::AlreadyThere);
+    let mut resumed = config(folder.path(), &server.url(), json!({}));
+    (resumed.resume, resumed.sinks, resumed.finish_timeout) = (Some("latest".into()), [].into(), 1.0);
+    let logger = setup_logging(resumed.clone()).unwrap();
+    log_steps(&logger, 10..20);
+    logger.finish();
+    assert_eq!(sync_run(&run, &server).unwrap().outcome, Synced::Delivered);
+    assert_points(&server.run().points("loss"), &loss(0..20));
+
+    server.fault("/api", ServerFault::Reset, 1_000_000);
+    resumed.sinks = config(folder.path(), &server.url(), json!({})).sinks;
+    let logger = setup_logging(resumed).unwrap();
+    log_steps(&logger, 20..30);
+    logger.finish();
+    server.heal();
+    assert_eq!(sync_run(&run, &server).unwrap().outcome, Synced::Delivered);
+    assert_points(&server.run().points("loss"), &loss(0..30));
+}
+
+#[test]
+fn a_killed_run_is_not_delivered_into_the_run_of_the_next_job() {
+    own_process!();
+    let (folder, server) = (tempfile::tempdir().unwrap(), MlflowServer::start());
+    kill_after(folder.path(), &server, 2000);
+    server.wait_until(|state| state.runs.len() == 1);
+    let theirs = "f".repeat(32);
+    let other = testkit::mlflow_server::MlflowRun {
+        experiment: "0".to_owned(),
+        ..server.run()
+    };
+    let other = testkit::mlflow_server::MlflowRun {
+        metrics: [].into(),
+        tags: [].into(),
+        ..other
+    };
+    server.state().runs.insert(theirs.clone(), other);
+    let logger = setup_logging(LogConfig {
+        run: "next".into(),
+        ..config(
+            folder.path(),
+            &server.url(),
+            json!({"run_id": theirs, "run_name": "next", "note": "of the next job"}),
+        )
+    })
+    .unwrap();
+    log_steps(&logger, 0..3);
+    logger.flush().unwrap();
+    server.wait_until(|state| state.runs.values().any(|run| run.status == "KILLED"));
+    let state = server.state();
+    assert_eq!(state.runs.len(), 2);
+    let killed = state.runs.values().find(|run| run.status == "KILLED").unwrap();
+    assert_points(&killed.points("loss"), &loss(0..rows_of(&folder.path().join("here"))));
+    assert!(!killed.tags.contains_key("mlflow.note.content"), "{:?}", killed.tags);
+    assert_points(&state.runs[&theirs].points("loss"), &loss(0..3));
+}
+
+#[test]
+fn another_configuration_goes_on_with_the_run() {
+    own_process!();
+    let (folder, server) = (tempfile::tempdir().unwrap(), MlflowServer::start());
+    let logger = start(&folder, &server, json!({}));
+    log_steps(&logger, 0..10);
+    let again = start(&folder, &server, json!({"rate": 700.0}));
+    log_steps(&again, 10..20);
+    let report = again.finish();
+    let books = &report.sinks["mlflow"];
+    assert!(books.balanced() && books.delivered == 20, "{books:?}");
+    assert_points(&server.run().points("loss"), &loss(0..20));
+    assert_eq!(server.run().status, "FINISHED");
+    assert_eq!(
+        sync_run(&folder.path().join("here"), &server).unwrap().outcome,
+        Synced::AlreadyThere
+    );
+}
+
+#[test]
+fn a_step_that_mlflow_does_not_have_spoils_no_metric() {
+    own_process!();
+    let (folder, server) = (tempfile::tempdir().unwrap(), MlflowServer::start());
+    let logger = start(&folder, &server, json!({}));
+    log_steps(&logger, 0..10);
+    logger.log_metrics_at(u64::MAX, [("loss", 0.5)]);
+    let books = logger.finish().sinks["mlflow"].clone();
+    assert!(
+        books.balanced() && books.dropped["refused by the server"] == 1,
+        "{books:?}"
+    );
+    assert_points(&server.run().points("loss"), &loss(0..10));
+}
+
+#[test]
+fn a_sync_of_a_flat_folder_leaves_earlier_runs_alone() {
+    own_process!();
+    let (folder, server) = (tempfile::tempdir().unwrap(), MlflowServer::start());
+    for run in 0..2 {
+        let mut config = config(folder.path(), &server.url(), json!({}));
+        (config.run, config.finish_timeout) = ("flat".into(), 1.0);
+        if run == 1 {
+            server.fault("/api", ServerFault::Reset, 1_000_000);
+        }
+        let logger = setup_logging(config).unwrap();
+        log_steps(&logger, 10 * run..10 * run + 10);
+        logger.finish();
+    }
+    server.heal();
+    sync_run(folder.path(), &server).unwrap();
+    let runs: Vec<_> = server.state().runs.values().map(|run| run.points("loss")).collect();
+    assert_eq!(runs, [loss(0..10), loss(10..20)]);
+}
+
+#[test]
+fn the_newest_row_is_sent_without_a_later_one() {
+    own_process!();
+    let (folder, server) = (tempfile::tempdir().unwrap(), MlflowServer::start());
+    let logger = start(&folder, &server, json!({}));
+    // The row of a step is written when the next one begins.
+    log_steps(&logger, 0..2);
+    server.wait_until(|state| state.runs.values().any(|run| !run.points("loss").is_empty()));
+    drop(logger);
+}
+
+#[test]
+fn a_rank_that_delivers_nothing_needs_no_server() {
+    own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path(), "", json!({}));
+    config.sinks = [("mlflow".to_owned(), json!(true))].into();
+    (config.rank, config.world_size) = (Some(1), Some(2));
+    setup_logging(config).unwrap().finish();
+}
+
+#[test]
 fn without_rows_or_a_server_the_config_is_refused() {
     own_process!();
     let folder = tempfile::tempdir().unwrap();

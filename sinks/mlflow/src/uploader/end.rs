@@ -11,7 +11,7 @@ use logcore::{RunState, StoredMedia, epoch_seconds};
 use logcore_delivery::{DeliveryError, DeliveryErrorKind, Lane, RequestBody, RetryingClient};
 
 use super::{Uploader, unreadable};
-use crate::api::RunStatus;
+use crate::api::{MlflowApi, RunStatus};
 use crate::batches::to_millis;
 use crate::documents::{CONFIG, SUMMARY};
 use crate::spool::ROWS;
@@ -29,7 +29,6 @@ impl Uploader {
                 )
             }
         };
-        self.send_artifacts()?;
         let ended = to_millis(ended.unwrap_or_else(|| epoch_seconds(SystemTime::now())));
         let status = match end {
             RunState::Finished => RunStatus::Finished,
@@ -40,11 +39,14 @@ impl Uploader {
         };
         self.client
             .persist(|api| api.update_run(&self.remote.id, status, Some(ended)))?;
-        self.state.complete = true;
-        self.save_state();
         if let Some(live) = &self.plan.live {
             live.delivered.complete();
         }
+        // Many files take long, so that they come last.
+        self.send_artifacts()?;
+        self.state.complete = true;
+        self.state.attempts = self.documents.attempts();
+        self.save_state();
         Ok(end)
     }
 
@@ -68,51 +70,66 @@ impl Uploader {
             ..self.client.clone()
         };
         let documents = [Some(CONFIG), Some(SUMMARY), self.state.thinned.then_some(ROWS)];
-        let documents = documents.into_iter().flatten().map(str::to_owned);
-        for name in documents.chain(self.media_files()) {
-            let name = &*name;
-            let sent = client.persist_unless(
-                |error| !error.is_temporary(),
-                |api| {
-                    let file = match self.plan.folder.open_file(Path::new(name)) {
-                        Ok(file) => file,
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                        Err(error) => return Err(unreadable(&self.plan.dir.join(name), &error)),
-                    };
-                    let content = RequestBody::file(file, &client.control, Lane::Files);
-                    let content = content.map_err(|error| unreadable(&self.plan.dir.join(name), &error))?;
-                    api.put_artifact(&root, name, content)
-                },
-            );
-            match sent {
-                Err(error) if error.kind() != DeliveryErrorKind::GaveUp => {
-                    client
-                        .control
-                        .skip(&format!("the file {name} is not uploaded: {error}"));
-                }
-                sent => sent?,
+        for name in documents.into_iter().flatten() {
+            self.send_file(&client, &root, name)?;
+        }
+        for name in self.media_files().iter().skip(self.state.media_sent) {
+            self.send_file(&client, &root, name)?;
+            self.state.media_sent += 1;
+            if self.state.media_sent.is_multiple_of(FILES_A_SAVE) {
+                self.save_state();
             }
         }
         Ok(())
     }
 
-    /// Returns the paths of the media files that the index names, each once.
-    fn media_files(&self) -> BTreeSet<String> {
-        let mut files = BTreeSet::new();
+    fn send_file(&self, client: &RetryingClient<MlflowApi>, root: &[String], name: &str) -> Result<(), DeliveryError> {
+        let path = || self.plan.dir.join(name);
+        let sent = client.persist_unless(
+            |error| !error.is_temporary(),
+            |api| {
+                let file = match self.plan.folder.open_file(Path::new(name)) {
+                    Ok(file) => file,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    Err(error) => return Err(unreadable(&path(), &error)),
+                };
+                let content = RequestBody::file(file, &client.control, Lane::Files);
+                let content = content.map_err(|error| unreadable(&path(), &error))?;
+                api.put_artifact(root, name, content)
+            },
+        );
+        match sent {
+            Err(error) if error.kind() != DeliveryErrorKind::GaveUp => {
+                let text = format!("the file {name} is not uploaded: {error}");
+                client.control.skip(&text);
+                Ok(())
+            }
+            sent => sent,
+        }
+    }
+
+    /// Returns the paths of the media files that the index names, each once, in the order of the
+    /// index.
+    fn media_files(&self) -> Vec<String> {
+        let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
         let Ok(index) = self.plan.folder.open_file(Path::new(MEDIA_INDEX)) else {
             return files;
         };
-        // A line that is torn, or that somebody has damaged, names nothing.
-        for line in BufReader::new(index.take(LONGEST_INDEX)).lines().map_while(Result::ok) {
-            let media = serde_json::from_str::<StoredMedia>(&line).ok();
+        let mut index = BufReader::new(index);
+        let mut line = Vec::new();
+        // A line without an end is torn, or longer than one of ours.
+        while index.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok() && !line.is_empty() {
+            // A line that somebody has damaged names nothing.
+            let media = serde_json::from_slice::<StoredMedia>(&line).ok();
             let file = media.and_then(|media| media.description.file);
             let file = file.filter(|file| is_plain_relative(Path::new(&file.path)) && file.path.starts_with(MEDIA));
-            files.extend(file.map(|file| file.path));
+            files.extend(file.map(|file| file.path).filter(|path| seen.insert(path.clone())));
             if files.len() == MOST_FILES {
                 let text = format!("media behind the first {MOST_FILES} files of {MEDIA_INDEX} are not uploaded");
                 self.client.control.skip(&text);
                 break;
             }
+            line.clear();
         }
         files
     }
@@ -122,8 +139,10 @@ impl Uploader {
 const MEDIA_INDEX: &str = "media.jsonl";
 /// The folder of the media.
 const MEDIA: &str = "media/";
-/// Most bytes of the index that are read.
-const LONGEST_INDEX: u64 = 64 << 20;
+/// Most bytes of a line of the index. That of a histogram has its ranges.
+const LONGEST_LINE: u64 = 16 << 20;
+/// Number of uploaded files after which the position is saved.
+const FILES_A_SAVE: usize = 32;
 /// Most media files of a run on the server, each of which is a request.
 const MOST_FILES: usize = 10_000;
 

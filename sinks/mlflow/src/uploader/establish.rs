@@ -15,7 +15,7 @@ use crate::state::MlflowState;
 impl Uploader {
     /// Finds or creates the run on the server.
     pub(super) fn establish(&mut self) -> Result<(), DeliveryError> {
-        let run_id = self.documents.run_id().to_owned();
+        let run_id = self.run_id().to_owned();
         let is_same_server = self.state.uri == self.plan.settings.server.uri;
         let known = match self.plan.settings.run_id.clone() {
             Some(id) => Some(self.find_chosen(&id)?),
@@ -35,7 +35,7 @@ impl Uploader {
             self.state = MlflowState {
                 uri: self.plan.settings.server.uri.clone(),
                 run_id: self.remote.id.clone(),
-                ..MlflowState::default()
+                ..self.state.without_server()
             };
         }
         self.state.complete = false;

@@ -13,9 +13,10 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use logcore::files::Folder;
-use logcore::{Deadline, RunInfo, RunState, SupersededRows, canonical_name};
+use logcore::{Deadline, RunInfo, RunState, SupersededRows, canonical_name, epoch_seconds};
 use logcore_delivery::{DeliveryError, DeliveryErrorKind, Lane, RetryingClient};
 
 use crate::api::{Batch, MlflowApi, RemoteRun};
@@ -27,6 +28,9 @@ use crate::settings::MlflowSettings;
 use crate::spool::{ROWS, RowSpool, SpooledRow};
 use crate::state::MlflowState;
 use crate::window::MetricWindow;
+
+/// The last step that MLflow keeps, as a signed number.
+const LAST_STEP: u64 = i64::MAX as u64;
 
 /// The run to deliver.
 pub(crate) struct DeliveryPlan {
@@ -71,14 +75,28 @@ pub(crate) fn deliver(
     on_read: &mut dyn FnMut(u64),
 ) -> Result<RunState, DeliveryError> {
     let documents = RunDocuments::read(&plan.folder);
+    let mut state = MlflowState::load(&plan.folder);
+    if let Some(live) = &plan.live {
+        if !live.is_resumed() {
+            state = MlflowState {
+                local_id: live.run.id().to_owned(),
+                begins_at: live.begins_at,
+                ..MlflowState::default()
+            };
+        }
+        // Rows come, even if the server cannot be reached before the end.
+        state.complete = false;
+        let _ = state.save(&plan.folder);
+    }
     let mut uploader = Uploader {
-        state: MlflowState::load(&plan.folder),
+        state,
         remote: RemoteRun::default(),
         spool: RowSpool::default(),
         lookahead: None,
         window: MetricWindow::default(),
         turns: Vec::new(),
         window_end: None,
+        suspects: BTreeSet::new(),
         refused: BTreeSet::new(),
         infinite: BTreeMap::new(),
         superseded: SupersededRows::default(),
@@ -105,7 +123,8 @@ struct Uploader {
     turns: Vec<(usize, RowTurn)>,
     /// The place of the last line that was read for the window.
     window_end: Option<Range<u64>>,
-    /// Names that the server has refused.
+    /// Names of which the server has refused a value, and those that it has refused again.
+    suspects: BTreeSet<String>,
     refused: BTreeSet<String>,
     /// Tags of metrics that were infinite.
     infinite: BTreeMap<String, String>,
@@ -114,6 +133,12 @@ struct Uploader {
 }
 
 impl Uploader {
+    /// Returns the id of our run; `""` in a folder without one.
+    fn run_id(&self) -> &str {
+        let live = self.plan.live.as_ref();
+        live.map_or_else(|| self.documents.run_id(), |live| live.run.id())
+    }
+
     fn run(&mut self, on_read: &mut dyn FnMut(u64)) -> Result<RunState, DeliveryError> {
         let mut flush_requested = true;
         loop {
@@ -166,7 +191,8 @@ impl Uploader {
     fn send_rows(&mut self, all: bool, on_read: &mut dyn FnMut(u64)) -> Result<(), DeliveryError> {
         loop {
             let is_complete = self.read_window()?;
-            if self.window_end.is_none() || !(is_complete || all) {
+            let is_past = self.window.is_past(epoch_seconds(SystemTime::now()));
+            if self.window_end.is_none() || !(is_complete || is_past || all) {
                 return Ok(());
             }
             self.send_window()?;
@@ -197,9 +223,15 @@ impl Uploader {
                 self.lookahead = Some(SpooledRow { row, line });
                 return Ok(true);
             }
-            let is_own = self.plan.live.as_ref().is_some_and(|live| line.start >= live.begins_at);
+            // A file that has taken the place of another one has rows of this process alone.
+            let begins_at = |place: u64| if self.spool.is_replaced() { 0 } else { place };
+            let is_own = self
+                .plan
+                .live
+                .as_ref()
+                .is_some_and(|live| line.start >= begins_at(live.begins_at));
             // A folder of several runs has rows of earlier ones.
-            let is_of_run = self.plan.live.as_ref().is_none_or(LiveRun::is_resumed);
+            let is_of_run = self.state.local_id != self.run_id() || line.start >= begins_at(self.state.begins_at);
             if is_own || (is_of_run && !self.superseded.contains(&row)) {
                 if is_own {
                     self.turns.push((self.window.rows(), RowTurn::of(&row)));
@@ -232,11 +264,18 @@ impl Uploader {
             self.client.control.print_notice("thinned", &text);
         }
         self.tag_infinities(&points)?;
-        let points: Vec<_> = points
-            .into_iter()
-            .map(|(name, point)| EncodedPoint::new(name, point))
-            .collect();
         let mut refused = BTreeSet::new();
+        let (points, beyond): (Vec<_>, Vec<_>) = points.into_iter().partition(|(_, point)| point.step <= LAST_STEP);
+        if let Some((name, point)) = beyond.first() {
+            let text = format!(
+                "the step {} of `{name}` is left out: MLflow has steps up to {LAST_STEP}",
+                point.step
+            );
+            self.client.control.skip(&text);
+        }
+        refused.extend(beyond.iter().map(|(_, point)| point.row));
+        let points = points.into_iter().map(|(name, point)| EncodedPoint::new(name, point));
+        let points: Vec<_> = points.collect();
         for batch in split_points(&points) {
             self.send_points(batch, &mut refused)?;
         }
@@ -252,7 +291,8 @@ impl Uploader {
         Ok(())
     }
 
-    /// Sends points. On a refusal the names are tried apart, so that a bad one spoils no other.
+    /// Sends points. On a refusal the names are tried apart, then the points of a name, so that a bad
+    /// one spoils no other.
     fn send_points(&mut self, points: &[EncodedPoint], refused: &mut BTreeSet<usize>) -> Result<(), DeliveryError> {
         let is_known = |point: &&EncodedPoint| self.refused.contains(&point.name);
         refused.extend(points.iter().filter(is_known).map(|point| point.point.row));
@@ -288,11 +328,20 @@ impl Uploader {
             let renamed: Vec<_> = renamed.collect();
             return self.send_points(&renamed, refused);
         }
-        self.client
-            .control
-            .skip(&format!("the metric `{name}` is refused: {error}"));
+        if wanted.len() > 1 && !self.suspects.contains(&name) {
+            let wanted: Vec<_> = wanted.into_iter().cloned().collect();
+            let (first, second) = wanted.split_at(wanted.len() / 2);
+            self.send_points(first, refused)?;
+            return self.send_points(second, refused);
+        }
         refused.extend(wanted.iter().map(|point| point.point.row));
-        self.refused.insert(name);
+        // One bad value is no bad name, and two are.
+        if wanted.len() > 1 || !self.suspects.insert(name.clone()) {
+            self.client
+                .control
+                .skip(&format!("the metric `{name}` is refused: {error}"));
+            self.refused.insert(name);
+        }
         Ok(())
     }
 

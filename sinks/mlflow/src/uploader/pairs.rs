@@ -6,6 +6,7 @@ use super::Uploader;
 use crate::api::Batch;
 use crate::batches::{describe_infinity, split_pairs};
 use crate::documents::tag_of_param;
+use crate::names::clean_name;
 use crate::window::MetricPoint;
 
 /// The two kinds of pairs of a name and a value.
@@ -87,7 +88,7 @@ impl Uploader {
     pub(super) fn tag_infinities(&mut self, points: &[(String, MetricPoint)]) -> Result<(), DeliveryError> {
         let mut tags = Vec::new();
         for (name, point) in points.iter().filter(|(_, point)| point.value.is_infinite()) {
-            let tag = format!("logcore.infinite.{name}");
+            let tag = clean_name(&format!("logcore.infinite.{name}"));
             if !self.infinite.contains_key(&tag) && !self.remote.tags.contains_key(&tag) {
                 let text = format!("{} at step {}", describe_infinity(point.value), point.step);
                 self.infinite.insert(tag.clone(), text.clone());
