@@ -163,6 +163,41 @@ fn a_resumed_run_has_a_file_for_each_attempt_and_the_end_of_the_last() {
     assert_eq!((first.1, second.1), (None, Some(SessionStatus::Success)));
 }
 
+#[test]
+fn media_of_a_resumed_run_hide_no_earlier_attempt() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    kill_after(folder.path(), 100);
+    let logger = setup_logging(LogConfig {
+        resume: Some("latest".into()),
+        ..config(folder.path())
+    })
+    .unwrap();
+    logger.start_from(90);
+    logger.log_text("prompt", "once", 0);
+    logger.log_metrics_at(90, [("loss", -1.0)]);
+    logger.log_text("answer", "upon", 1);
+    let books = logger.finish().sinks["tensorboard"].clone();
+    assert!(
+        books.balanced() && books.dropped["before the first row"] == 1,
+        "{books:?}"
+    );
+    let newest = event_files(&folder.path().join("here/tensorboard")).pop().unwrap();
+    let bytes = fs::read(newest).unwrap();
+    let mut events = EventReader::new(&*bytes);
+    let mut starts = Vec::new();
+    while let Some(event) = events.next_event().unwrap() {
+        if event.content == EventContent::SessionStart {
+            starts.push(event.step);
+        }
+    }
+    assert_eq!(
+        starts,
+        [90],
+        "TensorBoard forgets what earlier attempts have from here on"
+    );
+}
+
 /// Limits files to this length, as a quota does.
 fn limit_files(bytes: u64) {
     let limit = libc::rlimit {

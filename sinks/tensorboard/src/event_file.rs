@@ -170,6 +170,11 @@ impl EventFile {
             self.books.drop_for("disk error", calls);
             return;
         }
+        if !self.is_failing && self.queue.len() > KEPT_BYTES {
+            // Many images in one batch of calls. An error is met again, and reported, at the end of
+            // the batch.
+            let _ = self.write_out();
+        }
         if self.position.length == 0 && self.queue.is_empty() {
             self.queue.extend_from_slice(self.first_event().bytes());
             self.records.push_back((self.queue.len(), 0));

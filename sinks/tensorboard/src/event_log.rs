@@ -201,13 +201,21 @@ impl EventLog {
     }
 
     fn append_media(&mut self, tag: &str, time: f64, step: u64, events: &EventBuffer) {
-        match self.tags().advance(tag, step) {
-            true => {
-                self.begin_session(time, step);
-                self.file.append(events, 1);
-            }
-            false => self.file.reject(1, LATE),
+        if !self.tags().advance(tag, step) {
+            return self.file.reject(1, LATE);
         }
+        // The first step of a later attempt has TensorBoard forget what earlier ones have behind it,
+        // and only a row tells this step.
+        let first = match self.state.attempt {
+            1 => Some(step),
+            _ => self.state.newest_step.filter(|_| !self.state.has_session),
+        };
+        match first {
+            Some(first) => self.begin_session(time, first),
+            None if self.state.has_session => {}
+            None => return self.file.reject(1, "before the first row"),
+        }
+        self.file.append(events, 1);
     }
 
     /// Returns the newest step of each tag, from the other files of the attempt if this is the
