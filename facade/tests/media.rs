@@ -171,6 +171,37 @@ fn each_value_is_a_file_and_a_line() {
 }
 
 #[test]
+fn a_file_that_is_saved_at_the_start_begins_no_step() {
+    testkit::own_process!();
+    let folder = tempfile::tempdir().unwrap();
+    let run = LogConfig {
+        run: "here".into(),
+        ..config(folder.path())
+    };
+    fs::write(folder.path().join("train.toml"), "lr = 0.1").unwrap();
+    let logger = setup_logging(run.clone()).unwrap();
+    for step in 0..10 {
+        logger.log_metrics_at(step, [("loss", step)]);
+    }
+    logger.finish();
+    let logger = setup_logging(LogConfig {
+        resume: Some("latest".into()),
+        ..run
+    })
+    .unwrap();
+    logger.save_file(folder.path().join("train.toml"));
+    logger.start_from(5);
+    logger.log_metrics([("loss", 0.5)]);
+    let dir = logger.run_dir();
+    logger.finish();
+    let rows = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(rows.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["step"], &last["attempt"]), (&5.into(), &2.into()), "{rows}");
+    let log = fs::read_to_string(dir.join("training.log")).unwrap_or_default();
+    assert!(!log.contains("start_from"), "{log}");
+}
+
+#[test]
 fn a_value_that_cannot_be_logged_costs_one_warning() {
     let folder = tempfile::tempdir().unwrap();
     let logger = setup_logging(config(folder.path())).unwrap();

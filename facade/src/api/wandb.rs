@@ -252,7 +252,8 @@ impl<'a> Wandb<'a> {
     /// # Ok::<(), facade::LogError>(())
     /// ```
     pub fn log_html(&self, key: &str, html: impl Into<String>, step: impl Into<Option<u64>>) {
-        self.log("log_html", key, Html::new(html), step.into());
+        let html = Html::new(self.logger.redact(&html.into()));
+        self.log("log_html", key, html, step.into());
     }
 
     /// Saves a copy of a file, as it is now, with the W&B run.

@@ -185,12 +185,14 @@ impl MetricTable {
         &self.names
     }
 
-    /// Returns the step of a call that logs no metric.
+    /// Returns the step of a call that logs no metric. Only a step that the program names is noted:
+    /// a file that is saved before the first row begins no step.
     #[cfg(feature = "media")]
     pub(crate) fn step_of(&mut self, explicit: Option<u64>) -> u64 {
-        let step = explicit.unwrap_or_else(|| self.steps.current());
-        self.steps.note(step);
-        step
+        if let Some(step) = explicit {
+            self.steps.note(step);
+        }
+        explicit.unwrap_or_else(|| self.steps.current())
     }
 
     /// Returns the step of a call that logs nothing.
