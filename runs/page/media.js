@@ -55,12 +55,18 @@ async function showValue(place, run, { kind, key }, item) {
   if (kind === "image") return show(create("img", { src: url, alt: item.caption || key, loading: "lazy" }));
   if (kind === "file") return show(url ? create("a", { href: url, download: key, text: key }) : create("p", { text: key + " is in the folder of the run" }), ` ${formatCount(item.size)} bytes`);
   try {
-    const text = item.table || item.text !== undefined ? item.text : await (await fetch(url)).text();
+    const text = item.table || item.text !== undefined ? item.text : await loadText(url);
     if (kind === "table") show(...createCells(key, item.table || JSON.parse(text)));
     else show(kind === "html" ? create("iframe", { sandbox: true, srcdoc: POLICY + text, title: key }) : create("pre", { text, tabindex: 0 }));
   } catch {
     show(createHint("cannot show the file"));
   }
+}
+
+async function loadText(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw 0;
+  return answer.text();
 }
 
 function createCells(caption, { columns, data: rows }) {

@@ -9,8 +9,9 @@ use logcore::{StoredMedia, StoredRow};
 
 use crate::{RunError, StoredRun};
 
-/// The most values that are kept; of more, the newest ones.
+/// The most values that are kept, and the most bytes of their lines; of more, the newest ones.
 const MOST_VALUES: usize = 100_000;
+const MOST_BYTES: usize = 64 << 20;
 
 /// The media values of a run; made by [`StoredRun::media`].
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,7 +21,7 @@ pub struct RunMedia {
     /// attempt has superseded is left out.
     pub values: Vec<(u32, StoredMedia)>,
     /// The number of lines that are left out: those that are no media values, and all but the
-    /// newest 100,000.
+    /// newest 100,000 values or 64 MiB.
     pub left_out: u64,
 }
 
@@ -61,6 +62,7 @@ impl StoredRun {
     pub fn media(&self) -> Result<RunMedia, RunError> {
         let superseded = self.manifest.superseded_rows();
         let (mut values, mut left_out) = (VecDeque::new(), 0);
+        let mut bytes = 0;
         for (rank, path) in self.media_files()? {
             let mut lines = Lines::open(&path)?;
             while let Some(line) = lines.next_line()? {
@@ -73,15 +75,16 @@ impl StoredRun {
                 if superseded.contains(&row) {
                     continue;
                 }
-                if values.len() == MOST_VALUES {
-                    values.pop_front();
+                bytes += line.len();
+                values.push_back((rank, value, line.len()));
+                while values.len() > MOST_VALUES || (bytes > MOST_BYTES && values.len() > 1) {
+                    bytes -= values.pop_front().map_or(0, |(.., length)| length);
                     left_out += 1;
                 }
-                values.push_back((rank, value));
             }
         }
         Ok(RunMedia {
-            values: values.into(),
+            values: values.into_iter().map(|(rank, value, _)| (rank, value)).collect(),
             left_out,
         })
     }

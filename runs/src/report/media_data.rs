@@ -6,7 +6,7 @@ use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use logcore::{MediaContent, StoredMedia};
+use logcore::{MediaContent, MediaDescription, StoredMedia};
 use serde_json::{Value, json};
 
 use crate::StoredRun;
@@ -79,6 +79,18 @@ impl MediaData {
         let mut taken: Vec<BTreeMap<usize, String>> = vec![BTreeMap::new(); all.len()];
         let mut left = room.saturating_sub(2);
         for (_, group, at) in turns {
+            // The content of an image takes four bytes for three.
+            let bytes = match &all[group][at].description {
+                MediaDescription {
+                    file: Some(file),
+                    content: MediaContent::Image { .. },
+                    ..
+                } => file.size / 3 * 4,
+                _ => 0,
+            };
+            if source == MediaSource::Inline && bytes > left as u64 {
+                continue;
+            }
             let Ok(value) = item(run, all[group][at], source) else {
                 continue;
             };

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 
 use crate::StoredRun;
 use crate::curve::CurveSet;
-use crate::media::MEDIA_INDEX;
 use crate::report::ReportFacts;
 use crate::report::curve_data::{encode, encoded_len, whole_len};
 use crate::report::media_data::{MediaData, MediaSource};
@@ -312,7 +311,7 @@ fn fill_media<R: Borrow<StoredRun>>(
     room: usize,
     notes: &mut Notes,
 ) {
-    let has_media = |run: &R| run.borrow().dir.join(MEDIA_INDEX).symlink_metadata().is_ok();
+    let has_media = |run: &R| run.borrow().media_files().is_ok_and(|files| !files.is_empty());
     let mut waiting = runs.iter().filter(|run| has_media(run)).count();
     let (mut left, mut all, mut left_out) = (room, 0, 0);
     for (run, part) in runs.iter().zip(parts).filter(|(run, _)| has_media(run)) {
