@@ -176,6 +176,11 @@ impl Message {
         })
     }
 
+    /// Returns `true` for a message of an earlier attempt.
+    pub(crate) fn is_left(&self) -> bool {
+        self.number == 0
+    }
+
     fn new(kind: MessageKind, title: &str, text: &str, level: AlertLevel) -> Self {
         Self {
             number: 0,

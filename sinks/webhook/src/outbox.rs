@@ -1,6 +1,8 @@
 //! The messages that wait, which a sink and its thread share.
 
 use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use logcore::sync::lock;
@@ -14,7 +16,6 @@ const MOST_WAITING: usize = 100;
 /// The messages that wait, in order.
 pub(crate) struct Outbox {
     state: Mutex<OutboxState>,
-    file: StateFile,
 }
 
 /// The state behind the lock.
@@ -24,6 +25,7 @@ struct OutboxState {
     left_out: u64,
     /// The state that is on disk, or will be.
     saved: SavedState,
+    file: StateFile,
     /// `true` from the end of the run on: what waits is on disk, too.
     is_closed: bool,
 }
@@ -36,10 +38,30 @@ impl Outbox {
                 waiting: waiting.into(),
                 left_out: 0,
                 saved,
+                file,
                 is_closed: false,
             }),
-            file,
         }
+    }
+
+    /// Takes the messages that earlier attempts have left, before any other. Their files go once the own one has the
+    /// messages, so that a kill at any moment loses none.
+    pub(crate) fn take_left(&self, run_dir: &Path) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        let left = StateFile::lock_left(run_dir, &state.saved.source, &state.saved.destination);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let (files, messages): (Vec<_>, Vec<_>) = left.into_iter().unzip();
+        state.waiting = messages.into_iter().flatten().collect();
+        if let Err(error) = save(&mut state) {
+            state.waiting.clear();
+            return Err(error);
+        }
+        for mut file in files {
+            file.remove();
+        }
+        Ok(())
     }
 
     /// Adds a message. Returns `false` if there is no room; the end of a run always has room.
@@ -53,9 +75,20 @@ impl Outbox {
         true
     }
 
-    /// Returns copies of the messages that wait.
-    pub(crate) fn waiting(&self) -> Vec<Message> {
-        lock(&self.state).waiting.iter().cloned().collect()
+    /// Returns the number of messages that wait.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.state).waiting.len()
+    }
+
+    /// Returns copies of the messages that wait and are not on disk.
+    pub(crate) fn waiting_in_memory(&self) -> Vec<Message> {
+        let state = lock(&self.state);
+        state
+            .waiting
+            .iter()
+            .filter(|message| !message.is_left())
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -67,9 +100,14 @@ impl Outbox {
         lock(&self.state).saved.sent
     }
 
-    /// Returns the file of the state.
-    pub(crate) fn file(&self) -> &StateFile {
-        &self.file
+    /// Returns the path of the state for people.
+    pub(crate) fn path(&self) -> PathBuf {
+        lock(&self.state).file.path()
+    }
+
+    /// Returns the path of the state in the folder of the run.
+    pub(crate) fn relative_path(&self) -> PathBuf {
+        lock(&self.state).file.relative_path().to_owned()
     }
 
     /// Returns the first message.
@@ -78,13 +116,15 @@ impl Outbox {
     }
 
     /// Replaces several messages by their digest, and returns the number of calls in it; 0 if there
-    /// are not several. The end of a run stays what it is.
+    /// are not several. The end of a run stays what it is. Messages of an earlier attempt, which are
+    /// on disk, have a digest of their own.
     pub(crate) fn sum_up(&self) -> u64 {
         let mut state = lock(&self.state);
+        let is_left = state.waiting.front().is_some_and(Message::is_left);
         let summable = state
             .waiting
             .iter()
-            .take_while(|message| message.kind != MessageKind::End);
+            .take_while(|message| message.kind != MessageKind::End && message.is_left() == is_left);
         let count = summable.clone().count();
         if count < 2 && state.left_out == 0 {
             return 0;
@@ -92,7 +132,7 @@ impl Outbox {
         let Some(digest) = Message::digest(summable.clone(), state.left_out) else {
             return 0;
         };
-        let calls = summable.filter(|message| message.number > 0 && message.kind != MessageKind::Digest);
+        let calls = summable.filter(|message| !message.is_left() && message.kind != MessageKind::Digest);
         let calls = calls.count() as u64;
         state.waiting.drain(..count);
         state.waiting.push_front(digest);
@@ -101,30 +141,31 @@ impl Outbox {
     }
 
     /// Removes the first message, which needs no further try, and saves that.
-    pub(crate) fn remove_first(&self) -> std::io::Result<()> {
+    pub(crate) fn remove_first(&self) -> io::Result<()> {
         let mut state = lock(&self.state);
         if let Some(message) = state.waiting.pop_front() {
             state.saved.sent = state.saved.sent.max(message.number);
         }
-        self.save(&mut state)
+        save(&mut state)
     }
 
     /// Saves what waits, because the ring of the run is about to go.
-    pub(crate) fn close(&self) -> std::io::Result<()> {
+    pub(crate) fn close(&self) -> io::Result<()> {
         let mut state = lock(&self.state);
         state.is_closed = true;
-        self.save(&mut state)
+        save(&mut state)
     }
+}
 
-    fn save(&self, state: &mut OutboxState) -> std::io::Result<()> {
-        if state.is_closed && state.waiting.is_empty() {
-            self.file.remove();
-            return Ok(());
-        }
-        state.saved.unsent = match state.is_closed {
-            true => state.waiting.iter().cloned().collect(),
-            false => Vec::new(),
-        };
-        self.file.save(&state.saved)
+fn save(state: &mut OutboxState) -> io::Result<()> {
+    if state.is_closed && state.waiting.is_empty() {
+        state.file.remove();
+        return Ok(());
     }
+    let unsent = state
+        .waiting
+        .iter()
+        .filter(|message| state.is_closed || message.is_left());
+    state.saved.unsent = unsent.cloned().collect();
+    state.file.save(&state.saved)
 }

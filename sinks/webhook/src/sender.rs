@@ -128,7 +128,7 @@ impl Sender {
             Ok(()) => {}
             Err(error) if error.is_of_item() => {
                 self.control
-                    .drop_calls("refused by the server", u64::from(message.number > 0));
+                    .drop_calls("refused by the server", u64::from(!message.is_left()));
                 let text = format!("webhook: skipping the message `{}`: {error}", message.title);
                 self.control.print_notice("message refused", &text);
             }

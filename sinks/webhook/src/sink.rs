@@ -1,6 +1,7 @@
 //! The sink `webhook`.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub struct WebhookSink {
     /// Whether the end of the logger is a message.
     has_end: bool,
     outbox: Arc<Outbox>,
+    run_dir: PathBuf,
     control: Arc<DeliveryControl>,
     books: SpoolBooks,
     /// Number of accepted calls.
@@ -59,6 +61,7 @@ struct WebhookResumeState {
     records: RecordChoice,
     has_end: bool,
     calls: u64,
+    /// The messages that wait, without those of earlier attempts, which the file has.
     waiting: Vec<Message>,
     /// The file of the state, relative to the folder of the run.
     file: PathBuf,
@@ -73,8 +76,6 @@ impl WebhookSink {
         } = options.resolve()?;
         let source = Source::of(context);
         let fingerprint = destination.fingerprint();
-        // Nothing is left over in a folder that nobody else had.
-        let left = StateFile::take_left(context.log_dir(), &source, &fingerprint);
         let saved = SavedState {
             source: source.clone(),
             destination: fingerprint,
@@ -86,7 +87,8 @@ impl WebhookSink {
             has_end: has_end && context.ranks().is_first() && source.logger == source.run,
             source,
             records,
-            outbox: Arc::new(Outbox::new(left, saved, StateFile::new(context.log_dir()))),
+            outbox: Arc::new(Outbox::new(Vec::new(), saved, StateFile::new(context.log_dir()))),
+            run_dir: context.log_dir().to_owned(),
             control: new_control(),
             books: SpoolBooks::default(),
             calls: 0,
@@ -98,12 +100,15 @@ impl WebhookSink {
     /// Continues the delivery of a killed process.
     fn recover(state: WebhookResumeState, context: &BuildContext<'_>) -> Result<Self, SinkError> {
         context.resolve_beneath(&state.file)?;
-        let file = StateFile::at(context.log_dir(), &state.file);
-        let sent = file.load()?.sent;
-        let waiting = state
-            .waiting
-            .into_iter()
-            .filter(|message| message.number == 0 || message.number > sent);
+        let mut file = StateFile::at(context.log_dir(), &state.file);
+        // Children of the killed process may have inherited the lock.
+        if !file.lock()? && !context.is_for_dead_process() {
+            return Err(io::Error::from(io::ErrorKind::ResourceBusy).into());
+        }
+        let on_disk = file.load()?;
+        let sent = on_disk.sent;
+        let left = on_disk.unsent.into_iter().filter(Message::is_left);
+        let waiting = state.waiting.into_iter().filter(|message| message.number > sent);
         let saved = SavedState {
             source: state.source.clone(),
             destination: state.destination.clone(),
@@ -120,7 +125,8 @@ impl WebhookSink {
             source: state.source,
             records: state.records,
             has_end: state.has_end,
-            outbox: Arc::new(Outbox::new(waiting.collect(), saved, file)),
+            outbox: Arc::new(Outbox::new(left.chain(waiting).collect(), saved, file)),
+            run_dir: context.log_dir().to_owned(),
             control,
             books: SpoolBooks::default(),
             calls: state.calls,
@@ -183,10 +189,15 @@ impl Sink for WebhookSink {
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {
         self.control.set_notices(notices.clone());
-        match self.outbox.is_empty() || self.is_recovered {
-            true => Ok(()),
-            false => self.start_sending(),
+        if self.is_recovered {
+            return Ok(());
         }
+        // Not before, because a sink may be built only to try a config.
+        let taken = self.outbox.take_left(&self.run_dir);
+        if !self.outbox.is_empty() {
+            self.start_sending()?;
+        }
+        taken.map_err(|error| SinkError::from(error).doing("take over the messages of an earlier attempt"))
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), SinkError> {
@@ -208,8 +219,8 @@ impl Sink for WebhookSink {
             records: self.records,
             has_end: self.has_end,
             calls: self.calls,
-            waiting: self.outbox.waiting(),
-            file: self.outbox.file().relative_path().to_owned(),
+            waiting: self.outbox.waiting_in_memory(),
+            file: self.outbox.relative_path(),
         })
     }
 
@@ -239,8 +250,8 @@ impl Sink for WebhookSink {
         if self.destination.is_none() {
             let text = format!(
                 "webhook: {} of a killed run are not sent, because this start has no such webhook; they are in {}",
-                messages(self.outbox.waiting().len()),
-                self.outbox.file().path().display()
+                messages(self.outbox.len()),
+                self.outbox.path().display()
             );
             self.control.print_notice("not sent", &text);
         }
@@ -258,12 +269,12 @@ impl Sink for WebhookSink {
         let books = self.books.clone();
         Some(Box::new(move |deadline| {
             control.wait_until_finished(deadline);
-            let left = outbox.waiting().len();
+            let left = outbox.len();
             let result = match (left, control.current_error()) {
                 (0, _) => Ok(()),
                 (left, error) => {
                     let cause = error.map_or_else(|| "no time was left".to_owned(), |error| error.to_string());
-                    let place = outbox.file().path();
+                    let place = outbox.path();
                     let text = format!(
                         "{} are not sent: {cause}; they are in {}",
                         messages(left),

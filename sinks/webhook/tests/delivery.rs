@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use logcore::log::Level;
 use logcore::{
     Alert, AlertLevel, BuildContext, Deadline, EventKind, LogConfig, LoggerEnd, LoggerSummary, Notices, Record,
-    RunInfo, Sink, SinkBooks, SinkError, StopFlag, registry,
+    ResumePoint, RunInfo, Sink, SinkBooks, SinkError, StopFlag, registry,
 };
 use logcore_webhook as _;
 use serde_json::{Value, json};
@@ -30,19 +30,18 @@ impl Hook {
     }
 
     fn start_attempt(folder: &Path, url: &str, options: Value, attempt: u32) -> Self {
-        let mut all = json!({"url": format!("{url}/{SECRET}")});
-        all.as_object_mut()
-            .unwrap()
-            .extend(options.as_object().unwrap().clone());
-        let config = LogConfig {
-            name: "trainer".into(),
-            log_dir: folder.into(),
-            ..LogConfig::default()
-        };
+        Self::of(build(folder, &options_of(url, options), attempt))
+    }
+
+    /// Starts what the next process recovers of a killed one.
+    fn recover(folder: &Path, url: &str, point: &ResumePoint) -> Self {
+        let config = config(folder, options_of(url, json!({"end": false})));
         let stop = StopFlag::default();
-        let run = RunInfo::new("k3v9q2ab", "trainer", folder, attempt);
-        let context = BuildContext::new(&config, &stop).with_run(&run);
-        let mut sink = registry::build_sink("webhook", &all, &context).unwrap();
+        let context = BuildContext::new(&config, &stop).for_dead_process();
+        Self::of(registry::recover_sink("webhook", point.text(), &context).unwrap())
+    }
+
+    fn of(mut sink: Box<dyn Sink>) -> Self {
         let notices = Arc::<Mutex<Vec<String>>>::default();
         let lines = Arc::clone(&notices);
         let print = move |_: &str, text: &str| lines.lock().unwrap().push(text.to_owned());
@@ -71,6 +70,58 @@ impl Hook {
         let notices = self.notices.lock().unwrap().clone();
         assert!(!notices.iter().any(|line| line.contains(SECRET)), "{notices:?}");
         notices
+    }
+}
+
+fn config(folder: &Path, options: Value) -> LogConfig {
+    LogConfig {
+        name: "trainer".into(),
+        log_dir: folder.into(),
+        sinks: [("webhook".to_owned(), options)].into(),
+        ..LogConfig::default()
+    }
+}
+
+fn options_of(url: &str, further: Value) -> Value {
+    let mut all = json!({"url": format!("{url}/{SECRET}")});
+    all.as_object_mut()
+        .unwrap()
+        .extend(further.as_object().unwrap().clone());
+    all
+}
+
+fn build(folder: &Path, options: &Value, attempt: u32) -> Box<dyn Sink> {
+    let (config, stop) = (config(folder, options.clone()), StopFlag::default());
+    let run = RunInfo::new("k3v9q2ab", "trainer", folder, attempt);
+    let context = BuildContext::new(&config, &stop).with_run(&run);
+    registry::build_sink("webhook", options, &context).unwrap()
+}
+
+/// Copies the files of a sink, as they are after a kill: nobody has a lock.
+fn copy_as_killed(folder: &Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    std::fs::create_dir(copy.path().join("webhook")).unwrap();
+    for file in std::fs::read_dir(folder.join("webhook")).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), copy.path().join("webhook").join(file.file_name())).unwrap();
+    }
+    copy
+}
+
+/// Leaves an alert, "left", in the folder of a run whose server is down.
+fn leave_a_message(folder: &Path, server: &HttpServer) {
+    server.answer(|_, _| HttpAnswer::status(503, ""));
+    let mut hook = Hook::start(folder, &server.url(), json!({"end": false}));
+    hook.alert("left").unwrap();
+    give_up(hook, folder);
+}
+
+/// Ends a sink whose server is down, with its thread.
+fn give_up(mut hook: Hook, folder: &Path) {
+    assert!(hook.finish(Duration::from_millis(100)).1.is_err());
+    drop(hook);
+    for file in std::fs::read_dir(folder.join("webhook")).unwrap().map(Result::unwrap) {
+        // The thread of the sink has the lock until it ends.
+        std::fs::File::open(file.path()).unwrap().lock().unwrap();
     }
 }
 
@@ -287,6 +338,7 @@ fn a_resumed_run_sends_what_the_earlier_attempt_left() {
     let mut hook = Hook::start(folder.path(), &server.url(), json!({}));
     hook.alert("left").unwrap();
     assert!(hook.finish(Duration::from_secs(1)).1.is_err());
+    drop(hook);
     server.answer(|_, _| HttpAnswer::ok());
 
     let mut other = Hook::start_attempt(folder.path(), &server.url(), json!({"kind": "slack", "end": false}), 1);
@@ -300,6 +352,90 @@ fn a_resumed_run_sends_what_the_earlier_attempt_left() {
     result.unwrap();
     assert_eq!(titles(&server.accepted()), ["left", "trainer finished"]);
     assert_eq!(books.accepted, 0, "they are in the books of the attempt that took them");
+    assert!(!folder.path().join("webhook").exists());
+}
+
+#[test]
+fn a_sink_that_only_tries_a_config_leaves_what_was_left() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    leave_a_message(folder.path(), &server);
+    server.answer(|_, _| HttpAnswer::ok());
+    drop(build(folder.path(), &options_of(&server.url(), json!({})), 2));
+    let mut next = Hook::start_attempt(folder.path(), &server.url(), json!({"end": false}), 2);
+    next.finish(soon()).1.unwrap();
+    assert_eq!(titles(&server.accepted()), ["left"]);
+}
+
+#[test]
+fn a_kill_after_the_start_keeps_what_was_left() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    leave_a_message(folder.path(), &server);
+    let mut hook = Hook::start_attempt(folder.path(), &server.url(), json!({"end": false}), 2);
+    let point = hook.sink.resume_point().unwrap();
+    hook.alert("own").unwrap();
+    let killed = copy_as_killed(folder.path());
+    give_up(hook, folder.path());
+    // The ring was not saved before the kill.
+    server.answer(|_, _| HttpAnswer::ok());
+    let again = copy_as_killed(killed.path());
+    let mut next = Hook::start_attempt(again.path(), &server.url(), json!({"end": false}), 3);
+    next.finish(soon()).1.unwrap();
+    assert_eq!(titles(&server.accepted()), ["left"]);
+    // The ring was saved.
+    let mut recovered = Hook::recover(killed.path(), &server.url(), &point);
+    recovered.alert("own").unwrap();
+    recovered.finish(soon()).1.unwrap();
+    assert_eq!(titles(&server.accepted())[1..], ["left", "own"]);
+    assert!(!killed.path().join("webhook").exists());
+}
+
+#[test]
+fn a_left_message_that_was_sent_before_a_kill_is_not_sent_again() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    leave_a_message(folder.path(), &server);
+    let mut hook = Hook::start_attempt(folder.path(), &server.url(), json!({"end": false}), 2);
+    hook.alert("own").unwrap();
+    let point = hook.sink.resume_point().unwrap();
+    server.answer(|_, request| match titles(std::slice::from_ref(request))[0].as_str() {
+        "left" => HttpAnswer::ok(),
+        _ => HttpAnswer::status(503, ""),
+    });
+    // The state is saved before the second message is sent.
+    server.wait_until(|requests| titles(requests).last().is_some_and(|title| title == "own"));
+    let killed = copy_as_killed(folder.path());
+    give_up(hook, folder.path());
+    server.answer(|_, _| HttpAnswer::ok());
+    let before = server.accepted().len();
+    Hook::recover(killed.path(), &server.url(), &point)
+        .finish(soon())
+        .1
+        .unwrap();
+    assert_eq!(titles(&server.accepted()[before..]), ["own"]);
+}
+
+#[test]
+fn messages_that_a_recovery_still_sends_are_not_sent_by_the_new_attempt() {
+    let (server, first) = (HttpServer::accepting(), TempDir::new().unwrap());
+    server.answer(|_, _| HttpAnswer::status(503, ""));
+    let mut hook = Hook::start(first.path(), &server.url(), json!({"end": false}));
+    hook.alert("one").unwrap();
+    let point = hook.sink.resume_point().unwrap();
+    give_up(hook, first.path());
+    let folder = TempDir::new().unwrap();
+    let mut recovered = Hook::recover(folder.path(), &server.url(), &point);
+    // Returns after a second; the thread goes on.
+    recovered.sink.finish(Deadline::after(Duration::ZERO)).unwrap();
+    let mut next = Hook::start_attempt(folder.path(), &server.url(), json!({"end": false}), 2);
+    next.alert("two").unwrap();
+    server.answer(|_, _| HttpAnswer::ok());
+    next.finish(soon()).1.unwrap();
+    server.wait_until(|requests| requests.iter().filter(|request| request.accepted).count() >= 2);
+    recovered.sink.pending_delivery().unwrap()(Deadline::after(soon()))
+        .1
+        .unwrap();
+    let mut accepted = titles(&server.accepted());
+    accepted.sort();
+    assert_eq!(accepted, ["one", "two"]);
     assert!(!folder.path().join("webhook").exists());
 }
 
