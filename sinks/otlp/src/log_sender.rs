@@ -25,6 +25,8 @@ const COLLECT: Duration = Duration::from_secs(1);
 /// Sends the records of a spool until the run has ended.
 pub(crate) struct LogSender {
     pub(crate) spool: Arc<Mutex<Spool>>,
+    /// Further spools of earlier attempts, which go first.
+    pub(crate) left: Vec<Mutex<Spool>>,
     pub(crate) control: Arc<DeliveryControl>,
     pub(crate) endpoint: Endpoint,
     pub(crate) resource: Resource,
@@ -54,29 +56,59 @@ impl LogSender {
             control: Arc::clone(&self.control),
             lane: Lane::Rows,
         };
+        for left in &self.left {
+            self.send_left(&client, left)?;
+        }
         loop {
             // The end comes after the last record.
             let is_ending = self.control.is_ending();
-            if !self.send_part(&client)? {
-                if is_ending {
-                    return Ok(());
-                }
-                self.control.wait_for_work(Deadline::after(COLLECT));
+            if let Some(reached) = self.send_part(&client, &self.spool)? {
+                self.control.set_position(DeliveryPosition { reached, missing: 0 });
+                continue;
             }
+            if is_ending {
+                return Ok(());
+            }
+            self.control.wait_for_work(Deadline::after(COLLECT));
         }
     }
 
-    /// Sends the next records. Returns `false` if there are none.
-    fn send_part(&self, client: &RetryingClient<OtlpClient>) -> Result<bool, DeliveryError> {
+    /// Sends the records of an earlier attempt, and empties their spool.
+    fn send_left(&self, client: &RetryingClient<OtlpClient>, left: &Mutex<Spool>) -> Result<(), DeliveryError> {
+        loop {
+            match self.send_part(client, left) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                // The records of this attempt do not depend on that spool.
+                Err(error) if error.kind() == DeliveryErrorKind::Unreadable => {
+                    self.control
+                        .print_notice("left records", &format!("OpenTelemetry: {error}"));
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Err(error) = lock(left).empty() {
+            let text = format!("OpenTelemetry: cannot empty a spool whose records are sent: {error}");
+            self.control.print_notice("left records", &text);
+        }
+        Ok(())
+    }
+
+    /// Sends the next records of a spool, and returns the position behind them. `None` if there are
+    /// no records.
+    fn send_part(
+        &self,
+        client: &RetryingClient<OtlpClient>,
+        spool: &Mutex<Spool>,
+    ) -> Result<Option<u64>, DeliveryError> {
         let unreadable = |error: io::Error| {
             let text = format!("cannot read the spool of records: {error}");
             DeliveryError::permanent(DeliveryErrorKind::Unreadable, text)
         };
-        let part = lock(&self.spool)
-            .next_part(MOST_BYTES, MOST_RECORDS)
-            .map_err(unreadable)?;
+        let part = lock(spool).next_part(MOST_BYTES, MOST_RECORDS).map_err(unreadable)?;
         if part.records.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         // A record that another program has damaged is left out.
         let records = part
@@ -93,17 +125,13 @@ impl LogSender {
             Err(error) if error.is_of_item() => self.refuse(count, &error.to_string()),
             Err(error) => return Err(error),
         }
-        let saved = lock(&self.spool).set_sent(part.end);
+        let saved = lock(spool).set_sent(part.end);
         if let Err(error) = saved {
             let text =
                 format!("OpenTelemetry: cannot note on disk what is sent: {error}; after a kill, records may repeat");
             self.control.print_notice("position", &text);
         }
-        self.control.set_position(DeliveryPosition {
-            reached: part.end,
-            missing: 0,
-        });
-        Ok(true)
+        Ok(Some(part.end))
     }
 
     fn request(&self, log_records: Vec<LogRecord>) -> LogsRequest {

@@ -27,6 +27,9 @@ use crate::spool::{NoRoom, Spool};
 
 /// The folder of the spools, in that of the run.
 const FOLDER: &str = "otlp";
+/// The greatest number of spools of a logger and rank. Each resume while an earlier sender still
+/// waits for the receiver needs one more.
+const MOST_SPOOLS: u32 = 9;
 /// Reason of records without a spool.
 const NOT_OPEN: &str = "spool not open";
 /// Time before a spool that could not be opened is opened again.
@@ -69,6 +72,8 @@ struct Logs {
     longest: u64,
     /// `None` before the start, and while it cannot be opened.
     spool: Option<Arc<Mutex<Spool>>>,
+    /// Further spools of earlier attempts, until the thread has them.
+    left: Vec<Mutex<Spool>>,
     /// After a failure, the spool is not opened again before this time.
     opens_at: Option<Instant>,
     control: Arc<DeliveryControl>,
@@ -146,6 +151,7 @@ impl OtlpSink {
                 path: state.path,
                 longest: state.longest,
                 spool: Some(Arc::new(Mutex::new(spool))),
+                left: Vec::new(),
                 opens_at: None,
                 control,
                 books,
@@ -178,6 +184,7 @@ impl Logs {
             path: spool_path(context),
             longest: settings.spool_bytes,
             spool: None,
+            left: Vec::new(),
             opens_at: None,
             control: new_control(),
             books: SpoolBooks::default(),
@@ -198,11 +205,13 @@ impl Logs {
                 .doing(doing)
                 .with_reason(NOT_OPEN));
         }
+        let usual = self.path.clone();
         let opened = self
-            .open_free_spool()
+            .open_free_spool(&usual)
             .map_err(|error| SinkError::from(error).doing(doing).with_reason(NOT_OPEN));
         let spool = opened.inspect_err(|_| self.opens_at = Some(Instant::now() + REOPEN))?;
-        let has_left = spool.sent() < spool.written();
+        self.open_left_spools(&usual);
+        let has_left = spool.sent() < spool.written() || !self.left.is_empty();
         let spool = Arc::new(Mutex::new(spool));
         self.spool = Some(Arc::clone(&spool));
         if has_left {
@@ -211,18 +220,36 @@ impl Logs {
         Ok(spool)
     }
 
-    /// Opens the spool, or another one if another process or an earlier sink still has it.
-    fn open_free_spool(&mut self) -> io::Result<Spool> {
-        let usual = self.path.clone();
-        for number in 2..10 {
-            match Spool::open(&self.run_dir, &self.path, self.longest) {
+    /// Opens the usual spool, or another one if another process or an earlier sink still has it.
+    fn open_free_spool(&mut self, usual: &Path) -> io::Result<Spool> {
+        for path in possible_paths(usual) {
+            match Spool::open(&self.run_dir, &path, self.longest) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
-                opened => return opened,
+                Ok(spool) => {
+                    self.path = path;
+                    return Ok(spool);
+                }
+                error => return error,
             }
-            let stem = usual.file_stem().unwrap_or_default().to_string_lossy();
-            self.path = usual.with_file_name(format!("{stem}-{number}.spool"));
         }
         Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// Opens the spools of earlier attempts that found the usual one busy.
+    fn open_left_spools(&mut self, usual: &Path) {
+        for path in possible_paths(usual).filter(|path| *path != self.path) {
+            match Spool::open_left(&self.run_dir, &path) {
+                Ok(left) => self.left.extend(left.map(Mutex::new)),
+                Err(error) => {
+                    let place = self.run_dir.join(&path);
+                    let text = format!(
+                        "{NAME}: cannot open a spool of records: {error}; they are in {}",
+                        place.display()
+                    );
+                    self.control.print_notice("left records", &text);
+                }
+            }
+        }
     }
 
     fn take(&mut self, record: &Record<'_>, step: Option<u64>) -> Result<(), SinkError> {
@@ -277,6 +304,7 @@ impl Logs {
         if !self.is_sending {
             let sender = LogSender {
                 spool: Arc::clone(spool),
+                left: std::mem::take(&mut self.left),
                 control: Arc::clone(&self.control),
                 endpoint: endpoint.clone(),
                 resource: resource::with_attributes(&self.attributes),
@@ -528,6 +556,14 @@ fn spool_path(context: &BuildContext<'_>) -> PathBuf {
     }
     let file = FileRank::from_config(context.config()).file_name(&format!("{name}.spool"));
     Path::new(FOLDER).join(file)
+}
+
+/// Returns the paths that a spool may have: `otlp/logs.spool`, `otlp/logs~2.spool` and so on. No
+/// name of a logger has a tilde.
+fn possible_paths(usual: &Path) -> impl Iterator<Item = PathBuf> {
+    let stem = usual.file_stem().unwrap_or_default().to_string_lossy();
+    let further = (2..=MOST_SPOOLS).map(move |number| usual.with_file_name(format!("{stem}~{number}.spool")));
+    std::iter::once(usual.to_owned()).chain(further)
 }
 
 /// Returns the number of a level: that of `ERROR` is 1, that of `TRACE` 5.

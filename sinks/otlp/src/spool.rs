@@ -90,6 +90,19 @@ impl Spool {
         Ok(spool)
     }
 
+    /// Opens a further spool of earlier attempts. `None` if there is none with records that are not
+    /// sent, or if another process or sink has the spool.
+    pub(crate) fn open_left(run_dir: &Path, path: &Path) -> io::Result<Option<Self>> {
+        match Folder::open(run_dir).and_then(|folder| folder.open_file(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => drop(found?),
+        }
+        match Self::open(run_dir, path, 0) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(None),
+            opened => Ok(Some(opened?).filter(|spool| spool.sent < spool.written)),
+        }
+    }
+
     /// Opens the spool of a killed process, whose calls behind `position` come again.
     pub(crate) fn recover(run_dir: &Path, path: &Path, position: u64, longest: u64) -> io::Result<Self> {
         if position > MOST {
@@ -222,6 +235,11 @@ impl Spool {
     pub(crate) fn set_sent(&mut self, position: u64) -> io::Result<()> {
         self.sent = position;
         save_position(&self.folder, &self.position_path(), &SavedPosition { sent: position })
+    }
+
+    /// Empties a spool whose records are sent.
+    pub(crate) fn empty(&mut self) -> io::Result<()> {
+        self.begin_at(self.written)
     }
 
     /// Returns the path of the file that has the position: `logs.json` for `logs.spool`.

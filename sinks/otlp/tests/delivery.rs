@@ -288,6 +288,45 @@ fn a_resumed_run_sends_what_was_left() {
 }
 
 #[test]
+fn a_resumed_run_sends_what_was_left_while_the_usual_spool_was_busy() {
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    server.answer(|_, _| HttpAnswer::status(503, ""));
+    // As the recovery of a killed process, while the receiver is away.
+    let busy = Export::start(folder.path(), &server, json!({}));
+    let mut second = Export::start(folder.path(), &server, json!({}));
+    second.log("left").unwrap();
+    let mut third = Export::start(folder.path(), &server, json!({}));
+    third.log("left later").unwrap();
+    for mut export in [second, third] {
+        assert!(export.finish(Duration::from_millis(100)).1.is_err());
+    }
+    drop(busy);
+    let spools = ["otlp/logs~2.spool", "otlp/logs~3.spool"].map(|spool| folder.path().join(spool));
+    for spool in &spools {
+        // The thread of a sink has the lock until it ends.
+        std::fs::File::open(spool).unwrap().lock().unwrap();
+    }
+    server.answer(|_, _| HttpAnswer::ok());
+    for message in ["new", "newest"] {
+        let mut next = Export::start(folder.path(), &server, json!({}));
+        next.log(message).unwrap();
+        let (books, result) = next.finish(soon());
+        result.unwrap();
+        assert_eq!((books.accepted, books.delivered), (1, 1));
+        drop(next);
+        // The thread has the lock for a moment more.
+        std::fs::File::open(folder.path().join("otlp/logs.spool"))
+            .unwrap()
+            .lock()
+            .unwrap();
+    }
+    assert_eq!(accepted(&server), ["left", "left later", "new", "newest"]);
+    for spool in &spools {
+        assert_eq!(std::fs::metadata(spool).unwrap().len(), 16, "only the head is left");
+    }
+}
+
+#[test]
 fn a_killed_process_loses_no_record() {
     let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
     let first = TempDir::new().unwrap();
