@@ -25,11 +25,9 @@ impl OtlpClient {
         if let Some(pem) = &endpoint.certificates {
             settings = settings.authorities(pem.clone());
         }
-        let values = endpoint.headers.values().filter_map(|value| value.to_str().ok());
-        let password = endpoint.url.password().map(str::to_owned);
         Ok(Self {
             http: HttpClient::start(name, &settings)?,
-            secrets: SecretFilter::new(values.map(str::to_owned).chain(password)),
+            secrets: collect_secrets(endpoint),
             endpoint: endpoint.clone(),
         })
     }
@@ -53,7 +51,11 @@ impl OtlpClient {
                 return Err(DeliveryError::temporary(DeliveryErrorKind::NotUnderstood, text));
             }
             let reply = ExportReply::decode(reply.bytes()).unwrap_or_default();
-            return Ok(reply.partial_success.unwrap_or_default());
+            let refused = reply.partial_success.unwrap_or_default();
+            return Ok(PartialSuccess {
+                error_message: self.secrets.hide(&refused.error_message),
+                ..refused
+            });
         }
         let status = reply.status.as_u16();
         if reply.status.is_redirection() {
@@ -74,6 +76,18 @@ impl OtlpClient {
             _ => error,
         })
     }
+}
+
+/// Returns the values of the headers, also without the scheme of `Bearer abc`, and the login in the
+/// address. A receiver may repeat each of them in a reply.
+fn collect_secrets(endpoint: &Endpoint) -> SecretFilter {
+    let values = endpoint.headers.values().filter_map(|value| value.to_str().ok());
+    let forms = values.flat_map(|value| {
+        let without_scheme = value.trim().split_once(' ').map(|(_, rest)| rest.trim_start());
+        [Some(value), without_scheme].into_iter().flatten().map(str::to_owned)
+    });
+    // The login in an address has one form, whether the address is that of a proxy or not.
+    SecretFilter::new(forms).with_proxy(endpoint.url.as_str())
 }
 
 fn compress(body: &[u8]) -> Result<Vec<u8>, DeliveryError> {

@@ -327,6 +327,36 @@ fn a_resumed_run_sends_what_was_left_while_the_usual_spool_was_busy() {
 }
 
 #[test]
+fn secrets_that_the_receiver_repeats_are_not_shown() {
+    const LOGIN: &str = "ann:hunter22";
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    let credentials = logcore_delivery::basic_credentials("ann", "hunter22");
+    let why = format!("not with {SECRET}, hunter22 or {credentials}");
+    let partial = PartialReply {
+        partial: Some(Partial { rejected: 1, why }),
+    };
+    let header = "content-type: application/x-protobuf";
+    server.answer(move |_, _| HttpAnswer::Reply(200, header, partial.encode_to_vec()));
+    let options = json!({
+        "endpoint": server.url().replace("//", &format!("//{LOGIN}@")),
+        "headers": {"x-token": format!("Bearer {SECRET}")},
+    });
+    let mut export = Export::start(folder.path(), &server, options);
+    export.log("refused").unwrap();
+    let values = [("memory/gpu", MetricValue::Float(1.0))];
+    export.sink.metrics(&MetricBatch::new("trainer", 1, &values)).unwrap();
+    export.finish(soon()).1.unwrap();
+    let mut notices = export.notices();
+    notices.sort();
+    assert_eq!(
+        notices,
+        ["metrics", "records"].map(|kind| format!(
+            "OpenTelemetry: the receiver refuses {kind}, which are dropped: not with ***, *** or ***"
+        ))
+    );
+}
+
+#[test]
 fn a_killed_process_loses_no_record() {
     let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
     let first = TempDir::new().unwrap();
