@@ -44,8 +44,8 @@ impl Outbox {
         }
     }
 
-    /// Takes the messages that earlier attempts have left, before any other. Their files go once the own one has the
-    /// messages, so that a kill at any moment loses none.
+    /// Takes the messages that earlier attempts have left, before any other. Their files go once the
+    /// own one has the messages, so that a kill at any moment loses none.
     pub(crate) fn take_left(&self, run_dir: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
         let left = StateFile::lock_left(run_dir, &state.saved.source, &state.saved.destination);
