@@ -262,6 +262,8 @@ pub use self::api::metrics::{MetricHandle, Metrics};
 #[cfg(feature = "mlflow")]
 pub use self::api::mlflow;
 pub use self::api::recovery::{recover, recover_trusted};
+#[cfg(feature = "tracing")]
+pub use self::api::tracing;
 #[cfg(feature = "wandb")]
 pub use self::api::wandb;
 pub use self::logger::goals::Goal;

@@ -26,6 +26,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ),
     ("logcore-mlflow", &["logcore", "logcore-delivery"]),
     ("logcore-tensorboard", &["logcore"]),
+    ("logcore-tracing", &["logcore"]),
     ("logcore-otlp", &["logcore", "logcore-delivery"]),
     ("logcore-wandb", &["logcore", "logcore-delivery"]),
     ("logcore-webhook", &["logcore", "logcore-delivery"]),

@@ -206,6 +206,9 @@ pub struct LogConfig {
     /// `true` to write the page of the run at its end: `report.html` in its folder, which any
     /// browser shows. Needs the feature `report` of the facade. Default: off.
     pub report: bool,
+    /// Names of spans of `tracing` whose time is a metric: `time/<name>_ms`, summed for each step.
+    /// Needs the feature `tracing` of the facade. Default: none.
+    pub span_metrics: Vec<String>,
     /// Time limit of `flush`, in seconds. Default: 5.
     pub flush_timeout: f64,
     /// Time limit of `finish`, in seconds. Default: 30.
@@ -441,6 +444,7 @@ impl Default for LogConfig {
             on_full: OnFull::Wait,
             finish_summary: true,
             report: false,
+            span_metrics: Vec::new(),
             flush_timeout: 5.0,
             finish_timeout: 30.0,
         }

@@ -68,6 +68,7 @@ pub(super) struct ConfigFields {
     on_full: OnFull,
     finish_summary: bool,
     report: bool,
+    span_metrics: Vec<String>,
     flush_timeout: f64,
     finish_timeout: f64,
 }

@@ -46,6 +46,11 @@ impl UnifiedLogger {
         &self.inner
     }
 
+    #[cfg(feature = "tracing")]
+    pub(crate) fn shared(&self) -> &Arc<LoggerInner> {
+        &self.inner
+    }
+
     pub(crate) fn borrowing(inner: Arc<LoggerInner>) -> Self {
         Self { inner, _handle: None }
     }

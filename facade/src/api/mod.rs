@@ -11,5 +11,7 @@ pub(crate) mod metrics;
 #[cfg(feature = "mlflow")]
 pub mod mlflow;
 pub(crate) mod recovery;
+#[cfg(feature = "tracing")]
+pub mod tracing;
 #[cfg(feature = "wandb")]
 pub mod wandb;

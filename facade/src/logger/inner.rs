@@ -380,12 +380,27 @@ impl LoggerInner {
     }
 
     fn send(&self, arrival: RecordArrival, record: &log::Record<'_>) {
+        #[cfg(feature = "tracing")]
+        if logcore_tracing::is_installed() {
+            return logcore_tracing::with_span_fields(record, |record| self.log_complete(arrival, record));
+        }
+        self.log_complete(arrival, record);
+    }
+
+    /// Logs a record of a level that some sink wants, with no fields beside its own.
+    pub(crate) fn log_complete(&self, arrival: RecordArrival, record: &log::Record<'_>) {
         self.outcome.count_record(record.level());
         if self.is_filtered.load(Ordering::Acquire) {
             self.filter.load().for_arrival(arrival).log(record);
         } else {
             self.producer().record(arrival, record);
         }
+    }
+
+    /// Returns `true` if the time of spans of this name is a metric.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn has_span_metric(&self, span: &str) -> bool {
+        self.settings.load().config.span_metrics.iter().any(|name| name == span)
     }
 
     /// Changes the level of a sink for records from now on.

@@ -79,6 +79,12 @@ impl MetricRecorder {
         self.table.lock().last_step()
     }
 
+    /// Returns the step of readings that belong to a step and do not start one.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn current_step(&self) -> u64 {
+        self.table.lock().current_step()
+    }
+
     /// Logs the metrics of one call; returns its step, and the goals that it has come closer to.
     pub(crate) fn log<M>(&self, step: StepChoice, metrics: M) -> (u64, Improved)
     where

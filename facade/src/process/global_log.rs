@@ -3,13 +3,15 @@
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use arc_swap::ArcSwap;
-use logcore::log::{self, Log, Metadata, Record};
+use logcore::log::{self, LevelFilter, Log, Metadata, Record};
 use logcore::{is_logging_suppressed, is_same_name};
 use logcore_pipeline::{RecordArrival, RecordOrigin, count_call_after_end, print_notice};
 
 use crate::logger::inner::LoggerInner;
 use crate::process::entered::entered_logger;
 use crate::process::routing_table::RoutingTable;
+#[cfg(feature = "tracing")]
+use crate::process::span_layer::LoggerReceiver;
 
 static ROUTES: LazyLock<ArcSwap<RoutingTable>> = LazyLock::new(ArcSwap::default);
 
@@ -29,11 +31,29 @@ pub(crate) fn withdraw(loggers: &[Arc<LoggerInner>]) {
 
 fn replace(change: impl Fn(&RoutingTable) -> RoutingTable) {
     ROUTES.rcu(|routes| change(routes));
-    let max_level = ROUTES.load().level();
+    let max_level = max_level();
     if install() || max_level > log::max_level() {
         // If the global logger is another crate's, its level must never become less verbose.
         log::set_max_level(max_level);
     }
+    #[cfg(feature = "tracing")]
+    logcore_tracing::note_new_level(max_level);
+}
+
+/// Returns the most verbose level that any logger takes.
+pub(crate) fn max_level() -> LevelFilter {
+    ROUTES.load().level()
+}
+
+/// Calls `give` with the logger for an event of `tracing`. `layered` is the logger of the layer,
+/// which takes what nothing claims.
+#[cfg(feature = "tracing")]
+pub(crate) fn route_event(
+    metadata: &Metadata<'_>,
+    layered: &Arc<LoggerInner>,
+    give: impl FnOnce(&LoggerInner, RecordArrival),
+) {
+    GlobalLog::route(metadata, Some(layered), give);
 }
 
 /// Returns the logger that takes what nothing claims on this thread, panics included.
@@ -78,16 +98,21 @@ fn install() -> bool {
 struct GlobalLog;
 
 impl GlobalLog {
-    /// Calls `give` with the logger for a record, and with the arrival of the record there.
+    /// Calls `give` with the logger for a record, and with the arrival of the record there. If
+    /// `layered` is open, it takes what nothing claims.
     #[inline]
-    fn route<T>(metadata: &Metadata<'_>, give: impl FnOnce(&LoggerInner, RecordArrival) -> T) -> Option<T> {
+    fn route<T>(
+        metadata: &Metadata<'_>,
+        layered: Option<&Arc<LoggerInner>>,
+        give: impl FnOnce(&LoggerInner, RecordArrival) -> T,
+    ) -> Option<T> {
         let routes = ROUTES.load();
         let (target, level) = (metadata.target(), metadata.level());
         if let Some(logger) = routes.above(target) {
             return Some(give(logger, RecordOrigin::Facade.into()));
         }
         let entered = entered_logger();
-        let Some((logger, rule)) = routes.foreign_taker(target, level, entered.as_ref()) else {
+        let Some((logger, rule)) = routes.foreign_taker(target, level, entered.as_ref(), layered) else {
             if let Some(ended) = routes.ended()
                 && ended.would_take(target, level)
                 && !is_logging_suppressed()
@@ -103,11 +128,15 @@ impl GlobalLog {
 
 impl Log for GlobalLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        Self::route(metadata, |logger, arrival| logger.is_enabled(arrival, metadata)).unwrap_or(false)
+        Self::route(metadata, None, |logger, arrival| logger.is_enabled(arrival, metadata)).unwrap_or(false)
     }
 
     fn log(&self, record: &Record<'_>) {
-        Self::route(record.metadata(), |logger, arrival| logger.log(arrival, record));
+        #[cfg(feature = "tracing")]
+        if logcore_tracing::is_echo::<LoggerReceiver>(record) {
+            return;
+        }
+        Self::route(record.metadata(), None, |logger, arrival| logger.log(arrival, record));
     }
 
     fn flush(&self) {

@@ -12,4 +12,6 @@ pub(crate) mod registry;
 mod routing_table;
 mod rust_log;
 pub(crate) mod signals;
+#[cfg(feature = "tracing")]
+pub(crate) mod span_layer;
 pub(crate) mod state;

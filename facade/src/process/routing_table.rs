@@ -121,12 +121,14 @@ impl RoutingTable {
     }
 
     /// Returns the logger for a record that no name claims, and the rule by which the logger takes
-    /// the record. `entered` is the logger of the thread.
+    /// the record. `entered` is the logger of the thread, `layered` that of a layer which gives the
+    /// record.
     pub(crate) fn foreign_taker<'a>(
         &'a self,
         target: &str,
         level: Level,
         entered: Option<&'a Arc<LoggerInner>>,
+        layered: Option<&'a Arc<LoggerInner>>,
     ) -> Option<(&'a Arc<LoggerInner>, LevelRule)> {
         let mut directed = self
             .directed
@@ -144,6 +146,14 @@ impl RoutingTable {
         }
         if let Some(logger) = directed.next() {
             return Some((logger, LevelRule::Usual));
+        }
+        if let Some(layered) = layered.filter(|logger| logger.is_open()) {
+            // The layer was made for this logger, whatever other foreign records the logger takes.
+            let rule = match layered.takes_foreign() {
+                true => layered.foreign_rule(level)?,
+                false => LevelRule::Usual,
+            };
+            return Some((layered, rule));
         }
         let fallback = self.fallback.as_ref()?;
         Some((fallback, fallback.foreign_rule(level)?))
@@ -455,7 +465,7 @@ mod tests {
                 (Some(logger), ..) | (None, None, Some(logger)) => Some(logger),
                 (None, taker, _) => taker.or(fallback).filter(|logger| logger.foreign_rule(level).is_some()),
             };
-            let found = table.foreign_taker(target, level, entered).map(|(logger, _)| logger.name());
+            let found = table.foreign_taker(target, level, entered, None).map(|(logger, _)| logger.name());
             prop_assert_eq!(found, expected.map(|logger| logger.name()));
         }
 

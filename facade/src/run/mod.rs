@@ -115,6 +115,7 @@ impl Runs {
     fn enter_or_try(&self, config: &LogConfig, leaves_files: bool, is_trial: bool) -> Result<RunEntry, ConfigError> {
         let choice = RunChoice::of(config)?;
         page::check(config)?;
+        refuse_absent_spans(config)?;
         let live = self.live.iter().find(|live| is_same(&live.run.root, &config.log_dir));
         let mut entry = match live {
             Some(live) => {
@@ -478,4 +479,15 @@ fn is_same(one: &Path, other: &Path) -> bool {
         || one
             .canonicalize()
             .is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+}
+/// Refuses a config that asks for the times of spans in a build that knows no spans.
+fn refuse_absent_spans(config: &LogConfig) -> Result<(), ConfigError> {
+    match config.span_metrics.first() {
+        Some(name) if !cfg!(feature = "tracing") => Err(ConfigError::new(
+            "span_metrics",
+            name,
+            "switch on the Cargo feature `tracing` of logcore-facade, or leave it empty",
+        )),
+        _ => Ok(()),
+    }
 }

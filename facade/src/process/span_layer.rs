@@ -1,0 +1,91 @@
+//! The loggers as receivers of `tracing`, and its spans as fields of every record.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use logcore::log::{LevelFilter, Metadata};
+use logcore::sync::lock;
+use logcore::{MetricValue, Readings};
+use logcore_tracing::{EventReceiver, GiveRecord};
+
+use crate::Bar;
+use crate::logger::inner::LoggerInner;
+use crate::logger::metric_table::StepChoice;
+use crate::process::global_log;
+
+/// Takes the events and spans of a layer. It does not keep its logger open.
+pub struct LoggerReceiver {
+    logger: Arc<LoggerInner>,
+    /// The time of the spans of a name at the newest step, in seconds.
+    times: Mutex<HashMap<&'static str, SpanTime>>,
+}
+
+#[derive(Default)]
+struct SpanTime {
+    step: u64,
+    seconds: f64,
+}
+
+impl LoggerReceiver {
+    pub(crate) fn new(logger: &Arc<LoggerInner>) -> Self {
+        Self {
+            logger: Arc::clone(logger),
+            times: Mutex::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for LoggerReceiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoggerReceiver")
+            .field("logger", &self.logger.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl EventReceiver for LoggerReceiver {
+    type Bar = Bar;
+
+    fn max_level() -> LevelFilter {
+        global_log::max_level()
+    }
+
+    fn receive_record(&self, metadata: &Metadata<'_>, give: &GiveRecord<'_>) {
+        global_log::route_event(metadata, &self.logger, |logger, arrival| {
+            if logger.is_enabled(arrival, metadata) {
+                give(&mut |record| logger.log_complete(arrival, record));
+            }
+        });
+    }
+
+    fn receive_metrics(&self, step: Option<u64>, metrics: &[(&'static str, MetricValue)]) {
+        let step = step.map_or(StepChoice::Next, StepChoice::At);
+        self.logger.metrics().log(step, metrics.iter().copied());
+    }
+
+    fn is_timed(&self, span: &str) -> bool {
+        self.logger.has_span_metric(span)
+    }
+
+    fn receive_time(&self, span: &'static str, seconds: f64) {
+        let mut times = lock(&self.times);
+        let step = self.logger.metrics().current_step();
+        let time = times.entry(span).or_default();
+        if time.step != step {
+            *time = SpanTime { step, seconds: 0.0 };
+        }
+        time.seconds += seconds;
+        // The row of a step keeps the last value, which is the whole sum.
+        let mut readings = Readings::default();
+        readings.push(format!("time/{span}_ms"), time.seconds * 1e3);
+        self.logger.metrics().log_readings(&[readings]);
+    }
+
+    fn start_bar(&self, total: u64, description: &str) -> Self::Bar {
+        Bar::new(self.logger.start_bar(total, description))
+    }
+
+    fn advance_bar(bar: &Self::Bar, n: u64) {
+        bar.advance(n);
+    }
+}
