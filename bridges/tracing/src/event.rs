@@ -1,6 +1,5 @@
 //! An event as a record, and as metrics.
 
-use std::cell::Cell;
 use std::fmt;
 
 use log::Record;
@@ -8,7 +7,7 @@ use logcore::MetricValue;
 use tracing_core::field::{Field, Visit};
 use tracing_core::{Event, Level, Metadata};
 
-use crate::field::{FieldList, FieldSink, FieldValue, FieldVisitor};
+use crate::field::{FieldList, FieldSink, FieldValue, FieldVisitor, with_scratch};
 use crate::layer::{EventReceiver, GiveRecord};
 use crate::span::SpanFields;
 
@@ -25,14 +24,6 @@ const LOGGED_TARGET: &str = "log.target";
 const LOGGED_MODULE: &str = "log.module_path";
 const LOGGED_FILE: &str = "log.file";
 const LOGGED_LINE: &str = "log.line";
-
-/// Buffers with more room than this are not kept.
-const KEPT_BYTES: usize = 64 << 10;
-
-thread_local! {
-    /// The buffer of the thread, absent while an event uses the buffer: the code of a field may log.
-    static BUFFER: Cell<Option<Box<EventFields>>> = const { Cell::new(None) };
-}
 
 /// Gives the metrics and the record of an event.
 pub(crate) fn give<R: EventReceiver>(receiver: &R, event: &Event<'_>, span: Option<&SpanFields>) {
@@ -67,13 +58,17 @@ pub(crate) fn give<R: EventReceiver>(receiver: &R, event: &Event<'_>, span: Opti
 }
 
 /// Calls `work` with the fields of an event.
-fn with_fields(event: &Event<'_>, work: impl FnOnce(&mut EventFields)) {
-    let mut fields = BUFFER.try_with(Cell::take).ok().flatten().unwrap_or_default();
-    fields.read(event);
-    work(&mut fields);
-    if fields.own.room() <= KEPT_BYTES {
-        let _ = BUFFER.try_with(|buffer| buffer.set(Some(fields)));
-    }
+fn with_fields(event: &Event<'_>, work: impl FnOnce(&mut EventFields<'_>)) {
+    with_scratch(|own| {
+        let mut fields = EventFields {
+            own,
+            metrics: Vec::new(),
+            logged: FieldList::default(),
+            is_of_log: event.metadata().target() == LOG_TARGET,
+        };
+        event.record(&mut FieldVisitor(&mut fields));
+        work(&mut fields);
+    });
 }
 
 pub(crate) fn log_level(level: &Level) -> log::Level {
@@ -87,36 +82,27 @@ pub(crate) fn log_level(level: &Level) -> log::Level {
 }
 
 /// The fields of an event, sorted by their use.
-#[derive(Debug, Default)]
-struct EventFields {
-    own: FieldList,
+struct EventFields<'a> {
+    own: &'a mut FieldList,
     metrics: Vec<(&'static str, MetricValue)>,
     /// The fields of a record of `log` that became the event.
     logged: FieldList,
     is_of_log: bool,
 }
 
-impl EventFields {
-    fn read(&mut self, event: &Event<'_>) {
-        self.own.clear();
-        self.metrics.clear();
-        self.logged.clear();
-        self.is_of_log = event.metadata().target() == LOG_TARGET;
-        event.record(&mut FieldVisitor(self));
-    }
-
+impl EventFields<'_> {
     fn add_span(&mut self, span: Option<&SpanFields>) {
         if let Some(span) = span {
-            span.add_to(&mut self.own, |_| false);
+            span.add_to(self.own, |_| false);
         }
     }
 
-    fn record<'a>(&'a self, metadata: &'a Metadata<'static>, message: fmt::Arguments<'a>) -> Record<'a> {
+    fn record<'r>(&'r self, metadata: &'r Metadata<'static>, message: fmt::Arguments<'r>) -> Record<'r> {
         let mut record = Record::builder();
         record
             .level(log_level(metadata.level()))
             .args(message)
-            .key_values(&self.own);
+            .key_values(&*self.own);
         match self.logged.text(LOGGED_TARGET) {
             Some(target) => record
                 .target(target)
@@ -137,7 +123,7 @@ impl EventFields {
     }
 }
 
-impl FieldSink for EventFields {
+impl FieldSink for EventFields<'_> {
     fn take(&mut self, name: &'static str, value: FieldValue) {
         if let Some(metric) = name.strip_prefix(METRIC).filter(|metric| !metric.is_empty()) {
             let number = match value {

@@ -1,5 +1,6 @@
 //! The fields of events and spans, kept with their types.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +10,25 @@ use tracing_core::field::{Field, Visit};
 
 /// Longest text of a field in bytes, as in the other records of a logger.
 const MAX_TEXT: usize = 16 << 20;
+
+/// Buffers with more room than this are not kept.
+const KEPT_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// The buffer of the thread, absent while it is in use: the code of a field may log.
+    static SCRATCH: Cell<Option<FieldList>> = const { Cell::new(None) };
+}
+
+/// Calls `work` with an empty list, whose memory the thread keeps.
+pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut FieldList) -> T) -> T {
+    let mut fields = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
+    let result = work(&mut fields);
+    if fields.room() <= KEPT_BYTES {
+        fields.clear();
+        let _ = SCRATCH.try_with(|scratch| scratch.set(Some(fields)));
+    }
+    result
+}
 
 /// Fields in their order, and the texts of their values in one buffer.
 #[derive(Debug, Default)]
@@ -28,13 +48,13 @@ pub(crate) enum FieldValue {
 }
 
 impl FieldList {
-    pub(crate) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.fields.clear();
         self.texts.clear();
     }
 
     /// Returns the number of bytes that the list can hold.
-    pub(crate) fn room(&self) -> usize {
+    fn room(&self) -> usize {
         self.texts.capacity() + self.fields.capacity() * size_of::<(&str, FieldValue)>()
     }
 

@@ -11,7 +11,7 @@ use tracing_core::subscriber::Interest;
 use tracing_core::{Event, LevelFilter, Metadata, Subscriber, callsite};
 use tracing_subscriber::filter::Filtered;
 use tracing_subscriber::layer::{Context, Filter};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::event::{self, log_level};
 use crate::field::FieldVisitor;
@@ -96,6 +96,14 @@ pub struct EventLayer<R> {
 }
 
 impl<R: EventReceiver> EventLayer<R> {
+    fn fields_of<S>(&self, span: &SpanRef<'_, S>) -> Option<Arc<SpanFields>>
+    where
+        S: for<'span> LookupSpan<'span>,
+    {
+        let extensions = span.extensions();
+        extensions.get::<OpenSpan<R>>().map(|open| Arc::clone(&open.fields))
+    }
+
     /// Calls `work` with an open span of this layer.
     fn with_open<S, T>(&self, id: &Id, context: &Context<'_, S>, work: impl FnOnce(&mut OpenSpan<R>) -> T) -> Option<T>
     where
@@ -124,10 +132,7 @@ where
         // The code of a field may log, so nothing is locked here.
         let mut read = SpanReader::default();
         attributes.record(&mut FieldVisitor(&mut read));
-        let parent = span.parent().and_then(|parent| {
-            let extensions = parent.extensions();
-            extensions.get::<OpenSpan<R>>().map(|open| Arc::clone(&open.fields))
-        });
+        let parent = span.parent().and_then(|parent| self.fields_of(&parent));
         let is_timed = read.is_timed || self.receiver.is_timed(span.name());
         let title = read.title.take().unwrap_or_else(|| span.name().into());
         let bar = SpanBar::start(&self.receiver, &title, &read);
@@ -160,10 +165,11 @@ where
         if is_logging_suppressed() {
             return;
         }
-        let span = context.event_span(event).and_then(|span| {
-            let extensions = span.extensions();
-            extensions.get::<OpenSpan<R>>().map(|open| Arc::clone(&open.fields))
-        });
+        // The thread's own note of its spans is found sooner than that of the registry.
+        let span = match event.is_contextual() {
+            true => span::current(),
+            false => event.parent().and_then(|parent| self.fields_of(&context.span(parent)?)),
+        };
         event::give(&self.receiver, event, span.as_deref());
     }
 

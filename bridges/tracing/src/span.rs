@@ -10,7 +10,7 @@ use log::kv::{Error as KvError, Source, VisitSource};
 use logcore::sync::lock;
 use tracing_core::span::Id;
 
-use crate::field::{FieldList, FieldSink, FieldValue};
+use crate::field::{FieldList, FieldSink, FieldValue, with_scratch};
 use crate::layer::EventReceiver;
 
 /// The field of a record with the names of its spans, the outermost first.
@@ -163,17 +163,30 @@ pub(crate) fn exit(id: &Id) {
     drop(removed);
 }
 
+/// Returns the innermost span that the thread is in.
+pub(crate) fn current() -> Option<Arc<SpanFields>> {
+    let innermost = |entered: &RefCell<Vec<_>>| {
+        let entered = entered.borrow();
+        entered.last().map(|(_, fields)| Arc::clone(fields))
+    };
+    ENTERED.try_with(innermost).ok().flatten()
+}
+
 /// Gives a record with the fields of the span that the thread is in.
 pub fn with_span_fields<T>(record: &Record<'_>, give: impl FnOnce(&Record<'_>) -> T) -> T {
-    let entered = ENTERED.try_with(|entered| entered.borrow().last().map(|(_, fields)| Arc::clone(fields)));
-    let Some(span) = entered.ok().flatten() else {
+    let Some(span) = current() else {
         return give(record);
     };
     let own = record.key_values();
-    let mut fields = FieldList::default();
-    span.add_to(&mut fields, |name| own.get(name.into()).is_some());
-    let all = AllFields { own, spans: &fields };
-    give(&record.to_builder().key_values(&all).build())
+    with_scratch(|fields| {
+        span.add_to(fields, |name| own.get(name.into()).is_some());
+        give(
+            &record
+                .to_builder()
+                .key_values(&AllFields { own, spans: fields })
+                .build(),
+        )
+    })
 }
 
 /// The fields of a record, then those of its spans.

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwapOption;
 use logcore::sync::lock;
-use logcore::{Count, LogConfig, LoggerSummary, MetricPair, Number, PerProcess, Readings, is_logging_suppressed};
+use logcore::{
+    Count, LogConfig, LoggerSummary, MetricPair, MetricValue, Number, PerProcess, Readings, is_logging_suppressed,
+};
 use logcore_pipeline::{ForkMutex, MetricName, NameId};
 
 use crate::logger::bars::{BarList, BarState};
@@ -135,12 +137,22 @@ impl MetricRecorder {
 
     /// Logs the readings of probes at the current step.
     pub(crate) fn log_readings(&self, readings: &[Readings]) {
+        self.log_system(readings.iter().flat_map(|readings| readings.iter()));
+    }
+
+    /// Logs a value of the system's families at the current step.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn log_reading(&self, name: &str, value: f64) {
+        self.log_system([(name, value.into())].into_iter());
+    }
+
+    fn log_system<'a>(&self, values: impl Iterator<Item = (&'a str, MetricValue)>) {
         if !self.enabled.load(Ordering::Relaxed) {
             return;
         }
         with_scratch(|Scratch { samples, .. }| {
             let mut table = self.table.lock();
-            for (name, value) in readings.iter().flat_map(|readings| readings.iter()) {
+            for (name, value) in values {
                 table.add_system(name, value, samples);
             }
             drop(table);

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use logcore::MetricValue;
 use logcore::log::{LevelFilter, Metadata};
 use logcore::sync::lock;
-use logcore::{MetricValue, Readings};
 use logcore_tracing::{EventReceiver, GiveRecord};
 
 use crate::Bar;
@@ -24,6 +24,8 @@ pub struct LoggerReceiver {
 struct SpanTime {
     step: u64,
     seconds: f64,
+    /// The name of the metric, made at the first span.
+    metric: String,
 }
 
 impl LoggerReceiver {
@@ -71,14 +73,15 @@ impl EventReceiver for LoggerReceiver {
         let mut times = lock(&self.times);
         let step = self.logger.metrics().current_step();
         let time = times.entry(span).or_default();
+        if time.metric.is_empty() {
+            time.metric = format!("time/{span}_ms");
+        }
         if time.step != step {
-            *time = SpanTime { step, seconds: 0.0 };
+            (time.step, time.seconds) = (step, 0.0);
         }
         time.seconds += seconds;
         // The row of a step keeps the last value, which is the whole sum.
-        let mut readings = Readings::default();
-        readings.push(format!("time/{span}_ms"), time.seconds * 1e3);
-        self.logger.metrics().log_readings(&[readings]);
+        self.logger.metrics().log_reading(&time.metric, time.seconds * 1e3);
     }
 
     fn start_bar(&self, total: u64, description: &str) -> Self::Bar {

@@ -23,7 +23,7 @@ use crate::amounts::{Amounts, Choice};
 use crate::peers::PeerEntry;
 use crate::sections::alone::ALONE;
 use crate::sections::{alone, calls, eta, levels, life};
-use crate::sections::{lines, metrics, progress, readings, trackers};
+use crate::sections::{lines, metrics, progress, readings, spans, trackers};
 use crate::table::ReportTable;
 
 type Section = fn(&Amounts, &[PeerEntry]) -> Result<Vec<ReportTable>>;
@@ -33,6 +33,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("levels", levels::measure),
     ("metrics", metrics::measure),
     ("trackers", |amounts, _| trackers::measure(amounts)),
+    ("spans", |amounts, _| spans::measure(amounts)),
     ("progress", progress::measure),
     ("readings", readings::measure),
     ("eta", eta::measure),

@@ -9,4 +9,5 @@ pub(crate) mod lines;
 pub(crate) mod metrics;
 pub(crate) mod progress;
 pub(crate) mod readings;
+pub(crate) mod spans;
 pub(crate) mod trackers;

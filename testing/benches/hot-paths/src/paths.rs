@@ -1,5 +1,6 @@
 //! The calls whose cost is held.
 
+use std::cell::OnceCell;
 use std::hint::black_box;
 
 use anyhow::{Context, Result};
@@ -8,6 +9,8 @@ use facade::{LogConfig, MetricHandle, UnifiedLogger, setup_logging};
 use hot_paths::{Line, TARGET, TEN_METRICS, format_only, with_line};
 use log::LevelFilter;
 use tempfile::TempDir;
+use tracing::span::EnteredSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 /// A way to call the logger.
 pub(crate) struct Path<'a> {
@@ -126,8 +129,40 @@ impl Paths {
                 training.update_progress(1, 32);
                 training.log_metrics(pairs(TEN_METRICS, step));
             }),
+            // From here on the program has a layer for `tracing`.
+            path("tracing::info! in a span, two fields", move |step| {
+                in_span(text, || {
+                    tracing::info!(target: TARGET, loss = 0.5, batch = step, "a step was made");
+                });
+            }),
+            path("log::info! in a span, two fields", move |step| {
+                in_span(text, || {
+                    log::info!(target: TARGET, loss = 0.5, batch = step; "a step was made");
+                });
+            }),
+            path("tracing::debug!, which nobody wants", move |step| {
+                in_span(text, || {
+                    tracing::debug!(target: TARGET, loss = 0.5, batch = step, "a step was made");
+                });
+            }),
         ]
     }
+}
+
+/// Calls `call` in a span with two fields, which begins at the first call.
+fn in_span(logger: &UnifiedLogger, call: impl FnOnce()) {
+    thread_local! {
+        static SPAN: OnceCell<EnteredSpan> = const { OnceCell::new() };
+    }
+    SPAN.with(|span| {
+        span.get_or_init(|| {
+            let subscriber = tracing_subscriber::registry().with(facade::tracing::layer(logger));
+            // The program has no other subscriber.
+            let _ = tracing::subscriber::set_global_default(subscriber);
+            tracing::info_span!(target: TARGET, "epoch", epoch = 3, worker = "loader").entered()
+        });
+    });
+    call();
 }
 
 fn path<'a>(name: &'static str, call: impl Fn(u64) + 'a) -> Path<'a> {
