@@ -7,9 +7,17 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-/// The selection of all packages but `benches`, with all features. Steps with this selection share
-/// the crates that they build.
-pub(crate) const EVERYTHING: [&str; 4] = ["--workspace", "--exclude", "benches", "--all-features"];
+/// The selection of all packages but `benches` and `echoes`, with all features: `echoes` would
+/// switch on features of `tracing` for all. Steps with this selection share the crates that they
+/// build.
+pub(crate) const EVERYTHING: [&str; 6] = [
+    "--workspace",
+    "--exclude",
+    "benches",
+    "--exclude",
+    "echoes",
+    "--all-features",
+];
 
 /// Returns the folder of the workspace.
 pub(crate) fn root() -> PathBuf {

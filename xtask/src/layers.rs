@@ -38,6 +38,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
 /// Packages that may depend on all others.
 const TOP: &[&str] = &[
     "benches",
+    "echoes",
     "examples",
     "fuzz",
     "hot-paths",

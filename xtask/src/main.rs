@@ -5,6 +5,7 @@
 mod cargo;
 mod ci;
 mod demo;
+mod echoes;
 mod features;
 mod frameworks;
 mod fuzz;
@@ -57,6 +58,12 @@ const TASKS: &[Task] = &[
         "",
         "the programs for candle, burn, tch and cudarc",
         frameworks::run,
+    ),
+    (
+        "echoes",
+        "",
+        "the lines of programs that use tracing, under three sets of features",
+        echoes::run,
     ),
     ("package", "", "every library is ready to publish", package::run),
     (

@@ -1,0 +1,1 @@
+//! Lines of programs that use `tracing`; see the tests.
