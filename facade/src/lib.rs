@@ -194,6 +194,7 @@
 //! - `gpu`: readings of the GPU and the machine.
 //! - `media`: [`log_image`](UnifiedLogger::log_image) and its siblings, for every sink; see the [guide to
 //!   media][media].
+//! - `tracing`: a layer for the events and spans of `tracing`; see the [guide][tracing].
 //! - `wandb`: Weights & Biases, offline and online.
 //! - `merge`: `merge_ranks`, which merges the files of several ranks.
 //! - `report`: the config field `report`, which writes a page of the run at its end.
@@ -285,6 +286,9 @@ mod pages {
     #[cfg(feature = "mlflow")]
     #[doc = include_str!("../../docs/mlflow.md")]
     struct Mlflow;
+    #[cfg(feature = "tracing")]
+    #[doc = include_str!("../../docs/tracing.md")]
+    struct Tracing;
     #[doc = include_str!("../../docs/tensorboard.md")]
     struct TensorBoard;
     #[cfg(feature = "media")]

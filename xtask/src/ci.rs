@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::{cargo, demo, features, frameworks, fuzz, instructions, model, package, programs, test, tools};
+use crate::{cargo, demo, echoes, features, frameworks, fuzz, instructions, model, package, programs, test, tools};
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let after_test = match arguments {
@@ -36,35 +36,44 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !after_test {
         steps.run("tests", || test::run(&[]))?;
     }
-    // Most steps leave a core idle for a while, and the frameworks have a target folder of their
-    // own.
-    let frameworks = thread::Builder::new().name("frameworks".to_owned());
-    let frameworks = frameworks.spawn(|| frameworks::run(&[])).context("start a thread")?;
-    steps.run("model", || model::run(&[]))?;
+    // Most steps leave a core idle for a while. Those of the second lane have target folders of their
+    // own, so that no build waits for another.
+    let second_lane = thread::Builder::new().name("second lane".to_owned());
+    let second_lane = second_lane.spawn(run_second_lane).context("start a thread")?;
+    let passed = run_first_lane(&mut steps);
+    let second = second_lane.join().map_err(|_| anyhow!("the second lane panicked"))?;
+    passed?;
+    steps.0.extend(second?.0);
+    steps.report();
+    Ok(())
+}
+
+fn run_first_lane(steps: &mut CiSteps) -> Result<()> {
     steps.run("torture", || {
         let kills = programs::SHORT_TORTURE.to_string();
         programs::torture(&["--kills".to_owned(), kills])
     })?;
     steps.run("demo", || demo::run(&["--fast".to_owned(), "--dev".to_owned()]))?;
-    steps.run("fuzz", || {
-        let seconds = fuzz::SHORT.to_string();
-        fuzz::run(&["--seconds".to_owned(), seconds])
-    })?;
     steps.run("docs", || {
         let mut doc = cargo::command(&[&["doc", "--quiet", "--no-deps"], &cargo::EVERYTHING[..]].concat());
         cargo::run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
+    steps.run("echoes", || echoes::run(&[]))?;
     steps.run("features", || features::run(&["--short".to_owned()]))?;
     steps.run("packages", || package::run(&[]))?;
     steps.run("instructions", || instructions::run(&[]))?;
-    steps.run("benches check", || cargo::run(&["check", "--quiet", "-p", "benches"]))?;
-    steps.run("frameworks", || {
-        frameworks
-            .join()
-            .map_err(|_| anyhow!("the check of the frameworks panicked"))?
+    steps.run("benches check", || cargo::run(&["check", "--quiet", "-p", "benches"]))
+}
+
+fn run_second_lane() -> Result<CiSteps> {
+    let mut steps = CiSteps::default();
+    steps.run("frameworks", || frameworks::run(&[]))?;
+    steps.run("fuzz", || {
+        let seconds = fuzz::SHORT.to_string();
+        fuzz::run(&["--seconds".to_owned(), seconds])
     })?;
-    steps.report();
-    Ok(())
+    steps.run("model", || model::run(&[]))?;
+    Ok(steps)
 }
 
 /// The steps that have passed, with their times.
@@ -75,7 +84,7 @@ impl CiSteps {
     fn run(&mut self, name: &'static str, step: impl FnOnce() -> Result<()>) -> Result<()> {
         println!("\n== {name}");
         let start = Instant::now();
-        step()?;
+        step().with_context(|| format!("the step {name}"))?;
         self.0.push((name, start.elapsed()));
         Ok(())
     }
