@@ -15,7 +15,7 @@ use crate::receipts::{CallKind, ReturnedCalls};
 use crate::resumed;
 use crate::scripted_call::as_written;
 use crate::sequences::{LineCheck, SequenceCheck, cut};
-use crate::wandb_log;
+use crate::{event_files, wandb_log};
 
 /// A process that was killed, and its calls that had returned.
 pub(crate) struct KilledProcess {
@@ -31,6 +31,7 @@ pub(crate) fn check(root: &Path, dead: &[KilledProcess]) -> Result<Findings> {
     check_records(&folders, dead, &mut findings)?;
     check_rows(&folders, dead, &mut findings)?;
     check_wandb_runs(&folders, dead, &mut findings)?;
+    event_files::check(&folders, dead, &mut findings)?;
     for folder in &folders {
         check_config(folder, &mut findings);
         check_leavings(folder, ".logcore-", &mut findings)?;
@@ -261,7 +262,7 @@ fn take_row(row: &Value, courses: &mut SequenceCheck<'_>, findings: &mut Finding
 }
 
 /// Returns the thread and the number of a value.
-fn value_of(name: &str, number: u64, step: u64) -> Option<(u64, u64)> {
+pub(crate) fn value_of(name: &str, number: u64, step: u64) -> Option<(u64, u64)> {
     let thread = match (name, number % 2) {
         ("even", 0) | ("odd", 1) if step == number / 2 => 0,
         ("even" | "odd", _) => return None,

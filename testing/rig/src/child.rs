@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use facade::{LogConfig, MetricHandle, RingPlace, UnifiedLogger, recover, setup_logging};
 use serde_json::json;
 
+use crate::event_files::GENERATION;
 use crate::plan::{ProcessPlan, RunChoice};
 use crate::receipts::{CallKind, CallReceipts};
 use crate::resumed;
@@ -110,9 +111,11 @@ fn config(life: &ProcessPlan) -> LogConfig {
             true => RingPlace::SharedMemory,
             false => RingPlace::LogDir,
         },
+        hyper_parameters: BTreeMap::from([(GENERATION.to_owned(), life.generation.into())]),
         sinks: BTreeMap::from([
             ("file".to_owned(), file),
             ("jsonl".to_owned(), json!({"records": true})),
+            ("tensorboard".to_owned(), json!({})),
             ("wandb".to_owned(), json!({"mode": "offline"})),
         ]),
         ..LogConfig::default()

@@ -11,10 +11,18 @@ pub(crate) enum ComparedOutput {
     Records,
     RunRows,
     RunLines,
+    Events,
 }
 
 impl ComparedOutput {
-    pub(crate) const ALL: [Self; 5] = [Self::Text, Self::Records, Self::Rows, Self::RunLines, Self::RunRows];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Text,
+        Self::Records,
+        Self::Rows,
+        Self::RunLines,
+        Self::RunRows,
+        Self::Events,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -23,6 +31,7 @@ impl ComparedOutput {
             Self::Records => "records.jsonl",
             Self::RunRows => "rows of W&B logs",
             Self::RunLines => "console lines of W&B logs",
+            Self::Events => "event files",
         }
     }
 }

@@ -10,6 +10,7 @@
 mod chain;
 mod check;
 mod child;
+mod event_files;
 mod findings;
 mod manifests;
 mod plan;

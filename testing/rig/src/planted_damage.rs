@@ -12,6 +12,7 @@ use facade::logcore::RunManifest;
 use serde_json::Value;
 
 use crate::chain::KillChain;
+use crate::event_files;
 use crate::findings::{ComparedOutput, Findings};
 use crate::manifests::ManifestReader;
 use crate::plan::{ChainStep, KillPlan, ProcessPlan, RunChoice};
@@ -32,7 +33,7 @@ const BEFORE: [(&str, &str, Tamper); 2] = [
 
 /// Damage after the recovery, with the output in which the check must see it; `None` for another
 /// kind of fault.
-const AFTER: [(&str, Option<ComparedOutput>, Tamper); 19] = [
+const AFTER: [(&str, Option<ComparedOutput>, Tamper); 23] = [
     ("a line doubled", Some(ComparedOutput::Text), |folder| {
         lines(&folder.join("training.log"), doubled)
     }),
@@ -103,6 +104,21 @@ const AFTER: [(&str, Option<ComparedOutput>, Tamper); 19] = [
     }),
     ("a bit of the W&B log flipped", None, |folder| {
         run_log(folder, |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+        })
+    }),
+    ("an event doubled", Some(ComparedOutput::Events), |folder| {
+        events(folder, doubled)
+    }),
+    ("an event removed", Some(ComparedOutput::Events), |folder| {
+        events(folder, removed)
+    }),
+    ("an event file cut", Some(ComparedOutput::Events), |folder| {
+        event_file(folder, |bytes| bytes.truncate(bytes.len() - 9))
+    }),
+    ("a bit of an event file flipped", None, |folder| {
+        event_file(folder, |bytes| {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 4;
         })
@@ -348,6 +364,7 @@ fn flat_files(chain: &KillChain) -> Result<Vec<PathBuf>> {
     let names = ["training.log", "records.jsonl", "metrics.jsonl"];
     let mut files: Vec<_> = names.iter().map(|name| chain.log().join(name)).collect();
     files.extend(wandb_log::find(&chain.log())?);
+    files.extend(event_files::find(&chain.log())?);
     Ok(files)
 }
 
@@ -419,6 +436,25 @@ fn run_log(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
 fn run_records(folder: &Path, kind: u64, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Result<bool> {
     run_log(folder, |bytes| {
         if let Some(rewritten) = rewrite(bytes, kind, change) {
+            *bytes = rewritten;
+        }
+    })
+}
+
+fn event_file(folder: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
+    let Some(path) = event_files::find(folder)?.pop() else {
+        return Ok(false);
+    };
+    let mut bytes = fs::read(&path)?;
+    change(&mut bytes);
+    fs::write(path, bytes)?;
+    Ok(true)
+}
+
+/// Changes the events with values in the event file, which stays readable.
+fn events(folder: &Path, change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Result<bool> {
+    event_file(folder, |bytes| {
+        if let Some(rewritten) = event_files::rewrite(bytes, change) {
             *bytes = rewritten;
         }
     })
