@@ -33,6 +33,7 @@ pub struct Record<'a> {
     is_from_facade: bool,
     message: &'a str,
     fields: &'a [(&'a str, FieldValue<'a>)],
+    place: Option<(&'a str, u32)>,
 }
 
 impl<'a> Record<'a> {
@@ -61,6 +62,7 @@ impl<'a> Record<'a> {
             is_from_facade: false,
             message,
             fields: &[],
+            place: None,
         }
     }
 
@@ -102,6 +104,28 @@ impl<'a> Record<'a> {
         self.target = target;
         self.is_from_facade = true;
         self
+    }
+
+    /// Sets the file and the line of the call.
+    ///
+    /// ```
+    /// use logcore::Record;
+    /// use logcore::log::Level;
+    ///
+    /// let record = Record::new(Level::Info, "trainer", "hello").with_place("src/main.rs", 7);
+    /// assert_eq!(record.place(), Some(("src/main.rs", 7)));
+    /// ```
+    #[must_use]
+    pub fn with_place(mut self, file: &'a str, line: u32) -> Self {
+        self.place = Some((file, line));
+        self
+    }
+
+    /// Returns the file and the line of the call. Records have them if some sink of the process
+    /// [wants them](crate::Sink::wants_places).
+    #[must_use]
+    pub fn place(&self) -> Option<(&'a str, u32)> {
+        self.place
     }
 
     /// Returns the time of the call.
@@ -284,6 +308,8 @@ pub struct OwnedRecord {
     pub message: String,
     /// Structured fields, as pairs of name and value.
     pub fields: Vec<(String, FieldValue<'static>)>,
+    /// File and line of the call; see [`Record::place`].
+    pub place: Option<(String, u32)>,
 }
 
 impl OwnedRecord {
@@ -302,6 +328,7 @@ impl OwnedRecord {
             is_from_facade: self.is_from_facade,
             message: &self.message,
             fields: &fields,
+            place: self.place.as_ref().map(|(file, line)| (file.as_str(), *line)),
         })
     }
 }
@@ -320,6 +347,7 @@ impl From<&Record<'_>> for OwnedRecord {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), value.clone().into_owned()))
                 .collect(),
+            place: record.place.map(|(file, line)| (file.to_owned(), line)),
         }
     }
 }

@@ -102,6 +102,13 @@ pub trait Sink: Send {
         true
     }
 
+    /// Returns `true` if the sink uses the [place](Record::place) of a record in the program. Asked
+    /// once, before the first call. A place makes each call a little dearer, so records have one only
+    /// if some sink of the process uses it.
+    fn wants_places(&self) -> bool {
+        false
+    }
+
     /// Starts the sink. Open files and connections here and not in the constructor: a config may be
     /// built only to validate it.
     ///
@@ -352,6 +359,10 @@ pub trait Sink: Send {
 impl<S: Sink + ?Sized> Sink for Box<S> {
     fn wants(&self, kind: EventKind) -> bool {
         (**self).wants(kind)
+    }
+
+    fn wants_places(&self) -> bool {
+        (**self).wants_places()
     }
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {

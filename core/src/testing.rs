@@ -148,8 +148,9 @@ pub fn check_forwarding(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) {
 }
 
 /// Every method of [`Sink`]. A test compares the list with the trait.
-const METHODS: [&str; 19] = [
+const METHODS: [&str; 20] = [
     "wants",
+    "wants_places",
     "start",
     "record",
     "metrics",
@@ -190,6 +191,7 @@ fn drive(wrap: impl FnOnce(Box<dyn Sink>) -> Box<dyn Sink>) -> Vec<String> {
     ] {
         results.push(format!("wants({kind:?}) {}", sink.wants(kind)));
     }
+    results.push(format!("wants_places() {}", sink.wants_places()));
     results.push(format!("destination() {:?}", sink.destination()));
     results.push(format!("is_remote() {}", sink.is_remote()));
     results.push(format!("folds_repeats() {}", sink.folds_repeats()));
@@ -292,6 +294,10 @@ impl ScriptedSink {
 impl Sink for ScriptedSink {
     fn wants(&self, what: EventKind) -> bool {
         matches!(what, EventKind::Record | EventKind::Progress)
+    }
+
+    fn wants_places(&self) -> bool {
+        true
     }
 
     fn start(&mut self, notices: &Notices) -> Result<(), SinkError> {

@@ -293,6 +293,9 @@ impl Pipeline {
     /// ```
     pub fn share(&self, name: &str, sink: Box<dyn Sink>, deadline: Deadline) {
         let sink = NamedSink::new(name, LevelFilter::Trace, sink);
+        if sink.sink.wants_places() {
+            self.state.add_places();
+        }
         let _ = self.state.send(Command::Share(sink), deadline);
     }
 

@@ -50,6 +50,7 @@ use crate::{
 pub struct Queued {
     shared: Arc<SharedQueue>,
     destination: Option<String>,
+    wants_places: bool,
     /// The kinds of calls that the wrapped sink wants.
     wanted: Vec<EventKind>,
     is_remote: bool,
@@ -78,6 +79,7 @@ impl Queued {
     pub fn with_capacity(sink: impl Sink + 'static, capacity: usize) -> Self {
         let mut sink: Box<dyn Sink> = Box::new(sink);
         let (destination, is_remote, folds_repeats) = (sink.destination(), sink.is_remote(), sink.folds_repeats());
+        let wants_places = sink.wants_places();
         let wanted = [
             EventKind::Record,
             EventKind::Metrics,
@@ -101,6 +103,7 @@ impl Queued {
         Self {
             shared,
             destination,
+            wants_places,
             wanted,
             is_remote,
             folds_repeats,
@@ -244,6 +247,10 @@ impl Sink for Queued {
 
     fn books(&self) -> Option<SinkBooks> {
         Some(self.shared.lock().books())
+    }
+
+    fn wants_places(&self) -> bool {
+        self.wants_places
     }
 
     fn destination(&self) -> Option<String> {

@@ -221,6 +221,9 @@ impl Producer {
         sinks: Vec<NamedSink>,
         deadline: Deadline,
     ) -> Result<(), LogError> {
+        if sinks.iter().any(|named| named.sink.wants_places()) {
+            self.state().add_places();
+        }
         let reply = CommandReply::new();
         let command = Command::Open {
             id: self.id,
@@ -361,7 +364,7 @@ impl Producer {
             return;
         }
         let pushed = with_buffer(|body| {
-            encode_record(body, self.id, arrival, record);
+            encode_record(body, self.id, arrival, record, self.state.has_places());
             edit(body);
             self.state.push(FrameKind::Record, body, self.wait_policy())
         });

@@ -6,7 +6,7 @@ use log::{Level, LevelFilter};
 use logcore::{FieldValue, MetricValue, ProgressEvent, ProgressKind, Record};
 
 use super::bytes::{ByteCursor, value_from};
-use super::encode::NO_ID;
+use super::encode::{HAS_PLACE, NO_ID};
 use super::fields::decode_fields;
 use super::types::{LevelRule, LoggerId, MessageTarget, MetricName, RecordArrival, RecordOrigin, ReplayHint};
 use crate::ring::name_table::NameId;
@@ -21,6 +21,8 @@ pub(crate) struct RecordFrame<'a> {
     pub(crate) target: &'a str,
     pub(crate) message: &'a str,
     pub(crate) fields: Vec<(&'a str, FieldValue<'a>)>,
+    /// File and line of the call.
+    pub(crate) place: Option<(&'a str, u32)>,
 }
 
 impl<'a> RecordFrame<'a> {
@@ -30,7 +32,10 @@ impl<'a> RecordFrame<'a> {
     where
         'a: 'r,
     {
-        let record = Record::at(self.time, self.level, logger, message);
+        let mut record = Record::at(self.time, self.level, logger, message);
+        if let Some((file, line)) = self.place {
+            record = record.with_place(file, line);
+        }
         match self.arrival.origin {
             RecordOrigin::Method => record,
             RecordOrigin::Addressed => record.with_target(self.target),
@@ -44,13 +49,18 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
     let time = cursor.time()?;
     let logger = LoggerId(cursor.u32()?);
     let level = level(cursor.u8()?)?;
-    let arrival = arrival(cursor.u8()?)?;
+    let flags = cursor.u8()?;
+    let arrival = arrival(flags & !HAS_PLACE)?;
     let count = cursor.u16()?;
     let target_length = cursor.u32()? as usize;
     let message_length = cursor.u32()? as usize;
     let target = cursor.text(target_length)?;
     let message = cursor.text(message_length)?;
     let fields = decode_fields(&mut cursor, count)?;
+    let place = match flags & HAS_PLACE {
+        0 => None,
+        _ => Some((cursor.long_text()?, cursor.u32()?)),
+    };
     Some(RecordFrame {
         time,
         logger,
@@ -59,6 +69,7 @@ pub(crate) fn decode_record(body: &[u8]) -> Option<RecordFrame<'_>> {
         target,
         message,
         fields,
+        place,
     })
 }
 
@@ -236,7 +247,7 @@ mod tests {
 
     fn encoded(record: &log::Record<'_>, origin: RecordOrigin) -> Vec<u8> {
         let mut out = Vec::new();
-        encode_record(&mut out, LoggerId(7), origin.into(), record);
+        encode_record(&mut out, LoggerId(7), origin.into(), record, true);
         out
     }
 
@@ -254,12 +265,15 @@ mod tests {
             &log::Record::builder()
                 .level(Level::Warn)
                 .target("app::data")
+                .file(Some("src/data.rs"))
+                .line(Some(7))
                 .args(format_args!("loss is {}", 0.5))
                 .key_values(&fields)
                 .build(),
             RecordOrigin::Facade,
         );
         let frame = decode_record(&body).unwrap();
+        assert_eq!(frame.place, Some(("src/data.rs", 7)));
         assert_eq!(
             (frame.logger, frame.level, frame.arrival.origin),
             (LoggerId(7), Level::Warn, RecordOrigin::Facade)

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::bytes::put_u32;
+use super::bytes::{put_text, put_u32};
 use super::decode::decode_record;
 use super::encode::RECORD_HEAD_BYTES;
 use super::fields::put_rewritten_field;
@@ -24,6 +24,10 @@ pub(crate) fn rewrite_record(body: &mut Vec<u8>, rewrite: &dyn for<'t> Fn(&'t st
         if put_rewritten_field(&mut out, name, value, rewrite).is_none() {
             return;
         }
+    }
+    if let Some((file, line)) = record.place {
+        put_text(&mut out, file);
+        put_u32(&mut out, line as usize);
     }
     *body = out;
 }
@@ -47,11 +51,15 @@ mod tests {
                 .target("s3cr3t::target")
                 .args(format_args!("token is {}", "s3cr3t"))
                 .key_values(&fields)
+                .file(Some("src/s3cr3t.rs"))
+                .line(Some(7))
                 .build(),
+            true,
         );
         rewrite_record(&mut body, &|text| Cow::Owned(text.replace("s3cr3t", "***")));
         let frame = decode_record(&body).unwrap();
         assert_eq!((frame.target, frame.message), ("s3cr3t::target", "token is ***"));
+        assert_eq!(frame.place, Some(("src/s3cr3t.rs", 7)), "names stay");
         let shown: Vec<_> = frame
             .fields
             .iter()

@@ -313,6 +313,7 @@ mod tests {
                             .level(*level)
                             .args(format_args!("{text}"))
                             .build(),
+                        false,
                     );
                     dispatcher.record(&frame);
                 }

@@ -22,6 +22,10 @@ pub(crate) fn convert(record: &Record<'_>, step: Option<u64>) -> LogRecord {
     if record.is_from_facade() {
         attributes.push(KeyValue::text("code.namespace", record.target()));
     }
+    if let Some((file, line)) = record.place() {
+        attributes.push(KeyValue::text("code.file.path", file));
+        attributes.push(KeyValue::new("code.line.number", Value::Int(line.into())));
+    }
     LogRecord {
         time_unix_nano,
         severity_number,
@@ -35,7 +39,13 @@ pub(crate) fn convert(record: &Record<'_>, step: Option<u64>) -> LogRecord {
 }
 
 /// Names of attributes that a field cannot have.
-const RESERVED: &[&str] = &["logcore.logger", "logcore.step", "code.namespace"];
+const RESERVED: &[&str] = &[
+    "logcore.logger",
+    "logcore.step",
+    "code.namespace",
+    "code.file.path",
+    "code.line.number",
+];
 
 /// Returns number and name of the severity, after the data model of OpenTelemetry's logs.
 fn severity(level: Level) -> (i32, &'static str) {
@@ -127,7 +137,8 @@ mod tests {
         ];
         let time = UNIX_EPOCH + Duration::from_nanos(1_500_000_001);
         let record = Record::at(time, Level::Warn, "trainer", "slow").with_fields(&fields);
-        let record = convert(&record.with_facade_target("app::data"), Some(7));
+        let record = record.with_facade_target("app::data").with_place("src/data.rs", 7);
+        let record = convert(&record, Some(7));
         let sent = LogRecord::decode(&*record.encode_to_vec()).unwrap();
         assert_eq!(
             (sent.time_unix_nano, sent.severity_number, &*sent.severity_text),
@@ -141,6 +152,8 @@ mod tests {
             ("ok", Value::Bool(true)),
             ("logcore.step", Value::Int(7)),
             ("code.namespace", Value::Text("app::data".into())),
+            ("code.file.path", Value::Text("src/data.rs".into())),
+            ("code.line.number", Value::Int(7)),
         ] {
             assert_eq!(attribute(&sent, key), Some(value), "{key}");
         }

@@ -385,6 +385,10 @@ fn count(books: &SpoolBooks, control: &DeliveryControl) -> SinkBooks {
 }
 
 impl Sink for OtlpSink {
+    fn wants_places(&self) -> bool {
+        self.logs.is_some()
+    }
+
     fn wants(&self, kind: EventKind) -> bool {
         match kind {
             EventKind::Record => self.logs.is_some(),
