@@ -1,70 +1,156 @@
-//! Fits a line with candle, and logs the GPU memory. candle allocates from the CUDA driver's pool,
-//! which the logger reads without any set-up.
+//! Trains a small transformer on logcore's own pages, with everything that a training needs from its
+//! logger: bars, validation, the best checkpoint, resume after a kill, media, and all sinks of files.
 //!
 //! ```sh
 //! cd examples/frameworks
-//! cargo run -p candle-memory                   # on the CPU: no GPU memory to log
-//! cargo run -p candle-memory --features cuda   # on a GPU: needs nvcc
+//! cargo run --release -p candle-training                    # on the CPU, in minutes
+//! cargo run --release -p candle-training --features cuda    # on a GPU: needs nvcc
+//! cargo run --release -p candle-training -- 300             # fewer steps
+//! ```
+//!
+//! Kill the program at any moment; the same command goes on after the last checkpoint. Look at the
+//! run while it goes on:
+//!
+//! ```sh
+//! logcore serve outputs/examples/candle
+//! tensorboard --logdir outputs/examples/candle
 //! ```
 
-use std::thread;
-use std::time::Duration;
+mod adam;
+mod checkpoint;
+mod data;
+mod model;
 
-use anyhow::ensure;
-use candle_core::{DType, Device, Tensor, Var};
-use facade::{LogConfig, UnifiedLogger, setup_logging};
+use std::f64::consts::PI;
+use std::path::Path;
 
-const STEPS: u64 = 20;
-const LEARNING_RATE: f64 = 0.1;
+use anyhow::{Context as _, Result, ensure};
+use candle_core::{DType, Device};
+use candle_nn::{VarBuilder, VarMap};
+use facade::{AlertLevel, Goal, Image, LogConfig, UnifiedLogger, setup_logging};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde_json::json;
 
-fn main() -> anyhow::Result<()> {
-    let logger = setup_logging(LogConfig {
-        name: "candle-memory".into(),
-        log_dir: "outputs/examples/candle-memory".into(),
+use crate::adam::Adam;
+use crate::data::Corpus;
+use crate::model::{CONTEXT, HEADS, LAYERS, Transformer, WIDTH};
+
+/// Windows of a batch.
+const BATCH: usize = 16;
+const PEAK_RATE: f64 = 5e-3;
+/// Validations in a run. A checkpoint follows each.
+const VALIDATIONS: u64 = 10;
+const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs");
+
+fn main() -> Result<()> {
+    let steps = std::env::args().nth(1).map_or(Ok(1000), |steps| steps.parse());
+    let steps = steps.context("cannot read the number of steps")?;
+    let config = LogConfig {
+        name: "candle".into(),
+        log_dir: "outputs/examples/candle".into(),
+        // The newest run of this name that did not finish; without one, a new run.
+        resume: Some("auto".into()),
+        progress_metrics: ["loss:mean", "val/loss"].map(String::from).into(),
+        // Online with an API key, otherwise on disk.
+        enable_wandb: true,
+        wandb_project: Some("transformer".into()),
+        report: true,
+        sinks: [("tensorboard".into(), json!({}))].into(),
         ..LogConfig::default()
-    })?;
+    };
+    // `LOGCORE_…` variables go before these fields.
+    let logger = setup_logging(config.with_env()?)?;
+    train(&logger, steps).inspect_err(|error| {
+        logger.error(format_args!("{error:#}"));
+        // People hear of it through W&B and webhooks; `auto` goes on with a run that has failed.
+        logger.alert("The training failed", format!("{error:#}"), AlertLevel::Error);
+        logger.set_exit_code(1);
+    })
+}
+
+fn train(logger: &UnifiedLogger, steps: u64) -> Result<()> {
+    logger.log_config(&json!({
+        "steps": steps, "batch": BATCH, "peak_rate": PEAK_RATE,
+        "context": CONTEXT, "width": WIDTH, "heads": HEADS, "layers": LAYERS,
+    }));
+    let corpus = Corpus::read(Path::new(PAGES))?;
     let device = Device::cuda_if_available(0)?;
-    let inputs = Tensor::rand(-1_f32, 1.0, (256, 1), &device)?;
-    let wanted = inputs.affine(3.0, 0.5)?;
-    let weight = Var::zeros((1, 1), DType::F32, &device)?;
-    let bias = Var::zeros(1, DType::F32, &device)?;
+    let mut state = VarMap::new();
+    let model = Transformer::new(&VarBuilder::from_varmap(&state, DType::F32, &device))?;
+    let adam = Adam::new(&state)?;
 
-    for step in 0..STEPS {
-        let outputs = inputs.matmul(&weight)?.broadcast_add(&bias)?;
-        let loss = (outputs - &wanted)?.sqr()?.mean_all()?;
-        let gradients = loss.backward()?;
-        for variable in [&weight, &bias] {
-            if let Some(gradient) = gradients.get(variable) {
-                variable.set(&(variable.as_tensor() - (gradient * LEARNING_RATE)?)?)?;
-            }
-        }
-        logger.log_metrics_at(step, [("loss", loss.to_scalar::<f32>()?)]);
+    // A checkpoint holds weights, Adam's moments and the step. Batches and rates follow from the
+    // step, so an attempt that goes on sees what the killed one would have seen.
+    let newest = logger.run_dir().join("newest.safetensors");
+    let done = checkpoint::load(&mut state, &newest)?;
+    facade::info!(logger, "Training on {device:?}, from step {} to {steps}", done + 1);
+    // Also without a checkpoint: what a killed attempt has logged is done again.
+    logger.start_from(done + 1);
+    logger.goal("val/loss", Goal::Min);
+
+    logger.start_progress_at(done, steps, "Training");
+    let batches = (done + 1..=steps).map(|step| (step, corpus.batch(step, BATCH, CONTEXT + 1)));
+    for (step, batch) in logger.data(batches) {
+        let loss = model.loss(&batch)?;
+        let rate = learning_rate(step, steps);
+        let gradient_norm = adam.step(&loss.backward()?, step, rate)?;
+        let loss = loss.to_scalar::<f32>()?;
+
+        logger.update_progress(1, BATCH as u64);
+        logger.log_metrics([
+            ("loss", f64::from(loss)),
+            ("learning_rate", rate),
+            ("gradient_norm", gradient_norm),
+        ]);
+        // Nothing without a GPU. candle allocates from the CUDA driver's pool, which the logger reads.
         logger.log_memory();
-    }
+        // The rows keep a NaN, and the checkpoint is from before it.
+        ensure!(
+            gradient_norm.is_finite(),
+            "step {step} has the loss {loss} and the gradient norm {gradient_norm}"
+        );
 
-    if device.is_cuda() {
-        check_known_tensor(&logger, &device)?;
+        let stop = logger.stop_requested();
+        if step % steps.div_ceil(VALIDATIONS) == 0 || step == steps || stop {
+            let val_loss = validate(logger, &model, &corpus)?;
+            let is_best = logger.log_metrics([("val/loss", val_loss)]).is_best("val/loss");
+            let _checkpoint = logger.phase("checkpoint");
+            if is_best {
+                checkpoint::save(&mut state, step, &newest.with_file_name("best.safetensors"))?;
+            }
+            checkpoint::save(&mut state, step, &newest)?;
+        }
+        if stop {
+            facade::info!(logger, "Stopped behind step {step}; LOGCORE_RESUME=latest goes on");
+            break;
+        }
     }
-    logger.finish();
     Ok(())
 }
 
-/// Checks that `memory/gpu_allocated_gb` grows by exactly the size of a tensor.
-fn check_known_tensor(logger: &UnifiedLogger, device: &Device) -> anyhow::Result<()> {
-    const BYTES: usize = 256 << 20;
-    let before = allocated(logger, device)?;
-    let tensor = Tensor::zeros(BYTES, DType::U8, device)?;
-    let grown = allocated(logger, device)? - before;
-    drop(tensor);
-    ensure!(grown == BYTES as f64, "allocated {BYTES} bytes, read {grown} more");
-    Ok(())
+/// Returns the loss over the bytes for validation, and logs a sample and the attention.
+fn validate(logger: &UnifiedLogger, model: &Transformer, corpus: &Corpus) -> Result<f64> {
+    let _eval = logger.phase("eval");
+    let windows = corpus.validation(4 * BATCH, CONTEXT + 1);
+    let batches = windows.chunks_exact(BATCH);
+    let count = batches.len() as f64;
+    let mut loss = 0.0;
+    for batch in logger.track(batches, "Validation") {
+        loss += f64::from(model.loss(batch)?.to_scalar::<f32>()?) / count;
+    }
+
+    let prompt = &windows[0][..CONTEXT];
+    logger.log_text("sample", model.write(prompt, 200, &mut StdRng::seed_from_u64(0))?, None);
+    let (width, height, pixels) = model.draw_attention(prompt)?;
+    let caption = format!("{LAYERS} layers below each other, {HEADS} heads side by side");
+    logger.log_image("attention", Image::grey(width, height, pixels).caption(caption), None);
+    Ok(loss)
 }
 
-fn allocated(logger: &UnifiedLogger, device: &Device) -> anyhow::Result<f64> {
-    device.synchronize()?;
-    // The pool is read at most every 50 ms.
-    thread::sleep(Duration::from_millis(60));
-    logger.log_memory();
-    let read = logger.metrics().stats("memory/gpu_allocated_gb");
-    Ok(read.map_or(0.0, |stats| (stats.last * 1e9).round()))
+/// Returns the learning rate of a step: a linear warm-up, then half a cosine down to a tenth.
+fn learning_rate(step: u64, steps: u64) -> f64 {
+    const WARM_UP: f64 = 20.0;
+    let done = step as f64 / steps as f64;
+    PEAK_RATE * (step as f64 / WARM_UP).min(1.0) * (0.55 + 0.45 * (PI * done).cos())
 }
