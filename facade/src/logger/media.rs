@@ -80,6 +80,10 @@ mod values {
         }
     }
 
+    #[cfg_attr(
+        not(feature = "wandb"),
+        expect(unused_variables, reason = "only the remarks of W&B name the call")
+    )]
     fn try_log_media(
         logger: &LoggerInner,
         call: &str,
