@@ -13,12 +13,12 @@ use serde_json::Value;
 use super::{MOST, command};
 use crate::cargo;
 
-/// Steps of the training. It has a validation and a checkpoint at every third.
-const STEPS: u64 = 30;
+/// Steps of the training, with a validation and a checkpoint at every third.
+const STEPS: u64 = 24;
 /// The training is killed when it has logged this step.
-const KILLED_AT: u64 = 16;
+const KILLED_AT: u64 = 13;
 /// The last checkpoint before the kill may be that of this step.
-const SAVED_AT: u64 = 15;
+const SAVED_AT: u64 = 12;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Trains on the processor, and checks the run of a training that was killed.
@@ -175,7 +175,7 @@ fn check_files(run: &Path) -> Result<()> {
     ] {
         ensure!(!read_bytes(&run.join(file))?.is_empty(), "{file} is empty");
     }
-    let validations = STEPS / (STEPS / 10);
+    let validations = STEPS / 3;
     for media in ["media/text", "media/images"] {
         let files = fs::read_dir(run.join(media))
             .with_context(|| format!("list {media}"))?

@@ -141,7 +141,7 @@ fn validate(logger: &UnifiedLogger, model: &Transformer, corpus: &Corpus) -> Res
     }
 
     let prompt = &windows[0][..CONTEXT];
-    logger.log_text("sample", model.write(prompt, 200, &mut StdRng::seed_from_u64(0))?, None);
+    logger.log_text("sample", model.write(prompt, 150, &mut StdRng::seed_from_u64(0))?, None);
     let (width, height, pixels) = model.draw_attention(prompt)?;
     let caption = format!("{LAYERS} layers below each other, {HEADS} heads side by side");
     logger.log_image("attention", Image::grey(width, height, pixels).caption(caption), None);

@@ -1,4 +1,4 @@
-//! Checkpoints: weights, the optimiser's state and the step, in one safetensors file.
+//! Checkpoints: weights, the optimizer's state and the step, in one safetensors file.
 
 use std::fs::{self, File};
 use std::path::Path;
