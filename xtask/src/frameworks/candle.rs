@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -85,18 +85,23 @@ fn kill_training(program: &Path, log_dir: &Path) -> Result<()> {
     let mut training = training(program, log_dir)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()?;
+        .spawn()
+        .context("start the training")?;
+    let reached = wait_for_step(&mut training, &log_dir.join("latest/metrics.jsonl"));
+    training.kill()?;
+    training.wait()?;
+    reached
+}
+
+fn wait_for_step(training: &mut Child, rows: &Path) -> Result<()> {
     let start = Instant::now();
-    let rows = log_dir.join("latest/metrics.jsonl");
-    while newest_step(&rows) < KILLED_AT {
+    while newest_step(rows) < KILLED_AT {
         if let Some(status) = training.try_wait()? {
             bail!("the training ended before step {KILLED_AT}: {status}");
         }
         ensure!(start.elapsed() < PATIENCE, "no step {KILLED_AT} after {PATIENCE:?}");
         thread::sleep(Duration::from_millis(20));
     }
-    training.kill()?;
-    training.wait()?;
     Ok(())
 }
 
@@ -127,8 +132,8 @@ fn check_attempts(run: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that each attempt has each of its steps, that steps done again have the loss that they had,
-/// and that there is no GPU memory. Returns the first loss and the last one.
+/// Checks that each attempt has each of its steps, that steps done again have the loss that they
+/// had, and that there is no GPU memory. Returns the first loss and the last one.
 fn check_rows(run: &Path) -> Result<(f64, f64)> {
     let text = read(&run.join("metrics.jsonl"))?;
     ensure!(!text.contains("gpu"), "GPU memory without a GPU:\n{text}");

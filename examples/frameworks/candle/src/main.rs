@@ -1,5 +1,6 @@
-//! Trains a small transformer on logcore's own pages, with everything that a training needs from its
-//! logger: bars, validation, the best checkpoint, resume after a kill, media, and all sinks of files.
+//! Trains a small transformer on logcore's own pages with candle, with everything that a training
+//! needs from its logger: bars, validation, the best checkpoint, resume after a kill, media, and all
+//! sinks of files.
 //!
 //! ```sh
 //! cd examples/frameworks
@@ -103,7 +104,7 @@ fn train(logger: &UnifiedLogger, steps: u64) -> Result<()> {
             ("learning_rate", rate),
             ("gradient_norm", gradient_norm),
         ]);
-        // Nothing without a GPU. candle allocates from the CUDA driver's pool, which the logger reads.
+        // Nothing without a GPU. candle allocates from CUDA's pool, which the logger reads.
         logger.log_memory();
         // The rows keep a NaN, and the checkpoint is from before it.
         ensure!(
@@ -116,6 +117,7 @@ fn train(logger: &UnifiedLogger, steps: u64) -> Result<()> {
             let val_loss = validate(logger, &model, &corpus)?;
             let is_best = logger.log_metrics([("val/loss", val_loss)]).is_best("val/loss");
             let _checkpoint = logger.phase("checkpoint");
+            // The best one first: a kill between the two has the step done again.
             if is_best {
                 checkpoint::save(&mut state, step, &newest.with_file_name("best.safetensors"))?;
             }

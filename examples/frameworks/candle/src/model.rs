@@ -29,7 +29,8 @@ pub(crate) struct Transformer {
 pub(crate) struct Prediction {
     /// (windows, positions, values): how likely each value is as the next byte, as logits.
     pub(crate) logits: Tensor,
-    /// For each layer (windows, heads, positions, positions): how much a position attends to another.
+    /// For each layer (windows, heads, positions, positions): how much one position attends to
+    /// another.
     pub(crate) attention: Vec<Tensor>,
 }
 
@@ -122,7 +123,7 @@ impl Block {
     fn forward(&self, values: &Tensor, mask: &Tensor) -> Result<(Tensor, Tensor)> {
         const SIZE: usize = WIDTH / HEADS;
         let (windows, positions, _) = values.dims3()?;
-        // `forward_diff`: the faster `forward` of candle's norms and `softmax_last_dim` have no gradient.
+        // The faster `forward` of candle's norms and `softmax_last_dim` have no gradient.
         let heads = self.query_key_value.forward(&self.norm1.forward_diff(values)?)?;
         let heads = heads.reshape((windows, positions, 3, HEADS, SIZE))?;
         let heads = heads.permute((2, 0, 3, 1, 4))?.contiguous()?;

@@ -1,6 +1,6 @@
-//! Trains a small transformer on logcore's own pages with tch, with everything that a training needs
-//! from its logger: bars, validation, the best checkpoint, resume after a kill, media, and all sinks
-//! of files. The same program for candle is beside it.
+//! Trains a small transformer on logcore's own pages with tch, with everything that a training
+//! needs from its logger: bars, validation, the best checkpoint, resume after a kill, media, and all
+//! sinks of files. The same program for candle is beside it.
 //!
 //! ```sh
 //! pip install torch==2.13.0   # or any libtorch of that version, in LIBTORCH
@@ -17,6 +17,7 @@
 mod adam;
 mod allocator;
 mod checkpoint;
+// The text has no tensors, and is the same.
 #[path = "../../candle/src/data.rs"]
 mod data;
 mod model;
@@ -124,6 +125,7 @@ fn train(logger: &UnifiedLogger, steps: u64) -> Result<()> {
             let val_loss = validate(logger, &model, &corpus)?;
             let is_best = logger.log_metrics([("val/loss", val_loss)]).is_best("val/loss");
             let _checkpoint = logger.phase("checkpoint");
+            // The best one first: a kill between the two has the step done again.
             if is_best {
                 checkpoint::save(&state, step, &newest.with_file_name("best.safetensors"))?;
             }

@@ -30,7 +30,8 @@ pub(crate) struct Transformer {
 pub(crate) struct Prediction {
     /// (windows, positions, values): how likely each value is as the next byte, as logits.
     pub(crate) logits: Tensor,
-    /// For each layer (windows, heads, positions, positions): how much a position attends to another.
+    /// For each layer (windows, heads, positions, positions): how much one position attends to
+    /// another.
     pub(crate) attention: Vec<Tensor>,
 }
 
