@@ -102,6 +102,33 @@ impl Directives {
         self.default.is_none() && self.targets.is_empty()
     }
 
+    /// Adds the levels of `others` for targets that have none of their own here.
+    ///
+    /// ```
+    /// use logcore::Directives;
+    ///
+    /// let own: Directives = "info,hyper=debug".parse().unwrap();
+    /// let others: Directives = "warn,hyper=off,hyper::client=warn".parse().unwrap();
+    /// assert_eq!(own.or(&others), "info,hyper=debug,hyper::client=warn".parse().unwrap());
+    /// ```
+    #[must_use]
+    pub fn or(mut self, others: &Self) -> Self {
+        self.default = self.default.or(others.default);
+        for (target, level) in &others.targets {
+            if !self.targets.iter().any(|(own, _)| is_same_name(own, target)) {
+                self.targets.push((target.clone(), *level));
+            }
+        }
+        self.sort();
+        self
+    }
+
+    /// Puts the longest targets first.
+    fn sort(&mut self) {
+        self.targets
+            .sort_by_cached_key(|(target, _)| std::cmp::Reverse(canonical_name(target).len()));
+    }
+
     fn limit(&self, target: &str) -> Option<LevelFilter> {
         self.explicit_level(target).or(self.default)
     }
@@ -138,9 +165,7 @@ impl FromStr for Directives {
                 Some(target) => directives.targets.push((target.to_owned(), level)),
             }
         }
-        directives
-            .targets
-            .sort_by_cached_key(|(target, _)| std::cmp::Reverse(canonical_name(target).len()));
+        directives.sort();
         Ok(directives)
     }
 }

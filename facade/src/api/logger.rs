@@ -733,6 +733,37 @@ impl UnifiedLogger {
         Ok(())
     }
 
+    /// Adds levels by target to those that the logger has. A target keeps a level that it has.
+    ///
+    /// This is for libraries that quieten a crate without touching the user's directives.
+    ///
+    /// # Errors
+    ///
+    /// If the directives are invalid.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let config = facade::LogConfig { log_dir: folder.path().into(), enable_console: false, ..Default::default() };
+    /// use facade::logcore::log;
+    ///
+    /// let logger = facade::setup_logging(config)?;
+    /// logger.set_directives("quiet=info")?;
+    /// logger.add_directives("quiet=off,noisy=warn")?;
+    /// log::info!(target: "noisy", "left out");
+    /// log::info!(target: "quiet", "kept");
+    /// logger.flush()?;
+    /// # #[cfg(feature = "file")] {
+    /// let text = std::fs::read_to_string(logger.run_dir().join("training.log")).unwrap();
+    /// assert!(text.contains("kept") && !text.contains("left out"));
+    /// # }
+    /// # Ok::<(), facade::LogError>(())
+    /// ```
+    pub fn add_directives(&self, directives: &str) -> Result<(), ConfigError> {
+        self.inner.add_directives(directives)?;
+        registry::publish(&self.inner);
+        Ok(())
+    }
+
     /// Makes this the logger that takes what no name claims on this thread: the records of the
     /// `log` macros in other crates, and panics. Without it, the logger named `root` takes them,
     /// else the first that was set up.

@@ -429,6 +429,13 @@ impl LoggerInner {
         Ok(())
     }
 
+    pub(crate) fn add_directives(&self, text: &str) -> Result<(), ConfigError> {
+        let mut settings = self.settings();
+        settings.rules.directives = settings.rules.directives.clone().or(&text.parse()?);
+        self.apply(settings);
+        Ok(())
+    }
+
     /// Returns `true` if the logger's config has this file watched.
     pub(crate) fn watches(&self, file: &Path) -> bool {
         self.settings().config.watch_file.as_deref() == Some(file)
