@@ -56,7 +56,7 @@ const TASKS: &[Task] = &[
     (
         "frameworks",
         "",
-        "the programs for candle, burn, tch and cudarc",
+        "the bridge to burn, the programs for candle, tch and cudarc",
         frameworks::run,
     ),
     (

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{MOST, command};
+use super::{PROGRAMS, command, linting, target};
 use crate::cargo;
 
 /// Steps of the training, with a validation and a checkpoint at every third.
@@ -26,7 +26,7 @@ pub(super) fn check() -> Result<()> {
     let start = Instant::now();
     let program = build()?;
     let built = start.elapsed();
-    let log_dir = cargo::root().join("target/frameworks/candle");
+    let log_dir = target().join("candle");
     if log_dir.exists() {
         fs::remove_dir_all(&log_dir).with_context(|| format!("clean {}", log_dir.display()))?;
     }
@@ -49,22 +49,11 @@ pub(super) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Builds the programs and lints them on the way, so that candle is compiled once.
+/// Builds the programs and lints them on the way.
 fn build() -> Result<PathBuf> {
-    let clippy = Path::new(env!("CARGO")).with_file_name("clippy-driver");
-    for target in ["--example=known_tensor", "--bin=candle-training"] {
-        let arguments = [
-            "rustc",
-            "--quiet",
-            "--package=candle-training",
-            target,
-            "--",
-            "-D",
-            "warnings",
-        ];
-        cargo::run_command(command(MOST, &arguments).env("RUSTC_WORKSPACE_WRAPPER", &clippy))?;
-    }
-    Ok(cargo::root().join("target/frameworks/debug/candle-training"))
+    let arguments = ["build", "--quiet", "--package=candle-training", "--bins", "--examples"];
+    cargo::run_command(&mut linting(command(PROGRAMS, &arguments)))?;
+    Ok(target().join("debug/candle-training"))
 }
 
 /// Returns a command that trains without keys and settings of this machine.
