@@ -47,7 +47,7 @@ enum Part {
 }
 
 /// Files of a run; each rank may have one, and files may be rotated.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "training.log",
     "metrics.jsonl",
     "records.jsonl",
@@ -55,6 +55,7 @@ const FILES: [&str; 8] = [
     "media.jsonl",
     "config.json",
     "summary.json",
+    "report.html",
     RunManifest::FILE,
 ];
 /// The position of a delivery to MLflow, and its lock.
@@ -283,6 +284,7 @@ mod tests {
             "training.merged.log",
             "metrics.rank1.jsonl",
             "metrics.merged.jsonl",
+            "report.html",
             "eval.txt",
             "eval.rank2.txt.1",
             ".lock",

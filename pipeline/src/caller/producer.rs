@@ -16,7 +16,7 @@ use super::counters::{DropCounters, RING_FULL};
 use super::pipeline_state::{NoRoom, ORPHANED, PipelineState, WaitPolicy};
 use crate::frame::buffer::with_buffer;
 use crate::frame::encode::{
-    encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
+    add_place, encode_config, encode_message, encode_metric, encode_metrics, encode_progress, encode_record,
 };
 use crate::frame::rewrite::rewrite_record;
 use crate::frame::types::{LoggerId, MessageTarget, MetricName, RecordArrival};
@@ -364,7 +364,10 @@ impl Producer {
             return;
         }
         let pushed = with_buffer(|body| {
-            encode_record(body, self.id, arrival, record, self.state.has_places());
+            encode_record(body, self.id, arrival, record);
+            if self.state.has_places() {
+                add_place(body, record);
+            }
             edit(body);
             self.state.push(FrameKind::Record, body, self.wait_policy())
         });

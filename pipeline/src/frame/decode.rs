@@ -243,11 +243,14 @@ mod tests {
 
     use super::*;
     use crate::frame::bytes::{F32, FLOAT, INT, MAX_TEXT, UINT, value_bits};
-    use crate::frame::encode::{encode_control, encode_metric, encode_metrics, encode_progress, encode_record};
+    use crate::frame::encode::{
+        add_place, encode_control, encode_metric, encode_metrics, encode_progress, encode_record,
+    };
 
     fn encoded(record: &log::Record<'_>, origin: RecordOrigin) -> Vec<u8> {
         let mut out = Vec::new();
-        encode_record(&mut out, LoggerId(7), origin.into(), record, true);
+        encode_record(&mut out, LoggerId(7), origin.into(), record);
+        add_place(&mut out, record);
         out
     }
 

@@ -20,15 +20,9 @@ pub(super) const RECORD_HEAD_BYTES: usize = 24;
 /// Marks a record with the file and the line of the call, behind its fields.
 pub(super) const HAS_PLACE: u8 = 0x80;
 
-/// Writes a record, with its place if `with_place`. The `Display` code of the user runs here, before anything is reserved, and its
+/// Writes a record. The `Display` code of the user runs here, before anything is reserved, and its
 /// panics are caught.
-pub(crate) fn encode_record(
-    out: &mut Vec<u8>,
-    logger: LoggerId,
-    arrival: RecordArrival,
-    record: &LogRecord<'_>,
-    with_place: bool,
-) {
+pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, arrival: RecordArrival, record: &LogRecord<'_>) {
     let target = if arrival.origin == RecordOrigin::Method {
         ""
     } else {
@@ -50,14 +44,19 @@ pub(crate) fn encode_record(
 
     // The number of fields and the length of the message are known only now.
     let count = encode_fields(out, record.key_values());
-    if let (true, Some(file), Some(line)) = (with_place, record.file(), record.line()) {
-        put_text(out, file);
-        put_u32(out, line as usize);
-        out[head_at + 13] |= HAS_PLACE;
-    }
     let head = &mut out[head_at..head_at + RECORD_HEAD_BYTES];
     head[14..16].copy_from_slice(&count.to_le_bytes());
     head[20..].copy_from_slice(&((message_end - message_at) as u32).to_le_bytes());
+}
+
+/// Adds its place to a record that fills `out`.
+#[cold]
+pub(crate) fn add_place(out: &mut Vec<u8>, record: &LogRecord<'_>) {
+    if let (Some(file), Some(line)) = (record.file(), record.line()) {
+        put_text(out, file);
+        put_u32(out, line as usize);
+        out[13] |= HAS_PLACE;
+    }
 }
 
 /// Writes the metrics of one call.

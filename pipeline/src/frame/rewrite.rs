@@ -35,27 +35,23 @@ pub(crate) fn rewrite_record(body: &mut Vec<u8>, rewrite: &dyn for<'t> Fn(&'t st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::encode::encode_record;
+    use crate::frame::encode::{add_place, encode_record};
     use crate::frame::types::{LoggerId, RecordOrigin};
 
     #[test]
     fn rewrite_replaces_texts_and_keeps_the_rest() {
         let fields: &[(&str, log::kv::Value<'_>)] = &[("token", "s3cr3t".into()), ("step", 3.into())];
         let mut body = Vec::new();
-        let mut record = log::Record::builder();
-        encode_record(
-            &mut body,
-            LoggerId(7),
-            RecordOrigin::Facade.into(),
-            &record
-                .target("s3cr3t::target")
-                .args(format_args!("token is {}", "s3cr3t"))
-                .key_values(&fields)
-                .file(Some("src/s3cr3t.rs"))
-                .line(Some(7))
-                .build(),
-            true,
-        );
+        let args = format_args!("token is {}", "s3cr3t");
+        let record = log::Record::builder()
+            .target("s3cr3t::target")
+            .args(args)
+            .key_values(&fields)
+            .file(Some("src/s3cr3t.rs"))
+            .line(Some(7))
+            .build();
+        encode_record(&mut body, LoggerId(7), RecordOrigin::Facade.into(), &record);
+        add_place(&mut body, &record);
         rewrite_record(&mut body, &|text| Cow::Owned(text.replace("s3cr3t", "***")));
         let frame = decode_record(&body).unwrap();
         assert_eq!((frame.target, frame.message), ("s3cr3t::target", "token is ***"));

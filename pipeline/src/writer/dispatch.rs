@@ -313,7 +313,6 @@ mod tests {
                             .level(*level)
                             .args(format_args!("{text}"))
                             .build(),
-                        false,
                     );
                     dispatcher.record(&frame);
                 }
