@@ -289,6 +289,16 @@ mod pages {
     #[cfg(feature = "tracing")]
     #[doc = include_str!("../../docs/tracing.md")]
     struct Tracing;
+    #[doc = include_str!("../../docs/from/env_logger.md")]
+    struct FromEnvLogger;
+    #[doc = include_str!("../../docs/from/indicatif.md")]
+    struct FromIndicatif;
+    #[cfg(all(feature = "wandb", feature = "tensorboard"))]
+    #[doc = include_str!("../../docs/from/lightning.md")]
+    struct FromLightning;
+    #[cfg(all(feature = "wandb", feature = "media"))]
+    #[doc = include_str!("../../docs/from/wandb.md")]
+    struct FromWandb;
     #[doc = include_str!("../../docs/tensorboard.md")]
     struct TensorBoard;
     #[cfg(feature = "media")]
