@@ -24,6 +24,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
         "logcore-console",
         &["logcore", "logcore-formatters", "logcore-progress"],
     ),
+    ("logcore-kubeflow", &["logcore", "logcore-delivery"]),
     ("logcore-mlflow", &["logcore", "logcore-delivery"]),
     ("logcore-tensorboard", &["logcore"]),
     ("logcore-tracing", &["logcore"]),

@@ -72,6 +72,7 @@ plugin_role!(
         ("console", "console"),
         ("file", "file"),
         ("jsonl", "jsonl"),
+        ("kubeflow", "kubeflow"),
         ("memory", "memory"),
         ("mlflow", "mlflow"),
         ("otlp", "otlp"),

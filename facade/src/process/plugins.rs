@@ -9,6 +9,8 @@ use logcore_file as _;
 use logcore_gpu as _;
 #[cfg(feature = "jsonl")]
 use logcore_jsonl as _;
+#[cfg(feature = "kubeflow")]
+use logcore_kubeflow as _;
 #[cfg(feature = "memory")]
 use logcore_memory as _;
 #[cfg(feature = "mlflow")]
