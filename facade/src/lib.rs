@@ -150,6 +150,7 @@
 //! | `jsonl` | `records` | `false` | also write the log records, to `records.jsonl` |
 //! | `memory` | | off | keeps records and rows in memory, for tests; no options |
 //! | `tensorboard` | `records` | off; `false` | also write warnings and errors as a text; see the [guide to TensorBoard][tensorboard] |
+//! | `kubeflow` | `metrics`, `period`, … | off | the status of a Kubeflow TrainJob; see the [guide to Kubernetes][kubernetes] |
 //! | `otlp` | `endpoint`, `level`, `metrics`, … | off | records and metrics over OTLP; see the [guide to OpenTelemetry][opentelemetry] |
 //! | `webhook` | `url`, `kind`, `template`, … | off | alerts and the end of the run to people; see the [guide to alerts][webhook] |
 //! | `wandb` | `mode` | by the key | `"online"`, `"offline"`, `"disabled"` |
@@ -188,6 +189,7 @@
 //! - `metrics`: on by default, and without effect: averages, statistics and history are always
 //!   there.
 //! - `memory`: a sink that keeps its records and rows in memory, for tests.
+//! - `kubeflow`: progress and metrics in the status of a Kubeflow TrainJob.
 //! - `tensorboard`: event files, which TensorBoard shows.
 //! - `otlp`: records and metrics over OTLP, the protocol of OpenTelemetry.
 //! - `webhook`: alerts and the end of a run to Slack, Discord, or any JSON endpoint.
@@ -219,6 +221,7 @@
 //! [terminal]: https://github.com/logcore/logcore/blob/main/docs/terminal.md
 //! [ranks]: https://github.com/logcore/logcore/blob/main/docs/ranks.md
 //! [gpu]: https://github.com/logcore/logcore/blob/main/docs/gpu.md
+//! [kubernetes]: https://github.com/logcore/logcore/blob/main/docs/kubernetes.md
 //! [media]: https://github.com/logcore/logcore/blob/main/docs/media.md
 //! [tensorboard]: https://github.com/logcore/logcore/blob/main/docs/tensorboard.md
 //! [opentelemetry]: https://github.com/logcore/logcore/blob/main/docs/opentelemetry.md
@@ -289,6 +292,9 @@ mod pages {
     #[cfg(feature = "tracing")]
     #[doc = include_str!("../../docs/tracing.md")]
     struct Tracing;
+    #[cfg(unix)]
+    #[doc = include_str!("../../docs/kubernetes.md")]
+    struct Kubernetes;
     #[doc = include_str!("../../docs/from/env_logger.md")]
     struct FromEnvLogger;
     #[doc = include_str!("../../docs/from/indicatif.md")]

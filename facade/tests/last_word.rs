@@ -149,11 +149,20 @@ fn tell_everywhere(logger: &UnifiedLogger, secret: &'static str) {
 /// Runs a case in the child, instead of the tests.
 fn child(case: &str, folder: &Path) {
     let secret = case == "secret";
+    let formatter = if case == "lines for programs" {
+        "json"
+    } else {
+        "colored"
+    };
     let logger = setup_logging(LogConfig {
         finish_summary: case != "switched off",
         redact: secret.then(|| r"password=\S+".to_owned()).into_iter().collect(),
         enable_wandb: secret,
-        sinks: [("wandb".to_owned(), serde_json::json!({"mode": "offline"}))].into(),
+        sinks: [
+            ("wandb".to_owned(), serde_json::json!({"mode": "offline"})),
+            ("console".to_owned(), serde_json::json!({"formatter": formatter})),
+        ]
+        .into(),
         ..config(folder)
     })
     .unwrap();
@@ -261,7 +270,7 @@ fn the_console_shows_the_closing_summary() {
     assert!(titles[0].starts_with("✗ trainer failed"), "{text}");
     assert!(titles[1].starts_with("  trainer finished after "), "{text}");
     assert!(titles[2].starts_with("  evaluator failed"), "{text}");
-    for case in ["only text", "switched off"] {
+    for case in ["only text", "switched off", "lines for programs"] {
         let text = told(case);
         assert!(text.contains("a line") && !text.contains("✓ trainer"), "{case}: {text}");
     }

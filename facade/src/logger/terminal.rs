@@ -36,11 +36,11 @@ pub(crate) struct SummaryPrinter {
 
 impl SummaryPrinter {
     /// Returns the printer for a logger with this config; `None` if the console shows no records at
-    /// INFO.
+    /// INFO, or lines for programs, among which a table would be no line.
     pub(crate) fn new(config: &LogConfig) -> Option<Self> {
         #[cfg(feature = "console")]
         return logcore_console::ConsolePrinter::from_config(config)
-            .filter(|_| config.console_level >= LevelFilter::Info)
+            .filter(|_| config.console_level >= LevelFilter::Info && !has_lines_for_programs(config))
             .map(|printer| Self { printer });
         #[cfg(not(feature = "console"))]
         {
@@ -57,6 +57,14 @@ impl SummaryPrinter {
         #[cfg(not(feature = "console"))]
         let _ = (render, deadline);
     }
+}
+
+/// Returns `true` if a program reads the console of this config, line by line.
+#[cfg(feature = "console")]
+fn has_lines_for_programs(config: &LogConfig) -> bool {
+    let formatter = config.sinks.get("console").and_then(|options| options.get("formatter"));
+    let name = formatter.and_then(|formatter| formatter.as_str().or_else(|| formatter.get("name")?.as_str()));
+    matches!(name, Some("json" | "logfmt"))
 }
 
 /// Returns `true` if people who look at stderr see the console of this config.
