@@ -9,6 +9,7 @@ fn the_linked_sinks_are_those_of_the_features() {
         ("console", cfg!(feature = "console")),
         ("file", cfg!(feature = "file")),
         ("jsonl", cfg!(feature = "jsonl")),
+        ("kubeflow", cfg!(feature = "kubeflow")),
         ("memory", cfg!(feature = "memory")),
         ("mlflow", cfg!(feature = "mlflow")),
         ("otlp", cfg!(feature = "otlp")),
@@ -56,11 +57,25 @@ fn the_page_of_a_run_needs_its_feature() {
 }
 
 #[test]
+fn the_times_of_spans_need_their_feature() {
+    if cfg!(feature = "tracing") {
+        return;
+    }
+    let config = facade::LogConfig {
+        span_metrics: vec!["forward".into()],
+        ..facade::LogConfig::default()
+    };
+    let error = facade::setup_logging(config).unwrap_err().to_string();
+    assert!(error.contains("switch on the Cargo feature `tracing`"), "{error}");
+}
+
+#[test]
 fn an_error_about_an_unlinked_plugin_names_its_feature() {
     let is_on = |feature: &str| match feature {
         "console" => cfg!(feature = "console"),
         "file" => cfg!(feature = "file"),
         "jsonl" => cfg!(feature = "jsonl"),
+        "kubeflow" => cfg!(feature = "kubeflow"),
         "memory" => cfg!(feature = "memory"),
         "mlflow" => cfg!(feature = "mlflow"),
         "otlp" => cfg!(feature = "otlp"),
