@@ -1,10 +1,11 @@
 //! The layer: it takes events and spans from a subscriber's registry.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use log::Record;
+use logcore::sync::lock;
 use logcore::{MetricValue, is_logging_suppressed};
 use tracing_core::span::{Attributes, Id, Record as SpanRecord};
 use tracing_core::subscriber::Interest;
@@ -54,8 +55,8 @@ pub trait EventReceiver: Send + Sync + 'static {
 pub type Layer<R, S> = Filtered<EventLayer<R>, LevelGate<R>, S>;
 
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
-/// The most verbose level that any logger takes.
-static KNOWN_LEVEL: AtomicUsize = AtomicUsize::new(0);
+/// The most verbose level that any logger takes, as `tracing` knows it.
+static KNOWN_LEVEL: Mutex<Option<log::LevelFilter>> = Mutex::new(None);
 
 /// Returns a layer that gives events and spans to `receiver`.
 pub fn layer<R, S>(receiver: R) -> Layer<R, S>
@@ -79,10 +80,14 @@ pub fn is_installed() -> bool {
     IS_INSTALLED.load(Ordering::Relaxed)
 }
 
-/// Has `tracing` ask again which levels are taken, if this is not the level that it knows.
-pub fn note_new_level(max_level: log::LevelFilter) {
-    let known = KNOWN_LEVEL.swap(max_level as usize, Ordering::Relaxed);
-    if is_installed() && known != max_level as usize {
+/// Has `tracing` ask again which levels are taken, if `max_level` does not return the level that it
+/// knows.
+pub fn note_new_level(max_level: impl FnOnce() -> log::LevelFilter) {
+    // Two changes at once must not leave the older level.
+    let mut known = lock(&KNOWN_LEVEL);
+    let level = max_level();
+    if *known != Some(level) && is_installed() {
+        *known = Some(level);
         callsite::rebuild_interest_cache();
     }
 }

@@ -37,7 +37,7 @@ fn replace(change: impl Fn(&RoutingTable) -> RoutingTable) {
         log::set_max_level(max_level);
     }
     #[cfg(feature = "tracing")]
-    logcore_tracing::note_new_level(max_level);
+    logcore_tracing::note_new_level(self::max_level);
 }
 
 /// Returns the most verbose level that any logger takes.
