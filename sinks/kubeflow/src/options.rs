@@ -50,6 +50,14 @@ impl KubeflowOptions {
             let remedy = "write a number of seconds from 5, the least that Kubeflow asks for, to 86400";
             return Err(ConfigError::new("sinks.kubeflow.period", self.period, remedy));
         }
+        if let Some(name) = self
+            .metrics
+            .iter()
+            .find(|name| name.strip_suffix('*').unwrap_or(name).contains('*'))
+        {
+            let remedy = "write a name, or the beginning of names with one `*` at its end";
+            return Err(ConfigError::new("sinks.kubeflow.metrics", name, remedy));
+        }
         match &self.url {
             Some(url) if parse_url(url).is_none() => Err(ConfigError::new(
                 "sinks.kubeflow.url",
@@ -75,8 +83,9 @@ impl KubeflowOptions {
         let url = self.url.clone().or_else(|| set(URL)).ok_or_else(|| missing(URL))?;
         let token_file = self.token_file.clone().or_else(|| set(TOKEN).map(PathBuf::from));
         Ok(StatusServer {
-            url: parse_url(&url)
-                .ok_or_else(|| format!("nothing is reported to Kubeflow Trainer: {URL} is no address"))?,
+            url: parse_url(&url).ok_or_else(|| {
+                format!("nothing is reported to Kubeflow Trainer, because {URL} is no https:// address")
+            })?,
             token_file: token_file.ok_or_else(|| missing(TOKEN))?,
             ca_file: self.ca_file.clone().or_else(|| set(CA_CERT).map(PathBuf::from)),
         })
@@ -87,9 +96,15 @@ const URL: &str = "KUBEFLOW_TRAINER_SERVER_URL";
 const TOKEN: &str = "KUBEFLOW_TRAINER_SERVER_TOKEN";
 const CA_CERT: &str = "KUBEFLOW_TRAINER_SERVER_CA_CERT";
 
+/// Returns the address, if nobody else reads the token on the way there.
 fn parse_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+    let is_private = match url.scheme() {
+        "https" => url.has_host(),
+        "http" => matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")),
+        _ => false,
+    };
+    is_private.then_some(url)
 }
 
 #[cfg(test)]
@@ -127,8 +142,11 @@ mod tests {
         let only_url = |name: &str| (name == URL).then(|| "https://a.b".to_owned());
         let reason = options(json!({})).find_server(&only_url).unwrap_err();
         assert!(reason.contains("KUBEFLOW_TRAINER_SERVER_TOKEN is not set"), "{reason}");
-        let odd = |name: &str| (name == URL).then(|| "no address".to_owned());
-        assert!(options(json!({})).find_server(&odd).unwrap_err().contains("no address"));
+        for odd in ["no address", "http://trainer.example/status", "https://"] {
+            let variable = |name: &str| matches!(name, URL | TOKEN).then(|| odd.to_owned());
+            let reason = options(json!({})).find_server(&variable).unwrap_err();
+            assert!(reason.contains("is no https:// address"), "{reason}");
+        }
     }
 
     #[test]
@@ -137,10 +155,16 @@ mod tests {
             json!({"period": 1}),
             json!({"period": 1e300}),
             json!({"url": "ftp://a"}),
+            json!({"url": "http://trainer.example"}),
+            json!({"metrics": ["*/loss"]}),
         ] {
             assert!(options(odd.clone()).check().is_err(), "{odd}");
         }
         assert!(serde_json::from_value::<KubeflowOptions>(json!({"no": 1})).is_err());
-        assert!(options(json!({"period": 30})).check().is_ok());
+        assert!(
+            options(json!({"period": 30, "metrics": ["loss", "val/*"]}))
+                .check()
+                .is_ok()
+        );
     }
 }
