@@ -10,7 +10,8 @@
 //!
 //! - **Progress** is that of the outermost open progress or bar whose total is known; the remaining
 //!   time is the estimate that its bar shows.
-//! - **Metrics** are the newest values, by the names that the program gave them.
+//! - **Metrics** are the newest values, by the names that the program gave them. Names of more than 64
+//!   characters are left out, because the server would refuse the whole status.
 //! - **The end** of a run with exit code 0 is 100 %. After another end the last percentage stands.
 //! - **Seldom**: one request in [`period`](#options) seconds, and one at the end. Only the newest
 //!   status counts, so nothing is kept that could not be sent.
@@ -23,7 +24,7 @@
 //!
 //! | name | default | meaning |
 //! |---|---|---|
-//! | `metrics` | `["*"]` | names of metrics; `val/*` are all that begin with `val/`. At most 32 metrics are sent |
+//! | `metrics` | `["*"]` | names of metrics; `val/*` are all that begin with `val/`. The first 32 are sent |
 //! | `period` | `5.0` | seconds between two requests, at least 5 |
 //! | `url` | `KUBEFLOW_TRAINER_SERVER_URL` | the address of the status |
 //! | `token_file` | `KUBEFLOW_TRAINER_SERVER_TOKEN` | path of the token |
@@ -31,7 +32,7 @@
 //!
 //! The protocol is that of Kubeflow's guide [TrainJob progress][guide].
 //!
-//! [guide]: https://github.com/kubeflow/trainer/blob/master/docs/source/user-guides/trainjob-progress.md
+//! [guide]: https://github.com/kubeflow/trainer/blob/master/docs/user-guides/trainjob-progress.md
 
 mod options;
 mod reporter;

@@ -1,13 +1,12 @@
 //! The thread that posts the status.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use logcore::{Deadline, suppress_logging};
+use logcore::{Deadline, files, suppress_logging};
 use logcore_delivery::{
     Circuit, DeliveryControl, DeliveryError, DeliveryErrorKind, HttpClient, HttpSettings, Lane, SecretFilter, quote,
 };
@@ -16,8 +15,8 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use crate::options::StatusServer;
 use crate::status::{Status, StatusReport};
 
-/// Time of a request without progress.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time of a request without progress: that of Kubeflow's own client.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the longest token, and of the longest certificate.
 const LONGEST_FILE: u64 = 1 << 20;
 
@@ -38,45 +37,53 @@ impl Reporter {
     }
 
     fn run(self) {
-        let mut circuit = Circuit::default();
-        let mut api = None;
+        let (mut api, mut circuit) = (None, Circuit::default());
         let mut next = Instant::now();
-        loop {
+        while !self.control.is_ending() {
             let wait = next.saturating_duration_since(Instant::now());
-            let wait = wait.max(circuit.time_to_retry(false));
-            if !wait.is_zero() && !self.control.is_ending() {
+            let wait = match wait.max(circuit.time_to_retry(false)) {
+                Duration::ZERO if !self.status.is_news() => self.period,
+                wait => wait,
+            };
+            if !wait.is_zero() {
                 self.control.wait_for_work(Deadline::after(wait));
                 continue;
             }
-            let is_ending = self.control.is_ending();
-            if !is_ending && !self.status.is_news() {
-                self.control.wait_for_work(Deadline::after(self.period));
-                continue;
-            }
             next = Instant::now() + self.period;
-            let report = self.status.report();
-            match self.post(&mut api, &report) {
-                Ok(()) => {
-                    circuit.close();
-                    self.control.request_succeeded(Lane::Rows);
-                    self.status.note_reported(&report);
-                }
-                Err(error) => {
-                    // The certificate may have changed, so the next request reads it again.
-                    api = None;
-                    circuit.open(&error, is_ending);
-                    self.control.request_failed(Lane::Rows, &error);
-                    let pause = circuit.time_to_retry(true).max(Duration::from_secs(1));
-                    if is_ending && self.control.wait_to_retry(Lane::Rows, pause, false) {
-                        continue;
-                    }
-                }
+            self.report(&mut api, &mut circuit);
+        }
+        // A run that goes on with another sink has no last status.
+        while self.status.has_ended()
+            && self
+                .control
+                .wait_to_retry(Lane::Rows, circuit.time_to_retry(true), true)
+            && !self.report(&mut api, &mut circuit)
+        {}
+        self.control.set_finished();
+    }
+
+    /// Reports the newest status. Returns `false` if the server does not have it.
+    fn report(&self, api: &mut Option<HttpClient>, circuit: &mut Circuit) -> bool {
+        let is_ending = self.control.is_ending();
+        let report = self.status.report();
+        match self.post(api, &report) {
+            Ok(()) => {
+                circuit.close();
+                self.control.request_succeeded(Lane::Rows);
+                self.status.note_reported(&report);
+                true
             }
-            if is_ending {
-                break;
+            Err(error) => {
+                // The certificate may have changed, so the next request reads it again.
+                *api = None;
+                // Every trouble may pass: tokens and certificates rotate, and the server may know of
+                // the job later than its pods.
+                let error = error.into_temporary();
+                circuit.open(&error, is_ending);
+                self.control.request_failed(Lane::Rows, &error);
+                false
             }
         }
-        self.control.set_finished();
     }
 
     /// Posts a report once.
@@ -96,17 +103,28 @@ impl Reporter {
             .header(CONTENT_TYPE, "application/json");
         let reply = http.send(request, report.body.clone())?;
         if reply.status.is_success() {
-            return Ok(());
+            return match reply.is_page() {
+                true => Err(DeliveryError::temporary(
+                    DeliveryErrorKind::NotUnderstood,
+                    "the reply is a page for people, perhaps of a proxy that asks for a login",
+                )),
+                false => Ok(()),
+            };
         }
-        let secrets = SecretFilter::new([token.to_owned()]);
-        let message = quote(&secrets.hide(&reply.body));
-        let status = reply.status.as_u16();
-        // All of them may pass: a token rotates, a job is told of later than its pods.
-        let error = DeliveryError::from_status(status, None, &message, reply.retry_after());
-        Err(match error.is_temporary() {
-            true => error,
-            false => DeliveryError::temporary(DeliveryErrorKind::Refused, error.to_string()),
-        })
+        let message = quote(&SecretFilter::new([token.to_owned()]).hide(&reply.body));
+        let meaning = match reply.status.as_u16() {
+            // The server has this one answer for every token that it does not accept.
+            403 => Some("the server does not accept the token for this TrainJob (403)"),
+            404 => Some("the server does not know this TrainJob (404)"),
+            422 => Some("the server does not accept the status (422)"),
+            _ => None,
+        };
+        Err(DeliveryError::from_status(
+            reply.status.as_u16(),
+            meaning,
+            &message,
+            reply.retry_after(),
+        ))
     }
 
     fn connect(&self) -> Result<HttpClient, DeliveryError> {
@@ -119,11 +137,7 @@ impl Reporter {
 }
 
 fn read_text(path: &Path, what: &str) -> Result<String, DeliveryError> {
-    let read = File::open(path).and_then(|file| {
-        let mut text = String::new();
-        file.take(LONGEST_FILE).read_to_string(&mut text).map(|_| text)
-    });
-    read.map_err(|error| unreadable(path, what, &error.to_string()))
+    files::read_to_string(path, LONGEST_FILE).map_err(|error| unreadable(path, what, &error.to_string()))
 }
 
 fn unreadable(path: &Path, what: &str, why: &str) -> DeliveryError {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use logcore::{
     BuildContext, ConfigError, Deadline, EventKind, LoggerEnd, LoggerSummary, MetricBatch, Notices, PendingDelivery,
@@ -14,8 +15,23 @@ use crate::options::{KubeflowOptions, StatusServer};
 use crate::reporter::Reporter;
 use crate::status::Status;
 
-/// `true` while a sink of this process reports: a TrainJob has one status.
-static IS_REPORTING: AtomicBool = AtomicBool::new(false);
+/// The right to report. One sink of a process has it, because a TrainJob has one status.
+struct ReportRight;
+
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+impl ReportRight {
+    /// Takes the right; `None` if another sink has it.
+    fn take() -> Option<Self> {
+        (!IS_TAKEN.swap(true, Ordering::AcqRel)).then_some(Self)
+    }
+}
+
+impl Drop for ReportRight {
+    fn drop(&mut self) {
+        IS_TAKEN.store(false, Ordering::Release);
+    }
+}
 
 /// Reports progress and metrics to Kubeflow Trainer. It is registered as `kubeflow`.
 ///
@@ -31,7 +47,8 @@ pub struct KubeflowSink {
     status: Arc<Status>,
     control: Arc<DeliveryControl>,
     options: KubeflowOptions,
-    is_reporting: bool,
+    /// `None` before the start, after the end, and in a sink that does not report.
+    right: Option<ReportRight>,
 }
 
 impl KubeflowSink {
@@ -44,7 +61,7 @@ impl KubeflowSink {
             status: Arc::new(Status::new(options.metrics(), &config.metrics_prefix)),
             control: Arc::new(DeliveryControl::new("Kubeflow", None).keeping("the newest status waits")),
             options,
-            is_reporting: false,
+            right: None,
         })
     }
 }
@@ -67,8 +84,7 @@ impl Sink for KubeflowSink {
                 return Ok(());
             }
         };
-        if !IS_REPORTING.swap(true, Ordering::AcqRel) {
-            self.is_reporting = true;
+        if let Some(right) = ReportRight::take() {
             let reporter = Reporter {
                 status: Arc::clone(&self.status),
                 control: Arc::clone(&self.control),
@@ -76,19 +92,20 @@ impl Sink for KubeflowSink {
                 period: self.options.period(),
             };
             reporter.start()?;
+            self.right = Some(right);
         }
         Ok(())
     }
 
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
-        if self.is_reporting && self.status.take_metrics(batch) {
+        if self.right.is_some() && self.status.take_metrics(batch) {
             self.control.notify();
         }
         Ok(())
     }
 
     fn progress(&mut self, event: &ProgressEvent<'_>) -> Result<(), SinkError> {
-        if self.is_reporting && self.status.take_progress(event) {
+        if self.right.is_some() && self.status.take_progress(event) {
             self.control.notify();
         }
         Ok(())
@@ -99,22 +116,20 @@ impl Sink for KubeflowSink {
     }
 
     fn finish(&mut self, deadline: Deadline) -> Result<(), SinkError> {
-        if self.is_reporting {
+        if self.right.is_some() {
             self.control.run_ended(deadline);
         }
         Ok(())
     }
 
     fn pending_delivery(&mut self) -> Option<PendingDelivery> {
-        let is_reporting = std::mem::take(&mut self.is_reporting);
+        // Nobody runs the pending delivery of a sink that another replaces, which may report at once.
+        drop(self.right.take()?);
         let (status, control) = (Arc::clone(&self.status), Arc::clone(&self.control));
-        is_reporting.then(|| -> PendingDelivery {
-            Box::new(move |deadline| {
-                control.wait_until_finished(deadline);
-                IS_REPORTING.store(false, Ordering::Release);
-                (count(&status, true), Ok(()))
-            })
-        })
+        Some(Box::new(move |deadline| {
+            control.wait_until_finished(deadline);
+            (count(&status, true), Ok(()))
+        }))
     }
 
     fn is_remote(&self) -> bool {
@@ -128,9 +143,8 @@ impl Sink for KubeflowSink {
 
 impl Drop for KubeflowSink {
     fn drop(&mut self) {
-        if self.is_reporting {
-            self.control.run_ended(Deadline::after(std::time::Duration::ZERO));
-            IS_REPORTING.store(false, Ordering::Release);
+        if self.right.is_some() {
+            self.control.run_ended(Deadline::after(Duration::ZERO));
         }
     }
 }

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 /// Most metrics in a status. The status is a part of an object of the cluster, which must stay small.
 const MAX_METRICS: usize = 32;
-/// Longest name of a metric in bytes.
-const MAX_NAME: usize = 256;
+/// Most characters in the name and in the value of a metric. The server refuses a status as a whole
+/// if one of them is longer or empty.
+const MAX_CHARACTERS: usize = 64;
 
 /// The newest status, written by the writer and read by the reporter.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ struct StatusState {
     open: Vec<OpenProgress>,
     percentage: Option<i32>,
     remaining: Option<Duration>,
+    has_ended: bool,
     metrics: Vec<(String, MetricValue)>,
     /// Number of calls that the status has in it.
     calls: u64,
@@ -121,13 +123,14 @@ impl Status {
             Some(beginning) => name.starts_with(beginning),
             None => wanted == name,
         };
-        name.len() <= MAX_NAME && self.names.iter().any(matches)
+        let is_allowed = !name.is_empty() && name.chars().count() <= MAX_CHARACTERS;
+        is_allowed && self.names.iter().any(matches)
     }
 
     /// Notes the end of the run.
     pub(crate) fn end(&self, is_success: bool) {
         let mut state = lock(&self.state);
-        state.remaining = None;
+        (state.remaining, state.has_ended) = (None, true);
         if is_success {
             (state.percentage, state.remaining) = (Some(100), Some(Duration::ZERO));
         }
@@ -162,6 +165,11 @@ impl Status {
     pub(crate) fn is_news(&self) -> bool {
         let state = lock(&self.state);
         state.calls > state.reported_calls
+    }
+
+    /// Returns `true` if the run has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        lock(&self.state).has_ended
     }
 
     /// Notes that the server has a report.
@@ -202,13 +210,18 @@ struct ReportedMetric<'a> {
     value: String,
 }
 
-/// Returns a value as text, as the status has all values: `0.15`, `NaN`, `inf`.
+/// Returns a value as text, as the status has all values: `0.15`, `1e300`, `NaN`, `inf`.
 fn show(value: MetricValue) -> String {
-    match value {
+    let digits = match value {
         MetricValue::Int(value) => value.to_string(),
         MetricValue::UInt(value) => value.to_string(),
         MetricValue::F32(value) => value.to_string(),
         other => other.as_f64().to_string(),
+    };
+    // Without an exponent a number has up to 327 characters.
+    match digits.len() > MAX_CHARACTERS {
+        true => format!("{:e}", value.as_f64()),
+        false => digits,
     }
 }
 
@@ -222,6 +235,8 @@ fn rfc3339(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn shown(status: &Status) -> serde_json::Value {
@@ -302,8 +317,43 @@ mod tests {
                 &[(&*name, MetricValue::UInt(number))],
             ));
         }
-        let long = format!("metrics/{}", "n".repeat(MAX_NAME + 1));
-        assert!(!status.take_metrics(&MetricBatch::new("trainer", 1, &[(&*long, MetricValue::Int(1))])));
         assert_eq!(shown(&status)["metrics"].as_array().unwrap().len(), MAX_METRICS);
+    }
+
+    #[test]
+    fn a_name_that_the_server_would_refuse_is_left_out() {
+        let status = Status::new(&["*".to_owned()], "metrics/");
+        for (length, is_taken) in [
+            (0, false),
+            (1, true),
+            (MAX_CHARACTERS, true),
+            (MAX_CHARACTERS + 1, false),
+        ] {
+            // Characters count, not bytes.
+            let name = format!("metrics/{}", "ö".repeat(length));
+            let before = status.counts().0;
+            status.take_metrics(&MetricBatch::new("trainer", 1, &[(&*name, MetricValue::Int(1))]));
+            assert_eq!(status.counts().0 > before, is_taken, "{length}");
+        }
+    }
+
+    proptest! {
+        /// The server takes texts of 1 to 64 characters.
+        #[test]
+        fn a_value_is_short_and_reads_back(bits in any::<u64>(), single in any::<u32>()) {
+            for value in [
+                MetricValue::Float(f64::from_bits(bits)), MetricValue::F32(f32::from_bits(single)),
+                MetricValue::UInt(bits), MetricValue::Int(bits.cast_signed()),
+            ] {
+                let text = show(value);
+                prop_assert!((1..=MAX_CHARACTERS).contains(&text.len()), "{text}");
+                let back: f64 = text.parse().unwrap();
+                let is_same = match value {
+                    MetricValue::F32(value) => back as f32 == value || value.is_nan(),
+                    other => back == other.as_f64() || back.is_nan(),
+                };
+                prop_assert!(is_same, "{value:?} {text}");
+            }
+        }
     }
 }

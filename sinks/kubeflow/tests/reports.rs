@@ -2,8 +2,11 @@
 //! a process of its own, because a process has one status.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use logcore::{
@@ -14,6 +17,10 @@ use logcore_kubeflow as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::http_server::{HttpAnswer, HttpRequest, HttpServer};
+use tokio_rustls::rustls;
+
+/// The path of the status of a TrainJob.
+const PATH: &str = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs/digits/status";
 
 /// A sink, and what people see of it.
 struct Reporting {
@@ -66,18 +73,29 @@ impl Reporting {
         }
     }
 
+    fn wait_for_notice(&self) {
+        let deadline = Deadline::after(soon());
+        while self.notices().is_empty() {
+            assert!(!deadline.remaining().is_zero(), "there was no notice");
+            thread::yield_now();
+        }
+    }
+
     fn notices(&self) -> Vec<String> {
         self.notices.lock().unwrap().clone()
     }
 }
 
-/// Checks a request against the types of `TrainJobTrainerStatus`, and returns the status.
+/// Checks a request against Kubeflow's type `TrainerStatus` with the limits of its resource
+/// definition, and returns the status.
 fn status(request: &HttpRequest) -> Value {
-    assert_eq!(request.target, "POST /apis/trainer/v1/status");
+    assert_eq!(request.target, format!("POST {PATH}"));
+    assert!(request.body.len() <= 64 << 10);
     assert_eq!(request.headers["content-type"], "application/json");
     let mut body: Value = serde_json::from_slice(&request.body).unwrap();
     assert_eq!(body.as_object().unwrap().len(), 1);
     let status = body["trainerStatus"].take();
+    assert!(status["lastUpdatedTime"].is_string(), "the time is required");
     for (name, value) in status.as_object().unwrap() {
         match &**name {
             "progressPercentage" => assert!((0..=100).contains(&value.as_i64().unwrap())),
@@ -90,9 +108,13 @@ fn status(request: &HttpRequest) -> Value {
                 );
             }
             "metrics" => {
+                assert!(value.as_array().unwrap().len() <= 256);
                 for metric in value.as_array().unwrap() {
                     assert_eq!(metric.as_object().unwrap().len(), 2);
-                    assert!(metric["name"].is_string() && metric["value"].is_string(), "{metric}");
+                    for text in [&metric["name"], &metric["value"]] {
+                        let characters = text.as_str().unwrap().chars().count();
+                        assert!((1..=64).contains(&characters), "{metric}");
+                    }
                 }
             }
             _ => panic!("{name} is not in the schema"),
@@ -102,7 +124,7 @@ fn status(request: &HttpRequest) -> Value {
 }
 
 fn url(server: &HttpServer) -> String {
-    format!("{}/apis/trainer/v1/status", server.url())
+    format!("{}{PATH}", server.url())
 }
 
 fn soon() -> Duration {
@@ -148,7 +170,8 @@ fn requests_are_five_seconds_apart_and_the_token_is_read_again() {
     let folder = TempDir::new().unwrap();
     let server = HttpServer::start(|_, request| match request.headers["authorization"].as_str() {
         "Bearer s3cr3t-2" => HttpAnswer::ok(),
-        other => HttpAnswer::status(401, &format!("{other} has expired")),
+        // The server has no other answer for a token that has expired, and this one shows it.
+        other => HttpAnswer::status(403, &format!("Forbidden: {other}")),
     });
     let mut run = Reporting::start(folder.path(), &url(&server));
     run.step(1);
@@ -161,7 +184,10 @@ fn requests_are_five_seconds_apart_and_the_token_is_read_again() {
     let books = run.finish(RunEnd::Finished, soon());
     assert_eq!((books.accepted, books.delivered), (4, 4));
     let notices = run.notices().join("\n");
-    assert!(notices.contains("Kubeflow") && !notices.contains("s3cr3t"), "{notices}");
+    assert!(
+        notices.contains("does not accept the token") && !notices.contains("s3cr3t"),
+        "{notices}"
+    );
 }
 
 #[test]
@@ -227,9 +253,7 @@ fn a_token_that_is_absent_is_named_and_awaited() {
     let options = json!({"url": url(&server), "token_file": token});
     let mut run = Reporting::start_with(options, LogConfig::default());
     run.step(1);
-    while run.notices().is_empty() {
-        std::thread::yield_now();
-    }
+    run.wait_for_notice();
     assert!(
         run.notices()[0].contains("cannot read the token"),
         "{:?}",
@@ -268,4 +292,178 @@ fn other_ranks_and_further_loggers_report_nothing() {
         !reported.is_empty() && reported.iter().all(|percentage| *percentage == 10),
         "{reported:?}"
     );
+}
+
+#[test]
+fn what_the_server_would_refuse_is_shorter_or_left_out() {
+    testkit::own_process!();
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    let mut run = Reporting::start(folder.path(), &url(&server));
+    let long = format!("metrics/{}", "n".repeat(65));
+    let values = [
+        ("metrics/norm", MetricValue::Float(1e300)),
+        ("metrics/rate", MetricValue::Float(1e-300)),
+        ("metrics/nan", MetricValue::Float(f64::NAN)),
+        (&*long, MetricValue::Int(1)),
+        ("metrics/", MetricValue::Int(1)),
+    ];
+    run.sink.metrics(&MetricBatch::new("trainer", 1, &values)).unwrap();
+    run.finish(RunEnd::Finished, soon());
+    let expected = json!([
+        {"name": "norm", "value": "1e300"}, {"name": "rate", "value": "1e-300"}, {"name": "nan", "value": "NaN"}
+    ]);
+    assert_eq!(status(server.accepted().last().unwrap())["metrics"], expected);
+}
+
+#[test]
+fn the_end_respects_the_time_that_the_server_names() {
+    testkit::own_process!();
+    let folder = TempDir::new().unwrap();
+    let server = HttpServer::start(|earlier, _| match earlier {
+        0 => HttpAnswer::Reply(503, "retry-after: 2", Vec::new()),
+        _ => HttpAnswer::ok(),
+    });
+    let mut run = Reporting::start(folder.path(), &url(&server));
+    let start = Instant::now();
+    run.step(1);
+    run.wait_for_notice();
+    let books = run.finish(RunEnd::Finished, soon());
+    assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!((books.delivered, server.requests().len()), (2, 2));
+}
+
+/// A new configuration replaces the sink of a run that goes on.
+#[test]
+fn a_sink_that_replaces_another_reports_on() {
+    testkit::own_process!();
+    let (server, folder) = (HttpServer::accepting(), TempDir::new().unwrap());
+    let mut old = Reporting::start(folder.path(), &url(&server));
+    old.step(10);
+    server.wait_until(|requests| requests.len() == 1);
+    old.step(20);
+    old.sink.finish(Deadline::after(soon())).unwrap();
+    // Nobody waits for its delivery.
+    drop(old.sink.pending_delivery());
+    drop(old);
+    let mut new = Reporting::start(folder.path(), &url(&server));
+    new.step(30);
+    server.wait_until(|requests| requests.len() == 2);
+    new.finish(RunEnd::Finished, soon());
+    let reported: Vec<_> = server
+        .accepted()
+        .iter()
+        .map(|request| status(request)["progressPercentage"].clone())
+        .collect();
+    assert_eq!(reported, [10, 30, 100], "the old sink has no last status");
+}
+
+#[test]
+fn a_page_of_a_proxy_is_no_success() {
+    testkit::own_process!();
+    let folder = TempDir::new().unwrap();
+    let server = HttpServer::start(|earlier, _| match earlier {
+        0 => HttpAnswer::Reply(200, "content-type: text/html", b"<html>log in</html>".to_vec()),
+        _ => HttpAnswer::ok(),
+    });
+    let mut run = Reporting::start(folder.path(), &url(&server));
+    run.step(1);
+    run.wait_for_notice();
+    assert!(run.notices()[0].contains("a page for people"), "{:?}", run.notices());
+    assert_eq!(run.finish(RunEnd::Finished, soon()).delivered, 2);
+}
+
+/// The certificates of the cluster rotate, and the file of the authority with them.
+#[test]
+fn only_the_authority_of_the_cluster_is_trusted_and_its_file_is_read_again() {
+    testkit::own_process!();
+    let folder = TempDir::new().unwrap();
+    let (old, new) = (Authority::new(), Authority::new());
+    let (token, ca_file) = (folder.path().join("token"), folder.path().join("ca.crt"));
+    fs::write(&token, "s3cr3t").unwrap();
+    fs::write(&ca_file, &old.pem).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}{PATH}", listener.local_addr().unwrap());
+    let identity = new.identity();
+    let serve = move || {
+        std::iter::repeat_with(|| serve_once(&listener, &identity))
+            .flatten()
+            .next()
+    };
+    let server = thread::Builder::new()
+        .name("tls-server".to_owned())
+        .spawn(serve)
+        .unwrap();
+    let options = json!({"url": url, "token_file": token, "ca_file": ca_file});
+    let mut run = Reporting::start_with(options, LogConfig::default());
+    run.step(1);
+    run.wait_for_notice();
+    assert!(run.notices()[0].contains("certificate"), "{:?}", run.notices());
+    fs::write(&ca_file, &new.pem).unwrap();
+    let books = run.finish(RunEnd::Finished, soon());
+    assert_eq!((books.accepted, books.delivered), (2, 2));
+    let request = server.join().unwrap().unwrap();
+    assert_eq!(request.headers["authorization"], "Bearer s3cr3t");
+    assert_eq!(status(&request)["progressPercentage"], 100);
+}
+
+/// An authority for certificates, as an operator of a cluster makes one.
+struct Authority {
+    pem: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self {
+            pem: params.self_signed(&key).unwrap().pem(),
+            issuer: rcgen::Issuer::new(params, key),
+        }
+    }
+
+    /// Returns the identity of a server on loopback.
+    fn identity(&self) -> Arc<rustls::ServerConfig> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let chain = vec![certificate.der().clone()];
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(chain, key.serialize_der().try_into().unwrap());
+        Arc::new(config.unwrap())
+    }
+}
+
+/// Accepts a request over TLS; `None` if the client hangs up, because it trusts another authority.
+fn serve_once(listener: &TcpListener, identity: &Arc<rustls::ServerConfig>) -> Option<HttpRequest> {
+    let (stream, _) = listener.accept().unwrap();
+    let connection = rustls::ServerConnection::new(Arc::clone(identity)).unwrap();
+    let mut reader = BufReader::new(rustls::StreamOwned::new(connection, stream));
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let headers = lines[1..].iter().filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+    let mut request = HttpRequest {
+        target: lines[0].rsplit_once(' ').unwrap().0.to_owned(),
+        headers: headers.collect(),
+        body: Vec::new(),
+        accepted: true,
+    };
+    request.body = vec![0; request.headers["content-length"].parse().unwrap()];
+    reader.read_exact(&mut request.body).unwrap();
+    reader
+        .get_mut()
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        .unwrap();
+    Some(request)
 }
