@@ -4,7 +4,7 @@
 //! [sinks.kubeflow]
 //! ```
 //!
-//! Kubeflow Trainer (2.2 and later, feature gate `TrainJobStatus`) gives the containers of a TrainJob
+//! Kubeflow Trainer (2.2 and later, with its feature gate for the status of jobs) gives the containers of a TrainJob
 //! an address, a token and a certificate. The sink of rank 0 posts there what `kubectl get trainjob`
 //! and dashboards then show. Elsewhere the sink does nothing, and says so once.
 //!
