@@ -120,7 +120,7 @@ pub(crate) struct SpanReader {
     pub(crate) total: Option<u64>,
     pub(crate) position: Option<u64>,
     pub(crate) is_timed: bool,
-    /// What the span says of itself, if its name is not enough.
+    /// The text that stands for the name of the span.
     pub(crate) title: Option<Box<str>>,
 }
 

@@ -80,7 +80,7 @@ impl Status {
         match (at, event.kind) {
             (Some(at), ProgressKind::Finished) => {
                 state.open.remove(at);
-                // What has ended has no remaining time; its percentage stands until the next one.
+                // An ended progress has no remaining time; its percentage stands until the next one.
                 if at == 0 {
                     (state.percentage, state.remaining) = (now.percentage, None);
                 }
