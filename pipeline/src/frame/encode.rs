@@ -17,8 +17,12 @@ use crate::ring::queue::FrameKind;
 /// Length of the fixed part of a record.
 pub(super) const RECORD_HEAD_BYTES: usize = 24;
 
+/// Offset of the byte with the arrival of a record, and with [`HAS_PLACE`].
+pub(super) const FLAGS_AT: usize = 13;
 /// Marks a record with the file and the line of the call, behind its fields.
 pub(super) const HAS_PLACE: u8 = 0x80;
+/// Bytes of a place beside those of the file's name.
+pub(super) const PLACE_OVERHEAD: usize = 8;
 
 /// Writes a record. The `Display` code of the user runs here, before anything is reserved, and its
 /// panics are caught.
@@ -33,7 +37,7 @@ pub(crate) fn encode_record(out: &mut Vec<u8>, logger: LoggerId, arrival: Record
     head[..8].copy_from_slice(&now().to_le_bytes());
     head[8..12].copy_from_slice(&logger.0.to_le_bytes());
     head[12] = record.level() as u8;
-    head[13] = arrival.origin as u8 | (arrival.rule as u8) << 4;
+    head[FLAGS_AT] = arrival.origin as u8 | (arrival.rule as u8) << 4;
     head[16..20].copy_from_slice(&target_length.to_le_bytes());
     let head_at = out.len();
     out.extend_from_slice(&head);
@@ -55,7 +59,7 @@ pub(crate) fn add_place(out: &mut Vec<u8>, record: &LogRecord<'_>) {
     if let (Some(file), Some(line)) = (record.file(), record.line()) {
         put_text(out, file);
         put_u32(out, line as usize);
-        out[13] |= HAS_PLACE;
+        out[FLAGS_AT] |= HAS_PLACE;
     }
 }
 

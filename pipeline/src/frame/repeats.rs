@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::decode::decode_record;
+use super::encode::{FLAGS_AT, HAS_PLACE, PLACE_OVERHEAD};
+
 /// Folds equal records in a row into one: keeps the last record of a sink, and counts how often it
 /// is repeated.
 ///
@@ -70,10 +73,11 @@ impl RepeatFolder {
 
     /// Counts a record if it repeats the last one. Returns `true` if it does.
     pub(crate) fn count(&mut self, frame: &[u8]) -> bool {
-        if frame.get(TIME_BYTES..) != self.frame.get(TIME_BYTES..) {
+        if self.frame.is_empty() || shown_parts(frame) != shown_parts(&self.frame) {
             return false;
         }
-        self.frame.copy_from_slice(frame);
+        self.frame.clear();
+        self.frame.extend_from_slice(frame);
         self.count += 1;
         self.since.get_or_insert_with(Instant::now);
         true
@@ -107,6 +111,19 @@ impl RepeatFolder {
     }
 }
 
+/// Returns the parts of a record that people see: all but its time, and its place in the program.
+fn shown_parts(frame: &[u8]) -> Option<(&[u8], u8, &[u8])> {
+    let (head, rest) = (frame.get(TIME_BYTES..FLAGS_AT)?, frame.get(FLAGS_AT..)?);
+    let (flags, rest) = rest.split_first()?;
+    let place = match flags & HAS_PLACE {
+        0 => 0,
+        _ => decode_record(frame)?
+            .place
+            .map_or(0, |(file, _)| file.len() + PLACE_OVERHEAD),
+    };
+    Some((head, flags & !HAS_PLACE, rest.get(..rest.len().checked_sub(place)?)?))
+}
+
 /// Returns the message in place of `count` repeated records.
 pub(crate) fn repeat_message(count: u64) -> String {
     match count {
@@ -118,6 +135,37 @@ pub(crate) fn repeat_message(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::encode::{add_place, encode_record};
+    use crate::frame::types::{LoggerId, RecordOrigin};
+
+    #[test]
+    fn places_do_not_keep_lines_from_folding() {
+        let frame = |text: &str, place: Option<(&str, u32)>| {
+            let mut frame = Vec::new();
+            let args = format_args!("{text}");
+            let mut record = log::Record::builder();
+            let record = record
+                .args(args)
+                .file(place.map(|(file, _)| file))
+                .line(place.map(|(_, line)| line))
+                .build();
+            encode_record(&mut frame, LoggerId(1), RecordOrigin::Method.into(), &record);
+            if place.is_some() {
+                add_place(&mut frame, &record);
+            }
+            frame
+        };
+        let mut folder = RepeatFolder::default();
+        folder.begin(&frame("again", None));
+        assert!(folder.count(&frame("again", Some(("a.rs", 1)))));
+        assert!(folder.count(&frame("again", Some(("longer.rs", 2)))));
+        assert!(!folder.count(&frame("other", Some(("longer.rs", 2)))));
+        let (newest, count) = folder.take().unwrap();
+        assert_eq!(
+            (decode_record(&newest).unwrap().place, count),
+            (Some(("longer.rs", 2)), 2)
+        );
+    }
 
     #[test]
     fn record_too_long_for_a_checkpoint_is_not_folded() {
