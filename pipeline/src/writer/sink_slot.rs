@@ -80,6 +80,11 @@ impl SinkSlot {
             .is_some_and(|index| self.wanted[index])
     }
 
+    /// Makes the sink want what another one wants.
+    pub(super) fn want_as(&mut self, other: &Self) {
+        self.wanted = other.wanted;
+    }
+
     pub(super) fn routed(&self) -> RoutedSink<'_> {
         RoutedSink {
             wants_records: self.wants(EventKind::Record),

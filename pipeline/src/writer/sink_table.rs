@@ -114,8 +114,10 @@ impl SinkTable {
     ) -> Option<SinkSlot> {
         self.end(index, outcome);
         let slot = self.finish(index, deadline)?;
-        let ended = EndedSink::named(slot.name.clone());
-        self.put(index, SinkSlot::new(ended, label, Some(owner)));
+        let mut ended = SinkSlot::new(EndedSink::named(slot.name.clone()), label, Some(owner));
+        // Calls that the sink never wanted are not lost.
+        ended.want_as(&slot);
+        self.put(index, ended);
         Some(slot)
     }
 
