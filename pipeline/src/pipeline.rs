@@ -16,7 +16,7 @@ use crate::caller::command::{
     CloseRequest, ClosedAccounts, Command, CommandReply, LoggerAccounts, LoggerOutcome, NamedSink,
 };
 use crate::caller::pipeline_state::PipelineState;
-use crate::caller::producer::Producer;
+use crate::caller::producer::{Producer, add_places};
 use crate::frame::types::LoggerId;
 use crate::process::block_write_signals;
 use crate::process::exit::report_at_unload;
@@ -294,7 +294,7 @@ impl Pipeline {
     pub fn share(&self, name: &str, sink: Box<dyn Sink>, deadline: Deadline) {
         let sink = NamedSink::new(name, LevelFilter::Trace, sink);
         if sink.sink.wants_places() {
-            self.state.add_places();
+            add_places();
         }
         let _ = self.state.send(Command::Share(sink), deadline);
     }

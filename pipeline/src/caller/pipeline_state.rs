@@ -44,8 +44,6 @@ pub(crate) struct PipelineState {
     /// The numbers of long frames whose remaining chunks were dropped.
     abandoned: Mutex<Vec<u64>>,
     next_number: AtomicU64,
-    /// `true` if records have their places in the program, because some sink uses them.
-    has_places: AtomicBool,
     /// The process that has the writer.
     process: u64,
     /// `true` without a writer: calls are dropped until there is a successor.
@@ -76,9 +74,7 @@ impl PipelineState {
     /// Creates the state of a pipeline that replaces `predecessor` in a child of a fork. Names keep
     /// their numbers.
     pub(crate) fn replacing(predecessor: &Self, ring: Arc<Ring>) -> Self {
-        let state = Self::with_names(Arc::clone(&ring), NameTable::copy(&predecessor.names, ring));
-        state.has_places.store(predecessor.has_places(), Ordering::Relaxed);
-        state
+        Self::with_names(Arc::clone(&ring), NameTable::copy(&predecessor.names, ring))
     }
 
     fn with_names(ring: Arc<Ring>, names: NameTable) -> Self {
@@ -92,7 +88,6 @@ impl PipelineState {
             commands: Mutex::default(),
             abandoned: Mutex::default(),
             next_number: AtomicU64::new(0),
-            has_places: AtomicBool::new(false),
             process: process_number(),
             is_unconnected: false,
             successor: OnceLock::new(),
@@ -108,17 +103,6 @@ impl PipelineState {
         state.delivered.end();
         state.ring.close();
         state
-    }
-
-    /// Returns `true` if records have their places in the program.
-    #[inline]
-    pub(crate) fn has_places(&self) -> bool {
-        self.has_places.load(Ordering::Relaxed)
-    }
-
-    /// Gives all records from now on their places.
-    pub(crate) fn add_places(&self) {
-        self.has_places.store(true, Ordering::Relaxed);
     }
 
     /// Returns `true` if calls are dropped because there is no pipeline yet.

@@ -27,6 +27,14 @@ use crate::ring::file::FolderNumber;
 use crate::ring::name_table::NameId;
 use crate::ring::queue::{FrameKind, Ring};
 
+/// `true` if records have their places in the program, because some sink of the process uses them.
+static HAS_PLACES: AtomicBool = AtomicBool::new(false);
+
+/// Gives all records of the process from now on their places.
+pub(crate) fn add_places() {
+    HAS_PLACES.store(true, Ordering::Relaxed);
+}
+
 /// A logger's access to the ring: encodes the arguments of a call, pushes a frame, and returns.
 ///
 /// Calls on the writer's thread, or on the thread of a sink (see [`logcore::suppress_logging`]),
@@ -222,7 +230,7 @@ impl Producer {
         deadline: Deadline,
     ) -> Result<(), LogError> {
         if sinks.iter().any(|named| named.sink.wants_places()) {
-            self.state().add_places();
+            add_places();
         }
         let reply = CommandReply::new();
         let command = Command::Open {
@@ -365,7 +373,7 @@ impl Producer {
         }
         let pushed = with_buffer(|body| {
             encode_record(body, self.id, arrival, record);
-            if self.state.has_places() {
+            if HAS_PLACES.load(Ordering::Relaxed) {
                 add_place(body, record);
             }
             edit(body);
