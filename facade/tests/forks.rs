@@ -39,6 +39,18 @@ fn say_all(logger: &UnifiedLogger, number: u64) {
     logger.finish_progress();
     logger.log_memory();
     logger.log_config(&serde_json::json!({"number": number}));
+    #[cfg(feature = "tracing")]
+    say_in_a_span(number);
+}
+
+#[cfg(feature = "tracing")]
+fn say_in_a_span(number: u64) {
+    let span = tracing::info_span!("work", metric = true, number, phase = tracing::field::Empty);
+    span.record("phase", "said");
+    span.in_scope(|| {
+        tracing::info!(metric.of_event = number, "event {number}");
+        facade::logcore::log::info!(target: "run", "record {number}");
+    });
 }
 
 /// Runs `work` in a child, which ends by `_exit`; returns its id.
@@ -137,6 +149,13 @@ fn fork_while_threads_log(folder: &Path) {
         ..config(folder, "run")
     };
     let logger = setup_logging(patient).unwrap();
+    #[cfg(feature = "tracing")]
+    let _outer = {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        let layer = facade::tracing::layer(&logger);
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
+        tracing::info_span!("outer", job = 7).entered()
+    };
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         // Also when an assertion fails: the scope waits for its threads.
@@ -170,7 +189,9 @@ fn fork_while_threads_log(folder: &Path) {
     logger.finish();
     let text = fs::read_to_string(folder.join("training.log")).unwrap();
     for number in 0..CHILDREN {
-        assert!(text.contains(&format!("| child {number}\n")), "{number}");
+        // With its span's fields, where there are spans.
+        let said = ["\n", " | job=7 span=outer\n"].map(|end| format!("| child {number}{end}"));
+        assert!(said.iter().any(|line| text.contains(line)), "{number}");
     }
 }
 

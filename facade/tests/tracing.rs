@@ -222,6 +222,82 @@ fn a_span_with_a_total_is_a_bar() {
 }
 
 #[test]
+fn fields_with_the_names_of_bars_are_fields_elsewhere() {
+    testkit::own_process!();
+    let logger = logger(|_| {});
+    install(&logger);
+    tracing::info_span!("seek", pos = 3, metric = false, message = "to").in_scope(|| tracing::info!("sought"));
+    assert_eq!(
+        records(&logger),
+        ["INFO tracing \"sought\" pos=Int(3) metric=Bool(false) message=Text(\"to\") span=Text(\"seek\")"]
+    );
+}
+
+#[test]
+fn a_logger_that_is_set_up_anew_takes_the_place_of_the_layers() {
+    testkit::own_process!();
+    let first = logger(|_| {});
+    install(&first);
+    first.finish();
+    let second = logger(|config| config.span_metrics = vec!["work".into()]);
+    tracing::info_span!("work").in_scope(|| tracing::info!(metric.loss = 0.5, "of the second"));
+    assert_eq!(second.metrics().average("loss"), Some(0.5));
+    assert_eq!(records(&second).len(), 1);
+    second.finish();
+    let rows = MemorySink::of("trainer").unwrap().rows();
+    assert!(
+        rows.iter()
+            .any(|row| row.values.iter().any(|(name, _)| name == "time/work_ms")),
+        "{rows:?}"
+    );
+}
+
+#[test]
+fn a_metric_without_a_value_gives_no_line() {
+    testkit::own_process!();
+    let logger = logger(|_| {});
+    install(&logger);
+    tracing::info!(metric.loss = None::<f64>);
+    assert_eq!(records(&logger), [""; 0]);
+}
+
+#[test]
+fn a_source_of_fields_that_logs_or_panics_does_no_harm() {
+    testkit::own_process!();
+    let logger = logger(|_| {});
+    install(&logger);
+    tracing::info_span!("run", lr = 0.5).in_scope(|| {
+        for odd in [false, true] {
+            let source = OddSource(odd);
+            let record = log::Record::builder()
+                .level(log::Level::Warn)
+                .target("t")
+                .args(format_args!("outer"))
+                .key_values(&source)
+                .build();
+            log::logger().log(&record);
+        }
+    });
+    let lines = records(&logger);
+    assert_eq!(
+        lines.iter().filter(|line| line.contains("\"outer\"")).count(),
+        2,
+        "{lines:?}"
+    );
+}
+
+/// A source whose code logs, or panics.
+struct OddSource(bool);
+
+impl log::kv::Source for OddSource {
+    fn visit<'kvs>(&'kvs self, _: &mut dyn log::kv::VisitSource<'kvs>) -> Result<(), log::kv::Error> {
+        assert!(!self.0, "planted");
+        log::info!(target: "t", "inner");
+        Ok(())
+    }
+}
+
+#[test]
 fn levels_of_the_loggers_hold_also_after_a_change() {
     testkit::own_process!();
     let logger = logger(|config| {

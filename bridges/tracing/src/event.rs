@@ -46,10 +46,11 @@ pub(crate) fn give<R: EventReceiver>(receiver: &R, event: &Event<'_>, span: Opti
     with_fields(event, |read| {
         if !read.metrics.is_empty() {
             receiver.receive_metrics(read.own.unsigned(STEP), &read.metrics);
-            // Metrics alone are nothing for people to read.
-            if fields.field(MESSAGE).is_none() {
-                return;
-            }
+        }
+        // Metrics alone are nothing for people to read, and a metric may be `None`.
+        let is_of_metrics = !read.metrics.is_empty() || (has_metrics && read.own.len() == 0);
+        if is_of_metrics && fields.field(MESSAGE).is_none() {
+            return;
         }
         read.add_span(span);
         let target = read.logged.text(LOGGED_TARGET).unwrap_or(metadata.target());

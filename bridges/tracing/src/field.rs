@@ -97,15 +97,26 @@ impl FieldList {
         Some(self.texts.split_off(range.start).into())
     }
 
-    /// Replaces the value of a field that the list has, or adds the field.
-    pub(crate) fn set_from(&mut self, other: &Self) {
-        for (name, value) in &other.fields {
-            let value = self.copy_value(other, value);
-            match self.fields.iter_mut().find(|(known, _)| known == name) {
-                Some((_, old)) => *old = value,
-                None => self.push(name, value),
+    /// Returns the list with the values of `changed`, in place of those that the list has.
+    pub(crate) fn with(&self, changed: &Self) -> Self {
+        let mut all = Self::default();
+        for (name, value) in &self.fields {
+            let changed = changed
+                .fields
+                .iter()
+                .find(|(other, _)| other == name)
+                .map(|(_, new)| (changed, new));
+            let (list, value) = changed.unwrap_or((self, value));
+            let value = all.copy_value(list, value);
+            all.push(name, value);
+        }
+        for (name, value) in &changed.fields {
+            if !all.contains(name) {
+                let value = all.copy_value(changed, value);
+                all.push(name, value);
             }
         }
+        all
     }
 
     /// Adds the fields of `other` that neither the list nor `is_known` has, the last first.
@@ -258,5 +269,28 @@ impl fmt::Write for LimitedText<'_> {
         self.texts.push_str(&text[..end]);
         self.room -= end;
         if end < text.len() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_texts_leave_nothing_behind() {
+        let mut list = FieldList::default();
+        list.push_text("phase", "begin");
+        list.push("epoch", FieldValue::Int(1));
+        for number in 0..1000 {
+            let mut changed = FieldList::default();
+            changed.push_text("phase", &format!("phase {number}"));
+            changed.push_text("late", "yes");
+            list = list.with(&changed);
+        }
+        assert_eq!(
+            (list.text("phase"), list.text("late")),
+            (Some("phase 999"), Some("yes"))
+        );
+        assert_eq!((list.len(), list.texts.len()), (3, "phase 999yes".len()));
     }
 }

@@ -1,11 +1,10 @@
 //! The layer: it takes events and spans from a subscriber's registry.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use log::Record;
-use logcore::sync::lock;
 use logcore::{MetricValue, is_logging_suppressed};
 use tracing_core::span::{Attributes, Id, Record as SpanRecord};
 use tracing_core::subscriber::Interest;
@@ -55,8 +54,8 @@ pub trait EventReceiver: Send + Sync + 'static {
 pub type Layer<R, S> = Filtered<EventLayer<R>, LevelGate<R>, S>;
 
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
-/// The most verbose level that any logger takes, as `tracing` knows it.
-static KNOWN_LEVEL: Mutex<Option<log::LevelFilter>> = Mutex::new(None);
+/// The most verbose level that any logger takes, as `tracing` knows it. No level at first.
+static KNOWN_LEVEL: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// Returns a layer that gives events and spans to `receiver`.
 pub fn layer<R, S>(receiver: R) -> Layer<R, S>
@@ -82,12 +81,14 @@ pub fn is_installed() -> bool {
 
 /// Has `tracing` ask again which levels are taken, if `max_level` does not return the level that it
 /// knows.
-pub fn note_new_level(max_level: impl FnOnce() -> log::LevelFilter) {
-    // Two changes at once must not leave the older level.
-    let mut known = lock(&KNOWN_LEVEL);
-    let level = max_level();
-    if *known != Some(level) && is_installed() {
-        *known = Some(level);
+pub fn note_new_level(max_level: impl Fn() -> log::LevelFilter) {
+    // Two changes at once must not leave the older level, and filters of the program run in a
+    // rebuild, so that no lock can order the two.
+    while is_installed() {
+        let level = max_level() as usize;
+        if KNOWN_LEVEL.swap(level, Ordering::SeqCst) == level {
+            return;
+        }
         callsite::rebuild_interest_cache();
     }
 }
@@ -109,7 +110,19 @@ impl<R: EventReceiver> EventLayer<R> {
         extensions.get::<OpenSpan<R>>().map(|open| Arc::clone(&open.fields))
     }
 
-    /// Calls `work` with an open span of this layer.
+    /// Calls `look` with an open span of this layer. Threads that share a span do not wait for each
+    /// other, and a fork finds no lock held for writing.
+    fn look_at<S, T>(&self, id: &Id, context: &Context<'_, S>, look: impl FnOnce(&OpenSpan<R>) -> T) -> Option<T>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let span = context.span(id)?;
+        let extensions = span.extensions();
+        let open = extensions.get::<OpenSpan<R>>()?;
+        (open.layer == self.number).then(|| look(open))
+    }
+
+    /// Calls `work` with an open span of this layer, to change the span.
     fn with_open<S, T>(&self, id: &Id, context: &Context<'_, S>, work: impl FnOnce(&mut OpenSpan<R>) -> T) -> Option<T>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -135,12 +148,12 @@ where
             return;
         }
         // The code of a field may log, so nothing is locked here.
-        let mut read = SpanReader::default();
+        let mut read = SpanReader::new(attributes.metadata());
         attributes.record(&mut FieldVisitor(&mut read));
         let parent = span.parent().and_then(|parent| self.fields_of(&parent));
         let is_timed = read.is_timed || self.receiver.is_timed(span.name());
         let title = read.title.take().unwrap_or_else(|| span.name().into());
-        let bar = SpanBar::start(&self.receiver, &title, &read);
+        let bar = SpanBar::start(&self.receiver, &title, &read).map(Arc::new);
         let open = OpenSpan {
             layer: self.number,
             fields: Arc::new(SpanFields::new(span.name(), read.fields, parent)),
@@ -155,15 +168,25 @@ where
         if is_logging_suppressed() {
             return;
         }
-        let mut read = SpanReader::default();
+        let Some(metadata) = context.metadata(id) else { return };
+        let mut read = SpanReader::new(metadata);
         values.record(&mut FieldVisitor(&mut read));
-        self.with_open(id, &context, |open| {
-            open.fields.change(&read.fields);
-            match &mut open.bar {
-                Some(bar) => bar.follow(&read),
-                None => open.bar = SpanBar::start(&self.receiver, &open.title, &read),
-            }
+        let open = self.look_at(id, &context, |open| {
+            let title = open.bar.is_none().then(|| open.title.clone());
+            (Arc::clone(&open.fields), open.bar.clone(), title)
         });
+        let Some((fields, bar, title)) = open else { return };
+        fields.change(&read.fields);
+        // A bar may wait for room in the ring, so the span is not locked meanwhile.
+        match (bar, title) {
+            (Some(bar), _) => bar.follow(&read),
+            (None, Some(title)) => {
+                if let Some(started) = SpanBar::start(&self.receiver, &title, &read) {
+                    self.with_open(id, &context, |open| open.bar.replace(Arc::new(started)));
+                }
+            }
+            (None, None) => {}
+        }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
@@ -179,13 +202,13 @@ where
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        if let Some(fields) = self.with_open(id, &context, |open| Arc::clone(&open.fields)) {
+        if let Some(fields) = self.look_at(id, &context, |open| Arc::clone(&open.fields)) {
             span::enter(id, fields);
         }
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
-        if self.with_open(id, &context, |_| ()).is_some() {
+        if self.look_at(id, &context, |_| ()).is_some() {
             span::exit(id);
         }
     }
@@ -194,7 +217,9 @@ where
         let ended = self.with_open(&id, &context, |open| (open.began.take(), open.bar.take()));
         let Some((began, bar)) = ended else { return };
         drop(bar);
+        // Sinks may hold spans.
         if let Some(began) = began
+            && !is_logging_suppressed()
             && let Some(span) = context.span(&id)
         {
             self.receiver.receive_time(span.name(), began.elapsed().as_secs_f64());
@@ -208,6 +233,8 @@ pub struct LevelGate<R>(std::marker::PhantomData<fn() -> R>);
 
 impl<R: EventReceiver, S> Filter<S> for LevelGate<R> {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        // While one thread registers a place, the others are asked here.
+        echo::note_place(metadata);
         log_level(metadata.level()) <= R::max_level()
     }
 

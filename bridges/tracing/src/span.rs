@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use log::Record;
 use log::kv::{Error as KvError, Source, VisitSource};
-use logcore::sync::lock;
+use tracing_core::Metadata;
 use tracing_core::span::Id;
 
 use crate::field::{FieldList, FieldSink, FieldValue, with_scratch};
@@ -17,11 +20,11 @@ use crate::layer::EventReceiver;
 const SPAN: &str = "span";
 /// A span with this field is a bar; its value is the total.
 const PROGRESS: &str = "progress";
-/// The position of the bar.
+/// The position of the bar. In other spans this is a field like others.
 const POSITION: &str = "pos";
-/// The description of the bar, if the name of the span is not enough. It is no field of records.
+/// The description of the bar, if the name of the span is not enough.
 const MESSAGE: &str = "message";
-/// The time of a span with this field is a metric.
+/// The time of a span in which this field is `true` is a metric.
 const METRIC: &str = "metric";
 
 /// Longest path of a span's names in bytes, unless its own name is longer. Spans that are nested
@@ -34,8 +37,8 @@ const MAX_SPAN_FIELDS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct SpanFields {
     path: Box<str>,
-    /// A further value may come at any time, from any thread.
-    own: Mutex<FieldList>,
+    /// A further value may come at any time, from any thread. No lock, which a fork could find held.
+    own: ArcSwap<FieldList>,
     parent: Option<Arc<SpanFields>>,
 }
 
@@ -48,7 +51,7 @@ impl SpanFields {
         };
         Self {
             path,
-            own: Mutex::new(own),
+            own: ArcSwap::from_pointee(own),
             parent,
         }
     }
@@ -61,7 +64,7 @@ impl SpanFields {
         while let Some(SpanFields { own, parent, .. }) = span
             && fields.len() < start + MAX_SPAN_FIELDS
         {
-            fields.extend_reversed(&lock(own), &is_known);
+            fields.extend_reversed(&own.load(), &is_known);
             span = parent.as_deref();
         }
         fields.reverse_from(start);
@@ -71,7 +74,9 @@ impl SpanFields {
     }
 
     pub(crate) fn change(&self, changed: &FieldList) {
-        lock(&self.own).set_from(changed);
+        if changed.len() > 0 {
+            self.own.rcu(|own| own.with(changed));
+        }
     }
 }
 
@@ -82,33 +87,34 @@ pub(crate) struct OpenSpan<R: EventReceiver> {
     pub(crate) fields: Arc<SpanFields>,
     /// Set if the time of the span is a metric.
     pub(crate) began: Option<Instant>,
-    pub(crate) bar: Option<SpanBar<R>>,
+    pub(crate) bar: Option<Arc<SpanBar<R>>>,
     /// The description of the bar.
     pub(crate) title: Box<str>,
 }
 
 /// The bar of a span.
 pub(crate) struct SpanBar<R: EventReceiver> {
-    pub(crate) bar: R::Bar,
-    position: u64,
+    bar: R::Bar,
+    position: AtomicU64,
 }
 
 impl<R: EventReceiver> SpanBar<R> {
     /// Starts the bar of a span, if its fields have a total.
     pub(crate) fn start(receiver: &R, title: &str, read: &SpanReader) -> Option<Self> {
-        let mut bar = Self {
+        let bar = Self {
             bar: receiver.start_bar(read.total?, title),
-            position: 0,
+            position: AtomicU64::new(0),
         };
         bar.follow(read);
         Some(bar)
     }
 
     /// Advances the bar to a new position. A bar goes forward only.
-    pub(crate) fn follow(&mut self, read: &SpanReader) {
-        if let Some(position) = read.position.filter(|position| *position > self.position) {
-            R::advance_bar(&self.bar, position - self.position);
-            self.position = position;
+    pub(crate) fn follow(&self, read: &SpanReader) {
+        let Some(position) = read.position else { return };
+        let before = self.position.fetch_max(position, Ordering::Relaxed);
+        if position > before {
+            R::advance_bar(&self.bar, position - before);
         }
     }
 }
@@ -116,6 +122,8 @@ impl<R: EventReceiver> SpanBar<R> {
 /// Reads the fields of a span, sorted by their use.
 #[derive(Debug, Default)]
 pub(crate) struct SpanReader {
+    /// `true` if the span has a field for the total of a bar.
+    is_bar: bool,
     pub(crate) fields: FieldList,
     pub(crate) total: Option<u64>,
     pub(crate) position: Option<u64>,
@@ -124,19 +132,28 @@ pub(crate) struct SpanReader {
     pub(crate) title: Option<Box<str>>,
 }
 
+impl SpanReader {
+    pub(crate) fn new(metadata: &Metadata<'_>) -> Self {
+        Self {
+            is_bar: metadata.fields().field(PROGRESS).is_some(),
+            ..Self::default()
+        }
+    }
+}
+
 impl FieldSink for SpanReader {
     fn take(&mut self, name: &'static str, value: FieldValue) {
         match (name, value.as_unsigned(), &value) {
             (PROGRESS, Some(total), _) => self.total = Some(total),
-            (POSITION, Some(position), _) => self.position = Some(position),
-            (METRIC, _, FieldValue::Bool(is_timed)) => self.is_timed = *is_timed,
+            (POSITION, Some(position), _) if self.is_bar => self.position = Some(position),
+            (METRIC, _, FieldValue::Bool(true)) => self.is_timed = true,
             _ => self.fields.push(name, value),
         }
     }
 
     fn take_written(&mut self, name: &'static str, write: &mut dyn FnMut(&mut dyn fmt::Write) -> fmt::Result) {
         self.fields.push_written(name, write);
-        if name == MESSAGE {
+        if self.is_bar && name == MESSAGE {
             self.title = self.fields.pop_text();
         }
     }
@@ -179,7 +196,9 @@ pub fn with_span_fields<T>(record: &Record<'_>, give: impl FnOnce(&Record<'_>) -
     };
     let own = record.key_values();
     with_scratch(|fields| {
-        span.add_to(fields, |name| own.get(name.into()).is_some());
+        // The source of the fields may be the program's own, and run its code.
+        let has = |name: &str| catch_unwind(AssertUnwindSafe(|| own.get(name.into()).is_some()));
+        span.add_to(fields, |name| has(name).unwrap_or(true));
         give(
             &record
                 .to_builder()

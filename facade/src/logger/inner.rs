@@ -289,6 +289,11 @@ impl LoggerInner {
         self.gate.is_inherited()
     }
 
+    /// Returns `true` if the logger is open, and this process has set it up.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.is_open() && !self.is_inherited()
+    }
+
     /// Returns the sort key that puts loggers in the order of their first set-ups, those that only
     /// `get_logger` has opened behind, and inherited ones last.
     pub(crate) fn seniority(&self) -> (bool, u64, u64) {

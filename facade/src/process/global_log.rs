@@ -45,6 +45,19 @@ pub(crate) fn max_level() -> LevelFilter {
     ROUTES.load().level()
 }
 
+/// Returns the logger in place of one that has ended, or that this process has from its parent:
+/// that of the same name, else the one that takes what nothing claims. `None` for a logger in its
+/// own place.
+#[cfg(feature = "tracing")]
+pub(crate) fn newest(logger: &LoggerInner) -> Option<Arc<LoggerInner>> {
+    if logger.is_in_place() {
+        return None;
+    }
+    let routes = ROUTES.load();
+    let named = routes.named(logger.name());
+    named.filter(|named| named.is_in_place()).or(routes.fallback()).cloned()
+}
+
 /// Calls `give` with the logger for an event of `tracing`. `layered` is the logger of the layer,
 /// which takes what nothing claims.
 #[cfg(feature = "tracing")]

@@ -147,7 +147,7 @@ impl RoutingTable {
         if let Some(logger) = directed.next() {
             return Some((logger, LevelRule::Usual));
         }
-        if let Some(layered) = layered.filter(|logger| logger.is_open()) {
+        if let Some(layered) = layered.filter(|logger| logger.is_in_place()) {
             // The layer was made for this logger, whatever other foreign records the logger takes.
             let rule = match layered.takes_foreign() {
                 true => layered.foreign_rule(level)?,
@@ -162,6 +162,12 @@ impl RoutingTable {
     /// Returns the logger that takes what nothing claims, panics included.
     pub(crate) fn fallback(&self) -> Option<&Arc<LoggerInner>> {
         self.fallback.as_ref()
+    }
+
+    /// Returns the logger of this name.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<LoggerInner>> {
+        self.find(&canonical_name(name)).map(|entry| &entry.logger)
     }
 
     /// Returns the last logger if it has ended.

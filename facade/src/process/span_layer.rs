@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use logcore::MetricValue;
 use logcore::log::{LevelFilter, Metadata};
 use logcore::sync::lock;
+use logcore::{MetricValue, PerProcess};
 use logcore_tracing::{EventReceiver, GiveRecord};
 
 use crate::Bar;
@@ -16,8 +16,9 @@ use crate::process::global_log;
 /// Takes the events and spans of a layer. It does not keep its logger open.
 pub struct LoggerReceiver {
     logger: Arc<LoggerInner>,
-    /// The time of the spans of a name at the newest step, in seconds.
-    times: Mutex<HashMap<&'static str, SpanTime>>,
+    /// The time of the spans of a name at the newest step, in seconds. A child of a fork begins
+    /// anew.
+    times: PerProcess<Mutex<HashMap<&'static str, SpanTime>>>,
 }
 
 #[derive(Default)]
@@ -25,15 +26,21 @@ struct SpanTime {
     step: u64,
     seconds: f64,
     /// The name of the metric, made at the first span.
-    metric: String,
+    metric: Arc<str>,
 }
 
 impl LoggerReceiver {
     pub(crate) fn new(logger: &Arc<LoggerInner>) -> Self {
         Self {
             logger: Arc::clone(logger),
-            times: Mutex::default(),
+            times: PerProcess::default(),
         }
+    }
+
+    /// Returns the logger that has taken the place of the layer's: a sweep sets the name up again,
+    /// and a forked child sets its own logger up.
+    fn logger(&self) -> Arc<LoggerInner> {
+        global_log::newest(&self.logger).unwrap_or_else(|| Arc::clone(&self.logger))
     }
 }
 
@@ -62,30 +69,34 @@ impl EventReceiver for LoggerReceiver {
 
     fn receive_metrics(&self, step: Option<u64>, metrics: &[(&'static str, MetricValue)]) {
         let step = step.map_or(StepChoice::Next, StepChoice::At);
-        self.logger.metrics().log(step, metrics.iter().copied());
+        self.logger().metrics().log(step, metrics.iter().copied());
     }
 
     fn is_timed(&self, span: &str) -> bool {
-        self.logger.has_span_metric(span)
+        self.logger().has_span_metric(span)
     }
 
     fn receive_time(&self, span: &'static str, seconds: f64) {
-        let mut times = lock(&self.times);
-        let step = self.logger.metrics().current_step();
+        let logger = self.logger();
+        let step = logger.metrics().current_step();
+        let mut times = lock(self.times.get());
         let time = times.entry(span).or_default();
         if time.metric.is_empty() {
-            time.metric = format!("time/{span}_ms");
+            time.metric = format!("time/{span}_ms").into();
         }
         if time.step != step {
             (time.step, time.seconds) = (step, 0.0);
         }
         time.seconds += seconds;
+        let (metric, millis) = (Arc::clone(&time.metric), time.seconds * 1e3);
+        // The call below may wait for room in the ring.
+        drop(times);
         // The row of a step keeps the last value, which is the whole sum.
-        self.logger.metrics().log_reading(&time.metric, time.seconds * 1e3);
+        logger.metrics().log_reading(&metric, millis);
     }
 
     fn start_bar(&self, total: u64, description: &str) -> Self::Bar {
-        Bar::new(self.logger.start_bar(total, description))
+        Bar::new(self.logger().start_bar(total, description))
     }
 
     fn advance_bar(bar: &Self::Bar, n: u64) {

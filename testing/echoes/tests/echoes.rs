@@ -98,12 +98,39 @@ fn another_threads_subscriber_takes_nothing_away() {
     let logger = logger();
     let with_layer = tracing_subscriber::registry().with(facade::tracing::layer(&logger));
     let say = || tracing::info!("event");
-    tracing::subscriber::with_default(with_layer, say);
-    assert_eq!(messages(&logger, is_ours).len(), 1);
+    tracing::subscriber::with_default(with_layer, || {
+        let _span = tracing::info_span!("scoped", job = 7).entered();
+        say();
+    });
+    assert_eq!(messages(&logger, |_| true), ["event"]);
     // Here no subscriber is set, so that `log-always` alone gives the event.
     say();
     let expected = if cfg!(feature = "log-always") { 2 } else { 1 };
     assert_eq!(messages(&logger, is_ours).len(), expected);
+}
+
+#[test]
+fn threads_that_reach_a_line_first_at_once_give_it_once_each() {
+    testkit::own_process!();
+    const THREADS: usize = 8;
+    let logger = logger();
+    let layer = facade::tracing::layer(&logger);
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
+    let barrier = std::sync::Barrier::new(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                barrier.wait();
+                tracing::info!("first");
+                barrier.wait();
+                tracing::info!("second");
+            });
+        }
+    });
+    for line in ["first", "second"] {
+        let lines = messages(&logger, is_ours);
+        assert_eq!(lines.iter().filter(|said| *said == line).count(), THREADS);
+    }
 }
 
 #[test]
