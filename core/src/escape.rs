@@ -17,6 +17,8 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
+use crate::text::is_printable_ascii;
+
 /// The medium that shows a text; see the [module](self) for the differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -102,7 +104,11 @@ impl fmt::Write for EscapingFormatter<'_, '_> {
 /// escape("one\ntwo\u{1b}", Medium::File, &mut out, |out| out.push_str("\n    "));
 /// assert_eq!(out, "one\n    two\\x1b");
 /// ```
+#[inline]
 pub fn escape(text: &str, medium: Medium, out: &mut String, mut line_end: impl FnMut(&mut String)) {
+    if medium.is_clean(text) {
+        return out.push_str(text);
+    }
     escape_unless(text, medium, out, |rest, out| match rest.starts_with('\n') {
         true => {
             line_end(out);
@@ -195,11 +201,8 @@ fn push_line_end(out: &mut String) {
 ///
 /// `replace` receives the rest of the text from a harmful character on. It appends a replacement,
 /// and returns the number of bytes that it replaced; 0 if none.
+#[cold]
 fn escape_unless(text: &str, medium: Medium, out: &mut String, mut replace: impl FnMut(&str, &mut String) -> usize) {
-    if medium.is_clean(text) {
-        out.push_str(text);
-        return;
-    }
     let mut clean_from = 0;
     let mut before = None;
     let mut chars = text.char_indices().peekable();
@@ -244,16 +247,9 @@ fn style_length(text: &str) -> usize {
 
 impl Medium {
     /// Returns `true` if no character of `text` can need escaping.
-    ///
-    /// Looks only at the first bytes of such characters: C2 for C1 and the soft hyphen, D8 for
-    /// U+061C, E2 for U+200E to U+2069.
+    #[inline]
     fn is_clean(self, text: &str) -> bool {
-        // A loop without an exit is vectorized, and nearly every text is clean.
-        let found = match self {
-            Self::File => |found, byte: u8| found | (byte < 0x20) | matches!(byte, 0x7f | 0xc2 | 0xd8 | 0xe2),
-            Self::Terminal => |found, byte: u8| found | !matches!(byte, 0x20..0x7f),
-        };
-        !text.bytes().fold(false, found)
+        is_printable_ascii(text.as_bytes()) || self == Self::File && !has_harmful_byte(text)
     }
 
     fn needs_escape(self, before: Option<char>, c: char, after: Option<char>) -> bool {
@@ -262,6 +258,16 @@ impl Medium {
             Self::Terminal => needs_escape(c) && !joins_emoji(before, c, after),
         }
     }
+}
+
+/// Returns `true` if a file may need a character of `text` escaped.
+///
+/// Looks only at the first bytes of such characters: C2 for C1 and the soft hyphen, D8 for U+061C,
+/// E2 for U+200E to U+2069.
+fn has_harmful_byte(text: &str) -> bool {
+    // A loop without an exit is vectorized, and nearly every text is clean.
+    let is_harmful = |byte| byte < 0x20 || matches!(byte, 0x7f | 0xc2 | 0xd8 | 0xe2);
+    text.bytes().fold(false, |found, byte| found | is_harmful(byte))
 }
 
 /// Returns `true` for control characters, line separators, and characters that change the direction

@@ -32,6 +32,7 @@ pub struct Record<'a> {
     target: &'a str,
     is_from_facade: bool,
     message: &'a str,
+    has_plain_message: bool,
     fields: &'a [(&'a str, FieldValue<'a>)],
     place: Option<(&'a str, u32)>,
 }
@@ -61,6 +62,7 @@ impl<'a> Record<'a> {
             target: logger,
             is_from_facade: false,
             message,
+            has_plain_message: false,
             fields: &[],
             place: None,
         }
@@ -119,6 +121,31 @@ impl<'a> Record<'a> {
     pub fn with_place(mut self, file: &'a str, line: u32) -> Self {
         self.place = Some((file, line));
         self
+    }
+
+    /// Declares that the message has printable characters of ASCII only, because somebody has
+    /// checked the text already.
+    ///
+    /// ```
+    /// use logcore::Record;
+    /// use logcore::log::Level;
+    ///
+    /// let record = Record::new(Level::Info, "trainer", "loss=0.5").with_plain_message();
+    /// assert!(record.has_plain_message());
+    /// ```
+    #[must_use]
+    pub fn with_plain_message(mut self) -> Self {
+        self.has_plain_message = true;
+        self
+    }
+
+    /// Returns `true` if the message is known to have printable characters of ASCII only. Then a
+    /// formatter for text need not escape anything.
+    ///
+    /// The pipeline knows that of all its records; `false` says nothing.
+    #[must_use]
+    pub fn has_plain_message(&self) -> bool {
+        self.has_plain_message
     }
 
     /// Returns the file and the line of the call. Records have them if some sink of the process
@@ -327,6 +354,7 @@ impl OwnedRecord {
             target: &self.target,
             is_from_facade: self.is_from_facade,
             message: &self.message,
+            has_plain_message: false,
             fields: &fields,
             place: self.place.as_ref().map(|(file, line)| (file.as_str(), *line)),
         })

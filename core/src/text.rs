@@ -1,4 +1,4 @@
-//! Durations, counts and rates as short texts.
+//! Durations, counts and rates as short texts, and a check of texts.
 //!
 //! The texts have a fixed precision, so that a number that is redrawn in place keeps its width.
 //! Bars, summaries and console lines share these forms.
@@ -87,5 +87,64 @@ pub fn format_value(value: f64) -> String {
         ..100.0 => format!("{value:.3}"),
         ..1000.0 => format!("{value:.2}"),
         _ => format!("{value:.1}"),
+    }
+}
+
+/// Returns `true` if all bytes are printable characters of ASCII, as in nearly every line of a log.
+///
+/// ```
+/// use logcore::text::is_printable_ascii;
+///
+/// assert!(is_printable_ascii(b"step 12 loss=0.5"));
+/// assert!(!is_printable_ascii("Größe".as_bytes()) && !is_printable_ascii(b"two\nlines"));
+/// ```
+#[inline]
+#[must_use]
+pub fn is_printable_ascii(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk() else {
+        return bytes.iter().all(|byte| matches!(byte, 0x20..0x7f));
+    };
+    // Without an exit, so that the compiler makes vector instructions of the loop. The last word
+    // overlaps the one before.
+    let (words, _) = bytes.as_chunks();
+    let found = words
+        .iter()
+        .fold(mark_unprintable(last), |found, word| found | mark_unprintable(word));
+    found & u64::from_le_bytes([0x80; 8]) == 0
+}
+
+/// Returns a word in which no byte has its highest bit, if all bytes are printable characters of
+/// ASCII.
+///
+/// If not, the lowest other byte has the bit: 0x80 and above have it already, the difference of a
+/// byte below 0x20 borrows, and the sum of 0x7f carries. The bytes beneath are printable, so
+/// neither borrow nor carry comes from them.
+#[inline]
+fn mark_unprintable(word: &[u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(*word);
+    word | word.wrapping_sub(u64::from_le_bytes([0x20; 8])) | word.wrapping_add(u64::from_le_bytes([1; 8]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn is_printable_ascii_looks_at_every_byte(
+            bytes in prop::collection::vec(prop_oneof![60 => 0x20..0x7f_u8, 1 => any::<u8>()], 0..80),
+        ) {
+            let expected = bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
+            prop_assert_eq!(is_printable_ascii(&bytes), expected);
+        }
+
+        #[test]
+        fn is_printable_ascii_finds_each_byte_at_each_place(other: u8, place in 0..24_usize, length in 1..24_usize) {
+            let mut bytes = vec![b'~'; length];
+            bytes[place % length] = other;
+            prop_assert_eq!(is_printable_ascii(&bytes), (b' '..=b'~').contains(&other));
+        }
     }
 }
