@@ -1,11 +1,14 @@
 //! The plain line.
 
 use std::fmt::Write as _;
+use std::ops::Range;
+use std::time::SystemTime;
 
+use logcore::log::Level;
 use logcore::{BuildContext, ConfigError, FieldValue, Formatter, Record, Style};
 
 use crate::escape::{escape_line, escape_message, escape_value};
-use crate::time_writer::TimeWriter;
+use crate::time_writer::{TimeWriter, millisecond_of};
 
 /// One line of columns per record: time, level, name, message, and fields.
 ///
@@ -31,6 +34,17 @@ use crate::time_writer::TimeWriter;
 #[derive(Debug, Default)]
 pub struct Plain {
     clock: TimeWriter,
+    columns: CachedColumns,
+}
+
+/// The columns before the message, as the last record had them: a millisecond may have thousands of
+/// records.
+#[derive(Debug, Default)]
+struct CachedColumns {
+    text: String,
+    /// The records that have these columns, apart from those of another name.
+    of: Option<(Range<SystemTime>, Level, Style)>,
+    name: String,
 }
 
 impl Plain {
@@ -41,16 +55,40 @@ impl Plain {
 
 impl Formatter for Plain {
     fn format(&mut self, record: &Record<'_>, style: &Style, out: &mut String) {
-        self.clock.write(record.time(), style, out);
-        out.push_str(" | ");
-        out.push_str(padded(record.level()));
-        out.push_str(" | ");
-        escape_line(record.display_name(), out);
-        out.push_str(" | ");
-        push_rank(style, out);
-        escape_message(record.message(), INDENT, out);
+        if !self.columns.fit(record, style) {
+            self.columns.write(record, style, &mut self.clock);
+        }
+        out.push_str(&self.columns.text);
+        match record.has_plain_message() {
+            true => out.push_str(record.message()),
+            false => escape_message(record.message(), INDENT, out),
+        }
         push_fields(record, out);
         out.push('\n');
+    }
+}
+
+impl CachedColumns {
+    /// Returns `true` if a record has the columns in the cache.
+    #[inline]
+    fn fit(&self, record: &Record<'_>, style: &Style) -> bool {
+        self.of.as_ref().is_some_and(|(millisecond, level, of_style)| {
+            millisecond.contains(&record.time()) && *level == record.level() && of_style == style
+        }) && self.name == record.display_name()
+    }
+
+    /// Writes the columns of a record.
+    fn write(&mut self, record: &Record<'_>, style: &Style, clock: &mut TimeWriter) {
+        self.of = millisecond_of(record.time()).map(|millisecond| (millisecond, record.level(), *style));
+        record.display_name().clone_into(&mut self.name);
+        self.text.clear();
+        clock.write(record.time(), style, &mut self.text);
+        self.text.push_str(" | ");
+        self.text.push_str(padded(record.level()));
+        self.text.push_str(" | ");
+        escape_line(record.display_name(), &mut self.text);
+        self.text.push_str(" | ");
+        push_rank(style, &mut self.text);
     }
 }
 
@@ -58,14 +96,13 @@ impl Formatter for Plain {
 pub(crate) const INDENT: &str = "    ";
 
 /// Returns the name of a level, padded to five characters.
-pub(crate) fn padded(level: logcore::log::Level) -> &'static str {
-    use logcore::log::Level::{Debug, Error, Info, Trace, Warn};
+pub(crate) fn padded(level: Level) -> &'static str {
     match level {
-        Error => "ERROR",
-        Warn => "WARN ",
-        Info => "INFO ",
-        Debug => "DEBUG",
-        Trace => "TRACE",
+        Level::Error => "ERROR",
+        Level::Warn => "WARN ",
+        Level::Info => "INFO ",
+        Level::Debug => "DEBUG",
+        Level::Trace => "TRACE",
     }
 }
 

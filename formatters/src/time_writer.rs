@@ -1,8 +1,9 @@
 //! The text of times, in local time or UTC.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
@@ -94,6 +95,13 @@ impl TimeWriter {
     }
 }
 
+/// Returns the millisecond that contains a time after 1970.
+pub(crate) fn millisecond_of(time: SystemTime) -> Option<Range<SystemTime>> {
+    let since_epoch = time.duration_since(UNIX_EPOCH).ok()?;
+    let start = time - Duration::from_nanos(u64::from(since_epoch.subsec_nanos() % 1_000_000));
+    Some(start..start.checked_add(Duration::from_millis(1))?)
+}
+
 /// Returns the reason why local time is UTC although `TZ` names a time zone. Only the first call in
 /// a process returns a reason.
 ///
@@ -133,8 +141,6 @@ fn push_millis(millis: u32, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const UTC: bool = true;
