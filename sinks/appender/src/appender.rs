@@ -178,6 +178,7 @@ impl Appender {
     /// appender.deliver().unwrap();
     /// assert_eq!(appender.books().delivered, 3);
     /// ```
+    #[inline]
     pub fn append(&mut self, record: &[u8], weight: u64) {
         lock(&self.writer).append(self.handle, record, weight);
     }
@@ -349,13 +350,15 @@ impl LazyAppender {
     ///
     /// If the file cannot be opened. The error names the path.
     pub fn open(&mut self) -> Result<&mut Appender, SinkError> {
-        let appender = match self.appender.take() {
-            Some(appender) => appender,
-            None => self
-                .open_appender()
-                .map_err(|error| SinkError::from(error).doing(format!("open {}", self.path.display())))?,
-        };
-        Ok(self.appender.insert(appender))
+        if self.appender.is_none() {
+            let opened = self.open_appender();
+            let appender =
+                opened.map_err(|error| SinkError::from(error).doing(format!("open {}", self.path.display())))?;
+            self.appender = Some(appender);
+        }
+        Ok(self
+            .appender
+            .get_or_insert_with(|| unreachable!("the file was just opened")))
     }
 
     fn open_appender(&self) -> io::Result<Appender> {
@@ -371,7 +374,12 @@ impl LazyAppender {
     /// # Errors
     ///
     /// If the file cannot be opened; then the record is counted as dropped.
+    #[inline]
     pub fn append(&mut self, record: &[u8], weight: u64) -> Result<(), SinkError> {
+        if let Some(appender) = &mut self.appender {
+            appender.append(record, weight);
+            return Ok(());
+        }
         match self.open() {
             Ok(appender) => {
                 appender.append(record, weight);

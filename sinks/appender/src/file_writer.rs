@@ -205,7 +205,10 @@ impl FileWriter {
 
     pub(crate) fn append(&mut self, handle: usize, record: &[u8], weight: u64) {
         self.accounts[handle].books.accepted += weight;
-        self.append_unwritten(handle, record, weight);
+        match self.recovery.already_written {
+            None => self.append_new(handle, record, weight),
+            Some(_) => self.append_unwritten(handle, record, weight),
+        }
     }
 
     /// Appends the part of a record that a killed process has not written.
@@ -239,6 +242,7 @@ impl FileWriter {
         }
     }
 
+    #[inline]
     fn append_new(&mut self, handle: usize, record: &[u8], weight: u64) {
         if self.failure.is_some() && self.queue.unwritten_len() + record.len() > KEPT_BYTES {
             let reason = match self.file.kind {
@@ -351,11 +355,11 @@ impl FileWriter {
                 deleted += 1;
                 self.queue.rewind();
             }
-            while let Some(record) = self.queue.pop_written() {
+            self.queue.remove_written(|record| {
                 if let Some(handle) = record.handle {
                     self.accounts[handle].books.delivered += record.weight;
                 }
-            }
+            });
             written?;
             self.end = self.file.output.position().unwrap_or(self.file.size);
             self.queue.shrink(KEPT_BYTES / 16);

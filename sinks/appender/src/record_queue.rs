@@ -37,6 +37,9 @@ pub(crate) enum LinePart {
     Remainder,
 }
 
+/// Bytes of removed records that a queue keeps, at least.
+const MAX_REMOVED_BYTES: usize = 1 << 20;
+
 impl RecordQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
@@ -117,14 +120,32 @@ impl RecordQueue {
         self.written = self.start;
     }
 
-    /// Removes the oldest record if all of it is written.
-    pub(crate) fn pop_written(&mut self) -> Option<QueuedRecord> {
-        if self.records.front()?.end > self.written {
-            return None;
+    /// Removes the records that are written completely, and calls `removed` with each.
+    pub(crate) fn remove_written(&mut self, mut removed: impl FnMut(&QueuedRecord)) {
+        let mut count = 0;
+        for record in &self.records {
+            if record.end > self.written {
+                break;
+            }
+            removed(record);
+            self.start = record.end;
+            count += 1;
         }
-        let record = self.records.pop_front()?;
-        self.start = record.end;
-        Some(record)
+        self.records.drain(..count);
+        self.discard_removed();
+    }
+
+    /// Discards the bytes of removed records: the queue of a slow pipe may never be empty.
+    fn discard_removed(&mut self) {
+        if self.start < MAX_REMOVED_BYTES || self.start < self.bytes.len() / 2 {
+            return;
+        }
+        self.bytes.drain(..self.start);
+        self.written -= self.start;
+        for record in &mut self.records {
+            record.end -= self.start;
+        }
+        self.start = 0;
     }
 
     /// Frees the buffer of an empty queue, except for `keep` bytes.
@@ -178,7 +199,9 @@ mod tests {
         assert_eq!(queue.abandon(0), 2);
         assert_eq!(queue.unwritten(queue.end_within(None)), b"e\ntwo\n");
         queue.mark_written(2);
-        assert_eq!(queue.pop_written().map(|record| record.handle), Some(None));
+        let mut handles = Vec::new();
+        queue.remove_written(|record| handles.push(record.handle));
+        assert_eq!(handles, [None]);
     }
 
     #[test]
@@ -188,7 +211,7 @@ mod tests {
             queue.push(text.as_bytes(), Some(0), 1, LinePart::Whole);
         }
         queue.mark_written(5);
-        queue.pop_written();
+        queue.remove_written(|_| {});
         for text in ["longer than one\n", "1\n"] {
             queue.replace_first(text.as_bytes());
             assert_eq!(queue.first(), text.as_bytes());
@@ -197,6 +220,20 @@ mod tests {
                 format!("{text}two\n").as_bytes()
             );
         }
+    }
+
+    #[test]
+    fn queue_that_is_never_empty_keeps_no_written_bytes() {
+        let mut queue = RecordQueue::default();
+        let line = [b'x'; 1000];
+        queue.push(&line, Some(0), 1, LinePart::Whole);
+        for _ in 0..10_000 {
+            queue.push(&line, Some(0), 1, LinePart::Whole);
+            queue.mark_written(line.len());
+            queue.remove_written(|_| {});
+            assert_eq!((queue.unwritten_len(), queue.first()), (1000, &line[..]));
+        }
+        assert!(queue.bytes.len() <= 2 * MAX_REMOVED_BYTES, "{}", queue.bytes.len());
     }
 
     #[test]
