@@ -44,12 +44,29 @@ pub struct Row {
 struct LogTime(#[serde(with = "crate::signed_time")] SystemTime);
 
 impl Row {
-    fn from_batch(batch: &MetricBatch<'_>) -> Self {
+    /// Returns the row of a batch, in the memory of `spare`, whose names are often the same.
+    fn from_batch(batch: &MetricBatch<'_>, spare: Option<Self>) -> Self {
+        let (mut logger, mut values) = spare.map(|row| (row.logger, row.values)).unwrap_or_default();
+        batch.logger().clone_into(&mut logger);
+        let mut count = 0;
+        for (name, value) in batch.iter() {
+            match values.get_mut(count) {
+                Some((old, old_value)) => {
+                    if old != name {
+                        name.clone_into(old);
+                    }
+                    *old_value = value;
+                }
+                None => values.push((name.to_owned(), value)),
+            }
+            count += 1;
+        }
+        values.truncate(count);
         Self {
             step: batch.step(),
             time: batch.time(),
-            logger: batch.logger().to_owned(),
-            values: batch.iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            logger,
+            values,
             times: BTreeMap::new(),
         }
     }
@@ -113,6 +130,8 @@ pub struct RowMerger {
     open: Option<Row>,
     /// Index of each name in the open row. Empty until a second call for the row.
     index: HashMap<String, usize>,
+    /// A row whose memory the next one uses.
+    spare: Option<Row>,
 }
 
 impl RowMerger {
@@ -127,9 +146,27 @@ impl RowMerger {
             self.merge(batch, &mut complete);
         } else {
             complete.extend(self.take());
-            self.open = Some(Row::from_batch(batch));
+            self.open = Some(Row::from_batch(batch, self.spare.take()));
         }
         complete
+    }
+
+    /// Takes back a row that was written, so that a later row can use its memory.
+    ///
+    /// ```
+    /// use logcore::{MetricBatch, MetricValue, RowMerger};
+    ///
+    /// let mut rows = RowMerger::default();
+    /// for step in 1..4 {
+    ///     let values = [("loss", MetricValue::UInt(step))];
+    ///     for row in rows.push(&MetricBatch::new("trainer", step, &values)) {
+    ///         assert_eq!(row.values, [("loss".to_owned(), MetricValue::UInt(step - 1))]);
+    ///         rows.recycle(row);
+    ///     }
+    /// }
+    /// ```
+    pub fn recycle(&mut self, row: Row) {
+        self.spare = Some(row);
     }
 
     /// Takes the open row.

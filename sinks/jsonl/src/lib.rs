@@ -79,6 +79,7 @@ use logcore_appender::{Appender, FilePosition, LazyAppender, Rotation};
 use serde::{Deserialize, Serialize};
 
 use crate::config_file::ConfigFile;
+use crate::row::RowWriter;
 use crate::summary_file::SummaryFile;
 
 /// The sink that writes JSON files. It is registered as `jsonl`, and built from a config.
@@ -90,6 +91,7 @@ pub struct JsonlSink {
     config: ConfigFile,
     summary: SummaryFile,
     rows: RowMerger,
+    row_writer: RowWriter,
     /// Number of the run's attempt, counted from 1.
     attempt: u32,
     /// Number of calls whose values are in the open row.
@@ -180,6 +182,7 @@ impl JsonlSink {
             config: ConfigFile::new(paths.path("config.json"), run_id, context),
             summary: SummaryFile::new(paths.path("summary.json"), run_id, context.logger()),
             rows: RowMerger::default(),
+            row_writer: RowWriter::default(),
             attempt,
             run_id: run_id.map(str::to_owned),
             open_calls: 0,
@@ -214,6 +217,7 @@ impl JsonlSink {
             config: ConfigFile::recover(paths.path("config.json"), run_id, context.run(), state.config),
             summary: SummaryFile::recover(paths.path("summary.json"), run_id, context.logger()),
             rows: RowMerger::reopen(state.row),
+            row_writer: RowWriter::default(),
             attempt: state.attempt,
             open_calls: state.open_calls,
             run_id: state.run_id,
@@ -227,9 +231,9 @@ impl JsonlSink {
             return Ok(());
         }
         let calls = std::mem::take(&mut self.open_calls);
-        let attempt = self.attempt;
+        let (attempt, writer) = (self.attempt, &mut self.row_writer);
         self.metrics.append(calls, |lines| {
-            rows.iter().try_for_each(|row| row::append_row(row, attempt, lines))
+            rows.iter().try_for_each(|row| writer.append_row(row, attempt, lines))
         })
     }
 
@@ -258,6 +262,7 @@ impl Sink for JsonlSink {
     fn metrics(&mut self, batch: &MetricBatch<'_>) -> Result<(), SinkError> {
         let complete = self.rows.push(batch);
         let written = self.write_rows(&complete);
+        complete.into_iter().for_each(|row| self.rows.recycle(row));
         self.open_calls += 1;
         written
     }

@@ -9,13 +9,77 @@ use logcore::reserved_names::ROW_COLUMNS;
 use logcore::serde_json;
 use logcore::{MetricValue, Row, epoch_seconds, nonfinite};
 use serde::Serialize;
-use serde::ser::{SerializeMap as _, Serializer};
 
-/// Appends the row and a line end. From the second attempt of a run on, each row has the attempt.
-pub(crate) fn append_row(row: &Row, attempt: u32, line: &mut Vec<u8>) -> serde_json::Result<()> {
-    append_json(&FlatRow { row, attempt }, line)
+/// Writes rows as lines. Keeps the texts of keys, because rows usually have the names of the row
+/// before, in the same order.
+#[derive(Default)]
+pub(crate) struct RowWriter {
+    logger: KeptText,
+    keys: Vec<KeptText>,
 }
 
+/// A name, and its text in a row.
+#[derive(Default)]
+struct KeptText {
+    name: String,
+    text: String,
+}
+
+impl RowWriter {
+    /// Appends the row and a line end: its own columns, the metrics, and the columns that only some
+    /// rows have. From the second attempt of a run on, each row has the attempt.
+    pub(crate) fn append_row(&mut self, row: &Row, attempt: u32, line: &mut Vec<u8>) -> serde_json::Result<()> {
+        if self.logger.text.is_empty() || self.logger.name != row.logger {
+            self.logger = KeptText::new(&row.logger, to_escaped_json(&row.logger)?);
+        }
+        line.extend_from_slice(b"{\"step\":");
+        serde_json::to_writer(&mut *line, &row.step)?;
+        line.extend_from_slice(b",\"time\":");
+        serde_json::to_writer(&mut *line, &epoch_seconds(row.time))?;
+        line.extend_from_slice(b",\"logger\":");
+        line.extend_from_slice(self.logger.text.as_bytes());
+        let mut others: Vec<(&str, MetricValue)> = Vec::new();
+        for (index, (name, value)) in row.values.iter().enumerate() {
+            let key = self.key(index, name)?;
+            if key.is_empty() {
+                continue;
+            }
+            line.extend_from_slice(key.as_bytes());
+            if value.as_f64().is_finite() {
+                serde_json::to_writer(&mut *line, value)?;
+            } else {
+                line.extend_from_slice(b"null");
+                others.push((name, *value));
+            }
+        }
+        if let Some(text) = nonfinite::write(&others) {
+            line.extend_from_slice(b",\"nonfinite\":");
+            line.extend_from_slice(to_escaped_json(&text)?.as_bytes());
+        }
+        if attempt > 1 {
+            line.extend_from_slice(b",\"attempt\":");
+            serde_json::to_writer(&mut *line, &attempt)?;
+        }
+        line.extend_from_slice(b"}\n");
+        Ok(())
+    }
+
+    /// Returns the text before the value of the metric at `index`; empty for a metric that would
+    /// repeat a column of the row.
+    fn key(&mut self, index: usize, name: &str) -> serde_json::Result<&str> {
+        if self.keys.get(index).is_none_or(|key| key.name != name) {
+            let text = match ROW_COLUMNS.contains(&name) {
+                true => String::new(),
+                false => format!(",{}:", to_escaped_json(name)?),
+            };
+            match self.keys.get_mut(index) {
+                Some(key) => *key = KeptText::new(name, text),
+                None => self.keys.push(KeptText::new(name, text)),
+            }
+        }
+        Ok(self.keys.get(index).map_or("", |key| &key.text))
+    }
+}
 /// Returns rows with the columns that only some rows have in the first one: so readers, which take
 /// the columns from the first rows, know all columns that are not metrics.
 pub(crate) fn with_all_columns(rows: &[u8], attempt: u32) -> Vec<u8> {
@@ -48,40 +112,15 @@ pub(crate) fn append_json(value: &impl Serialize, line: &mut Vec<u8>) -> serde_j
     Ok(())
 }
 
-/// A row as an object: its own columns, the metrics, and the columns that only some rows have.
-struct FlatRow<'a> {
-    row: &'a Row,
-    attempt: u32,
+impl KeptText {
+    fn new(name: &str, text: String) -> Self {
+        let name = name.to_owned();
+        Self { name, text }
+    }
 }
 
-impl Serialize for FlatRow<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let row = self.row;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("step", &row.step)?;
-        map.serialize_entry("time", &epoch_seconds(row.time))?;
-        map.serialize_entry("logger", &row.logger)?;
-        let mut others: Vec<(&str, MetricValue)> = Vec::new();
-        for (name, value) in &row.values {
-            // A metric of such a name would repeat a key.
-            if ROW_COLUMNS.contains(&name.as_str()) {
-                continue;
-            }
-            if value.as_f64().is_finite() {
-                map.serialize_entry(name, value)?;
-            } else {
-                map.serialize_entry(name, &())?;
-                others.push((name, *value));
-            }
-        }
-        if let Some(text) = nonfinite::write(&others) {
-            map.serialize_entry("nonfinite", &text)?;
-        }
-        if self.attempt > 1 {
-            map.serialize_entry("attempt", &self.attempt)?;
-        }
-        map.end()
-    }
+fn to_escaped_json(text: &str) -> serde_json::Result<String> {
+    Ok(escape_json(&serde_json::to_string(text)?).into_owned())
 }
 
 /// Escapes control, direction and invisible characters, which serde_json leaves as they are.
@@ -106,7 +145,9 @@ mod tests {
         let mut rows = RowMerger::default();
         rows.push(&MetricBatch::new("trainer", step, values));
         let mut line = Vec::new();
-        append_row(&rows.take().unwrap(), attempt, &mut line).unwrap();
+        RowWriter::default()
+            .append_row(&rows.take().unwrap(), attempt, &mut line)
+            .unwrap();
         String::from_utf8(line).unwrap()
     }
 
@@ -140,6 +181,22 @@ mod tests {
         ];
         let line = line(1, 7, &values);
         assert!(line.ends_with("\"f32\":0.1,\"f64\":0.10000000149011612}\n"), "{line}");
+    }
+
+    #[test]
+    fn a_writer_follows_names_that_change() {
+        let mut writer = RowWriter::default();
+        let rows: [&[&str]; 5] = [&["a", "b"], &["b"], &["a", "b", "step", "c"], &[], &["c", "a"]];
+        for names in rows {
+            let values: Vec<_> = names.iter().map(|name| (*name, MetricValue::Int(1))).collect();
+            let mut rows = RowMerger::default();
+            rows.push(&MetricBatch::new("trainer", 7, &values));
+            let (mut kept, row) = (Vec::new(), rows.take().unwrap());
+            writer.append_row(&row, 1, &mut kept).unwrap();
+            let mut fresh = Vec::new();
+            RowWriter::default().append_row(&row, 1, &mut fresh).unwrap();
+            assert_eq!(String::from_utf8(kept), String::from_utf8(fresh));
+        }
     }
 
     fn value() -> impl Strategy<Value = MetricValue> {
